@@ -1,0 +1,37 @@
+"""Errors of the workbench: each says what was expected, what came and what to do next.
+
+Every class also inherits the builtin that fits, so that `except ValueError` works
+for callers who have never heard of this package.
+"""
+
+
+class WorkbenchError(Exception):
+    """Base of every error the workbench raises on purpose."""
+
+
+class InputError(WorkbenchError, ValueError):
+    """An image, file or text cannot be used as it is."""
+
+
+class OptionError(WorkbenchError, ValueError):
+    """An argument or setting has a value that is not allowed."""
+
+
+class CheckpointError(WorkbenchError, RuntimeError):
+    """A checkpoint directory is incomplete, misshapen or not in the published layout."""
+
+
+class ContextBudgetError(WorkbenchError, ValueError):
+    """Prompt, image tokens and new tokens together exceed the model's context."""
+
+
+class DeviceError(WorkbenchError, RuntimeError):
+    """The requested device, dtype or quantisation is not available on this machine."""
+
+
+class MissingDependencyError(WorkbenchError, ImportError):
+    """An optional package is needed for what was asked; the message names the command to install it."""
+
+
+class TrainingError(WorkbenchError, RuntimeError):
+    """A training run cannot start or go on; the message says which stage and what to do."""

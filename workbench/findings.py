@@ -1,0 +1,86 @@
+"""Finding names, synonyms and label codes: the one vocabulary every part shares.
+
+Names are lower case and spelled out. A code is never 0 for unknown: a finding that a text does
+not speak of is `NOT_MENTIONED`, which is not `ABSENT`.
+
+Source: the 14 categories of CheXpert (Irvin et al., AAAI 2019, arXiv 1901.07031), plus nodule.
+Does not know: anything about images or language; reading text is `workbench.reports`.
+"""
+
+from __future__ import annotations
+
+from workbench.errors import OptionError
+
+PRESENT = "present"
+ABSENT = "absent"
+UNCERTAIN = "uncertain"
+NOT_MENTIONED = "not mentioned"
+CODES = (PRESENT, ABSENT, UNCERTAIN, NOT_MENTIONED)
+
+ATELECTASIS = "atelectasis"
+CARDIOMEGALY = "cardiomegaly"
+CONSOLIDATION = "consolidation"
+EDEMA = "pulmonary edema"
+EFFUSION = "pleural effusion"
+PNEUMOTHORAX = "pneumothorax"
+NODULE = "nodule"
+DEVICE = "support device"
+NO_FINDING = "no finding"
+
+#: The six findings that the CXR-LLaVA paper asks for and scores.
+PAPER_FINDINGS = (ATELECTASIS, CARDIOMEGALY, CONSOLIDATION, EDEMA, EFFUSION, PNEUMOTHORAX)
+
+#: What the phantoms can draw, in this order everywhere (columns of label arrays too).
+PHANTOM_FINDINGS = (*PAPER_FINDINGS, NODULE, DEVICE)
+
+ALL_FINDINGS = (
+    *PAPER_FINDINGS,
+    "pneumonia",
+    "lung opacity",
+    "lung lesion",
+    NODULE,
+    "enlarged cardiomediastinum",
+    "pleural other",
+    "fracture",
+    DEVICE,
+    NO_FINDING,
+)
+
+#: Sides and zones are the patient's own: the patient's right lung is on the left of a frontal image.
+SIDES = ("left", "right", "bilateral")
+ZONES = ("upper", "mid", "lower")
+SEVERITIES = ("small", "moderate", "large")
+
+#: Names a person may type for a phantom finding or a question, mapped to the standard name.
+SYNONYMS = {
+    "effusion": EFFUSION,
+    "pleural fluid": EFFUSION,
+    "edema": EDEMA,
+    "oedema": EDEMA,
+    "pulmonary oedema": EDEMA,
+    "enlarged heart": CARDIOMEGALY,
+    "enlarged cardiac silhouette": CARDIOMEGALY,
+    "airspace consolidation": CONSOLIDATION,
+    "collapse": ATELECTASIS,
+    "pulmonary nodule": NODULE,
+    "lung nodule": NODULE,
+    "device": DEVICE,
+    "support devices": DEVICE,
+    "normal": NO_FINDING,
+}
+
+
+def standard_name(name: str) -> str:
+    """Return the standard name of a finding.
+
+    Args:
+        name: a standard name or a synonym, any case.
+
+    Raises:
+        OptionError: the name is not known; the message lists the names that are.
+    """
+    key = " ".join(name.lower().replace("_", " ").split())
+    found = SYNONYMS.get(key, key)
+    if found not in ALL_FINDINGS:
+        raise OptionError(f"unknown finding {name!r}; expected one of: {', '.join(ALL_FINDINGS)}")
+    return found

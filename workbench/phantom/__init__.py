@@ -1,0 +1,1 @@
+"""Procedurally drawn chest phantoms with exactly known findings."""

@@ -1,0 +1,6 @@
+"""One radiograph in memory: pixels, input contract, and the fit to a model's square input."""
+
+from workbench.radiograph.contract import InputContract, InputWarning
+from workbench.radiograph.radiograph import Radiograph
+
+__all__ = ["InputContract", "InputWarning", "Radiograph"]
