@@ -1,0 +1,64 @@
+# CXR-LLaVA Workbench. `make demo` is the start; everything else is for those who stay.
+#
+# PYTHON   the interpreter that creates the environment    make demo PYTHON=/opt/python3.12/bin/python3
+# VENV     where the environment lives (default .venv)
+# PIP_ARGS further options for pip, e.g. --no-index --find-links wheels/
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+    $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; done; echo $$p)
+VENV ?= .venv
+PIP_ARGS ?=
+WORKERS ?= 2
+
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install -q -q --compile $(PIP_ARGS) --constraint constraints.txt
+SOURCES := pyproject.toml constraints.txt
+
+# Bytecode is what makes the second start fast; a shell may have switched it off.
+unexport PYTHONDONTWRITEBYTECODE
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export TOKENIZERS_PARALLELISM := false
+
+.DEFAULT_GOAL := help
+.PHONY: help demo lab test lint hooks clean
+
+help: ## list the commands
+	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 10
+
+demo: $(VENV)/.installed-demo ## a report for a drawn and for a real chest, in out/demo
+	@$(RUN) -m workbench demo
+
+lab: $(VENV)/.installed-demo ## open the notebooks in JupyterLab
+	$(RUN) -m jupyterlab notebooks
+
+lint: $(VENV)/.installed-test ## check the code
+	$(RUN) -m ruff check .
+
+test: export OMP_NUM_THREADS := 1
+test: $(VENV)/.installed-test lint ## check the code, run every test and every notebook
+	$(RUN) -m pytest -q -n $(WORKERS) --dist worksteal
+
+hooks: $(VENV)/.installed-test ## check every commit before it is made
+	@$(PIP) --editable '.[dev]'
+	$(RUN) -m pre_commit install
+
+clean: ## remove what commands wrote; the environment stays
+	rm -rf out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/.installed-demo: $(SOURCES) | $(RUN)
+	@echo "Installing into $(VENV) (a few minutes, once) ..."
+	@$(PIP) --editable '.[demo]'
+	@$(RUN) -m compileall -q workbench
+	@touch $@
+
+$(VENV)/.installed-test: $(SOURCES) | $(RUN)
+	@echo "Installing into $(VENV), tests included (a few minutes, once) ..."
+	@$(PIP) --editable '.[demo,test]'
+	@$(RUN) -m compileall -q workbench
+	@touch $(VENV)/.installed-demo $@
+
+$(RUN):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -n 1)." >&2; \
+	  echo "Name another one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,37 @@
+"""What every test shares: no network, no display, one thread, and where reference data lives."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Reference data beside the repository; tests that need it skip where it is absent."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs the folder ../shared (reference vectors and radiographs)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chest_dicom() -> Path:
+    """The chest CR of pydicom-data: MONOCHROME1, 15 bit, explicit VR, uncompressed."""
+    data_store = pytest.importorskip("data_store", reason="needs pydicom-data (the demo extra)")
+    return Path(data_store.DataStore().get_path("RG1_UNCR.dcm"))

@@ -1,0 +1,90 @@
+"""CXR-LLaVA Workbench: chest radiographs in, reports out, and the means to study both.
+
+    import workbench as wb
+
+    model = wb.load_model("mini")
+    report = model.report(wb.load_radiograph("chest.dcm"))
+
+Every public name is imported on first use (PEP 562), so that `import workbench` costs nothing and
+a shell command pays only for what it needs. `workbench.phantom` is a subpackage that can be called.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from workbench._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from workbench import errors as errors
+    from workbench import evaluation as evaluation
+    from workbench import figures as figures
+    from workbench import findings as findings
+    from workbench import finetune as finetune
+    from workbench import imaging as imaging
+    from workbench import model as model
+    from workbench import reports as reports
+    from workbench.errors import CheckpointError as CheckpointError
+    from workbench.errors import ContextBudgetError as ContextBudgetError
+    from workbench.errors import DeviceError as DeviceError
+    from workbench.errors import InputError as InputError
+    from workbench.errors import MissingDependencyError as MissingDependencyError
+    from workbench.errors import OptionError as OptionError
+    from workbench.errors import TrainingError as TrainingError
+    from workbench.errors import WorkbenchError as WorkbenchError
+    from workbench.imaging import load_radiograph as load_radiograph
+    from workbench.interface import ChestXrayModel as ChestXrayModel
+    from workbench.interface import load_model as load_model
+    from workbench.phantom.draw import phantom as phantom
+    from workbench.radiograph import InputContract as InputContract
+    from workbench.radiograph import Radiograph as Radiograph
+    from workbench.settings import Settings as Settings
+
+#: Subpackages and modules reached as `wb.name`.
+_MODULES = (
+    "errors",
+    "evaluation",
+    "figures",
+    "findings",
+    "finetune",
+    "imaging",
+    "model",
+    "phantom",
+    "reports",
+)
+
+#: Objects reached as `wb.name`, and the module that owns each.
+_OBJECTS = {
+    "CheckpointError": "workbench.errors",
+    "ChestXrayModel": "workbench.interface",
+    "ContextBudgetError": "workbench.errors",
+    "DeviceError": "workbench.errors",
+    "InputContract": "workbench.radiograph",
+    "InputError": "workbench.errors",
+    "MissingDependencyError": "workbench.errors",
+    "OptionError": "workbench.errors",
+    "Radiograph": "workbench.radiograph",
+    "Settings": "workbench.settings",
+    "TrainingError": "workbench.errors",
+    "WorkbenchError": "workbench.errors",
+    "load_model": "workbench.interface",
+    "load_radiograph": "workbench.imaging",
+}
+
+__all__ = ["__version__", *_MODULES, *_OBJECTS]
+
+
+def __getattr__(name: str):
+    """Import a public name on first use and keep it."""
+    if name in _MODULES:
+        return importlib.import_module(f"workbench.{name}")
+    if name in _OBJECTS:
+        value = getattr(importlib.import_module(_OBJECTS[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'workbench' has no attribute {name!r}; see dir(workbench)")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

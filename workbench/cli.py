@@ -1,0 +1,90 @@
+"""The `workbench` command: one parser, exit codes, and how errors are said.
+
+Exit codes: 0 done, 1 failed (one line on stderr says what and what to do), 2 wrong usage,
+130 interrupted. Every command module is `workbench.commands.<name>` with `add_arguments(parser)`
+and `run(args) -> int`; it is imported only when its command is asked for.
+
+Does not know: what the commands do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from workbench._version import __version__
+from workbench.errors import WorkbenchError
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+#: Command -> what it does, in the order in which a newcomer needs them.
+COMMANDS = {
+    "demo": "write a report for a drawn and for a real chest, with figures, to out/demo",
+    "report": "write a report, or a differential, for image files",
+    "ask": "ask a question about an image",
+    "phantom": "draw a chest with known findings",
+    "label": "read the findings out of a column of report texts",
+    "models": "list the models: parameters, memory, context budget",
+    "doctor": "check this installation, a checkpoint against reference vectors, or mini",
+    "train": "train mini from its seeds",
+}
+
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser; only `command`, if given, gets its arguments (and its imports)."""
+    parser = argparse.ArgumentParser(
+        prog="workbench",
+        description="Chest radiographs in, reports out. Not for clinical use.",
+        epilog="`workbench COMMAND --help` explains each command.",
+    )
+    parser.add_argument("--version", action="version", version=f"workbench {__version__}")
+    parser.add_argument("--verbose", action="store_true", help="say on stderr what is being done")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if command in (None, name):
+            importlib.import_module(f"workbench.commands.{name}").add_arguments(sub)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        argv: arguments without the program name; those of the process when None.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = next((word for word in arguments if word in COMMANDS), "")
+    args = build_parser(command).parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO if args.verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        code = importlib.import_module(f"workbench.commands.{args.command}").run(args)
+        sys.stdout.flush()
+        return code
+    except (WorkbenchError, OSError) as error:
+        return _failure(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nworkbench: interrupted\n")
+        return INTERRUPTED
+
+
+def _failure(error: Exception) -> int:
+    """Say an expected error in one line; a reader that closed the pipe is told nothing."""
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    message = " ".join(str(error).split())
+    sys.stderr.write(f"workbench: {message}\n")
+    return FAILED

@@ -1,0 +1,100 @@
+"""Settings of one process: where things are cached, whether the network may be used, and defaults.
+
+Settings are read from the environment once, at the edge (command line, `load_model`), and passed
+down as a value; nothing below reads environment variables for itself.
+
+Does not know: models, files or hardware; "auto" is resolved where the device is opened.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from workbench.errors import OptionError
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"", "0", "false", "no", "off"})
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+
+
+def _default_cache() -> Path:
+    return Path.home() / ".cache" / "cxr-llava-workbench"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a process may use and where it keeps things.
+
+    Attributes:
+        cache_dir: Folder for anything that can be computed or downloaded again.
+        offline: True forbids every network request; local copies are used or an error says which
+            file is missing.
+        device: Where models run: "auto", "cpu", "mps", "cuda" or "cuda:N".
+        dtype: Precision of the weights: "auto", "float32", "float16" or "bfloat16".
+        max_pixels: Largest image, in pixels, that a reader decodes before it calls the file a
+            decompression bomb.
+
+    Raises:
+        OptionError: a value is not one of those above.
+    """
+
+    cache_dir: Path = field(default_factory=_default_cache)
+    offline: bool = False
+    device: str = "auto"
+    dtype: str = "auto"
+    max_pixels: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        if self.device.partition(":")[0] not in DEVICES:
+            raise OptionError(
+                f"device must be one of {', '.join(DEVICES)} or cuda:N, got {self.device!r}"
+            )
+        if self.dtype not in DTYPES:
+            raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        if self.max_pixels < 1:
+            raise OptionError(f"max_pixels must be at least 1, got {self.max_pixels}")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read settings from the environment.
+
+        WORKBENCH_CACHE, WORKBENCH_OFFLINE (or HF_HUB_OFFLINE), WORKBENCH_DEVICE,
+        WORKBENCH_DTYPE and WORKBENCH_MAX_PIXELS; what is not set keeps its default.
+
+        Args:
+            environ: a mapping to read instead of `os.environ`.
+
+        Raises:
+            OptionError: a variable has a value that cannot be understood; the message names it.
+        """
+        env = os.environ if environ is None else environ
+        options: dict = {}
+        if env.get("WORKBENCH_CACHE"):
+            options["cache_dir"] = Path(env["WORKBENCH_CACHE"]).expanduser()
+        if env.get("WORKBENCH_MAX_PIXELS"):
+            options["max_pixels"] = _integer(env, "WORKBENCH_MAX_PIXELS")
+        for name in ("device", "dtype"):
+            if env.get(f"WORKBENCH_{name.upper()}"):
+                options[name] = env[f"WORKBENCH_{name.upper()}"]
+        offline = any(_flag(env, name) for name in ("WORKBENCH_OFFLINE", "HF_HUB_OFFLINE"))
+        return cls(offline=offline, **options)
+
+
+def _flag(env: Mapping[str, str], name: str) -> bool:
+    value = env.get(name, "").strip().lower()
+    if value not in _TRUE | _FALSE:
+        raise OptionError(f"{name} must be 1 or 0, got {env[name]!r}; unset it or set it to 1")
+    return value in _TRUE
+
+
+def _integer(env: Mapping[str, str], name: str) -> int:
+    try:
+        return int(env[name].replace("_", ""))
+    except ValueError:
+        raise OptionError(
+            f"{name} must be a whole number of pixels such as 100000000, got {env[name]!r}"
+        ) from None
