@@ -1,0 +1,196 @@
+"""The thorax of a phantom: its parameters and the fields that place everything else.
+
+A schematic, not a simulation: boundaries are smooth functions of one coordinate (lateral chest
+wall, mediastinal borders, diaphragm), so that lungs, heart and lesions share one exact geometry.
+Does not know: lesions, exposure, pixels values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from workbench.phantom.field import Table, edge
+
+#: Patient side -> direction of that side in the image (the patient's right is on the image's left).
+SIGN = {"right": -1.0, "left": 1.0}
+#: Width of the imaged field in millimetres.
+FIELD_MM = 380.0
+
+
+def sample_anatomy(rng: np.random.Generator, domain: str) -> dict:
+    """Draw the anatomical parameters of one scene, in image widths unless said."""
+    external = domain == "external"
+    u = rng.uniform
+    top = u(0.085, 0.125)
+    dome = u(0.66, 0.73) if external else u(0.71, 0.78)
+    return {
+        "midline": 0.5 + rng.normal(0, 0.014 if external else 0.008),
+        "tilt_degrees": rng.normal(0, 3.2 if external else 1.2),
+        "patient_rotation": rng.normal(0, 0.016 if external else 0.006),
+        "top": top,
+        "dome_right": dome,
+        "dome_left": dome + u(0.012, 0.03),
+        "half_width": u(0.375, 0.41) if external else u(0.36, 0.395),
+        "apex_power": u(2.1, 2.6),
+        "wall": u(0.045, 0.085),
+        "angle_drop": u(0.085, 0.12),
+        "mediastinum": u(0.074, 0.092) * (1.12 if external else 1.0),
+        "cardiothoracic_ratio": u(0.43, 0.515) if external else u(0.39, 0.475),
+        "heart_left_share": u(0.655, 0.70),
+        "knob": u(0.018, 0.032),
+        "rib_spacing": u(0.066, 0.076),
+        "rib_phase": u(0, 1),
+        "rib_strength": u(0.15, 0.205),
+        "rib_slope": u(0.02, 0.05) if external else u(0.05, 0.09),
+        "clavicle_height": u(0.085, 0.115) if external else u(0.125, 0.16),
+        "scapula": u(0.05, 0.1) if external else u(0.0, 0.045),
+        "spine_strength": u(0.10, 0.16),
+        "vessel_strength": u(0.060, 0.085),
+        "vessel_seed": int(rng.integers(2**31)),
+        "breast": u(0.07, 0.13) if rng.random() < 0.4 else 0.0,
+        "breast_height": u(0.60, 0.68),
+        "gastric_bubble": u(0.02, 0.05) if rng.random() < 0.75 else 0.0,
+        "marker": str(rng.choice(["L", "R"])),
+        "texture_seed": int(rng.integers(2**31)),
+    }
+
+
+@dataclass
+class Frame:
+    """Coordinates and boundaries of one scene at one size.
+
+    Attributes:
+        anatomy: parameters from `sample_anatomy`, changed by lesions that move anatomy.
+        size: pixels along each edge.
+    """
+
+    anatomy: dict
+    size: int
+    x: np.ndarray = field(init=False)
+    y: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        line = (np.arange(self.size, dtype=np.float32) + np.float32(0.5)) / np.float32(self.size)
+        angle = np.deg2rad(self.anatomy["tilt_degrees"])
+        cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+        dx, dy = line[None, :] - np.float32(0.5), line[:, None] - np.float32(0.5)
+        self.x = cos * dx - sin * dy + np.float32(0.5 - self.anatomy["midline"])
+        self.y = sin * dx + cos * dy + np.float32(0.5)
+        self._iy = Table.index(self.y)
+
+    def to_image(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Turn body coordinates (x from the midline, y) into image coordinates."""
+        angle = np.deg2rad(self.anatomy["tilt_degrees"])
+        cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+        dx = np.asarray(x, np.float32) - np.float32(0.5 - self.anatomy["midline"])
+        dy = np.asarray(y, np.float32) - np.float32(0.5)
+        return cos * dx + sin * dy + np.float32(0.5), -sin * dx + cos * dy + np.float32(0.5)
+
+    def by_row(self, table: Table) -> np.ndarray:
+        """Look a function of y up for every pixel."""
+        return table.values[self._iy]
+
+    # ---- boundaries as functions of one coordinate -------------------------------------------
+
+    @cached_property
+    def wall(self) -> Table:
+        """Inner chest wall: distance from the midline as a function of y."""
+        a, g = self.anatomy, Table.grid
+        t = np.clip((g - a["top"]) / (a["dome_right"] - a["top"]), 0, 1.6)
+        rise = np.clip(1 - np.abs(1 - t / 0.72) ** a["apex_power"], 0, 1) ** (1 / a["apex_power"])
+        shape = np.where(t < 0.72, rise, 1 + 0.03 * (t - 0.72))
+        return Table(a["half_width"] * shape)
+
+    def width_at(self, y: float) -> float:
+        """Distance from the midline to the inner chest wall at height y."""
+        return float(np.interp(y, Table.grid, self.wall.values))
+
+    @cached_property
+    def heart_box(self) -> tuple[float, float, float, float]:
+        """(right extent, left extent, centre y, half height) of the heart."""
+        a = self.anatomy
+        base = a["dome_left"]
+        width = a["cardiothoracic_ratio"] * 2 * self.width_at(base)
+        left = width * a["heart_left_share"]
+        centre = base - 0.045 - 0.10 * (width - 0.30)
+        return width - left, left, centre, 0.165 + 0.25 * (width - 0.30)
+
+    @staticmethod
+    def _profile(y: np.ndarray, centre: float, half: float) -> np.ndarray:
+        """Heart border from 0 to 1: a slow shoulder above the widest point, round below it."""
+        above = np.clip((centre - y) / (1.5 * half), 0, 1)
+        below = np.clip((y - centre) / half, 0, 1)
+        return np.where(y < centre, (0.5 + 0.5 * np.cos(np.pi * above)) ** 0.85,
+                        np.sqrt(1 - 0.75 * below**2)).astype(np.float32)
+
+    @cached_property
+    def border(self) -> dict[str, Table]:
+        """Mediastinal border of each side: distance from the midline as a function of y."""
+        a, g = self.anatomy, Table.grid
+        right_extent, left_extent, centre, half = self.heart_box
+        m, shift = a["mediastinum"], a["patient_rotation"]
+        lower = np.clip((g - a["top"]) / 0.2, 0, 1)
+        base = m * (0.70 + 0.12 * lower)
+        right = base + (right_extent - base) * self._profile(g, centre - 0.03, half * 0.85)
+        right += 0.010 * np.exp(-np.square((g - a["top"] - 0.20) / 0.06))
+        left = base + (left_extent - base) * self._profile(g, centre, half)
+        left = left + a["knob"] * np.exp(-np.square((g - a["top"] - 0.185) / 0.032))
+        left += 0.013 * np.exp(-np.square((g - a["top"] - 0.28) / 0.045))
+        return {"right": Table(right - shift), "left": Table(left + shift)}
+
+    def diaphragm(self, side: str) -> Table:
+        """Diaphragm height y as a function of the distance from the midline."""
+        a, g = self.anatomy, Table.grid
+        dome = a[f"dome_{side}"]
+        edge_at = self.width_at(dome)
+        peak = 0.50 * edge_at
+        lateral = np.clip((g - peak) / (edge_at - peak), 0, 1.3)
+        medial = np.clip((peak - g) / peak, 0, 1)
+        return Table(dome + a["angle_drop"] * lateral**2.4 + 0.03 * medial**2)
+
+    # ---- fields ------------------------------------------------------------------------------
+
+    def lateral(self, side: str) -> np.ndarray:
+        """Distance from the midline towards one side, (size, size); negative on the other side."""
+        return self.x * np.float32(SIGN[side])
+
+    @cached_property
+    def cavity(self) -> dict[str, np.ndarray]:
+        """Each hemithorax between mediastinum and chest wall, above and below the diaphragm."""
+        fields = {}
+        for side in SIGN:
+            u = self.lateral(side)
+            inner = edge(u - self.by_row(self.border[side]), 0.006)
+            fields[side] = inner * edge(self.by_row(self.wall) - u, 0.006)
+        return fields
+
+    @cached_property
+    def above(self) -> dict[str, np.ndarray]:
+        """1 above the diaphragm of a side, 0 below."""
+        return {
+            side: edge(self.diaphragm(side)(self.lateral(side)) - self.y, 0.006) for side in SIGN
+        }
+
+    @cached_property
+    def lung(self) -> dict[str, np.ndarray]:
+        """Aerated lung of each side as a soft mask, (size, size) in [0, 1]."""
+        return {side: self.cavity[side] * self.above[side] for side in SIGN}
+
+    @cached_property
+    def heart(self) -> np.ndarray:
+        """Heart silhouette as a soft mask, (size, size) in [0, 1]."""
+        _, _, centre, half = self.heart_box
+        inside = np.minimum(self.by_row(self.border["left"]) - self.x,
+                            self.by_row(self.border["right"]) + self.x)
+        low = np.where(self.x < 0, self.above["right"], self.above["left"])
+        return edge(inside, 0.006) * edge(self.y - np.float32(centre - 1.15 * half), 0.03) * low
+
+    def zone_height(self, side: str, zone: str) -> tuple[float, float]:
+        """(top, bottom) y of a lung zone: the lung's height split into thirds."""
+        top, bottom = self.anatomy["top"], self.anatomy[f"dome_{side}"]
+        k = ("upper", "mid", "lower").index(zone)
+        step = (bottom - top) / 3
+        return top + k * step, top + (k + 1) * step

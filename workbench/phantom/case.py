@@ -1,0 +1,176 @@
+"""A phantom case: the drawn radiograph and everything that is true of it.
+
+Does not know: models or metrics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from workbench.errors import OptionError
+from workbench.findings import ABSENT, PHANTOM_FINDINGS, PRESENT, standard_name
+from workbench.phantom.anatomy import sample_anatomy
+from workbench.phantom.lesions import check_findings, draw_findings, sample_lesions
+from workbench.phantom.render import render
+from workbench.phantom.scene import Lesion, Scene
+from workbench.radiograph import InputContract, Radiograph
+
+DOMAINS = ("internal", "external")
+
+
+@dataclass(frozen=True, eq=False)
+class Phantom:
+    """One drawn chest with its truth.
+
+    Attributes:
+        scene: the parameters it was drawn from.
+        image: Radiograph, (size, size).
+        masks: finding -> boolean (size, size), True where it is drawn.
+        anatomy: "right lung", "left lung", "heart" -> boolean (size, size).
+    """
+
+    scene: Scene
+    image: Radiograph
+    masks: dict[str, np.ndarray]
+    anatomy: dict[str, np.ndarray]
+
+    @property
+    def seed(self) -> int:
+        """The seed it was drawn from."""
+        return self.scene.seed
+
+    @property
+    def domain(self) -> str:
+        """"internal" or "external"."""
+        return self.scene.domain
+
+    @property
+    def lesions(self) -> tuple[Lesion, ...]:
+        """What is drawn, in standard order."""
+        return self.scene.lesions
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Every drawable finding -> "present" or "absent" (phantoms are never unknown)."""
+        drawn = {lesion.finding for lesion in self.lesions}
+        return {f: PRESENT if f in drawn else ABSENT for f in PHANTOM_FINDINGS}
+
+    @cached_property
+    def report(self) -> str:
+        """Reference report."""
+        from workbench.phantom.wording import write_report
+
+        return write_report(self.lesions, self._stream(5), self.domain)
+
+    @cached_property
+    def differential(self) -> str:
+        """Reference differential diagnosis."""
+        from workbench.phantom.wording import write_differential
+
+        return write_differential(self.lesions, self._stream(6))
+
+    @cached_property
+    def questions(self) -> tuple:
+        """Reference questions with answers."""
+        from workbench.phantom.wording import questions
+
+        return questions(self.lesions, self._stream(7))
+
+    def without(self, finding: str) -> Phantom:
+        """Return the same chest drawn again without one finding.
+
+        Raises:
+            OptionError: the phantom does not have it.
+        """
+        name = standard_name(finding)
+        if name not in {lesion.finding for lesion in self.lesions}:
+            raise OptionError(
+                f"phantom {self.seed} has no {name}; it has: "
+                f"{', '.join(lesion.finding for lesion in self.lesions) or 'no finding'}"
+            )
+        kept = tuple(lesion for lesion in self.lesions if lesion.finding != name)
+        return draw(replace(self.scene, lesions=kept), size=self.image.size[0])
+
+    def _stream(self, stream: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, stream])
+
+
+def sample_scene(
+    seed: int,
+    *,
+    findings=None,
+    domain: str = "internal",
+    side: str | None = None,
+    zone: str | None = None,
+    severity: str | None = None,
+) -> Scene:
+    """Return the scene of a seed; arguments as in `phantom`."""
+    if domain not in DOMAINS:
+        raise OptionError(f"domain must be one of {', '.join(DOMAINS)}; got {domain!r}")
+    if isinstance(findings, str):
+        findings = [findings]
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise OptionError(f"seed must be an integer >= 0; got {seed!r}")
+    anatomy = sample_anatomy(np.random.default_rng([seed, 1]), domain)
+    rng = np.random.default_rng([seed, 2])
+    drawn = draw_findings(rng, domain)
+    names = drawn if findings is None else check_findings(findings)
+    rng = np.random.default_rng([seed, 3])
+    lesions = sample_lesions(rng, names, side=side, zone=zone, severity=severity)
+    return Scene(int(seed), domain, anatomy, lesions)
+
+
+def draw(scene: Scene, *, size: int = 512) -> Phantom:
+    """Draw a scene at a size.
+
+    Raises:
+        OptionError: size is below 64 or above 2048.
+    """
+    if not 64 <= size <= 2048:
+        raise OptionError(f"size must be between 64 and 2048 pixels; got {size}")
+    pixels, masks, frame = render(scene, size)
+    contract = InputContract(
+        source=f"phantom seed {scene.seed} ({scene.domain})",
+        modality="phantom",
+        view="AP" if scene.domain == "external" else "PA",
+        original_size=(size, size),
+        domain="phantom",
+    )
+    anatomy = {
+        "right lung": frame.lung["right"] > 0.5,
+        "left lung": frame.lung["left"] > 0.5,
+        "heart": frame.heart > 0.5,
+    }
+    return Phantom(scene, Radiograph(pixels, contract), masks, anatomy)
+
+
+def phantom(
+    seed: int = 0,
+    *,
+    findings=None,
+    domain: str = "internal",
+    size: int = 512,
+    side: str | None = None,
+    zone: str | None = None,
+    severity: str | None = None,
+) -> Phantom:
+    """Draw a chest phantom.
+
+    Args:
+        seed: decides everything; the same seed gives the same pixels on any machine, within one
+            grey level. Seeds from 10,000,000 up are kept for evaluation.
+        findings: names to draw, an empty list for a normal chest, None to let the seed decide.
+        domain: "internal" (PA-like) or "external" (AP-like, flatter, noisier, more devices).
+        size: pixels along each edge; the same scene, drawn smaller or larger.
+        side, zone, severity: wished-for values for the findings that have them.
+
+    Raises:
+        OptionError: an argument has a value that is not allowed.
+    """
+    scene = sample_scene(
+        seed, findings=findings, domain=domain, side=side, zone=zone, severity=severity
+    )
+    return draw(scene, size=size)

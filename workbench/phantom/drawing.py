@@ -1,0 +1,312 @@
+"""How each finding changes the attenuation of a phantom, and where: one function a finding.
+
+Every function takes the frame and the lesion, adds to the canvas and returns the exact mask
+(size, size) in [0, 1] of what it drew; 0.5 is the border.
+Does not know: exposure, scatter and noise (`render`), wording.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from workbench.findings import (
+    ATELECTASIS,
+    CARDIOMEGALY,
+    CONSOLIDATION,
+    DEVICE,
+    EDEMA,
+    EFFUSION,
+    NODULE,
+    PNEUMOTHORAX,
+)
+from workbench.phantom.anatomy import SIGN, Frame
+from workbench.phantom.field import Table, bump, edge, polyline, smooth_noise, strokes
+from workbench.phantom.scene import Lesion
+
+LUNG_DEPTH = 0.74
+
+
+@dataclass
+class Canvas:
+    """What lesions may change.
+
+    Attributes:
+        attenuation: (size, size) path attenuation.
+        vessel_gain: (size, size) factor on lung vessels.
+        vessel_blur: width of the blur over vessels, in image widths.
+    """
+
+    attenuation: np.ndarray
+    vessel_gain: np.ndarray
+    vessel_blur: float = 0.0
+
+
+def sides_of(lesion: Lesion) -> tuple[str, ...]:
+    """Sides that a lesion is drawn on."""
+    return ("right", "left") if lesion.side == "bilateral" else (lesion.side,)
+
+
+def _union(masks: list[np.ndarray]) -> np.ndarray:
+    return masks[0] if len(masks) == 1 else np.maximum(*masks)
+
+
+def draw_effusion(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
+    """Fill the base of the pleural space up to a meniscus that rises to the chest wall."""
+    return _union([_fluid(frame, side, lesion.params[side], canvas) for side in sides_of(lesion)])
+
+
+def _fluid(frame: Frame, side: str, p: dict, canvas: Canvas) -> np.ndarray:
+    u = frame.lateral(side)
+    dome = frame.anatomy[f"dome_{side}"]
+    lowest = dome + frame.anatomy["angle_drop"]
+    width = frame.width_at(dome)
+    g = Table.grid
+    across = np.clip((g - 0.45 * width) / (0.55 * width), 0, 1.2)
+    level = Table(lowest - p["height"] - p["tilt"] * across**4 + 0.015 * (1 - across))
+    fluid = frame.cavity[side] * edge(frame.y - level(u), 0.010)
+    filled = fluid * frame.above[side]
+    canvas.attenuation += filled * np.float32(LUNG_DEPTH * 0.93)
+    canvas.vessel_gain *= 1 - filled
+    return fluid * edge(np.float32(lowest + 0.01) - frame.y, 0.006) * _near_dome(frame, side)
+
+
+def _near_dome(frame: Frame, side: str) -> np.ndarray:
+    """1 above a line a little under the diaphragm: fluid behind the dome counts as seen no further."""
+    under = frame.diaphragm(side)(frame.lateral(side)) + np.float32(0.012)
+    return edge(under - frame.y, 0.006)
+
+
+def draw_pneumothorax(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
+    """Draw air between chest wall and a thin visceral pleural line; no vessels in it."""
+    p, side = lesion.params, lesion.side
+    u, g = frame.lateral(side), Table.grid
+    top, bottom = frame.anatomy["top"], frame.anatomy[f"dome_{side}"]
+    t = np.clip((g - top) / (bottom - top), 0, 1)
+    gap = p["gap"] * (1 - (1 - p["taper"]) * t**1.5)
+    shifted = np.interp(g - 1.15 * p["gap"], g, frame.wall.values)
+    line = frame.by_row(Table(shifted - gap))
+    inset = u - line
+    air = frame.lung[side] * edge(inset, 0.0035)
+    rim = frame.lung[side] * bump(inset, 0.0075)
+    collapsed = frame.lung[side] * (1 - air)
+    canvas.attenuation += rim * np.float32(0.20) - air * np.float32(0.115)
+    canvas.attenuation += collapsed * np.float32(0.03 + 0.45 * p["gap"])
+    canvas.vessel_gain *= 1 - air
+    return air
+
+
+def draw_consolidation(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
+    """Draw an ill-defined homogeneous opacity with air bronchograms."""
+    masks = []
+    for side in sides_of(lesion):
+        p = lesion.params[side]
+        cx, cy = _place(frame, side, lesion.zone, p["across"], p["down"], p["radius"] * 0.6)
+        rng = np.random.default_rng(p["noise_seed"])
+        noise = smooth_noise(rng, frame.size, 18)
+        u = frame.lateral(side)
+        dx = (u - np.float32(cx)) * np.float32(1 / p["radius"])
+        dy = (frame.y - np.float32(cy)) * np.float32(p["aspect"] / p["radius"])
+        shape = 1 - dx * dx - dy * dy + np.float32(0.30) * noise
+        mask = edge(shape, 0.55) * frame.lung[side]
+        bronchi = _bronchograms(frame, side, cx, cy, p["radius"], rng)
+        patch = 1 + np.float32(0.10) * smooth_noise(rng, frame.size, 40)
+        canvas.attenuation += mask * (np.float32(p["amount"]) * patch) - bronchi * mask
+        canvas.vessel_gain *= 1 - np.float32(0.8) * mask
+        masks.append(mask)
+    return _union(masks)
+
+
+def _bronchograms(frame, side, cx, cy, radius, rng) -> np.ndarray:
+    xs, ys, steps = [], [], []
+    for _ in range(4):
+        angle = rng.uniform(0, 2 * np.pi)
+        ends = radius * rng.uniform(0.5, 0.95)
+        points = np.array([[cx - 0.5 * radius, cy - 0.2 * radius],
+                           [cx, cy],
+                           [cx + ends * np.cos(angle), cy + ends * np.sin(angle)]])
+        x, y, step = polyline(points)
+        xs.append(x), ys.append(y), steps.append(step)
+    x, y, step = np.concatenate(xs), np.concatenate(ys), np.concatenate(steps)
+    ix, iy = frame.to_image(x * SIGN[side], y)
+    lines = strokes(frame.size, ix, iy, np.full_like(x, 0.11), step, 0.0028)
+    return np.minimum(lines, np.float32(0.16))
+
+
+def _place(frame, side, zone, across, down, margin) -> tuple[float, float]:
+    """Return (u, y) of a point inside a zone, at least `margin` from wall and mediastinum."""
+    top, bottom = frame.zone_height(side, zone)
+    if zone == "upper":
+        top += 0.055
+    y = top + margin * 0.5 + (bottom - top - margin) * down
+    inner = float(np.interp(y, Table.grid, frame.border[side].values)) + margin + 0.012
+    outer = frame.width_at(y) - margin - 0.012
+    return inner + max(outer - inner, 0.0) * across, y
+
+
+def draw_atelectasis(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
+    """Draw plate-like bands (linear) or a sharp-edged wedge of collapsed lobe (lobar)."""
+    draw = _bands if lesion.kind == "linear" else _wedge
+    return _union([
+        draw(frame, side, lesion.zone, lesion.params[side], canvas) for side in sides_of(lesion)
+    ])
+
+
+def _bands(frame, side, zone, p, canvas) -> np.ndarray:
+    top, bottom = frame.zone_height(side, zone)
+    u, total = frame.lateral(side), np.zeros_like(frame.x)
+    for k in range(p["bands"]):
+        y0 = top + (bottom - top) * p["down"][k]
+        inner = float(np.interp(y0, Table.grid, frame.border[side].values))
+        room = frame.width_at(y0) - inner
+        start = inner + room * p["start"][k] * 0.8
+        length = min(p["length"][k], room * 0.75)
+        middle = start + length / 2
+        along = (u - np.float32(middle)) * np.float32(2 / length)
+        line = frame.y - np.float32(y0) - (u - np.float32(middle)) * np.float32(p["tilt"][k])
+        total = np.maximum(total, bump(line, 2.2 * p["thick"][k]) * edge(1 - np.abs(along), 0.25))
+    mask = total * frame.lung[side]
+    canvas.attenuation += mask * np.float32(p["amount"])
+    return edge(mask - np.float32(0.35), 0.2)
+
+
+def _wedge(frame, side, zone, p, canvas) -> np.ndarray:
+    u, y = frame.lateral(side), frame.y
+    top, bottom = frame.zone_height(side, zone)
+    lung = frame.lung[side]
+    if zone == "upper":
+        low = top + (bottom - top) * (0.55 + 0.45 * p["reach"])
+        outer = frame.width_at(low)
+        line = np.float32(low) - np.float32(0.10) * edge(u - np.float32(0.6 * outer), outer)
+        inside = edge(line - y - np.float32(0.10) * u, 0.004)
+    else:
+        start = top - 0.03
+        inner = float(np.interp(start, Table.grid, frame.border[side].values)) + 0.01
+        reach = inner + (frame.width_at(bottom) - inner) * p["reach"]
+        slope = (reach - inner) / (bottom + 0.03 - start)
+        inside = edge(np.float32(inner - slope * start) + np.float32(slope) * y - u, 0.004)
+        inside = inside * edge(y - np.float32(start), 0.01)
+    mask = inside * lung
+    canvas.attenuation += mask * np.float32(p["amount"] + 0.10)
+    canvas.vessel_gain *= 1 - np.float32(0.85) * mask
+    return mask
+
+
+def draw_edema(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
+    """Draw perihilar haze on both sides, blurred vessels and septal lines at the bases."""
+    p = lesion.params
+    noise = smooth_noise(np.random.default_rng(p["noise_seed"]), frame.size, 30)
+    total = np.zeros_like(frame.x)
+    for side in SIGN:
+        u = frame.lateral(side)
+        hilum = frame.anatomy["top"] + 0.55 * (frame.anatomy[f"dome_{side}"] - frame.anatomy["top"])
+        du = (u - np.float32(0.14)) * np.float32(1 / (p["spread"] * 1.05))
+        dy = (frame.y - np.float32(hilum + 0.01)) * np.float32(1 / (p["spread"] * 1.55))
+        total += np.exp(-np.float32(0.5) * (du * du + dy * dy)) * frame.lung[side]
+    haze = total * np.clip(1 + np.float32(0.22) * noise, 0.3, None)
+    canvas.attenuation += haze * np.float32(p["amount"])
+    canvas.attenuation += (frame.lung["right"] + frame.lung["left"]) * np.float32(0.12 * p["amount"])
+    canvas.attenuation += _septal_lines(frame, p)
+    canvas.vessel_gain *= 1 + np.float32(0.15) * total
+    canvas.vessel_blur = 0.0045
+    return edge(total - np.float32(0.45), 0.12)
+
+
+def _septal_lines(frame: Frame, p: dict) -> np.ndarray:
+    rng = np.random.default_rng(p["noise_seed"] + 1)
+    xs, ys, steps = [], [], []
+    for side in SIGN:
+        bottom = frame.anatomy[f"dome_{side}"]
+        for y0 in np.linspace(bottom - 0.13, bottom - 0.005, 7):
+            outer = frame.width_at(y0) - 0.006
+            x, y, step = polyline([[outer, y0], [outer - 0.018, y0 + 0.001],
+                                   [outer - rng.uniform(0.03, 0.045), y0 + 0.003]])
+            ix, iy = frame.to_image(x * SIGN[side], y)
+            xs.append(ix), ys.append(iy), steps.append(step)
+    x, y, step = np.concatenate(xs), np.concatenate(ys), np.concatenate(steps)
+    return strokes(frame.size, x, y, np.full_like(x, 0.35 * p["amount"]), step, 0.0022)
+
+
+def draw_nodule(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
+    """Draw one round, well-defined opacity with the profile of a sphere."""
+    p, side = lesion.params, lesion.side
+    cx, cy = _place(frame, side, lesion.zone, p["across"], p["down"], p["radius"] + 0.006)
+    dx, dy = frame.lateral(side) - np.float32(cx), frame.y - np.float32(cy)
+    distance = np.sqrt(dx * dx + dy * dy)
+    sphere = np.sqrt(np.clip(1 - np.square(distance * np.float32(1 / (p["radius"] * 1.06))), 0, 1))
+    canvas.attenuation += np.minimum(sphere * np.float32(1.25), 1) * np.float32(p["amount"])
+    return edge(np.float32(p["radius"]) - distance, 0.002)
+
+
+def draw_cardiomegaly(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
+    """The heart is drawn with the anatomy; the mask is its silhouette."""
+    return frame.heart
+
+
+def draw_device(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
+    """Draw a pacemaker with its lead, a central venous catheter or an endotracheal tube."""
+    from_kind = {
+        "pacemaker": _pacemaker,
+        "central venous catheter": _catheter,
+        "endotracheal tube": _tube,
+    }
+    dense = from_kind[lesion.kind](frame, lesion)
+    canvas.attenuation += dense
+    return edge(dense - np.float32(0.12), 0.08)
+
+
+def _line(frame, points, amount, sigma) -> np.ndarray:
+    x, y, step = polyline(points)
+    ix, iy = frame.to_image(x, y)
+    drawn = strokes(frame.size, ix, iy, np.full_like(x, amount), step, sigma)
+    return np.minimum(drawn, np.float32(amount * 1.3))
+
+
+def _pacemaker(frame, lesion) -> np.ndarray:
+    p, sign = lesion.params, SIGN[lesion.side]
+    top = frame.anatomy["top"]
+    cx, cy = 0.27 + 0.03 * p["across"], top + 0.15 + 0.04 * p["down"]
+    dx = (frame.lateral(lesion.side) - np.float32(cx)) * np.float32(1 / 0.042)
+    dy = (frame.y - np.float32(cy)) * np.float32(1 / 0.034)
+    box = edge(1 - (dx**4 + dy**4), 0.35) * np.float32(0.55)
+    base = frame.anatomy["dome_left"]
+    lead = [[sign * (cx - 0.01), cy - 0.03], [sign * 0.13, top + 0.055], [-0.03, top + 0.14],
+            [-0.055, base - 0.22], [-0.03, base - 0.07], [0.06 + 0.03 * p["tip"], base - 0.035]]
+    return np.maximum(box, _line(frame, lead, 0.42, 0.0032))
+
+
+def _catheter(frame, lesion) -> np.ndarray:
+    p, sign = lesion.params, SIGN[lesion.side]
+    top = frame.anatomy["top"]
+    start = [[sign * (0.26 + 0.03 * p["across"]), top + 0.03], [sign * 0.15, top + 0.045]]
+    if p["wave"] < 0.5:
+        start = [[sign * (0.075 + 0.02 * p["across"]), -0.02], [sign * 0.06, top - 0.01]]
+    path = [*start, [-0.03 + 0.005 * p["wave"], top + 0.13], [-0.048, top + 0.22],
+            [-0.05, top + 0.28 + 0.05 * p["tip"]]]
+    return _line(frame, path, 0.36, 0.0030)
+
+
+def _tube(frame, lesion) -> np.ndarray:
+    p = lesion.params
+    tip = frame.anatomy["top"] + 0.10 + 0.04 * p["tip"]
+    bend = 0.012 * (p["wave"] - 0.5)
+    walls = [
+        _line(frame, [[off + bend, -0.03], [off, tip * 0.5], [off, tip]], 0.30, 0.0024)
+        for off in (-0.0085, 0.0085)
+    ]
+    stripe = _line(frame, [[bend, -0.03], [0.0, tip * 0.5], [0.0, tip - 0.004]], 0.16, 0.004)
+    return np.maximum(np.maximum(*walls), stripe)
+
+
+#: Drawn in this order: air and fluid first, then lung lesions, then what lies in front.
+DRAW = {
+    EDEMA: draw_edema,
+    PNEUMOTHORAX: draw_pneumothorax,
+    CONSOLIDATION: draw_consolidation,
+    ATELECTASIS: draw_atelectasis,
+    EFFUSION: draw_effusion,
+    NODULE: draw_nodule,
+    CARDIOMEGALY: draw_cardiomegaly,
+    DEVICE: draw_device,
+}
