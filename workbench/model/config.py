@@ -1,0 +1,291 @@
+"""Configuration of CXR-LLaVA in the layout of the published checkpoint.
+
+One `config.json` describes three parts: an open_clip vision transformer (`clip_vision_cfg`,
+`clip_embed_dim`), a linear projector (`mm_projector_dim`) and a LLaMA (`llama`, written by
+transformers 4.36). Old RoPE keys are translated on reading and written back on saving. Keys nobody
+here reads are kept and logged at debug level; `auto_map` is dropped, so no remote code is named.
+
+Does not know: weights, tokenizers, where files lie (`workbench.model.load`).
+Paper: Lee et al., CXR-LLaVA, European Radiology 2025, doi 10.1007/s00330-024-11339-6.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from transformers import LlamaConfig, PretrainedConfig
+
+from workbench.errors import OptionError
+from workbench.model.config_llama import llama_config, published_llama, section
+
+logger = logging.getLogger(__name__)
+
+#: Normalisation of the published checkpoint, used when a config does not say.
+PIXEL_MEAN = 0.5518136078431373
+PIXEL_STD = 0.3821719215686275
+
+#: open_clip options that change the arithmetic and that this implementation does not compute.
+_UNSUPPORTED_VISION = (
+    "attentional_pool",
+    "final_ln_after_pool",
+    "global_average_pool",
+    "input_patchnorm",
+    "no_ln_pre",
+    "timm_model_name",
+)
+
+#: Keys that transformers itself puts into every config.
+_FRAMEWORK_KEYS = frozenset(
+    {
+        "_commit_hash",
+        "_name_or_path",
+        "attn_implementation",
+        "dtype",
+        "model_type",
+        "name_or_path",
+        "torch_dtype",
+    }
+)
+
+
+class CxrVisionConfig(PretrainedConfig):
+    """Shape of the vision tower (`clip_vision_cfg` and `clip_embed_dim` of the published file).
+
+    Attributes:
+        image_size: side of the square input, pixels.
+        patch_size: side of a patch, pixels; a remainder of the image is left out, as in open_clip.
+        width: length of a token; must be a multiple of the number of heads.
+        layers: number of residual blocks.
+        head_width: wanted length of one attention head; heads = width // head_width.
+        mlp_ratio: hidden width of a block's MLP as a multiple of `width`.
+        embed_dim: length of the pooled vector (`clip_embed_dim`); not used for text.
+        layer_norm_eps: epsilon of every LayerNorm.
+        ls_init_value: start of the learned factor on each residual branch; None for no such factor.
+
+    Raises:
+        OptionError: sizes that do not fit each other, or an open_clip option not supported.
+    """
+
+    model_type = "cxr_llava_vision"
+    base_config_key: ClassVar[str] = "clip_vision_cfg"
+
+    image_size: int = 512
+    patch_size: int = 16
+    width: int = 1024
+    layers: int = 24
+    head_width: int = 64
+    mlp_ratio: float = 4.0
+    embed_dim: int = 768
+    layer_norm_eps: float = 1e-5
+    ls_init_value: float | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.image_size = _square("image_size", self.image_size)
+        self.patch_size = _square("patch_size", self.patch_size)
+        for name in _UNSUPPORTED_VISION:
+            if kwargs.get(name):
+                raise OptionError(
+                    f"clip_vision_cfg has {name}={kwargs[name]!r}, which this vision tower does "
+                    "not compute; use a checkpoint with the plain open_clip vision transformer"
+                )
+        _positive(self, ("image_size", "patch_size", "width", "layers", "head_width", "embed_dim"))
+        self._check_sizes()
+        super().__post_init__(**kwargs)
+
+    def _check_sizes(self) -> None:
+        if self.patch_size > self.image_size:
+            raise OptionError(
+                f"clip_vision_cfg.patch_size {self.patch_size} must not be above image_size "
+                f"{self.image_size}; correct config.json or the sizes"
+            )
+        if self.head_width > self.width or self.width % self.heads:
+            raise OptionError(
+                f"clip_vision_cfg.width {self.width} must be a multiple of the number of heads, "
+                f"width // head_width with head_width {self.head_width}; correct config.json or "
+                "the sizes"
+            )
+
+    @property
+    def heads(self) -> int:
+        """Number of attention heads."""
+        return self.width // self.head_width
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the image."""
+        return self.image_size // self.patch_size
+
+    @property
+    def image_tokens(self) -> int:
+        """Patch tokens of one image, the class token not counted."""
+        return self.grid**2
+
+    @property
+    def mlp_width(self) -> int:
+        """Hidden width of a block's MLP."""
+        return int(self.width * self.mlp_ratio)
+
+
+class CxrLlavaConfig(PretrainedConfig):
+    """Configuration of the whole model, read from and written to the published layout.
+
+    Attributes:
+        clip_vision_cfg: the vision tower (`CxrVisionConfig`; a dict is accepted).
+        clip_embed_dim: length of the pooled vector.
+        image_preprocess_cfg: {"mean", "std"} of the pixels, numbers or one-element lists.
+        mm_projector_dim: input width of the projector; equals the vision width.
+        llama: the language model (`LlamaConfig`; an old dict is accepted).
+        max_position_embeddings: the published code's own limit on prompt ids plus new tokens, with
+            an image counted as one id; None when the file does not say. The context of the
+            language model is `context_length`.
+
+    Raises:
+        OptionError: sizes that do not fit each other.
+    """
+
+    model_type = "CXR-LLAVA"
+    sub_configs: ClassVar[dict] = {"clip_vision_cfg": CxrVisionConfig, "llama": LlamaConfig}
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+
+    clip_vision_cfg: Any = None
+    clip_embed_dim: int | None = None
+    image_preprocess_cfg: dict | None = None
+    mm_projector_dim: int | None = None
+    llama: Any = None
+    max_position_embeddings: int | None = None
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.clip_vision_cfg = _vision_config(self.clip_vision_cfg, self.clip_embed_dim)
+        self.clip_embed_dim = self.clip_vision_cfg.embed_dim
+        self.llama = llama_config(self.llama)
+        self.tie_word_embeddings = bool(self.llama.tie_word_embeddings)
+        if self.mm_projector_dim is None:
+            self.mm_projector_dim = self.clip_vision_cfg.width
+        if self.mm_projector_dim != self.clip_vision_cfg.width:
+            raise OptionError(
+                f"mm_projector_dim {self.mm_projector_dim} must equal the vision width "
+                f"{self.clip_vision_cfg.width}; correct config.json"
+            )
+        _pixel_statistic(self.image_preprocess_cfg, "mean", PIXEL_MEAN)
+        _pixel_statistic(self.image_preprocess_cfg, "std", PIXEL_STD)
+        kwargs.pop("auto_map", None)
+        _report_unread(kwargs)
+        super().__post_init__(**kwargs)
+
+    @property
+    def vision(self) -> CxrVisionConfig:
+        """The vision tower's configuration."""
+        return self.clip_vision_cfg
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens that one image takes in the language model's sequence."""
+        return self.clip_vision_cfg.image_tokens
+
+    @property
+    def context_length(self) -> int:
+        """Positions of the language model, image tokens included."""
+        return self.llama.max_position_embeddings
+
+    @property
+    def pixel_mean(self) -> float:
+        """Mean subtracted from pixels in [0, 1]."""
+        return _pixel_statistic(self.image_preprocess_cfg, "mean", PIXEL_MEAN)
+
+    @property
+    def pixel_std(self) -> float:
+        """Standard deviation that pixels in [0, 1] are divided by."""
+        return _pixel_statistic(self.image_preprocess_cfg, "std", PIXEL_STD)
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None):
+        """Return the language model's configuration (transformers asks for it by this name)."""
+        return self.llama
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration with the keys of the published `config.json`."""
+        output = super().to_dict()
+        vision = self.clip_vision_cfg
+        output["clip_vision_cfg"] = {
+            name: getattr(vision, name)
+            for name in ("image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio")
+        }
+        for name in ("layer_norm_eps", "ls_init_value"):
+            if getattr(vision, name) != getattr(CxrVisionConfig, name):
+                output["clip_vision_cfg"][name] = getattr(vision, name)
+        output["llama"] = published_llama(self.llama)
+        dtype = output.pop("dtype", None)
+        if dtype is not None:
+            output["torch_dtype"] = dtype
+        for name in ("max_position_embeddings", "image_preprocess_cfg"):
+            if output.get(name) is None:
+                output.pop(name, None)
+        return output
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Return what `save_pretrained` writes: `to_dict` without defaults of transformers."""
+        plain = PretrainedConfig().to_dict()
+        kept = self.to_dict()
+        always = {"llama", "transformers_version", "model_type"}
+        return {
+            key: value
+            for key, value in kept.items()
+            if (key in always or key not in plain or plain[key] != value) and key != "_name_or_path"
+        }
+
+
+def _vision_config(value: Any, embed_dim: int | None) -> CxrVisionConfig:
+    if isinstance(value, CxrVisionConfig):
+        if embed_dim is not None:
+            value.embed_dim = embed_dim
+        return value
+    fields = section("clip_vision_cfg", value)
+    if embed_dim is not None:
+        fields["embed_dim"] = embed_dim
+    return CxrVisionConfig(**fields)
+
+
+def _pixel_statistic(section: Mapping | None, name: str, default: float) -> float:
+    value = (section or {}).get(name, default)
+    if isinstance(value, (list, tuple)):
+        if len(value) != 1:
+            raise OptionError(
+                f"image_preprocess_cfg.{name} must be a number or a list of one (the model sees "
+                f"one grey channel), got {value!r}"
+            )
+        value = value[0]
+    if not isinstance(value, (int, float)) or (name == "std" and value <= 0):
+        raise OptionError(
+            f"image_preprocess_cfg.{name} must be a number, std above 0, got {value!r}"
+        )
+    return float(value)
+
+
+def _report_unread(kwargs: Mapping[str, Any]) -> None:
+    unread = sorted(set(kwargs) - _FRAMEWORK_KEYS)
+    if unread:
+        logger.debug("config keys kept but not read: %s", ", ".join(unread))
+    if kwargs.get("clip_quick_gelu"):
+        logger.warning(
+            "config.json says clip_quick_gelu=true; the published code never reads this key and "
+            "computes the exact GELU, and so does this model"
+        )
+
+
+def _square(name: str, value: Any) -> int:
+    if isinstance(value, (list, tuple)):
+        if len(set(value)) != 1:
+            raise OptionError(f"clip_vision_cfg.{name} must be square, got {value!r}")
+        value = value[0]
+    return value
+
+
+def _positive(config: CxrVisionConfig, names: tuple[str, ...]) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            raise OptionError(
+                f"clip_vision_cfg.{name} must be a whole number above 0, got {value!r}"
+            )
