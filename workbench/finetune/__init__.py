@@ -1,1 +1,1 @@
-""
+"""Training: the recipes that make and change models."""

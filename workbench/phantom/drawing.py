@@ -141,8 +141,10 @@ def _place(frame, side, zone, across, down, margin) -> tuple[float, float]:
         top += 0.055
     y = top + margin * 0.5 + (bottom - top - margin) * down
     inner = float(np.interp(y, Table.grid, frame.border[side].values)) + margin + 0.012
-    outer = frame.width_at(y) - margin - 0.012
-    return inner + max(outer - inner, 0.0) * across, y
+    outer = frame.width_at(y) - frame.anatomy.get(f"air_{side}", 0.0) - margin - 0.012
+    if outer < inner:
+        return (outer + inner) / 2, y
+    return inner + (outer - inner) * across, y
 
 
 def draw_atelectasis(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:

@@ -132,6 +132,8 @@ def sample_lesions(
         if value is not None and value not in allowed:
             raise OptionError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
     places = Places(rng)
+    if CARDIOMEGALY in findings:
+        places.block("left", "lower")
     wish = {"side": side, "zone": zone, "severity": severity}
     makers = {
         EFFUSION: _effusion,
@@ -252,7 +254,7 @@ def _nodule(rng, places, wish) -> Lesion | None:
         "radius": size / 2 / FIELD_MM,
         "across": rng.uniform(0.2, 0.8),
         "down": rng.uniform(0.15, 0.85),
-        "amount": rng.uniform(0.26, 0.36),
+        "amount": rng.uniform(0.32, 0.42),
     }
     return Lesion(NODULE, side=place[0], zone=place[1], severity=severity, size_mm=size,
                   params=params)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from workbench.findings import ATELECTASIS, CARDIOMEGALY
+from workbench.findings import ATELECTASIS, CARDIOMEGALY, PNEUMOTHORAX
 from workbench.phantom.anatomy import SIGN, Frame
 from workbench.phantom.drawing import DRAW, LUNG_DEPTH, Canvas, sides_of
 from workbench.phantom.field import Table, bump, edge, grain, smooth_noise, strokes
@@ -55,6 +55,8 @@ def effective_anatomy(scene: Scene) -> dict:
     for lesion in scene.lesions:
         if lesion.finding == CARDIOMEGALY:
             anatomy["cardiothoracic_ratio"] = lesion.params["ratio"]
+        if lesion.finding == PNEUMOTHORAX:
+            anatomy[f"air_{lesion.side}"] = 1.1 * lesion.params["gap"]
         if lesion.finding == ATELECTASIS and lesion.zone == "lower":
             for side in sides_of(lesion):
                 share = 1.0 if lesion.kind == "lobar" else 0.55

@@ -1,1 +1,1 @@
-""
+"""Training of `mini`, the small model that ships with the package."""

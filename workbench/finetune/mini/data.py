@@ -1,0 +1,115 @@
+"""Rendered phantoms on disk: drawn once, memory-mapped, shared by all stages.
+
+Each phantom gives its pixels (uint8) and, for every patch, the share of the patch that each
+finding and each organ covers (uint8, 255 = all of it). Scenes are not stored: a seed brings them
+back in a millisecond, so texts are written anew for every epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from workbench.errors import TrainingError
+from workbench.findings import PHANTOM_FINDINGS
+from workbench.phantom.case import phantom
+
+logger = logging.getLogger(__name__)
+
+ORGANS = ("right lung", "left lung", "heart")
+CHANNELS = (*PHANTOM_FINDINGS, *ORGANS)
+CHUNK = 100
+
+
+@dataclass(frozen=True, eq=False)
+class PhantomSet:
+    """Rendered phantoms of consecutive seeds.
+
+    Attributes:
+        first_seed: seed of row 0.
+        domain: phantom domain.
+        pixels: (n, size, size) uint8.
+        cover: (n, patches, len(CHANNELS)) uint8; share of a patch that is covered, times 255.
+    """
+
+    first_seed: int
+    domain: str
+    pixels: np.ndarray
+    cover: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+def patch_cover(mask: np.ndarray, patch: int) -> np.ndarray:
+    """Return the share of each patch that a boolean (S, S) mask covers, (patches,) in [0, 1]."""
+    n = mask.shape[0] // patch
+    return mask.reshape(n, patch, n, patch).mean((1, 3), dtype=np.float32).ravel()
+
+
+def _render_chunk(job: tuple) -> int:
+    folder, first_seed, start, stop, count, domain, size, patch = job
+    pixels, cover = _open(Path(folder), count, size, patch, "r+")
+    for row in range(start, stop):
+        case = phantom(first_seed + row, domain=domain, size=size)
+        pixels[row] = np.round(case.image.pixels * 255).astype(np.uint8)
+        named = {**case.masks, **case.anatomy}
+        for k, name in enumerate(CHANNELS):
+            if name in named:
+                share = patch_cover(named[name], patch)
+                cover[row, :, k] = np.ceil(share * 255).astype(np.uint8)
+    pixels.flush()
+    cover.flush()
+    return start
+
+
+def _open(folder: Path, count: int, size: int, patch: int, mode: str):
+    pixels = np.memmap(folder / "pixels.u8", np.uint8, mode, shape=(count, size, size))
+    patches = (size // patch) ** 2
+    cover = np.memmap(folder / "cover.u8", np.uint8, mode, shape=(count, patches, len(CHANNELS)))
+    return pixels, cover
+
+
+def rendered(
+    folder: Path, *, first_seed: int, count: int, domain: str, size: int, patch: int, workers: int
+) -> PhantomSet:
+    """Render phantoms into a folder, or open what is there; goes on where it was stopped.
+
+    Raises:
+        TrainingError: the folder holds phantoms of other settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"first_seed": first_seed, "count": count, "domain": domain, "size": size,
+                "patch": patch, "channels": list(CHANNELS)}
+    state_path = folder / "state.json"
+    if state_path.exists():
+        state = json.loads(state_path.read_text())
+        if state["settings"] != settings:
+            raise TrainingError(
+                f"{folder.name} holds phantoms of other settings; choose another --out or delete it"
+            )
+    else:
+        state = {"settings": settings, "done": []}
+        _open(folder, count, size, patch, "w+")
+    done = set(state["done"])
+    jobs = [
+        (str(folder), first_seed, start, min(start + CHUNK, count), count, domain, size, patch)
+        for start in range(0, count, CHUNK)
+        if start not in done
+    ]
+    if jobs:
+        logger.info("rendering %d phantoms", sum(job[3] - job[2] for job in jobs))
+        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            for start in tqdm(pool.imap_unordered(_render_chunk, jobs), total=len(jobs),
+                              desc=f"phantoms x{CHUNK}"):
+                done.add(start)
+                state["done"] = sorted(done)
+                state_path.write_text(json.dumps(state))
+    pixels, cover = _open(folder, count, size, patch, "r")
+    return PhantomSet(first_seed, domain, pixels, cover)

@@ -1,0 +1,98 @@
+"""The recipe of `mini`: every number that decides its weights, one sentence per field."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+from workbench.errors import OptionError
+
+#: Phantom seeds from here up are kept for evaluation and never trained or tuned on.
+RESERVED_SEED = 10_000_000
+
+
+@dataclass(frozen=True)
+class MiniRecipe:
+    """Settings of one training run of `mini`.
+
+    Attributes:
+        seed: decides initial weights, order, augmentation and wording.
+        domain: phantom domain that is trained on; the external domain is never seen.
+        image_size: side of the model's square input, pixels.
+        patch_size: side of a patch, pixels.
+        vision_width: length of a vision token.
+        vision_layers: blocks of the vision tower.
+        vision_head_width: width of a vision attention head.
+        hidden_size: length of a language token.
+        intermediate_size: hidden width of the language MLP.
+        llama_layers: blocks of the language model.
+        llama_heads: attention heads of the language model.
+        context: longest sequence of the language model, image tokens included.
+        vocabulary: word pieces of the tokenizer.
+        train_first_seed: first phantom seed of the training set.
+        train_count: distinct training phantoms.
+        val_first_seed: first phantom seed of the validation set.
+        val_count: validation phantoms.
+        encoder_images: images that stage 1 sees, repeats included.
+        encoder_batch: images per step of stage 1.
+        encoder_lr: peak learning rate of AdamW in stage 1 (embeddings, norms, biases, heads).
+        encoder_muon_lr: peak learning rate of Muon on the matrices of the blocks in stage 1.
+        language_texts: texts that the language model reads with symbolic findings before stage 2.
+        align_images: images that stage 2 sees (projector only).
+        instruct_images: images that stage 3 sees, repeats included.
+        instruct_batch: images per step of stage 2 and 3.
+        language_lr: peak learning rate of the language model.
+        false_premise: whether stage 3 has turns that ask about a finding that is not there.
+        threads: CPU threads.
+    """
+
+    seed: int = 7
+    domain: str = "internal"
+    image_size: int = 256
+    patch_size: int = 16
+    vision_width: int = 192
+    vision_layers: int = 6
+    vision_head_width: int = 48
+    hidden_size: int = 160
+    intermediate_size: int = 432
+    llama_layers: int = 4
+    llama_heads: int = 5
+    context: int = 1024
+    vocabulary: int = 640
+    train_first_seed: int = 0
+    train_count: int = 36_000
+    val_first_seed: int = 5_000_000
+    val_count: int = 600
+    encoder_images: int = 60_000
+    encoder_batch: int = 32
+    encoder_lr: float = 1.0e-3
+    encoder_muon_lr: float = 1.0e-2
+    language_texts: int = 40_000
+    align_images: int = 2_000
+    instruct_images: int = 24_000
+    instruct_batch: int = 16
+    language_lr: float = 1.5e-3
+    false_premise: bool = True
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        last = max(self.train_first_seed + self.train_count, self.val_first_seed + self.val_count)
+        if last > RESERVED_SEED:
+            raise OptionError(
+                f"training and validation seeds must stay below {RESERVED_SEED:,} "
+                f"(reserved for evaluation); this recipe goes up to {last - 1:,}"
+            )
+        if self.train_first_seed + self.train_count > self.val_first_seed:
+            raise OptionError("training seeds must end before the validation seeds begin")
+
+    def to_dict(self) -> dict:
+        """Return the fields as plain values."""
+        return asdict(self)
+
+    def smoke(self) -> MiniRecipe:
+        """Return the same recipe cut down to about a minute, to see every stage run."""
+        return replace(
+            self, vision_width=48, vision_layers=2, hidden_size=32, intermediate_size=64,
+            llama_layers=2, llama_heads=2, train_count=64, val_count=16, encoder_images=64,
+            encoder_batch=16, language_texts=64, align_images=32, instruct_images=32,
+            instruct_batch=8, image_size=128,
+        )
