@@ -1,0 +1,226 @@
+"""CXR-LLaVA as one transformers model: vision tower, linear projector, LLaMA.
+
+State-dict names are exactly those of the published checkpoint (`vision_tower.*`, `mm_projector.*`,
+`llama.*`, `lm_head.weight`). Attention is causal over image tokens too, and positions count through
+the spliced sequence. Registered with transformers' Auto classes, so a directory in the published
+layout loads without remote code.
+
+Does not know: prompts, tokenizers, decoding (`workbench.generation`), where files lie
+(`workbench.model.load`).
+Paper: Lee et al., CXR-LLaVA, European Radiology 2025, doi 10.1007/s00330-024-11339-6, section 2.
+Deviation from the published code: RoPE frequencies stay float32 under every dtype.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    Cache,
+    LlamaModel,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from workbench.errors import InputError
+from workbench.model.config import CxrLlavaConfig, CxrVisionConfig
+from workbench.model.rope import Float32RotaryEmbedding
+from workbench.model.splice import IGNORE_LABEL, IMAGE_TOKEN_ID, splice_embeddings, stretch
+from workbench.model.vision import VisionTower
+
+
+class CxrLlavaForConditionalGeneration(PreTrainedModel):
+    """Vision tower, projector and language model under the published names.
+
+    Args:
+        config: sizes of all parts.
+
+    Attributes:
+        vision_tower: (B, 1, S, S) pixels to (B, N, W) tokens.
+        mm_projector: W to H, linear with bias.
+        llama: transformers' `LlamaModel`, H wide.
+        lm_head: H to vocabulary, without bias.
+    """
+
+    config: CxrLlavaConfig
+    config_class = CxrLlavaConfig
+    main_input_name = "input_ids"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ("VisionTower", "LlamaDecoderLayer")
+    _skip_keys_device_placement = ("past_key_values",)
+    _tied_weights_keys = {"lm_head.weight": "llama.embed_tokens.weight"}  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = (r"rotary_emb\.inv_freq$",)
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: CxrLlavaConfig) -> None:
+        super().__init__(config)
+        self.vision_tower = VisionTower(config.vision)
+        self.mm_projector = nn.Linear(config.mm_projector_dim, config.llama.hidden_size)
+        self.llama = LlamaModel(config.llama)
+        self.llama.rotary_emb = Float32RotaryEmbedding(config.llama)
+        self.lm_head = nn.Linear(config.llama.hidden_size, config.llama.vocab_size, bias=False)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the token embedding."""
+        return self.llama.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the token embedding."""
+        self.llama.embed_tokens = value
+
+    def get_decoder(self) -> LlamaModel:
+        """Return the language model without its head."""
+        return self.llama
+
+    def encode_image(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Encode images into rows that stand in the language model's sequence.
+
+        Args:
+            pixel_values: (B, 1, S, S) normalised pixels.
+
+        Returns:
+            (B, N, H) projected features.
+
+        Raises:
+            InputError: the shape is not (B, 1, S, S) with S of the configuration.
+        """
+        tokens = self.vision_tower(pixel_values).tokens
+        weight = self.mm_projector.weight
+        return self.mm_projector(tokens.to(weight.device))
+
+    def splice(self, input_ids: torch.Tensor, image_features: torch.Tensor) -> torch.Tensor:
+        """Embed ids and put image features where the image ids are.
+
+        Args:
+            input_ids: (B, L) ids, -200 once per image, as `CxrTokenizer.encode_prompt` gives them.
+            image_features: (K, N, H), K images in reading order, or (1, N, H) for all of them.
+
+        Returns:
+            (B, T, H) input embeddings; T = L - 1 + N for one image a row.
+
+        Raises:
+            InputError: the number of images or the width of the features does not fit.
+        """
+        return splice_embeddings(input_ids, self.get_input_embeddings(), image_features)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_features: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs,
+    ) -> CausalLMOutputWithPast:
+        """Predict the next token at every position.
+
+        Args:
+            input_ids: (B, L) ids with -200 once per image; or give `inputs_embeds`.
+            pixel_values: (K, 1, S, S) normalised pixels of the images in reading order.
+            image_features: (K, N, H) from `encode_image`, instead of pixels.
+            inputs_embeds: (B, T, H) from `splice`, instead of ids.
+            attention_mask: (B, L) with one value per id, stretched over image tokens, or (B, T)
+                (T counts cached positions as well).
+            position_ids: (B, T).
+            past_key_values: cache of earlier positions.
+            labels: (B, L), stretched like the mask with -100 over images, or (B, T); positions
+                labelled -100 carry no loss.
+            use_cache: return a cache for later calls.
+            logits_to_keep: last positions to compute logits for, 0 for all; or an index tensor.
+            **kwargs: passed to the language model (`output_hidden_states`, `output_attentions`,
+                `cache_position`, ...).
+
+        Returns:
+            loss (a scalar, with labels), logits (B, T, vocabulary), past_key_values and, when
+            asked for, hidden_states and attentions of the language model.
+
+        Raises:
+            InputError: neither or both of ids and embeddings, images without a place or places
+                without an image, labels together with `logits_to_keep`.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise InputError("give exactly one of input_ids and inputs_embeds")
+        if inputs_embeds is None:
+            if pixel_values is not None and image_features is None:
+                image_features = self.encode_image(pixel_values)
+            if image_features is not None:
+                inputs_embeds = self.splice(input_ids, image_features)
+                length = image_features.shape[1]
+                attention_mask = self._stretched(attention_mask, input_ids, length, 1)
+                labels = self._stretched(labels, input_ids, length, IGNORE_LABEL)
+            else:
+                inputs_embeds = self._embed_text(input_ids, past_key_values)
+        output = self.llama(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            **{key: value for key, value in kwargs.items() if key != "num_items_in_batch"},
+        )
+        hidden = _keep(output.last_hidden_state, logits_to_keep)
+        logits = self.lm_head(hidden)
+        return CausalLMOutputWithPast(
+            loss=None if labels is None else self._loss(logits, labels, kwargs),
+            logits=logits,
+            past_key_values=output.past_key_values,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+
+    def _embed_text(self, input_ids: torch.Tensor, cache: Cache | None) -> torch.Tensor:
+        # Decoding steps skip the look for image ids: it would make a GPU wait for every token.
+        if cache is None and bool((input_ids == IMAGE_TOKEN_ID).any()):
+            raise InputError(
+                f"the ids hold an image place ({IMAGE_TOKEN_ID}) but no image came; give "
+                "pixel_values or image_features"
+            )
+        return self.get_input_embeddings()(input_ids)
+
+    @staticmethod
+    def _stretched(
+        values: torch.Tensor | None, input_ids: torch.Tensor, image_tokens: int, image_value: int
+    ) -> torch.Tensor | None:
+        if values is None or values.shape != input_ids.shape:
+            return values
+        return stretch(values, input_ids, image_tokens, image_value)
+
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor, kwargs: dict) -> torch.Tensor:
+        if labels.shape != logits.shape[:2]:
+            raise InputError(
+                f"labels must have one value per id or per position {tuple(logits.shape[:2])}, got "
+                f"{tuple(labels.shape)}; do not give logits_to_keep together with labels"
+            )
+        return self.loss_function(
+            logits=logits,
+            labels=labels,
+            vocab_size=self.config.llama.vocab_size,
+            num_items_in_batch=kwargs.get("num_items_in_batch"),
+        )
+
+
+def _keep(hidden: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:
+    if isinstance(logits_to_keep, int):
+        return hidden[:, -logits_to_keep:] if logits_to_keep else hidden
+    return hidden[:, logits_to_keep]
+
+
+AutoConfig.register(CxrLlavaConfig.model_type, CxrLlavaConfig, exist_ok=True)
+AutoConfig.register(CxrVisionConfig.model_type, CxrVisionConfig, exist_ok=True)
+AutoModel.register(CxrVisionConfig, VisionTower, exist_ok=True)
+for _auto in (AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText):
+    _auto.register(CxrLlavaConfig, CxrLlavaForConditionalGeneration, exist_ok=True)
