@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from workbench.imaging import load_radiograph as load_radiograph
     from workbench.interface import ChestXrayModel as ChestXrayModel
     from workbench.interface import load_model as load_model
-    from workbench.phantom.draw import phantom as phantom
+    from workbench.phantom.case import phantom as phantom
     from workbench.radiograph import InputContract as InputContract
     from workbench.radiograph import Radiograph as Radiograph
     from workbench.settings import Settings as Settings

@@ -22,7 +22,7 @@ def make_callable(module_name: str, function_path: str) -> None:
     """Make a module that is being imported callable.
 
     Call it at the end of the subpackage's `__init__`:
-    `make_callable(__name__, "workbench.phantom.draw:phantom")`.
+    `make_callable(__name__, "workbench.phantom.case:phantom")`.
 
     Args:
         module_name: the `__name__` of the subpackage.

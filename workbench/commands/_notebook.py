@@ -1,0 +1,102 @@
+"""Execute a notebook and write it as one HTML page that needs nothing else.
+
+The page carries its style and images inside and loads no script, so it reads the same on a laptop
+without a network. Formulas and widgets therefore stay as they are written.
+
+Does not know: what the notebook is about.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from workbench.errors import WorkbenchError
+
+#: nbconvert's lab page without its four remote scripts, set like a printed lesson.
+PAGE = """
+{%- extends 'lab/index.html.j2' -%}
+{%- block html_head_js_requirejs -%}{%- endblock -%}
+{%- block html_head_js_mathjax -%}{%- endblock -%}
+{%- block html_head_js_mermaidjs -%}{%- endblock -%}
+{%- block jupyter_widgets -%}{%- endblock -%}
+{%- block html_head_css -%}
+<style>
+  body.jp-Notebook { background: #fff; padding: 3rem 1.5rem 6rem; }
+  main { max-width: 54rem; margin: 0 auto; }
+  .jp-RenderedHTMLCommon { font-size: 16px; line-height: 1.6; color: #24292f; }
+  .jp-RenderedHTMLCommon h1 { font-size: 2.1rem; font-weight: 650; letter-spacing: -0.02em; }
+  .jp-RenderedHTMLCommon h2 { margin-top: 2.4rem; font-weight: 620; border: 0; }
+  .jp-RenderedHTMLCommon blockquote { border-left: 3px solid #8aa4c8; color: #4a5568; }
+  .jp-CodeCell { margin: 0.4rem 0; }
+  .jp-InputArea-editor { border: 0; border-radius: 6px; background: #f6f8fa; }
+  .highlight pre { font-size: 13.5px; line-height: 1.5; }
+  .jp-OutputArea-output { padding-left: 0.2rem; }
+  .jp-RenderedText pre { font-size: 13.5px; line-height: 1.5; white-space: pre-wrap; }
+  .jp-RenderedImage img { max-width: 100%; height: auto; }
+  .jp-InputPrompt, .jp-OutputPrompt { display: none; }
+</style>
+{%- endblock -%}
+"""
+
+
+def execute_to_html(notebook: Path, page: Path, *, title: str, timeout: int = 600) -> None:
+    """Run every cell of a notebook in a fresh kernel and write the result as HTML.
+
+    Args:
+        notebook: an .ipynb file; it is not changed.
+        page: the HTML file to write.
+        title: title of the page.
+        timeout: seconds that one cell may take.
+
+    Raises:
+        WorkbenchError: a cell failed; the message carries its error.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    book = nbformat.read(notebook, as_version=4)
+    client = NotebookClient(
+        book,
+        timeout=timeout,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(notebook.parent)}},
+    )
+    _use_this_python(client)
+    try:
+        client.execute()
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        last = str(error).strip().splitlines()[-1]
+        raise WorkbenchError(
+            f"a cell of {notebook.name} failed: {last}; open it with `make lab` and run it by hand"
+        ) from error
+    page.write_text(to_html(book, title=title), encoding="utf-8")
+
+
+def to_html(book, *, title: str) -> str:
+    """Return an executed notebook as one self-contained HTML page."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(
+        raw_template=PAGE,
+        embed_images=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+    )
+    html, _ = exporter.from_notebook_node(book, resources={"metadata": {"name": title}})
+    return html
+
+
+def _use_this_python(client) -> None:
+    """Start the kernel with the running interpreter, whatever the kernel spec says."""
+    from jupyter_client.kernelspec import KernelSpec
+
+    launcher = [sys.executable, "-m", "ipykernel_launcher"]
+    client.km = client.create_kernel_manager()
+    client.km._kernel_spec = KernelSpec(
+        argv=[*launcher, "-f", "{connection_file}", "--log-level=ERROR"],
+        display_name="Python 3",
+        language="python",
+    )

@@ -1,0 +1,108 @@
+"""What the commands share: output, progress, opening a model, and saying its notice.
+
+Results go to stdout, everything said on the way to stderr, so that `--json | jq` always works.
+Does not know: what any command computes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from workbench.settings import DTYPES
+
+T = TypeVar("T")
+WIDTH = 92
+
+
+def say(text: str = "") -> None:
+    """Write one line of a result to stdout."""
+    sys.stdout.write(f"{text}\n")
+
+
+def note(text: str) -> None:
+    """Write one line about the work to stderr."""
+    sys.stderr.write(f"{text}\n")
+
+
+def emit_json(value: Any) -> None:
+    """Write a result to stdout as JSON; undefined numbers are null, never NaN."""
+    say(to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """Return strict JSON (no NaN) of plain values, dataclasses and numpy scalars included."""
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not (float("-inf") < value < float("inf")):
+        return None
+    if isinstance(value, Path):
+        return value.as_posix()
+    return value
+
+
+def progress(items: Iterable[T], *, total: int | None = None, label: str = "") -> Iterable[T]:
+    """Show a bar on stderr once the work has taken two seconds; nothing when stderr is a file."""
+    from tqdm import tqdm
+
+    return tqdm(
+        items, total=total, desc=label, delay=2.0, leave=False, file=sys.stderr, disable=None
+    )
+
+
+def wrap(text: str, *, indent: str = "  ") -> str:
+    """Return text as indented lines of readable width; its own line breaks stay."""
+    lines = []
+    for line in text.strip().splitlines():
+        lines += textwrap.wrap(line, WIDTH - len(indent)) or [""]
+    return "\n".join(f"{indent}{line}".rstrip() for line in lines)
+
+
+def table(rows: Sequence[Sequence[object]], *, header: Sequence[str]) -> str:
+    """Return rows as aligned columns under a header; numbers are set to the right."""
+    cells = [list(header), *[[str(cell) for cell in row] for row in rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    right = [
+        all(isinstance(row[i], (int, float)) for row in rows) and bool(rows)
+        for i in range(len(header))
+    ]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, right, strict=True)
+        )
+        for row in cells
+    ]
+    lines.insert(1, "  ".join("-" * w for w in widths))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --model, --device and --dtype."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        default="mini",
+        metavar="NAME",
+        help="mini (default), ECOFRI/CXR-LLAVA-v2, or a directory in the published layout",
+    )
+    group.add_argument("--device", help="auto (default), cpu, mps, cuda or cuda:N")
+    group.add_argument("--dtype", choices=DTYPES, help="precision of the weights (default auto)")
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --json."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -1,0 +1,174 @@
+"""Checks of the installation: each row says ok, warn or fail, what was found, and the repair.
+
+Does not know: whether a model computes the right numbers; that is `doctor --parity` and `--mini`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from workbench._version import __version__
+from workbench.settings import Settings
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+
+#: Distribution name of this package.
+DISTRIBUTION = "cxr-llava-workbench"
+_REINSTALL = "install again: pip install --constraint constraints.txt --editable ."
+
+#: DICOM transfer syntaxes that a chest radiograph may come in, by pydicom's name.
+_SYNTAXES = (
+    "RLELossless",
+    "JPEGBaseline8Bit",
+    "JPEGExtended12Bit",
+    "JPEGLosslessSV1",
+    "JPEGLSLossless",
+    "JPEG2000Lossless",
+    "JPEG2000",
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of the doctor's table.
+
+    Attributes:
+        check: what was looked at.
+        status: "ok", "warn" (works, but look) or "fail".
+        found: what is there.
+        repair: what to do; empty when nothing is to be done.
+    """
+
+    check: str
+    status: str
+    found: str
+    repair: str = ""
+
+
+def check_environment() -> list[Check]:
+    """Return one row per check, cheap ones first; no check raises."""
+    checks: tuple[Callable[[], Iterator[Check]], ...] = (
+        _python,
+        _packages,
+        _bytecode,
+        _devices,
+        _memory,
+        _codecs,
+        _notebooks,
+        _settings,
+        _mini,
+    )
+    return [row for check in checks for row in check()]
+
+
+def _python() -> Iterator[Check]:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    good = sys.version_info >= (3, 11)
+    repair = "" if good else "use Python 3.11 or newer: make demo PYTHON=/path/to/python3.11"
+    yield Check("python", OK if good else FAIL, found, repair)
+
+
+def _packages() -> Iterator[Check]:
+    """The package, and each library it requires, inside the declared range."""
+    from packaging.requirements import Requirement
+
+    try:
+        declared = requires(DISTRIBUTION) or []
+    except PackageNotFoundError:
+        note = f"{__version__}, run from its folder without being installed"
+        yield Check("workbench", WARN, note, _REINSTALL)
+        return
+    yield Check("workbench", OK, version(DISTRIBUTION))
+    core = [Requirement(text) for text in declared if "extra ==" not in text]
+    missing, outside, found = [], [], {}
+    for need in core:
+        try:
+            found[need.name] = version(need.name)
+        except PackageNotFoundError:
+            missing.append(need.name)
+            continue
+        if not need.specifier.contains(found[need.name], prereleases=True):
+            outside.append(f"{need.name} {found[need.name]} (needs {need.specifier})")
+    shown = ("torch", "transformers", "numpy", "pydicom", "pillow")
+    versions = ", ".join(f"{name} {found[name]}" for name in shown if name in found)
+    yield Check("libraries", OK, f"{len(found)} of {len(core)} found: {versions}")
+    if missing:
+        yield Check("libraries", FAIL, f"missing: {', '.join(missing)}", _REINSTALL)
+    if outside:
+        yield Check("libraries", WARN, f"out of range: {', '.join(outside)}", _REINSTALL)
+
+
+def _bytecode() -> Iterator[Check]:
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return
+    source = Path(spec.origin)
+    compiled = Path(importlib.util.cache_from_source(str(source))).is_file()
+    repair = "" if compiled else f"{sys.executable} -m compileall -q -j 2 {source.parents[1]}"
+    found = "compiled at install" if compiled else "missing: every start compiles anew, about 40 s"
+    yield Check("bytecode", OK if compiled else WARN, found, repair)
+
+
+def _devices() -> Iterator[Check]:
+    import torch
+
+    yield Check("cpu", OK, f"{torch.get_num_threads()} threads")
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            device = torch.cuda.get_device_properties(index)
+            precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+            found = f"{device.name}, {device.total_memory / 2**30:.0f} GiB, {precision}"
+            yield Check(f"cuda:{index}", OK, found)
+    elif torch.backends.mps.is_available():
+        yield Check("mps", OK, "Apple GPU")
+    else:
+        yield Check("gpu", OK, "none: mini runs on the CPU; the 7B model wants a GPU of 16 GB")
+
+
+def _memory() -> Iterator[Check]:
+    import psutil
+
+    free = psutil.virtual_memory().available / 2**30
+    good = free >= 1.5
+    repair = "" if good else "close other programs: a report with mini takes up to 1.5 GiB"
+    yield Check("memory", OK if good else WARN, f"{free:.1f} GiB available", repair)
+
+
+def _codecs() -> Iterator[Check]:
+    from pydicom import uid
+    from pydicom.pixels import get_decoder
+
+    missing = [name for name in _SYNTAXES if not get_decoder(getattr(uid, name)).is_available]
+    if missing:
+        repair = "pip install python-gdcm pylibjpeg pylibjpeg-openjpeg pylibjpeg-rle"
+        yield Check("dicom codecs", FAIL, f"cannot decode {', '.join(missing)}", repair)
+    else:
+        yield Check("dicom codecs", OK, f"{len(_SYNTAXES)} compressed transfer syntaxes decode")
+
+
+def _notebooks() -> Iterator[Check]:
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    kernels = KernelSpecManager().find_kernel_specs()
+    good = "python3" in kernels
+    if good:
+        yield Check("notebooks", OK, "kernel python3")
+    else:
+        repair = f"{sys.executable} -m ipykernel install --sys-prefix"
+        yield Check("notebooks", FAIL, "no kernel named python3", repair)
+
+
+def _settings() -> Iterator[Check]:
+    settings = Settings.from_env()
+    place = settings.cache_dir
+    existing = next(p for p in (place, *place.parents) if p.exists())
+    free = shutil.disk_usage(existing).free / 2**30
+    network = "offline" if settings.offline else "network allowed"
+    yield Check("settings", OK, f"{network}, cache {place} ({free:.0f} GiB free)")
