@@ -1,1 +1,7 @@
-""
+"""Reading reports: sentences with their positions, and findings with their evidence."""
+
+from workbench.reports.labeler import label
+from workbench.reports.labels import FindingLabel, Labels
+from workbench.reports.sentences import Sentence, sentences
+
+__all__ = ["FindingLabel", "Labels", "Sentence", "label", "sentences"]

@@ -86,7 +86,7 @@ def mentions(lesions: Iterable[Lesion]) -> dict[str, tuple[Mention, ...]]:
     """Group lesions by finding, in report order; findings without a lesion have no key.
 
     Lesions that differ only in left and right become one bilateral mention, equal ones become one.
-    Nodules are counted, so they are never joined.
+    Nodules are counted, so they are never joined; of several enlarged hearts the largest is kept.
 
     Raises:
         OptionError: a lesion's finding, side, zone or severity is not a known name.
@@ -140,6 +140,8 @@ def _rounded(size_mm: float | None) -> int | None:
 def _joined(group: list[Mention]) -> list[Mention]:
     if group[0].finding == NODULE:
         return group
+    if group[0].finding == CARDIOMEGALY:  # there is one heart
+        return [max(group, key=lambda item: (None, *SEVERITIES).index(item.severity))]
     kept: list[Mention] = []
     for mention in dict.fromkeys(group):
         partners = [replace(mention, side=side) for side in ("left", "right", "bilateral")]
