@@ -1,0 +1,167 @@
+"""What is asked of the model, and the Llama-2 chat template it is asked in.
+
+The published tokenizer ships no template: transformers 4.36 filled in its Llama-2 default, later
+versions do not, and a port that loses `[INST] <<SYS>>` gets worse answers without noticing. So the
+template is here, has a version, and is compared with stored references.
+
+Text from a user must not hold the template's own marks (`<image>`, `[INST]`, `<s>`, ...): that is
+an error, since dropping them in silence would change the question. Text of the model itself that
+comes back as history is neutralised instead, since nobody could repair it.
+
+Does not know: token ids (`workbench.model.tokenizer`) and how many turns fit
+(`workbench.generation`).
+Source: Touvron et al., Llama 2, arXiv 2307.09288, appendix A.3.3 (the chat format).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workbench.errors import InputError
+
+#: Changes whenever `render_chat` gives another string for the same messages.
+TEMPLATE_VERSION = "llama-2-chat/1"
+
+#: Stands for the image in a message; becomes `IMAGE_TOKEN_ID` among the token ids.
+IMAGE_MARK = "<image>"
+
+SYSTEM_PROMPT = (
+    "You are a helpful radiologist. Try to interpret chest x ray image and answer to the question "
+    "that user provides."
+)
+REPORT_PROMPT = (
+    "Write a radiologic report on the given chest radiograph, including information about "
+    "atelectasis, cardiomegaly, consolidation, pulmonary edema, pleural effusion, and "
+    "pneumothorax.\n"
+)
+DIFFERENTIAL_PROMPT = "What are the possible differential diagnoses for this patient?\n"
+
+ROLES = ("system", "user", "assistant")
+
+#: Strings that mean something to the template or the tokenizer.
+RESERVED = (IMAGE_MARK, "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<s>", "</s>", "<unk>")
+_RESERVED = re.compile("|".join(re.escape(mark) for mark in RESERVED))
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a dialogue.
+
+    Attributes:
+        role: "system" (first only), "user" or "assistant".
+        content: the text; the first user turn about an image starts with "<image>" and a newline.
+
+    Raises:
+        InputError: the role is none of these.
+    """
+
+    role: str
+    content: str
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise InputError(f"role must be one of {', '.join(ROLES)}, got {self.role!r}")
+
+
+def report_messages() -> list[Message]:
+    """Return the messages that ask for a report, as published."""
+    return _about_image(REPORT_PROMPT)
+
+
+def differential_messages() -> list[Message]:
+    """Return the messages that ask for differential diagnoses, as published."""
+    return _about_image(DIFFERENTIAL_PROMPT)
+
+
+def question_messages(text: str) -> list[Message]:
+    """Return the messages that ask a free question about an image.
+
+    Args:
+        text: the question, in the user's words.
+
+    Raises:
+        InputError: the question is empty or holds a reserved mark.
+    """
+    return _about_image(check_user_text(text))
+
+
+def follow_up(text: str) -> Message:
+    """Return a later user turn of a dialogue, without an image.
+
+    Raises:
+        InputError: the text is empty or holds a reserved mark.
+    """
+    return Message("user", check_user_text(text))
+
+
+def answer(text: str) -> Message:
+    """Return an assistant turn from text that the model wrote; reserved marks are neutralised."""
+    return Message("assistant", neutralise(text))
+
+
+def check_user_text(text: str) -> str:
+    """Return the text unchanged when it can stand in a user turn.
+
+    Raises:
+        InputError: not a string, empty, or it holds a reserved mark; the message names it.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f"a question needs text, got {text!r}; write what you want to know")
+    found = _RESERVED.search(text)
+    if found:
+        raise InputError(
+            f"the text holds {found[0]!r}, which is a mark of the chat template and not a word; "
+            "write it another way, e.g. without the brackets"
+        )
+    return text
+
+
+def neutralise(text: str) -> str:
+    """Return the text with a space inside every reserved mark, so that it is only text.
+
+    "<s>" becomes "< s>"; text without marks is returned unchanged.
+    """
+    return _RESERVED.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+
+
+def render_chat(messages: Sequence[Message]) -> str:
+    """Render a dialogue in the Llama-2 chat format.
+
+    The content is taken as it is: "<image>" in it stands for an image. Text from outside belongs
+    through `question_messages`, `follow_up` and `answer`, which look for reserved marks.
+
+    Args:
+        messages: an optional system turn, then user and assistant turns in alternation.
+
+    Returns:
+        The prompt, ready for `CxrTokenizer.encode_prompt`.
+
+    Raises:
+        InputError: no user turn, or turns that do not alternate.
+    """
+    turns = list(messages)
+    system = turns.pop(0).content if turns and turns[0].role == "system" else None
+    if not turns:
+        raise InputError("a dialogue needs at least one user turn; start with question_messages")
+    parts = []
+    for index, turn in enumerate(turns):
+        expected = "assistant" if index % 2 else "user"
+        if turn.role != expected:
+            raise InputError(
+                f"turn {index + 1} of the dialogue must be of the {expected}, got {turn.role}; "
+                "user and assistant alternate, and the user begins"
+            )
+        content = turn.content
+        if index == 0 and system is not None:
+            content = f"<<SYS>>\n{system}\n<</SYS>>\n\n{content}"
+        if turn.role == "user":
+            parts.append(f"<s>[INST] {content.strip()} [/INST]")
+        else:
+            parts.append(f" {content.strip()} </s>")
+    return "".join(parts)
+
+
+def _about_image(text: str) -> list[Message]:
+    return [Message("system", SYSTEM_PROMPT), Message("user", f"{IMAGE_MARK}\n{text}")]

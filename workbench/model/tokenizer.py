@@ -1,0 +1,279 @@
+"""Text to token ids and back, exactly as the slow LlamaTokenizer of transformers 4.36.
+
+Built on sentencepiece alone. What 4.36 does and later tokenizers do not: special tokens are cut out
+of the text first and every run between them is tokenised by itself; `legacy` decides whether each
+run (true, the default when the key is absent) or only the first (false) gets a word-start mark; a
+rendered prompt that begins with "<s>" starts with two BOS ids; and every piece around "<image>" is
+tokenised on its own.
+
+Does not know: prompts and templates (`workbench.model.prompt`).
+Source: Kudo and Richardson, SentencePiece, EMNLP 2018, arXiv 1808.06226.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from workbench.errors import CheckpointError
+from workbench.model.prompt import IMAGE_MARK
+from workbench.model.splice import IMAGE_TOKEN_ID
+from workbench.model.token_text import byte_spans, clean_spaces, read_byte
+from workbench.model.tokenizer_files import TokenizerFiles, read_tokenizer_files
+
+WORD_START = "\u2581"
+
+#: `normalizer_spec { add_dummy_prefix: false }`, appended to a model so that it merges into it.
+_NO_DUMMY_PREFIX = b"\x1a\x02\x18\x00"
+
+
+class CxrTokenizer:
+    """Sentencepiece tokenizer with the behaviour of transformers 4.36.
+
+    Args:
+        files: the sentencepiece model and the settings that stand beside it.
+
+    Attributes:
+        bos_id, eos_id, unk_id, pad_id: special ids; `pad_id` is `unk_id` where no pad token is set.
+        vocab_size: ids known to the tokenizer, added tokens included.
+
+    Raises:
+        CheckpointError: the sentencepiece model cannot be read or lacks a special token.
+    """
+
+    def __init__(self, files: TokenizerFiles) -> None:
+        self.files = files
+        self.legacy = files.legacy
+        model = files.model if files.legacy else files.model + _NO_DUMMY_PREFIX
+        self._sp = sentencepiece.SentencePieceProcessor()
+        try:
+            self._sp.LoadFromSerializedProto(model)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"tokenizer.model is not a sentencepiece model ({error}); copy it again"
+            ) from error
+        self._id_of, self._added = self._place_added_tokens()
+        self.bos_id = self._id_of[files.bos.content]
+        self.eos_id = self._id_of[files.eos.content]
+        self.unk_id = self._id_of[files.unk.content]
+        self.pad_id = self._id_of[files.pad.content] if files.pad else self.unk_id
+        self._special = {token.content for token in files.special_tokens}
+        self._special_ids = {self._id_of[content] for content in self._special}
+        longest_first = sorted(self._id_of, key=len, reverse=True)
+        self._split = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
+        self._strip = {token.content: token for token in files.all_tokens}
+        self._unk_length = len(self._sp.encode(files.unk.content, out_type=str))
+        self.vocab_size = max(self._sp.get_piece_size(), *(i + 1 for i in self._id_of.values()))
+
+    @classmethod
+    def from_directory(cls, directory: str | Path) -> CxrTokenizer:
+        """Read the tokenizer of a checkpoint directory.
+
+        Only tokenizer.model is needed; tokenizer_config.json, special_tokens_map.json and
+        added_tokens.json are read where they are.
+
+        Raises:
+            CheckpointError: tokenizer.model is missing or unreadable.
+        """
+        return cls(read_tokenizer_files(Path(directory)))
+
+    @classmethod
+    def from_model(cls, model: bytes, *, legacy: bool = False) -> CxrTokenizer:
+        """Make a tokenizer from the bytes of a sentencepiece model with Llama's special tokens.
+
+        Raises:
+            CheckpointError: the bytes are no sentencepiece model, or lack a special token.
+        """
+        return cls(TokenizerFiles(model=model, legacy=legacy))
+
+    def save(self, directory: str | Path) -> None:
+        """Write the tokenizer's files into a checkpoint directory."""
+        self.files.write(Path(directory))
+
+    def encode(self, text: str, *, add_bos: bool | None = None) -> list[int]:
+        """Tokenise one text on its own.
+
+        Args:
+            text: any text; special tokens spelled out in it become their ids.
+            add_bos: put BOS before it; by default as the checkpoint says (yes in practice).
+
+        Returns:
+            Token ids.
+        """
+        tokens = self.tokenise(text)
+        ids = [self._token_id(token) for token in tokens]
+        if self.files.add_bos if add_bos is None else add_bos:
+            ids.insert(0, self.bos_id)
+        return [*ids, self.eos_id] if self.files.add_eos else ids
+
+    def encode_prompt(self, rendered: str) -> list[int]:
+        """Tokenise a rendered prompt with `IMAGE_TOKEN_ID` (-200) in the place of each "<image>".
+
+        Args:
+            rendered: what `render_chat` returned.
+
+        Returns:
+            Token ids; two BOS at the start, as in the published code.
+        """
+        first, *rest = (self.encode(piece) for piece in rendered.split(IMAGE_MARK))
+        ids = list(first)
+        for piece in rest:
+            ids.append(IMAGE_TOKEN_ID)
+            ids.extend(piece[1:] if piece[:1] == [self.bos_id] else piece)
+        return ids
+
+    def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
+        """Turn ids into text.
+
+        Args:
+            ids: token ids; `IMAGE_TOKEN_ID` is left out.
+            skip_special: leave BOS, EOS, UNK and padding out.
+
+        Returns:
+            The text; one leading word-start mark is dropped.
+        """
+        kept = [i for i in map(int, ids) if i != IMAGE_TOKEN_ID]
+        if skip_special:
+            kept = [i for i in kept if i not in self._special_ids]
+        texts, run = [], []
+        for piece in map(self._piece, kept):
+            if piece in self._id_of and piece not in self._special:
+                texts += [self._join(run)] if run else []
+                texts.append(piece)
+                run = []
+            else:
+                run.append(piece)
+        texts += [self._join(run)] if run else []
+        text = " ".join(text for text in texts if text)
+        return clean_spaces(text) if self.files.clean_up_spaces else text
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Return the vocabulary piece of each id ("<image>" for `IMAGE_TOKEN_ID`)."""
+        return [IMAGE_MARK if i == IMAGE_TOKEN_ID else self._piece(int(i)) for i in ids]
+
+    def offsets(self, ids: Sequence[int]) -> list[tuple[int, int]]:
+        """Return where each id stands in `decode(ids)`.
+
+        Args:
+            ids: generated token ids.
+
+        Returns:
+            One (start, end) per id, end excluded. Special tokens have empty spans; ids that share a
+            character (bytes of one UTF-8 sequence) share its span. Spans cover the whole text.
+        """
+        ids = [int(i) for i in ids]
+        text = self.decode(ids)
+        surfaces, spans, position, index = [], [], 0, 0
+        while index < len(ids):
+            run = self._byte_run(ids, index)
+            if run:
+                surface, inner = byte_spans(run)
+            else:
+                surface = self._surface(ids[index])
+                inner = [(0, len(surface))]
+            spans += [(position + start, position + end) for start, end in inner]
+            surfaces.append(surface)
+            position += len(surface)
+            index += len(inner)
+        lead = position - len(text)
+        if lead < 0 or "".join(surfaces)[lead:] != text:
+            return self._offsets_by_prefix(ids)
+        return [(max(start - lead, 0), max(end - lead, 0)) for start, end in spans]
+
+    def tokenise(self, text: str) -> list[str]:
+        """Return the pieces of one text, special tokens as they are spelled."""
+        if self.legacy or not text:
+            return self._tokenise_runs(text)
+        tokens = self._tokenise_runs(WORD_START + text.replace(WORD_START, " "))
+        if len(tokens) > 1 and tokens[0] == WORD_START and tokens[1] in self._special:
+            return tokens[1:]
+        return tokens
+
+    def _tokenise_runs(self, text: str) -> list[str]:
+        parts = self._split.split(text)
+        for index in range(1, len(parts), 2):
+            token = self._strip[parts[index]]
+            if token.lstrip:
+                parts[index - 1] = parts[index - 1].rstrip()
+            if token.rstrip:
+                parts[index + 1] = parts[index + 1].lstrip()
+        tokens: list[str] = []
+        for index, part in enumerate(parts):
+            tokens += [part] if index % 2 else self._tokenise_run(part)
+        return tokens
+
+    def _tokenise_run(self, text: str) -> list[str]:
+        if not text:
+            return []
+        if self.legacy or not text.startswith((WORD_START, " ")):
+            return self._sp.encode(text, out_type=str)
+        # Sentencepiece would strip a leading mark; behind the unknown token it does not.
+        tokens = self._sp.encode(self.files.unk.content + text, out_type=str)
+        return tokens[self._unk_length :]
+
+    def _join(self, pieces: list[str]) -> str:
+        pieces = list(pieces)
+        if pieces[0].startswith(WORD_START):
+            pieces[0] = pieces[0][1:]
+        text, run, after_special = "", [], False
+        for index, piece in enumerate(pieces):
+            if piece in self._special:
+                if not after_special and index and self.legacy:
+                    text += " "
+                text += self._sp.decode(run) + piece
+                run, after_special = [], True
+            else:
+                run.append(piece)
+                after_special = False
+        return text + self._sp.decode(run)
+
+    def _byte_run(self, ids: Sequence[int], start: int) -> list[int]:
+        run = []
+        for i in ids[start:]:
+            value = read_byte(self._piece(i))
+            if value is None:
+                break
+            run.append(value)
+        return run
+
+    def _surface(self, token_id: int) -> str:
+        if token_id == IMAGE_TOKEN_ID or token_id in self._special_ids:
+            return ""
+        return self._piece(token_id).replace(WORD_START, " ")
+
+    def _offsets_by_prefix(self, ids: list[int]) -> list[tuple[int, int]]:
+        ends = [len(self.decode(ids[: count + 1])) for count in range(len(ids))]
+        ends = [min(ends[index:]) for index in range(len(ends))]
+        return list(zip([0, *ends], ends, strict=False))
+
+    def _piece(self, token_id: int) -> str:
+        if token_id in self._added:
+            return self._added[token_id]
+        if 0 <= token_id < self._sp.get_piece_size():
+            return self._sp.id_to_piece(token_id)
+        return ""
+
+    def _token_id(self, token: str) -> int:
+        known = self._id_of.get(token)
+        return self._sp.piece_to_id(token) if known is None else known
+
+    def _place_added_tokens(self) -> tuple[dict[str, int], dict[int, str]]:
+        size = self._sp.get_piece_size()
+        ids: dict[str, int] = {}
+        for token in self.files.all_tokens:
+            known = self._sp.piece_to_id(token.content)
+            if token.index is not None:
+                ids[token.content] = token.index
+            elif self._sp.id_to_piece(known) == token.content:
+                ids[token.content] = known
+            elif token in (self.files.bos, self.files.eos, self.files.unk):
+                raise CheckpointError(
+                    f"tokenizer.model does not hold the special token {token.content!r}; the "
+                    "files beside it belong to another tokenizer"
+                )
+            else:
+                ids[token.content] = max([size - 1, *ids.values()]) + 1
+        return ids, {index: content for content, index in ids.items() if index >= size}
