@@ -1,14 +1,19 @@
 """One radiograph in memory: pixels, input contract, and the fit to a model's square input."""
 
-from workbench.radiograph.contract import InputContract, InputWarning
-from workbench.radiograph.fit import FitGeometry, fit_geometry, fit_pixels
+from workbench.radiograph.checks import domain_warning, frontal_layout
+from workbench.radiograph.contract import WARNING_CODES, InputContract, InputWarning
+from workbench.radiograph.fit import PUBLISHED_SIZE, FitGeometry, fit_geometry, fit_pixels
 from workbench.radiograph.radiograph import Radiograph
 
 __all__ = [
+    "PUBLISHED_SIZE",
+    "WARNING_CODES",
     "FitGeometry",
     "InputContract",
     "InputWarning",
     "Radiograph",
+    "domain_warning",
     "fit_geometry",
     "fit_pixels",
+    "frontal_layout",
 ]

@@ -125,8 +125,10 @@ def fit_geometry(height: int, width: int, size: int, fit: str = "crop") -> FitGe
         InputError: the image is empty, or so thin that its crop would need > 100 megapixels.
     """
     if fit not in FITS:
-        raise OptionError(f"fit must be 'crop' or 'pad', got {fit!r}; "
-                          "'crop' is the published preprocessing, 'pad' keeps the whole image")
+        raise OptionError(
+            f"fit must be 'crop' or 'pad', got {fit!r}; "
+            "'crop' is the published preprocessing, 'pad' keeps the whole image"
+        )
     if size < 1:
         raise OptionError(f"size must be a positive number of pixels, got {size}")
     if height < 1 or width < 1:
@@ -164,8 +166,10 @@ def fit_pixels(pixels: np.ndarray, size: int, fit: str = "crop") -> np.ndarray:
     """
     pixels = np.asarray(pixels, dtype=np.float32)
     if pixels.ndim != 2:
-        raise InputError(f"fit_pixels needs a 2-D greyscale array, got shape {pixels.shape}; "
-                         "convert it to one channel first")
+        raise InputError(
+            f"fit_pixels needs a 2-D greyscale array, got shape {pixels.shape}; "
+            "convert it to one channel first"
+        )
     geometry = fit_geometry(*pixels.shape, size, fit)
     if not np.isfinite(pixels).all():
         raise InputError("pixels hold NaN or infinite values; expected values in [0, 1]")
@@ -186,8 +190,10 @@ def fit_pixels(pixels: np.ndarray, size: int, fit: str = "crop") -> np.ndarray:
 def _as_pillow(pixels: np.ndarray) -> Image.Image:
     levels = pixels * np.float32(255)
     whole = np.rint(levels)
-    if whole.min() >= 0 and whole.max() <= 255 and (
-        np.abs(levels - whole).max() < _EIGHT_BIT_TOLERANCE
+    if (
+        whole.min() >= 0
+        and whole.max() <= 255
+        and (np.abs(levels - whole).max() < _EIGHT_BIT_TOLERANCE)
     ):
         return Image.fromarray(whole.astype(np.uint8))
     return Image.fromarray(pixels)

@@ -5,12 +5,24 @@ Does not know: file formats (`workbench.imaging`), phantoms (`workbench.phantom`
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.errors import InputError
-from workbench.radiograph.contract import InputContract
+from workbench.errors import InputError, OptionError
+from workbench.radiograph.checks import pixel_warnings, published_crop_loss
+from workbench.radiograph.contract import InputContract, InputWarning
+from workbench.radiograph.fit import PUBLISHED_SIZE, FitGeometry, fit_geometry, fit_pixels
+from workbench.radiograph.levels import to_unit_range
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Warnings that depend on the fit or the pixels, found again when either changes.
+_RECOMPUTED = {"crop-loss", "aspect-ratio", "low-resolution", "constant-image", "inverted?"}
+#: Where one of these holds, the layout of a frontal chest film is not to be expected.
+_OTHER_LAYOUT = {"not-a-chest", "lateral-view"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +43,7 @@ class Radiograph:
     meta: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        pixels = np.ascontiguousarray(self.pixels, dtype=np.float32)
+        pixels = np.array(self.pixels, dtype=np.float32, order="C")
         if pixels.ndim != 2 or pixels.size == 0:
             raise InputError(
                 f"a radiograph needs a 2-D greyscale array, got shape {np.shape(self.pixels)}; "
@@ -46,7 +58,133 @@ class Radiograph:
         pixels.setflags(write=False)
         object.__setattr__(self, "pixels", pixels)
 
+    @classmethod
+    def from_array(
+        cls,
+        array: np.ndarray,
+        *,
+        bits: int | None = None,
+        invert: bool = False,
+        fit: str = "crop",
+        **facts,
+    ) -> Radiograph:
+        """Make a radiograph from greyscale pixels that are already in memory.
+
+        Args:
+            array: (H, W) unsigned integers, or floats in [0, 1]; singleton axes are dropped.
+            bits: significant bits of integer pixels; None takes 8 for uint8, and for wider types
+                the smallest of 8, 10, 12, 14, 15, 16 that holds the largest value.
+            invert: True where bone is dark in the array.
+            fit: "crop" (published preprocessing) or "pad".
+            **facts: further fields of `InputContract`: source, modality, view, burned_in,
+                pixel_spacing, domain, warnings, file_format, grey_scale.
+
+        Raises:
+            InputError: the array has more than one channel, is empty, or its values do not fit.
+            OptionError: bits or fit are not allowed.
+        """
+        values, bits, warnings = to_unit_range(array, bits=bits)
+        numbers = np.asarray(array)
+        contract = InputContract(
+            **{"source": "array", "file_format": "array", **facts}
+            | {
+                "bits": bits,
+                "stored_range": (float(numbers.min()), float(numbers.max())),
+                "inverted": invert,
+                "warnings": (*facts.get("warnings", ()), *warnings),
+            }
+        )
+        return cls.examined(1 - values if invert else values, contract, fit=fit)
+
+    @classmethod
+    def examined(
+        cls, pixels: np.ndarray, contract: InputContract, *, fit: str, meta: dict | None = None
+    ) -> Radiograph:
+        """Make a radiograph and complete its contract with what its pixels and shape tell.
+
+        Args:
+            pixels: (H, W) in [0, 1], bone bright.
+            contract: the facts known so far; size, fit and crop loss are filled in, and the
+                warnings of `workbench.radiograph.checks` are added.
+            fit: "crop" or "pad".
+            meta: allow-listed tags.
+        """
+        plain = cls(pixels, contract, meta or {})
+        frontal_chest = contract.domain == "radiograph" and not _OTHER_LAYOUT & set(contract.codes)
+        kept = tuple(w for w in contract.warnings if w.code not in _RECOMPUTED)
+        contract = replace(
+            contract,
+            original_size=plain.size,
+            fit=fit,
+            crop_loss=published_crop_loss(*plain.size, fit),
+            warnings=kept + pixel_warnings(plain.pixels, fit=fit, polarity=frontal_chest),
+        )
+        return cls(plain.pixels, contract, plain.meta)
+
     @property
     def size(self) -> tuple[int, int]:
         """(rows, columns) of the pixels."""
         return self.pixels.shape
+
+    def with_fit(self, fit: str) -> Radiograph:
+        """Return the same image with another fit and the warnings that go with it.
+
+        Raises:
+            OptionError: fit is not "crop" or "pad".
+        """
+        return Radiograph.examined(self.pixels, self.contract, fit=fit, meta=self.meta)
+
+    def with_warning(self, warning: InputWarning) -> Radiograph:
+        """Return the same image with one more warning, unless its code is there already."""
+        if warning.code in self.contract.codes:
+            return self
+        contract = replace(self.contract, warnings=(*self.contract.warnings, warning))
+        return Radiograph(self.pixels, contract, self.meta)
+
+    def geometry(self, size: int = PUBLISHED_SIZE) -> FitGeometry:
+        """Return how the image fits a model's size x size input."""
+        return fit_geometry(*self.size, size, self.contract.fit)
+
+    def model_view(self, size: int = PUBLISHED_SIZE) -> np.ndarray:
+        """Return what a model with a size x size input sees: (size, size) float32 in [0, 1]."""
+        return fit_pixels(self.pixels, size, self.contract.fit)
+
+    def show(self, *, size: int = PUBLISHED_SIZE) -> Figure:
+        """Draw the original with the crop, the model's view, and the input contract under both.
+
+        Args:
+            size: side of the model's input, in pixels.
+
+        Returns:
+            The figure; save it with `.savefig(path)`.
+
+        Raises:
+            OptionError: size is not positive.
+        """
+        from workbench.figures.radiograph import plot_input
+
+        if size < 1:
+            raise OptionError(f"size must be a positive number of pixels, got {size}")
+        geometry = self.geometry(size)
+        return plot_input(
+            self.pixels,
+            self.model_view(size),
+            visible_box=geometry.crop_box,
+            fit=self.contract.fit,
+            facts=self.contract.facts(),
+            warnings=[(w.code, w.message) for w in self.contract.warnings],
+        )
+
+    def __repr__(self) -> str:
+        contract = self.contract
+        warned = f", warnings: {', '.join(contract.codes)}" if contract.warnings else ""
+        rows, columns = self.size
+        return (
+            f"<Radiograph {contract.source!r} {rows} x {columns}, {contract.modality}, "
+            f"view {contract.view}, fit {contract.fit}{warned}>"
+        )
+
+    def _repr_html_(self) -> str:
+        from workbench.radiograph.html import radiograph_html
+
+        return radiograph_html(self)

@@ -1,0 +1,257 @@
+"""DICOM radiographs (CR, DX, DR): bytes in, de-identified Radiograph out.
+
+Follows DICOM PS3.3 C.7.6.3 (pixels), C.7.5.1.1.2 (padding), C.11 (grey scale) and PS3.10 (files).
+MONOCHROME1, or PresentationLUTShape INVERSE, turns the values over once, also where a file says
+both. Padding becomes black, the value of air, whatever the polarity.
+
+Does not know: identifiers. Only the tags of `workbench.imaging.tags` are parsed; what pydicom says
+about the others is not logged, and its errors, which quote values, are not passed on.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
+
+from workbench.errors import InputError
+from workbench.imaging import tags
+from workbench.imaging.colour import colour_warning
+from workbench.imaging.decode import decode_pixels
+from workbench.imaging.guards import silent_dicom
+from workbench.imaging.luts import to_grey_scale
+from workbench.imaging.sources import MAX_FILE_BYTES
+from workbench.radiograph import InputContract, InputWarning, Radiograph
+
+_MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+
+
+def looks_like_dicom(data: bytes) -> bool:
+    """Say whether the content is DICOM, with or without its preamble."""
+    if data[128:132] == b"DICM":
+        return True
+    if len(data) < 12:
+        return False
+    explicit = data[4:6].isalpha() and data[4:6].isupper()
+    for order in "<>":
+        group, _, length = struct.unpack(f"{order}HHI", data[:8])
+        if group in (0x0002, 0x0008) and (explicit or length < min(len(data), 4096)):
+            return True
+    return False
+
+
+def read_dicom(
+    data: bytes, name: str, *, fit: str, invert: bool | None, max_pixels: int
+) -> Radiograph:
+    """Decode a DICOM file.
+
+    Raises:
+        InputError: damaged, without pixels, several frames, a colour photo or too large.
+    """
+    try:
+        with silent_dicom():
+            return _read(data, name, fit, invert, max_pixels)
+    except InputError as error:
+        problem = str(error)
+    except MemoryError:
+        problem = f"{name}: needs more memory than there is"
+    except Exception as error:
+        problem = (
+            f"{name}: the DICOM data are damaged, cut short or contradict themselves "
+            f"({type(error).__name__}); copy or export the file again"
+        )
+    raise InputError(problem)
+
+
+def _read(data: bytes, name: str, fit: str, invert: bool | None, max_pixels: int) -> Radiograph:
+    ds = _parse(data, name)
+    notes = list(tags.header_warnings(ds)) + _complete_description(ds, name)
+    _check_description(ds, name, max_pixels)
+    stored = decode_pixels(ds, name, max_pixels)
+    if stored.ndim == 3:
+        stored, bits, colour_notes = _grey_of_colour(stored, ds, name)
+        values, applied, turned = stored / 255.0, "lightness of colour", False
+        valid = np.ones(stored.shape, bool)
+        notes += colour_notes
+    else:
+        valid = _valid_pixels(stored, ds)
+        scaled = to_grey_scale(stored, ds, valid)
+        values, applied, bits = scaled.values, scaled.applied, int(ds.BitsStored)
+        turned = _is_inverted(ds)
+        if scaled.problem:
+            notes.append(
+                InputWarning(
+                    "window",
+                    f"{scaled.problem}; the full range of the values "
+                    "was used instead, check brightness and contrast",
+                )
+            )
+    turned = turned if invert is None else invert
+    values = 1.0 - values if turned else values
+    values[~valid] = 0.0
+    seen = stored[valid] if valid.any() else stored
+    contract = InputContract(
+        source=name,
+        modality=tags.modality_of(ds),
+        bits=bits,
+        stored_range=(float(seen.min()), float(seen.max())),
+        inverted=turned,
+        view=tags.view_of(ds),
+        burned_in=tags.burned_in_of(ds),
+        pixel_spacing=tags.pixel_spacing_of(ds),
+        warnings=tuple(notes),
+        file_format=f"DICOM, {ds.file_meta.TransferSyntaxUID.name}",
+        grey_scale=applied,
+    )
+    pixels = np.clip(values, 0.0, 1.0).astype(np.float32)
+    return Radiograph.examined(pixels, contract, fit=fit, meta=tags.allowed_meta(ds))
+
+
+def _parse(data: bytes, name: str) -> FileDataset:
+    _check_deflated(data, name)
+    ds = dcmread(io.BytesIO(data), force=True, specific_tags=list(tags.READ_KEYWORDS))
+    if ds.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        raise InputError(f"{name}: is a DICOMDIR, an index of files; pass one image it lists")
+    if "FloatPixelData" in ds or "DoubleFloatPixelData" in ds:
+        raise InputError(
+            f"{name}: holds floating-point pixels, a computed map and not a radiograph; pass the "
+            "image it was computed from"
+        )
+    if not ds.get("PixelData"):
+        modality = tags.modality_of(ds)
+        raise InputError(
+            f"{name}: holds no pixels (modality {modality}); it is a report or other object, or "
+            "was cut short: pass an image of the study"
+        )
+    if "TransferSyntaxUID" not in ds.file_meta:
+        implicit, little = ds.original_encoding
+        ds.file_meta.TransferSyntaxUID = (
+            ImplicitVRLittleEndian
+            if implicit
+            else ExplicitVRLittleEndian
+            if little
+            else ExplicitVRBigEndian
+        )
+    return ds
+
+
+def _check_deflated(data: bytes, name: str) -> None:
+    """Refuse a deflated dataset that would unpack to more than any radiograph."""
+    if DeflatedExplicitVRLittleEndian.encode("ascii") not in data[132:2048]:
+        return
+    if data[132:136] != b"\x02\0\0\0":
+        raise InputError(f"{name}: its file header is damaged; copy or export the file again")
+    start = 144 + struct.unpack("<I", data[140:144])[0]
+    unpacked = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:], MAX_FILE_BYTES + 1)
+    if len(unpacked) > MAX_FILE_BYTES:
+        raise InputError(f"{name}: unpacks to more than {MAX_FILE_BYTES // 10**9} GB")
+
+
+def _complete_description(ds: Dataset, name: str) -> list[InputWarning]:
+    """Fill in what files often omit, and refuse what cannot be guessed."""
+    missing = [k for k in ("Rows", "Columns", "BitsAllocated") if not ds.get(k)]
+    if missing:
+        raise InputError(
+            f"{name}: the header lacks {', '.join(missing)}, so its pixels cannot be read; export "
+            "the file again"
+        )
+    for keyword, value in (
+        ("SamplesPerPixel", 1),
+        ("PixelRepresentation", 0),
+        ("BitsStored", ds.BitsAllocated),
+    ):
+        if ds.get(keyword) is None:
+            setattr(ds, keyword, value)
+    if ds.get("HighBit") is None:
+        ds.HighBit = ds.BitsStored - 1
+    photometric, shape = ds.get("PhotometricInterpretation"), ds.get("PresentationLUTShape")
+    if not photometric:
+        ds.PhotometricInterpretation = "MONOCHROME2" if ds.SamplesPerPixel == 1 else "RGB"
+        return [
+            InputWarning(
+                "polarity",
+                "the file does not say which end of the scale is white; "
+                "look at it, and if bone is dark load it with invert=True",
+            )
+        ]
+    if (photometric, shape) in (("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")):
+        return [
+            InputWarning(
+                "polarity",
+                f"{photometric} and PresentationLUTShape {shape} "
+                "contradict each other; it was turned over: look at it, and if bone "
+                "is dark load it with invert=False",
+            )
+        ]
+    return []
+
+
+def _check_description(ds: Dataset, name: str, max_pixels: int) -> None:
+    frames = int(ds.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise InputError(
+            f"{name}: holds {frames} frames; save the one film as its own single-frame file"
+        )
+    if ds.Rows * ds.Columns > max_pixels:
+        raise InputError(
+            f"{name}: {ds.Rows} x {ds.Columns} pixels are more than the limit of "
+            f"{max_pixels / 1e6:.4g} megapixels; if it really is a radiograph, pass a larger "
+            "max_pixels or set WORKBENCH_MAX_PIXELS"
+        )
+    if ds.BitsAllocated not in (8, 16, 32):
+        raise InputError(
+            f"{name}: has {ds.BitsAllocated} bits a pixel; a radiograph has 8 to 16, a mask or a "
+            "packed image must be converted first"
+        )
+
+
+def _is_inverted(ds: Dataset) -> bool:
+    shape = str(ds.get("PresentationLUTShape") or "").strip().upper()
+    return ds.PhotometricInterpretation == "MONOCHROME1" or shape == "INVERSE"
+
+
+def _valid_pixels(stored: np.ndarray, ds: Dataset) -> np.ndarray:
+    """Return (H, W) bool, False where a pixel lies in the padding value or range."""
+    low = _as_stored(ds.get("PixelPaddingValue"), ds)
+    if low is None:
+        return np.ones(stored.shape, bool)
+    high = _as_stored(ds.get("PixelPaddingRangeLimit"), ds)
+    high = low if high is None else high
+    low, high = min(low, high), max(low, high)
+    return (stored < low) | (stored > high)
+
+
+def _as_stored(value, ds: Dataset) -> int | None:
+    """Read a padding value with the sign of the pixels, however its own VR was chosen."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, bytes):
+        value = int.from_bytes(value[:2], "little" if ds.original_encoding[1] else "big")
+    value = int(value)
+    bits = int(ds.BitsAllocated)
+    if not ds.PixelRepresentation:
+        return value % 2**bits
+    return (value + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
+
+
+def _grey_of_colour(
+    rgb: np.ndarray, ds: Dataset, name: str
+) -> tuple[np.ndarray, int, list[InputWarning]]:
+    """Return (H, W) lightness at 8 bit as for pictures; refuse colour photos."""
+    depth = 16 if rgb.max() > 255 else 8
+    eight = (rgb >> (depth - 8)).astype(np.uint8)
+    image = Image.fromarray(np.ascontiguousarray(eight[..., :3]))
+    warning = colour_warning(image, name)
+    return np.asarray(image.convert("L")), 8, [warning] if warning else []

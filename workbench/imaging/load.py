@@ -1,0 +1,111 @@
+"""Load one radiograph from whatever holds it.
+
+With `fit="crop"`, the published preprocessing of CXR-LLaVA v2 (arXiv 2310.18341), 8-bit pictures
+are read exactly as that pipeline reads them: converted to lightness (ITU-R 601), alpha dropped,
+EXIF orientation ignored. An orientation that was ignored is said in the contract. With any other
+fit the EXIF orientation is honoured. DICOM has no published reading; its grey-scale transforms are applied
+as the DICOM standard says (PS3.3 C.11).
+
+Does not know: models. Whether an image suits a model is `workbench.radiograph.domain_warning`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from workbench.errors import InputError, OptionError
+from workbench.imaging.picture import looks_like_picture, read_picture, read_pillow
+from workbench.imaging.sources import describe_content, read_source
+from workbench.radiograph import Radiograph
+from workbench.radiograph.fit import FITS
+from workbench.settings import Settings
+
+Source = str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray | Radiograph
+
+
+def load_radiograph(
+    path: Source,
+    *,
+    fit: str = "crop",
+    invert: bool | None = None,
+    max_pixels: int | None = None,
+) -> Radiograph:
+    """Read one radiograph and everything a person should know about it.
+
+    Args:
+        path: a PNG, JPEG, TIFF, BMP or DICOM file; also bytes, an open binary file, a PIL image,
+            a (H, W) array of unsigned integers or of floats in [0, 1], a (H, W, 3) or (H, W, 4)
+            uint8 array, or a Radiograph.
+        fit: "crop", the published preprocessing, or "pad", which keeps the whole image visible.
+        invert: None believes the file about which end of the scale is white; True turns the stored
+            values over, False leaves them, whatever the file says.
+        max_pixels: largest image that is decoded; None takes `Settings.max_pixels`
+            (100 megapixels, or the environment variable WORKBENCH_MAX_PIXELS).
+
+    Returns:
+        Radiograph: pixels (H, W) float32 in [0, 1] at full size, bone bright; `.contract` with the
+        facts and warnings; `.meta` with allow-listed tags. The contract's source is the base name
+        of the file, which can itself identify a patient.
+
+    Raises:
+        InputError: the file cannot be read, is truncated, empty, a colour photo, animated, holds
+            several frames, is too large, or is no image; the message says which and what to do.
+        OptionError: fit, invert or max_pixels have a value that is not allowed.
+    """
+    limit = _checked_options(fit, invert, max_pixels)
+    if isinstance(path, Radiograph):
+        return _refitted(path, fit, invert)
+    if isinstance(path, Image.Image):
+        name = os.path.basename(str(getattr(path, "filename", "") or "")) or "PIL image"
+        return read_pillow(path, name, fit=fit, invert=invert, max_pixels=limit)
+    if isinstance(path, np.ndarray):
+        return _from_array(path, fit, invert, limit)
+    data, name = read_source(path)
+    if data[128:132] != b"DICM" and looks_like_picture(data):
+        return read_picture(data, name, fit=fit, invert=invert, max_pixels=limit)
+
+    from workbench.imaging.dicom import looks_like_dicom, read_dicom
+
+    if looks_like_dicom(data):
+        return read_dicom(data, name, fit=fit, invert=invert, max_pixels=limit)
+    what, advice = describe_content(data)
+    raise InputError(f"{name}: is {what}; {advice}")
+
+
+def _checked_options(fit: str, invert: bool | None, max_pixels: int | None) -> int:
+    if fit not in FITS:
+        raise OptionError(f"fit must be one of {', '.join(map(repr, FITS))}, got {fit!r}")
+    if invert not in (None, True, False):
+        raise OptionError(f"invert must be None, True or False, got {invert!r}")
+    if max_pixels is None:
+        return Settings.from_env().max_pixels
+    if max_pixels < 1:
+        raise OptionError(f"max_pixels must be at least 1, got {max_pixels}")
+    return max_pixels
+
+
+def _refitted(image: Radiograph, fit: str, invert: bool | None) -> Radiograph:
+    if invert is not None and invert != image.contract.inverted:
+        raise OptionError("invert= works on files and arrays; load the original again with it")
+    return image if image.contract.fit == fit else image.with_fit(fit)
+
+
+def _from_array(array: np.ndarray, fit: str, invert: bool | None, limit: int) -> Radiograph:
+    if array.ndim == 3 and array.shape[-1] in (3, 4):
+        if array.dtype != np.uint8:
+            raise InputError(
+                f"a colour array must be uint8, got {array.dtype}; pass one greyscale channel"
+            )
+        return read_pillow(
+            Image.fromarray(array), "array", fit=fit, invert=invert, max_pixels=limit
+        )
+    if array.size > limit:
+        raise InputError(
+            f"array: {array.size} values are more than the limit of {limit} pixels; pass one "
+            "image, or a larger max_pixels"
+        )
+    return Radiograph.from_array(array, fit=fit, invert=bool(invert))

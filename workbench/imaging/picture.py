@@ -1,0 +1,182 @@
+"""Pictures through Pillow: PNG, JPEG, TIFF, BMP and their relatives, 8 and 16 bit.
+
+Eight-bit pictures become grey exactly as in the published pipeline (`convert("L")`). Sixteen-bit
+grey keeps its depth, which the published code refuses. Pillow reads 16-bit colour at 8 bit.
+
+Does not know: DICOM.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from workbench.errors import InputError
+from workbench.imaging.colour import colour_warning
+from workbench.imaging.guards import strict_pillow
+from workbench.imaging.sources import READABLE
+from workbench.radiograph import InputWarning, Radiograph
+
+#: What may be opened. Formats that start other programs (EPS) or hold no pixels stay out.
+FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
+
+_MAGIC = (
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"II*\0",
+    b"MM\0*",
+    b"II+\0",
+    b"MM\0+",
+    b"BM",
+    b"GIF8",
+    b"\0\0\0\x0cjP",
+    b"\xff\x4f\xff\x51",
+    b"P2",
+    b"P5",
+    b"P6",
+)
+_ORIENTATION_TAG = 0x0112
+_TIFF_PHOTOMETRIC_TAG = 262
+_WHITE_IS_ZERO = 0
+_WIDE_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
+
+
+def looks_like_picture(data: bytes) -> bool:
+    """Say whether the first bytes are those of a picture format that is read here."""
+    webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+    return webp or data.startswith(_MAGIC)
+
+
+def read_picture(
+    data: bytes, name: str, *, fit: str, invert: bool | None, max_pixels: int
+) -> Radiograph:
+    """Decode a picture file.
+
+    Raises:
+        InputError: damaged, truncated, animated, a colour photo or too large.
+    """
+    problem = None
+    try:
+        with strict_pillow():
+            if data.startswith(b"\x89PNG"):
+                Image.open(io.BytesIO(data), formats=("PNG",)).verify()
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            _check_size(*image.size, name, max_pixels)
+            _check_frames(image, name)
+            image.load()
+    except InputError:
+        raise
+    except MemoryError:
+        problem = "needs more memory than there is; make the image smaller"
+    except Image.DecompressionBombError:
+        problem = "is far larger than any radiograph; check where it comes from"
+    except Exception as error:
+        problem = (
+            f"is damaged or cut short ({_reason(error)}); copy or export it again as {READABLE}"
+        )
+    if problem:
+        raise InputError(f"{name}: {problem}")
+    return read_pillow(image, name, fit=fit, invert=invert, max_pixels=max_pixels)
+
+
+def read_pillow(
+    image: Image.Image, name: str, *, fit: str, invert: bool | None, max_pixels: int
+) -> Radiograph:
+    """Make a radiograph of an opened PIL image.
+
+    Raises:
+        InputError: not greyscale, animated, too large, empty or undecodable.
+    """
+    _check_size(*image.size, name, max_pixels)
+    _check_frames(image, name)
+    problem = None
+    try:
+        with strict_pillow():
+            image.load()
+            white_is_zero = _is_wide_white_is_zero(image)
+            oriented, notes = _oriented(image, fit)
+            grey, colour_notes = _grey(oriented, name)
+        return Radiograph.from_array(
+            grey,
+            invert=white_is_zero if invert is None else invert,
+            fit=fit,
+            source=name,
+            file_format=image.format or "PIL image",
+            warnings=notes + colour_notes,
+        )
+    except InputError as error:
+        text = str(error)
+        problem = text if text.startswith(f"{name}: ") else f"{name}: {text}"
+    except Exception as error:
+        problem = f"{name}: cannot be decoded ({_reason(error)}); copy or export it again"
+    raise InputError(problem)
+
+
+def _grey(image: Image.Image, name: str) -> tuple[np.ndarray, tuple[InputWarning, ...]]:
+    """Return (H, W) grey levels and a warning where there was colour."""
+    if image.mode in _WIDE_MODES:
+        values = np.asarray(image)
+        if values.dtype.kind == "i" and values.size and values.min() < 0:
+            raise InputError(
+                f"{name}: holds negative grey levels, so their scale is unknown; export it as "
+                "8- or 16-bit unsigned, or as DICOM"
+            )
+        return values, ()
+    if image.mode not in ("1", "L", "LA", "La"):
+        warning = colour_warning(image.convert("RGB"), name)
+        return np.asarray(image.convert("L")), (warning,) if warning else ()
+    return np.asarray(image.convert("L")), ()
+
+
+def _oriented(image: Image.Image, fit: str) -> tuple[Image.Image, tuple[InputWarning, ...]]:
+    problem = False
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:
+        orientation, problem = 1, True
+    if orientation in (1, None) or problem or not 2 <= orientation <= 8:
+        return image, ()
+    if fit != "crop":
+        return ImageOps.exif_transpose(image), ()
+    return image, (
+        InputWarning(
+            "exif-ignored",
+            f"the file asks to be turned (EXIF orientation {orientation}), which the published "
+            "preprocessing ignores; if the film lies on its side, load it with fit='pad' or turn "
+            "the file itself",
+        ),
+    )
+
+
+def _is_wide_white_is_zero(image: Image.Image) -> bool:
+    """Pillow turns 8-bit WhiteIsZero TIFFs over, and leaves 16-bit ones as they are."""
+    tags = getattr(image, "tag_v2", None)
+    wide = image.mode in _WIDE_MODES
+    return wide and tags is not None and tags.get(_TIFF_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
+
+
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    if width < 1 or height < 1:
+        raise InputError(f"{name}: has no pixels ({height} x {width}); export it again")
+    if width * height > max_pixels:
+        raise InputError(
+            f"{name}: {height} x {width} pixels are more than the limit of "
+            f"{max_pixels / 1e6:.4g} megapixels; if it really is a radiograph, pass a larger "
+            "max_pixels or set WORKBENCH_MAX_PIXELS"
+        )
+
+
+def _check_frames(image: Image.Image, name: str) -> None:
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        kind = "is an animation" if getattr(image, "is_animated", False) else "holds several pages"
+        if image.format == "TIFF":
+            kind = "holds several pages"
+        raise InputError(f"{name}: {kind} ({frames} frames); save the one film as its own file")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0][:120] if text and not text[0].startswith("cannot identify") else "not decodable"

@@ -1,0 +1,122 @@
+"""Where an image comes from: a path, bytes, or an open file, and what kind of content it holds.
+
+Does not know: how images are decoded. Errors name the base name of a file only, because folders are
+often called after patients.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from workbench.errors import InputError
+
+READABLE = "PNG, JPEG, TIFF, BMP or DICOM"
+
+#: A radiograph of 100 megapixels at 16 bit is 200 MB; larger files are not radiographs.
+MAX_FILE_BYTES = 1_000_000_000
+
+#: First bytes of files that people pass by mistake, and what to tell them.
+_KNOWN_OTHERS = (
+    (b"%PDF", "a PDF document", "export the image from it as PNG or DICOM"),
+    (b"PK\x03\x04", "a ZIP archive or an office document", "unpack it and pass one image"),
+    (b"\x1f\x8b", "a gzip archive", "unpack it and pass one image"),
+    (b"Rar!", "a RAR archive", "unpack it and pass one image"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it and pass one image"),
+    (b"\x93NUMPY", "a NumPy array", "pass numpy.load(path) instead"),
+    (b"\x89HDF", "an HDF5 file", "read the array from it and pass that"),
+    (b"\x7fELF", "a program", f"pass a {READABLE} file"),
+    (b"MZ", "a program", f"pass a {READABLE} file"),
+    (b"<svg", "an SVG drawing", f"pass a {READABLE} file"),
+    (b"<?xml", "an XML document", f"pass a {READABLE} file"),
+    (b"<!doctype html", "a web page", "download the image itself, signed in if need be"),
+    (b"<html", "a web page", "download the image itself, signed in if need be"),
+)
+
+
+def read_source(source: str | os.PathLike | bytes | BinaryIO) -> tuple[bytes, str]:
+    """Read everything from a path, bytes or an open binary file.
+
+    Returns:
+        The content, and a name for it: the base name of the file, "bytes" where there is none.
+
+    Raises:
+        InputError: nothing there, a folder, no permission, empty, or larger than 1 GB.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        data, name = bytes(source), "bytes"
+    elif isinstance(source, (str, os.PathLike)):
+        data, name = _read_path(os.fspath(source))
+    else:
+        data, name = _read_stream(source)
+    if not data:
+        raise InputError(f"{name}: the file is empty (0 bytes); copy or export it again")
+    if len(data) > MAX_FILE_BYTES:
+        raise InputError(_too_large(name))
+    return data, name
+
+
+def describe_content(data: bytes) -> tuple[str, str]:
+    """Say what unreadable content seems to be and what to do about it."""
+    head = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for magic, what, advice in _KNOWN_OTHERS:
+        if data.startswith(magic) or head.startswith(magic.lower()):
+            return what, advice
+    if data[4:8] == b"ftyp":
+        return "a HEIC/AVIF photo or a video", "export the radiograph itself as PNG or DICOM"
+    sample = data[:512]
+    if all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in sample):
+        return "a text file", f"pass a {READABLE} file"
+    return "no image that can be recognised", f"pass a {READABLE} file; it may also be damaged"
+
+
+def _read_path(raw: str | bytes) -> tuple[bytes, str]:
+    text = os.fsdecode(raw)
+    if "://" in text:
+        raise InputError(
+            f"expected a local file, got an address ({text.partition('://')[0]}://...); download "
+            "the image first, nothing here opens the network"
+        )
+    path = Path(text).expanduser()
+    name = path.name or text
+    problem = None
+    try:
+        if path.is_dir():
+            problem = f"{name}: is a folder; pass one image file of it"
+        elif not path.exists():
+            problem = (
+                f"{name}: no such file; check the path, relative paths start at the current folder"
+            )
+        elif not path.is_file():
+            problem = f"{name}: is not a regular file; pass a {READABLE} file"
+        elif path.stat().st_size > MAX_FILE_BYTES:
+            problem = _too_large(name)
+        else:
+            return path.read_bytes(), name
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a valid path"
+        problem = f"{name}: cannot be read ({reason}); check path and permissions"
+    raise InputError(problem)
+
+
+def _read_stream(stream: BinaryIO) -> tuple[bytes, str]:
+    read = getattr(stream, "read", None)
+    if read is None:
+        raise InputError(
+            f"expected a path, bytes, an open file, a PIL image or an array, got "
+            f"{type(stream).__name__}; pass one of those"
+        )
+    label = getattr(stream, "name", None)
+    name = os.path.basename(os.fsdecode(label)) if isinstance(label, (str, bytes)) else "bytes"
+    data = read(MAX_FILE_BYTES + 1)
+    if not isinstance(data, (bytes, bytearray)):
+        raise InputError(f"{name}: the file is open in text mode; open it with mode 'rb'")
+    return bytes(data), name
+
+
+def _too_large(name: str) -> str:
+    return (
+        f"{name}: larger than {MAX_FILE_BYTES // 10**9} GB, no radiograph is; check that it is a "
+        f"single {READABLE} image"
+    )
