@@ -66,11 +66,10 @@ def execute_to_html(notebook: Path, page: Path, *, title: str, timeout: int = 60
     _use_this_python(client)
     try:
         client.execute()
-    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        last = str(error).strip().splitlines()[-1]
-        raise WorkbenchError(
-            f"a cell of {notebook.name} failed: {last}; open it with `make lab` and run it by hand"
-        ) from error
+    except CellExecutionError as error:
+        raise _failure(notebook, f"{error.ename}: {error.evalue}") from error
+    except (CellTimeoutError, DeadKernelError) as error:
+        raise _failure(notebook, str(error).strip().splitlines()[0]) from error
     page.write_text(to_html(book, title=title), encoding="utf-8")
 
 
@@ -87,6 +86,12 @@ def to_html(book, *, title: str) -> str:
     )
     html, _ = exporter.from_notebook_node(book, resources={"metadata": {"name": title}})
     return html
+
+
+def _failure(notebook: Path, reason: str) -> WorkbenchError:
+    return WorkbenchError(
+        f"a cell of {notebook.name} failed: {reason}; open it with `make lab` and run it by hand"
+    )
 
 
 def _use_this_python(client) -> None:

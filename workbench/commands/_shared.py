@@ -12,9 +12,12 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from workbench.settings import DTYPES
+
+if TYPE_CHECKING:
+    from workbench.interface import ChestXrayModel
 
 T = TypeVar("T")
 WIDTH = 92
@@ -106,3 +109,13 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
     """Add --json."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def open_model(args: argparse.Namespace) -> ChestXrayModel:
+    """Load the model that --model, --device and --dtype ask for; the environment fills gaps."""
+    from workbench.interface import load_model
+    from workbench.settings import Settings
+
+    settings = Settings.from_env()
+    device, dtype = args.device or settings.device, args.dtype or settings.dtype
+    return load_model(args.model, device=device, dtype=dtype)

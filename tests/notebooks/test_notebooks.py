@@ -1,0 +1,123 @@
+"""Notebooks keep the rules of a lesson, and every cell runs."""
+
+from __future__ import annotations
+
+import ast
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from workbench.commands._notebook import execute_to_html
+from workbench.errors import WorkbenchError
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+#: Anything that would make a browser ask the network: sources, imports, style sheets.
+REMOTE = re.compile(
+    r"""(?:src|data|srcset)\s*=\s*["']?\s*(?:https?:)?//"""
+    r"""|<link[^>]+href\s*=\s*["']?\s*(?:https?:)?//"""
+    r"""|url\(\s*["']?(?:https?:)?//|@import|import\s*\(\s*["']""",
+    flags=re.IGNORECASE,
+)
+
+
+def read(path: Path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(path: Path) -> list:
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def prose(path: Path) -> str:
+    return "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+
+
+def test_notebooks_are_numbered_without_gaps():
+    numbers = [int(path.stem[:2]) for path in NOTEBOOKS]
+    assert numbers == list(range(len(NOTEBOOKS)))
+    assert NOTEBOOKS[0].name == "00_start_here.ipynb"
+
+
+@every_notebook
+def test_is_valid_and_carries_no_outputs(path):
+    nbformat.validate(read(path))
+    for cell in code_cells(path):
+        assert cell.outputs == []
+        assert cell.execution_count is None
+        assert set(cell.metadata) <= {"tags"}
+
+
+@every_notebook
+def test_first_code_cell_holds_the_parameters(path):
+    first, *others = code_cells(path)
+    assert first.metadata.get("tags") == ["parameters"]
+    assert not any("parameters" in cell.metadata.get("tags", []) for cell in others)
+    for statement in ast.parse(first.source).body:
+        assert isinstance(statement, ast.Assign)
+        ast.literal_eval(statement.value)
+
+
+@every_notebook
+def test_cells_are_short_and_define_nothing(path):
+    for cell in code_cells(path):
+        assert len(cell.source.splitlines()) <= 15, cell.source
+        defined = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+        assert not any(isinstance(node, defined) for node in ast.walk(ast.parse(cell.source)))
+
+
+@every_notebook
+def test_asks_one_question_claims_with_asserts_and_ends_with_an_exercise(path):
+    cells = read(path).cells
+    title = cells[0].source.splitlines()[0]
+    assert title.startswith("# ")
+    assert title.endswith("?")
+    assert sum("assert " in cell.source for cell in code_cells(path)) >= 3
+    sections = re.findall(r"^## (.+)$", prose(path), flags=re.MULTILINE)
+    assert "Exercise" in sections[-1]
+
+
+@every_notebook
+def test_every_code_cell_is_introduced(path):
+    cells = read(path).cells
+    for before, cell in pairwise(cells):
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type == "code" and before.cell_type == "code":
+            assert "parameters" in tags or "assert " in cell.source, cell.source
+
+
+@every_notebook
+def test_runs_and_becomes_one_page_that_needs_no_network(path, tmp_path):
+    page = tmp_path / "page.html"
+    execute_to_html(path, page, title=path.stem)
+    html = page.read_text(encoding="utf-8")
+    assert REMOTE.findall(html) == []
+    assert "data:image/png;base64," in html
+    assert read(path).cells[0].source.splitlines()[0][2:].rstrip("?") in html
+
+
+def test_a_failing_cell_is_named(tmp_path):
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
+    nbformat.write(book, tmp_path / "broken.ipynb")
+    with pytest.raises(WorkbenchError, match=r"broken\.ipynb failed: ZeroDivisionError"):
+        execute_to_html(tmp_path / "broken.ipynb", tmp_path / "page.html", title="broken")
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        '<script src="https://cdn.example/x.js"></script>',
+        "<img src='//cdn.example/x.png'>",
+        '<link rel="stylesheet" href="https://cdn.example/x.css">',
+        "<style>body { background: url(https://cdn.example/x.png) }</style>",
+        '<script type="module">await import("https://cdn.example/x.mjs")</script>',
+    ],
+)
+def test_a_remote_request_would_be_seen(tag):
+    assert REMOTE.search(tag)

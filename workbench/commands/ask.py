@@ -1,0 +1,40 @@
+"""`workbench ask`: one question about one image.
+
+Does not know: how an answer is found; that is `wb.load_model(...).ask`.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import workbench.commands._answers as answers
+import workbench.commands._shared as shared
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `workbench ask`."""
+    parser.epilog = 'example: workbench ask chest.png "Is there a pleural effusion?"'
+    parser.add_argument("image", metavar="IMAGE", help="a PNG, JPEG, TIFF or DICOM file")
+    parser.add_argument("question", metavar="QUESTION", help="what to ask, in quotes")
+    parser.add_argument(
+        "--fit", choices=("crop", "pad"), default="crop", help="crop as published, or keep all"
+    )
+    answers.add_decoding_arguments(parser)
+    shared.add_model_arguments(parser)
+    shared.add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask, and print the answer."""
+    from workbench.imaging import load_radiograph
+
+    image = load_radiograph(args.image, fit=args.fit)
+    model = shared.open_model(args)
+    answer = model.ask(image, args.question, **answers.decoding_options(args))
+    if args.json:
+        shared.emit_json(
+            {"image": args.image, "question": args.question} | answers.record(image, answer)
+        )
+    else:
+        answers.show(image, answer, title=f"{args.image}: {args.question}")
+    return 0

@@ -1,0 +1,182 @@
+"""`workbench demo`: one drawn and one real chest through the whole workbench, and the first lesson.
+
+For each: the report as text and JSON and a figure. Then the start notebook, executed, as one HTML
+page. What cannot be made here is said, never left out silently.
+
+Does not know: models or images beyond their public faces.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import workbench.commands._answers as answers
+import workbench.commands._shared as shared
+from workbench._version import __version__
+from workbench.errors import MissingDependencyError
+from workbench.findings import NO_FINDING, PRESENT
+
+if TYPE_CHECKING:
+    from workbench.generation.result import Generation
+    from workbench.interface import ChestXrayModel
+    from workbench.phantom.case import Phantom
+
+NOTEBOOK = "00_start_here.ipynb"
+#: The drawn chest of the demonstration.
+SEED, FINDINGS = 7, ("pleural effusion", "nodule")
+
+
+@dataclass
+class _Made:
+    """What the demonstration made, and what it could not make and why."""
+
+    files: list[Path] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    drawn: str = ""
+    said: dict[str, str] = field(default_factory=dict)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `workbench demo`."""
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder (out/demo)")
+    parser.add_argument(
+        "--no-notebook", action="store_true", help="leave out the notebook, the slowest part"
+    )
+    shared.add_model_arguments(parser)
+    shared.add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make everything, then say what was made and what to do next."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    made = _Made()
+    args.out.mkdir(parents=True, exist_ok=True)
+    model = shared.open_model(args)
+    steps = [("a drawn chest", _phantom), ("a real chest", _dicom)]
+    if args.no_notebook:
+        made.skipped[NOTEBOOK] = "left out, as asked"
+    else:
+        steps.append(("the start notebook", _notebook))
+    for label, step in shared.progress(steps, label="demo"):
+        shared.note(f"{label} ...")
+        step(model, args.out, made)
+    if args.json:
+        shared.emit_json({"files": made.files, "skipped": made.skipped})
+    else:
+        _summary(model, args.out, made)
+    return 0
+
+
+def _phantom(model: ChestXrayModel, out: Path, made: _Made) -> None:
+    """A drawn chest: report, and figure with the truth outlined."""
+    from workbench.phantom.case import phantom
+
+    case = phantom(SEED, findings=list(FINDINGS))
+    generation = model.report(case.image)
+    made.files += answers.save(case.image, generation, out / "phantom")
+    _case_figure(case, generation, out / "phantom.png")
+    made.files.append(out / "phantom.png")
+    made.drawn = " and ".join(name for name, code in case.labels.items() if code == PRESENT)
+    made.said["phantom"] = _stated(generation)
+
+
+def _case_figure(case: Phantom, generation: Generation, path: Path) -> None:
+    from workbench.figures.case import plot_case
+    from workbench.reports import label
+
+    stated = label(generation.text)
+    verdicts = [(name, code, stated.code(name)) for name, code in case.labels.items()]
+    identity = generation.model
+    figure = plot_case(
+        case.image.pixels,
+        case.masks,
+        text=generation.text,
+        verdicts=verdicts,
+        title=f"What {Path(identity.id).name} says of {generation.source}",
+        footer=f"sha256 {identity.sha256[:12]}, {generation.seconds:.2f} s. {_notice(generation)}",
+    )
+    figure.savefig(path, dpi=120)
+
+
+def _dicom(model: ChestXrayModel, out: Path, made: _Made) -> None:
+    """A real chest: report with its warnings, and figure of what the model got to see."""
+    from workbench.imaging import load_radiograph, sample_dicom
+
+    try:
+        path = sample_dicom()
+    except MissingDependencyError as error:
+        made.skipped["dicom"] = str(error)
+        return
+    image = load_radiograph(path)
+    generation = model.report(image)
+    made.files += answers.save(image, generation, out / "dicom")
+    warned = image
+    for warning in generation.warnings:
+        warned = warned.with_warning(warning)
+    warned.show(size=model.image_size).savefig(out / "dicom.png", dpi=120)
+    made.files.append(out / "dicom.png")
+    made.said["dicom"] = _stated(generation)
+
+
+def _notebook(model: ChestXrayModel, out: Path, made: _Made) -> None:
+    """The start notebook, executed."""
+    from workbench.commands._notebook import execute_to_html
+
+    source = find_notebook()
+    if source is None:
+        made.skipped[NOTEBOOK] = "the notebooks are in the source repository, not in the package"
+        return
+    page = out / Path(NOTEBOOK).with_suffix(".html").name
+    execute_to_html(source, page, title="Start here")
+    made.files.append(page)
+
+
+def find_notebook(start: Path | None = None) -> Path | None:
+    """Return the start notebook of the repository this package lies in, or of `start`."""
+    roots = [Path(__file__).resolve().parents[2], start or Path.cwd()]
+    candidates = [root / "notebooks" / NOTEBOOK for root in roots]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _stated(generation: Generation) -> str:
+    from workbench.reports import label
+
+    return ", ".join(label(generation.text).present) or NO_FINDING
+
+
+def _notice(generation: Generation) -> str:
+    return generation.warnings[0].message if generation.warnings else ""
+
+
+def _summary(model: ChestXrayModel, out: Path, made: _Made) -> None:
+    """Say in ten lines what there is now and what to do next."""
+    lines = [f"CXR-LLaVA Workbench {__version__}: this is now in {out}"]
+    lines.append("  phantom.png   a drawn chest, its findings outlined, beside what the model says")
+    lines.append(f"                drawn: {made.drawn}; stated: {made.said['phantom']}")
+    if "dicom" in made.said:
+        lines.append(
+            "  dicom.png     a real chest (DICOM): as stored, as the model sees it, warnings"
+        )
+        lines.append(
+            f"                stated: {made.said['dicom']} (do not believe it: see the top)"
+        )
+    else:
+        lines += ["  dicom.png     skipped:", f"                {made.skipped['dicom']}"]
+    lines.append(
+        "  *.txt *.json  the reports; with findings, contract, prompt, settings and hashes"
+    )
+    page = Path(NOTEBOOK).with_suffix(".html").name
+    lines.append(f"  {page}  " + made.skipped.get(NOTEBOOK, "the first lesson, executed: open it"))
+    lines.append(
+        "Next: `make lab` opens the lessons; `workbench report FILE` reads your own image;"
+    )
+    lines.append(
+        "      `workbench phantom --help` draws more chests; `workbench doctor` checks all."
+    )
+    lines.append(f"Remember: {model.notice}")
+    shared.say("\n".join(lines))

@@ -1,0 +1,75 @@
+"""`workbench report`: a report, or a differential, for each image; one bad file stops no other.
+
+Does not know: how a report is written; that is `wb.load_model(...).report`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import workbench.commands._answers as answers
+import workbench.commands._shared as shared
+from workbench.errors import WorkbenchError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `workbench report`."""
+    parser.epilog = "example: workbench report chest.dcm other.png --out out/reports"
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG, TIFF or DICOM files")
+    parser.add_argument(
+        "--task", choices=("report", "differential"), default="report", help="what to write"
+    )
+    parser.add_argument(
+        "--fit", choices=("crop", "pad"), default="crop", help="crop as published, or keep all"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="also write .txt and .json there")
+    answers.add_decoding_arguments(parser)
+    shared.add_model_arguments(parser)
+    shared.add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write every report that can be written; fail at the end if one could not."""
+    model = shared.open_model(args)
+    write = model.report if args.task == "report" else model.differential
+    options = answers.decoding_options(args)
+    done, failed = [], []
+    stems = _stems(args.images)
+    for path, stem in shared.progress(list(zip(args.images, stems, strict=True)), label="reports"):
+        try:
+            done.append(_one(path, f"{stem}_{args.task}", write, options, args))
+        except (WorkbenchError, OSError) as error:
+            failed.append({"image": path, "error": " ".join(str(error).split())})
+            shared.note(f"workbench: {failed[-1]['error']}")
+    if args.json:
+        shared.emit_json({"reports": done, "failed": failed})
+    elif failed:
+        names = ", ".join(item["image"] for item in failed)
+        shared.note(f"workbench: {len(failed)} of {len(args.images)} failed: {names}")
+    return 1 if failed else 0
+
+
+def _one(path: str, stem: str, write, options: dict, args: argparse.Namespace) -> dict:
+    """Read, report, save and show one image."""
+    from workbench.imaging import load_radiograph
+
+    image = load_radiograph(path, fit=args.fit)
+    generation = write(image, **options)
+    result = {"image": path} | answers.record(image, generation)
+    if args.out:
+        result["files"] = answers.save(image, generation, args.out / stem)
+    if not args.json:
+        answers.show(image, generation, title=path)
+    return result
+
+
+def _stems(paths: list[str]) -> list[str]:
+    """A file name for each image; images of the same name get numbers."""
+    seen: dict[str, int] = {}
+    stems = []
+    for path in paths:
+        stem = Path(path).stem or "image"
+        seen[stem] = seen.get(stem, 0) + 1
+        stems.append(stem if seen[stem] == 1 else f"{stem}_{seen[stem]}")
+    return stems
