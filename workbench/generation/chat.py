@@ -1,0 +1,187 @@
+"""A dialogue about one image: every turn continues where the keys and values of the last one end.
+
+Each turn renders and tokenises the whole dialogue again, as the published code does, and compares
+the ids with those already computed. What agrees is kept, the rest is computed: usually the new
+question only. Where an answer, written back as text, is tokenised otherwise than it was generated,
+the dialogue is computed again from there on, so a chat says exactly what a fresh prompt with the
+same history would.
+
+Does not know: files and radiographs.
+"""
+
+from __future__ import annotations
+
+import html
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from workbench.generation.engine import Decoding, Request
+from workbench.generation.kvcache import KeyValueBuffer
+from workbench.generation.responder import Draft, Responder
+from workbench.generation.result import Generation
+from workbench.generation.sampling import DecodingSettings, Sampler
+from workbench.model.prompt import Message, answer, follow_up, question_messages
+from workbench.radiograph import InputWarning
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One question and its answer.
+
+    Attributes:
+        question: the user's words.
+        answer: what the model wrote.
+    """
+
+    question: str
+    answer: Generation
+
+
+class Chat:
+    """A dialogue about one image.
+
+    Calls from several threads take turns. A call that fails or is interrupted leaves the dialogue
+    as it was before it.
+
+    Args:
+        responder: writes the answers.
+        pixel_values: (1, 1, S, S) normalised pixels.
+        settings: makes the settings of a turn from the options of `say`.
+        source: what the image is.
+        warnings: what every answer's reader should know.
+    """
+
+    def __init__(
+        self,
+        responder: Responder,
+        pixel_values: torch.Tensor,
+        settings: Callable[..., DecodingSettings],
+        *,
+        source: str,
+        warnings: tuple[InputWarning, ...] = (),
+    ) -> None:
+        self._responder = responder
+        self._pixels = pixel_values
+        self._settings = settings
+        self._source = source
+        self._warnings = warnings
+        self._messages: list[Message] = []
+        self._turns: list[Turn] = []
+        self._keys = _DialogueKeys(responder)
+        self._lock = threading.Lock()
+
+    @property
+    def history(self) -> tuple[Turn, ...]:
+        """Questions and answers so far."""
+        return tuple(self._turns)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The dialogue as the template sees it, system turn included."""
+        return tuple(self._messages)
+
+    @property
+    def reused(self) -> int:
+        """Positions behind the image that the last turn did not have to compute again."""
+        return self._keys.reused
+
+    def say(self, text: str, **decoding) -> Generation:
+        """Ask the next question.
+
+        Args:
+            text: the question.
+            **decoding: fields of `DecodingSettings`, or `settings`.
+
+        Raises:
+            InputError: the text is empty or holds a mark of the template.
+            ContextBudgetError: the dialogue has become too long; the message says by how much.
+        """
+        with self._lock:
+            asked = [follow_up(text)] if self._messages else question_messages(text)
+            messages = [*self._messages, *asked]
+            job = self._responder.job(
+                self._pixels,
+                messages,
+                self._settings(**decoding),
+                task="chat",
+                source=self._source,
+                warnings=self._warnings,
+            )
+            started = time.perf_counter()
+            draft = self._keys.write(job.request)
+            draft.seconds = time.perf_counter() - started
+            generation = self._responder.finish(job, draft)
+            self._messages = [*messages, answer(generation.text)]
+            self._turns.append(Turn(text, generation))
+            return generation
+
+    def to_dict(self) -> dict:
+        """Return the dialogue as plain values for JSON."""
+        return {
+            "source": self._source,
+            "turns": [
+                {"question": turn.question, "answer": turn.answer.to_dict()}
+                for turn in self._turns
+            ],
+        }
+
+    def __repr__(self) -> str:
+        return f"<Chat about {self._source!r}, {len(self._turns)} turns>"
+
+    def _repr_html_(self) -> str:
+        return "".join(
+            '<div style="font-family:system-ui,sans-serif;font-size:14px;max-width:860px;'
+            'margin:8px 0 4px;padding:6px 16px;background:#eef3f8;color:#1b1b1b;'
+            f'border-radius:6px"><b>You</b> {html.escape(turn.question)}</div>'
+            f"{turn.answer._repr_html_()}"
+            for turn in self._turns
+        )
+
+
+class _DialogueKeys:
+    """The keys and values of a dialogue, and the ids behind the image that they belong to."""
+
+    def __init__(self, responder: Responder) -> None:
+        self._engine = responder.engine
+        self._buffer: KeyValueBuffer | None = None
+        self._start = 0
+        self._ids: list[int] = []
+        self.reused = 0
+
+    def write(self, request: Request) -> Draft:
+        """Decode one answer; on any failure only what was certain before it is kept."""
+        _, tail = self._engine.split(request.ids)
+        decoding = self._resume(request, tail)
+        draft = Draft()
+        for step in self._engine.run(decoding, [Sampler(request.settings)]):
+            draft.add(step)
+        fed = self._buffer.length - self._start - len(tail)
+        self._ids = [*tail, *draft.tokens[:fed]]
+        return draft
+
+    def _resume(self, request: Request, tail: Sequence[int]) -> Decoding:
+        """Go back to where the new prompt and the computed one part, and compute from there."""
+        room = len(tail) + request.settings.max_new_tokens
+        if self._buffer is None:
+            prefix = self._engine.prefix(request.pixel_values, request.ids)
+            self._start = prefix.length
+            self._buffer = KeyValueBuffer.from_prefixes([prefix], prefix.length + room)
+        # The last id is always computed: its logits choose the first new token.
+        kept = min(_shared_length(self._ids, tail), len(tail) - 1)
+        self._ids = list(tail[:kept])
+        self.reused = kept
+        self._buffer.rewind(self._start + kept)
+        self._buffer.reserve(self._start + room)
+        return self._engine.extend(self._buffer, [tail[kept:]])
+
+
+def _shared_length(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return how many leading ids two sequences share."""
+    for index, (one, other) in enumerate(zip(first, second, strict=False)):
+        if one != other:
+            return index
+    return min(len(first), len(second))

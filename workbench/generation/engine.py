@@ -1,0 +1,304 @@
+"""The decoding engine: prompts that hold one image in, tokens with log-probabilities out.
+
+A request is prompt ids with one image placeholder, the pixels for it, and settings. The part up to
+and including the image is computed once per image (`ImagePrefix`) and copied into a buffer for each
+further question; then one forward pass per token. Rows of a batch are prefilled in groups of equal
+length, without padding, and decoded together, ends aligned, with their own positions and a mask
+over the gap in front of the shorter ones. A row that is finished leaves the batch at once.
+
+A step is one forward pass under a lock, so several threads may use one engine: their steps take
+turns, and nothing but the prefixes, which nobody writes to, is shared between requests. The engine
+starts no thread; leaving a generator at any point leaves nothing behind.
+
+Does not know: text, tokenizers, chat templates, files, radiographs, dialogues.
+Imitates `engine.py` of nanochat: a prefill that is shared, a loop that only knows tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from workbench.errors import DeviceError, InputError
+from workbench.generation.kvcache import ImagePrefix, KeyValueBuffer, PrefixCache
+from workbench.generation.sampling import DecodingSettings, Sampler, choose
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One prompt to answer.
+
+    Attributes:
+        pixel_values: (1, 1, S, S) normalised pixels.
+        ids: prompt ids; the image's placeholder occurs exactly once and not at the end.
+        settings: resolved settings: `max_new_tokens` is a number (`ContextBudget.resolve`) and
+            sampling has a seed (`DecodingSettings.with_seed`).
+    """
+
+    pixel_values: torch.Tensor
+    ids: tuple[int, ...]
+    settings: DecodingSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One new token for every row that is still being decoded.
+
+    Attributes:
+        rows: indexes into the requests.
+        tokens: the token of each row.
+        logprobs: natural log-probability of each token at temperature 1, before any cut.
+        stopped: per row "eos", "limit", or None where decoding goes on.
+        logits: (len(rows), V) float32 raw logits that the tokens were chosen from.
+    """
+
+    rows: tuple[int, ...]
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    stopped: tuple[str | None, ...]
+    logits: torch.Tensor
+
+
+@dataclass(eq=False)
+class Decoding:
+    """Rows that share a buffer and take their steps together.
+
+    Attributes:
+        rows: indexes into the requests, one per row of the buffer.
+        buffer: keys and values of all positions so far.
+        logits: (len(rows), V) float32, for the next token.
+        lengths: true number of positions of each row.
+    """
+
+    rows: list[int]
+    buffer: KeyValueBuffer
+    logits: torch.Tensor
+    lengths: list[int]
+
+    @property
+    def ragged(self) -> bool:
+        """True when some row is shorter than the buffer and needs a mask."""
+        return min(self.lengths) < self.buffer.length
+
+    def keep(self, positions: Sequence[int]) -> None:
+        """Let every row go but those at these positions."""
+        if len(positions) < len(self.rows):
+            self.buffer.select(positions)
+            self.rows = [self.rows[p] for p in positions]
+            self.lengths = [self.lengths[p] for p in positions]
+
+
+class Engine:
+    """Decodes for one model.
+
+    Args:
+        model: a `CxrLlavaForConditionalGeneration` in evaluation mode.
+        image_id: the placeholder that stands for an image in prompt ids.
+        end_ids: tokens that end a text.
+        prefix_bytes: budget of the prefixes that are kept; the newest is always kept.
+    """
+
+    def __init__(
+        self, model, *, image_id: int, end_ids: Iterable[int], prefix_bytes: int = 1 << 30
+    ) -> None:
+        self.model = model
+        self.image_id = image_id
+        self.end_ids = frozenset(end_ids)
+        self.prefixes = PrefixCache(prefix_bytes)
+        self._layers = model.config.llama.num_hidden_layers
+        self._lock = threading.RLock()
+
+    # -- prompts ---------------------------------------------------------------------------------
+
+    def split(self, ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Cut prompt ids behind the image.
+
+        Returns:
+            The ids up to and including the placeholder, and the rest.
+
+        Raises:
+            InputError: not exactly one placeholder, or nothing behind it.
+        """
+        ids = tuple(ids)
+        found = ids.count(self.image_id)
+        if found != 1:
+            raise InputError(
+                f"a prompt must hold exactly one image placeholder, got {found}; "
+                "leave '<image>' out of questions, it is put there for you"
+            )
+        cut = ids.index(self.image_id) + 1
+        if cut == len(ids):
+            raise InputError("a prompt must go on behind the image; add a question")
+        return ids[:cut], ids[cut:]
+
+    def prefix(self, pixel_values: torch.Tensor, ids: Sequence[int]) -> ImagePrefix:
+        """Return the keys and values up to the image, computed at most once per image and prefix.
+
+        Args:
+            pixel_values: (1, 1, S, S) normalised pixels.
+            ids: prompt ids; what follows the image is ignored.
+        """
+        head, _ = self.split(ids)
+        key = _prefix_key(pixel_values, head)
+        # One thread computes, the others find the result.
+        with self._lock:
+            prefix = self.prefixes.get(key)
+            if prefix is None:
+                prefix = self._begin(pixel_values, head, room=0).snapshot(head)
+                self.prefixes.put(key, prefix)
+            return prefix
+
+    # -- prefill ---------------------------------------------------------------------------------
+
+    def prefill(self, requests: Sequence[Request]) -> Decoding:
+        """Compute every prompt; the result is ready for the first token of each row."""
+        room = max(request.settings.max_new_tokens for request in requests)
+        groups: dict[tuple[int, int], list[int]] = {}
+        for row, request in enumerate(requests):
+            head, tail = self.split(request.ids)
+            groups.setdefault((len(head), len(tail)), []).append(row)
+        parts = [
+            self._prefill_group([requests[row] for row in rows], rows, room)
+            for rows in groups.values()
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        capacity = max(part.buffer.length for part in parts) + room
+        return Decoding(
+            rows=[row for part in parts for row in part.rows],
+            buffer=KeyValueBuffer.join([part.buffer for part in parts], capacity),
+            logits=torch.cat([part.logits for part in parts]),
+            lengths=[length for part in parts for length in part.lengths],
+        )
+
+    def _prefill_group(self, requests: list[Request], rows: list[int], room: int) -> Decoding:
+        """Prefill prompts that have one length in front of the image and one behind it."""
+        cut = [self.split(request.ids) for request in requests]
+        heads, tails = [head for head, _ in cut], [tail for _, tail in cut]
+        room += len(tails[0])
+        keys = [_prefix_key(r.pixel_values, h) for r, h in zip(requests, heads, strict=True)]
+        if len(set(keys)) == 1:
+            prefixes = [self.prefix(requests[0].pixel_values, requests[0].ids)] * len(requests)
+        else:
+            prefixes = [self.prefixes.get(key) for key in keys]
+        if all(prefix is not None for prefix in prefixes):
+            buffer = KeyValueBuffer.from_prefixes(prefixes, prefixes[0].length + room)
+        else:
+            pixels = torch.cat([request.pixel_values for request in requests])
+            buffer = self._begin(pixels, heads, room=room)
+        return self.extend(buffer, tails, rows=rows)
+
+    @torch.inference_mode()
+    def _begin(self, pixel_values: torch.Tensor, head, *, room: int) -> KeyValueBuffer:
+        """Compute text before the image, and the image, for a batch of images.
+
+        `head` is one tuple of ids for all rows, or one per row, all of one length.
+        """
+        heads = head if isinstance(head, list) else [head] * len(pixel_values)
+        with self._lock:
+            image = self.model.encode_image(pixel_values)
+            text = torch.tensor([ids[:-1] for ids in heads], device=image.device)
+            words = self.model.llama.embed_tokens(text)
+            embeds = torch.cat((words, image.to(words)), dim=1)
+            buffer = KeyValueBuffer(self._layers, embeds.shape[1] + room)
+            self.model.llama(inputs_embeds=embeds, past_key_values=buffer, use_cache=True)
+        return buffer
+
+    def extend(
+        self, buffer: KeyValueBuffer, ids: Sequence[Sequence[int]], *, rows: list[int] | None = None
+    ) -> Decoding:
+        """Append text to every row of a buffer whose rows have one length.
+
+        Args:
+            buffer: is written to from its length on.
+            ids: one sequence of at least one id per row, all of one length.
+            rows: request index of each row; 0, 1, ... when not given.
+        """
+        logits = self._forward(buffer, ids)
+        rows = list(range(len(ids))) if rows is None else list(rows)
+        return Decoding(rows, buffer, logits, [buffer.length] * len(ids))
+
+    # -- decoding --------------------------------------------------------------------------------
+
+    def decode(self, requests: Sequence[Request]) -> Iterator[Step]:
+        """Answer requests together, a step at a time, until every row has stopped."""
+        samplers = [Sampler(request.settings) for request in requests]
+        yield from self.run(self.prefill(requests), samplers)
+
+    def run(self, decoding: Decoding, samplers: Sequence[Sampler]) -> Iterator[Step]:
+        """Take steps until every row has stopped.
+
+        Args:
+            decoding: prefilled rows; changed as they go on.
+            samplers: one per request, indexed by `decoding.rows`.
+
+        Raises:
+            DeviceError: the model's logits are not finite.
+        """
+        made = [0] * len(samplers)
+        while True:
+            step = self._choose(decoding, samplers, made)
+            yield step
+            going = [p for p, stopped in enumerate(step.stopped) if stopped is None]
+            if not going:
+                return
+            decoding.keep(going)
+            tokens = [[step.tokens[p]] for p in going]
+            decoding.lengths = [length + 1 for length in decoding.lengths]
+            decoding.logits = self._forward(decoding.buffer, tokens, decoding.lengths)
+
+    @torch.inference_mode()
+    def _choose(self, decoding: Decoding, samplers: Sequence[Sampler], made: list[int]) -> Step:
+        logits = decoding.logits
+        chosen = choose(logits, [samplers[row] for row in decoding.rows])
+        picked = torch.log_softmax(logits, dim=-1).gather(-1, chosen[:, None])[:, 0]
+        tokens, logprobs = tuple(chosen.tolist()), tuple(picked.tolist())
+        if not all(map(math.isfinite, logprobs)):
+            raise DeviceError(
+                f"the model's logits are not finite under {self.model.dtype}; load it with "
+                "dtype='bfloat16' or dtype='float32', and check the checkpoint with "
+                "workbench doctor"
+            )
+        stopped = []
+        for row, token in zip(decoding.rows, tokens, strict=True):
+            made[row] += 1
+            full = made[row] >= samplers[row].settings.max_new_tokens
+            stopped.append("eos" if token in self.end_ids else "limit" if full else None)
+        return Step(tuple(decoding.rows), tokens, logprobs, tuple(stopped), logits)
+
+    @torch.inference_mode()
+    def _forward(
+        self,
+        buffer: KeyValueBuffer,
+        ids: Sequence[Sequence[int]],
+        lengths: Sequence[int] | None = None,
+    ) -> torch.Tensor:
+        """Append ids to a buffer and return the (R, V) float32 logits behind the last one.
+
+        `lengths` are the true lengths of single-token rows after this call; None when no row has a
+        gap in front.
+        """
+        with self._lock:
+            device = self.model.llama.embed_tokens.weight.device
+            tokens = torch.tensor(ids, device=device)
+            options = {}
+            end = buffer.length + tokens.shape[1]
+            if lengths is not None and min(lengths) < end:
+                size = torch.tensor(lengths, device=device)[:, None]
+                options["position_ids"] = size - 1
+                options["attention_mask"] = torch.arange(end, device=device) >= end - size
+            output = self.model.llama(
+                input_ids=tokens, past_key_values=buffer, use_cache=True, **options
+            )
+            return self.model.lm_head(output.last_hidden_state[:, -1]).float()
+
+
+def _prefix_key(pixel_values: torch.Tensor, head: Sequence[int]) -> tuple:
+    """Identify an image by its pixels, and the text before it by its ids."""
+    pixels = pixel_values.detach().to("cpu", torch.float32).contiguous().numpy()
+    return hashlib.sha256(pixels.tobytes()).hexdigest(), tuple(head)

@@ -1,0 +1,219 @@
+"""Keys and values that the language model has already computed: buffers, and image prefixes.
+
+A `KeyValueBuffer` has room for a whole decoding from the start, so a new token costs one write and
+no copy of the past (`transformers.DynamicCache` concatenates at every step). Going back is free:
+positions beyond the length are overwritten. An `ImagePrefix` is what every question about one image
+has in common, from the first token to the last image token; it is only ever copied into a buffer,
+never written to. `PrefixCache` keeps the prefixes used last within a memory budget.
+
+Does not know: what the positions mean, models, tokenizers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+
+class _BufferLayer(DynamicLayer):
+    """Keys and values of one layer, in tensors with room to spare."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self.length = 0
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.keys = _room_like(key_states, self.capacity)
+        self.values = _room_like(value_states, self.capacity)
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        end = self.length + key_states.shape[-2]
+        if end > self.capacity:
+            self.reserve(end)
+        self.keys[:, :, self.length : end] = key_states
+        self.values[:, :, self.length : end] = value_states
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for `capacity` positions, keeping what is there."""
+        if capacity <= self.capacity:
+            return
+        self.capacity = capacity
+        if self.is_initialized:
+            for name in ("keys", "values"):
+                old = getattr(self, name)
+                new = _room_like(old, capacity)
+                new[:, :, : self.length] = old[:, :, : self.length]
+                setattr(self, name, new)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.length + query_length, 0
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+
+def _room_like(states: torch.Tensor, capacity: int) -> torch.Tensor:
+    """Return zeros of the shape of `states` but with `capacity` positions."""
+    batch, heads, _, width = states.shape
+    return states.new_zeros((batch, heads, capacity, width))
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePrefix:
+    """Keys and values of the text before an image and of the image itself.
+
+    Attributes:
+        ids: prompt ids up to and including the image's placeholder.
+        length: positions covered, image tokens counted.
+        layers: per layer, keys and values, each (1, kv heads, length, head width). Read only.
+    """
+
+    ids: tuple[int, ...]
+    length: int
+    layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the keys and values take."""
+        return sum(part.numel() * part.element_size() for pair in self.layers for part in pair)
+
+
+class KeyValueBuffer(Cache):
+    """Keys and values of R rows that are decoded together.
+
+    Args:
+        layers: number of layers of the language model.
+        capacity: positions to make room for; a buffer grows when more come.
+    """
+
+    def __init__(self, layers: int, capacity: int) -> None:
+        super().__init__(layers=[_BufferLayer(capacity) for _ in range(layers)])
+
+    @property
+    def length(self) -> int:
+        """Positions filled so far."""
+        return self.layers[0].length
+
+    @torch.inference_mode()
+    def reserve(self, capacity: int) -> None:
+        """Make room for `capacity` positions in every layer."""
+        for layer in self.layers:
+            layer.reserve(capacity)
+
+    def rewind(self, length: int) -> None:
+        """Forget every position from `length` on; does nothing when there are none."""
+        for layer in self.layers:
+            layer.length = min(layer.length, length)
+
+    @torch.inference_mode()
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep only these rows, in this order."""
+        for layer in self.layers:
+            index = torch.tensor(rows, device=layer.keys.device)
+            layer.keys = layer.keys.index_select(0, index)
+            layer.values = layer.values.index_select(0, index)
+
+    @torch.inference_mode()
+    def snapshot(self, ids: Sequence[int]) -> ImagePrefix:
+        """Copy the filled part of a one-row buffer into an `ImagePrefix` for `ids`."""
+        pairs = tuple(
+            (layer.keys[:, :, : layer.length].clone(), layer.values[:, :, : layer.length].clone())
+            for layer in self.layers
+        )
+        return ImagePrefix(tuple(ids), self.length, pairs)
+
+    @classmethod
+    @torch.inference_mode()
+    def from_prefixes(cls, prefixes: Sequence[ImagePrefix], capacity: int) -> KeyValueBuffer:
+        """Start a buffer with one row per prefix; all prefixes must have one length."""
+        buffer = cls(len(prefixes[0].layers), capacity)
+        for index in range(len(buffer.layers)):
+            keys = torch.cat([prefix.layers[index][0] for prefix in prefixes])
+            values = torch.cat([prefix.layers[index][1] for prefix in prefixes])
+            buffer.update(keys, values, index)
+        return buffer
+
+    @classmethod
+    @torch.inference_mode()
+    def join(cls, buffers: Sequence[KeyValueBuffer], capacity: int) -> KeyValueBuffer:
+        """Stack the rows of several buffers, ends aligned, zeros in front of the shorter ones."""
+        longest = max(buffer.length for buffer in buffers)
+        joined = cls(len(buffers[0].layers), capacity)
+        for index, layer in enumerate(joined.layers):
+            parts = [buffer.layers[index] for buffer in buffers]
+            rows = sum(part.keys.shape[0] for part in parts)
+            shape = parts[0].keys[:1].expand(rows, -1, -1, -1)
+            layer.lazy_initialization(shape, shape)
+            row = 0
+            for part in parts:
+                end = row + part.keys.shape[0]
+                start = longest - part.length
+                layer.keys[row:end, :, start:longest] = part.keys[:, :, : part.length]
+                layer.values[row:end, :, start:longest] = part.values[:, :, : part.length]
+                row = end
+            layer.length = longest
+        return joined
+
+
+class PrefixCache:
+    """The image prefixes used last, within a budget; safe to use from several threads.
+
+    Args:
+        max_bytes: forget the oldest beyond this many bytes; the newest is always kept.
+    """
+
+    def __init__(self, max_bytes: int = 1 << 30) -> None:
+        self.max_bytes = max_bytes
+        self.hits = 0
+        self.misses = 0
+        self._kept: OrderedDict[tuple, ImagePrefix] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything that is kept."""
+        with self._lock:
+            return sum(prefix.nbytes for prefix in self._kept.values())
+
+    def get(self, key: tuple) -> ImagePrefix | None:
+        """Return the prefix kept under `key` and mark it as used, or None."""
+        with self._lock:
+            prefix = self._kept.get(key)
+            if prefix is None:
+                self.misses += 1
+                return None
+            self.hits += 1
+            self._kept.move_to_end(key)
+            return prefix
+
+    def put(self, key: tuple, prefix: ImagePrefix) -> None:
+        """Keep a prefix under `key`, forgetting the oldest where the budget asks for it."""
+        with self._lock:
+            self._kept[key] = prefix
+            self._kept.move_to_end(key)
+            total = sum(kept.nbytes for kept in self._kept.values())
+            while total > self.max_bytes and len(self._kept) > 1:
+                _, oldest = self._kept.popitem(last=False)
+                total -= oldest.nbytes
+
+    def clear(self) -> None:
+        """Forget every prefix."""
+        with self._lock:
+            self._kept.clear()

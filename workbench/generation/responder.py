@@ -1,0 +1,194 @@
+"""From messages about an image to a `Generation`: the template, the budget and the engine together.
+
+A `Job` is everything about one answer before the first token; `Draft` collects the tokens while
+they come. `answer`, `answer_many` and `stream` differ only in how they take the engine's steps.
+
+Does not know: files and radiographs (pixels come normalised), what a report should ask for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import torch
+
+from workbench.errors import OptionError
+from workbench.generation.budget import ContextBudget
+from workbench.generation.engine import Engine, Request, Step
+from workbench.generation.result import Generation, ModelIdentity
+from workbench.generation.sampling import DecodingSettings
+from workbench.generation.stream import TextStream
+from workbench.model.prompt import TEMPLATE_VERSION, Message, render_chat
+from workbench.radiograph import InputWarning
+
+#: `answer_many` looks this many batches ahead for prompts of one length.
+_WINDOW = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One answer to be written.
+
+    Attributes:
+        request: prompt ids, pixels and resolved settings.
+        prompt: the rendered prompt.
+        task: "report", "differential", "question" or "chat".
+        source: what the image is.
+        warnings: what the answer's reader should know.
+    """
+
+    request: Request
+    prompt: str
+    task: str
+    source: str
+    warnings: tuple[InputWarning, ...]
+
+
+@dataclass(eq=False)
+class Draft:
+    """Tokens of one answer as they come."""
+
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    stopped_by: str = "cancelled"
+    seconds: float = 0.0
+
+    def add(self, step: Step, row: int = 0) -> None:
+        """Take the token of one row of a step."""
+        self.tokens.append(step.tokens[row])
+        self.logprobs.append(step.logprobs[row])
+        if step.stopped[row] is not None:
+            self.stopped_by = step.stopped[row]
+
+
+class Responder:
+    """Writes answers with one model.
+
+    Args:
+        engine: decodes.
+        tokenizer: a `CxrTokenizer`.
+        budget: what the context allows.
+        identity: which weights these are.
+    """
+
+    def __init__(
+        self, engine: Engine, tokenizer, budget: ContextBudget, identity: ModelIdentity
+    ) -> None:
+        self.engine = engine
+        self.tokenizer = tokenizer
+        self.budget = budget
+        self.identity = identity
+
+    def job(
+        self,
+        pixel_values: torch.Tensor,
+        messages: Sequence[Message],
+        settings: DecodingSettings,
+        *,
+        task: str,
+        source: str,
+        warnings: tuple[InputWarning, ...] = (),
+    ) -> Job:
+        """Render, tokenise and check the budget of one answer.
+
+        Args:
+            pixel_values: (1, 1, S, S) normalised pixels.
+            messages: the dialogue so far, ending with a user turn.
+            settings: how to decode.
+            task, source, warnings: go into the `Generation`.
+
+        Raises:
+            InputError: the messages are no dialogue, or hold no image or several.
+            ContextBudgetError: the prompt, the image and the new tokens do not fit.
+        """
+        prompt = render_chat(messages)
+        ids = tuple(self.tokenizer.encode_prompt(prompt))
+        self.engine.split(ids)
+        resolved = self.budget.resolve(settings.with_seed(), len(ids))
+        return Job(Request(pixel_values, ids, resolved), prompt, task, source, warnings)
+
+    def answer(self, job: Job) -> Generation:
+        """Write one answer."""
+        return self.answer_batch([job])[0]
+
+    def answer_batch(self, jobs: Sequence[Job]) -> list[Generation]:
+        """Write several answers together; `seconds` of each ends with its own last token."""
+        started = time.perf_counter()
+        drafts = [Draft() for _ in jobs]
+        for step in self.engine.decode([job.request for job in jobs]):
+            for position, row in enumerate(step.rows):
+                drafts[row].add(step, position)
+                drafts[row].seconds = time.perf_counter() - started
+        return [self.finish(job, draft) for job, draft in zip(jobs, drafts, strict=True)]
+
+    def answer_many(self, jobs: Iterable[Job], *, batch_size: int = 8) -> Iterator[Generation]:
+        """Write answers in batches and give them out in the order of the jobs.
+
+        Jobs are taken as they are needed and prompts of similar length are answered together, so
+        memory is bounded by the batch whatever the number of jobs.
+
+        Raises:
+            OptionError: batch_size is below 1.
+        """
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise OptionError(f"batch_size must be a whole number from 1 up, got {batch_size!r}")
+        return self._windows(iter(jobs), batch_size)
+
+    def _windows(self, jobs: Iterator[Job], batch_size: int) -> Iterator[Generation]:
+        while window := list(islice(jobs, batch_size * _WINDOW)):
+            order = sorted(range(len(window)), key=lambda i: len(window[i].request.ids))
+            done: dict[int, Generation] = {}
+            given = 0
+            for start in range(0, len(order), batch_size):
+                batch = order[start : start + batch_size]
+                answers = self.answer_batch([window[i] for i in batch])
+                done.update(zip(batch, answers, strict=True))
+                while given in done:
+                    yield done.pop(given)
+                    given += 1
+
+    def stream(self, job: Job) -> TextStream:
+        """Write one answer piece by piece; nothing is computed before the first is asked for."""
+        draft = Draft()
+
+        def finish(cut_short: bool) -> Generation:
+            if cut_short:
+                draft.stopped_by = "cancelled"
+            return self.finish(job, draft)
+
+        # Some tokenizers close the gap in front of "n't" and the like when it is complete.
+        hold = 4 if self.tokenizer.files.clean_up_spaces else 0
+        return TextStream(self._tokens(job, draft), self.tokenizer.decode, finish, hold=hold)
+
+    def _tokens(self, job: Job, draft: Draft) -> Iterator[int]:
+        """Yield tokens; the time a consumer takes between them does not count."""
+        started = time.perf_counter()
+        for step in self.engine.decode([job.request]):
+            draft.add(step)
+            draft.seconds += time.perf_counter() - started
+            yield step.tokens[0]
+            started = time.perf_counter()
+
+    def finish(self, job: Job, draft: Draft) -> Generation:
+        """Make the `Generation` of a draft, whether it came to its end or not."""
+        ids = tuple(draft.tokens)
+        return Generation(
+            text=self.tokenizer.decode(ids),
+            token_ids=ids,
+            tokens=tuple(self.tokenizer.pieces(ids)),
+            logprobs=draft.logprobs,
+            offsets=tuple(self.tokenizer.offsets(ids)),
+            prompt=job.prompt,
+            prompt_ids=job.request.ids,
+            settings=job.request.settings,
+            seconds=draft.seconds,
+            stopped_by=draft.stopped_by,
+            task=job.task,
+            source=job.source,
+            model=self.identity,
+            template=TEMPLATE_VERSION,
+            warnings=job.warnings,
+        )

@@ -1,0 +1,226 @@
+"""`Generation`: one answer of a model, with everything needed to study or repeat it.
+
+Does not know: models or tokenizers; it holds what they gave.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench._version import __version__
+from workbench.generation.sampling import DecodingSettings
+from workbench.radiograph import InputWarning
+from workbench.reports import sentences
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+#: Why a text ended.
+STOPS = ("eos", "limit", "cancelled")
+
+_PACKAGES = ("torch", "transformers", "numpy", "sentencepiece", "pillow")
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which weights wrote a text.
+
+    Attributes:
+        id: name, hub id or folder name the model was loaded by.
+        sha256: hash of the weights.
+        revision: hub commit, or None.
+        dtype: precision of the language model.
+        device: where it ran.
+    """
+
+    id: str
+    sha256: str
+    revision: str | None = None
+    dtype: str = "float32"
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word of a text and how sure the model was of it.
+
+    Attributes:
+        text: the word, without white space.
+        start: first character in the text.
+        end: one past the last character.
+        probability: product of the probabilities of the tokens that touch it, in [0, 1].
+    """
+
+    text: str
+    start: int
+    end: int
+    probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Generation:
+    """One text written about one image.
+
+    Attributes:
+        text: the text, special tokens left out.
+        token_ids: generated ids, the end token included when it came.
+        tokens: the vocabulary's pieces for the ids.
+        logprobs: (n,) float32, natural log-probability of each id under the model at temperature
+            1, before top-k and top-p.
+        offsets: per id, the first and one past the last character of `text` that it wrote;
+            tokens that wrote nothing have an empty span.
+        prompt: the prompt as rendered, `<image>` in the image's place.
+        prompt_ids: the prompt's ids, -200 in the image's place.
+        settings: decoding settings as used.
+        seconds: time from the pixels to the last token; in a batch, from the batch's start.
+        stopped_by: "eos", "limit" (of new tokens) or "cancelled".
+        task: "report", "differential", "question" or "chat".
+        source: what the image was, as its input contract calls it.
+        model: which weights wrote it.
+        template: version of the chat template.
+        warnings: what a person should know: the model's notice first, then the image's.
+        versions: package versions.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+    logprobs: np.ndarray
+    offsets: tuple[tuple[int, int], ...]
+    prompt: str
+    prompt_ids: tuple[int, ...]
+    settings: DecodingSettings
+    seconds: float
+    stopped_by: str
+    task: str
+    source: str
+    model: ModelIdentity
+    template: str = ""
+    warnings: tuple[InputWarning, ...] = ()
+    versions: dict[str, str] = field(default_factory=lambda: dict(package_versions()))
+
+    def __post_init__(self) -> None:
+        logprobs = np.array(self.logprobs, dtype=np.float32)
+        logprobs.setflags(write=False)
+        object.__setattr__(self, "logprobs", logprobs)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The text's sentences; `wb.reports.sentences` gives their positions too."""
+        return tuple(sentence.text for sentence in sentences(self.text))
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that repeats a sampled text; None for greedy decoding."""
+        return None if self.settings.greedy else self.settings.seed
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The text's words with their probabilities."""
+        found = []
+        for match in re.finditer(r"\S+", self.text):
+            touching = [
+                logprob
+                for (start, end), logprob in zip(self.offsets, self.logprobs, strict=True)
+                if start < match.end() and end > match.start()
+            ]
+            probability = float(np.exp(np.sum(touching, dtype=np.float64)))
+            found.append(Word(match.group(), match.start(), match.end(), probability))
+        return tuple(found)
+
+    def to_dict(self) -> dict:
+        """Return everything as plain values for JSON."""
+        return {
+            "text": self.text,
+            "sentences": list(self.sentences),
+            "task": self.task,
+            "source": self.source,
+            "stopped_by": self.stopped_by,
+            "seconds": self.seconds,
+            "warnings": [{"code": w.code, "message": w.message} for w in self.warnings],
+            "settings": self.settings.to_dict(),
+            "seed": self.seed,
+            "model": vars(self.model).copy(),
+            "template": self.template,
+            "prompt": self.prompt,
+            "prompt_ids": list(self.prompt_ids),
+            "tokens": list(self.tokens),
+            "token_ids": list(self.token_ids),
+            "logprobs": [round(float(value), 6) for value in self.logprobs],
+            "offsets": [list(span) for span in self.offsets],
+            "versions": dict(self.versions),
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per token.
+
+        Columns: token, token_id, logprob, probability (in [0, 1]), start and end (characters of
+        the text), sentence (number from 0; -1 for tokens between or behind sentences).
+        """
+        import pandas as pd
+
+        starts, ends = zip(*self.offsets, strict=True) if self.offsets else ((), ())
+        spans = [(sentence.start, sentence.end) for sentence in sentences(self.text)]
+        columns = {
+            "token": list(self.tokens),
+            "token_id": np.array(self.token_ids, dtype=np.int64),
+            "logprob": self.logprobs.copy(),
+            "probability": np.exp(self.logprobs),
+            "start": np.array(starts, dtype=np.int64),
+            "end": np.array(ends, dtype=np.int64),
+            "sentence": np.array([_inside(o, spans) for o in self.offsets], dtype=np.int64),
+        }
+        return pd.DataFrame(columns).rename_axis("position")
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the text token by token, darker where the model was less sure.
+
+        Args:
+            ax: where to draw; a new figure that fits the text when not given.
+        """
+        from workbench.generation.figure import plot_confidence
+
+        return plot_confidence(self, ax)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        text = self.text if len(self.text) <= 60 else self.text[:57] + "..."
+        return (
+            f"<Generation {self.task} of {self.source!r}: {text!r}, {len(self.token_ids)} tokens, "
+            f"stopped by {self.stopped_by}, {self.seconds:.2f} s>"
+        )
+
+    def _repr_html_(self) -> str:
+        from workbench.generation.html import generation_html
+
+        return generation_html(self)
+
+
+def _inside(span: tuple[int, int], sentence_spans: list[tuple[int, int]]) -> int:
+    """Return the number of the sentence that a token's span touches, or -1."""
+    for number, (start, end) in enumerate(sentence_spans):
+        if span[0] < end and span[1] > start:
+            return number
+    return -1
+
+
+@cache
+def package_versions() -> tuple[tuple[str, str], ...]:
+    """Return the versions that decide a text, as (package, version) pairs."""
+    found = [("workbench", __version__), ("python", platform.python_version())]
+    for package in _PACKAGES:
+        try:
+            found.append((package, importlib.metadata.version(package)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return tuple(found)

@@ -1,0 +1,117 @@
+"""Text that appears while it is written: pieces that join exactly to the final text.
+
+One character may take several tokens (byte pieces), and a decoder may still change the end of a
+text when the next token comes. `TextPieces` therefore gives out only what later tokens cannot
+change. `TextStream` is the iterator a caller sees; it owns no thread, so closing it, an exception
+or Ctrl-C ends the work at once.
+
+Does not know: how tokens are chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from workbench.generation.result import Generation
+
+#: What a decoder writes for bytes that are not (yet) a character.
+_BROKEN = "\N{REPLACEMENT CHARACTER}"
+
+
+class TextPieces:
+    """Turn token ids that arrive one by one into pieces of text that stay as they are.
+
+    Args:
+        decode: token ids to text, special tokens left out.
+        hold: characters at the end that a later token may still change.
+    """
+
+    def __init__(self, decode: Callable[[list[int]], str], *, hold: int = 0) -> None:
+        self._decode = decode
+        self._hold = hold
+        self._ids: list[int] = []
+        self._given = ""
+
+    def push(self, token_id: int) -> str:
+        """Take one more token and return the text that is now certain; often empty."""
+        self._ids.append(token_id)
+        # Trailing white space waits too: decoders may trim a text that consists of nothing else.
+        text = self._decode(self._ids).rstrip(_BROKEN)
+        return self._give(text[: max(0, len(text) - self._hold)].rstrip())
+
+    def flush(self) -> str:
+        """Return what is left once no more tokens come."""
+        return self._give(self._decode(self._ids))
+
+    def _give(self, text: str) -> str:
+        if not text.startswith(self._given):
+            return ""
+        piece = text[len(self._given) :]
+        self._given += piece
+        return piece
+
+
+class TextStream(Iterator[str]):
+    """Pieces of a text while the model writes it.
+
+    Iterate over it, or leave it early with `close()` or a `with` block; both end the decoding at
+    once. The pieces join exactly to `generation.text`.
+
+    Args:
+        tokens: generated token ids, one at a time.
+        decode: token ids to text, special tokens left out.
+        finish: makes the `Generation` of what was written; its argument says whether the stream
+            was cut short.
+        hold: characters at the end that a later token may still change.
+    """
+
+    def __init__(
+        self,
+        tokens: Iterator[int],
+        decode: Callable[[list[int]], str],
+        finish: Callable[[bool], Generation],
+        *,
+        hold: int = 0,
+    ) -> None:
+        self._tokens = tokens
+        self._pieces = TextPieces(decode, hold=hold)
+        self._finish = finish
+        self._open = True
+        #: The finished `Generation`; None while the text is being written.
+        self.generation: Generation | None = None
+
+    def __next__(self) -> str:
+        try:
+            while self._open:
+                piece = self._advance()
+                if piece:
+                    return piece
+        except BaseException:
+            self.close()
+            raise
+        raise StopIteration
+
+    def _advance(self) -> str:
+        """Take one token and return the text that became certain with it."""
+        token = next(self._tokens, None)
+        if token is not None:
+            return self._pieces.push(token)
+        self._open = False
+        self.generation = self._finish(False)
+        return self._pieces.flush()
+
+    def close(self) -> None:
+        """Stop writing; `generation` then holds what was written, stopped by "cancelled"."""
+        if not self._open:
+            return
+        self._open = False
+        close = getattr(self._tokens, "close", None)
+        if close is not None:
+            close()
+        self.generation = self._finish(True)
+
+    def __enter__(self) -> TextStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
