@@ -1,0 +1,109 @@
+"""Ratios of sums over cases with percentile-bootstrap intervals.
+
+Cases are resampled, not findings, so that everything one case contributes stays together
+(Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). One weight matrix
+serves every number of a domain, and the resampling is one matrix product.
+
+Does not know: what is counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 1000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval; None where it is undefined, never 0.
+
+    Attributes:
+        value: point estimate.
+        low: lower end of the 95 % percentile interval.
+        high: upper end.
+        n: what it is a share of (the sum of the denominator).
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "undefined"
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def bootstrap_weights(
+    cases: int, rng: np.random.Generator, *, resamples: int = RESAMPLES
+) -> np.ndarray:
+    """Return (resamples, cases) float64: how often each case is drawn in each resample."""
+    if cases == 0:
+        return np.zeros((resamples, 0))
+    draws = rng.multinomial(cases, np.full(cases, 1.0 / cases), size=resamples)
+    return draws.astype(np.float64)
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarray) -> Estimate:
+    """Estimate sum(numerator) / sum(denominator) over cases.
+
+    Args:
+        numerator: (cases,) what each case adds above the line.
+        denominator: (cases,) what it adds below.
+        weights: (resamples, cases) from `bootstrap_weights`.
+    """
+    point = _divided(np.sum(numerator), np.sum(denominator))
+    return estimate(point, _resampled(numerator, denominator, weights), int(np.sum(denominator)))
+
+
+def mean_ratio(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarray) -> Estimate:
+    """Estimate the mean over columns of sum(numerator) / sum(denominator).
+
+    Columns without a denominator are left out, in the data and in each resample alike.
+
+    Args:
+        numerator: (cases, columns).
+        denominator: (cases, columns).
+        weights: (resamples, cases).
+    """
+    columns = _divided(np.sum(numerator, axis=0), np.sum(denominator, axis=0))
+    replicates = _resampled(numerator, denominator, weights)
+    return estimate(_mean(columns), _mean(replicates), len(numerator))
+
+
+def estimate(point: float, replicates: np.ndarray, n: int) -> Estimate:
+    """Put a point estimate and its resampled values together; NaN means undefined.
+
+    Args:
+        point: the estimate on the data.
+        replicates: (resamples,) the same on each resample; undefined ones are left out.
+        n: what the estimate is a share of.
+    """
+    defined = replicates[~np.isnan(replicates)]
+    if np.isnan(point) or defined.size == 0:
+        return Estimate(None, None, None, n)
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.percentile(defined, [tail, 100 - tail])
+    return Estimate(float(point), float(low), float(high), n)
+
+
+def _resampled(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return _divided(
+        weights @ np.asarray(numerator, float), weights @ np.asarray(denominator, float)
+    )
+
+
+def _divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    above, below = np.asarray(above, dtype=float), np.asarray(below, dtype=float)
+    return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Return the mean of the last axis without NaN; NaN where nothing is left."""
+    known = ~np.isnan(values)
+    return _divided(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1))
