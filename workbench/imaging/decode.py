@@ -78,7 +78,7 @@ def _check_decoder(syntax, name: str) -> None:
     except NotImplementedError:
         decoder = None
     if decoder is None:
-        label = syntax.name if syntax.is_transfer_syntax and not syntax.is_private else "unknown"
+        label = syntax.name if syntax.name != str(syntax) else "unknown"
         raise InputError(
             f"{name}: its pixels are compressed in a way that is not read here ({label}); export "
             "it as uncompressed, JPEG Lossless or JPEG 2000"

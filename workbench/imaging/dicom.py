@@ -4,8 +4,8 @@ Follows DICOM PS3.3 C.7.6.3 (pixels), C.7.5.1.1.2 (padding), C.11 (grey scale) a
 MONOCHROME1, or PresentationLUTShape INVERSE, turns the values over once, also where a file says
 both. Padding becomes black, the value of air, whatever the polarity.
 
-Does not know: identifiers. Only the tags of `workbench.imaging.tags` are parsed; what pydicom says
-about the others is not logged, and its errors, which quote values, are not passed on.
+Does not know: identifiers. Only the tags of `workbench.imaging.vocabulary` are parsed; what pydicom
+says about the others is not logged, and its errors, which quote values, are not passed on.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from pydicom.uid import (
 )
 
 from workbench.errors import InputError
-from workbench.imaging import tags
+from workbench.imaging import header
 from workbench.imaging.colour import colour_warning
 from workbench.imaging.decode import decode_pixels
 from workbench.imaging.guards import silent_dicom
 from workbench.imaging.luts import to_grey_scale
 from workbench.imaging.sources import MAX_FILE_BYTES
+from workbench.imaging.vocabulary import READ_KEYWORDS
 from workbench.radiograph import InputContract, InputWarning, Radiograph
 
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
@@ -77,7 +78,7 @@ def read_dicom(
 
 def _read(data: bytes, name: str, fit: str, invert: bool | None, max_pixels: int) -> Radiograph:
     ds = _parse(data, name)
-    notes = list(tags.header_warnings(ds)) + _complete_description(ds, name)
+    notes = list(header.header_warnings(ds)) + _complete_description(ds, name)
     _check_description(ds, name, max_pixels)
     stored = decode_pixels(ds, name, max_pixels)
     if stored.ndim == 3:
@@ -104,24 +105,24 @@ def _read(data: bytes, name: str, fit: str, invert: bool | None, max_pixels: int
     seen = stored[valid] if valid.any() else stored
     contract = InputContract(
         source=name,
-        modality=tags.modality_of(ds),
+        modality=header.modality_of(ds),
         bits=bits,
         stored_range=(float(seen.min()), float(seen.max())),
         inverted=turned,
-        view=tags.view_of(ds),
-        burned_in=tags.burned_in_of(ds),
-        pixel_spacing=tags.pixel_spacing_of(ds),
+        view=header.view_of(ds),
+        burned_in=header.burned_in_of(ds),
+        pixel_spacing=header.pixel_spacing_of(ds),
         warnings=tuple(notes),
         file_format=f"DICOM, {ds.file_meta.TransferSyntaxUID.name}",
         grey_scale=applied,
     )
     pixels = np.clip(values, 0.0, 1.0).astype(np.float32)
-    return Radiograph.examined(pixels, contract, fit=fit, meta=tags.allowed_meta(ds))
+    return Radiograph.examined(pixels, contract, fit=fit, meta=header.allowed_meta(ds))
 
 
 def _parse(data: bytes, name: str) -> FileDataset:
     _check_deflated(data, name)
-    ds = dcmread(io.BytesIO(data), force=True, specific_tags=list(tags.READ_KEYWORDS))
+    ds = dcmread(io.BytesIO(data), force=True, specific_tags=list(READ_KEYWORDS))
     if ds.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         raise InputError(f"{name}: is a DICOMDIR, an index of files; pass one image it lists")
     if "FloatPixelData" in ds or "DoubleFloatPixelData" in ds:
@@ -130,7 +131,7 @@ def _parse(data: bytes, name: str) -> FileDataset:
             "image it was computed from"
         )
     if not ds.get("PixelData"):
-        modality = tags.modality_of(ds)
+        modality = header.modality_of(ds)
         raise InputError(
             f"{name}: holds no pixels (modality {modality}); it is a report or other object, or "
             "was cut short: pass an image of the study"

@@ -3,8 +3,8 @@
 With `fit="crop"`, the published preprocessing of CXR-LLaVA v2 (arXiv 2310.18341), 8-bit pictures
 are read exactly as that pipeline reads them: converted to lightness (ITU-R 601), alpha dropped,
 EXIF orientation ignored. An orientation that was ignored is said in the contract. With any other
-fit the EXIF orientation is honoured. DICOM has no published reading; its grey-scale transforms are applied
-as the DICOM standard says (PS3.3 C.11).
+fit the EXIF orientation is honoured. DICOM has no published reading; its grey-scale transforms are
+applied as the DICOM standard says (PS3.3 C.11).
 
 Does not know: models. Whether an image suits a model is `workbench.radiograph.domain_warning`.
 """

@@ -63,9 +63,9 @@ def pixel_warnings(
         found.append(
             InputWarning(
                 "inverted?",
-                "dark lies where a frontal chest film is bright; the film may be inverted, upside down "
-                "or no chest film: look at it, and if bone is dark load it with invert=True (or "
-                "invert=False where it was turned over)",
+                "dark lies where a frontal chest film is bright; the film may be inverted, upside "
+                "down or no chest film: look at it, and if bone is dark load it with invert=True "
+                "(or invert=False where it was turned over)",
             )
         )
     return tuple(found)
@@ -126,8 +126,8 @@ def _shape_warnings(height: int, width: int, fit: str) -> list[InputWarning]:
         found.append(
             InputWarning(
                 "crop-loss",
-                f"the centre crop removes {loss:.0f} % of the {edge} of this {height} x {width} image; "
-                "look at what is lost with .show(), or load it with fit='pad'",
+                f"the centre crop removes {loss:.0f} % of the {edge} of this {height} x {width} "
+                "image; look at what is lost with .show(), or load it with fit='pad'",
             )
         )
     ratio = max(height, width) / min(height, width)
@@ -135,8 +135,8 @@ def _shape_warnings(height: int, width: int, fit: str) -> list[InputWarning]:
         found.append(
             InputWarning(
                 "aspect-ratio",
-                f"{height} x {width} pixels is {ratio:.1f} : 1, unusual for a chest film; check that "
-                "it is one film and not a strip or two views side by side",
+                f"{height} x {width} pixels is {ratio:.1f} : 1, unusual for a chest film; check "
+                "that it is one film and not a strip or two views side by side",
             )
         )
     if min(height, width) < SHORT_EDGE_LIMIT:

@@ -1,0 +1,97 @@
+"""The closed lists of the DICOM reader: which tags are read, and which words may come out of them.
+
+Texts of a file are never passed on: each is matched against a list here and replaced by the
+matching term, because people type names into any field. Dates, UIDs, names, ages, comments and
+private tags have no way through. Codes of views: SNOMED CT and SRT, DICOM PS3.16 CID 4010.
+
+Does not know: how a header is judged (`header`).
+"""
+
+from __future__ import annotations
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+#: Keywords that reach `Radiograph.meta`, in this order.
+META_KEYWORDS = _words(
+    """
+    Modality BodyPartExamined ViewPosition PatientOrientation Manufacturer PresentationIntentType
+    Rows Columns PhotometricInterpretation PresentationLUTShape BitsAllocated BitsStored HighBit
+    PixelRepresentation PixelSpacing ImagerPixelSpacing NominalScannedPixelSpacing PixelAspectRatio
+    WindowCenter WindowWidth VOILUTFunction RescaleSlope RescaleIntercept PixelPaddingValue
+    BurnedInAnnotation LossyImageCompression
+    """
+)
+
+#: Keywords that are read to decode and judge, and stay inside the reader.
+READ_KEYWORDS = META_KEYWORDS + _words(
+    """
+    SOPClassUID SamplesPerPixel PlanarConfiguration NumberOfFrames PixelPaddingRangeLimit
+    ModalityLUTSequence VOILUTSequence ViewCodeSequence AnatomicRegionSequence SeriesDescription
+    ProtocolName RedPaletteColorLookupTableDescriptor GreenPaletteColorLookupTableDescriptor
+    BluePaletteColorLookupTableDescriptor RedPaletteColorLookupTableData
+    GreenPaletteColorLookupTableData BluePaletteColorLookupTableData
+    SegmentedRedPaletteColorLookupTableData SegmentedGreenPaletteColorLookupTableData
+    SegmentedBluePaletteColorLookupTableData ExtendedOffsetTable ExtendedOffsetTableLengths
+    FloatPixelData DoubleFloatPixelData PixelData
+    """
+)
+
+INTEGERS = _words(
+    "Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue"
+)
+NUMBERS = _words("WindowCenter WindowWidth RescaleSlope RescaleIntercept")
+NUMBER_PAIRS = _words("PixelSpacing ImagerPixelSpacing NominalScannedPixelSpacing PixelAspectRatio")
+
+CHEST = _words("CHEST THORAX TORAX LUNG LUNGS RIB RIBS STERNUM HEART CLAVICLE THORACIC PULMON")
+OTHER_PARTS = _words(
+    """
+    ABDOMEN PELVIS HIP HEAD SKULL FACE SINUS JAW MANDIBLE NECK CSPINE LSPINE SPINE SACRUM COCCYX
+    SHOULDER HUMERUS ARM ELBOW FOREARM WRIST HAND FINGER THUMB EXTREMITY FEMUR LEG KNEE PATELLA
+    TIBIA FIBULA ANKLE FOOT HEEL CALCANEUS TOE BREAST BRAIN LIVER KIDNEY BLADDER UTERUS PROSTATE
+    PANCREAS COLON TOOTH TEETH
+    """
+)
+
+#: Plain radiography.
+RADIOGRAPHIC = _words("CR DX DR RG")
+#: Modalities that say nothing about what a picture shows (secondary captures).
+SILENT_MODALITIES = _words("OT SC")
+
+VOCABULARY = {
+    "Modality": RADIOGRAPHIC
+    + SILENT_MODALITIES
+    + _words(
+        "CT MR US MG RF XA PX IO NM PT XC ES GM SM OP BMD SR SEG PR KO DOC RTIMAGE RTDOSE "
+        "RTSTRUCT RTPLAN ECG HC REG IVUS OCT BI DG ST TG"
+    ),
+    "ViewPosition": _words("PA AP LL RL LAT LATERAL LLD RLD RLO LLO LAO RAO LPO RPO"),
+    "PhotometricInterpretation": (
+        "PALETTE COLOR",
+        *_words("MONOCHROME1 MONOCHROME2 RGB YBR_FULL YBR_FULL_422 YBR_ICT YBR_RCT"),
+    ),
+    "PresentationLUTShape": _words("IDENTITY INVERSE"),
+    "PresentationIntentType": ("FOR PRESENTATION", "FOR PROCESSING"),
+    "VOILUTFunction": _words("LINEAR LINEAR_EXACT SIGMOID"),
+    "BurnedInAnnotation": _words("YES NO"),
+    "LossyImageCompression": _words("00 01"),
+}
+
+MANUFACTURERS = (
+    "GENERAL ELECTRIC",
+    "IMAGING DYNAMICS",
+    "DEL MEDICAL",
+    *_words(
+        """
+        AGFA CANON CARESTREAM DRTECH FUJI GE HOLOGIC KODAK KONICA LODOX PHILIPS RAYENCE SAMSUNG
+        SEDECAL SHIMADZU SIEMENS SWISSRAY TOSHIBA VAREX VARIAN VIEWORKS
+        """
+    ),
+)
+
+PA_CODES = _words("272479007 R-10214 R-40888")
+AP_CODES = _words("399348003 R-10206")
+LATERAL_CODES = _words("399067008 399173006 399198007 R-102CD R-10232 R-10236")
+LATERAL_WORDS = _words("LAT LATERAL LATERALE SEITLICH PROFIL LLAT RLAT")
