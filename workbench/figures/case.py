@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from workbench.errors import InputError
 from workbench.figures.masks import draw_masks
+from workbench.figures.style import GRID, INK, MUTED, new_figure, style
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-_INK, _FAINT = "#22272e", "#8a929c"
-_RIGHT, _WRONG = "#1a7f4b", "#b42318"
+#: Words for right and wrong: dark enough to be read, and told apart without their colour too.
+_RIGHT, _WRONG = "#00664a", "#a63c00"
 
 
 def plot_case(
@@ -47,16 +45,15 @@ def plot_case(
     Raises:
         InputError: a mask does not have the shape of the image.
     """
-    import matplotlib.pyplot as plt
-
-    figure = plt.figure(figsize=(11.5, 5.9))
-    picture = figure.add_axes((0.012, 0.02, 0.49, 0.955))
-    draw_masks(pixels, masks, ax=picture)
-    upper = figure.add_axes((0.525, 0.44, 0.46, 0.535))
-    lower = figure.add_axes((0.525, 0.075, 0.46, 0.34))
-    draw_text(text, title=title, ax=upper)
-    draw_verdicts(verdicts, ax=lower)
-    figure.text(0.527, 0.022, footer, fontsize=7.5, color=_FAINT, va="bottom")
+    with style():
+        figure = new_figure(figsize=(14, 7.2))
+        picture = figure.add_axes((0.012, 0.02, 0.49, 0.955))
+        draw_masks(pixels, masks, ax=picture)
+        upper = figure.add_axes((0.525, 0.44, 0.46, 0.535))
+        lower = figure.add_axes((0.525, 0.075, 0.46, 0.34))
+        draw_text(text, title=title, ax=upper)
+        draw_verdicts(verdicts, ax=lower)
+        figure.text(0.525, 0.022, footer, fontsize=10, color=MUTED, va="bottom")
     return figure
 
 
@@ -71,12 +68,12 @@ def draw_text(text: str, *, ax: Axes, title: str = "", width: int = 66, lines: i
         lines: lines at most.
     """
     ax.set_axis_off()
-    ax.text(0, 1, title, fontsize=12, fontweight="bold", color=_INK, va="top")
+    ax.text(0, 1, title, fontsize=16, fontweight="bold", color=INK, va="top")
     wrapped = [piece for line in text.splitlines() for piece in textwrap.wrap(line, width) or [""]]
     if len(wrapped) > lines:
         wrapped = [*wrapped[: lines - 1], wrapped[lines - 1][: width - 4] + " ..."]
     body = "\n".join(wrapped) or "(nothing)"
-    ax.text(0, 0.87, body, fontsize=10, color=_INK, va="top", linespacing=1.45, parse_math=False)
+    ax.text(0, 0.87, body, fontsize=13, color=INK, va="top", linespacing=1.45, parse_math=False)
     return ax
 
 
@@ -99,15 +96,15 @@ def draw_verdicts(verdicts: Sequence[tuple[str, str, str]], *, ax: Axes) -> Axes
     ax.set_axis_off()
     columns = (0.0, 0.36, 0.60)
     for x, name in zip(columns, ("finding", "drawn", "stated"), strict=True):
-        ax.text(x, 0.5, name, fontsize=9, color=_FAINT, va="center")
+        ax.text(x, 0.5, name, fontsize=11.5, color=MUTED, va="center")
     for row, (finding, true, stated) in enumerate(verdicts, start=1):
-        ax.axhline(row, color="#e4e7eb", linewidth=0.8)
+        ax.axhline(row, color=GRID, linewidth=0.8)
         colour, mark = _verdict(true, stated)
         strong = "bold" if true == "present" else "normal"
-        ax.text(columns[0], row + 0.5, finding, fontsize=9.5, va="center", fontweight=strong)
-        ax.text(columns[1], row + 0.5, true, fontsize=9.5, va="center", color=_INK)
-        ax.text(columns[2], row + 0.5, stated, fontsize=9.5, va="center", color=colour)
-        ax.text(0.985, row + 0.5, mark, fontsize=9.5, va="center", ha="right", color=colour)
+        ax.text(columns[0], row + 0.5, finding, fontsize=12.5, va="center", fontweight=strong)
+        ax.text(columns[1], row + 0.5, true, fontsize=12.5, va="center", color=INK)
+        ax.text(columns[2], row + 0.5, stated, fontsize=12.5, va="center", color=colour)
+        ax.text(0.985, row + 0.5, mark, fontsize=12.5, va="center", ha="right", color=colour)
     return ax
 
 
@@ -118,4 +115,4 @@ def _verdict(true: str, stated: str) -> tuple[str, str]:
         return _WRONG, "false alarm"
     if true == "present" and stated != "uncertain":
         return _WRONG, "missed"
-    return _FAINT, "open"
+    return MUTED, "open"

@@ -7,14 +7,12 @@ Colours: Okabe and Ito, Color Universal Design (2008), lightened to be read on b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from workbench.errors import InputError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from workbench.figures.style import FILM, new_figure, style
 
 #: One colour for each drawable finding; any other name takes the last.
 COLOURS = {
@@ -51,8 +49,6 @@ def draw_masks(
     Raises:
         InputError: a mask does not have the shape of the image.
     """
-    import matplotlib.pyplot as plt
-
     for name, mask in masks.items():
         if np.shape(mask) != np.shape(pixels):
             raise InputError(
@@ -60,15 +56,16 @@ def draw_masks(
                 "draw both at the same size"
             )
     if ax is None:
-        _, ax = plt.subplots(figsize=(5, 5), layout="constrained")
-    ax.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
+        with style():
+            ax = new_figure(figsize=(6, 6.3), layout="constrained").add_subplot()
+    ax.imshow(pixels, cmap=FILM, vmin=0, vmax=1, interpolation="antialiased")
     taken: list[tuple[bool, float]] = []
     for name, mask in masks.items():
         if np.any(mask):
             colour = COLOURS.get(name, OTHER)
-            ax.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=1.4)
+            ax.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=1.8)
             _name(ax, name, mask, colour, taken)
-    ax.set_title(title, fontsize=10, loc="left")
+    ax.set_title(title, fontsize=13, loc="left")
     ax.set_axis_off()
     return ax
 
@@ -88,7 +85,7 @@ def _name(ax: Axes, name: str, mask: np.ndarray, colour: str, taken: list) -> No
         top,
         name,
         color=colour,
-        fontsize=9,
+        fontsize=11,
         ha="left" if left else "right",
         va="center",
         bbox={"facecolor": "black", "alpha": 0.55, "edgecolor": "none", "pad": 1.5},
