@@ -1,1 +1,64 @@
-""
+"""The model: configuration, vision tower, projector and language model, prompts, loading, card.
+
+Names are imported on first use, so that asking for a prompt does not load torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workbench.model.card import ModelCard as ModelCard
+    from workbench.model.config import CxrLlavaConfig as CxrLlavaConfig
+    from workbench.model.config import CxrVisionConfig as CxrVisionConfig
+    from workbench.model.llava import (
+        CxrLlavaForConditionalGeneration as CxrLlavaForConditionalGeneration,
+    )
+    from workbench.model.load import LoadedCheckpoint as LoadedCheckpoint
+    from workbench.model.load import load_checkpoint as load_checkpoint
+    from workbench.model.processor import ImageProcessor as ImageProcessor
+    from workbench.model.prompt import Message as Message
+    from workbench.model.prompt import render_chat as render_chat
+    from workbench.model.save import save_checkpoint as save_checkpoint
+    from workbench.model.sizes import full_size_config as full_size_config
+    from workbench.model.splice import IMAGE_TOKEN_ID as IMAGE_TOKEN_ID
+    from workbench.model.tokenizer import CxrTokenizer as CxrTokenizer
+    from workbench.model.vision import VisionTower as VisionTower
+
+#: `card` is a module that can be called: `workbench.model.card("mini")`.
+_MODULES = ("card",)
+
+_OBJECTS = {
+    "IMAGE_TOKEN_ID": "splice",
+    "CxrLlavaConfig": "config",
+    "CxrLlavaForConditionalGeneration": "llava",
+    "CxrTokenizer": "tokenizer",
+    "CxrVisionConfig": "config",
+    "ImageProcessor": "processor",
+    "LoadedCheckpoint": "load",
+    "Message": "prompt",
+    "ModelCard": "card",
+    "VisionTower": "vision",
+    "full_size_config": "sizes",
+    "load_checkpoint": "load",
+    "render_chat": "prompt",
+    "save_checkpoint": "save",
+}
+
+__all__ = [*_MODULES, *_OBJECTS]
+
+
+def __getattr__(name: str):
+    """Import a public name on first use and keep it."""
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _OBJECTS:
+        value = getattr(importlib.import_module(f"{__name__}.{_OBJECTS[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; see dir({__name__})")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

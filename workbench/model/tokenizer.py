@@ -38,6 +38,7 @@ class CxrTokenizer:
 
     Attributes:
         bos_id, eos_id, unk_id, pad_id: special ids; `pad_id` is `unk_id` where no pad token is set.
+        model_size: ids of the sentencepiece model.
         vocab_size: ids known to the tokenizer, added tokens included.
 
     Raises:
@@ -66,7 +67,8 @@ class CxrTokenizer:
         self._split = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
         self._strip = {token.content: token for token in files.all_tokens}
         self._unk_length = len(self._sp.encode(files.unk.content, out_type=str))
-        self.vocab_size = max(self._sp.get_piece_size(), *(i + 1 for i in self._id_of.values()))
+        self.model_size = self._sp.get_piece_size()
+        self.vocab_size = max(self.model_size, *(i + 1 for i in self._id_of.values()))
 
     @classmethod
     def from_directory(cls, directory: str | Path) -> CxrTokenizer:

@@ -1,0 +1,267 @@
+"""The card of a model: what it is, what it weighs, what fits its context, under which terms.
+
+`workbench.model.card("mini")` reads configuration and headers only, never the weights. For the
+published model it needs no network: when the files are not on this machine, the full-size
+configuration is described, and the card says so.
+
+Does not know: how well a model does; those numbers stand in its model_card.json.
+Idea: Mitchell et al., Model Cards for Model Reporting, FAT* 2019, arXiv 1810.03993.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench._callable import make_callable
+from workbench.errors import CheckpointError, OptionError
+from workbench.model.config import CxrLlavaConfig
+from workbench.model.licence import PUBLISHED_TERMS, UNKNOWN_TERMS, Terms, terms_of
+from workbench.model.llava import CxrLlavaForConditionalGeneration
+from workbench.model.prompt import TEMPLATE_VERSION
+from workbench.model.sizes import empty_model, full_size_config, measure
+from workbench.model.source import (
+    PUBLISHED_ID,
+    PUBLISHED_REVISION,
+    CheckpointSource,
+    find_local,
+)
+from workbench.model.weights import find_weights, hash_weights
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+CARD_FILE = "model_card.json"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known about a model before it has seen anything.
+
+    Attributes:
+        name: "mini", a hub id, or the name of a directory.
+        revision: commit of a hub checkpoint, else None.
+        sha256s: SHA-256 of every weight file by file name; empty where the files are not here.
+        licence: licence of the weights.
+        notice: one line that every surface shows.
+        domain: "phantom" or "radiograph": what the model was trained on.
+        parameters: number by part, with the total.
+        memory: bytes of the weights by dtype ("float32", "bfloat16", "float16", "8bit", "4bit").
+        context_length: positions of the language model.
+        image_tokens: positions that one image takes.
+        text_tokens: positions left for prompt and answer beside one image.
+        image_size: side of the square input, pixels.
+        patch_size: side of a patch, pixels.
+        cache_bytes: bytes of keys and values of one position in 16 bit.
+        template: version of the chat template.
+        on_this_machine: the files are here; False where only the configuration is described.
+        facts: the checkpoint's own model_card.json (training, numbers, limits).
+    """
+
+    name: str
+    revision: str | None
+    sha256s: Mapping[str, str]
+    licence: str
+    notice: str
+    domain: str
+    parameters: Mapping[str, int]
+    memory: Mapping[str, int]
+    context_length: int
+    image_tokens: int
+    text_tokens: int
+    image_size: int
+    patch_size: int
+    cache_bytes: int
+    template: str = TEMPLATE_VERSION
+    on_this_machine: bool = True
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the card as plain values for JSON."""
+        return asdict(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per fact: columns section, item, value, unit."""
+        import pandas as pd
+
+        rows = [("model", "name", self.name, ""), ("model", "revision", self.revision or "", "")]
+        rows += [("model", name, getattr(self, name), "") for name in _TEXTS]
+        rows += [("parameters", part, count, "") for part, count in self.parameters.items()]
+        rows += [("memory of the weights", d, b / 1e9, "GB") for d, b in self.memory.items()]
+        rows += [("context", name, getattr(self, name), unit) for name, unit in _BUDGET]
+        rows += [("SHA-256", file, digest, "") for file, digest in self.sha256s.items()]
+        return pd.DataFrame(rows, columns=["section", "item", "value", "unit"])
+
+    def _repr_html_(self) -> str:
+        here = "" if self.on_this_machine else " (not on this machine)"
+        head = f"<h4>{html.escape(self.name)}{here}</h4><p><b>{html.escape(self.notice)}</b></p>"
+        frame = self.to_frame()
+        frame["value"] = [
+            f"{v:,}" if isinstance(v, int) else f"{v:.2f}" if isinstance(v, float) else str(v)
+            for v in frame["value"]
+        ]
+        return head + frame.to_html(index=False, border=0)
+
+
+_TEXTS = ("licence", "notice", "domain", "template")
+_BUDGET = (
+    ("context_length", "tokens"),
+    ("image_tokens", "tokens"),
+    ("text_tokens", "tokens"),
+    ("image_size", "pixels"),
+    ("patch_size", "pixels"),
+    ("cache_bytes", "bytes per token"),
+)
+
+
+def card(source: Any = "mini", *, hashes: bool = True) -> ModelCard:
+    """Describe a model.
+
+    Args:
+        source: "mini", a directory, a hub id, a configuration, a model, or anything that carries a
+            `ModelCard` as `.card`.
+        hashes: compute the SHA-256 of weight files (seconds for a full-size directory).
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it cannot be read.
+        OptionError: not something that has a card.
+    """
+    if isinstance(source, ModelCard):
+        return source
+    if isinstance(getattr(source, "card", None), ModelCard):
+        return source.card
+    if isinstance(source, (CxrLlavaConfig, CxrLlavaForConditionalGeneration)):
+        config = source if isinstance(source, CxrLlavaConfig) else source.config
+        return describe(config, name=config.name_or_path or "unnamed", terms=UNKNOWN_TERMS)
+    if not isinstance(source, (str, os.PathLike)):
+        raise OptionError(
+            "card needs 'mini', a directory, a hub id, a model or a configuration, got "
+            f"{type(source).__name__}"
+        )
+    found = find_local(source)
+    if found is not None:
+        return card_of(found, hashes=hashes)
+    if str(source) != PUBLISHED_ID:
+        raise CheckpointError(
+            f"{source} is not on this machine; load it once with a network, or give a directory"
+        )
+    return describe(
+        full_size_config(),
+        name=PUBLISHED_ID,
+        terms=PUBLISHED_TERMS,
+        revision=PUBLISHED_REVISION,
+        on_this_machine=False,
+    )
+
+
+def card_of(source: CheckpointSource, *, hashes: bool = True) -> ModelCard:
+    """Describe a checkpoint on this machine from its configuration and its weight files.
+
+    Raises:
+        CheckpointError: the configuration or a weight file cannot be read.
+    """
+    facts = read_facts(source.directory)
+    return describe(
+        read_config(source.directory),
+        name=str(facts.get("name", source.name)) if source.kind != "hub" else source.name,
+        terms=terms_of(source.kind, facts),
+        revision=source.revision,
+        sha256s=hash_weights(find_weights(source.directory)) if hashes else {},
+        facts=facts,
+    )
+
+
+def describe(
+    config: CxrLlavaConfig,
+    *,
+    name: str,
+    terms: Terms,
+    revision: str | None = None,
+    sha256s: Mapping[str, str] | None = None,
+    on_this_machine: bool = True,
+    facts: Mapping[str, Any] | None = None,
+) -> ModelCard:
+    """Make a card from a configuration and what is known about its origin."""
+    sizes = measure(empty_model(config))
+    llama = config.llama
+    return ModelCard(
+        name=name,
+        revision=revision,
+        sha256s=dict(sha256s or {}),
+        licence=terms.licence,
+        notice=terms.notice,
+        domain=terms.domain,
+        parameters=sizes.parts(),
+        memory=sizes.memory(),
+        context_length=config.context_length,
+        image_tokens=config.image_tokens,
+        text_tokens=config.context_length - config.image_tokens,
+        image_size=config.vision.image_size,
+        patch_size=config.vision.patch_size,
+        cache_bytes=4 * llama.num_hidden_layers * llama.num_key_value_heads * llama.head_dim,
+        on_this_machine=on_this_machine,
+        facts=dict(facts or {}),
+    )
+
+
+def read_config(directory: Path) -> CxrLlavaConfig:
+    """Read config.json of a checkpoint directory.
+
+    Raises:
+        CheckpointError: it is missing, not JSON, of another kind of model, or its sizes misfit.
+    """
+    fields = _read_object(directory / "config.json", needed=True)
+    kind = fields.get("model_type", CxrLlavaConfig.model_type)
+    if kind != CxrLlavaConfig.model_type or "llama" not in fields:
+        raise CheckpointError(
+            f"config.json in {directory} describes a model of type {kind!r} with the keys "
+            f"{', '.join(sorted(fields)[:8])}; expected {CxrLlavaConfig.model_type!r} with "
+            "clip_vision_cfg and llama"
+        )
+    try:
+        return CxrLlavaConfig(**fields)
+    except OptionError as error:
+        raise CheckpointError(f"config.json in {directory} does not fit: {error}") from error
+
+
+def read_facts(directory: Path) -> dict[str, Any]:
+    """Read model_card.json of a checkpoint directory; empty without one.
+
+    Raises:
+        CheckpointError: it is not JSON.
+    """
+    return _read_object(directory / CARD_FILE)
+
+
+def read_generation(directory: Path) -> dict[str, Any]:
+    """Read generation_config.json of a checkpoint directory; empty without one.
+
+    Raises:
+        CheckpointError: it is not JSON.
+    """
+    return _read_object(directory / "generation_config.json")
+
+
+def _read_object(path: Path, *, needed: bool = False) -> dict[str, Any]:
+    if not path.is_file():
+        if needed:
+            raise CheckpointError(f"no {path.name} in {path.parent}; copy it beside the weights")
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path.name} is not valid JSON ({error}); copy it again") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path.name} must hold an object, got {type(value).__name__}")
+    return value
+
+
+make_callable(__name__, "workbench.model.card:card")

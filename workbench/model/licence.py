@@ -1,0 +1,78 @@
+"""Licences and notices of the models, and saying each notice once in a process.
+
+Does not know: where a checkpoint lies and how it is loaded.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+PHANTOM = "phantom"
+RADIOGRAPH = "radiograph"
+
+PHANTOM_NOTICE = "Trained on phantoms, not for real radiographs. Not for clinical use."
+RESEARCH_NOTICE = "Research only, not for clinical use."
+
+_said: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Under which terms a model may be used, and on what.
+
+    Attributes:
+        licence: licence of the weights.
+        notice: one line that every surface shows.
+        domain: "phantom" or "radiograph": what the model was trained on.
+    """
+
+    licence: str
+    notice: str
+    domain: str
+
+
+MINI_TERMS = Terms("Apache-2.0", PHANTOM_NOTICE, PHANTOM)
+PUBLISHED_TERMS = Terms(
+    "CC BY-NC 4.0 for the weights and the LLaMA 2 Community License for the language model they "
+    "derive from; using them means accepting both",
+    RESEARCH_NOTICE,
+    RADIOGRAPH,
+)
+UNKNOWN_TERMS = Terms(
+    "not stated in the directory; ask whoever made the checkpoint", RESEARCH_NOTICE, RADIOGRAPH
+)
+
+
+def terms_of(kind: str, facts: Mapping[str, Any]) -> Terms:
+    """Return the terms of a checkpoint.
+
+    Args:
+        kind: "mini", "hub" or "directory".
+        facts: its model_card.json ("licence", "notice", "domain" are read), empty without one.
+    """
+    default = {"mini": MINI_TERMS, "hub": PUBLISHED_TERMS}.get(kind, UNKNOWN_TERMS)
+    domain = str(facts.get("domain", default.domain))
+    notice = PHANTOM_NOTICE if domain == PHANTOM else default.notice
+    return Terms(
+        licence=str(facts.get("licence", default.licence)),
+        notice=str(facts.get("notice", notice)),
+        domain=domain,
+    )
+
+
+def say_once(name: str, terms: Terms) -> bool:
+    """Log the notice of a model, the first time in this process only.
+
+    Returns:
+        True when it was said now.
+    """
+    if name in _said:
+        return False
+    _said.add(name)
+    logger.warning("%s: %s Licence: %s.", name, terms.notice, terms.licence)
+    return True

@@ -1,0 +1,218 @@
+"""Load a checkpoint: model, tokenizer, processor and card, ready to be asked.
+
+Configuration and headers are read and compared first; weights are touched only when everything
+fits. transformers' own loader then streams each tensor to its device and dtype. No remote code, no
+pickles, on any path.
+
+Does not know: radiographs' files, decoding (`workbench.generation`), the network beyond
+`workbench.model.source`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import BitsAndBytesConfig
+from transformers.utils import logging as transformers_logging
+
+from workbench.errors import CheckpointError, MissingDependencyError
+from workbench.model.card import ModelCard, describe, read_config, read_facts, read_generation
+from workbench.model.config import CxrLlavaConfig
+from workbench.model.licence import say_once, terms_of
+from workbench.model.llava import CxrLlavaForConditionalGeneration
+from workbench.model.placement import Hardware, Placement, find_hardware, place
+from workbench.model.processor import ImageProcessor
+from workbench.model.sizes import UNQUANTISED, empty_model, measure
+from workbench.model.source import CheckpointSource, resolve_source
+from workbench.model.tokenizer import CxrTokenizer
+from workbench.model.weights import WeightFiles, check_weights, find_weights, hash_weights
+
+logger = logging.getLogger(__name__)
+
+_HEAD = "lm_head.weight"
+
+#: Below this size of the files no progress bar is shown.
+_SLOW_BYTES = 300_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedCheckpoint:
+    """Everything that one checkpoint directory gives.
+
+    Attributes:
+        model: in evaluation mode, on its device, its weights frozen (`requires_grad_(True)` before
+            training).
+        tokenizer: text to ids and back.
+        processor: radiographs to pixel values.
+        card: name, revision, hashes, terms, sizes.
+        generation: generation_config.json as it stands in the directory; empty without one.
+        directory: where the files are.
+        placement: device and dtype that were chosen.
+    """
+
+    model: CxrLlavaForConditionalGeneration
+    tokenizer: CxrTokenizer
+    processor: ImageProcessor
+    card: ModelCard
+    generation: Mapping[str, Any]
+    directory: Path
+    placement: Placement
+
+
+def load_checkpoint(
+    source: str | os.PathLike = "mini",
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    quantize: str | None = None,
+    revision: str | None = None,
+    offline: bool | None = None,
+    hardware: Hardware | None = None,
+) -> LoadedCheckpoint:
+    """Load a model with all that belongs to it.
+
+    Args:
+        source: "mini", a directory in the published layout, or a hub id.
+        device: "auto", "cpu", "mps", "cuda" or "cuda:N".
+        dtype: "auto" (bfloat16 where the GPU has it, float16 on older GPUs, float32 on the CPU),
+            "float32", "float16", "bfloat16", or a torch dtype.
+        quantize: None, or "8bit" or "4bit" through bitsandbytes, with vision tower, projector and
+            head left alone.
+        revision: commit, tag or branch of a hub id; by default the pinned one.
+        offline: True forbids the network; None leaves it to HF_HUB_OFFLINE.
+        hardware: what to place the model on; by default this machine.
+
+    Raises:
+        CheckpointError: no such checkpoint, a file is missing or damaged, or the weights do not
+            fit config.json (the first five are named).
+        DeviceError: device, dtype or quantisation are not available, or the weights do not fit.
+        MissingDependencyError: bitsandbytes or accelerate is needed and not installed.
+        OptionError: an option has a value that is not allowed.
+    """
+    found = resolve_source(source, revision=revision, offline=offline)
+    config = read_config(found.directory)
+    weights = find_weights(found.directory)
+    _check(config, weights)
+    tokenizer = CxrTokenizer.from_directory(found.directory)
+    _check_vocabulary(tokenizer, config)
+    placement = place(
+        measure(empty_model(config)),
+        find_hardware() if hardware is None else hardware,
+        device=device,
+        dtype=dtype,
+        quantize=quantize,
+    )
+    model = _load_model(found.directory, config, weights, placement)
+    facts = read_facts(found.directory)
+    terms = terms_of(found.kind, facts)
+    say_once(found.name, terms)
+    return LoadedCheckpoint(
+        model=model,
+        tokenizer=tokenizer,
+        processor=ImageProcessor.from_config(config),
+        card=describe(
+            config,
+            name=_name(found, facts),
+            terms=terms,
+            revision=found.revision,
+            sha256s=hash_weights(weights),
+            facts=facts,
+        ),
+        generation=read_generation(found.directory),
+        directory=found.directory,
+        placement=placement,
+    )
+
+
+def quantisation_config(placement: Placement) -> BitsAndBytesConfig | None:
+    """Return what bitsandbytes is told; None for unquantised weights.
+
+    Raises:
+        MissingDependencyError: bitsandbytes is not installed.
+    """
+    if placement.quantize is None:
+        return None
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingDependencyError(
+            f"quantize={placement.quantize!r} needs bitsandbytes; install it with "
+            "pip install 'cxr-llava-workbench[quant]'"
+        )
+    skipped = list(UNQUANTISED)
+    if placement.quantize == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=placement.dtype,
+        llm_int8_skip_modules=skipped,
+    )
+
+
+def _check(config: CxrLlavaConfig, weights: WeightFiles) -> None:
+    """Compare the headers with the configuration; a head that is in the file is the file's own."""
+    tied = config.tie_word_embeddings
+    if tied and _HEAD in weights.shapes:
+        logger.debug("config.json ties the head, but the weights hold one of their own: used")
+        config.tie_word_embeddings = config.llama.tie_word_embeddings = tied = False
+    expected = {
+        name: tuple(value.shape) for name, value in empty_model(config).state_dict().items()
+    }
+    check_weights(weights, expected, optional=(_HEAD,) if tied else ())
+
+
+def _check_vocabulary(tokenizer: CxrTokenizer, config: CxrLlavaConfig) -> None:
+    if tokenizer.model_size > config.llama.vocab_size:
+        raise CheckpointError(
+            f"tokenizer.model knows {tokenizer.model_size} ids, but the model embeds "
+            f"{config.llama.vocab_size}; use the tokenizer that belongs to these weights"
+        )
+
+
+def _load_model(
+    directory: Path, config: CxrLlavaConfig, weights: WeightFiles, placement: Placement
+) -> CxrLlavaForConditionalGeneration:
+    device_map = None if placement.device == "cpu" else _device_map(placement.device)
+    with _quiet_loading(weights.total_bytes < _SLOW_BYTES):
+        model = CxrLlavaForConditionalGeneration.from_pretrained(
+            directory,
+            config=config,
+            dtype=placement.dtype,
+            device_map=device_map,
+            quantization_config=quantisation_config(placement),
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    return model.eval().requires_grad_(False)
+
+
+def _device_map(device: str) -> str | dict[str, str]:
+    if importlib.util.find_spec("accelerate") is None:
+        raise MissingDependencyError(
+            f"device {device!r} needs accelerate; install it with pip install accelerate"
+        )
+    return "auto" if device == "auto" else {"": device}
+
+
+@contextmanager
+def _quiet_loading(quiet: bool) -> Iterator[None]:
+    """Silence transformers' progress bar and report while a small model loads."""
+    bar = transformers_logging.is_progress_bar_enabled()
+    if quiet and bar:
+        transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if quiet and bar:
+            transformers_logging.enable_progress_bar()
+
+
+def _name(source: CheckpointSource, facts: Mapping[str, Any]) -> str:
+    return source.name if source.kind == "hub" else str(facts.get("name", source.name))

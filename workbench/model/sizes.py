@@ -1,0 +1,121 @@
+"""How many parameters a configuration has, part by part, and what they weigh in each dtype.
+
+Counted on a model without storage (the meta device), so the full-size model is counted on a laptop.
+Weights only: activations and the key-value cache come on top.
+
+Does not know: devices and whether anything fits (`workbench.model.placement`).
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from workbench.model.config import CxrLlavaConfig
+from workbench.model.llava import CxrLlavaForConditionalGeneration
+
+#: Bytes of one parameter by dtype. In 4-bit weights, blocks of 64 share one float32 scale.
+BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "8bit": 1.0, "4bit": 0.5 + 4 / 64}
+
+#: Parts that stay unquantised; with the embedding and the norms they stay in 16 bit.
+UNQUANTISED = ("vision_tower", "mm_projector", "lm_head")
+
+
+@dataclass(frozen=True)
+class PartSizes:
+    """Parameters of each part.
+
+    Attributes:
+        vision_tower, mm_projector, language_model, lm_head: parameters; a tied head counts 0.
+        quantisable: parameters of the language model's linear layers, which "8bit" and "4bit"
+            shrink.
+    """
+
+    vision_tower: int
+    mm_projector: int
+    language_model: int
+    lm_head: int
+    quantisable: int
+
+    @property
+    def total(self) -> int:
+        """Parameters of the whole model."""
+        return self.vision_tower + self.mm_projector + self.language_model + self.lm_head
+
+    def parts(self) -> dict[str, int]:
+        """Return parameters by part, with the total."""
+        return {
+            "vision_tower": self.vision_tower,
+            "mm_projector": self.mm_projector,
+            "language_model": self.language_model,
+            "lm_head": self.lm_head,
+            "total": self.total,
+        }
+
+    def bytes_as(self, dtype: str) -> int:
+        """Return the weight of the model in bytes, as one of the names in `BYTES`."""
+        if dtype in ("8bit", "4bit"):
+            rest = (self.total - self.quantisable) * BYTES["bfloat16"]
+            return int(self.quantisable * BYTES[dtype] + rest)
+        return int(self.total * BYTES[dtype])
+
+    def memory(self) -> dict[str, int]:
+        """Return bytes of the weights for every name in `BYTES`."""
+        return {name: self.bytes_as(name) for name in BYTES}
+
+
+def empty_model(config: CxrLlavaConfig) -> CxrLlavaForConditionalGeneration:
+    """Return the model of a configuration without storage, for names, shapes and counts."""
+    with torch.device("meta"):
+        return CxrLlavaForConditionalGeneration(copy.deepcopy(config))
+
+
+def measure(model: CxrLlavaForConditionalGeneration) -> PartSizes:
+    """Count the parameters of a model, with or without storage."""
+    seen: set[int] = set()
+
+    def count(module: nn.Module) -> int:
+        new = [p for p in module.parameters() if id(p) not in seen]
+        seen.update(map(id, new))
+        return sum(p.numel() for p in new)
+
+    linear = [m for m in model.llama.modules() if isinstance(m, nn.Linear)]
+    return PartSizes(
+        vision_tower=count(model.vision_tower),
+        mm_projector=count(model.mm_projector),
+        language_model=count(model.llama),
+        lm_head=count(model.lm_head),
+        quantisable=sum(m.weight.numel() for m in linear),
+    )
+
+
+def full_size_config() -> CxrLlavaConfig:
+    """Return the configuration of the published full-size model.
+
+    Deviation: its `config.json` is not quoted here; `clip_embed_dim` (768) and the LLaMA sizes are
+    those of open_clip and Llama-2-7b-chat, which the paper names. A loaded checkpoint is always
+    counted from its own file.
+    """
+    return CxrLlavaConfig(
+        clip_vision_cfg={
+            "image_size": 512,
+            "patch_size": 16,
+            "width": 1024,
+            "layers": 24,
+            "head_width": 64,
+        },
+        clip_embed_dim=768,
+        mm_projector_dim=1024,
+        llama={
+            "hidden_size": 4096,
+            "intermediate_size": 11008,
+            "max_position_embeddings": 4096,
+            "num_attention_heads": 32,
+            "num_hidden_layers": 32,
+            "rms_norm_eps": 1e-5,
+            "vocab_size": 32000,
+        },
+    )

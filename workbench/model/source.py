@@ -1,0 +1,185 @@
+"""Where a checkpoint comes from: the embedded `mini`, a directory, or a hub id.
+
+Only configuration, tokenizer and safetensors files are ever fetched, never code and never pickles.
+The published model is pinned to one revision.
+
+Does not know: what is in the files (`workbench.model.weights`, `workbench.model.load`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from workbench.errors import CheckpointError, OptionError
+from workbench.model.weights import find_weights
+
+logger = logging.getLogger(__name__)
+
+MINI = "mini"
+PUBLISHED_ID = "ECOFRI/CXR-LLAVA-v2"
+PUBLISHED_REVISION = "b2224786bb90d54b1e1291171866706cfbb44e2b"
+
+#: Hub ids that are never followed to a moving branch.
+PINNED = {PUBLISHED_ID: PUBLISHED_REVISION}
+
+#: What is fetched from a hub.
+ALLOWED_FILES = ("*.json", "tokenizer.model", "*.safetensors")
+IGNORED_FILES = ("*.py", "*.bin", "pytorch_model*")
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_ASSETS = Path(__file__).resolve().parents[1] / "assets"
+
+
+@dataclass(frozen=True)
+class CheckpointSource:
+    """A checkpoint on this machine.
+
+    Attributes:
+        name: what the user asked for: "mini", a hub id, or the name of the directory.
+        kind: "mini", "directory" or "hub".
+        directory: where its files are.
+        revision: commit of a hub checkpoint, else None.
+    """
+
+    name: str
+    kind: str
+    directory: Path
+    revision: str | None = None
+
+
+def resolve_source(
+    source: str | os.PathLike, *, revision: str | None = None, offline: bool | None = None
+) -> CheckpointSource:
+    """Find a checkpoint, fetching it from the hub when it has to be.
+
+    Args:
+        source: "mini", a directory, or a hub id such as "ECOFRI/CXR-LLAVA-v2".
+        revision: commit, tag or branch of a hub id; by default the pinned one, or "main".
+        offline: True forbids the network; None leaves it to HF_HUB_OFFLINE.
+
+    Raises:
+        CheckpointError: there is no such checkpoint; the message says where it was looked for.
+        OptionError: a revision for something that has none.
+    """
+    text = os.fspath(source)
+    if text == MINI or os.path.isdir(text):
+        if revision is not None:
+            raise OptionError(
+                f"revision belongs to a hub id, and {text!r} is a directory on this machine; "
+                "leave revision out"
+            )
+        return _mini() if text == MINI else _directory(Path(text))
+    if os.path.isfile(text):
+        raise CheckpointError(
+            f"{text!r} is a file; give the directory that holds config.json, tokenizer.model and "
+            "the safetensors"
+        )
+    if isinstance(source, os.PathLike) or not _HUB_ID.fullmatch(text) or text.startswith("."):
+        raise CheckpointError(
+            f"no such directory: {text!r} (looked in {Path.cwd()}); give an existing directory, "
+            f"{MINI!r}, or a hub id such as {PUBLISHED_ID!r}"
+        )
+    return _hub(text, revision or PINNED.get(text), offline)
+
+
+def find_local(source: str | os.PathLike) -> CheckpointSource | None:
+    """Find a checkpoint without the network; None for a hub id that is not in the cache.
+
+    Raises:
+        CheckpointError: not a hub id, and no such directory.
+    """
+    try:
+        return resolve_source(source, offline=True)
+    except NotCachedError:
+        return None
+
+
+class NotCachedError(CheckpointError):
+    """A hub checkpoint is not in the local cache."""
+
+
+def _mini() -> CheckpointSource:
+    directory = _ASSETS / MINI
+    if not (directory / "config.json").is_file():
+        raise CheckpointError(
+            "the embedded model mini is not part of this installation; install the package again, "
+            "or make it with `workbench train mini`"
+        )
+    return CheckpointSource(MINI, "mini", directory)
+
+
+def _directory(directory: Path) -> CheckpointSource:
+    directory = directory.resolve()
+    return CheckpointSource(directory.name, "directory", directory)
+
+
+def _hub(repo_id: str, revision: str | None, offline: bool | None) -> CheckpointSource:
+    if repo_id in PINNED and revision != PINNED[repo_id]:
+        logger.warning(
+            "%s at revision %s instead of the tested %s", repo_id, revision, PINNED[repo_id]
+        )
+    try:
+        directory = Path(_snapshot(repo_id, revision, offline))
+    except LocalEntryNotFoundError as error:
+        raise NotCachedError(
+            f"{repo_id} (revision {revision or 'main'}) is neither a directory on this machine nor "
+            "completely in the hub cache, and the network is off or out of reach; load it once "
+            "with a network, or copy the files into a directory and give that"
+        ) from error
+    except (GatedRepoError, RepositoryNotFoundError) as error:
+        raise CheckpointError(
+            f"{repo_id!r} is neither a directory on this machine nor a model that the hub gives "
+            "out; check the spelling, or log in with `hf auth login` if access is restricted"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise CheckpointError(
+            f"{repo_id} has no revision {revision!r}; leave revision out to get the tested one"
+        ) from error
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise CheckpointError(
+            f"{repo_id} could not be fetched from the hub: {error}; try again, or give a directory"
+        ) from error
+    return CheckpointSource(repo_id, "hub", directory, directory.name)
+
+
+def _snapshot(repo_id: str, revision: str | None, offline: bool | None) -> str:
+    """Return the folder of a snapshot; a complete one in the cache needs no network."""
+    options = {
+        "revision": revision,
+        "allow_patterns": list(ALLOWED_FILES),
+        "ignore_patterns": list(IGNORED_FILES),
+    }
+    if offline or PINNED.get(repo_id) == revision:
+        try:
+            folder = huggingface_hub.snapshot_download(repo_id, local_files_only=True, **options)
+            if _complete(Path(folder)):
+                return folder
+            raise LocalEntryNotFoundError(f"{folder} is incomplete")
+        except LocalEntryNotFoundError:
+            if offline:
+                raise
+    return huggingface_hub.snapshot_download(repo_id, **options)
+
+
+def _complete(folder: Path) -> bool:
+    if not all((folder / name).is_file() for name in ("config.json", "tokenizer.model")):
+        return False
+    try:
+        find_weights(folder)
+    except CheckpointError:
+        return False
+    return True
