@@ -1,1 +1,4 @@
-"""Training of `mini`, the small model that ships with the package."""
+"""Training of `mini`, the small model that ships with the package.
+
+`train.train_mini` runs every stage; `recipe.MiniRecipe` holds every number.
+"""

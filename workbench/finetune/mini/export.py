@@ -1,0 +1,97 @@
+"""Write `mini` in the published layout: config, float16 safetensors, tokenizer and model card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from workbench.finetune.mini.language import Learner
+from workbench.finetune.mini.recipe import RESERVED_SEED, MiniRecipe
+from workbench.model.tokenizer import CxrTokenizer
+
+LIMITS = (
+    "Trained on drawn phantoms only: what it says of a real radiograph means nothing.",
+    "Knows eight findings and the wording of its own training texts.",
+    "Sides are the patient's own; sizes of nodules are rounded to 5 mm.",
+    "Answers to questions outside its training wording may be off topic.",
+)
+
+
+def export(learner: Learner, tokenizer: CxrTokenizer, recipe: MiniRecipe, folder: Path) -> Path:
+    """Write a checkpoint directory; float16 on disk, to be upcast at load.
+
+    Args:
+        learner: the trained model.
+        tokenizer: its word pieces.
+        recipe: what it was trained by.
+        folder: created if missing; files of the same names are replaced.
+
+    Returns:
+        the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name: value.detach().to(torch.float16).contiguous()
+        for name, value in learner.model.state_dict().items()
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = learner.model.config
+    config.dtype = "float16"
+    config.architectures = [type(learner.model).__name__]
+    config.save_pretrained(folder)
+    tokenizer.save(folder)
+    generation = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id,
+                  "pad_token_id": 0}
+    _write(folder / "generation_config.json", generation)
+    return folder
+
+
+def write_card(folder: Path, recipe: MiniRecipe, run: Path, exam: dict | None = None) -> Path:
+    """Write `model_card.json` beside the weights.
+
+    Args:
+        folder: the checkpoint directory.
+        recipe: what it was trained by.
+        run: folder of the training run, for its histories.
+        exam: result of the phantom exam, when it was taken.
+    """
+    weights = folder / "model.safetensors"
+    card = {
+        "name": "mini",
+        "licence": "Apache-2.0",
+        "domain": "phantom",
+        "notice": "trained on phantoms, not for real radiographs",
+        "architecture": "CXR-LLaVA: ViT over one grey channel, linear projector, LLaMA",
+        "stages": [
+            "encoder: multi-label findings, severities and patch masks (masks go beyond the paper)",
+            "language: reports from true patch cover (beyond the paper, which starts from LLaMA-2)",
+            "align: projector only, started at a ridge solution",
+            "instruct: reports, differentials and questions; projector and language model",
+        ],
+        "recipe": recipe.to_dict(),
+        "seeds": {
+            "train": [recipe.train_first_seed, recipe.train_first_seed + recipe.train_count - 1],
+            "validation": [recipe.val_first_seed, recipe.val_first_seed + recipe.val_count - 1],
+            "reserved for evaluation": f"{RESERVED_SEED} and up",
+        },
+        "history": {
+            path.stem: json.loads(path.read_text())[-1]
+            for stage in ("encoder", "language", "align", "instruct")
+            if (path := run / f"{stage}.json").exists()
+        },
+        "exam": exam,
+        "limits": list(LIMITS),
+        "sha256": {weights.name: hashlib.sha256(weights.read_bytes()).hexdigest()},
+        "versions": {name: version(name) for name in ("torch", "transformers", "numpy")},
+    }
+    return _write(folder / "model_card.json", card)
+
+
+def _write(path: Path, value: dict) -> Path:
+    path.write_text(json.dumps(value, indent=1) + "\n")
+    return path

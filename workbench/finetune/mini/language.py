@@ -1,0 +1,245 @@
+"""Stages 2 and 3 of `mini`: language, projector, instruction.
+
+language     the language model reads true patch cover through a linear map and learns to write
+             (beyond the paper: it has a pretrained LLaMA, `mini` starts from nothing).
+align        the projector alone learns to hand vision tokens over; it starts at the ridge
+             solution that maps vision tokens to what the language model read before.
+instruct     projector and language model learn reports, differentials and questions from images,
+             the encoder stays frozen.
+
+Paper: Lee et al. 2025 (alignment, then instruction tuning). Does not know: how the encoder learned.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+from workbench.finetune.mini.data import CHANNELS, PhantomSet
+from workbench.finetune.mini.encoder import (
+    FindingEncoder,
+    augment,
+    block_matrices,
+    normalise,
+    vision_config,
+)
+from workbench.finetune.mini.packing import Packed, pack
+from workbench.finetune.mini.recipe import MiniRecipe
+from workbench.finetune.mini.schedule import (
+    load_state,
+    optimisers,
+    save_state,
+    set_rate,
+    trapezoid,
+)
+from workbench.finetune.mini.texts import DialogueWriter
+from workbench.model.config import PIXEL_MEAN, PIXEL_STD, CxrLlavaConfig
+from workbench.model.llava import CxrLlavaForConditionalGeneration
+from workbench.model.tokenizer import CxrTokenizer
+
+logger = logging.getLogger(__name__)
+
+
+def mini_config(recipe: MiniRecipe, tokenizer: CxrTokenizer) -> CxrLlavaConfig:
+    """Return the configuration of `mini` in the published layout."""
+    vision = vision_config(recipe)
+    return CxrLlavaConfig(
+        clip_vision_cfg={
+            "image_size": vision.image_size, "patch_size": vision.patch_size,
+            "width": vision.width, "layers": vision.layers, "head_width": vision.head_width,
+        },
+        clip_embed_dim=vision.embed_dim,
+        image_preprocess_cfg={"mean": PIXEL_MEAN, "std": PIXEL_STD},
+        mm_projector_dim=vision.width,
+        llama={
+            "model_type": "llama", "hidden_size": recipe.hidden_size,
+            "intermediate_size": recipe.intermediate_size,
+            "num_hidden_layers": recipe.llama_layers,
+            "num_attention_heads": recipe.llama_heads, "num_key_value_heads": recipe.llama_heads,
+            "vocab_size": tokenizer.vocab_size, "max_position_embeddings": recipe.context,
+            "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "bos_token_id": tokenizer.bos_id,
+            "eos_token_id": tokenizer.eos_id, "hidden_act": "silu",
+            "tie_word_embeddings": False,
+        },
+    )
+
+
+class Learner(nn.Module):
+    """The whole model together with the linear map of the language stage."""
+
+    def __init__(self, recipe: MiniRecipe, tokenizer: CxrTokenizer, encoder: FindingEncoder):
+        super().__init__()
+        torch.manual_seed(recipe.seed + 1)
+        self.model = CxrLlavaForConditionalGeneration(mini_config(recipe, tokenizer))
+        self.model.vision_tower.load_state_dict(encoder.tower.state_dict())
+        self.model.vision_tower.requires_grad_(False)
+        self.symbols = nn.Linear(len(CHANNELS), recipe.hidden_size)
+        nn.init.normal_(self.symbols.weight, std=0.3)
+
+    def loss(self, packed: Packed, features: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss over answer tokens.
+
+        Args:
+            packed: from `pack`.
+            features: (B, N, H) in the language model's space.
+        """
+        start = packed.image_start
+        embeds = self.model.llama.embed_tokens(packed.ids)
+        embeds = torch.cat(
+            [embeds[:, :start], features, embeds[:, start + features.shape[1] :]], dim=1
+        )
+        mask = torch.zeros(packed.allowed.shape).masked_fill_(~packed.allowed, -1e9)
+        hidden = self.model.llama(
+            inputs_embeds=embeds, attention_mask=mask, position_ids=packed.positions,
+            use_cache=False,
+        ).last_hidden_state
+        rows = packed.targets >= 0
+        return F.cross_entropy(self.model.lm_head(hidden[rows]), packed.targets[rows])
+
+    def symbolic(self, cover: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return features of true patch cover (B, N, C), a little blurred by noise."""
+        noise = torch.randn(cover.shape, generator=generator) * 0.1
+        return self.symbols((cover * 3).clamp_max(1) + noise)
+
+    @torch.no_grad()
+    def see(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return frozen vision tokens (B, N, W) of pixels (B, S, S) in [0, 1]."""
+        return self.model.vision_tower(normalise(pixels)).tokens
+
+
+class Lessons:
+    """Batches of packed dialogues with what the model is shown."""
+
+    def __init__(self, recipe: MiniRecipe, phantoms: PhantomSet, writer: DialogueWriter) -> None:
+        self.recipe, self.phantoms, self.writer = recipe, phantoms, writer
+        self.image_tokens = (recipe.image_size // recipe.patch_size) ** 2
+
+    def rows(self, stage: int, step: int) -> np.ndarray:
+        """Return the rows of a step: every phantom once before any comes again."""
+        size, total = self.recipe.instruct_batch, len(self.phantoms)
+        epoch, first = divmod(step * size, total)
+        order = np.random.default_rng([self.recipe.seed, 31, stage, epoch]).permutation(total)
+        return np.sort(order[first : first + size])
+
+    def packed(self, rows: np.ndarray, epoch: int) -> Packed:
+        """Return the packed dialogues of some rows."""
+        first = self.phantoms.first_seed
+        blocks = [self.writer.blocks(first + int(row), epoch) for row in rows]
+        return pack(self.writer.prefix, self.image_tokens, blocks)
+
+    def pixels(self, rows: np.ndarray) -> torch.Tensor:
+        """Return (B, S, S) in [0, 1]."""
+        return torch.from_numpy(self.phantoms.pixels[rows].astype(np.float32) / 255)
+
+    def cover(self, rows: np.ndarray) -> torch.Tensor:
+        """Return (B, N, C) in [0, 1]."""
+        return torch.from_numpy(self.phantoms.cover[rows].astype(np.float32) / 255)
+
+
+def start_projector(learner: Learner, lessons: Lessons, images: int = 384) -> float:
+    """Set the projector to the ridge solution from vision tokens to symbolic features.
+
+    Returns:
+        share of the features' variance that it explains.
+    """
+    rows = np.linspace(0, len(lessons.phantoms) - 1, min(images, len(lessons.phantoms)))
+    rows = np.unique(rows.astype(int))
+    width = learner.model.config.mm_projector_dim
+    gram, cross, count, total = torch.zeros(width + 1, width + 1), 0.0, 0, 0.0
+    for chunk in np.array_split(rows, max(len(rows) // 16, 1)):
+        tokens = learner.see(lessons.pixels(chunk)).flatten(0, 1)
+        tokens = torch.cat([tokens, torch.ones(len(tokens), 1)], 1)
+        with torch.no_grad():
+            wanted = learner.symbols((lessons.cover(chunk) * 3).clamp_max(1)).flatten(0, 1)
+        gram += tokens.T @ tokens
+        cross = cross + tokens.T @ wanted
+        total = total + wanted.square().sum(0)
+        count += len(tokens)
+    solution = torch.linalg.solve(gram + 1e-3 * count * torch.eye(width + 1) * 1e-2, cross)
+    mean = cross[-1] / count
+    explained = (solution * cross).sum(0) - count * mean.square()
+    spread = total - count * mean.square()
+    projector = learner.model.mm_projector
+    with torch.no_grad():
+        projector.weight.copy_(solution[:-1].T)
+        projector.bias.copy_(solution[-1])
+    return float(explained.sum() / spread.sum())
+
+
+STAGES = {"language": 1, "align": 2, "instruct": 3}
+
+
+def trainable(learner: Learner, stage: str) -> list[nn.Parameter]:
+    """Freeze what a stage leaves alone; return the matrices that Muon updates."""
+    model = learner.model
+    learner.requires_grad_(False)
+    if stage == "language":
+        learner.symbols.requires_grad_(True)
+    else:
+        model.mm_projector.requires_grad_(True)
+    if stage == "align":
+        return []
+    model.llama.requires_grad_(True)
+    model.lm_head.requires_grad_(True)
+    return block_matrices(model.llama.layers)
+
+
+def train_stage(
+    stage: str, recipe: MiniRecipe, learner: Learner, lessons: Lessons, out: Path
+) -> None:
+    """Run one stage with checkpoints; goes on where it was stopped.
+
+    Args:
+        stage: "language", "align" or "instruct".
+        recipe: settings.
+        learner: trained in place.
+        lessons: where batches come from.
+        out: folder of the run.
+    """
+    images = {"language": recipe.language_texts, "align": recipe.align_images,
+              "instruct": recipe.instruct_images}[stage]
+    steps = max(images // recipe.instruct_batch, 1)
+    matrices = trainable(learner, stage)
+    lr = recipe.language_lr * (0.6 if stage == "instruct" else 1.0)
+    optimisers_ = optimisers(learner, matrices=matrices, lr=lr, matrix_lr=3 * lr)
+    state = out / f"{stage}.pt"
+    first = load_state(state, learner, optimisers_)
+    if stage == "align" and first == 0:
+        logger.info("projector start explains %.3f", start_projector(learner, lessons))
+    running, since = None, time.monotonic()
+    losses = []
+    for step in tqdm(range(first, steps), initial=first, total=steps, desc=f"stage {stage}",
+                     mininterval=10):
+        set_rate(optimisers_, trapezoid(step / steps))
+        loss = _step_loss(stage, recipe, learner, lessons, step)
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for p in learner.parameters() if p.requires_grad], 1.0)
+        for optimiser in optimisers_:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        value = float(loss.detach())
+        running = value if running is None else 0.98 * running + 0.02 * value
+        if (step + 1) % 50 == 0 or step + 1 == steps:
+            save_state(state, learner, optimisers_, step + 1)
+            losses.append({"step": step + 1, "loss": round(running, 4),
+                           "seconds": round(time.monotonic() - since, 1)})
+            logger.info("%s %s", stage, json.dumps(losses[-1]))
+            (out / f"{stage}.json").write_text(json.dumps(losses, indent=1))
+
+
+def _step_loss(stage, recipe, learner, lessons, step) -> torch.Tensor:
+    rows = lessons.rows(STAGES[stage], step)
+    packed = lessons.packed(rows, STAGES[stage] * 1000 + step * recipe.instruct_batch // len(lessons.phantoms))
+    generator = torch.Generator().manual_seed((recipe.seed * 31 + STAGES[stage]) * 1_000_003 + step)
+    if stage == "language":
+        return learner.loss(packed, learner.symbolic(lessons.cover(rows), generator))
+    tokens = learner.see(augment(lessons.pixels(rows), generator))
+    return learner.loss(packed, learner.model.mm_projector(tokens))

@@ -1,0 +1,104 @@
+"""`workbench train mini`: every stage from seeds to a checkpoint directory, with resume."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import torch
+
+from workbench.errors import OptionError, TrainingError
+from workbench.finetune.mini.data import PhantomSet, rendered
+from workbench.finetune.mini.encoder import FindingEncoder, train_encoder
+from workbench.finetune.mini.export import export, write_card
+from workbench.finetune.mini.language import STAGES, Learner, Lessons, train_stage
+from workbench.finetune.mini.recipe import MiniRecipe
+from workbench.finetune.mini.texts import DialogueWriter, train_tokenizer
+from workbench.model.tokenizer import CxrTokenizer
+
+logger = logging.getLogger(__name__)
+
+ALL_STAGES = ("phantoms", "encoder", *STAGES, "export")
+
+
+def train_mini(
+    out: str | Path, *, recipe: MiniRecipe | None = None, resume: bool = False,
+    stages: tuple[str, ...] | None = None,
+) -> Path:
+    """Train `mini` from seeds.
+
+    Args:
+        out: folder of the run: phantoms, checkpoints of every stage, histories, `model/`.
+        recipe: settings; the shipped ones by default.
+        resume: go on in a folder that holds an earlier part of the same run.
+        stages: run up to the last of these; all by default.
+
+    Returns:
+        folder of the checkpoint (or of the run, when export was left out).
+
+    Raises:
+        OptionError: an unknown stage.
+        TrainingError: the folder is not empty without resume, or holds another recipe's run.
+    """
+    recipe = recipe or MiniRecipe()
+    stages = tuple(stages or ALL_STAGES)
+    if unknown := set(stages) - set(ALL_STAGES):
+        raise OptionError(f"unknown stage {sorted(unknown)[0]!r}; one of {', '.join(ALL_STAGES)}")
+    last = max(ALL_STAGES.index(stage) for stage in stages)
+    out = Path(out)
+    _claim(out, recipe, resume)
+    torch.set_num_threads(recipe.threads)
+    train, validation = _phantoms(out, recipe)
+    if last == 0:
+        return out
+    encoder = train_encoder(recipe, train, validation, out)
+    if last == 1:
+        return out
+    tokenizer = _tokenizer(out, recipe)
+    learner = Learner(recipe, tokenizer, encoder)
+    lessons = Lessons(recipe, train, DialogueWriter(recipe, tokenizer))
+    for stage in STAGES:
+        if ALL_STAGES.index(stage) <= last:
+            train_stage(stage, recipe, learner, lessons, out)
+    if last < ALL_STAGES.index("export"):
+        return out
+    folder = export(learner, tokenizer, recipe, out / "model")
+    write_card(folder, recipe, out)
+    return folder
+
+
+def _claim(out: Path, recipe: MiniRecipe, resume: bool) -> None:
+    note = out / "recipe.json"
+    if note.exists():
+        if not resume:
+            raise TrainingError(f"{out} already holds a run; add --resume to go on with it")
+        if json.loads(note.read_text()) != recipe.to_dict():
+            raise TrainingError(
+                f"{out} holds a run of another recipe; choose another --out, "
+                "since mixing two recipes would make weights nobody can reproduce"
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(recipe.to_dict(), indent=1) + "\n")
+
+
+def _phantoms(out: Path, recipe: MiniRecipe) -> tuple[PhantomSet, PhantomSet]:
+    shared = {"domain": recipe.domain, "size": recipe.image_size, "patch": recipe.patch_size,
+              "workers": recipe.threads}
+    validation = rendered(out / "phantoms" / "validation", first_seed=recipe.val_first_seed,
+                          count=recipe.val_count, **shared)
+    train = rendered(out / "phantoms" / "train", first_seed=recipe.train_first_seed,
+                     count=recipe.train_count, **shared)
+    return train, validation
+
+
+def _tokenizer(out: Path, recipe: MiniRecipe) -> CxrTokenizer:
+    folder = out / "tokenizer"
+    if not (folder / "tokenizer.model").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        train_tokenizer(recipe).save(folder)
+    return CxrTokenizer.from_directory(folder)
+
+
+__all__ = ["ALL_STAGES", "FindingEncoder", "train_mini"]
