@@ -86,9 +86,9 @@ def test_asks_one_question_claims_with_asserts_and_ends_with_an_exercise(path):
 def test_every_code_cell_is_introduced(path):
     cells = read(path).cells
     for before, cell in pairwise(cells):
-        tags = cell.metadata.get("tags", [])
         if cell.cell_type == "code" and before.cell_type == "code":
-            assert "parameters" in tags or "assert " in cell.source, cell.source
+            after_parameters = "parameters" in before.metadata.get("tags", [])
+            assert after_parameters or "assert " in cell.source, cell.source
 
 
 @every_notebook

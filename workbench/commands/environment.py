@@ -172,3 +172,22 @@ def _settings() -> Iterator[Check]:
     free = shutil.disk_usage(existing).free / 2**30
     network = "offline" if settings.offline else "network allowed"
     yield Check("settings", OK, f"{network}, cache {place} ({free:.0f} GiB free)")
+
+
+def _mini() -> Iterator[Check]:
+    """The weights in the package are those its model card was written for."""
+    from workbench.errors import WorkbenchError
+    from workbench.model.card import card
+
+    try:
+        mini = card("mini")
+    except WorkbenchError as error:
+        yield Check("mini", FAIL, " ".join(str(error).split()), _REINSTALL)
+        return
+    (file, digest), *_ = mini.sha256s.items()
+    found = f"{mini.parameters['total']:,} parameters, {file} sha256 {digest[:12]}"
+    recorded = mini.facts.get("sha256", digest)
+    if recorded == digest:
+        yield Check("mini", OK, found)
+    else:
+        yield Check("mini", FAIL, f"{found}, but its card says {recorded[:12]}", _REINSTALL)

@@ -1,0 +1,101 @@
+"""`workbench doctor`: is the installation sound, does a checkpoint compute right, how good is mini.
+
+Without options it checks the installation. `--parity DIR` compares checkpoints with reference
+vectors, array by array. `--mini` examines the model on phantoms kept for evaluation.
+
+Does not know: tolerances (`workbench.generation.parity`) or scores (`workbench.evaluation`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+import workbench.commands._shared as shared
+from workbench.commands.environment import FAIL, OK, check_environment
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `workbench doctor`."""
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--parity",
+        type=Path,
+        metavar="DIR",
+        help="compare with reference vectors: a folder with checkpoints/, golden/ and images/, or "
+        "one of its checkpoints; exit 1 on any miss",
+    )
+    what.add_argument("--mini", action="store_true", help="examine the model on unseen phantoms")
+    exam = parser.add_argument_group("with --mini")
+    exam.add_argument("--n", type=int, default=500, help="phantoms in each domain (500)")
+    exam.add_argument(
+        "--seed", type=int, default=10_000_000, help="first phantom; below 10,000,000 is not unseen"
+    )
+    exam.add_argument("--batch-size", type=int, default=16, help="phantoms at a time (16)")
+    shared.add_model_arguments(parser)
+    shared.add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do the check that was asked for."""
+    if args.parity:
+        return _parity(args)
+    if args.mini:
+        return _exam(args)
+    return _environment(args)
+
+
+def _environment(args: argparse.Namespace) -> int:
+    rows = check_environment()
+    sound = not any(row.status == FAIL for row in rows)
+    if args.json:
+        shared.emit_json({"ok": sound, "rows": [asdict(row) for row in rows]})
+        return 0 if sound else 1
+    for row in rows:
+        shared.say(f"{row.status:4}  {row.check:13}  {row.found}")
+        if row.repair:
+            shared.say(f"{'':19}  -> {row.repair}")
+    worried = sum(row.status != OK for row in rows)
+    shared.say("everything is in order" if not worried else f"{worried} of {len(rows)} need a look")
+    return 0 if sound else 1
+
+
+def _parity(args: argparse.Namespace) -> int:
+    from workbench.generation.parity import compare
+
+    rows = [asdict(row) for row in compare(args.parity)]
+    missed = [row for row in rows if not row["ok"]]
+    if args.json:
+        shared.emit_json({"ok": bool(rows) and not missed, "rows": rows})
+        return 0 if rows and not missed else 1
+    cells = [
+        [
+            row["case"],
+            row["array"],
+            _number(row["max_abs_diff"]),
+            _number(row["tolerance"]),
+            "ok" if row["ok"] else "MISS",
+        ]
+        for row in rows
+    ]
+    header = ("case", "array", "max abs diff", "tolerance", "verdict")
+    shared.say(shared.table(cells, header=header))
+    shared.say(f"{len(rows) - len(missed)} of {len(rows)} rows within tolerance")
+    return 0 if rows and not missed else 1
+
+
+def _exam(args: argparse.Namespace) -> int:
+    from workbench.evaluation import examine
+
+    model = shared.open_model(args)
+    exam = examine(model, n=args.n, seed=args.seed, batch_size=args.batch_size)
+    if args.json:
+        shared.emit_json(exam.to_dict())
+    else:
+        shared.say(exam.summary())
+    return 0
+
+
+def _number(value: object) -> str:
+    return f"{value:.2e}" if isinstance(value, float) else str(value)
