@@ -2,8 +2,8 @@
 
 Ours (`limit_rule="context"`): prompt ids, image tokens and new tokens together must fit the
 language model's own context (`llama.max_position_embeddings`); an image costs all its tokens, 1,024
-at full size. The published code (`limit_rule="published"`) allows min(512, M - ids - 1) new tokens, counts
-an image as one id and takes M from the top level of config.json, 2048 when it is not there.
+at full size. The published code (`limit_rule="published"`) allows min(512, M - ids - 1) new tokens,
+counts an image as one id and takes M from the top level of config.json, 2048 when it is not there.
 
 Does not know: tokenizers, models; it adds numbers.
 """

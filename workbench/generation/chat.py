@@ -124,8 +124,7 @@ class Chat:
         return {
             "source": self._source,
             "turns": [
-                {"question": turn.question, "answer": turn.answer.to_dict()}
-                for turn in self._turns
+                {"question": turn.question, "answer": turn.answer.to_dict()} for turn in self._turns
             ],
         }
 
@@ -135,7 +134,7 @@ class Chat:
     def _repr_html_(self) -> str:
         return "".join(
             '<div style="font-family:system-ui,sans-serif;font-size:14px;max-width:860px;'
-            'margin:8px 0 4px;padding:6px 16px;background:#eef3f8;color:#1b1b1b;'
+            "margin:8px 0 4px;padding:6px 16px;background:#eef3f8;color:#1b1b1b;"
             f'border-radius:6px"><b>You</b> {html.escape(turn.question)}</div>'
             f"{turn.answer._repr_html_()}"
             for turn in self._turns

@@ -8,20 +8,23 @@ Does not know: files and radiographs (pixels come normalised), what a report sho
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 import torch
 
 from workbench.errors import OptionError
-from workbench.generation.budget import ContextBudget
+from workbench.generation.budget import PUBLISHED_CONTEXT, ContextBudget
 from workbench.generation.engine import Engine, Request, Step
 from workbench.generation.result import Generation, ModelIdentity
 from workbench.generation.sampling import DecodingSettings
 from workbench.generation.stream import TextStream
+from workbench.model.load import LoadedCheckpoint
 from workbench.model.prompt import TEMPLATE_VERSION, Message, render_chat
+from workbench.model.splice import IMAGE_TOKEN_ID
 from workbench.radiograph import InputWarning
 
 #: `answer_many` looks this many batches ahead for prompts of one length.
@@ -81,6 +84,37 @@ class Responder:
         self.tokenizer = tokenizer
         self.budget = budget
         self.identity = identity
+
+    @classmethod
+    def for_checkpoint(cls, loaded: LoadedCheckpoint, *, prefix_bytes: int = 1 << 30) -> Responder:
+        """Make the responder of a loaded checkpoint.
+
+        Args:
+            loaded: model, tokenizer and card.
+            prefix_bytes: budget of the image prefixes that are kept; the newest is always kept.
+        """
+        config, placement = loaded.model.config, loaded.placement
+        ends = loaded.generation.get("eos_token_id")
+        ends = ends if isinstance(ends, list) else [ends]
+        engine = Engine(
+            loaded.model,
+            image_id=IMAGE_TOKEN_ID,
+            end_ids={loaded.tokenizer.eos_id, *(end for end in ends if end is not None)},
+            prefix_bytes=prefix_bytes,
+        )
+        budget = ContextBudget(
+            config.context_length,
+            config.image_tokens,
+            config.max_position_embeddings or PUBLISHED_CONTEXT,
+        )
+        identity = ModelIdentity(
+            id=loaded.card.name,
+            sha256=_one_hash(loaded.card.sha256s),
+            revision=loaded.card.revision,
+            dtype=placement.quantize or str(placement.dtype).removeprefix("torch."),
+            device=str(placement.device),
+        )
+        return cls(engine, loaded.tokenizer, budget, identity)
 
     def job(
         self,
@@ -192,3 +226,11 @@ class Responder:
             template=TEMPLATE_VERSION,
             warnings=job.warnings,
         )
+
+
+def _one_hash(sha256s: Mapping[str, str]) -> str:
+    """Return one hash for all weight files: a single file's own, else that of their list."""
+    if len(sha256s) == 1:
+        return next(iter(sha256s.values()))
+    listing = "".join(f"{digest}  {name}\n" for name, digest in sorted(sha256s.items()))
+    return hashlib.sha256(listing.encode()).hexdigest()

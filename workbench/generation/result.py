@@ -35,7 +35,7 @@ class ModelIdentity:
 
     Attributes:
         id: name, hub id or folder name the model was loaded by.
-        sha256: hash of the weights.
+        sha256: hash of the weight file; of several shards, of their list as `sha256sum` prints it.
         revision: hub commit, or None.
         dtype: precision of the language model.
         device: where it ran.
