@@ -117,10 +117,26 @@ def sample_scene(
     anatomy = sample_anatomy(np.random.default_rng([seed, 1]), domain)
     rng = np.random.default_rng([seed, 2])
     drawn = draw_findings(rng, domain)
-    names = drawn if findings is None else check_findings(findings)
-    rng = np.random.default_rng([seed, 3])
-    lesions = sample_lesions(rng, names, side=side, zone=zone, severity=severity)
+    wishes = {"side": side, "zone": zone, "severity": severity}
+    if findings is None:
+        lesions = sample_lesions(np.random.default_rng([seed, 3]), drawn, **wishes)
+    else:
+        lesions = _wished_lesions(seed, check_findings(findings), wishes)
     return Scene(int(seed), domain, anatomy, lesions)
+
+
+def _wished_lesions(seed: int, names: tuple[str, ...], wishes: dict) -> tuple[Lesion, ...]:
+    """Return lesions with every wished finding, trying other places where they crowd each other."""
+    for attempt in range(50):
+        stream = [seed, 3] if attempt == 0 else [seed, 3, attempt]
+        lesions = sample_lesions(np.random.default_rng(stream), names, **wishes)
+        if len(lesions) == len(names):
+            return lesions
+    missing = set(names) - {lesion.finding for lesion in lesions}
+    raise OptionError(
+        f"no free place for {', '.join(sorted(missing))} beside the other findings; "
+        "ask for fewer findings, a smaller severity or no fixed side and zone"
+    )
 
 
 def draw(scene: Scene, *, size: int = 512) -> Phantom:
