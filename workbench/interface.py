@@ -1,0 +1,286 @@
+"""The facade: `load_model` and the model it returns, from a radiograph to text.
+
+    model = load_model("mini")
+    report = model.report("chest.dcm")
+    print(report, report.logprobs, report.warnings)
+
+Every method takes a Radiograph, anything `load_radiograph` reads, or an object whose `.image` is a
+Radiograph (a phantom). Several threads may use one model: their decoding steps take turns.
+
+Does not know: how text is decoded (`workbench.generation`), what a checkpoint looks like
+(`workbench.model`), file formats (`workbench.imaging`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+import torch
+from tqdm.auto import tqdm
+
+from workbench.errors import OptionError
+from workbench.generation.chat import Chat
+from workbench.generation.options import (
+    DecodingOptions,
+    decoding_settings,
+    settings_of_each,
+)
+from workbench.generation.responder import Job, Responder
+from workbench.generation.result import Generation
+from workbench.generation.sampling import DecodingSettings
+from workbench.generation.stream import TextStream
+from workbench.imaging import load_radiograph
+from workbench.model.card import ModelCard
+from workbench.model.load import LoadedCheckpoint, load_checkpoint
+from workbench.model.prompt import (
+    Message,
+    differential_messages,
+    question_messages,
+    report_messages,
+)
+from workbench.radiograph import InputWarning, Radiograph
+from workbench.radiograph.checks import domain_warning
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """An image as the model gets it."""
+
+    pixels: torch.Tensor
+    source: str
+    warnings: tuple[InputWarning, ...]
+
+
+def load_model(
+    source: str | os.PathLike = "mini",
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    quantize: str | None = None,
+    revision: str | None = None,
+) -> ChestXrayModel:
+    """Load a model.
+
+    Args:
+        source: "mini" (shipped), a directory in the published layout, or a hub id such as
+            "ECOFRI/CXR-LLAVA-v2".
+        device: "auto", "cpu", "mps", "cuda" or "cuda:N".
+        dtype: "auto" (bfloat16 where the GPU has it, float16 on older ones, float32 on the CPU),
+            "float32", "float16" or "bfloat16".
+        quantize: None, "8bit" or "4bit" (bitsandbytes; a GPU in practice).
+        revision: commit, tag or branch of a hub id; by default the pinned one.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it is incomplete or misshapen.
+        DeviceError: device, dtype or quantisation are not available here.
+        MissingDependencyError: an optional package is needed; the message names the command.
+        OptionError: an option has a value that is not allowed.
+    """
+    loaded = load_checkpoint(
+        source, device=device, dtype=dtype, quantize=quantize, revision=revision
+    )
+    return ChestXrayModel(loaded)
+
+
+class ChestXrayModel:
+    """A model that writes about chest radiographs.
+
+    Args:
+        loaded: what `workbench.model.load.load_checkpoint` returned.
+        prefix_bytes: memory for the keys and values of recent images, so that further questions
+            about them start at the question; the newest image is always kept.
+
+    Attributes:
+        loaded: model, tokenizer, processor, card.
+        responder: decodes; `responder.engine` is the engine.
+    """
+
+    def __init__(self, loaded: LoadedCheckpoint, *, prefix_bytes: int = 1 << 30) -> None:
+        self.loaded = loaded
+        self.responder = Responder.for_checkpoint(loaded, prefix_bytes=prefix_bytes)
+
+    @property
+    def card(self) -> ModelCard:
+        """Name, hashes, terms, sizes and what the model was trained on."""
+        return self.loaded.card
+
+    @property
+    def notice(self) -> str:
+        """One line that every surface shows."""
+        return self.card.notice
+
+    def report(self, image: Any, **decoding: Unpack[DecodingOptions]) -> Generation:
+        """Write a radiologic report with the published prompt.
+
+        Args:
+            image: a Radiograph, anything `load_radiograph` reads, or a phantom.
+            **decoding: see `DecodingOptions`; greedy when nothing is given.
+
+        Raises:
+            InputError: the image cannot be read.
+            OptionError: a decoding option is unknown or out of its range.
+            ContextBudgetError: more new tokens were asked for than the context has room for.
+        """
+        return self._answer(image, report_messages(), "report", decoding)
+
+    def differential(self, image: Any, **decoding: Unpack[DecodingOptions]) -> Generation:
+        """Write possible differential diagnoses with the published prompt; as `report` else."""
+        return self._answer(image, differential_messages(), "differential", decoding)
+
+    def ask(self, image: Any, question: str, **decoding: Unpack[DecodingOptions]) -> Generation:
+        """Answer one question about an image.
+
+        Args:
+            image: see `report`.
+            question: plain text.
+            **decoding: see `DecodingOptions`.
+
+        Raises:
+            InputError: the image cannot be read, or the question is empty or holds a mark of the
+                chat template.
+            OptionError, ContextBudgetError: see `report`.
+        """
+        return self._answer(image, question_messages(question), "question", decoding)
+
+    def ask_many(
+        self,
+        image: Any,
+        questions: Sequence[str],
+        *,
+        batch_size: int = 8,
+        **decoding: Unpack[DecodingOptions],
+    ) -> list[Generation]:
+        """Answer several independent questions about one image, which is encoded once.
+
+        Returns:
+            Answers in the order of the questions; greedy ones equal those of `ask`.
+        """
+        if isinstance(questions, str):
+            raise OptionError(
+                f"questions must be a list of texts, got one text; use [{questions!r}]"
+            )
+        seen = self._look(image)
+        each = settings_of_each(decoding, len(questions))
+        jobs = (
+            self._job(seen, question_messages(question), "question", settings)
+            for question, settings in zip(questions, each, strict=True)
+        )
+        return list(self.responder.answer_many(jobs, batch_size=batch_size))
+
+    def chat(self, image: Any, **defaults: Unpack[DecodingOptions]) -> Chat:
+        """Start a dialogue about one image.
+
+        Args:
+            image: see `report`.
+            **defaults: decoding options for every turn; `say` may change them.
+        """
+        seen = self._look(image)
+        decoding_settings(defaults)
+        return Chat(
+            self.responder,
+            seen.pixels,
+            lambda **options: decoding_settings({**defaults, **options}),
+            source=seen.source,
+            warnings=seen.warnings,
+        )
+
+    def stream_report(self, image: Any, **decoding: Unpack[DecodingOptions]) -> TextStream:
+        """Write a report piece by piece.
+
+        Returns:
+            An iterator over text; the pieces join exactly to the text of its `.generation`, which
+            is there when the iterator is through or closed.
+        """
+        job = self._job(self._look(image), report_messages(), "report", decoding_settings(decoding))
+        return self.responder.stream(job)
+
+    def stream_ask(
+        self, image: Any, question: str, **decoding: Unpack[DecodingOptions]
+    ) -> TextStream:
+        """Answer one question piece by piece; as `stream_report` else."""
+        messages = question_messages(question)
+        job = self._job(self._look(image), messages, "question", decoding_settings(decoding))
+        return self.responder.stream(job)
+
+    def report_many(
+        self,
+        images: Iterable[Any],
+        *,
+        batch_size: int = 8,
+        progress: bool = False,
+        **decoding: Unpack[DecodingOptions],
+    ) -> list[Generation]:
+        """Write reports for many images of any size.
+
+        Images are read a few batches ahead at most, so memory does not grow with their number.
+
+        Args:
+            images: what `report` accepts, also a generator.
+            batch_size: images that are decoded together.
+            progress: show a progress bar.
+            **decoding: see `DecodingOptions`; with a seed each report is the one that `report`
+                gives with this seed. `seed` may also be a list, one for each image.
+
+        Returns:
+            Reports in the order of the images; greedy ones equal those of `report`.
+        """
+        total = len(images) if hasattr(images, "__len__") else None
+        each = settings_of_each(decoding, total)
+        jobs = (
+            self._job(self._look(image), report_messages(), "report", settings)
+            for image, settings in zip(images, each, strict=False)
+        )
+        answers = self.responder.answer_many(jobs, batch_size=batch_size)
+        return list(tqdm(answers, total=total, unit="report", disable=not progress))
+
+    def __repr__(self) -> str:
+        identity = self.responder.identity
+        return f"<ChestXrayModel {identity.id!r}, {identity.dtype} on {identity.device}>"
+
+    def _repr_html_(self) -> str:
+        return self.card._repr_html_()
+
+    def _answer(
+        self, image: Any, messages: list[Message], task: str, decoding: Mapping
+    ) -> Generation:
+        settings = decoding_settings(decoding)
+        return self.responder.answer(self._job(self._look(image), messages, task, settings))
+
+    def _job(
+        self, seen: _Seen, messages: list[Message], task: str, settings: DecodingSettings
+    ) -> Job:
+        return self.responder.job(
+            seen.pixels, messages, settings, task=task, source=seen.source, warnings=seen.warnings
+        )
+
+    def _look(self, image: Any) -> _Seen:
+        """Read an image where that is needed, and prepare it for the model."""
+        radiograph = as_radiograph(image)
+        contract = radiograph.contract
+        foreign = domain_warning(contract, self.card.domain)
+        others = tuple(w for w in contract.warnings if foreign is None or w.code != foreign.code)
+        notice = InputWarning("notice", self.notice)
+        return _Seen(
+            pixels=self.loaded.processor(radiograph)[None],
+            source=contract.source,
+            warnings=(notice, *((foreign,) if foreign else ()), *others),
+        )
+
+
+def as_radiograph(image: Any) -> Radiograph:
+    """Return the Radiograph of whatever a model accepts as an image.
+
+    Args:
+        image: a Radiograph, anything `load_radiograph` reads, or an object whose `.image` is a
+            Radiograph.
+
+    Raises:
+        InputError: the image cannot be read.
+    """
+    if isinstance(image, Radiograph):
+        return image
+    inner = getattr(image, "image", None)
+    return inner if isinstance(inner, Radiograph) else load_radiograph(image)
