@@ -28,3 +28,9 @@ def case_folder(request, checkpoint) -> Path:
 def cases(case_folder) -> dict:
     """The cases of one checkpoint and image by name."""
     return json.loads((case_folder / "cases.json").read_text())
+
+
+@pytest.fixture
+def golden() -> Path:
+    """Folder that holds checkpoints, golden and images."""
+    return GOLDEN

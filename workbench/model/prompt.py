@@ -126,7 +126,7 @@ def neutralise(text: str) -> str:
     return _RESERVED.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
-def render_chat(messages: Sequence[Message]) -> str:
+def render_chat(messages: Sequence[Message], *, bos: str = "<s>", eos: str = "</s>") -> str:
     """Render a dialogue in the Llama-2 chat format.
 
     The content is taken as it is: "<image>" in it stands for an image. Text from outside belongs
@@ -134,6 +134,7 @@ def render_chat(messages: Sequence[Message]) -> str:
 
     Args:
         messages: an optional system turn, then user and assistant turns in alternation.
+        bos, eos: how the tokenizer spells its first and last token.
 
     Returns:
         The prompt, ready for `CxrTokenizer.encode_prompt`.
@@ -157,9 +158,9 @@ def render_chat(messages: Sequence[Message]) -> str:
         if index == 0 and system is not None:
             content = f"<<SYS>>\n{system}\n<</SYS>>\n\n{content}"
         if turn.role == "user":
-            parts.append(f"<s>[INST] {content.strip()} [/INST]")
+            parts.append(f"{bos}[INST] {content.strip()} [/INST]")
         else:
-            parts.append(f" {content.strip()} </s>")
+            parts.append(f" {content.strip()} {eos}")
     return "".join(parts)
 
 

@@ -1,0 +1,123 @@
+"""Device, dtype and quantisation against hardware that need not be there."""
+
+import sys
+
+import pytest
+import torch
+from torch import nn
+from transformers.quantizers.quantizers_utils import should_convert_module
+
+from workbench.errors import DeviceError, MissingDependencyError, OptionError
+from workbench.model.load import quantisation_config
+from workbench.model.placement import Gpu, Hardware, Placement, find_hardware, place
+from workbench.model.sizes import empty_model, full_size_config, measure
+
+GIB = 10**9
+SIZES = measure(empty_model(full_size_config()))
+LAPTOP = Hardware(memory=64 * GIB)
+
+
+def gpu(index=0, free=80, capability=(9, 0)):
+    return Gpu(index, "H100" if capability >= (8, 0) else "T4", capability, free * GIB)
+
+
+def machine(*gpus):
+    return Hardware(gpus=gpus, memory=64 * GIB)
+
+
+def test_without_a_gpu_float32_on_the_cpu(caplog):
+    assert place(SIZES, LAPTOP) == Placement("cpu", torch.float32)
+    assert "possible, not pleasant" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device", "dtype"),
+    [
+        ([gpu()], "cuda:0", torch.bfloat16),
+        ([gpu(free=15, capability=(7, 5))], "cuda:0", torch.float16),
+        ([gpu(0, free=10), gpu(1, free=20)], "cuda:1", torch.bfloat16),
+        ([gpu(0, free=10), gpu(1, free=10)], "auto", torch.bfloat16),
+        ([gpu(0, free=10), gpu(1, free=10, capability=(7, 0))], "auto", torch.float16),
+    ],
+)
+def test_auto_takes_the_first_gpu_that_holds_the_weights_or_shares(gpus, device, dtype):
+    assert place(SIZES, machine(*gpus)) == Placement(device, dtype)
+
+
+def test_a_wish_is_followed():
+    two = machine(gpu(0), gpu(1))
+    assert place(SIZES, two, device="cuda:1", dtype="float16") == Placement("cuda:1", torch.float16)
+    assert place(SIZES, two, device=torch.device("cpu"), dtype=torch.bfloat16) == Placement(
+        "cpu", torch.bfloat16
+    )
+    small = machine(gpu(free=6, capability=(7, 5)))
+    assert place(SIZES, small, quantize="4bit") == Placement("cuda:0", torch.float16, "4bit")
+    apple = Hardware(mps=True, memory=64 * GIB)
+    assert place(SIZES, apple, device="mps") == Placement("mps", torch.float32)
+    assert place(SIZES, apple).device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("hardware", "options", "message"),
+    [
+        (LAPTOP, {"device": "cuda"}, "torch sees no CUDA GPU"),
+        (LAPTOP, {"device": "mps"}, "needs an Apple GPU"),
+        (LAPTOP, {"quantize": "4bit"}, "bitsandbytes, and the model would be on cpu"),
+        (machine(gpu()), {"device": "cuda:3"}, "no cuda:3; this machine has cuda:0"),
+        (machine(gpu()), {"device": "cpu", "quantize": "8bit"}, "would be on cpu"),
+        (machine(gpu(capability=(7, 5))), {"dtype": "bfloat16"}, "7.5.* use dtype='float16'"),
+        (machine(gpu(free=10)), {}, "need 14.1 GB as bfloat16.*quantize='8bit' needs 7.6 GB"),
+        (machine(gpu(free=7)), {"quantize": "8bit"}, "quantize='4bit' needs 4.8 GB"),
+        (machine(gpu(free=2)), {}, "free memory on the GPU, use more GPUs"),
+        (Hardware(memory=16 * GIB), {}, "28.2 GB as float32.*dtype='bfloat16'"),
+        (Hardware(memory=8 * GIB), {"dtype": "bfloat16"}, "14.1 GB as bfloat16"),
+    ],
+)
+def test_what_cannot_work_is_an_error_with_a_way_out(hardware, options, message):
+    with pytest.raises(DeviceError, match=message):
+        place(SIZES, hardware, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "gpu"}, "device must be 'auto'"),
+        ({"dtype": "int8"}, "dtype must be 'auto'"),
+        ({"dtype": torch.float64}, "dtype must be 'auto'"),
+        ({"quantize": "2bit"}, "quantize must be None"),
+    ],
+)
+def test_values_that_are_no_options(options, message):
+    with pytest.raises(OptionError, match=message):
+        place(SIZES, LAPTOP, **options)
+
+
+def test_this_machine_can_be_described():
+    hardware = find_hardware()
+    assert hardware.memory > 0
+    assert len(hardware.gpus) == (torch.cuda.device_count() if torch.cuda.is_available() else 0)
+
+
+def test_quantisation_leaves_vision_projector_and_head_alone(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    for quantize in ("8bit", "4bit"):
+        config = quantisation_config(Placement("cuda:0", torch.float16, quantize))
+        assert config.load_in_8bit == (quantize == "8bit")
+        assert config.load_in_4bit == (quantize == "4bit")
+        shrunk = [
+            (name, module.weight.numel())
+            for name, module in empty_model(full_size_config()).named_modules()
+            if isinstance(module, nn.Linear)
+            and should_convert_module(name, config.llm_int8_skip_modules)
+        ]
+        assert all(name.startswith("llama.layers.") for name, _ in shrunk)
+        assert sum(count for _, count in shrunk) == SIZES.quantisable
+    assert config.bnb_4bit_compute_dtype == torch.float16
+
+
+def test_quantisation_names_the_package_it_needs(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert quantisation_config(Placement("cpu", torch.float32)) is None
+    with pytest.raises(MissingDependencyError, match=r"cxr-llava-workbench\[quant\]"):
+        quantisation_config(Placement("cuda:0", torch.bfloat16, "8bit"))

@@ -1,0 +1,66 @@
+"""Parameter counts equal arithmetic on the configuration."""
+
+import pytest
+
+from workbench.model.config import CxrLlavaConfig
+from workbench.model.sizes import empty_model, full_size_config, measure
+
+
+def by_hand(config):
+    vision, llama = config.vision, config.llama
+    width, hidden = vision.width, llama.hidden_size
+    block = 4 * width  # two LayerNorms
+    block += 3 * width * width + 3 * width + width * width + width
+    block += 2 * width * vision.mlp_width + vision.mlp_width + width
+    tower = vision.patch_size**2 * width + width + (vision.image_tokens + 1) * width
+    tower += vision.layers * block + 4 * width + width * vision.embed_dim
+    heads, groups = llama.num_attention_heads, llama.num_key_value_heads
+    linear = 2 * hidden * heads * llama.head_dim + 2 * hidden * groups * llama.head_dim
+    linear += 3 * hidden * llama.intermediate_size
+    language = llama.vocab_size * hidden + llama.num_hidden_layers * (linear + 2 * hidden) + hidden
+    head = 0 if llama.tie_word_embeddings else llama.vocab_size * hidden
+    return tower, width * hidden + hidden, language, head, llama.num_hidden_layers * linear
+
+
+SMALL = CxrLlavaConfig(
+    clip_vision_cfg={"image_size": 35, "patch_size": 7, "width": 22, "layers": 3, "head_width": 11},
+    clip_embed_dim=5,
+    llama={
+        "hidden_size": 24,
+        "intermediate_size": 29,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 3,
+        "num_key_value_heads": 2,
+        "vocab_size": 31,
+        "tie_word_embeddings": True,
+    },
+)
+
+
+@pytest.mark.parametrize("config", [full_size_config(), SMALL], ids=["full", "small"])
+def test_counts_equal_arithmetic(config):
+    sizes = measure(empty_model(config))
+    found = (
+        sizes.vision_tower,
+        sizes.mm_projector,
+        sizes.language_model,
+        sizes.lm_head,
+        sizes.quantisable,
+    )
+    assert found == by_hand(config)
+    assert sizes.parts()["total"] == sizes.total == sum(found[:4])
+
+
+def test_the_full_size_model_has_seven_billion_parameters_and_takes_no_memory():
+    model = empty_model(full_size_config())
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+    assert measure(model).total == pytest.approx(7.05e9, rel=2e-3)
+
+
+def test_memory_by_dtype():
+    sizes = measure(empty_model(full_size_config()))
+    memory = sizes.memory()
+    assert memory["float32"] == 4 * sizes.total == 2 * memory["bfloat16"]
+    rest = 2 * (sizes.total - sizes.quantisable)
+    assert memory["8bit"] == sizes.quantisable + rest
+    assert memory["4bit"] == sizes.quantisable * 9 // 16 + rest
