@@ -118,7 +118,7 @@ def _dicom(model: ChestXrayModel, out: Path, made: _Made) -> None:
     warned = image
     for warning in generation.warnings:
         warned = warned.with_warning(warning)
-    warned.show(size=model.image_size).savefig(out / "dicom.png", dpi=120)
+    warned.show(size=model.card.image_size).savefig(out / "dicom.png", dpi=120)
     made.files.append(out / "dicom.png")
     made.said["dicom"] = _stated(generation)
 

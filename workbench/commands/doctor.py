@@ -64,25 +64,19 @@ def _environment(args: argparse.Namespace) -> int:
 def _parity(args: argparse.Namespace) -> int:
     from workbench.generation.parity import compare
 
-    rows = [asdict(row) for row in compare(args.parity)]
-    missed = [row for row in rows if not row["ok"]]
+    report = compare(args.parity)
     if args.json:
-        shared.emit_json({"ok": bool(rows) and not missed, "rows": rows})
-        return 0 if rows and not missed else 1
-    cells = [
-        [
-            row["case"],
-            row["array"],
-            _number(row["max_abs_diff"]),
-            _number(row["tolerance"]),
-            "ok" if row["ok"] else "MISS",
-        ]
-        for row in rows
-    ]
-    header = ("case", "array", "max abs diff", "tolerance", "verdict")
+        shared.emit_json(report.to_dict())
+        return 0 if report.ok else 1
+    cells = []
+    for row in report.rows:
+        numbers = _number(row.max_abs_diff), _number(row.tolerance)
+        verdict = "ok" if row.ok else "MISS"
+        cells.append((row.case, row.array, *numbers, row.measure, verdict, row.note))
+    header = ("case", "array", "difference", "tolerance", "measured as", "verdict", "note")
     shared.say(shared.table(cells, header=header))
-    shared.say(f"{len(rows) - len(missed)} of {len(rows)} rows within tolerance")
-    return 0 if rows and not missed else 1
+    shared.say(str(report))
+    return 0 if report.ok else 1
 
 
 def _exam(args: argparse.Namespace) -> int:
@@ -97,5 +91,5 @@ def _exam(args: argparse.Namespace) -> int:
     return 0
 
 
-def _number(value: object) -> str:
-    return f"{value:.2e}" if isinstance(value, float) else str(value)
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2e}"
