@@ -14,6 +14,7 @@ Deviation from the published code: RoPE frequencies stay float32 under every dty
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -81,7 +82,7 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
         """Return the language model without its head."""
         return self.llama
 
-    def encode_image(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def encode_image(self, pixel_values: torch.Tensor) -> Float[torch.Tensor, "B N H"]:
         """Encode images into rows that stand in the language model's sequence.
 
         Args:
@@ -97,7 +98,9 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
         weight = self.mm_projector.weight
         return self.mm_projector(tokens.to(weight.device))
 
-    def splice(self, input_ids: torch.Tensor, image_features: torch.Tensor) -> torch.Tensor:
+    def splice(
+        self, input_ids: torch.Tensor, image_features: torch.Tensor
+    ) -> Float[torch.Tensor, "B T H"]:
         """Embed ids and put image features where the image ids are.
 
         Args:
@@ -114,10 +117,10 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
 
     def forward(
         self,
-        input_ids: torch.Tensor | None = None,
+        input_ids: Int[torch.Tensor, "B L"] | None = None,
         pixel_values: torch.Tensor | None = None,
         image_features: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
+        inputs_embeds: Float[torch.Tensor, "B T H"] | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,

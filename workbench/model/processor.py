@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from workbench.errors import OptionError
 from workbench.model.config import PIXEL_MEAN, PIXEL_STD, CxrLlavaConfig
@@ -42,7 +43,9 @@ class ImageProcessor:
         """Return the processor of a model's configuration."""
         return cls(config.vision.image_size, config.pixel_mean, config.pixel_std)
 
-    def __call__(self, radiograph: Radiograph, fit: str | None = None) -> torch.Tensor:
+    def __call__(
+        self, radiograph: Radiograph, fit: str | None = None
+    ) -> Float[torch.Tensor, "1 S S"]:
         """Fit and normalise one radiograph.
 
         Args:
@@ -61,7 +64,9 @@ class ImageProcessor:
         square = fit_pixels(radiograph.pixels, self.size, fit)
         return torch.from_numpy(self.normalise(square)).unsqueeze(0)
 
-    def batch(self, radiographs: Iterable[Radiograph], fit: str | None = None) -> torch.Tensor:
+    def batch(
+        self, radiographs: Iterable[Radiograph], fit: str | None = None
+    ) -> Float[torch.Tensor, "B 1 S S"]:
         """Fit and normalise several radiographs of any sizes.
 
         Returns:

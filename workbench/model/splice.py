@@ -11,6 +11,7 @@ Does not know: what the ids mean, or which spans are image and text in the resul
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int, Shaped
 
 from workbench.errors import InputError
 
@@ -21,7 +22,7 @@ IMAGE_TOKEN_ID = -200
 IGNORE_LABEL = -100
 
 
-def source_index(input_ids: torch.Tensor, image_tokens: int) -> torch.Tensor:
+def source_index(input_ids: torch.Tensor, image_tokens: int) -> Int[torch.Tensor, "B T"]:
     """Return for each position of the spliced sequence the id it comes from.
 
     Args:
@@ -51,7 +52,7 @@ def source_index(input_ids: torch.Tensor, image_tokens: int) -> torch.Tensor:
 
 def splice_embeddings(
     input_ids: torch.Tensor, embed: torch.nn.Module, image_features: torch.Tensor
-) -> torch.Tensor:
+) -> Float[torch.Tensor, "B T H"]:
     """Embed ids and put image features where the image ids are.
 
     Args:
@@ -76,8 +77,11 @@ def splice_embeddings(
 
 
 def stretch(
-    values: torch.Tensor, input_ids: torch.Tensor, image_tokens: int, image_value: int
-) -> torch.Tensor:
+    values: Shaped[torch.Tensor, "B L"],
+    input_ids: Int[torch.Tensor, "B L"],
+    image_tokens: int,
+    image_value: int,
+) -> Shaped[torch.Tensor, "B T"]:
     """Stretch one value per id to one value per position of the spliced sequence.
 
     Args:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
@@ -46,25 +47,25 @@ class VisionOutput(ModelOutput):
 
 def eager_attention(
     module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
+    query: Float[torch.Tensor, "B heads T D"],
+    key: Float[torch.Tensor, "B heads S D"],
+    value: Float[torch.Tensor, "B heads S D"],
     attention_mask: torch.Tensor | None,
     scaling: float,
     dropout: float = 0.0,
     **_: object,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Float[torch.Tensor, "B T heads D"], Float[torch.Tensor, "B heads T S"]]:
     """Attend with plain matrix products and return the rows as well.
 
     Args:
         module: the attention layer that asks; its `training` flag switches dropout.
-        query, key, value: (B, heads, T, head_dim).
+        query, key, value: (B, heads, T, D); keys and values may be of another length S.
         attention_mask: additive mask, or None.
         scaling: factor on the scores.
         dropout: probability of dropping a weight in training.
 
     Returns:
-        (B, T, heads, head_dim) output and (B, heads, T, T) rows that sum to 1.
+        (B, T, heads, D) output and (B, heads, T, S) rows that sum to 1.
     """
     scores = torch.matmul(query, key.transpose(2, 3)) * scaling
     if attention_mask is not None:
@@ -119,7 +120,7 @@ class VisionMlp(nn.Module):
         self.gelu = nn.GELU()
         self.c_proj = _linear(config.mlp_width, config.width, _branch_std(config))
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: Float[torch.Tensor, "B T W"]) -> Float[torch.Tensor, "B T W"]:
         """Return (B, T, W)."""
         return self.c_proj(self.gelu(self.c_fc(hidden)))
 
@@ -149,7 +150,7 @@ class ResidualBlock(GradientCheckpointingLayer):
         self.mlp = VisionMlp(config)
         self.ls_2 = _layer_scale(config)
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: Float[torch.Tensor, "B T W"]) -> Float[torch.Tensor, "B T W"]:
         """Return (B, T, W)."""
         hidden = hidden + self.ls_1(self.attn(self.ln_1(hidden))[0])
         return hidden + self.ls_2(self.mlp(self.ln_2(hidden)))
@@ -197,7 +198,10 @@ class VisionTower(PreTrainedModel):
         self.post_init()
 
     def forward(
-        self, pixel_values: torch.Tensor, *, output_hidden_states: bool = False
+        self,
+        pixel_values: torch.Tensor,
+        *,
+        output_hidden_states: bool = False,
     ) -> VisionOutput:
         """Encode a batch of images.
 
