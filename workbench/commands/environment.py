@@ -186,7 +186,7 @@ def _mini() -> Iterator[Check]:
         return
     (file, digest), *_ = mini.sha256s.items()
     found = f"{mini.parameters['total']:,} parameters, {file} sha256 {digest[:12]}"
-    recorded = mini.facts.get("sha256", digest)
+    recorded = mini.facts.get("sha256", {}).get(file, digest)
     if recorded == digest:
         yield Check("mini", OK, found)
     else:

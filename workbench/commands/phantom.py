@@ -14,6 +14,9 @@ import workbench.commands._shared as shared
 from workbench.errors import OptionError
 from workbench.findings import NO_FINDING, SEVERITIES, SIDES, ZONES, standard_name
 
+#: PNG text chunk that says that an image is a phantom, and which.
+MARK_KEY = "workbench-phantom"
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -79,7 +82,7 @@ def save(case: Phantom, out: Path) -> dict:
     """Write image, masks and truth of one phantom; return the truth as plain values."""
     out.mkdir(parents=True, exist_ok=True)
     stem = f"phantom_{case.domain}_{case.seed}"
-    write_png(case.image.pixels, out / f"{stem}.png")
+    write_png(case.image.pixels, out / f"{stem}.png", mark=_mark(case))
     masks = {}
     for finding, mask in case.masks.items():
         masks[finding] = f"{stem}_mask_{finding.replace(' ', '_')}.png"
@@ -100,11 +103,26 @@ def save(case: Phantom, out: Path) -> dict:
     return record
 
 
-def write_png(pixels: np.ndarray, path: Path) -> None:
-    """Write (H, W) pixels in [0, 1], or a boolean mask, as an 8-bit PNG."""
-    from PIL import Image
+def write_png(pixels: np.ndarray, path: Path, *, mark: str | None = None) -> None:
+    """Write (H, W) pixels in [0, 1], or a boolean mask, as an 8-bit PNG.
 
-    Image.fromarray((pixels.astype("float32") * 255 + 0.5).astype("uint8")).save(path)
+    Args:
+        pixels: what to write.
+        path: the file.
+        mark: says in the file that it is a phantom, so that a reader need not take it for a film.
+    """
+    from PIL import Image, PngImagePlugin
+
+    notes = PngImagePlugin.PngInfo()
+    if mark:
+        notes.add_text(MARK_KEY, mark)
+    grey = (pixels.astype("float32") * 255 + 0.5).astype("uint8")
+    Image.fromarray(grey).save(path, pnginfo=notes)
+
+
+def _mark(case: Phantom) -> str:
+    contract = case.image.contract
+    return f"seed {case.seed} ({case.domain}), view {contract.view}"
 
 
 def _facts(item: object) -> dict:
