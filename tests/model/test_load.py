@@ -112,6 +112,18 @@ def test_saved_in_half_precision_and_loaded_in_single(checkpoint, tmp_path):
     assert "not for real radiographs" in again.card.notice
 
 
+def test_a_tied_head_is_stored_once(copy, tmp_path):
+    config = json.loads((copy / "config.json").read_text())
+    config["llama"]["tie_word_embeddings"] = True
+    (copy / "config.json").write_text(json.dumps(config))
+    edit_weights(copy, lambda state: state.pop("lm_head.weight"))
+    loaded = load_checkpoint(copy, device="cpu")
+    save_checkpoint(tmp_path / "half", loaded.model, loaded.tokenizer, dtype="float16")
+    assert "lm_head.weight" not in find_weights(tmp_path / "half").shapes
+    again = load_checkpoint(tmp_path / "half", device="cpu").model
+    assert again.lm_head.weight is again.llama.embed_tokens.weight
+
+
 def test_saving_in_an_unknown_dtype(checkpoint, tmp_path):
     loaded = load_checkpoint(checkpoint, device="cpu")
     with pytest.raises(OptionError, match="dtype must be one of"):

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from accelerate import infer_auto_device_map
 from torch import nn
 from transformers.quantizers.quantizers_utils import should_convert_module
 
@@ -114,6 +115,20 @@ def test_quantisation_leaves_vision_projector_and_head_alone(monkeypatch):
         assert all(name.startswith("llama.layers.") for name, _ in shrunk)
         assert sum(count for _, count in shrunk) == SIZES.quantisable
     assert config.bnb_4bit_compute_dtype == torch.float16
+
+
+def test_several_gpus_share_whole_layers_and_never_split_the_vision_tower():
+    model = empty_model(full_size_config())
+    shares = infer_auto_device_map(
+        model,
+        max_memory={0: 6 * GIB, 1: 6 * GIB, 2: 6 * GIB},
+        no_split_module_classes=list(model._no_split_modules),
+        dtype=torch.bfloat16,
+    )
+    assert set(shares.values()) == {0, 1, 2}
+    assert "vision_tower" in shares
+    for index in range(32):
+        assert f"llama.layers.{index}" in shares
 
 
 def test_quantisation_names_the_package_it_needs(monkeypatch):

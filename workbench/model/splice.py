@@ -67,6 +67,7 @@ def splice_embeddings(
     Raises:
         InputError: the number of images or the width of the features does not fit.
     """
+    input_ids = input_ids.to(embed.weight.device)
     features = _check_features(input_ids, embed, image_features)
     source = source_index(input_ids, features.shape[1])
     ids = torch.gather(input_ids, 1, source)
