@@ -36,6 +36,8 @@ from workbench.phantom.case import sample_scene
 logger = logging.getLogger(__name__)
 
 FINDINGS = len(PHANTOM_FINDINGS)
+WARM_STEPS = 70
+SAVE_EVERY = 50
 
 
 def vision_config(recipe: MiniRecipe) -> CxrVisionConfig:
@@ -152,11 +154,28 @@ class EncoderData:
         }
 
 
-def encoder_loss(encoder: FindingEncoder, batch: dict, pixels: torch.Tensor) -> dict:
-    """Return the loss terms of one batch: patch, image, severity and their sum."""
-    patch, image, severity = encoder(pixels)
+def patch_weights(phantoms: PhantomSet | None) -> torch.Tensor:
+    """Return the weight of covered patches, by channel.
+
+    Args:
+        phantoms: None for the plain weights (3 for findings, 1 for organs); a training set for
+            balanced ones, so that a nodule of one patch counts beside an effusion of thirty.
+    """
     weight = torch.ones(len(CHANNELS))
     weight[:FINDINGS] = 3.0
+    if phantoms is None:
+        return weight
+    share = (phantoms.cover[:2000].astype(np.float32) / 255 * 3).clip(max=1).mean((0, 1))
+    balanced = 0.6 * np.sqrt((1 - share) / np.maximum(share, 1e-6))
+    weight[:FINDINGS] = torch.from_numpy(balanced.clip(1, 16)).float()[:FINDINGS]
+    return weight
+
+
+def encoder_loss(
+    encoder: FindingEncoder, batch: dict, pixels: torch.Tensor, weight: torch.Tensor
+) -> dict:
+    """Return the loss terms of one batch: patch, image, severity and their sum."""
+    patch, image, severity = encoder(pixels)
     terms = {
         "patch": F.binary_cross_entropy_with_logits(patch, batch["cover"], pos_weight=weight),
         "image": F.binary_cross_entropy_with_logits(image, batch["present"]),
@@ -193,6 +212,7 @@ def train_encoder(
     first = load_state(state, encoder, optimisers_)
     steps = max(recipe.encoder_images // recipe.encoder_batch, 1)
     data, held = EncoderData(train), EncoderData(validation)
+    plain, balanced = patch_weights(None), patch_weights(train)
     history = _history(out / "encoder.json") if first else []
     every = max(steps // 15, 1)
     running, since = 0.0, time.monotonic()
@@ -201,8 +221,10 @@ def train_encoder(
         rng = np.random.default_rng([recipe.seed, 11, step])
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
         batch = data.batch(rng.choice(len(train), recipe.encoder_batch, replace=False))
-        set_rate(optimisers_, trapezoid(step / steps))
-        terms = encoder_loss(encoder, batch, normalise(augment(batch["pixels"], generator)))
+        set_rate(optimisers_, trapezoid(step / steps, warm=min(WARM_STEPS / steps, 0.1)))
+        weight = plain if step < recipe.balance_after else balanced
+        seen = normalise(augment(batch["pixels"], generator))
+        terms = encoder_loss(encoder, batch, seen, weight)
         terms["total"].backward()
         nn.utils.clip_grad_norm_(encoder.parameters(), 2.0)
         for optimiser in optimisers_:
@@ -216,7 +238,7 @@ def train_encoder(
             history.append(row)
             logger.info("%s", json.dumps(row))
             (out / "encoder.json").write_text(json.dumps(history, indent=1))
-        if (step + 1) % 50 == 0 or step + 1 == steps:
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             save_state(state, encoder, optimisers_, step + 1)
     return encoder
 

@@ -36,6 +36,7 @@ class MiniRecipe:
         encoder_batch: images per step of stage 1.
         encoder_lr: peak learning rate of AdamW in stage 1 (embeddings, norms, biases, heads).
         encoder_muon_lr: peak learning rate of Muon on the matrices of the blocks in stage 1.
+        balance_after: step of stage 1 from which covered patches of small findings weigh more.
         language_texts: texts that the language model reads with symbolic findings before stage 2.
         align_images: images that stage 2 sees (projector only).
         instruct_images: images that stage 3 sees, repeats included.
@@ -62,13 +63,14 @@ class MiniRecipe:
     train_count: int = 24_000
     val_first_seed: int = 5_000_000
     val_count: int = 600
-    encoder_images: int = 42_000
+    encoder_images: int = 30_000
     encoder_batch: int = 24
     encoder_lr: float = 1.0e-3
     encoder_muon_lr: float = 5.0e-3
-    language_texts: int = 9_600
-    align_images: int = 2_000
-    instruct_images: int = 16_000
+    balance_after: int = 500
+    language_texts: int = 4_800
+    align_images: int = 960
+    instruct_images: int = 10_400
     instruct_batch: int = 16
     language_lr: float = 1.5e-3
     false_premise: bool = True

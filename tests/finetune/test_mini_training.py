@@ -1,0 +1,119 @@
+"""Training of `mini`: a stopped run goes on to the same weights, and held-out seeds stay held out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from workbench.errors import OptionError, TrainingError
+from workbench.finetune.mini import encoder as encoder_module
+from workbench.finetune.mini.data import CHANNELS, patch_cover, rendered
+from workbench.finetune.mini.encoder import augment, auroc, f1
+from workbench.finetune.mini.muon import orthogonalise
+from workbench.finetune.mini.recipe import RESERVED_SEED, MiniRecipe
+from workbench.finetune.mini.schedule import trapezoid
+from workbench.finetune.mini.train import train_mini
+
+TINY = replace(MiniRecipe().smoke(), threads=1, train_count=24, val_count=8, encoder_images=48,
+               encoder_batch=8, language_texts=16, align_images=8, instruct_images=16,
+               vocabulary=700)
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    return train_mini(tmp_path_factory.mktemp("whole"), recipe=TINY)
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(whole_run, tmp_path, monkeypatch):
+    saves = []
+
+    def save_then_stop(path, module, optimisers_, step):
+        encoder_save(path, module, optimisers_, step)
+        saves.append(step)
+        raise KeyboardInterrupt
+
+    encoder_save = encoder_module.save_state
+    monkeypatch.setattr(encoder_module, "SAVE_EVERY", 3)
+    monkeypatch.setattr(encoder_module, "save_state", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_mini(tmp_path / "run", recipe=TINY)
+    assert saves == [3]
+    monkeypatch.setattr(encoder_module, "save_state", encoder_save)
+    folder = train_mini(tmp_path / "run", recipe=TINY, resume=True)
+    first, second = (load_file(f / "model.safetensors") for f in (whole_run, folder))
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_the_exported_folder_is_whole(whole_run):
+    names = {path.name for path in whole_run.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.model", "tokenizer_config.json",
+            "generation_config.json", "model_card.json"} <= names
+    assert all(w.dtype == torch.float16 for w in load_file(whole_run / "model.safetensors").values())
+
+
+def test_a_used_folder_is_refused_without_resume_and_with_another_recipe(whole_run):
+    run = whole_run.parent
+    with pytest.raises(TrainingError, match="add --resume"):
+        train_mini(run, recipe=TINY)
+    with pytest.raises(TrainingError, match="another recipe"):
+        train_mini(run, recipe=replace(TINY, seed=8), resume=True)
+
+
+def test_reserved_seeds_cannot_be_trained_on():
+    with pytest.raises(OptionError, match="reserved for evaluation"):
+        MiniRecipe(val_first_seed=RESERVED_SEED - 10, val_count=20)
+    with pytest.raises(OptionError, match="must end before the validation"):
+        MiniRecipe(train_first_seed=4_999_999)
+
+
+def test_unknown_stage_is_named(tmp_path):
+    with pytest.raises(OptionError, match="unknown stage 'polish'"):
+        train_mini(tmp_path, recipe=TINY, stages=("polish",))
+
+
+def test_phantoms_of_other_settings_are_refused(tmp_path):
+    settings = {"count": 2, "domain": "internal", "patch": 16, "workers": 1}
+    made = rendered(tmp_path, first_seed=3, size=64, **settings)
+    assert made.pixels.shape == (2, 64, 64) and made.cover.shape == (2, 16, len(CHANNELS))
+    again = rendered(tmp_path, first_seed=3, size=64, **settings)
+    assert np.array_equal(made.pixels, again.pixels)
+    with pytest.raises(TrainingError, match="other settings"):
+        rendered(tmp_path, first_seed=4, size=64, **settings)
+
+
+def test_patch_cover_counts_pixels():
+    mask = np.zeros((4, 4), bool)
+    mask[0, 0] = mask[2:, 2:] = True
+    assert patch_cover(mask, 2).tolist() == [0.25, 0, 0, 1]
+
+
+def test_orthogonalised_updates_have_singular_values_near_one():
+    update = torch.randn(2, 31, 17, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalise(update))
+    assert values.min() > 0.6 and values.max() < 1.3
+
+
+def test_augmentation_moves_nothing():
+    pixels = torch.zeros(4, 32, 32)
+    pixels[:, 5:9, 20:27] = 1
+    changed = augment(pixels, torch.Generator().manual_seed(1))
+    inside, outside = changed[:, 6:8, 21:26].mean((1, 2)), changed[:, 16:, :16].mean((1, 2))
+    assert (inside > outside + 0.2).all()
+    assert changed.min() >= 0 and changed.max() <= 1
+
+
+def test_schedule_rises_holds_and_falls():
+    values = [trapezoid(p) for p in (0.0, 0.02, 0.3, 0.6, 0.9, 1.0)]
+    assert values[0] < values[1] < values[2] == values[3] == 1 > values[4] > values[5] > 0
+
+
+def test_scores_by_hand():
+    truth = np.array([True, False, True, False])
+    assert auroc(np.array([0.9, 0.1, 0.4, 0.5]), truth) == 0.75
+    assert np.isnan(auroc(np.array([0.1, 0.2]), np.array([True, True])))
+    assert f1(np.array([True, True, False, False]), truth) == 0.5
+    assert np.isnan(f1(np.zeros(2, bool), np.zeros(2, bool)))
