@@ -19,7 +19,7 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def tokenizer(recipe):
-    return train_tokenizer(recipe, 60)
+    return train_tokenizer(recipe)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,9 @@ def learner(recipe, tokenizer):
 def _features(learner, count):
     generator = torch.Generator().manual_seed(3)
     model = learner.model
-    return torch.randn(count, model.config.image_tokens, model.config.llama.hidden_size,
-                       generator=generator)
+    return torch.randn(
+        count, model.config.image_tokens, model.config.llama.hidden_size, generator=generator
+    )
 
 
 def test_packed_loss_equals_blocks_run_alone(recipe, tokenizer, learner):
@@ -99,7 +100,9 @@ def test_false_premise_turns_can_be_left_out(recipe, tokenizer):
     for wanted in (True, False):
         writer = DialogueWriter(replace(recipe, false_premise=wanted), tokenizer)
         texts = [
-            tokenizer.decode(b.ids[b.answer_start :]) for s in range(60) for b in writer.blocks(s, 0)
+            tokenizer.decode(b.ids[b.answer_start :])
+            for s in range(60)
+            for b in writer.blocks(s, 0)
         ]
         kinds[wanted] = sum(text.startswith("There is no ") for text in texts)
     assert kinds[True] > kinds[False] + 5

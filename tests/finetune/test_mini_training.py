@@ -1,4 +1,4 @@
-"""Training of `mini`: a stopped run goes on to the same weights, and held-out seeds stay held out."""
+"""Training of `mini`: stopped runs go on to the same weights, held-out seeds stay held out."""
 
 from dataclasses import replace
 
@@ -16,9 +16,18 @@ from workbench.finetune.mini.recipe import RESERVED_SEED, MiniRecipe
 from workbench.finetune.mini.schedule import trapezoid
 from workbench.finetune.mini.train import train_mini
 
-TINY = replace(MiniRecipe().smoke(), threads=1, train_count=24, val_count=8, encoder_images=48,
-               encoder_batch=8, language_texts=16, align_images=8, instruct_images=16,
-               vocabulary=700)
+TINY = replace(
+    MiniRecipe().smoke(),
+    threads=1,
+    train_count=24,
+    val_count=8,
+    encoder_images=48,
+    encoder_batch=8,
+    language_texts=16,
+    align_images=8,
+    instruct_images=16,
+    vocabulary=700,
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +59,17 @@ def test_a_stopped_run_goes_on_to_the_same_weights(whole_run, tmp_path, monkeypa
 
 def test_the_exported_folder_is_whole(whole_run):
     names = {path.name for path in whole_run.iterdir()}
-    assert {"config.json", "model.safetensors", "tokenizer.model", "tokenizer_config.json",
-            "generation_config.json", "model_card.json"} <= names
-    assert all(w.dtype == torch.float16 for w in load_file(whole_run / "model.safetensors").values())
+    assert {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.model",
+        "tokenizer_config.json",
+        "generation_config.json",
+        "model_card.json",
+    } <= names
+    assert all(
+        w.dtype == torch.float16 for w in load_file(whole_run / "model.safetensors").values()
+    )
 
 
 def test_a_used_folder_is_refused_without_resume_and_with_another_recipe(whole_run):

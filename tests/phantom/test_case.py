@@ -92,9 +92,9 @@ def test_masks_lie_on_the_stated_side_and_zone():
 
 def test_effusion_grows_with_severity_and_heart_with_cardiomegaly():
     area = [
-        phantom(8, findings=["effusion"], side="left", severity=s, size=128).masks[
-            "pleural effusion"
-        ].sum()
+        phantom(8, findings=["effusion"], side="left", severity=s, size=128)
+        .masks["pleural effusion"]
+        .sum()
         for s in ("small", "moderate", "large")
     ]
     assert area[0] < area[1] < area[2]
@@ -137,9 +137,13 @@ def test_all_findings_at_once_find_a_place():
 
 
 def test_findings_that_cannot_share_a_chest_are_an_error():
-    with pytest.raises(OptionError, match="no free place for .*nodule"):
-        sample_scene(1, findings=["effusion", "pneumothorax", "nodule", "consolidation",
-                                  "atelectasis"], side="bilateral", severity="large")
+    with pytest.raises(OptionError, match=r"no free place for .*nodule"):
+        sample_scene(
+            1,
+            findings=["effusion", "pneumothorax", "nodule", "consolidation", "atelectasis"],
+            side="bilateral",
+            severity="large",
+        )
 
 
 @pytest.mark.parametrize(
@@ -164,10 +168,13 @@ def test_removing_what_is_not_there_is_an_error():
 
 
 def test_external_domain_has_more_devices_and_noise():
-    inside = sum("support device" in {x.finding for x in sample_scene(s).lesions}
-                 for s in range(400))
-    outside = sum("support device" in {x.finding for x in sample_scene(s, domain="external").lesions}
-                  for s in range(400))
+    inside = sum(
+        "support device" in {x.finding for x in sample_scene(s).lesions} for s in range(400)
+    )
+    outside = sum(
+        "support device" in {x.finding for x in sample_scene(s, domain="external").lesions}
+        for s in range(400)
+    )
     assert outside > 1.4 * inside
 
 

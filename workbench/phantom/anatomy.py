@@ -123,8 +123,9 @@ class Frame:
         """Heart border from 0 to 1: a slow shoulder above the widest point, round below it."""
         above = np.clip((centre - y) / (1.5 * half), 0, 1)
         below = np.clip((y - centre) / half, 0, 1)
-        return np.where(y < centre, (0.5 + 0.5 * np.cos(np.pi * above)) ** 0.85,
-                        np.sqrt(1 - 0.75 * below**2)).astype(np.float32)
+        return np.where(
+            y < centre, (0.5 + 0.5 * np.cos(np.pi * above)) ** 0.85, np.sqrt(1 - 0.75 * below**2)
+        ).astype(np.float32)
 
     @cached_property
     def border(self) -> dict[str, Table]:
@@ -183,8 +184,9 @@ class Frame:
     def heart(self) -> np.ndarray:
         """Heart silhouette as a soft mask, (size, size) in [0, 1]."""
         _, _, centre, half = self.heart_box
-        inside = np.minimum(self.by_row(self.border["left"]) - self.x,
-                            self.by_row(self.border["right"]) + self.x)
+        inside = np.minimum(
+            self.by_row(self.border["left"]) - self.x, self.by_row(self.border["right"]) + self.x
+        )
         low = np.where(self.x < 0, self.above["right"], self.above["left"])
         return edge(inside, 0.006) * edge(self.y - np.float32(centre - 1.15 * half), 0.03) * low
 

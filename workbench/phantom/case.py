@@ -44,7 +44,7 @@ class Phantom:
 
     @property
     def domain(self) -> str:
-        """"internal" or "external"."""
+        """ "internal" or "external"."""
         return self.scene.domain
 
     @property

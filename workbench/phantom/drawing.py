@@ -22,6 +22,7 @@ from workbench.findings import (
     PNEUMOTHORAX,
 )
 from workbench.phantom.anatomy import SIGN, Frame
+from workbench.phantom.devices import draw_device
 from workbench.phantom.field import Table, bump, edge, polyline, smooth_noise, strokes
 from workbench.phantom.scene import Lesion
 
@@ -73,7 +74,7 @@ def _fluid(frame: Frame, side: str, p: dict, canvas: Canvas) -> np.ndarray:
 
 
 def _near_dome(frame: Frame, side: str) -> np.ndarray:
-    """1 above a line a little under the diaphragm: fluid behind the dome counts as seen no further."""
+    """1 above a line a little under the diaphragm, where fluid stops being seen."""
     under = frame.diaphragm(side)(frame.lateral(side)) + np.float32(0.012)
     return edge(under - frame.y, 0.006)
 
@@ -123,9 +124,13 @@ def _bronchograms(frame, side, cx, cy, radius, rng) -> np.ndarray:
     for _ in range(4):
         angle = rng.uniform(0, 2 * np.pi)
         ends = radius * rng.uniform(0.5, 0.95)
-        points = np.array([[cx - 0.5 * radius, cy - 0.2 * radius],
-                           [cx, cy],
-                           [cx + ends * np.cos(angle), cy + ends * np.sin(angle)]])
+        points = np.array(
+            [
+                [cx - 0.5 * radius, cy - 0.2 * radius],
+                [cx, cy],
+                [cx + ends * np.cos(angle), cy + ends * np.sin(angle)],
+            ]
+        )
         x, y, step = polyline(points)
         xs.append(x), ys.append(y), steps.append(step)
     x, y, step = np.concatenate(xs), np.concatenate(ys), np.concatenate(steps)
@@ -150,9 +155,9 @@ def _place(frame, side, zone, across, down, margin) -> tuple[float, float]:
 def draw_atelectasis(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
     """Draw plate-like bands (linear) or a sharp-edged wedge of collapsed lobe (lobar)."""
     draw = _bands if lesion.kind == "linear" else _wedge
-    return _union([
-        draw(frame, side, lesion.zone, lesion.params[side], canvas) for side in sides_of(lesion)
-    ])
+    return _union(
+        [draw(frame, side, lesion.zone, lesion.params[side], canvas) for side in sides_of(lesion)]
+    )
 
 
 def _bands(frame, side, zone, p, canvas) -> np.ndarray:
@@ -208,7 +213,9 @@ def draw_edema(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
         total += np.exp(-np.float32(0.5) * (du * du + dy * dy)) * frame.lung[side]
     haze = total * np.clip(1 + np.float32(0.22) * noise, 0.3, None)
     canvas.attenuation += haze * np.float32(p["amount"])
-    canvas.attenuation += (frame.lung["right"] + frame.lung["left"]) * np.float32(0.12 * p["amount"])
+    canvas.attenuation += (frame.lung["right"] + frame.lung["left"]) * np.float32(
+        0.12 * p["amount"]
+    )
     canvas.attenuation += _septal_lines(frame, p)
     canvas.vessel_gain *= 1 + np.float32(0.15) * total
     canvas.vessel_blur = 0.0045
@@ -222,8 +229,13 @@ def _septal_lines(frame: Frame, p: dict) -> np.ndarray:
         bottom = frame.anatomy[f"dome_{side}"]
         for y0 in np.linspace(bottom - 0.13, bottom - 0.005, 7):
             outer = frame.width_at(y0) - 0.006
-            x, y, step = polyline([[outer, y0], [outer - 0.018, y0 + 0.001],
-                                   [outer - rng.uniform(0.03, 0.045), y0 + 0.003]])
+            x, y, step = polyline(
+                [
+                    [outer, y0],
+                    [outer - 0.018, y0 + 0.001],
+                    [outer - rng.uniform(0.03, 0.045), y0 + 0.003],
+                ]
+            )
             ix, iy = frame.to_image(x * SIGN[side], y)
             xs.append(ix), ys.append(iy), steps.append(step)
     x, y, step = np.concatenate(xs), np.concatenate(ys), np.concatenate(steps)
@@ -244,61 +256,6 @@ def draw_nodule(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
 def draw_cardiomegaly(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
     """The heart is drawn with the anatomy; the mask is its silhouette."""
     return frame.heart
-
-
-def draw_device(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
-    """Draw a pacemaker with its lead, a central venous catheter or an endotracheal tube."""
-    from_kind = {
-        "pacemaker": _pacemaker,
-        "central venous catheter": _catheter,
-        "endotracheal tube": _tube,
-    }
-    dense = from_kind[lesion.kind](frame, lesion)
-    canvas.attenuation += dense
-    return edge(dense - np.float32(0.12), 0.08)
-
-
-def _line(frame, points, amount, sigma) -> np.ndarray:
-    x, y, step = polyline(points)
-    ix, iy = frame.to_image(x, y)
-    drawn = strokes(frame.size, ix, iy, np.full_like(x, amount), step, sigma)
-    return np.minimum(drawn, np.float32(amount * 1.3))
-
-
-def _pacemaker(frame, lesion) -> np.ndarray:
-    p, sign = lesion.params, SIGN[lesion.side]
-    top = frame.anatomy["top"]
-    cx, cy = 0.27 + 0.03 * p["across"], top + 0.15 + 0.04 * p["down"]
-    dx = (frame.lateral(lesion.side) - np.float32(cx)) * np.float32(1 / 0.042)
-    dy = (frame.y - np.float32(cy)) * np.float32(1 / 0.034)
-    box = edge(1 - (dx**4 + dy**4), 0.35) * np.float32(0.55)
-    base = frame.anatomy["dome_left"]
-    lead = [[sign * (cx - 0.01), cy - 0.03], [sign * 0.13, top + 0.055], [-0.03, top + 0.14],
-            [-0.055, base - 0.22], [-0.03, base - 0.07], [0.06 + 0.03 * p["tip"], base - 0.035]]
-    return np.maximum(box, _line(frame, lead, 0.42, 0.0032))
-
-
-def _catheter(frame, lesion) -> np.ndarray:
-    p, sign = lesion.params, SIGN[lesion.side]
-    top = frame.anatomy["top"]
-    start = [[sign * (0.26 + 0.03 * p["across"]), top + 0.03], [sign * 0.15, top + 0.045]]
-    if p["wave"] < 0.5:
-        start = [[sign * (0.075 + 0.02 * p["across"]), -0.02], [sign * 0.06, top - 0.01]]
-    path = [*start, [-0.03 + 0.005 * p["wave"], top + 0.13], [-0.048, top + 0.22],
-            [-0.05, top + 0.28 + 0.05 * p["tip"]]]
-    return _line(frame, path, 0.36, 0.0030)
-
-
-def _tube(frame, lesion) -> np.ndarray:
-    p = lesion.params
-    tip = frame.anatomy["top"] + 0.10 + 0.04 * p["tip"]
-    bend = 0.012 * (p["wave"] - 0.5)
-    walls = [
-        _line(frame, [[off + bend, -0.03], [off, tip * 0.5], [off, tip]], 0.30, 0.0024)
-        for off in (-0.0085, 0.0085)
-    ]
-    stripe = _line(frame, [[bend, -0.03], [0.0, tip * 0.5], [0.0, tip - 0.004]], 0.16, 0.004)
-    return np.maximum(np.maximum(*walls), stripe)
 
 
 #: Drawn in this order: air and fluid first, then lung lesions, then what lies in front.

@@ -96,7 +96,7 @@ def grain(rng: np.random.Generator, size: int, base: int = 256) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _box(size: int, base: int) -> np.ndarray:
-    """Return the (size, base) resampling matrix: linear up, area average down, rows of unit norm."""
+    """Return the (size, base) resampling matrix, linear up and area average down, of unit norm."""
     centre = (np.arange(size) + 0.5) * base / size - 0.5
     reach = max(1.0, base / size)
     distance = np.abs(np.arange(base)[None, :] - centre[:, None])
@@ -137,7 +137,9 @@ def strokes(
     return gaussian_filter(image, sigma_px, truncate=3.0)
 
 
-def polyline(points: np.ndarray, spacing: float = 0.0012) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def polyline(
+    points: np.ndarray, spacing: float = 0.0012
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (x, y, step) of a densely sampled Catmull-Rom curve through (n, 2) points."""
     points = np.asarray(points, dtype=np.float64)
     padded = np.vstack([2 * points[0] - points[1], points, 2 * points[-1] - points[-2]])
@@ -147,7 +149,9 @@ def polyline(points: np.ndarray, spacing: float = 0.0012) -> tuple[np.ndarray, n
         n = max(int(np.hypot(*(p2 - p1)) / spacing), 2)
         t = (np.arange(n) / n)[:, None]
         curve = 0.5 * (
-            2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
+            2 * p1
+            + (p2 - p0) * t
+            + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
             + (3 * p1 - p0 - 3 * p2 + p3) * t**3
         )
         xs.append(curve[:, 0])

@@ -127,8 +127,11 @@ def sample_lesions(
     Raises:
         OptionError: a wish has an unknown value.
     """
-    for value, allowed, name in ((side, SIDES, "side"), (zone, ZONES, "zone"),
-                                 (severity, SEVERITIES, "severity")):
+    for value, allowed, name in (
+        (side, SIDES, "side"),
+        (zone, ZONES, "zone"),
+        (severity, SEVERITIES, "severity"),
+    ):
         if value is not None and value not in allowed:
             raise OptionError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
     places = Places(rng)
@@ -239,8 +242,9 @@ def _atelectasis(rng, places, wish) -> Lesion | None:
         }
         for s in LUNGS
     }
-    return Lesion(ATELECTASIS, side=side, zone=place[1], severity=severity, kind=kind,
-                  params=params)
+    return Lesion(
+        ATELECTASIS, side=side, zone=place[1], severity=severity, kind=kind, params=params
+    )
 
 
 def _nodule(rng, places, wish) -> Lesion | None:
@@ -256,8 +260,9 @@ def _nodule(rng, places, wish) -> Lesion | None:
         "down": rng.uniform(0.15, 0.85),
         "amount": rng.uniform(0.32, 0.42),
     }
-    return Lesion(NODULE, side=place[0], zone=place[1], severity=severity, size_mm=size,
-                  params=params)
+    return Lesion(
+        NODULE, side=place[0], zone=place[1], severity=severity, size_mm=size, params=params
+    )
 
 
 def _cardiomegaly(rng, places, wish) -> Lesion:

@@ -85,8 +85,14 @@ def rendered(
         TrainingError: the folder holds phantoms of other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {"first_seed": first_seed, "count": count, "domain": domain, "size": size,
-                "patch": patch, "channels": list(CHANNELS)}
+    settings = {
+        "first_seed": first_seed,
+        "count": count,
+        "domain": domain,
+        "size": size,
+        "patch": patch,
+        "channels": list(CHANNELS),
+    }
     state_path = folder / "state.json"
     if state_path.exists():
         state = json.loads(state_path.read_text())
@@ -106,8 +112,9 @@ def rendered(
     if jobs:
         logger.info("rendering %d phantoms", sum(job[3] - job[2] for job in jobs))
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
-            for start in tqdm(pool.imap_unordered(_render_chunk, jobs), total=len(jobs),
-                              desc=f"phantoms x{CHUNK}"):
+            for start in tqdm(
+                pool.imap_unordered(_render_chunk, jobs), total=len(jobs), desc=f"phantoms x{CHUNK}"
+            ):
                 done.add(start)
                 state["done"] = sorted(done)
                 state_path.write_text(json.dumps(state))

@@ -43,8 +43,12 @@ SAVE_EVERY = 50
 def vision_config(recipe: MiniRecipe) -> CxrVisionConfig:
     """Return the shape of the vision tower of a recipe."""
     return CxrVisionConfig(
-        image_size=recipe.image_size, patch_size=recipe.patch_size, width=recipe.vision_width,
-        layers=recipe.vision_layers, head_width=recipe.vision_head_width, embed_dim=32,
+        image_size=recipe.image_size,
+        patch_size=recipe.patch_size,
+        width=recipe.vision_width,
+        layers=recipe.vision_layers,
+        head_width=recipe.vision_head_width,
+        embed_dim=32,
     )
 
 
@@ -205,8 +209,10 @@ def train_encoder(
     torch.manual_seed(recipe.seed)
     encoder = FindingEncoder(recipe)
     optimisers_ = optimisers(
-        encoder, matrices=block_matrices(encoder.tower.transformer),
-        lr=recipe.encoder_lr, matrix_lr=recipe.encoder_muon_lr,
+        encoder,
+        matrices=block_matrices(encoder.tower.transformer),
+        lr=recipe.encoder_lr,
+        matrix_lr=recipe.encoder_muon_lr,
     )
     state = out / "encoder.pt"
     first = load_state(state, encoder, optimisers_)
@@ -216,8 +222,9 @@ def train_encoder(
     history = _history(out / "encoder.json") if first else []
     every = max(steps // 15, 1)
     running, since = 0.0, time.monotonic()
-    for step in tqdm(range(first, steps), initial=first, total=steps, desc="stage 1 encoder",
-                     mininterval=10):
+    for step in tqdm(
+        range(first, steps), initial=first, total=steps, desc="stage 1 encoder", mininterval=10
+    ):
         rng = np.random.default_rng([recipe.seed, 11, step])
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
         batch = data.batch(rng.choice(len(train), recipe.encoder_batch, replace=False))
@@ -232,9 +239,13 @@ def train_encoder(
             optimiser.zero_grad(set_to_none=True)
         running = 0.95 * running + 0.05 * float(terms["total"].detach())
         if (step + 1) % every == 0 or step + 1 == steps:
-            row = {"step": step + 1, "images": (step + 1) * recipe.encoder_batch,
-                   "loss": round(running, 4), "seconds": round(time.monotonic() - since, 1),
-                   **evaluate_encoder(encoder, held)}
+            row = {
+                "step": step + 1,
+                "images": (step + 1) * recipe.encoder_batch,
+                "loss": round(running, 4),
+                "seconds": round(time.monotonic() - since, 1),
+                **evaluate_encoder(encoder, held),
+            }
             history.append(row)
             logger.info("%s", json.dumps(row))
             (out / "encoder.json").write_text(json.dumps(history, indent=1))

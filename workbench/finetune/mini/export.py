@@ -45,8 +45,11 @@ def export(learner: Learner, tokenizer: CxrTokenizer, recipe: MiniRecipe, folder
     config.architectures = [type(learner.model).__name__]
     config.save_pretrained(folder)
     tokenizer.save(folder)
-    generation = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id,
-                  "pad_token_id": 0}
+    generation = {
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": tokenizer.eos_id,
+        "pad_token_id": 0,
+    }
     _write(folder / "generation_config.json", generation)
     return folder
 

@@ -53,20 +53,29 @@ def mini_config(recipe: MiniRecipe, tokenizer: CxrTokenizer) -> CxrLlavaConfig:
     vision = vision_config(recipe)
     return CxrLlavaConfig(
         clip_vision_cfg={
-            "image_size": vision.image_size, "patch_size": vision.patch_size,
-            "width": vision.width, "layers": vision.layers, "head_width": vision.head_width,
+            "image_size": vision.image_size,
+            "patch_size": vision.patch_size,
+            "width": vision.width,
+            "layers": vision.layers,
+            "head_width": vision.head_width,
         },
         clip_embed_dim=vision.embed_dim,
         image_preprocess_cfg={"mean": PIXEL_MEAN, "std": PIXEL_STD},
         mm_projector_dim=vision.width,
         llama={
-            "model_type": "llama", "hidden_size": recipe.hidden_size,
+            "model_type": "llama",
+            "hidden_size": recipe.hidden_size,
             "intermediate_size": recipe.intermediate_size,
             "num_hidden_layers": recipe.llama_layers,
-            "num_attention_heads": recipe.llama_heads, "num_key_value_heads": recipe.llama_heads,
-            "vocab_size": tokenizer.vocab_size, "max_position_embeddings": recipe.context,
-            "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "bos_token_id": tokenizer.bos_id,
-            "eos_token_id": tokenizer.eos_id, "hidden_act": "silu",
+            "num_attention_heads": recipe.llama_heads,
+            "num_key_value_heads": recipe.llama_heads,
+            "vocab_size": tokenizer.vocab_size,
+            "max_position_embeddings": recipe.context,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0,
+            "bos_token_id": tokenizer.bos_id,
+            "eos_token_id": tokenizer.eos_id,
+            "hidden_act": "silu",
             "tie_word_embeddings": False,
         },
     )
@@ -98,7 +107,9 @@ class Learner(nn.Module):
         )
         mask = torch.zeros(packed.allowed.shape).masked_fill_(~packed.allowed, -1e9)
         hidden = self.model.llama(
-            inputs_embeds=embeds, attention_mask=mask, position_ids=packed.positions,
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            position_ids=packed.positions,
             use_cache=False,
         ).last_hidden_state
         rows = packed.targets >= 0
@@ -204,8 +215,11 @@ def train_stage(
         lessons: where batches come from.
         out: folder of the run.
     """
-    images = {"language": recipe.language_texts, "align": recipe.align_images,
-              "instruct": recipe.instruct_images}[stage]
+    images = {
+        "language": recipe.language_texts,
+        "align": recipe.align_images,
+        "instruct": recipe.instruct_images,
+    }[stage]
     steps = max(images // recipe.instruct_batch, 1)
     matrices = trainable(learner, stage)
     lr = recipe.language_lr * (0.6 if stage == "instruct" else 1.0)
@@ -216,8 +230,9 @@ def train_stage(
         logger.info("projector start explains %.3f", start_projector(learner, lessons))
     running, since = None, time.monotonic()
     losses = []
-    for step in tqdm(range(first, steps), initial=first, total=steps, desc=f"stage {stage}",
-                     mininterval=10):
+    for step in tqdm(
+        range(first, steps), initial=first, total=steps, desc=f"stage {stage}", mininterval=10
+    ):
         set_rate(optimisers_, trapezoid(step / steps))
         loss = _step_loss(stage, recipe, learner, lessons, step)
         loss.backward()
@@ -229,15 +244,22 @@ def train_stage(
         running = value if running is None else 0.98 * running + 0.02 * value
         if (step + 1) % 50 == 0 or step + 1 == steps:
             save_state(state, learner, optimisers_, step + 1)
-            losses.append({"step": step + 1, "loss": round(running, 4),
-                           "seconds": round(time.monotonic() - since, 1)})
+            losses.append(
+                {
+                    "step": step + 1,
+                    "loss": round(running, 4),
+                    "seconds": round(time.monotonic() - since, 1),
+                }
+            )
             logger.info("%s %s", stage, json.dumps(losses[-1]))
             (out / f"{stage}.json").write_text(json.dumps(losses, indent=1))
 
 
 def _step_loss(stage, recipe, learner, lessons, step) -> torch.Tensor:
     rows = lessons.rows(STAGES[stage], step)
-    packed = lessons.packed(rows, STAGES[stage] * 1000 + step * recipe.instruct_batch // len(lessons.phantoms))
+    packed = lessons.packed(
+        rows, STAGES[stage] * 1000 + step * recipe.instruct_batch // len(lessons.phantoms)
+    )
     generator = torch.Generator().manual_seed((recipe.seed * 31 + STAGES[stage]) * 1_000_003 + step)
     if stage == "language":
         return learner.loss(packed, learner.symbolic(lessons.cover(rows), generator))

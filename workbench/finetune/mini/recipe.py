@@ -28,6 +28,7 @@ class MiniRecipe:
         llama_heads: attention heads of the language model.
         context: longest sequence of the language model, image tokens included.
         vocabulary: word pieces of the tokenizer.
+        tokenizer_phantoms: phantoms whose texts the word pieces are learned from.
         train_first_seed: first phantom seed of the training set.
         train_count: distinct training phantoms.
         val_first_seed: first phantom seed of the validation set.
@@ -59,6 +60,7 @@ class MiniRecipe:
     llama_heads: int = 5
     context: int = 1024
     vocabulary: int = 900
+    tokenizer_phantoms: int = 4_000
     train_first_seed: int = 0
     train_count: int = 24_000
     val_first_seed: int = 5_000_000
@@ -93,8 +95,20 @@ class MiniRecipe:
     def smoke(self) -> MiniRecipe:
         """Return the same recipe cut down to about a minute, to see every stage run."""
         return replace(
-            self, vision_width=48, vision_layers=2, hidden_size=32, intermediate_size=64,
-            llama_layers=2, llama_heads=2, train_count=64, val_count=16, encoder_images=64,
-            encoder_batch=16, language_texts=64, align_images=32, instruct_images=32,
-            instruct_batch=8, image_size=128,
+            self,
+            vision_width=48,
+            vision_layers=2,
+            hidden_size=32,
+            intermediate_size=64,
+            llama_layers=2,
+            llama_heads=2,
+            train_count=64,
+            val_count=16,
+            encoder_images=64,
+            encoder_batch=16,
+            language_texts=64,
+            align_images=32,
+            instruct_images=32,
+            instruct_batch=8,
+            image_size=128,
         )

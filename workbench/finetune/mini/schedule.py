@@ -49,8 +49,11 @@ def save_state(path: Path, module: nn.Module, optimisers_: list, step: int) -> N
     """Write the state of a stage so that a kill at any instant leaves the old or the new file."""
     part = path.with_suffix(".part")
     torch.save(
-        {"step": step, "module": module.state_dict(),
-         "optimisers": [o.state_dict() for o in optimisers_]},
+        {
+            "step": step,
+            "module": module.state_dict(),
+            "optimisers": [o.state_dict() for o in optimisers_],
+        },
         part,
     )
     os.replace(part, path)

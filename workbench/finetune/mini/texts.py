@@ -44,14 +44,14 @@ class Block:
     answer_start: int
 
 
-def train_tokenizer(recipe: MiniRecipe, texts: int = 4000) -> CxrTokenizer:
+def train_tokenizer(recipe: MiniRecipe) -> CxrTokenizer:
     """Train the word pieces of `mini` on its own wording.
 
     Returns:
         a tokenizer in Llama-2's form: BPE, byte fallback, non-legacy.
     """
     lines = []
-    for seed in range(recipe.train_first_seed, recipe.train_first_seed + texts):
+    for seed in range(recipe.train_first_seed, recipe.train_first_seed + recipe.tokenizer_phantoms):
         lesions = sample_scene(seed, domain=recipe.domain).lesions
         rng = np.random.default_rng([recipe.seed, 21, seed])
         lines += [write_report(lesions, rng, recipe.domain), write_differential(lesions, rng)]
@@ -61,10 +61,19 @@ def train_tokenizer(recipe: MiniRecipe, texts: int = 4000) -> CxrTokenizer:
     lines += [re.sub(r"</?s>|<image>", "", text) for text in asked] * 100
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=model, model_type="bpe",
-        vocab_size=recipe.vocabulary, byte_fallback=True, normalization_rule_name="identity",
-        remove_extra_whitespaces=False, split_digits=True, hard_vocab_limit=False,
-        character_coverage=1.0, pad_id=-1, num_threads=1, minloglevel=2,
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=recipe.vocabulary,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        split_digits=True,
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        pad_id=-1,
+        num_threads=1,
+        minloglevel=2,
         allow_whitespace_only_pieces=True,
     )
     return CxrTokenizer.from_model(model.getvalue(), legacy=False)

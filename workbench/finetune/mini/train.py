@@ -23,7 +23,10 @@ ALL_STAGES = ("phantoms", "encoder", *STAGES, "export")
 
 
 def train_mini(
-    out: str | Path, *, recipe: MiniRecipe | None = None, resume: bool = False,
+    out: str | Path,
+    *,
+    recipe: MiniRecipe | None = None,
+    resume: bool = False,
     stages: tuple[str, ...] | None = None,
 ) -> Path:
     """Train `mini` from seeds.
@@ -84,12 +87,24 @@ def _claim(out: Path, recipe: MiniRecipe, resume: bool) -> None:
 
 
 def _phantoms(out: Path, recipe: MiniRecipe) -> tuple[PhantomSet, PhantomSet]:
-    shared = {"domain": recipe.domain, "size": recipe.image_size, "patch": recipe.patch_size,
-              "workers": recipe.threads}
-    validation = rendered(out / "phantoms" / "validation", first_seed=recipe.val_first_seed,
-                          count=recipe.val_count, **shared)
-    train = rendered(out / "phantoms" / "train", first_seed=recipe.train_first_seed,
-                     count=recipe.train_count, **shared)
+    shared = {
+        "domain": recipe.domain,
+        "size": recipe.image_size,
+        "patch": recipe.patch_size,
+        "workers": recipe.threads,
+    }
+    validation = rendered(
+        out / "phantoms" / "validation",
+        first_seed=recipe.val_first_seed,
+        count=recipe.val_count,
+        **shared,
+    )
+    train = rendered(
+        out / "phantoms" / "train",
+        first_seed=recipe.train_first_seed,
+        count=recipe.train_count,
+        **shared,
+    )
     return train, validation
 
 
