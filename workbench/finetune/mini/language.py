@@ -90,7 +90,9 @@ class Learner(nn.Module):
         self.model = CxrLlavaForConditionalGeneration(mini_config(recipe, tokenizer))
         self.model.vision_tower.load_state_dict(encoder.tower.state_dict())
         self.model.vision_tower.requires_grad_(False)
-        self.symbols = nn.Linear(len(CHANNELS), recipe.hidden_size)
+        places = patch_places(recipe.image_size // recipe.patch_size)
+        self.register_buffer("places", places, persistent=False)
+        self.symbols = nn.Linear(len(CHANNELS) + places.shape[1], recipe.hidden_size)
         nn.init.normal_(self.symbols.weight, std=0.3)
 
     def loss(self, packed: Packed, features: torch.Tensor) -> torch.Tensor:
@@ -115,15 +117,29 @@ class Learner(nn.Module):
         rows = packed.targets >= 0
         return F.cross_entropy(self.model.lm_head(hidden[rows]), packed.targets[rows])
 
-    def symbolic(self, cover: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return features of true patch cover (B, N, C), a little blurred by noise."""
-        noise = torch.randn(cover.shape, generator=generator) * 0.1
-        return self.symbols((cover * 3).clamp_max(1) + noise)
+    def symbolic(
+        self, cover: torch.Tensor, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """Return features (B, N, H) of true patch cover (B, N, C); with a generator, noisy."""
+        shown = (cover * 3).clamp_max(1)
+        if generator is not None:
+            shown = shown + torch.randn(cover.shape, generator=generator) * 0.1
+        places = self.places.expand(len(cover), -1, -1)
+        return self.symbols(torch.cat([shown, places], 2))
 
     @torch.no_grad()
     def see(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return frozen vision tokens (B, N, W) of pixels (B, S, S) in [0, 1]."""
         return self.model.vision_tower(normalise(pixels)).tokens
+
+
+def patch_places(side: int) -> torch.Tensor:
+    """Return (side * side, 8) waves of row and column, so that a symbol knows where it lies."""
+    line = (torch.arange(side) + 0.5) / side * torch.pi
+    wave = torch.stack([line.cos(), line.sin(), (2 * line).cos(), (2 * line).sin()], 1)
+    rows = wave[:, None].expand(side, side, -1)
+    columns = wave[None].expand(side, side, -1)
+    return torch.cat([rows, columns], 2).reshape(side * side, -1)
 
 
 class Lessons:
@@ -169,12 +185,12 @@ def start_projector(learner: Learner, lessons: Lessons, images: int = 384) -> fl
         tokens = learner.see(lessons.pixels(chunk)).flatten(0, 1)
         tokens = torch.cat([tokens, torch.ones(len(tokens), 1)], 1)
         with torch.no_grad():
-            wanted = learner.symbols((lessons.cover(chunk) * 3).clamp_max(1)).flatten(0, 1)
+            wanted = learner.symbolic(lessons.cover(chunk)).flatten(0, 1)
         gram += tokens.T @ tokens
         cross = cross + tokens.T @ wanted
         total = total + wanted.square().sum(0)
         count += len(tokens)
-    solution = torch.linalg.solve(gram + 1e-3 * count * torch.eye(width + 1) * 1e-2, cross)
+    solution = torch.linalg.solve(gram + 1e-5 * count * torch.eye(width + 1), cross)
     mean = cross[-1] / count
     explained = (solution * cross).sum(0) - count * mean.square()
     spread = total - count * mean.square()
