@@ -202,7 +202,7 @@ class Engine:
         heads = head if isinstance(head, list) else [head] * len(pixel_values)
         with self._lock:
             image = self.model.encode_image(pixel_values)
-            text = torch.tensor([ids[:-1] for ids in heads], device=image.device)
+            text = torch.tensor([ids[:-1] for ids in heads], dtype=torch.long, device=image.device)
             words = self.model.llama.embed_tokens(text)
             embeds = torch.cat((words, image.to(words)), dim=1)
             buffer = KeyValueBuffer(self._layers, embeds.shape[1] + room)

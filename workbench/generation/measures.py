@@ -45,9 +45,10 @@ def close(ours, theirs, atol: float, rtol: float = 0.0) -> Difference:
         return failed(f"shape {ours.shape}, expected {theirs.shape}")
     if not ours.size:
         return failed("the array is empty")
+    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        return failed("values that are not finite")
     difference = np.abs(ours - theirs)
     allowed = atol + rtol * np.abs(theirs)
-    # NaN anywhere makes the comparison fail: it is not <= anything.
     ok = bool((difference <= allowed).all())
     worst = float(allowed.flat[int(np.argmax(difference - allowed))])
     return Difference(float(difference.max()), worst, ok)

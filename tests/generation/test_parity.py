@@ -1,0 +1,313 @@
+"""Parity with the recorded outputs, and that nothing false or missing passes."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+
+from workbench.errors import CheckpointError, OptionError
+from workbench.generation.parity import ParityReport, compare
+
+CHECKPOINT = "A_tiny"
+IMAGE = "noise_64x64"
+
+
+@pytest.fixture(scope="session")
+def whole(lab) -> ParityReport:
+    """Everything that is recorded, compared once."""
+    return compare(lab.golden)
+
+
+@pytest.fixture
+def vectors(lab, tmp_path) -> Path:
+    """A copy of one checkpoint's vectors for one image, to be spoiled."""
+    for part in (f"checkpoints/{CHECKPOINT}", f"golden/{CHECKPOINT}", "images"):
+        shutil.copytree(lab.golden / part, tmp_path / part, copy_function=shutil.copyfile)
+    for folder in (tmp_path / "golden" / CHECKPOINT).iterdir():
+        if folder.is_dir() and folder.name != IMAGE:
+            shutil.rmtree(folder)
+    return tmp_path
+
+
+def change_arrays(vectors: Path, change: Callable[[dict], None], file: str | None = None) -> None:
+    path = vectors / "golden" / CHECKPOINT / (file or f"{IMAGE}/arrays.npz")
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    change(arrays)
+    np.savez(path, **arrays)
+
+
+def change_json(vectors: Path, change: Callable, file: str = f"{IMAGE}/cases.json") -> None:
+    path = vectors / "golden" / CHECKPOINT / file
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def missed(vectors: Path) -> set[tuple[str, str]]:
+    report = compare(vectors)
+    assert not report.ok
+    return {(row.case.removeprefix(f"{CHECKPOINT}"), row.array) for row in report.misses}
+
+
+def test_everything_that_is_recorded_agrees(whole):
+    assert whole.misses == ()
+    assert whole.ok
+
+
+def test_every_recorded_array_and_field_has_a_row(lab, whole):
+    rows = {(row.case, row.array) for row in whole.rows}
+    assert len(rows) > 300
+    for name in ("A_tiny", "B_gqa_odd"):
+        folder = lab.golden / "golden" / name
+        for image in ("grad_300x400", "noise_64x64"):
+            stored = lab.recorded(name, image)
+            for key in stored.arrays:
+                plain = key.removeprefix("bf16__")
+                case, _, array = plain.partition("__")
+                label = f"{name}/{image}/{case}" if array else f"{name}/{image}"
+                shown = array or plain
+                shown = shown if key == plain else f"bf16__{shown}"
+                assert (label, shown) in rows, key
+            for case, fields in stored.cases.items():
+                label = f"{name}/{image}/{case}"
+                inputs = {"image", "max_new_tokens", "do_sample", "fp32", "bf16"}
+                assert {(label, field) for field in fields if field not in inputs} <= rows
+                for run in ("fp32", "bf16"):
+                    assert {(label, f"{run}/{field}") for field in fields[run]} <= rows
+        with np.load(folder / "preprocess_only.npz") as stored:
+            assert {(f"{name}/preprocess_only", key) for key in stored.files} <= rows
+        fields = set(json.loads((folder / "tokenizer_cases.json").read_text())[0]) - {"text"}
+        assert {(f"{name}/tokenizer", field) for field in fields} <= rows
+        assert (name, "gen_ids in one batch") in rows
+
+
+def test_report_is_plain_for_json_and_pandas(whole):
+    stored = json.loads(json.dumps(whole.to_dict(), allow_nan=False))
+    assert stored["ok"] is True
+    assert {"case", "array", "max_abs_diff", "tolerance", "ok"} <= set(stored["rows"][0])
+    frame = whole.to_frame()
+    assert len(frame) == len(whole.rows)
+    assert frame["ok"].all()
+    assert str(whole).endswith("comparisons, all agree")
+
+
+def test_one_checkpoint_is_compared_with_the_vectors_beside_it(vectors):
+    report = compare(vectors / "checkpoints" / CHECKPOINT)
+    assert report.ok
+    assert {row.case.partition("/")[0] for row in report.rows} == {CHECKPOINT}
+
+
+def test_bfloat16_alone_compares_the_bfloat16_set(vectors):
+    report = compare(vectors, dtype="bfloat16")
+    assert report.ok
+    assert report.rows
+    assert all(row.array.startswith("bf16") for row in report.rows)
+
+
+def test_one_spoiled_weight_is_found(vectors):
+    path = vectors / "checkpoints" / CHECKPOINT / "model.safetensors"
+    weights = load_file(path)
+    weights["llama.layers.1.mlp.up_proj.weight"][3, 5] += 0.5
+    save_file(weights, path)
+    found = missed(vectors)
+    assert (f"/{IMAGE}/report", "logits_last") in found
+    assert (f"/{IMAGE}/report", "hidden_last") in found
+    assert (f"/{IMAGE}", "vision_tokens") not in found
+
+
+def test_one_spoiled_vision_weight_is_found(vectors):
+    path = vectors / "checkpoints" / CHECKPOINT / "model.safetensors"
+    weights = load_file(path)
+    weights["vision_tower.transformer.resblocks.1.mlp.c_fc.weight"][3, 5] += 0.5
+    save_file(weights, path)
+    found = missed(vectors)
+    assert {
+        (f"/{IMAGE}", name) for name in ("vision_block_1", "vision_tokens", "projected")
+    } <= found
+    assert not {(f"/{IMAGE}", name) for name in ("vision_ln_pre", "vision_block_0")} & found
+
+
+NUMBERS = {
+    "pixel_values": 0.01,
+    "vision_ln_pre": 2e-3,
+    "pooled": 2e-3,
+    "projected": 2e-3,
+    "q1__logits_last": 0.05,
+    "q1__hidden_last": 0.05,
+    "q2__first8_top20_values": 0.05,
+    "q2__gen_margins": 0.05,
+    "report__sample_probs__T1.0_P0.8": 0.01,
+}
+IDS = ("q1__gen_ids", "q1__input_ids", "q1__argmax_all", "q1__first8_top20_ids")
+
+
+def test_every_spoiled_number_is_found_and_nothing_else(vectors):
+    def spoil(arrays):
+        for key, amount in NUMBERS.items():
+            arrays[key].flat[3] += amount
+
+    change_arrays(vectors, spoil)
+    wanted = set()
+    for key in NUMBERS:
+        case, _, array = key.partition("__")
+        wanted.add((f"/{IMAGE}/{case}", array) if array else (f"/{IMAGE}", key))
+    found = missed(vectors)
+    assert wanted <= found
+    # What follows the image starts from the recorded pixels, which were spoiled too.
+    untouched = {"input_ids", "prompt", "chat", "tokens", "decoded", "pre_small_20x31.png"}
+    assert not {array for _, array in found} & untouched
+
+
+def test_every_spoiled_id_is_found_and_nothing_else(vectors):
+    def spoil(arrays):
+        for key in IDS:
+            arrays[key].flat[7] = (arrays[key].flat[7] + 91) % 500
+
+    change_arrays(vectors, spoil)
+    wanted = {(f"/{IMAGE}/q1", key.removeprefix("q1__")) for key in IDS}
+    assert missed(vectors) == {*wanted, ("", "gen_ids in one batch")}
+
+
+def test_spoiled_bfloat16_features_are_found(vectors):
+    def spoil(arrays):
+        arrays["bf16__vision_tokens"] *= 1.05
+        arrays["bf16__q1__logits_last"] *= -1
+
+    change_arrays(vectors, spoil)
+    assert missed(vectors) == {
+        (f"/{IMAGE}", "bf16__vision_tokens"),
+        (f"/{IMAGE}/q1", "bf16__logits_last"),
+    }
+
+
+FIELDS = {
+    "image_token_pos": [3],
+    "n_image_tokens": 17,
+    "expanded_len": 132,
+    "reference_own_max_new_tokens": 511,
+    "something_new": 1,
+}
+RESULTS = {"text": "no", "text_streamed": "no", "stopped_by": "length", "gen_ids": [5]}
+
+
+def test_every_spoiled_field_is_found_and_nothing_else(vectors):
+    def spoil(cases):
+        cases["q1"].update(FIELDS)
+        cases["q1"]["fp32"].update(RESULTS)
+        cases["q2"]["prompt"] += " "
+
+    change_json(vectors, spoil)
+    wanted = {(f"/{IMAGE}/q1", field) for field in FIELDS}
+    wanted |= {(f"/{IMAGE}/q1", f"fp32/{field}") for field in RESULTS}
+    # A prompt that differs gives other ids too.
+    wanted |= {(f"/{IMAGE}/q2", field) for field in ("prompt", "input_ids")}
+    assert missed(vectors) == wanted
+
+
+def test_every_spoiled_tokenizer_case_is_found_and_nothing_else(vectors):
+    fields = ("input_ids", "tokens", "decoded", "decoded_skip_special")
+
+    def spoil(cases):
+        for index, field in enumerate(fields):
+            cases[4 + index][field] = cases[12 + index][field]
+
+    change_json(vectors, spoil, "tokenizer_cases.json")
+    assert missed(vectors) == {("/tokenizer", field) for field in fields}
+
+
+def test_spoiled_preprocessing_is_found(vectors):
+    def spoil(arrays):
+        arrays["pre_small_20x31.png"][0, 0, 5, 7] += 0.01
+
+    change_arrays(vectors, spoil, "preprocess_only.npz")
+    assert missed(vectors) == {("/preprocess_only", "pre_small_20x31.png")}
+
+
+def test_unknown_and_missing_arrays_are_found(vectors):
+    def spoil(arrays):
+        arrays["q1__new_kind"] = np.zeros(3)
+        arrays["vision_block_7"] = np.zeros((17, 64), np.float32)
+        arrays["q9__logits_last"] = np.zeros(512, np.float32)
+        del arrays["q2__logits_last"], arrays["projected"]
+
+    change_arrays(vectors, spoil)
+    assert missed(vectors) == {
+        (f"/{IMAGE}/q1", "new_kind"),
+        (f"/{IMAGE}", "vision_block_7"),
+        (f"/{IMAGE}/q9", "logits_last"),
+        (f"/{IMAGE}/q2", "logits_last"),
+        (f"/{IMAGE}", "projected"),
+    }
+
+
+def harm(path: Path, damage: str) -> None:
+    if damage == "missing":
+        path.unlink()
+    else:
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "empty"])
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.model"])
+def test_damaged_checkpoint_is_found(vectors, file, damage):
+    harm(vectors / "checkpoints" / CHECKPOINT / file, damage)
+    assert missed(vectors) == {("", "checkpoint")}
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "empty"])
+def test_damaged_vectors_and_images_are_found(vectors, damage):
+    golden = vectors / "golden" / CHECKPOINT
+    harm(golden / "tokenizer_cases.json", damage)
+    harm(golden / IMAGE / "arrays.npz", damage)
+    harm(vectors / "images" / "pre_rgb_301x257.png", damage)
+    assert missed(vectors) == {
+        ("/tokenizer", "tokenizer_cases.json"),
+        (f"/{IMAGE}", "arrays.npz, cases.json"),
+        ("/preprocess_only", "pre_rgb_301x257.png"),
+    }
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "empty"])
+def test_damaged_cases_and_preprocessing_are_found(vectors, damage):
+    golden = vectors / "golden" / CHECKPOINT
+    harm(golden / IMAGE / "cases.json", damage)
+    harm(golden / "preprocess_only.npz", damage)
+    assert missed(vectors) == {
+        (f"/{IMAGE}", "arrays.npz, cases.json"),
+        ("/preprocess_only", "preprocess_only.npz"),
+    }
+
+
+def test_missing_image_is_found(vectors):
+    (vectors / "images" / f"{IMAGE}.png").unlink()
+    assert missed(vectors) == {(f"/{IMAGE}", "pixel_values")}
+
+
+def test_checkpoint_without_vectors_and_vectors_without_checkpoint_are_found(vectors):
+    (vectors / "checkpoints" / CHECKPOINT).rename(vectors / "checkpoints" / "other")
+    assert missed(vectors) == {("", "checkpoint"), ("other", "golden")}
+
+
+def test_vectors_without_any_image_are_found(vectors):
+    shutil.rmtree(vectors / "golden" / CHECKPOINT / IMAGE)
+    assert ("", "golden") in missed(vectors)
+
+
+def test_nothing_to_compare_is_not_ok(tmp_path):
+    with pytest.raises(CheckpointError, match="holds no reference vectors"):
+        compare(tmp_path)
+    with pytest.raises(CheckpointError, match="no directory"):
+        compare(tmp_path / "nowhere")
+    assert not ParityReport((), "empty").ok
+    assert "nothing to compare" in str(ParityReport((), "empty"))
+
+
+def test_unknown_dtype_is_refused(lab):
+    with pytest.raises(OptionError, match="dtype must be one of float32, bfloat16"):
+        compare(lab.golden, dtype="float16")
