@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -32,11 +33,12 @@ from workbench.imaging.colour import colour_warning
 from workbench.imaging.decode import decode_pixels
 from workbench.imaging.guards import silent_dicom
 from workbench.imaging.luts import to_grey_scale
-from workbench.imaging.sources import MAX_FILE_BYTES
-from workbench.imaging.vocabulary import READ_KEYWORDS
+from workbench.imaging.sources import MAX_FILE_BYTES, check_pixel_count
+from workbench.imaging.vocabulary import READ_KEYWORDS, VOCABULARY
 from workbench.radiograph import InputContract, InputWarning, Radiograph
 
-_MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+_GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+_COLOUR = tuple(p for p in VOCABULARY["PhotometricInterpretation"] if p not in _GREY)
 
 
 def looks_like_dicom(data: bytes) -> bool:
@@ -68,7 +70,9 @@ def read_dicom(
         problem = str(error)
     except MemoryError:
         problem = f"{name}: needs more memory than there is"
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the Rust decoder of RLE is no Exception
         problem = (
             f"{name}: the DICOM data are damaged, cut short or contradict themselves "
             f"({type(error).__name__}); copy or export the file again"
@@ -78,46 +82,77 @@ def read_dicom(
 
 def _read(data: bytes, name: str, fit: str, invert: bool | None, max_pixels: int) -> Radiograph:
     ds = _parse(data, name)
-    notes = list(header.header_warnings(ds)) + _complete_description(ds, name)
+    notes = [*header.header_warnings(ds), *_complete_description(ds, name)]
     _check_description(ds, name, max_pixels)
-    stored = decode_pixels(ds, name, max_pixels)
-    if stored.ndim == 3:
-        stored, bits, colour_notes = _grey_of_colour(stored, ds, name)
-        values, applied, turned = stored / 255.0, "lightness of colour", False
-        valid = np.ones(stored.shape, bool)
-        notes += colour_notes
-    else:
-        valid = _valid_pixels(stored, ds)
-        scaled = to_grey_scale(stored, ds, valid)
-        values, applied, bits = scaled.values, scaled.applied, int(ds.BitsStored)
-        turned = _is_inverted(ds)
-        if scaled.problem:
-            notes.append(
-                InputWarning(
-                    "window",
-                    f"{scaled.problem}; the full range of the values "
-                    "was used instead, check brightness and contrast",
-                )
-            )
-    turned = turned if invert is None else invert
-    values = 1.0 - values if turned else values
-    values[~valid] = 0.0
-    seen = stored[valid] if valid.any() else stored
+    levels = _grey_levels(decode_pixels(ds, name, max_pixels), ds, name)
+    turned = levels.inverted if invert is None else invert
+    pixels = 1 - levels.values if turned else levels.values
+    pixels[~levels.valid] = 0
     contract = InputContract(
         source=name,
         modality=header.modality_of(ds),
-        bits=bits,
-        stored_range=(float(seen.min()), float(seen.max())),
+        bits=levels.bits,
+        stored_range=levels.stored_range,
         inverted=turned,
         view=header.view_of(ds),
         burned_in=header.burned_in_of(ds),
         pixel_spacing=header.pixel_spacing_of(ds),
-        warnings=tuple(notes),
+        warnings=(*notes, *levels.notes),
         file_format=f"DICOM, {ds.file_meta.TransferSyntaxUID.name}",
-        grey_scale=applied,
+        grey_scale=levels.applied,
     )
-    pixels = np.clip(values, 0.0, 1.0).astype(np.float32)
     return Radiograph.examined(pixels, contract, fit=fit, meta=header.allowed_meta(ds))
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """Grey levels before polarity: (H, W) float32 in [0, 1], and (H, W) bool, False on padding."""
+
+    values: np.ndarray
+    valid: np.ndarray
+    bits: int
+    stored_range: tuple[float, float]
+    applied: str
+    inverted: bool
+    notes: tuple[InputWarning, ...] = ()
+
+
+def _grey_levels(stored: np.ndarray, ds: Dataset, name: str) -> _Levels:
+    if stored.ndim == 3:
+        return _levels_of_colour(stored, name)
+    valid = _valid_pixels(stored, ds)
+    scaled = to_grey_scale(stored, ds, valid)
+    notes = ()
+    if scaled.problem:
+        message = (
+            f"{scaled.problem}; the full range of the values was used instead, check brightness "
+            "and contrast"
+        )
+        notes = (InputWarning("window", message),)
+    seen = stored[valid] if valid.any() else stored
+    extremes = float(seen.min()), float(seen.max())
+    inverted = _is_inverted(ds)
+    return _Levels(
+        scaled.values, valid, int(ds.BitsStored), extremes, scaled.applied, inverted, notes
+    )
+
+
+def _levels_of_colour(rgb: np.ndarray, name: str) -> _Levels:
+    """Return lightness at 8 bit as for pictures; refuse colour photos."""
+    depth = 16 if rgb.max() > 255 else 8
+    eight = (rgb >> (depth - 8)).astype(np.uint8)
+    image = Image.fromarray(np.ascontiguousarray(eight[..., :3]))
+    warning = colour_warning(image, name)
+    grey = np.asarray(image.convert("L"))
+    return _Levels(
+        values=grey / np.float32(255),
+        valid=np.ones(grey.shape, bool),
+        bits=8,
+        stored_range=(float(grey.min()), float(grey.max())),
+        applied="lightness of colour",
+        inverted=False,
+        notes=(warning,) if warning else (),
+    )
 
 
 def _parse(data: bytes, name: str) -> FileDataset:
@@ -177,26 +212,26 @@ def _complete_description(ds: Dataset, name: str) -> list[InputWarning]:
             setattr(ds, keyword, value)
     if ds.get("HighBit") is None:
         ds.HighBit = ds.BitsStored - 1
-    photometric, shape = ds.get("PhotometricInterpretation"), ds.get("PresentationLUTShape")
-    if not photometric:
+    return _complete_polarity(ds)
+
+
+def _complete_polarity(ds: Dataset) -> list[InputWarning]:
+    photometric = str(ds.get("PhotometricInterpretation") or "").strip().upper()
+    shape = str(ds.get("PresentationLUTShape") or "").strip().upper()
+    if photometric not in (_COLOUR if ds.SamplesPerPixel > 1 else _GREY):
         ds.PhotometricInterpretation = "MONOCHROME2" if ds.SamplesPerPixel == 1 else "RGB"
-        return [
-            InputWarning(
-                "polarity",
-                "the file does not say which end of the scale is white; "
-                "look at it, and if bone is dark load it with invert=True",
-            )
-        ]
-    if (photometric, shape) in (("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")):
-        return [
-            InputWarning(
-                "polarity",
-                f"{photometric} and PresentationLUTShape {shape} "
-                "contradict each other; it was turned over: look at it, and if bone "
-                "is dark load it with invert=False",
-            )
-        ]
-    return []
+        message = (
+            "the file does not say which end of the scale is white; look at it, and if bone is "
+            "dark load it with invert=True"
+        )
+    elif (photometric, shape) in (("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")):
+        message = (
+            f"{photometric} and PresentationLUTShape {shape} contradict each other; it was turned "
+            "over: look at it, and if bone is dark load it with invert=False"
+        )
+    else:
+        return []
+    return [InputWarning("polarity", message)]
 
 
 def _check_description(ds: Dataset, name: str, max_pixels: int) -> None:
@@ -205,12 +240,7 @@ def _check_description(ds: Dataset, name: str, max_pixels: int) -> None:
         raise InputError(
             f"{name}: holds {frames} frames; save the one film as its own single-frame file"
         )
-    if ds.Rows * ds.Columns > max_pixels:
-        raise InputError(
-            f"{name}: {ds.Rows} x {ds.Columns} pixels are more than the limit of "
-            f"{max_pixels / 1e6:.4g} megapixels; if it really is a radiograph, pass a larger "
-            "max_pixels or set WORKBENCH_MAX_PIXELS"
-        )
+    check_pixel_count(ds.Rows, ds.Columns, name, max_pixels)
     if ds.BitsAllocated not in (8, 16, 32):
         raise InputError(
             f"{name}: has {ds.BitsAllocated} bits a pixel; a radiograph has 8 to 16, a mask or a "
@@ -245,14 +275,3 @@ def _as_stored(value, ds: Dataset) -> int | None:
     if not ds.PixelRepresentation:
         return value % 2**bits
     return (value + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
-
-
-def _grey_of_colour(
-    rgb: np.ndarray, ds: Dataset, name: str
-) -> tuple[np.ndarray, int, list[InputWarning]]:
-    """Return (H, W) lightness at 8 bit as for pictures; refuse colour photos."""
-    depth = 16 if rgb.max() > 255 else 8
-    eight = (rgb >> (depth - 8)).astype(np.uint8)
-    image = Image.fromarray(np.ascontiguousarray(eight[..., :3]))
-    warning = colour_warning(image, name)
-    return np.asarray(image.convert("L")), 8, [warning] if warning else []

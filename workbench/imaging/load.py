@@ -19,7 +19,7 @@ from PIL import Image
 
 from workbench.errors import InputError, OptionError
 from workbench.imaging.picture import looks_like_picture, read_picture, read_pillow
-from workbench.imaging.sources import describe_content, read_source
+from workbench.imaging.sources import check_pixel_count, describe_content, read_source
 from workbench.radiograph import Radiograph
 from workbench.radiograph.fit import FITS
 from workbench.settings import Settings
@@ -103,9 +103,6 @@ def _from_array(array: np.ndarray, fit: str, invert: bool | None, limit: int) ->
         return read_pillow(
             Image.fromarray(array), "array", fit=fit, invert=invert, max_pixels=limit
         )
-    if array.size > limit:
-        raise InputError(
-            f"array: {array.size} values are more than the limit of {limit} pixels; pass one "
-            "image, or a larger max_pixels"
-        )
+    if array.size:
+        check_pixel_count(array.size // array.shape[-1], array.shape[-1], "array", limit)
     return Radiograph.from_array(array, fit=fit, invert=bool(invert))

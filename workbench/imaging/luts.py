@@ -32,7 +32,7 @@ class GreyScale:
     """Grey levels after all transforms.
 
     Attributes:
-        values: (H, W) float64 in [0, 1]; 0 is the low end of the scale.
+        values: (H, W) float32 in [0, 1]; 0 is the low end of the scale.
         applied: what was done, for the contract.
         problem: why the file's own transform could not be used, or None.
     """
@@ -87,7 +87,7 @@ def apply_modality(stored: np.ndarray, ds: Dataset) -> tuple[np.ndarray, bool]:
     intercept = 0.0 if intercept is None else intercept
     if slope in (0.0, 1.0) and intercept == 0.0:
         return stored, False
-    return stored.astype(np.float64) * (slope or 1.0) + intercept, True
+    return stored.astype(np.float32) * (slope or 1.0) + intercept, True
 
 
 def apply_lut(
@@ -102,18 +102,18 @@ def apply_lut(
         little: byte order of LUTData where it is raw bytes.
 
     Returns:
-        (H, W) int64 table entries, and the same as float64 in [0, 1].
+        (H, W) int32 table entries, and the same as float32 in [0, 1].
     """
     entries, first, depth = (int(n) for n in _descriptor(item))
     first = _wrapped(first, signed)
     table = _table(item, entries or 2**16, little)
-    index = np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)
+    index = np.clip(np.rint(values).astype(np.int32) - first, 0, len(table) - 1)
     white = 2 ** max(1, min(depth, 16)) - 1
     highest = int(table.max())
     if highest > white or highest < white / 15:
         white = 2 ** max(1, highest.bit_length()) - 1
     found = table[index]
-    return found, found / white
+    return found, (found / np.float32(white)).astype(np.float32)
 
 
 def window(values: np.ndarray, center: float, width: float, function: str) -> np.ndarray:
@@ -125,16 +125,16 @@ def window(values: np.ndarray, center: float, width: float, function: str) -> np
         function: "LINEAR", "LINEAR_EXACT" or "SIGMOID".
 
     Returns:
-        (H, W) float64 in [0, 1].
+        (H, W) float32 in [0, 1].
     """
-    values = np.asarray(values, dtype=np.float64)
+    values = np.asarray(values, dtype=np.float32)
     if function == "SIGMOID":
-        exponent = np.clip(-4.0 * (values - center) / width, -700.0, 700.0)
+        exponent = np.clip(-4.0 * (values - center) / width, -80.0, 80.0)
         return 1.0 / (1.0 + np.exp(exponent))
     if function == "LINEAR":
         center, width = center - 0.5, width - 1.0
     if width <= 0:
-        return (values > center).astype(np.float64)
+        return (values > center).astype(np.float32)
     return np.clip((values - center) / width + 0.5, 0.0, 1.0)
 
 
@@ -160,12 +160,12 @@ def _full_range(
 ) -> GreyScale:
     bits = int(ds.BitsStored)
     if bits <= 8 and not after_modality and not ds.get("PixelRepresentation", 0):
-        return GreyScale(values / (2.0**bits - 1), "full range")
+        return GreyScale(values / np.float32(2**bits - 1), "full range")
     seen = values[valid] if valid.any() else values
     low, high = float(seen.min()), float(seen.max())
     if high <= low:
-        return GreyScale(np.zeros(values.shape), "smallest to largest value")
-    spread = np.clip((values.astype(np.float64) - low) / (high - low), 0.0, 1.0)
+        return GreyScale(np.zeros(values.shape, np.float32), "smallest to largest value")
+    spread = np.clip((values.astype(np.float32) - low) / (high - low), 0.0, 1.0)
     return GreyScale(spread, "smallest to largest value")
 
 
@@ -202,7 +202,7 @@ def _table(item: Dataset, entries: int, little: bool) -> np.ndarray:
         one_byte = len(raw) < 2 * entries
         table = np.frombuffer(raw, np.uint8 if one_byte else ("<u2" if little else ">u2"))
     else:
-        table = np.asarray(raw).astype(np.int64) & 0xFFFF
+        table = np.asarray(raw).astype(np.int32) & 0xFFFF
     if table.size == 0:
         raise ValueError("LUTData is empty")
-    return table[:entries].astype(np.int64)
+    return table[:entries].astype(np.int32)

@@ -16,11 +16,11 @@ from PIL import Image, ImageOps
 from workbench.errors import InputError
 from workbench.imaging.colour import colour_warning
 from workbench.imaging.guards import strict_pillow
-from workbench.imaging.sources import READABLE
+from workbench.imaging.sources import READABLE, check_pixel_count
 from workbench.radiograph import InputWarning, Radiograph
 
 #: What may be opened. Formats that start other programs (EPS) or hold no pixels stay out.
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
 
 _MAGIC = (
     b"\x89PNG",
@@ -60,11 +60,11 @@ def read_picture(
     problem = None
     try:
         with strict_pillow():
-            if data.startswith(b"\x89PNG"):
-                Image.open(io.BytesIO(data), formats=("PNG",)).verify()
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-            _check_size(*image.size, name, max_pixels)
+            check_pixel_count(image.height, image.width, name, max_pixels)
             _check_frames(image, name)
+            if image.format == "PNG":
+                Image.open(io.BytesIO(data), formats=("PNG",)).verify()
             image.load()
     except InputError:
         raise
@@ -89,7 +89,7 @@ def read_pillow(
     Raises:
         InputError: not greyscale, animated, too large, empty or undecodable.
     """
-    _check_size(*image.size, name, max_pixels)
+    check_pixel_count(image.height, image.width, name, max_pixels)
     _check_frames(image, name)
     problem = None
     try:
@@ -155,17 +155,6 @@ def _is_wide_white_is_zero(image: Image.Image) -> bool:
     tags = getattr(image, "tag_v2", None)
     wide = image.mode in _WIDE_MODES
     return wide and tags is not None and tags.get(_TIFF_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
-
-
-def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
-    if width < 1 or height < 1:
-        raise InputError(f"{name}: has no pixels ({height} x {width}); export it again")
-    if width * height > max_pixels:
-        raise InputError(
-            f"{name}: {height} x {width} pixels are more than the limit of "
-            f"{max_pixels / 1e6:.4g} megapixels; if it really is a radiograph, pass a larger "
-            "max_pixels or set WORKBENCH_MAX_PIXELS"
-        )
 
 
 def _check_frames(image: Image.Image, name: str) -> None:

@@ -71,6 +71,22 @@ def describe_content(data: bytes) -> tuple[str, str]:
     return "no image that can be recognised", f"pass a {READABLE} file; it may also be damaged"
 
 
+def check_pixel_count(rows: int, columns: int, name: str, max_pixels: int) -> None:
+    """Refuse an empty image, and one that is too large to be decoded.
+
+    Raises:
+        InputError: no pixels, or more than max_pixels.
+    """
+    if rows < 1 or columns < 1:
+        raise InputError(f"{name}: has no pixels ({rows} x {columns}); export it again")
+    if rows * columns > max_pixels:
+        raise InputError(
+            f"{name}: {rows} x {columns} pixels are more than the limit of "
+            f"{max_pixels / 1e6:.4g} megapixels; if it really is a radiograph, pass a larger "
+            "max_pixels or set WORKBENCH_MAX_PIXELS"
+        )
+
+
 def _read_path(raw: str | bytes) -> tuple[bytes, str]:
     text = os.fsdecode(raw)
     if "://" in text:

@@ -61,8 +61,10 @@ class FitGeometry:
     @property
     def crop_box(self) -> tuple[float, float, float, float]:
         """(left, top, right, bottom) of what the model sees, in original pixels."""
-        left, top, right, bottom = self.box_to_original((0, 0, self.size, self.size))
         rows, columns = self.original_size
+        if self.fit == "pad":
+            return 0.0, 0.0, float(columns), float(rows)
+        left, top, right, bottom = self.box_to_original((0, 0, self.size, self.size))
         return max(left, 0.0), max(top, 0.0), min(right, float(columns)), min(bottom, float(rows))
 
     @property

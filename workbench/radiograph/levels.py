@@ -42,10 +42,15 @@ def to_unit_range(
                 "by the largest possible value, or pass unsigned integers"
             )
         return values.astype(np.float32), 32, ()
-    if not np.issubdtype(values.dtype, np.integer) or int(values.min()) < 0:
+    if not np.issubdtype(values.dtype, np.integer):
         raise InputError(
-            f"pixels must be unsigned integers or floats in [0, 1], got {values.dtype} from "
-            f"{values.min()} to {values.max()}; shift or scale them first"
+            f"pixels must be unsigned integers or floats in [0, 1], got {values.dtype}; convert "
+            "them first"
+        )
+    if int(values.min()) < 0:
+        raise InputError(
+            f"pixels must be unsigned integers or floats in [0, 1], got values from "
+            f"{values.min()} to {values.max()}; shift and scale them first"
         )
     highest = int(values.max())
     bits, warnings = (bits, ()) if bits is not None else _guess_bits(values.dtype, highest)

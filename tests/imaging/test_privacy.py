@@ -1,0 +1,161 @@
+"""No identifier leaves the reader: not in meta, contract, texts, logs, warnings or errors."""
+
+import json
+import logging
+import re
+import traceback
+import warnings
+
+import numpy as np
+import pytest
+from pydicom.datadict import DicomDictionary, keyword_for_tag
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+import workbench as wb
+from workbench.errors import InputError
+from workbench.imaging.vocabulary import META_KEYWORDS, READ_KEYWORDS
+
+SECRET = "MUELLERHEIM"
+FILM = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+TEXT_VRS = {"PN", "LO", "SH", "LT", "ST", "UT", "UC", "CS", "AE"}
+
+
+def stuffed(dicom):
+    """A film with the secret in every text element of the dictionary that DICOM knows."""
+    ds = dicom(FILM, bits=12)
+    kept = {"PhotometricInterpretation", "SpecificCharacterSet"}
+    for tag, (vr, _, _, _, keyword) in DicomDictionary.items():
+        if vr in TEXT_VRS and keyword and keyword not in kept and tag >> 16 not in (0, 2):
+            ds.add_new(tag, vr, SECRET)
+    ds.PatientBirthDate = "19310203"
+    ds.PatientAge = "093Y"
+    ds.StudyDate = "20240102"
+    ds.StudyInstanceUID = "1.2.826.0.1.3680043.8.498.777777"
+    item = Dataset()
+    item.CodeValue, item.CodeMeaning, item.PatientName = SECRET, SECRET, SECRET
+    for keyword in ("ViewCodeSequence", "AnatomicRegionSequence", "RequestAttributesSequence"):
+        setattr(ds, keyword, Sequence([item]))
+    block = ds.private_block(0x0011, SECRET, create=True)
+    block.add_new(0x01, "LO", SECRET)
+    return ds
+
+
+def everything_said(image):
+    facts = [
+        json.dumps(image.contract.to_dict()),
+        json.dumps(image.meta),
+        repr(image),
+        str(image.meta),
+        repr(image.contract),
+        image._repr_html_(),
+        *image.contract.facts(),
+    ]
+    figure = image.show(size=32)
+    facts += [text.get_text() for text in figure.findobj() if hasattr(text, "get_text")]
+    return re.sub(r"base64,[^\"]*", "", " ".join(facts))  # the picture, not words
+
+
+def test_a_film_full_of_names_stays_silent(dicom, dicom_bytes, caplog):
+    data = dicom_bytes(stuffed(dicom))
+    assert data.count(SECRET.encode()) > 1000
+    caplog.set_level(logging.DEBUG)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        image = wb.load_radiograph(data)
+    said = everything_said(image) + caplog.text + " ".join(str(w.message) for w in seen)
+    for private in (SECRET, SECRET.lower(), "1931", "093Y", "20240102", "777777"):
+        assert private.lower() not in said.lower()
+    assert set(image.meta) <= set(META_KEYWORDS)
+
+
+def test_damaged_elements_are_quoted_nowhere(dicom, dicom_bytes, caplog, tmp_path):
+    """Values that break their own rules make pydicom warn and quote them."""
+    ds = stuffed(dicom)
+    good = dicom_bytes(ds)
+    broken = [
+        dicom_bytes(
+            dicom(FILM, bits=12, WindowCenter="1234567890", WindowWidth="1234567890")
+        ).replace(b"1234567890", SECRET[:10].encode()),
+        dicom_bytes(dicom(FILM, bits=12, NumberOfFrames="1234567890")).replace(
+            b"1234567890", SECRET[:10].encode()
+        ),
+        good[: len(good) // 2],
+        good[:-100],
+        good.replace(b"MONOCHROME2", SECRET[:11].encode()),
+    ]
+    caplog.set_level(logging.DEBUG)
+    refused = 0
+    for data in broken:
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            try:
+                said = everything_said(wb.load_radiograph(data))
+            except InputError as error:
+                refused += 1
+                said = "".join(traceback.format_exception(error)) + repr(error.__context__)
+        said += caplog.text + " ".join(str(w.message) for w in seen)
+        assert SECRET[:10].lower() not in said.lower()
+    assert refused >= 3
+
+
+def test_only_the_base_name_of_a_file_is_kept(dicom_bytes, tmp_path):
+    folder = tmp_path / SECRET
+    folder.mkdir()
+    path = folder / "film.dcm"
+    path.write_bytes(dicom_bytes(FILM, bits=12))
+    assert SECRET not in everything_said(wb.load_radiograph(path))
+    assert wb.load_radiograph(str(path)).contract.source == "film.dcm"
+    path.write_bytes(b"")
+    for wrong in (path, folder / "missing.dcm", folder / "x.png"):
+        with pytest.raises(InputError) as caught:
+            wb.load_radiograph(wrong)
+        assert SECRET not in str(caught.value)
+
+
+def test_meta_holds_what_is_allowed_and_useful(dicom_bytes):
+    tags = {
+        "ViewPosition": "PA",
+        "BodyPartExamined": "CHEST",
+        "PixelSpacing": [0.2, 0.2],
+        "PatientOrientation": ["L", "F"],
+        "Manufacturer": "SIEMENS Healthineers, Dr. Who",
+        "WindowCenter": "2048",
+        "WindowWidth": "4096",
+        "PatientID": "1",
+    }
+    meta = wb.load_radiograph(dicom_bytes(FILM, bits=12, **tags)).meta
+    assert meta == {
+        "Modality": "CR",
+        "BodyPartExamined": "CHEST",
+        "ViewPosition": "PA",
+        "PatientOrientation": ["L", "F"],
+        "Manufacturer": "SIEMENS",
+        "Rows": 64,
+        "Columns": 64,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": 16,
+        "BitsStored": 12,
+        "HighBit": 11,
+        "PixelRepresentation": 0,
+        "PixelSpacing": (0.2, 0.2),
+        "WindowCenter": 2048.0,
+        "WindowWidth": 4096.0,
+    }
+
+
+def test_listed_keywords_exist():
+    known = {entry[4] for entry in DicomDictionary.values()}
+    assert set(READ_KEYWORDS) <= known
+    assert keyword_for_tag(0x00100010) not in READ_KEYWORDS
+
+
+def test_the_process_is_left_as_it_was(dicom_bytes, caplog):
+    before = list(warnings.filters)
+    wb.load_radiograph(dicom_bytes(FILM, bits=12))
+    with pytest.raises(InputError):
+        wb.load_radiograph(dicom_bytes(FILM, bits=12)[:400])
+    assert warnings.filters == before
+    with caplog.at_level(logging.WARNING, logger="pydicom"):
+        logging.getLogger("pydicom").warning("heard again")
+    assert "heard again" in caplog.text
