@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +28,6 @@ VOCABULARY = 23
 
 @cache
 def load(name: str):
-    logging.getLogger("workbench.model.licence").setLevel(logging.ERROR)
     return load_checkpoint(GOLDEN / "checkpoints" / name, device="cpu", dtype="float32")
 
 

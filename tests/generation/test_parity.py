@@ -205,7 +205,7 @@ def test_every_spoiled_field_is_found_and_nothing_else(vectors):
     wanted = {(f"/{IMAGE}/q1", field) for field in FIELDS}
     wanted |= {(f"/{IMAGE}/q1", f"fp32/{field}") for field in RESULTS}
     # A prompt that differs gives other ids too.
-    wanted |= {(f"/{IMAGE}/q2", field) for field in ("prompt", "input_ids")}
+    wanted |= {(f"/{IMAGE}/q2", field) for field in ("prompt", "input_ids of the prompt")}
     assert missed(vectors) == wanted
 
 

@@ -41,7 +41,8 @@ def compare_case(
         image = images["float32"]
         for field in case:
             if field not in _INPUTS:
-                yield field, lambda field=field: _compare_field(image, name, case, field)
+                shown = "input_ids of the prompt" if field == "input_ids" else field
+                yield shown, lambda field=field: _compare_field(image, name, case, field)
         for field in case.get("fp32", {}):
             yield (
                 f"fp32/{field}",

@@ -172,15 +172,17 @@ def choose(logits: torch.Tensor, samplers: list[Sampler]) -> torch.Tensor:
     for members in groups.values():
         probabilities = sample_probabilities(logits[members], samplers[members[0]].settings)
         drawn = [samplers[row].uniform() for row in members]
-        tokens[members] = _invert(probabilities, drawn)
+        tokens[members] = _invert(probabilities, drawn).to(tokens.device)
     return tokens
 
 
 def _invert(probabilities: torch.Tensor, drawn: list[float]) -> torch.Tensor:
-    """Return the token at which the cumulative distribution passes each number drawn."""
-    cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
-    goal = torch.tensor(drawn, dtype=torch.float64, device=probabilities.device)
-    goal = goal[:, None] * cumulative[:, -1:]
+    """Return the token at which the cumulative distribution passes each number drawn.
+
+    In float64, hence on the CPU: Apple GPUs have none.
+    """
+    cumulative = probabilities.cpu().cumsum(dim=-1, dtype=torch.float64)
+    goal = torch.tensor(drawn, dtype=torch.float64)[:, None] * cumulative[:, -1:]
     # right=True: the first token whose cumulative probability exceeds the goal, so a token of
     # probability 0 is never taken.
     return torch.searchsorted(cumulative, goal, right=True)[:, 0]
