@@ -35,3 +35,9 @@ def chest_dicom() -> Path:
     """The chest CR of pydicom-data: MONOCHROME1, 15 bit, explicit VR, uncompressed."""
     data_store = pytest.importorskip("data_store", reason="needs pydicom-data (the demo extra)")
     return Path(data_store.DataStore().get_path("RG1_UNCR.dcm"))
+
+
+@pytest.fixture(scope="session")
+def tiny() -> str:
+    """A checkpoint in the published layout with random weights: fast, and full of nonsense."""
+    return str(ROOT / "tests" / "golden" / "checkpoints" / "A_tiny")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib
 import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -256,3 +258,298 @@ def test_label_says_what_is_wrong_with_a_file(content, options, message, capsys)
 def test_label_without_a_file(capsys):
     assert main(["label", "nowhere.csv"]) == FAILED
     assert "nowhere.csv is not a file" in capsys.readouterr().err
+
+
+# --- report and ask -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def film(tmp_path) -> str:
+    """A grey picture that is no phantom."""
+    pixels = np.random.default_rng(7).integers(0, 255, (90, 70), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "film.png")
+    return "film.png"
+
+
+def test_report_of_many_files_survives_bad_ones(film, tiny, capsys):
+    Path("text.png").write_text("no image")
+    arguments = ["report", "nowhere.dcm", film, "text.png", "--model", tiny]
+    assert main([*arguments, "--max-new-tokens", "5", "--out", "reports"]) == FAILED
+    shown = capsys.readouterr()
+    assert film in shown.out
+    assert "nowhere.dcm: no such file" in shown.err
+    assert "2 of 3 failed: nowhere.dcm, text.png" in shown.err
+    written = sorted(path.name for path in Path("reports").iterdir())
+    assert written == ["film_report.json", "film_report.txt"]
+
+
+def test_report_json_holds_the_whole_chain(film, tiny, capsys):
+    assert main(["report", film, "--model", tiny, "--max-new-tokens", "5", "--json"]) == DONE
+    result = json.loads(capsys.readouterr().out)
+    (report,) = result["reports"]
+    assert result["failed"] == []
+    assert report["image"] == film
+    assert report["settings"]["max_new_tokens"] == 5
+    assert len(report["model"]["sha256"]) == 64
+    assert report["contract"]["original_size"] == [90, 70]
+    assert report["contract"]["crop_loss"] > 0
+    assert report["warnings"][0]["code"] == "notice"
+    assert "<image>" in report["prompt"]
+    assert report["versions"]["torch"]
+    assert isinstance(report["findings"], list)
+
+
+def test_report_options_reach_the_model(film, tiny, capsys):
+    sampled = ["--temperature", "0.9", "--seed", "5", "--top-k", "7", "--top-p", "0.5"]
+    arguments = ["report", film, "--model", tiny, "--max-new-tokens", "4", "--json", "--fit", "pad"]
+    assert main([*arguments, *sampled, "--task", "differential"]) == DONE
+    (report,) = json.loads(capsys.readouterr().out)["reports"]
+    expected = {"temperature": 0.9, "seed": 5, "top_k": 7, "top_p": 0.5}
+    assert {name: report["settings"][name] for name in expected} == expected
+    assert report["task"] == "differential"
+    assert (report["contract"]["fit"], report["contract"]["crop_loss"]) == ("pad", 0)
+
+
+def test_images_of_one_name_do_not_overwrite_each_other(film, tiny, capsys):
+    Path("other").mkdir()
+    Path("other/film.png").write_bytes(Path(film).read_bytes())
+    arguments = ["report", film, "other/film.png", "--model", tiny, "--max-new-tokens", "3"]
+    assert main([*arguments, "--out", "reports"]) == DONE
+    assert len(list(Path("reports").glob("*.txt"))) == 2
+
+
+def test_ask_answers_and_shows_the_notice(film, tiny, capsys):
+    arguments = ["ask", film, "Is there a nodule?", "--model", tiny, "--max-new-tokens", "3"]
+    assert main(arguments) == DONE
+    shown = capsys.readouterr().out
+    assert shown.startswith("film.png: Is there a nodule?")
+    assert "! notice: " in shown
+    assert main([*arguments, "--json"]) == DONE
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["question"], answer["task"]) == ("Is there a nodule?", "question")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "nowhere"], "nowhere"),
+        (["--temperature", "-1"], "temperature must be 0"),
+        (["--device", "abacus"], "abacus"),
+        (["--max-new-tokens", "99999"], "too many"),
+    ],
+)
+def test_what_cannot_be_done_is_said(options, message, film, tiny, capsys):
+    assert main(["report", film, "--model", tiny, *options]) == FAILED
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "Traceback" not in shown
+
+
+def test_environment_gives_defaults_for_device_and_dtype(film, tiny, monkeypatch, capsys):
+    monkeypatch.setenv("WORKBENCH_DTYPE", "bfloat16")
+    arguments = ["report", film, "--model", tiny, "--max-new-tokens", "2", "--json"]
+    assert main(arguments) == DONE
+    assert json.loads(capsys.readouterr().out)["reports"][0]["model"]["dtype"] == "bfloat16"
+    assert main([*arguments, "--dtype", "float32"]) == DONE
+    assert json.loads(capsys.readouterr().out)["reports"][0]["model"]["dtype"] == "float32"
+
+
+# --- mini -----------------------------------------------------------------------------------------
+
+
+def test_real_films_are_out_of_domain_for_mini_and_phantoms_are_not(chest_dicom, capsys):
+    main(["phantom", "--seed", "3", "--out", "p"])
+    files = [str(chest_dicom), "p/phantom_internal_3.png"]
+    capsys.readouterr()
+    assert main(["report", *files, "--json"]) == DONE
+    film, drawn = json.loads(capsys.readouterr().out)["reports"]
+    assert "out-of-domain" in [warning["code"] for warning in film["warnings"]]
+    assert "out-of-domain" not in [warning["code"] for warning in drawn["warnings"]]
+    assert (film["contract"]["inverted"], film["contract"]["bits"]) == (True, 15)
+    assert drawn["contract"]["domain"] == "phantom"
+
+
+def test_ten_real_films_get_a_report_and_the_warning(shared, capsys):
+    films = sorted((shared / "real_cxr" / "images").glob("*.jpg"))[:10]
+    assert main(["report", *map(str, films), "--json"]) == DONE
+    reports = json.loads(capsys.readouterr().out)["reports"]
+    assert len(reports) == 10
+    for report in reports:
+        assert report["text"]
+        assert "out-of-domain" in [warning["code"] for warning in report["warnings"]]
+
+
+# --- models and doctor ----------------------------------------------------------------------------
+
+
+def test_models_lists_both_and_counts_the_published_one(capsys):
+    assert main(["models", "--json"]) == DONE
+    mini, published = json.loads(capsys.readouterr().out)["models"]
+    assert (mini["name"], mini["domain"]) == ("mini", "phantom")
+    assert published["name"] == "ECOFRI/CXR-LLAVA-v2"
+    assert published["parameters"]["total"] == pytest.approx(7.05e9, rel=0.002)
+    assert (published["image_tokens"], published["context_length"]) == (1024, 4096)
+    assert set(published["memory"]) >= {"float32", "bfloat16", "float16", "8bit", "4bit"}
+    assert main(["models"]) == DONE
+    assert "Research only" in capsys.readouterr().out
+
+
+def test_doctor_finds_a_sound_installation(capsys):
+    code = main(["doctor", "--json"])
+    result = json.loads(capsys.readouterr().out)
+    failed = [row for row in result["rows"] if row["status"] == "fail"]
+    assert (code, failed) == (DONE, [])
+    names = {row["check"] for row in result["rows"]}
+    assert names >= {"python", "libraries", "dicom codecs", "notebooks", "mini"}
+    assert main(["doctor"]) == DONE
+    assert "dicom codecs" in capsys.readouterr().out
+
+
+def test_a_missing_codec_fails_with_its_repair(monkeypatch):
+    from pydicom import pixels
+
+    from workbench.commands import environment
+
+    absent = types.SimpleNamespace(is_available=False)
+    monkeypatch.setattr(pixels, "get_decoder", lambda _: absent)
+    (row,) = environment._codecs()
+    assert row.status == "fail"
+    assert "cannot decode RLELossless" in row.found
+    assert "python-gdcm" in row.repair
+
+
+def test_doctor_sees_changed_weights(monkeypatch):
+    from workbench.commands import environment
+    from workbench.model import card as cards
+
+    shipped = cards.card("mini")
+    changed = {name: "0" * 64 for name in shipped.sha256s}
+    monkeypatch.setattr(cards, "card", lambda _: dataclasses.replace(shipped, sha256s=changed))
+    (row,) = environment._mini()
+    assert row.status == "fail"
+    assert "its card says" in row.found
+
+
+@pytest.mark.parametrize(("difference", "code", "verdict"), [(1e-6, 0, "ok"), (0.01, 1, "MISS")])
+def test_doctor_parity_prints_a_row_per_array(difference, code, verdict, monkeypatch, capsys):
+    from workbench.generation import parity
+
+    good = difference <= 1e-4
+    row = parity.ParityRow("A/noise", "projected", difference, 1e-4, good, note="informative")
+    report = parity.ParityReport((row,), "set")
+    monkeypatch.setattr(parity, "compare", lambda directory: report)
+    assert main(["doctor", "--parity", "set"]) == code
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[2].split()[:4] == ["A/noise", "projected", f"{difference:.2e}", "1.00e-04"]
+    assert verdict in shown[2].split()
+    assert main(["doctor", "--parity", "set", "--json"]) == code
+    result = json.loads(capsys.readouterr().out)
+    assert result["ok"] is good
+    expected = {"case": "A/noise", "array": "projected", "tolerance": 1e-4, "ok": good}
+    assert expected.items() <= result["rows"][0].items()
+    assert result["rows"][0]["max_abs_diff"] == difference
+
+
+def test_doctor_parity_with_nothing_to_compare_is_no_success(monkeypatch, capsys):
+    from workbench.generation import parity
+
+    monkeypatch.setattr(parity, "compare", lambda directory: parity.ParityReport((), "empty"))
+    assert main(["doctor", "--parity", "empty"]) == FAILED
+    assert "nothing to compare" in capsys.readouterr().out
+
+
+def test_doctor_parity_without_vectors_is_an_error(tmp_path, capsys):
+    assert main(["doctor", "--parity", str(tmp_path)]) == FAILED
+    assert "no reference vectors" in capsys.readouterr().err
+
+
+def test_doctor_examines_mini(capsys):
+    assert main(["doctor", "--mini", "--n", "3", "--json"]) == DONE
+    exam = json.loads(capsys.readouterr().out)
+    assert (exam["n"], exam["seed"], exam["held_out"]) == (3, 10_000_000, True)
+    for domain in ("internal", "external"):
+        score = exam[domain]
+        assert {"macro_f1", "per_finding", "laterality", "false_per_normal"} <= set(score)
+        assert score["seconds_per_report"] > 0
+        for numbers in score["per_finding"].values():
+            assert {"precision", "recall", "f1", "n"} <= set(numbers)
+
+
+def test_parity_and_mini_exclude_each_other(capsys):
+    assert "not allowed with" in usage_error(["doctor", "--parity", "x", "--mini"], capsys)
+
+
+# --- train ----------------------------------------------------------------------------------------
+
+
+def test_train_knows_the_stages():
+    from workbench.commands.train import STAGES
+    from workbench.finetune.mini.train import ALL_STAGES
+
+    assert STAGES == ALL_STAGES
+
+
+def test_train_passes_everything_on(monkeypatch, capsys):
+    from workbench.finetune.mini import train
+    from workbench.finetune.mini.recipe import MiniRecipe
+
+    seen = {}
+    monkeypatch.setattr(train, "train_mini", lambda out, **options: seen.update(options) or out)
+    arguments = ["train", "mini", "--out", "r", "--resume", "--stages", "phantoms,encoder"]
+    assert main([*arguments, "--smoke", "--seed", "11", "--threads", "1", "--json"]) == DONE
+    assert seen["recipe"] == dataclasses.replace(MiniRecipe().smoke(), seed=11, threads=1)
+    assert (seen["resume"], seen["stages"]) == (True, ("phantoms", "encoder"))
+    assert json.loads(capsys.readouterr().out)["model"] is None
+
+
+def test_train_names_the_stages_it_knows(capsys):
+    assert "expected one or more of phantoms" in usage_error(
+        ["train", "mini", "--stages", "magic"], capsys
+    )
+
+
+# --- demo -----------------------------------------------------------------------------------------
+
+
+def test_demo_writes_a_drawn_and_a_real_case_in_ten_lines(chest_dicom, capsys):
+    assert main(["demo", "--no-notebook"]) == DONE
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) == 10
+    assert "make lab" in shown
+    assert "not for real radiographs" in shown
+    made = {path.name for path in Path("out/demo").iterdir()}
+    assert made == {
+        f"{case}.{kind}" for case in ("phantom", "dicom") for kind in ("txt", "json", "png")
+    }
+    for case in ("phantom", "dicom"):
+        record = json.loads(Path(f"out/demo/{case}.json").read_text(encoding="utf-8"))
+        assert record["text"] in Path(f"out/demo/{case}.txt").read_text(encoding="utf-8")
+        keys = {"findings", "contract", "prompt", "settings", "seed", "model", "versions"}
+        assert keys <= set(record)
+        assert Image.open(f"out/demo/{case}.png").size[0] > 1000
+    assert "out-of-domain" in Path("out/demo/dicom.json").read_text(encoding="utf-8")
+
+
+def test_demo_says_what_it_leaves_out(tiny, monkeypatch, capsys):
+    from workbench import imaging
+    from workbench.commands import demo
+    from workbench.errors import MissingDependencyError
+
+    def missing():
+        raise MissingDependencyError("comes with pydicom-data; run: pip install pydicom-data")
+
+    monkeypatch.setattr(imaging, "sample_dicom", missing)
+    monkeypatch.setattr(demo, "find_notebook", lambda: None)
+    assert main(["demo", "--model", tiny]) == DONE
+    shown = capsys.readouterr().out
+    assert "pip install pydicom-data" in shown
+    assert "not in the package" in shown
+    assert not Path("out/demo/dicom.png").exists()
+
+
+def test_demo_finds_the_notebook_in_the_repository_or_here(root, tmp_path, monkeypatch):
+    from workbench.commands import demo
+
+    assert demo.find_notebook() == root / "notebooks" / "00_start_here.ipynb"
+    monkeypatch.setattr(demo, "__file__", str(tmp_path / "a/b/c/demo.py"))
+    assert demo.find_notebook() is None
