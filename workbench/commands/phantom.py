@@ -14,9 +14,6 @@ import workbench.commands._shared as shared
 from workbench.errors import OptionError
 from workbench.findings import NO_FINDING, SEVERITIES, SIDES, ZONES, standard_name
 
-#: PNG text chunk that says that an image is a phantom, and which.
-MARK_KEY = "workbench-phantom"
-
 if TYPE_CHECKING:
     import numpy as np
 
@@ -113,9 +110,11 @@ def write_png(pixels: np.ndarray, path: Path, *, mark: str | None = None) -> Non
     """
     from PIL import Image, PngImagePlugin
 
+    from workbench.imaging.picture import PHANTOM_KEY
+
     notes = PngImagePlugin.PngInfo()
     if mark:
-        notes.add_text(MARK_KEY, mark)
+        notes.add_text(PHANTOM_KEY, mark)
     grey = (pixels.astype("float32") * 255 + 0.5).astype("uint8")
     Image.fromarray(grey).save(path, pnginfo=notes)
 

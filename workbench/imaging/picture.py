@@ -37,6 +37,9 @@ _MAGIC = (
     b"P5",
     b"P6",
 )
+#: Text of a PNG file that says that it is a drawn phantom; `workbench phantom` writes it.
+PHANTOM_KEY = "workbench-phantom"
+
 _ORIENTATION_TAG = 0x0112
 _TIFF_PHOTOMETRIC_TAG = 262
 _WHITE_IS_ZERO = 0
@@ -105,6 +108,7 @@ def read_pillow(
             source=name,
             file_format=image.format or "PIL image",
             warnings=notes + colour_notes,
+            **_phantom_facts(image),
         )
     except InputError as error:
         text = str(error)
@@ -128,6 +132,16 @@ def _grey(image: Image.Image, name: str) -> tuple[np.ndarray, tuple[InputWarning
         warning = colour_warning(image.convert("RGB"), name)
         return np.asarray(image.convert("L")), (warning,) if warning else ()
     return np.asarray(image.convert("L")), ()
+
+
+def _phantom_facts(image: Image.Image) -> dict[str, str]:
+    """Return what the file says of itself if it is a drawn phantom, else nothing."""
+    mark = image.info.get(PHANTOM_KEY)
+    if not isinstance(mark, str):
+        return {}
+    view = mark.rpartition("view ")[2]
+    known = view if view in ("PA", "AP") else "unknown"
+    return {"domain": "phantom", "modality": "phantom", "view": known}
 
 
 def _oriented(image: Image.Image, fit: str) -> tuple[Image.Image, tuple[InputWarning, ...]]:
