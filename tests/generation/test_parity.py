@@ -23,7 +23,20 @@ def whole(lab) -> ParityReport:
 
 
 @pytest.fixture
-def vectors(lab, tmp_path) -> Path:
+def vectors(both) -> Path:
+    """The float32 part of `both`."""
+
+    def strip(cases):
+        for case in cases.values():
+            del case["bf16"]
+
+    change_json(both, strip)
+    change_arrays(both, lambda arrays: [arrays.pop(k) for k in [*arrays] if k.startswith("bf16")])
+    return both
+
+
+@pytest.fixture
+def both(lab, tmp_path) -> Path:
     """A copy of one checkpoint's vectors for one image, to be spoiled."""
     for part in (f"checkpoints/{CHECKPOINT}", f"golden/{CHECKPOINT}", "images"):
         shutil.copytree(lab.golden / part, tmp_path / part, copy_function=shutil.copyfile)
@@ -102,8 +115,8 @@ def test_one_checkpoint_is_compared_with_the_vectors_beside_it(vectors):
     assert {row.case.partition("/")[0] for row in report.rows} == {CHECKPOINT}
 
 
-def test_bfloat16_alone_compares_the_bfloat16_set(vectors):
-    report = compare(vectors, dtype="bfloat16")
+def test_bfloat16_alone_compares_the_bfloat16_set(both):
+    report = compare(both, dtype="bfloat16")
     assert report.ok
     assert report.rows
     assert all(row.array.startswith("bf16") for row in report.rows)
@@ -173,13 +186,13 @@ def test_every_spoiled_id_is_found_and_nothing_else(vectors):
     assert missed(vectors) == {*wanted, ("", "gen_ids in one batch")}
 
 
-def test_spoiled_bfloat16_features_are_found(vectors):
+def test_spoiled_bfloat16_features_are_found(both):
     def spoil(arrays):
         arrays["bf16__vision_tokens"] *= 1.05
         arrays["bf16__q1__logits_last"] *= -1
 
-    change_arrays(vectors, spoil)
-    assert missed(vectors) == {
+    change_arrays(both, spoil)
+    assert missed(both) == {
         (f"/{IMAGE}", "bf16__vision_tokens"),
         (f"/{IMAGE}/q1", "bf16__logits_last"),
     }

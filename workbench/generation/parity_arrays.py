@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from workbench.generation.measures import (
 )
 from workbench.generation.responder import Draft, Job, Responder
 from workbench.generation.sampling import DecodingSettings, sample_probabilities
+from workbench.model.load import LoadedCheckpoint, load_checkpoint
 from workbench.model.prompt import Message
 
 _BF16 = "bf16__"
@@ -42,18 +44,26 @@ _NEEDED_IN_CASE = ("input_ids", "logits_last", "gen_ids")
 
 
 class Side:
-    """A checkpoint loaded in one precision, ready to answer.
+    """A checkpoint in one precision, loaded when it is first needed.
 
     Args:
-        loaded: a `LoadedCheckpoint`.
+        checkpoint: directory in the published layout.
+        dtype: "float32" or "bfloat16".
     """
 
-    def __init__(self, loaded) -> None:
-        self.loaded = loaded
-        self.model = loaded.model
-        self.responder = Responder.for_checkpoint(loaded)
-        self.engine = self.responder.engine
-        self.budget = self.responder.budget
+    def __init__(self, checkpoint: Path, dtype: str) -> None:
+        self._checkpoint = checkpoint
+        self._dtype = dtype
+
+    @cached_property
+    def loaded(self) -> LoadedCheckpoint:
+        """Model, tokenizer and processor."""
+        return load_checkpoint(self._checkpoint, device="cpu", dtype=self._dtype)
+
+    @cached_property
+    def responder(self) -> Responder:
+        """What writes answers, with its engine and budget."""
+        return Responder.for_checkpoint(self.loaded)
 
 
 class ImageSide:
@@ -76,12 +86,12 @@ class ImageSide:
     @torch.inference_mode()
     def vision(self) -> dict[str, np.ndarray]:
         """The vision tower's arrays by name."""
-        output = self.side.model.vision_tower(self.pixels, output_hidden_states=True)
+        output = self.side.loaded.model.vision_tower(self.pixels, output_hidden_states=True)
         found = {
             "vision_ln_pre": output.hidden_states[0][0],
             "vision_tokens": output.tokens[0],
             "pooled": output.pooled[0],
-            "projected": self.side.model.encode_image(self.pixels)[0],
+            "projected": self.side.loaded.model.encode_image(self.pixels)[0],
         }
         for index, state in enumerate(output.hidden_states[1:]):
             found[f"vision_block_{index}"] = state[0]
@@ -102,7 +112,7 @@ class ImageSide:
     def _forward(self, case: str) -> tuple[np.ndarray, np.ndarray]:
         """Return (T, V) logits and (layers + 1, H) hidden states of the last position."""
         ids = torch.tensor([self.prompt_ids(case)])
-        output = self.side.model(
+        output = self.side.loaded.model(
             input_ids=ids, pixel_values=self.pixels, output_hidden_states=True, use_cache=False
         )
         hidden = torch.stack([state[0, -1] for state in output.hidden_states])
@@ -113,7 +123,7 @@ class ImageSide:
         settings = DecodingSettings(max_new_tokens=self.cases[case]["max_new_tokens"])
         request = Request(self.pixels, tuple(self.prompt_ids(case)), settings)
         draft, margins = Draft(), []
-        for step in self.side.engine.decode([request]):
+        for step in self.side.responder.engine.decode([request]):
             draft.add(step)
             best = step.logits[0].topk(2).values
             margins.append(float(best[0] - best[1]))

@@ -75,7 +75,7 @@ def compare_batch(side: Side, batch: list[tuple]) -> Difference:
 
 def _compare_field(image: ImageSide, name: str, case: dict, field: str) -> Difference:
     theirs = case[field]
-    budget = image.side.budget
+    budget = image.side.responder.budget
     if field == "chat":
         return _compare_messages(name, theirs)
     if field == "prompt":

@@ -21,7 +21,6 @@ from workbench.generation.parity import ParityRow, ParitySet
 from workbench.generation.parity_arrays import ImageSide, Side, compare_arrays
 from workbench.generation.parity_cases import compare_batch, compare_case
 from workbench.imaging import load_radiograph
-from workbench.model.load import load_checkpoint
 from workbench.radiograph import Radiograph
 
 #: Two grey levels of a normalised pixel: what another Pillow or JPEG decoder may differ by.
@@ -58,10 +57,11 @@ def compare_set(parts: ParitySet, dtype: str) -> list[ParityRow]:
 
 
 def _load_sides(checkpoint: Path, dtype: str) -> dict[str, Side]:
+    """Load the first precision, so that an unusable checkpoint shows at once."""
     wanted = ("float32", "bfloat16") if dtype == "float32" else ("bfloat16",)
-    return {
-        name: Side(load_checkpoint(str(checkpoint), device="cpu", dtype=name)) for name in wanted
-    }
+    sides = {name: Side(checkpoint, name) for name in wanted}
+    _ = sides[wanted[0]].loaded
+    return sides
 
 
 def _guarded(case: str, array: str, work: Callable[[], Difference]) -> ParityRow:
