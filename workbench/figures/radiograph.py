@@ -28,7 +28,7 @@ from workbench.figures.style import (
 _WIDTH = 12.0
 _IMAGE_HEIGHT = 6.0
 _LINE = 0.27
-_CHARACTERS = 122
+_CHARACTERS = 116
 _EDGE = 0.03
 #: Films are drawn with at most this many pixels a side; more would only slow the notebook.
 _DRAWN = 1200

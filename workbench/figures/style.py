@@ -83,9 +83,17 @@ RC = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Apply the style to everything drawn inside, and leave matplotlib as it was."""
-    with matplotlib.rc_context(RC):
+    """Apply the style to everything drawn inside, and leave matplotlib as it was.
+
+    Only the style's own settings are put back. `matplotlib.rc_context` would also undo what a
+    notebook's backend sets up when the first figure is opened, and no figure would be shown.
+    """
+    before = {key: matplotlib.rcParams[key] for key in RC}
+    matplotlib.rcParams.update(RC)
+    try:
         yield
+    finally:
+        matplotlib.rcParams.update(before)
 
 
 class NotebookFigure(Figure):
@@ -103,7 +111,9 @@ class NotebookFigure(Figure):
         if "inline" not in matplotlib.get_backend():
             raise NotImplementedError("only the inline backend shows figures by itself")
         pyplot.close(self)
-        display(Image(print_figure(self, fmt="png", bbox_inches=None), format="png"))
+        picture = print_figure(self, fmt="png", bbox_inches=None)
+        if picture is not None:  # None stands for a figure without axes
+            display(Image(picture, format="png"))
 
 
 def new_figure(**options) -> NotebookFigure:
