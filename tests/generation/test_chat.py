@@ -11,6 +11,7 @@ from workbench.generation.chat import Chat
 from workbench.generation.options import decoding_settings
 from workbench.generation.responder import Responder
 from workbench.model.prompt import SYSTEM_PROMPT, render_chat
+from workbench.radiograph import InputWarning
 
 QUESTIONS = (
     "Is there a pneumothorax?",
@@ -184,8 +185,25 @@ def test_two_threads_take_turns(lab, name, responder):
 def test_chat_shows_and_stores_its_turns(lab, name, responder):
     chat = start(responder, lab.recorded(name).pixels)
     said = chat.say("Is 1 < 2?")
+    chat.say("Why?")
     assert "Is 1 &lt; 2?" in chat._repr_html_()
-    assert repr(chat) == "<Chat about 'test', 1 turns>"
+    assert repr(chat) == "<Chat about 'test', 2 turns>"
     stored = chat.to_dict()
     assert stored["turns"][0]["question"] == "Is 1 < 2?"
     assert stored["turns"][0]["answer"]["text"] == said.text
+
+
+def test_page_says_the_notice_at_every_turn_and_the_rest_once(lab, name, responder):
+    warnings = (InputWarning("notice", "for research"), InputWarning("crop-loss", "25 percent"))
+    chat = Chat(
+        responder,
+        lab.recorded(name).pixels,
+        lambda **_: decoding_settings({"max_new_tokens": 2}),
+        source="test",
+        warnings=warnings,
+    )
+    for question in QUESTIONS[:3]:
+        assert chat.say(question).warnings == warnings
+    page = chat._repr_html_()
+    assert page.count("for research") == 3
+    assert page.count("25 percent") == 1

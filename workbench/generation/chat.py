@@ -20,12 +20,18 @@ from dataclasses import dataclass
 import torch
 
 from workbench.generation.engine import Decoding, Request
+from workbench.generation.html import generation_html
 from workbench.generation.kvcache import KeyValueBuffer
 from workbench.generation.responder import Draft, Responder
 from workbench.generation.result import Generation
 from workbench.generation.sampling import DecodingSettings, Sampler
 from workbench.model.prompt import Message, answer, follow_up, question_messages
 from workbench.radiograph import InputWarning
+
+_ASKED = (
+    "font-family:system-ui,sans-serif;font-size:14px;max-width:860px;margin:8px 0 4px;"
+    "padding:6px 16px;background:#eef3f8;color:#1b1b1b;border-radius:6px"
+)
 
 
 @dataclass(frozen=True)
@@ -132,12 +138,11 @@ class Chat:
         return f"<Chat about {self._source!r}, {len(self._turns)} turns>"
 
     def _repr_html_(self) -> str:
+        # The image's warnings stand at the first answer; the model's notice at every one.
         return "".join(
-            '<div style="font-family:system-ui,sans-serif;font-size:14px;max-width:860px;'
-            "margin:8px 0 4px;padding:6px 16px;background:#eef3f8;color:#1b1b1b;"
-            f'border-radius:6px"><b>You</b> {html.escape(turn.question)}</div>'
-            f"{turn.answer._repr_html_()}"
-            for turn in self._turns
+            f'<div style="{_ASKED}"><b>You</b> {html.escape(turn.question)}</div>'
+            + generation_html(turn.answer, codes=("notice",) if index else None)
+            for index, turn in enumerate(self._turns)
         )
 
 

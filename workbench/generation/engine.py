@@ -10,6 +10,9 @@ A step is one forward pass under a lock, so several threads may use one engine: 
 turns, and nothing but the prefixes, which nobody writes to, is shared between requests. The engine
 starts no thread; leaving a generator at any point leaves nothing behind.
 
+In float32 a row of a batch gets the tokens it gets alone, short of exact ties; in 16 bit near-ties
+may part.
+
 Does not know: text, tokenizers, chat templates, files, radiographs, dialogues.
 Imitates `engine.py` of nanochat: a prefill that is shared, a loop that only knows tokens.
 """
@@ -113,8 +116,6 @@ class Engine:
         self._layers = model.config.llama.num_hidden_layers
         self._lock = threading.RLock()
 
-    # -- prompts ---------------------------------------------------------------------------------
-
     def split(self, ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Cut prompt ids behind the image.
 
@@ -152,8 +153,6 @@ class Engine:
                 prefix = self._begin(pixel_values, head, room=0).snapshot(head)
                 self.prefixes.put(key, prefix)
             return prefix
-
-    # -- prefill ---------------------------------------------------------------------------------
 
     def prefill(self, requests: Sequence[Request]) -> Decoding:
         """Compute every prompt; the result is ready for the first token of each row."""
@@ -222,8 +221,6 @@ class Engine:
         logits = self._forward(buffer, ids)
         rows = list(range(len(ids))) if rows is None else list(rows)
         return Decoding(rows, buffer, logits, [buffer.length] * len(ids))
-
-    # -- decoding --------------------------------------------------------------------------------
 
     def decode(self, requests: Sequence[Request]) -> Iterator[Step]:
         """Answer requests together, a step at a time, until every row has stopped."""

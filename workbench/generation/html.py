@@ -26,12 +26,17 @@ _FONT = "font-family:system-ui,-apple-system,'Segoe UI',sans-serif;font-size:14p
 _SMALL = "font-size:12px;color:#5f5f5f"
 
 
-def generation_html(generation: Generation) -> str:
-    """Return the card."""
+def generation_html(generation: Generation, *, codes: tuple[str, ...] | None = None) -> str:
+    """Return the card.
+
+    Args:
+        generation: what to show.
+        codes: show only warnings with these codes; None shows all.
+    """
     return (
         f'<div style="{_FONT};max-width:860px;background:#fff;color:#1b1b1b;'
         'border:1px solid #d9d9d9;border-radius:6px;padding:12px 16px">'
-        f"{_heading(generation)}{_warnings(generation)}"
+        f"{_heading(generation)}{_warnings(generation, codes)}"
         f'<div style="white-space:pre-wrap;margin:10px 0">{_shaded(generation)}</div>'
         f"{_legend()}{_origin(generation)}</div>"
     )
@@ -46,8 +51,9 @@ def _heading(generation: Generation) -> str:
     )
 
 
-def _warnings(generation: Generation) -> str:
-    lines = [(warning.code, warning.message) for warning in generation.warnings]
+def _warnings(generation: Generation, codes: tuple[str, ...] | None) -> str:
+    shown = [w for w in generation.warnings if codes is None or w.code in codes]
+    lines = [(warning.code, warning.message) for warning in shown]
     if generation.stopped_by in _STOPS:
         lines.append((generation.stopped_by, _STOPS[generation.stopped_by]))
     return "".join(
