@@ -1,10 +1,13 @@
 """Radiograph and its contract: what it promises, and how it shows itself."""
 
+import ast
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import workbench
 from workbench.errors import InputError, OptionError
 from workbench.radiograph import (
     WARNING_CODES,
@@ -170,6 +173,21 @@ def test_every_code_is_documented():
     images = [plain(np.full((300, 900), 7, np.uint16)), plain(1 - chest_like())]
     codes = {code for image in images for code in image.contract.codes}
     assert len(codes) >= 5 and codes <= set(WARNING_CODES)
+
+
+def test_no_documented_code_is_dead():
+    """Every code that is documented can be given."""
+    package = Path(workbench.__file__).parent
+    given = set()
+    for path in (*package.glob("radiograph/*.py"), *package.glob("imaging/*.py")):
+        constants = [
+            node.value
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        if path.name != "contract.py":
+            given.update(set(constants) & set(WARNING_CODES))
+    assert given == set(WARNING_CODES)
 
 
 def test_domain_warning_compares_image_and_model():

@@ -107,7 +107,7 @@ def _check_decoder(syntax: UID, name: str) -> None:
             f"{name}: its pixels are compressed in a way that is not read here ({label}); export "
             "it as uncompressed, JPEG Lossless or JPEG 2000"
         )
-    if not decoder.is_available and syntax != JPEGExtended12Bit:
+    if not decoder.is_available:
         raise InputError(
             f"{name}: no decoder is installed for {syntax.name}; run: pip install python-gdcm "
             "pylibjpeg-openjpeg pylibjpeg-rle"

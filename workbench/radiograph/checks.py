@@ -121,16 +121,17 @@ def domain_warning(contract: InputContract, model_domain: str) -> InputWarning |
 def _shape_warnings(height: int, width: int, fit: str) -> list[InputWarning]:
     found = []
     loss = published_crop_loss(height, width, fit)
+    ratio = max(height, width) / min(height, width)
     edge = "height" if height > width else "width"
     if loss > CROP_LOSS_LIMIT:
         found.append(
             InputWarning(
                 "crop-loss",
                 f"the centre crop removes {loss:.0f} % of the {edge} of this {height} x {width} "
-                "image; look at what is lost with .show(), or load it with fit='pad'",
+                f"image (aspect ratio {ratio:.2f} : 1); look at what is lost with .show(), or load it "
+                "with fit='pad'",
             )
         )
-    ratio = max(height, width) / min(height, width)
     if ratio > ASPECT_LIMIT:
         found.append(
             InputWarning(
