@@ -128,8 +128,8 @@ def _shape_warnings(height: int, width: int, fit: str) -> list[InputWarning]:
             InputWarning(
                 "crop-loss",
                 f"the centre crop removes {loss:.0f} % of the {edge} of this {height} x {width} "
-                f"image (aspect ratio {ratio:.2f} : 1); look at what is lost with .show(), or load it "
-                "with fit='pad'",
+                f"image (aspect ratio {ratio:.2f} : 1); look at what is lost with .show(), or "
+                "load it with fit='pad'",
             )
         )
     if ratio > ASPECT_LIMIT:
