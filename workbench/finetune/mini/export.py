@@ -39,7 +39,9 @@ def export(learner: Learner, tokenizer: CxrTokenizer, recipe: MiniRecipe, folder
         name: value.detach().to(torch.float16).contiguous()
         for name, value in learner.model.state_dict().items()
     }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    path = folder / "model.safetensors"
+    save_file(weights, path, metadata={"format": "pt"})
+    path.chmod(0o644)
     config = learner.model.config
     config.dtype = "float16"
     config.architectures = [type(learner.model).__name__]
