@@ -324,3 +324,14 @@ def test_nothing_to_compare_is_not_ok(tmp_path):
 def test_unknown_dtype_is_refused(lab):
     with pytest.raises(OptionError, match="dtype must be one of float32, bfloat16"):
         compare(lab.golden, dtype="float16")
+
+
+def test_vectors_beyond_the_context_are_compared_all_the_same(vectors):
+    """The published code does not look at the language model's own context, ours does for users."""
+    path = vectors / "checkpoints" / CHECKPOINT / "config.json"
+    config = json.loads(path.read_text())
+    config["llama"]["max_position_embeddings"] = 64
+    path.write_text(json.dumps(config))
+    report = compare(vectors)
+    assert report.misses == ()
+    assert report.ok

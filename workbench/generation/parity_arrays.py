@@ -29,7 +29,7 @@ from workbench.generation.measures import (
 from workbench.generation.responder import Draft, Job, Responder
 from workbench.generation.sampling import DecodingSettings, sample_probabilities
 from workbench.model.load import LoadedCheckpoint, load_checkpoint
-from workbench.model.prompt import Message
+from workbench.model.prompt import Message, render_chat
 
 _BF16 = "bf16__"
 _FEATURES = 1e-4
@@ -98,11 +98,15 @@ class ImageSide:
         return {name: _numpy(value) for name, value in found.items()}
 
     def job(self, case: str) -> Job:
-        """Return a case as a job, from its messages and with its limit on new tokens."""
+        """Return a case as a job, from its messages and with its limit on new tokens.
+
+        The context budget is left out: the published code has another one, and is compared as is.
+        """
         stored = self.cases[case]
-        messages = [Message(turn["role"], turn["content"]) for turn in stored["chat"]]
+        prompt = render_chat([Message(turn["role"], turn["content"]) for turn in stored["chat"]])
+        ids = tuple(self.side.loaded.tokenizer.encode_prompt(prompt))
         settings = DecodingSettings(max_new_tokens=stored["max_new_tokens"])
-        return self.side.responder.job(self.pixels, messages, settings, task=case, source="parity")
+        return Job(Request(self.pixels, ids, settings), prompt, case, "parity", ())
 
     def prompt_ids(self, case: str) -> list[int]:
         """Return the recorded prompt ids, so that later arrays do not depend on our tokenizer."""
