@@ -33,6 +33,7 @@ lab: $(VENV)/.installed-demo ## open the notebooks in JupyterLab
 
 lint: $(VENV)/.installed-test ## check the code
 	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
 
 test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.installed-test lint ## check the code, run every test and every notebook

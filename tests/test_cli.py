@@ -437,7 +437,7 @@ def test_doctor_parity_prints_a_row_per_array(difference, code, verdict, monkeyp
     good = difference <= 1e-4
     row = parity.ParityRow("A/noise", "projected", difference, 1e-4, good, note="informative")
     report = parity.ParityReport((row,), "set")
-    monkeypatch.setattr(parity, "compare", lambda directory: report)
+    monkeypatch.setattr(parity, "compare", lambda directory, **_: report)
     assert main(["doctor", "--parity", "set"]) == code
     shown = capsys.readouterr().out.splitlines()
     assert shown[2].split()[:4] == ["A/noise", "projected", f"{difference:.2e}", "1.00e-04"]
@@ -453,7 +453,7 @@ def test_doctor_parity_prints_a_row_per_array(difference, code, verdict, monkeyp
 def test_doctor_parity_with_nothing_to_compare_is_no_success(monkeypatch, capsys):
     from workbench.generation import parity
 
-    monkeypatch.setattr(parity, "compare", lambda directory: parity.ParityReport((), "empty"))
+    monkeypatch.setattr(parity, "compare", lambda directory, **_: parity.ParityReport((), "empty"))
     assert main(["doctor", "--parity", "empty"]) == FAILED
     assert "nothing to compare" in capsys.readouterr().out
 

@@ -30,7 +30,7 @@ class DeviceError(WorkbenchError, RuntimeError):
 
 
 class MissingDependencyError(WorkbenchError, ImportError):
-    """An optional package is needed for what was asked; the message names the command to install it."""
+    """An optional package is needed for what was asked; the message says how to install it."""
 
 
 class TrainingError(WorkbenchError, RuntimeError):

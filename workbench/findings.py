@@ -46,7 +46,7 @@ ALL_FINDINGS = (
     NO_FINDING,
 )
 
-#: Sides and zones are the patient's own: the patient's right lung is on the left of a frontal image.
+#: Sides are the patient's own: the patient's right lung is on the left of a frontal image.
 SIDES = ("left", "right", "bilateral")
 ZONES = ("upper", "mid", "lower")
 SEVERITIES = ("small", "moderate", "large")

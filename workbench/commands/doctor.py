@@ -64,7 +64,7 @@ def _environment(args: argparse.Namespace) -> int:
 def _parity(args: argparse.Namespace) -> int:
     from workbench.generation.parity import compare
 
-    report = compare(args.parity)
+    report = compare(args.parity, progress=not args.json)
     if args.json:
         shared.emit_json(report.to_dict())
         return 0 if report.ok else 1

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tqdm.auto import tqdm
+
 from workbench.errors import CheckpointError, OptionError
 from workbench.generation.measures import Difference, failed
 
@@ -131,13 +133,16 @@ class ParitySet:
     images: Path
 
 
-def compare(directory: str | Path, *, dtype: str = "float32") -> ParityReport:
+def compare(
+    directory: str | Path, *, dtype: str = "float32", progress: bool = False
+) -> ParityReport:
     """Compare this implementation with recorded outputs of the published pipeline.
 
     Args:
         directory: holds `checkpoints/`, `golden/` and `images/`, or is one of the checkpoints.
         dtype: "float32" compares the float32 set in float32 and the bfloat16 set in bfloat16;
             "bfloat16" compares only the latter.
+        progress: show a progress bar.
 
     Raises:
         CheckpointError: the directory does not exist or has neither of the two forms.
@@ -149,7 +154,7 @@ def compare(directory: str | Path, *, dtype: str = "float32") -> ParityReport:
         raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     directory = Path(directory)
     rows: list[ParityRow] = []
-    for parts in find_sets(directory):
+    for parts in tqdm(find_sets(directory), unit="checkpoint", disable=not progress):
         logger.info("comparing %s", parts.name)
         missing = list(_missing_parts(parts))
         rows += missing or compare_set(parts, dtype)
