@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from workbench.finetune.mini.encoder import FindingEncoder
-from workbench.finetune.mini.language import Learner
+from workbench.finetune.mini.learner import Learner
 from workbench.finetune.mini.packing import pack
 from workbench.finetune.mini.recipe import MiniRecipe
 from workbench.finetune.mini.texts import Block, DialogueWriter, train_tokenizer

@@ -26,6 +26,7 @@ TINY = replace(
     language_texts=16,
     align_images=8,
     instruct_images=16,
+    polish_images=8,
     vocabulary=700,
 )
 

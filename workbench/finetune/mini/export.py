@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from workbench.finetune.mini.language import Learner
+from workbench.finetune.mini.learner import Learner
 from workbench.finetune.mini.recipe import RESERVED_SEED, MiniRecipe
 from workbench.model.tokenizer import CxrTokenizer
 
@@ -77,6 +77,7 @@ def write_card(folder: Path, recipe: MiniRecipe, run: Path, exam: dict | None = 
             "language: reports from true patch cover (beyond the paper, which starts from LLaMA-2)",
             "align: projector only, started at a ridge solution",
             "instruct: reports, differentials and questions; projector and language model",
+            "polish: the same with more weight on words that carry the truth",
         ],
         "recipe": recipe.to_dict(),
         "seeds": {
@@ -86,7 +87,7 @@ def write_card(folder: Path, recipe: MiniRecipe, run: Path, exam: dict | None = 
         },
         "history": {
             path.stem: json.loads(path.read_text())[-1]
-            for stage in ("encoder", "language", "align", "instruct")
+            for stage in ("encoder", "language", "align", "instruct", "polish")
             if (path := run / f"{stage}.json").exists()
         },
         "exam": exam,

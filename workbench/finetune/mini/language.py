@@ -6,6 +6,8 @@ align        the projector alone learns to hand vision tokens over; it starts at
              solution that maps vision tokens to what the language model read before.
 instruct     projector and language model learn reports, differentials and questions from images,
              the encoder stays frozen.
+polish       the same, with more weight on the words that carry the truth (side, zone, severity,
+             size, yes and no) than on the choice of phrase.
 
 Paper: Lee et al. 2025 (alignment, then instruction tuning). Does not know: how the encoder learned.
 """
@@ -19,18 +21,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from workbench.finetune.mini.data import CHANNELS, PhantomSet
-from workbench.finetune.mini.encoder import (
-    FindingEncoder,
-    augment,
-    block_matrices,
-    normalise,
-    vision_config,
-)
+from workbench.finetune.mini.data import PhantomSet
+from workbench.finetune.mini.encoder import augment, block_matrices
+from workbench.finetune.mini.learner import Learner
 from workbench.finetune.mini.packing import Packed, pack
 from workbench.finetune.mini.recipe import MiniRecipe
 from workbench.finetune.mini.schedule import (
@@ -41,105 +37,9 @@ from workbench.finetune.mini.schedule import (
     trapezoid,
 )
 from workbench.finetune.mini.texts import DialogueWriter
-from workbench.model.config import PIXEL_MEAN, PIXEL_STD, CxrLlavaConfig
-from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.tokenizer import CxrTokenizer
 
 logger = logging.getLogger(__name__)
-
-
-def mini_config(recipe: MiniRecipe, tokenizer: CxrTokenizer) -> CxrLlavaConfig:
-    """Return the configuration of `mini` in the published layout."""
-    vision = vision_config(recipe)
-    return CxrLlavaConfig(
-        clip_vision_cfg={
-            "image_size": vision.image_size,
-            "patch_size": vision.patch_size,
-            "width": vision.width,
-            "layers": vision.layers,
-            "head_width": vision.head_width,
-        },
-        clip_embed_dim=vision.embed_dim,
-        image_preprocess_cfg={"mean": PIXEL_MEAN, "std": PIXEL_STD},
-        mm_projector_dim=vision.width,
-        llama={
-            "model_type": "llama",
-            "hidden_size": recipe.hidden_size,
-            "intermediate_size": recipe.intermediate_size,
-            "num_hidden_layers": recipe.llama_layers,
-            "num_attention_heads": recipe.llama_heads,
-            "num_key_value_heads": recipe.llama_heads,
-            "vocab_size": tokenizer.vocab_size,
-            "max_position_embeddings": recipe.context,
-            "rms_norm_eps": 1e-5,
-            "rope_theta": 10000.0,
-            "bos_token_id": tokenizer.bos_id,
-            "eos_token_id": tokenizer.eos_id,
-            "hidden_act": "silu",
-            "tie_word_embeddings": False,
-        },
-    )
-
-
-class Learner(nn.Module):
-    """The whole model together with the linear map of the language stage."""
-
-    def __init__(self, recipe: MiniRecipe, tokenizer: CxrTokenizer, encoder: FindingEncoder):
-        super().__init__()
-        torch.manual_seed(recipe.seed + 1)
-        self.model = CxrLlavaForConditionalGeneration(mini_config(recipe, tokenizer))
-        self.model.vision_tower.load_state_dict(encoder.tower.state_dict())
-        self.model.vision_tower.requires_grad_(False)
-        places = patch_places(recipe.image_size // recipe.patch_size)
-        self.register_buffer("places", places, persistent=False)
-        self.symbols = nn.Linear(len(CHANNELS) + places.shape[1], recipe.hidden_size)
-        nn.init.normal_(self.symbols.weight, std=0.3)
-
-    def loss(self, packed: Packed, features: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss over answer tokens.
-
-        Args:
-            packed: from `pack`.
-            features: (B, N, H) in the language model's space.
-        """
-        start = packed.image_start
-        embeds = self.model.llama.embed_tokens(packed.ids)
-        embeds = torch.cat(
-            [embeds[:, :start], features, embeds[:, start + features.shape[1] :]], dim=1
-        )
-        mask = torch.zeros(packed.allowed.shape).masked_fill_(~packed.allowed, -1e9)
-        hidden = self.model.llama(
-            inputs_embeds=embeds,
-            attention_mask=mask,
-            position_ids=packed.positions,
-            use_cache=False,
-        ).last_hidden_state
-        rows = packed.targets >= 0
-        return F.cross_entropy(self.model.lm_head(hidden[rows]), packed.targets[rows])
-
-    def symbolic(
-        self, cover: torch.Tensor, generator: torch.Generator | None = None
-    ) -> torch.Tensor:
-        """Return features (B, N, H) of true patch cover (B, N, C); with a generator, noisy."""
-        shown = (cover * 3).clamp_max(1)
-        if generator is not None:
-            shown = shown + torch.randn(cover.shape, generator=generator) * 0.1
-        places = self.places.expand(len(cover), -1, -1)
-        return self.symbols(torch.cat([shown, places], 2))
-
-    @torch.no_grad()
-    def see(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return frozen vision tokens (B, N, W) of pixels (B, S, S) in [0, 1]."""
-        return self.model.vision_tower(normalise(pixels)).tokens
-
-
-def patch_places(side: int) -> torch.Tensor:
-    """Return (side * side, 8) waves of row and column, so that a symbol knows where it lies."""
-    line = (torch.arange(side) + 0.5) / side * torch.pi
-    wave = torch.stack([line.cos(), line.sin(), (2 * line).cos(), (2 * line).sin()], 1)
-    rows = wave[:, None].expand(side, side, -1)
-    columns = wave[None].expand(side, side, -1)
-    return torch.cat([rows, columns], 2).reshape(side * side, -1)
 
 
 class Lessons:
@@ -201,7 +101,71 @@ def start_projector(learner: Learner, lessons: Lessons, images: int = 384) -> fl
     return float(explained.sum() / spread.sum())
 
 
-STAGES = {"language": 1, "align": 2, "instruct": 3}
+STAGES = {"language": 1, "align": 2, "instruct": 3, "polish": 4}
+
+#: Peak learning rate of each stage, as a share of the recipe's.
+STAGE_RATE = {"language": 1.0, "align": 1.0, "instruct": 0.6, "polish": 0.5}
+
+#: Words whose choice depends on the image and not on style.
+CONTENT = frozenset(
+    [
+        "left",
+        "right",
+        "both",
+        "bilateral",
+        "Bilateral",
+        "Left",
+        "Right",
+        "sides",
+        "lungs",
+        "upper",
+        "mid",
+        "lower",
+        "small",
+        "moderate",
+        "large",
+        "mild",
+        "severe",
+        "Small",
+        "Moderate",
+        "Large",
+        "Mild",
+        "Severe",
+        "No",
+        "no",
+        "Yes",
+        "There",
+        "enlarged",
+        "normal",
+        "linear",
+        "lobar",
+        "0",
+        "1",
+        "2",
+        "3",
+        "4",
+        "5",
+        "6",
+        "7",
+        "8",
+        "9",
+        "10",
+        "15",
+        "20",
+        "25",
+        "30",
+    ]
+)
+
+
+def content_weight(tokenizer: CxrTokenizer, weight: float) -> torch.Tensor:
+    """Return (V,) token weights: `weight` for content words, 1 for the rest."""
+    weights = torch.ones(tokenizer.vocab_size)
+    pieces = tokenizer.pieces(range(tokenizer.vocab_size))
+    for index, piece in enumerate(pieces):
+        if piece.lstrip("\u2581") in CONTENT:
+            weights[index] = weight
+    return weights
 
 
 def trainable(learner: Learner, stage: str) -> list[nn.Parameter]:
@@ -225,7 +189,7 @@ def train_stage(
     """Run one stage with checkpoints; goes on where it was stopped.
 
     Args:
-        stage: "language", "align" or "instruct".
+        stage: "language", "align", "instruct" or "polish".
         recipe: settings.
         learner: trained in place.
         lessons: where batches come from.
@@ -235,10 +199,11 @@ def train_stage(
         "language": recipe.language_texts,
         "align": recipe.align_images,
         "instruct": recipe.instruct_images,
+        "polish": recipe.polish_images,
     }[stage]
     steps = max(images // recipe.instruct_batch, 1)
     matrices = trainable(learner, stage)
-    lr = recipe.language_lr * (0.6 if stage == "instruct" else 1.0)
+    lr = recipe.language_lr * STAGE_RATE[stage]
     optimisers_ = optimisers(learner, matrices=matrices, lr=lr, matrix_lr=3 * lr)
     state = out / f"{stage}.pt"
     first = load_state(state, learner, optimisers_)
@@ -280,4 +245,7 @@ def _step_loss(stage, recipe, learner, lessons, step) -> torch.Tensor:
     if stage == "language":
         return learner.loss(packed, learner.symbolic(lessons.cover(rows), generator))
     tokens = learner.see(augment(lessons.pixels(rows), generator))
-    return learner.loss(packed, learner.model.mm_projector(tokens))
+    weight = None
+    if stage == "polish":
+        weight = content_weight(lessons.writer.tokenizer, recipe.content_weight)
+    return learner.loss(packed, learner.model.mm_projector(tokens), weight)

@@ -41,6 +41,8 @@ class MiniRecipe:
         language_texts: texts that the language model reads with symbolic findings before stage 2.
         align_images: images that stage 2 sees (projector only).
         instruct_images: images that stage 3 sees, repeats included.
+        polish_images: images that the end of stage 3 sees, with content words weighed more.
+        content_weight: weight of content words (side, zone, severity, yes, no) in that end.
         instruct_batch: images per step of stage 2 and 3.
         language_lr: peak learning rate of the language model.
         false_premise: whether stage 3 has turns that ask about a finding that is not there.
@@ -73,6 +75,8 @@ class MiniRecipe:
     language_texts: int = 4_800
     align_images: int = 960
     instruct_images: int = 10_400
+    polish_images: int = 5_600
+    content_weight: float = 4.0
     instruct_batch: int = 16
     language_lr: float = 1.5e-3
     false_premise: bool = True
@@ -109,6 +113,7 @@ class MiniRecipe:
             language_texts=64,
             align_images=32,
             instruct_images=32,
+            polish_images=16,
             instruct_batch=8,
             image_size=128,
         )

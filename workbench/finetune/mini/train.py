@@ -12,7 +12,8 @@ from workbench.errors import OptionError, TrainingError
 from workbench.finetune.mini.data import PhantomSet, rendered
 from workbench.finetune.mini.encoder import FindingEncoder, train_encoder
 from workbench.finetune.mini.export import export, write_card
-from workbench.finetune.mini.language import STAGES, Learner, Lessons, train_stage
+from workbench.finetune.mini.language import STAGES, Lessons, train_stage
+from workbench.finetune.mini.learner import Learner
 from workbench.finetune.mini.recipe import MiniRecipe
 from workbench.finetune.mini.texts import DialogueWriter, train_tokenizer
 from workbench.model.tokenizer import CxrTokenizer
