@@ -108,6 +108,11 @@ class ChestXrayModel:
         return self.loaded.card
 
     @property
+    def image_size(self) -> int:
+        """Side of the square that the model sees, pixels."""
+        return self.card.image_size
+
+    @property
     def notice(self) -> str:
         """One line that every surface shows."""
         return self.card.notice
