@@ -25,14 +25,21 @@ PAGE = """
   body.jp-Notebook { background: #fff; padding: 3rem 1.5rem 6rem; }
   main { max-width: 54rem; margin: 0 auto; }
   .jp-RenderedHTMLCommon { font-size: 16px; line-height: 1.6; color: #24292f; }
-  .jp-RenderedHTMLCommon h1 { font-size: 2.1rem; font-weight: 650; letter-spacing: -0.02em; }
+  .jp-RenderedHTMLCommon h1 { font-size: 2.1rem; font-weight: 650;
+    letter-spacing: -0.02em; line-height: 1.25; }
   .jp-RenderedHTMLCommon h2 { margin-top: 2.4rem; font-weight: 620; border: 0; }
   .jp-RenderedHTMLCommon blockquote { border-left: 3px solid #8aa4c8; color: #4a5568; }
   .jp-CodeCell { margin: 0.4rem 0; }
   .jp-InputArea-editor { border: 0; border-radius: 6px; background: #f6f8fa; }
   .highlight pre { font-size: 13.5px; line-height: 1.5; }
   .jp-OutputArea-output { padding-left: 0.2rem; }
-  .jp-RenderedText pre { font-size: 13.5px; line-height: 1.5; white-space: pre-wrap; }
+  .jp-RenderedText pre { font-size: 13.5px; line-height: 1.5; white-space: pre-wrap;
+    word-break: normal; overflow-wrap: anywhere; }
+  .jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"] {
+    background: #fff4dc; border-left: 4px solid #b36b00; padding-left: 0.6rem; }
+  .jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"] pre { color: #5c3a00; }
+  .jp-RenderedHTMLCommon table { margin-left: 0; font-size: 14px; }
+  .jp-RenderedHTMLCommon td, .jp-RenderedHTMLCommon th { text-align: left; }
   .jp-RenderedImage img { max-width: 100%; height: auto; }
   .jp-InputPrompt, .jp-OutputPrompt { display: none; }
 </style>
