@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from workbench.errors import OptionError as OptionError
     from workbench.errors import TrainingError as TrainingError
     from workbench.errors import WorkbenchError as WorkbenchError
+    from workbench.generation import DecodingSettings as DecodingSettings
+    from workbench.generation import Generation as Generation
     from workbench.imaging import load_radiograph as load_radiograph
     from workbench.interface import ChestXrayModel as ChestXrayModel
     from workbench.interface import load_model as load_model
@@ -59,7 +61,9 @@ _OBJECTS = {
     "CheckpointError": "workbench.errors",
     "ChestXrayModel": "workbench.interface",
     "ContextBudgetError": "workbench.errors",
+    "DecodingSettings": "workbench.generation",
     "DeviceError": "workbench.errors",
+    "Generation": "workbench.generation",
     "InputContract": "workbench.radiograph",
     "InputError": "workbench.errors",
     "MissingDependencyError": "workbench.errors",
