@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from workbench.finetune.mini.language import STAGES
 from workbench.finetune.mini.learner import Learner
 from workbench.finetune.mini.recipe import RESERVED_SEED, MiniRecipe
 from workbench.model.tokenizer import CxrTokenizer
@@ -78,6 +79,7 @@ def write_card(folder: Path, recipe: MiniRecipe, run: Path, exam: dict | None = 
             "align: projector only, started at a ridge solution",
             "instruct: reports, differentials and questions; projector and language model",
             "polish: the same with more weight on words that carry the truth",
+            "sides: the same with most weight on words that name a side",
         ],
         "recipe": recipe.to_dict(),
         "seeds": {
@@ -87,7 +89,7 @@ def write_card(folder: Path, recipe: MiniRecipe, run: Path, exam: dict | None = 
         },
         "history": {
             path.stem: json.loads(path.read_text())[-1]
-            for stage in ("encoder", "language", "align", "instruct", "polish")
+            for stage in ("encoder", *STAGES)
             if (path := run / f"{stage}.json").exists()
         },
         "exam": exam,
