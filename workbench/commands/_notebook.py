@@ -84,6 +84,7 @@ def to_html(book, *, title: str) -> str:
     """Return an executed notebook as one self-contained HTML page."""
     from nbconvert import HTMLExporter
 
+    _describe_images(book)
     exporter = HTMLExporter(
         raw_template=PAGE,
         embed_images=True,
@@ -93,6 +94,19 @@ def to_html(book, *, title: str) -> str:
     )
     html, _ = exporter.from_notebook_node(book, resources={"metadata": {"name": title}})
     return html
+
+
+def _describe_images(book) -> None:
+    """Give every image a text for those who cannot see it: the heading that it stands under."""
+    heading = ""
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            found = [line for line in cell.source.splitlines() if line.startswith("#")]
+            heading = found[-1].lstrip("# ") if found else heading
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                described = output.setdefault("metadata", {}).setdefault("image/png", {})
+                described.setdefault("alt", f"Figure: {heading}")
 
 
 def _failure(notebook: Path, reason: str) -> WorkbenchError:

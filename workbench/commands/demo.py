@@ -9,6 +9,7 @@ Does not know: models or images beyond their public faces.
 from __future__ import annotations
 
 import argparse
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -146,7 +147,8 @@ def find_notebook(start: Path | None = None) -> Path | None:
 def _stated(generation: Generation) -> str:
     from workbench.reports import label
 
-    return ", ".join(label(generation.text).present) or NO_FINDING
+    stated = ", ".join(label(generation.text).present) or NO_FINDING
+    return textwrap.shorten(stated, 54, placeholder=" ...")
 
 
 def _notice(generation: Generation) -> str:
