@@ -90,8 +90,8 @@ def test_reserved_seeds_cannot_be_trained_on():
 
 
 def test_unknown_stage_is_named(tmp_path):
-    with pytest.raises(OptionError, match="unknown stage 'polish'"):
-        train_mini(tmp_path, recipe=TINY, stages=("polish",))
+    with pytest.raises(OptionError, match="unknown stage 'varnish'"):
+        train_mini(tmp_path, recipe=TINY, stages=("varnish",))
 
 
 def test_phantoms_of_other_settings_are_refused(tmp_path):
