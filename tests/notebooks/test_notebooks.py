@@ -98,6 +98,7 @@ def test_runs_and_becomes_one_page_that_needs_no_network(path, tmp_path):
     html = page.read_text(encoding="utf-8")
     assert REMOTE.findall(html) == []
     assert "data:image/png;base64," in html
+    assert html.count("<img ") == html.count('alt="Figure: ')
     assert read(path).cells[0].source.splitlines()[0][2:].rstrip("?") in html
 
 

@@ -20,6 +20,12 @@ PAGE = """
 {%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
 {%- block jupyter_widgets -%}{%- endblock -%}
+{%- block data_png scoped -%}
+<div class="jp-RenderedImage jp-OutputArea-output {{ extra_class }}">
+<img src="data:image/png;base64,{{ output.data['image/png'] | escape_html }}"
+  alt="{{ output | get_metadata('alt', 'image/png') | escape_html }}">
+</div>
+{%- endblock -%}
 {%- block html_head_css -%}
 <style>
   body.jp-Notebook { background: #fff; padding: 3rem 1.5rem 6rem; }

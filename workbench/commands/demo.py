@@ -18,7 +18,7 @@ import workbench.commands._answers as answers
 import workbench.commands._shared as shared
 from workbench._version import __version__
 from workbench.errors import MissingDependencyError
-from workbench.findings import NO_FINDING, PRESENT
+from workbench.findings import ALL_FINDINGS, NO_FINDING, PRESENT
 
 if TYPE_CHECKING:
     from workbench.generation.result import Generation
@@ -82,7 +82,7 @@ def _phantom(model: ChestXrayModel, out: Path, made: _Made) -> None:
     made.files += answers.save(case.image, generation, out / "phantom")
     _case_figure(case, generation, out / "phantom.png")
     made.files.append(out / "phantom.png")
-    made.drawn = " and ".join(name for name, code in case.labels.items() if code == PRESENT)
+    made.drawn = ", ".join(name for name, code in case.labels.items() if code == PRESENT)
     made.said["phantom"] = _stated(generation)
 
 
@@ -147,8 +147,8 @@ def find_notebook(start: Path | None = None) -> Path | None:
 def _stated(generation: Generation) -> str:
     from workbench.reports import label
 
-    stated = ", ".join(label(generation.text).present) or NO_FINDING
-    return textwrap.shorten(stated, 54, placeholder=" ...")
+    stated = sorted(label(generation.text).present, key=ALL_FINDINGS.index)
+    return textwrap.shorten(", ".join(stated) or NO_FINDING, 54, placeholder=" ...")
 
 
 def _notice(generation: Generation) -> str:
@@ -164,9 +164,7 @@ def _summary(model: ChestXrayModel, out: Path, made: _Made) -> None:
         lines.append(
             "  dicom.png     a real chest (DICOM): as stored, as the model sees it, warnings"
         )
-        lines.append(
-            f"                stated: {made.said['dicom']} (do not believe it: see the top)"
-        )
+        lines.append(f"                stated: {made.said['dicom']}: not to be believed")
     else:
         lines += ["  dicom.png     skipped:", f"                {made.skipped['dicom']}"]
     lines.append(
