@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,7 +99,7 @@ def _case_figure(case: Phantom, generation: Generation, path: Path) -> None:
         text=generation.text,
         verdicts=verdicts,
         title=f"What {Path(identity.id).name} says of {generation.source}",
-        footer=f"sha256 {identity.sha256[:12]}, {generation.seconds:.2f} s. {_notice(generation)}",
+        footer=f"sha256 {identity.sha256[:12]}, {generation.seconds:.2f} s; {_notice(generation)}",
     )
     figure.savefig(path, dpi=120)
 
@@ -107,6 +107,7 @@ def _case_figure(case: Phantom, generation: Generation, path: Path) -> None:
 def _dicom(model: ChestXrayModel, out: Path, made: _Made) -> None:
     """A real chest: report with its warnings, and figure of what the model got to see."""
     from workbench.imaging import load_radiograph, sample_dicom
+    from workbench.radiograph import Radiograph
 
     try:
         path = sample_dicom()
@@ -116,10 +117,10 @@ def _dicom(model: ChestXrayModel, out: Path, made: _Made) -> None:
     image = load_radiograph(path)
     generation = model.report(image)
     made.files += answers.save(image, generation, out / "dicom")
-    warned = image
-    for warning in generation.warnings:
-        warned = warned.with_warning(warning)
-    warned.show(size=model.card.image_size).savefig(out / "dicom.png", dpi=120)
+    warned = replace(image.contract, warnings=generation.warnings)
+    Radiograph(image.pixels, warned, image.meta).show(size=model.card.image_size).savefig(
+        out / "dicom.png", dpi=120
+    )
     made.files.append(out / "dicom.png")
     made.said["dicom"] = _stated(generation)
 
