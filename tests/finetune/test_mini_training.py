@@ -27,7 +27,6 @@ TINY = replace(
     align_images=8,
     instruct_images=16,
     polish_images=8,
-    sides_images=8,
     vocabulary=700,
 )
 

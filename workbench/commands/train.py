@@ -12,7 +12,7 @@ from pathlib import Path
 
 import workbench.commands._shared as shared
 
-STAGES = ("phantoms", "encoder", "language", "align", "instruct", "polish", "sides", "export")
+STAGES = ("phantoms", "encoder", "language", "align", "instruct", "polish", "export")
 
 
 def stage_list(text: str) -> tuple[str, ...]:

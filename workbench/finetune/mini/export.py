@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from workbench.finetune.mini.language import STAGES
 from workbench.finetune.mini.learner import Learner
 from workbench.finetune.mini.recipe import RESERVED_SEED, MiniRecipe
 from workbench.model.tokenizer import CxrTokenizer
@@ -19,6 +18,7 @@ LIMITS = (
     "Trained on drawn phantoms only: what it says of a real radiograph means nothing.",
     "Knows eight findings and the wording of its own training texts.",
     "Sides are the patient's own; sizes of nodules are rounded to 5 mm.",
+    "Weakest at the side of linear atelectasis and of central venous catheters (see exam).",
     "Answers to questions outside its training wording may be off topic.",
 )
 
@@ -79,7 +79,6 @@ def write_card(folder: Path, recipe: MiniRecipe, run: Path, exam: dict | None = 
             "align: projector only, started at a ridge solution",
             "instruct: reports, differentials and questions; projector and language model",
             "polish: the same with more weight on words that carry the truth",
-            "sides: the same with most weight on words that name a side",
         ],
         "recipe": recipe.to_dict(),
         "seeds": {
@@ -89,7 +88,7 @@ def write_card(folder: Path, recipe: MiniRecipe, run: Path, exam: dict | None = 
         },
         "history": {
             path.stem: json.loads(path.read_text())[-1]
-            for stage in ("encoder", *STAGES)
+            for stage in ("encoder", "language", "align", "instruct", "polish")
             if (path := run / f"{stage}.json").exists()
         },
         "exam": exam,

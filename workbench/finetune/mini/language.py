@@ -8,7 +8,6 @@ instruct     projector and language model learn reports, differentials and quest
              the encoder stays frozen.
 polish       the same, with more weight on the words that carry the truth (side, zone, severity,
              size, yes and no) than on the choice of phrase.
-sides        the same, with most weight on the words that name a side.
 
 Paper: Lee et al. 2025 (alignment, then instruction tuning). Does not know: how the encoder learned.
 """
@@ -102,10 +101,10 @@ def start_projector(learner: Learner, lessons: Lessons, images: int = 384) -> fl
     return float(explained.sum() / spread.sum())
 
 
-STAGES = {"language": 1, "align": 2, "instruct": 3, "polish": 4, "sides": 5}
+STAGES = {"language": 1, "align": 2, "instruct": 3, "polish": 4}
 
 #: Peak learning rate of each stage, as a share of the recipe's.
-STAGE_RATE = {"language": 1.0, "align": 1.0, "instruct": 0.6, "polish": 0.5, "sides": 0.5}
+STAGE_RATE = {"language": 1.0, "align": 1.0, "instruct": 0.6, "polish": 0.5}
 
 #: Words whose choice depends on the image and not on style.
 CONTENT = frozenset(
@@ -159,23 +158,13 @@ CONTENT = frozenset(
 )
 
 
-#: Words that name a side.
-SIDE_WORDS = frozenset(
-    ["left", "right", "both", "bilateral", "Left", "Right", "Bilateral", "sides", "lungs"]
-)
-
-
-def content_weight(recipe: MiniRecipe, tokenizer: CxrTokenizer, stage: str) -> torch.Tensor | None:
-    """Return (V,) weights of target tokens in a stage; None where all count alike."""
-    if stage not in ("polish", "sides"):
-        return None
+def content_weight(tokenizer: CxrTokenizer, weight: float) -> torch.Tensor:
+    """Return (V,) token weights: `weight` for content words, 1 for the rest."""
     weights = torch.ones(tokenizer.vocab_size)
-    for index, piece in enumerate(tokenizer.pieces(range(tokenizer.vocab_size))):
-        word = piece.lstrip("\u2581")
-        if word in CONTENT:
-            weights[index] = recipe.content_weight
-        if stage == "sides" and word in SIDE_WORDS:
-            weights[index] = recipe.side_weight
+    pieces = tokenizer.pieces(range(tokenizer.vocab_size))
+    for index, piece in enumerate(pieces):
+        if piece.lstrip("\u2581") in CONTENT:
+            weights[index] = weight
     return weights
 
 
@@ -200,7 +189,7 @@ def train_stage(
     """Run one stage with checkpoints; goes on where it was stopped.
 
     Args:
-        stage: "language", "align", "instruct", "polish" or "sides".
+        stage: "language", "align", "instruct" or "polish".
         recipe: settings.
         learner: trained in place.
         lessons: where batches come from.
@@ -211,7 +200,6 @@ def train_stage(
         "align": recipe.align_images,
         "instruct": recipe.instruct_images,
         "polish": recipe.polish_images,
-        "sides": recipe.sides_images,
     }[stage]
     steps = max(images // recipe.instruct_batch, 1)
     matrices = trainable(learner, stage)
@@ -257,5 +245,7 @@ def _step_loss(stage, recipe, learner, lessons, step) -> torch.Tensor:
     if stage == "language":
         return learner.loss(packed, learner.symbolic(lessons.cover(rows), generator))
     tokens = learner.see(augment(lessons.pixels(rows), generator))
-    weight = content_weight(recipe, lessons.writer.tokenizer, stage)
+    weight = None
+    if stage == "polish":
+        weight = content_weight(lessons.writer.tokenizer, recipe.content_weight)
     return learner.loss(packed, learner.model.mm_projector(tokens), weight)

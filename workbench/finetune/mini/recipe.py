@@ -43,8 +43,6 @@ class MiniRecipe:
         instruct_images: images that stage 3 sees, repeats included.
         polish_images: images that the end of stage 3 sees, with content words weighed more.
         content_weight: weight of content words (side, zone, severity, yes, no) in that end.
-        sides_images: images that the last stretch of stage 3 sees, with words of side on top.
-        side_weight: weight of words that name a side in that stretch.
         instruct_batch: images per step of stage 2 and 3.
         language_lr: peak learning rate of the language model.
         false_premise: whether stage 3 has turns that ask about a finding that is not there.
@@ -79,8 +77,6 @@ class MiniRecipe:
     instruct_images: int = 10_400
     polish_images: int = 5_600
     content_weight: float = 4.0
-    sides_images: int = 4_000
-    side_weight: float = 12.0
     instruct_batch: int = 16
     language_lr: float = 1.5e-3
     false_premise: bool = True
@@ -118,7 +114,6 @@ class MiniRecipe:
             align_images=32,
             instruct_images=32,
             polish_images=16,
-            sides_images=16,
             instruct_batch=8,
             image_size=128,
         )
