@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from workbench.radiograph import InputContract as InputContract
     from workbench.radiograph import Radiograph as Radiograph
     from workbench.settings import Settings as Settings
+    from workbench.trace import ImageMap as ImageMap
+    from workbench.trace import Trace as Trace
+    from workbench.trace import load_trace as load_trace
 
 #: Subpackages and modules reached as `wb.name`.
 _MODULES = (
@@ -64,16 +67,19 @@ _OBJECTS = {
     "DecodingSettings": "workbench.generation",
     "DeviceError": "workbench.errors",
     "Generation": "workbench.generation",
+    "ImageMap": "workbench.trace",
     "InputContract": "workbench.radiograph",
     "InputError": "workbench.errors",
     "MissingDependencyError": "workbench.errors",
     "OptionError": "workbench.errors",
     "Radiograph": "workbench.radiograph",
     "Settings": "workbench.settings",
+    "Trace": "workbench.trace",
     "TrainingError": "workbench.errors",
     "WorkbenchError": "workbench.errors",
     "load_model": "workbench.interface",
     "load_radiograph": "workbench.imaging",
+    "load_trace": "workbench.trace",
 }
 
 __all__ = ["__version__", *_MODULES, *_OBJECTS]

@@ -43,6 +43,7 @@ from workbench.model.prompt import (
 )
 from workbench.radiograph import InputWarning, Radiograph
 from workbench.radiograph.checks import domain_warning
+from workbench.trace import Trace, record_trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,6 +241,41 @@ class ChestXrayModel:
         )
         answers = self.responder.answer_many(jobs, batch_size=batch_size)
         return list(tqdm(answers, total=total, unit="report", disable=not progress))
+
+    def trace(
+        self,
+        image: Any,
+        generation: Generation | None = None,
+        *,
+        heads: str = "auto",
+        layers: Sequence[int] | None = None,
+        vision: str = "auto",
+    ) -> Trace:
+        """Record one run once, so that every analysis can start from it.
+
+        Args:
+            image: see `report`.
+            generation: what this model wrote about the image; a new report when None.
+            heads: "each" keeps every head of the language model, "mean" their mean, "auto" every
+                head while that stays below 256 MiB.
+            layers: language layers to keep, negative ones counted from the last; None keeps all.
+            vision: as `heads` for the vision tower, or "none".
+
+        Raises:
+            InputError: the generation was written by another model or about another image.
+            OptionError: heads, layers or vision are not allowed.
+        """
+        radiograph = as_radiograph(image)
+        generation = self.report(radiograph) if generation is None else generation
+        return record_trace(
+            self,
+            radiograph,
+            self._look(radiograph).pixels,
+            generation,
+            heads=heads,
+            layers=layers,
+            vision=vision,
+        )
 
     def __repr__(self) -> str:
         identity = self.responder.identity

@@ -12,7 +12,17 @@ from pathlib import Path
 
 import workbench.commands._shared as shared
 
-STAGES = ("phantoms", "encoder", "language", "align", "instruct", "polish", "export")
+STAGES = (
+    "phantoms",
+    "encoder",
+    "language",
+    "align",
+    "instruct",
+    "polish",
+    "sharpen",
+    "settle",
+    "export",
+)
 
 
 def stage_list(text: str) -> tuple[str, ...]:

@@ -125,3 +125,18 @@ def new_figure(**options) -> NotebookFigure:
     from matplotlib import pyplot
 
     return pyplot.figure(FigureClass=NotebookFigure, **options)
+
+
+@contextmanager
+def closed_figure(**options) -> Iterator[Figure]:
+    """Open a figure that no notebook shows, for a picture that is embedded elsewhere.
+
+    Args:
+        **options: passed to `matplotlib.figure.Figure`.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    with style():
+        figure = Figure(layout="constrained", **options)
+        FigureCanvasAgg(figure)
+        yield figure

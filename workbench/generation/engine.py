@@ -23,6 +23,7 @@ import hashlib
 import math
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -221,6 +222,38 @@ class Engine:
         logits = self._forward(buffer, ids)
         rows = list(range(len(ids))) if rows is None else list(rows)
         return Decoding(rows, buffer, logits, [buffer.length] * len(ids))
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep the model to one thread while something other than a step runs on it."""
+        with self._lock:
+            yield
+
+    @torch.inference_mode()
+    def force(
+        self, pixel_values: torch.Tensor, ids: Sequence[int], tokens: Sequence[int]
+    ) -> torch.Tensor:
+        """Let the model read given tokens as if it had chosen them, in one forward pass.
+
+        Args:
+            pixel_values: (1, 1, S, S) normalised pixels.
+            ids: prompt ids with one placeholder.
+            tokens: n >= 1 token ids that follow the prompt.
+
+        Returns:
+            (n, V) float32 logits that each of the tokens was, or would have been, chosen from.
+        """
+        _, tail = self.split(ids)
+        tokens = tuple(tokens)
+        with self._lock:
+            prefix = self.prefix(pixel_values, ids)
+            room = prefix.length + len(tail) + len(tokens)
+            buffer = KeyValueBuffer.from_prefixes([prefix], room)
+            device = self.model.llama.embed_tokens.weight.device
+            read = torch.tensor([[*tail, *tokens[:-1]]], device=device)
+            output = self.model.llama(input_ids=read, past_key_values=buffer, use_cache=True)
+            hidden = output.last_hidden_state[:, len(tail) - 1 :]
+            return self.model.lm_head(hidden)[0].float()
 
     def decode(self, requests: Sequence[Request]) -> Iterator[Step]:
         """Answer requests together, a step at a time, until every row has stopped."""

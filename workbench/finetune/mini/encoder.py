@@ -72,7 +72,10 @@ class FindingEncoder(nn.Module):
         Args:
             pixels: (B, 1, S, S) normalised.
         """
-        tokens = self.tower(pixels).tokens
+        return self.heads(self.tower(pixels).tokens)
+
+    def heads(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return what `forward` does, from patch tokens (B, N, W)."""
         patch = self.patch_head(tokens)
         found = patch[..., :FINDINGS]
         weight = torch.softmax(found * 2, dim=1)
@@ -179,7 +182,12 @@ def encoder_loss(
     encoder: FindingEncoder, batch: dict, pixels: torch.Tensor, weight: torch.Tensor
 ) -> dict:
     """Return the loss terms of one batch: patch, image, severity and their sum."""
-    patch, image, severity = encoder(pixels)
+    return heads_loss(encoder(pixels), batch, weight)
+
+
+def heads_loss(heads: tuple, batch: dict, weight: torch.Tensor) -> dict:
+    """Return the loss terms of what the heads say of one batch."""
+    patch, image, severity = heads
     terms = {
         "patch": F.binary_cross_entropy_with_logits(patch, batch["cover"], pos_weight=weight),
         "image": F.binary_cross_entropy_with_logits(image, batch["present"]),

@@ -14,6 +14,8 @@ from workbench.finetune.mini.learner import Learner
 from workbench.finetune.mini.recipe import RESERVED_SEED, MiniRecipe
 from workbench.model.tokenizer import CxrTokenizer
 
+ALL_HISTORIES = ("encoder", "language", "align", "instruct", "polish", "sharpen", "settle")
+
 LIMITS = (
     "Trained on drawn phantoms only: what it says of a real radiograph means nothing.",
     "Knows eight findings and the wording of its own training texts.",
@@ -79,16 +81,22 @@ def write_card(folder: Path, recipe: MiniRecipe, run: Path, exam: dict | None = 
             "align: projector only, started at a ridge solution",
             "instruct: reports, differentials and questions; projector and language model",
             "polish: the same with more weight on words that carry the truth",
+            "sharpen: the encoder again, on new phantoms, with the side of every finding",
+            "settle: as polish, on the sharper encoder",
         ],
         "recipe": recipe.to_dict(),
         "seeds": {
             "train": [recipe.train_first_seed, recipe.train_first_seed + recipe.train_count - 1],
+            "sharpen and settle": [
+                recipe.sharpen_first_seed,
+                recipe.sharpen_first_seed + recipe.sharpen_count - 1,
+            ],
             "validation": [recipe.val_first_seed, recipe.val_first_seed + recipe.val_count - 1],
             "reserved for evaluation": f"{RESERVED_SEED} and up",
         },
         "history": {
             path.stem: json.loads(path.read_text())[-1]
-            for stage in ("encoder", "language", "align", "instruct", "polish")
+            for stage in ALL_HISTORIES
             if (path := run / f"{stage}.json").exists()
         },
         "exam": exam,

@@ -8,6 +8,7 @@ instruct     projector and language model learn reports, differentials and quest
              the encoder stays frozen.
 polish       the same, with more weight on the words that carry the truth (side, zone, severity,
              size, yes and no) than on the choice of phrase.
+settle       the same again, behind an encoder that was sharpened in between (`sharpen`).
 
 Paper: Lee et al. 2025 (alignment, then instruction tuning). Does not know: how the encoder learned.
 """
@@ -101,10 +102,10 @@ def start_projector(learner: Learner, lessons: Lessons, images: int = 384) -> fl
     return float(explained.sum() / spread.sum())
 
 
-STAGES = {"language": 1, "align": 2, "instruct": 3, "polish": 4}
+STAGES = {"language": 1, "align": 2, "instruct": 3, "polish": 4, "settle": 5}
 
 #: Peak learning rate of each stage, as a share of the recipe's.
-STAGE_RATE = {"language": 1.0, "align": 1.0, "instruct": 0.6, "polish": 0.5}
+STAGE_RATE = {"language": 1.0, "align": 1.0, "instruct": 0.6, "polish": 0.5, "settle": 0.5}
 
 #: Words whose choice depends on the image and not on style.
 CONTENT = frozenset(
@@ -189,7 +190,7 @@ def train_stage(
     """Run one stage with checkpoints; goes on where it was stopped.
 
     Args:
-        stage: "language", "align", "instruct" or "polish".
+        stage: one of `STAGES`.
         recipe: settings.
         learner: trained in place.
         lessons: where batches come from.
@@ -200,6 +201,7 @@ def train_stage(
         "align": recipe.align_images,
         "instruct": recipe.instruct_images,
         "polish": recipe.polish_images,
+        "settle": recipe.settle_images,
     }[stage]
     steps = max(images // recipe.instruct_batch, 1)
     matrices = trainable(learner, stage)
@@ -246,6 +248,6 @@ def _step_loss(stage, recipe, learner, lessons, step) -> torch.Tensor:
         return learner.loss(packed, learner.symbolic(lessons.cover(rows), generator))
     tokens = learner.see(augment(lessons.pixels(rows), generator))
     weight = None
-    if stage == "polish":
+    if stage in ("polish", "settle"):
         weight = content_weight(lessons.writer.tokenizer, recipe.content_weight)
     return learner.loss(packed, learner.model.mm_projector(tokens), weight)

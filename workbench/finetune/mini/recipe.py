@@ -42,6 +42,12 @@ class MiniRecipe:
         align_images: images that stage 2 sees (projector only).
         instruct_images: images that stage 3 sees, repeats included.
         polish_images: images that the end of stage 3 sees, with content words weighed more.
+        sharpen_first_seed: first phantom seed of the set that the last two stages see.
+        sharpen_count: distinct phantoms of that set.
+        sharpen_images: images that the encoder sees when it comes back to findings and sides.
+        sharpen_lr: peak learning rate of AdamW in that stage.
+        sharpen_muon_lr: peak learning rate of Muon in that stage.
+        settle_images: images that projector and language model see behind the sharper encoder.
         content_weight: weight of content words (side, zone, severity, yes, no) in that end.
         instruct_batch: images per step of stage 2 and 3.
         language_lr: peak learning rate of the language model.
@@ -76,6 +82,12 @@ class MiniRecipe:
     align_images: int = 960
     instruct_images: int = 10_400
     polish_images: int = 5_600
+    sharpen_first_seed: int = 24_000
+    sharpen_count: int = 16_000
+    sharpen_images: int = 19_200
+    sharpen_lr: float = 0.5e-3
+    sharpen_muon_lr: float = 2.5e-3
+    settle_images: int = 8_000
     content_weight: float = 4.0
     instruct_batch: int = 16
     language_lr: float = 1.5e-3
@@ -83,13 +95,16 @@ class MiniRecipe:
     threads: int = 2
 
     def __post_init__(self) -> None:
-        last = max(self.train_first_seed + self.train_count, self.val_first_seed + self.val_count)
+        trained = max(
+            self.train_first_seed + self.train_count, self.sharpen_first_seed + self.sharpen_count
+        )
+        last = max(trained, self.val_first_seed + self.val_count)
         if last > RESERVED_SEED:
             raise OptionError(
                 f"training and validation seeds must stay below {RESERVED_SEED:,} "
                 f"(reserved for evaluation); this recipe goes up to {last - 1:,}"
             )
-        if self.train_first_seed + self.train_count > self.val_first_seed:
+        if trained > self.val_first_seed:
             raise OptionError("training seeds must end before the validation seeds begin")
 
     def to_dict(self) -> dict:
@@ -114,6 +129,9 @@ class MiniRecipe:
             align_images=32,
             instruct_images=32,
             polish_images=16,
+            sharpen_count=32,
+            sharpen_images=32,
+            settle_images=16,
             instruct_batch=8,
             image_size=128,
         )

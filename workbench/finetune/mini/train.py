@@ -15,12 +15,24 @@ from workbench.finetune.mini.export import export, write_card
 from workbench.finetune.mini.language import STAGES, Lessons, train_stage
 from workbench.finetune.mini.learner import Learner
 from workbench.finetune.mini.recipe import MiniRecipe
+from workbench.finetune.mini.sharpen import train_sharpen
 from workbench.finetune.mini.texts import DialogueWriter, train_tokenizer
 from workbench.model.tokenizer import CxrTokenizer
 
 logger = logging.getLogger(__name__)
 
-ALL_STAGES = ("phantoms", "encoder", *STAGES, "export")
+#: In the order they run; "sharpen" comes back to the encoder before the language model settles.
+ALL_STAGES = (
+    "phantoms",
+    "encoder",
+    "language",
+    "align",
+    "instruct",
+    "polish",
+    "sharpen",
+    "settle",
+    "export",
+)
 
 
 def train_mini(
@@ -61,10 +73,13 @@ def train_mini(
         return out
     tokenizer = _tokenizer(out, recipe)
     learner = Learner(recipe, tokenizer, encoder)
-    lessons = Lessons(recipe, train, DialogueWriter(recipe, tokenizer))
-    for stage in STAGES:
-        if ALL_STAGES.index(stage) <= last:
-            train_stage(stage, recipe, learner, lessons, out)
+    writer = DialogueWriter(recipe, tokenizer)
+    for stage in ALL_STAGES[2 : last + 1]:
+        if stage == "sharpen":
+            train = _fresh_phantoms(out, recipe)
+            train_sharpen(recipe, learner.model, train, validation, out)
+        elif stage in STAGES:
+            train_stage(stage, recipe, learner, Lessons(recipe, train, writer), out)
     if last < ALL_STAGES.index("export"):
         return out
     folder = export(learner, tokenizer, recipe, out / "model")
@@ -88,25 +103,25 @@ def _claim(out: Path, recipe: MiniRecipe, resume: bool) -> None:
 
 
 def _phantoms(out: Path, recipe: MiniRecipe) -> tuple[PhantomSet, PhantomSet]:
-    shared = {
-        "domain": recipe.domain,
-        "size": recipe.image_size,
-        "patch": recipe.patch_size,
-        "workers": recipe.threads,
-    }
-    validation = rendered(
-        out / "phantoms" / "validation",
-        first_seed=recipe.val_first_seed,
-        count=recipe.val_count,
-        **shared,
-    )
-    train = rendered(
-        out / "phantoms" / "train",
-        first_seed=recipe.train_first_seed,
-        count=recipe.train_count,
-        **shared,
-    )
+    validation = _rendered(out, recipe, "validation", recipe.val_first_seed, recipe.val_count)
+    train = _rendered(out, recipe, "train", recipe.train_first_seed, recipe.train_count)
     return train, validation
+
+
+def _fresh_phantoms(out: Path, recipe: MiniRecipe) -> PhantomSet:
+    return _rendered(out, recipe, "sharpen", recipe.sharpen_first_seed, recipe.sharpen_count)
+
+
+def _rendered(out: Path, recipe: MiniRecipe, name: str, first_seed: int, count: int) -> PhantomSet:
+    return rendered(
+        out / "phantoms" / name,
+        first_seed=first_seed,
+        count=count,
+        domain=recipe.domain,
+        size=recipe.image_size,
+        patch=recipe.patch_size,
+        workers=recipe.threads,
+    )
 
 
 def _tokenizer(out: Path, recipe: MiniRecipe) -> CxrTokenizer:

@@ -1,0 +1,238 @@
+"""ImageMap: one number for every cell of a grid over what the model saw, and what it means.
+
+Attention, saliency and truth baselines all end in one of these, so that they can be drawn, scored
+and compared alike. The grid may be the patches or finer; its cells share the model's square.
+
+Does not know: how the numbers came about.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+from workbench.errors import InputError
+from workbench.radiograph import FitGeometry, Radiograph
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, eq=False)
+class ImageMap:
+    """A map over a radiograph.
+
+    Attributes:
+        values: (rows, columns) float32; in `unit`.
+        geometry: how the original lies in the model's square.
+        image: the radiograph.
+        method: how it was made, e.g. "attention" or "integrated gradients".
+        target: what it explains, in words.
+        unit: what a value is, e.g. "share of attention" or "change of log-probability".
+        signed: True where values below 0 speak against the target; such maps are centred at 0.
+        layer: which layers, in words.
+        head: which heads, in words.
+        caution: what a reader must know before believing it; None where nothing is known.
+        settings: every option that decided it.
+        scores: numbers that belong to it, e.g. {"delta": ...} (completeness) or {"forwards": ...}.
+        seconds: wall time.
+    """
+
+    values: np.ndarray
+    geometry: FitGeometry
+    image: Radiograph
+    method: str
+    target: str
+    unit: str = ""
+    signed: bool = False
+    layer: str = "all layers"
+    head: str = "mean of heads"
+    caution: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        values = np.array(self.values, dtype=np.float32)
+        if values.ndim != 2 or values.size == 0:
+            raise InputError(f"a map needs a 2-D grid of values, got shape {values.shape}")
+        if not np.isfinite(values).all():
+            raise InputError(f"the {self.method} map holds NaN or infinite values")
+        values.setflags(write=False)
+        object.__setattr__(self, "values", values)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.values.shape
+
+    def cell_box(self, row: int, column: int) -> tuple[float, ...]:
+        """Return (left, top, right, bottom) of a cell in original pixels, unclipped."""
+        high, wide = self.geometry.size / self.grid[0], self.geometry.size / self.grid[1]
+        box = (column * wide, row * high, (column + 1) * wide, (row + 1) * high)
+        return self.geometry.box_to_original(box)
+
+    @property
+    def peak_cell(self) -> tuple[int, int]:
+        """(row, column) of the greatest value, the first where several are equal."""
+        return tuple(int(i) for i in np.unravel_index(self.values.argmax(), self.grid))
+
+    @property
+    def peak(self) -> tuple[float, float]:
+        """(x, y) of the middle of the greatest cell, in original pixels."""
+        left, top, right, bottom = self.cell_box(*self.peak_cell)
+        return (left + right) / 2, (top + bottom) / 2
+
+    @property
+    def positive(self) -> np.ndarray:
+        """(rows, columns): values that speak for the target, 0 elsewhere."""
+        return np.maximum(self.values, 0)
+
+    @property
+    def normalisation(self) -> str:
+        """How colours are scaled when the map is drawn."""
+        return "divided by the largest magnitude" if self.signed else "divided by the largest value"
+
+    def normalised(self) -> np.ndarray:
+        """Return values divided by the largest: in [-1, 1] where signed, else at most 1."""
+        largest = np.abs(self.values).max() if self.signed else self.values.max()
+        return self.values / largest if largest > 0 else np.zeros_like(self.values)
+
+    def to_original(self, *, smooth: bool = True) -> np.ndarray:
+        """Return the map over the original pixels.
+
+        Args:
+            smooth: interpolate between the middles of cells; False keeps cells as they are.
+
+        Returns:
+            (H, W) float32 of the original's size; NaN where the model did not see it.
+        """
+        height, width = self.geometry.original_size
+        x = self.geometry.to_model(np.stack([np.arange(width) + 0.5, np.zeros(width)], 1))[:, 0]
+        y = self.geometry.to_model(np.stack([np.zeros(height), np.arange(height) + 0.5], 1))[:, 1]
+        rows = y * self.grid[0] / self.geometry.size - 0.5
+        columns = x * self.grid[1] / self.geometry.size - 0.5
+        where = np.meshgrid(rows, columns, indexing="ij")
+        drawn = map_coordinates(self.values, where, order=1 if smooth else 0, mode="nearest")
+        inside = self.geometry.size
+        seen = ((y >= 0) & (y < inside))[:, None] & ((x >= 0) & (x < inside))[None]
+        return np.where(seen, drawn, np.nan).astype(np.float32)
+
+    def cells_of(self, mask: np.ndarray) -> np.ndarray:
+        """Return the share of each cell that a mask of the original covers.
+
+        Args:
+            mask: boolean (H, W) of the original's size.
+
+        Returns:
+            (rows, columns) float32 in [0, 1].
+
+        Raises:
+            InputError: the mask is of another size.
+        """
+        mask = np.asarray(mask)
+        if mask.shape != tuple(self.geometry.original_size):
+            raise InputError(
+                f"the mask is {mask.shape}, the radiograph {self.geometry.original_size}; draw "
+                "both at the same size"
+            )
+        # Sampled at 8 x 8 points of every cell, mapped back to the original.
+        fine = 8
+        step = [(np.arange(n * fine) + 0.5) * self.geometry.size / (n * fine) for n in self.grid]
+        points = np.stack(np.meshgrid(step[1], step[0]), -1)
+        x, y = np.moveaxis(np.floor(self.geometry.to_original(points)).astype(int), -1, 0)
+        inside = (x >= 0) & (x < mask.shape[1]) & (y >= 0) & (y < mask.shape[0])
+        found = np.zeros(inside.shape, bool)
+        found[inside] = mask[y[inside], x[inside]] > 0
+        rows, columns = self.grid
+        return found.reshape(rows, fine, columns, fine).mean((1, 3), dtype=np.float32)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per cell: row, column, value and its box in original pixels."""
+        import pandas as pd
+
+        rows, columns = np.indices(self.grid).reshape(2, -1)
+        boxes = np.array([self.cell_box(r, c) for r, c in zip(rows, columns, strict=True)])
+        return pd.DataFrame(
+            {
+                "row": rows,
+                "column": columns,
+                "value": self.values.ravel(),
+                **dict(zip(("left", "top", "right", "bottom"), boxes.T, strict=True)),
+            }
+        )
+
+    @property
+    def title(self) -> str:
+        """Method and target in one line."""
+        return f"{self.method}: {self.target}"
+
+    @property
+    def details(self) -> str:
+        """Layer, head, unit and normalisation in one line."""
+        return " · ".join(
+            part for part in (self.layer, self.head, self.unit, self.normalisation) if part
+        )
+
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        masks: Mapping[str, np.ndarray] | None = None,
+        boxes: Mapping[str, tuple[float, float, float, float]] | None = None,
+        opacity: float = 0.6,
+        smooth: bool = True,
+        details: bool = True,
+    ) -> Axes:
+        """Draw the map over the radiograph, in original geometry.
+
+        Args:
+            ax: where to draw; a new figure when None.
+            masks: name -> boolean (H, W) of the original's size, outlined.
+            boxes: name -> (left, top, right, bottom) in original pixels, outlined.
+            opacity: of the strongest colour, in [0, 1].
+            smooth: interpolate between cells.
+            details: write layer, head, unit, normalisation and caution under the image.
+        """
+        from workbench.figures.maps import draw_map
+
+        return draw_map(
+            self.image.pixels,
+            self._drawn(smooth),
+            signed=self.signed,
+            title=self.title,
+            details=self.details if details else "",
+            caution=self.caution,
+            masks=masks,
+            boxes=boxes,
+            opacity=opacity,
+            ax=ax,
+        )
+
+    def _drawn(self, smooth: bool) -> np.ndarray:
+        """Return (H, W) in [-1, 1] or [0, 1]; NaN where not seen."""
+        largest = np.abs(self.values).max() if self.signed else self.values.max()
+        return self.to_original(smooth=smooth) / (largest if largest > 0 else 1)
+
+    def __repr__(self) -> str:
+        rows, columns = self.grid
+        return f"<ImageMap {self.title!r}, {rows} x {columns}, {self.layer}, {self.head}>"
+
+    def _repr_html_(self) -> str:
+        from workbench.figures.style import closed_figure
+
+        buffer = io.BytesIO()
+        with closed_figure(figsize=(5.6, 6.2)) as figure:
+            self.plot(figure.add_subplot())
+            figure.savefig(buffer, format="png", dpi=90)
+        encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+        label = escape(f"{self.title}; {self.details}", quote=True)
+        return f'<img alt="{label}" src="data:image/png;base64,{encoded}">'

@@ -1,0 +1,177 @@
+"""Record a trace: one forward pass over text that was already written.
+
+The image's keys and values come from the engine's prefix, so a recording reads only the question
+and the answer again; attention rows are computed layer by layer for the positions that chose a
+token and reduced at once. The vision tower runs once more where its rows are wanted.
+
+Does not know: how text is decoded, where images come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench.errors import InputError, OptionError
+from workbench.generation import Generation
+from workbench.radiograph import Radiograph
+from workbench.trace.capture import RowRecorder, watch_attention
+from workbench.trace.layout import TokenLayout
+from workbench.trace.trace import AttentionRows, Trace
+
+#: "auto" keeps every head while the rows of a tower take less than this many bytes.
+AUTO_BYTES = 256 << 20
+
+HEADS = ("auto", "each", "mean")
+VISION = (*HEADS, "none")
+
+#: Largest difference between a token's log-probability when written and when read again.
+TOLERANCE = {"float32": 0.02}
+_LOOSE = 1.0
+
+
+def record_trace(
+    model: Any,
+    image: Radiograph,
+    pixel_values: torch.Tensor,
+    generation: Generation,
+    *,
+    heads: str = "auto",
+    layers: Sequence[int] | None = None,
+    vision: str = "auto",
+) -> Trace:
+    """Record one run.
+
+    Args:
+        model: the `ChestXrayModel` that wrote the generation.
+        image: the radiograph it was written about.
+        pixel_values: (1, 1, S, S) normalised.
+        generation: what it wrote.
+        heads: "each" keeps every head of the language model, "mean" their mean, "auto" every head
+            while that takes less than `AUTO_BYTES`.
+        layers: language layers to keep, negative ones counted from the last; None keeps all.
+        vision: as `heads` for the vision tower, or "none".
+
+    Raises:
+        InputError: the generation is empty, was written by another model, or about another image.
+        OptionError: heads, layers or vision are not allowed.
+    """
+    _check(model, generation, heads, vision)
+    engine, network = model.responder.engine, model.responder.engine.model
+    llama = network.config.llama
+    kept = _layers(layers, llama.num_hidden_layers)
+    layout = token_layout(model, image, generation)
+    count = len(generation.token_ids)
+    recorder = RowRecorder(
+        "language",
+        last=count,
+        layers=kept,
+        mean_heads=_mean(heads, llama.num_attention_heads, len(kept) * count * layout.length),
+    )
+    with engine.exclusive():
+        engine.prefix(pixel_values, generation.prompt_ids)
+        with watch_attention(network, recorder):
+            logits = engine.force(pixel_values, generation.prompt_ids, generation.token_ids)
+        seen = _vision_rows(network, pixel_values, vision)
+    logprobs = _logprobs(logits, generation.token_ids)
+    _check_same_run(generation, image, logprobs)
+    rows = recorder.stacked()
+    # The last token was chosen but never read, so no row has a key for it.
+    rows = torch.nn.functional.pad(rows, (0, layout.length - rows.shape[-1]))
+    return Trace(
+        layout=layout,
+        generation=generation,
+        image=image,
+        pixel_values=pixel_values[0].detach().to("cpu", torch.float32).numpy(),
+        logprobs=logprobs,
+        language=AttentionRows(
+            rows.numpy(),
+            kept,
+            recorder.mean_heads,
+            llama.num_hidden_layers,
+            llama.num_attention_heads,
+        ),
+        vision=seen,
+        model=model,
+    )
+
+
+def token_layout(model: Any, image: Radiograph, generation: Generation) -> TokenLayout:
+    """Return the layout of a generation about an image."""
+    network, tokenizer = model.responder.engine.model, model.responder.tokenizer
+    head, tail = model.responder.engine.split(generation.prompt_ids)
+    side = network.config.vision.image_size // network.config.vision.patch_size
+    return TokenLayout(
+        prompt_tokens=tuple(tokenizer.pieces(head[:-1])),
+        question_tokens=tuple(tokenizer.pieces(tail)),
+        tokens=generation.tokens,
+        offsets=generation.offsets,
+        text=generation.text,
+        grid=(side, side),
+        geometry=model.loaded.processor.geometry(image),
+    )
+
+
+def _check(model: Any, generation: Generation, heads: str, vision: str) -> None:
+    for value, allowed, name in ((heads, HEADS, "heads"), (vision, VISION, "vision")):
+        if value not in allowed:
+            raise OptionError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+    if not generation.token_ids:
+        raise InputError("the generation holds no token; trace one that was written to its end")
+    wrote, here = generation.model, model.responder.identity
+    if wrote.sha256 != here.sha256:
+        raise InputError(
+            f"the text was written by {wrote.id} ({wrote.sha256[:12]}), this model is {here.id} "
+            f"({here.sha256[:12]}); trace it with the model that wrote it"
+        )
+
+
+def _layers(layers: Sequence[int] | None, total: int) -> tuple[int, ...]:
+    if layers is None:
+        return tuple(range(total))
+    numbers = {layer + total if layer < 0 else layer for layer in layers}
+    if not numbers or not numbers <= set(range(total)):
+        raise OptionError(
+            f"layers must be numbers from 0 to {total - 1} (or negative, from the last), "
+            f"got {list(layers)}"
+        )
+    return tuple(sorted(numbers))
+
+
+def _mean(heads: str, count: int, rows: int) -> bool:
+    if heads == "auto":
+        return count * rows * 4 > AUTO_BYTES
+    return heads == "mean"
+
+
+def _vision_rows(network: Any, pixel_values: torch.Tensor, vision: str) -> AttentionRows | None:
+    if vision == "none":
+        return None
+    config = network.config.vision
+    count = config.image_tokens + 1
+    mean = _mean(vision, config.heads, config.layers * count**2)
+    recorder = RowRecorder("vision", mean_heads=mean)
+    with torch.inference_mode(), watch_attention(network, recorder):
+        network.vision_tower(pixel_values)
+    rows = recorder.stacked().numpy()
+    return AttentionRows(rows, tuple(range(config.layers)), mean, config.layers, config.heads)
+
+
+def _logprobs(logits: torch.Tensor, tokens: Sequence[int]) -> np.ndarray:
+    chosen = torch.tensor(tokens, device=logits.device)[:, None]
+    return logits.log_softmax(-1).gather(1, chosen)[:, 0].cpu().numpy()
+
+
+def _check_same_run(generation: Generation, image: Radiograph, logprobs: np.ndarray) -> None:
+    """Refuse a generation whose log-probabilities do not come back with this image."""
+    apart = float(np.abs(logprobs - generation.logprobs).max())
+    allowed = TOLERANCE.get(generation.model.dtype, _LOOSE)
+    if apart > allowed:
+        raise InputError(
+            f"the text was written about {generation.source!r} and does not come back with "
+            f"{image.contract.source!r}: log-probabilities differ by up to {apart:.3g} (allowed "
+            f"{allowed:g}); trace it with the image, and the fit, it was written about"
+        )
