@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from workbench._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from workbench import attention as attention
     from workbench import errors as errors
     from workbench import evaluation as evaluation
     from workbench import figures as figures
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from workbench import imaging as imaging
     from workbench import model as model
     from workbench import reports as reports
+    from workbench import saliency as saliency
     from workbench.errors import CheckpointError as CheckpointError
     from workbench.errors import ContextBudgetError as ContextBudgetError
     from workbench.errors import DeviceError as DeviceError
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
 #: Subpackages and modules reached as `wb.name`.
 _MODULES = (
+    "attention",
     "errors",
     "evaluation",
     "figures",
@@ -57,6 +60,7 @@ _MODULES = (
     "model",
     "phantom",
     "reports",
+    "saliency",
 )
 
 #: Objects reached as `wb.name`, and the module that owns each.

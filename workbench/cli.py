@@ -30,6 +30,7 @@ COMMANDS = {
     "label": "read the findings out of a column of report texts",
     "models": "list the models: parameters, memory, context budget",
     "doctor": "check this installation, a checkpoint against reference vectors, or mini",
+    "benchmark": "score saliency methods against what was drawn in phantoms",
     "train": "train mini from its seeds",
 }
 

@@ -1,0 +1,263 @@
+"""The truth table of saliency: which method's maps point at what was drawn.
+
+Every case is a phantom with one finding that the model's report states (true positives only: a
+map of a finding that was not seen has no truth). Every method explains the same target, the
+sentence that states the finding against its opposite, and is scored against the drawn mask. Beside
+it stand two kinds of baseline that any method must beat: fixed maps (lungs, middle, noise), and the
+same method asked about another finding of the same report, scored against the same mask.
+
+Does not know: how maps are made (`workbench.saliency`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from workbench.errors import OptionError
+from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED
+from workbench.evaluation.saliency_table import SaliencyTable, tabulate
+from workbench.findings import PHANTOM_FINDINGS, PRESENT
+from workbench.phantom.case import Phantom, phantom
+from workbench.reports import label
+from workbench.saliency import METHODS, check_target, checks, explain_target, finding_target
+from workbench.trace import ImageMap, Trace
+
+logger = logging.getLogger(__name__)
+
+#: Options that keep a table of hundreds of cases affordable; everything else is at its default.
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "smoothgrad": {"samples": 8},
+    "integrated_gradients": {"tolerance": 0.05, "most": 96},
+    "integrated_gradients_patches": {"tolerance": 0.05, "most": 96},
+    "occlusion": {"stride": 16, "window": 32},
+    "kernel_shap": {"samples": 128},
+}
+
+#: Methods that take more than a second a map are asked about the other finding in every n-th case.
+SLOW = ("occlusion", "adaptive_occlusion", "kernel_shap", "integrated_gradients")
+SLOW = (*SLOW, "integrated_gradients_patches", "smoothgrad")
+OTHER_EVERY = 5
+
+FIXED: Mapping[str, Callable[[ImageMap, int], ImageMap]] = {
+    "lung prior": lambda like, seed: checks.lung_prior(like),
+    "centre prior": lambda like, seed: checks.centre_prior(like),
+    "random": lambda like, seed: replace(
+        like, values=np.random.default_rng(seed).random(like.grid), method="random"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class MapScore:
+    """One map against the truth.
+
+    Attributes:
+        method: name of the method or fixed baseline.
+        kind: "method", "other phrase" or "fixed".
+        seed: of the phantom.
+        finding: what was drawn.
+        pointing: the greatest cell touches the mask.
+        energy: share of the positive sum inside the mask.
+        iou: overlap of the mask with as many of the greatest cells.
+        seconds: wall time of the map; 0 for fixed ones.
+        similarity: rank correlation with the map of random weights; None where not checked.
+    """
+
+    method: str
+    kind: str
+    seed: int
+    finding: str
+    pointing: bool
+    energy: float
+    iou: float
+    seconds: float = 0.0
+    similarity: float | None = None
+
+
+def benchmark_saliency(
+    model: Any,
+    *,
+    n: int = 300,
+    seed: int = FIRST_HELD_OUT_SEED,
+    methods: Sequence[str] | None = None,
+    findings: Sequence[str] = PHANTOM_FINDINGS,
+    randomised_cases: int = 16,
+    jobs: int = 1,
+    progress: bool = True,
+) -> SaliencyTable:
+    """Score all methods on `n` single-finding phantoms of the internal domain.
+
+    Args:
+        model: a `ChestXrayModel`.
+        n: phantoms to draw, findings in turn; those whose report misses the finding are left out
+            and counted.
+        seed: phantoms have the seeds seed .. seed + n - 1.
+        methods: names in `METHODS`; all when None.
+        findings: what is drawn.
+        randomised_cases: cases, spread over all, in which every method is checked with random
+            weights.
+        jobs: processes; each loads the model by its name.
+        progress: whether to show a progress bar.
+
+    Raises:
+        OptionError: a method is unknown or a number is below its least.
+    """
+    methods = tuple(METHODS) if methods is None else tuple(methods)
+    if unknown := [name for name in methods if name not in METHODS]:
+        raise OptionError(f"unknown method {unknown[0]!r}; expected some of: {', '.join(METHODS)}")
+    if n < 1 or jobs < 1 or seed < 0 or randomised_cases < 0:
+        raise OptionError(
+            "expected n >= 1, jobs >= 1, seed >= 0 and randomised_cases >= 0; got "
+            f"{n}, {jobs}, {seed} and {randomised_cases}"
+        )
+    if seed < FIRST_HELD_OUT_SEED:
+        logger.warning(
+            "seed %d lies below %d: the model may have been trained on these phantoms",
+            seed,
+            FIRST_HELD_OUT_SEED,
+        )
+    every = max(n // randomised_cases, 1) if randomised_cases else 0
+    orders = [
+        Order(
+            seed + at,
+            findings[at % len(findings)],
+            methods,
+            at % OTHER_EVERY == 0,
+            bool(every) and at % every == 0,
+        )
+        for at in range(n)
+    ]
+    scores: list[MapScore] = []
+    missed = 0
+    bar = tqdm(total=n, desc="phantoms", disable=not progress)
+    for found in _done(model, orders, jobs):
+        missed += found is None
+        scores += found or []
+        bar.update()
+    bar.close()
+    return tabulate(
+        scores,
+        methods=methods,
+        drawn=n,
+        missed=missed,
+        seed=seed,
+        provenance=asdict(model.responder.identity),
+    )
+
+
+@dataclass(frozen=True)
+class Order:
+    """One phantom to be explained.
+
+    Attributes:
+        seed: of the phantom.
+        finding: what it has.
+        methods: names in `METHODS`.
+        other_of_slow: whether slow methods are asked about the other finding too.
+        check: whether methods are checked with random weights.
+    """
+
+    seed: int
+    finding: str
+    methods: tuple[str, ...]
+    other_of_slow: bool
+    check: bool
+
+
+def _done(model: Any, orders: Sequence[Order], jobs: int) -> Iterator[list[MapScore] | None]:
+    if jobs == 1:
+        yield from (score_case(model, order) for order in orders)
+        return
+    source = model.responder.identity.id
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_load, initargs=(source,)
+    ) as pool:
+        yield from pool.map(_score_case, orders)
+
+
+_loaded: list[Any] = []
+
+
+def _load(source: str) -> None:
+    """Give a worker process its model and one thread."""
+    import torch
+
+    from workbench.interface import load_model
+
+    torch.set_num_threads(1)
+    _loaded.append(load_model(source))
+
+
+def _score_case(order: Order) -> list[MapScore] | None:
+    return score_case(_loaded[0], order)
+
+
+def score_case(model: Any, order: Order) -> list[MapScore] | None:
+    """Return the scores of all methods and baselines on one phantom; None where it was missed."""
+    case = phantom(order.seed, findings=[order.finding], size=model.image_size)
+    report = model.report(case)
+    labels = label(report.text)
+    if labels.code(order.finding) != PRESENT:
+        return None
+    trace = model.trace(case, report)
+    target = finding_target(trace, order.finding)
+    others = [row.finding for row in labels.rows if row.finding in PHANTOM_FINDINGS]
+    others = [name for name in others if name != order.finding]
+    other = finding_target(trace, others[order.seed % len(others)]) if others else None
+    found: list[MapScore] = []
+    for name in order.methods:
+        options = OPTIONS.get(name, {})
+        image_map = explain_target(trace, target, method=name, **options)
+        likeness = None
+        if order.check:
+            likeness = check_target(
+                trace, target, method=name, cascade=False, original=image_map, **options
+            ).similarity[-1]
+        found.append(_scored(image_map, name, "method", case, order, likeness))
+        if other is not None and (name not in SLOW or order.other_of_slow):
+            elsewhere = explain_target(trace, other, method=name, **options)
+            found.append(_scored(elsewhere, name, "other phrase", case, order))
+    found += [
+        _scored(make(_blank(trace), order.seed), name, "fixed", case, order)
+        for name, make in FIXED.items()
+    ]
+    return found
+
+
+def _blank(trace: Trace) -> ImageMap:
+    return ImageMap(
+        np.zeros(trace.layout.grid), trace.layout.geometry, trace.image, "blank", "nothing"
+    )
+
+
+def _scored(
+    image_map: ImageMap,
+    name: str,
+    kind: str,
+    case: Phantom,
+    order: Order,
+    likeness: float | None = None,
+) -> MapScore:
+    mask = case.masks[order.finding]
+    return MapScore(
+        name,
+        kind,
+        order.seed,
+        order.finding,
+        checks.pointing(image_map, mask),
+        checks.energy(image_map, mask),
+        checks.overlap(image_map, mask),
+        image_map.seconds if kind != "fixed" else 0.0,
+        likeness,
+    )
+
+
+__all__ = ["FIXED", "OPTIONS", "MapScore", "Order", "benchmark_saliency", "score_case"]

@@ -1,0 +1,33 @@
+"""Where in the image a phrase comes from, by many methods, and whether their maps tell the truth.
+
+    wb.saliency.explain(trace, finding="pneumothorax", method="relevancy").plot()
+    wb.saliency.counterfactual(trace, finding="pneumothorax", phantom=case).plot()
+    wb.saliency.randomisation(trace, finding="pneumothorax", method="grad_cam").ok
+    wb.saliency.checks.pointing(image_map, mask)
+
+Does not know: tables over many cases (`workbench.evaluation`).
+"""
+
+from workbench.saliency import checks
+from workbench.saliency.counterfactual import Counterfactual, counterfactual
+from workbench.saliency.explain import METHODS, Method, explain, explain_target
+from workbench.saliency.randomisation import RandomisationCheck, check_target, randomisation
+from workbench.saliency.scorer import Scorer
+from workbench.saliency.target import Target, finding_target, make_target
+
+__all__ = [
+    "METHODS",
+    "Counterfactual",
+    "Method",
+    "RandomisationCheck",
+    "Scorer",
+    "Target",
+    "check_target",
+    "checks",
+    "counterfactual",
+    "explain",
+    "explain_target",
+    "finding_target",
+    "make_target",
+    "randomisation",
+]

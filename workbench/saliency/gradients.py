@@ -1,0 +1,277 @@
+"""Gradient methods, by captum: input x gradient, SmoothGrad, integrated gradients, Grad-CAM.
+
+Papers: input x gradient, Shrikumar et al. 2016, arXiv 1605.01713; SmoothGrad, Smilkov et al. 2017,
+arXiv 1706.03825; integrated gradients, Sundararajan et al., ICML 2017, arXiv 1703.01365; Grad-CAM,
+Selvaraju et al., ICCV 2017, arXiv 1610.02391.
+
+Does not know: words (`target`), drawing.
+Deviations: pixel attributions are summed over patches by default, which keeps their sum; SmoothGrad
+averages input x gradient, so that all maps have one unit; Grad-CAM takes the output of the last
+vision block as its feature map, class token left out, because a transformer has no convolution.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from captum.attr import (
+    InputXGradient,
+    IntegratedGradients,
+    LayerGradCam,
+    LayerIntegratedGradients,
+    NoiseTunnel,
+)
+from scipy.ndimage import gaussian_filter
+from torch import nn
+
+from workbench.errors import OptionError
+from workbench.saliency.scorer import Scorer, check_differentiable
+
+BASELINES = ("blur", "black", "mean", "grey")
+
+#: Integrated gradients begin with so many parts of the line, and take so many steps in each part.
+FIRST_PARTS, PART_STEPS = 8, 4
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """What a method returns: values on a grid and numbers about them.
+
+    Attributes:
+        values: (rows, columns) float32 tensor on the CPU.
+        scores: numbers that belong to the map.
+    """
+
+    values: torch.Tensor
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+def baseline_pixels(scorer: Scorer, baseline: str, *, sigma: float = 0.08) -> torch.Tensor:
+    """Return the image that counts as "nothing there".
+
+    Args:
+        scorer: has the image.
+        baseline: "blur" (the film with a Gaussian blur, so that only detail is missing), "black"
+            (pixel 0), "mean" (the film's mean grey everywhere) or "grey" (the mean grey of the
+            model's training films, 0 after normalisation).
+        sigma: width of the blur as a share of the image's side.
+
+    Returns:
+        (1, 1, S, S) normalised.
+
+    Raises:
+        OptionError: the baseline is unknown.
+    """
+    base = scorer.base
+    if baseline == "blur":
+        pixels = gaussian_filter(base[0, 0].cpu().numpy(), sigma * base.shape[-1], mode="nearest")
+        return torch.from_numpy(pixels)[None, None].to(base)
+    if baseline == "mean":
+        return torch.full_like(base, float(base.mean()))
+    if baseline == "grey":
+        return torch.zeros_like(base)
+    if baseline == "black":
+        config = scorer.network.config
+        return torch.full_like(base, (0.0 - config.pixel_mean) / config.pixel_std)
+    raise OptionError(f"baseline must be one of {', '.join(BASELINES)}; got {baseline!r}")
+
+
+def to_grid(pixels: torch.Tensor, grid: tuple[int, int], resolution: str) -> torch.Tensor:
+    """Return pixel attributions (S, S), or their sums over patches.
+
+    Args:
+        pixels: (..., S, S); leading axes of size 1 are dropped.
+        grid: rows and columns of patches.
+        resolution: "patches" or "pixels".
+
+    Raises:
+        OptionError: resolution is neither.
+    """
+    flat = pixels.detach().float().cpu().reshape(pixels.shape[-2:])
+    if resolution == "pixels":
+        return flat
+    if resolution != "patches":
+        raise OptionError(f"resolution must be 'patches' or 'pixels', got {resolution!r}")
+    rows, columns = grid
+    high, wide = flat.shape[0] // rows, flat.shape[1] // columns
+    return flat.reshape(rows, high, columns, wide).sum((1, 3))
+
+
+def input_x_gradient(
+    scorer: Scorer, grid: tuple[int, int], *, resolution: str = "patches"
+) -> Attribution:
+    """Return pixel times gradient: the first-order effect of taking the pixel to mean grey."""
+    check_differentiable(scorer)
+    with scorer.frozen():
+        found = InputXGradient(scorer).attribute(scorer.base.clone().requires_grad_())
+    return Attribution(to_grid(found, grid, resolution))
+
+
+def smoothgrad(
+    scorer: Scorer,
+    grid: tuple[int, int],
+    *,
+    samples: int = 24,
+    noise: float = 0.15,
+    seed: int = 0,
+    resolution: str = "patches",
+) -> Attribution:
+    """Return input x gradient averaged over noisy copies of the image.
+
+    Args:
+        scorer: the target.
+        grid: rows and columns of patches.
+        samples: noisy copies.
+        noise: standard deviation, as a share of the image's range.
+        seed: of the noise.
+        resolution: "patches" or "pixels".
+    """
+    check_differentiable(scorer)
+    spread = noise * float(scorer.base.max() - scorer.base.min())
+    devices = [scorer.device] if scorer.device.type == "cuda" else []
+    with scorer.frozen(), torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        found = NoiseTunnel(InputXGradient(scorer)).attribute(
+            scorer.base.clone().requires_grad_(),
+            nt_type="smoothgrad",
+            nt_samples=samples,
+            nt_samples_batch_size=min(samples, 8),
+            stdevs=spread,
+        )
+    return Attribution(to_grid(found, grid, resolution))
+
+
+def integrated_gradients(
+    scorer: Scorer,
+    grid: tuple[int, int],
+    *,
+    baseline: str | None = None,
+    over: str = "pixels",
+    tolerance: float = 0.01,
+    most: int = 512,
+    resolution: str = "patches",
+) -> Attribution:
+    """Return gradients integrated along the straight line from a baseline to the image.
+
+    The line is cut where the score bends: the part with the largest gap between its attributions
+    and the change of the score over it is halved until all gaps together are small. The parts lie
+    on one line, so their attributions add up to those of the whole.
+
+    Args:
+        scorer: the target.
+        grid: rows and columns of patches.
+        baseline: see `baseline_pixels`; "blur" over pixels and "grey" over patches when None.
+        over: "pixels", or "patches" to integrate over patch embeddings (the output of the patch
+            convolution), which are the vision tower's own units; "grey" is their zero. From one
+            baseline both give the same map, because the convolution is linear.
+        tolerance: go on until the gaps of all parts together are at most this share of the
+            difference.
+        most: gradients at most; the gap that is left then stands in the scores.
+        resolution: "patches" or "pixels" (only over pixels).
+
+    Returns:
+        values whose sum is the difference of the target between image and baseline; scores
+        "difference", "delta" (sum minus difference) and "gradients".
+
+    Raises:
+        OptionError: `over`, baseline or resolution are unknown.
+    """
+    check_differentiable(scorer)
+    if over not in ("pixels", "patches"):
+        raise OptionError(f"over must be 'pixels' or 'patches', got {over!r}")
+    if over == "patches" and resolution != "patches":
+        raise OptionError("patch embeddings have no pixels; use resolution='patches'")
+    if baseline is None:
+        baseline = "blur" if over == "pixels" else "grey"
+    start = baseline_pixels(scorer, baseline)
+    ends = np.linspace(0, 1, FIRST_PARTS + 1)
+    images = torch.cat([torch.lerp(start, scorer.base, float(end)) for end in ends])
+    heights = scorer.scores(images).tolist()
+    difference = heights[-1] - heights[0]
+
+    def part(first: tuple[float, float], last: tuple[float, float]) -> _Part:
+        """Integrate between two (place on the line, score)."""
+        here, there = (torch.lerp(start, scorer.base, end) for end, _ in (first, last))
+        with scorer.frozen():
+            found = _integrate(scorer, here, there, over, PART_STEPS)
+        values = found if over == "patches" else to_grid(found, grid, resolution)
+        return _Part(first, last, values)
+
+    points = list(zip(ends.tolist(), heights, strict=True))
+    parts = [part(a, b) for a, b in itertools.pairwise(points)]
+    used = FIRST_PARTS * PART_STEPS
+    while used + 2 * PART_STEPS <= most:
+        worst = max(parts, key=lambda p: abs(p.gap))
+        if sum(abs(p.gap) for p in parts) <= tolerance * abs(difference):
+            break
+        end = (worst.first[0] + worst.last[0]) / 2
+        height = float(scorer.scores(torch.lerp(start, scorer.base, end))[0])
+        parts.remove(worst)
+        parts += [part(worst.first, (end, height)), part((end, height), worst.last)]
+        used += 2 * PART_STEPS
+    values = torch.stack([p.values for p in parts]).sum(0)
+    delta = float(values.sum(dtype=torch.float64)) - difference
+    return Attribution(values, {"difference": difference, "delta": delta, "gradients": float(used)})
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Attributions between two points (place on the line, score)."""
+
+    first: tuple[float, float]
+    last: tuple[float, float]
+    values: torch.Tensor
+
+    @property
+    def gap(self) -> float:
+        """Sum of the attributions minus the change of the score."""
+        return float(self.values.sum(dtype=torch.float64)) - (self.last[1] - self.first[1])
+
+
+def _integrate(
+    scorer: Scorer, start: torch.Tensor, end: torch.Tensor, over: str, steps: int
+) -> torch.Tensor:
+    options = {
+        "baselines": start,
+        "n_steps": steps,
+        "method": "gausslegendre",
+        "internal_batch_size": steps,
+    }
+    if over == "pixels":
+        return IntegratedGradients(scorer).attribute(end, **options)
+    layer = scorer.network.vision_tower.conv1
+    found = LayerIntegratedGradients(scorer, layer).attribute(end, **options)
+    return found[0].sum(0).detach().float().cpu()
+
+
+class _FromGrid(nn.Module):
+    """The scorer with the last vision block's patches laid out as a feature map (B, W, h, w)."""
+
+    def __init__(self, scorer: Scorer, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.__dict__["scorer"] = scorer
+        self.grid = grid
+        self.tap = nn.Identity()
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the score (B,)."""
+        scorer, tower = self.scorer, self.scorer.network.vision_tower
+        scorer.forwards += len(pixels)
+        hidden = tower(pixels, output_hidden_states=True).hidden_states[-1]
+        patches = hidden[:, 1:].transpose(1, 2).unflatten(2, self.grid)
+        patches = self.tap(patches).flatten(2).transpose(1, 2)
+        return scorer.from_tokens(tower.ln_post(patches))
+
+
+def grad_cam(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
+    """Return Grad-CAM of the last vision block: channels weighted by their mean gradient, >= 0."""
+    check_differentiable(scorer)
+    module = _FromGrid(scorer, grid)
+    with scorer.frozen():
+        cam = LayerGradCam(module, module.tap)
+        found = cam.attribute(scorer.base.clone().requires_grad_(), relu_attributions=True)
+    return Attribution(found[0, 0].detach().float().cpu())

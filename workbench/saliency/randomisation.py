@@ -1,0 +1,160 @@
+"""The randomisation check: a map that survives random weights says nothing about the model.
+
+Paper: Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, arXiv 1810.03292, section 3
+(cascading randomisation from the output to the input).
+Deviations: whole parts at a time (language model, projector, vision tower) instead of layers; noise
+has each matrix's own mean and spread, so that activations keep their scale; signed maps are
+compared by magnitude.
+
+Does not know: whether a map that passes is true; it can still point at the wrong place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from workbench.saliency.cautions import caution_text, remember
+from workbench.saliency.checks import PARTS, RANDOMISED_LIMIT, randomised, similarity
+from workbench.saliency.explain import METHODS, explain_target
+from workbench.saliency.target import Target, finding_target, make_target
+from workbench.trace import ImageMap, Trace, record_trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, eq=False)
+class RandomisationCheck:
+    """How much of a map is left when the model's weights are noise.
+
+    Attributes:
+        method: name in `METHODS`.
+        target: what was explained.
+        stages: parts that were random, cascading from the output.
+        similarity: per stage, rank correlation with the map of the trained model, in [-1, 1].
+        maps: the trained map first, then one for each stage.
+    """
+
+    method: str
+    target: str
+    stages: tuple[str, ...]
+    similarity: tuple[float, ...]
+    maps: tuple[ImageMap, ...]
+
+    @property
+    def ok(self) -> bool:
+        """True where little is left with all weights random."""
+        return abs(self.similarity[-1]) < RANDOMISED_LIMIT
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per stage: method, random, similarity."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {"method": self.method, "random": self.stages, "similarity": self.similarity}
+        )
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the similarity at each stage beside the limit."""
+        from workbench.saliency.figure import plot_randomisation
+
+        return plot_randomisation(self, ax)
+
+
+def randomisation(
+    trace: Trace,
+    phrase: str | None = None,
+    *,
+    method: str = "relevancy",
+    contrast: str | None = None,
+    finding: str | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> RandomisationCheck:
+    """Compare a map with the maps of the same model with random weights.
+
+    Args:
+        trace: a run with its model.
+        phrase, contrast, finding: what is explained; see `explain`.
+        method: name in `METHODS`.
+        seed: of the noise.
+        **options: of the method.
+
+    Returns:
+        The check; its verdict is written on further maps of this method and model.
+
+    Raises:
+        InputError, OptionError: see `explain`.
+    """
+    trace.need_model()
+    if finding is not None and contrast is None:
+        target = finding_target(trace, finding)
+    else:
+        target = make_target(trace, trace.select(phrase, finding=finding), contrast)
+    check = check_target(trace, target, method=method, seed=seed, **options)
+    caution = None if check.ok else caution_text(check.similarity[-1], 1)
+    remember(method, trace.generation.model.sha256, caution)
+    return check
+
+
+def check_target(
+    trace: Trace,
+    target: Target,
+    *,
+    method: str,
+    seed: int = 0,
+    parts: Sequence[str] = PARTS,
+    cascade: bool = True,
+    original: ImageMap | None = None,
+    **options: Any,
+) -> RandomisationCheck:
+    """Do the check for a target that was made before.
+
+    Args:
+        trace, method, seed: see `randomisation`.
+        target: what is explained.
+        parts: which parts become random, from the output on.
+        cascade: also after each part; False takes all parts at once.
+        original: the map of the trained model, where it is there already.
+        **options: of the method.
+    """
+    first = original or explain_target(trace, target, method=method, **options)
+    stages = [tuple(parts[: n + 1]) for n in range(len(parts))] if cascade else [tuple(parts)]
+    maps = [first]
+    for stage in stages:
+        with randomised(trace.need_model(), stage, seed=seed):
+            here = _again(trace) if METHODS[method].recorded else trace
+            maps.append(explain_target(here, target, method=method, **options))
+    likeness = tuple(similarity(_magnitude(first), _magnitude(other)) for other in maps[1:])
+    names = tuple(" + ".join(stage) for stage in stages)
+    return RandomisationCheck(method, target.name, names, likeness, tuple(maps))
+
+
+def _again(trace: Trace) -> Trace:
+    """Record the same text with the weights as they are now."""
+    model = trace.need_model()
+    return record_trace(
+        model,
+        trace.image,
+        torch.from_numpy(trace.pixel_values)[None],
+        trace.generation,
+        heads="mean" if trace.language.mean_heads else "each",
+        layers=trace.language.layers,
+        vision="none" if trace.vision is None else "mean",
+        verify=False,
+    )
+
+
+def _magnitude(image_map: ImageMap) -> ImageMap:
+    if not image_map.signed:
+        return image_map
+    return replace(image_map, values=np.abs(image_map.values))
+
+
+__all__ = ["RandomisationCheck", "check_target", "randomisation"]
