@@ -1,5 +1,7 @@
 """Training of `mini`: stopped runs go on to the same weights, held-out seeds stay held out."""
 
+import copy
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,14 +9,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from workbench.commands import train as train_command
 from workbench.errors import OptionError, TrainingError
 from workbench.finetune.mini import encoder as encoder_module
+from workbench.finetune.mini import sharpen as sharpen_module
 from workbench.finetune.mini.data import CHANNELS, patch_cover, rendered
 from workbench.finetune.mini.encoder import augment, auroc, f1
 from workbench.finetune.mini.muon import orthogonalise
 from workbench.finetune.mini.recipe import RESERVED_SEED, MiniRecipe
 from workbench.finetune.mini.schedule import trapezoid
-from workbench.finetune.mini.train import train_mini
+from workbench.finetune.mini.sharpen import SidedData, refit_projector, side_loss
+from workbench.finetune.mini.train import ALL_STAGES, train_mini
+from workbench.model.llava import CxrLlavaForConditionalGeneration
 
 TINY = replace(
     MiniRecipe().smoke(),
@@ -27,6 +33,9 @@ TINY = replace(
     align_images=8,
     instruct_images=16,
     polish_images=8,
+    sharpen_count=16,
+    sharpen_images=32,
+    settle_images=8,
     vocabulary=700,
 )
 
@@ -81,11 +90,89 @@ def test_a_used_folder_is_refused_without_resume_and_with_another_recipe(whole_r
         train_mini(run, recipe=replace(TINY, seed=8), resume=True)
 
 
+def test_a_run_stopped_in_the_second_look_goes_on_to_the_same_weights(
+    whole_run, tmp_path, monkeypatch
+):
+    def save_then_stop(path, module, optimisers_, step):
+        save(path, module, optimisers_, step)
+        raise KeyboardInterrupt
+
+    save = sharpen_module.save_state
+    monkeypatch.setattr(sharpen_module, "SAVE_EVERY", 2)
+    monkeypatch.setattr(sharpen_module, "save_state", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_mini(tmp_path / "run", recipe=TINY)
+    monkeypatch.setattr(sharpen_module, "save_state", save)
+    folder = train_mini(tmp_path / "run", recipe=TINY, resume=True)
+    first, second = (load_file(f / "model.safetensors") for f in (whole_run, folder))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_every_stage_leaves_its_history(whole_run):
+    card = json.loads((whole_run / "model_card.json").read_text())
+    assert list(card["history"]) == [n for n in ALL_STAGES if n not in ("phantoms", "export")]
+    assert card["seeds"]["sharpen and settle"] == [24_000, 24_015]
+
+
+def test_the_command_knows_every_stage():
+    assert train_command.STAGES == ALL_STAGES
+
+
+def test_side_loss_counts_every_finding_once():
+    logits = torch.zeros(2, 5, 7, 3)
+    cover = torch.zeros(2, 5, 7)
+    side = torch.full((2, 7), -1)
+    assert side_loss(logits, cover, side) == 0
+    cover[0, 1, 2] = cover[0, 3, 2] = 0.5  # two patches of one finding, one of them right
+    side[0, 2] = 1
+    logits[0, 1, 2, 1] = 100.0
+    cover[1, 4, 6], side[1, 6] = 0.1, 0  # one faint patch, undecided
+    found = side_loss(logits, cover, side)
+    assert torch.isclose(found, torch.tensor((np.log(3) / 2 + np.log(3)) / 2, dtype=torch.float32))
+
+
+def test_hard_sides_are_shown_more_often(whole_run):
+    phantoms = rendered(
+        whole_run.parent / "phantoms" / "sharpen",
+        first_seed=TINY.sharpen_first_seed,
+        count=TINY.sharpen_count,
+        domain="internal",
+        size=TINY.image_size,
+        patch=TINY.patch_size,
+        workers=1,
+    )
+    data = SidedData(phantoms)
+    assert np.isclose(data.chance.sum(), 1) and data.chance.max() > data.chance.min()
+    assert set(np.unique(data.side)) <= {-1, 0, 1, 2}
+    assert ((data.side >= 0) <= (data.present > 0)).all()
+
+
+def test_a_refitted_projector_keeps_what_an_unchanged_tower_says(whole_run):
+    phantoms = rendered(
+        whole_run.parent / "phantoms" / "sharpen",
+        first_seed=TINY.sharpen_first_seed,
+        count=TINY.sharpen_count,
+        domain="internal",
+        size=TINY.image_size,
+        patch=TINY.patch_size,
+        workers=1,
+    )
+    model = CxrLlavaForConditionalGeneration.from_pretrained(whole_run, dtype=torch.float32)
+    before = copy.deepcopy(model)
+    refit_projector(model, before.vision_tower, phantoms)
+    pixels = torch.randn(2, 1, 128, 128, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        there, here = (m.encode_image(pixels) for m in (before, model))
+    assert (there - here).norm() < 0.02 * there.norm()
+
+
 def test_reserved_seeds_cannot_be_trained_on():
     with pytest.raises(OptionError, match="reserved for evaluation"):
         MiniRecipe(val_first_seed=RESERVED_SEED - 10, val_count=20)
     with pytest.raises(OptionError, match="must end before the validation"):
         MiniRecipe(train_first_seed=4_999_999)
+    with pytest.raises(OptionError, match="reserved for evaluation"):
+        MiniRecipe(sharpen_first_seed=RESERVED_SEED)
 
 
 def test_unknown_stage_is_named(tmp_path):

@@ -30,6 +30,7 @@ from workbench.finetune.mini.encoder import augment, block_matrices
 from workbench.finetune.mini.learner import Learner
 from workbench.finetune.mini.packing import Packed, pack
 from workbench.finetune.mini.recipe import MiniRecipe
+from workbench.finetune.mini.ridge import fit_projector
 from workbench.finetune.mini.schedule import (
     load_state,
     optimisers,
@@ -72,34 +73,18 @@ class Lessons:
         return torch.from_numpy(self.phantoms.cover[rows].astype(np.float32) / 255)
 
 
-def start_projector(learner: Learner, lessons: Lessons, images: int = 384) -> float:
+def start_projector(learner: Learner, lessons: Lessons) -> float:
     """Set the projector to the ridge solution from vision tokens to symbolic features.
 
     Returns:
         share of the features' variance that it explains.
     """
-    rows = np.linspace(0, len(lessons.phantoms) - 1, min(images, len(lessons.phantoms)))
-    rows = np.unique(rows.astype(int))
-    width = learner.model.config.mm_projector_dim
-    gram, cross, count, total = torch.zeros(width + 1, width + 1), 0.0, 0, 0.0
-    for chunk in np.array_split(rows, max(len(rows) // 16, 1)):
-        tokens = learner.see(lessons.pixels(chunk)).flatten(0, 1)
-        tokens = torch.cat([tokens, torch.ones(len(tokens), 1)], 1)
-        with torch.no_grad():
-            wanted = learner.symbolic(lessons.cover(chunk)).flatten(0, 1)
-        gram += tokens.T @ tokens
-        cross = cross + tokens.T @ wanted
-        total = total + wanted.square().sum(0)
-        count += len(tokens)
-    solution = torch.linalg.solve(gram + 1e-5 * count * torch.eye(width + 1), cross)
-    mean = cross[-1] / count
-    explained = (solution * cross).sum(0) - count * mean.square()
-    spread = total - count * mean.square()
-    projector = learner.model.mm_projector
-    with torch.no_grad():
-        projector.weight.copy_(solution[:-1].T)
-        projector.bias.copy_(solution[-1])
-    return float(explained.sum() / spread.sum())
+
+    def pairs(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = learner.see(lessons.pixels(rows))
+        return tokens.flatten(0, 1), learner.symbolic(lessons.cover(rows)).flatten(0, 1)
+
+    return fit_projector(learner.model.mm_projector, lessons.phantoms, pairs)
 
 
 STAGES = {"language": 1, "align": 2, "instruct": 3, "polish": 4, "settle": 5}

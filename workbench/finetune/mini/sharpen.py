@@ -40,6 +40,7 @@ from workbench.finetune.mini.encoder import (
     patch_weights,
 )
 from workbench.finetune.mini.recipe import MiniRecipe
+from workbench.finetune.mini.ridge import fit_projector
 from workbench.finetune.mini.schedule import (
     load_state,
     optimisers,
@@ -188,7 +189,7 @@ def train_sharpen(
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             save_state(state, encoder, optimisers_, step + 1)
     model.vision_tower.load_state_dict(encoder.tower.state_dict())
-    refit_projector(model, before, train)
+    logger.info("the projector keeps %.3f", refit_projector(model, before, train))
 
 
 def _draw(recipe: MiniRecipe, data: SidedData, step: int) -> tuple[dict, torch.Tensor]:
@@ -231,28 +232,22 @@ def evaluate_sides(encoder: SideEncoder, data: SidedData, batch: int = 50) -> di
     }
 
 
-@torch.no_grad()
-def refit_projector(model: nn.Module, before: nn.Module, train: PhantomSet) -> None:
+def refit_projector(model: nn.Module, before: nn.Module, train: PhantomSet) -> float:
     """Set the projector to the ridge solution that keeps what the old tokens said.
 
     Args:
         model: has the new vision tower and the old projector.
         before: the old vision tower.
-        train: phantoms; up to 384 are used.
+        train: phantoms.
+
+    Returns:
+        share of the old features' variance that is kept.
     """
-    rows = np.unique(np.linspace(0, len(train) - 1, min(384, len(train))).astype(int))
-    width = model.config.mm_projector_dim
-    gram = torch.zeros(width + 1, width + 1)
-    cross = torch.zeros(width + 1, model.config.llama.hidden_size)
-    count = 0
-    for chunk in np.array_split(rows, max(len(rows) // 16, 1)):
-        pixels = normalise(torch.from_numpy(train.pixels[chunk].astype(np.float32) / 255))
-        tokens = model.vision_tower(pixels).tokens.flatten(0, 1)
-        tokens = torch.cat([tokens, torch.ones(len(tokens), 1)], 1)
-        wanted = model.mm_projector(before(pixels).tokens.flatten(0, 1))
-        gram += tokens.T @ tokens
-        cross += tokens.T @ wanted
-        count += len(tokens)
-    solution = torch.linalg.solve(gram + 1e-5 * count * torch.eye(width + 1), cross)
-    model.mm_projector.weight.copy_(solution[:-1].T)
-    model.mm_projector.bias.copy_(solution[-1])
+    old = copy.deepcopy(model.mm_projector)
+
+    def pairs(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        pixels = normalise(torch.from_numpy(train.pixels[rows].astype(np.float32) / 255))
+        wanted = old(before(pixels).tokens.flatten(0, 1))
+        return model.vision_tower(pixels).tokens.flatten(0, 1), wanted
+
+    return fit_projector(model.mm_projector, train, pairs)
