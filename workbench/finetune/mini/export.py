@@ -20,7 +20,7 @@ LIMITS = (
     "Trained on drawn phantoms only: what it says of a real radiograph means nothing.",
     "Knows eight findings and the wording of its own training texts.",
     "Sides are the patient's own; sizes of nodules are rounded to 5 mm.",
-    "Weakest at the side of linear atelectasis and of central venous catheters (see exam).",
+    "Weakest at small nodules and at linear atelectasis (see exam).",
     "Answers to questions outside its training wording may be off topic.",
 )
 
