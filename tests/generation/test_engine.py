@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from workbench.errors import DeviceError, InputError
 from workbench.generation.engine import Request
+from workbench.generation.responder import Responder
 from workbench.generation.sampling import DecodingSettings
+from workbench.model.load import load_checkpoint
 
 
 def fingerprint(prefix) -> str:
@@ -263,3 +265,93 @@ def test_threads_do_not_disturb_each_other(lab):
     for thread in threads:
         thread.join()
     assert found == wanted
+
+
+# ---------------------------------------------------------------- given tokens, in one pass
+
+
+def steps_of(engine, request) -> tuple[list[int], torch.Tensor]:
+    """Tokens of one request and the (n, V) logits that they were chosen from."""
+    steps = list(engine.decode([request]))
+    return [step.tokens[0] for step in steps], torch.cat([step.logits for step in steps])
+
+
+def assert_forced_equals_steps(engine, request) -> None:
+    tokens, wanted = steps_of(engine, request)
+    forced = engine.force(request.pixel_values, request.ids, tokens)
+    assert forced.dtype == torch.float32
+    torch.testing.assert_close(forced, wanted, atol=1e-4, rtol=1e-5)
+
+
+def test_forced_tokens_give_the_logits_of_their_steps(lab, name, responder):
+    for request, _ in lab.golden_requests(name, limit=13):
+        assert_forced_equals_steps(responder.engine, request)
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return Responder.for_checkpoint(load_checkpoint("mini", device="cpu", dtype="float32"))
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 1.5, "seed": 3}], ids=str)
+def test_forced_tokens_give_the_logits_of_their_steps_in_mini(lab, mini, settings):
+    side = mini.engine.model.config.vision.image_size
+    ids = (1, 11, 23, -200, 57, 5, 31)
+    settings = DecodingSettings(max_new_tokens=17, **settings)
+    assert_forced_equals_steps(mini.engine, Request(lab.random_pixels(4, side), ids, settings))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.integers(0, 5),
+    st.integers(1, 9),
+    st.lists(st.integers(0, 22), min_size=1, max_size=9),
+)
+def test_any_tokens_are_read_as_in_one_pass_over_everything(lab, head, tail, tokens):
+    engine, request = lab.engine(), lab.request(head=head, tail=tail)
+    forced = engine.force(request.pixel_values, request.ids, tokens)
+    with torch.inference_mode():
+        ids = torch.tensor([[*request.ids, *tokens]])
+        wanted = engine.model(input_ids=ids, pixel_values=request.pixel_values).logits[0]
+    torch.testing.assert_close(forced, wanted[-len(tokens) - 1 : -1], atol=1e-4, rtol=1e-5)
+
+
+def test_one_forced_token_gives_the_logits_behind_the_prompt(lab):
+    engine, request = lab.engine(), lab.request()
+    wanted = next(engine.decode([request])).logits
+    for token in (0, 5, 22):
+        forced = engine.force(request.pixel_values, request.ids, [token])
+        assert forced.shape == wanted.shape
+        torch.testing.assert_close(forced, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_forcing_uses_the_prefix_and_does_not_write_to_it(lab):
+    engine, request = lab.engine(), lab.request()
+    prefix = engine.prefix(request.pixel_values, request.ids)
+    before = fingerprint(prefix)
+    first = engine.force(request.pixel_values, request.ids, (3, 4, 5))
+    assert (engine.prefixes.misses, engine.prefixes.hits) == (1, 1)
+    assert torch.equal(engine.force(request.pixel_values, request.ids, (3, 4, 5)), first)
+    assert fingerprint(prefix) == before and len(engine.prefixes) == 1
+    assert lab.collect(engine, [request]) == lab.collect(lab.engine(), [request])
+
+
+def test_forcing_asks_for_one_image(lab):
+    with pytest.raises(InputError, match="exactly one image placeholder, got 0"):
+        lab.engine().force(lab.random_pixels(0), (1, 2, 3), (4,))
+
+
+def test_an_exclusive_block_makes_other_threads_wait(lab):
+    engine, request = lab.engine(), lab.request()
+    done = threading.Event()
+    thread = threading.Thread(
+        target=lambda: (lab.collect(engine, [request]), done.set()), daemon=True
+    )
+    with engine.exclusive():
+        thread.start()
+        assert not done.wait(0.2)
+        # its own thread goes on
+        engine.force(request.pixel_values, request.ids, (3,))
+        assert not done.is_set()
+    assert done.wait(30)
+    thread.join(30)

@@ -6,6 +6,7 @@ Does not know: methods and scores (`workbench.evaluation.saliency_benchmark`).
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import workbench.commands._shared as shared
@@ -16,19 +17,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Draws phantoms with one finding each, lets the model report, and scores the map of every\n"
         "method against what was drawn, beside fixed maps and maps of another phrase.\n"
-        "300 phantoms with all methods take over an hour on two CPU cores; --methods shortens it."
+        "Fast methods are run on every phantom, slow ones on --slow of them. With the defaults\n"
+        "this takes about half an hour on two CPU cores; --methods shortens it."
     )
     parser.add_argument("what", choices=("saliency",), help="what to measure")
     parser.add_argument("--n", type=int, default=300, help="phantoms to draw (300)")
     parser.add_argument(
         "--seed", type=int, default=10_000_000, help="first phantom; below 10,000,000 is not unseen"
     )
+    parser.add_argument("--methods", type=_names, metavar="A,B", help="some methods instead of all")
     parser.add_argument(
-        "--methods", type=lambda text: tuple(text.split(",")), metavar="A,B", help="some methods"
+        "--jobs", type=int, help="processes, one thread each (default: one for each core)"
     )
-    parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each (1)")
     parser.add_argument(
-        "--randomised", type=int, default=16, help="cases checked with random weights (16)"
+        "--slow", type=int, default=48, help="phantoms for slow methods too (48); N for all"
+    )
+    parser.add_argument(
+        "--randomised", type=int, default=12, help="cases checked with random weights (12)"
     )
     parser.add_argument("--out", type=Path, help="also save the table (JSON) and its figure here")
     parser.add_argument(
@@ -36,6 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     shared.add_model_arguments(parser)
     shared.add_json_argument(parser)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _jobs(n: int) -> int:
+    """Return a process for each core, where there is work for it to be worth starting."""
+    return max(1, min(os.cpu_count() or 1, n // 8, 8))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,8 +62,9 @@ def run(args: argparse.Namespace) -> int:
         n=args.n,
         seed=args.seed,
         methods=args.methods,
+        slow_cases=args.slow,
         randomised_cases=args.randomised,
-        jobs=args.jobs,
+        jobs=args.jobs or _jobs(args.n),
         progress=not args.json,
     )
     if args.record:

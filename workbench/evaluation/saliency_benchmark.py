@@ -24,10 +24,17 @@ from tqdm.auto import tqdm
 from workbench.errors import OptionError
 from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED
 from workbench.evaluation.saliency_table import SaliencyTable, tabulate
-from workbench.findings import PHANTOM_FINDINGS, PRESENT
+from workbench.findings import PHANTOM_FINDINGS, PRESENT, standard_name
 from workbench.phantom.case import Phantom, phantom
-from workbench.reports import label
-from workbench.saliency import METHODS, check_target, checks, explain_target, finding_target
+from workbench.reports import Labels, label
+from workbench.saliency import (
+    METHODS,
+    Target,
+    check_target,
+    checks,
+    explain_target,
+    finding_target,
+)
 from workbench.trace import ImageMap, Trace
 
 logger = logging.getLogger(__name__)
@@ -41,10 +48,14 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "kernel_shap": {"samples": 128},
 }
 
-#: Methods that take more than a second a map are asked about the other finding in every n-th case.
-SLOW = ("occlusion", "adaptive_occlusion", "kernel_shap", "integrated_gradients")
-SLOW = (*SLOW, "integrated_gradients_patches", "smoothgrad")
-OTHER_EVERY = 5
+#: Methods that take several seconds a map; they are run on a part of the cases, evenly spread.
+SLOW = (
+    "integrated_gradients",
+    "integrated_gradients_patches",
+    "occlusion",
+    "adaptive_occlusion",
+    "kernel_shap",
+)
 
 FIXED: Mapping[str, Callable[[ImageMap, int], ImageMap]] = {
     "lung prior": lambda like, seed: checks.lung_prior(like),
@@ -89,7 +100,8 @@ def benchmark_saliency(
     seed: int = FIRST_HELD_OUT_SEED,
     methods: Sequence[str] | None = None,
     findings: Sequence[str] = PHANTOM_FINDINGS,
-    randomised_cases: int = 16,
+    slow_cases: int = 48,
+    randomised_cases: int = 12,
     jobs: int = 1,
     progress: bool = True,
 ) -> SaliencyTable:
@@ -101,22 +113,26 @@ def benchmark_saliency(
             and counted.
         seed: phantoms have the seeds seed .. seed + n - 1.
         methods: names in `METHODS`; all when None.
-        findings: what is drawn.
-        randomised_cases: cases, spread over all, in which every method is checked with random
-            weights.
-        jobs: processes; each loads the model by its name.
+        findings: what is drawn; names or synonyms of what phantoms can have.
+        slow_cases: phantoms, spread over all, on which the methods of `SLOW` are run too; every
+            row of the table says how many cases it has. `n` runs them on all.
+        randomised_cases: cases among those in which every method is checked with random weights.
+        jobs: processes; each loads the model from where this one was loaded.
         progress: whether to show a progress bar.
 
     Raises:
-        OptionError: a method is unknown or a number is below its least.
+        OptionError: a method or finding is unknown, there is none, or a number is below its least.
     """
-    methods = tuple(METHODS) if methods is None else tuple(methods)
+    methods = tuple(METHODS) if methods is None else tuple(dict.fromkeys(methods))
+    findings = tuple(standard_name(name) for name in findings)
+    if not methods or not findings:
+        raise OptionError("name at least one method and one finding, or leave them out for all")
     if unknown := [name for name in methods if name not in METHODS]:
         raise OptionError(f"unknown method {unknown[0]!r}; expected some of: {', '.join(METHODS)}")
-    if n < 1 or jobs < 1 or seed < 0 or randomised_cases < 0:
+    if n < 1 or jobs < 1 or slow_cases < 1 or seed < 0 or randomised_cases < 0:
         raise OptionError(
-            "expected n >= 1, jobs >= 1, seed >= 0 and randomised_cases >= 0; got "
-            f"{n}, {jobs}, {seed} and {randomised_cases}"
+            "expected n, jobs and slow_cases of 1 or more, seed and randomised_cases of 0 or more; "
+            f"got {n}, {jobs}, {slow_cases}, {seed} and {randomised_cases}"
         )
     if seed < FIRST_HELD_OUT_SEED:
         logger.warning(
@@ -124,25 +140,12 @@ def benchmark_saliency(
             seed,
             FIRST_HELD_OUT_SEED,
         )
-    every = max(n // randomised_cases, 1) if randomised_cases else 0
-    orders = [
-        Order(
-            seed + at,
-            findings[at % len(findings)],
-            methods,
-            at % OTHER_EVERY == 0,
-            bool(every) and at % every == 0,
-        )
-        for at in range(n)
-    ]
+    orders = _orders(n, seed, methods, findings, min(slow_cases, n), randomised_cases)
     scores: list[MapScore] = []
     missed = 0
-    bar = tqdm(total=n, desc="phantoms", disable=not progress)
-    for found in _done(model, orders, jobs):
+    for found in tqdm(_done(model, orders, jobs), total=n, desc="phantoms", disable=not progress):
         missed += found is None
         scores += found or []
-        bar.update()
-    bar.close()
     return tabulate(
         scores,
         methods=methods,
@@ -172,13 +175,45 @@ class Order:
     check: bool
 
 
+def _orders(
+    n: int,
+    seed: int,
+    methods: Sequence[str],
+    findings: Sequence[str],
+    slow_cases: int,
+    randomised_cases: int,
+) -> list[Order]:
+    """Return what to do with each phantom; slow methods and checks are spread over all of them."""
+    slow = [at * n // slow_cases for at in range(slow_cases)]
+    count = min(randomised_cases, slow_cases)
+    checked = {slow[at * slow_cases // count] for at in range(count)}
+    fast = tuple(name for name in methods if name not in SLOW)
+    return [
+        Order(
+            seed + at,
+            findings[at % len(findings)],
+            tuple(methods) if at in set(slow) else fast,
+            at in set(slow[::2]),
+            at in checked,
+        )
+        for at in range(n)
+    ]
+
+
 def _done(model: Any, orders: Sequence[Order], jobs: int) -> Iterator[list[MapScore] | None]:
     if jobs == 1:
         yield from (score_case(model, order) for order in orders)
         return
-    source = model.responder.identity.id
+    loaded = model.loaded
+    source = "mini" if loaded.card.name == "mini" else str(loaded.directory)
+    placement = loaded.placement
+    options = {
+        "device": placement.device,
+        "dtype": placement.dtype,
+        "quantize": placement.quantize,
+    }
     with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=_load, initargs=(source,)
+        jobs, mp_context=get_context("spawn"), initializer=_load, initargs=(source, options)
     ) as pool:
         yield from pool.map(_score_case, orders)
 
@@ -186,14 +221,14 @@ def _done(model: Any, orders: Sequence[Order], jobs: int) -> Iterator[list[MapSc
 _loaded: list[Any] = []
 
 
-def _load(source: str) -> None:
+def _load(source: str, options: Mapping[str, Any]) -> None:
     """Give a worker process its model and one thread."""
     import torch
 
     from workbench.interface import load_model
 
     torch.set_num_threads(1)
-    _loaded.append(load_model(source))
+    _loaded.append(load_model(source, **options))
 
 
 def _score_case(order: Order) -> list[MapScore] | None:
@@ -209,9 +244,7 @@ def score_case(model: Any, order: Order) -> list[MapScore] | None:
         return None
     trace = model.trace(case, report)
     target = finding_target(trace, order.finding)
-    others = [row.finding for row in labels.rows if row.finding in PHANTOM_FINDINGS]
-    others = [name for name in others if name != order.finding]
-    other = finding_target(trace, others[order.seed % len(others)]) if others else None
+    other = _other_target(trace, labels, target, order)
     found: list[MapScore] = []
     for name in order.methods:
         options = OPTIONS.get(name, {})
@@ -230,6 +263,14 @@ def score_case(model: Any, order: Order) -> list[MapScore] | None:
         for name, make in FIXED.items()
     ]
     return found
+
+
+def _other_target(trace: Trace, labels: Labels, target: Target, order: Order) -> Target | None:
+    """Return the target of another finding in another sentence; None where there is none."""
+    names = [row.finding for row in labels.rows if row.finding in PHANTOM_FINDINGS]
+    others = [finding_target(trace, name) for name in names if name != order.finding]
+    others = [other for other in others if other.selection.start != target.selection.start]
+    return others[order.seed % len(others)] if others else None
 
 
 def _blank(trace: Trace) -> ImageMap:

@@ -65,6 +65,7 @@ class SaliencyRow:
             "high": self.pointing.high,
             "energy": self.energy.value,
             "iou": self.iou.value,
+            "cases": self.pointing.n,
             "seconds": self.seconds,
             "randomisation_ok": self.randomisation_ok,
             "randomisation_similarity": self.similarity,
@@ -170,7 +171,16 @@ class SaliencyTable:
     def _repr_html_(self) -> str:
         head = "".join(
             f"<th>{name}</th>"
-            for name in ("method", "pointing", "other phrase", "energy", "IoU", "s", "random")
+            for name in (
+                "method",
+                "cases",
+                "pointing",
+                "other phrase",
+                "energy",
+                "IoU",
+                "s",
+                "random",
+            )
         )
         body = "".join(_html_row(row) for row in (*self.methods, *self.baselines))
         return (
@@ -181,16 +191,17 @@ class SaliencyTable:
 
     def __str__(self) -> str:
         lines = [
-            f"{'method':30} {'pointing (95 %)':22} {'other':>6} {'energy':>7} {'IoU':>6} "
-            f"{'seconds':>8}  random weights"
+            f"{'method':30} {'cases':>5} {'pointing (95 %)':22} {'other':>6} {'energy':>7} "
+            f"{'IoU':>6} {'seconds':>8}  random weights"
         ]
         for row in (*self.methods, *self.baselines):
             low, high = _two(row.pointing.low), _two(row.pointing.high)
             rate = f"{_two(row.pointing.value)} ({low}-{high})"
             other = _two(row.other_phrase.value) if row.other_phrase else ""
             lines.append(
-                f"{row.method:30} {rate:22} {other:>6} {_two(row.energy.value):>7} "
-                f"{_two(row.iou.value):>6} {row.seconds:8.2f}  {_verdict(row)}"
+                f"{row.method:30} {row.pointing.n:5} {rate:22} {other:>6} "
+                f"{_two(row.energy.value):>7} {_two(row.iou.value):>6} {row.seconds:8.2f}  "
+                f"{_verdict(row)}"
             )
         return "\n".join(lines)
 
@@ -268,6 +279,7 @@ def _html_row(row: SaliencyRow) -> str:
     rate = f"{_two(row.pointing.value)} ({_two(row.pointing.low)}&ndash;{_two(row.pointing.high)})"
     cells = (
         escape(row.method.replace("_", " ")),
+        str(row.pointing.n),
         rate,
         _two(row.other_phrase.value) if row.other_phrase else "",
         _two(row.energy.value),

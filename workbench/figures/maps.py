@@ -3,7 +3,7 @@
 One direction is drawn in amber to yellow (a part of matplotlib's "plasma", legible on grey films
 and for colour-blind readers) that grows more opaque with the value, so that nothing is hidden where
 nothing is claimed. Two directions are drawn from blue (against) to orange (for), clear at 0, both
-scaled alike.
+scaled alike. A lone outline is white, so that it is not taken for a part of the map.
 
 Does not know: where numbers come from; what a method is worth, unless it is told as a caution.
 """
@@ -18,14 +18,20 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
 
 from workbench.errors import InputError, OptionError
 from workbench.figures.masks import COLOURS, OTHER
-from workbench.figures.style import AMBER_TEXT, FILM, MUTED, new_figure, style
+from workbench.figures.style import AMBER_TEXT, FILM, INK, MUTED, new_figure, style
 
 #: Ends of the signed scale: vermilion for, sky blue against (Okabe and Ito 2008).
 FOR, AGAINST = "#ff7a1a", "#35a7ff"
+
+
+def _opaque(strength: np.ndarray) -> np.ndarray:
+    """Return how opaque a value is: clear at 0, slowly at first, full from three quarters on."""
+    return np.clip(1.55 * np.abs(strength) ** 1.5, 0, 1)
 
 
 def one_way() -> ListedColormap:
@@ -33,8 +39,8 @@ def one_way() -> ListedColormap:
     from matplotlib import colormaps
 
     steps = np.linspace(0, 1, 256)
-    colours = colormaps["plasma"](0.35 + 0.65 * steps)
-    colours[:, 3] = np.clip(steps * 1.25, 0, 1)
+    colours = colormaps["plasma"](0.5 + 0.5 * steps)
+    colours[:, 3] = _opaque(steps)
     return ListedColormap(colours, "workbench_one_way")
 
 
@@ -42,9 +48,7 @@ def two_way() -> ListedColormap:
     """Return the colours of signed maps: blue at -1, clear at 0, orange at 1."""
     steps = np.linspace(-1, 1, 257)
     colours = np.where(steps[:, None] >= 0, to_rgb(FOR), to_rgb(AGAINST))
-    return ListedColormap(
-        np.column_stack([colours, np.clip(np.abs(steps) * 1.25, 0, 1)]), "workbench_two_way"
-    )
+    return ListedColormap(np.column_stack([colours, _opaque(steps)]), "workbench_two_way")
 
 
 def draw_map(
@@ -66,7 +70,7 @@ def draw_map(
     Args:
         pixels: (H, W) in [0, 1], 1 white.
         values: (H, W) in [-1, 1] where signed, else in [0, 1]; NaN where nothing is known, which
-            is hatched.
+            is dimmed and hatched.
         signed: whether values below 0 mean "against".
         title: above, in bold.
         details: small print below: method, layer, head, unit, normalisation.
@@ -97,20 +101,19 @@ def draw_map(
         painted[..., 3] *= opacity
         ax.imshow(painted, interpolation="nearest")
         _hatch_unseen(ax, np.isnan(values))
+        colour_of = _outline_colours(masks, boxes)
         for name, mask in (masks or {}).items():
-            _outline(ax, name, np.asarray(mask), np.shape(pixels))
-        for name, (left, top, right, bottom) in (boxes or {}).items():
-            edge = COLOURS.get(name, OTHER)
-            ax.add_patch(
-                Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=edge, lw=2)
-            )
+            _outline(ax, name, np.asarray(mask), np.shape(pixels), colour_of[name])
+        for name, box in (boxes or {}).items():
+            _box(ax, box, colour_of[name])
         ax.set_xlim(-0.5, pixels.shape[1] - 0.5)
         ax.set_ylim(pixels.shape[0] - 0.5, -0.5)
         ax.set_xticks([])
         ax.set_yticks([])
         ax.spines[:].set_visible(False)
         if title:
-            ax.set_title("\n".join(textwrap.wrap(title, 46)), fontsize=12.5, loc="left")
+            wrapped = "\n".join(textwrap.wrap(title, 42))
+            ax.set_title(wrapped, fontsize=14, loc="left", pad=8, parse_math=False)
         if colorbar:
             _scale_bar(ax, colours, scale, signed)
         _small_print(ax, details, caution)
@@ -121,67 +124,129 @@ def draw_small_multiples(
     pixels: np.ndarray,
     maps: Sequence[tuple[str, np.ndarray]],
     *,
-    signed: bool = False,
+    signed: bool | Sequence[bool] = False,
     title: str = "",
     details: str = "",
     columns: int = 4,
     masks: Mapping[str, np.ndarray] | None = None,
     cautions: Mapping[str, str] | None = None,
+    points: Mapping[str, tuple[float, float]] | None = None,
     opacity: float = 0.65,
 ) -> Figure:
-    """Draw several maps of one image side by side, on one scale: over layers, words or methods.
+    """Draw several maps of one image side by side: over layers, words or methods.
 
     Args:
         pixels: (H, W) in [0, 1].
         maps: (name, (H, W) values) in reading order; see `draw_map`.
-        signed: see `draw_map`.
+        signed: see `draw_map`; one for all, or one for each.
         title: above all of them.
         details: small print below all of them.
         columns: how many in a row.
         masks: outlined in each.
         cautions: name -> caution, marked at that name.
+        points: name -> (x, y) in pixels, marked with a ring in the map of that name.
         opacity: see `draw_map`.
 
     Raises:
-        InputError: there is no map.
+        InputError: there is no map, or not one `signed` for each.
     """
     if not maps:
         raise InputError("there is no map to draw; give one (name, values) at least")
+    kinds = [signed] * len(maps) if isinstance(signed, bool) else list(signed)
+    if len(kinds) != len(maps):
+        raise InputError(f"{len(maps)} maps came with {len(kinds)} values of signed; give one each")
     rows = -(-len(maps) // columns)
     columns = min(columns, len(maps))
+    heading = textwrap.wrap(title, 25 * columns)
+    small = [details, *(f"\u26a0 {name}: {text}" for name, text in (cautions or {}).items())]
+    notes = [line for text in small for line in textwrap.wrap(text, 39 * columns)]
     with style():
-        figure = new_figure(figsize=(2.9 * columns + 0.4, 3.15 * rows + 1.0), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for ax, (name, values) in zip(axes, maps, strict=False):
+        figure = new_figure(
+            figsize=(
+                2.9 * columns + 0.4,
+                3.3 * rows + 0.5 + 0.27 * len(heading) + 0.24 * len(notes),
+            ),
+            layout="constrained",
+        )
+        figure.get_layout_engine().set(w_pad=0.06, h_pad=0.07)
+        grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1] * rows + [0.09])
+        axes = [figure.add_subplot(grid[at // columns, at % columns]) for at in range(len(maps))]
+        for ax, kind, (name, values) in zip(axes, kinds, maps, strict=True):
             draw_map(
                 pixels,
                 values,
-                signed=signed,
+                signed=kind,
                 masks=masks,
                 opacity=opacity,
                 colorbar=False,
                 ax=ax,
             )
-            flagged = (cautions or {}).get(name)
-            shown = f"{name}  \u26a0" if flagged else name
-            ax.set_title(
-                "\n".join(textwrap.wrap(shown, 26)),
-                fontsize=11.5,
-                loc="left",
-                color=AMBER_TEXT if flagged else "black",
-            )
-        for ax in axes[len(maps) :]:
-            ax.set_axis_off()
-        figure.suptitle(title, fontsize=15, fontweight="bold", x=0.01, ha="left")
-        notes = [details, *(f"\u26a0 {name}: {text}" for name, text in (cautions or {}).items())]
+            _name_panel(ax, name, flagged=name in (cautions or {}))
+            if name in (points or {}):
+                _ring(ax, points[name])
+        figure.suptitle(
+            "\n".join(heading), fontsize=16, fontweight="bold", x=0.01, ha="left", parse_math=False
+        )
+        _key(figure.add_subplot(grid[rows, :]), kinds, masks, points, columns=2 * columns)
         figure.supxlabel(
-            "\n".join(n for n in notes if n), fontsize=10, color=MUTED, x=0.01, ha="left"
+            "\n".join(notes), fontsize=11, color=MUTED, x=0.01, ha="left", parse_math=False
         )
     return figure
 
 
+def _name_panel(ax: Axes, name: str, *, flagged: bool) -> None:
+    ax.set_title(
+        "\n".join(textwrap.wrap(f"{name}  \u26a0" if flagged else name, 25)),
+        fontsize=13,
+        loc="left",
+        color=AMBER_TEXT if flagged else INK,
+        parse_math=False,
+    )
+
+
+def _ring(ax: Axes, point: tuple[float, float]) -> None:
+    for colour, width in (("black", 4.4), ("white", 2.0)):
+        ax.plot(
+            *point, "o", markersize=19, markerfacecolor="none", color=colour, markeredgewidth=width
+        )
+
+
+def _key(
+    ax: Axes,
+    kinds: Sequence[bool],
+    masks: Mapping[str, np.ndarray] | None,
+    points: Mapping[str, tuple[float, float]] | None,
+    *,
+    columns: int,
+) -> None:
+    """Write what colours, outlines and rings mean."""
+    ax.set_axis_off()
+    handles = []
+    if not all(kinds):
+        weak, strong = one_way()(0.25)[:3], one_way()(1.0)[:3]
+        handles += [Patch(color=weak, label="some"), Patch(color=strong, label="most")]
+    if any(kinds):
+        handles += [Patch(color=FOR, label="for"), Patch(color=AGAINST, label="against")]
+    for name, colour in _outline_colours(masks, None).items():
+        handles.append(Patch(facecolor="#6e6e6e", edgecolor=colour, label=name))
+    if points:
+        ring = {"marker": "o", "color": INK, "linestyle": "none", "markerfacecolor": "none"}
+        handles.append(Line2D([], [], label="greatest", markersize=12, markeredgewidth=2, **ring))
+    ax.legend(
+        handles=handles,
+        loc="upper left",
+        ncols=min(len(handles), columns),
+        fontsize=12,
+        handlelength=1.2,
+        handletextpad=0.5,
+        columnspacing=1.4,
+        borderaxespad=0,
+        borderpad=0,
+    )
+
+
 def _hatch_unseen(ax: Axes, unseen: np.ndarray) -> None:
-    """Hatch what the model did not see, as one rectangle for each side of the crop."""
+    """Dim and hatch what the model did not see, as one rectangle for each side of the crop."""
     if not unseen.any() or unseen.all():
         return
     rows, columns = np.nonzero(~unseen)
@@ -200,23 +265,39 @@ def _hatch_unseen(ax: Axes, unseen: np.ndarray) -> None:
                     (x - 0.5, y - 0.5),
                     wide,
                     high,
-                    fill=False,
+                    facecolor=(0, 0, 0, 0.5),
                     hatch="///",
-                    edgecolor="#8a8a8a",
+                    edgecolor="#c8c8c8",
                     lw=0,
                 )
             )
 
 
-def _outline(ax: Axes, name: str, mask: np.ndarray, shape: tuple[int, int]) -> None:
+def _outline_colours(
+    masks: Mapping[str, np.ndarray] | None, boxes: Mapping[str, tuple] | None
+) -> dict[str, str]:
+    """Return white for a lone outline, and the colour of each finding where there are several."""
+    names = list(dict.fromkeys([*(masks or {}), *(boxes or {})]))
+    return {name: OTHER if len(names) == 1 else COLOURS.get(name, OTHER) for name in names}
+
+
+def _outline(ax: Axes, name: str, mask: np.ndarray, shape: tuple[int, int], colour: str) -> None:
     if mask.shape != shape:
         raise InputError(
             f"the mask of {name} is {mask.shape}, the image {shape}; draw both at the same size"
         )
     if mask.any():
-        colour = COLOURS.get(name, OTHER)
-        ax.contour(mask.astype(float), levels=[0.5], colors=["black"], linewidths=2.6, alpha=0.55)
-        ax.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=1.4)
+        line = mask.astype(float)
+        ax.contour(line, levels=[0.5], colors=["black"], linewidths=3.6, alpha=0.6)
+        ax.contour(line, levels=[0.5], colors=[colour], linewidths=1.7)
+
+
+def _box(ax: Axes, box: tuple[float, float, float, float], colour: str) -> None:
+    left, top, right, bottom = box
+    for edge, width in (("black", 3.8), (colour, 2.0)):
+        ax.add_patch(
+            Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=edge, lw=width)
+        )
 
 
 def _scale_bar(ax: Axes, colours: ListedColormap, scale: Normalize, signed: bool) -> None:
@@ -225,21 +306,24 @@ def _scale_bar(ax: Axes, colours: ListedColormap, scale: Normalize, signed: bool
     bar.set_facecolor("black")
     ticks = (-1, 0, 1) if signed else (0, 1)
     ax.figure.colorbar(ScalarMappable(scale, colours), cax=bar, ticks=ticks)
-    bar.set_yticklabels(["against", "0", "for"] if signed else ["0", "max"], fontsize=10)
+    bar.set_yticklabels(["against", "0", "for"] if signed else ["0", "most"], fontsize=12)
 
 
 def _small_print(ax: Axes, details: str, caution: str | None) -> None:
-    lines = textwrap.wrap(details, 74)
-    ax.set_xlabel("\n".join(lines), fontsize=9.5, color=MUTED, loc="left", labelpad=4)
+    lines = textwrap.wrap(details, 64)
+    ax.set_xlabel(
+        "\n".join(lines), fontsize=11, color=MUTED, loc="left", labelpad=4, parse_math=False
+    )
     if caution:
-        text = "\n".join(textwrap.wrap("\u26a0 " + caution, 66))
+        text = "\n".join(textwrap.wrap("\u26a0 " + caution, 58))
         ax.text(
             0.012,
             0.012,
             text,
             transform=ax.transAxes,
-            fontsize=9.5,
+            fontsize=10.5,
             color=AMBER_TEXT,
             va="bottom",
+            parse_math=False,
             bbox={"facecolor": "#fff4dc", "edgecolor": "#b36b00", "pad": 3, "alpha": 0.95},
         )

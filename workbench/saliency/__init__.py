@@ -1,6 +1,7 @@
 """Where in the image a phrase comes from, by many methods, and whether their maps tell the truth.
 
     wb.saliency.explain(trace, finding="pneumothorax", method="relevancy").plot()
+    wb.saliency.compare(trace, finding="pneumothorax").plot(masks=case.masks)
     wb.saliency.counterfactual(trace, finding="pneumothorax", phantom=case).plot()
     wb.saliency.randomisation(trace, finding="pneumothorax", method="grad_cam").ok
     wb.saliency.checks.pointing(image_map, mask)
@@ -9,14 +10,17 @@ Does not know: tables over many cases (`workbench.evaluation`).
 """
 
 from workbench.saliency import checks
+from workbench.saliency.compare import Comparison, compare
 from workbench.saliency.counterfactual import Counterfactual, counterfactual
-from workbench.saliency.explain import METHODS, Method, explain, explain_target
+from workbench.saliency.explain import explain, explain_target
+from workbench.saliency.methods import METHODS, Method
 from workbench.saliency.randomisation import RandomisationCheck, check_target, randomisation
 from workbench.saliency.scorer import Scorer
 from workbench.saliency.target import Target, finding_target, make_target
 
 __all__ = [
     "METHODS",
+    "Comparison",
     "Counterfactual",
     "Method",
     "RandomisationCheck",
@@ -24,6 +28,7 @@ __all__ = [
     "Target",
     "check_target",
     "checks",
+    "compare",
     "counterfactual",
     "explain",
     "explain_target",

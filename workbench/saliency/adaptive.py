@@ -48,7 +48,9 @@ def adaptive_occlusion(
         scorer: the target.
         grid: rows and columns of patches.
         budget: images to score at most, the film itself included.
-        stride, window, fill: see `occlusion`.
+        stride: step of the window in model pixels; when None half a patch, or a whole one where
+            the budget would not last for the coarse pass.
+        window, fill: see `occlusion`.
         batch_size: images in one forward pass, and windows added before looking again.
 
     Returns:
@@ -59,6 +61,9 @@ def adaptive_occlusion(
     """
     windows = Windows.of(scorer, grid, stride, window)
     first = coarse_windows(windows.cells)
+    if stride is None and budget < len(first) + 1:
+        windows = Windows.of(scorer, grid, scorer.base.shape[-1] // grid[0], window)
+        first = coarse_windows(windows.cells)
     if budget < len(first) + 1:
         raise OptionError(
             f"the coarse pass alone needs {len(first) + 1} forward passes, the budget is {budget}; "
@@ -87,8 +92,12 @@ def adaptive_occlusion(
 
 
 def coarse_windows(cells: int) -> list[tuple[int, int]]:
-    """Return every third window along both sides, one from the edge at most where that fits."""
-    line = range((cells - 1) % COARSE, cells, COARSE)
+    """Return every third window along both sides, the first and the last one from the edge at most.
+
+    Args:
+        cells: windows along each side.
+    """
+    line = range(((cells - 1) % COARSE + 1) // 2, cells, COARSE)
     return [(row, column) for row in line for column in line]
 
 
@@ -105,7 +114,7 @@ def next_windows(
     places = np.array(list(known), float)
     falls = np.array(list(known.values()))
     every = np.indices((cells, cells)).reshape(2, -1).T
-    apart, near = cKDTree(places).query(every, k=min(NEIGHBOURS, len(places)))
+    apart, near = cKDTree(places).query(every, k=range(1, min(NEIGHBOURS, len(places)) + 1))
     moved = np.ptp(np.arcsinh(falls / _ordinary(falls))[near], axis=1)
     # 1e-9: where nothing moves at all, distance still decides.
     worth = (moved + 1e-9) * apart[:, 0] ** 2

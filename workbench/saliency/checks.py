@@ -20,12 +20,9 @@ Does not know: methods.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,12 +30,26 @@ from scipy.stats import spearmanr
 
 from workbench.errors import InputError, OptionError
 from workbench.generation.kvcache import PrefixCache
-from workbench.saliency.gradients import baseline_pixels
+from workbench.saliency.curves import Curve, deletion, insertion
+from workbench.saliency.priors import centre_prior, lung_prior
 from workbench.trace import ImageMap
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
+__all__ = [
+    "PARTS",
+    "RANDOMISED_LIMIT",
+    "Curve",
+    "box_mask",
+    "centre_prior",
+    "completeness",
+    "deletion",
+    "energy",
+    "insertion",
+    "lung_prior",
+    "overlap",
+    "pointing",
+    "randomised",
+    "similarity",
+]
 
 #: A map passes the randomisation check while its mean rank correlation stays below this.
 RANDOMISED_LIMIT = 0.5
@@ -67,12 +78,30 @@ def box_mask(shape: tuple[int, int], boxes: list[tuple[float, float, float, floa
 
 
 def _cover(image_map: ImageMap, mask: np.ndarray) -> np.ndarray:
+    """Return the share of each cell under a mask, above 0 wherever a pixel of it lies.
+
+    Raises:
+        InputError: the mask is of another size, or nothing of it was seen.
+    """
     cover = image_map.cells_of(mask)
+    # Sampling inside cells can step over a line that is one pixel wide; pixels are counted there.
+    counted = np.minimum(_pixels_in_cells(image_map, np.asarray(mask) > 0), 1)
+    cover = np.where(cover > 0, cover, counted)
     if not cover.any():
         raise InputError(
             "the mask covers nothing that the model saw; check its size and the crop of the image"
         )
     return cover
+
+
+def _pixels_in_cells(image_map: ImageMap, mask: np.ndarray) -> np.ndarray:
+    """Return the area of the mask's pixels whose middle lies in each cell, in cells."""
+    geometry, (rows, columns) = image_map.geometry, image_map.grid
+    middles = np.argwhere(mask)[:, ::-1] + 0.5
+    x, y = geometry.to_model(middles).T / geometry.size
+    area = np.prod(geometry.scale) / geometry.size**2 * rows * columns
+    count, *_ = np.histogram2d(y, x, bins=(rows, columns), range=((0, 1), (0, 1)))
+    return count * area
 
 
 def pointing(image_map: ImageMap, mask: np.ndarray) -> bool:
@@ -101,9 +130,12 @@ def energy(image_map: ImageMap, mask: np.ndarray) -> float:
 def overlap(image_map: ImageMap, mask: np.ndarray) -> float:
     """Return IoU of the mask's cells with as many of the greatest cells, in [0, 1].
 
-    A cell belongs to the mask when half of it is covered; where no cell is, every touched one.
+    A cell belongs to the mask when half of it is covered; where no cell is, every touched one. A
+    map without any spread has no greatest cells and overlaps nothing.
     """
     cover = _cover(image_map, mask)
+    if np.ptp(image_map.values) == 0:
+        return 0.0
     inside = cover >= 0.5 if (cover >= 0.5).any() else cover > 0
     order = np.argsort(-image_map.values, axis=None, kind="stable")[: inside.sum()]
     chosen = np.zeros(inside.size, bool)
@@ -193,136 +225,3 @@ def _fill_with_noise(parameter: torch.Tensor, seed: int) -> None:
     noise = torch.randn(parameter.shape, generator=generator)
     value = parameter.float()
     parameter.copy_((noise * value.std().cpu() + value.mean().cpu()).to(parameter))
-
-
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """How the target changes while the film is taken away, or put back, from the greatest cell on.
-
-    Attributes:
-        kind: "deletion" or "insertion".
-        method: of the map.
-        target: of the map.
-        share: (steps,) share of cells changed, 0 to 1.
-        scores: (steps,) the target.
-        random_scores: (steps,) the same in random order.
-    """
-
-    kind: str
-    method: str
-    target: str
-    share: np.ndarray
-    scores: np.ndarray
-    random_scores: np.ndarray
-
-    @property
-    def area(self) -> float:
-        """Mean score along the curve: low is good for deletion, high for insertion."""
-        return float(np.trapezoid(self.scores, self.share))
-
-    @property
-    def gain(self) -> float:
-        """How much better than random order, in units of the target; above 0 is better."""
-        random = float(np.trapezoid(self.random_scores, self.share))
-        return random - self.area if self.kind == "deletion" else self.area - random
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return one row per step: share, score, random_score."""
-        import pandas as pd
-
-        return pd.DataFrame(
-            {"share": self.share, "score": self.scores, "random_score": self.random_scores}
-        )
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the curve beside that of random order."""
-        from workbench.saliency.figure import plot_curve
-
-        return plot_curve(self, ax)
-
-
-def deletion(scorer: Any, image_map: ImageMap, **options: Any) -> Curve:
-    """Take the film away from the greatest cell on; see `_curve` for the options."""
-    return _curve(scorer, image_map, "deletion", **options)
-
-
-def insertion(scorer: Any, image_map: ImageMap, **options: Any) -> Curve:
-    """Put the film back onto a blurred copy from the greatest cell on."""
-    return _curve(scorer, image_map, "insertion", **options)
-
-
-def _curve(
-    scorer: Any,
-    image_map: ImageMap,
-    kind: str,
-    *,
-    steps: int = 20,
-    fill: str = "blur",
-    seed: int = 0,
-) -> Curve:
-    """Return a curve of `steps` + 1 points; `fill` as in `baseline_pixels`; `seed` of the order."""
-    values = image_map.values.ravel()
-    order = np.argsort(-values, kind="stable")
-    shuffled = np.random.default_rng(seed).permutation(len(order))
-    share = np.linspace(0, 1, steps + 1)
-    counts = np.rint(share * len(order)).astype(int)
-    film, blank = scorer.base, baseline_pixels(scorer, fill)
-    start, end = (film, blank) if kind == "deletion" else (blank, film)
-    images = []
-    for sequence in (order, shuffled):
-        for count in counts:
-            changed = np.zeros(len(order), bool)
-            changed[sequence[:count]] = True
-            mask = torch.from_numpy(changed.reshape(image_map.grid))
-            images.append(torch.where(_to_pixels(mask, film.shape[-1]).to(film.device), end, start))
-    scores = scorer.scores(torch.cat(images)).numpy()
-    return Curve(
-        kind, image_map.method, image_map.target, share, scores[: steps + 1], scores[steps + 1 :]
-    )
-
-
-def _to_pixels(mask: torch.Tensor, side: int) -> torch.Tensor:
-    """Return a (side, side) mask of the cells' pixels."""
-    rows = torch.arange(side) * mask.shape[0] // side
-    columns = torch.arange(side) * mask.shape[1] // side
-    return mask[rows][:, columns]
-
-
-def centre_prior(like: ImageMap) -> ImageMap:
-    """Return the fixed map that is greatest in the middle of the image."""
-    rows, columns = (np.linspace(-1, 1, n) for n in like.grid)
-    values = np.exp(-2 * (rows[:, None] ** 2 + columns[None] ** 2))
-    return _fixed(like, values, "centre prior")
-
-
-def lung_prior(like: ImageMap) -> ImageMap:
-    """Return the fixed map of where lungs are: the mean lung field of 48 phantoms.
-
-    The phantoms are of seeds 0 to 47, whatever the image.
-    """
-    return _fixed(like, _mean_lungs(like.grid), "lung prior")
-
-
-@cache
-def _mean_lungs(grid: tuple[int, int]) -> np.ndarray:
-    from workbench.phantom.case import phantom
-
-    size = 128
-    lungs = np.zeros((size, size))
-    for seed in range(48):
-        anatomy = phantom(seed, findings=[], size=size).anatomy
-        lungs += anatomy["left lung"] | anatomy["right lung"]
-    rows = np.linspace(0, size, grid[0] + 1).astype(int)
-    columns = np.linspace(0, size, grid[1] + 1).astype(int)
-    return np.array(
-        [
-            [lungs[a:b, c:d].mean() for c, d in itertools.pairwise(columns)]
-            for a, b in itertools.pairwise(rows)
-        ]
-    )
-
-
-def _fixed(like: ImageMap, values: np.ndarray, name: str) -> ImageMap:
-    return ImageMap(
-        values, like.geometry, like.image, name, like.target, layer="no layer", head="no head"
-    )

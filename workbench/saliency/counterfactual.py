@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 FILLS = ("inpaint", "blur")
 
+#: What can be told twice: methods of a model.
+TASKS = ("report", "differential")
+
 
 @dataclass(frozen=True, eq=False)
 class Counterfactual:
@@ -129,24 +132,27 @@ def counterfactual(
         finding: what is taken away from the phantom, and, without a phrase, what is scored.
         phantom: the drawn case behind the trace; it is drawn again without the finding.
         mask: boolean (H, W), the region to paint over instead; see `checks.box_mask` for boxes.
-        phrase, contrast: what is scored; see `explain`.
+        phrase, contrast: what is scored instead of the finding; see `explain`.
         fill: "inpaint" (the smoothest surface that meets the edge of the region) or "blur".
 
     Raises:
-        OptionError: neither or both of phantom and mask, or an unknown fill.
+        OptionError: neither or both of phantom and mask, an unknown fill, or a trace of anything
+            but a report or a differential.
         InputError: the trace is of another image, or the mask is empty or of another size.
     """
     model = trace.need_model()
+    _check_task(trace)
     if (phantom is None) == (mask is None):
         raise OptionError("give either the phantom and its finding, or a mask of the film")
     if phantom is not None:
         region, changed, how = _redrawn(trace, phantom, finding)
     else:
         region, changed, how = _painted(trace, mask, fill)
-    if phrase is None and finding is not None:
-        target = finding_target(trace, finding)
+    named = finding if phrase is None else None
+    if named is not None and contrast is None:
+        target = finding_target(trace, named)
     else:
-        target = make_target(trace, trace.select(phrase), contrast)
+        target = make_target(trace, trace.select(phrase, finding=named), contrast)
     scores = _scores(trace, target, changed)
     return Counterfactual(
         before=trace.generation,
@@ -161,16 +167,18 @@ def counterfactual(
     )
 
 
-def _again(model: Any, trace: Trace, changed: Radiograph) -> Generation:
+def _check_task(trace: Trace) -> None:
     task = trace.generation.task
-    if task == "report":
-        return model.report(changed)
-    if task == "differential":
-        return model.differential(changed)
-    raise OptionError(
-        f"a counterfactual is told as a report or a differential, and the trace is of a {task}; "
-        "trace one of those"
-    )
+    if task not in TASKS:
+        raise OptionError(
+            f"a counterfactual is told as a report or a differential, and the trace is of a "
+            f"{task}; trace one of those"
+        )
+
+
+def _again(model: Any, trace: Trace, changed: Radiograph) -> Generation:
+    """Write the same kind of text with the same decoding settings, seed included."""
+    return getattr(model, trace.generation.task)(changed, settings=trace.generation.settings)
 
 
 def _redrawn(trace: Trace, phantom: Any, finding: str | None) -> tuple[np.ndarray, Radiograph, str]:

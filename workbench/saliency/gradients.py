@@ -129,8 +129,13 @@ def smoothgrad(
         noise: standard deviation, as a share of the image's range.
         seed: of the noise.
         resolution: "patches" or "pixels".
+
+    Raises:
+        OptionError: there is no sample, the noise is negative, or resolution is unknown.
     """
     check_differentiable(scorer)
+    if samples < 1 or noise < 0:
+        raise OptionError(f"expected samples >= 1 and noise >= 0, got {samples} and {noise}")
     spread = noise * float(scorer.base.max() - scorer.base.min())
     devices = [scorer.device] if scorer.device.type == "cuda" else []
     with scorer.frozen(), torch.random.fork_rng(devices):
@@ -170,7 +175,7 @@ def integrated_gradients(
             baseline both give the same map, because the convolution is linear.
         tolerance: go on until the gaps of all parts together are at most this share of the
             difference.
-        most: gradients at most; the gap that is left then stands in the scores.
+        most: gradients at most, 32 or more; the gap that is left then stands in the scores.
         resolution: "patches" or "pixels" (only over pixels).
 
     Returns:
@@ -178,9 +183,13 @@ def integrated_gradients(
         "difference", "delta" (sum minus difference) and "gradients".
 
     Raises:
-        OptionError: `over`, baseline or resolution are unknown.
+        OptionError: `over`, baseline or resolution are unknown, or `most` is too small.
     """
     check_differentiable(scorer)
+    if most < FIRST_PARTS * PART_STEPS:
+        raise OptionError(
+            f"the first pass alone takes {FIRST_PARTS * PART_STEPS} gradients, most is {most}"
+        )
     if over not in ("pixels", "patches"):
         raise OptionError(f"over must be 'pixels' or 'patches', got {over!r}")
     if over == "patches" and resolution != "patches":

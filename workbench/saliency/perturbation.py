@@ -18,7 +18,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from captum.attr import KernelShap, Occlusion
-from scipy.ndimage import correlate1d
 
 from workbench.errors import OptionError
 from workbench.saliency.gradients import Attribution, baseline_pixels
@@ -45,12 +44,19 @@ class Windows:
     ) -> Windows:
         """Return windows of given sizes; by default half a patch apart and two patches wide.
 
+        A patch of an odd side is stepped over whole; a window that cannot be centred on a cell is
+        one pixel narrower.
+
         Raises:
             OptionError: stride or window do not fit the image.
         """
         side = scorer.base.shape[-1]
-        stride = max(side // grid[0] // 2, 1) if stride is None else stride
-        window = min(4 * stride, side) if window is None else window
+        patch = side // grid[0]
+        if stride is None:
+            stride = patch // (1 if patch % 2 else 2)
+        if window is None:
+            window = min(max(2 * patch, stride), side)
+            window -= (window - stride) % 2
         if stride < 1 or side % stride or not stride <= window <= side or (window - stride) % 2:
             raise OptionError(
                 f"the stride must divide the image's side ({side}), and the window be a stride or "
@@ -76,22 +82,21 @@ class Windows:
         )
 
     def spread(self, falls: np.ndarray) -> np.ndarray:
-        """Return per cell the mean fall of all windows over it, weighted by how much they cover.
+        """Return per cell the mean over its pixels of the mean fall of the windows over a pixel.
 
         Args:
             falls: (cells, cells), the fall of the target for the window of each cell.
+
+        Returns:
+            (cells, cells); equal falls stay as they are.
         """
-        offsets = np.arange(-self.cells + 1, self.cells)
-        near, far = self.margin + self.stride, self.stride
-        # Share of a cell that the window of a cell so many strides away covers.
-        share = np.clip((near - np.abs(offsets) * far) / self.stride, 0, 1)
-        share[self.cells - 1] = 1.0
-        weights = share[share > 0]
-        total = correlate1d(np.ones(self.cells), weights, mode="constant")
-        summed = correlate1d(
-            correlate1d(falls, weights, axis=0, mode="constant"), weights, axis=1, mode="constant"
-        )
-        return summed / np.outer(total, total)
+        pixel = np.arange(self.side)[:, None]
+        first = np.arange(self.cells) * self.stride - self.margin
+        # (side, cells) along one axis: which windows lie over a pixel, each pixel's sum being 1.
+        over = ((pixel >= first) & (pixel < first + self.window)).astype(float)
+        over /= over.sum(1, keepdims=True)
+        share = over.reshape(self.cells, self.stride, self.cells).mean(1)
+        return share @ falls @ share.T
 
 
 def occlusion(
@@ -114,8 +119,8 @@ def occlusion(
         batch_size: images in one forward pass.
 
     Returns:
-        one value for every stride x stride cell: the mean over the windows that cover it of the
-        fall of the target; score "forwards".
+        one value for every stride x stride cell: the fall of the target, averaged over the windows
+        that cover each of its pixels; score "forwards".
 
     Raises:
         OptionError: stride or window do not fit.
@@ -171,8 +176,10 @@ def kernel_shap(
         OptionError: the regions do not divide the image.
     """
     side, (rows, columns) = scorer.base.shape[-1], regions
-    if side % rows or side % columns:
+    if min(rows, columns) < 1 or side % rows or side % columns:
         raise OptionError(f"regions {regions} do not divide an image of {side} pixels")
+    if samples < 1:
+        raise OptionError(f"kernel SHAP needs samples >= 1, got {samples}")
     high, wide = side // rows, side // columns
     row = torch.arange(side, device=scorer.device) // high
     column = torch.arange(side, device=scorer.device) // wide

@@ -20,7 +20,8 @@ import torch
 
 from workbench.saliency.cautions import caution_text, remember
 from workbench.saliency.checks import PARTS, RANDOMISED_LIMIT, randomised, similarity
-from workbench.saliency.explain import METHODS, explain_target
+from workbench.saliency.explain import explain_target
+from workbench.saliency.methods import METHODS
 from workbench.saliency.target import Target, finding_target, make_target
 from workbench.trace import ImageMap, Trace, record_trace
 
@@ -93,10 +94,11 @@ def randomisation(
         InputError, OptionError: see `explain`.
     """
     trace.need_model()
+    selection = trace.select(phrase, finding=finding)
     if finding is not None and contrast is None:
         target = finding_target(trace, finding)
     else:
-        target = make_target(trace, trace.select(phrase, finding=finding), contrast)
+        target = make_target(trace, selection, contrast)
     check = check_target(trace, target, method=method, seed=seed, **options)
     caution = None if check.ok else caution_text(check.similarity[-1], 1)
     remember(method, trace.generation.model.sha256, caution)

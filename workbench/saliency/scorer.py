@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from workbench.errors import InputError
+from workbench.errors import DeviceError, InputError
 from workbench.saliency.target import Target
 from workbench.trace import Trace
 
@@ -123,11 +123,21 @@ class Scorer(nn.Module):
         """Return the scores of many images without gradients, in batches, on the CPU.
 
         Args:
-            pixels: (B, 1, S, S) normalised; may be a view that is built lazily in parts.
+            pixels: (B, 1, S, S) normalised, on any device.
             batch_size: images in one forward pass.
+
+        Raises:
+            DeviceError: a score is not finite.
         """
-        parts = [self(part.to(self.device)).cpu() for part in pixels.split(batch_size)]
-        return torch.cat(parts)
+        with self.engine.exclusive():
+            parts = [self(part.to(self.device)).cpu() for part in pixels.split(batch_size)]
+        found = torch.cat(parts)
+        if not found.isfinite().all():
+            raise DeviceError(
+                f"the score of {self.target.name} is not finite under {self.network.dtype}; load "
+                "the model with dtype='bfloat16' or dtype='float32'"
+            )
+        return found
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workbench.errors import InputError
-from workbench.findings import ABSENT, standard_name
+from workbench.findings import ABSENT, NO_FINDING, standard_name
 from workbench.reports import label, sentences
 from workbench.trace import Selection, Trace
 
@@ -71,6 +71,19 @@ def make_target(trace: Trace, selection: Selection, contrast: str | None = None)
     before, own = ids[: numbers[0]], ids[numbers[0] : numbers[-1] + 1]
     if contrast is None:
         return Target(selection, before, own)
+    wanted = checked_contrast(selection, contrast)
+    tokenizer = trace.need_model().responder.tokenizer
+    return Target(
+        selection, before, own, tuple(tokenizer.encode(wanted, add_bos=False)), contrast_text=wanted
+    )
+
+
+def checked_contrast(selection: Selection, contrast: str) -> str:
+    """Return the contrast with single spaces.
+
+    Raises:
+        InputError: it is empty, or the same words as the selection.
+    """
     wanted = " ".join(contrast.split())
     if not wanted:
         raise InputError(
@@ -80,29 +93,47 @@ def make_target(trace: Trace, selection: Selection, contrast: str | None = None)
         raise InputError(
             f"the contrast {wanted!r} is the phrase itself; expected other words in its place"
         )
-    tokenizer = trace.need_model().responder.tokenizer
-    return Target(
-        selection, before, own, tuple(tokenizer.encode(wanted, add_bos=False)), contrast_text=wanted
-    )
+    return wanted
 
 
 def finding_target(trace: Trace, finding: str, *, occurrence: int = 0) -> Target:
     """Return the target of a finding: its sentence against the sentence that says the opposite.
 
     "There is a small effusion on the left." is weighed against "No pleural effusion.", and
-    "No pleural effusion." against "There is pleural effusion.".
+    "No pleural effusion." against "There is pleural effusion.". What is denied is read from the
+    mention itself, so one that another sentence contradicts is weighed by its own words. A sentence
+    that names several findings is taken whole.
 
     Args:
         trace: a run with its model.
         finding: standard name or synonym.
-        occurrence: which mention, from 0.
+        occurrence: which mention, from 0; mentions that state the finding come before all others.
+
+    Raises:
+        InputError: the text does not speak of the finding, or it is "no finding", which has no
+            single opposite.
+    """
+    name = standard_name(finding)
+    words = trace.select(finding=name, occurrence=occurrence)
+    if name == NO_FINDING:
+        raise InputError(
+            f"{words.text!r} has no single opposite; explain it as a phrase with a contrast of "
+            "your own"
+        )
+    denied = any(
+        row.finding == name and row.code == ABSENT and words.start <= row.start < words.end
+        for row in label(trace.text).mentions
+    )
+    opposite = f"There is {name}." if denied else f"No {name}."
+    return make_target(trace, finding_sentence(trace, name, occurrence=occurrence), opposite)
+
+
+def finding_sentence(trace: Trace, finding: str, *, occurrence: int = 0) -> Selection:
+    """Return the sentence that states, or denies, a finding.
 
     Raises:
         InputError: the text does not speak of the finding.
     """
-    name = standard_name(finding)
-    words = trace.select(finding=name, occurrence=occurrence)
+    words = trace.select(finding=finding, occurrence=occurrence)
     number = next(i for i, s in enumerate(sentences(trace.text)) if s.start <= words.start < s.end)
-    denied = label(trace.text).code(name) == ABSENT
-    opposite = f"There is {name}." if denied else f"No {name}."
-    return make_target(trace, trace.select(sentence=number), opposite)
+    return trace.select(sentence=number)

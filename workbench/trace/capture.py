@@ -91,10 +91,12 @@ def watch_attention(model: nn.Module, watcher: Watcher) -> Iterator[None]:
         base = ALL_ATTENTION_FUNCTIONS[usual[id(module.config)]]
         return base(module, query, key, value, attention_mask, **options)
 
-    AttentionInterface.register(name, attend)
-    mask = ALL_MASK_ATTENTION_FUNCTIONS[usual[id(model.llama.config)]]
-    AttentionMaskInterface.register(name, mask)
+    # An implementation without a mask function of its own gets masks as the caller gave them.
+    mask = ALL_MASK_ATTENTION_FUNCTIONS.get(usual[id(model.llama.config)])
     try:
+        AttentionInterface.register(name, attend)
+        if mask is not None:
+            AttentionMaskInterface.register(name, mask)
         for config in configs:
             config._attn_implementation = name
         yield
@@ -118,25 +120,24 @@ def attention_rows(call: Call, last: int | None = None) -> torch.Tensor:
 
     Returns:
         (B, heads, last, K) float32; every row sums to 1, and the causal mask is applied before the
-        softmax. Differentiable.
+        softmax. A row that may look nowhere (padding) is uniform. Differentiable.
     """
     query = call.query if last is None else call.query[:, :, -last:]
     batch, heads, rows, width = query.shape
-    groups = call.key.shape[1]
-    grouped = query.float().view(batch, groups, heads // groups, rows, width)
-    keys = call.key.float().unsqueeze(2)
-    scores = (grouped @ keys.transpose(-1, -2)).view(batch, heads, rows, -1) * call.scaling
-    length = scores.shape[-1]
+    # Heads that share a key stand together; the scale goes to the smaller factor.
+    grouped = (query.float() * call.scaling).reshape(batch, call.key.shape[1], -1, width)
+    scores = (grouped @ call.key.float().transpose(-1, -2)).view(batch, heads, rows, -1)
+    length, lowest = scores.shape[-1], torch.finfo(torch.float32).min
     if call.mask is not None:
         mask = call.mask[..., -rows:, :length]
         if mask.dtype == torch.bool:
-            scores = scores.masked_fill(~mask, float("-inf"))
+            scores = scores.masked_fill(~mask, lowest)
         else:
             scores = scores + mask.float()
     elif call.causal:
         keys_at = torch.arange(length, device=scores.device)
         queries_at = keys_at[length - rows :]
-        scores = scores.masked_fill(keys_at[None] > queries_at[:, None], float("-inf"))
+        scores = scores.masked_fill(keys_at[None] > queries_at[:, None], lowest)
     return scores.softmax(-1)
 
 

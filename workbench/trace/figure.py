@@ -44,7 +44,9 @@ def plot_sources(trace: Trace, ax: Axes | None = None) -> Axes:
             ax.bar(range(len(frame)), share, 0.9, below, color=colour, label=KIND_NAMES[kind])
             below += share
         words = [str(token).replace("\u2581", " ").strip() or "\u00b7" for token in frame["token"]]
-        ax.set_xticks(range(len(frame)), words, rotation=90, fontsize=10, color=INK)
+        ax.set_xticks(
+            range(len(frame)), words, rotation=90, fontsize=10, color=INK, parse_math=False
+        )
         ax.set(xlim=(-0.6, len(frame) - 0.4), ylim=(0, 1), ylabel="share of attention")
         ax.set_title("Where each token looked (mean of layers and heads)", pad=34)
         ax.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1.0), fontsize=11)

@@ -272,16 +272,17 @@ class TokenLayout:
 
     def _by_finding(self, finding: str, occurrence: int) -> Selection:
         name = standard_name(finding)
-        mentions = [row for row in label(self.text).mentions if row.finding == name]
+        everything = label(self.text).mentions
+        mentions = [row for row in everything if row.finding == name]
         if not mentions:
             raise InputError(
                 f"the text does not speak of {name}; expected a finding it names: {self._quoted()}"
             )
         stated = [row for row in mentions if row.code == PRESENT] or mentions
         row = self._nth(stated, occurrence, f"mentions of {name}")
-        return self._selection("finding", *self._with_place(row))
+        return self._selection("finding", *self._with_place(row, everything))
 
-    def _with_place(self, row) -> tuple[int, int]:
+    def _with_place(self, row, mentions) -> tuple[int, int]:
         """Return the characters of a mention, widened to its side and zone in its sentence."""
         start, end = row.start, row.end
         around = next(
@@ -290,13 +291,32 @@ class TokenLayout:
         words = [*(_SIDE_WORDS.get(row.side, ())), *(row.zone or "").replace(",", " ").split()]
         if around is None or not words:
             return start, end
+        low, high = self._own_part(row, mentions)
         pattern = rf"\b(?:{'|'.join(map(re.escape, words))})\b"
         for match in re.finditer(pattern, around.text, flags=re.IGNORECASE):
             first, last = around.start + match.start(), around.start + match.end()
+            if first < low or last > high:
+                continue
             gap = self.text[min(last, end) : max(first, start)]
             if not re.search(r"[,;:]", gap):
                 start, end = min(start, first), max(end, last)
         return start, end
+
+    def _own_part(self, row, mentions) -> tuple[int, int]:
+        """Return where words belong to a mention and not to its neighbours.
+
+        The border to another mention is the last joining word between the two; where there is
+        none, words go to the mention that follows them.
+        """
+        low, high = 0, len(self.text)
+        for other in mentions:
+            if other.end <= row.start:
+                joints = list(_JOINT.finditer(self.text, other.end, row.start))
+                low = max(low, joints[-1].start() if joints else other.end)
+            elif other.start >= row.end:
+                joints = list(_JOINT.finditer(self.text, row.end, other.start))
+                high = min(high, joints[-1].start() if joints else row.end)
+        return low, high
 
     def _nth(self, found, number: int, what: str):
         if not isinstance(number, int) or not 0 <= number < len(found):
@@ -324,6 +344,9 @@ class TokenLayout:
             }
         ).rename_axis("position")
 
+
+#: What leads from one finding to the next.
+_JOINT = re.compile(r"[,.:;(]|\b(?:and|but|no|or|with|without)\b", re.IGNORECASE)
 
 #: Words by which a text may state a side.
 _SIDE_WORDS = {

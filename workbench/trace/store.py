@@ -9,6 +9,7 @@ Does not know: pickles.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict
@@ -57,15 +58,26 @@ def save_trace(trace: Trace, path: str | Path) -> Path:
             name: None if rows is None else _tower_notes(rows) for name, rows in towers.items()
         },
     }
-    part = folder / (ARRAYS + ".part")
-    save_file(arrays, part)
-    part.chmod(0o600)
-    os.replace(part, folder / ARRAYS)
-    part = folder / (NOTES + ".part")
-    part.write_text(json.dumps(notes, indent=1) + "\n")
-    part.chmod(0o600)
-    os.replace(part, folder / NOTES)
+    written, noted = (_private(folder / (name + ".part")) for name in (ARRAYS, NOTES))
+    save_file(arrays, written)
+    notes["sha256"] = _digest(written)
+    noted.write_text(json.dumps(notes, indent=1) + "\n")
+    for part, name in ((written, ARRAYS), (noted, NOTES)):
+        part.chmod(0o600)
+        os.replace(part, folder / name)
     return folder
+
+
+def _private(path: Path) -> Path:
+    """Make an empty file that nobody else may read, from before anything is in it."""
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    return path
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_trace(path: str | Path) -> Trace:
@@ -80,11 +92,12 @@ def load_trace(path: str | Path) -> Trace:
             raise InputError(f"{folder} holds no {name}; expected a folder that trace.save wrote")
     try:
         notes = json.loads((folder / NOTES).read_text())
-        arrays = load_file(folder / ARRAYS)
         found = notes["format"]
         if found != FORMAT:
             raise InputError(f"{folder} is of format {found!r}; this version reads {FORMAT!r}")
-        return _trace(notes, arrays)
+        if _digest(folder / ARRAYS) != notes["sha256"]:
+            raise ValueError(f"{ARRAYS} is not the file that {NOTES} was written with")
+        return _trace(notes, load_file(folder / ARRAYS))
     except InputError:
         raise
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OSError) as error:

@@ -1,0 +1,39 @@
+"""Where a model looked while it wrote: attention read from a `Trace`, in several honest ways.
+
+    wb.attention.to_image(trace, "left pleural effusion")    where the words looked
+    wb.attention.by_layer(trace, "effusion")                 the same, layer by layer
+    wb.attention.heads(trace, "effusion")                    which heads look at the image, how
+    wb.attention.sources(trace)                              image, prompt, or the model's own words
+    wb.attention.rollout(trace, "effusion")                  down through the vision tower
+    wb.attention.flow(trace, "effusion")                     the same by maximum flow
+    wb.attention.logit_lens(trace, ["effusion"])             what the image positions already say
+
+Does not know: whether a word would change if a place were covered. Attention weights are part of
+the computation and not an explanation of it (Jain and Wallace, NAACL 2019, arXiv 1902.10186;
+Wiegreffe and Pinter, EMNLP 2019, arXiv 1908.04626).
+"""
+
+from workbench.attention.answer_sources import Sources, sources
+from workbench.attention.head_scores import HeadScores, heads
+from workbench.attention.lens import logit_lens
+from workbench.attention.lens_result import LogitLens
+from workbench.attention.stack import AttentionStack
+from workbench.attention.vision_flow import flow
+from workbench.attention.vision_rollout import rollout, rollout_matrix
+from workbench.attention.word_maps import by_head, by_layer, to_image
+
+__all__ = [
+    "AttentionStack",
+    "HeadScores",
+    "LogitLens",
+    "Sources",
+    "by_head",
+    "by_layer",
+    "flow",
+    "heads",
+    "logit_lens",
+    "rollout",
+    "rollout_matrix",
+    "sources",
+    "to_image",
+]

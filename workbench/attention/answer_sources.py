@@ -1,0 +1,208 @@
+"""What an answer leans on: the prompt, the image, the question, or the words it already wrote.
+
+The first position is counted apart. Trained language models park attention there that they have no
+use for (an "attention sink"), and it says nothing about the prompt.
+
+Does not know: what was taken from a position; much attention may carry little. A share has to be
+compared with what even attention would give (`Sources.even`), since the image holds most positions.
+Paper: Xiao et al., Efficient Streaming Language Models with Attention Sinks, ICLR 2024,
+arXiv 2309.17453, section 3.1 (the sink).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from workbench.attention.choice import head_words, layer_words
+from workbench.attention.figure import draw_sources, figure_html
+from workbench.errors import InputError, OptionError
+from workbench.findings import PRESENT
+from workbench.reports import label, sentences
+from workbench.trace import TokenLayout, Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+#: Columns of the shares, in the order of the sequence.
+KINDS = ("sink", "prompt", "image", "question", "generated")
+LEVELS = ("token", "word", "sentence", "finding")
+
+#: Name of a group and the numbers of its tokens.
+Groups = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """Where the attention of each generated token went.
+
+    Attributes:
+        shares: (n, 5) in [0, 1], columns `KINDS`; rows sum to 1.
+        even: (n, 5) what the shares would be if every position that the token can look at got
+            alike; rows sum to 1.
+        groups: "token", "word", "sentence" and "finding" -> names and the tokens of each.
+        layer: which layers, in words.
+        head: which heads, in words.
+    """
+
+    shares: Float[np.ndarray, "n 5"]
+    even: Float[np.ndarray, "n 5"]
+    groups: Mapping[str, Groups]
+    layer: str = "mean of all layers"
+    head: str = "mean of heads"
+
+    def by(self, level: str = "word") -> Float[np.ndarray, "groups 5"]:
+        """Return the mean shares of the tokens of each group; rows sum to 1.
+
+        Raises:
+            OptionError: the level is not one of `LEVELS`.
+        """
+        return _means(self.shares, self._groups(level))
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """Mean share of each kind over all tokens."""
+        return dict(zip(KINDS, self.shares.mean(0).tolist(), strict=True))
+
+    def to_frame(self, by: str = "word", *, relative: bool = False) -> pd.DataFrame:
+        """Return one row per group.
+
+        Columns: the level's name, tokens (how many), and sink, prompt, image, question, generated.
+
+        Args:
+            by: "token", "word", "sentence" or "finding".
+            relative: divide by what even attention would give, so that 1 is even, 2 is twice as
+                much; NaN where there is no such position yet.
+
+        Raises:
+            OptionError: the level is not one of `LEVELS`.
+        """
+        import pandas as pd
+
+        groups = self._groups(by)
+        shares = _means(self.shares, groups)
+        if relative:
+            even = _means(self.even, groups)
+            shares = np.divide(shares, even, out=np.full_like(shares, np.nan), where=even > 0)
+        names = {by: [name for name, _ in groups], "tokens": [len(own) for _, own in groups]}
+        return pd.DataFrame(names | dict(zip(KINDS, shares.T, strict=True)))
+
+    def plot(self, ax: Axes | None = None, *, by: str = "word") -> Axes:
+        """Draw one stacked bar per group.
+
+        Args:
+            ax: where to draw; a new figure when None.
+            by: "token", "word", "sentence" or "finding".
+
+        Raises:
+            OptionError: the level is not one of `LEVELS`.
+            InputError: there is no such group, for example no finding is named.
+        """
+        groups = self._groups(by)
+        if not groups:
+            raise InputError(f"the text holds no {by} to draw; draw it by='token'")
+        names = [name for name, _ in groups]
+        even = float(self.even[:, KINDS.index("image")].mean())
+        return draw_sources(
+            names,
+            dict(zip(KINDS, _means(self.shares, groups).T, strict=True)),
+            by=by,
+            even=even,
+            details=f"{self.layer}, {self.head}",
+            ax=ax,
+        )
+
+    def _groups(self, level: str) -> Groups:
+        if level not in LEVELS:
+            raise OptionError(f"sources are told by {', '.join(LEVELS)}; got {level!r}")
+        return self.groups[level]
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{kind} {share:.0%}" for kind, share in self.mean.items())
+        return f"<Sources of {len(self.shares)} tokens: {told}>"
+
+    def _repr_html_(self) -> str:
+        level = "word" if self.groups["word"] else "token"
+        return figure_html(self.plot(by=level).figure, f"sources of attention by {level}")
+
+
+def sources(trace: Trace, *, layer: int | None = None, head: int | None = None) -> Sources:
+    """Tell what each token, word, sentence and finding of an answer leaned on.
+
+    Args:
+        trace: the run.
+        layer: number of a language layer, negative counted from the last; None averages.
+        head: number of a head; None averages.
+
+    Raises:
+        OptionError: a layer that was not recorded, or a head of rows averaged over heads.
+    """
+    layout = trace.layout
+    rows = trace.language.pick(layer, head).astype(np.float64)
+    queries = np.array([layout.query_of(token) for token in range(len(layout.tokens))])
+    seen = (np.arange(layout.length) <= queries[:, None]).astype(np.float64)
+    return Sources(
+        shares=_by_kind(rows / rows.sum(1, keepdims=True), layout),
+        even=_by_kind(seen / seen.sum(1, keepdims=True), layout),
+        groups=groups_of(layout),
+        layer=layer_words(trace.language, layer),
+        head=head_words(trace.language, head),
+    )
+
+
+def groups_of(layout: TokenLayout) -> dict[str, Groups]:
+    """Return the tokens, words, sentences and findings of a text with their tokens.
+
+    A finding that is named several times has one row; words that are not about any finding have
+    none. Tokens that wrote nothing, such as the end, belong to no word.
+    """
+    text = layout.text
+    words = [(m.group(), (m.start(), m.end())) for m in re.finditer(r"\S+", text)]
+    stated = [(s.text, (s.start, s.end)) for s in sentences(text)]
+    tokens = tuple((piece, (number,)) for number, piece in enumerate(layout.tokens))
+    return {
+        "token": tokens,
+        "word": tuple((name, _touching(layout, *span)) for name, span in words),
+        "sentence": tuple((name, _touching(layout, *span)) for name, span in stated),
+        "finding": _findings(layout),
+    }
+
+
+def _touching(layout: TokenLayout, start: int, end: int) -> tuple[int, ...]:
+    pairs = enumerate(layout.offsets)
+    return tuple(number for number, (first, last) in pairs if first < end and last > start)
+
+
+def _findings(layout: TokenLayout) -> Groups:
+    mentions = label(layout.text).mentions
+    found = []
+    for name in dict.fromkeys(row.finding for row in mentions):
+        own = [row for row in mentions if row.finding == name]
+        present = [row for row in own if row.code == PRESENT]
+        tokens = {
+            token
+            for number in range(len(present or own))
+            for token in layout.select(finding=name, occurrence=number).tokens
+        }
+        found.append((f"{name} ({(present or own)[0].code})", tuple(sorted(tokens))))
+    return tuple(found)
+
+
+def _by_kind(rows: Float[np.ndarray, "n T"], layout: TokenLayout) -> Float[np.ndarray, "n 5"]:
+    """Add up the columns of each kind; the first position is the sink where text comes first."""
+    sums = {span.kind: rows[:, span.slice].sum(1) for span in layout.spans}
+    first = rows[:, 0] if layout.prompt_tokens else np.zeros(len(rows))
+    sums["sink"], sums["prompt"] = first, sums["prompt"] - first
+    return np.maximum(np.stack([sums[kind] for kind in KINDS], 1), 0)
+
+
+def _means(values: Float[np.ndarray, "n 5"], groups: Groups) -> Float[np.ndarray, "groups 5"]:
+    if not groups:
+        return np.zeros((0, values.shape[1]))
+    return np.stack([values[list(tokens)].mean(0) for _, tokens in groups])

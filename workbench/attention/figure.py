@@ -1,0 +1,275 @@
+"""Figures of the attention analyses: maps in a row, scores of heads, sources, words on patches.
+
+Does not know: models or traces; arrays, names and maps come in.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.patheffects import withStroke
+
+from workbench.figures.maps import draw_small_multiples
+from workbench.figures.radiograph import plot_film
+from workbench.figures.style import INK, MUTED, PAPER, SEQUENTIAL, new_figure, style
+from workbench.trace.figure import KIND_COLOURS, KIND_NAMES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from workbench.trace import ImageMap
+
+#: The first position is drawn as nothing in particular.
+SOURCE_COLOURS = {"sink": "#8c8c8c", **KIND_COLOURS}
+SOURCE_NAMES = {"sink": "first position", **KIND_NAMES}
+
+#: Layers or heads beyond which no number is written into a cell.
+_WRITTEN = 12
+_SIDEWAYS = 30
+#: Inches of a patch that a word is written into.
+_CELL = 0.72
+
+
+def draw_stack(
+    maps: Sequence[ImageMap],
+    names: Sequence[str],
+    *,
+    title: str,
+    details: str,
+    columns: int,
+    together: bool,
+    masks: Mapping[str, np.ndarray] | None,
+    smooth: bool,
+) -> Figure:
+    """Draw maps of one image side by side.
+
+    Args:
+        maps: unsigned maps.
+        names: written above each.
+        title, details: above and below all.
+        columns: how many in a row.
+        together: scale all by the largest value of any, else each by its own.
+        masks: outlined in each.
+        smooth: interpolate between cells.
+    """
+    own = [float(item.values.max()) for item in maps]
+    scales = [max(own)] * len(own) if together else own
+    drawn = [
+        (name, item.to_original(smooth=smooth) / (scale or 1))
+        for name, item, scale in zip(names, maps, scales, strict=True)
+    ]
+    scaled = "all on one scale" if together else "each map scaled by its own largest value"
+    return draw_small_multiples(
+        maps[0].image.pixels,
+        drawn,
+        title=title,
+        details=" · ".join(part for part in (details, maps[0].unit, scaled) if part),
+        columns=columns,
+        masks=masks,
+    )
+
+
+def draw_heads(
+    panels: Sequence[tuple[str, np.ndarray]], layers: Sequence[int], *, title: str
+) -> Figure:
+    """Draw several scores of heads side by side.
+
+    Args:
+        panels: name and (layers, heads) in [0, 1].
+        layers: number of each row.
+        title: above all.
+    """
+    rows, columns = panels[0][1].shape
+    width = len(panels) * float(np.clip(0.75 * columns + 1.1, 3.6, 9.0))
+    height = float(np.clip(0.62 * rows + 2.0, 4.0, 13.0))
+    with style():
+        figure = new_figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for ax, (name, values) in zip(axes, panels, strict=True):
+            draw_score(values, layers, name, ax=ax)
+        for ax in axes[1:]:
+            ax.set_ylabel("")
+        figure.suptitle(title, fontsize=16, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+def draw_score(
+    values: np.ndarray, layers: Sequence[int], name: str, *, ax: Axes | None = None
+) -> Axes:
+    """Draw one score of heads, the last layer on top.
+
+    Args:
+        values: (layers, heads) in [0, 1]; NaN stays white.
+        layers: number of each row.
+        name: above.
+        ax: where to draw; a new figure when None.
+    """
+    rows, columns = values.shape
+    with style():
+        if ax is None:
+            figsize = (
+                float(np.clip(0.8 * columns + 2, 5, 12)),
+                float(np.clip(0.7 * rows + 2, 4, 12)),
+            )
+            ax = new_figure(figsize=figsize, layout="constrained").add_subplot()
+        top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
+        image = ax.imshow(values, cmap=SEQUENTIAL, vmin=0, vmax=top or 1.0, aspect="auto")
+        ax.invert_yaxis()
+        if max(rows, columns) <= _WRITTEN:
+            for (row, column), value in np.ndenumerate(values):
+                colour = INK if value > 0.6 * top else PAPER
+                said = "–" if np.isnan(value) else f"{value:.2f}".removeprefix("0")  # noqa: RUF001
+                colour = INK if np.isnan(value) else colour
+                ax.text(column, row, said, color=colour, ha="center", va="center", fontsize=12.5)
+        step, skip = -(-columns // 16), -(-rows // 16)
+        ax.set_xticks(range(0, columns, step))
+        ax.set_yticks(range(0, rows, skip), [str(n) for n in layers[::skip]])
+        ax.set(xlabel="head", ylabel="layer")
+        ax.set_title(name, fontsize=15)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        bar = ax.figure.colorbar(image, ax=ax, shrink=0.9, pad=0.03)
+        bar.outline.set_visible(False)
+    return ax
+
+
+def draw_sources(
+    names: Sequence[str],
+    shares: Mapping[str, np.ndarray],
+    *,
+    by: str,
+    even: float,
+    details: str,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw stacked bars of attention by kind of position: upright for words, lying for sentences.
+
+    Args:
+        names: of the bars, in reading order.
+        shares: kind -> (bars,) in [0, 1]; together they sum to 1 for each bar.
+        by: what a bar is.
+        even: share of the image if all positions got alike; written below.
+        details: small print.
+        ax: where to draw; a new figure when None.
+    """
+    upright = by in ("token", "word")
+    count = len(names)
+    longest = max(map(len, names), default=0)
+    labels = [_bar_name(name, upright) for name in names]
+    with style():
+        if ax is None:
+            size = (
+                (float(np.clip(0.26 * count + 2.5, 8, 26)), 5.2)
+                if upright
+                else (11.0, 0.55 * count + 2.2 + 0.25 * (longest > _SIDEWAYS))
+            )
+            ax = new_figure(figsize=size, layout="constrained").add_subplot()
+        below = np.zeros(count)
+        for kind, colour in SOURCE_COLOURS.items():
+            bar = ax.bar if upright else ax.barh
+            bar(range(count), shares[kind], 0.88, below, color=colour, label=SOURCE_NAMES[kind])
+            below = below + shares[kind]
+        text = {"fontsize": 11.5, "color": INK}
+        note = f"{details}; even attention would give the image {even:.0%}"
+        if upright:
+            ax.set_xticks(range(count), labels, rotation=90, parse_math=False, **text)
+            ax.set(xlim=(-0.6, count - 0.4), ylim=(0, 1), ylabel="share of attention")
+            ax.set_xlabel(note, fontsize=11, color=MUTED, loc="left")
+        else:
+            ax.set_yticks(range(count), labels, parse_math=False, **text)
+            ax.set(xlim=(0, 1), ylim=(count - 0.4, -0.6))
+            ax.set_xlabel(f"share of attention ({note})", fontsize=11, color=MUTED, loc="left")
+        ax.set_title(f"What each {by} looked at while it was chosen", pad=34)
+        ax.legend(
+            ncols=5,
+            loc="lower left" if upright else "lower right",
+            bbox_to_anchor=(0 if upright else 1, 1.0),
+            fontsize=11,
+            columnspacing=1.1,
+            handlelength=1.2,
+            borderpad=0.1,
+        )
+    return ax
+
+
+def draw_tokens(
+    pixels: np.ndarray,
+    boxes: Sequence[tuple[float, ...]],
+    tokens: Sequence[str],
+    chance: np.ndarray,
+    *,
+    title: str,
+    columns: int,
+    ax: Axes | None = None,
+) -> Axes:
+    """Write one word into each box over a dimmed film, bolder where it is likelier.
+
+    Args:
+        pixels: (H, W) in [0, 1].
+        boxes: (left, top, right, bottom) in pixels.
+        tokens: a vocabulary piece for each box.
+        chance: probability of each, in [0, 1].
+        title: above.
+        columns: boxes in a row, for the size of a new figure.
+        ax: where to draw; a new figure when None.
+    """
+    with style():
+        if ax is None:
+            side = float(np.clip(_CELL * columns + 0.6, 6, 26))
+            ax = new_figure(figsize=(side, side + 0.5), layout="constrained").add_subplot()
+        plot_film(ax, 0.4 * pixels, title=title)
+        outline = [withStroke(linewidth=2.2, foreground="black")]
+        for (left, top, right, bottom), token, likely in zip(boxes, tokens, chance, strict=True):
+            word = token.replace("\u2581", "").strip() or "\u00b7"
+            ax.text(
+                (left + right) / 2,
+                (top + bottom) / 2,
+                word,
+                color=_tint(float(likely)),
+                fontsize=min(11.0, _CELL * 72 / (0.66 * max(len(word), 4))),
+                fontweight="bold" if likely > 0.5 else "normal",
+                ha="center",
+                va="center",
+                path_effects=outline,
+                parse_math=False,
+                clip_on=True,
+            )
+        ax.set_xlabel(
+            "pale: a guess among many; yellow: likely; bold: more likely than not",
+            fontsize=11.5,
+            color=MUTED,
+            loc="left",
+        )
+    return ax
+
+
+def figure_html(figure: Figure, label: str) -> str:
+    """Return a figure as an image for a notebook, and close it."""
+    from matplotlib import pyplot
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    pyplot.close(figure)
+    encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+    alt = escape(f"Figure: {label}", quote=True)
+    return f'<img alt="{alt}" src="data:image/png;base64,{encoded}">'
+
+
+def _bar_name(name: str, upright: bool) -> str:
+    if upright:
+        return name.replace("\u2581", " ").strip() or "\u00b7"
+    return "\n".join(textwrap.wrap(name, 44)[:2])
+
+
+def _tint(likely: float) -> tuple[float, ...]:
+    """Return a colour between pale grey (0) and yellow (1)."""
+    pale, sure = np.array(to_rgb("#a9b0bd")), np.array(to_rgb("#ffe24d"))
+    return tuple(pale + (sure - pale) * np.sqrt(likely))

@@ -1,0 +1,206 @@
+"""`compare`: several methods asked about the same words, side by side.
+
+    together = wb.saliency.compare(trace, finding="pneumothorax")
+    together.plot(masks=case.masks)
+    together.scores(case.masks["pneumothorax"])
+
+Methods have different units, so each map is drawn on its own scale; what can be compared is where
+they point and how much of them lies where.
+
+Does not know: how maps are made (`explain`), which of them is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.attention.figure import figure_html
+from workbench.errors import InputError, OptionError
+from workbench.saliency import checks
+from workbench.saliency.explain import explain
+from workbench.saliency.methods import METHODS
+from workbench.trace import ImageMap, Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+#: Methods that take a fraction of a second each on a laptop with `mini`.
+FAST = ("attention", "rollout", "relevancy", "grad_cam", "input_x_gradient")
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Maps of one image, by name.
+
+    Attributes:
+        maps: name -> map, in the order in which they are drawn.
+        target: what they explain, in words.
+    """
+
+    maps: Mapping[str, ImageMap]
+    target: str
+
+    def __post_init__(self) -> None:
+        maps = dict(self.maps)
+        if not maps:
+            raise InputError("there is no map to compare; give at least one")
+        first = next(iter(maps.values())).image.pixels
+        for name, item in maps.items():
+            pixels = item.image.pixels
+            if pixels.shape != first.shape or not np.array_equal(pixels, first):
+                raise InputError(
+                    f"the map {name!r} is of {item.image.contract.source!r}, the others are of "
+                    "another image; compare maps of one image"
+                )
+        object.__setattr__(self, "maps", maps)
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def __iter__(self) -> Iterator[ImageMap]:
+        return iter(self.maps.values())
+
+    def __getitem__(self, name: str) -> ImageMap:
+        """Return one map.
+
+        Raises:
+            OptionError: there is none of this name.
+        """
+        if name not in self.maps:
+            raise OptionError(f"there is no map {name!r}; there are: {', '.join(self.maps)}")
+        return self.maps[name]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per map: everything that its caption says, and what it cost.
+
+        Columns: target, layer, head, unit, signed, normalisation, caution, seconds, and one for
+        every score of any map ("forwards", "delta"; NaN where a map has none).
+        """
+        import pandas as pd
+
+        rows = [
+            {
+                "target": item.target,
+                "layer": item.layer,
+                "head": item.head,
+                "unit": item.unit,
+                "signed": item.signed,
+                "normalisation": item.normalisation,
+                "caution": item.caution,
+                "seconds": item.seconds,
+                **item.scores,
+            }
+            for item in self
+        ]
+        return pd.DataFrame(rows, index=pd.Index(list(self.maps), name="map"))
+
+    def scores(self, mask: np.ndarray) -> pd.DataFrame:
+        """Return one row per map: pointing (bool), energy and overlap in [0, 1]; see `checks`.
+
+        Args:
+            mask: boolean (H, W) of the original's size, what is true.
+
+        Raises:
+            InputError: the mask is empty, of another size, or lies outside what the model saw.
+        """
+        import pandas as pd
+
+        rows = [
+            {
+                "pointing": checks.pointing(item, mask),
+                "energy": checks.energy(item, mask),
+                "overlap": checks.overlap(item, mask),
+            }
+            for item in self
+        ]
+        return pd.DataFrame(rows, index=pd.Index(list(self.maps), name="map"))
+
+    def plot(
+        self,
+        *,
+        masks: Mapping[str, np.ndarray] | None = None,
+        columns: int = 3,
+        opacity: float = 0.8,
+        smooth: bool = True,
+        peaks: bool = False,
+    ) -> Figure:
+        """Draw all maps, each divided by its own largest value.
+
+        Args:
+            masks: name -> boolean (H, W) of the original's size, outlined in each.
+            columns: how many in a row.
+            opacity: of the strongest colour, in [0, 1].
+            smooth: interpolate between cells.
+            peaks: mark the greatest cell of each, where the pointing game looks.
+        """
+        from workbench.figures.maps import draw_small_multiples
+
+        shown = {name.replace("_", " "): item for name, item in self.maps.items()}
+        return draw_small_multiples(
+            next(iter(self)).image.pixels,
+            [(name, _scaled(item, smooth)) for name, item in shown.items()],
+            signed=[item.signed for item in self],
+            title=self.target,
+            details="each map divided by its own largest value",
+            columns=columns,
+            masks=masks,
+            cautions={name: item.caution for name, item in shown.items() if item.caution},
+            points={name: item.peak for name, item in shown.items()} if peaks else None,
+            opacity=opacity,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Comparison of {', '.join(self.maps)}: {self.target}>"
+
+    def _repr_html_(self) -> str:
+        return figure_html(self.plot(), f"{', '.join(self.maps)}: {self.target}")
+
+
+def compare(
+    trace: Trace,
+    phrase: str | None = None,
+    *,
+    methods: Sequence[str] = FAST,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    **choice: Any,
+) -> Comparison:
+    """Ask several methods about the same part of a text.
+
+    Args:
+        trace: a run with its model.
+        phrase: words of the text; or name a finding, token, word or sentence; see `explain`.
+        methods: names in `METHODS`; one that is named twice is run once.
+        options: name of a method -> options of that method.
+        **choice: finding, contrast, token, word, sentence, occurrence of `explain`.
+
+    Returns:
+        The maps by the name of their method.
+
+    Raises:
+        InputError: see `explain`.
+        OptionError: no method, one that is unknown, options for one that is not asked, or an
+            option that a method does not take.
+    """
+    names = [methods] if isinstance(methods, str) else list(dict.fromkeys(methods))
+    given = dict(options or {})
+    if not names:
+        raise OptionError("name at least one method to compare")
+    if unused := [name for name in given if name not in names]:
+        raise OptionError(f"options came for {unused[0]!r}, which is not among: {', '.join(names)}")
+    maps = {
+        name: explain(trace, phrase, method=name, **choice, **given.get(name, {})) for name in names
+    }
+    # Methods that read attention know no contrast, so their target is only a part of it.
+    whole = [item.target for name, item in maps.items() if not METHODS[name].recorded]
+    return Comparison(maps, (whole or [item.target for item in maps.values()])[0])
+
+
+def _scaled(item: ImageMap, smooth: bool) -> np.ndarray:
+    """Return a map over the original pixels in [-1, 1] or [0, 1]; NaN where not seen."""
+    largest = np.abs(item.values).max() if item.signed else item.values.max()
+    return item.to_original(smooth=smooth) / (largest if largest > 0 else 1)
