@@ -139,5 +139,5 @@ def test_on_reference_checkpoints(golden):
 def test_deep_towers_say_so_when_words_do_not_matter(mini):
     found = flow(mini.trace, finding="pleural effusion", regions=(4, 4))
     assert found.scores["like_everywhere"] > 0.9
-    assert "hardly depends on the words" in found.caution
+    assert "much like the map of no words at all" in found.caution
     assert rollout(mini.trace, finding="pleural effusion").scores["like_everywhere"] <= 1

@@ -85,7 +85,7 @@ def test_map_that_other_words_share_carries_a_caution(toy):
     rows[:] = rows[:, :, :1]
     found = to_image(toy.trace(rows), "effusion")
     assert found.scores["like_other_words"] == pytest.approx(1)
-    assert "hardly depends on the words" in found.caution
+    assert found.caution == "much like the map of the other words (r = 1.00)"
     assert to_image(toy.trace(rows)).caution is None
 
 

@@ -112,7 +112,7 @@ def alike_caution(likeness_found: float, what: str) -> str | None:
     """Return a caution where a map is nearly the same as one that it should differ from."""
     if likeness_found < ALIKE:
         return None
-    return f"hardly depends on the words: correlation {likeness_found:.2f} with {what}"
+    return f"much like the map of {what} (r = {likeness_found:.2f})"
 
 
 def target_of(selection: Selection) -> str:

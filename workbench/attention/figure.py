@@ -162,16 +162,10 @@ def draw_sources(
     """
     upright = by in ("token", "word")
     count = len(names)
-    longest = max(map(len, names), default=0)
     labels = [_bar_name(name, upright) for name in names]
     with style():
         if ax is None:
-            size = (
-                (float(np.clip(0.26 * count + 2.5, 8, 26)), 5.2)
-                if upright
-                else (11.0, 0.55 * count + 2.2 + 0.25 * (longest > _SIDEWAYS))
-            )
-            ax = new_figure(figsize=size, layout="constrained").add_subplot()
+            ax = _axes_for_bars(names, upright)
         below = np.zeros(count)
         for kind, colour in SOURCE_COLOURS.items():
             bar = ax.bar if upright else ax.barh
@@ -261,6 +255,15 @@ def figure_html(figure: Figure, label: str) -> str:
     encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
     alt = escape(f"Figure: {label}", quote=True)
     return f'<img alt="{alt}" src="data:image/png;base64,{encoded}">'
+
+
+def _axes_for_bars(names: Sequence[str], upright: bool) -> Axes:
+    if upright:
+        size = (float(np.clip(0.26 * len(names) + 2.5, 8, 26)), 5.2)
+    else:
+        two_lines = max(map(len, names), default=0) > _SIDEWAYS
+        size = (11.0, 0.55 * len(names) + 2.2 + 0.25 * two_lines)
+    return new_figure(figsize=size, layout="constrained").add_subplot()
 
 
 def _bar_name(name: str, upright: bool) -> str:

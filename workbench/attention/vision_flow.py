@@ -26,7 +26,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 
 from workbench.attention.choice import Choice, alike_caution, is_named, likeness
-from workbench.attention.vision_rollout import EVERYWHERE, mixing_layers, starting_weights
+from workbench.attention.vision_rollout import mixing_layers, starting_weights
 from workbench.errors import OptionError
 from workbench.trace import ImageMap, Trace
 
@@ -76,7 +76,7 @@ def flow(
     if is_named(phrase, choice):
         everywhere = max_flows(pooled, _start(np.ones(len(weights)), groups))[1:]
         scores["like_everywhere"] = likeness(found, everywhere)
-        caution = alike_caution(scores["like_everywhere"], "the map of " + EVERYWHERE)
+        caution = alike_caution(scores["like_everywhere"], "no words at all")
     described["settings"] |= {"residual": residual, "regions": list(shape)}
     return ImageMap(
         found.reshape(shape),

@@ -107,7 +107,7 @@ def rollout(
     caution = None
     if is_named(phrase, choice):
         scores["like_everywhere"] = likeness(arrived[1:], matrix[1:, 1:].mean(0))
-        caution = alike_caution(scores["like_everywhere"], "the map of " + EVERYWHERE)
+        caution = alike_caution(scores["like_everywhere"], "no words at all")
     described["settings"] |= {"residual": residual, "discard": discard}
     return ImageMap(
         arrived[1:].reshape(trace.layout.grid),

@@ -154,7 +154,7 @@ def _map(
         unit=UNITS[reduce],
         layer=layer_words(trace.language, layer),
         head=head_words(trace.language, head),
-        caution=alike_caution(alike, "where the other words looked"),
+        caution=alike_caution(alike, "the other words"),
         settings=chosen_settings(trace, selection, layer=layer, head=head, reduce=reduce),
         scores=scores,
         seconds=time.perf_counter() - started,

@@ -42,10 +42,11 @@ logger = logging.getLogger(__name__)
 #: Options that keep a table of hundreds of cases affordable; everything else is at its default.
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "smoothgrad": {"samples": 8},
-    "integrated_gradients": {"tolerance": 0.05, "most": 96},
-    "integrated_gradients_patches": {"tolerance": 0.05, "most": 96},
-    "occlusion": {"stride": 16, "window": 32},
-    "kernel_shap": {"samples": 128},
+    "integrated_gradients": {"tolerance": 0.05, "most": 48},
+    "integrated_gradients_patches": {"tolerance": 0.05, "most": 48},
+    "occlusion": {"stride": 32, "window": 64},
+    "adaptive_occlusion": {"stride": 16, "window": 48, "budget": 80},
+    "kernel_shap": {"samples": 96},
 }
 
 #: Methods that take several seconds a map; they are run on a part of the cases, evenly spread.

@@ -158,7 +158,10 @@ def draw_small_multiples(
     rows = -(-len(maps) // columns)
     columns = min(columns, len(maps))
     heading = textwrap.wrap(title, 25 * columns)
-    small = [details, *(f"\u26a0 {name}: {text}" for name, text in (cautions or {}).items())]
+    said: dict[str, list[str]] = {}
+    for name, text in (cautions or {}).items():
+        said.setdefault(text, []).append(name)
+    small = [details, *(f"\u26a0 {', '.join(names)}: {text}" for text, names in said.items())]
     notes = [line for text in small for line in textwrap.wrap(text, 39 * columns)]
     with style():
         figure = new_figure(
@@ -207,7 +210,13 @@ def _name_panel(ax: Axes, name: str, *, flagged: bool) -> None:
 def _ring(ax: Axes, point: tuple[float, float]) -> None:
     for colour, width in (("black", 4.4), ("white", 2.0)):
         ax.plot(
-            *point, "o", markersize=19, markerfacecolor="none", color=colour, markeredgewidth=width
+            *point,
+            "o",
+            markersize=19,
+            markerfacecolor="none",
+            color=colour,
+            markeredgewidth=width,
+            clip_on=False,
         )
 
 

@@ -328,7 +328,12 @@ class Engine:
             return self.model.lm_head(output.last_hidden_state[:, -1]).float()
 
 
+def pixels_sha256(pixel_values: torch.Tensor) -> str:
+    """Return the SHA-256 of normalised pixels in float32."""
+    pixels = pixel_values.detach().to("cpu", torch.float32).contiguous().numpy()
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
 def _prefix_key(pixel_values: torch.Tensor, head: Sequence[int]) -> tuple:
     """Identify an image by its pixels, and the text before it by its ids."""
-    pixels = pixel_values.detach().to("cpu", torch.float32).contiguous().numpy()
-    return hashlib.sha256(pixels.tobytes()).hexdigest(), tuple(head)
+    return pixels_sha256(pixel_values), tuple(head)

@@ -18,7 +18,7 @@ import torch
 
 from workbench.errors import OptionError
 from workbench.generation.budget import PUBLISHED_CONTEXT, ContextBudget
-from workbench.generation.engine import Engine, Request, Step
+from workbench.generation.engine import Engine, Request, Step, pixels_sha256
 from workbench.generation.result import Generation, ModelIdentity
 from workbench.generation.sampling import DecodingSettings
 from workbench.generation.stream import TextStream
@@ -225,6 +225,7 @@ class Responder:
             model=self.identity,
             template=TEMPLATE_VERSION,
             warnings=job.warnings,
+            pixels_sha256=pixels_sha256(job.request.pixel_values),
         )
 
 

@@ -88,6 +88,7 @@ class Generation:
         template: version of the chat template.
         warnings: what a person should know: the model's notice first, then the image's.
         versions: package versions.
+        pixels_sha256: hash of the normalised pixels that the model saw; empty where unknown.
     """
 
     text: str
@@ -106,6 +107,7 @@ class Generation:
     template: str = ""
     warnings: tuple[InputWarning, ...] = ()
     versions: dict[str, str] = field(default_factory=lambda: dict(package_versions()))
+    pixels_sha256: str = ""
 
     def __post_init__(self) -> None:
         logprobs = np.array(self.logprobs, dtype=np.float32)
@@ -157,6 +159,7 @@ class Generation:
             "logprobs": [round(float(value), 6) for value in self.logprobs],
             "offsets": [list(span) for span in self.offsets],
             "versions": dict(self.versions),
+            "pixels_sha256": self.pixels_sha256,
         }
 
     def to_frame(self) -> pd.DataFrame:

@@ -52,9 +52,10 @@ def plot_curve(curve: Curve, ax: Axes | None = None) -> Axes:
         verdict = "" if curve.gain >= 0 else " (worse)"
         ax.set_title(
             f"{curve.kind.capitalize()} by {curve.method}:\n"
-            f"on average {abs(curve.gain):.1f} {where} random order{verdict}"
+            f"on average {abs(curve.gain):.1f} {where} random order{verdict}",
+            pad=34,
         )
-        ax.legend(loc="best")
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.3)
         ax.grid(axis="y", color=GRID)
         _below(ax, curve.target)
     return ax
@@ -94,9 +95,11 @@ def plot_randomisation(check: RandomisationCheck, ax: Axes | None = None) -> Axe
         ax.text(-0.36, 0.0, "changed", fontsize=12, color=MUTED, va="center")
         method = check.method.replace("_", " ")
         last = check.stages[same[-1] - 1] if same else ""
-        said = f",\nyet random {last} changed nothing" if same and check.ok else ""
         verdict = "passes" if check.ok else "fails"
-        ax.set_title(f"{method} {verdict} the randomisation check{said}")
+        said = f"{method} {verdict} the randomisation check"
+        if same and check.ok:
+            said = f"{method} passes, but random\n{last} changed nothing"
+        ax.set_title(said)
         ax.set_xlabel("random weights in ...", fontsize=13)
     return ax
 
@@ -171,14 +174,17 @@ def _signed(value: float) -> str:
 
 
 def _below(ax: Axes, text: str) -> None:
+    """Write under the axis label, no wider than the axes."""
+    inches = ax.figure.get_figwidth() * ax.get_position().width
     ax.text(
         0,
         -0.2,
-        "\n".join(textwrap.wrap(text, 90)),
+        "\n".join(textwrap.wrap(text, max(int(11 * inches), 30))),
         transform=ax.transAxes,
-        fontsize=10,
+        fontsize=11,
         color=MUTED,
         va="top",
+        parse_math=False,
     )
 
 

@@ -17,6 +17,7 @@ import torch
 
 from workbench.errors import InputError, OptionError
 from workbench.generation import Generation
+from workbench.generation.engine import pixels_sha256
 from workbench.radiograph import Radiograph
 from workbench.trace.capture import RowRecorder, watch_attention
 from workbench.trace.layout import TokenLayout
@@ -63,6 +64,8 @@ def record_trace(
         OptionError: heads, layers or vision are not allowed.
     """
     _check(model, generation, heads, vision)
+    if verify:
+        _check_pixels(generation, image, pixel_values)
     engine, network = model.responder.engine, model.responder.engine.model
     llama = network.config.llama
     kept = _layers(layers, llama.num_hidden_layers)
@@ -167,6 +170,17 @@ def _vision_rows(network: Any, pixel_values: torch.Tensor, vision: str) -> Atten
 def _logprobs(logits: torch.Tensor, tokens: Sequence[int]) -> np.ndarray:
     chosen = torch.tensor(tokens, device=logits.device)[:, None]
     return logits.log_softmax(-1).gather(1, chosen)[:, 0].cpu().numpy()
+
+
+def _check_pixels(generation: Generation, image: Radiograph, pixel_values: torch.Tensor) -> None:
+    """Refuse a generation that is known to have been written about other pixels."""
+    known = generation.pixels_sha256
+    if known and known != pixels_sha256(pixel_values):
+        raise InputError(
+            f"the text was written about {generation.source!r} and does not come back with "
+            f"{image.contract.source!r}: the model would see other pixels; trace it with the "
+            "image, and the fit, it was written about"
+        )
 
 
 def _check_same_run(generation: Generation, image: Radiograph, logprobs: np.ndarray) -> None:

@@ -184,6 +184,7 @@ def _generation(notes: dict, logprobs: np.ndarray) -> Generation:
         template=notes["template"],
         warnings=_warnings(notes["warnings"]),
         versions=dict(notes["versions"]),
+        pixels_sha256=notes["pixels_sha256"],
     )
 
 
