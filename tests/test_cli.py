@@ -553,3 +553,82 @@ def test_demo_finds_the_notebook_in_the_repository_or_here(root, tmp_path, monke
     assert demo.find_notebook() == root / "notebooks" / "00_start_here.ipynb"
     monkeypatch.setattr(demo, "__file__", str(tmp_path / "a/b/c/demo.py"))
     assert demo.find_notebook() is None
+
+
+# --- benchmark ------------------------------------------------------------------------------------
+
+
+def test_benchmark_saliency_prints_the_truth_table(capsys):
+    quick = ["--n", "2", "--methods", "attention", "--randomised", "0"]
+    assert main(["benchmark", "saliency", "--seed", "5000000", *quick, "--json"]) == DONE
+    result = json.loads(capsys.readouterr().out)
+    assert result["drawn"] == 2 == result["cases"] + result["missed"]
+    assert [row["method"] for row in result["methods"]] == ["attention"]
+    names = {row["method"] for row in result["baselines"]}
+    assert names == {"lung prior", "centre prior", "random"}
+    keys = {"method", "pointing", "low", "high", "energy", "iou", "seconds", "randomisation_ok"}
+    for row in (*result["methods"], *result["baselines"]):
+        assert keys <= set(row)
+        assert row["randomisation_ok"] is None
+
+
+def test_benchmark_passes_everything_on_and_writes_files(tiny, monkeypatch, capsys):
+    from workbench.evaluation import saliency_benchmark
+    from workbench.evaluation.saliency_benchmark import MapScore
+    from workbench.evaluation.saliency_table import tabulate
+
+    seen = {}
+
+    def measure(model, **options):
+        seen.update(options, model=model.responder.identity.id)
+        scores = [
+            MapScore("attention", "method", 3, "nodule", True, 0.5, 0.5, 1.0, 0.9),
+            MapScore("random", "fixed", 3, "nodule", False, 0.1, 0.1),
+        ]
+        found = {"methods": options["methods"], "drawn": 1, "missed": 0, "seed": 3}
+        return tabulate(scores, **found, provenance={"sha256": "ab"})
+
+    monkeypatch.setattr(saliency_benchmark, "benchmark_saliency", measure)
+    arguments = ["--n", "1", "--seed", "3", "--methods", "attention, attention", "--jobs", "2"]
+    arguments += ["--slow", "4", "--randomised", "5", "--model", tiny]
+    arguments += ["--out", "o/b", "--record", "v.json"]
+    assert main(["benchmark", "saliency", *arguments]) == DONE
+    assert seen.pop("model") == "A_tiny"
+    assert seen == {
+        "n": 1,
+        "seed": 3,
+        "methods": ("attention", "attention"),
+        "slow_cases": 4,
+        "randomised_cases": 5,
+        "jobs": 2,
+        "progress": True,
+    }
+    shown = capsys.readouterr().out
+    assert "FAILS (+0.90)" in shown
+    assert "1 true positives of 1 phantoms from seed 3" in shown
+    assert json.loads(Path("o/b/saliency.json").read_text())["cases"] == 1
+    assert Image.open("o/b/saliency.png").size[0] > 300
+    verdict = {"ok": False, "similarity": 0.9, "cases": 1}
+    assert json.loads(Path("v.json").read_text())["methods"] == {"attention": verdict}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--methods", "attention,lime"], "unknown method 'lime'; expected some of: attention"),
+        (["--methods", ","], "at least one method"),
+        (["--n", "0"], "of 1 or more"),
+    ],
+)
+def test_benchmark_says_what_cannot_be_measured(options, message, tiny, capsys):
+    assert main(["benchmark", "saliency", "--model", tiny, *options]) == FAILED
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["beauty"], ["saliency", "--n", "many"], ["saliency", "--jobs"]]
+)
+def test_benchmark_of_nothing_is_wrong_usage(arguments, capsys):
+    assert "usage: workbench benchmark" in usage_error(["benchmark", *arguments], capsys)

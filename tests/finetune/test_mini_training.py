@@ -131,8 +131,9 @@ def test_side_loss_counts_every_finding_once():
     assert torch.isclose(found, torch.tensor((np.log(3) / 2 + np.log(3)) / 2, dtype=torch.float32))
 
 
-def test_hard_sides_are_shown_more_often(whole_run):
-    phantoms = rendered(
+@pytest.fixture(scope="module")
+def fresh_phantoms(whole_run):
+    return rendered(
         whole_run.parent / "phantoms" / "sharpen",
         first_seed=TINY.sharpen_first_seed,
         count=TINY.sharpen_count,
@@ -141,25 +142,19 @@ def test_hard_sides_are_shown_more_often(whole_run):
         patch=TINY.patch_size,
         workers=1,
     )
-    data = SidedData(phantoms)
+
+
+def test_hard_sides_are_shown_more_often(fresh_phantoms):
+    data = SidedData(fresh_phantoms)
     assert np.isclose(data.chance.sum(), 1) and data.chance.max() > data.chance.min()
     assert set(np.unique(data.side)) <= {-1, 0, 1, 2}
     assert ((data.side >= 0) <= (data.present > 0)).all()
 
 
-def test_a_refitted_projector_keeps_what_an_unchanged_tower_says(whole_run):
-    phantoms = rendered(
-        whole_run.parent / "phantoms" / "sharpen",
-        first_seed=TINY.sharpen_first_seed,
-        count=TINY.sharpen_count,
-        domain="internal",
-        size=TINY.image_size,
-        patch=TINY.patch_size,
-        workers=1,
-    )
+def test_a_refitted_projector_keeps_what_an_unchanged_tower_says(whole_run, fresh_phantoms):
     model = CxrLlavaForConditionalGeneration.from_pretrained(whole_run, dtype=torch.float32)
     before = copy.deepcopy(model)
-    refit_projector(model, before.vision_tower, phantoms)
+    refit_projector(model, before.vision_tower, fresh_phantoms)
     pixels = torch.randn(2, 1, 128, 128, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
         there, here = (m.encode_image(pixels) for m in (before, model))
