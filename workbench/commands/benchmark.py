@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / "saliency.json").write_text(shared.to_json(table.to_dict()) + "\n")
-        table.plot().figure.savefig(args.out / "saliency.png")
+        table.plot().figure.savefig(args.out / "saliency.png", bbox_inches="tight")
     if args.json:
         shared.emit_json(table.to_dict())
         return 0

@@ -207,12 +207,7 @@ def _done(model: Any, orders: Sequence[Order], jobs: int) -> Iterator[list[MapSc
         return
     loaded = model.loaded
     source = "mini" if loaded.card.name == "mini" else str(loaded.directory)
-    placement = loaded.placement
-    options = {
-        "device": placement.device,
-        "dtype": placement.dtype,
-        "quantize": placement.quantize,
-    }
+    options = {name: getattr(loaded.placement, name) for name in ("device", "dtype", "quantize")}
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=_load, initargs=(source, options)
     ) as pool:
