@@ -65,7 +65,9 @@ def test_ok_is_about_all_weights_and_either_sign(toys):
     def check(*similarity):
         return RandomisationCheck("toy", "nothing", PARTS, similarity, ())
 
-    assert check(0.9, 0.9, 0.1).ok
+    assert check(0.4, -0.3, 0.1).ok
+    assert not check(0.9, 0.9, 0.1).ok
+    assert check(0.2, -0.8, 0.1).worst == -0.8
     assert not check(0, 0, RANDOMISED_LIMIT).ok
     assert not check(0, 0, -0.8).ok
 

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--slow", type=int, default=48, help="phantoms for slow methods too (48); N for all"
     )
     parser.add_argument(
-        "--randomised", type=int, default=12, help="cases checked with random weights (12)"
+        "--randomised", type=int, default=10, help="cases checked with random weights (10)"
     )
     parser.add_argument("--out", type=Path, help="also save the table (JSON) and its figure here")
     parser.add_argument(

@@ -34,7 +34,8 @@ class SaliencyRow:
         iou: mean overlap with as many of the greatest cells.
         seconds: median wall time of a map.
         other_phrase: pointing of the same method asked about another finding; None for baselines.
-        similarity: mean rank correlation with maps of random weights; None where not checked.
+        similarity: mean size of the rank correlation with maps of random weights, each at the stage
+            that changes it least; None where not checked.
         checked: cases of that check.
         per_finding: finding -> (hits, cases).
     """

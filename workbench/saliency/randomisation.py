@@ -4,7 +4,7 @@ Paper: Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, arXiv 1810
 (cascading randomisation from the output to the input).
 Deviations: whole parts at a time (language model, projector, vision tower) instead of layers; noise
 has each matrix's own mean and spread, so that activations keep their scale; signed maps are
-compared by magnitude.
+compared by magnitude; the verdict is that of the stage that changes the map least.
 
 Does not know: whether a map that passes is true; it can still point at the wrong place.
 """
@@ -49,9 +49,18 @@ class RandomisationCheck:
     maps: tuple[ImageMap, ...]
 
     @property
+    def worst(self) -> float:
+        """The similarity of the stage that changed the map least."""
+        return max(self.similarity, key=abs)
+
+    @property
     def ok(self) -> bool:
-        """True where little is left with all weights random."""
-        return abs(self.similarity[-1]) < RANDOMISED_LIMIT
+        """True where every stage changes the map.
+
+        A map that stays as it was while the language model is random does not depend on what the
+        words mean, however much it changes with the vision tower.
+        """
+        return abs(self.worst) < RANDOMISED_LIMIT
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per stage: method, random, similarity."""
@@ -100,7 +109,7 @@ def randomisation(
     else:
         target = make_target(trace, selection, contrast)
     check = check_target(trace, target, method=method, seed=seed, **options)
-    caution = None if check.ok else caution_text(check.similarity[-1], 1)
+    caution = None if check.ok else caution_text(check.worst, 1)
     remember(method, trace.generation.model.sha256, caution)
     return check
 
