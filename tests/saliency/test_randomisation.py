@@ -165,8 +165,10 @@ def test_caution_is_drawn_in_the_figure(tiny_trace):
 
 def test_caution_stands_beside_that_of_attention_itself(mini):
     sha256 = mini.trace.generation.model.sha256
+    cautions.remember("rollout", sha256, None)
     own = explain(mini.trace, "pleural effusion", method="rollout").caution
     assert own
+    assert FAILS not in own
     cautions.remember("rollout", sha256, cautions.caution_text(0.8, 3))
     caution = explain(mini.trace, "pleural effusion", method="rollout").caution
     assert FAILS in caution
