@@ -11,18 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import workbench.commands._shared as shared
-
-STAGES = (
-    "phantoms",
-    "encoder",
-    "language",
-    "align",
-    "instruct",
-    "polish",
-    "sharpen",
-    "settle",
-    "export",
-)
+from workbench.finetune.mini.recipe import ALL_STAGES as STAGES
 
 
 def stage_list(text: str) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ __all__ = [
     "similarity",
 ]
 
-#: A map passes the randomisation check while its mean rank correlation stays below this.
+#: A map passes the randomisation check while the size of its rank correlation stays below this.
 RANDOMISED_LIMIT = 0.5
 
 #: Parts whose weights can be replaced by noise, from the output back to the input.

@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 from workbench.finetune.mini.learner import Learner
-from workbench.finetune.mini.recipe import RESERVED_SEED, MiniRecipe
+from workbench.finetune.mini.recipe import ALL_STAGES, RESERVED_SEED, MiniRecipe
 from workbench.model.tokenizer import CxrTokenizer
 
-ALL_HISTORIES = ("encoder", "language", "align", "instruct", "polish", "sharpen", "settle")
+#: Stages that leave a history.
+ALL_HISTORIES = ALL_STAGES[1:-1]
 
 LIMITS = (
     "Trained on drawn phantoms only: what it says of a real radiograph means nothing.",

@@ -9,6 +9,19 @@ from workbench.errors import OptionError
 #: Phantom seeds from here up are kept for evaluation and never trained or tuned on.
 RESERVED_SEED = 10_000_000
 
+#: In the order they run; "sharpen" comes back to the encoder before the language model settles.
+ALL_STAGES = (
+    "phantoms",
+    "encoder",
+    "language",
+    "align",
+    "instruct",
+    "polish",
+    "sharpen",
+    "settle",
+    "export",
+)
+
 
 @dataclass(frozen=True)
 class MiniRecipe:

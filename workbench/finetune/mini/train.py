@@ -14,25 +14,12 @@ from workbench.finetune.mini.encoder import FindingEncoder, train_encoder
 from workbench.finetune.mini.export import export, write_card
 from workbench.finetune.mini.language import STAGES, Lessons, train_stage
 from workbench.finetune.mini.learner import Learner
-from workbench.finetune.mini.recipe import MiniRecipe
+from workbench.finetune.mini.recipe import ALL_STAGES, MiniRecipe
 from workbench.finetune.mini.sharpen import train_sharpen
 from workbench.finetune.mini.texts import DialogueWriter, train_tokenizer
 from workbench.model.tokenizer import CxrTokenizer
 
 logger = logging.getLogger(__name__)
-
-#: In the order they run; "sharpen" comes back to the encoder before the language model settles.
-ALL_STAGES = (
-    "phantoms",
-    "encoder",
-    "language",
-    "align",
-    "instruct",
-    "polish",
-    "sharpen",
-    "settle",
-    "export",
-)
 
 
 def train_mini(
