@@ -1,4 +1,4 @@
-"""Ratios of sums over cases with percentile-bootstrap intervals.
+"""Ratios of sums over cases with percentile-bootstrap intervals, and rates with Wilson's.
 
 Cases are resampled, not findings, so that everything one case contributes stays together
 (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). One weight matrix
@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import binomtest
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -47,6 +48,23 @@ def bootstrap_weights(
         return np.zeros((resamples, 0))
     draws = rng.multinomial(cases, np.full(cases, 1.0 / cases), size=resamples)
     return draws.astype(np.float64)
+
+
+def wilson(successes: int, n: int) -> Estimate:
+    """Estimate a rate of single trials, with Wilson's score interval.
+
+    It stays honest where resampling cannot: 16 of 16 is not "1 at least".
+
+    Args:
+        successes: trials that came out.
+        n: trials; 0 leaves the rate undefined.
+
+    Source: Wilson, J Am Stat Assoc 1927; by scipy.
+    """
+    if n == 0:
+        return Estimate(None, None, None, 0)
+    found = binomtest(int(successes), int(n)).proportion_ci(LEVEL, method="wilson")
+    return Estimate(float(successes / n), float(found.low), float(found.high), int(n))
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarray) -> Estimate:

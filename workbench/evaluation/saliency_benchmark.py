@@ -81,7 +81,7 @@ class MapScore:
         iou: overlap of the mask with as many of the greatest cells.
         seconds: wall time of the map; 0 for fixed ones.
         similarity: size of the rank correlation with the map of random weights, at the stage that
-            changes it least; None where not checked.
+            changes it least; None where not checked, or where a map was constant.
     """
 
     method: str
@@ -249,7 +249,7 @@ def score_case(model: Any, order: Order) -> list[MapScore] | None:
         likeness = None
         if order.check:
             check = check_target(trace, target, method=name, original=image_map, **options)
-            likeness = abs(check.worst)
+            likeness = None if check.worst is None else abs(check.worst)
         found.append(_scored(image_map, name, "method", case, order, likeness))
         if other is not None and (name not in SLOW or order.other_of_slow):
             elsewhere = explain_target(trace, other, method=name, **options)

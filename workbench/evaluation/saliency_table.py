@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio
+from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio, wilson
 from workbench.saliency.checks import RANDOMISED_LIMIT
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class SaliencyRow:
     Attributes:
         method: name.
         baseline: True for fixed maps.
-        pointing: share of cases in which the greatest cell touches the truth.
+        pointing: share of cases in which the greatest cell touches the truth (Wilson's interval).
         energy: mean share of the positive sum inside the truth.
         iou: mean overlap with as many of the greatest cells.
         seconds: median wall time of a map.
@@ -249,13 +249,11 @@ def _row(scores: Sequence[Any], name: str, baseline: bool, rng: np.random.Genera
     return SaliencyRow(
         method=name,
         baseline=baseline,
-        pointing=_mean([s.pointing for s in own], weights),
+        pointing=wilson(sum(s.pointing for s in own), len(own)),
         energy=_mean([s.energy for s in own], weights),
         iou=_mean([s.iou for s in own], weights),
         seconds=float(np.median([s.seconds for s in own])) if own else 0.0,
-        other_phrase=None
-        if not other
-        else _mean([s.pointing for s in other], bootstrap_weights(len(other), rng)),
+        other_phrase=None if not other else wilson(sum(s.pointing for s in other), len(other)),
         similarity=float(np.mean(known)) if known else None,
         checked=len(known),
         per_finding=per_finding,

@@ -16,7 +16,7 @@ from workbench.saliency.explain import explain, explain_target
 from workbench.saliency.methods import METHODS, Method
 from workbench.saliency.randomisation import RandomisationCheck, check_target, randomisation
 from workbench.saliency.scorer import Scorer
-from workbench.saliency.target import Target, finding_target, make_target
+from workbench.saliency.target import Target, finding_target, make_target, stated_target
 
 __all__ = [
     "METHODS",
@@ -35,4 +35,5 @@ __all__ = [
     "finding_target",
     "make_target",
     "randomisation",
+    "stated_target",
 ]

@@ -2,8 +2,8 @@
 
 The verdicts for `mini` ship beside its weights (`saliency_checks.json`, written by
 `workbench benchmark saliency --record`) and hold for those weights only, named by their hash. For
-other weights nothing is known until `randomisation` has been run; its verdict then counts for the
-rest of the session.
+other weights nothing is known until `randomisation` has been run; a failure it finds then counts
+for the rest of the session.
 
 Does not know: how the check is done (`randomisation`).
 """
@@ -33,13 +33,13 @@ def caution_of(method: str, sha256: str) -> str | None:
         method: name in `METHODS`.
         sha256: hash of the weights.
     """
-    if (method, sha256) in _session:
-        return _session[method, sha256]
     shipped = _shipped()
-    if shipped["sha256"] != sha256 or method not in shipped["methods"]:
-        return None
-    found = shipped["methods"][method]
-    return None if found["ok"] else caution_text(found["similarity"], found["cases"])
+    if shipped["sha256"] == sha256 and method in shipped["methods"]:
+        found = shipped["methods"][method]
+        # One more case that passes does not outweigh a failure over several.
+        if not found["ok"]:
+            return caution_text(found["similarity"], found["cases"])
+    return _session.get((method, sha256))
 
 
 def caution_text(similarity: float, cases: int) -> str:

@@ -159,8 +159,8 @@ def completeness(image_map: ImageMap) -> float:
     return abs(image_map.scores["delta"]) / max(abs(difference), 1e-12)
 
 
-def similarity(first: ImageMap, second: ImageMap) -> float:
-    """Return the rank correlation (Spearman) of two maps on one grid; 0 where one is constant.
+def similarity(first: ImageMap, second: ImageMap) -> float | None:
+    """Return the rank correlation (Spearman) of two maps on one grid; None where one is constant.
 
     Raises:
         InputError: the grids differ.
@@ -170,7 +170,7 @@ def similarity(first: ImageMap, second: ImageMap) -> float:
             f"maps of {first.grid} and {second.grid} cells cannot be compared; use one resolution"
         )
     if np.ptp(first.values) == 0 or np.ptp(second.values) == 0:
-        return 0.0
+        return None
     return float(spearmanr(first.values.ravel(), second.values.ravel()).statistic)
 
 

@@ -26,7 +26,7 @@ from workbench.generation import Generation
 from workbench.radiograph import Radiograph
 from workbench.reports import label
 from workbench.saliency.scorer import Scorer
-from workbench.saliency.target import Target, finding_target, make_target
+from workbench.saliency.target import Target, stated_target
 from workbench.trace import Trace
 
 if TYPE_CHECKING:
@@ -149,10 +149,7 @@ def counterfactual(
     else:
         region, changed, how = _painted(trace, mask, fill)
     named = finding if phrase is None else None
-    if named is not None and contrast is None:
-        target = finding_target(trace, named)
-    else:
-        target = make_target(trace, trace.select(phrase, finding=named), contrast)
+    target = stated_target(trace, phrase, finding=named, contrast=contrast)
     scores = _scores(trace, target, changed)
     return Counterfactual(
         before=trace.generation,

@@ -20,8 +20,7 @@ from workbench.saliency.target import (
     Target,
     checked_contrast,
     finding_sentence,
-    finding_target,
-    make_target,
+    stated_target,
 )
 from workbench.trace import ImageMap, Selection, Trace
 
@@ -62,19 +61,15 @@ def explain(
     """
     chosen = _method(method)
     choice = {"finding": finding, "token": token, "word": word, "sentence": sentence}
-    selection = trace.select(phrase, occurrence=occurrence, **choice)
-    stated = finding is not None and contrast is None
     if chosen.recorded:
+        selection = trace.select(phrase, occurrence=occurrence, **choice)
         if contrast is not None:
             checked_contrast(selection, contrast)
-        if stated:
+        elif finding is not None:
             selection = finding_sentence(trace, finding, occurrence=occurrence)
         return _from_trace(chosen, trace, selection, options)
     trace.need_model()
-    if stated:
-        target = finding_target(trace, finding, occurrence=occurrence)
-    else:
-        target = make_target(trace, selection, contrast)
+    target = stated_target(trace, phrase, contrast=contrast, occurrence=occurrence, **choice)
     return explain_target(trace, target, method=method, **options)
 
 

@@ -64,8 +64,8 @@ def plot_curve(curve: Curve, ax: Axes | None = None) -> Axes:
 def plot_randomisation(check: RandomisationCheck, ax: Axes | None = None) -> Axes:
     """Draw how alike the map stays while part after part becomes random.
 
-    The verdict is that of the last stage. A map that stays as it was at an earlier one does not
-    depend on the parts that were random by then, and is marked.
+    The verdict is that of the stage that changes the map least. Stages that leave it as it was are
+    marked: it does not depend on the parts that were random by then.
     """
     from workbench.saliency.checks import RANDOMISED_LIMIT
 
@@ -73,15 +73,15 @@ def plot_randomisation(check: RandomisationCheck, ax: Axes | None = None) -> Axe
         if ax is None:
             ax = new_figure(figsize=(8.2, 5.0), layout="constrained").add_subplot()
         names = ["trained", *check.stages]
-        values = [1.0, *check.similarity]
+        values = [1.0, *(np.nan if s is None else s for s in check.similarity)]
         ax.axhspan(-RANDOMISED_LIMIT, RANDOMISED_LIMIT, color=GRID, alpha=0.6)
         ax.plot(range(len(values)), values, color=BLUE, marker="o")
         same = [at for at, value in enumerate(values) if at and value > UNCHANGED]
         ax.plot(same, [values[at] for at in same], "o", color=AMBER, markersize=13)
         for at, value in enumerate(values):
             ax.annotate(
-                f"{value:.2f}",
-                (at, value),
+                "constant:\nunknown" if np.isnan(value) else f"{value:.2f}",
+                (at, 0 if np.isnan(value) else value),
                 textcoords="offset points",
                 xytext=(0, 12),
                 ha="center",
@@ -94,11 +94,8 @@ def plot_randomisation(check: RandomisationCheck, ax: Axes | None = None) -> Axe
         ax.set_yticks([-1, -0.5, 0, 0.5, 1])
         ax.text(-0.36, 0.0, "changed", fontsize=12, color=MUTED, va="center")
         method = check.method.replace("_", " ")
-        last = check.stages[same[-1] - 1] if same else ""
-        verdict = "passes" if check.ok else "fails"
+        verdict = {True: "passes", False: "fails", None: "has no verdict in"}[check.ok]
         said = f"{method} {verdict} the randomisation check"
-        if same and check.ok:
-            said = f"{method} passes, but random\n{last} changed nothing"
         ax.set_title(said)
         ax.set_xlabel("random weights in ...", fontsize=13)
     return ax

@@ -22,7 +22,7 @@ from workbench.saliency.cautions import caution_text, remember
 from workbench.saliency.checks import PARTS, RANDOMISED_LIMIT, randomised, similarity
 from workbench.saliency.explain import explain_target
 from workbench.saliency.methods import METHODS
-from workbench.saliency.target import Target, finding_target, make_target
+from workbench.saliency.target import Target, stated_target
 from workbench.trace import ImageMap, Trace, record_trace
 
 if TYPE_CHECKING:
@@ -38,29 +38,30 @@ class RandomisationCheck:
         method: name in `METHODS`.
         target: what was explained.
         stages: parts that were random, cascading from the output.
-        similarity: per stage, rank correlation with the map of the trained model, in [-1, 1].
+        similarity: per stage, rank correlation with the map of the trained model, in [-1, 1]; None
+            where one of the two is constant, which neither passes nor fails.
         maps: the trained map first, then one for each stage.
     """
 
     method: str
     target: str
     stages: tuple[str, ...]
-    similarity: tuple[float, ...]
+    similarity: tuple[float | None, ...]
     maps: tuple[ImageMap, ...]
 
     @property
-    def worst(self) -> float:
-        """The similarity of the stage that changed the map least."""
-        return max(self.similarity, key=abs)
+    def worst(self) -> float | None:
+        """The similarity of the stage that changed the map least; None where none is known."""
+        return max((s for s in self.similarity if s is not None), key=abs, default=None)
 
     @property
-    def ok(self) -> bool:
-        """True where every stage changes the map.
+    def ok(self) -> bool | None:
+        """True where every stage with a known similarity changes the map, None where none has one.
 
         A map that stays as it was while the language model is random does not depend on what the
         words mean, however much it changes with the vision tower.
         """
-        return abs(self.worst) < RANDOMISED_LIMIT
+        return None if self.worst is None else abs(self.worst) < RANDOMISED_LIMIT
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per stage: method, random, similarity."""
@@ -103,14 +104,11 @@ def randomisation(
         InputError, OptionError: see `explain`.
     """
     trace.need_model()
-    selection = trace.select(phrase, finding=finding)
-    if finding is not None and contrast is None:
-        target = finding_target(trace, finding)
-    else:
-        target = make_target(trace, selection, contrast)
+    target = stated_target(trace, phrase, finding=finding, contrast=contrast)
     check = check_target(trace, target, method=method, seed=seed, **options)
-    caution = None if check.ok else caution_text(check.worst, 1)
-    remember(method, trace.generation.model.sha256, caution)
+    if check.ok is not None:
+        caution = None if check.ok else caution_text(check.worst, 1)
+        remember(method, trace.generation.model.sha256, caution)
     return check
 
 

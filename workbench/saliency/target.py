@@ -96,6 +96,32 @@ def checked_contrast(selection: Selection, contrast: str) -> str:
     return wanted
 
 
+def stated_target(
+    trace: Trace,
+    phrase: str | None = None,
+    *,
+    finding: str | None = None,
+    contrast: str | None = None,
+    occurrence: int = 0,
+    **choice: int | str | None,
+) -> Target:
+    """Return the target of a finding against its opposite, or of any other part of the text.
+
+    Args:
+        trace: a run with its model.
+        phrase, occurrence, **choice: see `Trace.select`.
+        finding: without a contrast, `finding_target` states the opposite.
+        contrast: words in place of the part.
+
+    Raises:
+        InputError: see `Trace.select`, `finding_target` and `make_target`.
+    """
+    selection = trace.select(phrase, finding=finding, occurrence=occurrence, **choice)
+    if finding is not None and contrast is None:
+        return finding_target(trace, finding, occurrence=occurrence)
+    return make_target(trace, selection, contrast)
+
+
 def finding_target(trace: Trace, finding: str, *, occurrence: int = 0) -> Target:
     """Return the target of a finding: its sentence against the sentence that says the opposite.
 

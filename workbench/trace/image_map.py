@@ -234,5 +234,5 @@ class ImageMap:
             self.plot(figure.add_subplot())
             figure.savefig(buffer, format="png", dpi=90)
         encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
-        label = escape(f"{self.title}; {self.details}", quote=True)
+        label = escape(f"Figure: {self.title}; {self.details}", quote=True)
         return f'<img alt="{label}" src="data:image/png;base64,{encoded}">'
