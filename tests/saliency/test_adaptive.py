@@ -35,19 +35,25 @@ def blob_scorer(toys, side: int, middle: tuple[int, int], radius: int):
 
 
 @pytest.mark.parametrize("cells", SIZES)
-def test_coarse_windows_are_every_third_one_from_the_edge_at_most(cells):
+def test_no_window_is_far_from_a_coarse_one(cells):
     windows = coarse_windows(cells)
-    line = sorted({row for row, _ in windows})
-    assert windows == [(row, column) for row in line for column in line]
-    assert set(np.diff(line)) <= {3}
-    assert line[0] <= 1
-    assert line[-1] >= cells - 2
-    assert len(line) == -(-cells // 3)
+    assert len(windows) == pytest.approx(cells**2 / 7, abs=cells / 2 + 1)
+    assert (cells // 2, cells // 2) in windows
+    every = np.indices((cells, cells)).reshape(2, -1).T
+    apart = np.linalg.norm(every[:, None] - np.array(windows)[None], axis=-1)
+    assert apart.min(1).max() < 3.2
+    between = np.linalg.norm(np.array(windows)[:, None] - np.array(windows)[None], axis=-1)
+    assert (between[between > 0] > 2.2).all()
 
 
-def test_coarse_windows_fall_on_and_between_patches():
-    assert {row % 2 for row, _ in coarse_windows(32)} == {0, 1}
-    assert len(coarse_windows(32)) == 121
+def test_coarse_windows_fall_on_and_between_patches_alike():
+    windows = coarse_windows(32)
+    for phase in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        share = np.mean([(row % 2, column % 2) == phase for row, column in windows])
+        assert share == pytest.approx(0.25, abs=0.02)
+    for line in range(32):
+        assert any(row == line for row, _ in windows)
+        assert any(column == line for _, column in windows)
 
 
 @pytest.mark.parametrize("cells", [1, 2, 5, 8])
@@ -112,7 +118,7 @@ def test_one_window_stands_for_all():
 # ---------------------------------------------------------------- maps
 
 
-@pytest.mark.parametrize("budget", [5, 9, 20, 36, 37, 500])
+@pytest.mark.parametrize("budget", [6, 9, 20, 36, 37, 500])
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_budget_is_kept_and_used(budget, batch_size, toys):
     toy = toys.bent(12)
@@ -158,7 +164,7 @@ def test_fraction_of_the_windows_finds_the_lesion_and_the_order(toys):
 
 
 def test_default_budget_lasts_for_the_published_model(toys):
-    """512 pixels, 32 x 32 patches: half-patch windows would need 484 for the coarse pass alone."""
+    """512 pixels, 32 x 32 patches: half-patch windows would need 585 for the coarse pass alone."""
     toy = blob_scorer(toys, 512, (100, 300), 40)
     found = adaptive_occlusion(toy, (32, 32))
     assert found.values.shape == (32, 32)
@@ -175,8 +181,8 @@ def test_smallest_lattices_work(toys):
 
 
 def test_budget_below_the_coarse_pass(toys):
-    with pytest.raises(OptionError, match="alone needs 17 forward passes, the budget is 16"):
-        adaptive_occlusion(toys.bent(12), (3, 3), stride=1, window=3, budget=16)
+    with pytest.raises(OptionError, match="alone needs 22 forward passes, the budget is 21"):
+        adaptive_occlusion(toys.bent(12), (3, 3), stride=1, window=3, budget=21)
     with pytest.raises(OptionError, match="raise the budget or the stride"):
         adaptive_occlusion(toys.bent(12), (3, 3), budget=1)
 

@@ -93,9 +93,9 @@ def test_windows_as_wide_as_their_cells_stay_where_they_are():
 
 @pytest.mark.parametrize(
     ("side", "patches", "stride", "window"),
-    [(256, 16, 8, 32), (512, 32, 8, 32), (64, 4, 8, 32), (224, 16, 7, 27), (14, 2, 7, 13)],
+    [(256, 16, 8, 48), (512, 32, 8, 48), (64, 4, 8, 48), (224, 16, 7, 41), (14, 2, 7, 13)],
 )
-def test_default_is_half_a_patch_and_two_patches_where_that_fits(
+def test_default_is_half_a_patch_and_three_patches_where_that_fits(
     side, patches, stride, window, toys
 ):
     toy = toys.scorer(None, torch.zeros(1, 1, side, side))
@@ -103,14 +103,14 @@ def test_default_is_half_a_patch_and_two_patches_where_that_fits(
     assert (windows.stride, windows.window) == (stride, window)
 
 
-def test_wider_steps_keep_the_window_of_two_patches(toys):
+def test_wider_steps_keep_the_window_of_three_patches(toys):
     toy = toys.scorer(None, torch.zeros(1, 1, 256, 256))
-    assert Windows.of(toy, (16, 16), 16, None) == Windows(256, 16, 32)
+    assert Windows.of(toy, (16, 16), 16, None) == Windows(256, 16, 48)
     assert Windows.of(toy, (16, 16), 64, None) == Windows(256, 64, 64)
 
 
 def test_default_on_mini_is_as_fine_as_the_usual_exhaustive_lattice(toys, mini):
-    """31 x 31 windows of two patches, half a patch apart at first sight of a 16 x 16 grid."""
+    """31 x 31 windows and more, half a patch apart on a 16 x 16 grid."""
     scorer = toys.of(mini.trace, "pleural effusion")
     windows = Windows.of(scorer, mini.trace.layout.grid, None, None)
     assert windows.cells**2 == 1024 >= 961
@@ -130,8 +130,8 @@ def test_windows_that_do_not_fit(stride, window, toys):
 @pytest.mark.parametrize(
     ("options", "lattice"),
     [
-        ({}, (12, 2, 8)),
-        ({"stride": 4}, (12, 4, 8)),
+        ({}, (12, 2, 12)),
+        ({"stride": 4}, (12, 4, 12)),
         ({"stride": 3, "window": 3}, (12, 3, 3)),
         ({"stride": 1, "window": 5, "batch_size": 7}, (12, 1, 5)),
         ({"stride": 4, "window": 12, "fill": "black"}, (12, 4, 12)),
@@ -148,7 +148,7 @@ def test_occlusion_is_every_window_scored_and_spread(options, lattice, toys):
 def test_occlusion_of_a_model_is_every_window_scored_and_spread(toys, tiny_trace):
     scorer = toys.of(tiny_trace, token=3)
     found = occlusion(scorer, tiny_trace.layout.grid, stride=16)
-    windows = Windows(64, 16, 32)
+    windows = Windows(64, 16, 48)
     expected = windows.spread(falls_by_hand(scorer, windows))
     np.testing.assert_allclose(found.values, expected, atol=1e-4)
 

@@ -1,7 +1,8 @@
 """Occlusion from coarse to fine: windows where the score moves, interpolation where it does not.
 
-All windows of `occlusion` make a lattice. A sparse regular part of it is scored first (every third
-window, so that windows fall on and between patches alike). Then, a few at a time, windows are added
+All windows of `occlusion` make a lattice. A sparse part of it is scored first: every seventh
+window of a slanted lattice, so that windows fall on and between patches alike, in both directions.
+Then, a few at a time, windows are added
 where the scores around them differ most and the nearest scored window is far, until the budget is
 spent. What was not scored is interpolated, and the map is spread from windows to cells exactly as
 the full method does. Differences are weighed, and interpolated, on a scale that is linear for falls
@@ -25,8 +26,11 @@ from workbench.saliency.gradients import Attribution, baseline_pixels
 from workbench.saliency.perturbation import Windows
 from workbench.saliency.scorer import Scorer
 
-#: Every so many windows are scored first.
-COARSE = 3
+#: One window in so many is scored first.
+COARSE = 7
+
+#: Columns that the coarse lattice moves from one row to the next: windows are 2.2 apart or more.
+SLANT = 2
 
 #: Scored neighbours that say how much the score moves at a place.
 NEIGHBOURS = 5
@@ -92,13 +96,18 @@ def adaptive_occlusion(
 
 
 def coarse_windows(cells: int) -> list[tuple[int, int]]:
-    """Return every third window along both sides, the first and the last one from the edge at most.
+    """Return every seventh window, so slanted that no line of windows is without one for long.
 
     Args:
         cells: windows along each side.
     """
-    line = range(((cells - 1) % COARSE + 1) // 2, cells, COARSE)
-    return [(row, column) for row in line for column in line]
+    middle = cells // 2 * (1 + SLANT)
+    return [
+        (row, column)
+        for row in range(cells)
+        for column in range(cells)
+        if (column + SLANT * row - middle) % COARSE == 0
+    ]
 
 
 def next_windows(

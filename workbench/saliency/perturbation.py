@@ -23,6 +23,9 @@ from workbench.errors import OptionError
 from workbench.saliency.gradients import Attribution, baseline_pixels
 from workbench.saliency.scorer import Scorer
 
+#: Default side of a window, in patches; with two the map is half noise.
+WIDTH = 3
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -42,7 +45,7 @@ class Windows:
     def of(
         cls, scorer: Scorer, grid: tuple[int, int], stride: int | None, window: int | None
     ) -> Windows:
-        """Return windows of given sizes; by default half a patch apart and two patches wide.
+        """Return windows of given sizes; by default half a patch apart and three patches wide.
 
         A patch of an odd side is stepped over whole; a window that cannot be centred on a cell is
         one pixel narrower.
@@ -55,7 +58,7 @@ class Windows:
         if stride is None:
             stride = patch // (1 if patch % 2 else 2)
         if window is None:
-            window = min(max(2 * patch, stride), side)
+            window = min(max(WIDTH * patch, stride), side)
             window -= (window - stride) % 2
         if stride < 1 or side % stride or not stride <= window <= side or (window - stride) % 2:
             raise OptionError(
@@ -114,7 +117,7 @@ def occlusion(
         scorer: the target.
         grid: rows and columns of patches.
         stride: step of the window in model pixels; half a patch when None.
-        window: its side in model pixels; two patches when None.
+        window: its side in model pixels; three patches when None.
         fill: what stands in for the window; see `baseline_pixels`.
         batch_size: images in one forward pass.
 
