@@ -135,6 +135,36 @@ def test_jobs_change_nothing_but_the_seconds(model, run):
     assert tables[0] == tables[1]
 
 
+def test_stopped_run_goes_on_from_what_was_kept(model, run, tmp_path, monkeypatch):
+    kept = tmp_path / "scores.jsonl"
+    options = {"seed": SEED, "methods": QUICK, "progress": False, "kept": kept}
+    explained: list[int] = []
+
+    def counted(model, order):
+        explained.append(order.seed)
+        if len(explained) == 3:
+            raise KeyboardInterrupt
+        return score_case(model, order)
+
+    monkeypatch.setattr(saliency_benchmark, "score_case", counted)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark_saliency(model, n=3, randomised_cases=1, **options)
+    with kept.open("a") as handle:
+        handle.write('{"order": {"seed":')  # the line that was being written
+    again = benchmark_saliency(model, n=3, randomised_cases=1, **options)
+    assert explained == [SEED, SEED + 1, SEED + 2, SEED + 2]
+    tables = [table.to_dict() for table in (run.table, again)]
+    for row in (row for table in tables for row in table["methods"]):
+        row.pop("seconds")
+    assert tables[0] == tables[1]
+    benchmark_saliency(model, n=3, randomised_cases=1, **options)
+    assert len(explained) == 4
+
+    monkeypatch.setattr(saliency_benchmark, "OPTIONS", {"smoothgrad": {"samples": 2}})
+    with pytest.raises(OptionError, match="written for other weights or options"):
+        benchmark_saliency(model, n=3, randomised_cases=1, **options)
+
+
 def test_processes_load_the_model_from_where_it_came(tiny, monkeypatch):
     """A directory is known by its last part only, which no other process could find."""
     seen = {}
@@ -264,14 +294,16 @@ def test_slow_methods_are_run_on_a_part_of_the_cases(ordered):
     assert slow == list(range(0, 40, 4))
     assert all("attention" in order.methods for order in orders)
     assert {at for at, order in enumerate(orders) if order.check} <= set(slow)
-    assert {at for at, order in enumerate(orders) if order.other_of_slow} == set(slow[::2])
+    assert {at for at, order in enumerate(orders) if order.other_of_slow} == set(slow[::5])
     cases = {row["method"]: row["cases"] for row in table.to_dict()["methods"]}
     assert cases == {"attention": 40, "occlusion": 10}
 
 
 def test_slow_methods_can_be_run_on_all(ordered):
-    _, orders = ordered(5, methods=("occlusion",), slow_cases=99)
+    _, orders = ordered(40, methods=("occlusion",), slow_cases=99)
     assert all(order.methods == ("occlusion",) for order in orders)
+    asked = {order.finding for order in orders if order.other_of_slow}
+    assert asked == set(PHANTOM_FINDINGS)
 
 
 def test_defaults_name_methods_that_exist():

@@ -35,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--randomised", type=int, default=10, help="cases checked with random weights (10)"
     )
+    parser.add_argument(
+        "--keep", type=Path, metavar="FILE", help="keep finished phantoms here, and go on from it"
+    )
     parser.add_argument("--out", type=Path, help="also save the table (JSON) and its figure here")
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="write the randomisation verdicts to a file"
@@ -65,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
         slow_cases=args.slow,
         randomised_cases=args.randomised,
         jobs=args.jobs or _jobs(args.n),
+        kept=args.keep,
         progress=not args.json,
     )
     if args.record:

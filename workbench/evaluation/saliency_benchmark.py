@@ -11,11 +11,13 @@ Does not know: how maps are made (`workbench.saliency`).
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,10 @@ SLOW = (
     "kernel_shap",
 )
 
+#: Slow methods are asked about another phrase too on one in so many of their cases; odd, so that
+#: all of the eight findings take part.
+OTHER_OF_SLOW = 5
+
 FIXED: Mapping[str, Callable[[ImageMap, int], ImageMap]] = {
     "lung prior": lambda like, seed: checks.lung_prior(like),
     "centre prior": lambda like, seed: checks.centre_prior(like),
@@ -65,6 +71,39 @@ FIXED: Mapping[str, Callable[[ImageMap, int], ImageMap]] = {
         like, values=np.random.default_rng(seed).random(like.grid), method="random"
     ),
 }
+
+
+class ScoreBook(dict):
+    """Order -> scores (None where the report missed the finding), kept line by line in a file.
+
+    Args:
+        path: JSON Lines; made where it is not there. A last line that was cut off is dropped.
+        settings: what the scores depend on besides their order.
+
+    Raises:
+        OptionError: the file is of other settings.
+    """
+
+    def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        head = {"settings": json.loads(json.dumps(settings, default=dict))}
+        lines = self.path.read_text().splitlines(keepends=True) if self.path.is_file() else []
+        lines = [line for line in lines if line.endswith("\n")]
+        if lines and json.loads(lines[0]) != head:
+            raise OptionError(
+                f"{self.path} was written for other weights or options; name another file"
+            )
+        for line in map(json.loads, lines[1:]):
+            order = Order(**line["order"] | {"methods": tuple(line["order"]["methods"])})
+            found = line["scores"]
+            super().__setitem__(order, found and [MapScore(**score) for score in found])
+        self.path.write_text("".join(lines) or json.dumps(head) + "\n")
+
+    def __setitem__(self, order: Order, scores: list[MapScore] | None) -> None:
+        super().__setitem__(order, scores)
+        found = None if scores is None else [asdict(score) for score in scores]
+        with self.path.open("a") as handle:
+            handle.write(json.dumps({"order": asdict(order), "scores": found}) + "\n")
 
 
 @dataclass(frozen=True)
@@ -105,6 +144,7 @@ def benchmark_saliency(
     slow_cases: int = 48,
     randomised_cases: int = 10,
     jobs: int = 1,
+    kept: str | Path | None = None,
     progress: bool = True,
 ) -> SaliencyTable:
     """Score all methods on `n` single-finding phantoms of the internal domain.
@@ -120,10 +160,13 @@ def benchmark_saliency(
             row of the table says how many cases it has. `n` runs them on all.
         randomised_cases: cases among those in which every method is checked with random weights.
         jobs: processes; each loads the model from where this one was loaded.
+        kept: a JSON Lines file in which every finished phantom is kept; a run that was stopped goes
+            on from it.
         progress: whether to show a progress bar.
 
     Raises:
-        OptionError: a method or finding is unknown, there is none, or a number is below its least.
+        OptionError: a method or finding is unknown, there is none, a number is below its least, or
+            `kept` is of other weights or options.
     """
     methods = tuple(METHODS) if methods is None else tuple(dict.fromkeys(methods))
     findings = tuple(standard_name(name) for name in findings)
@@ -143,18 +186,25 @@ def benchmark_saliency(
             FIRST_HELD_OUT_SEED,
         )
     orders = _orders(n, seed, methods, findings, min(slow_cases, n), randomised_cases)
-    scores: list[MapScore] = []
-    missed = 0
-    for found in tqdm(_done(model, orders, jobs), total=n, desc="phantoms", disable=not progress):
-        missed += found is None
-        scores += found or []
+    identity = asdict(model.responder.identity)
+    settings = {"sha256": identity["sha256"], "options": OPTIONS}
+    book: dict[Order, list[MapScore] | None] = ScoreBook(kept, settings) if kept else {}
+    left = [order for order in orders if order not in book]
+    results = {order: book[order] for order in orders if order in book}
+    bar = tqdm(total=n, initial=len(results), desc="phantoms", disable=not progress)
+    for order, found in zip(left, _done(model, left, jobs), strict=True):
+        results[order] = book[order] = found
+        bar.update()
+    bar.close()
+    missed = sum(found is None for found in results.values())
+    scores = [score for order in orders for score in results[order] or ()]
     return tabulate(
         scores,
         methods=methods,
         drawn=n,
         missed=missed,
         seed=seed,
-        provenance=asdict(model.responder.identity),
+        provenance=identity,
     )
 
 
@@ -195,7 +245,7 @@ def _orders(
             seed + at,
             findings[at % len(findings)],
             tuple(methods) if at in set(slow) else fast,
-            at in set(slow[::2]),
+            at in set(slow[::OTHER_OF_SLOW]),
             at in checked,
         )
         for at in range(n)
@@ -297,4 +347,4 @@ def _scored(
     )
 
 
-__all__ = ["FIXED", "OPTIONS", "MapScore", "Order", "benchmark_saliency", "score_case"]
+__all__ = ["FIXED", "OPTIONS", "MapScore", "Order", "ScoreBook", "benchmark_saliency", "score_case"]
