@@ -46,6 +46,30 @@ ALL_FINDINGS = (
     NO_FINDING,
 )
 
+#: A finding and the wider one that it belongs to (Irvin et al. 2019, figure 1; nodule is ours).
+PARENTS = {
+    CARDIOMEGALY: "enlarged cardiomediastinum",
+    EDEMA: "lung opacity",
+    CONSOLIDATION: "lung opacity",
+    ATELECTASIS: "lung opacity",
+    "lung lesion": "lung opacity",
+    "pneumonia": CONSOLIDATION,
+    NODULE: "lung lesion",
+}
+
+#: Kinds of support device that a report can name.
+DEVICE_KINDS = (
+    "endotracheal tube",
+    "tracheostomy",
+    "enteric tube",
+    "chest tube",
+    "central venous catheter",
+    "pulmonary artery catheter",
+    "pacemaker",
+    "balloon pump",
+    "prosthetic valve",
+)
+
 #: Sides are the patient's own: the patient's right lung is on the left of a frontal image.
 SIDES = ("left", "right", "bilateral")
 ZONES = ("upper", "mid", "lower")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from workbench.errors import InputError, OptionError
 from workbench.findings import ALL_FINDINGS, NOT_MENTIONED, SEVERITIES, SIDES, SYNONYMS, ZONES
-from workbench.reports import label
+from workbench.reports import label, read_lexicon
 
 WORDS = st.lists(
     st.sampled_from(
@@ -73,7 +73,7 @@ EXAMPLES = {
     "The lungs are clear of consolidation, effusion or\npneumothorax.": {
         "pleural effusion": "absent", "pneumothorax": "absent", "consolidation": "absent"},
     "No focal consolidation, large pleural effusion, or pneumothorax is present.": {
-        "pleural effusion": "absent", "pneumothorax": "absent", "consolidation": "absent"},
+        "pleural effusion": "uncertain", "pneumothorax": "absent", "consolidation": "absent"},
     "Neither pneumothorax nor effusion.": {
         "pneumothorax": "absent", "pleural effusion": "absent"},
     "No pneumothorax, small right effusion.": {
@@ -208,6 +208,187 @@ def test_frame_has_the_stated_columns_also_when_empty():
         assert frame["start"].dtype == frame["end"].dtype == "int64"
     row = label("Left effusion.").to_frame().iloc[0]
     assert (row["finding"], row["side"], row["zone"]) == ("pleural effusion", "left", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "finding", "cue", "rule"),
+    [
+        ("There is no left effusion.", "effusion", "no", "negation"),
+        ("Pneumothorax is not seen.", "pneumothorax", "is not seen", "negation"),
+        ("Effusion cannot be excluded.", "effusion", "cannot be excluded", "uncertainty"),
+        ("Possible nodule.", "nodule", "Possible", "uncertainty"),
+        ("Atelectasis versus scar.", "atelectasis", "versus", "alternative"),
+        ("No effusion. No large effusion.", "effusion", "No", "limited denial"),
+        ("Heart size is normal.", "cardiomegaly", None, "statement"),
+        ("Vascular congestion.", "edema", None, "sign"),
+        ("Left effusion.", "effusion", None, "named"),
+    ],
+)
+def test_row_points_at_the_cue_that_decided(text, finding, cue, rule):
+    row = label(f"FINDINGS: Clear; {text}")[finding]
+    whole = f"FINDINGS: Clear; {text}"
+    assert row.rule == rule
+    assert (whole[row.cue_start : row.cue_end] if row.cue_start is not None else None) == cue
+
+
+@pytest.mark.parametrize(
+    ("text", "temporality", "compared"),
+    [
+        ("Resolved left effusion.", "resolved", True),
+        ("The effusion has resolved.", "resolved", True),
+        ("The effusion is no longer seen.", "resolved", True),
+        ("New effusion.", "new", True),
+        ("Unchanged effusion.", "unchanged", True),
+        ("The effusion has not resolved.", None, False),
+        ("Improved effusion.", "improved", True),
+        ("The effusion is larger than before.", "worse", True),
+        ("Chronic effusion.", "old", False),
+        ("Again seen is a left effusion.", None, True),
+        ("Left effusion.", None, False),
+    ],
+)
+def test_comparison_with_an_earlier_study(text, temporality, compared):
+    row = label(text)["effusion"]
+    assert (row.temporality, row.compared) == (temporality, compared)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("ET tube in place.", "endotracheal tube"),
+        ("Nasogastric tube in the stomach.", "enteric tube"),
+        ("Right PICC line.", "central venous catheter"),
+        ("Dialysis catheter.", "central venous catheter"),
+        ("Pacemaker and left chest tube.", "pacemaker, chest tube"),
+        ("Swan-Ganz catheter.", "pulmonary artery catheter"),
+        ("Tracheostomy.", "tracheostomy"),
+        ("Monitoring devices.", None),
+    ],
+)
+def test_kinds_of_devices(text, kind):
+    assert label(text)["support device"].kind == kind
+    assert label("Left effusion.")["effusion"].kind is None
+
+
+def test_hierarchy_and_no_finding_are_derived():
+    plain = label("Right pneumonia. No edema.").codes()
+    assert list(plain) == list(ALL_FINDINGS)
+    assert plain["consolidation"] == plain["lung opacity"] == NOT_MENTIONED
+    wide = label("Right pneumonia. No edema.").codes(hierarchy=True)
+    assert wide["consolidation"] == wide["lung opacity"] == "present"
+    assert wide["lung lesion"] == NOT_MENTIONED
+    assert label("Possible nodule.").codes(hierarchy=True)["lung opacity"] == "uncertain"
+    assert label("No nodule.").codes(hierarchy=True)["lung lesion"] == NOT_MENTIONED
+    assert label("Cardiomegaly.").codes(hierarchy=True)["enlarged cardiomediastinum"] == "present"
+    assert label("No nodule.").code("no finding") == "present"
+    assert label("Pacemaker. No nodule.").code("no finding") == "present"
+    assert label("Possible nodule.").code("no finding") == "absent"
+    assert label("Pacemaker.").code("no finding") == label("").code("no finding") == NOT_MENTIONED
+
+
+def test_stems_only_save_time():
+    """Without the quick look at stems nothing else is read."""
+    from dataclasses import replace
+
+    from tests.reports.test_label_sentences import SENTENCES
+    from workbench.reports.lexicon import lexicon
+
+    words = lexicon()
+    slow = replace(words, findings=tuple(replace(f, stems=("",)) for f in words.findings))
+    for _, text, _ in SENTENCES:
+        assert label(text, lexicon=slow).rows == label(text).rows
+
+
+# ---------------------------------------------------------------- other languages
+
+GERMAN = r"""
+macros: {}
+stems: {pneumothorax: [pneumothorax], pleural effusion: [erguss]}
+terms: {pneumothorax: pneumothorax, pleural effusion: "(?:pleura)?erguss"}
+signs: {}
+statements: []
+cues:
+  negation_before: kein(?:e|en)?|ohne
+  negation_after: nicht (?:nachweisbar|erkennbar)
+  not_negation: keine Änderung
+  limited: große[rn]?
+  uncertain_before: möglicher?
+  uncertain_list: am ehesten
+  uncertain_after: nicht ausgeschlossen
+  versus: versus|vs
+  asking: frage nach
+  stop: aber|jedoch
+attributes:
+  side: {left: "links|linke[rn]?", right: "rechts|rechte[rn]?", bilateral: beidseits}
+  zone: {upper: oben, mid: mitte, lower: basal}
+  severity: {small: "kleine[rn]?", moderate: "mäßige[rn]?", large: "große[rn]?"}
+  temporality: {new: "neue[rn]?"}
+  device: {}
+sections: {skip: fragestellung|anamnese, read: befund|beurteilung}
+sharing: []
+grammar:
+  verb: '\bist\b'
+  or: '\boder\b'
+  alternative: '\s*oder\s+'
+  list_end: ',|\bund\b'
+  new_statement: '(?:,|\bund\b)\s+(?:ein|der|die)\s'
+  new_measured: '(?:,|\bund\b)\s+(?:kleiner|großer)'
+  separator: ',|\b(?:und|oder|aber)\b'
+  side_by_side: '\s+und\s+'
+  particle: '(?!)'
+  comparison: 'voraufnahme'
+"""
+
+
+@pytest.fixture
+def german(tmp_path):
+    path = tmp_path / "de.yaml"
+    path.write_text(GERMAN, "utf-8")
+    return path
+
+
+def test_another_language_is_a_file_of_words(german):
+    words = read_lexicon(german)
+    assert words.language == "de"
+
+    def codes(text):
+        return {row.finding: (row.code, row.side) for row in label(text, lexicon=words).rows}
+
+    assert codes("Befund: Kleiner Pleuraerguss links.") == {"pleural effusion": ("present", "left")}
+    assert codes("Kein Erguss oder Pneumothorax.") == {
+        "pleural effusion": ("absent", None), "pneumothorax": ("absent", None)}  # fmt: skip
+    assert codes("Pneumothorax nicht ausgeschlossen, aber kein Erguss.") == {
+        "pneumothorax": ("uncertain", None), "pleural effusion": ("absent", None)}  # fmt: skip
+    assert codes("Fragestellung: Erguss.") == {}
+    assert codes("No effusion.") == {}
+    assert label("No effusion.").code("effusion") == "absent"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("stop: aber", "halt: aber"), r"lexicon 'de' lacks cues.stop; see lexicons/en.yaml"),
+        (("macros: {}", ""), "lacks macros"),
+        (("signs: {}", "signs: {fluff: x}"), "gives no stems for 'fluff'"),
+        (("sharing: []", "sharing: [fluff]"), "has 'fluff', which is no finding"),
+        (("terms: {pneumothorax: pneumothorax", "terms: {pneumothorax: '('"), "not a regular exp"),
+        (("macros: {}", "macros: {"), "is not YAML"),
+        ((GERMAN, "[]"), "lacks macros, stems"),
+    ],
+)
+def test_faulty_lexicons(change, message, german):
+    german.write_text(GERMAN.replace(*change), "utf-8")
+    with pytest.raises(InputError, match=message):
+        read_lexicon(german)
+
+
+def test_lexicon_that_is_not_there(tmp_path):
+    from workbench.reports.lexicon import lexicon
+
+    with pytest.raises(InputError, match="is not a file; expected a lexicon"):
+        read_lexicon(tmp_path / "fr.yaml")
+    with pytest.raises(InputError, match="no lexicon for 'fr' ships; there is: en"):
+        lexicon("fr")
 
 
 def test_html_marks_the_words_and_escapes_the_rest():

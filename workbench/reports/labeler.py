@@ -1,17 +1,21 @@
 """Read a chest radiograph report: which findings it states, denies or leaves open.
 
-Rules over a lexicon, after NegEx (Chapman et al., J Biomed Inform 2001) and the CheXpert labeler
-(Irvin et al., AAAI 2019, arXiv 1901.07031): find the names, then look for words before and behind
-that negate or weaken them, within a clause and up to a word that ends their reach.
+Rules over a lexicon, after ConText (Harkema et al., J Biomed Inform 2009; Chapman et al., J Biomed
+Inform 2011) and with the categories of the CheXpert labeler (Irvin et al., AAAI 2019, arXiv
+1901.07031): find the names, then look for words before and behind that negate or weaken them,
+within a clause and up to a word that ends their reach.
 
 Policies:
 - body and impression count alike; present beats uncertain beats absent where both occur;
 - "likely", "probable" and "A or B" (not negated) are uncertain; "no definite" is absent;
+- "no large effusion" and "no new effusion" deny neither a small nor an old one: uncertain;
+- vascular congestion, heart failure and volume loss suggest a finding: uncertain;
+- what has resolved is absent; what is unchanged is present;
 - questions, indications, history and "evaluate for" state nothing;
 - "no finding" is coded absent where another finding (devices aside) is present or uncertain;
 - a finding that is not named is not in the result, which is not the same as absent.
 
-Does not know: prior studies, grammar beyond these rules, or any language but English.
+Does not know: grammar beyond these rules, or any word; those are in the lexicon.
 """
 
 from __future__ import annotations
@@ -34,30 +38,24 @@ from workbench.findings import (
     ZONES,
 )
 from workbench.reports.labels import FindingLabel, Labels
-from workbench.reports.lexicon import lexicon
+from workbench.reports.lexicon import Lexicon, lexicon
 from workbench.reports.scope import Mention, coded_mentions
 from workbench.reports.sentences import Sentence, sentences
 
 _RANK = (PRESENT, UNCERTAIN, ABSENT)
 _UNSIDED = (CARDIOMEGALY, "enlarged cardiomediastinum", NO_FINDING)
-#: Findings that share a side when named side by side: "left effusion and atelectasis".
-_SHARING = ("atelectasis", "consolidation", "pneumonia", "lung opacity", "pleural effusion")
-_PARTICLE = re.compile(r"\s*(?:yes|no)\s*,(?=\s*(?:there|the|this|it|heart|lungs?|i|a|an)\b)", re.I)
-_SEPARATOR = re.compile(
-    r",\s*(?:and|with|or|but)?\b|\b(?:and|with|or|but|without|no)\b|[:(.]", re.I
-)
+#: Temporality that compares with an earlier study; "old" does not.
+_COMPARING = ("resolved", "new", "worse", "improved", "unchanged")
 #: Between semicolons; text without end is cut after at most 1,000 characters.
 _CLAUSE = re.compile(r"[^;]{1,1000}(?![^\s;])|[^;]{1,1000}")
-_DIRECT = re.compile(
-    r"\s*,?\s*(?:and|or|and/or|/|with|versus|vs\.?)\s*(?:adjacent|associated|small)?\s*", re.I
-)
 
 
-def label(text: str) -> Labels:
+def label(text: str, *, lexicon: Lexicon | None = None) -> Labels:
     """Read the findings that a report, an impression or an answer states.
 
     Args:
-        text: any English text; headings such as "FINDINGS:" are understood but not needed.
+        text: any text; headings such as "FINDINGS:" are understood but not needed.
+        lexicon: the words of another language (`read_lexicon`); English when None.
 
     Raises:
         InputError: `text` is not a string.
@@ -67,19 +65,20 @@ def label(text: str) -> Labels:
             f"expected the text of a report, got {type(text).__name__}; "
             "drop or fill missing values before labelling"
         )
-    mentions = []
-    for piece in _stating(text):
-        mentions += [
-            replace(row, start=row.start + piece.start, end=row.end + piece.start)
-            for row in _read(piece.text)
-        ]
+    words = lexicon or _english()
+    mentions: list[FindingLabel] = []
+    for piece in _stating(text, words):
+        mentions += [row.moved(piece.start) for row in _read(piece.text, words)]
     return Labels(text, _merged(mentions), tuple(mentions))
 
 
-def _stating(text: str) -> Iterator[Sentence]:
+def _english() -> Lexicon:
+    return lexicon()
+
+
+def _stating(text: str, words: Lexicon) -> Iterator[Sentence]:
     """Yield the sentences that state findings: no questions, indications or history."""
-    heading = lexicon().heading
-    pieces = [(piece, heading.match(piece.text)) for piece in sentences(text)]
+    pieces = [(piece, words.heading.match(piece.text)) for piece in sentences(text)]
     headed = any(match and match["read"] for _, match in pieces)
     skipping = False
     for piece, match in pieces:
@@ -90,70 +89,87 @@ def _stating(text: str) -> Iterator[Sentence]:
         skipping = skipping and headed
 
 
-@lru_cache(maxsize=4096)
-def _read(sentence: str) -> tuple[FindingLabel, ...]:
+@lru_cache(maxsize=16384)
+def _read(sentence: str, words: Lexicon) -> tuple[FindingLabel, ...]:
     """Return the mentions of one sentence, positions relative to it."""
-    particle = _PARTICLE.match(sentence)
+    if not words.speaks(sentence):
+        return ()
+    particle = words.grammar["particle"].match(sentence)
     start = particle.end() if particle else 0
     rows: list[FindingLabel] = []
     for clause in _CLAUSE.finditer(sentence[start:]):
-        rows += _clause(clause.group(), start + clause.start())
+        rows += [row.moved(start + clause.start()) for row in _clause(clause.group(), words)]
     return tuple(rows)
 
 
-def _clause(text: str, start: int) -> list[FindingLabel]:
-    found = coded_mentions(text)
+def _clause(text: str, words: Lexicon) -> list[FindingLabel]:
+    found = coded_mentions(text, words)
+    if not found:
+        return []
+    compares = words.grammar["comparison"].search(text) is not None
     rows = []
     for index, mention in enumerate(found):
-        low, high = _segment(text, found, index)
-        rows.append(_row(mention, text[low:high], start))
+        low, high = _segment(text, found, index, words)
+        rows.append(_row(mention, text, text[low:high], words, compares))
     for left, right in pairwise(range(len(rows))):
         between = text[found[left].end : found[right].start]
-        if _DIRECT.fullmatch(between):
-            rows[left], rows[right] = _shared(rows[left], rows[right])
+        if words.grammar["side_by_side"].fullmatch(between):
+            rows[left], rows[right] = _shared(rows[left], rows[right], words)
     return rows
 
 
-def _segment(text: str, found: list[Mention], index: int) -> tuple[int, int]:
+def _segment(text: str, found: list[Mention], index: int, words: Lexicon) -> tuple[int, int]:
     """Return the stretch of a clause whose side, zone and severity belong to one mention."""
+    separator = words.grammar["separator"]
 
     def boundary(before: Mention, after: Mention) -> int:
         if after.start < before.end:
             return before.start
-        separators = list(_SEPARATOR.finditer(text, before.end, after.start))
+        separators = list(separator.finditer(text, before.end, after.start))
         return separators[-1].start() if separators else before.end
 
-    low = boundary(found[index - 1], found[index]) if index else 0
-    high = boundary(found[index], found[index + 1]) if index + 1 < len(found) else len(text)
     mention = found[index]
+    # One word can name two findings; both have the same place.
+    before = [other for other in found[:index] if other.end < mention.end]
+    after = [other for other in found[index + 1 :] if other.start > mention.start]
+    low = boundary(before[-1], mention) if before else 0
+    high = boundary(mention, after[0]) if after else len(text)
     return min(low, mention.start), max(high, mention.end)
 
 
-def _row(mention: Mention, segment: str, offset: int) -> FindingLabel:
-    attributes = lexicon().attributes
-
-    def stated(attribute: str) -> list[str]:
-        return [
-            value for value, pattern in attributes[attribute].items() if pattern.search(segment)
-        ]
+def _row(
+    mention: Mention, clause: str, segment: str, words: Lexicon, compares: bool
+) -> FindingLabel:
+    def stated(attribute: str, where: str = segment) -> list[str]:
+        patterns = words.attributes[attribute].items()
+        return [value for value, pattern in patterns if pattern.search(where)]
 
     sided = mention.finding not in _UNSIDED
+    device = mention.finding == DEVICE
+    temporality = next(iter(stated("temporality")), None)
+    kinds = stated("device", clause[mention.start : mention.end]) if device else []
     return FindingLabel(
         finding=mention.finding,
         code=mention.code,
         side=_side(stated("side")) if sided else None,
-        zone=_zones(stated("zone")) if sided and mention.finding != DEVICE else None,
+        zone=_zones(stated("zone")) if sided and not device else None,
         severity=_severity(stated("severity")) if mention.finding != NO_FINDING else None,
-        temporality=next(iter(stated("temporality")), None),
-        start=mention.start + offset,
-        end=mention.end + offset,
+        temporality=temporality,
+        start=mention.start,
+        end=mention.end,
         rule=mention.rule,
+        cue_start=mention.cue[0] if mention.cue else None,
+        cue_end=mention.cue[1] if mention.cue else None,
+        compared=compares or temporality in _COMPARING,
+        kind=kinds[0] if kinds else None,
     )
 
 
-def _shared(left: FindingLabel, right: FindingLabel) -> tuple[FindingLabel, FindingLabel]:
+def _shared(
+    left: FindingLabel, right: FindingLabel, words: Lexicon
+) -> tuple[FindingLabel, FindingLabel]:
     """Give two findings named side by side the place that only one of them states."""
-    if left.finding not in _SHARING or right.finding not in _SHARING or left.code != right.code:
+    if not {left.finding, right.finding} <= words.sharing or left.code != right.code:
         return left, right
     if left.side and not right.side and not right.zone:
         return left, replace(right, side=left.side, zone=left.zone)
@@ -178,14 +194,19 @@ def _merged(mentions: Iterable[FindingLabel]) -> tuple[FindingLabel, ...]:
 
 
 def _strongest(group: list[FindingLabel]) -> FindingLabel:
+    if len(group) == 1:
+        return group[0]
     code = min((row.code for row in group), key=_RANK.index)
     kept = [row for row in group if row.code == code]
+    kinds = list(dict.fromkeys(row.kind for row in kept if row.kind))
     return replace(
         kept[0],
         side=_side([row.side for row in kept if row.side]),
         zone=_zones([zone for row in kept if row.zone for zone in row.zone.split(", ")]),
         severity=_severity([row.severity for row in kept if row.severity]),
         temporality=next((row.temporality for row in kept if row.temporality), None),
+        compared=any(row.compared for row in kept),
+        kind=", ".join(kinds) or None,
     )
 
 

@@ -9,7 +9,17 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from workbench.findings import NOT_MENTIONED, PRESENT, standard_name
+from workbench.findings import (
+    ABSENT,
+    ALL_FINDINGS,
+    DEVICE,
+    NO_FINDING,
+    NOT_MENTIONED,
+    PARENTS,
+    PRESENT,
+    UNCERTAIN,
+    standard_name,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +34,13 @@ COLUMNS = (
     "start",
     "end",
     "rule",
+    "cue_start",
+    "cue_end",
+    "compared",
+    "kind",
 )
+#: Order in which codes of a finding and of its kind are combined.
+_WEIGHT = (NOT_MENTIONED, ABSENT, UNCERTAIN, PRESENT)
 _COLOURS = {"present": "#f6c28b", "absent": "#bcd9ee", "uncertain": "#e3d7f0"}
 
 
@@ -38,11 +54,15 @@ class FindingLabel:
         side: "left", "right", "bilateral", or None where none is stated.
         zone: "upper", "mid", "lower", several in this order joined by ", ", or None.
         severity: "small", "moderate" or "large" (the greatest stated), or None.
-        temporality: "new", "worse", "improved", "unchanged", "old", or None.
+        temporality: "resolved", "new", "worse", "improved", "unchanged", "old", or None.
         start: first character of the words that name the finding.
         end: one past the last.
-        rule: what decided the code: "named", "statement", "negation", "uncertainty",
-            "alternative" or "contradicted".
+        rule: what decided the code: "named", "statement", "sign", "negation", "limited denial",
+            "uncertainty", "alternative" or "contradicted".
+        cue_start: first character of the words that negate or weaken it; None where there are none.
+        cue_end: one past the last.
+        compared: whether it is compared with an earlier study.
+        kind: kind of a support device, several joined by ", ", or None.
     """
 
     finding: str
@@ -54,6 +74,20 @@ class FindingLabel:
     start: int
     end: int
     rule: str
+    cue_start: int | None = None
+    cue_end: int | None = None
+    compared: bool = False
+    kind: str | None = None
+
+    def moved(self, by: int) -> FindingLabel:
+        """Return the same label in a text that begins `by` characters earlier."""
+        if not by:
+            return self
+        cue = (None, None) if self.cue_start is None else (self.cue_start + by, self.cue_end + by)
+        return FindingLabel(
+            self.finding, self.code, self.side, self.zone, self.severity, self.temporality,
+            self.start + by, self.end + by, self.rule, *cue, self.compared, self.kind,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,9 +110,36 @@ class Labels:
         return next((row for row in self.rows if row.finding == name), None)
 
     def code(self, finding: str) -> str:
-        """Return the code of a finding; "not mentioned" is not "absent"."""
+        """Return the code of a finding; "not mentioned" is not "absent".
+
+        "no finding" is derived where it is not stated: absent where any finding (devices aside) is
+        present or uncertain, present where some are denied and none of the others is stated.
+        """
         row = self[finding]
+        if row is None and standard_name(finding) == NO_FINDING:
+            return self._no_finding()
         return NOT_MENTIONED if row is None else row.code
+
+    def codes(self, *, hierarchy: bool = False) -> dict[str, str]:
+        """Return the code of every finding, in the order of `ALL_FINDINGS`.
+
+        Args:
+            hierarchy: let a finding speak for the wider one that it belongs to (`PARENTS`): where
+                pneumonia is present, so are consolidation and lung opacity.
+        """
+        found = {name: self.code(name) for name in ALL_FINDINGS}
+        if hierarchy:
+            # Children stand before their parents when sorted by depth, so one pass is enough.
+            for name in sorted(PARENTS, key=_depth, reverse=True):
+                above = PARENTS[name]
+                found[above] = max(found[above], _spoken(found[name]), key=_WEIGHT.index)
+        return found
+
+    def _no_finding(self) -> str:
+        codes = [row.code for row in self.rows if row.finding != DEVICE]
+        if any(code != ABSENT for code in codes):
+            return ABSENT
+        return PRESENT if codes else NOT_MENTIONED
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -91,9 +152,10 @@ class Labels:
 
         columns = {name: [getattr(row, name) for row in self.rows] for name in COLUMNS}
         frame = pd.DataFrame({name: pd.Series(values) for name, values in columns.items()})
-        texts = [name for name in COLUMNS if name not in ("start", "end")]
+        numbers = {"start": "int64", "end": "int64", "cue_start": "Int64", "cue_end": "Int64"}
+        texts = [name for name in COLUMNS if name not in (*numbers, "compared")]
         frame[texts] = frame[texts].astype(object).where(frame[texts].notna(), None)
-        return frame.astype({"start": "int64", "end": "int64"})
+        return frame.astype(numbers | {"compared": "bool"})
 
     def to_dict(self) -> dict:
         """Return plain values for JSON."""
@@ -116,3 +178,13 @@ class Labels:
         pieces.append(escape(self.text[at:]))
         key = " ".join(f'<mark style="background:{c}">{n}</mark>' for n, c in _COLOURS.items())
         return f"<p style='white-space:pre-wrap'>{''.join(pieces)}</p><p>{key}</p>"
+
+
+def _depth(finding: str) -> int:
+    """Return how many wider findings stand above one."""
+    return 1 + _depth(PARENTS[finding]) if finding in PARENTS else 0
+
+
+def _spoken(code: str) -> str:
+    """Return what a finding says about the wider one: its absence says nothing."""
+    return NOT_MENTIONED if code == ABSENT else code

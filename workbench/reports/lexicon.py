@@ -1,4 +1,7 @@
-"""The lexicon of report reading: `lexicon.yaml` compiled once.
+"""The lexicon of report reading: a YAML file of words and patterns, compiled once.
+
+English ships as `lexicons/en.yaml`. Another language is another file of the same keys, read with
+`read_lexicon(path)` and given to `label(text, lexicon=...)`; no rule is written in code.
 
 Does not know: sentences or scope; it only says which words mean what.
 """
@@ -10,55 +13,197 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import yaml
 
-from workbench.findings import ALL_FINDINGS
+from workbench.errors import InputError
+from workbench.findings import (
+    ALL_FINDINGS,
+    CODES,
+    DEVICE_KINDS,
+    PRESENT,
+    SEVERITIES,
+    SIDES,
+    UNCERTAIN,
+    ZONES,
+)
+
+#: Cues that every lexicon must have; see the comments in `lexicons/en.yaml`.
+CUES = (
+    "negation_before", "negation_after", "not_negation", "limited", "uncertain_before",
+    "uncertain_list", "uncertain_after", "versus", "asking", "stop",
+)  # fmt: skip
+
+#: Small words of grammar that every lexicon must have.
+GRAMMAR = (
+    "verb", "or", "alternative", "list_end", "new_statement", "new_measured", "separator",
+    "side_by_side", "particle", "comparison",
+)  # fmt: skip
+
+_VALUES = {
+    "side": SIDES,
+    "zone": ZONES,
+    "severity": SEVERITIES,
+    "temporality": ("resolved", "new", "worse", "improved", "unchanged", "old"),
+    "device": DEVICE_KINDS,
+}
 
 
 @dataclass(frozen=True)
-class Lexicon:
-    """Compiled patterns.
+class FindingWords:
+    """The words of one finding.
 
     Attributes:
-        terms: (finding, pattern) of finding names.
-        statements: (finding, code, pattern) of phrases that carry their own code.
-        cues: cue name -> pattern ("negation_before", "uncertain_after", "stop", ...).
-        attributes: attribute ("side", "zone", "severity", "temporality") -> value -> pattern.
-        heading: section heading at the start of a sentence; group "skip" or "read" is set.
+        finding: standard name.
+        stems: lower-case pieces of words, one of which is in every text that any pattern matches.
+        patterns: (rule, code, pattern): "named" for names, "sign" for signs that suggest it without
+            naming it, "statement" for phrases that carry their own code.
     """
 
-    terms: tuple[tuple[str, re.Pattern], ...]
-    statements: tuple[tuple[str, str, re.Pattern], ...]
+    finding: str
+    stems: tuple[str, ...]
+    patterns: tuple[tuple[str, str, re.Pattern], ...]
+
+    def may_be_in(self, text: str) -> bool:
+        """Say whether a lower-case text can match at all."""
+        return any(stem in text for stem in self.stems)
+
+
+@dataclass(frozen=True, eq=False)
+class Lexicon:
+    """Compiled patterns of one language.
+
+    Attributes:
+        language: its code, such as "en".
+        findings: the words of each finding.
+        cues: name in `CUES` -> pattern.
+        grammar: name in `GRAMMAR` -> pattern.
+        attributes: "side", "zone", "severity", "temporality" or "device" -> value -> pattern.
+        heading: section heading at the start of a sentence; group "skip" or "read" is set.
+        sharing: findings that share a side when named side by side.
+    """
+
+    language: str
+    findings: tuple[FindingWords, ...]
     cues: Mapping[str, re.Pattern]
+    grammar: Mapping[str, re.Pattern]
     attributes: Mapping[str, Mapping[str, re.Pattern]]
     heading: re.Pattern
+    sharing: frozenset[str]
+
+    def speaks(self, text: str) -> bool:
+        """Say quickly whether a text may name any finding."""
+        lowered = text.lower()
+        return any(words.may_be_in(lowered) for words in self.findings)
 
 
 @cache
-def lexicon() -> Lexicon:
-    """Load and compile the lexicon that ships with the package."""
-    raw = yaml.safe_load(files("workbench.reports").joinpath("lexicon.yaml").read_text("utf-8"))
+def lexicon(language: str = "en") -> Lexicon:
+    """Return a lexicon that ships with the package.
+
+    Raises:
+        InputError: there is none for this language.
+    """
+    folder = files("workbench.reports") / "lexicons"
+    there = sorted(item.name.removesuffix(".yaml") for item in folder.iterdir())
+    if language not in there:
+        raise InputError(
+            f"no lexicon for {language!r} ships; there is: {', '.join(there)}. Write one in the "
+            "form of lexicons/en.yaml and read it with read_lexicon(path)"
+        )
+    return _compiled_lexicon((folder / f"{language}.yaml").read_text("utf-8"), language)
+
+
+def read_lexicon(path: str | Path) -> Lexicon:
+    """Read and compile a lexicon of your own.
+
+    Args:
+        path: a YAML file with the keys of `lexicons/en.yaml`; its name is the language.
+
+    Raises:
+        InputError: the file is missing or not YAML, or a key, finding, code or pattern is wrong.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} is not a file; expected a lexicon in YAML")
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{path.name} is not UTF-8; save it as UTF-8") from None
+    return _compiled_lexicon(text, path.stem)
+
+
+def _compiled_lexicon(text: str, language: str) -> Lexicon:
+    raw = _checked(text, language)
     macros = raw["macros"]
-    terms = tuple(
-        (finding, _compiled("|".join(patterns), macros))
-        for finding, patterns in raw["terms"].items()
-        if finding in ALL_FINDINGS and patterns
-    )
-    statements = tuple(
-        (item["finding"], item["code"], _compiled(item["pattern"], macros))
-        for item in raw["statements"]
-    )
-    cues = {name: _compiled("|".join(items), macros) for name, items in raw["cues"].items()}
-    attributes = {
-        name: {value: _compiled(pattern, macros) for value, pattern in values.items()}
-        for name, values in raw["attributes"].items()
-    }
+
+    def one(pattern: str | list[str]) -> re.Pattern:
+        return _compiled("|".join([pattern] if isinstance(pattern, str) else pattern), macros)
+
+    found: dict[str, list[tuple[str, str, re.Pattern]]] = {name: [] for name in raw["stems"]}
+    for rule, code, group in (("named", PRESENT, "terms"), ("sign", UNCERTAIN, "signs")):
+        for finding, words in raw[group].items():
+            found[finding].append((rule, code, one(words)))
+    for item in raw["statements"]:
+        found[item["finding"]].append(("statement", item["code"], one(item["pattern"])))
     skip, read = (raw["sections"][key].replace(" ", r"\s+") for key in ("skip", "read"))
-    heading = re.compile(
-        rf"\s*(?:[-*]\s*)?(?:(?P<skip>{skip})|(?P<read>{read}))\s*:", re.IGNORECASE
+    heading = rf"\s*(?:[-*]\s*)?(?:(?P<skip>{skip})|(?P<read>{read}))\s*:"
+    return Lexicon(
+        language=language,
+        findings=tuple(
+            FindingWords(finding, tuple(raw["stems"][finding]), tuple(patterns))
+            for finding, patterns in found.items()
+        ),
+        cues={name: one(raw["cues"][name]) for name in CUES},
+        grammar={name: _plain(raw["grammar"][name]) for name in GRAMMAR},
+        attributes={
+            name: {value: one(pattern) for value, pattern in values.items()}
+            for name, values in raw["attributes"].items()
+        },
+        heading=re.compile(heading, re.IGNORECASE),
+        sharing=frozenset(raw["sharing"]),
     )
-    return Lexicon(terms, statements, cues, attributes, heading)
+
+
+def _checked(text: str, language: str) -> dict:
+    """Return the parsed file.
+
+    Raises:
+        InputError: what is missing or unknown, with what was expected.
+    """
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"lexicon {language!r} is not YAML: {error}") from None
+    keys = (
+        "macros", "stems", "terms", "signs", "statements", "cues", "grammar", "attributes",
+        "sections", "sharing",
+    )  # fmt: skip
+    raw = raw if isinstance(raw, dict) else {}
+    missing = [key for key in keys if key not in raw]
+    parts = {"cues": CUES, "grammar": GRAMMAR, "attributes": _VALUES, "sections": ("skip", "read")}
+    for group, names in parts.items():
+        missing += [f"{group}.{name}" for name in names if name not in raw.get(group, {})]
+    if missing:
+        raise InputError(f"lexicon {language!r} lacks {', '.join(missing)}; see lexicons/en.yaml")
+    names = [*raw["terms"], *raw["signs"], *(item["finding"] for item in raw["statements"])]
+    if bare := [name for name in names if not raw["stems"].get(name)]:
+        raise InputError(f"lexicon {language!r} gives no stems for {bare[0]!r}")
+    names += [*raw["stems"], *raw["sharing"]]
+    codes = [item["code"] for item in raw["statements"]]
+    values = [
+        (value, known) for name, known in _VALUES.items() for value in raw["attributes"][name]
+    ]
+    wrong = [name for name in names if name not in ALL_FINDINGS]
+    wrong += [code for code in codes if code not in CODES]
+    wrong += [value for value, known in values if value not in known]
+    if wrong:
+        raise InputError(
+            f"lexicon {language!r} has {wrong[0]!r}, which is no finding, code or value; "
+            f"findings: {', '.join(ALL_FINDINGS)}"
+        )
+    return raw
 
 
 def _compiled(pattern: str, macros: Mapping[str, str]) -> re.Pattern:
@@ -68,4 +213,15 @@ def _compiled(pattern: str, macros: Mapping[str, str]) -> re.Pattern:
     # Look-behinds need a fixed width, so a space inside one stays one white-space character.
     pattern = re.sub(r"\(\?<![^)]*\)", lambda match: match.group().replace(" ", r"\s"), pattern)
     pattern = pattern.replace("[ ]", r"\s+").replace(" ?", r"\s*").replace(" ", r"\s+")
-    return re.compile(rf"(?<!\w)(?:{pattern})(?!\w)", re.IGNORECASE)
+    try:
+        return re.compile(rf"(?<!\w)(?:{pattern})(?!\w)", re.IGNORECASE)
+    except re.error as error:
+        raise InputError(f"not a regular expression ({error}): {pattern}") from None
+
+
+def _plain(pattern: str) -> re.Pattern:
+    """Compile a pattern of grammar, which says itself where words begin and end."""
+    try:
+        return re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        raise InputError(f"not a regular expression ({error}): {pattern}") from None
