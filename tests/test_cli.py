@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import importlib
 import json
@@ -206,58 +205,6 @@ def test_phantom_of_an_impossible_size_is_an_error(capsys):
     assert main(["phantom", "--size", "9"]) == FAILED
     assert "size must be between 64 and 2048" in capsys.readouterr().err
     assert not Path("out").exists()
-
-
-# --- label ----------------------------------------------------------------------------------------
-
-TEXTS = "id,report\na,Small left pleural effusion. No pneumothorax.\nb,Thank you.\nc,\n"
-
-
-def test_label_writes_one_row_per_finding_and_one_for_silence(capsys):
-    Path("reports.csv").write_text(TEXTS, encoding="utf-8")
-    assert main(["label", "reports.csv", "--text-column", "report", "--out", "o/l.csv"]) == DONE
-    with open("o/l.csv", newline="", encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle))
-    assert list(rows[0]) == ["id", "finding", "code", "side", "start", "end", "rule"]
-    said = [(row["id"], row["finding"], row["code"], row["side"]) for row in rows]
-    assert said == [
-        ("a", "pleural effusion", "present", "left"),
-        ("a", "pneumothorax", "absent", ""),
-        ("b", "no mention", "not mentioned", ""),
-        ("c", "no mention", "not mentioned", ""),
-    ]
-    text = "Small left pleural effusion. No pneumothorax."
-    assert text[int(rows[0]["start"]) : int(rows[0]["end"])] == "pleural effusion"
-
-
-def test_label_counts_unknown_apart_from_absent(capsys):
-    Path("reports.csv").write_text(TEXTS, encoding="utf-8")
-    assert main(["label", "reports.csv", "--text-column", "report", "--json"]) == DONE
-    summary = json.loads(capsys.readouterr().out)
-    assert (summary["texts"], summary["no_mention"]) == (3, 2)
-    assert summary["findings"]["pneumothorax"] == {"present": 0, "absent": 1, "uncertain": 0}
-    assert "pulmonary edema" not in summary["findings"]
-
-
-@pytest.mark.parametrize(
-    ("content", "options", "message"),
-    [
-        (b"id,text\na,b\n", ["--text-column", "report"], "no column 'report'; it has: id, text"),
-        (b"id,text\na,b\n", ["--id-column", "study"], "no column 'study'"),
-        (b"", [], "no column 'text'; it has: none"),
-        (b"id,text\na,\xff\xfe\n", [], "not a CSV file in UTF-8"),
-    ],
-)
-def test_label_says_what_is_wrong_with_a_file(content, options, message, capsys):
-    Path("reports.csv").write_bytes(content)
-    assert main(["label", "reports.csv", *options, "--out", "l.csv"]) == FAILED
-    assert message in capsys.readouterr().err
-    assert not Path("l.csv").exists()
-
-
-def test_label_without_a_file(capsys):
-    assert main(["label", "nowhere.csv"]) == FAILED
-    assert "nowhere.csv is not a file" in capsys.readouterr().err
 
 
 # --- report and ask -------------------------------------------------------------------------------

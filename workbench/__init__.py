@@ -18,11 +18,13 @@ from workbench._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from workbench import attention as attention
+    from workbench import data as data
     from workbench import errors as errors
     from workbench import evaluation as evaluation
     from workbench import figures as figures
     from workbench import findings as findings
     from workbench import finetune as finetune
+    from workbench import hallucination as hallucination
     from workbench import imaging as imaging
     from workbench import model as model
     from workbench import reports as reports
@@ -51,11 +53,13 @@ if TYPE_CHECKING:
 #: Subpackages and modules reached as `wb.name`.
 _MODULES = (
     "attention",
+    "data",
     "errors",
     "evaluation",
     "figures",
     "findings",
     "finetune",
+    "hallucination",
     "imaging",
     "model",
     "phantom",

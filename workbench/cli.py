@@ -1,7 +1,7 @@
 """The `workbench` command: one parser, exit codes, and how errors are said.
 
 Exit codes: 0 done, 1 failed (one line on stderr says what and what to do), 2 wrong usage,
-130 interrupted. Every command module is `workbench.commands.<name>` with `add_arguments(parser)`
+130 interrupted. Every command module is `workbench.commands.<name>`, `_` for `-`, with `add_arguments(parser)`
 and `run(args) -> int`; it is imported only when its command is asked for.
 
 Does not know: what the commands do.
@@ -28,9 +28,12 @@ COMMANDS = {
     "ask": "ask a question about an image",
     "phantom": "draw a chest with known findings",
     "label": "read the findings out of a column of report texts",
+    "check-text": "find what no single image can show in a column of report texts",
+    "evaluate": "score reports against references: F1 with intervals, coverage, omissions",
+    "manifest": "build and check tables of data sets, divide and freeze cohorts, judge images",
     "models": "list the models: parameters, memory, context budget",
     "doctor": "check this installation, a checkpoint against reference vectors, or mini",
-    "benchmark": "score saliency methods against what was drawn in phantoms",
+    "benchmark": "score saliency methods or hallucination detectors against phantoms",
     "train": "train mini from its seeds",
 }
 
@@ -53,7 +56,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if command in (None, name):
-            importlib.import_module(f"workbench.commands.{name}").add_arguments(sub)
+            _module(name).add_arguments(sub)
     return parser
 
 
@@ -71,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         format="%(levelname)s %(name)s: %(message)s" if args.verbose else "%(message)s",
     )
     try:
-        code = importlib.import_module(f"workbench.commands.{args.command}").run(args)
+        code = _module(args.command).run(args)
         sys.stdout.flush()
         return code
     except (WorkbenchError, OSError) as error:
@@ -79,6 +82,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\nworkbench: interrupted\n")
         return INTERRUPTED
+
+
+def _module(command: str):
+    """Import the module of a command."""
+    return importlib.import_module(f"workbench.commands.{command.replace('-', '_')}")
 
 
 def _failure(error: Exception) -> int:

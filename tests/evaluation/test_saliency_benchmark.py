@@ -280,18 +280,18 @@ def test_randomised_cases_are_as_many_as_asked_for(n, cases, checked, ordered):
     assert len(chosen) == checked
     if checked > 1:
         assert chosen[0] == 0
-        assert chosen[-1] >= n - 2 * n // checked
+        assert chosen[-1] < min(n, 48)
 
 
 def test_randomised_cases_are_of_most_findings(ordered):
     _, orders = ordered(300)
-    assert len({order.finding for order in orders if order.check}) >= 6
+    assert len({order.finding for order in orders if order.check}) == 8
 
 
 def test_slow_methods_are_run_on_a_part_of_the_cases(ordered):
     table, orders = ordered(40, methods=("attention", "occlusion"), slow_cases=10)
     slow = [at for at, order in enumerate(orders) if "occlusion" in order.methods]
-    assert slow == list(range(0, 40, 4))
+    assert slow == list(range(10))
     assert all("attention" in order.methods for order in orders)
     assert {at for at, order in enumerate(orders) if order.check} <= set(slow)
     assert {at for at, order in enumerate(orders) if order.other_of_slow} == set(slow[::5])

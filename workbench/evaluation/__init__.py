@@ -1,9 +1,12 @@
-"""Examinations of a model, and of saliency methods, against known truth, with intervals.
+"""Reports against references, and models and saliency methods against known truth.
 
+    wb.evaluation.score(predictions, references)        reports against references: a score card
+    wb.evaluation.compare(card, other)                  two systems on the same references
+    wb.evaluation.published_table(card)                 the paper's tables, with ours beside
     wb.evaluation.examine(model)                        findings in reports about phantoms
     wb.evaluation.benchmark_saliency(model, n=16)       maps against what was drawn
 
-The saliency benchmark is imported on first use: it needs torch and every method.
+Score cards and the saliency benchmark are imported on first use (pandas; torch and every method).
 """
 
 from __future__ import annotations
@@ -18,29 +21,53 @@ from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED, examine
 from workbench.evaluation.phantom_scores import DomainScore, ExamCase, FindingScore
 
 if TYPE_CHECKING:
+    from workbench.evaluation.comparison import Comparison as Comparison
+    from workbench.evaluation.comparison import compare as compare
+    from workbench.evaluation.policies import POLICIES as POLICIES
+    from workbench.evaluation.published import published_table as published_table
+    from workbench.evaluation.report_set import ReportSet as ReportSet
+    from workbench.evaluation.report_set import read_reports as read_reports
     from workbench.evaluation.saliency_benchmark import benchmark_saliency as benchmark_saliency
     from workbench.evaluation.saliency_table import SaliencyRow as SaliencyRow
     from workbench.evaluation.saliency_table import SaliencyTable as SaliencyTable
+    from workbench.evaluation.scorecard import score as score
+    from workbench.evaluation.scorecard_result import ScoreCard as ScoreCard
 
 #: Names that are imported on first use, and the module that owns each.
 _LATER = {
+    "POLICIES": "workbench.evaluation.policies",
+    "Comparison": "workbench.evaluation.comparison",
+    "ReportSet": "workbench.evaluation.report_set",
     "SaliencyRow": "workbench.evaluation.saliency_table",
     "SaliencyTable": "workbench.evaluation.saliency_table",
+    "ScoreCard": "workbench.evaluation.scorecard_result",
     "benchmark_saliency": "workbench.evaluation.saliency_benchmark",
+    "compare": "workbench.evaluation.comparison",
+    "published_table": "workbench.evaluation.published",
+    "read_reports": "workbench.evaluation.report_set",
+    "score": "workbench.evaluation.scorecard",
 }
 
 __all__ = [
     "FIRST_HELD_OUT_SEED",
+    "POLICIES",
     "Bar",
+    "Comparison",
     "DomainScore",
     "Estimate",
     "ExamCase",
     "FindingScore",
     "PhantomExam",
+    "ReportSet",
     "SaliencyRow",
     "SaliencyTable",
+    "ScoreCard",
     "benchmark_saliency",
+    "compare",
     "examine",
+    "published_table",
+    "read_reports",
+    "score",
 ]
 
 

@@ -27,16 +27,20 @@ class Estimate:
         low: lower end of the 95 % percentile interval.
         high: upper end.
         n: what it is a share of (the sum of the denominator).
+        undefined: resamples in which it was undefined, left out of the interval.
     """
 
     value: float | None
     low: float | None
     high: float | None
     n: int
+    undefined: int = 0
 
     def __str__(self) -> str:
         if self.value is None:
             return "undefined"
+        if self.low is None or self.high is None:
+            return f"{self.value:.3f} [no interval]"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
@@ -48,6 +52,26 @@ def bootstrap_weights(
         return np.zeros((resamples, 0))
     draws = rng.multinomial(cases, np.full(cases, 1.0 / cases), size=resamples)
     return draws.astype(np.float64)
+
+
+def stratified_weights(
+    strata: np.ndarray, rng: np.random.Generator, *, resamples: int = RESAMPLES
+) -> np.ndarray:
+    """Return (resamples, units) float64: how often each unit is drawn, each stratum in itself.
+
+    Args:
+        strata: (units,) the stratum of each unit; every resample keeps the size of every stratum.
+        rng: source of the draws.
+        resamples: rows.
+
+    Source: Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.2.
+    """
+    strata = np.asarray(strata)
+    weights = np.zeros((resamples, len(strata)))
+    for stratum in np.unique(strata):
+        at = np.flatnonzero(strata == stratum)
+        weights[:, at] = bootstrap_weights(len(at), rng, resamples=resamples)
+    return weights
 
 
 def wilson(successes: int, n: int) -> Estimate:
@@ -103,11 +127,14 @@ def estimate(point: float, replicates: np.ndarray, n: int) -> Estimate:
         n: what the estimate is a share of.
     """
     defined = replicates[~np.isnan(replicates)]
-    if np.isnan(point) or defined.size == 0:
-        return Estimate(None, None, None, n)
+    undefined = len(replicates) - len(defined)
+    if np.isnan(point):
+        return Estimate(None, None, None, n, undefined)
+    if defined.size == 0:
+        return Estimate(float(point), None, None, n, undefined)
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(defined, [tail, 100 - tail])
-    return Estimate(float(point), float(low), float(high), n)
+    return Estimate(float(point), float(low), float(high), n, undefined)
 
 
 def _resampled(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -51,7 +51,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "kernel_shap": {"samples": 96},
 }
 
-#: Methods that take several seconds a map; they are run on a part of the cases, evenly spread.
+#: Methods that take several seconds a map; they are run on the first cases only.
 SLOW = (
     "integrated_gradients",
     "integrated_gradients_patches",
@@ -156,8 +156,8 @@ def benchmark_saliency(
         seed: phantoms have the seeds seed .. seed + n - 1.
         methods: names in `METHODS`; all when None.
         findings: what is drawn; names or synonyms of what phantoms can have.
-        slow_cases: phantoms, spread over all, on which the methods of `SLOW` are run too; every
-            row of the table says how many cases it has. `n` runs them on all.
+        slow_cases: phantoms, the first ones, on which the methods of `SLOW` are run too; every row
+            of the table says how many cases it has. `n` runs them on all.
         randomised_cases: cases among those in which every method is checked with random weights.
         jobs: processes; each loads the model from where this one was loaded.
         kept: a JSON Lines file in which every finished phantom is kept; a run that was stopped goes
@@ -235,17 +235,19 @@ def _orders(
     slow_cases: int,
     randomised_cases: int,
 ) -> list[Order]:
-    """Return what to do with each phantom; slow methods and checks are spread over all of them."""
-    slow = [at * n // slow_cases for at in range(slow_cases)]
+    """Return what to do with each phantom; findings take turns, so the first ones have them all."""
+    slow = range(slow_cases)
     count = min(randomised_cases, slow_cases)
-    checked = {slow[at * slow_cases // count] for at in range(count)}
+    # An odd step meets all of the eight findings.
+    step = (slow_cases // max(count, 1) - 1) | 1
+    checked = {at * step for at in range(count)}
     fast = tuple(name for name in methods if name not in SLOW)
     return [
         Order(
             seed + at,
             findings[at % len(findings)],
-            tuple(methods) if at in set(slow) else fast,
-            at in set(slow[::OTHER_OF_SLOW]),
+            tuple(methods) if at in slow else fast,
+            at in slow[::OTHER_OF_SLOW],
             at in checked,
         )
         for at in range(n)

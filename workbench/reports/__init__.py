@@ -1,16 +1,26 @@
-"""Reading reports: sentences with their positions, and findings with their evidence."""
+"""Reading reports: sentences with their positions, and findings with their evidence.
 
+wb.reports.label(text)                      rules of this project
+wb.reports.reader("chexbert", weights=...)  another reader, the same result
+wb.reports.measure_texts(texts, others)     BLEU, ROUGE-L and what else is installed
+"""
+
+from workbench.reports.backends import reader
 from workbench.reports.labeler import label
 from workbench.reports.labels import FindingLabel, Labels
 from workbench.reports.lexicon import Lexicon, read_lexicon
 from workbench.reports.sentences import Sentence, sentences
+from workbench.reports.text_metrics import TextMetrics, measure_texts
 
 __all__ = [
     "FindingLabel",
     "Labels",
     "Lexicon",
     "Sentence",
+    "TextMetrics",
     "label",
+    "measure_texts",
     "read_lexicon",
+    "reader",
     "sentences",
 ]

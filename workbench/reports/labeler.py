@@ -69,7 +69,7 @@ def label(text: str, *, lexicon: Lexicon | None = None) -> Labels:
     mentions: list[FindingLabel] = []
     for piece in _stating(text, words):
         mentions += [row.moved(piece.start) for row in _read(piece.text, words)]
-    return Labels(text, _merged(mentions), tuple(mentions))
+    return Labels(text, merged(mentions), tuple(mentions))
 
 
 def _english() -> Lexicon:
@@ -178,7 +178,7 @@ def _shared(
     return left, right
 
 
-def _merged(mentions: Iterable[FindingLabel]) -> tuple[FindingLabel, ...]:
+def merged(mentions: Iterable[FindingLabel]) -> tuple[FindingLabel, ...]:
     """Return one row per finding in text order; present beats uncertain beats absent."""
     groups: dict[str, list[FindingLabel]] = {}
     for row in mentions:

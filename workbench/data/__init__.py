@@ -1,0 +1,114 @@
+"""Data manifests: one table for every data set, built from official files, checked and frozen.
+
+    manifest = wb.data.build("nih", source="downloads/nih")
+    manifest.save("nih.parquet")
+    wb.data.check(manifest)
+
+One row is one image; a finding is present, absent, uncertain or not mentioned, and unknown is never
+absent. Names are imported on first use.
+
+Does not know: models.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workbench.data.boxes import consensus_boxes as consensus_boxes
+    from workbench.data.boxes import from_cell as from_cell
+    from workbench.data.building import build as build
+    from workbench.data.building import concat as concat
+    from workbench.data.building import load as load
+    from workbench.data.cards import SOURCES as SOURCES
+    from workbench.data.cards import DataCard as DataCard
+    from workbench.data.cards import card as card
+    from workbench.data.checking import CheckResult as CheckResult
+    from workbench.data.checking import Problem as Problem
+    from workbench.data.checking import check as check
+    from workbench.data.cohort import apply_split as apply_split
+    from workbench.data.cohort import split as split
+    from workbench.data.cohort import subset as subset
+    from workbench.data.columns import COLUMNS as COLUMNS
+    from workbench.data.columns import FINDING_COLUMNS as FINDING_COLUMNS
+    from workbench.data.download import label_files as label_files
+    from workbench.data.freezing import Cohort as Cohort
+    from workbench.data.freezing import Verification as Verification
+    from workbench.data.freezing import freeze as freeze
+    from workbench.data.freezing import verify as verify
+    from workbench.data.manifest import Manifest as Manifest
+    from workbench.data.manifest import schema as schema
+    from workbench.data.quality_control import quality as quality
+    from workbench.data.quality_table import QualityTable as QualityTable
+
+#: Name -> module that owns it.
+_OWNERS = {
+    "COLUMNS": "columns",
+    "FINDING_COLUMNS": "columns",
+    "SOURCES": "cards",
+    "CheckResult": "checking",
+    "Cohort": "freezing",
+    "DataCard": "cards",
+    "Manifest": "manifest",
+    "Problem": "checking",
+    "QualityTable": "quality_table",
+    "Verification": "freezing",
+    "apply_split": "cohort",
+    "build": "building",
+    "card": "cards",
+    "check": "checking",
+    "concat": "building",
+    "consensus_boxes": "boxes",
+    "freeze": "freezing",
+    "from_cell": "boxes",
+    "label_files": "download",
+    "load": "building",
+    "quality": "quality_control",
+    "schema": "manifest",
+    "split": "cohort",
+    "subset": "cohort",
+    "verify": "freezing",
+}
+
+__all__ = [
+    "COLUMNS",
+    "FINDING_COLUMNS",
+    "SOURCES",
+    "CheckResult",
+    "Cohort",
+    "DataCard",
+    "Manifest",
+    "Problem",
+    "QualityTable",
+    "Verification",
+    "apply_split",
+    "build",
+    "card",
+    "check",
+    "concat",
+    "consensus_boxes",
+    "freeze",
+    "from_cell",
+    "label_files",
+    "load",
+    "quality",
+    "schema",
+    "split",
+    "subset",
+    "verify",
+]
+
+
+def __getattr__(name: str):
+    """Import a name on first use and keep it."""
+    if name in _OWNERS:
+        module = importlib.import_module(f"workbench.data.{_OWNERS[name]}")
+        value = getattr(module, name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'workbench.data' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

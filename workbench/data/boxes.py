@@ -1,0 +1,139 @@
+"""Boxes and masks of findings as JSON cells, and the consensus of several readers.
+
+A box is {"finding", "label", "x", "y", "width", "height", "reader"}: left, top, width and height in
+pixels of the published image, the label as the source writes it, and who drew it, where that is
+known.
+
+Does not know: images.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from workbench.errors import InputError, OptionError
+
+
+def to_cell(value: object) -> str | None:
+    """Return compact JSON with keys in order; None for an empty list or dictionary."""
+    if not value:
+        return None
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def from_cell(cell: object) -> list | dict:
+    """Return what a cell holds; an empty list for an empty cell.
+
+    Raises:
+        InputError: the cell is not JSON.
+    """
+    if not isinstance(cell, str) or not cell:
+        return []
+    try:
+        return json.loads(cell)
+    except json.JSONDecodeError:
+        raise InputError(
+            "a cell of boxes, masks, locations or severity is not JSON; run "
+            "`workbench manifest check` on the manifest, which names the row"
+        ) from None
+
+
+def parse_list(cell: str) -> list:
+    """Return the list that a published cell holds in Python's notation; else an empty list."""
+    try:
+        found = ast.literal_eval(cell) if cell else []
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return []
+    return list(found) if isinstance(found, (list, tuple)) else []
+
+
+def box_cells(frame: pd.DataFrame, *, finding: str | None = None) -> pd.Series:
+    """Return one JSON cell of boxes for each image.
+
+    Args:
+        frame: columns image_id, x, y, width, height, and where there are such finding, label and
+            reader; rows whose x is missing are not boxes.
+        finding: of all boxes, where the frame has no such column.
+
+    Returns:
+        image_id -> cell, boxes in the order of the rows.
+    """
+    known = frame[frame["x"].notna()]
+    records = []
+    optional = [name for name in ("finding", "label", "reader") if name in known.columns]
+    for row in known[["x", "y", "width", "height", *optional]].itertuples(index=False):
+        box = {name: _number(getattr(row, name)) for name in ("x", "y", "width", "height")}
+        box |= {name: getattr(row, name) for name in optional if getattr(row, name) is not None}
+        records.append(box if "finding" in box or finding is None else box | {"finding": finding})
+    grouped: dict[str, list[dict]] = {}
+    for image, box in zip(known["image_id"], records, strict=True):
+        grouped.setdefault(image, []).append(box)
+    return pd.Series({image: to_cell(boxes) for image, boxes in grouped.items()}, dtype=object)
+
+
+def count_items(cells: pd.Series) -> int:
+    """Return how many boxes or masks a column holds."""
+    known = cells.dropna()
+    items = known.str.count(r'"finding":')
+    return int(items.sum())
+
+
+def consensus_boxes(boxes: Sequence[dict], *, overlap: float = 0.4, readers: int = 2) -> list[dict]:
+    """Merge boxes of one finding that several readers drew around the same place.
+
+    Boxes join a group when their intersection over union with its first box reaches `overlap`; a
+    group that fewer than `readers` different readers drew is left out; the others become the mean
+    of their edges.
+
+    Args:
+        boxes: of one image, in pixels.
+        overlap: intersection over union, in (0, 1].
+        readers: how many different readers a box needs.
+
+    Raises:
+        OptionError: overlap is not in (0, 1].
+    """
+    if not 0 < overlap <= 1:
+        raise OptionError(f"overlap must be above 0 and at most 1, got {overlap}")
+    merged = []
+    for finding in sorted({box["finding"] for box in boxes}):
+        groups: list[list[dict]] = []
+        for box in (item for item in boxes if item["finding"] == finding):
+            home = next((g for g in groups if _overlap(g[0], box) >= overlap), None)
+            groups.append([box]) if home is None else home.append(box)
+        for group in groups:
+            if len({box.get("reader") for box in group}) >= readers:
+                merged.append(_mean(group) | {"finding": finding, "reader": "consensus"})
+    return merged
+
+
+def _number(value: object) -> float:
+    return round(float(value), 3)
+
+
+def _edges(box: dict) -> tuple[float, float, float, float]:
+    return box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]
+
+
+def _overlap(one: dict, two: dict) -> float:
+    a, b = _edges(one), _edges(two)
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    whole = one["width"] * one["height"] + two["width"] * two["height"] - shared
+    return shared / whole if whole > 0 else 0.0
+
+
+def _mean(group: list[dict]) -> dict:
+    left, top, right, bottom = np.mean([_edges(box) for box in group], axis=0)
+    return {
+        "x": _number(left),
+        "y": _number(top),
+        "width": _number(right - left),
+        "height": _number(bottom - top),
+    }

@@ -1,0 +1,207 @@
+"""Build a manifest from the official files of a source, and load one that was built.
+
+    manifest = build("nih", source="downloads/nih")
+    manifest.save("nih.parquet")
+    manifest = load("nih.parquet", root="downloads/nih")
+
+Nothing is downloaded: the data card says what to fetch, where, and under which agreement. Counts
+are compared with those that the card promises.
+
+Does not know: what a source's files look like (`workbench.data.sources`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from workbench.data.cards import DataCard, card, source_key
+from workbench.data.columns import AGE_RANGE, PROVENANCES, SPLITS
+from workbench.data.download import Download
+from workbench.data.files import read_table
+from workbench.data.frames import conform
+from workbench.data.hashes import fingerprint
+from workbench.data.manifest import Manifest
+from workbench.data.paths import Root
+from workbench.data.sources import reader
+from workbench.errors import InputError, OptionError
+
+#: Rules that make a table unsafe or meaningless to use; `load` refuses it.
+BLOCKING = (
+    "missing-column",
+    "missing-value",
+    "unknown-code",
+    "unknown-value",
+    "duplicate-id",
+    "path-outside-root",
+)
+
+
+def build(
+    name: str,
+    *,
+    source: str | os.PathLike,
+    labels: str | None = None,
+    reports: bool = True,
+    hash_files: bool = True,
+    repair: bool = False,
+    licence: str | None = None,
+    provenance: str | None = None,
+    workers: int = 2,
+    show: bool = False,
+) -> Manifest:
+    """Build the manifest of a source from its files.
+
+    Args:
+        name: key of the source, e.g. "nih"; `workbench.data.SOURCES` lists them.
+        source: folder of the downloaded files, or the annotation file.
+        labels: which of the source's sets of labels; None for the first on its card.
+        reports: whether report texts are kept where the source has them.
+        hash_files: whether image files that are at hand get SHA-256 and difference hash, which
+            takes as long as reading them all.
+        repair: whether impossible ages are emptied; otherwise they stay, and the check names them.
+        licence, provenance: for data of one's own (`folder`, `csv`).
+        workers: threads for hashing.
+        show: whether bars may appear.
+
+    Raises:
+        OptionError: the source, or an option, is not known.
+        InputError: files are missing or not the published ones; the message says which.
+    """
+    data_card = card(name)
+    variant = _variant(data_card, labels)
+    if provenance is not None and provenance not in PROVENANCES:
+        raise OptionError(f"provenance must be one of {', '.join(PROVENANCES)}, got {provenance!r}")
+    files = Download(source, data_card)
+    loose, notes = reader(data_card.key)(
+        files, data_card, labels=variant, reports=reports, show=show
+    )
+    loose["source"] = data_card.key
+    loose["licence"] = _filled(loose, "licence", licence or data_card.licence)
+    if provenance is not None:
+        loose["provenance"] = provenance
+    frame = conform(loose)
+    if repair:
+        frame, note = repaired(frame)
+        notes = [*notes, *note]
+    root = Root(files.folder)
+    at_hand = _some_exist(frame["path"], root)
+    if hash_files and at_hand:
+        sha256, dhash = fingerprint(frame["path"], root, workers=workers, show=show)
+        frame["sha256"] = pd.array(sha256, dtype="string")
+        frame["dhash"] = pd.array(dhash, dtype="string")
+    manifest = Manifest(frame, files.folder if at_hand else None, tuple(n for n in notes if n))
+    return replace(manifest, expected=tuple(_expected(data_card, variant, manifest)))
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    root: str | os.PathLike | None = None,
+    check: bool = True,
+    reports: bool = True,
+) -> Manifest:
+    """Load a manifest file.
+
+    Args:
+        path: .parquet or .csv.
+        root: what its image paths are relative to; None takes the folder of the file.
+        check: whether a table that is unsafe or meaningless to use is refused (`BLOCKING`).
+        reports: False leaves the report columns empty.
+
+    Raises:
+        InputError: no such file, damaged, or refused; the message names the first problems.
+    """
+    path = Path(path)
+    frame = read_table(path, reports=reports)
+    folder = Path(root) if root is not None else path.parent
+    Root(folder)
+    manifest = Manifest(frame, folder)
+    if check:
+        from workbench.data.checking import check as run_check
+
+        result = run_check(manifest, rules=BLOCKING)
+        if not result.ok:
+            first = "; ".join(problem.sentence() for problem in result.problems[:3])
+            raise InputError(
+                f"{path.name}: {result.total:,} problems, such as {first}; "
+                f"`workbench manifest check {path.name}` lists them"
+            )
+    return manifest
+
+
+def concat(*manifests: Manifest) -> Manifest:
+    """Put manifests with one root together.
+
+    Raises:
+        OptionError: their roots differ, so that the paths of some would be wrong.
+    """
+    roots = {manifest.root for manifest in manifests if manifest.root is not None}
+    if len(roots) > 1:
+        raise OptionError(
+            "the manifests have different roots; build them from a common folder above both"
+        )
+    frame = conform(pd.concat([manifest.frame for manifest in manifests], ignore_index=True))
+    notes = tuple(dict.fromkeys(note for manifest in manifests for note in manifest.notes))
+    return Manifest(frame, next(iter(roots), None), notes)
+
+
+def repaired(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Empty ages that nobody can have; return the table and what was done."""
+    years = pd.to_numeric(frame["age"], errors="coerce").astype("Float64")
+    wrong = frame["age"].notna() & ~years.between(*AGE_RANGE).fillna(False).astype(bool)
+    if not wrong.any():
+        return frame, []
+    frame = frame.assign(age=years.mask(wrong).round().astype("Int16"))
+    return frame, [f"{int(wrong.sum())} ages outside {AGE_RANGE[0]} to {AGE_RANGE[1]} were emptied"]
+
+
+def _variant(data_card: DataCard, labels: str | None) -> str:
+    names = list(data_card.variants)
+    if labels is None:
+        return names[0]
+    if labels not in names:
+        raise OptionError(
+            f"labels of {data_card.key} must be one of {', '.join(names)}, got {labels!r}"
+        )
+    return labels
+
+
+def _filled(frame: pd.DataFrame, name: str, default: str):
+    if name not in frame:
+        return default
+    values = frame[name]
+    return values.where(values.notna() & (values.astype(str).str.len() > 0), default)
+
+
+def _some_exist(paths: pd.Series, root: Root) -> bool:
+    """Say whether images are at hand, from a sample of 64 paths."""
+    known = paths.dropna()
+    sample = known.iloc[np.linspace(0, len(known) - 1, min(64, len(known))).astype(int)]
+    return any(root.contains(path) and (root.folder / path).is_file() for path in sample)
+
+
+def _expected(data_card: DataCard, variant: str, manifest: Manifest):
+    """Yield what the card promises beside what was found."""
+    counts: Mapping[str, Mapping[str, int]] = data_card.expected
+    summary = manifest.summary()
+    for what, number in counts.get(variant, {}).items():
+        yield _comparison(what, number, summary[what])
+    for split in SPLITS:
+        rows = manifest.frame["split"] == split
+        if split in counts and rows.any():
+            part = manifest.select(rows.to_numpy()).summary()
+            for what, number in counts[split].items():
+                yield _comparison(f"{what} ({split})", number, part[what])
+
+
+def _comparison(what: str, expected: int, found: int) -> dict:
+    return {"what": what, "expected": expected, "found": found, "ok": expected == found}
+
+
+__all__ = ["BLOCKING", "build", "concat", "load", "repaired", "source_key"]

@@ -1,0 +1,206 @@
+"""Data cards: what is known of each source before anybody downloads it.
+
+One YAML file for each source in `workbench/data/cards/`: title, licence, terms, where to fetch
+what, agreement, citation, expected counts, how its labels map to findings, known faults. The
+package reads these files and nothing else; `data_manifests/` shows copies that a test compares.
+
+Does not know: how a source's files are read (`workbench.data.sources`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from html import escape
+from importlib.resources import files
+
+import yaml
+
+from workbench.data.columns import FINDING_COLUMNS, PROVENANCES
+from workbench.errors import InputError, OptionError
+
+#: Source keys in the order in which they are shown.
+SOURCES = (
+    "nih",
+    "chexpert",
+    "mimic-cxr",
+    "padchest",
+    "vindr-cxr",
+    "brixia",
+    "rsna-covid",
+    "openi",
+    "rsna-pneumonia",
+    "siim-pneumothorax",
+    "phantom",
+    "folder",
+    "csv",
+)
+
+#: What people type, and the key that is meant.
+ALIASES = {
+    "chestx-ray14": "nih",
+    "nih-chestx-ray14": "nih",
+    "nih-cxr14": "nih",
+    "mimic": "mimic-cxr",
+    "mimic-cxr-jpg": "mimic-cxr",
+    "padchest-160k": "padchest",
+    "pc": "padchest",
+    "vindr": "vindr-cxr",
+    "vinbigdata": "vindr-cxr",
+    "vinbig": "vindr-cxr",
+    "siim-covid": "rsna-covid",
+    "siim-covid-19": "rsna-covid",
+    "siim-covid19": "rsna-covid",
+    "rsna-covid-19": "rsna-covid",
+    "rsna-covid19": "rsna-covid",
+    "siim-fisabio-rsna": "rsna-covid",
+    "indiana": "openi",
+    "open-i": "openi",
+    "iu-xray": "openi",
+    "rsna": "rsna-pneumonia",
+    "siim": "siim-pneumothorax",
+    "phantoms": "phantom",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class DataCard:
+    """What is known of a source.
+
+    Attributes:
+        key: name used on the command line.
+        title: its own name.
+        about: two or three sentences.
+        url: where it is published.
+        licence: short name.
+        terms: what the licence or agreement asks for.
+        agreement: what has to be signed before a download; "none" where nothing is.
+        citation: what to cite.
+        fetch: what to fetch, in order, and where.
+        files: file name pattern -> what it is for.
+        provenance: who labelled, one of `PROVENANCES`.
+        variants: name of a set of labels -> what it is; the first is the default.
+        expected: variant -> counts of the whole data set ("rows", "patients", "boxes", ...).
+        labels: label as published -> findings it states present; an empty list for labels that
+            speak of no finding of the manifest.
+        translations: label in another language -> label as published.
+        locations: place as published -> {"side": ..., "zone": ...}.
+        location_translations: place in another language -> place as published.
+        closed: True where every label was looked for in every image, so that an unticked label
+            means absent.
+        faults: known faults of the published files.
+    """
+
+    key: str
+    title: str
+    about: str
+    url: str
+    licence: str
+    terms: str
+    agreement: str
+    citation: str
+    provenance: str
+    fetch: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    variants: Mapping[str, str] = field(default_factory=dict)
+    expected: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    translations: Mapping[str, str] = field(default_factory=dict)
+    locations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    location_translations: Mapping[str, str] = field(default_factory=dict)
+    closed: bool = False
+    faults: tuple[str, ...] = ()
+
+    def findings_of(self, label: str) -> tuple[str, ...] | None:
+        """Return what a label states present; None where the card does not know the label."""
+        published = self.translations.get(label.casefold(), label)
+        return self.labels.get(published, self._folded.get(published.casefold()))
+
+    @property
+    def _folded(self) -> dict[str, tuple[str, ...]]:
+        return _folded(self.key)
+
+    def to_dict(self) -> dict:
+        """Return the card as plain values, as its YAML file holds it."""
+        return dict(_raw(self.key))
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("Licence", self.licence),
+            ("Terms", self.terms),
+            ("Agreement", self.agreement),
+            ("Where", self.url),
+            ("Fetch", "; ".join(self.fetch)),
+            ("Cite", self.citation),
+            ("Labels by", PROVENANCES[self.provenance]),
+            ("Known faults", "; ".join(self.faults)),
+        ]
+        body = "".join(
+            f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows if text
+        )
+        return f"<h4>{escape(self.title)}</h4><p>{escape(self.about)}</p><table>{body}</table>"
+
+
+def source_key(name: str) -> str:
+    """Return the key of a source.
+
+    Raises:
+        OptionError: there is no such source; the message lists those there are.
+    """
+    key = "-".join(str(name).lower().replace("_", " ").split())
+    key = ALIASES.get(key, key)
+    if key not in SOURCES:
+        raise OptionError(f"unknown source {name!r}; expected one of: {', '.join(SOURCES)}")
+    return key
+
+
+def card(name: str) -> DataCard:
+    """Return the data card of a source.
+
+    Raises:
+        OptionError: there is no such source.
+        InputError: its file is not a valid card.
+    """
+    return _card(source_key(name))
+
+
+def card_text(name: str) -> str:
+    """Return the YAML file of a card as it ships."""
+    return (files("workbench.data") / "cards" / f"{source_key(name)}.yaml").read_text("utf-8")
+
+
+@cache
+def _raw(key: str) -> dict:
+    return yaml.load(card_text(key), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+@cache
+def _folded(key: str) -> dict[str, tuple[str, ...]]:
+    return {label.casefold(): found for label, found in _card(key).labels.items()}
+
+
+@cache
+def _card(key: str) -> DataCard:
+    raw = dict(_raw(key))
+    raw["labels"] = {name: tuple(found) for name, found in raw.get("labels", {}).items()}
+    for name in ("translations", "location_translations"):
+        raw[name] = {word.casefold(): target for word, target in raw.get(name, {}).items()}
+    for name in ("fetch", "faults"):
+        raw[name] = tuple(raw.get(name, ()))
+    found = DataCard(**raw)
+    _validate(found)
+    return found
+
+
+def _validate(card: DataCard) -> None:
+    unknown = {f for found in card.labels.values() for f in found} - set(FINDING_COLUMNS)
+    dangling = set(card.translations.values()) - set(card.labels)
+    if unknown or dangling or card.provenance not in PROVENANCES or card.key not in SOURCES:
+        raise InputError(
+            f"the data card {card.key} is not valid: unknown findings {sorted(unknown)}, "
+            f"translations of labels it does not have {sorted(dangling)}, provenance "
+            f"{card.provenance!r}; correct workbench/data/cards/{card.key}.yaml"
+        )
+    if not card.licence:
+        raise InputError(f"the data card {card.key} states no licence")

@@ -1,0 +1,243 @@
+"""Check a manifest: what is wrong, in which row and column, by which rule, and how to repair it.
+
+The pandera schema of `workbench.data.manifest` looks at cells, `workbench.data.rules` at rows and
+files. pandera's own errors quote the cells that failed, which could be reports of patients; they
+are caught here, only their positions are used, and values are shown as `redact` allows.
+
+Does not know: medicine. A manifest without problems can still be wrong about its patients.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from workbench.data import rules as row_rules
+from workbench.data.columns import AGE_RANGE, BY_NAME
+from workbench.data.manifest import Manifest, schema
+from workbench.data.paths import Root
+from workbench.data.redact import shown
+from workbench.data.rules import Fault
+from workbench.errors import OptionError
+
+#: Every rule, and what to do about it.
+REPAIRS = {
+    "missing-column": "add the column, empty where nothing is known; `wb.data.build` writes it",
+    "column-name": "rename the column",
+    "missing-value": "fill it in; every row needs one",
+    "unknown-code": "write present, absent, uncertain or not mentioned",
+    "unknown-value": "use one of the allowed words",
+    "age-range": f"expected whole years from {AGE_RANGE[0]} to {AGE_RANGE[1]}: correct it, or "
+    "empty it (`workbench manifest build --repair`)",
+    "hash": "expected 64 hexadecimal digits: build the manifest again from the files",
+    "json": "expected JSON: build the manifest again",
+    "path-outside-root": "write the path relative to the root, without .. and without a link that "
+    "leaves it; nothing outside the root is opened",
+    "missing-file": "restore the file, correct the path or name another --root",
+    "duplicate-id": "give every image of a source its own image_id",
+    "duplicate-path": "keep one of the rows",
+    "study-of-two-patients": "a study belongs to one patient: correct patient_id or study_id",
+    "patient-in-two-splits": "give all rows of the patient one split, or divide anew with "
+    "`workbench manifest split`",
+    "unmapped-label": "correct the label, or add it to the data card of its source",
+    "duplicate-image": "look at both; drop one, or keep them in one split",
+    "patient-in-both": "leave the patient out of one of the manifests",
+    "image-in-both": "leave the image out of one of the manifests",
+}
+_CELL_RULES = ("missing-value", "unknown-code", "unknown-value", "age-range", "hash", "json")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        row: number of the row, from 0; None for the whole file.
+        column: name of the column.
+        rule: one of `REPAIRS`.
+        value: what stands there, as far as it may be shown.
+        repair: what to do.
+        image_id: identifier of the row.
+    """
+
+    row: int | None
+    column: str | None
+    rule: str
+    value: str | None
+    repair: str
+    image_id: str | None = None
+
+    def sentence(self) -> str:
+        """Return the problem in a few words."""
+        where = "" if self.row is None else f"row {self.row}, "
+        value = "" if self.value is None else f" ({self.value})"
+        return f"{where}{self.column}: {self.rule}{value}"
+
+
+@dataclass(frozen=True, eq=False)
+class CheckResult:
+    """What a check found.
+
+    Attributes:
+        rows: how many rows were looked at.
+        problems: at most `limit` of each rule, in the order of rows.
+        counts: rule -> how many there are in all.
+    """
+
+    rows: int
+    problems: tuple[Problem, ...]
+    counts: dict[str, int]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.counts
+
+    @property
+    def total(self) -> int:
+        """How many problems there are in all, those not listed included."""
+        return sum(self.counts.values())
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row for each listed problem."""
+        names = ["row", "column", "rule", "value", "repair", "image_id"]
+        return pd.DataFrame([asdict(problem) for problem in self.problems], columns=names)
+
+    def to_dict(self) -> dict:
+        """Return plain values for JSON."""
+        problems = [asdict(problem) for problem in self.problems]
+        return {"ok": self.ok, "rows": self.rows, "counts": self.counts, "problems": problems}
+
+    def __str__(self) -> str:
+        if self.ok:
+            return f"{self.rows:,} rows, no problem"
+        counts = ", ".join(f"{n:,} {rule}" for rule, n in self.counts.items())
+        return f"{self.rows:,} rows, {self.total:,} problems: {counts}"
+
+    def _repr_html_(self) -> str:
+        table = self.to_frame()[["row", "column", "rule", "value", "repair"]]
+        return f"<p>{escape(str(self))}</p>" + (table.to_html(index=False) if not self.ok else "")
+
+
+def check(
+    manifest: Manifest | pd.DataFrame,
+    *,
+    root=None,
+    against: Manifest | pd.DataFrame | None = None,
+    rules: Sequence[str] | None = None,
+    limit: int = 100,
+) -> CheckResult:
+    """Check a manifest.
+
+    Args:
+        manifest: what is checked; a table is taken as it is.
+        root: folder to look for the files in; None leaves the disk alone.
+        against: another manifest, e.g. the one that a model was trained on, to look for patients
+            and images that are in both.
+        rules: names of rules to apply; None for all.
+        limit: problems of each rule that are listed; all are counted.
+
+    Raises:
+        OptionError: a rule is not known, or limit is not positive.
+        InputError: root is not a folder.
+    """
+    unknown = set(rules or ()) - set(REPAIRS)
+    if unknown or limit < 1:
+        raise OptionError(
+            f"rules must be of {', '.join(REPAIRS)} and limit at least 1, got "
+            f"{', '.join(sorted(unknown)) or limit}"
+        )
+    wanted = set(rules or REPAIRS)
+    frame = _frame(manifest).reset_index(drop=True)
+    other = None if against is None else _frame(against)
+    counts: Counter[str] = Counter()
+    problems: list[Problem] = []
+    seen: set[tuple] = set()
+    for fault in _faults(frame, root, other, wanted):
+        rows = [row for row in fault.rows.tolist() if (fault.rule, fault.column, row) not in seen]
+        seen.update((fault.rule, fault.column, row) for row in rows)
+        room = max(0, limit - counts[fault.rule])
+        counts[fault.rule] += len(rows)
+        position = {row: at for at, row in enumerate(fault.rows.tolist())}
+        problems += [_problem(frame, fault, position[row]) for row in rows[:room]]
+    problems.sort(key=lambda p: (-1 if p.row is None else p.row, p.column or "", p.rule))
+    return CheckResult(len(frame), tuple(problems), {k: n for k, n in counts.items() if n})
+
+
+def _frame(manifest: Manifest | pd.DataFrame) -> pd.DataFrame:
+    return manifest.frame if isinstance(manifest, Manifest) else manifest
+
+
+def _faults(frame, root, other, wanted: set[str]) -> Iterator[Fault]:
+    columns = list(row_rules.column_faults(list(frame.columns)))
+    yield from (fault for fault in columns if fault.rule in wanted)
+    if any(fault.rule == "missing-column" for fault in columns):
+        return
+    if wanted & {*_CELL_RULES, "path-outside-root"}:
+        yield from (fault for fault in _cell_faults(frame) if fault.rule in wanted)
+    groups = (
+        (("duplicate-id", "duplicate-path", "study-of-two-patients"), row_rules.identity_faults),
+        (("patient-in-two-splits",), row_rules.split_faults),
+        (("unmapped-label",), row_rules.label_faults),
+        (("duplicate-image",), row_rules.duplicate_faults),
+    )
+    for names, find in groups:
+        if wanted & set(names):
+            yield from (fault for fault in find(frame) if fault.rule in wanted)
+    if root is not None and wanted & {"missing-file", "path-outside-root"}:
+        yield from row_rules.file_faults(frame, Root(root))
+    if other is not None:
+        yield from row_rules.leak_faults(frame, other)
+
+
+def _cell_faults(frame: pd.DataFrame) -> Iterator[Fault]:
+    """Run the schema; of its errors only check, column and row are used, never a value."""
+    import pandera.errors
+
+    try:
+        schema().validate(frame, lazy=True)
+    except pandera.errors.SchemaErrors as errors:
+        cases = errors.failure_cases[["check", "column", "index"]].copy()
+    else:
+        return
+    cases = cases[cases["index"].notna()]
+    for (check_name, column), part in cases.groupby(["check", "column"], sort=True):
+        rule = check_name if check_name in REPAIRS else "missing-value"
+        yield Fault(rule, column, np.sort(part["index"].astype(int).unique()))
+
+
+def _problem(frame: pd.DataFrame, fault: Fault, at: int) -> Problem:
+    row = int(fault.rows[at])
+    if row < 0:
+        value = fault.values[at] if fault.values else None
+        detail = f"; {fault.details[at]}" if fault.details else ""
+        return Problem(
+            None, fault.column, fault.rule, shown(None, value), REPAIRS[fault.rule] + detail
+        )
+    cells = frame.iloc[row]
+    value = fault.values[at] if fault.values is not None else cells[fault.column]
+    visible = None if pd.isna(value) else shown(fault.column, value)
+    remark = fault.details[at] if fault.details else _suggestion(fault.column, value)
+    repair = REPAIRS[fault.rule] + (f"; {remark}" if remark else "")
+    image = None if pd.isna(cells["image_id"]) else shown("image_id", cells["image_id"])
+    return Problem(row, fault.column, fault.rule, visible, repair, image)
+
+
+def _suggestion(column: str | None, value: object) -> str:
+    """Return what was probably meant: a word spelled nearly so; numbers are not guessed at."""
+    known = BY_NAME.get(column)
+    if known is None or not known.values or pd.isna(value):
+        return ""
+    text = str(value).strip().lower()
+    if known.kind == "code" and text in ("0", "1", "-1", "0.0", "1.0", "-1.0"):
+        return "a number does not say whether 0 is absent or unknown"
+    close = difflib.get_close_matches(text, [word.lower() for word in known.values], n=1)
+    if close:
+        return f"{next(word for word in known.values if word.lower() == close[0])!r} was meant?"
+    return f"allowed: {', '.join(known.values)}"

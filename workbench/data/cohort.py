@@ -1,0 +1,283 @@
+"""Cohorts: patient-disjoint splits, small subsets, and lists that somebody published.
+
+Splits are drawn by iterative stratification (Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011): the
+rarest finding is shared out first, each time to the part that still wants most of it. Here patients
+are shared out, with all their images, so no patient is in two parts; the paper shares out single
+examples. scikit-learn's `StratifiedGroupKFold` stratifies by one label only.
+
+Does not know: whether a split is fair to a subgroup; look at the summary of each part.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from workbench.data.columns import FINDING_COLUMNS, SPLITS
+from workbench.data.manifest import Manifest
+from workbench.errors import InputError, OptionError
+from workbench.findings import PRESENT, standard_name
+
+FRACTIONS = {"train": 0.7, "validate": 0.1, "test": 0.2}
+#: Column of a published list -> what its names are; the first that is there is taken.
+LIST_COLUMNS = {
+    "dicom_id": "image",
+    "image_id": "image",
+    "path": "path",
+    "file": "path",
+    "study_id": "study",
+    "subject_id": "patient",
+    "patient_id": "patient",
+    "id": None,
+}
+
+
+def split(
+    manifest: Manifest,
+    *,
+    fractions: Mapping[str, float] | None = None,
+    seed: int = 0,
+    within: str | None = None,
+    replace: bool = False,
+) -> Manifest:
+    """Divide patients into train, validate and test.
+
+    Rows that have a split keep it, so that an official one is honoured: only rows without one are
+    divided, and a patient who is in a part already goes there with all his images.
+
+    Args:
+        manifest: what is divided.
+        fractions: part -> share of the images; None for 0.7, 0.1 and 0.2.
+        seed: decides everything that the fractions leave open.
+        within: divide one part of an existing split, e.g. "train" into train and validate.
+        replace: True throws an existing split away.
+
+    Raises:
+        OptionError: a part or share is not allowed, or there is nothing to divide.
+    """
+    shares = _shares(FRACTIONS if fractions is None else fractions)
+    frame = manifest.frame
+    old = _parts(frame)
+    if within is not None and within not in set(old):
+        raise OptionError(f"no row is in the split {within!r}; within names an existing part")
+    new = np.full(len(frame), None, dtype=object) if replace else old.copy()
+    if within is not None:
+        new = np.where(old == within, None, old)
+    patients, _ = pd.factorize(_patients(frame))
+    if not replace:
+        _follow(new, patients)
+    open_rows = np.flatnonzero(pd.isna(new))
+    if open_rows.size == 0:
+        raise OptionError(
+            "every row has a split already, which is honoured; divide one part of it with "
+            "within='train', or throw it away with replace=True"
+        )
+    new[open_rows] = _stratified(frame.iloc[open_rows], patients[open_rows], shares, seed)
+    note = f"{open_rows.size:,} rows divided with seed {seed}: " + ", ".join(
+        f"{name} {share:g}" for name, share in shares.items()
+    )
+    return manifest.with_frame(_with_split(frame, new), notes=(note,))
+
+
+def subset(
+    manifest: Manifest,
+    *,
+    per_finding: int = 50,
+    findings: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Manifest:
+    """Pick a small manifest in which each finding is present in about `per_finding` images.
+
+    The rarest finding is served first, and an image counts for every finding it shows. New patients
+    are preferred to more images of the same. "no finding" counts as a finding, so that normal films
+    are among them. Findings that fall short are said in the notes.
+
+    Args:
+        manifest: what is picked from; its splits stay.
+        per_finding: images wanted for each finding.
+        findings: which; None for every finding that is present somewhere.
+        seed: decides which images.
+
+    Raises:
+        OptionError: per_finding is not positive, or a finding is not known.
+    """
+    if per_finding < 1:
+        raise OptionError(f"per_finding must be at least 1, got {per_finding}")
+    names = [_finding(name) for name in findings] if findings else list(FINDING_COLUMNS)
+    frame = manifest.frame
+    imaged = frame["path"].notna().to_numpy()
+    present = {name: (frame[name] == PRESENT).to_numpy() & imaged for name in names}
+    wanted = sorted((int(rows.sum()), name) for name, rows in present.items())
+    rng = np.random.default_rng(seed)
+    rank = rng.permutation(len(frame))
+    patients, _ = pd.factorize(_patients(frame))
+    chosen, met = np.zeros(len(frame), bool), np.zeros(patients.max(initial=0) + 1, bool)
+    notes = []
+    for total, name in wanted:
+        if total == 0 and not findings:
+            continue
+        missing = per_finding - int((present[name] & chosen).sum())
+        if missing > 0:
+            candidates = np.flatnonzero(present[name] & ~chosen)
+            picked = _fresh_first(candidates, patients, met, rank)[:missing]
+            chosen[picked] = True
+            met[patients[picked]] = True
+        if total < per_finding:
+            notes.append(f"{name}: only {total} of {per_finding} images show it")
+    head = f"{int(chosen.sum()):,} images, {per_finding} for each finding, seed {seed}"
+    return manifest.select(chosen, notes=(head, *notes))
+
+
+def apply_split(
+    manifest: Manifest,
+    list_file: str | Path,
+    *,
+    name: str = "test",
+    column: str | None = None,
+    disjoint: bool = True,
+) -> Manifest:
+    """Apply a published list, such as the test list of a model, as a part of the split.
+
+    Args:
+        manifest: what is divided.
+        list_file: one name for each line, or a CSV file with a header; images (name or path),
+            studies (with or without the s of MIMIC-CXR) and patients are understood.
+        name: the part that listed rows go to.
+        column: column of the CSV file; None for the first of `LIST_COLUMNS` that is there.
+        disjoint: whether the split of other rows of these patients is emptied, so that none of
+            them is in two parts.
+
+    Raises:
+        InputError: the file cannot be read or names no row of the manifest.
+        OptionError: name is not a part.
+    """
+    if name not in SPLITS:
+        raise OptionError(f"name must be one of {', '.join(SPLITS)}, got {name!r}")
+    wanted, kind = _names(Path(list_file), column)
+    frame = manifest.frame
+    found = {
+        name: np.logical_or.reduce([key.isin(wanted).to_numpy(bool) for key in keys])
+        for name, keys in _keys(frame).items()
+        if kind in (None, name)
+    }
+    # A bare number could be a study or a patient; images come first, then the smaller unit.
+    listed = next((rows for rows in found.values() if rows.any()), np.zeros(len(frame), bool))
+    if not listed.any():
+        raise InputError(
+            f"{Path(list_file).name}: none of its {len(wanted):,} names is in the manifest; "
+            "expected image, study or patient identifiers of the same source"
+        )
+    new = _parts(frame)
+    patients, _ = pd.factorize(_patients(frame))
+    others = np.isin(patients, patients[listed]) & ~listed
+    cleared = int((others & ~pd.isna(new)).sum()) if disjoint else 0
+    if disjoint:
+        new[others] = None
+    new[listed] = name
+    note = (
+        f"{int(listed.sum()):,} rows are {name} by {Path(list_file).name}; {cleared:,} other rows "
+        "of their patients lost their split"
+    )
+    return manifest.with_frame(_with_split(frame, new), notes=(note,))
+
+
+def _shares(fractions: Mapping[str, float]) -> dict[str, float]:
+    total = sum(fractions.values())
+    odd = set(fractions) - set(SPLITS)
+    if odd or not fractions or min(fractions.values()) < 0 or total <= 0:
+        raise OptionError(
+            f"fractions must give {', '.join(SPLITS)} shares of at least 0, got {dict(fractions)}"
+        )
+    return {name: fractions[name] / total for name in SPLITS if fractions.get(name, 0) > 0}
+
+
+def _finding(name: str) -> str:
+    return name if name in FINDING_COLUMNS else standard_name(name)
+
+
+def _patients(frame: pd.DataFrame) -> pd.Series:
+    return frame["source"].astype(str) + "\x00" + frame["patient_id"].astype(str)
+
+
+def _parts(frame: pd.DataFrame) -> np.ndarray:
+    """Return (n,) parts as a fresh array; None for a row without one."""
+    known = frame["split"].notna()
+    return np.array(frame["split"].astype(object).where(known, None), dtype=object)
+
+
+def _with_split(frame: pd.DataFrame, values: np.ndarray) -> pd.DataFrame:
+    return frame.assign(split=pd.Categorical(values, categories=list(SPLITS)))
+
+
+def _follow(new: np.ndarray, patients: np.ndarray) -> None:
+    """Give rows without a split that of their patient's other rows, in place."""
+    known = ~pd.isna(new)
+    first = pd.Series(new[known], dtype=object).groupby(patients[known]).first()
+    follow = ~known & np.isin(patients, first.index.to_numpy())
+    new[follow] = first.reindex(patients[follow]).to_numpy(object)
+
+
+def _stratified(
+    frame: pd.DataFrame, patients: np.ndarray, shares: dict[str, float], seed: int
+) -> np.ndarray:
+    """Return (n,) parts of rows; every patient is in one."""
+    groups, group = np.unique(patients, return_inverse=True)
+    present = np.stack([(frame[f] == PRESENT).to_numpy() for f in FINDING_COLUMNS], axis=1)
+    counts = np.zeros((groups.size, present.shape[1] + 1))
+    np.add.at(counts, group, np.column_stack([present, np.ones(len(frame))]).astype(float))
+    names = list(shares)
+    wish = np.array([shares[name] for name in names])[:, None] * counts.sum(axis=0)
+    order = np.random.default_rng(seed).permutation(groups.size)
+    part = np.full(groups.size, -1)
+    while (waiting := order[part[order] < 0]).size:
+        left = counts[waiting].sum(axis=0)
+        label = int(np.argmin(np.where(left[:-1] > 0, left[:-1], np.inf)))
+        if left[label] == 0 or label >= present.shape[1]:
+            label = present.shape[1]
+        for one in waiting[counts[waiting, label] > 0]:
+            best = int(np.lexsort((wish[:, -1], wish[:, label]))[-1])
+            part[one] = best
+            wish[best] -= counts[one]
+    return np.array(names, dtype=object)[part[group]]
+
+
+def _fresh_first(candidates, patients, met, rank) -> np.ndarray:
+    """Return rows in random order: one of each new patient first, then the others."""
+    ordered = candidates[np.argsort(rank[candidates], kind="stable")]
+    repeated = pd.Series(patients[ordered]).duplicated().to_numpy() | met[patients[ordered]]
+    return np.concatenate([ordered[~repeated], ordered[repeated]])
+
+
+def _names(path: Path, column: str | None) -> tuple[set[str], str | None]:
+    """Return the names in a list, and what they are, where a header says so."""
+    if not path.is_file():
+        raise InputError(f"{path.name}: no such file; expected a list of identifiers")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path.name}: not a text file; expected a list of identifiers") from None
+    rows = list(csv.reader(text.splitlines()))
+    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    if column is not None and column.lower() not in header:
+        raise InputError(f"{path.name}: no column {column!r}; it has: {', '.join(header[:12])}")
+    pick = [column.lower()] if column else [name for name in LIST_COLUMNS if name in header]
+    at = header.index(pick[0]) if pick else 0
+    found = {row[at].strip() for row in rows[1 if pick else 0 :] if len(row) > at}
+    names = found | {name.rsplit("/", 1)[-1].rsplit(".", 1)[0] for name in found}
+    return names - {""}, LIST_COLUMNS.get(pick[0]) if pick else None
+
+
+def _keys(frame: pd.DataFrame) -> dict[str, list[pd.Series]]:
+    """Return kind of identifier -> columns to look it up in, the smallest unit first."""
+    mimic = (frame["source"] == "mimic-cxr").to_numpy()
+    study, patient = frame["study_id"], frame["patient_id"]
+    return {
+        "image": [frame["image_id"]],
+        "path": [frame["path"], frame["image_id"]],
+        "study": [study, study.where(mimic).str.slice(1)],
+        "patient": [patient, patient.where(mimic).str.slice(1)],
+    }

@@ -1,0 +1,112 @@
+"""The columns of a manifest: names, allowed values and meanings; one row is one image.
+
+A finding column holds one of four codes. "not mentioned" stands for everything that nobody said:
+a label that a data set does not have, a report that is silent, a reader who was not asked. It is
+never turned into "absent" (torchxrayvision, `datasets.py`: "NaN represents no information";
+Cohen et al., MIDL 2022, arXiv 2111.00595).
+
+Does not know: data sets, files or checks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workbench.findings import ALL_FINDINGS, CODES
+
+_LABELLED_TOO = (
+    "mass",
+    "infiltration",
+    "pleural thickening",
+    "emphysema",
+    "pulmonary fibrosis",
+    "hernia",
+    "interstitial lung disease",
+    "aortic enlargement",
+    "calcification",
+    "tuberculosis",
+    "covid-19 pneumonia",
+)
+#: Findings that public data sets label beyond those of reports; kept apart, never merged silently.
+MORE_FINDINGS = tuple(name for name in _LABELLED_TOO if name not in ALL_FINDINGS)
+
+#: Every finding column, in the order of the file.
+FINDING_COLUMNS = (*ALL_FINDINGS, *MORE_FINDINGS)
+
+VIEWS = ("PA", "AP", "frontal", "lateral", "other", "unknown")
+SEXES = ("female", "male", "other", "unknown")
+SPLITS = ("train", "validate", "test")
+
+#: Where the labels of a row come from.
+PROVENANCES = {
+    "radiologist": "radiologists who looked at the image, each for himself or by majority",
+    "adjudicated": "several radiologists who discussed until they agreed",
+    "report-read": "a person who read the report, not the image",
+    "report-mined": "a program that read the report",
+    "drawn": "known, because the image was drawn from it",
+    "unknown": "nobody said",
+}
+
+#: Years of age that a person can have.
+AGE_RANGE = (0, 120)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a manifest.
+
+    Attributes:
+        name: name in the file.
+        kind: "key" (a text that every row has), "text", "report" (free text that is never printed),
+            "category", "code", "integer", "json" or "hash".
+        meaning: one sentence.
+        values: what a category may be; empty for the other kinds.
+        required: whether every row must have a value.
+    """
+
+    name: str
+    kind: str
+    meaning: str
+    values: tuple[str, ...] = ()
+    required: bool = False
+
+
+def _columns() -> tuple[Column, ...]:
+    findings = [
+        Column(name, "code", f"what is known of {name}", CODES, required=True)
+        for name in FINDING_COLUMNS
+    ]
+    return (
+        Column("image_id", "key", "identifies the row within its source", required=True),
+        Column("path", "text", "file below the root, with /; empty for a report without an image"),
+        Column("patient_id", "key", "the source's own pseudonym of the patient", required=True),
+        Column("study_id", "key", "images taken together", required=True),
+        Column("view", "category", "projection", VIEWS, required=True),
+        Column("sex", "category", "sex as recorded", SEXES, required=True),
+        Column("age", "integer", "whole years at the time of the study"),
+        Column("split", "category", "official or own split; empty for none", SPLITS),
+        *findings,
+        Column("source_labels", "text", "labels as the source wrote them, joined by |"),
+        Column("provenance", "category", "who or what labelled", tuple(PROVENANCES), required=True),
+        Column("locations", "json", "finding -> places that were named: sides and zones"),
+        Column("boxes", "json", "list of {finding, label, x, y, width, height, reader} in pixels"),
+        Column("masks", "json", "list of {finding, rle or path}"),
+        Column("severity", "json", "scores by zone"),
+        Column("report_indication", "report", "section of the report"),
+        Column("report_comparison", "report", "section of the report"),
+        Column("report_technique", "report", "section of the report"),
+        Column("report_findings", "report", "section of the report"),
+        Column("report_impression", "report", "section of the report"),
+        Column("report_language", "text", "ISO 639 code"),
+        Column("licence", "text", "short name of the licence of the row", required=True),
+        Column("source", "text", "key of the data card", required=True),
+        Column("sha256", "hash", "of the file, where it was at hand"),
+        Column("dhash", "hash", "256-bit difference hash of the pixels, where they were at hand"),
+    )
+
+
+COLUMNS = _columns()
+BY_NAME = {column.name: column for column in COLUMNS}
+COLUMN_NAMES = tuple(BY_NAME)
+REPORT_COLUMNS = tuple(column.name for column in COLUMNS if column.kind == "report")
+REPORT_SECTIONS = tuple(name.removeprefix("report_") for name in REPORT_COLUMNS)

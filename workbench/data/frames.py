@@ -1,0 +1,144 @@
+"""Turn loose columns into a manifest table: every column there, types set, rows in one order.
+
+The order of rows and columns is part of the contract: two builds of one source are equal byte for
+byte. Values that do not fit are left as they are, so that a check can name them.
+
+Does not know: data sets or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from workbench.data.columns import BY_NAME, COLUMN_NAMES, FINDING_COLUMNS
+from workbench.findings import CODES, NOT_MENTIONED
+
+_CATEGORIES = ("category", "code")
+_FILL = {"view": "unknown", "sex": "unknown", "provenance": "unknown"}
+_ORDER = ["source", "patient_id", "study_id", "image_id"]
+
+
+def conform(frame: pd.DataFrame, *, sort: bool = True) -> pd.DataFrame:
+    """Return a table with every column of a manifest, typed, in the order of the contract.
+
+    A missing finding, or an empty cell in one, is "not mentioned". Columns that a manifest does not
+    know are kept behind the others, by name.
+
+    Args:
+        frame: any table; only the names of its columns matter.
+        sort: whether rows are put in order; a file that is read keeps its own, so that row numbers
+            of problems are those of the file.
+    """
+    columns = {}
+    for name in COLUMN_NAMES:
+        given = frame[name] if name in frame.columns else None
+        columns[name] = _typed(name, given, len(frame))
+    others = sorted(str(name) for name in frame.columns if name not in BY_NAME)
+    columns |= {name: frame[name].reset_index(drop=True) for name in others}
+    table = pd.DataFrame(columns)
+    return sort_rows(table) if sort else table
+
+
+def sort_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows by source, patient, study and image; equal keys keep their order."""
+    keys = [frame[name].fillna("").astype(str).to_numpy() for name in reversed(_ORDER)]
+    order = np.lexsort([pd.factorize(key, sort=True)[0] for key in keys])
+    return frame.iloc[order].reset_index(drop=True)
+
+
+def blank_codes(rows: int) -> pd.Categorical:
+    """Return (rows,) codes that say nothing."""
+    return pd.Categorical.from_codes(
+        np.full(rows, CODES.index(NOT_MENTIONED), dtype=np.int8), categories=list(CODES)
+    )
+
+
+def codes_from_masks(rows: int, masks: Mapping[str, np.ndarray]) -> pd.Categorical:
+    """Return (rows,) codes; where masks overlap, present beats uncertain beats absent.
+
+    Args:
+        rows: length.
+        masks: code -> (rows,) bool.
+    """
+    codes = np.full(rows, CODES.index(NOT_MENTIONED), dtype=np.int8)
+    for name in ("absent", "uncertain", "present"):
+        if name in masks:
+            codes[np.asarray(masks[name], dtype=bool)] = CODES.index(name)
+    return pd.Categorical.from_codes(codes, categories=list(CODES))
+
+
+def map_unique(values: pd.Series, function, *, dtype=object) -> np.ndarray:
+    """Apply a slow function to every different value once; missing values stay missing.
+
+    Returns:
+        (n,) of `dtype`; None where the value is missing.
+    """
+    codes, unique = pd.factorize(values)
+    results = np.empty(len(unique) + 1, dtype=dtype)
+    for index, value in enumerate(unique):
+        results[index] = function(value)
+    results[-1] = None
+    return results[codes]
+
+
+def map_words(values: pd.Series | None, table: Mapping[str, str], *, rows: int, default: str):
+    """Return values translated by a table, upper or lower case alike; `default` for the rest."""
+    if values is None:
+        return np.full(rows, default, dtype=object)
+    lowered = {key.lower(): value for key, value in table.items()}
+    return (
+        values.astype("string")
+        .str.strip()
+        .str.lower()
+        .map(lowered)
+        .fillna(default)
+        .to_numpy(object)
+    )
+
+
+def join_labels(labels: Iterable[str]) -> str:
+    """Return labels joined by |, in their order, each once, without empty ones."""
+    return "|".join(dict.fromkeys(label.strip() for label in labels if label.strip()))
+
+
+def _typed(name: str, given: pd.Series | None, rows: int):
+    column = BY_NAME[name]
+    if column.kind in _CATEGORIES:
+        return _category(name, given, rows)
+    if given is None:
+        return pd.Series(pd.NA, index=range(rows), dtype="Int16" if name == "age" else "string")
+    if column.kind == "integer":
+        return _integer(given)
+    text = given.astype("string").reset_index(drop=True)
+    return text.mask(text.str.len() == 0)
+
+
+def _category(name: str, given: pd.Series | None, rows: int) -> pd.Categorical:
+    allowed = list(BY_NAME[name].values)
+    fill = NOT_MENTIONED if name in FINDING_COLUMNS else _FILL.get(name)
+    if given is None:
+        if fill is None:
+            return pd.Categorical.from_codes(np.full(rows, -1, dtype=np.int8), categories=allowed)
+        codes = np.full(rows, allowed.index(fill), dtype=np.int8)
+        return pd.Categorical.from_codes(codes, categories=allowed)
+    if not isinstance(given.dtype, pd.CategoricalDtype):
+        given = given.astype("string").replace("", pd.NA).astype("category")
+    values = given.cat.rename_categories([str(value) for value in given.cat.categories])
+    used = [value for value in values.cat.categories if value not in allowed]
+    kept = sorted(set(values.cat.remove_unused_categories().cat.categories) & set(used))
+    values = values.cat.set_categories([*allowed, *kept])
+    return (values if fill is None else values.fillna(fill)).array
+
+
+def _integer(given: pd.Series) -> pd.Series:
+    """Return Int16 where every value is a whole number that fits, else the values as text."""
+    given = given.reset_index(drop=True)
+    numbers = pd.to_numeric(given.replace("", pd.NA), errors="coerce")
+    odd = numbers.isna() & given.notna() & (given.astype("string").str.len() > 0)
+    whole = numbers.dropna()
+    if odd.any() or (whole % 1 != 0).any() or (whole.abs() > 32_767).any():
+        return given.astype("string")
+    return numbers.astype("Float64").astype("Int16")

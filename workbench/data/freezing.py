@@ -1,0 +1,247 @@
+"""Freeze a cohort: a small JSON file with hashes that a run records and a later run verifies.
+
+The file lists the images of each split and the SHA-256 of every column. It holds no labels and no
+reports, so a cohort of a data set under agreement can be shared as its identifiers allow.
+
+Does not know: why a cohort is what it is; keep the commands that made it beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+
+from workbench.data.columns import SPLITS
+from workbench.data.hashes import file_sha256
+from workbench.data.manifest import Manifest, column_digests
+from workbench.data.paths import Root
+from workbench.data.progress import progress
+from workbench.errors import InputError
+
+FORMAT = 1
+WITHOUT = "none"
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """A frozen cohort.
+
+    Attributes:
+        name: what it is called.
+        rows, patients: counts.
+        sources: source -> rows.
+        images: split -> sorted "source/image_id"; images without a split are under "none".
+        columns: column -> SHA-256 of its content.
+        digest: SHA-256 of the whole; equal for equal manifests, whatever their file format.
+        notes: how it was made.
+        path: the file, where it was written.
+    """
+
+    name: str
+    rows: int
+    patients: int
+    sources: dict[str, int]
+    images: dict[str, list[str]]
+    columns: dict[str, str]
+    digest: str
+    notes: tuple[str, ...] = ()
+    path: Path | None = field(default=None)
+
+    def to_dict(self) -> dict:
+        """Return plain values for JSON."""
+        record = {"format": FORMAT} | asdict(self)
+        record.pop("path")
+        record["notes"] = list(self.notes)
+        return record
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row for each image: split, image."""
+        pairs = [(split, image) for split, names in self.images.items() for image in names]
+        return pd.DataFrame(pairs, columns=["split", "image"])
+
+    def save(self, path: str | Path) -> Path:
+        """Write the cohort as JSON and return the path."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.to_dict(), indent=1, sort_keys=True, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Cohort:
+        """Read a cohort file.
+
+        Raises:
+            InputError: no such file, not a cohort, or changed by hand.
+        """
+        path = Path(path)
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            form = record.pop("format")
+            cohort = cls(**record | {"notes": tuple(record["notes"])}, path=path)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise InputError(
+                f"{path.name}: not a cohort file; expected JSON that `workbench manifest freeze` "
+                "wrote"
+            ) from None
+        if form != FORMAT or cohort.digest != _digest(cohort.columns, cohort.images):
+            raise InputError(
+                f"{path.name}: its hash does not fit its content; it was changed after it was "
+                "frozen, take the original file"
+            )
+        return cohort
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{escape(split)}</th><td>{len(names):,}</td></tr>"
+            for split, names in self.images.items()
+        )
+        return (
+            f"<p><b>Cohort {escape(self.name)}</b>: {self.rows:,} rows, {self.patients:,} patients"
+            f"<br><code>{self.digest[:16]}</code></p><table>{rows}</table>"
+        )
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Whether a manifest is the cohort that was frozen.
+
+    Attributes:
+        ok: nothing differs.
+        digest: of the cohort.
+        problems: what differs, in sentences without any value of the manifest but identifiers.
+    """
+
+    ok: bool
+    digest: str
+    problems: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row for each problem."""
+        return pd.DataFrame({"problem": list(self.problems)}, dtype="string")
+
+    def require(self) -> Verification:
+        """Return the verification where nothing differs.
+
+        Raises:
+            InputError: something does; the message names the first three.
+        """
+        if not self.ok:
+            raise InputError(
+                "the manifest is not the frozen cohort: " + "; ".join(self.problems[:3]) + "; "
+                "build it again from the same files, or freeze a new cohort"
+            )
+        return self
+
+
+def freeze(
+    manifest: Manifest, path: str | Path | None = None, *, name: str | None = None
+) -> Cohort:
+    """Freeze a manifest.
+
+    Args:
+        manifest: the cohort.
+        path: JSON file to write; None writes nothing.
+        name: what it is called; None takes the name of the file.
+    """
+    frame = manifest.frame
+    keys = _keys(frame)
+    split = frame["split"].astype("string").fillna(WITHOUT)
+    images = {
+        part: sorted(keys[(split == part).to_numpy()])
+        for part in (*SPLITS, WITHOUT)
+        if (split == part).any()
+    }
+    columns = column_digests(frame)
+    counts = frame["source"].value_counts().sort_index()
+    cohort = Cohort(
+        name=name or (Path(path).stem if path is not None else "cohort"),
+        rows=len(frame),
+        patients=manifest.summary()["patients"],
+        sources={str(source): int(n) for source, n in counts.items()},
+        images=images,
+        columns=columns,
+        digest=_digest(columns, images),
+        notes=manifest.notes,
+    )
+    if path is not None:
+        cohort.save(path)
+    return cohort
+
+
+def verify(
+    manifest: Manifest,
+    cohort: Cohort | str | Path,
+    *,
+    root: str | Path | None = None,
+    show: bool = False,
+) -> Verification:
+    """Compare a manifest with a frozen cohort.
+
+    Args:
+        manifest: what is about to be used.
+        cohort: what was frozen, or its file.
+        root: folder of the images, to compare every file with its SHA-256 too; None leaves them.
+        show: whether a bar may appear.
+
+    Raises:
+        InputError: the cohort file cannot be read, or was changed.
+    """
+    frozen = cohort if isinstance(cohort, Cohort) else Cohort.load(cohort)
+    frame = manifest.frame
+    problems = [*_image_problems(frame, frozen), *_column_problems(frame, frozen)]
+    if root is not None:
+        problems += _file_problems(frame, Root(root), show)
+    return Verification(not problems, frozen.digest, tuple(problems))
+
+
+def _image_problems(frame: pd.DataFrame, frozen: Cohort) -> list[str]:
+    split = frame["split"].astype("string").fillna(WITHOUT)
+    here = dict(zip(_keys(frame), split, strict=True))
+    there = {image: part for part, names in frozen.images.items() for image in names}
+    gone = sorted(set(there) - set(here))
+    new = sorted(set(here) - set(there))
+    moved = sorted(image for image in set(here) & set(there) if here[image] != there[image])
+    said = (
+        (gone, "images of the cohort are missing"),
+        (new, "images are not in the cohort"),
+        (moved, "images are in another split"),
+    )
+    return [f"{len(names):,} {what} (first: {names[0]})" for names, what in said if names]
+
+
+def _column_problems(frame: pd.DataFrame, frozen: Cohort) -> list[str]:
+    now = column_digests(frame)
+    names = sorted(set(now) | set(frozen.columns))
+    changed = [name for name in names if now.get(name) != frozen.columns.get(name)]
+    return [f"the content of {', '.join(changed)} differs"] if changed else []
+
+
+def _file_problems(frame: pd.DataFrame, root: Root, show: bool) -> list[str]:
+    known = frame[frame["sha256"].notna() & frame["path"].notna()]
+    pairs = zip(known["path"], known["sha256"], strict=True)
+    changed = []
+    for path, digest in progress(pairs, total=len(known), label="files", show=show):
+        full = root.folder / path
+        if not root.contains(path) or not full.is_file() or file_sha256(full) != digest:
+            changed.append(path)
+    if not changed:
+        return []
+    return [f"{len(changed):,} files are missing or changed (first: {changed[0]})"]
+
+
+def _keys(frame: pd.DataFrame) -> pd.Series:
+    return frame["source"].astype(str) + "/" + frame["image_id"].astype(str)
+
+
+def _digest(columns: dict[str, str], images: dict[str, list[str]]) -> str:
+    text = json.dumps([columns, images], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,34 @@
+"""A bar on stderr for work that takes longer than two seconds; nothing when stderr is a file.
+
+Does not know: what is being done.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def progress(items: Iterable[T], *, total: int | None = None, label: str = "", show: bool = True):
+    """Return the items with a bar around them.
+
+    Args:
+        items: what is gone through.
+        total: how many there are, where that cannot be seen.
+        label: what is being done.
+        show: False for no bar at all.
+    """
+    from tqdm import tqdm
+
+    return tqdm(
+        items,
+        total=total,
+        desc=label,
+        delay=2.0,
+        leave=False,
+        file=sys.stderr,
+        disable=None if show else True,
+    )

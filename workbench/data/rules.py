@@ -1,0 +1,187 @@
+"""Rules of a manifest that need more than one cell: splits, duplicates, labels, files.
+
+Each rule returns `Finding`s of a fault: which rows, which column, what stands there. They work on
+whole columns, because a manifest can have 600,000 rows.
+
+Does not know: how faults are said (`check`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from workbench.data.cards import SOURCES, card
+from workbench.data.columns import COLUMN_NAMES
+from workbench.data.hashes import near_pairs
+from workbench.data.mapping import findings_of
+from workbench.data.paths import Root
+from workbench.data.sources import QUALIFIERS
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One kind of fault, and where it is.
+
+    Attributes:
+        rule: stable name.
+        column: column it stands in; None for the whole file.
+        rows: row numbers.
+        values: one value for each row, or None for "what stands in the cell".
+        details: one remark for each row, or None; never a text of the manifest.
+    """
+
+    rule: str
+    column: str | None
+    rows: np.ndarray
+    values: list | None = None
+    details: list[str] | None = None
+
+
+def column_faults(names: list[str]) -> Iterator[Fault]:
+    """Find columns that are missing, and columns that are nearly called like one."""
+    for name in COLUMN_NAMES:
+        if name not in names:
+            yield Fault("missing-column", name, np.array([-1]))
+    for name in names:
+        if name in COLUMN_NAMES:
+            continue
+        close = difflib.get_close_matches(str(name).lower(), COLUMN_NAMES, n=1, cutoff=0.82)
+        if close:
+            yield Fault("column-name", close[0], np.array([-1]), [name], [f"meant {close[0]}?"])
+
+
+def identity_faults(frame: pd.DataFrame) -> Iterator[Fault]:
+    """Find ids and paths that stand twice, and studies of two patients."""
+    key = _joined(frame, "image_id")
+    again = pd.Series(key).duplicated() & frame["image_id"].notna().to_numpy()
+    if again.any():
+        yield Fault("duplicate-id", "image_id", np.flatnonzero(again))
+    path = frame["path"]
+    again = (path.duplicated() & path.notna()).to_numpy()
+    if again.any():
+        yield Fault("duplicate-path", "path", np.flatnonzero(again))
+    rows = _second_value(_joined(frame, "study_id"), _joined(frame, "patient_id"))
+    if rows.size:
+        yield Fault("study-of-two-patients", "study_id", rows)
+
+
+def split_faults(frame: pd.DataFrame) -> Iterator[Fault]:
+    """Find patients that are in two splits: one row for each patient."""
+    known = np.flatnonzero(frame["split"].notna().to_numpy())
+    part = frame.iloc[known]
+    patients, splits = _joined(part, "patient_id"), part["split"].astype(str).to_numpy()
+    rows = _second_value(patients, splits)
+    if rows.size:
+        codes, _ = pd.factorize(patients)
+        first = pd.Series(splits).groupby(codes).transform("first").to_numpy()
+        details = [f"in {first[row]} and in {splits[row]}" for row in rows]
+        values = part["patient_id"].iloc[rows].tolist()
+        yield Fault("patient-in-two-splits", "split", known[rows], values, details)
+
+
+def label_faults(frame: pd.DataFrame) -> Iterator[Fault]:
+    """Find labels of a source that its card does not map."""
+    for source in frame["source"].dropna().unique():
+        if source not in SOURCES or source == "folder":
+            continue
+        rows = np.flatnonzero((frame["source"] == source).to_numpy())
+        codes, unique = pd.factorize(frame["source_labels"].iloc[rows])
+        unknown = [_unknown_label(source, text) for text in unique]
+        bad = np.array([label is not None for label in unknown] + [False], dtype=bool)[codes]
+        if bad.any():
+            hits = np.flatnonzero(bad)
+            values = [unknown[codes[row]] for row in hits]
+            yield Fault("unmapped-label", "source_labels", rows[hits], values)
+
+
+def duplicate_faults(frame: pd.DataFrame) -> Iterator[Fault]:
+    """Find images that stand twice under different names, by bytes or by what is seen."""
+    names = frame["image_id"].astype("string").fillna("").to_numpy(object)
+    split = frame["split"].astype("string").fillna("").to_numpy(object)
+    digest = frame["sha256"]
+    known = np.flatnonzero(digest.notna().to_numpy())
+    codes, _ = pd.factorize(digest.iloc[known])
+    first = pd.Series(known).groupby(codes).transform("first").to_numpy()
+    twins = {int(row): (int(one), "same bytes as ") for row, one in zip(known, first, strict=True)}
+    twins = {row: twin for row, twin in twins.items() if row != twin[0]}
+    for one, two, bits in near_pairs(frame["dhash"]):
+        twins.setdefault(two, (one, f"{bits} of 256 bits from "))
+    if not twins:
+        return
+    rows = np.array(sorted(twins))
+    details = []
+    for row in rows.tolist():
+        one, how = twins[row]
+        parts = f", in {split[one]} and in {split[row]}" if split[one] != split[row] else ""
+        details.append(how + names[one] + parts)
+    yield Fault("duplicate-image", "image_id", rows, [names[row] for row in rows], details)
+
+
+def file_faults(frame: pd.DataFrame, root: Root) -> Iterator[Fault]:
+    """Find files that are not there, and links that lead out of the root."""
+    missing, climbing = [], []
+    for row, path in enumerate(frame["path"]):
+        if not isinstance(path, str):
+            continue
+        if not root.contains(path):
+            climbing.append(row)
+        elif not (root.folder / path).is_file():
+            missing.append(row)
+    if climbing:
+        yield Fault("path-outside-root", "path", np.array(climbing))
+    if missing:
+        yield Fault("missing-file", "path", np.array(missing))
+
+
+def leak_faults(frame: pd.DataFrame, other: pd.DataFrame) -> Iterator[Fault]:
+    """Find patients and images of a manifest that are in another one too.
+
+    Patients are compared within one source: two sources may both call a patient 17.
+    """
+    shared = np.isin(_joined(frame, "patient_id"), _joined(other, "patient_id"))
+    if shared.any():
+        rows = np.flatnonzero(shared)
+        firsts = ~pd.Series(_joined(frame, "patient_id")[rows]).duplicated().to_numpy()
+        rows = rows[firsts]
+        yield Fault("patient-in-both", "patient_id", rows)
+    known = frame["sha256"].notna() & frame["sha256"].isin(other["sha256"].dropna())
+    found = dict.fromkeys(np.flatnonzero(known.to_numpy()).tolist(), "same bytes")
+    both = pd.concat([frame["dhash"], other["dhash"]], ignore_index=True)
+    for one, two, bits in near_pairs(both):
+        if one < len(frame) <= two:
+            found.setdefault(one, f"{bits} of 256 bits")
+    if found:
+        rows = np.array(sorted(found))
+        yield Fault("image-in-both", "image_id", rows, None, [found[r] for r in rows.tolist()])
+
+
+def _joined(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """Return (n,) keys that are different in different sources."""
+    source = frame["source"].astype("string").fillna("")
+    return (source + "\x00" + frame[name].astype("string").fillna("")).to_numpy(object)
+
+
+def _second_value(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return for each group with different values the first row that differs from its first."""
+    if groups.size == 0:
+        return np.empty(0, dtype=int)
+    group, _ = pd.factorize(groups)
+    value, _ = pd.factorize(values)
+    first = np.full(group.max() + 1, -1)
+    index = np.arange(group.size)[::-1]
+    first[group[index]] = value[index]
+    rows = np.flatnonzero(value != first[group])
+    return rows[~pd.Series(group[rows]).duplicated().to_numpy()]
+
+
+def _unknown_label(source: str, text: str) -> str | None:
+    separator = QUALIFIERS.get(source)
+    for label in text.split("|"):
+        if label and findings_of(card(source), label, separator=separator) is None:
+            return label
+    return None

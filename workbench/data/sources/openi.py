@@ -1,0 +1,152 @@
+"""Indiana University chest X-rays (Open-i): XML reports, MeSH headings, projections.
+
+Source: Demner-Fushman et al., JAMIA 2016 (doi 10.1093/jamia/ocv080). The major MeSH headings were
+given by hand from the report; "normal" stands for a report without a finding.
+
+Does not know: patients; none are published. A report without images keeps a row with an empty path.
+"""
+
+from __future__ import annotations
+
+import tarfile
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+
+import pandas as pd
+
+from workbench.data.boxes import to_cell
+from workbench.data.cards import DataCard
+from workbench.data.columns import REPORT_SECTIONS
+from workbench.data.download import Download
+from workbench.data.frames import join_labels
+from workbench.data.mapping import findings_of, present_from_lists
+from workbench.data.progress import progress
+from workbench.errors import InputError
+
+REPORTS = 3955
+FOLDERS = ("images", "NLMCXR_png", "png", "images/images_normalized", "")
+VIEW = {
+    "PA": "PA",
+    "AP": "AP",
+    "LL": "lateral",
+    "RL": "lateral",
+    "LATERAL": "lateral",
+    "LARGE LATERAL": "lateral",
+    "FRONTAL": "frontal",
+}
+#: Reports are small; anything larger is not one (and an XML bomb would be).
+_LARGEST = 1_000_000
+
+
+def read(
+    files: Download, card: DataCard, *, labels: str, reports: bool, show: bool
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return one row for each image, one for each report without any, and notes.
+
+    Args:
+        files: the download.
+        card: data card "openi".
+        labels: not used; there is one set.
+        reports: whether report sections are kept.
+        show: whether a bar may appear.
+
+    Raises:
+        InputError: no reports are there, or one is not XML.
+    """
+    rows = []
+    for data in progress(_documents(files), total=REPORTS, label="reports", show=show):
+        rows += _rows(card, data, reports)
+    frame = pd.DataFrame(rows).drop_duplicates("image_id", ignore_index=True)
+    named = frame["file"].notna()
+    frame["path"] = None
+    frame.loc[named, "path"] = files.locate(frame.loc[named, "file"] + ".png", FOLDERS)
+    view, note = _views(files, frame)
+    frame["view"], frame["provenance"] = view, "report-read"
+    frame = frame.drop(columns="file")
+    frame = frame.assign(**present_from_lists(card, frame["source_labels"], separator="/"))
+    without = int((~named).sum())
+    return frame, [note, f"{without} reports have no image; their path is empty"]
+
+
+def _documents(files: Download) -> Iterator[bytes]:
+    """Yield the XML of every report, in the order of their names."""
+    loose = sorted(
+        path
+        for level in ("", "ecgen-radiology/", "*/ecgen-radiology/")
+        for path in files.folder.glob(level + "*.xml")
+    )
+    if loose and files.only is None:
+        for path in loose:
+            yield path.read_bytes()
+        return
+    archive = files.find("NLMCXR_reports.tgz", "NLMCXR_reports.tar.gz") or files.require(
+        "ecgen-radiology/*.xml", "NLMCXR_reports.tgz"
+    )
+    try:
+        with tarfile.open(archive) as tar:
+            for member in sorted(tar.getmembers(), key=lambda item: item.name):
+                if member.isfile() and member.name.endswith(".xml") and member.size < _LARGEST:
+                    yield tar.extractfile(member).read()
+    except (tarfile.TarError, EOFError, OSError):
+        raise InputError(
+            f"{archive.name}: not a readable archive; fetch it again from {files.card.url}"
+        ) from None
+
+
+def _rows(card: DataCard, data: bytes, reports: bool) -> list[dict]:
+    root = _parsed(data)
+    uid = root.find("uId").get("id") if root.find("uId") is not None else ""
+    headings = join_labels((node.text or "").replace("|", " ") for node in root.iter("major"))
+    shared = {
+        "patient_id": uid,
+        "study_id": uid,
+        "source_labels": headings,
+        "locations": _locations(card, headings),
+    }
+    if reports:
+        for node in root.iter("AbstractText"):
+            name = (node.get("Label") or "").lower()
+            if name in REPORT_SECTIONS:
+                shared[f"report_{name}"] = " ".join((node.text or "").split()) or None
+        shared["report_language"] = "en"
+    images = [node.get("id") for node in root.findall("parentImage") if node.get("id")]
+    if not images:
+        return [shared | {"image_id": uid, "file": None}]
+    return [shared | {"image_id": image, "file": image} for image in images]
+
+
+def _parsed(data: bytes) -> ElementTree.Element:
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise InputError("a report declares XML entities, which Open-i never does; fetch it again")
+    try:
+        return ElementTree.fromstring(data)
+    except ElementTree.ParseError:
+        raise InputError("a report is not XML; unpack NLMCXR_reports.tgz again") from None
+
+
+def _locations(card: DataCard, headings: str) -> str | None:
+    places: dict[str, list[str]] = {}
+    for heading in headings.split("|"):
+        _, *qualifiers = [part.strip().lower() for part in heading.split("/")]
+        words = [w for part in qualifiers for w in card.locations.get(part, {}).values()]
+        for finding in findings_of(card, heading, separator="/") or ():
+            places.setdefault(finding, []).extend(words)
+    return to_cell({name: sorted(set(words)) for name, words in places.items() if words})
+
+
+def _views(files: Download, frame: pd.DataFrame) -> tuple[pd.Series, str]:
+    """Return (n,) views from the projections file, or from the DICOM files."""
+    path = files.find("indiana_projections.csv")
+    if path is not None:
+        raw = files.table(path, ["uid", "filename", "projection"])
+        stem = raw["filename"].str.replace(r"\.dcm\.png$|\.png$", "", regex=True)
+        key = "CXR" + stem.str.removeprefix("CXR")
+        known = dict(zip(key, raw["projection"].str.upper().map(VIEW), strict=True))
+    else:
+        path = files.find("nlmcxr_dicom_metadata.csv")
+        if path is None:
+            return pd.Series("unknown", index=frame.index), "no projections here: views unknown"
+        raw = files.table(path, ["imageid", "View Position"])
+        known = dict(zip(raw["imageid"], raw["View Position"].str.upper().map(VIEW), strict=True))
+    view = frame["image_id"].map(known)
+    return view.fillna("unknown"), f"views from {path.name}: {int(view.notna().sum()):,} known"

@@ -1,0 +1,94 @@
+"""Phantoms that `workbench phantom` drew into a folder: everything about them is known.
+
+Does not know: how they are drawn. It reads the JSON file beside each image.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from workbench.data.boxes import to_cell
+from workbench.data.cards import DataCard
+from workbench.data.download import Download
+from workbench.data.progress import progress
+from workbench.data.sections import sections
+from workbench.errors import InputError
+
+NEEDED = ("image", "seed", "domain", "labels")
+
+
+def read(
+    files: Download, card: DataCard, *, labels: str, reports: bool, show: bool
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return one row for each phantom, and notes.
+
+    Args:
+        files: the folder.
+        card: data card "phantom".
+        labels: not used; there is one set.
+        reports: whether the reference report is kept.
+        show: whether a bar may appear.
+
+    Raises:
+        InputError: no phantoms are there, or a file is not one of theirs.
+    """
+    paths = sorted(files.folder.rglob("phantom_*.json"))
+    if not paths:
+        raise InputError(
+            f"no phantom_*.json in {files.folder.name}; draw some first: "
+            f"workbench phantom --count 24 --out {files.folder.name}"
+        )
+    rows = []
+    for path in progress(paths, label="phantoms", show=show):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            missing = [key for key in NEEDED if key not in record]
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            missing = ["JSON"]
+        if missing:
+            raise InputError(
+                f"{path.name}: no {', '.join(missing)}; expected a file that "
+                "`workbench phantom` wrote, draw it again"
+            )
+        prefix = path.parent.relative_to(files.folder).as_posix()
+        rows.append(_row(record, "" if prefix == "." else prefix + "/", reports))
+    return pd.DataFrame(rows), []
+
+
+def _row(record: dict, prefix: str, reports: bool) -> dict:
+    name = f"phantom-{record['domain']}-{record['seed']}"
+    present = [finding for finding, code in record["labels"].items() if code == "present"]
+    masks = [
+        {"finding": finding, "path": prefix + path}
+        for finding, path in record.get("masks", {}).items()
+    ]
+    row = {
+        "image_id": name,
+        "path": prefix + record["image"],
+        "patient_id": name,
+        "study_id": name,
+        "view": "AP" if record["domain"] == "external" else "PA",
+        "source_labels": "|".join(present),
+        "provenance": "drawn",
+        "locations": _places(record.get("lesions", [])),
+        "masks": to_cell(masks),
+    }
+    row |= record["labels"]
+    row["no finding"] = "absent" if present else "present"
+    if reports and record.get("report"):
+        parts = sections(record["report"])
+        row |= {f"report_{section}": text for section, text in parts.items()}
+        row["report_language"] = "en"
+    return row
+
+
+def _places(lesions: list[dict]) -> str | None:
+    places: dict[str, set[str]] = {}
+    for lesion in lesions:
+        words = {lesion.get("side"), lesion.get("zone")} - {None, np.nan, ""}
+        if words:
+            places.setdefault(lesion["finding"], set()).update(words)
+    return to_cell({finding: sorted(words) for finding, words in places.items()})

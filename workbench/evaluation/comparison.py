@@ -1,0 +1,301 @@
+"""Two systems on the same references: what differs, and whether chance could do it.
+
+Only pairs that the policy can score for both systems are compared, finding by finding, so that a
+system gains nothing by hedging on the hard cases; how many pairs that leaves is shown. Differences
+of F1 have percentile intervals of a bootstrap over patients in which both systems see the same
+resamples. McNemar's exact test asks, per finding, whether one system is right more often where
+they disagree; Holm's correction keeps the chance of any false alarm at the level over all findings.
+
+McNemar's test takes pairs as independent: with several reports of a patient trust the intervals.
+Sources: McNemar, Psychometrika 1947; Holm, Scand J Stat 1979; Efron and Tibshirani 1993, ch. 8.
+Does not know: texts; it starts from the codes of two score cards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.errors import InputError, OptionError
+from workbench.evaluation.intervals import Estimate, estimate
+from workbench.evaluation.paired_tests import holm, mcnemar
+from workbench.evaluation.policies import NOT_SCORED, OUTCOMES
+from workbench.evaluation.scorecard_counts import (
+    f1_of,
+    macro_f1,
+    micro_f1,
+    patient_weights,
+    per_patient,
+    weighted_f1,
+)
+from workbench.evaluation.scorecard_result import Pairs, ScoreCard
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+_AVERAGES = {"macro": macro_f1, "micro": micro_f1, "weighted": weighted_f1}
+
+
+@dataclass(frozen=True)
+class FindingDifference:
+    """One finding, or an average, of two systems on pairs that both could be scored on.
+
+    Attributes:
+        finding: standard name, or "macro", "micro", "weighted".
+        n: pairs scored for both.
+        f1_a: F1 of the first system on these.
+        f1_b: F1 of the second.
+        difference: first minus second, with its bootstrap interval.
+        a_only: pairs that only the first gets right.
+        b_only: pairs that only the second gets right.
+        p: McNemar's exact p-value, two-sided; None for averages and where nothing was scored.
+        p_holm: after Holm's correction over the findings tested.
+    """
+
+    finding: str
+    n: int
+    f1_a: float | None
+    f1_b: float | None
+    difference: Estimate
+    a_only: int | None = None
+    b_only: int | None = None
+    p: float | None = None
+    p_holm: float | None = None
+
+    def to_dict(self) -> dict:
+        """Return plain values for JSON."""
+        return {
+            "n": self.n,
+            "f1_a": self.f1_a,
+            "f1_b": self.f1_b,
+            "difference": self.difference.value,
+            "low": self.difference.low,
+            "high": self.difference.high,
+            "undefined_resamples": self.difference.undefined,
+            "a_only": self.a_only,
+            "b_only": self.b_only,
+            "p": self.p,
+            "p_holm": self.p_holm,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two systems compared.
+
+    Attributes:
+        a: name of the first system.
+        b: name of the second.
+        policy: name of the policy.
+        per_finding: finding -> difference.
+        averages: "macro", "micro", "weighted" -> difference.
+        pairs: ids that both systems and the references have.
+        left_out: ids that only one of the systems has.
+        resamples: bootstrap resamples.
+        seed: of the resampling.
+    """
+
+    a: str
+    b: str
+    policy: str
+    per_finding: dict[str, FindingDifference]
+    averages: dict[str, FindingDifference]
+    pairs: int
+    left_out: tuple[str, ...] = field(repr=False)
+    resamples: int = 1000
+    seed: int = 0
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per finding and average; what is undefined is NaN."""
+        import pandas as pd
+
+        items = {**self.per_finding, **self.averages}
+        rows = [{"finding": name} | item.to_dict() for name, item in items.items()]
+        frame = pd.DataFrame(rows).set_index("finding")
+        return frame.astype({c: float for c in frame if c not in ("n", "undefined_resamples")})
+
+    def to_dict(self) -> dict:
+        """Return plain values for JSON."""
+        return {
+            "a": self.a,
+            "b": self.b,
+            "policy": self.policy,
+            "per_finding": {name: item.to_dict() for name, item in self.per_finding.items()},
+            "averages": {name: item.to_dict() for name, item in self.averages.items()},
+            "pairs": self.pairs,
+            "left_out": len(self.left_out),
+            "resamples": self.resamples,
+            "seed": self.seed,
+        }
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the difference of F1 of every finding and average, with intervals."""
+        from workbench.evaluation.comparison_figure import plot_comparison
+
+        return plot_comparison(self, ax)
+
+    def _repr_html_(self) -> str:
+        head = ("finding", "pairs", f"F1 {self.a}", f"F1 {self.b}", "difference [95 %]")
+        head += (f"only {self.a} right", f"only {self.b} right", "p", "p (Holm)")
+        rows, unscored = [], []
+        for name, item in {**self.per_finding, **self.averages}.items():
+            if name in self.per_finding and not item.n:
+                unscored.append(name)
+                continue
+            cells = [name, f"{item.n:,}", _two(item.f1_a), _two(item.f1_b), _signed(item)]
+            cells += ["" if v is None else str(v) for v in (item.a_only, item.b_only)]
+            cells += [_p(item.p), _p(item.p_holm)]
+            rows.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
+        top = "".join(f"<th>{escape(name)}</th>" for name in head)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        table = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+        left = f"<p>No pair scored for both: {escape(', '.join(unscored))}.</p>" if unscored else ""
+        return table + left
+
+
+def compare(a: ScoreCard, b: ScoreCard) -> Comparison:
+    """Compare two score cards of the same references.
+
+    Args:
+        a: the first system.
+        b: the second; resamples and seed are those of `a`.
+
+    Raises:
+        OptionError: the cards have different policies or findings.
+        InputError: they share no id, or their references or patients differ.
+    """
+    if a.policy.name != b.policy.name:
+        raise OptionError(
+            f"the cards have the policies {a.policy.name} and {b.policy.name}; "
+            "score both with the same"
+        )
+    findings = a.pairs.findings
+    if findings != b.pairs.findings:
+        raise OptionError("the cards score different findings; pass the same findings= to both")
+    first, second, left_out = _aligned(a.pairs, b.pairs)
+    outcomes = a.policy.outcomes()
+    scored_a = outcomes[first.reference, first.prediction]
+    scored_b = outcomes[second.reference, second.prediction]
+    both = (scored_a != NOT_SCORED) & (scored_b != NOT_SCORED)
+    scored_a = np.where(both, scored_a, NOT_SCORED)
+    scored_b = np.where(both, scored_b, NOT_SCORED)
+    counts, drawn = _counted((scored_a, scored_b), first, a.resamples, a.seed)
+    shared = {"macro": (_defined_for_both(counts), _defined_for_both(drawn))}
+    rows = _rows(findings, counts, drawn, _right(scored_a), _right(scored_b), both)
+    averages = {
+        name: _average(name, int(both.sum()), *shared.get(name, (counts, drawn)))
+        for name in _AVERAGES
+    }
+    names = (a.name, b.name if b.name != a.name else f"{b.name} (2)")
+    pairs = len(first.ids)
+    return Comparison(
+        *names, a.policy.name, rows, averages, pairs, left_out, a.resamples, a.seed
+    )  # fmt: skip
+
+
+def _aligned(a: Pairs, b: Pairs) -> tuple[Pairs, Pairs, tuple[str, ...]]:
+    at_a, at_b = ({key: at for at, key in enumerate(side.ids)} for side in (a, b))
+    common = [key for key in a.ids if key in at_b]
+    if not common:
+        raise InputError("the two cards have no id in common; score both on the same references")
+    first, second = (
+        Pairs(
+            tuple(common),
+            tuple(side.patients[at[key]] for key in common),
+            side.findings,
+            side.reference[[at[key] for key in common]],
+            side.prediction[[at[key] for key in common]],
+        )
+        for side, at in ((a, at_a), (b, at_b))
+    )
+    if not np.array_equal(first.reference, second.reference):
+        differ = np.flatnonzero((first.reference != second.reference).any(axis=1))
+        raise InputError(
+            f"the references of {len(differ)} ids differ between the two cards (first: "
+            f"{common[differ[0]]!r}); score both on the same references"
+        )
+    if first.patients != second.patients:
+        raise InputError("the two cards group ids into patients differently; give both the same")
+    left_out = tuple(key for key in (*a.ids, *b.ids) if (key in at_a) != (key in at_b))
+    return first, second, left_out
+
+
+def _counted(
+    scored: tuple[np.ndarray, np.ndarray], pairs: Pairs, resamples: int, seed: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return counts (findings, 4) and resampled counts (resamples, findings, 4) of both."""
+    shape = (-1, len(pairs.findings), len(OUTCOMES))
+    totals = np.concatenate([per_patient(side, pairs) for side in scored], axis=1)
+    blocks = [
+        weights @ totals for weights in patient_weights(pairs, resamples=resamples, seed=seed)
+    ]
+    drawn = np.concatenate(blocks or [np.zeros((0, totals.shape[1]))])
+    halves = [np.split(values, 2, axis=-1) for values in (totals.sum(0), drawn)]
+    counts = [half.reshape(shape)[0] for half in halves[0]]
+    return counts, [half.reshape(shape) for half in halves[1]]
+
+
+def _defined_for_both(counts: list[np.ndarray]) -> list[np.ndarray]:
+    """Return counts without findings whose F1 one system lacks: a mean over the same findings."""
+    known = ~np.logical_or(*(np.isnan(f1_of(side)) for side in counts))
+    return [side * known[..., None] for side in counts]
+
+
+def _right(scored: np.ndarray) -> np.ndarray:
+    return (scored == OUTCOMES.index("tp")) | (scored == OUTCOMES.index("tn"))
+
+
+def _rows(
+    findings: tuple[str, ...],
+    counts: list[np.ndarray],
+    drawn: list[np.ndarray],
+    right_a: np.ndarray,
+    right_b: np.ndarray,
+    both: np.ndarray,
+) -> dict[str, FindingDifference]:
+    n = both.sum(0)
+    a_only, b_only = (right_a & ~right_b).sum(0), (right_b & ~right_a).sum(0)
+    p = [mcnemar(int(x), int(y)) if k else None for x, y, k in zip(a_only, b_only, n, strict=True)]
+    corrected = holm(p)
+    points, resampled = [f1_of(c) for c in counts], [f1_of(d) for d in drawn]
+    rows = {}
+    for at, finding in enumerate(findings):
+        values = [side[at] for side in points] + [side[:, at] for side in resampled]
+        tests = (int(a_only[at]), int(b_only[at]), p[at], corrected[at])
+        rows[finding] = _difference(finding, int(n[at]), *values, tests=tests)
+    return rows
+
+
+def _average(
+    name: str, n: int, counts: list[np.ndarray], drawn: list[np.ndarray]
+) -> FindingDifference:
+    average = _AVERAGES[name]
+    return _difference(name, n, *map(average, counts), *map(average, drawn))
+
+
+def _difference(
+    name: str, n: int, a: Any, b: Any, drawn_a: Any, drawn_b: Any, *, tests: tuple = ()
+) -> FindingDifference:
+    known = [None if np.isnan(value) else float(value) for value in (a, b)]
+    return FindingDifference(name, n, *known, estimate(a - b, drawn_a - drawn_b, n), *tests)
+
+
+def _two(value: float | None) -> str:
+    return "\u2013" if value is None else f"{value:.2f}"
+
+
+def _signed(item: FindingDifference) -> str:
+    found = item.difference
+    if found.value is None:
+        return "undefined"
+    if found.low is None or found.high is None:
+        return f"{found.value:+.2f}"
+    return f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"

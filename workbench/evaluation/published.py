@@ -1,0 +1,174 @@
+"""Published figures beside ours: the paper's two tables, with any number of score cards in them.
+
+One row per finding and one for the average, one column per system, as the paper lays its tables
+out; published systems come first. A number that is not in a source named in `published.yaml` is
+unknown and shown as such. Compare with care: our labels come from another labeler, the test
+sets are not the same cases unless you scored the same cases, and the published average is named
+by its authors only as "average F1" (ours beside it is the macro F1 over the same findings).
+
+Does not know: how our numbers came about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.errors import OptionError
+from workbench.evaluation.intervals import Estimate
+from workbench.evaluation.scorecard_result import ScoreCard
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AVERAGE = "average"
+UNKNOWN = "not known"
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """Published figures and ours in one table.
+
+    Attributes:
+        title: of the published table.
+        findings: its rows.
+        cells: system -> row ("average" among them) -> estimate; None where the number is unknown.
+        covered: system -> row -> what share of pairs was scored, for our own systems.
+        notes: system -> where its numbers come from, and what to mind.
+    """
+
+    title: str
+    findings: tuple[str, ...]
+    cells: Mapping[str, Mapping[str, Estimate | None]]
+    covered: Mapping[str, Mapping[str, float | None]]
+    notes: Mapping[str, str]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return F1, rows by system; NaN where it is unknown or undefined."""
+        import pandas as pd
+
+        values = {
+            system: {name: cell.value if cell else None for name, cell in cells.items()}
+            for system, cells in self.cells.items()
+        }
+        return pd.DataFrame(values, index=[*self.findings, AVERAGE], dtype=float)
+
+    def to_dict(self) -> dict:
+        """Return plain values for JSON; unknown and undefined are null."""
+        return {
+            "title": self.title,
+            "systems": {
+                system: {
+                    "f1": {name: cell.value if cell else None for name, cell in cells.items()},
+                    "note": self.notes[system],
+                }
+                for system, cells in self.cells.items()
+            },
+        }
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{escape(name)}</th>" for name in ("F1", *self.cells))
+        body = []
+        for row in (*self.findings, AVERAGE):
+            cells = "".join(f"<td>{self._cell(system, row)}</td>" for system in self.cells)
+            body.append(f"<tr><td>{escape(row)}</td>{cells}</tr>")
+        notes = "".join(
+            f"<li>{escape(system)}: {escape(note)}</li>" for system, note in self.notes.items()
+        )
+        return (
+            f"<p><b>{escape(self.title)}</b></p><table><thead><tr>{head}</tr></thead>"
+            f"<tbody>{''.join(body)}</tbody></table><ul>{notes}</ul>"
+        )
+
+    def _cell(self, system: str, row: str) -> str:
+        cell = self.cells[system].get(row)
+        if cell is None:
+            return f'<span style="color:#767676">{UNKNOWN}</span>'
+        if cell.value is None:
+            return "undefined"
+        text = f"{cell.value:.2f}"
+        if cell.low is not None and cell.high is not None:
+            text += f" [{cell.low:.2f}, {cell.high:.2f}]"
+        share = self.covered.get(system, {}).get(row)
+        return text if share is None else f"{text}<br><small>{100 * share:.0f} % scored</small>"
+
+
+def published_table(
+    cards: Mapping[str, ScoreCard] | ScoreCard | None = None, *, table: str = "internal"
+) -> PublishedTable:
+    """Return a table of the paper with score cards as further columns.
+
+    Args:
+        cards: name -> card, or one card.
+        table: "internal" (MIMIC-CXR) or "external" (Open-i).
+
+    Raises:
+        OptionError: there is no such table.
+    """
+    known = read_published()
+    if table not in known["tables"]:
+        raise OptionError(f"unknown table {table!r}; expected one of: {', '.join(known['tables'])}")
+    found = known["tables"][table]
+    findings = tuple(found["findings"])
+    cells: dict[str, dict[str, Estimate | None]] = {}
+    notes = {}
+    for system in found["systems"]:
+        cells[system["name"]] = _published_cells(system, findings)
+        said = [
+            known["sources"][system["source"]]["cite"],
+            f"average over {system['over']} findings",
+        ]
+        notes[system["name"]] = "; ".join([*said, *filter(None, [system.get("note")])])
+    covered = {}
+    given = {cards.name: cards} if isinstance(cards, ScoreCard) else dict(cards or {})
+    for name, card in given.items():
+        unused = name if name not in cells else f"{name} (scored here)"
+        cells[unused], covered[unused] = _own_cells(card, findings)
+        notes[unused] = _own_note(card, found["policy"])
+    return PublishedTable(found["title"], findings, cells, covered, notes)
+
+
+@cache
+def read_published() -> dict[str, Any]:
+    """Return the published figures as they are in `published.yaml`."""
+    import yaml
+
+    text = (files("workbench.evaluation") / "published.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)
+
+
+def _published_cells(system: dict, findings: tuple[str, ...]) -> dict[str, Estimate | None]:
+    numbers = (system["per_finding"] or {}) | {AVERAGE: system["average_f1"]}
+    return {
+        row: None if numbers.get(row) is None else Estimate(float(numbers[row]), None, None, 0)
+        for row in (*findings, AVERAGE)
+    }
+
+
+def _own_cells(
+    card: ScoreCard, findings: tuple[str, ...]
+) -> tuple[dict[str, Estimate | None], dict[str, float | None]]:
+    rows = {name: card.per_finding.get(name) for name in findings}
+    cells = {name: None if row is None else row.f1 for name, row in rows.items()}
+    covered = {name: None if row is None else row.coverage for name, row in rows.items()}
+    if all(row is not None for row in rows.values()):
+        same = set(card.per_finding) == set(findings)
+        cells[AVERAGE] = card.averages["macro" if same else "macro of six"].f1
+        shares = [share for share in covered.values() if share is not None]
+        covered[AVERAGE] = float(np.mean(shares)) if shares else None
+    else:
+        cells[AVERAGE], covered[AVERAGE] = None, None
+    return cells, covered
+
+
+def _own_note(card: ScoreCard, policy: str) -> str:
+    said = f"scored here, {len(card.pairs.ids):,} pairs, macro F1, {card.policy.name}"
+    if card.policy.name != policy:
+        said += f" (the published figures are {policy}: do not compare)"
+    return said

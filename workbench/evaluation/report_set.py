@@ -1,0 +1,292 @@
+"""One side of a comparison: reports or labels by id, from a mapping, a table or a file.
+
+Accepted: a mapping id -> text (or id -> {finding: code}); a DataFrame, CSV, TSV or Parquet with an
+id column and either a text column, or one column per finding (present, absent, uncertain, not
+mentioned or blank; the 1, 0, -1 and blank of CheXpert files too), or the columns finding and code
+that `workbench label` writes. A text column wins over labels beside it.
+
+Nothing is dropped here: an id without text stays, with None. Duplicate ids are refused, because
+which of two reports was meant cannot be known.
+Does not know: the other side, or what is scored.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import InputError, OptionError
+from workbench.findings import ABSENT, CODES, NOT_MENTIONED, PRESENT, UNCERTAIN, standard_name
+from workbench.reports import label
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What a cell of a label table may hold.
+CELLS = {
+    **{code: code for code in CODES},
+    "": NOT_MENTIONED,
+    "nan": NOT_MENTIONED,
+    "none": NOT_MENTIONED,
+    "1": PRESENT,
+    "1.0": PRESENT,
+    "0": ABSENT,
+    "0.0": ABSENT,
+    "-1": UNCERTAIN,
+    "-1.0": UNCERTAIN,
+}
+_LONG = ("finding", "code")
+_NO_MENTION = ("no mention", "", NOT_MENTIONED)
+
+
+@dataclass(frozen=True, eq=False)
+class ReportSet:
+    """Reports or labels by id.
+
+    Attributes:
+        name: what it is called in tables: the file's stem, or the role.
+        role: "predictions" or "references".
+        kind: "texts" or "labels".
+        entries: id -> text, or finding -> code, or None where there is no text.
+        findings: the findings a label table has columns for; None where any may occur.
+        patients: id -> patient, where a patient column was asked for and is there.
+    """
+
+    name: str
+    role: str
+    kind: str
+    entries: Mapping[str, str | Mapping[str, str] | None]
+    findings: tuple[str, ...] | None = None
+    patients: Mapping[str, str] | None = None
+    _read: dict[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+
+    def codes(self, key: str) -> Mapping[str, str]:
+        """Return finding -> code of an id that has a text or labels; texts are read once."""
+        entry = self.entries[key]
+        if isinstance(entry, Mapping):
+            return entry
+        if key not in self._read:
+            self._read[key] = {row.finding: row.code for row in label(entry or "").rows}
+        return self._read[key]
+
+
+def read_reports(
+    source: Any,
+    *,
+    role: str = "predictions",
+    name: str | None = None,
+    id_column: str = "id",
+    text_column: str = "text",
+    patient_column: str | None = None,
+) -> ReportSet:
+    """Read one side of a comparison.
+
+    Args:
+        source: mapping, DataFrame, path, or a `ReportSet`, which is returned as it is.
+        role: "predictions" or "references", for messages.
+        name: what it is called in tables; the file's stem, or the role, when None.
+        id_column: column of the identifiers.
+        text_column: column of the texts, where there are texts.
+        patient_column: column of the patients; may be missing from one of the two sides.
+
+    Raises:
+        InputError: no such file, not UTF-8, a column is missing, an id is missing or occurs twice,
+            neither texts nor labels, or a label that is not a code.
+    """
+    if isinstance(source, ReportSet):
+        return source
+    if isinstance(source, Mapping):
+        return _from_mapping(source, role, name or role)
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        frame, said, called = _read_file(path, role), path.name, name or path.stem
+    elif hasattr(source, "columns") and hasattr(source, "to_dict"):
+        frame, said, called = source, f"the table of {role}", name or role
+    else:
+        raise InputError(
+            f"expected {role} as a mapping id -> text, a DataFrame or the path of a CSV file, "
+            f"got {type(source).__name__}"
+        )
+    columns = [str(column) for column in frame.columns]
+    frame = frame.set_axis(columns, axis=1)
+    if id_column not in columns:
+        raise InputError(
+            f"{said} has no column {id_column!r}; it has: {', '.join(columns) or 'none'} "
+            "(choose with --id-column)"
+        )
+    ids = _ids(frame[id_column], said)
+    table = _Table(said, role, called, ids, frame, text_column, id_column, patient_column)
+    return table.report_set()
+
+
+@dataclass(frozen=True)
+class _Table:
+    said: str
+    role: str
+    name: str
+    ids: list[str]
+    frame: pd.DataFrame
+    text_column: str
+    id_column: str
+    patient_column: str | None
+
+    def report_set(self) -> ReportSet:
+        columns = list(self.frame.columns)
+        if self.text_column in columns:
+            _refuse_duplicates(self.ids, self.said)
+            texts = [_text(value) for value in self.frame[self.text_column]]
+            entries = dict(zip(self.ids, texts, strict=True))
+            return ReportSet(self.name, self.role, "texts", entries, None, self._patients())
+        if all(column in columns for column in _LONG):
+            entries = self._long()
+            return ReportSet(self.name, self.role, "labels", entries, None, self._patients())
+        names = _finding_columns(columns, skip=(self.id_column, self.patient_column))
+        if not names:
+            raise InputError(
+                f"{self.said} has neither a column {self.text_column!r} nor label columns (one "
+                f"column per finding, or finding and code); it has: {', '.join(columns)} "
+                "(choose with --text-column)"
+            )
+        _refuse_duplicates(self.ids, self.said)
+        entries = self._wide(names)
+        known = tuple(names.values())
+        return ReportSet(self.name, self.role, "labels", entries, known, self._patients())
+
+    def _wide(self, names: Mapping[str, str]) -> dict[str, dict[str, str]]:
+        entries: dict[str, dict[str, str]] = {key: {} for key in self.ids}
+        for column, finding in names.items():
+            for key, value in zip(self.ids, self.frame[column], strict=True):
+                entries[key][finding] = _code(value, self.said, key, column)
+        return entries
+
+    def _long(self) -> dict[str, dict[str, str]]:
+        entries: dict[str, dict[str, str]] = {}
+        rows = zip(self.ids, self.frame["finding"], self.frame["code"], strict=True)
+        for key, finding, value in rows:
+            codes = entries.setdefault(key, {})
+            if _text(finding) is None or str(finding).strip().lower() in _NO_MENTION:
+                continue
+            try:
+                known = standard_name(str(finding))
+            except OptionError as error:
+                raise InputError(f"{self.said}, id {key!r}: {error}") from None
+            code = _code(value, self.said, key, "code")
+            if codes.setdefault(known, code) != code:
+                raise InputError(
+                    f"{self.said} has two codes for {known} of id {key!r}: {codes[known]} and "
+                    f"{code}; keep one"
+                )
+        return entries
+
+    def _patients(self) -> dict[str, str] | None:
+        if self.patient_column is None or self.patient_column not in self.frame.columns:
+            return None
+        found = (_text(value) for value in self.frame[self.patient_column])
+        return {key: who for key, who in zip(self.ids, found, strict=True) if who is not None}
+
+
+def _from_mapping(source: Mapping[Any, Any], role: str, name: str) -> ReportSet:
+    ids = _ids(source, f"the mapping of {role}")
+    _refuse_duplicates(ids, f"the mapping of {role}")
+    entries: dict[str, str | Mapping[str, str] | None] = {}
+    kinds = set()
+    for key, value in zip(ids, source.values(), strict=True):
+        if isinstance(value, Mapping):
+            kinds.add("labels")
+            entries[key] = {
+                standard_name(str(finding)): _code(code, role, key, str(finding))
+                for finding, code in value.items()
+            }
+        elif value is None or isinstance(value, (str, float)):
+            kinds.update([] if _text(value) is None else ["texts"])
+            entries[key] = _text(value)
+        else:
+            raise InputError(
+                f"expected {role} as id -> text or id -> {{finding: code}}; "
+                f"id {key!r} has {type(value).__name__}"
+            )
+    if len(kinds) > 1:
+        raise InputError(f"{role} mix texts and labels; give one kind")
+    return ReportSet(name, role, kinds.pop() if kinds else "texts", entries)
+
+
+def _read_file(path: Path, role: str) -> pd.DataFrame:
+    import pandas as pd
+
+    if not path.is_file():
+        raise InputError(f"{path} is not a file; expected {role} as CSV, TSV or Parquet")
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".parquet":
+            return pd.read_parquet(path)
+        with warnings.catch_warnings():
+            # a row with more fields than the header would be cut, or shift the columns
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            options = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+            separator = "\t" if suffix == ".tsv" else ","
+            return pd.read_csv(path, sep=separator, index_col=False, **options)
+    except (ValueError, OSError, pd.errors.ParserWarning) as error:
+        # what pandas and pyarrow raise for broken files, and a UnicodeDecodeError, are ValueErrors
+        kind = "a Parquet file" if suffix == ".parquet" else "a CSV file in UTF-8"
+        raise InputError(
+            f"{path.name} cannot be read as {kind} ({error}); save it again and retry"
+        ) from None
+
+
+def _ids(values: Iterable[Any], said: str) -> list[str]:
+    ids = []
+    for row, value in enumerate(values, start=1):
+        key = _text(value)
+        if key is None:
+            raise InputError(f"{said}: row {row} has no id; give every row one")
+        ids.append(key.strip())
+    return ids
+
+
+def _refuse_duplicates(ids: list[str], said: str) -> None:
+    seen: set[str] = set()
+    twice = dict.fromkeys(key for key in ids if key in seen or seen.add(key))
+    if twice:
+        shown = ", ".join(repr(key) for key in list(twice)[:5])
+        raise InputError(
+            f"{said} has {len(twice)} ids more than once ({shown}); ids must be unique: keep one "
+            "report for each, or choose another column with --id-column"
+        )
+
+
+def _finding_columns(columns: list[str], *, skip: tuple[str | None, ...]) -> dict[str, str]:
+    """Return column -> standard name of the columns that are named after findings."""
+    names: dict[str, str] = {}
+    for column in columns:
+        if column in skip:
+            continue
+        try:
+            finding = standard_name(column)
+        except OptionError:
+            continue
+        if finding in names.values():
+            raise InputError(f"two columns stand for {finding}: {column!r} is one; keep one")
+        names[column] = finding
+    return names
+
+
+def _code(value: Any, said: str, key: str, column: str) -> str:
+    cell = (_text(value) or "").strip().lower()
+    if cell not in CELLS:
+        raise InputError(
+            f"{said}: id {key!r}, column {column!r} holds {value!r}; expected {', '.join(CODES)}, "
+            "or 1, 0, -1 and blank"
+        )
+    return CELLS[cell]
+
+
+def _text(value: Any) -> str | None:
+    """Return a cell as text; None where there is nothing but white space."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    text = str(value)
+    return text if text.strip() and text not in ("<NA>", "NaT") else None

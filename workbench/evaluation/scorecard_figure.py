@@ -1,0 +1,284 @@
+"""Figures of a score card: F1 with intervals, coverage, and confusion by finding.
+
+Drawing functions take numbers and names; the last part takes them from a card.
+Does not know: how anything was counted.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.evaluation.intervals import Estimate
+from workbench.evaluation.policies import OUTCOMES, REASONS
+from workbench.figures.style import (
+    BLUE,
+    CYCLE,
+    GRID,
+    INK,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    new_figure,
+    style,
+)
+from workbench.findings import CODES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from workbench.evaluation.scorecard_result import ScoreCard
+
+_AVERAGES = {
+    "macro": "macro: mean of findings",
+    "micro": "micro: all counts together",
+    "weighted": "weighted by support",
+    "macro of six": "macro of the paper's six",
+}
+_REASON_COLOURS = (PURPLE, ORANGE, SKY, "#e4e4e4")
+_SHORT = {"not mentioned": "not men-\ntioned"}
+
+
+def draw_forest(
+    rows: Sequence[tuple[str, Sequence[Estimate], str]],
+    ax: Axes,
+    *,
+    systems: Sequence[str] = ("",),
+    split: int | None = None,
+) -> Axes:
+    """Draw one line per row: a point with its interval for each system, and a note at the right.
+
+    Args:
+        rows: name, one estimate per system, and what to write at the right.
+        ax: where; x is F1 from 0 to 1.
+        systems: names for the legend; a single one has none.
+        split: rows from here on are set apart (averages).
+    """
+    places = [at + (0.6 if split is not None and at >= split else 0.0) for at in range(len(rows))]
+    step = 0.62 / max(1, len(systems))
+    for (_, estimates, note), y in zip(rows, places, strict=True):
+        for index, found in enumerate(estimates):
+            offset = (index - (len(systems) - 1) / 2) * step
+            colour = CYCLE[index % len(CYCLE)]
+            _draw_estimate(ax, found, y + offset, colour, apart=split is not None and y > split)
+        ax.text(1.03, y, note, transform=ax.get_yaxis_transform(), va="center", fontsize=11.5)
+    if split is not None and 0 < split < len(rows):
+        ax.axhline(split - 0.2, color=GRID, lw=1.2, xmax=1.0)
+    if len(systems) > 1:
+        for index, name in enumerate(systems):
+            ax.plot([], [], "o-", color=CYCLE[index % len(CYCLE)], label=name)
+        ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=min(3, len(systems)))
+    ax.set_yticks(places, [name for name, _, _ in rows])
+    ax.set(xlim=(-0.02, 1.02), ylim=(max(places, default=0) + 0.7, -0.7))
+    ax.set_xticks(np.linspace(0, 1, 6))
+    ax.set_xlabel("F1 with 95 % interval")
+    ax.grid(axis="x")
+    ax.tick_params(axis="y", length=0)
+    return ax
+
+
+def _draw_estimate(ax: Axes, found: Estimate, y: float, colour: str, *, apart: bool) -> None:
+    if found.value is None:
+        ax.text(0.0, y, "undefined", color=MUTED, va="center", fontsize=11, style="italic")
+        return
+    if found.low is not None and found.high is not None:
+        ax.plot([found.low, found.high], [y, y], color=colour, lw=2.2, solid_capstyle="butt")
+        ax.plot([found.low, found.high], [y, y], "|", color=colour, ms=9, mew=2.2, clip_on=False)
+    marker = "D" if apart else "o"
+    size = 6 if apart else 7.5
+    ax.plot(found.value, y, marker, color=colour, ms=size, mec="white", mew=1.0, clip_on=False)
+
+
+def draw_coverage(names: Sequence[str], scored: np.ndarray, reasons: np.ndarray, ax: Axes) -> Axes:
+    """Draw a bar to 100 % per finding: scored, and why the other pairs were not.
+
+    Args:
+        names: of the findings.
+        scored: (findings,) pairs scored.
+        reasons: (findings, 4) pairs left out, by `REASONS`.
+        ax: where; bars carry labels for a legend.
+    """
+    parts = np.column_stack([scored, reasons]).astype(float)
+    totals = parts.sum(1, keepdims=True)
+    shares = np.divide(100 * parts, totals, out=np.zeros_like(parts), where=totals > 0)
+    labels = ("scored", *(f"not scored: {reason}" for reason in REASONS))
+    left = np.zeros(len(names))
+    for column, colour in enumerate((BLUE, *_REASON_COLOURS)):
+        ax.barh(
+            range(len(names)), shares[:, column], left=left, color=colour, height=0.72,
+            label=labels[column], edgecolor="white", linewidth=0.8,
+        )  # fmt: skip
+        left = left + shares[:, column]
+    for row, count in enumerate(np.asarray(scored, dtype=int)):
+        text = f"{count:,} of {int(totals[row, 0]):,} ({shares[row, 0]:.0f} %)"
+        ax.text(1.02, row, text, transform=ax.get_yaxis_transform(), va="center", fontsize=11.5)
+    ax.set_yticks(range(len(names)), list(names))
+    ax.set(xlim=(0, 100), ylim=(len(names) - 0.4, -0.6), xlabel="share of pairs, %")
+    ax.tick_params(axis="y", length=0)
+    return ax
+
+
+def draw_confusion(table: np.ndarray, outcomes: np.ndarray, ax: Axes, *, title: str = "") -> Axes:
+    """Draw reference code (rows) by prediction code (columns), counts in every cell.
+
+    Cells that the policy scores are framed and marked TP, FP, TN or FN.
+
+    Args:
+        table: (4, 4) int, counts in the order of `CODES`.
+        outcomes: (4, 4) index of `OUTCOMES`, 4 where not scored.
+        ax: where.
+        title: above it.
+    """
+    size = len(CODES)
+    shade = np.log1p(table) / max(np.log1p(table).max(), 1e-9)
+    ax.imshow(shade, cmap="Blues", vmin=0, vmax=1.35, aspect="equal", interpolation="nearest")
+    for row in range(size):
+        for column in range(size):
+            scored = outcomes[row, column] < len(OUTCOMES)
+            dark = shade[row, column] > 0.8
+            colour = "white" if dark else INK if table[row, column] else "#9a9a9a"
+            ax.text(column, row + (0.1 if scored else 0), f"{table[row, column]:,}",
+                    ha="center", va="center", color=colour, fontsize=12,
+                    fontweight="bold" if scored else "normal")  # fmt: skip
+            if scored:
+                name = OUTCOMES[outcomes[row, column]].upper()
+                right = name[0] == "T"
+                ax.text(column - 0.38, row - 0.37, name, ha="left", va="top", fontsize=8.5,
+                        color="white" if dark else MUTED)  # fmt: skip
+                ax.add_patch(_frame(column, row, BLUE if right else VERMILION))
+    ax.set_xticks(range(size), [_SHORT.get(code, code) for code in CODES], fontsize=9.5)
+    ax.set_yticks(range(size), [_SHORT.get(code, code) for code in CODES], fontsize=9.5)
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    ax.set_title(title, fontsize=13.5)
+    return ax
+
+
+def _frame(column: int, row: int, colour: str):
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, ec=colour, lw=2.2)
+
+
+# ---------------------------------------------------------------- of a card
+
+
+def plot_card(card: ScoreCard, ax: Axes | None = None) -> Axes:
+    """Draw F1 of every finding and average, with counts and coverage at the right."""
+    rows = forest_rows({card.name: card})
+    with style():
+        if ax is None:
+            figure = new_figure(figsize=(11.5, 2.3 + 0.42 * len(rows)), layout="constrained")
+            ax = figure.add_subplot()
+        draw_forest(rows, ax, split=len(rows) - len(card.averages))
+        pairs = f"{len(card.pairs.ids):,} pairs of reports"
+        ax.set_title(f"{card.name}: {pairs}, {card.policy.name}", pad=14)
+        _never(ax, [card])
+    return ax
+
+
+def _never(ax: Axes, cards: Sequence[Any]) -> None:
+    """Name the findings that are not drawn, below the axis."""
+    hidden = [name for name in cards[0].per_finding if name in _hidden(cards)]
+    if hidden:
+        text = textwrap.fill(f"Not drawn, no side mentions them: {', '.join(hidden)}", 92)
+        ax.annotate(text, (-0.3, 0), (0, -58), xycoords="axes fraction", va="top",
+                    textcoords="offset points", fontsize=11.5, color=MUTED)  # fmt: skip
+
+
+def _hidden(cards: Sequence[Any]) -> set[str]:
+    """Return the findings that no card mentions on any side; none where nothing is mentioned."""
+    hidden = set.intersection(*(set(card.never_mentioned) for card in cards))
+    return set() if len(hidden) == len(cards[0].per_finding) else hidden
+
+
+def plot_cards(cards: Mapping[str, ScoreCard], ax: Axes | None = None) -> Axes:
+    """Draw F1 of several cards side by side."""
+    rows = forest_rows(cards)
+    first = next(iter(cards.values()))
+    with style():
+        if ax is None:
+            height = 2.3 + (0.3 + 0.14 * len(cards)) * len(rows)
+            ax = new_figure(figsize=(11.5, height), layout="constrained").add_subplot()
+        draw_forest(rows, ax, systems=list(cards), split=len(rows) - len(first.averages))
+        _never(ax, list(cards.values()))
+    return ax
+
+
+def forest_rows(cards: Mapping[str, Any]) -> list[tuple[str, list[Estimate], str]]:
+    """Return name, estimates and note of each finding and average of cards of equal findings.
+
+    Findings that no card mentions are left out.
+    """
+    first, hidden = next(iter(cards.values())), _hidden(list(cards.values()))
+    rows = []
+    for name in (name for name in first.per_finding if name not in hidden):
+        items = [card.per_finding[name] for card in cards.values()]
+        rows.append((name, [item.f1 for item in items], _note(items[0]) if len(items) == 1 else ""))
+    for name in first.averages:
+        found = [card.averages[name] for card in cards.values()]
+        note = f"{_value(found[0].f1)}   over {len(found[0].members)} findings"
+        rows.append((_AVERAGES[name], [a.f1 for a in found], note if len(found) == 1 else ""))
+    return rows
+
+
+def _value(found: Estimate) -> str:
+    if found.value is None:
+        return "  \u2013  "
+    if found.low is None or found.high is None:
+        return f"{found.value:.2f}"
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def _note(row: Any) -> str:
+    covered = "" if row.coverage is None else f" ({100 * row.coverage:.0f} %)"
+    scored = f"{row.n:,} of {row.pairs:,} scored{covered}, {row.support:,} positive"
+    return f"{_value(row.f1)}   {scored}" if row.f1.value is not None else scored
+
+
+def plot_card_coverage(card: ScoreCard, ax: Axes | None = None) -> Axes:
+    """Draw how many pairs were scored, and why the others were not."""
+    hidden = _hidden([card])
+    rows = [row for name, row in card.per_finding.items() if name not in hidden]
+    names = [row.finding for row in rows]
+    with style():
+        if ax is None:
+            figure = new_figure(figsize=(11, 3.0 + 0.42 * len(rows)), layout="constrained")
+            ax = figure.add_subplot()
+        reasons = card.not_scored().loc[names].to_numpy()
+        draw_coverage(names, np.array([row.n for row in rows]), reasons, ax)
+        ax.set_title(f"{card.name}: what {card.policy.name} could score", pad=12)
+        ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    return ax
+
+
+def plot_card_confusion(card: ScoreCard) -> Figure:
+    """Draw a table of codes for each finding that any side mentions."""
+    hidden = _hidden([card])
+    shown = [row for name, row in card.per_finding.items() if name not in hidden]
+    columns = min(4, max(1, len(shown)))
+    lines = max(1, -(-len(shown) // columns))
+    with style():
+        figure = new_figure(figsize=(3.35 * columns + 0.6, 3.5 * lines + 1.0), layout="constrained")
+        axes = figure.subplots(lines, columns, squeeze=False).ravel()
+        for ax in axes[len(shown) :]:
+            ax.set_axis_off()
+        for at, row in enumerate(shown):
+            draw_confusion(row.confusion, card.policy.outcomes(), axes[at], title=row.finding)
+            if at % columns:
+                axes[at].set_yticks([])
+            if at + columns < len(shown):
+                axes[at].set_xticks([])
+        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+        figure.supylabel("reference", fontsize=14)
+        figure.supxlabel("prediction", fontsize=14)
+        title = f"{card.name}: codes of {len(card.pairs.ids):,} pairs; framed cells are scored"
+        figure.suptitle(title, fontsize=16, fontweight="bold", ha="left", x=0.01)
+    return figure

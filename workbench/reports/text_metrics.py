@@ -1,0 +1,267 @@
+"""How alike two texts are word by word: BLEU-1..4, ROUGE-L, METEOR, and metrics with a model.
+
+Every metric of the list is in the result: measured, or "not available: needs ..." with what would
+make it so. None of them knows what is true of an image; a wrong side costs one word.
+
+    BLEU-n    n-gram precision up to n with a brevity penalty, over the whole corpus; lower case,
+              tokens "13a", exponential smoothing (per pair: also effective order)
+    ROUGE-L   F-measure of the longest common subsequence, mean over pairs; lower case, tokens are
+              runs of letters and digits, no stemming
+    METEOR    mean over pairs, lower case, same tokens as ROUGE-L; needs WordNet (a download)
+
+Deviation: BLEU is given from 0 to 1 here, where sacrebleu counts to 100.
+Sources: Papineni et al., ACL 2002; Post, WMT 2018 (sacrebleu); Lin, ACL Workshop 2004
+(rouge-score); Banerjee and Lavie, ACL Workshop 2005 (nltk).
+Does not know: findings (`labeler`), or how the metrics with a model are run (`neural_metrics`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import InputError
+from workbench.reports.neural_metrics import NEURAL_METRICS, measure_neural
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BLEU_ORDERS = (1, 2, 3, 4)
+NEEDS_EXTRA = "not available: needs `pip install cxr-llava-workbench[metrics]`"
+NEEDS_WORDNET = "not available: needs WordNet; run: python -m nltk.downloader wordnet omw-1.4"
+
+#: ROUGE-L and METEOR take time with the product of both lengths: pairs beyond this are left out.
+LONGEST_PRODUCT = 4_000_000
+
+
+@dataclass(frozen=True)
+class TextMetric:
+    """One metric.
+
+    Attributes:
+        name: "BLEU-1", "ROUGE-L" and so on.
+        value: over all pairs, 0 to 1, greater is closer; None where not available.
+        status: "measured", or "not available: needs ...".
+        settings: tokens, case, smoothing, versions: what one has to state beside the number.
+        n: pairs measured.
+        per_pair: one value per pair, in the order of the pairs; None for a pair left out.
+        details: further numbers of the same metric by name.
+    """
+
+    name: str
+    value: float | None
+    status: str = "measured"
+    settings: str = ""
+    n: int = 0
+    per_pair: tuple[float | None, ...] = field(default=(), repr=False)
+    details: Mapping[str, float] = field(default_factory=dict, repr=False)
+
+    @property
+    def available(self) -> bool:
+        """Whether there is a number."""
+        return self.value is not None
+
+
+@dataclass(frozen=True)
+class TextMetrics:
+    """Every metric over the same pairs of texts.
+
+    Attributes:
+        metrics: in standard order, available or not.
+        ids: of the pairs, in order.
+        left_out: ids with an empty text on a side; they are in no metric.
+    """
+
+    metrics: tuple[TextMetric, ...]
+    ids: tuple[str, ...] = field(repr=False)
+    left_out: tuple[str, ...] = field(default=(), repr=False)
+
+    def __getitem__(self, name: str) -> TextMetric:
+        """Return a metric by name."""
+        for metric in self.metrics:
+            if metric.name.lower() == name.lower():
+                return metric
+        raise KeyError(f"no metric {name!r}; there are: {', '.join(m.name for m in self.metrics)}")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per metric: value (NaN where not available), n, status, settings."""
+        import pandas as pd
+
+        columns = ("name", "value", "n", "status", "settings")
+        rows = [{name: getattr(metric, name) for name in columns} for metric in self.metrics]
+        frame = pd.DataFrame(rows).rename(columns={"name": "metric"}).set_index("metric")
+        return frame.astype({"value": float})
+
+    def per_pair(self) -> pd.DataFrame:
+        """Return one row per pair and one column per metric that has values for pairs."""
+        import pandas as pd
+
+        columns = {metric.name: metric.per_pair for metric in self.metrics if metric.per_pair}
+        return pd.DataFrame(columns, index=pd.Index(self.ids, name="id"), dtype=float)
+
+    def to_dict(self) -> dict:
+        """Return plain values for JSON; a metric that is not available is null with a status."""
+        return {
+            metric.name: {
+                "value": metric.value,
+                "status": metric.status,
+                "settings": metric.settings,
+                "n": metric.n,
+                "details": dict(metric.details),
+            }
+            for metric in self.metrics
+        }
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for metric in self.metrics:
+            value = f"{metric.value:.3f}" if metric.value is not None else "&ndash;"
+            said = metric.settings if metric.available else metric.status
+            cells = "".join(f"<td>{c}</td>" for c in (escape(metric.name), value, metric.n or ""))
+            rows.append(
+                f'<tr>{cells}<td class="text" style="text-align:left">{escape(said)}</td></tr>'
+            )
+        head = "".join(f"<th>{name}</th>" for name in ("metric", "value", "pairs"))
+        head += '<th style="text-align:left">how, or what it needs</th>'
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def measure_texts(
+    predictions: Mapping[Any, str | None] | Sequence[str | None],
+    references: Mapping[Any, str | None] | Sequence[str | None],
+    *,
+    neural: bool = True,
+    remote_code: bool = False,
+) -> TextMetrics:
+    """Measure predictions against references, one reference each.
+
+    Args:
+        predictions: id -> text, or texts in order.
+        references: the same ids, or as many texts.
+        neural: also run metrics with a model, where their package and weights are on this machine;
+            nothing is ever downloaded.
+        remote_code: allow metrics whose package runs code from the repository of the weights
+            (GREEN); not allowed by default.
+
+    Raises:
+        InputError: the two sides do not have the same ids or lengths, or hold something else.
+    """
+    ids, predicted, expected = _aligned(predictions, references)
+    kept = [at for at, pair in enumerate(zip(predicted, expected, strict=True)) if all(pair)]
+    left_out = tuple(ids[at] for at in range(len(ids)) if at not in set(kept))
+    hypotheses, truths = [predicted[at] for at in kept], [expected[at] for at in kept]
+    found = [*_bleu(hypotheses, truths), _rouge(hypotheses, truths), _meteor(hypotheses, truths)]
+    if neural:
+        measured = measure_neural(hypotheses, truths, remote_code=remote_code)
+        found += [TextMetric(**row) for row in measured]
+    else:
+        found += [TextMetric(name, None, "not asked for") for name in NEURAL_METRICS]
+    return TextMetrics(tuple(found), tuple(ids[at] for at in kept), left_out)
+
+
+def _aligned(predictions: Any, references: Any) -> tuple[list[str], list[str], list[str]]:
+    kinds = [isinstance(side, Mapping) for side in (predictions, references)]
+    if all(kinds):
+        lost = set(predictions) ^ set(references)
+        if lost:
+            some = ", ".join(repr(key) for key in sorted(map(str, lost))[:3])
+            raise InputError(
+                f"{len(lost)} ids have no text on the other side ({some}); give both sides the "
+                "same ids"
+            )
+        keys = list(predictions)
+        sides = [[side[key] for key in keys] for side in (predictions, references)]
+    elif any(kinds) or isinstance(predictions, str) or isinstance(references, str):
+        raise InputError("expected two mappings id -> text, or two lists of texts")
+    else:
+        sides = [list(predictions), list(references)]
+        if len(sides[0]) != len(sides[1]):
+            raise InputError(
+                f"{len(sides[0])} predictions and {len(sides[1])} references; give as many"
+            )
+        keys = list(range(1, len(sides[0]) + 1))
+    for side in sides:
+        for key, text in zip(keys, side, strict=True):
+            if text is not None and not isinstance(text, str):
+                raise InputError(f"id {key!r}: expected a text, got {type(text).__name__}")
+    clean = [[text if text and text.strip() else "" for text in side] for side in sides]
+    return [str(key) for key in keys], clean[0], clean[1]
+
+
+def _bleu(predicted: list[str], expected: list[str]) -> list[TextMetric]:
+    names = [f"BLEU-{order}" for order in BLEU_ORDERS]
+    if find_spec("sacrebleu") is None:
+        return [TextMetric(name, None, NEEDS_EXTRA) for name in names]
+    if not predicted:
+        return [TextMetric(name, None, "no pair of texts") for name in names]
+    from sacrebleu.metrics import BLEU
+
+    found = []
+    for name, order in zip(names, BLEU_ORDERS, strict=True):
+        corpus = BLEU(max_ngram_order=order, lowercase=True)
+        single = BLEU(max_ngram_order=order, lowercase=True, effective_order=True)
+        value = corpus.corpus_score(predicted, [expected]).score / 100
+        each = tuple(
+            single.sentence_score(text, [truth]).score / 100
+            for text, truth in zip(predicted, expected, strict=True)
+        )
+        settings = f"corpus, sacrebleu {corpus.get_signature()}"
+        found.append(TextMetric(name, value, settings=settings, n=len(each), per_pair=each))
+    return found
+
+
+def _rouge(predicted: list[str], expected: list[str]) -> TextMetric:
+    if find_spec("rouge_score") is None:
+        return TextMetric("ROUGE-L", None, NEEDS_EXTRA)
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"], use_stemmer=False)
+    each = [
+        None if _too_long(text, truth) else float(scorer.score(truth, text)["rougeL"].fmeasure)
+        for text, truth in zip(predicted, expected, strict=True)
+    ]
+    return _mean("ROUGE-L", each, "F-measure, mean of pairs, lower case, no stemming (rouge-score)")
+
+
+def _meteor(predicted: list[str], expected: list[str]) -> TextMetric:
+    if find_spec("nltk") is None or find_spec("rouge_score") is None:
+        return TextMetric("METEOR", None, NEEDS_EXTRA)
+    import nltk
+
+    for place in ("corpora/wordnet.zip", "corpora/wordnet"):
+        try:
+            nltk.data.find(place)
+            break
+        except LookupError:
+            continue
+    else:
+        return TextMetric("METEOR", None, NEEDS_WORDNET)
+    from nltk.translate.meteor_score import single_meteor_score
+    from rouge_score.tokenize import tokenize
+
+    each = [
+        None
+        if _too_long(text, truth)
+        else float(single_meteor_score(tokenize(truth, None), tokenize(text, None)))
+        for text, truth in zip(predicted, expected, strict=True)
+    ]
+    return _mean("METEOR", each, f"mean of pairs, lower case (nltk {nltk.__version__})")
+
+
+def _too_long(text: str, truth: str) -> bool:
+    return len(text.split()) * len(truth.split()) > LONGEST_PRODUCT
+
+
+def _mean(name: str, each: list[float | None], settings: str) -> TextMetric:
+    known = [value for value in each if value is not None]
+    skipped = len(each) - len(known)
+    if skipped:
+        settings += f"; {skipped} pairs are too long and left out"
+    if not known:
+        return TextMetric(name, None, "no pair of texts", settings, 0, tuple(each))
+    return TextMetric(
+        name, sum(known) / len(known), settings=settings, n=len(known), per_pair=tuple(each)
+    )
