@@ -547,6 +547,7 @@ def test_benchmark_passes_everything_on_and_writes_files(tiny, monkeypatch, caps
         "methods": ("attention", "attention"),
         "slow_cases": 4,
         "randomised_cases": 5,
+        "kept": None,
         "jobs": 2,
         "progress": True,
     }
