@@ -75,7 +75,8 @@ def _name(ax: Axes, name: str, mask: np.ndarray, colour: str, taken: list) -> No
     rows, columns = np.nonzero(mask)
     height, width = mask.shape
     line = height / 22
-    top = float(np.clip(rows.min() - 0.4 * line, line, height - line))
+    # Below the side marker, which stands in an upper corner.
+    top = float(np.clip(rows.min() - 0.4 * line, 3.2 * line, height - line))
     left = bool(columns.mean() < width / 2)
     while any(side == left and abs(top - other) < line for side, other in taken):
         top += line
