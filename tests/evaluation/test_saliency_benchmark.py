@@ -11,7 +11,7 @@ import torch
 
 import workbench as wb
 from workbench.errors import OptionError
-from workbench.evaluation import saliency_benchmark
+from workbench.evaluation import saliency_benchmark, workers
 from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED
 from workbench.evaluation.saliency_benchmark import (
     FIXED,
@@ -182,7 +182,7 @@ def test_processes_load_the_model_from_where_it_came(tiny, monkeypatch):
         def map(self, function, orders):
             return [None for _ in orders]
 
-    monkeypatch.setattr(saliency_benchmark, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", Inline)
     small = wb.load_model(tiny, device="cpu", dtype="float32")
     table = benchmark_saliency(small, n=2, seed=SEED, methods=QUICK, jobs=3, progress=False)
     assert (table.missed, seen["jobs"], seen["source"]) == (2, 3, tiny)

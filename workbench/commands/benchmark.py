@@ -1,6 +1,7 @@
-"""`workbench benchmark saliency`: which saliency methods tell the truth, on phantoms.
+"""`workbench benchmark`: which saliency methods, or which detectors, tell the truth on phantoms.
 
-Does not know: methods and scores (`workbench.evaluation.saliency_benchmark`).
+Does not know: methods and scores (`workbench.evaluation.saliency_benchmark`), detectors
+(`workbench.hallucination.benchmark`).
 """
 
 from __future__ import annotations
@@ -10,18 +11,23 @@ import os
 from pathlib import Path
 
 import workbench.commands._shared as shared
+from workbench.errors import OptionError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `workbench benchmark`."""
     parser.epilog = (
+        "saliency\n"
         "Draws phantoms with one finding each, lets the model report, and scores the map of every\n"
         "method against what was drawn, beside fixed maps and maps of another phrase.\n"
         "Fast methods are run on every phantom, slow ones on --slow of them. With the defaults\n"
-        "this takes about half an hour on two CPU cores; --methods shortens it."
+        "this takes about half an hour on two CPU cores; --methods shortens it.\n\n"
+        "hallucination\n"
+        "Draws phantoms of both domains, lets the model report, and asks every detector which\n"
+        "stated findings are false; needs about one and a half seconds a phantom and CPU core."
     )
-    parser.add_argument("what", choices=("saliency",), help="what to measure")
-    parser.add_argument("--n", type=int, default=300, help="phantoms to draw (300)")
+    parser.add_argument("what", choices=("saliency", "hallucination"), help="what to measure")
+    parser.add_argument("--n", type=int, help="phantoms to draw (300; 1000 for hallucination)")
     parser.add_argument(
         "--seed", type=int, default=10_000_000, help="first phantom; below 10,000,000 is not unseen"
     )
@@ -42,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="write the randomisation verdicts to a file"
     )
+    parser.add_argument(
+        "--samples", type=int, default=8, help="reports sampled for self-consistency (8)"
+    )
     shared.add_model_arguments(parser)
     shared.add_json_argument(parser)
 
@@ -57,17 +66,35 @@ def _jobs(n: int) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, and print the table."""
+    _check(args)
+    return _saliency(args) if args.what == "saliency" else _hallucination(args)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse options of the one benchmark for the other.
+
+    Raises:
+        OptionError: the option has no meaning for this benchmark.
+    """
+    given = {"--methods": args.methods, "--record": args.record}
+    wrong = [name for name, value in given.items() if value is not None]
+    if args.what == "hallucination" and wrong:
+        raise OptionError(f"{wrong[0]} belongs to benchmark saliency; leave it out")
+
+
+def _saliency(args: argparse.Namespace) -> int:
     from workbench.evaluation.saliency_benchmark import benchmark_saliency
 
+    n = 300 if args.n is None else args.n
     model = shared.open_model(args)
     table = benchmark_saliency(
         model,
-        n=args.n,
+        n=n,
         seed=args.seed,
         methods=args.methods,
         slow_cases=args.slow,
         randomised_cases=args.randomised,
-        jobs=args.jobs or _jobs(args.n),
+        jobs=args.jobs or _jobs(n),
         kept=args.keep,
         progress=not args.json,
     )
@@ -82,4 +109,31 @@ def run(args: argparse.Namespace) -> int:
         return 0
     shared.say(str(table))
     shared.say(f"{table.cases} true positives of {table.drawn} phantoms from seed {table.seed:,}")
+    return 0
+
+
+def _hallucination(args: argparse.Namespace) -> int:
+    from workbench.hallucination.benchmark import benchmark_hallucination
+
+    n = 1000 if args.n is None else args.n
+    model = shared.open_model(args)
+    table = benchmark_hallucination(
+        model,
+        n=n,
+        seed=args.seed,
+        samples=args.samples,
+        jobs=args.jobs or _jobs(n),
+        kept=args.keep,
+        progress=not args.json,
+    )
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "hallucination.json").write_text(shared.to_json(table.to_dict()) + "\n")
+        table.plot().figure.savefig(args.out / "hallucination.png", bbox_inches="tight")
+        figure = table.plot_reliability().figure
+        figure.savefig(args.out / "hallucination_reliability.png", bbox_inches="tight")
+    if args.json:
+        shared.emit_json(table.to_dict())
+    else:
+        shared.say(str(table))
     return 0

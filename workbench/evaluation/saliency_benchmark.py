@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from tqdm.auto import tqdm
 from workbench.errors import OptionError
 from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED
 from workbench.evaluation.saliency_table import SaliencyTable, tabulate
+from workbench.evaluation.workers import run_orders
 from workbench.findings import PHANTOM_FINDINGS, PRESENT, standard_name
 from workbench.phantom.case import Phantom, phantom
 from workbench.reports import Labels, label
@@ -192,7 +191,7 @@ def benchmark_saliency(
     left = [order for order in orders if order not in book]
     results = {order: book[order] for order in orders if order in book}
     bar = tqdm(total=n, initial=len(results), desc="phantoms", disable=not progress)
-    for order, found in zip(left, _done(model, left, jobs), strict=True):
+    for order, found in zip(left, run_orders(model, score_case, left, jobs), strict=True):
         results[order] = book[order] = found
         bar.update()
     bar.close()
@@ -252,36 +251,6 @@ def _orders(
         )
         for at in range(n)
     ]
-
-
-def _done(model: Any, orders: Sequence[Order], jobs: int) -> Iterator[list[MapScore] | None]:
-    if jobs == 1:
-        yield from (score_case(model, order) for order in orders)
-        return
-    loaded = model.loaded
-    source = "mini" if loaded.card.name == "mini" else str(loaded.directory)
-    options = {name: getattr(loaded.placement, name) for name in ("device", "dtype", "quantize")}
-    with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=_load, initargs=(source, options)
-    ) as pool:
-        yield from pool.map(_score_case, orders)
-
-
-_loaded: list[Any] = []
-
-
-def _load(source: str, options: Mapping[str, Any]) -> None:
-    """Give a worker process its model and one thread."""
-    import torch
-
-    from workbench.interface import load_model
-
-    torch.set_num_threads(1)
-    _loaded.append(load_model(source, **options))
-
-
-def _score_case(order: Order) -> list[MapScore] | None:
-    return score_case(_loaded[0], order)
 
 
 def score_case(model: Any, order: Order) -> list[MapScore] | None:

@@ -1,0 +1,213 @@
+"""Detectors, the area under their curve, and their table."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+import workbench as wb
+from workbench.cli import DONE, FAILED, main
+from workbench.commands._shared import to_json
+from workbench.errors import InputError, OptionError
+from workbench.hallucination import DETECTORS, benchmark_hallucination, detect
+from workbench.hallucination.auroc import area, area_difference, area_estimate
+from workbench.hallucination.benchmark import JudgedCase, finding_frequencies, judge_case
+from workbench.hallucination.detector_table import COMBINATION, tabulate
+from workbench.hallucination.nudges import NUDGES, nudged_images
+
+
+def drawn(seed: int, n: int = 60):
+    rng = np.random.default_rng(seed)
+    false = rng.random(n) < 0.4
+    scores = np.round(rng.normal(size=n) + false, 1)
+    weights = rng.multinomial(n, np.full(n, 1 / n), size=50).astype(float)
+    return false, scores, weights
+
+
+def test_area_on_resamples_is_that_of_scikit_learn():
+    false, scores, weights = drawn(3)
+    point, found = area(false, scores, weights)
+    assert point == roc_auc_score(false, scores)
+    for row, value in zip(weights, found, strict=True):
+        assert value == pytest.approx(roc_auc_score(false, scores, sample_weight=row))
+
+
+def test_area_by_hand():
+    false, scores = np.array([True, True, False]), np.array([2.0, 1.0, 1.0])
+    assert area(false, scores, np.ones((1, 3)))[0] == pytest.approx(0.75)
+    assert np.isnan(area(false, scores, np.array([[0.0, 0.0, 3.0]]))[1][0])
+
+
+def test_undefined_area_is_none():
+    false, scores, weights = drawn(4)
+    scores[3] = np.nan
+    assert area_estimate(false, scores, weights).value is None
+    assert area_estimate(np.ones(60, bool), np.ones(60), weights).value is None
+
+
+def test_difference_with_itself_is_nothing():
+    false, scores, weights = drawn(5)
+    found = area_difference(false, scores, scores, weights)
+    assert (found.value, found.low, found.high) == (0, 0, 0)
+    assert area_difference(false, scores, -scores, weights).value == pytest.approx(
+        2 * roc_auc_score(false, scores) - 1
+    )
+
+
+def test_nudges_are_small(mini):
+    pixels = mini.trace.pixel_values
+    found = nudged_images(mini.model, pixels)
+    assert tuple(found) == NUDGES
+    for name, changed in found.items():
+        assert changed.shape == (1, *pixels.shape)
+        assert 0 < np.abs(changed[0].numpy() - pixels).mean() < 0.5, name
+    same = nudged_images(mini.model, pixels)
+    assert all((same[name] == found[name]).all() for name in NUDGES)
+
+
+def test_detection_of_one_report(mini):
+    found = detect(mini.trace, samples=2, frequencies={"pleural effusion": 0.25})
+    assert found.findings == ("pleural effusion",)
+    assert found.scores.shape == (1, len(DETECTORS))
+    assert np.isfinite(found.scores).all()
+    row = found.to_frame().loc["pleural effusion"]
+    assert row["finding frequency"] == -0.25
+    assert row["polling"] < 0  # the model says yes
+    assert row["self-consistency"] in (0, 0.5, 1)
+    assert -1 <= row["attention to image"] <= 0
+    assert found.plot().get_yticklabels()[0].get_text() == "pleural effusion"
+    assert "pleural effusion" in found._repr_html_()
+    again = detect(mini.trace, samples=0)
+    assert np.isnan(again.to_frame()["self-consistency"]).all()
+    assert again.to_frame()["polling"].iloc[0] == row["polling"]
+
+
+def test_odds_follow_the_film(mini):
+    model, case = mini.model, mini.case
+    fine = wb.phantom(11, findings=[], size=model.image_size)
+    odds = [
+        wb.hallucination.yes_odds(
+            model, [model.loaded.processor(film.image)[None]], "Is there a pleural effusion?"
+        )[0]
+        for film in (case, fine)
+    ]
+    assert odds[0] > 0 > odds[1]
+
+
+def test_report_without_findings(tiny_trace):
+    found = detect(tiny_trace, samples=0)
+    assert found.scores.shape == (0, len(DETECTORS))
+    assert len(found.to_frame()) == 0
+
+
+def test_detect_repairs(mini):
+    answer = mini.model.ask(mini.case, "Is there an effusion?")
+    with pytest.raises(OptionError, match="the trace is of a question; trace a report"):
+        detect(mini.model.trace(mini.case, answer))
+    with pytest.raises(OptionError, match="samples must be 0 or more"):
+        detect(mini.trace, samples=-1)
+    with pytest.raises(OptionError, match="no detector 'nose'"):
+        detect(mini.trace, samples=0).plot(detector="nose")
+
+
+def made_cases(n: int = 40) -> list[JudgedCase]:
+    """Statements whose first detector knows, whose second is noise, and whose others are 0."""
+    rng = np.random.default_rng(0)
+    cases = []
+    for seed in range(n):
+        false = tuple(bool(value) for value in rng.random(2) < 0.5)
+        rows = tuple(
+            tuple(
+                float(value) if name == "nudged polling" else rng.normal()
+                if name == "token log-prob" else np.nan if name == "self-consistency" else 0.0
+                for name in DETECTORS
+            )
+            for value in false
+        )  # fmt: skip
+        domain = "external" if seed % 2 else "internal"
+        cases.append(JudgedCase(seed, domain, ("nodule", "a"), false, rows))
+    return cases
+
+
+def test_table():
+    table = tabulate(made_cases(), seed=5, provenance={"id": "x"}, resamples=200)
+    first = table.rows[0]
+    assert (first.detector, first.auroc.value, first.auroc.low) == ("nudged polling", 1, 1)
+    assert table.rows[-1].auroc.value is None
+    assert (table.best, table.cases, table.statements) == ("nudged polling", 40, 80)
+    assert table.baseline in ("token log-prob", "token log-prob (mean)")
+    assert table.against_logprob.low > 0.2
+    assert table.combination.detector == COMBINATION
+    assert table.combination.auroc.value == 1
+    assert sum(found.n for _, found in table.reliability()) == 80
+    result = json.loads(to_json(table.to_dict()))
+    assert {"detector", "auroc", "low", "high"} <= set(result["detectors"][0])
+    assert {"difference", "low", "high"} <= set(result["against_logprob"])
+    assert result["cases"] == 40 and result["statements"] == 80
+    assert set(result["detectors"][0]["by_domain"]) == {"internal", "external"}
+    assert "nudged polling" in table._repr_html_() and "nudged polling" in str(table)
+    assert table.plot().get_xlabel() == "AUROC"
+    assert table.plot_reliability().get_ylabel() == "share that is false"
+    assert COMBINATION in table.to_frame().index
+
+
+def test_few_statements_have_no_combination():
+    table = tabulate(made_cases(4), seed=5, provenance={}, resamples=20)
+    assert table.combination is None and table.reliability() == []
+    assert json.loads(to_json(table.to_dict()))["combination"] is None
+
+
+def test_cases_are_judged_against_what_was_drawn(mini):
+    found = judge_case(mini.model, 6_000_003, "external", 0)
+    drawn_here = wb.phantom(6_000_003, domain="external").labels
+    assert found.findings
+    assert found.false == tuple(drawn_here[name] == "absent" for name in found.findings)
+    assert judge_case(mini.model, 6_000_003, "external", 0).findings == found.findings
+    np.testing.assert_array_equal(
+        judge_case(mini.model, 6_000_003, "external", 0).scores, found.scores
+    )
+
+
+def test_frequencies_are_shares():
+    found = finding_frequencies()
+    assert all(0.02 < share < 0.6 for share in found.values())
+
+
+def test_benchmark_repairs(tiny_trace):
+    with pytest.raises(OptionError, match="n, jobs and resamples of 1 or more"):
+        benchmark_hallucination(None, n=0)
+    with pytest.raises(InputError, match="none of 1 reports states a finding"):
+        benchmark_hallucination(tiny_trace.model, n=1, samples=0, progress=False)
+
+
+def test_command(tmp_path, capsys):
+    out = tmp_path / "table"
+    arguments = ["--n", "6", "--seed", "6000000", "--samples", "0", "--jobs", "1", "--json"]
+    assert main(["benchmark", "hallucination", *arguments, "--out", str(out)]) == DONE
+    result = json.loads(capsys.readouterr().out)
+    assert result["cases"] == 6
+    assert {row["detector"] for row in result["detectors"]} == set(DETECTORS)
+    assert (out / "hallucination.png").is_file()
+    assert json.loads((out / "hallucination.json").read_text()) == result
+
+
+def test_options_of_the_other_benchmark_are_refused(capsys):
+    assert main(["benchmark", "hallucination", "--methods", "saliency"]) == FAILED
+    assert "--methods belongs to benchmark saliency" in capsys.readouterr().err
+
+
+def test_kept_cases_are_gone_on_from(mini, tmp_path):
+    kept = tmp_path / "kept.jsonl"
+    options = {"seed": 6_000_000, "samples": 0, "progress": False}
+    first = benchmark_hallucination(mini.model, n=4, kept=kept, **options)
+    lines = kept.read_text().splitlines(keepends=True)
+    assert len(lines) == 5
+    kept.write_text("".join(lines[:3]) + lines[3][:20])  # stopped while writing
+    again = benchmark_hallucination(mini.model, n=4, kept=kept, **options)
+    assert kept.read_text().splitlines(keepends=True) == lines
+    assert to_json(again.to_dict()) == to_json(first.to_dict())
+    with pytest.raises(OptionError, match="was written for other weights or options"):
+        benchmark_hallucination(mini.model, n=4, kept=kept, **options | {"samples": 1})

@@ -1,0 +1,82 @@
+"""Rules over texts: the list of sentences, spans, excuses and structure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from workbench.hallucination import CHECKS, check_text
+
+FILE = yaml.safe_load((Path(__file__).parent / "text_check_sentences.yaml").read_text("utf-8"))
+ITEMS = FILE["sentences"]
+
+
+def measured():
+    """(text, rules expected, rules found) of every item."""
+    return [
+        (item["text"], set(item["rules"]), set(check_text(item["text"]).rules)) for item in ITEMS
+    ]
+
+
+def test_list_is_long_and_names_every_rule():
+    assert len(ITEMS) >= 150
+    assert {rule for item in ITEMS for rule in item["rules"]} == set(CHECKS)
+    assert len({item["text"] for item in ITEMS}) == len(ITEMS)
+
+
+def test_precision_and_recall():
+    rows = measured()
+    hits = sum(len(wanted & found) for _, wanted, found in rows)
+    assert hits / sum(len(found) for *_, found in rows) >= 0.95
+    assert hits / sum(len(wanted) for _, wanted, _ in rows) >= 0.95
+
+
+def test_misses_are_listed():
+    wrong = [
+        {"text": text} | {
+            name: sorted(rules)
+            for name, rules in (("missed", wanted - found), ("invented", found - wanted))
+            if rules
+        }
+        for text, wanted, found in measured()
+        if wanted != found
+    ]  # fmt: skip
+    assert wrong == FILE["misses"]
+
+
+@pytest.mark.parametrize("item", ITEMS, ids=lambda item: item["text"][:40])
+def test_spans_hold_their_words(item):
+    for issue in check_text(item["text"]).issues:
+        assert issue.text == item["text"][issue.start : issue.end]
+        assert issue.text.strip() == issue.text != ""
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\n", "...", "\u00e9\u4e2d", "12", "a" * 5000])
+def test_any_string_will_do(text):
+    assert check_text(text).text == text
+
+
+def test_claims_of_one_sentence_are_not_excused_by_another():
+    found = check_text("A lateral view is recommended. The lateral view shows fluid.")
+    assert [(issue.rule, issue.text) for issue in found.issues] == [("unseen view", "lateral view")]
+    assert found.issues[0].start > 30
+
+
+def test_order_is_that_of_the_text():
+    text = "Unchanged nodule of 8 mm, discussed with Dr. Ray. No nodule."
+    issues = check_text(text).issues
+    assert [issue.start for issue in issues] == sorted(issue.start for issue in issues)
+    assert check_text(text).rules == (
+        "prior comparison", "invented measurement", "invented communication", "contradiction",
+    )  # fmt: skip
+
+
+def test_frame_and_html():
+    found = check_text("Unchanged <b>nodule</b>.")
+    assert list(found.to_frame().columns) == ["rule", "start", "end", "text"]
+    shown = found._repr_html_()
+    assert "<mark" in shown and "&lt;b&gt;" in shown
+    assert "nothing found" in check_text("The lungs are clear.")._repr_html_()
+    assert list(check_text("").to_frame().columns) == ["rule", "start", "end", "text"]

@@ -1,0 +1,132 @@
+"""What a model says that the image does not support: measured, found, and checked.
+
+    wb.hallucination.ground(trace)                  what the image contributed, word by word
+    wb.hallucination.ground_text(model, image, text)  the same for a text from anywhere
+    wb.hallucination.check_text(text)               what no single image can show
+    wb.hallucination.ground_table(model, "texts.csv")  and for a table of texts with images
+    wb.hallucination.detect(trace)                  how suspect each stated finding is
+    wb.hallucination.classify(texts, truths)        in what way reports err
+    wb.hallucination.probe_polling(model, cases)    and other probes that ask: `probes`
+    wb.hallucination.benchmark_hallucination(model) which detectors tell the truth
+
+Everything is imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workbench.hallucination.ablations import ABLATIONS as ABLATIONS
+    from workbench.hallucination.answers import read_answer as read_answer
+    from workbench.hallucination.benchmark import benchmark_hallucination as benchmark_hallucination
+    from workbench.hallucination.detector_table import DetectorTable as DetectorTable
+    from workbench.hallucination.detectors import DETECTORS as DETECTORS
+    from workbench.hallucination.detectors import Detection as Detection
+    from workbench.hallucination.detectors import detect as detect
+    from workbench.hallucination.grounding import ground as ground
+    from workbench.hallucination.grounding import ground_text as ground_text
+    from workbench.hallucination.grounding_result import Grounding as Grounding
+    from workbench.hallucination.polling import question_about as question_about
+    from workbench.hallucination.polling import yes_odds as yes_odds
+    from workbench.hallucination.probe_cases import ProbeCase as ProbeCase
+    from workbench.hallucination.probe_cases import phantom_cases as phantom_cases
+    from workbench.hallucination.probe_table import ProbeTable as ProbeTable
+    from workbench.hallucination.probes import probe_polling as probe_polling
+    from workbench.hallucination.probes import probe_presupposition as probe_presupposition
+    from workbench.hallucination.probes import probe_sycophancy as probe_sycophancy
+    from workbench.hallucination.probes import probe_wording as probe_wording
+    from workbench.hallucination.report_probes import (
+        probe_self_consistency as probe_self_consistency,
+    )
+    from workbench.hallucination.report_probes import probe_wrong_patient as probe_wrong_patient
+    from workbench.hallucination.report_probes import semantic_entropy as semantic_entropy
+    from workbench.hallucination.table_of_texts import GroundingTable as GroundingTable
+    from workbench.hallucination.table_of_texts import ground_table as ground_table
+    from workbench.hallucination.taxonomy import Known as Known
+    from workbench.hallucination.taxonomy import Taxonomy as Taxonomy
+    from workbench.hallucination.taxonomy import classify as classify
+    from workbench.hallucination.text_checks import CHECKS as CHECKS
+    from workbench.hallucination.text_checks import TextChecks as TextChecks
+    from workbench.hallucination.text_checks import check_text as check_text
+
+#: Names that are imported on first use, and the module that owns each.
+_LATER = {
+    "ABLATIONS": "ablations",
+    "CHECKS": "text_checks",
+    "DETECTORS": "detectors",
+    "Detection": "detectors",
+    "DetectorTable": "detector_table",
+    "Grounding": "grounding_result",
+    "GroundingTable": "table_of_texts",
+    "Known": "taxonomy",
+    "ProbeCase": "probe_cases",
+    "ProbeTable": "probe_table",
+    "Taxonomy": "taxonomy",
+    "TextChecks": "text_checks",
+    "benchmark_hallucination": "benchmark",
+    "check_text": "text_checks",
+    "classify": "taxonomy",
+    "detect": "detectors",
+    "ground": "grounding",
+    "ground_table": "table_of_texts",
+    "ground_text": "grounding",
+    "phantom_cases": "probe_cases",
+    "probe_polling": "probes",
+    "probe_presupposition": "probes",
+    "probe_self_consistency": "report_probes",
+    "probe_sycophancy": "probes",
+    "probe_wording": "probes",
+    "probe_wrong_patient": "report_probes",
+    "question_about": "polling",
+    "read_answer": "answers",
+    "semantic_entropy": "report_probes",
+    "yes_odds": "polling",
+}
+
+__all__ = [
+    "ABLATIONS",
+    "CHECKS",
+    "DETECTORS",
+    "Detection",
+    "DetectorTable",
+    "Grounding",
+    "GroundingTable",
+    "Known",
+    "ProbeCase",
+    "ProbeTable",
+    "Taxonomy",
+    "TextChecks",
+    "benchmark_hallucination",
+    "check_text",
+    "classify",
+    "detect",
+    "ground",
+    "ground_table",
+    "ground_text",
+    "phantom_cases",
+    "probe_polling",
+    "probe_presupposition",
+    "probe_self_consistency",
+    "probe_sycophancy",
+    "probe_wording",
+    "probe_wrong_patient",
+    "question_about",
+    "read_answer",
+    "semantic_entropy",
+    "yes_odds",
+]
+
+
+def __getattr__(name: str):
+    """Import a name on first use and keep it."""
+    if name in _LATER:
+        value = getattr(importlib.import_module(f"workbench.hallucination.{_LATER[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'workbench.hallucination' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,189 @@
+"""Ablations: the film as the model would have seen it with what it shows taken away.
+
+    blank          black everywhere
+    noise          independent normal noise of the film's own mean and spread, seeded
+    blurred        the film blurred until no finding is left (Gaussian, 8 % of its side)
+    mean image     the grey to which the model's normalisation gives 0
+    other patient  another film: given, or a phantom that is drawn
+    mirrored       left and right exchanged
+    without X      finding X taken away: a phantom drawn again, or a region painted over
+
+The first five take the image away; the last two change one thing about it. What the model says of
+an image without content is partly what it says of anything, and partly what it makes of an input
+that it never saw in training; this is why there are several, and why their disagreement is shown.
+The drawn phantom is another patient only to `mini`: give films of your own kind to other models.
+
+Does not know: texts. Ablations are made at the model's input, (S, S), so that all of them are
+fitted to it alike.
+Source: noise and blur as ablations, Leng et al., Visual Contrastive Decoding, CVPR 2024, arXiv
+2311.16922 (its noise is a diffusion's, ours is white).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+
+from workbench.errors import InputError, OptionError
+from workbench.findings import PRESENT
+from workbench.interface import as_radiograph
+from workbench.phantom.case import phantom as draw_phantom
+from workbench.radiograph import Radiograph
+from workbench.reports import label
+from workbench.saliency.counterfactual import inpaint
+
+#: Ablations that take the image away; the contribution of the image is the mean over these.
+REMOVING = ("blank", "noise", "blurred", "mean image", "other patient")
+
+#: All that need nothing but the film, in the order in which they are shown.
+ABLATIONS = (*REMOVING, "mirrored")
+
+#: Seed of the phantom that stands for another patient, moved by the seed that is asked for.
+_OTHER_SEED = 9_000_000
+
+_BLUR = 0.08
+
+
+def ablated_images(
+    model: Any,
+    pixels: np.ndarray,
+    *,
+    ablations: Sequence[str] = ABLATIONS,
+    other: Any = None,
+    seed: int = 0,
+) -> dict[str, torch.Tensor]:
+    """Return the ablations of one film by name.
+
+    Args:
+        model: a `ChestXrayModel`; its processor says what mean and spread are.
+        pixels: (1, S, S) float32, normalised.
+        ablations: some of `ABLATIONS`.
+        other: film of another patient: what a model accepts as an image, or several in a list,
+            which are numbered; None draws a phantom.
+        seed: of the noise and of the phantom.
+
+    Returns:
+        name -> (1, 1, S, S) float32, normalised.
+
+    Raises:
+        OptionError: an ablation is unknown.
+        InputError: another patient's film cannot be read, or is this film.
+    """
+    wanted = tuple(dict.fromkeys(ablations))
+    if unknown := [name for name in wanted if name not in ABLATIONS]:
+        raise OptionError(
+            f"unknown ablation {unknown[0]!r}; expected some of: {', '.join(ABLATIONS)}"
+        )
+    found: dict[str, torch.Tensor] = {}
+    for name in wanted:
+        if name == "other patient":
+            found.update(_others(model, pixels, other, seed))
+        else:
+            found[name] = _tensor(_changed(model, pixels[0], name, seed))
+    return found
+
+
+def _changed(model: Any, film: np.ndarray, name: str, seed: int) -> np.ndarray:
+    """Return (S, S) normalised."""
+    if name == "mirrored":
+        return film[:, ::-1]
+    if name == "mean image":
+        return np.zeros_like(film)
+    if name == "blank":
+        return np.full_like(film, model.loaded.processor.normalise(np.zeros(1))[0])
+    shown = model.loaded.processor.restore(film)
+    if name == "blurred":
+        changed = gaussian_filter(shown, _BLUR * len(film), mode="nearest")
+    else:
+        noise = np.random.default_rng([seed, 1]).standard_normal(film.shape)
+        changed = np.clip(shown.mean() + shown.std() * noise, 0, 1)
+    return model.loaded.processor.normalise(changed)
+
+
+def _others(model: Any, pixels: np.ndarray, other: Any, seed: int) -> dict[str, torch.Tensor]:
+    if other is None:
+        other = draw_phantom(_OTHER_SEED + seed, size=model.image_size)
+    several = isinstance(other, Sequence) and not isinstance(other, str)
+    found = {}
+    for number, film in enumerate(other if several else [other], start=1):
+        values = film_values(model, film)
+        if np.array_equal(values[0], pixels):
+            raise InputError(
+                "the film of another patient is the film itself; give another one as other=..."
+            )
+        found["other patient" if number == 1 else f"other patient {number}"] = values
+    return found
+
+
+def film_values(model: Any, film: Any) -> torch.Tensor:
+    """Return (1, 1, S, S) normalised pixels of a film, a path or a phantom."""
+    return model.loaded.processor(as_radiograph(film))[None]
+
+
+def without_findings(model: Any, film: Radiograph, text: str, phantom: Any) -> dict:
+    """Return the phantom drawn again without each finding that it has and the text states.
+
+    Returns:
+        "without X" -> (1, 1, S, S) normalised; empty where the text states none that is drawn.
+
+    Raises:
+        InputError: the phantom is not the film.
+    """
+    there, here = film.pixels, phantom.image.pixels
+    if there.shape != here.shape or not np.allclose(there, here, atol=1 / 255):
+        raise InputError(
+            f"the text is about {film.contract.source!r}, the phantom is "
+            f"{phantom.image.contract.source!r}; give the phantom that the text is about"
+        )
+    drawn = {lesion.finding for lesion in phantom.lesions}
+    stated = [row.finding for row in label(text).rows if row.code == PRESENT]
+    return {
+        f"without {name}": film_values(model, phantom.without(name))
+        for name in stated
+        if name in drawn
+    }
+
+
+def painted_over(model: Any, film: Radiograph, masks: Mapping[str, np.ndarray]) -> dict:
+    """Return the film with each masked region painted over; see `saliency.counterfactual.inpaint`.
+
+    Args:
+        model: whose processor fits the film.
+        film: the film.
+        masks: name -> boolean (H, W).
+
+    Returns:
+        "without X" -> (1, 1, S, S) normalised.
+
+    Raises:
+        InputError: a mask has another shape than the film, or covers nothing or everything.
+    """
+    found = {}
+    for name, mask in masks.items():
+        region = np.asarray(mask) > 0
+        if region.shape != film.pixels.shape or not region.any() or region.all():
+            raise InputError(
+                f"the mask of {name!r} must be {film.pixels.shape}, like the film, and cover a "
+                f"part of it; got {region.shape} with {int(region.sum())} pixels"
+            )
+        painted = np.clip(inpaint(film.pixels, region), 0, 1)
+        found[f"without {name}"] = film_values(model, Radiograph(painted, film.contract))
+    return found
+
+
+def is_removing(name: str) -> bool:
+    """Say whether an ablation takes the image away, rather than changing one thing about it."""
+    return name in REMOVING or name.startswith("other patient ")
+
+
+def removing(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the ablations that take the image away."""
+    return tuple(name for name in names if is_removing(name))
+
+
+def _tensor(film: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(film, np.float32))[None, None]

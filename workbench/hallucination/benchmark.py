@@ -1,0 +1,199 @@
+"""The truth table of detectors: which of them tells false statements from true ones.
+
+Phantoms of both domains are drawn and reported; every finding that a report states as present is
+judged by every detector, and the truth is what was drawn. A detector's worth is the area under its
+ROC curve for "this stated finding is false", with the baselines that it must beat: the token
+log-probability, and how often the finding occurs.
+
+What it does not see: findings that were missed, and sides, zones and grades that are wrong
+(`taxonomy`). Findings that phantoms cannot have are not stated by `mini`; where another model
+states them they are left out and counted, since no drawing could have shown them.
+
+Does not know: how a detector works (`detectors`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from workbench.errors import InputError, OptionError
+from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED
+from workbench.evaluation.workers import run_orders
+from workbench.findings import PHANTOM_FINDINGS
+from workbench.hallucination.detector_table import DetectorTable, tabulate
+from workbench.hallucination.detectors import DETECTORS, detect
+from workbench.phantom.case import DOMAINS, phantom, sample_scene
+
+logger = logging.getLogger(__name__)
+
+#: Seeds from which the frequency of findings is counted; not those of any benchmark.
+_FREQUENCY_SEEDS = range(6_500_000, 6_500_400)
+
+
+@dataclass(frozen=True)
+class JudgedCase:
+    """The stated findings of one phantom's report.
+
+    Attributes:
+        seed: of the phantom.
+        domain: "internal" or "external".
+        findings: stated as present, in the order of the report.
+        false: per finding, whether it was not drawn.
+        scores: per finding, one number for each of `DETECTORS`.
+        left_out: findings stated that phantoms cannot have.
+    """
+
+    seed: int
+    domain: str
+    findings: tuple[str, ...]
+    false: tuple[bool, ...]
+    scores: tuple[tuple[float, ...], ...]
+    left_out: tuple[str, ...] = ()
+
+
+class CaseBook:
+    """Judged cases by (seed, domain), kept line by line in a file where one is named.
+
+    Args:
+        path: JSON Lines; made where it is not there. A last line that was cut off is dropped.
+        settings: what the cases depend on besides seed and domain.
+
+    Raises:
+        OptionError: the file is of other settings.
+    """
+
+    def __init__(self, path: str | Path | None, settings: Mapping[str, Any]) -> None:
+        self.path = None if path is None else Path(path)
+        self.cases: dict[tuple[int, str], JudgedCase] = {}
+        if self.path is None:
+            return
+        head = {"settings": dict(settings), "detectors": list(DETECTORS)}
+        lines = self.path.read_text().splitlines(keepends=True) if self.path.is_file() else []
+        lines = [line for line in lines if line.endswith("\n")]
+        if lines and json.loads(lines[0]) != head:
+            raise OptionError(
+                f"{self.path} was written for other weights or options; name another file"
+            )
+        for row in map(json.loads, lines[1:]):
+            row["scores"] = [[math.nan if v is None else v for v in one] for one in row["scores"]]
+            case = JudgedCase(**{key: _tuples(value) for key, value in row.items()})
+            self.cases[case.seed, case.domain] = case
+        self.path.write_text("".join(lines) or json.dumps(head) + "\n")
+
+    def add(self, case: JudgedCase) -> None:
+        """Keep a case."""
+        self.cases[case.seed, case.domain] = case
+        if self.path is not None:
+            row = asdict(case)
+            row["scores"] = [[None if math.isnan(v) else v for v in one] for one in case.scores]
+            with self.path.open("a") as handle:
+                handle.write(json.dumps(row) + "\n")
+
+
+def _tuples(value: Any) -> Any:
+    """Return lists, and the lists in them, as tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def benchmark_hallucination(
+    model: Any,
+    *,
+    n: int = 1000,
+    seed: int = FIRST_HELD_OUT_SEED,
+    samples: int = 8,
+    jobs: int = 1,
+    resamples: int = 1000,
+    kept: str | Path | None = None,
+    progress: bool = True,
+) -> DetectorTable:
+    """Score all detectors on the reports about `n` phantoms, half of each domain.
+
+    Args:
+        model: a `ChestXrayModel`.
+        n: phantoms; internal ones have the seeds seed .. seed + ceil(n / 2) - 1, external ones
+            the seeds that follow.
+        seed: of the first phantom; below 10,000,000 is not unseen.
+        samples: reports sampled for self-consistency; 0 leaves it out.
+        jobs: processes; each loads the model from where this one was loaded.
+        resamples: of the bootstrap.
+        kept: a JSON Lines file in which every finished phantom is kept; a run that was stopped goes
+            on from it.
+        progress: whether to show a progress bar.
+
+    Raises:
+        OptionError: n or jobs below 1, or seed, samples or resamples below their least, or `kept`
+            is of other weights or options.
+        InputError: no report states any finding.
+    """
+    if n < 1 or jobs < 1 or seed < 0 or samples < 0 or resamples < 1:
+        raise OptionError(
+            "expected n, jobs and resamples of 1 or more, seed and samples of 0 or more; got "
+            f"{n}, {jobs}, {resamples}, {seed} and {samples}"
+        )
+    if seed < FIRST_HELD_OUT_SEED:
+        logger.warning(
+            "seed %d lies below %d: the model may have been trained on these phantoms",
+            seed,
+            FIRST_HELD_OUT_SEED,
+        )
+    half = (n + 1) // 2
+    orders = [(seed + at, DOMAINS[at >= half], samples) for at in range(n)]
+    identity = asdict(model.responder.identity)
+    book = CaseBook(kept, {"sha256": identity["sha256"], "samples": samples})
+    left = [order for order in orders if order[:2] not in book.cases]
+    bar = tqdm(total=n, initial=n - len(left), desc="phantoms", disable=not progress)
+    for case in run_orders(model, _judge, left, jobs):
+        book.add(case)
+        bar.update()
+    bar.close()
+    cases = [book.cases[order[:2]] for order in orders]
+    if not any(case.findings for case in cases):
+        raise InputError(
+            f"none of {n} reports states a finding that phantoms can have; take more phantoms, or "
+            "a model that reports on them"
+        )
+    return tabulate(cases, seed=seed, resamples=resamples, provenance=identity)
+
+
+def _judge(model: Any, order: tuple[int, str, int]) -> JudgedCase:
+    return judge_case(model, *order)
+
+
+def judge_case(model: Any, seed: int, domain: str, samples: int) -> JudgedCase:
+    """Report on one phantom and judge every finding that the report states."""
+    case = phantom(seed, domain=domain, size=model.image_size)
+    trace = model.trace(case, heads="mean", vision="none")
+    found = detect(trace, samples=samples, seed=seed, frequencies=finding_frequencies())
+    drawn = {lesion.finding for lesion in case.lesions}
+    kept = [at for at, name in enumerate(found.findings) if name in PHANTOM_FINDINGS]
+    return JudgedCase(
+        seed,
+        domain,
+        tuple(found.findings[at] for at in kept),
+        tuple(found.findings[at] not in drawn for at in kept),
+        tuple(tuple(found.scores[at].tolist()) for at in kept),
+        tuple(name for name in found.findings if name not in PHANTOM_FINDINGS),
+    )
+
+
+@cache
+def finding_frequencies() -> dict[str, float]:
+    """Return how often each finding is drawn, over both domains; counted on seeds of its own."""
+    counts = dict.fromkeys(PHANTOM_FINDINGS, 0)
+    for seed in _FREQUENCY_SEEDS:
+        scene = sample_scene(seed, domain=DOMAINS[seed % len(DOMAINS)])
+        for name in {lesion.finding for lesion in scene.lesions}:
+            counts[name] += 1
+    return {name: count / len(_FREQUENCY_SEEDS) for name, count in counts.items()}
+
+
+__all__ = ["JudgedCase", "benchmark_hallucination", "finding_frequencies", "judge_case"]

@@ -1,0 +1,232 @@
+"""Detectors: signs that a finding which a report states is not there.
+
+Every detector gives each stated finding one number, greater where it is more suspect. None of them
+sees the truth; `benchmark` compares them with it.
+
+    token log-prob            minus the log-probability of the tokens that decided the statement
+    token log-prob (mean)     the same, mean over these tokens
+    token log-prob (words)    minus that of the words that name it
+    entropy                   greatest entropy among the deciding tokens
+    image contribution        minus what the image added to the deciding tokens: the mean over
+                              ablations, and against each of them
+    nudged log-prob           as token log-prob, mean over films nudged a little (`nudges`)
+    polling                   minus the odds of yes to "Is there X?" (`polling`)
+    nudged polling            the same, mean over the film and its nudges
+    self-consistency          share of sampled reports that do not state it
+    attention to image        minus the share of attention that the deciding tokens gave the image
+    text checks               whether a check of the text alone found something in its sentence
+    finding frequency         minus how often the finding occurs: the trivial baseline
+
+Does not know: the truth, thresholds, or how good any of these is.
+Papers: self-consistency, Manakul et al., SelfCheckGPT, EMNLP 2023, arXiv 2303.08896 (there by
+sentence, here by labelled finding); the rest where each is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from workbench.attention.answer_sources import KINDS, sources
+from workbench.errors import OptionError
+from workbench.findings import NO_FINDING, PRESENT
+from workbench.hallucination.ablations import REMOVING
+from workbench.hallucination.forcing import read_with
+from workbench.hallucination.grounding import ground
+from workbench.hallucination.grounding_result import Grounding
+from workbench.hallucination.nudges import nudged_images
+from workbench.hallucination.polling import question_about, yes_odds
+from workbench.hallucination.spans import Mentioned
+from workbench.hallucination.text_checks import check_text
+from workbench.reports import label, sentences
+from workbench.trace import Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+LOGPROB = "token log-prob"
+CONTRIBUTION = "image contribution"
+NUDGED_POLLING = "nudged polling"
+FREQUENCY = "finding frequency"
+
+#: Every detector, in the order of columns.
+DETECTORS = (
+    LOGPROB,
+    "token log-prob (mean)",
+    "token log-prob (words)",
+    "entropy",
+    CONTRIBUTION,
+    *(f"{CONTRIBUTION} ({name})" for name in REMOVING),
+    "nudged log-prob",
+    "polling",
+    NUDGED_POLLING,
+    "self-consistency",
+    "attention to image",
+    "text checks",
+    FREQUENCY,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """How suspect each stated finding of one report is.
+
+    Attributes:
+        text: the report.
+        findings: names of what it states, in its order.
+        scores: (findings, detectors) float64, columns `DETECTORS`, greater is more suspect; NaN
+            where a detector was not run.
+        source: what the image was.
+        samples: reports sampled for self-consistency.
+        seed: of samples, noise and grain.
+    """
+
+    text: str
+    findings: tuple[str, ...]
+    scores: Float[np.ndarray, "findings detectors"]
+    source: str
+    samples: int
+    seed: int
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per stated finding, one column per detector."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            self.scores, columns=list(DETECTORS), index=pd.Index(self.findings, name="finding")
+        )
+
+    def plot(self, ax: Axes | None = None, *, detector: str = NUDGED_POLLING) -> Axes:
+        """Draw one bar per stated finding, the most suspect at the top.
+
+        Raises:
+            OptionError: there is no such detector.
+        """
+        from workbench.hallucination.figure import plot_suspicion
+
+        if detector not in DETECTORS:
+            raise OptionError(f"no detector {detector!r}; expected: {', '.join(DETECTORS)}")
+        column = self.scores[:, DETECTORS.index(detector)]
+        order = np.argsort(-column, kind="stable")
+        return plot_suspicion(
+            [self.findings[at] for at in order], column[order], ax, detector=detector
+        )
+
+    def _repr_html_(self) -> str:
+        from workbench.hallucination.html import table
+
+        rows = [
+            [name, *("" if np.isnan(value) else f"{value:.2f}" for value in row)]
+            for name, row in zip(self.findings, self.scores, strict=True)
+        ]
+        return table(["stated finding", *DETECTORS], rows) + "<p>greater is more suspect</p>"
+
+
+def detect(
+    trace: Trace,
+    *,
+    samples: int = 8,
+    seed: int = 0,
+    frequencies: Mapping[str, float] | None = None,
+) -> Detection:
+    """Tell how suspect each finding is that a report states as present.
+
+    A finding that is stated several times is judged by its first statement.
+
+    Args:
+        trace: a report with its model.
+        samples: reports sampled at temperature 1 for self-consistency; 0 leaves it out (NaN).
+        seed: of samples, noise and grain.
+        frequencies: finding -> how often it occurs among such patients, in [0, 1]; without it the
+            trivial baseline is NaN.
+
+    Raises:
+        InputError: the trace has no model.
+        OptionError: samples is below 0, or the trace is of anything but a report.
+    """
+    model = trace.need_model()
+    if samples < 0:
+        raise OptionError(f"samples must be 0 or more, got {samples}")
+    if trace.generation.task != "report":
+        raise OptionError(
+            f"detectors judge reports, and the trace is of a {trace.generation.task}; "
+            "trace a report"
+        )
+    grounding = ground(trace, seed=seed, ablations=REMOVING)
+    stated = _stated(grounding)
+    own = torch.from_numpy(trace.pixel_values)[None]
+    nudged = list(nudged_images(model, trace.pixel_values, seed=seed).values())
+    scores = np.full((len(stated), len(DETECTORS)), np.nan)
+    if stated:
+        written = trace.generation
+        read = read_with(model.responder, nudged, written.prompt_ids, written.token_ids).logprobs
+        image = sources(trace).shares[:, KINDS.index("image")]
+        sampled = _sampled(trace, samples, seed)
+    for row, mention in enumerate(stated):
+        name, tokens = mention.label.finding, list(mention.deciding)
+        odds = yes_odds(model, [own, *nudged], question_about(name))
+        found = _from_grounding(grounding, mention) | {
+            "nudged log-prob": -read[:, tokens].sum(1).mean(),
+            "polling": -odds[0],
+            NUDGED_POLLING: -odds.mean(),
+            "attention to image": -image[tokens].mean(),
+            "text checks": float(_checked(trace.text, mention)),
+        }
+        if sampled:
+            found["self-consistency"] = np.mean([name not in codes for codes in sampled])
+        if frequencies is not None and name in frequencies:
+            found[FREQUENCY] = -frequencies[name]
+        for detector, value in found.items():
+            scores[row, DETECTORS.index(detector)] = value
+    names = tuple(mention.label.finding for mention in stated)
+    return Detection(trace.text, names, scores, trace.image.contract.source, samples, seed)
+
+
+def _stated(grounding: Grounding) -> list[Mentioned]:
+    """Return the first mention of each finding that the report as a whole states as present."""
+    present = {row.finding for row in label(grounding.text).rows if row.code == PRESENT}
+    first: dict[str, Mentioned] = {}
+    for mention in grounding.mentions:
+        name, code = mention.label.finding, mention.label.code
+        if name in present and code == PRESENT and name != NO_FINDING:
+            first.setdefault(name, mention)
+    return list(first.values())
+
+
+def _from_grounding(grounding: Grounding, mention: Mentioned) -> dict[str, float]:
+    tokens, words = list(mention.deciding), list(mention.words)
+    found = {
+        LOGPROB: -grounding.logprobs[tokens].sum(),
+        "token log-prob (mean)": -grounding.logprobs[tokens].mean(),
+        "token log-prob (words)": -grounding.logprobs[words].sum(),
+        "entropy": grounding.entropies[tokens].max(),
+        CONTRIBUTION: -grounding.contribution[tokens].sum(),
+    }
+    return found | {
+        f"{CONTRIBUTION} ({name})": -grounding.of(name)[tokens].sum() for name in REMOVING
+    }
+
+
+def _sampled(trace: Trace, samples: int, seed: int) -> list[set[str]]:
+    """Return what each of several sampled reports states as present."""
+    if not samples:
+        return []
+    reports = trace.need_model().report_many(
+        [trace.image] * samples,
+        temperature=1.0,
+        top_p=1.0,
+        seed=[seed + number for number in range(samples)],
+    )
+    return [set(label(report.text).present) for report in reports]
+
+
+def _checked(text: str, mention: Mentioned) -> bool:
+    sentence = sentences(text)[mention.sentence]
+    issues = check_text(text).issues
+    return any(i.start < sentence.end and i.end > sentence.start for i in issues)

@@ -1,0 +1,123 @@
+"""Read one text with many images: the same tokens, teacher-forced, image after image in one batch.
+
+Every image's keys and values come from the engine's prefix, which is computed alone; the text is
+then read once for all of them together. Images that lead to the very same prefix share a row, and
+rows are put in an order that depends on their pixels only: so an image that is given twice differs
+from itself by exactly 0, and the order in which images are given changes no bit.
+
+Does not know: which images, or what a difference means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from workbench.errors import DeviceError, InputError, OptionError
+from workbench.generation import DecodingSettings, Engine, ImagePrefix
+from workbench.generation.engine import pixels_sha256
+from workbench.generation.kvcache import KeyValueBuffer
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What a model made of given tokens, image by image.
+
+    Attributes:
+        logprobs: (images, n) float64, natural log-probability of each token.
+        entropies: (images, n) float64, entropy of what each token was chosen from, nats.
+    """
+
+    logprobs: Float[np.ndarray, "images n"]
+    entropies: Float[np.ndarray, "images n"]
+
+
+def read_with(
+    responder: Any,
+    pixels: Sequence[torch.Tensor],
+    prompt_ids: Sequence[int],
+    tokens: Sequence[int],
+    *,
+    batch_size: int = 16,
+) -> Reading:
+    """Let a model read the same tokens with each of several images.
+
+    Args:
+        responder: of a model; its engine reads.
+        pixels: (1, 1, S, S) normalised pixels, one for each image.
+        prompt_ids: prompt ids with one placeholder.
+        tokens: n >= 1 token ids that follow the prompt.
+        batch_size: images read together; fewer take less memory.
+
+    Raises:
+        InputError: there is no image or no token.
+        OptionError: batch_size is below 1.
+        ContextBudgetError: prompt, image and tokens do not fit the context.
+        DeviceError: a log-probability is not finite.
+    """
+    if not len(pixels) or not len(tokens):
+        raise InputError(
+            f"expected at least one image and one token, got {len(pixels)} and {len(tokens)}"
+        )
+    if batch_size < 1:
+        raise OptionError(f"batch_size must be a whole number from 1 up, got {batch_size!r}")
+    responder.budget.resolve(DecodingSettings(max_new_tokens=len(tokens)), len(prompt_ids))
+    by_hash = {pixels_sha256(image): image for image in pixels}
+    order = sorted(by_hash)
+    rows: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for start in range(0, len(order), batch_size):
+        chunk = order[start : start + batch_size]
+        found = _read(responder.engine, [by_hash[key] for key in chunk], prompt_ids, tokens)
+        rows.update(zip(chunk, found, strict=True))
+    chosen = [rows[pixels_sha256(image)] for image in pixels]
+    reading = Reading(np.stack([row[0] for row in chosen]), np.stack([row[1] for row in chosen]))
+    if not np.isfinite(reading.logprobs).all():
+        raise DeviceError(
+            f"log-probabilities are not finite under {responder.identity.dtype}; load the model "
+            "with dtype='bfloat16' or dtype='float32'"
+        )
+    return reading
+
+
+@torch.inference_mode()
+def _read(
+    engine: Engine, pixels: Sequence[torch.Tensor], ids: Sequence[int], tokens: Sequence[int]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return log-probabilities and entropies (n,) of each image of one batch."""
+    _, tail = engine.split(ids)
+    with engine.exclusive():
+        prefixes: list[ImagePrefix] = []
+        rows = [_row_of(prefixes, engine.prefix(image, ids)) for image in pixels]
+        buffer = KeyValueBuffer.from_prefixes(
+            prefixes, prefixes[0].length + len(tail) + len(tokens)
+        )
+        device = engine.model.llama.embed_tokens.weight.device
+        text = torch.tensor([*tail, *tokens[:-1]], device=device)
+        output = engine.model.llama(
+            input_ids=text.expand(len(prefixes), -1), past_key_values=buffer, use_cache=True
+        )
+        hidden = output.last_hidden_state[:, len(tail) - 1 :]
+        found = [_measured(engine.model.lm_head(row).float(), tokens) for row in hidden]
+    return [found[row] for row in rows]
+
+
+def _row_of(prefixes: list[ImagePrefix], prefix: ImagePrefix) -> int:
+    """Return the row of a prefix, adding it where no equal one is there."""
+    for row, other in enumerate(prefixes):
+        pairs = zip(prefix.layers, other.layers, strict=True)
+        if all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in pairs):
+            return row
+    prefixes.append(prefix)
+    return len(prefixes) - 1
+
+
+def _measured(logits: torch.Tensor, tokens: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    logs = logits.double().log_softmax(-1)
+    chosen = torch.tensor(list(tokens), device=logits.device)[:, None]
+    entropy = -(logs.exp() * logs).nan_to_num(0.0).sum(-1)
+    return logs.gather(1, chosen)[:, 0].cpu().numpy(), entropy.cpu().numpy()

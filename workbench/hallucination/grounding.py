@@ -1,0 +1,249 @@
+"""Grounding: how much of a text the image supports, told by taking the image away.
+
+The text is teacher-forced once with the image and once with each ablation of it. What a token's
+log-probability loses is what the image contributed to it: log p(token | image) - log p(token |
+ablation), natural log units. Near 0 the model would have written the same without this image, from
+habit and from its own text; below 0 the image spoke against it.
+
+It is a measure of use, not of truth: a contribution can be great and the statement false, where the
+model misread what is there; and a true "No pneumothorax." may owe nothing to the image. Each
+ablation is an input that the model may never have seen, so their mean is shown with all of them.
+
+Does not know: whether a statement is true (`detectors` are scored against that).
+Paper: contrasting with and without the image, Leng et al., Visual Contrastive Decoding, CVPR 2024,
+arXiv 2311.16922, section 3; Favero et al., Multi-Modal Hallucination Control by Visual Information
+Grounding, CVPR 2024, arXiv 2403.14003, section 3 (the prompt dependency measure). Deviation: both
+decode with the difference, here a finished text is read again, and no distribution is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench.errors import InputError, OptionError
+from workbench.generation import Generation
+from workbench.hallucination.ablations import (
+    ABLATIONS,
+    ablated_images,
+    film_values,
+    painted_over,
+    without_findings,
+)
+from workbench.hallucination.forcing import read_with
+from workbench.hallucination.grounding_result import Grounding
+from workbench.interface import as_radiograph
+from workbench.model.prompt import (
+    Message,
+    differential_messages,
+    question_messages,
+    render_chat,
+    report_messages,
+)
+from workbench.radiograph import Radiograph
+from workbench.trace import Trace
+
+
+def ground(
+    trace: Trace,
+    *,
+    ablations: Sequence[str] = ABLATIONS,
+    other: Any = None,
+    phantom: Any = None,
+    masks: Mapping[str, np.ndarray] | None = None,
+    images: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    batch_size: int = 16,
+) -> Grounding:
+    """Tell how much of a traced text the image supports.
+
+    Args:
+        trace: a run with its model.
+        ablations: some of `ABLATIONS`.
+        other: a film of another patient, or a list of several; None draws a phantom, which is
+            another patient only to a model of phantoms.
+        phantom: the drawn case behind the trace; every finding that it has and the text states is
+            taken away once ("without X").
+        masks: name -> boolean (H, W) of the film, painted over in turn ("without X").
+        images: further films by a name of your own; they are shown, not averaged.
+        seed: of the noise and the drawn phantom.
+        batch_size: images read together; fewer take less memory.
+
+    Raises:
+        InputError: the trace has no model, an image cannot be read, the phantom is not the one
+            behind the trace, or the other patient's film is the film itself.
+        OptionError: an ablation is unknown, there is none at all, or a name is taken.
+        ContextBudgetError, DeviceError: see `forcing.read_with`.
+    """
+    model = trace.need_model()
+    written = trace.generation
+    films = _films(
+        model, trace.image, trace.pixel_values, trace.text,
+        ablations=ablations, other=other, phantom=phantom, masks=masks, images=images, seed=seed,
+    )  # fmt: skip
+    return _grounding(
+        model,
+        trace.pixel_values,
+        films,
+        _from_generation(written),
+        seed=seed,
+        batch_size=batch_size,
+    )
+
+
+def ground_text(
+    model: Any,
+    image: Any,
+    text: str | Generation,
+    *,
+    task: str = "report",
+    question: str | None = None,
+    ablations: Sequence[str] = ABLATIONS,
+    other: Any = None,
+    phantom: Any = None,
+    masks: Mapping[str, np.ndarray] | None = None,
+    images: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    batch_size: int = 16,
+) -> Grounding:
+    """Tell how much of any text about an image a model finds supported by it.
+
+    The model reads the text as if it had answered with it, so texts of other models and of people
+    can be asked about too. They are tokenised as the model would; `Grounding.text` is what their
+    tokens spell, which may differ from the original in white space.
+
+    Args:
+        model: a `ChestXrayModel`.
+        image: what the model accepts as an image.
+        text: the text; or a `Generation`, of which prompt and tokens are taken.
+        task: "report", "differential" or "question": what the text is the answer to.
+        question: the question, where the task is one.
+        ablations, other, phantom, masks, images, seed, batch_size: see `ground`.
+
+    Raises:
+        InputError: the text is empty; else see `ground`.
+        OptionError: an unknown task, or a question without the task; else see `ground`.
+    """
+    film = as_radiograph(image)
+    pixels = film_values(model, film)[0].numpy()
+    given = (
+        _from_generation(text)
+        if isinstance(text, Generation)
+        else _from_text(model, text, _messages(task, question), film.contract.source)
+    )
+    films = _films(
+        model, film, pixels, given["text"],
+        ablations=ablations, other=other, phantom=phantom, masks=masks, images=images, seed=seed,
+    )  # fmt: skip
+    return _grounding(model, pixels, films, given, seed=seed, batch_size=batch_size)
+
+
+def _messages(task: str, question: str | None) -> list[Message]:
+    makers = {"report": report_messages, "differential": differential_messages}
+    if task not in (*makers, "question") or (task == "question") != (question is not None):
+        raise OptionError(
+            "task must be 'report', 'differential' or 'question', the last one with question=...; "
+            f"got task={task!r} and question={question!r}"
+        )
+    return question_messages(question) if question is not None else makers[task]()
+
+
+def _from_generation(generation: Generation) -> dict:
+    if not generation.token_ids:
+        raise InputError("the generation holds no token; ground one that was written to its end")
+    return {
+        "text": generation.text,
+        "prompt_ids": generation.prompt_ids,
+        "ids": generation.token_ids,
+        "tokens": generation.tokens,
+        "offsets": generation.offsets,
+        "source": generation.source,
+    }
+
+
+def _from_text(model: Any, text: str, messages: list[Message], source: str) -> dict:
+    words = " ".join(text.split()) if isinstance(text, str) else ""
+    if not words:
+        raise InputError(f"the text is empty ({text!r}); give a report, or an answer")
+    tokenizer = model.responder.tokenizer
+    ids = tuple(tokenizer.encode(words, add_bos=False))
+    return {
+        "text": tokenizer.decode(ids),
+        "prompt_ids": tuple(tokenizer.encode_prompt(render_chat(messages))),
+        "ids": ids,
+        "tokens": tuple(tokenizer.pieces(ids)),
+        "offsets": tuple(tokenizer.offsets(ids)),
+        "source": source,
+    }
+
+
+def _films(
+    model: Any,
+    film: Radiograph,
+    pixels: np.ndarray,
+    text: str,
+    *,
+    ablations: Sequence[str],
+    other: Any,
+    phantom: Any,
+    masks: Mapping[str, np.ndarray] | None,
+    images: Mapping[str, Any] | None,
+    seed: int,
+) -> dict[str, torch.Tensor]:
+    """Return every image that the text is read with besides its own, by name."""
+    if isinstance(ablations, str):
+        raise OptionError(f"ablations must be a list of names, got one text; use [{ablations!r}]")
+    if other is not None and "other patient" not in ablations:
+        raise OptionError("other=... was given, but 'other patient' is not among the ablations")
+    films = ablated_images(model, pixels, ablations=ablations, other=other, seed=seed)
+    more: list[Mapping[str, torch.Tensor]] = []
+    if phantom is not None:
+        more.append(without_findings(model, film, text, phantom))
+    if masks:
+        more.append(painted_over(model, film, masks))
+    if images:
+        more.append({name: film_values(model, image) for name, image in images.items()})
+    for found in more:
+        if taken := set(found) & set(films):
+            raise OptionError(f"there are two ablations called {min(taken)!r}; rename yours")
+        films.update(found)
+    if not films:
+        raise OptionError(f"name at least one ablation: {', '.join(ABLATIONS)}, or give images")
+    return films
+
+
+def _grounding(
+    model: Any,
+    pixels: np.ndarray,
+    films: Mapping[str, torch.Tensor],
+    given: dict,
+    *,
+    seed: int,
+    batch_size: int,
+) -> Grounding:
+    own = torch.from_numpy(np.ascontiguousarray(pixels, np.float32))[None]
+    reading = read_with(
+        model.responder,
+        [own, *films.values()],
+        given["prompt_ids"],
+        given["ids"],
+        batch_size=batch_size,
+    )
+    return Grounding(
+        text=given["text"],
+        tokens=given["tokens"],
+        offsets=given["offsets"],
+        ablations=tuple(films),
+        logprobs=reading.logprobs[0],
+        entropies=reading.entropies[0],
+        ablated=reading.logprobs[1:],
+        source=given["source"],
+        model=model.responder.identity,
+        seed=seed,
+    )
+
+
+__all__ = ["ground", "ground_text"]

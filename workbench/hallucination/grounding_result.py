@@ -1,0 +1,182 @@
+"""`Grounding`: what the image contributed to each token, word and finding of a text.
+
+Does not know: models; how the numbers were made is `grounding`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from workbench.errors import OptionError
+from workbench.findings import NO_FINDING
+from workbench.generation import ModelIdentity
+from workbench.hallucination.ablations import removing
+from workbench.hallucination.spans import Mentioned, Part, mentions_of, words_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, eq=False)
+class Grounding:
+    """What the image contributed to a text; natural log units throughout.
+
+    Attributes:
+        text: the text that was read.
+        tokens: pieces of its tokens.
+        offsets: per token, first and one past the last character of `text`.
+        ablations: names of the images that stood in the place of the film.
+        logprobs: (n,) float64, log-probability of each token with the image.
+        entropies: (n,) float64, entropy of what each token was chosen from with the image, nats.
+        ablated: (ablations, n) float64, log-probability of each token with each ablation.
+        source: what the image was.
+        model: which weights read the text.
+        seed: of the noise and of a drawn phantom.
+    """
+
+    text: str
+    tokens: tuple[str, ...]
+    offsets: tuple[tuple[int, int], ...]
+    ablations: tuple[str, ...]
+    logprobs: Float[np.ndarray, " n"]
+    entropies: Float[np.ndarray, " n"]
+    ablated: Float[np.ndarray, "ablations n"]
+    source: str
+    model: ModelIdentity
+    seed: int = 0
+
+    @cached_property
+    def contributions(self) -> Float[np.ndarray, "ablations n"]:
+        """Log-probability with the image minus that with each ablation."""
+        return self.logprobs - self.ablated
+
+    @cached_property
+    def contribution(self) -> Float[np.ndarray, " n"]:
+        """Mean contribution over the ablations that take the image away; over all where none does.
+
+        What changes one thing about the image ("mirrored", "without X") is not averaged.
+        """
+        kept = [self.ablations.index(name) for name in removing(self.ablations)]
+        return self.contributions[kept or slice(None)].mean(0)
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The words with their tokens."""
+        return words_of(self.text, self.offsets)
+
+    @cached_property
+    def mentions(self) -> tuple[Mentioned, ...]:
+        """The findings with their tokens, one for each mention."""
+        return mentions_of(self.text, self.offsets)
+
+    def of(self, ablation: str | None = None) -> Float[np.ndarray, " n"]:
+        """Return the contribution of each token against one ablation, or the mean one.
+
+        Raises:
+            OptionError: there is no such ablation.
+        """
+        if ablation is None:
+            return self.contribution
+        if ablation not in self.ablations:
+            raise OptionError(
+                f"no ablation {ablation!r} here; expected one of: {', '.join(self.ablations)}"
+            )
+        return self.contributions[self.ablations.index(ablation)]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per token.
+
+        Columns: token, start, end, logprob, entropy, contribution, and one for each ablation.
+        """
+        import pandas as pd
+
+        starts, ends = zip(*self.offsets, strict=True)
+        columns = {"token": list(self.tokens), "start": starts, "end": ends}
+        columns |= {"logprob": self.logprobs, "entropy": self.entropies}
+        columns |= {"contribution": self.contribution}
+        columns |= dict(zip(self.ablations, self.contributions, strict=True))
+        return pd.DataFrame(columns).rename_axis("position")
+
+    def words(self) -> pd.DataFrame:
+        """Return one row per word, sums over its tokens.
+
+        Columns: word, start, end, logprob, contribution, and one for each ablation.
+        """
+        import pandas as pd
+
+        rows = [
+            {"word": part.text, "start": part.start, "end": part.end} | self._sums(part.tokens)
+            for part in self.parts
+        ]
+        return pd.DataFrame(rows, columns=["word", "start", "end", *self._columns])
+
+    def findings(self) -> pd.DataFrame:
+        """Return one row per mention of a finding, sums over the tokens that decided it.
+
+        Those go from the start of its sentence to the end of its name (`spans`); "no finding" has
+        no row, as nothing names it. Columns: finding, code, side, zone, sentence, start, end, text,
+        tokens (how many), logprob, contribution, and one for each ablation.
+        """
+        import pandas as pd
+
+        rows = [
+            {
+                "finding": mention.label.finding,
+                "code": mention.label.code,
+                "side": mention.label.side,
+                "zone": mention.label.zone,
+                "sentence": mention.sentence,
+                "start": mention.label.start,
+                "end": mention.label.end,
+                "text": self.text[mention.label.start : mention.label.end],
+                "tokens": len(mention.deciding),
+            }
+            | self._sums(mention.deciding)
+            for mention in self.mentions
+            if mention.label.finding != NO_FINDING
+        ]
+        names = ("finding", "code", "side", "zone", "sentence", "start", "end", "text", "tokens")
+        return pd.DataFrame(rows, columns=[*names, *self._columns])
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return ("logprob", "contribution", *self.ablations)
+
+    def _sums(self, tokens: Sequence[int]) -> dict[str, float]:
+        own = list(tokens)
+        values = (self.logprobs, self.contribution, *self.contributions)
+        return {
+            name: float(row[own].sum()) for name, row in zip(self._columns, values, strict=True)
+        }
+
+    def plot(self, ax: Axes | None = None, *, ablation: str | None = None) -> Axes:
+        """Draw the text word by word: green where the image spoke for it, red against it.
+
+        Args:
+            ax: where to draw; a new figure that fits the text when None.
+            ablation: against which one; the mean of those that take the image away when None.
+
+        Raises:
+            OptionError: there is no such ablation.
+        """
+        from workbench.hallucination.figure import plot_grounding
+
+        return plot_grounding(self, ax, ablation=ablation)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Grounding of {len(self.tokens)} tokens about {self.source!r}: the image contributes "
+            f"{self.contribution.sum():.1f} nats, {len(self.ablations)} ablations>"
+        )
+
+    def _repr_html_(self) -> str:
+        from workbench.hallucination.html import grounding_html
+
+        return grounding_html(self)

@@ -1,0 +1,272 @@
+"""Taxonomy: in what way a report errs, finding by finding, against what is known to be true.
+
+    fabricated    stated as present, known to be absent
+    missed        known to be present; denied, or not spoken of
+    wrong side    right finding, on another side than the true one
+    wrong zone    right finding, in other zones than the true ones
+    wrong severity  right finding, another grade
+    overstated    stated as present where the truth is uncertain
+    understated   stated as uncertain where it is known to be present
+
+Truth is a phantom, a reference report, or a table finding -> code. A place or grade that either
+side does not give is unknown and no error; a finding that the truth does not speak of cannot be
+wrong. So a reference report yields fewer errors than a phantom, not because a model is better.
+
+Does not know: models; why a report errs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.errors import InputError
+from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio
+from workbench.findings import (
+    ABSENT,
+    CODES,
+    NO_FINDING,
+    NOT_MENTIONED,
+    PRESENT,
+    UNCERTAIN,
+    ZONES,
+    standard_name,
+)
+from workbench.phantom.case import Phantom
+from workbench.phantom.wording.mentions import mentions, merged_side
+from workbench.reports import FindingLabel, label
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+#: Every kind of error, in order.
+KINDS = (
+    "fabricated",
+    "missed",
+    "wrong side",
+    "wrong zone",
+    "wrong severity",
+    "overstated",
+    "understated",
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of one finding.
+
+    Attributes:
+        code: "present", "absent" or "uncertain".
+        side, zone, severity: as the labeler names them; None where unknown or where there is none.
+    """
+
+    code: str
+    side: str | None = None
+    zone: str | None = None
+    severity: str | None = None
+
+
+@dataclass(frozen=True)
+class ReportError:
+    """One error of one report.
+
+    Attributes:
+        report: its number, from 0.
+        kind: one of `KINDS`.
+        finding: standard name.
+        said: what the report says.
+        true: what is true.
+        start: first character of the words; -1 where there are none.
+        end: one past the last; -1 where there are none.
+    """
+
+    report: int
+    kind: str
+    finding: str
+    said: str
+    true: str
+    start: int = -1
+    end: int = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Taxonomy:
+    """The errors of some reports.
+
+    Attributes:
+        errors: in the order of the reports.
+        reports: how many there are.
+        chances: kind -> (reports,) how often each report could have erred so.
+    """
+
+    errors: tuple[ReportError, ...]
+    reports: int
+    chances: Mapping[str, np.ndarray]
+
+    def per_report(self, kind: str, *, seed: int = 0) -> Estimate:
+        """Return errors of a kind per report, reports resampled."""
+        return self._ratio(kind, np.ones(self.reports), seed)
+
+    def rate(self, kind: str, *, seed: int = 0) -> Estimate:
+        """Return errors of a kind per chance to make one, reports resampled."""
+        return self._ratio(kind, self.chances[kind], seed)
+
+    def _ratio(self, kind: str, below: np.ndarray, seed: int) -> Estimate:
+        above = np.bincount(
+            [error.report for error in self.errors if error.kind == kind], minlength=self.reports
+        )
+        weights = bootstrap_weights(self.reports, np.random.default_rng([seed, self.reports]))
+        return ratio(above, below, weights)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per error: report, kind, finding, said, true, start, end."""
+        import pandas as pd
+
+        names = ("report", "kind", "finding", "said", "true", "start", "end")
+        rows = [tuple(getattr(error, name) for name in names) for error in self.errors]
+        return pd.DataFrame(rows, columns=list(names))
+
+    def per_finding(self) -> pd.DataFrame:
+        """Return counts by finding (rows) and kind (columns)."""
+        import pandas as pd
+
+        frame = self.to_frame()
+        counts = pd.crosstab(frame.finding, frame.kind)
+        return counts.reindex(columns=list(KINDS), fill_value=0)
+
+    def summary(self) -> pd.DataFrame:
+        """Return one row per kind: errors, chances, rate, low, high, per report."""
+        import pandas as pd
+
+        rows = []
+        for kind in KINDS:
+            rate = self.rate(kind)
+            count = sum(error.kind == kind for error in self.errors)
+            rows.append(
+                (kind, count, rate.n, rate.value, rate.low, rate.high, count / self.reports)
+            )
+        names = ["kind", "errors", "chances", "rate", "low", "high", "per report"]
+        return pd.DataFrame(rows, columns=names).set_index("kind")
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the rate of every kind of error with its interval."""
+        from workbench.hallucination.figure import plot_rates
+
+        rows = [(kind, self.rate(kind)) for kind in KINDS]
+        return plot_rates(rows, ax, xlabel="errors per chance to make one")
+
+    def _repr_html_(self) -> str:
+        from workbench.hallucination.html import table
+
+        rows = [
+            [kind, str(self.rate(kind)), str(self.rate(kind).n), str(self.per_report(kind))]
+            for kind in KINDS
+        ]
+        return table(["error", "rate [95 %]", "chances", "per report [95 %]"], rows)
+
+
+def classify(texts: Sequence[str] | str, truths: Iterable[Any] | Any) -> Taxonomy:
+    """Say in what way reports err.
+
+    Args:
+        texts: reports; one text alone is taken as one report.
+        truths: what is true, one for each: a phantom, a reference report, or a table finding ->
+            code or `Known`.
+
+    Raises:
+        InputError: not one truth for each report, or a truth is none of these.
+        OptionError: a finding is unknown.
+    """
+    if isinstance(texts, str):
+        texts, truths = [texts], [truths]
+    known = [known_of(truth) for truth in truths]
+    if len(known) != len(texts) or not known:
+        raise InputError(
+            f"expected one truth for each report and at least one report, got {len(texts)} reports "
+            f"and {len(known)} truths"
+        )
+    errors: list[ReportError] = []
+    chances = {kind: np.zeros(len(texts)) for kind in KINDS}
+    for number, (text, truth) in enumerate(zip(texts, known, strict=True)):
+        labels = label(text)
+        for finding, true in truth.items():
+            row = labels[finding]
+            for kind, said, right in _compared(row, true, chances, number):
+                place = (row.start, row.end) if row else (-1, -1)
+                errors.append(ReportError(number, kind, finding, said, right, *place))
+    return Taxonomy(tuple(errors), len(texts), chances)
+
+
+def _compared(
+    row: FindingLabel | None, true: Known, chances: Mapping[str, np.ndarray], number: int
+) -> list[tuple[str, str, str]]:
+    """Return (kind, said, true) of the errors about one finding, and count the chances."""
+    code = NOT_MENTIONED if row is None else row.code
+    found = []
+
+    def judged(kind: str, wrong: bool, said: str | None, right: str | None) -> None:
+        chances[kind][number] += 1
+        if wrong:
+            found.append((kind, str(said), str(right)))
+
+    if true.code == ABSENT:
+        judged("fabricated", code == PRESENT, code, true.code)
+    elif true.code == UNCERTAIN:
+        judged("overstated", code == PRESENT, code, true.code)
+    else:
+        judged("missed", code in (ABSENT, NOT_MENTIONED), code, true.code)
+        judged("understated", code == UNCERTAIN, code, true.code)
+    if true.code == code == PRESENT and row is not None:
+        for kind in ("side", "zone", "severity"):
+            said, right = getattr(row, kind), getattr(true, kind)
+            if said is not None and right is not None:
+                judged(f"wrong {kind}", said != right, said, right)
+    return found
+
+
+def known_of(truth: Any) -> dict[str, Known]:
+    """Return what a truth says of each finding; what it does not speak of is left out.
+
+    Raises:
+        InputError: it is no phantom, text or table.
+        OptionError: a finding is unknown.
+    """
+    if isinstance(truth, Phantom):
+        return _of_phantom(truth)
+    if isinstance(truth, str):
+        return {
+            row.finding: Known(row.code, row.side, row.zone, row.severity)
+            for row in label(truth).rows
+            if row.finding != NO_FINDING
+        }
+    if not isinstance(truth, Mapping):
+        raise InputError(
+            f"a truth is a phantom, a reference report or a table of findings; got "
+            f"{type(truth).__name__}"
+        )
+    found = {}
+    for name, value in truth.items():
+        known = value if isinstance(value, Known) else Known(value)
+        if known.code not in CODES:
+            raise InputError(f"{name} has code {value!r}; expected one of: {', '.join(CODES)}")
+        if known.code != NOT_MENTIONED:
+            found[standard_name(name)] = known
+    return found
+
+
+def _of_phantom(case: Phantom) -> dict[str, Known]:
+    groups = mentions(case.lesions)
+    found = {name: Known(code) for name, code in case.labels.items()}
+    for name, group in groups.items():
+        grades = {item.severity for item in group}
+        found[name] = Known(
+            PRESENT,
+            merged_side(item.side for item in group),
+            ", ".join(zone for zone in ZONES if any(item.zone == zone for item in group)) or None,
+            grades.pop() if len(grades) == 1 else None,
+        )
+    return found

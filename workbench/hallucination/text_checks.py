@@ -1,0 +1,255 @@
+"""Checks on a text alone: what a report claims that one image cannot show, and where it errs.
+
+A model that learned from reports of patients who had been there before writes "unchanged from
+prior" about the only image it ever saw. Such claims are found without looking at the image:
+
+    prior comparison, invented measurement, invented date, invented history, unseen view,
+    invented communication, placeholder          words (`text_rules`)
+    contradiction        a finding affirmed and denied of the same place
+    laterality conflict  a finding on one side in the body and only on the other in the impression,
+                         or left and right in one phrase
+    repetition           a sentence said again, or words in a loop
+
+Built on the labeler of `workbench.reports`. The measured precision and recall are those of the
+sentences in `tests/hallucination/text_check_sentences.yaml`, which were written for this project.
+
+Does not know: images. A claim that is found may happen to be true; a text without any may be false
+from end to end. English only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+from workbench.findings import (
+    ABSENT,
+    ATELECTASIS,
+    CONSOLIDATION,
+    EDEMA,
+    NO_FINDING,
+    NODULE,
+    PRESENT,
+)
+from workbench.hallucination.text_rules import RULES, TextRule
+from workbench.reports import FindingLabel, label, sentences
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CONTRADICTION = "contradiction"
+LATERALITY = "laterality conflict"
+REPETITION = "repetition"
+
+#: Every rule and what it says, in the order of the table.
+CHECKS = {rule.name: rule.says for rule in RULES} | {
+    CONTRADICTION: "affirms and denies the same finding",
+    LATERALITY: "puts one finding on different sides",
+    REPETITION: "says the same words again",
+}
+
+_IMPRESSION = re.compile(r"\b(?:impression|conclusion)\s*:", re.IGNORECASE)
+_BOTH_SIDES = re.compile(
+    r"\b(left)(?:-sided)? (?:(?!and|or|to|than|with|but|then|both|right)[\w-]+ ){1,5}?"
+    r"(?:right)(?:-sided)?\b"
+    r"|\b(right)(?:-sided)? (?:(?!and|or|to|than|with|but|then|both|left)[\w-]+ ){1,5}?"
+    r"(?:left)(?:-sided)?\b",
+    re.IGNORECASE,
+)
+#: Words that lead from one side to the other without a conflict.
+_CROSSING = re.compile(
+    r"\b(?:shift\w*|deviat\w*|displac\w*|toward\w*|across|via|through|tip|terminat\w*|catheter|"
+    r"tube|line|lead|leads|picc|pacemaker|from|approach|versus|vs|greater|more|less|heart|atri\w+|"
+    r"ventric\w+|cross\w*|subclavian|jugular)\b",
+    re.IGNORECASE,
+)
+_LOOP = re.compile(r"\b((?:[\w'-]+[ ,;]+){0,7}[\w'-]+)(?:[ ,;.]+\1\b){2,}", re.IGNORECASE)
+_STUTTER = re.compile(r"\b([a-z][\w'-]*) \1\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TextIssue:
+    """One place at which a rule found something.
+
+    Attributes:
+        rule: its name, one of `CHECKS`.
+        start: first character.
+        end: one past the last.
+        text: the characters.
+    """
+
+    rule: str
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True)
+class TextChecks:
+    """What the checks found in one text.
+
+    Attributes:
+        text: what was read.
+        issues: in the order of the text.
+    """
+
+    text: str
+    issues: tuple[TextIssue, ...]
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Names of the rules that found something, in the order of `CHECKS`."""
+        found = {issue.rule for issue in self.issues}
+        return tuple(name for name in CHECKS if name in found)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per issue: rule, start, end, text."""
+        import pandas as pd
+
+        rows = [(issue.rule, issue.start, issue.end, issue.text) for issue in self.issues]
+        return pd.DataFrame(rows, columns=["rule", "start", "end", "text"])
+
+    def _repr_html_(self) -> str:
+        pieces, at = [], 0
+        for issue in self.issues:
+            if issue.start < at:
+                continue
+            pieces.append(escape(self.text[at : issue.start]))
+            pieces.append(
+                f'<mark style="background:#f6c28b" title="{escape(issue.rule)}: '
+                f'{escape(CHECKS[issue.rule])}">{escape(issue.text)}</mark>'
+            )
+            at = issue.end
+        pieces.append(escape(self.text[at:]))
+        said = "; ".join(f"{name}: {CHECKS[name]}" for name in self.rules) or "nothing found"
+        return f"<p style='white-space:pre-wrap'>{''.join(pieces)}</p><p>{escape(said)}</p>"
+
+
+def check_text(text: str) -> TextChecks:
+    """Find what a text claims that one image cannot show, and where it contradicts itself.
+
+    Args:
+        text: a report or an answer; an empty one has no issue.
+    """
+    found = [
+        issue
+        for sentence in sentences(text)
+        for rule in RULES
+        for issue in _claims(rule, text, sentence.start, sentence.end)
+    ]
+    rows = label(text).mentions
+    found += _contradictions(text, rows)
+    found += _conflicts(text, rows)
+    found += _repetitions(text)
+    order = list(CHECKS)
+    found.sort(key=lambda issue: (issue.start, issue.end, order.index(issue.rule)))
+    return TextChecks(text, tuple(dict.fromkeys(found)))
+
+
+def _issue(rule: str, text: str, start: int, end: int) -> TextIssue:
+    return TextIssue(rule, start, end, text[start:end])
+
+
+def _claims(rule: TextRule, text: str, start: int, end: int) -> Iterator[TextIssue]:
+    """Yield the words of one sentence that claim and are not excused."""
+    sentence = text[start:end]
+    excuses = [] if rule.excuses is None else list(rule.excuses.finditer(sentence))
+    if rule.whole and excuses:
+        return
+    spans = [excuse.span() for excuse in excuses]
+    for match in rule.claims.finditer(sentence):
+        if not any(low < match.end() and match.start() < high for low, high in spans):
+            last = match.start() + len(match.group().rstrip())
+            yield _issue(rule.name, text, start + match.start(), start + last)
+
+
+def _contradictions(text: str, rows: Sequence[FindingLabel]) -> Iterator[TextIssue]:
+    """Yield each mention whose finding an earlier one states the opposite of, at the same place."""
+    for at, row in enumerate(rows):
+        if row.finding == NO_FINDING or row.code not in (PRESENT, ABSENT):
+            continue
+        for earlier in rows[:at]:
+            opposite = earlier.code in (PRESENT, ABSENT) and earlier.code != row.code
+            if earlier.finding == row.finding and opposite and _same_place(earlier, row):
+                yield _issue(CONTRADICTION, text, row.start, row.end)
+                break
+    yield from _normal_and_not(text, rows)
+
+
+def _normal_and_not(text: str, rows: Sequence[FindingLabel]) -> Iterator[TextIssue]:
+    """Yield a statement that everything is normal beside a finding that is there."""
+    there = [row for row in rows if row.code == PRESENT and row.finding not in _BESIDE_NORMAL]
+    for row in rows:
+        if row.finding == NO_FINDING and row.code == PRESENT and there:
+            yield _issue(CONTRADICTION, text, row.start, row.end)
+    if any(row.finding in _IN_LUNGS for row in there):
+        for match in _CLEAR.finditer(text):
+            yield _issue(CONTRADICTION, text, *match.span())
+
+
+#: What a film that is called normal may well show.
+_BESIDE_NORMAL = (NO_FINDING, "support device")
+
+#: What clear lungs do not have.
+_IN_LUNGS = (ATELECTASIS, CONSOLIDATION, EDEMA, NODULE, "pneumonia", "lung opacity", "lung lesion")
+_CLEAR = re.compile(
+    r"\b(?:both |the )?lungs (?:are|appear) (?:well[- ]\w+ and )?clear(?= ?[.,;]| ?$| and)"
+    r"|\bclear lungs\b",
+    re.IGNORECASE,
+)
+
+
+def _same_place(one: FindingLabel, other: FindingLabel) -> bool:
+    """Say whether two mentions meet; to deny a large one, or one side, leaves room for others."""
+    denied, stated = (one, other) if one.code == ABSENT else (other, one)
+    if denied.severity and denied.severity != stated.severity:
+        return False
+    if denied.temporality or denied.compared:
+        return False
+    sides = {one.side, other.side}
+    if None not in sides and "bilateral" not in sides and len(sides) == 2:
+        return False
+    if denied.side in ("left", "right") and stated.side is None:
+        return False
+    zones = [set(row.zone.split(", ")) for row in (one, other) if row.zone]
+    return len(zones) < 2 or bool(zones[0] & zones[1])
+
+
+def _conflicts(text: str, rows: Sequence[FindingLabel]) -> Iterator[TextIssue]:
+    """Yield findings whose side is another in the impression than in the body; mixed phrases."""
+    heading = _IMPRESSION.search(text)
+    if heading:
+        for finding in dict.fromkeys(row.finding for row in rows):
+            own = [row for row in rows if row.finding == finding and row.code == PRESENT]
+            body = {row.side for row in own if row.start < heading.start()} - {None}
+            late = [row for row in own if row.start >= heading.end() and row.side]
+            for row in late:
+                if body and not _meet(body, row.side):
+                    yield _issue(LATERALITY, text, row.start, row.end)
+    for match in _BOTH_SIDES.finditer(text):
+        if not _CROSSING.search(match.group()):
+            yield _issue(LATERALITY, text, *match.span())
+
+
+def _meet(body: set[str], side: str) -> bool:
+    if side == "bilateral":
+        return "bilateral" in body or {"left", "right"} <= body
+    return side in body or "bilateral" in body
+
+
+def _repetitions(text: str) -> Iterator[TextIssue]:
+    """Yield sentences said again (before the impression, or within it) and words in a loop."""
+    heading = _IMPRESSION.search(text)
+    border = heading.start() if heading else len(text)
+    seen: set[tuple[bool, str]] = set()
+    for sentence in sentences(text):
+        key = (sentence.start >= border, " ".join(re.findall(r"\w+", sentence.text.lower())))
+        if key in seen and " " in key[1]:
+            yield _issue(REPETITION, text, sentence.start, sentence.end)
+        seen.add(key)
+    for pattern in (_LOOP, _STUTTER):
+        for match in pattern.finditer(text):
+            yield _issue(REPETITION, text, *match.span())
