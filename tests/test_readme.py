@@ -67,7 +67,7 @@ def test_names_mentioned_in_prose_exist():
 
 
 def test_table_lists_every_command_in_order():
-    listed = re.findall(r"^\| `workbench (\w+)", TEXT, flags=re.MULTILINE)
+    listed = re.findall(r"^\| `workbench ([\w-]+)", TEXT, flags=re.MULTILINE)
     assert listed == list(COMMANDS)
 
 

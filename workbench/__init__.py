@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from workbench import imaging as imaging
     from workbench import model as model
     from workbench import reports as reports
+    from workbench import runs as runs
     from workbench import saliency as saliency
     from workbench.errors import CheckpointError as CheckpointError
     from workbench.errors import ContextBudgetError as ContextBudgetError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from workbench.errors import InputError as InputError
     from workbench.errors import MissingDependencyError as MissingDependencyError
     from workbench.errors import OptionError as OptionError
+    from workbench.errors import RunError as RunError
     from workbench.errors import TrainingError as TrainingError
     from workbench.errors import WorkbenchError as WorkbenchError
     from workbench.generation import DecodingSettings as DecodingSettings
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from workbench.phantom.case import phantom as phantom
     from workbench.radiograph import InputContract as InputContract
     from workbench.radiograph import Radiograph as Radiograph
+    from workbench.runs.running import run as run
     from workbench.settings import Settings as Settings
     from workbench.trace import ImageMap as ImageMap
     from workbench.trace import Trace as Trace
@@ -64,6 +67,7 @@ _MODULES = (
     "model",
     "phantom",
     "reports",
+    "runs",
     "saliency",
 )
 
@@ -81,6 +85,7 @@ _OBJECTS = {
     "MissingDependencyError": "workbench.errors",
     "OptionError": "workbench.errors",
     "Radiograph": "workbench.radiograph",
+    "RunError": "workbench.errors",
     "Settings": "workbench.settings",
     "Trace": "workbench.trace",
     "TrainingError": "workbench.errors",
@@ -88,6 +93,7 @@ _OBJECTS = {
     "load_model": "workbench.interface",
     "load_radiograph": "workbench.imaging",
     "load_trace": "workbench.trace",
+    "run": "workbench.runs.running",
 }
 
 __all__ = ["__version__", *_MODULES, *_OBJECTS]

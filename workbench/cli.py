@@ -1,8 +1,8 @@
 """The `workbench` command: one parser, exit codes, and how errors are said.
 
 Exit codes: 0 done, 1 failed (one line on stderr says what and what to do), 2 wrong usage,
-130 interrupted. Every command module is `workbench.commands.<name>`, `_` for `-`, with `add_arguments(parser)`
-and `run(args) -> int`; it is imported only when its command is asked for.
+130 interrupted. Every command module is `workbench.commands.<name>`, with `_` for `-`, and has
+`add_arguments(parser)` and `run(args) -> int`; it is imported only when its command is asked for.
 
 Does not know: what the commands do.
 """
@@ -31,6 +31,7 @@ COMMANDS = {
     "check-text": "find what no single image can show in a column of report texts",
     "evaluate": "score reports against references: F1 with intervals, coverage, omissions",
     "manifest": "build and check tables of data sets, divide and freeze cohorts, judge images",
+    "run": "run a model over a manifest: resumable, one folder, results as Parquet",
     "models": "list the models: parameters, memory, context budget",
     "doctor": "check this installation, a checkpoint against reference vectors, or mini",
     "benchmark": "score saliency methods or hallucination detectors against phantoms",

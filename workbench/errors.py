@@ -35,3 +35,7 @@ class MissingDependencyError(WorkbenchError, ImportError):
 
 class TrainingError(WorkbenchError, RuntimeError):
     """A training run cannot start or go on; the message says which stage and what to do."""
+
+
+class RunError(WorkbenchError, RuntimeError):
+    """A run over a manifest cannot start or go on; what it finished is kept in its folder."""

@@ -242,6 +242,24 @@ class ChestXrayModel:
         answers = self.responder.answer_many(jobs, batch_size=batch_size)
         return list(tqdm(answers, total=total, unit="report", disable=not progress))
 
+    def jobs(
+        self, image: Any, asked: Iterable[tuple[str, list[Message], DecodingSettings]]
+    ) -> list[Job]:
+        """Prepare several answers about one image, which is read once; nothing is decoded.
+
+        Args:
+            image: see `report`.
+            asked: task name, messages and settings of each answer.
+
+        Returns:
+            Jobs for `responder.answer_batch`, in the order of `asked`.
+
+        Raises:
+            InputError, ContextBudgetError: see `report`.
+        """
+        seen = self._look(image)
+        return [self._job(seen, messages, task, settings) for task, messages, settings in asked]
+
     def trace(
         self,
         image: Any,

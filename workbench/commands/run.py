@@ -1,0 +1,101 @@
+"""`workbench run`: a model over a manifest, in a folder that survives a crash.
+
+Does not know: how a run works; that is `wb.run`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import workbench.commands._answers as answers
+import workbench.commands._shared as shared
+from workbench.errors import OptionError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `workbench run`."""
+    parser.epilog = (
+        "example: workbench run --manifest films.parquet --out runs/first --task report \\\n"
+        "             --task 'ask:Is there a pneumothorax?'\n"
+        "An interrupted run goes on when the same command is given again. Exit code 0 also when\n"
+        "rows failed; results.parquet says which, and why."
+    )
+    parser.add_argument(
+        "--manifest", type=Path, required=True, metavar="FILE", help="a manifest, .parquet or .csv"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the run, new or begun"
+    )
+    parser.add_argument(
+        "--root", type=Path, metavar="DIR", help="folder of the images (that of the manifest)"
+    )
+    parser.add_argument(
+        "--task",
+        action="append",
+        metavar="TASK",
+        help="report (default), differential, or ask:QUESTION; may be given several times",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="answers at once (8)"
+    )
+    parser.add_argument(
+        "--fit", choices=("crop", "pad"), default="crop", help="crop as published, or keep all"
+    )
+    parser.add_argument("--cohort", type=Path, metavar="COHORT.json", help="must be this cohort")
+    parser.add_argument("--retry-failed", action="store_true", help="try failed rows again")
+    group = parser.add_argument_group("engine")
+    group.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="local (default)"
+    )
+    group.add_argument("--workers", type=int, metavar="N", help="of ray (one for each GPU)")
+    group.add_argument("--address", help="of a Ray cluster, e.g. auto; without it loopback only")
+    answers.add_decoding_arguments(parser)
+    shared.add_model_arguments(parser)
+    group = parser.add_argument_group("memory")
+    group.add_argument(
+        "--quantize", choices=("8bit", "4bit"), help="fewer bits (a GPU in practice)"
+    )
+    shared.add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run, and say what it came to."""
+    from workbench.runs import run as run_manifest
+    from workbench.settings import Settings
+
+    settings = Settings.from_env()
+    try:
+        result = run_manifest(
+            args.manifest,
+            model=args.model,
+            tasks=args.task or ["report"],
+            out=args.out,
+            root=args.root,
+            cohort=args.cohort,
+            engine=args.engine,
+            batch_size=args.batch_size,
+            fit=args.fit,
+            retry_failed=args.retry_failed,
+            progress=True,
+            workers=args.workers,
+            address=args.address,
+            device=args.device or settings.device,
+            dtype=args.dtype or settings.dtype,
+            quantize=args.quantize,
+            **answers.decoding_options(args),
+        )
+    except OptionError as error:
+        shared.note(f"workbench: {error}")
+        return 2
+    if args.json:
+        shared.emit_json(result.summary())
+        return 0
+    shared.say(f"{result.done:,} of {result.rows:,} rows done, {result.failed:,} failed")
+    if result.failed:
+        for row in result.errors().head(5).itertuples():
+            shared.say(shared.wrap(f"{row.rows:,} x {row.error} (first: {row.first_id})"))
+    notice = result.record["fixed"]["model"]["notice"]
+    shared.say(notice)
+    shared.say(f"wrote {result.folder / 'results.parquet'}")
+    return 0

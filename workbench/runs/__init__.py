@@ -1,0 +1,50 @@
+"""Runs: a model over a whole manifest, in one folder that survives a crash.
+
+    result = wb.run("manifest.parquet", tasks=["report", {"ask": "Is there a pneumothorax?"}],
+                    out="runs/first")
+    result.to_frame()
+    wb.runs.load("runs/first")
+
+Killed at any instant and started again, a run goes on where it was and ends with the results of an
+uninterrupted one. Names are imported on first use.
+
+Does not know: whether what the model wrote is right (`workbench.evaluation`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workbench.runs.plan import ENGINES as ENGINES
+    from workbench.runs.plan import RunPlan as RunPlan
+    from workbench.runs.result import RunResult as RunResult
+    from workbench.runs.result import load as load
+    from workbench.runs.running import run as run
+    from workbench.runs.tasks import Task as Task
+
+#: Name -> module that owns it.
+_OWNERS = {
+    "ENGINES": "plan",
+    "RunPlan": "plan",
+    "RunResult": "result",
+    "Task": "tasks",
+    "load": "result",
+    "run": "running",
+}
+
+__all__ = ["ENGINES", "RunPlan", "RunResult", "Task", "load", "run"]
+
+
+def __getattr__(name: str):
+    """Import a name on first use and keep it."""
+    if name in _OWNERS:
+        value = getattr(importlib.import_module(f"workbench.runs.{_OWNERS[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'workbench.runs' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

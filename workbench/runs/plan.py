@@ -1,0 +1,112 @@
+"""What a run is to do, and how its rows are divided into blocks and given seeds.
+
+A block is the unit of work: a few neighbouring rows of the manifest with all their tasks. It is
+decoded together and written down in one transaction, so it is either finished or not begun, and a
+run that was interrupted decodes exactly the batches of one that was not. Where a block begins
+depends on the manifest, the number of tasks and the batch size alone. The seed of a row is a hash
+of the run's seed, the row and the task: it does not depend on what is decoded beside it.
+
+Does not know: models, files, engines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from workbench.errors import OptionError
+from workbench.generation.sampling import DecodingSettings
+from workbench.runs.tasks import Task
+
+#: Where blocks are decoded.
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row of a manifest.
+
+    Attributes:
+        row: number in the manifest, from 0.
+        id: `image_id` of the manifest.
+        source: data set, empty where the manifest does not say.
+        path: relative to the root; None for a row without an image.
+    """
+
+    row: int
+    id: str
+    source: str
+    path: str | None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Neighbouring rows that are decoded and written down together.
+
+    Attributes:
+        number: from 0, in the order of the manifest.
+        items: its rows.
+    """
+
+    number: int
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Everything that decides the texts of a run, the model and the manifest aside.
+
+    Attributes:
+        tasks: what is asked about every image.
+        settings: how it is decoded; the seed is the run's.
+        batch_size: answers that are decoded together at most.
+        fit: "crop" as published, or "pad".
+
+    Raises:
+        OptionError: batch_size or fit is not allowed.
+    """
+
+    tasks: tuple[Task, ...]
+    settings: DecodingSettings
+    batch_size: int = 8
+    fit: str = "crop"
+
+    def __post_init__(self) -> None:
+        size = self.batch_size
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise OptionError(f"batch_size must be a whole number from 1 up, got {size!r}")
+        if self.fit not in ("crop", "pad"):
+            raise OptionError(f"fit must be crop or pad, got {self.fit!r}")
+        if self.settings.seed is None:
+            object.__setattr__(self, "settings", replace(self.settings, seed=0))
+
+    @property
+    def images_per_block(self) -> int:
+        """Images whose answers are decoded together; all tasks of an image are in one block."""
+        return max(1, self.batch_size // len(self.tasks))
+
+    def blocks(self, items: Iterable[Item]) -> Iterator[Block]:
+        """Divide rows into blocks, taking them as they are needed."""
+        items, number = iter(items), 0
+        while chunk := tuple(islice(items, self.images_per_block)):
+            yield Block(number, chunk)
+            number += 1
+
+    def settings_of(self, item: Item, task: Task) -> DecodingSettings:
+        """Return the settings of one answer, with its own seed where it is sampled."""
+        if self.settings.greedy:
+            return replace(self.settings, seed=None)
+        key = f"{self.settings.seed}|{item.row}|{item.source}|{item.id}|{task.name}"
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+        return replace(self.settings, seed=int.from_bytes(digest[:4], "big") >> 1)
+
+    def to_dict(self) -> dict:
+        """Return the plan as plain values for JSON; prompts are as rendered."""
+        return {
+            "tasks": [task.to_dict() for task in self.tasks],
+            "decoding": self.settings.to_dict(),
+            "batch_size": self.batch_size,
+            "fit": self.fit,
+        }

@@ -1,0 +1,113 @@
+"""`run.json`: what a run is, so that another machine, or another year, can tell and repeat it.
+
+"fixed" is what decides the texts; a folder takes no results of another. "sessions" lists each time
+the run was started, with package versions, device and engine. "outcome" is there at the end.
+
+Does not know: rows (`store`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import RunError
+
+NAME = "run.json"
+FORMAT = 1
+_SHOWN = 5
+
+
+def now() -> str:
+    """Return the time in UTC, seconds, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def read_record(folder: Path) -> dict | None:
+    """Return the record of a folder, None where there is none.
+
+    Raises:
+        RunError: the file is damaged or of a later version.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        known = record["format"] == FORMAT and isinstance(record["fixed"], dict)
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise RunError(
+            f"{folder.name}/{NAME} is damaged or of another version of this package; choose "
+            "another folder, or restore the file"
+        )
+    return record
+
+
+def write_record(folder: Path, record: dict) -> None:
+    """Write the record; the file appears whole or not at all."""
+    text = json.dumps({"format": FORMAT, **record}, indent=1, ensure_ascii=False, sort_keys=True)
+    write_private(folder / NAME, (text + "\n").encode("utf-8", "surrogatepass"))
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with open_private(partial) as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def open_private(path: Path):
+    """Open an empty file for writing bytes that only its owner can read."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def check_same(old: dict, new: dict, folder: Path) -> None:
+    """Refuse settings that differ from those of a folder.
+
+    Raises:
+        RunError: they differ; the message shows how.
+    """
+    found = list(differences(old, json.loads(json.dumps(new))))
+    if not found:
+        return
+    shown = "; ".join(
+        f"{name} was {_short(was)}, is {_short(value)}" for name, was, value in found[:_SHOWN]
+    )
+    shown += "" if len(found) <= _SHOWN else f" and {len(found) - _SHOWN} more"
+    raise RunError(
+        f"{folder.name} holds a run with other settings: {shown}. Use the old settings to go on, "
+        "or another folder for a new run"
+    )
+
+
+def differences(old: Any, new: Any, name: str = ""):
+    """Yield (dotted name, old value, new value) of everything that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            yield from differences(
+                old.get(key, "nothing"), new.get(key, "nothing"), f"{name}.{key}".lstrip(".")
+            )
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (one, two) in enumerate(zip(old, new, strict=True)):
+            yield from differences(one, two, f"{name}[{index}]")
+    elif old != new:
+        yield name, old, new
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(one, dict) and "name" in one for one in value):
+        value = [one["name"] for one in value]
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 90 else text[:87] + "..."

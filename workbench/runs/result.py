@@ -1,0 +1,142 @@
+"""`RunResult`: what a run came to, and the way to its rows.
+
+Does not know: how they were made.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from workbench.runs.record import read_record
+from workbench.runs.store import COLUMNS, DONE, FAILED, RESULTS, count_rows, read_tables, reading
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run in its folder.
+
+    Attributes:
+        folder: holds rows.sqlite, run.json and, when the run has ended, results.parquet.
+        rows: rows that were finished, one for each image and task.
+        done: rows with a text.
+        failed: rows with an error.
+        seconds: of the last session, from the call to the end, loading the model included; 0.0
+            where the run has not ended.
+    """
+
+    folder: Path
+    rows: int
+    done: int
+    failed: int
+    seconds: float
+
+    @property
+    def ended(self) -> bool:
+        """True when results.parquet is there."""
+        return (self.folder / RESULTS).is_file()
+
+    @property
+    def record(self) -> dict:
+        """What run.json says: "fixed" settings, "sessions", and "outcome" when it has ended."""
+        return read_record(self.folder) or {}
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row for each image and task; of a run that goes on, those finished so far.
+
+        Columns: row (in the manifest), id, source, task, status ("done", "failed"), text, error,
+        tokens, mean_logprob (natural, of the tokens, at temperature 1), finish_reason, seed,
+        warnings (codes of the input contract, joined with "|"), domain, view, crop_loss, seconds
+        (from the start of the batch to the row's last token), peak_rss_mb and peak_gpu_mb (of the
+        worker until then).
+        """
+        with reading(self.folder) as database:
+            tables = list(read_tables(database))
+        table = pa.concat_tables(tables) if tables else None
+        if table is None:
+            import pandas as pd
+
+            return pd.DataFrame({name: [] for name in COLUMNS})
+        return table.to_pandas()
+
+    def errors(self) -> pd.DataFrame:
+        """Return how often each error came, and the first row that has it."""
+        frame = self.to_frame()
+        failed = frame[frame["status"] == FAILED]
+        grouped = failed.groupby("error", sort=False)
+        found = grouped.agg(rows=("row", "size"), first_id=("id", "first"), task=("task", "first"))
+        return found.sort_values("rows", ascending=False, kind="stable").reset_index()
+
+    def summary(self) -> dict:
+        """Return counts as plain values."""
+        return {
+            "rows": self.rows,
+            "done": self.done,
+            "failed": self.failed,
+            "seconds": round(self.seconds, 3),
+            "ended": self.ended,
+            "folder": self.folder.as_posix(),
+        }
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw done and failed rows of each task."""
+        import matplotlib.pyplot as plt
+
+        with reading(self.folder) as database:
+            query = "SELECT task, SUM(status = ?), SUM(status = ?) FROM rows GROUP BY task"
+            found = database.execute(query, (DONE, FAILED)).fetchall()
+        if ax is None:
+            _, ax = plt.subplots(figsize=(6, 0.6 + 0.5 * max(1, len(found))), layout="constrained")
+        names = [name if len(name) <= 40 else name[:37] + "..." for name, _, _ in found]
+        done, failed = [row[1] for row in found], [row[2] for row in found]
+        ax.barh(names, done, color="#4477aa", label=DONE)
+        ax.barh(names, failed, left=done, color="#cc6677", label=FAILED)
+        ax.set_xlabel("rows")
+        ax.legend(frameon=False)
+        return ax
+
+    def __repr__(self) -> str:
+        state = "" if self.ended else ", not ended"
+        return (
+            f"<RunResult {self.folder.name!r}: {self.done:,} done, {self.failed:,} failed{state}>"
+        )
+
+    def _repr_html_(self) -> str:
+        fixed = self.record.get("fixed", {})
+        model = fixed.get("model", {})
+        tasks = ", ".join(task["name"] for task in fixed.get("tasks", []))
+        facts = {
+            "model": f"{model.get('id', '')} ({str(model.get('sha256', ''))[:12]})",
+            "tasks": tasks,
+            "rows": f"{self.done:,} done, {self.failed:,} failed",
+            "seconds": f"{self.seconds:,.1f}" if self.ended else "the run has not ended",
+            "decoding": json.dumps(fixed.get("decoding", {})),
+        }
+        body = "".join(
+            f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in facts.items()
+        )
+        notice = escape(model.get("notice", ""))
+        return f"<p><b>Run {escape(self.folder.name)}</b>. {notice}</p><table>{body}</table>"
+
+
+def load(folder: str | Path) -> RunResult:
+    """Open the folder of a run, ended or not; another process may be writing to it.
+
+    Raises:
+        InputError: there is no run in it.
+        RunError: its run.json is damaged.
+    """
+    folder = Path(folder)
+    with reading(folder) as database:
+        counts = count_rows(database)
+    seconds = (read_record(folder) or {}).get("outcome", {}).get("seconds", 0.0)
+    return RunResult(folder, sum(counts.values()), counts[DONE], counts[FAILED], seconds)

@@ -1,0 +1,211 @@
+"""`wb.run`: a model over a manifest, resumable, in one folder.
+
+Does not know: how blocks are decoded (`worker`), where (`local`, `ray_engine`), how rows are kept
+(`store`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from workbench.errors import OptionError
+from workbench.generation.options import DecodingOptions, decoding_settings
+from workbench.runs.items import Items
+from workbench.runs.plan import ENGINES, Block, RunPlan
+from workbench.runs.record import check_same, now, read_record, write_record
+from workbench.runs.result import RunResult
+from workbench.runs.store import DONE, FAILED, RunStore
+from workbench.runs.tasks import Task, read_tasks
+
+if TYPE_CHECKING:
+    from workbench.data import Cohort, Manifest
+    from workbench.interface import ChestXrayModel
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """What to load, in this process or in a worker.
+
+    Attributes:
+        source: "mini", a hub id or a directory.
+        options: device, dtype, quantize, revision as for `wb.load_model`.
+    """
+
+    source: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def load(self) -> ChestXrayModel:
+        """Load the model; raises what `wb.load_model` raises."""
+        from workbench.interface import load_model
+
+        return load_model(self.source, **dict(self.options))
+
+
+def run(
+    manifest: Manifest | str | os.PathLike,
+    *,
+    model: ChestXrayModel | str | os.PathLike = "mini",
+    tasks: Sequence[str | Mapping | Task] | str = ("report",),
+    out: str | os.PathLike,
+    root: str | os.PathLike | None = None,
+    cohort: Cohort | str | os.PathLike | None = None,
+    engine: str = "local",
+    batch_size: int = 8,
+    fit: str = "crop",
+    retry_failed: bool = False,
+    progress: bool = False,
+    workers: int | None = None,
+    address: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str | None = None,
+    revision: str | None = None,
+    **decoding: Unpack[DecodingOptions],
+) -> RunResult:
+    """Run a model over every image of a manifest, or go on with a run that was interrupted.
+
+    Args:
+        manifest: a `Manifest` or its file; a file is read as a stream, whatever its length.
+        model: a loaded model, or what `wb.load_model` loads; with engine "ray" the latter, since
+            every worker loads its own.
+        tasks: "report", "differential", {"ask": question, "name": optional}; all tasks of an image
+            share what was computed for it.
+        out: folder of the run; made where it is not there.
+        root: folder that the paths are relative to; by default that of the manifest.
+        cohort: a frozen cohort that the manifest must be.
+        engine: "local" or "ray" (several GPUs or machines; extra `ray`).
+        batch_size: answers decoded together at most. It is part of the settings: in 16 bit, near
+            ties may fall otherwise in other company.
+        fit: "crop" as published, or "pad".
+        retry_failed: try failed rows again.
+        progress: show a bar with rate and time left on stderr.
+        workers: of engine "ray"; by default one for each GPU, or one for each CPU but one.
+        address: of a Ray cluster; None starts one on this machine that listens on loopback only.
+        device, dtype, quantize, revision: as for `wb.load_model`.
+        **decoding: see `DecodingOptions`; greedy by default. The seed of a row comes from `seed`
+            (0 by default), the row and the task.
+
+    Returns:
+        Counts and the folder; the rows stay on disk.
+
+    Raises:
+        RunError: the folder is in use, full, read-only, or holds a run with other settings. What
+            was finished is kept, and the same call goes on.
+        InputError: the manifest cannot be read, or is not the cohort.
+        OptionError: an option is not allowed.
+        MissingDependencyError: engine "ray" without the extra.
+    """
+    started = time.perf_counter()
+    plan = RunPlan(read_tasks(tasks), decoding_settings(decoding), batch_size, fit)
+    options = {"device": device, "dtype": dtype, "quantize": quantize, "revision": revision}
+    _check_engine(engine, workers, address)
+    if cohort is not None:
+        _check_cohort(manifest, cohort)
+    items = Items(manifest, root)
+    with RunStore(out) as store:
+        make = _ray if engine == "ray" else _local
+        with make(model, options, plan, items, workers, address) as chosen:
+            record = _begin(store, chosen, plan, items)
+            if retry_failed:
+                _LOG.info("%d blocks with failed rows are tried again", store.forget_failures())
+            for number, rows in _watched(store, chosen, plan, items, progress):
+                store.add(number, rows)
+        store.export()
+        counts = store.counts()
+        seconds = time.perf_counter() - started
+        outcome = {**counts, "rows": sum(counts.values()), "seconds": round(seconds, 3)}
+        with store.writing():
+            write_record(store.folder, {**record, "outcome": {**outcome, "finished": now()}})
+    return RunResult(Path(out), outcome["rows"], counts[DONE], counts[FAILED], seconds)
+
+
+def _begin(store: RunStore, engine, plan: RunPlan, items: Items) -> dict:
+    """Compare the settings with those of the folder, and write down that a session begins."""
+    described = engine.describe()
+    fixed = {"model": described.pop("model"), "manifest": items.identity, **plan.to_dict()}
+    old = read_record(store.folder)
+    if old is not None:
+        check_same(old["fixed"], fixed, store.folder)
+    sessions = [] if old is None else old["sessions"]
+    if sessions and sessions[-1]["versions"] != described["versions"]:
+        _LOG.warning("package versions differ from those that began this run; see run.json")
+    session = {"started": now(), "engine": engine.name, "manifest": items.name, **described}
+    record = {"fixed": fixed, "sessions": [*sessions, session]}
+    with store.writing():
+        write_record(store.folder, record)
+    return record
+
+
+def _watched(store: RunStore, engine, plan: RunPlan, items: Items, show: bool) -> Iterator:
+    """Yield finished blocks under a bar that counts rows, those of earlier sessions included."""
+    from tqdm import tqdm
+
+    counts = store.counts()
+    failed = counts[FAILED]
+    blocks: Iterator[Block] = (b for b in plan.blocks(items) if not store.finished(b.number))
+    with tqdm(
+        total=len(items) * len(plan.tasks),
+        initial=sum(counts.values()),
+        unit="row",
+        desc="run",
+        smoothing=0.05,
+        file=sys.stderr,
+        disable=None if show else True,
+    ) as bar:
+        for number, rows in engine.answer(blocks):
+            yield number, rows
+            failed += sum(row["status"] == FAILED for row in rows)
+            bar.set_postfix(failed=failed, refresh=False)
+            bar.update(len(rows))
+
+
+def _local(model, options: dict, plan: RunPlan, items: Items, workers, address):
+    from workbench.interface import ChestXrayModel
+    from workbench.runs.local import LocalEngine
+    from workbench.runs.worker import BlockWorker
+
+    if not isinstance(model, ChestXrayModel):
+        model = _source(model, options).load()
+    return LocalEngine(BlockWorker(model, plan, items.root))
+
+
+def _ray(model, options: dict, plan: RunPlan, items: Items, workers, address):
+    from workbench.runs.ray_engine import RayEngine
+
+    return RayEngine(_source(model, options), plan, items.root, workers=workers, address=address)
+
+
+def _source(model, options: dict) -> ModelSource:
+    if not isinstance(model, (str, os.PathLike)):
+        raise OptionError(
+            "model must be what wb.load_model loads (mini, a hub id, a directory): every worker of "
+            f"engine 'ray' loads its own; got {type(model).__name__}"
+        )
+    # workers have another working directory
+    source = str(Path(model).resolve()) if Path(model).is_dir() else str(model)
+    return ModelSource(source, tuple(options.items()))
+
+
+def _check_engine(engine: str, workers: int | None, address: str | None) -> None:
+    if engine not in ENGINES:
+        raise OptionError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    if engine == "local" and (workers is not None or address is not None):
+        raise OptionError("workers and address belong to engine='ray'; leave them out")
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise OptionError(f"workers must be a whole number from 1 up, got {workers!r}")
+
+
+def _check_cohort(manifest, cohort) -> None:
+    from workbench.data import Manifest, load, verify
+
+    whole = manifest if isinstance(manifest, Manifest) else load(manifest, check=False)
+    verify(replace(whole), cohort).require()

@@ -1,0 +1,270 @@
+"""The folder of a run: rows in SQLite while it lasts, Parquet at the end, one process at a time.
+
+`rows.sqlite` is in WAL mode with full synchronisation: a block and the mark that it is finished are
+one transaction, so a process killed at any instant leaves whole blocks only. `run.lock` is held by
+the process that writes (`filelock`; the kernel lets go of it when the process dies, however it
+dies). The folder is private (0700), and so are its files (0600).
+
+Nothing of a run is held in memory: counts are asked of the database, and the export is a stream in
+the order of the manifest, written with fixed settings, so that the same rows give the same bytes.
+
+Does not know: models, tasks, what a row means.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+from filelock import FileLock, Timeout
+
+from workbench.errors import InputError, RunError
+from workbench.runs.record import NAME, open_private, read_record
+
+DATABASE, LOCK, RESULTS = "rows.sqlite", "run.lock", "results.parquet"
+_OWN = (DATABASE, DATABASE + "-wal", DATABASE + "-shm", LOCK, RESULTS, NAME)
+
+#: Column -> type in SQLite and in Parquet. `seconds` and the two peaks are measurements; every
+#: other column is the same each time.
+COLUMNS = {
+    "row": ("INTEGER", pa.int64()),
+    "id": ("TEXT", pa.string()),
+    "source": ("TEXT", pa.string()),
+    "task": ("TEXT", pa.string()),
+    "status": ("TEXT", pa.string()),
+    "text": ("TEXT", pa.string()),
+    "error": ("TEXT", pa.string()),
+    "tokens": ("INTEGER", pa.int32()),
+    "mean_logprob": ("REAL", pa.float64()),
+    "finish_reason": ("TEXT", pa.string()),
+    "seed": ("INTEGER", pa.int64()),
+    "warnings": ("TEXT", pa.string()),
+    "domain": ("TEXT", pa.string()),
+    "view": ("TEXT", pa.string()),
+    "crop_loss": ("REAL", pa.float64()),
+    "seconds": ("REAL", pa.float64()),
+    "peak_rss_mb": ("REAL", pa.float64()),
+    "peak_gpu_mb": ("REAL", pa.float64()),
+}
+MEASURED = ("seconds", "peak_rss_mb", "peak_gpu_mb")
+DONE, FAILED = "done", "failed"
+_SCHEMA = pa.schema([(name, kind) for name, (_, kind) in COLUMNS.items()])
+_CHUNK = 20_000
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS rows (block INTEGER, position INTEGER, "
+    + ", ".join(f'"{name}" {kind}' for name, (kind, _) in COLUMNS.items())
+    + ', PRIMARY KEY ("row", position)) WITHOUT ROWID',
+    "CREATE TABLE IF NOT EXISTS blocks (block INTEGER PRIMARY KEY)",
+    "CREATE INDEX IF NOT EXISTS failures ON rows (block) WHERE status = 'failed'",
+    "CREATE TABLE IF NOT EXISTS counts (status TEXT PRIMARY KEY, n INTEGER)",
+)
+
+
+class RunStore:
+    """The rows of a run, opened for writing by one process.
+
+    Use as a context manager: entering takes the lock, leaving gives it back.
+
+    Args:
+        folder: is made where it is not there.
+
+    Raises:
+        RunError: another process has it, it holds something else, or it cannot be written.
+    """
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.folder = Path(folder)
+        self._lock: FileLock | None = None
+        self._database: sqlite3.Connection | None = None
+
+    def __enter__(self) -> RunStore:
+        with self.writing():
+            self._make_folder()
+            self._take_lock()
+            try:
+                read_record(self.folder)
+                self._open()
+            except BaseException:
+                self.__exit__()
+                raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Say a full disk and a read-only folder as what they are.
+
+        Raises:
+            RunError: something could not be written.
+        """
+        try:
+            yield
+        except (sqlite3.Error, OSError, pa.ArrowException) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise RunError(
+                f"{self.folder.name}: the results cannot be written ({reason.lower()}); what was "
+                "finished is kept. Make room, or make the folder writable, and start the same "
+                "command again: it goes on where it was"
+            ) from error
+
+    def add(self, block: int, rows: Sequence[dict]) -> None:
+        """Write the rows of a block and the mark that it is finished, all or nothing.
+
+        Args:
+            block: its number.
+            rows: values by column; "position" is the place of the task among the tasks.
+        """
+        names = ("block", "position", *COLUMNS)
+        marks = ", ".join("?" * len(names))
+        values = [tuple(block if n == "block" else row.get(n) for n in names) for row in rows]
+        failed = sum(row["status"] == FAILED for row in rows)
+        with self.writing(), self._database as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("INSERT INTO blocks VALUES (?)", (block,))
+            database.executemany(f"INSERT INTO rows VALUES ({marks})", values)
+            self._count(FAILED, failed)
+            self._count(DONE, len(rows) - failed)
+
+    def finished(self, block: int) -> bool:
+        """Say whether a block was written down."""
+        found = self._database.execute("SELECT 1 FROM blocks WHERE block = ?", (block,))
+        return found.fetchone() is not None
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of rows that are done and that failed."""
+        return count_rows(self._database)
+
+    def forget_failures(self) -> int:
+        """Take back every block with a failed row, so that it is tried again; return their number.
+
+        Whole blocks go, so that what is written in the end is what an undisturbed run writes.
+        """
+        with self.writing(), self._database as database:
+            database.execute("BEGIN IMMEDIATE")
+            chosen = "SELECT DISTINCT block FROM rows WHERE status = 'failed'"
+            gone = database.execute(f"DELETE FROM blocks WHERE block IN ({chosen})").rowcount
+            database.execute("DELETE FROM rows WHERE block NOT IN (SELECT block FROM blocks)")
+            database.execute("DELETE FROM counts")
+            for status, n in database.execute("SELECT status, COUNT(*) FROM rows GROUP BY status"):
+                self._count(status, n)
+        return gone
+
+    def export(self) -> Path:
+        """Write `results.parquet` in the order of manifest and tasks; it appears whole or not.
+
+        Measured values apart, the same rows give the same bytes.
+        """
+        path = self.folder / RESULTS
+        partial = path.with_name(RESULTS + ".partial")
+        with self.writing():
+            try:
+                with open_private(partial) as handle:
+                    with pa.parquet.ParquetWriter(
+                        handle, _SCHEMA, compression="zstd", compression_level=3, version="2.6"
+                    ) as writer:
+                        for table in read_tables(self._database):
+                            writer.write_table(table, row_group_size=_CHUNK)
+                    handle.flush()
+                    os.fsync(handle.fileno())
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
+        return path
+
+    def _count(self, status: str, n: int) -> None:
+        self._database.execute(
+            "INSERT INTO counts VALUES (?, ?) ON CONFLICT (status) DO UPDATE SET n = n + ?",
+            (status, n, n),
+        )
+
+    def _make_folder(self) -> None:
+        folder = self.folder
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            return
+        if not folder.is_dir():
+            raise RunError(f"{folder.name}: expected a folder for the run, but it is a file")
+        own = {name.removesuffix(".partial") for name in os.listdir(folder)} & set(_OWN)
+        if not own and any(folder.iterdir()):
+            raise RunError(
+                f"{folder.name}: the folder holds other files and no run; name a new or an empty "
+                "folder"
+            )
+        if not own:
+            folder.chmod(0o700)
+
+    def _take_lock(self) -> None:
+        lock = FileLock(self.folder / LOCK, timeout=0, mode=0o600)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunError(
+                f"{self.folder.name}: another process is running in this folder; wait for it, end "
+                "it, or name another folder"
+            ) from None
+        self._lock = lock
+
+    def _open(self) -> None:
+        path = self.folder / DATABASE
+        # SQLite gives its own files the permissions of the database.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._database = sqlite3.connect(path, isolation_level=None, timeout=30)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")
+        for statement in _TABLES:
+            self._database.execute(statement)
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[sqlite3.Connection]:
+    """Open the rows of a run, finished or not, to read them while another process may write.
+
+    Raises:
+        InputError: there is no run in the folder.
+    """
+    path = Path(folder) / DATABASE
+    if not path.is_file():
+        raise InputError(
+            f"{Path(folder).name}: no run in this folder; expected what `workbench run --out` wrote"
+        )
+    try:
+        database = sqlite3.connect(f"file:{path.resolve().as_posix()}?mode=ro", uri=True)
+        database.execute("SELECT 1 FROM counts").fetchone()
+    except sqlite3.Error:
+        raise InputError(
+            f"{path.parent.name}/{DATABASE}: cannot be read as the rows of a run; restore it, or "
+            "run again in another folder"
+        ) from None
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def count_rows(database: sqlite3.Connection) -> dict[str, int]:
+    """Return the number of rows that are done and that failed."""
+    found = dict(database.execute("SELECT status, n FROM counts").fetchall())
+    return {DONE: found.get(DONE, 0), FAILED: found.get(FAILED, 0)}
+
+
+def read_tables(database: sqlite3.Connection) -> Iterator[pa.Table]:
+    """Yield the rows in the order of manifest and tasks, 20,000 at a time."""
+    names = ", ".join(f'"{name}"' for name in COLUMNS)
+    cursor = database.execute(f'SELECT {names} FROM rows ORDER BY "row", position')
+    while rows := cursor.fetchmany(_CHUNK):
+        columns = zip(*rows, strict=True)
+        arrays = [pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)]
+        yield pa.Table.from_arrays(arrays, schema=_SCHEMA)

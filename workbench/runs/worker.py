@@ -1,0 +1,252 @@
+"""One model at work on blocks: read the images, decode all tasks, return one record for each row.
+
+The part of the prompt up to the image is computed once for each image, alone, and shared by all
+its tasks; then the answers of a block are decoded together, prompts of similar length first. What a
+row gets so depends on its block alone, and a block on the plan. A file that cannot be read is a
+failed row for each task; an answer that fails in company is tried once more alone.
+
+Does not know: which blocks there are, where results go, other workers.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from workbench.data.paths import Root
+from workbench.errors import RunError, WorkbenchError
+from workbench.generation.responder import Job
+from workbench.generation.result import Generation, package_versions
+from workbench.imaging import load_radiograph
+from workbench.interface import ChestXrayModel
+from workbench.radiograph.contract import InputContract
+from workbench.runs.plan import Block, Item, RunPlan
+from workbench.runs.store import DONE, FAILED
+
+_DIGITS = 5
+#: Images of a block that are read at the same time; decoders of image files leave Python free.
+_READERS = min(4, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """One image, read and prepared, or why it was not.
+
+    Attributes:
+        jobs: one for each task; empty where the image could not be read.
+        contract: of the image, None where it could not be read.
+        error: why it could not be read; empty where it was.
+    """
+
+    jobs: tuple[Job, ...] = ()
+    contract: InputContract | None = None
+    error: str = ""
+
+
+class BlockWorker:
+    """Answers blocks with one model.
+
+    Args:
+        model: writes.
+        plan: what is asked, and how.
+        root: folder of the images.
+    """
+
+    def __init__(self, model: ChestXrayModel, plan: RunPlan, root: Path) -> None:
+        self.model = model
+        self.plan = plan
+        self.root = Root(root)
+
+    def describe(self) -> dict:
+        """Return what `run.json` says of the model, the device and the packages.
+
+        Raises:
+            ContextBudgetError: a task does not fit the model's context.
+        """
+        self._check_budget()
+        card, identity = self.model.card, self.model.responder.identity
+        return {
+            "model": {
+                "id": identity.id,
+                "revision": identity.revision,
+                "sha256": identity.sha256,
+                "files": dict(card.sha256s),
+                "licence": card.licence,
+                "notice": card.notice,
+                "dtype": identity.dtype,
+                "device_type": identity.device.partition(":")[0],
+                "template": card.template,
+            },
+            "device": identity.device,
+            "device_name": _device_name(identity.device),
+            "versions": dict(package_versions()),
+            "threads": torch.get_num_threads(),
+        }
+
+    def read(self, block: Block) -> list[Ready]:
+        """Read and prepare the images of a block; may run in another thread than `answer`."""
+        if len(block.items) == 1:
+            return [self._read(block.items[0])]
+        with ThreadPoolExecutor(max_workers=min(_READERS, len(block.items))) as pool:
+            return list(pool.map(self._read, block.items))
+
+    def answer(self, block: Block, ready: Sequence[Ready] | None = None) -> list[dict]:
+        """Return one record for each row of a block: values by column of the store.
+
+        Raises:
+            RunError: nothing at all can be decoded, or the folder of the images is gone.
+        """
+        ready = self.read(block) if ready is None else ready
+        if any(image.error for image in ready) and not self.root.folder.is_dir():
+            raise RunError(
+                f"{self.root.folder.name}: the folder of the images is gone; what was finished is "
+                "kept, start the same command again when it is back"
+            )
+        with self._own_prefixes():
+            answers = iter(self._decode([job for image in ready for job in image.jobs]))
+        peaks = self._peaks()
+        rows = []
+        for item, image in zip(block.items, ready, strict=True):
+            for position, task in enumerate(self.plan.tasks):
+                row = {"row": item.row, "id": item.id, "source": item.source, "task": task.name}
+                row |= {"position": position, **peaks, **_seen(image.contract)}
+                answer = image.error if not image.jobs else next(answers)
+                rows.append(row | _written(answer))
+        return rows
+
+    @contextmanager
+    def _own_prefixes(self) -> Iterator[None]:
+        """Keep the prefixes of one block only; the images of a run do not come back."""
+        prefixes = self.model.responder.engine.prefixes
+        budget = prefixes.max_bytes
+        try:
+            yield
+        finally:
+            prefixes.clear()
+            prefixes.max_bytes = budget
+
+    def _read(self, item: Item) -> Ready:
+        """Read one image; whatever is wrong with it stays its own."""
+        try:
+            image = load_radiograph(self.root.resolve(item.path), fit=self.plan.fit)
+            asked = [
+                (task.kind, task.messages(), self.plan.settings_of(item, task))
+                for task in self.plan.tasks
+            ]
+            return Ready(tuple(self.model.jobs(image, asked)), image.contract)
+        except Exception as error:  # decoders of image files raise many kinds
+            return Ready(error=_reason(error))
+
+    def _decode(self, jobs: list[Job]) -> list[Generation | str]:
+        """Answer jobs in batches; an error takes the place of an answer that failed twice."""
+        order = sorted(range(len(jobs)), key=lambda index: len(jobs[index].request.ids))
+        found: dict[int, Generation | str] = {}
+        size = self.plan.batch_size
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            found.update(zip(batch, self._batch([jobs[index] for index in batch]), strict=True))
+        return [found[index] for index in range(len(jobs))]
+
+    def _batch(self, jobs: list[Job]) -> list[Generation | str]:
+        try:
+            return self._together(jobs)
+        except (WorkbenchError, RuntimeError) as error:
+            if len(jobs) == 1 and not isinstance(error, WorkbenchError):
+                raise _cannot_decode(error) from error
+        alone: list[Generation | str] = []
+        failure: Exception | None = None
+        for job in jobs:
+            try:
+                alone += self._together([job])
+            except (WorkbenchError, RuntimeError) as error:
+                failure = error
+                alone.append(_reason(error))
+        hopeless = all(isinstance(answer, str) for answer in alone)
+        if hopeless and not isinstance(failure, WorkbenchError):
+            raise _cannot_decode(failure) from failure
+        return alone
+
+    def _together(self, jobs: list[Job]) -> list[Generation]:
+        """Decode jobs in one batch, each image's prefix computed once and alone."""
+        prefixes, kept = self.model.responder.engine.prefixes, {}
+        for job in jobs:
+            prefix = self.model.responder.engine.prefix(job.request.pixel_values, job.request.ids)
+            kept[id(prefix)] = prefix
+            # those of the batch must stay, and the next one fit, until they are copied; no others
+            prefixes.max_bytes = prefix.nbytes + sum(one.nbytes for one in kept.values())
+        del kept
+        return self.model.responder.answer_batch(jobs)
+
+    def _check_budget(self) -> None:
+        size = self.model.image_size
+        blank = torch.zeros(1, 1, size, size)
+        for task in self.plan.tasks:
+            self.model.responder.job(
+                blank, task.messages(), self.plan.settings, task=task.kind, source="check"
+            )
+
+    def _peaks(self) -> dict:
+        """Return the greatest memory so far, in megabytes, of the process and of its GPU."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        bytes_ = peak * (1 if sys.platform == "darwin" else 1024)
+        found = {"peak_rss_mb": round(bytes_ / 1e6, 1), "peak_gpu_mb": None}
+        if torch.cuda.is_available() and self.model.responder.identity.device.startswith("cuda"):
+            found["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
+        return found
+
+
+def _seen(contract: InputContract | None) -> dict:
+    if contract is None:
+        return {}
+    return {
+        "domain": contract.domain,
+        "view": contract.view,
+        "crop_loss": round(float(contract.crop_loss), _DIGITS),
+    }
+
+
+def _written(answer: Generation | str) -> dict:
+    if isinstance(answer, str):
+        return {"status": FAILED, "error": answer}
+    logprob = float(np.mean(answer.logprobs, dtype=np.float64)) if len(answer.logprobs) else None
+    codes = [warning.code for warning in answer.warnings if warning.code != "notice"]
+    return {
+        "status": DONE,
+        "text": answer.text,
+        "tokens": len(answer.token_ids),
+        "mean_logprob": None if logprob is None else round(logprob, _DIGITS),
+        "finish_reason": answer.stopped_by,
+        "seed": answer.seed,
+        "warnings": "|".join(codes),
+        "seconds": round(answer.seconds, 4),
+    }
+
+
+def _reason(error: Exception) -> str:
+    """Return why, in one line; of errors that are not ours only the kind, never their text."""
+    if isinstance(error, WorkbenchError):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__} while reading or decoding; open the image by itself to see why"
+
+
+def _cannot_decode(error: Exception) -> RunError:
+    return RunError(
+        f"a whole batch failed with {type(error).__name__}; what was finished is kept. Out of "
+        "memory: a smaller batch_size in a new folder, or quantize='8bit'; else restart and look "
+        "at `workbench doctor`"
+    )
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
