@@ -24,7 +24,7 @@ WRONG = {
     "integrated_gradients_patches": {"resolution": "pixels"},
     "grad_cam": {"layer": 2},
     "occlusion": {"stride": 7},
-    "adaptive_occlusion": {"budget": 3},
+    "adaptive_occlusion": {"budget": 1},
     "kernel_shap": {"regions": (5, 5)},
 }
 
