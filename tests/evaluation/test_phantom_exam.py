@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from workbench.errors import InputError, OptionError
-from workbench.evaluation import Estimate, examine
+from workbench.evaluation import examine
 from workbench.evaluation.bars import BARS, check_bars
 from workbench.evaluation.phantom_scores import (
     ExamCase,
@@ -98,7 +98,7 @@ def test_mute_model_has_recall_zero_and_no_precision():
     exam = examined(lambda seed, domain: "")
     for score in exam.scores.values():
         assert score.macro_f1.value == 0.0
-        assert score.laterality == Estimate(None, None, None, 0)
+        assert (score.laterality.value, score.laterality.n) == (None, 0)
         assert score.false_per_normal.value == 0.0
         for item in score.per_finding.values():
             assert item.precision.value is None

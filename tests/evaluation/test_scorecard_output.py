@@ -93,10 +93,15 @@ def test_no_cell_of_a_file_starts_a_formula(card, tmp_path):
     assert "=cmd|'/C calc'!A0" in card.rows["id"].tolist(), "in memory ids stay as they are"
 
 
-@pytest.mark.parametrize("value", ["=1", "+1", "-1", "@x", "\tx", "\rx"])
+@pytest.mark.parametrize("value", ["=1", "+1+1", "-x", "@x", "\tx", "\rx"])
 def test_neutral_marks_what_could_be_a_formula(value):
     assert neutral(value) == f"'{value}"
     assert neutral(f"a{value}") == f"a{value}"
+
+
+@pytest.mark.parametrize("value", ["+1", "-1", "-0.5", "1e3", ""])
+def test_numbers_stay_numbers(value):
+    assert neutral(value) == value
 
 
 # ---------------------------------------------------------------- the page
