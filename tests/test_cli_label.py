@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from workbench.cli import DONE, FAILED, main
-from workbench.commands.label import read_texts
+from workbench.commands._texts import read_texts
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def test_label_says_what_is_wrong_with_a_file(content, options, message, capsys)
     assert main(["label", "reports.csv", *options, "--out", "l.csv"]) == FAILED
     assert message in capsys.readouterr().err
     assert not Path("l.csv").exists()
-    assert not list(Path().glob("*.part"))
+    assert not list(Path().glob("*.part*"))
 
 
 def test_label_without_a_file(capsys):
@@ -137,7 +137,7 @@ def test_file_that_breaks_in_the_middle_leaves_the_old_result(capsys):
     assert main(["label", "reports.csv", "--out", "l.csv"]) == FAILED
     assert "not a CSV file in UTF-8" in capsys.readouterr().err
     assert Path("l.csv").read_text() == before
-    assert not list(Path().glob("*.part"))
+    assert not list(Path().glob("*.part*"))
 
 
 def test_memory_does_not_grow_with_the_file(capsys):

@@ -17,6 +17,16 @@ UNCERTAIN = "uncertain"
 NOT_MENTIONED = "not mentioned"
 CODES = (PRESENT, ABSENT, UNCERTAIN, NOT_MENTIONED)
 
+#: Cells of the label files of CheXpert and MIMIC-CXR-JPG; an empty cell says nothing.
+CHEXPERT_CELLS = {
+    "1": PRESENT,
+    "1.0": PRESENT,
+    "0": ABSENT,
+    "0.0": ABSENT,
+    "-1": UNCERTAIN,
+    "-1.0": UNCERTAIN,
+}
+
 ATELECTASIS = "atelectasis"
 CARDIOMEGALY = "cardiomegaly"
 CONSOLIDATION = "consolidation"

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 import workbench as wb
+from tests.threads import one_thread  # noqa: F401 (a fixture)
 from workbench.errors import OptionError
 from workbench.evaluation import saliency_benchmark, workers
 from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED
@@ -32,14 +32,6 @@ from workbench.trace import TokenLayout
 SEED = 5_000_000
 KEYS = {"method", "pointing", "low", "high", "energy", "iou", "seconds", "randomisation_ok"}
 QUICK = ("attention", "relevancy")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

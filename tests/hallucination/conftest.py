@@ -7,9 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 import workbench as wb
+from tests.threads import one_thread  # noqa: F401 (a fixture)
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
@@ -48,15 +48,6 @@ def mini() -> SimpleNamespace:
         7, findings=["pleural effusion"], side="left", severity="moderate", size=model.image_size
     )
     return SimpleNamespace(model=model, case=case, trace=model.trace(case))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """One thread, which is also the fastest for models this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 import workbench as wb
+from tests.threads import one_thread  # noqa: F401 (a fixture)
 from workbench.radiograph import InputContract, Radiograph, fit_geometry
 from workbench.saliency import Scorer, cautions, make_target
 from workbench.trace import ImageMap, Trace
@@ -167,15 +168,6 @@ def tiny_trace() -> Trace:
 def mini() -> SimpleNamespace:
     """`model`, `case` and `trace`: mini about a phantom with a left pleural effusion."""
     return mini_case()
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """One thread, which is also the fastest for models this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,14 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
 from workbench.errors import OptionError
+
+if TYPE_CHECKING:
+    from workbench.evaluation.saliency_table import SaliencyTable
+    from workbench.hallucination.detector_table import DetectorTable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,9 +70,19 @@ def _jobs(n: int) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, and print the table."""
+    """Measure, save what was asked for, and print the table."""
     _check(args)
-    return _saliency(args) if args.what == "saliency" else _hallucination(args)
+    table = _saliency(args) if args.what == "saliency" else _hallucination(args)
+    if args.out:
+        _save(args.out, args.what, table)
+    if args.json:
+        shared.emit_json(table.to_dict())
+    else:
+        shared.say(str(table))
+        if args.what == "saliency":
+            cases = f"{table.cases} true positives of {table.drawn} phantoms"
+            shared.say(f"{cases} from seed {table.seed:,}")
+    return 0
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -82,13 +97,12 @@ def _check(args: argparse.Namespace) -> None:
         raise OptionError(f"{wrong[0]} belongs to benchmark saliency; leave it out")
 
 
-def _saliency(args: argparse.Namespace) -> int:
+def _saliency(args: argparse.Namespace) -> SaliencyTable:
     from workbench.evaluation.saliency_benchmark import benchmark_saliency
 
     n = 300 if args.n is None else args.n
-    model = shared.open_model(args)
     table = benchmark_saliency(
-        model,
+        shared.open_model(args),
         n=n,
         seed=args.seed,
         methods=args.methods,
@@ -100,25 +114,15 @@ def _saliency(args: argparse.Namespace) -> int:
     )
     if args.record:
         table.record(args.record)
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "saliency.json").write_text(shared.to_json(table.to_dict()) + "\n")
-        table.plot().figure.savefig(args.out / "saliency.png", bbox_inches="tight")
-    if args.json:
-        shared.emit_json(table.to_dict())
-        return 0
-    shared.say(str(table))
-    shared.say(f"{table.cases} true positives of {table.drawn} phantoms from seed {table.seed:,}")
-    return 0
+    return table
 
 
-def _hallucination(args: argparse.Namespace) -> int:
+def _hallucination(args: argparse.Namespace) -> DetectorTable:
     from workbench.hallucination.benchmark import benchmark_hallucination
 
     n = 1000 if args.n is None else args.n
-    model = shared.open_model(args)
-    table = benchmark_hallucination(
-        model,
+    return benchmark_hallucination(
+        shared.open_model(args),
         n=n,
         seed=args.seed,
         samples=args.samples,
@@ -126,14 +130,14 @@ def _hallucination(args: argparse.Namespace) -> int:
         kept=args.keep,
         progress=not args.json,
     )
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "hallucination.json").write_text(shared.to_json(table.to_dict()) + "\n")
-        table.plot().figure.savefig(args.out / "hallucination.png", bbox_inches="tight")
-        figure = table.plot_reliability().figure
-        figure.savefig(args.out / "hallucination_reliability.png", bbox_inches="tight")
-    if args.json:
-        shared.emit_json(table.to_dict())
-    else:
-        shared.say(str(table))
-    return 0
+
+
+def _save(folder: Path, what: str, table: SaliencyTable | DetectorTable) -> None:
+    """Write the table as JSON, and its figures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{what}.json").write_text(shared.to_json(table.to_dict()) + "\n")
+    axes = {what: table.plot()}
+    if what == "hallucination":
+        axes[f"{what}_reliability"] = table.plot_reliability()
+    for name, ax in axes.items():
+        ax.figure.savefig(folder / f"{name}.png", bbox_inches="tight")

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TextIO
 
 import workbench.commands._shared as shared
+import workbench.commands._texts as texts
 
 COLUMNS = ("id", "rule", "start", "end", "text")
 
@@ -28,35 +25,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "repetition. English only; start and end are characters of the text.\n"
         "example: workbench check-text reports.csv --text-column report --out issues.csv"
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="CSV (or .tsv) with a header")
-    parser.add_argument("--text-column", default="text", metavar="C", help="texts (default text)")
-    parser.add_argument(
-        "--id-column", metavar="I", help="identifiers (default id, or the row number without one)"
-    )
-    parser.add_argument("--out", type=Path, metavar="OUT.csv", help="result (default stdout)")
+    texts.add_arguments(parser)
     shared.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Check every row, write the CSV, and say how often each rule found something."""
-    from workbench.commands.label import read_texts
     from workbench.hallucination.text_checks import CHECKS, check_text
 
-    texts = list(read_texts(args.file, text_column=args.text_column, id_column=args.id_column))
+    read = list(texts.read_texts(args.file, text_column=args.text_column, id_column=args.id_column))
     found = [
-        (key, issue) for key, text in shared.progress(texts, label="texts")
+        (key, issue) for key, text in shared.progress(read, label="texts")
         for issue in check_text(text).issues
     ]  # fmt: skip
     rows = [(key, issue.rule, issue.start, issue.end, issue.text) for key, issue in found]
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        with args.out.open("w", newline="", encoding="utf-8") as handle:
-            _write(rows, handle)
-    elif not args.json:
-        _write(rows, sys.stdout)
+    if args.out or not args.json:
+        with texts.open_result(args.out) as handle:
+            writer = csv.writer(handle)
+            writer.writerow(COLUMNS)
+            writer.writerows(rows)
     counts = Counter(issue.rule for _, issue in found)
     summary = {
-        "texts": len(texts),
+        "texts": len(read),
         "issues": len(rows),
         "rules": {name: counts[name] for name in CHECKS if counts[name]},
         "out": args.out,
@@ -66,11 +56,5 @@ def run(args: argparse.Namespace) -> int:
         shared.emit_json(summary if args.out else summary | {"rows": listed})
     elif args.out:
         shared.say(shared.table(list(summary["rules"].items()), header=("rule", "found")))
-        shared.say(f"{len(rows)} issues in {len(texts)} texts; wrote {args.out}")
+        shared.say(f"{len(rows)} issues in {len(read)} texts; wrote {args.out}")
     return 0
-
-
-def _write(rows: Sequence[tuple], handle: TextIO) -> None:
-    writer = csv.writer(handle)
-    writer.writerow(COLUMNS)
-    writer.writerows(rows)

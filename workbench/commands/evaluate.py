@@ -143,10 +143,10 @@ def _say(card: ScoreCard, compared: Sequence[Comparison]) -> None:
     shared.say(f"{card.name}: {len(card.pairs.ids)} pairs, {card.policy.name}")
     shared.say(shared.table(rows, header=(*header, "omitted")))
     for name, item in card.averages.items():
-        shared.say(f"{name} F1 {_long(item.f1)} over {len(item.members)} findings")
+        shared.say(f"{name} F1 {item.f1.text()} over {len(item.members)} findings")
     for found in compared:
         difference = found.averages["macro"].difference
-        shared.say(f"{found.a} - {found.b}: macro F1 {_long(difference)} on the same pairs")
+        shared.say(f"{found.a} - {found.b}: macro F1 {difference.text()} on the same pairs")
     if card.texts is not None:
         known = [f"{m.name} {m.value:.3f}" for m in card.texts.metrics if m.value is not None]
         missing = [m.name for m in card.texts.metrics if m.value is None]
@@ -159,7 +159,7 @@ def _say(card: ScoreCard, compared: Sequence[Comparison]) -> None:
 
 def _table_row(row: FindingRow) -> list:
     counts = [row.support, row.tp, row.fp, row.tn, row.fn]
-    rates = [_short(row.precision), _short(row.recall), _long(row.f1)]
+    rates = [_short(row.precision), _short(row.recall), row.f1.text()]
     omitted = f"{row.omitted}/{row.omission.n}"
     return [row.finding, row.n, _share(row.coverage), *counts, *rates, omitted]
 
@@ -170,11 +170,3 @@ def _share(value: float | None) -> str:
 
 def _short(found: Estimate) -> str:
     return "-" if found.value is None else f"{found.value:.2f}"
-
-
-def _long(found: Estimate) -> str:
-    if found.value is None:
-        return "undefined"
-    if found.low is None or found.high is None:
-        return f"{found.value:.2f}"
-    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"

@@ -14,16 +14,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 import workbench.commands._shared as shared
-from workbench.errors import InputError
+import workbench.commands._texts as texts
 from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
 from workbench.spreadsheet import neutral
 
@@ -37,12 +34,7 @@ LABELLED, NO_MENTION, NO_TEXT = "labelled", "no mention", "no text"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `workbench label`."""
     parser.epilog = "example: workbench label reports.csv --text-column report --out labels.csv"
-    parser.add_argument("file", type=Path, metavar="FILE", help="CSV (or .tsv) with a header")
-    parser.add_argument("--text-column", default="text", metavar="C", help="texts (default text)")
-    parser.add_argument(
-        "--id-column", metavar="I", help="identifiers (default id, or the row number without one)"
-    )
-    parser.add_argument("--out", type=Path, metavar="OUT.csv", help="result (default stdout)")
+    texts.add_arguments(parser)
     parser.add_argument(
         "--backend", default="rules", metavar="B", help="rules (default), medspacy or radgraph"
     )
@@ -54,17 +46,17 @@ def run(args: argparse.Namespace) -> int:
     from workbench.reports import reader
 
     read = reader(args.backend)
-    texts = read_texts(args.file, text_column=args.text_column, id_column=args.id_column)
+    found = texts.read_texts(args.file, text_column=args.text_column, id_column=args.id_column)
     tally = Tally(out=args.out)
     rows = (
         row
-        for number, (key, text) in enumerate(shared.progress(texts, label="texts"), start=1)
+        for number, (key, text) in enumerate(shared.progress(found, label="texts"), start=1)
         for row in tally.counted(list(label_rows(key, text, number, read)))
     )
     if args.json and not args.out:
         shared.emit_json({"labels": list(rows)} | tally.summary())
         return 0
-    with _result(args.out) as handle:
+    with texts.open_result(args.out) as handle:
         writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -73,49 +65,6 @@ def run(args: argparse.Namespace) -> int:
     elif args.out:
         _say(tally.summary())
     return 0
-
-
-def read_texts(
-    path: Path, *, text_column: str = "text", id_column: str | None = None
-) -> Iterator[tuple[str, str]]:
-    """Yield (identifier, text) of each row, reading as it goes.
-
-    Raises:
-        InputError: no such file, not readable as text, or a column is missing; the message lists
-            the columns there are.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} is not a file; expected a CSV file with a header")
-    csv.field_size_limit(2**31 - 1)
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    with path.open(newline="", encoding="utf-8-sig") as handle:
-        try:
-            reader = csv.DictReader(handle, delimiter=delimiter)
-            key = _checked(path, list(reader.fieldnames or []), text_column, id_column)
-            for number, row in enumerate(reader, start=1):
-                yield (row[key] or "" if key else str(number)), row[text_column] or ""
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise InputError(
-                f"{path.name} is not a CSV file in UTF-8 ({error}); save it as CSV UTF-8 and try "
-                "again"
-            ) from None
-
-
-def _checked(path: Path, columns: list[str], text: str, key: str | None) -> str | None:
-    """Return the column of identifiers, None where rows are numbered.
-
-    Raises:
-        InputError: a column is missing, or there twice.
-    """
-    for name in [text] + ([key] if key else []):
-        if columns.count(name) != 1:
-            there = ", ".join(columns) or "none"
-            has = "no" if name not in columns else "more than one"
-            raise InputError(
-                f"{path.name} has {has} column {name!r}; it has: {there} "
-                "(choose with --text-column and --id-column)"
-            )
-    return key or ("id" if "id" in columns else None)
 
 
 def label_rows(key: str, text: str, number: int, read) -> Iterator[dict]:
@@ -167,22 +116,6 @@ class Tally:
             "findings": dict(sorted(self.findings.items())),
             "out": self.out,
         }
-
-
-@contextmanager
-def _result(out: Path | None) -> Iterator[TextIO]:
-    """Open the result; a file gets its name only once it is whole."""
-    if out is None:
-        yield sys.stdout
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{out.name}.part")
-    try:
-        with partial.open("w", newline="", encoding="utf-8") as handle:
-            yield handle
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _say(summary: dict) -> None:

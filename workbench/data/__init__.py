@@ -12,8 +12,9 @@ Does not know: models.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from workbench._lazy import lazy_names
 
 if TYPE_CHECKING:
     from workbench.data.boxes import consensus_boxes as consensus_boxes
@@ -44,31 +45,31 @@ if TYPE_CHECKING:
 
 #: Name -> module that owns it.
 _OWNERS = {
-    "COLUMNS": "columns",
-    "FINDING_COLUMNS": "columns",
-    "SOURCES": "cards",
-    "CheckResult": "checking",
-    "Cohort": "freezing",
-    "DataCard": "cards",
-    "Manifest": "manifest",
-    "Problem": "checking",
-    "QualityTable": "quality_table",
-    "Verification": "freezing",
-    "apply_split": "cohort",
-    "build": "building",
-    "card": "cards",
-    "check": "checking",
-    "concat": "building",
-    "consensus_boxes": "boxes",
-    "freeze": "freezing",
-    "from_cell": "boxes",
-    "label_files": "download",
-    "load": "building",
-    "quality": "quality_control",
-    "schema": "manifest",
-    "split": "cohort",
-    "subset": "cohort",
-    "verify": "freezing",
+    "COLUMNS": ".columns",
+    "FINDING_COLUMNS": ".columns",
+    "SOURCES": ".cards",
+    "CheckResult": ".checking",
+    "Cohort": ".freezing",
+    "DataCard": ".cards",
+    "Manifest": ".manifest",
+    "Problem": ".checking",
+    "QualityTable": ".quality_table",
+    "Verification": ".freezing",
+    "apply_split": ".cohort",
+    "build": ".building",
+    "card": ".cards",
+    "check": ".checking",
+    "concat": ".building",
+    "consensus_boxes": ".boxes",
+    "freeze": ".freezing",
+    "from_cell": ".boxes",
+    "label_files": ".download",
+    "load": ".building",
+    "quality": ".quality_control",
+    "schema": ".manifest",
+    "split": ".cohort",
+    "subset": ".cohort",
+    "verify": ".freezing",
 }
 
 __all__ = [
@@ -100,15 +101,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
-    """Import a name on first use and keep it."""
-    if name in _OWNERS:
-        module = importlib.import_module(f"workbench.data.{_OWNERS[name]}")
-        value = getattr(module, name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'workbench.data' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from workbench._files import whole_file
 from workbench.data.columns import BY_NAME, REPORT_COLUMNS
 from workbench.data.frames import conform
 from workbench.errors import InputError
@@ -73,15 +74,11 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
     if suffix not in (".parquet", ".csv"):
         raise InputError(f"{path.name}: a manifest is written as .parquet or .csv")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with whole_file(path) as partial:
         if suffix == ".csv":
             write_csv(frame, partial)
         else:
             _write_parquet(frame, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

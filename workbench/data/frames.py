@@ -49,13 +49,6 @@ def sort_rows(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.iloc[order].reset_index(drop=True)
 
 
-def blank_codes(rows: int) -> pd.Categorical:
-    """Return (rows,) codes that say nothing."""
-    return pd.Categorical.from_codes(
-        np.full(rows, CODES.index(NOT_MENTIONED), dtype=np.int8), categories=list(CODES)
-    )
-
-
 def codes_from_masks(rows: int, masks: Mapping[str, np.ndarray]) -> pd.Categorical:
     """Return (rows,) codes; where masks overlap, present beats uncertain beats absent.
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from workbench._files import file_sha256
 from workbench.data.columns import SPLITS
-from workbench.data.hashes import file_sha256
 from workbench.data.manifest import Manifest, column_digests
 from workbench.data.paths import Root
 from workbench.data.progress import progress

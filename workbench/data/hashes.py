@@ -12,7 +12,6 @@ be alike without being one.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from workbench._files import file_sha256
 from workbench.data.paths import Root
 from workbench.data.progress import progress
 from workbench.errors import InputError
@@ -30,12 +30,6 @@ SIDE = 16
 NEAR = 10
 #: Pairs that are compared at most for each of 16 pieces together; the largest groups are left out.
 _PAIRS = 60_000_000
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def dhash(pixels: np.ndarray) -> str:

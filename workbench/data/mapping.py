@@ -17,7 +17,7 @@ import pandas as pd
 from workbench.data.cards import DataCard
 from workbench.data.columns import FINDING_COLUMNS
 from workbench.data.frames import codes_from_masks
-from workbench.findings import ABSENT, PRESENT, UNCERTAIN
+from workbench.findings import ABSENT, CHEXPERT_CELLS, PRESENT, UNCERTAIN
 
 #: Findings that a more specific opacity implies; see the card of VinDr-CXR.
 OPACITIES = (
@@ -31,16 +31,6 @@ OPACITIES = (
     "mass",
     "tuberculosis",
 )
-
-#: Cells of the label files of CheXpert and MIMIC-CXR-JPG; an empty cell says nothing.
-CHEXPERT_CELLS = {
-    "1": PRESENT,
-    "1.0": PRESENT,
-    "0": ABSENT,
-    "0.0": ABSENT,
-    "-1": UNCERTAIN,
-    "-1.0": UNCERTAIN,
-}
 
 
 def plain(word: str) -> str:

@@ -11,9 +11,9 @@ Score cards and the saliency benchmark are imported on first use (pandas; torch 
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from workbench._lazy import lazy_names
 from workbench.evaluation.bars import Bar
 from workbench.evaluation.exam_result import PhantomExam
 from workbench.evaluation.intervals import Estimate
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 
 #: Names that are imported on first use, and the module that owns each.
 _LATER = {
-    "POLICIES": "workbench.evaluation.policies",
-    "Comparison": "workbench.evaluation.comparison",
-    "ReportSet": "workbench.evaluation.report_set",
-    "SaliencyRow": "workbench.evaluation.saliency_table",
-    "SaliencyTable": "workbench.evaluation.saliency_table",
-    "ScoreCard": "workbench.evaluation.scorecard_result",
-    "benchmark_saliency": "workbench.evaluation.saliency_benchmark",
-    "compare": "workbench.evaluation.comparison",
-    "published_table": "workbench.evaluation.published",
-    "read_reports": "workbench.evaluation.report_set",
-    "score": "workbench.evaluation.scorecard",
+    "POLICIES": ".policies",
+    "Comparison": ".comparison",
+    "ReportSet": ".report_set",
+    "SaliencyRow": ".saliency_table",
+    "SaliencyTable": ".saliency_table",
+    "ScoreCard": ".scorecard_result",
+    "benchmark_saliency": ".saliency_benchmark",
+    "compare": ".comparison",
+    "published_table": ".published",
+    "read_reports": ".report_set",
+    "score": ".scorecard",
 }
 
 __all__ = [
@@ -71,14 +71,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
-    """Import a name on first use and keep it."""
-    if name in _LATER:
-        value = getattr(importlib.import_module(_LATER[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'workbench.evaluation' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _LATER, __all__)

@@ -37,11 +37,20 @@ class Estimate:
     undefined: int = 0
 
     def __str__(self) -> str:
+        said = self.text(3)
+        return f"{said} [no interval]" if self.value is not None and not self.bounded else said
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is an interval."""
+        return self.low is not None and self.high is not None
+
+    def text(self, digits: int = 2, *, undefined: str = "undefined") -> str:
+        """Return value and interval, the value alone where there is no interval."""
         if self.value is None:
-            return "undefined"
-        if self.low is None or self.high is None:
-            return f"{self.value:.3f} [no interval]"
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+            return undefined
+        value = f"{self.value:.{digits}f}"
+        return f"{value} [{self.low:.{digits}f}, {self.high:.{digits}f}]" if self.bounded else value
 
 
 def bootstrap_weights(

@@ -110,6 +110,16 @@ def _check(model, *, n: int, seed: int, domains: Sequence[str], batch_size: int)
         )
 
 
+def warn_of_seen(seed: int, logger: logging.Logger) -> None:
+    """Say in a benchmark's log that its phantoms are not held out, where they are not."""
+    if seed < FIRST_HELD_OUT_SEED:
+        logger.warning(
+            "seed %d lies below %d: the model may have been trained on these phantoms",
+            seed,
+            FIRST_HELD_OUT_SEED,
+        )
+
+
 def _not_held_out(seed: int) -> str:
     return (
         f"seed {seed} lies below {FIRST_HELD_OUT_SEED:,}: a model may have been trained on these "

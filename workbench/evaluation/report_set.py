@@ -20,7 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import InputError, OptionError
-from workbench.findings import ABSENT, CODES, NOT_MENTIONED, PRESENT, UNCERTAIN, standard_name
+from workbench.findings import (
+    CHEXPERT_CELLS,
+    CODES,
+    NOT_MENTIONED,
+    standard_name,
+)
 from workbench.reports import label
 
 if TYPE_CHECKING:
@@ -32,12 +37,7 @@ CELLS = {
     "": NOT_MENTIONED,
     "nan": NOT_MENTIONED,
     "none": NOT_MENTIONED,
-    "1": PRESENT,
-    "1.0": PRESENT,
-    "0": ABSENT,
-    "0.0": ABSENT,
-    "-1": UNCERTAIN,
-    "-1.0": UNCERTAIN,
+    **CHEXPERT_CELLS,
 }
 _LONG = ("finding", "code")
 _NO_MENTION = ("no mention", "", NOT_MENTIONED)

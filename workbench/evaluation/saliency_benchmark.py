@@ -11,7 +11,6 @@ Does not know: how maps are made (`workbench.saliency`).
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +21,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from workbench.errors import OptionError
-from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED
+from workbench.evaluation.kept import KeptLines
+from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED, warn_of_seen
 from workbench.evaluation.saliency_table import SaliencyTable, tabulate
 from workbench.evaluation.workers import run_orders
 from workbench.findings import PHANTOM_FINDINGS, PRESENT, standard_name
@@ -76,7 +76,7 @@ class ScoreBook(dict):
     """Order -> scores (None where the report missed the finding), kept line by line in a file.
 
     Args:
-        path: JSON Lines; made where it is not there. A last line that was cut off is dropped.
+        path: see `KeptLines`.
         settings: what the scores depend on besides their order.
 
     Raises:
@@ -84,25 +84,16 @@ class ScoreBook(dict):
     """
 
     def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
-        self.path = Path(path)
-        head = {"settings": json.loads(json.dumps(settings, default=dict))}
-        lines = self.path.read_text().splitlines(keepends=True) if self.path.is_file() else []
-        lines = [line for line in lines if line.endswith("\n")]
-        if lines and json.loads(lines[0]) != head:
-            raise OptionError(
-                f"{self.path} was written for other weights or options; name another file"
-            )
-        for line in map(json.loads, lines[1:]):
-            order = Order(**line["order"] | {"methods": tuple(line["order"]["methods"])})
-            found = line["scores"]
+        self.kept = KeptLines(path, {"settings": settings})
+        for row in self.kept:
+            order = Order(**row["order"] | {"methods": tuple(row["order"]["methods"])})
+            found = row["scores"]
             super().__setitem__(order, found and [MapScore(**score) for score in found])
-        self.path.write_text("".join(lines) or json.dumps(head) + "\n")
 
     def __setitem__(self, order: Order, scores: list[MapScore] | None) -> None:
         super().__setitem__(order, scores)
         found = None if scores is None else [asdict(score) for score in scores]
-        with self.path.open("a") as handle:
-            handle.write(json.dumps({"order": asdict(order), "scores": found}) + "\n")
+        self.kept.add({"order": asdict(order), "scores": found})
 
 
 @dataclass(frozen=True)
@@ -178,12 +169,7 @@ def benchmark_saliency(
             "expected n, jobs and slow_cases of 1 or more, seed and randomised_cases of 0 or more; "
             f"got {n}, {jobs}, {slow_cases}, {seed} and {randomised_cases}"
         )
-    if seed < FIRST_HELD_OUT_SEED:
-        logger.warning(
-            "seed %d lies below %d: the model may have been trained on these phantoms",
-            seed,
-            FIRST_HELD_OUT_SEED,
-        )
+    warn_of_seen(seed, logger)
     orders = _orders(n, seed, methods, findings, min(slow_cases, n), randomised_cases)
     identity = asdict(model.responder.identity)
     settings = {"sha256": identity["sha256"], "options": OPTIONS}

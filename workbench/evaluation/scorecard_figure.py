@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from workbench.evaluation.scorecard_result import ScoreCard
 
+#: Where a number is undefined.
+_DASH = "  \u2013  "
 _AVERAGES = {
     "macro": "macro: mean of findings",
     "micro": "micro: all counts together",
@@ -224,23 +226,16 @@ def forest_rows(cards: Mapping[str, Any]) -> list[tuple[str, list[Estimate], str
         rows.append((name, [item.f1 for item in items], _note(items[0]) if len(items) == 1 else ""))
     for name in first.averages:
         found = [card.averages[name] for card in cards.values()]
-        note = f"{_value(found[0].f1)}   over {len(found[0].members)} findings"
+        mean = found[0]
+        note = f"{mean.f1.text(undefined=_DASH)}   over {len(mean.members)} findings"
         rows.append((_AVERAGES[name], [a.f1 for a in found], note if len(found) == 1 else ""))
     return rows
-
-
-def _value(found: Estimate) -> str:
-    if found.value is None:
-        return "  \u2013  "
-    if found.low is None or found.high is None:
-        return f"{found.value:.2f}"
-    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def _note(row: Any) -> str:
     covered = "" if row.coverage is None else f" ({100 * row.coverage:.0f} %)"
     scored = f"{row.n:,} of {row.pairs:,} scored{covered}, {row.support:,} positive"
-    return f"{_value(row.f1)}   {scored}" if row.f1.value is not None else scored
+    return scored if row.f1.value is None else f"{row.f1.text()}   {scored}"
 
 
 def plot_card_coverage(card: ScoreCard, ax: Axes | None = None) -> Axes:

@@ -14,8 +14,9 @@ Everything is imported on first use.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from workbench._lazy import lazy_names
 
 if TYPE_CHECKING:
     from workbench.hallucination.ablations import ABLATIONS as ABLATIONS
@@ -53,36 +54,36 @@ if TYPE_CHECKING:
 
 #: Names that are imported on first use, and the module that owns each.
 _LATER = {
-    "ABLATIONS": "ablations",
-    "CHECKS": "text_checks",
-    "DETECTORS": "detectors",
-    "Detection": "detectors",
-    "DetectorTable": "detector_table",
-    "Grounding": "grounding_result",
-    "GroundingTable": "table_of_texts",
-    "Known": "taxonomy",
-    "ProbeCase": "probe_cases",
-    "ProbeTable": "probe_table",
-    "Taxonomy": "taxonomy",
-    "TextChecks": "text_checks",
-    "benchmark_hallucination": "benchmark",
-    "check_text": "text_checks",
-    "classify": "taxonomy",
-    "detect": "detectors",
-    "ground": "grounding",
-    "ground_table": "table_of_texts",
-    "ground_text": "grounding",
-    "phantom_cases": "probe_cases",
-    "probe_polling": "probes",
-    "probe_presupposition": "probes",
-    "probe_self_consistency": "report_probes",
-    "probe_sycophancy": "probes",
-    "probe_wording": "probes",
-    "probe_wrong_patient": "report_probes",
-    "question_about": "polling",
-    "read_answer": "answers",
-    "semantic_entropy": "report_probes",
-    "yes_odds": "polling",
+    "ABLATIONS": ".ablations",
+    "CHECKS": ".text_checks",
+    "DETECTORS": ".detectors",
+    "Detection": ".detectors",
+    "DetectorTable": ".detector_table",
+    "Grounding": ".grounding_result",
+    "GroundingTable": ".table_of_texts",
+    "Known": ".taxonomy",
+    "ProbeCase": ".probe_cases",
+    "ProbeTable": ".probe_table",
+    "Taxonomy": ".taxonomy",
+    "TextChecks": ".text_checks",
+    "benchmark_hallucination": ".benchmark",
+    "check_text": ".text_checks",
+    "classify": ".taxonomy",
+    "detect": ".detectors",
+    "ground": ".grounding",
+    "ground_table": ".table_of_texts",
+    "ground_text": ".grounding",
+    "phantom_cases": ".probe_cases",
+    "probe_polling": ".probes",
+    "probe_presupposition": ".probes",
+    "probe_self_consistency": ".report_probes",
+    "probe_sycophancy": ".probes",
+    "probe_wording": ".probes",
+    "probe_wrong_patient": ".report_probes",
+    "question_about": ".polling",
+    "read_answer": ".answers",
+    "semantic_entropy": ".report_probes",
+    "yes_odds": ".polling",
 }
 
 __all__ = [
@@ -119,14 +120,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
-    """Import a name on first use and keep it."""
-    if name in _LATER:
-        value = getattr(importlib.import_module(f"workbench.hallucination.{_LATER[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'workbench.hallucination' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _LATER, __all__)

@@ -14,7 +14,6 @@ Does not know: how a detector works (`detectors`).
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -26,7 +25,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from workbench.errors import InputError, OptionError
-from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED
+from workbench.evaluation.kept import KeptLines
+from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED, warn_of_seen
 from workbench.evaluation.workers import run_orders
 from workbench.findings import PHANTOM_FINDINGS
 from workbench.hallucination.detector_table import DetectorTable, tabulate
@@ -64,7 +64,7 @@ class CaseBook:
     """Judged cases by (seed, domain), kept line by line in a file where one is named.
 
     Args:
-        path: JSON Lines; made where it is not there. A last line that was cut off is dropped.
+        path: see `KeptLines`; None keeps nothing.
         settings: what the cases depend on besides seed and domain.
 
     Raises:
@@ -72,31 +72,21 @@ class CaseBook:
     """
 
     def __init__(self, path: str | Path | None, settings: Mapping[str, Any]) -> None:
-        self.path = None if path is None else Path(path)
         self.cases: dict[tuple[int, str], JudgedCase] = {}
-        if self.path is None:
-            return
-        head = {"settings": dict(settings), "detectors": list(DETECTORS)}
-        lines = self.path.read_text().splitlines(keepends=True) if self.path.is_file() else []
-        lines = [line for line in lines if line.endswith("\n")]
-        if lines and json.loads(lines[0]) != head:
-            raise OptionError(
-                f"{self.path} was written for other weights or options; name another file"
-            )
-        for row in map(json.loads, lines[1:]):
+        head = {"settings": settings, "detectors": DETECTORS}
+        self.kept = None if path is None else KeptLines(path, head)
+        for row in self.kept or ():
             row["scores"] = [[math.nan if v is None else v for v in one] for one in row["scores"]]
             case = JudgedCase(**{key: _tuples(value) for key, value in row.items()})
             self.cases[case.seed, case.domain] = case
-        self.path.write_text("".join(lines) or json.dumps(head) + "\n")
 
     def add(self, case: JudgedCase) -> None:
         """Keep a case."""
         self.cases[case.seed, case.domain] = case
-        if self.path is not None:
+        if self.kept is not None:
             row = asdict(case)
             row["scores"] = [[None if math.isnan(v) else v for v in one] for one in case.scores]
-            with self.path.open("a") as handle:
-                handle.write(json.dumps(row) + "\n")
+            self.kept.add(row)
 
 
 def _tuples(value: Any) -> Any:
@@ -139,12 +129,7 @@ def benchmark_hallucination(
             "expected n, jobs and resamples of 1 or more, seed and samples of 0 or more; got "
             f"{n}, {jobs}, {resamples}, {seed} and {samples}"
         )
-    if seed < FIRST_HELD_OUT_SEED:
-        logger.warning(
-            "seed %d lies below %d: the model may have been trained on these phantoms",
-            seed,
-            FIRST_HELD_OUT_SEED,
-        )
+    warn_of_seen(seed, logger)
     half = (n + 1) // 2
     orders = [(seed + at, DOMAINS[at >= half], samples) for at in range(n)]
     identity = asdict(model.responder.identity)

@@ -78,20 +78,11 @@ def ground(
         OptionError: an ablation is unknown, there is none at all, or a name is taken.
         ContextBudgetError, DeviceError: see `forcing.read_with`.
     """
-    model = trace.need_model()
-    written = trace.generation
-    films = _films(
-        model, trace.image, trace.pixel_values, trace.text,
-        ablations=ablations, other=other, phantom=phantom, masks=masks, images=images, seed=seed,
-    )  # fmt: skip
     return _grounding(
-        model,
-        trace.pixel_values,
-        films,
-        _from_generation(written),
-        seed=seed,
-        batch_size=batch_size,
-    )
+        trace.need_model(), trace.image, trace.pixel_values, _from_generation(trace.generation),
+        ablations=ablations, other=other, phantom=phantom, masks=masks, images=images,
+        seed=seed, batch_size=batch_size,
+    )  # fmt: skip
 
 
 def ground_text(
@@ -134,11 +125,11 @@ def ground_text(
         if isinstance(text, Generation)
         else _from_text(model, text, _messages(task, question), film.contract.source)
     )
-    films = _films(
-        model, film, pixels, given["text"],
-        ablations=ablations, other=other, phantom=phantom, masks=masks, images=images, seed=seed,
+    return _grounding(
+        model, film, pixels, given,
+        ablations=ablations, other=other, phantom=phantom, masks=masks, images=images,
+        seed=seed, batch_size=batch_size,
     )  # fmt: skip
-    return _grounding(model, pixels, films, given, seed=seed, batch_size=batch_size)
 
 
 def _messages(task: str, question: str | None) -> list[Message]:
@@ -217,13 +208,16 @@ def _films(
 
 def _grounding(
     model: Any,
+    film: Radiograph,
     pixels: np.ndarray,
-    films: Mapping[str, torch.Tensor],
     given: dict,
     *,
     seed: int,
     batch_size: int,
+    **choice: Any,
 ) -> Grounding:
+    """Read a text with its own film and with all others; `choice` is what `_films` takes."""
+    films = _films(model, film, pixels, given["text"], seed=seed, **choice)
     own = torch.from_numpy(np.ascontiguousarray(pixels, np.float32))[None]
     reading = read_with(
         model.responder,

@@ -5,8 +5,9 @@ Names are imported on first use, so that asking for a prompt does not load torch
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from workbench._lazy import lazy_names
 
 if TYPE_CHECKING:
     from workbench.model.card import ModelCard as ModelCard
@@ -30,35 +31,23 @@ if TYPE_CHECKING:
 _MODULES = ("card",)
 
 _OBJECTS = {
-    "IMAGE_TOKEN_ID": "splice",
-    "CxrLlavaConfig": "config",
-    "CxrLlavaForConditionalGeneration": "llava",
-    "CxrTokenizer": "tokenizer",
-    "CxrVisionConfig": "config",
-    "ImageProcessor": "processor",
-    "LoadedCheckpoint": "load",
-    "Message": "prompt",
-    "ModelCard": "card",
-    "VisionTower": "vision",
-    "full_size_config": "sizes",
-    "load_checkpoint": "load",
-    "render_chat": "prompt",
-    "save_checkpoint": "save",
+    "IMAGE_TOKEN_ID": ".splice",
+    "CxrLlavaConfig": ".config",
+    "CxrLlavaForConditionalGeneration": ".llava",
+    "CxrTokenizer": ".tokenizer",
+    "CxrVisionConfig": ".config",
+    "ImageProcessor": ".processor",
+    "LoadedCheckpoint": ".load",
+    "Message": ".prompt",
+    "ModelCard": ".card",
+    "VisionTower": ".vision",
+    "full_size_config": ".sizes",
+    "load_checkpoint": ".load",
+    "render_chat": ".prompt",
+    "save_checkpoint": ".save",
 }
 
 __all__ = [*_MODULES, *_OBJECTS]
 
 
-def __getattr__(name: str):
-    """Import a public name on first use and keep it."""
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name in _OBJECTS:
-        value = getattr(importlib.import_module(f"{__name__}.{_OBJECTS[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; see dir({__name__})")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _OBJECTS, __all__, modules=_MODULES)

@@ -8,7 +8,6 @@ Does not know: models; it compares names and shapes.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from workbench._files import file_sha256
 from workbench.errors import CheckpointError
 
 SINGLE_FILE = "model.safetensors"
@@ -120,8 +120,7 @@ def _sha256(path: Path) -> str:
     blob = path.resolve()
     if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name):
         return blob.name
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def _weight_files(directory: Path) -> tuple[Path, ...]:

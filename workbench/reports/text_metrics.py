@@ -150,8 +150,9 @@ def measure_texts(
         InputError: the two sides do not have the same ids or lengths, or hold something else.
     """
     ids, predicted, expected = _aligned(predictions, references)
-    kept = [at for at, pair in enumerate(zip(predicted, expected, strict=True)) if all(pair)]
-    left_out = tuple(ids[at] for at in range(len(ids)) if at not in set(kept))
+    whole = [all(pair) for pair in zip(predicted, expected, strict=True)]
+    kept = [at for at, there in enumerate(whole) if there]
+    left_out = tuple(key for key, there in zip(ids, whole, strict=True) if not there)
     hypotheses, truths = [predicted[at] for at in kept], [expected[at] for at in kept]
     found = [*_bleu(hypotheses, truths), _rouge(hypotheses, truths), _meteor(hypotheses, truths)]
     if neural:

@@ -13,8 +13,9 @@ Does not know: whether what the model wrote is right (`workbench.evaluation`).
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from workbench._lazy import lazy_names
 
 if TYPE_CHECKING:
     from workbench.runs.plan import ENGINES as ENGINES
@@ -26,25 +27,15 @@ if TYPE_CHECKING:
 
 #: Name -> module that owns it.
 _OWNERS = {
-    "ENGINES": "plan",
-    "RunPlan": "plan",
-    "RunResult": "result",
-    "Task": "tasks",
-    "load": "result",
-    "run": "running",
+    "ENGINES": ".plan",
+    "RunPlan": ".plan",
+    "RunResult": ".result",
+    "Task": ".tasks",
+    "load": ".result",
+    "run": ".running",
 }
 
 __all__ = ["ENGINES", "RunPlan", "RunResult", "Task", "load", "run"]
 
 
-def __getattr__(name: str):
-    """Import a name on first use and keep it."""
-    if name in _OWNERS:
-        value = getattr(importlib.import_module(f"workbench.runs.{_OWNERS[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'workbench.runs' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from workbench._files import file_sha256
 from workbench.data import Manifest
 from workbench.data.files import restore
-from workbench.data.hashes import file_sha256
 from workbench.errors import InputError
 from workbench.runs.plan import Item
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from workbench._files import whole_file
 from workbench.errors import RunError
 
 NAME = "run.json"
@@ -56,15 +57,10 @@ def write_record(folder: Path, record: dict) -> None:
 
 def write_private(path: Path, content: bytes) -> None:
     """Write a file that only its owner can read, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open_private(partial) as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, open_private(partial) as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
 
 
 def open_private(path: Path):

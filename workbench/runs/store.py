@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from filelock import FileLock, Timeout
 
+from workbench._files import whole_file
 from workbench.errors import InputError, RunError
 from workbench.runs.record import NAME, open_private, read_record
 
@@ -167,20 +168,14 @@ class RunStore:
         Measured values apart, the same rows give the same bytes.
         """
         path = self.folder / RESULTS
-        partial = path.with_name(RESULTS + ".partial")
-        with self.writing():
-            try:
-                with open_private(partial) as handle:
-                    with pa.parquet.ParquetWriter(
-                        handle, _SCHEMA, compression="zstd", compression_level=3, version="2.6"
-                    ) as writer:
-                        for table in read_tables(self._database):
-                            writer.write_table(table, row_group_size=_CHUNK)
-                    handle.flush()
-                    os.fsync(handle.fileno())
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
+        with self.writing(), whole_file(path) as partial, open_private(partial) as handle:
+            with pa.parquet.ParquetWriter(
+                handle, _SCHEMA, compression="zstd", compression_level=3, version="2.6"
+            ) as writer:
+                for table in read_tables(self._database):
+                    writer.write_table(table, row_group_size=_CHUNK)
+            handle.flush()
+            os.fsync(handle.fileno())
         return path
 
     def _count(self, status: str, n: int) -> None:

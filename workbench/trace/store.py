@@ -9,7 +9,6 @@ Does not know: pickles.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import asdict
@@ -19,6 +18,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from workbench._files import file_sha256
 from workbench.errors import InputError
 from workbench.generation import DecodingSettings, Generation
 from workbench.generation.result import ModelIdentity
@@ -60,7 +60,7 @@ def save_trace(trace: Trace, path: str | Path) -> Path:
     }
     written, noted = (_private(folder / (name + ".part")) for name in (ARRAYS, NOTES))
     save_file(arrays, written)
-    notes["sha256"] = _digest(written)
+    notes["sha256"] = file_sha256(written)
     noted.write_text(json.dumps(notes, indent=1) + "\n")
     for part, name in ((written, ARRAYS), (noted, NOTES)):
         part.chmod(0o600)
@@ -73,11 +73,6 @@ def _private(path: Path) -> Path:
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     return path
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_trace(path: str | Path) -> Trace:
@@ -95,7 +90,7 @@ def load_trace(path: str | Path) -> Trace:
         found = notes["format"]
         if found != FORMAT:
             raise InputError(f"{folder} is of format {found!r}; this version reads {FORMAT!r}")
-        if _digest(folder / ARRAYS) != notes["sha256"]:
+        if file_sha256(folder / ARRAYS) != notes["sha256"]:
             raise ValueError(f"{ARRAYS} is not the file that {NOTES} was written with")
         return _trace(notes, load_file(folder / ARRAYS))
     except InputError:

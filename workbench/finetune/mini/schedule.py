@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from workbench._files import whole_file
 from workbench.finetune.mini.muon import Muon
 
 logger = logging.getLogger(__name__)
@@ -47,16 +47,13 @@ def set_rate(optimisers_: list[torch.optim.Optimizer], factor: float) -> None:
 
 def save_state(path: Path, module: nn.Module, optimisers_: list, step: int) -> None:
     """Write the state of a stage so that a kill at any instant leaves the old or the new file."""
-    part = path.with_suffix(".part")
-    torch.save(
-        {
-            "step": step,
-            "module": module.state_dict(),
-            "optimisers": [o.state_dict() for o in optimisers_],
-        },
-        part,
-    )
-    os.replace(part, path)
+    state = {
+        "step": step,
+        "module": module.state_dict(),
+        "optimisers": [o.state_dict() for o in optimisers_],
+    }
+    with whole_file(path) as partial:
+        torch.save(state, partial)
 
 
 def load_state(path: Path, module: nn.Module, optimisers_: list) -> int:
