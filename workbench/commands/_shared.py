@@ -10,16 +10,16 @@ import argparse
 import json
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from workbench._progress import progress as progress
 from workbench.settings import DTYPES
 
 if TYPE_CHECKING:
     from workbench.interface import ChestXrayModel
 
-T = TypeVar("T")
 WIDTH = 92
 
 
@@ -55,15 +55,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return value.as_posix()
     return value
-
-
-def progress(items: Iterable[T], *, total: int | None = None, label: str = "") -> Iterable[T]:
-    """Show a bar on stderr once the work has taken two seconds; nothing when stderr is a file."""
-    from tqdm import tqdm
-
-    return tqdm(
-        items, total=total, desc=label, delay=2.0, leave=False, file=sys.stderr, disable=None
-    )
 
 
 def wrap(text: str, *, indent: str = "  ") -> str:

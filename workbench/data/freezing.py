@@ -17,10 +17,10 @@ from pathlib import Path
 import pandas as pd
 
 from workbench._files import file_sha256
+from workbench._progress import progress
 from workbench.data.columns import SPLITS
 from workbench.data.manifest import Manifest, column_digests
 from workbench.data.paths import Root
-from workbench.data.progress import progress
 from workbench.errors import InputError
 
 FORMAT = 1

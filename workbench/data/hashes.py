@@ -21,8 +21,8 @@ import pandas as pd
 from PIL import Image
 
 from workbench._files import file_sha256
+from workbench._progress import progress
 from workbench.data.paths import Root
-from workbench.data.progress import progress
 from workbench.errors import InputError
 
 SIDE = 16

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from workbench._progress import progress
 from workbench.data.hashes import dhash
 from workbench.data.manifest import Manifest
 from workbench.data.paths import Root
-from workbench.data.progress import progress
 from workbench.data.quality_table import QualityTable
 from workbench.errors import InputError, OptionError
 

@@ -27,8 +27,8 @@ from workbench.evaluation.scorecard_counts import (
     f1_of,
     macro_f1,
     micro_f1,
-    patient_weights,
     per_patient,
+    resampled_totals,
     weighted_f1,
 )
 from workbench.evaluation.scorecard_result import Pairs, ScoreCard
@@ -230,10 +230,7 @@ def _counted(
     """Return counts (findings, 4) and resampled counts (resamples, findings, 4) of both."""
     shape = (-1, len(pairs.findings), len(OUTCOMES))
     totals = np.concatenate([per_patient(side, pairs) for side in scored], axis=1)
-    blocks = [
-        weights @ totals for weights in patient_weights(pairs, resamples=resamples, seed=seed)
-    ]
-    drawn = np.concatenate(blocks or [np.zeros((0, totals.shape[1]))])
+    drawn = resampled_totals(totals, pairs, resamples=resamples, seed=seed)
     halves = [np.split(values, 2, axis=-1) for values in (totals.sum(0), drawn)]
     counts = [half.reshape(shape)[0] for half in halves[0]]
     return counts, [half.reshape(shape) for half in halves[1]]

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench._progress import progress
 from workbench._version import __version__
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.policies import find_policy
@@ -128,13 +129,10 @@ def _pairs(
 
 def _codes(side: ReportSet, ids: list[str], names: tuple[str, ...]) -> np.ndarray:
     """Return (pairs, findings) int8 indices of `CODES`."""
-    from tqdm import tqdm
-
     index = {code: at for at, code in enumerate(CODES)}
     silent = index[NOT_MENTIONED]
     table = np.full((len(ids), len(names)), silent, dtype=np.int8)
-    shown = tqdm(ids, desc=f"reading {side.role}", delay=2.0, leave=False, disable=None)
-    for row, key in enumerate(shown):
+    for row, key in enumerate(progress(ids, label=f"reading {side.role}")):
         codes = side.codes(key)
         table[row] = [index.get(codes.get(name, ""), silent) for name in names]
     return table

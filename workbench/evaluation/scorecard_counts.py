@@ -59,14 +59,22 @@ def build_card(
 
 def resampled_counts(pairs: Pairs, policy: Policy, *, resamples: int, seed: int) -> np.ndarray:
     """Return (resamples, findings, 4) float64: TP, FP, TN, FN of each resample of patients."""
-    scored = policy.outcomes()[pairs.reference, pairs.prediction]
-    return np.concatenate(
-        [
-            weights @ per_patient(scored, pairs)
-            for weights in patient_weights(pairs, resamples=resamples, seed=seed)
-        ]
-        or [np.zeros((0, len(pairs.findings) * len(OUTCOMES)))]
-    ).reshape(-1, len(pairs.findings), len(OUTCOMES))
+    totals = per_patient(policy.outcomes()[pairs.reference, pairs.prediction], pairs)
+    drawn = resampled_totals(totals, pairs, resamples=resamples, seed=seed)
+    return drawn.reshape(-1, len(pairs.findings), len(OUTCOMES))
+
+
+def resampled_totals(totals: np.ndarray, pairs: Pairs, *, resamples: int, seed: int) -> np.ndarray:
+    """Return (resamples, columns) sums over the patients of each resample.
+
+    Args:
+        totals: (patients, columns), patients in sorted order; see `per_patient`.
+        pairs, resamples, seed: see `patient_weights`.
+    """
+    blocks = [
+        weights @ totals for weights in patient_weights(pairs, resamples=resamples, seed=seed)
+    ]
+    return np.concatenate(blocks or [np.zeros((0, totals.shape[1]))])
 
 
 def per_patient(scored: np.ndarray, pairs: Pairs) -> np.ndarray:

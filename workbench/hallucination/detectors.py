@@ -24,7 +24,7 @@ sentence, here by labelled finding); the rest where each is computed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,8 +42,8 @@ from workbench.hallucination.grounding_result import Grounding
 from workbench.hallucination.nudges import nudged_images
 from workbench.hallucination.polling import question_about, yes_odds
 from workbench.hallucination.spans import Mentioned
-from workbench.hallucination.text_checks import check_text
-from workbench.reports import label, sentences
+from workbench.hallucination.text_checks import TextIssue, check_text
+from workbench.reports import Sentence, label, sentences
 from workbench.trace import Trace
 
 if TYPE_CHECKING:
@@ -168,6 +168,7 @@ def detect(
         read = read_with(model.responder, nudged, written.prompt_ids, written.token_ids).logprobs
         image = sources(trace).shares[:, KINDS.index("image")]
         sampled = _sampled(trace, samples, seed)
+        pieces, issues = sentences(trace.text), check_text(trace.text).issues
     for row, mention in enumerate(stated):
         name, tokens = mention.label.finding, list(mention.deciding)
         odds = yes_odds(model, [own, *nudged], question_about(name))
@@ -176,7 +177,7 @@ def detect(
             "polling": -odds[0],
             NUDGED_POLLING: -odds.mean(),
             "attention to image": -image[tokens].mean(),
-            "text checks": float(_checked(trace.text, mention)),
+            "text checks": float(_touched(pieces[mention.sentence], issues)),
         }
         if sampled:
             found["self-consistency"] = np.mean([name not in codes for codes in sampled])
@@ -226,7 +227,6 @@ def _sampled(trace: Trace, samples: int, seed: int) -> list[set[str]]:
     return [set(label(report.text).present) for report in reports]
 
 
-def _checked(text: str, mention: Mentioned) -> bool:
-    sentence = sentences(text)[mention.sentence]
-    issues = check_text(text).issues
+def _touched(sentence: Sentence, issues: Sequence[TextIssue]) -> bool:
+    """Say whether a check of the text found something in a sentence."""
     return any(i.start < sentence.end and i.end > sentence.start for i in issues)

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from workbench._progress import progress
 from workbench.data.cards import DataCard
 from workbench.data.columns import REPORT_SECTIONS
 from workbench.data.download import Download
 from workbench.data.frames import map_words
 from workbench.data.mapping import codes_from_columns, marked_columns
-from workbench.data.progress import progress
 from workbench.data.sections import sections
 
 VIEW = {

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from workbench._progress import progress
 from workbench.data.boxes import to_cell
 from workbench.data.cards import DataCard
 from workbench.data.columns import REPORT_SECTIONS
 from workbench.data.download import Download
 from workbench.data.frames import join_labels
 from workbench.data.mapping import findings_of, present_from_lists
-from workbench.data.progress import progress
 from workbench.errors import InputError
 
 REPORTS = 3955

@@ -10,10 +10,10 @@ import json
 import numpy as np
 import pandas as pd
 
+from workbench._progress import progress
 from workbench.data.boxes import to_cell
 from workbench.data.cards import DataCard
 from workbench.data.download import Download
-from workbench.data.progress import progress
 from workbench.data.sections import sections
 from workbench.errors import InputError
 

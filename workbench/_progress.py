@@ -12,7 +12,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def progress(items: Iterable[T], *, total: int | None = None, label: str = "", show: bool = True):
+def progress(
+    items: Iterable[T], *, total: int | None = None, label: str = "", show: bool = True
+) -> Iterable[T]:
     """Return the items with a bar around them.
 
     Args:
