@@ -113,7 +113,7 @@ def _font_size(ax: Axes, lines: int) -> float:
     box = ax.get_window_extent()
     points = 72 / ax.figure.dpi
     return min(
-        0.96 * box.width * points / COLUMNS / _CHARACTER_WIDTH, 0.8 * box.height * points / lines
+        0.9 * box.width * points / COLUMNS / _CHARACTER_WIDTH, 0.8 * box.height * points / lines
     )
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _CARD = (
     "font-family:system-ui,sans-serif;font-size:14px;line-height:1.6;max-width:860px;"
-    "background:#fff;color:#1b1b1b;border:1px solid #d9d9d9;border-radius:6px;padding:12px 16px"
+    "background:#fff;color:#1b1b1b;border:1px solid #d9d9d9;border-radius:6px;padding:12px 16px;"
+    "overflow-x:auto"
 )
 _SMALL = "font-size:12px;color:#5f5f5f"
 
