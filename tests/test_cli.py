@@ -246,6 +246,16 @@ def test_report_json_holds_the_whole_chain(film, tiny, capsys):
     assert isinstance(report["findings"], list)
 
 
+def test_report_with_mitigation_says_what_was_changed(film, tiny, capsys):
+    wanted = ["report", str(film), "--model", tiny, "--max-new-tokens", "5", "--json"]
+    assert main([*wanted, "--mitigation", "contrast"]) == DONE
+    report = json.loads(capsys.readouterr().out)["reports"][0]
+    assert report["mitigation"]["name"] == "contrastive decoding"
+    assert report["changes"] == []
+    assert main([*wanted, "--mitigation", "poll", "--task", "differential"]) == FAILED
+    assert "--mitigation belongs to reports" in capsys.readouterr().err
+
+
 def test_report_options_reach_the_model(film, tiny, capsys):
     sampled = ["--temperature", "0.9", "--seed", "5", "--top-k", "7", "--top-p", "0.5"]
     arguments = ["report", film, "--model", tiny, "--max-new-tokens", "4", "--json", "--fit", "pad"]
@@ -573,6 +583,37 @@ def test_benchmark_says_what_cannot_be_measured(options, message, tiny, capsys):
     shown = capsys.readouterr().err
     assert message in shown
     assert "Traceback" not in shown
+
+
+def test_benchmark_mitigation_passes_everything_on(tiny, monkeypatch, capsys):
+    from workbench.hallucination import mitigation_benchmark
+    from workbench.hallucination.mitigation_benchmark import MitigatedCase
+    from workbench.hallucination.mitigation_table import PLAIN, tabulate
+
+    seen = {}
+
+    def measure(model, **options):
+        seen.update(options, model=model.card.name)
+        said = {PLAIN: ("nodule",), "revise": ()}
+        case = MitigatedCase(
+            3, "internal", (), said, dict.fromkeys(said, ()), dict.fromkeys(said, 1)
+        )
+        return tabulate([case], seed=3, options={"revise": {}}, provenance={}, resamples=9)
+
+    monkeypatch.setattr(mitigation_benchmark, "benchmark_mitigation", measure)
+    arguments = ["benchmark", "mitigation", "--seed", "3", "--jobs", "2", "--model", tiny]
+    assert main([*arguments, "--out", "o"]) == DONE
+    assert seen.pop("model") == "A_tiny"
+    assert seen == {"n": 400, "seed": 3, "jobs": 2, "kept": None, "progress": True}
+    assert "revise | 0.000" in capsys.readouterr().out
+    assert json.loads(Path("o/mitigation.json").read_text())["cases"] == 1
+    assert Image.open("o/mitigation.png").size[0] > 300
+
+
+@pytest.mark.parametrize("what", ["hallucination", "mitigation"])
+def test_options_of_saliency_are_refused_elsewhere(what, tiny, capsys):
+    assert main(["benchmark", what, "--model", tiny, "--methods", "rollout"]) == FAILED
+    assert "--methods belongs to benchmark saliency" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

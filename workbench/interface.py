@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Any, Protocol, Unpack
 
 import torch
 from tqdm.auto import tqdm
@@ -44,6 +44,13 @@ from workbench.model.prompt import (
 from workbench.radiograph import InputWarning, Radiograph
 from workbench.radiograph.checks import domain_warning
 from workbench.trace import Trace, record_trace
+
+
+class Mitigation(Protocol):
+    """What `report` can be asked to do against false findings."""
+
+    def report(self, model: Any, image: Any, **decoding: Any) -> Generation:
+        """Write a report about an image with a model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +125,19 @@ class ChestXrayModel:
         """One line that every surface shows."""
         return self.card.notice
 
-    def report(self, image: Any, **decoding: Unpack[DecodingOptions]) -> Generation:
+    def report(
+        self,
+        image: Any,
+        *,
+        mitigation: Mitigation | None = None,
+        **decoding: Unpack[DecodingOptions],
+    ) -> Generation:
         """Write a radiologic report with the published prompt.
 
         Args:
             image: a Radiograph, anything `load_radiograph` reads, or a phantom.
+            mitigation: keeps false findings out, such as `workbench.hallucination.Revise()`; the
+                Generation then also says what was changed.
             **decoding: see `DecodingOptions`; greedy when nothing is given.
 
         Raises:
@@ -130,6 +145,8 @@ class ChestXrayModel:
             OptionError: a decoding option is unknown or out of its range.
             ContextBudgetError: more new tokens were asked for than the context has room for.
         """
+        if mitigation is not None:
+            return mitigation.report(self, image, **decoding)
         return self._answer(image, report_messages(), "report", decoding)
 
     def differential(self, image: Any, **decoding: Unpack[DecodingOptions]) -> Generation:

@@ -15,7 +15,7 @@ from workbench.errors import InputError, OptionError
 from workbench.hallucination import DETECTORS, benchmark_hallucination, detect
 from workbench.hallucination.auroc import area, area_difference, area_estimate
 from workbench.hallucination.benchmark import JudgedCase, finding_frequencies, judge_case
-from workbench.hallucination.detector_table import COMBINATION, tabulate
+from workbench.hallucination.detector_table import CROSS_FITTED, tabulate
 from workbench.hallucination.nudges import NUDGES, nudged_images
 
 
@@ -140,7 +140,7 @@ def test_table():
     assert (table.best, table.cases, table.statements) == ("nudged polling", 40, 80)
     assert table.baseline in ("token log-prob", "token log-prob (mean)")
     assert table.against_logprob.low > 0.2
-    assert table.combination.detector == COMBINATION
+    assert table.combination.detector == CROSS_FITTED
     assert table.combination.auroc.value == 1
     assert sum(found.n for _, found in table.reliability()) == 80
     result = json.loads(to_json(table.to_dict()))
@@ -151,7 +151,7 @@ def test_table():
     assert "nudged polling" in table._repr_html_() and "nudged polling" in str(table)
     assert table.plot().get_xlabel() == "AUROC"
     assert table.plot_reliability().get_ylabel() == "share that is false"
-    assert COMBINATION in table.to_frame().index
+    assert CROSS_FITTED in table.to_frame().index
 
 
 def test_few_statements_have_no_combination():

@@ -55,6 +55,24 @@ YES = Parrot(lambda image, question: "Yes.")
 HONEST = Parrot(honest)
 
 
+def test_a_manifest_is_asked_about_row_by_row(tmp_path):
+    from PIL import Image
+
+    from workbench.data import build
+
+    rows = ["file,pneumothorax,pleural effusion", "a.png,present,absent", "b.png,,uncertain"]
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    for name in ("a.png", "b.png"):
+        Image.new("L", (64, 64), 90).save(tmp_path / name)
+    manifest = build("csv", source=tmp_path)
+    seen = []
+    model = Parrot(lambda image, question: seen.append((image.name, question)) or "No.")
+    found = probe_polling(model, manifest)
+    assert {name for name, _ in seen} == {"a.png"}
+    assert {answer.truth for answer in found.answers} == {"present", "absent"}
+    assert {answer.finding for answer in found.answers} == {"pneumothorax", "pleural effusion"}
+
+
 def test_polling_of_one_who_knows():
     found = probe_polling(HONEST, CASES)
     for strategy in ("random", "popular", "adversarial"):

@@ -1,7 +1,7 @@
-"""`workbench benchmark`: which saliency methods, or which detectors, tell the truth on phantoms.
+"""`workbench benchmark`: which maps and detectors tell the truth, and what mitigation does.
 
 Does not know: methods and scores (`workbench.evaluation.saliency_benchmark`), detectors
-(`workbench.hallucination.benchmark`).
+(`workbench.hallucination.benchmark`), mitigation (`workbench.hallucination.mitigation_benchmark`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from workbench.errors import OptionError
 if TYPE_CHECKING:
     from workbench.evaluation.saliency_table import SaliencyTable
     from workbench.hallucination.detector_table import DetectorTable
+    from workbench.hallucination.mitigation_table import MitigationTable
+
+
+#: What can be measured, and on how many phantoms unless something else is asked for.
+_SIZES = {"saliency": 300, "hallucination": 1000, "mitigation": 400}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,10 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "this takes about half an hour on two CPU cores; --methods shortens it.\n\n"
         "hallucination\n"
         "Draws phantoms of both domains, lets the model report, and asks every detector which\n"
-        "stated findings are false; needs about one and a half seconds a phantom and CPU core."
+        "stated findings are false; needs about one and a half seconds a phantom and CPU core.\n\n"
+        "mitigation\n"
+        "Draws phantoms of both domains, lets the model report with and without every mitigation,\n"
+        "and counts what each mends and breaks; needs about five seconds a phantom and CPU core."
     )
-    parser.add_argument("what", choices=("saliency", "hallucination"), help="what to measure")
-    parser.add_argument("--n", type=int, help="phantoms to draw (300; 1000 for hallucination)")
+    parser.add_argument("what", choices=tuple(_SIZES), help="what to measure")
+    sizes = ", ".join(f"{n} for {what}" for what, n in _SIZES.items())
+    parser.add_argument("--n", type=int, help=f"phantoms to draw ({sizes})")
     parser.add_argument(
         "--seed", type=int, default=10_000_000, help="first phantom; below 10,000,000 is not unseen"
     )
@@ -72,7 +81,8 @@ def _jobs(n: int) -> int:
 def run(args: argparse.Namespace) -> int:
     """Measure, save what was asked for, and print the table."""
     _check(args)
-    table = _saliency(args) if args.what == "saliency" else _hallucination(args)
+    measure = {"saliency": _saliency, "hallucination": _hallucination, "mitigation": _mitigation}
+    table = measure[args.what](args, _SIZES[args.what] if args.n is None else args.n)
     if args.out:
         _save(args.out, args.what, table)
     if args.json:
@@ -93,14 +103,13 @@ def _check(args: argparse.Namespace) -> None:
     """
     given = {"--methods": args.methods, "--record": args.record}
     wrong = [name for name, value in given.items() if value is not None]
-    if args.what == "hallucination" and wrong:
+    if args.what != "saliency" and wrong:
         raise OptionError(f"{wrong[0]} belongs to benchmark saliency; leave it out")
 
 
-def _saliency(args: argparse.Namespace) -> SaliencyTable:
+def _saliency(args: argparse.Namespace, n: int) -> SaliencyTable:
     from workbench.evaluation.saliency_benchmark import benchmark_saliency
 
-    n = 300 if args.n is None else args.n
     table = benchmark_saliency(
         shared.open_model(args),
         n=n,
@@ -117,10 +126,9 @@ def _saliency(args: argparse.Namespace) -> SaliencyTable:
     return table
 
 
-def _hallucination(args: argparse.Namespace) -> DetectorTable:
+def _hallucination(args: argparse.Namespace, n: int) -> DetectorTable:
     from workbench.hallucination.benchmark import benchmark_hallucination
 
-    n = 1000 if args.n is None else args.n
     return benchmark_hallucination(
         shared.open_model(args),
         n=n,
@@ -132,7 +140,20 @@ def _hallucination(args: argparse.Namespace) -> DetectorTable:
     )
 
 
-def _save(folder: Path, what: str, table: SaliencyTable | DetectorTable) -> None:
+def _mitigation(args: argparse.Namespace, n: int) -> MitigationTable:
+    from workbench.hallucination.mitigation_benchmark import benchmark_mitigation
+
+    return benchmark_mitigation(
+        shared.open_model(args),
+        n=n,
+        seed=args.seed,
+        jobs=args.jobs or _jobs(n),
+        kept=args.keep,
+        progress=not args.json,
+    )
+
+
+def _save(folder: Path, what: str, table: SaliencyTable | DetectorTable | MitigationTable) -> None:
     """Write the table as JSON, and its figures."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{what}.json").write_text(shared.to_json(table.to_dict()) + "\n")

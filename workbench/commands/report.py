@@ -10,7 +10,15 @@ from pathlib import Path
 
 import workbench.commands._answers as answers
 import workbench.commands._shared as shared
-from workbench.errors import WorkbenchError
+from workbench.errors import OptionError, WorkbenchError
+
+#: Name of each mitigation, and its class in `workbench.hallucination`.
+_MITIGATIONS = {
+    "contrast": "ContrastiveDecoding",
+    "poll": "PollAndRewrite",
+    "revise": "Revise",
+    "abstain": "Abstain",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fit", choices=("crop", "pad"), default="crop", help="crop as published, or keep all"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write .txt and .json there")
+    parser.add_argument(
+        "--mitigation",
+        choices=tuple(_MITIGATIONS),
+        help="keep false findings out, at a cost in time; the report then says what was changed",
+    )
     answers.add_decoding_arguments(parser)
     shared.add_model_arguments(parser)
     shared.add_json_argument(parser)
@@ -33,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """Write every report that can be written; fail at the end if one could not."""
     model = shared.open_model(args)
     write = model.report if args.task == "report" else model.differential
-    options = answers.decoding_options(args)
+    options = answers.decoding_options(args) | _mitigation(args)
     done, failed = [], []
     stems = _stems(args.images)
     for path, stem in shared.progress(list(zip(args.images, stems, strict=True)), label="reports"):
@@ -48,6 +61,21 @@ def run(args: argparse.Namespace) -> int:
         names = ", ".join(item["image"] for item in failed)
         shared.note(f"workbench: {len(failed)} of {len(args.images)} failed: {names}")
     return 1 if failed else 0
+
+
+def _mitigation(args: argparse.Namespace) -> dict:
+    """Return the mitigation that was asked for, as an option of `report`.
+
+    Raises:
+        OptionError: it was asked for a differential.
+    """
+    if args.mitigation is None:
+        return {}
+    if args.task != "report":
+        raise OptionError("--mitigation belongs to reports; leave it out with --task differential")
+    from workbench import hallucination
+
+    return {"mitigation": getattr(hallucination, _MITIGATIONS[args.mitigation])()}
 
 
 def _one(path: str, stem: str, write, options: dict, args: argparse.Namespace) -> dict:

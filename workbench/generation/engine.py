@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -31,6 +31,10 @@ import torch
 from workbench.errors import DeviceError, InputError
 from workbench.generation.kvcache import ImagePrefix, KeyValueBuffer, PrefixCache
 from workbench.generation.sampling import DecodingSettings, Sampler, choose
+
+#: Changes logits before tokens are chosen: takes the requests' indexes of the rows that are still
+#: being decoded and their (R, V) float32 logits, and returns logits of the same shape.
+Guide = Callable[[Sequence[int], torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +62,8 @@ class Step:
         tokens: the token of each row.
         logprobs: natural log-probability of each token at temperature 1, before any cut.
         stopped: per row "eos", "limit", or None where decoding goes on.
-        logits: (len(rows), V) float32 raw logits that the tokens were chosen from.
+        logits: (len(rows), V) float32 raw logits, as the model gave them; the tokens were chosen
+            from these, or from what a guide made of them.
     """
 
     rows: tuple[int, ...]
@@ -255,24 +260,28 @@ class Engine:
             hidden = output.last_hidden_state[:, len(tail) - 1 :]
             return self.model.lm_head(hidden)[0].float()
 
-    def decode(self, requests: Sequence[Request]) -> Iterator[Step]:
+    def decode(self, requests: Sequence[Request], *, guide: Guide | None = None) -> Iterator[Step]:
         """Answer requests together, a step at a time, until every row has stopped."""
         samplers = [Sampler(request.settings) for request in requests]
-        yield from self.run(self.prefill(requests), samplers)
+        yield from self.run(self.prefill(requests), samplers, guide=guide)
 
-    def run(self, decoding: Decoding, samplers: Sequence[Sampler]) -> Iterator[Step]:
+    def run(
+        self, decoding: Decoding, samplers: Sequence[Sampler], *, guide: Guide | None = None
+    ) -> Iterator[Step]:
         """Take steps until every row has stopped.
 
         Args:
             decoding: prefilled rows; changed as they go on.
             samplers: one per request, indexed by `decoding.rows`.
+            guide: changes the logits that tokens are chosen from; log-probabilities stay the
+                model's own.
 
         Raises:
             DeviceError: the model's logits are not finite.
         """
         made = [0] * len(samplers)
         while True:
-            step = self._choose(decoding, samplers, made)
+            step = self._choose(decoding, samplers, made, guide)
             yield step
             going = [p for p, stopped in enumerate(step.stopped) if stopped is None]
             if not going:
@@ -283,9 +292,16 @@ class Engine:
             decoding.logits = self._forward(decoding.buffer, tokens, decoding.lengths)
 
     @torch.inference_mode()
-    def _choose(self, decoding: Decoding, samplers: Sequence[Sampler], made: list[int]) -> Step:
+    def _choose(
+        self,
+        decoding: Decoding,
+        samplers: Sequence[Sampler],
+        made: list[int],
+        guide: Guide | None,
+    ) -> Step:
         logits = decoding.logits
-        chosen = choose(logits, [samplers[row] for row in decoding.rows])
+        guided = logits if guide is None else guide(decoding.rows, logits)
+        chosen = choose(guided, [samplers[row] for row in decoding.rows])
         picked = torch.log_softmax(logits, dim=-1).gather(-1, chosen[:, None])[:, 0]
         tokens, logprobs = tuple(chosen.tolist()), tuple(picked.tolist())
         if not all(map(math.isfinite, logprobs)):

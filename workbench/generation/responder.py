@@ -18,7 +18,7 @@ import torch
 
 from workbench.errors import OptionError
 from workbench.generation.budget import PUBLISHED_CONTEXT, ContextBudget
-from workbench.generation.engine import Engine, Request, Step, pixels_sha256
+from workbench.generation.engine import Engine, Guide, Request, Step, pixels_sha256
 from workbench.generation.result import Generation, ModelIdentity
 from workbench.generation.sampling import DecodingSettings
 from workbench.generation.stream import TextStream
@@ -148,11 +148,16 @@ class Responder:
         """Write one answer."""
         return self.answer_batch([job])[0]
 
-    def answer_batch(self, jobs: Sequence[Job]) -> list[Generation]:
-        """Write several answers together; `seconds` of each ends with its own last token."""
+    def answer_batch(self, jobs: Sequence[Job], *, guide: Guide | None = None) -> list[Generation]:
+        """Write several answers together; `seconds` of each ends with its own last token.
+
+        Args:
+            jobs: answers to write.
+            guide: changes the logits that tokens are chosen from; its rows are indexes into `jobs`.
+        """
         started = time.perf_counter()
         drafts = [Draft() for _ in jobs]
-        for step in self.engine.decode([job.request for job in jobs]):
+        for step in self.engine.decode([job.request for job in jobs], guide=guide):
             for position, row in enumerate(step.rows):
                 drafts[row].add(step, position)
                 drafts[row].seconds = time.perf_counter() - started

@@ -8,6 +8,8 @@
     wb.hallucination.classify(texts, truths)        in what way reports err
     wb.hallucination.probe_polling(model, cases)    and other probes that ask: `probes`
     wb.hallucination.benchmark_hallucination(model) which detectors tell the truth
+    model.report(image, mitigation=wb.hallucination.Revise())   and something done about it
+    wb.hallucination.benchmark_mitigation(model)    with what that costs
 
 Everything is imported on first use.
 """
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from workbench.hallucination.ablations import ABLATIONS as ABLATIONS
     from workbench.hallucination.answers import read_answer as read_answer
     from workbench.hallucination.benchmark import benchmark_hallucination as benchmark_hallucination
+    from workbench.hallucination.calibration import Calibration as Calibration
+    from workbench.hallucination.calibration import shipped_calibration as shipped_calibration
+    from workbench.hallucination.contrast import ContrastiveDecoding as ContrastiveDecoding
     from workbench.hallucination.detector_table import DetectorTable as DetectorTable
     from workbench.hallucination.detectors import DETECTORS as DETECTORS
     from workbench.hallucination.detectors import Detection as Detection
@@ -29,6 +34,14 @@ if TYPE_CHECKING:
     from workbench.hallucination.grounding import ground as ground
     from workbench.hallucination.grounding import ground_text as ground_text
     from workbench.hallucination.grounding_result import Grounding as Grounding
+    from workbench.hallucination.mitigated import MitigatedGeneration as MitigatedGeneration
+    from workbench.hallucination.mitigation import Abstain as Abstain
+    from workbench.hallucination.mitigation import PollAndRewrite as PollAndRewrite
+    from workbench.hallucination.mitigation import Revise as Revise
+    from workbench.hallucination.mitigation_benchmark import (
+        benchmark_mitigation as benchmark_mitigation,
+    )
+    from workbench.hallucination.mitigation_table import MitigationTable as MitigationTable
     from workbench.hallucination.polling import question_about as question_about
     from workbench.hallucination.polling import yes_odds as yes_odds
     from workbench.hallucination.probe_cases import ProbeCase as ProbeCase
@@ -43,6 +56,7 @@ if TYPE_CHECKING:
     )
     from workbench.hallucination.report_probes import probe_wrong_patient as probe_wrong_patient
     from workbench.hallucination.report_probes import semantic_entropy as semantic_entropy
+    from workbench.hallucination.rewriting import rewrite as rewrite
     from workbench.hallucination.table_of_texts import GroundingTable as GroundingTable
     from workbench.hallucination.table_of_texts import ground_table as ground_table
     from workbench.hallucination.taxonomy import Known as Known
@@ -55,18 +69,26 @@ if TYPE_CHECKING:
 #: Names that are imported on first use, and the module that owns each.
 _LATER = {
     "ABLATIONS": ".ablations",
+    "Abstain": ".mitigation",
     "CHECKS": ".text_checks",
+    "Calibration": ".calibration",
+    "ContrastiveDecoding": ".contrast",
     "DETECTORS": ".detectors",
     "Detection": ".detectors",
     "DetectorTable": ".detector_table",
     "Grounding": ".grounding_result",
     "GroundingTable": ".table_of_texts",
     "Known": ".taxonomy",
+    "MitigatedGeneration": ".mitigated",
+    "MitigationTable": ".mitigation_table",
+    "PollAndRewrite": ".mitigation",
     "ProbeCase": ".probe_cases",
     "ProbeTable": ".probe_table",
+    "Revise": ".mitigation",
     "Taxonomy": ".taxonomy",
     "TextChecks": ".text_checks",
     "benchmark_hallucination": ".benchmark",
+    "benchmark_mitigation": ".mitigation_benchmark",
     "check_text": ".text_checks",
     "classify": ".taxonomy",
     "detect": ".detectors",
@@ -82,7 +104,9 @@ _LATER = {
     "probe_wrong_patient": ".report_probes",
     "question_about": ".polling",
     "read_answer": ".answers",
+    "rewrite": ".rewriting",
     "semantic_entropy": ".report_probes",
+    "shipped_calibration": ".calibration",
     "yes_odds": ".polling",
 }
 
@@ -90,16 +114,24 @@ __all__ = [
     "ABLATIONS",
     "CHECKS",
     "DETECTORS",
+    "Abstain",
+    "Calibration",
+    "ContrastiveDecoding",
     "Detection",
     "DetectorTable",
     "Grounding",
     "GroundingTable",
     "Known",
+    "MitigatedGeneration",
+    "MitigationTable",
+    "PollAndRewrite",
     "ProbeCase",
     "ProbeTable",
+    "Revise",
     "Taxonomy",
     "TextChecks",
     "benchmark_hallucination",
+    "benchmark_mitigation",
     "check_text",
     "classify",
     "detect",
@@ -115,7 +147,9 @@ __all__ = [
     "probe_wrong_patient",
     "question_about",
     "read_answer",
+    "rewrite",
     "semantic_entropy",
+    "shipped_calibration",
     "yes_odds",
 ]
 

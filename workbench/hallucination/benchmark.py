@@ -29,6 +29,7 @@ from workbench.evaluation.kept import KeptLines
 from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED, warn_of_seen
 from workbench.evaluation.workers import run_orders
 from workbench.findings import PHANTOM_FINDINGS
+from workbench.hallucination.calibration import Calibration, shipped_calibration
 from workbench.hallucination.detector_table import DetectorTable, tabulate
 from workbench.hallucination.detectors import DETECTORS, detect
 from workbench.phantom.case import DOMAINS, phantom, sample_scene
@@ -146,7 +147,23 @@ def benchmark_hallucination(
             f"none of {n} reports states a finding that phantoms can have; take more phantoms, or "
             "a model that reports on them"
         )
-    return tabulate(cases, seed=seed, resamples=resamples, provenance=identity)
+    return tabulate(
+        cases,
+        seed=seed,
+        resamples=resamples,
+        provenance=identity,
+        calibration=_calibration(model, seed),
+    )
+
+
+def _calibration(model: Any, seed: int) -> Calibration | None:
+    """Return the shipped calibration, unless these seeds may be what it was fitted on."""
+    if seed < FIRST_HELD_OUT_SEED:
+        return None
+    try:
+        return shipped_calibration(model)
+    except InputError:
+        return None
 
 
 def _judge(model: Any, order: tuple[int, str, int]) -> JudgedCase:

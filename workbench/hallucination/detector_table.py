@@ -1,7 +1,8 @@
 """The result of the benchmark of detectors: a row for each, with intervals, and their combination.
 
-The combination is a logistic regression over all detectors. It is cross-fitted: the probability of
-each statement comes from a fit on other cases, so it is compared as fairly as the single ones.
+The combination is a logistic regression over detectors: the calibration that is shipped for these
+weights, fitted on other seeds (`calibration`), or else a cross-fitted one, where the probability of
+each statement comes from a fit on other cases. Either way it never saw the case that it judges.
 
 Does not know: how scores came about.
 Source: cross-fitting by case, scikit-learn's `GroupKFold`; average precision as there.
@@ -14,30 +15,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
-from sklearn.model_selection import GroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from workbench.evaluation.intervals import Estimate, stratified_weights, wilson
+from workbench.evaluation.intervals import Estimate, stratified_weights
 from workbench.hallucination.auroc import area_difference, area_estimate
+from workbench.hallucination.calibration import Calibration, cross_fitted, reliability
 from workbench.hallucination.detectors import DETECTORS, FREQUENCY, LOGPROB, NUDGED_POLLING
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-COMBINATION = "combination (cross-fitted)"
+CROSS_FITTED = "combination (cross-fitted)"
+CALIBRATED = "combination (fitted on other seeds)"
 
 #: Baselines that a detector must beat.
 BASELINES = (LOGPROB, "token log-prob (mean)", "token log-prob (words)", FREQUENCY)
 
 #: The detector that was chosen on other seeds, before the reserved ones were looked at.
 CHOSEN = NUDGED_POLLING
-
-_FOLDS = 5
-_BINS = 5
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ class DetectorTable:
 
     Attributes:
         rows: single detectors, best first; undefined ones last.
-        combination: the cross-fitted combination; None where too few statements allow none.
+        combination: the combination of detectors; None where too few statements allow none.
         best: name of the best single detector that is no baseline.
         baseline: the best of the token log-probabilities.
         against_logprob: area of `best` minus that of `baseline`, on the same resamples.
@@ -144,16 +140,7 @@ class DetectorTable:
 
     def reliability(self) -> list[tuple[float, Estimate]]:
         """Return mean probability and share of false statements in bins of equal numbers."""
-        if not len(self.probabilities):
-            return []
-        order = np.argsort(self.probabilities, kind="stable")
-        return [
-            (
-                float(self.probabilities[part].mean()),
-                wilson(int(self.false[part].sum()), len(part)),
-            )
-            for part in np.array_split(order, min(_BINS, len(order)))
-        ]
+        return reliability(self.probabilities, self.false)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the area of every detector with its interval."""
@@ -195,7 +182,12 @@ class DetectorTable:
 
 
 def tabulate(
-    cases: Sequence[Any], *, seed: int, provenance: Mapping[str, Any], resamples: int = 1000
+    cases: Sequence[Any],
+    *,
+    seed: int,
+    provenance: Mapping[str, Any],
+    resamples: int = 1000,
+    calibration: Calibration | None = None,
 ) -> DetectorTable:
     """Make the table of judged cases.
 
@@ -204,6 +196,7 @@ def tabulate(
         seed: of the first phantom, and of the resampling.
         provenance: which weights.
         resamples: of the bootstrap; cases are drawn, each domain in itself.
+        calibration: of these weights, fitted on other cases; None cross-fits one.
     """
     strata = np.array([case.domain for case in cases])
     owner = np.array([at for at, case in enumerate(cases) for _ in case.findings])
@@ -217,10 +210,8 @@ def tabulate(
     rows.sort(key=lambda row: -1 if row.auroc.value is None else row.auroc.value, reverse=True)
     baseline = next(row.detector for row in rows if row.detector in BASELINES[:3])
     best = next(row.detector for row in rows if row.detector not in BASELINES)
-    probabilities = _combined(scores, false, owner)
-    combination = (
-        _row(COMBINATION, probabilities, false, domains, weights) if len(probabilities) else None
-    )
+    name, probabilities = _combined(columns, false, owner, calibration)
+    combination = _row(name, probabilities, false, domains, weights) if len(probabilities) else None
     return DetectorTable(
         rows=tuple(rows),
         combination=combination,
@@ -255,17 +246,19 @@ def _row(
     )
 
 
-def _combined(scores: np.ndarray, false: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Return cross-fitted probabilities; empty where a fold would lack a class."""
-    known = ~np.isnan(scores).any(0)
-    least = min(len(np.unique(owner[false])), len(np.unique(owner[~false])))
-    if least < 2 * _FOLDS:
-        return np.zeros(0)
-    fit = make_pipeline(StandardScaler(), LogisticRegression(C=0.3, max_iter=1000))
-    folds = GroupKFold(_FOLDS)
-    return cross_val_predict(
-        fit, scores[:, known], false, groups=owner, cv=folds, method="predict_proba"
-    )[:, 1]
+def _combined(
+    columns: Mapping[str, np.ndarray],
+    false: np.ndarray,
+    owner: np.ndarray,
+    calibration: Calibration | None,
+) -> tuple[str, np.ndarray]:
+    """Return name and probabilities of the combination; none where a fold would lack a class."""
+    if calibration is not None:
+        taken = np.stack([columns[name] for name in calibration.detectors], axis=1)
+        return CALIBRATED, calibration.probability(taken)
+    known = [column for column in columns.values() if not np.isnan(column).any()]
+    found = cross_fitted(np.stack(known, axis=1), false, owner)
+    return CROSS_FITTED, np.zeros(0) if found is None else found
 
 
 def _two(value: float | None) -> str:

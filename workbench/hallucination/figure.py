@@ -152,3 +152,38 @@ def plot_reliability(bins: Sequence[tuple[float, object]], ax: Axes | None) -> A
     ax.set(ylabel="share that is false", title="combination of detectors")
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def plot_exchange(points: Sequence[tuple[str, object, object]], ax: Axes | None) -> Axes:
+    """Draw false against missed findings per report, with both intervals.
+
+    Args:
+        points: name and two `Estimate` of each; the first is what the others are held against.
+        ax: where to draw; a new figure when None.
+    """
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(7, 4.6), layout="constrained")
+    colours = ("#5f5f5f", "#1f5f8b", "#d9741f", "#4d9221", "#8b1f5f", "#b59a00")
+    markers = "osD^vP"
+    for at, (name, false, missed) in enumerate(points):
+        colour = colours[at % len(colours)]
+        ax.errorbar(
+            missed.value, false.value, fmt=markers[at % len(markers)], color=colour, label=name,
+            xerr=_arms(missed), yerr=_arms(false), ms=7, lw=1.2,
+        )  # fmt: skip
+    ax.axhline(points[0][1].value, color="#bdbdbd", lw=0.8, ls="--", zorder=0)
+    ax.axvline(points[0][2].value, color="#bdbdbd", lw=0.8, ls="--", zorder=0)
+    ax.set(xlabel="missed findings per report", ylabel="false findings per report")
+    ax.set_xlim(left=0)
+    ax.set_ylim(bottom=0)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, loc="upper right")
+    return ax
+
+
+def _arms(found: object) -> list[list[float]] | None:
+    if found.low is None:
+        return None
+    return [[max(found.value - found.low, 0)], [max(found.high - found.value, 0)]]

@@ -13,6 +13,7 @@ from workbench.hallucination.figure import FULL
 
 if TYPE_CHECKING:
     from workbench.hallucination.grounding_result import Grounding
+    from workbench.hallucination.rewriting import Change
 
 _CARD = (
     "font-family:system-ui,sans-serif;font-size:14px;line-height:1.6;max-width:860px;"
@@ -44,6 +45,16 @@ def grounding_html(grounding: Grounding) -> str:
         f"at {FULL:g} nats. How much the image was used, not whether it is true.</p>"
         f"{table(head, rows)}</div>"
     )
+
+
+def changes_html(name: str, changes: Sequence[Change]) -> str:
+    """Return what a mitigation changed in a text, as a card."""
+    rows = [
+        [change.finding, change.edit, change.before or "-", change.after or "-"]
+        for change in changes
+    ]
+    said = table(["finding", "edit", "before", "after"], rows) if rows else "<p>nothing changed</p>"
+    return f"<div style='{_CARD}'><b>{escape(name)}</b>{said}</div>"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -7,14 +7,15 @@ Does not know: models.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from workbench.data import FINDING_COLUMNS, Manifest
 from workbench.errors import InputError
-from workbench.findings import ABSENT, CODES, PAPER_FINDINGS, PRESENT, standard_name
+from workbench.findings import ABSENT, ALL_FINDINGS, CODES, PAPER_FINDINGS, PRESENT, standard_name
 from workbench.phantom.case import Phantom, phantom
 
 
@@ -37,17 +38,20 @@ class ProbeCase:
         return [name for name in findings if self.truth.get(name) == code]
 
 
-def probe_cases(cases: Iterable[Any]) -> tuple[ProbeCase, ...]:
-    """Return the cases of an iterable.
+def probe_cases(cases: Manifest | Iterable[Any]) -> tuple[ProbeCase, ...]:
+    """Return the cases of a manifest or an iterable.
 
     Args:
-        cases: phantoms, `ProbeCase`, or pairs (image, truth) where truth maps findings to
-            "present", "absent", "uncertain" or "not mentioned".
+        cases: a `Manifest` with the folder of its images; or phantoms, `ProbeCase`, or pairs
+            (image, truth) where truth maps findings to "present", "absent", "uncertain" or "not
+            mentioned". Images of a manifest are read when they are asked about.
 
     Raises:
         InputError: there is no case, or one is none of these; the message shows it.
         OptionError: a finding is unknown.
     """
+    if isinstance(cases, Manifest):
+        cases = _rows(cases)
     found = tuple(_case(number, case) for number, case in enumerate(cases))
     if not found:
         raise InputError("there is no case; give phantoms, or pairs of an image and its truth")
@@ -59,6 +63,16 @@ def phantom_cases(
 ) -> tuple[Phantom, ...]:
     """Draw `n` phantoms with the seeds seed .. seed + n - 1, as cases."""
     return tuple(phantom(seed + at, domain=domain, size=size) for at in range(n))
+
+
+def _rows(manifest: Manifest) -> Iterator[ProbeCase]:
+    """Yield a case for each row of a manifest; what it does not say stays unknown."""
+    names = [name for name in FINDING_COLUMNS if name in ALL_FINDINGS]
+    rows = manifest.frame[["image_id", *names]].itertuples(index=False, name=None)
+    for row, (image_id, *codes) in enumerate(rows):
+        truth = dict(zip(names, map(str, codes), strict=True))
+        known = {name: code for name, code in truth.items() if code in (PRESENT, ABSENT)}
+        yield ProbeCase(str(image_id), manifest.path(row), known)
 
 
 def _case(number: int, case: Any) -> ProbeCase:

@@ -1,0 +1,265 @@
+"""Calibration: from a detector's numbers to the probability that a statement is false.
+
+A logistic regression over one detector or several, fitted on judged cases whose truth is known.
+With it come cross-fitted probabilities of the same cases, from which a cut can be chosen that
+leaves a wanted share of what is kept true. It holds for the weights it was fitted for, and no
+others: it carries their hash.
+
+Does not know: how detectors work, or what is done with a suspect statement (`mitigation`).
+Source: Platt, Probabilistic outputs for support vector machines, 1999, for one detector;
+cross-fitting by case, scikit-learn's `GroupKFold`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from workbench._files import whole_file
+from workbench.errors import InputError, OptionError
+from workbench.evaluation.intervals import Estimate, wilson
+from workbench.hallucination.detectors import DETECTORS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FOLDS = 5
+_BINS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """How suspect a statement is, as a probability.
+
+    Attributes:
+        detectors: names of the numbers that it takes, in order.
+        mean: (detectors,) their mean where it was fitted.
+        scale: (detectors,) their spread there.
+        weights: (detectors,) log-odds for one spread.
+        bias: log-odds at the mean.
+        probabilities: (statements,) cross-fitted, of the cases it was fitted on.
+        false: (statements,) their truth.
+        sha256: hash of the weights it was fitted for.
+        fitted_on: what the cases were, in words.
+    """
+
+    detectors: tuple[str, ...]
+    mean: Float[np.ndarray, " detectors"]
+    scale: Float[np.ndarray, " detectors"]
+    weights: Float[np.ndarray, " detectors"]
+    bias: float
+    probabilities: Float[np.ndarray, " statements"]
+    false: Bool[np.ndarray, " statements"]
+    sha256: str
+    fitted_on: str
+
+    @classmethod
+    def fit(
+        cls,
+        cases: Sequence[Any],
+        *,
+        sha256: str,
+        detectors: Sequence[str] | None = None,
+        fitted_on: str = "",
+    ) -> Calibration:
+        """Fit on judged cases.
+
+        Args:
+            cases: `JudgedCase`, from `benchmark.judge_case`; of seeds that nothing is scored on.
+            sha256: of the weights that wrote the reports.
+            detectors: which numbers to take; all that every case has when None.
+            fitted_on: what the cases are.
+
+        Raises:
+            OptionError: a detector is unknown, or was not run on every case.
+            InputError: fewer than ten cases hold a false statement, or a true one.
+        """
+        scores = np.array([row for case in cases for row in case.scores], float)
+        scores = scores.reshape(-1, len(DETECTORS))
+        false = np.array([value for case in cases for value in case.false], bool)
+        owner = np.array([at for at, case in enumerate(cases) for _ in case.findings])
+        names = _chosen(scores, detectors)
+        taken = scores[:, [DETECTORS.index(name) for name in names]]
+        probabilities = cross_fitted(taken, false, owner)
+        if probabilities is None:
+            raise InputError(
+                f"expected false statements in at least {2 * FOLDS} cases and true ones in as "
+                "many; give more cases"
+            )
+        scaler, line = (step for _, step in _model().fit(taken, false).steps)
+        return cls(
+            detectors=names,
+            mean=scaler.mean_,
+            scale=scaler.scale_,
+            weights=line.coef_[0],
+            bias=float(line.intercept_[0]),
+            probabilities=probabilities,
+            false=false,
+            sha256=sha256,
+            fitted_on=fitted_on,
+        )
+
+    def probability(
+        self, scores: Float[np.ndarray, "statements detectors"]
+    ) -> Float[np.ndarray, " statements"]:
+        """Return the probability that each statement is false, in [0, 1].
+
+        Args:
+            scores: one row per statement, columns as `detectors`.
+        """
+        z = (np.asarray(scores, float) - self.mean) / self.scale @ self.weights + self.bias
+        return 1 / (1 + np.exp(-z))
+
+    def cut_for_precision(self, precision: float) -> float:
+        """Return the greatest probability up to which statements are kept so that, where this was
+        fitted, at least this share of the kept ones was true; 0 where no cut does that.
+
+        Raises:
+            OptionError: precision is not above 0 and at most 1.
+        """
+        if not 0 < precision <= 1:
+            raise OptionError(f"precision must be above 0 and at most 1, got {precision!r}")
+        order = np.argsort(self.probabilities, kind="stable")
+        true = np.cumsum(~self.false[order]) / np.arange(1, len(order) + 1)
+        good = np.flatnonzero(true >= precision)
+        return float(self.probabilities[order][good[-1]]) if len(good) else 0.0
+
+    def reliability(self) -> list[tuple[float, Estimate]]:
+        """Return mean probability and share of false statements in bins of equal numbers."""
+        return reliability(self.probabilities, self.false)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw how well the probabilities are kept."""
+        from workbench.hallucination.figure import plot_reliability
+
+        return plot_reliability(self.reliability(), ax)
+
+    def to_dict(self) -> dict:
+        """Return plain values for JSON."""
+        found = asdict(self)
+        for name in ("mean", "scale", "weights"):
+            found[name] = found[name].tolist()
+        found["probabilities"] = np.round(self.probabilities, 5).tolist()
+        found["false"] = self.false.astype(int).tolist()
+        return found
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
+        """Return what `to_dict` gave."""
+        arrays = {name: np.array(values[name], float) for name in ("mean", "scale", "weights")}
+        return cls(
+            detectors=tuple(values["detectors"]),
+            bias=float(values["bias"]),
+            probabilities=np.array(values["probabilities"], float),
+            false=np.array(values["false"], bool),
+            sha256=values["sha256"],
+            fitted_on=values["fitted_on"],
+            **arrays,
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write a JSON file, whole or not at all."""
+        with whole_file(Path(path)) as part:
+            part.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Calibration:
+        """Read a JSON file that `save` wrote.
+
+        Raises:
+            InputError: it is not one.
+        """
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text()))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{Path(path).name} is no calibration ({error}); write one with Calibration.save"
+            ) from error
+
+
+def shipped_calibration(model: Any, name: str = "combination") -> Calibration:
+    """Return the calibration that is shipped for a model.
+
+    Args:
+        model: a `ChestXrayModel`.
+        name: "combination", of all detectors that need no sampling; or "nudged polling", which
+            alone is read in half the time.
+
+    Raises:
+        InputError: none is shipped for these weights.
+    """
+    found = _shipped().get(name)
+    identity = model.responder.identity
+    if found is None or found.sha256 != identity.sha256:
+        raise InputError(
+            f"no calibration {name!r} is shipped for {identity.id}; fit one with Calibration.fit "
+            "on cases whose truth you know, and pass it as calibration=..."
+        )
+    return found
+
+
+@cache
+def _shipped() -> dict[str, Calibration]:
+    path = resources.files("workbench") / "assets" / "mini" / "detector_calibration.json"
+    return {
+        name: Calibration.from_dict(values) for name, values in json.loads(path.read_text()).items()
+    }
+
+
+def cross_fitted(scores: np.ndarray, false: np.ndarray, owner: np.ndarray) -> np.ndarray | None:
+    """Return the probability of each statement from fits on other cases.
+
+    Args:
+        scores: (statements, detectors) without NaN.
+        false: (statements,) truth.
+        owner: (statements,) number of the case that each belongs to.
+
+    Returns:
+        (statements,), or None where a fold could lack a class.
+    """
+    least = min(len(np.unique(owner[false])), len(np.unique(owner[~false])))
+    if least < 2 * FOLDS:
+        return None
+    return cross_val_predict(
+        _model(), scores, false, groups=owner, cv=GroupKFold(FOLDS), method="predict_proba"
+    )[:, 1]
+
+
+def reliability(probabilities: np.ndarray, false: np.ndarray) -> list[tuple[float, Estimate]]:
+    """Return mean probability and share of false statements in bins of equal numbers."""
+    if not len(probabilities):
+        return []
+    order = np.argsort(probabilities, kind="stable")
+    return [
+        (float(probabilities[part].mean()), wilson(int(false[part].sum()), len(part)))
+        for part in np.array_split(order, min(_BINS, len(order)))
+    ]
+
+
+def _model():
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.3, max_iter=1000))
+
+
+def _chosen(scores: np.ndarray, detectors: Sequence[str] | None) -> tuple[str, ...]:
+    known = ~np.isnan(scores).any(0)
+    if detectors is None:
+        return tuple(name for name, there in zip(DETECTORS, known, strict=True) if there)
+    for name in detectors:
+        if name not in DETECTORS:
+            raise OptionError(f"unknown detector {name!r}; expected {', '.join(DETECTORS)}")
+        if not known[DETECTORS.index(name)]:
+            raise OptionError(f"{name!r} was not run on every case; leave it out")
+    return tuple(detectors)

@@ -1,0 +1,206 @@
+"""Rewriting: take findings out of a text, deny them, put them in doubt, or add some.
+
+The text is edited sentence by sentence, where the labeler finds a rejected finding stated as
+present. A sentence that states nothing else goes, or is replaced by a denial or a doubt; of one
+that speaks of other findings too, those are stated again from their labels. All other sentences
+stay as they are, to the character.
+
+    drop    nothing is said of the finding any more: unknown, not absent
+    deny    "No pneumothorax."
+    doubt   "Possible left pneumothorax."
+
+Does not know: models, images, or why a finding is rejected. English only.
+Source: editing what was generated, Yin et al., Woodpecker, 2023, arXiv 2310.16045. Deviation:
+there a language model rewrites, here rules, so that nothing else can change.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from workbench.errors import OptionError
+from workbench.findings import ABSENT, CARDIOMEGALY, DEVICE, EDEMA, NO_FINDING, PRESENT, UNCERTAIN
+from workbench.reports import FindingLabel, Sentence, label, sentences
+
+#: What can be done with a finding that a text states.
+EDITS = ("drop", "deny", "doubt")
+
+_HEADING = re.compile(r"\s*(?:findings|impression|conclusion)\s*:\s*", re.IGNORECASE)
+_IMPRESSION = re.compile(r"\s*(?:impression|conclusion)\s*:", re.IGNORECASE)
+_GRADES = {
+    name: {"small": "mild", "moderate": "moderate", "large": "severe"}
+    for name in (CARDIOMEGALY, EDEMA)
+}
+
+#: Said where an impression has lost all that it said; it claims neither illness nor health.
+NOTHING_LEFT = "See above."
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that was changed.
+
+    Attributes:
+        finding: standard name.
+        edit: "drop", "deny", "doubt" or "add".
+        before: the sentence that was there; empty where one was added.
+        after: what stands there now; empty where it was taken out.
+        score: what decided it; None where nothing was measured.
+    """
+
+    finding: str
+    edit: str
+    before: str
+    after: str
+    score: float | None = None
+
+
+def rewrite(
+    text: str,
+    edits: Mapping[str, str],
+    *,
+    add: Mapping[str, str] | None = None,
+    scores: Mapping[str, float] | None = None,
+) -> tuple[str, tuple[Change, ...]]:
+    """Edit what a text states.
+
+    Args:
+        text: a report.
+        edits: finding -> one of `EDITS`, for findings that the text states as present; others are
+            left alone.
+        add: finding -> sentence that states it; put in front of the impression.
+        scores: finding -> what decided, for the record.
+
+    Returns:
+        The text and what was changed. Nothing to change returns the very text.
+
+    Raises:
+        OptionError: an edit is unknown.
+    """
+    if wrong := [edit for edit in edits.values() if edit not in EDITS]:
+        raise OptionError(f"unknown edit {wrong[0]!r}; expected one of: {', '.join(EDITS)}")
+    scores = scores or {}
+    said = label(text)
+    denied = {row.finding for row in said.rows if row.code == ABSENT}
+    spoken = set(denied)
+    pieces, changes, last = [], [], 0
+    for sentence in sentences(text):
+        here = [row for row in said.mentions if sentence.start <= row.start < sentence.end]
+        bad = [row for row in here if row.code == PRESENT and row.finding in edits]
+        added_now = bool(add) and any(row.finding == NO_FINDING for row in here)
+        heading, body = _heading(text, sentence)
+        after = body
+        if bad:
+            others = [row for row in here if row not in bad and row.finding not in edits]
+            after = _replaced(text, bad, others, edits, spoken)
+            changes += [
+                Change(name, edits[name], body, after, scores.get(name))
+                for name in dict.fromkeys(row.finding for row in bad)
+            ]
+        elif added_now:
+            after = ""
+        if after or heading:
+            pieces.append((text[last : sentence.start] if pieces else "", heading, after))
+        last = sentence.end
+    if not changes and not add:
+        return text, ()
+    pieces, added = _with(pieces, add or {}, scores)
+    return _joined(pieces), (*changes, *added)
+
+
+def _heading(text: str, sentence: Sentence) -> tuple[str, str]:
+    """Return the heading of a sentence, with the space behind it, and the rest."""
+    match = _HEADING.match(text, sentence.start)
+    cut = match.end() if match and match.end() <= sentence.end else sentence.start
+    return text[sentence.start : cut], text[cut : sentence.end]
+
+
+def _replaced(
+    text: str,
+    bad: Sequence[FindingLabel],
+    others: Sequence[FindingLabel],
+    edits: Mapping[str, str],
+    spoken: set[str],
+) -> str:
+    """Return what stands for a sentence: its other findings stated again, and the edits."""
+    parts = [restated(text, row) for row in {row.finding: row for row in others}.values()]
+    for row in {row.finding: row for row in bad}.values():
+        edit = edits[row.finding]
+        if edit == "doubt":
+            parts.append(doubted(text, row))
+        elif edit == "deny" and row.finding not in spoken:
+            parts.append(f"No {name_of(text, row)}.")
+            spoken.add(row.finding)
+    return " ".join(parts)
+
+
+def name_of(text: str, row: FindingLabel) -> str:
+    """Return how a sentence names a finding; devices keep the words of the text."""
+    if row.finding != DEVICE:
+        return row.finding
+    words = text[row.start : row.end]
+    return words if words[1:2].isupper() else words[:1].lower() + words[1:]
+
+
+def restated(text: str, row: FindingLabel) -> str:
+    """Return a short sentence that says what a label says."""
+    named = name_of(text, row)
+    if row.finding == NO_FINDING:
+        return f"{text[row.start : row.end]}."
+    if row.code == ABSENT:
+        return f"No {named}."
+    if row.code == UNCERTAIN:
+        return doubted(text, row)
+    grade = _GRADES.get(row.finding, {}).get(row.severity, row.severity)
+    return _sentence([grade, None if row.zone else row.side, named], row)
+
+
+def doubted(text: str, row: FindingLabel) -> str:
+    """Return "Possible ..." with the place that the label gives."""
+    return _sentence(["possible", None if row.zone else row.side, name_of(text, row)], row)
+
+
+def _sentence(words: Sequence[str | None], row: FindingLabel) -> str:
+    said = " ".join(word for word in words if word)
+    if row.zone:
+        zones = " and ".join(row.zone.split(", "))
+        zones += " lung zones" if "," in row.zone else " lung zone"
+        said += (
+            f" on both sides in the {zones}"
+            if row.side == "bilateral"
+            else (f" in the {row.side} {zones}" if row.side else f" in the {zones}")
+        )
+    return f"{said[:1].upper()}{said[1:]}."
+
+
+def _with(
+    pieces: list[tuple[str, str, str]], add: Mapping[str, str], scores: Mapping[str, float]
+) -> tuple[list[tuple[str, str, str]], list[Change]]:
+    """Put added sentences in front of the impression, or at the end."""
+    at = next((i for i, piece in enumerate(pieces) if _IMPRESSION.match(piece[1])), len(pieces))
+    found = [(" ", "", sentence) for sentence in add.values()]
+    changes = [Change(name, "add", "", text, scores.get(name)) for name, text in add.items()]
+    return [*pieces[:at], *found, *pieces[at:]], changes
+
+
+def _joined(pieces: Sequence[tuple[str, str, str]]) -> str:
+    """Join gaps, headings and bodies; a heading takes the next body, or says that none is left."""
+    text, waiting = "", ""
+    for gap, heading, body in pieces:
+        if heading and waiting:
+            text += _ended(waiting)
+            waiting = ""
+        start = waiting or ((gap or " ") if text else "") + heading
+        if body:
+            text += start + body
+            waiting = ""
+        else:
+            waiting = start
+    return text + (_ended(waiting) if waiting else "")
+
+
+def _ended(heading: str) -> str:
+    """Return a heading with nothing behind it: an impression says so, others go."""
+    return f"{heading.rstrip()} {NOTHING_LEFT}" if _IMPRESSION.match(heading) else ""
