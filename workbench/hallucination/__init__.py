@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from workbench.hallucination.mitigation import Abstain as Abstain
     from workbench.hallucination.mitigation import PollAndRewrite as PollAndRewrite
     from workbench.hallucination.mitigation import Revise as Revise
+    from workbench.hallucination.mitigation import suspicion as suspicion
     from workbench.hallucination.mitigation_benchmark import (
         benchmark_mitigation as benchmark_mitigation,
     )
@@ -107,6 +108,7 @@ _LATER = {
     "rewrite": ".rewriting",
     "semantic_entropy": ".report_probes",
     "shipped_calibration": ".calibration",
+    "suspicion": ".mitigation",
     "yes_odds": ".polling",
 }
 
@@ -150,6 +152,7 @@ __all__ = [
     "rewrite",
     "semantic_entropy",
     "shipped_calibration",
+    "suspicion",
     "yes_odds",
 ]
 

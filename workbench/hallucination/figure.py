@@ -171,15 +171,15 @@ def plot_exchange(points: Sequence[tuple[str, object, object]], ax: Axes | None)
         colour = colours[at % len(colours)]
         ax.errorbar(
             missed.value, false.value, fmt=markers[at % len(markers)], color=colour, label=name,
-            xerr=_arms(missed), yerr=_arms(false), ms=7, lw=1.2,
+            xerr=_arms(missed), yerr=_arms(false), ms=7, elinewidth=1,
         )  # fmt: skip
     ax.axhline(points[0][1].value, color="#bdbdbd", lw=0.8, ls="--", zorder=0)
     ax.axvline(points[0][2].value, color="#bdbdbd", lw=0.8, ls="--", zorder=0)
     ax.set(xlabel="missed findings per report", ylabel="false findings per report")
-    ax.set_xlim(left=0)
-    ax.set_ylim(bottom=0)
+    ax.set_xlim(left=-0.03 * ax.get_xlim()[1])
+    ax.set_ylim(bottom=-0.03 * ax.get_ylim()[1])
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, loc="upper right")
+    ax.legend(edgecolor="none", framealpha=1, loc="upper right")
     return ax
 
 
