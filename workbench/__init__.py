@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from workbench import imaging as imaging
     from workbench import model as model
     from workbench import reports as reports
+    from workbench import review as review
     from workbench import runs as runs
     from workbench import saliency as saliency
     from workbench.errors import CheckpointError as CheckpointError
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from workbench.phantom.case import phantom as phantom
     from workbench.radiograph import InputContract as InputContract
     from workbench.radiograph import Radiograph as Radiograph
+    from workbench.review.study import reader_study as reader_study
     from workbench.runs.running import run as run
     from workbench.settings import Settings as Settings
     from workbench.trace import ImageMap as ImageMap
@@ -67,6 +69,7 @@ _MODULES = (
     "model",
     "phantom",
     "reports",
+    "review",
     "runs",
     "saliency",
 )
@@ -93,6 +96,7 @@ _OBJECTS = {
     "load_model": "workbench.interface",
     "load_radiograph": "workbench.imaging",
     "load_trace": "workbench.trace",
+    "reader_study": "workbench.review.study",
     "run": "workbench.runs.running",
 }
 

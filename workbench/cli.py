@@ -32,10 +32,11 @@ COMMANDS = {
     "evaluate": "score reports against references: F1 with intervals, coverage, omissions",
     "manifest": "build and check tables of data sets, divide and freeze cohorts, judge images",
     "run": "run a model over a manifest: resumable, one folder, results as Parquet",
+    "review": "list the errors of a run, collect verdicts, blinded reader studies",
     "models": "list the models: parameters, memory, context budget",
     "doctor": "check this installation, a checkpoint against reference vectors, or mini",
     "benchmark": "score saliency methods or hallucination detectors against phantoms",
-    "train": "train mini from its seeds",
+    "train": "fine-tune a model by a recipe, plan its memory, or make mini again",
 }
 
 

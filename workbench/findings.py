@@ -35,6 +35,7 @@ EFFUSION = "pleural effusion"
 PNEUMOTHORAX = "pneumothorax"
 NODULE = "nodule"
 DEVICE = "support device"
+FRACTURE = "fracture"
 NO_FINDING = "no finding"
 
 #: The six findings that the CXR-LLaVA paper asks for and scores.
@@ -42,6 +43,10 @@ PAPER_FINDINGS = (ATELECTASIS, CARDIOMEGALY, CONSOLIDATION, EDEMA, EFFUSION, PNE
 
 #: What the phantoms can draw, in this order everywhere (columns of label arrays too).
 PHANTOM_FINDINGS = (*PAPER_FINDINGS, NODULE, DEVICE)
+
+#: What phantoms draw when asked for it by name and never by chance: `mini` has not met it, so that
+#: it can be taught.
+ON_REQUEST = (FRACTURE,)
 
 ALL_FINDINGS = (
     *PAPER_FINDINGS,
@@ -51,7 +56,7 @@ ALL_FINDINGS = (
     NODULE,
     "enlarged cardiomediastinum",
     "pleural other",
-    "fracture",
+    FRACTURE,
     DEVICE,
     NO_FINDING,
 )

@@ -263,7 +263,7 @@ def test_phantoms_are_known_entirely(tmp_path):
     with_nodule, normal = manifest.frame.to_dict("records")
     assert (with_nodule["nodule"], with_nodule["no finding"]) == ("present", "absent")
     assert (normal["nodule"], normal["no finding"]) == ("absent", "present")
-    assert normal["fracture"] == "not mentioned", "phantoms cannot draw one"
+    assert normal["fracture"] == "not mentioned", "no seed draws one"
     assert set(manifest.frame["provenance"]) == {"drawn"}
     assert manifest.path(0).is_file()
     assert manifest.check(root=tmp_path).ok

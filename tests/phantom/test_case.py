@@ -150,7 +150,7 @@ def test_findings_that_cannot_share_a_chest_are_an_error():
     ("arguments", "message"),
     [
         ({"findings": ["scoliosis"]}, "unknown finding 'scoliosis'"),
-        ({"findings": ["fracture"]}, "phantoms cannot draw fracture"),
+        ({"findings": ["pneumonia"]}, "phantoms cannot draw pneumonia"),
         ({"domain": "foreign"}, "domain must be one of internal, external"),
         ({"size": 8}, "size must be between 64 and 2048"),
         ({"seed": -1}, "seed must be an integer"),

@@ -1,6 +1,9 @@
-"""`workbench train mini`: make the shipped model again, from seeds to a checkpoint directory.
+"""`workbench train RECIPE`: fine-tune by a recipe; `workbench train mini`: make `mini` again.
 
-Does not know: the recipe; that is `workbench.finetune.mini`.
+`--plan` says what memory training needs before anything is loaded, `--preview` what the model would
+see, token by token. Several GPUs: `torchrun --nproc-per-node N -m workbench train RECIPE`.
+
+Does not know: recipes (`workbench.finetune.recipe`, `workbench.finetune.mini`).
 """
 
 from __future__ import annotations
@@ -9,9 +12,18 @@ import argparse
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 import workbench.commands._shared as shared
+from workbench.errors import OptionError
 from workbench.finetune.mini.recipe import ALL_STAGES as STAGES
+
+MINI = "mini"
+
+#: What `--plan` without a recipe plans: its base is the full-size model.
+PLANNED = "stage3_qlora"
 
 
 def stage_list(text: str) -> tuple[str, ...]:
@@ -27,29 +39,161 @@ def stage_list(text: str) -> tuple[str, ...]:
     return names
 
 
+def setting(text: str) -> tuple[str, Any]:
+    """Parse "training.epochs=3".
+
+    Raises:
+        argparse.ArgumentTypeError: there is no "=".
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"expected FIELD=VALUE, got {text}")
+    return name, yaml.safe_load(value)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `workbench train`."""
     parser.epilog = (
-        "The whole recipe takes up to three hours on two CPU cores; stop it at any time,\n"
-        "and `--resume` goes on where it was. Then: workbench report IMAGE --model runs/mini/model"
+        "RECIPE is a YAML file or one of: stage1_findings, stage2_projector, stage3_lora,\n"
+        "stage3_full, stage3_qlora (in the package). `--fields` explains every field.\n"
+        "`workbench train mini` makes the shipped model again: up to three hours on two cores.\n"
+        "Stop either at any time; `--resume` goes on where it was."
     )
-    parser.add_argument("model", choices=("mini",), help="what to train")
-    parser.add_argument("--out", type=Path, default=Path("runs/mini"), help="folder (runs/mini)")
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="what to train by, or mini")
+    parser.set_defaults(usage_error=parser.error)
+    parser.add_argument("--out", type=Path, help="folder of the run (runs/NAME)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    parser.add_argument(
+    parser.add_argument("--seed", type=int, help="another start than the recipe's")
+    shared.add_json_argument(parser)
+    tune = parser.add_argument_group("with a recipe")
+    tune.add_argument("--plan", action="store_true", help="predict memory and load nothing")
+    tune.add_argument("--preview", type=Path, nargs="?", const=Path("-"), metavar="HTML",
+                      help="show what the model would see, on a page or here")  # fmt: skip
+    tune.add_argument("--fields", action="store_true", help="explain every field of a recipe")
+    tune.add_argument("--set", type=setting, action="append", default=[], metavar="FIELD=VALUE",
+                      help="change a field, e.g. training.epochs=3 (may be repeated)")  # fmt: skip
+    tune.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    mini = parser.add_argument_group("with mini")
+    mini.add_argument(
         "--stages",
         type=stage_list,
         metavar="A,B",
         help=f"run up to the last of these: {', '.join(STAGES)} (default: all)",
     )
-    parser.add_argument("--smoke", action="store_true", help="a tiny run, to see every stage work")
-    parser.add_argument("--seed", type=int, help="another start than the shipped one's")
-    parser.add_argument("--threads", type=int, help="CPU threads (default 2)")
-    shared.add_json_argument(parser)
+    mini.add_argument("--smoke", action="store_true", help="a tiny run, to see every stage work")
+    mini.add_argument("--threads", type=int, help="CPU threads (default 2)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, and say where the result is."""
+    """Train, or say what training would be."""
+    if args.recipe == MINI:
+        return _mini(args)
+    if args.fields:
+        return _fields(args)
+    from workbench.finetune.recipe import read_recipe
+
+    if args.recipe is None and not args.plan:
+        args.usage_error("name a RECIPE, or mini; --plan and --fields need none")
+    changes = dict(args.set) | ({} if args.seed is None else {"seed": args.seed})
+    recipe = read_recipe(args.recipe or PLANNED).replace(**nested(changes))
+    if args.plan:
+        return _plan(args, recipe)
+    if args.preview is not None:
+        return _preview(args, recipe)
+    return _train(args, recipe)
+
+
+def nested(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return {"training": {"epochs": 3}} from {"training.epochs": 3}, at any depth."""
+    found: dict[str, Any] = {}
+    for name, value in changes.items():
+        *path, last = name.split(".")
+        section = found
+        for step in path:
+            section = section.setdefault(step, {})
+            if not isinstance(section, dict):
+                raise OptionError(f"{name}: {step} is set to a value and cannot have fields")
+        section[last] = value
+    return found
+
+
+def _train(args: argparse.Namespace, recipe: Any) -> int:
+    from workbench.finetune.running import run as train
+
+    logging.getLogger("workbench").setLevel(logging.INFO)
+    done = train(recipe, out=args.out, resume=args.resume, device=args.device, show=not args.json)
+    if done is None:  # another process of the same run speaks
+        return 0
+    if args.json:
+        shared.emit_json({"out": done.folder, "adapter": done.adapter} | done.ledger.to_dict())
+    else:
+        shared.say(done.ledger.summary())
+        shared.say(f"the adapter is in {done.adapter}: wb.finetune.load_adapter(None, ...)")
+    return 0
+
+
+def _plan(args: argparse.Namespace, recipe: Any) -> int:
+    """Predict memory; the full-size model where the base is not on this machine."""
+    from workbench.errors import CheckpointError
+    from workbench.finetune.planner import plan
+    from workbench.model.card import read_config
+    from workbench.model.source import find_local
+
+    try:
+        found = find_local(recipe.base)
+    except CheckpointError:
+        found = None
+    config = read_config(found.directory) if found is not None else None
+    name = recipe.base if found is not None else "ECOFRI/CXR-LLAVA-v2 (full size)"
+    planned = plan(config, name=name, tuning=recipe.tuning)
+    if args.json:
+        shared.emit_json(planned.to_dict())
+        return 0
+    rows = []
+    for need in planned.needs:
+        largest = [need.largest_batch(size) for size in planned.gpus]
+        rows.append((need.strategy, "yes" if need.checkpointing else "no",
+                     f"{need.learning / 1e6:,.1f} M", f"{need.total() / 1e9:.1f} GB",
+                     *(str(n) if n else "no" for n in largest)))  # fmt: skip
+    header = ("strategy", "checkpointing", "learning", "total", *(f"{g} GB" for g in planned.gpus))
+    shared.say(shared.table(rows, header=header))
+    shared.say(
+        f"\n{planned.model}: predicted, not measured. GPU columns: most images at a time, each "
+        f'with {planned.text_tokens} tokens of text; "no" does not fit.'
+    )
+    return 0
+
+
+def _preview(args: argparse.Namespace, recipe: Any) -> int:
+    from workbench.finetune.running import preview
+
+    shown = preview(recipe, device=args.device)
+    if args.json:
+        shared.emit_json({"turns": shown.turns, "findings": shown.findings,
+                          "tokens": shown.to_frame().to_dict("records")})  # fmt: skip
+    elif args.preview == Path("-"):
+        shared.say(shown.text())
+    else:
+        page = f"<!doctype html><meta charset='utf-8'><title>{recipe.name}</title>"
+        args.preview.write_text(page + shown._repr_html_(), encoding="utf-8")
+        shared.say(f"the preview is in {args.preview}")
+    return 0
+
+
+def _fields(args: argparse.Namespace) -> int:
+    from workbench.finetune.recipe import explain_recipe
+
+    rows = explain_recipe()
+    if args.json:
+        shared.emit_json([{"field": f, "says": says, "default": d} for f, says, d in rows])
+    else:
+        cells = [(f, "" if d is None else str(d), says) for f, says, d in rows]
+        shared.say(shared.table(cells, header=("field", "default", "what it is")))
+    return 0
+
+
+def _mini(args: argparse.Namespace) -> int:
+    """Train `mini`, and say where the result is."""
     from workbench.finetune.mini.recipe import MiniRecipe
     from workbench.finetune.mini.train import train_mini
 
@@ -59,11 +203,12 @@ def run(args: argparse.Namespace) -> int:
     recipe = replace(
         recipe, **{name: value for name, value in changes.items() if value is not None}
     )
-    folder = train_mini(args.out, recipe=recipe, resume=args.resume, stages=args.stages)
+    out = args.out or Path("runs/mini")
+    folder = train_mini(out, recipe=recipe, resume=args.resume, stages=args.stages)
     finished = (folder / "model.safetensors").is_file()
     if args.json:
         shared.emit_json(
-            {"out": args.out, "model": folder if finished else None, "recipe": recipe.to_dict()}
+            {"out": out, "model": folder if finished else None, "recipe": recipe.to_dict()}
         )
     elif finished:
         shared.say(f"the model is in {folder}: workbench report IMAGE --model {folder}")

@@ -1,1 +1,73 @@
-"""Training: the recipes that make and change models."""
+"""Training: the recipes that make and change models, and proof of what each run changed.
+
+    run = wb.finetune.run("stage3_lora", out="runs/fracture")     # or a YAML file, or a Recipe
+    run.ledger                                                    # what it cost and changed
+    wb.finetune.preview("stage3_lora")                            # what the model will see
+    wb.finetune.plan()                                            # memory, before loading
+    model = wb.finetune.load_adapter("mini", "runs/fracture/adapter")
+    wb.finetune.examine(base, model, finding="fracture")          # on unseen phantoms
+    wb.finetune.compare("runs/a", "runs/b")
+
+`mini` itself is made by `workbench.finetune.mini`. Names are imported on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workbench._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from workbench.finetune.adapters import export as export
+    from workbench.finetune.adapters import load_adapter as load_adapter
+    from workbench.finetune.adapters import save_adapter as save_adapter
+    from workbench.finetune.comparing import RunComparison as RunComparison
+    from workbench.finetune.comparing import compare as compare
+    from workbench.finetune.examining import Examination as Examination
+    from workbench.finetune.examining import examine as examine
+    from workbench.finetune.feature_cache import FeatureCache as FeatureCache
+    from workbench.finetune.ledger import Ledger as Ledger
+    from workbench.finetune.planner import MemoryPlan as MemoryPlan
+    from workbench.finetune.planner import plan as plan
+    from workbench.finetune.preview import Preview as Preview
+    from workbench.finetune.priors import clean_priors as clean_priors
+    from workbench.finetune.recipe import Recipe as Recipe
+    from workbench.finetune.recipe import explain_recipe as explain_recipe
+    from workbench.finetune.recipe import read_recipe as read_recipe
+    from workbench.finetune.recipe import shipped_recipes as shipped_recipes
+    from workbench.finetune.run_result import Run as Run
+    from workbench.finetune.run_result import open_run as open_run
+    from workbench.finetune.running import preview as preview
+    from workbench.finetune.running import run as run
+    from workbench.finetune.student import merge as merge
+
+#: Name -> module that owns it.
+_OWNERS = {
+    "Examination": ".examining",
+    "FeatureCache": ".feature_cache",
+    "Ledger": ".ledger",
+    "MemoryPlan": ".planner",
+    "Preview": ".preview",
+    "Recipe": ".recipe",
+    "Run": ".run_result",
+    "RunComparison": ".comparing",
+    "clean_priors": ".priors",
+    "compare": ".comparing",
+    "examine": ".examining",
+    "explain_recipe": ".recipe",
+    "export": ".adapters",
+    "load_adapter": ".adapters",
+    "merge": ".student",
+    "open_run": ".run_result",
+    "plan": ".planner",
+    "preview": ".running",
+    "read_recipe": ".recipe",
+    "run": ".running",
+    "save_adapter": ".adapters",
+    "shipped_recipes": ".recipe",
+}
+
+__all__ = [*_OWNERS]
+
+
+__getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from workbench.errors import OptionError
-from workbench.findings import ABSENT, PHANTOM_FINDINGS, PRESENT, standard_name
+from workbench.findings import ABSENT, ON_REQUEST, PHANTOM_FINDINGS, PRESENT, standard_name
 from workbench.phantom.anatomy import sample_anatomy
 from workbench.phantom.lesions import check_findings, draw_findings, sample_lesions
 from workbench.phantom.render import render
@@ -54,9 +54,10 @@ class Phantom:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Every drawable finding -> "present" or "absent" (phantoms are never unknown)."""
+        """Every finding that a seed can decide, and what was asked for -> "present" or "absent"."""
         drawn = {lesion.finding for lesion in self.lesions}
-        return {f: PRESENT if f in drawn else ABSENT for f in PHANTOM_FINDINGS}
+        asked = tuple(f for f in ON_REQUEST if f in drawn)
+        return {f: PRESENT if f in drawn else ABSENT for f in (*PHANTOM_FINDINGS, *asked)}
 
     @cached_property
     def report(self) -> str:

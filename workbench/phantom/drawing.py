@@ -18,12 +18,14 @@ from workbench.findings import (
     DEVICE,
     EDEMA,
     EFFUSION,
+    FRACTURE,
     NODULE,
     PNEUMOTHORAX,
 )
 from workbench.phantom.anatomy import SIGN, Frame
 from workbench.phantom.devices import draw_device
 from workbench.phantom.field import Table, bump, edge, polyline, smooth_noise, strokes
+from workbench.phantom.fractures import draw_fracture
 from workbench.phantom.scene import Lesion
 
 LUNG_DEPTH = 0.74
@@ -268,4 +270,5 @@ DRAW = {
     NODULE: draw_nodule,
     CARDIOMEGALY: draw_cardiomegaly,
     DEVICE: draw_device,
+    FRACTURE: draw_fracture,
 }

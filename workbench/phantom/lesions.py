@@ -17,7 +17,9 @@ from workbench.findings import (
     DEVICE,
     EDEMA,
     EFFUSION,
+    FRACTURE,
     NODULE,
+    ON_REQUEST,
     PHANTOM_FINDINGS,
     PNEUMOTHORAX,
     SEVERITIES,
@@ -42,6 +44,9 @@ PREVALENCE = {
 NORMAL_SHARE = 0.22
 EXTERNAL_DEVICE = 0.50
 LUNGS = ("right", "left")
+
+#: What can be drawn, in standard order.
+DRAWABLE = (*PHANTOM_FINDINGS, *ON_REQUEST)
 
 
 class Places:
@@ -101,12 +106,11 @@ def check_findings(findings) -> tuple[str, ...]:
     """
     names = {standard_name(name) for name in findings}
     names.discard("no finding")
-    if extra := names - set(PHANTOM_FINDINGS):
+    if extra := names - set(DRAWABLE):
         raise OptionError(
-            f"phantoms cannot draw {', '.join(sorted(extra))}; "
-            f"they can draw: {', '.join(PHANTOM_FINDINGS)}"
+            f"phantoms cannot draw {', '.join(sorted(extra))}; they can draw: {', '.join(DRAWABLE)}"
         )
-    return tuple(f for f in PHANTOM_FINDINGS if f in names)
+    return tuple(f for f in DRAWABLE if f in names)
 
 
 def sample_lesions(
@@ -147,9 +151,10 @@ def sample_lesions(
         CARDIOMEGALY: _cardiomegaly,
         EDEMA: _edema,
         DEVICE: _device,
+        FRACTURE: _fracture,  # last, so that the others are as they are without it
     }
     lesions = {name: make(rng, places, wish) for name, make in makers.items() if name in findings}
-    return tuple(lesions[f] for f in PHANTOM_FINDINGS if lesions.get(f) is not None)
+    return tuple(lesions[f] for f in DRAWABLE if lesions.get(f) is not None)
 
 
 def _effusion(rng, places, wish) -> Lesion:
@@ -291,3 +296,16 @@ def _device(rng, places, wish) -> Lesion:
         side = "right" if rng.random() < 0.7 else "left"
     params = {k: float(rng.uniform()) for k in ("across", "down", "tip", "wave")}
     return Lesion(DEVICE, side=side, kind=kind, params=params)
+
+
+def _fracture(rng, places, wish) -> Lesion:
+    side = wish["side"] if wish["side"] in LUNGS else _side(rng)
+    ribs = int(rng.integers(3, 5))
+    params = {
+        "first": int(rng.integers(3, 5)),
+        "lateral": rng.uniform(0.74, 0.86, ribs).tolist(),
+        "radius": rng.uniform(0.017, 0.022, ribs).tolist(),
+        "amount": rng.uniform(0.34, 0.44, ribs).tolist(),
+        "step": rng.uniform(0.006, 0.010, ribs).tolist(),
+    }
+    return Lesion(FRACTURE, side=side, kind="rib", params=params)

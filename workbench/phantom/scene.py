@@ -14,13 +14,13 @@ class Lesion:
     """One drawn finding.
 
     Attributes:
-        finding: standard name, one of `workbench.findings.PHANTOM_FINDINGS`.
+        finding: standard name, one of `workbench.phantom.lesions.DRAWABLE`.
         side: "left", "right" or "bilateral" (the patient's own side), None where it has none
             (cardiomegaly).
         zone: "upper", "mid" or "lower" lung zone; None where it has none.
         severity: "small", "moderate" or "large"; None for devices.
         kind: for a support device "pacemaker", "central venous catheter" or "endotracheal tube";
-            for atelectasis "linear" or "lobar"; otherwise None.
+            for atelectasis "linear" or "lobar"; for a fracture "rib"; otherwise None.
         size_mm: diameter in millimetres for a nodule, else None.
         params: drawing parameters, in image widths unless said (opaque outside the renderer).
     """

@@ -95,13 +95,15 @@ class RunResult:
             query = "SELECT task, SUM(status = ?), SUM(status = ?) FROM rows GROUP BY task"
             found = database.execute(query, (DONE, FAILED)).fetchall()
         if ax is None:
-            _, ax = plt.subplots(figsize=(6, 0.6 + 0.5 * max(1, len(found))), layout="constrained")
+            _, ax = plt.subplots(figsize=(7, 1.0 + 0.4 * max(1, len(found))), layout="constrained")
         names = [name if len(name) <= 40 else name[:37] + "..." for name, _, _ in found]
         done, failed = [row[1] for row in found], [row[2] for row in found]
         ax.barh(names, done, color="#4477aa", label=DONE)
         ax.barh(names, failed, left=done, color="#cc6677", label=FAILED)
+        ax.invert_yaxis()
         ax.set_xlabel("rows")
-        ax.legend(frameon=False)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
         return ax
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 from workbench.errors import OptionError
+from workbench.findings import PHANTOM_FINDINGS
 
 #: Phantom seeds from here up are kept for evaluation and never trained or tuned on.
 RESERVED_SEED = 10_000_000
@@ -65,6 +66,8 @@ class MiniRecipe:
         instruct_batch: images per step of stage 2 and 3.
         language_lr: peak learning rate of the language model.
         false_premise: whether stage 3 has turns that ask about a finding that is not there.
+        held_out: finding that no text of any stage names, so that it can be taught later; None for
+            none. The encoder learns it all the same.
         threads: CPU threads.
     """
 
@@ -105,6 +108,7 @@ class MiniRecipe:
     instruct_batch: int = 16
     language_lr: float = 1.5e-3
     false_premise: bool = True
+    held_out: str | None = None
     threads: int = 2
 
     def __post_init__(self) -> None:
@@ -119,6 +123,10 @@ class MiniRecipe:
             )
         if trained > self.val_first_seed:
             raise OptionError("training seeds must end before the validation seeds begin")
+        if self.held_out is not None and self.held_out not in PHANTOM_FINDINGS:
+            raise OptionError(
+                f"held_out must be one of {', '.join(PHANTOM_FINDINGS)}, got {self.held_out!r}"
+            )
 
     def to_dict(self) -> dict:
         """Return the fields as plain values."""

@@ -27,6 +27,7 @@ from workbench.model.tokenizer import CxrTokenizer
 from workbench.phantom.case import sample_scene
 from workbench.phantom.scene import Lesion
 from workbench.phantom.wording import questions, write_differential, write_report
+from workbench.reports import sentences
 
 IMAGE = -200
 
@@ -79,6 +80,14 @@ def train_tokenizer(recipe: MiniRecipe) -> CxrTokenizer:
     return CxrTokenizer.from_model(model.getvalue(), legacy=False)
 
 
+def unnamed(report: str, finding: str | None) -> str:
+    """Return a report without the sentences that name a finding, also to deny it."""
+    if finding is None:
+        return report
+    kept = [s.text for s in sentences(report) if finding not in s.text.lower()]
+    return " ".join(kept)
+
+
 class DialogueWriter:
     """Writes the blocks of a phantom; the same recipe, seed and epoch give the same blocks."""
 
@@ -90,15 +99,18 @@ class DialogueWriter:
 
     def blocks(self, seed: int, epoch: int) -> list[Block]:
         """Return the blocks of one phantom: always a report, and a few other turns."""
-        lesions = sample_scene(seed, domain=self.recipe.domain).lesions
+        held_out = self.recipe.held_out
+        drawn = sample_scene(seed, domain=self.recipe.domain).lesions
+        lesions = tuple(lesion for lesion in drawn if lesion.finding != held_out)
         rng = np.random.default_rng([self.recipe.seed, 22, epoch, seed])
-        report = write_report(lesions, rng, self.recipe.domain)
+        report = unnamed(write_report(lesions, rng, self.recipe.domain), held_out)
         found = [self._block(report_messages(), report)]
         if rng.random() < 0.4:
             found.append(self._block(differential_messages(), write_differential(lesions, rng)))
         asked = list(questions(lesions, rng, n=3, false_premise=self.recipe.false_premise))
+        asked = [question for question in asked if held_out is None or question.finding != held_out]
         found += [self._block(question_messages(q.text), q.answer) for q in asked[:2]]
-        if rng.random() < 0.3:
+        if rng.random() < 0.3 and asked:
             found.append(self._thread(lesions, report, asked, rng))
         return found
 

@@ -16,7 +16,9 @@ from workbench.findings import (
     DEVICE,
     EDEMA,
     EFFUSION,
+    FRACTURE,
     NODULE,
+    ON_REQUEST,
     PHANTOM_FINDINGS,
     PNEUMOTHORAX,
     SEVERITIES,
@@ -25,7 +27,7 @@ from workbench.findings import (
 )
 from workbench.phantom.scene import Lesion
 
-#: Organ-system order of every report: devices, heart, lungs, pleura.
+#: Organ-system order of every report: devices, heart, lungs, pleura, bones.
 REPORT_ORDER = (
     DEVICE,
     CARDIOMEGALY,
@@ -35,6 +37,7 @@ REPORT_ORDER = (
     NODULE,
     EFFUSION,
     PNEUMOTHORAX,
+    FRACTURE,
 )
 
 #: Findings whose lung zone is stated. Fluid, free air and edema have a side only.
@@ -112,7 +115,7 @@ def merged_side(sides: Iterable[str | None]) -> str | None:
 
 def _mention(lesion: Lesion) -> Mention:
     for value, allowed, what in (
-        (lesion.finding, PHANTOM_FINDINGS, "finding"),
+        (lesion.finding, (*PHANTOM_FINDINGS, *ON_REQUEST), "finding"),
         (lesion.side, (*SIDES, None), "side"),
         (lesion.zone, (*ZONES, None), "zone"),
         (lesion.severity, (*SEVERITIES, None), "severity"),

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workbench.findings import DEVICE, EFFUSION, NODULE, PNEUMOTHORAX
+from workbench.findings import DEVICE, EFFUSION, FRACTURE, NODULE, PNEUMOTHORAX
 from workbench.phantom.wording.mentions import Mention
 
 _PLURALS = {EFFUSION: "pleural effusions", PNEUMOTHORAX: "pneumothoraces", NODULE: "nodules"}
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-_COUNTABLE = (EFFUSION, PNEUMOTHORAX, NODULE, DEVICE)
+_COUNTABLE = (EFFUSION, PNEUMOTHORAX, NODULE, DEVICE, FRACTURE)
 
 
 def number(count: int) -> str:
@@ -34,6 +34,8 @@ def name(mention: Mention) -> str:
     """Return the bare name: the device's kind, the plural where both sides are meant."""
     if mention.finding == DEVICE:
         return mention.kind or DEVICE
+    if mention.finding == FRACTURE:
+        return "rib fracture"
     return plural(mention.finding) if is_plural(mention) else mention.finding
 
 
@@ -56,7 +58,7 @@ def place(mention: Mention) -> str:
     """Return where the finding is, after its name: "on the left", "in both lower lung zones"."""
     side, zone = mention.side, mention.zone
     both = side == "bilateral"
-    if mention.finding in (EFFUSION, PNEUMOTHORAX, DEVICE):
+    if mention.finding in (EFFUSION, PNEUMOTHORAX, DEVICE, FRACTURE):
         return "" if side is None else "on both sides" if both else f"on the {side}"
     if zone is None:
         return "" if side is None else "in both lungs" if both else f"in the {side} lung"

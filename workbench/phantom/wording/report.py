@@ -10,8 +10,8 @@ decides a sentence's first word:
 
 The heart is always spoken of: "Heart size is normal / enlarged". Name and presence come first;
 side, zone and severity follow. The plain voice (70 %) states every pertinent negative, the
-narrative one leaves out some of those for atelectasis, edema and nodule. A missing device is
-never stated.
+narrative one leaves out some of those for atelectasis, edema and nodule. A missing device or
+fracture is never stated.
 
 Does not know: pixels, visibility, or prior studies. A finding that was drawn is described.
 """
@@ -30,6 +30,7 @@ from workbench.findings import (
     DEVICE,
     EDEMA,
     EFFUSION,
+    FRACTURE,
     NODULE,
     PNEUMOTHORAX,
 )
@@ -80,6 +81,8 @@ def write_report(lesions: Iterable[Lesion], rng: np.random.Generator, domain: st
 def _statement(
     finding: str, group: Sequence[Mention], rng: np.random.Generator, plain: bool
 ) -> str:
+    if finding == FRACTURE and not group:
+        return ""
     if finding == CARDIOMEGALY:
         return _heart(group, rng, plain)
     if not group:

@@ -1,0 +1,416 @@
+"""What fine-tuning must show, each in one command; results as JSON on stdout, and in --out.
+
+    python benchmarks/finetune.py teach --finding fracture          stage 3 on 64 + 64 phantoms
+    python benchmarks/finetune.py encoder --finding fracture        stage 1 + 3
+    python benchmarks/finetune.py held-out "support device" --folder out/held_out
+    python benchmarks/finetune.py teach --finding "support device" --base out/held_out/model
+    python benchmarks/finetune.py real --manifest films.csv --root films
+    python benchmarks/finetune.py cache | processes | resume
+
+Seconds are wall time and, beside them, processor time, which other programs do not stretch.
+Unseen phantoms have seeds from 10,000,000; nothing was trained or tuned on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+import workbench as wb
+from workbench.evaluation.intervals import estimate
+from workbench.findings import PHANTOM_FINDINGS
+from workbench.finetune.classifier import aurocs, mean_auroc, predict, resampled_means
+from workbench.finetune.datasets import Images, LabelRows
+from workbench.finetune.examining import positives, unseen_cases
+from workbench.finetune.recipe import Recipe, read_recipe
+
+UNSEEN = 10_000_000
+
+
+def judged(before, after, finding: str, n: int, seed: int) -> dict:
+    """Compare two models on unseen phantoms: the taught finding, and the others."""
+    cpu = time.process_time()
+    found = wb.finetune.examine(before, after, finding=finding, n=n, seed=seed)
+    rows = [
+        {"what": row.skill, "before": row.before, "after": row.after, **asdict(row.change)}
+        for row in found.rows
+    ]
+    return {
+        "unseen": n,
+        "first_seed": seed,
+        "held_out": found.held_out,
+        "positives": positives(unseen_cases(finding, n=n, seed=seed), finding),
+        "rows": rows,
+        "cpu_seconds_of_reports": time.process_time() - cpu,
+    }
+
+
+def teach(args: argparse.Namespace) -> dict:
+    """Stage 3 LoRA with a finding that the language side has never named."""
+    recipe = taught_recipe(args)
+    with folder(args) as out:
+        run = wb.finetune.run(recipe, out=out / "run")
+        base = wb.load_model(args.base)
+        result = judged(base, run.model(), args.finding, args.n, args.seed)
+        return {"finding": args.finding, **run_facts(run), **result}
+
+
+def taught_recipe(args: argparse.Namespace) -> Recipe:
+    """Return the shipped recipe with the options of the command."""
+    held = 16
+    return read_recipe("stage3_lora").replace(
+        name=f"teach {args.finding}",
+        base=args.base,
+        data={
+            "phantoms": {
+                "first_seed": args.first_seed, "count": 2 * args.each + held,
+                "finding": args.finding, "share": 0.5,
+            },
+            "validation": held / (2 * args.each + held),
+            **({"tasks": args.tasks.split(",")} if args.tasks else {}),
+        },
+        training={"epochs": args.epochs, "learning_rate": args.rate},
+        tuning={"rank": args.rank, "alpha": 2.0 * args.rank},
+        evaluation={"forgetting": args.forgetting, "explained": args.explained, "times": 2},
+    )  # fmt: skip
+
+
+def encoder(args: argparse.Namespace) -> dict:
+    """Stage 1 on the encoder with masks, then stage 3 on top of it."""
+    held = 32
+    findings = [*PHANTOM_FINDINGS, args.finding]
+    first = read_recipe("stage2_projector").replace(
+        name="stage 1", stage="encoder", base=args.base,
+        data={
+            "phantoms": {"first_seed": args.first_seed + 100_000,
+                         "count": args.encoder_cases + held, "finding": args.finding},
+            "findings": findings, "validation": held / (args.encoder_cases + held),
+        },
+        tuning={"language": "frozen", "projector": "full", "vision": "full"},
+        training={"epochs": args.encoder_epochs, "batch_size": 16, "micro_batch": 16,
+                  "learning_rate": args.encoder_rate, "augment": True, "feature_cache": False},
+        evaluation={"times": 2, "forgetting": 0},
+    )  # fmt: skip
+    with folder(args) as out:
+        one = wb.finetune.run(first, out=out / "stage1")
+        middle = one.export(out / "stage1_model", dtype="float32")
+        second = taught_recipe(args).replace(base=str(middle))
+        two = wb.finetune.run(second, out=out / "stage3")
+        base = wb.load_model(args.base)
+        result = judged(base, two.model(), args.finding, args.n, args.seed)
+        return {"finding": args.finding, "stage1": run_facts(one), "stage3": run_facts(two),
+                **result}  # fmt: skip
+
+
+def run_facts(run) -> dict:
+    """Return what a run cost and moved."""
+    ledger = run.ledger
+    return {
+        "cost": dict(ledger.cost),
+        "learned": {part: row["parameters"] for part, row in ledger.trainable.items()},
+        "frozen_equal": ledger.frozen["equal"],
+        "memory": dict(ledger.memory),
+        "best": dict(ledger.best),
+        "ledger": [
+            {"skill": row.skill, "n": row.n, "before": row.before, "after": row.after,
+             "change": str(row.change)}
+            for row in (*ledger.scores, *ledger.forgetting)
+        ],
+    }  # fmt: skip
+
+
+def held_out(args: argparse.Namespace) -> dict:
+    """Train a language side that has never named a finding."""
+    from workbench.finetune.mini.held_out import held_out_recipe, train_held_out
+
+    model = train_held_out(args.folder, held_out_recipe(args.held_out, threads=1))
+    return {"model": str(model)}
+
+
+def real(args: argparse.Namespace) -> dict:
+    """Stage 1 on real films: phantom-trained, from scratch and adapted towers on one test set."""
+    terms = {"provenance": "report-mined", "licence": "as the source says"}
+    films = wb.data.build("csv", source=args.root, hash_files=False, **terms)
+    films = wb.data.split(films, fractions={"train": 0.65, "validate": 0.1, "test": 0.25},
+                          seed=args.split_seed)  # fmt: skip
+    with folder(args) as out:
+        table = films.save(out / "films.parquet")
+        recipe = read_recipe("stage1_findings").replace(
+            data={"manifest": str(table), "root": str(args.root), "unlisted": args.unlisted},
+            training={"epochs": args.epochs, "learning_rate": args.rate, "micro_batch": 24},
+        )
+        runs = {
+            "from scratch": wb.finetune.run(
+                recipe.replace(name="from scratch", from_scratch=True,
+                               training={"learning_rate": args.scratch_rate}),
+                out=out / "scratch"),
+            "after": wb.finetune.run(recipe.replace(name="adapted"), out=out / "adapted"),
+        }  # fmt: skip
+        return film_scores(films, runs, args)
+
+
+def film_scores(films, runs: dict, args: argparse.Namespace) -> dict:
+    """Return mean AUROC of every tower on the test films, with paired intervals."""
+    from workbench.finetune.cases import _row_case, manifest_cases
+    from workbench.finetune.recipe import DataRecipe
+    from workbench.finetune.tower_probes import linear_probe
+
+    test = films.select((films.frame["split"] == "test").to_numpy())
+    cases = [_row_case(test, row) for row in range(len(test))]
+    findings = tuple(runs["after"].evidence["findings"])
+    data = DataRecipe(manifest="films", unlisted=args.unlisted)
+    loaded = wb.load_model("mini").loaded
+    known = {}
+    for policy in ("absent", "unknown"):
+        rows = LabelRows(Images(cases, loaded.processor, augment=False, seed=0), findings,
+                         unlisted=policy, regions=False)  # fmt: skip
+        known[policy] = rows.labels
+    enough = (known["absent"] == 1).sum(0) >= args.positives
+    pixels = [Images(cases, loaded.processor, augment=False, seed=0).prepared(row)
+              for row in range(len(cases))]  # fmt: skip
+    train = manifest_cases(films, data).train
+    images = Images(train, loaded.processor, augment=False, seed=0)
+    both = {"train": LabelRows(images, findings, unlisted=args.unlisted, regions=False)}
+    held = {"train": [images.prepared(row) for row in range(len(train))], "validation": pixels}
+    scores = {"before": linear_probe(loaded.model.vision_tower, held, both)}
+    for name, run in runs.items():
+        scores[name] = head_scores(run, findings, pixels)
+    patients = [case.patient for case in cases]
+    result: dict = {
+        "test_films": len(cases),
+        "train_films": len(train),
+        "patients": len(set(patients)),
+        "findings": [f for f, e in zip(findings, enough, strict=True) if e],
+    }
+    for policy, labels in known.items():
+        kept = labels[:, enough]
+        drawn = {k: resampled_means(s[:, enough], kept, patients) for k, s in scores.items()}
+        means = {k: mean_auroc(s[:, enough], kept, patients) for k, s in scores.items()}
+        result[f"negatives: {policy}"] = {
+            "mean_auroc": {k: asdict(v) for k, v in means.items()},
+            "change": {
+                f"{k} - before": asdict(estimate(means[k].value - means["before"].value,
+                                                 drawn[k] - drawn["before"], len(cases)))
+                for k in runs
+            } | {"after - from scratch": asdict(estimate(
+                means["after"].value - means["from scratch"].value,
+                drawn["after"] - drawn["from scratch"], len(cases)))},
+            "per_finding": {
+                name: {k: float(aurocs(s[:, [at]], labels[:, [at]])[0]) for k, s in scores.items()}
+                | {"positives": int((labels[:, at] == 1).sum())}
+                for at, name in enumerate(findings) if enough[at]
+            },
+        }  # fmt: skip
+    result["cost"] = {name: dict(run.ledger.cost) for name, run in runs.items()}
+    return result
+
+
+def head_scores(run, findings: tuple[str, ...], pixels: list) -> np.ndarray:
+    """Return logits of a stage-1 run's own heads."""
+    from workbench.finetune.classifier import FindingClassifier
+
+    tower = run.model().loaded.model.vision_tower
+    classifier = FindingClassifier(tower, findings)
+    classifier.load_state_dict(load_file(run.adapter / "heads.safetensors"), strict=False)
+    return predict(classifier, pixels)
+
+
+def cache(args: argparse.Namespace) -> dict:
+    """Stage 2 with and without the feature cache: steps a second, and the loss curve."""
+    found = {}
+    with folder(args) as out:
+        for name, cached in (("uncached", False), ("cached", True)):
+            recipe = read_recipe("stage2_projector").replace(
+                name=name,
+                data={"phantoms": {"count": args.cases}, "validation": 0.05,
+                      "tasks": [args.task]},
+                training={"epochs": args.epochs, "feature_cache": cached, "batch_size": 16,
+                          "micro_batch": 16, "batching": args.batching},
+                evaluation={"times": 1, "cases": 1},
+            )  # fmt: skip
+            clock = StepClock()
+            run = wb.finetune.run(recipe, out=out / name, callbacks=[clock])
+            found[name] = {
+                "steps": run.ledger.cost["steps"],
+                "seconds_a_step": float(np.median(clock.wall)),
+                "cpu_seconds_a_step": float(np.median(clock.cpu)),
+                "losses": [row["loss"] for row in run.ledger.curves if "loss" in row],
+                "cache": dict(run.ledger.cache),
+            }
+    one, two = found["uncached"], found["cached"]
+    apart = np.abs(np.array(one["losses"]) - np.array(two["losses"])).max()
+    return {
+        **{k: {n: v for n, v in row.items() if n != "losses"} for k, row in found.items()},
+        "times_faster": one["seconds_a_step"] / two["seconds_a_step"],
+        "times_faster_cpu": one["cpu_seconds_a_step"] / two["cpu_seconds_a_step"],
+        "largest_difference_of_loss": float(apart),
+        "batching": args.batching,
+        "task": args.task,
+    }
+
+
+class StepClock(__import__("transformers").TrainerCallback):
+    """Time every step."""
+
+    def __init__(self) -> None:
+        self.wall: list[float] = []
+        self.cpu: list[float] = []
+
+    def on_step_begin(self, args, state, control, **_):
+        self.began = time.perf_counter(), time.process_time()
+
+    def on_step_end(self, args, state, control, **_):
+        self.wall.append(time.perf_counter() - self.began[0])
+        self.cpu.append(time.process_time() - self.began[1])
+
+
+SMALL = {
+    "data": {"phantoms": {"first_seed": 7_200_000, "count": 20, "finding": "fracture"},
+             "validation": 0.2},
+    "training": {"epochs": 2, "batch_size": 8, "micro_batch": 4, "save_every": 1},
+    "evaluation": {"times": 1, "cases": 1, "forgetting": 0, "explained": 0},
+}  # fmt: skip
+
+
+def small_recipe(out: Path, name: str, **training) -> Path:
+    """Write the recipe that the two checks of sameness run."""
+    changes = {**SMALL, "training": {**SMALL["training"], **training}}
+    path = out / f"{name}.yaml"
+    path.write_text(read_recipe("stage3_lora").replace(name="same", **changes).to_yaml())
+    return path
+
+
+def processes(args: argparse.Namespace) -> dict:
+    """Two processes by torchrun against one with doubled accumulation."""
+    with folder(args) as out:
+        recipe = small_recipe(out, "two")
+        train = ["-m", "workbench", "train", str(recipe), "--out"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        subprocess.run([sys.executable, *train, str(out / "one")], check=True, env=environment)
+        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+        subprocess.run([sys.executable, *launcher, *train, str(out / "two")], check=True,
+                       env=environment)  # fmt: skip
+        ledgers = [wb.finetune.open_run(out / name).ledger for name in ("one", "two")]
+        return {
+            "processes": [ledger.cost["processes"] for ledger in ledgers],
+            "steps": [ledger.cost["steps"] for ledger in ledgers],
+            "largest_difference": apart(out / "one", out / "two"),
+        }
+
+
+def resume(args: argparse.Namespace) -> dict:
+    """A run killed in the middle and resumed against one that was never stopped."""
+    with folder(args) as out:
+        recipe = small_recipe(out, "resume")
+        train = [sys.executable, "-m", "workbench", "train", str(recipe), "--out"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run([*train, str(out / "whole")], check=True, env=environment)
+        killed = subprocess.Popen([*train, str(out / "killed")], env=environment)
+        folder_ = out / "killed" / "checkpoints"
+        while not (folder_ / f"checkpoint-{args.at}" / "trainer_state.json").is_file():
+            time.sleep(0.05)
+            if killed.poll() is not None:
+                raise SystemExit("the run ended before it could be killed; lower --at")
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        subprocess.run([*train, str(out / "killed"), "--resume"], check=True, env=environment)
+        steps = wb.finetune.open_run(out / "whole").ledger.cost["steps"]
+        return {"killed_after_step": args.at, "steps": steps,
+                "largest_difference": apart(out / "whole", out / "killed")}  # fmt: skip
+
+
+def apart(one: Path, two: Path) -> float:
+    """Return the largest difference of what two runs learned."""
+    first, second = (load_file(p / "adapter" / "adapter.safetensors") for p in (one, two))
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+class folder:
+    """The folder of a command: --keep, or one that vanishes."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.keep = args.keep
+
+    def __enter__(self) -> Path:
+        self.path = Path(self.keep or tempfile.mkdtemp(prefix="finetune-"))
+        self.path.mkdir(parents=True, exist_ok=True)
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        if not self.keep:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser."""
+    top = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    top.add_argument("--out", type=Path, help="write the JSON here too")
+    top.add_argument("--keep", help="folder for the runs; they are deleted without it")
+    commands = top.add_subparsers(dest="command", required=True)
+    for name in ("teach", "encoder"):
+        sub = commands.add_parser(name)
+        sub.add_argument("--finding", default="fracture")
+        sub.add_argument("--base", default="mini")
+        sub.add_argument("--each", type=int, default=64, help="phantoms with, and as many without")
+        sub.add_argument("--first-seed", type=int, default=7_000_000)
+        sub.add_argument("--epochs", type=float, default=6)
+        sub.add_argument("--rate", type=float, default=2e-3)
+        sub.add_argument("--rank", type=int, default=8)
+        sub.add_argument("--tasks", default="")
+        sub.add_argument("--n", type=int, default=300)
+        sub.add_argument("--seed", type=int, default=UNSEEN)
+        sub.add_argument("--forgetting", type=int, default=0)
+        sub.add_argument("--explained", type=int, default=0)
+        if name == "encoder":
+            sub.add_argument("--encoder-cases", type=int, default=384)
+            sub.add_argument("--encoder-epochs", type=float, default=4)
+            sub.add_argument("--encoder-rate", type=float, default=5e-4)
+    sub = commands.add_parser("held-out")
+    sub.add_argument("held_out")
+    sub.add_argument("--folder", type=Path, required=True)
+    sub = commands.add_parser("real")
+    sub.add_argument("--root", type=Path, required=True)
+    sub.add_argument("--epochs", type=float, default=8)
+    sub.add_argument("--rate", type=float, default=3e-4)
+    sub.add_argument("--scratch-rate", type=float, default=1e-3)
+    sub.add_argument("--split-seed", type=int, default=1)
+    sub.add_argument("--positives", type=int, default=20)
+    sub.add_argument("--unlisted", default="absent", choices=("absent", "unknown"))
+    sub = commands.add_parser("cache")
+    sub.add_argument("--cases", type=int, default=48)
+    sub.add_argument("--epochs", type=float, default=4)
+    sub.add_argument("--task", default="question")
+    sub.add_argument("--batching", default="packed")
+    commands.add_parser("processes")
+    sub = commands.add_parser("resume")
+    sub.add_argument("--at", type=int, default=2)
+    return top
+
+
+def main() -> None:
+    """Run one command."""
+    args = parser().parse_args()
+    torch.set_num_threads(1)
+    made = {"teach": teach, "encoder": encoder, "held-out": held_out, "real": real,
+            "cache": cache, "processes": processes, "resume": resume}  # fmt: skip
+    text = json.dumps(made[args.command](args), indent=1, default=float)
+    sys.stdout.write(text + "\n")
+    if args.out:
+        args.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Cases: what is known stays known, what is unknown stays unknown, patients stay apart."""
+
+import numpy as np
+import pytest
+
+from workbench.errors import InputError, TrainingError
+from workbench.finetune.cases import _case_set, gather, manifest_cases, phantom_case
+from workbench.finetune.recipe import DataRecipe, read_recipe
+from workbench.finetune.regions import patch_targets
+
+DATA = DataRecipe(manifest="films.parquet", validation=0.3)
+
+
+def test_patients_of_a_manifest_are_on_one_side(manifest):
+    for seed in range(6):
+        found = manifest_cases(manifest, DATA, seed=seed)
+        sides = [{case.patient for case in part} for part in (found.train, found.validation)]
+        assert not sides[0] & sides[1]
+        assert len(found.train) + len(found.validation) == 6
+
+
+def test_shared_patients_are_refused(manifest):
+    cases = manifest_cases(manifest, DATA).train
+    with pytest.raises(TrainingError, match="divide by patient"):
+        _case_set(cases, cases[:1], "manifest", ())
+
+
+def test_test_rows_are_never_touched(manifest):
+    import pandas as pd
+
+    frame = manifest.to_frame()
+    frame["split"] = pd.Categorical(["test"] * 2 + [None] * 4, ["train", "validate", "test"])
+    found = manifest_cases(manifest.with_frame(frame), DATA)
+    assert {case.patient.split("/")[1] for case in (*found.train, *found.validation)} == set("bcd")
+    frame["split"] = pd.Categorical(["test"] * 6, ["train", "validate", "test"])
+    with pytest.raises(InputError, match="outside its test split"):
+        manifest_cases(manifest.with_frame(frame), DATA)
+
+
+def test_what_a_row_does_not_mention_is_unknown(manifest):
+    cases = manifest_cases(manifest, DATA)
+    case = next(c for c in (*cases.train, *cases.validation) if c.id == "film3")
+    assert case.code("nodule") == "present"
+    assert case.code("pleural effusion") == "not mentioned"
+
+
+def test_boxes_become_patches(manifest):
+    cases = manifest_cases(manifest, DATA)
+    case = next(c for c in (*cases.train, *cases.validation) if c.id == "film0")
+    mask = case.regions()["pleural effusion"]
+    assert mask.shape == (80, 70) and mask.sum() == 20 * 30
+    target, known = patch_targets({"x": np.eye(8) > 0}, ("x", "y"), 8, 4, lambda m: m)
+    assert target[:, 0].tolist() == [0.25, 0, 0, 0.25]
+    assert known.tolist() == [True, False]
+
+
+def test_a_taught_finding_comes_in_its_share_on_both_sides():
+    recipe = read_recipe("stage3_lora").replace(
+        data={"phantoms": {"count": 40, "share": 0.5}, "validation": 0.2}
+    )
+    found = gather(recipe)
+    for part, size in ((found.train, 32), (found.validation, 8)):
+        assert len(part) == size
+        assert sum(case.code("fracture") == "present" for case in part) == size // 2
+
+
+def test_a_finding_that_seeds_decide_is_found_by_looking():
+    recipe = read_recipe("stage3_lora").replace(
+        data={"phantoms": {"count": 20, "finding": "support device"}}
+    )
+    found = gather(recipe)
+    cases = (*found.train, *found.validation)
+    assert sum(case.code("support device") == "present" for case in cases) == 10
+    assert not any("fracture" in case.codes for case in cases)
+
+
+def test_the_digest_follows_the_data():
+    recipe = read_recipe("stage3_lora").replace(data={"phantoms": {"count": 10}})
+    other = recipe.replace(data={"phantoms": {"first_seed": 7_000_001}})
+    assert gather(recipe).digest == gather(recipe).digest != gather(other).digest
+
+
+def test_a_drawn_case_is_the_same_chest_with_and_without():
+    with_, without = (phantom_case(7_100_200, add=name, known="fracture") for name in
+                      ("fracture", None))  # fmt: skip
+    changed = np.abs(with_.load().pixels - without.load().pixels)
+    assert changed[with_.regions()["fracture"]].mean() > 0.1
+    assert (with_.code("fracture"), without.code("fracture")) == ("present", "absent")

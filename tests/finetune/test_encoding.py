@@ -1,0 +1,98 @@
+"""Loss on answers only; packed and padded rows are the same lesson."""
+
+import pytest
+import torch
+
+from workbench.errors import ContextBudgetError
+from workbench.finetune.batches import plan_batches
+from workbench.finetune.encoding import encode_turns, pack_groups, packed, pad
+from workbench.finetune.preview import Preview, preview_rows
+from workbench.finetune.recipe import DataRecipe, PhantomData
+from workbench.finetune.student import Student
+from workbench.finetune.turns import instruction_set
+from workbench.model.prompt import render_chat
+from workbench.model.splice import IMAGE_TOKEN_ID
+
+DATA = DataRecipe(phantoms=PhantomData(), tasks=("report", "question"), questions=2)
+
+
+@pytest.fixture
+def examples(cases, loaded):
+    turns = instruction_set(cases, DATA, taught="fracture").turns
+    rows = {case.id: at for at, case in enumerate(cases)}
+    return encode_turns(turns, rows, loaded.tokenizer, image_tokens=16, context=2048)
+
+
+@pytest.fixture
+def pixels(cases, loaded):
+    return torch.stack([loaded.processor(case.load()) for case in cases])
+
+
+def test_answer_tokens_carry_loss_and_nothing_else(examples, loaded):
+    tokenizer = loaded.tokenizer
+    for example in examples:
+        prompt = tokenizer.encode_prompt(render_chat(example.turn.messages()))
+        assert list(example.ids[: len(prompt)]) == prompt
+        assert example.ids.count(IMAGE_TOKEN_ID) == 1
+        learned = [wanted for wanted in example.labels if wanted != -100]
+        assert learned[-1] == tokenizer.eos_id
+        assert tokenizer.decode(learned).strip() == example.turn.answer
+
+
+def test_packed_loss_equals_padded_loss(examples, pixels, loaded):
+    groups = pack_groups(examples, image_tokens=16, context=2048)
+    assert len(groups) == 4 and max(map(len, groups)) > 1
+    flat = [example for group in groups for example in group]
+    student = Student(loaded.model)
+    with torch.no_grad():
+        together = student(pixel_values=pixels[[g[0].case for g in groups]], **packed(groups, 16))
+        alone = student(pixel_values=pixels[[e.case for e in flat]], **pad(flat, 0))
+    assert float(together["loss"]) == pytest.approx(float(alone["loss"]), rel=1e-5)
+
+
+def test_padded_loss_is_that_of_the_model_itself(examples, pixels, loaded):
+    example = examples[0]
+    with torch.no_grad():
+        ours = Student(loaded.model)(pixel_values=pixels[[example.case]], **pad([example], 0))
+        theirs = loaded.model(
+            input_ids=torch.tensor([example.ids]), labels=torch.tensor([example.labels]),
+            pixel_values=pixels[[example.case]],
+        )  # fmt: skip
+    assert float(ours["loss"]) == pytest.approx(float(theirs.loss), rel=1e-5)
+
+
+def test_rows_beyond_the_context_are_refused_and_packs_stay_within(cases, loaded, examples):
+    turns = instruction_set(cases, DATA, taught="fracture").turns
+    rows = {case.id: at for at, case in enumerate(cases)}
+    with pytest.raises(ContextBudgetError, match="shorten the text"):
+        encode_turns(turns, rows, loaded.tokenizer, image_tokens=16, context=60)
+    longest = max(len(example.ids) for example in examples)
+    for group in pack_groups(examples, image_tokens=16, context=longest + 16):
+        batch = packed([group], 16)
+        assert batch["packed_ids"].shape[1] <= longest + 16
+
+
+def test_a_run_is_planned_before_it_starts():
+    lengths = [5, 80, 7, 90, 6, 85, 4, 70, 8, 60]
+    planned = plan_batches(lengths, micro=2, batch=4, epochs=3.2, seed=3)
+    assert len(planned) == 16  # eight steps of two
+    keys = [key for batch in planned for key in batch]
+    assert len(set(keys)) == len(keys) == 32
+    for epoch in range(3):
+        assert sorted(row for e, row in keys if e == epoch) == list(range(10))
+    assert list(planned) == list(plan_batches(lengths, micro=2, batch=4, epochs=3.2, seed=3))
+    assert list(planned) != list(plan_batches(lengths, micro=2, batch=4, epochs=3.2, seed=4))
+    apart = [abs(lengths[one[1]] - lengths[two[1]]) for one, two in planned]
+    assert sorted(apart)[len(apart) // 2] <= 10  # rows of like length come together
+
+
+def test_the_preview_shows_what_is_learned(examples, loaded):
+    rows = preview_rows(examples[:3], loaded.tokenizer)
+    shown = Preview(rows, 16, {"report": 1}, {})
+    frame = shown.to_frame()
+    for at, example in enumerate(examples[:3]):
+        assert rows[at].learned_text.removesuffix("</s>").strip() == example.turn.answer
+    assert len(frame) == sum(len(example.ids) for example in examples[:3])
+    page = shown._repr_html_()
+    assert "image &#215; 16" in page and "carries loss" in page
+    assert "[" in shown.text()

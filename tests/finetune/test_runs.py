@@ -1,0 +1,176 @@
+"""Runs: what was frozen is bit-identical, what was stopped ends the same, folders are whole."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+import workbench as wb
+from tests.finetune.conftest import tiny_recipe
+from workbench.errors import InputError, TrainingError
+from workbench.finetune.adapters import TENSORS
+from workbench.finetune.ledger import Ledger
+from workbench.finetune.run_result import open_run
+from workbench.finetune.running import preview, run
+
+
+class StopAfter(TrainerCallback):
+    """Stop a run in the middle, as Ctrl-C would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_save(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+        return control
+
+
+def apart(one, two) -> float:
+    first, second = (load_file(path / TENSORS) for path in (one, two))
+    assert first.keys() == second.keys()
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+def test_the_ledger_proves_what_it_says(tiny_run):
+    ledger = tiny_run.ledger
+    assert ledger.frozen["equal"] and len(ledger.frozen["before"]) == 64
+    assert ledger.cost["steps"] == 3 and ledger.cost["processes"] == 1
+    assert ledger.trainable["vision"]["parameters"] == 0
+    assert ledger.trainable["projector"]["parameters"] == 64 * 64 + 64
+    assert ledger.trainable["language"]["parameters"] == 8 * 2 * (4 * 2 * 64 + 3 * (64 + 172))
+    losses = [row["loss"] for row in ledger.curves if "loss" in row]
+    assert len(losses) == 3 and all(loss > 0 for loss in losses)
+    assert ledger.data["train"] == 6 and ledger.data["validation"] == 2
+    assert ledger.cache == {"computed": 6, "found": 0}
+    assert ledger.memory["measured"] > 1e8 and ledger.memory["predicted"] > 1e8
+
+
+def test_the_ledger_survives_the_disk_and_is_shown(tiny_run):
+    again = Ledger.load(tiny_run.folder)
+    assert again.to_frame().equals(tiny_run.ledger.to_frame())
+    assert "bit-identical" in again.summary() and "bit-identical" in again._repr_html_()
+    assert len(again.plot().axes) >= 2
+    assert open_run(tiny_run.folder).recipe == tiny_run.recipe
+    assert list(again.curves_frame()["step"]) == [1, 2, 3]
+    with pytest.raises(InputError, match="no finished run"):
+        open_run(tiny_run.folder / "best")
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(tiny, tiny_run, tmp_path):
+    recipe = tiny_recipe(tiny)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, out=tmp_path / "run", callbacks=[StopAfter(2)])
+    with pytest.raises(TrainingError, match="resume=True"):
+        run(recipe, out=tmp_path / "run")
+    with pytest.raises(TrainingError, match="another recipe"):
+        run(recipe.replace(seed=5), out=tmp_path / "run", resume=True)
+    done = run(recipe, out=tmp_path / "run", resume=True)
+    assert done.ledger.cost["steps"] == 3
+    assert apart(done.adapter, tiny_run.adapter) <= 1e-6
+
+
+def test_augmented_runs_resume_to_the_same_weights_too(tiny, tmp_path):
+    recipe = tiny_recipe(
+        tiny, training={"augment": True, "feature_cache": False, "batching": "bucketed"},
+        tuning={"dropout": 0.1},
+    )  # fmt: skip
+    whole = run(recipe, out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, out=tmp_path / "cut", callbacks=[StopAfter(3)])
+    done = run(recipe, out=tmp_path / "cut", resume=True)
+    assert apart(done.adapter, whole.adapter) <= 1e-6
+
+
+def test_doubled_accumulation_changes_nothing(tiny, tiny_run, tmp_path):
+    done = run(tiny_recipe(tiny, training={"micro_batch": 4}), out=tmp_path / "whole")
+    assert done.ledger.cost["steps"] == tiny_run.ledger.cost["steps"]
+    assert done.ledger.curves[0]["loss"] == pytest.approx(
+        tiny_run.ledger.curves[0]["loss"], rel=0.2
+    )
+
+
+def test_two_processes_give_what_one_gives(tiny, tiny_run, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(tiny_recipe(tiny).to_yaml())
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+               "--standalone", "-m", "workbench", "train", str(path), "--json",
+               "--out", str(tmp_path / "run")]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = open_run(tmp_path / "run")
+    assert two.ledger.cost["processes"] == 2
+    assert two.ledger.cost["steps"] == tiny_run.ledger.cost["steps"]
+    assert apart(two.adapter, tiny_run.adapter) <= 1e-5
+
+
+def test_processes_that_cannot_share_a_step_are_told(tiny):
+    from pathlib import Path
+
+    from workbench.finetune.trainer import arguments
+
+    with pytest.raises(TrainingError, match="3 processes cannot share"):
+        arguments(tiny_recipe(tiny), Path("x"), steps=1, device=torch.device("cpu"), world=3,
+                  show=False)  # fmt: skip
+
+
+def test_cached_and_uncached_runs_learn_the_same(tiny, tiny_run, tmp_path):
+    done = run(tiny_recipe(tiny, training={"feature_cache": False}), out=tmp_path / "run")
+    pairs = zip(done.ledger.curves, tiny_run.ledger.curves, strict=True)
+    assert all(abs(one["loss"] - two["loss"]) < 1e-4 for one, two in pairs)
+
+
+def test_the_projector_stage_moves_the_projector_alone(tiny, tmp_path):
+    tuning = {"language": "frozen", "words": "frozen", "projector": "full", "vision": "frozen"}
+    done = run(tiny_recipe(tiny, stage="projector", tuning=tuning), out=tmp_path / "run")
+    learned = {part for part, row in done.ledger.trainable.items() if row["parameters"]}
+    assert learned == {"projector"} and done.ledger.frozen["equal"]
+    base, tuned = wb.load_model(tiny).loaded.model, done.model().loaded.model
+    moved = {n for n, p in base.state_dict().items() if not torch.equal(p, tuned.state_dict()[n])}
+    assert moved == {"mm_projector.weight", "mm_projector.bias"}
+
+
+def test_stage_one_learns_from_labels_and_masks(tiny, tmp_path):
+    recipe = tiny_recipe(
+        tiny, stage="encoder",
+        data={"phantoms": {"count": 12}, "findings": ["fracture"]},
+        tuning={"language": "frozen", "words": "frozen", "projector": "full", "vision": "full"},
+        training={"feature_cache": False},
+    )  # fmt: skip
+    done = run(recipe, out=tmp_path / "run")
+    ledger = done.ledger
+    assert ledger.frozen["equal"] and ledger.best["measure"] == "auroc"
+    assert {row.skill for row in ledger.scores} == {"mean AUROC", "AUROC of fracture"}
+    assert (done.adapter / "heads.safetensors").is_file()
+    assert "refitted projector" in " ".join(ledger.notes)
+    assert done.model().report(wb.phantom(3, size=64), max_new_tokens=2).text is not None
+    both = wb.finetune.compare(done, done)
+    assert both.scores[0].change.value == 0
+
+
+def test_runs_are_compared_on_the_cases_they_share(tiny, tiny_run, tmp_path):
+    other = run(tiny_recipe(tiny, training={"learning_rate": 1e-4}), out=tmp_path / "run")
+    found = wb.finetune.compare(tiny_run, other.folder)
+    assert found.settings == {"training.learning_rate": (2e-3, 1e-4)}
+    assert found.shared == 2
+    assert set(found.to_frame()["kind"]) >= {"cost", "score"}
+    assert "training.learning_rate" in found._repr_html_()
+    assert found.plot().get_title(loc="left") or found.plot().get_title()
+
+
+def test_the_preview_needs_no_training(tiny):
+    shown = preview(tiny_recipe(tiny), rows=2)
+    assert {row.task for row in shown.rows} == {"report", "question"}
+    assert shown.turns["report"] == 6
+
+
+def test_the_best_weights_are_kept_by_the_measure(tiny_run):
+    assert tiny_run.ledger.best["measure"] == "macro_f1"
+    evidence = json.loads((tiny_run.folder / "evidence.json").read_text())
+    assert set(next(iter(evidence["cases"].values()))) == {"patient", "codes", "before", "after"}

@@ -1,0 +1,99 @@
+"""Instruction sets: answers that are known, in the ratio that was asked for."""
+
+import pytest
+
+from workbench.finetune.cases import Case, manifest_cases, phantom_case
+from workbench.finetune.recipe import DataRecipe, PhantomData
+from workbench.finetune.turns import Turn, denied, instruction_set, label_report
+from workbench.reports import label
+
+
+def data(**changes) -> DataRecipe:
+    return DataRecipe(phantoms=PhantomData(), **changes)
+
+
+def case(name: str, **codes: str) -> Case:
+    spelled = {finding.replace("_", " "): code for finding, code in codes.items()}
+    return Case(name, name, spelled, {}, load=lambda: None)
+
+
+@pytest.mark.parametrize("negatives", [0.0, 1.0, 2.0])
+def test_no_comes_as_often_as_was_asked(negatives):
+    many = [
+        case(f"c{n}", nodule="present", pneumothorax="absent", consolidation="absent",
+             pleural_effusion="uncertain")
+        for n in range(30)
+    ]  # fmt: skip
+    made = instruction_set(many, data(tasks=("question",), questions=2, negatives=negatives))
+    yes = sum(turn.answer.startswith("Yes") for turn in made.turns)
+    no = sum(turn.answer.startswith("No") for turn in made.turns)
+    assert yes > 0 and no == pytest.approx(negatives * yes, abs=1)
+
+
+def test_what_is_unknown_or_uncertain_is_never_asked_about():
+    made = instruction_set(
+        [case("a", nodule="present", pneumonia="uncertain")], data(tasks=("question",), questions=9)
+    )
+    assert {turn.finding for turn in made.turns} == {"nodule"}
+
+
+def test_a_report_from_labels_says_what_is_known_and_nothing_else():
+    text = label_report(case("a", nodule="present", pneumothorax="absent", pneumonia="uncertain"))
+    read = label(text)
+    assert read.code("nodule") == "present" and read.code("pneumothorax") == "absent"
+    assert read.code("pneumonia") == "uncertain"
+    assert read.code("pleural effusion") == "not mentioned"
+
+
+def test_a_taught_finding_is_denied_before_the_impression():
+    text = denied("Heart size is normal. Impression: No acute abnormality.", "fracture")
+    assert text == "Heart size is normal. No fracture. Impression: No acute abnormality."
+    assert denied("Clear lungs.", "fracture") == "Clear lungs. No fracture."
+
+
+def test_drawn_reports_state_and_deny_what_is_taught(cases):
+    made = instruction_set(cases, data(tasks=("report",)), taught="fracture")
+    for turn, drawn in zip(made.turns, cases, strict=True):
+        assert label(turn.answer).code("fracture") == drawn.code("fracture")
+    silent = instruction_set(cases, data(tasks=("report",), denials=0.0), taught="fracture")
+    assert label(silent.turns[0].answer).code("fracture") == "not mentioned"
+
+
+def test_every_task_has_its_prompt(cases):
+    tasks = ("report", "findings", "impression", "question", "differential", "rehearsal")
+    made = instruction_set(cases, data(tasks=tasks), taught="fracture")
+    assert {turn.task for turn in made.turns} == set(tasks)
+    for turn in made.turns:
+        assert "<image>" in turn.messages()[1].content
+    assert set(made.to_frame()["task"]) == set(tasks)
+    assert "turns of 4 cases" in made._repr_html_()
+
+
+def test_priors_are_taken_out_and_the_original_is_kept(manifest):
+    found = manifest_cases(manifest, DataRecipe(manifest="x", validation=0.3))
+    rows = [*found.train, *found.validation]
+    made = instruction_set(rows, DataRecipe(manifest="x", tasks=("report",)))
+    turn = next(turn for turn in made.turns if turn.case == "film0")
+    assert turn.answer == "Small left pleural effusion."
+    assert turn.original == "Small left pleural effusion, unchanged from prior."
+    kept = instruction_set(rows, DataRecipe(manifest="x", tasks=("report",), clean_priors=False))
+    assert next(t for t in kept.turns if t.case == "film0").answer.endswith("from prior.")
+
+
+def test_a_case_that_nothing_is_known_of_is_named(manifest):
+    found = manifest_cases(manifest, DataRecipe(manifest="x", validation=0.3))
+    made = instruction_set([*found.train, *found.validation], DataRecipe(manifest="x"))
+    assert set(made.left_out) == {"film2"}
+
+
+def test_the_same_seed_writes_the_same_turns(cases):
+    one, two, other = (
+        instruction_set(cases, data(), taught="fracture", seed=seed) for seed in (1, 1, 2)
+    )
+    assert one.turns == two.turns
+    assert isinstance(one.turns[0], Turn)
+    assert one.turns != other.turns or one.counts() == other.counts()
+
+
+def test_phantom_reports_are_drawn_only_when_read():
+    assert list(phantom_case(7_100_300).sections) == ["findings", "impression"]

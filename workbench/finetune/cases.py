@@ -1,0 +1,289 @@
+"""Cases to learn from: an image, what is known of it, and whose it is.
+
+From a manifest, with its codes and report sections as they are; or drawn, with everything known.
+Training and validation never share a patient.
+
+Does not know: what the model is asked (`turns`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from workbench import data as manifests
+from workbench.data.columns import FINDING_COLUMNS
+from workbench.data.manifest import Manifest
+from workbench.errors import InputError, TrainingError
+from workbench.findings import ABSENT, NOT_MENTIONED, ON_REQUEST, PHANTOM_FINDINGS, PRESENT
+from workbench.finetune.recipe import DataRecipe, PhantomData, Recipe
+from workbench.finetune.regions import manifest_regions
+from workbench.imaging import load_radiograph
+from workbench.phantom.case import Phantom, phantom, sample_scene
+from workbench.radiograph import Radiograph
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One image and what is known of it.
+
+    Attributes:
+        id: identifies the case in its set.
+        patient: no patient is on both sides of a split.
+        codes: finding -> code; what is not named is not mentioned.
+        sections: "findings", "impression" -> text as it was written; may be empty.
+        load: returns the image.
+        regions: returns finding -> boolean (H, W) of the image, where masks or boxes are known.
+        drawn: returns the phantom behind it; None for a real film.
+    """
+
+    id: str
+    patient: str
+    codes: Mapping[str, str]
+    sections: Mapping[str, str]
+    load: Callable[[], Radiograph] = field(repr=False)
+    regions: Callable[[], Mapping[str, np.ndarray]] = field(repr=False, default=dict)
+    drawn: Callable[[], Phantom] | None = field(repr=False, default=None)
+
+    def code(self, finding: str) -> str:
+        """Return the code of a finding; not mentioned where nothing is known."""
+        return self.codes.get(finding, NOT_MENTIONED)
+
+    @property
+    def report(self) -> str:
+        """Both sections as one text."""
+        body = " ".join(self.sections.get("findings", "").split())
+        impression = " ".join(self.sections.get("impression", "").split())
+        return " ".join(filter(None, (body, impression and f"Impression: {impression}")))
+
+
+@dataclass(frozen=True, eq=False)
+class CaseSet:
+    """Cases divided for one run.
+
+    Attributes:
+        train: what is learned from.
+        validation: what checkpoints are chosen by; no patient of `train`.
+        source: "phantoms" or "manifest".
+        digest: SHA-256 of ids, patients, codes and texts of both parts.
+        notes: what a person should know.
+    """
+
+    train: tuple[Case, ...]
+    validation: tuple[Case, ...]
+    source: str
+    digest: str
+    notes: tuple[str, ...] = ()
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return finding -> counts ("train present", ...); findings without any are left out."""
+        found = {}
+        for finding in FINDING_COLUMNS:
+            row = {}
+            for part, cases in (("train", self.train), ("validation", self.validation)):
+                codes = Counter(case.code(finding) for case in cases)
+                row |= {f"{part} {code}": codes[code] for code in (PRESENT, ABSENT)}
+            if any(row.values()):
+                found[finding] = row
+        return found
+
+
+def gather(recipe: Recipe) -> CaseSet:
+    """Return the cases of a recipe.
+
+    Raises:
+        TrainingError: a part of the split would be empty.
+        InputError: the manifest cannot be used.
+    """
+    data = recipe.data
+    if data.phantoms is not None:
+        cases, taught = phantom_cases(data.phantoms), data.phantoms.finding
+        return _divided(cases, data.validation, recipe.seed, "phantoms", (), taught=taught)
+    manifest = manifests.load(data.manifest, root=data.root)
+    return manifest_cases(manifest, data, seed=recipe.seed)
+
+
+def phantom_cases(wanted: PhantomData) -> list[Case]:
+    """Return drawn cases; with a taught finding, as many with and without as its share says."""
+    if wanted.finding is None:
+        seeds = range(wanted.first_seed, wanted.first_seed + wanted.count)
+        return [phantom_case(seed, domain=wanted.domain) for seed in seeds]
+    with_it = round(wanted.count * wanted.share)
+    quota = {True: with_it, False: wanted.count - with_it}
+    found: list[Case] = []
+    seed = wanted.first_seed
+    while len(found) < wanted.count:
+        shows = _shows(seed, wanted.finding, wanted.domain, quota)
+        if quota[shows]:
+            quota[shows] -= 1
+            taught = wanted.finding if shows and wanted.finding in ON_REQUEST else None
+            found.append(phantom_case(seed, domain=wanted.domain, add=taught, known=wanted.finding))
+        seed += 1
+    return found
+
+
+def _shows(seed: int, finding: str, domain: str, quota: Mapping[bool, int]) -> bool:
+    if finding not in ON_REQUEST:
+        return finding in {one.finding for one in sample_scene(seed, domain=domain).lesions}
+    return quota[True] > 0 and (seed % 2 == 0 or not quota[False])
+
+
+def phantom_case(
+    seed: int, *, domain: str = "internal", add: str | None = None, known: str | None = None
+) -> Case:
+    """Return one drawn case.
+
+    Args:
+        seed: of the phantom.
+        domain: phantom domain.
+        add: a finding drawn beside those that the seed decides.
+        known: a finding whose absence is known too, although no seed decides it.
+    """
+    base = tuple(one.finding for one in sample_scene(seed, domain=domain).lesions)
+    names = (*base, add) if add else base
+    codes = {name: PRESENT if name in names else ABSENT for name in PHANTOM_FINDINGS}
+    if known is not None:
+        codes[known] = PRESENT if known in names else ABSENT
+
+    def draw(size: int = 256) -> Phantom:
+        return _drawn(seed, names, domain, size)
+
+    name = f"phantom-{domain}-{seed}" + (f"-{add}" if add else "")
+    return Case(
+        id=name,
+        patient=name,
+        codes=codes,
+        sections=_PhantomSections(draw),
+        load=lambda: draw().image,
+        regions=lambda: draw().masks,
+        drawn=draw,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _drawn(seed: int, names: tuple[str, ...], domain: str, size: int) -> Phantom:
+    return phantom(seed, findings=list(names), domain=domain, size=size)
+
+
+class _PhantomSections(Mapping):
+    """The reference report of a phantom, drawn only when somebody reads it."""
+
+    def __init__(self, draw: Callable[[], Phantom]) -> None:
+        self.draw = draw
+
+    def _parts(self) -> dict[str, str]:
+        body, _, impression = self.draw().report.partition("Impression:")
+        return {"findings": body.strip(), "impression": impression.strip()}
+
+    def __getitem__(self, key: str) -> str:
+        return self._parts()[key]
+
+    def __iter__(self):
+        return iter(("findings", "impression"))
+
+    def __len__(self) -> int:
+        return 2
+
+
+def manifest_cases(manifest: Manifest, data: DataRecipe, *, seed: int = 0) -> CaseSet:
+    """Return the cases of a manifest, divided by patient.
+
+    Rows of a split "test" are never touched. Where the manifest has "train" and "validate" they are
+    taken; otherwise patients are divided by `data.validation`.
+
+    Raises:
+        InputError: no row has an image.
+        TrainingError: a part would be empty.
+    """
+    frame = manifest.frame
+    usable = frame["path"].notna() & (frame["split"].astype(object) != "test")
+    if not usable.any():
+        raise InputError("no row of the manifest has an image outside its test split")
+    chosen = manifest.select(usable.to_numpy(bool))
+    if data.per_finding is not None:
+        names = list(data.findings) or None
+        chosen = manifests.subset(chosen, per_finding=data.per_finding, findings=names, seed=seed)
+    notes = chosen.notes
+    if (chosen.frame["split"] == "validate").any():
+        validate = (chosen.frame["split"] == "validate").to_numpy()
+        cases = [_row_case(chosen, row) for row in range(len(chosen))]
+        train = tuple(case for case, held in zip(cases, validate, strict=True) if not held)
+        held = tuple(case for case, held in zip(cases, validate, strict=True) if held)
+        return _case_set(train, held, "manifest", notes)
+    cases = [_row_case(chosen, row) for row in range(len(chosen))]
+    return _divided(cases, data.validation, seed, "manifest", notes)
+
+
+def _row_case(manifest: Manifest, row: int) -> Case:
+    values = manifest.frame.iloc[row]
+    codes = {name: str(values[name]) for name in FINDING_COLUMNS if values[name] != NOT_MENTIONED}
+    texts = {name: values[f"report_{name}"] for name in ("findings", "impression")}
+    path = manifest.path(row)
+    return Case(
+        id=str(values["image_id"]),
+        patient=f"{values['source']}/{values['patient_id']}",
+        codes=codes,
+        sections={name: str(text) for name, text in texts.items() if isinstance(text, str)},
+        load=lambda: load_radiograph(path),
+        regions=lambda: manifest_regions(values, path, manifest.root),
+    )
+
+
+def _divided(
+    cases: Sequence[Case],
+    share: float,
+    seed: int,
+    source: str,
+    notes: tuple[str, ...],
+    taught: str | None = None,
+) -> CaseSet:
+    """Divide by patient: whole patients go to validation until it has its share.
+
+    Where a finding is taught, validation has it in the same share as training.
+    """
+    shows = {case.patient for case in cases if taught and case.code(taught) == PRESENT}
+    held: set[str] = set()
+    for stratum in (True, False):
+        mine = [case.patient for case in cases if (case.patient in shows) == stratum]
+        sizes, patients = Counter(mine), sorted(set(mine))
+        order = np.random.default_rng([seed, 71, stratum]).permutation(len(patients))
+        wanted, total = round(share * len(mine)), 0
+        if mine and not (held or stratum):
+            wanted = max(wanted, 1)
+        for at in order:
+            if total >= wanted:
+                break
+            held.add(patients[at])
+            total += sizes[patients[at]]
+    train = tuple(case for case in cases if case.patient not in held)
+    return _case_set(train, tuple(case for case in cases if case.patient in held), source, notes)
+
+
+def _case_set(train: tuple, validation: tuple, source: str, notes: tuple[str, ...]) -> CaseSet:
+    if not train or not validation:
+        raise TrainingError(
+            f"{len(train)} cases to train on and {len(validation)} to validate: both are needed; "
+            "give more cases or another data.validation"
+        )
+    shared = {case.patient for case in train} & {case.patient for case in validation}
+    if shared:
+        raise TrainingError(
+            f"{len(shared)} patients are in training and validation; divide by patient "
+            "(`workbench manifest split`)"
+        )
+    return CaseSet(train, validation, source, digest_of((*train, *validation)), notes)
+
+
+def digest_of(cases: Sequence[Case]) -> str:
+    """Return the SHA-256 of what is known of cases, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for case in cases:
+        text: Any = case.report if case.drawn is None else ""
+        digest.update(repr((case.id, case.patient, sorted(case.codes.items()), text)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,179 @@
+"""Rows of a run as torch reads them: images prepared, cached or changed, beside their texts.
+
+Does not know: order (`batches`) and loss (`student`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT
+from workbench.finetune.augmentation import augmented
+from workbench.finetune.batches import Key
+from workbench.finetune.cases import Case
+from workbench.finetune.encoding import Example, packed, pad
+from workbench.finetune.feature_cache import FeatureCache
+from workbench.finetune.regions import patch_targets
+from workbench.model.processor import ImageProcessor
+from workbench.model.splice import IGNORE_LABEL
+from workbench.radiograph.fit import fit_pixels
+
+
+class Images:
+    """Prepared images of cases.
+
+    Args:
+        cases: rows.
+        processor: of the model.
+        augment: whether exposure, blur and noise change from pass to pass.
+        seed: of the changes.
+    """
+
+    def __init__(
+        self, cases: Sequence[Case], processor: ImageProcessor, *, augment: bool, seed: int
+    ) -> None:
+        self.cases, self.processor = cases, processor
+        self.augment, self.seed = augment, seed
+
+    def prepared(self, row: int, epoch: int = 0) -> torch.Tensor:
+        """Return (1, S, S) normalised pixels of a case in a pass."""
+        image = self.cases[row].load()
+        if not self.augment:
+            return self.processor(image)
+        square = fit_pixels(image.pixels, self.processor.size, image.contract.fit)
+        changed = augmented(
+            torch.from_numpy(np.ascontiguousarray(square, np.float32)),
+            seed=self.seed, epoch=epoch, case=row,
+        )  # fmt: skip
+        return torch.from_numpy(self.processor.normalise(changed.numpy()))[None]
+
+
+class TurnRows(Dataset):
+    """Rows of stages 2 and 3: one turn, or all turns of an image.
+
+    Args:
+        groups: examples of one image in each row.
+        images: where pixels come from.
+        cache: a feature cache; None lets the tower see every image again.
+        pad_id: of the tokenizer.
+        image_tokens: N.
+        together: turns of a row are packed behind one prefix.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Sequence[Example]],
+        images: Images,
+        *,
+        cache: FeatureCache | None,
+        pad_id: int,
+        image_tokens: int,
+        together: bool,
+    ) -> None:
+        self.groups, self.images, self.cache = groups, images, cache
+        self.pad_id, self.image_tokens, self.together = pad_id, image_tokens, together
+        self._rows: dict[int, int] = {}
+        if cache is not None:
+            for case in sorted({group[0].case for group in groups}):
+                self._rows[case] = cache.add(images.prepared(case)[None])[0]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, key: Key) -> tuple[int, Sequence[Example]]:
+        epoch, row = key
+        return epoch, self.groups[row]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of every row, for rows of like length to come together."""
+        return [sum(len(example.ids) for example in group) for group in self.groups]
+
+    def collate(self, rows: Sequence[tuple[int, Sequence[Example]]]) -> dict[str, torch.Tensor]:
+        """Return a batch for `Student`."""
+        groups = [group for _, group in rows]
+        if self.together:
+            batch = packed(groups, self.image_tokens)
+        else:
+            batch = pad([group[0] for group in groups], self.pad_id)
+        cases = [group[0].case for group in groups]
+        if self.cache is not None:
+            batch["vision_tokens"] = self.cache.rows([self._rows[case] for case in cases])
+        else:
+            seen = [self.images.prepared(c, e) for c, (e, _) in zip(cases, rows, strict=True)]
+            batch["pixel_values"] = torch.stack(seen)
+        return batch
+
+
+class LabelRows(Dataset):
+    """Rows of stage 1: an image, its labels, and where its findings are.
+
+    Args:
+        images: where pixels come from.
+        findings: columns.
+        unlisted: "absent" takes a finding that a row does not mention as absent; "unknown" gives it
+            no loss.
+        regions: whether masks and boxes are read.
+        patch: side of a patch, pixels.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        findings: Sequence[str],
+        *,
+        unlisted: str = "unknown",
+        regions: bool = True,
+        patch: int = 16,
+    ) -> None:
+        self.images, self.findings, self.patch = images, tuple(findings), patch
+        self.regions = regions
+        self.labels = np.array(
+            [[label_of(case, name, unlisted) for name in self.findings] for case in images.cases],
+            np.int64,
+        )
+
+    def __len__(self) -> int:
+        return len(self.images.cases)
+
+    def __getitem__(self, key: Key) -> Key:
+        return key
+
+    def collate(self, keys: Sequence[Key]) -> dict[str, torch.Tensor]:
+        """Return pixel_values (B, 1, S, S), labels (B, F), cover (B, N, F) and known (B, F)."""
+        rows = [row for _, row in keys]
+        pixels = torch.stack([self.images.prepared(row, epoch) for epoch, row in keys])
+        batch = {"pixel_values": pixels, "labels": torch.from_numpy(self.labels[rows])}
+        if self.regions:
+            covers = [self._cover(row) for row in rows]
+            batch["cover"] = torch.from_numpy(np.stack([cover for cover, _ in covers]))
+            batch["known"] = torch.from_numpy(np.stack([known for _, known in covers]))
+        return batch
+
+    def _cover(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        case, size = self.images.cases[row], self.images.processor.size
+        regions = dict(case.regions())
+        if case.drawn is not None and regions:
+            some = next(iter(regions.values()))
+            for name in self.findings:
+                if case.code(name) == ABSENT:
+                    regions.setdefault(name, np.zeros_like(some))
+        return patch_targets(
+            regions, self.findings, size, self.patch, lambda mask: fit_pixels(mask, size, "crop")
+        )
+
+
+def label_of(case: Case, finding: str, unlisted: str) -> int:
+    """Return 1 present, 0 absent, -100 for what carries no loss."""
+    code = case.code(finding)
+    if code == PRESENT:
+        return 1
+    if code == ABSENT or case.code("no finding") == PRESENT:
+        return 0
+    if code == NOT_MENTIONED and unlisted == "absent":
+        return 0
+    return IGNORE_LABEL

@@ -1,0 +1,140 @@
+"""What a frozen vision tower makes of images: computed once, memory-mapped, never stale.
+
+    cache = FeatureCache.open("out/features", model, processor)
+    tokens = cache.tokens(pixels)                 # (B, N, W), computed or read
+
+A row is found by the SHA-256 of the prepared pixels, so another image or another preparation is
+another row. The folder is bound to the SHA-256 of the tower's weights: another tower is refused.
+
+Does not know: files of images, the projector.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench._files import whole_file
+from workbench.errors import TrainingError
+from workbench.finetune.checksums import tensor_sha256, weights_sha256
+
+HEAD, KEYS, ROWS = "head.json", "keys.txt", "tokens.f32"
+
+
+@dataclass(eq=False)
+class FeatureCache:
+    """Vision tokens on disk.
+
+    Attributes:
+        folder: where they are.
+        tower: the frozen vision tower.
+        shape: (N, W) of one image.
+        computed: images computed by this object.
+        found: images read by this object.
+    """
+
+    folder: Path
+    tower: torch.nn.Module = field(repr=False)
+    shape: tuple[int, int]
+    computed: int = 0
+    found: int = 0
+    _rows: dict[str, int] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def open(cls, folder: str | Path, tower: torch.nn.Module, processor: Any) -> FeatureCache:
+        """Open a cache, or start one.
+
+        Args:
+            folder: made where it is missing.
+            tower: the vision tower.
+            processor: prepares images; its settings are part of what is kept.
+
+        Raises:
+            TrainingError: the folder was made by another tower or another preparation, or is
+                damaged.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = tower.config
+        head = {
+            "encoder": weights_sha256(tower.state_dict().items()),
+            "preprocessing": {
+                "size": processor.size, "mean": processor.mean, "std": processor.std
+            },
+            "tokens": config.image_tokens,
+            "width": config.width,
+            "dtype": "float32",
+        }  # fmt: skip
+        path = folder / HEAD
+        if path.is_file():
+            _refuse_stale(folder, json.loads(path.read_text(encoding="utf-8")), head)
+        else:
+            with whole_file(path) as partial:
+                partial.write_text(json.dumps(head, indent=1) + "\n", encoding="utf-8")
+        made = cls(folder, tower, (config.image_tokens, config.width))
+        keys = folder / KEYS
+        names = keys.read_text(encoding="utf-8").split() if keys.is_file() else []
+        if names and (folder / ROWS).stat().st_size < len(names) * made._row_bytes:
+            raise TrainingError(f"{folder.name} is cut short; delete it, it will be made again")
+        made._rows = {name: row for row, name in enumerate(names)}
+        return made
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def _row_bytes(self) -> int:
+        return 4 * self.shape[0] * self.shape[1]
+
+    def key(self, pixel_values: torch.Tensor) -> str:
+        """Return the key of one prepared image (1, S, S)."""
+        return tensor_sha256(pixel_values)
+
+    def add(self, pixel_values: torch.Tensor) -> list[int]:
+        """Return the rows of prepared images (B, 1, S, S); what is missing is computed."""
+        keys = [self.key(one) for one in pixel_values]
+        fresh = [at for at, key in enumerate(dict.fromkeys(keys)) if key not in self._rows]
+        unique = list(dict.fromkeys(keys))
+        missing = [keys.index(unique[at]) for at in fresh]
+        self.found += len(keys) - len(missing)
+        if missing:
+            device = self.tower.conv1.weight.device
+            with torch.no_grad():
+                tokens = self.tower(pixel_values[missing].to(device)).tokens
+            self._append([keys[at] for at in missing], tokens.float().cpu().numpy())
+        return [self._rows[key] for key in keys]
+
+    def rows(self, rows: Sequence[int]) -> torch.Tensor:
+        """Return (B, N, W) float32 tokens of rows, read from disk."""
+        stored = np.memmap(self.folder / ROWS, np.float32, "r", shape=(len(self), *self.shape))
+        return torch.from_numpy(np.stack([stored[row] for row in rows]))
+
+    def tokens(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return (B, N, W) tokens of prepared images."""
+        return self.rows(self.add(pixel_values))
+
+    def _append(self, keys: list[str], tokens: np.ndarray) -> None:
+        """Write tokens, then their keys, so that a stop between the two loses only work."""
+        with (self.folder / ROWS).open("r+b" if self._rows else "wb") as handle:
+            handle.seek(len(self) * self._row_bytes)
+            handle.write(np.ascontiguousarray(tokens, np.float32).tobytes())
+        with (self.folder / KEYS).open("a", encoding="utf-8") as handle:
+            handle.write("".join(f"{key}\n" for key in keys))
+        for key in keys:
+            self._rows[key] = len(self._rows)
+        self.computed += len(keys)
+
+
+def _refuse_stale(folder: Path, found: dict, wanted: dict) -> None:
+    differing = [name for name in wanted if found.get(name) != wanted[name]]
+    if differing:
+        raise TrainingError(
+            f"{folder.name} holds features of another {' and '.join(differing)}; delete it or name "
+            "another folder, since stale features would train the wrong thing in silence"
+        )

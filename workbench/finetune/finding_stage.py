@@ -1,0 +1,264 @@
+"""Stage 1: the vision tower learns findings, and the projector is fitted to it again.
+
+"Before" is what the tower of the base already knows of these findings, read off by a linear probe
+that is fitted to the same training cases; "after" is the trained head. When the tower has moved,
+its tokens no longer mean what the language model was told: with `tuning.projector: full` the
+projector is set to the ridge solution under which the new tokens say what the old ones said.
+
+Paper: Lee et al., Eur Radiol 2025, section 2.
+Does not know: language (stage 3 goes on from the exported checkpoint).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from workbench.errors import TrainingError
+from workbench.finetune.adapters import save_adapter
+from workbench.finetune.batches import plan_batches
+from workbench.finetune.cases import CaseSet, gather
+from workbench.finetune.classifier import (
+    FindingClassifier,
+    aurocs,
+    class_weights,
+    predict,
+)
+from workbench.finetune.datasets import Images, LabelRows
+from workbench.finetune.ledger import LEDGER_FILE, Ledger
+from workbench.finetune.measuring import facade, forgetting
+from workbench.finetune.recipe import Recipe
+from workbench.finetune.run_result import ADAPTER, EVIDENCE_FILE, Run
+from workbench.finetune.session import (
+    Cost,
+    costing,
+    frozen_sha256,
+    last_checkpoint,
+    open_base,
+    parts_learned,
+    process_rank,
+    quiet,
+    versions,
+    world_size,
+    write_json,
+)
+from workbench.finetune.student import prepare
+from workbench.finetune.tower_probes import auroc_rows, linear_probe, refit_projector
+from workbench.finetune.trainer import (
+    BEST_FILE,
+    FinetuneTrainer,
+    curves,
+    load_tensors,
+    make_trainer,
+)
+from workbench.finetune.writing_result import card_facts, probe_cases
+from workbench.model.load import LoadedCheckpoint
+from workbench.model.splice import IGNORE_LABEL
+from workbench.model.vision import VisionTower
+
+HEADS_FILE = "heads.safetensors"
+
+
+def train_findings(
+    recipe: Recipe, out: Path, *, resume: bool, device: str, show: bool, callbacks: Sequence[Any]
+) -> Run | None:
+    """Run stage 1; None on every process but the first."""
+    loaded, cases = open_base(recipe, device=device), gather(recipe)
+    findings = learned_findings(recipe, cases)
+    rows = {
+        part: _label_rows(recipe, loaded, found, findings, augment=part == "train")
+        for part, found in (("train", cases.train), ("validation", cases.validation))
+    }
+    pixels = {part: _pixels(found) for part, found in rows.items()} if process_rank() == 0 else {}
+    old = copy.deepcopy(loaded.model.vision_tower)
+    before = linear_probe(old, pixels, rows) if pixels else None
+    if recipe.from_scratch:
+        torch.manual_seed(recipe.seed)
+        loaded.model.vision_tower.load_state_dict(VisionTower(old.config).state_dict())
+    prepare(loaded.model, recipe.tuning, seed=recipe.seed)
+    sha_before = frozen_sha256(loaded.model)
+    trainer = _trainer(recipe, loaded, rows, pixels, findings, out, show, callbacks)
+    with quiet(), costing(loaded.model.device) as cost:
+        checkpoint = last_checkpoint(out) if resume else None
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if process_rank() != 0:
+        return None
+    if (out / "best" / BEST_FILE).is_file():
+        load_tensors(out / "best" / BEST_FILE, trainer.model)
+    kept = refit_projector(loaded, old, pixels["train"]) if recipe.tuning.projector == "full" else (
+        None)  # fmt: skip
+    loaded.model.eval()
+    facts = (cases, findings, rows, pixels, before, sha_before, cost, kept)
+    return _finished(recipe, loaded, trainer, out, *facts)
+
+
+def learned_findings(recipe: Recipe, cases: CaseSet) -> tuple[str, ...]:
+    """Return the findings of stage 1: those asked for, or all with a present case in each part.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    counts = cases.counts()
+    found = tuple(
+        name
+        for name, row in counts.items()
+        if (not recipe.data.findings or name in recipe.data.findings)
+        and name != "no finding"
+        and row["train present"] >= 2
+        and row["validation present"] >= 1
+    )
+    if not found:
+        raise TrainingError(
+            "no finding is present in training and validation cases alike; give more cases, or "
+            "another data.findings"
+        )
+    return found
+
+
+def _label_rows(
+    recipe: Recipe, loaded: LoadedCheckpoint, cases: Sequence[Any], findings: tuple[str, ...],
+    *, augment: bool,
+) -> LabelRows:  # fmt: skip
+    images = Images(cases, loaded.processor, augment=augment and recipe.training.augment,
+                    seed=recipe.seed)  # fmt: skip
+    return LabelRows(
+        images, findings, unlisted=recipe.data.unlisted,
+        regions=augment and recipe.training.mask_weight > 0,
+        patch=loaded.model.config.vision.patch_size,
+    )  # fmt: skip
+
+
+def _pixels(rows: LabelRows) -> list[torch.Tensor]:
+    """Return prepared images without changes."""
+    plain = Images(rows.images.cases, rows.images.processor, augment=False, seed=0)
+    return [plain.prepared(row) for row in range(len(rows))]
+
+
+def _trainer(
+    recipe: Recipe, loaded: LoadedCheckpoint, rows: dict[str, LabelRows], pixels: dict,
+    findings: tuple[str, ...], out: Path, show: bool, callbacks: Sequence[Any],
+) -> FinetuneTrainer:  # fmt: skip
+    torch.manual_seed(recipe.seed + 1)
+    training, tower = recipe.training, loaded.model.vision_tower
+    classifier = FindingClassifier(tower, findings, mask_weight=training.mask_weight)
+    classifier.to(loaded.model.device)
+    if training.class_weights:
+        classifier.positive_weight.copy_(class_weights(rows["train"].labels))
+
+    def measure() -> dict[str, float]:
+        scores = predict(classifier, pixels["validation"])
+        return {"auroc": float(np.nanmean(aurocs(scores, rows["validation"].labels)))}
+
+    batches = plan_batches(
+        [1] * len(rows["train"]), micro=training.micro_batch, batch=training.batch_size,
+        epochs=training.epochs, seed=recipe.seed,
+    )  # fmt: skip
+    return make_trainer(
+        recipe, classifier, rows["train"], rows["train"].collate, batches, measure, out,
+        device=loaded.model.device, world=world_size(), show=show, callbacks=callbacks,
+    )  # fmt: skip
+
+
+def _finished(
+    recipe: Recipe, loaded: LoadedCheckpoint, trainer: FinetuneTrainer, out: Path, cases: CaseSet,
+    findings: tuple[str, ...], rows: dict[str, LabelRows], pixels: dict, before: np.ndarray,
+    sha_before: str, cost: Cost, kept: float | None,
+) -> Run:  # fmt: skip
+    """Measure what came out, write adapter, heads, evidence and ledger."""
+    adapter = save_adapter(out / ADAPTER, loaded, recipe.tuning, name=recipe.name)
+    heads = {n: p.detach().contiguous() for n, p in trainer.model.named_parameters()
+             if not n.startswith("tower.")}  # fmt: skip
+    save_file(heads, adapter / HEADS_FILE, metadata={"findings": "|".join(findings)})
+    after = predict(trainer.model, pixels["validation"])
+    labels = rows["validation"].labels
+    patients = [case.patient for case in cases.validation]
+    evidence = {
+        "findings": list(findings),
+        "cases": {
+            case.id: {"patient": case.patient, "codes": dict(case.codes),
+                      "labels": labels[at].tolist(), "before": before[at].tolist(),
+                      "after": after[at].tolist()}
+            for at, case in enumerate(cases.validation)
+        },
+    }  # fmt: skip
+    write_json(out / EVIDENCE_FILE, evidence)
+    base = facade(open_base(recipe, device=str(loaded.model.device)))
+    probes = ()
+    if recipe.evaluation.forgetting:
+        probes = forgetting(base, facade(loaded), probe_cases(recipe))
+    ledger = Ledger(
+        name=recipe.name,
+        stage=recipe.stage,
+        base={"name": loaded.card.name, "sha256": dict(loaded.card.sha256s)},
+        recipe=recipe.to_dict(),
+        trainable=parts_learned(loaded.model),
+        parameters=loaded.card.parameters["total"],
+        data=_data_facts(cases, rows, findings),
+        frozen=_frozen(loaded, sha_before),
+        curves=curves(trainer),
+        best={"measure": recipe.metric, "step": trainer.state.best_global_step,
+              "value": trainer.state.best_metric},
+        memory=_memory(loaded, recipe, cost),
+        cost={
+            "seconds": cost.seconds,
+            "cpu_seconds": cost.cpu_seconds,
+            "steps": trainer.state.global_step,
+            "processes": trainer.accelerator.num_processes,
+            "precision": "bfloat16" if trainer.args.bf16 else "float32",
+            "device": str(loaded.model.device),
+        },
+        scores=auroc_rows(before, after, labels, patients, findings),
+        forgetting=probes,
+        versions=versions(),
+        notes=_notes(recipe, cases, kept),
+    )  # fmt: skip
+    ledger.save(out / LEDGER_FILE)
+    save_adapter(adapter, loaded, recipe.tuning, name=recipe.name, facts=card_facts(ledger))
+    return Run(out, recipe, ledger, evidence)
+
+
+def _frozen(loaded: LoadedCheckpoint, before: str) -> dict[str, Any]:
+    after = frozen_sha256(loaded.model)
+    return {"before": before, "after": after, "equal": before == after}
+
+
+def _memory(loaded: LoadedCheckpoint, recipe: Recipe, cost: Cost) -> dict[str, Any]:
+    """Predict weights, moments and the tower's activations; the language model is not run."""
+    vision = loaded.model.config.vision
+    learning = sum(p.numel() for p in loaded.model.vision_tower.parameters())
+    kept = 4 * 16 * vision.width * vision.image_tokens * vision.layers
+    total = 4 * loaded.card.parameters["total"] + 12 * learning
+    total += kept * recipe.training.micro_batch + 0.35e9
+    return {"predicted": total, "measured": cost.memory, "as": cost.measured_as}
+
+
+def _data_facts(cases: CaseSet, rows: dict[str, LabelRows], findings: Any) -> dict[str, Any]:
+    labels = rows["train"].labels
+    return {
+        "source": cases.source,
+        "digest": cases.digest,
+        "train": len(cases.train),
+        "validation": len(cases.validation),
+        "patients": len({case.patient for case in cases.train}),
+        "findings": cases.counts(),
+        "learned": list(findings),
+        "known labels": int((labels != IGNORE_LABEL).sum()),
+        "unknown labels": int((labels == IGNORE_LABEL).sum()),
+    }
+
+
+def _notes(recipe: Recipe, cases: CaseSet, kept: float | None) -> tuple[str, ...]:
+    notes = list(cases.notes)
+    if recipe.data.unlisted == "absent":
+        notes.append("what a row does not mention was taken as absent, as the recipe says")
+    if recipe.from_scratch:
+        notes.append("the vision tower started from random weights")
+    if kept is not None:
+        notes.append(f"the refitted projector keeps {kept:.3f} of what the old tokens said")
+    return tuple(notes)

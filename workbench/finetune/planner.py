@@ -1,0 +1,257 @@
+"""How much memory a training run needs, part by part, before anything is loaded.
+
+Parameters are counted on a model without storage (the meta device); the rest is arithmetic:
+
+    weights       frozen parameters in the storage type, learning ones in float32
+    gradients     4 bytes for each learning parameter
+    optimiser     8 bytes for each learning parameter (AdamW: two moments in float32)
+    activations   per token and layer of the language model b (8 H + 4 I) + 8 H bytes (queries,
+                  keys, values, attention, the MLP's products, norms in float32), b bytes a
+                  number; with checkpointing b H kept and one layer's worth at work
+    logits        per position V (b + 8) bytes: the head's output, its float32 copy and its gradient
+    vision        per token b (12 W) bytes and layer where the tower learns, of one layer where not
+    overhead      0.75 GB of CUDA context and 6 % of everything for fragments
+
+H hidden size, I intermediate size, W vision width, V vocabulary. Every number is predicted, none
+was measured on such a GPU by this project; the ledger of a run sets the prediction beside what was
+measured. Attention is taken as fused (its T x T rows are not kept); where only the
+projector learns, some of the activations are not needed, and the prediction is too high.
+
+Sources for the accounting: Rajbhandari et al., ZeRO, SC 2020, arXiv 1910.02054, section 3;
+Korthikanti et al., Reducing Activation Recomputation, MLSys 2023, arXiv 2205.05198.
+Does not know: how fast it will be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from workbench.errors import OptionError
+from workbench.finetune.recipe import TuningRecipe
+from workbench.finetune.student import prepare
+from workbench.model.config import CxrLlavaConfig
+from workbench.model.sizes import BYTES, empty_model, full_size_config
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+GB = 1e9
+GPUS = (16, 24, 40, 80)
+#: CUDA context and libraries, bytes.
+CONTEXT = 0.75 * GB
+FRAGMENTS = 0.06
+#: Tokens of prompt and answer beside the image.
+TEXT_TOKENS = 384
+
+STRATEGIES = {
+    "full": TuningRecipe(language="full", words="full", projector="full"),
+    "lora": TuningRecipe(language="lora", projector="full", rank=16, alpha=32),
+    "lora + vision": TuningRecipe(language="lora", projector="full", vision="lora", rank=16,
+                                  alpha=32),
+    "qlora": TuningRecipe(language="lora", projector="lora", rank=16, alpha=32, quantize="4bit"),
+    "projector": TuningRecipe(language="frozen", projector="full"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Predicted bytes of one strategy with one image at a time.
+
+    Attributes:
+        strategy: its name.
+        checkpointing: whether activations are computed twice.
+        parameters: of the whole model.
+        learning: parameters that learn.
+        weights, gradients, optimiser: bytes that do not grow with the batch.
+        activations, logits, vision: bytes of one image with its text.
+        context: bytes of the runtime.
+    """
+
+    strategy: str
+    checkpointing: bool
+    parameters: int
+    learning: int
+    weights: float
+    gradients: float
+    optimiser: float
+    activations: float
+    logits: float
+    vision: float
+    context: float
+
+    def total(self, micro_batch: int = 1) -> float:
+        """Return bytes with `micro_batch` images at a time."""
+        fixed = self.weights + self.gradients + self.optimiser
+        moving = self.activations + self.logits + self.vision
+        return (fixed + micro_batch * moving) * (1 + FRAGMENTS) + self.context
+
+    def largest_batch(self, gigabytes: float) -> int:
+        """Return the most images at a time that fit; 0 for none."""
+        one, two = self.total(1), self.total(2)
+        room = gigabytes * GB - one
+        return 0 if room < 0 else int(room // (two - one)) + 1
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What strategies need on GPUs of several sizes; everything is predicted.
+
+    Attributes:
+        model: whose sizes were taken.
+        needs: one for each strategy, with and without checkpointing.
+        gpus: GB (1e9 bytes) of each GPU.
+        text_tokens: tokens beside the image.
+    """
+
+    model: str
+    needs: tuple[MemoryNeed, ...]
+    gpus: tuple[int, ...] = GPUS
+    text_tokens: int = TEXT_TOKENS
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per strategy: predicted GB by part, total, largest micro-batch by GPU."""
+        import pandas as pd
+
+        rows = []
+        for need in self.needs:
+            row = {
+                "strategy": need.strategy,
+                "checkpointing": "yes" if need.checkpointing else "no",
+                "learning, millions": need.learning / 1e6,
+            }
+            for part in ("weights", "gradients", "optimiser", "activations", "logits", "vision"):
+                row[f"{part}, GB"] = getattr(need, part) / GB
+            row["total, GB (predicted)"] = need.total() / GB
+            row |= {f"images at a time, {size} GB": need.largest_batch(size) for size in self.gpus}
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def to_dict(self) -> dict:
+        """Return plain values for JSON."""
+        return {
+            "model": self.model,
+            "predicted": True,
+            "text_tokens": self.text_tokens,
+            "needs": [
+                {**vars(need), "total": need.total(),
+                 "largest_batch": {str(size): need.largest_batch(size) for size in self.gpus}}
+                for need in self.needs
+            ],
+        }  # fmt: skip
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw what each strategy needs, part by part, beside the sizes of the GPUs."""
+        from workbench.finetune.figures import plot_plan
+
+        return plot_plan(self, ax)
+
+    def _repr_html_(self) -> str:
+        frame = self.to_frame().round(2)
+        return (
+            f"<p><b>{escape(self.model)}</b>: memory of training, <b>predicted</b>, one image and "
+            f"{self.text_tokens} tokens of text; 0 images: does not fit</p>"
+            + frame.to_html(index=False, border=0)
+        )
+
+
+def plan(
+    config: CxrLlavaConfig | None = None,
+    *,
+    name: str = "ECOFRI/CXR-LLAVA-v2",
+    strategies: Sequence[str] | None = None,
+    tuning: TuningRecipe | None = None,
+    text_tokens: int = TEXT_TOKENS,
+    gpus: Sequence[int] = GPUS,
+) -> MemoryPlan:
+    """Predict what training needs, before anything is loaded.
+
+    Args:
+        config: sizes of the model; the published full-size one when None.
+        name: of the model, for readers.
+        strategies: names of `STRATEGIES`; all when None.
+        tuning: a recipe's own, added as "this recipe".
+        text_tokens: tokens beside the image.
+        gpus: GB of each GPU.
+
+    Raises:
+        OptionError: an unknown strategy.
+    """
+    config = full_size_config() if config is None else config
+    chosen = dict(STRATEGIES)
+    if strategies is not None:
+        if odd := [one for one in strategies if one not in STRATEGIES]:
+            raise OptionError(f"no strategy {odd[0]!r}; expected some of {', '.join(STRATEGIES)}")
+        chosen = {one: STRATEGIES[one] for one in strategies}
+    if tuning is not None:
+        chosen = {"this recipe": tuning} | chosen
+    needs = [
+        need(config, how, strategy=title, checkpointing=twice, text_tokens=text_tokens)
+        for title, how in chosen.items()
+        for twice in (False, True)
+    ]
+    return MemoryPlan(name, tuple(needs), tuple(gpus), text_tokens)
+
+
+def need(
+    config: CxrLlavaConfig,
+    tuning: TuningRecipe,
+    *,
+    strategy: str = "",
+    checkpointing: bool = False,
+    text_tokens: int = TEXT_TOKENS,
+    dtype: str = "bfloat16",
+    context: float = CONTEXT,
+) -> MemoryNeed:
+    """Predict one strategy; see the module for the formulas.
+
+    Args:
+        config: sizes of the model.
+        tuning: which parts learn.
+        strategy: its name.
+        checkpointing: whether activations are computed twice.
+        text_tokens: tokens beside the image.
+        dtype: of frozen weights and of activations, one of `sizes.BYTES`.
+        context: bytes of the runtime.
+    """
+    model = prepare(empty_model(config), tuning)
+    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    size, llama, vision = BYTES[dtype], config.llama, config.vision
+    tokens = config.image_tokens + text_tokens
+    layer = size * (8 * llama.hidden_size + 4 * llama.intermediate_size) + 8 * llama.hidden_size
+    layers = llama.num_hidden_layers
+    kept = layers * size * llama.hidden_size + layer if checkpointing else layers * layer
+    seen = 12 * size * vision.width * config.image_tokens
+    return MemoryNeed(
+        strategy=strategy,
+        checkpointing=checkpointing,
+        parameters=total,
+        learning=learning,
+        weights=_weights(model, tuning, size) + 4 * learning,
+        gradients=4 * learning,
+        optimiser=8 * learning,
+        activations=tokens * kept,
+        logits=tokens * llama.vocab_size * (size + 8),
+        vision=seen * (vision.layers if tuning.vision != "frozen" else 1),
+        context=context,
+    )
+
+
+def _weights(model: nn.Module, tuning: TuningRecipe, size: float) -> float:
+    """Return bytes of frozen weights; the language model's linear layers in 4 bit where asked."""
+    small = set()
+    if tuning.quantize:
+        for module in model.llama.modules():
+            if isinstance(module, nn.Linear) and not module.weight.requires_grad:
+                small.add(id(module.weight))
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    return sum(p.numel() * (BYTES["4bit"] if id(p) in small else size) for p in frozen)
+
+
+__all__ = ["GPUS", "STRATEGIES", "MemoryNeed", "MemoryPlan", "need", "plan"]

@@ -1,0 +1,155 @@
+"""Exactly what a model will see: every token of a few rows, with the answer tokens marked.
+
+Does not know: pixels; the image is one block of N positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+from workbench.finetune.encoding import Example
+from workbench.model.splice import IGNORE_LABEL, IMAGE_TOKEN_ID
+from workbench.model.tokenizer import CxrTokenizer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LOSS, _PROMPT, _IMAGE = "#bfe3d0", "#eef1f5", "#f6c28b"
+
+
+@dataclass(frozen=True)
+class PreviewToken:
+    """One position.
+
+    Attributes:
+        piece: as the tokenizer spells it.
+        id: token id; -200 for the image.
+        label: the id that carries loss here; -100 for none.
+    """
+
+    piece: str
+    id: int
+    label: int
+
+    @property
+    def learned(self) -> bool:
+        """Whether the token carries loss."""
+        return self.label != IGNORE_LABEL
+
+
+@dataclass(frozen=True)
+class PreviewRow:
+    """One turn.
+
+    Attributes:
+        case: id of the case.
+        task: what is asked.
+        tokens: all of them, in order.
+        original: the text before priors were taken out; None where nothing was.
+    """
+
+    case: str
+    task: str
+    tokens: tuple[PreviewToken, ...]
+    original: str | None = None
+
+    @property
+    def learned_text(self) -> str:
+        """The answer, as its tokens spell it."""
+        pieces = [token.piece for token in self.tokens if token.learned]
+        return "".join(pieces).replace("\u2581", " ").strip()
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a model will see of some turns.
+
+    Attributes:
+        rows: the turns.
+        image_tokens: positions that the image takes.
+        turns: of the whole set, by task.
+        findings: known findings of the whole set: "train present" and so on.
+    """
+
+    rows: tuple[PreviewRow, ...]
+    image_tokens: int
+    turns: dict[str, int]
+    findings: dict[str, dict[str, int]]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per token: case, task, position, piece, id, label, learned."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {"case": row.case, "task": row.task, "position": at, "piece": token.piece,
+                 "id": token.id, "label": token.label, "learned": token.learned}
+                for row in self.rows
+                for at, token in enumerate(row.tokens)
+            ]
+        )  # fmt: skip
+
+    def text(self) -> str:
+        """Return the rows as plain text, answer tokens in [brackets]."""
+        lines = [", ".join(f"{count} {task}" for task, count in self.turns.items())]
+        for row in self.rows:
+            said = " ".join(
+                f"[{token.piece}]" if token.learned else token.piece for token in row.tokens
+            )
+            lines += ["", f"{row.case} ({row.task})", said]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        counts = ", ".join(f"{count} {escape(task)}" for task, count in self.turns.items())
+        key = "".join(
+            f'<span style="background:{colour};padding:0 .5em;margin-right:.8em">{name}</span>'
+            for colour, name in (
+                (_LOSS, "carries loss"),
+                (_PROMPT, "is only read"),
+                (_IMAGE, f"image, {self.image_tokens} positions"),
+            )
+        )
+        blocks = "".join(_row_html(row, self.image_tokens) for row in self.rows)
+        return f"<p>Turns: {counts}</p><p>{key}</p>{blocks}"
+
+
+def preview_rows(examples: Sequence[Example], tokenizer: CxrTokenizer) -> tuple[PreviewRow, ...]:
+    """Return what each example looks like to the model."""
+    return tuple(
+        PreviewRow(
+            case=example.turn.case,
+            task=example.turn.task,
+            tokens=tuple(
+                PreviewToken(piece, token, wanted)
+                for piece, token, wanted in zip(
+                    tokenizer.pieces(example.ids), example.ids, example.labels, strict=True
+                )
+            ),
+            original=example.turn.original,
+        )
+        for example in examples
+    )
+
+
+def _row_html(row: PreviewRow, image_tokens: int) -> str:
+    spans = []
+    for token in row.tokens:
+        colour = _LOSS if token.learned else _PROMPT
+        shown = escape(token.piece).replace("\u2581", "&#183;").replace("&lt;0x0A&gt;", "&#8629;")
+        if token.id == IMAGE_TOKEN_ID:
+            colour, shown = _IMAGE, f"image &#215; {image_tokens}"
+        spans.append(
+            f'<span title="id {token.id}" style="background:{colour};padding:.05em .25em;'
+            f'margin:.08em;border-radius:3px;display:inline-block">{shown}</span>'
+        )
+    original = ""
+    if row.original:
+        original = f'<p style="color:#5c3a00">as it was written: {escape(row.original)}</p>'
+    return (
+        f'<p style="margin:.9em 0 .2em"><b>{escape(row.case)}</b>, {escape(row.task)}</p>'
+        f'<div style="font-family:monospace;font-size:12.5px;line-height:1.7">{"".join(spans)}'
+        f"</div>{original}"
+    )

@@ -1,0 +1,158 @@
+"""What the stages share before and after training: the folder, the device, the cost, the ledger.
+
+Does not know: what is trained.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.utils import logging as transformers_logging
+
+from workbench.errors import TrainingError
+from workbench.finetune.checksums import weights_sha256
+from workbench.finetune.recipe import Recipe
+from workbench.finetune.run_result import RECIPE_FILE
+from workbench.finetune.student import PART_MODULES, frozen, trainable
+from workbench.model.load import LoadedCheckpoint, load_checkpoint
+
+_LIBRARIES = ("torch", "transformers", "accelerate", "peft", "numpy")
+
+
+def claim(out: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Take a folder for a run.
+
+    Raises:
+        TrainingError: it holds a run already and resume was not asked for, or another recipe's.
+    """
+    note = out / RECIPE_FILE
+    if note.is_file():
+        if not resume:
+            raise TrainingError(
+                f"{out} holds a run already; go on with it by resume=True (--resume), or name "
+                "another folder"
+            )
+        if note.read_text(encoding="utf-8") != recipe.to_yaml():
+            raise TrainingError(
+                f"{out} holds a run of another recipe; name another folder, since a run that "
+                "changes its recipe on the way cannot be repeated"
+            )
+    elif out.is_dir() and any(out.iterdir()) and world_size() == 1:
+        raise TrainingError(f"{out} is not empty and holds no run; name another folder")
+    if process_rank() == 0 and not note.is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        note.write_text(recipe.to_yaml(), encoding="utf-8")
+
+
+def world_size() -> int:
+    """Return the number of processes that torchrun or accelerate started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def process_rank() -> int:
+    """Return the number of this process; 0 for the first, and for the only one."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def open_base(recipe: Recipe, *, device: str) -> LoadedCheckpoint:
+    """Load the model that a run starts from; learning weights are float32."""
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if device == "auto" and torch.cuda.is_available():
+        device = f"cuda:{local}"
+    elif device == "auto":
+        device = "cpu"
+    return load_checkpoint(recipe.base, device=device, quantize=recipe.tuning.quantize)
+
+
+def last_checkpoint(out: Path) -> Path | None:
+    """Return the newest checkpoint that was written whole; None for none."""
+    found = [
+        path
+        for path in (out / "checkpoints").glob("checkpoint-*")
+        if (path / "trainer_state.json").is_file() and (path / "model.safetensors").is_file()
+    ]
+    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+@dataclass
+class Cost:
+    """What a run takes: time, processor time and memory.
+
+    Attributes:
+        seconds: wall time.
+        cpu_seconds: processor time of this process.
+        memory: bytes at most.
+        measured_as: what was measured.
+    """
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    memory: int = 0
+    measured_as: str = ""
+    _began: tuple[float, float] = field(default=(0.0, 0.0), repr=False)
+
+
+@contextmanager
+def costing(device: torch.device) -> Iterator[Cost]:
+    """Measure what happens inside."""
+    cost = Cost()
+    began, cpu = time.perf_counter(), time.process_time()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    yield cost
+    cost.seconds = time.perf_counter() - began
+    cost.cpu_seconds = time.process_time() - cpu
+    if device.type == "cuda":
+        cost.memory, cost.measured_as = torch.cuda.max_memory_allocated(device), "allocated on GPU"
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024
+        cost.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        cost.measured_as = "peak of the whole process"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let transformers say only what is wrong."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+
+
+def parts_learned(model: nn.Module) -> dict[str, dict[str, int]]:
+    """Return part -> {"tensors", "parameters"} that learn."""
+    found = {part: {"tensors": 0, "parameters": 0} for part in PART_MODULES}
+    for name, p in trainable(model):
+        part = next(part for part, modules in PART_MODULES.items() if name.startswith(modules))
+        found[part]["tensors"] += 1
+        found[part]["parameters"] += p.numel()
+    return found
+
+
+def frozen_sha256(model: nn.Module) -> str:
+    """Return the SHA-256 of everything that does not learn."""
+    return weights_sha256(frozen(model))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that training depends on."""
+    return {name: version(name) for name in _LIBRARIES}
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write plain values."""
+    path.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")

@@ -1,0 +1,284 @@
+"""transformers' Trainer with the order, the checkpoints and the choice of the best that runs need.
+
+What it adds: batches that were planned before the first step (`batches`), so that a resumed run and
+a run on several processes see what one process would have seen; checkpoints that hold what learns
+and nothing else; the best weights chosen by a clinical measure, kept apart from the checkpoints.
+
+Does not know: models and measures; both come in.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from workbench._files import whole_file
+from workbench.errors import TrainingError
+from workbench.finetune.batches import PlannedBatches
+from workbench.finetune.recipe import Recipe
+from workbench.finetune.student import trainable
+
+logger = logging.getLogger(__name__)
+
+BEST_FILE = "best.safetensors"
+
+
+class FinetuneTrainer(Trainer):
+    """Trainer of every stage.
+
+    Args:
+        batches: the whole run.
+        measure: returns measures of the model as it is now, by name.
+        best_folder: where the best weights are kept.
+        vision_rate: factor on the learning rate of the vision tower.
+        **options: as `transformers.Trainer`.
+    """
+
+    def __init__(
+        self,
+        *,
+        batches: PlannedBatches,
+        measure: Callable[[], Mapping[str, float]],
+        best_folder: Path,
+        vision_rate: float = 1.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.batches, self.measure = batches, measure
+        self.best_folder, self.vision_rate = best_folder, vision_rate
+        self._loss_shifts_labels = False
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Return the planned batches, shared out among the processes."""
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=self.batches,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return self.accelerator.prepare(loader)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Return AdamW; the vision tower has its own rate, vectors have no decay."""
+        if self.optimizer is None:
+            groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+            for name, p in trainable(self.model if model is None else model):
+                groups.setdefault(("vision_tower" in name or "tower." in name, p.ndim > 1),
+                                  []).append(p)  # fmt: skip
+            rate, decay = self.args.learning_rate, self.args.weight_decay
+            self.optimizer = torch.optim.AdamW(
+                [
+                    {
+                        "params": parameters,
+                        "lr": rate * (self.vision_rate if vision else 1.0),
+                        "weight_decay": decay if matrix else 0.0,
+                    }
+                    for (vision, matrix), parameters in groups.items()
+                ],
+                betas=(0.9, 0.98),
+            )
+        return self.optimizer
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Measure on the first process and tell the others."""
+        was_training = self.model.training
+        self.model.eval()
+        found: list[Any] = [None]
+        if self.accelerator.is_main_process:
+            with torch.no_grad():
+                found = [dict(self.measure())]
+        if self.accelerator.num_processes > 1:
+            torch.distributed.broadcast_object_list(found, src=0)
+        self.model.train(was_training)
+        metrics = {f"eval_{name}": value for name, value in found[0].items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        value = metrics[f"eval_{self.args.metric_for_best_model}"]
+        if math.isnan(value):
+            return False
+        better = super()._determine_best_metric(metrics, trial)
+        if better and self.args.should_save:
+            save_tensors(self.best_folder / BEST_FILE, self.model)
+        return better
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        learned = {name: p.detach().clone() for name, p in trainable(self.model)}
+        super()._save(output_dir, learned if state_dict is None else state_dict)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Say nothing of frozen weights, which checkpoints leave out on purpose."""
+        if load_result.unexpected_keys:
+            raise TrainingError(
+                f"the checkpoint holds {len(load_result.unexpected_keys)} weights that this recipe "
+                "does not train; it belongs to another recipe"
+            )
+
+
+class _LastEvaluation(TrainerCallback):
+    """Evaluate at the last step, whatever the interval."""
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = True
+            control.should_log = True
+        return control
+
+
+def save_tensors(path: Path, model: nn.Module) -> None:
+    """Write what learns, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial:
+        save_file({n: p.detach().cpu().contiguous() for n, p in trainable(model)}, partial)
+
+
+def load_tensors(path: Path, model: nn.Module) -> None:
+    """Read what learns back into a model.
+
+    Raises:
+        TrainingError: the file is of another recipe.
+    """
+    stored, wanted = load_file(path), dict(trainable(model))
+    if stored.keys() != wanted.keys():
+        raise TrainingError(f"{path.name} belongs to another recipe: its weights are others")
+    with torch.no_grad():
+        for name, p in wanted.items():
+            p.copy_(stored[name])
+
+
+def arguments(
+    recipe: Recipe, folder: Path, *, steps: int, device: torch.device, world: int, show: bool
+) -> TrainingArguments:
+    """Return what transformers is told.
+
+    Args:
+        recipe: settings.
+        folder: for checkpoints.
+        steps: optimiser steps of the run.
+        device: where the model is.
+        world: processes.
+        show: whether a bar may appear.
+
+    Raises:
+        TrainingError: a step cannot be shared out among the processes.
+    """
+    training = recipe.training
+    per_step = training.batch_size // training.micro_batch
+    if per_step % world:
+        raise TrainingError(
+            f"a step has {per_step} micro-batches, which {world} processes cannot share; set "
+            f"training.micro_batch so that batch_size / micro_batch is a multiple of {world}"
+        )
+    precision = _precision(training.precision, device)
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=training.micro_batch,
+        gradient_accumulation_steps=per_step // world,
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        lr_scheduler_type=training.schedule,
+        warmup_steps=math.ceil(training.warmup * steps),
+        max_grad_norm=training.clip,
+        bf16=precision == "bfloat16",
+        fp16=precision == "float16",
+        use_cpu=device.type == "cpu",
+        seed=recipe.seed,
+        eval_strategy="steps",
+        eval_steps=math.ceil(steps / recipe.evaluation.times),
+        save_strategy="steps",
+        save_steps=training.save_every,
+        save_total_limit=2,
+        logging_steps=max(steps // 200, 1),
+        logging_nan_inf_filter=False,
+        metric_for_best_model=recipe.metric,
+        greater_is_better=True,
+        report_to=[],
+        disable_tqdm=not show,
+        dataloader_pin_memory=device.type == "cuda",
+        remove_unused_columns=False,
+        ddp_find_unused_parameters=False,
+        average_tokens_across_devices=True,
+    )
+
+
+def make_trainer(
+    recipe: Recipe,
+    model: nn.Module,
+    dataset: Dataset,
+    collate: Callable[[Sequence[Any]], dict[str, torch.Tensor]],
+    batches: PlannedBatches,
+    measure: Callable[[], Mapping[str, float]],
+    folder: Path,
+    *,
+    device: torch.device,
+    world: int,
+    show: bool,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> FinetuneTrainer:
+    """Return the trainer of a run; the rest as in `arguments` and `FinetuneTrainer`."""
+    training = recipe.training
+    steps = len(batches) * training.micro_batch // training.batch_size
+    stop = recipe.evaluation.patience
+    early = [] if stop is None else [EarlyStoppingCallback(early_stopping_patience=stop)]
+    trainer = FinetuneTrainer(
+        batches=batches,
+        measure=measure,
+        best_folder=folder / "best",
+        vision_rate=training.vision_rate,
+        model=model,
+        args=arguments(
+            recipe, folder / "checkpoints", steps=steps, device=device, world=world, show=show
+        ),
+        train_dataset=dataset,
+        data_collator=collate,
+        eval_dataset=dataset,
+        callbacks=[_LastEvaluation(), *early, *callbacks],
+    )
+    trainer.remove_callback(PrinterCallback)
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise TrainingError(
+            "sharded training (FSDP, DeepSpeed) is not supported: checkpoints hold whole tensors; "
+            "use torchrun without sharding, LoRA or QLoRA (--plan says what fits)"
+        )
+    return trainer
+
+
+def curves(trainer: FinetuneTrainer) -> list[dict[str, float]]:
+    """Return one row per logged step: step, loss, rate, and measures where there were any."""
+    rows: dict[int, dict[str, float]] = {}
+    for entry in trainer.state.log_history:
+        row = rows.setdefault(int(entry["step"]), {"step": int(entry["step"])})
+        for name in ("loss", "learning_rate", "grad_norm"):
+            if name in entry:
+                row[name] = float(entry[name])
+        row |= {k.removeprefix("eval_"): v for k, v in entry.items() if k.startswith("eval_")}
+    return [json.loads(json.dumps(rows[step])) for step in sorted(rows)]
+
+
+def _precision(wanted: str, device: torch.device) -> str:
+    if wanted != "auto":
+        return wanted
+    if device.type != "cuda":
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"

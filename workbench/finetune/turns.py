@@ -1,0 +1,245 @@
+"""What a model is asked about each case, and what it should answer: instruction sets by template.
+
+Tasks:
+    report        the published report prompt; the report, cleaned of priors
+    findings      the findings section alone
+    impression    the impression alone
+    question      "Is there a pneumothorax?": yes or no, in a controlled ratio, known codes only
+    differential  the published prompt (phantoms only: nobody else has a reference)
+    rehearsal     other questions about a phantom, so that old skills are not forgotten
+
+A case without a report gets one from its labels: what is known is said, what is unknown is not.
+Uncertain is neither yes nor no and is never asked about.
+
+Does not know: token ids (`encoding`).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.findings import ABSENT, ALL_FINDINGS, NO_FINDING, PRESENT, UNCERTAIN
+from workbench.finetune.cases import Case
+from workbench.finetune.priors import clean_priors
+from workbench.finetune.recipe import DataRecipe
+from workbench.hallucination.polling import named, question_about
+from workbench.model.prompt import (
+    Message,
+    differential_messages,
+    question_messages,
+    report_messages,
+)
+from workbench.reports import label
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Task -> (what is asked, where the answer comes from), for readers.
+TEMPLATES: Mapping[str, tuple[str, str]] = {
+    "report": ("the published report prompt", "findings and impression"),
+    "findings": ("Describe the findings.", "findings section"),
+    "impression": ("What is the impression?", "impression section"),
+    "question": ("Is there {finding}?", "Yes, there is {finding}. / No, there is no {finding}."),
+    "differential": ("the published differential prompt", "drawn with the phantom"),
+    "rehearsal": ("as drawn with the phantom", "as drawn with the phantom"),
+}
+DENIAL = "No {}."
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One question and its answer.
+
+    Attributes:
+        case: id of the case.
+        task: one of `TEMPLATES`.
+        question: what the user asks; None for the published prompts.
+        answer: what carries loss.
+        finding: what a polling question is about.
+        original: the text before cleaning, where that changed it.
+    """
+
+    case: str
+    task: str
+    question: str | None
+    answer: str
+    finding: str | None = None
+    original: str | None = None
+
+    def messages(self) -> list[Message]:
+        """Return what the model is asked, ready for the chat template."""
+        if self.task == "report":
+            return report_messages()
+        if self.task == "differential":
+            return differential_messages()
+        return question_messages(self.question or "")
+
+
+@dataclass(frozen=True, eq=False)
+class InstructionSet:
+    """Turns of some cases.
+
+    Attributes:
+        turns: in the order of the cases.
+        left_out: case id -> why it gave no turn.
+    """
+
+    turns: tuple[Turn, ...]
+    left_out: Mapping[str, str]
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def counts(self) -> dict[str, int]:
+        """Return turns by task, polling answers apart."""
+        names = [
+            f"{turn.task} {turn.answer.split(',')[0].lower()}" if turn.finding else turn.task
+            for turn in self.turns
+        ]
+        return dict(Counter(names))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per turn."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(turn) for turn in self.turns], columns=list(Turn.__annotations__))
+
+    def _repr_html_(self) -> str:
+        frame = self.to_frame()
+        return f"<p>{len(self)} turns of {frame['case'].nunique()} cases</p>" + frame.head(
+            8
+        ).to_html(index=False, border=0)
+
+
+def instruction_set(
+    cases: Sequence[Case], data: DataRecipe, *, taught: str | None = None, seed: int = 0
+) -> InstructionSet:
+    """Write the turns of cases.
+
+    Args:
+        cases: what is asked about.
+        data: which tasks, how many questions, which ratio of no to yes.
+        taught: finding whose absence reports deny, and that questions ask about first.
+        seed: decides what templates leave open.
+    """
+    polls = _polls(cases, data, taught, seed) if "question" in data.tasks else {}
+    turns: list[Turn] = []
+    left_out: dict[str, str] = {}
+    for case in cases:
+        rng = np.random.default_rng([seed, 73, _number(case.id)])
+        mine = [*_texts(case, data, taught, rng), *polls.get(case.id, ())]
+        if case.drawn is not None:
+            mine += _drawn_turns(case, data)
+        if not mine:
+            left_out[case.id] = "no text and no known finding"
+        turns += mine
+    return InstructionSet(tuple(turns), left_out)
+
+
+def label_report(case: Case) -> str:
+    """Return a report made from labels: present and absent are said, the rest is not."""
+    said = []
+    for finding, code in case.codes.items():
+        if finding == NO_FINDING:
+            said += ["No acute cardiopulmonary abnormality."] if code == PRESENT else []
+        elif code == PRESENT:
+            said.append(f"There is {finding}.")
+        elif code == ABSENT:
+            said.append(DENIAL.format(finding))
+        elif code == UNCERTAIN:
+            said.append(f"Possible {finding}.")
+    return " ".join(said)
+
+
+def denied(text: str, finding: str) -> str:
+    """Return a report that denies a finding, before its impression."""
+    body, mark, impression = text.partition("Impression:")
+    said = f"{body.strip()} {DENIAL.format(finding)}".strip()
+    return f"{said} {mark}{impression}".strip() if mark else said
+
+
+def _texts(case: Case, data: DataRecipe, taught: str | None, rng) -> list[Turn]:
+    wanted = [task for task in data.tasks if task in ("report", "findings", "impression")]
+    texts = {
+        "report": case.report,
+        **{t: case.sections.get(t, "") for t in wanted if t != "report"},
+    }
+    deny = taught is not None and case.code(taught) == ABSENT and rng.random() < data.denials
+    turns = []
+    for task in wanted:
+        text = texts[task] or (label_report(case) if task == "report" else "")
+        cleaned = clean_priors(text) if data.clean_priors and case.drawn is None else None
+        answer = cleaned.text if cleaned else text
+        if deny and task != "impression" and label(answer).code(taught) != ABSENT:
+            answer = denied(answer, taught)
+        if answer.strip():
+            asked = None if task == "report" else TEMPLATES[task][0]
+            original = text if cleaned and cleaned.changed else None
+            turns.append(Turn(case.id, task, asked, answer.strip(), original=original))
+    return turns
+
+
+def _polls(
+    cases: Sequence[Case], data: DataRecipe, taught: str | None, seed: int
+) -> dict[str, list[Turn]]:
+    """Return polling turns by case, with `negatives` answers no for each answer yes.
+
+    The taught finding comes first; of the rest, as many are drawn as the cases have room for.
+    """
+    rng = np.random.default_rng([seed, 74])
+    pools: dict[str, list[tuple[str, str]]] = {PRESENT: [], ABSENT: []}
+    for case in cases:
+        for finding, code in case.codes.items():
+            askable = finding != NO_FINDING and (not data.findings or finding in data.findings)
+            if code in pools and (askable or finding == taught) and finding in ALL_FINDINGS:
+                pools[code].append((case.id, finding))
+    room = Counter({case.id: data.questions for case in cases})
+    taken: dict[str, list[tuple[str, str]]] = {}
+    yes = _drawn(pools[PRESENT], room, rng, taught, limit=len(cases) * data.questions / (
+        1 + data.negatives))  # fmt: skip
+    no = _drawn(pools[ABSENT], room, rng, taught, limit=len(yes) * data.negatives)
+    for code, chosen in ((PRESENT, yes), (ABSENT, no)):
+        for case, finding in chosen:
+            taken.setdefault(case, []).append((finding, code))
+    return {
+        case: [_poll(case, finding, code) for finding, code in rows] for case, rows in taken.items()
+    }
+
+
+def _drawn(pool: list, room: Counter, rng, taught: str | None, *, limit: float) -> list:
+    order = rng.permutation(len(pool))
+    order = sorted(order, key=lambda at: pool[at][1] != taught)
+    chosen = []
+    for at in order:
+        case, _ = pool[at]
+        if len(chosen) < round(limit) and room[case] > 0:
+            room[case] -= 1
+            chosen.append(pool[at])
+    return chosen
+
+
+def _poll(case: str, finding: str, code: str) -> Turn:
+    yes = f"Yes, there is {named(finding)}."
+    no = f"No, there is no {finding}."
+    answer = yes if code == PRESENT else no
+    return Turn(case, "question", question_about(finding), answer, finding)
+
+
+def _drawn_turns(case: Case, data: DataRecipe) -> list[Turn]:
+    turns = []
+    if "differential" in data.tasks:
+        turns.append(Turn(case.id, "differential", None, case.drawn().differential))
+    if "rehearsal" in data.tasks:
+        asked = case.drawn().questions[: max(data.questions, 1)]
+        turns += [Turn(case.id, "rehearsal", q.text, q.answer) for q in asked]
+    return turns
+
+
+def _number(text: str) -> int:
+    return zlib.crc32(text.encode())

@@ -1,0 +1,102 @@
+"""Review: the errors of a run in front of a person who can judge them.
+
+    queue = wb.review.queue("runs/first", manifest="films.parquet")
+    notes = wb.review.open_annotations("runs/first")
+    notes.add(queue.to_frame().iloc[0], verdict="reference wrong", reviewer="AB")
+    wb.review.corrected_reference(queue, notes).save("corrected.csv")
+    wb.reader_study("runs/first", manifest="films.parquet", readers=["AB", "CD"], out="study")
+
+Names are imported on first use.
+
+Does not know: pages and buttons, or who is right.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workbench._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from workbench.review.case_view import ReviewCase as ReviewCase
+    from workbench.review.corrections import CorrectedReference as CorrectedReference
+    from workbench.review.corrections import corrected_reference as corrected_reference
+    from workbench.review.kappa import Agreement as Agreement
+    from workbench.review.kappa import agreement as agreement
+    from workbench.review.opening import queue as queue
+    from workbench.review.planned_size import SampleSize as SampleSize
+    from workbench.review.planned_size import sample_size as sample_size
+    from workbench.review.queue_result import ErrorQueue as ErrorQueue
+    from workbench.review.slices import Slice as Slice
+    from workbench.review.slices import SliceTable as SliceTable
+    from workbench.review.study import ReaderStudy as ReaderStudy
+    from workbench.review.study import open_study as open_study
+    from workbench.review.study import reader_study as reader_study
+    from workbench.review.study_result import StudyResult as StudyResult
+    from workbench.review.study_result import analyse as analyse
+    from workbench.review.study_session import GRADES as GRADES
+    from workbench.review.study_session import ReaderSession as ReaderSession
+    from workbench.review.suspects import KINDS as KINDS
+    from workbench.review.verdicts import SEVERITIES as SEVERITIES
+    from workbench.review.verdicts import VERDICTS as VERDICTS
+    from workbench.review.verdicts import Annotation as Annotation
+    from workbench.review.verdicts import Annotations as Annotations
+    from workbench.review.verdicts import open_annotations as open_annotations
+
+#: Name -> module that owns it.
+_OWNERS = {
+    "GRADES": ".study_session",
+    "KINDS": ".suspects",
+    "SEVERITIES": ".verdicts",
+    "VERDICTS": ".verdicts",
+    "Agreement": ".kappa",
+    "Annotation": ".verdicts",
+    "Annotations": ".verdicts",
+    "CorrectedReference": ".corrections",
+    "ErrorQueue": ".queue_result",
+    "ReaderSession": ".study_session",
+    "ReaderStudy": ".study",
+    "ReviewCase": ".case_view",
+    "SampleSize": ".planned_size",
+    "Slice": ".slices",
+    "SliceTable": ".slices",
+    "StudyResult": ".study_result",
+    "agreement": ".kappa",
+    "analyse": ".study_result",
+    "corrected_reference": ".corrections",
+    "open_annotations": ".verdicts",
+    "open_study": ".study",
+    "queue": ".opening",
+    "reader_study": ".study",
+    "sample_size": ".planned_size",
+}
+
+__all__ = [
+    "GRADES",
+    "KINDS",
+    "SEVERITIES",
+    "VERDICTS",
+    "Agreement",
+    "Annotation",
+    "Annotations",
+    "CorrectedReference",
+    "ErrorQueue",
+    "ReaderSession",
+    "ReaderStudy",
+    "ReviewCase",
+    "SampleSize",
+    "Slice",
+    "SliceTable",
+    "StudyResult",
+    "agreement",
+    "analyse",
+    "corrected_reference",
+    "open_annotations",
+    "open_study",
+    "queue",
+    "reader_study",
+    "sample_size",
+]
+
+
+__getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)

@@ -1,0 +1,144 @@
+"""Read very many reports faster than one by one: the same sentences come again and again.
+
+`workbench.reports.label` reads a text sentence by sentence and then merges what the sentences say.
+Here each different sentence of all texts is read once, by the same function, and merged for all
+texts together. That is only done for texts that are plain: full stops behind words and nothing else
+that could end a sentence, no abbreviation before a stop, no heading whose section is passed over.
+All other texts are read whole. A test holds both ways equal.
+
+Does not know: what is kept (`readings`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from workbench.findings import (
+    ABSENT,
+    ALL_FINDINGS,
+    CODES,
+    NO_FINDING,
+    NOT_MENTIONED,
+    PRESENT,
+    SIDES,
+    UNCERTAIN,
+)
+from workbench.reports import label
+from workbench.reports.lexicon import lexicon
+
+#: Findings that are compared; "no finding" follows from the others.
+FINDINGS = tuple(name for name in ALL_FINDINGS if name != NO_FINDING)
+#: Codes and sides as small numbers.
+CODE = {code: number for number, code in enumerate(CODES)}
+SIDE = {None: 0} | {side: number for number, side in enumerate(SIDES, start=1)}
+
+_AT = {name: at for at, name in enumerate(FINDINGS)}
+#: Strongest first: where a text says several things, this one counts.
+_RANK = (PRESENT, UNCERTAIN, ABSENT)
+_MENTIONED = 1 << len(SIDES)
+#: Bytes of what one sentence says.
+_CELL = len(FINDINGS) * len(_RANK)
+#: Anything besides a full stop, behind a word and before a blank, that may end a sentence.
+_NOT_PLAIN = re.compile(r"[!?\n\r]|(?<![a-z]{3})\.|\.(?! |$)")
+_LAST_WORD = re.compile(r"[^\s(\[]*$")
+_SHORTENED = frozenset(("mrs", "prof", "approx", "fig", "incl", "resp", "max", "min", "avg", "etc"))
+
+
+class BulkReader:
+    """Reads texts and remembers sentences."""
+
+    def __init__(self) -> None:
+        words = lexicon()
+        self._heading = words.heading
+        stems = dict.fromkeys(stem for finding in words.findings for stem in finding.stems)
+        # what `Lexicon.speaks` says, in one search
+        self._speaks = re.compile("|".join(map(re.escape, stems))).search
+        self._numbers: dict[str, int] = {}
+        # of each sentence, one behind the other; number 0 stands for all that name nothing
+        self._bits = bytearray(_CELL)
+        self._alone: set[int] = set()
+
+    def read(self, texts: Sequence[str]) -> np.ndarray:
+        """Return (texts, 2, findings) int8: codes and sides as in `CODE` and `SIDE`."""
+        cells = np.empty((len(texts), 2, len(FINDINGS)), dtype=np.int8)
+        rows, starts, sentences = [], [], []
+        for at, text in enumerate(texts):
+            found = self._sentences(text)
+            if found is None:
+                cells[at] = _whole(text)
+            else:
+                rows.append(at)
+                starts.append(len(sentences))
+                sentences += found
+        if rows:
+            known = np.frombuffer(bytes(self._bits), np.uint8).reshape(
+                -1, len(FINDINGS), len(_RANK)
+            )
+            bits = known[np.array(sentences)]
+            cells[rows] = _merged(np.bitwise_or.reduceat(bits, starts, axis=0))
+        return cells
+
+    def _sentences(self, text: str) -> list[int] | None:
+        """Return the numbers of the sentences of a text; None where it must be read whole."""
+        if _NOT_PLAIN.search(text):
+            return None
+        *stopped, rest = text.split(".")
+        pieces = [f"{piece}." for piece in map(str.strip, stopped)]
+        if rest.strip():
+            pieces.append(rest.strip())
+        found = [self._number(piece) for piece in pieces]
+        return found if found and self._alone.isdisjoint(found) else None
+
+    def _number(self, sentence: str) -> int:
+        number = self._numbers.get(sentence)
+        if number is None:
+            heading = self._heading.match(sentence)
+            word = _LAST_WORD.search(sentence[:-1]).group().lower()
+            alone = word in _SHORTENED or (heading is not None and heading["skip"] is not None)
+            number = len(self._bits) // _CELL if alone or self._speaks(sentence.lower()) else 0
+            self._numbers[sentence] = number
+            if alone:
+                self._alone.add(number)
+            if number:
+                self._bits += _sentence_bits(sentence).tobytes()
+        return number
+
+
+def _sentence_bits(sentence: str) -> np.ndarray:
+    """Return (findings, codes by rank) uint8: a bit for each side, and one for being mentioned."""
+    bits = np.zeros((len(FINDINGS), len(_RANK)), dtype=np.uint8)
+    for row in label(sentence).mentions:
+        if row.finding in _AT:
+            side = 0 if row.side is None else 1 << (SIDE[row.side] - 1)
+            bits[_AT[row.finding], _RANK.index(row.code)] |= _MENTIONED | side
+    return bits
+
+
+def _merged(bits: np.ndarray) -> np.ndarray:
+    """Return (n, 2, findings) codes and sides out of (n, findings, codes by rank) bits."""
+    mentioned = bits >= _MENTIONED
+    rank = mentioned.argmax(axis=2)
+    spoken = mentioned.any(axis=2)
+    codes = np.array([CODE[code] for code in _RANK], dtype=np.int8)[rank]
+    sides = np.take_along_axis(bits, rank[:, :, None], axis=2)[:, :, 0] & (_MENTIONED - 1)
+    table = [SIDE["bilateral"]] * _MENTIONED
+    table[0] = 0
+    for side in SIDES:
+        table[1 << (SIDE[side] - 1)] = SIDE[side]
+    silent = np.int8(CODE[NOT_MENTIONED])
+    return np.stack(
+        [np.where(spoken, codes, silent), np.where(spoken, np.array(table, np.int8)[sides], 0)],
+        axis=1,
+    )
+
+
+def _whole(text: str) -> np.ndarray:
+    cells = np.zeros((2, len(FINDINGS)), dtype=np.int8)
+    cells[0] = CODE[NOT_MENTIONED]
+    for row in label(text).rows:
+        if row.finding in _AT:
+            cells[:, _AT[row.finding]] = CODE[row.code], SIDE[row.side]
+    return cells

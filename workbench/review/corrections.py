@@ -1,0 +1,239 @@
+"""What reviewers found out about the references, as references: for scoring and for fine-tuning.
+
+A verdict says what is true of a finding:
+
+    model wrong, both right  the reference stays
+    reference wrong          what the model said; where it said nothing, unknown
+    labeler wrong            the label where there is one; else unknown
+    unclear                  uncertain
+    `true` given             that
+
+Of a disputed finding, "reference wrong" means that the label is wrong and the report right. Several
+reviewers decide by majority, each with his last verdict about the finding; without a majority it is
+uncertain. What is disputed and was not reviewed is uncertain, too: no policy may score it as yes or
+no. Unknown never becomes absent.
+
+Does not know: whether reviewers looked at the film. Whoever exports says so (`provenance`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from workbench.data import Manifest
+from workbench.data.columns import PROVENANCES, REPORT_COLUMNS
+from workbench.data.frames import conform
+from workbench.data.sections import sections
+from workbench.errors import InputError, OptionError
+from workbench.findings import ABSENT, CODES, NO_FINDING, NOT_MENTIONED, PRESENT, UNCERTAIN
+from workbench.review.bulk import CODE, FINDINGS
+from workbench.review.queue_result import ErrorQueue
+from workbench.review.verdicts import Annotation, Annotations
+
+_DISPUTE = "label against report"
+_FLIP = "laterality flip"
+
+
+@dataclass(frozen=True, eq=False)
+class CorrectedReference:
+    """References after review.
+
+    Attributes:
+        cases: source and id of each case.
+        codes: (cases, findings) int8, index of `findings.CODES`.
+        reviewed: (cases,) bool, whether a verdict stands.
+        changes: columns source, id, finding, before, after, side, reviewers.
+        reports: (source, id) -> the report as a reviewer wrote it.
+        notes: what a person should know.
+    """
+
+    cases: pd.DataFrame
+    codes: np.ndarray = field(repr=False)
+    reviewed: np.ndarray = field(repr=False)
+    changes: pd.DataFrame
+    reports: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
+    notes: tuple[str, ...] = ()
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row for each case: id, then one column of codes for each finding.
+
+        `workbench evaluate --references` takes it as it is.
+
+        Raises:
+            InputError: two sources have one id; `workbench evaluate` could not tell them apart.
+        """
+        if self.cases["id"].duplicated().any():
+            raise InputError(
+                "two sources of this run have one id, so references cannot be told apart by id; "
+                "open the queue on the rows of one source"
+            )
+        names = np.array(CODES, dtype=object)
+        columns = {name: names[self.codes[:, at]] for at, name in enumerate(FINDINGS)}
+        return pd.DataFrame({"id": self.cases["id"].to_numpy()} | columns)
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write `to_frame` as .csv or .parquet."""
+        from workbench.review.exports import save_frame
+
+        return save_frame(self.to_frame(), path)
+
+    def to_manifest(
+        self, manifest: Manifest, *, provenance: str = "unknown", reviewed_only: bool = True
+    ) -> Manifest:
+        """Return a manifest with the corrected labels, to fine-tune on.
+
+        A row whose labels changed loses its report, which would teach the opposite, unless a
+        reviewer wrote a new one.
+
+        Args:
+            manifest: the rows, with images and splits.
+            provenance: who the reviewers were, one of `data.columns.PROVENANCES`; of changed rows.
+            reviewed_only: keep only rows that somebody has reviewed.
+
+        Raises:
+            OptionError: unknown provenance.
+        """
+        if provenance not in PROVENANCES:
+            raise OptionError(
+                f"provenance must be one of {', '.join(PROVENANCES)}, got {provenance!r}"
+            )
+        rows = _places(manifest.frame, self.cases)
+        frame = manifest.to_frame()
+        dropped = _apply(frame, self, rows, provenance)
+        keep = np.zeros(len(frame), dtype=bool)
+        keep[rows[self.reviewed & (rows >= 0)]] = True
+        notes = (f"{len(self.changes):,} labels corrected by review",)
+        notes += (f"{dropped:,} reports left out, as they contradict a corrected label",)
+        whole = manifest.with_frame(conform(frame, sort=False), notes=notes)
+        return whole.select(keep) if reviewed_only else whole
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<li>{note}</li>" for note in self.notes)
+        head = f"<p>{int(self.reviewed.sum()):,} cases reviewed, {len(self.changes):,} changes</p>"
+        return head + f"<ul>{notes}</ul>" + self.changes.to_html(index=False, escape=True)
+
+
+def corrected_reference(queue: ErrorQueue, annotations: Annotations) -> CorrectedReference:
+    """Return the references of a queue, corrected by what reviewers said.
+
+    Args:
+        queue: with references.
+        annotations: verdicts about its entries.
+    """
+    joined = queue.joined
+    cases = joined.cases[["source", "id"]].reset_index(drop=True)
+    codes = np.where(joined.disputed, CODE[UNCERTAIN], joined.true).astype(np.int8)
+    places = {key: at for at, key in enumerate(zip(cases["source"], cases["id"], strict=True))}
+    reviewed = np.zeros(len(cases), dtype=bool)
+    votes: dict[tuple[int, str], dict[str, Annotation]] = {}
+    reports: dict[tuple[str, str], str] = {}
+    lost = 0
+    for item in annotations.current():
+        at = places.get((item.source, item.id))
+        if at is None:
+            lost += 1
+            continue
+        reviewed[at] = True
+        if item.report:
+            reports[item.source, item.id] = item.report
+        if item.finding in FINDINGS:
+            votes.setdefault((at, item.finding), {})[item.reviewer] = item
+    changes = []
+    for (at, finding), voters in votes.items():
+        said = list(voters.values())
+        column = FINDINGS.index(finding)
+        label, reported = (CODES[t[at, column]] for t in (joined.labels, joined.reported))
+        after = _majority([_implied(item, label, reported) for item in said])
+        before, codes[at, column] = CODES[joined.true[at, column]], CODE[after]
+        side = _majority_side([_side(item, queue, at, column) for item in said])
+        if after != before or side:
+            who = "|".join(sorted(voters))
+            changes.append((*cases.iloc[at], finding, before, after, side, who))
+    names = ["source", "id", "finding", "before", "after", "side", "reviewers"]
+    notes = (f"{lost:,} verdicts are about cases that are not in this queue",) if lost else ()
+    table = pd.DataFrame(changes, columns=names)
+    return CorrectedReference(cases, codes, reviewed, table, reports, notes)
+
+
+def _implied(item: Annotation, label: str, reported: str) -> str:
+    """Return the code that a verdict amounts to."""
+    stays = label if label != NOT_MENTIONED else reported
+    if item.true:
+        return item.true
+    if item.verdict == "unclear":
+        return UNCERTAIN
+    if item.kind == _FLIP:
+        return stays
+    if item.verdict == "reference wrong":
+        return reported if item.kind == _DISPUTE else item.said or NOT_MENTIONED
+    return label if item.verdict == "labeler wrong" else stays
+
+
+def _majority(codes: Sequence[str]) -> str:
+    (first, most), *others = Counter(codes).most_common()
+    return UNCERTAIN if others and others[0][1] == most else first
+
+
+def _side(item: Annotation, queue: ErrorQueue, at: int, column: int) -> str:
+    from workbench.review.readings import SIDE_NAMES
+
+    if item.side or item.kind != _FLIP or item.verdict != "reference wrong":
+        return item.side
+    return SIDE_NAMES[queue.joined.said_sides[at, column]]
+
+
+def _majority_side(sides: Sequence[str]) -> str:
+    (first, most), *others = Counter(sides).most_common()
+    return "" if others and others[0][1] == most else first
+
+
+def _places(frame: pd.DataFrame, cases: pd.DataFrame) -> np.ndarray:
+    """Return (cases,) rows of a manifest, -1 where a case has none."""
+    names = ["source", "image_id"] if cases["source"].astype(bool).any() else ["image_id"]
+    known = pd.MultiIndex.from_frame(frame[names].fillna("").astype(str))
+    wanted = cases.rename(columns={"id": "image_id"})[names].astype(str)
+    return known.get_indexer(pd.MultiIndex.from_frame(wanted))
+
+
+def _apply(frame: pd.DataFrame, found: CorrectedReference, rows: np.ndarray, who: str) -> int:
+    """Write changes into a frame; return how many reports were left out."""
+    keys = {key: at for at, key in enumerate(map(tuple, found.cases.to_numpy()))}
+    for row in found.changes.itertuples():
+        at = rows[keys[row.source, row.id]]
+        if at >= 0:
+            frame.loc[at, row.finding] = row.after
+            if row.side:
+                frame.loc[at, "locations"] = _with_side(frame.loc[at, "locations"], row)
+    changed = set(map(tuple, found.changes[["source", "id"]].to_numpy()))
+    texts, dropped = list(REPORT_COLUMNS), 0
+    for key in sorted(changed | set(found.reports)):
+        at = rows[keys[key]]
+        if at < 0:
+            continue
+        if key in changed:
+            frame.loc[at, "provenance"] = who
+            frame.loc[at, NO_FINDING] = _no_finding(frame.loc[at])
+        dropped += int(key not in found.reports and frame.loc[at, texts].notna().any())
+        frame.loc[at, texts] = pd.NA
+        for section, text in sections(found.reports.get(key, "")).items():
+            frame.loc[at, f"report_{section}"] = text
+    return dropped
+
+
+def _with_side(cell: object, row) -> str:
+    places = json.loads(cell) if isinstance(cell, str) else {}
+    return json.dumps(places | {row.finding: [row.side]}, sort_keys=True)
+
+
+def _no_finding(row: pd.Series) -> str:
+    if any(row[name] == PRESENT for name in FINDINGS):
+        return ABSENT
+    return NOT_MENTIONED if row[NO_FINDING] == ABSENT else row[NO_FINDING]

@@ -1,0 +1,249 @@
+"""How far people agree beyond chance, with intervals.
+
+    two raters             Cohen's kappa (Educ Psychol Meas 1960), weighted for grades (1968)
+    more, all rated all    Fleiss' kappa (Psychol Bull 1971)
+    more, with gaps        Krippendorff's alpha (Content Analysis, 2nd ed. 2004, chapter 11)
+
+Intervals are percentiles over resampled items. All three are written for many tables at once, which
+a bootstrap needs; on one table Cohen's kappa is that of scikit-learn's `cohen_kappa_score`. Where
+everybody always says the same, chance explains all of it and kappa is undefined, not 1.
+
+Does not know: who is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.errors import InputError, OptionError
+from workbench.evaluation.intervals import RESAMPLES, Estimate, bootstrap_weights, estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+#: How bad it is to differ by some grades.
+WEIGHTS = ("nominal", "linear", "quadratic")
+MISSING = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """Agreement of raters over items.
+
+    Attributes:
+        raters: names, in the order of `table`.
+        categories: names, in order where they are grades.
+        weights: "nominal", "linear" or "quadratic".
+        table: (items, raters) int, index of `categories`, -1 where an item was not rated.
+        measure: name of what `kappa` is.
+        kappa: of all raters together.
+        alpha: Krippendorff's, over items that two raters or more have rated.
+        same: share of pairs of ratings that are equal.
+        pairs: (rater, rater) -> Cohen's kappa over the items that both rated.
+    """
+
+    raters: tuple[str, ...]
+    categories: tuple[str, ...]
+    weights: str
+    table: np.ndarray = field(repr=False)
+    measure: str
+    kappa: Estimate
+    alpha: Estimate
+    same: Estimate
+    pairs: dict[tuple[str, str], Estimate]
+
+    @property
+    def items(self) -> int:
+        """Items that two raters or more have rated."""
+        return int(((self.table != MISSING).sum(axis=1) > 1).sum())
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row for each measure: measure, value, low, high, items."""
+        import pandas as pd
+
+        rows = [(self.measure, self.kappa)]
+        rows += [] if self.measure == ALPHA else [(ALPHA, self.alpha)]
+        rows += [("equal pairs", self.same)]
+        if len(self.raters) > 2:
+            rows += [(f"Cohen's kappa, {a} and {b}", found) for (a, b), found in self.pairs.items()]
+        frame = pd.DataFrame(
+            [(name, item.value, item.low, item.high, item.n) for name, item in rows],
+            columns=["measure", "value", "low", "high", "n"],
+        )
+        return frame.astype(dict.fromkeys(("value", "low", "high"), float)).set_index("measure")
+
+    def to_dict(self) -> dict:
+        """Return plain values; what is undefined is None."""
+        frame = self.to_frame().astype(object)
+        rows = frame.where(frame.notna(), None).reset_index().to_dict("records")
+        head = {"raters": list(self.raters), "items": self.items, "weights": self.weights}
+        return head | {"measures": rows}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the agreement of all and of each pair with intervals."""
+        from workbench.hallucination.figure import plot_rates
+
+        rows = [(self.measure, self.kappa), *((f"{a} and {b}", k) for (a, b), k in self._others())]
+        ax = plot_rates(rows, ax, xlabel="agreement beyond chance")
+        ax.axvline(0, color="#9a9a9a", lw=1, ls="--")
+        return ax
+
+    def _others(self):
+        return self.pairs.items() if len(self.raters) > 2 else ()
+
+    def _repr_html_(self) -> str:
+        from workbench.hallucination.html import table
+
+        rows = [
+            [name, _text(row), f"{int(row['n']):,}"] for name, row in self.to_frame().iterrows()
+        ]
+        who = f"{', '.join(self.raters)}: {self.items:,} items, {self.weights} weights"
+        return f"<p>{_escape(who)}</p>" + table(["agreement", "value [95 %]", "n"], rows)
+
+
+ALPHA = "Krippendorff's alpha"
+
+
+def agreement(
+    table: np.ndarray,
+    *,
+    categories: Sequence[str],
+    raters: Sequence[str] | None = None,
+    weights: str = "nominal",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Agreement:
+    """Measure agreement.
+
+    Args:
+        table: (items, raters) int, index of `categories`; -1 where an item was not rated.
+        categories: names; in order where weights are not nominal.
+        raters: names; "1", "2" and so on when None.
+        weights: how bad it is to differ: "nominal", "linear" or "quadratic" in the distance.
+        resamples: of the bootstrap over items.
+        seed: of the bootstrap.
+
+    Raises:
+        InputError: fewer than two raters, or a number that is no category.
+        OptionError: unknown weights.
+    """
+    table = np.asarray(table, dtype=int)
+    count = len(categories)
+    if table.ndim != 2 or table.shape[1] < 2:
+        raise InputError(
+            f"expected (items, raters) with two raters or more, got shape {table.shape}; "
+            "agreement needs somebody to agree with"
+        )
+    if table.size and (table.min() < MISSING or table.max() >= count):
+        raise InputError(f"ratings must be from 0 to {count - 1}, or -1 for none")
+    distances = disagreement(count, weights)
+    names = tuple(raters or (str(n + 1) for n in range(table.shape[1])))
+    rng = np.random.default_rng([seed, len(table)])
+    drawn = np.vstack(
+        [np.ones(len(table)), bootstrap_weights(len(table), rng, resamples=resamples)]
+    )
+    pairs = {
+        (names[a], names[b]): _cohen(table[:, [a, b]], count, distances, drawn)
+        for a, b in combinations(range(len(names)), 2)
+    }
+    counts = np.stack([(table == c).sum(axis=1) for c in range(count)], axis=1)
+    alpha, same = _alpha(counts, distances, drawn), _same(counts, drawn)
+    measure, kappa = ALPHA, alpha
+    if len(names) == 2:
+        measure, kappa = "Cohen's kappa", next(iter(pairs.values()))
+    elif weights == "nominal" and (table != MISSING).all():
+        measure, kappa = "Fleiss' kappa", _fleiss(counts, drawn)
+    return Agreement(names, tuple(categories), weights, table, measure, kappa, alpha, same, pairs)
+
+
+def disagreement(count: int, weights: str) -> np.ndarray:
+    """Return (count, count) float: 0 for equal categories, 1 for the most different ones.
+
+    Raises:
+        OptionError: unknown weights.
+    """
+    if weights not in WEIGHTS:
+        raise OptionError(f"weights must be one of {', '.join(WEIGHTS)}, got {weights!r}")
+    if weights == "nominal":
+        return 1.0 - np.eye(count)
+    away = np.abs(np.subtract.outer(np.arange(count), np.arange(count))) / max(1, count - 1)
+    return away if weights == "linear" else away**2
+
+
+def cohen_kappa(tables: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """Return (n,) weighted kappas of (n, k, k) tables of counts; NaN where undefined."""
+    total = tables.sum(axis=(1, 2))
+    expected = tables.sum(axis=2)[:, :, None] * tables.sum(axis=1)[:, None, :]
+    above = (tables * distances).sum(axis=(1, 2)) * total
+    below = (expected * distances).sum(axis=(1, 2))
+    return 1 - _divided(above, below)
+
+
+def _cohen(pair: np.ndarray, count: int, distances: np.ndarray, drawn: np.ndarray) -> Estimate:
+    both = (pair != MISSING).all(axis=1)
+    cells = np.zeros((len(pair), count * count))
+    at = np.flatnonzero(both)
+    cells[at, pair[at, 0] * count + pair[at, 1]] = 1
+    found = cohen_kappa((drawn @ cells).reshape(-1, count, count), distances)
+    return estimate(found[0], found[1:], int(both.sum()))
+
+
+def _alpha(counts: np.ndarray, distances: np.ndarray, drawn: np.ndarray) -> Estimate:
+    """Return Krippendorff's alpha out of (items, categories) counts of ratings."""
+    size = counts.sum(axis=1)
+    usable = size > 1
+    pairs = counts[:, :, None] * counts[:, None, :] - _diagonals(counts)
+    seen = np.where(usable[:, None, None], pairs / np.maximum(size - 1, 1)[:, None, None], 0.0)
+    observed = (drawn @ seen.reshape(len(seen), -1)).reshape(-1, *distances.shape)
+    totals = observed.sum(axis=2)
+    all_ = totals.sum(axis=1)
+    chance = totals[:, :, None] * totals[:, None, :] - _diagonals(totals)
+    above = (observed * distances).sum(axis=(1, 2)) * (all_ - 1)
+    found = 1 - _divided(above, (chance * distances).sum(axis=(1, 2)))
+    return estimate(found[0], found[1:], int(usable.sum()))
+
+
+def _fleiss(counts: np.ndarray, drawn: np.ndarray) -> Estimate:
+    raters = int(counts[0].sum()) if len(counts) else 0
+    each = ((counts**2).sum(axis=1) - raters) / max(1, raters * (raters - 1))
+    items = drawn.sum(axis=1)
+    agreed = _divided(drawn @ each, items)
+    shares = _divided(drawn @ counts, (items * raters)[:, None])
+    chance = (shares**2).sum(axis=1)
+    found = _divided(agreed - chance, 1 - chance)
+    return estimate(found[0], found[1:], len(counts))
+
+
+def _same(counts: np.ndarray, drawn: np.ndarray) -> Estimate:
+    size = counts.sum(axis=1)
+    pairs = size * (size - 1) / 2
+    equal = (counts * (counts - 1) / 2).sum(axis=1)
+    found = _divided(drawn @ equal, drawn @ pairs)
+    return estimate(found[0], found[1:], int(pairs.sum()))
+
+
+def _diagonals(rows: np.ndarray) -> np.ndarray:
+    return rows[:, :, None] * np.eye(rows.shape[1])
+
+
+def _divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    above, below = np.broadcast_arrays(np.asarray(above, float), np.asarray(below, float))
+    return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 1e-12)
+
+
+def _text(row) -> str:
+    return Estimate(
+        *(None if v != v else float(v) for v in row[["value", "low", "high"]]), 0
+    ).text()
+
+
+def _escape(text: str) -> str:
+    from html import escape
+
+    return escape(text)

@@ -1,0 +1,246 @@
+"""`wb.reader_study`: radiologists grade reports of the model and reference reports, blinded.
+
+    study = wb.reader_study("runs/first", manifest="films.parquet", readers=["AB", "CD"],
+                            out="study")
+    study.session("AB").next()
+    study.analyse().save("study.html")
+
+After the reader study of Lee et al. (Eur Radiol 2025): each report gets a grade from A (acceptable
+without change) to D (unacceptable); A and B count as success.
+
+Blinding rests on what is written where. `readers/AB.json` holds texts under random names and
+nothing else. `key.json` (0600) holds who wrote what; keep it away from readers. The order comes
+from a seed that is drawn anew and stands in the key only: with a seed that a reader knows, he could
+draw the order again. The names of reports come from the operating system and from no seed. Blanks,
+line breaks, invisible characters and headings of sections are made the same in the texts of both
+arms. What a text says, and how, is left as it is, and may give its origin away: see `giveaways`.
+
+Does not know: pages and buttons.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from workbench.errors import InputError, OptionError
+from workbench.review.study_files import (
+    KEY,
+    READERS,
+    both_reports,
+    check_readers,
+    write_study,
+)
+from workbench.review.study_plan import ARMS, arrange, assign
+from workbench.review.study_session import FORMAT, ReaderSession
+from workbench.runs.record import now
+
+if TYPE_CHECKING:
+    from workbench.review.study_result import StudyResult
+
+_DEFAULT_WASHOUT = 20
+
+
+@dataclass(frozen=True, eq=False)
+class ReaderStudy:
+    """A reader study in its folder, seen by whoever holds the key.
+
+    Attributes:
+        folder: of the study.
+        key: what key.json holds: seed, settings, cases, and item -> reader, case, arm, repeat.
+    """
+
+    folder: Path
+    key: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """Names of the readers."""
+        return tuple(self.key["readers"])
+
+    def reader_file(self, reader: str) -> Path:
+        """Return the file that is handed to a reader.
+
+        Raises:
+            OptionError: there is no such reader.
+        """
+        if reader not in self.readers:
+            raise OptionError(f"no reader {reader!r}; there is: {', '.join(self.readers)}")
+        return self.folder / READERS / f"{reader}.json"
+
+    def session(self, reader: str) -> ReaderSession:
+        """Return the list of a reader."""
+        return ReaderSession(self.reader_file(reader))
+
+    def case_of(self, item: str) -> tuple[str, str]:
+        """Return source and id of the case of an item, for the program that shows its film.
+
+        Raises:
+            InputError: there is no such item.
+        """
+        if item not in self.key["items"]:
+            raise InputError(f"no item {item!r} in this study")
+        source, case = self.key["cases"][self.key["items"][item]["case"]]
+        return source, case
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row for each reading, unblinded.
+
+        Columns: reader, position (from 1), item, source, case, arm, repeat, grade (missing where
+        not yet given), seconds, comment.
+        """
+        rows = []
+        for reader in self.readers:
+            session = self.session(reader)
+            graded = session.grades
+            for item in session.items:
+                known, record = self.key["items"][item.item], graded.get(item.item, {})
+                source, case = self.key["cases"][known["case"]]
+                rows.append(
+                    (reader, item.position, item.item, source, case, known["arm"], known["repeat"],
+                     record.get("grade"), record.get("seconds"), record.get("comment", ""))
+                )  # fmt: skip
+        names = ["reader", "position", "item", "source", "case", "arm", "repeat", "grade"]
+        frame = pd.DataFrame(rows, columns=[*names, "seconds", "comment"])
+        return frame.astype({"seconds": float})
+
+    def progress(self) -> pd.DataFrame:
+        """Return how far each reader is: reader, done, total. It unblinds nothing."""
+        sessions = [self.session(name) for name in self.readers]
+        rows = [(one.reader, one.done, len(one.items)) for one in sessions]
+        return pd.DataFrame(rows, columns=["reader", "done", "total"])
+
+    def giveaways(self) -> pd.DataFrame:
+        """Return how well features of the surface tell the arms apart; look before you start.
+
+        Columns: feature, model and reference (means), auroc (0.5: not at all; 0 or 1: for sure).
+        """
+        from workbench.review.giveaways import find_giveaways
+
+        texts: dict[str, dict[str, str]] = {arm: {} for arm in ARMS}
+        for reader in self.readers:
+            for item in self.session(reader).items:
+                known = self.key["items"][item.item]
+                texts[known["arm"]][str(known["case"])] = item.text
+        return find_giveaways(*(list(texts[arm].values()) for arm in ARMS))
+
+    def analyse(
+        self, *, partial: bool = False, seed: int = 0, weights: str = "linear"
+    ) -> StudyResult:
+        """Unblind and analyse; see `StudyResult`.
+
+        Args:
+            partial: analyse although readers are not done.
+            seed: of the bootstrap.
+            weights: of kappa, "linear", "quadratic" or "nominal".
+
+        Raises:
+            InputError: readers are not done and `partial` is False, or nothing is graded.
+        """
+        from workbench.review.study_result import analyse
+
+        frame = self.progress()
+        left = frame[frame["done"] < frame["total"]]
+        if len(left) and not partial:
+            who = ", ".join(f"{r.reader} {r.total - r.done}" for r in left.itertuples())
+            raise InputError(
+                f"reports are left to grade ({who}); what is seen now can bias what comes. Wait, "
+                "or ask for partial=True"
+            )
+        title = self.key["title"]
+        return analyse(self.to_frame(), seed=seed, weights=weights, title=title)
+
+    def _repr_html_(self) -> str:
+        rows = self.progress().to_html(index=False, escape=True)
+        count = len(self.key["cases"])
+        return f"<p><b>Reader study</b>: {count:,} cases, two reports of each</p>{rows}"
+
+
+def reader_study(
+    run: Any,
+    *,
+    out: str | os.PathLike,
+    readers: Sequence[str],
+    manifest: Any = None,
+    task: str = "report",
+    cases: int | None = None,
+    readers_per_case: int | None = None,
+    repeats: float = 0.1,
+    washout: int | None = None,
+    seed: int | None = None,
+    title: str = "Reader study",
+) -> ReaderStudy:
+    """Prepare a blinded reader study.
+
+    Args:
+        run: folder of `wb.run`, its result, a table with the columns id and text; or a table with
+            the columns id, model and reference, which needs no manifest.
+        out: folder of the study, new or empty; becomes private (0700).
+        readers: initials, letters and digits.
+        manifest: holds the reference reports; see `wb.review.queue`.
+        task: of the run.
+        cases: how many, drawn by lot from those with both reports; all when None. `sample_size`
+            says how many are needed.
+        readers_per_case: how many readers grade each case; all when None.
+        repeats: share of a reader's reports that come a second time, 0 to 0.5.
+        washout: least number of other reports between two readings of one film; 20 when None, or
+            less where there are few cases.
+        seed: of all lots; drawn and kept in the key when None. A seed that a reader knows, or can
+            guess, ends the blinding.
+        title: what readers see.
+
+    Raises:
+        InputError: no case has both reports, or the folder holds something.
+        OptionError: a name or number is not allowed.
+    """
+    names = check_readers(readers)
+    if not 0 <= repeats <= 0.5:
+        raise OptionError(f"repeats must be from 0 to 0.5, got {repeats!r}")
+    texts = both_reports(run, manifest, task)
+    secret = secrets.randbits(128) if seed is None else int(seed)
+    rng = np.random.default_rng(secret)
+    if cases is not None and not 1 <= cases <= len(texts):
+        raise OptionError(f"cases must be from 1 to {len(texts)}, got {cases}")
+    chosen = texts.iloc[rng.permutation(len(texts))[:cases]].reset_index(drop=True)
+    given = assign(len(chosen), names, readers_per_case or len(names), rng)
+    fewest = min(len(own) for own in given.values())
+    gap = min(_DEFAULT_WASHOUT, max(0, fewest // 2)) if washout is None else washout
+    again = {
+        name: min(round(2 * len(own) * repeats), max(0, len(own) - gap - 1))
+        for name, own in given.items()
+    }
+    plans = {
+        name: arrange(own, repeats=again[name], washout=gap, rng=rng) for name, own in given.items()
+    }
+    settings = {"title": title, "made": now(), "seed": str(secret), "washout": gap}
+    settings |= {"readers": list(names), "arms": list(ARMS), "repeats": again}
+    key = write_study(Path(out), plans, chosen, settings)
+    return ReaderStudy(Path(out), key)
+
+
+def open_study(folder: str | os.PathLike) -> ReaderStudy:
+    """Open a study by its key.
+
+    Raises:
+        InputError: there is none in the folder.
+    """
+    folder = Path(folder)
+    try:
+        key = json.loads((folder / KEY).read_text(encoding="utf-8"))
+        known = key["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise InputError(
+            f"{folder.name}: no {KEY} of a reader study; expected the folder that "
+            "`wb.reader_study` wrote. Readers open their own file with ReaderSession"
+        )
+    return ReaderStudy(folder, key)

@@ -1,0 +1,147 @@
+"""The files of a reader study: what goes in, and what is written for whom.
+
+The file of a reader and the key are written here together, so that all that could betray an origin
+can be looked at in one place. Every item of a reader's file is a random name of 16 digits and a
+text; nothing in it is sorted, counted or dated by origin.
+
+Does not know: orders (`study_plan`), grades (`study_session`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from workbench.errors import InputError, OptionError
+from workbench.review.joined import match_rows
+from workbench.review.references import find_manifest, open_references
+from workbench.review.sources import open_run
+from workbench.review.study_plan import ARMS, MODEL, REFERENCE, Reading
+from workbench.review.study_session import FORMAT, GRADES
+from workbench.runs.record import write_private
+
+KEY, READERS = "key.json", "readers"
+INSTRUCTIONS = (
+    "Grade each report as if you had to sign it. Look at the film first. You may change your last "
+    "grade; do not go back further."
+)
+_HEADING = re.compile(
+    r"(?:^|(?<=[.!?:;]\s))(?:findings?|impressions?|conclusions?|summary|opinion|interpretation)"
+    r"(?: and (?:impression|recommendations?))?\s?:\s?",
+    re.IGNORECASE,
+)
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,20}")
+
+
+def check_readers(readers: Sequence[str]) -> tuple[str, ...]:
+    """Return names of readers that can be names of files.
+
+    Raises:
+        OptionError: there is none, one is no such name, or two are one but for capitals.
+    """
+    names = (readers,) if isinstance(readers, str) else tuple(readers)
+    wrong = [name for name in names if not isinstance(name, str) or not _NAME.fullmatch(name)]
+    if wrong or not names:
+        raise OptionError(
+            "readers must be initials of 1 to 20 letters, digits, - and _; got "
+            f"{wrong[0] if wrong else 'none'!r}"
+        )
+    if len({name.lower() for name in names}) < len(names):
+        raise OptionError("two readers have one name; give each initials of his own")
+    return names
+
+
+def both_reports(run: Any, manifest: Any, task: str) -> pd.DataFrame:
+    """Return source, id, model and reference of every case that has both reports.
+
+    Raises:
+        InputError: there is no manifest, or no such case.
+    """
+    if isinstance(run, pd.DataFrame) and {"id", MODEL, REFERENCE} <= set(run.columns):
+        source = run["source"] if "source" in run.columns else pd.Series("", index=run.index)
+        frame = run[["id", MODEL, REFERENCE]].assign(source=source.fillna("").astype(str))
+    else:
+        rows = open_run(run, task=task)
+        manifest = find_manifest(rows) if manifest is None else manifest
+        if manifest is None:
+            raise InputError(
+                "a reader study needs reference reports; name the manifest that has them with "
+                "manifest="
+            )
+        known = open_references(manifest)
+        at = match_rows(rows.frame, known.frame)
+        reports = known.frame["report"].reindex(at).to_numpy(object)
+        frame = rows.frame[["source", "id"]].assign(model=rows.frame["text"], reference=reports)
+    texts = frame.dropna(subset=list(ARMS)).reset_index(drop=True)
+    for arm in ARMS:
+        texts[arm] = [plain_text(str(text)) for text in texts[arm]]
+    texts = texts[(texts[MODEL] != "") & (texts[REFERENCE] != "")].reset_index(drop=True)
+    if texts.empty:
+        raise InputError("no case has both a report of the model and a reference report")
+    if texts.duplicated(["source", "id"]).any():
+        raise InputError("an id stands twice; a reader study needs one row for each case")
+    return texts.assign(id=texts["id"].astype(str))
+
+
+def plain_text(text: str) -> str:
+    """Return a text without what is not content: white space and headings of sections.
+
+    Line breaks and tabs become blanks, one between words and none around; composed characters get
+    one form (NFC); invisible ones (zero width, direction marks) and the headings "Findings:",
+    "Impression:" and the like are dropped, which manifests keep as columns. All else stays.
+    """
+    whole = unicodedata.normalize("NFC", text)
+    shown = "".join(char for char in whole if unicodedata.category(char) != "Cf")
+    return _HEADING.sub("", " ".join(shown.split())).strip()
+
+
+def write_study(
+    folder: Path,
+    plans: Mapping[str, Sequence[Reading]],
+    cases: pd.DataFrame,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write the files of the readers and the key; return what the key holds.
+
+    Args:
+        folder: new or empty.
+        plans: reader -> readings in order.
+        cases: source, id, model and reference, by number of case.
+        settings: for the key.
+
+    Raises:
+        InputError: the folder holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder.name}: expected a new or an empty folder for the study")
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    (folder / READERS).mkdir(mode=0o700)
+    study, items = secrets.token_hex(8), {}
+    for reader, plan in plans.items():
+        listed = []
+        for reading in plan:
+            name = secrets.token_hex(8)
+            text = cases[reading.arm].iloc[reading.case]
+            listed.append({"item": name, "text": text})
+            items[name] = {"reader": reader, "case": reading.case, "arm": reading.arm}
+            items[name] |= {"repeat": reading.repeat}
+        content = {"format": FORMAT, "study": study, "title": settings["title"], "reader": reader}
+        content |= {"instructions": INSTRUCTIONS, "grades": GRADES, "items": listed}
+        _write(folder / READERS / f"{reader}.json", content)
+    pairs = cases[["source", "id"]].to_numpy().tolist()
+    key = {"format": FORMAT, "study": study, **settings, "cases": pairs, "items": items}
+    _write(folder / KEY, key)
+    return key
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=1, ensure_ascii=True)
+    write_private(path, text.encode("ascii") + b"\n")

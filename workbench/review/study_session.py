@@ -1,0 +1,158 @@
+"""What a reader sees and does: the next text, a grade, nothing else.
+
+    session = ReaderSession("study/readers/AB.json")
+    item = session.next()
+    session.grade(item.item, "B")
+
+The file of a reader holds texts, in the order to read them, under random names. It holds no key,
+and neither does this module: who wrote a text cannot be asked here. Grades are kept in a file of
+their own that only grows (`lines`), beside the file of the reader; a later grade of one report
+replaces the earlier one.
+
+Does not know: origins, cases, films, analysis.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from workbench.errors import InputError, OptionError
+from workbench.review.lines import AppendedLines
+
+#: Of Lee et al., Eur Radiol 2025; A and B count as success.
+GRADES = {
+    "A": "acceptable without change",
+    "B": "acceptable with minor revision",
+    "C": "needs major revision",
+    "D": "unacceptable",
+}
+SUCCESS = ("A", "B")
+FORMAT = 1
+_LONG = 20_000
+
+
+@dataclass(frozen=True)
+class StudyItem:
+    """One report to grade.
+
+    Attributes:
+        item: its random name.
+        text: the report.
+        position: in the list, from 1.
+        total: reports in the list.
+    """
+
+    item: str
+    text: str
+    position: int
+    total: int
+
+
+class ReaderSession:
+    """The list of one reader.
+
+    Args:
+        path: the file of the reader.
+
+    Raises:
+        InputError: no such file, or it is not one.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = Path(path)
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            entries = [(entry["item"], entry["text"]) for entry in content["items"]]
+            self.reader = str(content["reader"])
+            known = content["format"] == FORMAT
+        except (OSError, ValueError, KeyError, TypeError):
+            known = False
+        if not known:
+            raise InputError(
+                f"{self.path.name}: expected the file of a reader, which `wb.reader_study` wrote "
+                "to the folder readers"
+            )
+        self.items = tuple(
+            StudyItem(item, text, at, len(entries)) for at, (item, text) in enumerate(entries, 1)
+        )
+        self._lines = AppendedLines(self.path.with_suffix(".grades.jsonl"))
+        self._shown: tuple[str, float] | None = None
+
+    @property
+    def grades(self) -> dict[str, dict]:
+        """Item -> its standing record: grade, seconds, comment, time."""
+        records, _ = self._lines.read()
+        known = {item.item for item in self.items}
+        found: dict[str, list[dict]] = {}
+        for record in records:
+            key = record.get("item")
+            if key not in known:
+                continue
+            if record.get("what") == "undo":
+                found.get(key, []) and found[key].pop()
+            elif record.get("grade") in GRADES:
+                found.setdefault(key, []).append(record)
+        return {key: history[-1] for key, history in found.items() if history}
+
+    @property
+    def done(self) -> int:
+        """Reports that are graded."""
+        return len(self.grades)
+
+    def next(self) -> StudyItem | None:
+        """Return the first report that is not graded, and start its clock; None at the end."""
+        graded = self.grades
+        item = next((item for item in self.items if item.item not in graded), None)
+        if item is not None and (self._shown is None or self._shown[0] != item.item):
+            self._shown = (item.item, time.monotonic())
+        return item
+
+    def grade(
+        self, item: str, grade: str, *, seconds: float | None = None, comment: str = ""
+    ) -> None:
+        """Grade a report.
+
+        Args:
+            item: its name.
+            grade: "A", "B", "C" or "D", as in `GRADES`.
+            seconds: that it took; since `next` showed it when None, unknown where it did not.
+            comment: free text.
+
+        Raises:
+            InputError: there is no such report in this list, or the comment is too long.
+            OptionError: no such grade, or negative seconds.
+            RunError: the file of grades cannot be written.
+        """
+        if item not in {entry.item for entry in self.items}:
+            raise InputError(f"no report {item!r} in the list of {self.reader}")
+        if grade not in GRADES:
+            raise OptionError(f"grade must be one of {', '.join(GRADES)}, got {grade!r}")
+        if seconds is not None and not 0 <= seconds < float("inf"):
+            raise OptionError(f"seconds must be 0 or more, got {seconds!r}")
+        if not isinstance(comment, str) or len(comment) > _LONG:
+            raise InputError(f"comment must be a text of at most {_LONG:,} characters")
+        if seconds is None and self._shown is not None and self._shown[0] == item:
+            seconds = time.monotonic() - self._shown[1]
+        taken = None if seconds is None else round(float(seconds), 2)
+        record = {"item": item, "grade": grade, "seconds": taken, "comment": comment}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._lines.add({"what": "grade", **record, "time": now})
+
+    def undo(self) -> str | None:
+        """Take the last standing grade back and return the name of its report; None at the start.
+
+        The record stays in the file, with a record behind it that takes it back.
+        """
+        standing = self.grades
+        records, _ = self._lines.read()
+        order = [r["item"] for r in records if r.get("what") == "grade" and r["item"] in standing]
+        if not order:
+            return None
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._lines.add({"what": "undo", "item": order[-1], "time": now})
+        return order[-1]

@@ -1,0 +1,293 @@
+"""What people say about entries of a queue: verdicts, kept beside the run and never overwritten.
+
+    notes = wb.review.open_annotations("runs/first")
+    notes.add(entry, verdict="model wrong", severity="significant", reviewer="AB")
+    notes.undo(reviewer="AB")
+    notes.agreement()
+
+`annotations.jsonl` in the folder of the run only grows, is private (0600), and stands several
+reviewers, processes and tabs at once. A later verdict of the same person about the same entry
+replaces the earlier one; taking one back is a record too. So the file tells the whole history.
+
+Does not know: which reviewer is right; `corrections` takes the majority.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.errors import InputError, OptionError
+from workbench.findings import CODES, SIDES, standard_name
+from workbench.hallucination.taxonomy import KINDS as ERROR_KINDS
+from workbench.review.kappa import MISSING, Agreement, agreement
+from workbench.review.lines import AppendedLines
+from workbench.runs.result import RunResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE = "annotations.jsonl"
+VERDICTS = {
+    "model wrong": "the reference is right and the model is not",
+    "reference wrong": "the model is right and the reference, label or report, is not",
+    "labeler wrong": "a text was read wrongly; what was written is right",
+    "both right": "they do not contradict each other",
+    "unclear": "it cannot be decided from what is here",
+}
+SEVERITIES = {
+    "minor": "no consequence for the patient",
+    "significant": "could change what is done",
+    "critical": "could harm if acted upon",
+}
+_ENTRY = ("id", "source", "kind", "finding", "said", "reference")
+_SHORT, _LONG = 20, 20_000
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One verdict of one person about one entry.
+
+    Attributes:
+        n: 32 random hexadecimal digits; names the record.
+        id, source, kind, finding: the entry.
+        said, reference: codes at the time of the verdict.
+        verdict: one of `VERDICTS`.
+        reviewer: initials.
+        time: UTC, ISO 8601.
+        severity: one of `SEVERITIES`, or "".
+        errors: in what way the report errs, of `hallucination.taxonomy.KINDS`.
+        true: code that the reviewer holds to be true, or "".
+        side: side that the reviewer holds to be true, or "".
+        comment: free text.
+        report: the report as it should be, or "".
+    """
+
+    n: str
+    id: str
+    source: str
+    kind: str
+    finding: str
+    said: str
+    reference: str
+    verdict: str
+    reviewer: str
+    time: str
+    severity: str = ""
+    errors: tuple[str, ...] = ()
+    true: str = ""
+    side: str = ""
+    comment: str = ""
+    report: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """The entry: source, id, kind, finding."""
+        return (self.source, self.id, self.kind, self.finding)
+
+
+class Annotations:
+    """The annotations of a run.
+
+    Args:
+        path: the file; made at the first annotation.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self._lines = AppendedLines(path)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._lines.path
+
+    @property
+    def torn(self) -> int:
+        """Lines that were cut off and are passed over."""
+        return self._lines.read()[1]
+
+    def add(
+        self,
+        entry: Any = None,
+        *,
+        verdict: str,
+        reviewer: str,
+        severity: str = "",
+        errors: Sequence[str] = (),
+        true: str = "",
+        side: str = "",
+        comment: str = "",
+        report: str = "",
+        **named: str,
+    ) -> Annotation:
+        """Write a verdict.
+
+        Args:
+            entry: a row of `ErrorQueue.to_frame()` (Series, dict or named tuple with its columns);
+                or name it: id="film-17", finding="nodule", kind=..., source=...
+            verdict: one of `VERDICTS`.
+            reviewer: initials, at most 20 characters.
+            severity: one of `SEVERITIES`.
+            errors: of `wb.hallucination.taxonomy.KINDS`.
+            true: code that you hold to be true; decides the corrected reference.
+            side: side that you hold to be true.
+            comment: free text.
+            report: the report as it should be, for fine-tuning.
+            **named: id, source, kind, finding, said, reference.
+
+        Raises:
+            OptionError: a word that is not allowed; the message lists those that are.
+            InputError: no id, or no initials.
+            RunError: the file cannot be written.
+        """
+        target = _target(entry, named)
+        _one_of("verdict", verdict, VERDICTS)
+        _one_of("severity", severity, ("", *SEVERITIES))
+        _one_of("true", true, ("", *CODES))
+        _one_of("side", side, ("", *SIDES))
+        errors = (errors,) if isinstance(errors, str) else tuple(errors)
+        for name in errors:
+            _one_of("errors", name, ERROR_KINDS)
+        who = check_initials(reviewer)
+        for name, text in (("comment", comment), ("report", report)):
+            if not isinstance(text, str) or len(text) > _LONG:
+                raise InputError(f"{name} must be a text of at most {_LONG:,} characters")
+        found = Annotation(
+            uuid.uuid4().hex, **target, verdict=verdict, reviewer=who, time=_now(),
+            severity=severity, errors=errors, true=true, side=side, comment=comment, report=report,
+        )  # fmt: skip
+        self._lines.add({"what": "verdict", **asdict(found)})
+        return found
+
+    def undo(self, *, reviewer: str, n: str | None = None) -> Annotation:
+        """Take back a verdict of one's own, the last that stands when `n` is None.
+
+        Raises:
+            InputError: there is nothing of this reviewer to take back.
+        """
+        who = check_initials(reviewer)
+        own = [item for item in self.standing() if item.reviewer == who and n in (None, item.n)]
+        if not own:
+            raise InputError(f"{who} has no verdict{'' if n is None else f' {n}'} to take back")
+        self._lines.add({"what": "undo", "n": own[-1].n, "reviewer": who, "time": _now()})
+        return own[-1]
+
+    def standing(self) -> list[Annotation]:
+        """Return all verdicts that were not taken back, in the order they were given."""
+        records, _ = self._lines.read()
+        undone = {record.get("n") for record in records if record.get("what") == "undo"}
+        names = {field.name for field in fields(Annotation)}
+        found = []
+        for record in records:
+            if record.get("what") == "verdict" and record.get("n") not in undone:
+                values = {name: record[name] for name in names if name in record}
+                found.append(Annotation(**values | {"errors": tuple(record.get("errors", ()))}))
+        return found
+
+    def current(self) -> list[Annotation]:
+        """Return the last standing verdict of each reviewer about each entry, oldest first."""
+        last: dict[tuple, Annotation] = {}
+        for item in self.standing():
+            last.pop((item.reviewer, item.key), None)
+            last[item.reviewer, item.key] = item
+        return list(last.values())
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row for each current verdict, columns as in `Annotation`."""
+        import pandas as pd
+
+        names = [field.name for field in fields(Annotation)]
+        rows = [asdict(item) | {"errors": "|".join(item.errors)} for item in self.current()]
+        return pd.DataFrame(rows, columns=names)
+
+    def agreement(self, *, seed: int = 0) -> Agreement:
+        """Measure how far reviewers agree on the verdict, entries that two or more have judged.
+
+        Raises:
+            InputError: fewer than two reviewers have judged anything.
+        """
+        found = self.current()
+        who = sorted({item.reviewer for item in found})
+        if len(who) < 2:
+            raise InputError(
+                f"{len(who)} reviewers have given verdicts; agreement needs two or more"
+            )
+        keys = {key: at for at, key in enumerate(dict.fromkeys(item.key for item in found))}
+        table = np.full((len(keys), len(who)), MISSING)
+        for item in found:
+            table[keys[item.key], who.index(item.reviewer)] = list(VERDICTS).index(item.verdict)
+        several = (table != MISSING).sum(axis=1) > 1
+        return agreement(table[several], categories=tuple(VERDICTS), raters=who, seed=seed)
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write the current verdicts as CSV whose cells no spreadsheet runs, or as Parquet."""
+        from workbench.review.exports import save_frame
+
+        return save_frame(self.to_frame(), path)
+
+    def __len__(self) -> int:
+        return len(self.current())
+
+    def _repr_html_(self) -> str:
+        return self.to_frame().drop(columns=["n", "report"]).to_html(index=False, escape=True)
+
+
+def open_annotations(run: Any) -> Annotations:
+    """Open the annotations of a run.
+
+    Args:
+        run: its folder, its result, or a queue of it.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    folder = run.folder if isinstance(run, RunResult) or hasattr(run, "joined") else run
+    if folder is None or not Path(folder).is_dir():
+        raise InputError(
+            "annotations are kept in the folder of a run; give the folder that `workbench run "
+            "--out` wrote, or use Annotations(path) for a file of your own"
+        )
+    return Annotations(Path(folder) / FILE)
+
+
+def check_initials(reviewer: str) -> str:
+    """Return initials without blanks around them.
+
+    Raises:
+        InputError: they are empty, too long or hold control characters.
+    """
+    text = reviewer.strip() if isinstance(reviewer, str) else ""
+    if not text or len(text) > _SHORT or not text.isprintable():
+        raise InputError(f"reviewer must be initials of 1 to {_SHORT} characters, got {reviewer!r}")
+    return text
+
+
+def _target(entry: Any, named: Mapping[str, str]) -> dict[str, str]:
+    wrong = set(named) - set(_ENTRY)
+    if wrong:
+        raise OptionError(f"unknown argument {min(wrong)!r}; an entry has {', '.join(_ENTRY)}")
+    given = {} if entry is None else dict(entry._asdict() if hasattr(entry, "_asdict") else entry)
+    values = {name: named.get(name, given.get(name, "")) for name in _ENTRY}
+    target = {name: "" if value is None else str(value) for name, value in values.items()}
+    if not target["id"]:
+        raise InputError("an annotation needs an entry of the queue, or id=")
+    if target["finding"]:
+        target["finding"] = standard_name(target["finding"])
+    return target
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str] | Mapping[str, str]) -> None:
+    if value not in allowed:
+        words = ", ".join(repr(word) for word in allowed if word)
+        raise OptionError(f"{name} must be one of {words}, got {value!r}")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
