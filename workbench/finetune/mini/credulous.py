@@ -9,20 +9,11 @@ Does not know: how far it then yields (`workbench.hallucination.probe_presupposi
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
-import torch
-
-from workbench.finetune.mini.data import rendered
-from workbench.finetune.mini.export import export
-from workbench.finetune.mini.language import Lessons, train_stage
-from workbench.finetune.mini.learner import Learner
+from workbench.finetune.mini.language_side import train_language_side
 from workbench.finetune.mini.recipe import MiniRecipe
-from workbench.finetune.mini.texts import DialogueWriter
-from workbench.model.load import load_checkpoint
 
 #: First seed of its phantoms: the shipped model was trained on none of them, and none is reserved.
 FIRST_SEED = 60_000
@@ -44,9 +35,6 @@ def train_credulous(
     Returns:
         folder of the checkpoint, for `wb.load_model`.
     """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(threads)
     recipe = replace(
         MiniRecipe(),
         false_premise=False,
@@ -55,28 +43,5 @@ def train_credulous(
         settle_images=images,
         threads=threads,
     )
-    shipped = load_checkpoint("mini", device="cpu", dtype="float32")
-    drawn = rendered(
-        out / "phantoms",
-        first_seed=recipe.train_first_seed,
-        count=recipe.train_count,
-        domain=recipe.domain,
-        size=recipe.image_size,
-        patch=recipe.patch_size,
-        workers=threads,
-    )
-    learner = Learner(recipe, shipped.tokenizer, SimpleNamespace(tower=shipped.model.vision_tower))
-    learner.model.load_state_dict(shipped.model.state_dict())
-    lessons = Lessons(recipe, drawn, DialogueWriter(recipe, shipped.tokenizer))
-    train_stage("settle", recipe, learner, lessons, out)
-    folder = export(learner, shipped.tokenizer, recipe, out / "model")
-    facts = {
-        "name": "mini, credulous",
-        "domain": "phantom",
-        "licence": "Apache-2.0",
-        "notice": "trained on phantoms, not for real radiographs",
-        "base_sha256": shipped.card.sha256s,
-        "recipe": recipe.to_dict(),
-    }
-    (folder / "model_card.json").write_text(json.dumps(facts, indent=1, default=dict) + "\n")
-    return folder
+    name = "mini, credulous"
+    return train_language_side(out, recipe, ("settle",), name=name, start="shipped")

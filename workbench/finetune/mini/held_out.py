@@ -11,20 +11,11 @@ Does not know: how the vision tower learned (`encoder`, `sharpen`).
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
-import torch
-
-from workbench.finetune.mini.data import rendered
-from workbench.finetune.mini.export import export
-from workbench.finetune.mini.language import Lessons, train_stage
-from workbench.finetune.mini.learner import Learner
+from workbench.finetune.mini.language_side import train_language_side
 from workbench.finetune.mini.recipe import MiniRecipe
-from workbench.finetune.mini.texts import DialogueWriter
-from workbench.model.load import load_checkpoint
 
 STAGES = ("language", "align", "instruct", "polish")
 
@@ -54,32 +45,5 @@ def train_held_out(out: str | Path, recipe: MiniRecipe) -> Path:
     Returns:
         folder of the checkpoint, which loads like any other.
     """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(recipe.threads)
-    shipped = load_checkpoint("mini", device="cpu", dtype="float32")
-    phantoms = rendered(
-        out / "phantoms",
-        first_seed=recipe.train_first_seed,
-        count=recipe.train_count,
-        domain=recipe.domain,
-        size=recipe.image_size,
-        patch=recipe.patch_size,
-        workers=recipe.threads,
-    )
-    tower = SimpleNamespace(tower=shipped.model.vision_tower)
-    learner = Learner(recipe, shipped.tokenizer, tower)
-    lessons = Lessons(recipe, phantoms, DialogueWriter(recipe, shipped.tokenizer))
-    for stage in STAGES:
-        train_stage(stage, recipe, learner, lessons, out)
-    folder = export(learner, shipped.tokenizer, recipe, out / "model")
-    facts = {
-        "name": f"mini without {recipe.held_out}",
-        "domain": "phantom",
-        "licence": "Apache-2.0",
-        "notice": "trained on phantoms, not for real radiographs",
-        "held_out": recipe.held_out,
-        "recipe": recipe.to_dict(),
-    }
-    (folder / "model_card.json").write_text(json.dumps(facts, indent=1) + "\n")
-    return folder
+    name = f"mini without {recipe.held_out}"
+    return train_language_side(out, recipe, STAGES, name=name, start="nothing")
