@@ -161,7 +161,7 @@ def test_polling_adds_what_was_missed_in_the_models_own_words(sick):
     asked = model.ask(film, "Is there a pleural effusion?").text
     assert asked.startswith("Yes")
     healthy = replace(model.report(film), text="Heart size is normal.")
-    polled = PollAndRewrite(findings=("pleural effusion",), nudged=False)
+    polled = PollAndRewrite(findings=("pleural effusion",), add_above=0.0, nudged=False)
 
     class Silent:
         def __getattr__(self, name):
