@@ -174,3 +174,27 @@ def test_the_best_weights_are_kept_by_the_measure(tiny_run):
     assert tiny_run.ledger.best["measure"] == "macro_f1"
     evidence = json.loads((tiny_run.folder / "evidence.json").read_text())
     assert set(next(iter(evidence["cases"].values()))) == {"patient", "codes", "before", "after"}
+
+
+def test_other_processes_wait_for_the_first_to_take_the_folder(tiny, tmp_path, monkeypatch):
+    from threading import Timer
+
+    from workbench.finetune import session
+
+    recipe, out = tiny_recipe(tiny), tmp_path / "run"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    first = Timer(0.3, lambda: (out.mkdir(), (out / session.RECIPE_FILE).write_text("taken")))
+    monkeypatch.setenv("RANK", "1")
+    first.start()
+    session.claim(out, recipe, resume=False)
+    assert (out / session.RECIPE_FILE).read_text() == "taken"
+    monkeypatch.setattr(session, "_PATIENCE", 0)
+    with pytest.raises(TrainingError, match="has not begun"):
+        session.claim(tmp_path / "other", recipe, resume=False)
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(TrainingError, match="holds a run already"):
+        session.claim(out, recipe, resume=False)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "note.txt").touch()
+    with pytest.raises(TrainingError, match="is not empty"):
+        session.claim(tmp_path / "full", recipe, resume=False)

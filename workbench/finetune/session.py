@@ -28,16 +28,23 @@ from workbench.finetune.run_result import RECIPE_FILE
 from workbench.finetune.student import PART_MODULES, frozen, trainable
 from workbench.model.load import LoadedCheckpoint, load_checkpoint
 
+#: Seconds that other processes wait for the first one.
+_PATIENCE = 120
+
 _LIBRARIES = ("torch", "transformers", "accelerate", "peft", "numpy")
 
 
 def claim(out: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Take a folder for a run.
+    """Take a folder for a run; the first process takes it, the others wait until it has.
 
     Raises:
-        TrainingError: it holds a run already and resume was not asked for, or another recipe's.
+        TrainingError: it holds a run already and resume was not asked for, another recipe's, or
+            something else; or the first process has not taken it in time.
     """
     note = out / RECIPE_FILE
+    if process_rank() != 0:
+        _wait_for(note)
+        return
     if note.is_file():
         if not resume:
             raise TrainingError(
@@ -49,11 +56,22 @@ def claim(out: Path, recipe: Recipe, *, resume: bool) -> None:
                 f"{out} holds a run of another recipe; name another folder, since a run that "
                 "changes its recipe on the way cannot be repeated"
             )
-    elif out.is_dir() and any(out.iterdir()) and world_size() == 1:
+    elif out.is_dir() and any(out.iterdir()):
         raise TrainingError(f"{out} is not empty and holds no run; name another folder")
-    if process_rank() == 0 and not note.is_file():
+    if not note.is_file():
         out.mkdir(parents=True, exist_ok=True)
         note.write_text(recipe.to_yaml(), encoding="utf-8")
+
+
+def _wait_for(note: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not note.is_file():
+        if time.monotonic() > deadline:
+            raise TrainingError(
+                f"the first process has not begun in {note.parent} within {_PATIENCE} seconds; see "
+                "what it says, and start all processes again"
+            )
+        time.sleep(0.05)
 
 
 def world_size() -> int:
