@@ -5,15 +5,16 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from workbench.evaluation.auroc import area
 from workbench.finetune.cases import Case
 from workbench.finetune.classifier import (
     FindingClassifier,
-    _weighted_auroc,
     aurocs,
     class_weights,
     mean_auroc,
 )
 from workbench.finetune.datasets import label_of
+from workbench.model.splice import IGNORE_LABEL
 
 
 @pytest.fixture
@@ -93,7 +94,8 @@ def test_resampled_areas_count_patients_as_often_as_they_were_drawn():
     labels = np.array([0, 1, 1, 0, 1, 0, -100])
     scores = rng.normal(size=7).round(1)
     weights = np.array([[1.0, 1, 1, 1, 1, 1, 1], [2, 0, 1, 1, 3, 1, 0]])
-    found = _weighted_auroc(scores, labels, weights)
+    known = labels != IGNORE_LABEL
+    _, found = area(labels[known] == 1, scores[known], weights[:, known])
     for row, value in zip(weights, found, strict=True):
         repeat = np.repeat(np.arange(7), row.astype(int))
         kept = repeat[labels[repeat] >= 0]

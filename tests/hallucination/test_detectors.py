@@ -12,8 +12,8 @@ import workbench as wb
 from workbench.cli import DONE, FAILED, main
 from workbench.commands._shared import to_json
 from workbench.errors import InputError, OptionError
+from workbench.evaluation.auroc import area, area_difference, area_estimate
 from workbench.hallucination import DETECTORS, benchmark_hallucination, detect
-from workbench.hallucination.auroc import area, area_difference, area_estimate
 from workbench.hallucination.benchmark import JudgedCase, finding_frequencies, judge_case
 from workbench.hallucination.detector_table import CROSS_FITTED, tabulate
 from workbench.hallucination.nudges import NUDGES, nudged_images

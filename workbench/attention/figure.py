@@ -5,11 +5,8 @@ Does not know: models or traces; arrays, names and maps come in.
 
 from __future__ import annotations
 
-import base64
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patheffects import withStroke
 
 from workbench.figures.maps import draw_small_multiples
+from workbench.figures.page import embedded_png
 from workbench.figures.radiograph import plot_film
 from workbench.figures.style import INK, MUTED, PAPER, SEQUENTIAL, new_figure, style
 from workbench.trace.figure import KIND_COLOURS, KIND_NAMES
@@ -249,12 +247,9 @@ def figure_html(figure: Figure, label: str) -> str:
     """Return a figure as an image for a notebook, and close it."""
     from matplotlib import pyplot
 
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
+    shown = embedded_png(figure, f"Figure: {label}", dpi=100)
     pyplot.close(figure)
-    encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
-    alt = escape(f"Figure: {label}", quote=True)
-    return f'<img alt="{alt}" src="data:image/png;base64,{encoded}">'
+    return shown
 
 
 def _axes_for_bars(names: Sequence[str], upright: bool) -> Axes:

@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +100,31 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
     """Add --json."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+Add = Callable[[argparse.ArgumentParser], None]
+
+
+def add_actions(parser: argparse.ArgumentParser, actions: Mapping[str, tuple[str, Add]]) -> None:
+    """Add --json and the actions of a command; the chosen one's name becomes `args.action`.
+
+    Args:
+        parser: of the command.
+        actions: name -> summary, and what adds the action's arguments.
+    """
+    add_json_argument(parser)
+    listed = parser.add_subparsers(
+        dest="action", metavar="ACTION", required=True, help=", ".join(actions)
+    )
+    for name, (summary, add) in actions.items():
+        sub = listed.add_parser(
+            name, help=summary, description=f"{summary[:1].upper()}{summary[1:]}."
+        )
+        add(sub)
+        # the flag may stand before or behind the action
+        sub.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON"
+        )
 
 
 def open_model(args: argparse.Namespace) -> ChestXrayModel:

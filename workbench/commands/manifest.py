@@ -23,17 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "example: workbench manifest build nih --source downloads/nih --out nih.parquet\n"
         "`workbench manifest card` lists the sources; `manifest ACTION --help` explains each."
     )
-    shared.add_json_argument(parser)
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, help=_LIST)
-    for name, (summary, add) in ACTIONS.items():
-        sub = actions.add_parser(
-            name, help=summary, description=summary[0].upper() + summary[1:] + "."
-        )
-        add(sub)
-        # the flag may stand before or behind the action
-        sub.add_argument(
-            "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON"
-        )
+    shared.add_actions(parser, ACTIONS)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -323,6 +313,5 @@ ACTIONS = {
     "quality": ("read every image and list the suspects, with a contact sheet", _add_quality),
     "card": ("list the sources, or print what is known of one", _add_card),
 }
-_LIST = ", ".join(ACTIONS)
 
 __all__ = ["ACTIONS", "add_arguments", "run"]

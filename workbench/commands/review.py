@@ -25,17 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "`workbench review ACTION --help` explains each. The first opening of a queue reads\n"
         "all texts and keeps what it read in the folder of the run."
     )
-    shared.add_json_argument(parser)
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, help=_LIST)
-    for name, (summary, add) in ACTIONS.items():
-        sub = actions.add_parser(
-            name, help=summary, description=summary[0].upper() + summary[1:] + "."
-        )
-        add(sub)
-        # the flag may stand before or behind the action
-        sub.add_argument(
-            "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON"
-        )
+    shared.add_actions(parser, ACTIONS)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -278,6 +268,5 @@ ACTIONS = {
     "study": ("prepare a blinded reader study", _add_study),
     "analyse": ("unblind and analyse a reader study", _add_analyse),
 }
-_LIST = ", ".join(ACTIONS)
 
 __all__ = ["ACTIONS", "add_arguments", "run"]

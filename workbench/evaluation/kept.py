@@ -6,7 +6,7 @@ Does not know: what the work is.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +49,34 @@ class KeptLines:
         """Keep one more."""
         with self.path.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(value, default=dict) + "\n")
+
+
+class KeptResults(dict):
+    """Key -> result; what is set is also kept line by line in a file, where one is named.
+
+    Args:
+        path: see `KeptLines`; None keeps nothing.
+        head: see `KeptLines`.
+        encode: takes key and result to plain values.
+        decode: takes what was read back to key and result.
+
+    Raises:
+        OptionError: the file is of other weights or options.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None,
+        head: Mapping[str, Any],
+        *,
+        encode: Callable[[Any, Any], Any],
+        decode: Callable[[Any], tuple[Hashable, Any]],
+    ) -> None:
+        self._lines = None if path is None else KeptLines(path, head)
+        self._encode = encode
+        super().__init__(map(decode, self._lines or ()))
+
+    def __setitem__(self, key: Hashable, result: Any) -> None:
+        super().__setitem__(key, result)
+        if self._lines is not None:
+            self._lines.add(self._encode(key, result))

@@ -110,6 +110,15 @@ def _check(model, *, n: int, seed: int, domains: Sequence[str], batch_size: int)
         )
 
 
+def both_domains(n: int, seed: int) -> list[tuple[int, str]]:
+    """Return (seed, domain) of `n` phantoms, half of each domain.
+
+    Internal ones have the seeds seed .. seed + ceil(n / 2) - 1, external ones those that follow.
+    """
+    half = (n + 1) // 2
+    return [(seed + at, DOMAINS[at >= half]) for at in range(n)]
+
+
 def warn_of_seen(seed: int, logger: logging.Logger) -> None:
     """Say in a benchmark's log that its phantoms are not held out, where they are not."""
     if seed < FIRST_HELD_OUT_SEED:

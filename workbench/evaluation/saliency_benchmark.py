@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from workbench.errors import OptionError
-from workbench.evaluation.kept import KeptLines
+from workbench.evaluation.kept import KeptResults
 from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED, warn_of_seen
 from workbench.evaluation.saliency_table import SaliencyTable, tabulate
-from workbench.evaluation.workers import run_orders
+from workbench.evaluation.workers import run_left
 from workbench.findings import PHANTOM_FINDINGS, PRESENT, standard_name
 from workbench.phantom.case import Phantom, phantom
 from workbench.reports import Labels, label
@@ -70,30 +69,6 @@ FIXED: Mapping[str, Callable[[ImageMap, int], ImageMap]] = {
         like, values=np.random.default_rng(seed).random(like.grid), method="random"
     ),
 }
-
-
-class ScoreBook(dict):
-    """Order -> scores (None where the report missed the finding), kept line by line in a file.
-
-    Args:
-        path: see `KeptLines`.
-        settings: what the scores depend on besides their order.
-
-    Raises:
-        OptionError: the file is of other settings.
-    """
-
-    def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
-        self.kept = KeptLines(path, {"settings": settings})
-        for row in self.kept:
-            order = Order(**row["order"] | {"methods": tuple(row["order"]["methods"])})
-            found = row["scores"]
-            super().__setitem__(order, found and [MapScore(**score) for score in found])
-
-    def __setitem__(self, order: Order, scores: list[MapScore] | None) -> None:
-        super().__setitem__(order, scores)
-        found = None if scores is None else [asdict(score) for score in scores]
-        self.kept.add({"order": asdict(order), "scores": found})
 
 
 @dataclass(frozen=True)
@@ -172,17 +147,11 @@ def benchmark_saliency(
     warn_of_seen(seed, logger)
     orders = _orders(n, seed, methods, findings, min(slow_cases, n), randomised_cases)
     identity = asdict(model.responder.identity)
-    settings = {"sha256": identity["sha256"], "options": OPTIONS}
-    book: dict[Order, list[MapScore] | None] = ScoreBook(kept, settings) if kept else {}
-    left = [order for order in orders if order not in book]
-    results = {order: book[order] for order in orders if order in book}
-    bar = tqdm(total=n, initial=len(results), desc="phantoms", disable=not progress)
-    for order, found in zip(left, run_orders(model, score_case, left, jobs), strict=True):
-        results[order] = book[order] = found
-        bar.update()
-    bar.close()
-    missed = sum(found is None for found in results.values())
-    scores = [score for order in orders for score in results[order] or ()]
+    head = {"settings": {"sha256": identity["sha256"], "options": OPTIONS}}
+    book = KeptResults(kept, head, encode=_encoded, decode=_decoded)
+    results = run_left(model, score_case, orders, book, jobs=jobs, progress=progress)
+    missed = sum(found is None for found in results)
+    scores = [score for found in results for score in found or ()]
     return tabulate(
         scores,
         methods=methods,
@@ -210,6 +179,16 @@ class Order:
     methods: tuple[str, ...]
     other_of_slow: bool
     check: bool
+
+
+def _encoded(order: Order, scores: list[MapScore] | None) -> dict:
+    found = None if scores is None else [asdict(score) for score in scores]
+    return {"order": asdict(order), "scores": found}
+
+
+def _decoded(row: dict) -> tuple[Order, list[MapScore] | None]:
+    order = Order(**row["order"] | {"methods": tuple(row["order"]["methods"])})
+    return order, row["scores"] and [MapScore(**score) for score in row["scores"]]
 
 
 def _orders(
@@ -304,4 +283,4 @@ def _scored(
     )
 
 
-__all__ = ["FIXED", "OPTIONS", "MapScore", "Order", "ScoreBook", "benchmark_saliency", "score_case"]
+__all__ = ["FIXED", "OPTIONS", "MapScore", "Order", "benchmark_saliency", "score_case"]

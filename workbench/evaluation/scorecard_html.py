@@ -7,14 +7,13 @@ Does not know: how anything was counted or drawn.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.evaluation.scorecard_rows import neutral_frame
+from workbench.figures.page import embedded_png, html_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,30 +72,25 @@ def page_html(
         compared: comparisons to show.
         cards: further systems for the table of published figures.
     """
-    parts = [_summary(card), _figure(figures["forest"], _forest_alt(card))]
+    parts = [_summary(card), embedded_png(figures["forest"], _forest_alt(card))]
     parts.append("<h2>How much could be scored</h2>")
     parts.append(
         "<p>A pair of reports is scored for a finding only where the policy allows it. "
         "The rest is unknown, not wrong and not right.</p>"
     )
-    parts.append(_figure(figures["coverage"], _coverage_alt(card)))
+    parts.append(embedded_png(figures["coverage"], _coverage_alt(card)))
     parts += [_omissions(card), "<h2>Codes against codes</h2>"]
-    parts.append(_figure(figures["confusion"], _confusion_alt(card)))
+    parts.append(embedded_png(figures["confusion"], _confusion_alt(card)))
     for at, found in enumerate(compared, start=1):
         parts.append(f"<h2>{escape(found.a)} against {escape(found.b)}</h2>{_compared_text()}")
         parts.append(f'<div class="wide">{found._repr_html_()}</div>')
-        parts.append(_figure(figures[f"comparison-{at}"], _comparison_alt(found)))
+        parts.append(embedded_png(figures[f"comparison-{at}"], _comparison_alt(found)))
     parts.append(_published(card, *cards))
     if card.texts is not None:
         parts.append("<h2>Wording</h2>" + _wording_text())
         parts.append(f'<div class="wide">{card.texts._repr_html_()}</div>')
     parts.append(_origin(card))
-    title = escape(f"Score card: {card.name}")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>"
-    )
+    return html_page(f"Score card: {card.name}", _STYLE, "".join(parts))
 
 
 def save_card(
@@ -243,13 +237,6 @@ def _origin(card: ScoreCard) -> str:
     said: dict[str, Any] = {"resamples": card.resamples, "seed": card.seed, **card.provenance}
     listed = ", ".join(f"{escape(str(key))}: {escape(str(value))}" for key, value in said.items())
     return f'<h2>Origin</h2><p class="muted">{listed}. For research, not for clinical use.</p>'
-
-
-def _figure(figure: Figure, alt: str) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img alt="{escape(alt, quote=True)}" src="data:image/png;base64,{data}">'
 
 
 def _forest_alt(card: ScoreCard) -> str:

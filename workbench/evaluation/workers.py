@@ -5,11 +5,13 @@ Does not know: what the work is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from typing import Any, TypeVar
+
+from tqdm.auto import tqdm
 
 Order = TypeVar("Order")
 Result = TypeVar("Result")
@@ -39,6 +41,32 @@ def run_orders(
         jobs, mp_context=get_context("spawn"), initializer=_load, initargs=(source, options)
     ) as pool:
         yield from pool.map(partial(_here, work), orders)
+
+
+def run_left(
+    model: Any,
+    work: Callable[[Any, Order], Result],
+    orders: Sequence[Order],
+    done: MutableMapping[Order, Result],
+    *,
+    jobs: int,
+    progress: bool,
+) -> list[Result]:
+    """Do what is not done yet and return the result of every order, in turn.
+
+    Args:
+        model, work, orders, jobs: see `run_orders`.
+        done: order -> result; what is worked on is put there at once.
+        progress: whether to show a bar of all orders.
+    """
+    left = [order for order in orders if order not in done]
+    with tqdm(
+        total=len(orders), initial=len(orders) - len(left), desc="phantoms", disable=not progress
+    ) as bar:
+        for order, found in zip(left, run_orders(model, work, left, jobs), strict=True):
+            done[order] = found
+            bar.update()
+    return [done[order] for order in orders]
 
 
 def _load(source: str, options: Mapping[str, Any]) -> None:

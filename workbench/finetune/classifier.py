@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from workbench.evaluation.auroc import area
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, estimate
 from workbench.model.splice import IGNORE_LABEL
 from workbench.model.vision import VisionTower
@@ -158,23 +159,11 @@ def resampled_means(
     _, owner = np.unique(list(patients), return_inverse=True)
     weights = bootstrap_weights(owner.max() + 1, np.random.default_rng([seed, 82]),
                                 resamples=resamples)[:, owner]  # fmt: skip
-    columns = [
-        _weighted_auroc(scores[:, at], labels[:, at], weights) for at in range(labels.shape[1])
-    ]
+    columns = []
+    for at in range(labels.shape[1]):
+        known = labels[:, at] != IGNORE_LABEL
+        columns.append(area(labels[known, at] == 1, scores[known, at], weights[:, known])[1])
     return np.array([_mean(row) for row in np.stack(columns, 1)])
-
-
-def _weighted_auroc(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return (resamples,) AUROC with cases counted as often as they were drawn."""
-    positive, negative = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
-    if not positive.size or not negative.size:
-        return np.full(len(weights), np.nan)
-    above = scores[positive][:, None] - scores[negative][None]
-    wins = (above > 0) + 0.5 * (above == 0)
-    up, down = weights[:, positive], weights[:, negative]
-    below = up.sum(1) * down.sum(1)
-    total = np.einsum("rp,pn,rn->r", up, wins, down, optimize=True)
-    return np.divide(total, below, out=np.full(len(weights), np.nan), where=below > 0)
 
 
 def _mean(values: np.ndarray) -> float:

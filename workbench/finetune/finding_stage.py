@@ -31,33 +31,24 @@ from workbench.finetune.classifier import (
     predict,
 )
 from workbench.finetune.datasets import Images, LabelRows
-from workbench.finetune.ledger import LEDGER_FILE, Ledger
 from workbench.finetune.measuring import facade, forgetting
 from workbench.finetune.recipe import Recipe
+from workbench.finetune.recording import probe_cases, recorded, train_to_best
 from workbench.finetune.run_result import ADAPTER, EVIDENCE_FILE, Run
 from workbench.finetune.session import (
     Cost,
-    costing,
     frozen_sha256,
-    last_checkpoint,
     open_base,
-    parts_learned,
     process_rank,
-    quiet,
-    versions,
     world_size,
     write_json,
 )
 from workbench.finetune.student import prepare
 from workbench.finetune.tower_probes import auroc_rows, linear_probe, refit_projector
 from workbench.finetune.trainer import (
-    BEST_FILE,
     FinetuneTrainer,
-    curves,
-    load_tensors,
     make_trainer,
 )
-from workbench.finetune.writing_result import card_facts, probe_cases
 from workbench.model.load import LoadedCheckpoint
 from workbench.model.splice import IGNORE_LABEL
 from workbench.model.vision import VisionTower
@@ -84,13 +75,9 @@ def train_findings(
     prepare(loaded.model, recipe.tuning, seed=recipe.seed)
     sha_before = frozen_sha256(loaded.model)
     trainer = _trainer(recipe, loaded, rows, pixels, findings, out, show, callbacks)
-    with quiet(), costing(loaded.model.device) as cost:
-        checkpoint = last_checkpoint(out) if resume else None
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if process_rank() != 0:
+    cost = train_to_best(trainer, out, device=loaded.model.device, resume=resume)
+    if cost is None:
         return None
-    if (out / "best" / BEST_FILE).is_file():
-        load_tensors(out / "best" / BEST_FILE, trainer.model)
     kept = refit_projector(loaded, old, pixels["train"]) if recipe.tuning.projector == "full" else (
         None)  # fmt: skip
     loaded.model.eval()
@@ -192,40 +179,14 @@ def _finished(
     probes = ()
     if recipe.evaluation.forgetting:
         probes = forgetting(base, facade(loaded), probe_cases(recipe))
-    ledger = Ledger(
-        name=recipe.name,
-        stage=recipe.stage,
-        base={"name": loaded.card.name, "sha256": dict(loaded.card.sha256s)},
-        recipe=recipe.to_dict(),
-        trainable=parts_learned(loaded.model),
-        parameters=loaded.card.parameters["total"],
+    return recorded(
+        recipe, loaded, trainer, out, sha_before=sha_before, cost=cost, evidence=evidence,
         data=_data_facts(cases, rows, findings),
-        frozen=_frozen(loaded, sha_before),
-        curves=curves(trainer),
-        best={"measure": recipe.metric, "step": trainer.state.best_global_step,
-              "value": trainer.state.best_metric},
         memory=_memory(loaded, recipe, cost),
-        cost={
-            "seconds": cost.seconds,
-            "cpu_seconds": cost.cpu_seconds,
-            "steps": trainer.state.global_step,
-            "processes": trainer.accelerator.num_processes,
-            "precision": "bfloat16" if trainer.args.bf16 else "float32",
-            "device": str(loaded.model.device),
-        },
         scores=auroc_rows(before, after, labels, patients, findings),
         forgetting=probes,
-        versions=versions(),
         notes=_notes(recipe, cases, kept),
     )  # fmt: skip
-    ledger.save(out / LEDGER_FILE)
-    save_adapter(adapter, loaded, recipe.tuning, name=recipe.name, facts=card_facts(ledger))
-    return Run(out, recipe, ledger, evidence)
-
-
-def _frozen(loaded: LoadedCheckpoint, before: str) -> dict[str, Any]:
-    after = frozen_sha256(loaded.model)
-    return {"before": before, "after": after, "equal": before == after}
 
 
 def _memory(loaded: LoadedCheckpoint, recipe: Recipe, cost: Cost) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -48,10 +47,10 @@ class ProbeRow:
     change: Estimate
 
 
-def facade(loaded: LoadedCheckpoint, model: Any = None, name: str | None = None) -> ChestXrayModel:
+def facade(loaded: LoadedCheckpoint, *, name: str | None = None) -> ChestXrayModel:
     """Return the model that users call, around weights as they are now."""
     card = replace(loaded.card, name=name) if name else loaded.card
-    return ChestXrayModel(replace(loaded, model=model or loaded.model, card=card))
+    return ChestXrayModel(replace(loaded, card=card))
 
 
 def write_reports(

@@ -13,11 +13,10 @@ from typing import Any
 from workbench.findings import PRESENT
 from workbench.finetune.adapters import save_adapter
 from workbench.finetune.batches import PlannedBatches
-from workbench.finetune.cases import Case, CaseSet, phantom_case
+from workbench.finetune.cases import Case, CaseSet
 from workbench.finetune.datasets import TurnRows
 from workbench.finetune.encoding import Example
 from workbench.finetune.explaining import explained_rows
-from workbench.finetune.ledger import LEDGER_FILE, Ledger
 from workbench.finetune.measuring import (
     ProbeRow,
     card_difference,
@@ -29,16 +28,14 @@ from workbench.finetune.measuring import (
 )
 from workbench.finetune.planner import need
 from workbench.finetune.recipe import Recipe
+from workbench.finetune.recording import probe_cases, recorded
 from workbench.finetune.run_result import ADAPTER, EVIDENCE_FILE, Run
 from workbench.finetune.session import (
     Cost,
-    frozen_sha256,
     open_base,
-    parts_learned,
-    versions,
     write_json,
 )
-from workbench.finetune.trainer import FinetuneTrainer, curves
+from workbench.finetune.trainer import FinetuneTrainer
 from workbench.finetune.turns import InstructionSet
 from workbench.model.load import LoadedCheckpoint
 
@@ -72,19 +69,12 @@ def validation_cases(recipe: Recipe, cases: CaseSet) -> list[Case]:
     return list(cases.validation[: recipe.evaluation.cases])
 
 
-def probe_cases(recipe: Recipe) -> list[Case]:
-    """Return drawn cases of the eight known findings, for the forgetting probe."""
-    first = recipe.evaluation.seed
-    return [phantom_case(seed) for seed in range(first, first + recipe.evaluation.forgetting)]
-
-
 def finished(
     recipe: Recipe, loaded: LoadedCheckpoint, prepared: Prepared, trainer: FinetuneTrainer,
     out: Path, before: dict[str, Any], sha_before: str, cost: Cost, show: bool,
 ) -> Run:  # fmt: skip
     """Measure what came out, write adapter, evidence and ledger."""
-    adapter = save_adapter(out / ADAPTER, loaded, recipe.tuning, name=recipe.name)
-    sha_after = frozen_sha256(loaded.model)
+    save_adapter(out / ADAPTER, loaded, recipe.tuning, name=recipe.name)
     chosen = validation_cases(recipe, prepared.cases)
     limit = recipe.evaluation.new_tokens
     after = write_reports(facade(loaded), chosen, new_tokens=limit, show=show)
@@ -105,31 +95,16 @@ def finished(
     base = facade(open_base(recipe, device=str(loaded.model.device)))
     tuned = facade(loaded, name=f"{loaded.card.name} + {recipe.name}")
     probes = forgetting(base, tuned, probe_cases(recipe)) if recipe.evaluation.forgetting else ()
-    looked = explained_rows(base, tuned, _looked_at(recipe, chosen))
-    ledger = Ledger(
-        name=recipe.name,
-        stage=recipe.stage,
-        base={"name": loaded.card.name, "sha256": dict(loaded.card.sha256s)},
-        recipe=recipe.to_dict(),
-        trainable=parts_learned(loaded.model),
-        parameters=loaded.card.parameters["total"],
+    return recorded(
+        recipe, loaded, trainer, out, sha_before=sha_before, cost=cost, evidence=evidence,
         data=_data_facts(prepared),
-        frozen={"before": sha_before, "after": sha_after, "equal": sha_before == sha_after},
-        curves=curves(trainer),
-        best={"measure": recipe.metric, "step": trainer.state.best_global_step,
-              "value": trainer.state.best_metric},
         memory=_memory(recipe, loaded, prepared, cost),
-        cost=_cost(recipe, loaded, trainer, cost),
         scores=score_rows(before["texts"], after, chosen, findings, taught_finding(recipe)),
         forgetting=probes,
-        explained=looked,
+        explained=explained_rows(base, tuned, _looked_at(recipe, chosen)),
         cache=_cache_facts(prepared),
-        versions=versions(),
         notes=_notes(recipe, prepared, trainer),
     )  # fmt: skip
-    ledger.save(out / LEDGER_FILE)
-    save_adapter(adapter, loaded, recipe.tuning, name=recipe.name, facts=card_facts(ledger))
-    return Run(out, recipe, ledger, evidence)
 
 
 def score_rows(
@@ -149,17 +124,6 @@ def score_rows(
         macro = card_difference(*cards).averages["macro"]
         rows.append(ProbeRow(title, len(cases), macro.f1_b, macro.f1_a, macro.difference))
     return tuple(rows)
-
-
-def card_facts(ledger: Ledger) -> dict[str, Any]:
-    """Return what the model card says of a run."""
-    rows = [
-        {"what": row.skill, "n": row.n, "before": row.before, "after": row.after,
-         "change": str(row.change)}
-        for row in (*ledger.scores, *ledger.forgetting)
-    ]  # fmt: skip
-    data = {key: ledger.data[key] for key in ("source", "train", "validation", "digest")}
-    return {"data": data, "scores": rows, "notes": list(ledger.notes)}
 
 
 def _looked_at(recipe: Recipe, cases: Sequence[Case]) -> list[Case]:
@@ -199,20 +163,6 @@ def _memory(
         "predicted": wanted.total(recipe.training.micro_batch),
         "measured": cost.memory,
         "as": cost.measured_as,
-    }
-
-
-def _cost(
-    recipe: Recipe, loaded: LoadedCheckpoint, trainer: FinetuneTrainer, cost: Cost
-) -> dict[str, Any]:
-    args = trainer.args
-    return {
-        "seconds": cost.seconds,
-        "cpu_seconds": cost.cpu_seconds,
-        "steps": trainer.state.global_step,
-        "processes": trainer.accelerator.num_processes,
-        "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
-        "device": str(loaded.model.device),
     }
 
 

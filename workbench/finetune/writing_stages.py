@@ -25,21 +25,17 @@ from workbench.finetune.measuring import (
 )
 from workbench.finetune.preview import Preview, preview_rows
 from workbench.finetune.recipe import Recipe
+from workbench.finetune.recording import train_to_best
 from workbench.finetune.run_result import Run
 from workbench.finetune.session import (
-    costing,
     frozen_sha256,
-    last_checkpoint,
     open_base,
     process_rank,
-    quiet,
     world_size,
 )
 from workbench.finetune.student import Student, prepare
 from workbench.finetune.trainer import (
-    BEST_FILE,
     FinetuneTrainer,
-    load_tensors,
     make_trainer,
 )
 from workbench.finetune.turns import InstructionSet, instruction_set
@@ -64,13 +60,9 @@ def train_writing(
     prepared = prepare_rows(recipe, loaded, cases, out)
     sha_before = frozen_sha256(loaded.model)
     trainer = _trainer(recipe, loaded, prepared, out, show, callbacks)
-    with quiet(), costing(loaded.model.device) as cost:
-        checkpoint = last_checkpoint(out) if resume else None
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if process_rank() != 0:
+    cost = train_to_best(trainer, out, device=loaded.model.device, resume=resume)
+    if cost is None:
         return None
-    if (out / "best" / BEST_FILE).is_file():
-        load_tensors(out / "best" / BEST_FILE, trainer.model)
     loaded.model.eval()
     return finished(recipe, loaded, prepared, trainer, out, before, sha_before, cost, show)
 

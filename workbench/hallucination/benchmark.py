@@ -18,16 +18,18 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from workbench.errors import InputError, OptionError
-from workbench.evaluation.kept import KeptLines
-from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED, warn_of_seen
-from workbench.evaluation.workers import run_orders
+from workbench.evaluation.kept import KeptResults
+from workbench.evaluation.phantom_exam import (
+    FIRST_HELD_OUT_SEED,
+    both_domains,
+    warn_of_seen,
+)
+from workbench.evaluation.workers import run_left
 from workbench.findings import PHANTOM_FINDINGS
 from workbench.hallucination.calibration import Calibration, shipped_calibration
 from workbench.hallucination.detector_table import DetectorTable, tabulate
@@ -61,8 +63,8 @@ class JudgedCase:
     left_out: tuple[str, ...] = ()
 
 
-class CaseBook:
-    """Judged cases by (seed, domain), kept line by line in a file where one is named.
+def judged_cases(path: str | Path | None, settings: Mapping[str, Any]) -> KeptResults:
+    """Return judged cases by (seed, domain), kept line by line in a file where one is named.
 
     Args:
         path: see `KeptLines`; None keeps nothing.
@@ -71,23 +73,19 @@ class CaseBook:
     Raises:
         OptionError: the file is of other settings.
     """
+    head = {"settings": settings, "detectors": DETECTORS}
+    return KeptResults(path, head, encode=_encoded, decode=_decoded)
 
-    def __init__(self, path: str | Path | None, settings: Mapping[str, Any]) -> None:
-        self.cases: dict[tuple[int, str], JudgedCase] = {}
-        head = {"settings": settings, "detectors": DETECTORS}
-        self.kept = None if path is None else KeptLines(path, head)
-        for row in self.kept or ():
-            row["scores"] = [[math.nan if v is None else v for v in one] for one in row["scores"]]
-            case = JudgedCase(**{key: _tuples(value) for key, value in row.items()})
-            self.cases[case.seed, case.domain] = case
 
-    def add(self, case: JudgedCase) -> None:
-        """Keep a case."""
-        self.cases[case.seed, case.domain] = case
-        if self.kept is not None:
-            row = asdict(case)
-            row["scores"] = [[None if math.isnan(v) else v for v in one] for one in case.scores]
-            self.kept.add(row)
+def _encoded(key: tuple[int, str], case: JudgedCase) -> dict:
+    scores = [[None if math.isnan(v) else v for v in one] for one in case.scores]
+    return asdict(case) | {"scores": scores}
+
+
+def _decoded(row: dict) -> tuple[tuple[int, str], JudgedCase]:
+    row["scores"] = [[math.nan if v is None else v for v in one] for one in row["scores"]]
+    case = JudgedCase(**{key: _tuples(value) for key, value in row.items()})
+    return (case.seed, case.domain), case
 
 
 def _tuples(value: Any) -> Any:
@@ -131,17 +129,10 @@ def benchmark_hallucination(
             f"{n}, {jobs}, {resamples}, {seed} and {samples}"
         )
     warn_of_seen(seed, logger)
-    half = (n + 1) // 2
-    orders = [(seed + at, DOMAINS[at >= half], samples) for at in range(n)]
     identity = asdict(model.responder.identity)
-    book = CaseBook(kept, {"sha256": identity["sha256"], "samples": samples})
-    left = [order for order in orders if order[:2] not in book.cases]
-    bar = tqdm(total=n, initial=n - len(left), desc="phantoms", disable=not progress)
-    for case in run_orders(model, _judge, left, jobs):
-        book.add(case)
-        bar.update()
-    bar.close()
-    cases = [book.cases[order[:2]] for order in orders]
+    book = judged_cases(kept, {"sha256": identity["sha256"], "samples": samples})
+    work = partial(_judge, samples=samples)
+    cases = run_left(model, work, both_domains(n, seed), book, jobs=jobs, progress=progress)
     if not any(case.findings for case in cases):
         raise InputError(
             f"none of {n} reports states a finding that phantoms can have; take more phantoms, or "
@@ -166,8 +157,8 @@ def _calibration(model: Any, seed: int) -> Calibration | None:
         return None
 
 
-def _judge(model: Any, order: tuple[int, str, int]) -> JudgedCase:
-    return judge_case(model, *order)
+def _judge(model: Any, order: tuple[int, str], *, samples: int) -> JudgedCase:
+    return judge_case(model, *order, samples)
 
 
 def judge_case(model: Any, seed: int, domain: str, samples: int) -> JudgedCase:

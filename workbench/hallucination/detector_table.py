@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import average_precision_score
 
+from workbench.evaluation.auroc import area_difference, area_estimate
 from workbench.evaluation.intervals import Estimate, stratified_weights
-from workbench.hallucination.auroc import area_difference, area_estimate
 from workbench.hallucination.calibration import Calibration, cross_fitted, reliability
 from workbench.hallucination.detectors import DETECTORS, FREQUENCY, LOGPROB, NUDGED_POLLING
 

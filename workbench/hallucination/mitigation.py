@@ -27,6 +27,7 @@ import torch
 from workbench.errors import OptionError
 from workbench.findings import NO_FINDING, PHANTOM_FINDINGS, PRESENT
 from workbench.generation import Generation
+from workbench.hallucination.ablations import film_values
 from workbench.hallucination.answers import YES, read_answer
 from workbench.hallucination.calibration import Calibration, shipped_calibration
 from workbench.hallucination.contrast import ContrastiveDecoding
@@ -75,7 +76,7 @@ class PollAndRewrite:
         began = time.perf_counter()
         film = as_radiograph(image)
         written = model.report(film, **decoding)
-        pixels = _pixels(model, film)
+        pixels = film_values(model, film)
         stated = _stated(written.text)
         asked = dict.fromkeys((*stated, *(self.findings if self.add_above is not None else ())))
         odds = _odds(model, pixels, tuple(asked), nudged=self.nudged, seed=self.seed)
@@ -126,14 +127,10 @@ class Revise:
         film = as_radiograph(image)
         written = model.report(film, **decoding)
         suspect = suspicion(model, film, written, calibration, seed=self.seed)
-        edits = {name: self.edit for name, value in suspect.items() if self.rejects(value)}
+        edits = {name: self.edit for name, value in suspect.items() if value >= self.above}
         text, changes = rewrite(written.text, edits, scores=suspect)
         done = {"name": self.name, **_options(self), "calibration": calibration.fitted_on}
-        return _finished(model, written, _pixels(model, film), text, changes, done, began)
-
-    def rejects(self, probability: float) -> bool:
-        """Say whether a statement goes that is false with this probability."""
-        return probability >= self.above
+        return _finished(model, written, film_values(model, film), text, changes, done, began)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +186,7 @@ def suspicion(
     if not stated:
         return {}
     if calibration.detectors == (NUDGED_POLLING,):
-        odds = _odds(model, _pixels(model, film), stated, nudged=True, seed=seed)
+        odds = _odds(model, film_values(model, film), stated, nudged=True, seed=seed)
         scores = np.array([[-odds[name]] for name in stated])
         return dict(zip(stated, calibration.probability(scores).tolist(), strict=True))
     trace = model.trace(film, written, heads="mean", vision="none")
@@ -221,10 +218,6 @@ def _answer(model: Any, film: Any, finding: str) -> str:
 
 def _stated(text: str) -> tuple[str, ...]:
     return tuple(name for name in label(text).present if name != NO_FINDING)
-
-
-def _pixels(model: Any, film: Any) -> torch.Tensor:
-    return model.loaded.processor(film)[None]
 
 
 def _options(mitigation: Any) -> Mapping[str, Any]:

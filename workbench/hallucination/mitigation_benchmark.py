@@ -12,20 +12,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from workbench.errors import OptionError
-from workbench.evaluation.kept import KeptLines
-from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED, warn_of_seen
-from workbench.evaluation.workers import run_orders
+from workbench.evaluation.kept import KeptResults
+from workbench.evaluation.phantom_exam import (
+    FIRST_HELD_OUT_SEED,
+    both_domains,
+    warn_of_seen,
+)
+from workbench.evaluation.workers import run_left
 from workbench.findings import NO_FINDING, PRESENT, UNCERTAIN
 from workbench.hallucination.contrast import ContrastiveDecoding
 from workbench.hallucination.mitigation import Abstain, PollAndRewrite, Revise
 from workbench.hallucination.mitigation_table import PLAIN, MitigationTable, tabulate
-from workbench.phantom.case import DOMAINS, phantom
+from workbench.phantom.case import phantom
 from workbench.reports import label
 
 logger = logging.getLogger(__name__)
@@ -94,41 +97,28 @@ def benchmark_mitigation(
     if not names or len(set(names)) < len(names):
         raise OptionError(f"expected one mitigation or more, each with its own name, got {names}")
     warn_of_seen(seed, logger)
-    half = (n + 1) // 2
-    orders = [(seed + at, DOMAINS[at >= half], tuple(mitigations)) for at in range(n)]
     identity = asdict(model.responder.identity)
     options = {item.name: _options(item) for item in mitigations}
-    book = _Book(kept, {"sha256": identity["sha256"], "mitigations": options})
-    left = [order for order in orders if order[:2] not in book.cases]
-    bar = tqdm(total=n, initial=n - len(left), desc="phantoms", disable=not progress)
-    for case in run_orders(model, _work, left, jobs):
-        book.add(case)
-        bar.update()
-    bar.close()
-    cases = [book.cases[order[:2]] for order in orders]
+    head = {"sha256": identity["sha256"], "mitigations": options}
+    book = KeptResults(kept, head, encode=_encoded, decode=_decoded)
+    work = partial(_work, mitigations=tuple(mitigations))
+    cases = run_left(model, work, both_domains(n, seed), book, jobs=jobs, progress=progress)
     return tabulate(cases, seed=seed, resamples=resamples, options=options, provenance=identity)
 
 
-class _Book:
-    """Cases by (seed, domain), kept line by line in a file where one is named."""
-
-    def __init__(self, path: str | Path | None, head: Mapping[str, Any]) -> None:
-        self.cases: dict[tuple[int, str], MitigatedCase] = {}
-        self.kept = None if path is None else KeptLines(path, head)
-        for row in self.kept or ():
-            for name in ("stated", "doubted"):
-                row[name] = {key: tuple(value) for key, value in row[name].items()}
-            case = MitigatedCase(**{**row, "drawn": tuple(row["drawn"])})
-            self.cases[case.seed, case.domain] = case
-
-    def add(self, case: MitigatedCase) -> None:
-        self.cases[case.seed, case.domain] = case
-        if self.kept is not None:
-            self.kept.add(asdict(case))
+def _encoded(key: tuple[int, str], case: MitigatedCase) -> dict:
+    return asdict(case)
 
 
-def _work(model: Any, order: tuple[int, str, tuple]) -> MitigatedCase:
-    seed, domain, mitigations = order
+def _decoded(row: dict) -> tuple[tuple[int, str], MitigatedCase]:
+    for name in ("stated", "doubted"):
+        row[name] = {key: tuple(value) for key, value in row[name].items()}
+    case = MitigatedCase(**{**row, "drawn": tuple(row["drawn"])})
+    return (case.seed, case.domain), case
+
+
+def _work(model: Any, order: tuple[int, str], *, mitigations: Sequence[Any]) -> MitigatedCase:
+    seed, domain = order
     case = phantom(seed, domain=domain, size=model.image_size)
     stated, doubted, seconds = {}, {}, {}
     for mitigation in (None, *mitigations):

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 
 from workbench.errors import OptionError
 from workbench.findings import ABSENT, CARDIOMEGALY, DEVICE, EDEMA, NO_FINDING, PRESENT, UNCERTAIN
+from workbench.hallucination.spans import HEADING
 from workbench.reports import FindingLabel, Sentence, label, sentences
 
 #: What can be done with a finding that a text states.
 EDITS = ("drop", "deny", "doubt")
 
-_HEADING = re.compile(r"\s*(?:findings|impression|conclusion)\s*:\s*", re.IGNORECASE)
 _IMPRESSION = re.compile(r"\s*(?:impression|conclusion)\s*:", re.IGNORECASE)
 _GRADES = {
     name: {"small": "mild", "moderate": "moderate", "large": "severe"}
@@ -83,13 +83,11 @@ def rewrite(
         raise OptionError(f"unknown edit {wrong[0]!r}; expected one of: {', '.join(EDITS)}")
     scores = scores or {}
     said = label(text)
-    denied = {row.finding for row in said.rows if row.code == ABSENT}
-    spoken = set(denied)
+    spoken = {row.finding for row in said.rows if row.code == ABSENT}
     pieces, changes, last = [], [], 0
     for sentence in sentences(text):
         here = [row for row in said.mentions if sentence.start <= row.start < sentence.end]
         bad = [row for row in here if row.code == PRESENT and row.finding in edits]
-        added_now = bool(add) and any(row.finding == NO_FINDING for row in here)
         heading, body = _heading(text, sentence)
         after = body
         if bad:
@@ -99,7 +97,7 @@ def rewrite(
                 Change(name, edits[name], body, after, scores.get(name))
                 for name in dict.fromkeys(row.finding for row in bad)
             ]
-        elif added_now:
+        elif add and any(row.finding == NO_FINDING for row in here):
             after = ""
         if after or heading:
             pieces.append((text[last : sentence.start] if pieces else "", heading, after))
@@ -112,7 +110,7 @@ def rewrite(
 
 def _heading(text: str, sentence: Sentence) -> tuple[str, str]:
     """Return the heading of a sentence, with the space behind it, and the rest."""
-    match = _HEADING.match(text, sentence.start)
+    match = HEADING.match(text, sentence.start)
     cut = match.end() if match and match.end() <= sentence.end else sentence.start
     return text[sentence.start : cut], text[cut : sentence.end]
 

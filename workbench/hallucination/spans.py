@@ -19,7 +19,7 @@ from workbench.reports import FindingLabel, label, sentences
 Offsets = Sequence[tuple[int, int]]
 
 #: A heading in front of a sentence is no part of what it says.
-_HEADING = re.compile(r"\s*(?:findings|impression|conclusion)\s*:\s*", re.IGNORECASE)
+HEADING = re.compile(r"\s*(?:findings|impression|conclusion)\s*:\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def mentions_of(text: str, offsets: Offsets) -> tuple[Mentioned, ...]:
         if number is None:
             continue
         around = stated[number]
-        heading = _HEADING.match(text, around.start)
+        heading = HEADING.match(text, around.start)
         start = heading.end() if heading and heading.end() <= row.start else around.start
         words = touching(offsets, row.start, row.end)
         if words:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -63,17 +64,21 @@ class Agreement:
         """Items that two raters or more have rated."""
         return int(((self.table != MISSING).sum(axis=1) > 1).sum())
 
+    @property
+    def measures(self) -> tuple[tuple[str, Estimate], ...]:
+        """Name and estimate of every measure; each pair's too where raters are more than two."""
+        rows = [(self.measure, self.kappa)]
+        rows += [] if self.measure == ALPHA else [(ALPHA, self.alpha)]
+        rows += [("equal pairs", self.same)]
+        rows += [(f"Cohen's kappa, {a} and {b}", found) for (a, b), found in self._others()]
+        return tuple(rows)
+
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each measure: measure, value, low, high, items."""
         import pandas as pd
 
-        rows = [(self.measure, self.kappa)]
-        rows += [] if self.measure == ALPHA else [(ALPHA, self.alpha)]
-        rows += [("equal pairs", self.same)]
-        if len(self.raters) > 2:
-            rows += [(f"Cohen's kappa, {a} and {b}", found) for (a, b), found in self.pairs.items()]
         frame = pd.DataFrame(
-            [(name, item.value, item.low, item.high, item.n) for name, item in rows],
+            [(name, item.value, item.low, item.high, item.n) for name, item in self.measures],
             columns=["measure", "value", "low", "high", "n"],
         )
         return frame.astype(dict.fromkeys(("value", "low", "high"), float)).set_index("measure")
@@ -100,11 +105,9 @@ class Agreement:
     def _repr_html_(self) -> str:
         from workbench.hallucination.html import table
 
-        rows = [
-            [name, _text(row), f"{int(row['n']):,}"] for name, row in self.to_frame().iterrows()
-        ]
+        rows = [[name, found.text(), f"{found.n:,}"] for name, found in self.measures]
         who = f"{', '.join(self.raters)}: {self.items:,} items, {self.weights} weights"
-        return f"<p>{_escape(who)}</p>" + table(["agreement", "value [95 %]", "n"], rows)
+        return f"<p>{escape(who)}</p>" + table(["agreement", "value [95 %]", "n"], rows)
 
 
 ALPHA = "Krippendorff's alpha"
@@ -235,15 +238,3 @@ def _diagonals(rows: np.ndarray) -> np.ndarray:
 def _divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     above, below = np.broadcast_arrays(np.asarray(above, float), np.asarray(below, float))
     return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 1e-12)
-
-
-def _text(row) -> str:
-    return Estimate(
-        *(None if v != v else float(v) for v in row[["value", "low", "high"]]), 0
-    ).text()
-
-
-def _escape(text: str) -> str:
-    from html import escape
-
-    return escape(text)

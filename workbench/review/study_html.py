@@ -5,8 +5,6 @@ Does not know: how anything was counted or drawn.
 
 from __future__ import annotations
 
-import base64
-import io
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING
 from workbench._files import whole_file
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate
+from workbench.figures.page import embedded_png, html_page
 from workbench.hallucination.html import table
 from workbench.review.study_plan import ARMS
 from workbench.review.study_session import GRADES
@@ -49,13 +48,7 @@ def save_page(result: StudyResult, path: Path) -> Path:
     if path.suffix.lower() != ".html":
         raise InputError(f"{path.name}: the report of a study is written as .html")
     path.parent.mkdir(parents=True, exist_ok=True)
-    title = escape(result.title)
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE}</style></head>"
-        f"<body>{_body(result, _picture(result))}</body></html>"
-    )
+    page = html_page(result.title, _STYLE, _body(result, _picture(result)))
     with whole_file(path) as partial:
         partial.write_text(page, encoding="utf-8")
     return path
@@ -111,19 +104,14 @@ def _grades(result: StudyResult, frame) -> str:
 def _agreement(result: StudyResult) -> str:
     rows = []
     if result.between is not None:
-        for name, row in result.between.to_frame().iterrows():
-            rows.append([f"between readers: {name}", _row(row), f"{int(row['n']):,}"])
+        for name, found in result.between.measures:
+            rows.append([f"between readers: {name}", found.text(), f"{found.n:,}"])
     for reader, found in result.within.items():
         rows.append([f"within {reader}: {found.measure}", found.kappa.text(), f"{found.items:,}"])
         rows.append([f"within {reader}: equal pairs", found.same.text(), f"{found.items:,}"])
     if not rows:
         return "<p>One reader and no repeats: agreement cannot be measured.</p>"
     return table(["agreement", "value [95 %]", "n"], rows)
-
-
-def _row(row) -> str:
-    values = [None if row[name] != row[name] else row[name] for name in ("value", "low", "high")]
-    return Estimate(*values, 0).text()
 
 
 def _time(result: StudyResult) -> str:
@@ -145,10 +133,7 @@ def _picture(result: StudyResult) -> str:
     from matplotlib import pyplot
 
     figure = result.plot().figure
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    pyplot.close(figure)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
     said = ", ".join(f"{arm} {result.success[arm].text()}" for arm in ARMS)
-    alt = escape(f"Figure: grades by arm; acceptable: {said}", quote=True)
-    return f'<img alt="{alt}" src="data:image/png;base64,{data}">'
+    shown = embedded_png(figure, f"Figure: grades by arm; acceptable: {said}")
+    pyplot.close(figure)
+    return shown

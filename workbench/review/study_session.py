@@ -18,11 +18,11 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from workbench.errors import InputError, OptionError
 from workbench.review.lines import AppendedLines
+from workbench.runs.record import now
 
 #: Of Lee et al., Eur Radiol 2025; A and B count as success.
 GRADES = {
@@ -140,8 +140,7 @@ class ReaderSession:
             seconds = time.monotonic() - self._shown[1]
         taken = None if seconds is None else round(float(seconds), 2)
         record = {"item": item, "grade": grade, "seconds": taken, "comment": comment}
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        self._lines.add({"what": "grade", **record, "time": now})
+        self._lines.add({"what": "grade", **record, "time": now()})
 
     def undo(self) -> str | None:
         """Take the last standing grade back and return the name of its report; None at the start.
@@ -153,6 +152,5 @@ class ReaderSession:
         order = [r["item"] for r in records if r.get("what") == "grade" and r["item"] in standing]
         if not order:
             return None
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        self._lines.add({"what": "undo", "item": order[-1], "time": now})
+        self._lines.add({"what": "undo", "item": order[-1], "time": now()})
         return order[-1]

@@ -18,7 +18,6 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from workbench.findings import CODES, SIDES, standard_name
 from workbench.hallucination.taxonomy import KINDS as ERROR_KINDS
 from workbench.review.kappa import MISSING, Agreement, agreement
 from workbench.review.lines import AppendedLines
+from workbench.runs.record import now
 from workbench.runs.result import RunResult
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Annotations:
             if not isinstance(text, str) or len(text) > _LONG:
                 raise InputError(f"{name} must be a text of at most {_LONG:,} characters")
         found = Annotation(
-            uuid.uuid4().hex, **target, verdict=verdict, reviewer=who, time=_now(),
+            uuid.uuid4().hex, **target, verdict=verdict, reviewer=who, time=now(),
             severity=severity, errors=errors, true=true, side=side, comment=comment, report=report,
         )  # fmt: skip
         self._lines.add({"what": "verdict", **asdict(found)})
@@ -176,7 +176,7 @@ class Annotations:
         own = [item for item in self.standing() if item.reviewer == who and n in (None, item.n)]
         if not own:
             raise InputError(f"{who} has no verdict{'' if n is None else f' {n}'} to take back")
-        self._lines.add({"what": "undo", "n": own[-1].n, "reviewer": who, "time": _now()})
+        self._lines.add({"what": "undo", "n": own[-1].n, "reviewer": who, "time": now()})
         return own[-1]
 
     def standing(self) -> list[Annotation]:
@@ -287,7 +287,3 @@ def _one_of(name: str, value: str, allowed: Sequence[str] | Mapping[str, str]) -
     if value not in allowed:
         words = ", ".join(repr(word) for word in allowed if word)
         raise OptionError(f"{name} must be one of {words}, got {value!r}")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -8,11 +8,8 @@ Does not know: how the numbers came about.
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -227,12 +224,9 @@ class ImageMap:
         return f"<ImageMap {self.title!r}, {rows} x {columns}, {self.layer}, {self.head}>"
 
     def _repr_html_(self) -> str:
+        from workbench.figures.page import embedded_png
         from workbench.figures.style import closed_figure
 
-        buffer = io.BytesIO()
         with closed_figure(figsize=(5.6, 6.2)) as figure:
             self.plot(figure.add_subplot())
-            figure.savefig(buffer, format="png", dpi=90)
-        encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
-        label = escape(f"Figure: {self.title}; {self.details}", quote=True)
-        return f'<img alt="{label}" src="data:image/png;base64,{encoded}">'
+            return embedded_png(figure, f"Figure: {self.title}; {self.details}", dpi=90)

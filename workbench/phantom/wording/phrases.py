@@ -12,7 +12,8 @@ from workbench.phantom.wording.mentions import Mention
 
 _PLURALS = {EFFUSION: "pleural effusions", PNEUMOTHORAX: "pneumothoraces", NODULE: "nodules"}
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-_COUNTABLE = (EFFUSION, PNEUMOTHORAX, NODULE, DEVICE, FRACTURE)
+#: Findings that take an article.
+COUNTABLE = (EFFUSION, PNEUMOTHORAX, NODULE, DEVICE, FRACTURE)
 
 
 def number(count: int) -> str:
@@ -49,7 +50,7 @@ def article(phrase: str) -> str:
 
 def with_article(mention: Mention, phrase: str) -> str:
     """Put "a" or "an" before a phrase that is singular and countable."""
-    if mention.finding not in _COUNTABLE or is_plural(mention):
+    if mention.finding not in COUNTABLE or is_plural(mention):
         return phrase
     return f"{article(phrase)} {phrase}"
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.errors import OptionError
-from workbench.findings import CARDIOMEGALY, DEVICE, EDEMA, FRACTURE, NODULE, PHANTOM_FINDINGS
+from workbench.findings import CARDIOMEGALY, DEVICE, EDEMA, NODULE, PHANTOM_FINDINGS
 from workbench.phantom.scene import Lesion
 from workbench.phantom.wording.mentions import GRADED, ZONED, Mention, mentions, merged_side
 from workbench.phantom.wording.phrases import (
+    COUNTABLE,
     article,
     is_plural,
     joined,
@@ -184,8 +185,7 @@ def _maker(
 
 def _named(finding: str) -> str:
     """Return the finding as a question names it: "a pleural effusion", "consolidation"."""
-    countable = finding in ("pleural effusion", "pneumothorax", NODULE, DEVICE, FRACTURE)
-    return f"{article(finding)} {finding}" if countable else finding
+    return f"{article(finding)} {finding}" if finding in COUNTABLE else finding
 
 
 def _denial(finding: str) -> str:

@@ -1,0 +1,43 @@
+"""Figures and pages as HTML that needs nothing else: pictures inside, no scripts, nothing fetched.
+
+Does not know: what is shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def embedded_png(figure: Figure, alt: str, *, dpi: int = 150) -> str:
+    """Return a figure as an image that carries its own data; the figure stays open.
+
+    Args:
+        figure: what to show.
+        alt: what it shows, for those who cannot see it; escaped here.
+        dpi: dots per inch.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img alt="{escape(alt, quote=True)}" src="data:image/png;base64,{data}">'
+
+
+def html_page(title: str, style: str, body: str) -> str:
+    """Return a whole page.
+
+    Args:
+        title: plain text; escaped here.
+        style: CSS.
+        body: HTML.
+    """
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{style}</style></head><body>{body}</body></html>"
+    )
