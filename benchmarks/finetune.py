@@ -5,7 +5,6 @@
     python benchmarks/finetune.py held-out "support device" --folder out/held_out
     python benchmarks/finetune.py teach --finding "support device" --base out/held_out/model
     python benchmarks/finetune.py real --manifest films.csv --root films
-    python benchmarks/finetune.py cache | processes | resume
 
 Seconds are wall time and, beside them, processor time, which other programs do not stretch.
 Unseen phantoms have seeds from 10,000,000; nothing was trained or tuned on them.
@@ -15,18 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
-import signal
-import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from _folder import folder
 from safetensors.torch import load_file
 
 import workbench as wb
@@ -228,132 +223,6 @@ def head_scores(run, findings: tuple[str, ...], pixels: list) -> np.ndarray:
     return predict(classifier, pixels)
 
 
-def cache(args: argparse.Namespace) -> dict:
-    """Stage 2 with and without the feature cache: steps a second, and the loss curve."""
-    found = {}
-    with folder(args) as out:
-        for name, cached in (("uncached", False), ("cached", True)):
-            recipe = read_recipe("stage2_projector").replace(
-                name=name,
-                data={"phantoms": {"count": args.cases}, "validation": 0.05,
-                      "tasks": [args.task]},
-                training={"epochs": args.epochs, "feature_cache": cached, "batch_size": 16,
-                          "micro_batch": 16, "batching": args.batching},
-                evaluation={"times": 1, "cases": 1},
-            )  # fmt: skip
-            clock = StepClock()
-            run = wb.finetune.run(recipe, out=out / name, callbacks=[clock])
-            found[name] = {
-                "steps": run.ledger.cost["steps"],
-                "seconds_a_step": float(np.median(clock.wall)),
-                "cpu_seconds_a_step": float(np.median(clock.cpu)),
-                "losses": [row["loss"] for row in run.ledger.curves if "loss" in row],
-                "cache": dict(run.ledger.cache),
-            }
-    one, two = found["uncached"], found["cached"]
-    apart = np.abs(np.array(one["losses"]) - np.array(two["losses"])).max()
-    return {
-        **{k: {n: v for n, v in row.items() if n != "losses"} for k, row in found.items()},
-        "times_faster": one["seconds_a_step"] / two["seconds_a_step"],
-        "times_faster_cpu": one["cpu_seconds_a_step"] / two["cpu_seconds_a_step"],
-        "largest_difference_of_loss": float(apart),
-        "batching": args.batching,
-        "task": args.task,
-    }
-
-
-class StepClock(__import__("transformers").TrainerCallback):
-    """Time every step."""
-
-    def __init__(self) -> None:
-        self.wall: list[float] = []
-        self.cpu: list[float] = []
-
-    def on_step_begin(self, args, state, control, **_):
-        self.began = time.perf_counter(), time.process_time()
-
-    def on_step_end(self, args, state, control, **_):
-        self.wall.append(time.perf_counter() - self.began[0])
-        self.cpu.append(time.process_time() - self.began[1])
-
-
-SMALL = {
-    "data": {"phantoms": {"first_seed": 7_200_000, "count": 20, "finding": "fracture"},
-             "validation": 0.2},
-    "training": {"epochs": 2, "batch_size": 8, "micro_batch": 4, "save_every": 1},
-    "evaluation": {"times": 1, "cases": 1, "forgetting": 0, "explained": 0},
-}  # fmt: skip
-
-
-def small_recipe(out: Path, name: str, **training) -> Path:
-    """Write the recipe that the two checks of sameness run."""
-    changes = {**SMALL, "training": {**SMALL["training"], **training}}
-    path = out / f"{name}.yaml"
-    path.write_text(read_recipe("stage3_lora").replace(name="same", **changes).to_yaml())
-    return path
-
-
-def processes(args: argparse.Namespace) -> dict:
-    """Two processes by torchrun against one with doubled accumulation."""
-    with folder(args) as out:
-        recipe = small_recipe(out, "two")
-        train = ["-m", "workbench", "train", str(recipe), "--out"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        subprocess.run([sys.executable, *train, str(out / "one")], check=True, env=environment)
-        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-        subprocess.run([sys.executable, *launcher, *train, str(out / "two")], check=True,
-                       env=environment)  # fmt: skip
-        ledgers = [wb.finetune.open_run(out / name).ledger for name in ("one", "two")]
-        return {
-            "processes": [ledger.cost["processes"] for ledger in ledgers],
-            "steps": [ledger.cost["steps"] for ledger in ledgers],
-            "largest_difference": apart(out / "one", out / "two"),
-        }
-
-
-def resume(args: argparse.Namespace) -> dict:
-    """A run killed in the middle and resumed against one that was never stopped."""
-    with folder(args) as out:
-        recipe = small_recipe(out, "resume")
-        train = [sys.executable, "-m", "workbench", "train", str(recipe), "--out"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run([*train, str(out / "whole")], check=True, env=environment)
-        killed = subprocess.Popen([*train, str(out / "killed")], env=environment)
-        folder_ = out / "killed" / "checkpoints"
-        while not (folder_ / f"checkpoint-{args.at}" / "trainer_state.json").is_file():
-            time.sleep(0.05)
-            if killed.poll() is not None:
-                raise SystemExit("the run ended before it could be killed; lower --at")
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
-        subprocess.run([*train, str(out / "killed"), "--resume"], check=True, env=environment)
-        steps = wb.finetune.open_run(out / "whole").ledger.cost["steps"]
-        return {"killed_after_step": args.at, "steps": steps,
-                "largest_difference": apart(out / "whole", out / "killed")}  # fmt: skip
-
-
-def apart(one: Path, two: Path) -> float:
-    """Return the largest difference of what two runs learned."""
-    first, second = (load_file(p / "adapter" / "adapter.safetensors") for p in (one, two))
-    return max(float((first[name] - second[name]).abs().max()) for name in first)
-
-
-class folder:
-    """The folder of a command: --keep, or one that vanishes."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.keep = args.keep
-
-    def __enter__(self) -> Path:
-        self.path = Path(self.keep or tempfile.mkdtemp(prefix="finetune-"))
-        self.path.mkdir(parents=True, exist_ok=True)
-        return self.path
-
-    def __exit__(self, *_: object) -> None:
-        if not self.keep:
-            shutil.rmtree(self.path, ignore_errors=True)
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser."""
     top = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -389,14 +258,6 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--split-seed", type=int, default=1)
     sub.add_argument("--positives", type=int, default=20)
     sub.add_argument("--unlisted", default="absent", choices=("absent", "unknown"))
-    sub = commands.add_parser("cache")
-    sub.add_argument("--cases", type=int, default=48)
-    sub.add_argument("--epochs", type=float, default=4)
-    sub.add_argument("--task", default="question")
-    sub.add_argument("--batching", default="packed")
-    commands.add_parser("processes")
-    sub = commands.add_parser("resume")
-    sub.add_argument("--at", type=int, default=2)
     return top
 
 
@@ -404,8 +265,7 @@ def main() -> None:
     """Run one command."""
     args = parser().parse_args()
     torch.set_num_threads(1)
-    made = {"teach": teach, "encoder": encoder, "held-out": held_out, "real": real,
-            "cache": cache, "processes": processes, "resume": resume}  # fmt: skip
+    made = {"teach": teach, "encoder": encoder, "held-out": held_out, "real": real}
     text = json.dumps(made[args.command](args), indent=1, default=float)
     sys.stdout.write(text + "\n")
     if args.out:

@@ -53,3 +53,18 @@ def test_a_file_cut_short_is_refused(loaded, pixels, tmp_path):
         handle.truncate(100)
     with pytest.raises(TrainingError, match="cut short"):
         FeatureCache.open(tmp_path, loaded.model.vision_tower, loaded.processor)
+
+
+def test_two_writers_of_one_folder_share_their_work(loaded, pixels, tmp_path):
+    tower = loaded.model.vision_tower
+    one, two = (FeatureCache.open(tmp_path, tower, loaded.processor) for _ in range(2))
+    one.add(pixels[:3])
+    rows = two.add(pixels[1:])
+    assert (one.computed, two.computed, two.found) == (3, 2, 2)
+    with torch.no_grad():
+        wanted = tower(pixels).tokens
+    assert torch.allclose(two.rows(rows), wanted[1:], atol=1e-6)
+    assert torch.allclose(one.tokens(pixels), wanted, atol=1e-6)
+    assert one.computed == 3
+    keys = (tmp_path / "keys.txt").read_text().split()
+    assert len(keys) == len(set(keys)) == len(pixels)

@@ -5,6 +5,7 @@
 
 A row is found by the SHA-256 of the prepared pixels, so another image or another preparation is
 another row. The folder is bound to the SHA-256 of the tower's weights: another tower is refused.
+Several processes may share a folder: one writes at a time, and finds what the others wrote.
 
 Does not know: files of images, the projector.
 """
@@ -19,12 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from workbench._files import whole_file
 from workbench.errors import TrainingError
 from workbench.finetune.checksums import tensor_sha256, weights_sha256
 
-HEAD, KEYS, ROWS = "head.json", "keys.txt", "tokens.f32"
+HEAD, KEYS, ROWS, LOCK = "head.json", "keys.txt", "tokens.f32", "writing.lock"
 
 
 @dataclass(eq=False)
@@ -45,15 +47,20 @@ class FeatureCache:
     computed: int = 0
     found: int = 0
     _rows: dict[str, int] = field(default_factory=dict, repr=False)
+    _stored: np.ndarray | None = field(default=None, repr=False)
 
     @classmethod
-    def open(cls, folder: str | Path, tower: torch.nn.Module, processor: Any) -> FeatureCache:
+    def open(
+        cls, folder: str | Path, tower: torch.nn.Module, processor: Any, *,
+        encoder: str | None = None,
+    ) -> FeatureCache:  # fmt: skip
         """Open a cache, or start one.
 
         Args:
             folder: made where it is missing.
             tower: the vision tower.
             processor: prepares images; its settings are part of what is kept.
+            encoder: `weights_sha256` of the tower, by a caller that has just computed it.
 
         Raises:
             TrainingError: the folder was made by another tower or another preparation, or is
@@ -63,7 +70,7 @@ class FeatureCache:
         folder.mkdir(parents=True, exist_ok=True)
         config = tower.config
         head = {
-            "encoder": weights_sha256(tower.state_dict().items()),
+            "encoder": encoder or weights_sha256(tower.state_dict().items()),
             "preprocessing": {
                 "size": processor.size, "mean": processor.mean, "std": processor.std
             },
@@ -72,17 +79,14 @@ class FeatureCache:
             "dtype": "float32",
         }  # fmt: skip
         path = folder / HEAD
-        if path.is_file():
-            _refuse_stale(folder, json.loads(path.read_text(encoding="utf-8")), head)
-        else:
-            with whole_file(path) as partial:
-                partial.write_text(json.dumps(head, indent=1) + "\n", encoding="utf-8")
-        made = cls(folder, tower, (config.image_tokens, config.width))
-        keys = folder / KEYS
-        names = keys.read_text(encoding="utf-8").split() if keys.is_file() else []
-        if names and (folder / ROWS).stat().st_size < len(names) * made._row_bytes:
-            raise TrainingError(f"{folder.name} is cut short; delete it, it will be made again")
-        made._rows = {name: row for row, name in enumerate(names)}
+        with FileLock(folder / LOCK):
+            if path.is_file():
+                _refuse_stale(folder, json.loads(path.read_text(encoding="utf-8")), head)
+            else:
+                with whole_file(path) as partial:
+                    partial.write_text(json.dumps(head, indent=1) + "\n", encoding="utf-8")
+            made = cls(folder, tower, (config.image_tokens, config.width))
+            made._read_keys()
         return made
 
     def __len__(self) -> int:
@@ -99,25 +103,45 @@ class FeatureCache:
     def add(self, pixel_values: torch.Tensor) -> list[int]:
         """Return the rows of prepared images (B, 1, S, S); what is missing is computed."""
         keys = [self.key(one) for one in pixel_values]
-        fresh = [at for at, key in enumerate(dict.fromkeys(keys)) if key not in self._rows]
-        unique = list(dict.fromkeys(keys))
-        missing = [keys.index(unique[at]) for at in fresh]
-        self.found += len(keys) - len(missing)
+        fresh = 0
+        if any(key not in self._rows for key in keys):
+            with FileLock(self.folder / LOCK):
+                self._read_keys()
+                fresh = self._compute(keys, pixel_values)
+        self.found += len(keys) - fresh
+        return [self._rows[key] for key in keys]
+
+    def rows(self, rows: Sequence[int]) -> torch.Tensor:
+        """Return (B, N, W) float32 tokens of rows, read from disk."""
+        if self._stored is None or len(self._stored) < len(self):
+            shape = (len(self), *self.shape)
+            self._stored = np.memmap(self.folder / ROWS, np.float32, "r", shape=shape)
+        return torch.from_numpy(self._stored[list(rows)])
+
+    def tokens(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return (B, N, W) tokens of prepared images."""
+        return self.rows(self.add(pixel_values))
+
+    def _compute(self, keys: list[str], pixel_values: torch.Tensor) -> int:
+        """Compute and write the images that nobody has written yet; return their number."""
+        missing = [at for at, key in enumerate(keys) if key not in self._rows]
+        missing = [at for at in missing if keys.index(keys[at]) == at]
         if missing:
             device = self.tower.conv1.weight.device
             with torch.no_grad():
                 tokens = self.tower(pixel_values[missing].to(device)).tokens
             self._append([keys[at] for at in missing], tokens.float().cpu().numpy())
-        return [self._rows[key] for key in keys]
+        return len(missing)
 
-    def rows(self, rows: Sequence[int]) -> torch.Tensor:
-        """Return (B, N, W) float32 tokens of rows, read from disk."""
-        stored = np.memmap(self.folder / ROWS, np.float32, "r", shape=(len(self), *self.shape))
-        return torch.from_numpy(np.stack([stored[row] for row in rows]))
-
-    def tokens(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Return (B, N, W) tokens of prepared images."""
-        return self.rows(self.add(pixel_values))
+    def _read_keys(self) -> None:
+        """Learn what is in the folder by now."""
+        keys = self.folder / KEYS
+        names = keys.read_text(encoding="utf-8").split() if keys.is_file() else []
+        if names and (self.folder / ROWS).stat().st_size < len(names) * self._row_bytes:
+            raise TrainingError(
+                f"{self.folder.name} is cut short; delete it, it will be made again"
+            )
+        self._rows = {name: row for row, name in enumerate(names)}
 
     def _append(self, keys: list[str], tokens: np.ndarray) -> None:
         """Write tokens, then their keys, so that a stop between the two loses only work."""

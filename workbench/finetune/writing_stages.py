@@ -78,8 +78,9 @@ def prepare_rows(recipe: Recipe, loaded: LoadedCheckpoint, cases: CaseSet, out: 
     cache = None
     if training.feature_cache:
         tower = loaded.model.vision_tower
-        folder = f"features-{weights_sha256(tower.state_dict().items())[:12]}"
-        cache = FeatureCache.open(out / folder, tower, loaded.processor)
+        encoder = weights_sha256(tower.state_dict().items())
+        folder = out / f"features-{encoder[:12]}"
+        cache = FeatureCache.open(folder, tower, loaded.processor, encoder=encoder)
     dataset = TurnRows(
         groups, images, cache=cache, pad_id=loaded.tokenizer.pad_id,
         image_tokens=config.image_tokens, together=together,
