@@ -28,7 +28,7 @@ import workbench as wb
 from workbench.evaluation.intervals import estimate
 from workbench.findings import PHANTOM_FINDINGS
 from workbench.finetune.classifier import aurocs, mean_auroc, predict, resampled_means
-from workbench.finetune.datasets import Images, LabelRows
+from workbench.finetune.datasets import Images, LabelRows, PreparedImages
 from workbench.finetune.examining import positives, unseen_cases
 from workbench.finetune.recipe import Recipe, read_recipe
 
@@ -174,12 +174,11 @@ def film_scores(films, runs: dict, args: argparse.Namespace) -> dict:
                          unlisted=policy, regions=False)  # fmt: skip
         known[policy] = rows.labels
     enough = (known["absent"] == 1).sum(0) >= args.positives
-    pixels = [Images(cases, loaded.processor, augment=False, seed=0).prepared(row)
-              for row in range(len(cases))]  # fmt: skip
+    pixels = PreparedImages(cases, loaded.processor)
     train = manifest_cases(films, data).train
     images = Images(train, loaded.processor, augment=False, seed=0)
     both = {"train": LabelRows(images, findings, unlisted=args.unlisted, regions=False)}
-    held = {"train": [images.prepared(row) for row in range(len(train))], "validation": pixels}
+    held = {"train": PreparedImages(train, loaded.processor), "validation": pixels}
     scores = {"before": linear_probe(loaded.model.vision_tower, held, both)}
     for name, run in runs.items():
         scores[name] = head_scores(run, findings, pixels)

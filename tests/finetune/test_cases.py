@@ -1,10 +1,14 @@
 """Cases: what is known stays known, what is unknown stays unknown, patients stay apart."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from workbench.errors import InputError, TrainingError
 from workbench.finetune.cases import _case_set, gather, manifest_cases, phantom_case
+from workbench.finetune.datasets import PreparedImages
 from workbench.finetune.recipe import DataRecipe, read_recipe
 from workbench.finetune.regions import patch_targets
 
@@ -86,3 +90,17 @@ def test_a_drawn_case_is_the_same_chest_with_and_without():
     changed = np.abs(with_.load().pixels - without.load().pixels)
     assert changed[with_.regions()["fracture"]].mean() > 0.1
     assert (with_.code("fracture"), without.code("fracture")) == ("present", "absent")
+
+
+def test_prepared_images_are_read_when_they_are_asked_for(loaded, manifest):
+    cases = manifest_cases(manifest, DATA).train
+    reads = []
+    watched = [replace(c, load=lambda c=c: reads.append(c.id) or c.load()) for c in cases]
+    images = PreparedImages(watched, loaded.processor)
+    assert len(images) == len(cases)
+    assert reads == []
+    assert torch.equal(images[-1], loaded.processor(cases[-1].load()))
+    assert [one.shape for one in images[1:3]] == [images[0].shape] * 2
+    assert reads == [cases[-1].id, cases[1].id, cases[2].id, cases[0].id]
+    with pytest.raises(IndexError):
+        images[len(cases)]

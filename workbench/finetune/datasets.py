@@ -52,6 +52,27 @@ class Images:
         return torch.from_numpy(self.processor.normalise(changed.numpy()))[None]
 
 
+class PreparedImages(Sequence[torch.Tensor]):
+    """Prepared images of cases, each read when it is asked for; memory holds none of them.
+
+    Args:
+        cases: rows.
+        processor: of the model.
+    """
+
+    def __init__(self, cases: Sequence[Case], processor: ImageProcessor) -> None:
+        self.images = Images(cases, processor, augment=False, seed=0)
+
+    def __len__(self) -> int:
+        return len(self.images.cases)
+
+    def __getitem__(self, key: int | slice) -> torch.Tensor | list[torch.Tensor]:
+        """Return (1, S, S) of one row, or the list of a slice."""
+        if isinstance(key, slice):
+            return [self.images.prepared(row) for row in range(*key.indices(len(self)))]
+        return self.images.prepared(range(len(self))[key])
+
+
 class TurnRows(Dataset):
     """Rows of stages 2 and 3: one turn, or all turns of an image.
 

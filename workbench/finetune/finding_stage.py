@@ -30,7 +30,7 @@ from workbench.finetune.classifier import (
     class_weights,
     predict,
 )
-from workbench.finetune.datasets import Images, LabelRows
+from workbench.finetune.datasets import Images, LabelRows, PreparedImages
 from workbench.finetune.measuring import facade, forgetting
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.recording import probe_cases, recorded, train_to_best
@@ -66,9 +66,11 @@ def train_findings(
         part: _label_rows(recipe, loaded, found, findings, augment=part == "train")
         for part, found in (("train", cases.train), ("validation", cases.validation))
     }
-    pixels = {part: _pixels(found) for part, found in rows.items()} if process_rank() == 0 else {}
+    pixels = {
+        part: PreparedImages(found.images.cases, loaded.processor) for part, found in rows.items()
+    }
     old = copy.deepcopy(loaded.model.vision_tower)
-    before = linear_probe(old, pixels, rows) if pixels else None
+    before = linear_probe(old, pixels, rows) if process_rank() == 0 else None
     if recipe.from_scratch:
         torch.manual_seed(recipe.seed)
         loaded.model.vision_tower.load_state_dict(VisionTower(old.config).state_dict())
@@ -119,12 +121,6 @@ def _label_rows(
         regions=augment and recipe.training.mask_weight > 0,
         patch=loaded.model.config.vision.patch_size,
     )  # fmt: skip
-
-
-def _pixels(rows: LabelRows) -> list[torch.Tensor]:
-    """Return prepared images without changes."""
-    plain = Images(rows.images.cases, rows.images.processor, augment=False, seed=0)
-    return [plain.prepared(row) for row in range(len(rows))]
 
 
 def _trainer(
