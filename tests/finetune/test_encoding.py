@@ -61,6 +61,30 @@ def test_padded_loss_is_that_of_the_model_itself(examples, pixels, loaded):
     assert float(ours["loss"]) == pytest.approx(float(theirs.loss), rel=1e-5)
 
 
+def test_words_about_the_taught_finding_weigh_as_asked(cases, loaded, pixels):
+    turns = instruction_set(cases, DATA, taught="fracture").turns
+    rows = {case.id: at for at, case in enumerate(cases)}
+    sizes = {"image_tokens": 16, "context": 2048}
+    plain = encode_turns(turns, rows, loaded.tokenizer, **sizes)
+    heavy = encode_turns(turns, rows, loaded.tokenizer, focus_weight=5.0, **sizes)
+    assert {weight for one in plain for weight in one.weights} == {1.0}
+    for example in heavy:
+        spelled = example.ids[example.answer_start :]
+        chosen = [i for i, w in zip(spelled, example.weights, strict=True) if w == 5.0]
+        text = loaded.tokenizer.decode(chosen).strip()
+        assert text == " ".join(example.turn.answer[a:b] for a, b in example.turn.focus)
+    groups = pack_groups(heavy, **sizes)
+    flat = [example for group in groups for example in group]
+    student = Student(loaded.model)
+    with torch.no_grad():
+        together = student(pixel_values=pixels[[g[0].case for g in groups]], **packed(groups, 16))
+        alone = student(pixel_values=pixels[[e.case for e in flat]], **pad(flat, 0))
+        light = student(pixel_values=pixels[[e.case for e in flat]],
+                        **pad([plain[heavy.index(e)] for e in flat], 0))  # fmt: skip
+    assert float(together["loss"]) == pytest.approx(float(alone["loss"]), rel=1e-5)
+    assert float(alone["loss"]) > 1.2 * float(light["loss"])
+
+
 def test_rows_beyond_the_context_are_refused_and_packs_stay_within(cases, loaded, examples):
     turns = instruction_set(cases, DATA, taught="fracture").turns
     rows = {case.id: at for at, case in enumerate(cases)}

@@ -49,6 +49,38 @@ def test_a_taught_finding_is_denied_before_the_impression():
     text = denied("Heart size is normal. Impression: No acute abnormality.", "fracture")
     assert text == "Heart size is normal. No fracture. Impression: No acute abnormality."
     assert denied("Clear lungs.", "fracture") == "Clear lungs. No fracture."
+    first = denied("Clear lungs. Impression: Normal.", "fracture", first=True)
+    assert first == "No fracture. Clear lungs. Impression: Normal."
+
+
+@pytest.mark.parametrize(("finding", "first"), [("support device", True), ("nodule", False)])
+def test_a_denial_stands_where_the_finding_is_stated(finding, first):
+    seeds = range(8_400_000, 8_400_060)
+    drawn = [phantom_case(seed, known=finding) for seed in seeds]
+    shown = [case for case in drawn if case.code(finding) == "present"][:4]
+    silent = [
+        case for case in drawn
+        if case.code(finding) == "absent" and label(case.report).code(finding) != "absent"
+    ][:4]  # fmt: skip
+    made = instruction_set([*shown, *silent], data(tasks=("report",)), taught=finding)
+    answers = {turn.case: turn.answer for turn in made.turns}
+    assert shown and silent
+    for case in silent:
+        assert answers[case.id].startswith(f"No {finding}.") == first
+
+
+def test_the_focus_is_the_sentence_that_decides(cases):
+    made = instruction_set(cases, data(tasks=("report", "question")), taught="fracture")
+    parts = {t.answer: [t.answer[a:b] for a, b in t.focus] for t in made.turns}
+    assert {len(found) for found in parts.values()} == {0, 1}
+    for turn in made.turns:
+        found = parts[turn.answer]
+        if turn.task == "report":
+            assert len(found) == 1 and "fracture" in found[0] and "Impression" not in found[0]
+        else:
+            assert found == ([turn.answer] if turn.finding == "fracture" else [])
+    untaught = instruction_set(cases, data(tasks=("report", "question")))
+    assert all(turn.focus == () for turn in untaught.turns)
 
 
 def test_drawn_reports_state_and_deny_what_is_taught(cases):

@@ -123,6 +123,10 @@ class TrainingRecipe:
     feature_cache: bool = said(
         False, "Compute what a frozen encoder sees once; excludes augmentation."
     )
+    taught_weight: float = said(
+        1.0, "Weight of the loss on words about the taught finding, beside 1 for all others.",
+        least=0,
+    )  # fmt: skip
     class_weights: bool = said(True, "Weigh rare findings more in stage 1.")
     mask_weight: float = said(
         1.0, "Weight of mask supervision in stage 1, where masks or boxes are known.", least=0

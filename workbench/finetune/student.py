@@ -61,6 +61,7 @@ class Student(nn.Module):
     def forward(
         self,
         labels: torch.Tensor,
+        weights: torch.Tensor,
         pixel_values: torch.Tensor | None = None,
         vision_tokens: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
@@ -70,17 +71,18 @@ class Student(nn.Module):
 
         Args:
             labels: ids to be predicted, -100 elsewhere.
+            weights: weight of the loss on each of them.
             pixel_values: (B, 1, S, S) normalised pixels; or
             vision_tokens: (B, N, W) what the frozen tower made of them.
             num_items_in_batch: answer tokens of the whole step, over all processes.
             **batch: the rest of a padded or packed batch.
 
         Returns:
-            {"loss": scalar}, summed over answer tokens and divided by their number.
+            {"loss": scalar}, summed over answer tokens, weighted, and divided by their number.
         """
         features = self.features(pixel_values, vision_tokens)
         if "packed_ids" in batch:
-            logits, targets = self._packed(features, batch)
+            logits, targets, weights = self._packed(features, batch, weights)
         else:
             output = self.model(
                 input_ids=batch["input_ids"],
@@ -88,14 +90,14 @@ class Student(nn.Module):
                 image_features=features,
                 use_cache=False,
             )
-            logits, targets = _behind_image(output.logits, labels, batch["input_ids"])
+            logits, targets, weights = _behind_image(output.logits, labels, weights)
         count = (targets != IGNORE_LABEL).sum() if num_items_in_batch is None else (
             num_items_in_batch)  # fmt: skip
-        total = F.cross_entropy(
-            logits.flatten(0, -2).float(), targets.flatten(), reduction="sum",
+        each = F.cross_entropy(
+            logits.flatten(0, -2).float(), targets.flatten(), reduction="none",
             ignore_index=IGNORE_LABEL,
         )  # fmt: skip
-        return {"loss": total / count}
+        return {"loss": (each * weights.flatten()).sum() / count}
 
     def features(
         self, pixel_values: torch.Tensor | None, vision_tokens: torch.Tensor | None
@@ -107,8 +109,8 @@ class Student(nn.Module):
         return self.model.mm_projector(vision_tokens.to(device=weight.device, dtype=weight.dtype))
 
     def _packed(
-        self, features: torch.Tensor, batch: Mapping[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, features: torch.Tensor, batch: Mapping[str, torch.Tensor], weights: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         start = int(batch["image_start"][0])
         embeds = self.model.llama.embed_tokens(batch["packed_ids"])
         behind = embeds[:, start + features.shape[1] :]
@@ -124,17 +126,16 @@ class Student(nn.Module):
         ).last_hidden_state
         targets = batch["shift_labels"]
         rows = targets != IGNORE_LABEL
-        return self.model.lm_head(hidden[rows]), targets[rows]
+        return self.model.lm_head(hidden[rows]), targets[rows], weights[rows]
 
 
 def _behind_image(
-    logits: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return logits and labels of the positions behind the image, shifted to meet."""
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return logits, labels and weights of the positions behind the image, shifted to meet."""
     first = int((labels != IGNORE_LABEL).float().argmax(1).min())
     text = labels.shape[1] - first
-    targets = labels[:, first:]
-    return logits[:, logits.shape[1] - text - 1 : -1], targets
+    return logits[:, logits.shape[1] - text - 1 : -1], labels[:, first:], weights[:, first:]
 
 
 def prepare(

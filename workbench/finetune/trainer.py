@@ -31,6 +31,7 @@ from transformers import (
 from workbench._files import whole_file
 from workbench.errors import TrainingError
 from workbench.finetune.batches import PlannedBatches
+from workbench.finetune.live_log import LiveLog
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.student import trainable
 
@@ -253,7 +254,7 @@ def make_trainer(
         train_dataset=dataset,
         data_collator=collate,
         eval_dataset=dataset,
-        callbacks=[_LastEvaluation(), *early, *callbacks],
+        callbacks=[_LastEvaluation(), LiveLog(folder), *early, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +35,7 @@ from workbench.model.prompt import (
     question_messages,
     report_messages,
 )
-from workbench.reports import label
+from workbench.reports import label, sentences
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +63,7 @@ class Turn:
         answer: what carries loss.
         finding: what a polling question is about.
         original: the text before cleaning, where that changed it.
+        focus: (start, end) of the parts of the answer that are about the taught finding.
     """
 
     case: str
@@ -71,6 +72,7 @@ class Turn:
     answer: str
     finding: str | None = None
     original: str | None = None
+    focus: tuple[tuple[int, int], ...] = ()
 
     def messages(self) -> list[Message]:
         """Return what the model is asked, ready for the chat template."""
@@ -129,16 +131,17 @@ def instruction_set(
         seed: decides what templates leave open.
     """
     polls = _polls(cases, data, taught, seed) if "question" in data.tasks else {}
+    first = taught is not None and _begins_reports(cases, taught)
     turns: list[Turn] = []
     left_out: dict[str, str] = {}
     for case in cases:
         rng = np.random.default_rng([seed, 73, _number(case.id)])
-        mine = [*_texts(case, data, taught, rng), *polls.get(case.id, ())]
+        mine = [*_texts(case, data, taught, rng, first), *polls.get(case.id, ())]
         if case.drawn is not None:
             mine += _drawn_turns(case, data)
         if not mine:
             left_out[case.id] = "no text and no known finding"
-        turns += mine
+        turns += [replace(turn, focus=focus_of(turn, taught)) for turn in mine]
     return InstructionSet(tuple(turns), left_out)
 
 
@@ -157,14 +160,43 @@ def label_report(case: Case) -> str:
     return " ".join(said)
 
 
-def denied(text: str, finding: str) -> str:
-    """Return a report that denies a finding, before its impression."""
+def denied(text: str, finding: str, *, first: bool = False) -> str:
+    """Return a report that denies a finding, before everything else or before its impression."""
     body, mark, impression = text.partition("Impression:")
-    said = f"{body.strip()} {DENIAL.format(finding)}".strip()
+    parts = [DENIAL.format(finding), body.strip()]
+    said = " ".join(filter(None, parts if first else reversed(parts)))
     return f"{said} {mark}{impression}".strip() if mark else said
 
 
-def _texts(case: Case, data: DataRecipe, taught: str | None, rng) -> list[Turn]:
+def focus_of(turn: Turn, taught: str | None) -> tuple[tuple[int, int], ...]:
+    """Return where an answer decides about the taught finding: a whole poll, or its first sentence.
+
+    What a report repeats in its impression follows from that sentence, and a report without the
+    finding has nothing there to weigh against it.
+    """
+    if taught is None or turn.finding not in (None, taught):
+        return ()
+    if turn.finding == taught:
+        return ((0, len(turn.answer)),)
+    starts = [one.start for one in label(turn.answer).mentions if one.finding == taught]
+    spans = [(one.start, one.end) for one in sentences(turn.answer)]
+    return tuple(s for s in spans if any(s[0] <= start < s[1] for start in starts))[:1]
+
+
+def _begins_reports(cases: Sequence[Case], finding: str) -> bool:
+    """Say whether most reports that state a finding begin with it.
+
+    What denies it then stands in the same place, so that one word decides between the two.
+    """
+    stated = [case.report for case in cases if case.code(finding) == PRESENT and case.report]
+    begins = [
+        bool(parts) and label(parts[0].text).code(finding) == PRESENT
+        for parts in map(sentences, stated)
+    ]
+    return 2 * sum(begins) > len(begins)
+
+
+def _texts(case: Case, data: DataRecipe, taught: str | None, rng, first: bool) -> list[Turn]:
     wanted = [task for task in data.tasks if task in ("report", "findings", "impression")]
     texts = {
         "report": case.report,
@@ -177,7 +209,7 @@ def _texts(case: Case, data: DataRecipe, taught: str | None, rng) -> list[Turn]:
         cleaned = clean_priors(text) if data.clean_priors and case.drawn is None else None
         answer = cleaned.text if cleaned else text
         if deny and task != "impression" and label(answer).code(taught) != ABSENT:
-            answer = denied(answer, taught)
+            answer = denied(answer, taught, first=first)
         if answer.strip():
             asked = None if task == "report" else TEMPLATES[task][0]
             original = text if cleaned and cleaned.changed else None

@@ -102,6 +102,7 @@ def encoded(
     return turns, encode_turns(
         turns.turns, rows, loaded.tokenizer,
         image_tokens=config.image_tokens, context=config.context_length,
+        focus_weight=recipe.training.taught_weight,
     )  # fmt: skip
 
 
