@@ -77,7 +77,8 @@ def taught_recipe(args: argparse.Namespace) -> Recipe:
             "validation": held / (2 * args.each + held),
             **({"tasks": args.tasks.split(",")} if args.tasks else {}),
         },
-        training={"epochs": args.epochs, "learning_rate": args.rate},
+        training={"epochs": args.epochs, "learning_rate": args.rate, "keep": args.keep,
+                  "taught_weight": args.weight},
         tuning={"rank": args.rank, "alpha": 2.0 * args.rank},
         evaluation={"forgetting": args.forgetting, "explained": args.explained, "times": 2},
     )  # fmt: skip
@@ -96,7 +97,8 @@ def encoder(args: argparse.Namespace) -> dict:
         },
         tuning={"language": "frozen", "projector": "full", "vision": "full"},
         training={"epochs": args.encoder_epochs, "batch_size": 16, "micro_batch": 16,
-                  "learning_rate": args.encoder_rate, "augment": True, "feature_cache": False},
+                  "learning_rate": args.encoder_rate, "vision_rate": args.encoder_vision_rate,
+                  "augment": True, "feature_cache": False},
         evaluation={"times": 2, "forgetting": 0},
     )  # fmt: skip
     with folder(args) as out:
@@ -237,6 +239,8 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--epochs", type=float, default=6)
         sub.add_argument("--rate", type=float, default=2e-3)
         sub.add_argument("--rank", type=int, default=8)
+        sub.add_argument("--weight", type=float, default=1, help="of words about the finding")
+        sub.add_argument("--keep", type=float, default=0, help="share that holds to the base")
         sub.add_argument("--tasks", default="")
         sub.add_argument("--n", type=int, default=300)
         sub.add_argument("--seed", type=int, default=UNSEEN)
@@ -246,6 +250,7 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--encoder-cases", type=int, default=384)
             sub.add_argument("--encoder-epochs", type=float, default=4)
             sub.add_argument("--encoder-rate", type=float, default=5e-4)
+            sub.add_argument("--encoder-vision-rate", type=float, default=1)
     sub = commands.add_parser("held-out")
     sub.add_argument("held_out")
     sub.add_argument("--folder", type=Path, required=True)

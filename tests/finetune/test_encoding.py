@@ -1,5 +1,7 @@
 """Loss on answers only; packed and padded rows are the same lesson."""
 
+import copy
+
 import pytest
 import torch
 
@@ -7,8 +9,8 @@ from workbench.errors import ContextBudgetError
 from workbench.finetune.batches import plan_batches
 from workbench.finetune.encoding import encode_turns, pack_groups, packed, pad
 from workbench.finetune.preview import Preview, preview_rows
-from workbench.finetune.recipe import DataRecipe, PhantomData
-from workbench.finetune.student import Student
+from workbench.finetune.recipe import DataRecipe, PhantomData, TuningRecipe
+from workbench.finetune.student import Student, prepare, trainable
 from workbench.finetune.turns import instruction_set
 from workbench.model.prompt import render_chat
 from workbench.model.splice import IMAGE_TOKEN_ID
@@ -61,28 +63,72 @@ def test_padded_loss_is_that_of_the_model_itself(examples, pixels, loaded):
     assert float(ours["loss"]) == pytest.approx(float(theirs.loss), rel=1e-5)
 
 
-def test_words_about_the_taught_finding_weigh_as_asked(cases, loaded, pixels):
-    turns = instruction_set(cases, DATA, taught="fracture").turns
+def batches(examples, pixels):
+    """The same examples packed, and one in a row."""
+    groups = pack_groups(examples, image_tokens=16, context=2048)
+    flat = [example for group in groups for example in group]
+    return (
+        {"pixel_values": pixels[[g[0].case for g in groups]], **packed(groups, 16)},
+        {"pixel_values": pixels[[e.case for e in flat]], **pad(flat, 0)},
+    )
+
+
+def loss_of(student, batch) -> float:
+    with torch.no_grad():
+        return float(student(**batch)["loss"])
+
+
+def test_words_about_the_taught_finding_weigh_as_asked(cases, examples, loaded, pixels):
+    untaught = instruction_set(cases, DATA, taught=None).turns
     rows = {case.id: at for at, case in enumerate(cases)}
-    sizes = {"image_tokens": 16, "context": 2048}
-    plain = encode_turns(turns, rows, loaded.tokenizer, **sizes)
-    heavy = encode_turns(turns, rows, loaded.tokenizer, focus_weight=5.0, **sizes)
-    assert {weight for one in plain for weight in one.weights} == {1.0}
-    for example in heavy:
+    plain = encode_turns(untaught, rows, loaded.tokenizer, image_tokens=16, context=2048)
+    assert not any(inside for one in plain for inside in one.focus)
+    for example in examples:
         spelled = example.ids[example.answer_start :]
-        chosen = [i for i, w in zip(spelled, example.weights, strict=True) if w == 5.0]
+        chosen = [i for i, inside in zip(spelled, example.focus, strict=True) if inside]
         text = loaded.tokenizer.decode(chosen).strip()
         assert text == " ".join(example.turn.answer[a:b] for a, b in example.turn.focus)
-    groups = pack_groups(heavy, **sizes)
-    flat = [example for group in groups for example in group]
-    student = Student(loaded.model)
+    together, alone = batches(examples, pixels)
+    losses = {}
+    for weight in (0.0, 1.0, 5.0):
+        student = Student(loaded.model, taught_weight=weight)
+        losses[weight] = loss_of(student, together)
+        assert loss_of(student, alone) == pytest.approx(losses[weight], rel=1e-5)
+    inside = losses[1.0] - losses[0.0]
+    assert inside > 0.05
+    assert losses[5.0] == pytest.approx(losses[0.0] + 5 * inside, rel=1e-5)
+
+
+def test_other_words_are_held_to_the_base_and_nothing_else_is(examples, pixels, loaded):
+    model = prepare(copy.deepcopy(loaded.model), TuningRecipe(language="lora", projector="full"))
+    together, alone = batches(examples, pixels)
+    fresh = Student(model, taught_weight=3.0, keep=1.0)
+    plain = Student(model, taught_weight=3.0)
+    others, inside = Student(model, taught_weight=0.0), 3 * loss_of(Student(model), together)
+    inside -= 3 * loss_of(others, together)
+    assert loss_of(fresh, together) == pytest.approx(inside, rel=1e-4)  # nothing has moved
     with torch.no_grad():
-        together = student(pixel_values=pixels[[g[0].case for g in groups]], **packed(groups, 16))
-        alone = student(pixel_values=pixels[[e.case for e in flat]], **pad(flat, 0))
-        light = student(pixel_values=pixels[[e.case for e in flat]],
-                        **pad([plain[heavy.index(e)] for e in flat], 0))  # fmt: skip
-    assert float(together["loss"]) == pytest.approx(float(alone["loss"]), rel=1e-5)
-    assert float(alone["loss"]) > 1.2 * float(light["loss"])
+        for _, p in trainable(model):
+            p.add_(0.02 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
+    moved = loss_of(fresh, together)
+    assert loss_of(fresh, alone) == pytest.approx(moved, rel=1e-4)
+    learned = 3 * (loss_of(Student(model), together) - loss_of(others, together))
+    assert moved > learned + 1e-3  # the divergence counts, and is not negative
+    half = Student(model, taught_weight=3.0, keep=0.5)
+    half._began = fresh._began
+    assert loss_of(half, together) == pytest.approx(
+        (moved + loss_of(plain, together)) / 2, rel=1e-4
+    )
+
+
+def test_holding_to_the_base_changes_no_gradient_of_the_base(examples, pixels, loaded):
+    model = prepare(copy.deepcopy(loaded.model), TuningRecipe(language="lora", projector="full"))
+    student = Student(model, keep=1.0)
+    began = {name: value.clone() for name, value in student._began.items()}
+    student(**batches(examples, pixels)[0])["loss"].backward()
+    assert all(torch.equal(value, student._began[name]) for name, value in began.items())
+    assert all(p.grad is not None for name, p in trainable(model) if "lora_B" in name)
+    assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
 
 
 def test_rows_beyond_the_context_are_refused_and_packs_stay_within(cases, loaded, examples):

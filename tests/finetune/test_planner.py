@@ -35,6 +35,15 @@ def test_parts_follow_the_formulas(tiny):
     assert twice.activations == (16 + 100) * (layers * 2 * hidden + layer)
 
 
+def test_holding_to_the_base_takes_what_learns_once_more_and_the_logits_twice(tiny):
+    config, how = read_config(__import__("pathlib").Path(tiny)), TuningRecipe(projector="full")
+    plain, held = (need(config, how, keep=keep) for keep in (False, True))
+    assert held.weights - plain.weights == 4 * plain.learning
+    assert held.logits == 2 * plain.logits
+    rows = plan(config, strategies=["lora"], tuning=how, keep=True).needs
+    assert [row.logits / plain.logits for row in rows] == [2, 2, 1, 1]
+
+
 def test_four_bit_shrinks_only_frozen_linear_layers(tiny):
     config = read_config(__import__("pathlib").Path(tiny))
     plain, small = (need(config, TuningRecipe(quantize=q)) for q in (None, "4bit"))

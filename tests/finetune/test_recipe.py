@@ -45,6 +45,7 @@ def test_shipped_recipes_are_valid_and_survive_writing(name, tmp_path):
         (PHANTOMS | {"stage": "encoder", "tuning": {"vision": "full"}}, r"sees no text"),
         (PHANTOMS | {"tuning": {"language": "frozen", "projector": "frozen"}}, r"let one learn"),
         (PHANTOMS | {"tuning": {"language": "full", "quantize": "4bit"}}, r"cannot be trained"),
+        (PHANTOMS | {"training": {"keep": 0.5}}, r"name the finding"),
     ],
 )
 def test_a_mistake_is_named_with_its_repair(values, message):

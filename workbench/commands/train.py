@@ -145,7 +145,7 @@ def _plan(args: argparse.Namespace, recipe: Any) -> int:
         found = None
     config = read_config(found.directory) if found is not None else None
     name = recipe.base if found is not None else "ECOFRI/CXR-LLAVA-v2 (full size)"
-    planned = plan(config, name=name, tuning=recipe.tuning)
+    planned = plan(config, name=name, tuning=recipe.tuning, keep=recipe.training.keep > 0)
     if args.json:
         shared.emit_json(planned.to_dict())
         return 0

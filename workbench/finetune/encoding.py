@@ -32,14 +32,14 @@ class Example:
         ids: token ids with -200 at the image, prompt and answer.
         answer_start: index of the first id that carries loss.
         turn: what it was made of.
-        weights: weight of the loss on each id of the answer.
+        focus: whether each id of the answer is about the taught finding.
     """
 
     case: int
     ids: tuple[int, ...]
     answer_start: int
     turn: Turn
-    weights: tuple[float, ...]
+    focus: tuple[bool, ...]
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -54,7 +54,6 @@ def encode_turns(
     *,
     image_tokens: int,
     context: int,
-    focus_weight: float = 1.0,
 ) -> list[Example]:
     """Tokenise turns as they are asked when the model is used.
 
@@ -64,7 +63,6 @@ def encode_turns(
         tokenizer: of the model.
         image_tokens: positions that an image takes.
         context: positions of the language model.
-        focus_weight: weight of the loss on ids in `Turn.focus`; that of all others is 1.
 
     Raises:
         ContextBudgetError: a turn is longer than the context.
@@ -78,39 +76,32 @@ def encode_turns(
                 f"a {turn.task} of case {turn.case} takes {len(prompt) + len(answer)} tokens "
                 f"beside {image_tokens} of the image; the context holds {context}: shorten the text"
             )
-        weights = _weights(turn, tokenizer.offsets(answer), focus_weight)
-        found.append(Example(rows[turn.case], (*prompt, *answer), len(prompt), turn, weights))
+        focus = tuple(
+            any(start < b and a < end for a, b in turn.focus)
+            for start, end in tokenizer.offsets(answer)
+        )
+        found.append(Example(rows[turn.case], (*prompt, *answer), len(prompt), turn, focus))
     return found
-
-
-def _weights(
-    turn: Turn, places: Sequence[tuple[int, int]], focus_weight: float
-) -> tuple[float, ...]:
-    """Return the weight of each id of an answer, from where the ids stand in it."""
-    return tuple(
-        focus_weight if any(start < b and a < end for a, b in turn.focus) else 1.0
-        for start, end in places
-    )
 
 
 def pad(examples: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:
     """Return one row per example, padded on the right.
 
     Returns:
-        input_ids, labels, weights and attention_mask, (B, L); the image counts as one id.
+        input_ids, labels, focus and attention_mask, (B, L); the image counts as one id.
     """
     length = max(len(example.ids) for example in examples)
     ids = torch.full((len(examples), length), pad_id, dtype=torch.long)
     labels = torch.full_like(ids, IGNORE_LABEL)
     mask = torch.zeros_like(ids)
-    weights = torch.zeros(ids.shape)
+    focus = torch.zeros(ids.shape, dtype=torch.bool)
     for row, example in enumerate(examples):
         size = len(example.ids)
-        weights[row, example.answer_start : size] = torch.tensor(example.weights)
+        focus[row, example.answer_start : size] = torch.tensor(example.focus)
         ids[row, :size] = torch.tensor(example.ids)
         labels[row, :size] = torch.tensor(example.labels)
         mask[row, :size] = 1
-    return {"input_ids": ids, "labels": labels, "weights": weights, "attention_mask": mask}
+    return {"input_ids": ids, "labels": labels, "focus": focus, "attention_mask": mask}
 
 
 def packed(groups: Sequence[Sequence[Example]], image_tokens: int) -> dict[str, torch.Tensor]:
@@ -121,25 +112,25 @@ def packed(groups: Sequence[Sequence[Example]], image_tokens: int) -> dict[str, 
         image_tokens: N.
 
     Returns:
-        packed_ids, positions, labels, weights (B, T), allowed (B, 1, T, T) bool and image_start
-        (B,); labels and weights stand where the logits that predict them stand, one before the
+        packed_ids, positions, labels, focus (B, T), allowed (B, 1, T, T) bool and image_start
+        (B,); labels and focus stand where the logits that predict them stand, one before the
         token itself.
     """
     first = groups[0][0].ids
     prefix = list(first[: first.index(IMAGE_TOKEN_ID)])
     rows = [[_block(example, prefix) for example in group] for group in groups]
     made = pack(prefix, image_tokens, rows)
-    weights = torch.zeros(made.targets.shape)
+    focus = torch.zeros(made.targets.shape, dtype=torch.bool)
     for row, group in enumerate(groups):
-        each = [weight for example in group for weight in example.weights]
-        weights[row, made.targets[row] != IGNORE_LABEL] = torch.tensor(each)
+        each = [inside for example in group for inside in example.focus]
+        focus[row, made.targets[row] != IGNORE_LABEL] = torch.tensor(each)
     return {
         "packed_ids": made.ids,
         "positions": made.positions,
         "allowed": made.allowed,
         "shift_labels": made.targets,
         "labels": made.targets,
-        "weights": weights,
+        "focus": focus,
         "image_start": torch.full((len(groups),), made.image_start),
     }
 

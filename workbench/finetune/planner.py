@@ -2,13 +2,15 @@
 
 Parameters are counted on a model without storage (the meta device); the rest is arithmetic:
 
-    weights       frozen parameters in the storage type, learning ones in float32
+    weights       frozen parameters in the storage type, learning ones in float32, twice where
+                  `training.keep` holds the model to its base
     gradients     4 bytes for each learning parameter
     optimiser     8 bytes for each learning parameter (AdamW: two moments in float32)
     activations   per token and layer of the language model b (8 H + 4 I) + 8 H bytes (queries,
                   keys, values, attention, the MLP's products, norms in float32), b bytes a
                   number; with checkpointing b H kept and one layer's worth at work
-    logits        per position V (b + 8) bytes: the head's output, its float32 copy and its gradient
+    logits        per position V (b + 8) bytes: the head's output, its float32 copy and its
+                  gradient; as much again for the base with `training.keep`
     vision        per token b (12 W) bytes and layer where the tower learns, of one layer where not
     overhead      0.75 GB of CUDA context and 6 % of everything for fragments
 
@@ -166,6 +168,7 @@ def plan(
     name: str = "ECOFRI/CXR-LLAVA-v2",
     strategies: Sequence[str] | None = None,
     tuning: TuningRecipe | None = None,
+    keep: bool = False,
     text_tokens: int = TEXT_TOKENS,
     gpus: Sequence[int] = GPUS,
 ) -> MemoryPlan:
@@ -176,6 +179,7 @@ def plan(
         name: of the model, for readers.
         strategies: names of `STRATEGIES`; all when None.
         tuning: a recipe's own, added as "this recipe".
+        keep: whether that recipe holds the model to its base (`training.keep`).
         text_tokens: tokens beside the image.
         gpus: GB of each GPU.
 
@@ -191,10 +195,11 @@ def plan(
     if tuning is not None:
         chosen = {"this recipe": tuning} | chosen
     needs = [
-        need(config, how, strategy=title, checkpointing=twice, text_tokens=text_tokens)
+        need(config, how, strategy=title, checkpointing=twice, text_tokens=text_tokens,
+             keep=keep and how is tuning)
         for title, how in chosen.items()
         for twice in (False, True)
-    ]
+    ]  # fmt: skip
     return MemoryPlan(name, tuple(needs), tuple(gpus), text_tokens)
 
 
@@ -204,6 +209,7 @@ def need(
     *,
     strategy: str = "",
     checkpointing: bool = False,
+    keep: bool = False,
     text_tokens: int = TEXT_TOKENS,
     dtype: str = "bfloat16",
     context: float = CONTEXT,
@@ -215,6 +221,7 @@ def need(
         tuning: which parts learn.
         strategy: its name.
         checkpointing: whether activations are computed twice.
+        keep: whether the model is held to its base (`training.keep`).
         text_tokens: tokens beside the image.
         dtype: of frozen weights and of activations, one of `sizes.BYTES`.
         context: bytes of the runtime.
@@ -233,11 +240,11 @@ def need(
         checkpointing=checkpointing,
         parameters=total,
         learning=learning,
-        weights=_weights(model, tuning, size) + 4 * learning,
+        weights=_weights(model, tuning, size) + 4 * learning * (1 + keep),
         gradients=4 * learning,
         optimiser=8 * learning,
         activations=tokens * kept,
-        logits=tokens * llama.vocab_size * (size + 8),
+        logits=tokens * llama.vocab_size * (size + 8) * (1 + keep),
         vision=seen * (vision.layers if tuning.vision != "frozen" else 1),
         context=context,
     )

@@ -127,6 +127,10 @@ class TrainingRecipe:
         1.0, "Weight of the loss on words about the taught finding, beside 1 for all others.",
         least=0,
     )  # fmt: skip
+    keep: float = said(
+        0.0, "Share of the loss on all other words that holds them to what the base would say.",
+        least=0, most=1,
+    )  # fmt: skip
     class_weights: bool = said(True, "Weigh rare findings more in stage 1.")
     mask_weight: float = said(
         1.0, "Weight of mask supervision in stage 1, where masks or boxes are known.", least=0
@@ -297,6 +301,8 @@ def _check_training(recipe: Recipe) -> None:
         raise OptionError("from_scratch belongs to stage encoder; leave it out")
     if tuning.quantize and "full" in (tuning.language,):
         raise OptionError("4-bit weights cannot be trained; set tuning.language to lora or frozen")
+    if training.keep and (recipe.data.phantoms is None or recipe.data.phantoms.finding is None):
+        raise OptionError("training.keep spares the words of a taught finding; name the finding")
     if others | {tuning.projector} == {"frozen"}:
         raise OptionError("tuning freezes every part; let one learn")
 

@@ -8,9 +8,14 @@ ever pushed them down, together. Behind a frozen head no LoRA can tell them apar
 stays at 1 in 700), so a new word needs `tuning.words: full`. A model trained on all sorts of text
 has no such pieces.
 
+A hundred cases teach a word, and also their own habits of writing, at the cost of what the base
+knew of everything else. `keep` holds the words that are not about the taught finding to what the
+base would say. The base needs no second model: it is this one with its parameters as they began.
+
 Does not know: optimisers and steps (`trainer`), where batches come from (`encoding`).
 Papers: Hu et al., LoRA, ICLR 2022, arXiv 2106.09685; Dettmers et al., QLoRA, NeurIPS 2023,
-arXiv 2305.14314. Both through peft.
+arXiv 2305.14314, both through peft; Li and Hoiem, Learning without Forgetting, ECCV 2016,
+arXiv 1606.09282 (deviation: per token, on the cases of the new task, at temperature 1).
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ import torch.nn.functional as F
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
+from torch.func import functional_call
 
 from workbench.errors import TrainingError
 from workbench.finetune.recipe import TuningRecipe
@@ -49,55 +55,90 @@ class Student(nn.Module):
     """A model with the loss of instruction tuning.
 
     Args:
-        model: trained in place.
+        model: trained in place, already prepared for it.
+        taught_weight: weight of the loss on tokens in `focus`; that of all others is 1.
+        keep: share of the loss on those others that measures how far the model has moved from what
+            the base would say there (KL divergence), not how far it is from the reference.
     """
 
     accepts_loss_kwargs = True
 
-    def __init__(self, model: CxrLlavaForConditionalGeneration) -> None:
+    def __init__(
+        self,
+        model: CxrLlavaForConditionalGeneration,
+        *,
+        taught_weight: float = 1.0,
+        keep: float = 0.0,
+    ) -> None:
         super().__init__()
         self.model = model
+        self.taught_weight, self.keep = taught_weight, keep
+        learning = trainable(self) if keep else ()
+        self._began = {name: p.detach().clone() for name, p in learning}
 
     def forward(
         self,
         labels: torch.Tensor,
-        weights: torch.Tensor,
-        pixel_values: torch.Tensor | None = None,
-        vision_tokens: torch.Tensor | None = None,
+        focus: torch.Tensor,
         num_items_in_batch: torch.Tensor | int | None = None,
+        only_logits: bool = False,
         **batch: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         """Return the loss of a batch from `encoding`.
 
         Args:
             labels: ids to be predicted, -100 elsewhere.
-            weights: weight of the loss on each of them.
-            pixel_values: (B, 1, S, S) normalised pixels; or
-            vision_tokens: (B, N, W) what the frozen tower made of them.
+            focus: which of them are about the taught finding.
             num_items_in_batch: answer tokens of the whole step, over all processes.
-            **batch: the rest of a padded or packed batch.
+            only_logits: return {"logits": (T, V)} of the T answer tokens instead.
+            **batch: `pixel_values` (B, 1, S, S), or `vision_tokens` (B, N, W) that the frozen tower
+                made of them, and the rest of a padded or packed batch.
 
         Returns:
             {"loss": scalar}, summed over answer tokens, weighted, and divided by their number.
         """
+        logits, targets, inside = self._answers(labels, focus, **batch)
+        if only_logits:
+            return {"logits": logits}
+        each = F.cross_entropy(logits.float(), targets, reduction="none")
+        if self.keep:
+            moved = self._moved(logits, labels=labels, focus=focus, **batch)
+            each = torch.where(inside, each, (1 - self.keep) * each + self.keep * moved)
+        each = torch.where(inside, self.taught_weight * each, each)
+        count = len(targets) if num_items_in_batch is None else num_items_in_batch
+        return {"loss": each.sum() / count}
+
+    def _moved(self, logits: torch.Tensor, **batch: torch.Tensor) -> torch.Tensor:
+        """Return (T,) divergence of the model from the base, nats."""
+        began = {name: value.to(logits.device) for name, value in self._began.items()}
+        with torch.no_grad():
+            base = functional_call(self, began, kwargs={**batch, "only_logits": True})["logits"]
+        return F.kl_div(
+            logits.float().log_softmax(-1), base.float().log_softmax(-1), reduction="none",
+            log_target=True,
+        ).sum(-1)  # fmt: skip
+
+    def _answers(
+        self,
+        labels: torch.Tensor,
+        focus: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
+        vision_tokens: torch.Tensor | None = None,
+        **batch: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return logits (T, V), ids (T,) and focus (T,) of the answer tokens."""
         features = self.features(pixel_values, vision_tokens)
         if "packed_ids" in batch:
-            logits, targets, weights = self._packed(features, batch, weights)
-        else:
-            output = self.model(
-                input_ids=batch["input_ids"],
-                attention_mask=batch["attention_mask"],
-                image_features=features,
-                use_cache=False,
-            )
-            logits, targets, weights = _behind_image(output.logits, labels, weights)
-        count = (targets != IGNORE_LABEL).sum() if num_items_in_batch is None else (
-            num_items_in_batch)  # fmt: skip
-        each = F.cross_entropy(
-            logits.flatten(0, -2).float(), targets.flatten(), reduction="none",
-            ignore_index=IGNORE_LABEL,
-        )  # fmt: skip
-        return {"loss": (each * weights.flatten()).sum() / count}
+            return self._packed(features, batch, focus)
+        output = self.model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            image_features=features,
+            use_cache=False,
+        )
+        before = output.logits[:, -labels.shape[1] - 1 : -1]
+        rows = labels != IGNORE_LABEL
+        return before[rows], labels[rows], focus[rows]
 
     def features(
         self, pixel_values: torch.Tensor | None, vision_tokens: torch.Tensor | None
@@ -109,7 +150,7 @@ class Student(nn.Module):
         return self.model.mm_projector(vision_tokens.to(device=weight.device, dtype=weight.dtype))
 
     def _packed(
-        self, features: torch.Tensor, batch: Mapping[str, torch.Tensor], weights: torch.Tensor
+        self, features: torch.Tensor, batch: Mapping[str, torch.Tensor], focus: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         start = int(batch["image_start"][0])
         embeds = self.model.llama.embed_tokens(batch["packed_ids"])
@@ -126,16 +167,7 @@ class Student(nn.Module):
         ).last_hidden_state
         targets = batch["shift_labels"]
         rows = targets != IGNORE_LABEL
-        return self.model.lm_head(hidden[rows]), targets[rows], weights[rows]
-
-
-def _behind_image(
-    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return logits, labels and weights of the positions behind the image, shifted to meet."""
-    first = int((labels != IGNORE_LABEL).float().argmax(1).min())
-    text = labels.shape[1] - first
-    return logits[:, logits.shape[1] - text - 1 : -1], labels[:, first:], weights[:, first:]
+        return self.model.lm_head(hidden[rows]), targets[rows], focus[rows]
 
 
 def prepare(

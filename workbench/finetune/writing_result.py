@@ -156,7 +156,8 @@ def _memory(
     longest = max(prepared.dataset.lengths)
     gpu = loaded.model.device.type == "cuda"
     wanted = need(
-        config, recipe.tuning, checkpointing=recipe.training.checkpointing, text_tokens=longest,
+        config, recipe.tuning, checkpointing=recipe.training.checkpointing,
+        keep=recipe.training.keep > 0, text_tokens=longest,
         dtype="bfloat16" if gpu else "float32", context=0.75e9 if gpu else 0.35e9,
     )  # fmt: skip
     return {

@@ -102,7 +102,6 @@ def encoded(
     return turns, encode_turns(
         turns.turns, rows, loaded.tokenizer,
         image_tokens=config.image_tokens, context=config.context_length,
-        focus_weight=recipe.training.taught_weight,
     )  # fmt: skip
 
 
@@ -140,8 +139,10 @@ def _trainer(
         texts = write_reports(facade(loaded), chosen, new_tokens=recipe.evaluation.new_tokens)
         return {"macro_f1": macro_f1(texts, chosen, findings)}
 
+    training = recipe.training
+    student = Student(loaded.model, taught_weight=training.taught_weight, keep=training.keep)
     return make_trainer(
-        recipe, Student(loaded.model), prepared.dataset, prepared.dataset.collate,
+        recipe, student, prepared.dataset, prepared.dataset.collate,
         prepared.batches, measure, out, device=loaded.model.device, world=world_size(), show=show,
         callbacks=callbacks,
     )  # fmt: skip
