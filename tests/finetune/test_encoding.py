@@ -165,4 +165,10 @@ def test_the_preview_shows_what_is_learned(examples, loaded):
     assert len(frame) == sum(len(example.ids) for example in examples[:3])
     page = shown._repr_html_()
     assert "image &#215; 16" in page and "carries loss" in page
+    assert [token.taught for row in rows for token in row.tokens if token.learned] == [
+        inside for example in examples[:3] for inside in example.focus
+    ]
+    assert any(frame["taught"]) and not any(frame["taught"] & ~frame["learned"])
+    held = Preview(rows, 16, {"report": 1}, {}, taught_weight=10, keep=0.75)._repr_html_()
+    assert "about the taught finding, &#215; 10" in held and "75% of it for staying" in held
     assert "[" in shown.text()

@@ -17,7 +17,7 @@ from workbench.model.tokenizer import CxrTokenizer
 if TYPE_CHECKING:
     import pandas as pd
 
-_LOSS, _PROMPT, _IMAGE = "#bfe3d0", "#eef1f5", "#f6c28b"
+_LOSS, _TAUGHT, _PROMPT, _IMAGE = "#cfeadb", "#7cc9a1", "#eef1f5", "#f6c28b"
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,13 @@ class PreviewToken:
         piece: as the tokenizer spells it.
         id: token id; -200 for the image.
         label: the id that carries loss here; -100 for none.
+        taught: whether it is about the taught finding.
     """
 
     piece: str
     id: int
     label: int
+    taught: bool = False
 
     @property
     def learned(self) -> bool:
@@ -72,33 +74,41 @@ class Preview:
         image_tokens: positions that the image takes.
         turns: of the whole set, by task.
         findings: known findings of the whole set: "train present" and so on.
+        taught_weight: weight of the loss on words about the taught finding.
+        keep: share of the loss on the others that holds them to what the base would say.
     """
 
     rows: tuple[PreviewRow, ...]
     image_tokens: int
     turns: dict[str, int]
     findings: dict[str, dict[str, int]]
+    taught_weight: float = 1.0
+    keep: float = 0.0
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per token: case, task, position, piece, id, label, learned."""
+        """Return one row per token: case, task, position, piece, id, label, learned, taught."""
         import pandas as pd
 
         return pd.DataFrame(
             [
                 {"case": row.case, "task": row.task, "position": at, "piece": token.piece,
-                 "id": token.id, "label": token.label, "learned": token.learned}
+                 "id": token.id, "label": token.label, "learned": token.learned,
+                 "taught": token.taught}
                 for row in self.rows
                 for at, token in enumerate(row.tokens)
             ]
         )  # fmt: skip
 
     def text(self) -> str:
-        """Return the rows as plain text, answer tokens in [brackets]."""
+        """Return the rows as plain text: [carries loss], [[about the taught finding]]."""
         lines = [", ".join(f"{count} {task}" for task, count in self.turns.items())]
         for row in self.rows:
             said = " ".join(
-                f"[{token.piece}]" if token.learned else token.piece for token in row.tokens
-            )
+                f"[[{token.piece}]]" if token.taught
+                else f"[{token.piece}]" if token.learned
+                else token.piece
+                for token in row.tokens
+            )  # fmt: skip
             lines += ["", f"{row.case} ({row.task})", said]
         return "\n".join(lines)
 
@@ -107,13 +117,23 @@ class Preview:
         key = "".join(
             f'<span style="background:{colour};padding:0 .5em;margin-right:.8em">{name}</span>'
             for colour, name in (
-                (_LOSS, "carries loss"),
+                *self._learned(),
                 (_PROMPT, "is only read"),
                 (_IMAGE, f"image, {self.image_tokens} positions"),
             )
         )
         blocks = "".join(_row_html(row, self.image_tokens) for row in self.rows)
         return f"<p>Turns: {counts}</p><p>{key}</p>{blocks}"
+
+    def _learned(self) -> list[tuple[str, str]]:
+        """Return colour and meaning of the tokens that carry loss."""
+        plain = "carries loss"
+        if self.keep:
+            plain += f", {self.keep:.0%} of it for staying with what the base would say"
+        if not any(token.taught for row in self.rows for token in row.tokens):
+            return [(_LOSS, plain)]
+        return [(_TAUGHT, f"about the taught finding, &#215; {self.taught_weight:g}"),
+                (_LOSS, plain)]  # fmt: skip
 
 
 def preview_rows(examples: Sequence[Example], tokenizer: CxrTokenizer) -> tuple[PreviewRow, ...]:
@@ -123,26 +143,28 @@ def preview_rows(examples: Sequence[Example], tokenizer: CxrTokenizer) -> tuple[
             case=example.turn.case,
             task=example.turn.task,
             tokens=tuple(
-                PreviewToken(piece, token, wanted)
-                for piece, token, wanted in zip(
-                    tokenizer.pieces(example.ids), example.ids, example.labels, strict=True
+                PreviewToken(piece, token, wanted, taught)
+                for piece, token, wanted, taught in zip(
+                    tokenizer.pieces(example.ids), example.ids, example.labels,
+                    (False,) * example.answer_start + example.focus, strict=True,
                 )
             ),
             original=example.turn.original,
         )
         for example in examples
-    )
+    )  # fmt: skip
 
 
 def _row_html(row: PreviewRow, image_tokens: int) -> str:
     spans = []
     for token in row.tokens:
-        colour = _LOSS if token.learned else _PROMPT
+        colour = _TAUGHT if token.taught else _LOSS if token.learned else _PROMPT
         shown = escape(token.piece).replace("\u2581", "&#183;").replace("&lt;0x0A&gt;", "&#8629;")
         if token.id == IMAGE_TOKEN_ID:
             colour, shown = _IMAGE, f"image &#215; {image_tokens}"
         spans.append(
             f'<span title="id {token.id}" style="background:{colour};padding:.05em .25em;'
+            f"{'font-weight:bold;' if token.taught else ''}"
             f'margin:.08em;border-radius:3px;display:inline-block">{shown}</span>'
         )
     original = ""

@@ -116,7 +116,7 @@ def preview_of(recipe: Recipe, *, rows: int, device: str) -> Preview:
     shown = [example for found in first.values() for example in found[:each]]
     return Preview(
         preview_rows(shown, loaded.tokenizer), loaded.model.config.image_tokens,
-        turns.counts(), cases.counts(),
+        turns.counts(), cases.counts(), recipe.training.taught_weight, recipe.training.keep,
     )  # fmt: skip
 
 
