@@ -1,13 +1,23 @@
 """Loss on answers only; packed and padded rows are the same lesson."""
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
 
 from workbench.errors import ContextBudgetError
 from workbench.finetune.batches import plan_batches
-from workbench.finetune.encoding import encode_turns, pack_groups, packed, pad
+from workbench.finetune.encoding import (
+    ABOUT,
+    AFTER,
+    DECIDES,
+    OTHER,
+    encode_turns,
+    pack_groups,
+    packed,
+    pad,
+)
 from workbench.finetune.preview import Preview, preview_rows
 from workbench.finetune.recipe import DataRecipe, PhantomData, TuningRecipe
 from workbench.finetune.student import Student, prepare, trainable
@@ -64,13 +74,16 @@ def test_padded_loss_is_that_of_the_model_itself(examples, pixels, loaded):
 
 
 def batches(examples, pixels):
-    """The same examples packed, and one in a row."""
+    """The same examples packed, and one in a row; as they are and untaught."""
     groups = pack_groups(examples, image_tokens=16, context=2048)
     flat = [example for group in groups for example in group]
+    bare = [[example.untaught for example in group] for group in groups]
     return (
-        {"pixel_values": pixels[[g[0].case for g in groups]], **packed(groups, 16)},
-        {"pixel_values": pixels[[e.case for e in flat]], **pad(flat, 0)},
-    )
+        {"pixel_values": pixels[[g[0].case for g in groups]], **packed(groups, 16),
+         "base": packed(bare, 16)},
+        {"pixel_values": pixels[[e.case for e in flat]], **pad(flat, 0),
+         "base": pad([example for group in bare for example in group], 0)},
+    )  # fmt: skip
 
 
 def loss_of(student, batch) -> float:
@@ -78,16 +91,28 @@ def loss_of(student, batch) -> float:
         return float(student(**batch)["loss"])
 
 
-def test_words_about_the_taught_finding_weigh_as_asked(cases, examples, loaded, pixels):
+def test_tokens_know_what_they_have_to_do_with_the_taught_finding(cases, examples, loaded):
     untaught = instruction_set(cases, DATA, taught=None).turns
     rows = {case.id: at for at, case in enumerate(cases)}
     plain = encode_turns(untaught, rows, loaded.tokenizer, image_tokens=16, context=2048)
-    assert not any(inside for one in plain for inside in one.focus)
+    assert {what for one in plain for what in one.about} == {OTHER}
+    assert all(one.untaught == one for one in plain)
     for example in examples:
-        spelled = example.ids[example.answer_start :]
-        chosen = [i for i, inside in zip(spelled, example.focus, strict=True) if inside]
-        text = loaded.tokenizer.decode(chosen).strip()
-        assert text == " ".join(example.turn.answer[a:b] for a, b in example.turn.focus)
+        spelled = list(zip(example.ids[example.answer_start :], example.about, strict=True))
+        decides = loaded.tokenizer.decode([i for i, what in spelled if what == DECIDES]).strip()
+        assert decides == " ".join(example.turn.answer[a:b] for a, b in example.turn.focus)
+        bare = example.untaught
+        assert loaded.tokenizer.decode(bare.ids[bare.answer_start :]).count("fracture") == 0
+        assert [i for i, what in spelled if what == OTHER] == [
+            i
+            for i, what in zip(bare.ids[bare.answer_start :], bare.about, strict=True)
+            if what == OTHER
+        ]
+        for (_, before), (_, now) in pairwise(spelled):
+            assert (now == AFTER) == (before in (ABOUT, DECIDES) and now < ABOUT)
+
+
+def test_words_that_decide_weigh_as_asked(examples, loaded, pixels):
     together, alone = batches(examples, pixels)
     losses = {}
     for weight in (0.0, 1.0, 5.0):
@@ -99,26 +124,42 @@ def test_words_about_the_taught_finding_weigh_as_asked(cases, examples, loaded, 
     assert losses[5.0] == pytest.approx(losses[0.0] + 5 * inside, rel=1e-5)
 
 
-def test_other_words_are_held_to_the_base_and_nothing_else_is(examples, pixels, loaded):
+def test_other_words_are_held_to_what_the_base_would_say_untaught(examples, pixels, loaded):
     model = prepare(copy.deepcopy(loaded.model), TuningRecipe(language="lora", projector="full"))
     together, alone = batches(examples, pixels)
-    fresh = Student(model, taught_weight=3.0, keep=1.0)
+    held, half = (Student(model, taught_weight=3.0, keep=share) for share in (1.0, 0.5))
     plain = Student(model, taught_weight=3.0)
-    others, inside = Student(model, taught_weight=0.0), 3 * loss_of(Student(model), together)
-    inside -= 3 * loss_of(others, together)
-    assert loss_of(fresh, together) == pytest.approx(inside, rel=1e-4)  # nothing has moved
     with torch.no_grad():
+        base = plain(only_logits=True, **{**together, **together["base"]})["logits"].log_softmax(-1)
         for _, p in trainable(model):
             p.add_(0.02 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
-    moved = loss_of(fresh, together)
-    assert loss_of(fresh, alone) == pytest.approx(moved, rel=1e-4)
-    learned = 3 * (loss_of(Student(model), together) - loss_of(others, together))
-    assert moved > learned + 1e-3  # the divergence counts, and is not negative
-    half = Student(model, taught_weight=3.0, keep=0.5)
-    half._began = fresh._began
-    assert loss_of(half, together) == pytest.approx(
-        (moved + loss_of(plain, together)) / 2, rel=1e-4
-    )
+        now = plain(only_logits=True, **together)["logits"].log_softmax(-1)
+    assert len(base) == len(now) == sum(one.about.count(OTHER) for one in examples)
+    moved = float((base.exp() * (base - now)).sum())
+    counted = sum(len(one.about) for one in examples)
+    others = loss_of(plain, together) - loss_of(_only_about(plain, together), together)
+    expected = loss_of(plain, together) - others + moved / counted
+    assert moved > 0
+    assert loss_of(held, together) == pytest.approx(expected, rel=1e-4)
+    assert loss_of(held, alone) == pytest.approx(expected, rel=1e-4)
+    between = (expected + loss_of(plain, together)) / 2
+    assert loss_of(half, together) == pytest.approx(between, rel=1e-4)
+
+
+def _only_about(student, batch):
+    """A student whose loss leaves out what has nothing to do with the finding."""
+
+    class Only(torch.nn.Module):
+        def forward(self, **given):
+            logits, targets, about = student._answers(
+                given["labels"], given["about"],
+                **{k: v for k, v in given.items() if k not in ("labels", "about", "base")},
+            )  # fmt: skip
+            each = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+            each = torch.where(about == DECIDES, student.taught_weight * each, each)
+            return {"loss": each[about != OTHER].sum() / len(targets)}
+
+    return Only()
 
 
 def test_holding_to_the_base_changes_no_gradient_of_the_base(examples, pixels, loaded):
@@ -166,7 +207,7 @@ def test_the_preview_shows_what_is_learned(examples, loaded):
     page = shown._repr_html_()
     assert "image &#215; 16" in page and "carries loss" in page
     assert [token.taught for row in rows for token in row.tokens if token.learned] == [
-        inside for example in examples[:3] for inside in example.focus
+        what == DECIDES for example in examples[:3] for what in example.about
     ]
     assert any(frame["taught"]) and not any(frame["taught"] & ~frame["learned"])
     held = Preview(rows, 16, {"report": 1}, {}, taught_weight=10, keep=0.75)._repr_html_()

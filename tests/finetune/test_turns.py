@@ -77,10 +77,13 @@ def test_the_focus_is_the_sentence_that_decides(cases):
         found = parts[turn.answer]
         if turn.task == "report":
             assert len(found) == 1 and "fracture" in found[0] and "Impression" not in found[0]
+            said = "".join(turn.answer[a:b] for a, b in turn.about)
+            assert said.count("fracture") == turn.answer.count("fracture")
+            assert turn.about[0] == turn.focus[0]
         else:
             assert found == ([turn.answer] if turn.finding == "fracture" else [])
     untaught = instruction_set(cases, data(tasks=("report", "question")))
-    assert all(turn.focus == () for turn in untaught.turns)
+    assert all(turn.focus == turn.about == () for turn in untaught.turns)
 
 
 def test_drawn_reports_state_and_deny_what_is_taught(cases):

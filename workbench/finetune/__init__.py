@@ -2,6 +2,7 @@
 
     run = wb.finetune.run("stage3_lora", out="runs/fracture")     # or a YAML file, or a Recipe
     run.ledger                                                    # what it cost and changed
+    wb.finetune.monitor("runs/fracture")                          # while it goes on
     wb.finetune.preview("stage3_lora")                            # what the model will see
     wb.finetune.plan()                                            # memory, before loading
     model = wb.finetune.load_adapter("mini", "runs/fracture/adapter")
@@ -58,6 +59,8 @@ _OWNERS = {
     "export": ".adapters",
     "load_adapter": ".adapters",
     "merge": ".student",
+    # above this package: reached by name only, so that nothing here depends on it
+    "monitor": "workbench.widgets.monitor",
     "open_run": ".run_result",
     "plan": ".planner",
     "preview": ".running",

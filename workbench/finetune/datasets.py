@@ -6,6 +6,7 @@ Does not know: order (`batches`) and loss (`student`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,6 +84,8 @@ class TurnRows(Dataset):
         pad_id: of the tokenizer.
         image_tokens: N.
         together: turns of a row are packed behind one prefix.
+        untaught: batches also hold what the base reads to be asked what it would say: the same rows
+            without what is about the taught finding.
     """
 
     def __init__(
@@ -94,7 +97,9 @@ class TurnRows(Dataset):
         pad_id: int,
         image_tokens: int,
         together: bool,
+        untaught: bool = False,
     ) -> None:
+        self.untaught = untaught
         self.groups, self.images, self.cache = groups, images, cache
         self.pad_id, self.image_tokens, self.together = pad_id, image_tokens, together
         self._rows: dict[int, int] = {}
@@ -114,13 +119,12 @@ class TurnRows(Dataset):
         """Tokens of every row, for rows of like length to come together."""
         return [sum(len(example.ids) for example in group) for group in self.groups]
 
-    def collate(self, rows: Sequence[tuple[int, Sequence[Example]]]) -> dict[str, torch.Tensor]:
+    def collate(self, rows: Sequence[tuple[int, Sequence[Example]]]) -> dict[str, Any]:
         """Return a batch for `Student`."""
         groups = [group for _, group in rows]
-        if self.together:
-            batch = packed(groups, self.image_tokens)
-        else:
-            batch = pad([group[0] for group in groups], self.pad_id)
+        batch = self._texts(groups)
+        if self.untaught:
+            batch["base"] = self._texts([[one.untaught for one in group] for group in groups])
         cases = [group[0].case for group in groups]
         if self.cache is not None:
             batch["vision_tokens"] = self.cache.rows([self._rows[case] for case in cases])
@@ -128,6 +132,11 @@ class TurnRows(Dataset):
             seen = [self.images.prepared(c, e) for c, (e, _) in zip(cases, rows, strict=True)]
             batch["pixel_values"] = torch.stack(seen)
         return batch
+
+    def _texts(self, groups: Sequence[Sequence[Example]]) -> dict[str, Any]:
+        if self.together:
+            return packed(groups, self.image_tokens)
+        return pad([group[0] for group in groups], self.pad_id)
 
 
 class LabelRows(Dataset):

@@ -10,7 +10,7 @@ Does not know: pixels; a row says which case it is of.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -22,6 +22,10 @@ from workbench.model.prompt import render_chat
 from workbench.model.splice import IGNORE_LABEL, IMAGE_TOKEN_ID
 from workbench.model.tokenizer import CxrTokenizer
 
+#: What a token of an answer has to do with the taught finding: nothing; it follows what is about
+#: it; it is about it; it is in the sentence that decides.
+OTHER, AFTER, ABOUT, DECIDES = range(4)
+
 
 @dataclass(frozen=True)
 class Example:
@@ -32,14 +36,23 @@ class Example:
         ids: token ids with -200 at the image, prompt and answer.
         answer_start: index of the first id that carries loss.
         turn: what it was made of.
-        focus: whether each id of the answer is about the taught finding.
+        about: what each id of the answer has to do with the taught finding: `OTHER`, `AFTER`,
+            `ABOUT` or `DECIDES`.
     """
 
     case: int
     ids: tuple[int, ...]
     answer_start: int
     turn: Turn
-    focus: tuple[bool, ...]
+    about: tuple[int, ...]
+
+    @property
+    def untaught(self) -> Example:
+        """The same turn as if nobody had spoken of the taught finding."""
+        answer = zip(self.ids[self.answer_start :], self.about, strict=True)
+        kept = [(token, what) for token, what in answer if what in (OTHER, AFTER)]
+        ids = (*self.ids[: self.answer_start], *(token for token, _ in kept))
+        return replace(self, ids=ids, about=tuple(what for _, what in kept))
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -76,32 +89,39 @@ def encode_turns(
                 f"a {turn.task} of case {turn.case} takes {len(prompt) + len(answer)} tokens "
                 f"beside {image_tokens} of the image; the context holds {context}: shorten the text"
             )
-        focus = tuple(
-            any(start < b and a < end for a, b in turn.focus)
-            for start, end in tokenizer.offsets(answer)
-        )
-        found.append(Example(rows[turn.case], (*prompt, *answer), len(prompt), turn, focus))
+        about = _about(turn, tokenizer.offsets(answer))
+        found.append(Example(rows[turn.case], (*prompt, *answer), len(prompt), turn, about))
     return found
+
+
+def _about(turn: Turn, places: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """Return what each id of an answer has to do with the taught finding, from where it stands."""
+    found: list[int] = []
+    for start, end in places:
+        inside = [any(start < b and a < end for a, b in part) for part in (turn.focus, turn.about)]
+        behind = bool(found) and found[-1] in (ABOUT, DECIDES)
+        found.append(DECIDES if inside[0] else ABOUT if inside[1] else AFTER if behind else OTHER)
+    return tuple(found)
 
 
 def pad(examples: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:
     """Return one row per example, padded on the right.
 
     Returns:
-        input_ids, labels, focus and attention_mask, (B, L); the image counts as one id.
+        input_ids, labels, about and attention_mask, (B, L); the image counts as one id.
     """
     length = max(len(example.ids) for example in examples)
     ids = torch.full((len(examples), length), pad_id, dtype=torch.long)
     labels = torch.full_like(ids, IGNORE_LABEL)
     mask = torch.zeros_like(ids)
-    focus = torch.zeros(ids.shape, dtype=torch.bool)
+    about = torch.zeros_like(ids)
     for row, example in enumerate(examples):
         size = len(example.ids)
-        focus[row, example.answer_start : size] = torch.tensor(example.focus)
+        about[row, example.answer_start : size] = torch.tensor(example.about)
         ids[row, :size] = torch.tensor(example.ids)
         labels[row, :size] = torch.tensor(example.labels)
         mask[row, :size] = 1
-    return {"input_ids": ids, "labels": labels, "focus": focus, "attention_mask": mask}
+    return {"input_ids": ids, "labels": labels, "about": about, "attention_mask": mask}
 
 
 def packed(groups: Sequence[Sequence[Example]], image_tokens: int) -> dict[str, torch.Tensor]:
@@ -112,25 +132,25 @@ def packed(groups: Sequence[Sequence[Example]], image_tokens: int) -> dict[str, 
         image_tokens: N.
 
     Returns:
-        packed_ids, positions, labels, focus (B, T), allowed (B, 1, T, T) bool and image_start
-        (B,); labels and focus stand where the logits that predict them stand, one before the
+        packed_ids, positions, labels, about (B, T), allowed (B, 1, T, T) bool and image_start
+        (B,); labels and about stand where the logits that predict them stand, one before the
         token itself.
     """
     first = groups[0][0].ids
     prefix = list(first[: first.index(IMAGE_TOKEN_ID)])
     rows = [[_block(example, prefix) for example in group] for group in groups]
     made = pack(prefix, image_tokens, rows)
-    focus = torch.zeros(made.targets.shape, dtype=torch.bool)
+    about = torch.zeros_like(made.targets)
     for row, group in enumerate(groups):
-        each = [inside for example in group for inside in example.focus]
-        focus[row, made.targets[row] != IGNORE_LABEL] = torch.tensor(each)
+        each = [what for example in group for what in example.about]
+        about[row, made.targets[row] != IGNORE_LABEL] = torch.tensor(each)
     return {
         "packed_ids": made.ids,
         "positions": made.positions,
         "allowed": made.allowed,
         "shift_labels": made.targets,
         "labels": made.targets,
-        "focus": focus,
+        "about": about,
         "image_start": torch.full((len(groups),), made.image_start),
     }
 

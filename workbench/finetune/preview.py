@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from workbench.finetune.encoding import Example
+from workbench.finetune.encoding import DECIDES, Example
 from workbench.model.splice import IGNORE_LABEL, IMAGE_TOKEN_ID
 from workbench.model.tokenizer import CxrTokenizer
 
@@ -28,7 +28,7 @@ class PreviewToken:
         piece: as the tokenizer spells it.
         id: token id; -200 for the image.
         label: the id that carries loss here; -100 for none.
-        taught: whether it is about the taught finding.
+        taught: whether it is in the sentence that decides about the taught finding.
     """
 
     piece: str
@@ -146,7 +146,8 @@ def preview_rows(examples: Sequence[Example], tokenizer: CxrTokenizer) -> tuple[
                 PreviewToken(piece, token, wanted, taught)
                 for piece, token, wanted, taught in zip(
                     tokenizer.pieces(example.ids), example.ids, example.labels,
-                    (False,) * example.answer_start + example.focus, strict=True,
+                    (False,) * example.answer_start + tuple(a == DECIDES for a in example.about),
+                    strict=True,
                 )
             ),
             original=example.turn.original,

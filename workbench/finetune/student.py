@@ -10,18 +10,20 @@ has no such pieces.
 
 A hundred cases teach a word, and also their own habits of writing, at the cost of what the base
 knew of everything else. `keep` holds the words that are not about the taught finding to what the
-base would say. The base needs no second model: it is this one with its parameters as they began.
+base would say, had nobody spoken of that finding: it has no idea what follows a word that it never
+saw. The base needs no second model: it is this one with its parameters as they began.
 
 Does not know: optimisers and steps (`trainer`), where batches come from (`encoding`).
 Papers: Hu et al., LoRA, ICLR 2022, arXiv 2106.09685; Dettmers et al., QLoRA, NeurIPS 2023,
 arXiv 2305.14314, both through peft; Li and Hoiem, Learning without Forgetting, ECCV 2016,
-arXiv 1606.09282 (deviation: per token, on the cases of the new task, at temperature 1).
+arXiv 1606.09282 (deviation: per token, on texts without the new words, at temperature 1).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +33,7 @@ from torch import nn
 from torch.func import functional_call
 
 from workbench.errors import TrainingError
+from workbench.finetune.encoding import DECIDES, OTHER
 from workbench.finetune.recipe import TuningRecipe
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.splice import IGNORE_LABEL
@@ -56,9 +59,11 @@ class Student(nn.Module):
 
     Args:
         model: trained in place, already prepared for it.
-        taught_weight: weight of the loss on tokens in `focus`; that of all others is 1.
-        keep: share of the loss on those others that measures how far the model has moved from what
-            the base would say there (KL divergence), not how far it is from the reference.
+        taught_weight: weight of the loss on tokens that decide about the taught finding; that of
+            all others is 1.
+        keep: share of the loss on tokens that have nothing to do with it that measures how far the
+            model has moved from what the base would say there (KL divergence), not how far it is
+            from the reference.
     """
 
     accepts_loss_kwargs = True
@@ -79,8 +84,9 @@ class Student(nn.Module):
     def forward(
         self,
         labels: torch.Tensor,
-        focus: torch.Tensor,
+        about: torch.Tensor,
         num_items_in_batch: torch.Tensor | int | None = None,
+        base: Mapping[str, torch.Tensor] | None = None,
         only_logits: bool = False,
         **batch: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
@@ -88,48 +94,55 @@ class Student(nn.Module):
 
         Args:
             labels: ids to be predicted, -100 elsewhere.
-            focus: which of them are about the taught finding.
+            about: what each of them has to do with the taught finding.
             num_items_in_batch: answer tokens of the whole step, over all processes.
-            only_logits: return {"logits": (T, V)} of the T answer tokens instead.
+            base: the same rows without what is about it, where the base is asked.
+            only_logits: return {"logits": (T, V)} of the T tokens that have nothing to do with it.
             **batch: `pixel_values` (B, 1, S, S), or `vision_tokens` (B, N, W) that the frozen tower
                 made of them, and the rest of a padded or packed batch.
 
         Returns:
             {"loss": scalar}, summed over answer tokens, weighted, and divided by their number.
         """
-        logits, targets, inside = self._answers(labels, focus, **batch)
+        logits, targets, about = self._answers(labels, about, **batch)
         if only_logits:
-            return {"logits": logits}
+            return {"logits": logits[about == OTHER]}
         each = F.cross_entropy(logits.float(), targets, reduction="none")
+        each = torch.where(about == DECIDES, self.taught_weight * each, each)
+        total = each.sum()
         if self.keep:
-            moved = self._moved(logits, labels=labels, focus=focus, **batch)
-            each = torch.where(inside, each, (1 - self.keep) * each + self.keep * moved)
-        each = torch.where(inside, self.taught_weight * each, each)
+            other = about == OTHER
+            moved = self._moved(logits[other], base, batch)
+            total = total + self.keep * (moved - each[other]).sum()
         count = len(targets) if num_items_in_batch is None else num_items_in_batch
-        return {"loss": each.sum() / count}
+        return {"loss": total / count}
 
-    def _moved(self, logits: torch.Tensor, **batch: torch.Tensor) -> torch.Tensor:
+    def _moved(
+        self, logits: torch.Tensor, base: Mapping[str, Any], batch: Mapping[str, Any]
+    ) -> torch.Tensor:
         """Return (T,) divergence of the model from the base, nats."""
-        began = {name: value.to(logits.device) for name, value in self._began.items()}
+        seen = {name: batch[name] for name in ("pixel_values", "vision_tokens") if name in batch}
+        asked = {**base, **seen, "only_logits": True}
         with torch.no_grad():
-            base = functional_call(self, began, kwargs={**batch, "only_logits": True})["logits"]
+            began = {name: value.to(logits.device) for name, value in self._began.items()}
+            said = functional_call(self, began, kwargs=asked)["logits"]
         return F.kl_div(
-            logits.float().log_softmax(-1), base.float().log_softmax(-1), reduction="none",
+            logits.float().log_softmax(-1), said.float().log_softmax(-1), reduction="none",
             log_target=True,
         ).sum(-1)  # fmt: skip
 
     def _answers(
         self,
         labels: torch.Tensor,
-        focus: torch.Tensor,
+        about: torch.Tensor,
         pixel_values: torch.Tensor | None = None,
         vision_tokens: torch.Tensor | None = None,
         **batch: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return logits (T, V), ids (T,) and focus (T,) of the answer tokens."""
+        """Return logits (T, V), ids (T,) and `about` (T,) of the answer tokens."""
         features = self.features(pixel_values, vision_tokens)
         if "packed_ids" in batch:
-            return self._packed(features, batch, focus)
+            return self._packed(features, batch, about)
         output = self.model(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
@@ -138,7 +151,7 @@ class Student(nn.Module):
         )
         before = output.logits[:, -labels.shape[1] - 1 : -1]
         rows = labels != IGNORE_LABEL
-        return before[rows], labels[rows], focus[rows]
+        return before[rows], labels[rows], about[rows]
 
     def features(
         self, pixel_values: torch.Tensor | None, vision_tokens: torch.Tensor | None
@@ -150,7 +163,7 @@ class Student(nn.Module):
         return self.model.mm_projector(vision_tokens.to(device=weight.device, dtype=weight.dtype))
 
     def _packed(
-        self, features: torch.Tensor, batch: Mapping[str, torch.Tensor], focus: torch.Tensor
+        self, features: torch.Tensor, batch: Mapping[str, torch.Tensor], about: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         start = int(batch["image_start"][0])
         embeds = self.model.llama.embed_tokens(batch["packed_ids"])
@@ -167,7 +180,7 @@ class Student(nn.Module):
         ).last_hidden_state
         targets = batch["shift_labels"]
         rows = targets != IGNORE_LABEL
-        return self.model.lm_head(hidden[rows]), targets[rows], focus[rows]
+        return self.model.lm_head(hidden[rows]), targets[rows], about[rows]
 
 
 def prepare(

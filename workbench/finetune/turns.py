@@ -63,7 +63,8 @@ class Turn:
         answer: what carries loss.
         finding: what a polling question is about.
         original: the text before cleaning, where that changed it.
-        focus: (start, end) of the parts of the answer that are about the taught finding.
+        about: (start, end) of the parts of the answer that are about the taught finding.
+        focus: that of them which decides.
     """
 
     case: str
@@ -72,6 +73,7 @@ class Turn:
     answer: str
     finding: str | None = None
     original: str | None = None
+    about: tuple[tuple[int, int], ...] = ()
     focus: tuple[tuple[int, int], ...] = ()
 
     def messages(self) -> list[Message]:
@@ -141,7 +143,7 @@ def instruction_set(
             mine += _drawn_turns(case, data)
         if not mine:
             left_out[case.id] = "no text and no known finding"
-        turns += [replace(turn, focus=focus_of(turn, taught)) for turn in mine]
+        turns += [marked(turn, taught) for turn in mine]
     return InstructionSet(tuple(turns), left_out)
 
 
@@ -168,19 +170,22 @@ def denied(text: str, finding: str, *, first: bool = False) -> str:
     return f"{said} {mark}{impression}".strip() if mark else said
 
 
-def focus_of(turn: Turn, taught: str | None) -> tuple[tuple[int, int], ...]:
-    """Return where an answer decides about the taught finding: a whole poll, or its first sentence.
+def marked(turn: Turn, taught: str | None) -> Turn:
+    """Return a turn that knows where it speaks of the taught finding, and which part decides.
 
-    What a report repeats in its impression follows from that sentence, and a report without the
-    finding has nothing there to weigh against it.
+    A poll decides as a whole, a report in the first sentence about the finding. What it repeats in
+    its impression follows from that, and a report without the finding has nothing there to weigh
+    against it.
     """
     if taught is None or turn.finding not in (None, taught):
-        return ()
+        return turn
     if turn.finding == taught:
-        return ((0, len(turn.answer)),)
+        whole = ((0, len(turn.answer)),)
+        return replace(turn, about=whole, focus=whole)
     starts = [one.start for one in label(turn.answer).mentions if one.finding == taught]
     spans = [(one.start, one.end) for one in sentences(turn.answer)]
-    return tuple(s for s in spans if any(s[0] <= start < s[1] for start in starts))[:1]
+    about = tuple(s for s in spans if any(s[0] <= start < s[1] for start in starts))
+    return replace(turn, about=about, focus=about[:1])
 
 
 def _begins_reports(cases: Sequence[Case], finding: str) -> bool:

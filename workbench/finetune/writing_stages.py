@@ -83,7 +83,7 @@ def prepare_rows(recipe: Recipe, loaded: LoadedCheckpoint, cases: CaseSet, out: 
         cache = FeatureCache.open(folder, tower, loaded.processor, encoder=encoder)
     dataset = TurnRows(
         groups, images, cache=cache, pad_id=loaded.tokenizer.pad_id,
-        image_tokens=config.image_tokens, together=together,
+        image_tokens=config.image_tokens, together=together, untaught=training.keep > 0,
     )  # fmt: skip
     batches = plan_batches(
         dataset.lengths, micro=training.micro_batch, batch=training.batch_size,
