@@ -198,3 +198,26 @@ def test_other_processes_wait_for_the_first_to_take_the_folder(tiny, tmp_path, m
     (tmp_path / "full" / "note.txt").touch()
     with pytest.raises(TrainingError, match="is not empty"):
         session.claim(tmp_path / "full", recipe, resume=False)
+
+
+def test_parts_learn_at_their_own_rates(tiny, tmp_path):
+    still = {"projector_rate": 0.0, "words_rate": 0.5, "keep": 0.5, "taught_weight": 4.0}
+    seen = {}
+
+    class Groups(TrainerCallback):
+        def on_train_begin(self, args, state, control, model, optimizer, **_):
+            names = {id(p): name for name, p in model.named_parameters()}
+            for group in optimizer.param_groups:
+                seen.update({names[id(p)]: group["initial_lr"] for p in group["params"]})
+
+    recipe = tiny_recipe(tiny, training=still)
+    done = run(recipe, out=tmp_path / "run", callbacks=[Groups()])
+    rate = recipe.training.learning_rate
+    factors = {"mm_projector": 0.0, "embed_tokens": 0.5, "lm_head": 0.5, "lora_B": 1.0}
+    for part, factor in factors.items():
+        assert {lr for name, lr in seen.items() if part in name} == {factor * rate}
+    before = wb.load_model(tiny, device="cpu").loaded.model.state_dict()
+    after = done.model(merged=True).loaded.model.state_dict()
+    moved = {name: not torch.equal(before[name], after[name]) for name in before}
+    assert not moved["mm_projector.weight"]
+    assert moved["lm_head.weight"] and moved["llama.layers.0.self_attn.q_proj.weight"]

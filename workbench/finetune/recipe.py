@@ -104,6 +104,8 @@ class TrainingRecipe:
     micro_batch: int = said(8, "Images that one process takes at once.", least=1)
     learning_rate: float = said(1e-3, "Peak learning rate of AdamW.", least=0)
     vision_rate: float = said(1.0, "Factor on the rate for the vision tower.", least=0)
+    projector_rate: float = said(1.0, "Factor on the rate for the projector.", least=0)
+    words_rate: float = said(1.0, "Factor on the rate for embedding and output head.", least=0)
     weight_decay: float = said(0.01, "Weight decay of AdamW.", least=0)
     warmup: float = said(0.06, "Share of the steps in which the rate rises.", least=0, most=1)
     schedule: str = said(

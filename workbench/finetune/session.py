@@ -25,7 +25,7 @@ from workbench.errors import TrainingError
 from workbench.finetune.checksums import weights_sha256
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.run_result import RECIPE_FILE
-from workbench.finetune.student import PART_MODULES, frozen, trainable
+from workbench.finetune.student import PART_MODULES, frozen, part_of, trainable
 from workbench.model.load import LoadedCheckpoint, load_checkpoint
 
 #: Seconds that other processes wait for the first one.
@@ -155,7 +155,7 @@ def parts_learned(model: nn.Module) -> dict[str, dict[str, int]]:
     """Return part -> {"tensors", "parameters"} that learn."""
     found = {part: {"tensors": 0, "parameters": 0} for part in PART_MODULES}
     for name, p in trainable(model):
-        part = next(part for part, modules in PART_MODULES.items() if name.startswith(modules))
+        part = part_of(name)
         found[part]["tensors"] += 1
         found[part]["parameters"] += p.numel()
     return found

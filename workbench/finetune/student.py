@@ -258,6 +258,21 @@ def original_name(name: str) -> str:
     return re.sub(r"\.base_layer\b", "", name)
 
 
+def part_of(name: str) -> str | None:
+    """Return the part of the model that a parameter belongs to; None for heads of stage 1.
+
+    Args:
+        name: of the parameter, in the model, in a `Student`, or in the classifier of stage 1.
+    """
+    name = name.removeprefix("module.").removeprefix("model.")
+    if name.startswith("tower."):
+        return "vision"
+    for part, modules in PART_MODULES.items():
+        if name.startswith(modules):
+            return part
+    return None
+
+
 def trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield the parameters that learn."""
     return ((name, p) for name, p in model.named_parameters() if p.requires_grad)

@@ -33,11 +33,14 @@ from workbench.errors import TrainingError
 from workbench.finetune.batches import PlannedBatches
 from workbench.finetune.live_log import LiveLog
 from workbench.finetune.recipe import Recipe
-from workbench.finetune.student import trainable
+from workbench.finetune.student import part_of, trainable
 
 logger = logging.getLogger(__name__)
 
 BEST_FILE = "best.safetensors"
+
+#: Parts whose learning rate may differ (`training.vision_rate` and so on).
+RATED = ("vision", "projector", "words")
 
 
 class FinetuneTrainer(Trainer):
@@ -47,7 +50,7 @@ class FinetuneTrainer(Trainer):
         batches: the whole run.
         measure: returns measures of the model as it is now, by name.
         best_folder: where the best weights are kept.
-        vision_rate: factor on the learning rate of the vision tower.
+        rates: part of the model -> factor on its learning rate; 1 where nothing is said.
         **options: as `transformers.Trainer`.
     """
 
@@ -57,12 +60,12 @@ class FinetuneTrainer(Trainer):
         batches: PlannedBatches,
         measure: Callable[[], Mapping[str, float]],
         best_folder: Path,
-        vision_rate: float = 1.0,
+        rates: Mapping[str, float] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.batches, self.measure = batches, measure
-        self.best_folder, self.vision_rate = best_folder, vision_rate
+        self.best_folder, self.rates = best_folder, dict(rates or {})
         self._loss_shifts_labels = False
 
     def get_train_dataloader(self) -> DataLoader:
@@ -76,21 +79,21 @@ class FinetuneTrainer(Trainer):
         return self.accelerator.prepare(loader)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Return AdamW; the vision tower has its own rate, vectors have no decay."""
+        """Return AdamW; parts have rates of their own, vectors have no decay."""
         if self.optimizer is None:
-            groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+            groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
             for name, p in trainable(self.model if model is None else model):
-                groups.setdefault(("vision_tower" in name or "tower." in name, p.ndim > 1),
-                                  []).append(p)  # fmt: skip
+                factor = self.rates.get(part_of(name), 1.0)
+                groups.setdefault((factor, p.ndim > 1), []).append(p)
             rate, decay = self.args.learning_rate, self.args.weight_decay
             self.optimizer = torch.optim.AdamW(
                 [
                     {
                         "params": parameters,
-                        "lr": rate * (self.vision_rate if vision else 1.0),
+                        "lr": rate * factor,
                         "weight_decay": decay if matrix else 0.0,
                     }
-                    for (vision, matrix), parameters in groups.items()
+                    for (factor, matrix), parameters in groups.items()
                 ],
                 betas=(0.9, 0.98),
             )
@@ -246,7 +249,9 @@ def make_trainer(
         batches=batches,
         measure=measure,
         best_folder=folder / "best",
-        vision_rate=training.vision_rate,
+        rates={
+            part: getattr(training, f"{part}_rate") for part in ("vision", "projector", "words")
+        },
         model=model,
         args=arguments(
             recipe, folder / "checkpoints", steps=steps, device=device, world=world, show=show
