@@ -132,3 +132,19 @@ def test_the_same_seed_writes_the_same_turns(cases):
 
 def test_phantom_reports_are_drawn_only_when_read():
     assert list(phantom_case(7_100_300).sections) == ["findings", "impression"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("No nodule. The heart is normal. Impression: Normal.", "No fracture."),
+        ("There is no nodule. There are no effusions. No edema.", "There is no fracture."),
+        ("The heart is normal.", "No fracture."),
+    ],
+)
+def test_a_denial_is_written_as_the_report_writes(text, expected):
+    for first in (True, False):
+        said = denied(text, "fracture", first=first)
+        assert expected in said and said.count("fracture") == 1
+        assert label(said).code("fracture") == "absent"
+        assert said.replace(expected, "").split() == text.split()

@@ -49,7 +49,8 @@ TEMPLATES: Mapping[str, tuple[str, str]] = {
     "differential": ("the published differential prompt", "drawn with the phantom"),
     "rehearsal": ("as drawn with the phantom", "as drawn with the phantom"),
 }
-DENIAL = "No {}."
+#: How a report denies a finding; the second where it denies others in such sentences, too.
+DENIAL, LONG_DENIAL = "No {}.", "There is no {}."
 
 
 @dataclass(frozen=True)
@@ -163,9 +164,16 @@ def label_report(case: Case) -> str:
 
 
 def denied(text: str, finding: str, *, first: bool = False) -> str:
-    """Return a report that denies a finding, before everything else or before its impression."""
+    """Return a report that denies a finding, before everything else or before its impression.
+
+    It does so in the report's own way: another one would teach a way of writing, not the finding.
+    """
     body, mark, impression = text.partition("Impression:")
-    parts = [DENIAL.format(finding), body.strip()]
+    begun = [body[one.start : one.end].lstrip().lower() for one in sentences(body)]
+    long = sum(one.startswith(("there is no ", "there are no ")) for one in begun)
+    short = sum(one.startswith("no ") for one in begun)
+    denial = LONG_DENIAL if long > short else DENIAL
+    parts = [denial.format(finding), body.strip()]
     said = " ".join(filter(None, parts if first else reversed(parts)))
     return f"{said} {mark}{impression}".strip() if mark else said
 
