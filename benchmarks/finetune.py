@@ -66,6 +66,8 @@ def teach(args: argparse.Namespace) -> dict:
 def taught_recipe(args: argparse.Namespace) -> Recipe:
     """Return the shipped recipe with the options of the command."""
     held = 16
+    asked = {"epochs": args.epochs, "learning_rate": args.rate, "keep": args.keep_base,
+             "taught_weight": args.weight}  # fmt: skip
     return read_recipe("stage3_lora").replace(
         name=f"teach {args.finding}",
         base=args.base,
@@ -77,9 +79,8 @@ def taught_recipe(args: argparse.Namespace) -> Recipe:
             "validation": held / (2 * args.each + held),
             **({"tasks": args.tasks.split(",")} if args.tasks else {}),
         },
-        training={"epochs": args.epochs, "learning_rate": args.rate, "keep": args.keep,
-                  "taught_weight": args.weight},
-        tuning={"rank": args.rank, "alpha": 2.0 * args.rank},
+        training={name: value for name, value in asked.items() if value is not None},
+        tuning={} if args.rank is None else {"rank": args.rank, "alpha": 2.0 * args.rank},
         evaluation={"forgetting": args.forgetting, "explained": args.explained, "times": 2},
     )  # fmt: skip
 
@@ -236,11 +237,11 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--base", default="mini")
         sub.add_argument("--each", type=int, default=64, help="phantoms with, and as many without")
         sub.add_argument("--first-seed", type=int, default=7_000_000)
-        sub.add_argument("--epochs", type=float, default=6)
-        sub.add_argument("--rate", type=float, default=2e-3)
-        sub.add_argument("--rank", type=int, default=8)
-        sub.add_argument("--weight", type=float, default=1, help="of words about the finding")
-        sub.add_argument("--keep", type=float, default=0, help="share that holds to the base")
+        sub.add_argument("--epochs", type=float, help="this and the next four: the recipe's own")
+        sub.add_argument("--rate", type=float)
+        sub.add_argument("--rank", type=int)
+        sub.add_argument("--weight", type=float, help="of the sentence that decides")
+        sub.add_argument("--keep-base", type=float, help="share that holds to the base")
         sub.add_argument("--tasks", default="")
         sub.add_argument("--n", type=int, default=300)
         sub.add_argument("--seed", type=int, default=UNSEEN)
@@ -249,8 +250,8 @@ def parser() -> argparse.ArgumentParser:
         if name == "encoder":
             sub.add_argument("--encoder-cases", type=int, default=384)
             sub.add_argument("--encoder-epochs", type=float, default=4)
-            sub.add_argument("--encoder-rate", type=float, default=5e-4)
-            sub.add_argument("--encoder-vision-rate", type=float, default=1)
+            sub.add_argument("--encoder-rate", type=float, default=3e-3)
+            sub.add_argument("--encoder-vision-rate", type=float, default=0.1)
     sub = commands.add_parser("held-out")
     sub.add_argument("held_out")
     sub.add_argument("--folder", type=Path, required=True)
