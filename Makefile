@@ -3,12 +3,14 @@
 # PYTHON   the interpreter that creates the environment    make demo PYTHON=/opt/python3.12/bin/python3
 # VENV     where the environment lives (default .venv)
 # PIP_ARGS further options for pip, e.g. --no-index --find-links wheels/
+# MODEL    what the lessons of `make site` run with (default mini)
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; done; echo $$p)
 VENV ?= .venv
 PIP_ARGS ?=
 WORKERS ?= 2
+MODEL ?= mini
 
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install -q -q --compile $(PIP_ARGS) --constraint constraints.txt
@@ -20,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test lint hooks clean
+.PHONY: help demo lab site test lint audit hooks clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -28,8 +30,15 @@ help: ## list the commands
 demo: $(VENV)/.installed-demo ## a report for a drawn and for a real chest, in out/demo
 	@$(RUN) -m workbench demo
 
-lab: $(VENV)/.installed-demo ## open the notebooks in JupyterLab
-	$(RUN) -m jupyterlab notebooks
+# JupyterLab would ask the network for news and for newer versions of itself.
+QUIET := --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
+# The environment's own kernel, also where the user has installed another "python3".
+lab: export JUPYTER_PREFER_ENV_PATH := 1
+lab: $(VENV)/.installed-demo ## open the first lesson in JupyterLab
+	$(RUN) -m jupyterlab notebooks/00_start_here.ipynb $(QUIET)
+
+site: $(VENV)/.installed-demo ## run the lessons and write them as web pages, in out/site
+	@$(RUN) -m docs.site --model '$(MODEL)'
 
 lint: $(VENV)/.installed-test ## check the code
 	$(RUN) -m ruff check .
@@ -38,6 +47,14 @@ lint: $(VENV)/.installed-test ## check the code
 test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.installed-test lint ## check the code, run every test and every notebook
 	$(RUN) -m pytest -q -n $(WORKERS) --dist worksteal
+
+# In an environment of its own, so that what audits is not audited with it. The licences and the
+# bill of materials need no network; known faults of packages are asked for where there is one.
+audit: $(VENV)/.installed-test ## licences and bill of materials in out/sbom.json, known faults of packages
+	$(RUN) -m docs.licences --check --sbom out/sbom.json
+	@$(PYTHON) -m venv out/audit && out/audit/bin/python -m pip install -q -q $(PIP_ARGS) pip-audit
+	out/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip || \
+	  echo "Known faults could not be asked for, or there are some: see above."
 
 hooks: $(VENV)/.installed-test ## check every commit before it is made
 	@$(PIP) --editable '.[dev]'

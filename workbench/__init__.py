@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from workbench.trace import ImageMap as ImageMap
     from workbench.trace import Trace as Trace
     from workbench.trace import load_trace as load_trace
+    from workbench.widgets.explorer import explore as explore
 
 #: Subpackages and modules reached as `wb.name`.
 _MODULES = (
@@ -93,6 +94,7 @@ _OBJECTS = {
     "Trace": "workbench.trace",
     "TrainingError": "workbench.errors",
     "WorkbenchError": "workbench.errors",
+    "explore": "workbench.widgets.explorer",
     "load_model": "workbench.interface",
     "load_radiograph": "workbench.imaging",
     "load_trace": "workbench.trace",

@@ -10,6 +10,7 @@ Does not know: what the commands do.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import logging
 import os
@@ -20,6 +21,9 @@ from workbench._version import __version__
 from workbench.errors import WorkbenchError
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+#: What a full and a read-only place are called by the system.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 #: Command -> what it does, in the order in which a newcomer needs them.
 COMMANDS = {
@@ -33,6 +37,7 @@ COMMANDS = {
     "manifest": "build and check tables of data sets, divide and freeze cohorts, judge images",
     "run": "run a model over a manifest: resumable, one folder, results as Parquet",
     "review": "list the errors of a run, collect verdicts, blinded reader studies",
+    "app": "look at model, errors, studies and training in the browser",
     "models": "list the models: parameters, memory, context budget",
     "doctor": "check this installation, a checkpoint against reference vectors, or mini",
     "benchmark": "score saliency methods or hallucination detectors against phantoms",
@@ -69,6 +74,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program name; those of the process when None.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        # a terminal that knows few letters gets the others spelled out, and no command fails
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     command = next((word for word in arguments if word in COMMANDS), "")
     args = build_parser(command).parse_args(arguments)
     logging.basicConfig(
@@ -96,6 +105,16 @@ def _failure(error: Exception) -> int:
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    message = " ".join(str(error).split())
-    sys.stderr.write(f"workbench: {message}\n")
+    sys.stderr.write(f"workbench: {' '.join(_words(error).split())}\n")
     return FAILED
+
+
+def _words(error: Exception) -> str:
+    """Return what is said of an error; a place that cannot be written to is named as such."""
+    if isinstance(error, WorkbenchError) or getattr(error, "errno", None) not in _UNWRITABLE:
+        return str(error)
+    name = os.path.basename(os.fsdecode(error.filename)) if error.filename else "the result"
+    return (
+        f"{name.removesuffix('.partial')}: cannot be written ({(error.strerror or '').lower()}); "
+        "what was there before is kept. Make room, or name a folder that can be written to"
+    )

@@ -43,7 +43,7 @@ def content(study, reader: str) -> dict:
 def test_a_readers_file_holds_random_names_and_texts_and_nothing_else(study):
     for reader in study.readers:
         found = content(study, reader)
-        head = {"format", "study", "title", "reader", "instructions", "grades", "items"}
+        head = {"format", "study", "title", "notice", "reader", "instructions", "grades", "items"}
         assert set(found) == head
         assert all(list(item) == ["item", "text"] for item in found["items"])
         names = [item["item"] for item in found["items"]]

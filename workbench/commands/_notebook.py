@@ -1,7 +1,8 @@
 """Execute a notebook and write it as one HTML page that needs nothing else.
 
 The page carries its style and images inside and loads no script, so it reads the same on a laptop
-without a network. Formulas and widgets therefore stay as they are written.
+without a network. Formulas therefore stay as they are written, and a widget is shown by the picture
+that it brings along.
 
 Does not know: what the notebook is about.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from workbench.errors import WorkbenchError
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 #: nbconvert's lab page without its four remote scripts, set like a printed lesson.
 PAGE = """
 {%- extends 'lab/index.html.j2' -%}
@@ -90,6 +92,7 @@ def to_html(book, *, title: str) -> str:
     """Return an executed notebook as one self-contained HTML page."""
     from nbconvert import HTMLExporter
 
+    _still_widgets(book)
     _describe_images(book)
     exporter = HTMLExporter(
         raw_template=PAGE,
@@ -100,6 +103,16 @@ def to_html(book, *, title: str) -> str:
     )
     html, _ = exporter.from_notebook_node(book, resources={"metadata": {"name": title}})
     return html
+
+
+def _still_widgets(book) -> None:
+    """Show widgets by the HTML that stands in for them, and those without any not at all."""
+    book.metadata.pop("widgets", None)
+    for cell in book.cells:
+        for output in list(cell.get("outputs", [])):
+            data = output.get("data", {})
+            if data.pop(WIDGET, None) and "text/html" not in data:
+                cell.outputs.remove(output)
 
 
 def _describe_images(book) -> None:

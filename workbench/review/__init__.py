@@ -3,6 +3,7 @@
     queue = wb.review.queue("runs/first", manifest="films.parquet")
     notes = wb.review.open_annotations("runs/first")
     notes.add(queue.to_frame().iloc[0], verdict="reference wrong", reviewer="AB")
+    wb.review.app("runs/first", reviewer="AB")       # or judge in the browser
     wb.review.corrected_reference(queue, notes).save("corrected.csv")
     wb.reader_study("runs/first", manifest="films.parquet", readers=["AB", "CD"], out="study")
 
@@ -63,6 +64,8 @@ _OWNERS = {
     "StudyResult": ".study_result",
     "agreement": ".kappa",
     "analyse": ".study_result",
+    # above this package: reached by name only, so that nothing here depends on it
+    "app": "workbench.widgets.reviewer",
     "corrected_reference": ".corrections",
     "open_annotations": ".verdicts",
     "open_study": ".study",
@@ -90,6 +93,7 @@ __all__ = [
     "StudyResult",
     "agreement",
     "analyse",
+    "app",
     "corrected_reference",
     "open_annotations",
     "open_study",

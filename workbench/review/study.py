@@ -20,7 +20,7 @@ Does not know: pages and buttons.
 
 from __future__ import annotations
 
-import json
+import importlib
 import os
 import secrets
 from collections.abc import Mapping, Sequence
@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from workbench._files import read_json
 from workbench.errors import InputError, OptionError
 from workbench.review.study_files import (
     KEY,
@@ -79,6 +80,18 @@ class ReaderStudy:
     def session(self, reader: str) -> ReaderSession:
         """Return the list of a reader."""
         return ReaderSession(self.reader_file(reader))
+
+    def app(self, reader: str, *, images: Any = None, **options: Any) -> Any:
+        """Open the list of a reader in the browser.
+
+        Args:
+            reader: initials.
+            images: where films are: a manifest, its file, a mapping id -> radiograph, phantom or
+                path, or a function of source and id.
+            **options: of `workbench.widgets.ReaderStudy`.
+        """
+        module = importlib.import_module("workbench.widgets.reader")
+        return module.ReaderStudy(self, reader=reader, images=images, **options)
 
     def case_of(self, item: str) -> tuple[str, str]:
         """Return source and id of the case of an item, for the program that shows its film.
@@ -204,7 +217,7 @@ def reader_study(
     names = check_readers(readers)
     if not 0 <= repeats <= 0.5:
         raise OptionError(f"repeats must be from 0 to 0.5, got {repeats!r}")
-    texts = both_reports(run, manifest, task)
+    texts, notice = both_reports(run, manifest, task)
     secret = secrets.randbits(128) if seed is None else int(seed)
     rng = np.random.default_rng(secret)
     if cases is not None and not 1 <= cases <= len(texts):
@@ -220,7 +233,13 @@ def reader_study(
     plans = {
         name: arrange(own, repeats=again[name], washout=gap, rng=rng) for name, own in given.items()
     }
-    settings = {"title": title, "made": now(), "seed": str(secret), "washout": gap}
+    settings = {
+        "title": title,
+        "notice": notice,
+        "made": now(),
+        "seed": str(secret),
+        "washout": gap,
+    }
     settings |= {"readers": list(names), "arms": list(ARMS), "repeats": again}
     key = write_study(Path(out), plans, chosen, settings)
     return ReaderStudy(Path(out), key)
@@ -234,7 +253,7 @@ def open_study(folder: str | os.PathLike) -> ReaderStudy:
     """
     folder = Path(folder)
     try:
-        key = json.loads((folder / KEY).read_text(encoding="utf-8"))
+        key = read_json(folder / KEY)
         known = key["format"] == FORMAT
     except (OSError, ValueError, KeyError, TypeError):
         known = False

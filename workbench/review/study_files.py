@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 
 from workbench.errors import InputError, OptionError
+from workbench.model.licence import RESEARCH_NOTICE
 from workbench.review.joined import match_rows
 from workbench.review.references import find_manifest, open_references
 from workbench.review.sources import open_run
@@ -58,17 +59,22 @@ def check_readers(readers: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def both_reports(run: Any, manifest: Any, task: str) -> pd.DataFrame:
+def both_reports(run: Any, manifest: Any, task: str) -> tuple[pd.DataFrame, str]:
     """Return source, id, model and reference of every case that has both reports.
+
+    The second value is what the model states about itself; that of research models where the run
+    does not say.
 
     Raises:
         InputError: there is no manifest, or no such case.
     """
+    notice = None
     if isinstance(run, pd.DataFrame) and {"id", MODEL, REFERENCE} <= set(run.columns):
         source = run["source"] if "source" in run.columns else pd.Series("", index=run.index)
         frame = run[["id", MODEL, REFERENCE]].assign(source=source.fillna("").astype(str))
     else:
         rows = open_run(run, task=task)
+        notice = rows.record.get("fixed", {}).get("model", {}).get("notice")
         manifest = find_manifest(rows) if manifest is None else manifest
         if manifest is None:
             raise InputError(
@@ -87,7 +93,7 @@ def both_reports(run: Any, manifest: Any, task: str) -> pd.DataFrame:
         raise InputError("no case has both a report of the model and a reference report")
     if texts.duplicated(["source", "id"]).any():
         raise InputError("an id stands twice; a reader study needs one row for each case")
-    return texts.assign(id=texts["id"].astype(str))
+    return texts.assign(id=texts["id"].astype(str)), notice or RESEARCH_NOTICE
 
 
 def plain_text(text: str) -> str:
@@ -133,7 +139,8 @@ def write_study(
             listed.append({"item": name, "text": text})
             items[name] = {"reader": reader, "case": reading.case, "arm": reading.arm}
             items[name] |= {"repeat": reading.repeat}
-        content = {"format": FORMAT, "study": study, "title": settings["title"], "reader": reader}
+        content = {"format": FORMAT, "study": study, "reader": reader}
+        content |= {name: settings[name] for name in ("title", "notice")}
         content |= {"instructions": INSTRUCTIONS, "grades": GRADES, "items": listed}
         _write(folder / READERS / f"{reader}.json", content)
     pairs = cases[["source", "id"]].to_numpy().tolist()

@@ -1,0 +1,108 @@
+"""Folders as a fine-tuning run leaves them, made by hand: every stage of one, and at any age."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+from workbench.evaluation.intervals import Estimate
+from workbench.finetune.ledger import Ledger
+from workbench.finetune.live_log import PROGRESS_FILE
+from workbench.finetune.measuring import ProbeRow
+from workbench.finetune.recipe import read_recipe
+from workbench.widgets.monitoring import RunWatch
+
+STEPS = 200
+
+
+def history(steps) -> list[dict]:
+    """What a trainer logs: the loss every ten steps, a measure every hundred."""
+    rows = []
+    for step in steps:
+        rows.append({"step": step, "loss": 1 / step, "learning_rate": 1e-4})
+        if step % 100 == 0:
+            rows.append({"step": step, "eval_macro_f1": step / 200})
+    return rows
+
+
+def curves(rows: list[dict]) -> list[dict]:
+    """What a ledger makes of it: one row for each step, the measures under their own names."""
+    found: dict[int, dict] = {}
+    for row in rows:
+        own = {name.removeprefix("eval_"): value for name, value in row.items()}
+        found.setdefault(row["step"], {}).update(own)
+    return list(found.values())
+
+
+class Folder:
+    """The folder of a run.
+
+    Args:
+        folder: where.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.progress = folder / PROGRESS_FILE
+        self.now = float(round(time.time()))
+
+    def watch(self) -> RunWatch:
+        """A watch whose clock stands still."""
+        return RunWatch(self.folder, clock=lambda: self.now)
+
+    def begin(self, name: str = "made") -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        recipe = read_recipe("stage3_lora").replace(name=name)
+        (self.folder / "recipe.yaml").write_text(recipe.to_yaml())
+
+    def checkpoint(self, step: int, *, ago: float = 0, history=None, whole: bool = True) -> None:
+        """Write a checkpoint that was finished `ago` seconds ago."""
+        path = self.folder / "checkpoints" / f"checkpoint-{step}"
+        path.mkdir(parents=True)
+        rows = globals()["history"](range(10, step + 1, 10) if history is None else history)
+        values = [row for row in rows if "eval_macro_f1" in row]
+        state = {"global_step": step, "max_steps": STEPS, "log_history": rows}
+        state |= {"best_metric": values[-1]["eval_macro_f1"] if values else None}
+        state |= {"best_global_step": values[-1]["step"] if values else 0}
+        (path / "trainer_state.json").write_text(json.dumps(state))
+        if whole:
+            (path / "model.safetensors").write_bytes(b"weights")
+        then = self.now - ago
+        os.utime(path / "trainer_state.json", (then, then))
+
+    def remove(self, step: int) -> None:
+        shutil.rmtree(self.folder / "checkpoints" / f"checkpoint-{step}")
+
+    def clear(self) -> None:
+        shutil.rmtree(self.folder)
+
+    def log(self, what: str, **record) -> None:
+        with self.progress.open("a") as handle:
+            handle.write(json.dumps({"what": what, **record}) + "\n")
+
+    def quiet(self, seconds: float) -> None:
+        """Let nothing have changed for so long; what is older stays as it is."""
+        then = self.now - seconds
+        for path in (*self.folder.rglob("*"), self.folder):
+            if path.stat().st_mtime > then:
+                os.utime(path, (then, then))
+
+    def finish(self) -> None:
+        """Write the ledger."""
+        better = ProbeRow("fracture F1", 24, 0.0, 0.95, Estimate(0.95, 0.8, 1.0, 24))
+        worse = ProbeRow("macro-F1", 24, 0.9, 0.7, Estimate(-0.2, -0.3, -0.1, 24))
+        same = ProbeRow("nodule <b>F1</b>", 24, 0.9, 0.89, Estimate(-0.01, -0.05, 0.03, 24))
+        Ledger(
+            name="made", stage="instruct", base={"name": "mini", "sha256": {}}, recipe={},
+            trainable={"language": {"tensors": 2, "parameters": 1000}}, parameters=5000,
+            data={}, frozen={"before": "a", "after": "a", "equal": True},
+            curves=curves(history(range(10, STEPS + 1, 10))),
+            best={"measure": "macro_f1", "step": 200, "value": 1.0},
+            memory={"predicted": 1e9, "measured": 2e9, "as": "peak of the whole process"},
+            cost={"seconds": 100.0, "cpu_seconds": 100.0, "steps": STEPS, "processes": 1,
+                  "precision": "float32", "device": "cpu"},
+            scores=(better,), forgetting=(worse, same), notes=("<b>a note</b>",),
+        ).save(self.folder / "ledger.json")  # fmt: skip

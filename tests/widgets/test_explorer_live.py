@@ -1,0 +1,122 @@
+"""The explorer's page with its own Python and a model behind it, and the page it saves."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import workbench as wb
+from tests.widgets.monkeys import monkey
+
+KEYS = (
+    "ArrowLeft ArrowRight ArrowUp ArrowDown Shift+ArrowRight Home End a c f F i m M o s t v "
+    "+ - 0 [ ] , . Enter Tab Escape ? / Space"
+)
+FINDING = "pleural effusion"
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return wb.load_model("mini")
+
+
+@pytest.fixture(scope="module")
+def case():
+    return wb.phantom(seed=7, findings=[FINDING])
+
+
+def film(page) -> np.ndarray:
+    """The film as it looks, RGBA."""
+    data = page.evaluate("document.querySelector('.wbf-canvas').toDataURL('image/png')")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data.split(",")[1]))).convert("RGBA"))
+
+
+def title(page, words):
+    page.wait_for_function(
+        "(words) => document.querySelector('.wbx-maptitle')?.textContent.includes(words)", arg=words
+    )
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => "
+                  "requestAnimationFrame(done)))")  # fmt: skip
+
+
+def test_report_map_method_question_and_reload_with_a_model(bare, mini, case):
+    widget = wb.explore(mini, case)
+    page = bare.live(widget)
+    page.set_default_timeout(60_000)
+    title(page, "attention: ")
+    text = widget.sides[0].passages[0].trace.text
+    assert page.inner_text(".wbx-words") == text
+    page.click(".wbx-chip[data-finding='pneumothorax']")
+    title(page, "No pneumothorax")
+    page.keyboard.press("o")
+    bare_film = film(page).astype(int)
+    page.keyboard.press("o")
+    page.click(f".wbx-chip[data-finding='{FINDING}']")
+    title(page, "pleural effusion")
+    page.evaluate("() => new Promise((done) => setTimeout(done, 80))")
+    seen = film(page).astype(int)
+    # The overlay is strongest where the package's own map is.
+    found = wb.saliency.explain(
+        widget.sides[0].passages[0].trace, finding=FINDING, method="attention"
+    )
+    tint = np.abs(seen - bare_film).sum(-1)
+    row, column = np.unravel_index(tint.argmax(), tint.shape)
+    scale = tint.shape[0] / found.grid[0]
+    peak = np.array(found.peak_cell)
+    assert np.abs(np.array([row, column]) / scale - 0.5 - peak).max() <= 1.5
+    page.select_option(".wbx-bar-row label:has-text('Method') select", "input_x_gradient")
+    title(page, "input x gradient")
+    assert "fails the randomisation check" in page.inner_text(".wbx-caution")
+    page.fill(".wbx-ask input", "Is there a pneumothorax?")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".wbx-kind-answer .wbx-word")
+    answer = page.inner_text(".wbx-kind-answer .wbx-words")
+    assert "pneumothorax" in answer
+    page.click(".wbx-kind-report .wbx-word >> nth=4")
+    page.wait_for_function("window.sent.filter((one) => one.ask === 'keep').at(-1)"
+                           "?.settings.chosen[0]?.passage === 1")  # fmt: skip
+    again = bare.live(widget, dark=True)
+    again.wait_for_selector(".wbx-maptitle")
+    assert again.inner_text(".wbx-kind-answer .wbx-words") == answer
+    assert again.locator(".wbx-kind-report .wbx-word[aria-selected='true']").count() == 1
+    assert again.input_value(".wbx-bar-row label:has-text('Method') select") == "input_x_gradient"
+
+
+def test_two_hundred_random_clicks_and_keys_leave_python_answering(bare, mini, case, caplog):
+    widget = wb.explore(mini, case)
+    page = bare.live(widget)
+    page.set_default_timeout(60_000)
+    title(page, "attention: ")
+    monkey(page, actions=200, seed=12, keys=KEYS)
+    for job in widget.worker.jobs:
+        job.cancel()
+    page.select_option("label:has-text('A click chooses') select", "word")
+    page.select_option(".wbx-bar-row label:has-text('Method') select", "attention")
+    page.click(".wbx-kind-report .wbx-word >> nth=2")
+    title(page, "attention: is")
+    assert widget.worker.wait(60)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_saved_page_works_without_python(bare, mini, case, tmp_path):
+    widget = wb.explore(mini, case, against="rollout")
+    saved = widget.save(tmp_path / "page.html").read_text(encoding="utf-8")
+    page = bare.page()
+    page.set_content(saved)
+    title(page, "attention: ")
+    first = film(page)
+    page.click(".wbx-word >> nth=2")
+    title(page, "attention: is")
+    assert (film(page) != first).any()
+    assert "mean of all layers" in page.inner_text(".wbx-details")
+    assert "trained on phantoms" in page.inner_text(".wb-notice")
+    assert page.locator(".wbx-ask").count() == 0
+    page.click("button:text-is('Truth')")
+    page.focus(".wbx-words")
+    for key in ("ArrowRight", "f", "c", "c", "m", "v", "i", "Enter"):
+        page.keyboard.press(key)
+    assert page.locator(".wb-failure").count() == 0

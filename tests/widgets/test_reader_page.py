@@ -1,0 +1,189 @@
+"""The reader study in a real browser: grades by key, one step back, resuming, a monkey."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import workbench as wb
+from tests.widgets.monkeys import monkey
+from workbench.radiograph import Radiograph
+from workbench.review import ReaderSession
+from workbench.review.study_session import GRADES
+from workbench.widgets.reader import ReaderStudy
+
+CASES = 5
+NOTICE = "Trained on phantoms, not for real radiographs."
+
+
+@pytest.fixture
+def study(tmp_path):
+    keys = [f"secret-case-{n}" for n in range(CASES)]
+    pairs = pd.DataFrame(
+        {
+            "id": keys,
+            "model": [f"<b>The lungs are clear</b>, one {n}." for n in range(CASES)],
+            "reference": [f"<i>No effusion</i>, two {n}." for n in range(CASES)],
+        }
+    )
+    title = "Chests, <b>blinded</b>"
+    return wb.reader_study(pairs, readers=["AB"], out=tmp_path / "s", title=title)
+
+
+@pytest.fixture
+def opened(study, bare):
+    """Opens a page on a new widget, as after a kernel restart."""
+
+    def film(source, case):
+        grey = np.random.default_rng(int(case[-1])).integers(0, 255, (24, 20), dtype=np.uint8)
+        return Radiograph.from_array(grey, source="secret-file.dcm")
+
+    def page(**options):
+        widget = ReaderStudy(study, reader="AB", images=film, notice=NOTICE)
+        found = bare.live(widget, **options)
+        found.set_default_timeout(30_000)  # a verdict waits for the disk, which others use
+        found.wait_for_function("document.querySelector('.read-head').textContent !== ''")
+        found.click(".read-instructions")
+        return found
+
+    return page
+
+
+def at(page, number: int) -> None:
+    """Wait until a report is shown."""
+    page.wait_for_function(
+        "(text) => document.querySelector('.read-head').textContent.startsWith(text)",
+        arg=f"Report {number} of 1",
+    )
+
+
+def grades(study) -> list[str]:
+    session = ReaderSession(study.reader_file("AB"))
+    found = session.grades
+    return [found[i.item]["grade"] for i in session.items if i.item in found]
+
+
+def test_three_grades_by_keyboard_undo_and_reload(opened, study):
+    page = opened()
+    session = study.session("AB")
+    at(page, 1)
+    assert page.inner_text(".read-text") == session.items[0].text
+    for number, key in enumerate("abc", start=2):
+        page.keyboard.press(key)
+        at(page, number)
+    assert grades(study) == ["A", "B", "C"]
+    assert "AB: 3 of 11 graded" in page.inner_text(".desk-count")
+    page.keyboard.press("z")
+    at(page, 3)
+    assert grades(study) == ["A", "B"]
+    page.keyboard.press("z")
+    page.wait_for_function("document.querySelector('.wb-news').textContent.startsWith('Only')")
+    assert grades(study) == ["A", "B"]
+    again = opened()
+    at(again, 3)
+    assert again.inner_text(".read-text") == session.items[2].text
+    assert again.is_disabled("button:text-is('Undo')")
+
+
+def test_the_page_says_what_the_study_says_and_nothing_of_cases(opened):
+    page = opened()
+    at(page, 1)
+    assert page.inner_text(".wb-title") == "Chests, <b>blinded</b>"
+    assert NOTICE in page.inner_text(".wb-notice")
+    assert [one.split() for one in page.locator(".desk-verdict").all_inner_texts()] == [
+        [key, *means.split()] for key, means in GRADES.items()
+    ]
+    html = page.locator("#app").evaluate("(one) => one.outerHTML").lower()
+    for word in ("secret", "reference", "repeat", "washout"):
+        assert word not in html, word
+
+
+def test_reports_are_text(opened):
+    page = opened()
+    at(page, 1)
+    assert page.inner_text(".read-text").startswith("<")
+    assert page.locator(".read-text *").count() == 0
+
+
+def test_a_note_is_kept_and_goes_with_the_grade(opened, study):
+    page = opened()
+    at(page, 1)
+    page.keyboard.press("n")
+    page.keyboard.type("bad cd")
+    page.keyboard.press("Escape")
+    page.wait_for_function("document.querySelector('.wb-news').textContent.includes('kept')")
+    assert grades(study) == []
+    again = opened()
+    at(again, 1)
+    assert again.input_value(".read-note") == "bad cd"
+    again.click("button:has-text('unacceptable')")
+    at(again, 2)
+    session = study.session("AB")
+    assert session.grades[session.items[0].item]["comment"] == "bad cd"
+    assert again.input_value(".read-note") == ""
+
+
+def test_a_second_tab_does_not_grade_the_same_report(opened, study):
+    one, two = opened(), opened()
+    at(one, 1)
+    at(two, 1)
+    one.keyboard.press("a")
+    at(one, 2)
+    two.keyboard.press("d")
+    two.wait_for_selector(".wb-failure")
+    assert "graded in another tab or process" in two.inner_text(".wb-failure")
+    at(two, 2)
+    assert grades(study) == ["A"]
+
+
+def test_the_end_is_said_and_takes_no_more_grades(opened, study):
+    page = opened()
+    total = len(study.session("AB").items)
+    for number in range(1, total + 1):
+        at(page, number)
+        page.keyboard.press("b")
+    page.wait_for_function("document.querySelector('.read-text').textContent.startsWith('All')")
+    page.keyboard.press("a")
+    assert page.is_disabled(".desk-verdict >> nth=0")
+    page.keyboard.press("z")
+    at(page, total)
+    assert grades(study) == ["B"] * (total - 1)
+
+
+def test_a_film_that_fails_is_told_and_the_study_goes_on_later(study, bare):
+    widget = ReaderStudy(study, reader="AB", images={})
+    page = bare.live(widget)
+    page.wait_for_selector(".wb-failure")
+    assert "the film of report 1 cannot be read" in page.inner_text(".wb-failure")
+    assert page.is_disabled(".desk-verdict >> nth=0")
+    assert "the reason stands above" in page.inner_text(".read-text")
+    assert "secret" not in page.content()
+
+
+@pytest.mark.parametrize("width", [1280, 900, 480])
+def test_nothing_is_wider_than_the_page(opened, width):
+    page = opened(width=width)
+    at(page, 1)
+    page.click("button[aria-label='Large, for a projector']")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_two_hundred_random_actions_do_no_harm(opened, study):
+    page = opened()
+    at(page, 1)
+    monkey(page, actions=200, seed=9, keys="a b c d z n f i m Escape Tab ? + - 0 ArrowUp Control+z")
+    page.wait_for_function("!document.querySelector('dialog').open")
+    given = len(grades(study))
+    page.wait_for_function(
+        "(text) => document.querySelector('.desk-count').textContent.includes(text)",
+        arg=f"{given} of 11 graded",
+    )
+    lines = (study.folder / "readers" / "AB.grades.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert all(record["what"] in ("grade", "undo") for record in records)
+    whats = [record["what"] for record in records]
+    assert ("undo", "undo") not in pairwise(whats)

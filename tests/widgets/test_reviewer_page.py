@@ -1,0 +1,248 @@
+"""The reviewer in a real browser: verdicts by key, undo, resuming, two tabs, a monkey."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.widgets.monkeys import monkey
+from workbench.data import Manifest
+from workbench.data.frames import conform
+from workbench.radiograph import Radiograph
+from workbench.review import Annotations, queue
+from workbench.review.verdicts import VERDICTS
+from workbench.widgets.reviewer import Reviewer
+from workbench.widgets.reviewing import Reviewing
+
+EFFUSION = "pleural effusion"
+HOSTILE = "<img src=x onerror=window.hit=1> There is a left pleural effusion. No nodule."
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    texts = {f"film-{n}": "There is a pleural effusion. The heart is normal." for n in range(6)}
+    texts["film-0"] = HOSTILE
+    rows = {"id": list(texts), "text": list(texts.values()), "source": "made", "task": "report"}
+    rows |= {"status": "done", "mean_logprob": [-0.1 * n for n in range(6)], "tokens": 9}
+    pd.DataFrame(rows).to_parquet(folder / "results.parquet")
+    table = pd.DataFrame({"image_id": list(texts), EFFUSION: "absent"})
+    table["study_id"] = table["patient_id"] = table["image_id"]
+    reports = ["No pleural effusion.", None, *["The lungs are clear. No effusion."] * 4]
+    table = table.assign(source="made", licence="own", report_findings=reports)
+    return queue(folder, manifest=Manifest(conform(table, sort=False)))
+
+
+@pytest.fixture
+def opened(made, bare, tmp_path):
+    """Opens a page on a new widget, as after a kernel restart; verdicts are in one file."""
+
+    def film(source, case):
+        grey = np.random.default_rng(int(case[-1])).integers(0, 4000, (40, 32), dtype=np.uint16)
+        return Radiograph.from_array(grey, bits=12)
+
+    def page(**options):
+        notes = Annotations(tmp_path / "annotations.jsonl")
+        widget = Reviewer(Reviewing(made, reviewer="AB", notes=notes), films=film)
+        found = bare.live(widget, **options)
+        found.set_default_timeout(30_000)  # a verdict waits for the disk, which others use
+        found.wait_for_selector(".rev-finding")
+        found.click(".rev-finding")
+        return found
+
+    page.notes = Annotations(tmp_path / "annotations.jsonl")
+    return page
+
+
+def count(page, text: str) -> None:
+    """Wait until the bar says so."""
+    page.wait_for_function(
+        "(text) => document.querySelector('.desk-count').textContent.includes(text)", arg=text
+    )
+
+
+def test_three_verdicts_by_keyboard_undo_and_reload(opened):
+    page = opened()
+    first = page.inner_text(".rev-facts")
+    for at, key in enumerate("125"):
+        page.keyboard.press(key)
+        count(page, f"AB: {at + 1} of 6 judged")
+    names = list(VERDICTS)
+    assert [a.verdict for a in opened.notes.current()] == [names[0], names[1], names[4]]
+    assert page.inner_text(".rev-facts") != first
+    page.keyboard.press("z")
+    count(page, "2 of 6 judged")
+    assert page.inner_text(".wb-news").startswith("Taken back: unclear")
+    here = page.inner_text(".rev-facts")
+    again = opened()
+    count(again, "2 of 6 judged")
+    assert again.inner_text(".rev-facts") == here
+    again.keyboard.press("k")
+    again.wait_for_selector(".desk-verdict[aria-pressed='true']")
+    assert "reference wrong" in again.inner_text(".desk-verdict[aria-pressed='true']")
+    assert "\u2713" in again.inner_text(".desk-verdict[aria-pressed='true']")
+
+
+def test_what_is_typed_is_kept_and_keys_are_letters_there(opened):
+    page = opened()
+    page.keyboard.press("c")
+    page.keyboard.type("125 z s")
+    page.keyboard.press("Escape")
+    page.wait_for_function("document.querySelector('.wb-news').textContent.includes('kept')")
+    assert len(opened.notes) == 0
+    again = opened()
+    assert again.input_value(".rev-comment") == "125 z s"
+    again.keyboard.press("1")
+    count(again, "1 of 6 judged")
+    assert again.input_value(".rev-comment") == ""
+    (found,) = opened.notes.current()
+    assert found.comment == "125 z s"
+
+
+def test_a_corrected_reference_is_written_with_the_verdict(opened):
+    page = opened()
+    page.keyboard.press("e")
+    page.fill(".rev-report", "A small left effusion.")
+    page.click("summary:has-text('Severity')")
+    page.select_option(".rev-more select >> nth=0", "critical")
+    page.check(".rev-errors input[name='fabricated']")
+    page.click(".rev-finding")
+    page.keyboard.press("2")
+    count(page, "1 of 6 judged")
+    (found,) = opened.notes.current()
+    assert (found.report, found.severity, found.errors) == (
+        "A small left effusion.", "critical", ("fabricated",),
+    )  # fmt: skip
+    page.keyboard.press("k")
+    page.wait_for_function(
+        "document.querySelector('.rev-report').value === 'A small left effusion.'"
+    )
+
+
+def test_texts_are_text_and_what_is_in_question_is_said_in_words(opened):
+    page = opened()
+    page.click(".rev-item:has-text('film-0')")
+    page.wait_for_function("document.querySelector('.rev-pane').textContent.includes('<img')")
+    assert page.evaluate("window.hit") is None
+    assert page.locator(".rev-pane img").count() == 0
+    marked = page.locator(".rev-pane >> nth=0").locator(".rev-asked")
+    assert marked.inner_text().startswith("pleural effusion")
+    assert marked.locator(".rev-tag").inner_text() == "present, left"
+    assert "absent" in page.locator(".rev-pane >> nth=1").locator(".rev-tag").inner_text()
+    assert "not for clinical use" in page.inner_text(".wb-notice").lower()
+
+
+def test_a_second_tab_is_told_and_nothing_is_written_over(opened):
+    one, two = opened(), opened()
+    one.keyboard.press("1")
+    count(one, "1 of 6 judged")
+    two.keyboard.press("5")
+    two.wait_for_selector(".wb-failure")
+    assert "in another tab or process you have said 'model wrong'" in two.inner_text(".wb-failure")
+    count(two, "1 of 6 judged")
+    assert two.locator(".desk-verdict[aria-pressed='true']").inner_text().startswith("1")
+    assert [a.verdict for a in opened.notes.standing()] == ["model wrong"]
+    one.keyboard.press("4")
+    count(one, "2 of 6 judged")
+    two.keyboard.press("r")
+    count(two, "2 of 6 judged")
+
+
+def test_two_views_of_one_widget_show_the_same(opened):
+    page = opened()
+    page.evaluate(
+        "async () => { const more = document.createElement('div');"
+        "document.body.append(more); await window.draw(more); }"
+    )
+    page.wait_for_function("document.querySelectorAll('.rev-finding').length === 2")
+    page.keyboard.press("3")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.desk-count')].every((one) => "
+        "one.textContent.includes('1 of 6'))"
+    )
+
+
+def test_filters_skip_and_the_ends(opened):
+    page = opened()
+    page.keyboard.press("s")
+    page.wait_for_function("document.querySelector('.wb-news').textContent.startsWith('Skipped')")
+    assert page.locator(".rev-item:has-text('skipped')").count() == 1
+    page.keyboard.press("1")
+    count(page, "1 of 6 judged")
+    page.select_option("select >> nth=2", "judged")
+    count(page, "1 of 1 judged here; 1 of 6 in all")
+    page.select_option("select >> nth=2", "to judge")
+    count(page, "0 of 5 judged here")
+
+
+def test_the_film_is_drawn_and_inverted(opened):
+    page = opened()
+    page.wait_for_selector(".wbf-canvas:visible")
+    grey = (
+        "() => { const canvas = document.querySelector('.wbf-canvas');"
+        "const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);"
+        "let sum = 0; for (let at = 0; at < data.length; at += 4) sum += data[at]; return sum; }"
+    )
+    page.wait_for_function(f"({grey})() > 0")
+    before = page.evaluate(grey)
+    page.keyboard.press("i")
+    page.wait_for_function(f"({grey})() !== {before}")
+
+
+def test_the_list_is_shown_and_hidden_by_a_key(opened):
+    page = opened(width=1280)
+    assert page.is_visible(".rev-list")
+    page.keyboard.press("q")
+    assert not page.is_visible(".rev-list")
+    narrow = opened(width=900)
+    assert not narrow.is_visible(".rev-list")
+    narrow.keyboard.press("q")
+    assert narrow.is_visible(".rev-list")
+    assert narrow.get_attribute("button:text-is('List')", "aria-pressed") == "true"
+
+
+def test_a_long_list_is_turned_over_in_parts(opened, monkeypatch):
+    from workbench.widgets import reviewer
+
+    whole = reviewer.listing
+    monkeypatch.setattr(reviewer, "listing", lambda desk, **given: whole(desk, rows=4, **given))
+    page = opened()
+    assert page.locator(".rev-item").count() == 4
+    page.click("button:has-text('2 more')")
+    page.wait_for_function("document.querySelectorAll('.rev-item').length === 2")
+    page.click(".rev-item >> nth=1")
+    page.wait_for_function("document.querySelector('.rev-place').textContent === '6 of 6'")
+    page.click("button:has-text('2 more')")
+    page.wait_for_function("document.querySelectorAll('.rev-item').length === 4")
+
+
+@pytest.mark.parametrize("width", [1280, 900, 480])
+def test_nothing_is_wider_than_the_page(opened, width):
+    page = opened(width=width)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.click("button[aria-label='Large, for a projector']")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_every_control_has_a_name(opened):
+    page = opened()
+    nameless = page.evaluate(
+        "[...document.querySelectorAll('button, select, textarea, input, canvas')].filter((one) =>"
+        "!(one.innerText || one.getAttribute('aria-label') || one.labels?.length)).length"
+    )
+    assert nameless == 0
+
+
+def test_two_hundred_random_actions_do_no_harm(opened):
+    page = opened(width=1280, height=900)
+    keys = "1 2 3 4 5 z s u c e d q r j k f i m Escape Tab ArrowLeft ArrowRight ? + - 0 Control+z"
+    monkey(page, actions=200, seed=20, keys=keys)
+    page.wait_for_function("!document.querySelector('dialog').open")
+    page.click(".wb-title")
+    page.keyboard.press("r")
+    page.select_option("select >> nth=2", "all")
+    page.select_option("select >> nth=1", "")
+    page.select_option("select >> nth=0", "")
+    count(page, f"AB: {len(opened.notes)} of 6 judged")
+    assert opened.notes.torn == 0

@@ -1,0 +1,107 @@
+"""What runs in the process of a page: open the widget of a page, or say why it cannot be opened.
+
+Does not know: servers, browsers, who is looking.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from IPython.display import display
+
+import workbench.commands._shared as shared
+from workbench.commands._app_site import SETTINGS, Page, Site
+from workbench.errors import WorkbenchError
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+#: What the drawn chest of the explorer shows.
+DRAWN = {"seed": 7, "findings": ["pleural effusion"]}
+
+#: Widgets of this process; they live as long as it does.
+_opened: list[Any] = []
+
+
+def open_page(name: str) -> None:
+    """Show the widget of a page, or in its place the reason why there is none.
+
+    Args:
+        name: of a page of the settings in the current folder.
+    """
+    try:
+        site = Site.from_json(Path(SETTINGS).read_text(encoding="utf-8"))
+        page = site.page(name)
+        # nothing that happens to lie in the user's folder may be imported
+        sys.path[:] = [entry for entry in sys.path if entry]
+        os.chdir(site.folder)
+        widget = OPENERS[page.kind](site, page)
+    except (WorkbenchError, OSError) as error:
+        _say(str(error))
+        return
+    except Exception as error:
+        sys.__stderr__.write(traceback.format_exc())
+        _say(f"Unexpected {type(error).__name__}. Where the app was started stands more about it.")
+        return
+    _opened.append(widget)
+    view = {"model_id": widget.model_id, "version_major": 2, "version_minor": 0}
+    display({WIDGET: view}, raw=True)
+
+
+def _explorer(site: Site, page: Page) -> Any:
+    from workbench.imaging import load_radiograph
+    from workbench.phantom.case import phantom
+    from workbench.widgets.explorer import explore
+
+    model = shared.open_model(
+        argparse.Namespace(model=site.model, device=site.device, dtype=site.dtype)
+    )
+    if page.number is None:
+        return explore(model, phantom(**DRAWN))
+    return explore(model, load_radiograph(site.images[page.number]))
+
+
+def _reviewer(site: Site, page: Page) -> Any:
+    from workbench.widgets.reviewer import app
+
+    images = _known(site) if site.root else None  # else the manifest's own
+    return app(site.run, reviewer=site.reviewer, manifest=site.manifest, images=images)
+
+
+def _reader(site: Site, page: Page) -> Any:
+    from workbench.widgets.reader import ReaderStudy
+
+    return ReaderStudy(site.study, reader=site.reader, images=_known(site))
+
+
+def _monitor(site: Site, page: Page) -> Any:
+    from workbench.widgets.monitor import monitor
+
+    return monitor(site.training)
+
+
+def _known(site: Site) -> Any:
+    """Return what is known of the images, and where they are."""
+    if site.manifest is None or site.root is None:
+        return site.manifest
+    from workbench.data import load
+
+    return load(site.manifest, root=site.root, check=False)
+
+
+OPENERS: dict[str, Callable[[Site, Page], Any]] = {
+    "explorer": _explorer,
+    "reviewer": _reviewer,
+    "reader": _reader,
+    "monitor": _monitor,
+}
+
+
+def _say(text: str) -> None:
+    """Show a text as a failure; the page escapes it."""
+    display({"text/plain": text}, raw=True, metadata={"workbench": {"failure": True}})

@@ -1,0 +1,258 @@
+"""What `workbench app` serves: the pages, what each needs, and the private folder they lie in.
+
+A page is a notebook of two fixed cells; everything that a user chose (names of files, folders,
+people) reaches it by a settings file, never as code.
+
+Does not know: servers, browsers, models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import InputError
+
+#: File with the settings, in the private folder, which is where the processes of pages start.
+SETTINGS = "settings.json"
+
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page.
+
+    Attributes:
+        name: in its address: lower-case letters, digits and hyphens.
+        kind: "explorer", "reviewer", "reader" or "monitor".
+        title: heading.
+        about: what one does there.
+        needs: the options that make it be there; "" where it is.
+        waits: what is said while it opens.
+        number: of the image, for an explorer.
+    """
+
+    name: str
+    kind: str
+    title: str
+    about: str
+    needs: str = ""
+    waits: str = ""
+    number: int | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the page is there."""
+        return not self.needs
+
+
+@dataclass(frozen=True)
+class Site:
+    """What was asked for on the command line, with whole paths.
+
+    Attributes:
+        model, device, dtype: as `workbench.commands._shared.open_model` takes them.
+        images: files to explore; a drawn chest where there are none.
+        run, reviewer: what the reviewer needs.
+        study, reader: what the reader study needs.
+        manifest: what is known of the images of run and study.
+        root: folder of these images; that of the manifest when None.
+        training: folder of a training run.
+        folder: where the app was started.
+    """
+
+    model: str = "mini"
+    device: str | None = None
+    dtype: str | None = None
+    images: tuple[str, ...] = ()
+    run: str | None = None
+    reviewer: str | None = None
+    study: str | None = None
+    reader: str | None = None
+    manifest: str | None = None
+    root: str | None = None
+    training: str | None = None
+    folder: str = "."
+
+    @property
+    def pages(self) -> tuple[Page, ...]:
+        """All pages, also those that would need another option."""
+        return (
+            *self._explorers(),
+            Page(
+                "reviewer", "reviewer", "Reviewer",
+                "The suspected errors of a run one by one, and a verdict by one key. Every verdict "
+                "is written at once.",
+                needs="" if self.run else "--run DIR",
+                waits="Reading the reports of the run",
+            ),
+            Page(
+                "reader", "reader", "Reader study",
+                "A film, a report without a name, and one key for the grade. The list goes on "
+                "where it was left.",
+                needs="" if self.study else "--study DIR --reader NAME",
+                waits="Opening the list",
+            ),
+            Page(
+                "monitor", "monitor", "Training monitor",
+                "Loss and measures of a fine-tuning run while it goes on, and in the end what got "
+                "better and what got worse.",
+                needs="" if self.training else "--training DIR",
+                waits="Opening the run",
+            ),
+        )  # fmt: skip
+
+    def _explorers(self) -> list[Page]:
+        about = (
+            "A radiograph beside the report that the model writes about it. Click any word, and "
+            "see where in the image it came from."
+        )
+        waits = f"Loading the model {self.model}"
+        if not self.images:
+            about += (
+                " It opens with a drawn chest whose findings are known; --image FILE shows yours."
+            )
+            return [Page("explorer", "explorer", "Explorer", about, waits=waits)]
+        many = len(self.images) > 1
+        return [
+            Page(
+                f"explorer-{n}" if many else "explorer", "explorer",
+                f"Explorer, image {n}" if many else "Explorer", about, waits=waits, number=n - 1,
+            )
+            for n in range(1, len(self.images) + 1)
+        ]  # fmt: skip
+
+    def page(self, name: str) -> Page:
+        """Return a page that is there.
+
+        Raises:
+            InputError: there is none of this name.
+        """
+        for page in self.pages:
+            if page.name == name and page.ready:
+                return page
+        raise InputError(f"the app has no page {name!r}; go back to its start")
+
+    def check(self) -> None:
+        """Look whether files and folders are there.
+
+        Raises:
+            InputError: one is not; the message names it and the option.
+        """
+        for path in self.images:
+            if not os.path.isfile(path):
+                raise InputError(f"--image {path}: there is no such file")
+        for option in ("run", "study", "root"):
+            path = getattr(self, option)
+            if path and not os.path.isdir(path):
+                raise InputError(f"--{option} {path}: there is no such folder")
+        if self.manifest and not os.path.isfile(self.manifest):
+            raise InputError(f"--manifest {self.manifest}: there is no such file")
+
+    def to_json(self) -> str:
+        """Return the settings as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Site:
+        """Return the settings that `to_json` wrote."""
+        found = json.loads(text)
+        return cls(**found | {"images": tuple(found["images"])})
+
+
+def notebook(page: Page) -> dict[str, Any]:
+    """Return a page as a notebook: two cells, and what is said while each runs.
+
+    Args:
+        page: its name is part of the code and may hold no quotation mark.
+    """
+    if not re.fullmatch(r"[a-z0-9-]+", page.name):
+        raise InputError(f"a page cannot be called {page.name!r}")
+    steps = (
+        ("Starting the workbench", "from workbench.commands._app_page import open_page"),
+        (page.waits, f'open_page("{page.name}")'),
+    )
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return {
+        "nbformat": 4,
+        "nbformat_minor": 5,
+        "metadata": {"kernelspec": kernel, "workbench": {"title": page.title}},
+        "cells": [
+            {"cell_type": "code", "id": f"step-{n}", "source": code, "outputs": [],
+             "execution_count": None, "metadata": {"workbench": {"waits": says}}}
+            for n, (says, code) in enumerate(steps)
+        ],
+    }  # fmt: skip
+
+
+@contextmanager
+def site_folder(site: Site) -> Iterator[Path]:
+    """Yield a folder, closed to other users, with settings and pages; it vanishes in the end."""
+    folder = Path(tempfile.mkdtemp(prefix="workbench-app-"))
+    try:
+        write_private(folder / SETTINGS, site.to_json())
+        for page in site.pages:
+            if page.ready:
+                write_private(folder / f"{page.name}.ipynb", json.dumps(notebook(page)))
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read.
+
+    Args:
+        path: where; nothing may be there.
+        text: its content.
+    """
+    with open(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+    ) as f:
+        f.write(text)
+
+
+def host_name(text: str) -> str:
+    """Parse the name of a computer.
+
+    Raises:
+        argparse.ArgumentTypeError: not a name (letters, digits, dots, hyphens) or an IPv4 address.
+    """
+    name = text.lower()
+    if _NAME.fullmatch(name):
+        return name
+    raise argparse.ArgumentTypeError(
+        f"expected a name such as workbench.example.org, without port or path, got {text}"
+    )
+
+
+def own_names(*, network: bool = False) -> frozenset[str]:
+    """Return the names of this computer as they stand in a Host header, without port.
+
+    Args:
+        network: also its name and addresses in the network, as far as it knows them by itself.
+    """
+    if not network:
+        return LOCAL_NAMES
+    import psutil
+
+    name = socket.gethostname().lower()
+    names = {name, f"{name}.local", *LOCAL_NAMES}
+    for addresses in psutil.net_if_addrs().values():
+        for one in addresses:
+            if one.family in (socket.AF_INET, socket.AF_INET6):
+                names.add(one.address.partition("%")[0].lower())
+    return frozenset(names)

@@ -1,0 +1,222 @@
+"""`workbench app`: explorer, reviewer, reader study and training monitor as pages in the browser.
+
+The pages are served to this computer only, behind a random token; `--public` opens them to the
+network, behind a password. Each open page has a Python process of its own.
+
+Does not know: how pages are served (`_app_server`), who may see them (`_app_guard`), or what is on
+them (`_app_page`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import importlib.util
+import os
+import sys
+import threading
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import workbench.commands._shared as shared
+from workbench.commands._app_site import Site, host_name, own_names, site_folder
+from workbench.errors import InputError, MissingDependencyError, OptionError
+
+if TYPE_CHECKING:
+    from workbench.commands._app_server import AppServer
+
+#: Environment variable with the password of `--public`; it never stands on the command line.
+PASSWORD = "WORKBENCH_APP_PASSWORD"
+SHORTEST_PASSWORD = 12
+PORT = 8866
+MOST_TABS = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `workbench app`."""
+    parser.epilog = (
+        "Without --image the explorer shows a drawn chest whose findings are known. Ctrl-C ends\n"
+        f"the app. --public takes its password from {PASSWORD}, or asks for it."
+    )
+    parser.set_defaults(usage_error=parser.error)
+    shared.add_model_arguments(parser)
+    shown = parser.add_argument_group("pages")
+    shown.add_argument("--image", type=Path, nargs="+", default=[], metavar="FILE",
+                       help="radiographs to explore: PNG, JPEG, TIFF or DICOM")  # fmt: skip
+    shown.add_argument("--run", type=Path, metavar="DIR", help="review the errors of this run")
+    shown.add_argument("--reviewer", metavar="NAME",
+                       help="initials beside the verdicts (default: your login name)")  # fmt: skip
+    shown.add_argument("--study", type=Path, metavar="DIR", help="read this study, with --reader")
+    shown.add_argument("--reader", metavar="NAME", help="initials of the reader")
+    shown.add_argument("--manifest", type=Path, metavar="FILE",
+                       help="what is known of the images of the run and the study")  # fmt: skip
+    shown.add_argument("--root", type=Path, metavar="DIR",
+                       help="folder of these images (that of the manifest)")  # fmt: skip
+    shown.add_argument("--training", type=Path, metavar="DIR", help="watch this training run")
+    served = parser.add_argument_group("server")
+    served.add_argument("--port", type=port, default=PORT,
+                        help=f"where to listen (default {PORT}; 0 takes a free one)")  # fmt: skip
+    served.add_argument("--tabs", type=tabs, default=MOST_TABS, metavar="N",
+                        help=f"most pages open at a time, each a Python process with its model "
+                             f"(default {MOST_TABS})")  # fmt: skip
+    served.add_argument("--no-browser", action="store_true", help="only print the address")
+    served.add_argument("--public", action="store_true",
+                        help="listen to the whole network, behind a password")  # fmt: skip
+    served.add_argument("--allow-host", type=host_name, action="append", default=[],
+                        metavar="NAME", help="with --public: another name of this computer, such "
+                        "as that of the proxy before it (may be repeated)")  # fmt: skip
+    shared.add_json_argument(parser)
+
+
+def port(text: str) -> int:
+    """Parse a port.
+
+    Raises:
+        argparse.ArgumentTypeError: not a whole number from 0 to 65535.
+    """
+    return _whole(text, 0, 65535)
+
+
+def tabs(text: str) -> int:
+    """Parse the number of pages open at a time.
+
+    Raises:
+        argparse.ArgumentTypeError: not a whole number from 1 to 1000.
+    """
+    return _whole(text, 1, 1000)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until Ctrl-C or SIGTERM."""
+    if args.allow_host and not args.public:
+        args.usage_error("--allow-host needs --public; without it only this computer is served")
+    if (args.study is None) != (args.reader is None):
+        args.usage_error("--study and --reader belong together")
+    if args.reviewer is not None and args.run is None:
+        args.usage_error("--reviewer needs --run")
+    if args.root is not None and args.manifest is None:
+        args.usage_error("--root needs --manifest")
+    site = _site(args)
+    site.check()
+    password = _password() if args.public else None
+    if importlib.util.find_spec("voila") is None:
+        raise MissingDependencyError(
+            "workbench app needs Voila; install it with: pip install 'cxr-llava-workbench[app]'"
+        )
+    from workbench.commands._app_server import AppServer
+
+    with site_folder(site) as folder:
+        server = AppServer.open(
+            site, folder, port=args.port, tabs=args.tabs, password=password, names=_names(args)
+        )
+        server.serve(ready=lambda: _ready(args, server))
+    shared.note("The app has ended.")
+    return 0
+
+
+def _site(args: argparse.Namespace) -> Site:
+    """Return what is to be served, with whole paths."""
+    whole: dict[str, Any] = {
+        name: None if getattr(args, name) is None else str(getattr(args, name).absolute())
+        for name in ("run", "study", "manifest", "root", "training")
+    }
+    return Site(
+        model=args.model,
+        device=args.device,
+        dtype=args.dtype,
+        images=tuple(str(path.absolute()) for path in args.image),
+        reviewer=args.reviewer or _login() if args.run else None,
+        reader=args.reader,
+        folder=str(Path.cwd()),
+        **whole,
+    )
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # no such user, as in some containers
+        return "reviewer"
+
+
+def _names(args: argparse.Namespace) -> frozenset[str]:
+    """Return the names under which the app may be asked."""
+    return own_names(network=args.public) | frozenset(args.allow_host)
+
+
+def _password() -> str:
+    """Return the password of `--public`, and take it out of the environment.
+
+    Raises:
+        InputError: there is none, or nobody to ask.
+        OptionError: it is short.
+    """
+    given = os.environ.pop(PASSWORD, None)
+    if given is None:
+        if not sys.stdin.isatty():
+            raise InputError(
+                f"--public needs a password of at least {SHORTEST_PASSWORD} characters; set the "
+                f"environment variable {PASSWORD}, or start the app in a terminal to be asked"
+            )
+        given = getpass.getpass("Password for everybody who shall see the app: ")
+        if len(given) >= SHORTEST_PASSWORD and given != getpass.getpass("The same again: "):
+            raise InputError("the two passwords differ; start again")
+    if len(given) < SHORTEST_PASSWORD:
+        raise OptionError(
+            f"the password has {len(given)} characters; it needs at least {SHORTEST_PASSWORD}, "
+            "such as four unrelated words"
+        )
+    return given
+
+
+def _ready(args: argparse.Namespace, server: AppServer) -> None:
+    """Say where the app is, once; open the browser."""
+    if args.json:
+        shared.emit_json(
+            {"url": server.url, "port": server.port, "public": args.public,
+             "pages": [page.name for page in server.site.pages if page.ready]}
+        )  # fmt: skip
+    else:
+        shared.say(_exposed(args, server) if args.public else _address(server))
+    sys.stdout.flush()
+    if not args.no_browser:
+        entrance = server.entrance()  # the token must not stand in the list of processes
+        threading.Thread(target=webbrowser.open, args=[entrance.as_uri()], daemon=True).start()
+
+
+def _address(server: AppServer) -> str:
+    return (
+        f"The workbench is at\n\n    {server.url}\n\nThe address holds the key: whoever has it on "
+        "this computer can open the pages.\nCtrl-C ends the app."
+    )
+
+
+def _exposed(args: argparse.Namespace, server: AppServer) -> str:
+    """Say what `--public` gives to whom."""
+    named = sorted(own_names(network=True) - own_names() | set(args.allow_host))
+    shown = {
+        "images": f"the {len(args.image)} images" if args.image else "",
+        "run": "the images and reports of the run, and its verdicts, which they can write too",
+        "study": f"the films and reports of the study, and the grades of {args.reader}, which they "
+                 "can write too",
+        "training": "the curves of the training run",
+    }  # fmt: skip
+    seen = [text for name, text in shown.items() if getattr(args, name, args.image) and text]
+    lines = "\n".join(f"  - {text}" for text in ["the model and what it answers", *seen])
+    return (
+        f"The workbench is open to the network, on port {server.port} of\n\n"
+        f"    {', '.join(named) or 'this computer'}\n\n"
+        f"Whoever knows the password sees\n{lines}\n"
+        f"and gets a Python process on this computer for each open page, at most {args.tabs}; it "
+        "answers what the\npages ask and runs no code of theirs.\n\n"
+        "THE CONNECTION IS NOT ENCRYPTED: password and images can be read on their way. Put the "
+        "app behind a\nproxy that speaks TLS, and name the proxy with --allow-host.\n"
+        "Ctrl-C ends the app."
+    )
+
+
+def _whole(text: str, low: int, high: int) -> int:
+    if text.isascii() and text.isdecimal() and low <= int(text) <= high:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, got {text}")

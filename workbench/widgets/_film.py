@@ -1,0 +1,120 @@
+"""Radiographs, outlines and colours as a page takes them: base64 and plain numbers.
+
+A film travels as a greyscale PNG, of 16 bits (high byte red, low byte green) where its file has
+more than 8, so that window and level in the page show what the file holds. Coordinates are pixels
+of the original, from its top left corner.
+
+Does not know: models or maps; which film a page shows.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from workbench.figures.masks import COLOURS, OTHER
+from workbench.radiograph import FitGeometry, Radiograph
+
+#: Films are sent with at most this many pixels along the longer side.
+MOST = 1400
+
+
+def film_of(image: Radiograph) -> dict[str, Any]:
+    """Return a film for a page: png, bits, width and height of the original, source, warnings."""
+    pixels = image.pixels
+    height, width = pixels.shape
+    if max(height, width) > MOST:
+        scale = MOST / max(height, width)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+        pixels = np.clip(np.asarray(small), 0, 1)
+    deep = (image.contract.bits or 8) > 8
+    return {
+        "png": png_text(pixels, deep=deep),
+        "bits": 16 if deep else 8,
+        "width": width,
+        "height": height,
+        "source": image.contract.source,
+        "facts": list(image.contract.facts()),
+        "warnings": [{"code": w.code, "message": w.message} for w in image.contract.warnings],
+    }
+
+
+def model_view_of(image: Radiograph, geometry: FitGeometry) -> dict[str, Any]:
+    """Return what a model sees of a film: png, bits, its box and the crop in original pixels."""
+    side = geometry.size
+    return {
+        "png": png_text(image.model_view(side)),
+        "bits": 8,
+        "size": side,
+        "box": list(geometry.box_to_original((0, 0, side, side))),
+        "crop": list(geometry.crop_box),
+    }
+
+
+def outlines_of(masks: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Return the outline of each mask: name, colour, paths [x, y, x, y, ...] in original pixels."""
+    return [
+        {"name": name, "colour": COLOURS.get(name, OTHER), "paths": _paths(np.asarray(mask))}
+        for name, mask in masks.items()
+        if np.any(mask)
+    ]
+
+
+def _paths(mask: np.ndarray) -> list[list[float]]:
+    from matplotlib.figure import Figure
+
+    step = max(1, max(mask.shape) // 512)
+    framed = np.pad(mask[::step, ::step].astype(float), 1)
+    lines = Figure().add_subplot().contour(framed, levels=[0.5]).allsegs[0]
+    # A cell's middle is at + 0.5, and the frame added one cell.
+    return [np.round((line - 0.5) * step, 1).ravel().tolist() for line in lines if len(line) > 2]
+
+
+@cache
+def colour_tables() -> dict[str, str]:
+    """Return the colours of maps as in every figure: base64 of RGBA bytes, from low to high."""
+    from workbench.figures.maps import one_way, two_way
+
+    tables = {"one": one_way().colors, "two": two_way().colors}
+    return {name: bytes_text(np.rint(rows * 255).astype(np.uint8)) for name, rows in tables.items()}
+
+
+def png_text(pixels: np.ndarray, *, deep: bool = False) -> str:
+    """Return (H, W) values in [0, 1] as base64 of a PNG; see the module on `deep`."""
+    if deep:
+        levels = np.rint(pixels * 65535).astype(np.uint16)
+        planes = (levels >> 8, levels & 255, np.zeros_like(levels))
+        picture = Image.fromarray(np.stack(planes, -1).astype(np.uint8))
+    else:
+        picture = Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=6)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def bytes_text(values: np.ndarray) -> str:
+    """Return the bytes of an array, little-endian, as base64."""
+    values = np.ascontiguousarray(values)
+    return base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode("ascii")
+
+
+def grid_of(values: np.ndarray) -> dict[str, Any]:
+    """Return numbers as 16-bit whole numbers with a scale: shape, scale, data (base64).
+
+    A value is `data * scale`; its error is at most half a step of 1 / 32767 of the largest.
+    """
+    values = np.asarray(values, np.float64)
+    scale = float(np.abs(values).max()) / 32767 if values.size else 0.0
+    whole = np.rint(values / scale) if scale > 0 else np.zeros_like(values)
+    return {
+        "shape": list(values.shape),
+        "scale": scale,
+        "data": bytes_text(whole.astype(np.int16)),
+    }

@@ -1,0 +1,195 @@
+"""`Front`: the Python side of a widget, which answers what its page asks.
+
+    class Counter(Front):
+        _esm, _css = script("counter.js"), styles()
+
+        @quick
+        def add(self, message):                  # at once, in the kernel's message handler
+            return {"sum": message["a"] + message["b"]}
+
+        @slow
+        def count(self, message, job):           # in the widget's one thread
+            for n in range(message["to"]):
+                job.progress(n, message["to"])
+            return {"counted": message["to"]}
+
+Messages of the page: {id, ask: name, ...} and {cancel: id}. Messages to it: {id, answer},
+{id, failure: text, kind}, {id, cancelled: true}, {id, piece: text}, {id, progress: {done, total,
+text}}, and {tell: name, ...} to all views at once. An error of the package becomes a failure with
+the package's own words; any other is logged as well, and the widget stays usable. "state" is asked
+by every view that is drawn, and answered by `state()`: what matters is kept in Python, so reloaded
+pages and second views show the same.
+
+Does not know: what is asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import anywidget
+import numpy as np
+import traitlets
+
+from workbench.errors import OptionError, WorkbenchError
+from workbench.widgets._worker import Cancelled, Job, Worker
+
+logger = logging.getLogger(__name__)
+
+
+def quick(function: Callable) -> Callable:
+    """Let a method answer the ask of its name at once: `method(message) -> dict | None`."""
+    function._answers = "quick"
+    return function
+
+
+def slow(function: Callable) -> Callable:
+    """Let a method answer in the widget's thread: `method(message, job) -> dict | None`."""
+    function._answers = "slow"
+    return function
+
+
+class Front(anywidget.AnyWidget):
+    """A widget whose page asks and whose Python answers.
+
+    Attributes:
+        notice: the model's own statement about its use; every page shows it.
+        title: what the app is called on the page.
+        worker: does the slow work.
+    """
+
+    notice = traitlets.Unicode("").tag(sync=True)
+    title = traitlets.Unicode("").tag(sync=True)
+
+    #: Ask -> method, collected from the class and its bases.
+    _asks: ClassVar[dict[str, Callable]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own = {
+            name.lstrip("_"): method
+            for name, method in vars(cls).items()
+            if hasattr(method, "_answers")
+        }
+        cls._asks = {**cls._asks, **own}
+
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(**traits)
+        self.worker = Worker(type(self).__name__)
+        #: Message handlers may run in several threads of the kernel (subshells).
+        self._gate = threading.RLock()
+        self._wire = threading.Lock()
+        self.on_msg(lambda _, content, buffers: self._receive(content))
+
+    # ---------------------------------------------------------------- for subclasses
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that a newly drawn view needs; called for every view."""
+        return {}
+
+    def still(self) -> str:
+        """Return HTML that stands in where no widget can run: a picture and text, no script."""
+        return ""
+
+    def tell(self, name: str, **content: Any) -> None:
+        """Tell all views something; from any thread."""
+        self._say({"tell": name, **content})
+
+    # ---------------------------------------------------------------- messages
+
+    def _receive(self, content: Any) -> None:
+        """Take one message of a page; never raises."""
+        if not isinstance(content, Mapping):
+            logger.warning("%s got a message that is no mapping; left out", type(self).__name__)
+            return
+        if "cancel" in content:
+            self.worker.cancel(content["cancel"])
+            return
+        number, name = content.get("id"), content.get("ask")
+        if not isinstance(number, (int, str)):
+            logger.warning("%s got a message without an id; left out", type(self).__name__)
+            return
+        job = Job(number, str(name), lambda message: self._say({"id": number, **message}))
+        method = self._asks.get(name) if isinstance(name, str) else None
+        if name == "state":
+            self._answer(job, lambda: self.state() | {"busy": self._busy()})
+        elif method is None:
+            self._answer(job, lambda: self._unknown(name))
+        elif method._answers == "quick":
+            self._answer(job, lambda: method(self, content))
+        else:
+            self.worker.submit(
+                job, lambda job: self._answer(job, lambda: method(self, content, job), gate=False)
+            )
+
+    def _unknown(self, name: Any) -> None:
+        known = ", ".join(sorted({"state", *self._asks}))
+        raise OptionError(f"the page asked for {name!r}; expected one of: {known}")
+
+    def _busy(self) -> list[dict[str, Any]]:
+        return [{"id": job.id, "name": job.name} for job in self.worker.jobs]
+
+    def _answer(self, job: Job, work: Callable[[], Any], *, gate: bool = True) -> None:
+        """Do the work and say what came of it, whatever that is."""
+        try:
+            job.check()
+            if gate:
+                with self._gate:
+                    answer = work()
+            else:
+                answer = work()
+            job.flush()
+            self._say({"id": job.id, "answer": answer or {}})
+        except Cancelled:
+            self._say({"id": job.id, "cancelled": True})
+        except WorkbenchError as error:
+            self._say({"id": job.id, "failure": str(error), "kind": type(error).__name__})
+        except Exception as error:
+            logger.exception("%s failed to answer %r", type(self).__name__, job.name)
+            text = f"unexpected {type(error).__name__}: {error}. The log of the kernel has more."
+            self._say({"id": job.id, "failure": text, "kind": "unexpected"})
+
+    def _say(self, message: dict[str, Any]) -> None:
+        """Send one message; one at a time, whichever thread it comes from."""
+        message = plain(message)
+        with self._wire:
+            self.send(message)
+
+    # ---------------------------------------------------------------- where it is shown
+
+    def close(self) -> None:
+        """Take back all work and close the widget."""
+        if hasattr(self, "worker"):
+            self.worker.close()
+        super().close()
+
+    def _repr_html_(self) -> str:
+        """Return the still picture, which exported notebooks show in place of the widget."""
+        try:
+            return self.still()
+        except WorkbenchError as error:
+            logger.warning("no still picture of %s: %s", type(self).__name__, error)
+            return ""
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON knows it: lists, numbers, None for what is not a number.
+
+    Args:
+        value: mappings, sequences, numbers of Python and numpy, texts, None.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

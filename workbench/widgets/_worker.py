@@ -1,0 +1,163 @@
+"""Slow work of one widget: one thread, in order of asking, that can be watched and cancelled.
+
+    worker = Worker("explorer")
+    worker.submit(job, work)         # work(job) runs in the thread
+    worker.cancel(job.id)            # the next job.check() raises Cancelled
+
+The thread ends when there is nothing left to do, so an idle widget holds none.
+
+Does not know: what the work is, or who listens.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+#: Pieces and progress are sent at most this often, seconds.
+PACE = 0.04
+
+
+class Cancelled(Exception):
+    """A job was taken back by whoever asked for it; not an error."""
+
+
+class Job:
+    """One piece of work that somebody waits for.
+
+    Args:
+        id: as the asking side numbers it.
+        name: what was asked.
+        send: takes a message about this job; called from the working thread.
+    """
+
+    def __init__(self, id: int | str, name: str, send: Callable[[dict[str, Any]], None]) -> None:
+        self.id = id
+        self.name = name
+        self._send = send
+        self._stop = threading.Event()
+        self._waiting: list[str] = []
+        self._sent_piece = self._sent_progress = 0.0
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job was taken back."""
+        return self._stop.is_set()
+
+    def cancel(self) -> None:
+        """Take the job back."""
+        self._stop.set()
+
+    def check(self) -> None:
+        """Go on, or leave.
+
+        Raises:
+            Cancelled: the job was taken back.
+        """
+        if self._stop.is_set():
+            raise Cancelled(self.name)
+
+    def piece(self, text: str) -> None:
+        """Send a piece of text; pieces that follow each other quickly are joined.
+
+        Raises:
+            Cancelled: see `check`.
+        """
+        self.check()
+        self._waiting.append(text)
+        if time.monotonic() - self._sent_piece >= PACE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits."""
+        if self._waiting:
+            text, self._waiting = "".join(self._waiting), []
+            self._sent_piece = time.monotonic()
+            self._send({"piece": text})
+
+    def progress(self, done: float, total: float | None = None, text: str = "") -> None:
+        """Say how far it is; what follows too quickly is left out, the end is not.
+
+        Args:
+            done: how much is done.
+            total: of how much; None where that is unknown.
+            text: what is being done.
+
+        Raises:
+            Cancelled: see `check`.
+        """
+        self.check()
+        now = time.monotonic()
+        if now - self._sent_progress >= PACE or (total is not None and done >= total):
+            self._sent_progress = now
+            self._send({"progress": {"done": done, "total": total, "text": text}})
+
+
+class Worker:
+    """One thread at a time that does jobs in order.
+
+    Args:
+        name: of the thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._jobs: deque[tuple[Job, Callable[[Job], None]]] = deque()
+        self._running: Job | None = None
+        self._idle = threading.Event()
+        self._idle.set()
+        self._closed = False
+
+    @property
+    def jobs(self) -> list[Job]:
+        """What runs, and what waits behind it."""
+        with self._lock:
+            running = [self._running] if self._running else []
+            return [*running, *(job for job, _ in self._jobs)]
+
+    def submit(self, job: Job, work: Callable[[Job], None]) -> None:
+        """Do a job when those before it are done; `work` must not raise."""
+        with self._lock:
+            if self._closed:
+                job.cancel()
+                return
+            self._jobs.append((job, work))
+            if self._idle.is_set():
+                self._idle.clear()
+                threading.Thread(target=self._run, name=self._name, daemon=True).start()
+
+    def cancel(self, id: int | str) -> bool:
+        """Take a job back; return whether there was one.
+
+        A job that still waits is done all the same, and its first check ends it: whoever waits
+        for it gets an answer.
+        """
+        found = [job for job in self.jobs if job.id == id]
+        for job in found:
+            job.cancel()
+        return bool(found)
+
+    def close(self) -> None:
+        """Take everything back and accept nothing more."""
+        with self._lock:
+            self._closed = True
+        for job in self.jobs:
+            job.cancel()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until nothing is left to do; return whether that was reached."""
+        return self._idle.wait(seconds)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._jobs:
+                    self._running = None
+                    self._idle.set()
+                    return
+                self._running, work = self._jobs.popleft()
+            work(self._running)

@@ -1,0 +1,93 @@
+"""What somebody has typed and not yet handed in: kept, so that a closed tab loses no sentence.
+
+    drafts = Drafts(folder / "annotations.drafts.jsonl")
+    drafts.keep("AB", ("made", "film-3"), {"comment": "look agai"})
+    drafts.of("AB")["made", "film-3"]
+
+The file only grows (`review.lines`), beside the verdicts, and nothing that scores reads it. The
+last draft of a person about a thing counts; an empty one says that nothing is left to keep.
+
+Does not know: what a draft is about.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from workbench.errors import InputError
+from workbench.review.lines import AppendedLines
+from workbench.runs.record import now
+
+_LONG = 20_000
+
+
+class Drafts:
+    """Drafts in one file.
+
+    Args:
+        path: made at the first draft, private (0600).
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self._lines = AppendedLines(path)
+        self._seen: tuple | None = None
+        self._found: dict[str, dict[tuple, dict[str, str]]] = {}
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._lines.path
+
+    def keep(self, who: str, about: tuple[str, ...], texts: Mapping[str, str]) -> None:
+        """Keep what was typed; the same again, or nothing where there was nothing, writes nothing.
+
+        Args:
+            who: initials.
+            about: names of the thing.
+            texts: field -> text.
+
+        Raises:
+            InputError: a text is longer than 20,000 characters.
+            RunError: the file cannot be written.
+        """
+        for name, text in texts.items():
+            if not isinstance(text, str) or len(text) > _LONG:
+                raise InputError(f"{name} must be a text of at most {_LONG:,} characters")
+        kept = {name: text for name, text in texts.items() if text}
+        if kept == self.of(who).get(tuple(about), {}):
+            return
+        record = {"what": "draft", "who": who, "about": list(about), "texts": kept}
+        self._lines.add(record | {"time": now()})
+
+    def of(self, who: str) -> dict[tuple, dict[str, str]]:
+        """Return what a person has typed, by thing; things without a draft are left out."""
+        seen = stamp(self.path)
+        if seen != self._seen:
+            self._seen, self._found = seen, self._read()
+        return self._found.get(who, {})
+
+    def _read(self) -> dict[str, dict[tuple, dict[str, str]]]:
+        found: dict[str, dict[tuple, dict[str, str]]] = {}
+        for record in self._lines.read()[0]:
+            about, texts = record.get("about"), record.get("texts")
+            if (
+                record.get("what") == "draft"
+                and isinstance(about, list)
+                and isinstance(texts, dict)
+            ):
+                own = found.setdefault(str(record.get("who")), {})
+                own.pop(tuple(about), None)
+                if texts:
+                    own[tuple(about)] = {str(k): str(v) for k, v in texts.items()}
+        return found
+
+
+def stamp(path: Path) -> tuple[int, int] | None:
+    """Return what changes whenever a file that only grows has changed; None for no file."""
+    try:
+        seen = path.stat()
+    except OSError:
+        return None
+    return seen.st_size, seen.st_mtime_ns

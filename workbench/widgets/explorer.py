@@ -1,0 +1,277 @@
+"""The explorer: a radiograph and a report beside each other, and a map for every word of it.
+
+    wb.explore(model, image)
+    wb.explore(model, image, against=other_model)       # or another image, or a second method
+
+A click on a word, phrase, sentence or finding shows where it came from, by any method of
+`wb.saliency`; words can be coloured by what the image contributed to them; questions are answered
+in place. Where no widget can run a picture stands in, and `save` writes a page that needs no
+Python.
+
+Does not know: how maps are made, or whether one is true; cautions of the package are shown with it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import InputError, OptionError
+from workbench.generation import Generation
+from workbench.hallucination.figure import FULL
+from workbench.saliency import METHODS
+from workbench.trace import Trace
+from workbench.widgets._assets import script, styles
+from workbench.widgets._film import colour_tables
+from workbench.widgets._front import Front, quick, slow
+from workbench.widgets._watch import watched
+from workbench.widgets._worker import Job
+from workbench.widgets.explorer_map import (
+    expected_images,
+    map_dict,
+    map_for,
+    method_of,
+)
+from workbench.widgets.explorer_settings import DEFAULTS, checked_settings
+from workbench.widgets.explorer_side import Side
+from workbench.widgets.explorer_text import rows_of
+
+#: Maps that are kept, so that going back to a word costs nothing.
+MOST_MAPS = 400
+
+
+def explore(
+    model: Any,
+    image: Any,
+    *,
+    against: Any = None,
+    report: Generation | Trace | None = None,
+    method: str = "attention",
+) -> Explorer:
+    """Open the explorer of a model and an image.
+
+    Args:
+        model: a `ChestXrayModel`.
+        image: a Radiograph, anything `load_radiograph` reads, or a phantom, whose truth can then
+            be outlined.
+        against: another model for the same image, another image for the same model, or the name of
+            a second method; shown side by side. None for one view.
+        report: what the model wrote about the image, as a `Generation` or a `Trace`; None has it
+            written.
+        method: the method to begin with, one of `wb.saliency.METHODS`.
+
+    Returns:
+        A widget: show it as the last line of a cell.
+
+    Raises:
+        InputError: an image cannot be read, or the report is of another model or image.
+        OptionError: an unknown method.
+    """
+    return Explorer(model, image, against=against, report=report, method=method)
+
+
+class Explorer(Front):
+    """The widget; see `explore`.
+
+    Attributes:
+        sides: one, or two to be compared: model, image, and the texts written so far.
+        settings: what is chosen on the page.
+    """
+
+    _esm = script("explorer.js")
+    _css = styles("film.css", "explorer.css")
+
+    def __init__(
+        self,
+        model: Any,
+        image: Any,
+        *,
+        against: Any = None,
+        report: Generation | Trace | None = None,
+        method: str = "attention",
+    ) -> None:
+        self.settings = DEFAULTS | {"method": method_of(method).name}
+        self.sides = [Side(model, image, report)]
+        if isinstance(against, str) and against in METHODS:
+            self.settings["second"] = against
+        elif _is_model(against):
+            self.sides.append(Side(against, image))
+        elif against is not None:
+            self.sides.append(Side(model, against))
+        self._maps: OrderedDict[tuple, dict] = OrderedDict()
+        self._revision = 0
+        notices = dict.fromkeys(side.model.notice for side in self.sides)
+        super().__init__(title="Explorer", notice="; ".join(notices))
+
+    # ---------------------------------------------------------------- what the page asks
+
+    def state(self) -> dict[str, Any]:
+        """Return everything a view shows; what models did not write yet is missing."""
+        return {
+            "revision": self._revision,
+            "settings": self.settings,
+            "tables": colour_tables(),
+            "full": FULL,
+            "sides": [
+                side.to_dict(name) for side, name in zip(self.sides, self._names(), strict=True)
+            ],
+        }
+
+    @quick
+    def texts(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the texts alone, for a view that has the films already."""
+        return {"revision": self._revision, "sides": [side.texts() for side in self.sides]}
+
+    @quick
+    def keep(self, message: Mapping[str, Any]) -> None:
+        """Keep what is chosen on the page, so that the next view shows the same."""
+        self.settings = checked_settings(self.settings, message.get("settings"), len(self.sides))
+
+    @quick
+    def look(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the map of recorded attention."""
+        if message.get("method") != "attention":
+            raise OptionError(f"only attention is read at once, got {message.get('method')!r}")
+        return self._map(message)
+
+    @quick
+    def rows(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the attention of every token of a text in one layer or head."""
+        passage = self._side(message).passage(message.get("passage"))
+        layer, head = message.get("layer"), message.get("head")
+        for name, value in (("layer", layer), ("head", head)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise OptionError(f"{name} must be a whole number or nothing, got {value!r}")
+        return rows_of(passage.trace, layer, head)
+
+    @slow
+    def map(self, message: Mapping[str, Any], job: Job) -> dict[str, Any]:
+        """Return the map of any method; what it reads is told on the way."""
+        side, method = self._side(message), method_of(message.get("method"))
+        card = side.model.card
+        total = expected_images(method, card.image_size, card.patch_size)
+        with watched(side.model, job, total=total):
+            return self._map(message)
+
+    @slow
+    def write(self, message: Mapping[str, Any], job: Job) -> dict[str, Any]:
+        """Write the report, or with `again` another one with chance, piece by piece."""
+        side = self._side(message)
+        if side.passages and not message.get("again"):
+            return self._written(side.passages[0])
+        return self._written(side.write(job))
+
+    @slow
+    def ask(self, message: Mapping[str, Any], job: Job) -> dict[str, Any]:
+        """Answer a question about the film and the newest report, piece by piece."""
+        return self._written(self._side(message).ask(message.get("question"), job))
+
+    @slow
+    def ground(self, message: Mapping[str, Any], job: Job) -> dict[str, Any]:
+        """Return what the image contributed to each word of a text."""
+        side = self._side(message)
+        with watched(side.model, job):
+            return {"words": side.ground(message.get("passage"))}
+
+    @slow
+    def page(self, message: Mapping[str, Any], job: Job) -> dict[str, Any]:
+        """Return the explorer as a page that needs no Python."""
+        from workbench.widgets.explorer_page import explorer_page
+
+        return {"html": explorer_page(self, check=job.check)}
+
+    # ---------------------------------------------------------------- elsewhere
+
+    def save(self, path: str | Path) -> Path:
+        """Write a page that opens in any browser, without Python and without a network.
+
+        Words show their recorded attention; maps that were computed before are there too.
+
+        Args:
+            path: a name ending in .html.
+
+        Raises:
+            InputError: another ending.
+        """
+        from workbench._files import whole_file
+        from workbench.widgets.explorer_page import explorer_page
+
+        path = Path(path)
+        if path.suffix.lower() != ".html":
+            raise InputError(f"{path.name}: the page is written as .html; name it so")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for side in self.sides:
+            side.ensure_report()
+        text = explorer_page(self)
+        with whole_file(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+        return path
+
+    def still(self) -> str:
+        """Return a picture and the text; a small model writes its report for it."""
+        from workbench.widgets.explorer_still import explorer_still
+
+        for side in self.sides:
+            if side.small:
+                side.ensure_report()
+        return explorer_still(self)
+
+    @property
+    def kept_maps(self) -> dict[tuple, dict]:
+        """Maps that were computed so far, by side, text, choice, method, layer and head."""
+        return dict(self._maps)
+
+    def _side(self, message: Mapping[str, Any]) -> Side:
+        number = message.get("side", 0)
+        if number not in range(len(self.sides)) or isinstance(number, bool):
+            raise OptionError(f"sides go from 0 to {len(self.sides) - 1}, got {number!r}")
+        return self.sides[number]
+
+    def _map(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        key = map_key(message)
+        if (kept := self._maps.get(key)) is not None:
+            return kept
+        trace = self._side(message).passage(message.get("passage")).trace
+        found = map_dict(map_for(trace, message))
+        self._maps[key] = found
+        while len(self._maps) > MOST_MAPS:
+            self._maps.popitem(last=False)
+        return found
+
+    def _written(self, passage: Any) -> dict[str, Any]:
+        """Tell other views that there is a new text, and return it."""
+        self._revision += 1
+        self.tell("written", revision=self._revision)
+        return {"passage": passage.to_dict(), "revision": self._revision}
+
+    def _names(self) -> list[str]:
+        """Return what tells the sides apart."""
+        if len(self.sides) == 1:
+            return [""]
+        first, second = self.sides
+        if first.model is not second.model:
+            names = [first.model.card.name, second.model.card.name]
+            return (
+                names if names[0] != names[1] else [f"{n} ({at})" for at, n in enumerate(names, 1)]
+            )
+        sources = [side.image.contract.source for side in self.sides]
+        return (
+            sources
+            if sources[0] != sources[1]
+            else [f"{n} ({at})" for at, n in enumerate(sources, 1)]
+        )
+
+
+def map_key(message: Mapping[str, Any]) -> tuple:
+    """Return what decides a map, from a message that may hold anything."""
+    choice = message.get("choice")
+    choice = choice if isinstance(choice, Mapping) else {}
+    parts = [message.get(name) for name in ("side", "passage", "method", "layer", "head")]
+    parts += [choice.get(name) for name in ("start", "end", "finding")]
+    return tuple(part if isinstance(part, (int, str)) else repr(part) for part in parts)
+
+
+def _is_model(value: Any) -> bool:
+    return all(hasattr(value, name) for name in ("report", "trace", "responder"))

@@ -1,0 +1,202 @@
+"""One model with one film, and the texts it wrote about it: half of an explorer, or all of it.
+
+Does not know: pages and messages, beyond the job that it reports to.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from workbench.errors import InputError, OptionError
+from workbench.generation import DecodingSettings, Generation
+from workbench.generation.stream import TextStream
+from workbench.hallucination import ABLATIONS, ground
+from workbench.interface import as_radiograph
+from workbench.model.prompt import answer, follow_up, question_messages, report_messages
+from workbench.trace import Trace
+from workbench.widgets._film import film_of, model_view_of, outlines_of
+from workbench.widgets.explorer_map import method_list
+from workbench.widgets.explorer_text import Passage
+
+#: Texts that a side keeps; beyond them the oldest answer makes room.
+MOST_TEXTS = 20
+
+#: Models of at most this many parameters write within a second or two.
+SMALL = 50_000_000
+
+#: The published decoding, for a text that is written again.
+_SAMPLED = {"temperature": 0.2, "top_p": 0.8}
+
+
+class Side:
+    """A model, a film, and what was written.
+
+    Args:
+        model: a `ChestXrayModel`.
+        image: what it accepts as an image; a phantom brings its truth along.
+        report: a `Generation` or `Trace` that is there already; None to have one written.
+
+    Raises:
+        InputError: the image cannot be read, or the report is of another model or image.
+    """
+
+    def __init__(self, model: Any, image: Any, report: Generation | Trace | None = None) -> None:
+        self.model = model
+        self.image = as_radiograph(image)
+        self.masks = dict(getattr(image, "masks", None) or {})
+        self.passages: list[Passage] = []
+        self.contributions: dict[int, list[float | None]] = {}
+        self._count = 0
+        self.lock = threading.RLock()
+        if report is not None:
+            self.add("report", self._traced(report))
+
+    @property
+    def small(self) -> bool:
+        """Whether the model writes a report in about a second."""
+        return self.model.card.parameters.get("total", SMALL + 1) <= SMALL
+
+    def add(self, kind: str, trace: Trace, question: str = "") -> Passage:
+        """Keep one more text."""
+        with self.lock:
+            self._count += 1
+            passage = Passage(self._count, kind, trace, question)
+            self.passages.append(passage)
+            if len(self.passages) > MOST_TEXTS:
+                old = next(p for p in self.passages if p.kind != "report")
+                self.passages.remove(old)
+                self.contributions.pop(old.number, None)
+            return passage
+
+    def passage(self, number: Any) -> Passage:
+        """Return a text by its number.
+
+        Raises:
+            OptionError: there is none.
+        """
+        with self.lock:
+            for passage in self.passages:
+                if passage.number == number:
+                    return passage
+            known = ", ".join(str(passage.number) for passage in self.passages) or "none yet"
+        raise OptionError(f"no text number {number!r} here; there are: {known}")
+
+    def ensure_report(self) -> None:
+        """Have the report written where there is none."""
+        with self.lock:
+            if not self.passages:
+                self.add("report", self.model.trace(self.image))
+
+    def _traced(self, report: Generation | Trace) -> Trace:
+        """Return the trace of a report that is there already."""
+        if isinstance(report, Generation):
+            return self.model.trace(self.image, report)
+        if not isinstance(report, Trace):
+            raise InputError(
+                f"expected a Generation or a Trace, got {type(report).__name__}; leave report out "
+                "to have one written"
+            )
+        if not np.array_equal(report.image.pixels, self.image.pixels):
+            raise InputError(
+                f"the trace is about {report.image.contract.source!r} and the image is "
+                f"{self.image.contract.source!r}; give the image that was traced"
+            )
+        return report.attach(self.model)
+
+    # ---------------------------------------------------------------- writing
+
+    def write(self, job: Any) -> Passage:
+        """Write the report, or another one with chance where it is there, piece by piece.
+
+        Raises:
+            Cancelled: it was taken back before the first word.
+        """
+        if not self.passages:
+            return self._stream(self.model.stream_report(self.image), "report", "", job)
+        seed = sum(passage.kind == "sample" for passage in self.passages) + 1
+        stream = self.model.stream_report(self.image, seed=seed, **_SAMPLED)
+        return self._stream(stream, "sample", "", job)
+
+    def ask(self, question: Any, job: Any) -> Passage:
+        """Answer a question that follows on the newest report, piece by piece.
+
+        Raises:
+            InputError: the question is empty or holds a mark of the chat template.
+            ContextBudgetError: the dialogue is too long.
+        """
+        if not isinstance(question, str):
+            raise InputError(f"expected a question as text, got {type(question).__name__}")
+        messages = question_messages(question)
+        reports = [p for p in self.passages if p.kind != "answer"]
+        if reports:
+            before = reports[-1].trace.text
+            messages = [*report_messages(), answer(before), follow_up(question)]
+        asked = self.model.jobs(self.image, [("chat", messages, DecodingSettings())])
+        return self._stream(self.model.responder.stream(asked[0]), "answer", question.strip(), job)
+
+    def _stream(self, stream: TextStream, kind: str, question: str, job: Any) -> Passage:
+        """Take all pieces; what was written until a cancel is kept as a text that was stopped."""
+        with stream:
+            for piece in stream:
+                if job.cancelled:
+                    break
+                job.piece(piece)
+        generation = stream.generation
+        if not generation.token_ids or not generation.text.strip():
+            job.check()
+            raise InputError("the model wrote nothing; ask in other words")
+        return self.add(kind, self.model.trace(self.image, generation), question)
+
+    # ---------------------------------------------------------------- what a page needs
+
+    def ground(self, number: Any) -> list[float | None]:
+        """Return what the image contributed to each word of a text, nats; kept once it is known."""
+        passage = self.passage(number)
+        if passage.number not in self.contributions:
+            own = self.model.card.domain == "phantom"
+            # A drawn phantom is another patient only to a model of phantoms.
+            names = [n for n in ABLATIONS if own or n != "other patient"]
+            words = ground(passage.trace, ablations=names).words()
+            self.contributions[passage.number] = words["contribution"].tolist()
+        return self.contributions[passage.number]
+
+    def to_dict(self, name: str) -> dict[str, Any]:
+        """Return the side for a page."""
+        geometry = self.model.loaded.processor.geometry(self.image)
+        config = self.model.responder.engine.model.config.llama
+        return {
+            "name": name,
+            "model": self.model.card.name,
+            "notice": self.model.notice,
+            "film": _once(self, "film", lambda: film_of(self.image)),
+            "seen": _once(self, "seen", lambda: model_view_of(self.image, geometry)),
+            "truth": _once(self, "truth", lambda: outlines_of(self.masks)),
+            "phantom": bool(self.masks) or self.image.contract.domain == "phantom",
+            "methods": method_list(self.model.responder.identity.sha256),
+            "layers": config.num_hidden_layers,
+            **self.texts(),
+        }
+
+    def texts(self) -> dict[str, Any]:
+        """Return the texts, what the image contributed, and heads that can be told apart."""
+        with self.lock:
+            passages = list(self.passages)
+            contributions = dict(self.contributions)
+        total = self.model.responder.engine.model.config.llama.num_attention_heads
+        return {
+            "passages": [passage.to_dict() for passage in passages],
+            "contributions": {str(key): value for key, value in contributions.items()},
+            "heads": 0 if any(p.trace.language.mean_heads for p in passages) else total,
+        }
+
+
+def _once(side: Side, name: str, make: Callable[[], Any]) -> Any:
+    """Return what never changes about a side, made once."""
+    kept = side.__dict__.setdefault("_made", {})
+    if name not in kept:
+        kept[name] = make()
+    return kept[name]

@@ -1,0 +1,163 @@
+"""A training run on the screen while it goes on: `workbench.widgets.monitor("runs/fracture")`.
+
+The folder is looked at every two seconds by a thread of its own, so that the curve grows although
+the kernel trains in another cell; what changed is told to all views. Nothing is written or locked.
+
+Does not know: what a folder means (`monitoring`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from html import escape
+from typing import Any
+
+from workbench._callable import make_callable
+from workbench.errors import OptionError
+from workbench.hallucination.html import table
+from workbench.widgets._assets import script, styles
+from workbench.widgets._front import Front, quick
+from workbench.widgets.monitoring import RunState, RunWatch
+
+logger = logging.getLogger(__name__)
+
+#: Parts that are told again only when they have changed.
+_HEAVY = ("curve", "ledger")
+
+
+class Monitor(Front):
+    """The monitor of one folder.
+
+    Args:
+        folder: of the run; it need not be there yet.
+        every: seconds between two looks.
+
+    Raises:
+        OptionError: every is not positive.
+    """
+
+    _esm = script("monitor.js")
+    _css = styles("monitor.css")
+
+    def __init__(self, folder: str | os.PathLike, *, every: float = 2.0) -> None:
+        if not 0 < every < float("inf"):
+            raise OptionError(f"every must be a positive number of seconds, got {every!r}")
+        self.watch = RunWatch(folder)
+        self.every = every
+        self._told: dict[str, Any] = {}
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        super().__init__(title="Training monitor", notice=self.watch.look().notice)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that is known of the run, and begin to look at it regularly."""
+        with self._gate:
+            found = self._look()
+            self._told = found
+            self._start()
+        return {"folder": self.watch.folder.name, "every": self.every, "run": found}
+
+    @quick
+    def look(self, message: dict) -> dict[str, Any]:
+        """Look now, for whoever does not want to wait."""
+        self.tick()
+        return {}
+
+    def tick(self) -> bool:
+        """Look, and tell all views what is new; return whether the run has ended."""
+        with self._gate:
+            found = self._look()
+            news = {
+                name: value
+                for name, value in found.items()
+                if name not in _HEAVY or value != self._told.get(name)
+            }
+            self._told = found
+        self.tell("run", run=news)
+        return found["state"] == "finished"
+
+    def still(self) -> str:
+        """Return the state and, at the end, what changed, as HTML without scripts."""
+        return still_html(self.watch.look(), self.watch.folder.name)
+
+    def close(self) -> None:
+        """Stop looking and close the widget."""
+        if hasattr(self, "_stop"):
+            self._stop.set()
+        super().close()
+
+    def _look(self) -> dict[str, Any]:
+        found = self.watch.look()
+        self.notice = found.notice
+        return found.to_dict()
+
+    def _start(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            work = (weakref.ref(self), self._stop, self.every)
+            self._thread = threading.Thread(
+                target=_keep_looking, args=work, name="Monitor", daemon=True
+            )
+            self._thread.start()
+
+
+def monitor(folder: str | os.PathLike, *, every: float = 2.0) -> Monitor:
+    """Watch a run of `wb.finetune.run` while another cell or process trains it.
+
+    Args:
+        folder: of the run; it need not be there yet.
+        every: seconds between two looks.
+
+    Raises:
+        OptionError: every is not positive.
+    """
+    return Monitor(folder, every=every)
+
+
+def still_html(state: RunState, name: str) -> str:
+    """Return a state as HTML without scripts.
+
+    Args:
+        state: of a run.
+        name: of its folder.
+    """
+    step = "" if state.step is None else f", step {state.step:,}"
+    step += f" of {state.steps:,}" if state.step is not None and state.steps else ""
+    best = ""
+    if state.best and state.best["value"] is not None:
+        best = f"<p>Best {escape(state.measure)} {state.best['value']:.3f} at step "
+        best += f"{state.best['step']:,}.</p>"
+    changed = ""
+    if state.ledger:
+        rows = [
+            [row["skill"], row["kind"], _number(row["before"]), _number(row["after"]),
+             row["change"], row["verdict"]]
+            for row in state.ledger["rows"]
+        ]  # fmt: skip
+        head = ["skill", "", "before", "after", "change [95 %]", ""]
+        changed = table(head, rows) if rows else ""
+    return (
+        f"<p><b>Training monitor</b>: {escape(name)}{step}. {escape(state.words)}.</p>"
+        f"<p><b>{escape(state.notice)}</b></p>{best}{changed}"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _keep_looking(held: weakref.ref, stop: threading.Event, every: float) -> None:
+    """Look again and again until the run has ended, or the widget is closed or gone."""
+    while not stop.wait(every):
+        widget = held()
+        try:
+            if widget is None or widget.tick():
+                return
+        except Exception:
+            logger.exception("a look at the run failed; the next one follows")
+        del widget
+
+
+make_callable(__name__, "workbench.widgets.monitor:monitor")

@@ -1,0 +1,130 @@
+"""The reader study in the browser: a film, a report, and one key for the grade.
+
+    workbench.widgets.ReaderStudy(study, reader="AB", images="films.parquet")
+
+Blinding: every message to the page is made of `reading.Shown`, the reader's own comment and counts;
+the statement about models is one and the same for all reports.
+
+Does not know: who wrote a text, which case it is, what comes after (`reading`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from workbench.errors import InputError
+from workbench.review.study_session import GRADES
+from workbench.widgets._assets import script, styles
+from workbench.widgets._front import Front, quick, slow
+from workbench.widgets.reading import Reading
+
+
+class ReaderStudy(Front):
+    """The list of one reader.
+
+    Args:
+        study: a `wb.review.ReaderStudy`, its folder, or the file of the reader.
+        reader: initials; those of the file when None.
+        images: where films are: a manifest, its file, a mapping id -> radiograph, phantom or path,
+            or a function of source and id; no films when None.
+        notice: statement about the model whose words may be among the reports, shown with every
+            report; that of the study when None.
+
+    Raises:
+        InputError: there is no such study, or images cannot be opened.
+        OptionError: there is no such reader.
+    """
+
+    _esm = script("reader.js")
+    _css = styles("film.css", "desk.css", "reader.css")
+
+    def __init__(
+        self, study: Any, *, reader: str | None = None, images: Any = None,
+        notice: str | None = None,
+    ) -> None:  # fmt: skip
+        self.desk = Reading(study, reader=reader, images=images)
+        self._turn = 0
+        super().__init__(title=self.desk.title or "Reader study",
+                         notice=notice or self.desk.notice)  # fmt: skip
+
+    def state(self) -> dict[str, Any]:
+        """Return what is the same for every report, and the counts; the report comes by `show`."""
+        return {
+            "reader": self.desk.reader,
+            "instructions": self.desk.instructions,
+            "grades": [{"key": name, "means": text} for name, text in GRADES.items()],
+            **self._counts(),
+        }
+
+    @slow
+    def show(self, message: Mapping, job: Any) -> dict[str, Any]:
+        """Return the next report with its film, and start its clock; at the end, none."""
+        with self._gate:
+            shown = self.desk.show()
+            found = None
+            if shown is not None:
+                found = {
+                    "item": shown.item,
+                    "text": shown.text,
+                    "position": shown.position,
+                    "film": shown.film,
+                    "comment": self.desk.drafted(shown.item),
+                }
+            return {"report": found, **self._counts()}
+
+    @quick
+    def grade(self, message: Mapping) -> dict[str, Any]:
+        """Write a grade: item, grade, comment."""
+        item, grade, comment = (_text(message, name) for name in ("item", "grade", "comment"))
+        try:
+            self.desk.grade(item, grade, comment=comment)
+        finally:
+            self._turned()
+        return {"said": f"grade {grade} written", **self._counts()}
+
+    @quick
+    def undo(self, message: Mapping) -> dict[str, Any]:
+        """Take the last grade back: seen."""
+        try:
+            self.desk.undo(seen=_text(message, "seen"))
+        finally:
+            self._turned()
+        return {"said": "grade taken back", **self._counts()}
+
+    @quick
+    def draft(self, message: Mapping) -> dict[str, Any]:
+        """Keep a comment that is being typed: item, comment."""
+        self.desk.draft(_text(message, "item"), _text(message, "comment"))
+        return {"kept": True}
+
+    def still(self) -> str:
+        """Return the counts as HTML without scripts."""
+        done, total = self.desk.done, self.desk.total
+        return (
+            f"<p><b>{escape(self.title)}</b>: {escape(self.desk.reader)} has graded {done:,} of "
+            f"{total:,} reports.</p><p><b>{escape(self.notice)}</b></p>"
+        )
+
+    def _counts(self) -> dict[str, Any]:
+        return {
+            "turn": self._turn,
+            "done": self.desk.done,
+            "total": self.desk.total,
+            "undoable": self.desk.undoable or "",
+        }
+
+    def _turned(self) -> None:
+        self._turn += 1
+        self.tell("changed", turn=self._turn)
+
+
+def _text(message: Mapping, name: str) -> str:
+    value = message.get(name)
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be a text, got {type(value).__name__}")
+    return value
+
+
+__all__ = ["ReaderStudy"]

@@ -1,0 +1,272 @@
+"""The reviewer: a run's suspected errors one by one, and a verdict by one key.
+
+    wb.review.app("runs/first", reviewer="AB", manifest="films.parquet")
+
+Does not know: what comes next or what is kept (`reviewing`), how a case is laid out
+(`reviewing_view`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import wraps
+from html import escape
+from typing import Any
+
+from workbench.errors import InputError, RunError, WorkbenchError
+from workbench.review.opening import queue as open_queue
+from workbench.review.queue_result import ErrorQueue
+from workbench.review.verdicts import Annotations
+from workbench.widgets._assets import script, styles
+from workbench.widgets._front import Front, quick, slow
+from workbench.widgets.films import FilmSource, film_source, pixels_of
+from workbench.widgets.reviewing import FORM, Reviewing
+from workbench.widgets.reviewing_view import (
+    case_view,
+    choices,
+    listing,
+    notice_of,
+    standing,
+    words_of_the_form,
+)
+
+
+def acting(method: Callable) -> Callable:
+    """Let a method that changes what is shown answer with all of it, and tell the other views."""
+
+    @quick
+    @wraps(method)
+    def act(self: Reviewer, message: Mapping) -> dict[str, Any]:
+        try:
+            said = method(self, message) or ""
+        except WorkbenchError:
+            # another tab was first: what is shown is brought up to date although nothing was done
+            if self.desk.refresh() or self._stale():
+                self._turned()
+            raise
+        self._turned()
+        return {"said": said, **self.here()}
+
+    return act
+
+
+class Reviewer(Front):
+    """The reviewer of one queue.
+
+    Args:
+        desk: a person at a queue.
+        films: source and id to film; the queue's own where None.
+    """
+
+    _esm = script("reviewer.js")
+    _css = styles("film.css", "desk.css", "reviewer.css")
+
+    def __init__(self, desk: Reviewing, *, films: FilmSource | None = None) -> None:
+        self.desk, self._films, self._turn = desk, films, 0
+        self._shown: Any = None
+        super().__init__(title="Reviewer", notice=notice_of(desk.queue))
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that a page needs."""
+        with self._gate:
+            self.desk.refresh()
+            return {
+                "reviewer": self.desk.reviewer,
+                "words": words_of_the_form(),
+                "choices": choices(self.desk),
+                "notes": [note for note in self.desk.queue.notes if note != self.notice],
+                "said": "",
+                **self.here(),
+            }
+
+    def here(self) -> dict[str, Any]:
+        """Return the entry one is at, the list around it and the counts."""
+        at = self.desk.at
+        self._shown = standing(self.desk)
+        return {
+            "turn": self._turn,
+            "case": None if at is None else case_view(self.desk, at),
+            "list": listing(self.desk),
+            "filters": self.desk.filters,
+            **self._shown,
+        }
+
+    @acting
+    def filter(self, message: Mapping) -> str:
+        """List a part: kind, finding, state."""
+        self.desk.filter(**{name: _text(message, name) for name in ("kind", "finding", "state")})
+        count = len(self.desk.listed)
+        return f"{count:,} {'entry' if count == 1 else 'entries'} listed"
+
+    @acting
+    def go(self, message: Mapping) -> None:
+        """Go to an entry: n."""
+        self.desk.go(_number(message, "n"))
+
+    @acting
+    def step(self, message: Mapping) -> str:
+        """Go on or back in the list: by."""
+        before = self.desk.at
+        by = _number(message, "by")
+        if self.desk.step(by) == before and before is not None:
+            return "this is the last entry" if by > 0 else "this is the first entry"
+        return ""
+
+    @acting
+    def advance(self, message: Mapping) -> str:
+        """Go to the next entry without a verdict."""
+        return self._on(self.desk.advance)
+
+    @acting
+    def skip(self, message: Mapping) -> str:
+        """Leave the entry for later."""
+        return self._on(self.desk.skip) or "skipped; it comes again at the end"
+
+    @acting
+    def judge(self, message: Mapping) -> str:
+        """Write a verdict and go on: n, verdict, seen, form."""
+        n, verdict = _number(message, "n"), _text(message, "verdict")
+        form = _form(message)
+        if form["report"] == (self._reference(n) or ""):
+            form["report"] = ""
+        words = {**form, "errors": [word for word in form["errors"].split("|") if word]}
+        try:
+            self.desk.judge(n, verdict, seen=_text(message, "seen"), **words)
+        except RunError:
+            with suppress(RunError):  # what was typed outlives a verdict that was not written
+                self.desk.draft(n, form)
+            raise
+        self.desk.at = n
+        self.desk.advance()
+        over = self.desk.mine(self.desk.at) is not None if self.desk.at is not None else True
+        end = ". All listed entries are judged" if over else ""
+        return f"{self.desk.entry(n).name}: {verdict}, written{end}"
+
+    @acting
+    def undo(self, message: Mapping) -> str:
+        """Take the last verdict back: seen."""
+        gone = self.desk.undo(seen=_text(message, "seen"))
+        return f"taken back: {gone.verdict}, about {gone.id}, {gone.finding or gone.kind}"
+
+    @quick
+    def draft(self, message: Mapping) -> dict[str, Any]:
+        """Keep what is typed: n, form."""
+        n, form = _number(message, "n"), _form(message)
+        if form["report"] == (self._reference(n) or ""):
+            form["report"] = ""
+        self.desk.draft(n, form)
+        return {"kept": n}
+
+    @quick
+    def refresh(self, message: Mapping) -> dict[str, Any]:
+        """Read the verdicts again, for what other tabs and people have written."""
+        if self.desk.refresh():
+            self._turned()
+        return self.here()
+
+    @quick
+    def rows(self, message: Mapping) -> dict[str, Any]:
+        """Return another part of the list: start."""
+        return listing(self.desk, start=max(0, _number(message, "start")))
+
+    @slow
+    def film(self, message: Mapping, job: Any) -> dict[str, Any]:
+        """Return the film of an entry, or why there is none: n."""
+        entry = self.desk.entry(_number(message, "n"))
+        try:
+            if self._films is not None:
+                found = self._films(entry.source, entry.id)
+            else:
+                found = self.desk.queue.case(entry.id, source=entry.source).film()
+            return {"n": entry.n, "film": pixels_of(found)}
+        except WorkbenchError as error:
+            return {"n": entry.n, "none": str(error)}
+
+    def still(self) -> str:
+        """Return the counts and the entry one is at as HTML without scripts."""
+        done, at = self.desk.progress(), self.desk.at
+        entry = None if at is None else self.desk.entry(at)
+        case = entry and self.desk.queue.case(entry.id, source=entry.source)
+        return (
+            f"<p><b>Reviewer</b>: {escape(self.desk.reviewer)} has judged {done['all_judged']:,} "
+            f"of {done['all']:,} entries.</p><p><b>{escape(self.notice)}</b></p>"
+            f"{case._repr_html_() if case else ''}"
+            "<p>This is a picture. Run the notebook to judge by one key.</p>"
+        )
+
+    def _on(self, move: Callable[[], int | None]) -> str:
+        at = move()
+        if at is None:
+            return "no entry is listed; choose another filter"
+        return "" if self.desk.mine(at) is None else "all listed entries are judged"
+
+    def _reference(self, n: int) -> str | None:
+        entry = self.desk.entry(n)
+        return self.desk.queue.case(entry.id, source=entry.source).reference
+
+    def _stale(self) -> bool:
+        return self._shown != standing(self.desk)
+
+    def _turned(self) -> None:
+        self._turn += 1
+        self.tell("changed", turn=self._turn)
+
+
+def app(
+    run: Any,
+    *,
+    reviewer: str,
+    manifest: Any = None,
+    images: Any = None,
+    notes: Annotations | None = None,
+    kind: str = "",
+    finding: str = "",
+    **options: Any,
+) -> Reviewer:
+    """Open the error queue of a run in the browser.
+
+    Every verdict is written at once to `annotations.jsonl` in the folder of the run, so that a
+    closed tab, another day or a second reviewer goes on from there.
+
+    Args:
+        run: folder of a run, its result, or an `ErrorQueue` that is open already.
+        reviewer: your initials.
+        manifest: what is known of the images; see `wb.review.queue`.
+        images: where films are: a manifest, its file, a mapping id -> radiograph, phantom or path,
+            or a function of source and id; the manifest's own when None.
+        notes: where verdicts are kept; beside the run when None.
+        kind, finding: what is listed first; all when "".
+        **options: of `wb.review.queue`.
+
+    Raises:
+        InputError: there is no run, no folder to write verdicts to, or no initials.
+        OptionError: a filter or an option is not allowed.
+    """
+    found = run if isinstance(run, ErrorQueue) else open_queue(run, manifest=manifest, **options)
+    if images is None and isinstance(manifest, Mapping):
+        images = manifest
+    desk = Reviewing(found, reviewer=reviewer, notes=notes)
+    desk.filter(kind=kind, finding=finding)
+    return Reviewer(desk, films=film_source(images))
+
+
+def _text(message: Mapping, name: str) -> str:
+    value = message.get(name)
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be a text, got {type(value).__name__}")
+    return value
+
+
+def _number(message: Mapping, name: str) -> int:
+    value = message.get(name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{name} must be a whole number, got {type(value).__name__}")
+    return value
+
+
+def _form(message: Mapping) -> dict[str, str]:
+    given = message.get("form")
+    if not isinstance(given, Mapping) or set(given) != set(FORM):
+        raise InputError(f"form must hold {', '.join(FORM)}")
+    return {name: _text(given, name) for name in FORM}

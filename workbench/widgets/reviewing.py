@@ -1,0 +1,322 @@
+"""A person at an error queue: what comes next, verdicts, what was typed, and going on later.
+
+    desk = Reviewing(queue, reviewer="AB")
+    desk.judge(desk.at, "model wrong", comment="the effusion is old")
+    desk.undo()
+
+Everything that must outlive a browser or a kernel is in the folder of the run: verdicts in
+`annotations.jsonl` (`review.verdicts`), what is typed and not yet judged in a file of drafts. So a
+second tab, process or day goes on where the first one was. Where a second tab has judged the same
+entry meanwhile, nothing is written over it unseen: the person is told, looks, and decides.
+
+Does not know: browsers (`reviewer`), or how a case is laid out (`reviewing_view`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.errors import InputError, OptionError, RunError
+from workbench.review.queue_result import ErrorQueue
+from workbench.review.suspects import KINDS
+from workbench.review.verdicts import Annotation, Annotations, check_initials, open_annotations
+from workbench.widgets.drafts import Drafts, stamp
+
+STATES = {
+    "all": "all entries",
+    "to judge": "without a verdict of mine",
+    "judged": "with a verdict of mine",
+}
+DRAFTS = "annotations.drafts.jsonl"
+#: What a person fills in besides the verdict; texts, "errors" joined by "|".
+FORM = ("comment", "report", "severity", "errors", "true", "side")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One suspected error.
+
+    Attributes:
+        n: its number in the whole queue, from 0.
+        id, source, kind, finding: which.
+        facts: the row of `ErrorQueue.to_frame`.
+    """
+
+    n: int
+    id: str
+    source: str
+    kind: str
+    finding: str
+    facts: Mapping[str, Any]
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """As `Annotation.key`."""
+        return (self.source, self.id, self.kind, self.finding)
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return f"{self.id}, {self.finding or self.kind}"
+
+
+class Reviewing:
+    """One person at one queue.
+
+    Args:
+        queue: of a run; it is not read again, new rows of a run that goes on need a new one.
+        reviewer: initials.
+        notes: where verdicts are kept; beside the run when None.
+
+    Raises:
+        InputError: no initials, or the queue has no folder and `notes` is None.
+    """
+
+    def __init__(
+        self, queue: ErrorQueue, *, reviewer: str, notes: Annotations | None = None
+    ) -> None:
+        self.queue, self.reviewer = queue, check_initials(reviewer)
+        self.notes = open_annotations(queue) if notes is None else notes
+        self.drafts = Drafts(self.notes.path.with_name(DRAFTS))
+        self.entries = tuple(
+            Entry(n, *(str(row[name]) for name in ("id", "source", "kind", "finding")), row)
+            for n, row in enumerate(queue.to_frame().to_dict("records"))
+        )
+        self._by_key = {entry.key: entry.n for entry in self.entries}
+        self._stamp: Any = ()
+        self._current: dict[tuple, dict[str, Annotation]] = {}
+        self._mine: dict[int, Annotation] = {}
+        self._reports: dict[tuple[str, str], str] = {}
+        self.skipped: set[int] = set()
+        self.filters = {"kind": "", "finding": "", "state": "all"}
+        self.listed: list[int] = []
+        self._within: frozenset[int] = frozenset()
+        self.at: int | None = None
+        self.filter()
+
+    # --- what stands ------------------------------------------------------------------------------
+
+    def refresh(self) -> bool:
+        """Read the verdicts again where their file has changed; return whether it had."""
+        seen = stamp(self.notes.path)
+        if seen == self._stamp:
+            return False
+        found: dict[tuple, dict[str, Annotation]] = {}
+        mine: dict[int, Annotation] = {}
+        reports: dict[tuple[str, str], str] = {}
+        for item in self.notes.current():
+            found.setdefault(item.key, {})[item.reviewer] = item
+            if item.reviewer == self.reviewer:
+                if item.key in self._by_key:
+                    mine[self._by_key[item.key]] = item
+                if item.report:
+                    reports[item.source, item.id] = item.report
+        self._stamp, self._current, self._mine, self._reports = seen, found, mine, reports
+        return True
+
+    def mine(self, n: int) -> Annotation | None:
+        """Return the standing verdict of this reviewer about an entry; None where there is none."""
+        return self._mine.get(self.entry(n).n)
+
+    def others(self, n: int) -> list[Annotation]:
+        """Return what other reviewers say of an entry, for after one's own verdict."""
+        said = self._current.get(self.entry(n).key, {})
+        return [item for who, item in sorted(said.items()) if who != self.reviewer]
+
+    def entry(self, n: int) -> Entry:
+        """Return an entry.
+
+        Raises:
+            InputError: there is no such number.
+        """
+        if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < len(self.entries):
+            raise InputError(f"the queue has {len(self.entries):,} entries, from 0; got {n!r}")
+        return self.entries[n]
+
+    def form(self, n: int) -> dict[str, str]:
+        """Return what the form of an entry holds: the draft, else the standing verdict's words."""
+        typed = self.drafts.of(self.reviewer).get(self.entry(n).key)
+        if typed is not None:
+            return {name: typed.get(name, "") for name in FORM}
+        return _words(self.mine(n))
+
+    def corrected(self, n: int) -> str:
+        """Return the reference report of the case as this reviewer last corrected it, or ""."""
+        return self._reports.get(self.entry(n).key[:2], "")
+
+    def progress(self) -> dict[str, int]:
+        """Return how many entries are judged by this reviewer: of those listed, and of all."""
+        return {
+            "judged": len(self._mine.keys() & self._within),
+            "listed": len(self.listed),
+            "all_judged": len(self._mine),
+            "all": len(self.entries),
+        }
+
+    def last(self) -> Annotation | None:
+        """Return the verdict that `undo` would take back; None where there is none."""
+        own = [item for item in self.notes.standing() if item.reviewer == self.reviewer]
+        return own[-1] if own else None
+
+    # --- where one is -----------------------------------------------------------------------------
+
+    def filter(self, *, kind: str = "", finding: str = "", state: str = "all") -> int | None:
+        """List a part of the queue, and go to its first entry without a verdict.
+
+        Args:
+            kind: one of `suspects.KINDS`, or "" for all.
+            finding: its name, or "" for all.
+            state: one of `STATES`.
+
+        Returns:
+            The entry, None where the list is empty.
+
+        Raises:
+            OptionError: there is no such kind or state, or no entry is about that finding.
+        """
+        findings = {entry.finding for entry in self.entries}
+        for name, value, allowed in (
+            ("kind", kind, ("", *KINDS)),
+            ("finding", finding, ("", *sorted(findings))),
+            ("state", state, tuple(STATES)),
+        ):
+            if value not in allowed:
+                raise OptionError(f"no {name} {value!r}; expected one of: {', '.join(allowed)}")
+        self.refresh()
+        self.filters = {"kind": kind, "finding": finding, "state": state}
+        self.listed = [
+            entry.n
+            for entry in self.entries
+            if kind in ("", entry.kind)
+            and finding in ("", entry.finding)
+            and (state == "all" or (self.mine(entry.n) is None) == (state == "to judge"))
+        ]
+        self._within = frozenset(self.listed)
+        self.at = self.listed[0] if self.listed else None
+        if self.listed and self.mine(self.listed[0]) is not None:
+            self.advance()
+        return self.at
+
+    def go(self, n: int) -> int:
+        """Go to an entry, listed or not.
+
+        Raises:
+            InputError: there is no such entry.
+        """
+        self.at = self.entry(n).n
+        return self.at
+
+    def step(self, by: int) -> int | None:
+        """Go that many entries on in the list, at most to its ends."""
+        if self.listed:
+            place = self.listed.index(self.at) if self.at in self.listed else -1
+            self.at = self.listed[min(max(place + by, 0), len(self.listed) - 1)]
+        return self.at
+
+    def advance(self) -> int | None:
+        """Go to the next listed entry without a verdict, those skipped last; stay where none is."""
+        place = self.listed.index(self.at) + 1 if self.at in self.listed else 0
+        around = [*self.listed[place:], *self.listed[:place]]
+        left = [n for n in around if self.mine(n) is None and n != self.at]
+        fresh = [n for n in left if n not in self.skipped]
+        if fresh or left:
+            self.at = (fresh or left)[0]
+        return self.at
+
+    def skip(self) -> int | None:
+        """Leave an entry for later; it comes again when all others are judged."""
+        if self.at is not None:
+            self.skipped.add(self.at)
+        return self.advance()
+
+    # --- what one says ----------------------------------------------------------------------------
+
+    def judge(
+        self, n: int, verdict: str, *, seen: str | None = None, errors: Sequence[str] = (),
+        **words: str,
+    ) -> Annotation:  # fmt: skip
+        """Write a verdict, at once, and drop the draft.
+
+        Args:
+            n: the entry.
+            verdict: one of `verdicts.VERDICTS`.
+            seen: `n` of the verdict that the person saw standing, "" for none; None does not ask.
+            errors: of `hallucination.taxonomy.KINDS`.
+            **words: comment, report, severity, true, side, as `Annotations.add`.
+
+        Raises:
+            RunError: the person has judged it elsewhere meanwhile, or the file cannot be written.
+            OptionError, InputError: a word is not allowed.
+        """
+        entry = self.entry(n)
+        self.refresh()
+        stands = self.mine(n)
+        if seen is not None and seen != (stands.n if stands else ""):
+            raise RunError(
+                f"{entry.name}: in another tab or process you have "
+                + (f"said {stands.verdict!r} meanwhile" if stands else "taken your verdict back")
+                + "; it is shown now and nothing was written. Give your verdict again to replace it"
+            )
+        said = self.notes.add(
+            entry.facts, verdict=verdict, reviewer=self.reviewer, errors=errors, **words
+        )
+        self.drafts.keep(self.reviewer, entry.key, {})
+        self.skipped.discard(n)
+        self.refresh()
+        return said
+
+    def undo(self, *, seen: str | None = None) -> Annotation:
+        """Take back the reviewer's last verdict, go to its entry, and keep its words as a draft.
+
+        Args:
+            seen: `n` of the verdict that the person expects to take back; None does not ask.
+
+        Raises:
+            RunError: the last verdict was given elsewhere, or the file cannot be written.
+            InputError: there is nothing to take back.
+        """
+        last = self.last()
+        if last is not None and seen is not None and seen != last.n:
+            self.refresh()
+            raise RunError(
+                f"your last verdict, {last.verdict!r} about {last.id}, {last.finding or last.kind},"
+                " was given in another tab or process; nothing was taken back. Undo once more to "
+                "take that one back"
+            )
+        gone = self.notes.undo(reviewer=self.reviewer, n=None if last is None else last.n)
+        self.refresh()
+        n = self._by_key.get(gone.key)
+        if n is not None:
+            self.at = n
+            if self.mine(n) is None:
+                self.drafts.keep(self.reviewer, gone.key, _words(gone))
+        return gone
+
+    def draft(self, n: int, words: Mapping[str, str]) -> None:
+        """Keep what is typed about an entry; nothing where it only repeats what stands.
+
+        Args:
+            n: the entry.
+            words: of `FORM`.
+
+        Raises:
+            OptionError: a field is not of the form.
+            InputError: a text is too long.
+            RunError: the file cannot be written.
+        """
+        wrong = set(words) - set(FORM)
+        if wrong:
+            raise OptionError(f"no field {min(wrong)!r}; a form has {', '.join(FORM)}")
+        entry = self.entry(n)
+        whole = {name: words.get(name, "") for name in FORM}
+        same = whole == _words(self.mine(n))
+        self.drafts.keep(self.reviewer, entry.key, {} if same else whole)
+
+
+def _words(item: Annotation | None) -> dict[str, str]:
+    if item is None:
+        return dict.fromkeys(FORM, "")
+    found = {name: getattr(item, name) for name in FORM if name != "errors"}
+    return found | {"errors": "|".join(item.errors)}

@@ -1,0 +1,211 @@
+"""An entry of a queue as plain values for a page: texts in marked pieces, rows, what stands.
+
+Marks are words, not offsets: a piece of text says itself what it states about which finding, so
+that a page needs no colour and no counting of characters to show it.
+
+Does not know: pages, or who may see what of others (`reviewing`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workbench.findings import CODES, SIDES
+from workbench.hallucination.taxonomy import KINDS as ERROR_KINDS
+from workbench.model.licence import RESEARCH_NOTICE
+from workbench.reports import FindingLabel, label
+from workbench.review.case_view import ReviewCase
+from workbench.review.queue_result import ErrorQueue
+from workbench.review.suspects import KINDS
+from workbench.review.verdicts import SEVERITIES, VERDICTS, Annotation
+from workbench.widgets.reviewing import STATES, Reviewing
+
+_ROWS = 60
+
+
+def words_of_the_form() -> dict[str, Any]:
+    """Return everything that a verdict can be made of, in the order of its keys."""
+    return {
+        "verdicts": [
+            {"key": str(at), "name": name, "means": text}
+            for at, (name, text) in enumerate(VERDICTS.items(), start=1)
+        ],
+        "severities": [{"name": name, "means": text} for name, text in SEVERITIES.items()],
+        "errors": list(ERROR_KINDS),
+        "codes": list(CODES),
+        "sides": list(SIDES),
+        "states": [{"value": name, "label": text} for name, text in STATES.items()],
+    }
+
+
+def notice_of(queue: ErrorQueue) -> str:
+    """Return the statement of the model of a run about its use."""
+    said = queue.record.get("fixed", {}).get("model", {}).get("notice")
+    return str(said) if said else RESEARCH_NOTICE
+
+
+def choices(desk: Reviewing) -> dict[str, Any]:
+    """Return the reasons and findings that the queue has, with counts, and what is chosen."""
+    kinds: dict[str, int] = {}
+    findings: dict[str, int] = {}
+    for entry in desk.entries:
+        kinds[entry.kind] = kinds.get(entry.kind, 0) + 1
+        findings[entry.finding] = findings.get(entry.finding, 0) + 1
+    return {
+        "kinds": [{"value": name, "count": kinds[name]} for name in KINDS if name in kinds],
+        "findings": [{"value": name, "count": findings[name]} for name in sorted(findings) if name],
+        "chosen": desk.filters,
+    }
+
+
+def listing(desk: Reviewing, *, start: int | None = None, rows: int = _ROWS) -> dict[str, Any]:
+    """Return the part of the list around where one is.
+
+    Args:
+        desk: where one is.
+        start: first row; such that the entry one is at is in the middle when None.
+        rows: how many.
+    """
+    total = len(desk.listed)
+    place = desk.listed.index(desk.at) if desk.at in desk.listed else None
+    if start is None:
+        start = max(0, min((place or 0) - rows // 2, total - rows))
+    shown = [_row(desk, n) for n in desk.listed[start : start + rows]]
+    return {"start": start, "total": total, "place": place, "rows": shown}
+
+
+def case_view(desk: Reviewing, n: int) -> dict[str, Any]:
+    """Return everything a page shows of one entry, but for the film.
+
+    Args:
+        desk: whose.
+        n: the entry.
+    """
+    entry = desk.entry(n)
+    case = desk.queue.case(entry.id, source=entry.source)
+    mine, others = desk.mine(n), desk.others(n)
+    also = [
+        {"n": other.n, "kind": other.kind, "finding": other.finding}
+        for other in desk.entries
+        if (other.source, other.id) == (entry.source, entry.id)
+    ]
+    about = {row["finding"] for row in also} - {entry.finding, ""}
+    return {
+        "n": n,
+        "id": entry.id,
+        "kind": entry.kind,
+        "finding": entry.finding,
+        "why": _why(entry.facts),
+        "facts": _facts(case),
+        "report": pieces(case.text, entry.finding, about),
+        "reference": None
+        if case.reference is None
+        else pieces(case.reference, entry.finding, about),
+        "reference_text": case.reference or "",
+        "corrected": desk.corrected(n),
+        "findings": _findings(case),
+        "also": also,
+        "mine": None if mine is None else _said(mine),
+        "form": desk.form(n),
+        "others": len(others),
+        # what others say is told after one's own verdict only
+        "others_said": [] if mine is None else [_said(item) for item in others],
+        "skipped": n in desk.skipped,
+    }
+
+
+def standing(desk: Reviewing) -> dict[str, Any]:
+    """Return the counts and the verdict that would be taken back."""
+    last = desk.last()
+    return {"progress": desk.progress(), "last": None if last is None else _said(last)}
+
+
+def pieces(text: str, finding: str, about: set[str]) -> list[dict[str, str]]:
+    """Return a text in pieces, the words about findings marked.
+
+    Args:
+        text: a report.
+        finding: the one in question; "" where the whole report is.
+        about: other findings of the case that are in question.
+
+    Returns:
+        {text, mark, says}: mark is "asked" (of the finding in question), "also" (of another one in
+        question), "cue" (negates or weakens the one in question) or "".
+    """
+    spans: list[tuple[int, int, str, str]] = []
+    for item in label(text).mentions:
+        if item.finding != finding and item.finding not in about:
+            continue
+        asked = item.finding == finding
+        spans.append((item.start, item.end, "asked" if asked else "also", _says(item)))
+        if asked and item.cue_start is not None and item.cue_end is not None:
+            spans.append((item.cue_start, item.cue_end, "cue", f"reads it as {item.code}"))
+    found, at = [], 0
+    order = {"asked": 0, "also": 1, "cue": 2}
+    for start, end, mark, says in sorted(spans, key=lambda s: (s[0], order[s[2]], -s[1])):
+        start = max(start, at)
+        if end <= start:
+            continue
+        if start > at:
+            found.append({"text": text[at:start], "mark": "", "says": ""})
+        found.append({"text": text[start:end], "mark": mark, "says": says})
+        at = end
+    if at < len(text):
+        found.append({"text": text[at:], "mark": "", "says": ""})
+    return found
+
+
+def _facts(case: ReviewCase) -> dict[str, str]:
+    """Return what is known of a case and not said by its name already."""
+    empty = ("", "unknown", case.id)
+    return {name: value for name, value in case.facts.items() if value not in empty}
+
+
+def _row(desk: Reviewing, n: int) -> dict[str, Any]:
+    entry, mine = desk.entry(n), desk.mine(n)
+    return {
+        "n": n,
+        "id": entry.id,
+        "kind": entry.kind,
+        "finding": entry.finding,
+        "verdict": "" if mine is None else mine.verdict,
+        "skipped": n in desk.skipped,
+    }
+
+
+def _said(item: Annotation) -> dict[str, Any]:
+    return {
+        "n": item.n,
+        "about": f"{item.id}, {item.finding or item.kind}",
+        "verdict": item.verdict,
+        "reviewer": item.reviewer,
+        "time": item.time,
+        "severity": item.severity,
+        "comment": item.comment,
+    }
+
+
+def _says(item: FindingLabel) -> str:
+    place = " ".join(word for word in (item.side, item.zone) if word)
+    return f"{item.finding}: {item.code}{f', {place}' if place else ''}"
+
+
+def _why(row: Any) -> list[str]:
+    """Return in words why an entry is in the queue."""
+    said = []
+    if row["said"]:
+        sides = row["said side"], row["reference side"]
+        model, known = (f", {side}" if side else "" for side in sides)
+        said.append(f"the model says {row['said']}{model}")
+        said.append(f"known: {row['reference']}{known}")
+    if row["evidence"]:
+        said.append(str(row["evidence"]))
+    if row["confidence"] == row["confidence"] and row["confidence"] is not None:
+        said.append(f"surer of its words than {row['confidence']:.0%} of the reports")
+    return said
+
+
+def _findings(case: ReviewCase) -> list[dict[str, Any]]:
+    frame = case.findings.reset_index()
+    names = ("finding", "said", "label", "reported", "disputed")
+    return [{name: row[name] for name in names} for row in frame.to_dict("records")]

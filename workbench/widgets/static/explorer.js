@@ -1,0 +1,353 @@
+// The explorer: films and maps on the left, texts on the right, one choice of words for both.
+import { Front, button, bytesOf, frame, isTyping, keep, make, replace } from "./common.js";
+import { controlsOf } from "./controls.js";
+import { FILM_KEYS, filmView } from "./film.js";
+import { MapFinder } from "./mapfinder.js";
+import { Panel } from "./panel.js";
+import { pictureOf, svgOf } from "./pictures.js";
+import { Texts } from "./texts.js";
+import { COLOUR_NAMES } from "./words.js";
+import { frozenModel } from "./frozen.js";
+
+const KEYS = [
+  ["\u2190  \u2192", "on a text: previous, next word; with Shift a phrase"],
+  ["\u2191  \u2193", "on a text: previous, next sentence"],
+  ["a", "on a text: the whole text"],
+  ["f  F", "next, previous finding"],
+  ["Enter", "on a text: compute the map of a slow method"],
+  ["m  M", "next, previous method"],
+  ["c", "colour the words: nothing, image, confidence"],
+  ["o  s  t", "map on or off, smooth or patches, truth of a phantom"],
+  ["i  v", "invert the film, model's view"],
+  ["/", "ask a question"],
+  ...FILM_KEYS,
+];
+
+class ExplorerView {
+  constructor(model, el) {
+    this.front = new Front(model);
+    this.frozen = Boolean(model.get("frozen"));
+    this.app = frame(el, { title: model.get("title"), notice: model.get("notice"), keys: KEYS });
+    this.app.root.classList.add("wbx");
+    this.view = filmView();
+    this.finder = new MapFinder(this);
+    this.panels = [];
+    this.texts = [];
+    this.chosen = [];
+    this.writing = 0;
+    this.app.root.addEventListener("keydown", (event) => this.key(event));
+    this.app.root.addEventListener("wb-resized", () => this.panels.forEach((panel) => panel.film.redraw()));
+    this.front.on("written", ({ revision }) => { if (!this.writing && revision > this.revision) this.refresh(); });
+  }
+
+  close() {
+    this.closed = true;
+    clearTimeout(this.timer);
+    this.finder.close();
+    this.panels.forEach((panel) => panel.close());
+    this.front.close();
+    this.app.close();
+  }
+
+  async start() {
+    replace(this.app.body, make("p", { class: "wbx-hint" }, "Waiting for Python ..."));
+    const late = () => this.app.fail(new Error(
+      "Python has not answered yet. It may be busy with other cells; if it was restarted, run the cell again."));
+    try {
+      const state = await this.front.ask("state", {}, { patience: 8000, late });
+      this.app.clear();
+      await this.open(state);
+    } catch (error) { this.app.fail(error); }
+  }
+
+  async refresh() {
+    try { this.takeTexts(await this.front.ask("texts")); } catch (error) { this.app.fail(error); }
+  }
+
+  async open(state) {
+    if (this.closed) return;
+    this.sides = state.sides;
+    this.settings = { ...state.settings };
+    this.full = state.full;
+    this.tables = { one: bytesOf(state.tables.one), two: bytesOf(state.tables.two) };
+    Object.assign(this.view, state.settings.view);
+    this.contributions = this.sides.map(() => ({}));
+    this.build();
+    this.takeTexts(state);
+    await this.buildPanels();
+    const kept = state.settings.chosen ?? [];
+    this.sides.forEach((side, at) => {
+      const one = kept[at];
+      if (one && side.passages.some(({ number }) => number === one.passage)) {
+        const { passage, ...choice } = one;
+        this.choose(at, passage, choice, false);
+      } else if (side.passages.length) this.chooseFirst(at);
+      else if (!this.frozen) this.write(at, false);
+    });
+    if (this.settings.colour === "image") this.recolour();
+  }
+
+  // ------------------------------------------------------------------------------ building
+
+  build() {
+    const { menus, toggles, opacity } = controlsOf(this);
+    Object.assign(this, { menus, toggles });
+    const group = (label, ...parts) => make("div", { class: "wbx-group", role: "group", "aria-label": label }, parts);
+    this.zooming = make("div", { class: "wbx-zoom" });
+    this.films = make("div", { class: "wbx-films" });
+    this.textColumn = make("div", { class: "wbx-text-column" });
+    this.grid = make("div", { class: "wbx-grid" }, this.films, this.textColumn);
+    replace(this.app.body,
+      make("div", { class: "wbx-bar-row", role: "toolbar", "aria-label": "Map" },
+        group("Method", menus.method.field, menus.layer.field, menus.head.field, menus.sign.field, opacity.field,
+          this.sides.length === 1 && menus.second.field)),
+      make("div", { class: "wbx-bar-row", role: "toolbar", "aria-label": "Film" },
+        group("Film", Object.values(toggles).map(({ element }) => element), this.zooming),
+        group("Export", make("span", { class: "wb-label" }, "Save as"),
+          button("PNG", () => this.savePicture(), { title: "Save the films and maps as PNG" }),
+          button("SVG", () => this.saveDrawing(), { title: "Save the films and maps as SVG" }),
+          !this.frozen && button("HTML", () => this.savePage(), { title: "Save a page that needs no Python" }))),
+      this.grid);
+    this.texts = this.sides.map((side, at) => new Texts({
+      side: at, name: side.name, facts: side, frozen: this.frozen,
+      acts: {
+        chosen: (number, passage, choice, now) => this.choose(number, passage, choice, true, now),
+        ask: (number, question) => this.ask(number, question),
+        write: (number, again) => this.write(number, again),
+        pick: () => this.settings.pick,
+      },
+    }));
+    replace(this.textColumn, make("div", { class: "wbx-words-row" }, group("Words", menus.colour.field, menus.pick.field)),
+      this.texts.map(({ element }) => element));
+  }
+
+  methods() {
+    const [{ methods }] = this.sides;
+    return methods;
+  }
+
+  // One film, or two: two sides, or two methods of one side.
+  async buildPanels() {
+    const { settings } = this;
+    const wanted = this.sides.length > 1 ? [0, 1] : settings.second ? [0, 0] : [0];
+    this.panels.forEach((panel) => panel.close());
+    this.panels = wanted.map((side) => new Panel({
+      side, view: this.view, looks: () => ({ tables: this.tables, settings: this.settings }),
+      changed: (grey) => this.viewChanged(grey),
+    }));
+    replace(this.films, this.panels.map(({ element }) => element));
+    replace(this.zooming, this.panels[0].film.buttons());
+    this.grid.dataset.films = String(wanted.length);
+    this.grid.dataset.sides = String(this.sides.length);
+    await Promise.all(this.panels.map((panel, at) => panel.open(this.sides[panel.side], this.sides[panel.side].name)));
+  }
+
+  takeTexts(state) {
+    if (this.closed) return;
+    this.revision = state.revision;
+    state.sides.forEach((side, at) => {
+      const before = new Map((this.sides[at].passages ?? []).map((passage) => [passage.number, passage]));
+      this.sides[at].passages = side.passages.map((passage) => before.get(passage.number) ?? passage);
+      this.sides[at].heads = side.heads;
+      Object.assign(this.contributions[at], side.contributions);
+      this.texts[at].update(this.sides[at].passages);
+      this.texts[at].colour(this.settings.colour, this.contributions[at], this.full);
+    });
+    this.fillLayers();
+  }
+
+  fillLayers() {
+    const { layers, heads } = this.sides[0];
+    const numbers = (count, mean) => [{ value: "", label: mean },
+      ...Array.from({ length: count }, (_, at) => ({ value: at, label: String(at) }))];
+    this.menus.layer.set(numbers(layers, "mean"), this.settings.layer ?? "");
+    this.menus.head.set(numbers(heads, "mean"), this.settings.head ?? "");
+    const method = this.methodOf(0);
+    this.menus.layer.field.hidden = !method?.layers;
+    this.menus.head.field.hidden = !method?.heads || !heads;
+    this.menus.sign.field.hidden = !this.panels.some((panel, at) => this.methodOf(at)?.signed) && !method?.signed;
+  }
+
+  // ------------------------------------------------------------------------------ choosing
+
+  methodOf(panel) {
+    const name = panel === 1 && this.sides.length === 1 ? this.settings.second : this.settings.method;
+    return this.methods().find((method) => method.name === name);
+  }
+
+  set(changes, now = false, update = true) {
+    Object.assign(this.settings, changes);
+    for (const [name, value] of Object.entries(changes)) {
+      this.toggles[name]?.set(value);
+      if (this.menus[name]) this.menus[name].select.value = value ?? "";
+    }
+    this.remember();
+    if (!update) return;
+    if ("colour" in changes) { this.recolour(); return; }
+    if ("method" in changes || "layer" in changes || "head" in changes) { this.fillLayers(); this.update(now); return; }
+    this.panels.forEach((panel) => panel.paint());
+  }
+
+  viewChanged(grey) {
+    for (const panel of this.panels) panel.film.redraw(grey);
+    for (const name of ["model", "invert", "hand"]) this.toggles[name].set(this.view[name]);
+    this.remember();
+  }
+
+  // Python keeps what is chosen, for reloaded pages and second views.
+  remember() {
+    if (this.frozen) return;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => {
+      const settings = { ...this.settings, view: { ...this.view },
+        chosen: this.chosen.map((one) => (one ? { passage: one.passage, ...one.choice } : null)) };
+      this.front.ask("keep", { settings }).catch((error) => this.app.fail(error));
+    }, 300);
+  }
+
+  chooseFirst(side) {
+    const passage = this.sides[side].passages.at(-1);
+    const row = passage.findings.find(({ code }) => code === "present") ??
+      (passage.kind === "answer" ? passage.findings[0] : null);
+    this.choose(side, passage.number, row ? { finding: row.finding } : {}, false);
+  }
+
+  choose(side, passage, choice, together = true, now = false) {
+    this.app.clear();
+    this.chosen[side] = { passage, choice };
+    this.texts[side].select(this.chosen[side]);
+    if (together && choice.finding) this.chooseAlike(side, choice.finding);
+    this.remember();
+    this.update(now);
+  }
+
+  // The same finding on the other side, where its newest text speaks of it.
+  chooseAlike(side, finding) {
+    const other = 1 - side;
+    const texts = this.sides[other]?.passages ?? [];
+    const passage = [...texts].reverse().find(({ findings }) => findings.some((row) => row.finding === finding));
+    if (!passage) return;
+    this.chosen[other] = { passage: passage.number, choice: { finding } };
+    this.texts[other].select(this.chosen[other]);
+  }
+
+  passageOf(side, number) { return this.sides[side].passages.find((passage) => passage.number === number); }
+
+  update(now = false) { this.finder.update(now); }
+
+  announce(text) { if (text) this.app.say(text); }
+
+  // ------------------------------------------------------------------------------ texts
+
+  write(side, again) {
+    return this.stream(side, again ? "Writing again" : "Writing the report", "write", { again });
+  }
+
+  ask(side, question) { return this.stream(side, "Answering", "ask", { question }, question); }
+
+  async stream(side, label, name, content, question = "") {
+    const texts = this.texts[side];
+    if (texts.busy) return;
+    let coming = null;
+    const asked = this.front.ask(name, { side, ...content }, { piece: (text) => coming?.piece(text) });
+    coming = texts.stream(asked, label, question);
+    this.writing += 1;
+    try {
+      const { passage, revision } = await asked;
+      this.revision = Math.max(this.revision, revision);
+      if (this.closed) return;
+      const { passages } = this.sides[side];
+      if (!passages.some(({ number }) => number === passage.number)) passages.push(passage);
+      texts.update(passages);
+      texts.colour(this.settings.colour, this.contributions[side], this.full);
+      this.chooseFirst(side);
+      this.app.say(`${label}: done. ${passage.text}`);
+      if (this.settings.colour === "image") this.recolour();
+      this.refresh();
+    } catch (error) { if (!this.closed) this.app.fail(error); } finally { this.writing -= 1; }
+  }
+
+  async recolour() {
+    const { colour } = this.settings;
+    this.texts.forEach((texts, at) => texts.colour(colour, this.contributions[at], this.full));
+    if (colour !== "image") return;
+    for (const [at, side] of this.sides.entries()) {
+      for (const passage of [...side.passages].reverse()) {
+        if (this.contributions[at][passage.number] || this.settings.colour !== "image") continue;
+        if (this.frozen) continue;
+        const asked = this.front.ask("ground", { side: at, passage: passage.number });
+        this.texts[at].follow(asked, "Reading the text without its image");
+        try {
+          this.contributions[at][passage.number] = (await asked).words;
+        } catch (error) {
+          if (!this.closed) { this.app.fail(error); if (error.cancelled) this.set({ colour: "none" }); }
+          return;
+        }
+        if (this.closed) return;
+        this.texts[at].colour(this.settings.colour, this.contributions[at], this.full);
+      }
+    }
+  }
+
+  // ------------------------------------------------------------------------------ keys and files
+
+  key(event) {
+    if (isTyping(event.target) || event.ctrlKey || event.metaKey || event.altKey || !this.toggles) return;
+    const { settings, view } = this;
+    const flip = (name) => () => this.set({ [name]: !settings[name] });
+    const flipView = (name) => () => { view[name] = !view[name]; this.viewChanged(true); };
+    const acts = {
+      o: flip("overlay"), s: flip("smooth"), t: flip("truth"), i: flipView("invert"), v: flipView("model"),
+      m: () => this.nextMethod(1), M: () => this.nextMethod(-1), f: () => this.nextFinding(1), F: () => this.nextFinding(-1),
+      c: () => this.set({ colour: nextOf(Object.keys(COLOUR_NAMES), settings.colour, 1) }),
+      "/": () => this.texts[0].question?.focus(),
+    };
+    if (!acts[event.key]) return;
+    event.preventDefault();
+    acts[event.key]();
+  }
+
+  nextMethod(step) {
+    const names = this.methods().map(({ name }) => name);
+    this.set({ method: nextOf(names, this.settings.method, step), layer: null, head: null });
+  }
+
+  nextFinding(step) {
+    const side = 0;
+    const passage = this.passageOf(side, this.chosen[side]?.passage) ?? this.sides[side].passages[0];
+    const names = passage?.findings.map(({ finding }) => finding) ?? [];
+    if (!names.length) return;
+    this.choose(side, passage.number, { finding: nextOf(names, this.chosen[side]?.choice.finding, step) });
+  }
+
+  fileName(ending) {
+    const source = this.sides[0].film.source.replace(/\.\w+$/, "").replace(/[^\w-]+/g, "_").slice(0, 60) || "film";
+    return `explorer_${source}.${ending}`;
+  }
+
+  async savePicture() {
+    const canvas = pictureOf(this.panels, this.app.root.querySelector(".wb-notice")?.textContent ?? "");
+    canvas.toBlob((blob) => blob && keep(this.fileName("png"), blob, "image/png"), "image/png");
+  }
+
+  saveDrawing() {
+    keep(this.fileName("svg"), svgOf(this.panels, this.app.root.querySelector(".wb-notice")?.textContent ?? ""), "image/svg+xml");
+  }
+
+  async savePage() {
+    const asked = this.front.ask("page");
+    this.app.follow(asked, "Writing the page");
+    try { keep(this.fileName("html"), (await asked).html, "text/html"); } catch (error) { this.app.fail(error); }
+  }
+}
+
+function nextOf(names, now, step) {
+  const at = names.indexOf(now);
+  return names[(at < 0 ? (step > 0 ? 0 : names.length - 1) : at + step + names.length) % names.length];
+}
+
+export function render({ model, el }) {
+  const view = new ExplorerView(model, el);
+  view.start();
+  return () => view.close();
+}

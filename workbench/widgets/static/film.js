@@ -1,0 +1,322 @@
+// A radiograph on a canvas: window and level, zoom, pan, invert, the model's view, a map over it and
+// outlines. Coordinates are pixels of the original file; what the model saw is a box in them.
+import { bytesOf, clamp, make, button } from "./common.js";
+
+// What several films share: where one looks and how bright it is. Middle in shares of the film.
+export function filmView() {
+  return { zoom: 1, x: 0.5, y: 0.5, centre: 0.5, width: 1, invert: false, model: false, crop: true, hand: false };
+}
+
+// film.show({png, bits, width, height}, {png, box: [left, top, right, bottom]}) draws a film.
+export class Film {
+  constructor({ label = "Radiograph", view = filmView(), changed = () => {}, pointed = () => {} } = {}) {
+    this.view = view;
+    this.changed = changed;
+    this.pointed = pointed;
+    this.overlay = null;
+    this.opacity = 0.6;
+    this.outlines = [];
+    this.canvas = make("canvas", { class: "wbf-canvas", tabindex: 0, role: "img", "aria-label": label });
+    this.element = make("div", { class: "wbf" }, make("div", { class: "wbf-stage" }, this.canvas));
+    this.stage = this.element.firstChild;
+    this.tables = {};
+    this.waiting = false;
+    this.listen();
+    this.observer = new ResizeObserver(() => this.redraw());
+    this.observer.observe(this.stage);
+  }
+
+  close() { this.observer.disconnect(); }
+
+  name(label) { this.canvas.setAttribute("aria-label", label); }
+
+  async show(film, seen) {
+    this.film = film;
+    this.seen = seen;
+    this.stage.style.aspectRatio = String(clamp(film.width / film.height, 0.7, 1.4));
+    this.values = await filmValues(film);
+    this.square = seen ? await filmValues(seen) : null;
+    this.redraw(true);
+  }
+
+  setMap(overlay) { this.overlay = overlay; this.redraw(); }
+
+  // Draws again at the next frame, however often it is asked.
+  redraw(grey = false) {
+    this.stale ||= grey;
+    if (this.waiting) return;
+    this.waiting = true;
+    requestAnimationFrame(() => { this.waiting = false; this.draw(); });
+  }
+
+  draw() {
+    if (!this.values) return;
+    if (this.stale) { this.tables = {}; this.stale = false; }
+    const ratio = window.devicePixelRatio || 1;
+    const width = Math.max(1, Math.round(this.stage.clientWidth * ratio));
+    const height = Math.max(1, Math.round(this.stage.clientHeight * ratio));
+    if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
+    this.paint(this.canvas.getContext("2d"), width, height, { line: ratio });
+  }
+
+  // The part of the film that is looked at before any zoom.
+  extent() {
+    const whole = [0, 0, this.film.width, this.film.height];
+    return this.view.model && this.seen ? this.seen.box : whole;
+  }
+
+  // Film pixels to canvas pixels: canvas = film * scale + shift.
+  transform(width, height, view = this.view) {
+    const [left, top, right, bottom] = this.extent();
+    const scale = Math.min(width / (right - left), height / (bottom - top)) * view.zoom;
+    const x = left + view.x * (right - left);
+    const y = top + view.y * (bottom - top);
+    return { scale, dx: width / 2 - x * scale, dy: height / 2 - y * scale };
+  }
+
+  paint(context, width, height, { view = this.view, line = 1, font = 15 } = {}) {
+    const { scale, dx, dy } = this.transform(width, height, view);
+    context.save();
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.fillStyle = "#000";
+    context.fillRect(0, 0, width, height);
+    context.setTransform(scale, 0, 0, scale, dx, dy);
+    context.imageSmoothingEnabled = true;
+    context.imageSmoothingQuality = "high";
+    const { model } = this.view;
+    const box = this.seen?.box;
+    if (model && this.square) {
+      context.drawImage(this.grey("square"), box[0], box[1], box[2] - box[0], box[3] - box[1]);
+    } else context.drawImage(this.grey("values"), 0, 0, this.film.width, this.film.height);
+    if (this.overlay && box) {
+      context.globalAlpha = this.opacity;
+      context.imageSmoothingEnabled = this.overlay.smooth;
+      context.drawImage(this.overlay.canvas, box[0], box[1], box[2] - box[0], box[3] - box[1]);
+      context.globalAlpha = 1;
+    }
+    if (!model && this.view.crop) this.paintCrop(context, scale, line);
+    for (const outline of this.outlines) this.paintOutline(context, outline, scale, line);
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    this.paintNames(context, { scale, dx, dy }, width, height, font * line);
+    context.restore();
+  }
+
+  // Whether the model did not see a part of the film.
+  get cropped() {
+    const crop = this.seen?.crop;
+    const { width, height } = this.film;
+    return Boolean(crop) && (crop[0] > 0.5 || crop[1] > 0.5 || crop[2] < width - 0.5 || crop[3] < height - 0.5);
+  }
+
+  paintCrop(context, scale, line) {
+    if (!this.cropped) return;
+    const { crop } = this.seen;
+    const { width, height } = this.film;
+    const [left, top, right, bottom] = crop;
+    context.fillStyle = "rgba(0, 0, 0, .55)";
+    context.fillRect(0, 0, width, top);
+    context.fillRect(0, bottom, width, height - bottom);
+    context.fillRect(0, top, left, bottom - top);
+    context.fillRect(right, top, width - right, bottom - top);
+    context.setLineDash([10 * line / scale, 6 * line / scale]);
+    context.strokeStyle = "#ffb347";
+    context.lineWidth = 2 * line / scale;
+    context.strokeRect(left, top, right - left, bottom - top);
+    context.setLineDash([]);
+  }
+
+  paintOutline(context, { paths, colour }, scale, line) {
+    for (const [style, width] of [["rgba(0, 0, 0, .7)", 4.4], [colour, 2.2]]) {
+      context.strokeStyle = style;
+      context.lineWidth = width * line / scale;
+      context.lineJoin = "round";
+      for (const path of paths) {
+        context.beginPath();
+        for (let at = 0; at < path.length; at += 2) context.lineTo(path[at], path[at + 1]);
+        context.stroke();
+      }
+    }
+  }
+
+  // Writes the name of each outline beside it: above or below, where it covers no other.
+  paintNames(context, { scale, dx, dy }, width, height, size) {
+    context.font = `600 ${size}px system-ui, sans-serif`;
+    context.textBaseline = "top";
+    const boxes = this.outlines.map(({ paths }) => boxOf(paths, scale, dx, dy));
+    const taken = [];
+    this.outlines.forEach(({ colour, name }, at) => {
+      const box = boxes[at];
+      if (!box) return;
+      const [wide, high] = [context.measureText(name).width + 8, size * 1.4];
+      const places = [[box[0], box[1] - high - 4], [box[0], box[3] + 4], [box[0] - wide - 4, box[1]], [box[2] + 4, box[1]]]
+        .map(([x, y]) => [clamp(x, 0, Math.max(0, width - wide)), clamp(y, 0, Math.max(0, height - high))])
+        .map(([x, y]) => [x, y, x + wide, y + high]);
+      const others = boxes.filter((other, number) => other && number !== at);
+      const free = (place) => ![...others, ...taken].some((other) => overlap(place, other));
+      const place = places.find(free) ?? places.find((one) => !taken.some((other) => overlap(one, other))) ?? places[0];
+      taken.push(place);
+      context.fillStyle = "rgba(0, 0, 0, .7)";
+      context.fillRect(place[0], place[1], wide, high);
+      context.fillStyle = colour;
+      context.fillText(name, place[0] + 4, place[1] + 0.2 * size);
+    });
+  }
+
+  // The film, or what the model sees, as grey at the present window; made once per window.
+  grey(which) {
+    return this.tables[which] ??= greyCanvas(this[which], this.view);
+  }
+
+  // (x, y) of a mouse event in film pixels.
+  point(event) {
+    const box = this.canvas.getBoundingClientRect();
+    const { scale, dx, dy } = this.transform(box.width, box.height);
+    return [(event.clientX - box.left - dx) / scale, (event.clientY - box.top - dy) / scale];
+  }
+
+  zoomBy(factor, x = null, y = null) {
+    const { view } = this;
+    const next = clamp(view.zoom * factor, 1, 24);
+    if (x !== null) { // what is under the pointer stays there
+      const [left, top, right, bottom] = this.extent();
+      const [u, v] = [(x - left) / (right - left), (y - top) / (bottom - top)];
+      view.x = u + (view.x - u) * (view.zoom / next);
+      view.y = v + (view.y - v) * (view.zoom / next);
+    }
+    view.zoom = next;
+    this.move(0, 0);
+  }
+
+  // Moves by canvas pixels of the page; the middle stays on the film.
+  move(right, down) {
+    const box = this.canvas.getBoundingClientRect();
+    const { scale } = this.transform(Math.max(1, box.width), Math.max(1, box.height));
+    const [left, top, far, bottom] = this.extent();
+    const margin = 0.5 / this.view.zoom;
+    this.view.x = clamp(this.view.x - right / scale / (far - left), margin, 1 - margin);
+    this.view.y = clamp(this.view.y - down / scale / (bottom - top), margin, 1 - margin);
+    this.changed(false);
+  }
+
+  brighten(centre, width) {
+    this.view.centre = clamp(centre, -0.5, 1.5);
+    this.view.width = clamp(width, 0.02, 3);
+    this.changed(true);
+  }
+
+  reset() {
+    Object.assign(this.view, { zoom: 1, x: 0.5, y: 0.5, centre: 0.5, width: 1 });
+    this.changed(true);
+  }
+
+  listen() {
+    const { canvas, view } = this;
+    let drag = null;
+    canvas.addEventListener("pointerdown", (event) => {
+      if (event.button > 2) return;
+      event.preventDefault();
+      canvas.focus({ preventScroll: true });
+      canvas.setPointerCapture?.(event.pointerId);
+      const hand = view.hand || event.shiftKey || event.button === 1 || event.button === 2;
+      drag = { x: event.clientX, y: event.clientY, hand, centre: view.centre, width: view.width };
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      if (!this.values) return;
+      if (!drag) { this.pointed(...this.point(event)); return; }
+      const [right, down] = [event.clientX - drag.x, event.clientY - drag.y];
+      if (drag.hand) { this.move(right, down); [drag.x, drag.y] = [event.clientX, event.clientY]; }
+      else {
+        const size = Math.max(200, canvas.clientWidth);
+        this.brighten(drag.centre + down / size, drag.width * Math.exp(2 * right / size));
+      }
+    });
+    const end = () => { drag = null; };
+    for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) canvas.addEventListener(name, end);
+    canvas.addEventListener("pointerleave", () => this.pointed(null, null));
+    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+    canvas.addEventListener("dblclick", () => this.reset());
+    canvas.addEventListener("wheel", (event) => { // a page that scrolls past a film goes on scrolling
+      if (!this.values || (document.activeElement !== canvas && !event.ctrlKey)) return;
+      event.preventDefault();
+      this.zoomBy(Math.exp(-clamp(event.deltaY, -120, 120) / 300), ...this.point(event));
+    }, { passive: false });
+    canvas.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  key(event) {
+    const step = 40;
+    const acts = {
+      "+": () => this.zoomBy(1.25), "=": () => this.zoomBy(1.25), "-": () => this.zoomBy(0.8), "0": () => this.reset(),
+      ArrowLeft: () => this.move(step, 0), ArrowRight: () => this.move(-step, 0),
+      ArrowUp: () => this.move(0, step), ArrowDown: () => this.move(0, -step),
+      "[": () => this.brighten(this.view.centre, this.view.width * 0.85),
+      "]": () => this.brighten(this.view.centre, this.view.width / 0.85),
+      ",": () => this.brighten(this.view.centre + 0.04, this.view.width),
+      ".": () => this.brighten(this.view.centre - 0.04, this.view.width),
+    };
+    if (event.ctrlKey || event.metaKey || event.altKey || !acts[event.key] || !this.values) return;
+    event.preventDefault();
+    acts[event.key]();
+  }
+
+  // Buttons for those who do not drag.
+  buttons() {
+    return [
+      button("\u2212", () => this.zoomBy(0.8), { "aria-label": "Zoom out", title: "Zoom out (\u2212)" }),
+      button("+", () => this.zoomBy(1.25), { "aria-label": "Zoom in", title: "Zoom in (+)" }),
+      button("\u21ba", () => this.reset(), { "aria-label": "Reset zoom and window", title: "Reset zoom and window (0)" }),
+    ];
+  }
+}
+
+// [left, top, right, bottom] of paths on the canvas; null for none.
+function boxOf(paths, scale, dx, dy) {
+  const xs = paths.flatMap((path) => path.filter((_, at) => at % 2 === 0));
+  const ys = paths.flatMap((path) => path.filter((_, at) => at % 2 === 1));
+  if (!xs.length) return null;
+  return [Math.min(...xs) * scale + dx, Math.min(...ys) * scale + dy, Math.max(...xs) * scale + dx, Math.max(...ys) * scale + dy];
+}
+
+function overlap([left, top, right, bottom], [x, y, far, low]) {
+  return left < far && x < right && top < low && y < bottom;
+}
+
+export const FILM_KEYS = [
+  ["+  \u2212  0", "on the film: zoom in, out, reset"],
+  ["\u2190  \u2191  \u2192  \u2193", "on the film: move it"],
+  ["[  ]  ,  .", "on the film: narrower or wider window, brighter, darker"],
+  ["drag", "window (sideways) and level (up and down); with Shift or the hand, move"],
+  ["wheel", "zoom, once the film has been clicked"],
+];
+
+// PNG to grey levels in [0, 1 .. top]: 8 bit, or 16 bit as high byte (red) and low byte (green).
+async function filmValues({ png, bits }) {
+  const picture = await createImageBitmap(new Blob([bytesOf(png)], { type: "image/png" }),
+    { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  const canvas = make("canvas", { width: picture.width, height: picture.height });
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(picture, 0, 0);
+  const { data } = context.getImageData(0, 0, picture.width, picture.height);
+  const levels = new Uint16Array(data.length / 4);
+  for (let at = 0; at < levels.length; at += 1) {
+    levels[at] = bits > 8 ? data[4 * at] * 256 + data[4 * at + 1] : data[4 * at];
+  }
+  return { levels, width: picture.width, height: picture.height, top: bits > 8 ? 65535 : 255 };
+}
+
+function greyCanvas({ levels, width, height, top }, { centre, width: window_, invert }) {
+  const table = new Uint8ClampedArray(top + 1);
+  for (let level = 0; level <= top; level += 1) {
+    const shown = (level / top - centre) / window_ + 0.5;
+    table[level] = 255 * clamp(invert ? 1 - shown : shown, 0, 1);
+  }
+  const canvas = make("canvas", { width, height });
+  const context = canvas.getContext("2d");
+  const picture = context.createImageData(width, height);
+  const pixels = new Uint32Array(picture.data.buffer);
+  for (let at = 0; at < levels.length; at += 1) {
+    pixels[at] = 0xff000000 | (table[levels[at]] * 0x010101); // little-endian ABGR, as on every browser today
+  }
+  context.putImageData(picture, 0, 0);
+  return canvas;
+}

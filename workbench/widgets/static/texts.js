@@ -1,0 +1,136 @@
+// The texts of one side: report, answers, findings to choose, and a line to ask from.
+import { button, followed, make, put, replace } from "./common.js";
+import { WordText } from "./words.js";
+
+const KINDS = { report: "Report", sample: "Report, written again", answer: "Answer" };
+const CODES = { present: "\u2713 present", absent: "\u2717 absent", uncertain: "? uncertain" };
+
+export class Texts {
+  // acts: {chosen(side, passage, choice, now), ask(side, question), write(side, again), pick()}
+  constructor({ side, name, facts, acts, frozen }) {
+    this.side = side;
+    this.acts = acts;
+    this.shown = new Map();
+    this.frozen = frozen;
+    this.items = make("div", { class: "wbx-items" });
+    this.coming = make("div", { class: "wbx-coming" });
+    this.work = make("div", {});
+    this.legend = make("p", { class: "wbx-legend" });
+    this.element = make("section", { class: "wbx-texts", "aria-label": name ? `Texts of ${name}` : "Texts" },
+      name && name !== facts.film.source && make("h3", { class: "wbx-name" }, name), this.warnings(facts), this.items, this.coming, this.work, this.legend,
+      frozen ? null : this.form());
+  }
+
+  warnings({ film }) {
+    this.told = new Set(film.warnings.map(({ code }) => code));
+    const rows = film.warnings.map(warningBox);
+    return make("details", { class: "wbx-film-facts" },
+      make("summary", {}, film.facts[0], film.warnings.length ? ` \u2013 \u26a0 ${film.warnings.length}` : ""),
+      make("div", { class: "wbx-details" }, film.facts.slice(1).join(" \u00b7 ")), rows);
+  }
+
+  form() {
+    this.question = make("input", {
+      type: "text", placeholder: "Ask about the film ...", "aria-label": "Question about the film", maxlength: 500,
+      on: { keydown: (event) => { if (event.key === "Enter") { event.preventDefault(); this.send(); } } },
+    });
+    return make("div", { class: "wbx-ask" }, this.question,
+      button("Ask", () => this.send(), { class: "wb-button wb-main" }),
+      button("Write again", () => this.acts.write(this.side, true),
+        { title: "Another report, with temperature 0.2 and top-p 0.8 as published" }));
+  }
+
+  send() {
+    const question = this.question.value.trim();
+    if (!question || this.busy) return;
+    this.question.value = "";
+    this.acts.ask(this.side, question);
+  }
+
+  // Draws texts that are not there yet and drops those that are gone.
+  update(passages) {
+    const numbers = new Set(passages.map(({ number }) => number));
+    for (const [number, shown] of this.shown) {
+      if (!numbers.has(number)) { shown.element.remove(); this.shown.delete(number); }
+    }
+    for (const passage of passages) if (!this.shown.has(passage.number)) this.add(passage);
+  }
+
+  add(passage) {
+    const label = KINDS[passage.kind] ?? passage.kind;
+    const text = new WordText(passage, {
+      label: `${label}: words`,
+      pick: this.acts.pick,
+      chosen: (choice, now) => this.acts.chosen(this.side, passage.number, choice, now),
+    });
+    const chips = passage.findings.map((row) => {
+      const chip = button([make("span", { class: "wbx-code" }, CODES[row.code] ?? row.code),
+        ` ${row.finding}${row.side ? `, ${row.side}` : ""}`],
+      () => this.acts.chosen(this.side, passage.number, { finding: row.finding }, false),
+      { class: `wb-button wbx-chip wbx-${row.code}`, "aria-pressed": "false" });
+      chip.dataset.finding = row.finding;
+      return chip;
+    });
+    const element = make("article", { class: `wbx-passage wbx-kind-${passage.kind}` },
+      passage.question && make("p", { class: "wbx-question" }, make("b", {}, "You: "), passage.question),
+      make("div", { class: "wbx-passage-head" }, make("b", {}, label), make("span", { class: "wbx-origin" }, passage.origin)),
+      passage.warnings.filter(({ code }) => !this.told.has(code) || code === "out-of-domain").map(warningBox),
+      text.list,
+      make("div", { class: "wbx-chips", role: "group", "aria-label": "Findings" }, chips,
+        button("Whole text", () => this.acts.chosen(this.side, passage.number, {}, false),
+          { class: "wb-button wbx-chip", "aria-pressed": "false" })));
+    this.shown.set(passage.number, { element, text, passage, chips: [...element.querySelectorAll(".wbx-chip")] });
+    put(this.items, element);
+  }
+
+  // Shows what is chosen; {passage, choice} or null.
+  select(chosen) {
+    for (const [number, { text, chips }] of this.shown) {
+      const own = chosen?.passage === number ? chosen.choice : null;
+      text.show(own);
+      const whole = own && !own.finding && (own.start === undefined || own.start === null);
+      for (const chip of chips) {
+        const on = own && (chip.dataset.finding ? chip.dataset.finding === own.finding : whole);
+        chip.setAttribute("aria-pressed", String(Boolean(on)));
+      }
+    }
+  }
+
+  colour(kind, contributions, full) {
+    for (const [number, { text }] of this.shown) text.colour(kind, contributions[number], full);
+    replace(this.legend, legendOf(kind));
+  }
+
+  // A text that is being written; returns {piece, over}.
+  stream(asked, label, question) {
+    const words = make("div", { class: "wbx-words wbx-streaming", "aria-busy": "true" });
+    const work = make("div", { class: "wbx-stream-work" });
+    replace(this.coming, make("article", { class: "wbx-passage" },
+      question && make("p", { class: "wbx-question" }, make("b", {}, "You: "), question),
+      make("div", { class: "wbx-passage-head" }, make("b", {}, label)), words, work));
+    followed(work, asked, label);
+    this.busy = true;
+    const over = () => { this.busy = false; replace(this.coming); };
+    asked.then(over, over);
+    return { piece: (text) => put(words, text) };
+  }
+
+  follow(asked, label) { followed(this.work, asked, label); }
+}
+
+function warningBox({ code, message }) {
+  return make("div", { class: "wb-warning" }, make("b", {}, `\u26a0 ${code}: `), message);
+}
+
+function legendOf(kind) {
+  if (kind === "image") {
+    return [make("span", { class: "wbx-for", style: "--strength: 1" }, "solid line"), " the image spoke for the word, ",
+      make("span", { class: "wbx-against", style: "--strength: 1" }, "dashed line"), " against it, no line: without this ",
+      "image the model would have written the same. How much the image was used, not whether it is true."];
+  }
+  if (kind === "confidence") {
+    return [make("span", { class: "wbx-unsure", style: "--strength: 1" }, "dotted line"), " the model was less sure of the word. ",
+      "Probability of the word, not of being true."];
+  }
+  return "";
+}
