@@ -10,7 +10,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from workbench.commands._notebook import execute_to_html
+from docs.site.__main__ import KEPT
+from docs.site.course import lessons
+from docs.site.execute import executed
+from workbench.commands._notebook import WIDGET, execute_to_html, to_html
 from workbench.errors import WorkbenchError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +27,9 @@ REMOTE = re.compile(
     r"""|url\(\s*["']?(?:https?:)?//|@import|import\s*\(\s*["']""",
     flags=re.IGNORECASE,
 )
+
+#: What a picture says of itself to those who cannot see it.
+DESCRIBED = re.compile(r"""alt=["'](?:Figure|Map|Radiograph)\b[^:]*: \S""")
 
 
 def read(path: Path):
@@ -92,14 +98,31 @@ def test_every_code_cell_is_introduced(path):
 
 
 @every_notebook
-def test_runs_and_becomes_one_page_that_needs_no_network(path, tmp_path):
-    page = tmp_path / "page.html"
-    execute_to_html(path, page, title=path.stem)
-    html = page.read_text(encoding="utf-8")
+def test_runs_and_becomes_one_page_that_needs_no_network(path):
+    lesson = lessons()[int(path.stem[:2])]
+    html = executed(lesson, KEPT, again=True).page.read_text(encoding="utf-8")  # for `make site`
     assert REMOTE.findall(html) == []
     assert "data:image/png;base64," in html
-    assert html.count("<img ") == html.count('alt="Figure: ')
+    pictures = re.findall(r"<img [^>]*>", html)
+    assert all(DESCRIBED.search(tag) for tag in pictures)
     assert read(path).cells[0].source.splitlines()[0][2:].rstrip("?") in html
+
+
+def shown(data: dict) -> str:
+    output = nbformat.v4.new_output("display_data", data)
+    cell = nbformat.v4.new_code_cell("widget", outputs=[output])
+    return to_html(nbformat.v4.new_notebook(cells=[cell]), title="page")
+
+
+def test_a_widget_is_shown_by_its_own_picture_and_a_bare_one_not_at_all():
+    widget = {WIDGET: {"model_id": "a" * 32}, "text/plain": "nothing done yet"}
+    assert "<p>a still</p>" in shown(widget | {"text/html": "<p>a still</p>"})
+    assert "nothing done yet" not in shown(widget)
+
+
+@pytest.mark.parametrize("number, widget", [(0, "wb.explore("), (9, "wb.review.app(")])
+def test_a_lesson_shows_an_app(number, widget):
+    assert sum(cell.source.startswith(widget) for cell in code_cells(NOTEBOOKS[number])) == 1
 
 
 def test_a_failing_cell_is_named(tmp_path):
