@@ -347,6 +347,10 @@ def test_a_question_is_answered_in_place_as_it_is_written(page):
     assert page.locator(".wbx-streaming").count() == 0
     page.click(".wbx-kind-answer .wbx-word >> nth=0")
     assert page.locator(".wbx-kind-report .wbx-word[aria-selected='true']").count() == 0
+    page.focus(".wbx-kind-report .wbx-words")
+    page.keyboard.press("Enter")  # nothing is chosen in this text: the word at hand is
+    assert page.locator(".wbx-kind-report .wbx-word[aria-selected='true']").count() >= 1
+    assert page.locator(".wbx-kind-answer .wbx-word[aria-selected='true']").count() == 0
 
 
 def test_a_missing_report_is_written_when_the_page_opens(bare):

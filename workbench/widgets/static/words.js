@@ -86,7 +86,7 @@ export class WordText {
       ArrowRight: () => go(this.cursor + 1), ArrowLeft: () => go(this.cursor - 1),
       Home: () => go(0), End: () => go(last),
       ArrowDown: () => this.chooseSentence(sentence + 1), ArrowUp: () => this.chooseSentence(sentence - 1),
-      a: () => this.chooseAll(), Enter: () => this.chosen(this.choice, true), " ": () => this.chosen(this.choice, true),
+      a: () => this.chooseAll(), Enter: () => this.enter(), " ": () => this.enter(),
     };
     if (!acts[event.key] || last < 0) return;
     event.preventDefault();
@@ -118,6 +118,12 @@ export class WordText {
   }
 
   chooseAll() { this.take({}); }
+
+  // At once, without waiting for the next key; the word at hand where another text holds the choice.
+  enter() {
+    if (this.choice) this.chosen(this.choice, true);
+    else this.choose(this.cursor, this.cursor, true);
+  }
 
   take(choice) { this.chosen(choice, false); }
 
