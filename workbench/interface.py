@@ -78,7 +78,7 @@ def load_model(
         device: "auto", "cpu", "mps", "cuda" or "cuda:N".
         dtype: "auto" (bfloat16 where the GPU has it, float16 on older ones, float32 on the CPU),
             "float32", "float16" or "bfloat16".
-        quantize: None, "8bit" or "4bit" (bitsandbytes; a GPU in practice).
+        quantize: None, "8bit" or "4bit" (bitsandbytes; a GPU in practice), or "int8" (a CPU).
         revision: commit, tag or branch of a hub id; by default the pinned one.
 
     Raises:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
+from workbench._files import whole_file
 
 if TYPE_CHECKING:
     from workbench.generation.result import Generation
@@ -50,8 +51,10 @@ def save(image: Radiograph, generation: Generation, stem: Path) -> list[Path]:
     text, data = stem.with_name(f"{stem.name}.txt"), stem.with_name(f"{stem.name}.json")
     warnings = [f"! {w.message}" for w in generation.warnings]
     lines = [f"{generation.task} of {generation.source}", *warnings, "", generation.text]
-    text.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    data.write_text(shared.to_json(record(image, generation)) + "\n", encoding="utf-8")
+    written = {text: "\n".join(lines), data: shared.to_json(record(image, generation))}
+    for path, content in written.items():
+        with whole_file(path) as partial:
+            partial.write_text(content + "\n", encoding="utf-8")
     return [text, data]
 
 

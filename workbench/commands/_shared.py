@@ -34,13 +34,21 @@ def note(text: str) -> None:
 
 
 def emit_json(value: Any) -> None:
-    """Write a result to stdout as JSON; undefined numbers are null, never NaN."""
-    say(to_json(value))
+    """Write a result to stdout as JSON; undefined numbers are null, never NaN.
+
+    Where stdout does not know a letter, all of them are written as JSON escapes.
+    """
+    text = to_json(value)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = to_json(value, ascii_only=True)
+    say(text)
 
 
-def to_json(value: Any) -> str:
+def to_json(value: Any, *, ascii_only: bool = False) -> str:
     """Return strict JSON (no NaN) of plain values, dataclasses and numpy scalars included."""
-    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_plain(value), indent=2, ensure_ascii=ascii_only, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:

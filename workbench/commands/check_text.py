@@ -1,6 +1,7 @@
 """`workbench check-text`: find what no single image can show in a column of report texts.
 
-One row for each place that a rule found; a text without any has no row.
+One row for each place that a rule found; a text without any has no row. Files of any length are
+read and written row by row; cells that a spreadsheet would run get an apostrophe in front.
 
 Does not know: the rules; they are in `workbench.hallucination.text_checks`.
 """
@@ -10,11 +11,15 @@ from __future__ import annotations
 import argparse
 import csv
 from collections import Counter
+from collections.abc import Iterable, Iterator
 
 import workbench.commands._shared as shared
 import workbench.commands._texts as texts
+from workbench.spreadsheet import neutral
 
 COLUMNS = ("id", "rule", "start", "end", "text")
+#: Under which the texts themselves are counted.
+_TEXTS = "texts"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,30 +36,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check every row, write the CSV, and say how often each rule found something."""
-    from workbench.hallucination.text_checks import CHECKS, check_text
+    from workbench.hallucination.text_checks import CHECKS
 
-    read = list(texts.read_texts(args.file, text_column=args.text_column, id_column=args.id_column))
-    found = [
-        (key, issue) for key, text in shared.progress(read, label="texts")
-        for issue in check_text(text).issues
-    ]  # fmt: skip
-    rows = [(key, issue.rule, issue.start, issue.end, issue.text) for key, issue in found]
-    if args.out or not args.json:
+    found = texts.read_texts(args.file, text_column=args.text_column, id_column=args.id_column)
+    counts: Counter = Counter()
+    rows = _rows(shared.progress(found, label="texts"), counts)
+    listed = []
+    if args.json and not args.out:
+        listed = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    else:
         with texts.open_result(args.out) as handle:
             writer = csv.writer(handle)
             writer.writerow(COLUMNS)
-            writer.writerows(rows)
-    counts = Counter(issue.rule for _, issue in found)
-    summary = {
-        "texts": len(read),
-        "issues": len(rows),
-        "rules": {name: counts[name] for name in CHECKS if counts[name]},
-        "out": args.out,
-    }
+            for key, rule, start, end, text in rows:
+                writer.writerow((neutral(key), rule, start, end, neutral(text)))
+    rules = {name: counts[name] for name in CHECKS if counts[name]}
+    summary = {"texts": counts[_TEXTS], "issues": sum(rules.values()), "rules": rules}
+    summary["out"] = args.out
     if args.json:
-        listed = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
         shared.emit_json(summary if args.out else summary | {"rows": listed})
     elif args.out:
-        shared.say(shared.table(list(summary["rules"].items()), header=("rule", "found")))
-        shared.say(f"{len(rows)} issues in {len(read)} texts; wrote {args.out}")
+        shared.say(shared.table(list(rules.items()), header=("rule", "found")))
+        shared.say(f"{summary['issues']} issues in {summary['texts']} texts; wrote {args.out}")
     return 0
+
+
+def _rows(found: Iterable[tuple[str, str]], counts: Counter) -> Iterator[tuple]:
+    """Yield the rows of each text as it is read, and count texts and rules on the way."""
+    from workbench.hallucination.text_checks import check_text
+
+    for key, text in found:
+        counts[_TEXTS] += 1
+        for issue in check_text(text).issues:
+            counts[issue.rule] += 1
+            yield key, issue.rule, issue.start, issue.end, issue.text

@@ -6,6 +6,7 @@ Does not know: how a report is written; that is `wb.load_model(...).report`.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 import workbench.commands._answers as answers
@@ -47,11 +48,10 @@ def run(args: argparse.Namespace) -> int:
     model = shared.open_model(args)
     write = model.report if args.task == "report" else model.differential
     options = answers.decoding_options(args) | _mitigation(args)
-    done, failed = [], []
-    stems = _stems(args.images)
-    for path, stem in shared.progress(list(zip(args.images, stems, strict=True)), label="reports"):
+    done, failed, stems = [], [], Counter()
+    for path in shared.progress(args.images, label="reports"):
         try:
-            done.append(_one(path, f"{stem}_{args.task}", write, options, args))
+            done.append(_one(path, stems, write, options, args))
         except (WorkbenchError, OSError) as error:
             failed.append({"image": path, "error": " ".join(str(error).split())})
             shared.note(f"workbench: {failed[-1]['error']}")
@@ -78,26 +78,23 @@ def _mitigation(args: argparse.Namespace) -> dict:
     return {"mitigation": getattr(hallucination, _MITIGATIONS[args.mitigation])()}
 
 
-def _one(path: str, stem: str, write, options: dict, args: argparse.Namespace) -> dict:
-    """Read, report, save and show one image."""
+def _one(path: str, stems: Counter, write, options: dict, args: argparse.Namespace) -> dict:
+    """Read, report, save and show one image; files are called as its contract calls it."""
     from workbench.imaging import load_radiograph
 
     image = load_radiograph(path, fit=args.fit)
     generation = write(image, **options)
     result = {"image": path} | answers.record(image, generation)
     if args.out:
-        result["files"] = answers.save(image, generation, args.out / stem)
+        stem = _stem(image.contract.source, stems)
+        result["files"] = answers.save(image, generation, args.out / f"{stem}_{args.task}")
     if not args.json:
         answers.show(image, generation, title=path)
     return result
 
 
-def _stems(paths: list[str]) -> list[str]:
-    """A file name for each image; images of the same name get numbers."""
-    seen: dict[str, int] = {}
-    stems = []
-    for path in paths:
-        stem = Path(path).stem or "image"
-        seen[stem] = seen.get(stem, 0) + 1
-        stems.append(stem if seen[stem] == 1 else f"{stem}_{seen[stem]}")
-    return stems
+def _stem(name: str, seen: Counter) -> str:
+    """A file name for an image; images of the same name get numbers."""
+    stem = Path(name).stem or "image"
+    seen[stem] += 1
+    return stem if seen[stem] == 1 else f"{stem}_{seen[stem]}"

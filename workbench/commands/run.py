@@ -54,7 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_model_arguments(parser)
     group = parser.add_argument_group("memory")
     group.add_argument(
-        "--quantize", choices=("8bit", "4bit"), help="fewer bits (a GPU in practice)"
+        "--quantize",
+        choices=("8bit", "4bit", "int8"),
+        help="fewer bits (a GPU in practice; int8 is for a CPU)",
     )
     shared.add_json_argument(parser)
 
@@ -93,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     shared.say(f"{result.done:,} of {result.rows:,} rows done, {result.failed:,} failed")
     if result.failed:
+        shared.say(f"{result.unreadable:,} images could not be read")
         for row in result.errors().head(5).itertuples():
             shared.say(shared.wrap(f"{row.rows:,} x {row.error} (first: {row.first_id})"))
     notice = result.record["fixed"]["model"]["notice"]

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from workbench._files import parse_json
 from workbench.errors import InputError, OptionError
 
 
@@ -35,8 +36,8 @@ def from_cell(cell: object) -> list | dict:
     if not isinstance(cell, str) or not cell:
         return []
     try:
-        return json.loads(cell)
-    except json.JSONDecodeError:
+        return parse_json(cell)
+    except ValueError:
         raise InputError(
             "a cell of boxes, masks, locations or severity is not JSON; run "
             "`workbench manifest check` on the manifest, which names the row"

@@ -145,6 +145,7 @@ def _read_parquet(path: Path, reports: bool) -> pd.DataFrame:
     names = pyarrow.parquet.read_schema(path).names
     kept = [name for name in names if reports or name not in REPORT_COLUMNS]
     table = pyarrow.parquet.read_table(path, columns=kept, use_threads=False)
+    table.validate(full=True)
     return _to_frame(table)
 
 

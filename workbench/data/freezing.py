@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from workbench._files import file_sha256
+from workbench._files import file_sha256, read_json, whole_file
 from workbench._progress import progress
 from workbench.data.columns import SPLITS
 from workbench.data.manifest import Manifest, column_digests
@@ -69,7 +69,8 @@ class Cohort:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.to_dict(), indent=1, sort_keys=True, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
+        with whole_file(path) as partial:
+            partial.write_text(text + "\n", encoding="utf-8")
         return path
 
     @classmethod
@@ -81,15 +82,18 @@ class Cohort:
         """
         path = Path(path)
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
             form = record.pop("format")
             cohort = cls(**record | {"notes": tuple(record["notes"])}, path=path)
+            digest = _digest(cohort.columns, cohort.images)
+            if not (isinstance(cohort.rows, int) and isinstance(cohort.patients, int)):
+                raise TypeError("counts are whole numbers")
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise InputError(
                 f"{path.name}: not a cohort file; expected JSON that `workbench manifest freeze` "
                 "wrote"
             ) from None
-        if form != FORMAT or cohort.digest != _digest(cohort.columns, cohort.images):
+        if form != FORMAT or cohort.digest != digest:
             raise InputError(
                 f"{path.name}: its hash does not fit its content; it was changed after it was "
                 "frozen, take the original file"

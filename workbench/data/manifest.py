@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from workbench._files import parse_json
 from workbench.data.boxes import count_items
 from workbench.data.columns import (
     AGE_RANGE,
@@ -232,8 +233,8 @@ def _is_json(cells: pd.Series) -> pd.Series:
 
 def _parses(cell: object) -> bool:
     try:
-        return isinstance(json.loads(cell), (list, dict))
-    except (TypeError, ValueError, RecursionError):
+        return isinstance(parse_json(cell), (list, dict))
+    except (TypeError, ValueError):
         return False
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from workbench._files import parse_json
 from workbench._progress import progress
 from workbench.data.hashes import dhash
 from workbench.data.manifest import Manifest
@@ -154,8 +155,8 @@ def _finished(journal: Path | None, fit: str) -> dict[str, dict]:
     found = {}
     for line in journal.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
+            record = parse_json(line)
+        except ValueError:
             continue
         if record.get("fit") == fit:
             found[record["path"]] = record

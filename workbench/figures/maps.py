@@ -162,7 +162,7 @@ def draw_small_multiples(
     for name, text in (cautions or {}).items():
         said.setdefault(text, []).append(name)
     small = [details, *(f"\u26a0 {', '.join(names)}: {text}" for text, names in said.items())]
-    notes = [line for text in small for line in textwrap.wrap(text, 39 * columns)]
+    notes = [line for text in small for line in textwrap.wrap(text, 36 * columns)]
     with style():
         figure = new_figure(
             figsize=(

@@ -27,7 +27,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from workbench._files import whole_file
+from workbench._files import read_json, whole_file
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.intervals import Estimate, wilson
 from workbench.hallucination.detectors import DETECTORS
@@ -183,8 +183,8 @@ class Calibration:
             InputError: it is not one.
         """
         try:
-            return cls.from_dict(json.loads(Path(path).read_text()))
-        except (ValueError, KeyError, TypeError) as error:
+            return cls.from_dict(read_json(Path(path)))
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{Path(path).name} is no calibration ({error}); write one with Calibration.save"
             ) from error

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.model.licence import RESEARCH_NOTICE
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -54,6 +56,7 @@ def plot_grounding(
     ax.spines[:].set_visible(False)
     against = ablation or "mean of ablations"
     ax.set_title(f"{grounding.source}: image against {against}", loc="left", fontsize="medium")
+    ax.set_xlabel(RESEARCH_NOTICE, loc="left", fontsize="small", color="#5f5f5f")
     ax.figure.draw_without_rendering()
     size = _font_size(ax, lines)
     for word, (line, column), value in zip(words, cells, sums, strict=True):

@@ -10,6 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from workbench.hallucination.figure import FULL
+from workbench.model.licence import RESEARCH_NOTICE
 
 if TYPE_CHECKING:
     from workbench.hallucination.grounding_result import Grounding
@@ -42,7 +43,8 @@ def grounding_html(grounding: Grounding) -> str:
         f"{escape(grounding.model.id)}</span>"
         f"<p style='white-space:pre-wrap'>{_words(grounding)}</p>"
         f"<p style='{_SMALL}'>green: the image spoke for the word, pink: against it; full colour "
-        f"at {FULL:g} nats. How much the image was used, not whether it is true.</p>"
+        f"at {FULL:g} nats. How much the image was used, not whether it is true. "
+        f"{RESEARCH_NOTICE}</p>"
         f"{table(head, rows)}</div>"
     )
 
@@ -54,7 +56,8 @@ def changes_html(name: str, changes: Sequence[Change]) -> str:
         for change in changes
     ]
     said = table(["finding", "edit", "before", "after"], rows) if rows else "<p>nothing changed</p>"
-    return f"<div style='{_CARD}'><b>{escape(name)}</b>{said}</div>"
+    note = f"<p style='{_SMALL}'>{RESEARCH_NOTICE}</p>"
+    return f"<div style='{_CARD}'><b>{escape(name)}</b>{said}{note}</div>"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

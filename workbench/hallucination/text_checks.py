@@ -133,14 +133,17 @@ def check_text(text: str) -> TextChecks:
 
     Args:
         text: a report or an answer; an empty one has no issue.
+
+    Raises:
+        InputError: it has more than 100,000 characters.
     """
+    rows = label(text).mentions
     found = [
         issue
         for sentence in sentences(text)
         for rule in RULES
         for issue in _claims(rule, text, sentence.start, sentence.end)
     ]
-    rows = label(text).mentions
     found += _contradictions(text, rows)
     found += _conflicts(text, rows)
     found += _repetitions(text)

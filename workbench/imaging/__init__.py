@@ -4,7 +4,8 @@
     image.contract.warnings
 
 What comes out is de-identified: a closed list of tags is kept, everything else never leaves the
-reader. Text burned into the pixels, and file names, can still identify a patient.
+reader, and a file called after a person gets another name. Text burned into the pixels can still
+identify a patient.
 """
 
 from workbench.imaging.load import load_radiograph

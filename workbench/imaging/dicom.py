@@ -33,10 +33,13 @@ from workbench.imaging.colour import colour_warning
 from workbench.imaging.decode import decode_pixels
 from workbench.imaging.guards import silent_dicom
 from workbench.imaging.luts import to_grey_scale
+from workbench.imaging.names import shared_name
 from workbench.imaging.sources import MAX_FILE_BYTES, check_pixel_count
 from workbench.imaging.vocabulary import READ_KEYWORDS, VOCABULARY
 from workbench.radiograph import InputContract, InputWarning, Radiograph
 
+#: What a deflated film may unpack to: 32 bits a pixel, and everything that is no pixel.
+_BYTES_OF_A_PIXEL, _OTHER_BYTES, _PIECE = 4, 64_000_000, 1 << 20
 _GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _COLOUR = tuple(p for p in VOCABULARY["PhotometricInterpretation"] if p not in _GREY)
 
@@ -81,7 +84,7 @@ def read_dicom(
 
 
 def _read(data: bytes, name: str, fit: str, invert: bool | None, max_pixels: int) -> Radiograph:
-    ds = _parse(data, name)
+    ds = _parse(data, name, max_pixels)
     notes = [*header.header_warnings(ds), *_complete_description(ds, name)]
     _check_description(ds, name, max_pixels)
     levels = _grey_levels(decode_pixels(ds, name, max_pixels), ds, name)
@@ -89,7 +92,7 @@ def _read(data: bytes, name: str, fit: str, invert: bool | None, max_pixels: int
     pixels = 1 - levels.values if turned else levels.values
     pixels[~levels.valid] = 0
     contract = InputContract(
-        source=name,
+        source=shared_name(name, data),
         modality=header.modality_of(ds),
         bits=levels.bits,
         stored_range=levels.stored_range,
@@ -155,8 +158,8 @@ def _levels_of_colour(rgb: np.ndarray, name: str) -> _Levels:
     )
 
 
-def _parse(data: bytes, name: str) -> FileDataset:
-    _check_deflated(data, name)
+def _parse(data: bytes, name: str, max_pixels: int) -> FileDataset:
+    _check_deflated(data, name, max_pixels)
     ds = dcmread(io.BytesIO(data), force=True, specific_tags=list(READ_KEYWORDS))
     if ds.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         raise InputError(f"{name}: is a DICOMDIR, an index of files; pass one image it lists")
@@ -183,16 +186,23 @@ def _parse(data: bytes, name: str) -> FileDataset:
     return ds
 
 
-def _check_deflated(data: bytes, name: str) -> None:
+def _check_deflated(data: bytes, name: str, max_pixels: int) -> None:
     """Refuse a deflated dataset that would unpack to more than any radiograph."""
     if DeflatedExplicitVRLittleEndian.encode("ascii") not in data[132:2048]:
         return
     if data[132:136] != b"\x02\0\0\0":
         raise InputError(f"{name}: its file header is damaged; copy or export the file again")
-    start = 144 + struct.unpack("<I", data[140:144])[0]
-    unpacked = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:], MAX_FILE_BYTES + 1)
-    if len(unpacked) > MAX_FILE_BYTES:
-        raise InputError(f"{name}: unpacks to more than {MAX_FILE_BYTES // 10**9} GB")
+    rest = data[144 + struct.unpack("<I", data[140:144])[0] :]
+    most = min(MAX_FILE_BYTES, _BYTES_OF_A_PIXEL * max_pixels + _OTHER_BYTES)
+    unpacker, unpacked = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while rest and not unpacker.eof:
+        unpacked += len(unpacker.decompress(rest, _PIECE))
+        rest = unpacker.unconsumed_tail
+        if unpacked > most:
+            raise InputError(
+                f"{name}: its packed data unpack to more than {most // 10**6} MB, more than a film "
+                "of the allowed size needs; check where the file comes from"
+            )
 
 
 def _complete_description(ds: Dataset, name: str) -> list[InputWarning]:

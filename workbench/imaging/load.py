@@ -49,7 +49,8 @@ def load_radiograph(
     Returns:
         Radiograph: pixels (H, W) float32 in [0, 1] at full size, bone bright; `.contract` with the
         facts and warnings; `.meta` with allow-listed tags. The contract's source is the base name
-        of the file, which can itself identify a patient.
+        of the file where that names nobody, else "image-" and digits of a hash; see
+        `workbench.imaging.names`.
 
     Raises:
         InputError: the file cannot be read, is truncated, empty, a colour photo, animated, holds

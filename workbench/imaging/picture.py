@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from workbench.errors import InputError
 from workbench.imaging.colour import colour_warning
 from workbench.imaging.guards import strict_pillow
+from workbench.imaging.names import shared_name
 from workbench.imaging.sources import READABLE, check_pixel_count
 from workbench.radiograph import InputWarning, Radiograph
 
@@ -105,7 +106,7 @@ def read_pillow(
             grey,
             invert=white_is_zero if invert is None else invert,
             fit=fit,
-            source=name,
+            source=shared_name(name, grey.tobytes()),
             file_format=image.format or "PIL image",
             warnings=notes + colour_notes,
             **_phantom_facts(image),

@@ -11,7 +11,6 @@ Idea: Mitchell et al., Model Cards for Model Reporting, FAT* 2019, arXiv 1810.03
 from __future__ import annotations
 
 import html
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench._callable import make_callable
+from workbench._files import read_json
 from workbench.errors import CheckpointError, OptionError
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.licence import PUBLISHED_TERMS, UNKNOWN_TERMS, Terms, terms_of
@@ -40,6 +40,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CARD_FILE = "model_card.json"
+
+#: Sizes up to which a configuration is taken for that of a model.
+LARGEST = {
+    "clip_vision_cfg": {
+        "image_size": 4096, "patch_size": 4096, "width": 65_536, "layers": 512,
+        "head_width": 65_536, "mlp_ratio": 64,
+    },
+    "llama": {
+        "hidden_size": 65_536, "intermediate_size": 524_288, "num_hidden_layers": 512,
+        "num_attention_heads": 4096, "num_key_value_heads": 4096, "vocab_size": 10_000_000,
+        "max_position_embeddings": 10_000_000, "head_dim": 65_536,
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -226,10 +239,31 @@ def read_config(directory: Path) -> CxrLlavaConfig:
             f"{', '.join(sorted(fields)[:8])}; expected {CxrLlavaConfig.model_type!r} with "
             "clip_vision_cfg and llama"
         )
+    _refuse_sizes(fields, directory)
     try:
-        return CxrLlavaConfig(**fields)
+        config = CxrLlavaConfig(**fields)
+        empty_model(config)
+        return config
     except OptionError as error:
         raise CheckpointError(f"config.json in {directory} does not fit: {error}") from error
+    except Exception as error:  # of the framework, about values it does not expect
+        raise CheckpointError(
+            f"config.json in {directory} describes no model that can be built "
+            f"({type(error).__name__}: {error}); copy it again"
+        ) from error
+
+
+def _refuse_sizes(fields: Mapping[str, Any], directory: Path) -> None:
+    """Refuse sizes that no model has, before a model of that size is laid out."""
+    for section, sizes in LARGEST.items():
+        given = fields.get(section)
+        for name, most in sizes.items() if isinstance(given, dict) else ():
+            value = given.get(name, 1)
+            if isinstance(value, (int, float)) and not abs(value) <= most:
+                raise CheckpointError(
+                    f"config.json in {directory}: {section}.{name} is {value!r}, more than the "
+                    f"{most:,} that is read here; copy it again"
+                )
 
 
 def read_facts(directory: Path) -> dict[str, Any]:
@@ -256,8 +290,8 @@ def _read_object(path: Path, *, needed: bool = False) -> dict[str, Any]:
             raise CheckpointError(f"no {path.name} in {path.parent}; copy it beside the weights")
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        value = read_json(path)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path.name} is not valid JSON ({error}); copy it again") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path.name} must hold an object, got {type(value).__name__}")

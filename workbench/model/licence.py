@@ -17,6 +17,8 @@ RADIOGRAPH = "radiograph"
 
 PHANTOM_NOTICE = "Trained on phantoms, not for real radiographs. Not for clinical use."
 RESEARCH_NOTICE = "Research only, not for clinical use."
+#: What every notice says.
+NOT_CLINICAL = "not for clinical use"
 
 _said: set[str] = set()
 
@@ -60,9 +62,16 @@ def terms_of(kind: str, facts: Mapping[str, Any]) -> Terms:
     notice = PHANTOM_NOTICE if domain == PHANTOM else default.notice
     return Terms(
         licence=str(facts.get("licence", default.licence)),
-        notice=str(facts.get("notice", notice)),
+        notice=_with_warning(str(facts.get("notice", notice))),
         domain=domain,
     )
+
+
+def _with_warning(notice: str) -> str:
+    """Return a notice that says "not for clinical use", whoever wrote it."""
+    if NOT_CLINICAL in notice.lower():
+        return notice
+    return f"{notice.strip().rstrip('.')}. {NOT_CLINICAL.capitalize()}."
 
 
 def say_once(name: str, terms: Terms) -> bool:
@@ -74,5 +83,5 @@ def say_once(name: str, terms: Terms) -> bool:
     if name in _said:
         return False
     _said.add(name)
-    logger.warning("%s: %s Licence: %s.", name, terms.notice, terms.licence)
+    logger.warning("%s: %s. Licence: %s.", name, terms.notice.rstrip("."), terms.licence)
     return True

@@ -1,8 +1,8 @@
 """Load a checkpoint: model, tokenizer, processor and card, ready to be asked.
 
-Configuration and headers are read and compared first; weights are touched only when everything
-fits. transformers' own loader then streams each tensor to its device and dtype. No remote code, no
-pickles, on any path.
+Configuration and headers are read and compared first, then every weight file is hashed and held to
+the hash that is known of it; weights are touched only when everything fits. transformers' own
+loader then streams each tensor to its device and dtype. No remote code, no pickles, on any path.
 
 Does not know: radiographs' files, decoding (`workbench.generation`), the network beyond
 `workbench.model.source`.
@@ -26,14 +26,15 @@ from transformers.utils import logging as transformers_logging
 from workbench.errors import CheckpointError, MissingDependencyError
 from workbench.model.card import ModelCard, describe, read_config, read_facts, read_generation
 from workbench.model.config import CxrLlavaConfig
+from workbench.model.int8 import shrink_to_int8
 from workbench.model.licence import say_once, terms_of
 from workbench.model.llava import CxrLlavaForConditionalGeneration
-from workbench.model.placement import Hardware, Placement, find_hardware, place
+from workbench.model.placement import INT8, Hardware, Placement, find_hardware, place
 from workbench.model.processor import ImageProcessor
 from workbench.model.sizes import UNQUANTISED, empty_model, measure
 from workbench.model.source import CheckpointSource, resolve_source
 from workbench.model.tokenizer import CxrTokenizer
-from workbench.model.weights import WeightFiles, check_weights, find_weights, hash_weights
+from workbench.model.weights import WeightFiles, check_weights, find_weights, verify_weights
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +85,8 @@ def load_checkpoint(
         device: "auto", "cpu", "mps", "cuda" or "cuda:N".
         dtype: "auto" (bfloat16 where the GPU has it, float16 on older GPUs, float32 on the CPU),
             "float32", "float16", "bfloat16", or a torch dtype.
-        quantize: None, or "8bit" or "4bit" through bitsandbytes, with vision tower, projector and
-            head left alone.
+        quantize: None, or "8bit" or "4bit" through bitsandbytes on a GPU, or "int8" on the CPU
+            (`workbench.model.int8`), with vision tower, projector and head left alone.
         revision: commit, tag or branch of a hub id; by default the pinned one.
         offline: True forbids the network; None leaves it to HF_HUB_OFFLINE.
         hardware: what to place the model on; by default this machine.
@@ -110,8 +111,10 @@ def load_checkpoint(
         dtype=dtype,
         quantize=quantize,
     )
-    model = _load_model(found.directory, config, weights, placement)
     facts = read_facts(found.directory)
+    promised = facts.get("sha256")
+    sha256s = verify_weights(weights, promised if isinstance(promised, dict) else {})
+    model = _load_model(found.directory, config, weights, placement)
     terms = terms_of(found.kind, facts)
     say_once(found.name, terms)
     return LoadedCheckpoint(
@@ -123,7 +126,7 @@ def load_checkpoint(
             name=_name(found, facts),
             terms=terms,
             revision=found.revision,
-            sha256s=hash_weights(weights),
+            sha256s=sha256s,
             facts=facts,
         ),
         generation=read_generation(found.directory),
@@ -133,12 +136,12 @@ def load_checkpoint(
 
 
 def quantisation_config(placement: Placement) -> BitsAndBytesConfig | None:
-    """Return what bitsandbytes is told; None for unquantised weights.
+    """Return what bitsandbytes is told; None where it has nothing to do.
 
     Raises:
         MissingDependencyError: bitsandbytes is not installed.
     """
-    if placement.quantize is None:
+    if placement.quantize in (None, INT8):
         return None
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MissingDependencyError(
@@ -190,7 +193,8 @@ def _load_model(
             use_safetensors=True,
             local_files_only=True,
         )
-    return model.eval().requires_grad_(False)
+    model = model.eval().requires_grad_(False)
+    return shrink_to_int8(model) if placement.quantize == INT8 else model
 
 
 def _device_map(device: str) -> str | dict[str, str]:

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 QUANTISATIONS = ("8bit", "4bit")
+#: Of `workbench.model.int8`, on a CPU only.
+INT8 = "int8"
 
 #: From this many parameters on, a CPU writes less than about one token a second.
 _LARGE = 1_000_000_000
@@ -69,7 +71,7 @@ class Placement:
     Attributes:
         device: "cpu", "mps", "cuda:N", or "auto" for a model spread over several GPUs.
         dtype: dtype of the weights (with `quantize`, of the parts left alone).
-        quantize: None, "8bit" or "4bit".
+        quantize: None, "8bit", "4bit" or "int8".
     """
 
     device: str
@@ -104,16 +106,18 @@ def place(
         hardware: what there is.
         device: "auto", "cpu", "mps", "cuda" or "cuda:N".
         dtype: "auto", "float32", "float16", "bfloat16" or a torch dtype.
-        quantize: None, "8bit" or "4bit".
+        quantize: None, "8bit" or "4bit" for a GPU, "int8" for a CPU.
 
     Raises:
         OptionError: a value is none of these.
         DeviceError: what was asked for is not on this machine, or the weights do not fit.
     """
     device, dtype = str(device), _dtype_name(dtype)
-    if quantize is not None and quantize not in QUANTISATIONS:
-        raise OptionError(f"quantize must be None, '8bit' or '4bit', got {quantize!r}")
+    if quantize is not None and quantize not in (*QUANTISATIONS, INT8):
+        raise OptionError(f"quantize must be None, '8bit', '4bit' or 'int8', got {quantize!r}")
     kind = _kind(device, hardware)
+    if quantize == INT8:
+        _check_int8(kind, dtype)
     if kind != "cuda":
         return _place_without_cuda(sizes, hardware, kind, dtype, quantize)
     gpus = _wanted_gpus(device, hardware)
@@ -129,6 +133,14 @@ def place(
         + ", ".join(f"{_gb(gpu.free)} (cuda:{gpu.index}, {gpu.name})" for gpu in gpus)
         + f"; {_way_out(sizes, gpus, quantize)}"
     )
+
+
+def _check_int8(kind: str, dtype: str) -> None:
+    if kind != "cpu" or dtype not in ("auto", "float32"):
+        raise DeviceError(
+            f"quantize='int8' runs on the CPU beside float32, and the model would be on {kind} as "
+            f"{dtype}; give device='cpu' without dtype, or quantize='8bit' on a CUDA GPU"
+        )
 
 
 def _kind(device: str, hardware: Hardware) -> str:
@@ -153,10 +165,11 @@ def _kind(device: str, hardware: Hardware) -> str:
 def _place_without_cuda(
     sizes: PartSizes, hardware: Hardware, kind: str, dtype: str, quantize: str | None
 ) -> Placement:
-    if quantize is not None:
+    if quantize not in (None, INT8):
         raise DeviceError(
             f"quantize={quantize!r} runs on a CUDA GPU through bitsandbytes, and the model would "
-            f"be on {kind}; leave quantize out (dtype='bfloat16' halves the memory), or use a GPU"
+            f"be on {kind}; leave quantize out (dtype='bfloat16' halves the memory), use "
+            "quantize='int8' on the CPU, or a GPU"
         )
     name = "float32" if dtype == "auto" else dtype
     weight = sizes.bytes_as(name)
@@ -175,7 +188,7 @@ def _place_without_cuda(
             _gb(weight),
             name,
         )
-    return Placement(kind, DTYPES[name])
+    return Placement(kind, DTYPES[name], quantize)
 
 
 def _wanted_gpus(device: str, hardware: Hardware) -> tuple[Gpu, ...]:

@@ -18,6 +18,7 @@ from workbench.model.card import CARD_FILE
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.placement import DTYPES
 from workbench.model.tokenizer import CxrTokenizer
+from workbench.model.weights import find_weights, hash_weights
 
 
 def save_checkpoint(
@@ -38,8 +39,9 @@ def save_checkpoint(
         tokenizer: its tokenizer.
         dtype: "float32", "float16" or "bfloat16" on disk; by default as the model is.
         generation: sampling keys for generation_config.json beside the special ids.
-        facts: written to model_card.json ("name", "domain", "licence", "notice" are read from it
-            when the checkpoint is loaded; anything else is shown as it is).
+        facts: written to model_card.json, with the hashes of the weights that are held to them
+            when the checkpoint is loaded ("name", "domain", "licence" and "notice" are read from it
+            then, too; anything else is shown as it is).
         max_shard_size: weights above this are split into shards with an index.
 
     Returns:
@@ -65,7 +67,7 @@ def save_checkpoint(
     ids["pad_token_id"] = tokenizer.pad_id
     _write(directory / "generation_config.json", {**ids, **(generation or {})})
     if facts is not None:
-        _write(directory / CARD_FILE, facts)
+        _write(directory / CARD_FILE, {**facts, "sha256": hash_weights(find_weights(directory))})
     return directory
 
 

@@ -1,7 +1,7 @@
 """Where a checkpoint comes from: the embedded `mini`, a directory, or a hub id.
 
 Only configuration, tokenizer and safetensors files are ever fetched, never code and never pickles.
-The published model is pinned to one revision.
+The published model is pinned to one revision, and its terms are said before anything is fetched.
 
 Does not know: what is in the files (`workbench.model.weights`, `workbench.model.load`).
 """
@@ -17,14 +17,13 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
 from workbench.errors import CheckpointError, OptionError
+from workbench.model.licence import PUBLISHED_TERMS, UNKNOWN_TERMS
 from workbench.model.weights import find_weights
 
 logger = logging.getLogger(__name__)
@@ -149,9 +148,10 @@ def _hub(repo_id: str, revision: str | None, offline: bool | None) -> Checkpoint
         raise CheckpointError(
             f"{repo_id} has no revision {revision!r}; leave revision out to get the tested one"
         ) from error
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except Exception as error:  # of the hub, of the network, or of the disk
         raise CheckpointError(
-            f"{repo_id} could not be fetched from the hub: {error}; try again, or give a directory"
+            f"{repo_id} could not be fetched from the hub ({type(error).__name__}: {error}); try "
+            "again, what has arrived is kept, or give a directory"
         ) from error
     return CheckpointSource(repo_id, "hub", directory, directory.name)
 
@@ -172,6 +172,14 @@ def _snapshot(repo_id: str, revision: str | None, offline: bool | None) -> str:
         except LocalEntryNotFoundError:
             if offline:
                 raise
+    terms = PUBLISHED_TERMS if repo_id == PUBLISHED_ID else UNKNOWN_TERMS
+    logger.warning(
+        "fetching %s from the hub. %s Licence: %s. Going on means accepting these terms; interrupt "
+        "to leave it",
+        repo_id,
+        terms.notice,
+        terms.licence,
+    )
     return huggingface_hub.snapshot_download(repo_id, **options)
 
 

@@ -52,11 +52,13 @@ class CxrTokenizer:
         self._sp = sentencepiece.SentencePieceProcessor()
         try:
             self._sp.LoadFromSerializedProto(model)
-        except RuntimeError as error:
+            self._id_of, self._added = self._place_added_tokens()
+        except (RuntimeError, UnicodeDecodeError) as error:
+            if isinstance(error, CheckpointError):
+                raise
             raise CheckpointError(
                 f"tokenizer.model is not a sentencepiece model ({error}); copy it again"
             ) from error
-        self._id_of, self._added = self._place_added_tokens()
         self.bos_id = self._id_of[files.bos.content]
         self.eos_id = self._id_of[files.eos.content]
         self.unk_id = self._id_of[files.unk.content]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workbench._files import read_json
 from workbench.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -112,6 +113,16 @@ def read_tokenizer_files(directory: Path) -> TokenizerFiles:
     Raises:
         CheckpointError: tokenizer.model is missing, or a JSON file beside it cannot be read.
     """
+    try:
+        return _read_files(directory)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{CONFIG_FILE}, {SPECIAL_FILE} or {ADDED_FILE} do not describe the tokens of a "
+            f"tokenizer ({type(error).__name__}); copy them again, or leave them out"
+        ) from error
+
+
+def _read_files(directory: Path) -> TokenizerFiles:
     path = directory / MODEL_FILE
     if not path.is_file():
         raise CheckpointError(
@@ -169,6 +180,8 @@ def _token(value: Any, placed: Mapping[str, AddedToken]) -> AddedToken | None:
         return None
     if isinstance(value, str):
         return placed.get(value, AddedToken(value))
+    if not isinstance(value["content"], str):
+        raise TypeError("the content of a token must be a text")
     index = placed[value["content"]].index if value["content"] in placed else None
     return AddedToken(value["content"], bool(value.get("lstrip")), bool(value.get("rstrip")), index)
 
@@ -188,8 +201,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        value = read_json(path)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path.name} is not valid JSON ({error}); copy it again") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path.name} must hold an object, got {type(value).__name__}")

@@ -8,16 +8,16 @@ Does not know: models; it compares names and shapes.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from workbench._files import file_sha256
+from workbench._files import file_sha256, read_json
 from workbench.errors import CheckpointError
 
 SINGLE_FILE = "model.safetensors"
@@ -106,21 +106,40 @@ def check_weights(
 
 
 def hash_weights(weights: WeightFiles) -> dict[str, str]:
-    """Return the SHA-256 of every weight file by file name.
-
-    A file in the hub cache is a link to a blob that is named by its SHA-256; that name is taken.
-    Other files are read.
-    """
+    """Return the SHA-256 of every weight file by file name; each is read from end to end."""
     with ThreadPoolExecutor(max_workers=4) as pool:
-        digests = pool.map(_sha256, weights.files)
+        digests = pool.map(file_sha256, weights.files)
         return {path.name: digest for path, digest in zip(weights.files, digests, strict=True)}
 
 
-def _sha256(path: Path) -> str:
-    blob = path.resolve()
-    if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name):
-        return blob.name
-    return file_sha256(path)
+def verify_weights(weights: WeightFiles, promised: Mapping[str, Any]) -> dict[str, str]:
+    """Hash every weight file and compare it with what is known of it, before anything is loaded.
+
+    Args:
+        weights: the files.
+        promised: SHA-256 by file name, as model_card.json has it; files that are not named there
+            are held to the name of their blob in the hub cache, which is their SHA-256. A file
+            without either is only hashed.
+
+    Returns:
+        The SHA-256 of every file by file name.
+
+    Raises:
+        CheckpointError: a file is not the one that was published or written.
+    """
+    found = hash_weights(weights)
+    for path in weights.files:
+        blob = path.resolve()
+        known = promised.get(path.name)
+        if known is None and blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name):
+            known = blob.name
+        if known is not None and known != found[path.name]:
+            raise CheckpointError(
+                f"{path.name} is damaged or was changed: its SHA-256 begins with "
+                f"{found[path.name][:12]}, expected {str(known)[:12]}; delete it and copy or fetch "
+                "it again"
+            )
+    return found
 
 
 def _weight_files(directory: Path) -> tuple[Path, ...]:
@@ -154,13 +173,15 @@ def _weight_files(directory: Path) -> tuple[Path, ...]:
 
 def _weight_map(index: Path) -> dict[str, str]:
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        weight_map = read_json(index)["weight_map"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{index.name} holds no weight_map ({error!r}); copy it again") from (
             error
         )
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index.name} holds an empty weight_map; copy it again")
+    if not all(isinstance(name, str) and name for name in weight_map.values()):
+        raise CheckpointError(f"{index.name}: its weight_map names no files; copy it again")
     return weight_map
 
 

@@ -40,7 +40,7 @@ from workbench.findings import (
 from workbench.reports.labels import FindingLabel, Labels
 from workbench.reports.lexicon import Lexicon, lexicon
 from workbench.reports.scope import Mention, coded_mentions
-from workbench.reports.sentences import Sentence, sentences
+from workbench.reports.sentences import Sentence, check_length, sentences
 
 _RANK = (PRESENT, UNCERTAIN, ABSENT)
 _UNSIDED = (CARDIOMEGALY, "enlarged cardiomediastinum", NO_FINDING)
@@ -58,13 +58,14 @@ def label(text: str, *, lexicon: Lexicon | None = None) -> Labels:
         lexicon: the words of another language (`read_lexicon`); English when None.
 
     Raises:
-        InputError: `text` is not a string.
+        InputError: `text` is not a string, or has more than 100,000 characters.
     """
     if not isinstance(text, str):
         raise InputError(
             f"expected the text of a report, got {type(text).__name__}; "
             "drop or fill missing values before labelling"
         )
+    check_length(text)
     words = lexicon or _english()
     mentions: list[FindingLabel] = []
     for piece in _stating(text, words):

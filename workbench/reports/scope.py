@@ -170,8 +170,9 @@ class _Reach:
     @staticmethod
     def _first(cues: list[Span], mention: Mention, reaches) -> Span | None:
         """Return the cue nearest to a mention of those that reach it."""
-        found = [cue for cue in cues if reaches(mention, cue)]
-        return min(found, key=lambda c: max(c[0] - mention.end, mention.start - c[1]), default=None)
+        # nearest first: in "no a, no b, no c, ..." all but one need not be asked
+        near = sorted(cues, key=lambda c: max(c[0] - mention.end, mention.start - c[1]))
+        return next((cue for cue in near if reaches(mention, cue)), None)
 
     def ahead(self, cue: Span, mention: Mention) -> bool:
         """Say whether a cue stands in front of a mention with nothing between to end its reach."""

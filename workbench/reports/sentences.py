@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from workbench.errors import InputError
+
 _ABBREVIATION = re.compile(
     r"dr|mrs?|ms|prof|vs|approx|fig|st|ca|cf|incl|e\.?g|i\.?e|resp|max|min|avg", re.IGNORECASE
 )
@@ -22,6 +24,23 @@ _LINE_BREAK = re.compile(
     r"|\n(?=\s*(?:[-*\u2022]\s|\(?\d{1,2}[.)]\s|[A-Z][A-Za-z /]{2,30}:))"  # a list item or heading
 )
 _LAST_WORD = re.compile(r"[^\s(\[]*$")
+
+
+#: Characters of a text up to which it can be a report; a long one has 5,000.
+LONGEST_TEXT = 100_000
+
+
+def check_length(text: str) -> None:
+    """Refuse a text that is too long to be a report.
+
+    Raises:
+        InputError: it has more than 100,000 characters.
+    """
+    if len(text) > LONGEST_TEXT:
+        raise InputError(
+            f"a text of {len(text):,} characters is no report; expected at most {LONGEST_TEXT:,}. "
+            "Check which column or file it came from, or divide it"
+        )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import pandas as pd
 from workbench.data.paths import Root
 from workbench.errors import InputError
 from workbench.findings import CODES, NOT_MENTIONED
+from workbench.model.licence import RESEARCH_NOTICE
 from workbench.reports import label
 from workbench.review.bulk import FINDINGS
 
@@ -87,7 +88,8 @@ class ReviewCase:
             f"<b>{escape(self.id)}</b> <small>{escape(facts)}</small><ul>{listed}</ul>"
             f"<div style='display:flex;gap:28px;flex-wrap:wrap'>"
             f"<div style='{column}'><b>Model</b>{label(self.text)._repr_html_()}</div>"
-            f"<div style='{column}'><b>Reference</b>{reference}</div></div></div>"
+            f"<div style='{column}'><b>Reference</b>{reference}</div></div>"
+            f"<small>{RESEARCH_NOTICE}</small></div>"
         )
 
 

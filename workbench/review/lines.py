@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from workbench._files import parse_json
 from workbench.errors import RunError
 
 #: Seconds to wait for another writer; a write takes milliseconds.
@@ -68,7 +69,7 @@ class AppendedLines:
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
+                record = parse_json(line)
             except ValueError:
                 record = None
             if isinstance(record, dict):

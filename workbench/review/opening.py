@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 
 from workbench.errors import OptionError
+from workbench.model.licence import RESEARCH_NOTICE
 from workbench.review.attributes import slices_of
 from workbench.review.joined import Joined, join
 from workbench.review.queue_result import ErrorQueue
@@ -85,10 +86,8 @@ def queue(
 
 def _notes(rows: RunRows, known: References | None, joined: Joined) -> tuple[str, ...]:
     """Return what a person should know before trusting the list."""
-    notes = []
     notice = rows.record.get("fixed", {}).get("model", {}).get("notice")
-    if notice:
-        notes.append(notice)
+    notes = [notice] if notice else []
     if known is None:
         notes.append(
             "no references: nothing is known of these images, so false, missed and flipped "
@@ -114,4 +113,6 @@ def _notes(rows: RunRows, known: References | None, joined: Joined) -> tuple[str
         )
     if not joined.cases["mean_logprob"].notna().any():
         notes.append("no log-probabilities: no false finding is called a confident one")
+    if not notice:
+        notes.append(RESEARCH_NOTICE)
     return tuple(notes)

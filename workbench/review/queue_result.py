@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from workbench.review.case_view import ReviewCase
     from workbench.review.verdicts import Annotations
 
+#: Columns that stay out of files.
+_PRIVATE = ("patient_id", "path")
 _SHOWN = ("source", "view", "sex", "age group", "patient_id", "path", "mean_logprob", "tokens")
 
 
@@ -212,10 +214,14 @@ class ErrorQueue:
         return plot_queue(self, ax)
 
     def save(self, path: str | os.PathLike) -> Path:
-        """Write `to_frame` as CSV whose cells no spreadsheet runs, or as Parquet."""
+        """Write `to_frame` as CSV whose cells no spreadsheet runs, or as Parquet.
+
+        Patient and path are left out: files that are sent around should not say whose films they
+        are about. The manifest has both, under source and id.
+        """
         from workbench.review.exports import save_frame
 
-        return save_frame(self.to_frame(), path)
+        return save_frame(self.to_frame().drop(columns=list(_PRIVATE), errors="ignore"), path)
 
     def __repr__(self) -> str:
         return f"<ErrorQueue {len(self):,} entries about {len(self.joined.cases):,} reports>"

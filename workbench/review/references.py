@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench._files import file_sha256
+from workbench._files import file_sha256, parse_json
 from workbench.data import Manifest
 from workbench.data.columns import BY_NAME
 from workbench.data.files import read_table
@@ -186,7 +186,7 @@ def _sides(locations: pd.Series) -> np.ndarray:
     silent = np.zeros(len(FINDINGS), dtype=np.int8)
 
     def read(cell: str) -> np.ndarray:
-        places = json.loads(cell)
+        places = parse_json(cell)
         found = silent.copy()
         for name, words in places.items() if isinstance(places, dict) else ():
             if name in FINDINGS:

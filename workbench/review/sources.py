@@ -106,7 +106,9 @@ def _read(folder: Path) -> pd.DataFrame:
     try:
         names = pa.parquet.read_schema(path).names
         kept = [name for name in COLUMNS if name in names]
-        return pa.parquet.read_table(path, columns=kept, use_threads=False).to_pandas()
+        table = pa.parquet.read_table(path, columns=kept, use_threads=False)
+        table.validate(full=True)
+        return table.to_pandas()
     except (pa.ArrowException, OSError):
         raise InputError(
             f"{folder.name}/{RESULTS}: cannot be read as Parquet; delete it and start the run "

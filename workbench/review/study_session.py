@@ -14,12 +14,12 @@ Does not know: origins, cases, films, analysis.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from workbench._files import read_json
 from workbench.errors import InputError, OptionError
 from workbench.review.lines import AppendedLines
 from workbench.runs.record import now
@@ -66,10 +66,11 @@ class ReaderSession:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
+            content = read_json(self.path)
             entries = [(entry["item"], entry["text"]) for entry in content["items"]]
             self.reader = str(content["reader"])
-            known = content["format"] == FORMAT
+            texts = all(isinstance(text, str) for entry in entries for text in entry)
+            known = content["format"] == FORMAT and texts
         except (OSError, ValueError, KeyError, TypeError):
             known = False
         if not known:

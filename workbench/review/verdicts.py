@@ -110,8 +110,9 @@ class Annotations:
 
     @property
     def torn(self) -> int:
-        """Lines that were cut off and are passed over."""
-        return self._lines.read()[1]
+        """Lines that were cut off, or are no record, and are passed over."""
+        records, torn = self._lines.read()
+        return torn + sum(_broken(record) for record in records)
 
     def add(
         self,
@@ -182,6 +183,7 @@ class Annotations:
     def standing(self) -> list[Annotation]:
         """Return all verdicts that were not taken back, in the order they were given."""
         records, _ = self._lines.read()
+        records = [record for record in records if not _broken(record)]
         undone = {record.get("n") for record in records if record.get("what") == "undo"}
         names = {field.name for field in fields(Annotation)}
         found = []
@@ -267,6 +269,19 @@ def check_initials(reviewer: str) -> str:
     if not text or len(text) > _SHORT or not text.isprintable():
         raise InputError(f"reviewer must be initials of 1 to {_SHORT} characters, got {reviewer!r}")
     return text
+
+
+def _broken(record: dict) -> bool:
+    """Say whether a record is none that `Annotations` wrote: a text is missing, or is no text."""
+    errors = record.get("errors", [])
+    needed = ("n", "reviewer", "time")
+    if record.get("what") == "verdict":
+        needed = (*needed, *_ENTRY, "verdict")
+    texts = [record.get(name) for name in needed]
+    texts += [record.get(name, "") for name in ("severity", "true", "side", "comment", "report")]
+    listed = isinstance(errors, list) and all(isinstance(name, str) for name in errors)
+    known = record.get("what") != "verdict" or record.get("verdict") in list(VERDICTS)
+    return not (listed and known and all(isinstance(text, str) for text in texts))
 
 
 def _target(entry: Any, named: Mapping[str, str]) -> dict[str, str]:

@@ -89,6 +89,7 @@ class Items:
                 with pa.parquet.ParquetFile(self._path) as file:
                     names = [name for name in COLUMNS if name in file.schema_arrow.names]
                     for batch in file.iter_batches(_CHUNK, columns=names, use_threads=False):
+                        batch.validate(full=True)
                         yield batch.to_pandas()
             else:
                 for batch in self._csv(self._header):

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from workbench._files import whole_file
+from workbench._files import read_json, whole_file
 from workbench.errors import RunError
 
 NAME = "run.json"
@@ -37,9 +37,9 @@ def read_record(folder: Path) -> dict | None:
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        known = record["format"] == FORMAT and isinstance(record["fixed"], dict)
-    except (ValueError, KeyError, TypeError):
+        record = read_json(path)
+        known = record["format"] == FORMAT and _well_formed(record)
+    except (ValueError, KeyError, TypeError, AttributeError):
         known = False
     if not known:
         raise RunError(
@@ -47,6 +47,22 @@ def read_record(folder: Path) -> dict | None:
             "another folder, or restore the file"
         )
     return record
+
+
+def _well_formed(record: dict) -> bool:
+    """Say whether everything that is read of a record is of its kind."""
+    fixed, outcome = record["fixed"], record.get("outcome", {})
+    named = all(isinstance(task["name"], str) for task in fixed.get("tasks", []))
+    sections = (fixed.get("model", {}), fixed.get("manifest", {}), fixed.get("decoding", {}))
+    texts = [sections[0].get(name, "") for name in ("id", "notice", "licence")]
+    return (
+        named
+        and all(isinstance(section, dict) for section in (*sections, outcome))
+        and all(isinstance(text, str) for text in texts)
+        and isinstance(outcome.get("seconds", 0.0), (int, float))
+        and all(isinstance(session, dict) for session in record["sessions"])
+        and all(isinstance(session.get("manifest", ""), str) for session in record["sessions"])
+    )
 
 
 def write_record(folder: Path, record: dict) -> None:

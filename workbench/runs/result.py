@@ -46,6 +46,13 @@ class RunResult:
         return (self.folder / RESULTS).is_file()
 
     @property
+    def unreadable(self) -> int:
+        """Images whose file could not be read; each is a failed row of every task."""
+        query = 'SELECT COUNT(DISTINCT "row") FROM rows WHERE status = ? AND domain IS NULL'
+        with reading(self.folder) as database:
+            return database.execute(query, (FAILED,)).fetchone()[0]
+
+    @property
     def record(self) -> dict:
         """What run.json says: "fixed" settings, "sessions", and "outcome" when it has ended."""
         return read_record(self.folder) or {}
@@ -82,6 +89,7 @@ class RunResult:
             "rows": self.rows,
             "done": self.done,
             "failed": self.failed,
+            "unreadable_images": self.unreadable,
             "seconds": round(self.seconds, 3),
             "ended": self.ended,
             "folder": self.folder.as_posix(),

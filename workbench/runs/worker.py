@@ -10,6 +10,7 @@ Does not know: which blocks there are, where results go, other workers.
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import sys
@@ -31,6 +32,8 @@ from workbench.interface import ChestXrayModel
 from workbench.radiograph.contract import InputContract
 from workbench.runs.plan import Block, Item, RunPlan
 from workbench.runs.store import DONE, FAILED
+
+_LOG = logging.getLogger(__name__)
 
 _DIGITS = 5
 #: Images of a block that are read at the same time; decoders of image files leave Python free.
@@ -59,12 +62,16 @@ class BlockWorker:
         model: writes.
         plan: what is asked, and how.
         root: folder of the images.
+
+    Attributes:
+        largest: answers that fit the memory together, where `batch_size` did not; else None.
     """
 
     def __init__(self, model: ChestXrayModel, plan: RunPlan, root: Path) -> None:
         self.model = model
         self.plan = plan
         self.root = Root(root)
+        self.largest: int | None = None
 
     def describe(self) -> dict:
         """Return what `run.json` says of the model, the device and the packages.
@@ -144,7 +151,7 @@ class BlockWorker:
             ]
             return Ready(tuple(self.model.jobs(image, asked)), image.contract)
         except Exception as error:  # decoders of image files raise many kinds
-            return Ready(error=_reason(error))
+            return Ready(error=_without_name(_reason(error), item))
 
     def _decode(self, jobs: list[Job]) -> list[Generation | str]:
         """Answer jobs in batches; an error takes the place of an answer that failed twice."""
@@ -157,23 +164,43 @@ class BlockWorker:
         return [found[index] for index in range(len(jobs))]
 
     def _batch(self, jobs: list[Job]) -> list[Generation | str]:
+        if self.largest is not None and len(jobs) > self.largest:
+            size = self.largest  # a part may shrink it further
+            parts = [jobs[at : at + size] for at in range(0, len(jobs), size)]
+            return [one for part in parts for one in self._batch(part)]
         try:
             return self._together(jobs)
-        except (WorkbenchError, RuntimeError) as error:
+        except (WorkbenchError, RuntimeError, MemoryError) as error:
             if len(jobs) == 1 and not isinstance(error, WorkbenchError):
                 raise _cannot_decode(error) from error
+            if _is_memory(error):
+                self._shrink(len(jobs))
+                return self._batch(jobs)
         alone: list[Generation | str] = []
         failure: Exception | None = None
         for job in jobs:
             try:
                 alone += self._together([job])
-            except (WorkbenchError, RuntimeError) as error:
+            except (WorkbenchError, RuntimeError, MemoryError) as error:
                 failure = error
                 alone.append(_reason(error))
         hopeless = all(isinstance(answer, str) for answer in alone)
         if hopeless and not isinstance(failure, WorkbenchError):
             raise _cannot_decode(failure) from failure
         return alone
+
+    def _shrink(self, size: int) -> None:
+        """Halve what is decoded together from here on, and say so."""
+        self.largest = max(1, size // 2)
+        self.model.responder.engine.prefixes.clear()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        _LOG.warning(
+            "out of memory with %d answers in a batch; going on with %d. Texts are the same but "
+            "for near ties in 16 bit",
+            size,
+            self.largest,
+        )
 
     def _together(self, jobs: list[Job]) -> list[Generation]:
         """Decode jobs in one batch, each image's prefix computed once and alone."""
@@ -240,11 +267,31 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__} while reading or decoding; open the image by itself to see why"
 
 
+def _without_name(reason: str, item: Item) -> str:
+    """Return why, without the name of the file: a file may be called after a patient."""
+    name = (item.path or "").replace("\\", "/").rsplit("/", 1)[-1]
+    return reason.removeprefix(f"{name}: ").replace(name, "the file") if name else reason
+
+
+def _is_memory(error: Exception) -> bool:
+    """Say whether an error is a lack of memory, of the GPU or of the machine."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return known or any(word in str(error).lower() for word in words)
+
+
 def _cannot_decode(error: Exception) -> RunError:
+    kept = "what was finished is kept, and the same command goes on"
+    if "CUDA" in str(error) and not _is_memory(error):
+        return RunError(
+            f"the GPU was lost or failed ({type(error).__name__}); {kept}. Start it again, on "
+            "another GPU or with device='cpu' in a new folder if it comes back; `nvidia-smi` and "
+            "`workbench doctor` show what is there"
+        )
     return RunError(
-        f"a whole batch failed with {type(error).__name__}; what was finished is kept. Out of "
-        "memory: a smaller batch_size in a new folder, or quantize='8bit'; else restart and look "
-        "at `workbench doctor`"
+        f"a whole batch failed with {type(error).__name__}; {kept}. Out of memory: a smaller "
+        "batch_size in a new folder, or quantize='8bit'; else restart and look at `workbench "
+        "doctor`"
     )
 
 

@@ -9,6 +9,7 @@ Does not know: pickles.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import asdict
@@ -18,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from workbench._files import file_sha256
+from workbench._files import file_sha256, read_json
 from workbench.errors import InputError
 from workbench.generation import DecodingSettings, Generation
 from workbench.generation.result import ModelIdentity
@@ -29,6 +30,10 @@ from workbench.trace.trace import AttentionRows, Trace
 FORMAT = "cxr-workbench-trace/1"
 ARRAYS, NOTES = "trace.safetensors", "trace.json"
 _LEVELS = 65535
+#: What comes of files that are not what was written.
+_DAMAGED = (
+    SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+)  # fmt: skip
 
 
 def save_trace(trace: Trace, path: str | Path) -> Path:
@@ -36,6 +41,9 @@ def save_trace(trace: Trace, path: str | Path) -> Path:
 
     Returns:
         the folder.
+
+    Raises:
+        OSError: it cannot be written; older files of it are kept.
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -58,13 +66,22 @@ def save_trace(trace: Trace, path: str | Path) -> Path:
             name: None if rows is None else _tower_notes(rows) for name, rows in towers.items()
         },
     }
-    written, noted = (_private(folder / (name + ".part")) for name in (ARRAYS, NOTES))
-    save_file(arrays, written)
-    notes["sha256"] = file_sha256(written)
-    noted.write_text(json.dumps(notes, indent=1) + "\n")
-    for part, name in ((written, ARRAYS), (noted, NOTES)):
-        part.chmod(0o600)
-        os.replace(part, folder / name)
+    parts = {name: folder / (name + ".part") for name in (ARRAYS, NOTES)}
+    try:
+        written, noted = (_private(part) for part in parts.values())
+        save_file(arrays, written)
+        notes["sha256"] = file_sha256(written)
+        noted.write_text(json.dumps(notes, indent=1) + "\n")
+        for name, part in parts.items():
+            part.chmod(0o600)
+            os.replace(part, folder / name)
+    except SafetensorError as error:
+        raise OSError(
+            errno.EIO, f"{folder.name}/{ARRAYS}: the trace cannot be written ({error}); make room"
+        ) from error
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
     return folder
 
 
@@ -86,7 +103,7 @@ def load_trace(path: str | Path) -> Trace:
         if not (folder / name).is_file():
             raise InputError(f"{folder} holds no {name}; expected a folder that trace.save wrote")
     try:
-        notes = json.loads((folder / NOTES).read_text())
+        notes = read_json(folder / NOTES)
         found = notes["format"]
         if found != FORMAT:
             raise InputError(f"{folder} is of format {found!r}; this version reads {FORMAT!r}")
@@ -95,7 +112,7 @@ def load_trace(path: str | Path) -> Trace:
         return _trace(notes, load_file(folder / ARRAYS))
     except InputError:
         raise
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except _DAMAGED as error:
         raise InputError(
             f"the trace in {folder} is damaged ({type(error).__name__}: {error}); record it again"
         ) from error

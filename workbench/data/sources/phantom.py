@@ -5,11 +5,10 @@ Does not know: how they are drawn. It reads the JSON file beside each image.
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 
+from workbench._files import read_json
 from workbench._progress import progress
 from workbench.data.boxes import to_cell
 from workbench.data.cards import DataCard
@@ -44,9 +43,9 @@ def read(
     rows = []
     for path in progress(paths, label="phantoms", show=show):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
             missing = [key for key in NEEDED if key not in record]
-        except (json.JSONDecodeError, UnicodeDecodeError):
+        except (OSError, TypeError, ValueError):
             missing = ["JSON"]
         if missing:
             raise InputError(

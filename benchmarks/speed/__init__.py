@@ -1,0 +1,1 @@
+"""Parts of `bench.py`: clocks, models, peers, sections, and the page."""

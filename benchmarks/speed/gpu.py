@@ -1,0 +1,199 @@
+"""The full-size model on GPUs: predicted from what it reads and computes; and how to measure it.
+
+The cost of one token is the weights and the keys and values that it reads, over the memory
+bandwidth; the cost of an image and a prompt is their operations, over what the tensor cores do.
+Both ceilings are the makers' figures, and only a share of them is reached; the share for memory is
+the one that `bench.py` asks of the engine on a CPU, the other is a guess on the safe side. Bytes
+and operations are counted on the model's configuration, nothing is loaded.
+
+Does not know: any GPU. Not one of these figures is measured.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+#: Shares of the ceilings that are taken to be reached.
+BANDWIDTH_SHARE, FLOPS_SHARE = 0.6, 0.4
+#: Words of the report prompt, and tokens of a report.
+WORDS, NEW_TOKENS = 66, 128
+#: Bytes that the driver, the libraries and activations take.
+OVERHEAD = 1.0e9
+COMMAND = "python benchmarks/bench.py --checkpoint ECOFRI/CXR-LLAVA-v2"
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU as its maker describes it.
+
+    Attributes:
+        name: of the product.
+        memory, bandwidth, flops: bytes, bytes a second, 16-bit tensor operations a second.
+        dtype: that `load_model` chooses on it.
+    """
+
+    name: str
+    memory: float
+    bandwidth: float
+    flops: float
+    dtype: str
+
+
+CARDS = (
+    Card("T4 16 GB", 16e9, 320e9, 65e12, "float16"),
+    Card("A100 SXM 80 GB", 80e9, 2039e9, 312e12, "bfloat16"),
+    Card("H100 SXM 80 GB", 80e9, 3350e9, 989e12, "bfloat16"),
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the full-size model reads and computes.
+
+    Attributes:
+        weights: bytes of all weights.
+        step: bytes of weights that one decoding step reads, whatever the batch.
+        position: bytes of keys and values of one position.
+        prompt: operations of one image and its prompt.
+        positions: of the prompt, image tokens counted.
+    """
+
+    weights: float
+    step: float
+    position: float
+    prompt: float
+    positions: int
+
+
+def cost(kind: str) -> Cost:
+    """Count the full-size model with weights as "16 bit", "8bit" or "4bit"."""
+    from speed.models import prompt_flops, state_bytes, weight_bytes
+    from workbench.model.sizes import empty_model, full_size_config, measure
+
+    model = empty_model(full_size_config()).half()
+    sizes = measure(model)
+    weights = sizes.bytes_as("float16" if kind == "16 bit" else kind)
+    saved = sizes.bytes_as("float16") - weights
+    positions = WORDS + model.config.image_tokens
+    return Cost(
+        weights=weights,
+        step=weight_bytes(model) - saved,
+        position=state_bytes(model, 1),
+        prompt=sum(prompt_flops(model, model.config.image_tokens, positions).values()),
+        positions=positions,
+    )
+
+
+def predict(card: Card, kind: str, batch: int) -> dict:
+    """Predict one card: seconds, tokens a second of all rows together, bytes, and whether it fits.
+
+    Args:
+        card: one of `CARDS`.
+        kind: "16 bit", "8bit" or "4bit".
+        batch: reports of as many images, written together.
+    """
+    spent = cost(kind)
+    state = batch * spent.position * (spent.positions + NEW_TOKENS)
+    read = spent.step + batch * spent.position * (spent.positions + NEW_TOKENS / 2)
+    step = read / (card.bandwidth * BANDWIDTH_SHARE)
+    prompt = batch * spent.prompt / (card.flops * FLOPS_SHARE)
+    memory = spent.weights + state + OVERHEAD
+    return {
+        "card": card.name,
+        "weights": card.dtype if kind == "16 bit" else kind,
+        "batch": batch,
+        "prompt_seconds": prompt,
+        "tokens_per_second": batch / step,
+        "report_seconds": prompt + NEW_TOKENS * step,
+        "memory_bytes": memory,
+        "fits": memory <= card.memory,
+    }
+
+
+def page() -> str:
+    """Return the page about GPUs as Markdown."""
+    rows = [
+        predict(card, kind, batch)
+        for card in CARDS
+        for kind in ("16 bit", "8bit", "4bit")
+        for batch in (1, 8)
+    ]
+    head = f"""# The full-size model on a GPU: predicted, not measured
+
+No figure on this page was measured. They follow from the bytes that a token reads and the
+operations that a prompt takes, counted on the configuration of the full-size model, and from the
+makers' figures for each card. Of the memory bandwidth {BANDWIDTH_SHARE:.0%} and of the 16-bit
+operations {FLOPS_SHARE:.0%} are taken to be reached. 8bit and 4bit (bitsandbytes) are counted as
+if unpacking weights cost nothing; it does, so take these as what is possible at best.
+
+A report: one image of 1,024 tokens, {WORDS} words of prompt, {NEW_TOKENS} new tokens. Memory:
+weights, keys and values, and {OVERHEAD / 1e9:.0f} GB for everything else. Tokens a second are
+those of all rows together.
+
+| card | weights | batch | image and prompt | tokens/s | report | memory | fits |
+|---|---|---|---|---|---|---|---|"""
+    lines = [head]
+    lines += [
+        f"| {row['card']} | {row['weights']} | {row['batch']} | {row['prompt_seconds']:.2f} s | "
+        f"{row['tokens_per_second']:.0f} | {row['report_seconds']:.1f} s | "
+        f"{row['memory_bytes'] / 1e9:.1f} GB | {'yes' if row['fits'] else 'no'} |"
+        for row in rows
+    ]
+    lines += [
+        "",
+        "To measure, on the machine with the GPU (the weights are fetched after their terms are",
+        "shown; add `--quantize 8bit` or `4bit`):",
+        "",
+        f"    {COMMAND}",
+        "",
+        "Written by `python benchmarks/bench.py --predict docs/gpu.md`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def measured(source: str, quantize: str | None) -> dict:
+    """Load a checkpoint where it belongs and measure the figures of the page.
+
+    Args:
+        source: what `wb.load_model` loads.
+        quantize: as there.
+    """
+    import torch
+
+    import workbench as wb
+
+    model = wb.load_model(source, quantize=quantize)
+    case = wb.phantom(seed=0, size=model.image_size)
+    found = {"model": repr(model)}
+    for batch in (1, 8):
+        films = [wb.phantom(seed=seed, size=model.image_size) for seed in range(batch)]
+        model.report(case, max_new_tokens=4)  # warms up
+        model.responder.engine.prefixes.clear()
+        short = _seconds(lambda films=films: model.report_many(films, max_new_tokens=1))
+        model.responder.engine.prefixes.clear()
+        reports = []
+        whole = _seconds(
+            lambda films=films, reports=reports: reports.extend(
+                model.report_many(films, max_new_tokens=NEW_TOKENS)
+            )
+        )
+        tokens = sum(len(report.token_ids) - 1 for report in reports)
+        found[f"batch {batch}"] = {
+            "prompt_seconds": short,
+            "report_seconds": whole,
+            "tokens_per_second": tokens / max(whole - short, 1e-9),
+        }
+    if torch.cuda.is_available():
+        found["memory_bytes"] = torch.cuda.max_memory_reserved()
+    return found
+
+
+def _seconds(work) -> float:
+    import torch
+
+    began = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
