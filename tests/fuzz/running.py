@@ -29,6 +29,8 @@ from workbench.errors import WorkbenchError
 SLOW, SILENT = 5.0, 60.0
 #: Inputs that are counted before the counts are sent on.
 _TOGETHER = 250
+#: Megabytes by which one input may raise the peak before it is noted.
+_GROWTH = 30.0
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Outcome:
     deaths: list[dict] = field(default_factory=list)
     slowest: dict = field(default_factory=dict)
     spent: Counter = field(default_factory=Counter)
+    growths: list[dict] = field(default_factory=list)
     seconds: float = 0.0
     peak_mb: float = 0.0
 
@@ -55,7 +58,10 @@ class Outcome:
         self.inputs[reader.name] += 1
         self.taken[reader.name] += came == "taken"
         self.spent[reader.name] += seconds
-        self.peak_mb = max(self.peak_mb, _peak())
+        peak = _peak()
+        if self.peak_mb and peak > self.peak_mb + _GROWTH:
+            self.growths.append(what | {"from_mb": round(self.peak_mb), "to_mb": round(peak)})
+        self.peak_mb = max(self.peak_mb, peak)
         self.slowest = max(self.slowest, what, key=lambda one: one.get("seconds", -1))
         if came not in ("taken", "refused"):
             self.uncaught.append(what | {"came": came})
@@ -66,7 +72,7 @@ class Outcome:
         """Add what another process, or an earlier part, has counted."""
         for name in ("inputs", "taken", "spent"):
             getattr(self, name).update(getattr(other, name))
-        for name in ("uncaught", "hangs", "deaths"):
+        for name in ("uncaught", "hangs", "deaths", "growths"):
             getattr(self, name).extend(getattr(other, name))
         self.peak_mb = max(self.peak_mb, other.peak_mb)
         self.slowest = max(self.slowest, other.slowest, key=lambda one: one.get("seconds", -1))
@@ -90,6 +96,7 @@ class Outcome:
             "hangs_over_5_s": len(self.hangs),
             "dead_processes": len(self.deaths),
             "peak_memory_mb": round(self.peak_mb, 1),
+            "peak_grew_at": self.growths[:50],
             "seconds": round(self.seconds, 1),
             "slowest": self.slowest,
             "readers": {
@@ -182,14 +189,14 @@ def _work(pipe, here, first: int, count: int, seconds: float, seed: int, only: s
         readers = [r for r in all_readers(Path(folder)) if only in r.name]
         turns = [r for r in readers for _ in range(r.share or bool(only))]
         random.Random(seed).shuffle(turns)
-        number, start, part = first, time.monotonic(), Outcome()
+        number, start, part = first, time.monotonic(), Outcome(peak_mb=_peak())
         while number < count or (seconds and time.monotonic() - start < seconds):
             here.value = number
             part.note(turns[number % len(turns)], number, seed)
             number += 1
             if part.total >= _TOGETHER:
                 pipe.send(part)
-                part = Outcome()
+                part = Outcome(peak_mb=_peak())
         pipe.send(part)
         pipe.send(None)
 
@@ -203,5 +210,5 @@ def _cpu() -> float:
 def _peak() -> float:
     """Megabytes that this process, or a process it started, has held at most."""
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    scale = 1e6 if sys.platform == "darwin" else 1e3
-    return max(resource.getrusage(one).ru_maxrss for one in who) / scale
+    unit = 1 if sys.platform == "darwin" else 1024
+    return max(resource.getrusage(one).ru_maxrss for one in who) * unit / 1e6

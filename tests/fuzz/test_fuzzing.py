@@ -136,7 +136,7 @@ def test_a_report_that_repeats_itself_is_read_in_steps_that_grow_with_its_length
 def test_a_text_longer_than_any_report_is_refused():
     for read in (label, check_text):
         with pytest.raises(InputError, match="characters is no report"):
-            read("No effusion. " * 10_000)
+            read("No effusion. " * 50_000)
 
 
 # --- JSON and YAML -------------------------------------------------------------------------------

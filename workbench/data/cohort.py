@@ -273,7 +273,7 @@ def _names(path: Path, column: str | None) -> tuple[set[str], str | None]:
 
 def _keys(frame: pd.DataFrame) -> dict[str, list[pd.Series]]:
     """Return kind of identifier -> columns to look it up in, the smallest unit first."""
-    mimic = (frame["source"] == "mimic-cxr").to_numpy()
+    mimic = (frame["source"] == "mimic-cxr").fillna(False).to_numpy(bool)
     study, patient = frame["study_id"], frame["patient_id"]
     return {
         "image": [frame["image_id"]],

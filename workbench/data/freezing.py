@@ -88,6 +88,8 @@ class Cohort:
             digest = _digest(cohort.columns, cohort.images)
             if not (isinstance(cohort.rows, int) and isinstance(cohort.patients, int)):
                 raise TypeError("counts are whole numbers")
+            if not all(isinstance(text, str) for text in (cohort.name, *cohort.notes)):
+                raise TypeError("name and notes are texts")
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise InputError(
                 f"{path.name}: not a cohort file; expected JSON that `workbench manifest freeze` "

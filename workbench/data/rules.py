@@ -89,7 +89,7 @@ def label_faults(frame: pd.DataFrame) -> Iterator[Fault]:
     for source in frame["source"].dropna().unique():
         if source not in SOURCES or source == "folder":
             continue
-        rows = np.flatnonzero((frame["source"] == source).to_numpy())
+        rows = np.flatnonzero((frame["source"] == source).fillna(False).to_numpy(bool))
         codes, unique = pd.factorize(frame["source_labels"].iloc[rows])
         unknown = [_unknown_label(source, text) for text in unique]
         bad = np.array([label is not None for label in unknown] + [False], dtype=bool)[codes]

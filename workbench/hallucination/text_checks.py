@@ -36,10 +36,13 @@ from workbench.findings import (
 )
 from workbench.hallucination.text_rules import RULES, TextRule
 from workbench.reports import FindingLabel, label, sentences
+from workbench.reports.sentences import check_length
 
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Characters; mentions are compared with one another, so time grows with the square.
+_LONGEST = 100_000
 CONTRADICTION = "contradiction"
 LATERALITY = "laterality conflict"
 REPETITION = "repetition"
@@ -137,6 +140,7 @@ def check_text(text: str) -> TextChecks:
     Raises:
         InputError: it has more than 100,000 characters.
     """
+    check_length(text, _LONGEST)
     rows = label(text).mentions
     found = [
         issue

@@ -200,8 +200,8 @@ def _check_deflated(data: bytes, name: str, max_pixels: int) -> None:
         rest = unpacker.unconsumed_tail
         if unpacked > most:
             raise InputError(
-                f"{name}: its packed data unpack to more than {most // 10**6} MB, more than a film "
-                "of the allowed size needs; check where the file comes from"
+                f"{name}: unpacks to more than {most / 1e6:.4g} MB, which no film of the allowed "
+                "size does; check where the file comes from"
             )
 
 

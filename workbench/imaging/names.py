@@ -21,9 +21,9 @@ WORDS = frozenset(
         "[a-z]+",
         """
         an and ap array bmp bytes case chest copy cr crop ct cxr data dcm demo dicom dr dx example
-        exam external film films frontal gif grey image images img input internal jpeg jpg lateral
-        left lung lungs mask pa phantom phantoms pil picture png portable radiograph report rg
-        right sample scan series study test thorax tif tiff uncr view webp xr xray
+        exam external film films frontal gif grad grey image images img input internal jpeg jpg
+        lateral left lung lungs mask pa phantom phantoms pil picture png portable radiograph report
+        rg right sample scan series study test thorax tif tiff uncr view webp xr xray
         """,
     )
 )

@@ -41,6 +41,8 @@ _MAGIC = (
 #: Text of a PNG file that says that it is a drawn phantom; `workbench phantom` writes it.
 PHANTOM_KEY = "workbench-phantom"
 
+#: Deflate packs at most 1,032 bytes into one, and a byte has eight pixels of one bit.
+_PIXELS_OF_A_BYTE = 8 * 1032
 _ORIENTATION_TAG = 0x0112
 _TIFF_PHOTOMETRIC_TAG = 262
 _WHITE_IS_ZERO = 0
@@ -67,6 +69,7 @@ def read_picture(
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             check_pixel_count(image.height, image.width, name, max_pixels)
             _check_frames(image, name)
+            _check_packing(image, name, len(data))
             if image.format == "PNG":
                 Image.open(io.BytesIO(data), formats=("PNG",)).verify()
             image.load()
@@ -179,6 +182,15 @@ def _check_frames(image: Image.Image, name: str) -> None:
         if image.format == "TIFF":
             kind = "holds several pages"
         raise InputError(f"{name}: {kind} ({frames} frames); save the one film as its own file")
+
+
+def _check_packing(image: Image.Image, name: str, size: int) -> None:
+    """Refuse a picture that promises more pixels than its bytes can hold, before room is made."""
+    if image.format in ("PNG", "TIFF") and image.height * image.width > _PIXELS_OF_A_BYTE * size:
+        raise InputError(
+            f"{name}: promises {image.height} x {image.width} pixels in a file of {size:,} bytes; "
+            "it is damaged or cut short, copy or export it again"
+        )
 
 
 def _reason(error: Exception) -> str:

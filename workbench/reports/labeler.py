@@ -58,7 +58,7 @@ def label(text: str, *, lexicon: Lexicon | None = None) -> Labels:
         lexicon: the words of another language (`read_lexicon`); English when None.
 
     Raises:
-        InputError: `text` is not a string, or has more than 100,000 characters.
+        InputError: `text` is not a string, or has more than 500,000 characters.
     """
     if not isinstance(text, str):
         raise InputError(

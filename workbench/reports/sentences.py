@@ -27,18 +27,18 @@ _LAST_WORD = re.compile(r"[^\s(\[]*$")
 
 
 #: Characters of a text up to which it can be a report; a long one has 5,000.
-LONGEST_TEXT = 100_000
+LONGEST_TEXT = 500_000
 
 
-def check_length(text: str) -> None:
+def check_length(text: str, most: int = LONGEST_TEXT) -> None:
     """Refuse a text that is too long to be a report.
 
     Raises:
-        InputError: it has more than 100,000 characters.
+        InputError: it has more than `most` characters.
     """
-    if len(text) > LONGEST_TEXT:
+    if len(text) > most:
         raise InputError(
-            f"a text of {len(text):,} characters is no report; expected at most {LONGEST_TEXT:,}. "
+            f"a text of {len(text):,} characters is no report; expected at most {most:,}. "
             "Check which column or file it came from, or divide it"
         )
 

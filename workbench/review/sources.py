@@ -109,7 +109,7 @@ def _read(folder: Path) -> pd.DataFrame:
         table = pa.parquet.read_table(path, columns=kept, use_threads=False)
         table.validate(full=True)
         return table.to_pandas()
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, ValueError):
         raise InputError(
             f"{folder.name}/{RESULTS}: cannot be read as Parquet; delete it and start the run "
             "again, which writes it from its rows"

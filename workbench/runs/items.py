@@ -125,7 +125,7 @@ class Items:
             else:
                 with pa.csv.open_csv(path) as reader:
                     self._header = reader.schema.names
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise self._damaged() from error
         missing = [name for name in NEEDED if name not in self._header]
         if missing:

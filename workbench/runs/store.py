@@ -235,18 +235,19 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
         raise InputError(
             f"{Path(folder).name}: no run in this folder; expected what `workbench run --out` wrote"
         )
+    database = None
     try:
         database = sqlite3.connect(f"file:{path.resolve().as_posix()}?mode=ro", uri=True)
         database.execute("SELECT 1 FROM counts").fetchone()
-    except sqlite3.Error:
+        yield database
+    except (sqlite3.Error, pa.ArrowException):
         raise InputError(
             f"{path.parent.name}/{DATABASE}: cannot be read as the rows of a run; restore it, or "
             "run again in another folder"
         ) from None
-    try:
-        yield database
     finally:
-        database.close()
+        if database is not None:
+            database.close()
 
 
 def count_rows(database: sqlite3.Connection) -> dict[str, int]:
