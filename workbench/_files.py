@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, what they hold in one number, and JSON read with care.
+"""Files that appear whole or not at all, private ones too; their hash; JSON read with care.
 
 Does not know: what is in them.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,20 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    with whole_file(path) as partial, open_private(partial) as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def open_private(path: Path):
+    """Open an empty file for writing bytes that only its owner can read."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def file_sha256(path: Path) -> str:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.model.hub import WEIGHTS, published_cache
 from workbench.errors import CheckpointError, OptionError
 from workbench.model import licence, source
 from workbench.model.llava import CxrLlavaForConditionalGeneration
@@ -20,9 +21,7 @@ from workbench.model.source import (
     find_local,
     resolve_source,
 )
-from workbench.model.weights import find_weights, hash_weights
-
-WEIGHTS = "model.safetensors"
+from workbench.model.weights import find_weights
 
 
 @pytest.fixture
@@ -34,16 +33,7 @@ def copy(tmp_path, golden):
 @pytest.fixture
 def hub_cache(tmp_path, golden, monkeypatch):
     """A hub cache that holds a reference checkpoint under the published id and revision."""
-    repo = tmp_path / "hub" / f"models--{PUBLISHED_ID.replace('/', '--')}"
-    snapshot = repo / "snapshots" / PUBLISHED_REVISION
-    snapshot.mkdir(parents=True)
-    (repo / "blobs").mkdir()
-    sources = golden / "checkpoints" / "A_tiny"
-    digest = hash_weights(find_weights(sources))[WEIGHTS]
-    for path in sources.iterdir():
-        name = digest if path.name == WEIGHTS else f"{len(path.name):040x}"
-        shutil.copy(path, repo / "blobs" / name)
-        (snapshot / path.name).symlink_to(repo / "blobs" / name)
+    repo = published_cache(tmp_path / "hub", golden / "checkpoints" / "A_tiny")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     return repo
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import workbench as wb
+from tests.model.hub import WEIGHTS, published_cache
 from workbench.errors import CheckpointError
 from workbench.model import load, source
 from workbench.model.licence import NOT_CLINICAL, terms_of
@@ -23,7 +24,6 @@ from workbench.model.source import PINNED, PUBLISHED_ID, PUBLISHED_REVISION, res
 from workbench.model.weights import find_weights, hash_weights
 
 ROOT = Path(__file__).resolve().parents[2]
-WEIGHTS = "model.safetensors"
 
 
 def flip(path: Path, at: int = -5) -> None:
@@ -57,17 +57,9 @@ def written(tiny, tmp_path):
 @pytest.fixture
 def hub(tiny, tmp_path, monkeypatch):
     """A hub cache with a small model under the published id; returns the blob of its weights."""
-    repo = tmp_path / "hub" / f"models--{PUBLISHED_ID.replace('/', '--')}"
-    snapshot = repo / "snapshots" / PUBLISHED_REVISION
-    snapshot.mkdir(parents=True)
-    (repo / "blobs").mkdir()
-    digest = hash_weights(find_weights(Path(tiny)))[WEIGHTS]
-    for path in Path(tiny).iterdir():
-        name = digest if path.name == WEIGHTS else f"{len(path.name):040x}"
-        shutil.copy(path, repo / "blobs" / name)
-        (snapshot / path.name).symlink_to(repo / "blobs" / name)
+    repo = published_cache(tmp_path / "hub", Path(tiny))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    return repo / "blobs" / digest
+    return repo / "blobs" / hash_weights(find_weights(Path(tiny)))[WEIGHTS]
 
 
 def test_a_flipped_bit_in_any_shard_is_found_before_loading(written, never_mapped):

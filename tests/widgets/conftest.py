@@ -13,8 +13,10 @@ import shutil
 
 import pytest
 
+import workbench as wb
 from workbench.widgets._front import plain
 
+FINDING = "pleural effusion"
 ADDRESS = "http://bench.invalid/"
 PAGE = (
     "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>bench</title>"
@@ -124,6 +126,18 @@ class Bare:
     def close(self) -> None:
         for context in self.contexts:
             context.close()
+
+
+@pytest.fixture(scope="module")
+def mini():
+    """The small model, once for each module of tests."""
+    return wb.load_model("mini")
+
+
+@pytest.fixture(scope="module")
+def case():
+    """A drawn chest with `FINDING`."""
+    return wb.phantom(seed=7, findings=[FINDING])
 
 
 @pytest.fixture(scope="module")

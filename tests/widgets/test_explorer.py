@@ -14,6 +14,7 @@ from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 import workbench as wb
+from tests.widgets.conftest import FINDING
 from workbench.errors import InputError, OptionError
 from workbench.radiograph import InputContract, Radiograph
 from workbench.saliency import METHODS
@@ -23,18 +24,6 @@ from workbench.widgets._front import plain
 from workbench.widgets._watch import watched
 from workbench.widgets._worker import Cancelled, Job
 from workbench.widgets.explorer_settings import DEFAULTS, checked_settings
-
-FINDING = "pleural effusion"
-
-
-@pytest.fixture(scope="module")
-def mini():
-    return wb.load_model("mini")
-
-
-@pytest.fixture(scope="module")
-def case():
-    return wb.phantom(seed=7, findings=[FINDING])
 
 
 @pytest.fixture(scope="module")

@@ -6,27 +6,16 @@ import base64
 import io
 
 import numpy as np
-import pytest
 from PIL import Image
 
 import workbench as wb
+from tests.widgets.conftest import FINDING
 from tests.widgets.monkeys import monkey
 
 KEYS = (
     "ArrowLeft ArrowRight ArrowUp ArrowDown Shift+ArrowRight Home End a c f F i m M o s t v "
     "+ - 0 [ ] , . Enter Tab Escape ? / Space"
 )
-FINDING = "pleural effusion"
-
-
-@pytest.fixture(scope="module")
-def mini():
-    return wb.load_model("mini")
-
-
-@pytest.fixture(scope="module")
-def case():
-    return wb.phantom(seed=7, findings=[FINDING])
 
 
 def film(page) -> np.ndarray:

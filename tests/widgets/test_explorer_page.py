@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.app.watching import PIXELS
 from tests.widgets.made_explorer import TEXT, made_passage, made_state, open_made
 from tests.widgets.test_common_page import contrast
 
@@ -16,15 +17,6 @@ KEYS = (
     "ArrowLeft ArrowRight ArrowUp ArrowDown Shift+ArrowRight Home End a c f F i m M o s t v "
     "+ - 0 [ ] , . Enter Tab Escape ? / Space x"
 )
-#: A number that changes with any pixel of the first film.
-PIXELS = """(nth) => {
-  const canvas = document.querySelectorAll(".wbf-canvas")[nth ?? 0];
-  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-  const pixels = new Uint32Array(data.buffer);
-  let sum = 0;
-  for (let at = 0; at < pixels.length; at += 3) sum = (Math.imul(sum, 31) + pixels[at]) | 0;
-  return sum;
-}"""
 
 
 @pytest.fixture

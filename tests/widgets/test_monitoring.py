@@ -13,6 +13,7 @@ import pytest
 
 import workbench as wb
 import workbench.widgets
+from tests.widgets.asking import Kept
 from tests.widgets.runs_made import Folder
 from workbench.errors import OptionError
 from workbench.finetune.recipe import read_recipe
@@ -240,15 +241,8 @@ def test_spoken_times():
 # --- the widget -----------------------------------------------------------------------------------
 
 
-class Bench(Monitor):
+class Bench(Kept, Monitor):
     """A monitor whose messages are kept."""
-
-    def __init__(self, *args, **options):
-        self.sent = []
-        super().__init__(*args, **options)
-
-    def send(self, content, buffers=None):
-        self.sent.append(content)
 
 
 def test_a_view_gets_everything_and_then_only_what_is_new(made):

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import workbench as wb
+from tests.widgets.asking import Kept
 from workbench.errors import InputError, OptionError, RunError
 from workbench.radiograph import Radiograph
 from workbench.review import ReaderSession, open_study
@@ -175,21 +176,8 @@ def test_who_reads_must_be_said(study, desk):
 # --- blinding -------------------------------------------------------------------------------------
 
 
-class Bench(ReaderStudy):
+class Bench(Kept, ReaderStudy):
     """A reader study whose messages are kept."""
-
-    def __init__(self, *args, **options):
-        self.sent = []
-        super().__init__(*args, **options)
-
-    def send(self, content, buffers=None):
-        self.sent.append(content)
-
-    def ask(self, name, **content):
-        self._receive({"id": len(self.sent) + 1, "ask": name, **content})
-        assert self.worker.wait(30)
-        found = [one for one in self.sent if "answer" in one or "failure" in one][-1]
-        return found.get("answer", found)
 
 
 def read_all(bench) -> list[dict]:

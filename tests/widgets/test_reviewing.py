@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import workbench as wb
+from tests.widgets.asking import Kept
 from workbench.data import Manifest
 from workbench.data.frames import conform
 from workbench.errors import InputError, OptionError, RunError
@@ -292,21 +293,8 @@ def test_the_listing_is_a_window_around_the_entry(desk):
 EMPTY = dict.fromkeys(FORM, "")
 
 
-class Bench(Reviewer):
+class Bench(Kept, Reviewer):
     """A reviewer whose messages are kept."""
-
-    def __init__(self, *args, **options):
-        self.sent = []
-        super().__init__(*args, **options)
-
-    def send(self, content, buffers=None):
-        self.sent.append(content)
-
-    def ask(self, name, **content):
-        self._receive({"id": len(self.sent) + 1, "ask": name, **content})
-        assert self.worker.wait(30)
-        found = [one for one in self.sent if "answer" in one or "failure" in one][-1]
-        return found.get("answer", found)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 from workbench.commands._app_guard import Guarded
 from workbench.commands._app_site import Site
 from workbench.errors import InputError
-from workbench.model.licence import PHANTOM_NOTICE, RESEARCH_NOTICE
+from workbench.model.licence import notice_by_name
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class Start(Guarded):
     def get(self) -> None:
         """List the pages."""
         site: Site = self.settings["workbench_site"]
-        notice = PHANTOM_NOTICE if site.model == "mini" else RESEARCH_NOTICE
+        notice = notice_by_name(site.model)
         self.write(self.page("start.html", pages=site.pages, model=site.model, notice=notice))
 
 

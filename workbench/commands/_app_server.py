@@ -34,6 +34,7 @@ from voila.app import Voila
 from voila.paths import collect_static_paths
 from voila.utils import get_voila_labextensions_path
 
+from workbench._files import write_private
 from workbench.commands._app_guard import AppIdentity, Login, Logout, Nothing
 from workbench.commands._app_handlers import (
     ALONE,
@@ -48,7 +49,7 @@ from workbench.commands._app_handlers import (
     Start,
     VoilaFiles,
 )
-from workbench.commands._app_site import Site, write_private
+from workbench.commands._app_site import Site
 from workbench.errors import OptionError
 
 logger = logging.getLogger(__name__)
@@ -124,12 +125,12 @@ class AppServer(Voila):
         """Return a private file that leads a browser to the app."""
         path = self.folder / "open.html"
         url = escape(self.url, quote=True)
-        write_private(
-            path,
+        page = (
             f'<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
             f'<meta http-equiv="refresh" content="0; url={url}"><title>Workbench</title>'
-            f'<p><a href="{url}">Open the workbench</a>',
+            f'<p><a href="{url}">Open the workbench</a>'
         )
+        write_private(path, page.encode())
         return path
 
     def serve(self, *, ready: Callable[[], None]) -> None:

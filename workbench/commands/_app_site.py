@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench._files import write_private
 from workbench.errors import InputError
 
 #: File with the settings, in the private folder, which is where the processes of pages start.
@@ -203,26 +204,14 @@ def site_folder(site: Site) -> Iterator[Path]:
     """Yield a folder, closed to other users, with settings and pages; it vanishes in the end."""
     folder = Path(tempfile.mkdtemp(prefix="workbench-app-"))
     try:
-        write_private(folder / SETTINGS, site.to_json())
+        write_private(folder / SETTINGS, site.to_json().encode())
         for page in site.pages:
             if page.ready:
-                write_private(folder / f"{page.name}.ipynb", json.dumps(notebook(page)))
+                content = json.dumps(notebook(page)).encode()
+                write_private(folder / f"{page.name}.ipynb", content)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read.
-
-    Args:
-        path: where; nothing may be there.
-        text: its content.
-    """
-    with open(
-        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-    ) as f:
-        f.write(text)
 
 
 def host_name(text: str) -> str:

@@ -67,11 +67,15 @@ class Ledger:
     versions: Mapping[str, str] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
 
+    def skills(self) -> list[tuple[str, ProbeRow]]:
+        """Return all skills, each behind "trained for" or "not trained for"."""
+        groups = (("trained for", self.scores), ("not trained for", self.forgetting))
+        return [(kind, row) for kind, found in groups for row in found]
+
     def to_frame(self) -> pd.DataFrame:
         """Return one row per skill, trained for and not: before, after, change with interval."""
         import pandas as pd
 
-        groups = (("trained for", self.scores), ("not trained for", self.forgetting))
         rows = [
             {
                 "kind": kind,
@@ -83,8 +87,7 @@ class Ledger:
                 "low": row.change.low,
                 "high": row.change.high,
             }
-            for kind, found in groups
-            for row in found
+            for kind, row in self.skills()
         ]
         columns = ["kind", "skill", "n", "before", "after", "change", "low", "high"]
         return pd.DataFrame(rows, columns=columns)

@@ -67,6 +67,11 @@ def terms_of(kind: str, facts: Mapping[str, Any]) -> Terms:
     )
 
 
+def notice_by_name(name: str) -> str:
+    """Return the notice of a model that is not loaded yet: `mini`'s own, else the strict one."""
+    return MINI_TERMS.notice if name == "mini" else RESEARCH_NOTICE
+
+
 def _with_warning(notice: str) -> str:
     """Return a notice that says "not for clinical use", whoever wrote it."""
     if NOT_CLINICAL in notice.lower():

@@ -27,6 +27,7 @@ from workbench.review.queue_result import ErrorQueue
 from workbench.review.references import References, find_manifest, open_references
 from workbench.review.sources import RunRows, open_run
 from workbench.review.suspects import find_suspects
+from workbench.runs.record import stated_notice
 
 
 def queue(
@@ -86,7 +87,7 @@ def queue(
 
 def _notes(rows: RunRows, known: References | None, joined: Joined) -> tuple[str, ...]:
     """Return what a person should know before trusting the list."""
-    notice = rows.record.get("fixed", {}).get("model", {}).get("notice")
+    notice = stated_notice(rows.record)
     notes = [notice] if notice else []
     if known is None:
         notes.append(

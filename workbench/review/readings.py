@@ -22,11 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet
 from filelock import FileLock
 
-from workbench._files import whole_file
+from workbench._files import open_private, whole_file
 from workbench._progress import progress
 from workbench.findings import NOT_MENTIONED, SIDES
 from workbench.review.bulk import CODE, FINDINGS, BulkReader
-from workbench.runs.record import open_private
 
 SIDE_NAMES = ("", *SIDES)
 FILE = "readings.parquet"

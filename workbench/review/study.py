@@ -233,14 +233,8 @@ def reader_study(
     plans = {
         name: arrange(own, repeats=again[name], washout=gap, rng=rng) for name, own in given.items()
     }
-    settings = {
-        "title": title,
-        "notice": notice,
-        "made": now(),
-        "seed": str(secret),
-        "washout": gap,
-    }
-    settings |= {"readers": list(names), "arms": list(ARMS), "repeats": again}
+    settings = {"title": title, "notice": notice, "made": now(), "seed": str(secret)}
+    settings |= {"washout": gap, "readers": list(names), "arms": list(ARMS), "repeats": again}
     key = write_study(Path(out), plans, chosen, settings)
     return ReaderStudy(Path(out), key)
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from workbench._files import write_private
 from workbench.errors import InputError, OptionError
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.review.joined import match_rows
@@ -26,7 +27,7 @@ from workbench.review.references import find_manifest, open_references
 from workbench.review.sources import open_run
 from workbench.review.study_plan import ARMS, MODEL, REFERENCE, Reading
 from workbench.review.study_session import FORMAT, GRADES
-from workbench.runs.record import write_private
+from workbench.runs.record import stated_notice
 
 KEY, READERS = "key.json", "readers"
 INSTRUCTIONS = (
@@ -74,7 +75,7 @@ def both_reports(run: Any, manifest: Any, task: str) -> tuple[pd.DataFrame, str]
         frame = run[["id", MODEL, REFERENCE]].assign(source=source.fillna("").astype(str))
     else:
         rows = open_run(run, task=task)
-        notice = rows.record.get("fixed", {}).get("model", {}).get("notice")
+        notice = stated_notice(rows.record)
         manifest = find_manifest(rows) if manifest is None else manifest
         if manifest is None:
             raise InputError(

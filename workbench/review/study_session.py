@@ -21,6 +21,7 @@ from pathlib import Path
 
 from workbench._files import read_json
 from workbench.errors import InputError, OptionError
+from workbench.model.licence import RESEARCH_NOTICE
 from workbench.review.lines import AppendedLines
 from workbench.runs.record import now
 
@@ -59,6 +60,11 @@ class ReaderSession:
     Args:
         path: the file of the reader.
 
+    Attributes:
+        reader: initials.
+        title, instructions, notice: of the study; the notice is about the model behind it.
+        items: the reports, in order.
+
     Raises:
         InputError: no such file, or it is not one.
     """
@@ -69,6 +75,9 @@ class ReaderSession:
             content = read_json(self.path)
             entries = [(entry["item"], entry["text"]) for entry in content["items"]]
             self.reader = str(content["reader"])
+            self.title = str(content.get("title", ""))
+            self.instructions = str(content.get("instructions", ""))
+            self.notice = str(content.get("notice", RESEARCH_NOTICE))
             texts = all(isinstance(text, str) for entry in entries for text in entry)
             known = content["format"] == FORMAT and texts
         except (OSError, ValueError, KeyError, TypeError):
@@ -105,10 +114,24 @@ class ReaderSession:
         """Reports that are graded."""
         return len(self.grades)
 
+    @property
+    def due(self) -> StudyItem | None:
+        """The first report that is not graded; None at the end. Its clock is not started."""
+        graded = self.grades
+        return next((item for item in self.items if item.item not in graded), None)
+
+    @property
+    def just_graded(self) -> str | None:
+        """The report of the last record, where that is a grade that stands; None elsewhere."""
+        records = self._lines.read()[0]
+        if not records or records[-1].get("what") != "grade":
+            return None
+        last = records[-1].get("item")
+        return last if last in self.grades else None
+
     def next(self) -> StudyItem | None:
         """Return the first report that is not graded, and start its clock; None at the end."""
-        graded = self.grades
-        item = next((item for item in self.items if item.item not in graded), None)
+        item = self.due
         if item is not None and (self._shown is None or self._shown[0] != item.item):
             self._shown = (item.item, time.monotonic())
         return item

@@ -9,12 +9,12 @@ Does not know: rows (`store`).
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from workbench._files import read_json, whole_file
+from workbench._files import read_json, write_private
 from workbench.errors import RunError
 
 NAME = "run.json"
@@ -49,6 +49,11 @@ def read_record(folder: Path) -> dict | None:
     return record
 
 
+def stated_notice(record: Mapping[str, Any]) -> str | None:
+    """Return what the model of a run states about its use; None where the record does not say."""
+    return record.get("fixed", {}).get("model", {}).get("notice") or None
+
+
 def _well_formed(record: dict) -> bool:
     """Say whether everything that is read of a record is of its kind."""
     fixed, outcome = record["fixed"], record.get("outcome", {})
@@ -69,20 +74,6 @@ def write_record(folder: Path, record: dict) -> None:
     """Write the record; the file appears whole or not at all."""
     text = json.dumps({"format": FORMAT, **record}, indent=1, ensure_ascii=False, sort_keys=True)
     write_private(folder / NAME, (text + "\n").encode("utf-8", "surrogatepass"))
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
-    with whole_file(path) as partial, open_private(partial) as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def open_private(path: Path):
-    """Open an empty file for writing bytes that only its owner can read."""
-    path.unlink(missing_ok=True)
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def check_same(old: dict, new: dict, folder: Path) -> None:

@@ -23,9 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet
 from filelock import FileLock, Timeout
 
-from workbench._files import whole_file
+from workbench._files import open_private, whole_file
 from workbench.errors import InputError, RunError
-from workbench.runs.record import NAME, open_private, read_record
+from workbench.runs.record import NAME, read_record
 
 DATABASE, LOCK, RESULTS = "rows.sqlite", "run.lock", "results.parquet"
 _OWN = (DATABASE, DATABASE + "-wal", DATABASE + "-shm", LOCK, RESULTS, NAME)

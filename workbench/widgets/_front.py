@@ -35,7 +35,7 @@ import anywidget
 import numpy as np
 import traitlets
 
-from workbench.errors import OptionError, WorkbenchError
+from workbench.errors import InputError, OptionError, WorkbenchError
 from workbench.widgets._worker import Cancelled, Job, Worker
 
 logger = logging.getLogger(__name__)
@@ -174,6 +174,30 @@ class Front(anywidget.AnyWidget):
         except WorkbenchError as error:
             logger.warning("no still picture of %s: %s", type(self).__name__, error)
             return ""
+
+
+def text_in(message: Mapping, name: str) -> str:
+    """Return a text of a message.
+
+    Raises:
+        InputError: it is none.
+    """
+    value = message.get(name)
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be a text, got {type(value).__name__}")
+    return value
+
+
+def number_in(message: Mapping, name: str) -> int:
+    """Return a whole number of a message.
+
+    Raises:
+        InputError: it is none.
+    """
+    value = message.get(name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{name} must be a whole number, got {type(value).__name__}")
+    return value
 
 
 def plain(value: Any) -> Any:

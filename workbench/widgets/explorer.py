@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from workbench._files import whole_file
 from workbench.errors import InputError, OptionError
 from workbench.generation import Generation
 from workbench.hallucination.figure import FULL
@@ -33,7 +34,9 @@ from workbench.widgets.explorer_map import (
     map_dict,
     map_for,
     method_of,
+    part_in,
 )
+from workbench.widgets.explorer_page import explorer_page
 from workbench.widgets.explorer_settings import DEFAULTS, checked_settings
 from workbench.widgets.explorer_side import Side
 from workbench.widgets.explorer_text import rows_of
@@ -140,11 +143,7 @@ class Explorer(Front):
     def rows(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Return the attention of every token of a text in one layer or head."""
         passage = self._side(message).passage(message.get("passage"))
-        layer, head = message.get("layer"), message.get("head")
-        for name, value in (("layer", layer), ("head", head)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-                raise OptionError(f"{name} must be a whole number or nothing, got {value!r}")
-        return rows_of(passage.trace, layer, head)
+        return rows_of(passage.trace, part_in(message, "layer"), part_in(message, "head"))
 
     @slow
     def map(self, message: Mapping[str, Any], job: Job) -> dict[str, Any]:
@@ -178,8 +177,6 @@ class Explorer(Front):
     @slow
     def page(self, message: Mapping[str, Any], job: Job) -> dict[str, Any]:
         """Return the explorer as a page that needs no Python."""
-        from workbench.widgets.explorer_page import explorer_page
-
         return {"html": explorer_page(self, check=job.check)}
 
     # ---------------------------------------------------------------- elsewhere
@@ -195,9 +192,6 @@ class Explorer(Front):
         Raises:
             InputError: another ending.
         """
-        from workbench._files import whole_file
-        from workbench.widgets.explorer_page import explorer_page
-
         path = Path(path)
         if path.suffix.lower() != ".html":
             raise InputError(f"{path.name}: the page is written as .html; name it so")
@@ -252,16 +246,11 @@ class Explorer(Front):
             return [""]
         first, second = self.sides
         if first.model is not second.model:
-            names = [first.model.card.name, second.model.card.name]
-            return (
-                names if names[0] != names[1] else [f"{n} ({at})" for at, n in enumerate(names, 1)]
-            )
-        sources = [side.image.contract.source for side in self.sides]
-        return (
-            sources
-            if sources[0] != sources[1]
-            else [f"{n} ({at})" for at, n in enumerate(sources, 1)]
-        )
+            names = [side.model.card.name for side in self.sides]
+        else:
+            names = [side.image.contract.source for side in self.sides]
+        same = names[0] == names[1]
+        return [f"{name} ({at})" if same else name for at, name in enumerate(names, 1)]
 
 
 def map_key(message: Mapping[str, Any]) -> tuple:

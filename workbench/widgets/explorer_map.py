@@ -52,11 +52,8 @@ def map_for(trace: Trace, message: Mapping[str, Any]) -> ImageMap:
         InputError: see `workbench.saliency.explain`.
     """
     method = method_of(message.get("method"))
-    options = {
-        name: _number(name, message.get(name))
-        for name in ("layer", "head")
-        if name in method.defaults and message.get(name) is not None
-    }
+    parts = {name: part_in(message, name) for name in ("layer", "head") if name in method.defaults}
+    options = {name: value for name, value in parts.items() if value is not None}
     choice = message.get("choice") or {}
     if not isinstance(choice, Mapping):
         raise OptionError(f"expected a choice with start and end, or a finding; got {choice!r}")
@@ -109,7 +106,13 @@ def said_of(image_map: ImageMap) -> dict[str, Any]:
     }
 
 
-def _number(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+def part_in(message: Mapping[str, Any], name: str) -> int | None:
+    """Return the layer or head of a message; None for the mean of all.
+
+    Raises:
+        OptionError: it is no whole number.
+    """
+    value = message.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         raise OptionError(f"{name} must be a whole number, or nothing for the mean; got {value!r}")
     return value

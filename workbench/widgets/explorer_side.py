@@ -6,7 +6,7 @@ Does not know: pages and messages, beyond the job that it reports to.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -166,19 +166,26 @@ class Side:
 
     def to_dict(self, name: str) -> dict[str, Any]:
         """Return the side for a page."""
-        geometry = self.model.loaded.processor.geometry(self.image)
         config = self.model.responder.engine.model.config.llama
         return {
             "name": name,
             "model": self.model.card.name,
             "notice": self.model.notice,
-            "film": _once(self, "film", lambda: film_of(self.image)),
-            "seen": _once(self, "seen", lambda: model_view_of(self.image, geometry)),
-            "truth": _once(self, "truth", lambda: outlines_of(self.masks)),
+            **self._looks,
             "phantom": bool(self.masks) or self.image.contract.domain == "phantom",
             "methods": method_list(self.model.responder.identity.sha256),
             "layers": config.num_hidden_layers,
             **self.texts(),
+        }
+
+    @cached_property
+    def _looks(self) -> dict[str, Any]:
+        """What never changes about a side, and is much: film, the model's view of it, outlines."""
+        geometry = self.model.loaded.processor.geometry(self.image)
+        return {
+            "film": film_of(self.image),
+            "seen": model_view_of(self.image, geometry),
+            "truth": outlines_of(self.masks),
         }
 
     def texts(self) -> dict[str, Any]:
@@ -192,11 +199,3 @@ class Side:
             "contributions": {str(key): value for key, value in contributions.items()},
             "heads": 0 if any(p.trace.language.mean_heads for p in passages) else total,
         }
-
-
-def _once(side: Side, name: str, make: Callable[[], Any]) -> Any:
-    """Return what never changes about a side, made once."""
-    kept = side.__dict__.setdefault("_made", {})
-    if name not in kept:
-        kept[name] = make()
-    return kept[name]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,11 @@ class Passage:
     question: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything that a page needs to show and colour the text."""
+        """Return everything that a page needs to show and colour the text; not to be changed."""
+        return self._page
+
+    @cached_property
+    def _page(self) -> dict[str, Any]:
         trace, generation = self.trace, self.trace.generation
         text, offsets = trace.text, trace.layout.offsets
         sure = np.exp(trace.logprobs.astype(np.float64))

@@ -17,7 +17,6 @@ Does not know: pages (`monitor`), or how to stop a run.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from workbench._files import parse_json
 from workbench.errors import WorkbenchError
 from workbench.finetune.ledger import LEDGER_FILE, Ledger
 from workbench.finetune.live_log import PROGRESS_FILE
@@ -287,7 +287,7 @@ class RunWatch:
         self._read_to += len(whole)
         for line in whole.splitlines():
             try:
-                record = json.loads(line)
+                record = parse_json(line)
             except ValueError:
                 continue
             if isinstance(record, dict):

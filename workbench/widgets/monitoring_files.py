@@ -5,25 +5,25 @@ Does not know: what a state is called (`monitoring`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from workbench._files import parse_json
 from workbench.evaluation.intervals import Estimate
 from workbench.finetune.adapters import NOTE
 from workbench.finetune.ledger import Ledger
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.run_result import ADAPTER
-from workbench.model.licence import PHANTOM_NOTICE, RESEARCH_NOTICE
+from workbench.model.licence import notice_by_name
 
 
 def json_of(path: Path) -> Any:
     """Return what a file of JSON holds; None where it is missing or half written."""
     try:
-        return json.loads(path.read_bytes())
+        return parse_json(path.read_bytes())
     except (OSError, ValueError):
         return None
 
@@ -89,7 +89,7 @@ def notice_of(recipe: Recipe, folder: Path) -> str:
     note = json_of(folder / ADAPTER / NOTE)
     if isinstance(note, dict) and note.get("notice"):
         return str(note["notice"])
-    return PHANTOM_NOTICE if recipe.base == "mini" else RESEARCH_NOTICE
+    return notice_by_name(recipe.base)
 
 
 def ledger_view(ledger: Ledger) -> dict[str, Any]:
@@ -106,8 +106,7 @@ def ledger_view(ledger: Ledger) -> dict[str, Any]:
             "change": row.change.text(3),
             "verdict": _verdict(row.change),
         }
-        for kind, found in (("trained for", ledger.scores), ("not trained for", ledger.forgetting))
-        for row in found
+        for kind, row in ledger.skills()
     ]
     lines = [line.strip() for line in lines[:facts]]
     return {"head": head, "lines": lines, "rows": rows, "notes": list(ledger.notes)}

@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from workbench.errors import InputError
 from workbench.review.study_session import GRADES
 from workbench.widgets._assets import script, styles
-from workbench.widgets._front import Front, quick, slow
+from workbench.widgets._front import Front, quick, slow, text_in
 from workbench.widgets.reading import Reading
 
 
@@ -46,14 +45,14 @@ class ReaderStudy(Front):
     ) -> None:  # fmt: skip
         self.desk = Reading(study, reader=reader, images=images)
         self._turn = 0
-        super().__init__(title=self.desk.title or "Reader study",
-                         notice=notice or self.desk.notice)  # fmt: skip
+        super().__init__(title=self.desk.session.title or "Reader study",
+                         notice=notice or self.desk.session.notice)  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """Return what is the same for every report, and the counts; the report comes by `show`."""
         return {
             "reader": self.desk.reader,
-            "instructions": self.desk.instructions,
+            "instructions": self.desk.session.instructions,
             "grades": [{"key": name, "means": text} for name, text in GRADES.items()],
             **self._counts(),
         }
@@ -77,7 +76,7 @@ class ReaderStudy(Front):
     @quick
     def grade(self, message: Mapping) -> dict[str, Any]:
         """Write a grade: item, grade, comment."""
-        item, grade, comment = (_text(message, name) for name in ("item", "grade", "comment"))
+        item, grade, comment = (text_in(message, name) for name in ("item", "grade", "comment"))
         try:
             self.desk.grade(item, grade, comment=comment)
         finally:
@@ -88,7 +87,7 @@ class ReaderStudy(Front):
     def undo(self, message: Mapping) -> dict[str, Any]:
         """Take the last grade back: seen."""
         try:
-            self.desk.undo(seen=_text(message, "seen"))
+            self.desk.undo(seen=text_in(message, "seen"))
         finally:
             self._turned()
         return {"said": "grade taken back", **self._counts()}
@@ -96,7 +95,7 @@ class ReaderStudy(Front):
     @quick
     def draft(self, message: Mapping) -> dict[str, Any]:
         """Keep a comment that is being typed: item, comment."""
-        self.desk.draft(_text(message, "item"), _text(message, "comment"))
+        self.desk.draft(text_in(message, "item"), text_in(message, "comment"))
         return {"kept": True}
 
     def still(self) -> str:
@@ -118,13 +117,6 @@ class ReaderStudy(Front):
     def _turned(self) -> None:
         self._turn += 1
         self.tell("changed", turn=self._turn)
-
-
-def _text(message: Mapping, name: str) -> str:
-    value = message.get(name)
-    if not isinstance(value, str):
-        raise InputError(f"{name} must be a text, got {type(value).__name__}")
-    return value
 
 
 __all__ = ["ReaderStudy"]

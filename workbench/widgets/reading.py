@@ -19,7 +19,6 @@ Does not know: browsers (`reader`), or who wrote a text.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,8 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import InputError, RunError
-from workbench.model.licence import RESEARCH_NOTICE
-from workbench.review.lines import AppendedLines
 from workbench.review.study import ReaderStudy, open_study
 from workbench.review.study_session import GRADES, ReaderSession, StudyItem
 from workbench.widgets.drafts import Drafts
@@ -71,13 +68,7 @@ class Reading:
         self.session, case_of = _open(study, reader)
         self._films: FilmSource | None = film_source(images)
         self._case_of = case_of
-        path = self.session.path
-        self._lines = AppendedLines(path.with_suffix(".grades.jsonl"))
-        self._drafts = Drafts(path.with_suffix(".drafts.jsonl"))
-        content = json.loads(path.read_text(encoding="utf-8"))
-        self.title = str(content.get("title", ""))
-        self.instructions = str(content.get("instructions", ""))
-        self.notice = str(content.get("notice", RESEARCH_NOTICE))
+        self._drafts = Drafts(self.session.path.with_suffix(".drafts.jsonl"))
 
     @property
     def reader(self) -> str:
@@ -100,7 +91,7 @@ class Reading:
         Raises:
             InputError: its film cannot be read; nothing of the case is named.
         """
-        item = self._next()
+        item = self.session.due
         if item is None:
             return None
         film = self._film(item)
@@ -120,7 +111,7 @@ class Reading:
                 file cannot be written.
             OptionError: there is no such grade.
         """
-        due = self._next()
+        due = self.session.due
         if due is None or due.item != item:
             raise RunError(
                 "this report has been graded in another tab or process; nothing was written. "
@@ -132,11 +123,7 @@ class Reading:
     @property
     def undoable(self) -> str | None:
         """The report whose grade can be taken back: the last one, once; None for none."""
-        records = self._lines.read()[0]
-        if not records or records[-1].get("what") != "grade":
-            return None
-        last = records[-1].get("item")
-        return last if last in self.session.grades else None
+        return self.session.just_graded
 
     def undo(self, *, seen: str | None = None) -> str:
         """Take the last grade back, so that its report is the next again; return its name.
@@ -180,11 +167,6 @@ class Reading:
     def drafted(self, item: str) -> str:
         """Return the comment that was typed for a report and not handed in, or ""."""
         return self._drafts.of(self.reader).get((item,), {}).get("comment", "")
-
-    def _next(self) -> StudyItem | None:
-        """Return the first report without a grade; unlike `ReaderSession.next`, start no clock."""
-        graded = self.session.grades
-        return next((item for item in self.session.items if item.item not in graded), None)
 
     def _film(self, item: StudyItem) -> dict[str, Any] | None:
         if self._films is None:

@@ -19,7 +19,7 @@ from workbench.review.opening import queue as open_queue
 from workbench.review.queue_result import ErrorQueue
 from workbench.review.verdicts import Annotations
 from workbench.widgets._assets import script, styles
-from workbench.widgets._front import Front, quick, slow
+from workbench.widgets._front import Front, number_in, quick, slow, text_in
 from workbench.widgets.films import FilmSource, film_source, pixels_of
 from workbench.widgets.reviewing import FORM, Reviewing
 from workbench.widgets.reviewing_view import (
@@ -95,20 +95,20 @@ class Reviewer(Front):
     @acting
     def filter(self, message: Mapping) -> str:
         """List a part: kind, finding, state."""
-        self.desk.filter(**{name: _text(message, name) for name in ("kind", "finding", "state")})
+        self.desk.filter(**{name: text_in(message, name) for name in ("kind", "finding", "state")})
         count = len(self.desk.listed)
         return f"{count:,} {'entry' if count == 1 else 'entries'} listed"
 
     @acting
     def go(self, message: Mapping) -> None:
         """Go to an entry: n."""
-        self.desk.go(_number(message, "n"))
+        self.desk.go(number_in(message, "n"))
 
     @acting
     def step(self, message: Mapping) -> str:
         """Go on or back in the list: by."""
         before = self.desk.at
-        by = _number(message, "by")
+        by = number_in(message, "by")
         if self.desk.step(by) == before and before is not None:
             return "this is the last entry" if by > 0 else "this is the first entry"
         return ""
@@ -126,13 +126,13 @@ class Reviewer(Front):
     @acting
     def judge(self, message: Mapping) -> str:
         """Write a verdict and go on: n, verdict, seen, form."""
-        n, verdict = _number(message, "n"), _text(message, "verdict")
+        n, verdict = number_in(message, "n"), text_in(message, "verdict")
         form = _form(message)
         if form["report"] == (self._reference(n) or ""):
             form["report"] = ""
         words = {**form, "errors": [word for word in form["errors"].split("|") if word]}
         try:
-            self.desk.judge(n, verdict, seen=_text(message, "seen"), **words)
+            self.desk.judge(n, verdict, seen=text_in(message, "seen"), **words)
         except RunError:
             with suppress(RunError):  # what was typed outlives a verdict that was not written
                 self.desk.draft(n, form)
@@ -146,13 +146,13 @@ class Reviewer(Front):
     @acting
     def undo(self, message: Mapping) -> str:
         """Take the last verdict back: seen."""
-        gone = self.desk.undo(seen=_text(message, "seen"))
+        gone = self.desk.undo(seen=text_in(message, "seen"))
         return f"taken back: {gone.verdict}, about {gone.id}, {gone.finding or gone.kind}"
 
     @quick
     def draft(self, message: Mapping) -> dict[str, Any]:
         """Keep what is typed: n, form."""
-        n, form = _number(message, "n"), _form(message)
+        n, form = number_in(message, "n"), _form(message)
         if form["report"] == (self._reference(n) or ""):
             form["report"] = ""
         self.desk.draft(n, form)
@@ -168,12 +168,12 @@ class Reviewer(Front):
     @quick
     def rows(self, message: Mapping) -> dict[str, Any]:
         """Return another part of the list: start."""
-        return listing(self.desk, start=max(0, _number(message, "start")))
+        return listing(self.desk, start=max(0, number_in(message, "start")))
 
     @slow
     def film(self, message: Mapping, job: Any) -> dict[str, Any]:
         """Return the film of an entry, or why there is none: n."""
-        entry = self.desk.entry(_number(message, "n"))
+        entry = self.desk.entry(number_in(message, "n"))
         try:
             if self._films is not None:
                 found = self._films(entry.source, entry.id)
@@ -251,22 +251,8 @@ def app(
     return Reviewer(desk, films=film_source(images))
 
 
-def _text(message: Mapping, name: str) -> str:
-    value = message.get(name)
-    if not isinstance(value, str):
-        raise InputError(f"{name} must be a text, got {type(value).__name__}")
-    return value
-
-
-def _number(message: Mapping, name: str) -> int:
-    value = message.get(name)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"{name} must be a whole number, got {type(value).__name__}")
-    return value
-
-
 def _form(message: Mapping) -> dict[str, str]:
     given = message.get("form")
     if not isinstance(given, Mapping) or set(given) != set(FORM):
         raise InputError(f"form must hold {', '.join(FORM)}")
-    return {name: _text(given, name) for name in FORM}
+    return {name: text_in(given, name) for name in FORM}

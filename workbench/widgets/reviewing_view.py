@@ -18,6 +18,7 @@ from workbench.review.case_view import ReviewCase
 from workbench.review.queue_result import ErrorQueue
 from workbench.review.suspects import KINDS
 from workbench.review.verdicts import SEVERITIES, VERDICTS, Annotation
+from workbench.runs.record import stated_notice
 from workbench.widgets.reviewing import STATES, Reviewing
 
 _ROWS = 60
@@ -40,8 +41,7 @@ def words_of_the_form() -> dict[str, Any]:
 
 def notice_of(queue: ErrorQueue) -> str:
     """Return the statement of the model of a run about its use."""
-    said = queue.record.get("fixed", {}).get("model", {}).get("notice")
-    return str(said) if said else RESEARCH_NOTICE
+    return stated_notice(queue.record) or RESEARCH_NOTICE
 
 
 def choices(desk: Reviewing) -> dict[str, Any]:
