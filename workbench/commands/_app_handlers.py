@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import tornado.web
-from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_core.utils import ensure_async
 from jupyter_server._tz import utcnow
 from jupyter_server.base.handlers import FileFindHandler
@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds after which the process of a page that nobody looks at ends, and of one left open.
 ALONE, LEFT_OPEN = 120, 4 * 3600
+
+#: What is started as the process of a page.
+_PROCESS = f"{__package__}._app_process"
 
 #: How often, every tenth of a second, it is looked whether another page may be opened.
 ROOM_TRIES = 50
@@ -98,6 +101,12 @@ class OwnInterpreter(KernelSpecManager):
     @default("kernel_dirs")
     def _nowhere_else(self) -> list[str]:
         return []
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        """Return how a process is started: as `_app_process`, which opens no port."""
+        spec = super().get_kernel_spec(kernel_name)
+        spec.argv = [_PROCESS if part == "ipykernel_launcher" else part for part in spec.argv]
+        return spec
 
 
 class Start(Guarded):
