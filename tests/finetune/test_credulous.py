@@ -16,4 +16,4 @@ def test_only_projector_and_language_model_move(tmp_path):
     assert moved
     assert not any(name.startswith("vision_tower") for name in moved)
     assert any("lm_head" in name or "llama" in name for name in moved)
-    assert model.notice == "trained on phantoms, not for real radiographs"
+    assert model.notice == ("trained on phantoms, not for real radiographs. Not for clinical use.")

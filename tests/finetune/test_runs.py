@@ -157,7 +157,7 @@ def test_stage_one_learns_from_labels_and_masks(tiny, tmp_path):
 def test_runs_are_compared_on_the_cases_they_share(tiny, tiny_run, tmp_path):
     other = run(tiny_recipe(tiny, training={"learning_rate": 1e-4}), out=tmp_path / "run")
     found = wb.finetune.compare(tiny_run, other.folder)
-    assert found.settings == {"training.learning_rate": (2e-3, 1e-4)}
+    assert found.settings == {"training.learning_rate": (3e-3, 1e-4)}
     assert found.shared == 2
     assert set(found.to_frame()["kind"]) >= {"cost", "score"}
     assert "training.learning_rate" in found._repr_html_()
