@@ -22,7 +22,15 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    MutableSequence,
+    Sequence,
+)
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -30,7 +38,9 @@ import torch
 
 from workbench.errors import DeviceError, InputError
 from workbench.generation.kvcache import ImagePrefix, KeyValueBuffer, PrefixCache
+from workbench.generation.prefix_pass import fill
 from workbench.generation.sampling import DecodingSettings, Sampler, choose
+from workbench.generation.token_step import TokenStep
 
 #: Changes logits before tokens are chosen: takes the requests' indexes of the rows that are still
 #: being decoded and their (R, V) float32 logits, and returns logits of the same shape.
@@ -160,15 +170,20 @@ class Engine:
                 self.prefixes.put(key, prefix)
             return prefix
 
-    def prefill(self, requests: Sequence[Request]) -> Decoding:
-        """Compute every prompt; the result is ready for the first token of each row."""
+    def prefill(self, requests: Sequence[Request], *, first: int = 0) -> Decoding:
+        """Compute every prompt; the result is ready for the first token of each row.
+
+        Args:
+            requests: what to answer.
+            first: number of the first request; the others follow.
+        """
         room = max(request.settings.max_new_tokens for request in requests)
         groups: dict[tuple[int, int], list[int]] = {}
         for row, request in enumerate(requests):
             head, tail = self.split(request.ids)
             groups.setdefault((len(head), len(tail)), []).append(row)
         parts = [
-            self._prefill_group([requests[row] for row in rows], rows, room)
+            self._prefill_group([requests[r] for r in rows], [first + r for r in rows], room)
             for rows in groups.values()
         ]
         if len(parts) == 1:
@@ -211,7 +226,7 @@ class Engine:
             words = self.model.llama.embed_tokens(text)
             embeds = torch.cat((words, image.to(words)), dim=1)
             buffer = KeyValueBuffer(self._layers, embeds.shape[1] + room)
-            self.model.llama(inputs_embeds=embeds, past_key_values=buffer, use_cache=True)
+            fill(self.model.llama, embeds, buffer)
         return buffer
 
     def extend(
@@ -280,25 +295,35 @@ class Engine:
             DeviceError: the model's logits are not finite.
         """
         made = [0] * len(samplers)
+        fast = TokenStep.of(self.model)
         while True:
-            step = self._choose(decoding, samplers, made, guide)
+            step = self.take(decoding, samplers, made, guide)
             yield step
             going = [p for p, stopped in enumerate(step.stopped) if stopped is None]
             if not going:
                 return
             decoding.keep(going)
-            tokens = [[step.tokens[p]] for p in going]
-            decoding.lengths = [length + 1 for length in decoding.lengths]
-            decoding.logits = self._forward(decoding.buffer, tokens, decoding.lengths)
+            self.advance(decoding, [step.tokens[p] for p in going], fast)
 
     @torch.inference_mode()
-    def _choose(
+    def take(
         self,
         decoding: Decoding,
-        samplers: Sequence[Sampler],
-        made: list[int],
-        guide: Guide | None,
+        samplers: Sequence[Sampler] | Mapping[int, Sampler],
+        made: MutableSequence[int] | MutableMapping[int, int],
+        guide: Guide | None = None,
     ) -> Step:
+        """Choose the next token of every row.
+
+        Args:
+            decoding: rows with logits.
+            samplers: by number of the request.
+            made: new tokens of each request so far; is counted on.
+            guide: see `run`.
+
+        Raises:
+            DeviceError: the model's logits are not finite.
+        """
         logits = decoding.logits
         guided = logits if guide is None else guide(decoding.rows, logits)
         chosen = choose(guided, [samplers[row] for row in decoding.rows])
@@ -316,6 +341,25 @@ class Engine:
             full = made[row] >= samplers[row].settings.max_new_tokens
             stopped.append("eos" if token in self.end_ids else "limit" if full else None)
         return Step(tuple(decoding.rows), tokens, logprobs, tuple(stopped), logits)
+
+    @torch.inference_mode()
+    def advance(
+        self, decoding: Decoding, tokens: Sequence[int], fast: TokenStep | None = None
+    ) -> None:
+        """Append one token to every row.
+
+        Args:
+            decoding: gets the logits behind the tokens.
+            tokens: one id for each row.
+            fast: takes the step where it can; else the model's own forward pass.
+        """
+        decoding.lengths = [length + 1 for length in decoding.lengths]
+        with self._lock:
+            if fast is not None and fast.ready():
+                decoding.logits = fast(decoding.buffer, tokens, decoding.lengths)
+            else:
+                ids = [[token] for token in tokens]
+                decoding.logits = self._forward(decoding.buffer, ids, decoding.lengths)
 
     @torch.inference_mode()
     def _forward(

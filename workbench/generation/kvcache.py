@@ -42,10 +42,10 @@ class _BufferLayer(DynamicLayer):
         end = self.length + key_states.shape[-2]
         if end > self.capacity:
             self.reserve(end)
-        self.keys[:, :, self.length : end] = key_states
-        self.values[:, :, self.length : end] = value_states
+        self.keys.narrow(2, self.length, end - self.length).copy_(key_states)
+        self.values.narrow(2, self.length, end - self.length).copy_(value_states)
         self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return self.keys.narrow(2, 0, end), self.values.narrow(2, 0, end)
 
     def reserve(self, capacity: int) -> None:
         """Make room for `capacity` positions, keeping what is there."""
@@ -149,9 +149,22 @@ class KeyValueBuffer(Cache):
 
     @classmethod
     @torch.inference_mode()
-    def join(cls, buffers: Sequence[KeyValueBuffer], capacity: int) -> KeyValueBuffer:
-        """Stack the rows of several buffers, ends aligned, zeros in front of the shorter ones."""
-        longest = max(buffer.length for buffer in buffers)
+    def join(
+        cls,
+        buffers: Sequence[KeyValueBuffer],
+        capacity: int,
+        *,
+        lengths: Sequence[int] | None = None,
+    ) -> KeyValueBuffer:
+        """Stack the rows of several buffers, ends aligned, zeros in front of the shorter ones.
+
+        Args:
+            buffers: what to stack.
+            capacity: positions to make room for.
+            lengths: positions to take from the end of each buffer; all when not given.
+        """
+        lengths = [buffer.length for buffer in buffers] if lengths is None else lengths
+        longest = max(lengths)
         joined = cls(len(buffers[0].layers), capacity)
         for index, layer in enumerate(joined.layers):
             parts = [buffer.layers[index] for buffer in buffers]
@@ -159,11 +172,14 @@ class KeyValueBuffer(Cache):
             shape = parts[0].keys[:1].expand(rows, -1, -1, -1)
             layer.lazy_initialization(shape, shape)
             row = 0
-            for part in parts:
+            for part, length in zip(parts, lengths, strict=True):
                 end = row + part.keys.shape[0]
-                start = longest - part.length
-                layer.keys[row:end, :, start:longest] = part.keys[:, :, : part.length]
-                layer.values[row:end, :, start:longest] = part.values[:, :, : part.length]
+                here, there = (
+                    slice(longest - length, longest),
+                    slice(part.length - length, part.length),
+                )
+                layer.keys[row:end, :, here] = part.keys[:, :, there]
+                layer.values[row:end, :, here] = part.values[:, :, there]
                 row = end
             layer.length = longest
         return joined

@@ -19,6 +19,7 @@ import torch
 from workbench.errors import OptionError
 from workbench.generation.budget import PUBLISHED_CONTEXT, ContextBudget
 from workbench.generation.engine import Engine, Guide, Request, Step, pixels_sha256
+from workbench.generation.flow import flow
 from workbench.generation.result import Generation, ModelIdentity
 from workbench.generation.sampling import DecodingSettings
 from workbench.generation.stream import TextStream
@@ -27,7 +28,7 @@ from workbench.model.prompt import TEMPLATE_VERSION, Message, render_chat
 from workbench.model.splice import IMAGE_TOKEN_ID
 from workbench.radiograph import InputWarning
 
-#: `answer_many` looks this many batches ahead for prompts of one length.
+#: `answer_many` looks this many batches ahead for prompts of similar length.
 _WINDOW = 4
 
 
@@ -164,30 +165,48 @@ class Responder:
         return [self.finish(job, draft) for job, draft in zip(jobs, drafts, strict=True)]
 
     def answer_many(self, jobs: Iterable[Job], *, batch_size: int = 8) -> Iterator[Generation]:
-        """Write answers in batches and give them out in the order of the jobs.
+        """Write answers and give them out in the order of the jobs.
 
-        Jobs are taken as they are needed and prompts of similar length are answered together, so
-        memory is bounded by the batch whatever the number of jobs.
+        Jobs are taken as they are needed, those of similar prompt length next to each other; as
+        rows of the batch finish, others take their places (`workbench.generation.flow`). Memory is
+        bounded by the batch whatever the number of jobs.
 
         Raises:
             OptionError: batch_size is below 1.
         """
         if not isinstance(batch_size, int) or batch_size < 1:
             raise OptionError(f"batch_size must be a whole number from 1 up, got {batch_size!r}")
-        return self._windows(iter(jobs), batch_size)
+        return self._in_order(iter(jobs), batch_size)
 
-    def _windows(self, jobs: Iterator[Job], batch_size: int) -> Iterator[Generation]:
-        while window := list(islice(jobs, batch_size * _WINDOW)):
-            order = sorted(range(len(window)), key=lambda i: len(window[i].request.ids))
-            done: dict[int, Generation] = {}
-            given = 0
-            for start in range(0, len(order), batch_size):
-                batch = order[start : start + batch_size]
-                answers = self.answer_batch([window[i] for i in batch])
-                done.update(zip(batch, answers, strict=True))
-                while given in done:
-                    yield done.pop(given)
-                    given += 1
+    def _in_order(self, jobs: Iterator[Job], batch_size: int) -> Iterator[Generation]:
+        """Give out what `_as_finished` gives, each in its turn."""
+        done: dict[int, Generation] = {}
+        given = 0
+        for number, answer in self._as_finished(jobs, batch_size):
+            done[number] = answer
+            while given in done:
+                yield done.pop(given)
+                given += 1
+
+    def _as_finished(
+        self, jobs: Iterator[Job], batch_size: int
+    ) -> Iterator[tuple[int, Generation]]:
+        """Yield answers as they end, each with the number of its job."""
+        open_: dict[int, tuple[int, Job, Draft, float]] = {}
+
+        def requests() -> Iterator[Request]:
+            for row, (number, job) in enumerate(_sorted(jobs, batch_size * _WINDOW)):
+                open_[row] = number, job, Draft(), time.perf_counter()
+                yield job.request
+
+        for step in flow(self.engine, requests(), places=batch_size):
+            for place, row in enumerate(step.rows):
+                number, job, draft, started = open_[row]
+                draft.add(step, place)
+                if step.stopped[place] is not None:
+                    draft.seconds = time.perf_counter() - started
+                    del open_[row]
+                    yield number, self.finish(job, draft)
 
     def stream(self, job: Job) -> TextStream:
         """Write one answer piece by piece; nothing is computed before the first is asked for."""
@@ -232,6 +251,13 @@ class Responder:
             warnings=job.warnings,
             pixels_sha256=pixels_sha256(job.request.pixel_values),
         )
+
+
+def _sorted(jobs: Iterator[Job], window: int) -> Iterator[tuple[int, Job]]:
+    """Yield jobs with their numbers, each window of them by length of the prompt."""
+    numbered = enumerate(jobs)
+    while some := list(islice(numbered, window)):
+        yield from sorted(some, key=lambda pair: len(pair[1].request.ids))
 
 
 def _one_hash(sha256s: Mapping[str, str]) -> str:

@@ -1,0 +1,271 @@
+"""One token for every row, through the language model's layers without their Python.
+
+A decoding step does little arithmetic for each call: transformers' layers spend, for a small model,
+most of a step on building masks, positions and calls. Here the same operations are applied in the
+same order to the same weights, with the rotary tables computed once and everything else that does
+not depend on the token hoisted to the start of a text. Of small models, where a call costs more
+than its product, weights that are applied to the same rows are put together for the time of a
+text; of others no weight is copied.
+
+`TokenStep.of` gives None for whatever it does not know exactly: other classes, a dynamic rotary
+rule, another attention than sdpa, layers with hooks or on several devices. `ready` says before each
+step that nothing was put on the model since. A projection that was replaced (an adapter, a
+quantised layer) or is watched is called as the module that it is.
+
+Does not know: images, prompts, how tokens are chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.modules import module as torch_module
+from transformers import LlamaModel
+from transformers.models.llama.modeling_llama import (
+    LlamaAttention,
+    LlamaDecoderLayer,
+    LlamaMLP,
+    LlamaRMSNorm,
+)
+
+from workbench.generation.kvcache import KeyValueBuffer
+from workbench.model.rope import Float32RotaryEmbedding
+
+#: Rotary rules whose frequencies do not depend on how long the text has become.
+_FIXED_ROTARY = ("default", "linear", "llama3")
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+GLOBAL_HOOKS = (torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks)
+#: Bytes of all layers up to which weights are put together for a text.
+_SMALL = 16 << 20
+#: Positions are added to the rotary tables in blocks of this many.
+_BLOCK = 512
+
+Apply = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """The parts of one layer as functions of (R, width) rows.
+
+    Attributes:
+        norm, mlp_norm: in front of attention and MLP.
+        packed: queries, keys and values side by side, head after head.
+        out: from the heads back to the width.
+        gated: act(gate) * up.
+        down: from the MLP's width back.
+        scaling: factor on the scores.
+    """
+
+    norm: Apply
+    packed: Apply
+    out: Apply
+    mlp_norm: Apply
+    gated: Apply
+    down: Apply
+    scaling: float
+
+
+class TokenStep:
+    """Steps of one language model; make it with `of`, for one text or one batch of texts."""
+
+    def __init__(self, model: nn.Module) -> None:
+        llama = model.llama
+        config = llama.config
+        self._llama = llama
+        self._embed = llama.embed_tokens
+        self._rotary = llama.rotary_emb
+        #: modules whose own call is left out here
+        self._passed = [*_containers(llama)]
+        weights = sum(p.numel() * p.element_size() for p in llama.layers.parameters())
+        self._small = weights <= _SMALL
+        self._layers = [self._layer(layer) for layer in llama.layers]
+        self._norm = _norm(llama.norm)
+        self._head = self._linear(model.lm_head)
+        self._heads = config.num_attention_heads
+        self._key_heads = config.num_key_value_heads
+        self._width = llama.layers[0].self_attn.head_dim
+        self._tables: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._hooks = [getattr(module, name) for module in self._passed for name in HOOKS]
+        self._fields = [vars(module) for module in self._passed]
+
+    @classmethod
+    @torch.inference_mode()
+    def of(cls, model: nn.Module) -> TokenStep | None:
+        """Return the steps of a model, or None where only its own forward pass is certain."""
+        step = cls(model) if knows(model) else None
+        return step if step is not None and step.ready() else None
+
+    def ready(self) -> bool:
+        """Tell whether the attention is the usual one, and nothing was put on a module."""
+        if self._llama.config._attn_implementation != "sdpa" or any(self._hooks):
+            return False
+        return not (any(GLOBAL_HOOKS) or any("forward" in fields for fields in self._fields))
+
+    def __call__(
+        self,
+        buffer: KeyValueBuffer,
+        tokens: Sequence[int],
+        lengths: Sequence[int] | None = None,
+    ) -> torch.Tensor:
+        """Append one token to every row of a buffer.
+
+        Args:
+            buffer: R rows; written to at its length.
+            tokens: R ids.
+            lengths: true length of each row after this step; None when no row has a gap in front.
+
+        Returns:
+            (R, V) float32 logits behind the tokens.
+        """
+        table = self._embed.weight
+        hidden = table.index_select(0, torch.tensor(tokens, device=table.device))
+        end = buffer.length + 1
+        turn, mask = self._places(hidden, end, lengths)
+        for layer, kept in zip(self._layers, buffer.layers, strict=True):
+            hidden = hidden + self._attend(layer, layer.norm(hidden), kept, turn, mask)
+            hidden = hidden + layer.down(layer.gated(layer.mlp_norm(hidden)))
+        return self._head(self._norm(hidden)).float()
+
+    def _attend(self, layer: _Layer, hidden, kept, turn, mask) -> torch.Tensor:
+        """Return (R, H): what one layer's attention adds; keys and values go into the buffer."""
+        rows = hidden.shape[0]
+        packed = layer.packed(hidden).view(rows, -1, 1, self._width)
+        both, value = packed.split((self._heads + self._key_heads, self._key_heads), 1)
+        cosine, sine = turn
+        both = both * cosine + both.roll(self._width // 2, -1) * sine
+        query, key = both.split((self._heads, self._key_heads), 1)
+        keys, values = kept.update(key, value)
+        output = F.scaled_dot_product_attention(
+            query,
+            keys,
+            values,
+            attn_mask=mask,
+            scale=layer.scaling,
+            enable_gqa=self._heads != self._key_heads,
+        )
+        return layer.out(output.view(rows, -1))
+
+    def _places(self, hidden: torch.Tensor, end: int, lengths: Sequence[int] | None):
+        """Return the rotation of the new positions, and the mask over gaps (or None)."""
+        cosine, sine = self._table(end, hidden)
+        if lengths is None or min(lengths) == end:
+            return (cosine[end - 1], sine[end - 1]), None
+        size = torch.tensor(lengths, device=hidden.device)
+        turn = (cosine[size - 1, None, None], sine[size - 1, None, None])
+        mask = torch.arange(end, device=hidden.device) >= (end - size)[:, None]
+        return turn, mask[:, None, None]
+
+    def _table(self, length: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return cosines and signed sines of at least `length` positions, each (n, D).
+
+        x turned is x * cos + (-second half, first half) * sin; the sign goes to the table, so that
+        the halves need only change places.
+        """
+        if self._tables is None or len(self._tables[0]) < length:
+            count = -(-length // _BLOCK) * _BLOCK
+            cosine, sine = self._rotary(like, torch.arange(count, device=like.device)[None])
+            signed = torch.cat(
+                (-sine[0, :, : self._width // 2], sine[0, :, self._width // 2 :]), -1
+            )
+            self._tables = (cosine[0], signed)
+        return self._tables
+
+    def _layer(self, layer: nn.Module) -> _Layer:
+        attention, mlp = layer.self_attn, layer.mlp
+        act = F.silu if mlp.config.hidden_act == "silu" else mlp.act_fn
+        return _Layer(
+            norm=_norm(layer.input_layernorm),
+            packed=self._together(attention.q_proj, attention.k_proj, attention.v_proj),
+            out=self._linear(attention.o_proj),
+            mlp_norm=_norm(layer.post_attention_layernorm),
+            gated=self._gated(mlp, act),
+            down=self._linear(mlp.down_proj),
+            scaling=attention.scaling,
+        )
+
+    def _gated(self, mlp: nn.Module, act: Apply) -> Apply:
+        if self._small and _plain(mlp.gate_proj) and _plain(mlp.up_proj):
+            packed = self._together(mlp.gate_proj, mlp.up_proj)
+
+            def gated(rows: torch.Tensor) -> torch.Tensor:
+                gate, up = packed(rows).chunk(2, -1)
+                return act(gate) * up
+
+            return gated
+        gate, up = self._linear(mlp.gate_proj), self._linear(mlp.up_proj)
+        return lambda rows: act(gate(rows)) * up(rows)
+
+    def _together(self, *modules: nn.Module) -> Apply:
+        """Return the products of several layers side by side; of small plain ones, in one."""
+        biases = [module.bias is None for module in modules if _plain(module)]
+        if not self._small or len(biases) < len(modules) or len(set(biases)) > 1:
+            parts = [self._linear(module) for module in modules]
+            return lambda rows: torch.cat([part(rows) for part in parts], dim=-1)
+        self._passed += modules
+        weight = torch.cat([module.weight for module in modules])
+        bias = None if biases[0] else torch.cat([module.bias for module in modules])
+        return partial(F.linear, weight=weight, bias=bias)
+
+    def _linear(self, module: nn.Module) -> Apply:
+        """Return the product of a plain linear layer; anything else is called as it is.
+
+        The weight is asked for once: a text ends with the weights that it began with.
+        """
+        if not _plain(module):
+            return module
+        self._passed.append(module)
+        return partial(F.linear, weight=module.weight, bias=module.bias)
+
+
+def _plain(module: nn.Module) -> bool:
+    """Tell whether a module is a linear layer that nobody watches."""
+    return own(module, nn.Linear) and not any(getattr(module, name) for name in HOOKS)
+
+
+def knows(model: nn.Module) -> bool:
+    """Tell whether every part of the language model is of the classes that are known here."""
+    llama = model.llama
+    kinds = {
+        LlamaModel: [llama],
+        LlamaDecoderLayer: list(llama.layers),
+        LlamaAttention: [layer.self_attn for layer in llama.layers],
+        LlamaMLP: [layer.mlp for layer in llama.layers],
+        LlamaRMSNorm: list(_norms(llama)),
+        Float32RotaryEmbedding: [llama.rotary_emb],
+        nn.Embedding: [llama.embed_tokens],
+    }
+    known = all(own(module, kind) for kind, modules in kinds.items() for module in modules)
+    return known and not llama.training and llama.rotary_emb.rope_type in _FIXED_ROTARY
+
+
+def own(module: nn.Module, kind: type) -> bool:
+    """Tell whether a module is of exactly this class, its forward pass not exchanged."""
+    return type(module) is kind and "forward" not in vars(module)
+
+
+def _norms(llama: nn.Module) -> Iterator[nn.Module]:
+    for layer in getattr(llama, "layers", ()):
+        yield layer.input_layernorm
+        yield layer.post_attention_layernorm
+    yield llama.norm
+
+
+def _containers(llama: nn.Module) -> Iterator[nn.Module]:
+    """Yield the modules that are not called here, whose hooks would therefore be missed."""
+    yield from (llama, llama.embed_tokens, llama.rotary_emb)
+    yield from _norms(llama)
+    for layer in llama.layers:
+        yield from (layer, layer.self_attn, layer.mlp)
+
+
+def _norm(module: nn.Module) -> Apply:
+    weight, epsilon = module.weight, module.variance_epsilon
+    if weight.dtype == torch.float32:
+        return partial(F.rms_norm, normalized_shape=tuple(weight.shape), weight=weight, eps=epsilon)
+    return module
