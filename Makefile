@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab site test lint audit hooks clean
+.PHONY: help demo lab site test lint bench audit hooks clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -47,6 +47,11 @@ lint: $(VENV)/.installed-test ## check the code
 test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.installed-test lint ## check the code, run every test and every notebook
 	$(RUN) -m pytest -q -n $(WORKERS) --dist worksteal
+
+# One thread a process: what carries over to another machine are ratios. Leave the machine alone.
+bench: export OMP_NUM_THREADS := 1
+bench: $(VENV)/.installed-demo ## measure speed against its limits, an hour; JSON and page in out/bench
+	$(RUN) benchmarks/bench.py --out out/bench
 
 # In an environment of its own, so that what audits is not audited with it. The licences and the
 # bill of materials need no network; known faults of packages are asked for where there is one.

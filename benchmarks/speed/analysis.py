@@ -165,13 +165,13 @@ def _captum(trace, plan: Plan) -> dict:
         return logits.gather(-1, text.expand(len(images), -1)[..., None]).sum((1, 2))
 
     window, stride = side // 4, side // (4 if plan.quick else 8)
-    patch = network.config.vision.patch_size
-    ours = {"window": window // patch, "stride": max(1, stride // patch)}
     ways = {
         "captum occlusion": lambda: Occlusion(score).attribute(
             pixels, (1, window, window), strides=(1, stride, stride), baselines=0.0
         ),
-        "occlusion": lambda: wb.saliency.explain(trace, method="occlusion", **ours),
+        "occlusion": lambda: wb.saliency.explain(
+            trace, method="occlusion", window=window, stride=stride
+        ),
         "captum integrated gradients": lambda: IntegratedGradients(score).attribute(
             pixels, n_steps=4 if plan.quick else 32, internal_batch_size=8
         ),

@@ -4,45 +4,25 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
-import pandas as pd
 import psutil
 import pytest
-from PIL import Image
 
 from tests.app.serving import PATIENCE, App, serving
 from tests.app.watching import Watched, watched
 from tests.widgets.conftest import browser  # noqa: F401 (a fixture)
-from tests.widgets.runs_made import Folder
-from workbench.data import Manifest
-from workbench.data.frames import conform
-from workbench.phantom.case import phantom
+from tests.widgets.runs_made import Folder, judged_run
 from workbench.review.study import reader_study
 from workbench.review.verdicts import VERDICTS
 
 pytest.importorskip("voila", reason="needs voila (the app extra)")
 
 METHOD = ".wbx-bar-row label:has-text('Method') select"
-EFFUSION = "pleural effusion"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of six films with its manifest, and the films beside it."""
-    folder = tmp_path_factory.mktemp("run")
-    names = [f"film-{n}" for n in range(6)]
-    for n, name in enumerate(names):
-        grey = phantom(seed=n, size=256).image.pixels * 255
-        Image.fromarray(grey.astype(np.uint8)).save(folder / f"{name}.png")
-    rows = {"id": names, "text": "There is a pleural effusion. <b>The heart</b> is normal."}
-    rows = pd.DataFrame(rows).assign(source="made", task="report", status="done", tokens=9)
-    rows.assign(mean_logprob=[-0.1 * n for n in range(6)]).to_parquet(folder / "results.parquet")
-    table = pd.DataFrame({"image_id": names, EFFUSION: "absent", "source": "made"})
-    table["study_id"] = table["patient_id"] = table["image_id"]
-    table["path"] = table["image_id"] + ".png"
-    table = table.assign(licence="own", report_findings="No pleural effusion.")
-    Manifest(conform(table, sort=False)).save(folder / "manifest.parquet")
-    return folder
+    return judged_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Folders as a fine-tuning run leaves them, made by hand: every stage of one, and at any age."""
+"""Folders made by hand: of fine-tuning at every stage and any age, of a run to be judged."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from workbench.data import Manifest
+from workbench.data.frames import conform
 from workbench.evaluation.intervals import Estimate
 from workbench.finetune.ledger import Ledger
 from workbench.finetune.live_log import PROGRESS_FILE
 from workbench.finetune.measuring import ProbeRow
 from workbench.finetune.recipe import read_recipe
+from workbench.phantom.case import phantom
 from workbench.widgets.monitoring import RunWatch
 
 STEPS = 200
+EFFUSION = "pleural effusion"
 
 
 def history(steps) -> list[dict]:
@@ -106,3 +114,20 @@ class Folder:
                   "precision": "float32", "device": "cpu"},
             scores=(better,), forgetting=(worse, same), notes=("<b>a note</b>",),
         ).save(self.folder / "ledger.json")  # fmt: skip
+
+
+def judged_run(folder: Path) -> Path:
+    """Write a run of six films that call all of them ill, its manifest, and the films."""
+    names = [f"film-{n}" for n in range(6)]
+    for n, name in enumerate(names):
+        grey = phantom(seed=n, size=256).image.pixels * 255
+        Image.fromarray(grey.astype(np.uint8)).save(folder / f"{name}.png")
+    rows = {"id": names, "text": "There is a pleural effusion. <b>The heart</b> is normal."}
+    rows = pd.DataFrame(rows).assign(source="made", task="report", status="done", tokens=9)
+    rows.assign(mean_logprob=[-0.1 * n for n in range(6)]).to_parquet(folder / "results.parquet")
+    table = pd.DataFrame({"image_id": names, EFFUSION: "absent", "source": "made"})
+    table["study_id"] = table["patient_id"] = table["image_id"]
+    table["path"] = table["image_id"] + ".png"
+    table = table.assign(licence="own", report_findings="No pleural effusion.")
+    Manifest(conform(table, sort=False)).save(folder / "manifest.parquet")
+    return folder

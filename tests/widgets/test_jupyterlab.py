@@ -1,4 +1,4 @@
-"""The explorer in a real JupyterLab, as in class: run all, click, change, ask.
+"""Explorer and reviewer in a real JupyterLab, as in class: run all, click, ask, judge, reload.
 
 Needs Chromium. Nothing leaves 127.0.0.1, and the console has no error. Pictures are kept in
 `out/artefacts`.
@@ -18,7 +18,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.app.watching import Watched, watched
+from tests.app.watching import PIXELS, Watched, watched
+from tests.widgets.runs_made import judged_run
 
 #: Seconds within which anything must have happened, also on a busy machine.
 PATIENCE = 240
@@ -26,22 +27,31 @@ PATIENCE = 240
 METHOD = ".wbx-bar-row label:has-text('Method') select"
 #: What the status bar says once a kernel is connected and waits.
 IDLE = "text=/Python 3 .* \\| Idle$/"
-CELLS = (
-    "import workbench as wb",
-    "model = wb.load_model('mini')\ncase = wb.phantom(seed=7, findings=['pleural effusion'])",
-    "wb.explore(model, case)",
-)
+#: Notebook -> its cells.
+LESSONS = {
+    "explore": (
+        "import workbench as wb",
+        "model = wb.load_model('mini')\ncase = wb.phantom(seed=7, findings=['pleural effusion'])",
+        "wb.explore(model, case)",
+    ),
+    "judge": (
+        "import workbench as wb",
+        "wb.review.app('run', manifest='run/manifest.parquet', reviewer='AB', images='run')",
+    ),
+}
 
 
 @pytest.fixture
 def lab(tmp_path) -> Iterator[dict]:
-    """JupyterLab with folders of its own and a notebook; what its server says of itself."""
+    """JupyterLab with folders of its own, notebooks and a run; what its server says of itself."""
     home = tmp_path / "home"
-    home.mkdir()
-    cells = [nbformat.v4.new_code_cell(code) for code in CELLS]
+    (home / "run").mkdir(parents=True)
+    judged_run(home / "run")
     spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    book = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": spec})
-    nbformat.write(book, home / "lesson.ipynb")
+    for name, codes in LESSONS.items():
+        cells = [nbformat.v4.new_code_cell(code) for code in codes]
+        book = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": spec})
+        nbformat.write(book, home / f"{name}.ipynb")
     config = tmp_path / "config" / "labconfig"
     config.mkdir(parents=True)
     silent = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
@@ -111,19 +121,37 @@ def connected(page, said: dict) -> None:
     page.wait_for_selector(IDLE)
 
 
-def open_and_run(seen: Watched, said: dict) -> None:
+def open_and_run(seen: Watched, said: dict, name: str) -> None:
     page = seen.page
     page.on("dialog", lambda dialog: dialog.accept())
-    page.goto(f"http://127.0.0.1:{said['port']}/lab/tree/lesson.ipynb?token={said['token']}")
+    page.goto(f"http://127.0.0.1:{said['port']}/lab/tree/{name}.ipynb?token={said['token']}")
     connected(page, said)  # before that, Run All is dropped silently, or asks which kernel
     menu(page, "Run", "Run All Cells")
-    shown(page, "attention: ")
 
 
-def test_click_method_and_question_in_jupyterlab(lab, browser):
+def save_and_reload(page, said: dict) -> None:
+    """Save the notebook, whose outputs would be gone otherwise, and load the page again."""
+    with page.expect_response(
+        lambda answer: answer.request.method == "PUT" and ".ipynb" in answer.url
+    ):
+        menu(page, "File", "Save Notebook")
+    page.reload()
+    connected(page, said)
+
+
+def judged(page, count: int) -> None:
+    """Wait until the bar says how many were judged."""
+    page.wait_for_function(
+        "(text) => document.querySelector('.desk-count')?.textContent.includes(text)",
+        arg=f"AB: {count} of 6 judged",
+    )
+
+
+def test_click_method_question_and_reload_in_jupyterlab(lab, browser):
     with watched(browser) as seen:
         page = seen.page
-        open_and_run(seen, lab)
+        open_and_run(seen, lab, "explore")
+        shown(page, "attention: ")
         page.locator(".wbx").scroll_into_view_if_needed()
         seen.keep("lab_explorer")
         seen.film_changes(lambda: page.click(".wbx-kind-report .wbx-word >> nth=3"))
@@ -137,8 +165,42 @@ def test_click_method_and_question_in_jupyterlab(lab, browser):
         assert "pneumothorax" in answer
         page.click(".wbx-kind-report .wbx-word >> nth=5")
         words = page.locator(".wbx-word[aria-selected='true']").all_inner_texts()
-        shown(page, f"relevancy: log-probability of \u201c{words[0]}\u201d")
+        title = f"relevancy: log-probability of \u201c{words[0]}\u201d"
+        shown(page, title)
         seen.keep("lab_answer")
+        film = seen.film()
+        save_and_reload(page, lab)
+        shown(page, title)
+        assert page.inner_text(".wbx-kind-answer .wbx-words") == answer
+        assert page.locator(".wbx-word[aria-selected='true']").all_inner_texts() == words
+        page.wait_for_function(f"(film) => ({PIXELS})(0) === film", arg=film)
+        seen.film_changes(lambda: page.click(".wbx-kind-report .wbx-word >> nth=3"))
+        seen.keep("lab_reloaded")
         assert [one["execution_state"] for one in kernels(lab)] == ["idle"]
+        assert seen.errors == []
+        assert seen.foreign(lab["port"]) == []
+
+
+def test_three_verdicts_survive_a_reload_and_a_new_kernel_in_jupyterlab(lab, browser):
+    with watched(browser) as seen:
+        page = seen.page
+        open_and_run(seen, lab, "judge")
+        judged(page, 0)
+        page.locator(".rev-finding").scroll_into_view_if_needed()
+        page.click(".rev-finding")
+        for at, key in enumerate("125"):
+            page.keyboard.press(key)
+            judged(page, at + 1)
+        seen.keep("lab_reviewer")
+        save_and_reload(page, lab)
+        judged(page, 3)
+        facts = page.inner_text(".rev-facts")
+        menu(page, "Kernel", "Restart Kernel and Clear Outputs of All Cells\u2026")
+        page.click(".jp-Dialog-button.jp-mod-warn")
+        page.wait_for_function("() => !document.querySelector('.desk-count')")
+        connected(page, lab)
+        menu(page, "Run", "Run All Cells")
+        judged(page, 3)
+        assert page.inner_text(".rev-facts") == facts
         assert seen.errors == []
         assert seen.foreign(lab["port"]) == []
