@@ -36,7 +36,7 @@ LESSONS = {
     ),
     "judge": (
         "import workbench as wb",
-        "wb.review.app('run', manifest='run/manifest.parquet', reviewer='AB', images='run')",
+        "wb.review.app('run', manifest='run/manifest.parquet', reviewer='AB')",
     ),
 }
 
