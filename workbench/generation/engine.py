@@ -208,6 +208,13 @@ class Engine:
             prefixes = [self.prefixes.get(key) for key in keys]
         if all(prefix is not None for prefix in prefixes):
             buffer = KeyValueBuffer.from_prefixes(prefixes, prefixes[0].length + room)
+        elif self.model.lm_head.weight.device.type == "cpu":
+            # a processor gains nothing from many images at once, and has to fetch more memory
+            parts = [
+                self._begin(request.pixel_values, head, room=0)
+                for request, head in zip(requests, heads, strict=True)
+            ]
+            buffer = KeyValueBuffer.join(parts, parts[0].length + room)
         else:
             pixels = torch.cat([request.pixel_values for request in requests])
             buffer = self._begin(pixels, heads, room=room)

@@ -119,5 +119,5 @@ def _row_of(prefixes: list[ImagePrefix], prefix: ImagePrefix) -> int:
 def _measured(logits: torch.Tensor, tokens: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     logs = logits.double().log_softmax(-1)
     chosen = torch.tensor(list(tokens), device=logits.device)[:, None]
-    entropy = -(logs.exp() * logs).nan_to_num(0.0).sum(-1)
+    entropy = -logs.exp().mul_(logs).nan_to_num_(0.0).sum(-1)
     return logs.gather(1, chosen)[:, 0].cpu().numpy(), entropy.cpu().numpy()

@@ -1,0 +1,93 @@
+"""Weights in the order in which oneDNN multiplies them fastest, for float32 on a CPU.
+
+torch multiplies float32 matrices with the BLAS it was built with, which on some processors takes
+twice as long for a few rows as reading the weights does, and leaves cores idle. oneDNN, which comes
+with torch, is faster there once a weight lies in its own order. The operators are those of torch's
+compiler; where they are missing, or give other numbers than `F.linear`, nothing is packed.
+
+A packed weight is a copy. Whoever makes one keeps it for one text and no longer, so that no product
+is ever taken with weights that have since changed. For the thousand rows of an image packing was
+measured not to pay: the products gain a fifth, and packing costs it.
+
+Does not know: layers, texts, when packing pays (`worth_packing` knows the sizes only).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+#: Bytes of the language model's layers up to which a call costs more than its product ...
+SMALL = 16 << 20
+#: ... and above which a copy takes more memory than anyone expects.
+MOST = 2 << 30
+#: Rows that a weight is packed for, and that fewer are filled up to.
+_ROWS = 4
+
+
+class PackedProduct:
+    """The product with one weight, or with several side by side, packed.
+
+    Args:
+        weights: (N, K) float32 on the CPU each; `can_pack` tells whether they will do.
+        biases: (N,) of each, or None of all.
+    """
+
+    def __init__(
+        self, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor | None]
+    ) -> None:
+        whole = weights[0] if len(weights) == 1 else torch.cat([*weights])
+        self._bias = None if biases[0] is None else torch.cat([*biases])
+        self._multiply = torch.ops.mkldnn._linear_pointwise.default
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(whole.detach(), _ROWS)
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return (R, N) of (R, K)."""
+        count = len(rows)
+        if count < _ROWS:  # the kernel for one row is slower than that for four
+            rows = rows.expand(_ROWS, -1) if count == 1 else F.pad(rows, (0, 0, 0, _ROWS - count))
+        found = self._multiply(rows.contiguous(), self._packed, self._bias, "none", [], "")
+        return found[:count]
+
+
+def can_pack(*tensors: torch.Tensor) -> bool:
+    """Tell whether a product of these is a plain float32 one on the CPU that nobody derives."""
+    return all(
+        type(one) in (torch.Tensor, nn.Parameter)
+        and one.dtype == torch.float32
+        and one.device.type == "cpu"
+        and one.layout == torch.strided
+        and one.dim() > 1
+        and not (one.requires_grad and torch.is_grad_enabled())
+        for one in tensors
+    )
+
+
+def worth_packing(model: nn.Module) -> bool:
+    """Tell whether a `CxrLlavaForConditionalGeneration` is of the size and kind that gains.
+
+    The answer depends on the model alone, not on the memory that is free: the same text comes out
+    of every process.
+    """
+    llama = model.llama
+    size = sum(weight.numel() * weight.element_size() for weight in llama.layers.parameters())
+    return SMALL < size <= MOST and can_pack(llama.embed_tokens.weight) and _same_numbers()
+
+
+@functools.cache
+def _same_numbers() -> bool:
+    """Try the operators once: they must be there, and agree with `F.linear`."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    with torch.inference_mode():
+        draw = torch.Generator().manual_seed(0)
+        rows, weight = torch.randn(3, 64, generator=draw), torch.randn(48, 64, generator=draw)
+        try:
+            found = PackedProduct([weight], [None])(rows)
+        except (AttributeError, RuntimeError, TypeError):
+            return False
+        return torch.allclose(found, F.linear(rows, weight), atol=1e-5)
