@@ -210,21 +210,24 @@ class Engine:
             buffer = KeyValueBuffer.from_prefixes(prefixes, prefixes[0].length + room)
         elif self.model.lm_head.weight.device.type == "cpu":
             # a processor gains nothing from many images at once, and has to fetch more memory
-            parts = [
-                self._begin(request.pixel_values, head, room=0)
-                for request, head in zip(requests, heads, strict=True)
-            ]
-            buffer = KeyValueBuffer.join(parts, parts[0].length + room)
+            buffer = self._begin(requests[0].pixel_values, heads[0], room=0)
+            buffer = buffer.spread(len(requests), buffer.length + room)
+            for row in range(1, len(requests)):
+                own = buffer.row(row)
+                self._begin(requests[row].pixel_values, heads[row], room=room, buffer=own)
         else:
             pixels = torch.cat([request.pixel_values for request in requests])
             buffer = self._begin(pixels, heads, room=room)
         return self.extend(buffer, tails, rows=rows)
 
     @torch.inference_mode()
-    def _begin(self, pixel_values: torch.Tensor, head, *, room: int) -> KeyValueBuffer:
+    def _begin(
+        self, pixel_values: torch.Tensor, head, *, room: int, buffer: KeyValueBuffer | None = None
+    ) -> KeyValueBuffer:
         """Compute text before the image, and the image, for a batch of images.
 
-        `head` is one tuple of ids for all rows, or one per row, all of one length.
+        `head` is one tuple of ids for all rows, or one per row, all of one length. An empty buffer
+        is filled where one is given.
         """
         heads = head if isinstance(head, list) else [head] * len(pixel_values)
         with self._lock:
@@ -232,7 +235,8 @@ class Engine:
             text = torch.tensor([ids[:-1] for ids in heads], dtype=torch.long, device=image.device)
             words = self.model.llama.embed_tokens(text)
             embeds = torch.cat((words, image.to(words)), dim=1)
-            buffer = KeyValueBuffer(self._layers, embeds.shape[1] + room)
+            if buffer is None:
+                buffer = KeyValueBuffer(self._layers, embeds.shape[1] + room)
             fill(self.model.llama, embeds, buffer)
         return buffer
 

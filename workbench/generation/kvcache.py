@@ -67,9 +67,9 @@ class _BufferLayer(DynamicLayer):
 
 
 def _room_like(states: torch.Tensor, capacity: int) -> torch.Tensor:
-    """Return zeros of the shape of `states` but with `capacity` positions."""
+    """Return memory, not filled, of the shape of `states` but with `capacity` positions."""
     batch, heads, _, width = states.shape
-    return states.new_zeros((batch, heads, capacity, width))
+    return states.new_empty((batch, heads, capacity, width))
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,12 +140,46 @@ class KeyValueBuffer(Cache):
     @torch.inference_mode()
     def from_prefixes(cls, prefixes: Sequence[ImagePrefix], capacity: int) -> KeyValueBuffer:
         """Start a buffer with one row per prefix; all prefixes must have one length."""
+        capacity = max(capacity, prefixes[0].length)
         buffer = cls(len(prefixes[0].layers), capacity)
-        for index in range(len(buffer.layers)):
-            keys = torch.cat([prefix.layers[index][0] for prefix in prefixes])
-            values = torch.cat([prefix.layers[index][1] for prefix in prefixes])
-            buffer.update(keys, values, index)
+        buffer._make_room(prefixes[0].layers, len(prefixes))
+        for index, layer in enumerate(buffer.layers):
+            for row, prefix in enumerate(prefixes):
+                keys, values = prefix.layers[index]
+                layer.keys[row, :, : prefix.length] = keys[0]
+                layer.values[row, :, : prefix.length] = values[0]
+            layer.length = prefixes[0].length
         return buffer
+
+    @torch.inference_mode()
+    def spread(self, rows: int, capacity: int) -> KeyValueBuffer:
+        """Return a buffer with this one as the first of so many rows; the others are not filled.
+
+        `row` gives each of them to whoever fills it; all must become as long as this one.
+        """
+        buffer = KeyValueBuffer(len(self.layers), max(capacity, self.length))
+        buffer._make_room([(layer.keys, layer.values) for layer in self.layers], rows)
+        for whole, part in zip(buffer.layers, self.layers, strict=True):
+            whole.keys[:1, :, : self.length] = part.keys[:, :, : self.length]
+            whole.values[:1, :, : self.length] = part.values[:, :, : self.length]
+            whole.length = self.length
+        return buffer
+
+    @torch.inference_mode()
+    def row(self, number: int) -> KeyValueBuffer:
+        """Return an empty buffer that writes into one row of this one."""
+        buffer = KeyValueBuffer(len(self.layers), self.layers[0].capacity)
+        for part, whole in zip(buffer.layers, self.layers, strict=True):
+            part.dtype, part.device, part.is_initialized = whole.dtype, whole.device, True
+            part.keys = whole.keys[number : number + 1]
+            part.values = whole.values[number : number + 1]
+        return buffer
+
+    def _make_room(self, like: Sequence[tuple[torch.Tensor, torch.Tensor]], rows: int) -> None:
+        """Get memory for all layers, of the shape and kind of given keys and values."""
+        for layer, (keys, values) in zip(self.layers, like, strict=True):
+            shape = [part[:1].expand(rows, -1, -1, -1) for part in (keys, values)]
+            layer.lazy_initialization(*shape)
 
     @classmethod
     @torch.inference_mode()
@@ -171,6 +205,9 @@ class KeyValueBuffer(Cache):
             rows = sum(part.keys.shape[0] for part in parts)
             shape = parts[0].keys[:1].expand(rows, -1, -1, -1)
             layer.lazy_initialization(shape, shape)
+            gap = longest - min(lengths)
+            for states in (layer.keys, layer.values):
+                states[:, :, :gap] = 0  # masked, but nothing times what was there must be a number
             row = 0
             for part, length in zip(parts, lengths, strict=True):
                 end = row + part.keys.shape[0]
