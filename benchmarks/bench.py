@@ -6,8 +6,10 @@
 
 Every section runs in a process of its own, so that its peak memory is its own, and the limits of
 the machine are measured in the same process as what is held against them. Each number is from one
-machine and one run; what carries over are ratios. FILE `bench.json` in the folder has every single
-measurement, `bench.html` the figures. Exit code 1 where a bar is missed or a section fails.
+machine and one run; what carries over are ratios. With one thread (`--threads 1`) they are of
+processor time, which other programs hardly touch; with more, of wall time: leave the machine
+alone. `bench.json` in the folder has every single measurement, `bench.html` the figures. Exit code
+1 where a bar is missed or a section fails.
 
 Does not know: whether anything that was computed is right, except that texts are compared.
 """
@@ -60,7 +62,7 @@ def main() -> int:
     target = options.out / "bench.json"
     # sections that are run again take the place of older ones
     result = json.loads(target.read_text()) if target.is_file() and options.only else {}
-    result = {"machine": _machine(), "sections": result.get("sections", {})}
+    result = {"machine": _machine(options.threads), "sections": result.get("sections", {})}
     for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
         result["sections"][name] = _child(name, options)
@@ -72,7 +74,7 @@ def _show(result: dict, folder: Path) -> int:
     from speed.bars import judged, table
     from speed.page import write_page
 
-    bars = judged(result["sections"])
+    bars = judged(result["sections"], result["machine"]["clock"])
     write_page(result, bars, folder / "bench.html")
     print(table(bars))
     print(f"\n{folder / 'bench.html'}")
@@ -125,13 +127,16 @@ def _seven_billion(options: argparse.Namespace) -> int:
     return 0
 
 
-def _machine() -> dict:
+def _machine(threads: int) -> dict:
     import importlib.metadata
 
     packages = ("torch", "transformers", "captum")
     return {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
+        "threads": threads,
+        # several threads wait for each other, which a processor's clock counts as work
+        "clock": "cpu" if threads == 1 else "wall",
         "system": platform.system(),
         "python": platform.python_version(),
         "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
@@ -145,7 +150,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("out/bench"), help="folder of JSON and page")
     add("--only", action="append", choices=SECTIONS, help="run this section; may be repeated")
     add("--quick", action="store_true", help="tiny models: to see that it runs, not how fast")
-    add("--threads", type=int, default=1, help="threads of torch (default 1)")
+    cores = os.cpu_count() or 1
+    add("--threads", type=int, default=cores, help=f"threads of torch (default {cores}, all cores)")
     add("--rounds", type=int, default=3, help="repeats of every measurement (default 3)")
     add("--rows", type=int, default=5_000, help="rows of the long run (default 5000)")
     add("--checkpoint", help="measure tokens a second of this checkpoint instead")

@@ -16,7 +16,7 @@ class Bar:
     Attributes:
         name: what is required, in words.
         section: that measures it.
-        value: takes the section's result and returns the number.
+        value: takes the section's result and the clock, and returns the number.
         limit: to reach.
         least: True where more is better.
         percent: shown as a share.
@@ -24,7 +24,7 @@ class Bar:
 
     name: str
     section: str
-    value: Callable[[Mapping], float]
+    value: Callable[[Mapping, str], float]
     limit: float
     least: bool = True
     percent: bool = False
@@ -34,56 +34,56 @@ BARS = (
     Bar(
         "8 questions on one image, times faster than recomputing image and prompt",
         "questions",
-        lambda found: found["recomputed_over_together"]["cpu"],
+        lambda found, clock: found["recomputed_over_together"][clock],
         5.0,
     ),
     Bar(
         "16 reports together, times the rate of the published way",
         "batch",
-        lambda found: found["published_over_batched"]["cpu"],
+        lambda found, clock: found["published_over_batched"][clock],
         2.0,
     ),
     Bar(
         "16 reports together, times the engine's own rate one after the other",
         "batch",
-        lambda found: found["sequential_over_batched"]["cpu"],
+        lambda found, clock: found["sequential_over_batched"][clock],
         2.0,
     ),
     Bar(
         "decoding of 16 rows together, times the rate of one",
         "batch",
-        lambda found: found["decoding_rate"],
+        lambda found, clock: found["decoding_rate"],
         2.0,
     ),
     Bar(
         "a step of `mini`, times faster than transformers' generate",
         "mini_step",
-        lambda found: found["generate_over_ours"]["cpu"],
+        lambda found, clock: found["generate_over_ours"][clock],
         2.0,
     ),
     Bar(
         "share of the memory bandwidth that decoding one text reaches",
         "report",
-        lambda found: found["bandwidth_fraction"]["cpu"],
+        lambda found, clock: found["bandwidth_fraction"][clock],
         0.6,
         percent=True,
     ),
     Bar(
         "grounding with 6 ablated images, first film, times faster than six passes",
         "grounding",
-        lambda found: found["separate_over_first"]["cpu"],
+        lambda found, clock: found["separate_over_first"][clock],
         1.5,
     ),
     Bar(
         "the same for every further film",
         "grounding",
-        lambda found: found["separate_over_next"]["cpu"],
+        lambda found, clock: found["separate_over_next"][clock],
         1.5,
     ),
     Bar(
         "time that recording attention adds",
         "capture",
-        lambda found: found["added_by_record"]["cpu"],
+        lambda found, clock: found["added_by_record"][clock],
         0.25,
         least=False,
         percent=True,
@@ -91,7 +91,7 @@ BARS = (
     Bar(
         "time that the run store adds to the bare loop",
         "runs",
-        lambda found: found["overhead"]["cpu"],
+        lambda found, clock: found["overhead"][clock],
         0.03,
         least=False,
         percent=True,
@@ -99,7 +99,7 @@ BARS = (
     Bar(
         "drift of the time per study over a long run",
         "runs",
-        lambda found: abs(found["long"]["drift"]),
+        lambda found, clock: abs(found["long"]["drift"]),
         0.02,
         least=False,
         percent=True,
@@ -107,7 +107,7 @@ BARS = (
     Bar(
         "growth of memory over a long run",
         "runs",
-        lambda found: found["long"]["memory_growth"],
+        lambda found, clock: found["long"]["memory_growth"],
         0.05,
         least=False,
         percent=True,
@@ -115,14 +115,19 @@ BARS = (
 )
 
 
-def judged(sections: Mapping[str, Mapping]) -> list[dict]:
-    """Return name, value, limit and verdict of every bar whose section was measured."""
+def judged(sections: Mapping[str, Mapping], clock: str) -> list[dict]:
+    """Return name, value, limit and verdict of every bar whose section was measured.
+
+    Args:
+        sections: what was measured.
+        clock: "wall" or "cpu".
+    """
     rows = []
     for bar in BARS:
         found = sections.get(bar.section)
         if found is None or "error" in found:
             continue
-        value = bar.value(found)
+        value = bar.value(found, clock)
         ok = value >= bar.limit if bar.least else value <= bar.limit
         sign = ">=" if bar.least else "<="
         form = "{:.1%}" if bar.percent else "{:.2f}"

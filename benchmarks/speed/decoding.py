@@ -117,9 +117,11 @@ def report(plan: Plan) -> dict:
     flops = prompt_flops(bench.model, sizes.image_tokens, positions - BEHIND)
     cpu, wall = probe.ceilings("cpu"), probe.ceilings("wall")
     step = {clock: statistics.median(getattr(parts["step"], clock)) for clock in ("cpu", "wall")}
-    vision, prefix = parts["vision"].to_dict()["cpu"], parts["prefix"].to_dict()["cpu"]
+    clock = "cpu" if torch.get_num_threads() == 1 else "wall"
+    limits = {"cpu": cpu, "wall": wall}[clock]
+    vision, prefix = (parts[name].to_dict()[clock] for name in ("vision", "prefix"))
     return {
-        "limits": cpu.to_dict(),
+        "limits": limits.to_dict(),
         "bytes_per_token": read,
         "flops": flops,
         "parts": {name: times.to_dict() for name, times in parts.items()},
@@ -129,8 +131,8 @@ def report(plan: Plan) -> dict:
             "wall": read / wall.bandwidth / step["wall"],
         },
         "flops_fraction": {
-            "vision": flops["vision"] / cpu.flops / vision,
-            "prefix": sum(flops.values()) / cpu.flops / prefix,
+            "vision": flops["vision"] / limits.flops / vision,
+            "prefix": sum(flops.values()) / limits.flops / prefix,
         },
         "latency": {name: times.to_dict() for name, times in whole.items()},
         "published_over_ours": ratio(whole["published"], whole["ours"]),

@@ -20,6 +20,8 @@ border-bottom:1px solid #e3e6ea;vertical-align:top}td.n{text-align:right;white-s
 font-variant-numeric:tabular-nums}.ok{color:#1a7f37}.miss{color:#b42318}img{max-width:100%}
 .quiet{color:#5f6773}details{margin:6px 0}pre{font-size:12px;overflow:auto;background:#f6f7f9;
 padding:10px}"""
+#: How a clock is called on the page.
+_CLOCKS = {"cpu": "processor time", "wall": "wall time"}
 OURS, OTHER, GREY = "#20639b", "#c8553d", "#9aa3ad"
 
 #: Section -> which of its times are ours; the others are peers'.
@@ -42,29 +44,30 @@ def write_page(result: Mapping, bars: list[dict], to: Path) -> None:
         bars: what `judged` returned.
         to: the file.
     """
-    sections = result["sections"]
+    sections, clock = result["sections"], result["machine"]["clock"]
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>Speed</title>",
         f"<style>{STYLE}</style><h1>How fast, against what</h1>",
         f"<p class=quiet>{html.escape(_machine(result['machine']))}</p>",
-        "<p>Ratios are medians within rounds, of processor time; sizes and every single "
+        f"<p>Ratios are medians within rounds, of {_CLOCKS[clock]}; sizes and every single "
         "measurement are in <code>bench.json</code>.</p>",
         _bars(bars),
     ]
     figures = {"Against the machine": _limits, "Against others": _ways, "Growth": _growth,
                "Saliency": _saliency, "A long run": _long}  # fmt: skip
     for title, draw in figures.items():
-        image = draw(sections)
-        if image:
-            parts.append(f"<h2>{title}</h2>{image}")
+        figure = draw(sections, clock)
+        if figure is not None:
+            parts.append(f"<h2>{title}</h2>{_image(figure, title)}")
     parts.append("<h2>Every section</h2>" + _spent(sections))
     to.write_text("\n".join(parts))
 
 
 def _machine(machine: Mapping) -> str:
     return (
-        f"{machine['system']}, {machine['cores']} cores ({machine['processor']}); Python "
-        f"{machine['python']}, torch {machine['torch']}, transformers {machine['transformers']}"
+        f"{machine['system']}, {machine['threads']} of {machine['cores']} cores "
+        f"({machine['processor']}); Python {machine['python']}, torch {machine['torch']}, "
+        f"transformers {machine['transformers']}"
     )
 
 
@@ -94,13 +97,16 @@ def _spent(sections: Mapping) -> str:
     return f"<table>{head}{''.join(rows)}</table>"
 
 
-def _image(figure) -> str:
+def _image(figure, title: str) -> str:
     import matplotlib.pyplot as plt
 
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=144, bbox_inches="tight")
     plt.close(figure)
-    return f"<img alt='' src='data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}'>"
+    encoded = base64.b64encode(data.getvalue()).decode()
+    return (
+        f"<img alt='{title}: the figures are in bench.json' src='data:image/png;base64,{encoded}'>"
+    )
 
 
 def _axes(count: int, height: float, columns: int = 3):
@@ -126,14 +132,14 @@ def _usable(sections: Mapping, name: str) -> Mapping | None:
     return None if found is None or "error" in found else found
 
 
-def _limits(sections: Mapping) -> str:
+def _limits(sections: Mapping, clock: str):
     found = _usable(sections, "report")
     if found is None:
-        return ""
+        return None
     figure, (axis,) = _axes(1, 2.2)
     names = ["decoding: bandwidth", "vision: operations", "image and prompt: operations"]
     shares = [
-        found["bandwidth_fraction"]["cpu"],
+        found["bandwidth_fraction"][clock],
         found["flops_fraction"]["vision"],
         found["flops_fraction"]["prefix"],
     ]
@@ -145,25 +151,25 @@ def _limits(sections: Mapping) -> str:
     limits = found["limits"]
     note = (
         f"{limits['bandwidth_bytes_per_second'] / 1e9:.1f} GB/s, "
-        f"{limits['flops_per_second'] / 1e9:.0f} GFLOP/s, {limits['threads']} thread; "
+        f"{limits['flops_per_second'] / 1e9:.0f} GFLOP/s, threads: {limits['threads']}; "
         f"{found['tokens_per_second']['cpu']:.0f} tokens/s"
     )
     axis.set_title(note, fontsize=10, loc="left")
-    return _image(figure)
+    return figure
 
 
-def _ways(sections: Mapping) -> str:
+def _ways(sections: Mapping, clock: str):
     shown = []
     for name in _OURS:
         found = _usable(sections, name)
         if found is not None:
             shown.append((name, found.get("latency") or found["times"], found))
     if not shown:
-        return ""
+        return None
     figure, axes = _axes(len(shown), 2.1)
     for axis, (name, times, found) in zip(axes, shown, strict=True):
         ways = list(times)[::-1]
-        seconds = [times[way]["cpu"] for way in ways]
+        seconds = [times[way][clock] for way in ways]
         if name == "batch":  # two of the ways wrote four reports
             count = found["reports"]
             seconds = [
@@ -175,15 +181,15 @@ def _ways(sections: Mapping) -> str:
         for at, value in enumerate(seconds):
             axis.text(value, at, f" {value:.3g}", va="center", fontsize=8)
         axis.set_title(name, fontsize=10, loc="left")
-        axis.set_xlabel("processor seconds", fontsize=8)
+        axis.set_xlabel(f"seconds of {_CLOCKS[clock]}", fontsize=8)
         axis.tick_params(labelsize=8)
-    return _image(figure)
+    return figure
 
 
-def _growth(sections: Mapping) -> str:
+def _growth(sections: Mapping, clock: str):
     found = _usable(sections, "scaling")
     if found is None:
-        return ""
+        return None
     figure, axes = _axes(len(found["curves"]), 2.5, columns=2)
     for axis, (name, curve) in zip(axes, found["curves"].items(), strict=True):
         axis.loglog(curve["sizes"], curve["seconds"], "o-", color=OURS)
@@ -192,29 +198,29 @@ def _growth(sections: Mapping) -> str:
         sizes = curve["sizes"]
         axis.set_xticks(sizes, [f"{s / 1e6:.0f} MB" if s > 1e5 else str(s) for s in sizes])
         axis.minorticks_off()
-    return _image(figure)
+    return figure
 
 
-def _saliency(sections: Mapping) -> str:
+def _saliency(sections: Mapping, clock: str):
     found = _usable(sections, "saliency")
     if found is None:
-        return ""
-    times = {name.replace("_", " "): each["cpu"] for name, each in found["methods"].items()}
-    times |= {name: each["cpu"] for name, each in found["captum"].items() if "captum" in name}
+        return None
+    times = {name.replace("_", " "): each[clock] for name, each in found["methods"].items()}
+    times |= {name: each[clock] for name, each in found["captum"].items() if "captum" in name}
     order = sorted(times, key=times.get, reverse=True)
     figure, (axis,) = _axes(1, 0.6 + 0.28 * len(order))
     colours = [OTHER if name.startswith("captum") else OURS for name in order]
     axis.barh(order, [times[name] for name in order], color=colours, height=0.65)
-    axis.set(xscale="log", xlabel="processor seconds for one map of `mini`")
+    axis.set(xscale="log", xlabel=f"seconds of {_CLOCKS[clock]} for one map of `mini`")
     for at, name in enumerate(order):
         axis.text(times[name], at, f" {times[name]:.2g} s", va="center", fontsize=8)
-    return _image(figure)
+    return figure
 
 
-def _long(sections: Mapping) -> str:
+def _long(sections: Mapping, clock: str):
     found = _usable(sections, "runs")
     if found is None:
-        return ""
+        return None
     run = found["long"]
     figure, (axis,) = _axes(1, 2.2)
     axis.plot(run["at_row"], [1000 * s for s in run["seconds_per_study"]], "o-", color=OURS)
@@ -224,4 +230,4 @@ def _long(sections: Mapping) -> str:
         fontsize=10,
         loc="left",
     )
-    return _image(figure)
+    return figure

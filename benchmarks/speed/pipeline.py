@@ -93,9 +93,9 @@ def _overhead(folder: Path, plan: Plan) -> dict:
     tokens = 4 if plan.quick else 48
     films = folder / "films"
     _films(films, count, model.image_size)
-    paths = [films / f"{seed}.png" for seed in range(count)]
-    table = pd.DataFrame({"path": [path.name for path in paths]})
+    table = pd.DataFrame({"path": [f"{seed}.png" for seed in range(count)]})
     table = _manifest(table, films, folder / "films.parquet")
+    paths = [films / name for name in pd.read_parquet(table)["path"]]  # in the manifest's order
     number = iter(range(1_000))
 
     def bare() -> list[str]:

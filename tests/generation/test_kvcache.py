@@ -94,19 +94,37 @@ def test_joined_rows_end_together_and_the_gap_is_zero():
         assert not layer.keys[2:, :, :4].any()
 
 
-def test_snapshot_is_a_copy_and_starts_new_buffers():
+def test_a_buffer_becomes_a_prefix_that_starts_new_buffers():
     buffer = filled(1, 4, seed=0)
-    prefix = buffer.snapshot([9, -200])
+    kept = buffer.layers[0].keys[:, :, :4].clone()
+    prefix = buffer.hand_over([9, -200])
     assert (prefix.ids, prefix.length) == ((9, -200), 4)
     assert prefix.nbytes == 2 * LAYERS * HEADS * 4 * WIDTH * 4
-    kept = prefix.layers[0][0].clone()
-    buffer.rewind(0)
-    write(buffer, states(1, 4, seed=5))
+    assert buffer.layers == []  # nobody can write to it any more
     started = KeyValueBuffer.from_prefixes([prefix, prefix], capacity=9)
     write(started, states(2, 2, seed=6))
+    started.rewind(0)
+    write(started, states(2, 4, seed=5))
     assert torch.equal(prefix.layers[0][0], kept)
-    assert torch.equal(started.layers[0].keys[1:, :, :4], kept)
-    assert started.length == 6
+    again = KeyValueBuffer.from_prefixes([prefix, prefix], capacity=2)
+    assert torch.equal(again.layers[0].keys[1:], kept)
+    assert again.length == 4
+
+
+def test_rows_of_a_buffer_are_filled_one_by_one():
+    whole, first = filled(3, 4, seed=0), filled(1, 4, seed=1)
+    spread = first.spread(3, capacity=7)
+    for row in (1, 2):
+        own = spread.row(row)
+        assert own.length == 0
+        for index, layer in enumerate(whole.layers):
+            own.update(layer.keys[row : row + 1, :, :4], layer.values[row : row + 1, :, :4], index)
+    write(spread, states(3, 2, seed=2))
+    assert spread.length == 6
+    for layer, one, all_ in zip(spread.layers, first.layers, whole.layers, strict=True):
+        for name in ("keys", "values"):
+            assert torch.equal(getattr(layer, name)[:1, :, :4], getattr(one, name)[:, :, :4])
+            assert torch.equal(getattr(layer, name)[1:, :, :4], getattr(all_, name)[1:, :, :4])
 
 
 def prefix_of(size: int) -> ImagePrefix:

@@ -166,7 +166,7 @@ class Engine:
         with self._lock:
             prefix = self.prefixes.get(key)
             if prefix is None:
-                prefix = self._begin(pixel_values, head, room=0).snapshot(head)
+                prefix = self._begin(pixel_values, head, room=0).hand_over(head)
                 self.prefixes.put(key, prefix)
             return prefix
 

@@ -128,13 +128,14 @@ class KeyValueBuffer(Cache):
             layer.values = layer.values.index_select(0, index)
 
     @torch.inference_mode()
-    def snapshot(self, ids: Sequence[int]) -> ImagePrefix:
-        """Copy the filled part of a one-row buffer into an `ImagePrefix` for `ids`."""
-        pairs = tuple(
-            (layer.keys[:, :, : layer.length].clone(), layer.values[:, :, : layer.length].clone())
-            for layer in self.layers
-        )
-        return ImagePrefix(tuple(ids), self.length, pairs)
+    def hand_over(self, ids: Sequence[int]) -> ImagePrefix:
+        """Return what a one-row buffer holds as an `ImagePrefix` for `ids`; the buffer has ended.
+
+        Nothing is copied: room that was not used stays with the prefix.
+        """
+        length, layers, self.layers = self.length, self.layers, []
+        pairs = tuple((x.keys[:, :, :length], x.values[:, :, :length]) for x in layers)
+        return ImagePrefix(tuple(ids), length, pairs)
 
     @classmethod
     @torch.inference_mode()
