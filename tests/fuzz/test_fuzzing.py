@@ -1,7 +1,7 @@
 """Damaged input ends in an error of the workbench, soon, and without much memory.
 
-A few hundred inputs for each reader, the same ones every time. `python -m tests.fuzz --seconds N`
-takes others, for as long as you like.
+Every reader gets its share, and then all of them a minute of what the fuzzer makes, the same inputs
+every time. `python -m tests.fuzz --seed N --seconds N` takes others, for as long as you like.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from workbench.reports import label
 #: Inputs of each reader, times its share; those that take long get few.
 EACH, SEED = 10, 11
 _QUIET = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 
 
@@ -344,7 +344,14 @@ def test_a_recipe_runs_nothing_and_yaml_tags_are_refused(tmp_path):
         yaml.safe_load(path.read_text())
 
 
-def test_a_process_of_its_own_is_watched(tmp_path):
+def test_a_minute_of_damaged_inputs_is_refused_in_words_and_little_memory():
+    outcome = running.fuzz(seconds=60, seed=12)
+    assert outcome.clean, outcome.to_dict()
+    assert outcome.total > 500
+    assert outcome.peak_mb < 1000, outcome.growths
+
+
+def test_a_process_of_its_own_is_watched():
     """The command itself, on few inputs of a quick reader."""
     outcome = running.fuzz(count=40, seed=1, only="PNG")
     assert outcome.total == 40 and outcome.clean, outcome.to_dict()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import stat
+from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
 
 import workbench as wb
 from workbench.errors import InputError, OptionError, RunError
@@ -46,6 +48,29 @@ def test_texts_are_those_of_the_model_alone(ended, films, model, lab):
         assert frame[f"film-{n}", "report"] == model.report(path, max_new_tokens=7).text
         answer = model.ask(path, lab.QUESTION, max_new_tokens=7)
         assert frame[f"film-{n}", "ptx"] == answer.text
+
+
+def test_pixels_are_pinned_once_for_all_tasks_where_there_is_a_gpu(films, model, lab, monkeypatch):
+    """No GPU is needed to see who asks for pinned memory."""
+    pinned = []
+
+    def pin(tensor):
+        pinned.append(tensor)
+        return tensor.clone()
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    tasks = wb.runs.tasks.read_tasks(lab.TASKS)
+    plan = RunPlan(tasks, wb.DecodingSettings(max_new_tokens=2))
+    item = Item(0, "film-0", "made", "0.png")
+    worker = BlockWorker(model, plan, films.parent)
+    assert len(worker._read(item).jobs) > 1
+    assert pinned == []
+    identity = replace(model.responder.identity, device="cuda:0")
+    monkeypatch.setattr(model.responder, "identity", identity)
+    jobs = worker._read(item).jobs
+    assert len(pinned) == 1
+    assert all(job.request.pixel_values is jobs[0].request.pixel_values for job in jobs)
+    assert torch.equal(jobs[0].request.pixel_values, pinned[0])
 
 
 def test_the_prefix_of_an_image_is_computed_once(films, model, lab, tmp_path):

@@ -217,7 +217,8 @@ class VisionTower(PreTrainedModel):
         """
         self._check(pixel_values)
         weight = self.conv1.weight
-        hidden = self.conv1(pixel_values.to(device=weight.device, dtype=weight.dtype))
+        pixel_values = pixel_values.to(weight.device, weight.dtype, non_blocking=True)
+        hidden = self.conv1(pixel_values)
         hidden = hidden.flatten(2).transpose(1, 2)
         first = self.class_embedding.to(hidden.dtype).expand(hidden.shape[0], 1, -1)
         hidden = torch.cat((first, hidden), dim=1) + self.positional_embedding.to(hidden.dtype)

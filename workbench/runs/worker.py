@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -149,9 +149,18 @@ class BlockWorker:
                 (task.kind, task.messages(), self.plan.settings_of(item, task))
                 for task in self.plan.tasks
             ]
-            return Ready(tuple(self.model.jobs(image, asked)), image.contract)
+            return Ready(self._pinned(self.model.jobs(image, asked)), image.contract)
         except Exception as error:  # decoders of image files raise many kinds
             return Ready(error=_without_name(_reason(error), item))
+
+    def _pinned(self, jobs: Sequence[Job]) -> tuple[Job, ...]:
+        """Put the pixels where a GPU fetches them while it computes, once for all jobs."""
+        if not jobs or not self.model.responder.identity.device.startswith("cuda"):
+            return tuple(jobs)
+        pixels = jobs[0].request.pixel_values.pin_memory()
+        return tuple(
+            replace(job, request=replace(job.request, pixel_values=pixels)) for job in jobs
+        )
 
     def _decode(self, jobs: list[Job]) -> list[Generation | str]:
         """Answer jobs in batches; an error takes the place of an answer that failed twice."""
