@@ -72,6 +72,13 @@ def ratio(slow: Times, fast: Times) -> dict:
     }
 
 
+def own_clock() -> str:
+    """Return the clock that counts: threads that wait for each other are work to a processor's."""
+    import torch
+
+    return "cpu" if torch.get_num_threads() == 1 else "wall"
+
+
 def peak_bytes() -> int:
     """Return the largest resident set of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from speed.clock import Times, compare, ratio, timed
+from speed.clock import Times, compare, own_clock, ratio, timed
 from speed.machine import Probe
 from speed.models import (
     MIDDLE,
@@ -29,6 +29,8 @@ from workbench.generation.engine import Engine, Request
 from workbench.generation.sampling import DecodingSettings, Sampler
 from workbench.model.splice import IMAGE_TOKEN_ID
 
+#: Steps after which weights are packed, and a text goes on as it will.
+SETTLED = 10
 #: Words in front of and behind the image, as in the published report prompt.
 BEFORE, BEHIND = 33, 33
 
@@ -117,7 +119,7 @@ def report(plan: Plan) -> dict:
     flops = prompt_flops(bench.model, sizes.image_tokens, positions - BEHIND)
     cpu, wall = probe.ceilings("cpu"), probe.ceilings("wall")
     step = {clock: statistics.median(getattr(parts["step"], clock)) for clock in ("cpu", "wall")}
-    clock = "cpu" if torch.get_num_threads() == 1 else "wall"
+    clock = own_clock()
     limits = {"cpu": cpu, "wall": wall}[clock]
     vision, prefix = (parts[name].to_dict()[clock] for name in ("vision", "prefix"))
     return {
@@ -236,17 +238,18 @@ def batch(plan: Plan) -> dict:
 
 
 def _steps(bench: Bench, asked: list[Request], plan: Plan) -> dict[str, float]:
-    """Return processor seconds of a step, for each row, by batch size; the prompt is ready."""
+    """Return seconds of a step, for each row, by batch size; the text is on its way."""
     seconds = {}
     first = asked[0]
     for size in (1, 2, 4, 8, 16):
         decoding = bench.engine.prefill([first] * size)
         steps = bench.engine.run(decoding, [Sampler(first.settings)] * size)
-        next(steps)
+        for _ in range(1 if plan.quick else SETTLED):
+            next(steps)
         times = Times()
         for _ in range(3 if plan.quick else 12):
             timed(lambda steps=steps: next(steps), times)
-        seconds[str(size)] = statistics.median(times.cpu) / size
+        seconds[str(size)] = statistics.median(getattr(times, own_clock())) / size
     return seconds
 
 

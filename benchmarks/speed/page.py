@@ -50,7 +50,8 @@ def write_page(result: Mapping, bars: list[dict], to: Path) -> None:
         f"<style>{STYLE}</style><h1>How fast, against what</h1>",
         f"<p class=quiet>{html.escape(_machine(result['machine']))}</p>",
         f"<p>Ratios are medians within rounds, of {_CLOCKS[clock]}; sizes and every single "
-        "measurement are in <code>bench.json</code>.</p>",
+        "measurement are in <code>bench.json</code>. Blue bars are the workbench, red ones what it "
+        "is held against.</p>",
         _bars(bars),
     ]
     figures = {"Against the machine": _limits, "Against others": _ways, "Growth": _growth,
@@ -152,7 +153,7 @@ def _limits(sections: Mapping, clock: str):
     note = (
         f"{limits['bandwidth_bytes_per_second'] / 1e9:.1f} GB/s, "
         f"{limits['flops_per_second'] / 1e9:.0f} GFLOP/s, threads: {limits['threads']}; "
-        f"{found['tokens_per_second']['cpu']:.0f} tokens/s"
+        f"{found['tokens_per_second'][clock]:.0f} tokens/s"
     )
     axis.set_title(note, fontsize=10, loc="left")
     return figure
@@ -222,11 +223,14 @@ def _long(sections: Mapping, clock: str):
     if found is None:
         return None
     run = found["long"]
-    figure, (axis,) = _axes(1, 2.2)
-    axis.plot(run["at_row"], [1000 * s for s in run["seconds_per_study"]], "o-", color=OURS)
-    axis.set(xlabel="row of the run", ylabel="ms a study", ylim=(0, None))
+    figure, (axis,) = _axes(1, 2.4)
+    for name, colour in (("early", GREY), ("late", OURS)):
+        axis.plot([1000 * s for s in run[f"{name}_block_seconds"]], color=colour, label=name)
+    axis.set(xlabel="block, the two runs in turn", ylabel="processor ms a block", ylim=(0, None))
+    axis.legend(frameon=False, fontsize=8)
     axis.set_title(
-        f"{run['rows']:,} rows: drift {run['drift']:+.1%}, memory {run['memory_growth']:+.1%}",
+        f"{run['rows']:,} rows: a late block takes {run['drift']:+.1%} "
+        f"(± {run['drift_standard_error']:.1%}), memory {run['memory_growth']:+.1%}",
         fontsize=10,
         loc="left",
     )

@@ -64,7 +64,14 @@ def _manifest(table, source: Path, to: Path) -> Path:
 
 
 def runs(plan: Plan) -> dict:
-    """Run `mini` over drawn chests: the store over the bare loop; and a long run, row by row."""
+    """Run `mini` over drawn chests: the store over the bare loop; and a long run, row by row.
+
+    On one thread, which is the fastest for models this small, and by processor time: images are
+    read in a thread beside it.
+    """
+    import torch
+
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         return _overhead(Path(folder), plan) | {"long": _long(Path(folder), plan)}
 
@@ -138,62 +145,131 @@ def _texts(out: Path) -> list[str]:
     return pd.read_parquet(out / "results.parquet")["text"].tolist()
 
 
+class _Enough(Exception):
+    """Ends a run where enough of it was seen."""
+
+
 def _long(folder: Path, plan: Plan) -> dict:
-    """Run the smallest model over many rows, and look at the time of each hundred."""
+    """Compare studies of a run that begins with those of one that has nearly ended, turn about.
+
+    A machine in the cloud gets faster and slower by the second, by more than what is looked for.
+    So two runs over the same manifest take their blocks in turn: one goes on from row 100, the
+    other from 1,500 rows before its end; what is compared are neighbours.
+    """
+    import numpy as np
     import pandas as pd
 
     import workbench as wb
-    from workbench.runs.store import RunStore
 
-    rows = 300 if plan.quick else plan.rows
+    rows = 600 if plan.quick else plan.rows
+    share = min(1500, rows // 3)
     checkpoint(TINY, str(folder / "tiny"))
     model = wb.load_model(folder / "tiny", device="cpu")
     _films(folder / "small", 8, TINY.side)
     table = pd.DataFrame({"path": [f"{n % 8}.png" for n in range(rows)]})
     table["study_id"] = [f"study{n}" for n in range(rows)]
     many = _manifest(table, folder / "small", folder / "many.parquet")
-    marks: list[tuple[float, int]] = []
-    add, began = RunStore.add, time.process_time()
+
+    def run(name: str) -> None:
+        wb.run(many, root=folder / "small", model=model, out=folder / name, max_new_tokens=4)
+
+    peaks = _until(lambda: run("late"), rows - share)
+    _until(lambda: run("early"), 100)
+    early, late = (np.array(each) for each in _in_turn(lambda: run("early"), lambda: run("late")))
+    pairs = late / early - 1
+    half = np.median(pairs)
+    spread = 1.2533 * pairs.std(ddof=1) / len(pairs) ** 0.5  # standard error of a median
+    first = peaks[max(0, 100 * len(peaks) // (rows - share) - 1)]
+    return {
+        "rows": rows,
+        "early_block_seconds": early.tolist(),
+        "late_block_seconds": late.tolist(),
+        "drift": float(half),
+        "drift_standard_error": float(spread),
+        "memory_growth": peaks[-1] / first - 1,
+        "peak_bytes": peaks[-1],
+    }
+
+
+def _until(run, rows: int) -> list[int]:
+    """Let a run store so many rows and no more; return the peak of memory after each block."""
+    from workbench.runs.store import RunStore
+
+    add, peaks, stored = RunStore.add, [], 0
 
     def watched(self, block, found):
+        nonlocal stored
         add(self, block, found)
-        marks.append((time.process_time(), peak_bytes()))
+        peaks.append(peak_bytes())
+        stored += len(found)
+        if stored >= rows:
+            raise _Enough
 
     RunStore.add = watched
     try:
-        out = folder / "long"
-        wb.run(many, root=folder / "small", model=model, out=out, max_new_tokens=4)
+        run()
+    except _Enough:
+        pass
     finally:
         RunStore.add = add
-    return _trend(marks, rows, began)
+    return peaks
 
 
-def _trend(marks: list[tuple[float, int]], rows: int, began: float) -> dict:
-    """Fit a line through seconds a study, from row 100 on; blocks that were disturbed count less.
+def _in_turn(*works) -> list[list[float]]:
+    """Let runs go on block by block, one after the other; return processor seconds of each block.
 
-    Medians of ten equal parts are fitted: a slow spell of the machine is no trend.
+    It ends with the first that has no more rows.
     """
-    import numpy as np
+    import threading
 
-    per_block = rows / len(marks)
-    at = np.arange(1, len(marks)) * per_block
-    each = np.diff([mark for mark, _ in marks]) / per_block
-    late = at >= min(100, rows // 3)
-    parts = np.array_split(np.arange(len(at))[late], 10)
-    middle = np.array([np.median(each[part]) for part in parts])
-    where = np.array([at[part].mean() for part in parts])
-    slope, level = np.polyfit(where, middle, 1)
-    first, last = level + slope * where[0], level + slope * where[-1]
-    early = marks[max(1, int(min(100, rows // 3) / per_block)) - 1][1]
-    return {
-        "rows": rows,
-        "cpu_seconds": marks[-1][0] - began,
-        "seconds_per_study": middle.tolist(),
-        "at_row": where.tolist(),
-        "drift": float(last / first - 1),
-        "memory_growth": marks[-1][1] / early - 1,
-        "peak_bytes": marks[-1][1],
-    }
+    from workbench.runs.store import RunStore
+
+    add, gate = RunStore.add, threading.Condition()
+    seconds: list[list[float]] = [[] for _ in works]
+    turn, ended, numbers = 0, False, {}
+
+    def take_turn(number: int) -> None:
+        nonlocal turn
+        with gate:
+            turn = (number + 1) % len(works)
+            gate.notify_all()
+            gate.wait_for(lambda: turn == number or ended)
+            if ended:
+                raise _Enough
+        began[number] = time.process_time()
+
+    began = [0.0] * len(works)
+
+    def watched(self, block, found):
+        add(self, block, found)
+        number = numbers[threading.get_ident()]
+        seconds[number].append(time.process_time() - began[number])
+        take_turn(number)
+
+    def go(number: int) -> None:
+        nonlocal ended
+        numbers[threading.get_ident()] = number
+        try:
+            works[number]()
+        except _Enough:
+            pass
+        finally:
+            with gate:
+                ended = True
+                gate.notify_all()
+
+    RunStore.add = watched
+    threads = [threading.Thread(target=go, args=(number,)) for number in range(len(works))]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        RunStore.add = add
+    shortest = min(len(each) for each in seconds)
+    # the first blocks were answered before anybody's turn
+    return [each[2:shortest] for each in seconds]
 
 
 def training(plan: Plan) -> dict:

@@ -11,8 +11,8 @@ import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from speed.clock import Times, exponent, timed
-from speed.decoding import Bench, Plan
+from speed.clock import Times, exponent, own_clock, timed
+from speed.decoding import SETTLED, Bench, Plan
 from speed.models import weight_bytes
 
 
@@ -34,7 +34,8 @@ def scaling(plan: Plan) -> dict:
 
     def batch(count: int) -> Callable[[], object]:
         steps = bench.engine.decode([asked] * count)
-        next(steps)
+        for _ in range(1 if plan.quick else SETTLED):
+            next(steps)
         return lambda: next(steps)
 
     bench.engine.prefix(pixels, asked.ids)
@@ -47,7 +48,7 @@ def scaling(plan: Plan) -> dict:
 
 
 def _curve(sizes: Iterable[int], make: Callable, repeats: int) -> dict:
-    """Return sizes, processor seconds and the exponent of one curve."""
+    """Return sizes, seconds and the exponent of one curve."""
     sizes = list(sizes)
     works = {size: make(size) for size in sizes}
     return _fitted(sizes, works, repeats)
@@ -60,7 +61,7 @@ def _fitted(sizes: list, works: dict, repeats: int) -> dict:
     for _ in range(repeats):
         for size in sizes:
             timed(works[size], times[size])
-    seconds = [statistics.median(times[size].cpu) for size in sizes]
+    seconds = [statistics.median(getattr(times[size], own_clock())) for size in sizes]
     return {"sizes": sizes, "seconds": seconds, "exponent": exponent(sizes, seconds)}
 
 
@@ -71,7 +72,8 @@ def _models(plan: Plan) -> dict:
     for width in widths:
         sizes = replace(plan.sizes, width=width, vision_width=64, vision_layers=1)
         bench = Bench(sizes)
-        steps = bench.engine.decode([bench.request(bench.pixels(), tokens=16)])
-        next(steps)
+        steps = bench.engine.decode([bench.request(bench.pixels(), tokens=32)])
+        for _ in range(1 if plan.quick else SETTLED):
+            next(steps)
         works[weight_bytes(bench.model)] = lambda steps=steps: next(steps)
     return _fitted(list(works), works, 2 if plan.quick else 8)

@@ -1,0 +1,80 @@
+"""`benchmarks/bench.py` runs, judges what it measured, and the page about GPUs is its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCH = ROOT / "benchmarks" / "bench.py"
+
+
+@pytest.fixture
+def speed(monkeypatch):
+    """Makes the sections importable, as for the script."""
+    monkeypatch.syspath_prepend(str(BENCH.parent))
+
+
+def bench(*given: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(BENCH), "--threads", "1", *map(str, given)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+def test_quick_sections_leave_numbers_and_a_page(tmp_path):
+    names = ("report", "questions", "batch", "grounding", "labeler")
+    only = [word for name in names for word in ("--only", name)]
+    done = bench("--quick", "--out", tmp_path, *only)
+    result = json.loads((tmp_path / "bench.json").read_text())
+    sections = result["sections"]
+    assert list(sections) == list(names)
+    assert [found.get("error") for found in sections.values()] == [None] * len(names)
+    assert done.returncode in (0, 1)  # tiny models reach no bar; the verdict is not asked for here
+    assert result["machine"]["clock"] == "cpu"
+    for name in ("report", "questions", "batch"):
+        assert sections[name]["same_tokens"], name
+    assert sections["grounding"]["largest_difference"] < 1e-4
+    assert all(found["memory"]["peak_bytes"] > 1e8 for found in sections.values())
+    page = (tmp_path / "bench.html").read_text()
+    assert "quick: numbers mean nothing" in page
+    assert page.count("<img alt='") == 2
+    assert "http" not in page
+    assert "times faster than six passes" in done.stdout
+
+
+def test_a_section_that_fails_is_said_and_is_no_success(tmp_path, speed, monkeypatch):
+    import bench as script
+    from speed.bars import judged
+
+    bad = {"report": {"error": "no such thing"}}
+    assert judged(bad, "cpu") == []
+    result = {"machine": script._machine(2), "sections": bad}
+    assert result["machine"]["clock"] == "wall"
+    assert script._show(result, tmp_path) == 1
+    assert "no such thing" in (tmp_path / "bench.html").read_text()
+
+
+def test_every_bar_is_of_a_section_and_fails_on_its_other_side(speed):
+    import bench as script
+    from speed.bars import BARS, judged
+
+    assert {bar.section for bar in BARS} <= set(script.SECTIONS)
+    found = {
+        "recomputed_over_together": {"cpu": 5.1, "wall": 4.9},
+    }
+    assert judged({"questions": found}, "cpu")[0]["ok"]
+    assert not judged({"questions": found}, "wall")[0]["ok"]
+
+
+def test_the_page_about_gpus_is_what_the_cost_model_says(speed):
+    from speed import gpu
+
+    assert (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8") == gpu.page()
+    one, many = (gpu.predict(gpu.CARDS[1], "16 bit", batch) for batch in (1, 8))
+    weights = gpu.cost("16 bit")
+    assert weights.weights == pytest.approx(2 * 7.06e9, rel=0.02)
+    assert one["tokens_per_second"] < gpu.CARDS[1].bandwidth / weights.step
+    assert one["tokens_per_second"] < many["tokens_per_second"] < 8 * one["tokens_per_second"]
