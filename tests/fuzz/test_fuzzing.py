@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
 import struct
 import sys
 import tracemalloc
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,11 +27,13 @@ from tests.fuzz import running, seeds
 from tests.fuzz.readers import Reader, all_readers
 from workbench._files import parse_json, read_json
 from workbench.cli import main
-from workbench.errors import InputError, OptionError, WorkbenchError
+from workbench.errors import InputError, OptionError, RunError, WorkbenchError
 from workbench.hallucination.text_checks import check_text
 from workbench.imaging.dicom import MAX_FILE_BYTES
 from workbench.model.prompt import question_messages, render_chat
 from workbench.reports import label
+from workbench.review.verdicts import Annotations
+from workbench.runs.store import RunStore
 
 #: Inputs of each reader, times its share; those that take long get few.
 EACH, SEED = 10, 11
@@ -166,6 +170,27 @@ def test_a_picture_that_says_it_is_huge_is_refused_before_it_is_unpacked():
         wb.load_radiograph(b"\x89PNG\r\n\x1a\n" + body)
 
 
+def test_a_picture_with_more_pixels_than_its_bytes_can_hold_is_refused_before_room_is_made():
+    sink = io.BytesIO()
+    Image.fromarray(seeds.film(8)).convert("RGB").save(sink, "WEBP")
+    found = sink.getvalue()
+    at = found.index(b"\x9d\x01\x2a") + 3  # behind the start code: width and height
+    wide = found[:at] + struct.pack("<2H", 9496, 6144) + found[at + 4 :]
+    with _little_memory(), pytest.raises(InputError, match="promises 6144 x 9496 pixels"):
+        wb.load_radiograph(wide[:1335])
+
+
+def test_a_run_whose_rows_have_a_schema_that_is_no_text_is_said_to_be_damaged(tmp_path):
+    path = tmp_path / "rows.sqlite"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE counts (status TEXT PRIMARY KEY, n INTEGER)")
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE counts", b"CREATE T\xffBLE counts"))
+    with pytest.raises(InputError, match="cannot be read as the rows"):
+        wb.runs.load(tmp_path)
+    with pytest.raises(RunError), RunStore(tmp_path):
+        pass
+
+
 def test_a_note_in_a_picture_that_unpacks_without_end_is_refused():
     notes = PngImagePlugin.PngInfo()
     notes.add_text("Comment", "a" * 30_000_000, zip=True)
@@ -293,7 +318,7 @@ def test_tables_of_a_review_and_a_score_card_write_no_formula(tmp_path):
     queue = wb.review.queue(frame)
     queue.save(tmp_path / "queue.csv")
     wb.evaluation.score(frame, references).save(tmp_path / "card")
-    notes = wb.review.verdicts.Annotations(tmp_path / "notes.jsonl")
+    notes = Annotations(tmp_path / "notes.jsonl")
     notes.add(id=FORMULA, finding="nodule", verdict="unclear", reviewer="=A", comment=FORMULA)
     notes.save(tmp_path / "notes.csv")
     files = list(tmp_path.rglob("*.csv"))

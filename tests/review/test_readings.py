@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
@@ -81,12 +82,19 @@ def test_no_text_is_kept(tmp_path):
     assert b"Secret" not in (tmp_path / FILE).read_bytes()
 
 
-@pytest.mark.parametrize("how", ["other reader", "damaged"])
+@pytest.mark.parametrize("how", ["other reader", "damaged", "no cells", "no text"])
 def test_kept_readings_of_another_reader_are_not_used(tmp_path, monkeypatch, how):
     given = pd.Series(["No effusion."])
     read_texts(given, folder=tmp_path)
+    table = parquet.read_table(tmp_path / FILE)
     if how == "damaged":
         (tmp_path / FILE).write_bytes(b"PAR1 and nothing else")
+    elif how == "no cells":
+        empty = pa.nulls(len(table), table.schema.field("cells").type)
+        parquet.write_table(table.set_column(1, "cells", empty), tmp_path / FILE)
+    elif how == "no text":
+        wrong = table.replace_schema_metadata({b"reader": b"\xb6\xff"})
+        parquet.write_table(wrong, tmp_path / FILE)
     else:
         monkeypatch.setattr(readings, "reader_version", lambda: "of another day")
     assert read_texts(given, folder=tmp_path).read == 1

@@ -41,7 +41,8 @@ _MAGIC = (
 #: Text of a PNG file that says that it is a drawn phantom; `workbench phantom` writes it.
 PHANTOM_KEY = "workbench-phantom"
 
-#: Deflate packs at most 1,032 bytes into one, and a byte has eight pixels of one bit.
+#: Deflate packs at most 1,032 bytes into one, and a byte has eight pixels of one bit. Formats that
+#: pack better reach this with one grey all over.
 _PIXELS_OF_A_BYTE = 8 * 1032
 _ORIENTATION_TAG = 0x0112
 _TIFF_PHOTOMETRIC_TAG = 262
@@ -186,10 +187,10 @@ def _check_frames(image: Image.Image, name: str) -> None:
 
 def _check_packing(image: Image.Image, name: str, size: int) -> None:
     """Refuse a picture that promises more pixels than its bytes can hold, before room is made."""
-    if image.format in ("PNG", "TIFF") and image.height * image.width > _PIXELS_OF_A_BYTE * size:
+    if image.height * image.width > _PIXELS_OF_A_BYTE * size:
         raise InputError(
             f"{name}: promises {image.height} x {image.width} pixels in a file of {size:,} bytes; "
-            "it is damaged or cut short, copy or export it again"
+            "it is blank, damaged or cut short, copy or export it again"
         )
 
 

@@ -112,6 +112,11 @@ class RunStore:
         """
         try:
             yield
+        except UnicodeDecodeError as error:  # what sqlite said of a schema that is no text
+            raise RunError(
+                f"{self.folder.name}/{DATABASE}: is damaged; restore it, or run again in another "
+                "folder"
+            ) from error
         except (sqlite3.Error, OSError, pa.ArrowException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise RunError(
@@ -240,7 +245,8 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
         database = sqlite3.connect(f"file:{path.resolve().as_posix()}?mode=ro", uri=True)
         database.execute("SELECT 1 FROM counts").fetchone()
         yield database
-    except (sqlite3.Error, pa.ArrowException):
+    # a damaged schema can make sqlite say something that is no text
+    except (sqlite3.Error, pa.ArrowException, UnicodeDecodeError):
         raise InputError(
             f"{path.parent.name}/{DATABASE}: cannot be read as the rows of a run; restore it, or "
             "run again in another folder"
