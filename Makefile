@@ -56,8 +56,9 @@ bench: $(VENV)/.installed-demo ## speed against peers and limits, 15 minutes; JS
 # bill of materials need no network; known faults of packages are asked for where there is one.
 audit: $(VENV)/.installed-test ## licences and bill of materials in out/sbom.json, known faults of packages
 	$(RUN) -m docs.licences --check --sbom out/sbom.json
-	@$(PYTHON) -m venv out/audit && out/audit/bin/python -m pip install -q -q $(PIP_ARGS) pip-audit
-	out/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip || \
+	@{ $(PYTHON) -m venv out/audit && \
+	  out/audit/bin/python -m pip install -q -q $(PIP_ARGS) pip-audit && \
+	  out/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip; } || \
 	  echo "Known faults could not be asked for, or there are some: see above."
 
 hooks: $(VENV)/.installed-test ## check every commit before it is made
