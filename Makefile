@@ -34,6 +34,8 @@ demo: $(VENV)/.installed-demo ## a report for a drawn and for a real chest, in o
 QUIET := --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 # The environment's own kernel, also where the user has installed another "python3".
 lab: export JUPYTER_PREFER_ENV_PATH := 1
+# ... and nothing that asks whether it may send news.
+lab: export JUPYTER_CONFIG_PATH := $(CURDIR)/docs/lab$(if $(JUPYTER_CONFIG_PATH),:$(JUPYTER_CONFIG_PATH))
 lab: $(VENV)/.installed-demo ## open the first lesson in JupyterLab
 	$(RUN) -m jupyterlab notebooks/00_start_here.ipynb $(QUIET)
 

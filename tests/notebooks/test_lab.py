@@ -100,6 +100,15 @@ def test_make_lab_asks_the_network_for_no_news_and_no_newer_version():
     assert app.check_for_updates_class is NeverCheckForUpdate
 
 
+def test_make_lab_does_not_ask_whether_it_may_send_news(monkeypatch):
+    from jupyterlab_server.config import get_page_config
+
+    assert "JUPYTER_CONFIG_PATH := $(CURDIR)/docs/lab" in makefile()
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", str(ROOT / "docs" / "lab"))
+    disabled = get_page_config([])["disabledExtensions"]
+    assert "@jupyterlab/apputils-extension:announcements" in disabled
+
+
 def test_the_lesson_is_there_and_its_kernel_is_the_environments(lab):
     from jupyter_client import BlockingKernelClient
 
