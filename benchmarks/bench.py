@@ -103,14 +103,15 @@ def _measure(options: argparse.Namespace) -> dict:
     import torch
 
     torch.set_num_threads(options.threads)
-    from speed.clock import peak_bytes
     from speed.decoding import Plan
 
-    began, imported = (time.perf_counter(), time.process_time()), peak_bytes()
+    from workbench._memory import peak_memory
+
+    began, imported = (time.perf_counter(), time.process_time()), peak_memory()
     plan = Plan(quick=options.quick, rounds=options.rounds, rows=options.rows)
     work = getattr(importlib.import_module(f"speed.{SECTIONS[options.section]}"), options.section)
     found = work(plan)
-    memory = {"imported_bytes": imported, "peak_bytes": peak_bytes()}
+    memory = {"imported_bytes": imported, "peak_bytes": peak_memory()}
     spent = {"wall": time.perf_counter() - began[0], "cpu": time.process_time() - began[1]}
     title = work.__doc__.splitlines()[0]
     return {"title": title, "quick": options.quick, **found, "memory": memory, "spent": spent}

@@ -188,9 +188,11 @@ class _Bench:
 
     def weigh(self, way: str) -> dict:
         """Return peaks of the resident set before and after one way, bytes."""
-        built = _peak()
+        from workbench._memory import peak_memory
+
+        built = peak_memory()
         kept = self.run(way)
-        return {"built": built, "peak": _peak(), "kept": _bytes(kept[1:])}
+        return {"built": built, "peak": peak_memory(), "kept": _bytes(kept[1:])}
 
     def run(self, way: str) -> tuple:
         """Generate in one way; return tokens and what was kept of the attention."""
@@ -287,14 +289,6 @@ def _bytes(kept) -> int:
     if isinstance(kept, (list, tuple)):
         return sum(map(_bytes, kept))
     return kept.numel() * kept.element_size()
-
-
-def _peak() -> int:
-    """Return the largest resident set of this process so far, bytes."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _parser() -> argparse.ArgumentParser:

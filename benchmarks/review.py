@@ -33,7 +33,8 @@ BAD = "portable C"
 SORTS = ("template", "varied", "foreign")
 
 OPEN = """
-import json, resource, sys, time
+import json, sys, time
+from workbench._memory import peak_memory
 import workbench.review as review
 review.queue, review.KINDS
 import pandas, pyarrow.parquet
@@ -43,7 +44,7 @@ first = queue.slices.slices[0]
 print(json.dumps({
     "seconds": round(time.perf_counter() - start, 2),
     "cpu_seconds": round(time.process_time() - cpu, 2),
-    "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    "peak_bytes": peak_memory(),
     "entries": len(queue),
     "texts_read": queue.joined.read,
     "first_slice": f"{first.attribute} = {first.value}, {first.finding}",

@@ -9,9 +9,7 @@ Does not know: what is measured.
 
 from __future__ import annotations
 
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -77,12 +75,6 @@ def own_clock() -> str:
     import torch
 
     return "cpu" if torch.get_num_threads() == 1 else "wall"
-
-
-def peak_bytes() -> int:
-    """Return the largest resident set of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def exponent(sizes: list[float], seconds: list[float]) -> float:

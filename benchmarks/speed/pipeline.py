@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from speed.clock import Times, compare, peak_bytes, ratio, timed
+from speed.clock import Times, compare, ratio, timed
 from speed.decoding import Plan
 from speed.models import TINY, checkpoint
 
@@ -193,6 +193,7 @@ def _long(folder: Path, plan: Plan) -> dict:
 
 def _until(run, rows: int) -> list[int]:
     """Let a run store so many rows and no more; return the peak of memory after each block."""
+    from workbench._memory import peak_memory
     from workbench.runs.store import RunStore
 
     add, peaks, stored = RunStore.add, [], 0
@@ -200,7 +201,7 @@ def _until(run, rows: int) -> list[int]:
     def watched(self, block, found):
         nonlocal stored
         add(self, block, found)
-        peaks.append(peak_bytes())
+        peaks.append(peak_memory())
         stored += len(found)
         if stored >= rows:
             raise _Enough

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.fuzz.readers import Reader, all_readers
+from workbench._memory import peak_memory
 from workbench.errors import WorkbenchError
 
 #: Seconds of a processor for one input, and seconds of silence after which the process is ended.
@@ -209,6 +210,6 @@ def _cpu() -> float:
 
 def _peak() -> float:
     """Megabytes that this process, or a process it started, has held at most."""
-    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     unit = 1 if sys.platform == "darwin" else 1024
-    return max(resource.getrusage(one).ru_maxrss for one in who) * unit / 1e6
+    waited_for = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+    return max(peak_memory(), waited_for) / 1e6

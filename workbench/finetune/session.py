@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ import torch
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
+from workbench._memory import peak_memory
 from workbench.errors import TrainingError
 from workbench.finetune.checksums import weights_sha256
 from workbench.finetune.recipe import Recipe
@@ -135,8 +134,7 @@ def costing(device: torch.device) -> Iterator[Cost]:
     if device.type == "cuda":
         cost.memory, cost.measured_as = torch.cuda.max_memory_allocated(device), "allocated on GPU"
     else:
-        unit = 1 if sys.platform == "darwin" else 1024
-        cost.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        cost.memory = peak_memory()
         cost.measured_as = "peak of the whole process"
 
 

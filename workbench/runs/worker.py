@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from workbench._memory import peak_memory
 from workbench.data.paths import Root
 from workbench.errors import RunError, WorkbenchError
 from workbench.generation.responder import Job
@@ -232,9 +231,7 @@ class BlockWorker:
 
     def _peaks(self) -> dict:
         """Return the greatest memory so far, in megabytes, of the process and of its GPU."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        bytes_ = peak * (1 if sys.platform == "darwin" else 1024)
-        found = {"peak_rss_mb": round(bytes_ / 1e6, 1), "peak_gpu_mb": None}
+        found = {"peak_rss_mb": round(peak_memory() / 1e6, 1), "peak_gpu_mb": None}
         if torch.cuda.is_available() and self.model.responder.identity.device.startswith("cuda"):
             found["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
         return found
