@@ -16,7 +16,7 @@ from workbench.model.load import load_checkpoint
 #: A run of two steps that takes seconds: the text is nonsense, everything around it is not.
 TINY = {
     "data": {
-        "phantoms": {"first_seed": 7_100_000, "count": 8, "finding": "fracture"},
+        "phantoms": {"first_seed": 7_100_000, "count": 8, "finding": "fracture", "unlabelled": 2},
         "validation": 0.25,
     },
     "training": {"epochs": 2, "batch_size": 4, "micro_batch": 2, "save_every": 1},

@@ -7,9 +7,15 @@ import pytest
 import torch
 
 from workbench.errors import InputError, TrainingError
-from workbench.finetune.cases import _case_set, gather, manifest_cases, phantom_case
+from workbench.finetune.cases import (
+    _case_set,
+    gather,
+    manifest_cases,
+    phantom_case,
+    unlabelled_cases,
+)
 from workbench.finetune.datasets import PreparedImages
-from workbench.finetune.recipe import DataRecipe, read_recipe
+from workbench.finetune.recipe import DataRecipe, PhantomData, read_recipe
 from workbench.finetune.regions import patch_targets
 
 DATA = DataRecipe(manifest="films.parquet", validation=0.3)
@@ -76,6 +82,26 @@ def test_a_finding_that_seeds_decide_is_found_by_looking():
     cases = (*found.train, *found.validation)
     assert sum(case.code("support device") == "present" for case in cases) == 10
     assert not any("fracture" in case.codes for case in cases)
+
+
+def test_images_without_labels_are_others_and_nothing_is_known_of_them():
+    phantoms = {"count": 20, "finding": "support device", "unlabelled": 0}
+    recipe = read_recipe("stage3_lora").replace(data={"phantoms": phantoms})
+    without, found = (gather(recipe.replace(data={"phantoms": {"unlabelled": n}})) for n in (0, 5))
+    assert not without.unlabelled and len(found.unlabelled) == 5
+    assert without.digest != found.digest
+    labelled = {case.drawn().seed for case in (*found.train, *found.validation)}
+    assert min(int(case.id.split("-")[2]) for case in found.unlabelled) == max(labelled) + 1
+    for case in found.unlabelled:
+        assert not case.codes and not case.report and not case.regions() and case.drawn is None
+        assert case.load().pixels.shape
+
+
+def test_images_without_labels_stay_off_the_reserved_seeds():
+    cases = [phantom_case(9_999_996)]
+    assert len(unlabelled_cases(PhantomData(unlabelled=3), behind=cases)) == 3
+    with pytest.raises(TrainingError, match="reserved for evaluation"):
+        unlabelled_cases(PhantomData(unlabelled=4), behind=cases)
 
 
 def test_the_digest_follows_the_data():

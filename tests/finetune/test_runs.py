@@ -40,14 +40,15 @@ def apart(one, two) -> float:
 def test_the_ledger_proves_what_it_says(tiny_run):
     ledger = tiny_run.ledger
     assert ledger.frozen["equal"] and len(ledger.frozen["before"]) == 64
-    assert ledger.cost["steps"] == 3 and ledger.cost["processes"] == 1
+    assert ledger.cost["steps"] == 4 and ledger.cost["processes"] == 1
     assert ledger.trainable["vision"]["parameters"] == 0
     assert ledger.trainable["projector"]["parameters"] == 64 * 64 + 64
     assert ledger.trainable["language"]["parameters"] == 8 * 2 * (4 * 2 * 64 + 3 * (64 + 172))
     losses = [row["loss"] for row in ledger.curves if "loss" in row]
-    assert len(losses) == 3 and all(loss > 0 for loss in losses)
+    assert len(losses) == 4 and all(loss > 0 for loss in losses)
     assert ledger.data["train"] == 6 and ledger.data["validation"] == 2
-    assert ledger.cache == {"computed": 6, "found": 0}
+    assert ledger.data["unlabelled"] == ledger.data["turns"]["own report"] == 2
+    assert ledger.cache == {"computed": 8, "found": 0}
     assert ledger.memory["measured"] > 1e8 and ledger.memory["predicted"] > 1e8
 
 
@@ -57,7 +58,7 @@ def test_the_ledger_survives_the_disk_and_is_shown(tiny_run):
     assert "bit-identical" in again.summary() and "bit-identical" in again._repr_html_()
     assert len(again.plot().axes) >= 2
     assert open_run(tiny_run.folder).recipe == tiny_run.recipe
-    assert list(again.curves_frame()["step"]) == [1, 2, 3]
+    assert list(again.curves_frame()["step"]) == [1, 2, 3, 4]
     with pytest.raises(InputError, match="no finished run"):
         open_run(tiny_run.folder / "best")
 
@@ -71,7 +72,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tiny, tiny_run, tmp_path):
     with pytest.raises(TrainingError, match="another recipe"):
         run(recipe.replace(seed=5), out=tmp_path / "run", resume=True)
     done = run(recipe, out=tmp_path / "run", resume=True)
-    assert done.ledger.cost["steps"] == 3
+    assert done.ledger.cost["steps"] == 4
     assert apart(done.adapter, tiny_run.adapter) <= 1e-6
 
 
@@ -166,8 +167,8 @@ def test_runs_are_compared_on_the_cases_they_share(tiny, tiny_run, tmp_path):
 
 def test_the_preview_needs_no_training(tiny):
     shown = preview(tiny_recipe(tiny), rows=2)
-    assert {row.task for row in shown.rows} == {"report", "question"}
-    assert shown.turns["report"] == 6
+    assert {row.task for row in shown.rows} == {"report", "question", "own report"}
+    assert shown.turns["report"] == 6 and shown.turns["own report"] == 2
 
 
 def test_the_best_weights_are_kept_by_the_measure(tiny_run):
@@ -189,7 +190,7 @@ def test_other_processes_wait_for_the_first_to_take_the_folder(tiny, tmp_path, m
     session.claim(out, recipe, resume=False)
     assert (out / session.RECIPE_FILE).read_text() == "taken"
     monkeypatch.setattr(session, "_PATIENCE", 0)
-    with pytest.raises(TrainingError, match="has not begun"):
+    with pytest.raises(TrainingError, match="has not written"):
         session.claim(tmp_path / "other", recipe, resume=False)
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(TrainingError, match="holds a run already"):

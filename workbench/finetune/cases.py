@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,7 +22,7 @@ from workbench.data.columns import FINDING_COLUMNS
 from workbench.data.manifest import Manifest
 from workbench.errors import InputError, TrainingError
 from workbench.findings import ABSENT, NOT_MENTIONED, ON_REQUEST, PHANTOM_FINDINGS, PRESENT
-from workbench.finetune.recipe import DataRecipe, PhantomData, Recipe
+from workbench.finetune.recipe import RESERVED_SEED, DataRecipe, PhantomData, Recipe
 from workbench.finetune.regions import manifest_regions
 from workbench.imaging import load_radiograph
 from workbench.phantom.case import Phantom, phantom, sample_scene
@@ -70,8 +70,9 @@ class CaseSet:
     Attributes:
         train: what is learned from.
         validation: what checkpoints are chosen by; no patient of `train`.
+        unlabelled: images without labels, on which the base's own reports are to be kept.
         source: "phantoms" or "manifest".
-        digest: SHA-256 of ids, patients, codes and texts of both parts.
+        digest: SHA-256 of ids, patients, codes and texts of all parts.
         notes: what a person should know.
     """
 
@@ -80,6 +81,7 @@ class CaseSet:
     source: str
     digest: str
     notes: tuple[str, ...] = ()
+    unlabelled: tuple[Case, ...] = ()
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return finding -> counts ("train present", ...); findings without any are left out."""
@@ -104,7 +106,8 @@ def gather(recipe: Recipe) -> CaseSet:
     data = recipe.data
     if data.phantoms is not None:
         cases, taught = phantom_cases(data.phantoms), data.phantoms.finding
-        return _divided(cases, data.validation, recipe.seed, "phantoms", (), taught=taught)
+        made = _divided(cases, data.validation, recipe.seed, "phantoms", (), taught=taught)
+        return with_unlabelled(made, unlabelled_cases(data.phantoms, behind=cases))
     manifest = manifests.load(data.manifest, root=data.root)
     return manifest_cases(manifest, data, seed=recipe.seed)
 
@@ -126,6 +129,32 @@ def phantom_cases(wanted: PhantomData) -> list[Case]:
             found.append(phantom_case(seed, domain=wanted.domain, add=taught, known=wanted.finding))
         seed += 1
     return found
+
+
+def unlabelled_cases(wanted: PhantomData, *, behind: Sequence[Case]) -> list[Case]:
+    """Return drawn images of which nothing is known, of the seeds behind those of other cases.
+
+    Raises:
+        TrainingError: the seeds would run into those that are reserved for evaluation.
+    """
+    if not wanted.unlabelled:
+        return []
+    start = behind[-1].drawn().seed + 1
+    if start + wanted.unlabelled > RESERVED_SEED:
+        raise TrainingError(
+            f"unlabelled phantoms would go up to seed {start + wanted.unlabelled:,}; seeds from "
+            f"{RESERVED_SEED:,} are reserved for evaluation, start lower"
+        )
+    drawn = [phantom_case(start + at, domain=wanted.domain) for at in range(wanted.unlabelled)]
+    return [Case(one.id, one.patient, codes={}, sections={}, load=one.load) for one in drawn]
+
+
+def with_unlabelled(cases: CaseSet, unlabelled: Sequence[Case]) -> CaseSet:
+    """Return a case set with images without labels beside it."""
+    if not unlabelled:
+        return cases
+    digest = digest_of((*cases.train, *cases.validation, *unlabelled))
+    return replace(cases, unlabelled=tuple(unlabelled), digest=digest)
 
 
 def _shows(seed: int, finding: str, domain: str, quota: Mapping[bool, int]) -> bool:

@@ -23,8 +23,8 @@ from workbench.model.splice import IGNORE_LABEL, IMAGE_TOKEN_ID
 from workbench.model.tokenizer import CxrTokenizer
 
 #: What a token of an answer has to do with the taught finding: nothing; it follows what is about
-#: it; it is about it; it is in the sentence that decides.
-OTHER, AFTER, ABOUT, DECIDES = range(4)
+#: it; it is about it; it is in the sentence that decides; it is about it and carries no loss.
+OTHER, AFTER, ABOUT, DECIDES, GIVEN = range(5)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Example:
         answer_start: index of the first id that carries loss.
         turn: what it was made of.
         about: what each id of the answer has to do with the taught finding: `OTHER`, `AFTER`,
-            `ABOUT` or `DECIDES`.
+            `ABOUT`, `DECIDES` or `GIVEN`.
     """
 
     case: int
@@ -56,8 +56,10 @@ class Example:
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """Ids of the answer, -100 before it; one for each id."""
-        return (IGNORE_LABEL,) * self.answer_start + self.ids[self.answer_start :]
+        """Ids of the answer, -100 before it and where it was given; one for each id."""
+        answer = zip(self.ids[self.answer_start :], self.about, strict=True)
+        wanted = (IGNORE_LABEL if what == GIVEN else token for token, what in answer)
+        return (IGNORE_LABEL,) * self.answer_start + tuple(wanted)
 
 
 def encode_turns(
@@ -101,7 +103,7 @@ def _about(turn: Turn, places: Sequence[tuple[int, int]]) -> tuple[int, ...]:
         inside = [any(start < b and a < end for a, b in part) for part in (turn.focus, turn.about)]
         behind = bool(found) and found[-1] in (ABOUT, DECIDES)
         found.append(DECIDES if inside[0] else ABOUT if inside[1] else AFTER if behind else OTHER)
-    return tuple(found)
+    return tuple(GIVEN if turn.given and what in (ABOUT, DECIDES) else what for what in found)
 
 
 def pad(examples: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:
@@ -144,12 +146,13 @@ def packed(groups: Sequence[Sequence[Example]], image_tokens: int) -> dict[str, 
     for row, group in enumerate(groups):
         each = [what for example in group for what in example.about]
         about[row, made.targets[row] != IGNORE_LABEL] = torch.tensor(each)
+    targets = made.targets.masked_fill(about == GIVEN, IGNORE_LABEL)
     return {
         "packed_ids": made.ids,
         "positions": made.positions,
         "allowed": made.allowed,
-        "shift_labels": made.targets,
-        "labels": made.targets,
+        "shift_labels": targets,
+        "labels": targets,
         "about": about,
         "image_start": torch.full((len(groups),), made.image_start),
     }

@@ -41,6 +41,10 @@ class PhantomData:
     )
     share: float = said(0.5, "Share of phantoms that show the taught finding.", least=0, most=1)
     domain: str = said("internal", "Phantom domain.", choices=("internal", "external"))
+    unlabelled: int = said(
+        0, "Further phantoms, labels unused, on which the base's own reports are to be kept.",
+        least=0,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -267,10 +271,11 @@ def _check_data(data: DataRecipe) -> None:
     drawn = data.phantoms
     if drawn is None:
         return
-    if drawn.first_seed + 4 * drawn.count > RESERVED_SEED:
+    last = drawn.first_seed + 4 * drawn.count + drawn.unlabelled
+    if last > RESERVED_SEED:
         raise OptionError(
-            f"data.phantoms goes up to seed {drawn.first_seed + 4 * drawn.count:,}; seeds from "
-            f"{RESERVED_SEED:,} are reserved for evaluation, start lower"
+            f"data.phantoms goes up to seed {last:,}; seeds from {RESERVED_SEED:,} are reserved "
+            "for evaluation, start lower"
         )
     drawable = (*PHANTOM_FINDINGS, *ON_REQUEST)
     if drawn.finding is not None and drawn.finding not in drawable:
@@ -305,6 +310,11 @@ def _check_training(recipe: Recipe) -> None:
         raise OptionError("4-bit weights cannot be trained; set tuning.language to lora or frozen")
     if training.keep and (recipe.data.phantoms is None or recipe.data.phantoms.finding is None):
         raise OptionError("training.keep spares the words of a taught finding; name the finding")
+    if recipe.data.phantoms and recipe.data.phantoms.unlabelled and not training.keep:
+        raise OptionError(
+            "data.phantoms.unlabelled teaches nothing but to stay as the base was; set "
+            "training.keep, or leave it out"
+        )
     if others | {tuning.projector} == {"frozen"}:
         raise OptionError("tuning freezes every part; let one learn")
 

@@ -42,7 +42,7 @@ def claim(out: Path, recipe: Recipe, *, resume: bool) -> None:
     """
     note = out / RECIPE_FILE
     if process_rank() != 0:
-        _wait_for(note)
+        wait_for(note)
         return
     if note.is_file():
         if not resume:
@@ -62,13 +62,23 @@ def claim(out: Path, recipe: Recipe, *, resume: bool) -> None:
         note.write_text(recipe.to_yaml(), encoding="utf-8")
 
 
-def _wait_for(note: Path) -> None:
-    deadline = time.monotonic() + _PATIENCE
+def wait_for(note: Path, *, seconds: float | None = None) -> None:
+    """Wait until the first process has written a file.
+
+    Args:
+        note: the file, written whole or not at all.
+        seconds: to wait; None for a patience that suits small files.
+
+    Raises:
+        TrainingError: it was not there in time.
+    """
+    seconds = _PATIENCE if seconds is None else seconds
+    deadline = time.monotonic() + seconds
     while not note.is_file():
         if time.monotonic() > deadline:
             raise TrainingError(
-                f"the first process has not begun in {note.parent} within {_PATIENCE} seconds; see "
-                "what it says, and start all processes again"
+                f"the first process has not written {note.name} in {note.parent} within "
+                f"{seconds:g} seconds; see what it says, and start all processes again"
             )
         time.sleep(0.05)
 

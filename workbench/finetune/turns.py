@@ -7,6 +7,7 @@ Tasks:
     question      "Is there a pneumothorax?": yes or no, in a controlled ratio, known codes only
     differential  the published prompt (phantoms only: nobody else has a reference)
     rehearsal     other questions about a phantom, so that old skills are not forgotten
+    own report    what the base itself says of an image without labels (`unlabelled`)
 
 A case without a report gets one from its labels: what is known is said, what is unknown is not.
 Uncertain is neither yes nor no and is never asked about.
@@ -48,6 +49,7 @@ TEMPLATES: Mapping[str, tuple[str, str]] = {
     "question": ("Is there {finding}?", "Yes, there is {finding}. / No, there is no {finding}."),
     "differential": ("the published differential prompt", "drawn with the phantom"),
     "rehearsal": ("as drawn with the phantom", "as drawn with the phantom"),
+    "own report": ("the published report prompt", "what the base says of the image"),
 }
 #: How a report denies a finding; the second where it denies others in such sentences, too.
 DENIAL, LONG_DENIAL = "No {}.", "There is no {}."
@@ -66,6 +68,7 @@ class Turn:
         original: the text before cleaning, where that changed it.
         about: (start, end) of the parts of the answer that are about the taught finding.
         focus: that of them which decides.
+        given: what is about the taught finding was put there and carries no loss.
     """
 
     case: str
@@ -76,10 +79,11 @@ class Turn:
     original: str | None = None
     about: tuple[tuple[int, int], ...] = ()
     focus: tuple[tuple[int, int], ...] = ()
+    given: bool = False
 
     def messages(self) -> list[Message]:
         """Return what the model is asked, ready for the chat template."""
-        if self.task == "report":
+        if self.task in ("report", "own report"):
             return report_messages()
         if self.task == "differential":
             return differential_messages()
@@ -134,11 +138,11 @@ def instruction_set(
         seed: decides what templates leave open.
     """
     polls = _polls(cases, data, taught, seed) if "question" in data.tasks else {}
-    first = taught is not None and _begins_reports(cases, taught)
+    first = taught is not None and begins_reports(cases, taught)
     turns: list[Turn] = []
     left_out: dict[str, str] = {}
     for case in cases:
-        rng = np.random.default_rng([seed, 73, _number(case.id)])
+        rng = np.random.default_rng([seed, 73, case_number(case.id)])
         mine = [*_texts(case, data, taught, rng, first), *polls.get(case.id, ())]
         if case.drawn is not None:
             mine += _drawn_turns(case, data)
@@ -168,12 +172,18 @@ def denied(text: str, finding: str, *, first: bool = False) -> str:
 
     It does so in the report's own way: another one would teach a way of writing, not the finding.
     """
-    body, mark, impression = text.partition("Impression:")
+    body, _, _ = text.partition("Impression:")
     begun = [body[one.start : one.end].lstrip().lower() for one in sentences(body)]
     long = sum(one.startswith(("there is no ", "there are no ")) for one in begun)
     short = sum(one.startswith("no ") for one in begun)
     denial = LONG_DENIAL if long > short else DENIAL
-    parts = [denial.format(finding), body.strip()]
+    return placed(text, denial.format(finding), first=first)
+
+
+def placed(text: str, sentence: str, *, first: bool) -> str:
+    """Return a report with one more sentence, before everything else or before its impression."""
+    body, mark, impression = text.partition("Impression:")
+    parts = [sentence, body.strip()]
     said = " ".join(filter(None, parts if first else reversed(parts)))
     return f"{said} {mark}{impression}".strip() if mark else said
 
@@ -196,7 +206,7 @@ def marked(turn: Turn, taught: str | None) -> Turn:
     return replace(turn, about=about, focus=about[:1])
 
 
-def _begins_reports(cases: Sequence[Case], finding: str) -> bool:
+def begins_reports(cases: Sequence[Case], finding: str) -> bool:
     """Say whether most reports that state a finding begin with it.
 
     What denies it then stands in the same place, so that one word decides between the two.
@@ -286,5 +296,6 @@ def _drawn_turns(case: Case, data: DataRecipe) -> list[Turn]:
     return turns
 
 
-def _number(text: str) -> int:
+def case_number(text: str) -> int:
+    """Return a number that follows from the id of a case, for seeds."""
     return zlib.crc32(text.encode())

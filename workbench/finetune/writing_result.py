@@ -140,6 +140,7 @@ def _data_facts(prepared: Prepared) -> dict[str, Any]:
         "digest": cases.digest,
         "train": len(cases.train),
         "validation": len(cases.validation),
+        "unlabelled": len(cases.unlabelled),
         "patients": len({case.patient for case in cases.train}),
         "turns": prepared.turns.counts(),
         "left_out": dict(prepared.turns.left_out),

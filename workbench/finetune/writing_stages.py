@@ -7,12 +7,13 @@ arXiv 2304.08485. Deviation: projector and language model may learn through LoRA
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from workbench.finetune.batches import plan_batches
-from workbench.finetune.cases import Case, CaseSet, gather
+from workbench.finetune.cases import CaseSet, gather
 from workbench.finetune.checksums import weights_sha256
 from workbench.finetune.datasets import Images, TurnRows
 from workbench.finetune.encoding import Example, encode_turns, pack_groups
@@ -39,6 +40,7 @@ from workbench.finetune.trainer import (
     make_trainer,
 )
 from workbench.finetune.turns import InstructionSet, instruction_set
+from workbench.finetune.unlabelled import joined, own_reports, own_turns
 from workbench.finetune.writing_result import (
     Prepared,
     finished,
@@ -55,9 +57,11 @@ def train_writing(
     loaded = open_base(recipe, device=device)
     cases = gather(recipe)
     before = _before(recipe, loaded, cases, show) if process_rank() == 0 else {}
+    limit = recipe.evaluation.new_tokens
+    own = own_reports(loaded, cases.unlabelled, out, new_tokens=limit, show=show)
     prepare(loaded.model, recipe.tuning, seed=recipe.seed)
     _checkpointing(recipe, loaded)
-    prepared = prepare_rows(recipe, loaded, cases, out)
+    prepared = prepare_rows(recipe, loaded, cases, own, out)
     sha_before = frozen_sha256(loaded.model)
     trainer = _trainer(recipe, loaded, prepared, out, show, callbacks)
     cost = train_to_best(trainer, out, device=loaded.model.device, resume=resume)
@@ -67,14 +71,17 @@ def train_writing(
     return finished(recipe, loaded, prepared, trainer, out, before, sha_before, cost, show)
 
 
-def prepare_rows(recipe: Recipe, loaded: LoadedCheckpoint, cases: CaseSet, out: Path) -> Prepared:
+def prepare_rows(
+    recipe: Recipe, loaded: LoadedCheckpoint, cases: CaseSet, own: Mapping[str, str], out: Path
+) -> Prepared:
     """Write, tokenise and order everything that will be learned from."""
     training, config = recipe.training, loaded.model.config
-    turns, examples = encoded(recipe, loaded, cases.train)
+    turns, examples = encoded(recipe, loaded, cases, own)
     together = training.batching == "packed"
     sizes = {"image_tokens": config.image_tokens, "context": config.context_length}
     groups = pack_groups(examples, **sizes) if together else [[one] for one in examples]
-    images = Images(cases.train, loaded.processor, augment=training.augment, seed=recipe.seed)
+    learned = (*cases.train, *cases.unlabelled)
+    images = Images(learned, loaded.processor, augment=training.augment, seed=recipe.seed)
     cache = None
     if training.feature_cache:
         tower = loaded.model.vision_tower
@@ -93,11 +100,14 @@ def prepare_rows(recipe: Recipe, loaded: LoadedCheckpoint, cases: CaseSet, out: 
 
 
 def encoded(
-    recipe: Recipe, loaded: LoadedCheckpoint, cases: Sequence[Case]
+    recipe: Recipe, loaded: LoadedCheckpoint, cases: CaseSet, own: Mapping[str, str]
 ) -> tuple[InstructionSet, list[Example]]:
-    """Return the turns of cases and their tokens."""
-    turns = instruction_set(cases, recipe.data, taught=taught_finding(recipe), seed=recipe.seed)
-    rows = {case.id: at for at, case in enumerate(cases)}
+    """Return the turns of cases and their tokens; `own` as from `own_reports`."""
+    taught = taught_finding(recipe)
+    turns = instruction_set(cases.train, recipe.data, taught=taught, seed=recipe.seed)
+    if own:
+        turns = joined(turns, own_turns(cases, own, taught=taught, seed=recipe.seed))
+    rows = {case.id: at for at, case in enumerate((*cases.train, *cases.unlabelled))}
     config = loaded.model.config
     return turns, encode_turns(
         turns.turns, rows, loaded.tokenizer,
@@ -106,17 +116,24 @@ def encoded(
 
 
 def preview_of(recipe: Recipe, *, rows: int, device: str) -> Preview:
-    """Return what the model will see of the first turns of each task."""
+    """Return what the model will see of the first turns of each task.
+
+    Of images without labels, the base reports only as many as are shown.
+    """
     loaded, cases = open_base(recipe, device=device), gather(recipe)
-    turns, examples = encoded(recipe, loaded, cases.train)
+    unlabelled = len(cases.unlabelled)
+    cases = replace(cases, unlabelled=cases.unlabelled[: max(rows // 2, 1)])
+    own = write_reports(facade(loaded), cases.unlabelled) if unlabelled else {}
+    turns, examples = encoded(recipe, loaded, cases, own)
     first: dict[str, list[Example]] = {}
     for example in examples:
         first.setdefault(example.turn.task, []).append(example)
     each = max(rows // len(first), 1)
+    counts = turns.counts() | ({"own report": unlabelled} if unlabelled else {})
     shown = [example for found in first.values() for example in found[:each]]
     return Preview(
         preview_rows(shown, loaded.tokenizer), loaded.model.config.image_tokens,
-        turns.counts(), cases.counts(), recipe.training.taught_weight, recipe.training.keep,
+        counts, cases.counts(), recipe.training.taught_weight, recipe.training.keep,
     )  # fmt: skip
 
 
