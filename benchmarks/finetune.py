@@ -75,13 +75,14 @@ def taught_recipe(args: argparse.Namespace) -> Recipe:
             "phantoms": {
                 "first_seed": args.first_seed, "count": 2 * args.each + held,
                 "finding": args.finding, "share": 0.5,
+                **({} if args.unlabelled is None else {"unlabelled": args.unlabelled}),
             },
             "validation": held / (2 * args.each + held),
             **({"tasks": args.tasks.split(",")} if args.tasks else {}),
         },
         training={name: value for name, value in asked.items() if value is not None},
         tuning={} if args.rank is None else {"rank": args.rank, "alpha": 2.0 * args.rank},
-        evaluation={"forgetting": args.forgetting, "explained": args.explained, "times": 2},
+        evaluation={"forgetting": args.forgetting, "explained": args.explained},
     )  # fmt: skip
 
 
@@ -229,6 +230,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser."""
     top = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     top.add_argument("--out", type=Path, help="write the JSON here too")
+    top.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
     top.add_argument("--keep", help="folder for the runs; they are deleted without it")
     commands = top.add_subparsers(dest="command", required=True)
     for name in ("teach", "encoder"):
@@ -236,8 +238,9 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--finding", default="fracture")
         sub.add_argument("--base", default="mini")
         sub.add_argument("--each", type=int, default=64, help="phantoms with, and as many without")
+        sub.add_argument("--unlabelled", type=int, help="phantoms without labels (as shipped)")
         sub.add_argument("--first-seed", type=int, default=7_000_000)
-        sub.add_argument("--epochs", type=float, help="this and the next four: the recipe's own")
+        sub.add_argument("--epochs", type=float, help="this and the next four: as shipped")
         sub.add_argument("--rate", type=float)
         sub.add_argument("--rank", type=int)
         sub.add_argument("--weight", type=float, help="of the sentence that decides")
@@ -269,7 +272,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run one command."""
     args = parser().parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     made = {"teach": teach, "encoder": encoder, "held-out": held_out, "real": real}
     text = json.dumps(made[args.command](args), indent=1, default=float)
     sys.stdout.write(text + "\n")
