@@ -132,5 +132,11 @@ def test_images_without_labels_need_keep():
     recipe = read_recipe("stage3_lora")
     with pytest.raises(OptionError, match=r"set training\.keep"):
         recipe.replace(training={"keep": 0.0}, data={"phantoms": {"unlabelled": 4}})
+    with pytest.raises(OptionError, match="learns from labels"):
+        recipe.replace(
+            stage="encoder", data={"phantoms": {"unlabelled": 4}},
+            tuning={"language": "frozen", "words": "frozen", "vision": "full"},
+            training={"feature_cache": False},
+        )  # fmt: skip
     with pytest.raises(OptionError, match="reserved for evaluation"):
         recipe.replace(data={"phantoms": {"first_seed": 9_999_000, "unlabelled": 900}})

@@ -310,11 +310,16 @@ def _check_training(recipe: Recipe) -> None:
         raise OptionError("4-bit weights cannot be trained; set tuning.language to lora or frozen")
     if training.keep and (recipe.data.phantoms is None or recipe.data.phantoms.finding is None):
         raise OptionError("training.keep spares the words of a taught finding; name the finding")
-    if recipe.data.phantoms and recipe.data.phantoms.unlabelled and not training.keep:
-        raise OptionError(
-            "data.phantoms.unlabelled teaches nothing but to stay as the base was; set "
-            "training.keep, or leave it out"
-        )
+    if recipe.data.phantoms and recipe.data.phantoms.unlabelled:
+        if recipe.stage == "encoder":
+            raise OptionError(
+                "stage encoder learns from labels; leave out data.phantoms.unlabelled"
+            )
+        if not training.keep:
+            raise OptionError(
+                "data.phantoms.unlabelled teaches nothing but to stay as the base was; set "
+                "training.keep, or leave it out"
+            )
     if others | {tuning.projector} == {"frozen"}:
         raise OptionError("tuning freezes every part; let one learn")
 

@@ -37,6 +37,7 @@ from workbench.finetune.session import (
 )
 from workbench.finetune.trainer import FinetuneTrainer
 from workbench.finetune.turns import InstructionSet
+from workbench.finetune.unlabelled import OWN_REPORTS
 from workbench.model.load import LoadedCheckpoint
 
 
@@ -180,6 +181,9 @@ def _notes(recipe: Recipe, prepared: Prepared, trainer: FinetuneTrainer) -> tupl
                      f"{trainer.state.max_steps}")  # fmt: skip
     if prepared.turns.left_out:
         notes.append(f"{len(prepared.turns.left_out)} cases gave no turn")
+    if prepared.cases.unlabelled:
+        notes.append(f"{len(prepared.cases.unlabelled)} images without labels: held there to the "
+                     f"base's own reports ({OWN_REPORTS})")  # fmt: skip
     if taught := taught_finding(recipe):
         notes.append(f"{taught} was taught; scores are of validation cases that chose the "
                      "checkpoint, so judge it on others")  # fmt: skip
