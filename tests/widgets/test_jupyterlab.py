@@ -27,6 +27,12 @@ PATIENCE = 240
 METHOD = ".wbx-bar-row label:has-text('Method') select"
 #: What the status bar says once a kernel is connected and waits.
 IDLE = "text=/Python 3 .* \\| Idle$/"
+#: Parts of JupyterLab that are left out: news from elsewhere, and its debugger, which writes an
+#: error of its own to the console where a kernel restarts while it asks that kernel something.
+LEFT_OUT = {
+    "@jupyterlab/apputils-extension:announcements": True,
+    "@jupyterlab/debugger-extension": True,
+}
 #: Notebook -> its cells.
 LESSONS = {
     "explore": (
@@ -54,8 +60,7 @@ def lab(tmp_path) -> Iterator[dict]:
         nbformat.write(book, home / f"{name}.ipynb")
     config = tmp_path / "config" / "labconfig"
     config.mkdir(parents=True)
-    silent = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
-    (config / "page_config.json").write_text(json.dumps(silent))
+    (config / "page_config.json").write_text(json.dumps({"disabledExtensions": LEFT_OUT}))
     own = {f"JUPYTER_{name}_DIR": str(tmp_path / name.lower()) for name in ("DATA", "CONFIG")}
     own |= {"JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"), "IPYTHONDIR": str(tmp_path / "ipy")}
     own |= {f"JUPYTERLAB_{name}_DIR": str(tmp_path / "lab") for name in ("SETTINGS", "WORKSPACES")}
