@@ -9,6 +9,7 @@ import torch
 from workbench.errors import OptionError, TrainingError
 from workbench.finetune.cases import Case, CaseSet
 from workbench.finetune.encoding import (
+    AFTER,
     GIVEN,
     OTHER,
     encode_turns,
@@ -76,7 +77,7 @@ def test_what_is_given_carries_no_loss_and_the_base_never_reads_it(examples, loa
         bare = example.untaught
         assert "fracture" in given and "fracture" not in learned
         assert loaded.tokenizer.decode(bare.ids[bare.answer_start :]).strip() == TEXT
-        assert example.turn.focus and not set(example.about) - {GIVEN, OTHER, 1}
+        assert example.turn.focus and not set(example.about) - {GIVEN, OTHER, AFTER}
 
 
 def test_packed_and_padded_loss_agree_on_what_is_given(examples, pixels, loaded):

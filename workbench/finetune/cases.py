@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -83,6 +83,11 @@ class CaseSet:
     notes: tuple[str, ...] = ()
     unlabelled: tuple[Case, ...] = ()
 
+    @property
+    def learned(self) -> tuple[Case, ...]:
+        """Every case that a step may see, in the order of their rows."""
+        return (*self.train, *self.unlabelled)
+
     def counts(self) -> dict[str, dict[str, int]]:
         """Return finding -> counts ("train present", ...); findings without any are left out."""
         found = {}
@@ -106,8 +111,10 @@ def gather(recipe: Recipe) -> CaseSet:
     data = recipe.data
     if data.phantoms is not None:
         cases, taught = phantom_cases(data.phantoms), data.phantoms.finding
-        made = _divided(cases, data.validation, recipe.seed, "phantoms", (), taught=taught)
-        return with_unlabelled(made, unlabelled_cases(data.phantoms, behind=cases))
+        return _divided(
+            cases, data.validation, recipe.seed, "phantoms", (), taught=taught,
+            unlabelled=unlabelled_cases(data.phantoms, behind=cases),
+        )  # fmt: skip
     manifest = manifests.load(data.manifest, root=data.root)
     return manifest_cases(manifest, data, seed=recipe.seed)
 
@@ -147,14 +154,6 @@ def unlabelled_cases(wanted: PhantomData, *, behind: Sequence[Case]) -> list[Cas
         )
     drawn = [phantom_case(start + at, domain=wanted.domain) for at in range(wanted.unlabelled)]
     return [Case(one.id, one.patient, codes={}, sections={}, load=one.load) for one in drawn]
-
-
-def with_unlabelled(cases: CaseSet, unlabelled: Sequence[Case]) -> CaseSet:
-    """Return a case set with images without labels beside it."""
-    if not unlabelled:
-        return cases
-    digest = digest_of((*cases.train, *cases.validation, *unlabelled))
-    return replace(cases, unlabelled=tuple(unlabelled), digest=digest)
 
 
 def _shows(seed: int, finding: str, domain: str, quota: Mapping[bool, int]) -> bool:
@@ -271,6 +270,7 @@ def _divided(
     source: str,
     notes: tuple[str, ...],
     taught: str | None = None,
+    unlabelled: Sequence[Case] = (),
 ) -> CaseSet:
     """Divide by patient: whole patients go to validation until it has its share.
 
@@ -291,10 +291,13 @@ def _divided(
             held.add(patients[at])
             total += sizes[patients[at]]
     train = tuple(case for case in cases if case.patient not in held)
-    return _case_set(train, tuple(case for case in cases if case.patient in held), source, notes)
+    validation = tuple(case for case in cases if case.patient in held)
+    return _case_set(train, validation, source, notes, tuple(unlabelled))
 
 
-def _case_set(train: tuple, validation: tuple, source: str, notes: tuple[str, ...]) -> CaseSet:
+def _case_set(
+    train: tuple, validation: tuple, source: str, notes: tuple[str, ...], unlabelled: tuple = ()
+) -> CaseSet:
     if not train or not validation:
         raise TrainingError(
             f"{len(train)} cases to train on and {len(validation)} to validate: both are needed; "
@@ -306,7 +309,8 @@ def _case_set(train: tuple, validation: tuple, source: str, notes: tuple[str, ..
             f"{len(shared)} patients are in training and validation; divide by patient "
             "(`workbench manifest split`)"
         )
-    return CaseSet(train, validation, source, digest_of((*train, *validation)), notes)
+    digest = digest_of((*train, *validation, *unlabelled))
+    return CaseSet(train, validation, source, digest, notes, unlabelled)
 
 
 def digest_of(cases: Sequence[Case]) -> str:

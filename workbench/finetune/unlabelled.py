@@ -14,29 +14,20 @@ what is new is given to the student and kept from the base).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from workbench._files import whole_file
+from workbench._files import read_json, whole_file
 from workbench.errors import TrainingError
 from workbench.findings import NOT_MENTIONED, PRESENT
 from workbench.finetune.cases import Case, CaseSet
 from workbench.finetune.measuring import facade, write_reports
-from workbench.finetune.session import process_rank, wait_for
-from workbench.finetune.turns import (
-    InstructionSet,
-    Turn,
-    begins_reports,
-    case_number,
-    denied,
-    marked,
-    placed,
-)
+from workbench.finetune.session import process_rank, wait_for, write_json
+from workbench.finetune.turns import Turn, begins_reports, case_number, denied, marked, placed
 from workbench.model.load import LoadedCheckpoint
-from workbench.reports import label, sentences
+from workbench.reports import label
 
 OWN_REPORTS = "own_reports.json"
 
@@ -65,9 +56,9 @@ def own_reports(
     if process_rank() == 0 and not path.is_file():
         texts = write_reports(facade(loaded), cases, new_tokens=new_tokens, show=show)
         with whole_file(path) as partial:
-            Path(partial).write_text(json.dumps(texts, indent=1) + "\n", encoding="utf-8")
+            write_json(partial, texts)
     wait_for(path, seconds=_PATIENCE)
-    texts = json.loads(path.read_text(encoding="utf-8"))
+    texts = read_json(path)
     if set(texts) != {case.id for case in cases}:
         raise TrainingError(f"{path} holds reports of other images; name another folder")
     return texts
@@ -100,18 +91,8 @@ def own_turns(
     return turns
 
 
-def joined(turns: InstructionSet, own: Sequence[Turn]) -> InstructionSet:
-    """Return an instruction set with the turns of images without labels behind it."""
-    return InstructionSet((*turns.turns, *own), turns.left_out)
-
-
 def _statements(cases: Sequence[Case], taught: str) -> list[str]:
-    """Return the first sentence of each training report that states the taught finding."""
-    found = []
-    for case in cases:
-        if case.code(taught) != PRESENT:
-            continue
-        body, _, _ = case.report.partition("Impression:")
-        said = [one.text.strip() for one in sentences(body)]
-        found += [one for one in said if label(one).code(taught) == PRESENT][:1]
-    return found
+    """Return the sentence by which each training report states the taught finding."""
+    texts = [case.report for case in cases if case.code(taught) == PRESENT]
+    turns = [marked(Turn("", "report", None, text), taught) for text in texts]
+    return [turn.answer[start:end] for turn in turns for start, end in turn.focus]

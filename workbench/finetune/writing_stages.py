@@ -40,7 +40,7 @@ from workbench.finetune.trainer import (
     make_trainer,
 )
 from workbench.finetune.turns import InstructionSet, instruction_set
-from workbench.finetune.unlabelled import joined, own_reports, own_turns
+from workbench.finetune.unlabelled import own_reports, own_turns
 from workbench.finetune.writing_result import (
     Prepared,
     finished,
@@ -80,8 +80,7 @@ def prepare_rows(
     together = training.batching == "packed"
     sizes = {"image_tokens": config.image_tokens, "context": config.context_length}
     groups = pack_groups(examples, **sizes) if together else [[one] for one in examples]
-    learned = (*cases.train, *cases.unlabelled)
-    images = Images(learned, loaded.processor, augment=training.augment, seed=recipe.seed)
+    images = Images(cases.learned, loaded.processor, augment=training.augment, seed=recipe.seed)
     cache = None
     if training.feature_cache:
         tower = loaded.model.vision_tower
@@ -106,8 +105,9 @@ def encoded(
     taught = taught_finding(recipe)
     turns = instruction_set(cases.train, recipe.data, taught=taught, seed=recipe.seed)
     if own:
-        turns = joined(turns, own_turns(cases, own, taught=taught, seed=recipe.seed))
-    rows = {case.id: at for at, case in enumerate((*cases.train, *cases.unlabelled))}
+        held = own_turns(cases, own, taught=taught, seed=recipe.seed)
+        turns = replace(turns, turns=(*turns.turns, *held))
+    rows = {case.id: at for at, case in enumerate(cases.learned)}
     config = loaded.model.config
     return turns, encode_turns(
         turns.turns, rows, loaded.tokenizer,
@@ -123,7 +123,8 @@ def preview_of(recipe: Recipe, *, rows: int, device: str) -> Preview:
     loaded, cases = open_base(recipe, device=device), gather(recipe)
     unlabelled = len(cases.unlabelled)
     cases = replace(cases, unlabelled=cases.unlabelled[: max(rows // 2, 1)])
-    own = write_reports(facade(loaded), cases.unlabelled) if unlabelled else {}
+    limit = recipe.evaluation.new_tokens
+    own = write_reports(facade(loaded), cases.unlabelled, new_tokens=limit) if unlabelled else {}
     turns, examples = encoded(recipe, loaded, cases, own)
     first: dict[str, list[Example]] = {}
     for example in examples:
