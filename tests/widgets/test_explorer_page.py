@@ -345,6 +345,29 @@ def test_a_question_is_answered_in_place_as_it_is_written(page):
     assert page.locator(".wbx-kind-answer .wbx-word[aria-selected='true']").count() == 0
 
 
+def test_a_finished_text_is_chosen_unless_something_was_chosen_meanwhile(page):
+    for act in (lambda: None, lambda: page.click(".wbx-kind-report .wbx-word >> nth=1")):
+        before = page.locator(".wbx-kind-answer").count()
+        page.fill(".wbx-ask input", "Is there a pneumothorax?")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".wbx-streaming")
+        act()
+        page.evaluate("window.finish_text()")
+        page.wait_for_function(
+            "(n) => document.querySelectorAll('.wbx-kind-answer').length === n", arg=before + 1
+        )
+        settle(page)
+        if not before:
+            assert page.locator(".wbx-kind-report [aria-selected='true']").count() == 0
+            assert page.locator(".wbx-kind-answer [aria-selected='true']").count() == 2
+    assert chosen(page) == ["is"]
+    assert page.locator(".wbx-kind-answer [aria-selected='true']").count() == 0
+    page.wait_for_function("document.querySelector('.wbx-maptitle').textContent.includes('said')")
+    kept = page.evaluate("window.asked.filter((one) => one.ask === 'look').at(-1)")
+    assert kept["passage"] == 1
+    assert kept["choice"] == {"start": 6, "end": 8}
+
+
 def test_a_missing_report_is_written_when_the_page_opens(bare):
     page = open_made(bare, state=made_state(texts=False) | {"revision": 0})
     page.evaluate("window.python_state.sides[0].passages = []")

@@ -249,6 +249,7 @@ class ExplorerView {
     const texts = this.texts[side];
     if (texts.busy) return;
     let coming = null;
+    const before = this.chosen[side];
     const asked = this.front.ask(name, { side, ...content }, { piece: (text) => coming?.piece(text) });
     coming = texts.stream(asked, label, question);
     this.writing += 1;
@@ -260,7 +261,7 @@ class ExplorerView {
       if (!passages.some(({ number }) => number === passage.number)) passages.push(passage);
       texts.update(passages);
       texts.colour(this.settings.colour, this.contributions[side], this.full);
-      this.chooseFirst(side);
+      if (this.chosen[side] === before) this.chooseFirst(side); // what was clicked meanwhile stays chosen
       this.app.say(`${label}: done. ${passage.text}`);
       if (this.settings.colour === "image") this.recolour();
       this.refresh();
