@@ -9,10 +9,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
+#: What the tests are called that run a whole lesson.
+LESSON = "test_runs_and_becomes_one_page"
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the whole lessons, the last one first: nobody waits for the longest at the end."""
+    lessons = [item for item in items if item.name.startswith(LESSON)]
+    items[:] = [*reversed(lessons), *(item for item in items if item not in lessons)]
 
 
 @pytest.fixture(scope="session")
