@@ -10,7 +10,13 @@ from torch import nn
 from workbench.generation import token_step
 from workbench.generation.token_step import TokenStep
 from workbench.model import packed
-from workbench.model.packed import PackedProduct, can_pack, worth_packing
+from workbench.model.packed import (
+    PackedProduct,
+    RowProduct,
+    can_pack,
+    worth_blocks,
+    worth_packing,
+)
 
 pytestmark = pytest.mark.skipif(
     not packed._same_numbers(), reason="this build of torch has no oneDNN products"
@@ -22,6 +28,12 @@ def packs(monkeypatch):
     """Small models are packed as middle-sized ones are."""
     monkeypatch.setattr(packed, "SMALL", 0)
     monkeypatch.setattr(token_step, "SMALL", 0)
+
+
+@pytest.fixture
+def capability(monkeypatch):
+    """Be on another processor: `capability("AVX2")`."""
+    return lambda name: monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: name)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 16])
@@ -44,6 +56,21 @@ def test_what_is_packed_is_a_copy():
         product = PackedProduct([weight], [None])
         weight.zero_()
         torch.testing.assert_close(product(rows), wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("outputs", [32, 30])
+@pytest.mark.parametrize("biased", [False, True])
+def test_one_row_in_blocks_is_the_same_product(outputs, biased):
+    torch.manual_seed(outputs)
+    layer = nn.Linear(40, outputs, bias=biased)
+    with torch.inference_mode():
+        product = RowProduct(layer.weight, layer.bias)
+        for rows in (torch.randn(1, 40), torch.randn(3, 40)[1:2], torch.randn(40, 3)[:, 2:].t()):
+            torch.testing.assert_close(product(rows), layer(rows), atol=1e-5, rtol=1e-5)
+        rows = torch.randn(3, 40)
+        assert torch.equal(product(rows), layer(rows))
+        layer.weight.neg_()  # nothing was copied
+        torch.testing.assert_close(product(rows[:1]), layer(rows[:1]), atol=1e-5, rtol=1e-5)
 
 
 def test_only_plain_float32_matrices_on_the_cpu_are_packed():
@@ -73,8 +100,24 @@ def test_size_alone_decides(lab, packs, monkeypatch):
         assert not worth_packing(model)
 
 
+def test_blocks_are_for_middle_sized_models_on_processors_where_they_were_faster(
+    lab, packs, capability, monkeypatch
+):
+    model = lab.random_model()
+    with torch.inference_mode():
+        for name, worth in (("AVX2", True), ("AVX512", False), ("DEFAULT", False)):
+            capability(name)
+            assert worth_blocks(model) is worth
+        capability("AVX2")
+        assert not worth_blocks(lab.random_model().to(torch.bfloat16))
+        monkeypatch.undo()
+        capability("AVX2")
+        assert not worth_blocks(model)
+
+
 @pytest.mark.parametrize("rows", [1, 3, 9])
-def test_steps_stay_those_of_the_forward_pass_when_weights_are_packed(lab, packs, rows):
+def test_steps_stay_those_of_the_forward_pass_when_weights_are_packed(lab, packs, capability, rows):
+    capability("AVX512")
     engine = lab.engine()
     requests = [lab.request(0, 1 + at % 3, 2, at) for at in range(rows)]
     slow, fast = engine.prefill(requests), engine.prefill(requests)
@@ -86,11 +129,39 @@ def test_steps_stay_those_of_the_forward_pass_when_weights_are_packed(lab, packs
         engine.advance(fast, tokens, steps)
         torch.testing.assert_close(fast.logits, slow.logits, atol=2e-5, rtol=1e-5)
     assert steps._packing
-    assert isinstance(steps._head, PackedProduct)
+    assert isinstance(steps._packed.head, PackedProduct)
 
 
-def test_a_text_has_the_weights_of_its_own_time(lab, packs):
+def test_steps_of_a_lone_row_pack_nothing_where_blocks_are_faster(lab, packs, capability):
+    """Alone, in company and alone again: the steps stay those of the forward pass."""
+    capability("AVX2")
+    engine = lab.engine()
+    slow, fast = (engine.prefill([lab.request(0, 1, 2, 0)]) for _ in range(2))
+    steps = TokenStep.of(engine.model)
+    assert isinstance(steps._plain.head, RowProduct)
+
+    def go(slow, fast, count: int) -> None:
+        for number in range(count):
+            tokens = [(3 * number + row) % 20 + 3 for row in range(len(slow.rows))]
+            engine.advance(slow, tokens)
+            engine.advance(fast, tokens, steps)
+            torch.testing.assert_close(fast.logits, slow.logits, atol=2e-5, rtol=1e-5)
+
+    go(slow, fast, 20)
+    assert not steps._packing
+    company = [lab.request(0, 1, 2, 0), lab.request(0, 2, 2, 1)]
+    slow, fast = (engine.prefill(company) for _ in range(2))
+    go(slow, fast, 8)
+    assert isinstance(steps._packed.head, PackedProduct)
+    for decoding in (slow, fast):
+        decoding.keep([1])
+    go(slow, fast, 3)
+
+
+@pytest.mark.parametrize("processor", ["AVX2", "AVX512"])
+def test_a_text_has_the_weights_of_its_own_time(lab, packs, capability, processor):
     """Also where they were changed in ways that leave no trace on the tensor."""
+    capability(processor)
     engine = lab.engine(end_ids=(), model=lab.random_model())
     request = lab.request(0, 2, 3, 0, max_new_tokens=30)
 
@@ -114,7 +185,10 @@ def test_a_text_has_the_weights_of_its_own_time(lab, packs):
         before = text()
 
 
-def test_a_replaced_layer_is_called_as_it_is(lab, packs):
+@pytest.mark.parametrize("processor", ["AVX2", "AVX512"])
+def test_a_replaced_layer_is_called_as_it_is(lab, packs, capability, processor):
+    capability(processor)
+
     class Doubled(nn.Linear):
         def forward(self, rows):
             return 2 * super().forward(rows)
@@ -129,5 +203,5 @@ def test_a_replaced_layer_is_called_as_it_is(lab, packs):
     for token in range(3, 15):
         engine.advance(slow, [token])
         engine.advance(fast, [token], steps)
-    assert steps._packing
+    assert steps._packing is (processor == "AVX512")
     torch.testing.assert_close(fast.logits, slow.logits, atol=2e-5, rtol=1e-5)

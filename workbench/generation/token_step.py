@@ -6,7 +6,8 @@ same order to the same weights, with the rotary tables computed once and everyth
 not depend on the token hoisted to the start of a text. Weights that are applied to the same rows
 are put together for the time of a text: of small models, where a call costs more than its product,
 at once; of middle-sized ones on a CPU after some tokens, and then packed (`model.packed`), which
-takes about as long as four tokens save. Of large ones, and on a GPU, no weight is copied.
+takes about as long as four tokens save. Of large ones, and on a GPU, no weight is copied, nor for
+single rows where a processor is faster without.
 
 `TokenStep.of` gives None for whatever it does not know exactly: other classes, a dynamic rotary
 rule, another attention than sdpa, layers with hooks or on several devices. `ready` says before each
@@ -35,7 +36,14 @@ from transformers.models.llama.modeling_llama import (
 )
 
 from workbench.generation.kvcache import KeyValueBuffer
-from workbench.model.packed import SMALL, PackedProduct, can_pack, worth_packing
+from workbench.model.packed import (
+    SMALL,
+    PackedProduct,
+    RowProduct,
+    can_pack,
+    worth_blocks,
+    worth_packing,
+)
 from workbench.model.rope import Float32RotaryEmbedding
 
 #: Rotary rules whose frequencies do not depend on how long the text has become.
@@ -73,6 +81,19 @@ class _Layer:
     scaling: float
 
 
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """Everything that multiplies, bound to weights.
+
+    Attributes:
+        layers: from the first to the last.
+        head: from the width to the vocabulary.
+    """
+
+    layers: list[_Layer]
+    head: Apply
+
+
 class TokenStep:
     """Steps of one language model; make it with `of`, for one text or one batch of texts."""
 
@@ -88,8 +109,10 @@ class TokenStep:
         self._small = weights <= SMALL
         self._packing = False
         self._wait = _PATIENCE if worth_packing(model) else None
+        self._blocks = worth_blocks(model)
         self._lm_head = model.lm_head
-        self._bind()
+        self._plain = self._bind()
+        self._packed: _Parts | None = None
         self._norm = _norm(llama.norm)
         self._heads = config.num_attention_heads
         self._key_heads = config.num_key_value_heads
@@ -127,19 +150,26 @@ class TokenStep:
         Returns:
             (R, V) float32 logits behind the tokens.
         """
-        if self._wait is not None:
-            self._wait -= len(tokens)
-            if self._wait < 0:
-                self._wait, self._packing = None, True
-                self._bind()
+        parts = self._parts(len(tokens))
         table = self._embed.weight
         hidden = table.index_select(0, torch.tensor(tokens, device=table.device))
         end = buffer.length + 1
         turn, mask = self._places(hidden, end, lengths)
-        for layer, kept in zip(self._layers, buffer.layers, strict=True):
+        for layer, kept in zip(parts.layers, buffer.layers, strict=True):
             hidden = hidden + self._attend(layer, layer.norm(hidden), kept, turn, mask)
             hidden = hidden + layer.down(layer.gated(layer.mlp_norm(hidden)))
-        return self._head(self._norm(hidden)).float()
+        return parts.head(self._norm(hidden)).float()
+
+    def _parts(self, rows: int) -> _Parts:
+        """Return what multiplies so many rows fastest; packs when enough tokens have come."""
+        if rows == 1 and self._blocks:
+            return self._plain
+        if self._wait is not None:
+            self._wait -= rows
+            if self._wait < 0:
+                self._wait, self._packing = None, True
+                self._packed = self._bind()
+        return self._packed or self._plain
 
     def _attend(self, layer: _Layer, hidden, kept, turn, mask) -> torch.Tensor:
         """Return (R, H): what one layer's attention adds; keys and values go into the buffer."""
@@ -185,10 +215,10 @@ class TokenStep:
             self._tables = (cosine[0], signed)
         return self._tables
 
-    def _bind(self) -> None:
+    def _bind(self) -> _Parts:
         """Make the functions of all layers and of the head."""
-        self._layers = [self._layer(layer) for layer in self._llama.layers]
-        self._head = self._linear(self._lm_head)
+        layers = [self._layer(layer) for layer in self._llama.layers]
+        return _Parts(layers, self._linear(self._lm_head))
 
     def _layer(self, layer: nn.Module) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
@@ -239,6 +269,8 @@ class TokenStep:
         self._passed.append(module)
         if self._packing and can_pack(module.weight):
             return PackedProduct([module.weight], [module.bias])
+        if self._blocks and can_pack(module.weight):
+            return RowProduct(module.weight, module.bias)
         return partial(F.linear, weight=module.weight, bias=module.bias)
 
 
