@@ -41,6 +41,7 @@ from workbench.model.packed import (
     PackedProduct,
     RowProduct,
     can_pack,
+    layer_bytes,
     worth_blocks,
     worth_packing,
 )
@@ -105,8 +106,7 @@ class TokenStep:
         self._rotary = llama.rotary_emb
         #: modules whose own call is left out here
         self._passed = [*_containers(llama)]
-        weights = sum(p.numel() * p.element_size() for p in llama.layers.parameters())
-        self._small = weights <= SMALL
+        self._small = layer_bytes(model) <= SMALL
         self._packing = False
         self._wait = _PATIENCE if worth_packing(model) else None
         self._blocks = worth_blocks(model)
@@ -260,7 +260,7 @@ class TokenStep:
         if self._packing and can_pack(*weights):
             return PackedProduct(weights, biases)
         bias = None if biases[0] is None else torch.cat(biases)
-        return partial(F.linear, weight=torch.cat(weights), bias=bias)
+        return self._product(torch.cat(weights), bias)
 
     def _linear(self, module: nn.Module) -> Apply:
         """Return the product of a plain linear layer; anything else is called as it is."""
@@ -269,9 +269,13 @@ class TokenStep:
         self._passed.append(module)
         if self._packing and can_pack(module.weight):
             return PackedProduct([module.weight], [module.bias])
-        if self._blocks and can_pack(module.weight):
-            return RowProduct(module.weight, module.bias)
-        return partial(F.linear, weight=module.weight, bias=module.bias)
+        return self._product(module.weight, module.bias)
+
+    def _product(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Apply:
+        """Return the product with a weight as it lies."""
+        if self._blocks and can_pack(weight):
+            return RowProduct(weight, bias)
+        return partial(F.linear, weight=weight, bias=bias)
 
 
 def _plain(module: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""Products of few rows with middle-sized weights, as fast as a CPU reads them, in float32.
+"""Products of few rows with small and middle-sized weights, in float32 on a CPU.
 
 torch multiplies float32 matrices with the BLAS it was built with, which on some processors takes
 twice as long for a few rows as reading the weights does, and leaves cores idle. Two ways around it:
@@ -31,7 +31,7 @@ SMALL = 16 << 20
 MOST = 2 << 30
 #: Rows that a weight is packed for, and that fewer are filled up to.
 _ROWS = 4
-#: Blocks of a weight that is read for one row: as many cores can take part.
+#: Most blocks of a weight that is read for one row: as many cores can take part.
 _BLOCKS = 8
 
 
@@ -45,16 +45,20 @@ class RowProduct:
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         self._weight, self._bias = weight, bias
-        self._divides = len(weight) % _BLOCKS == 0 and weight.is_contiguous()
+        count, self._width = weight.shape
+        self._blocks = max(n for n in range(1, _BLOCKS + 1) if count % n == 0)
+        if not weight.is_contiguous():
+            self._blocks = 1
+        self._cut = weight.view(self._blocks, -1, self._width) if self._blocks > 1 else None
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Return (R, N) of (R, K)."""
-        if len(rows) != 1 or not self._divides:
+        if self._cut is None or len(rows) != 1:
             return F.linear(rows, self._weight, self._bias)
-        width = rows.shape[1]
         # a column with the strides of a transposed row: another kernel, three times as fast
-        column = rows.contiguous().as_strided((_BLOCKS, width, 1), (0, 1, width))
-        found = torch.bmm(self._weight.view(_BLOCKS, -1, width), column).view(1, -1)
+        width = self._width
+        column = rows.contiguous().as_strided((self._blocks, width, 1), (0, 1, width))
+        found = torch.bmm(self._cut, column).view(1, -1)
         return found if self._bias is None else found.add_(self._bias)
 
 
@@ -102,7 +106,8 @@ def worth_packing(model: nn.Module) -> bool:
     The answer depends on the model alone, not on the memory that is free: the same text comes out
     of every process.
     """
-    return _middle_sized(model) and _same_numbers()
+    fits = SMALL < layer_bytes(model) <= MOST and can_pack(model.llama.embed_tokens.weight)
+    return fits and _same_numbers()
 
 
 def worth_blocks(model: nn.Module) -> bool:
@@ -110,13 +115,13 @@ def worth_blocks(model: nn.Module) -> bool:
 
     The answer depends on the model and the kind of processor, not on its threads.
     """
-    return _middle_sized(model) and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    fits = layer_bytes(model) <= MOST and can_pack(model.llama.embed_tokens.weight)
+    return fits and torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
-def _middle_sized(model: nn.Module) -> bool:
-    llama = model.llama
-    size = sum(weight.numel() * weight.element_size() for weight in llama.layers.parameters())
-    return SMALL < size <= MOST and can_pack(llama.embed_tokens.weight)
+def layer_bytes(model: nn.Module) -> int:
+    """Return the bytes of the weights of the language model's layers."""
+    return sum(one.numel() * one.element_size() for one in model.llama.layers.parameters())
 
 
 @functools.cache
