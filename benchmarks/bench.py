@@ -131,9 +131,12 @@ def _seven_billion(options: argparse.Namespace) -> int:
 def _machine(threads: int) -> dict:
     import importlib.metadata
 
+    import torch
+
     packages = ("torch", "transformers", "captum")
     return {
         "processor": platform.processor() or platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": threads,
         # several threads wait for each other, which a processor's clock counts as work

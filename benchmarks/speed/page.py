@@ -67,8 +67,8 @@ def write_page(result: Mapping, bars: list[dict], to: Path) -> None:
 def _machine(machine: Mapping) -> str:
     return (
         f"{machine['system']}, {machine['threads']} of {machine['cores']} cores "
-        f"({machine['processor']}); Python {machine['python']}, torch {machine['torch']}, "
-        f"transformers {machine['transformers']}"
+        f"({machine['processor']}, {machine['instructions']}); Python {machine['python']}, "
+        f"torch {machine['torch']}, transformers {machine['transformers']}"
     )
 
 
