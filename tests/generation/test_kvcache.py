@@ -78,9 +78,9 @@ def test_growing_keeps_what_is_there():
 
 def test_selecting_rows_keeps_their_order():
     buffer = filled(4, 3, seed=0)
-    before = buffer.layers[2].values.clone()
+    before = buffer.layers[2].values[:, :, :3].clone()
     buffer.select([3, 1])
-    assert torch.equal(buffer.layers[2].values, before[[3, 1]])
+    assert torch.equal(buffer.layers[2].values[:, :, :3], before[[3, 1]])
 
 
 def test_joined_rows_end_together_and_the_gap_is_zero():

@@ -91,6 +91,62 @@ def test_step_in_bfloat16_rounds_as_the_forward_pass(lab):
     torch.testing.assert_close(found, wanted, atol=0.0, rtol=0.0)
 
 
+def about_one_image(lab, rows, **llama):
+    """An engine, and requests of one length that begin alike."""
+    engine = lab.engine(end_ids=(), model=lab.random_model(seed=8, **llama))
+    first = lab.request(0, 3, 4)
+    ids = [(*first.ids[:-1], 3 + row) for row in range(rows)]
+    return engine, [type(first)(first.pixel_values, one, first.settings) for one in ids]
+
+
+@pytest.mark.parametrize("rows", [2, 5])
+@pytest.mark.parametrize("heads", [1, 2])
+def test_rows_that_begin_alike_read_their_beginning_once(lab, rows, heads):
+    """Steps stay those of the forward pass, also when rows have left."""
+    engine, requests = about_one_image(lab, rows, num_key_value_heads=heads)
+    slow, fast = engine.prefill(requests), engine.prefill(requests)
+    assert fast.buffer.shared.length == len(requests[0].ids) - 4 + 3  # 4 image tokens for one id
+    steps = TokenStep.of(engine.model)
+    for number in range(9):
+        if number == 6:
+            for decoding in (slow, fast):
+                decoding.keep(range(1, rows))
+        tokens = [(5 * number + row) % 20 + 3 for row in range(len(slow.rows))]
+        engine.advance(slow, tokens)
+        engine.advance(fast, tokens, steps)
+        torch.testing.assert_close(fast.logits, slow.logits, atol=2e-5, rtol=1e-5)
+
+
+def test_a_beginning_is_read_from_one_place(lab):
+    """What rows hold of a beginning that they share is not looked at again."""
+    engine, requests = about_one_image(lab, 3, num_key_value_heads=2)
+    found = []
+    for spoilt in (False, True):
+        decoding = engine.prefill(requests)
+        length = decoding.buffer.shared.length
+        for layer in decoding.buffer.layers:
+            layer.keys = layer.keys.clone()
+            if spoilt:
+                layer.keys[:, :, :length] = float("nan")
+        engine.advance(decoding, [3, 4, 5], TokenStep.of(engine.model))
+        found.append(decoding.logits)
+    assert torch.equal(*found)
+
+
+def test_only_rows_with_the_same_image_and_beginning_share(lab):
+    engine, requests = about_one_image(lab, 2)
+    assert engine.prefill(requests).buffer.shared is not None
+    other = lab.request(1, 3, 4)
+    assert engine.prefill([requests[0], other]).buffer.shared is None
+    longer = type(other)(requests[0].pixel_values, (*requests[0].ids, 9), other.settings)
+    assert engine.prefill([*requests, longer]).buffer.shared is None  # a gap in front of two rows
+    buffer = engine.prefill(requests).buffer
+    buffer.rewind(buffer.shared.length)
+    assert buffer.shared is not None
+    buffer.rewind(2)
+    assert buffer.shared is None
+
+
 def test_tables_grow_with_the_text(lab):
     model = lab.random_model(seed=5, max_position_embeddings=2048)
     engine = lab.engine(end_ids=(), model=model)

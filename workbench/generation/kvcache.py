@@ -98,10 +98,14 @@ class KeyValueBuffer(Cache):
     Args:
         layers: number of layers of the language model.
         capacity: positions to make room for; a buffer grows when more come.
+
+    Attributes:
+        shared: the prefix that every row begins with, where it is one and the same; else None.
     """
 
     def __init__(self, layers: int, capacity: int) -> None:
         super().__init__(layers=[_BufferLayer(capacity) for _ in range(layers)])
+        self.shared: ImagePrefix | None = None
 
     @property
     def length(self) -> int:
@@ -118,6 +122,8 @@ class KeyValueBuffer(Cache):
         """Forget every position from `length` on; does nothing when there are none."""
         for layer in self.layers:
             layer.length = min(layer.length, length)
+        if self.shared is not None and length < self.shared.length:
+            self.shared = None
 
     @torch.inference_mode()
     def select(self, rows: Sequence[int]) -> None:
@@ -150,6 +156,8 @@ class KeyValueBuffer(Cache):
                 layer.keys[row, :, : prefix.length] = keys[0]
                 layer.values[row, :, : prefix.length] = values[0]
             layer.length = prefixes[0].length
+        if all(prefix is prefixes[0] for prefix in prefixes):
+            buffer.shared = prefixes[0]
         return buffer
 
     @torch.inference_mode()

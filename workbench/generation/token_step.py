@@ -58,6 +58,7 @@ _PATIENCE = 8
 _BLOCK = 512
 
 Apply = Callable[[torch.Tensor], torch.Tensor]
+Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,8 +156,9 @@ class TokenStep:
         hidden = table.index_select(0, torch.tensor(tokens, device=table.device))
         end = buffer.length + 1
         turn, mask = self._places(hidden, end, lengths)
-        for layer, kept in zip(parts.layers, buffer.layers, strict=True):
-            hidden = hidden + self._attend(layer, layer.norm(hidden), kept, turn, mask)
+        begun = self._begun(buffer, len(tokens))
+        for layer, kept, prefix in zip(parts.layers, buffer.layers, begun, strict=True):
+            hidden = hidden + self._attend(layer, layer.norm(hidden), kept, turn, mask, prefix)
             hidden = hidden + layer.down(layer.gated(layer.mlp_norm(hidden)))
         return parts.head(self._norm(hidden)).float()
 
@@ -171,7 +173,17 @@ class TokenStep:
                 self._packed = self._bind()
         return self._packed or self._plain
 
-    def _attend(self, layer: _Layer, hidden, kept, turn, mask) -> torch.Tensor:
+    def _begun(self, buffer: KeyValueBuffer, rows: int) -> Sequence[Pair | None]:
+        """Return keys and values that all rows begin with, layer by layer, or None each.
+
+        One copy is read for all of them then. Where queries share heads, or a row is alone, the
+        usual attention is as good.
+        """
+        if rows == 1 or buffer.shared is None or self._heads != self._key_heads:
+            return [None] * len(buffer.layers)
+        return buffer.shared.layers
+
+    def _attend(self, layer: _Layer, hidden, kept, turn, mask, prefix) -> torch.Tensor:
         """Return (R, H): what one layer's attention adds; keys and values go into the buffer."""
         rows = hidden.shape[0]
         packed = layer.packed(hidden).view(rows, -1, 1, self._width)
@@ -180,6 +192,9 @@ class TokenStep:
         both = both * cosine + both.roll(self._width // 2, -1) * sine
         query, key = both.split((self._heads, self._key_heads), 1)
         keys, values = kept.update(key, value)
+        if prefix is not None:
+            output = _attend_behind(prefix, query, keys, values, layer.scaling)
+            return layer.out(output.reshape(rows, -1))
         output = F.scaled_dot_product_attention(
             query,
             keys,
@@ -276,6 +291,37 @@ class TokenStep:
         if self._blocks and can_pack(weight):
             return RowProduct(weight, bias)
         return partial(F.linear, weight=weight, bias=bias)
+
+
+def _attend_behind(
+    prefix: Pair,
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    scaling: float,
+) -> torch.Tensor:
+    """Attend from rows of one length that begin alike.
+
+    Args:
+        prefix: keys and values (1, heads, P, D) of what they begin with.
+        query: (R, heads, 1, D).
+        keys, values: (R, heads, T, D), the first P positions included, and not read.
+        scaling: factor on the scores.
+
+    Returns:
+        (R, heads, D).
+    """
+    first_keys, first_values = prefix[0][0], prefix[1][0]
+    size = first_keys.shape[1]
+    together = query.squeeze(2).transpose(0, 1)  # (heads, R, D)
+    first = together @ first_keys.transpose(1, 2)
+    own = (query @ keys[:, :, size:].transpose(2, 3)).squeeze(2).transpose(0, 1)
+    scores = torch.cat((first, own), -1).mul_(scaling)
+    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    output = (weights[..., :size] @ first_values).transpose(0, 1)
+    return output + (
+        weights[..., size:].transpose(0, 1).unsqueeze(2) @ values[:, :, size:]
+    ).squeeze(2)
 
 
 def _plain(module: nn.Module) -> bool:
