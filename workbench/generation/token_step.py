@@ -7,7 +7,8 @@ not depend on the token hoisted to the start of a text. Weights that are applied
 are put together for the time of a text: of small models, where a call costs more than its product,
 at once; of middle-sized ones on a CPU after some tokens, and then packed (`model.packed`), which
 takes about as long as four tokens save. Of large ones, and on a GPU, no weight is copied, nor for
-single rows where a processor is faster without.
+single rows where a processor is faster without. Rows that begin with the same prefix read its keys
+and values from one place.
 
 `TokenStep.of` gives None for whatever it does not know exactly: other classes, a dynamic rotary
 rule, another attention than sdpa, layers with hooks or on several devices. `ready` says before each
@@ -176,10 +177,11 @@ class TokenStep:
     def _begun(self, buffer: KeyValueBuffer, rows: int) -> Sequence[Pair | None]:
         """Return keys and values that all rows begin with, layer by layer, or None each.
 
-        One copy is read for all of them then. Where queries share heads, or a row is alone, the
-        usual attention is as good.
+        One copy is read for all of them then. A row alone gains nothing; where queries share heads,
+        and on a GPU, where nobody has measured it, attention stays as it is.
         """
-        if rows == 1 or buffer.shared is None or self._heads != self._key_heads:
+        alike = rows > 1 and self._heads == self._key_heads
+        if not alike or buffer.shared is None or self._embed.weight.device.type != "cpu":
             return [None] * len(buffer.layers)
         return buffer.shared.layers
 
