@@ -100,7 +100,7 @@ class KeyValueBuffer(Cache):
         capacity: positions to make room for; a buffer grows when more come.
 
     Attributes:
-        shared: the prefix that every row begins with, where it is one and the same; else None.
+        shared: the prefix that all of several rows begin with, where it is the same; else None.
     """
 
     def __init__(self, layers: int, capacity: int) -> None:
@@ -156,7 +156,7 @@ class KeyValueBuffer(Cache):
                 layer.keys[row, :, : prefix.length] = keys[0]
                 layer.values[row, :, : prefix.length] = values[0]
             layer.length = prefixes[0].length
-        if all(prefix is prefixes[0] for prefix in prefixes):
+        if len(prefixes) > 1 and all(prefix is prefixes[0] for prefix in prefixes):
             buffer.shared = prefixes[0]
         return buffer
 

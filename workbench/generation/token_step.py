@@ -268,28 +268,26 @@ class TokenStep:
 
     def _together(self, *modules: nn.Module) -> Apply:
         """Return the products of several layers side by side; where weights are copied, in one."""
-        biases = [module.bias is None for module in modules if _plain(module)]
-        if not self._copies or len(biases) < len(modules) or len(set(biases)) > 1:
-            parts = [self._linear(module) for module in modules]
-            return lambda rows: torch.cat([part(rows) for part in parts], dim=-1)
-        self._passed += modules
-        weights, biases = zip(*((module.weight, module.bias) for module in modules), strict=True)
-        if self._packing and can_pack(*weights):
-            return PackedProduct(weights, biases)
-        bias = None if biases[0] is None else torch.cat(biases)
-        return self._product(torch.cat(weights), bias)
+        alike = all(map(_plain, modules)) and len({one.bias is None for one in modules}) == 1
+        if self._copies and alike:
+            return self._product(*modules)
+        parts = [self._linear(module) for module in modules]
+        return lambda rows: torch.cat([part(rows) for part in parts], dim=-1)
 
     def _linear(self, module: nn.Module) -> Apply:
         """Return the product of a plain linear layer; anything else is called as it is."""
-        if not _plain(module):
-            return module
-        self._passed.append(module)
-        if self._packing and can_pack(module.weight):
-            return PackedProduct([module.weight], [module.bias])
-        return self._product(module.weight, module.bias)
+        return self._product(module) if _plain(module) else module
 
-    def _product(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Apply:
-        """Return the product with a weight as it lies."""
+    def _product(self, *modules: nn.Module) -> Apply:
+        """Return the product with the weights of plain linear layers side by side."""
+        self._passed += modules
+        weights, biases = zip(*((one.weight, one.bias) for one in modules), strict=True)
+        if self._packing and can_pack(*weights):
+            return PackedProduct(weights, biases)
+        weight, bias = weights[0], biases[0]
+        if len(modules) > 1:
+            weight = torch.cat(weights)
+            bias = None if bias is None else torch.cat(biases)
         if self._blocks and can_pack(weight):
             return RowProduct(weight, bias)
         return partial(F.linear, weight=weight, bias=bias)
@@ -320,10 +318,9 @@ def _attend_behind(
     own = (query @ keys[:, :, size:].transpose(2, 3)).squeeze(2).transpose(0, 1)
     scores = torch.cat((first, own), -1).mul_(scaling)
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-    output = (weights[..., :size] @ first_values).transpose(0, 1)
-    return output + (
-        weights[..., size:].transpose(0, 1).unsqueeze(2) @ values[:, :, size:]
-    ).squeeze(2)
+    first, own = weights.split((size, weights.shape[-1] - size), -1)
+    behind = own.transpose(0, 1).unsqueeze(2) @ values[:, :, size:]
+    return (first @ first_values).transpose(0, 1) + behind.squeeze(2)
 
 
 def _plain(module: nn.Module) -> bool:

@@ -45,19 +45,17 @@ class RowProduct:
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         self._weight, self._bias = weight, bias
-        count, self._width = weight.shape
-        self._blocks = max(n for n in range(1, _BLOCKS + 1) if count % n == 0)
-        if not weight.is_contiguous():
-            self._blocks = 1
-        self._cut = weight.view(self._blocks, -1, self._width) if self._blocks > 1 else None
+        blocks = max(n for n in range(1, _BLOCKS + 1) if len(weight) % n == 0)
+        cuts = blocks > 1 and weight.is_contiguous()
+        self._cut = weight.view(blocks, -1, weight.shape[1]) if cuts else None
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Return (R, N) of (R, K)."""
         if self._cut is None or len(rows) != 1:
             return F.linear(rows, self._weight, self._bias)
         # a column with the strides of a transposed row: another kernel, three times as fast
-        width = self._width
-        column = rows.contiguous().as_strided((self._blocks, width, 1), (0, 1, width))
+        blocks, _, width = self._cut.shape
+        column = rows.contiguous().as_strided((blocks, width, 1), (0, 1, width))
         found = torch.bmm(self._cut, column).view(1, -1)
         return found if self._bias is None else found.add_(self._bias)
 
@@ -106,17 +104,20 @@ def worth_packing(model: nn.Module) -> bool:
     The answer depends on the model alone, not on the memory that is free: the same text comes out
     of every process.
     """
-    fits = SMALL < layer_bytes(model) <= MOST and can_pack(model.llama.embed_tokens.weight)
-    return fits and _same_numbers()
+    return _fits(model, above=SMALL) and _same_numbers()
 
 
 def worth_blocks(model: nn.Module) -> bool:
     """Tell whether single rows of a `CxrLlavaForConditionalGeneration` gain from `RowProduct`.
 
-    The answer depends on the model and the kind of processor, not on its threads.
+    The answer depends on the model and the kind of processor, not on its threads. Large models
+    have weights so wide that they gain nothing.
     """
-    fits = layer_bytes(model) <= MOST and can_pack(model.llama.embed_tokens.weight)
-    return fits and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    return torch.backends.cpu.get_cpu_capability() == "AVX2" and _fits(model, above=0)
+
+
+def _fits(model: nn.Module, *, above: int) -> bool:
+    return above < layer_bytes(model) <= MOST and can_pack(model.llama.embed_tokens.weight)
 
 
 def layer_bytes(model: nn.Module) -> int:
