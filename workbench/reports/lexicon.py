@@ -35,11 +35,23 @@ CUES = (
     "uncertain_list", "uncertain_after", "versus", "asking", "stop",
 )  # fmt: skip
 
+#: Cues that a lexicon may have.
+MORE_CUES = ("negation_either", "uncertain_either")
+
 #: Small words of grammar that every lexicon must have.
 GRAMMAR = (
     "verb", "or", "alternative", "list_end", "new_statement", "new_measured", "separator",
     "side_by_side", "particle", "comparison",
 )  # fmt: skip
+
+#: Small words of grammar that a lexicon may have; where one is missing, another stands in for it.
+MORE_GRAMMAR = {
+    "finite": "verb", "auxiliary": "verb", "state": None, "seen": None, "tip": None,
+    "phrase_end": "list_end", "predicate_end": None, "place": None, "answer_no": None,
+    "answer_yes": None, "answer_open": None, "mark_no": None, "mark_yes": None, "mark_open": None,
+}  # fmt: skip
+_NEVER = "(?!)"
+_PUNCTUATION = r"(?P<colon>\s*:(?!\d))|(?P<bracket>[()\[\]])|(?P<dash>\s-+\s)|(?P<slash>/)"
 
 _VALUES = {
     "side": SIDES,
@@ -77,11 +89,13 @@ class Lexicon:
     Attributes:
         language: its code, such as "en".
         findings: the words of each finding.
-        cues: name in `CUES` -> pattern.
-        grammar: name in `GRAMMAR` -> pattern.
+        cues: name in `CUES` or `MORE_CUES` -> pattern.
+        grammar: name in `GRAMMAR` or `MORE_GRAMMAR` -> pattern.
         attributes: "side", "zone", "severity", "temporality" or "device" -> value -> pattern.
         heading: section heading at the start of a sentence; group "skip" or "read" is set.
         sharing: findings that share a side when named side by side.
+        elsewhere: finding -> what a phrase says that names such a finding of another organ.
+        joint: what joins the parts of a clause; the group says how ("or", "stop", "list", ...).
     """
 
     language: str
@@ -91,6 +105,8 @@ class Lexicon:
     attributes: Mapping[str, Mapping[str, re.Pattern]]
     heading: re.Pattern
     sharing: frozenset[str]
+    elsewhere: Mapping[str, re.Pattern]
+    joint: re.Pattern
 
     def speaks(self, text: str) -> bool:
         """Say quickly whether a text may name any finding."""
@@ -149,21 +165,35 @@ def _compiled_lexicon(text: str, language: str) -> Lexicon:
         found[item["finding"]].append(("statement", item["code"], one(item["pattern"])))
     skip, read = (raw["sections"][key].replace(" ", r"\s+") for key in ("skip", "read"))
     heading = rf"\s*(?:[-*]\s*)?(?:(?P<skip>{skip})|(?P<read>{read}))\s*:"
+    cues = {name: one(raw["cues"].get(name, _NEVER)) for name in (*CUES, *MORE_CUES)}
     return Lexicon(
         language=language,
         findings=tuple(
             FindingWords(finding, tuple(raw["stems"][finding]), tuple(patterns))
             for finding, patterns in found.items()
         ),
-        cues={name: one(raw["cues"][name]) for name in CUES},
-        grammar={name: _plain(raw["grammar"][name]) for name in GRAMMAR},
+        cues=cues,
+        grammar=_grammar(raw["grammar"]),
         attributes={
             name: {value: one(pattern) for value, pattern in values.items()}
             for name, values in raw["attributes"].items()
         },
         heading=re.compile(heading, re.IGNORECASE),
         sharing=frozenset(raw["sharing"]),
+        elsewhere={name: one(pattern) for name, pattern in raw.get("elsewhere", {}).items()},
+        joint=_plain(
+            rf"(?P<stop>{cues['stop'].pattern})|(?P<or>{raw['grammar']['or']})"
+            rf"|(?P<list>{raw['grammar']['list_end']})|{_PUNCTUATION}"
+        ),
     )
+
+
+def _grammar(raw: Mapping[str, str]) -> dict[str, re.Pattern]:
+    """Return every pattern of grammar, those that a lexicon does not have included."""
+    found = {name: raw[name] for name in GRAMMAR}
+    for name, other in MORE_GRAMMAR.items():
+        found[name] = raw.get(name, raw[other] if other else _NEVER)
+    return {name: _plain(pattern) for name, pattern in found.items()}
 
 
 def _checked(text: str, language: str) -> dict:

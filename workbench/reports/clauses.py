@@ -1,0 +1,400 @@
+"""A clause divided into parts, and how far each cue reaches in it.
+
+A clause is joined of parts: "No effusion, pneumothorax or edema, cardiomegaly unchanged" has four.
+Parts are a list as long as they are bare names. A part is a statement of its own where it begins
+with an article or a size, has a cue of its own, or a state of its own behind the name
+("unchanged", "is moderate", "in place", "persists"). A cue reaches forwards through a list up to
+the next statement of its own, and backwards from a predicate over the list that is its subject.
+
+An adjective such as "likely" or "negative" reaches forwards where a name follows it directly, and
+backwards otherwise: "likely pneumonia", "pneumonia is likely".
+
+Does not know: any word of any language (`lexicon`), nor what a cue means for a finding (`scope`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
+
+from workbench.findings import PRESENT
+from workbench.reports.lexicon import Lexicon
+
+#: Name of a cue in the lexicon -> what it is and whether it reaches forwards (None: either way).
+#: Of two that overlap the longer one counts, of equal ones the first.
+KINDS = {
+    "uncertain_after": ("doubt", False),
+    "uncertain_list": ("possibilities", True),
+    "uncertain_either": ("doubt", None),
+    "uncertain_before": ("doubt", True),
+    "negation_after": ("negation", False),
+    "negation_either": ("negation", None),
+    "not_negation": ("nothing", True),
+    "negation_before": ("negation", True),
+    "asking": ("asking", True),
+}
+ANSWERS = {
+    "answer_no": ("negation", False),
+    "answer_yes": ("affirmation", False),
+    "answer_open": ("doubt", False),
+    "mark_no": ("negation", True),
+    "mark_yes": ("affirmation", True),
+    "mark_open": ("asking", True),
+}
+_GROUPS = ("or", "stop", "list", "colon", "bracket", "dash", "slash")
+
+
+@dataclass(frozen=True)
+class Mention:
+    """One place where a clause names a finding; positions are relative to the clause.
+
+    Attributes:
+        finding: standard name.
+        start, end: the words that name it.
+        code: "present", "absent" or "uncertain".
+        rule: what decided the code; see `FindingLabel`.
+        cue: the words that negate or weaken it; None where there are none.
+        fixed: the words carry their own code ("heart size is normal").
+    """
+
+    finding: str
+    start: int
+    end: int
+    code: str = PRESENT
+    rule: str = "named"
+    cue: tuple[int, int] | None = None
+    fixed: bool = False
+
+
+class Cue(NamedTuple):
+    """Words that negate, weaken or ask for a finding, and where they reach."""
+
+    start: int
+    end: int
+    kind: str
+    forward: bool
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """First character and one past the last."""
+        return self.start, self.end
+
+
+class Part(NamedTuple):
+    """The text behind one joint of a clause, up to the next one."""
+
+    kind: str
+    joint: int
+    start: int
+    end: int
+
+
+class Clause:
+    """The parts, cues and mentions of one clause.
+
+    Args:
+        text: the clause.
+        lexicon: the words of its language.
+        found: the mentions in it, by position.
+    """
+
+    def __init__(self, text: str, lexicon: Lexicon, found: list[Mention]) -> None:
+        self.text = text
+        self.lexicon = lexicon
+        self.grammar = lexicon.grammar
+        self.mentions = found
+        self.cues = [self._extended(cue) for cue in self._cues()]
+        self.mentions = [mention for mention in found if not self._elsewhere(mention)]
+
+    # ------------------------------------------------------------ what stands where
+
+    def _cues(self) -> list[Cue]:
+        """Return the cues by position; of overlapping ones the longest."""
+        every: list[Cue] = []
+        order = 0
+        for names, source in ((ANSWERS, self.grammar), (KINDS, self.lexicon.cues)):
+            for name, (kind, forward) in names.items():
+                pattern = source.get(name)
+                for match in pattern.finditer(self.text) if pattern else ():
+                    every.append((match.start() - match.end(), order, match.span(), kind, forward))
+                order += 1
+        kept: list[Cue] = []
+        for _, _, (start, end), kind, forward in sorted(every, key=lambda item: item[:2]):
+            if any(start < cue.end and cue.start < end for cue in kept):
+                continue
+            if self._said_by_mention(start, end):
+                continue
+            if forward is None:
+                forward = self._attributive(end)
+                if not forward and not self.grammar["predicate_end"].match(self.text, end):
+                    continue
+            kept.append(Cue(start, end, kind, forward))
+        return sorted(cue for cue in kept if cue.kind != "nothing")
+
+    def _said_by_mention(self, start: int, end: int) -> bool:
+        """Say whether words are part of a statement that has its code from them."""
+        return any(
+            mention.start < start and end <= mention.end and mention.code != PRESENT
+            for mention in self.mentions
+            if mention.fixed
+        )
+
+    def _attributive(self, end: int) -> bool:
+        """Say whether an adjective that ends here stands in front of its name."""
+        following = next((m.start for m in self.mentions if m.start >= end), None)
+        if following is None:
+            return False
+        return self.grammar["phrase_end"].search(self.text, end, following) is None
+
+    def _extended(self, cue: Cue) -> Cue:
+        """Add the auxiliaries and adverbs in front of a predicate: "is felt to be" unlikely."""
+        if cue.forward:
+            return cue
+        auxiliary = self.grammar["auxiliary"]
+        start = cue.start
+        while True:
+            head = self.text[:start].rstrip()
+            word = head[head.rfind(" ") + 1 :]
+            begin = len(head) - len(word)
+            if not word or not auxiliary.fullmatch(word) or self._taken(begin, start):
+                return cue._replace(start=start)
+            start = begin
+
+    def _taken(self, start: int, end: int) -> bool:
+        return any(m.start < end and start < m.end for m in self.mentions)
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """The parts of the clause, in order."""
+        taken = [(m.start, m.end) for m in self.mentions] + [cue.span for cue in self.cues]
+        joints: list[tuple[str, int, int]] = []
+        for match in self.lexicon.joint.finditer(self.text):
+            start, end = match.span()
+            if any(low < end and start < high for low, high in taken):
+                continue
+            kind = match.lastgroup if match.lastgroup in _GROUPS else "list"
+            if joints and not self.text[joints[-1][2] : start].strip():
+                kind = joints[-1][0] if kind in ("list", "bracket") else kind
+                joints[-1] = (kind, joints[-1][1], end)
+            else:
+                joints.append((kind, start, end))
+        marks = [("start", 0, 0), *joints, ("end", len(self.text), len(self.text))]
+        return [
+            Part(kind, joint, start, after[1]) for (kind, joint, start), after in pairwise(marks)
+        ]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [part.start for part in self.parts]
+
+    def part(self, position: int) -> int:
+        """Return the number of the part that a position lies in."""
+        return max(bisect_right(self._starts, position) - 1, 0)
+
+    def _elsewhere(self, mention: Mention) -> bool:
+        """Say whether a phrase names a finding of another organ: "humeral lesion"."""
+        pattern = self.lexicon.elsewhere.get(mention.finding)
+        if pattern is None or mention.fixed:
+            return False
+        low = max(
+            [mention.start - 60, 0]
+            + [m.end() for m in self.grammar["phrase_end"].finditer(self.text, 0, mention.start)]
+            + [m.end for m in self.mentions if m.end <= mention.start]
+        )
+        if pattern.search(self.text, low, mention.end):
+            return True
+        place = self.grammar["place"].match(self.text, mention.end)
+        return bool(place and pattern.match(self.text, place.end()))
+
+    # ------------------------------------------------------------ what reaches what
+
+    def first(
+        self, mention: Mention, *kinds: str, forward: bool | None = None, near: bool = False
+    ) -> Cue | None:
+        """Return the nearest cue of some kinds that reaches a mention.
+
+        Args:
+            mention: what it must reach.
+            kinds: kinds of cues.
+            forward: only cues of this direction.
+            near: only where nothing but "or" stands between.
+        """
+        cues = [
+            cue
+            for cue in self.cues
+            if cue.kind in kinds and (forward is None or cue.forward == forward)
+        ]
+        cues.sort(key=lambda c: max(c.start - mention.end, mention.start - c.end))
+        for cue in cues:
+            reaches = self._reaches_on if cue.forward else self._reaches_back
+            if reaches(cue, mention, near):
+                return cue
+        return None
+
+    def inside(self, mention: Mention, kind: str) -> Cue | None:
+        """Return a cue of a kind that lies within the words of a mention."""
+        return next(
+            (
+                cue
+                for cue in self.cues
+                if cue.kind == kind and mention.start <= cue.start and cue.end <= mention.end
+            ),
+            None,
+        )
+
+    def _reaches_on(self, cue: Cue, mention: Mention, near: bool) -> bool:
+        """Say whether a cue reaches a mention behind it."""
+        if cue.end > mention.start:
+            return False
+        first, last = self.part(cue.start) + 1, self.part(mention.start)
+        between = self.parts[first : last + 1]
+        if any(self._own[number] for number in range(first, last + 1)):
+            return False
+        if any(self._closed(cue, number) for number in range(first, last + 1)):
+            return False
+        if near and any(part.kind not in ("or", "slash") for part in between):
+            return False
+        if cue.kind == "doubt":
+            ended = next((n for n, part in enumerate(between) if part.kind == "list"), None)
+            return ended is None or any(part.kind == "or" for part in between[ended:])
+        return True
+
+    def _closed(self, cue: Cue, number: int) -> bool:
+        """Say whether the statement of a cue has ended in front of a part with its own verb."""
+        part, finite = self.parts[number], self.grammar["finite"]
+        if part.kind == "or" or not finite.search(self.text, cue.end, part.joint):
+            return False
+        return any(
+            finite.search(self.text, mention.end, part.end)
+            for mention in self._in(number)
+            if not mention.fixed
+        )
+
+    def _in(self, number: int) -> list[Mention]:
+        """Return the mentions that begin in a part."""
+        part = self.parts[number]
+        return [mention for mention in self.mentions if part.start <= mention.start < part.end]
+
+    @cached_property
+    def _own(self) -> list[bool]:
+        """Whether each part is a statement of its own."""
+        return [self._is_own(number) for number in range(len(self.parts))]
+
+    def _is_own(self, number: int) -> bool:
+        part = self.parts[number]
+        if part.kind in ("stop", "start"):
+            return True
+        if self._begins_anew(number):
+            return True
+        found = self._in(number)
+        if not found:
+            return False
+        cues = [cue for cue in self.cues if part.start <= cue.start < part.end]
+        if any(self._governs(cue, part, found[0]) for cue in cues):
+            return True
+        return part.kind in ("list", "bracket", "dash") and self._has_state(part, found)
+
+    def _begins_anew(self, number: int) -> bool:
+        """Say whether a part begins with an article, or with a size and no "or" follows."""
+        part = self.parts[number]
+        if part.kind != "list":
+            return False
+        match = self.grammar["new_statement"].search(self.text, part.joint, part.end)
+        if match and match.start() < part.start:
+            return True
+        match = self.grammar["new_measured"].search(self.text, part.joint, part.end)
+        if match is None or match.start() >= part.start:
+            return False
+        return not any(later.kind == "or" for later in self.parts[number + 1 :])
+
+    def _governs(self, cue: Cue, part: Part, named: Mention) -> bool:
+        """Say whether a cue makes the part it stands in a statement of its own."""
+        if cue.forward:
+            if cue.start >= named.start:
+                return False
+            if cue.kind in ("negation", "asking", "affirmation"):
+                return True
+            lead = self.text[part.start : cue.start].split()
+            if all(self.grammar["auxiliary"].fullmatch(word) for word in lead):
+                return True
+            return part.kind != "or" and bool(
+                self.grammar["finite"].search(self.text, part.start, cue.end)
+            )
+        if part.kind == "or":
+            return cue.kind == "affirmation"
+        return part.joint < part.start and (
+            self.text[part.joint : part.start].strip() == ","
+            or self.grammar["finite"].search(self.text, cue.start, cue.end) is not None
+        )
+
+    def _has_state(self, part: Part, found: list[Mention]) -> bool:
+        """Say whether a state stands behind the first name of a part, and no mere "is seen"."""
+        start = found[0].end
+        if found[0].fixed or self.grammar["state"].search(self.text, start, part.end):
+            return True
+        verb = self.grammar["finite"].search(self.text, start, part.end)
+        return bool(verb) and not self.grammar["seen"].search(self.text, verb.end(), part.end)
+
+    def _reaches_back(self, cue: Cue, mention: Mention, near: bool) -> bool:
+        """Say whether a predicate has a mention in front of it as its subject."""
+        if cue.start < mention.end:
+            return False
+        finite = self.grammar["finite"]
+        if finite.search(self.text, mention.end, cue.start):
+            return False
+        first, last = self.part(mention.start), self.part(cue.start)
+        if first == last:
+            return True
+        between = self.parts[first + 1 : last + 1]
+        if near or any(part.kind == "stop" for part in between):
+            return False
+        subjects = [m for m in self.mentions if m.start >= mention.end and m.end <= cue.start]
+        lead = self.text[self.parts[last].start : cue.start].split()
+        if not subjects and between[-1].kind != "or":
+            bare = all(self.grammar["auxiliary"].fullmatch(word) for word in lead)
+            return bare or (between[-1].kind == "list" and self._joined(between, mention))
+        return self._joined(between, mention)
+
+    def _joined(self, between: list[Part], mention: Mention) -> bool:
+        """Say whether a mention is one of a list of subjects that ends with the last part."""
+        here = self.parts[self.part(mention.start)]
+        numbers = range(self.part(mention.start) + 1, self.part(between[-1].start) + 1)
+        if any(self._begins_anew(number) for number in numbers):
+            return False
+        if any(part.kind in ("colon", "dash", "bracket") for part in between):
+            return False
+        if self.grammar["verb"].search(self.text, here.start, here.end):
+            return False
+        if any(cue.forward and here.start <= cue.start < mention.start for cue in self.cues):
+            return False
+        joints = [self.text[part.joint : part.start].strip() for part in between]
+        if any(joint != "," for joint in joints):
+            return True
+        measured = self.lexicon.attributes["severity"].values()
+        words = self.text[here.start : mention.start]
+        return not any(pattern.search(words) for pattern in measured)
+
+    # ------------------------------------------------------------ templates
+
+    def answer(self, mention: Mention) -> int | None:
+        """Return where the answer begins to a mention that is the heading of a template."""
+        number = self.part(mention.start) + 1
+        if number >= len(self.parts) or self.parts[number].kind not in ("colon", "dash"):
+            return None
+        part = self.parts[number]
+        return part.start if not self.text[mention.end : part.joint].strip() else None
+
+    def opening(self, start: int) -> Cue | None:
+        """Return the negation or doubt that a statement begins with."""
+        for cue in self.cues:
+            if cue.kind in ("negation", "doubt", "possibilities") and cue.start >= start:
+                return cue if not self.text[start : cue.start].strip() else None
+        return None
+
+    def modifiers(self, mention: Mention, start: int) -> str:
+        """Return the words right in front of a mention, from the last comma or "and" on."""
+        breaks = list(self.grammar["separator"].finditer(self.text, start, mention.start))
+        return self.text[breaks[-1].end() if breaks else start : mention.start]
