@@ -35,6 +35,7 @@ KINDS = {
     "not_negation": ("nothing", True),
     "negation_before": ("negation", True),
     "asking": ("asking", True),
+    "affirmation": ("affirmation", True),
 }
 ANSWERS = {
     "answer_no": ("negation", False),
@@ -129,7 +130,7 @@ class Clause:
                 continue
             if forward is None:
                 forward = self._attributive(end)
-                if not forward and not self.grammar["predicate_end"].match(self.text, end):
+                if not forward and not self._predicate(start, end, kind):
                     continue
             kept.append(Cue(start, end, kind, forward))
         return sorted(cue for cue in kept if cue.kind != "nothing")
@@ -149,19 +150,28 @@ class Clause:
             return False
         return self.grammar["phrase_end"].search(self.text, end, following) is None
 
+    def _predicate(self, start: int, end: int, kind: str) -> bool:
+        """Say whether an adjective is what a statement says of its subject."""
+        if self.grammar["predicate_end"].match(self.text, end):
+            return True
+        return kind == "negation" and self._word_before(start) < start
+
+    def _word_before(self, start: int) -> int:
+        """Return where an auxiliary begins that stands right in front, `start` where none does."""
+        head = self.text[:start].rstrip()
+        begin = head.rfind(" ") + 1
+        if not self.grammar["auxiliary"].fullmatch(head, begin) or self._taken(begin, start):
+            return start
+        return begin
+
     def _extended(self, cue: Cue) -> Cue:
         """Add the auxiliaries and adverbs in front of a predicate: "is felt to be" unlikely."""
         if cue.forward:
             return cue
-        auxiliary = self.grammar["auxiliary"]
         start = cue.start
-        while True:
-            head = self.text[:start].rstrip()
-            word = head[head.rfind(" ") + 1 :]
-            begin = len(head) - len(word)
-            if not word or not auxiliary.fullmatch(word) or self._taken(begin, start):
-                return cue._replace(start=start)
-            start = begin
+        while (before := self._word_before(start)) < start:
+            start = before
+        return cue._replace(start=start)
 
     def _taken(self, start: int, end: int) -> bool:
         return any(m.start < end and start < m.end for m in self.mentions)
@@ -175,6 +185,8 @@ class Clause:
             start, end = match.span()
             if any(low < end and start < high for low, high in taken):
                 continue
+            if self._adjectives(start):
+                continue
             kind = match.lastgroup if match.lastgroup in _GROUPS else "list"
             if joints and not self.text[joints[-1][2] : start].strip():
                 kind = joints[-1][0] if kind in ("list", "bracket") else kind
@@ -185,6 +197,11 @@ class Clause:
         return [
             Part(kind, joint, start, after[1]) for (kind, joint, start), after in pairwise(marks)
         ]
+
+    def _adjectives(self, comma: int) -> bool:
+        """Say whether only adjectives stand between a cue and a comma: "no acute, large ..."."""
+        before = max((cue.end for cue in self.cues if cue.end <= comma), default=comma)
+        return self.grammar["adjective"].fullmatch(self.text, before, comma) is not None
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -234,13 +251,13 @@ class Clause:
                 return cue
         return None
 
-    def inside(self, mention: Mention, kind: str) -> Cue | None:
-        """Return a cue of a kind that lies within the words of a mention."""
+    def inside(self, mention: Mention, *kinds: str) -> Cue | None:
+        """Return a cue of some kinds that lies within the words of a mention."""
         return next(
             (
                 cue
                 for cue in self.cues
-                if cue.kind == kind and mention.start <= cue.start and cue.end <= mention.end
+                if cue.kind in kinds and mention.start <= cue.start and cue.end <= mention.end
             ),
             None,
         )
@@ -308,7 +325,7 @@ class Clause:
         match = self.grammar["new_measured"].search(self.text, part.joint, part.end)
         if match is None or match.start() >= part.start:
             return False
-        return not any(later.kind == "or" for later in self.parts[number + 1 :])
+        return not any(later.kind in ("or", "slash") for later in self.parts[number + 1 :])
 
     def _governs(self, cue: Cue, part: Part, named: Mention) -> bool:
         """Say whether a cue makes the part it stands in a statement of its own."""
@@ -349,14 +366,14 @@ class Clause:
         if first == last:
             return True
         between = self.parts[first + 1 : last + 1]
-        if near or any(part.kind == "stop" for part in between):
-            return False
         subjects = [m for m in self.mentions if m.start >= mention.end and m.end <= cue.start]
         lead = self.text[self.parts[last].start : cue.start].split()
-        if not subjects and between[-1].kind != "or":
-            bare = all(self.grammar["auxiliary"].fullmatch(word) for word in lead)
-            return bare or (between[-1].kind == "list" and self._joined(between, mention))
-        return self._joined(between, mention)
+        bare = not subjects and all(self.grammar["auxiliary"].fullmatch(word) for word in lead)
+        if near or (
+            any(part.kind == "stop" for part in between) and not (bare and cue.kind == "doubt")
+        ):
+            return False
+        return (bare and between[-1].kind != "or") or self._joined(between, mention)
 
     def _joined(self, between: list[Part], mention: Mention) -> bool:
         """Say whether a mention is one of a list of subjects that ends with the last part."""

@@ -46,8 +46,8 @@ _RANK = (PRESENT, UNCERTAIN, ABSENT)
 _UNSIDED = (CARDIOMEGALY, "enlarged cardiomediastinum", NO_FINDING)
 #: Temporality that compares with an earlier study; "old" does not.
 _COMPARING = ("resolved", "new", "worse", "improved", "unchanged")
-#: Between semicolons; text without end is cut after at most 1,000 characters.
-_CLAUSE = re.compile(r"[^;]{1,1000}(?![^\s;])|[^;]{1,1000}")
+#: Between semicolons or bars; text without end is cut after at most 1,000 characters.
+_CLAUSE = re.compile(r"[^;|]{1,1000}(?![^\s;|])|[^;|]{1,1000}")
 #: A list behind a colon whose items stand between semicolons.
 _LISTED = re.compile(r"([^:;]{1,200}):(?:[^;:]{1,80};){1,30}[^;:]{1,80}")
 #: Signs that mean the same, one character each.
@@ -128,7 +128,7 @@ def _clause(text: str, words: Lexicon) -> list[FindingLabel]:
     rows = []
     for index, mention in enumerate(found):
         low, high = _segment(text, found, index, words)
-        rows.append(_row(mention, text, text[low:high], words, compares))
+        rows.append(_row(mention, text, (low, high), words, compares))
     for left, right in pairwise(range(len(rows))):
         between = text[found[left].end : found[right].start]
         if words.grammar["side_by_side"].fullmatch(between):
@@ -156,8 +156,10 @@ def _segment(text: str, found: list[Mention], index: int, words: Lexicon) -> tup
 
 
 def _row(
-    mention: Mention, clause: str, segment: str, words: Lexicon, compares: bool
+    mention: Mention, clause: str, span: tuple[int, int], words: Lexicon, compares: bool
 ) -> FindingLabel:
+    segment = clause[slice(*span)]
+
     def stated(attribute: str, where: str = segment) -> list[str]:
         patterns = words.attributes[attribute].items()
         return [value for value, pattern in patterns if pattern.search(where)]
@@ -169,7 +171,7 @@ def _row(
     return FindingLabel(
         finding=mention.finding,
         code=mention.code,
-        side=_side(stated("side")) if sided else None,
+        side=_side(stated("side", _place(mention, clause, span, words))) if sided else None,
         zone=_zones(stated("zone")) if sided and not device else None,
         severity=_severity(stated("severity")) if _graded(mention) else None,
         temporality=temporality,
@@ -181,6 +183,20 @@ def _row(
         compared=compares or temporality in _COMPARING,
         kind=kinds[0] if kinds else None,
     )
+
+
+def _place(mention: Mention, clause: str, span: tuple[int, int], words: Lexicon) -> str:
+    """Return the words that may state the side of a mention.
+
+    "Effusion with shift to the left" and "left line, tip in the right atrium" state two, and one is
+    that of the shift or of the tip.
+    """
+    before, behind = clause[span[0] : mention.end], clause[mention.end : span[1]]
+    if mention.finding == DEVICE:
+        if any(pattern.search(before) for pattern in words.attributes["side"].values()):
+            return before
+        behind = words.grammar["tip"].sub("", behind)
+    return before + words.grammar["aside"].sub("", behind)
 
 
 def _graded(mention: Mention) -> bool:

@@ -36,7 +36,7 @@ CUES = (
 )  # fmt: skip
 
 #: Cues that a lexicon may have.
-MORE_CUES = ("negation_either", "uncertain_either")
+MORE_CUES = ("negation_either", "uncertain_either", "affirmation")
 
 #: Small words of grammar that every lexicon must have.
 GRAMMAR = (
@@ -46,12 +46,13 @@ GRAMMAR = (
 
 #: Small words of grammar that a lexicon may have; where one is missing, another stands in for it.
 MORE_GRAMMAR = {
-    "finite": "verb", "auxiliary": "verb", "state": None, "seen": None, "tip": None,
+    "finite": "verb", "auxiliary": "verb", "state": None, "seen": None, "aside": None, "tip": None,
+    "adjective": None,
     "phrase_end": "list_end", "predicate_end": None, "place": None, "answer_no": None,
     "answer_yes": None, "answer_open": None, "mark_no": None, "mark_yes": None, "mark_open": None,
 }  # fmt: skip
 _NEVER = "(?!)"
-_PUNCTUATION = r"(?P<colon>\s*:(?!\d))|(?P<bracket>[()\[\]])|(?P<dash>\s-+\s)|(?P<slash>/)"
+_PUNCTUATION = r"(?P<colon>\s*:(?!\d))|(?P<bracket>[()\[\]])|(?P<dash>\s-+\s)|(?P<slash>[/|])"
 
 _VALUES = {
     "side": SIDES,

@@ -70,11 +70,13 @@ def _excludes(longer: Mention, mention: Mention) -> bool:
 
 def _coded(clause: Clause, mention: Mention) -> Mention | None:
     """Return the mention with its code, None when the clause only asks for it."""
-    if clause.first(mention, "asking"):
-        return None
+    if asked := clause.first(mention, "asking"):
+        answers = clause.first(mention, "negation", "doubt", "affirmation", forward=False)
+        if answers is None or answers.start < asked.end:
+            return None
     if mention.fixed:
         return _fixed(clause, mention)
-    if clause.first(mention, "affirmation"):
+    if clause.first(mention, "affirmation", near=True):
         return mention
     if cue := clause.first(mention, "negation", forward=True):
         limited = clause.lexicon.cues["limited"].search(clause.modifiers(mention, cue.end))
@@ -93,7 +95,7 @@ def _fixed(clause: Clause, mention: Mention) -> Mention:
         return mention
     if cue := clause.first(mention, "negation", near=True):
         return replace(mention, code=ABSENT, rule="negation", cue=cue.span)
-    cue = clause.inside(mention, "doubt") or clause.first(
+    cue = clause.inside(mention, "doubt", "possibilities") or clause.first(
         mention, "doubt", "possibilities", near=True
     )
     return replace(mention, code=UNCERTAIN, rule="uncertainty", cue=cue.span) if cue else mention
