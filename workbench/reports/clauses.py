@@ -45,6 +45,14 @@ ANSWERS = {
     "mark_yes": ("affirmation", True),
     "mark_open": ("asking", True),
 }
+#: Where each kind of cue stands in a lexicon; of equal length the first counts.
+_SOURCES = tuple(
+    (source, name, *what)
+    for source, names in (("grammar", ANSWERS), ("cues", KINDS))
+    for name, what in names.items()
+)
+#: Without one of these there is no answer of a template.
+_SIGN = frozenset(":=?([+-|")
 _GROUPS = ("or", "stop", "list", "colon", "bracket", "dash", "slash")
 
 
@@ -114,14 +122,13 @@ class Clause:
 
     def _cues(self) -> list[Cue]:
         """Return the cues by position; of overlapping ones the longest."""
-        every: list[Cue] = []
-        order = 0
-        for names, source in ((ANSWERS, self.grammar), (KINDS, self.lexicon.cues)):
-            for name, (kind, forward) in names.items():
-                pattern = source.get(name)
-                for match in pattern.finditer(self.text) if pattern else ():
-                    every.append((match.start() - match.end(), order, match.span(), kind, forward))
-                order += 1
+        signed = not _SIGN.isdisjoint(self.text)
+        every = [
+            (match.start() - match.end(), order, match.span(), kind, forward)
+            for order, (source, name, kind, forward) in enumerate(_SOURCES)
+            if source == "cues" or signed
+            for match in getattr(self.lexicon, source)[name].finditer(self.text)
+        ]
         kept: list[Cue] = []
         for _, _, (start, end), kind, forward in sorted(every, key=lambda item: item[:2]):
             if any(start < cue.end and cue.start < end for cue in kept):

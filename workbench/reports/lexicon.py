@@ -80,7 +80,10 @@ class FindingWords:
 
     def may_be_in(self, text: str) -> bool:
         """Say whether a lower-case text can match at all."""
-        return any(stem in text for stem in self.stems)
+        for stem in self.stems:  # a loop: `any` takes twice as long
+            if stem in text:
+                return True
+        return False
 
 
 @dataclass(frozen=True, eq=False)
