@@ -20,7 +20,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
-from workbench.findings import PRESENT
+from workbench.findings import DEVICE, PRESENT
 from workbench.reports.lexicon import Lexicon
 
 #: Name of a cue in the lexicon -> what it is and whether it reaches forwards (None: either way).
@@ -35,15 +35,18 @@ KINDS = {
     "not_negation": ("nothing", True),
     "negation_before": ("negation", True),
     "asking": ("asking", True),
+    "asking_after": ("asking", False),
     "affirmation": ("affirmation", True),
 }
 ANSWERS = {
     "answer_no": ("negation", False),
     "answer_yes": ("affirmation", False),
     "answer_open": ("doubt", False),
+    "answer_none": ("asking", False),
     "mark_no": ("negation", True),
     "mark_yes": ("affirmation", True),
     "mark_open": ("asking", True),
+    "mark_doubt": ("doubt", True),
 }
 #: Where each kind of cue stands in a lexicon; of equal length the first counts.
 _SOURCES = tuple(
@@ -52,6 +55,7 @@ _SOURCES = tuple(
     for name, what in names.items()
 )
 #: Without one of these there is no answer of a template.
+_MARKS = ("mark_no", "mark_yes", "mark_open")
 _SIGN = frozenset(":=?([+-|")
 _GROUPS = ("or", "stop", "list", "colon", "bracket", "dash", "slash")
 
@@ -123,10 +127,12 @@ class Clause:
     def _cues(self) -> list[Cue]:
         """Return the cues by position; of overlapping ones the longest."""
         signed = not _SIGN.isdisjoint(self.text)
+        # signs in front of the first name stand in front of all of them
+        marked = signed and any(self.grammar[name].match(self.text) for name in _MARKS)
         every = [
             (match.start() - match.end(), order, match.span(), kind, forward)
             for order, (source, name, kind, forward) in enumerate(_SOURCES)
-            if source == "cues" or signed
+            if source == "cues" or (signed and (not marked or name in _MARKS))
             for match in getattr(self.lexicon, source)[name].finditer(self.text)
         ]
         kept: list[Cue] = []
@@ -226,7 +232,7 @@ class Clause:
         low = max(
             [mention.start - 60, 0]
             + [m.end() for m in self.grammar["phrase_end"].finditer(self.text, 0, mention.start)]
-            + [m.end for m in self.mentions if m.end <= mention.start]
+            + [m.end for m in self.mentions if m.end <= mention.start and m.finding != DEVICE]
         )
         if pattern.search(self.text, low, mention.end):
             return True
@@ -319,7 +325,26 @@ class Clause:
         cues = [cue for cue in self.cues if part.start <= cue.start < part.end]
         if any(self._governs(cue, part, found[0]) for cue in cues):
             return True
+        if part.kind == "list" and self._is_apart(number, found[0]):
+            return True
         return part.kind in ("list", "bracket", "dash") and self._has_state(part, found)
+
+    def _is_apart(self, number: int, named: Mention) -> bool:
+        """Say whether a device, or a name and its side, follows a bare comma and no "or" comes."""
+        part = self.parts[number]
+        if self.text[part.joint : part.start].strip() != ",":
+            return False
+        if any(later.kind in ("or", "slash") for later in self.parts[number + 1 :]):
+            return False
+        if named.finding == DEVICE:
+            return True
+        place = self.grammar["place"].match(self.text, named.end)
+        sides = self.lexicon.attributes["side"]
+        return bool(place) and any(
+            sides[side].search(self.text, named.end, part.end)
+            for side in ("left", "right")
+            if side in sides
+        )
 
     def _begins_anew(self, number: int) -> bool:
         """Say whether a part begins with an article, or with a size and no "or" follows."""

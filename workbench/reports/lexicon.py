@@ -36,7 +36,7 @@ CUES = (
 )  # fmt: skip
 
 #: Cues that a lexicon may have.
-MORE_CUES = ("negation_either", "uncertain_either", "affirmation")
+MORE_CUES = ("negation_either", "uncertain_either", "affirmation", "asking_after")
 
 #: Small words of grammar that every lexicon must have.
 GRAMMAR = (
@@ -46,10 +46,10 @@ GRAMMAR = (
 
 #: Small words of grammar that a lexicon may have; where one is missing, another stands in for it.
 MORE_GRAMMAR = {
-    "finite": "verb", "auxiliary": "verb", "state": None, "seen": None, "aside": None, "tip": None,
-    "adjective": None,
-    "phrase_end": "list_end", "predicate_end": None, "place": None, "answer_no": None,
-    "answer_yes": None, "answer_open": None, "mark_no": None, "mark_yes": None, "mark_open": None,
+    "finite": "verb", "auxiliary": "verb", "state": None, "seen": None, "adjective": None,
+    "aside": None, "tip": None, "phrase_end": "list_end", "predicate_end": None, "place": None,
+    "answer_no": None, "answer_yes": None, "answer_open": None, "answer_none": None,
+    "mark_no": None, "mark_yes": None, "mark_open": None, "mark_doubt": None,
 }  # fmt: skip
 _NEVER = "(?!)"
 _PUNCTUATION = r"(?P<colon>\s*:(?!\d))|(?P<bracket>[()\[\]])|(?P<dash>\s-+\s)|(?P<slash>[/|])"
@@ -80,7 +80,7 @@ class FindingWords:
 
     def may_be_in(self, text: str) -> bool:
         """Say whether a lower-case text can match at all."""
-        for stem in self.stems:  # a loop: `any` takes twice as long
+        for stem in self.stems:  # noqa: SIM110 (`any` takes twice as long)
             if stem in text:
                 return True
         return False

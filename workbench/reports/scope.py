@@ -70,6 +70,8 @@ def _excludes(longer: Mention, mention: Mention) -> bool:
 
 def _coded(clause: Clause, mention: Mention) -> Mention | None:
     """Return the mention with its code, None when the clause only asks for it."""
+    if clause.first(mention, "asking", forward=False):
+        return None
     if asked := clause.first(mention, "asking"):
         answers = clause.first(mention, "negation", "doubt", "affirmation", forward=False)
         if answers is None or answers.start < asked.end:
