@@ -391,6 +391,8 @@ class Clause:
         """Say whether a predicate has a mention in front of it as its subject."""
         if cue.start < mention.end:
             return False
+        if cue.kind == "asking":
+            return not self.text[mention.end : cue.start].strip()
         finite = self.grammar["finite"]
         if finite.search(self.text, mention.end, cue.start):
             return False
