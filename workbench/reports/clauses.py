@@ -6,94 +6,21 @@ with an article or a size, has a cue of its own, or a state of its own behind th
 ("unchanged", "is moderate", "in place", "persists"). A cue reaches forwards through a list up to
 the next statement of its own, and backwards from a predicate over the list that is its subject.
 
-An adjective such as "likely" or "negative" reaches forwards where a name follows it directly, and
-backwards otherwise: "likely pneumonia", "pneumonia is likely".
-
 Does not know: any word of any language (`lexicon`), nor what a cue means for a finding (`scope`).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
-from workbench.findings import DEVICE, PRESENT
+from workbench.findings import DEVICE
+from workbench.reports.cues import Cue, Mention, find_cues
 from workbench.reports.lexicon import Lexicon
 
-#: Name of a cue in the lexicon -> what it is and whether it reaches forwards (None: either way).
-#: Of two that overlap the longer one counts, of equal ones the first.
-KINDS = {
-    "uncertain_after": ("doubt", False),
-    "uncertain_list": ("possibilities", True),
-    "uncertain_either": ("doubt", None),
-    "uncertain_before": ("doubt", True),
-    "negation_after": ("negation", False),
-    "negation_either": ("negation", None),
-    "not_negation": ("nothing", True),
-    "negation_before": ("negation", True),
-    "asking": ("asking", True),
-    "asking_after": ("asking", False),
-    "affirmation": ("affirmation", True),
-}
-ANSWERS = {
-    "answer_no": ("negation", False),
-    "answer_yes": ("affirmation", False),
-    "answer_open": ("doubt", False),
-    "answer_none": ("asking", False),
-    "mark_no": ("negation", True),
-    "mark_yes": ("affirmation", True),
-    "mark_open": ("asking", True),
-    "mark_doubt": ("doubt", True),
-}
-#: Where each kind of cue stands in a lexicon; of equal length the first counts.
-_SOURCES = tuple(
-    (source, name, *what)
-    for source, names in (("grammar", ANSWERS), ("cues", KINDS))
-    for name, what in names.items()
-)
-#: Without one of these there is no answer of a template.
-_MARKS = ("mark_no", "mark_yes", "mark_open")
-_SIGN = frozenset(":=?([+-|")
 _GROUPS = ("or", "stop", "list", "colon", "bracket", "dash", "slash")
-
-
-@dataclass(frozen=True)
-class Mention:
-    """One place where a clause names a finding; positions are relative to the clause.
-
-    Attributes:
-        finding: standard name.
-        start, end: the words that name it.
-        code: "present", "absent" or "uncertain".
-        rule: what decided the code; see `FindingLabel`.
-        cue: the words that negate or weaken it; None where there are none.
-        fixed: the words carry their own code ("heart size is normal").
-    """
-
-    finding: str
-    start: int
-    end: int
-    code: str = PRESENT
-    rule: str = "named"
-    cue: tuple[int, int] | None = None
-    fixed: bool = False
-
-
-class Cue(NamedTuple):
-    """Words that negate, weaken or ask for a finding, and where they reach."""
-
-    start: int
-    end: int
-    kind: str
-    forward: bool
-
-    @property
-    def span(self) -> tuple[int, int]:
-        """First character and one past the last."""
-        return self.start, self.end
 
 
 class Part(NamedTuple):
@@ -118,76 +45,9 @@ class Clause:
         self.text = text
         self.lexicon = lexicon
         self.grammar = lexicon.grammar
+        self.cues = find_cues(text, lexicon, found)
         self.mentions = found
-        self.cues = [self._extended(cue) for cue in self._cues()]
         self.mentions = [mention for mention in found if not self._elsewhere(mention)]
-
-    # ------------------------------------------------------------ what stands where
-
-    def _cues(self) -> list[Cue]:
-        """Return the cues by position; of overlapping ones the longest."""
-        signed = not _SIGN.isdisjoint(self.text)
-        # signs in front of the first name stand in front of all of them
-        marked = signed and any(self.grammar[name].match(self.text) for name in _MARKS)
-        every = [
-            (match.start() - match.end(), order, match.span(), kind, forward)
-            for order, (source, name, kind, forward) in enumerate(_SOURCES)
-            if source == "cues" or (signed and (not marked or name in _MARKS))
-            for match in getattr(self.lexicon, source)[name].finditer(self.text)
-        ]
-        kept: list[Cue] = []
-        for _, _, (start, end), kind, forward in sorted(every, key=lambda item: item[:2]):
-            if any(start < cue.end and cue.start < end for cue in kept):
-                continue
-            if self._said_by_mention(start, end):
-                continue
-            if forward is None:
-                forward = self._attributive(end)
-                if not forward and not self._predicate(start, end, kind):
-                    continue
-            kept.append(Cue(start, end, kind, forward))
-        return sorted(cue for cue in kept if cue.kind != "nothing")
-
-    def _said_by_mention(self, start: int, end: int) -> bool:
-        """Say whether words are part of a statement that has its code from them."""
-        return any(
-            mention.start < start and end <= mention.end and mention.code != PRESENT
-            for mention in self.mentions
-            if mention.fixed
-        )
-
-    def _attributive(self, end: int) -> bool:
-        """Say whether an adjective that ends here stands in front of its name."""
-        following = next((m.start for m in self.mentions if m.start >= end), None)
-        if following is None:
-            return False
-        return self.grammar["phrase_end"].search(self.text, end, following) is None
-
-    def _predicate(self, start: int, end: int, kind: str) -> bool:
-        """Say whether an adjective is what a statement says of its subject."""
-        if self.grammar["predicate_end"].match(self.text, end):
-            return True
-        return kind == "negation" and self._word_before(start) < start
-
-    def _word_before(self, start: int) -> int:
-        """Return where an auxiliary begins that stands right in front, `start` where none does."""
-        head = self.text[:start].rstrip()
-        begin = head.rfind(" ") + 1
-        if not self.grammar["auxiliary"].fullmatch(head, begin) or self._taken(begin, start):
-            return start
-        return begin
-
-    def _extended(self, cue: Cue) -> Cue:
-        """Add the auxiliaries and adverbs in front of a predicate: "is felt to be" unlikely."""
-        if cue.forward:
-            return cue
-        start = cue.start
-        while (before := self._word_before(start)) < start:
-            start = before
-        return cue._replace(start=start)
-
-    def _taken(self, start: int, end: int) -> bool:
-        return any(m.start < end and start < m.end for m in self.mentions)
 
     @cached_property
     def parts(self) -> list[Part]:

@@ -161,6 +161,8 @@ def _row(
     segment = clause[slice(*span)]
 
     def stated(attribute: str, where: str = segment) -> list[str]:
+        if not words.any_value[attribute].search(where):
+            return []
         patterns = words.attributes[attribute].items()
         return [value for value, pattern in patterns if pattern.search(where)]
 

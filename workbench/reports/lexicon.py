@@ -9,7 +9,7 @@ Does not know: sentences or scope; it only says which words mean what.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -52,6 +52,7 @@ MORE_GRAMMAR = {
     "mark_no": None, "mark_yes": None, "mark_open": None, "mark_doubt": None,
 }  # fmt: skip
 _NEVER = "(?!)"
+_BEGIN = r"(?<!\w)"
 _PUNCTUATION = r"(?P<colon>\s*:(?!\d))|(?P<bracket>[()\[\]])|(?P<dash>\s-+\s)|(?P<slash>[/|])"
 
 _VALUES = {
@@ -99,6 +100,8 @@ class Lexicon:
         heading: section heading at the start of a sentence; group "skip" or "read" is set.
         sharing: findings that share a side when named side by side.
         elsewhere: finding -> what a phrase says that names such a finding of another organ.
+        any_cue: matches where any cue begins.
+        any_value: attribute -> matches where any of its values is.
         joint: what joins the parts of a clause; the group says how ("or", "stop", "list", ...).
     """
 
@@ -110,6 +113,8 @@ class Lexicon:
     heading: re.Pattern
     sharing: frozenset[str]
     elsewhere: Mapping[str, re.Pattern]
+    any_cue: re.Pattern
+    any_value: Mapping[str, re.Pattern]
     joint: re.Pattern
 
     def speaks(self, text: str) -> bool:
@@ -170,6 +175,10 @@ def _compiled_lexicon(text: str, language: str) -> Lexicon:
     skip, read = (raw["sections"][key].replace(" ", r"\s+") for key in ("skip", "read"))
     heading = rf"\s*(?:[-*]\s*)?(?:(?P<skip>{skip})|(?P<read>{read}))\s*:"
     cues = {name: one(raw["cues"].get(name, _NEVER)) for name in (*CUES, *MORE_CUES)}
+    attributes = {
+        name: {value: one(pattern) for value, pattern in values.items()}
+        for name, values in raw["attributes"].items()
+    }
     return Lexicon(
         language=language,
         findings=tuple(
@@ -178,18 +187,23 @@ def _compiled_lexicon(text: str, language: str) -> Lexicon:
         ),
         cues=cues,
         grammar=_grammar(raw["grammar"]),
-        attributes={
-            name: {value: one(pattern) for value, pattern in values.items()}
-            for name, values in raw["attributes"].items()
-        },
+        attributes=attributes,
         heading=re.compile(heading, re.IGNORECASE),
         sharing=frozenset(raw["sharing"]),
         elsewhere={name: one(pattern) for name, pattern in raw.get("elsewhere", {}).items()},
+        any_cue=_any(cues[name] for name in cues if name not in ("limited", "versus", "stop")),
+        any_value={name: _any(values.values()) for name, values in attributes.items()},
         joint=_plain(
             rf"(?P<stop>{cues['stop'].pattern})|(?P<or>{raw['grammar']['or']})"
             rf"|(?P<list>{raw['grammar']['list_end']})|{_PUNCTUATION}"
         ),
     )
+
+
+def _any(patterns: Iterable[re.Pattern]) -> re.Pattern:
+    """Compile one pattern that matches where any of several whole-word patterns does."""
+    inner = "|".join(pattern.pattern.removeprefix(_BEGIN) for pattern in patterns)
+    return re.compile(f"{_BEGIN}(?:{inner or _NEVER})", re.IGNORECASE)
 
 
 def _grammar(raw: Mapping[str, str]) -> dict[str, re.Pattern]:
@@ -248,7 +262,7 @@ def _compiled(pattern: str, macros: Mapping[str, str]) -> re.Pattern:
     pattern = re.sub(r"\(\?<![^)]*\)", lambda match: match.group().replace(" ", r"\s"), pattern)
     pattern = pattern.replace("[ ]", r"\s+").replace(" ?", r"\s*").replace(" ", r"\s+")
     try:
-        return re.compile(rf"(?<!\w)(?:{pattern})(?!\w)", re.IGNORECASE)
+        return re.compile(rf"{_BEGIN}(?:{pattern})(?!\w)", re.IGNORECASE)
     except re.error as error:
         raise InputError(f"not a regular expression ({error}): {pattern}") from None
 

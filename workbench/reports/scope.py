@@ -20,7 +20,8 @@ import re
 from dataclasses import replace
 
 from workbench.findings import ABSENT, PRESENT, UNCERTAIN
-from workbench.reports.clauses import Clause, Mention
+from workbench.reports.clauses import Clause
+from workbench.reports.cues import Mention
 from workbench.reports.lexicon import Lexicon
 
 __all__ = ["Mention", "coded_mentions"]
