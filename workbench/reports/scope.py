@@ -43,11 +43,10 @@ def _found(clause: str, lexicon: Lexicon) -> list[Mention]:
 
     Statements of two findings may share words: "heart and mediastinum are normal".
     """
-    lowered = clause.lower()
     every = [
         Mention(words.finding, *match.span(), code, rule, fixed=rule == "statement")
         for words in lexicon.findings
-        if words.may_be_in(lowered)
+        if words.may_be_in(clause)
         for rule, code, pattern in words.patterns
         for match in pattern.finditer(clause)
     ]
@@ -71,6 +70,8 @@ def _excludes(longer: Mention, mention: Mention) -> bool:
 
 def _coded(clause: Clause, mention: Mention) -> Mention | None:
     """Return the mention with its code, None when the clause only asks for it."""
+    if not clause.cues:
+        return mention
     if clause.first(mention, "asking", forward=False):
         return None
     if asked := clause.first(mention, "asking"):
