@@ -74,10 +74,8 @@ def _coded(clause: Clause, mention: Mention) -> Mention | None:
         return mention
     if clause.first(mention, "asking", forward=False):
         return None
-    if asked := clause.first(mention, "asking"):
-        answers = clause.first(mention, "negation", "doubt", "affirmation", forward=False)
-        if answers is None or answers.start < asked.end:
-            return None
+    if clause.first(mention, "asking") and clause.answer(mention) is None:
+        return None
     if mention.fixed:
         return _fixed(clause, mention)
     if clause.first(mention, "affirmation", near=True):
