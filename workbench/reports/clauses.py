@@ -20,7 +20,11 @@ from workbench.findings import DEVICE
 from workbench.reports.cues import Cue, Mention, find_cues
 from workbench.reports.lexicon import Lexicon
 
-_GROUPS = ("or", "stop", "list", "colon", "bracket", "dash", "slash")
+#: An answer of a template begins with one of these, and goes with the whole list in front of it.
+_SIGNS = tuple(":=?([-|+")
+#: Joints over which no list goes.
+_APART = ("colon", "dash", "bracket", "bar")
+_GROUPS = ("or", "stop", "list", "colon", "bracket", "dash", "slash", "bar")
 
 
 class Part(NamedTuple):
@@ -90,13 +94,13 @@ class Clause:
         if pattern is None or mention.fixed:
             return False
         low = max(mention.start - 60, 0)
-        if pattern.search(self.text, low, mention.end):
+        if pattern.search(self.text, low, mention.start):
             ends = self.grammar["phrase_end"].finditer(self.text, low, mention.start)
             low = max(
                 [low, *(match.end() for match in ends)]
                 + [m.end for m in self.mentions if m.end <= mention.start and m.finding != DEVICE]
             )
-            if pattern.search(self.text, low, mention.end):
+            if pattern.search(self.text, low, mention.start):
                 return True
         place = self.grammar["place"].match(self.text, mention.end)
         return bool(place and pattern.match(self.text, place.end()))
@@ -145,7 +149,13 @@ class Clause:
             return False
         first, last = self.part(cue.start) + 1, self.part(mention.start)
         between = self.parts[first : last + 1]
-        if any(self._own[number] for number in range(first, last + 1)):
+        if any(self._own[number] for number in range(first, last + 1)) and not (
+            cue.kind == "possibilities" and self._sizes_only(first, last)
+        ):
+            return False
+        if mention.finding == DEVICE and self.grammar["attendant"].search(
+            self.text, cue.end, mention.start
+        ):
             return False
         if any(self._closed(cue, number) for number in range(first, last + 1)):
             return False
@@ -179,7 +189,7 @@ class Clause:
 
     def _is_own(self, number: int) -> bool:
         part = self.parts[number]
-        if part.kind in ("stop", "start"):
+        if part.kind in ("stop", "start", "bar"):
             return True
         if self._begins_anew(number):
             return True
@@ -196,11 +206,9 @@ class Clause:
     def _is_apart(self, number: int, named: Mention) -> bool:
         """Say whether a device, or a name and its side, follows a bare comma and no "or" comes."""
         part = self.parts[number]
-        if self.text[part.joint : part.start].strip() != ",":
+        if self._joint(number) != "," or self._or_follows(number):
             return False
-        if any(later.kind in ("or", "slash") for later in self.parts[number + 1 :]):
-            return False
-        if named.finding == DEVICE:
+        if named.finding == DEVICE or any(p.kind == "or" for p in self.parts[:number]):
             return True
         place = self.grammar["place"].match(self.text, named.end)
         sides = self.lexicon.attributes["side"]
@@ -210,18 +218,33 @@ class Clause:
             if side in sides
         )
 
-    def _begins_anew(self, number: int) -> bool:
-        """Say whether a part begins with an article, or with a size and no "or" follows."""
+    def _sizes_only(self, first: int, last: int) -> bool:
+        """Say whether parts are statements for no more than a size behind "and"."""
+        return all(
+            not self._own[number]
+            or (self._joint(number) != "," and self._begins_anew(number) == "size")
+            for number in range(first, last + 1)
+        )
+
+    def _joint(self, number: int) -> str:
+        """Return the words that join a part to the one in front of it."""
+        return self.text[self.parts[number].joint : self.parts[number].start].strip()
+
+    def _begins_anew(self, number: int) -> str | None:
+        """Return "article" or "size" where a part begins with one; of a size no "or" may follow."""
         part = self.parts[number]
         if part.kind != "list":
-            return False
+            return None
         match = self.grammar["new_statement"].search(self.text, part.joint, part.end)
         if match and match.start() < part.start:
-            return True
+            return "article"
         match = self.grammar["new_measured"].search(self.text, part.joint, part.end)
-        if match is None or match.start() >= part.start:
-            return False
-        return not any(later.kind in ("or", "slash") for later in self.parts[number + 1 :])
+        if match is None or match.start() >= part.start or self._or_follows(number):
+            return None
+        return "size"
+
+    def _or_follows(self, number: int) -> bool:
+        return any(later.kind in ("or", "slash") for later in self.parts[number + 1 :])
 
     def _governs(self, cue: Cue, part: Part, named: Mention) -> bool:
         """Say whether a cue makes the part it stands in a statement of its own."""
@@ -255,7 +278,7 @@ class Clause:
         """Say whether a predicate has a mention in front of it as its subject."""
         if cue.start < mention.end:
             return False
-        if cue.kind == "asking":
+        if cue.kind in ("asking", "beside"):
             return not self.text[mention.end : cue.start].strip()
         finite = self.grammar["finite"]
         if finite.search(self.text, mention.end, cue.start):
@@ -271,26 +294,40 @@ class Clause:
             any(part.kind == "stop" for part in between) and not (bare and cue.kind == "doubt")
         ):
             return False
-        return (bare and between[-1].kind != "or") or self._joined(between, mention)
+        return (bare and between[-1].kind != "or") or self._joined(cue, mention, subjects)
 
-    def _joined(self, between: list[Part], mention: Mention) -> bool:
-        """Say whether a mention is one of a list of subjects that ends with the last part."""
-        here = self.parts[self.part(mention.start)]
-        numbers = range(self.part(mention.start) + 1, self.part(between[-1].start) + 1)
+    def _joined(self, cue: Cue, mention: Mention, subjects: list[Mention]) -> bool:
+        """Say whether a mention is one of a list of subjects that a predicate ends.
+
+        "A, B and C are not seen" is such a list. It is none where commas alone join it, where a
+        part of it is a statement of its own, or where "and" follows a list that was ended.
+        """
+        first, last = self.part(mention.start), self.part(cue.start)
+        here, numbers = self.parts[first], range(first + 1, last + 1)
         if any(self._begins_anew(number) for number in numbers):
             return False
-        if any(part.kind in ("colon", "dash", "bracket") for part in between):
+        if any(self.parts[number].kind in _APART for number in numbers):
             return False
-        if self.grammar["verb"].search(self.text, here.start, here.end):
+        if self.grammar["verb"].search(self.text, here.joint, here.end):
             return False
-        if any(cue.forward and here.start <= cue.start < mention.start for cue in self.cues):
+        starts = [c.start for c in self.cues if c.forward and c.kind != "nothing"]
+        if any(here.start <= start < cue.start for start in starts):
             return False
-        joints = [self.text[part.joint : part.start].strip() for part in between]
-        if any(joint != "," for joint in joints):
+        joints = [self._joint(number) for number in numbers]
+        if self.text[cue.start : cue.end].strip()[:1] in _SIGNS:
             return True
-        measured = self.lexicon.attributes["severity"].values()
-        words = self.text[here.start : mention.start]
-        return not any(pattern.search(words) for pattern in measured)
+        if all(joint == "," for joint in joints):
+            return False
+        if joints[0] == "," and self._measured(self.text[here.start : mention.start]):
+            return False
+        if joints[-1].startswith(",") and any(joint != "," for joint in joints[:-1]):
+            return False
+        plural = self.grammar["plural"].search(self.text, cue.start, cue.end) is not None
+        return plural or any(m.start >= self.parts[last].start for m in subjects)
+
+    def _measured(self, words: str) -> bool:
+        sizes = self.lexicon.attributes["severity"].values()
+        return any(pattern.search(words) for pattern in sizes)
 
     # ------------------------------------------------------------ templates
 

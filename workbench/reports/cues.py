@@ -36,6 +36,8 @@ KINDS = {
     "uncertain_before": ("doubt", True),
     "negation_after": ("negation", False),
     "negation_either": ("negation", None),
+    "negation_beside": ("beside", False),
+    "echo": ("echo", True),
     "not_negation": ("nothing", True),
     "negation_before": ("negation", True),
     "asking": ("asking", True),
@@ -45,7 +47,7 @@ KINDS = {
 _WHAT = ANSWERS | KINDS
 _ORDER = {name: order for order, name in enumerate(_WHAT)}
 #: Signs that stand in front of every name of a clause that begins with one.
-_MARKS = ("mark_no", "mark_yes", "mark_open")
+_MARKS = ("mark_no", "mark_yes", "mark_open", "mark_doubt")
 #: Without one of these there is no answer of a template.
 _SIGNS = frozenset(":=?([+-|")
 
@@ -106,8 +108,7 @@ def find_cues(text: str, lexicon: Lexicon, mentions: list[Mention]) -> list[Cue]
             if not forward and not _predicate(text, start, end, kind, lexicon, mentions):
                 continue
         kept.append(Cue(start, end, kind, forward))
-    found = sorted(cue for cue in kept if cue.kind != "nothing")
-    return [cue if cue.forward else _extended(text, cue, lexicon, mentions) for cue in found]
+    return [cue if cue.forward else _extended(text, cue, lexicon, mentions) for cue in sorted(kept)]
 
 
 def _candidates(text: str, lexicon: Lexicon) -> list[tuple[int, int, str]]:

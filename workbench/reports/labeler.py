@@ -46,8 +46,8 @@ _RANK = (PRESENT, UNCERTAIN, ABSENT)
 _UNSIDED = (CARDIOMEGALY, "enlarged cardiomediastinum", NO_FINDING)
 #: Temporality that compares with an earlier study; "old" does not.
 _COMPARING = ("resolved", "new", "worse", "improved", "unchanged")
-#: Between semicolons or bars; text without end is cut after at most 1,000 characters.
-_CLAUSE = re.compile(r"[^;|]{1,1000}(?![^\s;|])|[^;|]{1,1000}")
+#: Between semicolons; text without end is cut after at most 1,000 characters.
+_CLAUSE = re.compile(r"[^;]{1,1000}(?![^\s;])|[^;]{1,1000}")
 #: A list behind a colon whose items stand between semicolons.
 _LISTED = re.compile(r"([^:;]{1,200}):(?:[^;:]{1,80};){1,30}[^;:]{1,80}")
 #: Signs that mean the same, one character each.

@@ -36,7 +36,9 @@ CUES = (
 )  # fmt: skip
 
 #: Cues that a lexicon may have.
-MORE_CUES = ("negation_either", "uncertain_either", "affirmation", "asking_after")
+MORE_CUES = (
+    "negation_either", "negation_beside", "uncertain_either", "affirmation", "asking_after", "echo",
+)  # fmt: skip
 
 #: Small words of grammar that every lexicon must have.
 GRAMMAR = (
@@ -47,13 +49,16 @@ GRAMMAR = (
 #: Small words of grammar that a lexicon may have; where one is missing, another stands in for it.
 MORE_GRAMMAR = {
     "finite": "verb", "auxiliary": "verb", "state": None, "seen": None, "adjective": None,
+    "attendant": None, "plural": "verb",
     "aside": None, "tip": None, "phrase_end": "list_end", "predicate_end": None, "place": None,
     "answer_no": None, "answer_yes": None, "answer_open": None, "answer_none": None,
     "mark_no": None, "mark_yes": None, "mark_open": None, "mark_doubt": None,
 }  # fmt: skip
 _NEVER = "(?!)"
 _BEGIN = r"(?<!\w)"
-_PUNCTUATION = r"(?P<colon>\s*:(?!\d))|(?P<bracket>[()\[\]])|(?P<dash>\s-+\s)|(?P<slash>[/|])"
+_PUNCTUATION = (
+    r"(?P<colon>\s*:(?!\d))|(?P<bracket>[()\[\]])|(?P<dash>\s-+\s)|(?P<slash>/)|(?P<bar>\|)"
+)
 
 _VALUES = {
     "side": SIDES,

@@ -34,8 +34,8 @@ def coded_mentions(text: str, lexicon: Lexicon) -> list[Mention]:
         return []
     clause = Clause(text, lexicon, found)
     coded = [_coded(clause, mention) for mention in clause.mentions]
-    kept = [mention for mention in coded if mention is not None]
-    return _versus(text, _alternatives(text, _answered(clause, kept), lexicon), lexicon)
+    kept = _echoed(clause, [mention for mention in coded if mention is not None])
+    return _versus(text, _alternatives(clause, _answered(clause, kept)), lexicon)
 
 
 def _found(clause: str, lexicon: Lexicon) -> list[Mention]:
@@ -74,17 +74,19 @@ def _coded(clause: Clause, mention: Mention) -> Mention | None:
         return mention
     if clause.first(mention, "asking", forward=False):
         return None
-    if clause.first(mention, "asking") and clause.answer(mention) is None:
+    asked = clause.first(mention, "asking")
+    denied = clause.first(mention, "negation", forward=True)
+    if asked and clause.answer(mention) is None and not (denied and denied.start > asked.start):
         return None
     if mention.fixed:
         return _fixed(clause, mention)
     if clause.first(mention, "affirmation", near=True):
         return mention
-    if cue := clause.first(mention, "negation", forward=True):
+    if cue := denied:
         limited = clause.lexicon.cues["limited"].search(clause.modifiers(mention, cue.end))
         code, rule = (UNCERTAIN, "limited denial") if limited else (ABSENT, "negation")
         return replace(mention, code=code, rule=rule, cue=cue.span)
-    if cue := clause.first(mention, "negation", forward=False):
+    if cue := clause.first(mention, "negation", "beside", forward=False):
         return replace(mention, code=ABSENT, rule="negation", cue=cue.span)
     if cue := clause.first(mention, "doubt", "possibilities"):
         return replace(mention, code=UNCERTAIN, rule="uncertainty", cue=cue.span)
@@ -101,6 +103,18 @@ def _fixed(clause: Clause, mention: Mention) -> Mention:
         mention, "doubt", "possibilities", near=True
     )
     return replace(mention, code=UNCERTAIN, rule="uncertainty", cue=cue.span) if cue else mention
+
+
+def _echoed(clause: Clause, found: list[Mention]) -> list[Mention]:
+    """Code "A has resolved, as has B": what is said of A is said of B."""
+    result: list[Mention] = []
+    for mention in found:
+        cue = clause.first(mention, "echo") if mention.rule == "named" else None
+        if cue and result and result[-1].end <= cue.start:
+            what = {"code": result[-1].code, "rule": result[-1].rule, "cue": result[-1].cue}
+            mention = replace(mention, **what)
+        result.append(mention)
+    return result
 
 
 def _answered(clause: Clause, found: list[Mention]) -> list[Mention]:
@@ -128,18 +142,21 @@ _CODED = {"negation": (ABSENT, "negation")} | dict.fromkeys(
 )
 
 
-def _alternatives(clause: str, found: list[Mention], lexicon: Lexicon) -> list[Mention]:
-    """Code "A or B" as uncertain where neither is negated."""
-    alternative: re.Pattern = lexicon.grammar["alternative"]
+def _alternatives(clause: Clause, found: list[Mention]) -> list[Mention]:
+    """Code "A or B" as uncertain where neither is negated, nor a change in both."""
+    alternative: re.Pattern = clause.grammar["alternative"]
     result = list(found)
+    unchanged = [cue.start for cue in clause.cues if cue.kind == "nothing"]
     for index in range(len(found) - 1):
         left, right = result[index], result[index + 1]
         if left.finding == right.finding or right.start < left.end or left.fixed or right.fixed:
             continue
         if ABSENT in (left.code, right.code) or "limited denial" in (left.rule, right.rule):
             continue
-        if match := alternative.fullmatch(clause, left.end, right.start):
-            word = lexicon.grammar["or"].search(clause, match.start(), match.end())
+        if any(start < left.start for start in unchanged):
+            continue
+        if match := alternative.fullmatch(clause.text, left.end, right.start):
+            word = clause.grammar["or"].search(clause.text, match.start(), match.end())
             doubt = {"code": UNCERTAIN, "rule": "alternative", "cue": word and word.span()}
             result[index], result[index + 1] = replace(left, **doubt), replace(right, **doubt)
     return result
