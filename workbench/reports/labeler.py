@@ -40,6 +40,7 @@ from workbench.findings import (
 from workbench.reports.labels import FindingLabel, Labels
 from workbench.reports.lexicon import Lexicon, lexicon
 from workbench.reports.scope import Mention, coded_mentions
+from workbench.reports.sections import Section
 from workbench.reports.sentences import Sentence, check_length, sentences
 
 _RANK = (PRESENT, UNCERTAIN, ABSENT)
@@ -73,21 +74,31 @@ def label(text: str, *, lexicon: Lexicon | None = None) -> Labels:
     return Labels(text, merged(mentions), tuple(mentions))
 
 
+def divide(text: str, *, lexicon: Lexicon | None = None) -> tuple[Section, ...]:
+    """Divide a report into its sections, as `label` does.
+
+    Args:
+        text: any text; without a heading it is one section.
+        lexicon: the headings of another language; English when None.
+
+    Returns:
+        Sections in the order of the text; every character is in exactly one.
+    """
+    return (lexicon or _english()).headings.divide(text)
+
+
 def _english() -> Lexicon:
     return lexicon()
 
 
 def _stating(text: str, words: Lexicon) -> Iterator[Sentence]:
     """Yield the sentences that state findings: no questions, indications or history."""
-    pieces = [(piece, words.heading.match(piece.text)) for piece in sentences(text)]
-    headed = any(match and match["read"] for _, match in pieces)
-    skipping = False
-    for piece, match in pieces:
-        if match is not None:
-            skipping = match["skip"] is not None
-        if not skipping and not piece.text.rstrip("\"')]").endswith("?"):
-            yield piece
-        skipping = skipping and headed
+    for section in words.headings.divide(text):
+        if section.skipped:
+            continue
+        for piece in sentences(text[section.body : section.end]):
+            if not piece.text.rstrip("\"')]").endswith("?"):
+                yield Sentence(piece.text, section.body + piece.start, section.body + piece.end)
 
 
 @lru_cache(maxsize=16384)

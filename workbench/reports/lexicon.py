@@ -28,6 +28,7 @@ from workbench.findings import (
     UNCERTAIN,
     ZONES,
 )
+from workbench.reports.sections import Headings
 
 #: Cues that every lexicon must have; see the comments in `lexicons/en.yaml`.
 CUES = (
@@ -80,7 +81,7 @@ class Lexicon:
         cues: name in `CUES` -> pattern.
         grammar: name in `GRAMMAR` -> pattern.
         attributes: "side", "zone", "severity", "temporality" or "device" -> value -> pattern.
-        heading: section heading at the start of a sentence; group "skip" or "read" is set.
+        headings: headings of sections, which `divide` finds.
         sharing: findings that share a side when named side by side.
     """
 
@@ -89,7 +90,7 @@ class Lexicon:
     cues: Mapping[str, re.Pattern]
     grammar: Mapping[str, re.Pattern]
     attributes: Mapping[str, Mapping[str, re.Pattern]]
-    heading: re.Pattern
+    headings: Headings
     sharing: frozenset[str]
 
     def speaks(self, text: str) -> bool:
@@ -147,8 +148,6 @@ def _compiled_lexicon(text: str, language: str) -> Lexicon:
             found[finding].append((rule, code, one(words)))
     for item in raw["statements"]:
         found[item["finding"]].append(("statement", item["code"], one(item["pattern"])))
-    skip, read = (raw["sections"][key].replace(" ", r"\s+") for key in ("skip", "read"))
-    heading = rf"\s*(?:[-*]\s*)?(?:(?P<skip>{skip})|(?P<read>{read}))\s*:"
     return Lexicon(
         language=language,
         findings=tuple(
@@ -161,7 +160,7 @@ def _compiled_lexicon(text: str, language: str) -> Lexicon:
             name: {value: one(pattern) for value, pattern in values.items()}
             for name, values in raw["attributes"].items()
         },
-        heading=re.compile(heading, re.IGNORECASE),
+        headings=_headings(raw["sections"]),
         sharing=frozenset(raw["sharing"]),
     )
 
@@ -204,6 +203,13 @@ def _checked(text: str, language: str) -> dict:
             f"findings: {', '.join(ALL_FINDINGS)}"
         )
     return raw
+
+
+def _headings(words: Mapping) -> Headings:
+    try:
+        return Headings(words)
+    except re.error as error:
+        raise InputError(f"sections: not a regular expression ({error})") from None
 
 
 def _compiled(pattern: str, macros: Mapping[str, str]) -> re.Pattern:
