@@ -16,9 +16,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 from workbench.reports.sentences import sentences
+
+Span = tuple[int, int]
 
 FINDINGS, IMPRESSION, OTHER = "findings", "impression", "other"
 #: Where a heading joins several, the first of these that is among them names the section.
@@ -31,8 +34,12 @@ _VIEW = "examination"
 _MARKS = r"[ \t]*(?:[-*#>_=\[\u2022][ \t]*)*(?:\(?\d{1,2}[.)][ \t]+)?[*_]*"
 _TAIL = (
     r"(?:[ \t]*\([^)\n]{1,40}\))?[ \t]*[*_\]]*[ \t]*"
-    r"(?:(?P<colon>:)[*_]*|(?P<dash>(?<=[ \t])[-\u2013\u2014]+[ \t])|(?P<alone>(?=[\r\n]|\Z)))"
+    r"(?:(?P<colon>:)|(?P<dash>(?<=[ \t])[-\u2013\u2014]+[ \t])|(?P<alone>(?=[\r\n]|\Z)))"
 )
+#: Characters of a heading and the marks around it.
+_LONGEST = 72
+_DASH = re.compile(r"[ \t][-\u2013\u2014]")
+_BOLD = re.compile(r"[*_]*(?=[\s*])|")
 _LINE_START = re.compile(_MARKS)
 _EDGES = " \t\r\n*#>_=[-\u2022"
 _BLANK = re.compile(r"\n[^\S\n]*\n")
@@ -92,14 +99,16 @@ class Headings:
         self._view = re.compile(view, re.IGNORECASE | re.MULTILINE)
         core = words.get("examination_core", "(?!)")
         self._core = re.compile(rf"\b(?:{core})\b", re.IGNORECASE)
+        self._named = lru_cache(maxsize=1024)(self._name)
 
     def divide(self, text: str) -> tuple[Section, ...]:
         """Divide a text; every character is in exactly one section."""
         found = [Section(None, 0, 0, len(text))]
         if not re.search(r"[:\r\n]| [-\u2013\u2014]", text):
             return tuple(found)
-        marks = sorted((*self._listed(text), *self._examinations(text)), key=lambda m: m.start)
-        for mark in marks:
+        places = _places(text)
+        marks = (*self._listed(text, places), *self._examinations(text, places))
+        for mark in sorted(marks, key=lambda mark: mark.start):
             last = found[-1]
             inside = mark.name == _VIEW and last.name == IMPRESSION
             if inside or mark.start < last.body:
@@ -113,24 +122,24 @@ class Headings:
         """Say whether a text has a section that states nothing."""
         return any(section.skipped for section in self.divide(text))
 
-    def _listed(self, text: str) -> Iterator[Section]:
+    def _listed(self, text: str, places: list[Span]) -> Iterator[Section]:
         """Yield the headings that the list knows, as sections to the end of the text."""
-        for match in self._known.finditer(text):
+        for match in _found(self._known, text, places):
             skipped, name = self._named(match["label"])
             start = _place(text, match, name)
             if start is not None:
-                yield Section(name, start, match.end(), len(text), skipped)
+                yield Section(name, start, _behind(text, match), len(text), skipped)
 
-    def _examinations(self, text: str) -> Iterator[Section]:
+    def _examinations(self, text: str, places: list[Span]) -> Iterator[Section]:
         """Yield the names of examinations that stand as headings."""
-        for match in self._view.finditer(text):
+        for match in _found(self._view, text, places):
             label = match["label"]
             before = text[: match.start("label")].rstrip(_EDGES)
             alone = match["alone"] is not None and not before.endswith(":") and label[0].isupper()
             if self._core.search(label) and (match["colon"] or alone):
-                yield Section(_VIEW, match.start(), match.end(), len(text))
+                yield Section(_VIEW, match.start(), _behind(text, match), len(text))
 
-    def _named(self, label: str) -> tuple[bool, str]:
+    def _name(self, label: str) -> tuple[bool, str]:
         """Return whether a heading is skipped, and the name of its section."""
         pieces = [
             (match, skipped, name)
@@ -144,6 +153,38 @@ class Headings:
             ):
                 kept.append(piece)
         return min(((s, n) for _, s, n in kept), key=lambda named: (_ORDER.index(named[1]), named))
+
+
+def _places(text: str) -> list[Span]:
+    """Return where a heading can be: before a colon, or at the start of a line."""
+    found, start = [], 0
+    for line in text.splitlines(keepends=True):
+        stripped = line.rstrip()
+        end = start + len(stripped)
+        short = len(stripped) < _LONGEST and stripped[-1:] != "." and len(stripped.split()) < 9
+        if short or _DASH.search(text, start, start + _LONGEST):
+            found.append((start, end))
+        else:
+            at = text.find(":", start, end)
+            while at >= 0:
+                if not text[at - 1 : at + 2 : 2].isdigit():  # a time of day
+                    found.append((max(start, at + 1 - _LONGEST), at + 1))
+                at = text.find(":", at + 1, end)
+        start += len(line)
+    return found
+
+
+def _found(heading: re.Pattern, text: str, places: list[Span]) -> Iterator[re.Match]:
+    at = 0
+    for low, high in places:
+        for match in heading.finditer(text, max(low, at), high):
+            at = match.end()
+            yield match
+
+
+def _behind(text: str, heading: re.Match) -> int:
+    """Return where the text behind a heading begins, marks of bold type left out."""
+    return heading.end() + len(_BOLD.match(text, heading.end()).group())
 
 
 def _place(text: str, match: re.Match, name: str) -> int | None:
@@ -167,6 +208,9 @@ def _place(text: str, match: re.Match, name: str) -> int | None:
 
 def _ended(text: str, found: list[Section]) -> Iterator[Section]:
     """Yield the sections, those that are skipped ended where their own text ends."""
+    if not any(section.skipped for section in found):
+        yield from found
+        return
     gaps = (text[len(text[: s.start].rstrip(_EDGES)) : s.body] for s in found)
     spaced = any(_BLANK.search(gap) for gap in gaps)
     for number, section in enumerate(found):
