@@ -55,7 +55,7 @@ SENTENCES = [
         "The right effusion has decreased and the left effusion has increased.",
         "There is a right effusion. There is a left effusion.",
     ),
-    ("No pneumothorax, effusion unchanged.", "No pneumothorax. There is an effusion."),
+    ("No pneumothorax; effusion unchanged.", "No pneumothorax. There is an effusion."),
     (
         "As compared to the previous radiograph, the patient has received a right PICC.",
         "There is a right PICC.",
