@@ -2,9 +2,9 @@
 
 "Small effusion, unchanged from prior" teaches a model to compare with an image it never sees. Each
 sentence that compares is said again without the comparison: "The effusion has increased." becomes
-"There is an effusion.", "Interval removal of the chest tube." becomes "No chest tube.". What is said
-is kept only where the labeler reads the same findings in it, on the same sides; else fewer words are
-taken out, and where nothing can go, the sentence stays as it was. The original is kept beside it.
+"There is an effusion.", "Interval removal of the chest tube." becomes "No chest tube.". That stands
+only where the labeler reads the same findings in it, on the same sides; else fewer words are taken
+out, and where nothing can go, the sentence stays as it was. The original is kept beside the result.
 
 Rules: those of `workbench.hallucination.text_checks` ("prior comparison"). English only.
 Paper: Ramesh, Chi and Rajpurkar, Improving Radiology Report Generation Systems by Removing
@@ -18,12 +18,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
-from workbench.finetune.prior_phrases import is_english, rephrased
-from workbench.hallucination.text_checks import check_text
+from workbench.finetune.prior_phrases import comparisons, is_english, rephrased
 from workbench.reports import divide, label, sentences
-
-PRIOR = "prior comparison"
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,9 @@ def clean_priors(text: str) -> Cleaned:
     Args:
         text: a report or a section of one.
     """
-    if not _compares(text):
+    if not comparisons(text):
         return Cleaned(text, text)
-    kept, removed, last, changed = "", [], 0, []
+    removed, changed, last = [], [], 0
     for start, end, heading in _pieces(text):
         before = text[start:end]
         after = before if heading else _cleaned(before)
@@ -74,10 +72,7 @@ def clean_priors(text: str) -> Cleaned:
     return Cleaned(kept, text, tuple(removed))
 
 
-def _compares(text: str) -> bool:
-    return any(issue.rule == PRIOR for issue in check_text(text).issues)
-
-
+@lru_cache(maxsize=4096)
 def _read(text: str) -> dict[str, tuple[str, str | None]]:
     return {row.finding: (row.code, row.side) for row in label(text).rows}
 
@@ -95,7 +90,7 @@ def _pieces(text: str) -> Iterator[tuple[int, int, bool]]:
 
 def _cleaned(sentence: str) -> str:
     """Return a sentence without its comparison, empty where it only compares."""
-    if not _compares(sentence):
+    if not comparisons(sentence):
         return sentence
     number = re.match(r"(?:\(?\d{1,2}[.)]|[-*\u2022])\s+", sentence)
     lead = number.group() if number else ""
@@ -105,7 +100,7 @@ def _cleaned(sentence: str) -> str:
     for candidate in rephrased(body, lambda one, other: _read(one) == _read(other)):
         if _read(candidate) != before or not is_english(candidate, body):
             continue
-        left = sum(issue.rule == PRIOR for issue in check_text(candidate).issues)
+        left = comparisons(candidate)
         if best is None or left < best[0]:
             best = (left, candidate)
         if not left:

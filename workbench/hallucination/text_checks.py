@@ -35,7 +35,7 @@ from workbench.findings import (
     NODULE,
     PRESENT,
 )
-from workbench.hallucination.text_rules import HISTORY, RULES, TextRule
+from workbench.hallucination.text_rules import HISTORY, RULES
 from workbench.reports import FindingLabel, Section, divide, label, sentences
 from workbench.reports.sentences import check_length
 
@@ -143,10 +143,10 @@ def check_text(text: str) -> TextChecks:
     check_length(text, _LONGEST)
     rows = label(text).mentions
     found = [
-        issue
+        _issue(rule.name, text, sentence.start + start, sentence.start + end)
         for sentence in sentences(text)
         for rule in RULES
-        for issue in _claims(rule, text, sentence.start, sentence.end)
+        for start, end in rule.found_in(sentence.text)
     ]
     parts = divide(text)
     impression = next((part for part in parts if part.name == "impression"), None)
@@ -161,19 +161,6 @@ def check_text(text: str) -> TextChecks:
 
 def _issue(rule: str, text: str, start: int, end: int) -> TextIssue:
     return TextIssue(rule, start, end, text[start:end])
-
-
-def _claims(rule: TextRule, text: str, start: int, end: int) -> Iterator[TextIssue]:
-    """Yield the words of one sentence that claim and are not excused."""
-    sentence = text[start:end]
-    excuses = [] if rule.excuses is None else list(rule.excuses.finditer(sentence))
-    if rule.whole and excuses:
-        return
-    spans = [excuse.span() for excuse in excuses]
-    for match in rule.claims.finditer(sentence):
-        if not any(low < match.end() and match.start() < high for low, high in spans):
-            last = match.start() + len(match.group().rstrip())
-            yield _issue(rule.name, text, start + match.start(), start + last)
 
 
 def _indications(text: str, parts: Sequence[Section]) -> Iterator[TextIssue]:

@@ -10,6 +10,7 @@ English only. Does not know: findings; the rules that need them are in `text_che
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 _EXAM = (
@@ -60,6 +61,15 @@ class TextRule:
     claims: re.Pattern
     excuses: re.Pattern | None = None
     whole: bool = False
+
+    def found_in(self, sentence: str) -> Iterator[tuple[int, int]]:
+        """Yield where words of one sentence claim and are not excused."""
+        spans = [match.span() for match in self.excuses.finditer(sentence)] if self.excuses else []
+        if self.whole and spans:
+            return
+        for match in self.claims.finditer(sentence):
+            if not any(low < match.end() and match.start() < high for low, high in spans):
+                yield match.start(), match.start() + len(match.group().rstrip())
 
 
 def _rule(
