@@ -37,7 +37,7 @@ from workbench.findings import (
     UNCERTAIN,
     ZONES,
 )
-from workbench.reports.labels import FindingLabel, Labels
+from workbench.reports.labels import FindingLabel, Labels, states_finding
 from workbench.reports.lexicon import Lexicon, lexicon
 from workbench.reports.scope import Mention, coded_mentions
 from workbench.reports.sections import Section
@@ -47,8 +47,14 @@ _RANK = (PRESENT, UNCERTAIN, ABSENT)
 _UNSIDED = (CARDIOMEGALY, "enlarged cardiomediastinum", NO_FINDING)
 #: Temporality that compares with an earlier study; "old" does not.
 _COMPARING = ("resolved", "new", "worse", "improved", "unchanged")
-#: Between semicolons; text without end is cut after at most 1,000 characters.
-_CLAUSE = re.compile(r"[^;]{1,1000}(?![^\s;])|[^;]{1,1000}")
+#: Between semicolons or bars; text without end is cut after at most 1,000 characters.
+_CLAUSE = re.compile(r"[^;|]{1,1000}(?![^\s;|])|[^;|]{1,1000}")
+#: A list behind a colon whose items stand between semicolons.
+_LISTED = re.compile(r"([^:;]{1,200}):(?:[^;:]{1,80};){1,30}[^;:]{1,80}")
+#: Signs that mean the same, one character each.
+_ALIKE = str.maketrans(dict.fromkeys("\u2019\u2018\u02bc\u2032\u00b4`\uff07", "'") |
+                       dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))  # fmt: skip
+_CONTRACTED = re.compile(r"n't\b", re.IGNORECASE)
 
 
 def label(text: str, *, lexicon: Lexicon | None = None) -> Labels:
@@ -106,12 +112,23 @@ def _read(sentence: str, words: Lexicon) -> tuple[FindingLabel, ...]:
     """Return the mentions of one sentence, positions relative to it."""
     if not words.speaks(sentence):
         return ()
+    # "isn't" is read as "is nt": every character keeps its place
+    sentence = _CONTRACTED.sub(" nt", sentence.translate(_ALIKE))
     particle = words.grammar["particle"].match(sentence)
     start = particle.end() if particle else 0
     rows: list[FindingLabel] = []
-    for clause in _CLAUSE.finditer(sentence[start:]):
-        rows += [row.moved(start + clause.start()) for row in _clause(clause.group(), words)]
+    for begin, clause in _clauses(sentence[start:], words):
+        rows += [row.moved(start + begin) for row in _clause(clause, words)]
     return tuple(rows)
+
+
+def _clauses(text: str, words: Lexicon) -> Iterator[tuple[int, str]]:
+    """Yield what stands between semicolons; "no signs of: a; b" is one clause."""
+    if (listed := _LISTED.fullmatch(text)) and not words.speaks(listed.group(1)):
+        yield 0, text
+        return
+    for clause in _CLAUSE.finditer(text):
+        yield clause.start(), clause.group()
 
 
 def _clause(text: str, words: Lexicon) -> list[FindingLabel]:
@@ -122,7 +139,7 @@ def _clause(text: str, words: Lexicon) -> list[FindingLabel]:
     rows = []
     for index, mention in enumerate(found):
         low, high = _segment(text, found, index, words)
-        rows.append(_row(mention, text, text[low:high], words, compares))
+        rows.append(_row(mention, text, (low, high), words, compares))
     for left, right in pairwise(range(len(rows))):
         between = text[found[left].end : found[right].start]
         if words.grammar["side_by_side"].fullmatch(between):
@@ -150,9 +167,13 @@ def _segment(text: str, found: list[Mention], index: int, words: Lexicon) -> tup
 
 
 def _row(
-    mention: Mention, clause: str, segment: str, words: Lexicon, compares: bool
+    mention: Mention, clause: str, span: tuple[int, int], words: Lexicon, compares: bool
 ) -> FindingLabel:
+    segment = clause[slice(*span)]
+
     def stated(attribute: str, where: str = segment) -> list[str]:
+        if not words.any_value[attribute].search(where):
+            return []
         patterns = words.attributes[attribute].items()
         return [value for value, pattern in patterns if pattern.search(where)]
 
@@ -163,9 +184,9 @@ def _row(
     return FindingLabel(
         finding=mention.finding,
         code=mention.code,
-        side=_side(stated("side")) if sided else None,
+        side=_side(stated("side", _place(mention, clause, span, words))) if sided else None,
         zone=_zones(stated("zone")) if sided and not device else None,
-        severity=_severity(stated("severity")) if mention.finding != NO_FINDING else None,
+        severity=_severity(stated("severity")) if _graded(mention) else None,
         temporality=temporality,
         start=mention.start,
         end=mention.end,
@@ -175,6 +196,26 @@ def _row(
         compared=compares or temporality in _COMPARING,
         kind=kinds[0] if kinds else None,
     )
+
+
+def _place(mention: Mention, clause: str, span: tuple[int, int], words: Lexicon) -> str:
+    """Return the words that may state the side of a mention.
+
+    "Effusion with shift to the left" and "left line, tip in the right atrium" state two, and one is
+    that of the shift or of the tip.
+    """
+    before, behind = clause[span[0] : mention.end], clause[mention.end : span[1]]
+    if mention.finding == DEVICE:
+        if any(pattern.search(before) for pattern in words.attributes["side"].values()):
+            return before
+        behind = words.grammar["tip"].sub("", behind)
+    return before + words.grammar["aside"].sub("", behind)
+
+
+def _graded(mention: Mention) -> bool:
+    """Say whether a size is that of the finding; in "no large effusion" it is not."""
+    denied = mention.code == ABSENT or mention.rule == "limited denial"
+    return mention.finding != NO_FINDING and not denied
 
 
 def _shared(
@@ -196,7 +237,7 @@ def merged(mentions: Iterable[FindingLabel]) -> tuple[FindingLabel, ...]:
     for row in mentions:
         groups.setdefault(row.finding, []).append(row)
     rows = [_strongest(group) for group in groups.values()]
-    others = any(row.code != ABSENT and row.finding not in (NO_FINDING, DEVICE) for row in rows)
+    others = any(states_finding(row) for row in rows)
     return tuple(
         replace(row, code=ABSENT, rule="contradicted")
         if others and row.finding == NO_FINDING and row.code != ABSENT

@@ -136,10 +136,9 @@ class Labels:
         return found
 
     def _no_finding(self) -> str:
-        codes = [row.code for row in self.rows if row.finding != DEVICE]
-        if any(code != ABSENT for code in codes):
+        if any(states_finding(row) for row in self.rows):
             return ABSENT
-        return PRESENT if codes else NOT_MENTIONED
+        return PRESENT if any(row.finding != DEVICE for row in self.rows) else NOT_MENTIONED
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -178,6 +177,13 @@ class Labels:
         pieces.append(escape(self.text[at:]))
         key = " ".join(f'<mark style="background:{c}">{n}</mark>' for n, c in _COLOURS.items())
         return f"<p style='white-space:pre-wrap'>{''.join(pieces)}</p><p>{key}</p>"
+
+
+def states_finding(row: FindingLabel) -> bool:
+    """Say whether a row keeps a study from being normal: "no large effusion" does not."""
+    if row.finding in (DEVICE, NO_FINDING) or row.rule == "limited denial":
+        return False
+    return row.code != ABSENT
 
 
 def _depth(finding: str) -> int:

@@ -1,0 +1,311 @@
+"""A clause divided into parts, and how far each cue reaches in it.
+
+A clause is joined of parts: "No effusion, pneumothorax or edema, cardiomegaly unchanged" has four.
+Parts are a list as long as they are bare names. A part is a statement of its own where it begins
+with an article or a size, has a cue of its own, or a state of its own behind the name
+("unchanged", "is moderate", "in place", "persists"). A cue reaches forwards through a list up to
+the next statement of its own, and backwards from a predicate over the list that is its subject.
+
+Does not know: any word of any language (`lexicon`), nor what a cue means for a finding (`scope`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
+
+from workbench.findings import DEVICE
+from workbench.reports.cues import Cue, Mention, find_cues
+from workbench.reports.lexicon import Lexicon
+
+_GROUPS = ("or", "stop", "list", "colon", "bracket", "dash", "slash")
+
+
+class Part(NamedTuple):
+    """The text behind one joint of a clause, up to the next one."""
+
+    kind: str
+    joint: int
+    start: int
+    end: int
+
+
+class Clause:
+    """The parts, cues and mentions of one clause.
+
+    Args:
+        text: the clause.
+        lexicon: the words of its language.
+        found: the mentions in it, by position.
+    """
+
+    def __init__(self, text: str, lexicon: Lexicon, found: list[Mention]) -> None:
+        self.text = text
+        self.lexicon = lexicon
+        self.grammar = lexicon.grammar
+        self.cues = find_cues(text, lexicon, found)
+        self.mentions = found
+        self.mentions = [mention for mention in found if not self._elsewhere(mention)]
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """The parts of the clause, in order."""
+        taken = [(m.start, m.end) for m in self.mentions] + [cue.span for cue in self.cues]
+        joints: list[tuple[str, int, int]] = []
+        for match in self.lexicon.joint.finditer(self.text):
+            start, end = match.span()
+            if any(low < end and start < high for low, high in taken):
+                continue
+            if self._adjectives(start):
+                continue
+            kind = match.lastgroup if match.lastgroup in _GROUPS else "list"
+            if joints and not self.text[joints[-1][2] : start].strip():
+                kind = joints[-1][0] if kind in ("list", "bracket") else kind
+                joints[-1] = (kind, joints[-1][1], end)
+            else:
+                joints.append((kind, start, end))
+        marks = [("start", 0, 0), *joints, ("end", len(self.text), len(self.text))]
+        return [
+            Part(kind, joint, start, after[1]) for (kind, joint, start), after in pairwise(marks)
+        ]
+
+    def _adjectives(self, comma: int) -> bool:
+        """Say whether only adjectives stand between a cue and a comma: "no acute, large ..."."""
+        before = max((cue.end for cue in self.cues if cue.end <= comma), default=comma)
+        return self.grammar["adjective"].fullmatch(self.text, before, comma) is not None
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [part.start for part in self.parts]
+
+    def part(self, position: int) -> int:
+        """Return the number of the part that a position lies in."""
+        return max(bisect_right(self._starts, position) - 1, 0)
+
+    def _elsewhere(self, mention: Mention) -> bool:
+        """Say whether a phrase names a finding of another organ: "humeral lesion"."""
+        pattern = self.lexicon.elsewhere.get(mention.finding)
+        if pattern is None or mention.fixed:
+            return False
+        low = max(
+            [mention.start - 60, 0]
+            + [m.end() for m in self.grammar["phrase_end"].finditer(self.text, 0, mention.start)]
+            + [m.end for m in self.mentions if m.end <= mention.start and m.finding != DEVICE]
+        )
+        if pattern.search(self.text, low, mention.end):
+            return True
+        place = self.grammar["place"].match(self.text, mention.end)
+        return bool(place and pattern.match(self.text, place.end()))
+
+    # ------------------------------------------------------------ what reaches what
+
+    def first(
+        self, mention: Mention, *kinds: str, forward: bool | None = None, near: bool = False
+    ) -> Cue | None:
+        """Return the nearest cue of some kinds that reaches a mention.
+
+        Args:
+            mention: what it must reach.
+            kinds: kinds of cues.
+            forward: only cues of this direction.
+            near: only where nothing but "or" stands between.
+        """
+        cues = [
+            cue
+            for cue in self.cues
+            if cue.kind in kinds and (forward is None or cue.forward == forward)
+        ]
+        cues.sort(key=lambda c: max(c.start - mention.end, mention.start - c.end))
+        for cue in cues:
+            reaches = self._reaches_on if cue.forward else self._reaches_back
+            if reaches(cue, mention, near):
+                return cue
+        return None
+
+    def inside(self, mention: Mention, *kinds: str) -> Cue | None:
+        """Return a cue of some kinds that lies within the words of a mention."""
+        return next(
+            (
+                cue
+                for cue in self.cues
+                if cue.kind in kinds and mention.start <= cue.start and cue.end <= mention.end
+            ),
+            None,
+        )
+
+    def _reaches_on(self, cue: Cue, mention: Mention, near: bool) -> bool:
+        """Say whether a cue reaches a mention behind it."""
+        if cue.end > mention.start:
+            return False
+        first, last = self.part(cue.start) + 1, self.part(mention.start)
+        between = self.parts[first : last + 1]
+        if any(self._own[number] for number in range(first, last + 1)):
+            return False
+        if any(self._closed(cue, number) for number in range(first, last + 1)):
+            return False
+        if near and any(part.kind not in ("or", "slash") for part in between):
+            return False
+        if cue.kind == "doubt":
+            ended = next((n for n, part in enumerate(between) if part.kind == "list"), None)
+            return ended is None or any(part.kind == "or" for part in between[ended:])
+        return True
+
+    def _closed(self, cue: Cue, number: int) -> bool:
+        """Say whether the statement of a cue has ended in front of a part with its own verb."""
+        part, finite = self.parts[number], self.grammar["finite"]
+        if part.kind == "or" or not finite.search(self.text, cue.end, part.joint):
+            return False
+        return any(
+            finite.search(self.text, mention.end, part.end)
+            for mention in self._in(number)
+            if not mention.fixed
+        )
+
+    def _in(self, number: int) -> list[Mention]:
+        """Return the mentions that begin in a part."""
+        part = self.parts[number]
+        return [mention for mention in self.mentions if part.start <= mention.start < part.end]
+
+    @cached_property
+    def _own(self) -> list[bool]:
+        """Whether each part is a statement of its own."""
+        return [self._is_own(number) for number in range(len(self.parts))]
+
+    def _is_own(self, number: int) -> bool:
+        part = self.parts[number]
+        if part.kind in ("stop", "start"):
+            return True
+        if self._begins_anew(number):
+            return True
+        found = self._in(number)
+        if not found:
+            return False
+        cues = [cue for cue in self.cues if part.start <= cue.start < part.end]
+        if any(self._governs(cue, part, found[0]) for cue in cues):
+            return True
+        if part.kind == "list" and self._is_apart(number, found[0]):
+            return True
+        return part.kind in ("list", "bracket", "dash") and self._has_state(part, found)
+
+    def _is_apart(self, number: int, named: Mention) -> bool:
+        """Say whether a device, or a name and its side, follows a bare comma and no "or" comes."""
+        part = self.parts[number]
+        if self.text[part.joint : part.start].strip() != ",":
+            return False
+        if any(later.kind in ("or", "slash") for later in self.parts[number + 1 :]):
+            return False
+        if named.finding == DEVICE:
+            return True
+        place = self.grammar["place"].match(self.text, named.end)
+        sides = self.lexicon.attributes["side"]
+        return bool(place) and any(
+            sides[side].search(self.text, named.end, part.end)
+            for side in ("left", "right")
+            if side in sides
+        )
+
+    def _begins_anew(self, number: int) -> bool:
+        """Say whether a part begins with an article, or with a size and no "or" follows."""
+        part = self.parts[number]
+        if part.kind != "list":
+            return False
+        match = self.grammar["new_statement"].search(self.text, part.joint, part.end)
+        if match and match.start() < part.start:
+            return True
+        match = self.grammar["new_measured"].search(self.text, part.joint, part.end)
+        if match is None or match.start() >= part.start:
+            return False
+        return not any(later.kind in ("or", "slash") for later in self.parts[number + 1 :])
+
+    def _governs(self, cue: Cue, part: Part, named: Mention) -> bool:
+        """Say whether a cue makes the part it stands in a statement of its own."""
+        if cue.forward:
+            if cue.start >= named.start:
+                return False
+            if cue.kind in ("negation", "asking", "affirmation"):
+                return True
+            lead = self.text[part.start : cue.start].split()
+            if all(self.grammar["auxiliary"].fullmatch(word) for word in lead):
+                return True
+            return part.kind != "or" and bool(
+                self.grammar["finite"].search(self.text, part.start, cue.end)
+            )
+        if part.kind == "or":
+            return cue.kind == "affirmation"
+        return part.joint < part.start and (
+            self.text[part.joint : part.start].strip() == ","
+            or self.grammar["finite"].search(self.text, cue.start, cue.end) is not None
+        )
+
+    def _has_state(self, part: Part, found: list[Mention]) -> bool:
+        """Say whether a state stands behind the first name of a part, and no mere "is seen"."""
+        start = found[0].end
+        if found[0].fixed or self.grammar["state"].search(self.text, start, part.end):
+            return True
+        verb = self.grammar["finite"].search(self.text, start, part.end)
+        return bool(verb) and not self.grammar["seen"].search(self.text, verb.end(), part.end)
+
+    def _reaches_back(self, cue: Cue, mention: Mention, near: bool) -> bool:
+        """Say whether a predicate has a mention in front of it as its subject."""
+        if cue.start < mention.end:
+            return False
+        if cue.kind == "asking":
+            return not self.text[mention.end : cue.start].strip()
+        finite = self.grammar["finite"]
+        if finite.search(self.text, mention.end, cue.start):
+            return False
+        first, last = self.part(mention.start), self.part(cue.start)
+        if first == last:
+            return True
+        between = self.parts[first + 1 : last + 1]
+        subjects = [m for m in self.mentions if m.start >= mention.end and m.end <= cue.start]
+        lead = self.text[self.parts[last].start : cue.start].split()
+        bare = not subjects and all(self.grammar["auxiliary"].fullmatch(word) for word in lead)
+        if near or (
+            any(part.kind == "stop" for part in between) and not (bare and cue.kind == "doubt")
+        ):
+            return False
+        return (bare and between[-1].kind != "or") or self._joined(between, mention)
+
+    def _joined(self, between: list[Part], mention: Mention) -> bool:
+        """Say whether a mention is one of a list of subjects that ends with the last part."""
+        here = self.parts[self.part(mention.start)]
+        numbers = range(self.part(mention.start) + 1, self.part(between[-1].start) + 1)
+        if any(self._begins_anew(number) for number in numbers):
+            return False
+        if any(part.kind in ("colon", "dash", "bracket") for part in between):
+            return False
+        if self.grammar["verb"].search(self.text, here.start, here.end):
+            return False
+        if any(cue.forward and here.start <= cue.start < mention.start for cue in self.cues):
+            return False
+        joints = [self.text[part.joint : part.start].strip() for part in between]
+        if any(joint != "," for joint in joints):
+            return True
+        measured = self.lexicon.attributes["severity"].values()
+        words = self.text[here.start : mention.start]
+        return not any(pattern.search(words) for pattern in measured)
+
+    # ------------------------------------------------------------ templates
+
+    def answer(self, mention: Mention) -> int | None:
+        """Return where the answer begins to a mention that is the heading of a template."""
+        number = self.part(mention.start) + 1
+        if number >= len(self.parts) or self.parts[number].kind not in ("colon", "dash"):
+            return None
+        part = self.parts[number]
+        return part.start if not self.text[mention.end : part.joint].strip() else None
+
+    def opening(self, start: int) -> Cue | None:
+        """Return the negation or doubt that a statement begins with."""
+        for cue in self.cues:
+            if cue.kind in ("negation", "doubt", "possibilities") and cue.start >= start:
+                return cue if not self.text[start : cue.start].strip() else None
+        return None
+
+    def modifiers(self, mention: Mention, start: int) -> str:
+        """Return the words right in front of a mention, from the last comma or "and" on."""
+        breaks = list(self.grammar["separator"].finditer(self.text, start, mention.start))
+        return self.text[breaks[-1].end() if breaks else start : mention.start]

@@ -1,0 +1,175 @@
+"""The words of a clause that name findings, and those that negate, weaken or ask for them.
+
+Of cues that overlap the longest counts: "is not excluded" is no "not". An adjective such as
+"likely" or "negative" reaches forwards where a name follows it directly, and backwards where a
+statement ends behind it: "likely pneumonia", "pneumonia is likely in this setting". A predicate
+takes the auxiliaries and adverbs in front of it along: "is felt to be" unlikely.
+
+Does not know: any word of any language (`lexicon`), nor how far a cue reaches (`clauses`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from workbench.findings import PRESENT
+from workbench.reports.lexicon import Lexicon
+
+#: Name in the lexicon -> what it is, and whether it reaches forwards (None: either way). Of equal
+#: length the first counts.
+ANSWERS = {
+    "answer_no": ("negation", False),
+    "answer_yes": ("affirmation", False),
+    "answer_open": ("doubt", False),
+    "answer_none": ("asking", False),
+    "mark_no": ("negation", True),
+    "mark_yes": ("affirmation", True),
+    "mark_open": ("asking", True),
+    "mark_doubt": ("doubt", True),
+}
+KINDS = {
+    "uncertain_after": ("doubt", False),
+    "uncertain_list": ("possibilities", True),
+    "uncertain_either": ("doubt", None),
+    "uncertain_before": ("doubt", True),
+    "negation_after": ("negation", False),
+    "negation_either": ("negation", None),
+    "not_negation": ("nothing", True),
+    "negation_before": ("negation", True),
+    "asking": ("asking", True),
+    "asking_after": ("asking", False),
+    "affirmation": ("affirmation", True),
+}
+_WHAT = ANSWERS | KINDS
+_ORDER = {name: order for order, name in enumerate(_WHAT)}
+#: Signs that stand in front of every name of a clause that begins with one.
+_MARKS = ("mark_no", "mark_yes", "mark_open")
+#: Without one of these there is no answer of a template.
+_SIGNS = frozenset(":=?([+-|")
+
+
+@dataclass(frozen=True)
+class Mention:
+    """One place where a clause names a finding; positions are relative to the clause.
+
+    Attributes:
+        finding: standard name.
+        start, end: the words that name it.
+        code: "present", "absent" or "uncertain".
+        rule: what decided the code; see `FindingLabel`.
+        cue: the words that negate or weaken it; None where there are none.
+        fixed: the words carry their own code ("heart size is normal").
+    """
+
+    finding: str
+    start: int
+    end: int
+    code: str = PRESENT
+    rule: str = "named"
+    cue: tuple[int, int] | None = None
+    fixed: bool = False
+
+
+class Cue(NamedTuple):
+    """Words that negate, weaken or ask for a finding, and whether they reach forwards."""
+
+    start: int
+    end: int
+    kind: str
+    forward: bool
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """First character and one past the last."""
+        return self.start, self.end
+
+
+def find_cues(text: str, lexicon: Lexicon, mentions: list[Mention]) -> list[Cue]:
+    """Return the cues of a clause by position.
+
+    Args:
+        text: the clause.
+        lexicon: the words of its language.
+        mentions: the findings that it names.
+    """
+    kept: list[Cue] = []
+    for start, end, name in _candidates(text, lexicon):
+        kind, forward = _WHAT[name]
+        if any(start < cue.end and cue.start < end for cue in kept):
+            continue
+        if _said_by_mention(start, end, mentions):
+            continue
+        if forward is None:
+            forward = _attributive(text, end, lexicon, mentions)
+            if not forward and not _predicate(text, start, end, kind, lexicon, mentions):
+                continue
+        kept.append(Cue(start, end, kind, forward))
+    found = sorted(cue for cue in kept if cue.kind != "nothing")
+    return [cue if cue.forward else _extended(text, cue, lexicon, mentions) for cue in found]
+
+
+def _candidates(text: str, lexicon: Lexicon) -> list[tuple[int, int, str]]:
+    """Return start, end and name of everything that looks like a cue, the longest first."""
+    found = [
+        (match.start(), match.end(), name)
+        for name in _answers_to_try(text, lexicon)
+        for match in lexicon.grammar[name].finditer(text)
+    ]
+    at = 0
+    while begin := lexicon.any_cue.search(text, at):
+        at = begin.start() + 1
+        for name in KINDS:
+            if match := lexicon.cues[name].match(text, begin.start()):
+                found.append((match.start(), match.end(), name))
+    return sorted(found, key=lambda item: (item[0] - item[1], _ORDER[item[2]], item[0]))
+
+
+def _answers_to_try(text: str, lexicon: Lexicon) -> Iterable[str]:
+    if _SIGNS.isdisjoint(text):
+        return ()
+    return _MARKS if any(lexicon.grammar[name].match(text) for name in _MARKS) else ANSWERS
+
+
+def _said_by_mention(start: int, end: int, mentions: list[Mention]) -> bool:
+    """Say whether words are part of a statement that has its code from them."""
+    return any(
+        mention.start < start and end <= mention.end and mention.code != PRESENT
+        for mention in mentions
+        if mention.fixed
+    )
+
+
+def _attributive(text: str, end: int, lexicon: Lexicon, mentions: list[Mention]) -> bool:
+    """Say whether an adjective that ends here stands in front of its name."""
+    following = next((m.start for m in mentions if m.start >= end), None)
+    if following is None:
+        return False
+    return lexicon.grammar["phrase_end"].search(text, end, following) is None
+
+
+def _predicate(
+    text: str, start: int, end: int, kind: str, lexicon: Lexicon, mentions: list[Mention]
+) -> bool:
+    """Say whether an adjective is what a statement says of its subject."""
+    if lexicon.grammar["predicate_end"].match(text, end):
+        return True
+    return kind == "negation" and _word_before(text, start, lexicon, mentions) < start
+
+
+def _extended(text: str, cue: Cue, lexicon: Lexicon, mentions: list[Mention]) -> Cue:
+    """Add the auxiliaries and adverbs in front of a predicate."""
+    start = cue.start
+    while (before := _word_before(text, start, lexicon, mentions)) < start:
+        start = before
+    return cue._replace(start=start)
+
+
+def _word_before(text: str, start: int, lexicon: Lexicon, mentions: list[Mention]) -> int:
+    """Return where an auxiliary begins that stands right in front, `start` where none does."""
+    head = text[:start].rstrip()
+    begin = head.rfind(" ") + 1
+    if not lexicon.grammar["auxiliary"].fullmatch(head, begin):
+        return start
+    return start if any(m.start < start and begin < m.end for m in mentions) else begin
