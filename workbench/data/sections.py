@@ -26,8 +26,8 @@ def sections(text: str) -> dict[str, str]:
         Section -> text with single blanks, for the sections that are there.
     """
     found: dict[str, str] = {}
-    for number, section in enumerate(divide(text)):
-        name = section.name or ("body" if number else "lead")
+    for section in divide(text):
+        name = section.name or ("body" if section.start else "lead")
         said = _RULE.sub(" ", text[section.body : section.end])
         if name in ("lead", "body", "other") and section.skipped:
             continue

@@ -41,7 +41,7 @@ from workbench.reports.labels import FindingLabel, Labels, states_finding
 from workbench.reports.lexicon import Lexicon, lexicon
 from workbench.reports.scope import Mention, coded_mentions
 from workbench.reports.sections import Section
-from workbench.reports.sentences import Sentence, check_length, sentences
+from workbench.reports.sentences import check_length, sentences
 
 _RANK = (PRESENT, UNCERTAIN, ABSENT)
 _UNSIDED = (CARDIOMEGALY, "enlarged cardiomediastinum", NO_FINDING)
@@ -75,8 +75,8 @@ def label(text: str, *, lexicon: Lexicon | None = None) -> Labels:
     check_length(text)
     words = lexicon or _english()
     mentions: list[FindingLabel] = []
-    for piece in _stating(text, words):
-        mentions += [row.moved(piece.start) for row in _read(piece.text, words)]
+    for said, start in _stating(text, words):
+        mentions += [row.moved(start) for row in _read(said, words)]
     return Labels(text, merged(mentions), tuple(mentions))
 
 
@@ -97,14 +97,14 @@ def _english() -> Lexicon:
     return lexicon()
 
 
-def _stating(text: str, words: Lexicon) -> Iterator[Sentence]:
-    """Yield the sentences that state findings: no questions, indications or history."""
+def _stating(text: str, words: Lexicon) -> Iterator[tuple[str, int]]:
+    """Yield the sentences that state findings, and where: no questions, indications or history."""
     for section in words.headings.divide(text):
         if section.skipped:
             continue
         for piece in sentences(text[section.body : section.end]):
             if not piece.text.rstrip("\"')]").endswith("?"):
-                yield Sentence(piece.text, section.body + piece.start, section.body + piece.end)
+                yield piece.text, section.body + piece.start
 
 
 @lru_cache(maxsize=16384)

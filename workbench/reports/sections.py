@@ -40,6 +40,7 @@ _TAIL = (
 _LONGEST = 72
 _DASH = re.compile(r"[ \t][-\u2013\u2014]")
 _BOLD = re.compile(r"[*_]*(?=[\s*])|")
+_MAY_HEAD = re.compile(r"[:\r\n]| [-\u2013\u2014]")
 _LINE_START = re.compile(_MARKS)
 _EDGES = " \t\r\n*#>_=[-\u2022"
 _BLANK = re.compile(r"\n[^\S\n]*\n")
@@ -103,20 +104,21 @@ class Headings:
 
     def divide(self, text: str) -> tuple[Section, ...]:
         """Divide a text; every character is in exactly one section."""
-        found = [Section(None, 0, 0, len(text))]
-        if not re.search(r"[:\r\n]| [-\u2013\u2014]", text):
-            return tuple(found)
+        if not _MAY_HEAD.search(text):
+            return (Section(None, 0, 0, len(text)),)
         places = _places(text)
-        marks = (*self._listed(text, places), *self._examinations(text, places))
-        for mark in sorted(marks, key=lambda mark: mark.start):
-            last = found[-1]
+        marks = [*self._listed(text, places), *self._examinations(text, places)]
+        marks.sort(key=lambda mark: mark.start)
+        found, last = [], Section(None, 0, 0, len(text))
+        for mark in marks:
             inside = mark.name == _VIEW and last.name == IMPRESSION
             if inside or mark.start < last.body:
                 continue
-            found[-1] = replace(last, end=mark.start)
-            name = FINDINGS if mark.name == _VIEW else mark.name
-            found.append(replace(mark, name=None if name == "body" else name))
-        return tuple(_ended(text, found))
+            if mark.start > last.start:
+                found.append(Section(last.name, last.start, last.body, mark.start, last.skipped))
+            name = None if mark.name == "body" else FINDINGS if mark.name == _VIEW else mark.name
+            last = Section(name, mark.start, mark.body, mark.end, mark.skipped)
+        return tuple(_ended(text, [*found, last]))
 
     def skips(self, text: str) -> bool:
         """Say whether a text has a section that states nothing."""

@@ -94,7 +94,7 @@ def _ends(text: str) -> Iterator[int]:
     breaks = [(match.start(), match.end(), True) for match in _LINE_BREAK.finditer(text)]
     stops = [(match.start(), match.end(), False) for match in _STOP.finditer(text)]
     start = 0
-    for begin, end, sure in sorted({*breaks, *_new_statements(text), *stops}):
+    for begin, end, sure in sorted([*breaks, *_new_statements(text), *stops]):
         if end > start and (sure or _closes(text, start, begin, end)):
             yield end
             start = end
