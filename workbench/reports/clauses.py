@@ -89,13 +89,15 @@ class Clause:
         pattern = self.lexicon.elsewhere.get(mention.finding)
         if pattern is None or mention.fixed:
             return False
-        low = max(
-            [mention.start - 60, 0]
-            + [m.end() for m in self.grammar["phrase_end"].finditer(self.text, 0, mention.start)]
-            + [m.end for m in self.mentions if m.end <= mention.start and m.finding != DEVICE]
-        )
+        low = max(mention.start - 60, 0)
         if pattern.search(self.text, low, mention.end):
-            return True
+            ends = self.grammar["phrase_end"].finditer(self.text, low, mention.start)
+            low = max(
+                [low, *(match.end() for match in ends)]
+                + [m.end for m in self.mentions if m.end <= mention.start and m.finding != DEVICE]
+            )
+            if pattern.search(self.text, low, mention.end):
+                return True
         place = self.grammar["place"].match(self.text, mention.end)
         return bool(place and pattern.match(self.text, place.end()))
 
@@ -117,7 +119,9 @@ class Clause:
             for cue in self.cues
             if cue.kind in kinds and (forward is None or cue.forward == forward)
         ]
-        cues.sort(key=lambda c: max(c.start - mention.end, mention.start - c.end))
+        # nearest first: in "no a, no b, no c, ..." all but one need not be asked
+        if len(cues) > 1:
+            cues.sort(key=lambda c: max(c.start - mention.end, mention.start - c.end))
         for cue in cues:
             reaches = self._reaches_on if cue.forward else self._reaches_back
             if reaches(cue, mention, near):

@@ -38,7 +38,7 @@ from workbench.findings import (
     ZONES,
 )
 from workbench.reports.labels import FindingLabel, Labels, states_finding
-from workbench.reports.lexicon import Lexicon, lexicon
+from workbench.reports.lexicon import Lexicon, lexicon, lower_case
 from workbench.reports.scope import Mention, coded_mentions
 from workbench.reports.sections import Section
 from workbench.reports.sentences import check_length, sentences
@@ -54,7 +54,7 @@ _LISTED = re.compile(r"([^:;]{1,200}):(?:[^;:]{1,80};){1,30}[^;:]{1,80}")
 #: Signs that mean the same, one character each.
 _ALIKE = str.maketrans(dict.fromkeys("\u2019\u2018\u02bc\u2032\u00b4`\uff07", "'") |
                        dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))  # fmt: skip
-_CONTRACTED = re.compile(r"n't\b", re.IGNORECASE)
+_CONTRACTED = re.compile(r"n't\b")
 
 
 def label(text: str, *, lexicon: Lexicon | None = None) -> Labels:
@@ -113,7 +113,7 @@ def _read(sentence: str, words: Lexicon) -> tuple[FindingLabel, ...]:
     if not words.speaks(sentence):
         return ()
     # "isn't" is read as "is nt": every character keeps its place
-    sentence = _CONTRACTED.sub(" nt", sentence.translate(_ALIKE))
+    sentence = _CONTRACTED.sub(" nt", lower_case(sentence).translate(_ALIKE))
     particle = words.grammar["particle"].match(sentence)
     start = particle.end() if particle else 0
     rows: list[FindingLabel] = []

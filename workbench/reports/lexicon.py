@@ -90,7 +90,7 @@ class FindingWords:
 
 @dataclass(frozen=True, eq=False)
 class Lexicon:
-    """Compiled patterns of one language.
+    """Compiled patterns of one language, for lower-case text (`lower_case`).
 
     Attributes:
         language: its code, such as "en".
@@ -122,6 +122,14 @@ class Lexicon:
         """Say quickly whether a text may name any finding."""
         lowered = text.lower()
         return any(words.may_be_in(lowered) for words in self.findings)
+
+
+def lower_case(text: str) -> str:
+    """Return a text in lower case, in which every character keeps its place."""
+    lowered = text.lower()
+    if len(lowered) == len(text):
+        return lowered
+    return "".join(low if len(low := sign.lower()) == 1 else sign for sign in text)
 
 
 @cache
@@ -202,7 +210,7 @@ def _compiled_lexicon(text: str, language: str) -> Lexicon:
 def _any(patterns: Iterable[re.Pattern]) -> re.Pattern:
     """Compile one pattern that matches where any of several whole-word patterns does."""
     inner = "|".join(pattern.pattern.removeprefix(_BEGIN) for pattern in patterns)
-    return re.compile(f"{_BEGIN}(?:{inner or _NEVER})", re.IGNORECASE)
+    return re.compile(f"{_BEGIN}(?:{inner or _NEVER})")
 
 
 def _grammar(raw: Mapping[str, str]) -> dict[str, re.Pattern]:
@@ -268,7 +276,7 @@ def _compiled(pattern: str, macros: Mapping[str, str]) -> re.Pattern:
     pattern = re.sub(r"\(\?<![^)]*\)", lambda match: match.group().replace(" ", r"\s"), pattern)
     pattern = pattern.replace("[ ]", r"\s+").replace(" ?", r"\s*").replace(" ", r"\s+")
     try:
-        return re.compile(rf"{_BEGIN}(?:{pattern})(?!\w)", re.IGNORECASE)
+        return re.compile(rf"{_BEGIN}(?:{_lower(pattern)})(?!\w)")
     except re.error as error:
         raise InputError(f"not a regular expression ({error}): {pattern}") from None
 
@@ -276,6 +284,15 @@ def _compiled(pattern: str, macros: Mapping[str, str]) -> re.Pattern:
 def _plain(pattern: str) -> re.Pattern:
     """Compile a pattern of grammar, which says itself where words begin and end."""
     try:
-        return re.compile(pattern, re.IGNORECASE)
+        return re.compile(_lower(pattern))
     except re.error as error:
         raise InputError(f"not a regular expression ({error}): {pattern}") from None
+
+
+def _lower(pattern: str) -> str:
+    """Return a pattern for lower-case text, which is searched faster than text of any case."""
+    return re.sub(r"\\.|\(\?P<\w+>|[^\W\d_]", lambda match: _kept(match.group()), pattern)
+
+
+def _kept(piece: str) -> str:
+    return piece if len(piece) > 1 else piece.lower()

@@ -43,11 +43,10 @@ def _found(clause: str, lexicon: Lexicon) -> list[Mention]:
 
     Statements of two findings may share words: "heart and mediastinum are normal".
     """
-    lowered = clause.lower()
     every = [
         Mention(words.finding, *match.span(), code, rule, fixed=rule == "statement")
         for words in lexicon.findings
-        if words.may_be_in(lowered)
+        if words.may_be_in(clause)
         for rule, code, pattern in words.patterns
         for match in pattern.finditer(clause)
     ]
@@ -71,12 +70,12 @@ def _excludes(longer: Mention, mention: Mention) -> bool:
 
 def _coded(clause: Clause, mention: Mention) -> Mention | None:
     """Return the mention with its code, None when the clause only asks for it."""
+    if not clause.cues:
+        return mention
     if clause.first(mention, "asking", forward=False):
         return None
-    if asked := clause.first(mention, "asking"):
-        answers = clause.first(mention, "negation", "doubt", "affirmation", forward=False)
-        if answers is None or answers.start < asked.end:
-            return None
+    if clause.first(mention, "asking") and clause.answer(mention) is None:
+        return None
     if mention.fixed:
         return _fixed(clause, mention)
     if clause.first(mention, "affirmation", near=True):
