@@ -103,7 +103,8 @@ def _stating(text: str, words: Lexicon) -> Iterator[tuple[str, int]]:
         if section.skipped:
             continue
         for piece in sentences(text[section.body : section.end]):
-            if not piece.text.rstrip("\"')]").endswith("?"):
+            asked = piece.text.rstrip("\"')]")
+            if not asked.endswith("?") or asked.endswith("(?"):  # a mark of doubt
                 yield piece.text, section.body + piece.start
 
 
