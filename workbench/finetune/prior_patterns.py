@@ -88,7 +88,7 @@ COMPARED = (
     r"previously|before|earlier))"
 )
 LEAD = re.compile(rf"^{COMPARED}\s*,?\s*(?=\w)", re.IGNORECASE)
-WITHIN = re.compile(rf",?\s+{COMPARED}(?:,(?=\s)|(?=\s|[;)]|$))", re.IGNORECASE)
+WITHIN = re.compile(rf",\s+{COMPARED},(?=\s)|,?\s+{COMPARED}(?=\s|[,;)]|$)", re.IGNORECASE)
 ATTRIBUTE = (
     r"(?:unchanged|stable|persistent|persisting|residual|recurrent|worsening|worsened|improving|"
     r"improved|increasing|decreasing|resolving|ongoing|continued|continuing|lingering|remaining|"
@@ -123,7 +123,7 @@ TIMES = re.compile(
     re.IGNORECASE,
 )
 FIRST = re.compile(
-    r"^(?:(?:once )?again|re-?demonstrated|still|unchanged|stable)(?: also)?(?: (?:seen|noted|"
+    r"^(?:(?:once )?again|re-?demonstrated|still|unchanged|stable|new)(?: also)?(?: (?:seen|noted|"
     r"demonstrated|identified|visuali[sz]ed|present|evident))?,? (?P<be>is|are) (?P<subject>.+)$"
     r"|^(?:seen|noted) again (?:is|are) (?P<other>.+)$",
     re.IGNORECASE,
@@ -160,6 +160,7 @@ ONLY = re.compile(r"^(?:the )?(?:appearance|size|extent|position|degree|severity
 REMAINS = [
     (re.compile(pattern, re.IGNORECASE), said)
     for pattern, said in (
+        (r"(?<=\bis )no longer (?:any )?(?=evidence|an?\b)", "no "),
         (r"\b(?:remains|continues to be|has remained|has become)(?= \w)", "is"),
         (r"\b(?:remain|continue to be|have remained|have become)(?= \w)", "are"),
     )
@@ -212,10 +213,10 @@ BROKEN = re.compile(
     r"again|significantly|slightly|is|are|was|were|not|no|in|newly|interval|also|some|more|less|"
     r"better|worse)\s*(?:[.,;]|$)"
     r"|\b(\w+) \1\b|\ba (?=[aeio])|\ban (?=[b-df-gj-np-tv-z][a-z])"
-    r"|\b(?:a|an|the) (?:a|an|the|is|are|has|have|and|or|of|in|at)\b|^(?:and|or|but|than|from|of|"
+    r"|\b(?:a|an|the) (?:a|an|the|is|are|has|have|and|or|of|in|at)\b|^(?:is|are|and|or|but|than|from|of|"
     r"to)\b|^no (?:this|that|these|it|no|the)\b"
     r"|\b(?:is|are) (?:indicates?|represents?|suggests?|may|which|and|or|but|from|in size)\b"
-    r"|\bto from\b|\bin size the\b"
+    r"|\bto from\b|\bin (?:size|extent) (?!and|or|of|from|with|at|on|to)\w"
     r"|\b(?:is|are|has|have) (?:is|are|has|have|there)\b|\bthere (?:is|are) (?:there|the )",
     re.IGNORECASE,
 )

@@ -32,6 +32,7 @@ from workbench.finetune.prior_patterns import (
     STATE,
     THOUGH,
     TIMES,
+    TURN,
     VERB,
     WITHIN,
 )
@@ -135,8 +136,10 @@ def _inline(text: str, keep_new: bool = False) -> str:
 def _there(subject: str, rest: str = "") -> str:
     """Return the sentence that a thing is there."""
     parts = re.split(r"(,? and |, )", subject)
+    if len(parts) > 1 and " " not in _bare(parts[0]) and _plural(subject):
+        parts = [subject]  # "monitoring and support devices"
     first = _bare(parts[0])
-    if not first or NO_THING.search(_head(first)):
+    if not first or NO_THING.search(_head(first)) or re.search(rf"\b{TURN} of\b", subject):
         return ""
     marks = ["", *parts[1::2]]
     said = "".join(
@@ -148,7 +151,7 @@ def _there(subject: str, rest: str = "") -> str:
 
 def _none(subject: str) -> str:
     """Return the sentence that a thing is not there."""
-    if NO_THING.search(_head(_bare(subject))):
+    if NO_THING.search(_head(_bare(subject))) or re.search(rf"\b{TURN} of\b", subject):
         return ""
     bare = [_bare(part) for part in re.split(r",? and |, ", subject)]
     return _ended(f"no {' or '.join(bare)}") if all(bare) else ""
