@@ -42,8 +42,9 @@ def test_manifest_holds_the_text_under_its_heading(item):
 
 WORDS = st.lists(
     st.sampled_from(
-        ["FINDINGS", "Findings", "IMPRESSION", "INDICATION", "CHEST, TWO VIEWS", "history", ":", " ",
-         "\n", "\n\n", "\r\n", ". ", " - ", "/", " AND ", "**", "# ", "LUNGS", "No effusion", "5:40", "_"]
+        ["FINDINGS", "Findings", "IMPRESSION", "INDICATION", "CHEST, TWO VIEWS", "history", ":",
+         " ",         "\n", "\n\n", "\r\n", ". ", " - ", "/", " AND ", "**", "# ", "LUNGS",
+         "No effusion", "5:40", "_"]
     ),
     max_size=25,
 ).map("".join)  # fmt: skip
