@@ -80,3 +80,17 @@ def test_frame_and_html():
     assert "<mark" in shown and "&lt;b&gt;" in shown
     assert "nothing found" in check_text("The lungs are clear.")._repr_html_()
     assert list(check_text("").to_frame().columns) == ["rule", "start", "end", "text"]
+
+
+@pytest.mark.parametrize("heading", ["IMPRESSION:", "Conclusion:", "OPINION -", "**Impression:**"])
+def test_an_impression_may_say_again_what_the_body_says(heading):
+    body = "There is no pleural effusion."
+    assert "repetition" not in check_text(f"{body}\n{heading} {body}").rules
+    assert "repetition" in check_text(f"{body}\nAlso, {body} {body}").rules
+
+
+@pytest.mark.parametrize("heading", ["CLINICAL HISTORY", "Reason for exam", "INDICATION/HISTORY"])
+def test_an_indication_is_a_history_by_its_heading(heading):
+    found = check_text(f"{heading}: fall.\nFINDINGS: No fracture.").issues
+    assert ("invented history", f"{heading}:") in [(i.rule, i.text) for i in found]
+    assert "invented history" not in check_text("FINDINGS: No fracture.").rules

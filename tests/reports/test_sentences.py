@@ -65,3 +65,63 @@ def test_leading_space_only_moves_the_spans(text, shift):
 )
 def test_examples(text, expected):
     assert [piece.text for piece in sentences(text)] == expected
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["No pleural effusion", "Small left pneumothorax"],
+        ["No pleural effusion", "Small left pneumothorax."],
+        ["Heart normal", "Lungs clear", "No effusion or pneumothorax"],
+        ["Heart size is normal", "There is a small left effusion", "No edema"],
+        ["no pleural effusion", "small left pneumothorax"],
+        ["NO PLEURAL EFFUSION", "SMALL LEFT PNEUMOTHORAX"],
+        ["Clear lungs", "PICC in place"],
+        ["- No effusion", "- small left pneumothorax"],
+        ["-No effusion", "-Small left pneumothorax"],
+        ["\u2022 no effusion", "\u2022 small left pneumothorax"],
+        ["\u2013 no effusion", "\u2013 small left pneumothorax"],
+        ["a) no effusion", "b) small left pneumothorax"],
+        ["1) no effusion", "2) small left pneumothorax"],
+        ["Lungs: no consolidation", "Pleura: small left effusion"],
+        ["LINES, TUBES: right PICC", "PLEURA (LEFT): small effusion"],
+        ["There is a moderate left effusion with overlying\natelectasis", "No pneumothorax"],
+        ["Post-operative chest", "Left effusion", "Right PICC", "Heart enlarged"],
+        ["No pneumothorax", "Status: stable"],
+        ["Mild cardiomegaly", "\u00c9panchement pleural gauche"],
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \n  "])
+def test_statements_on_lines_of_their_own_are_told_apart(lines, end):
+    text = end.join(line.replace("\n", end) for line in lines)
+    assert [" ".join(piece.text.split()) for piece in sentences(text)] == [
+        " ".join(line.split()) for line in lines
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No pleural\neffusion or pneumothorax is seen.",
+        "There is no\nPICC in place.",
+        "NO PLEURAL\nEFFUSION OR PNEUMOTHORAX IS SEEN.",
+        "THE HEART IS ENLARGED AND THERE IS A SMALL\nEFFUSION.",
+        "no evidence of\npleural effusion",
+        " The tip of the newly placed right internal jugular line projects over the\n"
+        " SVC and there is no pneumothorax, although the costophrenic angle is not\n included.",
+        " Unchanged position of the endotracheal tube, the nasogastric tube and the\n"
+        " Swan-Ganz catheter, whose tip lies in the right pulmonary artery, as before\n"
+        " and as described.",
+        "As compared to the study of\nMay, the left\nPICC has moved.",
+        "Nodule of\n15 mm in the left lung.",
+        "Right-\nsided effusion.",
+        "There is a small effusion,\nLeft more than right.",
+        "Discussed with\nDr. Smith.",
+        "Seen by Dr.\nSmith at once.",
+        "Effusion is small (see\nImage 2) and simple.",
+        "There is XXXX\nXXXX opacity.",
+    ],
+)
+def test_wrapped_lines_stay_whole(text):
+    assert [piece.text for piece in sentences(text)] == [text.strip()]
+    assert len(sentences(text.replace("\n", "\r\n"))) == 1

@@ -1,9 +1,10 @@
 """References to earlier studies, taken out of reports that one image is learned from.
 
-"Small effusion, unchanged from prior" teaches a model to compare with a film it never sees. A
-clause that only compares is dropped; a word that compares is dropped where the rest still states
-something; a sentence of which nothing remains, or that would then say another thing, is dropped
-whole. The original is kept beside the result.
+"Small effusion, unchanged from prior" teaches a model to compare with an image it never sees. Each
+sentence that compares is said again without the comparison: "The effusion has increased." becomes
+"There is an effusion.", "Interval removal of the chest tube." becomes "No chest tube.". That stands
+only where the labeler reads the same findings in it, on the same sides; else fewer words are taken
+out, and where nothing can go, the sentence stays as it was. The original is kept beside the result.
 
 Rules: those of `workbench.hallucination.text_checks` ("prior comparison"). English only.
 Paper: Ramesh, Chi and Rajpurkar, Improving Radiology Report Generation Systems by Removing
@@ -15,17 +16,12 @@ Does not know: whether the finding itself was copied from an earlier report.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
-from workbench.findings import ABSENT, PRESENT, UNCERTAIN
-from workbench.hallucination.text_checks import check_text
-from workbench.reports import label, sentences
-
-PRIOR = "prior comparison"
-
-_BREAK = re.compile(r"\s*[,;]\s+|\s+(?:and|but|which|with)\s+(?=(?:is|are|has|have|not|no|un)\b)")
-_EDGES = " ,;:-"
-_LEAD = re.compile(r"^(?:(?:in|of|for|to|with|and|but|from|by)\b\s*)+", re.IGNORECASE)
+from workbench.finetune.prior_phrases import comparisons, is_english, rephrased
+from workbench.reports import divide, label, sentences
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,7 @@ class Cleaned:
     Attributes:
         text: what is left; may be empty.
         original: what it was.
-        removed: the words taken out, in order.
+        removed: the sentences or clauses said again or taken out, in order.
     """
 
     text: str
@@ -51,75 +47,81 @@ class Cleaned:
 def clean_priors(text: str) -> Cleaned:
     """Take references to earlier studies out of a report.
 
-    Every finding that the report states or denies is still read from the result, except findings
-    that only a comparison spoke of ("effusion has resolved").
+    Every finding that the report states or denies is still read from the result, with the same
+    code. What has resolved or was removed is denied. A comparison that cannot be taken out without
+    losing a finding stays.
 
     Args:
         text: a report or a section of one.
     """
-    if not any(issue.rule == PRIOR for issue in check_text(text).issues):
+    if not comparisons(text):
         return Cleaned(text, text)
-    kept: list[str] = []
-    removed: list[str] = []
-    for sentence in sentences(text):
-        left, gone = _cleaned_sentence(sentence.text)
-        removed += gone
-        if left:
-            kept.append(left)
-    return Cleaned(" ".join(kept), text, tuple(removed))
+    removed, changed, last = [], [], 0
+    for start, end, heading in _pieces(text):
+        before = text[start:end]
+        after = before if heading else _cleaned(before)
+        if after != before:
+            removed.append(before)
+        changed.append((text[last:start], after, heading))
+        last = end
+    if not removed:
+        return Cleaned(text, text)
+    kept = _joined(changed)
+    if _read(kept) != _read(text):
+        return Cleaned(text, text)
+    return Cleaned(kept, text, tuple(removed))
 
 
-def _compares(text: str) -> list[tuple[int, int]]:
-    return [(i.start, i.end) for i in check_text(text).issues if i.rule == PRIOR]
+@lru_cache(maxsize=4096)
+def _read(text: str) -> dict[str, tuple[str, str | None]]:
+    return {row.finding: (row.code, row.side) for row in label(text).rows}
 
 
-def _cleaned_sentence(text: str) -> tuple[str, list[str]]:
-    """Return what is left of one sentence, and what was taken out."""
-    if not _compares(text):
-        return text, []
-    left, gone = _without_clauses(text)
-    for _ in range(8):
-        spans = _compares(left)
-        if not spans:
+def _pieces(text: str) -> Iterator[tuple[int, int, bool]]:
+    """Yield the place of every heading and sentence, and whether it is a heading."""
+    for section in divide(text):
+        heading = text[section.start : section.body].strip()
+        if heading:
+            start = text.index(heading, section.start)
+            yield start, start + len(heading), True
+        for piece in sentences(text[section.body : section.end]):
+            yield section.body + piece.start, section.body + piece.end, False
+
+
+def _cleaned(sentence: str) -> str:
+    """Return a sentence without its comparison, empty where it only compares."""
+    if not comparisons(sentence):
+        return sentence
+    number = re.match(r"(?:\(?\d{1,2}[.)]|[-*\u2022])\s+", sentence)
+    lead = number.group() if number else ""
+    body = sentence[len(lead) :]
+    before = _read(body)
+    best = None
+    for candidate in rephrased(body, lambda one, other: _read(one) == _read(other)):
+        if _read(candidate) != before or not is_english(candidate, body):
+            continue
+        left = comparisons(candidate)
+        if best is None or left < best[0]:
+            best = (left, candidate)
+        if not left:
             break
-        start, end = spans[0]
-        gone.append(left[start:end])
-        left = re.sub(r"\s{2,}", " ", left[:start] + left[end:]).strip()
-    left = _mended(left)
-    if not _states_something(left) or not _says_the_same(left, text):
-        return "", [text]
-    return left, gone
+    if best is not None:
+        return f"{lead}{best[1]}" if best[1] else ""
+    return sentence if before else ""
 
 
-def _mended(text: str) -> str:
-    """Return words that stood around a comparison as a sentence of their own."""
-    text = _LEAD.sub("", re.sub(r"\s+([.,;])", r"\1", text).strip(_EDGES)).strip(_EDGES)
-    text = re.sub(r"^(is|are)\b", r"there \1", text, flags=re.IGNORECASE)
-    if not text:
-        return ""
-    text = text[0].upper() + text[1:]
-    return text if text[-1] in ".!?" else f"{text}."
-
-
-def _says_the_same(left: str, original: str) -> bool:
-    """Say whether no finding has another code than before ("effusion resolved" is no effusion)."""
-    before = label(original).codes()
-    return all(before[row.finding] == row.code for row in label(left).rows)
-
-
-def _without_clauses(text: str) -> tuple[str, list[str]]:
-    """Drop clauses that compare and name no finding of their own."""
-    pieces = _BREAK.split(text.rstrip("."))
-    if len(pieces) < 2:
-        return text, []
-    keep, gone = [], []
-    for piece in pieces:
-        (gone if _compares(piece) and not label(piece).rows else keep).append(piece)
-    return (", ".join(keep) + "." if keep else ""), gone
-
-
-def _states_something(text: str) -> bool:
-    """Say whether a rest still reads a finding or holds enough words to say something."""
-    if any(row.code in (PRESENT, ABSENT, UNCERTAIN) for row in label(text).rows):
-        return True
-    return len(re.findall(r"[A-Za-z]{3,}", text)) >= 4
+def _joined(pieces: list[tuple[str, str, bool]]) -> str:
+    """Join gaps and texts; a heading that nothing follows any more goes with what followed."""
+    kept: list[tuple[str, str, bool]] = []
+    for number, (gap, said, heading) in enumerate(pieces):
+        following = []
+        for _, other, also in pieces[number + 1 :]:
+            if also:
+                break
+            following.append(other)
+        if said and not (heading and following and not any(following)):
+            kept.append((gap, said, heading))
+    text = ""
+    for gap, said, _ in kept:
+        text += (gap or " ") + said if text else said
+    return text.strip()

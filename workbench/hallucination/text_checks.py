@@ -29,13 +29,14 @@ from workbench.findings import (
     ABSENT,
     ATELECTASIS,
     CONSOLIDATION,
+    DEVICE,
     EDEMA,
     NO_FINDING,
     NODULE,
     PRESENT,
 )
-from workbench.hallucination.text_rules import RULES, TextRule
-from workbench.reports import FindingLabel, label, sentences
+from workbench.hallucination.text_rules import HISTORY, RULES
+from workbench.reports import FindingLabel, Section, divide, label, sentences
 from workbench.reports.sentences import check_length
 
 if TYPE_CHECKING:
@@ -54,7 +55,6 @@ CHECKS = {rule.name: rule.says for rule in RULES} | {
     REPETITION: "says the same words again",
 }
 
-_IMPRESSION = re.compile(r"\b(?:impression|conclusion)\s*:", re.IGNORECASE)
 _BOTH_SIDES = re.compile(
     r"\b(left)(?:-sided)? (?:(?!and|or|to|than|with|but|then|both|right)[\w-]+ ){1,5}?"
     r"(?:right)(?:-sided)?\b"
@@ -143,14 +143,17 @@ def check_text(text: str) -> TextChecks:
     check_length(text, _LONGEST)
     rows = label(text).mentions
     found = [
-        issue
+        _issue(rule.name, text, sentence.start + start, sentence.start + end)
         for sentence in sentences(text)
         for rule in RULES
-        for issue in _claims(rule, text, sentence.start, sentence.end)
+        for start, end in rule.found_in(sentence.text)
     ]
+    parts = divide(text)
+    impression = next((part for part in parts if part.name == "impression"), None)
+    found += _indications(text, parts)
     found += _contradictions(text, rows)
-    found += _conflicts(text, rows)
-    found += _repetitions(text)
+    found += _conflicts(text, rows, impression)
+    found += _repetitions(text, impression)
     order = list(CHECKS)
     found.sort(key=lambda issue: (issue.start, issue.end, order.index(issue.rule)))
     return TextChecks(text, tuple(dict.fromkeys(found)))
@@ -160,17 +163,14 @@ def _issue(rule: str, text: str, start: int, end: int) -> TextIssue:
     return TextIssue(rule, start, end, text[start:end])
 
 
-def _claims(rule: TextRule, text: str, start: int, end: int) -> Iterator[TextIssue]:
-    """Yield the words of one sentence that claim and are not excused."""
-    sentence = text[start:end]
-    excuses = [] if rule.excuses is None else list(rule.excuses.finditer(sentence))
-    if rule.whole and excuses:
-        return
-    spans = [excuse.span() for excuse in excuses]
-    for match in rule.claims.finditer(sentence):
-        if not any(low < match.end() and match.start() < high for low, high in spans):
-            last = match.start() + len(match.group().rstrip())
-            yield _issue(rule.name, text, start + match.start(), start + last)
+def _indications(text: str, parts: Sequence[Section]) -> Iterator[TextIssue]:
+    """Yield the headings of indications that say something."""
+    for part in parts:
+        said = text[part.body : part.end].strip()
+        if part.name == "indication" and said and not HISTORY.excuses.search(said):
+            heading = text[part.start : part.body]
+            start = part.start + len(heading) - len(heading.lstrip())
+            yield _issue(HISTORY.name, text, start, part.start + len(heading.rstrip()))
 
 
 def _contradictions(text: str, rows: Sequence[FindingLabel]) -> Iterator[TextIssue]:
@@ -180,7 +180,9 @@ def _contradictions(text: str, rows: Sequence[FindingLabel]) -> Iterator[TextIss
             continue
         for earlier in rows[:at]:
             opposite = earlier.code in (PRESENT, ABSENT) and earlier.code != row.code
-            if earlier.finding == row.finding and opposite and _same_place(earlier, row):
+            if earlier.finding != row.finding or not opposite:
+                continue
+            if _same_device(text, earlier, row) and _same_place(earlier, row):
                 yield _issue(CONTRADICTION, text, row.start, row.end)
                 break
     yield from _normal_and_not(text, rows)
@@ -190,15 +192,34 @@ def _normal_and_not(text: str, rows: Sequence[FindingLabel]) -> Iterator[TextIss
     """Yield a statement that everything is normal beside a finding that is there."""
     there = [row for row in rows if row.code == PRESENT and row.finding not in _BESIDE_NORMAL]
     for row in rows:
-        if row.finding == NO_FINDING and row.code == PRESENT and there:
-            yield _issue(CONTRADICTION, text, row.start, row.end)
+        if row.finding == NO_FINDING and row.code == PRESENT and not _PART.match(text, row.end):
+            acute = _ACUTE_WORD.search(text, row.start, row.end)
+            if any(_acute(other) for other in there) if acute else there:
+                yield _issue(CONTRADICTION, text, row.start, row.end)
     if any(row.finding in _IN_LUNGS for row in there):
         for match in _CLEAR.finditer(text):
             yield _issue(CONTRADICTION, text, *match.span())
 
 
-#: What a film that is called normal may well show.
-_BESIDE_NORMAL = (NO_FINDING, "support device")
+#: What a radiograph that is called normal may well show.
+_BESIDE_NORMAL = (NO_FINDING, DEVICE)
+
+#: "No abnormality suggests infection", "no abnormality of the bones": of one kind or place only.
+_PART = re.compile(
+    r"\s+(?:(?:that|which|is|are|to|can|could|would|seen|noted) ){0,3}(?:suggest|indicat|concern|"
+    r"suspicious|worrisome|compatible|consistent|typical|characteristic|diagnostic|explain|account|"
+    r"attribut|correspond|like|such|otherwise|(?:of|in|within|involving|at|on|along|about) "
+    r"(?!(?:the |this )?(?:chest|thorax|radiograph|image|study|examination)\b))",
+    re.IGNORECASE,
+)
+_ACUTE_WORD = re.compile(r"\b(?:acute|active)\b", re.IGNORECASE)
+_ACUTE = (CONSOLIDATION, EDEMA, "pneumothorax", "pneumonia", "fracture")
+
+
+def _acute(row: FindingLabel) -> bool:
+    """Say whether a finding is one of an acute illness; an effusion may be old."""
+    return row.finding in _ACUTE and row.temporality != "old"
+
 
 #: What clear lungs do not have.
 _IN_LUNGS = (ATELECTASIS, CONSOLIDATION, EDEMA, NODULE, "pneumonia", "lung opacity", "lung lesion")
@@ -206,6 +227,33 @@ _CLEAR = re.compile(
     r"\b(?:both |the )?lungs (?:are|appear) (?:well[- ]\w+ and )?clear(?= ?[.,;]| ?$| and)"
     r"|\bclear lungs\b",
     re.IGNORECASE,
+)
+
+
+def _same_device(text: str, one: FindingLabel, other: FindingLabel) -> bool:
+    """Say whether what is denied of devices includes the one that is stated."""
+    if one.finding != DEVICE:
+        return True
+    denied, stated = (one, other) if one.code == ABSENT else (other, one)
+    if denied.kind is None:
+        return _NAMED_DEVICE.search(text, denied.start, denied.end) is None
+    special, own = (_special(text, row) for row in (denied, stated))
+    return denied.kind == stated.kind and special <= own
+
+
+def _special(text: str, row: FindingLabel) -> set[str]:
+    """Return the words that tell a device from others of its kind."""
+    words = _SPECIAL.findall(text[row.start : row.end].lower())
+    return {_SHORT.get(word, word) for word in words}
+
+
+_SPECIAL = re.compile(
+    r"picc|port|dialysis|jugular|subclavian|femoral|nasogastric|orogastric|dobhoff|ng\b|og\b|"
+    r"feeding|pigtail|icd|defibrillator|hickman|tunnell?ed"
+)
+_SHORT = {"ng": "nasogastric", "og": "orogastric", "defibrillator": "icd"}
+_NAMED_DEVICE = re.compile(
+    r"\b(?:stents?|clips?|wires?|valves?|coils?|prosthe\w+)\b", re.IGNORECASE
 )
 
 
@@ -225,14 +273,15 @@ def _same_place(one: FindingLabel, other: FindingLabel) -> bool:
     return len(zones) < 2 or bool(zones[0] & zones[1])
 
 
-def _conflicts(text: str, rows: Sequence[FindingLabel]) -> Iterator[TextIssue]:
+def _conflicts(
+    text: str, rows: Sequence[FindingLabel], heading: Section | None
+) -> Iterator[TextIssue]:
     """Yield findings whose side is another in the impression than in the body; mixed phrases."""
-    heading = _IMPRESSION.search(text)
     if heading:
         for finding in dict.fromkeys(row.finding for row in rows):
             own = [row for row in rows if row.finding == finding and row.code == PRESENT]
-            body = {row.side for row in own if row.start < heading.start()} - {None}
-            late = [row for row in own if row.start >= heading.end() and row.side]
+            body = {row.side for row in own if row.start < heading.start} - {None}
+            late = [row for row in own if row.start >= heading.body and row.side]
             for row in late:
                 if body and not _meet(body, row.side):
                     yield _issue(LATERALITY, text, row.start, row.end)
@@ -247,10 +296,9 @@ def _meet(body: set[str], side: str) -> bool:
     return side in body or "bilateral" in body
 
 
-def _repetitions(text: str) -> Iterator[TextIssue]:
+def _repetitions(text: str, heading: Section | None) -> Iterator[TextIssue]:
     """Yield sentences said again (before the impression, or within it) and words in a loop."""
-    heading = _IMPRESSION.search(text)
-    border = heading.start() if heading else len(text)
+    border = heading.start if heading else len(text)
     seen: set[tuple[bool, str]] = set()
     for sentence in sentences(text):
         key = (sentence.start >= border, " ".join(re.findall(r"\w+", sentence.text.lower())))

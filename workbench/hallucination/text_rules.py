@@ -10,6 +10,7 @@ English only. Does not know: findings; the rules that need them are in `text_che
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 _EXAM = (
@@ -30,6 +31,19 @@ _SYMPTOM = (
 )
 
 
+#: What can grow, shrink or stay from one image to the next, and the words in front of its name.
+_FINDING = (
+    r"(?:effusions?|pneumothora\w+|o?edema|consolidations?|atelecta\w+|pneumonias?|opacit\w+|"
+    r"infiltrates?|infiltrations?|congestion|nodules?|mass(?:es)?|fluid|collapse|cardiomegaly|"
+    r"haemothorax|hemothorax|contusions?|disease|lesions?|thickening|emphysema|air)"
+)
+_PLACE = (
+    r"(?:(?:left|right|bilateral|both|small|tiny|trace|mild|moderate|large|upper|mid|middle|lower|"
+    r"lobe|lung|zone|pleural|pulmonary|interstitial|alveolar|air ?space|basal|basilar|bibasilar|"
+    r"retrocardiac|apical|focal|patchy|hazy|perihilar|subcutaneous|loculated)[ -])*"
+)
+
+
 @dataclass(frozen=True)
 class TextRule:
     """One rule.
@@ -47,6 +61,15 @@ class TextRule:
     claims: re.Pattern
     excuses: re.Pattern | None = None
     whole: bool = False
+
+    def found_in(self, sentence: str) -> Iterator[tuple[int, int]]:
+        """Yield where words of one sentence claim and are not excused."""
+        spans = [match.span() for match in self.excuses.finditer(sentence)] if self.excuses else []
+        if self.whole and spans:
+            return
+        for match in self.claims.finditer(sentence):
+            if not any(low < match.end() and match.start() < high for low, high in spans):
+                yield match.start(), match.start() + len(match.group().rstrip())
 
 
 def _rule(
@@ -69,15 +92,27 @@ PRIOR = _rule(
         r"(?:has|have|is|are|was|were) not (?:significantly |substantially )?changed",
         r"(?:little|minimal|mild|slight) (?:interval )?change",
         r"stable(?! for| enough)",
-        r"resolved|resolving|resolution of",
-        r"(?:has|have) (?:\w+ )?(?:cleared|increased|decreased|improved|worsened|progressed|"
+        r"(?:un)?resolved|resolving|resolution of|clearing of",
+        r"(?:has|have) (?:\w+ ){0,3}(?:cleared|increased|decreased|improved|worsened|progressed|"
         r"enlarged|developed|re-?expanded|re-?accumulated|resolved|grown|shifted|appeared|"
         r"disappeared|been (?:removed|placed|"
-        r"withdrawn|advanced|repositioned|extubated|inserted|exchanged))",
+        r"withdrawn|advanced|repositioned|extubated|inserted|exchanged|replaced|retracted|"
+        r"pulled|drained|taken out)|become|gone|regressed|diminished|lessened|deteriorated|"
+        r"evolved|moved|migrated|subsided|recurred|reappeared|shrunk|persisted|remained|"
+        r"received)",
         r"(?:improv|worsen|increas|decreas|enlarg|progress|persist)(?:ing|ed|ent|s)?"
         r" (?:since|from|compared|as compared|relative to)",
         r"(?:improved|improving|improvement|worsened|worsening|progression|progressed|"
         r"progressing|increasing|decreasing|persist(?:s|ent|ently|ed|ing)?|residual|recurrent)",
+        rf"remaining {_PLACE}{_FINDING}|{_FINDING} (?:still )?remaining",
+        rf"(?:in|de)creased {_PLACE}(?!opacit|air|lucen|disease){_FINDING}",
+        r"(?:once )?again|(?:is|are|was|were|has|have|remains?|there) still|still (?:is|are|has|"
+        r"have|remains?|persists?|shows?|demonstrates?|contains?)",
+        r"re-?(?:expan|accumulat|aerat|appear|develop)\w+|recurrence|deteriorat\w+|"
+        r"regress(?:ing|ion)|unaltered|yet to (?:clear|resolve|improve)|lingering|ongoing|"
+        r"continu(?:ing|ed)",
+        r"(?:in)?complete clearing|partial clearing|(?:is|are|almost|nearly|essentially|mostly|"
+        r"completely|now) gone",
         r"(?:interval|in the interval|interim)",
         r"no longer",
         r"(?:again|still|previously) (?:seen|noted|demonstrated|identified|present|visuali[sz]ed|"
@@ -93,7 +128,7 @@ PRIOR = _rule(
         r"(?:the )?(?:before|previously|prior|previous|earlier|yesterday|last)",
         r"as (?:before|on the prior|on the previous)",
         r"at baseline|from baseline|relative to baseline",
-        r"(?:there (?:is|are)|is|are) now|now (?:seen|present|visible|noted|evident)",
+        r"(?:there (?:is|are)|is|are) now|now(?! that| recommend| advis| suggest)",
         r"(?:better|worse) (?:aerat\w+|expand\w+|defined)",
         r"similar (?:in )?appearance|appears? similar",
         r"(?:is|are|appears?|looks?) (?:slightly |much |somewhat )?(?:bigger|larger|smaller|better|"
@@ -124,7 +159,17 @@ PRIOR = _rule(
         r"(?:patient|hemodynamically|clinically|position) (?:is |remains? )?stable",
         r"remain(?:s|ing)? (?:of the|lungs?|lobes?|bones?|structures?|soft)[^.,]*",
         r"remainder",
-        r"(?:well|poorly) resolved",
+        r"(?:well|poorly) resolved|resolved (?:well|poorly)",
+        r"residual (?:volume|contrast|barium|material|lung|thymus|thymic|tissue|gastric|urine)",
+        r"if (?:\w+ ){0,3}persists?[^.]*",
+        r"(?:symptoms?|pain|fever|cough|concern|suspicion) persists?",
+        r"(?:question|concern|suspicion|possibility|diagnosis) (?:still )?remains?",
+        r"(?:ongoing|continu(?:ed|ing)) (?:\w+ )?(?:follow-?up|surveillance|attention|monitoring|"
+        r"care|observation|treatment|therapy|concern)",
+        r"(?:until|document|ensure|confirm) (?:\w+ )?clearing(?: of)?",
+        r"up to now|until now|right now",
+        r"again (?:recommend|suggest|advis)\w*|(?:try|repeated?|imaged|performed) again",
+        r"continued (?:on|in|by)",
     ],
 )
 
@@ -178,7 +223,6 @@ HISTORY = _rule(
         r"(?:with|for|after|of|to)",
         rf"(?:\w+ ){{0,2}}(?:with|has|had|of|for|and|given|due to|because of|reports?|:) "
         rf"(?:\w+ ){{0,2}}{_SYMPTOM}",
-        r"(?:indication|reason for (?:exam\w*|study)|clinical (?:information|details|data))\s*:",
         r"\d{1,3}[ -]?(?:year|yr|y/?o|month|week|day)s?(?:[ -]?old)?[ -]?(?:old |-old )?"
         r"(?:man|woman|male|female|boy|girl|patient|gentleman|lady|m|f)",
         r"\d{1,3}[ -]?(?:year|yr|month|week|day)s?[ -]?old|\d{1,3} ?y/?o",

@@ -6,9 +6,10 @@ wb.reports.measure_texts(texts, others)     BLEU, ROUGE-L and what else is insta
 """
 
 from workbench.reports.backends import reader
-from workbench.reports.labeler import label
+from workbench.reports.labeler import divide, label
 from workbench.reports.labels import FindingLabel, Labels
 from workbench.reports.lexicon import Lexicon, read_lexicon
+from workbench.reports.sections import Section
 from workbench.reports.sentences import Sentence, sentences
 from workbench.reports.text_metrics import TextMetrics, measure_texts
 
@@ -16,8 +17,10 @@ __all__ = [
     "FindingLabel",
     "Labels",
     "Lexicon",
+    "Section",
     "Sentence",
     "TextMetrics",
+    "divide",
     "label",
     "measure_texts",
     "read_lexicon",

@@ -40,7 +40,8 @@ from workbench.findings import (
 from workbench.reports.labels import FindingLabel, Labels, states_finding
 from workbench.reports.lexicon import Lexicon, lexicon, lower_case
 from workbench.reports.scope import Mention, coded_mentions
-from workbench.reports.sentences import Sentence, check_length, sentences
+from workbench.reports.sections import Section
+from workbench.reports.sentences import check_length, sentences
 
 _RANK = (PRESENT, UNCERTAIN, ABSENT)
 _UNSIDED = (CARDIOMEGALY, "enlarged cardiomediastinum", NO_FINDING)
@@ -74,26 +75,37 @@ def label(text: str, *, lexicon: Lexicon | None = None) -> Labels:
     check_length(text)
     words = lexicon or _english()
     mentions: list[FindingLabel] = []
-    for piece in _stating(text, words):
-        mentions += [row.moved(piece.start) for row in _read(piece.text, words)]
+    for said, start in _stating(text, words):
+        mentions += [row.moved(start) for row in _read(said, words)]
     return Labels(text, merged(mentions), tuple(mentions))
+
+
+def divide(text: str, *, lexicon: Lexicon | None = None) -> tuple[Section, ...]:
+    """Divide a report into its sections, as `label` does.
+
+    Args:
+        text: any text; without a heading it is one section.
+        lexicon: the headings of another language; English when None.
+
+    Returns:
+        Sections in the order of the text; every character is in exactly one.
+    """
+    return (lexicon or _english()).headings.divide(text)
 
 
 def _english() -> Lexicon:
     return lexicon()
 
 
-def _stating(text: str, words: Lexicon) -> Iterator[Sentence]:
-    """Yield the sentences that state findings: no questions, indications or history."""
-    pieces = [(piece, words.heading.match(piece.text)) for piece in sentences(text)]
-    headed = any(match and match["read"] for _, match in pieces)
-    skipping = False
-    for piece, match in pieces:
-        if match is not None:
-            skipping = match["skip"] is not None
-        if not skipping and not piece.text.rstrip("\"')]").endswith("?"):
-            yield piece
-        skipping = skipping and headed
+def _stating(text: str, words: Lexicon) -> Iterator[tuple[str, int]]:
+    """Yield the sentences that state findings, and where: no questions, indications or history."""
+    for section in words.headings.divide(text):
+        if section.skipped:
+            continue
+        for piece in sentences(text[section.body : section.end]):
+            asked = piece.text.rstrip("\"')]")
+            if not asked.endswith("?") or asked.endswith("(?"):  # a mark of doubt
+                yield piece.text, section.body + piece.start
 
 
 @lru_cache(maxsize=16384)

@@ -28,6 +28,7 @@ from workbench.findings import (
     UNCERTAIN,
     ZONES,
 )
+from workbench.reports.sections import Headings
 
 #: Cues that every lexicon must have; see the comments in `lexicons/en.yaml`.
 CUES = (
@@ -102,7 +103,7 @@ class Lexicon:
         cues: name in `CUES` or `MORE_CUES` -> pattern.
         grammar: name in `GRAMMAR` or `MORE_GRAMMAR` -> pattern.
         attributes: "side", "zone", "severity", "temporality" or "device" -> value -> pattern.
-        heading: section heading at the start of a sentence; group "skip" or "read" is set.
+        headings: headings of sections, which `divide` finds.
         sharing: findings that share a side when named side by side.
         elsewhere: finding -> what a phrase says that names such a finding of another organ.
         any_cue: matches where any cue begins.
@@ -115,7 +116,7 @@ class Lexicon:
     cues: Mapping[str, re.Pattern]
     grammar: Mapping[str, re.Pattern]
     attributes: Mapping[str, Mapping[str, re.Pattern]]
-    heading: re.Pattern
+    headings: Headings
     sharing: frozenset[str]
     elsewhere: Mapping[str, re.Pattern]
     any_cue: re.Pattern
@@ -185,8 +186,6 @@ def _compiled_lexicon(text: str, language: str) -> Lexicon:
             found[finding].append((rule, code, one(words)))
     for item in raw["statements"]:
         found[item["finding"]].append(("statement", item["code"], one(item["pattern"])))
-    skip, read = (raw["sections"][key].replace(" ", r"\s+") for key in ("skip", "read"))
-    heading = rf"\s*(?:[-*]\s*)?(?:(?P<skip>{skip})|(?P<read>{read}))\s*:"
     cues = {name: one(raw["cues"].get(name, _NEVER)) for name in (*CUES, *MORE_CUES)}
     attributes = {
         name: {value: one(pattern) for value, pattern in values.items()}
@@ -201,7 +200,7 @@ def _compiled_lexicon(text: str, language: str) -> Lexicon:
         cues=cues,
         grammar=_grammar(raw["grammar"]),
         attributes=attributes,
-        heading=re.compile(heading, re.IGNORECASE),
+        headings=_headings(raw["sections"]),
         sharing=frozenset(raw["sharing"]),
         elsewhere={name: one(pattern) for name, pattern in raw.get("elsewhere", {}).items()},
         any_cue=_any(cues[name] for name in cues if name not in ("limited", "versus", "stop")),
@@ -265,6 +264,13 @@ def _checked(text: str, language: str) -> dict:
             f"findings: {', '.join(ALL_FINDINGS)}"
         )
     return raw
+
+
+def _headings(words: Mapping) -> Headings:
+    try:
+        return Headings(words)
+    except re.error as error:
+        raise InputError(f"sections: not a regular expression ({error})") from None
 
 
 def _compiled(pattern: str, macros: Mapping[str, str]) -> re.Pattern:

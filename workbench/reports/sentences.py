@@ -1,7 +1,8 @@
 """Split a report into sentences without losing a character position.
 
-Knows decimals ("1.5 cm"), common abbreviations ("Dr.", "e.g."), list numbers ("1. Edema."),
-hard-wrapped lines, blank lines and section headings. Rules only; does not know grammar.
+Knows decimals ("1.5 cm"), common abbreviations ("Dr.", "e.g."), list numbers ("1. Edema."), blank
+lines and section headings, and tells wrapped lines from statements on lines of their own. Rules
+only; does not know grammar.
 """
 
 from __future__ import annotations
@@ -21,7 +22,20 @@ _STOP = re.compile(r"[.!?]+[\"')\]]*(?=\s|$)|(?<=[a-z])\.(?=[A-Z][a-z])")
 _LIST_NUMBER = re.compile(r"\(?\d{1,2}[.)]")
 _LINE_BREAK = re.compile(
     r"\n[^\S\n]*\n\s*"  # a blank line
-    r"|\n(?=\s*(?:[-*\u2022]\s|\(?\d{1,2}[.)]\s|[A-Z][A-Za-z /]{2,30}:))"  # a list item or heading
+    r"|\n(?=\s*(?:[-*\u2022\u2013\u2014\u00b7\u25aa\u25e6\u25cf]\s|[-*\u2022\u2013\u2014\u00b7\u25aa\u25e6\u25cf][A-Z]"
+    r"|\(?(?:\d{1,2}|[a-z])[.)]\s|[A-Z][A-Za-z0-9 /,()&-]{2,48}:))"  # a list item or heading
+)
+#: A line that ends without a stop, and the word with which the next one begins.
+_WRAP = re.compile(r"(?<![.!?\s])[^\S\n]*\n[^\S\n]*(?=(\w[\w'\u2019-]*))")
+#: Words after which a statement goes on.
+_UNFINISHED = re.compile(
+    r"(?:[,;:/(&-]|\b(?:an?|the|and|or|nor|no|not|without|with|of|in|on|at|to|from|for|by|as|than|over|"
+    r"under|above|below|near|is|are|was|were|be|been|has|have|had|may|might|could|can|cannot|which|"
+    r"that|there|this|these|its|left|right|both|bilateral|upper|middle|mid|lower|small|large|tiny|"
+    r"trace|mild|moderate|severe|minimal|new|stable|unchanged|pleural|pulmonary|cardiac|focal|acute|"
+    r"interstitial|mediastinal|vs|versus|but|if|due|since|between|any|some|multiple|prior|previous|"
+    r"dr|mr|mrs|ms))$",
+    re.IGNORECASE,
 )
 _LAST_WORD = re.compile(r"[^\s(\[]*$")
 
@@ -80,10 +94,35 @@ def _ends(text: str) -> Iterator[int]:
     breaks = [(match.start(), match.end(), True) for match in _LINE_BREAK.finditer(text)]
     stops = [(match.start(), match.end(), False) for match in _STOP.finditer(text)]
     start = 0
-    for begin, end, sure in sorted(breaks + stops):
+    for begin, end, sure in sorted([*breaks, *_new_statements(text), *stops]):
         if end > start and (sure or _closes(text, start, begin, end)):
             yield end
             start = end
+
+
+def _new_statements(text: str) -> Iterator[tuple[int, int, bool]]:
+    """Yield line breaks in front of a statement of its own, which end a sentence without a stop.
+
+    A line that goes on is wrapped: the next one begins small, or this one ends in the middle of a
+    phrase, or, in a text that is wrapped elsewhere, is as long as its lines can be. Text that has
+    only capitals, or none, tells statements apart where no line of it ends or holds a stop.
+    """
+    if "\n" not in text:
+        return
+    wraps = list(_WRAP.finditer(text))
+    plain = text.isupper() or text.islower()
+    if plain and _STOP.search(text):
+        return
+    width = 0
+    if not plain and any(match[1][0].islower() for match in wraps):
+        width = max(map(len, text.split("\n")))
+    for match in wraps:
+        line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
+        capital = match[1][0].isupper() and not match[1].startswith("XX")
+        full = len(line) + len(match[1]) >= width > 0
+        open_end = _UNFINISHED.search(line) or line.count("(") > line.count(")")
+        if (capital or (plain and match[1][0].isalpha())) and not full and not open_end:
+            yield match.start(), match.end(), True
 
 
 def _closes(text: str, start: int, begin: int, end: int) -> bool:

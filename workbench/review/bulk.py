@@ -52,7 +52,7 @@ class BulkReader:
 
     def __init__(self) -> None:
         words = lexicon()
-        self._heading = words.heading
+        self._skips = words.headings.skips
         stems = dict.fromkeys(stem for finding in words.findings for stem in finding.stems)
         # what `Lexicon.speaks` says, in one search
         self._speaks = re.compile("|".join(map(re.escape, stems))).search
@@ -95,9 +95,8 @@ class BulkReader:
     def _number(self, sentence: str) -> int:
         number = self._numbers.get(sentence)
         if number is None:
-            heading = self._heading.match(sentence)
             word = _LAST_WORD.search(sentence[:-1]).group().lower()
-            alone = word in _SHORTENED or (heading is not None and heading["skip"] is not None)
+            alone = word in _SHORTENED or self._skips(sentence)
             number = len(self._bits) // _CELL if alone or self._speaks(sentence.lower()) else 0
             self._numbers[sentence] = number
             if alone:

@@ -1,0 +1,223 @@
+"""English words and phrases that compare with an earlier study, as patterns.
+
+Does not know: what is said instead (`prior_phrases`), or findings.
+"""
+
+from __future__ import annotations
+
+import re
+
+ADVERB = (
+    r"(?:(?:slightly|mildly|moderately|markedly|significantly|substantially|somewhat|minimally|"
+    r"grossly|essentially|relatively|overall|largely|otherwise|now|also|still|again|since|further|"
+    r"likely|apparently|partially|completely|nearly|almost|much|not|appreciably|really|very|"
+    r"relatively|mostly|subsequently|then|recently|newly|slowly|rapidly|perhaps|probably) )*"
+)
+BE = (
+    r"(?:(?:is|are|was|were|appears?|seems?|looks?|remains?|has been|have been|has remained|"
+    r"have remained|has become|have become|continues? to be)(?: to be)?)"
+)
+STATE = (
+    r"(?:unchanged|changed|stable|similar|the same|persistent|improved|improving|worsened|"
+    r"worsening|"
+    r"increased|increasing|decreased|decreasing|progressed|progressing|larger|smaller|bigger|"
+    r"better|"
+    r"worse|(?:more|less) (?:prominent|conspicuous|extensive|severe|pronounced|apparent|evident|"
+    r"confluent|dense|marked|visible)|unaltered|new|resolving|resolved|cleared|gone|removed|"
+    r"withdrawn|no longer (?:seen|present|visible|evident|identified|visuali[sz]ed|apparent|noted|"
+    r"appreciated|demonstrated)|(?:in |of )?(?:similar|unchanged|stable) (?:in )?(?:appearance|"
+    r"position|size|extent|location)|(?:placed|inserted|repositioned|advanced|exchanged|replaced)|"
+    r"about the same|better seen|"
+    r"(?:similar|comparable)(?: in appearance)? (?:to|with) (?:(?:the )?(?:most |recent |prior |"
+    r"previous |"
+    r"earlier |last |old |chest |outside )*(?:one|films?|radiographs?|study|studies|"
+    r"exam(?:ination)?s?|"
+    r"images?|imaging)|before|prior))"
+)
+ASPECT = (
+    r"(?: (?:in|with regard to|in terms of) (?:(?:the )?(?:overall )?(?:size|extent|appearance|"
+    r"position|severity|configuration|number|degree|volume|distribution|density|alignment)"
+    r"(?: and |,? or )?)+)?"
+)
+DONE = (
+    r"(?:increased|decreased|improved|worsened|progressed|enlarged|grown|developed|changed|"
+    r"persisted|"
+    r"appeared|evolved|resolved|cleared|disappeared|diminished|regressed|recurred|reaccumulated|"
+    r"re-accumulated|re-expanded|reexpanded|lessened|shrunk)"
+)
+TURN = (
+    r"(?:increase|decrease|improvement|worsening|progression|reduction|changes?|development|"
+    r"placement|insertion|appearance|enlargement|removal|resolution|clearing|re-?expansion|"
+    r"re-?accumulation|re-?positioning|advancement|exchange|extubation|recurrence|stability|"
+    r"re-?demonstration|persistence)"
+)
+DEGREE = (
+    r"(?:(?:no|slight|mild|significant|minimal|marked|further|continued|some|near|near-complete|"
+    r"complete|partial|subtle|interval|relevant|appreciable|substantial|little|new|moderate|"
+    r"overall|"
+    r"short-term|definite|major|other|great|gradual|ongoing|interim) )*"
+)
+DAY = (
+    r"(?:_{2,}|x{3,}|\d[\d/.:-]*(?: ?[ap]\.?m\.?)?|yesterday|earlier(?: today)?|the (?:same|"
+    r"previous|prior) "
+    r"day|(?:january|february|march|april|may|june|july|august|september|october|november|december)"
+    r"[ \d,]*|(?:one|two|three|four|five|six|\d+|a few|several) (?:hours?|days?|weeks?|months?|"
+    r"years?) "
+    r"(?:ago|prior|earlier|before))"
+)
+EXAM = (
+    r"(?:(?:the|a|an|his|her|most|recent|prior|previous|earlier|preceding|last|old|older|outside|"
+    r"available|multiple|immediate|immediately|next|initial|baseline|same|day|portable|frontal|"
+    r"lateral|chest|ap|pa|ct|and|comparison|hospital|remote|several) )*"
+    r"(?:radiographs?|radiography|x-?rays?|films?|study|studies|exam(?:ination)?s?|images?|imaging|"
+    r"cxrs?|cts?|scans?|tomograms?|tomography|priors?|previous|one|baseline)"
+    rf"(?:,? (?:(?:of|from|dated|performed on|performed|obtained|on|at|done|taken) )?{DAY})*"
+)
+EARLIER = rf"(?:{EXAM}|{DAY}|before|prior|previous|earlier|previously|admission|then)(?!\w)"
+THAT = r"(?:(?:that|those) (?:of|on|seen on) |what was seen on )?"
+COMPARED = (
+    rf"(?:(?:as |when )?(?:compared|in comparison|relative|comparable)(?: (?:to|with)) "
+    rf"{THAT}{EARLIER}"
+    rf"|(?:since|from|as on|as seen on|on|than(?: (?:on|in|at|seen on))?) {THAT}{EARLIER}"
+    r"|in the (?:interval|interim|meantime)|over (?:the )?(?:interval|time)|as (?:(?:seen|noted|"
+    r"described|was|were) )?(?:before|previously)"
+    rf"|(?:(?:which|that) (?:was|were) )?not (?:\w+ )?(?:seen|present|evident|visible|noted|"
+    rf"identified) "
+    rf"(?:(?:on|in|at) )?{EARLIER}"
+    rf"|(?:seen|noted|present|described|identified|visuali[sz]ed) (?:(?:on|in|at) {EARLIER}|"
+    r"previously|before|earlier))"
+)
+LEAD = re.compile(rf"^{COMPARED}\s*,?\s*(?=\w)", re.IGNORECASE)
+WITHIN = re.compile(rf",\s+{COMPARED},(?=\s)|,?\s+{COMPARED}(?=\s|[,;)]|$)", re.IGNORECASE)
+ATTRIBUTE = (
+    r"(?:unchanged|stable|persistent|persisting|residual|recurrent|worsening|worsened|improving|"
+    r"improved|increasing|decreasing|resolving|ongoing|continued|continuing|lingering|remaining|"
+    r"new|"
+    r"newly (?:seen|placed|appeared|developed|noted)|newly|interval|unresolved|"
+    r"previously (?:seen|noted|described|identified|visuali[sz]ed|demonstrated|present)|"
+    r"(?:in|de)creased(?= (?:(?!with|and|in|at|of)[\w-]+ ){0,4}(?:effusion|pneumothora|o?edema|"
+    r"consolid|atelect|pneumonia|cardiomeg|congest|nodul|mass)))"
+)
+ATTRIBUTES = re.compile(
+    rf"(?<![\w-]){ADVERB}{ATTRIBUTE}(?:(?:,| and| or| to|,? but) {ADVERB}{ATTRIBUTE})*,? "
+    r"(?=(?!(?:and|or|to|but|from|in|since|with|on|at|as|than|which|over)\b)\w)",
+    re.IGNORECASE,
+)
+ASIDES = re.compile(
+    rf"\s*\({ADVERB}{STATE}{ASPECT}\)"
+    rf"|(?:(?<=\bis)|(?<=\bare)|(?<=\bappears)) {ADVERB}{ATTRIBUTE},? (?:and|but)(?= \w)"
+    rf"|,?\s+(?:which|that) (?:{BE}|has|have) {ADVERB}(?:{STATE}|{DONE}){ASPECT}(?:,|(?=$))"
+    rf"|,?\s+(?:and|but) (?:(?:is|are|has|have|has been|have been|remains?|appears?) )?{ADVERB}"
+    rf"(?:{STATE}|{DONE}){ASPECT}(?=$|,)"
+    rf"|,\s+(?:(?:is|are|has|have|has been|have been|remains?) )?{ADVERB}(?:{STATE}|"
+    rf"{DONE}){ASPECT}"
+    r"(?=$|[,)])"
+    rf"|,?\s+(?:with|and|without|with no|and no) {DEGREE}changes?{ASPECT}(?=$|,)",
+    re.IGNORECASE,
+)
+TIMES = re.compile(
+    r"(?<=\w)\s+(?:once again|again|still|now)(?=\s(?:seen|noted|demonstrated|present|"
+    r"visuali[sz]ed|"
+    r"identified|evident|visible|shown|a\b|an\b|the\b|is\b|are\b|has\b|in\b|at\b|\w))|"
+    r"^(?:once again|again|now|still),?\s+(?=(?:there|the|a|an|heart)\b)|\s+(?:once again|again)$",
+    re.IGNORECASE,
+)
+FIRST = re.compile(
+    r"^(?:(?:once )?again|re-?demonstrated|still|unchanged|stable|new)(?: also)?(?: (?:seen|noted|"
+    r"demonstrated|identified|visuali[sz]ed|present|evident))?,? (?P<be>is|are) (?P<subject>.+)$"
+    r"|^(?:seen|noted) again (?:is|are) (?P<other>.+)$",
+    re.IGNORECASE,
+)
+WORDS = (
+    r"(?:(?!\b(?:is|are|was|were|has|have|had|there|which|that|remains?|persists?|shows?|may|could|"
+    r"can|cannot|no|not|without|but|although|while|if)\b)[^,;])+?"
+)
+NOUNS = rf"(?P<subject>{WORDS})"
+REST = (
+    r"(?P<rest>(?: (?!in (?:size|appearance|extent|the interval))(?:in|at|with|within|on|over|"
+    r"projecting|along|and ends|overlying|of)\b.*)?)"
+)
+PREDICATES = [
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"^{NOUNS} (?:{BE} )?{ADVERB}{STATE}{ASPECT}{REST}$",
+        rf"^{NOUNS} (?:has|have) {ADVERB}(?:been )?{ADVERB}{DONE}{ASPECT}(?: (?:slightly|"
+        rf"somewhat|significantly|markedly|further))?{REST}$",
+        rf"^{NOUNS} (?:has|have|is|are) {ADVERB}(?:gone|resolved|cleared|disappeared|"
+        rf"out){REST}$",
+        rf"^{NOUNS} (?:persists?|remains?|recurs?|(?:shows?|demonstrates?) "
+        rf"{DEGREE}{TURN}){REST}$",
+        rf"^(?:(?:there(?: is| are| has been| have been| was|\u2019s been|'s been)|again seen "
+        rf"is) )?{DEGREE}{TURN} (?:in|of) (?:(?:the )?(?:size|"
+        r"extent|appearance|position|severity|degree|amount) of "
+        r")?(?P<subject>[^,;]+?)(?P<rest>(?: without [^,;]+)?)$",
+        r"^(?:the patient|he|she) (?:has|have) (?:now |since )?(?:received|undergone placement "
+        r"of|had "
+        r"placement of) (?P<subject>[^,;]+)(?P<rest>)$",
+    )
+]
+ONLY = re.compile(r"^(?:the )?(?:appearance|size|extent|position|degree|severity|amount) of ", re.I)
+REMAINS = [
+    (re.compile(pattern, re.IGNORECASE), said)
+    for pattern, said in (
+        (r"(?<=\bis )no longer (?:any )?(?=evidence|an?\b)", "no "),
+        (r"\b(?:remains|continues to be|has remained|has become)(?= \w)", "is"),
+        (r"\b(?:remain|continue to be|have remained|have become)(?= \w)", "are"),
+    )
+]
+ARTICLE = re.compile(r"^(?:the|an?|this|these|those|his|her|its) ", re.IGNORECASE)
+COUNTED = re.compile(r"^(?:multiple|several|some|two|three|four|both|many|few|\d)", re.IGNORECASE)
+HEAD_END = re.compile(
+    r" (?:of|in|at|with|within|on|to|from|along|over|without|near|projecting|overlying|involving|"
+    r"seen|"
+    r"noted|ending|terminating|which|that|causing|after|due|bilaterally|possibly|likely|"
+    r"compatible|consistent)\b"
+)
+MASS = re.compile(
+    r"(?:edema|atelectasis|cardiomegaly|pneumonia|consolidation|congestion|collapse|thickening|"
+    r"fluid|"
+    r"air|disease|emphysema|scarring|fibrosis|enlargement|engorgement|widening|hardware|blunting|"
+    r"loss|failure|overload|opacification|pneumomediastinum|aeration|elevation|bronchopneumonia|"
+    r"prominence|hyperinflation|kyphosis|scoliosis|crowding|cuffing|calcification|support|"
+    r"evidence|lung)$",
+    re.IGNORECASE,
+)
+NO_THING = re.compile(
+    r"\b(?:size|contours?|lungs?|volumes|appearance|position|silhouettes?|heart|examination|study|"
+    r"chest|structures|patient|aeration|inspiration|exam|radiographs?|findings?|process|limits|"
+    r"mediastinum|hila|hilum|aorta|trachea|diaphragms?|hemidiaphragms?|vasculature|vascularity|"
+    r"spine|"
+    r"bones?|ribs|thorax|pleura|airways?|x{3,}|_{2,}|abnormalit(?:y|ies)|changes?|there|here|"
+    r"picture|"
+    r"markings|tip|technique|angles?|borders?|shadow|clavicles?|shoulders?|views?|side|course)$|"
+    r"^(?:this|that|these|those|it|they|there|he|she|which|all|other|others)\b",
+    re.IGNORECASE,
+)
+VERB = re.compile(
+    r"\b(?:is|are|was|were|has|have|had|may|might|can|cannot|could|should|would|persists?|remains?|"
+    r"shows?|appears?|ends?|lies|projects?|terminates?|demonstrates?|suggests?|represents?|"
+    r"reflects?)\b",
+    re.IGNORECASE,
+)
+SPLIT = re.compile(
+    r";\s+|,?\s+(?:and|but|while|whereas|although|however)\s+|,\s+(?:and\s+|but\s+)?", re.IGNORECASE
+)
+NEW_CLAUSE = re.compile(
+    rf"(?:there|it) (?:is|are|has|have|was|were)\b|{WORDS}\s(?:{VERB.pattern}|{ADVERB}{STATE}$)",
+    re.IGNORECASE,
+)
+THOUGH = re.compile(r"^(?:although|though|while|whereas)\s+([^,]+),\s+(.+)$", re.IGNORECASE)
+BROKEN = re.compile(
+    r"[,;:]\s*[,;:.]|^\W*[,;]|\s[,.;]|\(\s*\)"
+    r"|\b(?:to|with|from|than|since|of|on|at|the|an?|and|or|but|which|as|by|has|have|been|compared|"
+    r"again|significantly|slightly|is|are|was|were|not|no|in|newly|interval|also|some|more|less|"
+    r"better|worse)\s*(?:[.,;]|$)"
+    r"|\b(\w+) \1\b|\ba (?=[aeio])|\ban (?=[b-df-gj-np-tv-z][a-z])"
+    r"|\b(?:a|an|the) (?:a|an|the|is|are|has|have|and|or|of|in|at)\b"
+    r"|^(?:is|are|and|or|but|than|from|of|"
+    r"to)\b|^no (?:this|that|these|it|no|the)\b"
+    r"|\b(?:is|are) (?:indicates?|represents?|suggests?|may|which|and|or|but|from|in size)\b"
+    r"|\bto from\b|\bin (?:size|extent) (?!and|or|of|from|with|at|on|to)\w"
+    r"|\b(?:is|are|has|have) (?:is|are|has|have|there)\b|\bthere (?:is|are) (?:there|the )",
+    re.IGNORECASE,
+)
