@@ -85,11 +85,18 @@ def test_a_negation_ends_where_a_statement_begins(own, first):
 
 @pytest.mark.parametrize(
     "text",
-    ["No {}, {}, or {}.", "No {}, {} or {} is seen.", "{}, {} and {} are not seen.", "{}, {}, {}: no",
-    
-     "Negative for {}, {}, and {}.", "No evidence of: {}; {}; {}.", "No acute, focal {}, {} or {}.",
-     "There is neither {} nor {} nor {}.", "{}/{}/{}: none."],
-)  # fmt: skip
+    [
+        "No {}, {}, or {}.",
+        "No {}, {} or {} is seen.",
+        "{}, {} and {} are not seen.",
+        "{}, {}, {}: no",
+        "Negative for {}, {}, and {}.",
+        "No evidence of: {}; {}; {}.",
+        "No acute, focal {}, {} or {}.",
+        "There is neither {} nor {} nor {}.",
+        "{}/{}/{}: none.",
+    ],
+)
 def test_a_list_is_denied_whole(text):
     names = ("consolidation", "effusion", "pneumothorax")
     found = label(text.format(*names))
@@ -161,3 +168,36 @@ def test_a_limited_denial_leaves_an_explicit_normal_alone(size):
 )  # fmt: skip
 def test_attributes_are_those_of_the_finding(text, finding, attribute, value):
     assert getattr(label(text)[finding], attribute) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "pneumothorax"),
+    [
+        ("Pneumothorax? No. Effusion? Yes, small.", "absent"),
+        ("Pneumothorax? Possibly.", "uncertain"),
+        ("Is there a pneumothorax? No.", "not mentioned"),
+        ("? Pneumothorax on the left.", "uncertain"),
+        ("Lucency ? pneumothorax.", "uncertain"),
+        ("Pneumothorax?", "not mentioned"),
+    ],
+)
+def test_a_question_mark_is_a_question_a_doubt_or_a_heading(text, pneumothorax):
+    assert label(text).code("pneumothorax") == pneumothorax
+
+
+@pytest.mark.parametrize(
+    ("text", "effusion"),
+    [
+        ("Effusion, atelectasis and pneumothorax are not seen.", "absent"),
+        ("Right effusion, hilar adenopathy is not seen.", "present"),
+        ("There is an effusion and pneumothorax cannot be excluded.", "present"),
+        ("Small effusion, pneumonia and edema not seen.", "present"),
+        ("Effusion, probably edema, pneumonia unlikely.", "present"),
+        ("The edema has resolved, as have the effusions.", "absent"),
+        ("No significant change in the edema or the effusion.", "present"),
+        ("Pleural effusion is absent on the right and small on the left.", "present"),
+        ("Edema, atelectasis or effusion, now resolved.", "absent"),
+    ],
+)
+def test_a_predicate_reaches_its_own_subjects(text, effusion):
+    assert label(text).code("effusion") == effusion

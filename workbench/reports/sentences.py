@@ -37,6 +37,17 @@ _UNFINISHED = re.compile(
     r"dr|mr|mrs|ms))$",
     re.IGNORECASE,
 )
+#: What answers the name in front of a question mark, and how a question begins that is none.
+_ANSWER = re.compile(
+    r"[^\S\n]*(?:yes|no|none|nil|absent|present|negative|positive|possible|possibly|probable|"
+    r"probably|likely|unlikely|unknown|maybe)(?=\s*(?:[.,;]|\n|$))",
+    re.IGNORECASE,
+)
+_QUESTION = re.compile(
+    r"\s*(?:is|are|was|were|do|does|did|has|have|can|could|may|might|would|should|will|what|which|"
+    r"where|when|who|how|why|any)\b",
+    re.IGNORECASE,
+)
 _LAST_WORD = re.compile(r"[^\s(\[]*$")
 
 
@@ -111,7 +122,7 @@ def _new_statements(text: str) -> Iterator[tuple[int, int, bool]]:
         return
     wraps = list(_WRAP.finditer(text))
     plain = text.isupper() or text.islower()
-    if plain and _STOP.search(text):
+    if plain and _STOP.search(text.rstrip(" \t\r\n.!?")):
         return
     width = 0
     if not plain and any(match[1][0].islower() for match in wraps):
@@ -127,6 +138,8 @@ def _new_statements(text: str) -> Iterator[tuple[int, int, bool]]:
 
 def _closes(text: str, start: int, begin: int, end: int) -> bool:
     """Say whether the stop at `begin` ends the sentence that began at `start`."""
+    if text[begin] == "?":
+        return not _marks_doubt(text, start, begin, end)
     if text[begin] != ".":
         return True
     if _LIST_NUMBER.fullmatch(text[start:end].strip()):
@@ -141,3 +154,13 @@ def _closes(text: str, start: int, begin: int, end: int) -> bool:
     if word.lower() == "no" and following.isdigit():
         return False
     return not (len(word) == 1 and word.isupper() and following.isupper())
+
+
+def _marks_doubt(text: str, start: int, begin: int, end: int) -> bool:
+    """Say whether a question mark goes on: "? effusion", "shadow ? nodule", "Effusion? No."."""
+    asked, following = text[start:begin], text[end : end + 20].lstrip()
+    if not asked.strip():
+        return True
+    if asked[-1].isspace() and following[:1].islower():
+        return True
+    return bool(_ANSWER.match(text, end)) and not _QUESTION.match(asked)
