@@ -31,8 +31,8 @@ from workbench.errors import InputError
 from workbench.imaging import header
 from workbench.imaging.colour import colour_warning
 from workbench.imaging.decode import decode_pixels
-from workbench.imaging.guards import silent_dicom
-from workbench.imaging.luts import to_grey_scale
+from workbench.imaging.guards import silent_decoders
+from workbench.imaging.luts import GreyScale, to_grey_scale
 from workbench.imaging.names import shared_name
 from workbench.imaging.sources import MAX_FILE_BYTES, check_pixel_count
 from workbench.imaging.vocabulary import READ_KEYWORDS, VOCABULARY
@@ -67,7 +67,7 @@ def read_dicom(
         InputError: damaged, without pixels, several frames, a colour photo or too large.
     """
     try:
-        with silent_dicom():
+        with silent_decoders():
             return _read(data, name, fit, invert, max_pixels)
     except InputError as error:
         problem = str(error)
@@ -87,7 +87,8 @@ def _read(data: bytes, name: str, fit: str, invert: bool | None, max_pixels: int
     ds = _parse(data, name, max_pixels)
     notes = [*header.header_warnings(ds), *_complete_description(ds, name)]
     _check_description(ds, name, max_pixels)
-    levels = _grey_levels(decode_pixels(ds, name, max_pixels), ds, name)
+    stored, contradictions = decode_pixels(ds, name, max_pixels)
+    levels = _grey_levels(stored, ds, name)
     turned = levels.inverted if invert is None else invert
     pixels = 1 - levels.values if turned else levels.values
     pixels[~levels.valid] = 0
@@ -100,7 +101,7 @@ def _read(data: bytes, name: str, fit: str, invert: bool | None, max_pixels: int
         view=header.view_of(ds),
         burned_in=header.burned_in_of(ds),
         pixel_spacing=header.pixel_spacing_of(ds),
-        warnings=(*notes, *levels.notes),
+        warnings=(*notes, *contradictions, *levels.notes),
         file_format=f"DICOM, {ds.file_meta.TransferSyntaxUID.name}",
         grey_scale=levels.applied,
     )
@@ -125,19 +126,31 @@ def _grey_levels(stored: np.ndarray, ds: Dataset, name: str) -> _Levels:
         return _levels_of_colour(stored, name)
     valid = _valid_pixels(stored, ds)
     scaled = to_grey_scale(stored, ds, valid)
-    notes = ()
-    if scaled.problem:
-        message = (
-            f"{scaled.problem}; the full range of the values was used instead, check brightness "
-            "and contrast"
-        )
-        notes = (InputWarning("window", message),)
+    notes = _grey_scale_notes(scaled)
     seen = stored[valid] if valid.any() else stored
     extremes = float(seen.min()), float(seen.max())
     inverted = _is_inverted(ds)
     return _Levels(
         scaled.values, valid, int(ds.BitsStored), extremes, scaled.applied, inverted, notes
     )
+
+
+def _grey_scale_notes(scaled: GreyScale) -> tuple[InputWarning, ...]:
+    notes = []
+    if scaled.problem:
+        message = (
+            f"{scaled.problem}; used instead: {scaled.applied}. Check brightness and "
+            "contrast"
+        )
+        notes.append(InputWarning("window", message))
+    if scaled.apart:
+        message = (
+            f"{100 * scaled.apart:.2g} % of the pixels lie far from all others (marks, padding or "
+            "a collimated border) and were left out of the grey scale; check brightness and "
+            "contrast"
+        )
+        notes.append(InputWarning("extremes", message))
+    return tuple(notes)
 
 
 def _levels_of_colour(rgb: np.ndarray, name: str) -> _Levels:
