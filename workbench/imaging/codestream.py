@@ -1,4 +1,4 @@
-"""Compressed frames as they lie in a DICOM file: the first one, its end, and what it says of itself.
+"""Compressed frames of a DICOM file: the first one, its end, and what it says of itself.
 
 Reads the headers of JPEG (ITU-T T.81), JPEG-LS (T.87), JPEG 2000 and HTJ2K (T.800, T.814). None of
 them can hold its end marker inside the compressed data, so what has one is whole, whatever stands

@@ -16,7 +16,6 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import (
@@ -29,7 +28,7 @@ from pydicom.uid import (
 
 from workbench.errors import InputError
 from workbench.imaging import header
-from workbench.imaging.colour import colour_warning
+from workbench.imaging.colour import lightness
 from workbench.imaging.decode import decode_pixels
 from workbench.imaging.guards import silent_decoders
 from workbench.imaging.luts import GreyScale, to_grey_scale
@@ -37,6 +36,7 @@ from workbench.imaging.names import shared_name
 from workbench.imaging.sources import MAX_FILE_BYTES, check_pixel_count
 from workbench.imaging.vocabulary import READ_KEYWORDS, VOCABULARY
 from workbench.radiograph import InputContract, InputWarning, Radiograph
+from workbench.radiograph.levels import to_unit_range
 
 #: What a deflated film may unpack to: 32 bits a pixel, and everything that is no pixel.
 _BYTES_OF_A_PIXEL, _OTHER_BYTES, _PIECE = 4, 64_000_000, 1 << 20
@@ -59,16 +59,16 @@ def looks_like_dicom(data: bytes) -> bool:
 
 
 def read_dicom(
-    data: bytes, name: str, *, fit: str, invert: bool | None, max_pixels: int
+    data: bytes, name: str, *, fit: str, invert: bool | None, upright: bool, max_pixels: int
 ) -> Radiograph:
-    """Decode a DICOM file.
+    """Decode a DICOM file; `upright` turns it as PatientOrientation says.
 
     Raises:
         InputError: damaged, without pixels, several frames, a colour photo or too large.
     """
     try:
         with silent_decoders():
-            return _read(data, name, fit, invert, max_pixels)
+            return _read(data, name, fit, invert, upright, max_pixels)
     except InputError as error:
         problem = str(error)
     except MemoryError:
@@ -83,15 +83,20 @@ def read_dicom(
     raise InputError(problem)
 
 
-def _read(data: bytes, name: str, fit: str, invert: bool | None, max_pixels: int) -> Radiograph:
+def _read(
+    data: bytes, name: str, fit: str, invert: bool | None, upright: bool, max_pixels: int
+) -> Radiograph:
     ds = _parse(data, name, max_pixels)
-    notes = [*header.header_warnings(ds), *_complete_description(ds, name)]
+    notes = _complete_description(ds, name)
     _check_description(ds, name, max_pixels)
     stored, contradictions = decode_pixels(ds, name, max_pixels)
     levels = _grey_levels(stored, ds, name)
     turned = levels.inverted if invert is None else invert
     pixels = 1 - levels.values if turned else levels.values
     pixels[~levels.valid] = 0
+    turn, orientation = header.turn_upright(ds, upright)
+    pixels = turn(pixels)
+    notes = (*header.header_warnings(ds), *notes, *orientation, *contradictions, *levels.notes)
     contract = InputContract(
         source=shared_name(name, data),
         modality=header.modality_of(ds),
@@ -101,7 +106,7 @@ def _read(data: bytes, name: str, fit: str, invert: bool | None, max_pixels: int
         view=header.view_of(ds),
         burned_in=header.burned_in_of(ds),
         pixel_spacing=header.pixel_spacing_of(ds),
-        warnings=(*notes, *contradictions, *levels.notes),
+        warnings=notes,
         file_format=f"DICOM, {ds.file_meta.TransferSyntaxUID.name}",
         grey_scale=levels.applied,
     )
@@ -138,10 +143,7 @@ def _grey_levels(stored: np.ndarray, ds: Dataset, name: str) -> _Levels:
 def _grey_scale_notes(scaled: GreyScale) -> tuple[InputWarning, ...]:
     notes = []
     if scaled.problem:
-        message = (
-            f"{scaled.problem}; used instead: {scaled.applied}. Check brightness and "
-            "contrast"
-        )
+        message = f"{scaled.problem}; used instead: {scaled.applied}. Check brightness and contrast"
         notes.append(InputWarning("window", message))
     if scaled.apart:
         message = (
@@ -154,20 +156,21 @@ def _grey_scale_notes(scaled: GreyScale) -> tuple[InputWarning, ...]:
 
 
 def _levels_of_colour(rgb: np.ndarray, name: str) -> _Levels:
-    """Return lightness at 8 bit as for pictures; refuse colour photos."""
-    depth = 16 if rgb.max() > 255 else 8
-    eight = (rgb >> (depth - 8)).astype(np.uint8)
-    image = Image.fromarray(np.ascontiguousarray(eight[..., :3]))
-    warning = colour_warning(image, name)
-    grey = np.asarray(image.convert("L"))
+    """Return lightness at full depth as for pictures; refuse colour photos."""
+    highest = int(rgb.max())
+    rgb = (rgb[..., :3] >> max(0, highest.bit_length() - 16)).astype(
+        np.uint8 if highest <= 255 else np.uint16
+    )
+    grey, warning = lightness(rgb, name)
+    values, bits, notes = to_unit_range(grey)
     return _Levels(
-        values=grey / np.float32(255),
+        values=values,
         valid=np.ones(grey.shape, bool),
-        bits=8,
+        bits=bits,
         stored_range=(float(grey.min()), float(grey.max())),
         applied="lightness of colour",
         inverted=False,
-        notes=(warning,) if warning else (),
+        notes=(*notes, warning) if warning else notes,
     )
 
 

@@ -25,7 +25,7 @@ from PIL import Image, ImageFile
 
 #: Roots of the names of loggers that decoders use, for the threads that they start themselves.
 _DECODERS = frozenset(
-    ["pydicom", "pylibjpeg", "openjpeg", "libjpeg", "rle", "gdcm", "PIL", "jpeg_ls", "pyjpegls", "py.warnings"]
+    ("pydicom", "pylibjpeg", "openjpeg", "libjpeg", "rle", "gdcm", "PIL", "jpeg_ls")
 )
 
 

@@ -39,8 +39,8 @@ def read_numbers(ds: Dataset, keyword: str) -> Numbers:
     if not any(parts):
         return Numbers()
     values = tuple(map(_number, parts))
-    commas = any("," in part for part, value in zip(parts, values, strict=True) if value is not None)
-    return Numbers(values, commas)
+    read = zip(parts, values, strict=True)
+    return Numbers(values, any("," in part for part, value in read if value is not None))
 
 
 def first_number(ds: Dataset, keyword: str) -> float | None:
