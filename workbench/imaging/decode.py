@@ -70,12 +70,14 @@ def decode_pixels(
     """
     syntax = ds.file_meta.TransferSyntaxUID
     _check_decoder(syntax, name)
-    stream, notes = None, []
+    stream, found, notes = b"", None, []
     if syntax.is_encapsulated:
         stream = _keep_first_frame(ds, name, notes)
-        _check_codestream(ds, stream, name, max_pixels, notes)
+        found = _check_codestream(ds, stream, name, max_pixels)
     else:
         _keep_first_native_frame(ds, name, notes)
+    said_signed = bool(ds.PixelRepresentation)
+    ds.PixelRepresentation = int(said_signed or (found is not None and found.signed is True))
     values = _decoded(ds, stream, name)
     colour = ds.SamplesPerPixel != 1 or ds.PhotometricInterpretation == "PALETTE COLOR"
     if values.shape[:2] != (ds.Rows, ds.Columns) or values.ndim != (3 if colour else 2):
@@ -84,8 +86,8 @@ def decode_pixels(
             f"samples, the pixel data hold {' x '.join(map(str, values.shape))} values; the file "
             "is damaged or was put together wrongly"
         )
-    if syntax.is_encapsulated and not colour:
-        notes += _depth_notes(ds, values, stream and read_codestream(stream))
+    if found is not None and not colour:
+        values = _settled(ds, values, found, said_signed, notes)
     return values, tuple(notes)
 
 
@@ -131,21 +133,45 @@ def _used_bits_of_codestream(values: np.ndarray, ds: Dataset, stream: bytes) -> 
     return _used_bits(values, ds, bits if int(values.max()) < 2**bits else found.bits)
 
 
-def _depth_notes(
-    ds: Dataset, values: np.ndarray, found: Codestream | None
-) -> tuple[InputWarning, ...]:
-    """Say where compressed values need other bits than the header says, and take those."""
-    bits, signed = int(ds.BitsStored), int(ds.PixelRepresentation)
+def _settled(
+    ds: Dataset,
+    values: np.ndarray,
+    found: Codestream,
+    said_signed: bool,
+    notes: list[InputWarning],
+) -> np.ndarray:
+    """Say where sign or bits of compressed values are not those of the header, and settle it.
+
+    A signed codestream is believed. An unsigned one below a signed header may have lost its sign or
+    never had one; the reading in which neighbouring pixels differ less is taken.
+    """
+    bits, said = int(ds.BitsStored), []
+    if found.signed is False and said_signed:
+        unsigned = values & (2**found.bits - 1)
+        sign = 2 ** (found.bits - 1)
+        values = min((unsigned, (unsigned ^ sign) - sign), key=_roughness)
+        ds.PixelRepresentation = int(values.min() < 0)
+    signed = bool(ds.PixelRepresentation)
+    if found.signed is not None and found.signed != said_signed:
+        kinds = ("unsigned", "signed")
+        said.append(
+            f"pixels are {kinds[said_signed]}, the compressed data that they are "
+            f"{kinds[found.signed]}; they were read as {kinds[signed]}"
+        )
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     fits = low <= int(values.min()) and int(values.max()) <= high
-    if found is None or (fits and not (signed and found.bits < bits)):
-        return ()
-    ds.BitsStored = found.bits
-    message = (
-        f"the header says {bits} bits a pixel, the compressed data {found.bits}; those of the data "
-        "were used, check brightness and contrast"
-    )
-    return (InputWarning("header", message),)
+    if not fits or (found.signed is None and signed and found.bits < bits):
+        said.append(f"pixels have {bits} bits, the compressed data {found.bits}, which were taken")
+        ds.BitsStored = found.bits
+    notes += [
+        InputWarning("header", f"the header says that {what}; check brightness and contrast")
+        for what in said
+    ]
+    return values
+
+
+def _roughness(values: np.ndarray) -> float:
+    return float(np.abs(np.diff(values, axis=0)).mean() + np.abs(np.diff(values, axis=1)).mean())
 
 
 def _keep_first_frame(ds: Dataset, name: str, notes: list[InputWarning]) -> bytes:
@@ -202,14 +228,12 @@ def _check_decoder(syntax: UID, name: str) -> None:
         )
 
 
-def _check_codestream(
-    ds: Dataset, frame: bytes, name: str, max_pixels: int, notes: list[InputWarning]
-) -> None:
-    """Compare header and codestream; where only the codestream knows the sign, believe it."""
+def _check_codestream(ds: Dataset, frame: bytes, name: str, max_pixels: int) -> Codestream | None:
+    """Compare the sizes that header and codestream give; return what the latter says."""
     syntax = ds.file_meta.TransferSyntaxUID
     found = read_codestream(frame) if syntax in _MARKED_ENDS else None
     if found is None:
-        return
+        return None
     size = found.rows, found.columns
     if found.rows * found.columns > max_pixels or size != (ds.Rows, ds.Columns):
         raise InputError(
@@ -226,17 +250,7 @@ def _check_codestream(
             f"{name}: its lossy JPEG data have {found.bits} bits, the standard allows 8 or 12, and "
             "decoders disagree on the rest; export it as JPEG Lossless or JPEG 2000"
         )
-    if found.signed is not None and found.signed != bool(ds.PixelRepresentation):
-        says = {True: "signed", False: "unsigned"}
-        notes.append(
-            InputWarning(
-                "header",
-                f"the header says that pixels are {says[bool(ds.PixelRepresentation)]}, the "
-                f"compressed data that they are {says[found.signed]}; the data were believed, "
-                "check brightness and contrast",
-            )
-        )
-        ds.PixelRepresentation = int(found.signed)
+    return found
 
 
 def _decode_apart(ds: Dataset, frame: bytes, name: str) -> np.ndarray:

@@ -30,6 +30,9 @@ from workbench.imaging.numeric import first_number, read_numbers
 from workbench.imaging.spread import spread_of
 from workbench.radiograph import little_seen
 
+#: Part of the grey scale into which a transform may not press an image. Twice that is warned of,
+#: but kept: it may be meant.
+HIDDEN_LIMIT = 0.1
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
@@ -201,7 +204,7 @@ def _what_hides(shown: np.ndarray, seen: np.ndarray) -> str | None:
         return None
     if shown.max() <= shown.min():
         return "leaves a single grey level"
-    little = little_seen(shown)
+    little = little_seen(shown, limit=HIDDEN_LIMIT)
     return little and f"hides the image: {little}"
 
 

@@ -52,6 +52,8 @@ def turn_of(parts: list[str], lateral: bool) -> Turn | None:
         The turn, or None where the two directions make no image of this view.
     """
     row, column = ((part.strip().upper() or " ")[0] for part in parts)
+    if (row, column) == ("L", "F"):  # what many devices write for every view
+        return Turn()
     across = "AP" if lateral else "LR"
     transpose = row in "HF" and column in across
     if transpose:

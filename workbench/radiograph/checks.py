@@ -67,7 +67,8 @@ def pixel_warnings(
             )
         )
         return tuple(found)
-    little = little_seen(*_visible(pixels, fit))
+    seen, beside = _visible(pixels, fit)
+    little = little_seen(seen, beside=beside)
     if little:
         found.append(
             InputWarning(
@@ -88,12 +89,15 @@ def pixel_warnings(
     return tuple(found)
 
 
-def little_seen(pixels: np.ndarray, beside: float = 0.0) -> str | None:
+def little_seen(
+    pixels: np.ndarray, *, beside: float = 0.0, limit: float = SCALE_LIMIT
+) -> str | None:
     """Say how little of an image can be seen.
 
     Args:
         pixels: any shape, in [0, 1].
         beside: black pixels beside them, as a share of all.
+        limit: part of the grey scale below which an image counts as hidden.
 
     Returns:
         Words for a message, None where enough can be seen or there are under 100 pixels.
@@ -108,7 +112,7 @@ def little_seen(pixels: np.ndarray, beside: float = 0.0) -> str | None:
     order = np.argsort(-counts, kind="stable")
     used = np.sort(order[: int(np.searchsorted(np.cumsum(counts[order]), _BULK)) + 1])
     groups = 1 + int(np.count_nonzero(np.diff(used) > 2))
-    if used.size <= SCALE_LIMIT * _STEPS and groups <= _GROUPS:
+    if used.size <= limit * _STEPS and groups <= _GROUPS:
         part = 100 * used.size / _STEPS
         return f"{100 * _BULK:.0f} % of its pixels lie in {part:.0f} % of the grey scale"
     return f"{100 * ends:.0f} % of its pixels are black or white" if ends >= ENDS_LIMIT else None
