@@ -33,6 +33,7 @@ from workbench.imaging.decode import decode_pixels
 from workbench.imaging.guards import silent_decoders
 from workbench.imaging.luts import GreyScale, to_grey_scale
 from workbench.imaging.names import shared_name
+from workbench.imaging.numeric import read_numbers
 from workbench.imaging.sources import MAX_FILE_BYTES, check_pixel_count
 from workbench.imaging.vocabulary import READ_KEYWORDS, VOCABULARY
 from workbench.radiograph import InputContract, InputWarning, Radiograph
@@ -238,12 +239,18 @@ def _complete_description(ds: Dataset, name: str) -> list[InputWarning]:
             setattr(ds, keyword, value)
     if ds.get("HighBit") is None:
         ds.HighBit = ds.BitsStored - 1
-    return _complete_polarity(ds)
+    return _complete_polarity(ds, name)
 
 
-def _complete_polarity(ds: Dataset) -> list[InputWarning]:
+def _complete_polarity(ds: Dataset, name: str) -> list[InputWarning]:
     photometric = str(ds.get("PhotometricInterpretation") or "").strip().upper()
     shape = str(ds.get("PresentationLUTShape") or "").strip().upper()
+    one_frame = ds.Rows * ds.Columns * ds.BitsAllocated // 8
+    if photometric in _COLOUR and ds.SamplesPerPixel == 1 and len(ds.PixelData) >= 2 * one_frame:
+        raise InputError(
+            f"{name}: the header says one sample a pixel and colour ({photometric}), and the pixel "
+            "data are longer than one sample each; export the file again as greyscale"
+        )
     if photometric not in (_COLOUR if ds.SamplesPerPixel > 1 else _GREY):
         ds.PhotometricInterpretation = "MONOCHROME2" if ds.SamplesPerPixel == 1 else "RGB"
         message = (
@@ -261,10 +268,14 @@ def _complete_polarity(ds: Dataset) -> list[InputWarning]:
 
 
 def _check_description(ds: Dataset, name: str, max_pixels: int) -> None:
-    frames = int(ds.get("NumberOfFrames") or 1)
+    (frames, *others) = read_numbers(ds, "NumberOfFrames").values or (1,)
+    if others or frames is None or frames % 1:
+        raise InputError(
+            f"{name}: NumberOfFrames is no whole number; export the file again, as one frame"
+        )
     if frames > 1:
         raise InputError(
-            f"{name}: holds {frames} frames; save the one film as its own single-frame file"
+            f"{name}: holds {frames:.0f} frames; save the one film as its own single-frame file"
         )
     check_pixel_count(ds.Rows, ds.Columns, name, max_pixels)
     if ds.BitsAllocated not in (8, 16, 32):

@@ -48,7 +48,7 @@ def spread_of(values: np.ndarray) -> Spread:
     low, high = float(values.min()), float(values.max())
     ordered = np.sort(np.ravel(values)[:: max(1, values.size // _SAMPLE)]).astype(np.float64)
     kept = _without_outermost(ordered)
-    outermost = 0 < kept[-1] - kept[0] < _SHORTER * (high - low)
+    outermost = bool(0 < kept[-1] - kept[0] < _SHORTER * (high - low))
     if not outermost:
         kept = ordered
     image = _without_groups_apart(_without_groups_apart(kept))
