@@ -108,7 +108,7 @@ def test_compressed_colour_behind_a_header_of_one_sample_is_refused(syntax, dico
     ds.compress(syntax, encoding_plugin="pylibjpeg", generate_instance_uid=False)
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     del ds.PlanarConfiguration
-    with pytest.raises(InputError, match="put together wrongly|damaged"):
+    with pytest.raises(InputError, match=r"put together wrongly|damaged"):
         wb.load_radiograph(dicom_bytes(ds))
 
 

@@ -136,11 +136,10 @@ def test_deep_jpeg_2000_and_ppm_are_refused(film):
         with pytest.raises(InputError, match="16 bits a channel in a way that is not read"):
             wb.load_radiograph(data)
     openjpeg = pytest.importorskip("openjpeg.utils")
-    for count in (3, 4):
-        stacked = np.ascontiguousarray(np.dstack([pixels] * count))
-        data = bytes(openjpeg.encode_array(stacked, bits_stored=16, photometric_interpretation=1))
-        with pytest.raises(InputError, match="16 bits a channel in a way that is not read"):
-            wb.load_radiograph(data)
+    stacked = np.ascontiguousarray(np.dstack([pixels] * 3))
+    data = bytes(openjpeg.encode_array(stacked, bits_stored=16, photometric_interpretation=1))
+    with pytest.raises(InputError, match="16 bits a channel in a way that is not read"):
+        wb.load_radiograph(data)
     eight = (pixels >> 4).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(np.dstack([eight] * 3)).save(buffer, "JPEG2000", irreversible=False)
