@@ -3,7 +3,8 @@
 The smallest and the largest value of an image are often no part of it: a hot or dead pixel, a lead
 marker, padding that no tag declares, a collimated border. Two rules leave such values out. The
 outermost thousandth of the pixels at each end goes where that shortens the range by a tenth. Of two
-groups of values that lie further apart than half of the range, the narrower one goes.
+groups of values that lie further apart than half of the range, the one goes that holds few pixels,
+else the narrower one.
 
 Does not know: DICOM, polarity.
 """
@@ -17,8 +18,8 @@ import numpy as np
 #: Share of the pixels at each end that may be left out, and how much that must shorten the range.
 _OUTERMOST, _SHORTER = 0.001, 0.9
 #: Groups of values: steps of the range, steps without pixels that part two groups, share of the
-#: pixels at which a step counts as without, smallest share that may be the image.
-_STEPS, _GAP, _STRAY, _IMAGE = 64, 32, 0.001, 0.1
+#: pixels at which a step counts as without, share of the pixels below which a group is few.
+_STEPS, _GAP, _STRAY, _SMALL = 64, 32, 0.001, 0.1
 #: Pixels below which groups mean nothing, and pixels that are looked at.
 _FEW, _SAMPLE = 100, 1 << 18
 
@@ -75,10 +76,12 @@ def _without_groups_apart(ordered: np.ndarray) -> np.ndarray:
     step, before = (high - low) / _STEPS, int(gaps.argmax())
     ends = low + step * (held[before] + 1), low + step * held[before + 1]
     lower, upper = np.searchsorted(ordered, ends)
-    narrow, wide = sorted((ordered[:lower], ordered[upper:]), key=_width)
-    if wide.size < _IMAGE * ordered.size or _width(wide) <= 3 * _width(narrow):
-        return ordered
-    return wide
+    groups = ordered[:lower], ordered[upper:]
+    few, many = sorted(groups, key=len)
+    if few.size < _SMALL * ordered.size:
+        return many if _width(many) > step / 4 else ordered
+    narrow, wide = sorted(groups, key=_width)
+    return wide if _width(wide) > 3 * _width(narrow) else ordered
 
 
 def _width(group: np.ndarray) -> float:
