@@ -160,9 +160,8 @@ def _voi_transforms(
     values: np.ndarray, ds: Dataset
 ) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
     """Yield the file's ways to show the values, the preferred one first."""
-    little, signed = is_little_endian(ds), bool(values.min() < 0)
     for item in _items(ds, "VOILUTSequence"):
-        yield "VOI LUT", lambda item=item: apply_lut(values, item, signed=signed, little=little)[1]
+        yield "VOI LUT", partial(_looked_up, values, item, is_little_endian(ds))
     function = str(ds.get("VOILUTFunction") or "LINEAR").strip().upper()
     known = function in FUNCTIONS
     centers, widths = (read_numbers(ds, f"Window{k}").values for k in ("Center", "Width"))
@@ -170,6 +169,10 @@ def _voi_transforms(
         name = "window " + " / ".join("?" if n is None else f"{n:g}" for n in (center, width))
         name += f" ({function})" if known else ""
         yield name, partial(_windowed, values, center, width, function)
+
+
+def _looked_up(values: np.ndarray, item: Dataset, little: bool) -> np.ndarray:
+    return apply_lut(values, item, signed=values.min() < 0, little=little)[1]
 
 
 def _windowed(
@@ -200,10 +203,8 @@ def _attempt(transform: Callable) -> tuple:
 
 def _what_hides(shown: np.ndarray, seen: np.ndarray) -> str | None:
     """Say why a transform is not to be used that leaves too little of an image to see."""
-    if seen.max() <= seen.min():
-        return None
     if shown.max() <= shown.min():
-        return "leaves a single grey level"
+        return "leaves a single grey level" if seen.max() > seen.min() else None
     little = little_seen(shown, limit=HIDDEN_LIMIT)
     return little and f"hides the image: {little}"
 

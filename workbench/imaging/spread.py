@@ -21,7 +21,7 @@ _OUTERMOST, _SHORTER = 0.001, 0.9
 #: pixels at which a step counts as without, share of the pixels below which a group is few.
 _STEPS, _GAP, _STRAY, _SMALL = 64, 32, 0.001, 0.1
 #: Pixels below which groups mean nothing, and pixels that are looked at.
-_FEW, _SAMPLE = 100, 1 << 18
+_FEW, _SAMPLE = 100, 1 << 16
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ LAYOUT_LIMIT = -0.1
 #: most so many groups, or where so large a share is black or white. Of 1,077 frontal films of NIH
 #: ChestX-ray14 none uses less than 0.39 of the scale, and none has more than 0.66 at its ends.
 _BULK, SCALE_LIMIT, _GROUPS, ENDS_LIMIT = 0.98, 0.2, 3, 0.95
-#: Steps of the scale, pixels below which nothing is said, and pixels along an edge looked at.
-_STEPS, _FEW, _LONGEST_EDGE = 64, 100, 512
+#: Steps of the scale, pixels below which nothing is said, and pixels that are looked at.
+_STEPS, _FEW, _SAMPLE = 64, 100, 1 << 16
 
 _FRONTAL_LEFT_HALF = (
     (-2.2, -1.9, -1.3, 0.1),
@@ -103,10 +103,11 @@ def little_seen(
         Words for a message, None where enough can be seen or there are under 100 pixels.
     """
     values = np.ravel(pixels)
-    values = values[:: max(1, values.size // _LONGEST_EDGE**2)]
+    values = values[:: max(1, values.size // _SAMPLE)]
     if values.size < _FEW:
         return None
-    counts = np.histogram(values, _STEPS, (0.0, 1.0))[0] / values.size * (1 - beside)
+    steps = np.minimum((values * _STEPS).astype(np.intp), _STEPS - 1)
+    counts = np.bincount(steps, minlength=_STEPS) / values.size * (1 - beside)
     counts[0] += beside
     ends = float(counts[0] + counts[-1])
     order = np.argsort(-counts, kind="stable")
@@ -168,7 +169,7 @@ def domain_warning(contract: InputContract, model_domain: str) -> InputWarning |
 def _visible(pixels: np.ndarray, fit: str) -> tuple[np.ndarray, float]:
     """Return the pixels that a model sees, thinned out, and the black share of its square."""
     left, top, right, bottom = map(round, fit_geometry(*pixels.shape, PUBLISHED_SIZE, fit).crop_box)
-    step = max(1, max(pixels.shape) // _LONGEST_EDGE)
+    step = max(1, int((pixels.size / _SAMPLE) ** 0.5))
     beside = 1 - min(pixels.shape) / max(pixels.shape) if fit == "pad" else 0.0
     return pixels[top:bottom:step, left:right:step], beside
 
