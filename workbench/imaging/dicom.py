@@ -31,7 +31,7 @@ from workbench.imaging import header
 from workbench.imaging.colour import lightness
 from workbench.imaging.decode import decode_pixels
 from workbench.imaging.guards import silent_decoders
-from workbench.imaging.luts import GreyScale, to_grey_scale
+from workbench.imaging.luts import to_grey_scale
 from workbench.imaging.names import shared_name
 from workbench.imaging.numeric import read_numbers
 from workbench.imaging.sources import MAX_FILE_BYTES, check_pixel_count
@@ -132,28 +132,18 @@ def _grey_levels(stored: np.ndarray, ds: Dataset, name: str) -> _Levels:
         return _levels_of_colour(stored, name)
     valid = _valid_pixels(stored, ds)
     scaled = to_grey_scale(stored, ds, valid)
-    notes = _grey_scale_notes(scaled)
     seen = stored[valid] if valid.any() else stored
     extremes = float(seen.min()), float(seen.max())
     inverted = _is_inverted(ds)
     return _Levels(
-        scaled.values, valid, int(ds.BitsStored), extremes, scaled.applied, inverted, notes
+        scaled.values,
+        valid,
+        int(ds.BitsStored),
+        extremes,
+        scaled.applied,
+        inverted,
+        scaled.notes(),
     )
-
-
-def _grey_scale_notes(scaled: GreyScale) -> tuple[InputWarning, ...]:
-    notes = []
-    if scaled.problem:
-        message = f"{scaled.problem}; used instead: {scaled.applied}. Check brightness and contrast"
-        notes.append(InputWarning("window", message))
-    if scaled.apart:
-        message = (
-            f"{100 * scaled.apart:.2g} % of the pixels lie far from all others (marks, padding or "
-            "a collimated border) and were left out of the grey scale; check brightness and "
-            "contrast"
-        )
-        notes.append(InputWarning("extremes", message))
-    return tuple(notes)
 
 
 def _levels_of_colour(rgb: np.ndarray, name: str) -> _Levels:

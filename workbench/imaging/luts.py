@@ -28,11 +28,12 @@ from pydicom.dataset import Dataset
 
 from workbench.imaging.numeric import first_number, read_numbers
 from workbench.imaging.spread import spread_of
-from workbench.radiograph import little_seen
+from workbench.radiograph import InputWarning, little_seen
 
 #: Part of the grey scale into which a transform may not press an image. Twice that is warned of,
 #: but kept: it may be meant.
 HIDDEN_LIMIT = 0.1
+_CHECK = "Check brightness and contrast"
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
@@ -56,6 +57,20 @@ class GreyScale:
     def problem(self) -> str | None:
         """All problems in one sentence without its stop, or None."""
         return "; ".join(self.problems) or None
+
+    def notes(self) -> tuple[InputWarning, ...]:
+        """Return what a person should know about the scale."""
+        found = []
+        if self.problem:
+            message = f"{self.problem}; used instead: {self.applied}"
+            found.append(InputWarning("window", f"{message}. {_CHECK}"))
+        if self.apart:
+            message = (
+                f"{100 * self.apart:.2g} % of the pixels lie far from all others (marks, padding "
+                "or a collimated border) and were left out of the grey scale"
+            )
+            found.append(InputWarning("extremes", f"{message}. {_CHECK}"))
+        return tuple(found)
 
 
 def to_grey_scale(stored: np.ndarray, ds: Dataset, valid: np.ndarray) -> GreyScale:

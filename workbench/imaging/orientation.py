@@ -38,7 +38,8 @@ class Turn:
             return "lies on its side"
         if self.mirror and self.upend:
             return "is upside down"
-        return "is mirrored, left and right are exchanged" if self.mirror else "is turned over"
+        sides = "left and right" if self.mirror else "head and foot"
+        return f"is mirrored, {sides} are exchanged"
 
 
 def turn_of(parts: list[str], lateral: bool) -> Turn | None:
