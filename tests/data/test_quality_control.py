@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 import workbench as wb
+from tests.imaging.conftest import build, smooth_film, to_bytes
+from workbench.cli import main
 from workbench.data.hashes import dhash, file_dhash, near_pairs
+from workbench.data.quality_table import COMMON_WARNINGS, QualityTable
 from workbench.errors import InputError, OptionError
+from workbench.radiograph import WARNING_CODES
 
 
 @pytest.fixture
@@ -88,6 +94,18 @@ def test_it_is_taken_up_where_it_stopped(folder, tmp_path, monkeypatch):
     assert set(seen) <= set(paths)
 
 
+def test_lines_of_an_older_reading_are_not_believed(folder, tmp_path):
+    manifest = wb.data.build("folder", source=folder, hash_files=False)
+    whole = wb.data.quality(manifest, workers=1, out=tmp_path / "q").frame
+    journal = tmp_path / "q" / "quality.jsonl"
+    old = [json.loads(line) for line in journal.read_text().splitlines()]
+    for record in old:
+        record.pop("reading")
+        record["warnings"] = ""
+    journal.write_text("".join(json.dumps(record) + "\n" for record in old))
+    assert wb.data.quality(manifest, workers=1, out=tmp_path / "q").frame.equals(whole)
+
+
 def test_a_changed_file_is_read_again(folder, tmp_path):
     manifest = wb.data.build("folder", source=folder, hash_files=False)
     wb.data.quality(manifest, workers=1, out=tmp_path / "q")
@@ -117,6 +135,75 @@ def test_options_are_checked(folder):
         without.path(0)
 
 
+def judged(*codes, view="PA", stated="PA", layout=0.9):
+    """A table of one readable image whose contract carries some warnings."""
+    row = {
+        "path": "a.png",
+        "image_id": "a",
+        "readable": True,
+        "error": None,
+        "warnings": "|".join(codes),
+        "view": view,
+        "stated_view": stated,
+        "layout": layout,
+    }
+    return QualityTable.judged(pd.DataFrame([row]), Path())
+
+
+@pytest.mark.parametrize("code", [*WARNING_CODES, "a-code-of-tomorrow"])
+def test_no_warning_of_the_contract_is_dropped(code):
+    table = judged(code)
+    assert reasons(table)["a"] == code
+    assert len(table.suspects) == (code not in COMMON_WARNINGS)
+    assert table.summary()["warnings"] == {code: 1}
+    both = judged("crop-loss", code)
+    assert code in reasons(both)["a"] and "crop-loss" in reasons(both)["a"]
+    assert len(both.suspects) == (code not in COMMON_WARNINGS)
+
+
+def test_a_lateral_image_that_is_meant_to_be_one_is_no_suspect():
+    assert len(judged("lateral-view", view="lateral", stated="lateral").suspects) == 0
+    assert "the file says lateral" in reasons(judged("lateral-view", view="lateral"))["a"]
+    assert len(judged("lateral-view", view="lateral", stated="unknown").suspects) == 1
+
+
+def test_warnings_of_files_reach_the_table_and_the_command(tmp_path, capsys):
+    """Two views side by side, a window that hides the image, raw data, another part, a mirror."""
+    films = {
+        "two": {"pixels": np.hstack([smooth_film(256, 256, 12)] * 2)},
+        "window": {"WindowCenter": 60000, "WindowWidth": 100},
+        "raw": {"PresentationIntentType": "FOR PROCESSING"},
+        "knee": {"SeriesDescription": "KNEE AP"},
+        "mirrored": {"PatientOrientation": ["R", "F"]},
+        "comma": {"WindowCenter": "2048", "WindowWidth": "4096"},
+        "sound": {},
+    }
+    for name, tags in films.items():
+        pixels = tags.pop("pixels", smooth_film(512, 512, 12))
+        data = to_bytes(build(pixels, bits=12, **tags)).replace(b"2048", b"204,")
+        (tmp_path / f"{name}.dcm").write_bytes(data)
+    wb.data.build("folder", source=tmp_path).save(tmp_path / "films.csv")
+    expected = {
+        "two": "aspect-ratio",
+        "window": "window",
+        "raw": "for-processing",
+        "knee": "not-a-chest",
+        "mirrored": "orientation",
+        "comma": "header",
+    }
+    code = main(["manifest", "quality", str(tmp_path / "films.csv"), "--root", str(tmp_path),
+                 "--workers", "1", "--out", str(tmp_path / "q")])  # fmt: skip
+    assert code == 0
+    said = capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "q" / "quality.csv").set_index("image_id")
+    counted = next(line for line in said.splitlines() if line.startswith("warnings: "))
+    for name, warning in expected.items():
+        assert f"{warning} 1" in counted
+        assert warning in table.loc[name, "reasons"].split("; "), name
+        line = next(line for line in said.splitlines() if line.startswith(f"{name}: "))
+        assert warning in line and table.loc[name, "suspect"]
+
+
 # --- hashes ---------------------------------------------------------------------------------------
 
 
@@ -138,8 +225,6 @@ def test_dhash_survives_scaling_and_compression(films, tmp_path):
 
 @pytest.mark.parametrize("common", [0, 16])
 def test_near_pairs_are_those_of_brute_force(common):
-    import pandas as pd
-
     rng = np.random.default_rng(5)
     rows = rng.integers(0, 256, (307, 32), dtype=np.uint8)
     rows[:, 4 : 4 + common] = rows[0, 4 : 4 + common]

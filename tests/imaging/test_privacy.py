@@ -1,13 +1,16 @@
 """No identifier leaves the reader: not in meta, contract, texts, logs, warnings or errors."""
 
+import io
 import json
 import logging
 import re
+import threading
 import traceback
 import warnings
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -159,3 +162,137 @@ def test_the_process_is_left_as_it_was(dicom_bytes, caplog):
     with caplog.at_level(logging.WARNING, logger="pydicom"):
         logging.getLogger("pydicom").warning("heard again")
     assert "heard again" in caplog.text
+
+
+# --- what decoders say while they run -----------------------------------------------------------
+
+DECODERS = (
+    "pydicom",
+    "pydicom.pixels.decoders.base",
+    "pydicom.pixels.utils",
+    "pylibjpeg.utils",
+    "openjpeg._openjpeg",
+    "rle",
+    "gdcm.made.while.decoding",
+    "PIL.TiffImagePlugin",
+    "PIL.PngImagePlugin",
+    "PIL.made.while.decoding",
+    "a_plugin_of_the_hospital",
+    "",
+)
+
+
+def chatter(*args, **kwargs):
+    """Say the name everywhere a decoder can say it, then fail with it."""
+    for name in DECODERS:
+        logger = logging.getLogger(name)
+        for level in (logging.DEBUG, logging.WARNING, logging.CRITICAL):
+            logger.log(level, "value of PatientName: %s", SECRET)
+        try:
+            raise ValueError(SECRET)
+        except ValueError:
+            logger.exception("decoding failed for %s", SECRET)
+    warnings.warn(SECRET, UserWarning, stacklevel=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn(SECRET, DeprecationWarning, stacklevel=1)
+    raise RuntimeError(f"cannot decode {SECRET}")
+
+
+@pytest.fixture
+def listening(capfd):
+    """Handlers of their own on loggers at several depths; yields what came out since last asked."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    names = ("pydicom", "pydicom.pixels.decoders.base", "PIL.TiffImagePlugin", "")
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).setLevel(logging.DEBUG)
+
+    def heard() -> str:
+        text = stream.getvalue() + "".join(capfd.readouterr())
+        stream.seek(0)
+        stream.truncate()
+        return text
+
+    yield heard
+    for name in names:
+        logging.getLogger(name).removeHandler(handler)
+        logging.getLogger(name).setLevel(before[name])
+
+
+@pytest.mark.parametrize("place", ["dcmread", "decode_pixels", "pixel_array"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_nothing_that_a_decoder_says_comes_out(
+    place, threads, dicom_bytes, listening, caplog, monkeypatch
+):
+    from workbench.imaging import decode, dicom
+
+    monkeypatch.setattr(decode if place == "pixel_array" else dicom, place, chatter)
+    caplog.set_level(logging.DEBUG)
+    data, said = dicom_bytes(FILM, bits=12), []
+
+    def read():
+        with pytest.raises(InputError, match="damaged") as caught:
+            wb.load_radiograph(data)
+        said.append("".join(traceback.format_exception(caught.value)))
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        workers = [threading.Thread(target=read) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    said += [str(one.message) for one in seen]
+    assert len(said) >= threads
+    assert SECRET not in "".join(said) + listening() + caplog.text
+
+
+@pytest.mark.parametrize("fmt", ["PNG", "TIFF", "JPEG"])
+def test_nothing_that_pillow_says_comes_out(fmt, listening, caplog, monkeypatch):
+    buffer = io.BytesIO()
+    Image.fromarray((FILM >> 4).astype(np.uint8)).save(buffer, fmt)
+    plugin = type(Image.open(io.BytesIO(buffer.getvalue())))
+    monkeypatch.setattr(plugin, "load", chatter)
+    caplog.set_level(logging.DEBUG)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with pytest.raises(InputError, match="not decodable") as caught:
+            wb.load_radiograph(buffer.getvalue())
+    said = "".join(traceback.format_exception(caught.value)) + "".join(map(str, seen))
+    assert SECRET not in said + listening() + caplog.text
+
+
+def test_tags_that_pillow_logs_stay_inside(listening, caplog):
+    """Pillow logs the values of TIFF tags where somebody asked for debugging."""
+    buffer = io.BytesIO()
+    pixels = Image.fromarray((FILM >> 4).astype(np.uint8))
+    pixels.save(buffer, "TIFF", tiffinfo={270: SECRET, 315: SECRET})
+    Image.open(io.BytesIO(buffer.getvalue()))
+    assert SECRET in listening()  # it would come out
+    caplog.clear()
+    wb.load_radiograph(buffer.getvalue())
+    assert SECRET not in caplog.text + listening()
+
+
+def test_other_threads_and_later_records_are_heard(dicom_bytes, listening, monkeypatch):
+    from workbench.imaging import dicom
+
+    parse = dicom.dcmread
+
+    def slow(*args, **kwargs):
+        other = threading.Thread(target=lambda: logging.getLogger("app").warning("heard beside"))
+        other.start()
+        other.join()
+        logging.getLogger("app").warning("not heard")
+        return parse(*args, **kwargs)
+
+    monkeypatch.setattr(dicom, "dcmread", slow)
+    handle = logging.Logger.handle
+    wb.load_radiograph(dicom_bytes(FILM, bits=12))
+    logging.getLogger("pydicom.pixels.utils").warning("heard afterwards")
+    assert logging.Logger.handle is handle
+    text = listening()
+    assert "heard beside" in text and "heard afterwards" in text and "not heard" not in text

@@ -8,7 +8,7 @@ from pydicom.filebase import DicomBytesIO
 
 import workbench as wb
 from workbench.errors import InputError
-from workbench.imaging.decode import codestream_shape
+from workbench.imaging.codestream import read_codestream
 
 ROWS, COLUMNS = 82, 67  # an even number of pixels: gdcm's encoders trip over padding
 NATIVE = {
@@ -208,14 +208,14 @@ def test_header_and_codestream_must_agree(film, dicom_bytes, tmp_path):
             wb.load_radiograph(dicom_bytes(ds))
 
 
-def test_codestream_shape_reads_rows_then_columns(film, dicom_bytes, tmp_path):
+def test_read_codestream_reads_rows_then_columns(film, dicom_bytes, tmp_path):
     plain = dicom_bytes(film(ROWS, COLUMNS, 8), bits=8)
     for name in ("JPEGBaselineProcess1", "JPEGLosslessProcess14_1", "JPEG2000", "JPEGLSLossless"):
         data = dcmread(DicomBytesIO(transcode(plain, name, tmp_path))).PixelData
         start = data.index(b"\xfe\xff\x00\xe0", 8) + 8
-        assert codestream_shape(data[start:]) == (ROWS, COLUMNS, 8)
-    assert codestream_shape(b"no image here") is None
-    assert codestream_shape(b"") is None
+        assert read_codestream(data[start:])[:3] == (ROWS, COLUMNS, 8)
+    assert read_codestream(b"no image here") is None
+    assert read_codestream(b"") is None
 
 
 def test_unreadable_compressions_are_named(film, dicom, dicom_bytes):

@@ -53,7 +53,8 @@ def silent(caplog):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         yield
-    assert not said(caplog.text + " ".join(str(one.message) for one in seen))
+    logged = " ".join(record.getMessage() for record in caplog.get_records("call"))
+    assert not said(logged + " ".join(str(one.message) for one in seen))
 
 
 def run_command(*words: object) -> tuple[int, str, str]:

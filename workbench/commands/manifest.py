@@ -240,6 +240,9 @@ def _quality(args: argparse.Namespace) -> int:
     for row in table.suspects.head(20).itertuples():
         shared.say(f"{row.image_id}: {row.reasons}")
     shared.say(str(table))
+    if summary["warnings"]:
+        counted = ", ".join(f"{code} {n:,}" for code, n in summary["warnings"].items())
+        shared.say(f"warnings: {counted}")
     for name in ("out", "sheet"):
         if name in summary:
             shared.say(f"wrote {summary[name]}")

@@ -27,6 +27,8 @@ from workbench.data.quality_table import QualityTable
 from workbench.errors import InputError, OptionError
 
 _CHUNK = 16
+#: Raised when the reading of images changes, so that older lines of a journal are not believed.
+_READING = 2
 
 
 def quality(
@@ -71,7 +73,7 @@ def quality(
     for record in _recorded(journal, tasks, folder, workers, fit, show):
         records[record["path"]] = record
     table = pd.DataFrame([records[path] for path in images["path"]])
-    table = table.drop(columns=["stamp", "fit"], errors="ignore")
+    table = table.drop(columns=["stamp", "fit", "reading"], errors="ignore")
     for name in ("image_id", "patient_id", "source"):
         table[name] = images[name].to_numpy(object)
     table["stated_view"] = images["view"].astype(str).to_numpy(object)
@@ -90,7 +92,8 @@ def look_at(task: tuple[str, list, bool], *, folder: Path, fit: str) -> dict:
     from workbench.radiograph import frontal_layout
 
     path, stamp, inside = task
-    record = {"path": path, "stamp": stamp, "fit": fit, "readable": False, "error": None}
+    record = {"path": path, "stamp": stamp, "fit": fit, "reading": _READING}
+    record |= {"readable": False, "error": None}
     if not inside:
         return record | {"error": "its path leads out of the root"}
     try:
@@ -149,7 +152,7 @@ def _seen(tasks: list, folder: Path, workers: int, fit: str) -> Iterator[dict]:
 
 
 def _finished(journal: Path | None, fit: str) -> dict[str, dict]:
-    """Return path -> record of an earlier run; a torn last line is passed over."""
+    """Return path -> record of an earlier run; torn and older lines are passed over."""
     if journal is None or not journal.is_file():
         return {}
     found = {}
@@ -158,7 +161,7 @@ def _finished(journal: Path | None, fit: str) -> dict[str, dict]:
             record = parse_json(line)
         except ValueError:
             continue
-        if record.get("fit") == fit:
+        if record.get("fit") == fit and record.get("reading") == _READING:
             found[record["path"]] = record
     return found
 

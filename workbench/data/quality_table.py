@@ -21,8 +21,9 @@ from workbench.errors import InputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Warnings of the input contract that make an image suspect.
-SUSPECT_WARNINGS = ("not-a-chest", "inverted?", "constant-image", "polarity", "burned-in")
+#: Warnings of the input contract that whole data sets share: listed as reasons, but no image is
+#: looked at for them alone. Every other warning, also one that is added later, makes it suspect.
+COMMON_WARNINGS = ("crop-loss", "low-resolution", "bit-depth")
 #: Correlation with a frontal film below which a film that is called frontal is looked at.
 UNLIKE = 0.3
 _FRONTAL = ("PA", "AP", "frontal")
@@ -36,7 +37,8 @@ class QualityTable:
         frame: path, image_id, readable, error, rows, columns (pixels), bits, lowest, highest,
             inverted, view, stated_view, modality, file_format, crop_loss (percent), warnings
             (codes joined by |), layout (likeness to a frontal film, -1 to 1), seen (difference
-            hash), duplicate_of, reasons (why it is suspect, joined by "; ").
+            hash), duplicate_of, reasons (every warning and what else was found, joined by "; "),
+            suspect (whether one of them is more than a common warning).
         root: folder of the images.
     """
 
@@ -62,14 +64,16 @@ class QualityTable:
         for one, two, _ in near_pairs(seen):
             if frame.iat[two, at] is None and not (constant[one] and constant[two]):
                 frame.iat[two, at] = frame["image_id"].iloc[one]
-        frame["reasons"] = [_reasons(row) for row in frame.to_dict("records")]
-        first = ["image_id", "path", "readable", "reasons", "error"]
+        found = [_reasons(row) for row in frame.to_dict("records")]
+        frame["reasons"] = ["; ".join(reasons) for reasons in found]
+        frame["suspect"] = [not set(reasons) <= set(COMMON_WARNINGS) for reasons in found]
+        first = ["image_id", "path", "readable", "suspect", "reasons", "error"]
         return cls(frame[[*first, *[c for c in frame if c not in first]]], root)
 
     @property
     def suspects(self) -> pd.DataFrame:
         """Rows that a person should look at, unreadable ones first."""
-        rows = self.frame[self.frame["reasons"] != ""]
+        rows = self.frame[self.frame["suspect"]]
         return rows.sort_values(["readable", "reasons", "image_id"], kind="stable")
 
     def to_frame(self) -> pd.DataFrame:
@@ -85,7 +89,7 @@ class QualityTable:
         return {
             "images": len(frame),
             "readable": len(readable),
-            "suspects": int((frame["reasons"] != "").sum()),
+            "suspects": int(frame["suspect"].sum()),
             "duplicates": int(frame["duplicate_of"].notna().sum()),
             "warnings": _counts(codes[codes != ""]),
             "views": _counts(readable["view"]),
@@ -107,7 +111,7 @@ class QualityTable:
         base = Root(self.root)
         pictures = [self._picture(base, path) for path in suspects["path"]]
         captions = list(zip(suspects["image_id"], suspects["reasons"], strict=True))
-        total = int((self.frame["reasons"] != "").sum())
+        total = int(self.frame["suspect"].sum())
         title = f"{total} of {len(self.frame):,} images to look at"
         return plot_sheet(pictures, captions, title=title)
 
@@ -136,24 +140,26 @@ class QualityTable:
         return np.asarray(image)
 
 
-def _reasons(row: dict) -> str:
+def _reasons(row: dict) -> list[str]:
+    """Return everything that is known against an image: all its warnings, then what they lack."""
     if not row["readable"]:
-        return "not readable: " + str(row["error"]).split(": ", 1)[-1].split("; ")[0]
-    found = []
-    codes = set(str(row["warnings"]).split("|"))
-    found += [code for code in SUSPECT_WARNINGS if code in codes]
+        return ["not readable: " + str(row["error"]).split(": ", 1)[-1].split("; ")[0]]
+    found = [code for code in str(row["warnings"] or "").split("|") if code]
+    found.sort(key=lambda code: code in COMMON_WARNINGS)
     stated = row["stated_view"]
     if row["view"] == "lateral" and stated in _FRONTAL:
         found.append(f"the file says lateral, the manifest {stated}")
+    elif stated == "lateral" and "lateral-view" in found:
+        found.remove("lateral-view")  # as it should be
     elif (
         stated in _FRONTAL
         and row["layout"] < UNLIKE
-        and not {"inverted?", "constant-image"} & codes
+        and not {"inverted?", "constant-image"} & set(found)
     ):
         found.append(f"unlike a frontal film ({row['layout']:.2f})")
     if isinstance(row["duplicate_of"], str):
         found.append(f"same image as {row['duplicate_of']}")
-    return "; ".join(found)
+    return found
 
 
 def _counts(values: pd.Series) -> dict[str, int]:

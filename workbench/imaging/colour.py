@@ -26,17 +26,32 @@ _RESIDUAL = 0.1
 _LONGEST_EDGE = 512
 
 
-def colour_warning(rgb: Image.Image, name: str) -> InputWarning | None:
-    """Judge the colour of an RGB image.
+def lightness(rgb: np.ndarray, name: str) -> tuple[np.ndarray, InputWarning | None]:
+    """Return the lightness (ITU-R 601) of a colour image at its own depth, and judge its colour.
+
+    Args:
+        rgb: (H, W, 3) uint8 or uint16.
+        name: for messages.
 
     Returns:
-        A warning where there is some colour, None where all channels agree.
+        (H, W) of the same type, at 8 bits exactly as Pillow computes it; and a warning where there
+        is some colour, None where all channels agree.
 
     Raises:
         InputError: the image is a colour photo or a colour map.
     """
-    step = max(1, -(-max(rgb.size) // _LONGEST_EDGE))
-    pixels = np.asarray(rgb)[::step, ::step].reshape(-1, 3).astype(np.float64) / 255
+    warning = colour_warning(rgb, name)
+    if rgb.dtype == np.uint8:
+        return np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).convert("L")), warning
+    weighted = rgb.astype(np.uint32) @ np.array((299, 587, 114), np.uint32)
+    return ((weighted + 500) // 1000).astype(np.uint16), warning
+
+
+def colour_warning(rgb: np.ndarray, name: str) -> InputWarning | None:
+    """Judge the colour of an image as `lightness` does."""
+    step = max(1, -(-max(rgb.shape[:2]) // _LONGEST_EDGE))
+    white = 255 if rgb.dtype == np.uint8 else max(255, 2 ** int(rgb.max()).bit_length() - 1)
+    pixels = rgb[::step, ::step].reshape(-1, 3).astype(np.float64) / white
     chroma = float((pixels.max(axis=1) - pixels.min(axis=1)).mean())
     if chroma < GREY_CHROMA:
         return None

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 import subprocess
 import sys
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
+from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
+from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import (
+    HTJ2K,
     UID,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     JPEG2000TransferSyntaxes,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -31,48 +34,76 @@ from pydicom.uid import (
 
 from workbench.errors import InputError
 from workbench.imaging import gdcm_worker
+from workbench.imaging.codestream import (
+    Codestream,
+    first_frame,
+    read_codestream,
+    whole_codestream,
+)
+from workbench.radiograph import InputWarning
 
 #: Seconds after which a film that is still being decoded counts as damaged.
 DECODE_SECONDS = 120
 
-_MARKED_ENDS = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes)
+_JPEG2000 = (*JPEG2000TransferSyntaxes, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
+_MARKED_ENDS = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *_JPEG2000)
 _LOSSY_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit)
-_END_MARKER = b"\xff\xd9"
-#: What encoders put behind the end marker to make the length even.
-_FILLERS = b"\0\xff"
-#: JPEG start-of-frame markers, and JPEG-LS.
-_FRAME_MARKERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 
 
-def decode_pixels(ds: Dataset, name: str, max_pixels: int) -> np.ndarray:
-    """Decode the one frame of a dataset.
+def decode_pixels(
+    ds: Dataset, name: str, max_pixels: int
+) -> tuple[np.ndarray, tuple[InputWarning, ...]]:
+    """Decode the first frame of a dataset.
 
     Args:
-        ds: with complete pixel description and `file_meta.TransferSyntaxUID`.
+        ds: with complete pixel description and `file_meta.TransferSyntaxUID`; where the compressed
+            data contradict its sign or bits, those are corrected.
         name: for messages.
         max_pixels: largest frame that is decoded.
 
     Returns:
         (H, W) integers with sign and unused bits resolved, or (H, W, 3) for colour; int32, and
-        int64 where 32 bits are allocated.
+        int64 where 32 bits are allocated. Then what contradicts the header.
 
     Raises:
         InputError: no decoder, or truncated or contradictory data.
     """
     syntax = ds.file_meta.TransferSyntaxUID
     _check_decoder(syntax, name)
+    stream, found, notes = b"", None, []
     if syntax.is_encapsulated:
-        _check_codestream(ds, name, max_pixels)
+        stream = _keep_first_frame(ds, name, notes)
+        found = _check_codestream(ds, stream, name, max_pixels)
+    else:
+        _keep_first_native_frame(ds, name, notes)
+    said_signed = bool(ds.PixelRepresentation)
+    ds.PixelRepresentation = int(said_signed or (found is not None and found.signed is True))
+    values = _decoded(ds, stream, name)
+    colour = ds.SamplesPerPixel != 1 or ds.PhotometricInterpretation == "PALETTE COLOR"
+    if values.shape[:2] != (ds.Rows, ds.Columns) or values.ndim != (3 if colour else 2):
+        raise InputError(
+            f"{name}: the header says {ds.Rows} x {ds.Columns} pixels of {ds.SamplesPerPixel} "
+            f"samples, the pixel data hold {' x '.join(map(str, values.shape))} values; the file "
+            "is damaged or was put together wrongly"
+        )
+    if found is not None and not colour:
+        values = _settled(ds, values, found, said_signed, notes)
+    return values, tuple(notes)
+
+
+def _decoded(ds: Dataset, stream: bytes, name: str) -> np.ndarray:
+    syntax = ds.file_meta.TransferSyntaxUID
     plugin = _plugin(ds)
     kind = np.int32 if ds.BitsAllocated <= 16 else np.int64
     if plugin == "gdcm":
-        return _used_bits(_decode_apart(ds, name).astype(kind), ds, shifted=False)
+        return _used_bits_of_codestream(_decode_apart(ds, stream, name).astype(kind), ds, stream)
     if ds.PhotometricInterpretation == "PALETTE COLOR":
         return apply_color_lut(pixel_array(ds, decoding_plugin=plugin), ds).astype(kind)
     if ds.SamplesPerPixel != 1 or (syntax.is_encapsulated and syntax != RLELossless):
         return pixel_array(ds, decoding_plugin=plugin).astype(kind)
     values = pixel_array(ds, decoding_plugin=plugin, correct_unused_bits=False)
-    return _used_bits(values.astype(kind), ds, shifted=True)
+    shift = max(0, int(ds.HighBit) + 1 - int(ds.BitsStored))
+    return _used_bits(values.astype(kind) >> shift, ds, int(ds.BitsStored))
 
 
 def _plugin(ds: Dataset) -> str:
@@ -86,14 +117,97 @@ def _plugin(ds: Dataset) -> str:
     return next((name for name in ("pylibjpeg", "gdcm") if name in available), "")
 
 
-def _used_bits(values: np.ndarray, ds: Dataset, *, shifted: bool) -> np.ndarray:
-    """Keep the bits from HighBit down, drop overlays above and below, extend the sign."""
-    shift = max(0, int(ds.HighBit) + 1 - int(ds.BitsStored)) if shifted else 0
-    values = (values >> shift) & (2**ds.BitsStored - 1)
+def _used_bits(values: np.ndarray, ds: Dataset, bits: int) -> np.ndarray:
+    """Keep the lowest bits, drop overlays above them, extend the sign."""
+    values = values & (2**bits - 1)
     if ds.PixelRepresentation:
-        sign = 2 ** (ds.BitsStored - 1)
+        sign = 2 ** (bits - 1)
         values = (values ^ sign) - sign
     return values
+
+
+def _used_bits_of_codestream(values: np.ndarray, ds: Dataset, stream: bytes) -> np.ndarray:
+    """Give JPEG and JPEG-LS samples, which have no sign, that of the header."""
+    found = read_codestream(stream)
+    bits = min(found.bits, int(ds.BitsStored))
+    return _used_bits(values, ds, bits if int(values.max()) < 2**bits else found.bits)
+
+
+def _settled(
+    ds: Dataset,
+    values: np.ndarray,
+    found: Codestream,
+    said_signed: bool,
+    notes: list[InputWarning],
+) -> np.ndarray:
+    """Say where sign or bits of compressed values are not those of the header, and settle it.
+
+    A signed codestream is believed. An unsigned one below a signed header may have lost its sign or
+    never had one; the reading in which neighbouring pixels differ less is taken.
+    """
+    bits, said = int(ds.BitsStored), []
+    if found.signed is False and said_signed:
+        unsigned = values & (2**found.bits - 1)
+        sign = 2 ** (found.bits - 1)
+        values = min((unsigned, (unsigned ^ sign) - sign), key=_roughness)
+        ds.PixelRepresentation = int(values.min() < 0)
+    signed = bool(ds.PixelRepresentation)
+    if found.signed is not None and found.signed != said_signed:
+        kinds = ("unsigned", "signed")
+        said.append(
+            f"pixels are {kinds[said_signed]}, the compressed data that they are "
+            f"{kinds[found.signed]}; they were read as {kinds[signed]}"
+        )
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    fits = low <= int(values.min()) and int(values.max()) <= high
+    if not fits or (found.signed is None and signed and found.bits < bits):
+        said.append(f"pixels have {bits} bits, the compressed data {found.bits}, which were taken")
+        ds.BitsStored = found.bits
+    notes += [
+        InputWarning("header", f"the header says that {what}; check brightness and contrast")
+        for what in said
+    ]
+    return values
+
+
+def _roughness(values: np.ndarray) -> float:
+    return float(np.abs(np.diff(values, axis=0)).mean() + np.abs(np.diff(values, axis=1)).mean())
+
+
+def _keep_first_frame(ds: Dataset, name: str, notes: list[InputWarning]) -> bytes:
+    """Leave one compressed frame in a dataset, without what stands behind it; return it."""
+    frame, frames = first_frame(ds)
+    if ds.file_meta.TransferSyntaxUID in _MARKED_ENDS:
+        whole = whole_codestream(frame)
+        if whole is None:
+            raise InputError(
+                f"{name}: the compressed pixels are cut short (no end marker); copy or export it "
+                "again"
+            )
+        frame = whole
+    if frames > 1:
+        notes.append(_first_of(f"{frames} frames"))
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        ds.pop(keyword, None)
+    ds.NumberOfFrames, ds.PixelData = 1, encapsulate([frame])
+    return frame
+
+
+def _keep_first_native_frame(ds: Dataset, name: str, notes: list[InputWarning]) -> None:
+    ds.NumberOfFrames = 1
+    expected = get_expected_length(ds)
+    beyond = len(ds.PixelData) - expected
+    if beyond > expected % 2:
+        notes.append(_first_of(f"{beyond:,} bytes more than one frame"))
+        ds.PixelData = ds.PixelData[: expected + expected % 2]
+
+
+def _first_of(what: str) -> InputWarning:
+    return InputWarning(
+        "header",
+        f"the pixel data hold {what}, the header says one frame; the first was read, look at it "
+        "and export the file again where it is not the one you meant",
+    )
 
 
 def _check_decoder(syntax: UID, name: str) -> None:
@@ -114,76 +228,52 @@ def _check_decoder(syntax: UID, name: str) -> None:
         )
 
 
-def _check_codestream(ds: Dataset, name: str, max_pixels: int) -> None:
-    if ds.file_meta.TransferSyntaxUID not in _MARKED_ENDS:
-        return
-    frame = get_frame(ds.PixelData, 0, number_of_frames=1)
-    if not frame.rstrip(_FILLERS).endswith(_END_MARKER):
-        raise InputError(
-            f"{name}: the compressed pixels are cut short (no end marker); copy or export it again"
-        )
-    found = codestream_shape(frame)
+def _check_codestream(ds: Dataset, frame: bytes, name: str, max_pixels: int) -> Codestream | None:
+    """Compare the sizes that header and codestream give; return what the latter says."""
+    syntax = ds.file_meta.TransferSyntaxUID
+    found = read_codestream(frame) if syntax in _MARKED_ENDS else None
     if found is None:
-        return
-    rows, columns, bits = found
-    if rows * columns > max_pixels or (rows, columns) != (ds.Rows, ds.Columns):
+        return None
+    size = found.rows, found.columns
+    if found.rows * found.columns > max_pixels or size != (ds.Rows, ds.Columns):
         raise InputError(
             f"{name}: the header says {ds.Rows} x {ds.Columns} pixels, the compressed data "
-            f"{rows} x {columns}; the file is damaged or was put together wrongly"
+            f"{found.rows} x {found.columns}; the file is damaged or was put together wrongly"
         )
-    if ds.file_meta.TransferSyntaxUID in _LOSSY_JPEG and bits not in (8, 12):
+    if found.components != ds.SamplesPerPixel:
         raise InputError(
-            f"{name}: its lossy JPEG data have {bits} bits, the standard allows 8 or 12, and "
+            f"{name}: the header says {ds.SamplesPerPixel} samples a pixel, the compressed data "
+            f"{found.components}; the file is damaged or was put together wrongly"
+        )
+    if syntax in _LOSSY_JPEG and found.bits not in (8, 12):
+        raise InputError(
+            f"{name}: its lossy JPEG data have {found.bits} bits, the standard allows 8 or 12, and "
             "decoders disagree on the rest; export it as JPEG Lossless or JPEG 2000"
         )
+    return found
 
 
-def codestream_shape(frame: bytes) -> tuple[int, int, int] | None:
-    """Read (rows, columns, bits) from the header of a JPEG, JPEG-LS or JPEG 2000 codestream.
-
-    Returns:
-        None where no frame header is found.
-    """
-    start = frame.find(b"\xff\x4f\xff\x51", 0, 4096)
-    if start >= 0 and len(frame) >= start + 43:
-        right, bottom, left, top = struct.unpack(">4I", frame[start + 8 : start + 24])
-        return bottom - top, right - left, (frame[start + 42] & 0x7F) + 1
-    position = 2
-    while position + 9 <= len(frame) and frame[position] == 0xFF:
-        marker = frame[position + 1]
-        if marker == 0xFF:
-            position += 1
-        elif marker in _FRAME_MARKERS:
-            bits, rows, columns = struct.unpack(">B2H", frame[position + 4 : position + 9])
-            return rows, columns, bits
-        else:
-            position += 2 + struct.unpack(">H", frame[position + 2 : position + 4])[0]
-    return None
-
-
-def _decode_apart(ds: Dataset, name: str) -> np.ndarray:
+def _decode_apart(ds: Dataset, frame: bytes, name: str) -> np.ndarray:
     """Decode through gdcm in another process, which damaged data may end."""
-    frame = get_frame(ds.PixelData, 0, number_of_frames=1)
-    shape = codestream_shape(frame)
-    if shape is None or ds.SamplesPerPixel != 1:
+    found = read_codestream(frame)
+    if found is None or ds.SamplesPerPixel != 1:
         raise InputError(
             f"{name}: colour or unusual data in {ds.file_meta.TransferSyntaxUID.name} are not "
             "read; export the file uncompressed"
         )
-    rows, columns, bits = shape
-    allocated = 8 if bits <= 8 else 16
+    allocated = 8 if found.bits <= 8 else 16
     request = {
-        "rows": rows,
-        "columns": columns,
+        "rows": found.rows,
+        "columns": found.columns,
         "allocated": allocated,
-        "stored": bits,
+        "stored": found.bits,
         "signed": 0,
         "syntax": str.__str__(ds.file_meta.TransferSyntaxUID),
     }
     samples = _run_worker(json.dumps(request).encode() + b"\n" + frame, name)
-    if len(samples) != rows * columns * allocated // 8:
+    if len(samples) != found.rows * found.columns * allocated // 8:
         raise InputError(f"{name}: the compressed pixels are damaged; copy or export it again")
-    return np.frombuffer(samples, f"<u{allocated // 8}").reshape(rows, columns)
+    return np.frombuffer(samples, f"<u{allocated // 8}").reshape(found.rows, found.columns)
 
 
 def _run_worker(request: bytes, name: str) -> bytes:

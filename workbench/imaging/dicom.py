@@ -16,7 +16,6 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import (
@@ -29,14 +28,16 @@ from pydicom.uid import (
 
 from workbench.errors import InputError
 from workbench.imaging import header
-from workbench.imaging.colour import colour_warning
+from workbench.imaging.colour import lightness
 from workbench.imaging.decode import decode_pixels
-from workbench.imaging.guards import silent_dicom
+from workbench.imaging.guards import silent_decoders
 from workbench.imaging.luts import to_grey_scale
 from workbench.imaging.names import shared_name
+from workbench.imaging.numeric import read_numbers
 from workbench.imaging.sources import MAX_FILE_BYTES, check_pixel_count
 from workbench.imaging.vocabulary import READ_KEYWORDS, VOCABULARY
 from workbench.radiograph import InputContract, InputWarning, Radiograph
+from workbench.radiograph.levels import to_unit_range
 
 #: What a deflated film may unpack to: 32 bits a pixel, and everything that is no pixel.
 _BYTES_OF_A_PIXEL, _OTHER_BYTES, _PIECE = 4, 64_000_000, 1 << 20
@@ -59,16 +60,16 @@ def looks_like_dicom(data: bytes) -> bool:
 
 
 def read_dicom(
-    data: bytes, name: str, *, fit: str, invert: bool | None, max_pixels: int
+    data: bytes, name: str, *, fit: str, invert: bool | None, upright: bool, max_pixels: int
 ) -> Radiograph:
-    """Decode a DICOM file.
+    """Decode a DICOM file; `upright` turns it as PatientOrientation says.
 
     Raises:
         InputError: damaged, without pixels, several frames, a colour photo or too large.
     """
     try:
-        with silent_dicom():
-            return _read(data, name, fit, invert, max_pixels)
+        with silent_decoders():
+            return _read(data, name, fit, invert, upright, max_pixels)
     except InputError as error:
         problem = str(error)
     except MemoryError:
@@ -83,14 +84,20 @@ def read_dicom(
     raise InputError(problem)
 
 
-def _read(data: bytes, name: str, fit: str, invert: bool | None, max_pixels: int) -> Radiograph:
+def _read(
+    data: bytes, name: str, fit: str, invert: bool | None, upright: bool, max_pixels: int
+) -> Radiograph:
     ds = _parse(data, name, max_pixels)
-    notes = [*header.header_warnings(ds), *_complete_description(ds, name)]
+    notes = _complete_description(ds, name)
     _check_description(ds, name, max_pixels)
-    levels = _grey_levels(decode_pixels(ds, name, max_pixels), ds, name)
+    stored, contradictions = decode_pixels(ds, name, max_pixels)
+    levels = _grey_levels(stored, ds, name)
     turned = levels.inverted if invert is None else invert
     pixels = 1 - levels.values if turned else levels.values
     pixels[~levels.valid] = 0
+    turn, orientation = header.turn_upright(ds, upright)
+    pixels = turn(pixels)
+    notes = (*header.header_warnings(ds), *notes, *orientation, *contradictions, *levels.notes)
     contract = InputContract(
         source=shared_name(name, data),
         modality=header.modality_of(ds),
@@ -100,7 +107,7 @@ def _read(data: bytes, name: str, fit: str, invert: bool | None, max_pixels: int
         view=header.view_of(ds),
         burned_in=header.burned_in_of(ds),
         pixel_spacing=header.pixel_spacing_of(ds),
-        warnings=(*notes, *levels.notes),
+        warnings=notes,
         file_format=f"DICOM, {ds.file_meta.TransferSyntaxUID.name}",
         grey_scale=levels.applied,
     )
@@ -125,36 +132,36 @@ def _grey_levels(stored: np.ndarray, ds: Dataset, name: str) -> _Levels:
         return _levels_of_colour(stored, name)
     valid = _valid_pixels(stored, ds)
     scaled = to_grey_scale(stored, ds, valid)
-    notes = ()
-    if scaled.problem:
-        message = (
-            f"{scaled.problem}; the full range of the values was used instead, check brightness "
-            "and contrast"
-        )
-        notes = (InputWarning("window", message),)
     seen = stored[valid] if valid.any() else stored
     extremes = float(seen.min()), float(seen.max())
     inverted = _is_inverted(ds)
     return _Levels(
-        scaled.values, valid, int(ds.BitsStored), extremes, scaled.applied, inverted, notes
+        scaled.values,
+        valid,
+        int(ds.BitsStored),
+        extremes,
+        scaled.applied,
+        inverted,
+        scaled.notes(),
     )
 
 
 def _levels_of_colour(rgb: np.ndarray, name: str) -> _Levels:
-    """Return lightness at 8 bit as for pictures; refuse colour photos."""
-    depth = 16 if rgb.max() > 255 else 8
-    eight = (rgb >> (depth - 8)).astype(np.uint8)
-    image = Image.fromarray(np.ascontiguousarray(eight[..., :3]))
-    warning = colour_warning(image, name)
-    grey = np.asarray(image.convert("L"))
+    """Return lightness at full depth as for pictures; refuse colour photos."""
+    highest = int(rgb.max())
+    rgb = (rgb[..., :3] >> max(0, highest.bit_length() - 16)).astype(
+        np.uint8 if highest <= 255 else np.uint16
+    )
+    grey, warning = lightness(rgb, name)
+    values, bits, notes = to_unit_range(grey)
     return _Levels(
-        values=grey / np.float32(255),
+        values=values,
         valid=np.ones(grey.shape, bool),
-        bits=8,
+        bits=bits,
         stored_range=(float(grey.min()), float(grey.max())),
         applied="lightness of colour",
         inverted=False,
-        notes=(warning,) if warning else (),
+        notes=(*notes, warning) if warning else notes,
     )
 
 
@@ -222,12 +229,18 @@ def _complete_description(ds: Dataset, name: str) -> list[InputWarning]:
             setattr(ds, keyword, value)
     if ds.get("HighBit") is None:
         ds.HighBit = ds.BitsStored - 1
-    return _complete_polarity(ds)
+    return _complete_polarity(ds, name)
 
 
-def _complete_polarity(ds: Dataset) -> list[InputWarning]:
+def _complete_polarity(ds: Dataset, name: str) -> list[InputWarning]:
     photometric = str(ds.get("PhotometricInterpretation") or "").strip().upper()
     shape = str(ds.get("PresentationLUTShape") or "").strip().upper()
+    one_frame = ds.Rows * ds.Columns * ds.BitsAllocated // 8
+    if photometric in _COLOUR and ds.SamplesPerPixel == 1 and len(ds.PixelData) >= 2 * one_frame:
+        raise InputError(
+            f"{name}: the header says one sample a pixel and colour ({photometric}), and the pixel "
+            "data are longer than one sample each; export the file again as greyscale"
+        )
     if photometric not in (_COLOUR if ds.SamplesPerPixel > 1 else _GREY):
         ds.PhotometricInterpretation = "MONOCHROME2" if ds.SamplesPerPixel == 1 else "RGB"
         message = (
@@ -245,10 +258,14 @@ def _complete_polarity(ds: Dataset) -> list[InputWarning]:
 
 
 def _check_description(ds: Dataset, name: str, max_pixels: int) -> None:
-    frames = int(ds.get("NumberOfFrames") or 1)
+    (frames, *others) = read_numbers(ds, "NumberOfFrames").values or (1,)
+    if others or frames is None or frames % 1:
+        raise InputError(
+            f"{name}: NumberOfFrames is no whole number; export the file again, as one frame"
+        )
     if frames > 1:
         raise InputError(
-            f"{name}: holds {frames} frames; save the one film as its own single-frame file"
+            f"{name}: holds {frames:.0f} frames; save the one film as its own single-frame file"
         )
     check_pixel_count(ds.Rows, ds.Columns, name, max_pixels)
     if ds.BitsAllocated not in (8, 16, 32):

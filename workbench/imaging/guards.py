@@ -1,8 +1,10 @@
 """Contexts around third-party decoders: no identifier in a log, no lenient decoding.
 
-pydicom quotes the values of damaged elements in warnings and log records, and those may be
-patient identifiers. Inside `silent_dicom` nothing it says gets out. Pillow accepts truncated files
-when some other code in the process has asked it to; inside `strict_pillow` it does not.
+pydicom, Pillow and the codecs behind them quote what they read in warnings and log records, and
+that may be a patient identifier. Inside `silent_decoders` nothing they say gets out: every record
+of the thread that decodes is dropped, whichever logger makes it, and so is every record of a
+decoder's logger in any thread. Pillow accepts truncated files when some other code in the process
+has asked it to; inside `strict_pillow` it does not.
 
 Both change state of the whole process, so each is counted: the first thread in makes the change,
 the last one out takes it back.
@@ -15,52 +17,72 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from PIL import Image, ImageFile
 
-_DICOM_LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "rle")
+#: Roots of the names of loggers that decoders use, for the threads that they start themselves.
+_DECODERS = frozenset(
+    ("pydicom", "pylibjpeg", "openjpeg", "libjpeg", "rle", "gdcm", "PIL", "jpeg_ls")
+)
 
 
 class _SharedContext:
-    """A context that several threads may hold at once; entered once, left once."""
+    """A context that several threads may hold at once; entered once, left once.
+
+    Attributes:
+        inside: how often each thread is in it.
+    """
 
     def __init__(self, factory: Callable[[], AbstractContextManager]) -> None:
         self._factory = factory
         self._lock = threading.Lock()
-        self._holders = 0
+        self.inside: Counter[int] = Counter()
         self._active: AbstractContextManager | None = None
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
+        thread = threading.get_ident()
         with self._lock:
-            if self._holders == 0:
+            if not self.inside:
                 self._active = self._factory()
                 self._active.__enter__()
-            self._holders += 1
+            self.inside[thread] += 1
         try:
             yield
         finally:
             with self._lock:
-                self._holders -= 1
-                if self._holders == 0:
+                self.inside -= Counter({thread: 1})
+                if not self.inside:
                     active, self._active = self._active, None
                     active.__exit__(None, None, None)
 
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in _DICOM_LOGGERS]
-    for logger in loggers:
-        logger.addFilter(_drop)
+    """Drop what decoders log and warn of.
+
+    Filters of a logger and of its parents do not see the records of its children, and handlers may
+    hang anywhere; `Logger.handle` is the one place that every record passes, also of loggers that
+    a decoder makes while it runs.
+    """
+    handle = logging.Logger.handle
+
+    def heard(logger: logging.Logger, record: logging.LogRecord) -> None:
+        root = record.name.partition(".")[0]
+        if not silent_decoders.inside[threading.get_ident()] and root not in _DECODERS:
+            handle(logger, record)
+
+    logging.Logger.handle = heard
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            warnings.showwarning = _drop  # for a decoder that sets filters of its own
             yield
     finally:
-        for logger in loggers:
-            logger.removeFilter(_drop)
+        logging.Logger.handle = handle
 
 
 @contextmanager
@@ -69,16 +91,14 @@ def _strictness() -> Iterator[None]:
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     Image.MAX_IMAGE_PIXELS = None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = lenient, limit
 
 
-def _drop(record: logging.LogRecord) -> bool:
-    return False
+def _drop(*message: object, **more: object) -> None:
+    """Take a warning and say nothing."""
 
 
-silent_dicom = _SharedContext(_silence)
+silent_decoders = _SharedContext(_silence)
 strict_pillow = _SharedContext(_strictness)

@@ -12,11 +12,14 @@ import re
 from pydicom.dataset import Dataset
 
 from workbench.imaging import vocabulary as words
-from workbench.imaging.luts import first_number
+from workbench.imaging.body_part import other_part, part_in
+from workbench.imaging.numeric import first_number, read_numbers
+from workbench.imaging.orientation import Turn, turn_of
 from workbench.radiograph import InputWarning
 
 #: How far the sides of a pixel may differ before it is said.
 _SQUARE_TOLERANCE = 0.02
+_MARKER = "compare the side marker in the image"
 
 
 def allowed_meta(ds: Dataset) -> dict:
@@ -76,7 +79,7 @@ def modality_of(ds: Dataset) -> str:
 
 def header_warnings(ds: Dataset) -> tuple[InputWarning, ...]:
     """Find what a person should know from the header alone."""
-    modality, part, ratio = modality_of(ds), _other_body_part(ds), _pixel_ratio(ds)
+    modality, (tag, part), ratio = modality_of(ds), other_part(ds) or ("", ""), _pixel_ratio(ds)
     plain = modality in ("unknown", *words.RADIOGRAPHIC, *words.SILENT_MODALITIES)
     found = (
         (
@@ -86,10 +89,10 @@ def header_warnings(ds: Dataset) -> tuple[InputWarning, ...]:
             "the chest",
         ),
         (
-            plain and part is not None,
+            plain and bool(part),
             "not-a-chest",
-            f"the file says that the body part is {part}; pass a chest radiograph, or ignore this "
-            "where the tag is wrong",
+            f"the file says that the body part is {part} ({tag}); pass a chest radiograph, or "
+            "ignore this where the tag is wrong",
         ),
         (
             view_of(ds) == "lateral",
@@ -116,7 +119,69 @@ def header_warnings(ds: Dataset) -> tuple[InputWarning, ...]:
             "resample the image to square pixels",
         ),
     )
-    return tuple(InputWarning(code, message) for applies, code, message in found if applies)
+    warnings = tuple(InputWarning(code, message) for applies, code, message in found if applies)
+    return warnings + _number_warnings(ds)
+
+
+def turn_upright(ds: Dataset, upright: bool) -> tuple[Turn, tuple[InputWarning, ...]]:
+    """Return the turn to apply to the pixels, and what PatientOrientation says about them.
+
+    Args:
+        ds: the dataset; where there is a turn, its tags describe the turned image afterwards.
+        upright: whether the caller asks for the turn.
+    """
+    text, parts = _text(ds, "PatientOrientation"), _plain(ds, "PatientOrientation")
+    if not text.strip("\\ "):
+        return Turn(), ()
+    turn = turn_of(parts, view_of(ds) == "lateral") if parts and len(parts) == 2 else None
+    said = " says ".join(["PatientOrientation", *(["\\".join(parts)] if parts else [])])
+    if turn is None:
+        message = f"{said}, which is no direction of rows and columns of this view; {_MARKER}"
+    elif not turn:
+        return turn, ()
+    elif upright:
+        message = f"{said}, so the image was turned upright; {_MARKER}"
+        _describe_turned(ds, turn, parts)
+    else:
+        message = (
+            f"{said}: the image {turn.words()}; {_MARKER}, and where the tag is right load it "
+            "with upright=True"
+        )
+    return (turn or Turn()) if upright else Turn(), (InputWarning("orientation", message),)
+
+
+def _describe_turned(ds: Dataset, turn: Turn, parts: list[str]) -> None:
+    row = parts[1] if turn.transpose else parts[0]
+    ds.PatientOrientation = ["L" if turn.mirror else row, "F"]
+    if turn.transpose:
+        ds.Rows, ds.Columns = ds.Columns, ds.Rows
+        for keyword in words.NUMBER_PAIRS:
+            pair = _pair(ds, keyword)
+            if pair:
+                setattr(ds, keyword, [f"{number:.9g}" for number in pair[::-1]])
+
+
+def _number_warnings(ds: Dataset) -> tuple[InputWarning, ...]:
+    """Name the tags whose numbers break the standard's rules; values are not quoted."""
+    commas, unreadable = [], []
+    for keyword in words.NUMBERS + words.NUMBER_PAIRS:
+        numbers = read_numbers(ds, keyword)
+        missing = keyword in words.NUMBER_PAIRS and len(numbers.values) not in (0, 2)
+        if None in numbers.values or missing:
+            unreadable.append(keyword)
+        elif numbers.commas:
+            commas.append(keyword)
+    found = []
+    if commas:
+        message = "a decimal comma was read as a point; check brightness, contrast and sizes"
+        found.append(InputWarning("header", f"{', '.join(commas)}: {message}"))
+    if unreadable:
+        message = (
+            "not the numbers that belong there, left out; brightness, contrast or sizes may be "
+            "wrong: export the file again"
+        )
+        found.append(InputWarning("header", f"{', '.join(unreadable)}: {message}"))
+    return tuple(found)
 
 
 def _plain(ds: Dataset, keyword: str):
@@ -134,7 +199,7 @@ def _plain(ds: Dataset, keyword: str):
     if keyword == "Manufacturer":
         return next((n for n in words.MANUFACTURERS if re.search(rf"\b{n}", text)), None)
     if keyword == "BodyPartExamined":
-        return _body_part(text)
+        return part_in(text)
     return text if text in words.VOCABULARY[keyword] else None
 
 
@@ -150,31 +215,14 @@ def _text(ds: Dataset, keyword: str) -> str:
 
 
 def _pair(ds: Dataset, keyword: str) -> tuple[float, float] | None:
-    try:
-        row, column = (float(number) for number in ds.get(keyword) or ())
-    except (TypeError, ValueError):
-        return None
-    return (row, column) if min(row, column) > 0 else None
+    values = read_numbers(ds, keyword).values
+    usable = len(values) == 2 and all(value and value > 0 for value in values)
+    return values if usable else None
 
 
 def _pixel_ratio(ds: Dataset) -> float | None:
     pair = pixel_spacing_of(ds) or _plain(ds, "PixelAspectRatio")
     return pair[0] / pair[1] if pair else None
-
-
-def _body_part(text: str) -> str | None:
-    tokens = re.findall(r"[A-Z]+", text)
-    chest = next((part for part in words.CHEST for word in tokens if word == part), None)
-    return chest or next(
-        (part for part in words.OTHER_PARTS for word in tokens if word == part), None
-    )
-
-
-def _other_body_part(ds: Dataset) -> str | None:
-    texts = [_text(ds, "BodyPartExamined")]
-    texts += [_text(item, "CodeMeaning") for item in ds.get("AnatomicRegionSequence") or ()]
-    parts = [part for part in map(_body_part, texts) if part]
-    return parts[0] if parts and not any(part in words.CHEST for part in parts) else None
 
 
 def _view_code(ds: Dataset) -> str | None:
@@ -192,5 +240,4 @@ def _view_code(ds: Dataset) -> str | None:
 
 
 def _is_lateral_orientation(ds: Dataset) -> bool:
-    orientation = _plain(ds, "PatientOrientation")
-    return bool(orientation) and orientation[0][:1] in ("A", "P")
+    return any(part[:1] in ("A", "P") for part in _plain(ds, "PatientOrientation") or ())

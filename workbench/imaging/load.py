@@ -3,8 +3,8 @@
 With `fit="crop"`, the published preprocessing of CXR-LLaVA v2 (arXiv 2310.18341), 8-bit pictures
 are read exactly as that pipeline reads them: converted to lightness (ITU-R 601), alpha dropped,
 EXIF orientation ignored. An orientation that was ignored is said in the contract. With any other
-fit the EXIF orientation is honoured. DICOM has no published reading; its grey-scale transforms are
-applied as the DICOM standard says (PS3.3 C.11).
+fit, and with `upright=True`, the EXIF orientation is honoured. DICOM has no published reading; its
+grey-scale transforms are applied as the DICOM standard says (PS3.3 C.11).
 
 Does not know: models. Whether an image suits a model is `workbench.radiograph.domain_warning`.
 """
@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from workbench.errors import InputError, OptionError
+from workbench.imaging.colour import lightness
 from workbench.imaging.picture import looks_like_picture, read_picture, read_pillow
 from workbench.imaging.sources import check_pixel_count, describe_content, read_source
 from workbench.radiograph import Radiograph
@@ -32,6 +33,7 @@ def load_radiograph(
     *,
     fit: str = "crop",
     invert: bool | None = None,
+    upright: bool = False,
     max_pixels: int | None = None,
 ) -> Radiograph:
     """Read one radiograph and everything a person should know about it.
@@ -39,10 +41,12 @@ def load_radiograph(
     Args:
         path: a PNG, JPEG, TIFF, BMP or DICOM file; also bytes, an open binary file, a PIL image,
             a (H, W) array of unsigned integers or of floats in [0, 1], a (H, W, 3) or (H, W, 4)
-            uint8 array, or a Radiograph.
+            array of uint8 or uint16, or a Radiograph.
         fit: "crop", the published preprocessing, or "pad", which keeps the whole image visible.
         invert: None believes the file about which end of the scale is white; True turns the stored
             values over, False leaves them, whatever the file says.
+        upright: True turns or mirrors the image as its file says (PatientOrientation of DICOM,
+            EXIF orientation of pictures); False leaves it and says so in the contract.
         max_pixels: largest image that is decoded; None takes `Settings.max_pixels`
             (100 megapixels, or the environment variable WORKBENCH_MAX_PIXELS).
 
@@ -55,33 +59,36 @@ def load_radiograph(
     Raises:
         InputError: the file cannot be read, is truncated, empty, a colour photo, animated, holds
             several frames, is too large, or is no image; the message says which and what to do.
-        OptionError: fit, invert or max_pixels have a value that is not allowed.
+        OptionError: fit, invert, upright or max_pixels have a value that is not allowed.
     """
-    limit = _checked_options(fit, invert, max_pixels)
+    limit = _checked_options(fit, invert, upright, max_pixels)
+    options = {"fit": fit, "invert": invert, "max_pixels": limit}
     if isinstance(path, Radiograph):
-        return _refitted(path, fit, invert)
+        return _refitted(path, fit, invert, upright)
     if isinstance(path, Image.Image):
         name = os.path.basename(str(getattr(path, "filename", "") or "")) or "PIL image"
-        return read_pillow(path, name, fit=fit, invert=invert, max_pixels=limit)
+        return read_pillow(path, name, upright=upright, **options)
     if isinstance(path, np.ndarray):
         return _from_array(path, fit, invert, limit)
     data, name = read_source(path)
     if data[128:132] != b"DICM" and looks_like_picture(data):
-        return read_picture(data, name, fit=fit, invert=invert, max_pixels=limit)
+        return read_picture(data, name, upright=upright, **options)
 
     from workbench.imaging.dicom import looks_like_dicom, read_dicom
 
     if looks_like_dicom(data):
-        return read_dicom(data, name, fit=fit, invert=invert, max_pixels=limit)
+        return read_dicom(data, name, upright=upright, **options)
     what, advice = describe_content(data)
     raise InputError(f"{name}: is {what}; {advice}")
 
 
-def _checked_options(fit: str, invert: bool | None, max_pixels: int | None) -> int:
+def _checked_options(fit: str, invert: bool | None, upright: bool, max_pixels: int | None) -> int:
     if fit not in FITS:
         raise OptionError(f"fit must be one of {', '.join(map(repr, FITS))}, got {fit!r}")
     if invert not in (None, True, False):
         raise OptionError(f"invert must be None, True or False, got {invert!r}")
+    if upright not in (True, False):
+        raise OptionError(f"upright must be True or False, got {upright!r}")
     if max_pixels is None:
         return Settings.from_env().max_pixels
     if max_pixels < 1:
@@ -89,21 +96,25 @@ def _checked_options(fit: str, invert: bool | None, max_pixels: int | None) -> i
     return max_pixels
 
 
-def _refitted(image: Radiograph, fit: str, invert: bool | None) -> Radiograph:
+def _refitted(image: Radiograph, fit: str, invert: bool | None, upright: bool) -> Radiograph:
     if invert is not None and invert != image.contract.inverted:
         raise OptionError("invert= works on files and arrays; load the original again with it")
+    if upright and {"orientation", "exif-ignored"} & set(image.contract.codes):
+        raise OptionError("upright= works on files; load the original again with it")
     return image if image.contract.fit == fit else image.with_fit(fit)
 
 
 def _from_array(array: np.ndarray, fit: str, invert: bool | None, limit: int) -> Radiograph:
-    if array.ndim == 3 and array.shape[-1] in (3, 4):
-        if array.dtype != np.uint8:
+    if array.ndim == 3 and array.shape[-1] in (3, 4) and array.size:
+        check_pixel_count(*array.shape[:2], "array", limit)
+        if array.dtype not in (np.uint8, np.uint16):
             raise InputError(
-                f"a colour array must be uint8, got {array.dtype}; pass one greyscale channel"
+                f"a colour array must be uint8 or uint16, got {array.dtype}; pass one greyscale "
+                "channel"
             )
-        return read_pillow(
-            Image.fromarray(array), "array", fit=fit, invert=invert, max_pixels=limit
-        )
+        grey, warning = lightness(array[..., :3], "array")
+        notes = (warning,) if warning else ()
+        return Radiograph.from_array(grey, fit=fit, invert=bool(invert), warnings=notes)
     if array.size:
         check_pixel_count(array.size // array.shape[-1], array.shape[-1], "array", limit)
     return Radiograph.from_array(array, fit=fit, invert=bool(invert))

@@ -1,29 +1,39 @@
 """DICOM grey-scale transforms: modality LUT or rescale, then VOI LUT or window, onto [0, 1].
 
 Follows DICOM PS3.3: C.11.1 (modality), C.11.2 (VOI), C.11.2.1.2 and C.11.2.1.3 (LINEAR,
-LINEAR_EXACT, SIGMOID). A VOI LUT is preferred to a window, the first of several is used. pydicom's
-own functions are not used here because they wrap where the input has more bits than the LUT, fail
-on 12-bit modality LUTs, and return values whose range the caller has to guess.
+LINEAR_EXACT, SIGMOID). A VOI LUT is preferred to a window, the first usable of several is used.
+pydicom's own functions are not used here because they wrap where the input has more bits than the
+LUT, fail on 12-bit modality LUTs, and return values whose range the caller has to guess.
 
 Deviations, each on purpose:
 - without VOI LUT and window, images of more than 8 bits are spread from their smallest to their
-  largest value, because few exporters use the full range;
-- a window that is unusable (no width, or one that leaves a single grey) is replaced by that spread
-  and reported;
-- a LUT whose entries stay below 1/15 of the depth it declares is scaled by the depth it uses.
+  largest value (`spread`), because few exporters use the full range;
+- a transform that is unusable, or that hides (nearly) the whole image, is replaced by the next one
+  of the file, else by that spread, and reported;
+- a LUT is scaled by the next power of two above its largest entry, because many declare more bits
+  than they use.
 
 Does not know: polarity, padding, colour.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
+from workbench.imaging.numeric import first_number, read_numbers
+from workbench.imaging.spread import spread_of
+from workbench.radiograph import InputWarning, little_seen
+
+#: Part of the grey scale into which a transform may not press an image. Twice that is warned of,
+#: but kept: it may be meant.
+HIDDEN_LIMIT = 0.1
+_CHECK = "Check brightness and contrast"
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
@@ -34,12 +44,33 @@ class GreyScale:
     Attributes:
         values: (H, W) float32 in [0, 1]; 0 is the low end of the scale.
         applied: what was done, for the contract.
-        problem: why the file's own transform could not be used, or None.
+        problems: why transforms of the file could not be used; sentences without their stop.
+        apart: share of the pixels that lie far from all others and were left out of the range.
     """
 
     values: np.ndarray
     applied: str
-    problem: str | None = None
+    problems: tuple[str, ...] = ()
+    apart: float = 0.0
+
+    @property
+    def problem(self) -> str | None:
+        """All problems in one sentence without its stop, or None."""
+        return "; ".join(self.problems) or None
+
+    def notes(self) -> tuple[InputWarning, ...]:
+        """Return what a person should know about the scale."""
+        found = []
+        if self.problem:
+            message = f"{self.problem}; used instead: {self.applied}"
+            found.append(InputWarning("window", f"{message}. {_CHECK}"))
+        if self.apart:
+            message = (
+                f"{100 * self.apart:.2g} % of the pixels lie far from all others (marks, padding "
+                "or a collimated border) and were left out of the grey scale"
+            )
+            found.append(InputWarning("extremes", f"{message}. {_CHECK}"))
+        return tuple(found)
 
 
 def to_grey_scale(stored: np.ndarray, ds: Dataset, valid: np.ndarray) -> GreyScale:
@@ -50,44 +81,42 @@ def to_grey_scale(stored: np.ndarray, ds: Dataset, valid: np.ndarray) -> GreySca
         ds: holds the transforms and BitsStored.
         valid: (H, W) bool, False on padding; padding takes no part in finding the range.
     """
-    values, after_modality = apply_modality(stored, ds)
-    if _lut_item(ds, "VOILUTSequence") is not None:
-        item = _lut_item(ds, "VOILUTSequence")
-        little = is_little_endian(ds)
-        return GreyScale(
-            apply_lut(values, item, signed=values.min() < 0, little=little)[1], "VOI LUT"
-        )
-    center, width = first_number(ds, "WindowCenter"), first_number(ds, "WindowWidth")
-    function = str(ds.get("VOILUTFunction") or "LINEAR").strip().upper()
-    if center is None or width is None:
-        return _full_range(values, ds, valid, after_modality)
-    problem = _window_problem(center, width, function)
-    if problem is None:
-        shown = window(values, center, width, function)
-        seen = shown[valid]
-        if seen.size and (seen.max() > seen.min() or values[valid].max() == values[valid].min()):
-            return GreyScale(shown, f"window {center:g} / {width:g} ({function})")
-        problem = f"window {center:g} / {width:g} leaves a single grey level"
-    full = _full_range(values, ds, valid, after_modality)
-    return GreyScale(full.values, full.applied, problem)
+    values, after_modality, problems = apply_modality(stored, ds)
+    everything = valid.all() or not valid.any()
+    seen = values if everything else values[valid]
+    for name, transform in _voi_transforms(values, ds):
+        shown, problem = _attempt(transform)
+        if shown is not None:
+            problem = _what_hides(shown if everything else shown[valid], seen)
+        if problem is None:
+            return GreyScale(shown, name, problems)
+        problems = (*problems, f"the {name} {problem}")
+    bits = int(ds.BitsStored)
+    if bits <= 8 and not after_modality and not ds.get("PixelRepresentation", 0):
+        return GreyScale(values / np.float32(2**bits - 1), "full range", problems)
+    return _spread(values, seen, problems)
 
 
-def apply_modality(stored: np.ndarray, ds: Dataset) -> tuple[np.ndarray, bool]:
+def apply_modality(stored: np.ndarray, ds: Dataset) -> tuple[np.ndarray, bool, tuple[str, ...]]:
     """Apply the modality LUT, or slope and intercept.
 
     Returns:
-        (H, W) values, and whether anything was applied.
+        (H, W) values, whether anything was applied, and why something could not be.
     """
-    item = _lut_item(ds, "ModalityLUTSequence")
-    if item is not None:
-        signed = bool(ds.get("PixelRepresentation", 0))
-        return apply_lut(stored, item, signed=signed, little=is_little_endian(ds))[0], True
+    problems: tuple[str, ...] = ()
+    signed, little = bool(ds.get("PixelRepresentation", 0)), is_little_endian(ds)
+    for item in _items(ds, "ModalityLUTSequence"):
+        found, problem = _attempt(partial(apply_lut, stored, item, signed=signed, little=little))
+        if found is not None:
+            return found[0], True, problems
+        problems = (*problems, f"the modality LUT {problem}")
     slope, intercept = first_number(ds, "RescaleSlope"), first_number(ds, "RescaleIntercept")
-    slope = 1.0 if slope is None else slope
-    intercept = 0.0 if intercept is None else intercept
-    if slope in (0.0, 1.0) and intercept == 0.0:
-        return stored, False
-    return stored.astype(np.float32) * (slope or 1.0) + intercept, True
+    if slope == 0:
+        problems = (*problems, "the rescale slope is 0")
+    slope, intercept = slope or 1.0, intercept or 0.0
+    if slope == 1.0 and intercept == 0.0:
+        return stored, False, problems
+    return stored.astype(np.float32) * slope + intercept, True, problems
 
 
 def apply_lut(
@@ -104,16 +133,15 @@ def apply_lut(
     Returns:
         (H, W) int32 table entries, and the same as float32 in [0, 1].
     """
-    entries, first, depth = (int(n) for n in _descriptor(item))
+    entries, first, _ = (int(n) for n in _descriptor(item))
     first = _wrapped(first, signed)
     table = _table(item, entries or 2**16, little)
     index = np.clip(np.rint(values).astype(np.int32) - first, 0, len(table) - 1)
-    white = 2 ** max(1, min(depth, 16)) - 1
     highest = int(table.max())
-    if highest > white or highest < white / 15:
-        white = 2 ** max(1, highest.bit_length()) - 1
+    exact = highest >= 256 and highest.bit_count() == 1  # 4096 is 12 bits, one too many
+    white = 2 ** max(1, (highest - exact).bit_length()) - 1
     found = table[index]
-    return found, (found / np.float32(white)).astype(np.float32)
+    return found, np.minimum(found / np.float32(white), 1).astype(np.float32)
 
 
 def window(values: np.ndarray, center: float, width: float, function: str) -> np.ndarray:
@@ -138,50 +166,77 @@ def window(values: np.ndarray, center: float, width: float, function: str) -> np
     return np.clip((values - center) / width + 0.5, 0.0, 1.0)
 
 
-def first_number(ds: Dataset, keyword: str) -> float | None:
-    """Return the first value of a numeric element, None where absent, empty or no number."""
-    try:
-        value = ds.get(keyword)
-        if isinstance(value, MultiValue | list | tuple):
-            value = value[0] if value else None
-        number = None if value is None else float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if number is not None and np.isfinite(number) else None
-
-
 def is_little_endian(ds: Dataset) -> bool:
     """Return the byte order a dataset was read with; little where it was made in memory."""
     return ds.original_encoding[1] is not False
 
 
-def _full_range(
-    values: np.ndarray, ds: Dataset, valid: np.ndarray, after_modality: bool
-) -> GreyScale:
-    bits = int(ds.BitsStored)
-    if bits <= 8 and not after_modality and not ds.get("PixelRepresentation", 0):
-        return GreyScale(values / np.float32(2**bits - 1), "full range")
-    seen = values[valid] if valid.any() else values
-    low, high = float(seen.min()), float(seen.max())
-    if high <= low:
-        return GreyScale(np.zeros(values.shape, np.float32), "smallest to largest value")
-    spread = np.clip((values.astype(np.float32) - low) / (high - low), 0.0, 1.0)
-    return GreyScale(spread, "smallest to largest value")
+def _voi_transforms(
+    values: np.ndarray, ds: Dataset
+) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
+    """Yield the file's ways to show the values, the preferred one first."""
+    for item in _items(ds, "VOILUTSequence"):
+        yield "VOI LUT", partial(_looked_up, values, item, is_little_endian(ds))
+    function = str(ds.get("VOILUTFunction") or "LINEAR").strip().upper()
+    known = function in FUNCTIONS
+    centers, widths = (read_numbers(ds, f"Window{k}").values for k in ("Center", "Width"))
+    for center, width in zip_longest(centers, widths):
+        name = "window " + " / ".join("?" if n is None else f"{n:g}" for n in (center, width))
+        name += f" ({function})" if known else ""
+        yield name, partial(_windowed, values, center, width, function)
 
 
-def _window_problem(center: float, width: float, function: str) -> str | None:
+def _looked_up(values: np.ndarray, item: Dataset, little: bool) -> np.ndarray:
+    return apply_lut(values, item, signed=values.min() < 0, little=little)[1]
+
+
+def _windowed(
+    values: np.ndarray, center: float | None, width: float | None, function: str
+) -> np.ndarray:
+    if center is None or width is None:
+        raise _UnusableError("lacks a readable centre or width")
     if function not in FUNCTIONS:
-        return "the VOI LUT function is not one of the standard's"
+        raise _UnusableError("has a VOI LUT function that is not one of the standard's")
     if width < 1 if function == "LINEAR" else width <= 0:
-        return f"window {center:g} / {width:g} has no width"
-    return None
+        raise _UnusableError("has no width")
+    return window(values, center, width, function)
 
 
-def _lut_item(ds: Dataset, keyword: str) -> Dataset | None:
-    sequence = ds.get(keyword)
-    item = sequence[0] if sequence else None
-    usable = item is not None and item.get("LUTDescriptor") is not None and item.get("LUTData")
-    return item if usable else None
+class _UnusableError(ValueError):
+    """A transform that cannot be applied; its text says why."""
+
+
+def _attempt(transform: Callable) -> tuple:
+    """Return what a transform of the file gives and None, or None and why it gives nothing."""
+    try:
+        return transform(), None
+    except _UnusableError as error:
+        return None, str(error)
+    except (ValueError, TypeError, AttributeError, LookupError):  # they may quote the file
+        return None, "cannot be read"
+
+
+def _what_hides(shown: np.ndarray, seen: np.ndarray) -> str | None:
+    """Say why a transform is not to be used that leaves too little of an image to see."""
+    if shown.max() <= shown.min():
+        return "leaves a single grey level" if seen.max() > seen.min() else None
+    little = little_seen(shown, limit=HIDDEN_LIMIT)
+    return little and f"hides the image: {little}"
+
+
+def _spread(values: np.ndarray, seen: np.ndarray, problems: tuple[str, ...]) -> GreyScale:
+    found = spread_of(seen)
+    applied = "smallest to largest value"
+    if found.outermost:
+        applied += " without the outermost thousandth"
+    if found.high <= found.low:
+        return GreyScale(np.zeros(values.shape, np.float32), applied, problems)
+    share = (values.astype(np.float32) - found.low) / (found.high - found.low)
+    return GreyScale(np.clip(share, 0.0, 1.0), applied, problems, found.apart)
+
+
+def _items(ds: Dataset, keyword: str) -> list[Dataset]:
+    return [item for item in ds.get(keyword) or () if isinstance(item, Dataset)]
 
 
 def _descriptor(item: Dataset) -> Sequence[int]:

@@ -1,7 +1,7 @@
 """Pictures through Pillow: PNG, JPEG, TIFF, BMP and their relatives, 8 and 16 bit.
 
 Eight-bit pictures become grey exactly as in the published pipeline (`convert("L")`). Sixteen-bit
-grey keeps its depth, which the published code refuses. Pillow reads 16-bit colour at 8 bit.
+grey and colour keep their depth, which the published code refuses.
 
 Does not know: DICOM.
 """
@@ -9,14 +9,17 @@ Does not know: DICOM.
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from workbench.errors import InputError
-from workbench.imaging.colour import colour_warning
-from workbench.imaging.guards import strict_pillow
+from workbench.imaging.colour import colour_warning, lightness
+from workbench.imaging.deep import is_deep, read_deep
+from workbench.imaging.guards import silent_decoders, strict_pillow
 from workbench.imaging.names import shared_name
+from workbench.imaging.orientation import Turn
 from workbench.imaging.sources import READABLE, check_pixel_count
 from workbench.radiograph import InputWarning, Radiograph
 
@@ -45,6 +48,16 @@ PHANTOM_KEY = "workbench-phantom"
 #: pack better reach this with one grey all over.
 _PIXELS_OF_A_BYTE = 8 * 1032
 _ORIENTATION_TAG = 0x0112
+#: EXIF orientation -> what makes the image upright.
+_TURNS = {
+    2: Turn(mirror=True),
+    3: Turn(mirror=True, upend=True),
+    4: Turn(upend=True),
+    5: Turn(transpose=True),
+    6: Turn(transpose=True, mirror=True),
+    7: Turn(transpose=True, mirror=True, upend=True),
+    8: Turn(transpose=True, upend=True),
+}
 _TIFF_PHOTOMETRIC_TAG = 262
 _WHITE_IS_ZERO = 0
 _WIDE_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
@@ -57,22 +70,23 @@ def looks_like_picture(data: bytes) -> bool:
 
 
 def read_picture(
-    data: bytes, name: str, *, fit: str, invert: bool | None, max_pixels: int
+    data: bytes, name: str, *, fit: str, invert: bool | None, upright: bool, max_pixels: int
 ) -> Radiograph:
-    """Decode a picture file.
+    """Decode a picture file; `upright` turns it as its EXIF orientation says.
 
     Raises:
         InputError: damaged, truncated, animated, a colour photo or too large.
     """
     problem = None
     try:
-        with strict_pillow():
+        with strict_pillow(), silent_decoders():
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             check_pixel_count(image.height, image.width, name, max_pixels)
             _check_frames(image, name)
             _check_packing(image, name, len(data))
             if image.format == "PNG":
                 Image.open(io.BytesIO(data), formats=("PNG",)).verify()
+            deep = read_deep(data, name) if is_deep(image, data) else None
             image.load()
     except InputError:
         raise
@@ -86,26 +100,61 @@ def read_picture(
         )
     if problem:
         raise InputError(f"{name}: {problem}")
-    return read_pillow(image, name, fit=fit, invert=invert, max_pixels=max_pixels)
+    return _made(image, deep, name, fit=fit, invert=invert, upright=upright)
 
 
 def read_pillow(
-    image: Image.Image, name: str, *, fit: str, invert: bool | None, max_pixels: int
+    image: Image.Image, name: str, *, fit: str, invert: bool | None, upright: bool, max_pixels: int
 ) -> Radiograph:
     """Make a radiograph of an opened PIL image.
 
     Raises:
-        InputError: not greyscale, animated, too large, empty or undecodable.
+        InputError: not greyscale, animated, too large, empty or undecodable; or 16 bits a channel,
+            which are read from files and arrays only.
     """
     check_pixel_count(image.height, image.width, name, max_pixels)
     _check_frames(image, name)
+    if _was_deep(image):
+        raise InputError(
+            f"{name}: Pillow keeps one byte of its 16 bits a channel; pass the path of the file "
+            "instead"
+        )
+    return _made(image, None, name, fit=fit, invert=invert, upright=upright)
+
+
+def _was_deep(image: Image.Image) -> bool:
+    """Look at the file again where an opened image has been loaded: it forgets its depth."""
+    if not hasattr(image, "tile"):
+        return False
+    path = getattr(image, "filename", "")
+    try:
+        with strict_pillow(), silent_decoders():
+            if path and not image.tile:
+                with Image.open(path, formats=FORMATS) as again:
+                    return is_deep(again, Path(path).read_bytes())
+            return is_deep(image)
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
+def _made(
+    image: Image.Image,
+    deep: np.ndarray | None,
+    name: str,
+    *,
+    fit: str,
+    invert: bool | None,
+    upright: bool,
+) -> Radiograph:
+    """Make a radiograph of an image, and of its pixels where Pillow keeps half of their bits."""
     problem = None
     try:
-        with strict_pillow():
+        with strict_pillow(), silent_decoders():
             image.load()
             white_is_zero = _is_wide_white_is_zero(image)
-            oriented, notes = _oriented(image, fit)
-            grey, colour_notes = _grey(oriented, name)
+            turn, notes = _orientation(image, fit == "crop" and not upright)
+            grey, colour_notes = _grey(image, deep, name)
+            grey = turn(grey)
         return Radiograph.from_array(
             grey,
             invert=white_is_zero if invert is None else invert,
@@ -123,8 +172,13 @@ def read_pillow(
     raise InputError(problem)
 
 
-def _grey(image: Image.Image, name: str) -> tuple[np.ndarray, tuple[InputWarning, ...]]:
+def _grey(
+    image: Image.Image, deep: np.ndarray | None, name: str
+) -> tuple[np.ndarray, tuple[InputWarning, ...]]:
     """Return (H, W) grey levels and a warning where there was colour."""
+    if deep is not None:
+        grey, warning = (deep, None) if deep.ndim == 2 else lightness(deep, name)
+        return grey, (warning,) if warning else ()
     if image.mode in _WIDE_MODES:
         values = np.asarray(image)
         if values.dtype.kind == "i" and values.size and values.min() < 0:
@@ -134,7 +188,7 @@ def _grey(image: Image.Image, name: str) -> tuple[np.ndarray, tuple[InputWarning
             )
         return values, ()
     if image.mode not in ("1", "L", "LA", "La"):
-        warning = colour_warning(image.convert("RGB"), name)
+        warning = colour_warning(np.asarray(image.convert("RGB")), name)
         return np.asarray(image.convert("L")), (warning,) if warning else ()
     return np.asarray(image.convert("L")), ()
 
@@ -149,22 +203,21 @@ def _phantom_facts(image: Image.Image) -> dict[str, str]:
     return {"domain": "phantom", "modality": "phantom", "view": known}
 
 
-def _oriented(image: Image.Image, fit: str) -> tuple[Image.Image, tuple[InputWarning, ...]]:
-    problem = False
+def _orientation(image: Image.Image, ignored: bool) -> tuple[Turn, tuple[InputWarning, ...]]:
+    """Return how EXIF asks to turn an image, or a warning where that is ignored."""
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:
-        orientation, problem = 1, True
-    if orientation in (1, None) or problem or not 2 <= orientation <= 8:
-        return image, ()
-    if fit != "crop":
-        return ImageOps.exif_transpose(image), ()
-    return image, (
+        orientation = 1
+    turn = _TURNS.get(orientation, Turn())
+    if not (turn and ignored):
+        return turn, ()
+    return Turn(), (
         InputWarning(
             "exif-ignored",
             f"the file asks to be turned (EXIF orientation {orientation}), which the published "
-            "preprocessing ignores; if the film lies on its side, load it with fit='pad' or turn "
-            "the file itself",
+            "preprocessing ignores; if the image lies on its side, load it with upright=True or "
+            "fit='pad', or turn the file itself",
         ),
     )
 
@@ -195,5 +248,6 @@ def _check_packing(image: Image.Image, name: str, size: int) -> None:
 
 
 def _reason(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0][:120] if text and not text[0].startswith("cannot identify") else "not decodable"
+    """Say why a file cannot be decoded without a decoder's own words, which may quote it."""
+    early = isinstance(error, EOFError) or "trunc" in str(error).lower()
+    return "it ends too early" if early else "not decodable"

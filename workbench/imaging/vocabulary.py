@@ -30,7 +30,11 @@ READ_KEYWORDS = META_KEYWORDS + _words(
     """
     SOPClassUID SamplesPerPixel PlanarConfiguration NumberOfFrames PixelPaddingRangeLimit
     ModalityLUTSequence VOILUTSequence ViewCodeSequence AnatomicRegionSequence SeriesDescription
-    ProtocolName RedPaletteColorLookupTableDescriptor GreenPaletteColorLookupTableDescriptor
+    ProtocolName PrimaryAnatomicStructureSequence AcquisitionDeviceProcessingDescription
+    PerformedProtocolCodeSequence StudyDescription RequestedProcedureDescription
+    PerformedProcedureStepDescription RequestAttributesSequence ProcedureCodeSequence
+    RequestedProcedureCodeSequence RedPaletteColorLookupTableDescriptor
+    GreenPaletteColorLookupTableDescriptor
     BluePaletteColorLookupTableDescriptor RedPaletteColorLookupTableData
     GreenPaletteColorLookupTableData BluePaletteColorLookupTableData
     SegmentedRedPaletteColorLookupTableData SegmentedGreenPaletteColorLookupTableData
@@ -45,15 +49,90 @@ INTEGERS = _words(
 NUMBERS = _words("WindowCenter WindowWidth RescaleSlope RescaleIntercept")
 NUMBER_PAIRS = _words("PixelSpacing ImagerPixelSpacing NominalScannedPixelSpacing PixelAspectRatio")
 
-CHEST = _words("CHEST THORAX TORAX LUNG LUNGS RIB RIBS STERNUM HEART CLAVICLE THORACIC PULMON")
-OTHER_PARTS = _words(
+CHEST = _words(
+    "CHEST THORAX TORAX LUNG LUNGS RIB RIBS STERNUM HEART CLAVICLE THORACIC PULMON CXR MEDIASTINUM"
+)
+#: How words for the chest begin in several languages.
+CHEST_STARTS = tuple(
+    _words("CHEST THORA TORAX TORAC PULM POUMON POLMON LUNG BRUSTKORB COSTAL COSTILL RIPPE CXR")
+)
+#: Thorax, chest, lung, thoracic cavity, rib: SNOMED CT and SRT.
+CHEST_CODES = _words(
+    "51185008 816094009 39607008 43799004 113197003 T-D3000 T-28000 T-D3050 T-11300"
+)
+#: Parts other than the chest, each with its words in other languages, accents left out.
+OTHER_PARTS = {
+    word: line.split()[0]
+    for line in """
+    ABDOMEN ABDOMINAL ABD KUB BAUCH ADDOME ABDOME BUIK
+    PELVIS PELVIC BECKEN BASSIN BACINO BACIA BEKKEN
+    HIP HUFTE HUEFTE HUFTGELENK HUEFTGELENK HANCHE CADERA ANCA QUADRIL HEUP
+    HEAD KOPF TETE CABEZA TESTA CABECA
+    SKULL SCHADEL SCHAEDEL CRANE CRANEO CRANIO SCHEDEL
+    FACE
+    SINUS
+    JAW
+    MANDIBLE
+    NECK HALS CUELLO COLLO
+    CSPINE CERVICAL HWS
+    TSPINE BWS
+    LSPINE LUMBAR LUMBAL LOMBAIRE LOMBARE LWS
+    SPINE WIRBELSAULE WIRBELSAEULE RACHIS COLUMNA COLUNA COLONNA RACHIDE WERVELKOLOM
+    SACRUM
+    COCCYX
+    SHOULDER SCHULTER SCHULTERGELENK EPAULE HOMBRO SPALLA OMBRO SCHOUDER
+    HUMERUS
+    ARM
+    ELBOW ELLENBOGEN COUDE CODO GOMITO COTOVELO ELLEBOOG
+    FOREARM UNTERARM ANTEBRAZO AVAMBRACCIO
+    WRIST HANDGELENK POIGNET MUNECA POLSO PUNHO POLS
+    HAND HANDE MANO
+    FINGER
+    THUMB
+    EXTREMITY
+    FEMUR
+    LEG BEIN UNTERSCHENKEL JAMBE PIERNA GAMBA PERNA
+    KNEE KNIE KNIEGELENK GENOU GENOUX RODILLA GINOCCHIO JOELHO
+    PATELLA
+    TIBIA
+    FIBULA
+    ANKLE SPRUNGGELENK CHEVILLE TOBILLO CAVIGLIA TORNOZELO ENKEL
+    FOOT FEET FUSS PIED PIEDE VOET
+    HEEL
+    CALCANEUS
+    TOE
+    BREAST MAMMOGRAPHY
+    BRAIN
+    LIVER
+    KIDNEY
+    BLADDER
+    UTERUS
+    PROSTATE
+    PANCREAS
+    COLON
+    TOOTH
+    TEETH
+    """.strip().splitlines()
+    for word in line.split()
+}
+#: Parts that chest images of the same study often stand beside.
+NEIGHBOURS = _words("ABDOMEN PELVIS NECK SHOULDER SPINE CSPINE TSPINE LSPINE")
+#: Where the part is a code or term, where the image is described, where the whole study is.
+BODY_TAGS = _words("BodyPartExamined AnatomicRegionSequence PrimaryAnatomicStructureSequence")
+IMAGE_TAGS = _words(
     """
-    ABDOMEN PELVIS HIP HEAD SKULL FACE SINUS JAW MANDIBLE NECK CSPINE LSPINE SPINE SACRUM COCCYX
-    SHOULDER HUMERUS ARM ELBOW FOREARM WRIST HAND FINGER THUMB EXTREMITY FEMUR LEG KNEE PATELLA
-    TIBIA FIBULA ANKLE FOOT HEEL CALCANEUS TOE BREAST BRAIN LIVER KIDNEY BLADDER UTERUS PROSTATE
-    PANCREAS COLON TOOTH TEETH
+    SeriesDescription ProtocolName AcquisitionDeviceProcessingDescription ViewCodeSequence
+    PerformedProtocolCodeSequence
     """
 )
+STUDY_TAGS = _words(
+    """
+    StudyDescription RequestedProcedureDescription PerformedProcedureStepDescription
+    RequestAttributesSequence ProcedureCodeSequence RequestedProcedureCodeSequence
+    """
+)
+#: What the items of those sequences say in words.
+ITEM_TEXTS = _words("CodeMeaning RequestedProcedureDescription ScheduledProcedureStepDescription")
 
 #: Plain radiography.
 RADIOGRAPHIC = _words("CR DX DR RG")

@@ -1,6 +1,6 @@
 """One radiograph in memory: pixels, input contract, and the fit to a model's square input."""
 
-from workbench.radiograph.checks import domain_warning, frontal_layout
+from workbench.radiograph.checks import domain_warning, frontal_layout, little_seen
 from workbench.radiograph.contract import WARNING_CODES, InputContract, InputWarning
 from workbench.radiograph.fit import PUBLISHED_SIZE, FitGeometry, fit_geometry, fit_pixels
 from workbench.radiograph.radiograph import Radiograph
@@ -16,4 +16,5 @@ __all__ = [
     "fit_geometry",
     "fit_pixels",
     "frontal_layout",
+    "little_seen",
 ]

@@ -29,6 +29,13 @@ CONSTANT_LIMIT = 2.5 / 255
 #: Correlation with the layout of a frontal film below which polarity is doubted.
 LAYOUT_LIMIT = -0.1
 
+#: An image hides where this share of its pixels lies in so small a part of the grey scale, in at
+#: most so many groups, or where so large a share is black or white. Of 1,077 frontal films of NIH
+#: ChestX-ray14 none uses less than 0.39 of the scale, and none has more than 0.66 at its ends.
+_BULK, SCALE_LIMIT, _GROUPS, ENDS_LIMIT = 0.98, 0.2, 3, 0.95
+#: Steps of the scale, pixels below which nothing is said, and pixels that are looked at.
+_STEPS, _FEW, _SAMPLE = 64, 100, 1 << 16
+
 _FRONTAL_LEFT_HALF = (
     (-2.2, -1.9, -1.3, 0.1),
     (-0.3, -0.1, -0.7, -0.1),
@@ -59,7 +66,18 @@ def pixel_warnings(
                 "the image holds (almost) one grey value; check that the file is the one you meant",
             )
         )
-    elif polarity and frontal_layout(pixels) < LAYOUT_LIMIT:
+        return tuple(found)
+    seen, beside = _visible(pixels, fit)
+    little = little_seen(seen, beside=beside)
+    if little:
+        found.append(
+            InputWarning(
+                "almost-blank",
+                f"a model sees next to nothing: {little}; look at it with .show(), and check the "
+                "file's window and bit depth, or export it again",
+            )
+        )
+    if polarity and frontal_layout(pixels) < LAYOUT_LIMIT:
         found.append(
             InputWarning(
                 "inverted?",
@@ -69,6 +87,36 @@ def pixel_warnings(
             )
         )
     return tuple(found)
+
+
+def little_seen(
+    pixels: np.ndarray, *, beside: float = 0.0, limit: float = SCALE_LIMIT
+) -> str | None:
+    """Say how little of an image can be seen.
+
+    Args:
+        pixels: any shape, in [0, 1].
+        beside: black pixels beside them, as a share of all.
+        limit: part of the grey scale below which an image counts as hidden.
+
+    Returns:
+        Words for a message, None where enough can be seen or there are under 100 pixels.
+    """
+    values = np.ravel(pixels)
+    values = values[:: max(1, values.size // _SAMPLE)]
+    if values.size < _FEW:
+        return None
+    steps = np.minimum((values * _STEPS).astype(np.intp), _STEPS - 1)
+    counts = np.bincount(steps, minlength=_STEPS) / values.size * (1 - beside)
+    counts[0] += beside
+    ends = float(counts[0] + counts[-1])
+    order = np.argsort(-counts, kind="stable")
+    used = np.sort(order[: int(np.searchsorted(np.cumsum(counts[order]), _BULK)) + 1])
+    groups = 1 + int(np.count_nonzero(np.diff(used) > 2))
+    if used.size <= limit * _STEPS and groups <= _GROUPS:
+        part = 100 * used.size / _STEPS
+        return f"{100 * _BULK:.0f} % of its pixels lie in {part:.0f} % of the grey scale"
+    return f"{100 * ends:.0f} % of its pixels are black or white" if ends >= ENDS_LIMIT else None
 
 
 def frontal_layout(pixels: np.ndarray) -> float:
@@ -116,6 +164,14 @@ def domain_warning(contract: InputContract, model_domain: str) -> InputWarning |
             f"the kind {contract.domain!r}: do not trust what it says about it"
         )
     return InputWarning("out-of-domain", message)
+
+
+def _visible(pixels: np.ndarray, fit: str) -> tuple[np.ndarray, float]:
+    """Return the pixels that a model sees, thinned out, and the black share of its square."""
+    left, top, right, bottom = map(round, fit_geometry(*pixels.shape, PUBLISHED_SIZE, fit).crop_box)
+    step = max(1, int((pixels.size / _SAMPLE) ** 0.5))
+    beside = 1 - min(pixels.shape) / max(pixels.shape) if fit == "pad" else 0.0
+    return pixels[top:bottom:step, left:right:step], beside
 
 
 def _shape_warnings(height: int, width: int, fit: str) -> list[InputWarning]:

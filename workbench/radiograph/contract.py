@@ -33,6 +33,7 @@ WARNING_CODES = {
     "inverted?": "bright and dark lie as in a film shown with the wrong polarity",
     "polarity": "the file contradicts itself, or is silent, about which end is white",
     "constant-image": "the image holds (almost) one grey value",
+    "almost-blank": "nearly all pixels lie in a few percent of the grey scale, or at its ends",
     "crop-loss": "the centre crop removes more than 5 percent of the area",
     "aspect-ratio": "the image is much longer than wide, or wider than long",
     "low-resolution": "the image has far fewer pixels than the model's input",
@@ -42,7 +43,10 @@ WARNING_CODES = {
     "colour": "the file is coloured; only its lightness was used",
     "bit-depth": "pixels use far fewer bits than the file could hold",
     "for-processing": "the file holds raw detector data, not an image for viewing",
-    "window": "the file's grey-scale transform is unusable; the full range was used",
+    "window": "a grey-scale transform of the file is unusable or hides the image; not used",
+    "extremes": "values far from all others were left out of the grey scale",
+    "orientation": "the file says that the image is mirrored, upside down or on its side",
+    "header": "a value of the header cannot be read, or does not fit the pixel data",
 }
 
 

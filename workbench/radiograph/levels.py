@@ -12,6 +12,8 @@ from workbench.radiograph.contract import InputWarning
 
 #: Depths that detectors and exporters use inside 16-bit files.
 USUAL_BITS = (8, 10, 12, 14, 15, 16)
+#: Share of the pixels that may lie above the depth of all others: hot pixels, not the image.
+_OUTLIERS = 0.001
 
 
 def to_unit_range(
@@ -25,7 +27,8 @@ def to_unit_range(
 
     Returns:
         (H, W) float32 in [0, 1], the bits used (32 for floats), and a "bit-depth" warning where
-        a wide integer type holds fewer bits.
+        a wide integer type holds fewer bits. Where at most a thousandth of the pixels needs more
+        bits than all others, the others decide and those become white.
 
     Raises:
         InputError: not one greyscale image, or values that do not fit.
@@ -52,13 +55,16 @@ def to_unit_range(
             f"pixels must be unsigned integers or floats in [0, 1], got values from "
             f"{values.min()} to {values.max()}; shift and scale them first"
         )
+    if bits is None:
+        bits, warnings = _guess_bits(values)
+        values = np.minimum(values, 2**bits - 1)
+        return (values / (2**bits - 1)).astype(np.float32), bits, warnings
     highest = int(values.max())
-    bits, warnings = (bits, ()) if bits is not None else _guess_bits(values.dtype, highest)
     if highest >= 2**bits:
         raise InputError(
             f"pixels reach {highest}, more than {bits} bits can hold; pass a larger bits="
         )
-    return (values / (2**bits - 1)).astype(np.float32), bits, warnings
+    return (values / (2**bits - 1)).astype(np.float32), bits, ()
 
 
 def _one_channel(array: np.ndarray) -> np.ndarray:
@@ -76,14 +82,21 @@ def _one_channel(array: np.ndarray) -> np.ndarray:
     return values
 
 
-def _guess_bits(dtype: np.dtype, highest: int) -> tuple[int, tuple[InputWarning, ...]]:
-    if dtype.itemsize == 1:
+def _guess_bits(values: np.ndarray) -> tuple[int, tuple[InputWarning, ...]]:
+    if values.dtype.itemsize == 1:
         return 8, ()
-    bits = next((b for b in USUAL_BITS if highest < 2**b), 32)
-    if bits >= 16:
+    highest = int(values.max())
+    bits, beyond = next((b for b in USUAL_BITS if highest < 2**b), 32), 0
+    for fewer in reversed([b for b in USUAL_BITS if b < bits]):
+        needing = int(np.count_nonzero(values >= 2**fewer))
+        if needing > _OUTLIERS * values.size or needing == np.count_nonzero(values):
+            break
+        bits, beyond = fewer, needing
+    if bits >= 16 and not beyond:
         return bits, ()
+    reached = f"{beyond:,} pixels lie above the others" if beyond else f"values reach {highest}"
     message = (
-        f"stored values reach only {highest}, so the pixels were read as {bits}-bit; if the image "
-        "looks too bright, pass an array with the right bits= to Radiograph.from_array"
+        f"{reached}, so the image was read as {bits}-bit; if it looks too bright, pass an array "
+        "with the right bits= to Radiograph.from_array"
     )
     return bits, (InputWarning("bit-depth", message),)

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Warnings that depend on the fit or the pixels, found again when either changes.
-_RECOMPUTED = {"crop-loss", "aspect-ratio", "low-resolution", "constant-image", "inverted?"}
+_RECOMPUTED = {
+    "crop-loss",
+    "aspect-ratio",
+    "low-resolution",
+    "constant-image",
+    "almost-blank",
+    "inverted?",
+}
 #: Where one of these holds, the layout of a frontal chest film is not to be expected.
 _OTHER_LAYOUT = {"not-a-chest", "lateral-view"}
 
