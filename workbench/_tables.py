@@ -14,10 +14,17 @@ import io
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from workbench.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Rows that are turned into columns at once.
+_BLOCK = 20_000
 
 
 def read_rows(path: Path, *, delimiter: str | None = None) -> Iterator[list[str]]:
@@ -75,6 +82,35 @@ def check_rows(path: Path, *, delimiter: str | None = None) -> None:
     """
     for _ in read_rows(path, delimiter=delimiter):
         pass
+
+
+def read_frame(path: Path, *, delimiter: str | None = None) -> pd.DataFrame:
+    """Return a table, every cell as the text that stands there; an empty cell is an empty text.
+
+    Columns without a name are called "Unnamed: 0" and so on, by their place.
+
+    Raises:
+        InputError: as `read_rows`, there is no header, or two columns have one name.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    rows = read_rows(path, delimiter=delimiter)
+    header = next(rows, [])
+    if not header:
+        raise InputError(f"{path.name} is empty; expected a header")
+    names = [name or f"Unnamed: {at}" for at, name in enumerate(header)]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{path.name}: the column {name!r} stands twice; keep one of them")
+    blocks: list[list[pa.Array]] = [[] for _ in names]
+    while block := list(islice(rows, _BLOCK)):
+        for cells, column in zip(blocks, zip(*block, strict=True), strict=True):
+            cells.append(pa.array(column, pa.large_string()))
+    columns = [pa.chunked_array(cells, pa.large_string()) for cells in blocks]
+    return pd.DataFrame(
+        {name: pd.Series(cells, dtype="str") for name, cells in zip(names, columns, strict=True)}
+    )
 
 
 @contextmanager
