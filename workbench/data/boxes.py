@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,6 +25,7 @@ from workbench.findings import cell_key
 
 #: What a box is called where its label states no finding of the manifest.
 OTHER = "other"
+_NAN = re.compile(r"(?<![^\s\[(,])nan(?![^\s\]),])")
 
 
 def to_cell(value: object) -> str | None:
@@ -53,12 +55,12 @@ def from_cell(cell: object) -> list | dict:
 def parse_list(cell: str) -> list | None:
     """Return the list that a published cell holds in Python's notation; None for anything else.
 
-    An empty cell is an empty list.
+    An empty cell is an empty list; nan in a list, which pandas writes for nothing, is None.
     """
     if not cell_key(cell):
         return []
     try:
-        found = ast.literal_eval(cell.strip())
+        found = ast.literal_eval(_NAN.sub("None", cell.strip()))
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
     return list(found) if isinstance(found, (list, tuple)) else None

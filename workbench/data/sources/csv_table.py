@@ -39,6 +39,7 @@ SPELLINGS = {
     "report_findings": "report_findings findings report text",
     "report_impression": "report_impression impression",
     "licence": "licence license",
+    "provenance": "provenance",
 }
 VIEW = {
     "PA": "PA",
@@ -89,7 +90,7 @@ def read(
         InputError: no table, several tables, or no column of paths.
     """
     path = _table(files)
-    raw = files.table(path, [], COLUMN_NAMES)
+    raw = files.table(path, [])
     names, unread = _recognised(raw, path.name)
     if "path" not in names:
         raise InputError(
@@ -114,8 +115,8 @@ def read(
             owner[finding] = column
             said = read_cells(raw[column], CODE_CELLS, rows=len(raw))
             frame[finding] = _with_list(frame.get(finding), said, names.get("labels"), column)
-        elif column in COLUMN_NAMES and column not in used and column not in frame:
-            frame[column] = restore(raw[column].astype("string"))
+        elif _key(column) in COLUMN_NAMES and column not in used and _key(column) not in frame:
+            frame[_key(column)] = restore(raw[column].astype("string"))
         elif column not in used and column not in unread:
             unread.append(column)
     if not reports:
@@ -168,7 +169,7 @@ def _recognised(raw: pd.DataFrame, said: str) -> tuple[dict[str, str], list[str]
     """
     lowered: dict[str, str] = {}
     for name in raw.columns:
-        key = "_".join(name.casefold().replace("_", " ").split())
+        key = _key(name)
         if key in lowered:
             raise InputError(
                 f"{said}: two columns stand for {key!r}: {lowered[key]!r} and {name!r}; keep one"
@@ -195,8 +196,12 @@ def _recognised(raw: pd.DataFrame, said: str) -> tuple[dict[str, str], list[str]
     return found, unread
 
 
+def _key(column: str) -> str:
+    return "_".join(column.casefold().replace("_", " ").split())
+
+
 def _finding(column: str) -> str | None:
-    name = " ".join(column.lower().replace("_", " ").split())
+    name = _key(column).replace("_", " ")
     if name in FINDING_COLUMNS:
         return name
     try:
@@ -227,7 +232,7 @@ def _identity(raw: pd.DataFrame, names: dict[str, str], root: Root) -> pd.DataFr
     for name in ("age", "licence", "report_findings", "report_impression"):
         if name in names:
             frame[name] = column(name)
-    if "provenance" in raw:
+    if "provenance" in names:
         words = {name: name for name in PROVENANCES}
-        frame["provenance"] = read_cells(raw["provenance"], words, rows=rows)
+        frame["provenance"] = read_cells(column("provenance"), words, rows=rows)
     return frame

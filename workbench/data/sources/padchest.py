@@ -8,6 +8,8 @@ Does not know: Spanish grammar. The report text is the publisher's, without stop
 
 from __future__ import annotations
 
+from types import NoneType
+
 import numpy as np
 import pandas as pd
 
@@ -79,7 +81,7 @@ def _joined(cell: str) -> str:
     """Return labels joined by |; a cell that is no list stays as it is, for the check to name."""
     found = parse_list(cell)
     found = [cell] if found is None else found
-    return join_labels(str(label).replace("|", "/") for label in found)
+    return join_labels(str(label).replace("|", "/") for label in found if label is not None)
 
 
 def _identity(raw: pd.DataFrame, files: Download) -> pd.DataFrame:
@@ -107,14 +109,15 @@ def _identity(raw: pd.DataFrame, files: Download) -> pd.DataFrame:
 def _locations(card: DataCard, cell: str) -> str | None:
     """Return finding -> sides and zones that stand in the same sentence, as JSON.
 
-    A cell that is no list of lists stays as it is, which is no JSON, for the check to name.
+    Where all stands in one list, nothing says which place belongs to which finding. A cell that is
+    no list stays as it is, which is no JSON, for the check to name.
     """
     places: dict[str, list[str]] = {}
     sentences = parse_list(cell)
-    if sentences is None or not all(isinstance(sentence, list) for sentence in sentences):
+    if sentences is None or not all(isinstance(item, (list, str, NoneType)) for item in sentences):
         return f"unreadable: {cell.strip()}"
     for sentence in sentences:
-        words = [str(word).strip() for word in sentence]
+        words = [str(word).strip() for word in sentence] if isinstance(sentence, list) else []
         named = [place_of(card, word) for word in words if word.lower().startswith("loc ")]
         found = dict.fromkeys(
             finding
