@@ -102,7 +102,11 @@ def read_frame(path: Path, *, delimiter: str | None = None) -> pd.DataFrame:
     names = [name or f"Unnamed: {at}" for at, name in enumerate(header)]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"{path.name}: the column {name!r} stands twice; keep one of them")
+            places = [at for at, other in enumerate(names, start=1) if other == name]
+            raise InputError(
+                f"{path.name}: two columns, {places[0]} and {places[1]}, are called {name!r}; keep "
+                "one of them"
+            )
     blocks: list[list[pa.Array]] = [[] for _ in names]
     while block := list(islice(rows, _BLOCK)):
         for cells, column in zip(blocks, zip(*block, strict=True), strict=True):

@@ -84,9 +84,10 @@ def read_edges(raw: pd.DataFrame, names: Sequence[str], said: str) -> pd.DataFra
         wrong = boxed & edges[name].isna().to_numpy()
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
+            cell = shown(None, raw[name].iloc[row]) or "an empty cell"
             raise InputError(
-                f"{said}, row {row + 1}, column {name!r}: {shown(None, raw[name].iloc[row])} is no "
-                "edge of a box; expected a number, or all edges empty where there is no box"
+                f"{said}, row {row + 1}, column {name!r}: {cell} is no edge of a box; expected a "
+                "number, or all edges empty where there is no box"
             )
     return edges
 

@@ -71,11 +71,13 @@ def join(
     Raises:
         InputError: nothing meets, or two rows say different things of one key.
     """
-    left, right = _folded(keys, form), _folded(table[on], form)
-    left, right = _safe(keys, left, table[on], right)
+    exact = form is number_form  # s5 and 5 are one study, so two rows of them must agree
+    left, right = (
+        (_folded(keys, form), _folded(table[on], form)) if exact else meet(keys, table[on], form)
+    )
     rows = table.drop(columns=on).assign(**{on: right.to_numpy(object)})
     position = pd.Series(np.arange(len(rows)), index=rows[on])
-    first = position[~position.index.duplicated()]
+    first = position[~position.index.duplicated() & (position.index != "")]
     _refuse_contradiction(rows, on, table[on], said)
     at = first.reindex(left).to_numpy(dtype=float, na_value=-1).astype(int)
     met = at >= 0
@@ -106,8 +108,7 @@ def owners(
         InputError: not one of them is on an image.
     """
     known = pd.DataFrame({"image": images.to_numpy(object)}).drop_duplicates()
-    left, right = _folded(keys, name_form), _folded(known["image"], name_form)
-    left, right = _safe(keys, left, known["image"], right)
+    left, right = meet(keys, known["image"], name_form)
     found = left.map(dict(zip(right, known["image"], strict=True)))
     met = found.notna().to_numpy(bool)
     if len(known) and len(keys) and not met.any():
@@ -122,8 +123,19 @@ def _folded(keys: pd.Series, form: Callable[[str], str]) -> pd.Series:
     )
 
 
-def _safe(keys: pd.Series, left: pd.Series, others: pd.Series, right: pd.Series):
-    """Return both forms, with the keys as they stand wherever a form would merge two of them."""
+def meet(
+    keys: pd.Series, others: pd.Series, form: Callable[[str], str]
+) -> tuple[pd.Series, pd.Series]:
+    """Return what to compare keys by: their form, or themselves where it would merge two of them.
+
+    Args:
+        keys, others: (n,) and (m,) keys.
+        form: how they are compared.
+
+    Returns:
+        (n,) and (m,) texts; empty for a key that says nothing.
+    """
+    left, right = _folded(keys, form), _folded(others, form)
     merged: set[str] = set()
     for raw, folded in ((keys, left), (others, right)):
         pairs = pd.DataFrame({"raw": raw.str.strip().to_numpy(object), "form": folded})

@@ -16,7 +16,7 @@ import pandas as pd
 
 from workbench.data.cards import DataCard
 from workbench.data.columns import FINDING_COLUMNS
-from workbench.data.frames import codes_from_masks, codes_or_cells, read_cells
+from workbench.data.frames import codes_from_masks, codes_or_cells, join_labels, read_cells
 from workbench.errors import InputError
 from workbench.findings import ABSENT, PRESENT, TICKS, UNCERTAIN
 
@@ -134,8 +134,12 @@ def with_unknown(card: DataCard, labels: pd.Series, images: pd.Series, boxes: pd
     extra = boxes[boxes["label"].isin(unknown)].drop_duplicates(["image_id", "label"])
     if extra.empty:
         return labels
-    found = images.map(extra.groupby("image_id")["label"].agg("|".join).to_dict()).astype("str")
-    return labels.where(found.isna(), labels + "|" + found).str.removeprefix("|")
+    found = images.map(extra.groupby("image_id")["label"].agg(list).to_dict())
+    both = [
+        label if not isinstance(more, list) else join_labels([*label.split("|"), *more])
+        for label, more in zip(labels, found, strict=True)
+    ]
+    return pd.Series(both, dtype=object)
 
 
 def codes_from_votes(

@@ -18,7 +18,7 @@ from workbench.data.boxes import to_cell
 from workbench.data.cards import DataCard
 from workbench.data.download import Download
 from workbench.data.frames import codes_from_masks, map_unique, read_cells, read_numbers
-from workbench.data.joins import join, owners
+from workbench.data.joins import join, meet, name_form
 from workbench.findings import ABSENT, PRESENT, cell_key
 
 ZONES = "ABCDEF"
@@ -55,8 +55,9 @@ def read(
         path = files.require("metadata_consensus_v*.csv")
         modes = [f"Mode{zone}" for zone in ZONES]
         agreed = files.table(path, ["Filename", *modes], sep=_separator(path))[["Filename", *modes]]
-        _, met = owners(raw["Filename"], agreed["Filename"], things="images", said=path.name)
-        raw = raw[met].reset_index(drop=True)
+        left, right = meet(raw["Filename"], agreed["Filename"], name_form)
+        met = left.isin(set(right) - {""})
+        raw = raw[met | ~met.any()].reset_index(drop=True)
         found, note = join(
             raw["Filename"], agreed, "Filename", what="consensus", things="images", said=path.name
         )
@@ -67,7 +68,8 @@ def read(
 
 def _padded(score: str) -> str:
     """Return a score with the zeros in front that spreadsheets eat; an empty one stays empty."""
-    return cell_key(score).zfill(6) if cell_key(score) else ""
+    digits = cell_key(score)
+    return digits.zfill(6) if digits.isdigit() else score if digits else ""
 
 
 def _separator(path: Path) -> str:
@@ -92,7 +94,10 @@ def _rows(files: Download, card: DataCard, raw: pd.DataFrame, scores: pd.Series)
                 raw.get("ViewPosition"), {"AP": "AP", "PA": "PA"}, rows=rows, empty="frontal"
             ),
             "sex": read_cells(raw.get("Sex"), {"M": "male", "F": "female"}, rows=rows),
-            "age": (group * 5).astype(object).mask(odd, raw.get("AgeAtStudyDateFiveYear")),
+            "age": (group * 5)
+            .astype("Int64")
+            .astype(object)
+            .mask(odd, raw.get("AgeAtStudyDateFiveYear")),
             "split": _split(raw),
             "lung opacity": codes_from_masks(
                 rows, {PRESENT: valid & (total > 0), ABSENT: valid & (total == 0)}
@@ -124,6 +129,8 @@ def _severity(score: str) -> str | None:
 
 
 def _places(card: DataCard, score: str) -> str | None:
+    if "unreadable" in (_severity(score) or ""):
+        return None
     places = [
         word
         for zone, digit in zip(ZONES, score, strict=False)

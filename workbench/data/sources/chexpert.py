@@ -74,7 +74,7 @@ def _part(
     place = path.str.extract(r"(?i)(patient\d+)/(study\d+)/([^/]+)$").astype("str")
     folder = {"train": "train", "validate": "valid", "test": "test"}[split]
     study = place[0] + "/" + place[1]
-    key = folder + "/" + study + "/" + place[2].str.rsplit(".", n=1).str[0]
+    key = folder + "/" + study + "/" + place[2].str.replace(r"\.[^.]*$", "", regex=True)
     frame = pd.DataFrame(
         {
             "image_id": key.fillna(path),

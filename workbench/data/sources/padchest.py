@@ -89,7 +89,7 @@ def _identity(raw: pd.DataFrame, files: Download) -> pd.DataFrame:
     dates = raw.get("StudyDate_DICOM")
     born, odd_born = read_numbers(raw.get("PatientBirth"), rows=rows)
     taken, odd_taken = read_numbers(None if dates is None else dates.str.slice(0, 4), rows=rows)
-    age = (taken - born).astype(object)
+    age = (taken - born).astype("Int64").astype(object)
     age = age.mask(odd_born, raw.get("PatientBirth")).mask(odd_taken, dates)
     nested = raw["ImageDir"] + "/" + raw["ImageID"]
     flat = len(raw) > 0 and (files.folder / raw["ImageID"].iloc[0]).is_file()
