@@ -296,7 +296,7 @@ def _listed(
     names = pd.Series(sorted(wanted), dtype=object)
     rows, met = np.zeros(len(columns[0]), bool), np.zeros(len(names), bool)
     for column in columns:
-        keys, others = meet(column, names, form)
+        keys, others = meet(column, names, form, distinct=column)
         rows |= (keys.isin(set(others)) & (keys != "")).to_numpy(bool)
         met |= others.isin(set(keys)).to_numpy(bool)
     return rows, int(met.sum())

@@ -1,8 +1,8 @@
 """Joins of two tables of a source: counted, and refused where nothing meets.
 
 Keys meet in any case, with or without blanks, folders and endings, the .0 of a spreadsheet, and
-where the source counts its patients and studies, the letter in front. Where two different keys
-become the same that way, only equal ones meet.
+where the source counts its patients and studies, the letter in front. Where two of them become
+one that way, only equal ones meet.
 
 Does not know: what the tables hold.
 """
@@ -71,10 +71,7 @@ def join(
     Raises:
         InputError: nothing meets, or two rows say different things of one key.
     """
-    exact = form is number_form  # s5 and 5 are one study, so two rows of them must agree
-    left, right = (
-        (_folded(keys, form), _folded(table[on], form)) if exact else meet(keys, table[on], form)
-    )
+    left, right = meet(keys, table[on], form, distinct=keys)
     rows = table.drop(columns=on).assign(**{on: right.to_numpy(object)})
     position = pd.Series(np.arange(len(rows)), index=rows[on])
     first = position[~position.index.duplicated() & (position.index != "")]
@@ -108,7 +105,7 @@ def owners(
         InputError: not one of them is on an image.
     """
     known = pd.DataFrame({"image": images.to_numpy(object)}).drop_duplicates()
-    left, right = meet(keys, known["image"], name_form)
+    left, right = meet(keys, known["image"], name_form, distinct=known["image"])
     found = left.map(dict(zip(right, known["image"], strict=True)))
     met = found.notna().to_numpy(bool)
     if len(known) and len(keys) and not met.any():
@@ -124,28 +121,27 @@ def _folded(keys: pd.Series, form: Callable[[str], str]) -> pd.Series:
 
 
 def meet(
-    keys: pd.Series, others: pd.Series, form: Callable[[str], str]
+    keys: pd.Series, others: pd.Series, form: Callable[[str], str], *, distinct: pd.Series
 ) -> tuple[pd.Series, pd.Series]:
-    """Return what to compare keys by: their form, or themselves where it would merge two of them.
+    """Return what to compare keys by: their form, or themselves where it would merge two things.
 
     Args:
         keys, others: (n,) and (m,) keys.
         form: how they are compared.
+        distinct: keys of which two that are written differently are two things.
 
     Returns:
         (n,) and (m,) texts; empty for a key that says nothing.
     """
     left, right = _folded(keys, form), _folded(others, form)
-    merged: set[str] = set()
-    for raw, folded in ((keys, left), (others, right)):
-        pairs = pd.DataFrame({"raw": raw.str.strip().to_numpy(object), "form": folded})
-        pairs = pairs.drop_duplicates()
-        merged |= set(pairs.loc[pairs["form"].duplicated() & (pairs["form"] != ""), "form"])
-    if not merged:
+    raw = pd.Series(distinct.unique(), dtype="str").str.strip().drop_duplicates()
+    once = _folded(raw, form)
+    merged = set(once[once.duplicated() & (once != "")])
+    if form is number_form or not merged:  # s5 and 5 are one study
         return left, right
     return tuple(
-        folded.mask(folded.isin(merged), pd.Series(raw.str.strip().to_numpy(object)))
-        for raw, folded in ((keys, left), (others, right))
+        folded.mask(folded.isin(merged), pd.Series(plain.str.strip().to_numpy(object)))
+        for plain, folded in ((keys, left), (others, right))
     )
 
 

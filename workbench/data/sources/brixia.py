@@ -55,7 +55,8 @@ def read(
         path = files.require("metadata_consensus_v*.csv")
         modes = [f"Mode{zone}" for zone in ZONES]
         agreed = files.table(path, ["Filename", *modes], sep=_separator(path))[["Filename", *modes]]
-        left, right = meet(raw["Filename"], agreed["Filename"], name_form)
+        names, others = raw["Filename"], agreed["Filename"]
+        left, right = meet(names, others, name_form, distinct=names)
         met = left.isin(set(right) - {""})
         raw = raw[met | ~met.any()].reset_index(drop=True)
         found, note = join(
