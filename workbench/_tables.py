@@ -54,7 +54,7 @@ def read_rows(path: Path, *, delimiter: str | None = None) -> Iterator[list[str]
                     names = [name.strip() for name in row]
                     yield names
                     number = 0
-                elif names and row:
+                elif names and not _is_blank(row, len(names)):
                     number += 1
                     if len(row) != len(names):
                         row = _fitted(row, names, path, _place(number, line + 1))
@@ -141,6 +141,10 @@ def _without_nul(lines: Iterable[str]) -> Iterator[str]:
         if "\0" in text:
             raise csv.Error("a NUL character")
         yield text
+
+
+def _is_blank(row: list[str], wide: int) -> bool:
+    return not row or (len(row) == 1 < wide and not row[0].strip())
 
 
 def _fitted(row: list[str], names: list[str], path: Path, place: str) -> list[str]:
