@@ -123,11 +123,12 @@ def test_chexpert_cells_views_and_sexes_that_are_not_understood_are_named(build)
             "train.csv": CHEXPERT_HEAD + "edema,No Finding \n"
             "train/patient1/study1/view1_frontal.jpg,female,68,Sagittal,AP,TRUE,0\n"
             "train/patient2/study1/view1_lateral.jpg,F,x,,,?,-1.0\n"
+            "train/patient3/study1/view1_frontal.jpg,nan,NaN,,nan,,\n"
         },
     )
-    assert column(manifest, "pulmonary edema") == ["present", "?"]
-    assert column(manifest, "no finding") == ["absent", "uncertain"]
-    assert column(manifest, "view") == ["Sagittal", "lateral"]
+    assert column(manifest, "pulmonary edema") == ["present", "?", "not mentioned"]
+    assert column(manifest, "no finding") == ["absent", "uncertain", "not mentioned"]
+    assert column(manifest, "view") == ["Sagittal", "lateral", "frontal"]
     assert named(manifest) == {
         (0, "view", "unknown-value"), (1, "sex", "unknown-value"), (1, "age", "age-range"),
         (1, "pulmonary edema", "unknown-code"),

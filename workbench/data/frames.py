@@ -168,8 +168,11 @@ def _category(name: str, given: pd.Series | None, rows: int) -> pd.Categorical:
 def _integer(given: pd.Series) -> pd.Series:
     """Return Int16 where every value is a whole number that fits, else the values as text."""
     given = given.reset_index(drop=True)
-    numbers = pd.to_numeric(given.replace("", pd.NA), errors="coerce")
-    odd = numbers.isna() & given.notna() & (given.astype("string").str.len() > 0)
+    if not pd.api.types.is_numeric_dtype(given.dtype):
+        silent = map_unique(given.astype(object), cell_key) == ""
+        given = given.mask(silent, pd.NA)
+    numbers = pd.to_numeric(given, errors="coerce")
+    odd = numbers.isna() & given.notna()
     whole = numbers.dropna()
     if odd.any() or (whole % 1 != 0).any() or (whole.abs() > 32_767).any():
         return given.astype("string")
