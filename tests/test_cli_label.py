@@ -96,10 +96,10 @@ def test_rows_with_the_same_id_are_told_apart_by_their_number(capsys):
     ]  # fmt: skip
 
 
-def test_long_short_and_odd_rows_come_out_again(capsys):
+def test_long_empty_and_odd_rows_come_out_again(capsys):
     long = "The lungs are clear. " * 5000 + "Left effusion."
     assert len(long) > 100_000
-    rows = labelled(f'id,text\nlong,"{long}"\nshort\nmore,Nodule.,x,y\nodd,"\u2603 \n \x07"\n')
+    rows = labelled(f'id,text\nlong,"{long}"\nshort,\n\nmore,Nodule.,,\nodd,"\u2603 \n \x07"\n')
     statuses = {row["id"]: row["status"] for row in rows}
     assert statuses == {
         "long": "labelled", "short": "no text", "more": "labelled", "odd": "no mention",
@@ -107,6 +107,50 @@ def test_long_short_and_odd_rows_come_out_again(capsys):
     assert {row["finding"] for row in rows if row["id"] == "long"} == {
         "lung opacity", "pleural effusion",
     }  # fmt: skip
+
+
+#: Files whose cells are not where they belong, and what is said of them.
+DAMAGED = [
+    (
+        "id,text\n1,No pneumothorax, left effusion\n",
+        r"row 1 (line 2): 3 cells, but the header has 2",
+    ),
+    ("id,text\n1,Nodule.\n2,No nodule\nleft effusion\n", "row 3 (line 4): 1 cells"),
+    ("id,text,by\n1,Nodule.,me\n2,Nodule.\n", "row 2 (line 3): 2 cells, but the header has 3"),
+    ('id,text\n1,"Two\nlines."\n2,Heart, lungs\n', "row 2 (line 4): 3 cells"),
+    ('id,text\n1,Nodule.\n2,"No effusion\n3,Edema.\n', "row 2 (line 3): a quote is opened"),
+    ('id,text\n1,"No effusion\n2,"Edema."\n', "row 1 (line 2): a quote is closed in the middle"),
+    ('id,text\n1,"He said \\"x\\", ok."\n', "row 1 (line 2): a quote is closed in the middle"),
+    ('id,text\n1,"Nodule."x\n', "row 1 (line 2): a quote is closed in the middle"),
+    ('id,"text\n1,Nodule.\n', "the header: a quote is opened"),
+    ("id,text\n1,Nodule\0.\n", "row 1 (line 2): a NUL character"),
+    ("id,text\r1,Nodule.\r2,Heart, lungs\r", "row 2 (line 3): 3 cells"),
+    ("id,id,text\n1,2,Nodule.\n", "more than one column 'id'"),
+    ("id,text,text \n1,2,Nodule.\n", "more than one column 'text'"),
+]
+
+
+@pytest.mark.parametrize("command", ["label", "check-text"])
+@pytest.mark.parametrize("options", [[], ["--json"], ["--out", "o.csv"]])
+@pytest.mark.parametrize(("content", "message"), DAMAGED)
+def test_a_row_that_does_not_fit_is_refused_before_anything_is_said(
+    command, options, content, message, capsys
+):
+    Path("reports.csv").write_bytes(content.encode())
+    assert main([command, "reports.csv", *options]) == FAILED
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "reports.csv" in said.err
+    assert message in said.err
+    assert not Path("o.csv").exists()
+
+
+def test_a_fault_behind_many_rows_is_found_first(capsys):
+    Path("reports.tsv").write_text("id\ttext\n" + "1\tNodule.\n" * 3000 + "2\tHeart\tlungs\n")
+    assert main(["label", "reports.tsv"]) == FAILED
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "row 3001 (line 3002): 3 cells" in said.err
 
 
 def test_byte_order_mark_and_tabs_are_read(capsys):

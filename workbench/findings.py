@@ -9,6 +9,9 @@ Does not know: anything about images or language; reading text is `workbench.rep
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from workbench.errors import OptionError
 
 PRESENT = "present"
@@ -17,15 +20,13 @@ UNCERTAIN = "uncertain"
 NOT_MENTIONED = "not mentioned"
 CODES = (PRESENT, ABSENT, UNCERTAIN, NOT_MENTIONED)
 
-#: Cells of the label files of CheXpert and MIMIC-CXR-JPG; an empty cell says nothing.
-CHEXPERT_CELLS = {
-    "1": PRESENT,
-    "1.0": PRESENT,
-    "0": ABSENT,
-    "0.0": ABSENT,
-    "-1": UNCERTAIN,
-    "-1.0": UNCERTAIN,
-}
+#: What stands in a cell that says nothing, in lower case.
+EMPTY_CELLS = ("", "nan", "none", "null", "na", "n/a", "<na>", "nat")
+#: Cells of the label files of CheXpert and MIMIC-CXR-JPG, as `cell_key` writes them.
+TICKS = {"1": PRESENT, "0": ABSENT, "-1": UNCERTAIN}
+#: The codes themselves.
+CODE_CELLS = {code: code for code in CODES}
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII)
 
 ATELECTASIS = "atelectasis"
 CARDIOMEGALY = "cardiomegaly"
@@ -107,6 +108,36 @@ SYNONYMS = {
     "support devices": DEVICE,
     "normal": NO_FINDING,
 }
+
+
+def cell_key(cell: object) -> str:
+    """Return how a cell of a closed vocabulary is compared: lower case, single blanks, 1 for 1.0.
+
+    True is 1 and False is 0; a cell that says nothing is an empty text.
+    """
+    key = "" if cell is None else " ".join(str(cell).casefold().split())
+    if key in EMPTY_CELLS:
+        return ""
+    if key in ("true", "false"):
+        return "1" if key == "true" else "0"
+    if _NUMBER.fullmatch(key):
+        return f"{float(key) + 0.0:.12g}"
+    return key
+
+
+def read_cell(cell: object, words: Mapping[str, str]) -> str | None:
+    """Return what a cell of a closed vocabulary says.
+
+    Args:
+        cell: as it stands in the table; upper or lower case, 1 or 1.0 or True make no difference.
+        words: `cell_key` of a cell -> what it says.
+
+    Returns:
+        A value of `words`; "" for a cell that says nothing; None for one that is not understood,
+        which is never the same.
+    """
+    key = cell_key(cell)
+    return words.get(key, None if key else "")
 
 
 def standard_name(name: str) -> str:

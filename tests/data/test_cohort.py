@@ -218,3 +218,29 @@ def test_verify_compares_the_files_too(films, tmp_path):
     (folder / "b.png").write_bytes((folder / "a.png").read_bytes())
     found = wb.data.verify(manifest, cohort, root=folder)
     assert found.problems == ("1 files are missing or changed (first: b.png)",)
+
+
+@pytest.mark.parametrize("line", ["IMAGES\\I3.PNG", " i3 ", "elsewhere/i3.dcm", "I3"])
+def test_names_of_a_list_meet_in_any_form_and_are_counted(tmp_path, line):
+    (tmp_path / "list.txt").write_text(f"{line}\nnobody\n")
+    manifest = made()
+    applied = wb.data.apply_split(manifest, tmp_path / "list.txt")
+    listed = applied.frame.loc[applied.frame["split"] == "test", "image_id"]
+    assert listed.tolist() == ["i3"]
+    assert "1 of whose 2 names are in the manifest" in applied.notes[-1]
+
+
+def test_names_that_folders_tell_apart_stay_apart(tmp_path):
+    for name in ("a/1.png", "b/1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    manifest = wb.data.build("folder", source=tmp_path, hash_files=False)
+    (tmp_path / "list.txt").write_text("a/1.png\n")
+    applied = wb.data.apply_split(manifest, tmp_path / "list.txt")
+    assert applied.frame["split"].notna().tolist() == [True, False, False]
+
+
+def test_a_damaged_list_is_refused_by_row(tmp_path):
+    (tmp_path / "list.csv").write_text("dicom_id,study_id\ni3,x\ni8\n")
+    with pytest.raises(InputError, match=r"row 2 \(line 3\): 1 cells"):
+        wb.data.apply_split(made(), tmp_path / "list.csv")

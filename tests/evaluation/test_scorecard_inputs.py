@@ -190,7 +190,7 @@ def frame(**columns) -> pd.DataFrame:
         ),
         (
             frame(id=["a"], edema=["present"], **{"Pulmonary Edema": ["absent"]}),
-            "two columns stand for pulmonary edema",
+            "two columns stand for pulmonary edema: 'edema' and 'Pulmonary Edema'",
         ),
         ({"a": "x", "a ": "y"}, "ids more than once"),
         ({"a": "x", "b": {"nodule": "present"}}, "mix texts and labels"),

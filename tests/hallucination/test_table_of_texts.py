@@ -51,3 +51,9 @@ def test_errors_repair(mini, table, tmp_path):
         ground_table(mini.model, [("x", mini.case, "")])
     with pytest.raises(KeyError, match="the first are: a, b"):
         ground_table(mini.model, table, ablations=["blank"])["c"]
+
+
+def test_a_row_that_does_not_fit_is_refused_by_number(mini, tmp_path):
+    (tmp_path / "t.csv").write_text("id,image,text\na,a.png,Heart, lungs\n")
+    with pytest.raises(InputError, match=r"row 1 \(line 2\): 4 cells, but the header has 3"):
+        ground_table(mini.model, tmp_path / "t.csv")

@@ -153,6 +153,15 @@ def test_rows_without_a_reference_stay_and_are_counted(lab):
     assert "1 reports have no row in the manifest" in found.notes
 
 
+def test_references_and_grounding_of_other_images_are_refused(lab):
+    run = lab.rows({"a": "There is pneumothorax."})
+    with pytest.raises(InputError, match=r"references for 0 of 1 reports: .*expected the manifest"):
+        queue(run, manifest=lab.manifest({"b": {"pneumothorax": "absent"}}))
+    columns = {"finding": ["edema"], "code": ["present"], "contribution": [0.1]}
+    with pytest.raises(InputError, match="grounding for 0 of 1 reports"):
+        queue(run, grounding=pd.DataFrame({"id": ["b"]} | columns))
+
+
 def test_sources_keep_equal_ids_apart(lab):
     run = pd.concat([lab.rows({"1": "There is pneumothorax."}, source=s) for s in ("x", "y")])
     known = lab.manifest({"1": {"pneumothorax": "absent"}}).frame

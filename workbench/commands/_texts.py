@@ -6,14 +6,15 @@ Does not know: what is done with a text.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
 from workbench._files import whole_file
+from workbench._tables import check_rows, read_rows
 from workbench.errors import InputError
 
 
@@ -30,27 +31,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def read_texts(
     path: Path, *, text_column: str = "text", id_column: str | None = None
 ) -> Iterator[tuple[str, str]]:
-    """Yield (identifier, text) of each row, reading as it goes.
+    """Return (identifier, text) of each row, read as they are asked for.
+
+    The whole file is looked through at once, so that a fault at its end is found before anything is
+    written; no more than a row is held.
 
     Raises:
-        InputError: no such file, not readable as text, or a column is missing; the message lists
-            the columns there are.
+        InputError: no such file, not readable as text, a row does not fit the header, or a column
+            is missing; the message names the row, or lists the columns there are.
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file; expected a CSV file with a header")
-    csv.field_size_limit(2**31 - 1)
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    with path.open(newline="", encoding="utf-8-sig") as handle:
-        try:
-            reader = csv.DictReader(handle, delimiter=delimiter)
-            key = _checked(path, list(reader.fieldnames or []), text_column, id_column)
-            for number, row in enumerate(reader, start=1):
-                yield (row[key] or "" if key else str(number)), row[text_column] or ""
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise InputError(
-                f"{path.name} is not a CSV file in UTF-8 ({error}); save it as CSV UTF-8 and try "
-                "again"
-            ) from None
+    header = next(read_rows(path), [])
+    key = _checked(path, header, text_column, id_column)
+    check_rows(path)
+    text_at, key_at = header.index(text_column), header.index(key) if key else None
+    rows = enumerate(islice(read_rows(path), 1, None), start=1)
+    return ((str(number) if key_at is None else row[key_at], row[text_at]) for number, row in rows)
 
 
 def _checked(path: Path, columns: list[str], text: str, key: str | None) -> str | None:
@@ -59,6 +56,7 @@ def _checked(path: Path, columns: list[str], text: str, key: str | None) -> str 
     Raises:
         InputError: a column is missing, or there twice.
     """
+    key = key or ("id" if "id" in columns else None)
     for name in [text] + ([key] if key else []):
         if columns.count(name) != 1:
             there = ", ".join(columns) or "none"
@@ -67,7 +65,7 @@ def _checked(path: Path, columns: list[str], text: str, key: str | None) -> str 
                 f"{path.name} has {has} column {name!r}; it has: {there} "
                 "(choose with --text-column and --id-column)"
             )
-    return key or ("id" if "id" in columns else None)
+    return key
 
 
 @contextmanager

@@ -11,13 +11,21 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from workbench._files import parse_json
+from workbench.data.frames import read_numbers
+from workbench.data.redact import shown
 from workbench.errors import InputError, OptionError
+from workbench.findings import cell_key
+
+#: What a box is called where its label states no finding of the manifest.
+OTHER = "other"
+_NAN = re.compile(r"(?<![^\s\[(,])nan(?![^\s\]),])")
 
 
 def to_cell(value: object) -> str | None:
@@ -44,13 +52,44 @@ def from_cell(cell: object) -> list | dict:
         ) from None
 
 
-def parse_list(cell: str) -> list:
-    """Return the list that a published cell holds in Python's notation; else an empty list."""
-    try:
-        found = ast.literal_eval(cell) if cell else []
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+def parse_list(cell: str) -> list | None:
+    """Return the list that a published cell holds in Python's notation; None for anything else.
+
+    An empty cell is an empty list; nan in a list, which pandas writes for nothing, is None.
+    """
+    if not cell_key(cell):
         return []
-    return list(found) if isinstance(found, (list, tuple)) else []
+    try:
+        found = ast.literal_eval(_NAN.sub("None", cell.strip()))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return list(found) if isinstance(found, (list, tuple)) else None
+
+
+def read_edges(raw: pd.DataFrame, names: Sequence[str], said: str) -> pd.DataFrame:
+    """Return columns of edges as numbers; rows without any are no boxes and stay empty.
+
+    Args:
+        raw: the table.
+        names: its columns of edges.
+        said: what the table is called.
+
+    Raises:
+        InputError: an edge is no number, or a box lacks one; the message names row and column.
+    """
+    read = {name: read_numbers(raw[name], rows=len(raw)) for name in names}
+    edges = pd.DataFrame({name: numbers.to_numpy() for name, (numbers, _) in read.items()})
+    boxed = edges.notna().any(axis=1).to_numpy() | np.any([odd for _, odd in read.values()], axis=0)
+    for name in names:
+        wrong = boxed & edges[name].isna().to_numpy()
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            cell = shown(None, raw[name].iloc[row]) or "an empty cell"
+            raise InputError(
+                f"{said}, row {row + 1}, column {name!r}: {cell} is no edge of a box; expected a "
+                "number, or all edges empty where there is no box"
+            )
+    return edges
 
 
 def box_cells(frame: pd.DataFrame, *, finding: str | None = None) -> pd.Series:

@@ -114,12 +114,13 @@ class DataCard:
 
     def findings_of(self, label: str) -> tuple[str, ...] | None:
         """Return what a label states present; None where the card does not know the label."""
-        published = self.translations.get(label.casefold(), label)
-        return self.labels.get(published, self._folded.get(published.casefold()))
+        published = self.published(label)
+        return None if published is None else self.labels[published]
 
-    @property
-    def _folded(self) -> dict[str, tuple[str, ...]]:
-        return _folded(self.key)
+    def published(self, label: str) -> str | None:
+        """Return a label as it is published, from any case, with _ or blanks; None if unknown."""
+        name = self.translations.get(label.casefold(), label)
+        return name if name in self.labels else _published(self.key).get(_fold(name))
 
     def to_dict(self) -> dict:
         """Return the card as plain values, as its YAML file holds it."""
@@ -176,8 +177,12 @@ def _raw(key: str) -> dict:
 
 
 @cache
-def _folded(key: str) -> dict[str, tuple[str, ...]]:
-    return {label.casefold(): found for label, found in _card(key).labels.items()}
+def _published(key: str) -> dict[str, str]:
+    return {_fold(label): label for label in _card(key).labels}
+
+
+def _fold(label: str) -> str:
+    return " ".join(label.replace("_", " ").casefold().split())
 
 
 @cache

@@ -11,13 +11,15 @@ Does not know: whether a split is fair to a subgroup; look at the summary of eac
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from workbench._tables import read_rows
 from workbench.data.columns import FINDING_COLUMNS, SPLITS
+from workbench.data.joins import meet, name_form, number_form, plain_form
 from workbench.data.manifest import Manifest
 from workbench.errors import InputError, OptionError
 from workbench.findings import PRESENT, standard_name
@@ -159,13 +161,11 @@ def apply_split(
         raise OptionError(f"name must be one of {', '.join(SPLITS)}, got {name!r}")
     wanted, kind = _names(Path(list_file), column)
     frame = manifest.frame
-    found = {
-        name: np.logical_or.reduce([key.isin(wanted).to_numpy(bool) for key in keys])
-        for name, keys in _keys(frame).items()
-        if kind in (None, name)
-    }
     # A bare number could be a study or a patient; images come first, then the smaller unit.
-    listed = next((rows for rows in found.values() if rows.any()), np.zeros(len(frame), bool))
+    listed, met = np.zeros(len(frame), bool), 0
+    for unit, (form, columns) in _keys(frame).items():
+        if kind in (None, unit) and not listed.any():
+            listed, met = _listed(columns, wanted, form)
     if not listed.any():
         raise InputError(
             f"{Path(list_file).name}: none of its {len(wanted):,} names is in the manifest; "
@@ -179,8 +179,9 @@ def apply_split(
         new[others] = None
     new[listed] = name
     note = (
-        f"{int(listed.sum()):,} rows are {name} by {Path(list_file).name}; {cleared:,} other rows "
-        "of their patients lost their split"
+        f"{int(listed.sum()):,} rows are {name} by {Path(list_file).name}, {met:,} of whose "
+        f"{len(wanted):,} names are in the manifest; {cleared:,} other rows of their patients lost "
+        "their split"
     )
     return manifest.with_frame(_with_split(frame, new), notes=(note,))
 
@@ -256,28 +257,46 @@ def _names(path: Path, column: str | None) -> tuple[set[str], str | None]:
     """Return the names in a list, and what they are, where a header says so."""
     if not path.is_file():
         raise InputError(f"{path.name}: no such file; expected a list of identifiers")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path.name}: not a text file; expected a list of identifiers") from None
-    rows = list(csv.reader(text.splitlines()))
+    if path.suffix.lower() in (".csv", ".tsv"):
+        rows = list(read_rows(path))
+    else:
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise InputError(
+                f"{path.name}: not a text file; expected a list of identifiers"
+            ) from None
+        rows = list(csv.reader(text.splitlines()))
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     if column is not None and column.lower() not in header:
         raise InputError(f"{path.name}: no column {column!r}; it has: {', '.join(header[:12])}")
     pick = [column.lower()] if column else [name for name in LIST_COLUMNS if name in header]
     at = header.index(pick[0]) if pick else 0
     found = {row[at].strip() for row in rows[1 if pick else 0 :] if len(row) > at}
-    names = found | {name.rsplit("/", 1)[-1].rsplit(".", 1)[0] for name in found}
-    return names - {""}, LIST_COLUMNS.get(pick[0]) if pick else None
+    return found - {""}, LIST_COLUMNS.get(pick[0]) if pick else None
 
 
-def _keys(frame: pd.DataFrame) -> dict[str, list[pd.Series]]:
-    """Return kind of identifier -> columns to look it up in, the smallest unit first."""
-    mimic = (frame["source"] == "mimic-cxr").fillna(False).to_numpy(bool)
+def _keys(frame: pd.DataFrame) -> dict[str, tuple[Callable[[str], str], list[pd.Series]]]:
+    """Return kind of identifier -> how it is compared, and the columns to look it up in."""
     study, patient = frame["study_id"], frame["patient_id"]
+    mimic = bool((frame["source"] == "mimic-cxr").fillna(False).any())
+    counted = number_form if mimic else plain_form
     return {
-        "image": [frame["image_id"]],
-        "path": [frame["path"], frame["image_id"]],
-        "study": [study, study.where(mimic).str.slice(1)],
-        "patient": [patient, patient.where(mimic).str.slice(1)],
+        "image": (name_form, [frame["image_id"]]),
+        "path": (name_form, [frame["path"], frame["image_id"]]),
+        "study": (counted, [study]),
+        "patient": (counted, [patient]),
     }
+
+
+def _listed(
+    columns: list[pd.Series], wanted: set[str], form: Callable[[str], str]
+) -> tuple[np.ndarray, int]:
+    """Return (n,) bool: a column holds one of the names; and how many of the names that are."""
+    names = pd.Series(sorted(wanted), dtype=object)
+    rows, met = np.zeros(len(columns[0]), bool), np.zeros(len(names), bool)
+    for column in columns:
+        keys, others = meet(column, names, form, distinct=column)
+        rows |= (keys.isin(set(others)) & (keys != "")).to_numpy(bool)
+        met |= others.isin(set(keys)).to_numpy(bool)
+    return rows, int(met.sum())

@@ -8,7 +8,6 @@ Does not know: what the files mean (`workbench.data.sources`).
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import os
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from workbench._tables import open_text, read_frame
 from workbench.data.cards import DataCard
 from workbench.errors import InputError
 
@@ -91,33 +91,38 @@ class Download:
             )
         return found
 
-    def table(self, path: Path, needed: Sequence[str], *, sep: str = ",") -> pd.DataFrame:
+    def table(
+        self,
+        path: Path,
+        needed: Sequence[str],
+        known: Sequence[str] = (),
+        *,
+        sep: str | None = None,
+    ) -> pd.DataFrame:
         """Read a CSV file as text, every cell as it stands; an empty cell is an empty text.
+
+        Columns are known in upper or lower case, with _ for a blank; they get the published name.
+        Blanks around the cells of needed columns are cut.
 
         Args:
             path: from `find` or `require`.
             needed: columns that must be there.
-            sep: what separates cells.
+            known: columns that may be there.
+            sep: what separates cells; None for a comma, or a tab in a .tsv file.
 
         Raises:
-            InputError: not a table, or a column is missing; the message lists those there are.
+            InputError: not a table, a row does not fit the header, two columns stand for one, or a
+                column is missing; the message lists those there are.
         """
         try:
-            frame = pd.read_csv(
-                path,
-                dtype=str,
-                keep_default_na=False,
-                sep=sep,
-                index_col=False,
-                encoding="utf-8-sig",
-                skipinitialspace=False,
-            )
-        except (ValueError, OSError, EOFError, csv.Error):
+            frame = read_frame(path, delimiter=sep)
+        except (InputError, OSError) as error:
+            cause = str(error) if isinstance(error, InputError) else "it cannot be opened"
             raise InputError(
-                f"{path.name}: cannot be read as a table; it is damaged or not the published file, "
-                f"fetch it again from {self.card.url}"
+                f"{path.name}: cannot be read as a table ({cause}); if it is damaged or not the "
+                f"published file, fetch it again from {self.card.url}"
             ) from None
-        frame.columns = [str(name).strip() for name in frame.columns]
+        frame = frame.rename(columns=_published(list(frame.columns), (*needed, *known), path.name))
         missing = [name for name in needed if name not in frame.columns]
         if missing:
             there = ", ".join(name for name in frame.columns[:12])
@@ -125,14 +130,24 @@ class Download:
                 f"{path.name}: no column {', '.join(map(repr, missing))}; it has: {there}; "
                 f"expected the file as {self.card.title} publishes it"
             )
-        return frame
+        return frame.assign(**{name: frame[name].str.strip() for name in needed})
 
     def lines(self, *names: str) -> list[str] | None:
-        """Return the lines of a list file without blanks; None where it is not there."""
+        """Return the lines of a list file without blanks; None where it is not there.
+
+        Raises:
+            InputError: it is no text in UTF-8.
+        """
         path = self.find(*names)
         if path is None:
             return None
-        return [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        try:
+            with open_text(path) as handle:
+                return [line.strip() for line in handle if line.strip()]
+        except (UnicodeDecodeError, EOFError, OSError):
+            raise InputError(
+                f"{path.name}: not a text file in UTF-8; fetch it again from {self.card.url}"
+            ) from None
 
     def images(self) -> list[str]:
         """Return the paths of all image files below the folder, relative to it, sorted."""
@@ -167,3 +182,28 @@ class Download:
                         where.setdefault(entry.name, prefix + entry.name)
         default = folders[0].replace("*", "") + "/" if folders[0] else ""
         return names.map(lambda name: where.get(name, default + name))
+
+
+def _published(there: Sequence[str], wanted: Sequence[str], said: str) -> dict[str, str]:
+    """Return column of a table -> the published name that is meant.
+
+    Raises:
+        InputError: two columns stand for one.
+    """
+    folded: dict[str, list[str]] = {}
+    for name in there:
+        folded.setdefault(_folded(name), []).append(name)
+    found = {}
+    for name in dict.fromkeys(wanted):
+        hits = folded.get(_folded(name), [])
+        if len(hits) > 1:
+            raise InputError(
+                f"{said}: two columns stand for {name!r}: {hits[0]!r} and {hits[1]!r}; keep one"
+            )
+        if hits:
+            found[hits[0]] = name
+    return found
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.replace("_", " ").casefold().split())

@@ -12,7 +12,6 @@ Does not know: whether a manifest is right (`check`).
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from workbench._files import whole_file
+from workbench._tables import check_rows, read_rows
 from workbench.data.columns import BY_NAME, REPORT_COLUMNS
 from workbench.data.frames import conform
 from workbench.errors import InputError
@@ -51,10 +51,11 @@ def read_table(path: Path, *, reports: bool = True) -> pd.DataFrame:
         raise InputError(f"{path.name}: expected a manifest ending in .parquet or .csv")
     try:
         frame = (_read_csv if path.suffix.lower() == ".csv" else _read_parquet)(path, reports)
-    except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error):
+    except (pa.ArrowException, OSError, InputError) as error:
+        cause = f" ({error})" if isinstance(error, InputError) else ""
         raise InputError(
-            f"{path.name}: cannot be read as {path.suffix[1:].upper()}; it is damaged or another "
-            "kind of file, build or export it again"
+            f"{path.name}: cannot be read as {path.suffix[1:].upper()}{cause}; it is damaged or "
+            "another kind of file, build or export it again"
         ) from None
     twice = [str(name) for name in frame.columns[frame.columns.duplicated()]]
     if twice:
@@ -150,9 +151,8 @@ def _read_parquet(path: Path, reports: bool) -> pd.DataFrame:
 
 
 def _read_csv(path: Path, reports: bool) -> pd.DataFrame:
-    with path.open("rb") as handle:
-        header = handle.readline().decode("utf-8-sig").strip("\r\n")
-    names = next(csv.reader([header]), [])
+    check_rows(path, delimiter=",")
+    names = next(read_rows(path, delimiter=","), [])
     options = pyarrow.csv.ConvertOptions(
         column_types={name: pa.string() for name in names},
         include_columns=[name for name in names if reports or name not in REPORT_COLUMNS],
@@ -161,7 +161,9 @@ def _read_csv(path: Path, reports: bool) -> pd.DataFrame:
         quoted_strings_can_be_null=True,
     )
     parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    reading = pyarrow.csv.ReadOptions(block_size=_LARGE, use_threads=False)
+    reading = pyarrow.csv.ReadOptions(
+        block_size=_LARGE, use_threads=False, column_names=names, skip_rows=1
+    )
     table = pyarrow.csv.read_csv(
         path, read_options=reading, parse_options=parsing, convert_options=options
     )

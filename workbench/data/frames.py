@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.data.columns import BY_NAME, COLUMN_NAMES, FINDING_COLUMNS
-from workbench.findings import CODES, NOT_MENTIONED
+from workbench.findings import CODES, NOT_MENTIONED, cell_key, read_cell
 
 _CATEGORIES = ("category", "code")
 _FILL = {"view": "unknown", "sex": "unknown", "provenance": "unknown"}
@@ -63,6 +63,12 @@ def codes_from_masks(rows: int, masks: Mapping[str, np.ndarray]) -> pd.Categoric
     return pd.Categorical.from_codes(codes, categories=list(CODES))
 
 
+def codes_or_cells(said: np.ndarray) -> pd.Categorical:
+    """Return (n,) codes from `read_cells`; cells that are no codes stay, for the check to name."""
+    odd = sorted(set(pd.unique(said)) - {None, *CODES})
+    return pd.Categorical(said, categories=[*CODES, *odd]).fillna(NOT_MENTIONED)
+
+
 def map_unique(values: pd.Series, function, *, dtype=object) -> np.ndarray:
     """Apply a slow function to every different value once; missing values stay missing.
 
@@ -77,19 +83,52 @@ def map_unique(values: pd.Series, function, *, dtype=object) -> np.ndarray:
     return results[codes]
 
 
-def map_words(values: pd.Series | None, table: Mapping[str, str], *, rows: int, default: str):
-    """Return values translated by a table, upper or lower case alike; `default` for the rest."""
+def read_cells(
+    values: pd.Series | None, words: Mapping[str, str], *, rows: int, empty: str | None = None
+) -> np.ndarray:
+    """Return what cells of a closed vocabulary say (`workbench.findings.read_cell`).
+
+    Args:
+        values: (n,) cells; None where the source has no such column.
+        words: cell -> what it says, in any case.
+        rows: n, for a column that is not there.
+        empty: what an empty cell says.
+
+    Returns:
+        (n,) of object; a cell that is not understood stays as it is, for the check to name.
+    """
     if values is None:
-        return np.full(rows, default, dtype=object)
-    lowered = {key.lower(): value for key, value in table.items()}
-    return (
-        values.astype("string")
-        .str.strip()
-        .str.lower()
-        .map(lowered)
-        .fillna(default)
-        .to_numpy(object)
-    )
+        return np.full(rows, empty, dtype=object)
+    table = {cell_key(word): said for word, said in words.items()}
+
+    def said(cell: object) -> object:
+        found = read_cell(cell, table)
+        return str(cell).strip() if found is None else found or empty
+
+    return map_unique(values.astype(object).where(values.notna(), ""), said)
+
+
+def read_numbers(values: pd.Series | None, *, rows: int) -> tuple[pd.Series, np.ndarray]:
+    """Return (n,) float numbers, missing where there is none, and (n,) bool: what is no number."""
+    if values is None:
+        return pd.Series(np.nan, index=range(rows), dtype=float), np.zeros(rows, dtype=bool)
+    cells = pd.Series(map_unique(values.astype(object).where(values.notna(), ""), cell_key))
+    numbers = pd.to_numeric(cells.replace("", None), errors="coerce").astype(float)
+    odd = ~np.isfinite(numbers.to_numpy()) & (cells != "").to_numpy(bool)
+    return numbers.mask(odd), odd
+
+
+def agreed(keys: pd.Series, said: Iterable[object]) -> pd.Series:
+    """Return key -> what all its rows say; rows that contradict each other stay, joined by |.
+
+    Args:
+        keys: (n,) what a row speaks of.
+        said: (n,) from `read_cells`; None says nothing.
+    """
+    table = pd.DataFrame({"key": keys.to_numpy(object), "said": list(said)}).dropna()
+    table = table.drop_duplicates()
+    found = table.groupby("key", sort=True)["said"].agg(lambda words: "|".join(map(str, words)))
+    return found.astype(object)
 
 
 def join_labels(labels: Iterable[str]) -> str:
@@ -129,8 +168,11 @@ def _category(name: str, given: pd.Series | None, rows: int) -> pd.Categorical:
 def _integer(given: pd.Series) -> pd.Series:
     """Return Int16 where every value is a whole number that fits, else the values as text."""
     given = given.reset_index(drop=True)
-    numbers = pd.to_numeric(given.replace("", pd.NA), errors="coerce")
-    odd = numbers.isna() & given.notna() & (given.astype("string").str.len() > 0)
+    if not pd.api.types.is_numeric_dtype(given.dtype):
+        silent = map_unique(given.astype(object), cell_key) == ""
+        given = given.mask(silent, pd.NA)
+    numbers = pd.to_numeric(given, errors="coerce")
+    odd = numbers.isna() & given.notna()
     whole = numbers.dropna()
     if odd.any() or (whole % 1 != 0).any() or (whole.abs() > 32_767).any():
         return given.astype("string")

@@ -16,8 +16,9 @@ import pandas as pd
 
 from workbench.data.cards import DataCard
 from workbench.data.columns import FINDING_COLUMNS
-from workbench.data.frames import codes_from_masks
-from workbench.findings import ABSENT, CHEXPERT_CELLS, PRESENT, UNCERTAIN
+from workbench.data.frames import codes_from_masks, codes_or_cells, join_labels, read_cells
+from workbench.errors import InputError
+from workbench.findings import ABSENT, PRESENT, TICKS, UNCERTAIN
 
 #: Findings that a more specific opacity implies; see the card of VinDr-CXR.
 OPACITIES = (
@@ -81,78 +82,94 @@ def codes_from_columns(
     frame: pd.DataFrame,
     columns: Iterable[str],
     *,
-    words: Mapping[str, str] | None = None,
-) -> dict[str, pd.Categorical | pd.Series]:
+    words: Mapping[str, str] = TICKS,
+) -> dict[str, pd.Categorical]:
     """Return finding -> (n,) codes from one column for each label.
 
     Args:
         card: the source.
         frame: the columns, as text.
         columns: names of label columns that the card knows.
-        words: cell -> code; None for 1.0 / 0.0 / -1.0 of CheXpert. An empty cell says nothing; a
-            cell that is not a word stays as it is, for the check to name.
+        words: cell -> code; 1, 0 and -1 of CheXpert by default. An empty cell says nothing; a cell
+            that is not a word stays as it is, for the check to name.
+
+    Raises:
+        InputError: two columns stand for one finding.
     """
-    words = CHEXPERT_CELLS if words is None else words
-    masks: dict[str, dict[str, np.ndarray]] = {}
-    odd: dict[str, pd.Series] = {}
+    owner: dict[str, str] = {}
+    codes = {}
     for name in columns:
-        cells = frame[name].str.strip()
-        strange = cells[(cells != "") & ~cells.isin(list(words))]
+        said = read_cells(frame[name], words, rows=len(frame))
         for finding in card.labels[name]:
-            if len(strange):
-                odd[finding] = strange
-            known = masks.setdefault(finding, {})
-            for cell, code in words.items():
-                hit = (cells == cell).to_numpy(bool)
-                known[code] = known.get(code, np.zeros(len(frame), bool)) | hit
-    codes = {finding: codes_from_masks(len(frame), known) for finding, known in masks.items()}
-    return codes | {finding: _with_odd(codes[finding], cells) for finding, cells in odd.items()}
+            if finding in owner:
+                raise InputError(
+                    f"two columns stand for {finding}: {owner[finding]!r} and {name!r}; keep one"
+                )
+            owner[finding] = name
+            codes[finding] = codes_or_cells(said)
+    return codes
 
 
-def _with_odd(codes: pd.Categorical, cells: pd.Series) -> pd.Series:
-    values = pd.Series(codes).astype(object)
-    values.loc[cells.index] = cells
-    return values
-
-
-def marked_columns(frame: pd.DataFrame, columns: Iterable[str], cells: Iterable[str]) -> pd.Series:
-    """Return (n,) names of the columns whose cell is one of `cells`, joined by |."""
-    wanted = set(cells)
+def marked_columns(
+    frame: pd.DataFrame, columns: Iterable[str], *, words: Mapping[str, str] = TICKS
+) -> pd.Series:
+    """Return (n,) names of the columns whose cell says present, joined by |."""
     joined = pd.Series([""] * len(frame), dtype=object)
     for name in columns:
-        hit = frame[name].str.strip().isin(wanted).to_numpy(bool)
+        hit = read_cells(frame[name], words, rows=len(frame)) == PRESENT
         joined = joined.mask(hit, joined + "|" + name)
     return joined.str.removeprefix("|")
 
 
+def with_unknown(card: DataCard, labels: pd.Series, images: pd.Series, boxes: pd.DataFrame):
+    """Return (n,) labels of a source, with those of boxes that its card does not know.
+
+    Args:
+        card: the source.
+        labels: (n,) labels joined by |.
+        images: (n,) identifiers.
+        boxes: columns image_id and label.
+    """
+    unknown = [name for name in boxes["label"].unique() if findings_of(card, name) is None]
+    extra = boxes[boxes["label"].isin(unknown)].drop_duplicates(["image_id", "label"])
+    if extra.empty:
+        return labels
+    found = images.map(extra.groupby("image_id")["label"].agg(list).to_dict())
+    both = [
+        label if not isinstance(more, list) else join_labels([*label.split("|"), *more])
+        for label, more in zip(labels, found, strict=True)
+    ]
+    return pd.Series(both, dtype=object)
+
+
 def codes_from_votes(
-    card: DataCard, votes: pd.DataFrame, readers: np.ndarray, *, consensus: str
+    card: DataCard, votes: pd.DataFrame, asked: pd.DataFrame, *, consensus: str
 ) -> dict[str, pd.Categorical]:
     """Return finding -> (n,) codes from how many readers marked each label.
 
     Args:
-        card: a closed source: a label that nobody marked is absent.
+        card: a closed source: a label that everybody looked for and nobody marked is absent.
         votes: (n, labels) how many readers marked the label.
-        readers: (n,) how many looked.
+        asked: (n, labels) how many readers said whether they saw it.
         consensus: "majority" (more than half), "any" or "unanimous"; fewer marks are uncertain.
     """
-    needed = {"any": np.ones_like(readers), "unanimous": readers}.get(consensus, readers // 2 + 1)
     result: dict[str, dict[str, np.ndarray]] = {}
     for label in votes.columns:
-        count = votes[label].to_numpy()
-        present, some = count >= needed, count > 0
-        for finding in card.labels.get(label, ()):
-            known = result.setdefault(finding, {})
-            for code, hit in (
-                (PRESENT, present),
-                (UNCERTAIN, some & ~present),
-                (ABSENT, ~some),
-            ):
-                known[code] = known.get(code, np.zeros(len(votes), bool)) | hit
+        count, readers = votes[label].to_numpy(), asked[label].to_numpy()
+        majority = readers // 2 + 1
+        needed = {"any": np.ones_like(readers), "unanimous": readers}.get(consensus, majority)
+        some = count > 0
+        present = some & (count >= needed)
+        for finding in findings_of(card, label) or ():
+            none = np.zeros(len(votes), bool)
+            known = result.setdefault(finding, {PRESENT: none, UNCERTAIN: none, ABSENT: ~none})
+            known[PRESENT] = known[PRESENT] | present
+            known[UNCERTAIN] = known[UNCERTAIN] | (some & ~present)
+            known[ABSENT] = known[ABSENT] & ~some & (readers > 0)
     if "lung opacity" in result:
         specific = [result[name] for name in OPACITIES if name in result]
         marked = np.zeros(len(votes), bool)
         for known in specific:
             marked |= known[PRESENT] | known[UNCERTAIN]
-        result["lung opacity"][ABSENT] &= ~marked
+        result["lung opacity"][ABSENT] = result["lung opacity"][ABSENT] & ~marked
     return {finding: codes_from_masks(len(votes), known) for finding, known in result.items()}

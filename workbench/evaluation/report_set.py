@@ -13,32 +13,21 @@ Does not know: the other side, or what is scored.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench._tables import read_frame
 from workbench.errors import InputError, OptionError
-from workbench.findings import (
-    CHEXPERT_CELLS,
-    CODES,
-    NOT_MENTIONED,
-    standard_name,
-)
+from workbench.findings import CODE_CELLS, CODES, NOT_MENTIONED, TICKS, read_cell, standard_name
 from workbench.reports import label
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: What a cell of a label table may hold.
-CELLS = {
-    **{code: code for code in CODES},
-    "": NOT_MENTIONED,
-    "nan": NOT_MENTIONED,
-    "none": NOT_MENTIONED,
-    **CHEXPERT_CELLS,
-}
+CELLS = {**CODE_CELLS, **TICKS}
 _LONG = ("finding", "code")
 _NO_MENTION = ("no mention", "", NOT_MENTIONED)
 
@@ -219,19 +208,12 @@ def _read_file(path: Path, role: str) -> pd.DataFrame:
 
     if not path.is_file():
         raise InputError(f"{path} is not a file; expected {role} as CSV, TSV or Parquet")
-    suffix = path.suffix.lower()
+    packed = path.suffix.lower() == ".parquet"
     try:
-        if suffix == ".parquet":
-            return pd.read_parquet(path)
-        with warnings.catch_warnings():
-            # a row with more fields than the header would be cut, or shift the columns
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            options = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
-            separator = "\t" if suffix == ".tsv" else ","
-            return pd.read_csv(path, sep=separator, index_col=False, **options)
-    except (ValueError, OSError, pd.errors.ParserWarning) as error:
-        # what pandas and pyarrow raise for broken files, and a UnicodeDecodeError, are ValueErrors
-        kind = "a Parquet file" if suffix == ".parquet" else "a CSV file in UTF-8"
+        return pd.read_parquet(path) if packed else read_frame(path)
+    except (ValueError, OSError) as error:
+        # what pyarrow raises for broken files, and an InputError, are ValueErrors
+        kind = "a Parquet file" if packed else "a CSV file in UTF-8"
         raise InputError(
             f"{path.name} cannot be read as {kind} ({error}); save it again and retry"
         ) from None
@@ -268,20 +250,23 @@ def _finding_columns(columns: list[str], *, skip: tuple[str | None, ...]) -> dic
             finding = standard_name(column)
         except OptionError:
             continue
-        if finding in names.values():
-            raise InputError(f"two columns stand for {finding}: {column!r} is one; keep one")
+        for other, known in names.items():
+            if known == finding:
+                raise InputError(
+                    f"two columns stand for {finding}: {other!r} and {column!r}; keep one"
+                )
         names[column] = finding
     return names
 
 
 def _code(value: Any, said: str, key: str, column: str) -> str:
-    cell = (_text(value) or "").strip().lower()
-    if cell not in CELLS:
+    code = read_cell(_text(value), CELLS)
+    if code is None:
         raise InputError(
             f"{said}: id {key!r}, column {column!r} holds {value!r}; expected {', '.join(CODES)}, "
             "or 1, 0, -1 and blank"
         )
-    return CELLS[cell]
+    return code or NOT_MENTIONED
 
 
 def _text(value: Any) -> str | None:

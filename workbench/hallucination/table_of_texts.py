@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
+from workbench._tables import read_frame
 from workbench.errors import InputError
 from workbench.hallucination.grounding import ground_text
 from workbench.hallucination.grounding_result import Grounding
@@ -113,14 +114,9 @@ def ground_table(
 
 
 def _read(path: Path, *columns: str) -> list[tuple[str, Any, str]]:
-    import pandas as pd
-
     if not path.is_file():
         raise InputError(f"{path} is not a file; expected a CSV file with a header")
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name} is not a CSV file in UTF-8 ({error})") from None
+    frame = read_frame(path)
     if missing := [name for name in columns if name not in frame]:
         raise InputError(
             f"{path.name} has no column {missing[0]!r}; it has: {', '.join(frame.columns)} (choose "

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from workbench.errors import InputError
 from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT
 from workbench.review.bulk import CODE, FINDINGS
 from workbench.review.readings import read_texts
@@ -74,9 +75,17 @@ def join(
         references: what is known; None where nothing is.
         folder: where readings of texts are kept.
         show: whether a bar may appear.
+
+    Raises:
+        InputError: no row of the run has a reference, though references are given.
     """
     frame = rows.frame
     at = np.full(len(frame), -1) if references is None else match_rows(frame, references.frame)
+    if references is not None and len(frame) and (at < 0).all():
+        raise InputError(
+            f"references for 0 of {len(frame):,} reports: no id of the run is in the manifest; "
+            "expected the manifest that the run was made of, or one with its ids"
+        )
     facts = _facts(at, references)
     reports = facts.pop("report")
     texts = pd.concat([frame["text"], reports], ignore_index=True)

@@ -155,6 +155,11 @@ def _by_grounding(joined: Joined, sure: np.ndarray, table: pd.DataFrame) -> pd.D
             f"the table of grounding has no column {min(missing)!r}; expected what "
             "`wb.hallucination.ground_table(...).to_frame()` returns"
         )
+    if len(table) and not table["id"].astype(str).isin(set(joined.cases["id"])).any():
+        raise InputError(
+            f"grounding for 0 of {len(joined.cases):,} reports: no id of the table of grounding is "
+            "in the run; expected the grounding of these texts"
+        )
     stated = table[(table["code"] == PRESENT) & table["finding"].isin(FINDINGS)]
     best = stated.groupby(["id", "finding"], sort=False)["contribution"].max().reset_index()
     best = best[best["contribution"] <= 0]

@@ -17,10 +17,19 @@ import pandas as pd
 from workbench.data.boxes import to_cell
 from workbench.data.cards import DataCard
 from workbench.data.download import Download
-from workbench.data.frames import codes_from_masks, map_unique, map_words
-from workbench.findings import ABSENT, PRESENT
+from workbench.data.frames import codes_from_masks, map_unique, read_cells, read_numbers
+from workbench.data.joins import join, meet, name_form
+from workbench.findings import ABSENT, PRESENT, cell_key
 
 ZONES = "ABCDEF"
+KNOWN = [
+    "StudyId",
+    "Subject",
+    "Sex",
+    "ViewPosition",
+    "AgeAtStudyDateFiveYear",
+    "ConsensusTestset",
+]
 FOLDERS = ("dicom_clean", "data/dicom_clean", "")
 
 
@@ -40,15 +49,28 @@ def read(
         InputError: a file is missing or not the published one.
     """
     path = files.require("metadata_global_v*.csv", "metadata_global.csv")
-    raw = files.table(path, ["Filename", "BrixiaScore"], sep=_separator(path))
-    scores, provenance = raw["BrixiaScore"].str.strip().str.zfill(6), "radiologist"
+    raw = files.table(path, ["Filename", "BrixiaScore"], KNOWN, sep=_separator(path))
+    scores, notes = pd.Series(map_unique(raw["BrixiaScore"], _padded), dtype=object), []
     if labels == "consensus":
-        agreed = files.table(files.require("metadata_consensus_v*.csv"), ["Filename", "ModeA"])
-        modes = agreed[[f"Mode{zone}" for zone in ZONES]].apply(lambda c: c.str.slice(0, 1))
-        joined = dict(zip(agreed["Filename"], modes.agg("".join, axis=1), strict=True))
-        raw = raw[raw["Filename"].isin(joined)].reset_index(drop=True)
-        scores = raw["Filename"].map(joined)
-    return _rows(files, card, raw, scores).assign(provenance=provenance), []
+        path = files.require("metadata_consensus_v*.csv")
+        modes = [f"Mode{zone}" for zone in ZONES]
+        agreed = files.table(path, ["Filename", *modes], sep=_separator(path))[["Filename", *modes]]
+        names, others = raw["Filename"], agreed["Filename"]
+        left, right = meet(names, others, name_form, distinct=names)
+        met = left.isin(set(right) - {""})
+        raw = raw[met | ~met.any()].reset_index(drop=True)
+        found, note = join(
+            raw["Filename"], agreed, "Filename", what="consensus", things="images", said=path.name
+        )
+        digits = found[modes].apply(lambda cells: map_unique(cells, cell_key))
+        scores, notes = digits.agg("".join, axis=1), [note]
+    return _rows(files, card, raw, scores).assign(provenance="radiologist"), notes
+
+
+def _padded(score: str) -> str:
+    """Return a score with the zeros in front that spreadsheets eat; an empty one stays empty."""
+    digits = cell_key(score)
+    return digits.zfill(6) if digits.isdigit() else score if digits else ""
 
 
 def _separator(path: Path) -> str:
@@ -59,9 +81,9 @@ def _separator(path: Path) -> str:
 
 def _rows(files: Download, card: DataCard, raw: pd.DataFrame, scores: pd.Series) -> pd.DataFrame:
     rows = len(raw)
-    valid = scores.str.fullmatch(r"[0-3]{6}").fillna(False).to_numpy(bool)
+    valid = scores.astype("str").str.fullmatch(r"[0-3]{6}").fillna(False).to_numpy(bool)
     total = np.array([sum(map(int, s)) if ok else 0 for s, ok in zip(scores, valid, strict=True)])
-    group = pd.to_numeric(raw.get("AgeAtStudyDateFiveYear"), errors="coerce")
+    group, odd = read_numbers(raw.get("AgeAtStudyDateFiveYear"), rows=rows)
     study = raw.get("StudyId", raw["Filename"])
     return pd.DataFrame(
         {
@@ -69,19 +91,22 @@ def _rows(files: Download, card: DataCard, raw: pd.DataFrame, scores: pd.Series)
             "path": files.locate(raw["Filename"], FOLDERS),
             "patient_id": raw.get("Subject", raw["Filename"]),
             "study_id": study,
-            "view": map_words(
-                raw.get("ViewPosition"), {"AP": "AP", "PA": "PA"}, rows=rows, default="frontal"
+            "view": read_cells(
+                raw.get("ViewPosition"), {"AP": "AP", "PA": "PA"}, rows=rows, empty="frontal"
             ),
-            "sex": map_words(
-                raw.get("Sex"), {"M": "male", "F": "female"}, rows=rows, default="unknown"
-            ),
-            "age": group * 5 if group is not None else None,
+            "sex": read_cells(raw.get("Sex"), {"M": "male", "F": "female"}, rows=rows),
+            "age": (group * 5)
+            .astype("Int64")
+            .astype(object)
+            .mask(odd, raw.get("AgeAtStudyDateFiveYear")),
             "split": _split(raw),
             "lung opacity": codes_from_masks(
                 rows, {PRESENT: valid & (total > 0), ABSENT: valid & (total == 0)}
             ),
             "source_labels": np.where(
-                valid, np.where(total > 0, "score above 0", None), "score " + scores
+                valid | (scores == ""),
+                np.where(total > 0, "score above 0", None),
+                "score " + scores,
             ),
             "severity": map_unique(scores, _severity),
             "locations": map_unique(scores, lambda score: _places(card, score)),
@@ -92,13 +117,12 @@ def _rows(files: Download, card: DataCard, raw: pd.DataFrame, scores: pd.Series)
 def _split(raw: pd.DataFrame) -> np.ndarray:
     """Return the official test set; the authors left the rest to the user."""
     flag = raw.get("ConsensusTestset")
-    if flag is None:
-        return np.full(len(raw), None, dtype=object)
-    test = flag.str.strip().str.lower().isin(["1", "1.0", "true"])
-    return np.where(test, "test", "train").astype(object)
+    return read_cells(flag, {"1": "test", "0": "train"}, rows=len(raw))
 
 
 def _severity(score: str) -> str | None:
+    if not score:
+        return None
     if len(score) != 6 or not set(score) <= set("0123"):
         return to_cell({"unreadable": score})
     zones = {zone: int(digit) for zone, digit in zip(ZONES, score, strict=True)}
@@ -106,6 +130,8 @@ def _severity(score: str) -> str | None:
 
 
 def _places(card: DataCard, score: str) -> str | None:
+    if "unreadable" in (_severity(score) or ""):
+        return None
     places = [
         word
         for zone, digit in zip(ZONES, score, strict=False)

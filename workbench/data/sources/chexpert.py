@@ -8,15 +8,19 @@ Does not know: the reports (CheXpert Plus, under its own licence).
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from workbench.data.cards import DataCard
 from workbench.data.download import Download
-from workbench.data.frames import map_words
+from workbench.data.frames import read_cells
 from workbench.data.mapping import codes_from_columns, marked_columns
 from workbench.errors import InputError
 
-SEX = {"Male": "male", "Female": "female"}
+SEX = {"Male": "male", "Female": "female", "Unknown": "unknown"}
+VIEW = {"AP": "AP", "PA": "PA", "LL": "lateral", "RL": "lateral"}
+SIDE = {"Frontal": "frontal", "Lateral": "lateral"}
+KNOWN = ["Sex", "Age", "Frontal/Lateral", "AP/PA"]
 FILES = {
     "train": ("train.csv", "chexpert_train.csv"),
     "validate": ("valid.csv",),
@@ -39,57 +43,66 @@ def read(
     Raises:
         InputError: none of the files is there.
     """
-    parts = []
+    parts, notes = [], []
     for split, names in FILES.items():
         path = files.find(*names)
         if path is not None:
-            parts.append(_part(files, card, files.table(path, ["Path"]), split))
+            part, note = _part(
+                files, card, files.table(path, ["Path"], [*KNOWN, *card.labels]), split
+            )
+            parts, notes = [*parts, part], [*notes, *note]
     if not parts:
         files.require(*FILES["train"], *FILES["validate"])
     found = [str(part["split"].iloc[0]) for part in parts if len(part)]
     frame = pd.concat(parts, ignore_index=True)
-    notes = [f"official sets found: {', '.join(found)}"]
+    notes = [f"official sets found: {', '.join(found)}", *notes]
     without = [name for name, (finding,) in card.labels.items() if finding not in frame]
     notes += [f"no column {', '.join(without)}: not mentioned"] if without else []
     return frame, notes
 
 
-def _part(files: Download, card: DataCard, raw: pd.DataFrame, split: str) -> pd.DataFrame:
+def _part(
+    files: Download, card: DataCard, raw: pd.DataFrame, split: str
+) -> tuple[pd.DataFrame, list[str]]:
     columns = [name for name in card.labels if name in raw.columns]
     if not columns:
         raise InputError(
             f"the CSV file of the {split} set has none of the label columns of CheXpert; expected "
             f"{', '.join(list(card.labels)[:3])}, ..."
         )
-    rows = len(raw)
-    place = raw["Path"].str.extract(r"(patient\d+)/(study\d+)/([^/]+)$")
-    view = map_words(
-        raw.get("AP/PA"),
-        {"AP": "AP", "PA": "PA", "LL": "lateral", "RL": "lateral"},
-        rows=rows,
-        default="unknown",
-    )
-    side = raw["Frontal/Lateral"] if "Frontal/Lateral" in raw else place[2]
-    lateral = side.str.contains("lateral", case=False).fillna(False).to_numpy(bool)
-    view[lateral] = "lateral"
-    view[~lateral & (view == "unknown")] = "frontal"
+    path = raw["Path"].str.replace("\\", "/", regex=False).str.removeprefix("./")
+    place = path.str.extract(r"(?i)(patient\d+)/(study\d+)/([^/]+)$").astype("str")
     folder = {"train": "train", "validate": "valid", "test": "test"}[split]
-    key = folder + "/" + place[0] + "/" + place[1] + "/" + place[2]
+    study = place[0] + "/" + place[1]
+    key = folder + "/" + study + "/" + place[2].str.replace(r"\.[^.]*$", "", regex=True)
     frame = pd.DataFrame(
         {
-            "image_id": key.str.rsplit(".", n=1).str[0].fillna(raw["Path"]),
-            "path": _below_root(files, raw["Path"]),
-            "patient_id": place[0].fillna(raw["Path"]),
-            "study_id": (place[0] + "/" + place[1]).fillna(raw["Path"]),
-            "view": view,
-            "sex": map_words(raw.get("Sex"), SEX, rows=rows, default="unknown"),
+            "image_id": key.fillna(path),
+            "path": _below_root(files, path),
+            "patient_id": place[0].fillna(path),
+            "study_id": study.fillna(path),
+            "view": _views(raw, place[2]),
+            "sex": read_cells(raw.get("Sex"), SEX, rows=len(raw)),
             "age": raw.get("Age"),
             "split": split,
-            "source_labels": marked_columns(raw, columns, ["1", "1.0"]),
+            "source_labels": marked_columns(raw, columns),
             "provenance": "report-mined" if split == "train" else "radiologist",
         }
     )
-    return frame.assign(**codes_from_columns(card, raw, columns))
+    odd = int(place[0].isna().sum())
+    note = f"{odd:,} paths of {split} name no patient and study: each counts as a patient"
+    return frame.assign(**codes_from_columns(card, raw, columns)), [note] * bool(odd)
+
+
+def _views(raw: pd.DataFrame, names: pd.Series) -> np.ndarray:
+    """Return (n,) views: lateral where that is said, else the projection, else frontal."""
+    rows = len(raw)
+    projection = read_cells(raw.get("AP/PA"), VIEW, rows=rows)
+    side = read_cells(raw.get("Frontal/Lateral"), SIDE, rows=rows)
+    named = names.str.extract(r"(?i)(lateral|frontal)")[0].astype("str").str.lower()
+    side = np.where(pd.isna(side), named.astype(object).where(named.notna(), None), side)
+    said = np.where(pd.isna(projection), side, projection)
+    return np.where(pd.isna(side) | (side == "frontal"), said, side)
 
 
 def _below_root(files: Download, paths: pd.Series) -> pd.Series:

@@ -47,7 +47,7 @@ def read(
     notes = []
     if not nested.any():
         notes.append("no sub-folders: every file counts as a patient of its own")
-    tables = sorted(item.name for item in files.folder.glob("*.csv"))
+    tables = sorted(item.name for end in ("csv", "tsv") for item in files.folder.glob(f"*.{end}"))
     if tables and files.only is None:
-        notes.append(f"{tables[0]} was not read; the source `csv` reads it")
+        notes.append(f"not read: {', '.join(tables)}; the source `csv` reads a table")
     return frame, notes

@@ -17,11 +17,13 @@ import pandas as pd
 
 from workbench._progress import progress
 from workbench.data.cards import DataCard
-from workbench.data.columns import REPORT_SECTIONS
+from workbench.data.columns import REPORT_SECTIONS, SPLITS
 from workbench.data.download import Download
-from workbench.data.frames import map_words
+from workbench.data.frames import read_cells
+from workbench.data.joins import join, number_form
 from workbench.data.mapping import codes_from_columns, marked_columns
 from workbench.data.sections import sections
+from workbench.errors import InputError
 
 VIEW = {
     "PA": "PA",
@@ -34,7 +36,14 @@ VIEW = {
     "LAO": "other",
     "SWIMMERS": "other",
     "XTABLE LATERAL": "lateral",
+    "RPO": "other",
+    "AP AXIAL": "other",
+    "AP LLD": "other",
+    "AP RLD": "other",
+    "PA LLD": "other",
+    "PA RLD": "other",
 }
+SPLIT = {name: name for name in SPLITS}
 LABEL_FILES = {
     "chexpert": "mimic-cxr-2.*-chexpert.csv",
     "negbio": "mimic-cxr-2.*-negbio.csv",
@@ -58,18 +67,21 @@ def read(
         InputError: metadata or labels are missing.
     """
     needed = ["dicom_id", "subject_id", "study_id"]
-    raw = files.table(files.require("mimic-cxr-2.*-metadata.csv"), needed)
-    frame, notes = _identity(raw), []
-    found = files.table(files.require(LABEL_FILES[labels]), ["study_id"])
+    raw = files.table(files.require("mimic-cxr-2.*-metadata.csv"), needed, ["ViewPosition"])
+    raw = raw.assign(**{name: raw[name].map(number_form) for name in needed[1:]})
+    path = files.require(LABEL_FILES[labels])
+    found = files.table(path, ["study_id"], list(card.labels))
     if labels == "radiologist":
-        kept = raw["study_id"].isin(found["study_id"]).to_numpy()
-        raw, frame = raw[kept].reset_index(drop=True), frame[kept].reset_index(drop=True)
-    frame = frame.assign(**_labels(card, found, raw["study_id"]))
+        kept = raw["study_id"].isin(set(found["study_id"].map(number_form)))
+        raw = raw[kept | ~kept.any()].reset_index(drop=True)
+    frame = _identity(raw)
+    codes, note = _labels(card, found, raw["study_id"], path.name)
+    frame, notes = frame.assign(**codes), [note]
     frame["provenance"] = "report-read" if labels == "radiologist" else "report-mined"
     frame["split"], note = _split(files, raw["dicom_id"])
-    notes += note
+    notes.append(note)
     if reports:
-        texts, note = _reports(files, raw, show=show)
+        texts, note = _reports(files, raw, whole=labels != "radiologist", show=show)
         frame, notes = frame.assign(**texts), [*notes, note]
     return frame, notes
 
@@ -77,38 +89,39 @@ def read(
 def _identity(raw: pd.DataFrame) -> pd.DataFrame:
     patient, study = "p" + raw["subject_id"], "s" + raw["study_id"]
     folder = "files/" + patient.str.slice(0, 3) + "/" + patient + "/" + study + "/"
-    view = map_words(raw.get("ViewPosition"), VIEW, rows=len(raw), default="unknown")
+    image = raw["dicom_id"].str.replace(r"(?i)\.(?:jpe?g|dcm|png)$", "", regex=True)
     return pd.DataFrame(
         {
-            "image_id": raw["dicom_id"],
-            "path": folder + raw["dicom_id"] + ".jpg",
-            "patient_id": patient,
-            "study_id": study,
-            "view": view,
+            "image_id": image,
+            "path": folder + image + ".jpg",
+            "patient_id": patient.where(raw["subject_id"] != "", ""),
+            "study_id": study.where(raw["study_id"] != "", ""),
+            "view": read_cells(raw.get("ViewPosition"), VIEW, rows=len(raw)),
         }
     )
 
 
-def _labels(card: DataCard, found: pd.DataFrame, studies: pd.Series) -> dict:
+def _labels(card: DataCard, found: pd.DataFrame, studies: pd.Series, said: str) -> tuple[dict, str]:
     columns = [name for name in card.labels if name in found.columns]
-    table = found.drop_duplicates("study_id").set_index("study_id")[columns]
-    spread = table.reindex(studies).fillna("").reset_index(drop=True)
+    spread, note = join(
+        studies, found[["study_id", *columns]], "study_id",
+        what="labels", things="studies", said=said, form=number_form,
+    )  # fmt: skip
     codes = codes_from_columns(card, spread, columns)
-    return codes | {"source_labels": marked_columns(spread, columns, ["1", "1.0"])}
+    return codes | {"source_labels": marked_columns(spread, columns)}, note
 
 
-def _split(files: Download, images: pd.Series) -> tuple[np.ndarray, list[str]]:
+def _split(files: Download, images: pd.Series) -> tuple[np.ndarray, str]:
     path = files.find("mimic-cxr-2.*-split.csv")
     if path is None:
-        return np.full(len(images), None, dtype=object), [
-            "no mimic-cxr-2.*-split.csv here: the split is left empty"
-        ]
-    raw = files.table(path, ["dicom_id", "split"])
-    known = dict(zip(raw["dicom_id"], raw["split"].str.strip(), strict=True))
-    return images.map(known).to_numpy(object), []
+        note = "no mimic-cxr-2.*-split.csv here: the split is left empty"
+        return np.full(len(images), None, dtype=object), note
+    raw = files.table(path, ["dicom_id", "split"])[["dicom_id", "split"]]
+    found, note = join(images, raw, "dicom_id", what="split", things="images", said=path.name)
+    return read_cells(found["split"], SPLIT, rows=len(images)), note
 
 
-def _reports(files: Download, raw: pd.DataFrame, *, show: bool) -> tuple[dict, str]:
+def _reports(files: Download, raw: pd.DataFrame, *, whole: bool, show: bool) -> tuple[dict, str]:
     keys = raw[["subject_id", "study_id"]].drop_duplicates()
     total = len(keys)
     texts = dict(progress(_texts(files, keys), total=total, label="reports", show=show))
@@ -117,20 +130,32 @@ def _reports(files: Download, raw: pd.DataFrame, *, show: bool) -> tuple[dict, s
         f"report_{name}": raw["study_id"].map({s: parts.get(name) for s, parts in split.items()})
         for name in REPORT_SECTIONS
     }
+    if whole and total and not split and _has_reports(files):
+        raise InputError(
+            f"reports for 0 of {total:,} studies: none of the texts here is called s<study_id>.txt "
+            "of one of them; expected files/p10/p10000032/s50414267.txt and so on, or "
+            "mimic-cxr-reports.zip, of the release of the metadata"
+        )
     columns["report_language"] = raw["study_id"].map(dict.fromkeys(split, "en"))
     return columns, f"{len(split):,} of {total:,} studies have a report here"
 
 
+def _has_reports(files: Download) -> bool:
+    found = files.find("mimic-cxr-reports.zip")
+    return found is not None or any((files.folder / "files").glob("**/*.txt"))
+
+
 def _texts(files: Download, keys: pd.DataFrame) -> Iterable[tuple[str, str | None]]:
     """Yield (study, text) of every study; None where there is no report."""
-    packed = files.find("mimic-cxr-reports.zip")
-    archive = zipfile.ZipFile(packed) if packed is not None else None
-    inside = set(archive.namelist()) if archive is not None else set()
+    path = files.find("mimic-cxr-reports.zip")
+    archive = zipfile.ZipFile(path) if path is not None else None
+    packed = archive.namelist() if archive is not None else []
+    inside = {Path(name).stem.lower(): name for name in packed if name.lower().endswith(".txt")}
     for subject, study in keys.itertuples(index=False):
-        name = f"files/p{subject[:2]}/p{subject}/s{study}.txt"
-        loose = files.folder / Path(name)
-        if name in inside:
-            yield study, archive.read(name).decode("utf-8", errors="replace")
+        loose = files.folder / "files" / f"p{subject[:2]}" / f"p{subject}" / f"s{study}.txt"
+        if f"s{study}" in inside:
+            text = archive.read(inside[f"s{study}"])
+            yield study, text.decode("utf-8", errors="replace")
         elif loose.is_file():
             yield study, loose.read_text(encoding="utf-8", errors="replace")
         else:

@@ -12,11 +12,18 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from workbench.data.boxes import box_cells
+from workbench.data.boxes import OTHER, box_cells, read_edges
 from workbench.data.cards import DataCard
 from workbench.data.download import Download
-from workbench.data.frames import map_words
-from workbench.data.mapping import codes_from_columns, marked_columns, present_from_lists
+from workbench.data.frames import read_cells
+from workbench.data.joins import join, owners
+from workbench.data.mapping import (
+    codes_from_columns,
+    findings_of,
+    marked_columns,
+    present_from_lists,
+    with_unknown,
+)
 from workbench.errors import InputError
 from workbench.findings import ABSENT, PRESENT, UNCERTAIN
 
@@ -30,6 +37,8 @@ ADJUDICATED_FILES = (
     "four_findings_expert_labels/validation_labels.csv",
 )
 ADJUDICATED = ("Fracture", "Pneumothorax", "Airspace opacity", "Nodule or mass")
+EDGES = ("Bbox [x", "y", "w", "h]")
+KNOWN = ["Follow-up #", "Patient Age", "Patient Gender", "View Position"]
 FOLDERS = ("images", "images_*/images", "images_*", "")
 
 
@@ -50,17 +59,16 @@ def read(
     """
     if labels == "adjudicated":
         return _adjudicated(files, card)
-    raw = files.table(files.require(*ENTRY_FILES), ["Image Index", "Finding Labels", "Patient ID"])
+    path = files.require(*ENTRY_FILES)
+    raw = files.table(path, ["Image Index", "Finding Labels", "Patient ID"], KNOWN)
     frame = _identity(raw, files)
-    frame["source_labels"] = raw["Finding Labels"]
     frame["provenance"] = "report-mined"
     frame = frame.assign(**present_from_lists(card, raw["Finding Labels"]))
-    notes = []
-    frame["split"], note = _official_split(files, raw["Image Index"])
-    notes += [note] if note else []
-    boxes, note = _boxes(files, card, set(raw["Image Index"]))
-    frame["boxes"] = raw["Image Index"].map(boxes)
-    return frame, [*notes, note]
+    frame["split"], split_note = _official_split(files, raw["Image Index"])
+    boxes, box_note = _boxes(files, card, raw["Image Index"])
+    frame["boxes"] = raw["Image Index"].map(box_cells(boxes).to_dict())
+    frame["source_labels"] = with_unknown(card, raw["Finding Labels"], raw["Image Index"], boxes)
+    return frame, [split_note, box_note]
 
 
 def _identity(raw: pd.DataFrame, files: Download) -> pd.DataFrame:
@@ -73,8 +81,8 @@ def _identity(raw: pd.DataFrame, files: Download) -> pd.DataFrame:
             "path": files.locate(raw["Image Index"], FOLDERS),
             "patient_id": patient,
             "study_id": patient + "/" + follow_up,
-            "view": map_words(raw.get("View Position"), VIEW, rows=rows, default="unknown"),
-            "sex": map_words(raw.get("Patient Gender"), SEX, rows=rows, default="unknown"),
+            "view": read_cells(raw.get("View Position"), VIEW, rows=rows),
+            "sex": read_cells(raw.get("Patient Gender"), SEX, rows=rows),
             "age": years(raw["Patient Age"]) if "Patient Age" in raw else None,
         }
     )
@@ -92,36 +100,36 @@ def years(ages: pd.Series) -> pd.Series:
     return found.astype(object).where(found.notna(), ages)
 
 
-def _official_split(files: Download, names: pd.Series) -> tuple[np.ndarray, str | None]:
-    train, test = files.lines("train_val_list.txt"), files.lines("test_list.txt")
-    split = np.full(len(names), None, dtype=object)
-    if train is None and test is None:
-        return split, "no train_val_list.txt and test_list.txt here: the split is left empty"
-    split[names.isin(train or []).to_numpy()] = "train"
-    split[names.isin(test or []).to_numpy()] = "test"
-    return split, None
+def _official_split(files: Download, names: pd.Series) -> tuple[np.ndarray, str]:
+    lists = {"train": files.lines("train_val_list.txt"), "test": files.lines("test_list.txt")}
+    rows = [(line, split) for split, lines in lists.items() for line in lines or ()]
+    if not any(lines is not None for lines in lists.values()):
+        note = "no train_val_list.txt and test_list.txt here: the split is left empty"
+        return np.full(len(names), None, dtype=object), note
+    table = pd.DataFrame(rows, columns=["image", "split"], dtype="str")
+    said = "train_val_list.txt and test_list.txt"
+    found, note = join(names, table, "image", what="split", things="images", said=said)
+    return read_cells(found["split"], {"train": "train", "test": "test"}, rows=len(names)), note
 
 
-def _boxes(files: Download, card: DataCard, known: set[str]) -> tuple[dict, str]:
+def _boxes(files: Download, card: DataCard, images: pd.Series) -> tuple[pd.DataFrame, str]:
+    """Return columns as `box_cells` takes them, of the boxes that are on these images."""
+    columns = ["image_id", "finding", "label", "x", "y", "width", "height", "reader"]
     path = files.find("BBox_List_2017.csv")
     if path is None:
-        return {}, "no BBox_List_2017.csv here: no boxes"
-    raw = files.table(path, ["Image Index", "Finding Label", "Bbox [x", "y", "w", "h]"])
+        return pd.DataFrame(columns=columns), "no BBox_List_2017.csv here: no boxes"
+    raw = files.table(path, ["Image Index", "Finding Label", *EDGES])
+    owner, met = owners(raw["Image Index"], images, things="boxes", said=path.name)
+    edges = read_edges(raw, EDGES, path.name).set_axis(columns[3:7], axis=1)
     boxes = pd.DataFrame(
         {
-            "image_id": raw["Image Index"],
-            "finding": [(card.findings_of(label) or (None,))[0] for label in raw["Finding Label"]],
+            "image_id": owner,
+            "finding": [(findings_of(card, name) or (OTHER,))[0] for name in raw["Finding Label"]],
             "label": raw["Finding Label"],
-            "x": pd.to_numeric(raw["Bbox [x"], errors="coerce"),
-            "y": pd.to_numeric(raw["y"], errors="coerce"),
-            "width": pd.to_numeric(raw["w"], errors="coerce"),
-            "height": pd.to_numeric(raw["h]"], errors="coerce"),
-            "reader": "radiologist",
         }
     )
-    here = boxes["image_id"].isin(known)
-    note = f"{int(here.sum()):,} of {len(boxes):,} boxes of {path.name} are on these images"
-    return box_cells(boxes[here]).to_dict(), note
+    note = f"{int(met.sum()):,} of {len(raw):,} boxes of {path.name} are on these images"
+    return boxes.assign(**edges, reader="radiologist")[met], note
 
 
 def _adjudicated(files: Download, card: DataCard) -> tuple[pd.DataFrame, list[str]]:
@@ -129,7 +137,9 @@ def _adjudicated(files: Download, card: DataCard) -> tuple[pd.DataFrame, list[st
     for name in (*ADJUDICATED_FILES, "google2019_nih-chest-xray-labels.csv"):
         path = files.find(name)
         if path is not None:
-            table = files.table(path, ["Image Index", *ADJUDICATED])
+            table = files.table(
+                path, ["Image Index", *ADJUDICATED], [*KNOWN, "Patient ID", "Set Id"]
+            )
             test = "test" in path.name
             tables.append(table.assign(split="test" if test else "validate"))
     if not tables:
@@ -137,15 +147,17 @@ def _adjudicated(files: Download, card: DataCard) -> tuple[pd.DataFrame, list[st
             f"no four_findings_expert_labels in {files.folder.name}; fetch test_labels.csv and "
             "validation_labels.csv as the card says: `workbench manifest card nih`"
         )
-    raw = pd.concat(tables, ignore_index=True).drop_duplicates("Image Index", ignore_index=True)
+    raw = pd.concat(tables, ignore_index=True)
+    raw = raw.drop_duplicates(["Image Index", *ADJUDICATED], ignore_index=True)
     if "Set Id" in raw:
-        raw["split"] = raw["Set Id"].map({"val": "validate", "test": "test"})
+        sets = {"val": "validate", "validate": "validate", "test": "test"}
+        raw["split"] = read_cells(raw["Set Id"], sets, rows=len(raw))
     if "Patient ID" not in raw:
         raw["Patient ID"] = raw["Image Index"].str.slice(0, 8).str.lstrip("0")
     frame = _identity(raw, files)
-    words = {"YES": PRESENT, "NO": ABSENT, "HEDGE": UNCERTAIN}
+    words = {"yes": PRESENT, "no": ABSENT, "hedge": UNCERTAIN}
     frame = frame.assign(**codes_from_columns(card, raw, ADJUDICATED, words=words))
-    frame["source_labels"] = marked_columns(raw, ADJUDICATED, ["YES"])
+    frame["source_labels"] = marked_columns(raw, ADJUDICATED, words=words)
     frame["provenance"] = "adjudicated"
     frame["split"] = raw["split"]
     return frame, ["the split is that of the adjudicated labels, not the official one"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tarfile
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Iterator
 
 import pandas as pd
@@ -19,7 +20,8 @@ from workbench.data.boxes import to_cell
 from workbench.data.cards import DataCard
 from workbench.data.columns import REPORT_SECTIONS
 from workbench.data.download import Download
-from workbench.data.frames import join_labels
+from workbench.data.frames import join_labels, read_cells
+from workbench.data.joins import join, name_form
 from workbench.data.mapping import findings_of, present_from_lists
 from workbench.errors import InputError
 
@@ -53,19 +55,23 @@ def read(
     Raises:
         InputError: no reports are there, or one is not XML.
     """
-    rows = []
+    rows, skipped = [], Counter()
     for data in progress(_documents(files), total=REPORTS, label="reports", show=show):
-        rows += _rows(card, data, reports)
-    frame = pd.DataFrame(rows).drop_duplicates("image_id", ignore_index=True)
+        rows += _rows(card, data, reports, skipped)
+    frame = pd.DataFrame(rows)
+    frame = frame[~frame.astype(str).duplicated()].reset_index(drop=True)
     named = frame["file"].notna()
     frame["path"] = None
     frame.loc[named, "path"] = files.locate(frame.loc[named, "file"] + ".png", FOLDERS)
-    view, note = _views(files, frame)
-    frame["view"], frame["provenance"] = view, "report-read"
+    view, note = _views(files, frame.loc[named, "image_id"])
+    frame["view"] = view.reindex(frame.index)
+    frame["provenance"] = "report-read"
     frame = frame.drop(columns="file")
     frame = frame.assign(**present_from_lists(card, frame["source_labels"], separator="/"))
     without = int((~named).sum())
-    return frame, [note, f"{without} reports have no image; their path is empty"]
+    notes = [note, f"{without} reports have no image; their path is empty"]
+    notes += [f"{n} sections {name!r} were not read" for name, n in sorted(skipped.items())]
+    return frame, notes
 
 
 def _documents(files: Download) -> Iterator[bytes]:
@@ -85,7 +91,9 @@ def _documents(files: Download) -> Iterator[bytes]:
     try:
         with tarfile.open(archive) as tar:
             for member in sorted(tar.getmembers(), key=lambda item: item.name):
-                if member.isfile() and member.name.endswith(".xml") and member.size < _LARGEST:
+                if member.isfile() and member.name.endswith(".xml"):
+                    if member.size > _LARGEST:
+                        raise InputError(f"{member.name}: too large for a report; fetch it again")
                     yield tar.extractfile(member).read()
     except (tarfile.TarError, EOFError, OSError):
         raise InputError(
@@ -93,7 +101,7 @@ def _documents(files: Download) -> Iterator[bytes]:
         ) from None
 
 
-def _rows(card: DataCard, data: bytes, reports: bool) -> list[dict]:
+def _rows(card: DataCard, data: bytes, reports: bool, skipped: Counter) -> list[dict]:
     root = _parsed(data)
     uid = root.find("uId").get("id") if root.find("uId") is not None else ""
     headings = join_labels((node.text or "").replace("|", " ") for node in root.iter("major"))
@@ -105,9 +113,13 @@ def _rows(card: DataCard, data: bytes, reports: bool) -> list[dict]:
     }
     if reports:
         for node in root.iter("AbstractText"):
-            name = (node.get("Label") or "").lower()
-            if name in REPORT_SECTIONS:
-                shared[f"report_{name}"] = " ".join((node.text or "").split()) or None
+            name = (node.get("Label") or "").strip().lower()
+            text = " ".join("".join(node.itertext()).split())
+            if name in REPORT_SECTIONS and text:
+                before = shared.get(f"report_{name}")
+                shared[f"report_{name}"] = f"{before} {text}" if before else text
+            elif text:
+                skipped[name] += 1
         shared["report_language"] = "en"
     images = [node.get("id") for node in root.findall("parentImage") if node.get("id")]
     if not images:
@@ -134,19 +146,21 @@ def _locations(card: DataCard, headings: str) -> str | None:
     return to_cell({name: sorted(set(words)) for name, words in places.items() if words})
 
 
-def _views(files: Download, frame: pd.DataFrame) -> tuple[pd.Series, str]:
-    """Return (n,) views from the projections file, or from the DICOM files."""
+def _views(files: Download, images: pd.Series) -> tuple[pd.Series, str]:
+    """Return image -> view from the projections file, or from the DICOM files."""
     path = files.find("indiana_projections.csv")
-    if path is not None:
-        raw = files.table(path, ["uid", "filename", "projection"])
-        stem = raw["filename"].str.replace(r"\.dcm\.png$|\.png$", "", regex=True)
-        key = "CXR" + stem.str.removeprefix("CXR")
-        known = dict(zip(key, raw["projection"].str.upper().map(VIEW), strict=True))
-    else:
-        path = files.find("nlmcxr_dicom_metadata.csv")
-        if path is None:
-            return pd.Series("unknown", index=frame.index), "no projections here: views unknown"
-        raw = files.table(path, ["imageid", "View Position"])
-        known = dict(zip(raw["imageid"], raw["View Position"].str.upper().map(VIEW), strict=True))
-    view = frame["image_id"].map(known)
-    return view.fillna("unknown"), f"views from {path.name}: {int(view.notna().sum()):,} known"
+    key, column = "filename", "projection"
+    if path is None:
+        path, key, column = files.find("nlmcxr_dicom_metadata.csv"), "imageid", "View Position"
+    if path is None:
+        return pd.Series("unknown", index=images.index), "no projections here: views unknown"
+    raw = files.table(path, [key, column])[[key, column]]
+    found, note = join(
+        images, raw, key, what="views", things="images", said=path.name, form=_file_form
+    )
+    return pd.Series(read_cells(found[column], VIEW, rows=len(images)), index=images.index), note
+
+
+def _file_form(name: str) -> str:
+    """Return how images are compared: 1_IM-0001-3001.dcm.png is CXR1_IM-0001-3001."""
+    return "cxr" + name_form(name).removeprefix("cxr")

@@ -8,13 +8,15 @@ Does not know: Spanish grammar. The report text is the publisher's, without stop
 
 from __future__ import annotations
 
+from types import NoneType
+
 import numpy as np
 import pandas as pd
 
 from workbench.data.boxes import parse_list, to_cell
 from workbench.data.cards import DataCard
 from workbench.data.download import Download
-from workbench.data.frames import join_labels, map_unique, map_words
+from workbench.data.frames import join_labels, map_unique, read_cells, read_numbers
 from workbench.data.mapping import findings_of, plain, present_from_lists
 
 SEX = {"M": "male", "F": "female", "O": "other"}
@@ -25,9 +27,19 @@ VIEW = {
     "L": "lateral",
     "COSTAL": "other",
     "EXCLUDE": "other",
+    "UNK": "unknown",
 }
+METHOD = {"Physician": "report-read", "RNN_model": "report-mined"}
 FILES = ("PADCHEST_chest_x_ray_images_labels_160K_*.csv",)
 NEEDED = ["ImageID", "ImageDir", "StudyID", "PatientID", "Projection", "MethodLabel", "Labels"]
+KNOWN = [
+    "StudyDate_DICOM",
+    "PatientBirth",
+    "PatientSex_DICOM",
+    "Localizations",
+    "LabelsLocalizationsBySentence",
+    "Report",
+]
 
 
 def read(
@@ -45,13 +57,14 @@ def read(
     Raises:
         InputError: the file is missing or not the published one.
     """
-    raw = files.table(files.require(*FILES), NEEDED)
+    raw = files.table(files.require(*FILES), NEEDED, KNOWN)
+    method = read_cells(raw["MethodLabel"], METHOD, rows=len(raw))
     if labels == "physician":
-        raw = raw[raw["MethodLabel"] == "Physician"].reset_index(drop=True)
-    lists = pd.Series(map_unique(raw["Labels"], _joined))
+        raw, method = raw[method == "report-read"].reset_index(drop=True), None
+    lists = pd.Series(map_unique(raw["Labels"], _joined), dtype=object)
     frame = _identity(raw, files).assign(**present_from_lists(card, lists))
     frame["source_labels"] = lists
-    frame["provenance"] = np.where(raw["MethodLabel"] == "Physician", "report-read", "report-mined")
+    frame["provenance"] = "report-read" if method is None else method
     sentences = raw.get("LabelsLocalizationsBySentence")
     if sentences is not None:
         frame["locations"] = map_unique(sentences, lambda cell: _locations(card, cell))
@@ -65,15 +78,19 @@ def read(
 
 
 def _joined(cell: str) -> str:
-    return join_labels(str(label).replace("|", "/") for label in parse_list(cell))
+    """Return labels joined by |; a cell that is no list stays as it is, for the check to name."""
+    found = parse_list(cell)
+    found = [cell] if found is None else found
+    return join_labels(str(label).replace("|", "/") for label in found if label is not None)
 
 
 def _identity(raw: pd.DataFrame, files: Download) -> pd.DataFrame:
     rows = len(raw)
-    born = pd.to_numeric(raw.get("PatientBirth"), errors="coerce")
-    taken = pd.to_numeric(
-        raw.get("StudyDate_DICOM", pd.Series([""] * rows)).str.slice(0, 4), errors="coerce"
-    )
+    dates = raw.get("StudyDate_DICOM")
+    born, odd_born = read_numbers(raw.get("PatientBirth"), rows=rows)
+    taken, odd_taken = read_numbers(None if dates is None else dates.str.slice(0, 4), rows=rows)
+    age = (taken - born).astype("Int64").astype(object)
+    age = age.mask(odd_born, raw.get("PatientBirth")).mask(odd_taken, dates)
     nested = raw["ImageDir"] + "/" + raw["ImageID"]
     flat = len(raw) > 0 and (files.folder / raw["ImageID"].iloc[0]).is_file()
     return pd.DataFrame(
@@ -82,17 +99,24 @@ def _identity(raw: pd.DataFrame, files: Download) -> pd.DataFrame:
             "path": raw["ImageID"] if flat else nested,
             "patient_id": raw["PatientID"],
             "study_id": raw["StudyID"],
-            "view": map_words(raw["Projection"], VIEW, rows=rows, default="unknown"),
-            "sex": map_words(raw.get("PatientSex_DICOM"), SEX, rows=rows, default="unknown"),
-            "age": taken - born,
+            "view": read_cells(raw["Projection"], VIEW, rows=rows),
+            "sex": read_cells(raw.get("PatientSex_DICOM"), SEX, rows=rows),
+            "age": age,
         }
     )
 
 
 def _locations(card: DataCard, cell: str) -> str | None:
-    """Return finding -> sides and zones that stand in the same sentence, as JSON."""
+    """Return finding -> sides and zones that stand in the same sentence, as JSON.
+
+    Where all stands in one list, nothing says which place belongs to which finding. A cell that is
+    no list stays as it is, which is no JSON, for the check to name.
+    """
     places: dict[str, list[str]] = {}
-    for sentence in parse_list(cell):
+    sentences = parse_list(cell)
+    if sentences is None or not all(isinstance(item, (list, str, NoneType)) for item in sentences):
+        return f"unreadable: {cell.strip()}"
+    for sentence in sentences:
         words = [str(word).strip() for word in sentence] if isinstance(sentence, list) else []
         named = [place_of(card, word) for word in words if word.lower().startswith("loc ")]
         found = dict.fromkeys(

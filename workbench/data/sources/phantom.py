@@ -14,7 +14,16 @@ from workbench.data.boxes import to_cell
 from workbench.data.cards import DataCard
 from workbench.data.download import Download
 from workbench.data.sections import sections
-from workbench.errors import InputError
+from workbench.errors import InputError, OptionError
+from workbench.findings import (
+    ABSENT,
+    CODE_CELLS,
+    NO_FINDING,
+    NOT_MENTIONED,
+    PRESENT,
+    read_cell,
+    standard_name,
+)
 
 NEEDED = ("image", "seed", "domain", "labels")
 
@@ -52,14 +61,37 @@ def read(
                 f"{path.name}: no {', '.join(missing)}; expected a file that "
                 "`workbench phantom` wrote, draw it again"
             )
+        labels_of = _labels(record["labels"], path.name)
         prefix = path.parent.relative_to(files.folder).as_posix()
-        rows.append(_row(record, "" if prefix == "." else prefix + "/", reports))
+        rows.append(
+            _row(record | {"labels": labels_of}, "" if prefix == "." else prefix + "/", reports)
+        )
     return pd.DataFrame(rows), []
+
+
+def _labels(labels: object, said: str) -> dict[str, str]:
+    """Return finding -> code, by standard names; a code that is none stays, for the check to name.
+
+    Raises:
+        InputError: a name is no finding, or two stand for one.
+    """
+    found: dict[str, str] = {}
+    for name, code in labels.items() if isinstance(labels, dict) else [(str(labels), "")]:
+        try:
+            finding = standard_name(name)
+        except OptionError as error:
+            raise InputError(f"{said}, labels: {error}") from None
+        if finding in found:
+            raise InputError(f"{said}: two labels stand for {finding}: {name!r} is one; keep one")
+        read = read_cell(code, CODE_CELLS)
+        found[finding] = str(code) if read is None else read or NOT_MENTIONED
+    return found
 
 
 def _row(record: dict, prefix: str, reports: bool) -> dict:
     name = f"phantom-{record['domain']}-{record['seed']}"
-    present = [finding for finding, code in record["labels"].items() if code == "present"]
+    codes = record["labels"]
+    present = [name for name, code in codes.items() if code == PRESENT and name != NO_FINDING]
     masks = [
         {"finding": finding, "path": prefix + path}
         for finding, path in record.get("masks", {}).items()
@@ -75,8 +107,10 @@ def _row(record: dict, prefix: str, reports: bool) -> dict:
         "locations": _places(record.get("lesions", [])),
         "masks": to_cell(masks),
     }
-    row |= record["labels"]
-    row["no finding"] = "absent" if present else "present"
+    row |= codes
+    if NO_FINDING not in codes:
+        clear = all(code == ABSENT for code in codes.values())
+        row[NO_FINDING] = ABSENT if present else PRESENT if clear else NOT_MENTIONED
     if reports and record.get("report"):
         parts = sections(record["report"])
         row |= {f"report_{section}": text for section, text in parts.items()}

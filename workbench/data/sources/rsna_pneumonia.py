@@ -11,14 +11,18 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from workbench.data.boxes import box_cells
+from workbench.data.boxes import box_cells, read_edges
 from workbench.data.cards import DataCard
 from workbench.data.download import Download
-from workbench.data.frames import codes_from_masks, map_words
+from workbench.data.frames import agreed, codes_or_cells, read_cells
+from workbench.data.joins import join
 from workbench.findings import ABSENT, PRESENT
 
 FILES = ("stage_2_train_labels.csv", "kaggle_stage_2_train_labels.csv")
 CLASSES = "stage_2_detailed_class_info.csv"
+EDGES = ("x", "y", "width", "height")
+TICKED = {"1": PRESENT, "0": ABSENT}
+NORMAL = {"Normal": PRESENT, "Lung Opacity": ABSENT, "No Lung Opacity / Not Normal": ABSENT}
 HEADERS = "kaggle_stage_2_train_images_dicom_headers.csv"
 
 
@@ -37,60 +41,56 @@ def read(
     Raises:
         InputError: the label file is missing or not the published one.
     """
-    raw = files.table(files.require(*FILES), ["patientId", "x", "y", "width", "height", "Target"])
+    path = files.require(*FILES)
+    raw = files.table(path, ["patientId", *EDGES, "Target"])
+    target = agreed(raw["patientId"], read_cells(raw["Target"], TICKED, rows=len(raw)))
     images = pd.Series(sorted(raw["patientId"].unique()), dtype=object)
-    target = images.isin(raw.loc[raw["Target"] == "1", "patientId"]).to_numpy()
-    rows = len(images)
-    both = {PRESENT: target, ABSENT: ~target}
+    said = images.map(target).astype(object).where(lambda cells: cells.notna(), None)
+    codes = codes_or_cells(said.to_numpy(object))
     frame = pd.DataFrame(
         {
             "image_id": images,
             "path": files.locate(images + ".dcm", ("stage_2_train_images", "")),
             "patient_id": images,
             "study_id": images,
-            "lung opacity": codes_from_masks(rows, both),
-            "pneumonia": codes_from_masks(rows, both),
-            "source_labels": np.where(target, "Target", None),
+            "lung opacity": codes,
+            "pneumonia": codes,
+            "source_labels": np.where(said == PRESENT, "Target", None),
             "provenance": "radiologist",
         }
     )
-    boxes = raw.rename(columns={"patientId": "image_id"})
-    for name in ("x", "y", "width", "height"):
-        boxes[name] = pd.to_numeric(boxes[name], errors="coerce")
-    frame["boxes"] = images.map(box_cells(boxes, finding="lung opacity"))
+    edges = read_edges(raw, EDGES, path.name).assign(image_id=raw["patientId"])
+    frame["boxes"] = images.map(box_cells(edges, finding="lung opacity"))
     notes = []
     for add in (_classes, _headers):
-        columns, note = add(files, images)
-        frame, notes = frame.assign(**columns), [*notes, *note]
+        columns, note = add(files, images, frame["source_labels"])
+        frame, notes = frame.assign(**columns), [*notes, note]
     return frame, notes
 
 
-def _classes(files: Download, images: pd.Series) -> tuple[dict, list[str]]:
+def _classes(files: Download, images: pd.Series, labels: pd.Series) -> tuple[dict, str]:
     """Return what the class file adds: normal, or not normal for another reason."""
     path = files.find(CLASSES)
     if path is None:
-        return {}, [f"no {CLASSES} here: nothing is known of normal films"]
-    raw = files.table(path, ["patientId", "class"]).drop_duplicates("patientId")
-    found = images.map(dict(zip(raw["patientId"], raw["class"], strict=True)))
-    normal = (found == "Normal").to_numpy()
-    codes = codes_from_masks(
-        len(images), {PRESENT: normal, ABSENT: ~normal & found.notna().to_numpy()}
-    )
-    return {"no finding": codes, "source_labels": found}, []
+        return {}, f"no {CLASSES} here: nothing is known of normal films"
+    raw = files.table(path, ["patientId", "class"])[["patientId", "class"]]
+    found, note = join(images, raw, "patientId", what="classes", things="images", said=path.name)
+    codes = codes_or_cells(read_cells(found["class"], NORMAL, rows=len(images)))
+    labels = found["class"].astype(object).where(found["class"] != "", labels)
+    return {"no finding": codes, "source_labels": labels}, note
 
 
-def _headers(files: Download, images: pd.Series) -> tuple[dict, list[str]]:
+def _headers(files: Download, images: pd.Series, _: pd.Series) -> tuple[dict, str]:
     path = files.find(HEADERS)
     if path is None:
-        return {"view": "frontal"}, [
-            "no table of DICOM headers here: age, sex and view are unknown"
-        ]
-    raw = files.table(path, ["PatientID", "PatientAge", "PatientSex", "ViewPosition"])
-    table = raw.drop_duplicates("PatientID").set_index("PatientID").reindex(images).reset_index()
+        return {"view": "frontal"}, "no table of DICOM headers here: age, sex and view are unknown"
+    known = ["PatientID", "PatientAge", "PatientSex", "ViewPosition"]
+    raw = files.table(path, known)[known]
+    table, note = join(images, raw, "PatientID", what="headers", things="images", said=path.name)
     rows = len(images)
     sexes, views = {"M": "male", "F": "female"}, {"PA": "PA", "AP": "AP"}
     return {
         "age": table["PatientAge"],
-        "sex": map_words(table["PatientSex"], sexes, rows=rows, default="unknown"),
-        "view": map_words(table["ViewPosition"], views, rows=rows, default="frontal"),
-    }, []
+        "sex": read_cells(table["PatientSex"], sexes, rows=rows),
+        "view": read_cells(table["ViewPosition"], views, rows=rows, empty="frontal"),
+    }, note

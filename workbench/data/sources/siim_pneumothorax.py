@@ -8,16 +8,19 @@ Does not know: patients; none are published.
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from workbench.data.boxes import to_cell
 from workbench.data.cards import DataCard
 from workbench.data.download import Download
-from workbench.data.frames import codes_from_masks
-from workbench.findings import ABSENT, PNEUMOTHORAX, PRESENT
+from workbench.data.frames import agreed, codes_or_cells, map_unique
+from workbench.errors import InputError
+from workbench.findings import ABSENT, PNEUMOTHORAX, PRESENT, cell_key
 
 FILES = ("train-rle.csv", "siim-pneumothorax-train-rle.csv")
 SIZE = 1024
+UNREADABLE = "unreadable"
 
 
 def read(
@@ -35,9 +38,17 @@ def read(
     Raises:
         InputError: the file is missing or not the published one.
     """
-    raw = files.table(files.require(*FILES), ["ImageId", "EncodedPixels"])
-    runs = raw["EncodedPixels"].str.strip()
-    outlined = raw[~runs.isin(["-1", ""])].assign(runs=runs)
+    path = files.require(*FILES)
+    raw = files.table(path, ["ImageId", "EncodedPixels"])
+    runs = raw["EncodedPixels"]
+    said = pd.Series(map_unique(runs, _code), dtype=object)
+    wrong = np.flatnonzero((said == UNREADABLE).to_numpy(bool))
+    if wrong.size:
+        raise InputError(
+            f"{path.name}, row {wrong[0] + 1}, column 'EncodedPixels': no run-length code; "
+            "expected pairs of numbers, or -1 where there is no pneumothorax"
+        )
+    outlined = raw[said == PRESENT].assign(runs=runs)
     masks = {
         image: to_cell(
             [{"finding": PNEUMOTHORAX, "rle": run, "size": [SIZE, SIZE]} for run in group]
@@ -45,7 +56,8 @@ def read(
         for image, group in outlined.groupby("ImageId", sort=True)["runs"]
     }
     images = pd.Series(sorted(raw["ImageId"].unique()), dtype=object)
-    present = images.isin(list(masks)).to_numpy()
+    found = images.map(agreed(raw["ImageId"], said)).astype(object)
+    found = found.where(found.notna(), None).to_numpy(object)
     frame = pd.DataFrame(
         {
             "image_id": images,
@@ -53,10 +65,20 @@ def read(
             "patient_id": images,
             "study_id": images,
             "view": "frontal",
-            PNEUMOTHORAX: codes_from_masks(len(images), {PRESENT: present, ABSENT: ~present}),
-            "source_labels": pd.Series(present).map({True: "Pneumothorax", False: None}),
+            PNEUMOTHORAX: codes_or_cells(found),
+            "source_labels": np.where(found == PRESENT, "Pneumothorax", None),
             "masks": images.map(masks),
             "provenance": "radiologist",
         }
     )
     return frame, [f"{len(outlined):,} outlines on {len(masks):,} images"]
+
+
+def _code(runs: str) -> str | None:
+    """Return what a cell says; None for an empty one."""
+    key = cell_key(runs)
+    if key in ("", "-1"):
+        return ABSENT if key else None
+    numbers = key.split()
+    paired = len(numbers) % 2 == 0 and all(n.isascii() and n.isdigit() for n in numbers)
+    return PRESENT if paired else UNREADABLE

@@ -1,0 +1,182 @@
+"""Tables of text: every row fits its header, or the file is refused with the row's number.
+
+A comma in a text without quotes, a quote that is never closed or a line break without quotes moves
+cells into columns where they do not belong. Nothing is guessed: such a file is not read at all.
+
+Does not know: what the columns mean.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from workbench.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Rows that are turned into columns at once.
+_BLOCK = 20_000
+
+
+def read_rows(path: Path, *, delimiter: str | None = None) -> Iterator[list[str]]:
+    """Yield the header, its names without blanks around them, then every row, reading as it goes.
+
+    Each row has as many cells as the header. Empty lines are left out; empty cells behind the last
+    column are cut, and columns without a name may be missing.
+
+    Args:
+        path: a CSV or TSV file in UTF-8, as it is, gzipped, or alone in a zip file.
+        delimiter: what separates cells; None for a tab in a .tsv file and a comma in any other.
+
+    Raises:
+        InputError: not UTF-8, a row that does not fit the header, or quotes that do not close; the
+            message names the row, and never quotes it.
+    """
+    csv.field_size_limit(2**31 - 1)
+    if delimiter is None:
+        delimiter = "\t" if ".tsv" in (part.lower() for part in path.suffixes) else ","
+    number, line, reader = -1, 0, None
+    try:
+        with open_text(path) as handle:
+            reader = csv.reader(_without_nul(handle), delimiter=delimiter, strict=True)
+            names: list[str] | None = None
+            for row in reader:
+                if names is None and row:
+                    names = [name.strip() for name in row]
+                    yield names
+                    number = 0
+                elif names and not _is_blank(row, len(names)):
+                    number += 1
+                    if len(row) != len(names):
+                        row = _fitted(row, names, path, _place(number, line + 1))
+                    yield row
+                line = reader.line_num
+    except csv.Error as error:
+        raise InputError(
+            f"{path.name}, {_place(number + 1, line + 1)}: {_quoting(error)}; nothing was read. "
+            'Save it as CSV UTF-8 again, with "quotes" around texts and quotes in them doubled'
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path.name} is not a CSV file in UTF-8 (byte {error.start} of a block: "
+            f"{error.reason}); save it as CSV UTF-8 and try again"
+        ) from None
+    except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile):
+        raise InputError(f"{path.name} is damaged: it cannot be unpacked; fetch it again") from None
+
+
+def check_rows(path: Path, *, delimiter: str | None = None) -> None:
+    """Read a whole table for nothing but its faults.
+
+    Raises:
+        InputError: as `read_rows`.
+    """
+    for _ in read_rows(path, delimiter=delimiter):
+        pass
+
+
+def read_frame(path: Path, *, delimiter: str | None = None) -> pd.DataFrame:
+    """Return a table, every cell as the text that stands there; an empty cell is an empty text.
+
+    Columns without a name are called "Unnamed: 0" and so on, by their place.
+
+    Raises:
+        InputError: as `read_rows`, there is no header, or two columns have one name.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    rows = read_rows(path, delimiter=delimiter)
+    header = next(rows, [])
+    if not header:
+        raise InputError(f"{path.name} is empty; expected a header")
+    names = [name or f"Unnamed: {at}" for at, name in enumerate(header)]
+    for name in names:
+        if names.count(name) > 1:
+            places = [at for at, other in enumerate(names, start=1) if other == name]
+            raise InputError(
+                f"{path.name}: two columns, {places[0]} and {places[1]}, are called {name!r}; keep "
+                "one of them"
+            )
+    blocks: list[list[pa.Array]] = [[] for _ in names]
+    while block := list(islice(rows, _BLOCK)):
+        for cells, column in zip(blocks, zip(*block, strict=True), strict=True):
+            cells.append(pa.array(column, pa.large_string()))
+    columns = [pa.chunked_array(cells, pa.large_string()) for cells in blocks]
+    return pd.DataFrame(
+        {name: pd.Series(cells, dtype="str") for name, cells in zip(names, columns, strict=True)}
+    )
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """Open a text file in UTF-8, unpacked; line ends stay as they are."""
+    options = {"encoding": "utf-8-sig", "newline": ""}
+    if path.suffix.lower() == ".gz":
+        with gzip.open(path, "rt", **options) as handle:
+            yield handle
+    elif path.suffix.lower() == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            inside = [name for name in archive.namelist() if not name.endswith("/")]
+            if len(inside) != 1:
+                raise InputError(f"{path.name} holds {len(inside)} files; expected one table")
+            with archive.open(inside[0]) as packed, io.TextIOWrapper(packed, **options) as handle:
+                yield handle
+    else:
+        with path.open(**options) as handle:
+            yield handle
+
+
+def _without_nul(lines: Iterable[str]) -> Iterator[str]:
+    for text in lines:
+        if "\0" in text:
+            raise csv.Error("a NUL character")
+        yield text
+
+
+def _is_blank(row: list[str], wide: int) -> bool:
+    return not row or (len(row) == 1 < wide and not row[0].strip())
+
+
+def _fitted(row: list[str], names: list[str], path: Path, place: str) -> list[str]:
+    """Return a row whose missing or additional cells are empty and have no name.
+
+    Raises:
+        InputError: a cell is missing, or is one too many.
+    """
+    wide = len(names)
+    if len(row) > wide and not any(cell.strip() for cell in row[wide:]):
+        return row[:wide]
+    if len(row) < wide and not any(names[len(row) :]):
+        return row + [""] * (wide - len(row))
+    cause = (
+        'a text with a comma needs "quotes" around it'
+        if len(row) > wide
+        else 'it is cut, or a text with a line break has no "quotes" around it'
+    )
+    raise InputError(
+        f"{path.name}, {place}: {len(row)} cells, but the header has {wide}; {cause}. Nothing was "
+        "read; correct the row, or save the file as CSV again"
+    )
+
+
+def _quoting(error: csv.Error) -> str:
+    text = str(error)
+    if "unexpected end of data" in text:
+        return "a quote is opened and never closed"
+    if "expected after" in text:
+        return "a quote is closed in the middle of a cell"
+    return text
+
+
+def _place(number: int, line: int) -> str:
+    return "the header" if number < 1 else f"row {number} (line {line})"

@@ -1,0 +1,168 @@
+"""Joins of two tables of a source: counted, and refused where nothing meets.
+
+Keys meet in any case, with or without blanks, folders and endings, the .0 of a spreadsheet, and
+where the source counts its patients and studies, the letter in front. Where two of them become
+one that way, only equal ones meet.
+
+Does not know: what the tables hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from workbench.data.download import IMAGE_SUFFIXES
+from workbench.data.frames import map_unique
+from workbench.data.redact import shown
+from workbench.errors import InputError
+from workbench.findings import cell_key
+
+_COUNTED = re.compile(r"[ps]?0*(\d+)(?:\.0*)?", re.ASCII)
+
+
+def name_form(key: str) -> str:
+    """Return how names of images are compared: the file's name in lower case, without ending."""
+    name = key.strip().casefold().replace("\\", "/").rsplit("/", 1)[-1]
+    while name.endswith(IMAGE_SUFFIXES):
+        name = name[: name.rindex(".")]
+    return name
+
+
+def number_form(key: str) -> str:
+    """Return how counted keys are compared: s50414267, 50414267.0 and 50414267 are one."""
+    text = key.strip().casefold()
+    found = _COUNTED.fullmatch(text)
+    return found[1] if found else text
+
+
+def plain_form(key: str) -> str:
+    """Return how other keys are compared: lower case, no blanks around."""
+    return key.strip().casefold()
+
+
+def join(
+    keys: pd.Series,
+    table: pd.DataFrame,
+    on: str,
+    *,
+    what: str,
+    things: str,
+    said: str,
+    form: Callable[[str], str] = name_form,
+) -> tuple[pd.DataFrame, str]:
+    """Look keys up in a table.
+
+    Args:
+        keys: (n,) what is looked up; a key may occur often.
+        table: (m, columns) of text.
+        on: its column of keys.
+        what: what the table holds, for the note: "labels".
+        things: what the keys stand for: "studies".
+        said: what the table is called.
+        form: how keys are compared.
+
+    Returns:
+        (n, columns) cells, empty where the table has no such key; and how many met.
+
+    Raises:
+        InputError: nothing meets, or two rows say different things of one key.
+    """
+    left, right = meet(keys, table[on], form, distinct=keys)
+    rows = table.drop(columns=on).assign(**{on: right.to_numpy(object)})
+    position = pd.Series(np.arange(len(rows)), index=rows[on])
+    first = position[~position.index.duplicated() & (position.index != "")]
+    _refuse_contradiction(rows, on, table[on], said)
+    at = first.reindex(left).to_numpy(dtype=float, na_value=-1).astype(int)
+    met = at >= 0
+    known = left.ne("").to_numpy(bool)
+    total, found = left[known].nunique(), left[known & met].nunique()
+    if total and not found:
+        raise InputError(_nothing(keys, table[on], what, things, said, total))
+    spare = int((~right.isin(left)).sum())
+    note = f"{what} for {found:,} of {total:,} {things}"
+    note += f"; {spare:,} of {len(right):,} rows of {said} belong to none of them" * bool(spare)
+    picked = table.iloc[np.where(met, at, 0)] if len(table) else table.reindex(range(len(at)))
+    picked = picked.reset_index(drop=True)
+    return picked.where(pd.Series(met), ""), note
+
+
+def owners(
+    keys: pd.Series, images: pd.Series, *, things: str, said: str
+) -> tuple[pd.Series, np.ndarray]:
+    """Return (m,) which image each row of boxes is of, and (m,) bool: whether it is one of these.
+
+    Args:
+        keys: (m,) keys of boxes.
+        images: (n,) identifiers of images.
+        things: what the rows hold: "boxes".
+        said: what the table of boxes is called.
+
+    Raises:
+        InputError: not one of them is on an image.
+    """
+    known = pd.DataFrame({"image": images.to_numpy(object)}).drop_duplicates()
+    left, right = meet(keys, known["image"], name_form, distinct=known["image"])
+    found = left.map(dict(zip(right, known["image"], strict=True)))
+    met = found.notna().to_numpy(bool)
+    if len(known) and len(keys) and not met.any():
+        raise InputError(_nothing(images, keys, things, "images", said, len(known)))
+    return found.astype(object), met
+
+
+def _folded(keys: pd.Series, form: Callable[[str], str]) -> pd.Series:
+    cells = keys.astype(object).where(keys.notna(), "")
+    return pd.Series(
+        map_unique(cells, lambda key: form(str(key)) if cell_key(key) else ""), dtype=object
+    )
+
+
+def meet(
+    keys: pd.Series, others: pd.Series, form: Callable[[str], str], *, distinct: pd.Series
+) -> tuple[pd.Series, pd.Series]:
+    """Return what to compare keys by: their form, or themselves where it would merge two things.
+
+    Args:
+        keys, others: (n,) and (m,) keys.
+        form: how they are compared.
+        distinct: keys of which two that are written differently are two things.
+
+    Returns:
+        (n,) and (m,) texts; empty for a key that says nothing.
+    """
+    left, right = _folded(keys, form), _folded(others, form)
+    raw = pd.Series(distinct.unique(), dtype="str").str.strip().drop_duplicates()
+    once = _folded(raw, form)
+    merged = set(once[once.duplicated() & (once != "")])
+    if form is number_form or not merged:  # s5 and 5 are one study
+        return left, right
+    return tuple(
+        folded.mask(folded.isin(merged), pd.Series(plain.str.strip().to_numpy(object)))
+        for plain, folded in ((keys, left), (others, right))
+    )
+
+
+def _refuse_contradiction(rows: pd.DataFrame, on: str, keys: pd.Series, said: str) -> None:
+    """Raise where two rows of one key differ."""
+    again = rows[on].duplicated(keep=False) & rows[on].ne("")
+    twice = rows[again].apply(lambda column: column.map(cell_key)).drop_duplicates()
+    wrong = twice[twice[on].duplicated(keep=False)]
+    if len(wrong):
+        one, two = wrong.index[wrong[on] == wrong[on].iloc[0]][:2]
+        column = next(name for name in rows.columns if wrong.at[one, name] != wrong.at[two, name])
+        raise InputError(
+            f"{said}: rows {one + 1} and {two + 1} are both of {shown('image_id', keys.loc[one])} "
+            f"and differ in {column!r}; keep one of them"
+        )
+
+
+def _nothing(keys, others, what: str, things: str, said: str, total: int) -> str:
+    here = shown("image_id", next((k for k in keys if str(k).strip()), ""))
+    there = shown("image_id", next((k for k in others if str(k).strip()), "")) or "no row"
+    return (
+        f"{what} for 0 of {total:,} {things}: no key of {said} ({there}, ...) is one of the "
+        f"{things} ({here}, ...); expected files of one release, or leave {said} out of the folder"
+    )
