@@ -126,7 +126,8 @@ EXAMPLES = {
     "INDICATION: Pneumonia?\nFINDINGS: Edema.": {"pulmonary edema": "present"},
     "History: heart failure. Effusion. FINDINGS: Nodule.": {"nodule": "present"},
     "Indication: cough. No effusion.": {"pleural effusion": "absent"},
-    "Is there an effusion? No, there is edema.": {"pulmonary edema": "present"},
+    "Is there an effusion? No, there is edema.": {
+        "pleural effusion": "absent", "pulmonary edema": "present"},
     "Yes, there is a nodule.": {"nodule": "present"},
     "No acute cardiopulmonary process.": {"no finding": "present"},
     "Normal chest.": {"no finding": "present"},

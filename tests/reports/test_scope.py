@@ -175,7 +175,9 @@ def test_attributes_are_those_of_the_finding(text, finding, attribute, value):
     [
         ("Pneumothorax? No. Effusion? Yes, small.", "absent"),
         ("Pneumothorax? Possibly.", "uncertain"),
-        ("Is there a pneumothorax? No.", "not mentioned"),
+        ("Is there a pneumothorax? No.", "absent"),
+        ("Is there a pneumothorax?", "not mentioned"),
+        ("Is there a pneumothorax? No fever.", "not mentioned"),
         ("? Pneumothorax on the left.", "uncertain"),
         ("Lucency ? pneumothorax.", "uncertain"),
         ("Pneumothorax?", "not mentioned"),

@@ -51,7 +51,14 @@ class Clause:
         self.grammar = lexicon.grammar
         self.cues = find_cues(text, lexicon, found)
         self.mentions = found
-        self.mentions = [mention for mention in found if not self._elsewhere(mention)]
+        elsewhere = [mention for mention in found if self._elsewhere(mention)]
+        self.mentions = [mention for mention in found if mention not in elsewhere]
+        #: Devices that only say whose finding it is: "fracture of the lead", "lead fracture".
+        self.owners = [
+            mention
+            for mention in self.mentions
+            if mention.finding == DEVICE and any(self._owns(mention, o) for o in elsewhere)
+        ]
 
     @cached_property
     def parts(self) -> list[Part]:
@@ -104,6 +111,12 @@ class Clause:
                 return True
         place = self.grammar["place"].match(self.text, mention.end)
         return bool(place and pattern.match(self.text, place.end()))
+
+    def _owns(self, device: Mention, other: Mention) -> bool:
+        if device.end <= other.start:
+            return not self.grammar["phrase_end"].search(self.text, device.end, other.start)
+        place = self.grammar["place"].match(self.text, other.end)
+        return bool(place) and other.end < device.start <= place.end()
 
     # ------------------------------------------------------------ what reaches what
 
@@ -283,6 +296,10 @@ class Clause:
         finite = self.grammar["finite"]
         if finite.search(self.text, mention.end, cue.start):
             return False
+        if self._is_answer(cue) and any(
+            mention.end <= other.start < cue.start and self._is_answer(other) for other in self.cues
+        ):
+            return False
         first, last = self.part(mention.start), self.part(cue.start)
         if first == last:
             return True
@@ -314,7 +331,7 @@ class Clause:
         if any(here.start <= start < cue.start for start in starts):
             return False
         joints = [self._joint(number) for number in numbers]
-        if self.text[cue.start : cue.end].strip()[:1] in _SIGNS:
+        if self._is_answer(cue):
             return True
         if all(joint == "," for joint in joints):
             return False
@@ -324,6 +341,9 @@ class Clause:
             return False
         plural = self.grammar["plural"].search(self.text, cue.start, cue.end) is not None
         return plural or any(m.start >= self.parts[last].start for m in subjects)
+
+    def _is_answer(self, cue: Cue) -> bool:
+        return self.text[cue.start : cue.end].lstrip()[:1] in _SIGNS
 
     def _measured(self, words: str) -> bool:
         sizes = self.lexicon.attributes["severity"].values()

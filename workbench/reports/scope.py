@@ -70,7 +70,7 @@ def _excludes(longer: Mention, mention: Mention) -> bool:
 
 def _coded(clause: Clause, mention: Mention) -> Mention | None:
     """Return the mention with its code, None when the clause only asks for it."""
-    if not clause.cues:
+    if not clause.cues or mention in clause.owners:
         return mention
     if clause.first(mention, "asking", forward=False):
         return None

@@ -37,15 +37,10 @@ _UNFINISHED = re.compile(
     r"dr|mr|mrs|ms))$",
     re.IGNORECASE,
 )
-#: What answers the name in front of a question mark, and how a question begins that is none.
+#: What answers the question, or the name, in front of a question mark.
 _ANSWER = re.compile(
     r"[^\S\n]*(?:yes|no|none|nil|absent|present|negative|positive|possible|possibly|probable|"
     r"probably|likely|unlikely|unknown|maybe)(?=\s*(?:[.,;]|\n|$))",
-    re.IGNORECASE,
-)
-_QUESTION = re.compile(
-    r"\s*(?:is|are|was|were|do|does|did|has|have|can|could|may|might|would|should|will|what|which|"
-    r"where|when|who|how|why|any)\b",
     re.IGNORECASE,
 )
 _LAST_WORD = re.compile(r"[^\s(\[]*$")
@@ -163,4 +158,4 @@ def _marks_doubt(text: str, start: int, begin: int, end: int) -> bool:
         return True
     if asked[-1].isspace() and following[:1].islower():
         return True
-    return bool(_ANSWER.match(text, end)) and not _QUESTION.match(asked)
+    return _ANSWER.match(text, end) is not None
