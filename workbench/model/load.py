@@ -2,7 +2,8 @@
 
 Configuration and headers are read and compared first, then every weight file is hashed and held to
 the hash that is known of it; weights are touched only when everything fits. transformers' own
-loader then streams each tensor to its device and dtype. No remote code, no pickles, on any path.
+loader then streams each tensor to its device and dtype; it is handed the tensors, never the folder,
+so nothing else that lies there is obeyed. No remote code, no pickles, on any path.
 
 Does not know: radiographs' files, decoding (`workbench.generation`), the network beyond
 `workbench.model.source`.
@@ -26,7 +27,7 @@ from transformers.utils import logging as transformers_logging
 from workbench.errors import CheckpointError, MissingDependencyError
 from workbench.model.card import ModelCard, describe, read_config, read_facts, read_generation
 from workbench.model.config import CxrLlavaConfig
-from workbench.model.int8 import shrink_to_int8
+from workbench.model.int8 import load_as_int8
 from workbench.model.licence import say_once, terms_of
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.placement import INT8, Hardware, Placement, find_hardware, place
@@ -34,7 +35,13 @@ from workbench.model.processor import ImageProcessor
 from workbench.model.sizes import UNQUANTISED, empty_model, measure
 from workbench.model.source import CheckpointSource, resolve_source
 from workbench.model.tokenizer import CxrTokenizer
-from workbench.model.weights import WeightFiles, check_weights, find_weights, verify_weights
+from workbench.model.weights import (
+    WeightFiles,
+    check_weights,
+    find_weights,
+    open_tensors,
+    verify_weights,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -182,19 +189,22 @@ def _check_vocabulary(tokenizer: CxrTokenizer, config: CxrLlavaConfig) -> None:
 def _load_model(
     directory: Path, config: CxrLlavaConfig, weights: WeightFiles, placement: Placement
 ) -> CxrLlavaForConditionalGeneration:
-    device_map = None if placement.device == "cpu" else _device_map(placement.device)
-    with _quiet_loading(weights.total_bytes < _SLOW_BYTES):
-        model = CxrLlavaForConditionalGeneration.from_pretrained(
-            directory,
-            config=config,
-            dtype=placement.dtype,
-            device_map=device_map,
-            quantization_config=quantisation_config(placement),
-            use_safetensors=True,
-            local_files_only=True,
-        )
-    model = model.eval().requires_grad_(False)
-    return shrink_to_int8(model) if placement.quantize == INT8 else model
+    names = empty_model(config).state_dict().keys()
+    with _quiet_loading(weights.total_bytes < _SLOW_BYTES), open_tensors(weights, names) as tensors:
+        if placement.quantize == INT8:
+            model = load_as_int8(config, tensors)
+        else:
+            model = CxrLlavaForConditionalGeneration.from_pretrained(
+                None,
+                config=config,
+                state_dict=tensors,
+                dtype=placement.dtype,
+                device_map=None if placement.device == "cpu" else _device_map(placement.device),
+                quantization_config=quantisation_config(placement),
+                local_files_only=True,
+            )
+    model.config.name_or_path = str(directory)
+    return model.eval().requires_grad_(False)
 
 
 def _device_map(device: str) -> str | dict[str, str]:
