@@ -22,6 +22,7 @@ from workbench._callable import make_callable
 from workbench._files import read_json
 from workbench.errors import CheckpointError, OptionError
 from workbench.model.config import CxrLlavaConfig
+from workbench.model.config_keys import network_keys
 from workbench.model.licence import PUBLISHED_TERMS, UNKNOWN_TERMS, Terms, terms_of
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.prompt import TEMPLATE_VERSION
@@ -229,7 +230,8 @@ def read_config(directory: Path) -> CxrLlavaConfig:
     """Read config.json of a checkpoint directory.
 
     Raises:
-        CheckpointError: it is missing, not JSON, of another kind of model, or its sizes misfit.
+        CheckpointError: it is missing, not JSON, of another kind of model, of weights in another
+            form, or its sizes misfit.
     """
     fields = _read_object(directory / "config.json", needed=True)
     kind = fields.get("model_type", CxrLlavaConfig.model_type)
@@ -241,7 +243,7 @@ def read_config(directory: Path) -> CxrLlavaConfig:
         )
     _refuse_sizes(fields, directory)
     try:
-        config = CxrLlavaConfig(**fields)
+        config = CxrLlavaConfig(**network_keys(fields))
         empty_model(config)
         return config
     except OptionError as error:

@@ -32,6 +32,7 @@ from workbench.model.licence import say_once, terms_of
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.placement import INT8, Hardware, Placement, find_hardware, place
 from workbench.model.processor import ImageProcessor
+from workbench.model.prompt import BOS, EOS
 from workbench.model.sizes import UNQUANTISED, empty_model, measure
 from workbench.model.source import CheckpointSource, resolve_source
 from workbench.model.tokenizer import CxrTokenizer
@@ -109,8 +110,8 @@ def load_checkpoint(
     config = read_config(found.directory)
     weights = find_weights(found.directory)
     _check(config, weights)
-    tokenizer = CxrTokenizer.from_directory(found.directory)
-    _check_vocabulary(tokenizer, config)
+    tokenizer = CxrTokenizer.from_directory(found.directory, embedded=config.llama.vocab_size)
+    _check_marks(tokenizer)
     placement = place(
         measure(empty_model(config)),
         find_hardware() if hardware is None else hardware,
@@ -178,11 +179,14 @@ def _check(config: CxrLlavaConfig, weights: WeightFiles) -> None:
     check_weights(weights, expected, optional=(_HEAD,) if tied else ())
 
 
-def _check_vocabulary(tokenizer: CxrTokenizer, config: CxrLlavaConfig) -> None:
-    if tokenizer.model_size > config.llama.vocab_size:
+def _check_marks(tokenizer: CxrTokenizer) -> None:
+    """Refuse a tokenizer that would read the marks of the chat template as words."""
+    spelled = (tokenizer.files.bos.content, tokenizer.files.eos.content)
+    if spelled != (BOS, EOS):
         raise CheckpointError(
-            f"tokenizer.model knows {tokenizer.model_size} ids, but the model embeds "
-            f"{config.llama.vocab_size}; use the tokenizer that belongs to these weights"
+            f"the tokenizer calls its first and last token {spelled[0]!r} and {spelled[1]!r}, but "
+            f"the chat template has {BOS!r} and {EOS!r}; correct bos_token and eos_token in "
+            "tokenizer_config.json and special_tokens_map.json"
         )
 
 

@@ -51,7 +51,8 @@ class TokenizerFiles:
         pad: padding token, or None.
         additional: further special tokens.
         added: tokens that are cut out but are not special.
-        add_bos, add_eos: what `encode` puts around a text.
+        add_bos: `encode` puts BOS before a text.
+        add_eos: as the files say; kept for them, `encode` does not obey it.
         clean_up_spaces: decoding removes spaces before punctuation.
     """
 
@@ -118,7 +119,7 @@ def read_tokenizer_files(directory: Path) -> TokenizerFiles:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{CONFIG_FILE}, {SPECIAL_FILE} or {ADDED_FILE} do not describe the tokens of a "
-            f"tokenizer ({type(error).__name__}); copy them again, or leave them out"
+            f"tokenizer ({type(error).__name__}: {error}); copy them again, or leave them out"
         ) from error
 
 
@@ -159,11 +160,25 @@ def _given(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _placed(config: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, AddedToken]:
-    placed = {content: AddedToken(content, index=int(index)) for content, index in added.items()}
+    placed = {token: AddedToken(token, index=_index(index)) for token, index in added.items()}
     for index, value in (config.get("added_tokens_decoder") or {}).items():
         token = _token(value, {})
-        placed[token.content] = AddedToken(token.content, token.lstrip, token.rstrip, int(index))
+        placed[token.content] = AddedToken(token.content, token.lstrip, token.rstrip, _index(index))
+    if "" in placed:
+        raise ValueError("an added token without a text")
     return placed
+
+
+def _index(value: Any) -> int:
+    """Return the id of an added token.
+
+    Raises:
+        ValueError: it is below 0, or no number.
+    """
+    index = int(value)
+    if index < 0 or isinstance(value, (bool, float)):
+        raise ValueError("the id of an added token must be a whole number from 0 up")
+    return index
 
 
 def _flagged_special(config: Mapping[str, Any]) -> list[str]:
