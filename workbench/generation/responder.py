@@ -21,13 +21,13 @@ from workbench.errors import CheckpointError, OptionError
 from workbench.generation.budget import PUBLISHED_CONTEXT, ContextBudget
 from workbench.generation.engine import Engine, Guide, Request, Step, pixels_sha256
 from workbench.generation.flow import flow
-from workbench.generation.result import Generation, ModelIdentity
+from workbench.generation.result import Generation, ModelIdentity, has_words
 from workbench.generation.sampling import DecodingSettings
 from workbench.generation.stream import TextStream
 from workbench.model.load import LoadedCheckpoint
 from workbench.model.prompt import TEMPLATE_VERSION, Message, render_chat
 from workbench.model.splice import IMAGE_TOKEN_ID
-from workbench.radiograph import InputWarning
+from workbench.radiograph.contract import NO_WORDS, InputWarning
 
 #: `answer_many` looks this many batches ahead for prompts of similar length.
 _WINDOW = 4
@@ -232,8 +232,10 @@ class Responder:
     def finish(self, job: Job, draft: Draft) -> Generation:
         """Make the `Generation` of a draft, whether it came to its end or not."""
         ids = tuple(draft.tokens)
+        text = self.tokenizer.decode(ids)
+        wordless = () if has_words(text) or draft.stopped_by == "cancelled" else (_no_words(draft),)
         return Generation(
-            text=self.tokenizer.decode(ids),
+            text=text,
             token_ids=ids,
             tokens=tuple(self.tokenizer.pieces(ids)),
             logprobs=draft.logprobs,
@@ -247,9 +249,17 @@ class Responder:
             source=job.source,
             model=self.identity,
             template=TEMPLATE_VERSION,
-            warnings=job.warnings,
+            warnings=(*job.warnings, *wordless),
             pixels_sha256=pixels_sha256(job.request.pixel_values),
         )
+
+
+def _no_words(draft: Draft) -> InputWarning:
+    return InputWarning(
+        NO_WORDS,
+        f"the model wrote {len(draft.tokens)} tokens and no word, which is no answer and says "
+        "nothing about the image; check the checkpoint with `workbench doctor`, or ask otherwise",
+    )
 
 
 def _sorted(jobs: Iterator[Job], window: int) -> Iterator[tuple[int, Job]]:

@@ -68,7 +68,8 @@ class ModelCard:
         notice: one line that every surface shows.
         domain: "phantom" or "radiograph": what the model was trained on.
         parameters: number by part, with the total.
-        memory: bytes of the weights by dtype ("float32", "bfloat16", "float16", "8bit", "4bit").
+        memory: bytes of the weights by dtype ("float32", "bfloat16", "float16", "8bit", "4bit",
+            "int8").
         context_length: positions of the language model.
         image_tokens: positions that one image takes.
         text_tokens: positions left for prompt and answer beside one image.
@@ -78,6 +79,7 @@ class ModelCard:
         template: version of the chat template.
         on_this_machine: the files are here; False where only the configuration is described.
         facts: the checkpoint's own model_card.json (training, numbers, limits).
+        placement: dtype, device and why, of a model that is loaded; else empty.
     """
 
     name: str
@@ -97,6 +99,7 @@ class ModelCard:
     template: str = TEMPLATE_VERSION
     on_this_machine: bool = True
     facts: Mapping[str, Any] = field(default_factory=dict)
+    placement: str = field(default="", compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as plain values for JSON."""
@@ -108,6 +111,7 @@ class ModelCard:
 
         rows = [("model", "name", self.name, ""), ("model", "revision", self.revision or "", "")]
         rows += [("model", name, getattr(self, name), "") for name in _TEXTS]
+        rows += [("model", "placement", self.placement, "")] if self.placement else []
         rows += [("parameters", part, count, "") for part, count in self.parameters.items()]
         rows += [("memory of the weights", d, b / 1e9, "GB") for d, b in self.memory.items()]
         rows += [("context", name, getattr(self, name), unit) for name, unit in _BUDGET]

@@ -16,7 +16,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +91,8 @@ def load_checkpoint(
     Args:
         source: "mini", a directory in the published layout, or a hub id.
         device: "auto", "cpu", "mps", "cuda" or "cuda:N".
-        dtype: "auto" (bfloat16 where the GPU has it, float16 on older GPUs, float32 on the CPU),
-            "float32", "float16", "bfloat16", or a torch dtype.
+        dtype: "auto" (see `workbench.model.placement`; the placement and the card state what was
+            taken and why), "float32", "float16", "bfloat16", or a torch dtype.
         quantize: None, or "8bit" or "4bit" through bitsandbytes on a GPU, or "int8" on the CPU
             (`workbench.model.int8`), with vision tower, projector and head left alone.
         revision: commit, tag or branch of a hub id; by default the pinned one.
@@ -125,18 +125,19 @@ def load_checkpoint(
     model = _load_model(found.directory, config, weights, placement)
     terms = terms_of(found.kind, facts)
     say_once(found.name, terms)
+    card = describe(
+        config,
+        name=_name(found, facts),
+        terms=terms,
+        revision=found.revision,
+        sha256s=sha256s,
+        facts=facts,
+    )
     return LoadedCheckpoint(
         model=model,
         tokenizer=tokenizer,
         processor=ImageProcessor.from_config(config),
-        card=describe(
-            config,
-            name=_name(found, facts),
-            terms=terms,
-            revision=found.revision,
-            sha256s=sha256s,
-            facts=facts,
-        ),
+        card=replace(card, placement=placement.stated),
         generation=read_generation(found.directory),
         directory=found.directory,
         placement=placement,

@@ -45,6 +45,9 @@ WARNING_CODES = {
     "window": "the file's grey-scale transform is unusable; the full range was used",
 }
 
+#: Code of the warning that an answer holds no word; of the answer, so none of an image has it.
+NO_WORDS = "no-words"
+
 
 @dataclass(frozen=True)
 class InputContract:
