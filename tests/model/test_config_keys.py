@@ -143,7 +143,7 @@ def test_a_file_is_read_through_it(tiny, tmp_path):
     with pytest.raises(CheckpointError, match=r"config\.json .* saved quantised \(bitsandbytes"):
         read_config(tmp_path)
     write(tiny, tmp_path, image_preprocess_cfg=[1])
-    with pytest.raises(CheckpointError, match="image_preprocess_cfg in config.json must be an obj"):
+    with pytest.raises(CheckpointError, match=r"image_preprocess_cfg in .* must be an object"):
         read_config(tmp_path)
     write(tiny, tmp_path, image_preprocess_cfg={"mean": float("nan")})
     with pytest.raises(CheckpointError, match="mean must be a number"):
