@@ -278,3 +278,10 @@ def test_a_token_of_every_prompt_beyond_the_embedding_is_refused(tmp_path, name)
 def test_an_added_token_needs_an_id(tmp_path, index):
     with pytest.raises(CheckpointError, match="do not describe the tokens"):
         with_files(tmp_path, added_tokens={"[PAD]": index})
+
+
+@pytest.mark.parametrize("name", ["legacy", "add_bos_token", "clean_up_tokenization_spaces"])
+@pytest.mark.parametrize("value", ["false", 0, []])
+def test_a_setting_that_could_mean_either_is_refused(tmp_path, name, value):
+    with pytest.raises(CheckpointError, match=f"{name} must be true or false"):
+        with_files(tmp_path, tokenizer_config={name: value})

@@ -318,3 +318,21 @@ def test_answers_without_words_are_counted_and_said(films, tiny, tmp_path, capsy
 def test_answers_with_words_are_not(ended):
     assert ended.without_words == 0
     assert ended.summary()["without_words"] == 0
+
+
+@pytest.mark.parametrize("task", ["ask:caf\udce9?", {"ask": "a nodule?", "name": "\ud800"}])
+def test_half_a_character_in_a_task_is_said_before_anything_is_written(
+    task, films, model, tmp_path
+):
+    with pytest.raises(InputError, match="is not a whole one"):
+        wb.run(films, model=model, tasks=[task], out=tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_question_with_a_token_beyond_the_embedding_is_said(films, tiny, tmp_path):
+    folder = shutil.copytree(tiny, tmp_path / "added", copy_function=shutil.copyfile)
+    (folder / "added_tokens.json").write_text('{"[PAD]": 512}')
+    options = {"model": str(folder), "device": "cpu", **FAST}
+    with pytest.raises(InputError, match="do not embed"):
+        wb.run(films, tasks=["report", "ask:Is there [PAD]?"], out=tmp_path / "r", **options)
+    assert wb.run(films, tasks=["report", "ask:Is it?"], out=tmp_path / "s", **options).done == 16

@@ -144,14 +144,26 @@ def _read_files(directory: Path) -> TokenizerFiles:
     extra = tuple(t for t in (*additional, *flagged) if t and t.content not in _names(named))
     return TokenizerFiles(
         model=path.read_bytes(),
-        legacy=config.get("legacy") is not False,
+        legacy=_flag(config, "legacy", True),
         additional=tuple(dict.fromkeys(extra)),
         added=tuple(t for c, t in placed.items() if c not in known and t not in flagged),
-        add_bos=config.get("add_bos_token") is not False,
-        add_eos=bool(config.get("add_eos_token")),
-        clean_up_spaces=bool(config.get("clean_up_tokenization_spaces")),
+        add_bos=_flag(config, "add_bos_token", True),
+        add_eos=_flag(config, "add_eos_token", False),
+        clean_up_spaces=_flag(config, "clean_up_tokenization_spaces", False),
         **{name: token for name, token in named.items() if token},
     )
+
+
+def _flag(config: Mapping[str, Any], name: str, default: bool) -> bool:
+    """Return a setting that is true or false; null is the default.
+
+    Raises:
+        ValueError: it is something else, which could mean either.
+    """
+    value = config.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}")
+    return default if value is None else value
 
 
 def _given(config: Mapping[str, Any]) -> dict[str, Any]:
