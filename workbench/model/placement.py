@@ -29,7 +29,7 @@ QUANTISATIONS = ("8bit", "4bit")
 INT8 = "int8"
 
 #: Up to this many parameters bfloat16 was measured not to pay on a CPU.
-SMALL = 30_000_000
+SMALL = 50_000_000
 #: From this many parameters on, a CPU writes less than about one token a second.
 _LARGE = 1_000_000_000
 
