@@ -151,7 +151,7 @@ def _rows(out: Path) -> int:
     if not (out / "rows.sqlite").is_file():
         return 0
     try:
-        database = sqlite3.connect(f"file:{out / 'rows.sqlite'}?mode=ro", uri=True)
+        database = sqlite3.connect(f"{(out / 'rows.sqlite').resolve().as_uri()}?mode=ro", uri=True)
         (found,) = database.execute("SELECT COUNT(*) FROM rows").fetchone()
         database.close()
     except sqlite3.Error:

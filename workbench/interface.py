@@ -76,8 +76,10 @@ def load_model(
         source: "mini" (shipped), a directory in the published layout, or a hub id such as
             "ECOFRI/CXR-LLAVA-v2".
         device: "auto", "cpu", "mps", "cuda" or "cuda:N".
-        dtype: "auto" (bfloat16 where the GPU has it, float16 on older ones, float32 on the CPU),
-            "float32", "float16" or "bfloat16".
+        dtype: "auto" (bfloat16 where the GPU has it, float16 on older ones; on a CPU float32, or
+            bfloat16 where float32 does not fit, or where the processor multiplies bfloat16 in
+            hardware and the model is not small: `.card.placement` says which and why), "float32",
+            "float16" or "bfloat16".
         quantize: None, "8bit" or "4bit" (bitsandbytes; a GPU in practice), or "int8" (a CPU).
         revision: commit, tag or branch of a hub id; by default the pinned one.
 

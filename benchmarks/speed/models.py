@@ -97,12 +97,15 @@ def checkpoint(sizes: Sizes, directory: str, seed: int = 0) -> None:
 
 
 def loaded(sizes: Sizes, **options):
-    """Return a random model as a `ChestXrayModel`, through a checkpoint that is thrown away."""
+    """Return a random model as a `ChestXrayModel`, through a checkpoint that is thrown away.
+
+    It is float32 unless the options say otherwise: every processor then computes the same.
+    """
     import workbench as wb
 
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         checkpoint(sizes, directory)
-        return wb.load_model(directory, device="cpu", **options)
+        return wb.load_model(directory, device="cpu", **({"dtype": "float32"} | options))
 
 
 def films(count: int, side: int) -> list:

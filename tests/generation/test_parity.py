@@ -10,7 +10,12 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from workbench.errors import CheckpointError, OptionError
+from workbench.generation.engine import Request
 from workbench.generation.parity import ParityReport, compare
+from workbench.generation.responder import Job
+from workbench.generation.sampling import DecodingSettings
+from workbench.interface import load_model
+from workbench.model.prompt import Message, answer, follow_up, question_messages, render_chat
 
 CHECKPOINT = "A_tiny"
 IMAGE = "noise_64x64"
@@ -335,3 +340,135 @@ def test_vectors_beyond_the_context_are_compared_all_the_same(vectors):
     report = compare(vectors)
     assert report.misses == ()
     assert report.ok
+
+
+def dialogue(vectors: Path, lab) -> list[dict]:
+    """Record two turns of a dialogue, and the same with an empty question and without a cap."""
+    model = load_model(str(vectors / "checkpoints" / CHECKPOINT), device="cpu", dtype="float32")
+    pixels = lab.recorded(CHECKPOINT, IMAGE).pixels
+    side = model.responder
+    messages, turns = [], []
+    for asked in ("Is there a nodule?", "Where is it?"):
+        messages += [follow_up(asked)] if messages else question_messages(asked)
+        turns.append(record(side, pixels, messages, 9))
+        messages.append(answer(turns[-1]["fp32"]["text"]))
+    return turns
+
+
+def record(side, pixels, messages, limit) -> dict:
+    """Record one case as the reference does, with what this implementation computes."""
+    settings = DecodingSettings(max_new_tokens=limit)
+    ids = side.tokenizer.encode_prompt(render_chat(messages))
+    job = Job(Request(pixels, tuple(ids), settings), "", "q", "made", ())
+    found = side.answer(job)
+    stopped = {"limit": "length"}.get(found.stopped_by, found.stopped_by)
+    return {
+        "chat": [vars(message).copy() for message in messages],
+        "prompt": render_chat(messages),
+        "input_ids": ids,
+        "max_new_tokens": limit,
+        "fp32": {"gen_ids": list(found.token_ids), "text": found.text, "stopped_by": stopped},
+    }
+
+
+@pytest.fixture
+def talk(vectors, lab) -> list[dict]:
+    turns = dialogue(vectors, lab)
+    change_json(vectors, lambda cases: cases.update(talk=turns))
+    return turns
+
+
+def test_a_dialogue_is_compared_turn_by_turn(vectors, talk):
+    report = compare(vectors)
+    assert report.misses == ()
+    rows = {(row.case.rpartition(f"{IMAGE}/")[2], row.array) for row in report.rows}
+    for number in (1, 2):
+        for field in ("prompt", "input_ids of the prompt", "fp32/gen_ids", "fp32/text"):
+            assert (f"talk/{number}", field) in rows
+
+
+def test_a_spoiled_turn_is_found_and_no_other(vectors, talk):
+    def spoil(cases):
+        cases["talk"][1]["fp32"]["gen_ids"][3] += 1
+        cases["talk"][0]["fp32"]["text"] += "x"
+
+    change_json(vectors, spoil)
+    assert missed(vectors) == {
+        (f"/{IMAGE}/talk/2", "fp32/gen_ids"),
+        (f"/{IMAGE}/talk/1", "fp32/text"),
+        ("", "gen_ids in one batch"),
+    }
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("talk__0__", "talk__1__"), ("talk_1__", "talk_2__"), ("talk_turn0__", "talk_turn1__")],
+)
+def test_arrays_of_turns_belong_to_them(vectors, talk, names):
+    def store(arrays):
+        for name, turn in zip(names, talk, strict=True):
+            arrays[f"{name}input_ids"] = np.array(turn["input_ids"])
+            arrays[f"{name}gen_ids"] = np.array(turn["fp32"]["gen_ids"])
+        arrays[f"{names[1]}gen_ids"][2] += 1
+
+    change_arrays(vectors, store)
+    found = missed(vectors)
+    assert (f"/{IMAGE}/talk/2", "gen_ids") in found
+    assert (f"/{IMAGE}/talk/1", "gen_ids") not in found
+    # a case with some arrays needs those that prove it
+    assert (f"/{IMAGE}/talk/1", "logits_last") in found
+
+
+def test_an_empty_question_and_a_case_without_a_cap_are_compared(vectors, lab):
+    model = load_model(str(vectors / "checkpoints" / CHECKPOINT), device="cpu", dtype="float32")
+    pixels = lab.recorded(CHECKPOINT, IMAGE).pixels
+    asked = question_messages("x")
+    empty = [asked[0], Message("user", "<image>\n")]
+    cases = {
+        "empty": record(model.responder, pixels, empty, 5),
+        "uncapped": record(model.responder, pixels, asked, 512),
+    }
+    for name, value in (("max_new_tokens", None), ("reference_own_max_new_tokens", 512)):
+        cases["uncapped"][name] = value
+    change_json(vectors, lambda stored: stored.update(cases))
+    report = compare(vectors)
+    assert report.misses == ()
+    assert any(row.case.endswith("/empty") and row.array == "fp32/text" for row in report.rows)
+    change_json(vectors, lambda stored: stored["uncapped"].pop("max_new_tokens"))
+    assert compare(vectors).misses == ()
+
+
+ODD = {
+    "nothing": None,
+    "text": "report",
+    "no turns": [],
+    "turns of texts": ["a", "b"],
+    "messages": [{"role": "user", "content": "x"}],
+    "without ids": {"chat": [{"role": "user", "content": "x"}], "fp32": {}},
+}
+
+
+@pytest.mark.parametrize("entry", ODD.values(), ids=ODD.keys())
+def test_what_is_no_case_is_a_row_that_says_why(vectors, entry):
+    change_json(vectors, lambda cases: cases.update(odd=entry))
+    report = compare(vectors)
+    assert report.misses
+    for row in report.misses:
+        assert "/odd" in row.case and row.note
+
+
+@pytest.mark.parametrize(
+    "field", ["chat", "input_ids", "fp32", "max_new_tokens", "image", "prompt"]
+)
+@pytest.mark.parametrize("value", [3, "x", [None], {"a": 1}, [[1]]])
+def test_a_field_of_another_kind_is_never_a_traceback(vectors, field, value, monkeypatch):
+    change_json(vectors, lambda cases: cases["q1"].update({field: value}))
+    for part in ("_tokenizer_rows", "_preprocess_rows"):
+        monkeypatch.setattr(f"workbench.generation.parity_set.{part}", lambda *_: [])
+    assert compare(vectors).misses
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "null", '"x"', "{}"])
+def test_a_file_without_cases_is_a_row(vectors, content):
+    (vectors / "golden" / CHECKPOINT / IMAGE / "cases.json").write_text(content)
+    assert any(case == f"/{IMAGE}" or IMAGE in case for case, _ in missed(vectors))

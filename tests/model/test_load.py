@@ -352,3 +352,19 @@ def test_transformers_own_loader_reads_the_same_directory(checkpoint):
     theirs = CxrLlavaForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
     for name, value in theirs.state_dict().items():
         assert torch.equal(ours[name], value)
+
+
+@pytest.mark.parametrize("changes", [{"bos_token": "</s>"}, {"eos_token": "<unk>"}])
+def test_a_tokenizer_with_other_marks_than_the_template_is_refused(copy, changes):
+    edit_json(copy / "tokenizer_config.json", **changes)
+    with pytest.raises(CheckpointError, match=r"the chat template has '<s>' and '</s>'"):
+        load_checkpoint(copy)
+
+
+def test_the_card_of_a_loaded_model_says_what_it_computes_in(checkpoint):
+    assert load_checkpoint(checkpoint, device="cpu").card.placement == (
+        "float32 on cpu: the model is small"
+    )
+    card = load_checkpoint(checkpoint, device="cpu", quantize="int8").card
+    assert card.placement == "int8 on cpu: as asked"
+    assert "int8 on cpu: as asked" in card.to_frame()["value"].tolist()

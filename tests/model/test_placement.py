@@ -11,7 +11,7 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 from workbench.errors import DeviceError, MissingDependencyError, OptionError
 from workbench.model.load import quantisation_config
 from workbench.model.placement import Gpu, Hardware, Placement, find_hardware, place
-from workbench.model.sizes import empty_model, full_size_config, measure
+from workbench.model.sizes import PartSizes, empty_model, full_size_config, measure
 
 GIB = 10**9
 SIZES = measure(empty_model(full_size_config()))
@@ -70,8 +70,14 @@ def test_a_wish_is_followed():
         (machine(gpu(free=10)), {}, "need 14.1 GB as bfloat16.*quantize='8bit' needs 7.6 GB"),
         (machine(gpu(free=7)), {"quantize": "8bit"}, "quantize='4bit' needs 4.8 GB"),
         (machine(gpu(free=2)), {}, "free memory on the GPU, use more GPUs"),
-        (Hardware(memory=16 * GIB), {}, "28.2 GB as float32.*dtype='bfloat16'"),
-        (Hardware(memory=8 * GIB), {"dtype": "bfloat16"}, "14.1 GB as bfloat16"),
+        (
+            Hardware(memory=16 * GIB),
+            {"dtype": "float32"},
+            "28.2 GB as float32.*use dtype='bfloat16' or quantize='int8', or use a machine",
+        ),
+        (Hardware(memory=12 * GIB), {}, "14.1 GB as bfloat16.*use quantize='int8', or use a mach"),
+        (Hardware(memory=8 * GIB), {"dtype": "bfloat16"}, "14.1 GB as bfloat16.*8.0 GB; use a mac"),
+        (Hardware(memory=8 * GIB), {"quantize": "int8"}, "9.[0-9] GB as int8.*8.0 GB; use a mach"),
     ],
 )
 def test_what_cannot_work_is_an_error_with_a_way_out(hardware, options, message):
@@ -136,3 +142,54 @@ def test_quantisation_names_the_package_it_needs(monkeypatch):
     assert quantisation_config(Placement("cpu", torch.float32)) is None
     with pytest.raises(MissingDependencyError, match=r"cxr-llava-workbench\[quant\]"):
         quantisation_config(Placement("cuda:0", torch.bfloat16, "8bit"))
+
+
+MIDDLE = PartSizes(20_000_000, 1_000_000, 40_000_000, 10_000_000, 30_000_000, 1_000_000)
+LITTLE = PartSizes(2_000_000, 30_000, 2_000_000, 150_000, 1_500_000, 70_000)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "memory", "bfloat16", "dtype", "reason"),
+    [
+        (SIZES, 24, False, torch.bfloat16, "float32 needs 28.2 GB, and there is 24.0 GB"),
+        (SIZES, 24, True, torch.bfloat16, "float32 needs 28.2 GB, and there is 24.0 GB"),
+        (SIZES, 64, True, torch.bfloat16, "this processor multiplies bfloat16 in hardware"),
+        (SIZES, 64, False, torch.float32, "does not multiply bfloat16 in hardware"),
+        (MIDDLE, 64, True, torch.bfloat16, "this processor multiplies bfloat16 in hardware"),
+        (MIDDLE, 64, False, torch.float32, "does not multiply bfloat16 in hardware"),
+        (LITTLE, 64, True, torch.float32, "the model is small"),
+    ],
+)
+def test_auto_on_a_cpu_says_what_was_taken_and_why(sizes, memory, bfloat16, dtype, reason, caplog):
+    machine = Hardware(memory=memory * GIB, bfloat16=bfloat16)
+    found = place(sizes, machine)
+    assert (found.device, found.dtype) == ("cpu", dtype)
+    assert reason in found.reason and found.reason in found.stated
+    assert (reason in caplog.text) == (dtype == torch.bfloat16 or sizes is SIZES)
+    assert place(sizes, Hardware(memory=64 * GIB, bfloat16=True), dtype="float32") == Placement(
+        "cpu", torch.float32
+    )
+
+
+def test_a_full_size_model_fits_24_gb_as_int8():
+    found = place(SIZES, Hardware(memory=24 * GIB), quantize="int8")
+    assert found == Placement("cpu", torch.float32, "int8")
+    assert place(SIZES, Hardware(memory=10 * GIB), quantize="int8") == found
+    assert SIZES.bytes_to_load("int8") < SIZES.bytes_as("bfloat16")
+
+
+def test_apple_gpus_compute_in_float32_and_a_reason_is_no_difference():
+    apple = Hardware(mps=True, memory=64 * GIB, bfloat16=True)
+    assert place(SIZES, apple, device="mps") == Placement("mps", torch.float32, None, "another")
+
+
+def test_the_processor_is_asked_once_and_a_build_without_answers_says_no(monkeypatch):
+    asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    for name in asked:
+        monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
+    assert not find_hardware().bfloat16
+    monkeypatch.setattr(torch.cpu, asked[1], lambda: True)
+    assert find_hardware().bfloat16 == torch.backends.mkldnn.is_available()
+    for name in asked:
+        monkeypatch.delattr(torch.cpu, name)
+    assert not find_hardware().bfloat16

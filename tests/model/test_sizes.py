@@ -64,3 +64,11 @@ def test_memory_by_dtype():
     rest = 2 * (sizes.total - sizes.quantisable)
     assert memory["8bit"] == sizes.quantisable + rest
     assert memory["4bit"] == sizes.quantisable * 9 // 16 + rest
+    assert memory["int8"] == sizes.quantisable + 2 * rest
+
+
+def test_loading_as_int8_takes_one_layer_beside_the_model():
+    sizes = measure(empty_model(full_size_config()))
+    assert sizes.largest == 4096 * 11008
+    assert sizes.bytes_to_load("int8") - sizes.bytes_as("int8") < 5e8
+    assert sizes.bytes_to_load("bfloat16") == sizes.bytes_as("bfloat16")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.errors import CheckpointError
+from workbench.errors import CheckpointError, InputError
 from workbench.model.prompt import Message, render_chat
 from workbench.model.splice import IMAGE_TOKEN_ID
 from workbench.model.token_text import byte_spans, clean_spaces
@@ -201,3 +201,87 @@ def test_damaged_files(tmp_path):
 def test_special_tokens_of_another_tokenizer(tmp_path):
     with pytest.raises(CheckpointError, match=r"does not hold the special token '<\|end\|>'"):
         with_files(tmp_path, special_tokens_map={"eos_token": "<|end|>"})
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_no_text_ends_in_eos_whatever_the_settings_for_training_say(tmp_path, legacy):
+    settings = {
+        "legacy": legacy,
+        "add_eos_token": True,
+        "padding_side": "left",
+        "truncation_side": "left",
+        "model_max_length": 3,
+        "chat_template": "{{ messages }}</s>",
+    }
+    plain = with_files(tmp_path, tokenizer_config={"legacy": legacy})
+    training = with_files(tmp_path, tokenizer_config=settings)
+    prompt = "<s>[INST] <image>\nIs there a nodule? [/INST]"
+    assert training.encode_prompt(prompt) == plain.encode_prompt(prompt)
+    assert training.encode_prompt(prompt)[-1] != training.eos_id
+    assert training.encode("Nodule.", add_bos=False) == plain.encode("Nodule.", add_bos=False)
+    training.save(tmp_path / "copy")
+    written = json.loads((tmp_path / "copy" / "tokenizer_config.json").read_text())
+    assert written["add_eos_token"] is True
+
+
+def test_without_add_bos_the_prompt_still_begins_with_one(tmp_path):
+    tokenizer = with_files(tmp_path, tokenizer_config={"add_bos_token": False})
+    ids = tokenizer.encode_prompt("<s>[INST] <image>\nIs there a nodule? [/INST]")
+    assert ids.count(tokenizer.bos_id) == 1
+    assert ids[0] == tokenizer.bos_id
+
+
+@pytest.mark.parametrize("text", ["caf\udce9", "\ud800", "a\udfffb", "\ud83d only"])
+def test_half_a_character_is_an_error_in_any_text(text):
+    for tokenizer in TOKENIZERS.values():
+        for call in (tokenizer.encode, tokenizer.encode_prompt):
+            with pytest.raises(InputError, match=r"character \d+ of the text is not a whole one"):
+                call(text)
+        assert tokenizer.encode("\U0001f642 é")
+
+
+def added(tmp_path, *, embedded=512, **files):
+    shutil.copy(GOLDEN / "checkpoints" / "A_tiny" / "tokenizer.model", tmp_path)
+    for file, value in files.items():
+        (tmp_path / f"{file}.json").write_text(json.dumps(value))
+    return CxrTokenizer.from_directory(tmp_path, embedded=embedded)
+
+
+BEYOND = [
+    {"added_tokens": {"[PAD]": 512}, "tokenizer_config": {"pad_token": "[PAD]"}},
+    {"tokenizer_config": {"pad_token": "[PAD]"}},
+    {"special_tokens_map": {"pad_token": {"content": "[PAD]"}}},
+    {"tokenizer_config": {"added_tokens_decoder": {"700": {"content": "[PAD]"}}}},
+    {"special_tokens_map": {"additional_special_tokens": ["<a>", "[PAD]"]}},
+]
+
+
+@pytest.mark.parametrize("files", BEYOND)
+def test_a_text_with_a_token_beyond_the_embedding_is_refused(tmp_path, files, caplog):
+    tokenizer = added(tmp_path, **files)
+    assert "added tokens are refused: " in caplog.text and "[PAD]" in caplog.text
+    with pytest.raises(InputError, match=r"holds '\[PAD\]', a token that was added .*not embed"):
+        tokenizer.encode("Is there [PAD] a nodule?")
+    assert tokenizer.pad_id < 512
+    assert max(tokenizer.encode("Is there a nodule?")) < 512
+    assert added(tmp_path, embedded=701, **files).encode("[PAD]")
+
+
+@pytest.mark.parametrize("name", ["bos", "eos", "unk"])
+def test_a_token_of_every_prompt_beyond_the_embedding_is_refused(tmp_path, name):
+    token = {"bos": "<s>", "eos": "</s>", "unk": "<unk>"}[name]
+    with pytest.raises(CheckpointError, match=f"special token '{token}' has the id 512"):
+        added(tmp_path, added_tokens={token: 512}, special_tokens_map={f"{name}_token": token})
+
+
+@pytest.mark.parametrize("index", [-1, -200, 2.5, "x", None, True])
+def test_an_added_token_needs_an_id(tmp_path, index):
+    with pytest.raises(CheckpointError, match="do not describe the tokens"):
+        with_files(tmp_path, added_tokens={"[PAD]": index})
+
+
+@pytest.mark.parametrize("name", ["legacy", "add_bos_token", "clean_up_tokenization_spaces"])
+@pytest.mark.parametrize("value", ["false", 0, []])
+def test_a_setting_that_could_mean_either_is_refused(tmp_path, name, value):
+    with pytest.raises(CheckpointError, match=f"{name} must be true or false"):
+        with_files(tmp_path, tokenizer_config={name: value})

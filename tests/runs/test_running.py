@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import workbench as wb
+from workbench.cli import main
 from workbench.errors import InputError, OptionError, RunError
 from workbench.runs.plan import Block, Item, RunPlan
+from workbench.runs.store import RunStore
 from workbench.runs.worker import BlockWorker
 
 FAST = {"max_new_tokens": 7, "batch_size": 6}
@@ -273,3 +277,62 @@ def test_a_result_shows_itself(ended):
     assert "ptx" in ended._repr_html_()
     assert ended.plot().get_xlabel() == "rows"
     assert ended.summary()["rows"] == 24
+
+
+ROW = {"row": 0, "id": "a", "task": "report", "status": "done", "text": "x", "position": 0}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["r#1", "r?a", "r?mode=memory", "r%41", "r 1&b=c", "r;1", "résumé ✓", "file:r", "a%23#?"],
+)
+def test_a_folder_may_be_called_anything_and_nothing_is_written_beside_it(
+    name, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with RunStore(name) as store:
+        store.add(0, [ROW])
+        store.export()
+        assert wb.runs.load(name).done == 1
+    found = wb.runs.load(tmp_path / name)
+    assert found.to_frame()["text"].tolist() == ["x"]
+    assert found.summary()["without_words"] == 0
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert {path.name for path in (tmp_path / name).iterdir()} >= {"rows.sqlite", "results.parquet"}
+
+
+def test_answers_without_words_are_counted_and_said(films, tiny, tmp_path, capsys):
+    folder = shutil.copytree(tiny, tmp_path / "zeros", copy_function=shutil.copyfile)
+    state = load_file(folder / "model.safetensors")
+    save_file({n: torch.zeros_like(v) for n, v in state.items()}, folder / "model.safetensors")
+    common = ["run", "--manifest", str(films), "--model", str(folder), "--out", str(tmp_path / "r")]
+    assert main([*common, "--max-new-tokens", "4"]) == 0
+    assert "in 8 of them the model wrote no word" in capsys.readouterr().out
+    assert main([*common, "--max-new-tokens", "4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["without_words"] == 8
+    frame = wb.runs.load(tmp_path / "r").to_frame()
+    assert all("no-words" in codes.split("|") for codes in frame["warnings"])
+    assert "(8 without a word)" in wb.runs.load(tmp_path / "r")._repr_html_()
+
+
+def test_answers_with_words_are_not(ended):
+    assert ended.without_words == 0
+    assert ended.summary()["without_words"] == 0
+
+
+@pytest.mark.parametrize("task", ["ask:caf\udce9?", {"ask": "a nodule?", "name": "\ud800"}])
+def test_half_a_character_in_a_task_is_said_before_anything_is_written(
+    task, films, model, tmp_path
+):
+    with pytest.raises(InputError, match="is not a whole one"):
+        wb.run(films, model=model, tasks=[task], out=tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_question_with_a_token_beyond_the_embedding_is_said(films, tiny, tmp_path):
+    folder = shutil.copytree(tiny, tmp_path / "added", copy_function=shutil.copyfile)
+    (folder / "added_tokens.json").write_text('{"[PAD]": 512}')
+    options = {"model": str(folder), "device": "cpu", **FAST}
+    with pytest.raises(InputError, match="do not embed"):
+        wb.run(films, tasks=["report", "ask:Is there [PAD]?"], out=tmp_path / "r", **options)
+    assert wb.run(films, tasks=["report", "ask:Is it?"], out=tmp_path / "s", **options).done == 16

@@ -44,7 +44,7 @@ def finished(out: Path) -> dict[tuple[int, str], float]:
     if not (out / DATABASE).is_file():
         return {}
     try:
-        database = sqlite3.connect(f"file:{out / DATABASE}?mode=ro", uri=True)
+        database = sqlite3.connect(f"{(out / DATABASE).as_uri()}?mode=ro", uri=True)
         return {(r, t): s for r, t, s in database.execute('SELECT "row", task, seconds FROM rows')}
     except sqlite3.OperationalError:
         return {}

@@ -94,6 +94,11 @@ def run(args: argparse.Namespace) -> int:
         shared.emit_json(result.summary())
         return 0
     shared.say(f"{result.done:,} of {result.rows:,} rows done, {result.failed:,} failed")
+    if result.without_words:
+        shared.say(
+            f"in {result.without_words:,} of them the model wrote no word: no answer, and nothing "
+            "is known of the image; check the checkpoint with `workbench doctor`"
+        )
     if result.failed:
         shared.say(f"{result.unreadable:,} images could not be read")
         for row in result.errors().head(5).itertuples():

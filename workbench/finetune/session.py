@@ -100,7 +100,9 @@ def open_base(recipe: Recipe, *, device: str) -> LoadedCheckpoint:
         device = f"cuda:{local}"
     elif device == "auto":
         device = "cpu"
-    return load_checkpoint(recipe.base, device=device, quantize=recipe.tuning.quantize)
+    # what learns on a CPU is float32; a GPU takes what it computes in
+    dtype = "float32" if device == "cpu" else "auto"
+    return load_checkpoint(recipe.base, device=device, dtype=dtype, quantize=recipe.tuning.quantize)
 
 
 def last_checkpoint(out: Path) -> Path | None:

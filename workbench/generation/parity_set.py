@@ -15,11 +15,17 @@ import numpy as np
 import PIL
 from PIL import Image
 
+from workbench._files import read_json
 from workbench.errors import InputError, WorkbenchError
 from workbench.generation.measures import Difference, close, failed, mostly_close, same
 from workbench.generation.parity import ParityRow, ParitySet
 from workbench.generation.parity_arrays import ImageSide, Side, compare_arrays
-from workbench.generation.parity_cases import compare_batch, compare_case
+from workbench.generation.parity_cases import (
+    arrays_of_turns,
+    compare_batch,
+    compare_case,
+    single_cases,
+)
 from workbench.imaging import load_radiograph
 from workbench.radiograph import Radiograph
 
@@ -38,8 +44,11 @@ def compare_set(parts: ParitySet, dtype: str) -> list[ParityRow]:
     """Compare everything that is recorded for one checkpoint."""
     try:
         sides = _load_sides(parts.checkpoint, dtype)
-    except (WorkbenchError, OSError, ValueError) as error:
-        return [ParityRow.of(parts.name, "checkpoint", failed(str(error)))]
+    except Exception as error:  # whatever is wrong with a checkpoint is a row
+        note = (
+            str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
+        )
+        return [ParityRow.of(parts.name, "checkpoint", failed(note))]
     side = sides.get("float32") or sides["bfloat16"]
     rows: list[ParityRow] = []
     if "float32" in sides:
@@ -52,7 +61,8 @@ def compare_set(parts: ParitySet, dtype: str) -> list[ParityRow]:
     for folder in folders:
         rows += _image_rows(parts, folder, sides, batch)
     if batch:
-        rows.append(ParityRow.of(parts.name, "gen_ids in one batch", compare_batch(side, batch)))
+        together = "gen_ids in one batch"
+        rows.append(_guarded(parts.name, together, lambda: compare_batch(side, batch)))
     return rows
 
 
@@ -78,30 +88,36 @@ def _image_rows(
     """Compare the recorded outputs of one image; cases for one batch are added to `batch`."""
     label = f"{parts.name}/{folder.name}"
     try:
-        cases = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
+        recorded = read_json(folder / "cases.json")
         with np.load(folder / "arrays.npz", allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         pixels = arrays["pixel_values"]
+        cases, strange = single_cases(recorded)
+        arrays = arrays_of_turns(arrays, recorded, cases) if cases else arrays
+        images = {name: ImageSide(side, pixels, cases) for name, side in sides.items()}
     except Exception as error:
         note = f"{type(error).__name__}: {error}"
         yield ParityRow.of(label, "arrays.npz, cases.json", failed(note))
         return
+    for name, note in strange.items():
+        yield ParityRow.of(f"{label}/{name}", "case", failed(note))
     if "float32" in sides:
         yield from _pixel_rows(parts, label, cases, sides["float32"], pixels)
-    images = {name: ImageSide(side, pixels, cases) for name, side in sides.items()}
     for case, array, work in compare_arrays(arrays, cases, images):
         yield _guarded(f"{label}/{case}" if case else label, array, work)
     for name, case in cases.items():
         for array, work in compare_case(name, case, images):
             yield _guarded(f"{label}/{name}", array, work)
         if "float32" in images:
-            batch.append((images["float32"], name, arrays.get(f"{name}__gen_ids")))
+            run = case.get("fp32")
+            tokens = run.get("gen_ids") if isinstance(run, dict) else None
+            batch.append((images["float32"], name, arrays.get(f"{name}__gen_ids", tokens)))
 
 
 def _pixel_rows(
     parts: ParitySet, label: str, cases: dict, side: Side, pixels: np.ndarray
 ) -> Iterator[ParityRow]:
-    files = sorted({case["image"] for case in cases.values() if "image" in case})
+    files = sorted({str(case["image"]) for case in cases.values() if case.get("image")})
     if not files:
         yield ParityRow.of(label, "pixel_values", failed("cases.json names no image"))
     for file in files:

@@ -13,20 +13,21 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import torch
 
-from workbench.errors import OptionError
+from workbench.errors import CheckpointError, OptionError
 from workbench.generation.budget import PUBLISHED_CONTEXT, ContextBudget
 from workbench.generation.engine import Engine, Guide, Request, Step, pixels_sha256
 from workbench.generation.flow import flow
-from workbench.generation.result import Generation, ModelIdentity
+from workbench.generation.result import Generation, ModelIdentity, has_words
 from workbench.generation.sampling import DecodingSettings
 from workbench.generation.stream import TextStream
 from workbench.model.load import LoadedCheckpoint
 from workbench.model.prompt import TEMPLATE_VERSION, Message, render_chat
 from workbench.model.splice import IMAGE_TOKEN_ID
-from workbench.radiograph import InputWarning
+from workbench.radiograph.contract import NO_WORDS, InputWarning
 
 #: `answer_many` looks this many batches ahead for prompts of similar length.
 _WINDOW = 4
@@ -95,12 +96,10 @@ class Responder:
             prefix_bytes: budget of the image prefixes that are kept; the newest is always kept.
         """
         config, placement = loaded.model.config, loaded.placement
-        ends = loaded.generation.get("eos_token_id")
-        ends = ends if isinstance(ends, list) else [ends]
         engine = Engine(
             loaded.model,
             image_id=IMAGE_TOKEN_ID,
-            end_ids={loaded.tokenizer.eos_id, *(end for end in ends if end is not None)},
+            end_ids={loaded.tokenizer.eos_id, *_end_ids(loaded.generation)},
             prefix_bytes=prefix_bytes,
         )
         budget = ContextBudget(
@@ -233,8 +232,10 @@ class Responder:
     def finish(self, job: Job, draft: Draft) -> Generation:
         """Make the `Generation` of a draft, whether it came to its end or not."""
         ids = tuple(draft.tokens)
+        text = self.tokenizer.decode(ids)
+        wordless = () if has_words(text) or draft.stopped_by == "cancelled" else (_no_words(draft),)
         return Generation(
-            text=self.tokenizer.decode(ids),
+            text=text,
             token_ids=ids,
             tokens=tuple(self.tokenizer.pieces(ids)),
             logprobs=draft.logprobs,
@@ -248,9 +249,17 @@ class Responder:
             source=job.source,
             model=self.identity,
             template=TEMPLATE_VERSION,
-            warnings=job.warnings,
+            warnings=(*job.warnings, *wordless),
             pixels_sha256=pixels_sha256(job.request.pixel_values),
         )
+
+
+def _no_words(draft: Draft) -> InputWarning:
+    return InputWarning(
+        NO_WORDS,
+        f"the model wrote {len(draft.tokens)} tokens and no word, which is no answer and says "
+        "nothing about the image; check the checkpoint with `workbench doctor`, or ask otherwise",
+    )
 
 
 def _sorted(jobs: Iterator[Job], window: int) -> Iterator[tuple[int, Job]]:
@@ -258,6 +267,22 @@ def _sorted(jobs: Iterator[Job], window: int) -> Iterator[tuple[int, Job]]:
     numbered = enumerate(jobs)
     while some := list(islice(numbered, window)):
         yield from sorted(some, key=lambda pair: len(pair[1].request.ids))
+
+
+def _end_ids(generation: Mapping[str, Any]) -> list[int]:
+    """Return the ids that end a text as generation_config.json has them.
+
+    Raises:
+        CheckpointError: they are no ids.
+    """
+    given = generation.get("eos_token_id")
+    ends = given if isinstance(given, list) else [] if given is None else [given]
+    if not all(isinstance(end, int) and not isinstance(end, bool) for end in ends):
+        raise CheckpointError(
+            "eos_token_id in generation_config.json must be a token id or a list of them, got "
+            f"{given!r}; correct it, or leave the file out"
+        )
+    return ends
 
 
 def _one_hash(sha256s: Mapping[str, str]) -> str:

@@ -86,7 +86,8 @@ class Generation:
         source: what the image was, as its input contract calls it.
         model: which weights wrote it.
         template: version of the chat template.
-        warnings: what a person should know: the model's notice first, then the image's.
+        warnings: what a person should know: the model's notice first, then the image's, then that
+            the text holds no word.
         versions: package versions.
         pixels_sha256: hash of the normalised pixels that the model saw; empty where unknown.
     """
@@ -207,6 +208,11 @@ class Generation:
         from workbench.generation.html import generation_html
 
         return generation_html(self)
+
+
+def has_words(text: str) -> bool:
+    """Tell whether a text holds a letter or a digit, and so may say anything."""
+    return any(character.isalnum() for character in text)
 
 
 def _inside(span: tuple[int, int], sentence_spans: list[tuple[int, int]]) -> int:

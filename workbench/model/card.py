@@ -22,6 +22,7 @@ from workbench._callable import make_callable
 from workbench._files import read_json
 from workbench.errors import CheckpointError, OptionError
 from workbench.model.config import CxrLlavaConfig
+from workbench.model.config_keys import network_keys
 from workbench.model.licence import PUBLISHED_TERMS, UNKNOWN_TERMS, Terms, terms_of
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.prompt import TEMPLATE_VERSION
@@ -67,7 +68,8 @@ class ModelCard:
         notice: one line that every surface shows.
         domain: "phantom" or "radiograph": what the model was trained on.
         parameters: number by part, with the total.
-        memory: bytes of the weights by dtype ("float32", "bfloat16", "float16", "8bit", "4bit").
+        memory: bytes of the weights by dtype ("float32", "bfloat16", "float16", "8bit", "4bit",
+            "int8").
         context_length: positions of the language model.
         image_tokens: positions that one image takes.
         text_tokens: positions left for prompt and answer beside one image.
@@ -77,6 +79,7 @@ class ModelCard:
         template: version of the chat template.
         on_this_machine: the files are here; False where only the configuration is described.
         facts: the checkpoint's own model_card.json (training, numbers, limits).
+        placement: dtype, device and why, of a model that is loaded; else empty.
     """
 
     name: str
@@ -96,6 +99,7 @@ class ModelCard:
     template: str = TEMPLATE_VERSION
     on_this_machine: bool = True
     facts: Mapping[str, Any] = field(default_factory=dict)
+    placement: str = field(default="", compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as plain values for JSON."""
@@ -107,6 +111,7 @@ class ModelCard:
 
         rows = [("model", "name", self.name, ""), ("model", "revision", self.revision or "", "")]
         rows += [("model", name, getattr(self, name), "") for name in _TEXTS]
+        rows += [("model", "placement", self.placement, "")] if self.placement else []
         rows += [("parameters", part, count, "") for part, count in self.parameters.items()]
         rows += [("memory of the weights", d, b / 1e9, "GB") for d, b in self.memory.items()]
         rows += [("context", name, getattr(self, name), unit) for name, unit in _BUDGET]
@@ -229,7 +234,8 @@ def read_config(directory: Path) -> CxrLlavaConfig:
     """Read config.json of a checkpoint directory.
 
     Raises:
-        CheckpointError: it is missing, not JSON, of another kind of model, or its sizes misfit.
+        CheckpointError: it is missing, not JSON, of another kind of model, of weights in another
+            form, or its sizes misfit.
     """
     fields = _read_object(directory / "config.json", needed=True)
     kind = fields.get("model_type", CxrLlavaConfig.model_type)
@@ -241,7 +247,7 @@ def read_config(directory: Path) -> CxrLlavaConfig:
         )
     _refuse_sizes(fields, directory)
     try:
-        config = CxrLlavaConfig(**fields)
+        config = CxrLlavaConfig(**network_keys(fields))
         empty_model(config)
         return config
     except OptionError as error:

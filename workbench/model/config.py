@@ -12,6 +12,7 @@ Paper: Lee et al., CXR-LLaVA, European Radiology 2025, doi 10.1007/s00330-024-11
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -28,11 +29,19 @@ PIXEL_STD = 0.3821719215686275
 
 #: open_clip options that change the arithmetic and that this implementation does not compute.
 _UNSUPPORTED_VISION = (
+    "act_kwargs",
     "attentional_pool",
     "final_ln_after_pool",
     "global_average_pool",
     "input_patchnorm",
     "no_ln_pre",
+    "norm_kwargs",
+    "qk_norm",
+    "scale_attn",
+    "scale_attn_inner",
+    "scale_fc",
+    "scale_heads",
+    "scaled_cosine_attn",
     "timm_model_name",
 )
 
@@ -247,8 +256,8 @@ def _vision_config(value: Any, embed_dim: int | None) -> CxrVisionConfig:
     return CxrVisionConfig(**fields)
 
 
-def _pixel_statistic(section: Mapping | None, name: str, default: float) -> float:
-    value = (section or {}).get(name, default)
+def _pixel_statistic(given: Mapping | None, name: str, default: float) -> float:
+    value = section("image_preprocess_cfg", given).get(name, default)
     if isinstance(value, (list, tuple)):
         if len(value) != 1:
             raise OptionError(
@@ -256,7 +265,8 @@ def _pixel_statistic(section: Mapping | None, name: str, default: float) -> floa
                 f"one grey channel), got {value!r}"
             )
         value = value[0]
-    if not isinstance(value, (int, float)) or (name == "std" and value <= 0):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or (name == "std" and value <= 0):
         raise OptionError(
             f"image_preprocess_cfg.{name} must be a number, std above 0, got {value!r}"
         )

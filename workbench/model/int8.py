@@ -5,8 +5,11 @@ a scale found anew at each call (torch's dynamic quantisation). A decoding step 
 of the bytes. Vision tower, projector, embedding and head stay as they are, and so do keys, values
 and everything between two products. Texts may differ from those of float32.
 
+A checkpoint is read tensor by tensor, and each is shrunk before the next one is read, so loading
+takes the memory of the int8 model and of its largest tensor, whatever the size of the shards.
+
 Gradients do not go through, so of the methods that explain a text those by perturbation are left;
-nothing can be trained. A checkpoint is read in float32 first and takes that memory while it loads.
+nothing can be trained.
 
 Does not know: GPUs (bitsandbytes does it there), how much a text changes (`benchmarks/bench.py`).
 """
@@ -14,15 +17,53 @@ Does not know: GPUs (bitsandbytes does it there), how much a text changes (`benc
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from workbench.errors import DeviceError
+from workbench.model.config import CxrLlavaConfig
+from workbench.model.llava import CxrLlavaForConditionalGeneration
+from workbench.model.rope import Float32RotaryEmbedding
+from workbench.model.sizes import empty_model
+
+
+def load_as_int8(
+    config: CxrLlavaConfig, tensors: Mapping[str, Any]
+) -> CxrLlavaForConditionalGeneration:
+    """Make a model on the CPU whose language model has int8 layers; the rest is float32.
+
+    Args:
+        config: of the model.
+        tensors: slice of a weight file by name, as `workbench.model.weights.open_tensors` gives
+            them; a tied head may be missing.
+
+    Returns:
+        The model, which says `is_quantized`.
+
+    Raises:
+        DeviceError: this build of torch has no int8 products.
+    """
+    _check_engine()
+    model = empty_model(config)
+    model.llama.rotary_emb = Float32RotaryEmbedding(config.llama)  # computed, in no file
+    layers = _linear_layers(model)
+    for name in tensors.keys() - {f"{n}.{part}" for n in layers for part in ("weight", "bias")}:
+        model.load_state_dict({name: _single(tensors[name])}, strict=False, assign=True)
+    for name in layers:
+        bias = tensors.get(f"{name}.bias")
+        layer = _shrunk(_single(tensors[f"{name}.weight"]), None if bias is None else _single(bias))
+        model.set_submodule(name, layer)
+    model.tie_weights()
+    model.config.dtype = torch.float32
+    model.is_quantized = True
+    return model
 
 
 def shrink_to_int8(model: nn.Module) -> nn.Module:
-    """Put int8 layers in the place of the language model's linear layers.
+    """Put int8 layers in the place of the linear layers of a language model that is in memory.
 
     Args:
         model: a `CxrLlavaForConditionalGeneration` in float32 on the CPU; it is changed.
@@ -41,18 +82,41 @@ def shrink_to_int8(model: nn.Module) -> nn.Module:
             f"{weight.device}; load with device='cpu' and without dtype, or use quantize='8bit' on "
             "a GPU"
         )
+    _check_engine()
+    for name in _linear_layers(model):
+        layer = model.get_submodule(name)
+        model.set_submodule(name, _shrunk(layer.weight, layer.bias))
+    model.is_quantized = True
+    return model
+
+
+def _check_engine() -> None:
     if torch.backends.quantized.engine == "none":
         raise DeviceError(
             "this build of torch has no int8 products for this processor; load without quantize"
         )
+
+
+def _linear_layers(model: nn.Module) -> list[str]:
+    """Return the names of the language model's linear layers."""
+    inner = model.llama.named_modules(prefix="llama")
+    return [name for name, module in inner if isinstance(module, nn.Linear)]
+
+
+def _single(part: Any) -> torch.Tensor:
+    """Read a tensor as float32 of its own, not as a view of the file."""
+    return part[...].to(torch.float32, copy=True)
+
+
+def _shrunk(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
+    """Return torch's dynamic int8 layer with a weight (N, K) and a bias (N,) or None."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias, requires_grad=False)
     with warnings.catch_warnings():
         # torch.ao moves to a package of its own; until then this is where the layers are.
         warnings.simplefilter("ignore")
-        torch.ao.quantization.quantize_dynamic(
-            model.llama,
-            {nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig},
-            dtype=torch.qint8,
-            inplace=True,
-        )
-    model.is_quantized = True
-    return model
+        layer.qconfig = torch.ao.quantization.per_channel_dynamic_qconfig
+        # not quantize_dynamic: what it leaves behind takes twice the memory of the layers
+        return torch.ao.nn.quantized.dynamic.Linear.from_float(layer)

@@ -2,7 +2,8 @@
 
 Configuration and headers are read and compared first, then every weight file is hashed and held to
 the hash that is known of it; weights are touched only when everything fits. transformers' own
-loader then streams each tensor to its device and dtype. No remote code, no pickles, on any path.
+loader then streams each tensor to its device and dtype; it is handed the tensors, never the folder,
+so nothing else that lies there is obeyed. No remote code, no pickles, on any path.
 
 Does not know: radiographs' files, decoding (`workbench.generation`), the network beyond
 `workbench.model.source`.
@@ -15,7 +16,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,22 @@ from transformers.utils import logging as transformers_logging
 from workbench.errors import CheckpointError, MissingDependencyError
 from workbench.model.card import ModelCard, describe, read_config, read_facts, read_generation
 from workbench.model.config import CxrLlavaConfig
-from workbench.model.int8 import shrink_to_int8
+from workbench.model.int8 import load_as_int8
 from workbench.model.licence import say_once, terms_of
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.placement import INT8, Hardware, Placement, find_hardware, place
 from workbench.model.processor import ImageProcessor
+from workbench.model.prompt import BOS, EOS
 from workbench.model.sizes import UNQUANTISED, empty_model, measure
 from workbench.model.source import CheckpointSource, resolve_source
 from workbench.model.tokenizer import CxrTokenizer
-from workbench.model.weights import WeightFiles, check_weights, find_weights, verify_weights
+from workbench.model.weights import (
+    WeightFiles,
+    check_weights,
+    find_weights,
+    open_tensors,
+    verify_weights,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +91,8 @@ def load_checkpoint(
     Args:
         source: "mini", a directory in the published layout, or a hub id.
         device: "auto", "cpu", "mps", "cuda" or "cuda:N".
-        dtype: "auto" (bfloat16 where the GPU has it, float16 on older GPUs, float32 on the CPU),
-            "float32", "float16", "bfloat16", or a torch dtype.
+        dtype: "auto" (see `workbench.model.placement`; the placement and the card state what was
+            taken and why), "float32", "float16", "bfloat16", or a torch dtype.
         quantize: None, or "8bit" or "4bit" through bitsandbytes on a GPU, or "int8" on the CPU
             (`workbench.model.int8`), with vision tower, projector and head left alone.
         revision: commit, tag or branch of a hub id; by default the pinned one.
@@ -102,8 +110,8 @@ def load_checkpoint(
     config = read_config(found.directory)
     weights = find_weights(found.directory)
     _check(config, weights)
-    tokenizer = CxrTokenizer.from_directory(found.directory)
-    _check_vocabulary(tokenizer, config)
+    tokenizer = CxrTokenizer.from_directory(found.directory, embedded=config.llama.vocab_size)
+    _check_marks(tokenizer)
     placement = place(
         measure(empty_model(config)),
         find_hardware() if hardware is None else hardware,
@@ -117,18 +125,19 @@ def load_checkpoint(
     model = _load_model(found.directory, config, weights, placement)
     terms = terms_of(found.kind, facts)
     say_once(found.name, terms)
+    card = describe(
+        config,
+        name=_name(found, facts),
+        terms=terms,
+        revision=found.revision,
+        sha256s=sha256s,
+        facts=facts,
+    )
     return LoadedCheckpoint(
         model=model,
         tokenizer=tokenizer,
         processor=ImageProcessor.from_config(config),
-        card=describe(
-            config,
-            name=_name(found, facts),
-            terms=terms,
-            revision=found.revision,
-            sha256s=sha256s,
-            facts=facts,
-        ),
+        card=replace(card, placement=placement.stated),
         generation=read_generation(found.directory),
         directory=found.directory,
         placement=placement,
@@ -171,30 +180,36 @@ def _check(config: CxrLlavaConfig, weights: WeightFiles) -> None:
     check_weights(weights, expected, optional=(_HEAD,) if tied else ())
 
 
-def _check_vocabulary(tokenizer: CxrTokenizer, config: CxrLlavaConfig) -> None:
-    if tokenizer.model_size > config.llama.vocab_size:
+def _check_marks(tokenizer: CxrTokenizer) -> None:
+    """Refuse a tokenizer that would read the marks of the chat template as words."""
+    spelled = (tokenizer.files.bos.content, tokenizer.files.eos.content)
+    if spelled != (BOS, EOS):
         raise CheckpointError(
-            f"tokenizer.model knows {tokenizer.model_size} ids, but the model embeds "
-            f"{config.llama.vocab_size}; use the tokenizer that belongs to these weights"
+            f"the tokenizer calls its first and last token {spelled[0]!r} and {spelled[1]!r}, but "
+            f"the chat template has {BOS!r} and {EOS!r}; correct bos_token and eos_token in "
+            "tokenizer_config.json and special_tokens_map.json"
         )
 
 
 def _load_model(
     directory: Path, config: CxrLlavaConfig, weights: WeightFiles, placement: Placement
 ) -> CxrLlavaForConditionalGeneration:
-    device_map = None if placement.device == "cpu" else _device_map(placement.device)
-    with _quiet_loading(weights.total_bytes < _SLOW_BYTES):
-        model = CxrLlavaForConditionalGeneration.from_pretrained(
-            directory,
-            config=config,
-            dtype=placement.dtype,
-            device_map=device_map,
-            quantization_config=quantisation_config(placement),
-            use_safetensors=True,
-            local_files_only=True,
-        )
-    model = model.eval().requires_grad_(False)
-    return shrink_to_int8(model) if placement.quantize == INT8 else model
+    names = empty_model(config).state_dict().keys()
+    with _quiet_loading(weights.total_bytes < _SLOW_BYTES), open_tensors(weights, names) as tensors:
+        if placement.quantize == INT8:
+            model = load_as_int8(config, tensors)
+        else:
+            model = CxrLlavaForConditionalGeneration.from_pretrained(
+                None,
+                config=config,
+                state_dict=tensors,
+                dtype=placement.dtype,
+                device_map=None if placement.device == "cpu" else _device_map(placement.device),
+                quantization_config=quantisation_config(placement),
+                local_files_only=True,
+            )
+    model.config.name_or_path = str(directory)
+    return model.eval().requires_grad_(False)
 
 
 def _device_map(device: str) -> str | dict[str, str]:

@@ -1,8 +1,10 @@
 """Where a model runs and in which dtype: "auto" resolved against the hardware that is there.
 
-CPU and Apple GPUs compute in float32, GPUs from compute capability 8.0 in bfloat16, older ones (T4,
-V100) in float16. One GPU that holds the weights is enough; several share a model that no single one
-holds. Everything that cannot work is an error before anything is loaded.
+GPUs from compute capability 8.0 compute in bfloat16, older ones (T4, V100) in float16, Apple GPUs
+in float32. So does a CPU, but for models that float32 makes too large for its memory, and for all
+but small ones where the processor multiplies bfloat16 in hardware. One GPU that holds the weights
+is enough; several share a model that no single one holds. Everything that cannot work is an error
+before anything is loaded.
 
 Does not know: checkpoints and files; it gets sizes.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psutil
 import torch
@@ -26,10 +28,15 @@ QUANTISATIONS = ("8bit", "4bit")
 #: Of `workbench.model.int8`, on a CPU only.
 INT8 = "int8"
 
+#: Up to this many parameters bfloat16 was measured not to pay on a CPU.
+SMALL = 50_000_000
 #: From this many parameters on, a CPU writes less than about one token a second.
 _LARGE = 1_000_000_000
 
 _BFLOAT16_FROM = (8, 0)
+
+_ASKED = "as asked"
+_NO_16_BIT = ("float32", "Apple GPUs compute in it")
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,13 @@ class Hardware:
         gpus: CUDA devices.
         mps: an Apple GPU is usable.
         memory: bytes of main memory.
+        bfloat16: the processor multiplies bfloat16 in hardware (AMX, AVX512-BF16).
     """
 
     gpus: tuple[Gpu, ...] = ()
     mps: bool = False
     memory: int = 0
+    bfloat16: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,11 +81,20 @@ class Placement:
         device: "cpu", "mps", "cuda:N", or "auto" for a model spread over several GPUs.
         dtype: dtype of the weights (with `quantize`, of the parts left alone).
         quantize: None, "8bit", "4bit" or "int8".
+        reason: why this dtype.
     """
 
     device: str
     dtype: torch.dtype
     quantize: str | None = None
+    reason: str = field(default="", compare=False)
+
+    @property
+    def stated(self) -> str:
+        """What the model computes in, where and why, in one line."""
+        name = self.quantize or str(self.dtype).removeprefix("torch.")
+        where = "several GPUs" if self.device == "auto" else self.device
+        return f"{name} on {where}" + (f": {self.reason}" if self.reason else "")
 
 
 def find_hardware() -> Hardware:
@@ -88,7 +106,14 @@ def find_hardware() -> Hardware:
             capability = torch.cuda.get_device_capability(index)
             gpus.append(Gpu(index, torch.cuda.get_device_name(index), capability, free))
     mps = torch.backends.mps.is_available()
-    return Hardware(tuple(gpus), mps, psutil.virtual_memory().total)
+    return Hardware(tuple(gpus), mps, psutil.virtual_memory().total, _multiplies_bfloat16())
+
+
+def _multiplies_bfloat16() -> bool:
+    """Tell whether this processor and this build of torch multiply bfloat16 in hardware."""
+    asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # torch has no public ones
+    found = (getattr(torch.cpu, name, None) for name in asked)
+    return torch.backends.mkldnn.is_available() and any(ask() for ask in found if ask)
 
 
 def place(
@@ -121,13 +146,13 @@ def place(
     if kind != "cuda":
         return _place_without_cuda(sizes, hardware, kind, dtype, quantize)
     gpus = _wanted_gpus(device, hardware)
-    name = _gpu_dtype(gpus, dtype)
+    name, reason = _gpu_dtype(gpus, dtype)
     weight = sizes.bytes_as(quantize or name)
     for gpu in gpus:
         if gpu.free >= weight:
-            return Placement(f"cuda:{gpu.index}", DTYPES[name], quantize)
+            return Placement(f"cuda:{gpu.index}", DTYPES[name], quantize, reason)
     if len(gpus) > 1 and sum(gpu.free for gpu in gpus) >= weight:
-        return Placement("auto", DTYPES[name], quantize)
+        return Placement("auto", DTYPES[name], quantize, reason)
     raise DeviceError(
         f"the weights need {_gb(weight)} as {quantize or name}, but free on the GPU is "
         + ", ".join(f"{_gb(gpu.free)} (cuda:{gpu.index}, {gpu.name})" for gpu in gpus)
@@ -171,24 +196,51 @@ def _place_without_cuda(
             f"be on {kind}; leave quantize out (dtype='bfloat16' halves the memory), use "
             "quantize='int8' on the CPU, or a GPU"
         )
-    name = "float32" if dtype == "auto" else dtype
-    weight = sizes.bytes_as(name)
+    name, reason = dtype, _ASKED
+    if dtype == "auto":
+        name, reason = _cpu_dtype(sizes, hardware) if kind == "cpu" else _NO_16_BIT
+    if quantize == INT8:
+        name, reason = "float32", _ASKED
+    shown = quantize or name
+    weight = sizes.bytes_to_load(shown)
     if hardware.memory and weight > hardware.memory:
         raise DeviceError(
-            f"the weights need {_gb(weight)} as {name}, and this machine has "
-            f"{_gb(hardware.memory)}; "
-            + ("use dtype='bfloat16', " if name == "float32" else "use ")
-            + "a machine with more memory, a GPU, or the model 'mini'"
+            f"the weights need {_gb(weight)} as {shown}, and this machine has "
+            f"{_gb(hardware.memory)}; {_smaller(sizes, hardware, kind, shown)}use a machine with "
+            "more memory, a GPU, or the model 'mini'"
         )
+    placement = Placement(kind, DTYPES[name], quantize, reason)
     if kind == "cpu" and sizes.total >= _LARGE:
         logger.warning(
-            "%.1f billion parameters on the CPU take %s as %s and write about half a token a "
-            "second; possible, not pleasant",
+            "%.1f billion parameters take %s and write about half a token a second; possible, not "
+            "pleasant (%s)",
             sizes.total / 1e9,
             _gb(weight),
-            name,
+            placement.stated,
         )
-    return Placement(kind, DTYPES[name], quantize)
+    elif name != "float32" and dtype == "auto":
+        logger.warning("%s; dtype='float32' asks for float32", placement.stated)
+    return placement
+
+
+def _cpu_dtype(sizes: PartSizes, hardware: Hardware) -> tuple[str, str]:
+    """Return the dtype that a CPU computes in when nobody asks for one, and why."""
+    single = sizes.bytes_as("float32")
+    if hardware.memory and single > hardware.memory:
+        return "bfloat16", f"float32 needs {_gb(single)}, and there is {_gb(hardware.memory)}"
+    if sizes.total <= SMALL:
+        return "float32", "the model is small"
+    if hardware.bfloat16:
+        return "bfloat16", "this processor multiplies bfloat16 in hardware"
+    return "float32", "this processor does not multiply bfloat16 in hardware"
+
+
+def _smaller(sizes: PartSizes, hardware: Hardware, kind: str, shown: str) -> str:
+    """Name what would fit instead, as far as it does."""
+    fits = [name for name in ("bfloat16", INT8) if sizes.bytes_to_load(name) <= hardware.memory]
+    ways = {"bfloat16": "dtype='bfloat16'", INT8: "quantize='int8'"}
+    found = [ways[name] for name in fits if name != shown and (kind == "cpu" or name != INT8)]
+    return f"use {' or '.join(found)}, or " if found else ""
 
 
 def _wanted_gpus(device: str, hardware: Hardware) -> tuple[Gpu, ...]:
@@ -202,16 +254,18 @@ def _wanted_gpus(device: str, hardware: Hardware) -> tuple[Gpu, ...]:
     return found
 
 
-def _gpu_dtype(gpus: tuple[Gpu, ...], dtype: str) -> str:
+def _gpu_dtype(gpus: tuple[Gpu, ...], dtype: str) -> tuple[str, str]:
     old = [gpu for gpu in gpus if gpu.capability < _BFLOAT16_FROM]
+    if dtype == "auto" and old:
+        return "float16", f"{old[0].name} has no bfloat16"
     if dtype == "auto":
-        return "float16" if old else "bfloat16"
+        return "bfloat16", "the GPU computes in it"
     if dtype == "bfloat16" and old:
         raise DeviceError(
             f"{old[0].name} (compute capability {'.'.join(map(str, old[0].capability))}) has no "
             "bfloat16, which begins at 8.0; use dtype='float16'"
         )
-    return dtype
+    return dtype, _ASKED
 
 
 def _dtype_name(dtype: str | torch.dtype) -> str:

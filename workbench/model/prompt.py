@@ -38,10 +38,13 @@ REPORT_PROMPT = (
 )
 DIFFERENTIAL_PROMPT = "What are the possible differential diagnoses for this patient?\n"
 
+#: How the template spells the first and the last token.
+BOS, EOS = "<s>", "</s>"
+
 ROLES = ("system", "user", "assistant")
 
 #: Strings that mean something to the template or the tokenizer.
-RESERVED = (IMAGE_MARK, "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<s>", "</s>", "<unk>")
+RESERVED = (IMAGE_MARK, "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", BOS, EOS, "<unk>")
 _RESERVED = re.compile("|".join(re.escape(mark) for mark in RESERVED))
 
 
@@ -101,14 +104,35 @@ def answer(text: str) -> Message:
     return Message("assistant", neutralise(text))
 
 
+def check_characters(text: str) -> str:
+    """Return the text unchanged when it consists of whole characters.
+
+    A byte that is no UTF-8 comes from a terminal or a file name as half a character (a lone
+    surrogate), which no tokenizer, file or page can take.
+
+    Raises:
+        InputError: it holds such a half; the message says where.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"character {error.start + 1} of the text is not a whole one (a byte that is not "
+            "UTF-8); type it again, or set the terminal, or the file it came from, to UTF-8"
+        ) from None
+    return text
+
+
 def check_user_text(text: str) -> str:
     """Return the text unchanged when it can stand in a user turn.
 
     Raises:
-        InputError: not a string, empty, or it holds a reserved mark; the message names it.
+        InputError: not a string, empty, with half a character, or it holds a reserved mark; the
+            message names it.
     """
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"a question needs text, got {text!r}; write what you want to know")
+    check_characters(text)
     found = _RESERVED.search(text)
     if found:
         raise InputError(
@@ -126,7 +150,7 @@ def neutralise(text: str) -> str:
     return _RESERVED.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
-def render_chat(messages: Sequence[Message], *, bos: str = "<s>", eos: str = "</s>") -> str:
+def render_chat(messages: Sequence[Message], *, bos: str = BOS, eos: str = EOS) -> str:
     """Render a dialogue in the Llama-2 chat format.
 
     The content is taken as it is: "<image>" in it stands for an image. Text from outside belongs

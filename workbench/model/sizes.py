@@ -18,9 +18,23 @@ from workbench.model.config import CxrLlavaConfig
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 
 #: Bytes of one parameter by dtype. In 4-bit weights, blocks of 64 share one float32 scale.
-BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "8bit": 1.0, "4bit": 0.5 + 4 / 64}
+BYTES = {
+    "float32": 4.0,
+    "bfloat16": 2.0,
+    "float16": 2.0,
+    "8bit": 1.0,
+    "4bit": 0.5 + 4 / 64,
+    "int8": 1.0,
+}
 
-#: Parts that stay unquantised; with the embedding and the norms they stay in 16 bit.
+#: dtype of what a quantisation leaves alone.
+_BESIDE = {"8bit": "bfloat16", "4bit": "bfloat16", "int8": "float32"}
+
+#: Bytes beside each weight of the layer that is shrunk to int8: in float32, while it is looked at,
+#: and before it is packed.
+_SHRINKING = 11
+
+#: Parts that stay unquantised, as the embedding and the norms do.
 UNQUANTISED = ("vision_tower", "mm_projector", "lm_head")
 
 
@@ -30,8 +44,9 @@ class PartSizes:
 
     Attributes:
         vision_tower, mm_projector, language_model, lm_head: parameters; a tied head counts 0.
-        quantisable: parameters of the language model's linear layers, which "8bit" and "4bit"
-            shrink.
+        quantisable: parameters of the language model's linear layers, which "8bit", "4bit" and
+            "int8" shrink.
+        largest: parameters of the largest of these layers.
     """
 
     vision_tower: int
@@ -39,6 +54,7 @@ class PartSizes:
     language_model: int
     lm_head: int
     quantisable: int
+    largest: int = 0
 
     @property
     def total(self) -> int:
@@ -57,10 +73,14 @@ class PartSizes:
 
     def bytes_as(self, dtype: str) -> int:
         """Return the weight of the model in bytes, as one of the names in `BYTES`."""
-        if dtype in ("8bit", "4bit"):
-            rest = (self.total - self.quantisable) * BYTES["bfloat16"]
+        if dtype in _BESIDE:
+            rest = (self.total - self.quantisable) * BYTES[_BESIDE[dtype]]
             return int(self.quantisable * BYTES[dtype] + rest)
         return int(self.total * BYTES[dtype])
+
+    def bytes_to_load(self, dtype: str) -> int:
+        """Return the memory that loading the model takes at most, in bytes."""
+        return self.bytes_as(dtype) + (_SHRINKING * self.largest if dtype == "int8" else 0)
 
     def memory(self) -> dict[str, int]:
         """Return bytes of the weights for every name in `BYTES`."""
@@ -82,13 +102,14 @@ def measure(model: CxrLlavaForConditionalGeneration) -> PartSizes:
         seen.update(map(id, new))
         return sum(p.numel() for p in new)
 
-    linear = [m for m in model.llama.modules() if isinstance(m, nn.Linear)]
+    linear = [m.weight.numel() for m in model.llama.modules() if isinstance(m, nn.Linear)]
     return PartSizes(
         vision_tower=count(model.vision_tower),
         mm_projector=count(model.mm_projector),
         language_model=count(model.llama),
         lm_head=count(model.lm_head),
-        quantisable=sum(m.weight.numel() for m in linear),
+        quantisable=sum(linear),
+        largest=max(linear, default=0),
     )
 
 

@@ -6,25 +6,34 @@ run (true, the default when the key is absent) or only the first (false) gets a 
 rendered prompt that begins with "<s>" starts with two BOS ids; and every piece around "<image>" is
 tokenised on its own.
 
+Deviation: no text ends in EOS, whatever `add_eos_token` says. That is a setting for training; a
+prompt that waits for an answer would tell the model that there is nothing to answer.
+
 Does not know: prompts and templates (`workbench.model.prompt`).
 Source: Kudo and Richardson, SentencePiece, EMNLP 2018, arXiv 1808.06226.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import sentencepiece
 
-from workbench.errors import CheckpointError
-from workbench.model.prompt import IMAGE_MARK
+from workbench.errors import CheckpointError, InputError
+from workbench.model.prompt import IMAGE_MARK, check_characters
 from workbench.model.splice import IMAGE_TOKEN_ID
 from workbench.model.token_text import byte_spans, clean_spaces, read_byte
 from workbench.model.tokenizer_files import TokenizerFiles, read_tokenizer_files
 
+logger = logging.getLogger(__name__)
+
 WORD_START = "\u2581"
+
+#: How many tokens a message lists.
+_SHOWN = 5
 
 #: `normalizer_spec { add_dummy_prefix: false }`, appended to a model so that it merges into it.
 _NO_DUMMY_PREFIX = b"\x1a\x02\x18\x00"
@@ -35,17 +44,21 @@ class CxrTokenizer:
 
     Args:
         files: the sentencepiece model and the settings that stand beside it.
+        embedded: ids that the model embeds; None where there is no model. Tokens that were added
+            beyond them can be decoded, and a text that holds one is refused.
 
     Attributes:
-        bos_id, eos_id, unk_id, pad_id: special ids; `pad_id` is `unk_id` where no pad token is set.
+        bos_id, eos_id, unk_id, pad_id: special ids; `pad_id` is `unk_id` where no pad token is set,
+            or none that is embedded.
         model_size: ids of the sentencepiece model.
         vocab_size: ids known to the tokenizer, added tokens included.
 
     Raises:
-        CheckpointError: the sentencepiece model cannot be read or lacks a special token.
+        CheckpointError: the sentencepiece model cannot be read or lacks a special token, or the
+            model does not embed what it needs.
     """
 
-    def __init__(self, files: TokenizerFiles) -> None:
+    def __init__(self, files: TokenizerFiles, *, embedded: int | None = None) -> None:
         self.files = files
         self.legacy = files.legacy
         model = files.model if files.legacy else files.model + _NO_DUMMY_PREFIX
@@ -71,18 +84,19 @@ class CxrTokenizer:
         self._unk_length = len(self._sp.encode(files.unk.content, out_type=str))
         self.model_size = self._sp.get_piece_size()
         self.vocab_size = max(self.model_size, *(i + 1 for i in self._id_of.values()))
+        self._beyond = {} if embedded is None else self._find_beyond(embedded)
 
     @classmethod
-    def from_directory(cls, directory: str | Path) -> CxrTokenizer:
+    def from_directory(cls, directory: str | Path, *, embedded: int | None = None) -> CxrTokenizer:
         """Read the tokenizer of a checkpoint directory.
 
         Only tokenizer.model is needed; tokenizer_config.json, special_tokens_map.json and
         added_tokens.json are read where they are.
 
         Raises:
-            CheckpointError: tokenizer.model is missing or unreadable.
+            CheckpointError: tokenizer.model is missing or unreadable, or is not of this model.
         """
-        return cls(read_tokenizer_files(Path(directory)))
+        return cls(read_tokenizer_files(Path(directory)), embedded=embedded)
 
     @classmethod
     def from_model(cls, model: bytes, *, legacy: bool = False) -> CxrTokenizer:
@@ -105,13 +119,22 @@ class CxrTokenizer:
             add_bos: put BOS before it; by default as the checkpoint says (yes in practice).
 
         Returns:
-            Token ids.
+            Token ids, without EOS at the end.
+
+        Raises:
+            InputError: the text holds half a character, or a token that the model does not embed.
         """
-        tokens = self.tokenise(text)
+        tokens = self.tokenise(check_characters(text))
         ids = [self._token_id(token) for token in tokens]
+        beyond = next((token for token in tokens if token in self._beyond), None)
+        if beyond is not None:
+            raise InputError(
+                f"the text holds {beyond!r}, a token that was added to the tokenizer (id "
+                f"{self._beyond[beyond]}) and that these weights do not embed; write it another way"
+            )
         if self.files.add_bos if add_bos is None else add_bos:
             ids.insert(0, self.bos_id)
-        return [*ids, self.eos_id] if self.files.add_eos else ids
+        return ids
 
     def encode_prompt(self, rendered: str) -> list[int]:
         """Tokenise a rendered prompt with `IMAGE_TOKEN_ID` (-200) in the place of each "<image>".
@@ -263,6 +286,34 @@ class CxrTokenizer:
     def _token_id(self, token: str) -> int:
         known = self._id_of.get(token)
         return self._sp.piece_to_id(token) if known is None else known
+
+    def _find_beyond(self, embedded: int) -> dict[str, int]:
+        """Return the added tokens that the model does not embed; what every prompt needs it must.
+
+        Raises:
+            CheckpointError: it embeds fewer ids than the prompts need.
+        """
+        if self.model_size > embedded:
+            raise CheckpointError(
+                f"tokenizer.model knows {self.model_size} ids, but the model embeds {embedded}; "
+                "use the tokenizer that belongs to these weights"
+            )
+        beyond = {token: i for token, i in self._id_of.items() if i >= embedded}
+        for token in (self.files.bos, self.files.eos, self.files.unk):
+            if token.content in beyond:
+                raise CheckpointError(
+                    f"the special token {token.content!r} has the id {beyond[token.content]}, but "
+                    f"the model embeds {embedded}; use the tokenizer that belongs to these weights"
+                )
+        if beyond:
+            self.pad_id = self.pad_id if self.pad_id < embedded else self.unk_id
+            logger.warning(
+                "the model embeds %d ids, so texts that hold one of these added tokens are "
+                "refused: %s",
+                embedded,
+                ", ".join(f"{token} ({i})" for token, i in sorted(beyond.items())[:_SHOWN]),
+            )
+        return beyond
 
     def _place_added_tokens(self) -> tuple[dict[str, int], dict[int, str]]:
         size = self._sp.get_piece_size()

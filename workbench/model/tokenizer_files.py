@@ -51,7 +51,8 @@ class TokenizerFiles:
         pad: padding token, or None.
         additional: further special tokens.
         added: tokens that are cut out but are not special.
-        add_bos, add_eos: what `encode` puts around a text.
+        add_bos: `encode` puts BOS before a text.
+        add_eos: as the files say; kept for them, `encode` does not obey it.
         clean_up_spaces: decoding removes spaces before punctuation.
     """
 
@@ -118,7 +119,7 @@ def read_tokenizer_files(directory: Path) -> TokenizerFiles:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{CONFIG_FILE}, {SPECIAL_FILE} or {ADDED_FILE} do not describe the tokens of a "
-            f"tokenizer ({type(error).__name__}); copy them again, or leave them out"
+            f"tokenizer ({type(error).__name__}: {error}); copy them again, or leave them out"
         ) from error
 
 
@@ -143,14 +144,26 @@ def _read_files(directory: Path) -> TokenizerFiles:
     extra = tuple(t for t in (*additional, *flagged) if t and t.content not in _names(named))
     return TokenizerFiles(
         model=path.read_bytes(),
-        legacy=config.get("legacy") is not False,
+        legacy=_flag(config, "legacy", True),
         additional=tuple(dict.fromkeys(extra)),
         added=tuple(t for c, t in placed.items() if c not in known and t not in flagged),
-        add_bos=config.get("add_bos_token") is not False,
-        add_eos=bool(config.get("add_eos_token")),
-        clean_up_spaces=bool(config.get("clean_up_tokenization_spaces")),
+        add_bos=_flag(config, "add_bos_token", True),
+        add_eos=_flag(config, "add_eos_token", False),
+        clean_up_spaces=_flag(config, "clean_up_tokenization_spaces", False),
         **{name: token for name, token in named.items() if token},
     )
+
+
+def _flag(config: Mapping[str, Any], name: str, default: bool) -> bool:
+    """Return a setting that is true or false; null is the default.
+
+    Raises:
+        ValueError: it is something else, which could mean either.
+    """
+    value = config.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}")
+    return default if value is None else value
 
 
 def _given(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,11 +172,25 @@ def _given(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _placed(config: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, AddedToken]:
-    placed = {content: AddedToken(content, index=int(index)) for content, index in added.items()}
+    placed = {token: AddedToken(token, index=_index(index)) for token, index in added.items()}
     for index, value in (config.get("added_tokens_decoder") or {}).items():
         token = _token(value, {})
-        placed[token.content] = AddedToken(token.content, token.lstrip, token.rstrip, int(index))
+        placed[token.content] = AddedToken(token.content, token.lstrip, token.rstrip, _index(index))
+    if "" in placed:
+        raise ValueError("an added token without a text")
     return placed
+
+
+def _index(value: Any) -> int:
+    """Return the id of an added token.
+
+    Raises:
+        ValueError: it is below 0, or no number.
+    """
+    index = int(value)
+    if index < 0 or isinstance(value, (bool, float)):
+        raise ValueError("the id of an added token must be a whole number from 0 up")
+    return index
 
 
 def _flagged_special(config: Mapping[str, Any]) -> list[str]:

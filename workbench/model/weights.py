@@ -1,16 +1,19 @@
 """The weight files of a checkpoint directory: found, their headers read and compared, hashed.
 
-Only safetensors, in one file or in shards with an index. Nothing is loaded here: names and shapes
-come from the headers, so a misfit is found before any memory is spent.
+Only safetensors, in one file or in shards with an index. Names and shapes come from the headers, so
+a misfit is found before any memory is spent. With an index each tensor is read from the shard that
+the index names; copies of it in other shards are left alone.
 
 Does not know: models; it compares names and shapes.
 """
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,8 @@ from safetensors import SafetensorError, safe_open
 
 from workbench._files import file_sha256, read_json
 from workbench.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -31,6 +36,9 @@ _IGNORED = re.compile(r"\.rotary_emb\.inv_freq$")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
+#: Numbers that are weights as they stand, as safetensors calls them; others need a scale.
+_PLAIN = ("BF16", "F16", "F32", "F64")
+
 
 @dataclass(frozen=True)
 class WeightFiles:
@@ -40,11 +48,13 @@ class WeightFiles:
         files: safetensors files, sorted by name.
         shapes: shape of every tensor by name.
         dtypes: dtypes as stored, e.g. ("BF16",), sorted.
+        places: the file that each tensor is read from, by name.
     """
 
     files: tuple[Path, ...]
     shapes: Mapping[str, tuple[int, ...]]
     dtypes: tuple[str, ...]
+    places: Mapping[str, Path]
 
     @property
     def total_bytes(self) -> int:
@@ -56,23 +66,73 @@ def find_weights(directory: Path) -> WeightFiles:
     """Find the weight files of a directory and read their headers.
 
     Raises:
-        CheckpointError: no safetensors, a shard is missing, or a file is damaged.
+        CheckpointError: no safetensors, a shard is missing, a file is damaged, or the index and its
+            shards do not agree on what is in them.
     """
-    files = _weight_files(directory)
+    files, weight_map = _weight_files(directory)
     shapes: dict[str, tuple[int, ...]] = {}
+    places: dict[str, Path] = {}
     dtypes: set[str] = set()
+    strays: set[str] = set()
     for path in files:
-        try:
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118  (not a mapping)
-                    part = file.get_slice(name)
-                    shapes[name] = tuple(part.get_shape())
-                    dtypes.add(part.get_dtype())
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(
-                f"{path.name} is damaged or not a safetensors file ({error}); copy it again"
-            ) from error
-    return WeightFiles(files, shapes, tuple(sorted(dtypes)))
+        for name, (shape, dtype) in _read_header(path).items():
+            if weight_map is None or weight_map.get(name) == path.name:
+                shapes[name], places[name] = shape, path
+                dtypes.add(dtype)
+            elif name not in weight_map:
+                strays.add(name)
+            else:
+                logger.debug("%s in %s: a copy, not read", name, path.name)
+    if weight_map is not None:
+        _check_index(weight_map, shapes, strays)
+    return WeightFiles(files, shapes, tuple(sorted(dtypes)), places)
+
+
+@contextmanager
+def open_tensors(weights: WeightFiles, names: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Give each tensor as a slice of its file; nothing is read before a slice is indexed.
+
+    Args:
+        weights: the files.
+        names: what a model has; other tensors are left out.
+    """
+    with ExitStack() as stack:
+        opened = {
+            path: stack.enter_context(safe_open(path, framework="pt")) for path in weights.files
+        }
+        yield {
+            name: opened[path].get_slice(name)
+            for name, path in weights.places.items()
+            if name in names
+        }
+
+
+def _read_header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return shape and dtype of every tensor of a file by name."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            return {
+                name: (tuple(part.get_shape()), part.get_dtype()) for name, part in parts.items()
+            }
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path.name} is damaged or not a safetensors file ({error}); copy it again"
+        ) from error
+
+
+def _check_index(weight_map: Mapping[str, str], found: Collection[str], strays: set[str]) -> None:
+    """Refuse an index that belongs to other shards."""
+    lost = sorted(n for n in set(weight_map) - set(found) if not _IGNORED.search(n))
+    strange = sorted(n for n in strays if not _IGNORED.search(n))
+    where = [f"{name} (in {weight_map[name]})" for name in lost]
+    lines = [f"listed but not there: {_shorten(where)}"] if where else []
+    lines += [f"there but not listed: {_shorten(strange)}"] if strange else []
+    if lines:
+        raise CheckpointError(
+            f"{INDEX_FILE} and its shards do not agree; " + "; ".join(lines) + "; copy the index "
+            "and all shards again, from one source"
+        )
 
 
 def check_weights(
@@ -86,7 +146,8 @@ def check_weights(
         optional: names that may be missing (a head tied to the embedding).
 
     Raises:
-        CheckpointError: weights are missing, unexpected or misshapen; the first five are named.
+        CheckpointError: weights are missing, unexpected or misshapen (the first five are named), or
+            stored as numbers that mean nothing without a scale.
     """
     found = {name: shape for name, shape in weights.shapes.items() if not _IGNORED.search(name)}
     missing = sorted(set(expected) - set(found) - set(optional))
@@ -102,6 +163,12 @@ def check_weights(
         raise CheckpointError(
             "the weights do not fit config.json; " + "; ".join(lines) + "; use the config.json "
             "that belongs to these weights, or copy the weights again"
+        )
+    coded = [dtype for dtype in weights.dtypes if dtype not in _PLAIN]
+    if coded:
+        raise CheckpointError(
+            f"the weights are stored as {', '.join(coded)}, which are no plain numbers; expected "
+            f"{', '.join(_PLAIN)}: take the checkpoint as it was before it was quantised"
         )
 
 
@@ -142,10 +209,12 @@ def verify_weights(weights: WeightFiles, promised: Mapping[str, Any]) -> dict[st
     return found
 
 
-def _weight_files(directory: Path) -> tuple[Path, ...]:
+def _weight_files(directory: Path) -> tuple[tuple[Path, ...], Mapping[str, str] | None]:
+    """Return the files, and the index's file name of each tensor; None without an index."""
     single, index = directory / SINGLE_FILE, directory / INDEX_FILE
     if single.is_file():
-        return (single,)
+        _refuse_two_models(index)
+        return (single,), None
     if not index.is_file():
         pickles = any(directory.glob("*.bin")) or any(directory.glob("*.pt"))
         raise CheckpointError(
@@ -156,7 +225,8 @@ def _weight_files(directory: Path) -> tuple[Path, ...]:
                 else "copy the weights beside config.json"
             )
         )
-    names = sorted(set(_weight_map(index).values()))
+    weight_map = _weight_map(index)
+    names = sorted(set(weight_map.values()))
     strange = [name for name in names if Path(name).name != name or not name.endswith("tensors")]
     if strange:
         raise CheckpointError(
@@ -168,7 +238,20 @@ def _weight_files(directory: Path) -> tuple[Path, ...]:
             f"{len(absent)} of {len(names)} shards are missing in {directory}: "
             f"{_shorten(absent)}; copy them beside {INDEX_FILE}"
         )
-    return tuple(directory / name for name in names)
+    return tuple(directory / name for name in names), weight_map
+
+
+def _refuse_two_models(index: Path) -> None:
+    """Refuse one file and a whole set of shards side by side: either could be the older one."""
+    try:
+        names = set(_weight_map(index).values()) if index.is_file() else set()
+    except CheckpointError:  # the one file is whole without it
+        return
+    if names - {SINGLE_FILE} and all((index.parent / Path(name).name).is_file() for name in names):
+        raise CheckpointError(
+            f"{index.parent} holds two sets of weights, {SINGLE_FILE} and the shards of "
+            f"{INDEX_FILE}; keep one of them and move the other out of the folder"
+        )
 
 
 def _weight_map(index: Path) -> dict[str, str]:

@@ -49,6 +49,9 @@ WARNING_CODES = {
     "header": "a value of the header cannot be read, or does not fit the pixel data",
 }
 
+#: Code of the warning that an answer holds no word; of the answer, so none of an image has it.
+NO_WORDS = "no-words"
+
 
 @dataclass(frozen=True)
 class InputContract:

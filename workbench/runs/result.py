@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from workbench.radiograph.contract import NO_WORDS
 from workbench.runs.record import read_record
 from workbench.runs.store import COLUMNS, DONE, FAILED, RESULTS, count_rows, read_tables, reading
 
@@ -53,6 +54,13 @@ class RunResult:
             return database.execute(query, (FAILED,)).fetchone()[0]
 
     @property
+    def without_words(self) -> int:
+        """Rows that are done although the model wrote no word: they answer nothing."""
+        query = "SELECT COUNT(*) FROM rows WHERE status = ? AND instr('|' || warnings || '|', ?)"
+        with reading(self.folder) as database:
+            return database.execute(query, (DONE, f"|{NO_WORDS}|")).fetchone()[0]
+
+    @property
     def record(self) -> dict:
         """What run.json says: "fixed" settings, "sessions", and "outcome" when it has ended."""
         return read_record(self.folder) or {}
@@ -62,9 +70,9 @@ class RunResult:
 
         Columns: row (in the manifest), id, source, task, status ("done", "failed"), text, error,
         tokens, mean_logprob (natural, of the tokens, at temperature 1), finish_reason, seed,
-        warnings (codes of the input contract, joined with "|"), domain, view, crop_loss, seconds
-        (from the start of the batch to the row's last token), peak_rss_mb and peak_gpu_mb (of the
-        worker until then).
+        warnings (codes of the input contract and "no-words", joined with "|"), domain, view,
+        crop_loss, seconds (from the start of the batch to the row's last token), peak_rss_mb and
+        peak_gpu_mb (of the worker until then).
         """
         with reading(self.folder) as database:
             tables = list(read_tables(database))
@@ -89,6 +97,7 @@ class RunResult:
             "rows": self.rows,
             "done": self.done,
             "failed": self.failed,
+            "without_words": self.without_words,
             "unreadable_images": self.unreadable,
             "seconds": round(self.seconds, 3),
             "ended": self.ended,
@@ -127,7 +136,8 @@ class RunResult:
         facts = {
             "model": f"{model.get('id', '')} ({str(model.get('sha256', ''))[:12]})",
             "tasks": tasks,
-            "rows": f"{self.done:,} done, {self.failed:,} failed",
+            "rows": f"{self.done:,} done ({self.without_words:,} without a word), "
+            f"{self.failed:,} failed",
             "seconds": f"{self.seconds:,.1f}" if self.ended else "the run has not ended",
             "decoding": json.dumps(fixed.get("decoding", {})),
         }

@@ -221,7 +221,7 @@ class RunStore:
         path = self.folder / DATABASE
         # SQLite gives its own files the permissions of the database.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        self._database = sqlite3.connect(path, isolation_level=None, timeout=30)
+        self._database = _connect(path, "rw", isolation_level=None, timeout=30)
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
         for statement in _TABLES:
@@ -242,7 +242,7 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
         )
     database = None
     try:
-        database = sqlite3.connect(f"file:{path.resolve().as_posix()}?mode=ro", uri=True)
+        database = _connect(path, "ro")
         database.execute("SELECT 1 FROM counts").fetchone()
         yield database
     # a damaged schema can make sqlite say something that is no text
@@ -254,6 +254,11 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
     finally:
         if database is not None:
             database.close()
+
+
+def _connect(path: Path, mode: str, **options) -> sqlite3.Connection:
+    """Open a database that is there; whatever its folder is called, no other file is touched."""
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, **options)
 
 
 def count_rows(database: sqlite3.Connection) -> dict[str, int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from workbench.errors import OptionError
 from workbench.model.prompt import (
     Message,
+    check_characters,
     differential_messages,
     question_messages,
     render_chat,
@@ -56,7 +57,8 @@ def read_tasks(tasks: Sequence[str | Mapping | Task] | str) -> tuple[Task, ...]:
 
     Raises:
         OptionError: there is none, one is something else, or two have one name.
-        InputError: a question is empty or holds a mark of the chat template.
+        InputError: a question is empty or holds a mark of the chat template, or a name or a
+            question has half a character.
     """
     given = [tasks] if isinstance(tasks, (str, Mapping, Task)) else list(tasks)
     found = tuple(_read(task) for task in given)
@@ -69,6 +71,7 @@ def read_tasks(tasks: Sequence[str | Mapping | Task] | str) -> tuple[Task, ...]:
             f"two tasks are called {twice[0]!r}; give each question a 'name' of its own"
         )
     for task in found:
+        check_characters(task.name)
         task.messages()
     return found
 
