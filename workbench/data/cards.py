@@ -18,7 +18,7 @@ from importlib.resources import files
 import yaml
 
 from workbench.data.columns import FINDING_COLUMNS, PROVENANCES
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, OptionError, did_you_mean
 
 #: Source keys in the order in which they are shown.
 SOURCES = (
@@ -151,7 +151,8 @@ def source_key(name: str) -> str:
     key = "-".join(str(name).lower().replace("_", " ").split())
     key = ALIASES.get(key, key)
     if key not in SOURCES:
-        raise OptionError(f"unknown source {name!r}; expected one of: {', '.join(SOURCES)}")
+        near, known = did_you_mean(name, SOURCES), ", ".join(SOURCES)
+        raise OptionError(f"unknown source {name!r}{near}; expected one of: {known}")
     return key
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.errors import OptionError
+from workbench.errors import OptionError, did_you_mean
 from workbench.findings import CODES, NOT_MENTIONED, PRESENT
 
 OUTCOMES = ("tp", "fp", "tn", "fn")
@@ -96,7 +96,8 @@ def find_policy(name: str) -> Policy:
             f"expected one of: {', '.join(POLICIES)}"
         )
     if name not in POLICIES:
-        raise OptionError(f"unknown policy {name!r}; expected one of: {', '.join(POLICIES)}")
+        near, known = did_you_mean(name, POLICIES), ", ".join(POLICIES)
+        raise OptionError(f"unknown policy {name!r}{near}; expected one of: {known}")
     return POLICIES[name]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from workbench.errors import OptionError
+from workbench.errors import OptionError, did_you_mean
 from workbench.saliency.cautions import caution_of
 from workbench.saliency.methods import METHODS, Method
 from workbench.saliency.scorer import Scorer
@@ -108,7 +108,9 @@ def explain_target(
 
 def _method(name: str) -> Method:
     if name not in METHODS:
-        raise OptionError(f"unknown method {name!r}; expected one of: {', '.join(METHODS)}")
+        known = ", ".join(METHODS)
+        near = did_you_mean(name, METHODS)
+        raise OptionError(f"unknown method {name!r}{near}; expected one of: {known}")
     return METHODS[name]
 
 
