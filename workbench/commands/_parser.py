@@ -27,6 +27,8 @@ _GIVEN = re.compile(
 _NAMED = re.compile(r"(?<![\w.\-/'\"`])[a-z]+(?:_[a-z0-9]+)+(?![\w/=('\"`\-]|\.\w)")
 #: temperature must be ...
 _OPENS = re.compile(r"^([a-z]+)(?= must )")
+#: resume=True (--resume): said in both ways.
+_TWICE = re.compile(r"(--[a-z-]+) \(\1\)")
 
 
 class Parser(argparse.ArgumentParser):
@@ -65,7 +67,8 @@ class Parser(argparse.ArgumentParser):
         """
         text = _GIVEN.sub(self._typed, text)
         text = _NAMED.sub(lambda found: self._option(found[0]) or found[0], text)
-        return _OPENS.sub(lambda found: self._option(found[0]) or found[0], text)
+        text = _OPENS.sub(lambda found: self._option(found[0]) or found[0], text)
+        return _TWICE.sub(r"\1", text)
 
     def _typed(self, found: re.Match) -> str:
         option, value = self._option(found[1]), found[2].strip("'\"")

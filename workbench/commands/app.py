@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("--manifest", type=Path, metavar="FILE",
                        help="what is known of the images of the run and the study")  # fmt: skip
     shown.add_argument("--root", type=Path, metavar="DIR",
-                       help="folder of these images (that of the manifest)")  # fmt: skip
+                       help="folder of these images (that of the run or the manifest)")  # fmt: skip
     shown.add_argument("--training", type=Path, metavar="DIR", help="watch this training run")
     served = parser.add_argument_group("server")
     served.add_argument("--port", type=port, default=PORT,
@@ -94,8 +94,8 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("--study and --reader belong together")
     if args.reviewer is not None and args.run is None:
         args.parser.error("--reviewer needs --run")
-    if args.root is not None and args.manifest is None:
-        args.parser.error("--root needs --manifest")
+    if args.root is not None and args.manifest is None and args.run is None:
+        args.parser.error("--root needs --manifest or --run")
     site = _site(args)
     site.check()
     password = _password() if args.public else None

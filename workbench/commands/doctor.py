@@ -62,6 +62,7 @@ def _environment(args: argparse.Namespace) -> int:
 
 
 def _parity(args: argparse.Namespace) -> int:
+    shared.need(args.parity, "folder; expected one with reference vectors", folder=True)
     from workbench.generation.parity import compare
 
     report = compare(args.parity, progress=not args.json)
@@ -80,6 +81,7 @@ def _parity(args: argparse.Namespace) -> int:
 
 
 def _exam(args: argparse.Namespace) -> int:
+    shared.loading(args)
     from workbench.evaluation import examine
 
     model = shared.open_model(args)

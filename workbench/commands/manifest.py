@@ -28,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run one action."""
+    for name in ("file", "against"):
+        shared.need(getattr(args, name, None), shared.MANIFEST)
+    shared.need(getattr(args, "list", None), "list of identifiers")
+    shared.need(getattr(args, "cohort", None), "cohort; expected what `manifest freeze` wrote")
+    shared.need(getattr(args, "root", None), "folder of images", folder=True)
     return globals()[f"_{args.action}"](args)
 
 

@@ -9,6 +9,7 @@ Does not know: rows (`store`).
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +50,29 @@ def read_record(folder: Path) -> dict | None:
     return record
 
 
+def root_record(root: Path, folder: Path) -> dict[str, str]:
+    """Return where the images of a run are: by itself, and seen from the folder of the run."""
+    whole = os.path.realpath(root)
+    try:
+        beside = Path(os.path.relpath(whole, os.path.realpath(folder))).as_posix()
+    except ValueError:  # on another drive
+        beside = ""
+    return {"path": whole, "from_run": beside}
+
+
+def kept_roots(record: Mapping[str, Any] | None, folder: Path) -> list[Path]:
+    """Return the folders of images that a run was started with and that are there, latest first.
+
+    Where the folder of the run was moved together with the images they are found beside it.
+    """
+    found: dict[Path, None] = {}
+    for session in reversed((record or {}).get("sessions", [])):
+        kept = session.get("root", {})
+        places = [Path(kept[name]) for name in ("path", "from_run") if kept.get(name)]
+        found |= dict.fromkeys(folder.resolve() / place for place in places)
+    return [path.resolve() for path in found if path.is_dir()]
+
+
 def stated_notice(record: Mapping[str, Any]) -> str | None:
     """Return what the model of a run states about its use; None where the record does not say."""
     return record.get("fixed", {}).get("model", {}).get("notice") or None
@@ -67,7 +91,12 @@ def _well_formed(record: dict) -> bool:
         and isinstance(outcome.get("seconds", 0.0), (int, float))
         and all(isinstance(session, dict) for session in record["sessions"])
         and all(isinstance(session.get("manifest", ""), str) for session in record["sessions"])
+        and all(_texts(session.get("root", {})) for session in record["sessions"])
     )
+
+
+def _texts(found: Any) -> bool:
+    return isinstance(found, dict) and all(isinstance(text, str) for text in found.values())
 
 
 def write_record(folder: Path, record: dict) -> None:
