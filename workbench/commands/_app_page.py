@@ -87,10 +87,10 @@ def _monitor(site: Site, page: Page) -> Any:
 def _known(site: Site) -> Any:
     """Return what is known of the images, and where they are."""
     from workbench.data import load
-    from workbench.runs.record import kept_roots, read_record
+    from workbench.runs.record import kept_places, read_record
 
     run = Path(site.run) if site.run else None
-    root = site.root or next(iter(kept_roots(run and read_record(run), run) if run else ()), None)
+    root = site.root or next(iter(kept_places(run and read_record(run), run) if run else ()), None)
     if site.manifest is None or root is None:
         return site.manifest
     return load(site.manifest, root=root, check=False)

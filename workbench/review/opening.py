@@ -49,8 +49,8 @@ def queue(
         run: folder of `wb.run`, its result, or a table with the columns id and text.
         manifest: what is known of the images: a `Manifest`, its file, a table with its columns, or
             a mapping id -> phantom. When None, the manifest of the run is used where it still lies
-            beside the run, in the folder of its images or in the current folder, unchanged; else
-            nothing is known, and only what needs no reference is listed.
+            beside the run, in the current folder or where it lay, unchanged; else nothing is
+            known, and only what needs no reference is listed.
         root: folder of the images; when None, the one that the run was made with where its images
             are there, else that of the manifest.
         task: of the run; one whose answers are reports.

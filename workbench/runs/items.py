@@ -46,6 +46,7 @@ class Items:
     Attributes:
         name: what the manifest is called.
         root: the folder of the images.
+        folder: that of the manifest; None for one in memory.
         identity: {"name", "sha256" or "digest", "rows"} for `run.json`.
 
     Raises:
@@ -68,6 +69,7 @@ class Items:
                 "the paths of the manifest are relative to; name it with root="
             )
         self.root = Path(folder)
+        self.folder = None if self._path is None else self._path.parent
         if self._path is None:
             self.name = "manifest"
             self.identity = {"digest": manifest.digest(), "rows": len(self._frame)}

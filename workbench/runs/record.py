@@ -50,9 +50,9 @@ def read_record(folder: Path) -> dict | None:
     return record
 
 
-def root_record(root: Path, folder: Path) -> dict[str, str]:
-    """Return where the images of a run are: by itself, and seen from the folder of the run."""
-    whole = os.path.realpath(root)
+def place(found: Path, folder: Path) -> dict[str, str]:
+    """Return where another folder is: by itself, and seen from the folder of the run."""
+    whole = os.path.realpath(found)
     try:
         beside = Path(os.path.relpath(whole, os.path.realpath(folder))).as_posix()
     except ValueError:  # on another drive
@@ -60,17 +60,22 @@ def root_record(root: Path, folder: Path) -> dict[str, str]:
     return {"path": whole, "from_run": beside}
 
 
-def kept_roots(record: Mapping[str, Any] | None, folder: Path) -> list[Path]:
-    """Return the folders of images that a run was started with and that are there, latest first.
+def kept_places(record: Mapping[str, Any] | None, folder: Path, name: str = "root") -> list[Path]:
+    """Return the folders that a run was started with and that are there, latest first.
 
-    Where the folder of the run was moved together with the images they are found beside it.
+    Where the folder of the run was moved together with them they are found beside it.
+
+    Args:
+        record: of the run; None where there is none.
+        folder: of the run.
+        name: "root" for those of the images, "manifest_folder" for those of the manifest.
     """
     found: dict[Path, None] = {}
     for session in reversed((record or {}).get("sessions", [])):
-        kept = session.get("root", {})
-        places = [Path(kept[name]) for name in ("path", "from_run") if kept.get(name)]
-        found |= dict.fromkeys(folder.resolve() / place for place in places)
-    return [path.resolve() for path in found if path.is_dir()]
+        kept = session.get(name, {})
+        texts = [kept[seen] for seen in ("path", "from_run") if kept.get(seen)]
+        found |= dict.fromkeys((folder.resolve() / text).resolve() for text in texts)
+    return [path for path in found if path.is_dir()]
 
 
 def stated_notice(record: Mapping[str, Any]) -> str | None:
@@ -91,7 +96,11 @@ def _well_formed(record: dict) -> bool:
         and isinstance(outcome.get("seconds", 0.0), (int, float))
         and all(isinstance(session, dict) for session in record["sessions"])
         and all(isinstance(session.get("manifest", ""), str) for session in record["sessions"])
-        and all(_texts(session.get("root", {})) for session in record["sessions"])
+        and all(
+            _texts(session.get(name, {}))
+            for session in record["sessions"]
+            for name in ("root", "manifest_folder")
+        )
     )
 
 

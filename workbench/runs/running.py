@@ -21,10 +21,10 @@ from workbench.runs.items import Items
 from workbench.runs.plan import ENGINES, Block, RunPlan
 from workbench.runs.record import (
     check_same,
-    kept_roots,
+    kept_places,
     now,
+    place,
     read_record,
-    root_record,
     write_record,
 )
 from workbench.runs.result import RunResult
@@ -118,7 +118,7 @@ def run(
     _check_engine(engine, workers, address)
     if cohort is not None:
         _check_cohort(manifest, cohort)
-    items = Items(manifest, root, kept_roots(read_record(Path(out)), Path(out)))
+    items = Items(manifest, root, kept_places(read_record(Path(out)), Path(out)))
     with RunStore(out) as store:
         make = _ray if engine == "ray" else _local
         with make(model, options, plan, items, workers, address) as chosen:
@@ -147,7 +147,9 @@ def _begin(store: RunStore, engine, plan: RunPlan, items: Items) -> dict:
     if sessions and sessions[-1]["versions"] != described["versions"]:
         _LOG.warning("package versions differ from those that began this run; see run.json")
     session = {"started": now(), "engine": engine.name, "manifest": items.name, **described}
-    session["root"] = root_record(items.root, store.folder)
+    session["root"] = place(items.root, store.folder)
+    if items.folder is not None:
+        session["manifest_folder"] = place(items.folder, store.folder)
     record = {"fixed": fixed, "sessions": [*sessions, session]}
     with store.writing():
         write_record(store.folder, record)
