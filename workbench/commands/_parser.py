@@ -19,7 +19,7 @@ from workbench.errors import did_you_mean
 
 #: name='value', name=True, name=3, name=..., name=FOLDER, name=: an argument as Python has it.
 _GIVEN = re.compile(
-    r"(?<![\w.\-(?&/='\"])([a-z][a-z0-9_]*)="
+    r"(?<![\w.\-?&/='\"])(?<!\w\()([a-z][a-z0-9_]*)="
     r"('[^']*'|\"[^\"]*\"|True|False|None|-?\d+(?:\.\d+)?|\.\.\.|[A-Z]+|(?=[\s,;:.)]|$))"
     r"(?![\w/=\-]|\.\w)"
 )
