@@ -103,4 +103,4 @@ def _changed(change: Change) -> str:
     score = "" if change.score is None else f" (score {change.score:.2f})"
     texts = [" ".join(text.split()) for text in (change.before, change.after)]
     words = " -> ".join(f'"{text}"' for text in texts if text)
-    return f"- {change.finding} {_EDITS[change.edit]}{score}: {words}"
+    return f"- {change.finding}, {_EDITS[change.edit]}{score}: {words}"

@@ -62,7 +62,6 @@ def _environment(args: argparse.Namespace) -> int:
 
 
 def _parity(args: argparse.Namespace) -> int:
-    shared.need(args.parity, "folder; expected one with reference vectors", folder=True)
     from workbench.generation.parity import compare
 
     report = compare(args.parity, progress=not args.json)
