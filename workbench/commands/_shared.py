@@ -138,23 +138,25 @@ def add_actions(parser: argparse.ArgumentParser, actions: Mapping[str, tuple[str
 
 
 #: What a manifest has to be.
-MANIFEST = "manifest; expected a .parquet or .csv file, which `workbench manifest build` writes"
-RUN = "folder of a run; expected what `workbench run --out` wrote"
+MANIFEST = (
+    "no such manifest; expected a .parquet or .csv file, which `workbench manifest build` writes"
+)
+RUN = "no run in this folder; expected what `workbench run --out` wrote"
 
 
-def need(path: Path | None, what: str, *, folder: bool = False) -> None:
+def need(path: Path | None, said: str, *, folder: bool = False) -> None:
     """Refuse a file or folder that is not there, before anything is imported or loaded.
 
     Args:
         path: what the user named; None where nothing was.
-        what: it should be, and what to do.
+        said: what is said of it then, and what to do.
         folder: whether it should be a folder.
 
     Raises:
         InputError: it is not there.
     """
     if path is not None and not (os.path.isdir(path) if folder else os.path.isfile(path)):
-        raise InputError(f"{path}: no such {what}")
+        raise InputError(f"{path}: {said}")
 
 
 def loading(args: argparse.Namespace) -> None:

@@ -31,7 +31,9 @@ def run(args: argparse.Namespace) -> int:
     for name in ("file", "against"):
         shared.need(getattr(args, name, None), shared.MANIFEST)
     shared.need(getattr(args, "list", None), "list of identifiers")
-    shared.need(getattr(args, "cohort", None), "cohort; expected what `manifest freeze` wrote")
+    shared.need(
+        getattr(args, "no such cohort", None), "cohort; expected what `manifest freeze` wrote"
+    )
     shared.need(getattr(args, "root", None), "folder of images", folder=True)
     return globals()[f"_{args.action}"](args)
 

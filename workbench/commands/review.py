@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         if "run" in args:
             shared.need(args.run, shared.RUN, folder=True)
         if "study" in args:
-            shared.need(args.study, "folder of a study", folder=True)
+            shared.need(args.study, "no such folder of a study", folder=True)
         shared.need(getattr(args, "manifest", None), shared.MANIFEST)
         return action(args)
     except OptionError as error:

@@ -97,8 +97,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.engine == "local" and (args.workers, args.address) != (None, None):
         raise OptionError("workers and address belong to engine='ray'; leave them out")
     shared.need(args.manifest, shared.MANIFEST)
-    shared.need(args.cohort, "cohort; expected what `workbench manifest freeze` wrote")
-    shared.need(args.root, "folder; expected the one that the manifest's paths start at",
+    shared.need(args.cohort, "no such cohort; expected what `workbench manifest freeze` wrote")
+    shared.need(args.root, "no such folder; expected the one that the manifest's paths start at",
                 folder=True)  # fmt: skip
     shared.loading(args)
 
