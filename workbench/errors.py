@@ -22,6 +22,23 @@ def did_you_mean(given: object, known: Iterable[object]) -> str:
     return f"; did you mean {names[close[0]]!r}?" if close else ""
 
 
+def unknown_name(
+    what: str, given: object, known: Iterable[str], *, also: Iterable[str] = (), of: str = "one of"
+) -> str:
+    """Return what is said of a name that is none of the known: the nearest, or all of them.
+
+    Args:
+        what: the name is of.
+        given: the name.
+        known: all names, which are listed where none is near.
+        also: further names that it may have meant, which are not listed.
+        of: "one of", or "some of" where several may be given.
+    """
+    names = tuple(known)
+    listed = f"; expected {of}: {', '.join(names)}"
+    return f"unknown {what} {given!r}{did_you_mean(given, (*names, *also)) or listed}"
+
+
 class WorkbenchError(Exception):
     """Base of every error the workbench raises on purpose."""
 

@@ -9,7 +9,7 @@ Does not know: anything about images or language; reading text is `workbench.rep
 
 from __future__ import annotations
 
-from workbench.errors import OptionError, did_you_mean
+from workbench.errors import OptionError, unknown_name
 
 PRESENT = "present"
 ABSENT = "absent"
@@ -121,7 +121,5 @@ def standard_name(name: str) -> str:
     key = " ".join(name.lower().replace("_", " ").split())
     found = SYNONYMS.get(key, key)
     if found not in ALL_FINDINGS:
-        near = did_you_mean(key, (*ALL_FINDINGS, *SYNONYMS))
-        known = ", ".join(ALL_FINDINGS)
-        raise OptionError(f"unknown finding {name!r}{near}; expected one of: {known}")
+        raise OptionError(unknown_name("finding", name, ALL_FINDINGS, also=SYNONYMS))
     return found

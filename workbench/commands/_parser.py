@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from workbench.errors import did_you_mean
+from workbench.errors import did_you_mean, unknown_name
 
 #: name='value', name=True, name=3, name=..., name=FOLDER, name=: an argument as Python has it.
 _GIVEN = re.compile(
@@ -88,11 +88,11 @@ class Parser(argparse.ArgumentParser):
         """Refuse what is none of the choices, with the nearest of them."""
         if action.choices is None or value in action.choices:
             return
-        listed = f"; expected one of: {', '.join(map(str, action.choices))}"
-        meant = did_you_mean(value, action.choices) or listed
-        if action.option_strings or not isinstance(action, argparse._SubParsersAction):
-            raise argparse.ArgumentError(action, f"unknown choice {value!r}{meant}")
-        raise argparse.ArgumentError(None, f"unknown {action.metavar.lower()} {value!r}{meant}")
+        if not isinstance(action, argparse._SubParsersAction):
+            raise argparse.ArgumentError(action, unknown_name("choice", value, action.choices))
+        also = self._option_string_actions
+        said = unknown_name(action.metavar.lower(), value, action.choices, also=also)
+        raise argparse.ArgumentError(None, said)
 
     def _check_options(self, given: Sequence[str]) -> None:
         """Refuse an option that there is not, before what else is missing is asked for."""

@@ -28,10 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Ask, and print the answer."""
     from workbench.imaging.sources import check_path
+    from workbench.model.prompt import question_messages
 
     if os.path.isfile(args.question) and not os.path.exists(args.image):
         args.parser.error("the image comes first, then the question")
     check_path(args.image)
+    question_messages(args.question)
     shared.loading(args)
     from workbench.imaging import load_radiograph
 

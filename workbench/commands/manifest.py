@@ -30,11 +30,10 @@ def run(args: argparse.Namespace) -> int:
     """Run one action."""
     for name in ("file", "against"):
         shared.need(getattr(args, name, None), shared.MANIFEST)
-    shared.need(getattr(args, "list", None), "list of identifiers")
-    shared.need(
-        getattr(args, "no such cohort", None), "cohort; expected what `manifest freeze` wrote"
-    )
-    shared.need(getattr(args, "root", None), "folder of images", folder=True)
+    shared.need(getattr(args, "list", None), "no such list of identifiers")
+    frozen = "no such cohort; expected what `workbench manifest freeze` wrote"
+    shared.need(getattr(args, "cohort", None), frozen)
+    shared.need(getattr(args, "root", None), "no such folder of images", folder=True)
     return globals()[f"_{args.action}"](args)
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.errors import OptionError, did_you_mean
+from workbench.errors import OptionError, unknown_name
 from workbench.findings import CODES, NOT_MENTIONED, PRESENT
 
 OUTCOMES = ("tp", "fp", "tn", "fn")
@@ -96,8 +96,7 @@ def find_policy(name: str) -> Policy:
             f"expected one of: {', '.join(POLICIES)}"
         )
     if name not in POLICIES:
-        near, known = did_you_mean(name, POLICIES), ", ".join(POLICIES)
-        raise OptionError(f"unknown policy {name!r}{near}; expected one of: {known}")
+        raise OptionError(unknown_name("policy", name, POLICIES))
     return POLICIES[name]
 
 

@@ -94,6 +94,8 @@ def check_path(raw: str | bytes | os.PathLike) -> Path:
         InputError: an address, a folder, no file, or one that is too large.
     """
     text = os.fsdecode(raw)
+    if not text:
+        raise InputError("expected the path of an image, got an empty one; name the file")
     if "://" in text:
         raise InputError(
             f"expected a local file, got an address ({text.partition('://')[0]}://...); download "

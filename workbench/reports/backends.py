@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import InputError, OptionError, did_you_mean
+from workbench.errors import InputError, OptionError, unknown_name
 from workbench.findings import ABSENT, PRESENT, UNCERTAIN
 from workbench.reports.labeler import label, merged
 from workbench.reports.labels import FindingLabel, Labels
@@ -63,8 +63,7 @@ def reader(backend: str = "rules", *, weights: str | Path | None = None) -> Read
         "chexbert": lambda: _chexbert(weights),
     }
     if backend not in makers:
-        near, known = did_you_mean(backend, makers), ", ".join(makers)
-        raise OptionError(f"unknown backend {backend!r}{near}; expected one of: {known}")
+        raise OptionError(unknown_name("backend", backend, makers))
     return makers[backend]()
 
 
