@@ -122,8 +122,10 @@ def _failure(error: Exception, parser: Parser) -> int:
 
 def _words(error: Exception) -> str:
     """Return what is said of an error; a place that cannot be written to is named as such."""
-    if isinstance(error, WorkbenchError) or getattr(error, "errno", None) not in _UNWRITABLE:
+    if isinstance(error, WorkbenchError) or not (error.filename or error.errno in _UNWRITABLE):
         return str(error)
+    if error.errno not in _UNWRITABLE:
+        return f"{os.fsdecode(error.filename)}: {(error.strerror or 'cannot be used').lower()}"
     name = os.path.basename(os.fsdecode(error.filename)) if error.filename else "the result"
     return (
         f"{name.removesuffix('.partial')}: cannot be written ({(error.strerror or '').lower()}); "

@@ -20,7 +20,10 @@ from workbench.model.prompt import (
 #: Tasks with a published prompt.
 NAMED = {"report": report_messages, "differential": differential_messages}
 
-_HELP = "a task is 'report', 'differential' or {'ask': 'a question', 'name': 'optional'}"
+_HELP = (
+    "a task is 'report', 'differential' or 'ask:QUESTION' (in Python also {'ask': 'a question', "
+    "'name': 'optional'})"
+)
 
 
 @dataclass(frozen=True)
