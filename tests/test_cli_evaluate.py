@@ -279,7 +279,7 @@ def test_bad_files_fail_in_one_line(files, content, message, capsys):
 
 def test_more_that_fails_with_what_to_do(files, capsys):
     assert main(evaluate(("nowhere.csv", files[1]))) == FAILED
-    assert "nowhere.csv is not a file" in capsys.readouterr().err
+    assert "nowhere.csv: no such file" in capsys.readouterr().err
     assert main(evaluate(files, "--compare", files[0])) == FAILED
     assert "given twice" in capsys.readouterr().err
     assert main(evaluate(files, "--patient-column", "who")) == FAILED

@@ -145,8 +145,8 @@ def test_card_lists_prints_and_writes(capsys):
     [
         (["build", "nih", "--source", ".", "--out", "m.parquet"], "no Data_Entry_2017_v2020.csv"),
         (["build", "mnist", "--source", ".", "--out", "m.parquet"], "unknown source 'mnist'"),
-        (["check", "nothing.parquet"], "nothing.parquet: no such file"),
-        (["verify", "nothing.csv", "--cohort", "c.json"], "nothing.csv: no such file"),
+        (["check", "nothing.parquet"], "nothing.parquet: no such manifest"),
+        (["verify", "nothing.csv", "--cohort", "c.json"], "nothing.csv: no such manifest"),
     ],
 )
 def test_failures_are_one_line(arguments, message, capsys):

@@ -56,7 +56,11 @@ def test_in_words_it_says_failures_and_the_notice(phantoms, tmp_path, capsys):
     [
         (["--manifest", "nothing.csv"], FAILED, "nothing.csv: no such manifest"),
         (["--manifest", "m", "--task", "poem"], USAGE, "unknown task 'poem'"),
-        (["--manifest", "m", "--workers", "2"], USAGE, "belong to engine='ray'"),
+        (
+            ["--manifest", "m", "--workers", "2"],
+            USAGE,
+            "workers and address belong to --engine ray",
+        ),
     ],
 )
 def test_failures_are_one_line(arguments, code, message, tmp_path, monkeypatch, capsys):

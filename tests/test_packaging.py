@@ -61,13 +61,48 @@ def test_public_name_resolves(name):
     assert name in dir(wb)
 
 
-def test_type_checkers_see_the_same_names():
-    tree = ast.parse((ROOT / "workbench" / "__init__.py").read_text(encoding="utf-8"))
-    block = next(node for node in tree.body if isinstance(node, ast.If))
-    owners = {alias.asname: node.module for node in block.body for alias in node.names}
-    assert set(owners) == set(wb.__all__) - {"__version__"}
-    for name, owner in wb._OBJECTS.items():
-        assert owners[name] == owner
+def test_type_checkers_see_the_same_owners():
+    names = seen_by_checkers(ROOT / "workbench" / "__init__.py")
+    assert {name: names[name] for name in wb._OBJECTS} == wb._OBJECTS
+
+
+PACKAGES = sorted(path.parent.name for path in (ROOT / "workbench").glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize("package", ["", *(f".{name}" for name in PACKAGES if name != "commands")])
+def test_type_checkers_see_every_public_name(package):
+    module = importlib.import_module(f"workbench{package}")
+    names = seen_by_checkers(Path(module.__file__))
+    assert set(module.__all__) - set(names) == set()
+
+
+def seen_by_checkers(path: Path) -> dict[str, str]:
+    """Return the names that a module binds where a checker looks -> owner, "" its own."""
+    found = {}
+    for node in visible(ast.parse(path.read_text(encoding="utf-8")).body):
+        if isinstance(node, ast.ImportFrom):
+            found |= {alias.asname or alias.name: node.module for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            found |= {name.id: "" for target in node.targets for name in ast.walk(target)
+                      if isinstance(name, ast.Name)}  # fmt: skip
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = ""
+    return found
+
+
+def visible(body: list[ast.stmt]):
+    """Yield the statements of a module that a checker of types reads."""
+    for node in body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield from node.body
+        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "not TYPE_CHECKING"):
+            yield node
+
+
+def test_no_module_hides_misspelt_names_from_type_checkers():
+    paths = sorted((ROOT / "workbench").rglob("*.py"))
+    hiding = [path.name for path in paths if "__getattr__" in seen_by_checkers(path)]
+    assert hiding == []
 
 
 def test_unknown_name_is_an_attribute_error():
@@ -164,26 +199,47 @@ def test_version_is_said_once():
 # --- what is shipped -----------------------------------------------------------------------------
 
 
-def test_wheel_holds_the_package_its_data_and_nothing_else(tmp_path):
-    tracked = subprocess.run(
-        ["git", "ls-files", "workbench"], capture_output=True, text=True, cwd=ROOT
-    )
-    if tracked.returncode:
-        pytest.skip("needs the git repository to know which files belong to the package")
-    files = [name for name in tracked.stdout.split("\n") if name and (ROOT / name).is_file()]
-    for name in [*files, "pyproject.toml", "README.md", "LICENSE"]:
+@pytest.fixture
+def source(tmp_path) -> Path:
+    """What is needed to build the package, in a folder of its own."""
+    for name in [*tracked(), "pyproject.toml", "README.md", "LICENSE"]:
         target = tmp_path / "source" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((ROOT / name).read_bytes())
+    return tmp_path / "source"
+
+
+def tracked() -> list[str]:
+    """Return the files of the package."""
+    listed = subprocess.run(
+        ["git", "ls-files", "workbench"], capture_output=True, text=True, cwd=ROOT
+    )
+    if listed.returncode:
+        pytest.skip("needs the git repository to know which files belong to the package")
+    return [name for name in listed.stdout.split("\n") if name and (ROOT / name).is_file()]
+
+
+def test_wheel_holds_the_package_its_data_and_nothing_else(source, tmp_path):
     command = [sys.executable, "-m", "pip", "wheel", "-q", "-q", "--no-deps", "--no-index"]
-    command += ["--no-build-isolation", "-w", str(tmp_path), str(tmp_path / "source")]
+    command += ["--no-build-isolation", "-w", str(tmp_path), str(source)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     wheel = next(tmp_path.glob("*.whl"))
     names = zipfile.ZipFile(wheel).namelist()
     inside = {name for name in names if ".dist-info/" not in name}
-    assert inside == set(files)
+    assert inside == set(tracked())
+    assert "workbench/py.typed" in inside
     assert wheel.name.startswith(f"cxr_llava_workbench-{wb.__version__}-py3-none-any")
+
+
+def test_editable_install_is_a_path_that_type_checkers_follow(source, tmp_path):
+    code = f"from setuptools.build_meta import build_editable; build_editable({str(tmp_path)!r})"
+    run(code, cwd=source)
+    inside = zipfile.ZipFile(next(tmp_path.glob("*.whl")))
+    (name,) = [name for name in inside.namelist() if ".dist-info/" not in name]
+    assert name.endswith(".pth")
+    (folder,) = inside.read(name).decode().split()
+    assert (Path(folder) / "workbench" / "py.typed").is_file()
 
 
 def test_no_tracked_file_is_above_30_megabytes():

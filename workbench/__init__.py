@@ -11,9 +11,9 @@ a shell command pays only for what it needs. `workbench.phantom` is a subpackage
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from workbench._lazy import lazy_names
 from workbench._version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -104,17 +104,5 @@ _OBJECTS = {
 
 __all__ = ["__version__", *_MODULES, *_OBJECTS]
 
-
-def __getattr__(name: str):
-    """Import a public name on first use and keep it."""
-    if name in _MODULES:
-        return importlib.import_module(f"workbench.{name}")
-    if name in _OBJECTS:
-        value = getattr(importlib.import_module(_OBJECTS[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'workbench' has no attribute {name!r}; see dir(workbench)")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+if not TYPE_CHECKING:  # which would hide misspelt names
+    __getattr__, __dir__ = lazy_names(__name__, _OBJECTS, __all__, modules=_MODULES)

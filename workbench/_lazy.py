@@ -1,6 +1,10 @@
 """Names of a package that are imported on first use, so that importing the package costs nothing.
 
-    __getattr__, __dir__ = lazy_names(__name__, {"run": ".running"}, __all__)
+    if not TYPE_CHECKING:
+        __getattr__, __dir__ = lazy_names(__name__, {"run": ".running"}, __all__)
+
+A checker of types takes a module with `__getattr__` to have every name, so it must not see it: it
+reads the imports under `if TYPE_CHECKING` instead.
 
 Does not know: what the names are.
 Source: PEP 562, module `__getattr__` and `__dir__`.

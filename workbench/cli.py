@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 
 from workbench._version import __version__
+from workbench.commands._parser import Parser
 from workbench.errors import WorkbenchError
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -45,9 +46,9 @@ COMMANDS = {
 }
 
 
-def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+def build_parser(command: str | None = None) -> Parser:
     """Return the parser; only `command`, if given, gets its arguments (and its imports)."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="workbench",
         description="Chest radiographs in, reports out. Not for clinical use.",
         epilog="`workbench COMMAND --help` explains each command.",
@@ -80,16 +81,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     command = next((word for word in arguments if word in COMMANDS), "")
     args = build_parser(command).parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO if args.verbose else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s" if args.verbose else "%(message)s",
-    )
+    _log(args.verbose, args.parser)
     try:
         code = _module(args.command).run(args)
         sys.stdout.flush()
         return code
     except (WorkbenchError, OSError) as error:
-        return _failure(error)
+        return _failure(error, args.parser)
     except KeyboardInterrupt:
         sys.stderr.write("\nworkbench: interrupted\n")
         return INTERRUPTED
@@ -100,19 +98,34 @@ def _module(command: str):
     return importlib.import_module(f"workbench.commands.{command.replace('-', '_')}")
 
 
-def _failure(error: Exception) -> int:
+def _log(verbose: bool, parser: Parser) -> None:
+    """Write warnings to stderr, in words of the command line; with --verbose what is done too."""
+    formatter = logging.Formatter(
+        "%(levelname)s %(name)s: %(message)s" if verbose else "%(message)s"
+    )
+    said = formatter.format
+    formatter.format = lambda record: parser.spoken(said(record))
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
+
+
+def _failure(error: Exception, parser: Parser) -> int:
     """Say an expected error in one line; a reader that closed the pipe is told nothing."""
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    sys.stderr.write(f"workbench: {' '.join(_words(error).split())}\n")
+    said = parser.spoken(" ".join(_words(error).split()))
+    sys.stderr.write(f"workbench: {said}\n")
     return FAILED
 
 
 def _words(error: Exception) -> str:
     """Return what is said of an error; a place that cannot be written to is named as such."""
-    if isinstance(error, WorkbenchError) or getattr(error, "errno", None) not in _UNWRITABLE:
+    if isinstance(error, WorkbenchError) or not (error.filename or error.errno in _UNWRITABLE):
         return str(error)
+    if error.errno not in _UNWRITABLE:
+        return f"{os.fsdecode(error.filename)}: {(error.strerror or 'cannot be used').lower()}"
     name = os.path.basename(os.fsdecode(error.filename)) if error.filename else "the result"
     return (
         f"{name.removesuffix('.partial')}: cannot be written ({(error.strerror or '').lower()}); "

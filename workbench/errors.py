@@ -4,6 +4,40 @@ Every class also inherits the builtin that fits, so that `except ValueError` wor
 for callers who have never heard of this package.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def did_you_mean(given: object, known: Iterable[object]) -> str:
+    """Return "; did you mean 'x'?" with the nearest of the known names; "" where none is near."""
+    from difflib import get_close_matches
+
+    def plain(name: object) -> str:
+        return str(name).lower().replace("_", "-").strip("- ")
+
+    names = {plain(name): str(name) for name in known}
+    begun = [name for name in names if len(plain(given)) > 1 and name.startswith(plain(given))]
+    close = begun[:1] or get_close_matches(plain(given), names, n=1, cutoff=0.6)
+    return f"; did you mean {names[close[0]]!r}?" if close else ""
+
+
+def unknown_name(
+    what: str, given: object, known: Iterable[str], *, also: Iterable[str] = (), of: str = "one of"
+) -> str:
+    """Return what is said of a name that is none of the known: the nearest, or all of them.
+
+    Args:
+        what: the name is of.
+        given: the name.
+        known: all names, which are listed where none is near.
+        also: further names that it may have meant, which are not listed.
+        of: "one of", or "some of" where several may be given.
+    """
+    names = tuple(known)
+    listed = f"; expected {of}: {', '.join(names)}"
+    return f"unknown {what} {given!r}{did_you_mean(given, (*names, *also)) or listed}"
+
 
 class WorkbenchError(Exception):
     """Base of every error the workbench raises on purpose."""

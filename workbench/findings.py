@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from workbench.errors import OptionError
+from workbench.errors import OptionError, unknown_name
 
 PRESENT = "present"
 ABSENT = "absent"
@@ -152,5 +152,5 @@ def standard_name(name: str) -> str:
     key = " ".join(name.lower().replace("_", " ").split())
     found = SYNONYMS.get(key, key)
     if found not in ALL_FINDINGS:
-        raise OptionError(f"unknown finding {name!r}; expected one of: {', '.join(ALL_FINDINGS)}")
+        raise OptionError(unknown_name("finding", name, ALL_FINDINGS, also=SYNONYMS))
     return found

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workbench.errors import OptionError
+from workbench.errors import OptionError, did_you_mean
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
@@ -52,6 +52,7 @@ class Settings:
         if self.device.partition(":")[0] not in DEVICES:
             raise OptionError(
                 f"device must be one of {', '.join(DEVICES)} or cuda:N, got {self.device!r}"
+                f"{did_you_mean(self.device, DEVICES)}"
             )
         if self.dtype not in DTYPES:
             raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")

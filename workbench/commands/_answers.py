@@ -6,6 +6,7 @@ Does not know: how the answer was made.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,11 @@ from workbench._files import whole_file
 
 if TYPE_CHECKING:
     from workbench.generation.result import Generation
+    from workbench.hallucination.rewriting import Change
     from workbench.radiograph import Radiograph
+
+#: What was done to a finding, for each edit of a mitigation.
+_EDITS = {"drop": "taken out", "deny": "denied", "doubt": "put in doubt", "add": "added"}
 
 
 def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +56,7 @@ def save(image: Radiograph, generation: Generation, stem: Path) -> list[Path]:
     text, data = stem.with_name(f"{stem.name}.txt"), stem.with_name(f"{stem.name}.json")
     warnings = [f"! {w.message}" for w in generation.warnings]
     lines = [f"{generation.task} of {generation.source}", *warnings, "", generation.text]
+    lines += ["", *mitigated(generation)[:-1]] if mitigated(generation) else []
     written = {text: "\n".join(lines), data: shared.to_json(record(image, generation))}
     for path, content in written.items():
         with whole_file(path) as partial:
@@ -58,12 +64,43 @@ def save(image: Radiograph, generation: Generation, stem: Path) -> list[Path]:
     return [text, data]
 
 
-def show(image: Radiograph, generation: Generation, *, title: str) -> None:
-    """Print an answer under its image's facts and warnings."""
+def show(
+    image: Radiograph, generation: Generation, *, title: str, spoken: Callable[[str], str]
+) -> None:
+    """Print an answer under its image's facts and warnings, and what was done about it.
+
+    Args:
+        image: what it is about.
+        generation: the answer.
+        title: line above it.
+        spoken: turns words of Python into those of the command line.
+    """
     shared.say(title)
     shared.say(shared.wrap(", ".join(image.contract.facts()[1:])))
     for warning in generation.warnings:
-        shared.say(shared.wrap(f"! {warning.code}: {warning.message}"))
+        shared.say(shared.wrap(spoken(f"! {warning.code}: {warning.message}")))
     shared.say()
     shared.say(shared.wrap(generation.text or "(the model wrote nothing)"))
     shared.say()
+    for line in mitigated(generation):
+        shared.say(shared.wrap(line))
+
+
+def mitigated(generation: Generation) -> list[str]:
+    """Return what a mitigation did to a report, a line for each change; nothing without one."""
+    done = getattr(generation, "mitigation", None)
+    if not done:
+        return []
+    if generation.original is None:
+        return [f"{done['name']}: took part in the writing; no text was changed afterwards", ""]
+    changes = generation.changes
+    counted = f"{len(changes)} change{'s' * (len(changes) != 1)}" if changes else "nothing changed"
+    return [f"{done['name']}: {counted}", *map(_changed, changes), ""]
+
+
+def _changed(change: Change) -> str:
+    """Return one change in a line: finding, what was done, and the words before and after."""
+    score = "" if change.score is None else f" (score {change.score:.2f})"
+    texts = [" ".join(text.split()) for text in (change.before, change.after)]
+    words = " -> ".join(f'"{text}"' for text in texts if text)
+    return f"- {change.finding}, {_EDITS[change.edit]}{score}: {words}"

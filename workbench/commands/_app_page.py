@@ -69,8 +69,7 @@ def _explorer(site: Site, page: Page) -> Any:
 def _reviewer(site: Site, page: Page) -> Any:
     from workbench.widgets.reviewer import app
 
-    images = _known(site) if site.root else None  # else the manifest's own
-    return app(site.run, reviewer=site.reviewer, manifest=site.manifest, images=images)
+    return app(site.run, reviewer=site.reviewer, manifest=site.manifest, root=site.root)
 
 
 def _reader(site: Site, page: Page) -> Any:
@@ -87,11 +86,14 @@ def _monitor(site: Site, page: Page) -> Any:
 
 def _known(site: Site) -> Any:
     """Return what is known of the images, and where they are."""
-    if site.manifest is None or site.root is None:
-        return site.manifest
     from workbench.data import load
+    from workbench.runs.record import kept_places, read_record
 
-    return load(site.manifest, root=site.root, check=False)
+    run = Path(site.run) if site.run else None
+    root = site.root or next(iter(kept_places(run and read_record(run), run) if run else ()), None)
+    if site.manifest is None or root is None:
+        return site.manifest
+    return load(site.manifest, root=root, check=False)
 
 
 OPENERS: dict[str, Callable[[Site, Page], Any]] = {

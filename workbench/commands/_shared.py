@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench._progress import progress as progress
+from workbench.errors import InputError
 from workbench.settings import DTYPES
 
 if TYPE_CHECKING:
@@ -133,6 +135,41 @@ def add_actions(parser: argparse.ArgumentParser, actions: Mapping[str, tuple[str
         sub.add_argument(
             "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON"
         )
+
+
+#: What a manifest has to be.
+MANIFEST = (
+    "no such manifest; expected a .parquet or .csv file, which `workbench manifest build` writes"
+)
+RUN = "no run in this folder; expected what `workbench run --out` wrote"
+
+
+def need(path: Path | None, said: str, *, folder: bool = False) -> None:
+    """Refuse a file or folder that is not there, before anything is imported or loaded.
+
+    Args:
+        path: what the user named; None where nothing was.
+        said: what is said of it then, and what to do.
+        folder: whether it should be a folder.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if path is not None and not (os.path.isdir(path) if folder else os.path.isfile(path)):
+        raise InputError(f"{path}: {said}")
+
+
+def loading(args: argparse.Namespace) -> None:
+    """Say at once that the model is being loaded: the libraries alone take seconds.
+
+    Raises:
+        CheckpointError: there is no such model.
+    """
+    if args.model != "mini" and not os.path.isdir(args.model):
+        from workbench.model.source import find_local
+
+        find_local(args.model)
+    note(f"loading {args.model} ...")
 
 
 def open_model(args: argparse.Namespace) -> ChestXrayModel:

@@ -39,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Without --image the explorer shows a drawn chest whose findings are known. Ctrl-C ends\n"
         f"the app. --public takes its password from {PASSWORD}, or asks for it."
     )
-    parser.set_defaults(usage_error=parser.error)
     shared.add_model_arguments(parser)
     shown = parser.add_argument_group("pages")
     shown.add_argument("--image", type=Path, nargs="+", default=[], metavar="FILE",
@@ -52,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("--manifest", type=Path, metavar="FILE",
                        help="what is known of the images of the run and the study")  # fmt: skip
     shown.add_argument("--root", type=Path, metavar="DIR",
-                       help="folder of these images (that of the manifest)")  # fmt: skip
+                       help="folder of these images (that of the run or the manifest)")  # fmt: skip
     shown.add_argument("--training", type=Path, metavar="DIR", help="watch this training run")
     served = parser.add_argument_group("server")
     served.add_argument("--port", type=port, default=PORT,
@@ -90,13 +89,13 @@ def tabs(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
     if args.allow_host and not args.public:
-        args.usage_error("--allow-host needs --public; without it only this computer is served")
+        args.parser.error("--allow-host needs --public; without it only this computer is served")
     if (args.study is None) != (args.reader is None):
-        args.usage_error("--study and --reader belong together")
+        args.parser.error("--study and --reader belong together")
     if args.reviewer is not None and args.run is None:
-        args.usage_error("--reviewer needs --run")
-    if args.root is not None and args.manifest is None:
-        args.usage_error("--root needs --manifest")
+        args.parser.error("--reviewer needs --run")
+    if args.root is not None and args.manifest is None and args.run is None:
+        args.parser.error("--root needs --manifest or --run")
     site = _site(args)
     site.check()
     password = _password() if args.public else None

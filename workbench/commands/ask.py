@@ -6,6 +6,7 @@ Does not know: how an answer is found; that is `wb.load_model(...).ask`.
 from __future__ import annotations
 
 import argparse
+import os
 
 import workbench.commands._answers as answers
 import workbench.commands._shared as shared
@@ -26,6 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask, and print the answer."""
+    from workbench.imaging.sources import check_path
+    from workbench.model.prompt import question_messages
+
+    if os.path.isfile(args.question) and not os.path.exists(args.image):
+        args.parser.error("the image comes first, then the question")
+    check_path(args.image)
+    question_messages(args.question)
+    shared.loading(args)
     from workbench.imaging import load_radiograph
 
     image = load_radiograph(args.image, fit=args.fit)
@@ -36,5 +45,6 @@ def run(args: argparse.Namespace) -> int:
             {"image": args.image, "question": args.question} | answers.record(image, answer)
         )
     else:
-        answers.show(image, answer, title=f"{args.image}: {args.question}")
+        title = f"{args.image}: {args.question}"
+        answers.show(image, answer, title=title, spoken=args.parser.spoken)
     return 0

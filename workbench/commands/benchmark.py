@@ -81,6 +81,7 @@ def _jobs(n: int) -> int:
 def run(args: argparse.Namespace) -> int:
     """Measure, save what was asked for, and print the table."""
     _check(args)
+    shared.loading(args)
     measure = {"saliency": _saliency, "hallucination": _hallucination, "mitigation": _mitigation}
     table = measure[args.what](args, _SIZES[args.what] if args.n is None else args.n)
     if args.out:

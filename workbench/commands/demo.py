@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make everything, then say what was made and what to do next."""
+    shared.loading(args)
     import matplotlib
 
     matplotlib.use("Agg")

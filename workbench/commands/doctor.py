@@ -80,6 +80,7 @@ def _parity(args: argparse.Namespace) -> int:
 
 
 def _exam(args: argparse.Namespace) -> int:
+    shared.loading(args)
     from workbench.evaluation import examine
 
     model = shared.open_model(args)

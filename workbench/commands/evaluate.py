@@ -73,6 +73,8 @@ def _names(text: str) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Score, compare, write and say."""
+    for path in (args.predictions, args.references, *args.compare):
+        shared.need(path, "no such file; expected reports or labels as CSV, TSV or Parquet")
     from workbench.evaluation.comparison import compare
     from workbench.evaluation.report_set import read_reports
     from workbench.evaluation.scorecard import score

@@ -28,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run one action."""
+    for name in ("file", "against"):
+        shared.need(getattr(args, name, None), shared.MANIFEST)
+    shared.need(getattr(args, "list", None), "no such list of identifiers")
+    frozen = "no such cohort; expected what `workbench manifest freeze` wrote"
+    shared.need(getattr(args, "cohort", None), frozen)
+    shared.need(getattr(args, "root", None), "no such folder of images", folder=True)
     return globals()[f"_{args.action}"](args)
 
 

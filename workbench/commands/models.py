@@ -31,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the card of each model."""
+    from workbench.model.source import find_local
+
+    for name in args.models:
+        find_local(name)
     from workbench.model.card import card
 
     cards = [card(name) for name in shared.progress(args.models, label="models")]

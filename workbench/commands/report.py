@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import workbench.commands._answers as answers
 import workbench.commands._shared as shared
 from workbench.errors import OptionError, WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.generation.result import Generation
+    from workbench.radiograph import Radiograph
 
 #: Name of each mitigation, and its class in `workbench.hallucination`.
 _MITIGATIONS = {
@@ -45,16 +52,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write every report that can be written; fail at the end if one could not."""
-    model = shared.open_model(args)
-    write = model.report if args.task == "report" else model.differential
-    options = answers.decoding_options(args) | _mitigation(args)
-    done, failed, stems = [], [], Counter()
-    for path in shared.progress(args.images, label="reports"):
-        try:
-            done.append(_one(path, stems, write, options, args))
-        except (WorkbenchError, OSError) as error:
-            failed.append({"image": path, "error": " ".join(str(error).split())})
-            shared.note(f"workbench: {failed[-1]['error']}")
+    if args.mitigation and args.task != "report":
+        raise OptionError("--mitigation belongs to reports; leave it out with --task differential")
+    failed: list[dict] = []
+    there = [path for path in args.images if _tried(_there, path, args, failed)]
+    if there:
+        shared.loading(args)
+    done, stems, write = [], Counter(), None
+    for path in shared.progress(there, label="reports"):
+        image = _tried(_read, path, args, failed)
+        if image is None:
+            continue
+        write = write or _writer(args)
+        result = _tried(partial(_one, image, stems, write), path, args, failed)
+        done += [] if result is None else [result]
+    failed.sort(key=lambda item: args.images.index(item["image"]))
     if args.json:
         shared.emit_json({"reports": done, "failed": failed})
     elif failed:
@@ -63,33 +75,49 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _mitigation(args: argparse.Namespace) -> dict:
-    """Return the mitigation that was asked for, as an option of `report`.
-
-    Raises:
-        OptionError: it was asked for a differential.
-    """
-    if args.mitigation is None:
-        return {}
-    if args.task != "report":
-        raise OptionError("--mitigation belongs to reports; leave it out with --task differential")
-    from workbench import hallucination
-
-    return {"mitigation": getattr(hallucination, _MITIGATIONS[args.mitigation])()}
+def _tried(step: Callable, path: str, args: argparse.Namespace, failed: list[dict]) -> Any:
+    """Return what a step makes of an image; None where it cannot, which is said and noted."""
+    try:
+        return step(path, args)
+    except (WorkbenchError, OSError) as error:
+        said = args.parser.spoken(" ".join(str(error).split()))
+    failed.append({"image": path, "error": said})
+    shared.note(f"workbench: {said}")
+    return None
 
 
-def _one(path: str, stems: Counter, write, options: dict, args: argparse.Namespace) -> dict:
-    """Read, report, save and show one image; files are called as its contract calls it."""
+def _there(path: str, args: argparse.Namespace) -> Path:
+    from workbench.imaging.sources import check_path
+
+    return check_path(path)
+
+
+def _read(path: str, args: argparse.Namespace) -> Radiograph:
     from workbench.imaging import load_radiograph
 
-    image = load_radiograph(path, fit=args.fit)
-    generation = write(image, **options)
+    return load_radiograph(path, fit=args.fit)
+
+
+def _writer(args: argparse.Namespace) -> Callable[..., Generation]:
+    """Load the model, and return what writes as was asked."""
+    model = shared.open_model(args)
+    options = answers.decoding_options(args)
+    if args.mitigation:
+        from workbench import hallucination
+
+        options["mitigation"] = getattr(hallucination, _MITIGATIONS[args.mitigation])()
+    return partial(model.report if args.task == "report" else model.differential, **options)
+
+
+def _one(image: Radiograph, stems: Counter, write, path: str, args: argparse.Namespace) -> dict:
+    """Report about one image, save and show it; files are called as its contract calls it."""
+    generation = write(image)
     result = {"image": path} | answers.record(image, generation)
     if args.out:
         stem = _stem(image.contract.source, stems)
         result["files"] = answers.save(image, generation, args.out / f"{stem}_{args.task}")
     if not args.json:
-        answers.show(image, generation, title=path)
+        answers.show(image, generation, title=path, spoken=args.parser.spoken)
     return result
 
 

@@ -32,9 +32,14 @@ def run(args: argparse.Namespace) -> int:
     """Run one action."""
     action: Callable[[argparse.Namespace], int] = globals()[f"_{args.action}"]
     try:
+        if "run" in args:
+            shared.need(args.run, shared.RUN, folder=True)
+        if "study" in args:
+            shared.need(args.study, "no such folder of a study", folder=True)
+        shared.need(getattr(args, "manifest", None), shared.MANIFEST)
         return action(args)
     except OptionError as error:
-        shared.note(f"workbench: {error}")
+        shared.note(f"workbench: {args.parser.spoken(str(error))}")
         return 2
 
 
@@ -133,7 +138,7 @@ def _queue(args: argparse.Namespace) -> int:
     for item in worse[:5]:
         shared.say(shared.wrap(f"{item}, p {item.p:.1g}"))
     for text in summary["notes"]:
-        shared.note(f"note: {text}")
+        shared.note(f"note: {args.parser.spoken(text)}")
     return _wrote(args)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 import workbench.commands._shared as shared
-from workbench.errors import OptionError
+from workbench.errors import OptionError, did_you_mean
 from workbench.finetune.mini.recipe import ALL_STAGES as STAGES
 
 MINI = "mini"
@@ -35,7 +35,10 @@ def stage_list(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     unknown = [name for name in names if name not in STAGES]
     if unknown or not names:
-        raise argparse.ArgumentTypeError(f"expected one or more of {', '.join(STAGES)}, got {text}")
+        near = did_you_mean(unknown[0], STAGES) if unknown else ""
+        raise argparse.ArgumentTypeError(
+            f"expected one or more of {', '.join(STAGES)}, got {text}{near}"
+        )
     return names
 
 
@@ -60,7 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Stop either at any time; `--resume` goes on where it was."
     )
     parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="what to train by, or mini")
-    parser.set_defaults(usage_error=parser.error)
     parser.add_argument("--out", type=Path, help="folder of the run (runs/NAME)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--seed", type=int, help="another start than the recipe's")
@@ -93,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     from workbench.finetune.recipe import read_recipe
 
     if args.recipe is None and not args.plan:
-        args.usage_error("name a RECIPE, or mini; --plan and --fields need none")
+        args.parser.error("name a RECIPE, or mini; --plan and --fields need none")
     changes = dict(args.set) | ({} if args.seed is None else {"seed": args.seed})
     recipe = read_recipe(args.recipe or PLANNED).replace(**nested(changes))
     if args.plan:

@@ -100,5 +100,5 @@ __all__ = [
     "verify",
 ]
 
-
-__getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)
+if not TYPE_CHECKING:  # which would hide misspelt names
+    __getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)

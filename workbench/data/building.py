@@ -29,7 +29,7 @@ from workbench.data.hashes import fingerprint
 from workbench.data.manifest import Manifest
 from workbench.data.paths import Root
 from workbench.data.sources import reader
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, OptionError, did_you_mean
 
 #: Rules that make a table unsafe or meaningless to use; `load` refuses it.
 BLOCKING = (
@@ -76,7 +76,10 @@ def build(
     data_card = card(name)
     variant = _variant(data_card, labels)
     if provenance is not None and provenance not in PROVENANCES:
-        raise OptionError(f"provenance must be one of {', '.join(PROVENANCES)}, got {provenance!r}")
+        raise OptionError(
+            f"provenance must be one of {', '.join(PROVENANCES)}, got {provenance!r}"
+            f"{did_you_mean(provenance, PROVENANCES)}"
+        )
     files = Download(source, data_card)
     loose, notes = reader(data_card.key)(
         files, data_card, labels=variant, reports=reports, show=show
@@ -168,6 +171,7 @@ def _variant(data_card: DataCard, labels: str | None) -> str:
     if labels not in names:
         raise OptionError(
             f"labels of {data_card.key} must be one of {', '.join(names)}, got {labels!r}"
+            f"{did_you_mean(labels, names)}"
         )
     return labels
 

@@ -18,7 +18,7 @@ from importlib.resources import files
 import yaml
 
 from workbench.data.columns import FINDING_COLUMNS, PROVENANCES
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, OptionError, unknown_name
 
 #: Source keys in the order in which they are shown.
 SOURCES = (
@@ -152,7 +152,7 @@ def source_key(name: str) -> str:
     key = "-".join(str(name).lower().replace("_", " ").split())
     key = ALIASES.get(key, key)
     if key not in SOURCES:
-        raise OptionError(f"unknown source {name!r}; expected one of: {', '.join(SOURCES)}")
+        raise OptionError(unknown_name("source", name, SOURCES))
     return key
 
 

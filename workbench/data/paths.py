@@ -41,7 +41,7 @@ class Root:
         if not self.folder.is_dir():
             raise InputError(
                 f"{self.folder.name or folder}: no such folder; expected the folder that the "
-                "paths of the manifest are relative to (root=, --root)"
+                "paths of the manifest are relative to; name it with root="
             )
         self._real = os.path.realpath(self.folder)
         self._folders: dict[str, bool] = {}
@@ -72,6 +72,20 @@ class Root:
                 "to the root, without .. and without links that leave it"
             )
         return self.folder / path
+
+    def image(self, path: str) -> Path:
+        """Return the full path of an image that is there.
+
+        Raises:
+            InputError: the path leaves the root, or there is no such file.
+        """
+        found = self.resolve(path)
+        if not found.exists():
+            raise InputError(
+                f"{found.name}: no such file; the paths of a manifest start at its root, by "
+                "default the folder that it lies in: restore the file, or name a folder with root="
+            )
+        return found
 
     def relative(self, path: str) -> str:
         """Return a path below the root as the manifest writes it; any other as it came."""

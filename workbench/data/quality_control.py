@@ -57,7 +57,7 @@ def quality(
     """
     folder = Path(root) if root is not None else manifest.root
     if folder is None:
-        raise InputError("no image is at hand; name the folder of the images with root= (--root)")
+        raise InputError("no image is at hand; name the folder of the images with root=")
     if workers < 1 or fit not in ("crop", "pad"):
         raise OptionError(f"workers must be at least 1 and fit crop or pad, got {workers}, {fit!r}")
     images = manifest.frame[manifest.frame["path"].notna()]

@@ -132,7 +132,7 @@ class QualityTable:
         from workbench.imaging import load_radiograph
 
         try:
-            pixels = load_radiograph(base.resolve(path)).pixels
+            pixels = load_radiograph(base.image(path)).pixels
         except InputError:
             return None
         image = Image.fromarray(pixels)

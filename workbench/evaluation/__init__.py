@@ -70,5 +70,5 @@ __all__ = [
     "score",
 ]
 
-
-__getattr__, __dir__ = lazy_names(__name__, _LATER, __all__)
+if not TYPE_CHECKING:  # which would hide misspelt names
+    __getattr__, __dir__ = lazy_names(__name__, _LATER, __all__)

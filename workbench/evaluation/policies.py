@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.errors import OptionError
+from workbench.errors import OptionError, unknown_name
 from workbench.findings import CODES, NOT_MENTIONED, PRESENT
 
 OUTCOMES = ("tp", "fp", "tn", "fn")
@@ -96,7 +96,7 @@ def find_policy(name: str) -> Policy:
             f"expected one of: {', '.join(POLICIES)}"
         )
     if name not in POLICIES:
-        raise OptionError(f"unknown policy {name!r}; expected one of: {', '.join(POLICIES)}")
+        raise OptionError(unknown_name("policy", name, POLICIES))
     return POLICIES[name]
 
 

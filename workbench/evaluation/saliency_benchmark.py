@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.errors import OptionError
+from workbench.errors import OptionError, unknown_name
 from workbench.evaluation.kept import KeptResults
 from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED, warn_of_seen
 from workbench.evaluation.saliency_table import SaliencyTable, tabulate
@@ -137,8 +137,8 @@ def benchmark_saliency(
     findings = tuple(standard_name(name) for name in findings)
     if not methods or not findings:
         raise OptionError("name at least one method and one finding, or leave them out for all")
-    if unknown := [name for name in methods if name not in METHODS]:
-        raise OptionError(f"unknown method {unknown[0]!r}; expected some of: {', '.join(METHODS)}")
+    if odd := [name for name in methods if name not in METHODS]:
+        raise OptionError(unknown_name("method", odd[0], METHODS, of="some of"))
     if n < 1 or jobs < 1 or slow_cases < 1 or seed < 0 or randomised_cases < 0:
         raise OptionError(
             "expected n, jobs and slow_cases of 1 or more, seed and randomised_cases of 0 or more; "

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from workbench.finetune.running import preview as preview
     from workbench.finetune.running import run as run
     from workbench.finetune.student import merge as merge
+    from workbench.widgets.monitor import monitor as monitor
 
 #: Name -> module that owns it.
 _OWNERS = {
@@ -72,5 +73,5 @@ _OWNERS = {
 
 __all__ = [*_OWNERS]
 
-
-__getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)
+if not TYPE_CHECKING:  # which would hide misspelt names
+    __getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)

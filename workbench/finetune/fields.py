@@ -11,10 +11,9 @@ import dataclasses
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from workbench.errors import OptionError
+from workbench.errors import OptionError, did_you_mean
 
 T = TypeVar("T")
 
@@ -110,7 +109,8 @@ def _in_range(value: Any, metadata: Mapping[str, Any], where: str) -> Any:
     choices, least, most = (metadata.get(key) for key in ("choices", "least", "most"))
     if choices and value not in choices:
         raise OptionError(
-            f"{where} must be one of {', '.join(choices)}, got {value!r}{_near(value, choices)}"
+            f"{where} must be one of {', '.join(choices)}, got {value!r}"
+            f"{did_you_mean(value, choices)}"
         )
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if number and least is not None and value < least:
@@ -146,10 +146,5 @@ def explained(kind: type, path: str = "") -> Iterator[tuple[str, str, Any]]:
 
 
 def _unknown(where: str, name: str, known: list[str]) -> str:
-    near = _near(name, known)
+    near = did_you_mean(name, known)
     return f"{where}: unknown field{near or '; expected one of ' + ', '.join(known)}"
-
-
-def _near(value: Any, choices: Sequence[str]) -> str:
-    close = get_close_matches(str(value), choices, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""

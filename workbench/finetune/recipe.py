@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from workbench.data.columns import FINDING_COLUMNS
-from workbench.errors import OptionError
+from workbench.errors import OptionError, did_you_mean
 from workbench.findings import ON_REQUEST, PHANTOM_FINDINGS
 from workbench.finetune.fields import build, check_values, explained, said
 
@@ -232,6 +232,7 @@ def read_recipe(source: str | os.PathLike | Recipe) -> Recipe:
     else:
         raise OptionError(
             f"no recipe {str(source)!r}: expected a YAML file or one of {', '.join(shipped)}"
+            f"{did_you_mean(source, shipped)}"
         )
     try:
         values = yaml.safe_load(text)

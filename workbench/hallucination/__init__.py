@@ -156,5 +156,5 @@ __all__ = [
     "yes_odds",
 ]
 
-
-__getattr__, __dir__ = lazy_names(__name__, _LATER, __all__)
+if not TYPE_CHECKING:  # which would hide misspelt names
+    __getattr__, __dir__ = lazy_names(__name__, _LATER, __all__)

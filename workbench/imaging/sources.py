@@ -87,8 +87,15 @@ def check_pixel_count(rows: int, columns: int, name: str, max_pixels: int) -> No
         )
 
 
-def _read_path(raw: str | bytes) -> tuple[bytes, str]:
+def check_path(raw: str | bytes | os.PathLike) -> Path:
+    """Return the path of a file that can be read, without reading it.
+
+    Raises:
+        InputError: an address, a folder, no file, or one that is too large.
+    """
     text = os.fsdecode(raw)
+    if not text:
+        raise InputError("expected the path of an image, got an empty one; name the file")
     if "://" in text:
         raise InputError(
             f"expected a local file, got an address ({text.partition('://')[0]}://...); download "
@@ -101,19 +108,30 @@ def _read_path(raw: str | bytes) -> tuple[bytes, str]:
         if path.is_dir():
             problem = f"{name}: is a folder; pass one image file of it"
         elif not path.exists():
-            problem = (
-                f"{name}: no such file; check the path, relative paths start at the current folder"
-            )
+            start = "" if path.is_absolute() else ", relative paths start at the current folder"
+            problem = f"{name}: no such file; check the path{start}"
         elif not path.is_file():
             problem = f"{name}: is not a regular file; pass a {READABLE} file"
         elif path.stat().st_size > MAX_FILE_BYTES:
             problem = _too_large(name)
         else:
-            return path.read_bytes(), name
+            return path
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a valid path"
-        problem = f"{name}: cannot be read ({reason}); check path and permissions"
+        problem = _unreadable(name, error)
     raise InputError(problem)
+
+
+def _read_path(raw: str | bytes) -> tuple[bytes, str]:
+    path = check_path(raw)
+    try:
+        return path.read_bytes(), path.name or os.fsdecode(raw)
+    except OSError as error:
+        raise InputError(_unreadable(path.name, error)) from error
+
+
+def _unreadable(name: str, error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or "not a valid path"
+    return f"{name}: cannot be read ({reason}); check path and permissions"
 
 
 def _read_stream(stream: BinaryIO) -> tuple[bytes, str]:

@@ -11,6 +11,7 @@ from workbench._lazy import lazy_names
 
 if TYPE_CHECKING:
     from workbench.model.card import ModelCard as ModelCard
+    from workbench.model.card import card as card
     from workbench.model.config import CxrLlavaConfig as CxrLlavaConfig
     from workbench.model.config import CxrVisionConfig as CxrVisionConfig
     from workbench.model.llava import (
@@ -49,5 +50,5 @@ _OBJECTS = {
 
 __all__ = [*_MODULES, *_OBJECTS]
 
-
-__getattr__, __dir__ = lazy_names(__name__, _OBJECTS, __all__, modules=_MODULES)
+if not TYPE_CHECKING:  # which would hide misspelt names
+    __getattr__, __dir__ = lazy_names(__name__, _OBJECTS, __all__, modules=_MODULES)

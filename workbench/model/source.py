@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from workbench.errors import CheckpointError, OptionError
+from workbench.errors import CheckpointError, OptionError, did_you_mean
 from workbench.model.licence import PUBLISHED_TERMS, UNKNOWN_TERMS
 from workbench.model.weights import find_weights
 
@@ -89,7 +89,8 @@ def resolve_source(
         )
     if isinstance(source, os.PathLike) or not _HUB_ID.fullmatch(text) or text.startswith("."):
         raise CheckpointError(
-            f"no such directory: {text!r} (looked in {Path.cwd()}); give an existing directory, "
+            f"no such directory: {text!r} (looked in {Path.cwd()})"
+            f"{did_you_mean(text, (MINI, PUBLISHED_ID))}; give an existing directory, "
             f"{MINI!r}, or a hub id such as {PUBLISHED_ID!r}"
         )
     return _hub(text, revision or PINNED.get(text), offline)

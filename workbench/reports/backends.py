@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, OptionError, unknown_name
 from workbench.findings import ABSENT, PRESENT, UNCERTAIN
 from workbench.reports.labeler import label, merged
 from workbench.reports.labels import FindingLabel, Labels
@@ -63,7 +63,7 @@ def reader(backend: str = "rules", *, weights: str | Path | None = None) -> Read
         "chexbert": lambda: _chexbert(weights),
     }
     if backend not in makers:
-        raise OptionError(f"unknown backend {backend!r}; expected one of: {', '.join(makers)}")
+        raise OptionError(unknown_name("backend", backend, makers))
     return makers[backend]()
 
 

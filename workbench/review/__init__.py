@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from workbench.review.verdicts import Annotation as Annotation
     from workbench.review.verdicts import Annotations as Annotations
     from workbench.review.verdicts import open_annotations as open_annotations
+    from workbench.widgets.reviewer import app as app
 
 #: Name -> module that owns it.
 _OWNERS = {
@@ -102,5 +103,5 @@ __all__ = [
     "sample_size",
 ]
 
-
-__getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)
+if not TYPE_CHECKING:  # which would hide misspelt names
+    __getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)

@@ -68,10 +68,10 @@ class ReviewCase:
 
         if self.root is None:
             raise InputError(
-                "it is not known where the images are; open the queue with a Manifest that was "
-                "loaded with root="
+                "it is not known where the images are; name the manifest with manifest= and its "
+                "folder of images with root="
             )
-        return load_radiograph(Root(self.root).resolve(self.path or ""))
+        return load_radiograph(Root(self.root).image(self.path or ""))
 
     def _repr_html_(self) -> str:
         facts = ", ".join(f"{name} {value}" for name, value in self.facts.items() if value)

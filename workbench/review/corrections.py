@@ -32,7 +32,7 @@ from workbench.data import Manifest
 from workbench.data.columns import PROVENANCES, REPORT_COLUMNS
 from workbench.data.frames import conform
 from workbench.data.sections import sections
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, OptionError, did_you_mean
 from workbench.findings import ABSENT, CODES, NO_FINDING, NOT_MENTIONED, PRESENT, UNCERTAIN
 from workbench.review.bulk import CODE, FINDINGS
 from workbench.review.queue_result import ErrorQueue
@@ -104,6 +104,7 @@ class CorrectedReference:
         if provenance not in PROVENANCES:
             raise OptionError(
                 f"provenance must be one of {', '.join(PROVENANCES)}, got {provenance!r}"
+                f"{did_you_mean(provenance, PROVENANCES)}"
             )
         rows = _places(manifest.frame, self.cases)
         frame = manifest.to_frame()

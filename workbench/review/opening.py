@@ -14,7 +14,9 @@ decides (`verdicts`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,7 +26,7 @@ from workbench.model.licence import RESEARCH_NOTICE
 from workbench.review.attributes import slices_of
 from workbench.review.joined import Joined, join
 from workbench.review.queue_result import ErrorQueue
-from workbench.review.references import References, find_manifest, open_references
+from workbench.review.references import References, find_manifest, image_root, open_references
 from workbench.review.sources import RunRows, open_run
 from workbench.review.suspects import find_suspects
 from workbench.runs.record import stated_notice
@@ -34,6 +36,7 @@ def queue(
     run: Any,
     *,
     manifest: Any = None,
+    root: str | os.PathLike | None = None,
     task: str = "report",
     grounding: Any = None,
     confident: float = 0.5,
@@ -46,8 +49,10 @@ def queue(
         run: folder of `wb.run`, its result, or a table with the columns id and text.
         manifest: what is known of the images: a `Manifest`, its file, a table with its columns, or
             a mapping id -> phantom. When None, the manifest of the run is used where it still lies
-            beside the run or in the current folder, unchanged; else nothing is known, and only
-            what needs no reference is listed.
+            beside the run, in the current folder or where it lay, unchanged; else nothing is
+            known, and only what needs no reference is listed.
+        root: folder of the images; when None, the one that the run was made with where its images
+            are there, else that of the manifest.
         task: of the run; one whose answers are reports.
         grounding: table with the columns id, finding, code and contribution, or an object whose
             `to_frame` returns one (`wb.hallucination.ground_table`).
@@ -78,7 +83,7 @@ def queue(
         slices_of(joined, by=by),
         task,
         folder,
-        None if known is None else known.root,
+        Path(root) if root is not None else image_root(known, manifest, rows),
         rows.failed,
         _notes(rows, known, joined),
         rows.record,
@@ -92,7 +97,7 @@ def _notes(rows: RunRows, known: References | None, joined: Joined) -> tuple[str
     if known is None:
         notes.append(
             "no references: nothing is known of these images, so false, missed and flipped "
-            "findings cannot be listed; give manifest="
+            "findings cannot be listed; name the manifest of the images with manifest="
         )
     else:
         made_of = rows.record.get("fixed", {}).get("manifest", {})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from workbench.errors import OptionError
+from workbench.errors import OptionError, unknown_name
 from workbench.evaluation.intervals import wilson
 from workbench.findings import standard_name
 from workbench.review.attributes import attribute_table, slices_of
@@ -111,7 +111,7 @@ class ErrorQueue:
             kinds = [kind] if isinstance(kind, str) else list(kind)
             wrong = [name for name in kinds if name not in KINDS]
             if wrong:
-                raise OptionError(f"unknown kind {wrong[0]!r}; expected one of: {', '.join(KINDS)}")
+                raise OptionError(unknown_name("kind", wrong[0], KINDS))
             keep &= self.entries["kind"].isin(kinds).to_numpy()
         if finding is not None:
             keep &= (self.entries["finding"] == standard_name(finding)).to_numpy()

@@ -30,9 +30,13 @@ from workbench.phantom.case import Phantom
 from workbench.phantom.wording.mentions import mentions, merged_side
 from workbench.review.bulk import CODE, FINDINGS, SIDE
 from workbench.review.sources import RunRows
+from workbench.runs.record import kept_places
 
 #: Facts of a case that a manifest has under these names.
 FACTS = ("patient_id", "study_id", "path", "view", "sex", "age", "provenance")
+
+#: Rows whose images are looked for.
+_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,18 +92,36 @@ def find_manifest(rows: RunRows) -> Path | None:
     """Return the manifest that a run was made of, where it still lies beside it, unchanged.
 
     The run knows its name and its SHA-256. It is looked for in the folder of the run, the one
-    above, and the current one.
+    above, the current one, and where it lay.
     """
     wanted = rows.record.get("fixed", {}).get("manifest", {}).get("sha256")
     if rows.folder is None or wanted is None:
         return None
     names = dict.fromkeys(session.get("manifest", "") for session in rows.record["sessions"])
-    for folder in (rows.folder, rows.folder.resolve().parent, Path.cwd()):
+    kept = kept_places(rows.record, rows.folder, "manifest_folder")
+    for folder in (rows.folder, rows.folder.resolve().parent, Path.cwd(), *kept):
         for name in names:
             path = folder / Path(name).name
             if name and path.is_file() and file_sha256(path) == wanted:
                 return path
     return None
+
+
+def image_root(known: References | None, manifest: Any, rows: RunRows) -> Path | None:
+    """Return the folder of the images: as loaded, as the run was made with, or as it follows.
+
+    Args:
+        known: of the images; None where nothing is.
+        manifest: what it was opened from; one that was loaded says itself where its images are.
+        rows: of the run.
+    """
+    if known is None or rows.folder is None or isinstance(manifest, Manifest):
+        return None if known is None else known.root
+    paths = [path for path in known.frame["path"].head(_LOOKED_AT) if path]
+    for folder in kept_places(rows.record, rows.folder):
+        if any(os.path.exists(folder / path) for path in paths):
+            return folder
+    return known.root
 
 
 def _references(frame: pd.DataFrame, root: Path | None, identity: str | None) -> References:

@@ -37,5 +37,5 @@ _OWNERS = {
 
 __all__ = ["ENGINES", "RunPlan", "RunResult", "Task", "load", "run"]
 
-
-__getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)
+if not TYPE_CHECKING:  # which would hide misspelt names
+    __getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)

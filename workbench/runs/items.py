@@ -9,8 +9,9 @@ root, or leads nowhere, is a failed row.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -21,8 +22,11 @@ import pyarrow.parquet
 from workbench._files import file_sha256
 from workbench.data import Manifest
 from workbench.data.files import restore
+from workbench.data.paths import Root
 from workbench.errors import InputError
 from workbench.runs.plan import Item
+
+_LOG = logging.getLogger(__name__)
 
 COLUMNS = ("image_id", "path", "source")
 NEEDED = ("image_id", "path")
@@ -35,19 +39,26 @@ class Items:
 
     Args:
         manifest: a `Manifest`, or the path of a .parquet or .csv file.
-        root: what its paths are relative to; None for the root of the manifest, or the folder of
-            the file.
+        root: what its paths are relative to; None for the root of the manifest, or the first of
+            `kept` with an image, or the folder of the file.
+        kept: folders that may be the root, where none is named.
 
     Attributes:
         name: what the manifest is called.
         root: the folder of the images.
+        folder: that of the manifest; None for one in memory.
         identity: {"name", "sha256" or "digest", "rows"} for `run.json`.
 
     Raises:
         InputError: no such file or folder, damaged, or a needed column is missing.
     """
 
-    def __init__(self, manifest: Manifest | str | os.PathLike, root: str | os.PathLike | None):
+    def __init__(
+        self,
+        manifest: Manifest | str | os.PathLike,
+        root: str | os.PathLike | None,
+        kept: Sequence[Path] = (),
+    ) -> None:
         self._frame = manifest.frame if isinstance(manifest, Manifest) else None
         self._path = None if self._frame is not None else Path(manifest)
         folder = manifest.root if self._path is None else self._path.parent
@@ -55,9 +66,10 @@ class Items:
         if folder is None or not Path(folder).is_dir():
             raise InputError(
                 f"{'no root' if folder is None else Path(folder).name}: expected the folder that "
-                "the paths of the manifest are relative to; name it with root= (--root)"
+                "the paths of the manifest are relative to; name it with root="
             )
         self.root = Path(folder)
+        self.folder = None if self._path is None else self._path.parent
         if self._path is None:
             self.name = "manifest"
             self.identity = {"digest": manifest.digest(), "rows": len(self._frame)}
@@ -67,6 +79,8 @@ class Items:
             self.identity = {"sha256": file_sha256(self._path), "rows": self._count()}
         if not self.identity["rows"]:
             raise InputError(f"{self.name}: the manifest has no rows; there is nothing to run")
+        named = root is not None or (self._path is None and manifest.root is not None)
+        self._find_images([] if named else kept)
 
     def __len__(self) -> int:
         return self.identity["rows"]
@@ -78,6 +92,26 @@ class Items:
             for name, path, source in zip(frame["image_id"], frame["path"], sources, strict=True):
                 yield Item(row, _text(name) or f"row-{row}", _text(source) or "", _text(path))
                 row += 1
+
+    def _find_images(self, others: Sequence[Path]) -> None:
+        """Take the first root with an image; say where the first rows have none.
+
+        Raises:
+            InputError: no row has an image in any of them.
+        """
+        for folder in (*others, self.root):
+            root = Root(folder)
+            for item in self:
+                path = item.path
+                if path and os.path.exists(root.folder / path) and root.contains(path):
+                    self.root = Path(folder)
+                    if item.row:
+                        _LOG.warning("%s: the first %d rows have no image", self.name, item.row)
+                    return
+        raise InputError(
+            f"{self.name}: none of its {len(self):,} rows has an image in {self.root.resolve()}; "
+            "its paths start there. Name the folder that they start at with root="
+        )
 
     def _chunks(self) -> Iterator[pd.DataFrame]:
         if self._frame is not None:

@@ -9,6 +9,7 @@ Does not know: rows (`store`).
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +50,34 @@ def read_record(folder: Path) -> dict | None:
     return record
 
 
+def place(found: Path, folder: Path) -> dict[str, str]:
+    """Return where another folder is: by itself, and seen from the folder of the run."""
+    whole = os.path.realpath(found)
+    try:
+        beside = Path(os.path.relpath(whole, os.path.realpath(folder))).as_posix()
+    except ValueError:  # on another drive
+        beside = ""
+    return {"path": whole, "from_run": beside}
+
+
+def kept_places(record: Mapping[str, Any] | None, folder: Path, name: str = "root") -> list[Path]:
+    """Return the folders that a run was started with and that are there, latest first.
+
+    Where the folder of the run was moved together with them they are found beside it.
+
+    Args:
+        record: of the run; None where there is none.
+        folder: of the run.
+        name: "root" for those of the images, "manifest_folder" for those of the manifest.
+    """
+    found: dict[Path, None] = {}
+    for session in reversed((record or {}).get("sessions", [])):
+        kept = session.get(name, {})
+        texts = [kept[seen] for seen in ("path", "from_run") if kept.get(seen)]
+        found |= dict.fromkeys((folder.resolve() / text).resolve() for text in texts)
+    return [path for path in found if path.is_dir()]
+
+
 def stated_notice(record: Mapping[str, Any]) -> str | None:
     """Return what the model of a run states about its use; None where the record does not say."""
     return record.get("fixed", {}).get("model", {}).get("notice") or None
@@ -67,7 +96,16 @@ def _well_formed(record: dict) -> bool:
         and isinstance(outcome.get("seconds", 0.0), (int, float))
         and all(isinstance(session, dict) for session in record["sessions"])
         and all(isinstance(session.get("manifest", ""), str) for session in record["sessions"])
+        and all(
+            _texts(session.get(name, {}))
+            for session in record["sessions"]
+            for name in ("root", "manifest_folder")
+        )
     )
+
+
+def _texts(found: Any) -> bool:
+    return isinstance(found, dict) and all(isinstance(text, str) for text in found.values())
 
 
 def write_record(folder: Path, record: dict) -> None:

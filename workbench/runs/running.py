@@ -19,7 +19,14 @@ from workbench.errors import OptionError
 from workbench.generation.options import DecodingOptions, decoding_settings
 from workbench.runs.items import Items
 from workbench.runs.plan import ENGINES, Block, RunPlan
-from workbench.runs.record import check_same, now, read_record, write_record
+from workbench.runs.record import (
+    check_same,
+    kept_places,
+    now,
+    place,
+    read_record,
+    write_record,
+)
 from workbench.runs.result import RunResult
 from workbench.runs.store import DONE, FAILED, RunStore
 from workbench.runs.tasks import Task, read_tasks
@@ -80,7 +87,8 @@ def run(
         tasks: "report", "differential", {"ask": question, "name": optional}; all tasks of an image
             share what was computed for it.
         out: folder of the run; made where it is not there.
-        root: folder that the paths are relative to; by default that of the manifest.
+        root: folder that the paths are relative to. It is kept in the run; by default the one that
+            is kept there, else that of the manifest.
         cohort: a frozen cohort that the manifest must be.
         engine: "local" or "ray" (several GPUs or machines; extra `ray`).
         batch_size: answers decoded together at most. It is part of the settings: in 16 bit, near
@@ -110,7 +118,7 @@ def run(
     _check_engine(engine, workers, address)
     if cohort is not None:
         _check_cohort(manifest, cohort)
-    items = Items(manifest, root)
+    items = Items(manifest, root, kept_places(read_record(Path(out)), Path(out)))
     with RunStore(out) as store:
         make = _ray if engine == "ray" else _local
         with make(model, options, plan, items, workers, address) as chosen:
@@ -139,6 +147,9 @@ def _begin(store: RunStore, engine, plan: RunPlan, items: Items) -> dict:
     if sessions and sessions[-1]["versions"] != described["versions"]:
         _LOG.warning("package versions differ from those that began this run; see run.json")
     session = {"started": now(), "engine": engine.name, "manifest": items.name, **described}
+    session["root"] = place(items.root, store.folder)
+    if items.folder is not None:
+        session["manifest_folder"] = place(items.folder, store.folder)
     record = {"fixed": fixed, "sessions": [*sessions, session]}
     with store.writing():
         write_record(store.folder, record)

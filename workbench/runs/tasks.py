@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from workbench.errors import OptionError
+from workbench.errors import OptionError, did_you_mean
 from workbench.model.prompt import (
     Message,
     check_characters,
@@ -21,7 +21,10 @@ from workbench.model.prompt import (
 #: Tasks with a published prompt.
 NAMED = {"report": report_messages, "differential": differential_messages}
 
-_HELP = "a task is 'report', 'differential' or {'ask': 'a question', 'name': 'optional'}"
+_HELP = (
+    "a task is 'report', 'differential' or 'ask:QUESTION' (in Python also {'ask': 'a question', "
+    "'name': 'optional'})"
+)
 
 
 @dataclass(frozen=True)
@@ -87,4 +90,4 @@ def _read(task: str | Mapping | Task) -> Task:
     elif isinstance(task, Mapping) and "ask" in task and set(task) <= {"ask", "name"}:
         question = task["ask"]
         return Task(str(task.get("name") or f"ask: {question}"), "question", question)
-    raise OptionError(f"unknown task {task!r}; {_HELP}")
+    raise OptionError(f"unknown task {task!r}{did_you_mean(task, NAMED)}; {_HELP}")

@@ -143,7 +143,7 @@ class BlockWorker:
     def _read(self, item: Item) -> Ready:
         """Read one image; whatever is wrong with it stays its own."""
         try:
-            image = load_radiograph(self.root.resolve(item.path), fit=self.plan.fit)
+            image = load_radiograph(self.root.image(item.path), fit=self.plan.fit)
             asked = [
                 (task.kind, task.messages(), self.plan.settings_of(item, task))
                 for task in self.plan.tasks

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from workbench.errors import OptionError
+from workbench.errors import OptionError, unknown_name
 from workbench.saliency.cautions import caution_of
 from workbench.saliency.methods import METHODS, Method
 from workbench.saliency.scorer import Scorer
@@ -108,7 +108,7 @@ def explain_target(
 
 def _method(name: str) -> Method:
     if name not in METHODS:
-        raise OptionError(f"unknown method {name!r}; expected one of: {', '.join(METHODS)}")
+        raise OptionError(unknown_name("method", name, METHODS))
     return METHODS[name]
 
 

@@ -41,4 +41,5 @@ _OWNERS = {
 
 __all__ = list(_OWNERS)
 
-__getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)
+if not TYPE_CHECKING:  # which would hide misspelt names
+    __getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)

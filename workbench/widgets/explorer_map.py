@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from workbench.errors import OptionError
+from workbench.errors import OptionError, unknown_name
 from workbench.saliency import METHODS, Method, explain, explain_target, make_target
 from workbench.saliency.cautions import caution_of
 from workbench.trace import ImageMap, Trace
@@ -72,7 +72,7 @@ def method_of(name: Any) -> Method:
         OptionError: there is none.
     """
     if not isinstance(name, str) or name not in METHODS:
-        raise OptionError(f"unknown method {name!r}; expected one of: {', '.join(METHODS)}")
+        raise OptionError(unknown_name("method", name, METHODS))
     return METHODS[name]
 
 

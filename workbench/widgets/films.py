@@ -90,4 +90,4 @@ def _path(known: References, source: str, case: str) -> Any:
         own = own[own["source"] == source]
     if len(own) != 1 or not own["path"].iloc[0]:
         raise InputError("the manifest of the images has no file for this case")
-    return Root(known.root).resolve(own["path"].iloc[0])
+    return Root(known.root).image(own["path"].iloc[0])
