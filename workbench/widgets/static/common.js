@@ -268,8 +268,8 @@ function fitted(root) {
     const fits = root.clientWidth >= FIT_WIDTH * letter && room >= FIT_HEIGHT * letter;
     root.classList.toggle("wb-fit", fits);
     root.style.height = fits ? `${room}px` : "";
-    const over = document.documentElement.scrollHeight - window.innerHeight; // what lies below the app
-    if (fits && alone() && over > 0) root.style.height = `${room - over}px`;
+    const over = document.documentElement.scrollHeight - window.innerHeight; // the page's margin below
+    if (fits && over > 0 && over < 3 * letter) root.style.height = `${room - over}px`;
   };
   const later = () => requestAnimationFrame(show);
   const sized = new ResizeObserver(later);
