@@ -148,9 +148,7 @@ def reviewer(bare, tmp_path):
     ("text", "reference", "shape"),
     [("short", "short", "square"), ("long", "long", "tall"), ("short", "missing", "wide")],
 )
-def test_image_its_tools_and_both_texts_are_seen_together(
-    reviewer, screen, text, reference, shape
-):
+def test_image_its_tools_and_both_texts_are_seen_together(reviewer, screen, text, reference, shape):
     page = reviewer(screen, text=text, reference=reference, shape=shape)
     wanted = (".wbf-stage", ".desk-filmtools button", ".rev-pane", ".desk-verdict", ".rev-comment")
     assert hidden(page, *wanted, ".rev-why", ".rev-list") == []

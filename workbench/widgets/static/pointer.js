@@ -16,8 +16,8 @@ export function swallow(event) { event.preventDefault(); event.stopPropagation()
 
 // A drag with the right button may end beside the film; no menu opens there either.
 export function withoutMenu() {
-  const over = () => setTimeout(() => window.removeEventListener("contextmenu", swallow, true), 50);
-  window.addEventListener("contextmenu", swallow, true);
-  window.addEventListener("pointerup", over, { once: true, capture: true });
-  window.addEventListener("pointercancel", over, { once: true, capture: true });
+  const act = (event) => swallow(event);
+  const over = () => setTimeout(() => window.removeEventListener("contextmenu", act, true), 50);
+  window.addEventListener("contextmenu", act, true);
+  for (const name of ["pointerup", "pointercancel"]) window.addEventListener(name, over, { once: true, capture: true });
 }
