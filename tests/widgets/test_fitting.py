@@ -89,7 +89,7 @@ def test_a_failure_takes_room_from_the_image_only(bare, screen):
     page = explorer(bare, screen, alone=True)
     page.evaluate("""() => { const before = window.python; window.python = (content, reply) =>
         content.ask !== "map" ? before(content, reply) : reply({id: content.id, kind: "InputError",
-          failure: "This method needs gradients, which this model does not give. ".repeat(6)}); }""")
+          failure: "This method needs gradients, which the model does not give. ".repeat(6)}); }""")
     page.select_option("label:has-text('Second map') select", "relevancy")
     page.wait_for_selector(".wb-failure")
     assert hidden(page, *MAP, ".wb-failure", ".wbx-words") == []
@@ -114,7 +114,7 @@ def test_where_there_is_no_room_the_page_scrolls(bare, width, height):
     page.wait_for_selector(".wb:not(.wb-fit)")
 
 
-# --- reviewer and reader ---------------------------------------------------------------------------
+# --- reviewer and reader -------------------------------------------------------------------------
 
 TEXTS = {"short": "There is a pleural effusion.", "long": LONG}
 REFERENCES = {"short": "No pleural effusion.", "long": LONG, "missing": None}

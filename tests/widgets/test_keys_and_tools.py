@@ -1,4 +1,4 @@
-"""Keys without a click, the wheel, the right button and Reset: in a page of its own and in a notebook."""
+"""Keys without a click, wheel, right button and Reset, in a page of its own and in a notebook."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import pytest
 
 import workbench as wb
 from tests.app.watching import PIXELS
-from tests.widgets.made_explorer import made_state, open_made
+from tests.widgets.conftest import OPEN
+from tests.widgets.made_explorer import made_python, made_state, open_made
 from tests.widgets.test_explorer_page import asked, changes, chosen, ready, same, settle
 from workbench.radiograph import Radiograph
+from workbench.widgets._assets import script, styles
 from workbench.widgets.reader import ReaderStudy
 
 FOCUS = "document.activeElement?.className ?? ''"
@@ -78,12 +80,7 @@ def test_a_field_of_the_page_that_has_the_focus_keeps_it(bare):
     page = bare.page(alone=True)
     page.evaluate("""() => { const field = document.createElement("input");
         document.body.prepend(field); field.focus(); }""")
-    from tests.widgets.conftest import OPEN
-    from workbench.widgets._assets import script, styles
-
     esm, css = script("explorer.js"), styles("film.css", "explorer.css")
-    from tests.widgets.made_explorer import made_python
-
     page.evaluate(OPEN, {"esm": esm, "css": css, "traits": {"title": "Explorer", "notice": ""},
                          "python": made_python(made_state()), "live": False})  # fmt: skip
     ready(page)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import workbench as wb
+from tests.widgets.asking import slowly
 from tests.widgets.monkeys import monkey
 from workbench.radiograph import Radiograph
 from workbench.review import ReaderSession
@@ -140,20 +141,16 @@ def test_a_second_tab_does_not_grade_the_same_report(opened, study):
     assert grades(study) == ["A"]
 
 
-SLOWLY = """(name) => { const send = window.model.send.bind(window.model);
-  window.model.send = (content) => setTimeout(() => send(content), content.ask === name ? 500 : 0); }"""
-
-
-def slowly(opened, name: str = "grade"):
+def slow_page(opened, name: str = "grade"):
     """Open a page that waits half a second before it asks Python for something."""
     page = opened()
     at(page, 1)
-    page.evaluate(SLOWLY, name)
+    slowly(page, name)
     return page
 
 
 def test_keys_pressed_while_a_grade_is_written_wait_for_their_reports(opened, study):
-    page = slowly(opened)
+    page = slow_page(opened)
     for key in "abc":
         page.keyboard.press(key)
     at(page, 2)
@@ -164,7 +161,7 @@ def test_keys_pressed_while_a_grade_is_written_wait_for_their_reports(opened, st
 
 
 def test_keys_pressed_while_the_next_image_is_read_wait_too(opened, study):
-    page = slowly(opened, "show")
+    page = slow_page(opened, "show")
     page.keyboard.press("d")
     page.wait_for_function("document.querySelector('.read-text').textContent.startsWith('Read')")
     page.keyboard.press("c")
@@ -173,7 +170,7 @@ def test_keys_pressed_while_the_next_image_is_read_wait_too(opened, study):
 
 
 def test_undo_pressed_while_a_grade_is_written_takes_that_one_back(opened, study):
-    page = slowly(opened)
+    page = slow_page(opened)
     page.keyboard.press("a")
     page.keyboard.press("z")
     page.wait_for_function("document.querySelector('.wb-news').textContent.includes('taken back')")
@@ -188,7 +185,7 @@ def test_undo_pressed_while_a_grade_is_written_takes_that_one_back(opened, study
 
 
 def test_a_grade_pressed_ahead_can_be_replaced_or_taken_back_while_it_is_seen(opened, study):
-    page = slowly(opened)
+    page = slow_page(opened)
     page.keyboard.press("a")
     page.keyboard.press("b")
     page.wait_for_selector(".desk-ahead")
@@ -205,7 +202,7 @@ def test_a_grade_pressed_ahead_can_be_replaced_or_taken_back_while_it_is_seen(op
 
 
 def test_a_note_begun_while_a_grade_is_written_is_the_next_reports(opened, study):
-    page = slowly(opened)
+    page = slow_page(opened)
     page.keyboard.press("a")
     page.keyboard.press("n")
     page.keyboard.type("bad cd")
@@ -220,7 +217,7 @@ def test_a_note_begun_while_a_grade_is_written_is_the_next_reports(opened, study
 
 
 def test_a_grade_that_fails_takes_those_behind_it_along(opened, study, monkeypatch):
-    page = slowly(opened)
+    page = slow_page(opened)
 
     def fails(self, item, grade, *, comment=""):
         raise wb.errors.RunError("the disk is full")

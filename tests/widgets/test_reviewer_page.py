@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.widgets.asking import slowly
 from tests.widgets.monkeys import monkey
 from workbench.data import Manifest
 from workbench.data.frames import conform
@@ -179,13 +180,9 @@ def test_what_another_reviewer_says_appears_after_ones_own_verdict(opened, made,
     page.wait_for_function("document.querySelector('.rev-others').textContent.includes('changed')")
 
 
-SLOWLY = """() => { const send = window.model.send.bind(window.model);
-  window.model.send = (content) => setTimeout(() => send(content), content.ask === "judge" ? 500 : 0); }"""
-
-
 def test_keys_pressed_while_a_verdict_is_written_wait_for_their_entries(opened):
     page = opened()
-    page.evaluate(SLOWLY)
+    slowly(page, "judge")
     for key in "125":
         page.keyboard.press(key)
     count(page, "1 of 6 judged")
@@ -206,7 +203,7 @@ def test_keys_pressed_while_a_verdict_is_written_wait_for_their_entries(opened):
 
 def test_a_note_begun_while_a_verdict_is_written_is_the_next_entrys(opened):
     page = opened()
-    page.evaluate(SLOWLY)
+    slowly(page, "judge")
     page.keyboard.press("1")
     page.keyboard.press("c")
     page.keyboard.type("s 25")
