@@ -59,7 +59,7 @@ def test_image_caution_caption_scale_and_words_are_seen_together(bare, screen, a
     assert box(page, ".wbf-stage")["height"] > 0.38 * screen[1]
 
 
-@screens
+@pytest.mark.parametrize("screen", [*SCREENS, (900, 780)], ids=lambda one: "x".join(map(str, one)))
 def test_a_second_map_leaves_the_words_in_sight(bare, screen):
     page = explorer(bare, screen, alone=True)
     page.evaluate("window.hasty = true")

@@ -257,7 +257,7 @@ function listening(root) {
 }
 
 // Widths and heights, in letters, from which an app fits what is seen of its page.
-const FIT_WIDTH = 52;
+const FIT_WIDTH = 46;
 const FIT_HEIGHT = 33;
 
 function fitted(root) {
