@@ -198,7 +198,7 @@ class Looking(Front):
         """Look once and tell all views what is new; return whether nothing can come any more."""
         raise NotImplementedError
 
-    def keep_looking(self) -> None:
+    def _start(self) -> None:
         """Begin to look, unless that has begun."""
         if self._thread is None or not self._thread.is_alive():
             work = (weakref.ref(self), self._stop, self.every)
@@ -221,7 +221,7 @@ def _keep_looking(held: weakref.ref, stop: threading.Event, every: float) -> Non
             if widget is None or widget.tick():
                 return
         except Exception:
-            logger.exception("a look at what is new failed; the next one follows")
+            logger.exception("a look at the run failed; the next one follows")
         del widget
 
 

@@ -50,7 +50,7 @@ class Monitor(Looking):
         with self._gate:
             found = self._look()
             self._told = found
-            self.keep_looking()
+            self._start()
         return {"folder": self.watch.folder.name, "every": self.every, "run": found}
 
     @quick

@@ -52,7 +52,7 @@ class ReaderStudy(Looking):
         """Return what is the same for every report, and the counts; the report comes by `show`."""
         with self._gate:
             self.desk.refresh()
-            self.keep_looking()
+            self._start()
         return {
             "reader": self.desk.reader,
             "instructions": self.desk.session.instructions,

@@ -71,7 +71,7 @@ class Reviewer(Looking):
         """Return everything that a page needs."""
         with self._gate:
             self.desk.refresh()
-            self.keep_looking()
+            self._start()
             return {
                 "reviewer": self.desk.reviewer,
                 "words": words_of_the_form(),
