@@ -11,6 +11,9 @@ from tests.app.serving import PATIENCE, App, serving
 from tests.app.watching import Watched, watched
 from tests.widgets.conftest import browser  # noqa: F401 (a fixture)
 from tests.widgets.runs_made import Folder, judged_run
+from tests.widgets.seeing import SCREENS, hidden, scrolls
+from workbench.commands.phantom import save
+from workbench.phantom.case import phantom
 from workbench.review.study import reader_study
 from workbench.review.verdicts import VERDICTS
 
@@ -104,13 +107,14 @@ def test_by_keyboard_to_three_verdicts_which_survive_a_reload(app, seen, run):
     assert page.url == f"{app.origin}/"
     ready = page.locator(".card.ready h2").all_inner_texts()
     assert ready == ["Explorer", "Reviewer", "Reader study", "Training monitor"]
+    about = page.locator(".card .about").all_inner_texts()
+    assert about == ["phantom seed 7 (internal)", f"{run.name}, AB", "made, CD", "made"]
     seen.keep("app_start")
     page.focus(".card.ready h2 a >> nth=1")
     page.keyboard.press("Enter")
     drawn(seen)
     assert page.title() == "Reviewer - CXR-LLaVA Workbench"
     count(page, "AB: 0 of 6 judged")
-    page.click(".rev-finding")
     for at, key in enumerate("125"):
         page.keyboard.press(key)
         count(page, f"AB: {at + 1} of 6 judged")
@@ -139,7 +143,6 @@ def test_two_grades_survive_the_death_of_their_process(app, seen, study):
     assert study.key["notice"] in page.inner_text(".wb-notice")
     page.wait_for_selector(".read-head:text-is('Report 1 of 12')")
     seen.film()
-    page.click(".read-head")
     for at, key in enumerate("ab"):
         page.keyboard.press(key)
         page.wait_for_selector(f".read-head:text-is('Report {at + 2} of 12')")
@@ -160,6 +163,58 @@ def test_two_grades_survive_the_death_of_their_process(app, seen, study):
     assert [record["grade"] for record in session.grades.values()] == ["A", "B"]
     assert [error for error in seen.errors if "404" not in error] == []
     seen.errors.clear()  # the browser itself reports that the process was not found
+
+
+def test_two_tabs_of_one_reviewer_show_the_same(app, seen, run):
+    """Each tab has a process of its own; what one writes, the other shows by itself."""
+    page, other = seen.page, seen.page.context.new_page()
+    for tab in (page, other):
+        tab.goto(f"{app.origin}/page/reviewer")
+        tab.wait_for_selector("body.drawn .rev-finding")
+    before = len((run / "annotations.jsonl").read_text().splitlines())
+    done = int(page.inner_text(".desk-count").split()[1])
+    page.keyboard.press("z")
+    count(other, f"AB: {done - 1} of 6 judged")
+    other.keyboard.press("u")
+    other.keyboard.press("1")
+    count(page, f"AB: {done} of 6 judged")
+    assert len((run / "annotations.jsonl").read_text().splitlines()) == before + 2
+    other.close()
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory) -> list[str]:
+    """Files of `workbench phantom`: one with a finding, its masks beside it, and one without."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    cases = [phantom(7, findings=["pleural effusion"]), phantom(8, findings=[])]
+    return [str(folder / save(case, folder)["image"]) for case in cases]
+
+
+def test_images_of_ones_own_fit_the_screen_and_show_their_truth(browser, phantoms, tmp_path):  # noqa: F811
+    with serving(tmp_path / "app", "--image", *phantoms) as own, watched(browser) as seen:
+        page = seen.page
+        page.goto(own.url)
+        assert page.locator(".card .about").all_inner_texts() == [
+            "phantom_internal_7.png", "phantom_internal_8.png",
+        ]  # fmt: skip
+        sizes = page.locator(".card .look").evaluate_all("(all) => all.map((e) => e.naturalWidth)")
+        assert sizes == [160, 160]
+        seen.keep("app_images")
+        page.click("text=Explorer, image 1")
+        drawn(seen)
+        page.wait_for_selector(".wbx-below > .wbx-details")
+        seen.film_changes(lambda: page.keyboard.press("t"))
+        seen.film_changes(lambda: page.click("button:text-is('Truth')"))
+        for width, height in SCREENS:
+            page.set_viewport_size({"width": width, "height": height})
+            page.wait_for_timeout(300)
+            assert hidden(page, ".wbx-maptitle", ".wbf-stage", ".wbx-scale", ".wbx-words") == []
+            assert not scrolls(page)
+        page.goto(f"{own.origin}/page/explorer-2")
+        drawn(seen)
+        page.wait_for_selector(".wbx-maptitle")
+        assert not page.is_visible("button:text-is('Truth')")
+        assert seen.errors == []
 
 
 def test_the_monitor_follows_a_training(seen, training):

@@ -8,6 +8,7 @@ from PIL import Image, PngImagePlugin
 
 from workbench.commands.phantom import save
 from workbench.imaging import load_radiograph
+from workbench.imaging.phantom_files import mask_name, masks_beside
 from workbench.imaging.picture import PHANTOM_KEY
 from workbench.phantom.case import phantom
 
@@ -34,3 +35,61 @@ def test_a_file_is_a_phantom_only_if_it_says_so(mark, domain, view, tmp_path):
     Image.fromarray(pixels).save(tmp_path / "a.png", pnginfo=notes)
     contract = load_radiograph(tmp_path / "a.png").contract
     assert (contract.domain, contract.view) == (domain, view)
+
+
+# --- the masks beside a phantom -------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A phantom with two findings, and the path of its image."""
+    case = phantom(7, findings=["pleural effusion", "support device"], size=128)
+    return case, tmp_path / save(case, tmp_path)["image"]
+
+
+def test_masks_beside_a_phantom_are_those_that_were_written(saved):
+    case, path = saved
+    found = masks_beside(path, load_radiograph(path))
+    assert list(found) == [name for name in found if name in case.masks]
+    assert set(found) == set(case.masks)
+    for finding, mask in found.items():
+        assert mask.dtype == bool
+        assert np.array_equal(mask, case.masks[finding]), finding
+
+
+def test_a_copy_without_masks_has_none(saved, tmp_path):
+    _, path = saved
+    (tmp_path / "other").mkdir()
+    copy = tmp_path / "other" / path.name
+    copy.write_bytes(path.read_bytes())
+    assert masks_beside(copy, load_radiograph(copy)) == {}
+
+
+def test_masks_follow_an_image_that_is_renamed_with_them(saved):
+    case, path = saved
+    renamed = path.with_name("case.v2 [1].png")
+    path.rename(renamed)
+    for finding in case.masks:
+        path.with_name(mask_name(path.name, finding)).rename(
+            path.with_name(mask_name(renamed.name, finding))
+        )
+    assert set(masks_beside(renamed, load_radiograph(renamed))) == set(case.masks)
+
+
+def test_a_mask_that_does_not_fit_or_cannot_be_read_is_left_out_and_told(saved, caplog):
+    case, path = saved
+    first, second = case.masks
+    Image.new("L", (64, 64), 255).save(path.with_name(mask_name(path.name, first)))
+    assert list(masks_beside(path, load_radiograph(path))) == [second]
+    path.with_name(mask_name(path.name, second)).write_bytes(b"\x89PNG cut short")
+    assert masks_beside(path, load_radiograph(path)) == {}
+    assert "64x64 pixels and the image 128x128" in caplog.text
+    assert "cut short" in caplog.text
+
+
+def test_an_image_that_is_no_phantom_has_no_truth(saved):
+    _, path = saved
+    plain = Image.open(path)
+    plain.info.clear()
+    plain.save(path)
+    assert masks_beside(path, load_radiograph(path)) == {}

@@ -1,4 +1,4 @@
-"""Widgets whose messages to their pages are kept, and that can be asked as a page asks."""
+"""Widgets whose messages are kept, and that can be asked as a page asks; pages that ask slowly."""
 
 from __future__ import annotations
 
@@ -19,3 +19,13 @@ class Kept:
         assert self.worker.wait(30)
         found = [one for one in self.sent if "answer" in one or "failure" in one][-1]
         return found.get("answer", found)
+
+
+def slowly(page, name: str) -> None:
+    """Let a page wait half a second before it asks its Python for something of a name."""
+    page.evaluate(
+        """(name) => { const send = window.model.send.bind(window.model);
+        window.model.send = (content) =>
+          setTimeout(() => send(content), content.ask === name ? 500 : 0); }""",
+        name,
+    )

@@ -66,8 +66,13 @@ class Bare:
         self.foreign: list[str] = []
         self.contexts: list = []
 
-    def page(self, *, width: int = 1280, height: int = 900, dark: bool = False):
-        """Return an empty page that reports every error and lets no request out."""
+    def page(
+        self, *, width: int = 1280, height: int = 900, dark: bool = False, alone: bool = False
+    ):
+        """Return an empty page that reports every error and lets no request out.
+
+        `alone` gives the page to the widget, as in `workbench app`; else it is as in a notebook.
+        """
         context = self.browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme="dark" if dark else "light",
@@ -80,6 +85,8 @@ class Bare:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.route("**/*", self._route)
         page.goto(ADDRESS)
+        if alone:
+            page.evaluate("document.body.setAttribute('data-workbench-page', '')")
         return page
 
     def _route(self, route) -> None:

@@ -83,7 +83,7 @@ def test_two_hundred_random_clicks_and_keys_leave_python_answering(bare, mini, c
     monkey(page, actions=200, seed=12, keys=KEYS)
     for job in widget.worker.jobs:
         job.cancel()
-    page.select_option("label:has-text('A click chooses') select", "word")
+    page.select_option("label:has-text('Click selects') select", "word")
     page.select_option(".wbx-bar-row label:has-text('Method') select", "attention")
     page.click(".wbx-kind-report .wbx-word >> nth=2")
     title(page, "attention: is")

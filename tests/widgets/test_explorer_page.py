@@ -12,7 +12,7 @@ from tests.widgets.made_explorer import TEXT, made_passage, made_state, open_mad
 from tests.widgets.test_common_page import contrast
 
 METHOD = ".wbx-bar-row label:has-text('Method') select"
-COLOUR = "label:has-text('Words show') select"
+COLOUR = "label:has-text('Colour words by') select"
 KEYS = (
     "ArrowLeft ArrowRight ArrowUp ArrowDown Shift+ArrowRight Home End a c f F i m M o s t v "
     "+ - 0 [ ] , . Enter Tab Escape ? / Space x"
@@ -97,7 +97,7 @@ def test_sentences_phrases_and_the_whole_text_can_be_chosen(page):
     assert chosen(page) == ["There", "is", "a", "left", "effusion."]
     page.click("button:text-is('Whole text')")
     assert len(chosen(page)) == len(TEXT.split())
-    page.select_option("label:has-text('A click chooses') select", "sentence")
+    page.select_option("label:has-text('Click selects') select", "sentence")
     page.click(".wbx-word >> nth=6")
     assert chosen(page) == ["No", "<b>pneumothorax</b>", "\U0001fac1", "seen."]
 
@@ -123,7 +123,7 @@ def test_keys_alone_reach_words_sentences_findings_and_the_question(page):
     page.keyboard.press("/")
     assert (
         page.evaluate("document.activeElement.getAttribute('aria-label')")
-        == "Question about the film"
+        == "Question about the image"
     )
     page.keyboard.type("mo?")
     assert page.input_value(".wbx-ask input") == "mo?"
@@ -264,7 +264,7 @@ def test_window_zoom_pan_invert_view_and_truth_change_the_film(page):
     changes(page, drag)
     changes(page, lambda: page.mouse.wheel(0, -240))
     changes(page, lambda: page.keyboard.press("ArrowLeft"))
-    changes(page, lambda: page.click("button:text-is('Hand')") or drag())
+    changes(page, lambda: page.click("button:text-is('Pan')") or drag())
     start = changes(page, lambda: page.keyboard.press("0"))
     for key in ("i", "v", "t"):
         changes(page, lambda key=key: page.keyboard.press(key))
@@ -316,7 +316,7 @@ def test_words_are_coloured_and_marked_by_what_the_image_contributed(page):
     page.keyboard.press("Tab")
     page.focus(".wbx-words")
     page.keyboard.press("c")
-    assert page.get_attribute(".wbx-word >> nth=0", "title") == "probability 0.40"
+    assert page.get_attribute(".wbx-word >> nth=0", "title") == "token confidence 0.40"
     assert page.locator(".wbx-unsure").count() > 0
     page.keyboard.press("c")
     assert page.locator(".wbx-words .wbx-unsure").count() == 0
@@ -433,13 +433,13 @@ def test_two_films_share_the_finding_and_the_view(bare):
 
 
 def test_two_methods_stand_side_by_side(page):
-    page.select_option("label:has-text('Compare with') select", "relevancy")
+    page.select_option("label:has-text('Second map') select", "relevancy")
     page.wait_for_function("document.querySelectorAll('.wbx-maptitle').length === 2")
     titles = page.locator(".wbx-maptitle").all_inner_texts()
     assert titles[1] == "relevancy: said"
     page.click(".wbx-word >> nth=6")
     page.wait_for_function("window.asked.filter((one) => one.ask === 'map').length === 2")
-    page.select_option("label:has-text('Compare with') select", "")
+    page.select_option("label:has-text('Second map') select", "")
     page.wait_for_function("document.querySelectorAll('.wbf-canvas').length === 1")
 
 

@@ -144,6 +144,12 @@ def save_and_reload(page, said: dict) -> None:
     connected(page, said)
 
 
+def middle(page) -> tuple[float, float]:
+    """Return the middle of the film."""
+    box = page.locator(".wbf-canvas").bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
 def judged(page, count: int) -> None:
     """Wait until the bar says how many were judged."""
     page.wait_for_function(
@@ -159,6 +165,18 @@ def test_click_method_question_and_reload_in_jupyterlab(lab, browser):
         shown(page, "attention: ")
         page.locator(".wbx").scroll_into_view_if_needed()
         seen.keep("lab_explorer")
+        cells = page.locator(".jp-Cell").count()
+        assert page.evaluate("!document.activeElement.closest('.wb')")  # the notebook keeps it
+        x, y = middle(page)
+        page.mouse.move(x, y)
+        page.mouse.down(button="right")
+        page.mouse.move(x + 40, y + 20, steps=3)
+        page.mouse.up(button="right")
+        page.click(".wbx .wb-title")
+        for key in ("a", "b", "d", "d", "0"):  # outside the app they make and delete cells
+            page.keyboard.press(key)
+        assert page.locator(".lm-Menu").count() == 0
+        assert page.locator(".jp-Cell").count() == cells
         seen.film_changes(lambda: page.click(".wbx-kind-report .wbx-word >> nth=3"))
         seen.keep("lab_word")
         seen.film_changes(lambda: page.select_option(METHOD, "relevancy"))

@@ -73,7 +73,7 @@ def test_a_finished_run_shows_what_changed_in_words(opened, made):
     page = opened()
     page.wait_for_selector(".mon-line")
     made.finish()
-    page.click("button:text-is('Look now')")
+    page.click("button:text-is('Refresh')")
     page.wait_for_selector(".mon-ledger table")
     assert "Finished" in page.inner_text(".mon-state")
     text = page.inner_text(".mon-ledger")
@@ -99,7 +99,7 @@ def test_an_empty_folder_is_waited_for(opened, made):
     made.begin()
     made.checkpoint(50)
     page.keyboard.press("Tab")
-    page.click("button:text-is('Look now')")
+    page.click("button:text-is('Refresh')")
     page.wait_for_selector(".mon-line")
 
 

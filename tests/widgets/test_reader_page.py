@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import workbench as wb
+from tests.widgets.asking import slowly
 from tests.widgets.monkeys import monkey
 from workbench.radiograph import Radiograph
 from workbench.review import ReaderSession
@@ -136,6 +137,121 @@ def test_a_second_tab_does_not_grade_the_same_report(opened, study):
     two.keyboard.press("d")
     two.wait_for_selector(".wb-failure")
     assert "graded in another tab or process" in two.inner_text(".wb-failure")
+    at(two, 2)
+    assert grades(study) == ["A"]
+
+
+def slow_page(opened, name: str = "grade"):
+    """Open a page that waits half a second before it asks Python for something."""
+    page = opened()
+    at(page, 1)
+    slowly(page, name)
+    return page
+
+
+def test_keys_pressed_while_a_grade_is_written_wait_for_their_reports(opened, study):
+    page = slow_page(opened)
+    for key in "abc":
+        page.keyboard.press(key)
+    at(page, 2)
+    assert page.locator(".desk-ahead").inner_text().startswith("B")
+    assert grades(study) == ["A"]  # what was pressed ahead is seen before it is written
+    at(page, 4)
+    assert grades(study) == ["A", "B", "C"]
+
+
+def test_keys_pressed_while_the_next_image_is_read_wait_too(opened, study):
+    page = slow_page(opened, "show")
+    page.keyboard.press("d")
+    page.wait_for_function("document.querySelector('.read-text').textContent.startsWith('Read')")
+    page.keyboard.press("c")
+    at(page, 3)
+    assert grades(study) == ["D", "C"]
+
+
+def test_undo_pressed_while_a_grade_is_written_takes_that_one_back(opened, study):
+    page = slow_page(opened)
+    page.keyboard.press("a")
+    page.keyboard.press("z")
+    page.wait_for_function("document.querySelector('.wb-news').textContent.includes('taken back')")
+    at(page, 1)
+    assert grades(study) == []
+    page.keyboard.press("a")
+    page.keyboard.press("b")
+    page.keyboard.press("z")  # of what waits, the last: it was never written
+    at(page, 2)
+    page.wait_for_timeout(1500)
+    assert grades(study) == ["A"]
+
+
+def test_a_grade_pressed_ahead_can_be_replaced_or_taken_back_while_it_is_seen(opened, study):
+    page = slow_page(opened)
+    page.keyboard.press("a")
+    page.keyboard.press("b")
+    page.wait_for_selector(".desk-ahead")
+    page.wait_for_timeout(350)
+    page.keyboard.press("d")
+    at(page, 3)
+    assert grades(study) == ["A", "D"]
+    page.keyboard.press("a")
+    page.keyboard.press("b")
+    page.wait_for_selector(".desk-ahead")
+    page.keyboard.press("z")
+    page.wait_for_timeout(1500)
+    assert grades(study) == ["A", "D", "A"]
+
+
+def test_a_note_begun_while_a_grade_is_written_is_the_next_reports(opened, study):
+    page = slow_page(opened)
+    page.keyboard.press("a")
+    page.keyboard.press("n")
+    page.keyboard.type("bad cd")
+    at(page, 2)
+    page.wait_for_function("document.querySelector('.read-note').value === 'bad cd'")
+    page.keyboard.type("ab")
+    page.wait_for_timeout(1000)
+    assert page.input_value(".read-note") == "bad cdab"
+    assert grades(study) == ["A"]
+    session = study.session("AB")
+    assert session.grades[session.items[0].item]["comment"] == ""
+
+
+def test_a_grade_that_fails_takes_those_behind_it_along(opened, study, monkeypatch):
+    page = slow_page(opened)
+
+    def fails(self, item, grade, *, comment=""):
+        raise wb.errors.RunError("the disk is full")
+
+    monkeypatch.setattr("workbench.widgets.reading.Reading.grade", fails)
+    page.keyboard.press("a")
+    page.keyboard.press("b")
+    page.wait_for_selector(".wb-failure")
+    monkeypatch.undo()
+    page.wait_for_timeout(1500)
+    at(page, 1)
+    assert grades(study) == []
+    assert (
+        page.locator(".desk-leaving, .desk-ahead, .desk-verdict[aria-pressed='true']").count() == 0
+    )
+    page.keyboard.press("c")
+    at(page, 2)
+    assert grades(study) == ["C"]
+
+
+def test_a_second_tab_shows_by_itself_what_the_first_one_graded(opened, study, monkeypatch):
+    monkeypatch.setattr(ReaderStudy, "every", 0.2)
+    one, two = opened(), opened()
+    at(two, 1)
+    two.keyboard.press("n")
+    two.keyboard.type("typed here")
+    one.keyboard.press("a")
+    at(two, 2)
+    assert "AB: 1 of 11 graded" in two.inner_text(".desk-count")
+    assert two.input_value(".read-note") == ""
+    two.keyboard.press("Escape")
+    two.keyboard.press("b")
+    at(one, 3)
+    one.keyboard.press("z")  # the last grade is the other tab's
     at(two, 2)
     assert grades(study) == ["A"]
 

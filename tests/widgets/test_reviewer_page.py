@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.widgets.asking import slowly
 from tests.widgets.monkeys import monkey
 from workbench.data import Manifest
 from workbench.data.frames import conform
@@ -147,6 +148,69 @@ def test_a_second_tab_is_told_and_nothing_is_written_over(opened):
     count(one, "2 of 6 judged")
     two.keyboard.press("r")
     count(two, "2 of 6 judged")
+
+
+def test_a_second_tab_shows_by_itself_what_the_first_one_judged(opened, monkeypatch):
+    monkeypatch.setattr(Reviewer, "every", 0.2)
+    one, two = opened(), opened()
+    two.keyboard.press("c")
+    two.keyboard.type("typed here")
+    one.keyboard.press("1")
+    count(two, "1 of 6 judged")
+    two.wait_for_selector(".desk-verdict[aria-pressed='true']:has-text('model wrong')")
+    assert two.input_value(".rev-comment") == "typed here"
+    assert two.locator(".rev-item:has-text('model wrong')").count() == 1
+    one.keyboard.press("z")
+    count(two, "0 of 6 judged")
+
+
+def test_what_another_reviewer_says_appears_after_ones_own_verdict(opened, made, monkeypatch):
+    monkeypatch.setattr(Reviewer, "every", 0.2)
+    page = opened()
+    other = Reviewing(made, reviewer="CD", notes=opened.notes)
+    first = int(page.inner_text(".rev-place").split()[0].replace(",", "")) - 1
+    other.judge(first, "reference wrong", comment="an old one")
+    page.wait_for_function("document.querySelector('.rev-others').textContent.includes('Another')")
+    assert "reference wrong" not in page.inner_text(".rev-others")
+    page.keyboard.press("1")
+    count(page, "1 of 6 judged")
+    page.keyboard.press("k")
+    page.wait_for_function("document.querySelector('.rev-others').textContent.includes('an old')")
+    other.judge(first, "unclear", comment="changed")
+    page.wait_for_function("document.querySelector('.rev-others').textContent.includes('changed')")
+
+
+def test_keys_pressed_while_a_verdict_is_written_wait_for_their_entries(opened):
+    page = opened()
+    slowly(page, "judge")
+    for key in "125":
+        page.keyboard.press(key)
+    count(page, "1 of 6 judged")
+    page.wait_for_selector(".desk-ahead:has-text('reference wrong')")
+    assert [a.verdict for a in opened.notes.current()] == ["model wrong"]
+    count(page, "3 of 6 judged")
+    names = list(VERDICTS)
+    assert [a.verdict for a in opened.notes.current()] == [names[0], names[1], names[4]]
+    page.keyboard.press("3")
+    page.keyboard.press("z")
+    page.wait_for_function("document.querySelector('.wb-news').textContent.startsWith('Taken')")
+    count(page, "3 of 6 judged")
+    page.keyboard.press("4")
+    page.keyboard.press("k")
+    page.wait_for_selector(".desk-verdict[aria-pressed='true']:has-text('both right')")
+    count(page, "4 of 6 judged")
+
+
+def test_a_note_begun_while_a_verdict_is_written_is_the_next_entrys(opened):
+    page = opened()
+    slowly(page, "judge")
+    page.keyboard.press("1")
+    page.keyboard.press("c")
+    page.keyboard.type("s 25")
+    count(page, "1 of 6 judged")
+    page.wait_for_function("document.querySelector('.rev-comment').value === 's 25'")
+    (found,) = opened.notes.current()
+    assert found.comment == ""
 
 
 def test_two_views_of_one_widget_show_the_same(opened):

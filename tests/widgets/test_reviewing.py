@@ -17,7 +17,7 @@ from workbench.review import Annotations, corrected_reference, queue
 from workbench.review.verdicts import VERDICTS
 from workbench.widgets.reviewer import Reviewer
 from workbench.widgets.reviewing import FORM, Reviewing
-from workbench.widgets.reviewing_view import case_view, listing, pieces, standing
+from workbench.widgets.reviewing_view import _sure, case_view, listing, pieces, standing
 
 EFFUSION, NODULE = "pleural effusion", "nodule"
 TEXTS = {
@@ -400,3 +400,13 @@ def test_the_app_is_reached_as_the_package_names_it(run):
         wb.review.app(run, reviewer=" ")
     with pytest.raises(InputError, match="kept in the folder of a run"):
         wb.review.app(pd.DataFrame({"id": ["a"], "text": ["No nodule."]}), reviewer="AB")
+
+
+@pytest.mark.parametrize(
+    ("share", "says"),
+    [(1.0, "highest token confidence of this run"), (0.0, "lowest token confidence of this run"),
+     (0.754, "token confidence above 75 % of the other reports of this run"),
+     (0.001, "token confidence above <1 % of the other reports of this run")],
+)  # fmt: skip
+def test_token_confidence_is_said_against_the_other_reports(share, says):
+    assert _sure(share) == says

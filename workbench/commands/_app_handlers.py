@@ -25,6 +25,7 @@ from voila.static_file_handler import MultiStaticFileHandler
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
+from workbench.commands._app_cards import Card
 from workbench.commands._app_guard import Guarded
 from workbench.commands._app_site import Site
 from workbench.errors import InputError
@@ -34,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds after which the process of a page that nobody looks at ends, and of one left open.
 ALONE, LEFT_OPEN = 120, 4 * 3600
+
+#: Seconds that the start page waits for the pictures of its images.
+CARD_PATIENCE = 3
 
 #: What is started as the process of a page.
 _PROCESS = f"{__package__}._app_process"
@@ -114,11 +118,17 @@ class Start(Guarded):
 
     in_address_bar = True
 
-    def get(self) -> None:
-        """List the pages."""
+    async def get(self) -> None:
+        """List the pages, each with what it is about."""
         site: Site = self.settings["workbench_site"]
+        cards = self.settings["workbench_cards"]
+        found = await asyncio.get_running_loop().run_in_executor(None, cards.ready, CARD_PATIENCE)
+        shown = [
+            (page, found[page.number or 0] if page.kind == "explorer" else Card(page.shows))
+            for page in site.pages
+        ]
         notice = notice_by_name(site.model)
-        self.write(self.page("start.html", pages=site.pages, model=site.model, notice=notice))
+        self.write(self.page("start.html", pages=shown, model=site.model, notice=notice))
 
 
 class Shown(Guarded, TornadoVoilaHandler):

@@ -16,13 +16,10 @@ from typing import Any
 from IPython.display import display
 
 import workbench.commands._shared as shared
-from workbench.commands._app_site import SETTINGS, Page, Site
+from workbench.commands._app_site import DRAWN, SETTINGS, Page, Site
 from workbench.errors import WorkbenchError
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
-
-#: What the drawn chest of the explorer shows.
-DRAWN = {"seed": 7, "findings": ["pleural effusion"]}
 
 #: Widgets of this process; they live as long as it does.
 _opened: list[Any] = []
@@ -54,7 +51,6 @@ def open_page(name: str) -> None:
 
 
 def _explorer(site: Site, page: Page) -> Any:
-    from workbench.imaging import load_radiograph
     from workbench.phantom.case import phantom
     from workbench.widgets.explorer import explore
 
@@ -63,7 +59,7 @@ def _explorer(site: Site, page: Page) -> Any:
     )
     if page.number is None:
         return explore(model, phantom(**DRAWN))
-    return explore(model, load_radiograph(site.images[page.number]))
+    return explore(model, site.images[page.number])
 
 
 def _reviewer(site: Site, page: Page) -> Any:

@@ -35,6 +35,7 @@ from voila.paths import collect_static_paths
 from voila.utils import get_voila_labextensions_path
 
 from workbench._files import write_private
+from workbench.commands._app_cards import Cards
 from workbench.commands._app_guard import AppIdentity, Login, Logout, Nothing
 from workbench.commands._app_handlers import (
     ALONE,
@@ -151,6 +152,7 @@ class AppServer(Voila):
         if _fits_a_socket(self.connection_dir):
             # files in a private folder: what goes over a port, other users can read
             self.config.KernelManager.transport = "ipc"
+        self.cards = Cards(self.site.images)
         settings = {**self.init_settings(), **self._own_settings()}
         application = tornado.web.Application(self.init_handlers(), **settings)
         http = tornado.httpserver.HTTPServer(application, max_buffer_size=16 << 20)
@@ -160,6 +162,7 @@ class AppServer(Voila):
             await ended.wait()
         finally:
             http.stop()
+            self.cards.close()
             await ensure_async(self.kernel_manager.shutdown_all(now=True))
 
     def setup_template_dirs(self) -> None:
@@ -177,6 +180,7 @@ class AppServer(Voila):
             "websocket_max_message_size": 16 << 20,
             "workbench_names": self.names,
             "workbench_site": self.site,
+            "workbench_cards": self.cards,
             "workbench_templates": jinja2.Environment(loader=loader, autoescape=True),
         }
 

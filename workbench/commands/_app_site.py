@@ -27,6 +27,9 @@ from workbench.errors import InputError
 #: File with the settings, in the private folder, which is where the processes of pages start.
 SETTINGS = "settings.json"
 
+#: The phantom of the explorer where no image was given.
+DRAWN: dict[str, Any] = {"seed": 7, "findings": ["pleural effusion"]}
+
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
@@ -44,6 +47,8 @@ class Page:
         needs: the options that make it be there; "" where it is.
         waits: what is said while it opens.
         number: of the image, for an explorer.
+        shows: name of the folder, and of the person, that the page is about; those of images come
+            with their pictures.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Page:
     needs: str = ""
     waits: str = ""
     number: int | None = None
+    shows: str = ""
 
     @property
     def ready(self) -> bool:
@@ -66,7 +72,7 @@ class Site:
 
     Attributes:
         model, device, dtype: as `workbench.commands._shared.open_model` takes them.
-        images: files to explore; a drawn chest where there are none.
+        images: files to explore; a phantom where there are none.
         run, reviewer: what the reviewer needs.
         study, reader: what the reader study needs.
         manifest: what is known of the images of run and study.
@@ -99,13 +105,15 @@ class Site:
                 "is written at once.",
                 needs="" if self.run else "--run DIR",
                 waits="Reading the reports of the run",
+                shows=_folder(self.run, self.reviewer),
             ),
             Page(
                 "reader", "reader", "Reader study",
-                "A film, a report without a name, and one key for the grade. The list goes on "
-                "where it was left.",
+                "A radiograph, a report without a name, and one key for the grade. The list "
+                "resumes where it was left.",
                 needs="" if self.study else "--study DIR --reader NAME",
                 waits="Opening the list",
+                shows=_folder(self.study, self.reader),
             ),
             Page(
                 "monitor", "monitor", "Training monitor",
@@ -113,6 +121,7 @@ class Site:
                 "better and what got worse.",
                 needs="" if self.training else "--training DIR",
                 waits="Opening the run",
+                shows=_folder(self.training),
             ),
         )  # fmt: skip
 
@@ -123,9 +132,7 @@ class Site:
         )
         waits = f"Loading the model {self.model}"
         if not self.images:
-            about += (
-                " It opens with a drawn chest whose findings are known; --image FILE shows yours."
-            )
+            about += " It opens with a phantom whose findings are known; --image FILE shows yours."
             return [Page("explorer", "explorer", "Explorer", about, waits=waits)]
         many = len(self.images) > 1
         return [
@@ -172,6 +179,11 @@ class Site:
         """Return the settings that `to_json` wrote."""
         found = json.loads(text)
         return cls(**found | {"images": tuple(found["images"])})
+
+
+def _folder(path: str | None, person: str | None = None) -> str:
+    """Return the name of a folder without the way to it, and whose page it is."""
+    return ", ".join(part for part in (path and Path(path).name, person) if part)
 
 
 def notebook(page: Page) -> dict[str, Any]:

@@ -36,7 +36,7 @@ MOST_TABS = 8
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `workbench app`."""
     parser.epilog = (
-        "Without --image the explorer shows a drawn chest whose findings are known. Ctrl-C ends\n"
+        "Without --image the explorer shows a phantom whose findings are known. Ctrl-C ends\n"
         f"the app. --public takes its password from {PASSWORD}, or asks for it."
     )
     shared.add_model_arguments(parser)

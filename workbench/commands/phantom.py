@@ -77,12 +77,14 @@ def run(args: argparse.Namespace) -> int:
 
 def save(case: Phantom, out: Path) -> dict:
     """Write image, masks and truth of one phantom; return the truth as plain values."""
+    from workbench.imaging.phantom_files import mask_name
+
     out.mkdir(parents=True, exist_ok=True)
     stem = f"phantom_{case.domain}_{case.seed}"
     write_png(case.image.pixels, out / f"{stem}.png", mark=_mark(case))
     masks = {}
     for finding, mask in case.masks.items():
-        masks[finding] = f"{stem}_mask_{finding.replace(' ', '_')}.png"
+        masks[finding] = mask_name(f"{stem}.png", finding)
         write_png(mask, out / masks[finding])
     record = {
         "image": f"{stem}.png",

@@ -94,6 +94,11 @@ class ReaderSession:
         self._shown: tuple[str, float] | None = None
 
     @property
+    def grades_path(self) -> Path:
+        """The file of grades, which is made by the first one."""
+        return self._lines.path
+
+    @property
     def grades(self) -> dict[str, dict]:
         """Item -> its standing record: grade, seconds, comment, time."""
         records, _ = self._lines.read()

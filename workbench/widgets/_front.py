@@ -28,6 +28,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -174,6 +175,54 @@ class Front(anywidget.AnyWidget):
         except WorkbenchError as error:
             logger.warning("no still picture of %s: %s", type(self).__name__, error)
             return ""
+
+
+class Looking(Front):
+    """A front that looks regularly, in a thread of its own, at what others write meanwhile.
+
+    It looks as soon as a page was drawn, and until `tick` says that nothing comes any more, or the
+    widget is closed or gone.
+
+    Attributes:
+        every: seconds between two looks.
+    """
+
+    every: float = 2.0
+
+    def __init__(self, **traits: Any) -> None:
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        super().__init__(**traits)
+
+    def tick(self) -> bool:
+        """Look once and tell all views what is new; return whether nothing can come any more."""
+        raise NotImplementedError
+
+    def _start(self) -> None:
+        """Begin to look, unless that has begun."""
+        if self._thread is None or not self._thread.is_alive():
+            work = (weakref.ref(self), self._stop, self.every)
+            self._thread = threading.Thread(
+                target=_keep_looking, args=work, name=type(self).__name__, daemon=True
+            )
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop looking and close the widget."""
+        if hasattr(self, "_stop"):
+            self._stop.set()
+        super().close()
+
+
+def _keep_looking(held: weakref.ref, stop: threading.Event, every: float) -> None:
+    while not stop.wait(every):
+        widget = held()
+        try:
+            if widget is None or widget.tick():
+                return
+        except Exception:
+            logger.exception("a look at the run failed; the next one follows")
+        del widget
 
 
 def text_in(message: Mapping, name: str) -> str:

@@ -52,7 +52,7 @@ def explorer_page(explorer: Explorer, *, check: Callable[[], None] = lambda: Non
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{escape(title)}</title><link rel="icon" href="data:,">'
         f"<style>body{{margin:1rem;background:#f1f2f4}}{styles('film.css', 'explorer.css')}</style>"
-        '</head><body><main id="app"></main>'
+        '</head><body data-workbench-page><main id="app"></main>'
         f'<script type="application/json" id="held">{data}</script>'
         f'<script type="module">{code}</script></body></html>\n'
     )

@@ -5,6 +5,7 @@ Does not know: pages and messages, beyond the job that it reports to.
 
 from __future__ import annotations
 
+import os
 import threading
 from functools import cached_property
 from typing import Any
@@ -15,6 +16,7 @@ from workbench.errors import InputError, OptionError
 from workbench.generation import DecodingSettings, Generation
 from workbench.generation.stream import TextStream
 from workbench.hallucination import ABLATIONS, ground
+from workbench.imaging.phantom_files import masks_beside
 from workbench.interface import as_radiograph
 from workbench.model.prompt import answer, follow_up, question_messages, report_messages
 from workbench.trace import Trace
@@ -37,7 +39,8 @@ class Side:
 
     Args:
         model: a `ChestXrayModel`.
-        image: what it accepts as an image; a phantom brings its truth along.
+        image: what it accepts as an image; a phantom brings its truth along, and so does the file
+            of one, where its masks lie beside it.
         report: a `Generation` or `Trace` that is there already; None to have one written.
 
     Raises:
@@ -48,6 +51,8 @@ class Side:
         self.model = model
         self.image = as_radiograph(image)
         self.masks = dict(getattr(image, "masks", None) or {})
+        if isinstance(image, (str, os.PathLike)):
+            self.masks = masks_beside(image, self.image)
         self.passages: list[Passage] = []
         self.contributions: dict[int, list[float | None]] = {}
         self._count = 0

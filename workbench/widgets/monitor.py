@@ -8,10 +8,7 @@ Does not know: what a folder means (`monitoring`).
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
-import weakref
 from html import escape
 from typing import Any
 
@@ -19,16 +16,14 @@ from workbench._callable import make_callable
 from workbench.errors import OptionError
 from workbench.hallucination.html import table
 from workbench.widgets._assets import script, styles
-from workbench.widgets._front import Front, quick
+from workbench.widgets._front import Looking, quick
 from workbench.widgets.monitoring import RunState, RunWatch
-
-logger = logging.getLogger(__name__)
 
 #: Parts that are told again only when they have changed.
 _HEAVY = ("curve", "ledger")
 
 
-class Monitor(Front):
+class Monitor(Looking):
     """The monitor of one folder.
 
     Args:
@@ -48,8 +43,6 @@ class Monitor(Front):
         self.watch = RunWatch(folder)
         self.every = every
         self._told: dict[str, Any] = {}
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
         super().__init__(title="Training monitor", notice=self.watch.look().notice)
 
     def state(self) -> dict[str, Any]:
@@ -83,24 +76,10 @@ class Monitor(Front):
         """Return the state and, at the end, what changed, as HTML without scripts."""
         return still_html(self.watch.look(), self.watch.folder.name)
 
-    def close(self) -> None:
-        """Stop looking and close the widget."""
-        if hasattr(self, "_stop"):
-            self._stop.set()
-        super().close()
-
     def _look(self) -> dict[str, Any]:
         found = self.watch.look()
         self.notice = found.notice
         return found.to_dict()
-
-    def _start(self) -> None:
-        if self._thread is None or not self._thread.is_alive():
-            work = (weakref.ref(self), self._stop, self.every)
-            self._thread = threading.Thread(
-                target=_keep_looking, args=work, name="Monitor", daemon=True
-            )
-            self._thread.start()
 
 
 def monitor(folder: str | os.PathLike, *, every: float = 2.0) -> Monitor:
@@ -146,18 +125,6 @@ def still_html(state: RunState, name: str) -> str:
 
 def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
-
-
-def _keep_looking(held: weakref.ref, stop: threading.Event, every: float) -> None:
-    """Look again and again until the run has ended, or the widget is closed or gone."""
-    while not stop.wait(every):
-        widget = held()
-        try:
-            if widget is None or widget.tick():
-                return
-        except Exception:
-            logger.exception("a look at the run failed; the next one follows")
-        del widget
 
 
 make_callable(__name__, "workbench.widgets.monitor:monitor")

@@ -16,12 +16,12 @@ from typing import Any
 
 from workbench.review.study_session import GRADES
 from workbench.widgets._assets import script, styles
-from workbench.widgets._front import Front, quick, slow, text_in
+from workbench.widgets._front import Looking, quick, slow, text_in
 from workbench.widgets.reading import Reading
 
 
-class ReaderStudy(Front):
-    """The list of one reader.
+class ReaderStudy(Looking):
+    """The list of one reader; grades that another tab gives appear by themselves.
 
     Args:
         study: a `wb.review.ReaderStudy`, its folder, or the file of the reader.
@@ -50,6 +50,9 @@ class ReaderStudy(Front):
 
     def state(self) -> dict[str, Any]:
         """Return what is the same for every report, and the counts; the report comes by `show`."""
+        with self._gate:
+            self.desk.refresh()
+            self._start()
         return {
             "reader": self.desk.reader,
             "instructions": self.desk.session.instructions,
@@ -80,6 +83,7 @@ class ReaderStudy(Front):
         try:
             self.desk.grade(item, grade, comment=comment)
         finally:
+            self.desk.refresh()
             self._turned()
         return {"said": f"grade {grade} written", **self._counts()}
 
@@ -89,6 +93,7 @@ class ReaderStudy(Front):
         try:
             self.desk.undo(seen=text_in(message, "seen"))
         finally:
+            self.desk.refresh()
             self._turned()
         return {"said": "grade taken back", **self._counts()}
 
@@ -97,6 +102,14 @@ class ReaderStudy(Front):
         """Keep a comment that is being typed: item, comment."""
         self.desk.draft(text_in(message, "item"), text_in(message, "comment"))
         return {"kept": True}
+
+    def tick(self) -> bool:
+        """Tell the views where another tab has graded; there is always more to come."""
+        with self._gate:
+            news = self.desk.refresh()
+        if news:
+            self._turned()
+        return False
 
     def still(self) -> str:
         """Return the counts as HTML without scripts."""

@@ -28,7 +28,7 @@ from typing import Any
 from workbench.errors import InputError, RunError
 from workbench.review.study import ReaderStudy, open_study
 from workbench.review.study_session import GRADES, ReaderSession, StudyItem
-from workbench.widgets.drafts import Drafts
+from workbench.widgets.drafts import Drafts, stamp
 from workbench.widgets.films import FilmSource, film_source, pixels_of
 
 
@@ -69,6 +69,7 @@ class Reading:
         self._films: FilmSource | None = film_source(images)
         self._case_of = case_of
         self._drafts = Drafts(self.session.path.with_suffix(".drafts.jsonl"))
+        self._seen = stamp(self.session.grades_path)
 
     @property
     def reader(self) -> str:
@@ -84,6 +85,11 @@ class Reading:
     def total(self) -> int:
         """Reports in the list."""
         return len(self.session.items)
+
+    def refresh(self) -> bool:
+        """Return whether the file of grades has changed since this was asked last."""
+        before, self._seen = self._seen, stamp(self.session.grades_path)
+        return before != self._seen
 
     def show(self) -> Shown | None:
         """Return the report that is next, its clock started; None when all are graded.

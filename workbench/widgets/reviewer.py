@@ -19,7 +19,7 @@ from workbench.review.opening import queue as open_queue
 from workbench.review.queue_result import ErrorQueue
 from workbench.review.verdicts import Annotations
 from workbench.widgets._assets import script, styles
-from workbench.widgets._front import Front, number_in, quick, slow, text_in
+from workbench.widgets._front import Looking, number_in, quick, slow, text_in
 from workbench.widgets.films import FilmSource, film_source, pixels_of
 from workbench.widgets.reviewing import FORM, Reviewing
 from workbench.widgets.reviewing_view import (
@@ -51,8 +51,8 @@ def acting(method: Callable) -> Callable:
     return act
 
 
-class Reviewer(Front):
-    """The reviewer of one queue.
+class Reviewer(Looking):
+    """The reviewer of one queue; what other tabs and people write appears by itself.
 
     Args:
         desk: a person at a queue.
@@ -71,6 +71,7 @@ class Reviewer(Front):
         """Return everything that a page needs."""
         with self._gate:
             self.desk.refresh()
+            self._start()
             return {
                 "reviewer": self.desk.reviewer,
                 "words": words_of_the_form(),
@@ -169,6 +170,14 @@ class Reviewer(Front):
     def rows(self, message: Mapping) -> dict[str, Any]:
         """Return another part of the list: start."""
         return listing(self.desk, start=max(0, number_in(message, "start")))
+
+    def tick(self) -> bool:
+        """Tell the views where other tabs or people have judged; there is always more to come."""
+        with self._gate:
+            news = self.desk.refresh()
+        if news:
+            self._turned()
+        return False
 
     @slow
     def film(self, message: Mapping, job: Any) -> dict[str, Any]:

@@ -201,8 +201,17 @@ def _why(row: Any) -> list[str]:
     if row["evidence"]:
         said.append(str(row["evidence"]))
     if row["confidence"] == row["confidence"] and row["confidence"] is not None:
-        said.append(f"surer of its words than {row['confidence']:.0%} of the reports")
+        said.append(_sure(float(row["confidence"])))
     return said
+
+
+def _sure(share: float) -> str:
+    """Return in words what share of the other reports has a lower mean token log-probability."""
+    if share >= 1:
+        return "highest token confidence of this run"
+    if share <= 0:
+        return "lowest token confidence of this run"
+    return f"token confidence above {round(100 * share) or '<1'} % of the other reports of this run"
 
 
 def _findings(case: ReviewCase) -> list[dict[str, Any]]:

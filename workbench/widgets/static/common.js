@@ -44,9 +44,14 @@ export function button(label, act, attributes = {}) {
   return make("button", { type: "button", class: "wb-button", title, on: { click: act }, ...rest }, label);
 }
 
-// A labelled menu; options are texts or {value, label}.
+// A labelled menu; options are texts or {value, label}. A menu that was used with the pointer hands
+// the focus back to its app, so that the next letter is a key of the app and picks no other option.
 export function menu(label, options, value, act) {
-  const select = make("select", { class: "wb-select", on: { change: () => act(select.value) } });
+  let byHand = false;
+  const select = make("select", { class: "wb-select", on: {
+    pointerdown: () => { byHand = true; }, keydown: () => { byHand = false; },
+    change: () => { act(select.value); if (byHand) toApp(select); },
+  } });
   const set = (offered, chosen) => {
     replace(select, offered.map((option) => {
       const { value: key, label: shown } = typeof option === "object" ? option : { value: option, label: option };
@@ -58,6 +63,9 @@ export function menu(label, options, value, act) {
   const field = make("label", { class: "wb-field" }, make("span", { class: "wb-label" }, label), select);
   return { field, select, set };
 }
+
+// Gives the focus to the app around an element.
+export function toApp(element) { element.closest(".wb")?.focus({ preventScroll: true }); }
 
 // A labelled slider; act is called while it moves.
 export function slider(label, { min, max, step, value, show = String }, act) {
@@ -187,11 +195,16 @@ function surroundings() {
 
 // ---------------------------------------------------------------------------------- the frame
 
-// The frame around an app: heading, theme and size, keys, one line of news, failures, progress.
-//   const app = frame(el, {title, notice, keys: [["←  →", "previous, next word"], ...]});
+// Whether an app has its page to itself (a page of `workbench app`, a saved page), so that it may take
+// keys and wheel without having been clicked. In a notebook it is one cell among others.
+export function alone() { return document.body?.hasAttribute("data-workbench-page") && window.parent === window; }
+
+// The frame around an app: heading, theme and size, keys, one line of news, failures, progress. With
+// `fit` the app is as tall as what is seen of its page, and its parts scroll instead of the page.
+//   const app = frame(el, {title, notice, keys: [["←  →", "previous, next word"], ...], fit: true});
 //   app.body, app.tools, app.say(text), app.fail(error), app.follow(asked, "Occlusion"), app.close()
-export function frame(el, { title, notice, keys = [] }) {
-  const root = make("section", { class: "wb", "aria-label": title });
+export function frame(el, { title, notice, keys = [], fit = false }) {
+  const root = make("section", { class: "wb", "aria-label": title, tabindex: -1 });
   const tools = make("div", { class: "wb-tools" });
   const news = make("div", { class: "wb-news", role: "status", "aria-live": "polite" });
   const trouble = make("div", { class: "wb-trouble", role: "alert" });
@@ -207,19 +220,72 @@ export function frame(el, { title, notice, keys = [] }) {
       button("?", () => help.showModal(), { title: "Keys (?)", "aria-label": "Show the keys" })));
   put(root, head, trouble, body, make("footer", { class: "wb-foot" }, works, news), help);
   replace(el, root);
+  root.addEventListener("keydown", (event) => { // while the list of keys is read, they do nothing
+    if (help.open) event.stopImmediatePropagation();
+  });
   root.addEventListener("keydown", (event) => {
     if (event.key === "?" && !isTyping(event.target)) { event.preventDefault(); help.showModal(); }
     // Keys meant for the app are not for the notebook around it; Ctrl+S and the like are.
     if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
   });
+  const parts = [look, fit && fitted(root), alone() && listening(root)].filter(Boolean);
   return {
     root, head, body, tools, help,
     say(text) { news.textContent = text; },
     fail(error) { if (!error?.cancelled) showTrouble(trouble, error); },
     clear() { trouble.replaceChildren(); },
     follow: (asked, label) => followed(works, asked, label),
-    close() { look.close(); root.remove(); },
+    close() { for (const part of parts) part.close(); root.remove(); },
   };
+}
+
+// Keys that nobody on the page has are the app's: after loading, and after a click beside everything.
+function listening(root) {
+  root.classList.add("wb-alone");
+  const take = (event) => {
+    if (![document.body, document.documentElement].includes(event.target)) return;
+    const { key, code, shiftKey, ctrlKey, altKey, metaKey, repeat } = event;
+    root.focus({ preventScroll: true });
+    const own = new KeyboardEvent("keydown", { key, code, shiftKey, ctrlKey, altKey, metaKey, repeat, cancelable: true });
+    if (!root.dispatchEvent(own)) event.preventDefault();
+  };
+  document.addEventListener("keydown", take);
+  if ([document.body, null].includes(document.activeElement)) requestAnimationFrame(() => {
+    if ([document.body, null].includes(document.activeElement)) root.focus({ preventScroll: true });
+  });
+  return { close() { document.removeEventListener("keydown", take); } };
+}
+
+// Widths and heights, in letters, from which an app fits what is seen of its page.
+const FIT_WIDTH = 46;
+const FIT_HEIGHT = 33;
+
+function fitted(root) {
+  const show = () => {
+    if (!root.isConnected) return;
+    const letter = parseFloat(getComputedStyle(root).fontSize);
+    const room = roomOf(root);
+    const fits = root.clientWidth >= FIT_WIDTH * letter && room >= FIT_HEIGHT * letter;
+    root.classList.toggle("wb-fit", fits);
+    root.style.height = fits ? `${room}px` : "";
+    const over = document.documentElement.scrollHeight - window.innerHeight; // the page's margin below
+    if (fits && over > 0 && over < 3 * letter) root.style.height = `${room - over}px`;
+  };
+  const later = () => requestAnimationFrame(show);
+  const sized = new ResizeObserver(later);
+  for (const element of [document.body, root]) sized.observe(element);
+  window.addEventListener("resize", later);
+  root.addEventListener("wb-resized", later);
+  return { close() { sized.disconnect(); window.removeEventListener("resize", later); } };
+}
+
+// Pixels in height that are there for an app; 0 where only its own content decides, as in a frame
+// that grows with it.
+function roomOf(root) {
+  const lab = root.closest(".jp-WindowedPanel-outer");
+  if (lab) return lab.clientHeight - 24;
+  if (window.parent !== window) return 0;
+  return window.innerHeight - Math.max(0, root.getBoundingClientRect().top + window.scrollY) - 4;
 }
 
 export function isTyping(element) {

@@ -10,29 +10,29 @@ export function controlsOf(view) {
   const menus = {
     method: menu("Method", methods.map((m) => ({ value: m.name, label: caution(m) })), settings.method,
       (value) => view.set({ method: value, layer: null, head: null }, true)),
-    second: menu("Compare with", [{ value: "", label: "one method" },
+    second: menu("Second map", [{ value: "", label: "none" },
       ...methods.map((m) => ({ value: m.name, label: caution(m) }))], settings.second,
       async (value) => { view.set({ second: value }, false, false); await view.buildPanels(); view.update(true); }),
     layer: menu("Layer", [], "", (value) => view.set({ layer: value === "" ? null : Number(value) }, true)),
     head: menu("Head", [], "", (value) => view.set({ head: value === "" ? null : Number(value) }, true)),
     sign: menu("Sign", [{ value: "both", label: "for and against" }, { value: "for", label: "for" },
       { value: "against", label: "against" }], settings.sign, set("sign")),
-    colour: menu("Words show", Object.entries(COLOUR_NAMES).map(([value, label]) => ({ value, label })), settings.colour,
+    colour: menu("Colour words by", Object.entries(COLOUR_NAMES).map(([value, label]) => ({ value, label })), settings.colour,
       (value) => view.set({ colour: value })),
-    pick: menu("A click chooses", [{ value: "word", label: "a word" }, { value: "sentence", label: "a sentence" }],
+    pick: menu("Click selects", [{ value: "word", label: "a word" }, { value: "sentence", label: "a sentence" }],
       settings.pick, set("pick")),
   };
   const opacity = slider("Opacity", { min: 0, max: 1, step: 0.05, value: settings.opacity,
     show: (value) => `${Math.round(100 * value)} %` }, set("opacity"));
-  const truth = view.sides.some((side) => side.truth.length || side.phantom);
+  const truth = view.sides.some((side) => side.truth.length > 0);
   const setView = (name) => (value) => { view.view[name] = value; view.viewChanged(true); };
   const toggles = {
     overlay: toggle("Map", settings.overlay, set("overlay"), { title: "Map on or off (o)" }),
     smooth: toggle("Smooth", settings.smooth, set("smooth"), { title: "Smooth, or patches as they are (s)" }),
     truth: toggle("Truth", settings.truth, set("truth"), { title: "Outline what was drawn (t)", hidden: !truth }),
-    model: toggle("Model\u2019s view", view.view.model, setView("model"), { title: "What the model sees, or the whole film (v)" }),
-    invert: toggle("Invert", view.view.invert, setView("invert"), { title: "Invert the film (i)" }),
-    hand: toggle("Hand", view.view.hand, setView("hand"), { title: "Drag moves the film" }),
+    model: toggle("Model\u2019s view", view.view.model, setView("model"), { title: "What the model sees, or the whole image (v)" }),
+    invert: toggle("Invert", view.view.invert, setView("invert"), { title: "Invert the image (i)" }),
+    hand: toggle("Pan", view.view.hand, setView("hand"), { title: "Drag moves the image" }),
   };
   return { menus, toggles, opacity };
 }

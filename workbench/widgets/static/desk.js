@@ -5,9 +5,10 @@ import { Film } from "./film.js";
 
 // A film with buttons; `show(promise)` fills it, and says why where there is none.
 export function filmPane(app) {
-  const film = new Film({ label: "Radiograph", changed: (grey) => film.redraw(grey) });
+  const film = new Film({ label: "Radiograph", changed: (grey) => { film.redraw(grey); marked(); } });
   const invert = toggle("Invert", false, (on) => { film.view.invert = on; film.redraw(true); }, { title: "Black for white (i)" });
-  const hand = toggle("Move", false, (on) => { film.view.hand = on; }, { title: "Drag moves the film, not its window (m)" });
+  const hand = toggle("Pan", false, (on) => { film.view.hand = on; }, { title: "Drag moves the image, not its window (m)" });
+  const marked = () => { invert.set(film.view.invert); hand.set(film.view.hand); };
   const words = make("p", { class: "desk-nofilm" });
   const tools = make("div", { class: "desk-filmtools" }, film.buttons(), invert.element, hand.element);
   const element = make("div", { class: "desk-film" }, film.element, words, tools);
@@ -27,7 +28,7 @@ export function filmPane(app) {
         words.textContent = "";
         film.element.hidden = false;
         tools.hidden = false;
-        if (fresh) Object.assign(film.view, { zoom: 1, x: 0.5, y: 0.5, centre: 0.5, width: 1 });
+        if (fresh) film.reset();
         await film.show(value);
       } catch (error) {
         if (own === turn && !error.cancelled) none(`The film cannot be shown: ${error.message}`);
@@ -42,7 +43,93 @@ export function filmPane(app) {
 export function keepingFocus(root, draw) {
   const inside = root.contains(document.activeElement);
   draw();
-  if (inside && !root.contains(document.activeElement)) root.focus({ preventScroll: true });
+  const lost = !root.contains(document.activeElement) || document.activeElement.disabled;
+  if (inside && lost) root.focus({ preventScroll: true });
+}
+
+// Acts one after another, in the order in which they were asked for: what is pressed while something
+// is being written waits for its turn. An act that returns false has failed; what was pressed behind
+// it was meant for what did not come, and is dropped.
+export function inTurn(dropped) {
+  let waiting = [];
+  let busy = false;
+  const run = async () => {
+    busy = true;
+    while (waiting.length) {
+      const failed = await Promise.resolve().then(waiting[0].act).catch(later) === false;
+      if (failed && waiting.slice(1).some(({ kind }) => kind)) {
+        waiting = waiting.filter(({ kind }, at) => at === 0 || !kind);
+        dropped();
+      }
+      waiting.shift();
+    }
+    busy = false;
+  };
+  return {
+    // kind: "" for what nobody pressed a key for; next: before all others that wait
+    add(act, kind, next = false) {
+      if (next && busy) waiting.splice(1, 0, { act, kind }); else waiting.push({ act, kind });
+      if (!busy) run();
+    },
+    // Takes back the last one of a kind that has not begun; returns whether there was one.
+    takeBack(kind) {
+      const at = waiting.map((one) => one.kind).lastIndexOf(kind);
+      return at > 0 && waiting.splice(at, 1).length > 0;
+    },
+    get busy() { return busy; },
+  };
+}
+
+// An error of the page itself is the browser's to report; the turn of the others comes.
+function later(error) { setTimeout(() => { throw error; }); return false; }
+
+const GLANCE = 700;
+const REACTION = 250; // milliseconds after which a key can be about what has just been shown
+
+// A verdict that was pressed before its report was there: shown on its button for a moment, beside
+// the report that it will be about, and only then given. seen() is false where it was taken back.
+export function pressedAhead(say) {
+  let wanted = null;
+  return {
+    seen(element) {
+      element.classList.add("desk-ahead");
+      say("Pressed ahead: written in a moment; z takes it back, another key replaces it.");
+      return new Promise((done) => {
+        const over = (stands) => { clearTimeout(timer); element.classList.remove("desk-ahead"); wanted = null; done(stands); };
+        const timer = setTimeout(over, GLANCE, true);
+        wanted = { over, from: performance.now() };
+      });
+    },
+    // Whether there was one to take back.
+    takeBack() { const there = wanted !== null; wanted?.over(false); return there; },
+    // The same for another verdict, unless that was pressed too soon to be about what is shown.
+    replace() { return wanted !== null && performance.now() - wanted.from > REACTION && this.takeBack(); },
+  };
+}
+
+// The key that opens a note, and the letters behind it while the note has to wait for its turn.
+export function noteKeys(turns, area, typed) {
+  let held = null;
+  return {
+    open() {
+      if (!turns.busy) { area.focus(); return; }
+      held = "";
+      turns.add(() => {
+        area.focus();
+        if (held) { area.value += held; typed(); }
+        held = null;
+      }, "note");
+    },
+    // Whether a key was a letter of the note.
+    take({ key }) {
+      if (held === null) return false;
+      if (key === "Backspace") held = held.slice(0, -1);
+      else if (key === "Enter") held += "\n";
+      else if (key.length === 1) held += key;
+      return true;
+    },
+    drop() { held = null; },
+  };
 }
 
 // Keeps what is typed a moment after the last key, and at once when asked: later(), now().

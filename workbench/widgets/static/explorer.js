@@ -10,15 +10,15 @@ import { COLOUR_NAMES } from "./words.js";
 import { frozenModel } from "./frozen.js";
 
 const KEYS = [
-  ["\u2190  \u2192", "on a text: previous, next word; with Shift a phrase"],
-  ["\u2191  \u2193", "on a text: previous, next sentence"],
-  ["a", "on a text: the whole text"],
+  ["\u2190  \u2192", "previous, next word; with Shift a phrase"],
+  ["\u2191  \u2193", "previous, next sentence"],
+  ["a", "the whole text"],
   ["f  F", "next, previous finding"],
-  ["Enter", "on a text: compute the map of a slow method"],
+  ["Enter", "compute the map of a slow method"],
   ["m  M", "next, previous method"],
   ["c", "colour the words: nothing, image, confidence"],
   ["o  s  t", "map on or off, smooth or patches, truth of a phantom"],
-  ["i  v", "invert the film, model's view"],
+  ["i  v", "invert the image, model's view"],
   ["/", "ask a question"],
   ...FILM_KEYS,
 ];
@@ -27,7 +27,7 @@ class ExplorerView {
   constructor(model, el) {
     this.front = new Front(model);
     this.frozen = Boolean(model.get("frozen"));
-    this.app = frame(el, { title: model.get("title"), notice: model.get("notice"), keys: KEYS });
+    this.app = frame(el, { title: model.get("title"), notice: model.get("notice"), keys: KEYS, fit: true });
     this.app.root.classList.add("wbx");
     this.view = filmView();
     this.finder = new MapFinder(this);
@@ -97,16 +97,17 @@ class ExplorerView {
     this.films = make("div", { class: "wbx-films" });
     this.textColumn = make("div", { class: "wbx-text-column" });
     this.grid = make("div", { class: "wbx-grid" }, this.films, this.textColumn);
+    replace(this.app.tools, group("Export", make("span", { class: "wb-label" }, "Save as"),
+      button("PNG", () => this.savePicture(), { title: "Save the images and maps as PNG" }),
+      button("SVG", () => this.saveDrawing(), { title: "Save the images and maps as SVG" }),
+      !this.frozen && button("HTML", () => this.savePage(), { title: "Save a page that needs no Python" })));
     replace(this.app.body,
-      make("div", { class: "wbx-bar-row", role: "toolbar", "aria-label": "Map" },
-        group("Method", menus.method.field, menus.layer.field, menus.head.field, menus.sign.field, opacity.field,
-          this.sides.length === 1 && menus.second.field)),
-      make("div", { class: "wbx-bar-row", role: "toolbar", "aria-label": "Film" },
-        group("Film", Object.values(toggles).map(({ element }) => element), this.zooming),
-        group("Export", make("span", { class: "wb-label" }, "Save as"),
-          button("PNG", () => this.savePicture(), { title: "Save the films and maps as PNG" }),
-          button("SVG", () => this.saveDrawing(), { title: "Save the films and maps as SVG" }),
-          !this.frozen && button("HTML", () => this.savePage(), { title: "Save a page that needs no Python" }))),
+      make("div", { class: "wbx-bars" },
+        make("div", { class: "wbx-bar-row", role: "toolbar", "aria-label": "Map" },
+          group("Method", menus.method.field, menus.layer.field, menus.head.field, menus.sign.field, opacity.field,
+            this.sides.length === 1 && menus.second.field)),
+        make("div", { class: "wbx-bar-row", role: "toolbar", "aria-label": "Image" },
+          group("Image", Object.values(toggles).map(({ element }) => element), this.zooming))),
       this.grid);
     this.texts = this.sides.map((side, at) => new Texts({
       side: at, name: side.name, facts: side, frozen: this.frozen,
@@ -295,7 +296,7 @@ class ExplorerView {
   key(event) {
     if (isTyping(event.target) || event.ctrlKey || event.metaKey || event.altKey || !this.toggles) return;
     const { settings, view } = this;
-    const flip = (name) => () => this.set({ [name]: !settings[name] });
+    const flip = (name) => () => { if (!this.toggles[name].element.hidden) this.set({ [name]: !settings[name] }); };
     const flipView = (name) => () => { view[name] = !view[name]; this.viewChanged(true); };
     const acts = {
       o: flip("overlay"), s: flip("smooth"), t: flip("truth"), i: flipView("invert"), v: flipView("model"),
@@ -303,9 +304,17 @@ class ExplorerView {
       c: () => this.set({ colour: nextOf(Object.keys(COLOUR_NAMES), settings.colour, 1) }),
       "/": () => this.texts[0].question?.focus(),
     };
-    if (!acts[event.key]) return;
+    if (event.defaultPrevented) return;
+    if (!acts[event.key]) { this.keyElsewhere(event); return; }
     event.preventDefault();
     acts[event.key]();
+  }
+
+  // Keys of the text that is chosen, where nothing else has the focus, and those of the image.
+  keyElsewhere(event) {
+    const at = Math.max(0, this.chosen.findIndex(Boolean));
+    if (event.target === this.app.root) this.texts[at]?.key(event, this.chosen[at]?.passage);
+    if (!event.defaultPrevented) this.panels[0]?.film.shortcut(event);
   }
 
   nextMethod(step) {

@@ -1,6 +1,7 @@
 // A radiograph on a canvas: window and level, zoom, pan, invert, the model's view, a map over it and
 // outlines. Coordinates are pixels of the original file; what the model saw is a box in them.
-import { bytesOf, clamp, make, button } from "./common.js";
+import { alone, bytesOf, clamp, make, button } from "./common.js";
+import { swallow, wheelFactor, withoutMenu } from "./pointer.js";
 
 // What several films share: where one looks and how bright it is. Middle in shares of the film.
 export function filmView() {
@@ -17,7 +18,7 @@ export class Film {
     this.opacity = 0.6;
     this.outlines = [];
     this.canvas = make("canvas", { class: "wbf-canvas", tabindex: 0, role: "img", "aria-label": label });
-    this.element = make("div", { class: "wbf" }, make("div", { class: "wbf-stage" }, this.canvas));
+    this.element = make("div", { class: "wbf" }, make("div", { class: "wbf-stage", "data-jp-suppress-context-menu": true }, this.canvas));
     this.stage = this.element.firstChild;
     this.tables = {};
     this.waiting = false;
@@ -30,12 +31,16 @@ export class Film {
 
   name(label) { this.canvas.setAttribute("aria-label", label); }
 
+  // Until it is decoded nothing is shown; where another was asked for meanwhile, that one is.
   async show(film, seen) {
     this.film = film;
     this.seen = seen;
+    this.values = null;
+    this.canvas.width = 0;
     this.stage.style.aspectRatio = String(clamp(film.width / film.height, 0.7, 1.4));
-    this.values = await filmValues(film);
-    this.square = seen ? await filmValues(seen) : null;
+    const [values, square] = await Promise.all([filmValues(film), seen ? filmValues(seen) : null]);
+    if (this.film !== film) return;
+    Object.assign(this, { values, square });
     this.redraw(true);
   }
 
@@ -204,13 +209,14 @@ export class Film {
     this.changed(true);
   }
 
+  // Everything that tools change: zoom, place, window, level, invert, the model's view, what a drag does.
   reset() {
-    Object.assign(this.view, { zoom: 1, x: 0.5, y: 0.5, centre: 0.5, width: 1 });
+    Object.assign(this.view, filmView(), { crop: this.view.crop });
     this.changed(true);
   }
 
   listen() {
-    const { canvas, view } = this;
+    const { canvas, stage, view } = this;
     let drag = null;
     canvas.addEventListener("pointerdown", (event) => {
       if (event.button > 2) return;
@@ -218,6 +224,7 @@ export class Film {
       canvas.focus({ preventScroll: true });
       canvas.setPointerCapture?.(event.pointerId);
       const hand = view.hand || event.shiftKey || event.button === 1 || event.button === 2;
+      if (event.button === 2) withoutMenu();
       drag = { x: event.clientX, y: event.clientY, hand, centre: view.centre, width: view.width };
     });
     canvas.addEventListener("pointermove", (event) => {
@@ -233,14 +240,20 @@ export class Film {
     const end = () => { drag = null; };
     for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) canvas.addEventListener(name, end);
     canvas.addEventListener("pointerleave", () => this.pointed(null, null));
-    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+    stage.addEventListener("contextmenu", swallow);
     canvas.addEventListener("dblclick", () => this.reset());
-    canvas.addEventListener("wheel", (event) => { // a page that scrolls past a film goes on scrolling
-      if (!this.values || (document.activeElement !== canvas && !event.ctrlKey)) return;
-      event.preventDefault();
-      this.zoomBy(Math.exp(-clamp(event.deltaY, -120, 120) / 300), ...this.point(event));
-    }, { passive: false });
+    stage.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     canvas.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  // Zooms about the pointer. Where an app has the page to itself, at once; in a notebook, which has to
+  // go on scrolling past a film, with Ctrl or once the film was clicked.
+  wheel(event) {
+    const own = event.ctrlKey || alone() || document.activeElement === this.canvas;
+    const factor = wheelFactor(event);
+    if (!this.values || !own || (factor < 1 && this.view.zoom === 1 && !event.ctrlKey)) return;
+    event.preventDefault();
+    this.zoomBy(factor, ...this.point(event));
   }
 
   key(event) {
@@ -254,17 +267,20 @@ export class Film {
       ",": () => this.brighten(this.view.centre + 0.04, this.view.width),
       ".": () => this.brighten(this.view.centre - 0.04, this.view.width),
     };
-    if (event.ctrlKey || event.metaKey || event.altKey || !acts[event.key] || !this.values) return;
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || !acts[event.key] || !this.values) return;
     event.preventDefault();
     acts[event.key]();
   }
+
+  // Keys that mean the film wherever they are pressed: all but the arrows.
+  shortcut(event) { if (!event.key.startsWith("Arrow")) this.key(event); }
 
   // Buttons for those who do not drag.
   buttons() {
     return [
       button("\u2212", () => this.zoomBy(0.8), { "aria-label": "Zoom out", title: "Zoom out (\u2212)" }),
       button("+", () => this.zoomBy(1.25), { "aria-label": "Zoom in", title: "Zoom in (+)" }),
-      button("\u21ba", () => this.reset(), { "aria-label": "Reset zoom and window", title: "Reset zoom and window (0)" }),
+      button("\u21ba", () => this.reset(), { "aria-label": "Reset the image", title: "Reset zoom, window, invert and view (0)" }),
     ];
   }
 }
@@ -282,11 +298,11 @@ function overlap([left, top, right, bottom], [x, y, far, low]) {
 }
 
 export const FILM_KEYS = [
-  ["+  \u2212  0", "on the film: zoom in, out, reset"],
-  ["\u2190  \u2191  \u2192  \u2193", "on the film: move it"],
-  ["[  ]  ,  .", "on the film: narrower or wider window, brighter, darker"],
-  ["drag", "window (sideways) and level (up and down); with Shift or the hand, move"],
-  ["wheel", "zoom, once the film has been clicked"],
+  ["+  \u2212  0", "zoom in, out; reset everything about the image"],
+  ["\u2190  \u2191  \u2192  \u2193", "on the image: move it"],
+  ["[  ]  ,  .", "narrower or wider window, brighter, darker"],
+  ["drag", "window (sideways) and level (up and down); with Shift, Pan or the right button, move"],
+  ["wheel", "zoom about the pointer; in a notebook with Ctrl, or once the image has been clicked"],
 ];
 
 // PNG to grey levels in [0, 1 .. top]: 8 bit, or 16 bit as high byte (red) and low byte (green).

@@ -14,15 +14,15 @@ export function render({ model, el }) {
   const front = new Front(model);
   const app = frame(el, { title: model.get("title"), notice: model.get("notice"), keys: [
     ["\u2190  \u2192", "one logged step back, on"], ["Home  End", "first, last step"], ["l", "loss on a logarithmic scale"],
-    ["t", "numbers as a table"], ["r", "look at the folder now"]] });
+    ["t", "numbers as a table"], ["r", "read the folder again"]] });
   const page = parts();
   const view = { run: { state: "waiting", curve: [] }, folder: "", cursor: null, log: null, table: false };
   put(app.body, page.head, page.tiles, page.charts, page.reading, page.table, page.ledger);
 
-  const log = toggle("Log loss", false, (on) => { view.log = on; draw(); }, { title: "Loss on a logarithmic scale (l)" });
+  const log = toggle("Log scale", false, (on) => { view.log = on; draw(); }, { title: "Loss on a logarithmic scale (l)" });
   const table = toggle("Table", false, (on) => { view.table = on; draw(); }, { title: "Numbers as a table (t)" });
   const look = () => front.ask("look", {}, { patience: 8000 }).then(() => app.say(`Looked at ${clockText()}.`), app.fail);
-  put(app.tools, log.element, table.element, button("Look now", look, { title: "Look at the folder now (r)" }));
+  put(app.tools, log.element, table.element, button("Refresh", look, { title: "Read the folder again (r)" }));
 
   const draw = () => {
     const logged = view.log ?? widely(view.run.curve);

@@ -12,9 +12,10 @@ export class Panel {
     this.heading = make("h3", { class: "wbx-name" });
     this.work = make("div", { class: "wbx-work" });
     this.caption = make("figcaption", { class: "wbx-caption" });
+    this.below = make("div", { class: "wbx-below" });
     this.readout = make("span", { class: "wbx-readout" });
     this.film.stage.append(this.work, this.readout);
-    this.element = make("figure", { class: "wbx-panel" }, this.heading, this.film.element, this.caption);
+    this.element = make("figure", { class: "wbx-panel" }, this.heading, this.caption, this.film.element, this.below);
   }
 
   async open(side, name) {
@@ -53,9 +54,10 @@ export class Panel {
     this.film.name(`Radiograph ${this.facts.film.source} with a map over it. ${title}`);
     replace(this.caption,
       make("div", { class: "wbx-maptitle" }, title),
+      said?.caution && make("div", { class: "wb-warning wbx-caution" }, "\u26a0 ", said.caution));
+    replace(this.below,
       scaleBar(tables, map.signed),
       said?.details && make("div", { class: "wbx-details" }, said.details, shareText(said)),
-      said?.caution && make("div", { class: "wb-warning wbx-caution" }, "\u26a0 ", said.caution),
       this.map && largestOf(map.values, map.signed) === 0 &&
         make("div", { class: "wbx-details" }, "The map is 0 everywhere."));
   }
@@ -68,6 +70,7 @@ export class Panel {
     this.film.name(`Radiograph ${this.facts.film.source}`);
     if (this.facts) this.film.outlines = this.looks().settings.truth ? this.facts.truth : [];
     replace(this.caption, make("div", { class: "wbx-hint" }, text), act);
+    replace(this.below);
   }
 
   // Shows that a map is being made, over the film; the old map is taken away, it is of other words.

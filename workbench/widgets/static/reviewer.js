@@ -1,7 +1,7 @@
 // The reviewer: one suspected error at a time, its film and both texts, and a verdict by one key.
-import { Front, button, frame, isTyping, make, menu, put, replace } from "./common.js";
+import { Front, alone, button, frame, isTyping, make, menu, put, replace } from "./common.js";
 import { FILM_KEYS } from "./film.js";
-import { filmPane, keeper, keepingFocus, paragraph, plainKey, progressBar, verdictButton } from "./desk.js";
+import { filmPane, inTurn, keeper, keepingFocus, noteKeys, paragraph, plainKey, pressedAhead, progressBar, verdictButton } from "./desk.js";
 
 const MARKS = {
   asked: "the finding in question", also: "another finding in question", cue: "word that decides how it is read",
@@ -10,11 +10,11 @@ const KEPT_FILMS = 6;
 
 export function render({ model, el }) {
   const front = new Front(model);
-  const app = frame(el, { title: model.get("title"), notice: model.get("notice"), keys: reviewKeys() });
-  app.root.tabIndex = -1;
-  const desk = { state: null, shown: null, acting: false, latest: 0, films: new Map(), form: null, editing: false };
+  const app = frame(el, { title: model.get("title"), notice: model.get("notice"), fit: true, keys: reviewKeys() });
+  app.root.classList.add("rev");
+  const desk = { state: null, shown: null, latest: 0, films: new Map(), form: null, editing: false };
   const view = layout(app, {
-    act: (name, content) => act(name, content), typed: () => typed(),
+    act: (name, content = {}) => act(name, () => content), typed: () => typed(),
     edit: (on) => { desk.editing = on; draw(); if (on) view.report.focus(); },
   });
   const drafts = keeper(() => {
@@ -30,36 +30,56 @@ export function render({ model, el }) {
     keepingFocus(app.root, draw);
     if (answer.said) app.say(`${answer.said[0].toUpperCase()}${answer.said.slice(1)}.`);
   };
+  const turns = inTurn(() => { notes.drop(); app.say("Keys that were pressed meanwhile were left out."); });
+  const notes = noteKeys(turns, view.comment, typed);
+  const ahead = pressedAhead(app.say);
   const ask = async (name, content) => {
-    desk.acting = true;
     try {
       take(await front.ask(name, content, { patience: 15000 }));
       if (name !== "state") app.clear(); // a failure is read although what it is about is drawn anew
-    } catch (error) { app.fail(error); } finally {
-      desk.acting = false;
-      if (desk.latest > (desk.state?.turn ?? 0)) refresh();
-    }
+      return true;
+    } catch (error) { app.fail(error); return false; } finally { view.main.classList.remove("desk-leaving"); }
   };
   // One act at a time, so that a verdict is always about the entry that is shown.
-  const act = async (name, content = {}) => {
-    if (desk.acting || !desk.state) return;
-    if (name === "judge") drafts.drop(); else if (drafts.waiting) { desk.acting = true; await drafts.now(); }
-    await ask(name, content);
-  };
-  const refresh = () => ask("state", {});
-  front.on("changed", ({ turn }) => {
-    desk.latest = Math.max(desk.latest, turn);
-    if (!desk.acting && turn > (desk.state?.turn ?? 0)) refresh();
-  });
+  const act = (name, content = () => ({})) => turns.add(async () => {
+    if (!desk.state) return true;
+    if (drafts.waiting) await drafts.now();
+    return ask(name, content());
+  }, name);
+  const refresh = () => turns.add(async () => {
+    if (desk.state && desk.latest <= desk.state.turn) return;
+    if (drafts.waiting) await drafts.now();
+    await ask("state", {});
+  }, "");
+  front.on("changed", ({ turn }) => { desk.latest = Math.max(desk.latest, turn); refresh(); });
 
-  const judge = (verdict) => {
-    const { case: shown } = desk.state ?? {};
-    if (shown) act("judge", { n: shown.n, verdict, seen: shown.mine?.n ?? "", form: readForm(view) });
+  // A verdict is about the entry on the screen; one that was pressed before it came is shown first.
+  const give = async (verdict, early) => {
+    const { element, set } = view.verdicts.find((one) => one.name === verdict);
+    if (early && !(await ahead.seen(element))) return true;
+    const { case: shown } = desk.state;
+    if (!shown) return false;
+    drafts.drop();
+    set(true);
+    view.main.classList.add("desk-leaving");
+    const written = await ask("judge", { n: shown.n, verdict, seen: shown.mine?.n ?? "", form: readForm(view) });
+    if (!written) drawVerdicts(view, desk.state, judge);
+    return written;
   };
-  const undo = () => act("undo", { seen: desk.state?.last?.n ?? "" });
+  const judge = (verdict) => {
+    const early = turns.busy;
+    if (ahead.replace()) turns.add(() => give(verdict, false), "judge", true);
+    else if (desk.state?.case) turns.add(() => give(verdict, early), "judge");
+  };
+  const undo = () => {
+    if (turns.takeBack("judge") || ahead.takeBack()) app.say("Taken back before it was written.");
+    else act("undo", () => ({ seen: desk.state.last?.n ?? "" }));
+  };
+  const go = (n) => act("go", () => ({ n }));
+  const step = (by) => act("step", () => ({ by }));
   const turnList = (start) => front.ask("rows", { start }, { patience: 8000 }).then((list) => {
     desk.state.list = list;
-    keepingFocus(app.root, () => { view.list.scrollTop = 0; drawList(view, desk.state, act); });
+    keepingFocus(app.root, () => { view.list.scrollTop = 0; drawList(view, desk.state, go); });
   }, app.fail);
   Object.assign(view, { judge, undo, typed, turnList });
 
@@ -77,7 +97,7 @@ export function render({ model, el }) {
     if (!shown) { view.pane.wait("No entry is listed."); return; }
     const first = shown.also[0]?.n ?? shown.n;
     if (first === desk.shownFilm) return;
-    if (!desk.films.has(first)) view.pane.wait("Reading the film \u2026");
+    if (!desk.films.has(first)) view.pane.wait("Reading the image \u2026");
     desk.shownFilm = first;
     const own = filmOf(first);
     view.pane.show(own, true);
@@ -88,38 +108,39 @@ export function render({ model, el }) {
   const draw = () => {
     if (!desk.state) return;
     const { case: shown } = desk.state;
-    const news = shown?.n !== desk.shown?.n || shown?.mine?.n !== desk.shown?.mine?.n;
-    if (shown?.n !== desk.shown?.n) desk.editing = Boolean(shown?.form.report);
+    const other = shown?.n !== desk.shown?.n;
+    if (other) desk.editing = Boolean(shown?.form.report);
     drawHead(view, desk.state);
     drawCase(view, desk.state, desk.editing);
-    if (news || !drafts.waiting) fillForm(view, shown);
+    if (other || !drafts.waiting) fillForm(view, shown); // what is being typed stays, whatever came from elsewhere
     desk.shown = shown;
     markCorrection(view, desk);
     drawVerdicts(view, desk.state, judge);
-    drawList(view, desk.state, act);
+    drawList(view, desk.state, go);
     showFilm();
   };
 
   const keys = {
     z: undo, s: () => act("skip"), u: () => act("advance"), r: () => act("refresh"),
-    ArrowRight: () => act("step", { by: 1 }), j: () => act("step", { by: 1 }),
-    ArrowLeft: () => act("step", { by: -1 }), k: () => act("step", { by: -1 }),
-    c: () => view.comment.focus(), e: () => view.edit(true), d: () => { view.more.open = !view.more.open; },
+    ArrowRight: () => step(1), j: () => step(1), ArrowLeft: () => step(-1), k: () => step(-1),
+    c: () => notes.open(), e: () => view.edit(true), d: () => { view.more.open = !view.more.open; },
     q: () => view.listToggle(), f: () => view.pane.film.canvas.focus(),
     i: () => view.pane.invert.element.click(), m: () => view.pane.hand.element.click(),
   };
   app.root.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && isTyping(event.target)) { drafts.now(); app.root.focus({ preventScroll: true }); return; }
     if ((event.ctrlKey || event.metaKey) && event.key === "z" && !isTyping(event.target)) { event.preventDefault(); undo(); return; }
-    const key = plainKey(event, isTyping(event.target) || app.help.open);
+    if (!isTyping(event.target) && notes.take(event)) { event.preventDefault(); return; }
+    const key = plainKey(event, isTyping(event.target));
     const verdict = desk.state?.words.verdicts.find((one) => one.key === key);
+    if (key && !(verdict || keys[key])) view.pane.film.shortcut(event);
     if (!key || !(verdict || keys[key])) return;
     event.preventDefault();
     if (verdict) judge(verdict.name); else keys[key]();
   });
   const leaving = () => drafts.now();
   window.addEventListener("pagehide", leaving);
-  app.say("Click into the app, then judge with the keys 1 to 5; ? shows all keys.");
+  app.say(`${alone() ? "Judge" : "Click into the app, then judge"} with the keys 1 to 5; ? shows all keys.`);
   refresh();
   return () => { window.removeEventListener("pagehide", leaving); leaving(); view.sized.disconnect(); view.pane.close(); front.close(); app.close(); };
 }
@@ -129,7 +150,7 @@ function reviewKeys() {
     ["s", "skip: it comes again at the end"], ["\u2190  \u2192", "previous, next entry (also k, j)"],
     ["u", "next entry without a verdict"], ["c", "write a note"], ["e", "correct the reference report"],
     ["d", "severity, kind of error, truth"], ["Esc", "leave a text field"], ["q", "show or hide the list"],
-    ["r", "read what others have written"], ["f", "to the film"], ["i  m", "invert the film; drag moves it"], ...FILM_KEYS];
+    ["r", "read what others have written"], ["f", "to the image"], ["i  m", "invert the image; drag moves it"], ...FILM_KEYS];
 }
 
 // ---------------------------------------------------------------------------------- the parts
@@ -175,10 +196,11 @@ function layout(app, { act, typed, edit }) {
     button("Next \u25b6", () => act("step", { by: 1 }), { title: "Next entry (\u2192)" }),
     button("Skip", () => act("skip"), { title: "Leave for later (s)" }),
     button("Undo", () => view.undo(), { title: "Take your last verdict back (z)" }));
-  const texts = make("div", { class: "rev-texts" }, view.what, view.model, view.reference, view.editor, view.others, view.findings);
+  const both = make("div", { class: "rev-both" }, view.model, view.reference);
+  const texts = make("div", { class: "rev-texts" }, view.what, both, view.editor, view.others, view.findings);
   const left = make("div", { class: "rev-left" }, view.pane.element, view.comment, view.more);
   view.main = make("div", { class: "rev-main" }, view.list, left, texts);
-  put(app.body, view.bar.element, view.filterRow, view.notes, view.main, view.buttons);
+  put(app.body, make("div", { class: "rev-top" }, view.bar.element, view.filterRow), view.notes, view.main, view.buttons);
   view.sized = new ResizeObserver(() => view.listShown());
   view.sized.observe(view.main);
   return view;
@@ -262,7 +284,7 @@ function drawVerdicts(view, state, judge) {
   }
 }
 
-function drawList(view, state, act) {
+function drawList(view, state, go) {
   const { rows, start, total, place } = state.list;
   const at = view.list.scrollTop;
   replace(view.list, make("ol", { start: start + 1 }, rows.map((row, index) => {
@@ -271,7 +293,7 @@ function drawList(view, state, act) {
       make("span", { class: "rev-row-mark", "aria-hidden": "true" }, row.verdict ? "\u2713" : row.skipped ? "\u21b7" : "\u25cb"),
       make("span", { class: "rev-row-text" }, make("b", {}, row.finding || "whole report"), make("span", {}, `${row.id} \u00b7 ${row.kind}`),
         row.verdict && make("span", { class: "rev-row-verdict" }, row.verdict), row.skipped && make("span", {}, "skipped"))],
-    () => act("go", { n: row.n }), { class: "rev-item", "aria-current": here ? "true" : null }));
+    () => go(row.n), { class: "rev-item", "aria-current": here ? "true" : null }));
   })));
   const [before, after] = [start, total - start - rows.length];
   const turn = (count, to, mark) => count > 0 && button(`${mark} ${count.toLocaleString("en")} more`, () => view.turnList(to), { class: "wb-button rev-turn" });

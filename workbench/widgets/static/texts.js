@@ -3,7 +3,7 @@ import { button, followed, make, put, replace } from "./common.js";
 import { WordText } from "./words.js";
 
 const KINDS = { report: "Report", sample: "Report, written again", answer: "Answer" };
-const CODES = { present: "\u2713 present", absent: "\u2717 absent", uncertain: "? uncertain" };
+const CODES = { present: "+ present", absent: "\u2212 absent", uncertain: "? uncertain" }; // no tick, no cross: they judge
 
 export class Texts {
   // acts: {chosen(side, passage, choice, now), ask(side, question), write(side, again), pick()}
@@ -31,7 +31,7 @@ export class Texts {
 
   form() {
     this.question = make("input", {
-      type: "text", placeholder: "Ask about the film ...", "aria-label": "Question about the film", maxlength: 500,
+      type: "text", placeholder: "Ask about the image ...", "aria-label": "Question about the image", maxlength: 500,
       on: { keydown: (event) => { if (event.key === "Enter") { event.preventDefault(); this.send(); } } },
     });
     return make("div", { class: "wbx-ask" }, this.question,
@@ -115,6 +115,9 @@ export class Texts {
     return { piece: (text) => put(words, text) };
   }
 
+  // A key for the words of a text, pressed where no text has the focus; the newest text's where none is named.
+  key(event, number) { (this.shown.get(number) ?? [...this.shown.values()].at(-1))?.text.key(event); }
+
   follow(asked, label) { followed(this.work, asked, label); }
 }
 
@@ -129,8 +132,8 @@ function legendOf(kind) {
       "image the model would have written the same. How much the image was used, not whether it is true."];
   }
   if (kind === "confidence") {
-    return [make("span", { class: "wbx-unsure", style: "--strength: 1" }, "dotted line"), " the model was less sure of the word. ",
-      "Probability of the word, not of being true."];
+    return [make("span", { class: "wbx-unsure", style: "--strength: 1" }, "dotted line"), " the model was less sure of the word: ",
+      "token confidence (not correctness)."];
   }
   return "";
 }

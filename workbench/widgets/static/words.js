@@ -4,9 +4,9 @@ import { clamp, make, put, replace } from "./common.js";
 let textCount = 0;
 
 const COLOURINGS = {
-  none: "no colours",
+  none: "nothing",
   image: "what the image contributed",
-  confidence: "how sure the model was",
+  confidence: "token confidence (not correctness)",
 };
 export const COLOUR_NAMES = COLOURINGS;
 
@@ -170,7 +170,7 @@ export class WordText {
         if (strength > 0.08) element.classList.add(value > 0 ? "wbx-for" : "wbx-against");
         element.style.setProperty("--strength", String(strength));
       } else {
-        element.title = `probability ${value.toFixed(2)}`;
+        element.title = `token confidence ${value.toFixed(2)}`;
         if (value < 0.95) element.classList.add("wbx-unsure");
         element.style.setProperty("--strength", String(1 - value));
       }

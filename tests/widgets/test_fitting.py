@@ -1,0 +1,181 @@
+"""Every app fits a laptop and a projector: what belongs together is seen without scrolling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import workbench as wb
+from tests.widgets.made_explorer import made_passage, made_state, open_made
+from tests.widgets.seeing import SCREENS, box, hidden, scrolls
+from workbench.data import Manifest
+from workbench.data.frames import conform
+from workbench.radiograph import Radiograph
+from workbench.review import Annotations, queue
+from workbench.widgets._film import film_of, model_view_of
+from workbench.widgets.reader import ReaderStudy
+from workbench.widgets.reviewer import Reviewer
+from workbench.widgets.reviewing import Reviewing
+
+LONG = "There is a left pleural effusion of moderate size with adjacent atelectasis. " * 40
+SHAPES = {"square": (96, 96), "tall": (900, 120), "wide": (120, 900)}
+MAP = (".wbx-maptitle", ".wbf-stage", ".wbx-scale", ".wbx-below > .wbx-details")
+screens = pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: "x".join(map(str, screen)))
+
+
+def film(shape: str) -> Radiograph:
+    grey = np.random.default_rng(3).integers(0, 255, SHAPES[shape], dtype=np.uint8)
+    return Radiograph.from_array(grey, source=f"{shape}.png")
+
+
+def explorer(bare, screen, *, shape="square", texts=(), **options):
+    state = made_state(**options.pop("settings", {}))
+    side = state["sides"][0]
+    image = film(shape)
+    side |= {"film": film_of(image), "seen": model_view_of(image, image.geometry(64))}
+    side["passages"] += [made_passage() | more for more in texts]
+    page = open_made(bare, state=state, width=screen[0], height=screen[1], **options)
+    page.wait_for_selector(".wbx-details")
+    page.wait_for_function("document.querySelector('.wbf-canvas').width > 100")
+    return page
+
+
+def long_passage() -> dict:
+    """A text of forty sentences, and a question of the greatest length before it."""
+    words = [{"start": at, "end": at + 4, "probability": 0.9} for at in range(0, 2000, 9)]
+    return {"number": 2, "kind": "answer", "question": "Is there an effusion? " * 22,
+            "text": LONG, "words": words, "sentences": [[0, 76]], "findings": []}  # fmt: skip
+
+
+@screens
+@pytest.mark.parametrize("alone", [True, False], ids=["page", "notebook"])
+def test_image_caution_caption_scale_and_words_are_seen_together(bare, screen, alone):
+    page = explorer(bare, screen, alone=alone)
+    page.wait_for_selector(".wbx-caution")
+    assert hidden(page, *MAP, ".wbx-caution", ".wbx-words", ".wbx-ask") == []
+    assert not scrolls(page)
+    assert box(page, ".wbx-caution")["y"] < box(page, ".wbf-stage")["y"]
+    assert box(page, ".wbf-stage")["height"] > 0.38 * screen[1]
+
+
+@pytest.mark.parametrize("screen", [*SCREENS, (900, 780)], ids=lambda one: "x".join(map(str, one)))
+def test_a_second_map_leaves_the_words_in_sight(bare, screen):
+    page = explorer(bare, screen, alone=True)
+    page.evaluate("window.hasty = true")
+    page.select_option("label:has-text('Second map') select", "smoothgrad")
+    page.wait_for_function("document.querySelectorAll('.wbx-maptitle').length === 2")
+    page.wait_for_function("document.querySelectorAll('.wbx-scale').length === 2")
+    assert hidden(page, *MAP, ".wbx-caution", ".wbx-words", ".wbx-ask") == []
+    assert not scrolls(page)
+    stages = [one.bounding_box() for one in page.locator(".wbf-stage").all()]
+    assert stages[0]["y"] == stages[1]["y"] and stages[0]["height"] == stages[1]["height"]
+    assert min(one["height"] for one in stages) > 0.3 * screen[1]
+
+
+@screens
+@pytest.mark.parametrize("shape", SHAPES)
+def test_images_of_any_shape_and_long_texts_fit(bare, screen, shape):
+    page = explorer(bare, screen, shape=shape, texts=[long_passage()], alone=True)
+    page.wait_for_selector(".wbx-passage:nth-of-type(2)", state="attached")
+    assert hidden(page, *MAP, ".wbx-ask") == []
+    assert not scrolls(page)
+    page.locator(".wbx-kind-answer .wbx-word").last.scroll_into_view_if_needed()
+    assert hidden(page, *MAP, ".wbx-ask", ".wbx-kind-answer .wbx-word:last-of-type") == []
+
+
+@screens
+def test_a_failure_takes_room_from_the_image_only(bare, screen):
+    page = explorer(bare, screen, alone=True)
+    page.evaluate("""() => { const before = window.python; window.python = (content, reply) =>
+        content.ask !== "map" ? before(content, reply) : reply({id: content.id, kind: "InputError",
+          failure: "This method needs gradients, which the model does not give. ".repeat(6)}); }""")
+    page.select_option("label:has-text('Second map') select", "relevancy")
+    page.wait_for_selector(".wb-failure")
+    assert hidden(page, *MAP, ".wb-failure", ".wbx-words") == []
+    assert not scrolls(page)
+
+
+def test_two_sides_fit_with_both_their_texts(bare):
+    state = made_state(sides=2)
+    page = open_made(bare, state=state, width=1440, height=900, alone=True)
+    page.wait_for_function("document.querySelectorAll('.wbx-scale').length === 2")
+    assert hidden(page, *MAP, ".wbx-words") == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 480), (700, 900)])
+def test_where_there_is_no_room_the_page_scrolls(bare, width, height):
+    page = explorer(bare, (width, height), alone=True)
+    assert page.locator(".wb-fit").count() == 0
+    assert box(page, ".wbf-stage")["height"] > 150
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.wait_for_selector(".wb-fit")
+    page.click("button[aria-label='Large, for a projector']")
+    page.wait_for_selector(".wb:not(.wb-fit)")
+
+
+# --- reviewer and reader -------------------------------------------------------------------------
+
+TEXTS = {"short": "There is a pleural effusion.", "long": LONG}
+REFERENCES = {"short": "No pleural effusion.", "long": LONG, "missing": None}
+
+
+@pytest.fixture
+def reviewer(bare, tmp_path):
+    def opened(screen, *, text="short", reference="short", shape="square", alone=True):
+        pd.DataFrame(
+            {"id": ["one", "two"], "text": TEXTS[text], "source": "made", "task": "report",
+             "status": "done", "mean_logprob": [-0.1, -0.2], "tokens": 9}
+        ).to_parquet(tmp_path / "results.parquet")  # fmt: skip
+        table = pd.DataFrame({"image_id": ["one", "two"], "pleural effusion": "absent"})
+        table["study_id"] = table["patient_id"] = table["image_id"]
+        table = table.assign(source="made", licence="own", report_findings=REFERENCES[reference])
+        found = queue(tmp_path, manifest=Manifest(conform(table, sort=False)))
+        notes = Annotations(tmp_path / "annotations.jsonl")
+        widget = Reviewer(
+            Reviewing(found, reviewer="AB", notes=notes), films=lambda *_: film(shape)
+        )
+        page = bare.live(widget, width=screen[0], height=screen[1], alone=alone)
+        page.wait_for_selector(".rev-finding")
+        page.wait_for_function("document.querySelector('.wbf-canvas').width > 100")
+        return page
+
+    return opened
+
+
+@screens
+@pytest.mark.parametrize(
+    ("text", "reference", "shape"),
+    [("short", "short", "square"), ("long", "long", "tall"), ("short", "missing", "wide")],
+)
+def test_image_its_tools_and_both_texts_are_seen_together(reviewer, screen, text, reference, shape):
+    page = reviewer(screen, text=text, reference=reference, shape=shape)
+    wanted = (".wbf-stage", ".desk-filmtools button", ".rev-pane", ".desk-verdict", ".rev-comment")
+    assert hidden(page, *wanted, ".rev-why", ".rev-list") == []
+    assert not scrolls(page)
+    model, known = (one.bounding_box() for one in page.locator(".rev-pane").all())
+    assert model["y"] == known["y"]
+    assert model["x"] + model["width"] <= known["x"]
+    assert box(page, ".wbf-stage")["height"] > 0.3 * screen[1]
+    page.keyboard.press("e")
+    page.wait_for_selector(".rev-report:focus")
+    page.locator(".rev-report").scroll_into_view_if_needed()
+    assert hidden(page, ".rev-report", ".desk-verdict", ".desk-filmtools button") == []
+
+
+@screens
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("shape", ["square", "tall"])
+def test_image_report_and_grades_are_seen_together(bare, tmp_path, screen, text, shape):
+    pairs = pd.DataFrame({"id": ["a", "b"], "model": TEXTS[text], "reference": TEXTS[text]})
+    study = wb.reader_study(pairs, readers=["AB"], out=tmp_path / "s")
+    widget = ReaderStudy(study, reader="AB", images=lambda *_: film(shape))
+    if text == "long":
+        widget.desk.session.instructions = "Grade as if you had to sign it. " * 30
+    page = bare.live(widget, width=screen[0], height=screen[1], alone=True)
+    page.wait_for_selector(".read-head:text-is('Report 1 of 4')")
+    page.wait_for_function("document.querySelector('.wbf-canvas').width > 100")
+    wanted = (".wbf-stage", ".desk-filmtools button", ".read-head", ".desk-verdict", ".read-note")
+    assert hidden(page, *wanted, ".wb-news") == []
+    assert not scrolls(page)
+    assert box(page, ".wbf-stage")["height"] > 0.35 * screen[1]

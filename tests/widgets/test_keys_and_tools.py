@@ -1,0 +1,253 @@
+"""Keys without a click, wheel, right button and Reset, in a page of its own and in a notebook."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import workbench as wb
+from tests.app.watching import PIXELS
+from tests.widgets.conftest import OPEN
+from tests.widgets.made_explorer import made_python, made_state, open_made
+from tests.widgets.test_explorer_page import asked, changes, chosen, ready, same, settle
+from workbench.radiograph import Radiograph
+from workbench.widgets._assets import script, styles
+from workbench.widgets.reader import ReaderStudy
+
+FOCUS = "document.activeElement?.className ?? ''"
+TOGGLES = ("Model\u2019s view", "Invert", "Pan")
+
+
+@pytest.fixture
+def page(bare):
+    """An explorer that has its page to itself; nobody has clicked."""
+    page = open_made(bare, alone=True)
+    ready(page)
+    return page
+
+
+@pytest.fixture
+def cell(bare):
+    """An explorer in a page with other things, as in a notebook; nobody has clicked."""
+    page = open_made(bare)
+    ready(page)
+    return page
+
+
+def middle(page) -> tuple[float, float]:
+    box = page.locator(".wbf-canvas").bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def zoom(page) -> float:
+    """Return the zoom that Python was told last."""
+    page.wait_for_timeout(450)
+    kept = asked(page, "keep")
+    return kept[-1]["settings"]["view"]["zoom"] if kept else 1.0
+
+
+# --- keys ----------------------------------------------------------------------------------------
+
+
+def test_keys_work_at_once_in_a_page_of_its_own(page):
+    changes(page, lambda: page.keyboard.press("i"))
+    page.keyboard.press("Home")
+    assert chosen(page) == ["There"]
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    assert chosen(page) == ["is", "a"]
+    changes(page, lambda: page.keyboard.press("+"))
+    page.keyboard.press("?")
+    assert page.locator(".wb-dialog[open]").count() == 1
+
+
+def test_keys_still_work_after_a_click_beside_everything(page):
+    page.mouse.click(2, 2)
+    page.evaluate("document.activeElement?.blur()")
+    page.keyboard.press("f")
+    assert page.get_attribute(".wbx-chip[data-finding='pneumothorax']", "aria-pressed") == "true"
+
+
+def test_a_notebook_keeps_its_focus_and_its_keys(cell):
+    assert cell.evaluate("document.activeElement === document.body")
+    same(cell, lambda: cell.keyboard.press("i"))
+    cell.click(".wb-title")
+    changes(cell, lambda: cell.keyboard.press("i"))
+
+
+def test_a_field_of_the_page_that_has_the_focus_keeps_it(bare):
+    page = bare.page(alone=True)
+    page.evaluate("""() => { const field = document.createElement("input");
+        document.body.prepend(field); field.focus(); }""")
+    esm, css = script("explorer.js"), styles("film.css", "explorer.css")
+    page.evaluate(OPEN, {"esm": esm, "css": css, "traits": {"title": "Explorer", "notice": ""},
+                         "python": made_python(made_state()), "live": False})  # fmt: skip
+    ready(page)
+    same(page, lambda: page.keyboard.type("ivo"))
+    assert page.input_value("body > input") == "ivo"
+
+
+def test_letters_in_the_question_are_letters(page):
+    page.keyboard.press("/")
+    same(page, lambda: page.keyboard.type("if not, + 0?"))
+    assert page.input_value(".wbx-ask input") == "if not, + 0?"
+
+
+def test_a_menu_that_was_used_by_hand_gives_the_keys_back(page):
+    menu = page.locator("label:has-text('Method') select")
+    menu.focus()
+    menu.press("ArrowDown")  # by keyboard the menu keeps them
+    assert page.evaluate(FOCUS) == "wb-select"
+    menu.dispatch_event("pointerdown")
+    menu.select_option("attention")
+    assert page.evaluate(FOCUS).startswith("wb ")
+    page.keyboard.press("m")
+    assert menu.input_value() != "attention"
+
+
+def test_keys_do_nothing_behind_the_list_of_keys(page):
+    page.keyboard.press("?")
+    same(page, lambda: page.keyboard.press("i") or page.keyboard.press("+"))
+    page.keyboard.press("Escape")
+    changes(page, lambda: page.keyboard.press("i"))
+
+
+# --- wheel and buttons ----------------------------------------------------------------------------
+
+
+def test_a_notch_of_the_wheel_zooms_a_tenth_about_the_pointer_without_a_click(page):
+    x, y = middle(page)
+    page.mouse.move(x + 60, y + 40)
+    page.mouse.wheel(0, -110)
+    first = zoom(page)
+    assert first == pytest.approx(1.1, abs=0.005)
+    page.mouse.wheel(0, -11)  # a trackpad: in proportion
+    assert zoom(page) / first == pytest.approx(1.1**0.1, abs=0.002)
+    view = asked(page, "keep")[-1]["settings"]["view"]
+    assert view["x"] > 0.5 and view["y"] > 0.5
+    for _ in range(8):
+        page.mouse.wheel(0, 400)
+    assert zoom(page) == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "factor"),
+    [({"deltaY": -3, "deltaMode": 1}, 1.1), ({"deltaY": -5, "ctrlKey": True}, 1.1**0.45),
+     ({"deltaY": -9000}, 1.1 ** (240 / 110)), ({"deltaY": 110}, 1)],
+)  # fmt: skip
+def test_lines_pinches_and_leaps_zoom_in_proportion(page, event, factor):
+    page.locator(".wbf-canvas").dispatch_event("wheel", event | {"bubbles": True})
+    assert zoom(page) == pytest.approx(factor, abs=0.01)
+
+
+def test_a_notebook_scrolls_past_an_image_and_zooms_with_control_or_once_it_was_clicked(cell):
+    cell.evaluate("document.body.style.paddingBottom = '2000px'")
+    settle(cell)
+    cell.mouse.move(*middle(cell))
+    cell.mouse.wheel(0, 60)
+    cell.wait_for_function("window.scrollY > 0")
+    assert zoom(cell) == 1
+    cell.evaluate("window.scrollTo(0, 0)")
+    cell.mouse.move(*middle(cell))
+    cell.keyboard.down("Control")
+    cell.mouse.wheel(0, -110)
+    cell.keyboard.up("Control")
+    assert zoom(cell) == pytest.approx(1.1, abs=0.005)
+    assert cell.evaluate("window.scrollY") == 0
+    cell.mouse.click(*middle(cell))
+    cell.mouse.wheel(0, -110)
+    assert zoom(cell) == pytest.approx(1.21, abs=0.01)
+
+
+def test_the_right_button_moves_and_opens_no_menu_in_or_beside_the_image(cell):
+    cell.evaluate("""() => { window.menus = [];
+        document.addEventListener("contextmenu", (event) => window.menus.push(event.target)); }""")
+    changes(cell, lambda: cell.click("button[aria-label='Zoom in']"))
+    x, y = middle(cell)
+    before = cell.evaluate(PIXELS)
+    for end in [(x + 30, y + 20), (x, 5)]:
+        cell.mouse.move(x, y)
+        cell.mouse.down(button="right")
+        cell.mouse.move(*end, steps=3)
+        cell.evaluate(
+            """([x, y]) => document.elementFromPoint(x, y).dispatchEvent(
+            new MouseEvent("contextmenu", {bubbles: true, cancelable: true}))""",
+            end,
+        )
+        cell.mouse.up(button="right")
+        assert cell.evaluate("window.menus.length") == 0
+    settle(cell)
+    assert cell.evaluate(PIXELS) != before
+    assert cell.locator(".wbf-stage[data-jp-suppress-context-menu]").count() == 1
+    cell.wait_for_timeout(100)
+    cell.click(".wb-title", button="right")
+    assert cell.evaluate("window.menus.length") == 1
+
+
+@pytest.mark.parametrize("reset", ["button[aria-label='Reset the image']", "0", "double click"])
+def test_reset_takes_back_everything_that_the_tools_changed(page, reset):
+    start = page.evaluate(PIXELS)
+    x, y = middle(page)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 50, y + 30, steps=3)
+    page.mouse.up()
+    for key in ("+", "+", "i", "v", "[", "."):
+        page.keyboard.press(key)
+    page.click("button:text-is('Pan')")
+    page.keyboard.press("Tab")
+    settle(page)
+    assert page.evaluate(PIXELS) != start
+    if reset == "0":
+        page.keyboard.press("0")
+    elif reset == "double click":
+        page.mouse.dblclick(x, y)
+    else:
+        page.click(reset)
+    settle(page)
+    assert page.evaluate(PIXELS) == start
+    for name in TOGGLES:
+        assert page.get_attribute(f"button:text-is('{name}')", "aria-pressed") == "false", name
+
+
+def test_reset_and_the_next_image_take_invert_back_in_the_reader_study(bare, tmp_path):
+    pairs = pd.DataFrame({"id": ["a", "b"], "model": "The lungs are clear.", "reference": "Clear."})
+    study = wb.reader_study(pairs, readers=["AB"], out=tmp_path / "s")
+    grey = np.random.default_rng(0).integers(0, 255, (24, 20), dtype=np.uint8)
+    image = Radiograph.from_array(grey)
+    page = bare.live(ReaderStudy(study, reader="AB", images=lambda *_: image), alone=True)
+    page.wait_for_selector(".read-head:text-is('Report 1 of 4')")
+    page.wait_for_function(f"() => ({PIXELS})(0)")
+    pressed = "button:text-is('{}')[aria-pressed='true']"
+    for key in ("i", "m", "0"):
+        page.keyboard.press(key)
+        assert page.locator(pressed.format("Invert")).count() == (key != "0")
+    assert page.locator(pressed.format("Pan")).count() == 0
+    page.keyboard.press("i")
+    page.keyboard.press("a")
+    page.wait_for_selector(".read-head:text-is('Report 2 of 4')")
+    page.wait_for_function(
+        "document.querySelectorAll('.desk-filmtools [aria-pressed=true]').length === 0"
+    )
+
+
+# --- what is offered ------------------------------------------------------------------------------
+
+
+def test_truth_is_offered_where_there_are_outlines_only(bare):
+    state = made_state()
+    state["sides"][0]["truth"] = []
+    page = open_made(bare, state=state, alone=True)
+    ready(page)
+    assert not page.is_visible("button:text-is('Truth')")
+    page.keyboard.press("t")
+    page.wait_for_timeout(400)
+    assert not any(one["settings"]["truth"] for one in asked(page, "keep"))
+
+
+def test_signs_of_findings_do_not_judge(page):
+    said = page.locator(".wbx-code").all_inner_texts()
+    assert said == ["+ present", "\u2212 absent"]
+    texts = page.inner_text(".wbx-text-column")
+    assert not set("\u2713\u2714\u2717\u2718\u2715\u2716\u2705\u274c\u00d7") & set(texts)
