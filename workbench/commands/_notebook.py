@@ -94,9 +94,10 @@ def to_html(book, *, title: str) -> str:
 
     _still_widgets(book)
     _describe_images(book)
+    # Not `embed_images`: it repairs each piece of HTML between two paragraphs by itself, and so
+    # closes a <details> before what it is to fold. Pictures of outputs are in the page anyhow.
     exporter = HTMLExporter(
         raw_template=PAGE,
-        embed_images=True,
         exclude_input_prompt=True,
         exclude_output_prompt=True,
         exclude_anchor_links=True,
