@@ -88,7 +88,7 @@ def test_answers_lie_inside_what_is_folded(lesson, tmp_path):
     [
         "<details><summary>More</summary>\n\n1. first\n2. second\n\n</details>\n\nBehind.",
         "<details>\n<summary>More</summary>\n\nfirst\n\n```python\nsecond\n```\n</details>\n\nBehind.",
-        "- item\n\n  <details><summary>More</summary>\n\n  first\n\n  second\n\n  </details>\n\nBehind.",
+        "- item\n\n  <details><summary>More</summary>\n\n  first\n  second</details>\n\nBehind.",
         "Before <details><summary>More</summary> first **and** second </details>\n\nBehind.",
     ],
 )

@@ -126,6 +126,8 @@ class DataCard:
         return dict(_raw(self.key))
 
     def _repr_html_(self) -> str:
+        from workbench.figures.tables import facts_table
+
         rows = [
             ("Licence", self.licence),
             ("Terms", self.terms),
@@ -136,10 +138,8 @@ class DataCard:
             ("Labels by", PROVENANCES[self.provenance]),
             ("Known faults", "; ".join(self.faults)),
         ]
-        body = "".join(
-            f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows if text
-        )
-        return f"<h4>{escape(self.title)}</h4><p>{escape(self.about)}</p><table>{body}</table>"
+        head = f"<h4>{escape(self.title)}</h4><p>{escape(self.about)}</p>"
+        return head + facts_table([row for row in rows if row[1]])
 
 
 def source_key(name: str) -> str:

@@ -121,8 +121,10 @@ class CheckResult:
         return f"{self.rows:,} rows, {self.total:,} problems: {counts}"
 
     def _repr_html_(self) -> str:
+        from workbench.figures.tables import frame_table
+
         table = self.to_frame()[["row", "column", "rule", "value", "repair"]]
-        return f"<p>{escape(str(self))}</p>" + (table.to_html(index=False) if not self.ok else "")
+        return f"<p>{escape(str(self))}</p>" + ("" if self.ok else frame_table(table))
 
 
 def check(

@@ -103,13 +103,12 @@ class Cohort:
         return cohort
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{escape(split)}</th><td>{len(names):,}</td></tr>"
-            for split, names in self.images.items()
-        )
+        from workbench.figures.tables import html_table
+
+        rows = [(split, f"{len(names):,}") for split, names in self.images.items()]
         return (
             f"<p><b>Cohort {escape(self.name)}</b>: {self.rows:,} rows, {self.patients:,} patients"
-            f"<br><code>{self.digest[:16]}</code></p><table>{rows}</table>"
+            f"<br><code>{self.digest[:16]}</code></p>{html_table(('split', 'images'), rows)}"
         )
 
 

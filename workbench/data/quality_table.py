@@ -119,8 +119,10 @@ class QualityTable:
         )
 
     def _repr_html_(self) -> str:
-        rows = self.suspects.head(20)[["image_id", "reasons"]]
-        return f"<p>{escape(str(self))}</p>" + rows.to_html(index=False)
+        from workbench.figures.tables import frame_table
+
+        rows = self.suspects[["image_id", "reasons"]]
+        return f"<p>{escape(str(self))}</p>" + frame_table(rows, limit=20)
 
     def _picture(self, base: Root, path: str) -> np.ndarray | None:
         from PIL import Image

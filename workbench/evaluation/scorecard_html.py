@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.evaluation.scorecard_rows import neutral_frame
-from workbench.figures.page import embedded_png, html_page
+from workbench.figures.page import embedded_png, html_page, scoped
+from workbench.figures.tables import html_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,8 +54,8 @@ _NAMES = {
 
 def card_html(card: ScoreCard) -> str:
     """Return the card for a notebook: numbers, table and notes, without pictures."""
-    scoped = _STYLE.replace("body{", ".scorecard{").replace("margin:32px auto;", "")
-    return f'<style>{scoped}</style><div class="scorecard">{_summary(card)}</div>'
+    style = scoped(_STYLE, "scorecard")
+    return f'<style>{style}</style><div class="scorecard">{_summary(card)}</div>'
 
 
 def page_html(
@@ -188,11 +189,8 @@ def _omissions(card: ScoreCard) -> str:
     rows = []
     for row in card.per_finding.values():
         if row.omission.n:
-            counts = f"<td>{row.omitted:,}</td><td>{row.omission.n:,}</td>"
-            rows.append(
-                f"<tr><td>{escape(row.finding)}</td>{counts}"
-                f"<td>{_interval(row.omission).replace('<br>', ' ')}</td></tr>"
-            )
+            counts = (f"{row.omitted:,}", f"{row.omission.n:,}")
+            rows.append((row.finding, *counts, row.omission.text()))
     text = (
         "<h2>Omission</h2><p>Present in the reference and not mentioned by the prediction. "
         "A policy that scores only what is mentioned does not see these.</p>"
@@ -200,8 +198,7 @@ def _omissions(card: ScoreCard) -> str:
     if not rows:
         return f"{text}<p>No finding is present in the references.</p>"
     names = ("finding", "omitted", "present in the references", "rate [95 %]")
-    head = "".join(f"<th>{name}</th>" for name in names)
-    return f"{text}<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return text + html_table(names, rows)
 
 
 def _compared_text() -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,7 +64,8 @@ class RunComparison:
             for name, (one, two) in self.forgetting.items()
         ]
         columns = ["kind", "what", "a", "b", "b - a", "low", "high"]
-        return pd.DataFrame(rows, columns=columns)
+        # counts stay whole beside seconds and scores
+        return pd.DataFrame(rows, columns=columns, dtype=object)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the scores of both runs."""
@@ -74,15 +74,14 @@ class RunComparison:
         return plot_run_comparison(self, ax)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(name)}</td><td>{escape(str(one))}</td><td>{escape(str(two))}</td></tr>"
-            for name, (one, two) in self.settings.items()
-        )
-        head = f"<tr><th>recipe</th><th>{escape(self.a)}</th><th>{escape(self.b)}</th></tr>"
-        frame = self.to_frame().rename(columns={"a": self.a, "b": self.b}).round(3)
+        from workbench.figures.tables import frame_table, html_table
+
+        settings = [(name, *pair) for name, pair in self.settings.items()]
+        frame = self.to_frame().rename(columns={"a": self.a, "b": self.b})
         return (
-            f"<table>{head}{rows}</table><p>{self.shared} validation cases in both</p>"
-            + frame.to_html(index=False, border=0, na_rep="")
+            html_table(["recipe", self.a, self.b], settings)
+            + f"<p>{self.shared:,} validation cases in both</p>"
+            + frame_table(frame)
         )
 
 
@@ -136,7 +135,7 @@ def _plain(value: Any) -> Any:
 
 
 def _facts(first: Run, second: Run) -> dict[str, tuple[float, float]]:
-    def of(run: Run) -> dict[str, float]:
+    def of(run: Run) -> dict[str, int | float]:
         ledger = run.ledger
         return {
             "parameters that learned": sum(p["parameters"] for p in ledger.trainable.values()),
@@ -146,7 +145,7 @@ def _facts(first: Run, second: Run) -> dict[str, tuple[float, float]]:
         }
 
     one, two = of(first), of(second)
-    return {name: (float(one[name]), float(two[name])) for name in one}
+    return {name: (one[name], two[name]) for name in one}
 
 
 def _report_rows(first: Run, second: Run, shared: list[str]) -> tuple[ProbeRow, ...]:

@@ -85,9 +85,11 @@ class Examination:
         return plot_changes(self.rows, ax, title=f"{self.n} unseen phantoms")
 
     def _repr_html_(self) -> str:
+        from workbench.figures.tables import frame_table
+
         seen = "" if self.held_out else ", <b>not kept for evaluation</b>"
         head = f"<p>{self.n} phantoms from seed {self.seed:,}{seen}: {escape(self.finding)}</p>"
-        return head + self.to_frame().round(3).to_html(index=False, border=0, na_rep="")
+        return head + frame_table(self.to_frame())
 
 
 def examine(

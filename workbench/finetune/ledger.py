@@ -159,7 +159,8 @@ class Ledger:
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
-        frame = self.to_frame().round(3)
+        from workbench.figures.tables import frame_table
+
         head, *rest = self.summary().split("\n")
         facts = "".join(f"<li>{escape(line.strip())}</li>" for line in rest[:3])
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
@@ -170,7 +171,7 @@ class Ledger:
         )
         return (
             f"<h4>{escape(head)}</h4><ul><li>learned: {escape(parts)}</li>{facts}</ul>"
-            + frame.to_html(index=False, border=0, na_rep="")
+            + frame_table(self.to_frame())
             + (f"<ul>{notes}</ul>" if notes else "")
         )
 

@@ -120,10 +120,11 @@ class InstructionSet:
         return pd.DataFrame([vars(turn) for turn in self.turns], columns=list(Turn.__annotations__))
 
     def _repr_html_(self) -> str:
+        from workbench.figures.tables import frame_table
+
         frame = self.to_frame()
-        return f"<p>{len(self)} turns of {frame['case'].nunique()} cases</p>" + frame.head(
-            8
-        ).to_html(index=False, border=0)
+        head = f"<p>{len(self):,} turns of {frame['case'].nunique():,} cases</p>"
+        return head + frame_table(frame, limit=8)
 
 
 def instruction_set(

@@ -158,12 +158,12 @@ class DetectorTable:
         return plot_reliability(self.reliability(), ax)
 
     def _repr_html_(self) -> str:
-        from workbench.hallucination.html import table
+        from workbench.figures.tables import html_table
 
         rows = [*self.rows, *((self.combination,) if self.combination else ())]
         body = [[row.detector, str(row.auroc), _two(row.average_precision)] for row in rows]
         return (
-            table(["detector", "AUROC [95 %]", "average precision"], body)
+            html_table(["detector", "AUROC [95 %]", "average precision"], body)
             + f"<p>{self._foot()}</p>"
         )
 

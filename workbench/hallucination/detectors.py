@@ -119,13 +119,13 @@ class Detection:
         )
 
     def _repr_html_(self) -> str:
-        from workbench.hallucination.html import table
+        from workbench.figures.tables import html_table
 
         rows = [
             [name, *("" if np.isnan(value) else f"{value:.2f}" for value in row)]
             for name, row in zip(self.findings, self.scores, strict=True)
         ]
-        return table(["stated finding", *DETECTORS], rows) + "<p>greater is more suspect</p>"
+        return html_table(["stated finding", *DETECTORS], rows) + "<p>greater is more suspect</p>"
 
 
 def detect(

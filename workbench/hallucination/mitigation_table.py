@@ -109,9 +109,9 @@ class MitigationTable:
         return plot_exchange(points, ax)
 
     def _repr_html_(self) -> str:
-        from workbench.hallucination.html import table
+        from workbench.figures.tables import html_table
 
-        return table(_HEAD, [_cells(row) for row in self.rows]) + f"<p>{self._foot()}</p>"
+        return html_table(_HEAD, [_cells(row) for row in self.rows]) + f"<p>{self._foot()}</p>"
 
     def _foot(self) -> str:
         return (

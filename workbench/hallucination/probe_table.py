@@ -122,12 +122,12 @@ class ProbeTable:
         return ax
 
     def _repr_html_(self) -> str:
-        from workbench.hallucination.html import table
+        from workbench.figures.tables import html_table
 
         rows = [
             [row.group, row.measure, str(row.estimate), str(row.estimate.n)] for row in self.rows
         ]
-        return table([self.probe, "measure", "value [95 %]", "n"], rows)
+        return html_table([self.probe, "measure", "value [95 %]", "n"], rows)
 
     def __str__(self) -> str:
         lines = [f"{self.probe}, {self.cases} cases"]

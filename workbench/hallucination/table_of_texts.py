@@ -70,7 +70,9 @@ class GroundingTable:
         return ax
 
     def _repr_html_(self) -> str:
-        return self.to_frame().to_html(float_format="{:.2f}".format)
+        from workbench.figures.tables import frame_table
+
+        return frame_table(self.to_frame(), digits=2)
 
 
 def ground_table(

@@ -160,13 +160,13 @@ class Taxonomy:
         return plot_rates(rows, ax, xlabel="errors per chance to make one")
 
     def _repr_html_(self) -> str:
-        from workbench.hallucination.html import table
+        from workbench.figures.tables import html_table
 
         rows = [
             [kind, str(self.rate(kind)), str(self.rate(kind).n), str(self.per_report(kind))]
             for kind in KINDS
         ]
-        return table(["error", "rate [95 %]", "chances", "per report [95 %]"], rows)
+        return html_table(["error", "rate [95 %]", "chances", "per report [95 %]"], rows)
 
 
 def classify(texts: Sequence[str] | str, truths: Iterable[Any] | Any) -> Taxonomy:

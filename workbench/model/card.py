@@ -114,14 +114,11 @@ class ModelCard:
         return pd.DataFrame(rows, columns=["section", "item", "value", "unit"])
 
     def _repr_html_(self) -> str:
+        from workbench.figures.tables import frame_table
+
         here = "" if self.on_this_machine else " (not on this machine)"
         head = f"<h4>{html.escape(self.name)}{here}</h4><p><b>{html.escape(self.notice)}</b></p>"
-        frame = self.to_frame()
-        frame["value"] = [
-            f"{v:,}" if isinstance(v, int) else f"{v:.2f}" if isinstance(v, float) else str(v)
-            for v in frame["value"]
-        ]
-        return head + frame.to_html(index=False, border=0)
+        return head + frame_table(self.to_frame(), digits=2)
 
 
 _TEXTS = ("licence", "notice", "domain", "template")

@@ -116,9 +116,11 @@ class CorrectedReference:
         return whole.select(keep) if reviewed_only else whole
 
     def _repr_html_(self) -> str:
+        from workbench.figures.tables import frame_table
+
         notes = "".join(f"<li>{note}</li>" for note in self.notes)
         head = f"<p>{int(self.reviewed.sum()):,} cases reviewed, {len(self.changes):,} changes</p>"
-        return head + f"<ul>{notes}</ul>" + self.changes.to_html(index=False, escape=True)
+        return head + f"<ul>{notes}</ul>" + frame_table(self.changes)
 
 
 def corrected_reference(queue: ErrorQueue, annotations: Annotations) -> CorrectedReference:

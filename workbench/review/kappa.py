@@ -103,11 +103,11 @@ class Agreement:
         return self.pairs.items() if len(self.raters) > 2 else ()
 
     def _repr_html_(self) -> str:
-        from workbench.hallucination.html import table
+        from workbench.figures.tables import html_table
 
         rows = [[name, found.text(), f"{found.n:,}"] for name, found in self.measures]
         who = f"{', '.join(self.raters)}: {self.items:,} items, {self.weights} weights"
-        return f"<p>{escape(who)}</p>" + table(["agreement", "value [95 %]", "n"], rows)
+        return f"<p>{escape(who)}</p>" + html_table(["agreement", "value [95 %]", "n"], rows)
 
 
 ALPHA = "Krippendorff's alpha"

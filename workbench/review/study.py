@@ -172,7 +172,9 @@ class ReaderStudy:
         return analyse(self.to_frame(), seed=seed, weights=weights, title=title)
 
     def _repr_html_(self) -> str:
-        rows = self.progress().to_html(index=False, escape=True)
+        from workbench.figures.tables import frame_table
+
+        rows = frame_table(self.progress())
         count = len(self.key["cases"])
         return f"<p><b>Reader study</b>: {count:,} cases, two reports of each</p>{rows}"
 

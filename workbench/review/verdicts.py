@@ -238,7 +238,9 @@ class Annotations:
         return len(self.current())
 
     def _repr_html_(self) -> str:
-        return self.to_frame().drop(columns=["n", "report"]).to_html(index=False, escape=True)
+        from workbench.figures.tables import frame_table
+
+        return frame_table(self.to_frame().drop(columns=["n", "report"]))
 
 
 def open_annotations(run: Any) -> Annotations:

@@ -20,6 +20,7 @@ import numpy as np
 
 from workbench.attention.figure import figure_html
 from workbench.errors import InputError, OptionError
+from workbench.figures.names import method_name
 from workbench.saliency import checks
 from workbench.saliency.explain import explain
 from workbench.saliency.methods import METHODS
@@ -140,7 +141,7 @@ class Comparison:
         """
         from workbench.figures.maps import draw_small_multiples
 
-        shown = {name.replace("_", " "): item for name, item in self.maps.items()}
+        shown = {method_name(name): item for name, item in self.maps.items()}
         return draw_small_multiples(
             next(iter(self)).image.pixels,
             [(name, _scaled(item, smooth)) for name, item in shown.items()],
@@ -155,10 +156,13 @@ class Comparison:
         )
 
     def __repr__(self) -> str:
-        return f"<Comparison of {', '.join(self.maps)}: {self.target}>"
+        return f"<Comparison of {self._names()}: {self.target}>"
 
     def _repr_html_(self) -> str:
-        return figure_html(self.plot(), f"{', '.join(self.maps)}: {self.target}")
+        return figure_html(self.plot(), f"{self._names()}: {self.target}")
+
+    def _names(self) -> str:
+        return ", ".join(map(method_name, self.maps))
 
 
 def compare(

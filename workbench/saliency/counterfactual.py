@@ -104,14 +104,13 @@ class Counterfactual:
         return plot_counterfactual(self)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(name)}</td><td>{escape(old)}</td><td>{escape(new)}</td></tr>"
-            for name, (old, new) in self.changes.items()
-        )
+        from workbench.figures.tables import html_table
+
+        rows = [(name, *codes) for name, codes in self.changes.items()]
         return (
             f"<p><b>{escape(self.how)}</b>: {escape(self.target)} fell by {self.effect:.2f}</p>"
             f"<p>before: {escape(self.before.text)}</p><p>after: {escape(self.after.text)}</p>"
-            f"<table><tr><th>finding</th><th>before</th><th>after</th></tr>{rows}</table>"
+            + html_table(["finding", "before", "after"], rows)
         )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from workbench._callable import make_callable
 from workbench.errors import OptionError
-from workbench.hallucination.html import table
+from workbench.figures.tables import html_table
 from workbench.widgets._assets import script, styles
 from workbench.widgets._front import Front, quick
 from workbench.widgets.monitoring import RunState, RunWatch
@@ -137,7 +137,7 @@ def still_html(state: RunState, name: str) -> str:
             for row in state.ledger["rows"]
         ]  # fmt: skip
         head = ["skill", "", "before", "after", "change [95 %]", ""]
-        changed = table(head, rows) if rows else ""
+        changed = html_table(head, rows) if rows else ""
     return (
         f"<p><b>Training monitor</b>: {escape(name)}{step}. {escape(state.words)}.</p>"
         f"<p><b>{escape(state.notice)}</b></p>{best}{changed}"
