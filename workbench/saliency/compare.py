@@ -144,7 +144,7 @@ class Comparison:
         shown = {method_name(name): item for name, item in self.maps.items()}
         return draw_small_multiples(
             next(iter(self)).image.pixels,
-            [(name, _scaled(item, smooth)) for name, item in shown.items()],
+            [(name, item.normalised_original(smooth=smooth)) for name, item in shown.items()],
             signed=[item.signed for item in self],
             title=self.target,
             details="each map divided by its own largest value",
@@ -202,9 +202,3 @@ def compare(
     # Methods that read attention know no contrast, so their target is only a part of it.
     whole = [item.target for name, item in maps.items() if not METHODS[name].recorded]
     return Comparison(maps, (whole or [item.target for item in maps.values()])[0])
-
-
-def _scaled(item: ImageMap, smooth: bool) -> np.ndarray:
-    """Return a map over the original pixels in [-1, 1] or [0, 1]; NaN where not seen."""
-    largest = np.abs(item.values).max() if item.signed else item.values.max()
-    return item.to_original(smooth=smooth) / (largest if largest > 0 else 1)
