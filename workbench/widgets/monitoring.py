@@ -29,7 +29,7 @@ from typing import Any
 from workbench._files import parse_json
 from workbench.errors import WorkbenchError
 from workbench.finetune.ledger import LEDGER_FILE, Ledger
-from workbench.finetune.live_log import PROGRESS_FILE
+from workbench.finetune.live_log import LOGGED, PROGRESS_FILE
 from workbench.finetune.recipe import Recipe, read_recipe
 from workbench.finetune.run_result import RECIPE_FILE
 from workbench.model.licence import RESEARCH_NOTICE
@@ -269,7 +269,7 @@ class RunWatch:
         row = self._curve.setdefault(int(step), {"step": int(step)})
         for name, value in entry.items():
             short = name.removeprefix("eval_")
-            known = name in ("loss", "learning_rate", "grad_norm") or name.startswith("eval_")
+            known = name in LOGGED or name.startswith("eval_")
             if known and isinstance(value, (int, float)):
                 row[short] = float(value)
 
