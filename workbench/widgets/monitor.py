@@ -62,7 +62,7 @@ class Monitor(Front):
 
     @quick
     def look(self, message: dict) -> dict[str, Any]:
-        """Look now, for whoever does not want to wait."""
+        """Look now, without waiting for the next time."""
         self.tick()
         return {}
 
