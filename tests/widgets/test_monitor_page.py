@@ -80,7 +80,7 @@ def test_values_stand_beside_the_pointer(opened):
     page.wait_for_selector(".mon-line")
     assert page.locator(".mon-tip").count() == 0
     box = page.locator(".mon-chart >> nth=0").bounding_box()
-    for share, step in ((0.99, "step 100"), (0.15, "step 10")):
+    for share, step in ((0.99, "step 100"), (0.15, "step 20")):
         x, y = box["x"] + share * box["width"], box["y"] + box["height"] / 2
         page.mouse.move(x, y)
         tip = page.locator(".mon-chart >> nth=0 >> .mon-tip")

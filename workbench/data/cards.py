@@ -17,6 +17,7 @@ from importlib.resources import files
 
 import yaml
 
+from workbench._repr import short_repr
 from workbench.data.columns import FINDING_COLUMNS, PROVENANCES
 from workbench.errors import InputError, OptionError
 
@@ -111,6 +112,8 @@ class DataCard:
     location_translations: Mapping[str, str] = field(default_factory=dict)
     closed: bool = False
     faults: tuple[str, ...] = ()
+
+    __repr__ = short_repr
 
     def findings_of(self, label: str) -> tuple[str, ...] | None:
         """Return what a label states present; None where the card does not know the label."""

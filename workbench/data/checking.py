@@ -18,6 +18,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
+from workbench._repr import short_repr
 from workbench.data import rules as row_rules
 from workbench.data.columns import AGE_RANGE, BY_NAME
 from workbench.data.manifest import Manifest, schema
@@ -93,6 +94,8 @@ class CheckResult:
     rows: int
     problems: tuple[Problem, ...]
     counts: dict[str, int]
+
+    __repr__ = short_repr
 
     @property
     def ok(self) -> bool:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from workbench._files import file_sha256, read_json, whole_file
 from workbench._progress import progress
+from workbench._repr import short_repr
 from workbench.data.columns import SPLITS
 from workbench.data.manifest import Manifest, column_digests
 from workbench.data.paths import Root
@@ -51,6 +52,8 @@ class Cohort:
     digest: str
     notes: tuple[str, ...] = ()
     path: Path | None = field(default=None)
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict:
         """Return plain values for JSON."""
@@ -125,6 +128,8 @@ class Verification:
     ok: bool
     digest: str
     problems: tuple[str, ...]
+
+    __repr__ = short_repr
 
     def __bool__(self) -> bool:
         return self.ok

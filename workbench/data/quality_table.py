@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from workbench._repr import short_repr
 from workbench.data.figure import plot_sheet
 from workbench.data.hashes import near_pairs
 from workbench.data.paths import Root
@@ -42,6 +43,8 @@ class QualityTable:
 
     frame: pd.DataFrame
     root: Path
+
+    __repr__ = short_repr
 
     @classmethod
     def judged(cls, frame: pd.DataFrame, root: Path) -> QualityTable:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.intervals import Estimate, estimate
 from workbench.evaluation.paired_tests import holm, mcnemar
@@ -108,6 +109,8 @@ class Comparison:
     left_out: tuple[str, ...] = field(repr=False)
     resamples: int = 1000
     seed: int = 0
+
+    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per finding and average; what is undefined is NaN."""

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
+from workbench._repr import short_repr
 from workbench.evaluation.bars import Bar, check_bars
 from workbench.evaluation.intervals import Estimate
 from workbench.evaluation.phantom_scores import DomainScore, ExamCase, FindingScore
@@ -44,6 +45,8 @@ class PhantomExam:
     held_out: bool
     provenance: dict = field(repr=False)
     warnings: tuple[str, ...] = ()
+
+    __repr__ = short_repr
 
     def meets_bar(self) -> tuple[Bar, ...]:
         """Return every bar with whether it is reached."""

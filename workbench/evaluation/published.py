@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.errors import OptionError
 from workbench.evaluation.intervals import Estimate
 from workbench.evaluation.scorecard_result import ScoreCard
@@ -48,6 +49,8 @@ class PublishedTable:
     cells: Mapping[str, Mapping[str, Estimate | None]]
     covered: Mapping[str, Mapping[str, float | None]]
     notes: Mapping[str, str]
+
+    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return F1, rows by system; NaN where it is unknown or undefined."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
 from workbench.findings import (
     CHEXPERT_CELLS,
@@ -63,6 +64,8 @@ class ReportSet:
     findings: tuple[str, ...] | None = None
     patients: Mapping[str, str] | None = None
     _read: dict[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+
+    __repr__ = short_repr
 
     def codes(self, key: str) -> Mapping[str, str]:
         """Return finding -> code of an id that has a text or labels; texts are read once."""

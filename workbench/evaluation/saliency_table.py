@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio, wilson
 from workbench.figures.names import method_name
 from workbench.saliency.checks import RANDOMISED_LIMIT
@@ -50,6 +51,8 @@ class SaliencyRow:
     similarity: float | None = None
     checked: int = 0
     per_finding: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
     @property
     def randomisation_ok(self) -> bool | None:
@@ -100,6 +103,8 @@ class SaliencyTable:
     missed: int
     seed: int
     provenance: Mapping[str, Any]
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict:
         """Return plain values for JSON; every method's row carries both kinds of baseline."""

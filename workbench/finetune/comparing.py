@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.errors import InputError
 from workbench.evaluation.intervals import estimate
 from workbench.finetune.classifier import mean_auroc, resampled_means
@@ -45,6 +46,8 @@ class RunComparison:
     scores: tuple[ProbeRow, ...]
     forgetting: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
     shared: int = 0
+
+    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per fact, score and forgotten skill: a, b, b minus a, interval."""

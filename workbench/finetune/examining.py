@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
+from workbench._repr import short_repr
 from workbench.errors import OptionError
 from workbench.evaluation import FIRST_HELD_OUT_SEED
 from workbench.evaluation.phantom_exam import warn_of_seen
@@ -55,6 +56,8 @@ class Examination:
     seed: int
     held_out: bool
     texts: dict[str, tuple[str, str]] = field(repr=False)
+
+    __repr__ = short_repr
 
     @property
     def taught(self) -> ProbeRow:

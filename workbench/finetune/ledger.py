@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench._repr import short_repr
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate
 from workbench.finetune.measuring import ProbeRow
@@ -66,6 +67,8 @@ class Ledger:
     cache: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
+
+    __repr__ = short_repr
 
     def skills(self) -> list[tuple[str, ProbeRow]]:
         """Return all skills, each behind "trained for" or "not trained for"."""

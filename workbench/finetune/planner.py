@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from workbench._repr import short_repr
 from workbench.errors import OptionError
 from workbench.finetune.recipe import TuningRecipe
 from workbench.finetune.student import prepare
@@ -87,6 +88,8 @@ class MemoryNeed:
     vision: float
     context: float
 
+    __repr__ = short_repr
+
     def total(self, micro_batch: int = 1) -> float:
         """Return bytes with `micro_batch` images at a time."""
         fixed = self.weights + self.gradients + self.optimiser
@@ -115,6 +118,8 @@ class MemoryPlan:
     needs: tuple[MemoryNeed, ...]
     gpus: tuple[int, ...] = GPUS
     text_tokens: int = TEXT_TOKENS
+
+    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per strategy: predicted GB by part, total, largest micro-batch by GPU."""

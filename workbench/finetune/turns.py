@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.findings import ABSENT, ALL_FINDINGS, NO_FINDING, PRESENT, UNCERTAIN
 from workbench.finetune.cases import Case
 from workbench.finetune.priors import clean_priors
@@ -101,6 +102,8 @@ class InstructionSet:
 
     turns: tuple[Turn, ...]
     left_out: Mapping[str, str]
+
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.turns)

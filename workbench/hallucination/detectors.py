@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from workbench._repr import short_repr
 from workbench.attention.answer_sources import KINDS, sources
 from workbench.errors import OptionError
 from workbench.findings import NO_FINDING, PRESENT
@@ -93,6 +94,8 @@ class Detection:
     source: str
     samples: int
     seed: int
+
+    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per stated finding, one column per detector."""

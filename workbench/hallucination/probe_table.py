@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class ProbeTable:
     answers: tuple[Asked, ...]
     cases: int
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
     def __getitem__(self, key: tuple[str, str]) -> Estimate:
         """Return the number of a (group, measure).

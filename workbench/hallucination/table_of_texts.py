@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
+from workbench._repr import short_repr
 from workbench.errors import InputError
 from workbench.hallucination.grounding import ground_text
 from workbench.hallucination.grounding_result import Grounding
@@ -32,6 +33,8 @@ class GroundingTable:
 
     ids: tuple[str, ...]
     groundings: tuple[Grounding, ...]
+
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.ids)

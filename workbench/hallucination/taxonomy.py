@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio
 from workbench.findings import (
@@ -106,6 +107,8 @@ class Taxonomy:
     errors: tuple[ReportError, ...]
     reports: int
     chances: Mapping[str, np.ndarray]
+
+    __repr__ = short_repr
 
     def per_report(self, kind: str, *, seed: int = 0) -> Estimate:
         """Return errors of a kind per report, reports resampled."""

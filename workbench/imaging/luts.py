@@ -24,6 +24,8 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from workbench._repr import short_repr
+
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
@@ -40,6 +42,8 @@ class GreyScale:
     values: np.ndarray
     applied: str
     problem: str | None = None
+
+    __repr__ = short_repr
 
 
 def to_grey_scale(stored: np.ndarray, ds: Dataset, valid: np.ndarray) -> GreyScale:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench._callable import make_callable
 from workbench._files import read_json
+from workbench._repr import short_repr
 from workbench.errors import CheckpointError, OptionError
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.licence import PUBLISHED_TERMS, UNKNOWN_TERMS, Terms, terms_of
@@ -96,6 +97,8 @@ class ModelCard:
     template: str = TEMPLATE_VERSION
     on_this_machine: bool = True
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as plain values for JSON."""

@@ -18,6 +18,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from workbench._files import file_sha256, read_json
+from workbench._repr import short_repr
 from workbench.errors import CheckpointError
 
 SINGLE_FILE = "model.safetensors"
@@ -45,6 +46,8 @@ class WeightFiles:
     files: tuple[Path, ...]
     shapes: Mapping[str, tuple[int, ...]]
     dtypes: tuple[str, ...]
+
+    __repr__ = short_repr
 
     @property
     def total_bytes(self) -> int:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from workbench._repr import short_repr
 from workbench.errors import InputError
 from workbench.reports.neural_metrics import NEURAL_METRICS, measure_neural
 
@@ -77,6 +78,8 @@ class TextMetrics:
     metrics: tuple[TextMetric, ...]
     ids: tuple[str, ...] = field(repr=False)
     left_out: tuple[str, ...] = field(default=(), repr=False)
+
+    __repr__ = short_repr
 
     def __getitem__(self, name: str) -> TextMetric:
         """Return a metric by name."""

@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from workbench._repr import short_repr
 from workbench.data import Manifest
 from workbench.data.columns import PROVENANCES, REPORT_COLUMNS
 from workbench.data.frames import conform
@@ -61,6 +62,8 @@ class CorrectedReference:
     changes: pd.DataFrame
     reports: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
+
+    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each case: id, then one column of codes for each finding.

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.intervals import RESAMPLES, Estimate, bootstrap_weights, estimate
 
@@ -58,6 +59,8 @@ class Agreement:
     alpha: Estimate
     same: Estimate
     pairs: dict[tuple[str, str], Estimate]
+
+    __repr__ = short_repr
 
     @property
     def items(self) -> int:

@@ -32,6 +32,7 @@ import numpy as np
 import pandas as pd
 
 from workbench._files import read_json
+from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
 from workbench.review.study_files import (
     KEY,
@@ -61,6 +62,8 @@ class ReaderStudy:
 
     folder: Path
     key: Mapping[str, Any] = field(repr=False)
+
+    __repr__ = short_repr
 
     @property
     def readers(self) -> tuple[str, ...]:

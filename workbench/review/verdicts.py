@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
 from workbench.findings import CODES, SIDES, standard_name
 from workbench.hallucination.taxonomy import KINDS as ERROR_KINDS
@@ -86,6 +87,8 @@ class Annotation:
     side: str = ""
     comment: str = ""
     report: str = ""
+
+    __repr__ = short_repr
 
     @property
     def key(self) -> tuple[str, str, str, str]:

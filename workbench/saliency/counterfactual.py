@@ -20,6 +20,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
 
+from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
 from workbench.findings import standard_name
 from workbench.generation import Generation
@@ -64,6 +65,8 @@ class Counterfactual:
     target: str
     score_before: float
     score_after: float
+
+    __repr__ = short_repr
 
     @property
     def effect(self) -> float:

@@ -27,6 +27,7 @@ from statistics import median
 from typing import Any
 
 from workbench._files import parse_json
+from workbench._repr import short_repr
 from workbench.errors import WorkbenchError
 from workbench.finetune.ledger import LEDGER_FILE, Ledger
 from workbench.finetune.live_log import LOGGED, PROGRESS_FILE
@@ -99,6 +100,8 @@ class RunState:
     quiet: float | None = None
     checkpoint: int | None = None
     ledger: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
