@@ -5,6 +5,7 @@ Does not know: where a text stands.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
 from matplotlib.font_manager import FontProperties
@@ -54,6 +55,11 @@ def lines_within(
             last = last.rpartition(" ")[0]
         lines = [*lines[: most - 1], f"{last} ...".lstrip()]
     return lines
+
+
+def legend_inches(labels: Iterable[str], size: float) -> float:
+    """Return about how wide a legend of one row is, in inches, with matplotlib's own handles."""
+    return sum(text_inches(label, size) + 4.2 * size / 72 for label in labels)
 
 
 @cache

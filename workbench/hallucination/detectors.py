@@ -106,7 +106,7 @@ class Detection:
         )
 
     def plot(self, ax: Axes | None = None, *, detector: str = NUDGED_POLLING) -> Axes:
-        """Draw one bar per stated finding, the most suspect at the top.
+        """Draw one bar per stated finding, in the order of the report, whatever the detector.
 
         Raises:
             OptionError: there is no such detector.
@@ -116,10 +116,7 @@ class Detection:
         if detector not in DETECTORS:
             raise OptionError(f"no detector {detector!r}; expected: {', '.join(DETECTORS)}")
         column = self.scores[:, DETECTORS.index(detector)]
-        order = np.argsort(-column, kind="stable")
-        return plot_suspicion(
-            [self.findings[at] for at in order], column[order], ax, detector=detector
-        )
+        return plot_suspicion(self.findings, column, ax, detector=detector)
 
     def _repr_html_(self) -> str:
         from workbench.figures.tables import html_table

@@ -130,7 +130,7 @@ function legendOf(kind) {
   }
   if (kind === "confidence") {
     return [make("span", { class: "wbx-unsure", style: "--strength: 1" }, "dotted line"), " the model was less sure of the word. ",
-      "Probability of the word, not of being true."];
+      "Token confidence, not correctness."];
   }
   return "";
 }
