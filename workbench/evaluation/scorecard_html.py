@@ -29,9 +29,9 @@ background:#fff;max-width:1180px;margin:32px auto;padding:0 24px}
 h1{font-size:26px;margin:0 0 4px}h2{font-size:19px;margin:36px 0 8px}
 p{margin:6px 0 10px;max-width:880px}.muted,small{color:#595959}
 table{border-collapse:collapse;margin:10px 0;font-variant-numeric:tabular-nums}
-th,td{padding:4px 10px;border-bottom:1px solid #d9d9d9;text-align:right;vertical-align:top}
+th,td{padding:4px;border-bottom:1px solid #d9d9d9;text-align:right;vertical-align:top}
 th{border-bottom:2px solid #1b1b1b;vertical-align:bottom}
-th:first-child,td:first-child{text-align:left}td{white-space:nowrap}
+td{white-space:nowrap}th:first-child,td:first-child{text-align:left;white-space:normal}
 td.text{white-space:normal;text-align:left}
 .wide{overflow-x:auto}tr.average td{font-weight:600}tr.first td{border-top:2px solid #1b1b1b}
 tr.silent td{color:#767676}img{max-width:100%;height:auto;display:block;margin:8px 0}
