@@ -172,7 +172,7 @@ def _notice(generation: Generation) -> str:
 def _summary(model: ChestXrayModel, out: Path, made: _Made) -> None:
     """Say in ten lines what there is now and what to do next."""
     lines = [f"CXR-LLaVA Workbench {__version__}: this is now in {out}"]
-    lines.append("  phantom.png   a drawn chest, outlined; a map of one finding; what the model says")
+    lines.append("  phantom.png   a drawn chest, outlined; a map of a finding; what the model says")
     lines.append(f"                drawn: {made.drawn}; stated: {made.said['phantom']}")
     if "dicom" in made.said:
         lines.append(

@@ -131,7 +131,7 @@ def plot_suspicion(
     ax.barh(np.arange(len(names)), values, color="#d9741f")
     ax.set_yticks(np.arange(len(names)), names)
     ax.set(ylim=(len(names) - 0.5, -0.5), xlabel="greater is more suspect")
-    ax.set_title(detector, loc="left", fontsize="medium")
+    ax.set_title(detector, loc="left", fontsize=13, fontweight="bold")
     ax.axvline(0, color="#5f5f5f", lw=0.8)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
