@@ -200,7 +200,7 @@ def draw_small_multiples(
 
 def _name_panel(ax: Axes, name: str, *, flagged: bool) -> None:
     ax.set_title(
-        "\n".join(lines_within(f"{name}  \u26a0" if flagged else name, 2.6, 13, "bold")),
+        "\n".join(lines_within(name, 2.35, 13, "bold")) + ("  \u26a0" if flagged else ""),
         fontsize=13,
         loc="left",
         color=AMBER_TEXT if flagged else INK,
