@@ -14,6 +14,7 @@ from workbench.figures import draw_masks, plot_case, plot_input
 from workbench.figures.lines import lines_within, text_inches
 from workbench.figures.maps import draw_map, draw_small_multiples
 from workbench.findings import PHANTOM_FINDINGS
+from workbench.hallucination.detectors import DETECTORS
 from workbench.hallucination.figure import plot_suspicion
 
 LONG = "Whether a very long statement about WIDE MODELS (and what they are used for) still fits. "
@@ -92,7 +93,7 @@ FIGURES = {
         facts=[LONG, *(f"fact {n} of it" for n in range(30))], warnings=[("code", LONG * 3)],
     ),
     "suspicion": lambda: plot_suspicion(
-        ["pleural effusion", "nodule"], np.array([0.2, -3.0]), None, detector=LONG[:60]
+        ["pleural effusion", "nodule"], np.array([0.2, -3.0]), None, detector=max(DETECTORS, key=len)
     ).figure,
     "plan": lambda: wb.finetune.plan().plot().figure,
     "sample size": lambda: wb.review.sample_size(0.05).plot().figure,
