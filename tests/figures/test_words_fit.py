@@ -93,7 +93,7 @@ FIGURES = {
         facts=[LONG, *(f"fact {n} of it" for n in range(30))], warnings=[("code", LONG * 3)],
     ),
     "suspicion": lambda: plot_suspicion(
-        ["pleural effusion", "nodule"], np.array([0.2, -3.0]), None, detector=max(DETECTORS, key=len)
+        ["pleural effusion", "nodule"], np.ones(2), None, detector=max(DETECTORS, key=len)
     ).figure,
     "plan": lambda: wb.finetune.plan().plot().figure,
     "sample size": lambda: wb.review.sample_size(0.05).plot().figure,
