@@ -36,8 +36,9 @@ QUIET := --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.Neve
 lab: export JUPYTER_PREFER_ENV_PATH := 1
 # ... and nothing that asks whether it may send news.
 lab: export JUPYTER_CONFIG_PATH := $(CURDIR)/docs/lab$(if $(JUPYTER_CONFIG_PATH),:$(JUPYTER_CONFIG_PATH))
-lab: $(VENV)/.installed-demo ## open the first lesson in JupyterLab
-	$(RUN) -m jupyterlab notebooks/00_start_here.ipynb $(QUIET)
+lab: $(VENV)/.installed-demo ## open the first lesson in JupyterLab, as your own copy in out/lab
+	@$(RUN) -m docs.lab
+	$(RUN) -m jupyterlab out/lab/notebooks/00_start_here.ipynb $(QUIET)
 
 site: $(VENV)/.installed-demo ## run the lessons and write them as web pages, in out/site
 	@$(RUN) -m docs.site --model '$(MODEL)'
@@ -67,8 +68,9 @@ hooks: $(VENV)/.installed-test ## check every commit before it is made
 	@$(PIP) --editable '.[dev]'
 	$(RUN) -m pre_commit install
 
-clean: ## remove what commands wrote; the environment stays
-	rm -rf out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+clean: ## remove what commands wrote; the environment and your lessons in out/lab stay
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	@if [ -d out ]; then find out -mindepth 1 -maxdepth 1 ! -name lab -exec rm -rf {} +; fi
 
 $(VENV)/.installed-demo: $(SOURCES) | $(RUN)
 	@echo "Installing into $(VENV) (a few minutes, once) ..."

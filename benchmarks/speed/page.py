@@ -13,6 +13,8 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
+from workbench.figures.names import method_name
+
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1060px;margin:32px auto;padding:0 20px;
 color:#1b1b1b}h1{font-size:26px;margin-bottom:4px}h2{font-size:19px;margin-top:34px}
 table{border-collapse:collapse;margin:8px 0}td,th{padding:4px 14px 4px 0;text-align:left;
@@ -206,7 +208,7 @@ def _saliency(sections: Mapping, clock: str):
     found = _usable(sections, "saliency")
     if found is None:
         return None
-    times = {name.replace("_", " "): each[clock] for name, each in found["methods"].items()}
+    times = {method_name(name): each[clock] for name, each in found["methods"].items()}
     times |= {name: each[clock] for name, each in found["captum"].items() if "captum" in name}
     order = sorted(times, key=times.get, reverse=True)
     figure, (axis,) = _axes(1, 0.6 + 0.28 * len(order))

@@ -66,8 +66,8 @@ def test_mask_of_another_shape_is_an_error():
 @pytest.mark.parametrize(
     ("true", "stated", "word"),
     [
-        ("present", "present", "right"),
-        ("absent", "absent", "right"),
+        ("present", "present", "correct"),
+        ("absent", "absent", "correct"),
         ("absent", "present", "false alarm"),
         ("present", "absent", "missed"),
         ("present", "not mentioned", "missed"),
@@ -108,6 +108,6 @@ def test_case_shows_text_verdicts_and_footer_and_leaves_the_style_alone(tmp_path
     shown = [text for ax in figure.axes for text in words(ax)] + [
         t.get_text() for t in figure.texts
     ]
-    for text in ("What it says", "A nodule. Costs $5 and $6.", "right", "small print"):
+    for text in ("What it says", "A nodule. Costs $5 and $6.", "correct", "small print"):
         assert text in shown
     figure.savefig(tmp_path / "case.png")

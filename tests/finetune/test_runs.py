@@ -1,6 +1,7 @@
 """Runs: what was frozen is bit-identical, what was stopped ends the same, folders are whole."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import TrainerCallback
+from transformers import TrainerCallback, get_scheduler
 
 import workbench as wb
 from tests.finetune.conftest import tiny_recipe
@@ -53,6 +54,31 @@ def test_the_ledger_proves_what_it_says(tiny_run):
     assert ledger.data["unlabelled"] == ledger.data["turns"]["own report"] == 2
     assert ledger.cache == {"computed": 8, "found": 0}
     assert ledger.memory["measured"] > 1e8 and ledger.memory["predicted"] > 1e8
+
+
+def test_the_log_tells_passes_the_rate_of_the_recipe_and_both_kinds_of_rows(tiny_run):
+    training = tiny_run.recipe.training
+    assert training.projector_rate != 1, "some part has a rate of its own"
+    rows = [row for row in tiny_run.ledger.curves if "loss" in row]
+    steps = tiny_run.ledger.cost["steps"]
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], training.learning_rate)
+    schedule = get_scheduler(
+        training.schedule, optimiser, math.ceil(training.warmup * steps), steps
+    )
+    expected = []
+    for _ in range(steps):
+        expected.append(schedule.get_last_lr()[0])
+        optimiser.step()
+        schedule.step()
+    assert [row["learning_rate"] for row in rows] == pytest.approx(expected)
+    assert rows[-1]["epoch"] == pytest.approx(training.epochs, rel=0.2)
+    assert [row["epoch"] for row in rows] == sorted(row["epoch"] for row in rows)
+    for name in ("loss_labelled", "loss_unlabelled"):
+        assert any(name in row for row in rows), name
+    lines = (tiny_run.folder / "progress.jsonl").read_text().splitlines()
+    logged = [row for row in map(json.loads, filter(None, lines)) if "loss" in row]
+    assert [row["epoch"] for row in logged] == [row["epoch"] for row in rows]
+    assert {"loss_labelled", "loss_unlabelled"} <= set().union(*logged)
 
 
 def test_the_ledger_survives_the_disk_and_is_shown(tiny_run):

@@ -116,6 +116,27 @@ def test_a_model_that_has_moved_is_pulled_back(examples, pixels, loaded):
     assert back > 0
 
 
+@pytest.mark.parametrize("form", ["packed", "padded"])
+def test_the_loss_is_told_apart_by_whether_a_row_is_labelled(examples, pixels, loaded, form):
+    model = prepare(copy.deepcopy(loaded.model), TuningRecipe(language="lora", projector="full"))
+    groups = pack_groups(examples, image_tokens=16, context=2048)
+    bare = [[example.untaught for example in group] for group in groups]
+    batch = packed(groups, 16) if form == "packed" else pad(examples, 0)
+    base = packed(bare, 16) if form == "packed" else pad([one for g in bare for one in g], 0)
+    ready = {"pixel_values": pixels[[group[0].case for group in groups]], "base": base}
+    held = torch.zeros_like(batch["labels"], dtype=torch.bool)
+    held[1:] = True  # the first row counts as labelled
+    student = Student(model, keep=0.5)
+    with torch.no_grad():
+        whole = student(**ready, **batch)
+        told = student(**ready, **batch, held=held)
+    assert "parts" not in whole and torch.equal(told["loss"], whole["loss"])
+    sums, tokens = told["parts"].T
+    wanted = batch["labels"] != -100
+    assert tokens.tolist() == [wanted[:1].sum(), wanted[1:].sum()]
+    assert float(sums.sum() / tokens.sum()) == pytest.approx(float(whole["loss"]), rel=1e-5)
+
+
 def test_own_reports_are_written_once(held, loaded, tmp_path):
     texts = own_reports(loaded, held.unlabelled, tmp_path, new_tokens=4, show=False)
     path = tmp_path / OWN_REPORTS

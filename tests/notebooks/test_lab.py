@@ -1,4 +1,4 @@
-"""`make lab` opens the first lesson, with the kernel of the environment."""
+"""`make lab` opens a copy of the first lesson, with the kernel of the environment."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from docs.lab.__main__ import copy_lessons
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 90
@@ -58,6 +60,7 @@ def lab(tmp_path) -> Iterator[tuple[dict, subprocess.Popen, Path]]:
         "IPYTHONDIR": str(tmp_path / "ipython"),
         "JUPYTER_PREFER_ENV_PATH": "1" if "JUPYTER_PREFER_ENV_PATH" in makefile() else "0",
     }
+    copy_lessons(ROOT / "out" / "lab")
     command = [*made("lab"), "--no-browser", "--allow-root", "--port=0", "--port-retries=0"]
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(
@@ -87,7 +90,64 @@ def ask(server: dict, path: str, body: dict | None = None) -> dict:
 
 
 def test_make_lab_opens_the_first_lesson():
-    assert made("lab")[1:4] == ["-m", "jupyterlab", "notebooks/00_start_here.ipynb"]
+    assert made("lab")[1:4] == ["-m", "jupyterlab", "out/lab/notebooks/00_start_here.ipynb"]
+
+
+# --- copies --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def course(tmp_path) -> Path:
+    """A repository with two lessons and what they read."""
+    for name in ("notebooks/00_a.ipynb", "notebooks/01_b.ipynb", "data_manifests/x/rows.csv"):
+        path = tmp_path / "repository" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"first {name}")
+    return tmp_path / "repository"
+
+
+def test_lessons_are_copied_with_what_they_read_and_stay_as_they_are(course, tmp_path):
+    before = {path: path.read_bytes() for path in course.rglob("*") if path.is_file()}
+    found = copy_lessons(tmp_path / "lab", root=course)
+    assert len(found.written) == 3 and not found.kept
+    assert (tmp_path / "lab" / "data_manifests" / "x" / "rows.csv").is_file()
+    (tmp_path / "lab" / "notebooks" / "00_a.ipynb").write_text("outputs")
+    assert {path: path.read_bytes() for path in course.rglob("*") if path.is_file()} == before
+
+
+def test_a_copy_that_was_changed_is_kept_and_the_others_follow(course, tmp_path):
+    lab = tmp_path / "lab" / "notebooks"
+    copy_lessons(lab.parent, root=course)
+    (lab / "00_a.ipynb").write_text("mine")
+    assert copy_lessons(lab.parent, root=course).kept == ["notebooks/00_a.ipynb"]
+    for name in ("00_a", "01_b"):
+        (course / "notebooks" / f"{name}.ipynb").write_text("second")
+    found = copy_lessons(lab.parent, root=course)
+    assert (lab / "00_a.ipynb").read_text() == "mine"
+    assert (lab / "00_a.newer.ipynb").read_text() == "second"
+    assert (lab / "01_b.ipynb").read_text() == "second"
+    assert (found.written, found.beside) == (["notebooks/01_b.ipynb"], ["00_a.newer.ipynb"])
+    again = copy_lessons(lab.parent, root=course)
+    assert (again.kept, again.written, again.beside) == (["notebooks/00_a.ipynb"], [], [])
+
+
+def test_a_copy_that_was_removed_comes_back(course, tmp_path):
+    lab = tmp_path / "lab"
+    copy_lessons(lab, root=course)
+    (lab / "notebooks" / "00_a.ipynb").unlink()
+    assert copy_lessons(lab, root=course).written == ["notebooks/00_a.ipynb"]
+
+
+def test_copies_are_ignored_by_git_and_survive_make_clean():
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("needs git and the repository")
+    asked = ["git", "check-ignore", "-q", "out/lab/notebooks/00_start_here.ipynb"]
+    assert subprocess.run(asked, cwd=ROOT, check=False).returncode == 0
+    cleaned = makefile().split("\nclean:")[1].split("\n\n")[0]
+    assert "! -name lab" in cleaned and "rm -rf out" not in cleaned
+
+
+# --- the server ----------------------------------------------------------------------------------
 
 
 def test_make_lab_asks_the_network_for_no_news_and_no_newer_version():

@@ -45,7 +45,7 @@ def test_tables_have_a_row_for_each_map(together):
 
 def test_every_map_is_drawn(together):
     titles = {ax.get_title(loc="left") for ax in together.plot().axes}
-    assert {"attention", "grad cam"} <= titles
+    assert {"attention", "Grad-CAM"} <= titles
 
 
 def test_fast_methods_exist():
@@ -78,4 +78,4 @@ def test_a_figure_marks_cautions_and_greatest_cells(toys):
 
 def test_a_notebook_gets_one_described_picture(together):
     html = together._repr_html_()
-    assert html.count("<img ") == html.count('alt="Figure: attention, grad_cam: ') == 1
+    assert html.count("<img ") == html.count('alt="Figure: attention, Grad-CAM: ') == 1

@@ -483,6 +483,8 @@ def test_pictures_and_pages_can_be_saved(page, ending):
         text = content.decode()
         assert "made up, not for clinical use" in text and "<polyline" in text
         assert "attention: said" in text and 'href="data:image/png' in text
+        assert 'aria-label="Scale from 0 to most"' in text and ">most</text>" in text
+        assert "Sentence: " in text
         assert page.evaluate("(text) => new DOMParser().parseFromString(text, 'image/svg+xml')"
                              ".querySelector('parsererror') === null", text)  # fmt: skip
 

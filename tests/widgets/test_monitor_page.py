@@ -57,6 +57,44 @@ def test_what_is_known_is_on_the_page(opened):
     assert labels[0].startswith("Loss from 0.1 at step 10 to 0.01 at step 100, 10 values")
 
 
+def test_labelled_and_unlabelled_rows_are_two_lines(opened, made):
+    for step in range(110, 160, 10):
+        kinds = {"loss_labelled": 36 - step / 10, "loss_unlabelled": 0.001}
+        made.log("log", step=step, loss=18.0, learning_rate=2e-3, epoch=step / 25, **kinds)
+    page = opened()
+    page.wait_for_selector(".mon-key")
+    loss = page.locator(".mon-chart >> nth=0")
+    assert loss.locator(".mon-line:is(polyline)").count() == 2
+    assert loss.locator(".mon-key").all_text_contents() == [
+        "Unlabelled (held to the base)", "Labelled",
+    ]  # fmt: skip
+    points = [line.get_attribute("points").split() for line in loss.locator("polyline").all()]
+    assert [len(line) for line in points] == [5, 5]
+    assert len({point.split(",")[1] for point in points[1]}) == 1  # what is kept does not move
+    assert "epoch 6" in page.inner_text(".mon-tile >> nth=0")
+    assert "Learning rate 0.002" in page.inner_text(".mon-reading")
+
+
+def test_values_stand_beside_the_pointer(opened):
+    page = opened()
+    page.wait_for_selector(".mon-line")
+    assert page.locator(".mon-tip").count() == 0
+    box = page.locator(".mon-chart >> nth=0").bounding_box()
+    for share, step in ((0.99, "step 100"), (0.15, "step 20")):
+        x, y = box["x"] + share * box["width"], box["y"] + box["height"] / 2
+        page.mouse.move(x, y)
+        tip = page.locator(".mon-chart >> nth=0 >> .mon-tip")
+        page.wait_for_function(
+            "(words) => document.querySelector('.mon-tip-text')?.textContent === words", arg=step
+        )
+        found = tip.bounding_box()
+        assert found["y"] >= box["y"] and found["y"] + found["height"] <= box["y"] + box["height"]
+        assert found["x"] >= box["x"]
+        assert found["x"] + found["width"] <= box["x"] + box["width"]
+    page.mouse.move(box["x"] + box["width"] / 2, 2)
+    page.wait_for_function("!document.querySelector('.mon-tip')")
+
+
 def test_curves_grow_when_something_is_told(opened, made):
     page = opened()
     page.wait_for_selector(".mon-line")

@@ -405,8 +405,8 @@ def test_the_app_is_reached_as_the_package_names_it(run):
 @pytest.mark.parametrize(
     ("share", "says"),
     [(1.0, "highest token confidence of this run"), (0.0, "lowest token confidence of this run"),
-     (0.754, "token confidence above 75 % of the other reports of this run"),
-     (0.001, "token confidence above <1 % of the other reports of this run")],
+     (0.754, "token confidence above that of 75 % of this run's reports"),
+     (0.001, "token confidence above that of 1 % of this run's reports")],
 )  # fmt: skip
 def test_token_confidence_is_said_against_the_other_reports(share, says):
     assert _sure(share) == says

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.patheffects import withStroke
 
+from workbench.figures.lines import legend_inches
 from workbench.figures.maps import draw_small_multiples
 from workbench.figures.page import embedded_png
 from workbench.figures.radiograph import plot_film
@@ -254,7 +255,8 @@ def figure_html(figure: Figure, label: str) -> str:
 
 def _axes_for_bars(names: Sequence[str], upright: bool) -> Axes:
     if upright:
-        size = (float(np.clip(0.26 * len(names) + 2.5, 8, 26)), 5.2)
+        least = legend_inches(SOURCE_NAMES.values(), 11) + 1
+        size = (float(np.clip(0.26 * len(names) + 2.5, least, 26)), 5.2)
     else:
         two_lines = max(map(len, names), default=0) > _SIDEWAYS
         size = (11.0, 0.55 * len(names) + 2.2 + 0.25 * two_lines)

@@ -28,6 +28,7 @@ from scipy.sparse.csgraph import maximum_flow
 from workbench.attention.choice import Choice, alike_caution, is_named, likeness
 from workbench.attention.vision_rollout import mixing_layers, starting_weights
 from workbench.errors import OptionError
+from workbench.figures.names import method_name
 from workbench.trace import ImageMap, Trace
 
 #: Capacity of a pipe of weight 1.
@@ -82,7 +83,7 @@ def flow(
         found.reshape(shape),
         trace.layout.geometry,
         trace.image,
-        method="attention flow",
+        method=method_name("flow"),
         unit="maximum flow, 1 is all that leaves the words",
         caution=caution,
         scores=scores,

@@ -36,6 +36,7 @@ from workbench.attention.choice import (
     target_of,
 )
 from workbench.errors import InputError, OptionError
+from workbench.figures.names import method_name
 from workbench.trace import ImageMap, Trace
 
 EVERYWHERE = "all image tokens alike"
@@ -113,7 +114,7 @@ def rollout(
         arrived[1:].reshape(trace.layout.grid),
         trace.layout.geometry,
         trace.image,
-        method="attention rollout",
+        method=method_name("rollout"),
         unit="share of attention, through the vision tower",
         caution=caution,
         scores=scores,

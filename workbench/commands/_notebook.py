@@ -94,9 +94,11 @@ def to_html(book, *, title: str) -> str:
 
     _still_widgets(book)
     _describe_images(book)
+    _set_tables(book)
+    # Not `embed_images`: it repairs each piece of HTML between two paragraphs by itself, and so
+    # closes a <details> before what it is to fold. Pictures of outputs are in the page anyhow.
     exporter = HTMLExporter(
         raw_template=PAGE,
-        embed_images=True,
         exclude_input_prompt=True,
         exclude_output_prompt=True,
         exclude_anchor_links=True,
@@ -113,6 +115,29 @@ def _still_widgets(book) -> None:
             data = output.get("data", {})
             if data.pop(WIDGET, None) and "text/html" not in data:
                 cell.outputs.remove(output)
+
+
+def _set_tables(book) -> None:
+    """Set words left and numbers right in the tables of pandas, which sets everything right."""
+    from bs4 import BeautifulSoup
+
+    from workbench.figures.tables import side
+
+    for data in (out.get("data", {}) for cell in book.cells for out in cell.get("outputs", [])):
+        html = "".join(data.get("text/html", ""))
+        if "<table" not in html:
+            continue
+        soup = BeautifulSoup(html, "html.parser")
+        for table in soup.select("table.dataframe, table[id^=T_]"):
+            rows = [row.find_all(["td", "th"]) for row in table.find_all("tr")]
+            if len({len(row) for row in rows}) != 1 or table.select("[colspan], [rowspan]"):
+                continue
+            heads = len(table.select("thead tr"))
+            for column in zip(*rows, strict=True):
+                own = side([cell.get_text() for cell in column[heads:]])
+                for cell in column:
+                    cell["style"] = own
+        data["text/html"] = str(soup)
 
 
 def _describe_images(book) -> None:

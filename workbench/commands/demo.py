@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 NOTEBOOK = "00_start_here.ipynb"
 #: The drawn chest of the demonstration.
 SEED, FINDINGS = 7, ("pleural effusion", "nodule")
+#: The method of its map: under a second, and it passes the randomisation check on `mini`.
+METHOD = "relevancy"
 
 
 @dataclass
@@ -81,19 +83,29 @@ def _phantom(model: ChestXrayModel, out: Path, made: _Made) -> None:
     case = phantom(SEED, findings=list(FINDINGS))
     generation = model.report(case.image)
     made.files += answers.save(case.image, generation, out / "phantom")
-    _case_figure(case, generation, out / "phantom.png")
+    _case_figure(model, case, generation, out / "phantom.png")
     made.files.append(out / "phantom.png")
     made.drawn = ", ".join(name for name, code in case.labels.items() if code == PRESENT)
     made.said["phantom"] = _stated(generation)
 
 
-def _case_figure(case: Phantom, generation: Generation, path: Path) -> None:
+def _case_figure(model: ChestXrayModel, case: Phantom, generation: Generation, path: Path) -> None:
     from workbench.figures.case import plot_case
     from workbench.reports import label
+    from workbench.saliency import explain
 
     stated = label(generation.text)
     verdicts = [(name, code, stated.code(name)) for name, code in case.labels.items()]
-    identity = generation.model
+    identity, shown = generation.model, {}
+    named = next((name for name in FINDINGS if name in stated.present), None)
+    if named is not None:
+        found = explain(model.trace(case.image, generation), finding=named, method=METHOD)
+        shown = {
+            "values": found.normalised_original(),
+            "signed": found.signed,
+            "values_title": f"{found.method}: what \u201c{named}\u201d rests on",
+            "values_details": found.details,
+        }
     figure = plot_case(
         case.image.pixels,
         case.masks,
@@ -101,6 +113,7 @@ def _case_figure(case: Phantom, generation: Generation, path: Path) -> None:
         verdicts=verdicts,
         title=f"What {Path(identity.id).name} says of {generation.source}",
         footer=f"sha256 {identity.sha256[:12]}, {generation.seconds:.2f} s; {_notice(generation)}",
+        **shown,
     )
     figure.savefig(path, dpi=120)
 
@@ -160,7 +173,7 @@ def _notice(generation: Generation) -> str:
 def _summary(model: ChestXrayModel, out: Path, made: _Made) -> None:
     """Say in ten lines what there is now and what to do next."""
     lines = [f"CXR-LLaVA Workbench {__version__}: this is now in {out}"]
-    lines.append("  phantom.png   a drawn chest, its findings outlined, beside what the model says")
+    lines.append("  phantom.png   a drawn chest, outlined; a map of a finding; what the model says")
     lines.append(f"                drawn: {made.drawn}; stated: {made.said['phantom']}")
     if "dicom" in made.said:
         lines.append(

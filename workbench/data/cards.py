@@ -17,6 +17,7 @@ from importlib.resources import files
 
 import yaml
 
+from workbench._repr import short_repr
 from workbench.data.columns import FINDING_COLUMNS, PROVENANCES
 from workbench.errors import InputError, OptionError, unknown_name
 
@@ -112,6 +113,8 @@ class DataCard:
     closed: bool = False
     faults: tuple[str, ...] = ()
 
+    __repr__ = short_repr
+
     def findings_of(self, label: str) -> tuple[str, ...] | None:
         """Return what a label states present; None where the card does not know the label."""
         published = self.published(label)
@@ -127,6 +130,8 @@ class DataCard:
         return dict(_raw(self.key))
 
     def _repr_html_(self) -> str:
+        from workbench.figures.tables import facts_table
+
         rows = [
             ("Licence", self.licence),
             ("Terms", self.terms),
@@ -137,10 +142,8 @@ class DataCard:
             ("Labels by", PROVENANCES[self.provenance]),
             ("Known faults", "; ".join(self.faults)),
         ]
-        body = "".join(
-            f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows if text
-        )
-        return f"<h4>{escape(self.title)}</h4><p>{escape(self.about)}</p><table>{body}</table>"
+        head = f"<h4>{escape(self.title)}</h4><p>{escape(self.about)}</p>"
+        return head + facts_table([row for row in rows if row[1]])
 
 
 def source_key(name: str) -> str:

@@ -18,6 +18,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
+from workbench._repr import short_repr
 from workbench.data import rules as row_rules
 from workbench.data.columns import AGE_RANGE, BY_NAME
 from workbench.data.manifest import Manifest, schema
@@ -94,6 +95,8 @@ class CheckResult:
     problems: tuple[Problem, ...]
     counts: dict[str, int]
 
+    __repr__ = short_repr
+
     @property
     def ok(self) -> bool:
         """Whether nothing was found."""
@@ -121,8 +124,10 @@ class CheckResult:
         return f"{self.rows:,} rows, {self.total:,} problems: {counts}"
 
     def _repr_html_(self) -> str:
+        from workbench.figures.tables import frame_table
+
         table = self.to_frame()[["row", "column", "rule", "value", "repair"]]
-        return f"<p>{escape(str(self))}</p>" + (table.to_html(index=False) if not self.ok else "")
+        return f"<p>{escape(str(self))}</p>" + ("" if self.ok else frame_table(table))
 
 
 def check(

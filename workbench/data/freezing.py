@@ -18,6 +18,7 @@ import pandas as pd
 
 from workbench._files import file_sha256, read_json, whole_file
 from workbench._progress import progress
+from workbench._repr import short_repr
 from workbench.data.columns import SPLITS
 from workbench.data.manifest import Manifest, column_digests
 from workbench.data.paths import Root
@@ -51,6 +52,8 @@ class Cohort:
     digest: str
     notes: tuple[str, ...] = ()
     path: Path | None = field(default=None)
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict:
         """Return plain values for JSON."""
@@ -103,13 +106,12 @@ class Cohort:
         return cohort
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{escape(split)}</th><td>{len(names):,}</td></tr>"
-            for split, names in self.images.items()
-        )
+        from workbench.figures.tables import html_table
+
+        rows = [(split, f"{len(names):,}") for split, names in self.images.items()]
         return (
             f"<p><b>Cohort {escape(self.name)}</b>: {self.rows:,} rows, {self.patients:,} patients"
-            f"<br><code>{self.digest[:16]}</code></p><table>{rows}</table>"
+            f"<br><code>{self.digest[:16]}</code></p>{html_table(('split', 'images'), rows)}"
         )
 
 
@@ -126,6 +128,8 @@ class Verification:
     ok: bool
     digest: str
     problems: tuple[str, ...]
+
+    __repr__ = short_repr
 
     def __bool__(self) -> bool:
         return self.ok

@@ -140,19 +140,20 @@ class Manifest:
         return f"<Manifest {len(self):,} rows, {patients:,} patients, source {sources or 'none'}>"
 
     def _repr_html_(self) -> str:
+        from workbench.figures.tables import html_table
+
         counts = self.summary()
         head = ", ".join(
             f"{counts[name]:,} {name}" for name in ("rows", "patients", "studies", "boxes")
         )
-        rows = "".join(
-            f"<tr><th>{name}</th>" + "".join(f"<td>{n[code]:,}</td>" for code in COUNTED) + "</tr>"
+        rows = [
+            (name, *(f"{n[code]:,}" for code in COUNTED))
             for name, n in counts["findings"].items()
             if any(n[code] for code in COUNTED)
-        )
-        names = "".join(f"<th>{code}</th>" for code in COUNTED)
+        ]
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
         return (
-            f"<p><b>Manifest</b>: {head}</p><table><tr><th></th>{names}</tr>{rows}</table>"
+            f"<p><b>Manifest</b>: {head}</p>{html_table(('finding', *COUNTED), rows)}"
             f"<ul>{notes}</ul>"
         )
 

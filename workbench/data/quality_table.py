@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from workbench._repr import short_repr
 from workbench.data.figure import plot_sheet
 from workbench.data.hashes import near_pairs
 from workbench.data.paths import Root
@@ -44,6 +45,8 @@ class QualityTable:
 
     frame: pd.DataFrame
     root: Path
+
+    __repr__ = short_repr
 
     @classmethod
     def judged(cls, frame: pd.DataFrame, root: Path) -> QualityTable:
@@ -123,8 +126,10 @@ class QualityTable:
         )
 
     def _repr_html_(self) -> str:
-        rows = self.suspects.head(20)[["image_id", "reasons"]]
-        return f"<p>{escape(str(self))}</p>" + rows.to_html(index=False)
+        from workbench.figures.tables import frame_table
+
+        rows = self.suspects[["image_id", "reasons"]]
+        return f"<p>{escape(str(self))}</p>" + frame_table(rows, limit=20)
 
     def _picture(self, base: Root, path: str) -> np.ndarray | None:
         from PIL import Image

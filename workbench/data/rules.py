@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from workbench._repr import short_repr
 from workbench.data.cards import SOURCES, card
 from workbench.data.columns import COLUMN_NAMES
 from workbench.data.hashes import near_pairs
@@ -40,6 +41,8 @@ class Fault:
     rows: np.ndarray
     values: list | None = None
     details: list[str] | None = None
+
+    __repr__ = short_repr
 
 
 def column_faults(names: list[str]) -> Iterator[Fault]:

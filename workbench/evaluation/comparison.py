@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.intervals import Estimate, estimate
 from workbench.evaluation.paired_tests import holm, mcnemar
@@ -109,6 +110,8 @@ class Comparison:
     resamples: int = 1000
     seed: int = 0
 
+    __repr__ = short_repr
+
     def to_frame(self) -> pd.DataFrame:
         """Return one row per finding and average; what is undefined is NaN."""
         import pandas as pd
@@ -139,8 +142,10 @@ class Comparison:
         return plot_comparison(self, ax)
 
     def _repr_html_(self) -> str:
+        from workbench.figures.tables import html_table
+
         head = ("finding", "pairs", f"F1 {self.a}", f"F1 {self.b}", "difference [95 %]")
-        head += (f"only {self.a} right", f"only {self.b} right", "p", "p (Holm)")
+        head += (f"only {self.a} correct", f"only {self.b} correct", "p", "p (Holm)")
         rows, unscored = [], []
         for name, item in {**self.per_finding, **self.averages}.items():
             if name in self.per_finding and not item.n:
@@ -148,13 +153,9 @@ class Comparison:
                 continue
             cells = [name, f"{item.n:,}", _two(item.f1_a), _two(item.f1_b), _signed(item)]
             cells += ["" if v is None else str(v) for v in (item.a_only, item.b_only)]
-            cells += [_p(item.p), _p(item.p_holm)]
-            rows.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
-        top = "".join(f"<th>{escape(name)}</th>" for name in head)
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        table = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+            rows.append([*cells, _p(item.p), _p(item.p_holm)])
         left = f"<p>No pair scored for both: {escape(', '.join(unscored))}.</p>" if unscored else ""
-        return table + left
+        return html_table(head, rows) + left
 
 
 def compare(a: ScoreCard, b: ScoreCard) -> Comparison:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
+from workbench._repr import short_repr
 from workbench.evaluation.bars import Bar, check_bars
 from workbench.evaluation.intervals import Estimate
 from workbench.evaluation.phantom_scores import DomainScore, ExamCase, FindingScore
@@ -44,6 +45,8 @@ class PhantomExam:
     held_out: bool
     provenance: dict = field(repr=False)
     warnings: tuple[str, ...] = ()
+
+    __repr__ = short_repr
 
     def meets_bar(self) -> tuple[Bar, ...]:
         """Return every bar with whether it is reached."""
@@ -152,18 +155,17 @@ class PhantomExam:
         return f"{self.provenance.get('model')} on {self.n} phantoms per domain{held}"
 
     def _repr_html_(self) -> str:
+        from workbench.figures.tables import html_table
+
         rows = []
         for domain, score in self.scores.items():
             for item in score.per_finding.values():
                 cells = [domain, item.finding, str(item.n)]
-                cells += [str(getattr(item, metric)) for metric in _METRICS]
-                rows.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
-        head = "".join(f"<th>{name}</th>" for name in ("domain", "finding", "n", *_METRICS))
+                rows.append([*cells, *(str(getattr(item, metric)) for metric in _METRICS)])
         notes = [*(str(bar) for bar in self.meets_bar()), *self.warnings]
         listed = "".join(f"<li>{escape(note)}</li>" for note in notes)
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        title = escape(self._title())
-        return f"<b>{title}</b><table><tr>{head}</tr>{body}</table><ul>{listed}</ul>"
+        table = html_table(["domain", "finding", "n", *_METRICS], rows)
+        return f"<b>{escape(self._title())}</b>{table}<ul>{listed}</ul>"
 
 
 def _flat(name: str, item: Estimate) -> dict:

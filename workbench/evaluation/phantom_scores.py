@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, mean_ratio, ratio
 from workbench.findings import EDEMA, NO_FINDING, PAPER_FINDINGS, PHANTOM_FINDINGS, PRESENT, ZONES
 from workbench.phantom.scene import Lesion
@@ -84,6 +85,8 @@ class FindingScore:
     zone: Estimate
     n: int
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class DomainScore:
@@ -117,6 +120,8 @@ class DomainScore:
     false_per_normal: Estimate
     normals: int
     seconds_per_report: float | None
+
+    __repr__ = short_repr
 
 
 def true_places(lesions: Iterable[Lesion]) -> dict[str, Place]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.errors import OptionError
 from workbench.evaluation.intervals import Estimate
 from workbench.evaluation.scorecard_result import ScoreCard
@@ -49,6 +50,8 @@ class PublishedTable:
     covered: Mapping[str, Mapping[str, float | None]]
     notes: Mapping[str, str]
 
+    __repr__ = short_repr
+
     def to_frame(self) -> pd.DataFrame:
         """Return F1, rows by system; NaN where it is unknown or undefined."""
         import pandas as pd
@@ -73,30 +76,31 @@ class PublishedTable:
         }
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{escape(name)}</th>" for name in ("F1", *self.cells))
-        body = []
-        for row in (*self.findings, AVERAGE):
-            cells = "".join(f"<td>{self._cell(system, row)}</td>" for system in self.cells)
-            body.append(f"<tr><td>{escape(row)}</td>{cells}</tr>")
+        from workbench.figures.tables import html_table
+
+        rows = [
+            [name, *(self._cell(system, name) for system in self.cells)]
+            for name in (*self.findings, AVERAGE)
+        ]
         notes = "".join(
             f"<li>{escape(system)}: {escape(note)}</li>" for system, note in self.notes.items()
         )
         return (
-            f"<p><b>{escape(self.title)}</b></p><table><thead><tr>{head}</tr></thead>"
-            f"<tbody>{''.join(body)}</tbody></table><ul>{notes}</ul>"
+            f"<p><b>{escape(self.title)}</b></p>{html_table(['F1', *self.cells], rows)}"
+            f"<ul>{notes}</ul>"
         )
 
     def _cell(self, system: str, row: str) -> str:
         cell = self.cells[system].get(row)
         if cell is None:
-            return f'<span style="color:#767676">{UNKNOWN}</span>'
+            return UNKNOWN
         if cell.value is None:
             return "undefined"
         text = f"{cell.value:.2f}"
         if cell.low is not None and cell.high is not None:
             text += f" [{cell.low:.2f}, {cell.high:.2f}]"
         share = self.covered.get(system, {}).get(row)
-        return text if share is None else f"{text}<br><small>{100 * share:.0f} % scored</small>"
+        return text if share is None else f"{text}\n{100 * share:.0f} % scored"
 
 
 def published_table(

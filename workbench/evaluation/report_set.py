@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench._repr import short_repr
 from workbench._tables import read_frame
 from workbench.errors import InputError, OptionError
 from workbench.findings import CODE_CELLS, CODES, NOT_MENTIONED, TICKS, read_cell, standard_name
@@ -52,6 +53,8 @@ class ReportSet:
     findings: tuple[str, ...] | None = None
     patients: Mapping[str, str] | None = None
     _read: dict[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+
+    __repr__ = short_repr
 
     def codes(self, key: str) -> Mapping[str, str]:
         """Return finding -> code of an id that has a text or labels; texts are read once."""

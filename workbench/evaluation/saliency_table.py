@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio, wilson
+from workbench.figures.names import method_name
 from workbench.saliency.checks import RANDOMISED_LIMIT
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class SaliencyRow:
     similarity: float | None = None
     checked: int = 0
     per_finding: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
     @property
     def randomisation_ok(self) -> bool | None:
@@ -100,6 +103,8 @@ class SaliencyTable:
     missed: int
     seed: int
     provenance: Mapping[str, Any]
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict:
         """Return plain values for JSON; every method's row carries both kinds of baseline."""
@@ -170,24 +175,14 @@ class SaliencyTable:
         return path
 
     def _repr_html_(self) -> str:
-        head = "".join(
-            f"<th>{name}</th>"
-            for name in (
-                "method",
-                "cases",
-                "pointing",
-                "other phrase",
-                "energy",
-                "IoU",
-                "s",
-                "random",
-            )
-        )
-        body = "".join(_html_row(row) for row in (*self.methods, *self.baselines))
+        from workbench.figures.tables import html_table
+
+        head = ("method", "cases", "pointing [95 %]", "other phrase", "energy", "IoU", "seconds")
+        rows = [_cells(row) for row in (*self.methods, *self.baselines)]
         return (
-            f"<table><tr>{head}</tr>{body}</table><p>{self.cases} true positives of "
-            f"{self.drawn} phantoms from seed {self.seed:,}; 95 % intervals; \u26a0 fails the "
-            "randomisation check</p>"
+            html_table([*head, "random weights"], rows)
+            + f"<p>{self.cases:,} true positives of {self.drawn:,} phantoms from seed "
+            f"{self.seed:,}; 95 % intervals; \u26a0 fails the randomisation check</p>"
         )
 
     def __str__(self) -> str:
@@ -200,7 +195,7 @@ class SaliencyTable:
             rate = f"{_two(row.pointing.value)} ({low}-{high})"
             other = _two(row.other_phrase.value) if row.other_phrase else ""
             lines.append(
-                f"{row.method:30} {row.pointing.n:5} {rate:22} {other:>6} "
+                f"{method_name(row.method):30} {row.pointing.n:5} {rate:22} {other:>6} "
                 f"{_two(row.energy.value):>7} {_two(row.iou.value):>6} {row.seconds:8.2f}  "
                 f"{_verdict(row)}"
             )
@@ -274,16 +269,15 @@ def _verdict(row: SaliencyRow) -> str:
     return f"{'passes' if row.randomisation_ok else 'FAILS'} ({row.similarity:+.2f})"
 
 
-def _html_row(row: SaliencyRow) -> str:
-    rate = f"{_two(row.pointing.value)} ({_two(row.pointing.low)}&ndash;{_two(row.pointing.high)})"
-    cells = (
-        escape(row.method.replace("_", " ")),
-        str(row.pointing.n),
-        rate,
+def _cells(row: SaliencyRow) -> list[str]:
+    failed = row.randomisation_ok is False
+    return [
+        method_name(row.method),
+        f"{row.pointing.n:,}",
+        row.pointing.text(undefined="\u2013"),
         _two(row.other_phrase.value) if row.other_phrase else "",
         _two(row.energy.value),
         _two(row.iou.value),
         f"{row.seconds:.2f}",
-        "\u26a0 " + _verdict(row) if row.randomisation_ok is False else _verdict(row),
-    )
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+        f"\u26a0 {_verdict(row)}" if failed else _verdict(row),
+    ]

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.evaluation.scorecard_rows import neutral_frame
-from workbench.figures.page import embedded_png, html_page
+from workbench.figures.page import embedded_png, html_page, scoped
+from workbench.figures.tables import html_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,9 +29,9 @@ background:#fff;max-width:1180px;margin:32px auto;padding:0 24px}
 h1{font-size:26px;margin:0 0 4px}h2{font-size:19px;margin:36px 0 8px}
 p{margin:6px 0 10px;max-width:880px}.muted,small{color:#595959}
 table{border-collapse:collapse;margin:10px 0;font-variant-numeric:tabular-nums}
-th,td{padding:4px 10px;border-bottom:1px solid #d9d9d9;text-align:right;vertical-align:top}
+th,td{padding:4px;border-bottom:1px solid #d9d9d9;text-align:right;vertical-align:top}
 th{border-bottom:2px solid #1b1b1b;vertical-align:bottom}
-th:first-child,td:first-child{text-align:left}td{white-space:nowrap}
+td{white-space:nowrap}th:first-child,td:first-child{text-align:left;white-space:normal}
 td.text{white-space:normal;text-align:left}
 .wide{overflow-x:auto}tr.average td{font-weight:600}tr.first td{border-top:2px solid #1b1b1b}
 tr.silent td{color:#767676}img{max-width:100%;height:auto;display:block;margin:8px 0}
@@ -53,8 +54,8 @@ _NAMES = {
 
 def card_html(card: ScoreCard) -> str:
     """Return the card for a notebook: numbers, table and notes, without pictures."""
-    scoped = _STYLE.replace("body{", ".scorecard{").replace("margin:32px auto;", "")
-    return f'<style>{scoped}</style><div class="scorecard">{_summary(card)}</div>'
+    style = scoped(_STYLE, "scorecard")
+    return f'<style>{style}</style><div class="scorecard">{_summary(card)}</div>'
 
 
 def page_html(
@@ -188,11 +189,8 @@ def _omissions(card: ScoreCard) -> str:
     rows = []
     for row in card.per_finding.values():
         if row.omission.n:
-            counts = f"<td>{row.omitted:,}</td><td>{row.omission.n:,}</td>"
-            rows.append(
-                f"<tr><td>{escape(row.finding)}</td>{counts}"
-                f"<td>{_interval(row.omission).replace('<br>', ' ')}</td></tr>"
-            )
+            counts = (f"{row.omitted:,}", f"{row.omission.n:,}")
+            rows.append((row.finding, *counts, row.omission.text()))
     text = (
         "<h2>Omission</h2><p>Present in the reference and not mentioned by the prediction. "
         "A policy that scores only what is mentioned does not see these.</p>"
@@ -200,8 +198,7 @@ def _omissions(card: ScoreCard) -> str:
     if not rows:
         return f"{text}<p>No finding is present in the references.</p>"
     names = ("finding", "omitted", "present in the references", "rate [95 %]")
-    head = "".join(f"<th>{name}</th>" for name in names)
-    return f"{text}<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return text + html_table(names, rows)
 
 
 def _compared_text() -> str:

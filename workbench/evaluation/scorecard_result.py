@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.evaluation.intervals import Estimate
 from workbench.evaluation.policies import OUTCOMES, REASONS, Policy, why_not_scored
 
@@ -41,6 +42,8 @@ class Pairs:
     findings: tuple[str, ...]
     reference: np.ndarray
     prediction: np.ndarray
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +79,8 @@ class FindingRow:
     omission: Estimate
     omitted: int
     confusion: np.ndarray = field(repr=False)
+
+    __repr__ = short_repr
 
     @property
     def n(self) -> int:
@@ -169,6 +174,8 @@ class ScoreCard:
     warnings: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
     texts: TextMetrics | None = field(default=None, repr=False)
+
+    __repr__ = short_repr
 
     def with_rows(self, rows: pd.DataFrame, **fields: Any) -> ScoreCard:
         """Return the card with the status of every row, and what else belongs to it."""

@@ -13,8 +13,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from workbench.errors import InputError
+from workbench.figures.lines import lines_within
+from workbench.figures.maps import draw_map
 from workbench.figures.masks import draw_masks
 from workbench.figures.style import GRID, INK, MUTED, new_figure, style
+
+#: Inches of a picture, between pictures, of the scale of a map, and of the column of words.
+_SIDE, _GAP, _SCALE, _WORDS = 5.1, 0.3, 0.75, 5.7
+#: Inches of a line of the title, of the text and of the table; lines of text at most.
+_TITLE, _LINE, _ROW, _LINES = 0.32, 0.262, 0.3, 16
+_OUTLINED = "what is drawn, outlined"
 
 #: Words for right and wrong: dark enough to be read, and told apart without their colour too.
 _RIGHT, _WRONG = "#00664a", "#a63c00"
@@ -28,8 +36,15 @@ def plot_case(
     verdicts: Sequence[tuple[str, str, str]],
     title: str = "",
     footer: str = "",
+    values: np.ndarray | None = None,
+    signed: bool = False,
+    values_title: str = "",
+    values_details: str = "",
 ) -> Figure:
     """Draw an image with its true findings beside what a model says of it.
+
+    The page is as tall as its words need; a map of the same image stands beside it where there is
+    one.
 
     Args:
         pixels: (H, W) in [0, 1], 1 white.
@@ -37,23 +52,58 @@ def plot_case(
         text: what the model wrote.
         verdicts: (finding, true code, stated code), codes as in `workbench.findings`.
         title: above the text.
-        footer: small print below it.
+        footer: small print below everything, wrapped.
+        values: (H, W) of a map; see `workbench.figures.maps.draw_map`.
+        signed: whether its values below 0 mean "against".
+        values_title: above the map.
+        values_details: small print below the map.
 
     Returns:
         The figure; save it with `.savefig(path)`.
 
     Raises:
-        InputError: a mask does not have the shape of the image.
+        InputError: a mask or the map does not have the shape of the image.
     """
+    pictures = 1 if values is None else 2
+    side = _SIDE * min(1.3, np.shape(pixels)[0] / np.shape(pixels)[1])
+    head = lines_within(title, _WORDS, 16, "bold")
+    lines = lines_within(text, _WORDS, 13, most=_LINES) or ["(nothing)"]
+    written = _TITLE * len(head) + _LINE * len(lines) + 0.35
+    table = _ROW * (len(verdicts) + 1)
+    scale = 0.0 if values is None else _SCALE
+    wide = pictures * (_SIDE + _GAP) + scale + _WORDS + _GAP
+    small = lines_within(footer, wide - _GAP, 10)
+    high = max(0.45 + side + (0.1 if values is None else 0.6), 0.15 + written + table)
+    high += 0.2 + 0.19 * len(small)
     with style():
-        figure = new_figure(figsize=(14, 7.2))
-        picture = figure.add_axes((0.012, 0.02, 0.49, 0.955))
-        draw_masks(pixels, masks, ax=picture)
-        upper = figure.add_axes((0.525, 0.44, 0.46, 0.535))
-        lower = figure.add_axes((0.525, 0.075, 0.46, 0.34))
-        draw_text(text, title=title, ax=upper)
-        draw_verdicts(verdicts, ax=lower)
-        figure.text(0.525, 0.022, footer, fontsize=10, color=MUTED, va="bottom")
+        figure = new_figure(figsize=(wide, high))
+
+        def axes(left: float, top: float, width: float, height: float) -> Axes:
+            """Return axes in inches from the upper left corner."""
+            return figure.add_axes(
+                (left / wide, 1 - (top + height) / high, width / wide, height / high)
+            )
+
+        draw_masks(pixels, masks, ax=axes(_GAP / 2, 0.45, _SIDE, side), title=_OUTLINED)
+        left = _GAP / 2 + _SIDE + _GAP
+        if values is not None:
+            seen = axes(left, 0.45, _SIDE, side)
+            draw_map(pixels, values, signed=signed, details=values_details, masks=masks, ax=seen)
+            name = lines_within(values_title, _SIDE + scale, 13, "bold", most=1)
+            seen.set_title("".join(name), fontsize=13, loc="left", pad=6, parse_math=False)
+            left += _SIDE + _GAP + scale
+        words = axes(left, 0.15, _WORDS, written)
+        _write(words, head, lines)
+        draw_verdicts(verdicts, ax=axes(left, 0.15 + written, _WORDS, table))
+        figure.text(
+            _GAP / 2 / wide,
+            0.1 / high,
+            "\n".join(small),
+            fontsize=10,
+            color=MUTED,
+            va="bottom",
+            parse_math=False,
+        )
     return figure
 
 
@@ -69,12 +119,29 @@ def draw_text(text: str, *, ax: Axes, title: str = "", width: int = 66, lines: i
     """
     ax.set_axis_off()
     ax.text(0, 1, title, fontsize=16, fontweight="bold", color=INK, va="top")
+    body = "\n".join(_wrapped(text, width, lines))
+    ax.text(0, 0.87, body, fontsize=13, color=INK, va="top", linespacing=1.45, parse_math=False)
+    return ax
+
+
+def _write(ax: Axes, head: Sequence[str], lines: Sequence[str]) -> None:
+    """Write a title and a text from the top of axes, in inches."""
+    high = ax.get_position().height * ax.figure.get_figheight()
+    ax.set_axis_off()
+    ax.set(xlim=(0, 1), ylim=(high, 0))
+    bold = {"fontsize": 16, "fontweight": "bold", "color": INK}
+    ax.text(0, 0.03, "\n".join(head), va="top", parse_math=False, **bold)
+    body = {"fontsize": 13, "color": INK, "linespacing": 1.4}
+    top = 0.13 + _TITLE * len(head)
+    ax.text(0, top, "\n".join(lines), va="top", parse_math=False, **body)
+
+
+def _wrapped(text: str, width: int, lines: int) -> list[str]:
+    """Return a text in lines of so many letters; what does not fit ends in an ellipsis."""
     wrapped = [piece for line in text.splitlines() for piece in textwrap.wrap(line, width) or [""]]
     if len(wrapped) > lines:
         wrapped = [*wrapped[: lines - 1], wrapped[lines - 1][: width - 4] + " ..."]
-    body = "\n".join(wrapped) or "(nothing)"
-    ax.text(0, 0.87, body, fontsize=13, color=INK, va="top", linespacing=1.45, parse_math=False)
-    return ax
+    return wrapped or ["(nothing)"]
 
 
 def draw_verdicts(verdicts: Sequence[tuple[str, str, str]], *, ax: Axes) -> Axes:
@@ -110,7 +177,7 @@ def draw_verdicts(verdicts: Sequence[tuple[str, str, str]], *, ax: Axes) -> Axes
 
 def _verdict(true: str, stated: str) -> tuple[str, str]:
     if stated == true:
-        return _RIGHT, "right"
+        return _RIGHT, "correct"
     if stated == "present":
         return _WRONG, "false alarm"
     if true == "present" and stated != "uncertain":

@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from workbench.errors import InputError, OptionError
+from workbench.figures.lines import lines_within
 from workbench.figures.masks import COLOURS, OTHER
 from workbench.figures.style import AMBER_TEXT, FILM, INK, MUTED, new_figure, style
 
@@ -94,7 +95,7 @@ def draw_map(
         raise OptionError(f"opacity must be between 0 and 1, got {opacity}")
     with style():
         if ax is None:
-            ax = new_figure(figsize=(6.4, 7.0), layout="constrained").add_subplot()
+            ax = new_figure(figsize=(6.6, 7.0), layout="constrained").add_subplot()
         colours, scale = (two_way(), Normalize(-1, 1)) if signed else (one_way(), Normalize(0, 1))
         ax.imshow(pixels, cmap=FILM, vmin=0, vmax=1, interpolation="antialiased")
         painted = colours(scale(np.nan_to_num(values)))
@@ -199,7 +200,7 @@ def draw_small_multiples(
 
 def _name_panel(ax: Axes, name: str, *, flagged: bool) -> None:
     ax.set_title(
-        "\n".join(textwrap.wrap(f"{name}  \u26a0" if flagged else name, 25)),
+        "\n".join(lines_within(name, 2.35, 13, "bold")) + ("  \u26a0" if flagged else ""),
         fontsize=13,
         loc="left",
         color=AMBER_TEXT if flagged else INK,
@@ -315,7 +316,8 @@ def _scale_bar(ax: Axes, colours: ListedColormap, scale: Normalize, signed: bool
     bar.set_facecolor("black")
     ticks = (-1, 0, 1) if signed else (0, 1)
     ax.figure.colorbar(ScalarMappable(scale, colours), cax=bar, ticks=ticks)
-    bar.set_yticklabels(["against", "0", "for"] if signed else ["0", "most"], fontsize=12)
+    bar.set_yticklabels(["against", "0", "for"] if signed else ["0", "most"], fontsize=11)
+    bar.tick_params(pad=2)
 
 
 def _small_print(ax: Axes, details: str, caution: str | None) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
+from scipy.ndimage import binary_dilation, binary_erosion
 
 from workbench.errors import InputError
+from workbench.figures.lines import text_inches
 from workbench.figures.style import FILM, new_figure, style
 
 #: One colour for each drawable finding; any other name takes the last.
@@ -26,6 +28,8 @@ COLOURS = {
     "support device": "#c9b6ff",
 }
 OTHER = "#ffffff"
+#: Size of a name in points.
+_LETTERS = 11
 
 
 def draw_masks(
@@ -59,35 +63,80 @@ def draw_masks(
         with style():
             ax = new_figure(figsize=(6, 6.3), layout="constrained").add_subplot()
     ax.imshow(pixels, cmap=FILM, vmin=0, vmax=1, interpolation="antialiased")
-    taken: list[tuple[bool, float]] = []
-    for name, mask in masks.items():
-        if np.any(mask):
-            colour = COLOURS.get(name, OTHER)
-            ax.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=1.8)
-            _name(ax, name, mask, colour, taken)
+    shown = {name: np.asarray(mask, bool) for name, mask in masks.items() if np.any(mask)}
+    for name, mask in shown.items():
+        colour = COLOURS.get(name, OTHER)
+        ax.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=1.8)
+    _write_names(ax, shown)
     ax.set_title(title, fontsize=13, loc="left")
     ax.set_axis_off()
     return ax
 
 
-def _name(ax: Axes, name: str, mask: np.ndarray, colour: str, taken: list) -> None:
-    """Write a name beside its outline, below the names already written there."""
+def _write_names(ax: Axes, masks: Mapping[str, np.ndarray]) -> None:
+    """Write each name near its outline, at the edge of the image, over no outline and no name."""
+    if not masks:
+        return
+    height, width = next(iter(masks.values())).shape
+    covered = np.zeros((height, width), bool)
+    reach = max(1, round(height / 150))
+    for mask in masks.values():
+        covered |= binary_dilation(mask, iterations=reach) & ~binary_erosion(mask, iterations=reach)
+    line, per_inch = height / 22, _pixels_in_an_inch(ax, height, width)
+    for name, mask in masks.items():
+        across = min(1.1 * text_inches(name, _LETTERS) * per_inch + 0.02 * width, 0.98 * width)
+        tall = max(line, 1.5 * _LETTERS / 72 * per_inch)
+        left, top = _place(covered, mask, across, tall, line)
+        rows, columns = _box(covered.shape, left, top, across, tall)
+        covered[rows, columns] = True
+        ax.text(
+            width * (0.02 if left else 0.98),
+            top,
+            name,
+            color=COLOURS.get(name, OTHER),
+            fontsize=_LETTERS,
+            ha="left" if left else "right",
+            va="center",
+            parse_math=False,
+            bbox={"facecolor": "black", "alpha": 0.55, "edgecolor": "none", "pad": 1.5},
+        )
+
+
+def _place(
+    covered: np.ndarray, mask: np.ndarray, across: float, tall: float, line: float
+) -> tuple[bool, float]:
+    """Return side and height of a name: the nearest free ones, or those that cover least."""
     rows, columns = np.nonzero(mask)
-    height, width = mask.shape
-    line = height / 22
+    height, width = covered.shape
     # Below the side marker, which stands in an upper corner.
-    top = float(np.clip(rows.min() - 0.4 * line, 3.2 * line, height - line))
-    left = bool(columns.mean() < width / 2)
-    while any(side == left and abs(top - other) < line for side, other in taken):
-        top += line
-    taken.append((left, top))
-    ax.text(
-        width * (0.02 if left else 0.98),
-        top,
-        name,
-        color=colour,
-        fontsize=11,
-        ha="left" if left else "right",
-        va="center",
-        bbox={"facecolor": "black", "alpha": 0.55, "edgecolor": "none", "pad": 1.5},
+    low, high = 3.2 * line, height - line
+    middle, own = rows.mean(), bool(columns.mean() < width / 2)
+    places = sorted(
+        (
+            max(rows.min() - top, top - rows.max(), 0) + (0 if left == own else height / 4),
+            abs(top - middle),
+            left,
+            float(top),
+        )
+        for left in (own, not own)
+        for top in np.arange(low, high, line / 2)
     )
+    over = [covered[_box(covered.shape, *place[2:], across, tall)].sum() for place in places]
+    return places[int(np.argmin(over))][2:]
+
+
+def _box(
+    shape: tuple[int, int], left: bool, top: float, across: float, tall: float
+) -> tuple[slice, slice]:
+    """Return rows and columns that a name covers."""
+    height, width = shape
+    first = 0 if left else max(0, int(width - across))
+    rows = slice(max(0, int(top - tall / 2)), min(height, int(np.ceil(top + tall / 2))))
+    return rows, slice(first, min(width, first + int(np.ceil(across))))
+
+
+def _pixels_in_an_inch(ax: Axes, height: int, width: int) -> float:
+    """Return how many pixels of the image are drawn in an inch of the figure."""
+    box, figure = ax.get_position(), ax.figure
+    wide, tall = box.width * figure.get_figwidth(), box.height * figure.get_figheight()
+    return max(width / wide, height / tall)

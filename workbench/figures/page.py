@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,24 @@ def embedded_png(figure: Figure, alt: str, *, dpi: int = 150) -> str:
     figure.savefig(buffer, format="png", dpi=dpi)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return f'<img alt="{escape(alt, quote=True)}" src="data:image/png;base64,{data}">'
+
+
+def scoped(style: str, name: str) -> str:
+    """Return the style of a page as one for a part of another page, whose own look it leaves alone.
+
+    Args:
+        style: CSS of plain rules, one for body among them.
+        name: class of the part, which stands for the body.
+    """
+    within = [
+        ", ".join(
+            f".{name}" if one.strip() == "body" else f".{name} {one.strip()}"
+            for one in selectors.split(",")
+        )
+        + f"{{{rules}}}"
+        for selectors, rules in re.findall(r"([^{}]+)\{([^{}]*)\}", style)
+    ]
+    return "".join(within).replace("margin:32px auto;", "")
 
 
 def html_page(title: str, style: str, body: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from workbench import data as manifests
+from workbench._repr import short_repr
 from workbench.data.columns import FINDING_COLUMNS
 from workbench.data.manifest import Manifest
 from workbench.errors import InputError, TrainingError
@@ -82,6 +83,8 @@ class CaseSet:
     digest: str
     notes: tuple[str, ...] = ()
     unlabelled: tuple[Case, ...] = ()
+
+    __repr__ = short_repr
 
     @property
     def learned(self) -> tuple[Case, ...]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.errors import InputError
 from workbench.evaluation.intervals import estimate
 from workbench.finetune.classifier import mean_auroc, resampled_means
@@ -47,6 +47,8 @@ class RunComparison:
     forgetting: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
     shared: int = 0
 
+    __repr__ = short_repr
+
     def to_frame(self) -> pd.DataFrame:
         """Return one row per fact, score and forgotten skill: a, b, b minus a, interval."""
         import pandas as pd
@@ -65,7 +67,8 @@ class RunComparison:
             for name, (one, two) in self.forgetting.items()
         ]
         columns = ["kind", "what", "a", "b", "b - a", "low", "high"]
-        return pd.DataFrame(rows, columns=columns)
+        # counts stay whole beside seconds and scores
+        return pd.DataFrame(rows, columns=columns, dtype=object)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the scores of both runs."""
@@ -74,15 +77,14 @@ class RunComparison:
         return plot_run_comparison(self, ax)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(name)}</td><td>{escape(str(one))}</td><td>{escape(str(two))}</td></tr>"
-            for name, (one, two) in self.settings.items()
-        )
-        head = f"<tr><th>recipe</th><th>{escape(self.a)}</th><th>{escape(self.b)}</th></tr>"
-        frame = self.to_frame().rename(columns={"a": self.a, "b": self.b}).round(3)
+        from workbench.figures.tables import frame_table, html_table
+
+        settings = [(name, *pair) for name, pair in self.settings.items()]
+        frame = self.to_frame().rename(columns={"a": self.a, "b": self.b})
         return (
-            f"<table>{head}{rows}</table><p>{self.shared} validation cases in both</p>"
-            + frame.to_html(index=False, border=0, na_rep="")
+            html_table(["recipe", self.a, self.b], settings)
+            + f"<p>{self.shared:,} validation cases in both</p>"
+            + frame_table(frame)
         )
 
 
@@ -136,7 +138,7 @@ def _plain(value: Any) -> Any:
 
 
 def _facts(first: Run, second: Run) -> dict[str, tuple[float, float]]:
-    def of(run: Run) -> dict[str, float]:
+    def of(run: Run) -> dict[str, int | float]:
         ledger = run.ledger
         return {
             "parameters that learned": sum(p["parameters"] for p in ledger.trainable.values()),
@@ -146,7 +148,7 @@ def _facts(first: Run, second: Run) -> dict[str, tuple[float, float]]:
         }
 
     one, two = of(first), of(second)
-    return {name: (float(one[name]), float(two[name])) for name in one}
+    return {name: (one[name], two[name]) for name in one}
 
 
 def _report_rows(first: Run, second: Run, shared: list[str]) -> tuple[ProbeRow, ...]:

@@ -85,7 +85,7 @@ class TurnRows(Dataset):
         image_tokens: N.
         together: turns of a row are packed behind one prefix.
         untaught: batches also hold what the base reads to be asked what it would say: the same rows
-            without what is about the taught finding.
+            without what is about the taught finding; and "held" (B, L), the rows without labels.
     """
 
     def __init__(
@@ -125,6 +125,8 @@ class TurnRows(Dataset):
         batch = self._texts(groups)
         if self.untaught:
             batch["base"] = self._texts([[one.untaught for one in group] for group in groups])
+            held = [group[0].turn.given for group in groups]
+            batch["held"] = torch.tensor(held)[:, None].expand_as(batch["labels"]).contiguous()
         cases = [group[0].case for group in groups]
         if self.cache is not None:
             batch["vision_tokens"] = self.cache.rows([self._rows[case] for case in cases])

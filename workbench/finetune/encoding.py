@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from workbench._repr import short_repr
 from workbench.errors import ContextBudgetError
 from workbench.finetune.mini.packing import pack
 from workbench.finetune.mini.texts import Block
@@ -45,6 +46,8 @@ class Example:
     answer_start: int
     turn: Turn
     about: tuple[int, ...]
+
+    __repr__ = short_repr
 
     @property
     def untaught(self) -> Example:

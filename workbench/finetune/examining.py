@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
+from workbench._repr import short_repr
 from workbench.errors import OptionError
 from workbench.evaluation import FIRST_HELD_OUT_SEED
 from workbench.evaluation.phantom_exam import warn_of_seen
@@ -56,6 +57,8 @@ class Examination:
     held_out: bool
     texts: dict[str, tuple[str, str]] = field(repr=False)
 
+    __repr__ = short_repr
+
     @property
     def taught(self) -> ProbeRow:
         """F1 of the taught finding."""
@@ -85,9 +88,11 @@ class Examination:
         return plot_changes(self.rows, ax, title=f"{self.n} unseen phantoms")
 
     def _repr_html_(self) -> str:
+        from workbench.figures.tables import frame_table
+
         seen = "" if self.held_out else ", <b>not kept for evaluation</b>"
         head = f"<p>{self.n} phantoms from seed {self.seed:,}{seen}: {escape(self.finding)}</p>"
-        return head + self.to_frame().round(3).to_html(index=False, border=0, na_rep="")
+        return head + frame_table(self.to_frame())
 
 
 def examine(

@@ -23,6 +23,7 @@ import torch
 from filelock import FileLock
 
 from workbench._files import whole_file
+from workbench._repr import short_repr
 from workbench.errors import TrainingError
 from workbench.finetune.checksums import tensor_sha256, weights_sha256
 
@@ -48,6 +49,8 @@ class FeatureCache:
     found: int = 0
     _rows: dict[str, int] = field(default_factory=dict, repr=False)
     _stored: np.ndarray | None = field(default=None, repr=False)
+
+    __repr__ = short_repr
 
     @classmethod
     def open(

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from workbench.finetune.measuring import ProbeRow
     from workbench.finetune.planner import MemoryPlan
 
+#: The loss of each kind of rows: what it is called, and its line.
+LOSSES = {
+    "loss_labelled": ("labelled", "-"),
+    "loss_unlabelled": ("unlabelled, held to the base", ":"),
+}
 _PARTS = ("weights", "gradients", "optimiser", "activations", "logits", "vision")
 
 
@@ -36,8 +41,16 @@ def plot_ledger(ledger: Ledger) -> Figure:
 
 
 def _curves(ledger: Ledger, ax: Axes) -> None:
-    rows = [row for row in ledger.curves if "loss" in row]
-    ax.plot([r["step"] for r in rows], [r["loss"] for r in rows], color=CYCLE[0], lw=1.8)
+    apart = [name for name in LOSSES if any(name in row for row in ledger.curves)]
+    for name in apart if len(apart) > 1 else ("loss",):
+        rows = [row for row in ledger.curves if name in row]
+        label, line = LOSSES.get(name, ("loss", "-"))
+        ax.plot(
+            [r["step"] for r in rows], [r[name] for r in rows], line, color=CYCLE[0], lw=1.8,
+            label=label,
+        )  # fmt: skip
+    if len(apart) > 1:
+        ax.legend(fontsize=11, loc="best")
     ax.set(xlabel="step", ylabel="loss", title="Learning", yscale="log")
     ax.yaxis.label.set_color(CYCLE[0])
     measure = ledger.best.get("measure", "")

@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench._repr import short_repr
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate
 from workbench.finetune.measuring import ProbeRow
@@ -66,6 +67,8 @@ class Ledger:
     cache: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
+
+    __repr__ = short_repr
 
     def skills(self) -> list[tuple[str, ProbeRow]]:
         """Return all skills, each behind "trained for" or "not trained for"."""
@@ -159,7 +162,8 @@ class Ledger:
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
-        frame = self.to_frame().round(3)
+        from workbench.figures.tables import frame_table
+
         head, *rest = self.summary().split("\n")
         facts = "".join(f"<li>{escape(line.strip())}</li>" for line in rest[:3])
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
@@ -170,7 +174,7 @@ class Ledger:
         )
         return (
             f"<h4>{escape(head)}</h4><ul><li>learned: {escape(parts)}</li>{facts}</ul>"
-            + frame.to_html(index=False, border=0, na_rep="")
+            + frame_table(self.to_frame())
             + (f"<ul>{notes}</ul>" if notes else "")
         )
 

@@ -20,7 +20,10 @@ import torch
 from transformers import TrainerCallback
 
 PROGRESS_FILE = "progress.jsonl"
-_NAMES = ("loss", "learning_rate", "grad_norm")
+#: What is shown of each logged step besides measures: the loss that was trained on; where some
+#: rows are only held to the base, that of the labelled rows and of those, per token; the rate that
+#: the recipe names; passes over the data.
+LOGGED = ("loss", "loss_labelled", "loss_unlabelled", "learning_rate", "grad_norm", "epoch")
 
 
 class LiveLog(TrainerCallback):
@@ -44,7 +47,7 @@ class LiveLog(TrainerCallback):
         kept = {
             name: float(value)
             for name, value in (logs or {}).items()
-            if (name in _NAMES or name.startswith("eval_")) and isinstance(value, (int, float))
+            if (name in LOGGED or name.startswith("eval_")) and isinstance(value, (int, float))
         }
         if torch.cuda.is_available():
             memory = {"memory": torch.cuda.memory_allocated(), "memory_as": "allocated on GPU, now"}

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from workbench._repr import short_repr
 from workbench.errors import OptionError
 from workbench.finetune.recipe import TuningRecipe
 from workbench.finetune.student import prepare
@@ -87,6 +88,8 @@ class MemoryNeed:
     vision: float
     context: float
 
+    __repr__ = short_repr
+
     def total(self, micro_batch: int = 1) -> float:
         """Return bytes with `micro_batch` images at a time."""
         fixed = self.weights + self.gradients + self.optimiser
@@ -115,6 +118,8 @@ class MemoryPlan:
     needs: tuple[MemoryNeed, ...]
     gpus: tuple[int, ...] = GPUS
     text_tokens: int = TEXT_TOKENS
+
+    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per strategy: predicted GB by part, total, largest micro-batch by GPU."""
@@ -154,11 +159,26 @@ class MemoryPlan:
         return plot_plan(self, ax)
 
     def _repr_html_(self) -> str:
-        frame = self.to_frame().round(2)
+        from workbench.figures.tables import html_table
+
+        parts = ("weights", "gradients", "optimiser", "activations", "logits", "vision")
+        rows = [
+            [
+                f"{need.strategy}{', checkpointing' if need.checkpointing else ''}",
+                f"{need.learning / 1e6:,.0f}",
+                *(f"{getattr(need, part) / GB:,.1f}" for part in parts),
+                f"{need.total() / GB:,.1f}",
+                *(f"{need.largest_batch(size):,}" for size in self.gpus),
+            ]
+            for need in self.needs
+        ]
+        above = (("", 2), ("GB, predicted", 7), ("images at a time, by GPU", len(self.gpus)))
+        sizes = (f"{size} GB" for size in self.gpus)
+        head = ["strategy", "learning, millions", *parts, "total", *sizes]
         return (
             f"<p><b>{escape(self.model)}</b>: memory of training, <b>predicted</b>, one image and "
             f"{self.text_tokens} tokens of text; 0 images: does not fit</p>"
-            + frame.to_html(index=False, border=0)
+            + html_table(head, rows, above=above)
         )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from workbench._repr import short_repr
 from workbench.finetune.encoding import DECIDES, Example
 from workbench.model.splice import IGNORE_LABEL, IMAGE_TOKEN_ID
 from workbench.model.tokenizer import CxrTokenizer
@@ -58,6 +59,8 @@ class PreviewRow:
     tokens: tuple[PreviewToken, ...]
     original: str | None = None
 
+    __repr__ = short_repr
+
     @property
     def learned_text(self) -> str:
         """The answer, as its tokens spell it."""
@@ -84,6 +87,8 @@ class Preview:
     findings: dict[str, dict[str, int]]
     taught_weight: float = 1.0
     keep: float = 0.0
+
+    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per token: case, task, position, piece, id, label, learned, taught."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from workbench._repr import short_repr
 from workbench.data.columns import FINDING_COLUMNS
 from workbench.errors import OptionError, did_you_mean
 from workbench.findings import ON_REQUEST, PHANTOM_FINDINGS
@@ -78,6 +79,8 @@ class DataRecipe:
         1.0, "Share of reports without the taught finding that deny it.", least=0, most=1
     )
     clean_priors: bool = said(True, "Take references to earlier studies out of reports.")
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,8 @@ class TrainingRecipe:
     )
     save_every: int = said(50, "Steps between checkpoints to resume from.", least=1)
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class EvaluationRecipe:
@@ -176,6 +181,8 @@ class Recipe:
     tuning: TuningRecipe = said(TuningRecipe, "Which parts learn.")
     training: TrainingRecipe = said(TrainingRecipe, "How long and how fast.")
     evaluation: EvaluationRecipe = said(EvaluationRecipe, "What is measured.")
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         check_values(self, "")

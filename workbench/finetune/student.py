@@ -87,6 +87,7 @@ class Student(nn.Module):
         about: torch.Tensor,
         num_items_in_batch: torch.Tensor | int | None = None,
         base: Mapping[str, torch.Tensor] | None = None,
+        held: torch.Tensor | None = None,
         only_logits: bool = False,
         **batch: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
@@ -97,25 +98,33 @@ class Student(nn.Module):
             about: what each of them has to do with the taught finding.
             num_items_in_batch: answer tokens of the whole step, over all processes.
             base: the same rows without what is about it, where the base is asked.
+            held: True in rows without labels, which only hold the model to the base.
             only_logits: return {"logits": (T, V)} of the T tokens that have nothing to do with it.
             **batch: `pixel_values` (B, 1, S, S), or `vision_tokens` (B, N, W) that the frozen tower
                 made of them, and the rest of a padded or packed batch.
 
         Returns:
-            {"loss": scalar}, summed over answer tokens, weighted, and divided by their number.
+            {"loss": scalar}, summed over answer tokens, weighted, and divided by their number; with
+            held also "parts" (2, 2): that sum and the tokens of labelled and of other rows.
         """
+        rows = None if held is None else held[labels != IGNORE_LABEL]
         logits, targets, about = self._answers(labels, about, **batch)
         if only_logits:
             return {"logits": logits[about == OTHER]}
         each = F.cross_entropy(logits.float(), targets, reduction="none")
         each = torch.where(about == DECIDES, self.taught_weight * each, each)
-        total = each.sum()
+        total, whole = each.sum(), each.detach().clone()
         if self.keep:
             other = about == OTHER
-            moved = self._moved(logits[other], base, batch)
-            total = total + self.keep * (moved - each[other]).sum()
+            more = self.keep * (self._moved(logits[other], base, batch) - each[other])
+            total = total + more.sum()
+            whole[other] += more.detach()
         count = len(targets) if num_items_in_batch is None else num_items_in_batch
-        return {"loss": total / count}
+        found = {"loss": total / count}
+        if rows is not None:
+            sums = [torch.stack([(whole * own).sum(), 1.0 * own.sum()]) for own in (~rows, rows)]
+            found["parts"] = torch.stack(sums)
+        return found
 
     def _moved(
         self, logits: torch.Tensor, base: Mapping[str, Any], batch: Mapping[str, Any]

@@ -31,7 +31,7 @@ from transformers import (
 from workbench._files import whole_file
 from workbench.errors import TrainingError
 from workbench.finetune.batches import PlannedBatches
-from workbench.finetune.live_log import LiveLog
+from workbench.finetune.live_log import LOGGED, LiveLog
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.student import part_of, trainable
 
@@ -67,6 +67,8 @@ class FinetuneTrainer(Trainer):
         self.batches, self.measure = batches, measure
         self.best_folder, self.rates = best_folder, dict(rates or {})
         self._loss_shifts_labels = False
+        #: Sum of the loss and tokens, of labelled and of other rows, since the last log.
+        self._parts: torch.Tensor | None = None
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the planned batches, shared out among the processes."""
@@ -86,6 +88,7 @@ class FinetuneTrainer(Trainer):
                 factor = self.rates.get(part_of(name), 1.0)
                 groups.setdefault((factor, p.ndim > 1), []).append(p)
             rate, decay = self.args.learning_rate, self.args.weight_decay
+            self._factors = [factor for factor, _ in groups]
             self.optimizer = torch.optim.AdamW(
                 [
                     {
@@ -98,6 +101,42 @@ class FinetuneTrainer(Trainer):
                 betas=(0.9, 0.98),
             )
         return self.optimizer
+
+    def _get_learning_rate(self) -> float:
+        """Return the rate of parts without one of their own: that which the recipe names."""
+        now = zip(self.lr_scheduler.get_last_lr(), self._factors, strict=True)
+        return next((rate / factor for rate, factor in now if factor), 0.0)
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict, return_outputs: bool = False, **options: Any
+    ) -> Any:
+        """Return the loss, and remember what labelled and other rows had of it."""
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **options)
+        if "parts" in outputs:
+            found = outputs["parts"].double().cpu()
+            self._parts = found if self._parts is None else self._parts + found
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with passes over the data as epochs, and the loss of each kind of rows."""
+        if "loss" in logs and self._parts is not None:
+            parts = self.accelerator.reduce(self._parts.to(self.accelerator.device), "sum")
+            names = ("loss_labelled", "loss_unlabelled")
+            logs |= {
+                name: float(total / tokens)
+                for name, (total, tokens) in zip(names, parts.cpu(), strict=True)
+                if tokens
+            }
+            self._parts = torch.zeros_like(self._parts)
+        whole = self.state.epoch  # of transformers, to which the planned run is one pass
+        if whole is not None:
+            done = self.state.global_step / max(self.state.max_steps, 1)
+            rows = done * sum(map(len, self.batches.batches))
+            self.state.epoch = round(rows / len(self.train_dataset), 4)
+        try:
+            super().log(logs, start_time)
+        finally:
+            self.state.epoch = whole
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Measure on the first process and tell the others."""
@@ -271,11 +310,11 @@ def make_trainer(
 
 
 def curves(trainer: FinetuneTrainer) -> list[dict[str, float]]:
-    """Return one row per logged step: step, loss, rate, and measures where there were any."""
+    """Return one row per logged step: step, `LOGGED`, and measures where there were any."""
     rows: dict[int, dict[str, float]] = {}
     for entry in trainer.state.log_history:
         row = rows.setdefault(int(entry["step"]), {"step": int(entry["step"])})
-        for name in ("loss", "learning_rate", "grad_norm"):
+        for name in LOGGED:
             if name in entry:
                 row[name] = float(entry[name])
         row |= {k.removeprefix("eval_"): v for k, v in entry.items() if k.startswith("eval_")}

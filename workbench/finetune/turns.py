@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.findings import ABSENT, ALL_FINDINGS, NO_FINDING, PRESENT, UNCERTAIN
 from workbench.finetune.cases import Case
 from workbench.finetune.priors import clean_priors
@@ -102,6 +103,8 @@ class InstructionSet:
     turns: tuple[Turn, ...]
     left_out: Mapping[str, str]
 
+    __repr__ = short_repr
+
     def __len__(self) -> int:
         return len(self.turns)
 
@@ -120,10 +123,11 @@ class InstructionSet:
         return pd.DataFrame([vars(turn) for turn in self.turns], columns=list(Turn.__annotations__))
 
     def _repr_html_(self) -> str:
+        from workbench.figures.tables import frame_table
+
         frame = self.to_frame()
-        return f"<p>{len(self)} turns of {frame['case'].nunique()} cases</p>" + frame.head(
-            8
-        ).to_html(index=False, border=0)
+        head = f"<p>{len(self):,} turns of {frame['case'].nunique():,} cases</p>"
+        return head + frame_table(frame, limit=8)
 
 
 def instruction_set(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench._repr import short_repr
 from workbench.findings import PRESENT
 from workbench.finetune.adapters import save_adapter
 from workbench.finetune.batches import PlannedBatches
@@ -58,6 +59,8 @@ class Prepared:
     groups: tuple[tuple[Example, ...], ...]
     dataset: TurnRows
     batches: PlannedBatches
+
+    __repr__ = short_repr
 
 
 def taught_finding(recipe: Recipe) -> str | None:

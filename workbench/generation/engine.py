@@ -36,6 +36,7 @@ from dataclasses import dataclass
 
 import torch
 
+from workbench._repr import short_repr
 from workbench.errors import DeviceError, InputError
 from workbench.generation.kvcache import ImagePrefix, KeyValueBuffer, PrefixCache
 from workbench.generation.prefix_pass import fill
@@ -62,6 +63,8 @@ class Request:
     ids: tuple[int, ...]
     settings: DecodingSettings
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -82,6 +85,8 @@ class Step:
     stopped: tuple[str | None, ...]
     logits: torch.Tensor
 
+    __repr__ = short_repr
+
 
 @dataclass(eq=False)
 class Decoding:
@@ -98,6 +103,8 @@ class Decoding:
     buffer: KeyValueBuffer
     logits: torch.Tensor
     lengths: list[int]
+
+    __repr__ = short_repr
 
     @property
     def ragged(self) -> bool:

@@ -88,8 +88,8 @@ def _shaded(generation: Generation) -> str:
 def _legend() -> str:
     stops = ",".join(_tint(level / 4) for level in range(5))
     return (
-        f'<div style="{_SMALL};display:flex;align-items:center;gap:6px">probability of a word '
-        "(not of being true): 1"
+        f'<div style="{_SMALL};display:flex;align-items:center;gap:6px">token confidence '
+        "(not correctness): 1"
         '<span style="display:inline-block;width:90px;height:10px;border-radius:3px;'
         f'background:linear-gradient(90deg,{stops})"></span>0</div>'
     )

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from workbench._repr import short_repr
+
 
 class _BufferLayer(DynamicLayer):
     """Keys and values of one layer, in tensors with room to spare."""
@@ -85,6 +87,8 @@ class ImagePrefix:
     ids: tuple[int, ...]
     length: int
     layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+
+    __repr__ = short_repr
 
     @property
     def nbytes(self) -> int:

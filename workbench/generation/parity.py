@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
+from workbench._repr import short_repr
 from workbench.errors import CheckpointError, OptionError
 from workbench.generation.measures import Difference, failed
 
@@ -83,6 +84,8 @@ class ParityReport:
 
     rows: tuple[ParityRow, ...]
     directory: str
+
+    __repr__ = short_repr
 
     @property
     def ok(self) -> bool:

@@ -28,6 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from workbench._files import read_json, whole_file
+from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.intervals import Estimate, wilson
 from workbench.hallucination.detectors import DETECTORS
@@ -64,6 +65,8 @@ class Calibration:
     false: Bool[np.ndarray, " statements"]
     sha256: str
     fitted_on: str
+
+    __repr__ = short_repr
 
     @classmethod
     def fit(

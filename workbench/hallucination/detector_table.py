@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import average_precision_score
 
+from workbench._repr import short_repr
 from workbench.evaluation.auroc import area_difference, area_estimate
 from workbench.evaluation.intervals import Estimate, stratified_weights
 from workbench.hallucination.calibration import Calibration, cross_fitted, reliability
@@ -51,6 +52,8 @@ class DetectorRow:
     auroc: Estimate
     average_precision: float | None
     by_domain: Mapping[str, Estimate]
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict:
         """Return plain values for JSON."""
@@ -95,6 +98,8 @@ class DetectorTable:
     left_out: int
     seed: int
     provenance: Mapping[str, Any]
+
+    __repr__ = short_repr
 
     @property
     def statements(self) -> int:
@@ -158,12 +163,12 @@ class DetectorTable:
         return plot_reliability(self.reliability(), ax)
 
     def _repr_html_(self) -> str:
-        from workbench.hallucination.html import table
+        from workbench.figures.tables import html_table
 
         rows = [*self.rows, *((self.combination,) if self.combination else ())]
         body = [[row.detector, str(row.auroc), _two(row.average_precision)] for row in rows]
         return (
-            table(["detector", "AUROC [95 %]", "average precision"], body)
+            html_table(["detector", "AUROC [95 %]", "average precision"], body)
             + f"<p>{self._foot()}</p>"
         )
 

@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from workbench._repr import short_repr
 from workbench.attention.answer_sources import KINDS, sources
 from workbench.errors import OptionError
 from workbench.findings import NO_FINDING, PRESENT
@@ -94,6 +95,8 @@ class Detection:
     samples: int
     seed: int
 
+    __repr__ = short_repr
+
     def to_frame(self) -> pd.DataFrame:
         """Return one row per stated finding, one column per detector."""
         import pandas as pd
@@ -103,7 +106,7 @@ class Detection:
         )
 
     def plot(self, ax: Axes | None = None, *, detector: str = NUDGED_POLLING) -> Axes:
-        """Draw one bar per stated finding, the most suspect at the top.
+        """Draw one bar per stated finding, in the order of the report, whatever the detector.
 
         Raises:
             OptionError: there is no such detector.
@@ -113,19 +116,16 @@ class Detection:
         if detector not in DETECTORS:
             raise OptionError(f"no detector {detector!r}; expected: {', '.join(DETECTORS)}")
         column = self.scores[:, DETECTORS.index(detector)]
-        order = np.argsort(-column, kind="stable")
-        return plot_suspicion(
-            [self.findings[at] for at in order], column[order], ax, detector=detector
-        )
+        return plot_suspicion(self.findings, column, ax, detector=detector)
 
     def _repr_html_(self) -> str:
-        from workbench.hallucination.html import table
+        from workbench.figures.tables import html_table
 
         rows = [
             [name, *("" if np.isnan(value) else f"{value:.2f}" for value in row)]
             for name, row in zip(self.findings, self.scores, strict=True)
         ]
-        return table(["stated finding", *DETECTORS], rows) + "<p>greater is more suspect</p>"
+        return html_table(["stated finding", *DETECTORS], rows) + "<p>greater is more suspect</p>"
 
 
 def detect(

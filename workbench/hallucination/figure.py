@@ -130,7 +130,8 @@ def plot_suspicion(
         _, ax = plt.subplots(figsize=(6, 0.9 + 0.32 * len(names)), layout="constrained")
     ax.barh(np.arange(len(names)), values, color="#d9741f")
     ax.set_yticks(np.arange(len(names)), names)
-    ax.set(ylim=(len(names) - 0.5, -0.5), xlabel=f"{detector} (greater is more suspect)")
+    ax.set(ylim=(len(names) - 0.5, -0.5), xlabel="greater is more suspect")
+    ax.set_title(detector, loc="left", fontsize=13, fontweight="bold")
     ax.axvline(0, color="#5f5f5f", lw=0.8)
     ax.spines[["top", "right"]].set_visible(False)
     return ax

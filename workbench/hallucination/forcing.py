@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from workbench._repr import short_repr
 from workbench.errors import DeviceError, InputError, OptionError
 from workbench.generation import DecodingSettings, Engine, ImagePrefix
 from workbench.generation.engine import pixels_sha256
@@ -35,6 +36,8 @@ class Reading:
 
     logprobs: Float[np.ndarray, "images n"]
     entropies: Float[np.ndarray, "images n"]
+
+    __repr__ = short_repr
 
 
 def read_with(

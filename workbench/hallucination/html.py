@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from workbench.figures.tables import html_table
 from workbench.hallucination.figure import FULL
 from workbench.model.licence import RESEARCH_NOTICE
 
@@ -45,7 +46,7 @@ def grounding_html(grounding: Grounding) -> str:
         f"<p style='{_SMALL}'>green: the image spoke for the word, pink: against it; full colour "
         f"at {FULL:g} nats. How much the image was used, not whether it is true. "
         f"{RESEARCH_NOTICE}</p>"
-        f"{table(head, rows)}</div>"
+        f"{html_table(head, rows)}</div>"
     )
 
 
@@ -55,18 +56,10 @@ def changes_html(name: str, changes: Sequence[Change]) -> str:
         [change.finding, change.edit, change.before or "-", change.after or "-"]
         for change in changes
     ]
-    said = table(["finding", "edit", "before", "after"], rows) if rows else "<p>nothing changed</p>"
+    head = ["finding", "edit", "before", "after"]
+    said = html_table(head, rows) if rows else "<p>nothing changed</p>"
     note = f"<p style='{_SMALL}'>{RESEARCH_NOTICE}</p>"
     return f"<div style='{_CARD}'><b>{escape(name)}</b>{said}{note}</div>"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return an HTML table of texts."""
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><tr>{top}</tr>{body}</table>"
 
 
 def _words(grounding: Grounding) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from workbench._repr import short_repr
 from workbench.generation import Generation
 from workbench.hallucination.rewriting import Change
 
@@ -35,6 +36,8 @@ class MitigatedGeneration(Generation):
     mitigation: Mapping[str, Any] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
     original: Generation | None = None
+
+    __repr__ = short_repr
 
     def changes_frame(self) -> pd.DataFrame:
         """Return one row per change: finding, edit, before, after, score."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.evaluation.intervals import Estimate, estimate, stratified_weights
 from workbench.evaluation.scorecard_counts import macro_f1
 from workbench.findings import PAPER_FINDINGS
@@ -52,6 +53,8 @@ class MitigationRow:
     f1_change: Estimate
     time: float
 
+    __repr__ = short_repr
+
     def to_dict(self) -> dict:
         """Return plain values for JSON."""
         return {
@@ -79,6 +82,8 @@ class MitigationTable:
     cases: int
     seed: int
     provenance: Mapping[str, Any]
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict:
         """Return plain values for JSON."""
@@ -109,9 +114,9 @@ class MitigationTable:
         return plot_exchange(points, ax)
 
     def _repr_html_(self) -> str:
-        from workbench.hallucination.html import table
+        from workbench.figures.tables import html_table
 
-        return table(_HEAD, [_cells(row) for row in self.rows]) + f"<p>{self._foot()}</p>"
+        return html_table(_HEAD, [_cells(row) for row in self.rows]) + f"<p>{self._foot()}</p>"
 
     def _foot(self) -> str:
         return (

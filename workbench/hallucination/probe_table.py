@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class ProbeTable:
     cases: int
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    __repr__ = short_repr
+
     def __getitem__(self, key: tuple[str, str]) -> Estimate:
         """Return the number of a (group, measure).
 
@@ -122,12 +125,12 @@ class ProbeTable:
         return ax
 
     def _repr_html_(self) -> str:
-        from workbench.hallucination.html import table
+        from workbench.figures.tables import html_table
 
         rows = [
             [row.group, row.measure, str(row.estimate), str(row.estimate.n)] for row in self.rows
         ]
-        return table([self.probe, "measure", "value [95 %]", "n"], rows)
+        return html_table([self.probe, "measure", "value [95 %]", "n"], rows)
 
     def __str__(self) -> str:
         lines = [f"{self.probe}, {self.cases} cases"]

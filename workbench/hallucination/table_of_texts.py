@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
+from workbench._repr import short_repr
 from workbench._tables import read_frame
 from workbench.errors import InputError
 from workbench.hallucination.grounding import ground_text
@@ -33,6 +34,8 @@ class GroundingTable:
 
     ids: tuple[str, ...]
     groundings: tuple[Grounding, ...]
+
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,7 +74,9 @@ class GroundingTable:
         return ax
 
     def _repr_html_(self) -> str:
-        return self.to_frame().to_html(float_format="{:.2f}".format)
+        from workbench.figures.tables import frame_table
+
+        return frame_table(self.to_frame(), digits=2)
 
 
 def ground_table(

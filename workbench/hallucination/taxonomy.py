@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio
 from workbench.findings import (
@@ -107,6 +108,8 @@ class Taxonomy:
     reports: int
     chances: Mapping[str, np.ndarray]
 
+    __repr__ = short_repr
+
     def per_report(self, kind: str, *, seed: int = 0) -> Estimate:
         """Return errors of a kind per report, reports resampled."""
         return self._ratio(kind, np.ones(self.reports), seed)
@@ -160,13 +163,13 @@ class Taxonomy:
         return plot_rates(rows, ax, xlabel="errors per chance to make one")
 
     def _repr_html_(self) -> str:
-        from workbench.hallucination.html import table
+        from workbench.figures.tables import html_table
 
         rows = [
             [kind, str(self.rate(kind)), str(self.rate(kind).n), str(self.per_report(kind))]
             for kind in KINDS
         ]
-        return table(["error", "rate [95 %]", "chances", "per report [95 %]"], rows)
+        return html_table(["error", "rate [95 %]", "chances", "per report [95 %]"], rows)
 
 
 def classify(texts: Sequence[str] | str, truths: Iterable[Any] | Any) -> Taxonomy:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from workbench._repr import short_repr
 from workbench.findings import (
     ABSENT,
     ATELECTASIS,
@@ -101,6 +102,8 @@ class TextChecks:
 
     text: str
     issues: tuple[TextIssue, ...]
+
+    __repr__ = short_repr
 
     @property
     def rules(self) -> tuple[str, ...]:

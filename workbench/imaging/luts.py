@@ -26,6 +26,7 @@ from itertools import zip_longest
 import numpy as np
 from pydicom.dataset import Dataset
 
+from workbench._repr import short_repr
 from workbench.imaging.numeric import first_number, read_numbers
 from workbench.imaging.spread import spread_of
 from workbench.radiograph import InputWarning, little_seen
@@ -71,6 +72,8 @@ class GreyScale:
             )
             found.append(InputWarning("extremes", f"{message}. {_CHECK}"))
         return tuple(found)
+
+    __repr__ = short_repr
 
 
 def to_grey_scale(stored: np.ndarray, ds: Dataset, valid: np.ndarray) -> GreyScale:

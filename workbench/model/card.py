@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench._callable import make_callable
 from workbench._files import read_json
+from workbench._repr import short_repr
 from workbench.errors import CheckpointError, OptionError
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.config_keys import network_keys
@@ -101,6 +102,8 @@ class ModelCard:
     facts: Mapping[str, Any] = field(default_factory=dict)
     placement: str = field(default="", compare=False)
 
+    __repr__ = short_repr
+
     def to_dict(self) -> dict[str, Any]:
         """Return the card as plain values for JSON."""
         return asdict(self)
@@ -119,14 +122,11 @@ class ModelCard:
         return pd.DataFrame(rows, columns=["section", "item", "value", "unit"])
 
     def _repr_html_(self) -> str:
+        from workbench.figures.tables import frame_table
+
         here = "" if self.on_this_machine else " (not on this machine)"
         head = f"<h4>{html.escape(self.name)}{here}</h4><p><b>{html.escape(self.notice)}</b></p>"
-        frame = self.to_frame()
-        frame["value"] = [
-            f"{v:,}" if isinstance(v, int) else f"{v:.2f}" if isinstance(v, float) else str(v)
-            for v in frame["value"]
-        ]
-        return head + frame.to_html(index=False, border=0)
+        return head + frame_table(self.to_frame(), digits=2)
 
 
 _TEXTS = ("licence", "notice", "domain", "template")

@@ -24,6 +24,7 @@ import torch
 from transformers import BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
+from workbench._repr import short_repr
 from workbench.errors import CheckpointError, MissingDependencyError
 from workbench.model.card import ModelCard, describe, read_config, read_facts, read_generation
 from workbench.model.config import CxrLlavaConfig
@@ -74,6 +75,8 @@ class LoadedCheckpoint:
     generation: Mapping[str, Any]
     directory: Path
     placement: Placement
+
+    __repr__ = short_repr
 
 
 def load_checkpoint(

@@ -25,6 +25,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput
 
+from workbench._repr import short_repr
 from workbench.errors import InputError
 from workbench.model.config import CxrVisionConfig
 
@@ -43,6 +44,8 @@ class VisionOutput(ModelOutput):
     tokens: torch.Tensor | None = None
     pooled: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
+
+    __repr__ = short_repr
 
 
 def eager_attention(

@@ -21,6 +21,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from workbench._files import file_sha256, read_json
+from workbench._repr import short_repr
 from workbench.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ class WeightFiles:
     shapes: Mapping[str, tuple[int, ...]]
     dtypes: tuple[str, ...]
     places: Mapping[str, Path]
+
+    __repr__ = short_repr
 
     @property
     def total_bytes(self) -> int:

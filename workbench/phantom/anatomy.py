@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.phantom.field import Table, edge
 
 #: Patient side -> direction of that side in the image (the patient's right is on the image's left).
@@ -71,6 +72,8 @@ class Frame:
     size: int
     x: np.ndarray = field(init=False)
     y: np.ndarray = field(init=False)
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         line = (np.arange(self.size, dtype=np.float32) + np.float32(0.5)) / np.float32(self.size)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
 
 import numpy as np
 
@@ -94,6 +95,24 @@ class Phantom:
             )
         kept = tuple(lesion for lesion in self.lesions if lesion.finding != name)
         return draw(replace(self.scene, lesions=kept), size=self.image.size[0])
+
+    def __repr__(self) -> str:
+        drawn = ", ".join(lesion.finding for lesion in self.lesions) or "no finding"
+        wide, high = self.image.size
+        return f"<Phantom seed {self.seed} ({self.domain}): {drawn}; {wide} x {high}>"
+
+    def _repr_html_(self) -> str:
+        from workbench.figures.masks import draw_masks
+        from workbench.figures.page import embedded_png
+        from workbench.figures.style import closed_figure
+
+        drawn = ", ".join(lesion.finding for lesion in self.lesions) or "no finding"
+        with closed_figure(figsize=(4.6, 4.9)) as figure:
+            title = f"phantom seed {self.seed} ({self.domain})"
+            draw_masks(self.image.pixels, self.masks, ax=figure.add_subplot(), title=title)
+            picture = embedded_png(figure, f"Figure: {title}, outlined: {drawn}", dpi=90)
+        report = f"<p><b>reference report</b> {escape(self.report)}</p>"
+        return f"{picture}<p>drawn: {escape(drawn)}</p>{report}"
 
     def _stream(self, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, stream])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.findings import (
     ATELECTASIS,
     CARDIOMEGALY,
@@ -44,6 +45,8 @@ class Canvas:
     attenuation: np.ndarray
     vessel_gain: np.ndarray
     vessel_blur: float = 0.0
+
+    __repr__ = short_repr
 
 
 def sides_of(lesion: Lesion) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from workbench._repr import short_repr
+
 
 @dataclass(frozen=True)
 class Lesion:
@@ -49,3 +51,5 @@ class Scene:
     domain: str
     anatomy: dict
     lesions: tuple[Lesion, ...]
+
+    __repr__ = short_repr

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from workbench._repr import short_repr
+
 
 @dataclass(frozen=True)
 class InputWarning:
@@ -91,6 +93,8 @@ class InputContract:
     warnings: tuple[InputWarning, ...] = ()
     file_format: str = "unknown"
     grey_scale: str = "full range"
+
+    __repr__ = short_repr
 
     @property
     def codes(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from workbench._repr import short_repr
 from workbench.findings import (
     ABSENT,
     ALL_FINDINGS,
@@ -79,6 +80,8 @@ class FindingLabel:
     compared: bool = False
     kind: str | None = None
 
+    __repr__ = short_repr
+
     def moved(self, by: int) -> FindingLabel:
         """Return the same label in a text that begins `by` characters earlier."""
         if not by:
@@ -103,6 +106,8 @@ class Labels:
     text: str
     rows: tuple[FindingLabel, ...]
     mentions: tuple[FindingLabel, ...]
+
+    __repr__ = short_repr
 
     def __getitem__(self, finding: str) -> FindingLabel | None:
         """Return the row of a finding, None where the text does not speak of it."""

@@ -19,10 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from workbench._repr import short_repr
 from workbench.errors import InputError
 from workbench.reports.neural_metrics import NEURAL_METRICS, measure_neural
 
@@ -79,6 +79,8 @@ class TextMetrics:
     ids: tuple[str, ...] = field(repr=False)
     left_out: tuple[str, ...] = field(default=(), repr=False)
 
+    __repr__ = short_repr
+
     def __getitem__(self, name: str) -> TextMetric:
         """Return a metric by name."""
         for metric in self.metrics:
@@ -116,17 +118,18 @@ class TextMetrics:
         }
 
     def _repr_html_(self) -> str:
-        rows = []
-        for metric in self.metrics:
-            value = f"{metric.value:.3f}" if metric.value is not None else "&ndash;"
-            said = metric.settings if metric.available else metric.status
-            cells = "".join(f"<td>{c}</td>" for c in (escape(metric.name), value, metric.n or ""))
-            rows.append(
-                f'<tr>{cells}<td class="text" style="text-align:left">{escape(said)}</td></tr>'
+        from workbench.figures.tables import html_table
+
+        rows = [
+            (
+                metric.name,
+                "\u2013" if metric.value is None else f"{metric.value:.3f}",
+                f"{metric.n:,}" if metric.n else "",
+                metric.settings if metric.available else metric.status,
             )
-        head = "".join(f"<th>{name}</th>" for name in ("metric", "value", "pairs"))
-        head += '<th style="text-align:left">how, or what it needs</th>'
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+            for metric in self.metrics
+        ]
+        return html_table(("metric", "value", "pairs", "how, or what it needs"), rows)
 
 
 def measure_texts(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from workbench._repr import short_repr
 from workbench.data.paths import Root
 from workbench.errors import InputError
 from workbench.findings import CODES, NOT_MENTIONED
@@ -53,6 +54,8 @@ class ReviewCase:
     facts: dict[str, str] = field(default_factory=dict)
     path: str | None = None
     root: Path | None = None
+
+    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return the findings, side by side."""

@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from workbench._repr import short_repr
 from workbench.data import Manifest
 from workbench.data.columns import PROVENANCES, REPORT_COLUMNS
 from workbench.data.frames import conform
@@ -61,6 +62,8 @@ class CorrectedReference:
     changes: pd.DataFrame
     reports: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
+
+    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each case: id, then one column of codes for each finding.
@@ -117,9 +120,11 @@ class CorrectedReference:
         return whole.select(keep) if reviewed_only else whole
 
     def _repr_html_(self) -> str:
+        from workbench.figures.tables import frame_table
+
         notes = "".join(f"<li>{note}</li>" for note in self.notes)
         head = f"<p>{int(self.reviewed.sum()):,} cases reviewed, {len(self.changes):,} changes</p>"
-        return head + f"<ul>{notes}</ul>" + self.changes.to_html(index=False, escape=True)
+        return head + f"<ul>{notes}</ul>" + frame_table(self.changes)
 
 
 def corrected_reference(queue: ErrorQueue, annotations: Annotations) -> CorrectedReference:

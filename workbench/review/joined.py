@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from workbench._repr import short_repr
 from workbench.errors import InputError
 from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT
 from workbench.review.bulk import CODE, FINDINGS
@@ -58,6 +59,8 @@ class Joined:
     extra: tuple[str, ...]
     unmatched: int
     read: int
+
+    __repr__ = short_repr
 
     @property
     def known(self) -> np.ndarray:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.intervals import RESAMPLES, Estimate, bootstrap_weights, estimate
 
@@ -58,6 +59,8 @@ class Agreement:
     alpha: Estimate
     same: Estimate
     pairs: dict[tuple[str, str], Estimate]
+
+    __repr__ = short_repr
 
     @property
     def items(self) -> int:
@@ -103,11 +106,11 @@ class Agreement:
         return self.pairs.items() if len(self.raters) > 2 else ()
 
     def _repr_html_(self) -> str:
-        from workbench.hallucination.html import table
+        from workbench.figures.tables import html_table
 
         rows = [[name, found.text(), f"{found.n:,}"] for name, found in self.measures]
         who = f"{', '.join(self.raters)}: {self.items:,} items, {self.weights} weights"
-        return f"<p>{escape(who)}</p>" + table(["agreement", "value [95 %]", "n"], rows)
+        return f"<p>{escape(who)}</p>" + html_table(["agreement", "value [95 %]", "n"], rows)
 
 
 ALPHA = "Krippendorff's alpha"

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtri
 
+from workbench._repr import short_repr
 from workbench.errors import OptionError
 from workbench.evaluation.intervals import LEVEL
 
@@ -54,6 +55,8 @@ class SampleSize:
     readers: int
     icc: float
     level: float
+
+    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return half widths for a range of numbers of cases: cases, half width."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from workbench.hallucination.html import table
+from workbench.figures.tables import html_table
 
 if TYPE_CHECKING:
     from workbench.review.queue_result import ErrorQueue
@@ -24,7 +24,7 @@ _NOTE = (
 )
 _TABLE = (
     "<style>.review-table table{border-collapse:collapse;margin:6px 0 12px;font-size:14px}"
-    ".review-table th,.review-table td{padding:3px 16px 3px 0;text-align:left!important;"
+    ".review-table th,.review-table td{padding:3px 16px 3px 0;"
     "border-bottom:1px solid #e4e4e4}</style>"
 )
 _SHOWN = 8
@@ -42,7 +42,7 @@ def queue_html(queue: ErrorQueue) -> str:
     )
     notes = "".join(f"<div style='{_NOTE}'>{escape(note)}</div>" for note in queue.notes)
     rows = [[kind, f"{count:,}"] for kind, count in queue.counts.items() if count]
-    kinds = table(["kind", "entries"], rows) if rows else "<p>Nothing is suspect.</p>"
+    kinds = html_table(["kind", "entries"], rows) if rows else "<p>Nothing is suspect.</p>"
     body = f"{head}{notes}{kinds}{slices_html(queue.slices)}"
     return f"{_TABLE}<div class='review-table' style='{_CARD}'>{body}</div>"
 
@@ -68,4 +68,4 @@ def slices_html(slices: SliceTable) -> str:
         for item in shown
     ]
     head = ["slice", "finding", "errors / chances", "rate [95 %]", "times expected", "p (Holm)"]
-    return f"{_TABLE}<div class='review-table'>{said}{table(head, rows)}</div>"
+    return f"{_TABLE}<div class='review-table'>{said}{html_table(head, rows)}</div>"

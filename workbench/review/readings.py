@@ -24,6 +24,7 @@ from filelock import FileLock
 
 from workbench._files import open_private, whole_file
 from workbench._progress import progress
+from workbench._repr import short_repr
 from workbench.findings import NOT_MENTIONED, SIDES
 from workbench.review.bulk import CODE, FINDINGS, BulkReader
 
@@ -46,6 +47,8 @@ class Readings:
     codes: np.ndarray
     sides: np.ndarray
     read: int
+
+    __repr__ = short_repr
 
 
 def read_texts(texts: pd.Series, *, folder: Path | None = None, show: bool = False) -> Readings:

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from workbench._files import file_sha256, parse_json
+from workbench._repr import short_repr
 from workbench.data import Manifest
 from workbench.data.columns import BY_NAME
 from workbench.data.files import read_table
@@ -58,6 +59,8 @@ class References:
     extra: tuple[str, ...] = ()
     identity: str | None = None
     root: Path | None = None
+
+    __repr__ = short_repr
 
 
 def open_references(manifest: Any) -> References:

@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
+from workbench._repr import short_repr
 from workbench.evaluation.intervals import Estimate, wilson
 from workbench.evaluation.paired_tests import holm
 from workbench.review.bulk import FINDINGS
@@ -107,6 +108,8 @@ class SliceTable:
     slices: tuple[Slice, ...]
     tested: int
     kinds: tuple[str, ...]
+
+    __repr__ = short_repr
 
     @property
     def worse(self) -> tuple[Slice, ...]:

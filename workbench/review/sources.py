@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
+from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
 from workbench.runs.record import read_record
 from workbench.runs.result import RunResult, load
@@ -54,6 +55,8 @@ class RunRows:
     folder: Path | None = None
     record: dict = field(default_factory=dict)
     failed: int = 0
+
+    __repr__ = short_repr
 
 
 def open_run(run: Any, *, task: str = "report") -> RunRows:

@@ -32,6 +32,7 @@ import numpy as np
 import pandas as pd
 
 from workbench._files import read_json
+from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
 from workbench.review.study_files import (
     KEY,
@@ -61,6 +62,8 @@ class ReaderStudy:
 
     folder: Path
     key: Mapping[str, Any] = field(repr=False)
+
+    __repr__ = short_repr
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -172,7 +175,9 @@ class ReaderStudy:
         return analyse(self.to_frame(), seed=seed, weights=weights, title=title)
 
     def _repr_html_(self) -> str:
-        rows = self.progress().to_html(index=False, escape=True)
+        from workbench.figures.tables import frame_table
+
+        rows = frame_table(self.progress())
         count = len(self.key["cases"])
         return f"<p><b>Reader study</b>: {count:,} cases, two reports of each</p>{rows}"
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from workbench._files import whole_file
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate
-from workbench.figures.page import embedded_png, html_page
-from workbench.hallucination.html import table
+from workbench.figures.page import embedded_png, html_page, scoped
+from workbench.figures.tables import html_table
 from workbench.review.study_plan import ARMS
 from workbench.review.study_session import GRADES
 
@@ -35,8 +35,8 @@ img{max-width:100%;height:auto;display:block;margin:8px 0}
 
 def result_html(result: StudyResult) -> str:
     """Return the numbers for a notebook, without the picture."""
-    scoped = _STYLE.replace("body{", ".study{").replace("margin:32px auto;", "")
-    return f'<style>{scoped}</style><div class="study">{_body(result, "")}</div>'
+    style = scoped(_STYLE, "study")
+    return f'<style>{style}</style><div class="study">{_body(result, "")}</div>'
 
 
 def save_page(result: StudyResult, path: Path) -> Path:
@@ -98,7 +98,7 @@ def _grades(result: StudyResult, frame) -> str:
         found = result.success[arm] if reader == "all" else result.by_reader[reader, arm]
         counts = [f"{int(row[grade]):,}" for grade in GRADES]
         rows.append([f"{reader}, {arm}", f"{int(row['readings']):,}", *counts, found.text()])
-    return table(["reader and arm", "readings", *GRADES, "A or B [95 %]"], rows)
+    return html_table(["reader and arm", "readings", *GRADES, "A or B [95 %]"], rows)
 
 
 def _agreement(result: StudyResult) -> str:
@@ -111,7 +111,7 @@ def _agreement(result: StudyResult) -> str:
         rows.append([f"within {reader}: equal pairs", found.same.text(), f"{found.items:,}"])
     if not rows:
         return "<p>One reader and no repeats: agreement cannot be measured.</p>"
-    return table(["agreement", "value [95 %]", "n"], rows)
+    return html_table(["agreement", "value [95 %]", "n"], rows)
 
 
 def _time(result: StudyResult) -> str:
@@ -119,7 +119,7 @@ def _time(result: StudyResult) -> str:
         [arm, result.seconds[arm].text(1, undefined="not measured"), f"{result.seconds[arm].n:,}"]
         for arm in ARMS
     ]
-    return table(["arm", "median seconds [95 %]", "readings"], rows)
+    return html_table(["arm", "median seconds [95 %]", "readings"], rows)
 
 
 def _signed(found: Estimate) -> str:

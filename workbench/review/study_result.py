@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from workbench._repr import short_repr
 from workbench.errors import InputError
 from workbench.evaluation.intervals import (
     RESAMPLES,
@@ -70,6 +71,8 @@ class StudyResult:
     missing: int
     weights: str
     seed: int
+
+    __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each reader and arm: readings, A to D, success, low, high."""

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
 from workbench.findings import CODES, SIDES, standard_name
 from workbench.hallucination.taxonomy import KINDS as ERROR_KINDS
@@ -86,6 +87,8 @@ class Annotation:
     side: str = ""
     comment: str = ""
     report: str = ""
+
+    __repr__ = short_repr
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -238,7 +241,9 @@ class Annotations:
         return len(self.current())
 
     def _repr_html_(self) -> str:
-        return self.to_frame().drop(columns=["n", "report"]).to_html(index=False, escape=True)
+        from workbench.figures.tables import frame_table
+
+        return frame_table(self.to_frame().drop(columns=["n", "report"]))
 
 
 def open_annotations(run: Any) -> Annotations:

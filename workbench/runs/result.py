@@ -130,6 +130,8 @@ class RunResult:
         )
 
     def _repr_html_(self) -> str:
+        from workbench.figures.tables import facts_table
+
         fixed = self.record.get("fixed", {})
         model = fixed.get("model", {})
         tasks = ", ".join(task["name"] for task in fixed.get("tasks", []))
@@ -141,11 +143,9 @@ class RunResult:
             "seconds": f"{self.seconds:,.1f}" if self.ended else "the run has not ended",
             "decoding": json.dumps(fixed.get("decoding", {})),
         }
-        body = "".join(
-            f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in facts.items()
-        )
         notice = escape(model.get("notice", ""))
-        return f"<p><b>Run {escape(self.folder.name)}</b>. {notice}</p><table>{body}</table>"
+        head = f"<p><b>Run {escape(self.folder.name)}</b>. {notice}</p>"
+        return head + facts_table(list(facts.items()))
 
 
 def load(folder: str | Path) -> RunResult:

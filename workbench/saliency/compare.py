@@ -20,6 +20,7 @@ import numpy as np
 
 from workbench.attention.figure import figure_html
 from workbench.errors import InputError, OptionError
+from workbench.figures.names import method_name
 from workbench.saliency import checks
 from workbench.saliency.explain import explain
 from workbench.saliency.methods import METHODS
@@ -140,10 +141,10 @@ class Comparison:
         """
         from workbench.figures.maps import draw_small_multiples
 
-        shown = {name.replace("_", " "): item for name, item in self.maps.items()}
+        shown = {method_name(name): item for name, item in self.maps.items()}
         return draw_small_multiples(
             next(iter(self)).image.pixels,
-            [(name, _scaled(item, smooth)) for name, item in shown.items()],
+            [(name, item.normalised_original(smooth=smooth)) for name, item in shown.items()],
             signed=[item.signed for item in self],
             title=self.target,
             details="each map divided by its own largest value",
@@ -155,10 +156,13 @@ class Comparison:
         )
 
     def __repr__(self) -> str:
-        return f"<Comparison of {', '.join(self.maps)}: {self.target}>"
+        return f"<Comparison of {self._names()}: {self.target}>"
 
     def _repr_html_(self) -> str:
-        return figure_html(self.plot(), f"{', '.join(self.maps)}: {self.target}")
+        return figure_html(self.plot(), f"{self._names()}: {self.target}")
+
+    def _names(self) -> str:
+        return ", ".join(map(method_name, self.maps))
 
 
 def compare(
@@ -198,9 +202,3 @@ def compare(
     # Methods that read attention know no contrast, so their target is only a part of it.
     whole = [item.target for name, item in maps.items() if not METHODS[name].recorded]
     return Comparison(maps, (whole or [item.target for item in maps.values()])[0])
-
-
-def _scaled(item: ImageMap, smooth: bool) -> np.ndarray:
-    """Return a map over the original pixels in [-1, 1] or [0, 1]; NaN where not seen."""
-    largest = np.abs(item.values).max() if item.signed else item.values.max()
-    return item.to_original(smooth=smooth) / (largest if largest > 0 else 1)

@@ -20,6 +20,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
 
+from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
 from workbench.findings import standard_name
 from workbench.generation import Generation
@@ -65,6 +66,8 @@ class Counterfactual:
     score_before: float
     score_after: float
 
+    __repr__ = short_repr
+
     @property
     def effect(self) -> float:
         """How much the target fell when the region was put back to normal, natural log units."""
@@ -104,14 +107,13 @@ class Counterfactual:
         return plot_counterfactual(self)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(name)}</td><td>{escape(old)}</td><td>{escape(new)}</td></tr>"
-            for name, (old, new) in self.changes.items()
-        )
+        from workbench.figures.tables import html_table
+
+        rows = [(name, *codes) for name, codes in self.changes.items()]
         return (
             f"<p><b>{escape(self.how)}</b>: {escape(self.target)} fell by {self.effect:.2f}</p>"
             f"<p>before: {escape(self.before.text)}</p><p>after: {escape(self.after.text)}</p>"
-            f"<table><tr><th>finding</th><th>before</th><th>after</th></tr>{rows}</table>"
+            + html_table(["finding", "before", "after"], rows)
         )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from workbench._repr import short_repr
 from workbench.errors import OptionError
 from workbench.saliency.gradients import baseline_pixels
 from workbench.trace import ImageMap
@@ -43,6 +44,8 @@ class Curve:
     share: np.ndarray
     scores: np.ndarray
     random_scores: np.ndarray
+
+    __repr__ = short_repr
 
     @property
     def area(self) -> float:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from workbench.errors import OptionError, unknown_name
+from workbench.figures.names import method_name
 from workbench.saliency.cautions import caution_of
 from workbench.saliency.methods import METHODS, Method
 from workbench.saliency.scorer import Scorer
@@ -93,7 +94,7 @@ def explain_target(
         values=found.values.numpy(),
         geometry=trace.layout.geometry,
         image=trace.image,
-        method=chosen.name.replace("_", " "),
+        method=method_name(chosen.name),
         target=target.name,
         unit=chosen.unit,
         signed=chosen.signed,

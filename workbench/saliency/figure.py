@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from workbench.figures.names import method_name
 from workbench.figures.style import (
     AMBER,
     BLUE,
@@ -93,7 +94,7 @@ def plot_randomisation(check: RandomisationCheck, ax: Axes | None = None) -> Axe
         ax.set(ylim=(-1.05, 1.4), xlim=(-0.4, len(names) - 0.6), ylabel="rank correlation")
         ax.set_yticks([-1, -0.5, 0, 0.5, 1])
         ax.text(-0.36, 0.0, "changed", fontsize=12, color=MUTED, va="center")
-        method = check.method.replace("_", " ")
+        method = method_name(check.method)
         verdict = {True: "passes", False: "fails", None: "has no verdict in"}[check.ok]
         said = f"{method} {verdict} the randomisation check"
         ax.set_title(said)
@@ -210,8 +211,7 @@ def plot_truth_table(rows: list[dict], ax: Axes | None = None) -> Axes:
             if row.get("other_phrase") is not None:
                 ax.plot(row["other_phrase"], at, "x", color=VERMILION, markersize=10, mew=2.6)
         names = [
-            row["method"].replace("_", " ")
-            + ("  \u26a0" if row["randomisation_ok"] is False else "")
+            method_name(row["method"]) + ("  \u26a0" if row["randomisation_ok"] is False else "")
             for row in order
         ]
         ax.set_yticks(np.arange(len(order)), names, fontsize=14)

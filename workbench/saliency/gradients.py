@@ -28,6 +28,7 @@ from captum.attr import (
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
+from workbench._repr import short_repr
 from workbench.errors import OptionError
 from workbench.saliency.scorer import Scorer, check_differentiable
 
@@ -48,6 +49,8 @@ class Attribution:
 
     values: torch.Tensor
     scores: Mapping[str, float] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
 
 def baseline_pixels(scorer: Scorer, baseline: str, *, sigma: float = 0.08) -> torch.Tensor:

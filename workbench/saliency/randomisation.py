@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from workbench._repr import short_repr
 from workbench.saliency.cautions import caution_text, remember
 from workbench.saliency.checks import PARTS, RANDOMISED_LIMIT, randomised, similarity
 from workbench.saliency.explain import explain_target
@@ -48,6 +49,8 @@ class RandomisationCheck:
     stages: tuple[str, ...]
     similarity: tuple[float | None, ...]
     maps: tuple[ImageMap, ...]
+
+    __repr__ = short_repr
 
     @property
     def worst(self) -> float | None:

@@ -24,6 +24,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from workbench._repr import short_repr
 from workbench.model.vision import VisionAttention
 
 #: Under which the functions are registered while a block runs; a number follows.
@@ -54,6 +55,8 @@ class Call:
     mask: torch.Tensor | None
     scaling: float
     causal: bool
+
+    __repr__ = short_repr
 
     @property
     def layer(self) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.figures.lines import legend_inches, text_inches
 from workbench.figures.style import BLUE, GREEN, INK, ORANGE, SKY, new_figure, style
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ KIND_NAMES = {
     "question": "prompt behind it",
     "generated": "own words",
 }
+_TITLE = "Where each token looked (mean of layers and heads)"
 
 
 def plot_sources(trace: Trace, ax: Axes | None = None) -> Axes:
@@ -36,7 +38,8 @@ def plot_sources(trace: Trace, ax: Axes | None = None) -> Axes:
     frame = trace.to_frame()
     with style():
         if ax is None:
-            width = float(np.clip(0.24 * len(frame) + 2.5, 7, 26))
+            words = max(text_inches(_TITLE, 16, "bold"), legend_inches(KIND_NAMES.values(), 11))
+            width = float(np.clip(0.24 * len(frame) + 2.5, words + 1, 26))
             ax = new_figure(figsize=(width, 4.6), layout="constrained").add_subplot()
         below = np.zeros(len(frame))
         for kind, colour in KIND_COLOURS.items():
@@ -48,6 +51,6 @@ def plot_sources(trace: Trace, ax: Axes | None = None) -> Axes:
             range(len(frame)), words, rotation=90, fontsize=10, color=INK, parse_math=False
         )
         ax.set(xlim=(-0.6, len(frame) - 0.4), ylim=(0, 1), ylabel="share of attention")
-        ax.set_title("Where each token looked (mean of layers and heads)", pad=34)
+        ax.set_title(_TITLE, pad=34)
         ax.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1.0), fontsize=11)
     return ax

@@ -123,6 +123,15 @@ class ImageMap:
         seen = ((y >= 0) & (y < inside))[:, None] & ((x >= 0) & (x < inside))[None]
         return np.where(seen, drawn, np.nan).astype(np.float32)
 
+    def normalised_original(self, *, smooth: bool = True) -> np.ndarray:
+        """Return `to_original` divided by the largest value: in [-1, 1] where signed, else [0, 1].
+
+        Args:
+            smooth: interpolate between the middles of cells; False keeps cells as they are.
+        """
+        largest = np.abs(self.values).max() if self.signed else self.values.max()
+        return self.to_original(smooth=smooth) / (largest if largest > 0 else 1)
+
     def cells_of(self, mask: np.ndarray) -> np.ndarray:
         """Return the share of each cell that a mask of the original covers.
 
@@ -203,7 +212,7 @@ class ImageMap:
 
         return draw_map(
             self.image.pixels,
-            self._drawn(smooth),
+            self.normalised_original(smooth=smooth),
             signed=self.signed,
             title=self.title,
             details=self.details if details else "",
@@ -213,11 +222,6 @@ class ImageMap:
             opacity=opacity,
             ax=ax,
         )
-
-    def _drawn(self, smooth: bool) -> np.ndarray:
-        """Return (H, W) in [-1, 1] or [0, 1]; NaN where not seen."""
-        largest = np.abs(self.values).max() if self.signed else self.values.max()
-        return self.to_original(smooth=smooth) / (largest if largest > 0 else 1)
 
     def __repr__(self) -> str:
         rows, columns = self.grid

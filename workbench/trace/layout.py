@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
 from workbench.findings import PRESENT, standard_name
 from workbench.radiograph import FitGeometry
@@ -102,6 +103,8 @@ class TokenLayout:
     text: str
     grid: tuple[int, int]
     geometry: FitGeometry
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if len(self.tokens) != len(self.offsets):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
 from workbench.generation import Generation
 from workbench.radiograph import Radiograph
@@ -49,6 +50,8 @@ class AttentionRows:
     mean_heads: bool
     total_layers: int
     total_heads: int
+
+    __repr__ = short_repr
 
     def pick(self, layer: int | None = None, head: int | None = None) -> np.ndarray:
         """Return (queries, keys) float32 of a layer and head; the mean over what is not named.

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.errors import OptionError, unknown_name
+from workbench.figures.names import method_name
 from workbench.saliency import METHODS, Method, explain, explain_target, make_target
 from workbench.saliency.cautions import caution_of
 from workbench.trace import ImageMap, Trace
@@ -18,16 +19,13 @@ from workbench.widgets.explorer_text import selection_of
 #: Methods that take about one pass of the model: computed as soon as a word is chosen.
 PROMPT = ("attention", "rollout", "relevancy", "input_x_gradient", "grad_cam")
 
-_NAMES = {"input_x_gradient": "input \u00d7 gradient", "kernel_shap": "kernel SHAP"}
-_NAMES |= {"grad_cam": "Grad-CAM", "smoothgrad": "SmoothGrad"}
-
 
 def method_list(sha256: str) -> list[dict[str, Any]]:
     """Return every method with what a menu has to say of it for these weights."""
     return [
         {
             "name": method.name,
-            "label": _NAMES.get(method.name, method.name.replace("_", " ")),
+            "label": method_name(method.name),
             "recorded": method.recorded,
             "prompt": method.name in PROMPT,
             "signed": method.signed,

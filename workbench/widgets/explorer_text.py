@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench._repr import short_repr
 from workbench.attention.choice import patch_rows
 from workbench.errors import OptionError
 from workbench.findings import NO_FINDING
@@ -36,6 +37,8 @@ class Passage:
     kind: str
     trace: Trace
     question: str = ""
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything that a page needs to show and colour the text; not to be changed."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from workbench._callable import make_callable
 from workbench.errors import OptionError
-from workbench.hallucination.html import table
+from workbench.figures.tables import html_table
 from workbench.widgets._assets import script, styles
 from workbench.widgets._front import Looking, quick
 from workbench.widgets.monitoring import RunState, RunWatch
@@ -55,7 +55,7 @@ class Monitor(Looking):
 
     @quick
     def look(self, message: dict) -> dict[str, Any]:
-        """Look now, for whoever does not want to wait."""
+        """Look now, without waiting for the next time."""
         self.tick()
         return {}
 
@@ -116,7 +116,7 @@ def still_html(state: RunState, name: str) -> str:
             for row in state.ledger["rows"]
         ]  # fmt: skip
         head = ["skill", "", "before", "after", "change [95 %]", ""]
-        changed = table(head, rows) if rows else ""
+        changed = html_table(head, rows) if rows else ""
     return (
         f"<p><b>Training monitor</b>: {escape(name)}{step}. {escape(state.words)}.</p>"
         f"<p><b>{escape(state.notice)}</b></p>{best}{changed}"

@@ -27,9 +27,10 @@ from statistics import median
 from typing import Any
 
 from workbench._files import parse_json
+from workbench._repr import short_repr
 from workbench.errors import WorkbenchError
 from workbench.finetune.ledger import LEDGER_FILE, Ledger
-from workbench.finetune.live_log import PROGRESS_FILE
+from workbench.finetune.live_log import LOGGED, PROGRESS_FILE
 from workbench.finetune.recipe import Recipe, read_recipe
 from workbench.finetune.run_result import RECIPE_FILE
 from workbench.model.licence import RESEARCH_NOTICE
@@ -99,6 +100,8 @@ class RunState:
     quiet: float | None = None
     checkpoint: int | None = None
     ledger: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -269,7 +272,7 @@ class RunWatch:
         row = self._curve.setdefault(int(step), {"step": int(step)})
         for name, value in entry.items():
             short = name.removeprefix("eval_")
-            known = name in ("loss", "learning_rate", "grad_norm") or name.startswith("eval_")
+            known = name in LOGGED or name.startswith("eval_")
             if known and isinstance(value, (int, float)):
                 row[short] = float(value)
 

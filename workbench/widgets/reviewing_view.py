@@ -201,17 +201,19 @@ def _why(row: Any) -> list[str]:
     if row["evidence"]:
         said.append(str(row["evidence"]))
     if row["confidence"] == row["confidence"] and row["confidence"] is not None:
-        said.append(_sure(float(row["confidence"])))
+        said.append(_rank(float(row["confidence"])))
     return said
 
 
-def _sure(share: float) -> str:
-    """Return in words what share of the other reports has a lower mean token log-probability."""
+def _rank(share: float) -> str:
+    """Return where the token confidence of a report stands among those of its run, 0 to 1."""
     if share >= 1:
         return "highest token confidence of this run"
     if share <= 0:
         return "lowest token confidence of this run"
-    return f"token confidence above {round(100 * share) or '<1'} % of the other reports of this run"
+    # never rounded to none or all of them
+    percent = min(max(round(100 * share), 1), 99)
+    return f"token confidence above that of {percent} % of this run's reports"
 
 
 def _findings(case: ReviewCase) -> list[dict[str, Any]]:

@@ -35,17 +35,16 @@ export function numberText(value, digits = 3) {
   return String(Number(value.toPrecision(digits + (size >= 100 ? 1 : 0))));
 }
 
-// One chart. series: {name, points: [[x, y]], dots, log, from, best: {x, y, text}}.
+// One chart. lines: [{points: [[x, y]], label}], the second one dashed; dots, log, range, best: {x, y, text}.
 //   span: [first, last] x; cursor: x or null; axis: whether x is written below; letters: their size in px.
-export function chart({ name, points, span, width, height, dots, log, range, best, cursor, axis, label, letters = 17 }) {
+export function chart({ name, lines, span, width, height, dots, log, range, best, cursor, axis, label, letters = 17 }) {
   const big = letters / 17;
   const room = Object.fromEntries(Object.entries(CHART).map(([side, value]) => [side, value * big]));
   const bottom = axis ? room.bottom + room.axis : room.bottom;
   height *= big;
   const inner = { width: width - room.left - room.right, height: height - room.top - bottom };
-  const values = points.map(([, y]) => y);
-  let [low, high] = range ?? [Math.min(...values), Math.max(...values)];
-  if (!points.length) [low, high] = range ?? [0, 1];
+  const values = lines.flatMap(({ points }) => points.map(([, y]) => y));
+  let [low, high] = range ?? (values.length ? [Math.min(...values), Math.max(...values)] : [0, 1]);
   if (log) { low = low * 0.93; high = high * 1.07; } else if (!range) {
     const more = (high - low || Math.abs(high) || 1) * 0.08;
     low -= more; high += more;
@@ -63,18 +62,14 @@ export function chart({ name, points, span, width, height, dots, log, range, bes
   }
   if (axis) putAxis(svg, { span, over, inner, room, big });
   put(svg, drawn("line", { x1: room.left, x2: width - room.right, y1: room.top + inner.height, y2: room.top + inner.height, class: "mon-base" }));
-  if (points.length > 1) {
-    put(svg, drawn("polyline", { class: "mon-line", points: points.map(([x, y]) => `${over(x).toFixed(1)},${up(y).toFixed(1)}`).join(" ") }));
-  }
-  if (dots || points.length === 1) {
-    for (const [x, y] of points) put(svg, drawn("circle", { cx: over(x), cy: up(y), r: 4.5, class: "mon-dot" }));
-  }
+  lines.forEach(({ points }, at) => {
+    const kind = at ? "mon-line mon-second" : "mon-line";
+    if (points.length > 1) put(svg, drawn("polyline", { class: kind, points: points.map(([x, y]) => `${over(x).toFixed(1)},${up(y).toFixed(1)}`).join(" ") }));
+    if (dots || points.length === 1) for (const [x, y] of points) put(svg, drawn("circle", { cx: over(x), cy: up(y), r: 4.5, class: "mon-dot" }));
+  });
+  if (lines.length > 1) putKey(svg, { lines, width, room, big });
   if (best) putBest(svg, { best, over, up, width, big });
-  if (cursor !== null && cursor !== undefined) {
-    put(svg, drawn("line", { x1: over(cursor), x2: over(cursor), y1: room.top, y2: room.top + inner.height, class: "mon-cursor" }));
-    const found = points.find(([x]) => x === cursor);
-    if (found) put(svg, drawn("circle", { cx: over(cursor), cy: up(found[1]), r: 7, class: "mon-at" }));
-  }
+  if (cursor !== null && cursor !== undefined) putCursor(svg, { lines, cursor, over, up, inner, room, width, big });
   return { svg, stepAt: (pixel) => span[0] + ((pixel - room.left) / inner.width) * (span[1] - span[0]) };
 }
 
@@ -86,6 +81,31 @@ function putAxis(svg, { span, over, inner, room, big }) {
       drawn("text", { x: over(x), y: y + 23 * big, class: "mon-tick", "text-anchor": "middle" }, x.toLocaleString("en")));
   }
   put(svg, drawn("text", { x: room.left - 16, y: y + 23 * big, class: "mon-axis", "text-anchor": "end" }, "step"));
+}
+
+// What each line is, to the right of the name.
+function putKey(svg, { lines, width, room, big }) {
+  let x = width - room.right;
+  [...lines.entries()].reverse().forEach(([at, { label }]) => {
+    x -= label.length * 8.2 * big;
+    put(svg, drawn("text", { x, y: 19 * big, class: "mon-key" }, label),
+      drawn("line", { x1: x - 34 * big, x2: x - 8 * big, y1: 14 * big, y2: 14 * big, class: at ? "mon-line mon-second" : "mon-line" }));
+    x -= 56 * big;
+  });
+}
+
+// The values at the cursor stand beside it, left of it where there is no room to the right.
+function putCursor(svg, { lines, cursor, over, up, inner, room, width, big }) {
+  const x = over(cursor);
+  put(svg, drawn("line", { x1: x, x2: x, y1: room.top, y2: room.top + inner.height, class: "mon-cursor" }));
+  const found = lines.map(({ points, label }) => ({ label, value: points.find(([step]) => step === cursor)?.[1] })).filter(({ value }) => value !== undefined);
+  for (const { value } of found) put(svg, drawn("circle", { cx: x, cy: up(value), r: 7, class: "mon-at" }));
+  const texts = [`step ${cursor.toLocaleString("en")}`, ...found.map(({ label, value }) => (lines.length > 1 ? `${label} ${numberText(value)}` : numberText(value)))];
+  const wide = Math.max(...texts.map((text) => text.length)) * 8.4 * big + 16 * big;
+  const left = x + 14 * big + wide > width ? x - 14 * big - wide : x + 14 * big;
+  const top = room.top + 4 * big;
+  put(svg, drawn("rect", { x: left, y: top, width: wide, height: (texts.length * 20 + 8) * big, rx: 4, class: "mon-tip" }),
+    texts.map((text, at) => drawn("text", { x: left + 8 * big, y: top + (19 + 20 * at) * big, class: "mon-tip-text" }, text)));
 }
 
 // The best value is a ring with words, left of it where there is no room to the right.

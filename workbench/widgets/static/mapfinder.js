@@ -2,7 +2,7 @@
 // here already, or Python. A map is only ever shown over the words it was made for.
 import { meanOf, unpack } from "./maps.js";
 import { computeButton } from "./panel.js";
-import { tokensOf, wordsOf } from "./words.js";
+import { sentencesWith, tokensOf, wordsOf } from "./words.js";
 
 const MOST_KEPT = 400;
 const MOST_ROWS = 40;
@@ -28,6 +28,7 @@ export class MapFinder {
     if (!chosen || !method) { panel.empty("Click a word to see where it came from."); return; }
     const passage = this.view.passageOf(panel.side, chosen.passage);
     if (!passage) { panel.empty("This text is gone; choose another."); return; }
+    panel.sentence = sentencesWith(passage, chosen.choice);
     const { layer, head } = this.view.settings;
     const message = { side: panel.side, passage: chosen.passage, choice: chosen.choice, method: method.name,
       layer: method.layers ? layer : null, head: method.heads ? head : null };

@@ -71,8 +71,8 @@ function places(fine, cells) {
   return { low, high, part };
 }
 
-// The scale beside a map, as an element: colours on black, with words at its ends.
-export function scaleBar(tables, signed) {
+// The colours of a scale, one for each place, and the words along it.
+export function scaleOf(tables, signed) {
   const table = signed ? tables.two : tables.one;
   const count = table.length / 4;
   const canvas = make("canvas", { width: count, height: 1, class: "wbx-bar", "aria-hidden": "true" });
@@ -80,7 +80,12 @@ export function scaleBar(tables, signed) {
   const picture = context.createImageData(count, 1);
   picture.data.set(table);
   context.putImageData(picture, 0, 0);
-  const ends = signed ? ["against", "0", "for"] : ["0", "most"];
+  return { canvas, ends: signed ? ["against", "0", "for"] : ["0", "most"] };
+}
+
+// The scale beside a map, as an element: colours on black, with words at its ends.
+export function scaleBar(tables, signed) {
+  const { canvas, ends } = scaleOf(tables, signed);
   return make("div", { class: "wbx-scale", role: "img", "aria-label": `Scale from ${ends.join(" to ")}` },
     make("span", {}, ends[0]), canvas, make("span", {}, ends[ends.length - 1]));
 }

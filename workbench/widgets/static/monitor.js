@@ -8,21 +8,24 @@ const STATES = { // a shape and a word for each state; colour only repeats them
   silent: ["\u2026", "Silent", "warn"], stopped: ["\u25a0", "Stopped", "warn"], finished: ["\u2713", "Finished", "good"],
 };
 const CHANGES = { better: "\u25b2 better", worse: "\u25bc worse", "no clear change": "= no clear change" };
-const NAMES = { macro_f1: "macro-F1", auroc: "AUROC", learning_rate: "Learning rate", loss: "Loss" };
+const NAMES = { macro_f1: "macro-F1", auroc: "AUROC", learning_rate: "Learning rate", loss: "Loss", epoch: "Epoch",
+  loss_labelled: "Labelled", loss_unlabelled: "Unlabelled (held to the base)", grad_norm: "Gradient norm" };
+const LOSSES = ["loss_labelled", "loss_unlabelled"]; // drawn apart where a run has both
+const nameOf = (name) => NAMES[name] ?? name.replaceAll("_", " ");
 
 export function render({ model, el }) {
   const front = new Front(model);
   const app = frame(el, { title: model.get("title"), notice: model.get("notice"), keys: [
     ["\u2190  \u2192", "one logged step back, on"], ["Home  End", "first, last step"], ["l", "loss on a logarithmic scale"],
-    ["t", "numbers as a table"], ["r", "read the folder again"]] });
+    ["t", "numbers as a table"], ["r", "refresh"]] });
   const page = parts();
   const view = { run: { state: "waiting", curve: [] }, folder: "", cursor: null, log: null, table: false };
-  put(app.body, page.head, page.tiles, page.charts, page.reading, page.table, page.ledger);
+  put(app.body, page.head, page.tiles, page.reading, page.charts, page.table, page.ledger);
 
   const log = toggle("Log scale", false, (on) => { view.log = on; draw(); }, { title: "Loss on a logarithmic scale (l)" });
   const table = toggle("Table", false, (on) => { view.table = on; draw(); }, { title: "Numbers as a table (t)" });
-  const look = () => front.ask("look", {}, { patience: 8000 }).then(() => app.say(`Looked at ${clockText()}.`), app.fail);
-  put(app.tools, log.element, table.element, button("Refresh", look, { title: "Read the folder again (r)" }));
+  const look = () => front.ask("look", {}, { patience: 8000 }).then(() => app.say(`Refreshed at ${clockText()}.`), app.fail);
+  put(app.tools, log.element, table.element, button("Refresh", look, { title: "Read the folder now (r)" }));
 
   const draw = () => {
     const logged = view.log ?? widely(view.run.curve);
@@ -99,7 +102,7 @@ function drawTiles(place, run) {
   const best = run.best ? numberText(run.best.value) : "\u2013";
   const over = run.state === "finished";
   const tiles = [
-    ["Step", step, run.steps ? `of ${run.steps.toLocaleString("en")}` : "number unknown"],
+    ["Step", step, [run.steps ? `of ${run.steps.toLocaleString("en")}` : "number unknown", passes(run)].filter(Boolean).join(", ")],
     [over ? "Took" : "Time left", over ? timeText(run.step / run.rate) : timeText(run.left), over ? "training alone" : !Number.isFinite(run.left) ? "not known" : run.early ? "or less: it may stop early" : "at this speed"],
     ["Speed", run.rate ? numberText(run.rate) : "\u2013", "steps a second"],
     [`Best ${NAMES[run.measure] ?? run.measure ?? ""}`.trim(), best, run.best ? `at step ${run.best.step.toLocaleString("en")}` : "not measured yet"],
@@ -124,12 +127,14 @@ function drawCharts(page, view, logged, choose) {
   const rates = rows.map((row) => row.learning_rate).filter((value) => usable(value));
   shown.push(["learning_rate", { height: 150, axis: true, range: [0, 1.08 * Math.max(0, ...rates) || 1] }]);
   replace(page.charts, shown.map(([name, options]) => {
-    const points = rows.filter((row) => usable(row[name], options.log)).map((row) => [row.step, row[name]]);
-    const title = name === run.measure ? `Validation ${NAMES[name] ?? name.replaceAll("_", " ")}` : NAMES[name];
+    const apart = name === "loss" ? LOSSES.filter((one) => rows.some((row) => usable(row[one]))) : [];
+    const lines = (apart.length > 1 ? apart : [name]).map((one) => ({ label: nameOf(one),
+      points: rows.filter((row) => usable(row[one], options.log)).map((row) => [row.step, row[one]]) }));
+    const title = name === run.measure ? `Validation ${nameOf(name)}` : nameOf(name);
     const best = name === run.measure && run.best?.value !== undefined && run.best !== null
       ? { x: run.best.step, y: run.best.value, text: `best ${numberText(run.best.value)}, kept` } : null;
-    const { svg, stepAt } = chart({ name: title, points, span, width, cursor: view.cursor, best,
-      label: describe(title, points), letters: parseFloat(getComputedStyle(page.charts).fontSize) || 17, ...options });
+    const { svg, stepAt } = chart({ name: title, lines, span, width, cursor: view.cursor, best,
+      label: lines.map(({ label, points }) => describe(lines.length > 1 ? `${title}, ${label}` : title, points)).join("; "), letters: parseFloat(getComputedStyle(page.charts).fontSize) || 17, ...options });
     svg.addEventListener("pointermove", (event) => choose(nearest(rows, stepAt(event.clientX - svg.getBoundingClientRect().left))));
     svg.addEventListener("pointerleave", () => choose(null));
     return svg;
@@ -142,7 +147,7 @@ function drawReading(place, { run, cursor }) {
   if (!row) { replace(place); return; }
   const names = Object.keys(row).filter((name) => name !== "step" && usable(row[name]));
   replace(place, make("b", {}, `${cursor === null ? "Last logged step" : "Step"} ${row.step.toLocaleString("en")}: `),
-    names.map((name) => `${NAMES[name] ?? name.replaceAll("_", " ")} ${numberText(row[name])}`).join(",  "));
+    names.map((name) => `${nameOf(name)} ${numberText(row[name])}`).join(",  "));
 }
 
 function drawTable(place, { run, table }) {
@@ -150,9 +155,9 @@ function drawTable(place, { run, table }) {
   if (!table || !rows.length) { replace(place); return; }
   const names = [...new Set(rows.flatMap(Object.keys))];
   replace(place, make("table", {}, make("caption", {}, `${rows.length} logged steps, the last first`),
-    make("thead", {}, make("tr", {}, names.map((name) => make("th", { scope: "col" }, NAMES[name] ?? name.replaceAll("_", " "))))),
+    make("thead", {}, make("tr", {}, names.map((name) => make("th", { scope: "col", class: "mon-num" }, nameOf(name))))),
     make("tbody", {}, [...rows].reverse().map((row) => make("tr", {},
-      names.map((name) => make("td", {}, usable(row[name]) ? numberText(row[name], 4) : "")))))));
+      names.map((name) => make("td", { class: "mon-num" }, usable(row[name]) ? numberText(row[name], 4) : "")))))));
 }
 
 function drawLedger(place, { ledger }) {
@@ -160,7 +165,7 @@ function drawLedger(place, { ledger }) {
   const head = ["skill", "cases", "before", "after", "change [95 %]", ""];
   const groups = ["trained for", "not trained for"].map((kind) => [kind, ledger.rows.filter((row) => row.kind === kind)]);
   replace(place, make("h3", {}, "What changed"),
-    ledger.rows.length > 0 && make("table", {}, make("thead", {}, make("tr", {}, head.map((name) => make("th", { scope: "col" }, name)))),
+    ledger.rows.length > 0 && make("table", {}, make("thead", {}, make("tr", {}, head.map((name, at) => make("th", { scope: "col", class: at > 0 && at < 5 && "mon-num" }, name)))),
       groups.filter(([, rows]) => rows.length).map(([kind, rows]) => make("tbody", {},
         make("tr", {}, make("th", { colspan: 6, scope: "rowgroup", class: "mon-kind" }, kind)),
         rows.map((row) => make("tr", {}, make("td", {}, row.skill), make("td", { class: "mon-num" }, row.n),
@@ -172,11 +177,12 @@ function drawLedger(place, { ledger }) {
 function usable(value, log = false) { return Number.isFinite(value) && (!log || value > 0); }
 function fixed(value) { return Number.isFinite(value) ? value.toFixed(3) : "undefined"; }
 function sentence(text) { return text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}` : ""; }
+function passes({ curve = [] }) { const at = curve.findLast?.((row) => usable(row.epoch)); return at ? `epoch ${numberText(at.epoch)}` : ""; }
 function clockText() { return new Date().toLocaleTimeString(); }
 
 // Whether a loss spans so much that only a logarithmic scale shows all of it.
 function widely(rows) {
-  const values = (rows ?? []).map((row) => row.loss).filter((value) => usable(value, true));
+  const values = (rows ?? []).flatMap((row) => (usable(row.loss_unlabelled) ? LOSSES.map((name) => row[name]) : row.loss)).filter((value) => usable(value, true));
   return values.length > 1 && Math.max(...values) / Math.min(...values) > 8;
 }
 

@@ -1,5 +1,6 @@
 // What is on the films as one picture: PNG by a canvas, SVG with the outlines as lines.
 import { drawn, make, put } from "./common.js";
+import { scaleOf } from "./maps.js";
 
 const SIDE = 900;
 const GAP = 24;
@@ -27,7 +28,8 @@ function layoutOf(panels, notice) {
     add(name, plain, "#565b63");
     if (panel.map) add(panel.said?.title ?? panel.map.title, bold, "#1b1b1b");
     if (panel.map) add(panel.said?.details, plain, "#565b63");
-    if (panel.map) add(panel.map.signed ? "orange: for; blue: against" : "from dark (some) to yellow (most)", plain, "#565b63");
+    if (panel.map) lines.push({ scale: scaleOf(panel.looks().tables, panel.map.signed) });
+    if (panel.map && panel.sentence) add(`Sentence: ${panel.sentence}`, plain, "#1b1b1b");
     if (panel.map && panel.said?.caution) add(`\u26a0 ${panel.said.caution}`, plain, "#5c3a00");
     return { panel, height, lines };
   });
@@ -44,7 +46,8 @@ export function pictureOf(panels, notice) {
   const context = canvas.getContext("2d");
   context.fillStyle = "#ffffff";
   context.fillRect(0, 0, width, height);
-  const write = ({ line, font, colour }, x, y) => {
+  const write = ({ line, font, colour, scale }, x, y) => {
+    if (scale) { drawScale(context, scale, x, y); return; }
     context.font = font;
     context.fillStyle = colour;
     context.textBaseline = "top";
@@ -61,14 +64,41 @@ export function pictureOf(panels, notice) {
   return canvas;
 }
 
+// The scale of a map in one line: colours on black, as over the film, between its words.
+const BAR = { left: 76, width: 300, height: 15, top: 2 };
+
+function endsOf({ ends }, x) {
+  const { left, width } = BAR;
+  const places = [x, x + left + width / 2, x + left + width + 10];
+  return ends.length > 2 ? [[ends[0], places[0]], [ends[2], places[2]]] : [[ends[0], x + left - 22], [ends[1], places[2]]];
+}
+
+function drawScale(context, scale, x, y) {
+  context.fillStyle = "#000000";
+  context.fillRect(x + BAR.left, y + BAR.top, BAR.width, BAR.height);
+  context.drawImage(scale.canvas, x + BAR.left, y + BAR.top, BAR.width, BAR.height);
+  context.font = "17px system-ui, sans-serif";
+  context.fillStyle = "#565b63";
+  context.textBaseline = "top";
+  for (const [text, at] of endsOf(scale, x)) context.fillText(text, at, y);
+}
+
+function scaleDrawing(scale, x, y) {
+  const place = { x: x + BAR.left, y: y + BAR.top, width: BAR.width, height: BAR.height };
+  return drawn("g", { role: "img", "aria-label": `Scale from ${scale.ends.join(" to ")}` },
+    drawn("rect", { ...place, fill: "#000" }),
+    drawn("image", { href: scale.canvas.toDataURL("image/png"), ...place, preserveAspectRatio: "none" }),
+    endsOf(scale, x).map(([text, at]) => drawn("text", { x: at, y: y + 16, fill: "#565b63", "font-family": "system-ui, sans-serif", "font-size": 17 }, text)));
+}
+
 export function svgOf(panels, notice) {
   const { parts, foot, width, height, films, end } = layoutOf(panels, notice);
   const root = drawn("svg", { xmlns: "http://www.w3.org/2000/svg", width, height, viewBox: `0 0 ${width} ${height}`, role: "img" },
     drawn("title", {}, parts.map(({ panel }) => panel.said?.title ?? panel.facts.film.source).join("; ")),
     drawn("rect", { width, height, fill: "#ffffff" }));
-  const write = ({ line, font, colour }, x, y) => drawn("text", {
+  const write = ({ line, font, colour, scale }, x, y) => (scale ? scaleDrawing(scale, x, y) : drawn("text", {
     x, y: y + 18, fill: colour, "font-family": "system-ui, sans-serif", "font-size": font.includes("20px") ? 20 : 17,
-    "font-weight": font.startsWith("600") ? 600 : 400 }, line);
+    "font-weight": font.startsWith("600") ? 600 : 400 }, line));
   parts.forEach(({ panel, height: high, lines }, at) => {
     const x = GAP + at * (SIDE + GAP);
     put(root, filmDrawing(panel.film, x, high), lines.map((line, number) => write(line, x, GAP + films + 8 + number * LINE)));

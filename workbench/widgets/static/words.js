@@ -212,3 +212,10 @@ export function wordsOf(passage, choice) {
   if (choice.start === undefined && !choice.finding) return "the whole text";
   return cut(passage, span.start, span.end).replace(/\s+/g, " ");
 }
+
+// The sentences that a choice lies in, as they stand in the text.
+export function sentencesWith(passage, choice) {
+  const span = spanOf(passage, choice);
+  const around = span ? passage.sentences.filter(([start, end]) => start < span.end && end > span.start) : [];
+  return around.length ? cut(passage, around[0][0], around.at(-1)[1]).replace(/\s+/g, " ").trim() : "";
+}

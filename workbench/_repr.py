@@ -1,0 +1,62 @@
+"""How a result writes itself in one or two lines, however much it holds.
+
+    @dataclass(frozen=True)
+    class Result:
+        values: np.ndarray
+        __repr__ = short_repr        # Result(values=(512, 512) float32)
+
+Numbers and short texts stand there as they are; of arrays, tables and collections the size does.
+
+Does not know: what a result means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import PurePath
+from typing import Any
+
+#: Characters of a whole result, and of one of its fields.
+LONGEST, _FIELD = 300, 60
+_PLAIN = (bool, int, float, complex, type(None))
+
+
+def short_repr(result: Any) -> str:
+    """Return a dataclass as its name and fields, in at most `LONGEST` characters."""
+    said = [f"{field.name}={_short(getattr(result, field.name))}"
+            for field in fields(result) if field.repr]  # fmt: skip
+    name, shown = type(result).__name__, []
+    for one in said:
+        if len(f"{name}({', '.join([*shown, one])}, ...)") > LONGEST:
+            shown.append("...")
+            break
+        shown.append(one)
+    return f"{name}({', '.join(shown)})"
+
+
+def _short(value: Any) -> str:
+    """Return a value, or what there is of it where it is long."""
+    if isinstance(value, (*_PLAIN, str, bytes, PurePath)):
+        return _cut(repr(value))
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape:
+        kind = getattr(value, "dtype", None)
+        sizes = " x ".join(f"{size}" for size in shape)
+        return f"<{sizes} {str(kind).removeprefix('torch.') if kind is not None else 'table'}>"
+    if isinstance(value, dict | list | tuple | set | frozenset) or hasattr(value, "keys"):
+        return _collection(value)
+    said = repr(value)
+    return said if len(said) <= _FIELD and "\n" not in said else f"<{type(value).__name__}>"
+
+
+def _collection(value: Any) -> str:
+    parts = [*value, *(value.values() if hasattr(value, "values") else ())]
+    if len(parts) <= 12 and all(isinstance(part, (*_PLAIN, str)) for part in parts):
+        said = repr(value)
+        if len(said) <= _FIELD:
+            return said
+    return f"<{len(value):,} {'item' if len(value) == 1 else 'items'}>"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _FIELD else f"{text[: _FIELD - 4]}...{text[-1]}"
