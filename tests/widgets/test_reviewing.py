@@ -17,7 +17,7 @@ from workbench.review import Annotations, corrected_reference, queue
 from workbench.review.verdicts import VERDICTS
 from workbench.widgets.reviewer import Reviewer
 from workbench.widgets.reviewing import FORM, Reviewing
-from workbench.widgets.reviewing_view import _sure, case_view, listing, pieces, standing
+from workbench.widgets.reviewing_view import _rank, case_view, listing, pieces, standing
 
 EFFUSION, NODULE = "pleural effusion", "nodule"
 TEXTS = {
@@ -409,4 +409,4 @@ def test_the_app_is_reached_as_the_package_names_it(run):
      (0.001, "token confidence above that of 1 % of this run's reports")],
 )  # fmt: skip
 def test_token_confidence_is_said_against_the_other_reports(share, says):
-    assert _sure(share) == says
+    assert _rank(share) == says
