@@ -152,9 +152,9 @@ def _closes(text: str, start: int, begin: int, end: int) -> bool:
 
 
 def _marks_doubt(text: str, start: int, begin: int, end: int) -> bool:
-    """Say whether a question mark goes on: "? effusion", "shadow ? nodule", "Effusion? No."."""
+    """Say whether a question mark goes on: "? effusion", "nodule (?) left", "Effusion? No."."""
     asked, following = text[start:begin], text[end : end + 20].lstrip()
-    if not asked.strip():
+    if not asked.strip() or asked.endswith(("(", "[")):
         return True
     if asked[-1].isspace() and following[:1].islower():
         return True
