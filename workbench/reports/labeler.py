@@ -2,17 +2,20 @@
 
 Rules over a lexicon, after ConText (Harkema et al., J Biomed Inform 2009; Chapman et al., J Biomed
 Inform 2011) and with the categories of the CheXpert labeler (Irvin et al., AAAI 2019, arXiv
-1901.07031): find the names, then look for words before and behind that negate or weaken them,
-within a clause and up to a word that ends their reach.
+1901.07031): find the names, divide each clause into statements, and let the words that negate,
+weaken or ask reach over the list they stand in front of or behind (`cues`, `clauses`, `scope`).
 
 Policies:
 - body and impression count alike; present beats uncertain beats absent where both occur;
 - "likely", "probable" and "A or B" (not negated) are uncertain; "no definite" is absent;
 - "no large effusion" and "no new effusion" deny neither a small nor an old one: uncertain;
 - vascular congestion, heart failure and volume loss suggest a finding: uncertain;
-- what has resolved is absent; what is unchanged is present;
-- questions, indications, history and "evaluate for" state nothing;
-- "no finding" is coded absent where another finding (devices aside) is present or uncertain;
+- "unlikely", "cannot be assessed" and a heart of borderline size are uncertain;
+- what has resolved is absent; what has resolved in part, or is unchanged, is present;
+- indications, history, purposes ("evaluate for") and questions without an answer state nothing;
+- findings of other organs ("humeral lesion", "fracture of the lead") are not these findings;
+- "no finding" is coded absent where another finding (devices and "no large effusion" aside) is
+  present or uncertain;
 - a finding that is not named is not in the result, which is not the same as absent.
 
 Does not know: grammar beyond these rules, or any word; those are in the lexicon.

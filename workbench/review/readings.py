@@ -31,7 +31,6 @@ from workbench.review.bulk import CODE, FINDINGS, BulkReader
 SIDE_NAMES = ("", *SIDES)
 FILE = "readings.parquet"
 _CHUNK = 2000
-_READERS = ("labeler.py", "labels.py", "lexicon.py", "scope.py", "sentences.py", "lexicons/en.yaml")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +84,9 @@ def read_texts(texts: pd.Series, *, folder: Path | None = None, show: bool = Fal
 def reader_version() -> str:
     """Return a hash of the reader and its lexicon, 64 hexadecimal digits."""
     home = files("workbench.reports")
-    parts = [(home / name).read_bytes() for name in _READERS]
+    every = (*home.iterdir(), *(home / "lexicons").iterdir())
+    read = [item for item in every if item.name.endswith((".py", ".yaml"))]
+    parts = [item.read_bytes() for item in sorted(read, key=lambda item: item.name)]
     parts.append(files("workbench.review").joinpath("bulk.py").read_bytes())
     return hashlib.sha256(b"\0".join((*parts, "|".join(FINDINGS).encode()))).hexdigest()
 
