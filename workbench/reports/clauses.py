@@ -160,6 +160,10 @@ class Clause:
         """Say whether a cue reaches a mention behind it."""
         if cue.end > mention.start:
             return False
+        if self._is_answer(cue) and any(
+            cue.end <= other.start < mention.start and self._is_answer(other) for other in self.cues
+        ):
+            return False
         first, last = self.part(cue.start) + 1, self.part(mention.start)
         between = self.parts[first : last + 1]
         if any(self._own[number] for number in range(first, last + 1)) and not (

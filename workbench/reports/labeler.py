@@ -55,8 +55,11 @@ _CLAUSE = re.compile(r"[^;]{1,1000}(?![^\s;])|[^;]{1,1000}")
 #: A list behind a colon whose items stand between semicolons.
 _LISTED = re.compile(r"([^:;]{1,200}):(?:[^;:]{1,80};){1,30}[^;:]{1,80}")
 #: Signs that mean the same, one character each.
-_ALIKE = str.maketrans(dict.fromkeys("\u2019\u2018\u02bc\u2032\u00b4`\uff07", "'") |
-                       dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))  # fmt: skip
+_ALIKE = str.maketrans(
+    dict.fromkeys("\u2019\u2018\u02bc\u2032\u00b4`\uff07", "'")
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-")
+    | dict.fromkeys("\n\r\t\x0b\x0c\xa0\u2007\u2009\u202f", " ")
+)
 _CONTRACTED = re.compile(r"n't\b")
 
 
@@ -183,14 +186,15 @@ def _row(
 
     sided = mention.finding not in _UNSIDED
     device = mention.finding == DEVICE
-    temporality = next(iter(stated("temporality")), None)
+    own = _own_words(mention, clause, span, words)
+    temporality = next(iter(stated("temporality", own)), None)
     kinds = stated("device", clause[mention.start : mention.end]) if device else []
     return FindingLabel(
         finding=mention.finding,
         code=mention.code,
         side=_side(stated("side", _place(mention, clause, span, words))) if sided else None,
         zone=_zones(stated("zone")) if sided and not device else None,
-        severity=_severity(stated("severity")) if _graded(mention) else None,
+        severity=_severity(stated("severity", own)) if _graded(mention) else None,
         temporality=temporality,
         start=mention.start,
         end=mention.end,
@@ -214,6 +218,22 @@ def _place(mention: Mention, clause: str, span: tuple[int, int], words: Lexicon)
             return before
         behind = words.grammar["tip"].sub("", behind)
     return before + words.grammar["aside"].sub("", behind)
+
+
+def _own_words(mention: Mention, clause: str, span: tuple[int, int], words: Lexicon) -> str:
+    """Return the words that may state the size or the course of a mention.
+
+    "Large hernia and effusion" has a large hernia: what stands in front of the last joint counts
+    where it ends in an adjective of the mention's own ("small right and left effusion").
+    """
+    low = span[0]
+    joints = list(words.grammar["separator"].finditer(clause, low, mention.start))
+    if joints:
+        last = clause[low : joints[-1].start()].split()[-1:]
+        if last and not any(p.search(last[0]) for p in words.any_value.values()):
+            low = joints[-1].end()
+    behind = words.grammar["aside"].sub("", clause[mention.end : span[1]])
+    return clause[low : mention.end] + behind
 
 
 def _graded(mention: Mention) -> bool:

@@ -37,9 +37,11 @@ _UNFINISHED = re.compile(
     r"dr|mr|mrs|ms))$",
     re.IGNORECASE,
 )
+#: What a statement does not begin with.
+_PREDICATE = re.compile(r"is|are|was|were|has|have|had|remains?|persists?|appears?", re.IGNORECASE)
 #: What answers the question, or the name, in front of a question mark.
 _ANSWER = re.compile(
-    r"[^\S\n]*(?:yes|no|none|nil|absent|present|negative|positive|possible|possibly|probable|"
+    r"[^\S\n]*(?:a(?:nswer)?:\s*)?(?:yes|no|none|nil|absent|present|negative|positive|possible|possibly|probable|"
     r"probably|likely|unlikely|unknown|maybe)(?=\s*(?:[.,;]|\n|$))",
     re.IGNORECASE,
 )
@@ -125,6 +127,7 @@ def _new_statements(text: str) -> Iterator[tuple[int, int, bool]]:
     for match in wraps:
         line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
         capital = match[1][0].isupper() and not match[1].startswith("XX")
+        capital = capital and not _PREDICATE.fullmatch(match[1])
         full = len(line) + len(match[1]) >= width > 0
         open_end = _UNFINISHED.search(line) or line.count("(") > line.count(")")
         if (capital or (plain and match[1][0].isalpha())) and not full and not open_end:
