@@ -2,7 +2,7 @@
 
 `sentences.yaml` has sentences read whole, sides included. `kinds.tsv` and `attributes.tsv` are by
 kind of what is read wrongly: their first and second list were written before the rules of clauses,
-the third against them, and the second list was unseen until it was measured (LOG.md).
+the others after them; only the first was read while they were made (LOG.md).
 """
 
 from __future__ import annotations

@@ -203,3 +203,52 @@ def test_a_question_mark_is_a_question_a_doubt_or_a_heading(text, pneumothorax):
 )
 def test_a_predicate_reaches_its_own_subjects(text, effusion):
     assert label(text).code("effusion") == effusion
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The left pleural effusion is no longer seen.",
+        "The right chest tube has been removed completely.",
+        "Left lower lobe consolidation is thought to be less likely.",
+        "The previously described pneumothorax cannot be entirely excluded.",
+        "The heart is mildly enlarged with unremarkable mediastinal contours.",
+    ],
+)
+def test_a_wrapped_line_reads_like_an_unbroken_one(text):
+    codes = {row.finding: row.code for row in label(text).rows}
+    words = text.split(" ")
+    for at in range(1, len(words)):
+        wrapped = " ".join(words[:at]) + "\n" + " ".join(words[at:])
+        assert {row.finding: row.code for row in label(wrapped).rows} == codes, wrapped
+
+
+@pytest.mark.parametrize(
+    ("text", "present"),
+    [
+        ("Consolidation [ ] Effusion [x] Pneumothorax [ ]", {"pleural effusion"}),
+        ("[ ] Consolidation [x] Effusion", {"pleural effusion"}),
+        ("( ) Pneumothorax (X) Effusion", {"pleural effusion"}),
+        ("Effusion: [x] Pneumothorax: [ ]", {"pleural effusion"}),
+        ("\u2610 Pneumothorax \u2611 Effusion", {"pleural effusion"}),
+    ],
+)
+def test_a_box_that_is_not_ticked_says_nothing(text, present):
+    assert {row.finding for row in label(text).rows} == present
+    assert set(label(text).present) == present
+
+
+@pytest.mark.parametrize(
+    ("text", "finding", "severity", "temporality"),
+    [
+        ("Large hiatal hernia and atelectasis.", "atelectasis", None, None),
+        ("Severe scoliosis with a small effusion.", "effusion", "small", None),
+        ("Pneumonia in a patient with severe emphysema.", "pneumonia", None, None),
+        ("New sternotomy wires and effusion.", "effusion", None, None),
+        ("Small right and large left effusions.", "effusion", "large", None),
+        ("Edema as before.", "edema", None, "unchanged"),
+    ],
+)
+def test_size_and_course_are_those_of_the_finding(text, finding, severity, temporality):
+    row = label(text)[finding]
+    assert (row.severity, row.temporality) == (severity, temporality)

@@ -21,7 +21,7 @@ from workbench.reports.cues import Cue, Mention, find_cues
 from workbench.reports.lexicon import Lexicon
 
 #: An answer of a template begins with one of these, and goes with the whole list in front of it.
-_SIGNS = tuple(":=?([-|+")
+_SIGNS = tuple(":=?([-|+\u2610\u2611\u2612\u2713\u2714")
 #: Joints over which no list goes.
 _APART = ("colon", "dash", "bracket", "bar")
 _GROUPS = ("or", "stop", "list", "colon", "bracket", "dash", "slash", "bar")

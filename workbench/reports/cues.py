@@ -49,7 +49,7 @@ _ORDER = {name: order for order, name in enumerate(_WHAT)}
 #: Signs that stand in front of every name of a clause that begins with one.
 _MARKS = ("mark_no", "mark_yes", "mark_open", "mark_doubt")
 #: Without one of these there is no answer of a template.
-_SIGNS = frozenset(":=?([+-|")
+_SIGNS = frozenset(":=?([+-|\u2610\u2611\u2612\u2713\u2714")
 
 
 @dataclass(frozen=True)

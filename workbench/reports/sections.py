@@ -138,6 +138,8 @@ class Headings:
             label = match["label"]
             before = text[: match.start("label")].rstrip(_EDGES)
             alone = match["alone"] is not None and not before.endswith(":") and label[0].isupper()
+            # "The left chest / tube is removed." is a wrapped line
+            alone = alone and not text[match.end() :].lstrip()[:1].islower()
             if self._core.search(label) and (match["colon"] or alone):
                 yield Section(_VIEW, match.start(), _behind(text, match), len(text))
 
