@@ -162,6 +162,8 @@ def _tables(scratch: Path):
     csv.write_bytes(text)
     manifest = Manifest(load(csv, check=False).frame)
     manifest.save(parquet)
+    for path in manifest.frame["path"].dropna():
+        _file(folder, path).touch()
     frozen = freeze(manifest, name="some").save(folder / "cohort.json").read_bytes()
 
     def reading(path: Path) -> Callable[[bytes], None]:

@@ -113,10 +113,10 @@ def test_numbers_that_compute_nothing_are_refused(name, value):
     ],
 )
 def test_how_somebody_ran_it_is_left_out_and_logged_quietly(section, name, value, caplog):
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, logger="workbench"):
         found = network_keys(with_key(section, **{name: value}))
     assert name not in (found[section] if section else found)
-    assert f"{section}.{name}" if section else name in caplog.text
+    assert (f"{section}.{name}" if section else name) in caplog.text
     assert all(record.levelno == logging.DEBUG for record in caplog.records)
 
 

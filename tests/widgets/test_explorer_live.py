@@ -58,7 +58,7 @@ def test_report_map_method_question_and_reload_with_a_model(bare, mini, case):
     peak = np.array(found.peak_cell)
     assert np.abs(np.array([row, column]) / scale - 0.5 - peak).max() <= 1.5
     page.select_option(".wbx-bar-row label:has-text('Method') select", "input_x_gradient")
-    title(page, "input x gradient")
+    title(page, "input \u00d7 gradient")
     assert "fails the randomisation check" in page.inner_text(".wbx-caution")
     page.fill(".wbx-ask input", "Is there a pneumothorax?")
     page.keyboard.press("Enter")

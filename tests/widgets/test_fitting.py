@@ -99,7 +99,7 @@ def test_a_failure_takes_room_from_the_image_only(bare, screen):
 def test_two_sides_fit_with_both_their_texts(bare):
     state = made_state(sides=2)
     page = open_made(bare, state=state, width=1440, height=900, alone=True)
-    page.wait_for_function("document.querySelectorAll('.wbx-scale').length === 2")
+    page.wait_for_function("document.querySelectorAll('.wbx-below > .wbx-details').length === 2")
     assert hidden(page, *MAP, ".wbx-words") == []
 
 

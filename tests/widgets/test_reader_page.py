@@ -189,7 +189,6 @@ def test_a_grade_pressed_ahead_can_be_replaced_or_taken_back_while_it_is_seen(op
     page.keyboard.press("a")
     page.keyboard.press("b")
     page.wait_for_selector(".desk-ahead")
-    page.wait_for_timeout(350)
     page.keyboard.press("d")
     at(page, 3)
     assert grades(study) == ["A", "D"]

@@ -14,6 +14,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from functools import cached_property
 from itertools import pairwise
+from operator import attrgetter
 from typing import NamedTuple
 
 from workbench.findings import DEVICE
@@ -63,11 +64,13 @@ class Clause:
     @cached_property
     def parts(self) -> list[Part]:
         """The parts of the clause, in order."""
-        taken = [(m.start, m.end) for m in self.mentions] + [cue.span for cue in self.cues]
+        taken = bytearray(len(self.text))
+        for one in (*self.mentions, *self.cues):
+            taken[one.start : one.end] = b"\1" * (one.end - one.start)
         joints: list[tuple[str, int, int]] = []
         for match in self.lexicon.joint.finditer(self.text):
             start, end = match.span()
-            if any(low < end and start < high for low, high in taken):
+            if any(taken[start:end]):
                 continue
             if self._adjectives(start):
                 continue
@@ -84,7 +87,8 @@ class Clause:
 
     def _adjectives(self, comma: int) -> bool:
         """Say whether only adjectives stand between a cue and a comma: "no acute, large ..."."""
-        before = max((cue.end for cue in self.cues if cue.end <= comma), default=comma)
+        number = bisect_right(self.cues, comma, key=attrgetter("end"))
+        before = self.cues[number - 1].end if number else comma
         return self.grammar["adjective"].fullmatch(self.text, before, comma) is not None
 
     @cached_property
@@ -131,17 +135,19 @@ class Clause:
             forward: only cues of this direction.
             near: only where nothing but "or" stands between.
         """
-        cues = [
-            cue
-            for cue in self.cues
-            if cue.kind in kinds and (forward is None or cue.forward == forward)
-        ]
+        cues = [cue for cue in self.cues if cue.kind in kinds]
+        ahead = [cue for cue in cues if cue.forward and cue.end <= mention.start]
+        behind = [cue for cue in cues if not cue.forward and cue.start >= mention.end]
+        behind.reverse()
+        if forward is not None:
+            (behind if forward else ahead).clear()
         # nearest first: in "no a, no b, no c, ..." all but one need not be asked
-        if len(cues) > 1:
-            cues.sort(key=lambda c: max(c.start - mention.end, mention.start - c.end))
-        for cue in cues:
-            reaches = self._reaches_on if cue.forward else self._reaches_back
-            if reaches(cue, mention, near):
+        while ahead or behind:
+            on = not behind or (
+                bool(ahead) and mention.start - ahead[-1].end <= behind[-1].start - mention.end
+            )
+            cue = ahead.pop() if on else behind.pop()
+            if (self._reaches_on if on else self._reaches_back)(cue, mention, near):
                 return cue
         return None
 
@@ -225,7 +231,9 @@ class Clause:
         part = self.parts[number]
         if self._joint(number) != "," or self._or_follows(number):
             return False
-        if named.finding == DEVICE or any(p.kind == "or" for p in self.parts[:number]):
+        if named.finding == DEVICE or any(
+            self.parts[n].kind == "or" for n in self._alternatives[:1] if n < number
+        ):
             return True
         place = self.grammar["place"].match(self.text, named.end)
         sides = self.lexicon.attributes["side"]
@@ -261,7 +269,12 @@ class Clause:
         return "size"
 
     def _or_follows(self, number: int) -> bool:
-        return any(later.kind in ("or", "slash") for later in self.parts[number + 1 :])
+        return bool(self._alternatives) and number < self._alternatives[-1]
+
+    @cached_property
+    def _alternatives(self) -> list[int]:
+        """The numbers of the parts that "or" or "/" joins."""
+        return [n for n, part in enumerate(self.parts) if part.kind in ("or", "slash")]
 
     def _governs(self, cue: Cue, part: Part, named: Mention) -> bool:
         """Say whether a cue makes the part it stands in a statement of its own."""

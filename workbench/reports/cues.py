@@ -10,8 +10,10 @@ Does not know: any word of any language (`lexicon`), nor how far a cue reaches (
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple
 
 from workbench.findings import PRESENT
@@ -44,6 +46,7 @@ KINDS = {
     "asking_after": ("asking", False),
     "affirmation": ("affirmation", True),
 }
+_start = attrgetter("start")
 _WHAT = ANSWERS | KINDS
 _ORDER = {name: order for order, name in enumerate(_WHAT)}
 #: Signs that stand in front of every name of a clause that begins with one.
@@ -97,18 +100,22 @@ def find_cues(text: str, lexicon: Lexicon, mentions: list[Mention]) -> list[Cue]
         mentions: the findings that it names.
     """
     kept: list[Cue] = []
+    taken = bytearray(len(text))
+    named = bytearray(len(text))
+    for mention in mentions:
+        named[mention.start : mention.end] = b"\1" * (mention.end - mention.start)
+    said = [m for m in mentions if m.fixed and m.code != PRESENT]
     for start, end, name in _candidates(text, lexicon):
         kind, forward = _WHAT[name]
-        if any(start < cue.end and cue.start < end for cue in kept):
-            continue
-        if _said_by_mention(start, end, mentions):
+        if any(taken[start:end]) or (said and _said_by_mention(start, end, said)):
             continue
         if forward is None:
             forward = _attributive(text, end, lexicon, mentions)
-            if not forward and not _predicate(text, start, end, kind, lexicon, mentions):
+            if not forward and not _predicate(text, start, end, kind, lexicon, named):
                 continue
+        taken[start:end] = b"\1" * (end - start)
         kept.append(Cue(start, end, kind, forward))
-    return [cue if cue.forward else _extended(text, cue, lexicon, mentions) for cue in sorted(kept)]
+    return [cue if cue.forward else _extended(text, cue, lexicon, named) for cue in sorted(kept)]
 
 
 def _candidates(text: str, lexicon: Lexicon) -> list[tuple[int, int, str]]:
@@ -135,42 +142,38 @@ def _answers_to_try(text: str, lexicon: Lexicon) -> Iterable[str]:
 
 def _said_by_mention(start: int, end: int, mentions: list[Mention]) -> bool:
     """Say whether words are part of a statement that has its code from them."""
-    return any(
-        mention.start < start and end <= mention.end and mention.code != PRESENT
-        for mention in mentions
-        if mention.fixed
-    )
+    return any(mention.start < start and end <= mention.end for mention in mentions)
 
 
 def _attributive(text: str, end: int, lexicon: Lexicon, mentions: list[Mention]) -> bool:
     """Say whether an adjective that ends here stands in front of its name."""
-    following = next((m.start for m in mentions if m.start >= end), None)
-    if following is None:
+    number = bisect_left(mentions, end, key=_start)
+    if number == len(mentions):
         return False
-    return lexicon.grammar["phrase_end"].search(text, end, following) is None
+    return lexicon.grammar["phrase_end"].search(text, end, mentions[number].start) is None
 
 
 def _predicate(
-    text: str, start: int, end: int, kind: str, lexicon: Lexicon, mentions: list[Mention]
+    text: str, start: int, end: int, kind: str, lexicon: Lexicon, named: bytearray
 ) -> bool:
     """Say whether an adjective is what a statement says of its subject."""
     if lexicon.grammar["predicate_end"].match(text, end):
         return True
-    return kind == "negation" and _word_before(text, start, lexicon, mentions) < start
+    return kind == "negation" and _word_before(text, start, lexicon, named) < start
 
 
-def _extended(text: str, cue: Cue, lexicon: Lexicon, mentions: list[Mention]) -> Cue:
+def _extended(text: str, cue: Cue, lexicon: Lexicon, named: bytearray) -> Cue:
     """Add the auxiliaries and adverbs in front of a predicate."""
     start = cue.start
-    while (before := _word_before(text, start, lexicon, mentions)) < start:
+    while (before := _word_before(text, start, lexicon, named)) < start:
         start = before
     return cue._replace(start=start)
 
 
-def _word_before(text: str, start: int, lexicon: Lexicon, mentions: list[Mention]) -> int:
+def _word_before(text: str, start: int, lexicon: Lexicon, named: bytearray) -> int:
     """Return where an auxiliary begins that stands right in front, `start` where none does."""
     head = text[:start].rstrip()
     begin = head.rfind(" ") + 1
     if not lexicon.grammar["auxiliary"].fullmatch(head, begin):
         return start
-    return start if any(m.start < start and begin < m.end for m in mentions) else begin
+    return start if any(named[begin:start]) else begin

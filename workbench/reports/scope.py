@@ -51,9 +51,14 @@ def _found(clause: str, lexicon: Lexicon) -> list[Mention]:
         for match in pattern.finditer(clause)
     ]
     kept: list[Mention] = []
+    holders: dict[int, list[Mention]] = {}
     for mention in sorted(every, key=lambda item: (item.start - item.end, item.start)):
-        if not any(_excludes(other, mention) for other in kept):
+        # what overlaps is at least as long, and so holds one of the two ends
+        others = holders.get(mention.start, []) + holders.get(mention.end - 1, [])
+        if not any(_excludes(other, mention) for other in others):
             kept.append(mention)
+            for at in range(mention.start, mention.end):
+                holders.setdefault(at, []).append(mention)
     return sorted(kept, key=lambda item: (item.start, item.end))
 
 
