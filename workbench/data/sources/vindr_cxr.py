@@ -94,8 +94,8 @@ def _wide(card: DataCard, marks: pd.DataFrame) -> pd.DataFrame:
     """Return (image, reader) rows with one 0/1 column for each class of the challenge."""
     classes = map_unique(marks["class_name"], lambda name: card.published(name) or name)
     readers = marks["rad_id"].str.strip().str.casefold()
-    ticked = pd.crosstab([marks["image_id"], readers], classes, colnames=["class"]).gt(0)
-    return ticked.astype(int).astype(str).reset_index()
+    given = marks.groupby(["image_id", readers, classes]).size().unstack(fill_value=0)
+    return given.gt(0).astype(int).astype(str).reset_index()
 
 
 def _readers(
