@@ -12,6 +12,7 @@ import codecs
 import csv
 import gzip
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _BLOCK = 20_000
 #: Bytes that are parsed at once.
 _BYTES = 1 << 26
+_SENTENCE = re.compile(r"[.!?;:,]\s|[\n\r\t]")
 _DAMAGES = (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error)
 
 
@@ -48,7 +50,7 @@ def read_rows(path: Path, *, delimiter: str | None = None) -> Iterator[list[str]
             message names the row, and never quotes it.
     """
     csv.field_size_limit(2**31 - 1)
-    delimiter = delimiter or _delimiter(path)
+    guessed, delimiter = delimiter is None, delimiter or _delimiter(path)
     number, line, reader = -1, 0, None
     try:
         with open_text(path) as handle:
@@ -57,6 +59,8 @@ def read_rows(path: Path, *, delimiter: str | None = None) -> Iterator[list[str]
             for row in reader:
                 if names is None and row:
                     names = [name.strip() for name in row]
+                    if guessed:
+                        _refuse_other_marks(names, path)
                     yield names
                     number = 0
                 elif names and not _is_blank(row, len(names)):
@@ -200,6 +204,39 @@ def _open_bytes(path: Path) -> Iterator[BinaryIO]:
 
 def _delimiter(path: Path) -> str:
     return "\t" if ".tsv" in (part.lower() for part in path.suffixes) else ","
+
+
+def listed(names: Iterable[object], *, most: int = 12) -> str:
+    """Return names of columns for a message.
+
+    A file without a header has a row of data there: of what reads like a text, only the length is
+    said.
+    """
+    found = [brief(name) for name in names]
+    more = f", and {len(found) - most} more" if len(found) > most else ""
+    return (", ".join(found[:most]) + more) or "none"
+
+
+def brief(cell: object) -> str:
+    """Return a short cell as it may be printed, else its length."""
+    text = str(cell)
+    short = len(text) <= 40 and len(text.split()) <= 4 and not _SENTENCE.search(text)
+    return text if short else f"({len(text)} characters, not shown)"
+
+
+def _refuse_other_marks(names: list[str], path: Path) -> None:
+    """Raise where the first line tells what separates cells, or something else separates them."""
+    if names[0].casefold().startswith("sep="):
+        raise InputError(
+            f"{path.name}: the first line, sep=, is for a spreadsheet; expected the header. Save "
+            "it as CSV UTF-8 with commas, without that line"
+        )
+    for mark, said in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"), (",", "commas")):
+        if len(names) == 1 and mark in names[0]:
+            raise InputError(
+                f"{path.name}: the header has one column, but {said} in it, which separate no "
+                "cells here; save it as CSV UTF-8 with commas, or as .tsv with tabs"
+            )
 
 
 def _without_nul(lines: Iterable[str]) -> Iterator[str]:

@@ -67,16 +67,20 @@ def parse_list(cell: str) -> list | None:
     return list(found) if isinstance(found, (list, tuple)) else None
 
 
-def read_edges(raw: pd.DataFrame, names: Sequence[str], said: str) -> pd.DataFrame:
+def read_edges(
+    raw: pd.DataFrame, names: Sequence[str], said: str, *, corners: bool = False
+) -> pd.DataFrame:
     """Return columns of edges as numbers; rows without any are no boxes and stay empty.
 
     Args:
         raw: the table.
-        names: its columns of edges.
+        names: its columns of edges: left, top, width and height.
+        corners: whether they are left, top, right and bottom.
         said: what the table is called.
 
     Raises:
-        InputError: an edge is no number, or a box lacks one; the message names row and column.
+        InputError: an edge is no number, a box lacks one or is less than nothing wide or
+            high; the message names row and column.
     """
     read = {name: read_numbers(raw[name], rows=len(raw)) for name in names}
     edges = pd.DataFrame({name: numbers.to_numpy() for name, (numbers, _) in read.items()})
@@ -89,6 +93,15 @@ def read_edges(raw: pd.DataFrame, names: Sequence[str], said: str) -> pd.DataFra
             raise InputError(
                 f"{said}, row {row + 1}, column {name!r}: {cell} is no edge of a box; expected a "
                 "number, or all edges empty where there is no box"
+            )
+    for name, start in zip(names[2:], names[:2], strict=True):
+        size = edges[name] - (edges[start] if corners else 0)
+        if (size < 0).any():
+            row = int(np.flatnonzero(size < 0)[0])
+            raise InputError(
+                f"{said}, row {row + 1}, column {name!r}: {edges[name].iloc[row]:g} gives a box "
+                "less than nothing wide or high; expected left, top, "
+                + ("right and bottom" if corners else "width and height")
             )
     return edges
 

@@ -16,8 +16,7 @@ import pandas as pd
 from workbench.data.cards import DataCard
 from workbench.data.download import Download
 from workbench.data.frames import map_unique, read_cells
-from workbench.data.mapping import codes_from_columns, marked_columns
-from workbench.errors import InputError
+from workbench.data.mapping import codes_from_columns, label_columns, marked_columns
 
 SEX = {"Male": "male", "Female": "female", "Unknown": "unknown"}
 VIEW = {"AP": "AP", "PA": "PA", "LL": "lateral", "RL": "lateral"}
@@ -66,12 +65,7 @@ def read(
 def _part(
     files: Download, card: DataCard, raw: pd.DataFrame, split: str
 ) -> tuple[pd.DataFrame, list[str]]:
-    columns = [name for name in card.labels if name in raw.columns]
-    if not columns:
-        raise InputError(
-            f"the CSV file of the {split} set has none of the label columns of CheXpert; expected "
-            f"{', '.join(list(card.labels)[:3])}, ..."
-        )
+    columns = label_columns(card, raw, f"the CSV file of the {split} set")
     path = raw["Path"].str.replace("\\", "/", regex=False).str.removeprefix("./")
     place = path.str.extract(r"(?i)(patient\d+)/(study\d+)/([^/]+)$").astype("str")
     folder = {"train": "train", "validate": "valid", "test": "test"}[split]

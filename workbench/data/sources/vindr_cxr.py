@@ -178,7 +178,7 @@ def _labels(votes: pd.DataFrame) -> np.ndarray:
 def _boxes(card: DataCard, marks: pd.DataFrame, images: pd.Series, said: str) -> pd.DataFrame:
     """Return columns as `box_cells` takes them, of the boxes that are on these images."""
     owner, met = owners(marks["image_id"], images, things="annotations", said=said)
-    edges = read_edges(marks, EDGES, said)
+    edges = read_edges(marks, EDGES, said, corners=True)
     finding = {
         name: (findings_of(card, name) or (OTHER,))[0] for name in marks["class_name"].unique()
     }
