@@ -102,12 +102,8 @@ def read_frame(path: Path, *, delimiter: str | None = None) -> pd.DataFrame:
         InputError: as `read_rows`, there is no header, or two columns have one name.
     """
     import pandas as pd
-    import pyarrow as pa
 
-    rows = read_rows(path, delimiter=delimiter)
-    header = next(rows, [])
-    if not header:
-        raise InputError(f"{path.name} is empty; expected a header")
+    header, columns = read_columns(path, delimiter=delimiter)
     names = [name or f"Unnamed: {at}" for at, name in enumerate(header)]
     for name in names:
         if names.count(name) > 1:
@@ -116,6 +112,25 @@ def read_frame(path: Path, *, delimiter: str | None = None) -> pd.DataFrame:
                 f"{path.name}: two columns, {places[0]} and {places[1]}, are called {name!r}; keep "
                 "one of them"
             )
+    return pd.DataFrame(
+        {name: pd.Series(cells, dtype="str") for name, cells in zip(names, columns, strict=True)}
+    )
+
+
+def read_columns(
+    path: Path, *, delimiter: str | None = None
+) -> tuple[list[str], list[pa.ChunkedArray]]:
+    """Return the header, and the columns, every cell as the text that stands there.
+
+    Raises:
+        InputError: as `read_rows`, or there is no header.
+    """
+    import pyarrow as pa
+
+    rows = read_rows(path, delimiter=delimiter)
+    names = next(rows, [])
+    if not names:
+        raise InputError(f"{path.name} is empty; expected a header")
     columns = _parsed(path, len(names), delimiter or _delimiter(path))
     if columns is None:
         blocks: list[list[pa.Array]] = [[] for _ in names]
@@ -124,9 +139,7 @@ def read_frame(path: Path, *, delimiter: str | None = None) -> pd.DataFrame:
                 cells.append(pa.array(column, pa.large_string()))
         columns = [pa.chunked_array(cells, pa.large_string()) for cells in blocks]
     rows.close()
-    return pd.DataFrame(
-        {name: pd.Series(cells, dtype="str") for name, cells in zip(names, columns, strict=True)}
-    )
+    return names, columns
 
 
 def _parsed(path: Path, wide: int, delimiter: str) -> list[pa.ChunkedArray] | None:
@@ -228,8 +241,8 @@ def _refuse_other_marks(names: list[str], path: Path) -> None:
     """Raise where the first line tells what separates cells, or something else separates them."""
     if names[0].casefold().startswith("sep="):
         raise InputError(
-            f"{path.name}: the first line, sep=, is for a spreadsheet; expected the header. Save "
-            "it as CSV UTF-8 with commas, without that line"
+            f"{path.name}: the first line names a separator, as spreadsheets write it; expected "
+            "the header. Save it as CSV UTF-8 with commas, without that line"
         )
     for mark, said in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"), (",", "commas")):
         if len(names) == 1 and mark in names[0]:

@@ -539,8 +539,8 @@ def test_a_damaged_manifest_is_refused_by_row(tmp_path, row, message):
         ("path;Edema\na.png;present\n", "one column, but semicolons in it"),
         ("path\tEdema\na.png\tpresent\n", "one column, but tabs in it"),
         ("path|Edema\na.png|present\n", "one column, but bars in it"),
-        ("sep=,\npath,Edema\na.png,present\n", "the first line, sep=, is for a spreadsheet"),
-        ("SEP=;\npath;Edema\na.png;present\n", "the first line, sep=, is for a spreadsheet"),
+        ("sep=,\npath,Edema\na.png,present\n", "the first line names a separator"),
+        ("SEP=;\npath;Edema\na.png;present\n", "the first line names a separator"),
     ],
 )
 def test_a_file_that_is_no_table_of_images_is_refused(build, text, message):
@@ -615,3 +615,35 @@ def test_a_packed_table_of_scores_is_read(tmp_path):
     (tmp_path / f"{BRIXIA}.gz").write_bytes(gzip.compress(text.encode()))
     manifest = wb.data.build("brixia", source=tmp_path, hash_files=False)
     assert column(manifest, "lung opacity") == ["present"]
+
+
+MANIFEST = "image_id,path,pneumonia,edema_note\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        (f"\n\n{MANIFEST}a,a.png,present,\n", ["a"]),
+        (f"{MANIFEST}a,a.png,present,\n\n  \nb,b.png,,x\n\n", ["a", "b"]),
+        (f"{MANIFEST}a,a.png,present,,,\n", ["a"]),
+        (MANIFEST, []),
+    ],
+)
+def test_blank_lines_of_a_manifest_are_no_rows(tmp_path, text, ids):
+    (tmp_path / "m.csv").write_text(text)
+    manifest = wb.data.load(tmp_path / "m.csv", check=False)
+    assert manifest.frame["image_id"].tolist() == ids
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MANIFEST.replace(",", ";"), "one column, but semicolons"),
+        (f"sep=,\n{MANIFEST}", "names a separator"),
+        ("\n\n", "is empty"),
+    ],
+)
+def test_a_manifest_of_another_kind_is_refused(tmp_path, text, message):
+    (tmp_path / "m.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        wb.data.load(tmp_path / "m.csv", check=False)
