@@ -22,6 +22,7 @@ CODES = (PRESENT, ABSENT, UNCERTAIN, NOT_MENTIONED)
 
 #: What stands in a cell that says nothing, in lower case.
 EMPTY_CELLS = ("", "nan", "none", "null", "na", "n/a", "<na>", "nat")
+_LONGEST_EMPTY = max(map(len, EMPTY_CELLS))
 #: Cells of the label files of CheXpert and MIMIC-CXR-JPG, as `cell_key` writes them.
 TICKS = {"1": PRESENT, "0": ABSENT, "-1": UNCERTAIN}
 #: The codes themselves.
@@ -123,6 +124,11 @@ def cell_key(cell: object) -> str:
     if _NUMBER.fullmatch(key):
         return f"{float(key) + 0.0:.12g}"
     return key
+
+
+def is_silent(cell: object) -> bool:
+    """Return whether a cell says nothing; a long one is not looked at twice."""
+    return len(str(cell).strip()) <= _LONGEST_EMPTY and not cell_key(cell)
 
 
 def read_cell(cell: object, words: Mapping[str, str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pandas as pd
@@ -528,5 +529,121 @@ def test_a_damaged_table_is_refused_by_row(build, text, message):
 )
 def test_a_damaged_manifest_is_refused_by_row(tmp_path, row, message):
     (tmp_path / "m.csv").write_text(f"image_id,path,pneumonia\n{row}\n")
+    with pytest.raises(InputError, match=message):
+        wb.data.load(tmp_path / "m.csv", check=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path;Edema\na.png;present\n", "one column, but semicolons in it"),
+        ("path\tEdema\na.png\tpresent\n", "one column, but tabs in it"),
+        ("path|Edema\na.png|present\n", "one column, but bars in it"),
+        ("sep=,\npath,Edema\na.png,present\n", "the first line names a separator"),
+        ("SEP=;\npath;Edema\na.png;present\n", "the first line names a separator"),
+    ],
+)
+def test_a_file_that_is_no_table_of_images_is_refused(build, text, message):
+    with pytest.raises(InputError, match=message):
+        build("csv", {"t.csv": text})
+
+
+@pytest.mark.parametrize(
+    ("source", "files"),
+    [
+        ("chexpert", {"train.csv": CHEXPERT_HEAD + "Edema\n"}),
+        ("siim-pneumothorax", {SIIM: "ImageId,EncodedPixels\n"}),
+        ("rsna-pneumonia", {RSNA: RSNA_HEAD}),
+        ("nih", {NIH: NIH_HEAD}),
+        ("brixia", {BRIXIA: BRIXIA_HEAD}),
+    ],
+)
+def test_a_file_with_only_a_header_is_said_to_be_one(build, source, files):
+    assert "no rows here" in build(source, files).notes[-1]
+
+
+@pytest.mark.parametrize(("source", "name"), [("csv", "t.csv"), ("chexpert", "train.csv")])
+def test_a_file_without_a_header_is_refused_without_quoting_its_first_row(build, source, name):
+    text = "Jane Doe has a large effusion on the left.,a.png\nNothing else,b.png\n"
+    with pytest.raises(InputError, match=r"\(42 characters, not shown\)") as caught:
+        build(source, {name: text})
+    assert "Jane" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "files", "message"),
+    [
+        ("nih", {NIH: NIH_ROWS, BOXES: BOXES_HEAD + "1_0,Mass,1,2,-3,4\n"}, r"row 1, column 'w'"),
+        ("rsna-pneumonia", {RSNA: RSNA_HEAD + "a,1,2,3,-4,1\n"}, "row 1, column 'height'"),
+        ("vindr-cxr", {VINDR: VINDR_HEAD + "a,Edema,1,R1,3,2,1,4\n"}, "row 1, column 'x_max'"),
+        (
+            "rsna-covid",
+            {
+                COVID: COVID_HEAD + "s_study,0,1,0,0\n",
+                COVID_IMAGES: "id,boxes,label,StudyInstanceUID\n"
+                "a_image,\"[{'x': 1, 'y': 1, 'width': -1, 'height': 2}]\",x,s\n",
+            },
+            "row 1, column 'boxes'",
+        ),
+    ],
+)
+def test_a_box_whose_edges_are_turned_round_is_refused(build, source, files, message):
+    with pytest.raises(InputError, match=message):
+        build(source, files)
+
+
+def test_a_box_around_what_is_said_to_be_absent_is_named(build):
+    manifest = build("rsna-pneumonia", {RSNA: RSNA_HEAD + "a,1,2,3,4,0\nb,1,2,3,4,1\n"})
+    assert column(manifest, "pneumonia") == ["absent, with a box", "present"]
+    assert (0, "pneumonia", "unknown-code") in named(manifest)
+
+
+def test_labels_without_a_label_column_are_refused(build):
+    with pytest.raises(InputError, match=r"chexpert\.csv has none of the label columns"):
+        build("mimic-cxr", {META: META_ROWS, LABELS: "subject_id,study_id\n1,50414267\n"})
+
+
+@pytest.mark.parametrize("text", [BRIXIA_HEAD.encode("utf-16"), b"Filename;\xe4\n"])
+def test_a_table_of_scores_in_another_encoding_is_refused(tmp_path, text):
+    (tmp_path / BRIXIA).write_bytes(text)
+    with pytest.raises(InputError, match="not a CSV file in UTF-8"):
+        wb.data.build("brixia", source=tmp_path, hash_files=False)
+
+
+def test_a_packed_table_of_scores_is_read(tmp_path):
+    text = BRIXIA_HEAD + "1.dcm;112233;1;a;M;13\n"
+    (tmp_path / f"{BRIXIA}.gz").write_bytes(gzip.compress(text.encode()))
+    manifest = wb.data.build("brixia", source=tmp_path, hash_files=False)
+    assert column(manifest, "lung opacity") == ["present"]
+
+
+MANIFEST = "image_id,path,pneumonia,edema_note\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        (f"\n\n{MANIFEST}a,a.png,present,\n", ["a"]),
+        (f"{MANIFEST}a,a.png,present,\n\n  \nb,b.png,,x\n\n", ["a", "b"]),
+        (f"{MANIFEST}a,a.png,present,,,\n", ["a"]),
+        (MANIFEST, []),
+    ],
+)
+def test_blank_lines_of_a_manifest_are_no_rows(tmp_path, text, ids):
+    (tmp_path / "m.csv").write_text(text)
+    manifest = wb.data.load(tmp_path / "m.csv", check=False)
+    assert manifest.frame["image_id"].tolist() == ids
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MANIFEST.replace(",", ";"), "one column, but semicolons"),
+        (f"sep=,\n{MANIFEST}", "names a separator"),
+        ("\n\n", "is empty"),
+    ],
+)
+def test_a_manifest_of_another_kind_is_refused(tmp_path, text, message):
+    (tmp_path / "m.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         wb.data.load(tmp_path / "m.csv", check=False)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from workbench._files import whole_file
-from workbench._tables import check_rows, read_rows
+from workbench._tables import check_rows, listed, read_rows
 from workbench.errors import InputError
 
 
@@ -59,10 +59,9 @@ def _checked(path: Path, columns: list[str], text: str, key: str | None) -> str 
     key = key or ("id" if "id" in columns else None)
     for name in [text] + ([key] if key else []):
         if columns.count(name) != 1:
-            there = ", ".join(columns) or "none"
             has = "no" if name not in columns else "more than one"
             raise InputError(
-                f"{path.name} has {has} column {name!r}; it has: {there} "
+                f"{path.name} has {has} column {name!r}; it has: {listed(columns)} "
                 "(choose with --text-column and --id-column)"
             )
     return key

@@ -25,6 +25,7 @@ from workbench.findings import cell_key
 
 #: What a box is called where its label states no finding of the manifest.
 OTHER = "other"
+_COMPACT = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _NAN = re.compile(r"(?<![^\s\[(,])nan(?![^\s\]),])")
 
 
@@ -32,7 +33,7 @@ def to_cell(value: object) -> str | None:
     """Return compact JSON with keys in order; None for an empty list or dictionary."""
     if not value:
         return None
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _COMPACT.encode(value)
 
 
 def from_cell(cell: object) -> list | dict:
@@ -66,16 +67,20 @@ def parse_list(cell: str) -> list | None:
     return list(found) if isinstance(found, (list, tuple)) else None
 
 
-def read_edges(raw: pd.DataFrame, names: Sequence[str], said: str) -> pd.DataFrame:
+def read_edges(
+    raw: pd.DataFrame, names: Sequence[str], said: str, *, corners: bool = False
+) -> pd.DataFrame:
     """Return columns of edges as numbers; rows without any are no boxes and stay empty.
 
     Args:
         raw: the table.
-        names: its columns of edges.
+        names: its columns of edges: left, top, width and height.
+        corners: whether they are left, top, right and bottom.
         said: what the table is called.
 
     Raises:
-        InputError: an edge is no number, or a box lacks one; the message names row and column.
+        InputError: an edge is no number, a box lacks one or is less than nothing wide or
+            high; the message names row and column.
     """
     read = {name: read_numbers(raw[name], rows=len(raw)) for name in names}
     edges = pd.DataFrame({name: numbers.to_numpy() for name, (numbers, _) in read.items()})
@@ -88,6 +93,15 @@ def read_edges(raw: pd.DataFrame, names: Sequence[str], said: str) -> pd.DataFra
             raise InputError(
                 f"{said}, row {row + 1}, column {name!r}: {cell} is no edge of a box; expected a "
                 "number, or all edges empty where there is no box"
+            )
+    for name, start in zip(names[2:], names[:2], strict=True):
+        size = edges[name] - (edges[start] if corners else 0)
+        if (size < 0).any():
+            row = int(np.flatnonzero(size < 0)[0])
+            raise InputError(
+                f"{said}, row {row + 1}, column {name!r}: {edges[name].iloc[row]:g} gives a box "
+                "less than nothing wide or high; expected left, top, "
+                + ("right and bottom" if corners else "width and height")
             )
     return edges
 
@@ -104,15 +118,16 @@ def box_cells(frame: pd.DataFrame, *, finding: str | None = None) -> pd.Series:
         image_id -> cell, boxes in the order of the rows.
     """
     known = frame[frame["x"].notna()]
-    records = []
-    optional = [name for name in ("finding", "label", "reader") if name in known.columns]
-    for row in known[["x", "y", "width", "height", *optional]].itertuples(index=False):
-        box = {name: _number(getattr(row, name)) for name in ("x", "y", "width", "height")}
-        box |= {name: getattr(row, name) for name in optional if getattr(row, name) is not None}
-        records.append(box if "finding" in box or finding is None else box | {"finding": finding})
+    names = ["x", "y", "width", "height"]
+    names += [name for name in ("finding", "label", "reader") if name in known]
+    columns = [known[name].astype(object).tolist() for name in names]
+    columns[:4] = [[_number(value) for value in column] for column in columns[:4]]
     grouped: dict[str, list[dict]] = {}
-    for image, box in zip(known["image_id"], records, strict=True):
-        grouped.setdefault(image, []).append(box)
+    for image, *cells in zip(known["image_id"].tolist(), *columns, strict=True):
+        said = {name: cell for name, cell in zip(names, cells, strict=True) if cell is not None}
+        if finding is not None:
+            said.setdefault("finding", finding)
+        grouped.setdefault(image, []).append(said)
     return pd.Series({image: to_cell(boxes) for image, boxes in grouped.items()}, dtype=object)
 
 

@@ -84,6 +84,8 @@ def build(
     loose, notes = reader(data_card.key)(
         files, data_card, labels=variant, reports=reports, show=show
     )
+    if loose.empty:
+        notes = [*notes, "no rows here: the files hold a header and nothing below it"]
     loose["source"] = data_card.key
     loose["licence"] = _filled(loose, "licence", licence or data_card.licence)
     if provenance is not None:

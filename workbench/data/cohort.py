@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from workbench._tables import read_rows
+from workbench._tables import listed, read_rows
 from workbench.data.columns import FINDING_COLUMNS, SPLITS
 from workbench.data.joins import meet, name_form, number_form, plain_form
 from workbench.data.manifest import Manifest
@@ -269,7 +269,7 @@ def _names(path: Path, column: str | None) -> tuple[set[str], str | None]:
         rows = list(csv.reader(text.splitlines()))
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     if column is not None and column.lower() not in header:
-        raise InputError(f"{path.name}: no column {column!r}; it has: {', '.join(header[:12])}")
+        raise InputError(f"{path.name}: no column {column!r}; it has: {listed(header)}")
     pick = [column.lower()] if column else [name for name in LIST_COLUMNS if name in header]
     at = header.index(pick[0]) if pick else 0
     found = {row[at].strip() for row in rows[1 if pick else 0 :] if len(row) > at}

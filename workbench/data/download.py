@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from workbench._tables import open_text, read_frame
+from workbench._tables import listed, open_text, read_frame
 from workbench.data.cards import DataCard
 from workbench.errors import InputError
 
@@ -125,9 +125,9 @@ class Download:
         frame = frame.rename(columns=_published(list(frame.columns), (*needed, *known), path.name))
         missing = [name for name in needed if name not in frame.columns]
         if missing:
-            there = ", ".join(name for name in frame.columns[:12])
             raise InputError(
-                f"{path.name}: no column {', '.join(map(repr, missing))}; it has: {there}; "
+                f"{path.name}: no column {', '.join(map(repr, missing))}; "
+                f"it has: {listed(frame.columns)}; "
                 f"expected the file as {self.card.title} publishes it"
             )
         return frame.assign(**{name: frame[name].str.strip() for name in needed})

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.compute as pc
 import pyarrow.parquet
 
 from workbench._files import whole_file
-from workbench._tables import check_rows, read_rows
+from workbench._tables import read_columns
 from workbench.data.columns import BY_NAME, REPORT_COLUMNS
 from workbench.data.frames import conform
 from workbench.errors import InputError
@@ -29,7 +29,6 @@ from workbench.spreadsheet import FORMULA_STARTS
 FORMAT = "1"
 #: An apostrophe is guarded too, so that `restore` is exact.
 _FORMULA = (*FORMULA_STARTS, "'")
-_LARGE = 1 << 26
 
 
 def read_table(path: Path, *, reports: bool = True) -> pd.DataFrame:
@@ -151,22 +150,11 @@ def _read_parquet(path: Path, reports: bool) -> pd.DataFrame:
 
 
 def _read_csv(path: Path, reports: bool) -> pd.DataFrame:
-    check_rows(path, delimiter=",")
-    names = next(read_rows(path, delimiter=","), [])
-    options = pyarrow.csv.ConvertOptions(
-        column_types={name: pa.string() for name in names},
-        include_columns=[name for name in names if reports or name not in REPORT_COLUMNS],
-        strings_can_be_null=True,
-        null_values=[""],
-        quoted_strings_can_be_null=True,
-    )
-    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    reading = pyarrow.csv.ReadOptions(
-        block_size=_LARGE, use_threads=False, column_names=names, skip_rows=1
-    )
-    table = pyarrow.csv.read_csv(
-        path, read_options=reading, parse_options=parsing, convert_options=options
-    )
+    names, columns = read_columns(path)
+    kept = [at for at, name in enumerate(names) if reports or name not in REPORT_COLUMNS]
+    empty = pa.scalar(None, pa.large_string())
+    cells = [pc.if_else(pc.equal(columns[at], ""), empty, columns[at]) for at in kept]
+    table = pa.table(cells, names=[names[at] for at in kept])
     frame = _to_frame(table)
     if frame.columns.duplicated().any():
         return frame

@@ -69,17 +69,17 @@ def codes_or_cells(said: np.ndarray) -> pd.Categorical:
     return pd.Categorical(said, categories=[*CODES, *odd]).fillna(NOT_MENTIONED)
 
 
-def map_unique(values: pd.Series, function, *, dtype=object) -> np.ndarray:
-    """Apply a slow function to every different value once; missing values stay missing.
+def map_unique(values: pd.Series, function, *, missing: object = None) -> np.ndarray:
+    """Apply a slow function to every different value once.
 
     Returns:
-        (n,) of `dtype`; None where the value is missing.
+        (n,) of object; `missing` where the value is missing.
     """
     codes, unique = pd.factorize(values)
-    results = np.empty(len(unique) + 1, dtype=dtype)
-    for index, value in enumerate(unique):
+    results = np.empty(len(unique) + 1, dtype=object)
+    for index, value in enumerate(unique.tolist()):
         results[index] = function(value)
-    results[-1] = None
+    results[-1] = missing
     return results[codes]
 
 
@@ -105,14 +105,14 @@ def read_cells(
         found = read_cell(cell, table)
         return str(cell).strip() if found is None else found or empty
 
-    return map_unique(values.astype(object).where(values.notna(), ""), said)
+    return map_unique(values, said, missing=empty)
 
 
 def read_numbers(values: pd.Series | None, *, rows: int) -> tuple[pd.Series, np.ndarray]:
     """Return (n,) float numbers, missing where there is none, and (n,) bool: what is no number."""
     if values is None:
         return pd.Series(np.nan, index=range(rows), dtype=float), np.zeros(rows, dtype=bool)
-    cells = pd.Series(map_unique(values.astype(object).where(values.notna(), ""), cell_key))
+    cells = pd.Series(map_unique(values, cell_key, missing=""))
     numbers = pd.to_numeric(cells.replace("", None), errors="coerce").astype(float)
     odd = ~np.isfinite(numbers.to_numpy()) & (cells != "").to_numpy(bool)
     return numbers.mask(odd), odd
@@ -127,8 +127,10 @@ def agreed(keys: pd.Series, said: Iterable[object]) -> pd.Series:
     """
     table = pd.DataFrame({"key": keys.to_numpy(object), "said": list(said)}).dropna()
     table = table.drop_duplicates()
-    found = table.groupby("key", sort=True)["said"].agg(lambda words: "|".join(map(str, words)))
-    return found.astype(object)
+    several = table["key"].duplicated(keep=False)
+    joined = table[several].groupby("key")["said"].agg(lambda words: "|".join(map(str, words)))
+    once = table[~several].set_index("key")["said"]
+    return pd.concat([once, joined]).sort_index().astype(object)
 
 
 def join_labels(labels: Iterable[str]) -> str:

@@ -19,7 +19,7 @@ from workbench.data.download import IMAGE_SUFFIXES
 from workbench.data.frames import map_unique
 from workbench.data.redact import shown
 from workbench.errors import InputError
-from workbench.findings import cell_key
+from workbench.findings import cell_key, is_silent
 
 _COUNTED = re.compile(r"[ps]?0*(\d+)(?:\.0*)?", re.ASCII)
 
@@ -113,11 +113,15 @@ def owners(
     return found.astype(object), met
 
 
-def _folded(keys: pd.Series, form: Callable[[str], str]) -> pd.Series:
-    cells = keys.astype(object).where(keys.notna(), "")
-    return pd.Series(
-        map_unique(cells, lambda key: form(str(key)) if cell_key(key) else ""), dtype=object
-    )
+def _folded(keys: pd.Series, form: Callable[[str], str], known: dict[object, str]) -> pd.Series:
+    """Return the forms of keys; `known` keeps those that were found before."""
+
+    def folded(key: object) -> str:
+        if key not in known:
+            known[key] = "" if is_silent(key) else form(str(key))
+        return known[key]
+
+    return pd.Series(map_unique(keys, folded, missing=""), dtype=object)
 
 
 def meet(
@@ -133,9 +137,10 @@ def meet(
     Returns:
         (n,) and (m,) texts; empty for a key that says nothing.
     """
-    left, right = _folded(keys, form), _folded(others, form)
+    known: dict[object, str] = {}
+    left, right = _folded(keys, form, known), _folded(others, form, known)
     raw = pd.Series(distinct.unique(), dtype="str").str.strip().drop_duplicates()
-    once = _folded(raw, form)
+    once = _folded(raw, form, known)
     merged = set(once[once.duplicated() & (once != "")])
     if form is number_form or not merged:  # s5 and 5 are one study
         return left, right

@@ -110,6 +110,21 @@ def codes_from_columns(
     return codes
 
 
+def label_columns(card: DataCard, frame: pd.DataFrame, said: str) -> list[str]:
+    """Return the columns of a table that are labels of the source.
+
+    Raises:
+        InputError: there is none.
+    """
+    columns = [name for name in card.labels if name in frame.columns]
+    if not columns:
+        raise InputError(
+            f"{said} has none of the label columns of {card.title}; expected "
+            f"{', '.join(list(card.labels)[:3])}, ..."
+        )
+    return columns
+
+
 def marked_columns(
     frame: pd.DataFrame, columns: Iterable[str], *, words: Mapping[str, str] = TICKS
 ) -> pd.Series:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench._repr import short_repr
-from workbench._tables import read_frame
+from workbench._tables import brief, listed, read_frame
 from workbench.errors import InputError, OptionError
 from workbench.findings import CODE_CELLS, CODES, NOT_MENTIONED, TICKS, read_cell, standard_name
 from workbench.reports import label
@@ -107,7 +107,7 @@ def read_reports(
     frame = frame.set_axis(columns, axis=1)
     if id_column not in columns:
         raise InputError(
-            f"{said} has no column {id_column!r}; it has: {', '.join(columns) or 'none'} "
+            f"{said} has no column {id_column!r}; it has: {listed(columns)} "
             "(choose with --id-column)"
         )
     ids = _ids(frame[id_column], said)
@@ -140,7 +140,7 @@ class _Table:
         if not names:
             raise InputError(
                 f"{self.said} has neither a column {self.text_column!r} nor label columns (one "
-                f"column per finding, or finding and code); it has: {', '.join(columns)} "
+                f"column per finding, or finding and code); it has: {listed(columns)} "
                 "(choose with --text-column)"
             )
         _refuse_duplicates(self.ids, self.said)
@@ -266,8 +266,8 @@ def _code(value: Any, said: str, key: str, column: str) -> str:
     code = read_cell(_text(value), CELLS)
     if code is None:
         raise InputError(
-            f"{said}: id {key!r}, column {column!r} holds {value!r}; expected {', '.join(CODES)}, "
-            "or 1, 0, -1 and blank"
+            f"{said}: id {key!r}, column {column!r} holds {brief(repr(value))}; "
+            f"expected {', '.join(CODES)}, or 1, 0, -1 and blank"
         )
     return code or NOT_MENTIONED
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from workbench._repr import short_repr
-from workbench._tables import read_frame
+from workbench._tables import listed, read_frame
 from workbench.errors import InputError
 from workbench.hallucination.grounding import ground_text
 from workbench.hallucination.grounding_result import Grounding
@@ -124,7 +124,7 @@ def _read(path: Path, *columns: str) -> list[tuple[str, Any, str]]:
     frame = read_frame(path)
     if missing := [name for name in columns if name not in frame]:
         raise InputError(
-            f"{path.name} has no column {missing[0]!r}; it has: {', '.join(frame.columns)} (choose "
+            f"{path.name} has no column {missing[0]!r}; it has: {listed(frame.columns)} (choose "
             "with id_column, image_column and text_column)"
         )
     key, image, text = (frame[name] for name in columns)

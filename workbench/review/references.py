@@ -21,6 +21,7 @@ import pandas as pd
 
 from workbench._files import file_sha256, parse_json
 from workbench._repr import short_repr
+from workbench._tables import listed
 from workbench.data import Manifest
 from workbench.data.columns import BY_NAME
 from workbench.data.files import read_table
@@ -154,7 +155,7 @@ def _named(frame: pd.DataFrame) -> pd.DataFrame:
     if "image_id" not in frame.columns:
         raise InputError(
             "the table of references has no column image_id (or id); it has: "
-            f"{', '.join(map(str, frame.columns)) or 'none'}"
+            f"{listed(frame.columns)}"
         )
     return conform(frame.reset_index(drop=True), sort=False)
 

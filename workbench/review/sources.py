@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from workbench._repr import short_repr
+from workbench._tables import listed
 from workbench.errors import InputError, OptionError
 from workbench.runs.record import read_record
 from workbench.runs.result import RunResult, load
@@ -122,10 +123,7 @@ def _read(folder: Path) -> pd.DataFrame:
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     missing = [name for name in ("id", "text") if name not in frame.columns]
     if missing:
-        raise InputError(
-            f"the table has no column {missing[0]!r}; it has: "
-            f"{', '.join(map(str, frame.columns)) or 'none'}"
-        )
+        raise InputError(f"the table has no column {missing[0]!r}; it has: {listed(frame.columns)}")
     columns: dict[str, Any] = {}
     for name, default in COLUMNS.items():
         values = frame[name] if name in frame.columns else pd.Series(default, index=frame.index)

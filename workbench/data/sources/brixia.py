@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from workbench._tables import read_rows
 from workbench.data.boxes import to_cell
 from workbench.data.cards import DataCard
 from workbench.data.download import Download
@@ -74,9 +75,8 @@ def _padded(score: str) -> str:
 
 
 def _separator(path: Path) -> str:
-    with path.open(encoding="utf-8-sig") as handle:
-        head = handle.readline()
-    return ";" if head.count(";") > head.count(",") else ","
+    header = next(read_rows(path, delimiter=";"), [])
+    return ";" if len(header) > 1 else ","
 
 
 def _rows(files: Download, card: DataCard, raw: pd.DataFrame, scores: pd.Series) -> pd.DataFrame:

@@ -8,14 +8,15 @@ Does not know: the reports (CheXpert Plus, under its own licence).
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 
 from workbench.data.cards import DataCard
 from workbench.data.download import Download
-from workbench.data.frames import read_cells
-from workbench.data.mapping import codes_from_columns, marked_columns
-from workbench.errors import InputError
+from workbench.data.frames import map_unique, read_cells
+from workbench.data.mapping import codes_from_columns, label_columns, marked_columns
 
 SEX = {"Male": "male", "Female": "female", "Unknown": "unknown"}
 VIEW = {"AP": "AP", "PA": "PA", "LL": "lateral", "RL": "lateral"}
@@ -64,12 +65,7 @@ def read(
 def _part(
     files: Download, card: DataCard, raw: pd.DataFrame, split: str
 ) -> tuple[pd.DataFrame, list[str]]:
-    columns = [name for name in card.labels if name in raw.columns]
-    if not columns:
-        raise InputError(
-            f"the CSV file of the {split} set has none of the label columns of CheXpert; expected "
-            f"{', '.join(list(card.labels)[:3])}, ..."
-        )
+    columns = label_columns(card, raw, f"the CSV file of the {split} set")
     path = raw["Path"].str.replace("\\", "/", regex=False).str.removeprefix("./")
     place = path.str.extract(r"(?i)(patient\d+)/(study\d+)/([^/]+)$").astype("str")
     folder = {"train": "train", "validate": "valid", "test": "test"}[split]
@@ -99,10 +95,15 @@ def _views(raw: pd.DataFrame, names: pd.Series) -> np.ndarray:
     rows = len(raw)
     projection = read_cells(raw.get("AP/PA"), VIEW, rows=rows)
     side = read_cells(raw.get("Frontal/Lateral"), SIDE, rows=rows)
-    named = names.str.extract(r"(?i)(lateral|frontal)")[0].astype("str").str.lower()
-    side = np.where(pd.isna(side), named.astype(object).where(named.notna(), None), side)
+    silent = pd.isna(side)
+    side[silent] = map_unique(names[silent], _side)
     said = np.where(pd.isna(projection), side, projection)
     return np.where(pd.isna(side) | (side == "frontal"), said, side)
+
+
+def _side(name: str) -> str | None:
+    found = re.search("lateral|frontal", name.lower())
+    return found[0] if found else None
 
 
 def _below_root(files: Download, paths: pd.Series) -> pd.Series:

@@ -15,6 +15,7 @@ import re
 import numpy as np
 import pandas as pd
 
+from workbench._tables import listed
 from workbench.data.cards import DataCard
 from workbench.data.columns import COLUMN_NAMES, FINDING_COLUMNS, PROVENANCES, SPLITS
 from workbench.data.download import Download
@@ -95,7 +96,7 @@ def read(
     if "path" not in names:
         raise InputError(
             f"{path.name}: no column of image paths; expected one called "
-            f"{', '.join(SPELLINGS['path'].split()[:4])}, found: {', '.join(raw.columns[:12])}"
+            f"{', '.join(SPELLINGS['path'].split()[:4])}, found: {listed(raw.columns)}"
         )
     frame = _identity(raw, names, Root(files.folder))
     used = set(names.values())
@@ -123,7 +124,7 @@ def read(
         frame = frame.drop(columns=[c for c in frame if c.startswith("report_")])
     unread = [name for name in unread if name not in owner.values()]
     notes = [f"columns read from {path.name}: {', '.join(sorted(used | set(owner.values())))}"]
-    notes += [f"columns not read: {', '.join(unread)}"] if unread else []
+    notes += [f"columns not read: {listed(unread, most=len(unread))}"] if unread else []
     return frame, notes
 
 

@@ -21,7 +21,7 @@ from workbench.data.columns import REPORT_SECTIONS, SPLITS
 from workbench.data.download import Download
 from workbench.data.frames import read_cells
 from workbench.data.joins import join, number_form
-from workbench.data.mapping import codes_from_columns, marked_columns
+from workbench.data.mapping import codes_from_columns, label_columns, marked_columns
 from workbench.data.sections import sections
 from workbench.errors import InputError
 
@@ -102,7 +102,7 @@ def _identity(raw: pd.DataFrame) -> pd.DataFrame:
 
 
 def _labels(card: DataCard, found: pd.DataFrame, studies: pd.Series, said: str) -> tuple[dict, str]:
-    columns = [name for name in card.labels if name in found.columns]
+    columns = label_columns(card, found, said)
     spread, note = join(
         studies, found[["study_id", *columns]], "study_id",
         what="labels", things="studies", said=said, form=number_form,

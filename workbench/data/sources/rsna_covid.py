@@ -120,6 +120,7 @@ def _boxes(names: pd.Series, cells: pd.Series) -> dict:
             try:
                 found = {edge: float(box[edge]) for edge in edges}
                 whole = all(map(math.isfinite, found.values()))
+                whole = whole and min(found["width"], found["height"]) >= 0
             except (KeyError, TypeError, ValueError):
                 whole = False
             if not whole:

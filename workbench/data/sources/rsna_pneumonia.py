@@ -43,7 +43,10 @@ def read(
     """
     path = files.require(*FILES)
     raw = files.table(path, ["patientId", *EDGES, "Target"])
-    target = agreed(raw["patientId"], read_cells(raw["Target"], TICKED, rows=len(raw)))
+    edges = read_edges(raw, EDGES, path.name).assign(image_id=raw["patientId"])
+    said = read_cells(raw["Target"], TICKED, rows=len(raw))
+    said[(said == ABSENT) & edges["x"].notna().to_numpy()] = f"{ABSENT}, with a box"
+    target = agreed(raw["patientId"], said)
     images = pd.Series(sorted(raw["patientId"].unique()), dtype=object)
     said = images.map(target).astype(object).where(lambda cells: cells.notna(), None)
     codes = codes_or_cells(said.to_numpy(object))
@@ -59,7 +62,6 @@ def read(
             "provenance": "radiologist",
         }
     )
-    edges = read_edges(raw, EDGES, path.name).assign(image_id=raw["patientId"])
     frame["boxes"] = images.map(box_cells(edges, finding="lung opacity"))
     notes = []
     for add in (_classes, _headers):

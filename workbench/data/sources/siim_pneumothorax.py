@@ -48,13 +48,12 @@ def read(
             f"{path.name}, row {wrong[0] + 1}, column 'EncodedPixels': no run-length code; "
             "expected pairs of numbers, or -1 where there is no pneumothorax"
         )
-    outlined = raw[said == PRESENT].assign(runs=runs)
-    masks = {
-        image: to_cell(
-            [{"finding": PNEUMOTHORAX, "rle": run, "size": [SIZE, SIZE]} for run in group]
-        )
-        for image, group in outlined.groupby("ImageId", sort=True)["runs"]
-    }
+    outlined = raw[said == PRESENT]
+    groups: dict[str, list[dict]] = {}
+    for image, run in zip(outlined["ImageId"], outlined["EncodedPixels"], strict=True):
+        mask = {"finding": PNEUMOTHORAX, "rle": run, "size": [SIZE, SIZE]}
+        groups.setdefault(image, []).append(mask)
+    masks = {image: to_cell(group) for image, group in groups.items()}
     images = pd.Series(sorted(raw["ImageId"].unique()), dtype=object)
     found = images.map(agreed(raw["ImageId"], said)).astype(object)
     found = found.where(found.notna(), None).to_numpy(object)
@@ -76,9 +75,10 @@ def read(
 
 def _code(runs: str) -> str | None:
     """Return what a cell says; None for an empty one."""
-    key = cell_key(runs)
-    if key in ("", "-1"):
-        return ABSENT if key else None
-    numbers = key.split()
-    paired = len(numbers) % 2 == 0 and all(n.isascii() and n.isdigit() for n in numbers)
+    numbers = runs.split()
+    if len(numbers) < 2:
+        key = cell_key(runs)
+        return {"": None, "-1": ABSENT}.get(key, UNREADABLE)
+    joined = "".join(numbers)
+    paired = len(numbers) % 2 == 0 and joined.isascii() and joined.isdigit()
     return PRESENT if paired else UNREADABLE

@@ -94,8 +94,8 @@ def _wide(card: DataCard, marks: pd.DataFrame) -> pd.DataFrame:
     """Return (image, reader) rows with one 0/1 column for each class of the challenge."""
     classes = map_unique(marks["class_name"], lambda name: card.published(name) or name)
     readers = marks["rad_id"].str.strip().str.casefold()
-    ticked = pd.crosstab([marks["image_id"], readers], classes, colnames=["class"]).gt(0)
-    return ticked.astype(int).astype(str).reset_index()
+    given = marks.groupby(["image_id", readers, classes]).size().unstack(fill_value=0)
+    return given.gt(0).astype(int).astype(str).reset_index()
 
 
 def _readers(
@@ -178,7 +178,7 @@ def _labels(votes: pd.DataFrame) -> np.ndarray:
 def _boxes(card: DataCard, marks: pd.DataFrame, images: pd.Series, said: str) -> pd.DataFrame:
     """Return columns as `box_cells` takes them, of the boxes that are on these images."""
     owner, met = owners(marks["image_id"], images, things="annotations", said=said)
-    edges = read_edges(marks, EDGES, said)
+    edges = read_edges(marks, EDGES, said, corners=True)
     finding = {
         name: (findings_of(card, name) or (OTHER,))[0] for name in marks["class_name"].unique()
     }
