@@ -39,7 +39,15 @@ READ_KEYWORDS = META_KEYWORDS + _words(
     GreenPaletteColorLookupTableData BluePaletteColorLookupTableData
     SegmentedRedPaletteColorLookupTableData SegmentedGreenPaletteColorLookupTableData
     SegmentedBluePaletteColorLookupTableData ExtendedOffsetTable ExtendedOffsetTableLengths
+    PerFrameFunctionalGroupsSequence SharedFunctionalGroupsSequence
     FloatPixelData DoubleFloatPixelData PixelData
+    """
+)
+#: Keywords that may stand in the functional groups of a frame instead.
+FRAME_KEYWORDS = _words(
+    """
+    WindowCenter WindowWidth VOILUTFunction VOILUTSequence RescaleSlope RescaleIntercept
+    PixelSpacing PatientOrientation AnatomicRegionSequence
     """
 )
 
