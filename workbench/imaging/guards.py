@@ -104,19 +104,19 @@ def _strictness() -> Iterator[None]:
 def _closed_terminal() -> Iterator[None]:
     try:
         terminal = os.dup(2)
-    except OSError:  # there is none
+    except OSError:
         terminal = None
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    if terminal is None:  # nothing to write to
+        yield
+        return
     try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 2)
+        os.close(nowhere)
         yield
     finally:
-        os.close(nowhere)
-        if terminal is None:
-            os.close(2)
-        else:
-            os.dup2(terminal, 2)
-            os.close(terminal)
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 def _drop(*message: object, **more: object) -> None:

@@ -19,8 +19,8 @@ _FILLED, _BLOCK = 128, 8
 _END = b"\xff\xd9"
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 _PROGRESSIVE, _SCAN = 0xC2, 0xDA
-#: Compressed data that are neither padding nor a marker, put behind what is there.
-_MORE = bytes(range(1, 200))
+#: Compressed data put behind what is there, with every restart marker.
+_MORE = b"".join(bytes((0xFF, 0xD0 + n, *range(1, 200))) for n in range(8))
 
 
 def scan_cut_short(data: bytes, pixels: np.ndarray) -> bool:
@@ -40,7 +40,7 @@ def scan_cut_short(data: bytes, pixels: np.ndarray) -> bool:
     if not filled or end < 0:
         return False
     # More data change nothing where the picture is whole.
-    return _decoded(data[:end] + _END) != _decoded(data[:end] + _MORE + _END)
+    return _decoded(data[:end] + _END) != _decoded(data[:end] + _MORE[2:] + _MORE + _END)
 
 
 def _decoded(data: bytes) -> bytes:
