@@ -75,7 +75,7 @@ def settled_native(values: np.ndarray, ds: Dataset, notes: list[InputWarning]) -
     bits, signed = int(ds.BitsStored), bool(ds.PixelRepresentation)
     kept = used_bits(values, ds, bits)
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1)) if signed else (0, 2**bits)
-    if low <= int(values.min()) and int(values.max()) < high:
+    if int(values.max()) < high and (not signed or low <= int(values.min())):
         return kept
     allocated = 2 ** int(ds.BitsAllocated)
     whole = values % allocated
