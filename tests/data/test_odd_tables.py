@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 import workbench as wb
+from workbench.data.frames import conform
+from workbench.data.manifest import column_digests
 from workbench.errors import InputError
 
 RSNA = "stage_2_train_labels.csv"
@@ -647,3 +649,11 @@ def test_a_manifest_of_another_kind_is_refused(tmp_path, text, message):
     (tmp_path / "m.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         wb.data.load(tmp_path / "m.csv", check=False)
+
+
+def test_half_a_character_in_a_manifest_is_named_by_its_column():
+    frame = conform(pd.DataFrame({"image_id": ["1"], "path": ["film.png"]}))
+    frame["path"] = frame["path"].astype(object)
+    frame.loc[0, "path"] = "ph\udce9.png"
+    with pytest.raises(InputError, match=r"column 'path' holds half a character.*build the man"):
+        column_digests(frame)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from workbench.errors import CheckpointError, OptionError
 from workbench.generation.engine import Request
 from workbench.generation.parity import ParityReport, compare
+from workbench.generation.parity_cases import single_cases
 from workbench.generation.responder import Job
 from workbench.generation.sampling import DecodingSettings
 from workbench.interface import load_model
@@ -472,3 +473,10 @@ def test_a_field_of_another_kind_is_never_a_traceback(vectors, field, value, mon
 def test_a_file_without_cases_is_a_row(vectors, content):
     (vectors / "golden" / CHECKPOINT / IMAGE / "cases.json").write_text(content)
     assert any(case == f"/{IMAGE}" or IMAGE in case for case, _ in missed(vectors))
+
+
+def test_two_cases_of_one_name_are_compared_with_neither():
+    turn = {"chat": [{"role": "user"}], "input_ids": [1]}
+    for recorded in ({"a/1": turn, "a": [turn]}, {"a": [turn], "a/1": turn}):
+        cases, strange = single_cases(recorded)
+        assert cases == {} and strange == {"a/1": "two cases have this name: cannot be compared"}

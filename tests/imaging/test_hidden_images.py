@@ -275,3 +275,31 @@ def test_padding_that_covers_the_image_is_said(chest, dicom_bytes):
         dicom_bytes, chest * 4095, bits=12, PixelPaddingValue=0, PixelPaddingRangeLimit=4090
     )
     assert {"almost-blank", "constant-image"} & set(image.contract.codes)
+
+
+def frame_groups(place, **tags):
+    """Functional groups of one frame, or of all, with one item each of the tags' own kind."""
+    item = Dataset()
+    for keyword, value in tags.items():
+        setattr(item, keyword, value)
+    group = Dataset()
+    group.FrameVOILUTSequence = [item]
+    return {f"{place}FunctionalGroupsSequence": [group, Dataset()]}
+
+
+@pytest.mark.parametrize("place", ["PerFrame", "Shared"])
+def test_tags_of_the_first_frame_count_like_those_of_the_image(place, chest, dicom_bytes):
+    values = 12000 + chest * 3000
+    tags = {"WindowCenter": 13500, "WindowWidth": 4000}
+    image = loaded(dicom_bytes, values, **frame_groups(place, **tags))
+    assert image.contract.grey_scale == "window 13500 / 4000 (LINEAR)"
+    own = {"WindowCenter": 13000, "WindowWidth": 5000}
+    image = loaded(dicom_bytes, values, **own, **frame_groups(place, **tags))
+    assert image.contract.grey_scale == "window 13000 / 5000 (LINEAR)"
+
+
+@pytest.mark.parametrize("place", ["PerFrame", "Shared"])
+def test_a_slope_of_the_first_frame_turns_the_values_over(place, chest, dicom_bytes):
+    groups = frame_groups(place, RescaleSlope=-1, RescaleIntercept=65535, PixelSpacing=[0.1, 0.1])
+    image = loaded(dicom_bytes, (1 - chest) * 65535, **groups)
+    assert resembles(image, chest) and image.contract.pixel_spacing == (0.1, 0.1)

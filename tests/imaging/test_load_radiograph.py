@@ -152,3 +152,8 @@ def test_real_films_are_read_without_a_false_word_about_polarity(shared):
         assert "inverted?" in wb.load_radiograph(path, invert=True).contract.codes or (
             path == inverted
         )
+
+
+def test_one_number_is_no_image():
+    with pytest.raises(InputError, match=r"2-D greyscale array, got shape \(\)"):
+        wb.load_radiograph(np.array(3))

@@ -130,3 +130,9 @@ def _saved(pixels, exif):
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", exif=exif)
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize("said", [["R", " F"], [" R", "F "], ["r", " f"]])
+def test_blanks_around_a_direction_mean_nothing(said, upright, dicom_bytes):
+    data = dicom_bytes(upright, bits=8, PatientOrientation=said)
+    assert words(wb.load_radiograph(data))[0].startswith("PatientOrientation says R\\F: the image")

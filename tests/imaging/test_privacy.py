@@ -1,9 +1,13 @@
 """No identifier leaves the reader: not in meta, contract, texts, logs, warnings or errors."""
 
+import contextlib
 import io
 import json
 import logging
+import os
 import re
+import subprocess
+import sys
 import threading
 import traceback
 import warnings
@@ -11,11 +15,15 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import dcmread
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.sequence import Sequence
+from pydicom.uid import RLELossless
 
 import workbench as wb
+from workbench.data.hashes import file_dhash
 from workbench.errors import InputError
 from workbench.imaging.vocabulary import META_KEYWORDS, READ_KEYWORDS
 
@@ -296,3 +304,58 @@ def test_other_threads_and_later_records_are_heard(dicom_bytes, listening, monke
     assert logging.Logger.handle is handle
     text = listening()
     assert "heard beside" in text and "heard afterwards" in text and "not heard" not in text
+
+
+def mistaken(dicom, dicom_bytes, kind):
+    """Bytes of an image that the decoder of its kind complains about on the terminal."""
+    if kind == "RLE":
+        ds = dicom(FILM, bits=12)
+        ds.compress(RLELossless, generate_instance_uid=False)
+        frame = bytearray(get_frame(ds.PixelData, 0))
+        frame[64:] = b"\x81\x07" * ((len(frame) - 64) // 2)  # runs beyond the end of the image
+        ds.PixelData = encapsulate([bytes(frame)])
+        return dicom_bytes(ds)
+    buffer = io.BytesIO()
+    pixels = Image.fromarray((FILM >> 4).astype(np.uint8))
+    pixels.save(buffer, "TIFF", compression=kind, tiffinfo={270: SECRET})
+    data = bytearray(buffer.getvalue())
+    start = Image.open(io.BytesIO(data)).tag_v2[273][0]
+    data[start + 9 : start + 49] = b"\xff" * 40
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["RLE", "tiff_lzw", "tiff_deflate"])
+def test_what_decoders_in_c_and_rust_write_stays_off_the_terminal(
+    kind, dicom, dicom_bytes, capfd, tmp_path
+):
+    data = mistaken(dicom, dicom_bytes, kind)
+    with contextlib.suppress(BaseException):  # a panic of Rust is no Exception
+        dcmread(io.BytesIO(data)).pixel_array if kind == "RLE" else Image.open(
+            io.BytesIO(data)
+        ).load()
+    assert capfd.readouterr().err  # it would come out
+    path = tmp_path / "film"
+    path.write_bytes(data)
+    for source in (data, path):
+        with contextlib.suppress(InputError):
+            wb.load_radiograph(source)
+    file_dhash(path)
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "")
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"
+
+
+def test_a_process_without_a_terminal_decodes():
+    buffer = io.BytesIO()
+    pixels = Image.fromarray((FILM >> 4).astype(np.uint8))
+    pixels.save(buffer, "TIFF", compression="tiff_lzw")
+    code = (
+        "import os, sys, workbench as wb\n"
+        "os.close(2)\n"
+        "print(wb.load_radiograph(sys.stdin.buffer.read()).size)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=buffer.getvalue(), capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, b"(64, 64)")

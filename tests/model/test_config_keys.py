@@ -96,6 +96,33 @@ def test_numbers_that_compute_nothing_are_refused(name, value):
         network_keys(with_key("llama", **{name: value}))
 
 
+@pytest.mark.parametrize("name", ["rope_scaling", "rope_parameters"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("linear", "must be an object or null, got 'linear'"),
+        (2.0, "must be an object or null"),
+        ({"type": "none such", "factor": 2}, "the type 'none such'.*expected one of default, "),
+        ({"rope_type": ["linear"], "factor": 2}, "the type .*expected one of default, "),
+        ({"type": "linear", "factor": -2}, "factor must be a number from 1 up, got -2"),
+        ({"type": "linear", "factor": 0.5}, "factor must be a number from 1 up"),
+        ({"type": "linear", "factor": "2"}, "factor must be a number from 1 up, got '2'"),
+        ({"type": "linear", "factor": True}, "factor must be a number from 1 up"),
+        ({"type": "dynamic", "factor": float("nan")}, "factor must be a number from 1 up"),
+    ],
+)
+def test_a_scaling_of_positions_that_means_nothing_is_refused(name, value, message):
+    with pytest.raises(OptionError, match=rf"llama.{name}.*{message}"):
+        network_keys(with_key("llama", **{name: value}))
+
+
+@pytest.mark.parametrize(
+    "value", [None, {}, {"type": "linear", "factor": 2}, {"rope_type": "default"}]
+)
+def test_a_scaling_of_positions_that_is_computed_passes(value):
+    assert network_keys(with_key("llama", rope_scaling=value))["llama"]["rope_scaling"] == value
+
+
 @pytest.mark.parametrize("section", ["", "llama", "clip_vision_cfg"])
 @pytest.mark.parametrize(
     ("name", "value"),

@@ -31,6 +31,7 @@ from workbench.data.columns import (
 )
 from workbench.data.frames import sort_rows
 from workbench.data.paths import OUTSIDE, Root
+from workbench.errors import InputError
 from workbench.findings import ABSENT, PRESENT, UNCERTAIN
 
 if TYPE_CHECKING:
@@ -158,8 +159,6 @@ class Manifest:
         )
 
     def _root(self) -> Root:
-        from workbench.errors import InputError
-
         if self.root is None:
             raise InputError(
                 "the manifest does not know where its images are; load it with root= (the folder "
@@ -195,7 +194,14 @@ def column_digests(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def _digest(column: pd.Series) -> str:
-    values = column.astype("string").fillna("\x01").to_numpy(dtype=object)
+    try:
+        values = column.astype("string").fillna("\x01").to_numpy(dtype=object)
+    except UnicodeEncodeError:
+        raise InputError(
+            f"a value of the column {column.name!r} holds half a character (a byte that is not "
+            "UTF-8), which no file of results can take; rename the file, or write the value in "
+            "UTF-8, and build the manifest again"
+        ) from None
     return hashlib.sha256("\x00".join(values).encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -56,6 +56,10 @@ def single_cases(recorded: object) -> tuple[dict[str, dict], dict[str, str]]:
         for number, case in enumerate(turns, 1):
             shown = f"{name}/{number}" if isinstance(entry, list) else name
             fields = case if isinstance(case, dict) else {}
+            if shown in cases or shown in strange:
+                strange[shown] = "two cases have this name: cannot be compared"
+                cases.pop(shown, None)
+                continue
             missing = [field for field in ("chat", "input_ids") if not fields.get(field)]
             if missing:
                 held = "" if isinstance(case, dict) else f"holds {_kind(case)}, "

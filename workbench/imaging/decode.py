@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -39,6 +40,13 @@ from workbench.imaging.codestream import (
     first_frame,
     read_codestream,
     whole_codestream,
+)
+from workbench.imaging.guards import silent_terminal
+from workbench.imaging.jpeg_scan import scan_cut_short
+from workbench.imaging.sign_and_bits import (
+    settled,
+    settled_native,
+    used_bits_of_codestream,
 )
 from workbench.radiograph import InputWarning
 
@@ -78,7 +86,7 @@ def decode_pixels(
         _keep_first_native_frame(ds, name, notes)
     said_signed = bool(ds.PixelRepresentation)
     ds.PixelRepresentation = int(said_signed or (found is not None and found.signed is True))
-    values = _decoded(ds, stream, name)
+    values = _decoded(ds, stream, name, notes)
     colour = ds.SamplesPerPixel != 1 or ds.PhotometricInterpretation == "PALETTE COLOR"
     if values.shape[:2] != (ds.Rows, ds.Columns) or values.ndim != (3 if colour else 2):
         raise InputError(
@@ -87,23 +95,36 @@ def decode_pixels(
             "is damaged or was put together wrongly"
         )
     if found is not None and not colour:
-        values = _settled(ds, values, found, said_signed, notes)
+        values = settled(ds, values, found, said_signed, notes)
     return values, tuple(notes)
 
 
-def _decoded(ds: Dataset, stream: bytes, name: str) -> np.ndarray:
+def _decoded(ds: Dataset, stream: bytes, name: str, notes: list[InputWarning]) -> np.ndarray:
     syntax = ds.file_meta.TransferSyntaxUID
     plugin = _plugin(ds)
     kind = np.int32 if ds.BitsAllocated <= 16 else np.int64
     if plugin == "gdcm":
-        return _used_bits_of_codestream(_decode_apart(ds, stream, name).astype(kind), ds, stream)
+        values = _decode_apart(ds, stream, name).astype(kind)
+        return used_bits_of_codestream(values, ds, read_codestream(stream))
     if ds.PhotometricInterpretation == "PALETTE COLOR":
-        return apply_color_lut(pixel_array(ds, decoding_plugin=plugin), ds).astype(kind)
+        return apply_color_lut(_pixels(ds, plugin), ds).astype(kind)
     if ds.SamplesPerPixel != 1 or (syntax.is_encapsulated and syntax != RLELossless):
-        return pixel_array(ds, decoding_plugin=plugin).astype(kind)
-    values = pixel_array(ds, decoding_plugin=plugin, correct_unused_bits=False)
+        values = _pixels(ds, plugin)
+        if plugin == "pillow" and scan_cut_short(stream, values):
+            raise InputError(
+                f"{name}: the compressed pixels are cut short; copy or export it again"
+            )
+        return values.astype(kind)
+    values = _pixels(ds, plugin, correct_unused_bits=False)
     shift = max(0, int(ds.HighBit) + 1 - int(ds.BitsStored))
-    return _used_bits(values.astype(kind) >> shift, ds, int(ds.BitsStored))
+    return settled_native(values.astype(kind) >> shift, ds, notes)
+
+
+def _pixels(ds: Dataset, plugin: str, **options: bool) -> np.ndarray:
+    """Decode through pydicom; the decoder of RLE writes its own mishaps to the terminal."""
+    quiet = silent_terminal if ds.file_meta.TransferSyntaxUID == RLELossless else nullcontext
+    with quiet():
+        return pixel_array(ds, decoding_plugin=plugin, **options)
 
 
 def _plugin(ds: Dataset) -> str:
@@ -115,63 +136,6 @@ def _plugin(ds: Dataset) -> str:
         return "pillow"
     available = get_decoder(syntax).available_plugins
     return next((name for name in ("pylibjpeg", "gdcm") if name in available), "")
-
-
-def _used_bits(values: np.ndarray, ds: Dataset, bits: int) -> np.ndarray:
-    """Keep the lowest bits, drop overlays above them, extend the sign."""
-    values = values & (2**bits - 1)
-    if ds.PixelRepresentation:
-        sign = 2 ** (bits - 1)
-        values = (values ^ sign) - sign
-    return values
-
-
-def _used_bits_of_codestream(values: np.ndarray, ds: Dataset, stream: bytes) -> np.ndarray:
-    """Give JPEG and JPEG-LS samples, which have no sign, that of the header."""
-    found = read_codestream(stream)
-    bits = min(found.bits, int(ds.BitsStored))
-    return _used_bits(values, ds, bits if int(values.max()) < 2**bits else found.bits)
-
-
-def _settled(
-    ds: Dataset,
-    values: np.ndarray,
-    found: Codestream,
-    said_signed: bool,
-    notes: list[InputWarning],
-) -> np.ndarray:
-    """Say where sign or bits of compressed values are not those of the header, and settle it.
-
-    A signed codestream is believed. An unsigned one below a signed header may have lost its sign or
-    never had one; the reading in which neighbouring pixels differ less is taken.
-    """
-    bits, said = int(ds.BitsStored), []
-    if found.signed is False and said_signed:
-        unsigned = values & (2**found.bits - 1)
-        sign = 2 ** (found.bits - 1)
-        values = min((unsigned, (unsigned ^ sign) - sign), key=_roughness)
-        ds.PixelRepresentation = int(values.min() < 0)
-    signed = bool(ds.PixelRepresentation)
-    if found.signed is not None and found.signed != said_signed:
-        kinds = ("unsigned", "signed")
-        said.append(
-            f"pixels are {kinds[said_signed]}, the compressed data that they are "
-            f"{kinds[found.signed]}; they were read as {kinds[signed]}"
-        )
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    fits = low <= int(values.min()) and int(values.max()) <= high
-    if not fits or (found.signed is None and signed and found.bits < bits):
-        said.append(f"pixels have {bits} bits, the compressed data {found.bits}, which were taken")
-        ds.BitsStored = found.bits
-    notes += [
-        InputWarning("header", f"the header says that {what}; check brightness and contrast")
-        for what in said
-    ]
-    return values
-
-
-def _roughness(values: np.ndarray) -> float:
-    return float(np.abs(np.diff(values, axis=0)).mean() + np.abs(np.diff(values, axis=1)).mean())
 
 
 def _keep_first_frame(ds: Dataset, name: str, notes: list[InputWarning]) -> bytes:

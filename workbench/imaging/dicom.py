@@ -88,6 +88,7 @@ def _read(
     data: bytes, name: str, fit: str, invert: bool | None, upright: bool, max_pixels: int
 ) -> Radiograph:
     ds = _parse(data, name, max_pixels)
+    header.raise_frame_tags(ds)
     notes = _complete_description(ds, name)
     _check_description(ds, name, max_pixels)
     stored, contradictions = decode_pixels(ds, name, max_pixels)

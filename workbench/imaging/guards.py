@@ -6,7 +6,10 @@ of the thread that decodes is dropped, whichever logger makes it, and so is ever
 decoder's logger in any thread. Pillow accepts truncated files when some other code in the process
 has asked it to; inside `strict_pillow` it does not.
 
-Both change state of the whole process, so each is counted: the first thread in makes the change,
+Code in C and Rust writes to the terminal itself; inside `silent_terminal` nothing reaches it. That
+holds for all threads, so it is only used around the few decoders that do so.
+
+All change state of the whole process, so each is counted: the first thread in makes the change,
 the last one out takes it back.
 
 Does not know: what is decoded.
@@ -15,11 +18,12 @@ Does not know: what is decoded.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from PIL import Image, ImageFile
 
@@ -96,9 +100,34 @@ def _strictness() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = lenient, limit
 
 
+@contextmanager
+def _closed_terminal() -> Iterator[None]:
+    try:
+        terminal = os.dup(2)
+    except OSError:
+        terminal = None
+    if terminal is None:  # nothing to write to
+        yield
+        return
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
 def _drop(*message: object, **more: object) -> None:
     """Take a warning and say nothing."""
 
 
 silent_decoders = _SharedContext(_silence)
+silent_terminal = _SharedContext(_closed_terminal)
 strict_pillow = _SharedContext(_strictness)
+
+
+def silent_libtiff(image: Image.Image) -> AbstractContextManager:
+    """Keep what libtiff writes while it decodes an opened image off the terminal."""
+    return silent_terminal() if image.format == "TIFF" else nullcontext()

@@ -123,6 +123,20 @@ def header_warnings(ds: Dataset) -> tuple[InputWarning, ...]:
     return warnings + _number_warnings(ds)
 
 
+def raise_frame_tags(ds: Dataset) -> None:
+    """Give a dataset the tags that its functional groups hold of the first frame, PS3.3 C.7.6.16.
+
+    What stands in the dataset itself stays.
+    """
+    for groups in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+        for group in list(ds.get(groups) or ())[:1]:
+            for macro in group:
+                for item in macro.value if macro.VR == "SQ" else ():
+                    for keyword in words.FRAME_KEYWORDS:
+                        if keyword in item and not ds.get(keyword):
+                            ds[keyword] = item[keyword]
+
+
 def turn_upright(ds: Dataset, upright: bool) -> tuple[Turn, tuple[InputWarning, ...]]:
     """Return the turn to apply to the pixels, and what PatientOrientation says about them.
 
@@ -194,7 +208,7 @@ def _plain(ds: Dataset, keyword: str):
         return _pair(ds, keyword)
     text = _text(ds, keyword)
     if keyword == "PatientOrientation":
-        parts = text.split("\\")
+        parts = [part.strip() for part in text.split("\\")]
         return parts if all(re.fullmatch("[ALRPHF]{1,3}", part) for part in parts) else None
     if keyword == "Manufacturer":
         return next((n for n in words.MANUFACTURERS if re.search(rf"\b{n}", text)), None)

@@ -115,6 +115,6 @@ def _from_array(array: np.ndarray, fit: str, invert: bool | None, limit: int) ->
         grey, warning = lightness(array[..., :3], "array")
         notes = (warning,) if warning else ()
         return Radiograph.from_array(grey, fit=fit, invert=bool(invert), warnings=notes)
-    if array.size:
+    if array.ndim and array.size:
         check_pixel_count(array.size // array.shape[-1], array.shape[-1], "array", limit)
     return Radiograph.from_array(array, fit=fit, invert=bool(invert))

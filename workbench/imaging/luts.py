@@ -34,6 +34,8 @@ from workbench.radiograph import InputWarning, little_seen
 #: Part of the grey scale into which a transform may not press an image. Twice that is warned of,
 #: but kept: it may be meant.
 HIDDEN_LIMIT = 0.1
+#: Pixels that are looked at before all are.
+_GLANCE = 1000
 _CHECK = "Check brightness and contrast"
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
@@ -221,7 +223,8 @@ def _attempt(transform: Callable) -> tuple:
 
 def _what_hides(shown: np.ndarray, seen: np.ndarray) -> str | None:
     """Say why a transform is not to be used that leaves too little of an image to see."""
-    if shown.max() <= shown.min():
+    some = np.ravel(shown)[:: max(1, shown.size // _GLANCE)]
+    if some.max() <= some.min() and shown.max() <= shown.min():
         return "leaves a single grey level" if seen.max() > seen.min() else None
     little = little_seen(shown, limit=HIDDEN_LIMIT)
     return little and f"hides the image: {little}"

@@ -17,7 +17,8 @@ from PIL import Image
 from workbench.errors import InputError
 from workbench.imaging.colour import colour_warning, lightness
 from workbench.imaging.deep import is_deep, read_deep
-from workbench.imaging.guards import silent_decoders, strict_pillow
+from workbench.imaging.guards import silent_decoders, silent_libtiff, strict_pillow
+from workbench.imaging.jpeg_scan import scan_cut_short
 from workbench.imaging.names import shared_name
 from workbench.imaging.orientation import Turn
 from workbench.imaging.sources import READABLE, check_pixel_count
@@ -87,7 +88,10 @@ def read_picture(
             if image.format == "PNG":
                 Image.open(io.BytesIO(data), formats=("PNG",)).verify()
             deep = read_deep(data, name) if is_deep(image, data) else None
-            image.load()
+            with silent_libtiff(image):
+                image.load()
+            if image.format in ("JPEG", "MPO") and scan_cut_short(data, _last_block(image)):
+                problem = "is cut short; copy or export it again"
     except InputError:
         raise
     except MemoryError:
@@ -122,6 +126,11 @@ def read_pillow(
     return _made(image, None, name, fit=fit, invert=invert, upright=upright)
 
 
+def _last_block(image: Image.Image) -> np.ndarray:
+    width, height = image.size
+    return np.asarray(image.crop((max(0, width - 8), max(0, height - 8), width, height)))
+
+
 def _was_deep(image: Image.Image) -> bool:
     """Look at the file again where an opened image has been loaded: it forgets its depth."""
     if not hasattr(image, "tile"):
@@ -150,7 +159,8 @@ def _made(
     problem = None
     try:
         with strict_pillow(), silent_decoders():
-            image.load()
+            with silent_libtiff(image):
+                image.load()
             white_is_zero = _is_wide_white_is_zero(image)
             turn, notes = _orientation(image, fit == "crop" and not upright)
             grey, colour_notes = _grey(image, deep, name)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from workbench.errors import OptionError
 
@@ -136,6 +137,7 @@ def _language(llama: Mapping[str, Any]) -> dict[str, Any]:
     _check_positive(llama, "rope_theta", lambda value: value is None or value > 0)
     _check_positive(llama, "rms_norm_eps", lambda value: value > 0)
     _check_positive(llama, "max_position_embeddings", lambda value: value > 0)
+    _check_rope(llama)
     pad, size = llama.get("pad_token_id"), llama.get("vocab_size")
     beyond = isinstance(pad, int) and isinstance(size, int) and not 0 <= pad < size
     return dict(llama) | ({"pad_token_id": None} if beyond else {})
@@ -155,6 +157,26 @@ def _check_positive(llama: Mapping[str, Any], name: str, holds: Callable[[Any], 
             fits = False
         if not fits:
             raise OptionError(f"llama.{name} must be a number above 0, got {llama[name]!r}")
+
+
+def _check_rope(llama: Mapping[str, Any]) -> None:
+    """Refuse a scaling of rotary positions that transformers would not, or not in words."""
+    for name in ("rope_scaling", "rope_parameters"):
+        scaling = llama.get(name)
+        if not scaling:
+            continue
+        if not isinstance(scaling, Mapping):
+            raise OptionError(f"llama.{name} must be an object or null, got {scaling!r}")
+        kind = scaling.get("rope_type") or scaling.get("type") or "default"
+        if kind not in ("default", *ROPE_INIT_FUNCTIONS):
+            raise OptionError(
+                f"llama.{name} has the type {kind!r}, which is not computed here; expected one of "
+                f"{', '.join(sorted({'default', *ROPE_INIT_FUNCTIONS}))}"
+            )
+        factor = scaling.get("factor")
+        number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
+        if factor is not None and not (number and 1 <= factor < float("inf")):
+            raise OptionError(f"llama.{name}.factor must be a number from 1 up, got {factor!r}")
 
 
 def _is_dtype(value: Any) -> bool:

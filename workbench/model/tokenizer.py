@@ -305,13 +305,15 @@ class CxrTokenizer:
                     f"the special token {token.content!r} has the id {beyond[token.content]}, but "
                     f"the model embeds {embedded}; use the tokenizer that belongs to these weights"
                 )
-        if beyond:
-            self.pad_id = self.pad_id if self.pad_id < embedded else self.unk_id
+        named = sorted((token, i) for token, i in beyond.items() if token != IMAGE_MARK)
+        if beyond and self.pad_id >= embedded:
+            self.pad_id = self.unk_id
+        if named:
             logger.warning(
                 "the model embeds %d ids, so texts that hold one of these added tokens are "
                 "refused: %s",
                 embedded,
-                ", ".join(f"{token} ({i})" for token, i in sorted(beyond.items())[:_SHOWN]),
+                ", ".join(f"{token} ({i})" for token, i in named[:_SHOWN]),
             )
         return beyond
 
