@@ -18,6 +18,7 @@ from workbench.errors import InputError, RunError, WorkbenchError
 from workbench.review.opening import queue as open_queue
 from workbench.review.queue_result import ErrorQueue
 from workbench.review.verdicts import Annotations
+from workbench.runs.record import turned_upright
 from workbench.widgets._assets import script, styles
 from workbench.widgets._front import Looking, number_in, quick, slow, text_in
 from workbench.widgets.films import FilmSource, film_source, pixels_of
@@ -257,7 +258,7 @@ def app(
         images = manifest
     desk = Reviewing(found, reviewer=reviewer, notes=notes)
     desk.filter(kind=kind, finding=finding)
-    return Reviewer(desk, films=film_source(images))
+    return Reviewer(desk, films=film_source(images, upright=turned_upright(found.record)))
 
 
 def _form(message: Mapping) -> dict[str, str]:
