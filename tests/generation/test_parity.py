@@ -472,3 +472,23 @@ def test_a_field_of_another_kind_is_never_a_traceback(vectors, field, value, mon
 def test_a_file_without_cases_is_a_row(vectors, content):
     (vectors / "golden" / CHECKPOINT / IMAGE / "cases.json").write_text(content)
     assert any(case == f"/{IMAGE}" or IMAGE in case for case, _ in missed(vectors))
+
+
+def test_a_colour_image_is_read_under_the_guards_of_every_picture(tmp_path, monkeypatch):
+    from PIL import Image, ImageFile
+
+    from workbench.errors import InputError
+    from workbench.generation.parity_set import _read
+
+    levels = np.random.default_rng(3).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(levels).save(tmp_path / "colour.png")
+    radiograph, note = _read(tmp_path / "colour.png")
+    assert radiograph.size == (64, 64) and note.startswith("colour")
+    monkeypatch.setenv("WORKBENCH_MAX_PIXELS", "4000")
+    with pytest.raises(InputError, match="more than the limit"):
+        _read(tmp_path / "colour.png")
+    monkeypatch.delenv("WORKBENCH_MAX_PIXELS")
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    (tmp_path / "torn.png").write_bytes((tmp_path / "colour.png").read_bytes()[:-3000])
+    with pytest.raises(OSError, match="truncated"):
+        _read(tmp_path / "torn.png")
