@@ -82,7 +82,7 @@ def test_regions_are_read_as_images_are(tmp_path, monkeypatch, lenient):
         return manifest_regions({"boxes": None, "masks": masks}, tmp_path / "film.png", tmp_path)
 
     assert np.array_equal(regions("deep.png")["nodule"], mask > 0)
-    with pytest.raises(InputError, match="torn.png: is damaged or cut short"):
+    with pytest.raises(InputError, match=r"torn\.png: is damaged or cut short"):
         regions("torn.png")
 
 

@@ -73,11 +73,20 @@ def record(image: Radiograph, generation: Generation) -> dict:
     }
 
 
-def save(image: Radiograph, generation: Generation, stem: Path) -> list[Path]:
-    """Write `stem`.txt and `stem`.json; return the paths."""
+def save(
+    image: Radiograph, generation: Generation, stem: Path, *, spoken: Callable[[str], str] = str
+) -> list[Path]:
+    """Write `stem`.txt and `stem`.json; return the paths.
+
+    Args:
+        image: what the answer is about.
+        generation: the answer.
+        stem: the files without their endings.
+        spoken: as for `show`.
+    """
     stem.parent.mkdir(parents=True, exist_ok=True)
     text, data = stem.with_name(f"{stem.name}.txt"), stem.with_name(f"{stem.name}.json")
-    warnings = [f"! {w.message}" for w in generation.warnings]
+    warnings = [spoken(f"! {w.message}") for w in generation.warnings]
     lines = [f"{generation.task} of {generation.source}", *warnings, "", generation.text]
     lines += ["", *mitigated(generation)[:-1]] if mitigated(generation) else []
     written = {text: "\n".join(lines), data: shared.to_json(record(image, generation))}

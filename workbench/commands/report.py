@@ -113,7 +113,9 @@ def _one(image: Radiograph, stems: Counter, write, path: str, args: argparse.Nam
     result = {"image": path} | answers.record(image, generation)
     if args.out:
         stem = _stem(image.contract.source, stems)
-        result["files"] = answers.save(image, generation, args.out / f"{stem}_{args.task}")
+        result["files"] = answers.save(
+            image, generation, args.out / f"{stem}_{args.task}", spoken=args.parser.spoken
+        )
     if not args.json:
         answers.show(image, generation, title=path, spoken=args.parser.spoken)
     return result
