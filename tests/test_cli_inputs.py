@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workbench.cli import DONE, FAILED, main
+from workbench.cli import DONE, FAILED, USAGE, main
 from workbench.commands import _answers as answers
 from workbench.hallucination.rewriting import Change
 
@@ -54,6 +55,43 @@ MISSING = [
     "train nowhere.yaml --plan",
     "app --image nowhere.png",
     "app --run nowhere",
+    "app --training nowhere",
+    "app --model nowhere",
+    "doctor --parity nowhere",
+    "label nowhere.csv",
+    "label nowhere.csv --json",
+    "check-text nowhere.csv",
+]
+
+#: What is refused before a model is loaded, or all texts of a run are read; and what is said.
+REFUSED = [
+    (["ask", "picture.png", "is it\udce9?"], "character 6 of the text"),
+    (["ask", "picture.png", ""], "a question needs text"),
+    (["ask", "picture.png", "  "], "a question needs text"),
+    (["ask", "picture.png", "q", "--device", "cdua"], "--device must be .* did you mean 'cuda'"),
+    (["ask", "picture.png", "q", "--device", "cuda:x"], "--device must be one of"),
+    (["ask", "picture.png", "q", "--top-p", "1.5"], "--top-p must be above 0"),
+    (["report", "picture.png", "--temperature", "-1"], "--temperature must be 0"),
+    (["report", "picture.png", "--max-new-tokens", "0"], "--max-new-tokens must be"),
+    (["run", "--manifest", "table.csv", "--out", "r", "--top-k", "-1"], "--top-k must be"),
+    (["run", "--manifest", "table.csv", "--out", "r", "--batch-size", "0"], "--batch-size must"),
+    (["run", "--manifest", "table.csv", "--out", "r", "--task", "ask:\udce9"], "character 6 of"),
+    (["demo", "--out", "o", "--device", "gpu"], "--device must be"),
+    (["benchmark", "saliency", "--methods", "oclusion"], "did you mean 'occlusion'"),
+    (["benchmark", "saliency", "--slow", "0"], "--slow must be a whole number of 1 or more"),
+    (["benchmark", "saliency", "--randomised", "-1"], "--randomised must be"),
+    (["benchmark", "hallucination", "--samples", "-1"], "--samples must be"),
+    (["benchmark", "mitigation", "--jobs", "0"], "--jobs must be"),
+    (["benchmark", "mitigation", "--seed", "-1"], "--seed must be"),
+    (["doctor", "--mini", "--n", "0"], "--n must be"),
+    (["doctor", "--mini", "--batch-size", "0"], "--batch-size must be"),
+    (["app", "--device", "gpu"], "--device must be"),
+    (["train", "mni"], "did you mean 'mini'"),
+    (["train", "stage3_lor", "--plan"], "did you mean 'stage3_lora'"),
+    (["train", "stage3_lora", "--device", "gpu"], "--device must be"),
+    (["review", "queue", "folder", "--kind", "missed"], "did you mean 'missed finding'"),
+    (["review", "queue", "folder", "--finding", "pneumthorax"], "did you mean 'pneumothorax'"),
+    (["review", "queue", "folder", "--sample", "0"], "--sample must be"),
 ]
 
 
@@ -84,6 +122,30 @@ def test_what_is_not_there_is_said_before_anything_is_imported(tmp_path):
     said = {typed: text for typed, (*_, text) in found.items()}
     assert [typed for typed, text in said.items() if "loading" in text] == []
     assert [t for t, text in said.items() if "nowhere" not in text and "folder" not in text] == []
+
+
+@pytest.mark.parametrize(("typed", "message"), REFUSED)
+def test_what_is_not_allowed_is_refused_before_a_model_is_loaded(
+    typed, message, monkeypatch, capsys
+):
+    def never(*given, **options):
+        raise AssertionError("loaded, or read")
+
+    for place in ("workbench.interface.load_model", "workbench.review.queue",
+                  "workbench.finetune.running.run"):  # fmt: skip
+        monkeypatch.setattr(place, never)
+    assert main(typed) in (FAILED, USAGE)
+    said = capsys.readouterr()
+    assert re.search(message, said.err)
+    assert "loading" not in said.err and said.out == ""
+
+
+@pytest.mark.parametrize("command", ["label", "check-text"])
+@pytest.mark.parametrize("table", ["nowhere.csv", "table.csv", "folder"])
+def test_a_table_that_cannot_be_read_is_said_with_nothing_on_stdout(command, table, capsys):
+    assert main([command, table]) == FAILED
+    said = capsys.readouterr()
+    assert said.out == "" and table in said.err
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ Does not know: models, files or hardware; "auto" is resolved where the device is
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,11 +50,7 @@ class Settings:
     max_pixels: int = 100_000_000
 
     def __post_init__(self) -> None:
-        if self.device.partition(":")[0] not in DEVICES:
-            raise OptionError(
-                f"device must be one of {', '.join(DEVICES)} or cuda:N, got {self.device!r}"
-                f"{did_you_mean(self.device, DEVICES)}"
-            )
+        check_device(self.device)
         if self.dtype not in DTYPES:
             raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
         if self.max_pixels < 1:
@@ -83,6 +80,19 @@ class Settings:
                 options[name] = env[f"WORKBENCH_{name.upper()}"]
         offline = any(_flag(env, name) for name in ("WORKBENCH_OFFLINE", "HF_HUB_OFFLINE"))
         return cls(offline=offline, **options)
+
+
+def check_device(device: str) -> None:
+    """Refuse what is no name of a device, whether or not this machine has it.
+
+    Raises:
+        OptionError: it is none.
+    """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", device):
+        raise OptionError(
+            f"device must be one of {', '.join(DEVICES)} or cuda:N, got {device!r}"
+            f"{did_you_mean(device, DEVICES)}"
+        )
 
 
 def _flag(env: Mapping[str, str], name: str) -> bool:

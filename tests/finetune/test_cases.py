@@ -1,10 +1,12 @@
 """Cases: what is known stays known, what is unknown stays unknown, patients stay apart."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageFile
 
 from workbench.errors import InputError, TrainingError
 from workbench.finetune.cases import (
@@ -16,7 +18,7 @@ from workbench.finetune.cases import (
 )
 from workbench.finetune.datasets import PreparedImages
 from workbench.finetune.recipe import DataRecipe, PhantomData, read_recipe
-from workbench.finetune.regions import patch_targets
+from workbench.finetune.regions import manifest_regions, patch_targets
 
 DATA = DataRecipe(manifest="films.parquet", validation=0.3)
 
@@ -62,6 +64,26 @@ def test_boxes_become_patches(manifest):
     target, known = patch_targets({"x": np.eye(8) > 0}, ("x", "y"), 8, 4, lambda m: m)
     assert target[:, 0].tolist() == [0.25, 0, 0, 0.25]
     assert known.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("lenient", [False, True])
+def test_regions_are_read_as_images_are(tmp_path, monkeypatch, lenient):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)
+    Image.fromarray(np.zeros((60, 50), np.uint8)).save(tmp_path / "film.png")
+    mask = np.zeros((60, 50), np.uint16)
+    mask[10:20, 5:9] = 65535
+    Image.fromarray(mask).save(tmp_path / "deep.png")
+    noise = np.random.default_rng(3).integers(0, 255, (60, 50), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "torn.png")
+    (tmp_path / "torn.png").write_bytes((tmp_path / "torn.png").read_bytes()[:-900])
+
+    def regions(name: str):
+        masks = json.dumps([{"finding": "nodule", "path": name}])
+        return manifest_regions({"boxes": None, "masks": masks}, tmp_path / "film.png", tmp_path)
+
+    assert np.array_equal(regions("deep.png")["nodule"], mask > 0)
+    with pytest.raises(InputError, match=r"torn\.png: is damaged or cut short"):
+        regions("torn.png")
 
 
 def test_a_taught_finding_comes_in_its_share_on_both_sides():

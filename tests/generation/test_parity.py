@@ -480,3 +480,23 @@ def test_two_cases_of_one_name_are_compared_with_neither():
     for recorded in ({"a/1": turn, "a": [turn]}, {"a": [turn], "a/1": turn}):
         cases, strange = single_cases(recorded)
         assert cases == {} and strange == {"a/1": "two cases have this name: cannot be compared"}
+
+
+def test_a_colour_image_is_read_under_the_guards_of_every_picture(tmp_path, monkeypatch):
+    from PIL import Image, ImageFile
+
+    from workbench.errors import InputError
+    from workbench.generation.parity_set import _read
+
+    levels = np.random.default_rng(3).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(levels).save(tmp_path / "colour.png")
+    radiograph, note = _read(tmp_path / "colour.png")
+    assert radiograph.size == (64, 64) and note.startswith("colour")
+    monkeypatch.setenv("WORKBENCH_MAX_PIXELS", "4000")
+    with pytest.raises(InputError, match="more than the limit"):
+        _read(tmp_path / "colour.png")
+    monkeypatch.delenv("WORKBENCH_MAX_PIXELS")
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    (tmp_path / "torn.png").write_bytes((tmp_path / "colour.png").read_bytes()[:-3000])
+    with pytest.raises(OSError, match="truncated"):
+        _read(tmp_path / "torn.png")

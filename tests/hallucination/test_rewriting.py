@@ -8,6 +8,7 @@ import pytest
 from workbench.errors import OptionError
 from workbench.findings import DEVICE, PHANTOM_FINDINGS
 from workbench.hallucination.rewriting import EDITS, NOTHING_LEFT, rewrite
+from workbench.hallucination.spans import mentions_of
 from workbench.phantom.case import sample_scene
 from workbench.phantom.wording import write_report
 from workbench.reports import label
@@ -105,3 +106,29 @@ def test_what_is_added_stands_before_the_impression_and_ends_a_claim_of_health()
 def test_an_unknown_edit_is_refused():
     with pytest.raises(OptionError, match="unknown edit 'erase'; expected one of: drop, deny"):
         rewrite(REPORT, {"atelectasis": "erase"})
+
+
+@pytest.mark.parametrize(
+    "heading",
+    ["IMPRESSION:\n", "IMPRESSION\n", "**Impression:** ", "FINAL IMPRESSION: ", "Opinion: ",
+     "IMPRESSION:\n\n"],
+)  # fmt: skip
+def test_headings_are_those_of_the_reader_and_stay_to_the_character(heading):
+    text = f"Heart size is normal.\n{heading}Left pleural effusion. Pneumothorax."
+    assert rewrite(text, {"pneumothorax": "drop"})[0] == (
+        f"Heart size is normal.\n{heading}Left pleural effusion."
+    )
+    new, changes = rewrite(text, {"pleural effusion": "drop", "pneumothorax": "drop"})
+    assert new == f"Heart size is normal.\n{heading}{NOTHING_LEFT}"
+    assert {change.before for change in changes} == {"Left pleural effusion.", "Pneumothorax."}
+    added, _ = rewrite(text, {}, add={"nodule": "There is a nodule."})
+    assert added == (
+        f"Heart size is normal. There is a nodule.\n{heading}Left pleural effusion. Pneumothorax."
+    )
+
+
+@pytest.mark.parametrize("heading", ["RESULT: ", "Chest findings: ", "OPINION:\n", "Diagnosis: "])
+def test_a_heading_decides_nothing(heading):
+    text = f"{heading}Left pleural effusion."
+    (found,) = mentions_of(text, [(at, at + 1) for at in range(len(text))])
+    assert found.deciding[0] == found.whole[0] == len(heading)

@@ -168,10 +168,16 @@ def test_composed_characters_have_one_form_and_words_stay():
     "text",
     ["FINDINGS: Edema. IMPRESSION: Edema.", "Edema. Impression: Edema.",
      "Edema.\n\nOpinion: Edema.", "findings:\nEdema.\nCONCLUSION:\nEdema.",
-     "Findings and impression: Edema. Edema."],
+     "Findings and impression: Edema. Edema.", "FINDINGS\nEdema.\n\nIMPRESSION\nEdema.",
+     "**Findings:** Edema.\n**Impression:** Edema.", "Results: Edema.\nFinal impression: Edema."],
 )  # fmt: skip
 def test_headings_of_sections_are_no_content(text):
     assert plain_text(text) == "Edema. Edema."
+
+
+def test_other_sections_keep_their_headings():
+    text = "Indication: fall.\nFindings: Edema.\nRecommendation: CT."
+    assert plain_text(text) == "Indication: fall. Edema. Recommendation: CT."
 
 
 def test_both_arms_are_cleaned(tmp_path):

@@ -34,10 +34,33 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, help="makes sampling repeatable")
 
 
+def add_image_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide how an image is read."""
+    parser.add_argument(
+        "--fit", choices=("crop", "pad"), default="crop", help="crop as published, or keep all"
+    )
+    add_upright_argument(parser)
+
+
+def add_upright_argument(parser: argparse._ActionsContainer) -> None:
+    """Add --upright."""
+    parser.add_argument(
+        "--upright", action="store_true", help="turn or mirror the image as its file says"
+    )
+
+
 def decoding_options(args: argparse.Namespace) -> dict:
-    """Return the decoding options that were given."""
+    """Return the decoding options that were given.
+
+    Raises:
+        OptionError: one is out of its range.
+    """
+    from workbench.generation.options import decoding_settings
+
     names = ("temperature", "top_p", "top_k", "max_new_tokens", "seed")
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    decoding_settings(given)
+    return given
 
 
 def record(image: Radiograph, generation: Generation) -> dict:
@@ -50,11 +73,20 @@ def record(image: Radiograph, generation: Generation) -> dict:
     }
 
 
-def save(image: Radiograph, generation: Generation, stem: Path) -> list[Path]:
-    """Write `stem`.txt and `stem`.json; return the paths."""
+def save(
+    image: Radiograph, generation: Generation, stem: Path, *, spoken: Callable[[str], str] = str
+) -> list[Path]:
+    """Write `stem`.txt and `stem`.json; return the paths.
+
+    Args:
+        image: what the answer is about.
+        generation: the answer.
+        stem: the files without their endings.
+        spoken: as for `show`.
+    """
     stem.parent.mkdir(parents=True, exist_ok=True)
     text, data = stem.with_name(f"{stem.name}.txt"), stem.with_name(f"{stem.name}.json")
-    warnings = [f"! {w.message}" for w in generation.warnings]
+    warnings = [spoken(f"! {w.message}") for w in generation.warnings]
     lines = [f"{generation.task} of {generation.source}", *warnings, "", generation.text]
     lines += ["", *mitigated(generation)[:-1]] if mitigated(generation) else []
     written = {text: "\n".join(lines), data: shared.to_json(record(image, generation))}

@@ -11,9 +11,10 @@ from __future__ import annotations
 import base64
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from workbench.commands._app_site import DRAWN
@@ -47,12 +48,14 @@ class Cards:
 
     Args:
         images: files; a phantom where there are none.
+        upright: whether they are turned as they say.
     """
 
-    def __init__(self, images: Sequence[str]) -> None:
+    def __init__(self, images: Sequence[str], *, upright: bool = False) -> None:
+        read = partial(_image, upright=True) if upright else _image
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cards")
         self._made: list[Future[Card]] = [
-            self._pool.submit(_card, path) for path in (images or (None,))
+            self._pool.submit(_card, path, read) for path in (images or (None,))
         ]
 
     def ready(self, patience: float) -> list[Card]:
@@ -69,9 +72,9 @@ class Cards:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _card(path: str | None) -> Card:
+def _card(path: str | None, read: Callable[[str | None], Any]) -> Card:
     try:
-        image = _image(path)
+        image = read(path)
         return Card(image.contract.source, _picture(image))
     except (WorkbenchError, OSError) as error:
         logger.info("no small picture of an image: %s", error)
@@ -80,14 +83,14 @@ def _card(path: str | None) -> Card:
     return UNREADABLE
 
 
-def _image(path: str | None) -> Any:
+def _image(path: str | None, *, upright: bool = False) -> Any:
     if path is None:
         from workbench.phantom.case import phantom
 
         return phantom(**DRAWN).image
     from workbench.imaging import load_radiograph
 
-    return load_radiograph(path)
+    return load_radiograph(path, upright=upright)
 
 
 def _picture(image: Any) -> str:

@@ -51,6 +51,7 @@ def open_page(name: str) -> None:
 
 
 def _explorer(site: Site, page: Page) -> Any:
+    from workbench.imaging import load_radiograph
     from workbench.phantom.case import phantom
     from workbench.widgets.explorer import explore
 
@@ -59,7 +60,8 @@ def _explorer(site: Site, page: Page) -> Any:
     )
     if page.number is None:
         return explore(model, phantom(**DRAWN))
-    return explore(model, site.images[page.number])
+    path = site.images[page.number]
+    return explore(model, load_radiograph(path, upright=True) if site.upright else path)
 
 
 def _reviewer(site: Site, page: Page) -> Any:

@@ -152,7 +152,7 @@ class AppServer(Voila):
         if _fits_a_socket(self.connection_dir):
             # files in a private folder: what goes over a port, other users can read
             self.config.KernelManager.transport = "ipc"
-        self.cards = Cards(self.site.images)
+        self.cards = Cards(self.site.images, upright=self.site.upright)
         settings = {**self.init_settings(), **self._own_settings()}
         application = tornado.web.Application(self.init_handlers(), **settings)
         http = tornado.httpserver.HTTPServer(application, max_buffer_size=16 << 20)

@@ -73,6 +73,7 @@ class Site:
     Attributes:
         model, device, dtype: as `workbench.commands._shared.open_model` takes them.
         images: files to explore; a phantom where there are none.
+        upright: whether these are turned as they say.
         run, reviewer: what the reviewer needs.
         study, reader: what the reader study needs.
         manifest: what is known of the images of run and study.
@@ -85,6 +86,7 @@ class Site:
     device: str | None = None
     dtype: str | None = None
     images: tuple[str, ...] = ()
+    upright: bool = False
     run: str | None = None
     reviewer: str | None = None
     study: str | None = None
@@ -163,10 +165,11 @@ class Site:
         for path in self.images:
             if not os.path.isfile(path):
                 raise InputError(f"--image {path}: there is no such file")
-        for option in ("run", "study", "root"):
+        for option in ("run", "study", "root", "training"):
             path = getattr(self, option)
             if path and not os.path.isdir(path):
-                raise InputError(f"--{option} {path}: there is no such folder")
+                begun = "; it is there once the training has begun" if option == "training" else ""
+                raise InputError(f"--{option} {path}: there is no such folder{begun}")
         if self.manifest and not os.path.isfile(self.manifest):
             raise InputError(f"--manifest {self.manifest}: there is no such file")
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench._progress import progress as progress
-from workbench.errors import InputError
-from workbench.settings import DTYPES
+from workbench.errors import InputError, OptionError
+from workbench.settings import DTYPES, check_device
 
 if TYPE_CHECKING:
     from workbench.interface import ChestXrayModel
@@ -159,17 +159,41 @@ def need(path: Path | None, said: str, *, folder: bool = False) -> None:
         raise InputError(f"{path}: {said}")
 
 
+def at_least(args: argparse.Namespace, **least: int) -> None:
+    """Refuse numbers below their least; those that were not given are None.
+
+    Raises:
+        OptionError: one is too small.
+    """
+    for name, low in least.items():
+        value = getattr(args, name)
+        if value is not None and value < low:
+            raise OptionError(f"{name} must be a whole number of {low} or more, got {value}")
+
+
 def loading(args: argparse.Namespace) -> None:
     """Say at once that the model is being loaded: the libraries alone take seconds.
 
     Raises:
         CheckpointError: there is no such model.
+        OptionError: there is no such kind of device.
     """
+    check_model(args)
+    note(f"loading {args.model} ...")
+
+
+def check_model(args: argparse.Namespace) -> None:
+    """Refuse a model that is not there and a device of no known kind, before anything is loaded.
+
+    Raises:
+        CheckpointError: there is no such model.
+        OptionError: there is no such kind of device.
+    """
+    check_device(args.device or "auto")
     if args.model != "mini" and not os.path.isdir(args.model):
         from workbench.model.source import find_local
 
         find_local(args.model)
-    note(f"loading {args.model} ...")
 
 
 def open_model(args: argparse.Namespace) -> ChestXrayModel:

@@ -19,6 +19,7 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import workbench.commands._answers as answers
 import workbench.commands._shared as shared
 from workbench.commands._app_site import Site, host_name, own_names, site_folder
 from workbench.errors import InputError, MissingDependencyError, OptionError
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown = parser.add_argument_group("pages")
     shown.add_argument("--image", type=Path, nargs="+", default=[], metavar="FILE",
                        help="radiographs to explore: PNG, JPEG, TIFF or DICOM")  # fmt: skip
+    answers.add_upright_argument(shown)
     shown.add_argument("--run", type=Path, metavar="DIR", help="review the errors of this run")
     shown.add_argument("--reviewer", metavar="NAME",
                        help="initials beside the verdicts (default: your login name)")  # fmt: skip
@@ -96,6 +98,9 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("--reviewer needs --run")
     if args.root is not None and args.manifest is None and args.run is None:
         args.parser.error("--root needs --manifest or --run")
+    if args.upright and not args.image:
+        args.parser.error("--upright needs --image; a run keeps whether its images were turned")
+    shared.check_model(args)
     site = _site(args)
     site.check()
     password = _password() if args.public else None
@@ -125,6 +130,7 @@ def _site(args: argparse.Namespace) -> Site:
         device=args.device,
         dtype=args.dtype,
         images=tuple(str(path.absolute()) for path in args.image),
+        upright=args.upright,
         reviewer=args.reviewer or _login() if args.run else None,
         reader=args.reader,
         folder=str(Path.cwd()),

@@ -17,9 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = 'example: workbench ask chest.png "Is there a pleural effusion?"'
     parser.add_argument("image", metavar="IMAGE", help="a PNG, JPEG, TIFF or DICOM file")
     parser.add_argument("question", metavar="QUESTION", help="what to ask, in quotes")
-    parser.add_argument(
-        "--fit", choices=("crop", "pad"), default="crop", help="crop as published, or keep all"
-    )
+    answers.add_image_arguments(parser)
     answers.add_decoding_arguments(parser)
     shared.add_model_arguments(parser)
     shared.add_json_argument(parser)
@@ -34,12 +32,13 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("the image comes first, then the question")
     check_path(args.image)
     question_messages(args.question)
+    decoding = answers.decoding_options(args)
     shared.loading(args)
     from workbench.imaging import load_radiograph
 
-    image = load_radiograph(args.image, fit=args.fit)
+    image = load_radiograph(args.image, fit=args.fit, upright=args.upright)
     model = shared.open_model(args)
-    answer = model.ask(image, args.question, **answers.decoding_options(args))
+    answer = model.ask(image, args.question, **decoding)
     if args.json:
         shared.emit_json(
             {"image": args.image, "question": args.question} | answers.record(image, answer)

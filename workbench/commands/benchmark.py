@@ -97,15 +97,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse options of the one benchmark for the other.
+    """Refuse options of the one benchmark for the other, and what cannot be measured.
 
     Raises:
-        OptionError: the option has no meaning for this benchmark.
+        OptionError: the option has no meaning for this benchmark, or its value is not allowed.
     """
+    shared.at_least(args, n=1, jobs=1, slow=1, seed=0, randomised=0, samples=0)
     given = {"--methods": args.methods, "--record": args.record}
     wrong = [name for name, value in given.items() if value is not None]
     if args.what != "saliency" and wrong:
         raise OptionError(f"{wrong[0]} belongs to benchmark saliency; leave it out")
+    if args.methods is not None:
+        from workbench.evaluation.saliency_benchmark import check_methods
+
+        check_methods(args.methods)
 
 
 def _saliency(args: argparse.Namespace, n: int) -> SaliencyTable:

@@ -80,6 +80,7 @@ def _parity(args: argparse.Namespace) -> int:
 
 
 def _exam(args: argparse.Namespace) -> int:
+    shared.at_least(args, n=1, batch_size=1, seed=0)
     shared.loading(args)
     from workbench.evaluation import examine
 

@@ -36,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--task", choices=("report", "differential"), default="report", help="what to write"
     )
-    parser.add_argument(
-        "--fit", choices=("crop", "pad"), default="crop", help="crop as published, or keep all"
-    )
+    answers.add_image_arguments(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write .txt and .json there")
     parser.add_argument(
         "--mitigation",
@@ -54,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Write every report that can be written; fail at the end if one could not."""
     if args.mitigation and args.task != "report":
         raise OptionError("--mitigation belongs to reports; leave it out with --task differential")
+    decoding = answers.decoding_options(args)
     failed: list[dict] = []
     there = [path for path in args.images if _tried(_there, path, args, failed)]
     if there:
@@ -63,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         image = _tried(_read, path, args, failed)
         if image is None:
             continue
-        write = write or _writer(args)
+        write = write or _writer(args, decoding)
         result = _tried(partial(_one, image, stems, write), path, args, failed)
         done += [] if result is None else [result]
     failed.sort(key=lambda item: args.images.index(item["image"]))
@@ -95,13 +94,12 @@ def _there(path: str, args: argparse.Namespace) -> Path:
 def _read(path: str, args: argparse.Namespace) -> Radiograph:
     from workbench.imaging import load_radiograph
 
-    return load_radiograph(path, fit=args.fit)
+    return load_radiograph(path, fit=args.fit, upright=args.upright)
 
 
-def _writer(args: argparse.Namespace) -> Callable[..., Generation]:
+def _writer(args: argparse.Namespace, options: dict[str, Any]) -> Callable[..., Generation]:
     """Load the model, and return what writes as was asked."""
     model = shared.open_model(args)
-    options = answers.decoding_options(args)
     if args.mitigation:
         from workbench import hallucination
 
@@ -115,7 +113,9 @@ def _one(image: Radiograph, stems: Counter, write, path: str, args: argparse.Nam
     result = {"image": path} | answers.record(image, generation)
     if args.out:
         stem = _stem(image.contract.source, stems)
-        result["files"] = answers.save(image, generation, args.out / f"{stem}_{args.task}")
+        result["files"] = answers.save(
+            image, generation, args.out / f"{stem}_{args.task}", spoken=args.parser.spoken
+        )
     if not args.json:
         answers.show(image, generation, title=path, spoken=args.parser.spoken)
     return result

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
 from workbench.errors import OptionError
+from workbench.findings import NO_FINDING, standard_name
 
 if TYPE_CHECKING:
     from workbench.review import ErrorQueue
@@ -115,6 +116,12 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _queue(args: argparse.Namespace) -> int:
+    from workbench.review.suspects import check_kinds
+
+    # reading all texts may take minutes
+    check_kinds([args.kind] if args.kind else [])
+    standard_name(args.finding or NO_FINDING)
+    shared.at_least(args, sample=1)
     queue = _opened(args)
     if args.kind or args.finding:
         queue = queue.select(kind=args.kind, finding=args.finding)
@@ -163,6 +170,8 @@ def _export(args: argparse.Namespace) -> int:
     from workbench.data import load
     from workbench.review import corrected_reference, open_annotations
 
+    if args.what == "manifest" and args.manifest is None:
+        raise OptionError("--what manifest needs --manifest: its rows are what is exported")
     notes = open_annotations(args.run)
     record: dict = {"what": args.what, "verdicts": len(notes), "out": args.out}
     if args.what == "verdicts":
@@ -172,8 +181,6 @@ def _export(args: argparse.Namespace) -> int:
         record |= {"reviewed": int(found.reviewed.sum()), "changes": len(found.changes)}
         if args.what == "reference":
             found.save(args.out)
-        elif args.manifest is None:
-            raise OptionError("--what manifest needs --manifest: its rows are what is exported")
         else:
             manifest = load(args.manifest, check=False)
             made = found.to_manifest(manifest, provenance=args.provenance)

@@ -47,9 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=8, metavar="N", help="answers at once (8)"
     )
-    parser.add_argument(
-        "--fit", choices=("crop", "pad"), default="crop", help="crop as published, or keep all"
-    )
+    answers.add_image_arguments(parser)
     parser.add_argument("--cohort", type=Path, metavar="COHORT.json", help="must be this cohort")
     parser.add_argument("--retry-failed", action="store_true", help="try failed rows again")
     group = parser.add_argument_group("engine")
@@ -91,9 +89,12 @@ def _check(args: argparse.Namespace) -> None:
         InputError: a file or folder is not there.
         OptionError: a task is not known, or an option has no meaning here.
     """
+    from workbench.generation.options import decoding_settings
+    from workbench.runs.plan import RunPlan
     from workbench.runs.tasks import read_tasks
 
-    read_tasks(args.task or ["report"])
+    decoding = decoding_settings(answers.decoding_options(args))
+    RunPlan(read_tasks(args.task or ["report"]), decoding, args.batch_size)
     if args.engine == "local" and (args.workers, args.address) != (None, None):
         raise OptionError("workers and address belong to engine='ray'; leave them out")
     shared.need(args.manifest, shared.MANIFEST)
@@ -118,6 +119,7 @@ def _run(args: argparse.Namespace) -> RunResult:
         engine=args.engine,
         batch_size=args.batch_size,
         fit=args.fit,
+        upright=args.upright,
         retry_failed=args.retry_failed,
         progress=True,
         workers=args.workers,

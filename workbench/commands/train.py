@@ -19,6 +19,7 @@ import yaml
 import workbench.commands._shared as shared
 from workbench.errors import OptionError, did_you_mean
 from workbench.finetune.mini.recipe import ALL_STAGES as STAGES
+from workbench.settings import check_device
 
 MINI = "mini"
 
@@ -97,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
     if args.recipe is None and not args.plan:
         args.parser.error("name a RECIPE, or mini; --plan and --fields need none")
     changes = dict(args.set) | ({} if args.seed is None else {"seed": args.seed})
-    recipe = read_recipe(args.recipe or PLANNED).replace(**nested(changes))
+    check_device(args.device)
+    recipe = read_recipe(args.recipe or PLANNED, also=(MINI,)).replace(**nested(changes))
     if args.plan:
         return _plan(args, recipe)
     if args.preview is not None:

@@ -133,12 +133,10 @@ def benchmark_saliency(
         OptionError: a method or finding is unknown, there is none, a number is below its least, or
             `kept` is of other weights or options.
     """
-    methods = tuple(METHODS) if methods is None else tuple(dict.fromkeys(methods))
+    methods = tuple(METHODS) if methods is None else check_methods(methods)
     findings = tuple(standard_name(name) for name in findings)
-    if not methods or not findings:
-        raise OptionError("name at least one method and one finding, or leave them out for all")
-    if odd := [name for name in methods if name not in METHODS]:
-        raise OptionError(unknown_name("method", odd[0], METHODS, of="some of"))
+    if not findings:
+        raise OptionError("name at least one finding, or leave findings out for all")
     if n < 1 or jobs < 1 or slow_cases < 1 or seed < 0 or randomised_cases < 0:
         raise OptionError(
             "expected n, jobs and slow_cases of 1 or more, seed and randomised_cases of 0 or more; "
@@ -160,6 +158,19 @@ def benchmark_saliency(
         seed=seed,
         provenance=identity,
     )
+
+
+def check_methods(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of methods, each once.
+
+    Raises:
+        OptionError: there is none, or one is not in `METHODS`.
+    """
+    if odd := [name for name in names if name not in METHODS]:
+        raise OptionError(unknown_name("method", odd[0], METHODS, of="some of"))
+    if not names:
+        raise OptionError("name at least one method, or leave methods out for all")
+    return tuple(dict.fromkeys(names))
 
 
 @dataclass(frozen=True)

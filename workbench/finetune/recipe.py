@@ -11,6 +11,7 @@ Does not know: how a recipe is run (`running`).
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -220,11 +221,12 @@ def shipped_recipes() -> dict[str, str]:
     return {item.name.removesuffix(".yaml"): item.read_text(encoding="utf-8") for item in found}
 
 
-def read_recipe(source: str | os.PathLike | Recipe) -> Recipe:
+def read_recipe(source: str | os.PathLike | Recipe, *, also: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
         source: a YAML file, the name of a shipped recipe, or a recipe.
+        also: further names that a misspelt one may have meant.
 
     Raises:
         OptionError: there is no such recipe, it is not YAML, or a field is wrong.
@@ -239,7 +241,7 @@ def read_recipe(source: str | os.PathLike | Recipe) -> Recipe:
     else:
         raise OptionError(
             f"no recipe {str(source)!r}: expected a YAML file or one of {', '.join(shipped)}"
-            f"{did_you_mean(source, shipped)}"
+            f"{did_you_mean(source, (*shipped, *also))}"
         )
     try:
         values = yaml.safe_load(text)

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from workbench.data.boxes import from_cell
+from workbench.imaging import load_radiograph
 
 
 def manifest_regions(values: Any, path: Path, root: Path | None) -> dict[str, np.ndarray]:
@@ -22,9 +23,11 @@ def manifest_regions(values: Any, path: Path, root: Path | None) -> dict[str, np
         values: one row of a manifest.
         path: its image.
         root: what paths of mask files are relative to.
+
+    Raises:
+        InputError: the image or a mask cannot be read.
     """
-    with Image.open(path) as picture:
-        width, height = picture.size
+    height, width = load_radiograph(path).size
     found: dict[str, np.ndarray] = {}
     for box in from_cell(values["boxes"]) or ():
         name = box.get("finding")
@@ -34,8 +37,8 @@ def manifest_regions(values: Any, path: Path, root: Path | None) -> dict[str, np
             mask[top : top + int(box["height"]), left : left + int(box["width"])] = True
     for mask in from_cell(values["masks"]) or ():
         if mask.get("path") and mask.get("finding") and root is not None:
-            with Image.open(root / mask["path"]) as picture:
-                shown = np.asarray(picture.convert("L").resize((width, height))) > 127
+            drawn = Image.fromarray(np.rint(load_radiograph(root / mask["path"]).pixels * 255))
+            shown = np.asarray(drawn.resize((width, height))) > 127
             found[mask["finding"]] = found.get(mask["finding"], np.zeros_like(shown)) | shown
     return found
 

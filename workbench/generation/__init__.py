@@ -1,11 +1,41 @@
-"""Decoding: one engine for reports, questions, dialogues, batches and streams; and parity."""
+"""Decoding: one engine for reports, questions, dialogues, batches and streams; and parity.
 
-from workbench.generation.chat import Chat, Turn
-from workbench.generation.engine import Engine, Request, Step
-from workbench.generation.kvcache import ImagePrefix
-from workbench.generation.result import Generation, ModelIdentity, Word
-from workbench.generation.sampling import DecodingSettings
-from workbench.generation.stream import TextStream
+Names are imported on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workbench._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from workbench.generation.chat import Chat as Chat
+    from workbench.generation.chat import Turn as Turn
+    from workbench.generation.engine import Engine as Engine
+    from workbench.generation.engine import Request as Request
+    from workbench.generation.engine import Step as Step
+    from workbench.generation.kvcache import ImagePrefix as ImagePrefix
+    from workbench.generation.options import DecodingSettings as DecodingSettings
+    from workbench.generation.result import Generation as Generation
+    from workbench.generation.result import ModelIdentity as ModelIdentity
+    from workbench.generation.result import Word as Word
+    from workbench.generation.stream import TextStream as TextStream
+
+#: Name -> module that owns it.
+_OWNERS = {
+    "Chat": ".chat",
+    "DecodingSettings": ".options",
+    "Engine": ".engine",
+    "Generation": ".result",
+    "ImagePrefix": ".kvcache",
+    "ModelIdentity": ".result",
+    "Request": ".engine",
+    "Step": ".engine",
+    "TextStream": ".stream",
+    "Turn": ".chat",
+    "Word": ".result",
+}
 
 __all__ = [
     "Chat",
@@ -20,3 +50,6 @@ __all__ = [
     "Turn",
     "Word",
 ]
+
+if not TYPE_CHECKING:  # which would hide misspelt names
+    __getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)

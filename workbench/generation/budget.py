@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from workbench.errors import ContextBudgetError
-from workbench.generation.sampling import DEFAULT_NEW_TOKENS, DecodingSettings
+from workbench.generation.options import DEFAULT_NEW_TOKENS, DecodingSettings
 
 #: M of the published rule where config.json has no top-level `max_position_embeddings`.
 PUBLISHED_CONTEXT = 2048

@@ -1,17 +1,107 @@
-"""Decoding options as users give them: keywords, a settings object, one seed or many.
+"""Decoding settings, and how users give them: keywords, a settings object, one seed or many.
 
-Does not know: what the options do (`sampling`).
+Does not know: how a token is chosen by them (`sampling`).
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import repeat
 from typing import Any, TypedDict
 
 from workbench.errors import OptionError
-from workbench.generation.sampling import DecodingSettings
+
+#: At or below this temperature the published pipeline decodes greedily.
+GREEDY_TEMPERATURE = 0.001
+
+#: New tokens at most, when neither the caller nor the context says otherwise.
+DEFAULT_NEW_TOKENS = 512
+
+#: How the limit on new tokens is found; see `workbench.generation.budget`.
+LIMIT_RULES = ("context", "published")
+
+
+@dataclass(frozen=True)
+class DecodingSettings:
+    """How tokens are chosen and when to stop.
+
+    The default is greedy, so that the same image gives the same report. The published model was
+    used with temperature 0.2 and top_p 0.8: `DecodingSettings.published()`.
+
+    Attributes:
+        temperature: divides the logits before sampling; greedy at or below 0.001.
+        top_p: keep the smallest set of tokens that holds this probability, in (0, 1]; 1 keeps all.
+        top_k: keep this many of the likeliest tokens; 0 keeps all. The published pipeline applies
+            50 without saying so.
+        max_new_tokens: stop after this many tokens, the end token included. None: 512, or what
+            the context leaves if that is less. In a `Generation` it is the number that was used.
+        seed: makes sampling repeatable. None draws one, which the `Generation` records.
+        do_sample: False is greedy at any temperature; True insists on sampling; None lets the
+            temperature decide.
+        limit_rule: "context" counts image tokens against the language model's own context;
+            "published" is min(512, M - ids - 1) with an image counted as one id.
+
+    Raises:
+        OptionError: a value is out of its range.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 0.8
+    top_k: int = 50
+    max_new_tokens: int | None = None
+    seed: int | None = None
+    do_sample: bool | None = None
+    limit_rule: str = "context"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature < float("inf"):
+            raise OptionError(
+                f"temperature must be 0 (greedy) or above, got {self.temperature}; "
+                "the published setting is 0.2"
+            )
+        if not 0.0 < self.top_p <= 1.0:
+            raise OptionError(f"top_p must be above 0 and at most 1, got {self.top_p}; 1 keeps all")
+        for name, least in (("top_k", 0), ("max_new_tokens", 1), ("seed", 0)):
+            self._check_whole(name, least)
+        if self.do_sample and self.temperature <= GREEDY_TEMPERATURE:
+            raise OptionError(
+                f"do_sample=True needs a temperature above {GREEDY_TEMPERATURE}, got "
+                f"{self.temperature}; give temperature=0.2, or leave do_sample out"
+            )
+        if self.limit_rule not in LIMIT_RULES:
+            raise OptionError(
+                f"limit_rule must be one of {', '.join(LIMIT_RULES)}, got {self.limit_rule!r}"
+            )
+
+    def _check_whole(self, name: str, least: int) -> None:
+        value = getattr(self, name)
+        if value is None and name != "top_k":
+            return
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise OptionError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+    @classmethod
+    def published(cls, **changes) -> DecodingSettings:
+        """Return the settings of the published model: temperature 0.2, top_p 0.8, top_k 50."""
+        return cls(**{"temperature": 0.2, "top_p": 0.8, "top_k": 50, **changes})
+
+    @property
+    def greedy(self) -> bool:
+        """True when the likeliest token is taken at every step."""
+        return self.do_sample is False or self.temperature <= GREEDY_TEMPERATURE
+
+    def with_seed(self) -> DecodingSettings:
+        """Return these settings with a seed: the given one, or a fresh one if sampling needs it."""
+        if self.greedy or self.seed is not None:
+            return self
+        return replace(self, seed=secrets.randbits(31))
+
+    def to_dict(self) -> dict:
+        """Return the settings as plain values for JSON."""
+        return asdict(self)
+
 
 _NAMES = tuple(field.name for field in fields(DecodingSettings))
 

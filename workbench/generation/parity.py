@@ -151,13 +151,14 @@ def compare(
         CheckpointError: the directory does not exist or has neither of the two forms.
         OptionError: dtype is not one of these.
     """
-    from workbench.generation.parity_set import compare_set
-
     if dtype not in DTYPES:
         raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     directory = Path(directory)
+    sets = find_sets(directory)
+    from workbench.generation.parity_set import compare_set  # imports torch
+
     rows: list[ParityRow] = []
-    for parts in tqdm(find_sets(directory), unit="checkpoint", disable=not progress):
+    for parts in tqdm(sets, unit="checkpoint", disable=not progress):
         logger.info("comparing %s", parts.name)
         missing = list(_missing_parts(parts))
         rows += missing or compare_set(parts, dtype)

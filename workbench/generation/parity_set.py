@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-from PIL import Image
 
 from workbench._files import read_json
 from workbench.errors import InputError, WorkbenchError
@@ -27,6 +26,7 @@ from workbench.generation.parity_cases import (
     single_cases,
 )
 from workbench.imaging import load_radiograph
+from workbench.imaging.picture import opened_picture
 from workbench.radiograph import Radiograph
 
 #: Two grey levels of a normalised pixel: what another Pillow or JPEG decoder may differ by.
@@ -146,7 +146,7 @@ def _read(path: Path) -> tuple[Radiograph, str]:
     try:
         return load_radiograph(path), ""
     except InputError:
-        with Image.open(path) as picture:
+        with opened_picture(path) as picture:
             if picture.mode not in _COLOUR_MODES:
                 raise
             grey = np.asarray(picture.convert("L"))

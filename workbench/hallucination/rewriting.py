@@ -16,19 +16,18 @@ there a language model rewrites, here rules, so that nothing else can change.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from workbench.errors import OptionError
 from workbench.findings import ABSENT, CARDIOMEGALY, DEVICE, EDEMA, NO_FINDING, PRESENT, UNCERTAIN
-from workbench.hallucination.spans import HEADING
-from workbench.reports import FindingLabel, Sentence, label, sentences
+from workbench.hallucination.spans import behind_heading
+from workbench.reports import FindingLabel, divide, label, sentences
+from workbench.reports.sections import IMPRESSION
 
 #: What can be done with a finding that a text states.
 EDITS = ("drop", "deny", "doubt")
 
-_IMPRESSION = re.compile(r"\s*(?:impression|conclusion)\s*:", re.IGNORECASE)
 _GRADES = {
     name: {"small": "mild", "moderate": "moderate", "large": "severe"}
     for name in (CARDIOMEGALY, EDEMA)
@@ -84,11 +83,12 @@ def rewrite(
     scores = scores or {}
     said = label(text)
     spoken = {row.finding for row in said.rows if row.code == ABSENT}
-    pieces, changes, last = [], [], 0
+    pieces, changes, last, divided = [], [], 0, divide(text)
     for sentence in sentences(text):
         here = [row for row in said.mentions if sentence.start <= row.start < sentence.end]
         bad = [row for row in here if row.code == PRESENT and row.finding in edits]
-        heading, body = _heading(text, sentence)
+        begin = behind_heading(text, divided, sentence.start)
+        heading, body = text[sentence.start : begin], text[begin : sentence.end]
         after = body
         if bad:
             others = [row for row in here if row not in bad and row.finding not in edits]
@@ -101,18 +101,11 @@ def rewrite(
             after = ""
         if after or heading:
             pieces.append((text[last : sentence.start] if pieces else "", heading, after))
-        last = sentence.end
+        last = max(sentence.end, begin)
     if not changes and not add:
         return text, ()
     pieces, added = _with(pieces, add or {}, scores)
     return _joined(pieces), (*changes, *added)
-
-
-def _heading(text: str, sentence: Sentence) -> tuple[str, str]:
-    """Return the heading of a sentence, with the space behind it, and the rest."""
-    match = HEADING.match(text, sentence.start)
-    cut = match.end() if match and match.end() <= sentence.end else sentence.start
-    return text[sentence.start : cut], text[cut : sentence.end]
 
 
 def _replaced(
@@ -177,7 +170,7 @@ def _with(
     pieces: list[tuple[str, str, str]], add: Mapping[str, str], scores: Mapping[str, float]
 ) -> tuple[list[tuple[str, str, str]], list[Change]]:
     """Put added sentences in front of the impression, or at the end."""
-    at = next((i for i, piece in enumerate(pieces) if _IMPRESSION.match(piece[1])), len(pieces))
+    at = next((i for i, piece in enumerate(pieces) if _concludes(piece[1])), len(pieces))
     found = [(" ", "", sentence) for sentence in add.values()]
     changes = [Change(name, "add", "", text, scores.get(name)) for name, text in add.items()]
     return [*pieces[:at], *found, *pieces[at:]], changes
@@ -201,4 +194,11 @@ def _joined(pieces: Sequence[tuple[str, str, str]]) -> str:
 
 def _ended(heading: str) -> str:
     """Return a heading with nothing behind it: an impression says so, others go."""
-    return f"{heading.rstrip()} {NOTHING_LEFT}" if _IMPRESSION.match(heading) else ""
+    if not _concludes(heading):
+        return ""
+    return f"{heading}{'' if heading[-1:].isspace() else ' '}{NOTHING_LEFT}"
+
+
+def _concludes(heading: str) -> bool:
+    """Return whether a heading is that of an impression."""
+    return any(section.name == IMPRESSION for section in divide(heading))

@@ -14,12 +14,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workbench.reports import FindingLabel, label, sentences
+from workbench.reports import FindingLabel, Section, divide, label, sentences
 
 Offsets = Sequence[tuple[int, int]]
-
-#: A heading in front of a sentence is no part of what it says.
-HEADING = re.compile(r"\s*(?:findings|impression|conclusion)\s*:\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -68,21 +65,35 @@ def words_of(text: str, offsets: Offsets) -> tuple[Part, ...]:
 
 def mentions_of(text: str, offsets: Offsets) -> tuple[Mentioned, ...]:
     """Return every mention of a finding that tokens of the text wrote, in its order."""
-    stated = sentences(text)
+    stated, divided = sentences(text), divide(text)
     found = []
     for row in label(text).mentions:
         number = next((i for i, s in enumerate(stated) if s.start <= row.start < s.end), None)
         if number is None:
             continue
         around = stated[number]
-        heading = HEADING.match(text, around.start)
-        start = heading.end() if heading and heading.end() <= row.start else around.start
+        heading = behind_heading(text, divided, around.start)
+        start = heading if heading <= row.start else around.start
         words = touching(offsets, row.start, row.end)
         if words:
             deciding = touching(offsets, start, row.end)
             whole = touching(offsets, start, around.end)
             found.append(Mentioned(row, number, words, deciding, whole))
     return tuple(found)
+
+
+def behind_heading(text: str, divided: Sequence[Section], start: int) -> int:
+    """Return where the words of a sentence begin: a heading before it is no part of what it says.
+
+    Args:
+        text: the whole text.
+        divided: its sections, as `workbench.reports.divide` returns them.
+        start: first character of the sentence.
+    """
+    for section in divided:
+        if section.start <= start < section.body:
+            return len(text) - len(text[section.body :].lstrip())
+    return start
 
 
 def touching(offsets: Offsets, start: int, end: int) -> tuple[int, ...]:

@@ -9,6 +9,8 @@ Does not know: DICOM.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from workbench.imaging.names import shared_name
 from workbench.imaging.orientation import Turn
 from workbench.imaging.sources import READABLE, check_pixel_count
 from workbench.radiograph import InputWarning, Radiograph
+from workbench.settings import Settings
 
 #: What may be opened. Formats that start other programs (EPS) or hold no pixels stay out.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
@@ -105,6 +108,18 @@ def read_picture(
     if problem:
         raise InputError(f"{name}: {problem}")
     return _made(image, deep, name, fit=fit, invert=invert, upright=upright)
+
+
+@contextmanager
+def opened_picture(path: Path) -> Iterator[Image.Image]:
+    """Open a picture that no radiograph is made of; what is decoded is decoded inside.
+
+    Raises:
+        InputError: it is empty or too large.
+    """
+    with strict_pillow(), silent_decoders(), Image.open(path, formats=FORMATS) as image:
+        check_pixel_count(image.height, image.width, path.name, Settings.from_env().max_pixels)
+        yield image
 
 
 def read_pillow(

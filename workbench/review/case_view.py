@@ -19,6 +19,7 @@ from workbench.findings import CODES, NOT_MENTIONED
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.reports import label
 from workbench.review.bulk import FINDINGS
+from workbench.runs.record import turned_upright
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +44,7 @@ class ReviewCase:
         facts: what is known of it, for people.
         path: of the image, below `root`.
         root: folder of the images.
+        upright: whether the model got the image turned as its file says.
     """
 
     id: str
@@ -54,6 +56,7 @@ class ReviewCase:
     facts: dict[str, str] = field(default_factory=dict)
     path: str | None = None
     root: Path | None = None
+    upright: bool = False
 
     __repr__ = short_repr
 
@@ -62,7 +65,7 @@ class ReviewCase:
         return self.findings.copy()
 
     def film(self) -> Radiograph:
-        """Read the image.
+        """Read the image, turned where the model got it turned.
 
         Raises:
             InputError: where the images are is not known, or the file cannot be read.
@@ -74,7 +77,7 @@ class ReviewCase:
                 "it is not known where the images are; name the manifest with manifest= and its "
                 "folder of images with root="
             )
-        return load_radiograph(Root(self.root).image(self.path or ""))
+        return load_radiograph(Root(self.root).image(self.path or ""), upright=self.upright)
 
     def _repr_html_(self) -> str:
         facts = ", ".join(f"{name} {value}" for name, value in self.facts.items() if value)
@@ -119,7 +122,7 @@ def review_case(queue: ErrorQueue, key: str, source: str | None) -> ReviewCase:
     facts = {name.replace("_id", ""): _plain(row[name]) for name in _FACTS}
     return ReviewCase(
         row["id"], row["source"], row["text"], row["reference"], own, _findings(queue, at[0]),
-        facts, row["path"], queue.root,
+        facts, row["path"], queue.root, turned_upright(queue.record),
     )  # fmt: skip
 
 

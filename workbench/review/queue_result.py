@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from workbench.errors import OptionError, unknown_name
+from workbench.errors import OptionError
 from workbench.evaluation.intervals import wilson
 from workbench.findings import standard_name
 from workbench.review.attributes import attribute_table, slices_of
@@ -22,7 +22,7 @@ from workbench.review.bulk import FINDINGS
 from workbench.review.joined import Joined
 from workbench.review.sampling import stratified
 from workbench.review.slices import SliceTable
-from workbench.review.suspects import KINDS, error_masks
+from workbench.review.suspects import KINDS, check_kinds, error_masks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,9 +109,7 @@ class ErrorQueue:
         keep = np.ones(len(self.entries), dtype=bool)
         if kind is not None:
             kinds = [kind] if isinstance(kind, str) else list(kind)
-            wrong = [name for name in kinds if name not in KINDS]
-            if wrong:
-                raise OptionError(unknown_name("kind", wrong[0], KINDS))
+            check_kinds(kinds)
             keep &= self.entries["kind"].isin(kinds).to_numpy()
         if finding is not None:
             keep &= (self.entries["finding"] == standard_name(finding)).to_numpy()

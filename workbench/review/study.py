@@ -222,7 +222,7 @@ def reader_study(
     names = check_readers(readers)
     if not 0 <= repeats <= 0.5:
         raise OptionError(f"repeats must be from 0 to 0.5, got {repeats!r}")
-    texts, notice = both_reports(run, manifest, task)
+    texts, kept = both_reports(run, manifest, task)
     secret = secrets.randbits(128) if seed is None else int(seed)
     rng = np.random.default_rng(secret)
     if cases is not None and not 1 <= cases <= len(texts):
@@ -238,7 +238,7 @@ def reader_study(
     plans = {
         name: arrange(own, repeats=again[name], washout=gap, rng=rng) for name, own in given.items()
     }
-    settings = {"title": title, "notice": notice, "made": now(), "seed": str(secret)}
+    settings = {"title": title, **kept, "made": now(), "seed": str(secret)}
     settings |= {"washout": gap, "readers": list(names), "arms": list(ARMS), "repeats": again}
     key = write_study(Path(out), plans, chosen, settings)
     return ReaderStudy(Path(out), key)

@@ -22,22 +22,19 @@ import pandas as pd
 from workbench._files import write_private
 from workbench.errors import InputError, OptionError
 from workbench.model.licence import RESEARCH_NOTICE
+from workbench.reports import divide
+from workbench.reports.sections import FINDINGS, IMPRESSION
 from workbench.review.joined import match_rows
 from workbench.review.references import find_manifest, open_references
 from workbench.review.sources import open_run
 from workbench.review.study_plan import ARMS, MODEL, REFERENCE, Reading
 from workbench.review.study_session import FORMAT, GRADES
-from workbench.runs.record import stated_notice
+from workbench.runs.record import stated_notice, turned_upright
 
 KEY, READERS = "key.json", "readers"
 INSTRUCTIONS = (
     "Grade each report as if you had to sign it. Look at the film first. You may change your last "
     "grade; do not go back further."
-)
-_HEADING = re.compile(
-    r"(?:^|(?<=[.!?:;]\s))(?:findings?|impressions?|conclusions?|summary|opinion|interpretation)"
-    r"(?: and (?:impression|recommendations?))?\s?:\s?",
-    re.IGNORECASE,
 )
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,20}")
 
@@ -60,22 +57,23 @@ def check_readers(readers: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def both_reports(run: Any, manifest: Any, task: str) -> tuple[pd.DataFrame, str]:
+def both_reports(run: Any, manifest: Any, task: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return source, id, model and reference of every case that has both reports.
 
-    The second value is what the model states about itself; that of research models where the run
-    does not say.
+    The second value holds what a study keeps of the run: "notice", what the model states about
+    itself (that of research models where the run does not say), and "upright", whether it got the
+    images turned as their files say.
 
     Raises:
         InputError: there is no manifest, or no such case.
     """
-    notice = None
+    record: dict[str, Any] = {}
     if isinstance(run, pd.DataFrame) and {"id", MODEL, REFERENCE} <= set(run.columns):
         source = run["source"] if "source" in run.columns else pd.Series("", index=run.index)
         frame = run[["id", MODEL, REFERENCE]].assign(source=source.fillna("").astype(str))
     else:
         rows = open_run(run, task=task)
-        notice = stated_notice(rows.record)
+        record = rows.record
         manifest = find_manifest(rows) if manifest is None else manifest
         if manifest is None:
             raise InputError(
@@ -94,19 +92,24 @@ def both_reports(run: Any, manifest: Any, task: str) -> tuple[pd.DataFrame, str]
         raise InputError("no case has both a report of the model and a reference report")
     if texts.duplicated(["source", "id"]).any():
         raise InputError("an id stands twice; a reader study needs one row for each case")
-    return texts.assign(id=texts["id"].astype(str)), notice or RESEARCH_NOTICE
+    kept = {"notice": stated_notice(record) or RESEARCH_NOTICE, "upright": turned_upright(record)}
+    return texts.assign(id=texts["id"].astype(str)), kept
 
 
 def plain_text(text: str) -> str:
     """Return a text without what is not content: white space and headings of sections.
 
     Line breaks and tabs become blanks, one between words and none around; composed characters get
-    one form (NFC); invisible ones (zero width, direction marks) and the headings "Findings:",
-    "Impression:" and the like are dropped, which manifests keep as columns. All else stays.
+    one form (NFC); invisible ones (zero width, direction marks) and the headings of findings and
+    impression are dropped, which manifests keep as columns. All else stays.
     """
     whole = unicodedata.normalize("NFC", text)
     shown = "".join(char for char in whole if unicodedata.category(char) != "Cf")
-    return _HEADING.sub("", " ".join(shown.split())).strip()
+    parts = (
+        shown[part.body if part.name in (FINDINGS, IMPRESSION) else part.start : part.end]
+        for part in divide(shown)
+    )
+    return " ".join("".join(parts).split())
 
 
 def write_study(
@@ -142,6 +145,7 @@ def write_study(
             items[name] |= {"repeat": reading.repeat}
         content = {"format": FORMAT, "study": study, "reader": reader}
         content |= {name: settings[name] for name in ("title", "notice")}
+        content |= {"upright": True} if settings["upright"] else {}
         content |= {"instructions": INSTRUCTIONS, "grades": GRADES, "items": listed}
         _write(folder / READERS / f"{reader}.json", content)
     pairs = cases[["source", "id"]].to_numpy().tolist()

@@ -63,6 +63,7 @@ class ReaderSession:
     Attributes:
         reader: initials.
         title, instructions, notice: of the study; the notice is about the model behind it.
+        upright: whether the model got the images turned as their files say.
         items: the reports, in order.
 
     Raises:
@@ -78,6 +79,7 @@ class ReaderSession:
             self.title = str(content.get("title", ""))
             self.instructions = str(content.get("instructions", ""))
             self.notice = str(content.get("notice", RESEARCH_NOTICE))
+            self.upright = content.get("upright") is True
             texts = all(isinstance(text, str) for entry in entries for text in entry)
             known = content["format"] == FORMAT and texts
         except (OSError, ValueError, KeyError, TypeError):

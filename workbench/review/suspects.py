@@ -21,10 +21,12 @@ Does not know: whether the model is wrong; that is for a person to say (`verdict
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
-from workbench.errors import InputError
+from workbench.errors import InputError, OptionError, unknown_name
 from workbench.findings import CODES, PRESENT
 from workbench.review.bulk import FINDINGS, SIDE
 from workbench.review.joined import NO, SILENT, YES, Joined
@@ -47,6 +49,16 @@ OUTLIER = 3.5
 _LEFT, _RIGHT = SIDE["left"], SIDE["right"]
 COLUMNS = ("case", "kind", "finding", "said", "reference", "said side", "reference side")
 COLUMNS += ("confidence", "evidence")
+
+
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Refuse what is no kind.
+
+    Raises:
+        OptionError: one is not in `KINDS`.
+    """
+    if wrong := [name for name in kinds if name not in KINDS]:
+        raise OptionError(unknown_name("kind", wrong[0], KINDS))
 
 
 def confidence(logprobs: pd.Series) -> np.ndarray:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from workbench.errors import OptionError
-from workbench.generation.sampling import DecodingSettings
+from workbench.generation.options import DecodingSettings
 from workbench.runs.tasks import Task
 
 #: Where blocks are decoded.
@@ -63,15 +63,17 @@ class RunPlan:
         settings: how it is decoded; the seed is the run's.
         batch_size: answers that are decoded together at most.
         fit: "crop" as published, or "pad".
+        upright: whether images are turned as their files say.
 
     Raises:
-        OptionError: batch_size or fit is not allowed.
+        OptionError: batch_size, fit or upright is not allowed.
     """
 
     tasks: tuple[Task, ...]
     settings: DecodingSettings
     batch_size: int = 8
     fit: str = "crop"
+    upright: bool = False
 
     def __post_init__(self) -> None:
         size = self.batch_size
@@ -79,6 +81,8 @@ class RunPlan:
             raise OptionError(f"batch_size must be a whole number from 1 up, got {size!r}")
         if self.fit not in ("crop", "pad"):
             raise OptionError(f"fit must be crop or pad, got {self.fit!r}")
+        if not isinstance(self.upright, bool):
+            raise OptionError(f"upright must be True or False, got {self.upright!r}")
         if self.settings.seed is None:
             object.__setattr__(self, "settings", replace(self.settings, seed=0))
 
@@ -109,4 +113,5 @@ class RunPlan:
             "decoding": self.settings.to_dict(),
             "batch_size": self.batch_size,
             "fit": self.fit,
+            "upright": self.upright,
         }

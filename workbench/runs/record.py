@@ -78,6 +78,11 @@ def kept_places(record: Mapping[str, Any] | None, folder: Path, name: str = "roo
     return [path for path in found if path.is_dir()]
 
 
+def turned_upright(record: Mapping[str, Any]) -> bool:
+    """Return whether the images of a run were turned as their files say."""
+    return record.get("fixed", {}).get("upright") is True
+
+
 def stated_notice(record: Mapping[str, Any]) -> str | None:
     """Return what the model of a run states about its use; None where the record does not say."""
     return record.get("fixed", {}).get("model", {}).get("notice") or None

@@ -68,6 +68,7 @@ def run(
     engine: str = "local",
     batch_size: int = 8,
     fit: str = "crop",
+    upright: bool = False,
     retry_failed: bool = False,
     progress: bool = False,
     workers: int | None = None,
@@ -94,6 +95,8 @@ def run(
         batch_size: answers decoded together at most. It is part of the settings: in 16 bit, near
             ties may fall otherwise in other company.
         fit: "crop" as published, or "pad".
+        upright: turn or mirror images as their files say, see `load_radiograph`. It is kept in the
+            run, and a review shows them as the model got them.
         retry_failed: try failed rows again.
         progress: show a bar with rate and time left on stderr.
         workers: of engine "ray"; by default one for each GPU, or one for each CPU but one.
@@ -113,7 +116,7 @@ def run(
         MissingDependencyError: engine "ray" without the extra.
     """
     started = time.perf_counter()
-    plan = RunPlan(read_tasks(tasks), decoding_settings(decoding), batch_size, fit)
+    plan = RunPlan(read_tasks(tasks), decoding_settings(decoding), batch_size, fit, upright)
     options = {"device": device, "dtype": dtype, "quantize": quantize, "revision": revision}
     _check_engine(engine, workers, address)
     if cohort is not None:
@@ -142,7 +145,8 @@ def _begin(store: RunStore, engine, plan: RunPlan, items: Items) -> dict:
     fixed = {"model": described.pop("model"), "manifest": items.identity, **plan.to_dict()}
     old = read_record(store.folder)
     if old is not None:
-        check_same(old["fixed"], fixed, store.folder)
+        # runs of before there was a choice
+        check_same({"upright": False, **old["fixed"]}, fixed, store.folder)
     sessions = [] if old is None else old["sessions"]
     if sessions and sessions[-1]["versions"] != described["versions"]:
         _LOG.warning("package versions differ from those that began this run; see run.json")

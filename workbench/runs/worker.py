@@ -143,7 +143,8 @@ class BlockWorker:
     def _read(self, item: Item) -> Ready:
         """Read one image; whatever is wrong with it stays its own."""
         try:
-            image = load_radiograph(self.root.image(item.path), fit=self.plan.fit)
+            path = self.root.image(item.path)
+            image = load_radiograph(path, fit=self.plan.fit, upright=self.plan.upright)
             asked = [
                 (task.kind, task.messages(), self.plan.settings_of(item, task))
                 for task in self.plan.tasks

@@ -214,6 +214,30 @@ class Looking(Front):
         super().close()
 
 
+class Sharing(Looking):
+    """A front at a desk at which other tabs and people write too.
+
+    Attributes:
+        desk: its `refresh` returns whether something was written elsewhere.
+    """
+
+    desk: Any
+    _turn = 0
+
+    def tick(self) -> bool:
+        """Tell the views where something was written elsewhere; there is always more to come."""
+        with self._gate:
+            news = self.desk.refresh()
+        if news:
+            self._turned()
+        return False
+
+    def _turned(self) -> None:
+        """Tell the views that what they show has changed."""
+        self._turn += 1
+        self.tell("changed", turn=self._turn)
+
+
 def _keep_looking(held: weakref.ref, stop: threading.Event, every: float) -> None:
     while not stop.wait(every):
         widget = held()

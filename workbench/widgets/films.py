@@ -32,11 +32,12 @@ def pixels_of(film: Radiograph) -> dict[str, Any]:
     return {name: whole[name] for name in _PIXELS}
 
 
-def film_source(images: Any) -> FilmSource | None:
+def film_source(images: Any, *, upright: bool = False) -> FilmSource | None:
     """Return a function from source and id to the film; None where no images are known.
 
     Args:
         images: see the head of this module; None for no films.
+        upright: whether files are turned as they say.
 
     Raises:
         InputError: it is none of these, or nothing says where the files are.
@@ -44,7 +45,7 @@ def film_source(images: Any) -> FilmSource | None:
     if images is None or callable(images):
         return images
     if isinstance(images, Mapping):
-        return lambda _, case: opened(_of(images, case))
+        return lambda _, case: opened(_of(images, case), upright=upright)
     if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
         raise InputError(
             "images is a folder; give the manifest whose paths lie in it (a file or a Manifest), "
@@ -56,10 +57,10 @@ def film_source(images: Any) -> FilmSource | None:
             "it is not known where the images are; give a Manifest that was loaded with root=, or "
             "the file of the manifest"
         )
-    return lambda source, case: load_radiograph(_path(known, source, case))
+    return lambda source, case: load_radiograph(_path(known, source, case), upright=upright)
 
 
-def opened(found: Any) -> Radiograph:
+def opened(found: Any, *, upright: bool = False) -> Radiograph:
     """Return a radiograph out of a radiograph, a phantom or the path of a file.
 
     Raises:
@@ -70,7 +71,7 @@ def opened(found: Any) -> Radiograph:
     if isinstance(getattr(found, "image", None), Radiograph):
         return found.image
     if isinstance(found, (str, os.PathLike)):
-        return load_radiograph(found)
+        return load_radiograph(found, upright=upright)
     raise InputError(
         f"images gave {type(found).__name__}; expected a radiograph, a phantom or a path"
     )

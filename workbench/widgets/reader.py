@@ -16,11 +16,11 @@ from typing import Any
 
 from workbench.review.study_session import GRADES
 from workbench.widgets._assets import script, styles
-from workbench.widgets._front import Looking, quick, slow, text_in
+from workbench.widgets._front import Sharing, quick, slow, text_in
 from workbench.widgets.reading import Reading
 
 
-class ReaderStudy(Looking):
+class ReaderStudy(Sharing):
     """The list of one reader; grades that another tab gives appear by themselves.
 
     Args:
@@ -44,7 +44,6 @@ class ReaderStudy(Looking):
         notice: str | None = None,
     ) -> None:  # fmt: skip
         self.desk = Reading(study, reader=reader, images=images)
-        self._turn = 0
         super().__init__(title=self.desk.session.title or "Reader study",
                          notice=notice or self.desk.session.notice)  # fmt: skip
 
@@ -103,14 +102,6 @@ class ReaderStudy(Looking):
         self.desk.draft(text_in(message, "item"), text_in(message, "comment"))
         return {"kept": True}
 
-    def tick(self) -> bool:
-        """Tell the views where another tab has graded; there is always more to come."""
-        with self._gate:
-            news = self.desk.refresh()
-        if news:
-            self._turned()
-        return False
-
     def still(self) -> str:
         """Return the counts as HTML without scripts."""
         done, total = self.desk.done, self.desk.total
@@ -126,10 +117,6 @@ class ReaderStudy(Looking):
             "total": self.desk.total,
             "undoable": self.desk.undoable or "",
         }
-
-    def _turned(self) -> None:
-        self._turn += 1
-        self.tell("changed", turn=self._turn)
 
 
 __all__ = ["ReaderStudy"]

@@ -66,7 +66,7 @@ class Reading:
 
     def __init__(self, study: Any, *, reader: str | None = None, images: Any = None) -> None:
         self.session, case_of = _open(study, reader)
-        self._films: FilmSource | None = film_source(images)
+        self._films: FilmSource | None = film_source(images, upright=self.session.upright)
         self._case_of = case_of
         self._drafts = Drafts(self.session.path.with_suffix(".drafts.jsonl"))
         self._seen = stamp(self.session.grades_path)

@@ -18,8 +18,9 @@ from workbench.errors import InputError, RunError, WorkbenchError
 from workbench.review.opening import queue as open_queue
 from workbench.review.queue_result import ErrorQueue
 from workbench.review.verdicts import Annotations
+from workbench.runs.record import turned_upright
 from workbench.widgets._assets import script, styles
-from workbench.widgets._front import Looking, number_in, quick, slow, text_in
+from workbench.widgets._front import Sharing, number_in, quick, slow, text_in
 from workbench.widgets.films import FilmSource, film_source, pixels_of
 from workbench.widgets.reviewing import FORM, Reviewing
 from workbench.widgets.reviewing_view import (
@@ -51,7 +52,7 @@ def acting(method: Callable) -> Callable:
     return act
 
 
-class Reviewer(Looking):
+class Reviewer(Sharing):
     """The reviewer of one queue; what other tabs and people write appears by itself.
 
     Args:
@@ -63,7 +64,7 @@ class Reviewer(Looking):
     _css = styles("film.css", "desk.css", "reviewer.css")
 
     def __init__(self, desk: Reviewing, *, films: FilmSource | None = None) -> None:
-        self.desk, self._films, self._turn = desk, films, 0
+        self.desk, self._films = desk, films
         self._shown: Any = None
         super().__init__(title="Reviewer", notice=notice_of(desk.queue))
 
@@ -171,14 +172,6 @@ class Reviewer(Looking):
         """Return another part of the list: start."""
         return listing(self.desk, start=max(0, number_in(message, "start")))
 
-    def tick(self) -> bool:
-        """Tell the views where other tabs or people have judged; there is always more to come."""
-        with self._gate:
-            news = self.desk.refresh()
-        if news:
-            self._turned()
-        return False
-
     @slow
     def film(self, message: Mapping, job: Any) -> dict[str, Any]:
         """Return the film of an entry, or why there is none: n."""
@@ -217,10 +210,6 @@ class Reviewer(Looking):
     def _stale(self) -> bool:
         return self._shown != standing(self.desk)
 
-    def _turned(self) -> None:
-        self._turn += 1
-        self.tell("changed", turn=self._turn)
-
 
 def app(
     run: Any,
@@ -257,7 +246,7 @@ def app(
         images = manifest
     desk = Reviewing(found, reviewer=reviewer, notes=notes)
     desk.filter(kind=kind, finding=finding)
-    return Reviewer(desk, films=film_source(images))
+    return Reviewer(desk, films=film_source(images, upright=turned_upright(found.record)))
 
 
 def _form(message: Mapping) -> dict[str, str]:
