@@ -58,12 +58,12 @@ DEGREE = (
     r"short-term|definite|major|other|great|gradual|ongoing|interim) )*"
 )
 DAY = (
-    r"(?:_{2,}|x{3,}|\d[\d/.:-]*(?: ?[ap]\.?m\.?)?|yesterday|earlier(?: today)?|the (?:same|"
+    r"(?:(?:one|two|three|four|five|six|seven|eight|nine|ten|twelve|\d+|a|an|a few|several) "
+    r"(?:minutes?|hours?|days?|weeks?|months?|years?) (?:ago|prior|earlier|before)"
+    r"|_{2,}|x{3,}|\d[\d/.:-]*(?: ?[ap]\.?m\.?)?(?! (?:minute|hour|day|week|month|year))|yesterday|earlier(?: today)?|the (?:same|"
     r"previous|prior) "
     r"day|(?:january|february|march|april|may|june|july|august|september|october|november|december)"
-    r"[ \d,]*|(?:one|two|three|four|five|six|\d+|a few|several) (?:hours?|days?|weeks?|months?|"
-    r"years?) "
-    r"(?:ago|prior|earlier|before))"
+    r"[ \d,]*)"
 )
 EXAM = (
     r"(?:(?:the|a|an|his|her|most|recent|prior|previous|earlier|preceding|last|old|older|outside|"
@@ -99,13 +99,15 @@ ATTRIBUTE = (
     r"consolid|atelect|pneumonia|cardiomeg|congest|nodul|mass)))"
 )
 ATTRIBUTES = re.compile(
-    rf"(?<![\w-]){ADVERB}{ATTRIBUTE}(?:(?:,| and| or| to|,? but) {ADVERB}{ATTRIBUTE})*,? "
+    rf"(?<![\w-]){ADVERB}{ATTRIBUTE}(?:(?:,| and| or| to|,? but) {ADVERB}(?:{ATTRIBUTE}|smaller|"
+    rf"larger|bigger))*,? "
     r"(?=(?!(?:and|or|to|but|from|in|since|with|on|at|as|than|which|over)\b)\w)",
     re.IGNORECASE,
 )
 ASIDES = re.compile(
     rf"\s*\({ADVERB}{STATE}{ASPECT}\)"
-    rf"|(?:(?<=\bis)|(?<=\bare)|(?<=\bappears)) {ADVERB}{ATTRIBUTE},? (?:and|but)(?= \w)"
+    rf"|(?:(?<=\bis)|(?<=\bare)|(?<=\bappears)) {ADVERB}{ATTRIBUTE},? (?:and|but)"
+    r"(?= (?!(?:no|the|an?|there|is|are|has|have|remains?|appears?|not|as|so)\b)\w)"
     rf"|,?\s+(?:which|that) (?:{BE}|has|have) {ADVERB}(?:{STATE}|{DONE}){ASPECT}(?:,|(?=$))"
     rf"|,?\s+(?:and|but) (?:(?:is|are|has|have|has been|have been|remains?|appears?) )?{ADVERB}"
     rf"(?:{STATE}|{DONE}){ASPECT}(?=$|,)"
@@ -130,17 +132,18 @@ FIRST = re.compile(
 )
 WORDS = (
     r"(?:(?!\b(?:is|are|was|were|has|have|had|there|which|that|remains?|persists?|shows?|may|could|"
-    r"can|cannot|no|not|without|but|although|while|if)\b)[^,;])+?"
+    r"can|cannot|no|not|without|but|although|while|if)\b)[^,;:])+?"
 )
 NOUNS = rf"(?P<subject>{WORDS})"
 REST = (
     r"(?P<rest>(?: (?!in (?:size|appearance|extent|the interval))(?:in|at|with|within|on|over|"
-    r"projecting|along|and ends|overlying|of)\b.*)?)"
+    r"projecting|along|and ends|overlying|of|after|following|despite)\b.*|,? (?:now )?(?:with|"
+    r"involving|extending|occupying|located|centered|measuring)\b.*)?)"
 )
 PREDICATES = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"^{NOUNS} (?:{BE} )?{ADVERB}{STATE}{ASPECT}{REST}$",
+        rf"^{NOUNS}:? (?:{BE} )?{ADVERB}{STATE}{ASPECT}{REST}$",
         rf"^{NOUNS} (?:has|have) {ADVERB}(?:been )?{ADVERB}{DONE}{ASPECT}(?: (?:slightly|"
         rf"somewhat|significantly|markedly|further))?{REST}$",
         rf"^{NOUNS} (?:has|have|is|are) {ADVERB}(?:gone|resolved|cleared|disappeared|"
@@ -157,12 +160,14 @@ PREDICATES = [
     )
 ]
 ONLY = re.compile(r"^(?:the )?(?:appearance|size|extent|position|degree|severity|amount) of ", re.I)
+_STAYS = r"(?!(?:after|following|despite|since|with|without|but|and|even|although|as)\b)"
 REMAINS = [
     (re.compile(pattern, re.IGNORECASE), said)
     for pattern, said in (
-        (r"(?<=\bis )no longer (?:any )?(?=evidence|an?\b)", "no "),
-        (r"\b(?:remains|continues to be|has remained|has become)(?= \w)", "is"),
-        (r"\b(?:remain|continue to be|have remained|have become)(?= \w)", "are"),
+        (r"(?<=\bthere is )no longer (?:(?:any|an?|the) )?(?=\w)", "no "),
+        (r"(?<=\bthere are )no longer (?:(?:any|the) )?(?=\w)", "no "),
+        (rf"\b(?:remains|continues to be|has remained|has become)(?= {_STAYS}\w)", "is"),
+        (rf"\b(?:remain|continue to be|have remained|have become)(?= {_STAYS}\w)", "are"),
     )
 ]
 ARTICLE = re.compile(r"^(?:the|an?|this|these|those|his|her|its) ", re.IGNORECASE)
@@ -170,6 +175,8 @@ COUNTED = re.compile(r"^(?:multiple|several|some|two|three|four|both|many|few|\d
 HEAD_END = re.compile(
     r" (?:of|in|at|with|within|on|to|from|along|over|without|near|projecting|overlying|involving|"
     r"seen|"
+    r"beneath|under|below|above|behind|around|about|across|through|throughout|between|adjacent|into|"
+    r"extending|surrounding|for|by|against|toward|measuring|following|despite|located|centered|as|"
     r"noted|ending|terminating|which|that|causing|after|due|bilaterally|possibly|likely|"
     r"compatible|consistent)\b"
 )
@@ -179,7 +186,8 @@ MASS = re.compile(
     r"air|disease|emphysema|scarring|fibrosis|enlargement|engorgement|widening|hardware|blunting|"
     r"loss|failure|overload|opacification|pneumomediastinum|aeration|elevation|bronchopneumonia|"
     r"prominence|hyperinflation|kyphosis|scoliosis|crowding|cuffing|calcification|support|"
-    r"evidence|lung)$",
+    r"evidence|lung|gas|blood|tension|tissue|material|redistribution|hypertension|haziness|nodularity|"
+    r"tortuosity|\w+(?:pathy|megaly|osis|itis|asis|ectasis|penia|ation|ema|peritoneum|pericardium))$",
     re.IGNORECASE,
 )
 NO_THING = re.compile(
@@ -189,8 +197,15 @@ NO_THING = re.compile(
     r"spine|"
     r"bones?|ribs|thorax|pleura|airways?|x{3,}|_{2,}|abnormalit(?:y|ies)|changes?|there|here|"
     r"picture|"
-    r"markings|tip|technique|angles?|borders?|shadow|clavicles?|shoulders?|views?|side|course)$|"
-    r"^(?:this|that|these|those|it|they|there|he|she|which|all|other|others)\b",
+    r"markings|tip|technique|angles?|borders?|shadow|clavicles?|shoulders?|views?|side|course|base|bases|zones?|"
+    r"lobes?|apex|apices|fields?|region|area|hemithorax|space|level|impression|opinion|status)$|"
+    r"^(?:this|that|these|those|it|they|there|he|she|which|all|other|others|most|"
+    r"much|part|some|all|both|each|either|neither|bulk|majority|portion|no|not)\b",
+    re.IGNORECASE,
+)
+ABNORMAL = re.compile(
+    r"^(?:\w+ly )?(?:tortuous|hyperinflated|hyperexpanded|enlarged|dilated|calcified|ectatic|unfolded|"
+    r"elevated|flattened|widened|deviated|prominent|low|crowded|engorged|distended|blunted)\b",
     re.IGNORECASE,
 )
 VERB = re.compile(
@@ -200,9 +215,10 @@ VERB = re.compile(
     re.IGNORECASE,
 )
 SPLIT = re.compile(
-    r";\s+|,?\s+(?:and|but|while|whereas|although|however)\s+|,\s+(?:and\s+|but\s+)?", re.IGNORECASE
+    r";\s+(?:(?:however|additionally|moreover|also),?\s+)?|,?\s+(?:and|but|while|whereas|although|however)\s+|,\s+(?:and\s+|but\s+)?", re.IGNORECASE
 )
 NEW_CLAUSE = re.compile(
+    rf"(?:no (?:evidence of )?{WORDS}\s(?:is|are|was|were|has|have)\b)|"
     rf"(?:there|it) (?:is|are|has|have|was|were)\b|{WORDS}\s(?:{VERB.pattern}|{ADVERB}{STATE}$)",
     re.IGNORECASE,
 )
@@ -217,7 +233,94 @@ BROKEN = re.compile(
     r"|^(?:is|are|and|or|but|than|from|of|"
     r"to)\b|^no (?:this|that|these|it|no|the)\b"
     r"|\b(?:is|are) (?:indicates?|represents?|suggests?|may|which|and|or|but|from|in size)\b"
+    r"|\b(?:is|are) no\b[^,;.]*\b(?:is|are)\b|\bno (?:an?|any|both|most|some|all)\b"
+    r"|\b(?:is|are|has|have) (?:remains?|appears?|persists?|after|following|despite|stays?)\b"
+    r"|\binterval (?:of|in)\b|\bhowever\s*[.,]?$|^however\b"
+    r"|(?:^|, )(?:as|so|nor|neither|and so) (?:is|are|has|have|was|were)\b"
+    rf"|^there (?:is|are) .*\b(?:but|and) (?:{STATE}|{DONE})\b|:\s*[.]"
+    r"|\bin position,|\bago\b"
     r"|\bto from\b|\bin (?:size|extent) (?!and|or|of|from|with|at|on|to)\w"
     r"|\b(?:is|are|has|have) (?:is|are|has|have|there)\b|\bthere (?:is|are) (?:there|the )",
     re.IGNORECASE,
 )
+#: One subject, two predicates: the first compares, the second is kept.
+AND_THEN = re.compile(
+    rf"^(?P<subject>{WORDS}) (?:(?:has|have) {ADVERB}(?:been )?{ADVERB}(?:{DONE}|{STATE}|retracted|"
+    rf"pulled back)|{BE} {ADVERB}{STATE}){ASPECT},? (?:and|but) (?:it )?(?P<verb>{ADVERB}(?:is|are|"
+    r"remains?|ends?|terminates?|lies|projects?|overlies|measures?|appears?|has|have|shows?|extends?)"
+    r"\b|(?=enlarged|tortuous|normal|within))(?P<rest>.+)$",
+    re.IGNORECASE,
+)
+#: "..., as is the effusion": what is said of one thing is said of another.
+ALIKE = re.compile(
+    r"^(?P<first>.+?),? (?:and )?(?:as|so|nor|neither) (?:is|are|has|have|was|were|do|does) "
+    r"(?P<other>[^,;]+)$",
+    re.IGNORECASE,
+)
+ALIKE_FIRST = re.compile(
+    r"^(?:as|like) (?:is|are|has|have|was|were) (?P<other>[^,;]+), (?P<first>.+)$", re.IGNORECASE
+)
+#: "..., now moderate": how much of it there is.
+NOW_DEGREE = re.compile(
+    r"^(?P<first>.+?),? (?:and )?(?:(?:is|are) )?now (?P<degree>(?:tiny|trace|small|minimal|mild|"
+    r"moderate|severe|large|massive)(?:(?: to |-to-)(?:small|mild|moderate|severe|large))?)"
+    r"(?: in (?:size|extent|severity))?$",
+    re.IGNORECASE,
+)
+_MOVED = r"(?:withdrawn|pulled back|retracted|pulled)"
+_OUT = (
+    r"(?:resolved|cleared|gone|disappeared|vanished|removed|discontinued|taken out|extubated|"
+    r"subsided|withdrawn)"
+)
+_OUT_OF = r"(?:(?:resolution|removal|disappearance|clearing|clearance)\b|extubation\b)"
+_HEDGE = (
+    r"(?:almost|nearly|mostly|largely|essentially|virtually|practically|near|mainly|predominantly|"
+    r"probably|likely|possibly|perhaps|apparently|may have|might have|seems to have|appears to have|"
+    r"near-complete|nearly-complete|substantial(?:ly)?|significant(?:ly)?|predominant|marked(?:ly)?)"
+)
+#: It is not known whether anything is left.
+NEARLY = re.compile(
+    rf"\b{_HEDGE} (?:\w+ ){{0,2}}?(?:{_OUT}|{_OUT_OF})\b|\b{_OUT} (?:almost|nearly|mostly|largely|"
+    r"partially|partly|incompletely|in part|to a large extent|for the most part|slightly|somewhat)\b",
+    re.IGNORECASE,
+)
+#: It is still there.
+NOT_GONE = re.compile(
+    rf"\b(?:no|not|never|without|n['\u2019]t|partial(?:ly)?|partly|incomplete(?:ly)?|some|slight(?:ly)?|"
+    rf"mild(?:ly)?|yet to|continued|ongoing|gradual(?:ly)?|slow(?:ly)?|further|somewhat|moderate(?:ly)?|"
+    rf"only|early|progressive)"
+    rf" (?:\w+ ){{0,2}}?(?:{_OUT}|{_OUT_OF}|{_MOVED})\b|\b{_MOVED},? (?:and|but|now|so|to|into|by|from|"
+    r"slightly|such|with)\b|\bunresolved\b",
+    re.IGNORECASE,
+)
+GONE = re.compile(
+    rf"(?<!well )(?<!poorly )\b(?:{_OUT}|{_OUT_OF})(?! diagnosis)\b", re.IGNORECASE
+)
+#: Words of comparison, with the adverbs about them.
+COMPARING = re.compile(
+    rf"\b(?:(?:has|have) {ADVERB}enlarged\b|{ADVERB}(?:{STATE}|{ATTRIBUTE}|(?!enlarged){DONE})"
+    r"(?!\w)(?: (?:slightly|somewhat|significantly|markedly|further|mildly|minimally|moderately|"
+    r"substantially)(?=[,.;]|$| (?:in|since|from|compared|and|but)\b))?)",
+    re.IGNORECASE,
+)
+#: Words that say nothing of a finding, or only of the comparison.
+EMPTY_WORDS = frozenset(
+    "a an the this that these those it its there he she his her which who and or but nor while "
+    "whereas although though however additionally moreover as so of in on at to with from by for "
+    "than since into is are was were be been being has have had do does did no not without never "
+    "neither none cannot absent any other others all each both else again still now once also "
+    "otherwise then overall seen noted demonstrated identified present evident visible visualized "
+    "visualised shown appreciated found observed remains remain remained remaining persists persist "
+    "continues continue appears appear seems looks shows show demonstrates recurs recur become "
+    "interval interim meantime change changes changed comparison compared comparing comparable "
+    "similar same prior previous previously earlier before old older last recent recently baseline "
+    "outside preceding made available radiograph radiographs film films study studies exam exams "
+    "examination examinations image images imaging x-ray x-rays cxr chest portable ap pa frontal "
+    "appearance size extent position severity configuration number degree volume distribution "
+    "finding findings patient received undergone status picture new newly longer back time ago "
+    "january february march april may june july august september october november december "
+    "increase decrease improvement worsening progression development placement insertion "
+    "removal resolution clearing pulled retracted relevant significant appreciable definite "
+    "appeared somewhat slightly here amount better worse today yesterday hasn't haven't isn't "
+    "aren't wasn't weren't".split()
+) - {"may"}
