@@ -32,7 +32,8 @@ _DENIES = re.compile(
     re.IGNORECASE,
 )
 _UNCHANGED = re.compile(
-    rf"\b(?:{DEGREE}{TURN}|(?:not|n['\u2019]t) {ADVERB}{COMPARING.pattern})\b", re.IGNORECASE
+    rf"\b(?:{DEGREE}(?!enlargement){TURN}|(?:not|n['\u2019]t) {ADVERB}{COMPARING.pattern})\b",
+    re.IGNORECASE,
 )
 
 

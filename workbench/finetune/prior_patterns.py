@@ -36,7 +36,8 @@ STATE = (
 )
 ASPECT = (
     r"(?: (?:in|with regard to|in terms of) (?:(?:the )?(?:overall )?(?:size|extent|appearance|"
-    r"position|severity|configuration|number|degree|volume|distribution|density|alignment)"
+    r"position|severity|configuration|number|degree|volume|distribution|density|alignment|course|"
+    r"caliber|morphology)"
     r"(?: and |,? or )?)+)?"
 )
 DONE = (
@@ -101,7 +102,7 @@ ATTRIBUTE = (
 ATTRIBUTES = re.compile(
     rf"(?<![\w-]){ADVERB}{ATTRIBUTE}(?:(?:,| and| or| to|,? but) {ADVERB}(?:{ATTRIBUTE}|smaller|"
     rf"larger|bigger))*,? "
-    r"(?=(?!(?:and|or|to|but|from|in|since|with|on|at|as|than|which|over)\b)\w)",
+    r"(?=(?!(?:and|or|to|but|from|in|since|with|on|at|as|than|which|over|of|by|after|given)\b)\w)",
     re.IGNORECASE,
 )
 ASIDES = re.compile(
@@ -121,7 +122,7 @@ TIMES = re.compile(
     r"(?<=\w)\s+(?:once again|again|still|now)(?=\s(?:seen|noted|demonstrated|present|"
     r"visuali[sz]ed|"
     r"identified|evident|visible|shown|a\b|an\b|the\b|is\b|are\b|has\b|in\b|at\b|\w))|"
-    r"^(?:once again|again|now|still),?\s+(?=(?:there|the|a|an|heart)\b)|\s+(?:once again|again)$",
+    r"^(?:once again|again),\s+(?=\w)|^(?:once again|again|now|still),?\s+(?=(?:there|the|a|an|heart)\b)|\s+(?:once again|again)$",
     re.IGNORECASE,
 )
 FIRST = re.compile(
@@ -173,7 +174,7 @@ REMAINS = [
 ARTICLE = re.compile(r"^(?:the|an?|this|these|those|his|her|its) ", re.IGNORECASE)
 COUNTED = re.compile(r"^(?:multiple|several|some|two|three|four|both|many|few|\d)", re.IGNORECASE)
 HEAD_END = re.compile(
-    r" (?:of|in|at|with|within|on|to|from|along|over|without|near|projecting|overlying|involving|"
+    r" (?:of|in|at|with|within|on|to(?! (?:mild|moderate|severe|small|large|medium|marked))|from|along|over|without|near|projecting|overlying|involving|"
     r"seen|"
     r"beneath|under|below|above|behind|around|about|across|through|throughout|between|adjacent|into|"
     r"extending|surrounding|for|by|against|toward|measuring|following|despite|located|centered|as|"
@@ -205,7 +206,9 @@ NO_THING = re.compile(
 )
 ABNORMAL = re.compile(
     r"^(?:\w+ly )?(?:tortuous|hyperinflated|hyperexpanded|enlarged|dilated|calcified|ectatic|unfolded|"
-    r"elevated|flattened|widened|deviated|prominent|low|crowded|engorged|distended|blunted)\b",
+    r"elevated|flattened|widened|deviated|prominent|low|crowded|engorged|distended|blunted|"
+    r"degenerative|post-?surgical|post-?operative|fibrotic|emphysematous|chronic|inflammatory|cystic|"
+    r"bullous|granulomatous|atelectatic|arthritic|reticular)\b",
     re.IGNORECASE,
 )
 VERB = re.compile(
@@ -215,7 +218,8 @@ VERB = re.compile(
     re.IGNORECASE,
 )
 SPLIT = re.compile(
-    r";\s+(?:(?:however|additionally|moreover|also),?\s+)?|,?\s+(?:and|but|while|whereas|although|however)\s+|,\s+(?:and\s+|but\s+)?", re.IGNORECASE
+    r";\s+(?:(?:however|additionally|moreover|also),?\s+)?|,?\s+(?:and|but|while|whereas|although|however)\s+|,\s+(?:and\s+|but\s+)?",
+    re.IGNORECASE,
 )
 NEW_CLAUSE = re.compile(
     rf"(?:no (?:evidence of )?{WORDS}\s(?:is|are|was|were|has|have)\b)|"
@@ -229,7 +233,9 @@ BROKEN = re.compile(
     r"again|significantly|slightly|is|are|was|were|not|no|in|newly|interval|also|some|more|less|"
     r"better|worse)\s*(?:[.,;]|$)"
     r"|\b(\w+) \1\b|\ba (?=[aeio])|\ban (?=[b-df-gj-np-tv-z][a-z])"
-    r"|\b(?:a|an|the) (?:a|an|the|is|are|has|have|and|or|of|in|at)\b"
+    r"|\b(?:a|an|the) (?:a|an|the|is|are|has|have|and|or|of|in|at|there)\b"
+    r"|\ba \w+ly (?:of|in)\b|\b(?:is|are) given\b"
+    r"|^(?:appearance|position(?:ing)?|size|extent|degree|aeration) of\b"
     r"|^(?:is|are|and|or|but|than|from|of|"
     r"to)\b|^no (?:this|that|these|it|no|the)\b"
     r"|\b(?:is|are) (?:indicates?|represents?|suggests?|may|which|and|or|but|from|in size)\b"
@@ -293,9 +299,7 @@ NOT_GONE = re.compile(
     r"slightly|such|with)\b|\bunresolved\b",
     re.IGNORECASE,
 )
-GONE = re.compile(
-    rf"(?<!well )(?<!poorly )\b(?:{_OUT}|{_OUT_OF})(?! diagnosis)\b", re.IGNORECASE
-)
+GONE = re.compile(rf"(?<!well )(?<!poorly )\b(?:{_OUT}|{_OUT_OF})(?! diagnosis)\b", re.IGNORECASE)
 #: Words of comparison, with the adverbs about them.
 COMPARING = re.compile(
     rf"\b(?:(?:has|have) {ADVERB}enlarged\b|{ADVERB}(?:{STATE}|{ATTRIBUTE}|(?!enlarged){DONE})"
@@ -320,7 +324,7 @@ EMPTY_WORDS = frozenset(
     "finding findings patient received undergone status picture new newly longer back time ago "
     "january february march april may june july august september october november december "
     "increase decrease improvement worsening progression development placement insertion "
-    "removal resolution clearing pulled retracted relevant significant appreciable definite "
+    "removal resolution clearing course caliber pulled retracted relevant significant appreciable definite "
     "appeared somewhat slightly here amount better worse today yesterday hasn't haven't isn't "
     "aren't wasn't weren't".split()
 ) - {"may"}

@@ -46,6 +46,13 @@ from workbench.hallucination.text_rules import PRIOR
 from workbench.reports import sentences
 
 Same = Callable[[str, str], bool]
+_NAME = re.compile(
+    r"\w+-[A-Z]|(?:Dob+hoff|Hickman|Kerley|Swan|Quinton|Impella|Ghon|Foley|Harrington|Morgagni|Bochdalek|"
+    r"Chilaiditi|Pancoast|Hampton|Tesio|Groshong|Broviac|Permcath|Mediport)\b"
+)
+_QUALITY = re.compile(
+    r"(?:\w(?:al|ar|ic|ous|ary)|left|right|upper|lower|middle|ed)$", re.IGNORECASE
+)
 _SHORT_NOT = re.compile(r"\b(has|have|is|are|was|were)n['\u2019]t\b", re.IGNORECASE)
 
 
@@ -76,7 +83,9 @@ def _clauses(text: str) -> list[str]:
         return [*_clauses(though[1]), *_clauses(though[2])]
     alike = ALIKE.match(text) or ALIKE_FIRST.match(text)
     if alike and COMPARING.search(alike["first"]):
-        other = f"{alike['other']} is {'no longer seen' if calls_gone(alike['first']) else 'unchanged'}"
+        other = (
+            f"{alike['other']} is {'no longer seen' if calls_gone(alike['first']) else 'unchanged'}"
+        )
         parts = [*_clauses(alike["first"]), other]
         return parts if alike.re is ALIKE else parts[::-1]
     for match in SPLIT.finditer(text):
@@ -94,6 +103,8 @@ def _said(clause: str, same: Same, compared: bool) -> str:
     """Return a clause without its comparison as a sentence, empty where it only compares."""
     if not (compared or comparisons(clause)):
         return _ended(clause)
+    if not content(clause) and keeps("", clause) and same("", clause):
+        return ""
     ways = [
         way
         for way in _ways(clause)
@@ -108,7 +119,9 @@ def _ways(clause: str) -> Iterator[str]:
     if match := NOW_DEGREE.match(clause):
         yield from (_graded(way, match["degree"]) for way in _ways(match["first"]))
     if match := AND_THEN.match(clause):
-        yield _ended(_inline(f"{match['subject']} {match['verb'] or 'is '}{match['rest']}"))
+        subject = match["subject"]
+        be = "are " if " and " in subject or _plural(_bare(subject)) else "is "
+        yield _ended(_inline(f"{subject} {match['verb'] or be}{match['rest']}"))
     if any(pattern.search(clause) for pattern, _ in REMAINS) and not comparisons(inner):
         yield _ended(inner)
     for text in dict.fromkeys((clause, ASIDES.sub("", clause), inner)):
@@ -148,8 +161,11 @@ def _inline(text: str, keep_new: bool = False) -> str:
 def _there(subject: str, rest: str = "") -> str:
     """Return the sentence that a thing is there."""
     parts = re.split(r"(,? and |, )", subject)
-    if len(parts) > 1 and " " not in _bare(parts[0]) and _plural(subject):
-        parts = [subject]  # "monitoring and support devices"
+    single = " " not in _bare(parts[0]) and _plural(subject)
+    if len(parts) > 1 and (single or _QUALITY.search(parts[0])):
+        parts = [subject]  # "monitoring and support devices", "hilar and mediastinal adenopathy"
+    elif not HEAD_END.search(subject) and any(NO_THING.search(part) for part in parts[2::2]):
+        return ""
     first = _bare(parts[0])
     thing = not NO_THING.search(_head(first)) or ABNORMAL.search(first)
     if not first or not thing or re.search(rf"\b{TURN} (?:of|in)\b", subject):
@@ -183,7 +199,7 @@ def _none(subject: str, rest: str = "") -> str:
 
 def _bare(words: str) -> str:
     words = ARTICLE.sub("", words.strip())
-    known = words[:1].isupper() and words[1:2].islower()
+    known = words[:1].isupper() and words[1:2].islower() and not _NAME.match(words)
     return words[:1].lower() + words[1:] if known else words
 
 
@@ -193,7 +209,7 @@ def _head(words: str) -> str:
 
 def _plural(words: str) -> bool:
     head = _head(words).split()[-1].lower()
-    return head.endswith(("ces", "s")) and not head.endswith(("ss", "is", "us"))
+    return head.endswith(("ces", "s")) and not head.endswith(("ss", "is", "us", "gas"))
 
 
 def _with_article(words: str) -> str:
