@@ -61,7 +61,8 @@ DEGREE = (
 DAY = (
     r"(?:(?:one|two|three|four|five|six|seven|eight|nine|ten|twelve|\d+|a|an|a few|several) "
     r"(?:minutes?|hours?|days?|weeks?|months?|years?) (?:ago|prior|earlier|before)"
-    r"|_{2,}|x{3,}|\d[\d/.:-]*(?: ?[ap]\.?m\.?)?(?! (?:minute|hour|day|week|month|year))|yesterday|earlier(?: today)?|the (?:same|"
+    r"|_{2,}|x{3,}|\d[\d/.:-]*(?: ?[ap]\.?m\.?)?(?! (?:minute|hour|day|week|month|year))|"
+    r"yesterday|earlier(?: today)?|the (?:same|"
     r"previous|prior) "
     r"day|(?:january|february|march|april|may|june|july|august|september|october|november|december)"
     r"[ \d,]*)"
@@ -122,7 +123,8 @@ TIMES = re.compile(
     r"(?<=\w)\s+(?:once again|again|still|now)(?=\s(?:seen|noted|demonstrated|present|"
     r"visuali[sz]ed|"
     r"identified|evident|visible|shown|a\b|an\b|the\b|is\b|are\b|has\b|in\b|at\b|\w))|"
-    r"^(?:once again|again),\s+(?=\w)|^(?:once again|again|now|still),?\s+(?=(?:there|the|a|an|heart)\b)|\s+(?:once again|again)$",
+    r"^(?:once again|again),\s+(?=\w)|^(?:once again|again|now|still),?\s+(?=(?:there|the|a|an|"
+    r"heart)\b)|\s+(?:once again|again)$",
     re.IGNORECASE,
 )
 FIRST = re.compile(
@@ -155,6 +157,9 @@ PREDICATES = [
         rf"is) )?{DEGREE}{TURN} (?:in|of) (?:(?:the )?(?:size|"
         r"extent|appearance|position|severity|degree|amount) of "
         r")?(?P<subject>[^,;]+?)(?P<rest>(?: without [^,;]+)?)$",
+        rf"^{ADVERB}(?:stable|unchanged|similar|persistent|improved|no change in) (?:in )?(?:the )?"
+        r"(?:overall )?(?:position(?:ing)?|appearance|size|extent|severity|configuration) of "
+        r"(?P<subject>[^,;]+)(?P<rest>)$",
         r"^(?:the patient|he|she) (?:has|have) (?:now |since )?(?:received|undergone placement "
         r"of|had "
         r"placement of) (?P<subject>[^,;]+)(?P<rest>)$",
@@ -174,9 +179,11 @@ REMAINS = [
 ARTICLE = re.compile(r"^(?:the|an?|this|these|those|his|her|its) ", re.IGNORECASE)
 COUNTED = re.compile(r"^(?:multiple|several|some|two|three|four|both|many|few|\d)", re.IGNORECASE)
 HEAD_END = re.compile(
-    r" (?:of|in|at|with|within|on|to(?! (?:mild|moderate|severe|small|large|medium|marked))|from|along|over|without|near|projecting|overlying|involving|"
+    r" (?:of|in|at|with|within|on|to(?! (?:mild|moderate|severe|small|large|medium|marked))|from|"
+    r"along|over|without|near|projecting|overlying|involving|"
     r"seen|"
-    r"beneath|under|below|above|behind|around|about|across|through|throughout|between|adjacent|into|"
+    r"beneath|under|below|above|behind|around|about|across|through|throughout|between|adjacent|"
+    r"into|"
     r"extending|surrounding|for|by|against|toward|measuring|following|despite|located|centered|as|"
     r"noted|ending|terminating|which|that|causing|after|due|bilaterally|possibly|likely|"
     r"compatible|consistent)\b"
@@ -187,8 +194,11 @@ MASS = re.compile(
     r"air|disease|emphysema|scarring|fibrosis|enlargement|engorgement|widening|hardware|blunting|"
     r"loss|failure|overload|opacification|pneumomediastinum|aeration|elevation|bronchopneumonia|"
     r"prominence|hyperinflation|kyphosis|scoliosis|crowding|cuffing|calcification|support|"
-    r"evidence|lung|gas|blood|tension|tissue|material|redistribution|hypertension|haziness|nodularity|"
-    r"tortuosity|\w+(?:pathy|megaly|osis|itis|asis|ectasis|penia|ation|ema|peritoneum|pericardium))$",
+    r"evidence|lung|gas|blood|tension|tissue|material|redistribution|hypertension|haziness|"
+    r"nodularity|"
+    r"tortuosity|\w+(?:pathy|megaly|osis|itis|asis|ectasis|penia|cardia|inversus|ation|ema|"
+    r"peritoneum|"
+    r"pericardium))$",
     re.IGNORECASE,
 )
 NO_THING = re.compile(
@@ -198,16 +208,20 @@ NO_THING = re.compile(
     r"spine|"
     r"bones?|ribs|thorax|pleura|airways?|x{3,}|_{2,}|abnormalit(?:y|ies)|changes?|there|here|"
     r"picture|"
-    r"markings|tip|technique|angles?|borders?|shadow|clavicles?|shoulders?|views?|side|course|base|bases|zones?|"
+    r"markings|tip|technique|angles?|borders?|shadow|clavicles?|shoulders?|views?|side|course|"
+    r"base|bases|zones?|"
     r"lobes?|apex|apices|fields?|region|area|hemithorax|space|level|impression|opinion|status)$|"
     r"^(?:this|that|these|those|it|they|there|he|she|which|all|other|others|most|"
-    r"much|part|some|all|both|each|either|neither|bulk|majority|portion|no|not)\b",
+    r"much|part|some|all|both|each|either|neither|bulk|majority|portion|half|component|parts|"
+    r"rest|remainder|no|not)\b",
     re.IGNORECASE,
 )
 ABNORMAL = re.compile(
-    r"^(?:\w+ly )?(?:tortuous|hyperinflated|hyperexpanded|enlarged|dilated|calcified|ectatic|unfolded|"
+    r"^(?:\w+ly )?(?:tortuous|hyperinflated|hyperexpanded|enlarged|dilated|calcified|ectatic|"
+    r"unfolded|"
     r"elevated|flattened|widened|deviated|prominent|low|crowded|engorged|distended|blunted|"
-    r"degenerative|post-?surgical|post-?operative|fibrotic|emphysematous|chronic|inflammatory|cystic|"
+    r"degenerative|post-?surgical|post-?operative|fibrotic|emphysematous|chronic|inflammatory|"
+    r"cystic|"
     r"bullous|granulomatous|atelectatic|arthritic|reticular)\b",
     re.IGNORECASE,
 )
@@ -218,7 +232,8 @@ VERB = re.compile(
     re.IGNORECASE,
 )
 SPLIT = re.compile(
-    r";\s+(?:(?:however|additionally|moreover|also),?\s+)?|,?\s+(?:and|but|while|whereas|although|however)\s+|,\s+(?:and\s+|but\s+)?",
+    r";\s+(?:(?:however|additionally|moreover|also),?\s+)?|,?\s+(?:and|but|while|whereas|"
+    r"although|however)\s+|,\s+(?:and\s+|but\s+)?",
     re.IGNORECASE,
 )
 NEW_CLAUSE = re.compile(
@@ -253,7 +268,8 @@ BROKEN = re.compile(
 AND_THEN = re.compile(
     rf"^(?P<subject>{WORDS}) (?:(?:has|have) {ADVERB}(?:been )?{ADVERB}(?:{DONE}|{STATE}|retracted|"
     rf"pulled back)|{BE} {ADVERB}{STATE}){ASPECT},? (?:and|but) (?:it )?(?P<verb>{ADVERB}(?:is|are|"
-    r"remains?|ends?|terminates?|lies|projects?|overlies|measures?|appears?|has|have|shows?|extends?)"
+    r"remains?|ends?|terminates?|lies|projects?|overlies|measures?|appears?|has|have|shows?|"
+    r"extends?)"
     r"\b|(?=enlarged|tortuous|normal|within))(?P<rest>.+)$",
     re.IGNORECASE,
 )
@@ -273,58 +289,3 @@ NOW_DEGREE = re.compile(
     r"(?: in (?:size|extent|severity))?$",
     re.IGNORECASE,
 )
-_MOVED = r"(?:withdrawn|pulled back|retracted|pulled)"
-_OUT = (
-    r"(?:resolved|cleared|gone|disappeared|vanished|removed|discontinued|taken out|extubated|"
-    r"subsided|withdrawn)"
-)
-_OUT_OF = r"(?:(?:resolution|removal|disappearance|clearing|clearance)\b|extubation\b)"
-_HEDGE = (
-    r"(?:almost|nearly|mostly|largely|essentially|virtually|practically|near|mainly|predominantly|"
-    r"probably|likely|possibly|perhaps|apparently|may have|might have|seems to have|appears to have|"
-    r"near-complete|nearly-complete|substantial(?:ly)?|significant(?:ly)?|predominant|marked(?:ly)?)"
-)
-#: It is not known whether anything is left.
-NEARLY = re.compile(
-    rf"\b{_HEDGE} (?:\w+ ){{0,2}}?(?:{_OUT}|{_OUT_OF})\b|\b{_OUT} (?:almost|nearly|mostly|largely|"
-    r"partially|partly|incompletely|in part|to a large extent|for the most part|slightly|somewhat)\b",
-    re.IGNORECASE,
-)
-#: It is still there.
-NOT_GONE = re.compile(
-    rf"\b(?:no|not|never|without|n['\u2019]t|partial(?:ly)?|partly|incomplete(?:ly)?|some|slight(?:ly)?|"
-    rf"mild(?:ly)?|yet to|continued|ongoing|gradual(?:ly)?|slow(?:ly)?|further|somewhat|moderate(?:ly)?|"
-    rf"only|early|progressive)"
-    rf" (?:\w+ ){{0,2}}?(?:{_OUT}|{_OUT_OF}|{_MOVED})\b|\b{_MOVED},? (?:and|but|now|so|to|into|by|from|"
-    r"slightly|such|with)\b|\bunresolved\b",
-    re.IGNORECASE,
-)
-GONE = re.compile(rf"(?<!well )(?<!poorly )\b(?:{_OUT}|{_OUT_OF})(?! diagnosis)\b", re.IGNORECASE)
-#: Words of comparison, with the adverbs about them.
-COMPARING = re.compile(
-    rf"\b(?:(?:has|have) {ADVERB}enlarged\b|{ADVERB}(?:{STATE}|{ATTRIBUTE}|(?!enlarged){DONE})"
-    r"(?!\w)(?: (?:slightly|somewhat|significantly|markedly|further|mildly|minimally|moderately|"
-    r"substantially)(?=[,.;]|$| (?:in|since|from|compared|and|but)\b))?)",
-    re.IGNORECASE,
-)
-#: Words that say nothing of a finding, or only of the comparison.
-EMPTY_WORDS = frozenset(
-    "a an the this that these those it its there he she his her which who and or but nor while "
-    "whereas although though however additionally moreover as so of in on at to with from by for "
-    "than since into is are was were be been being has have had do does did no not without never "
-    "neither none cannot absent any other others all each both else again still now once also "
-    "otherwise then overall seen noted demonstrated identified present evident visible visualized "
-    "visualised shown appreciated found observed remains remain remained remaining persists persist "
-    "continues continue appears appear seems looks shows show demonstrates recurs recur become "
-    "interval interim meantime change changes changed comparison compared comparing comparable "
-    "similar same prior previous previously earlier before old older last recent recently baseline "
-    "outside preceding made available radiograph radiographs film films study studies exam exams "
-    "examination examinations image images imaging x-ray x-rays cxr chest portable ap pa frontal "
-    "appearance size extent position severity configuration number degree volume distribution "
-    "finding findings patient received undergone status picture new newly longer back time ago "
-    "january february march april may june july august september october november december "
-    "increase decrease improvement worsening progression development placement insertion "
-    "removal resolution clearing course caliber pulled retracted relevant significant appreciable definite "
-    "appeared somewhat slightly here amount better worse today yesterday hasn't haven't isn't "
-    "aren't wasn't weren't".split()
-) - {"may"}

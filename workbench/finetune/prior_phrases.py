@@ -11,8 +11,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
-from workbench.finetune.prior_guard import calls_gone, content, is_english, keeps
+from workbench.finetune.prior_guard import (
+    COMPARING,
+    STILL_THERE,
+    calls_gone,
+    content,
+    is_english,
+    keeps,
+)
 from workbench.finetune.prior_patterns import (
     ABNORMAL,
     ADVERB,
@@ -22,7 +30,6 @@ from workbench.finetune.prior_patterns import (
     ARTICLE,
     ASIDES,
     ATTRIBUTES,
-    COMPARING,
     COUNTED,
     FIRST,
     HEAD_END,
@@ -47,7 +54,8 @@ from workbench.reports import sentences
 
 Same = Callable[[str, str], bool]
 _NAME = re.compile(
-    r"\w+-[A-Z]|(?:Dob+hoff|Hickman|Kerley|Swan|Quinton|Impella|Ghon|Foley|Harrington|Morgagni|Bochdalek|"
+    r"\w+-[A-Z]|(?:Dob+hoff|Hickman|Kerley|Swan|Quinton|Impella|Ghon|Foley|Harrington|Morgagni|"
+    r"Bochdalek|"
     r"Chilaiditi|Pancoast|Hampton|Tesio|Groshong|Broviac|Permcath|Mediport)\b"
 )
 _QUALITY = re.compile(
@@ -56,6 +64,7 @@ _QUALITY = re.compile(
 _SHORT_NOT = re.compile(r"\b(has|have|is|are|was|were)n['\u2019]t\b", re.IGNORECASE)
 
 
+@lru_cache(maxsize=4096)
 def comparisons(text: str) -> int:
     """Count the words of a text that compare with an earlier study."""
     return sum(1 for sentence in sentences(text) for _ in PRIOR.found_in(sentence.text))
@@ -132,7 +141,9 @@ def _ways(clause: str) -> Iterator[str]:
                 subject = _inline(ONLY.sub("", match["subject"]))
                 rest = re.sub(r"^,? (?:now )?", "", match["rest"])
                 if calls_gone(clause):
-                    yield _none(subject, _inline(rest))
+                    both = pattern.pattern.startswith("^(?:(?:there") and " with " in subject
+                    if not (both or STILL_THERE.search(clause)):
+                        yield _none(subject, _inline(rest))
                 else:
                     if re.match(r"(?:there (?:is|are|has been|have been) )?no\b", text, re.I):
                         subject = subject.replace(" or ", " and ")
@@ -193,6 +204,8 @@ def _none(subject: str, rest: str = "") -> str:
         return ""
     bare = [_bare(part) for part in re.split(r",? and |, ", subject)]
     if not all(bare) or any(COUNTED.match(part) for part in bare):
+        return ""
+    if rest and not re.match(r"(?:in|at|on|over|along|within|of)\b", rest):
         return ""
     return _ended(f"no {' or '.join(bare)} {rest}")
 

@@ -4,8 +4,8 @@
 sentence that compares is said again without the comparison: "The effusion has increased." becomes
 "There is an effusion.", "Interval removal of the chest tube." becomes "No chest tube.". That stands
 only where the labeler reads the same findings in it, on the same sides, and no other word with a
-meaning of its own is lost, nor anything denied; else fewer words are taken out, and where nothing can
-go, the sentence stays as it was. The original is kept beside the result.
+meaning of its own is lost, nor a denial; else fewer words are taken out, and where nothing can go,
+the sentence stays as it was. The original is kept beside the result.
 
 Rules: those of `workbench.hallucination.text_checks` ("prior comparison"). English only.
 Paper: Ramesh, Chi and Rajpurkar, Improving Radiology Report Generation Systems by Removing
