@@ -194,9 +194,10 @@ MASS = re.compile(
     r"air|disease|emphysema|scarring|fibrosis|enlargement|engorgement|widening|hardware|blunting|"
     r"loss|failure|overload|opacification|pneumomediastinum|aeration|elevation|bronchopneumonia|"
     r"prominence|hyperinflation|kyphosis|scoliosis|crowding|cuffing|calcification|support|"
-    r"evidence|lung|gas|blood|tension|tissue|material|redistribution|hypertension|haziness|"
+    r"evidence|lung|COPD|CHF|ARDS|gas|blood|tension|tissue|material|redistribution|hypertension|"
+    r"haziness|"
     r"nodularity|"
-    r"tortuosity|\w+(?:pathy|megaly|osis|itis|asis|ectasis|penia|cardia|inversus|ation|ema|"
+    r"tortuosity|\w+(?:pathy|megaly|osis|itis|asis|ectasis|penia|cardia|inversus|ing|ation|ema|"
     r"peritoneum|"
     r"pericardium))$",
     re.IGNORECASE,
@@ -210,7 +211,8 @@ NO_THING = re.compile(
     r"picture|"
     r"markings|tip|technique|angles?|borders?|shadow|clavicles?|shoulders?|views?|side|course|"
     r"base|bases|zones?|"
-    r"lobes?|apex|apices|fields?|region|area|hemithorax|space|level|impression|opinion|status)$|"
+    r"lobes?|apex|apices|fields?|region|area|hemithorax|space|level|width|diameter|height|volume|impression|opinion|status|"
+    r"\w+ally)$|"
     r"^(?:this|that|these|those|it|they|there|he|she|which|all|other|others|most|"
     r"much|part|some|all|both|each|either|neither|bulk|majority|portion|half|component|parts|"
     r"rest|remainder|no|not)\b",
@@ -249,7 +251,7 @@ BROKEN = re.compile(
     r"better|worse)\s*(?:[.,;]|$)"
     r"|\b(\w+) \1\b|\ba (?=[aeio])|\ban (?=[b-df-gj-np-tv-z][a-z])"
     r"|\b(?:a|an|the) (?:a|an|the|is|are|has|have|and|or|of|in|at|there)\b"
-    r"|\ba \w+ly (?:of|in)\b|\b(?:is|are) given\b"
+    r"|\ba \w+ly (?:of|in)\b|\b(?:and|or|but|overall|grossly) of\b|\b(?:is|are) given\b"
     r"|^(?:appearance|position(?:ing)?|size|extent|degree|aeration) of\b"
     r"|^(?:is|are|and|or|but|than|from|of|"
     r"to)\b|^no (?:this|that|these|it|no|the)\b"

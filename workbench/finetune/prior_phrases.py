@@ -100,7 +100,7 @@ def _clauses(text: str) -> list[str]:
     for match in SPLIT.finditer(text):
         left, right = text[: match.start()], text[match.end() :]
         whole = VERB.search(left) or re.match(r"no\b|without\b", left, re.IGNORECASE)
-        if ";" in match.group() and not content(left):
+        if ";" in match.group() and (not content(left) or calls_gone(left)):
             return [left, *_clauses(right)]
         whole = whole or ";" in match.group() or re.search(rf"\b{STATE}$", left, re.IGNORECASE)
         if whole and NEW_CLAUSE.match(right) and not re.match(ADVERB + STATE, right, re.I):
@@ -222,7 +222,7 @@ def _head(words: str) -> str:
 
 def _plural(words: str) -> bool:
     head = _head(words).split()[-1].lower()
-    return head.endswith(("ces", "s")) and not head.endswith(("ss", "is", "us", "gas"))
+    return head.endswith(("ces", "s", "ae")) and not head.endswith(("ss", "is", "us", "gas"))
 
 
 def _with_article(words: str) -> str:
