@@ -127,7 +127,8 @@ _BROKEN = re.compile(
     re.IGNORECASE,
 )
 _VERB = re.compile(
-    r"\b(?:is|are|was|were|has|have|may|cannot|could|persists?|remains?|shows?)\b", re.IGNORECASE
+    r"\b(?:is|are|was|were|has|have|may|cannot|could|persists?|remains?|shows?|ends?)\b",
+    re.IGNORECASE,
 )
 
 
@@ -149,6 +150,111 @@ def codes(text: str) -> dict[str, str]:
     return {row.finding: row.code for row in label(text).rows}
 
 
+#: What the labeler has no name for: gone is not there, and there is not lost.
+UNLABELLED = [
+    ("Pneumomediastinum has cleared.", "No pneumomediastinum."),
+    ("Subcutaneous gas is no longer seen.", "No subcutaneous gas."),
+    ("Previously noted free air has resolved.", "No free air."),
+    ("Interval resolution of the tracheal deviation.", "No tracheal deviation."),
+    ("Resolution of mediastinal adenopathy.", "No mediastinal adenopathy."),
+    ("The apical bulla has completely resolved.", "No apical bulla."),
+    ("The free air and pneumatosis are no longer present.", "No free air or pneumatosis."),
+    ("The esophageal stent has been removed.", "No esophageal stent."),
+    ("The Swan-Ganz catheter has been removed.", "No Swan-Ganz catheter."),
+    (
+        "Pneumatosis has cleared and the ileus persists.",
+        "No pneumatosis. There is an ileus.",
+    ),
+    ("The subcutaneous gas has not resolved.", "There is subcutaneous gas."),
+    ("The hilar adenopathy is unchanged.", "There is hilar adenopathy."),
+    ("Mediastinal and hilar adenopathy is stable.", "There is mediastinal and hilar adenopathy."),
+    ("Interval development of free air below the diaphragm.",
+     "There is free air below the diaphragm."),
+    ("No change in the elevated left hemidiaphragm.", "There is an elevated left hemidiaphragm."),
+    ("Low lung volumes are unchanged.", "There are low lung volumes."),
+    ("No change in hiatal hernia.", "There is a hiatal hernia."),
+    ("There is no longer a hiatal hernia.", "There is no hiatal hernia."),
+    ("There are no longer any nodules.", "There are no nodules."),
+    ("No adenopathy, unchanged.", "No adenopathy."),
+    ("Persistent, marked enlargement of the hila.", "Marked enlargement of the hila."),
+    ("The heart has grown and is now mildly enlarged.", "The heart is mildly enlarged."),
+    ("The aorta is stable and remains tortuous.", "The aorta is tortuous."),
+    ("The NG tube has been advanced and now ends in the stomach.",
+     "The NG tube ends in the stomach."),
+    ("Left effusion has decreased and is now small.", "There is a small left effusion."),
+    ("Interval worsening of edema, now severe.", "There is severe edema."),
+    ("Opacities have progressed, now involving both lungs.",
+     "There are opacities involving both lungs."),
+    ("The effusion is unchanged, as is the atelectasis.",
+     "There is an effusion. There is atelectasis."),
+    ("As is the atelectasis, the effusion is unchanged.",
+     "There is atelectasis. There is an effusion."),
+    ("The effusion is smaller; however, the pneumothorax is new.",
+     "There is an effusion. There is a pneumothorax."),
+    ("A small pneumothorax persists despite the chest tube.",
+     "There is a small pneumothorax despite the chest tube."),
+    ("Pneumothorax has increased since 2 days ago.", "There is a pneumothorax."),
+    ("The port is unchanged in position, with its tip in the SVC.",
+     "There is a port with its tip in the SVC."),
+    ("Atelectasis: improved.", "There is atelectasis."),
+    ("Pneumothorax: resolved.", "No pneumothorax."),
+    ("No change; small right effusion.", "Small right effusion."),
+    ("There has been no change in the right effusion or the left opacity.",
+     "There is a right effusion and a left opacity."),
+    ("Small right effusion, which has decreased since 5 hours ago.", "Small right effusion."),
+    ("There are no other changes.", ""),
+    ("It is unchanged.", ""),
+]  # fmt: skip
+
+#: Whole: nothing can be said of it without the comparison, or it is not known what is left.
+WHOLE = (
+    "The subcutaneous gas has nearly resolved.", "Most of the free air has resolved.",
+    "The adenopathy has resolved almost completely.", "The bulla may have resolved.",
+    "Both hernias have resolved.", "Heart size has increased.", "The mediastinum is stable.",
+    "Slight interval increase in heart size, now mildly enlarged.",
+    "The mediastinum is stable, and no opacity is present.",
+    "The hila are unchanged and no nodule is seen.",
+    "Edema has increased in the left lung but decreased in the right.",
+    "Resolution of the effusion and new free air.",
+    "Pneumothorax has resolved with persistent subcutaneous emphysema.",
+    "The aorta is unchanged, and no free air is seen.",
+    "Unchanged appearance of the left upper lobe.",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "wanted"), UNLABELLED + [(text, text) for text in WHOLE])
+def test_what_the_labeler_does_not_name_is_kept_or_denied(text, wanted):
+    assert clean_priors(text).text == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The right PICC has been withdrawn and now ends in the upper SVC.",
+        "The left PICC has been pulled back and now ends in the SVC.",
+        "A residual small pneumothorax remains after chest tube removal.",
+        "Interval decrease in the left effusion and increase in the right.",
+    ],
+)
+def test_what_follows_a_comparison_is_not_lost(text):
+    left = clean_priors(text).text
+    assert left.split()[-2:] == text.split()[-2:]
+    assert not left.startswith("No ") and not broken(left, text)
+
+
+@pytest.mark.parametrize("thing", ["free air", "bulla", "hiatal hernia", "tracheal deviation"])
+@pytest.mark.parametrize(
+    "gone",
+    [
+        "The {} has resolved.", "Previously seen {} has cleared.", "Interval resolution of the {}.",
+        "The {} is no longer visible.", "There is no longer {}.", "The {} has disappeared.",
+    ],
+)  # fmt: skip
+def test_what_is_gone_is_never_there(gone, thing):
+    left = clean_priors(gone.format(thing)).text
+    assert re.search(rf"\b[Nn]o {thing}\.", left), left
+
+
 @pytest.mark.parametrize(("text", "wanted"), SENTENCES)
 def test_a_sentence_is_cleaned(text, wanted):
     found = clean_priors(text)
@@ -165,7 +271,7 @@ def test_a_whole_report_keeps_every_other_sentence():
     assert found.removed
 
 
-@pytest.mark.parametrize("text", [text for text, _ in SENTENCES] + COMPOSED)
+@pytest.mark.parametrize("text", [text for text, _ in SENTENCES + UNLABELLED] + COMPOSED)
 def test_every_finding_keeps_its_code_and_what_is_left_is_english(text):
     left = clean_priors(text).text
     assert codes(left) == codes(text)

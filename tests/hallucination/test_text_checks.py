@@ -94,3 +94,23 @@ def test_an_indication_is_a_history_by_its_heading(heading):
     found = check_text(f"{heading}: fall.\nFINDINGS: No fracture.").issues
     assert ("invented history", f"{heading}:") in [(i.rule, i.text) for i in found]
     assert "invented history" not in check_text("FINDINGS: No fracture.").rules
+
+
+@pytest.mark.parametrize(
+    ("text", "contradicts"),
+    [
+        ("Central venous catheter removed. Dialysis catheter remains in place.", False),
+        ("Chest tube removed. Pigtail catheter is in place.", False),
+        ("One of two right chest tubes has been removed. Right chest tube is in place.", False),
+        ("The ETT has been removed. A new endotracheal tube ends above the carina.", False),
+        ("The right PICC has been removed. A left PICC is in place.", False),
+        ("The endotracheal tube has been removed. The endotracheal tube is in place.", True),
+        ("Interval removal of the right chest tube. Right chest tube is in place.", True),
+        ("No central venous catheter. Right jugular catheter is in place.", True),
+        ("No acute fracture. Old healed rib fracture.", False),
+        ("No acute fracture. Rib fracture is seen.", True),
+        ("No fracture. Old healed rib fracture.", True),
+    ],
+)
+def test_what_is_denied_is_what_is_stated_elsewhere(text, contradicts):
+    assert ("contradiction" in check_text(text).rules) == contradicts

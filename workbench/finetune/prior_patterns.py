@@ -36,7 +36,8 @@ STATE = (
 )
 ASPECT = (
     r"(?: (?:in|with regard to|in terms of) (?:(?:the )?(?:overall )?(?:size|extent|appearance|"
-    r"position|severity|configuration|number|degree|volume|distribution|density|alignment)"
+    r"position|severity|configuration|number|degree|volume|distribution|density|alignment|course|"
+    r"caliber|morphology)"
     r"(?: and |,? or )?)+)?"
 )
 DONE = (
@@ -58,12 +59,13 @@ DEGREE = (
     r"short-term|definite|major|other|great|gradual|ongoing|interim) )*"
 )
 DAY = (
-    r"(?:_{2,}|x{3,}|\d[\d/.:-]*(?: ?[ap]\.?m\.?)?|yesterday|earlier(?: today)?|the (?:same|"
+    r"(?:(?:one|two|three|four|five|six|seven|eight|nine|ten|twelve|\d+|a|an|a few|several) "
+    r"(?:minutes?|hours?|days?|weeks?|months?|years?) (?:ago|prior|earlier|before)"
+    r"|_{2,}|x{3,}|\d[\d/.:-]*(?: ?[ap]\.?m\.?)?(?! (?:minute|hour|day|week|month|year))|"
+    r"yesterday|earlier(?: today)?|the (?:same|"
     r"previous|prior) "
     r"day|(?:january|february|march|april|may|june|july|august|september|october|november|december)"
-    r"[ \d,]*|(?:one|two|three|four|five|six|\d+|a few|several) (?:hours?|days?|weeks?|months?|"
-    r"years?) "
-    r"(?:ago|prior|earlier|before))"
+    r"[ \d,]*)"
 )
 EXAM = (
     r"(?:(?:the|a|an|his|her|most|recent|prior|previous|earlier|preceding|last|old|older|outside|"
@@ -99,13 +101,15 @@ ATTRIBUTE = (
     r"consolid|atelect|pneumonia|cardiomeg|congest|nodul|mass)))"
 )
 ATTRIBUTES = re.compile(
-    rf"(?<![\w-]){ADVERB}{ATTRIBUTE}(?:(?:,| and| or| to|,? but) {ADVERB}{ATTRIBUTE})*,? "
-    r"(?=(?!(?:and|or|to|but|from|in|since|with|on|at|as|than|which|over)\b)\w)",
+    rf"(?<![\w-]){ADVERB}{ATTRIBUTE}(?:(?:,| and| or| to|,? but) {ADVERB}(?:{ATTRIBUTE}|smaller|"
+    rf"larger|bigger))*,? "
+    r"(?=(?!(?:and|or|to|but|from|in|since|with|on|at|as|than|which|over|of|by|after|given)\b)\w)",
     re.IGNORECASE,
 )
 ASIDES = re.compile(
     rf"\s*\({ADVERB}{STATE}{ASPECT}\)"
-    rf"|(?:(?<=\bis)|(?<=\bare)|(?<=\bappears)) {ADVERB}{ATTRIBUTE},? (?:and|but)(?= \w)"
+    rf"|(?:(?<=\bis)|(?<=\bare)|(?<=\bappears)) {ADVERB}{ATTRIBUTE},? (?:and|but)"
+    r"(?= (?!(?:no|the|an?|there|is|are|has|have|remains?|appears?|not|as|so)\b)\w)"
     rf"|,?\s+(?:which|that) (?:{BE}|has|have) {ADVERB}(?:{STATE}|{DONE}){ASPECT}(?:,|(?=$))"
     rf"|,?\s+(?:and|but) (?:(?:is|are|has|have|has been|have been|remains?|appears?) )?{ADVERB}"
     rf"(?:{STATE}|{DONE}){ASPECT}(?=$|,)"
@@ -119,7 +123,8 @@ TIMES = re.compile(
     r"(?<=\w)\s+(?:once again|again|still|now)(?=\s(?:seen|noted|demonstrated|present|"
     r"visuali[sz]ed|"
     r"identified|evident|visible|shown|a\b|an\b|the\b|is\b|are\b|has\b|in\b|at\b|\w))|"
-    r"^(?:once again|again|now|still),?\s+(?=(?:there|the|a|an|heart)\b)|\s+(?:once again|again)$",
+    r"^(?:once again|again),\s+(?=\w)|^(?:once again|again|now|still),?\s+(?=(?:there|the|a|an|"
+    r"heart)\b)|\s+(?:once again|again)$",
     re.IGNORECASE,
 )
 FIRST = re.compile(
@@ -130,17 +135,18 @@ FIRST = re.compile(
 )
 WORDS = (
     r"(?:(?!\b(?:is|are|was|were|has|have|had|there|which|that|remains?|persists?|shows?|may|could|"
-    r"can|cannot|no|not|without|but|although|while|if)\b)[^,;])+?"
+    r"can|cannot|no|not|without|but|although|while|if)\b)[^,;:])+?"
 )
 NOUNS = rf"(?P<subject>{WORDS})"
 REST = (
     r"(?P<rest>(?: (?!in (?:size|appearance|extent|the interval))(?:in|at|with|within|on|over|"
-    r"projecting|along|and ends|overlying|of)\b.*)?)"
+    r"projecting|along|and ends|overlying|of|after|following|despite)\b.*|,? (?:now )?(?:with|"
+    r"involving|extending|occupying|located|centered|measuring)\b.*)?)"
 )
 PREDICATES = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"^{NOUNS} (?:{BE} )?{ADVERB}{STATE}{ASPECT}{REST}$",
+        rf"^{NOUNS}:? (?:{BE} )?{ADVERB}{STATE}{ASPECT}{REST}$",
         rf"^{NOUNS} (?:has|have) {ADVERB}(?:been )?{ADVERB}{DONE}{ASPECT}(?: (?:slightly|"
         rf"somewhat|significantly|markedly|further))?{REST}$",
         rf"^{NOUNS} (?:has|have|is|are) {ADVERB}(?:gone|resolved|cleared|disappeared|"
@@ -151,25 +157,34 @@ PREDICATES = [
         rf"is) )?{DEGREE}{TURN} (?:in|of) (?:(?:the )?(?:size|"
         r"extent|appearance|position|severity|degree|amount) of "
         r")?(?P<subject>[^,;]+?)(?P<rest>(?: without [^,;]+)?)$",
+        rf"^{ADVERB}(?:stable|unchanged|similar|persistent|improved|no change in) (?:in )?(?:the )?"
+        r"(?:overall )?(?:position(?:ing)?|appearance|size|extent|severity|configuration) of "
+        r"(?P<subject>[^,;]+)(?P<rest>)$",
         r"^(?:the patient|he|she) (?:has|have) (?:now |since )?(?:received|undergone placement "
         r"of|had "
         r"placement of) (?P<subject>[^,;]+)(?P<rest>)$",
     )
 ]
 ONLY = re.compile(r"^(?:the )?(?:appearance|size|extent|position|degree|severity|amount) of ", re.I)
+_STAYS = r"(?!(?:after|following|despite|since|with|without|but|and|even|although|as)\b)"
 REMAINS = [
     (re.compile(pattern, re.IGNORECASE), said)
     for pattern, said in (
-        (r"(?<=\bis )no longer (?:any )?(?=evidence|an?\b)", "no "),
-        (r"\b(?:remains|continues to be|has remained|has become)(?= \w)", "is"),
-        (r"\b(?:remain|continue to be|have remained|have become)(?= \w)", "are"),
+        (r"(?<=\bthere is )no longer (?:(?:any|an?|the) )?(?=\w)", "no "),
+        (r"(?<=\bthere are )no longer (?:(?:any|the) )?(?=\w)", "no "),
+        (rf"\b(?:remains|continues to be|has remained|has become)(?= {_STAYS}\w)", "is"),
+        (rf"\b(?:remain|continue to be|have remained|have become)(?= {_STAYS}\w)", "are"),
     )
 ]
 ARTICLE = re.compile(r"^(?:the|an?|this|these|those|his|her|its) ", re.IGNORECASE)
 COUNTED = re.compile(r"^(?:multiple|several|some|two|three|four|both|many|few|\d)", re.IGNORECASE)
 HEAD_END = re.compile(
-    r" (?:of|in|at|with|within|on|to|from|along|over|without|near|projecting|overlying|involving|"
+    r" (?:of|in|at|with|within|on|to(?! (?:mild|moderate|severe|small|large|medium|marked))|from|"
+    r"along|over|without|near|projecting|overlying|involving|"
     r"seen|"
+    r"beneath|under|below|above|behind|around|about|across|through|throughout|between|adjacent|"
+    r"into|"
+    r"extending|surrounding|for|by|against|toward|measuring|following|despite|located|centered|as|"
     r"noted|ending|terminating|which|that|causing|after|due|bilaterally|possibly|likely|"
     r"compatible|consistent)\b"
 )
@@ -179,7 +194,12 @@ MASS = re.compile(
     r"air|disease|emphysema|scarring|fibrosis|enlargement|engorgement|widening|hardware|blunting|"
     r"loss|failure|overload|opacification|pneumomediastinum|aeration|elevation|bronchopneumonia|"
     r"prominence|hyperinflation|kyphosis|scoliosis|crowding|cuffing|calcification|support|"
-    r"evidence|lung)$",
+    r"evidence|lung|COPD|CHF|ARDS|gas|blood|tension|tissue|material|redistribution|hypertension|"
+    r"haziness|"
+    r"nodularity|"
+    r"tortuosity|\w+(?:pathy|megaly|osis|itis|asis|ectasis|penia|cardia|inversus|ing|ation|ema|"
+    r"peritoneum|"
+    r"pericardium))$",
     re.IGNORECASE,
 )
 NO_THING = re.compile(
@@ -189,8 +209,23 @@ NO_THING = re.compile(
     r"spine|"
     r"bones?|ribs|thorax|pleura|airways?|x{3,}|_{2,}|abnormalit(?:y|ies)|changes?|there|here|"
     r"picture|"
-    r"markings|tip|technique|angles?|borders?|shadow|clavicles?|shoulders?|views?|side|course)$|"
-    r"^(?:this|that|these|those|it|they|there|he|she|which|all|other|others)\b",
+    r"markings|tip|technique|angles?|borders?|shadow|clavicles?|shoulders?|views?|side|course|"
+    r"base|bases|zones?|"
+    r"lobes?|apex|apices|fields?|region|area|hemithorax|space|level|"
+    r"width|diameter|height|volume|impression|opinion|status|"
+    r"\w+ally)$|"
+    r"^(?:this|that|these|those|it|they|there|he|she|which|all|other|others|most|"
+    r"much|part|some|all|both|each|either|neither|bulk|majority|portion|half|component|parts|"
+    r"rest|remainder|no|not)\b",
+    re.IGNORECASE,
+)
+ABNORMAL = re.compile(
+    r"^(?:\w+ly )?(?:tortuous|hyperinflated|hyperexpanded|enlarged|dilated|calcified|ectatic|"
+    r"unfolded|"
+    r"elevated|flattened|widened|deviated|prominent|low|crowded|engorged|distended|blunted|"
+    r"degenerative|post-?surgical|post-?operative|fibrotic|emphysematous|chronic|inflammatory|"
+    r"cystic|"
+    r"bullous|granulomatous|atelectatic|arthritic|reticular)\b",
     re.IGNORECASE,
 )
 VERB = re.compile(
@@ -200,9 +235,12 @@ VERB = re.compile(
     re.IGNORECASE,
 )
 SPLIT = re.compile(
-    r";\s+|,?\s+(?:and|but|while|whereas|although|however)\s+|,\s+(?:and\s+|but\s+)?", re.IGNORECASE
+    r";\s+(?:(?:however|additionally|moreover|also),?\s+)?|,?\s+(?:and|but|while|whereas|"
+    r"although|however)\s+|,\s+(?:and\s+|but\s+)?",
+    re.IGNORECASE,
 )
 NEW_CLAUSE = re.compile(
+    rf"(?:no (?:evidence of )?{WORDS}\s(?:is|are|was|were|has|have)\b)|"
     rf"(?:there|it) (?:is|are|has|have|was|were)\b|{WORDS}\s(?:{VERB.pattern}|{ADVERB}{STATE}$)",
     re.IGNORECASE,
 )
@@ -213,11 +251,44 @@ BROKEN = re.compile(
     r"again|significantly|slightly|is|are|was|were|not|no|in|newly|interval|also|some|more|less|"
     r"better|worse)\s*(?:[.,;]|$)"
     r"|\b(\w+) \1\b|\ba (?=[aeio])|\ban (?=[b-df-gj-np-tv-z][a-z])"
-    r"|\b(?:a|an|the) (?:a|an|the|is|are|has|have|and|or|of|in|at)\b"
+    r"|\b(?:a|an|the) (?:a|an|the|is|are|has|have|and|or|of|in|at|there)\b"
+    r"|\ba \w+ly (?:of|in)\b|\b(?:and|or|but|overall|grossly) of\b|\b(?:is|are) given\b"
+    r"|^(?:appearance|position(?:ing)?|size|extent|degree|aeration) of\b"
     r"|^(?:is|are|and|or|but|than|from|of|"
     r"to)\b|^no (?:this|that|these|it|no|the)\b"
     r"|\b(?:is|are) (?:indicates?|represents?|suggests?|may|which|and|or|but|from|in size)\b"
+    r"|\b(?:is|are) no\b[^,;.]*\b(?:is|are)\b|\bno (?:an?|any|both|most|some|all)\b"
+    r"|\b(?:is|are|has|have) (?:remains?|appears?|persists?|after|following|despite|stays?)\b"
+    r"|\binterval (?:of|in)\b|\bhowever\s*[.,]?$|^however\b"
+    r"|(?:^|, )(?:as|so|nor|neither|and so) (?:is|are|has|have|was|were)\b"
+    rf"|^there (?:is|are) .*\b(?:but|and) (?:{STATE}|{DONE})\b|:\s*[.]"
+    r"|\bin position,|\bago\b"
     r"|\bto from\b|\bin (?:size|extent) (?!and|or|of|from|with|at|on|to)\w"
     r"|\b(?:is|are|has|have) (?:is|are|has|have|there)\b|\bthere (?:is|are) (?:there|the )",
+    re.IGNORECASE,
+)
+#: One subject, two predicates: the first compares, the second is kept.
+AND_THEN = re.compile(
+    rf"^(?P<subject>{WORDS}) (?:(?:has|have) {ADVERB}(?:been )?{ADVERB}(?:{DONE}|{STATE}|retracted|"
+    rf"pulled back)|{BE} {ADVERB}{STATE}){ASPECT},? (?:and|but) (?:it )?(?P<verb>{ADVERB}(?:is|are|"
+    r"remains?|ends?|terminates?|lies|projects?|overlies|measures?|appears?|has|have|shows?|"
+    r"extends?)"
+    r"\b|(?=enlarged|tortuous|normal|within))(?P<rest>.+)$",
+    re.IGNORECASE,
+)
+#: "..., as is the effusion": what is said of one thing is said of another.
+ALIKE = re.compile(
+    r"^(?P<first>.+?),? (?:and )?(?:as|so|nor|neither) (?:is|are|has|have|was|were|do|does) "
+    r"(?P<other>[^,;]+)$",
+    re.IGNORECASE,
+)
+ALIKE_FIRST = re.compile(
+    r"^(?:as|like) (?:is|are|has|have|was|were) (?P<other>[^,;]+), (?P<first>.+)$", re.IGNORECASE
+)
+#: "..., now moderate": how much of it there is.
+NOW_DEGREE = re.compile(
+    r"^(?P<first>.+?),? (?:and )?(?:(?:is|are) )?now (?P<degree>(?:tiny|trace|small|minimal|mild|"
+    r"moderate|severe|large|massive)(?:(?: to |-to-)(?:small|mild|moderate|severe|large))?)"
+    r"(?: in (?:size|extent|severity))?$",
     re.IGNORECASE,
 )

@@ -2,7 +2,7 @@
 
 A sentence is divided into clauses. Phrases that only compare ("since the prior exam", ", which is
 unchanged") go. Of a clause whose verb compares ("The effusion has increased.") only the subject is
-said: that it is there, or that it is not; the caller decides which of the two keeps the meaning.
+said: that it is there, or, where it is called gone, that it is not.
 
 Does not know: findings (`priors` asks the labeler).
 """
@@ -11,13 +11,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
+from workbench.finetune.prior_guard import (
+    COMPARING,
+    STILL_THERE,
+    calls_gone,
+    content,
+    is_english,
+    keeps,
+)
 from workbench.finetune.prior_patterns import (
+    ABNORMAL,
     ADVERB,
+    ALIKE,
+    ALIKE_FIRST,
+    AND_THEN,
     ARTICLE,
     ASIDES,
     ATTRIBUTES,
-    BROKEN,
     COUNTED,
     FIRST,
     HEAD_END,
@@ -25,6 +37,7 @@ from workbench.finetune.prior_patterns import (
     MASS,
     NEW_CLAUSE,
     NO_THING,
+    NOW_DEGREE,
     ONLY,
     PREDICATES,
     REMAINS,
@@ -40,8 +53,18 @@ from workbench.hallucination.text_rules import PRIOR
 from workbench.reports import sentences
 
 Same = Callable[[str, str], bool]
+_NAME = re.compile(
+    r"\w+-[A-Z]|(?:Dob+hoff|Hickman|Kerley|Swan|Quinton|Impella|Ghon|Foley|Harrington|Morgagni|"
+    r"Bochdalek|"
+    r"Chilaiditi|Pancoast|Hampton|Tesio|Groshong|Broviac|Permcath|Mediport)\b"
+)
+_QUALITY = re.compile(
+    r"(?:\w(?:al|ar|ic|ous|ary)|left|right|upper|lower|middle|ed)$", re.IGNORECASE
+)
+_SHORT_NOT = re.compile(r"\b(has|have|is|are|was|were)n['\u2019]t\b", re.IGNORECASE)
 
 
+@lru_cache(maxsize=4096)
 def comparisons(text: str) -> int:
     """Count the words of a text that compare with an earlier study."""
     return sum(1 for sentence in sentences(text) for _ in PRIOR.found_in(sentence.text))
@@ -54,7 +77,7 @@ def rephrased(sentence: str, same: Same) -> Iterator[str]:
         sentence: one sentence, without its heading.
         same: whether two texts state and deny the same findings.
     """
-    plain = " ".join(sentence.split()).rstrip(" .")
+    plain = _SHORT_NOT.sub(r"\1 not", " ".join(sentence.split()).rstrip(" ."))
     bare = WITHIN.sub("", LEAD.sub("", plain))
     yield _joined(_said(clause, same, bare != plain) for clause in _clauses(bare))
     yield _said(plain, same, True)
@@ -63,24 +86,22 @@ def rephrased(sentence: str, same: Same) -> Iterator[str]:
     yield _ended(ASIDES.sub("", plain))
 
 
-def is_english(text: str, original: str) -> bool:
-    """Say whether what is left of a sentence has no loose ends, and a verb where it had one."""
-    for part in re.split(r"(?<=[.])\s+(?=[A-Z])", text):
-        if part and (BROKEN.search(part) or not re.match(r"[A-Z0-9_(\"]", part)):
-            return False
-        verbless = part and not VERB.search(part) and not part.startswith(("No ", "Possible "))
-        if verbless and (VERB.search(original) or re.match(r"the\b", part, re.IGNORECASE)):
-            return False
-    return True
-
-
 def _clauses(text: str) -> list[str]:
     """Divide a sentence before every part that has a subject and a verb or state of its own."""
     if though := THOUGH.match(text):
         return [*_clauses(though[1]), *_clauses(though[2])]
+    alike = ALIKE.match(text) or ALIKE_FIRST.match(text)
+    if alike and COMPARING.search(alike["first"]):
+        other = (
+            f"{alike['other']} is {'no longer seen' if calls_gone(alike['first']) else 'unchanged'}"
+        )
+        parts = [*_clauses(alike["first"]), other]
+        return parts if alike.re is ALIKE else parts[::-1]
     for match in SPLIT.finditer(text):
         left, right = text[: match.start()], text[match.end() :]
         whole = VERB.search(left) or re.match(r"no\b|without\b", left, re.IGNORECASE)
+        if ";" in match.group() and (not content(left) or calls_gone(left)):
+            return [left, *_clauses(right)]
         whole = whole or ";" in match.group() or re.search(rf"\b{STATE}$", left, re.IGNORECASE)
         if whole and NEW_CLAUSE.match(right) and not re.match(ADVERB + STATE, right, re.I):
             return [left, *_clauses(right)]
@@ -91,17 +112,25 @@ def _said(clause: str, same: Same, compared: bool) -> str:
     """Return a clause without its comparison as a sentence, empty where it only compares."""
     if not (compared or comparisons(clause)):
         return _ended(clause)
-    ways = [way for way in _ways(clause) if is_english(way, clause) and same(way, clause)]
-    if same("", clause):
-        ways = [way for way in ways if VERB.search(way) or not NO_THING.search(_head(way[:-1]))]
-    else:
-        ways = [way for way in ways if way]
+    if not content(clause) and keeps("", clause) and same("", clause):
+        return ""
+    ways = [
+        way
+        for way in _ways(clause)
+        if is_english(way, clause) and keeps(way, clause) and same(way, clause)
+    ]
     return min(ways, key=comparisons, default=_ended(clause))
 
 
 def _ways(clause: str) -> Iterator[str]:
     """Yield what a clause can say without its comparison."""
     inner = _inline(clause)
+    if match := NOW_DEGREE.match(clause):
+        yield from (_graded(way, match["degree"]) for way in _ways(match["first"]))
+    if match := AND_THEN.match(clause):
+        subject = match["subject"]
+        be = "are " if " and " in subject or _plural(_bare(subject)) else "is "
+        yield _ended(_inline(f"{subject} {match['verb'] or be}{match['rest']}"))
     if any(pattern.search(clause) for pattern, _ in REMAINS) and not comparisons(inner):
         yield _ended(inner)
     for text in dict.fromkeys((clause, ASIDES.sub("", clause), inner)):
@@ -110,8 +139,15 @@ def _ways(clause: str) -> Iterator[str]:
         for pattern in PREDICATES:
             if match := pattern.match(text):
                 subject = _inline(ONLY.sub("", match["subject"]))
-                yield _there(subject, _inline(match["rest"], keep_new=True))
-                yield _none(subject)
+                rest = re.sub(r"^,? (?:now )?", "", match["rest"])
+                if calls_gone(clause):
+                    both = pattern.pattern.startswith("^(?:(?:there") and " with " in subject
+                    if not (both or STILL_THERE.search(clause)):
+                        yield _none(subject, _inline(rest))
+                else:
+                    if re.match(r"(?:there (?:is|are|has been|have been) )?no\b", text, re.I):
+                        subject = subject.replace(" or ", " and ")
+                    yield _there(subject, _inline(rest, keep_new=True))
     yield _ended(inner)
     yield _ended(_inline(clause, keep_new=True))
     yield ""
@@ -136,10 +172,14 @@ def _inline(text: str, keep_new: bool = False) -> str:
 def _there(subject: str, rest: str = "") -> str:
     """Return the sentence that a thing is there."""
     parts = re.split(r"(,? and |, )", subject)
-    if len(parts) > 1 and " " not in _bare(parts[0]) and _plural(subject):
-        parts = [subject]  # "monitoring and support devices"
+    single = " " not in _bare(parts[0]) and _plural(subject)
+    if len(parts) > 1 and (single or _QUALITY.search(parts[0])):
+        parts = [subject]  # "monitoring and support devices", "hilar and mediastinal adenopathy"
+    elif not HEAD_END.search(subject) and any(NO_THING.search(part) for part in parts[2::2]):
+        return ""
     first = _bare(parts[0])
-    if not first or NO_THING.search(_head(first)) or re.search(rf"\b{TURN} of\b", subject):
+    thing = not NO_THING.search(_head(first)) or ABNORMAL.search(first)
+    if not first or not thing or re.search(rf"\b{TURN} (?:of|in)\b", subject):
         return ""
     marks = ["", *parts[1::2]]
     said = "".join(
@@ -149,17 +189,30 @@ def _there(subject: str, rest: str = "") -> str:
     return _ended(f"there {'are' if _plural(first) else 'is'} {said} {rest.strip()}")
 
 
-def _none(subject: str) -> str:
+def _graded(said: str, degree: str) -> str:
+    """Return "There is edema." as "There is moderate edema."."""
+    match = re.fullmatch(r"(There (?:is|are)) (?:an? )?(.+)", said)
+    if not match:
+        return ""
+    article = "a " if re.match(r"There is an? ", said) else ""
+    return f"{match[1]} {article}{degree} {match[2]}"
+
+
+def _none(subject: str, rest: str = "") -> str:
     """Return the sentence that a thing is not there."""
     if NO_THING.search(_head(_bare(subject))) or re.search(rf"\b{TURN} of\b", subject):
         return ""
     bare = [_bare(part) for part in re.split(r",? and |, ", subject)]
-    return _ended(f"no {' or '.join(bare)}") if all(bare) else ""
+    if not all(bare) or any(COUNTED.match(part) for part in bare):
+        return ""
+    if rest and not re.match(r"(?:in|at|on|over|along|within|of)\b", rest):
+        return ""
+    return _ended(f"no {' or '.join(bare)} {rest}")
 
 
 def _bare(words: str) -> str:
     words = ARTICLE.sub("", words.strip())
-    known = words[:1].isupper() and words[1:2].islower()
+    known = words[:1].isupper() and words[1:2].islower() and not _NAME.match(words)
     return words[:1].lower() + words[1:] if known else words
 
 
@@ -169,7 +222,7 @@ def _head(words: str) -> str:
 
 def _plural(words: str) -> bool:
     head = _head(words).split()[-1].lower()
-    return head.endswith(("ces", "s")) and not head.endswith(("ss", "is", "us"))
+    return head.endswith(("ces", "s", "ae")) and not head.endswith(("ss", "is", "us", "gas"))
 
 
 def _with_article(words: str) -> str:

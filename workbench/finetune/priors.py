@@ -3,8 +3,9 @@
 "Small effusion, unchanged from prior" teaches a model to compare with an image it never sees. Each
 sentence that compares is said again without the comparison: "The effusion has increased." becomes
 "There is an effusion.", "Interval removal of the chest tube." becomes "No chest tube.". That stands
-only where the labeler reads the same findings in it, on the same sides; else fewer words are taken
-out, and where nothing can go, the sentence stays as it was. The original is kept beside the result.
+only where the labeler reads the same findings in it, on the same sides, and no other word with a
+meaning of its own is lost, nor a denial; else fewer words are taken out, and where nothing can go,
+the sentence stays as it was. The original is kept beside the result.
 
 Rules: those of `workbench.hallucination.text_checks` ("prior comparison"). English only.
 Paper: Ramesh, Chi and Rajpurkar, Improving Radiology Report Generation Systems by Removing
@@ -20,7 +21,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from workbench.finetune.prior_phrases import comparisons, is_english, rephrased
+from workbench.finetune.prior_guard import content, is_english, keeps
+from workbench.finetune.prior_phrases import comparisons, rephrased
 from workbench.reports import divide, label, sentences
 
 
@@ -96,18 +98,21 @@ def _cleaned(sentence: str) -> str:
     lead = number.group() if number else ""
     body = sentence[len(lead) :]
     before = _read(body)
-    best = None
+    best, most = None, comparisons(body)
     for candidate in rephrased(body, lambda one, other: _read(one) == _read(other)):
-        if _read(candidate) != before or not is_english(candidate, body):
-            continue
         left = comparisons(candidate)
-        if best is None or left < best[0]:
-            best = (left, candidate)
+        if left >= (most if best is None else best[0]):
+            continue
+        if not (is_english(candidate, body) and keeps(candidate, body)):
+            continue
+        if _read(candidate) != before:
+            continue
+        best = (left, candidate)
         if not left:
             break
     if best is not None:
         return f"{lead}{best[1]}" if best[1] else ""
-    return sentence if before else ""
+    return sentence if before or content(body) else ""
 
 
 def _joined(pieces: list[tuple[str, str, bool]]) -> str:

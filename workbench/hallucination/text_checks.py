@@ -36,6 +36,7 @@ from workbench.findings import (
     NODULE,
     PRESENT,
 )
+from workbench.hallucination.text_devices import clause, same_device, taken_out
 from workbench.hallucination.text_rules import HISTORY, RULES
 from workbench.reports import FindingLabel, Section, divide, label, sentences
 from workbench.reports.sentences import check_length
@@ -185,7 +186,7 @@ def _contradictions(text: str, rows: Sequence[FindingLabel]) -> Iterator[TextIss
             opposite = earlier.code in (PRESENT, ABSENT) and earlier.code != row.code
             if earlier.finding != row.finding or not opposite:
                 continue
-            if _same_device(text, earlier, row) and _same_place(earlier, row):
+            if same_device(text, earlier, row) and _same_place(text, earlier, row):
                 yield _issue(CONTRADICTION, text, row.start, row.end)
                 break
     yield from _normal_and_not(text, rows)
@@ -233,39 +234,14 @@ _CLEAR = re.compile(
 )
 
 
-def _same_device(text: str, one: FindingLabel, other: FindingLabel) -> bool:
-    """Say whether what is denied of devices includes the one that is stated."""
-    if one.finding != DEVICE:
-        return True
-    denied, stated = (one, other) if one.code == ABSENT else (other, one)
-    if denied.kind is None:
-        return _NAMED_DEVICE.search(text, denied.start, denied.end) is None
-    special, own = (_special(text, row) for row in (denied, stated))
-    return denied.kind == stated.kind and special <= own
-
-
-def _special(text: str, row: FindingLabel) -> set[str]:
-    """Return the words that tell a device from others of its kind."""
-    words = _SPECIAL.findall(text[row.start : row.end].lower())
-    return {_SHORT.get(word, word) for word in words}
-
-
-_SPECIAL = re.compile(
-    r"picc|port|dialysis|jugular|subclavian|femoral|nasogastric|orogastric|dobhoff|ng\b|og\b|"
-    r"feeding|pigtail|icd|defibrillator|hickman|tunnell?ed"
-)
-_SHORT = {"ng": "nasogastric", "og": "orogastric", "defibrillator": "icd"}
-_NAMED_DEVICE = re.compile(
-    r"\b(?:stents?|clips?|wires?|valves?|coils?|prosthe\w+)\b", re.IGNORECASE
-)
-
-
-def _same_place(one: FindingLabel, other: FindingLabel) -> bool:
+def _same_place(text: str, one: FindingLabel, other: FindingLabel) -> bool:
     """Say whether two mentions meet; to deny a large one, or one side, leaves room for others."""
     denied, stated = (one, other) if one.code == ABSENT else (other, one)
     if denied.severity and denied.severity != stated.severity:
         return False
-    if denied.temporality or denied.compared:
+    if (denied.temporality or denied.compared) and not taken_out(text, denied):
+        return False
+    if stated.temporality == "old" and _ACUTE_WORD.search(clause(text, denied)):
         return False
     sides = {one.side, other.side}
     if None not in sides and "bilateral" not in sides and len(sides) == 2:

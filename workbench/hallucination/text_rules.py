@@ -88,8 +88,10 @@ PRIOR = _rule(
     "prior comparison",
     "compares with an earlier study that the model never saw",
     [
-        r"(?:unchanged|no (?:significant |relevant |interval |substantial |appreciable )*changes?)",
-        r"(?:has|have|is|are|was|were) not (?:significantly |substantially )?changed",
+        r"(?:unchanged|no (?:significant |relevant |interval |substantial |appreciable |other |"
+        r"further )*changes?)",
+        r"(?:(?:has|have|is|are|was|were) not|(?:has|have|is|are|was|"
+        r"were)n['\u2019]t) (?:significantly |substantially )?changed",
         r"(?:little|minimal|mild|slight) (?:interval )?change",
         r"stable(?! for| enough)",
         r"(?:un)?resolved|resolving|resolution of|clearing of",
@@ -106,6 +108,11 @@ PRIOR = _rule(
         r"progressing|increasing|decreasing|persist(?:s|ent|ently|ed|ing)?|residual|recurrent)",
         rf"remaining {_PLACE}{_FINDING}|{_FINDING} (?:still )?remaining",
         rf"(?:in|de)creased {_PLACE}(?!opacit|air|lucen|disease){_FINDING}",
+        r"(?:in|de)creased in (?:size|extent|severity|number)|(?:increase|decrease|"
+        r"reduction) in (?:the )?"
+        r"(?:overall )?(?:size|extent|severity|number) of|(?:slightly|somewhat|much|"
+        r"markedly) (?:smaller|"
+        rf"larger|bigger) {_PLACE}{_FINDING}",
         r"(?:once )?again|(?:is|are|was|were|has|have|remains?|there) still|still (?:is|are|has|"
         r"have|remains?|persists?|shows?|demonstrates?|contains?)",
         r"re-?(?:expan|accumulat|aerat|appear|develop)\w+|recurrence|deteriorat\w+|"
