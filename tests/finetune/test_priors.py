@@ -204,20 +204,21 @@ UNLABELLED = [
     ("Small right effusion, which has decreased since 5 hours ago.", "Small right effusion."),
     ("There are no other changes.", ""),
     ("It is unchanged.", ""),
+    ("The mediastinum is stable.", ""),
+    ("The mediastinum is stable, and no opacity is present.", "No opacity is present."),
+    ("The hila are unchanged and no nodule is seen.", "No nodule is seen."),
+    ("The aorta is unchanged, and no free air is seen.", "No free air is seen."),
 ]  # fmt: skip
 
 #: Whole: nothing can be said of it without the comparison, or it is not known what is left.
 WHOLE = (
     "The subcutaneous gas has nearly resolved.", "Most of the free air has resolved.",
     "The adenopathy has resolved almost completely.", "The bulla may have resolved.",
-    "Both hernias have resolved.", "Heart size has increased.", "The mediastinum is stable.",
+    "Both hernias have resolved.", "Heart size has increased.",
     "Slight interval increase in heart size, now mildly enlarged.",
-    "The mediastinum is stable, and no opacity is present.",
-    "The hila are unchanged and no nodule is seen.",
     "Edema has increased in the left lung but decreased in the right.",
     "Resolution of the effusion and new free air.",
     "Pneumothorax has resolved with persistent subcutaneous emphysema.",
-    "The aorta is unchanged, and no free air is seen.",
     "Unchanged appearance of the left upper lobe.",
 )  # fmt: skip
 

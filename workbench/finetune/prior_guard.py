@@ -99,6 +99,17 @@ _EMPTY = (
     "aren't wasn't weren't"
 )
 EMPTY_WORDS = frozenset(_EMPTY.split())
+#: Parts of the body, which are no finding by themselves: "the mediastinum is stable" only compares.
+_ANATOMY = frozenset(
+    re.split(
+        r"\s+",
+        """heart cardiac cardiomediastinal mediastinum mediastinal silhouette silhouettes contour
+        contours border borders hilum hila hilar lung lungs pulmonary vascularity vasculature
+        vascular vessels aorta aortic trachea diaphragm diaphragms hemidiaphragm hemidiaphragms
+        osseous bony bones structures skeletal thorax thoracic soft tissue tissues pleura pleural
+        spaces aeration inspiration volumes markings spine left right bilateral upper lower""",
+    )
+)
 _WORD = re.compile(r"[a-z][a-z'\u2019-]*|\d+(?:\.\d+)?", re.IGNORECASE)
 _DENIES = re.compile(
     r"\b(?:no|not|without|never|nor|neither|none|absent|absence|cannot|free of|negative)\b|"
@@ -112,10 +123,14 @@ _UNCHANGED = re.compile(
 
 
 def keeps(text: str, original: str) -> bool:
-    """Say whether a text holds every word with a meaning of another, and denies as often."""
+    """Say whether a text holds every word with a meaning of another, and denies as often.
+
+    Names of anatomy alone may go: nothing is said of them but that they are as they were.
+    """
     if GONE.search(text) and STILL_THERE.search(original) and not STILL_THERE.search(text):
         return False
-    return content(original) <= _words(text) and _denials(text) == _denials(original)
+    lost = content(original) - _words(text)
+    return lost <= _ANATOMY and _denials(text) == _denials(original)
 
 
 @lru_cache(maxsize=4096)
@@ -123,6 +138,11 @@ def content(text: str) -> frozenset[str]:
     """Return the words of a text that do not compare, in lower case."""
     bare = WITHIN.sub(" ", LEAD.sub("", text.rstrip(" .")))
     return _words(COMPARING.sub(" ", _UNCHANGED.sub(" ", bare)))
+
+
+def only_compares(text: str) -> bool:
+    """Say whether a text names no more than anatomy beside its comparison."""
+    return content(text) <= _ANATOMY
 
 
 @lru_cache(maxsize=4096)

@@ -20,6 +20,7 @@ from workbench.finetune.prior_guard import (
     content,
     is_english,
     keeps,
+    only_compares,
 )
 from workbench.finetune.prior_patterns import (
     ABNORMAL,
@@ -112,7 +113,7 @@ def _said(clause: str, same: Same, compared: bool) -> str:
     """Return a clause without its comparison as a sentence, empty where it only compares."""
     if not (compared or comparisons(clause)):
         return _ended(clause)
-    if not content(clause) and keeps("", clause) and same("", clause):
+    if only_compares(clause) and keeps("", clause) and same("", clause):
         return ""
     ways = [
         way

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from workbench.finetune.prior_guard import content, is_english, keeps
+from workbench.finetune.prior_guard import is_english, keeps, only_compares
 from workbench.finetune.prior_phrases import comparisons, rephrased
 from workbench.reports import divide, label, sentences
 
@@ -112,7 +112,7 @@ def _cleaned(sentence: str) -> str:
             break
     if best is not None:
         return f"{lead}{best[1]}" if best[1] else ""
-    return sentence if before or content(body) else ""
+    return sentence if before or not (only_compares(body) and keeps("", body)) else ""
 
 
 def _joined(pieces: list[tuple[str, str, bool]]) -> str:
