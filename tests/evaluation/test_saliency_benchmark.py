@@ -347,8 +347,8 @@ def test_fixed_maps_are_fixed(model):
     ("options", "message"),
     [
         ({"methods": ("attention", "lime")}, "unknown method 'lime'; expected some of: attention"),
-        ({"methods": ()}, "at least one method and one finding"),
-        ({"findings": ()}, "at least one method and one finding"),
+        ({"methods": ()}, "name at least one method"),
+        ({"findings": ()}, "name at least one finding"),
         ({"findings": ("gremlin",)}, "gremlin"),
         ({"n": 0}, "n, jobs and slow_cases of 1 or more.*got 0, 1, "),
         ({"jobs": 0}, "n, jobs and slow_cases of 1 or more.*got 1, 0, "),
