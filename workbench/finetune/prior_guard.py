@@ -99,17 +99,16 @@ _EMPTY = (
     "aren't wasn't weren't"
 )
 EMPTY_WORDS = frozenset(_EMPTY.split())
-#: Parts of the body, which are no finding by themselves: "the mediastinum is stable" only compares.
-_ANATOMY = frozenset(
-    re.split(
-        r"\s+",
-        """heart cardiac cardiomediastinal mediastinum mediastinal silhouette silhouettes contour
-        contours border borders hilum hila hilar lung lungs pulmonary vascularity vasculature
-        vascular vessels aorta aortic trachea diaphragm diaphragms hemidiaphragm hemidiaphragms
-        osseous bony bones structures skeletal thorax thoracic soft tissue tissues pleura pleural
-        spaces aeration inspiration volumes markings spine left right bilateral upper lower""",
-    )
+_BODY = (
+    "heart cardiac cardiomediastinal mediastinum mediastinal silhouette silhouettes contour "
+    "contours border borders hilum hila hilar lung lungs pulmonary vascularity vasculature "
+    "vascular vessels aorta aortic trachea diaphragm diaphragms hemidiaphragm "
+    "hemidiaphragms osseous bony bones structures skeletal thorax thoracic soft tissue "
+    "tissues pleura pleural spaces aeration inspiration volumes markings spine left right "
+    "bilateral upper lower"
 )
+#: Parts of the body, which are no finding by themselves: "the mediastinum is stable" only compares.
+_ANATOMY = frozenset(_BODY.split())
 _WORD = re.compile(r"[a-z][a-z'\u2019-]*|\d+(?:\.\d+)?", re.IGNORECASE)
 _DENIES = re.compile(
     r"\b(?:no|not|without|never|nor|neither|none|absent|absence|cannot|free of|negative)\b|"

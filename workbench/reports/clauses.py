@@ -18,11 +18,9 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from workbench.findings import DEVICE
-from workbench.reports.cues import Cue, Mention, find_cues
+from workbench.reports.cues import SIGNS, Cue, Mention, covered, find_cues
 from workbench.reports.lexicon import Lexicon
 
-#: An answer of a template begins with one of these, and goes with the whole list in front of it.
-_SIGNS = tuple(":=?([-|+\u2610\u2611\u2612\u2713\u2714")
 #: Joints over which no list goes.
 _APART = ("colon", "dash", "bracket", "bar")
 _GROUPS = ("or", "stop", "list", "colon", "bracket", "dash", "slash", "bar")
@@ -64,9 +62,7 @@ class Clause:
     @cached_property
     def parts(self) -> list[Part]:
         """The parts of the clause, in order."""
-        taken = bytearray(len(self.text))
-        for one in (*self.mentions, *self.cues):
-            taken[one.start : one.end] = b"\1" * (one.end - one.start)
+        taken = covered(self.text, (*self.mentions, *self.cues))
         joints: list[tuple[str, int, int]] = []
         for match in self.lexicon.joint.finditer(self.text):
             start, end = match.span()
@@ -164,11 +160,7 @@ class Clause:
 
     def _reaches_on(self, cue: Cue, mention: Mention, near: bool) -> bool:
         """Say whether a cue reaches a mention behind it."""
-        if cue.end > mention.start:
-            return False
-        if self._is_answer(cue) and any(
-            cue.end <= other.start < mention.start and self._is_answer(other) for other in self.cues
-        ):
+        if self._is_answer(cue) and self._answers_between(cue.end, mention.start):
             return False
         first, last = self.part(cue.start) + 1, self.part(mention.start)
         between = self.parts[first : last + 1]
@@ -229,11 +221,10 @@ class Clause:
     def _is_apart(self, number: int, named: Mention) -> bool:
         """Say whether a device, or a name and its side, follows a bare comma and no "or" comes."""
         part = self.parts[number]
-        if self._joint(number) != "," or self._or_follows(number):
+        if self._joint(part) != "," or self._or_follows(number):
             return False
-        if named.finding == DEVICE or any(
-            self.parts[n].kind == "or" for n in self._alternatives[:1] if n < number
-        ):
+        listed = bool(self._alternatives) and self.parts[self._alternatives[0]].kind == "or"
+        if named.finding == DEVICE or listed:
             return True
         place = self.grammar["place"].match(self.text, named.end)
         sides = self.lexicon.attributes["side"]
@@ -247,13 +238,13 @@ class Clause:
         """Say whether parts are statements for no more than a size behind "and"."""
         return all(
             not self._own[number]
-            or (self._joint(number) != "," and self._begins_anew(number) == "size")
+            or (self._joint(self.parts[number]) != "," and self._begins_anew(number) == "size")
             for number in range(first, last + 1)
         )
 
-    def _joint(self, number: int) -> str:
+    def _joint(self, part: Part) -> str:
         """Return the words that join a part to the one in front of it."""
-        return self.text[self.parts[number].joint : self.parts[number].start].strip()
+        return self.text[part.joint : part.start].strip()
 
     def _begins_anew(self, number: int) -> str | None:
         """Return "article" or "size" where a part begins with one; of a size no "or" may follow."""
@@ -292,7 +283,7 @@ class Clause:
         if part.kind == "or":
             return cue.kind == "affirmation"
         return part.joint < part.start and (
-            self.text[part.joint : part.start].strip() == ","
+            self._joint(part) == ","
             or self.grammar["finite"].search(self.text, cue.start, cue.end) is not None
         )
 
@@ -306,16 +297,12 @@ class Clause:
 
     def _reaches_back(self, cue: Cue, mention: Mention, near: bool) -> bool:
         """Say whether a predicate has a mention in front of it as its subject."""
-        if cue.start < mention.end:
-            return False
         if cue.kind in ("asking", "beside"):
             return not self.text[mention.end : cue.start].strip()
         finite = self.grammar["finite"]
         if finite.search(self.text, mention.end, cue.start):
             return False
-        if self._is_answer(cue) and any(
-            mention.end <= other.start < cue.start and self._is_answer(other) for other in self.cues
-        ):
+        if self._is_answer(cue) and self._answers_between(mention.end, cue.start):
             return False
         first, last = self.part(mention.start), self.part(cue.start)
         if first == last:
@@ -347,7 +334,7 @@ class Clause:
         starts = [c.start for c in self.cues if c.forward and c.kind != "nothing"]
         if any(here.start <= start < cue.start for start in starts):
             return False
-        joints = [self._joint(number) for number in numbers]
+        joints = [self._joint(self.parts[number]) for number in numbers]
         if self._is_answer(cue):
             return True
         if all(joint == "," for joint in joints):
@@ -360,7 +347,11 @@ class Clause:
         return plural or any(m.start >= self.parts[last].start for m in subjects)
 
     def _is_answer(self, cue: Cue) -> bool:
-        return self.text[cue.start : cue.end].lstrip()[:1] in _SIGNS
+        """Say whether a cue is the answer of a template, which goes with the list before it."""
+        return self.text[cue.start : cue.end].lstrip()[:1] in SIGNS
+
+    def _answers_between(self, start: int, end: int) -> bool:
+        return any(start <= cue.start < end and self._is_answer(cue) for cue in self.cues)
 
     def _measured(self, words: str) -> bool:
         sizes = self.lexicon.attributes["severity"].values()

@@ -51,8 +51,8 @@ _WHAT = ANSWERS | KINDS
 _ORDER = {name: order for order, name in enumerate(_WHAT)}
 #: Signs that stand in front of every name of a clause that begins with one.
 _MARKS = ("mark_no", "mark_yes", "mark_open", "mark_doubt")
-#: Without one of these there is no answer of a template.
-_SIGNS = frozenset(":=?([+-|\u2610\u2611\u2612\u2713\u2714")
+#: Every answer of a template begins with one of these.
+SIGNS = frozenset(":=?([+-|\u2610\u2611\u2612\u2713\u2714")
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,14 @@ class Cue(NamedTuple):
         return self.start, self.end
 
 
+def covered(text: str, spans: Iterable[Mention | Cue]) -> bytearray:
+    """Return a 1 for every character of a text that one of some spans covers, else a 0."""
+    found = bytearray(len(text))
+    for one in spans:
+        found[one.start : one.end] = b"\1" * (one.end - one.start)
+    return found
+
+
 def find_cues(text: str, lexicon: Lexicon, mentions: list[Mention]) -> list[Cue]:
     """Return the cues of a clause by position.
 
@@ -101,9 +109,7 @@ def find_cues(text: str, lexicon: Lexicon, mentions: list[Mention]) -> list[Cue]
     """
     kept: list[Cue] = []
     taken = bytearray(len(text))
-    named = bytearray(len(text))
-    for mention in mentions:
-        named[mention.start : mention.end] = b"\1" * (mention.end - mention.start)
+    named = covered(text, mentions)
     said = [m for m in mentions if m.fixed and m.code != PRESENT]
     for start, end, name in _candidates(text, lexicon):
         kind, forward = _WHAT[name]
@@ -135,7 +141,7 @@ def _candidates(text: str, lexicon: Lexicon) -> list[tuple[int, int, str]]:
 
 
 def _answers_to_try(text: str, lexicon: Lexicon) -> Iterable[str]:
-    if _SIGNS.isdisjoint(text):
+    if SIGNS.isdisjoint(text):
         return ()
     return _MARKS if any(lexicon.grammar[name].match(text) for name in _MARKS) else ANSWERS
 

@@ -79,7 +79,7 @@ def _coded(clause: Clause, mention: Mention) -> Mention | None:
         return mention
     if clause.first(mention, "asking", forward=False):
         return None
-    asked = clause.first(mention, "asking")
+    asked = clause.first(mention, "asking", forward=True)
     denied = clause.first(mention, "negation", forward=True)
     if asked and clause.answer(mention) is None and not (denied and denied.start > asked.start):
         return None
@@ -87,10 +87,10 @@ def _coded(clause: Clause, mention: Mention) -> Mention | None:
         return _fixed(clause, mention)
     if clause.first(mention, "affirmation", near=True):
         return mention
-    if cue := denied:
-        limited = clause.lexicon.cues["limited"].search(clause.modifiers(mention, cue.end))
+    if denied:
+        limited = clause.lexicon.cues["limited"].search(clause.modifiers(mention, denied.end))
         code, rule = (UNCERTAIN, "limited denial") if limited else (ABSENT, "negation")
-        return replace(mention, code=code, rule=rule, cue=cue.span)
+        return replace(mention, code=code, rule=rule, cue=denied.span)
     if cue := clause.first(mention, "negation", "beside", forward=False):
         return replace(mention, code=ABSENT, rule="negation", cue=cue.span)
     if cue := clause.first(mention, "doubt", "possibilities"):
