@@ -7,7 +7,7 @@
 Licences are read from what the installed packages say of themselves, without a network. A package
 of constraints.txt that is not installed keeps the line it had.
 
-Does not know: law. Whether a licence suits a purpose is for whoever uses the package to decide.
+Whether a licence suits a purpose is for you to decide.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`python -m docs.site`, which is `make site`: the course as web pages that need nothing else.
 
 Every lesson is run and becomes a page; the instructor's page, the glossary and an index come with
-them. Stopped and started again it goes on: a lesson that was run already, by this command or by the
+them. Stopped and started again it resumes: a lesson that was run already, by this command or by the
 tests, is not run a second time.
 
 Does not know: what the lessons are about.

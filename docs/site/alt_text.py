@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-#: Longer descriptions are cut; whoever listens can read the lesson's own words.
+#: Longer descriptions are cut; a listener can read the lesson's own words.
 LONGEST = 400
 
 

@@ -110,7 +110,7 @@ def index_page(done: Sequence[Executed], *, model: str, notice: str, paths: str)
 says, and how to find out when it is wrong. Each asks one question, answers it by an experiment on
 chests whose truth is known because they are drawn, and ends with an exercise and its answer.</p>
 {_notice(notice)}
-<p><a href="{TEXTS["README.md"]}">For whoever teaches it</a>: paths, times, answers to questions of
+<p><a href="{TEXTS["README.md"]}">Teaching guide</a>: paths, times, answers to questions of
 students. <a href="{TEXTS["glossary.md"]}">Glossary</a>: words of radiology and of machine learning,
 each for people of the other field.</p>
 <h2 id="lessons">Lessons</h2>

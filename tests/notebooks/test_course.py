@@ -99,7 +99,7 @@ def test_claims_about_learning_ask_whether_the_model_learned_it(lesson):
     cells = "\n".join(code(lesson))
     if re.search(r"\bif (?:not )?trained\b|\bnot trained or\b", cells):
         assert re.search(r'^trained = (?:\w+\.)?card\.domain == "phantom"$', cells, re.MULTILINE)
-        assert "was not trained on drawn chests" in cells
+        assert "was not trained on phantoms" in cells
 
 
 # --- links ---------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ ABOUT_A_MODEL = [lesson for lesson in lessons() if "MODEL = " in code(lesson)]
 def test_needs_nothing_that_only_mini_has(lesson, tiny, tmp_path):
     html = executed(lesson, tmp_path, model=tiny).page.read_text(encoding="utf-8")
     if "trained = " in code(lesson):
-        assert "A_tiny was not trained on drawn chests: what mini learned is not claimed" in html
+        assert "A_tiny was not trained on phantoms: what mini learned is not claimed" in html
     assert "trained on phantoms, not for real radiographs" not in html
 
 
