@@ -3,7 +3,6 @@
 import pytest
 
 from workbench.errors import OptionError
-from workbench.finetune.fields import build
 from workbench.finetune.recipe import Recipe, explain_recipe, read_recipe, shipped_recipes
 
 PHANTOMS = {"data": {"phantoms": {}}}
@@ -32,7 +31,7 @@ def test_shipped_recipes_are_valid_and_survive_writing(name, tmp_path):
         ({"training": {"epochs": -1}}, r"training\.epochs must be at least 0.01"),
         ({"training": {"batch_size": 4.5}}, r"batch_size must be a whole number"),
         ({"training": {"augment": 1}}, r"augment must be true or false"),
-        ({"data": {"tasks": 3}}, r"tasks must be a text"),
+        ({"data": {"tasks": 3}}, r"tasks must be one of report.*got 3"),
         ({"data": []}, r"data must be a section"),
         ({"data": {"manifest": "x"}, "tuning": {"quantize": "3bit"}}, r"quantize must be one of"),
         ({}, r"exactly one of phantoms and manifest"),
@@ -46,15 +45,39 @@ def test_shipped_recipes_are_valid_and_survive_writing(name, tmp_path):
         (PHANTOMS | {"tuning": {"language": "frozen", "projector": "frozen"}}, r"let one learn"),
         (PHANTOMS | {"tuning": {"language": "full", "quantize": "4bit"}}, r"cannot be trained"),
         (PHANTOMS | {"training": {"keep": 0.5}}, r"name the finding"),
+        (PHANTOMS | {"training": {"epochs": float("nan")}}, r"epochs must be a finite number"),
+        (PHANTOMS | {"tuning": {"words": "full"}}, r"tuning\.words: .* write tuning\.embeddings"),
+        (PHANTOMS | {"training": {"words_rate": 1}}, r"write training\.embeddings_rate"),
+        (
+            PHANTOMS | {"data": {"phantoms": {}, "findings": ["heartburn"]}},
+            r"findings must be one of",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_repair(values, message):
     with pytest.raises(OptionError, match=message):
-        build(Recipe, values)
+        Recipe(**values)
+
+
+def test_several_mistakes_are_named_together():
+    wrong = {"data": {"phantoms": {"count": 1}}, "training": {"epoch": 3, "clip": -1}}
+    with pytest.raises(OptionError, match="count must be at least 2") as raised:
+        Recipe(**wrong)
+    said = str(raised.value)
+    assert "did you mean 'epochs'" in said and "training.clip must be at least 0, got -1" in said
+    with pytest.raises(OptionError, match=r"multiple of micro_batch.*feature_cache needs"):
+        Recipe(**PHANTOMS, training={"batch_size": 5, "micro_batch": 2, "feature_cache": True})
+
+
+def test_a_file_that_is_no_recipe_is_named(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("- one\n- two\n")
+    with pytest.raises(OptionError, match="a recipe must be a section of named fields"):
+        read_recipe(path)
 
 
 def test_numbers_that_yaml_reads_as_texts_are_numbers():
-    made = build(Recipe, PHANTOMS | {"training": {"learning_rate": "1e-3"}})
+    made = Recipe(**PHANTOMS, training={"learning_rate": "1e-3"})
     assert made.training.learning_rate == 0.001
 
 

@@ -168,7 +168,7 @@ def test_cached_and_uncached_runs_learn_the_same(tiny, tiny_run, tmp_path):
 
 
 def test_the_projector_stage_moves_the_projector_alone(tiny, tmp_path):
-    tuning = {"language": "frozen", "words": "frozen", "projector": "full", "vision": "frozen"}
+    tuning = {"language": "frozen", "embeddings": "frozen", "projector": "full", "vision": "frozen"}
     done = run(tiny_recipe(tiny, stage="projector", tuning=tuning), out=tmp_path / "run")
     learned = {part for part, row in done.ledger.trainable.items() if row["parameters"]}
     assert learned == {"projector"} and done.ledger.frozen["equal"]
@@ -181,7 +181,7 @@ def test_stage_one_learns_from_labels_and_masks(tiny, tmp_path):
     recipe = tiny_recipe(
         tiny, stage="encoder",
         data={"phantoms": {"count": 12, "unlabelled": 0}, "findings": ["fracture"]},
-        tuning={"language": "frozen", "words": "frozen", "projector": "full", "vision": "full"},
+        tuning={"language": "frozen", "embeddings": "frozen", "vision": "full"},
         training={"feature_cache": False},
     )  # fmt: skip
     done = run(recipe, out=tmp_path / "run")
@@ -242,7 +242,7 @@ def test_other_processes_wait_for_the_first_to_take_the_folder(tiny, tmp_path, m
 
 
 def test_parts_learn_at_their_own_rates(tiny, tmp_path):
-    still = {"projector_rate": 0.0, "words_rate": 0.5, "keep": 0.5, "taught_weight": 4.0}
+    still = {"projector_rate": 0.0, "embeddings_rate": 0.5, "keep": 0.5, "taught_weight": 4.0}
     seen = {}
 
     class Groups(TrainerCallback):

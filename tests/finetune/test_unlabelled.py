@@ -157,7 +157,7 @@ def test_images_without_labels_need_keep():
     with pytest.raises(OptionError, match="learns from labels"):
         recipe.replace(
             stage="encoder", data={"phantoms": {"unlabelled": 4}},
-            tuning={"language": "frozen", "words": "frozen", "vision": "full"},
+            tuning={"language": "frozen", "embeddings": "frozen", "vision": "full"},
             training={"feature_cache": False},
         )  # fmt: skip
     with pytest.raises(OptionError, match="reserved for evaluation"):

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from workbench._files import file_sha256
 from workbench._version import __version__
 from workbench.errors import CheckpointError
-from workbench.finetune.fields import build
 from workbench.finetune.model_card import write_card
 from workbench.finetune.recipe import TuningRecipe
 from workbench.finetune.student import has_adapter, merge, prepare
@@ -59,7 +58,7 @@ def save_adapter(
         "format": FORMAT,
         "name": name,
         "base": {"name": card.name, "revision": card.revision, "sha256": dict(card.sha256s)},
-        "tuning": asdict(tuning),
+        "tuning": tuning.model_dump(),
         "sha256": {TENSORS: file_sha256(folder / TENSORS)},
         "domain": card.domain,
         "licence": card.licence,
@@ -116,7 +115,7 @@ def load_adapter(
     check_base(loaded, note)
     if has_adapter(loaded.model):
         raise CheckpointError("the model carries an adapter already; load the base anew")
-    prepare(loaded.model, build(TuningRecipe, note["tuning"]))
+    prepare(loaded.model, TuningRecipe(**note["tuning"]))
     load_tensors(Path(folder) / TENSORS, loaded.model)
     if merged:
         merge(loaded.model)

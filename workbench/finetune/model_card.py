@@ -34,7 +34,7 @@ def write_card(path: Path, note: Mapping[str, Any], *, merged: bool = False) -> 
         "|---|---|",
         *(
             f"| {part} | {how[tuning[part]]} |"
-            for part in ("language", "words", "projector", "vision")
+            for part in ("language", "embeddings", "projector", "vision")
         ),
         "",
     ]

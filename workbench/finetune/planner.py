@@ -53,7 +53,7 @@ FRAGMENTS = 0.06
 TEXT_TOKENS = 384
 
 STRATEGIES = {
-    "full": TuningRecipe(language="full", words="full", projector="full"),
+    "full": TuningRecipe(language="full", embeddings="full", projector="full"),
     "lora": TuningRecipe(language="lora", projector="full", rank=16, alpha=32),
     "lora + vision": TuningRecipe(language="lora", projector="full", vision="lora", rank=16,
                                   alpha=32),

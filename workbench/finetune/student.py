@@ -5,8 +5,8 @@
 
 Word pieces that a model has never written share one direction in its output head: training only
 ever pushed them down, together. Behind a frozen head no LoRA can tell them apart (`mini`: each
-stays at 1 in 700), so a new word needs `tuning.words: full`. A model trained on all sorts of text
-has no such pieces.
+stays at 1 in 700), so a new word needs `tuning.embeddings: full`. A model trained on all sorts of
+text has no such pieces.
 
 A hundred cases teach a word, and also their own habits of writing, at the cost of what the base
 knew of everything else. `keep` holds the words that are not about the taught finding to what the
@@ -42,7 +42,7 @@ ADAPTER = "default"
 
 #: Parts of the model, the names of their modules, and the linear layers that LoRA goes to.
 PART_MODULES = {
-    "words": ("llama.embed_tokens", "lm_head"),
+    "embeddings": ("llama.embed_tokens", "lm_head"),
     "language": ("llama.layers", "llama.norm"),
     "projector": ("mm_projector",),
     "vision": ("vision_tower",),

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 BEST_FILE = "best.safetensors"
 
 #: Parts whose learning rate may differ (`training.vision_rate` and so on).
-RATED = ("vision", "projector", "words")
+RATED = ("vision", "projector", "embeddings")
 
 
 class FinetuneTrainer(Trainer):
@@ -289,7 +289,8 @@ def make_trainer(
         measure=measure,
         best_folder=folder / "best",
         rates={
-            part: getattr(training, f"{part}_rate") for part in ("vision", "projector", "words")
+            part: getattr(training, f"{part}_rate")
+            for part in ("vision", "projector", "embeddings")
         },
         model=model,
         args=arguments(
