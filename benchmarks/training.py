@@ -179,7 +179,7 @@ def resume(args: argparse.Namespace) -> dict:
 
 def apart(one: Path, two: Path) -> float:
     """Return the largest difference of what two runs learned."""
-    first, second = (load_file(p / "adapter" / "adapter.safetensors") for p in (one, two))
+    first, second = (load_file(p / "adapter" / "adapter_model.safetensors") for p in (one, two))
     return max(float((first[name] - second[name]).abs().max()) for name in first)
 
 

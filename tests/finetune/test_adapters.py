@@ -5,12 +5,14 @@ import shutil
 
 import pytest
 import torch
+from peft import PeftModel
+from safetensors.torch import load_file
 
 import workbench as wb
 from workbench.errors import CheckpointError
 from workbench.finetune.adapters import NOTE, TENSORS, export, load_adapter, save_adapter
+from workbench.finetune.parts import prepare, trainable
 from workbench.finetune.recipe import TuningRecipe
-from workbench.finetune.student import prepare
 from workbench.generation.parity import compare as parity
 from workbench.model.load import load_checkpoint
 
@@ -18,10 +20,14 @@ IDS = torch.tensor([[1, 5, 9, -200, 7, 8, 3]])
 
 
 def logits(model) -> torch.Tensor:
-    side = model.loaded.model.config.vision.image_size
+    return scores(model.loaded.model)
+
+
+def scores(network) -> torch.Tensor:
+    side = network.config.vision.image_size
     pixels = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
-        return model.loaded.model(input_ids=IDS, pixel_values=pixels).logits
+        return network(input_ids=IDS, pixel_values=pixels).logits
 
 
 def test_an_adapter_comes_back_as_it_was_trained(tiny, tiny_run):
@@ -33,6 +39,46 @@ def test_an_adapter_comes_back_as_it_was_trained(tiny, tiny_run):
     assert TENSORS in tuned.card.sha256s
     report = tuned.report(wb.phantom(3, size=64), max_new_tokens=3)
     assert report.model.id == "A_tiny + tiny"
+
+
+@pytest.mark.parametrize(
+    "tuning",
+    [
+        TuningRecipe(language="lora", embeddings="full", projector="full"),
+        TuningRecipe(language="lora", projector="lora", vision="lora", rank=3, alpha=7),
+        TuningRecipe(language="full", projector="full", vision="full"),
+        TuningRecipe(language="frozen", projector="full"),
+    ],
+    ids=["words", "everywhere", "full", "projector"],
+)
+def test_peft_loads_an_adapter_and_says_the_same(tiny, tmp_path, tuning):
+    loaded = load_checkpoint(tiny, device="cpu", dtype="float32")
+    prepare(loaded.model, tuning)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for _, p in trainable(loaded.model):
+            p.add_(torch.randn(p.shape, generator=generator) * 0.05)
+    folder = save_adapter(tmp_path / "adapter", loaded, tuning, name="moved")
+    loaded.model.eval()
+    ours = load_adapter(tiny, folder)
+    base = load_checkpoint(tiny, device="cpu", dtype="float32").model
+    theirs = PeftModel.from_pretrained(base, folder)
+    wanted = scores(loaded.model)
+    assert (wanted - logits(wb.load_model(tiny))).abs().max() > 1e-3
+    assert torch.equal(logits(ours), wanted) and torch.equal(scores(theirs), wanted)
+    theirs.save_pretrained(tmp_path / "again")
+    one, two = (load_file(path / TENSORS) for path in (folder, tmp_path / "again"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_an_adapter_of_an_earlier_layout_is_refused_with_what_to_do(tiny, tiny_run, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(tiny_run.adapter, old)
+    note = json.loads((old / NOTE).read_text())
+    (old / NOTE).write_text(json.dumps(note | {"format": "workbench-adapter/1"}))
+    with pytest.raises(CheckpointError, match="export it as a checkpoint with workbench"):
+        load_adapter(tiny, old)
 
 
 def test_another_base_is_refused_by_hash(tiny, tiny_run, tmp_path):

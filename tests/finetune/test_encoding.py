@@ -18,9 +18,10 @@ from workbench.finetune.encoding import (
     packed,
     pad,
 )
+from workbench.finetune.parts import prepare, trainable
 from workbench.finetune.preview import Preview, preview_rows
 from workbench.finetune.recipe import DataRecipe, PhantomData, TuningRecipe
-from workbench.finetune.student import Student, prepare, trainable
+from workbench.finetune.student import Student
 from workbench.finetune.turns import instruction_set
 from workbench.model.prompt import render_chat
 from workbench.model.splice import IMAGE_TOKEN_ID

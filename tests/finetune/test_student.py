@@ -4,9 +4,16 @@ import pytest
 import torch
 
 from workbench.errors import TrainingError
-from workbench.finetune.checksums import weights_sha256
+from workbench.finetune.parts import (
+    PART_MODULES,
+    frozen,
+    has_adapter,
+    merge,
+    prepare,
+    trainable,
+    weights_sha256,
+)
 from workbench.finetune.recipe import TuningRecipe
-from workbench.finetune.student import PART_MODULES, frozen, has_adapter, merge, prepare, trainable
 
 IDS = torch.tensor([[1, 5, 9, -200, 7, 8, 3]])
 

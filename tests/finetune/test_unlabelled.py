@@ -17,8 +17,9 @@ from workbench.finetune.encoding import (
     packed,
     pad,
 )
+from workbench.finetune.parts import prepare, trainable
 from workbench.finetune.recipe import TuningRecipe, read_recipe
-from workbench.finetune.student import Student, prepare, trainable
+from workbench.finetune.student import Student
 from workbench.finetune.unlabelled import OWN_REPORTS, own_reports, own_turns
 from workbench.reports import label
 

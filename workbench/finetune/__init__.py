@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from workbench.finetune.examining import examine as examine
     from workbench.finetune.feature_cache import FeatureCache as FeatureCache
     from workbench.finetune.ledger import Ledger as Ledger
+    from workbench.finetune.parts import merge as merge
     from workbench.finetune.planner import MemoryPlan as MemoryPlan
     from workbench.finetune.planner import plan as plan
     from workbench.finetune.preview import Preview as Preview
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from workbench.finetune.run_result import open_run as open_run
     from workbench.finetune.running import preview as preview
     from workbench.finetune.running import run as run
-    from workbench.finetune.student import merge as merge
     from workbench.widgets.monitor import monitor as monitor
 
 #: Name -> module that owns it.
@@ -59,7 +59,7 @@ _OWNERS = {
     "explain_recipe": ".recipe",
     "export": ".adapters",
     "load_adapter": ".adapters",
-    "merge": ".student",
+    "merge": ".parts",
     # above this package: reached by name only, so that nothing here depends on it
     "monitor": "workbench.widgets.monitor",
     "open_run": ".run_result",

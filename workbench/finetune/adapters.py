@@ -4,33 +4,49 @@
     model = wb.finetune.load_adapter("mini", "runs/x/adapter")  # refused on any other base
     wb.finetune.export("runs/x/adapter", "runs/x/model")        # a whole checkpoint
 
-A folder holds `adapter.json` (the base by name and by the SHA-256 of its weight files, what learns
-and how), `adapter.safetensors` (every tensor that learned) and README.md (the model card).
+The folder is one of peft: `adapter_config.json` and `adapter_model.safetensors`, with LoRA updates
+and whole modules, so that `peft.PeftModel.from_pretrained(network, folder)` loads it as well.
+Beside them lie `adapter.json` (the base by name and by the SHA-256 of its weight files, what learns
+and how) and README.md (the model card).
 
-Does not know: how they were trained.
+Idea of the card: Mitchell et al., Model Cards for Model Reporting, FAT* 2019, arXiv 1810.03993.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from workbench._files import file_sha256
+import torch
+from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import nn
+
+from workbench._files import file_sha256, whole_file
 from workbench._version import __version__
 from workbench.errors import CheckpointError
-from workbench.finetune.model_card import write_card
+from workbench.finetune.parts import (
+    PART_MODULES,
+    has_adapter,
+    lora_config,
+    merge,
+    prepare,
+    trainable,
+    whole_modules,
+)
 from workbench.finetune.recipe import TuningRecipe
-from workbench.finetune.student import has_adapter, merge, prepare
-from workbench.finetune.trainer import load_tensors, save_tensors
 from workbench.interface import ChestXrayModel
 from workbench.model.load import LoadedCheckpoint, load_checkpoint
 from workbench.model.save import save_checkpoint
 
-FORMAT = "workbench-adapter/1"
-NOTE, TENSORS = "adapter.json", "adapter.safetensors"
+FORMAT = "workbench-adapter/2"
+NOTE, TENSORS = "adapter.json", "adapter_model.safetensors"
+
+#: What peft writes before the name of every tensor.
+_PREFIX = "base_model.model."
 
 
 def save_adapter(
@@ -51,9 +67,14 @@ def save_adapter(
         facts: what the card says of training and measures.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(folder / TENSORS, loaded.model)
     card = loaded.card
+    config = lora_config(tuning)
+    config.modules_to_save = whole_modules(loaded.model, tuning) or None
+    config.base_model_name_or_path, config.revision = card.name, card.revision
+    config.inference_mode = True
+    config.save_pretrained(str(folder))
+    with whole_file(folder / TENSORS) as partial:
+        save_file(_learned(loaded.model, tuning), partial, metadata={"format": "pt"})
     note = {
         "format": FORMAT,
         "name": name,
@@ -67,15 +88,26 @@ def save_adapter(
         "facts": dict(facts or {}),
     }
     (folder / NOTE).write_text(json.dumps(note, indent=1, default=str) + "\n", encoding="utf-8")
-    write_card(folder / "README.md", note)
+    _write_card(folder / "README.md", note)
     return folder
+
+
+def _learned(model: nn.Module, tuning: TuningRecipe) -> dict[str, torch.Tensor]:
+    """Return LoRA updates and whole modules under the names that peft gives them."""
+    found = {}
+    if has_adapter(model):
+        found = get_peft_model_state_dict(model, save_embedding_layers=False)
+    for name in whole_modules(model, tuning):
+        module = model.get_submodule(name)
+        found |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+    return {f"{_PREFIX}{key}": value.detach().cpu().contiguous() for key, value in found.items()}
 
 
 def read_note(folder: str | Path) -> dict[str, Any]:
     """Read what is known of an adapter.
 
     Raises:
-        CheckpointError: the folder holds none, or its weights are not those it names.
+        CheckpointError: the folder has none, or its weights are not those it names.
     """
     folder = Path(folder)
     path = folder / NOTE
@@ -83,7 +115,10 @@ def read_note(folder: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"no {NOTE} in {folder}; give the adapter folder of a run")
     note = json.loads(path.read_text(encoding="utf-8"))
     if note.get("format") != FORMAT:
-        raise CheckpointError(f"{path.name} has the format {note.get('format')!r}, not {FORMAT}")
+        raise CheckpointError(
+            f"{path.name} has the format {note.get('format')!r}, not {FORMAT}; export it as a "
+            f"checkpoint with workbench {note.get('workbench', 'of its time')}, or train it again"
+        )
     tensors = folder / TENSORS
     if not tensors.is_file() or file_sha256(tensors) != note["sha256"][TENSORS]:
         raise CheckpointError(
@@ -116,7 +151,7 @@ def load_adapter(
     if has_adapter(loaded.model):
         raise CheckpointError("the model carries an adapter already; load the base anew")
     prepare(loaded.model, TuningRecipe(**note["tuning"]))
-    load_tensors(Path(folder) / TENSORS, loaded.model)
+    _take(folder, loaded.model)
     if merged:
         merge(loaded.model)
     loaded.model.eval().requires_grad_(False)
@@ -126,6 +161,19 @@ def load_adapter(
         loaded.card, name=f"{note['base']['name']} + {note['name']}", sha256s=hashes, facts=facts
     )
     return ChestXrayModel(replace(loaded, card=card))
+
+
+def _take(folder: str | Path, model: nn.Module) -> None:
+    """Read what learned into a model that is prepared for it."""
+    stored = load_peft_weights(str(folder), device="cpu")
+    stored = {name.removeprefix(_PREFIX): value for name, value in stored.items()}
+    if has_adapter(model):
+        found = set_peft_model_state_dict(model, stored)
+    else:
+        found = model.load_state_dict(stored, strict=False)
+    lost = {name for name, _ in trainable(model)} & set(found.missing_keys)
+    if lost or found.unexpected_keys:
+        raise CheckpointError(f"{TENSORS} has other weights than {NOTE} says; copy both again")
 
 
 def check_base(loaded: LoadedCheckpoint, note: Mapping[str, Any]) -> None:
@@ -143,7 +191,13 @@ def check_base(loaded: LoadedCheckpoint, note: Mapping[str, Any]) -> None:
         )
 
 
-def export(folder: str | Path, out: str | Path, *, base: Any = None, dtype: str | None = None):
+def _short(hashes: Mapping[str, str]) -> str:
+    return ", ".join(sorted(value[:8] for value in hashes.values())) or "no hash"
+
+
+def export(
+    folder: str | Path, out: str | Path, *, base: Any = None, dtype: str | None = None
+) -> Path:
     """Write base and adapter as one checkpoint in the published layout.
 
     Args:
@@ -173,9 +227,46 @@ def export(folder: str | Path, out: str | Path, *, base: Any = None, dtype: str 
     out = save_checkpoint(
         out, loaded.model, loaded.tokenizer, dtype=dtype, generation=generation, facts=facts
     )
-    write_card(out / "README.md", note, merged=True)
+    _write_card(out / "README.md", note, merged=True)
     return out
 
 
-def _short(hashes: Mapping[str, str]) -> str:
-    return ", ".join(sorted(value[:8] for value in hashes.values())) or "no hash"
+def _write_card(path: Path, note: Mapping[str, Any], *, merged: bool = False) -> None:
+    """Write the model card of an adapter, or of the checkpoint it was merged into."""
+    facts, tuning, base = note["facts"], note["tuning"], note["base"]
+    how = {"frozen": "frozen", "full": "every weight", "lora": f"LoRA of rank {tuning['rank']}"}
+    revision = f" (revision {base['revision']})" if base.get("revision") else ""
+    hashes = [[name, f"`{digest}`"] for name, digest in base["sha256"].items()]
+    scores = [
+        [row["what"], row["n"], _number(row["before"]), _number(row["after"]), row["change"]]
+        for row in facts.get("scores", ())
+    ]
+    parts = [
+        f"# {note['name']}",
+        f"> **{note['notice']}**",
+        f"{'A checkpoint merged from' if merged else 'An adapter on'} `{base['name']}`{revision}. "
+        f"Licence: {note['licence']}. Not for clinical use.",
+        _table(["weights of the base", "SHA-256"], hashes),
+        _table(["part", "learned"], [[part, how[tuning[part]]] for part in PART_MODULES]),
+    ]
+    if facts.get("data"):
+        parts += ["## Data", _list(f"{key}: {value}" for key, value in facts["data"].items())]
+    if scores:
+        head = ["what", "n", "before", "after", "change (95 %)"]
+        parts += ["## Before and after", _table(head, scores)]
+    if facts.get("notes"):
+        parts += ["## To know", _list(facts["notes"])]
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    cells = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in cells)
+
+
+def _list(texts: Iterable[str]) -> str:
+    return "\n".join(f"- {text}" for text in texts)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"

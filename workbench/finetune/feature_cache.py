@@ -25,7 +25,7 @@ from filelock import FileLock
 from workbench._files import whole_file
 from workbench._repr import short_repr
 from workbench.errors import TrainingError
-from workbench.finetune.checksums import tensor_sha256, weights_sha256
+from workbench.finetune.parts import weights_sha256
 
 HEAD, KEYS, ROWS, LOCK = "head.json", "keys.txt", "tokens.f32", "writing.lock"
 
@@ -101,7 +101,7 @@ class FeatureCache:
 
     def key(self, pixel_values: torch.Tensor) -> str:
         """Return the key of one prepared image (1, S, S)."""
-        return tensor_sha256(pixel_values)
+        return weights_sha256([("", pixel_values)])
 
     def add(self, pixel_values: torch.Tensor) -> list[int]:
         """Return the rows of prepared images (B, 1, S, S); what is missing is computed."""

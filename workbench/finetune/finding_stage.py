@@ -32,18 +32,17 @@ from workbench.finetune.classifier import (
 )
 from workbench.finetune.datasets import Images, LabelRows, PreparedImages
 from workbench.finetune.measuring import facade, forgetting
+from workbench.finetune.parts import frozen_sha256, prepare
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.recording import probe_cases, recorded, train_to_best
 from workbench.finetune.run_result import ADAPTER, EVIDENCE_FILE, Run
 from workbench.finetune.session import (
     Cost,
-    frozen_sha256,
     open_base,
     process_rank,
     world_size,
     write_json,
 )
-from workbench.finetune.student import prepare
 from workbench.finetune.tower_probes import auroc_rows, linear_probe, refit_projector
 from workbench.finetune.trainer import (
     FinetuneTrainer,

@@ -35,8 +35,8 @@ from torch import nn
 
 from workbench._repr import short_repr
 from workbench.errors import OptionError
+from workbench.finetune.parts import prepare
 from workbench.finetune.recipe import TuningRecipe
-from workbench.finetune.student import prepare
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.sizes import BYTES, empty_model, full_size_config
 

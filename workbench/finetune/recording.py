@@ -14,14 +14,13 @@ import torch
 from workbench.finetune.adapters import save_adapter
 from workbench.finetune.cases import Case, phantom_case
 from workbench.finetune.ledger import LEDGER_FILE, Ledger
+from workbench.finetune.parts import frozen_sha256, parts_learned
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.run_result import ADAPTER, Run
 from workbench.finetune.session import (
     Cost,
     costing,
-    frozen_sha256,
     last_checkpoint,
-    parts_learned,
     process_rank,
     quiet,
     versions,

@@ -16,15 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from workbench._memory import peak_memory
 from workbench.errors import TrainingError
-from workbench.finetune.checksums import weights_sha256
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.run_result import RECIPE_FILE
-from workbench.finetune.student import PART_MODULES, frozen, part_of, trainable
 from workbench.model.load import LoadedCheckpoint, load_checkpoint
 
 #: Seconds that other processes wait for the first one.
@@ -159,21 +156,6 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         transformers_logging.set_verbosity(before)
-
-
-def parts_learned(model: nn.Module) -> dict[str, dict[str, int]]:
-    """Return part -> {"tensors", "parameters"} that learn."""
-    found = {part: {"tensors": 0, "parameters": 0} for part in PART_MODULES}
-    for name, p in trainable(model):
-        part = part_of(name)
-        found[part]["tensors"] += 1
-        found[part]["parameters"] += p.numel()
-    return found
-
-
-def frozen_sha256(model: nn.Module) -> str:
-    """Return the SHA-256 of everything that does not learn."""
-    return weights_sha256(frozen(model))
 
 
 def versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The model as it is trained: which parts learn, and the loss on answer tokens.
+"""The model as it is trained: the loss on answer tokens, and what ties the model to its base.
 
 `Student` wraps the whole model without changing it, so that everything else in this package
 (generation, saliency, grounding) runs on the very module that is being trained.
@@ -9,49 +9,28 @@ stays at 1 in 700), so a new word needs `tuning.embeddings: full`. A model train
 text has no such pieces.
 
 A hundred cases teach a word, and also their own habits of writing, at the cost of what the base
-knew of everything else. `keep` holds the words that are not about the taught finding to what the
+knew of everything else. `keep` ties the tokens that are not about the taught finding to what the
 base would say, had nobody spoken of that finding: it has no idea what follows a word that it never
 saw. The base needs no second model: it is this one with its parameters as they began.
 
-Does not know: optimisers and steps (`trainer`), where batches come from (`encoding`).
-Papers: Hu et al., LoRA, ICLR 2022, arXiv 2106.09685; Dettmers et al., QLoRA, NeurIPS 2023,
-arXiv 2305.14314, both through peft; Li and Hoiem, Learning without Forgetting, ECCV 2016,
-arXiv 1606.09282 (deviation: per token, on texts without the new words, at temperature 1).
+Paper: Li and Hoiem, Learning without Forgetting, ECCV 2016, arXiv 1606.09282 (deviation: per token,
+on texts without the new words, at temperature 1).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from torch.func import functional_call
 
-from workbench.errors import TrainingError
 from workbench.finetune.encoding import DECIDES, OTHER
-from workbench.finetune.recipe import TuningRecipe
+from workbench.finetune.parts import trainable
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.splice import IGNORE_LABEL
-
-ADAPTER = "default"
-
-#: Parts of the model, the names of their modules, and the linear layers that LoRA goes to.
-PART_MODULES = {
-    "embeddings": ("llama.embed_tokens", "lm_head"),
-    "language": ("llama.layers", "llama.norm"),
-    "projector": ("mm_projector",),
-    "vision": ("vision_tower",),
-}
-LORA_TARGETS = {
-    "language": r"llama\.layers\.\d+\.(?:self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj)",
-    "projector": r"mm_projector",
-    "vision": r"vision_tower\.transformer\.resblocks\.\d+\.mlp\.(?:c_fc|c_proj)",
-}
 
 
 class Student(nn.Module):
@@ -190,105 +169,3 @@ class Student(nn.Module):
         targets = batch["shift_labels"]
         rows = targets != IGNORE_LABEL
         return self.model.lm_head(hidden[rows]), targets[rows], about[rows]
-
-
-def prepare(
-    model: CxrLlavaForConditionalGeneration, tuning: TuningRecipe, *, seed: int = 0
-) -> CxrLlavaForConditionalGeneration:
-    """Freeze a model and make the parts of a recipe learn, in place.
-
-    A fresh LoRA update is zero, so that the model says what it said before.
-
-    Args:
-        model: from `load_checkpoint`.
-        tuning: which parts learn.
-        seed: of fresh LoRA weights.
-
-    Raises:
-        TrainingError: the model carries an adapter already.
-    """
-    if has_adapter(model):
-        raise TrainingError("the model carries an adapter already; merge it first (finetune.merge)")
-    model.requires_grad_(False)
-    parts = {name: getattr(tuning, name) for name in PART_MODULES}
-    wanted = [LORA_TARGETS[name] for name, how in parts.items() if how == "lora"]
-    if wanted:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            inject_adapter_in_model(lora_config(tuning), model, adapter_name=ADAPTER)
-    for name, how in parts.items():
-        if how == "full":
-            for module in PART_MODULES[name]:
-                model.get_submodule(module).requires_grad_(True)
-    if parts["vision"] == "full":
-        model.vision_tower.proj.requires_grad_(False)
-    return model
-
-
-def lora_config(tuning: TuningRecipe) -> LoraConfig:
-    """Return what peft is told."""
-    wanted = [LORA_TARGETS[part] for part in LORA_TARGETS if getattr(tuning, part) == "lora"]
-    return LoraConfig(
-        r=tuning.rank,
-        lora_alpha=tuning.alpha,
-        lora_dropout=tuning.dropout,
-        target_modules="|".join(f"(?:{one})" for one in wanted),
-        bias="none",
-    )
-
-
-def has_adapter(model: nn.Module) -> bool:
-    """Say whether LoRA updates are in a model."""
-    return any(isinstance(module, BaseTunerLayer) for module in model.modules())
-
-
-def merge(model: CxrLlavaForConditionalGeneration) -> CxrLlavaForConditionalGeneration:
-    """Fold every LoRA update into its weight, in place; names are as before the adapter.
-
-    Raises:
-        TrainingError: a weight is stored in 4 or 8 bit, which cannot hold the sum exactly.
-    """
-    for name, module in list(model.named_modules()):
-        if not isinstance(module, BaseTunerLayer):
-            continue
-        base = module.get_base_layer()
-        if base.weight.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-            raise TrainingError(
-                f"{name} is stored in {base.weight.dtype}; load the base unquantised to merge"
-            )
-        module.merge(safe_merge=True)
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, module.get_base_layer())
-    return model
-
-
-def original_name(name: str) -> str:
-    """Return the name that a parameter has in the model without an adapter."""
-    return re.sub(r"\.base_layer\b", "", name)
-
-
-def part_of(name: str) -> str | None:
-    """Return the part of the model that a parameter belongs to; None for heads of stage 1.
-
-    Args:
-        name: of the parameter, in the model, in a `Student`, or in the classifier of stage 1.
-    """
-    name = name.removeprefix("module.").removeprefix("model.")
-    if name.startswith("tower."):
-        return "vision"
-    for part, modules in PART_MODULES.items():
-        if name.startswith(modules):
-            return part
-    return None
-
-
-def trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Yield the parameters that learn."""
-    return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
-
-
-def frozen(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the parameters that do not learn, under their names without an adapter."""
-    for name, p in model.named_parameters():
-        if not p.requires_grad:
-            yield original_name(name), p

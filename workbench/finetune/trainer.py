@@ -32,8 +32,8 @@ from workbench._files import whole_file
 from workbench.errors import TrainingError
 from workbench.finetune.batches import PlannedBatches
 from workbench.finetune.live_log import LOGGED, LiveLog
+from workbench.finetune.parts import part_of, trainable
 from workbench.finetune.recipe import Recipe
-from workbench.finetune.student import part_of, trainable
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from workbench.finetune.batches import plan_batches
 from workbench.finetune.cases import CaseSet, gather
-from workbench.finetune.checksums import weights_sha256
 from workbench.finetune.datasets import Images, TurnRows
 from workbench.finetune.encoding import Example, encode_turns, pack_groups
 from workbench.finetune.feature_cache import FeatureCache
@@ -24,17 +23,17 @@ from workbench.finetune.measuring import (
     scored_findings,
     write_reports,
 )
+from workbench.finetune.parts import frozen_sha256, prepare, weights_sha256
 from workbench.finetune.preview import Preview, preview_rows
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.recording import train_to_best
 from workbench.finetune.run_result import Run
 from workbench.finetune.session import (
-    frozen_sha256,
     open_base,
     process_rank,
     world_size,
 )
-from workbench.finetune.student import Student, prepare
+from workbench.finetune.student import Student
 from workbench.finetune.trainer import (
     FinetuneTrainer,
     make_trainer,

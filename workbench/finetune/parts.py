@@ -1,0 +1,168 @@
+"""The parts of a model: which of them learn, LoRA in and out, and proof of what did not change.
+
+Papers: Hu et al., LoRA, ICLR 2022, arXiv 2106.09685; Dettmers et al., QLoRA, NeurIPS 2023,
+arXiv 2305.14314, both through peft.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.constants import DUMMY_TARGET_MODULES
+from torch import nn
+
+from workbench.errors import TrainingError
+from workbench.finetune.recipe import TuningRecipe
+from workbench.model.llava import CxrLlavaForConditionalGeneration
+
+ADAPTER = "default"
+
+#: Parts of the model, the names of their modules, and the linear layers that LoRA goes to.
+PART_MODULES = {
+    "embeddings": ("llama.embed_tokens", "lm_head"),
+    "language": ("llama.layers", "llama.norm"),
+    "projector": ("mm_projector",),
+    "vision": ("vision_tower",),
+}
+LORA_TARGETS = {
+    "language": r"llama\.layers\.\d+\.(?:self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj)",
+    "projector": r"mm_projector",
+    "vision": r"vision_tower\.transformer\.resblocks\.\d+\.mlp\.(?:c_fc|c_proj)",
+}
+
+
+def prepare(
+    model: CxrLlavaForConditionalGeneration, tuning: TuningRecipe, *, seed: int = 0
+) -> CxrLlavaForConditionalGeneration:
+    """Freeze a model and make the parts of a recipe learn, in place.
+
+    A fresh LoRA update is zero, so that the model says what it said before.
+
+    Args:
+        model: from `load_checkpoint`.
+        tuning: which parts learn.
+        seed: of fresh LoRA weights.
+
+    Raises:
+        TrainingError: the model carries an adapter already.
+    """
+    if has_adapter(model):
+        raise TrainingError("the model carries an adapter already; merge it first (finetune.merge)")
+    model.requires_grad_(False)
+    if _parts(tuning, "lora"):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            inject_adapter_in_model(lora_config(tuning), model, adapter_name=ADAPTER)
+    for name in whole_modules(model, tuning):
+        model.get_submodule(name).requires_grad_(True)
+    if tuning.vision == "full":
+        model.vision_tower.proj.requires_grad_(False)
+    return model
+
+
+def lora_config(tuning: TuningRecipe) -> LoraConfig:
+    """Return what peft is told; a name of no module where nothing learns by LoRA."""
+    wanted = [f"(?:{LORA_TARGETS[part]})" for part in _parts(tuning, "lora")]
+    return LoraConfig(
+        r=tuning.rank,
+        lora_alpha=tuning.alpha,
+        lora_dropout=tuning.dropout,
+        target_modules="|".join(wanted) or DUMMY_TARGET_MODULES,
+        bias="none",
+    )
+
+
+def whole_modules(model: nn.Module, tuning: TuningRecipe) -> list[str]:
+    """Return the names of modules whose every weight learns; a list of layers as its layers."""
+    found = []
+    for name in (name for part in _parts(tuning, "full") for name in PART_MODULES[part]):
+        module = model.get_submodule(name)
+        layers = range(len(module)) if isinstance(module, nn.ModuleList) else ()
+        found += [f"{name}.{at}" for at in layers] or [name]
+    return found
+
+
+def _parts(tuning: TuningRecipe, how: str) -> list[str]:
+    return [part for part in PART_MODULES if getattr(tuning, part) == how]
+
+
+def has_adapter(model: nn.Module) -> bool:
+    """Say whether LoRA updates are in a model."""
+    return any(isinstance(module, BaseTunerLayer) for module in model.modules())
+
+
+def merge(model: CxrLlavaForConditionalGeneration) -> CxrLlavaForConditionalGeneration:
+    """Fold every LoRA update into its weight, in place; names are as before the adapter.
+
+    Raises:
+        TrainingError: a weight is stored in 4 or 8 bit, which cannot hold the sum exactly.
+    """
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, BaseTunerLayer):
+            continue
+        base = module.get_base_layer()
+        if base.weight.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+            raise TrainingError(
+                f"{name} is stored in {base.weight.dtype}; load the base unquantised to merge"
+            )
+        module.merge(safe_merge=True)
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, module.get_base_layer())
+    return model
+
+
+def part_of(name: str) -> str | None:
+    """Return the part of the model that a parameter belongs to; None for heads of stage 1.
+
+    Args:
+        name: of the parameter, in the model, in a `Student`, or in the classifier of stage 1.
+    """
+    name = name.removeprefix("module.").removeprefix("model.")
+    if name.startswith("tower."):
+        return "vision"
+    for part, modules in PART_MODULES.items():
+        if name.startswith(modules):
+            return part
+    return None
+
+
+def trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the parameters that learn."""
+    return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
+
+
+def parts_learned(model: nn.Module) -> dict[str, dict[str, int]]:
+    """Return part -> {"tensors", "parameters"} that learn."""
+    found = {part: {"tensors": 0, "parameters": 0} for part in PART_MODULES}
+    for name, p in trainable(model):
+        part = part_of(name)
+        found[part]["tensors"] += 1
+        found[part]["parameters"] += p.numel()
+    return found
+
+
+def frozen(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the parameters that do not learn, under their names without an adapter."""
+    for name, p in model.named_parameters():
+        if not p.requires_grad:
+            yield re.sub(r"\.base_layer\b", "", name), p
+
+
+def frozen_sha256(model: nn.Module) -> str:
+    """Return the SHA-256 of everything that does not learn."""
+    return weights_sha256(frozen(model))
+
+
+def weights_sha256(named: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """Return the SHA-256 of names, shapes, dtypes and bytes of tensors, in the order of names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(named, key=lambda item: item[0]):
+        digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+    return digest.hexdigest()
