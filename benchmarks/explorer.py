@@ -44,17 +44,17 @@ ROUND = """async (number) => {
   const began = performance.now();
   word.dispatchEvent(new PointerEvent("pointerdown", at));
   await new Promise((done) => requestAnimationFrame(done));
-  const film = document.querySelector(".wbf-canvas");
-  film.getContext("2d").getImageData(0, 0, 1, 1);
+  const radiograph = document.querySelector(".wbf-canvas");
+  radiograph.getContext("2d").getImageData(0, 0, 1, 1);
   const click = performance.now() - began;
   word.dispatchEvent(new PointerEvent("pointerup", at));
   const canvas = document.createElement("canvas");
-  Object.assign(canvas, {width: film.width, height: film.height});
+  Object.assign(canvas, {width: radiograph.width, height: radiograph.height});
   const start = performance.now();
   const map = window.parts.meanOf(window.rows, [number % window.rows.shape[0]]);
   const shown = window.parts.mapCanvas(map, {tables: window.tables, signed: false});
-  canvas.getContext("2d").drawImage(film, 0, 0);
-  canvas.getContext("2d").drawImage(shown.canvas, 0, 0, film.width, film.height);
+  canvas.getContext("2d").drawImage(radiograph, 0, 0);
+  canvas.getContext("2d").drawImage(shown.canvas, 0, 0, radiograph.width, radiograph.height);
   canvas.getContext("2d").getImageData(0, 0, 1, 1);
   return {click_ms: click, bare_ms: performance.now() - start};
 }"""

@@ -4,7 +4,7 @@
     python benchmarks/finetune.py encoder --finding fracture        stage 1 + 3
     python benchmarks/finetune.py held-out "support device" --folder out/held_out
     python benchmarks/finetune.py teach --finding "support device" --base out/held_out/model
-    python benchmarks/finetune.py real --manifest films.csv --root films
+    python benchmarks/finetune.py real --manifest manifest.csv --root radiographs
 
 Seconds are wall time and, beside them, processor time, which other programs do not stretch.
 Unseen phantoms have seeds from 10,000,000; nothing was trained or tuned on them.
@@ -140,13 +140,13 @@ def held_out(args: argparse.Namespace) -> dict:
 
 
 def real(args: argparse.Namespace) -> dict:
-    """Stage 1 on real films: phantom-trained, from scratch and adapted towers on one test set."""
+    """Stage 1 on real radiographs: phantom-trained, new and adapted towers on one test set."""
     terms = {"provenance": "report-mined", "licence": "as the source says"}
-    films = wb.data.build("csv", source=args.root, hash_files=False, **terms)
-    films = wb.data.split(films, fractions={"train": 0.65, "validate": 0.1, "test": 0.25},
-                          seed=args.split_seed)  # fmt: skip
+    radiographs = wb.data.build("csv", source=args.root, hash_files=False, **terms)
+    fractions = {"train": 0.65, "validate": 0.1, "test": 0.25}
+    radiographs = wb.data.split(radiographs, fractions=fractions, seed=args.split_seed)
     with folder(args) as out:
-        table = films.save(out / "films.parquet")
+        table = radiographs.save(out / "manifest.parquet")
         recipe = read_recipe("stage1_findings").replace(
             data={"manifest": str(table), "root": str(args.root), "unlisted": args.unlisted},
             training={"epochs": args.epochs, "learning_rate": args.rate, "micro_batch": 24},
@@ -158,19 +158,19 @@ def real(args: argparse.Namespace) -> dict:
                 out=out / "scratch"),
             "after": wb.finetune.run(recipe.replace(name="adapted"), out=out / "adapted"),
         }  # fmt: skip
-        return film_scores(films, runs, args)
+        return radiograph_scores(radiographs, runs, args)
 
 
-def film_scores(films, runs: dict, args: argparse.Namespace) -> dict:
-    """Return mean AUROC of every tower on the test films, with paired intervals."""
+def radiograph_scores(radiographs, runs: dict, args: argparse.Namespace) -> dict:
+    """Return mean AUROC of every tower on the test radiographs, with paired intervals."""
     from workbench.finetune.cases import _row_case, manifest_cases
     from workbench.finetune.recipe import DataRecipe
     from workbench.finetune.tower_probes import linear_probe
 
-    test = films.select((films.frame["split"] == "test").to_numpy())
+    test = radiographs.select((radiographs.frame["split"] == "test").to_numpy())
     cases = [_row_case(test, row) for row in range(len(test))]
     findings = tuple(runs["after"].evidence["findings"])
-    data = DataRecipe(manifest="films", unlisted=args.unlisted)
+    data = DataRecipe(manifest="radiographs", unlisted=args.unlisted)
     loaded = wb.load_model("mini").loaded
     known = {}
     for policy in ("absent", "unknown"):
@@ -179,7 +179,7 @@ def film_scores(films, runs: dict, args: argparse.Namespace) -> dict:
         known[policy] = rows.labels
     enough = (known["absent"] == 1).sum(0) >= args.positives
     pixels = PreparedImages(cases, loaded.processor)
-    train = manifest_cases(films, data).train
+    train = manifest_cases(radiographs, data).train
     images = Images(train, loaded.processor, augment=False, seed=0)
     both = {"train": LabelRows(images, findings, unlisted=args.unlisted, regions=False)}
     held = {"train": PreparedImages(train, loaded.processor), "validation": pixels}
@@ -188,8 +188,8 @@ def film_scores(films, runs: dict, args: argparse.Namespace) -> dict:
         scores[name] = head_scores(run, findings, pixels)
     patients = [case.patient for case in cases]
     result: dict = {
-        "test_films": len(cases),
-        "train_films": len(train),
+        "test_radiographs": len(cases),
+        "train_radiographs": len(train),
         "patients": len(set(patients)),
         "findings": [f for f, e in zip(findings, enough, strict=True) if e],
     }

@@ -153,7 +153,7 @@ def _write(folder: Path, rows: int) -> None:
     for name in FINDING_COLUMNS:
         frame[name] = pd.Categorical.from_codes(rng.integers(0, 4, rows), categories=list(CODES))
     frame.loc[17, "age"] = "411"
-    frame.loc[rows // 2, "path"] = "../../elsewhere/film.jpg"
+    frame.loc[rows // 2, "path"] = "../../elsewhere/radiograph.jpg"
     frame.loc[rows - 1, "dhash"] = frame.loc[0, "dhash"]
     frame.loc[rows // 3, "source_labels"] = "Derrame pleurall"
     frame["atelectasis"] = frame["atelectasis"].cat.add_categories("presnt")

@@ -104,7 +104,7 @@ def make(place: Path, rows: int, sort: str, seed: int) -> tuple[Path, Path]:
     errs = np.where(device == BAD, 0.09, 0.03)[:, None]
     truth = rng.random((rows, len(PAPER_FINDINGS))) < 0.2
     said = truth ^ (rng.random(truth.shape) < errs)
-    ids = [f"film-{n}" for n in range(rows)]
+    ids = [f"radiograph-{n}" for n in range(rows)]
     frame = pd.DataFrame({"id": ids, "source": "csv", "task": "report", "status": "done"})
     frame["text"] = [_text(row, sort, f"m{n}") for n, row in enumerate(said)]
     frame["tokens"] = rng.integers(60, 90, rows)
@@ -136,7 +136,7 @@ def _text(row, sort: str, mark: str) -> str:
         f"There is {name}{own}." if there else f"No {name}{own}."
         for name, there in zip(PAPER_FINDINGS, row, strict=True)
     ]
-    return " ".join(pieces) + (f" Film {mark} was read." if sort == "varied" else "")
+    return " ".join(pieces) + (f" Radiograph {mark} was read." if sort == "varied" else "")
 
 
 if __name__ == "__main__":

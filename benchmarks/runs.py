@@ -93,15 +93,19 @@ def _memory(place: Path, options: argparse.Namespace) -> dict:
 
     folder = place / "images"
     shutil.copytree(options.images, folder)
-    films = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".dcm"))
-    for path in films[options.limit :] if options.limit else ():
+    radiographs = sorted(
+        p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".dcm")
+    )
+    for path in radiographs[options.limit :] if options.limit else ():
         path.unlink()
-    films = films[: options.limit]
+    radiographs = radiographs[: options.limit]
     rng = random.Random(options.seed)
     for n in range(options.corrupt):
-        content = films[n].read_bytes()
+        content = radiographs[n].read_bytes()
         half = (b"", b"no image", content[:200], content[: len(content) // 2], rng.randbytes(999))
-        films[n].with_name(f"corrupt_{n}{films[n].suffix}").write_bytes(half[n % len(half)])
+        radiographs[n].with_name(f"corrupt_{n}{radiographs[n].suffix}").write_bytes(
+            half[n % len(half)]
+        )
     manifest = place / "m.parquet"
     build = ("folder", "--source", folder, "--out", manifest, "--no-hash")
     _workbench("manifest", "build", *build)
@@ -123,7 +127,7 @@ def _memory(place: Path, options: argparse.Namespace) -> dict:
     failed = database.execute("SELECT id, error FROM rows WHERE status = 'failed'").fetchall()
     growth = last / early - 1
     total = _rows(out)
-    fine = total == len(films) + options.corrupt and len(failed) == options.corrupt
+    fine = total == len(radiographs) + options.corrupt and len(failed) == options.corrupt
     return {
         "ok": fine and abs(growth) <= GROWTH,
         "rows": total,

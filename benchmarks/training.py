@@ -1,6 +1,6 @@
 """What training must not change, and what a cache saves; results as JSON on stdout, and in --out.
 
-    python benchmarks/training.py cache                    drawn chests, which are kept in memory
+    python benchmarks/training.py cache                    phantoms, which are kept in memory
     python benchmarks/training.py cache --dicom 3056 2544  the same chests as DICOM files
     python benchmarks/training.py processes                two processes against one
     python benchmarks/training.py resume                   killed and resumed against undisturbed
@@ -45,8 +45,8 @@ def cache(args: argparse.Namespace) -> dict:
     with folder(args) as out:
         source: dict = {"phantoms": {"count": args.cases}}
         if args.dicom:
-            films = dicom_files(out / "films", args.cases, args.dicom)
-            source = {"manifest": films, "root": str(out / "films")}
+            radiographs = dicom_files(out / "radiographs", args.cases, args.dicom)
+            source = {"manifest": radiographs, "root": str(out / "radiographs")}
         for name, cached in (("uncached", False), ("cached", True)):
             recipe = read_recipe("stage2_projector").replace(
                 name=name,
@@ -78,7 +78,7 @@ def cache(args: argparse.Namespace) -> dict:
 
 
 def dicom_files(root: Path, count: int, size: Sequence[int]) -> str:
-    """Write drawn chests as 12-bit uncompressed DICOM, and their manifest; return its name."""
+    """Write phantoms as 12-bit uncompressed DICOM, and their manifest; return its name."""
     root.mkdir(parents=True)
     rows = []
     for case in phantom_cases(PhantomData(first_seed=7_300_000, count=count)):
@@ -88,8 +88,8 @@ def dicom_files(root: Path, count: int, size: Sequence[int]) -> str:
         rows.append({"path": f"{case.id}.dcm", "patient_id": case.id, **case.codes})
     pd.DataFrame(rows).to_csv(root / "manifest.csv", index=False)
     terms = {"provenance": "radiologist", "licence": "drawn"}
-    films = wb.data.build("csv", source=root, hash_files=False, **terms)
-    return str(films.save(root.parent / "films.parquet"))
+    radiographs = wb.data.build("csv", source=root, hash_files=False, **terms)
+    return str(radiographs.save(root.parent / "manifest.parquet"))
 
 
 def write_dicom(path: Path, pixels: np.ndarray) -> None:

@@ -15,21 +15,21 @@ import torch
 
 from speed.clock import Times, compare, ratio, timed
 from speed.decoding import Plan
-from speed.models import Sizes, films, loaded
+from speed.models import Sizes, loaded, radiographs
 from speed.peers import Published
 
 
 class Case:
-    """A whole random model with one film and its report."""
+    """A whole random model with one radiograph and its report."""
 
     def __init__(self, sizes: Sizes) -> None:
         self.model = loaded(sizes)
         self.engine = self.model.responder.engine
         self.network = self.engine.model
         self.peer = Published(self.network)
-        self.film = films(1, sizes.side)[0]
-        self.report = self.model.report(self.film, max_new_tokens=sizes.new_tokens)
-        self.pixels = self.model.loaded.processor(self.film)[None]
+        self.radiograph = radiographs(1, sizes.side)[0]
+        self.report = self.model.report(self.radiograph, max_new_tokens=sizes.new_tokens)
+        self.pixels = self.model.loaded.processor(self.radiograph)[None]
 
 
 def capture(plan: Plan) -> dict:
@@ -40,10 +40,10 @@ def capture(plan: Plan) -> dict:
 
     def alone():
         case.engine.prefixes.clear()
-        return case.model.report(case.film, max_new_tokens=count)
+        return case.model.report(case.radiograph, max_new_tokens=count)
 
     def recorded():
-        return case.model.trace(case.film, alone(), heads="mean", vision="none")
+        return case.model.trace(case.radiograph, alone(), heads="mean", vision="none")
 
     def eager():
         config = case.network.llama.config
@@ -80,14 +80,14 @@ def capture(plan: Plan) -> dict:
 def grounding(plan: Plan) -> dict:
     """Ground a report with 6 ablated images, against six passes of everything.
 
-    "first" is the first film of a session, "next" every other one: ablations that do not depend on
-    the film (black, grey, another patient) are in the prefix cache by then.
+    "first" is the first radiograph of a session, "next" every other one: ablations that do not
+    depend on the radiograph (black, grey, another patient) are in the prefix cache by then.
     """
     import workbench as wb
     from workbench.hallucination.ablations import ablated_images
 
     case = Case(plan.sizes)
-    trace = case.model.trace(case.film, case.report, heads="mean", vision="none")
+    trace = case.model.trace(case.radiograph, case.report, heads="mean", vision="none")
     ids, text = case.report.prompt_ids, case.report.token_ids
     images = ablated_images(case.model, trace.pixel_values)
     own = case.pixels

@@ -69,13 +69,13 @@ BARS = (
         percent=True,
     ),
     Bar(
-        "grounding with 6 ablated images, first film, times faster than six passes",
+        "grounding with 6 ablated images, first radiograph, times faster than six passes",
         "grounding",
         lambda found, clock: found["separate_over_first"][clock],
         1.5,
     ),
     Bar(
-        "the same for every further film",
+        "the same for every further radiograph",
         "grounding",
         lambda found, clock: found["separate_over_next"][clock],
         1.5,

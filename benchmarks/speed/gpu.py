@@ -167,15 +167,17 @@ def measured(source: str, quantize: str | None) -> dict:
     case = wb.phantom(seed=0, size=model.image_size)
     found = {"model": repr(model)}
     for batch in (1, 8):
-        films = [wb.phantom(seed=seed, size=model.image_size) for seed in range(batch)]
+        radiographs = [wb.phantom(seed=seed, size=model.image_size) for seed in range(batch)]
         model.report(case, max_new_tokens=4)  # warms up
         model.responder.engine.prefixes.clear()
-        short = _seconds(lambda films=films: model.report_many(films, max_new_tokens=1))
+        short = _seconds(
+            lambda radiographs=radiographs: model.report_many(radiographs, max_new_tokens=1)
+        )
         model.responder.engine.prefixes.clear()
         reports = []
         whole = _seconds(
-            lambda films=films, reports=reports: reports.extend(
-                model.report_many(films, max_new_tokens=NEW_TOKENS)
+            lambda radiographs=radiographs, reports=reports: reports.extend(
+                model.report_many(radiographs, max_new_tokens=NEW_TOKENS)
             )
         )
         tokens = sum(len(report.token_ids) - 1 for report in reports)

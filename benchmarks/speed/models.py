@@ -108,7 +108,7 @@ def loaded(sizes: Sizes, **options):
         return wb.load_model(directory, device="cpu", **({"dtype": "float32"} | options))
 
 
-def films(count: int, side: int) -> list:
+def radiographs(count: int, side: int) -> list:
     """Return Radiographs of noise, each another, of the size that a model sees."""
     import numpy as np
 

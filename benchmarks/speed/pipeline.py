@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def labeler(plan: Plan) -> dict:
-    """Label reports of drawn chests: reports a second on one core."""
+    """Label reports of phantoms: reports a second on one core."""
     import workbench as wb
 
     count = 20 if plan.quick else 400
@@ -64,7 +64,7 @@ def _manifest(table, source: Path, to: Path) -> Path:
 
 
 def runs(plan: Plan) -> dict:
-    """Run `mini` over drawn chests: the store over the bare loop; and a long run, row by row.
+    """Run `mini` over phantoms: the store over the bare loop; and a long run, row by row.
 
     On one thread, which is the fastest for models this small, and by processor time: images are
     read in a thread beside it.
@@ -76,8 +76,8 @@ def runs(plan: Plan) -> dict:
         return _overhead(Path(folder), plan) | {"long": _long(Path(folder), plan)}
 
 
-def _films(folder: Path, count: int, side: int) -> None:
-    """Write drawn chests as PNG files."""
+def _radiographs(folder: Path, count: int, side: int) -> None:
+    """Write phantoms as PNG files."""
     import numpy as np
     from PIL import Image
 
@@ -98,19 +98,25 @@ def _overhead(folder: Path, plan: Plan) -> dict:
     model = wb.load_model("mini", device="cpu", dtype="float32")
     count = 8 if plan.quick else 64
     tokens = 4 if plan.quick else 48
-    films = folder / "films"
-    _films(films, count, model.image_size)
+    radiographs = folder / "radiographs"
+    _radiographs(radiographs, count, model.image_size)
     table = pd.DataFrame({"path": [f"{seed}.png" for seed in range(count)]})
-    table = _manifest(table, films, folder / "films.parquet")
-    paths = [films / name for name in pd.read_parquet(table)["path"]]  # in the manifest's order
+    table = _manifest(table, radiographs, folder / "manifest.parquet")
+    paths = [
+        radiographs / name for name in pd.read_parquet(table)["path"]
+    ]  # in the manifest's order
     number = iter(range(1_000))
 
     def bare() -> list[str]:
         texts = []
         for at in range(0, count, 8):
             model.responder.engine.prefixes.clear()
-            films = [wb.load_radiograph(path) for path in paths[at : at + 8]]
-            jobs = [job for film in films for job in model.jobs(film, [_asked(tokens)])]
+            radiographs = [wb.load_radiograph(path) for path in paths[at : at + 8]]
+            jobs = [
+                job
+                for radiograph in radiographs
+                for job in model.jobs(radiograph, [_asked(tokens)])
+            ]
             for job in jobs:
                 model.responder.engine.prefix(job.request.pixel_values, job.request.ids)
             texts += [one.text for one in model.responder.answer_batch(jobs)]
@@ -119,7 +125,7 @@ def _overhead(folder: Path, plan: Plan) -> dict:
 
     def stored() -> list[str]:
         out = folder / f"run{next(number)}"
-        wb.run(table, root=films, model=model, out=out, max_new_tokens=tokens)
+        wb.run(table, root=radiographs, model=model, out=out, max_new_tokens=tokens)
         return _texts(out)
 
     found = compare({"bare loop": bare, "run": stored}, plan.rounds)
@@ -165,7 +171,7 @@ def _long(folder: Path, plan: Plan) -> dict:
     share = min(1500, rows // 3)
     checkpoint(TINY, str(folder / "tiny"))
     model = wb.load_model(folder / "tiny", device="cpu")
-    _films(folder / "small", 8, TINY.side)
+    _radiographs(folder / "small", 8, TINY.side)
     table = pd.DataFrame({"path": [f"{n % 8}.png" for n in range(rows)]})
     table["study_id"] = [f"study{n}" for n in range(rows)]
     many = _manifest(table, folder / "small", folder / "many.parquet")
