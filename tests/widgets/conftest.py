@@ -8,6 +8,7 @@ been no console error and no request beyond the page itself.
 
 from __future__ import annotations
 
+import os
 import queue
 import shutil
 
@@ -17,6 +18,9 @@ import workbench as wb
 from workbench.widgets._front import plain
 
 FINDING = "pleural effusion"
+#: How many times as slow as it is the browser pretends to be: WORKBENCH_SLOW_BROWSER=8 finds tests
+#: and pages that rely on a fast machine.
+SLOWER = float(os.environ.get("WORKBENCH_SLOW_BROWSER", "1"))
 ADDRESS = "http://bench.invalid/"
 PAGE = (
     "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>bench</title>"
@@ -31,6 +35,7 @@ async ({esm, css, traits, python, live}) => {
   const handlers = {};
   const values = {...traits};
   window.sent = [];
+  window.owed = new Set();
   const model = {
     get: (name) => values[name],
     set: (name, value) => { values[name] = value; },
@@ -39,12 +44,16 @@ async ({esm, css, traits, python, live}) => {
     off(event, act) { handlers[event] = (handlers[event] ?? []).filter((one) => one !== act); },
     send(content) {
       window.sent.push(content);
+      if (content.ask) window.owed.add(content.id);
       if (live) { window.toPython(content); return; }
       setTimeout(() => window.python(content, window.reply), 0);
     },
   };
   window.model = model;
-  window.reply = (message) => { for (const act of handlers["msg:custom"] ?? []) act(message, []); };
+  window.reply = (message) => {
+    if ("answer" in message || "failure" in message) window.owed.delete(message.id);
+    for (const act of handlers["msg:custom"] ?? []) act(message, []);
+  };
   window.python = new Function("content", "reply", python);
   if (live) (async () => {
     for (;;) for (const message of await window.fromPython()) window.reply(message);
@@ -80,7 +89,11 @@ class Bare:
         )
         self.contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(20_000)
+        if SLOWER > 1:
+            page.context.new_cdp_session(page).send(
+                "Emulation.setCPUThrottlingRate", {"rate": SLOWER}
+            )
         page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.route("**/*", self._route)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.app.watching import PIXELS
 from tests.widgets.made_explorer import TEXT, made_passage, made_state, open_made
+from tests.widgets.seeing import settled
 from tests.widgets.test_common_page import contrast
 
 METHOD = ".wbx-bar-row label:has-text('Method') select"
@@ -29,13 +30,7 @@ def page(bare):
 def ready(page):
     page.wait_for_selector(".wbx-maptitle")
     page.wait_for_function("document.querySelector('.wbf-canvas').width > 100")
-    settle(page)
-
-
-def settle(page):
-    """Let two frames pass, so that what was asked for is drawn."""
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => "
-                  "requestAnimationFrame(() => setTimeout(done, 0))))")  # fmt: skip
+    settled(page)
 
 
 def changes(page, act, nth=0):
@@ -43,14 +38,14 @@ def changes(page, act, nth=0):
     before = page.evaluate(PIXELS, nth)
     act()
     page.wait_for_function(f"(args) => ({PIXELS})(args[0]) !== args[1]", arg=[nth, before])
-    settle(page)
+    settled(page)
     return page.evaluate(PIXELS, nth)
 
 
 def same(page, act):
     before = page.evaluate(PIXELS)
     act()
-    settle(page)
+    settled(page)
     assert page.evaluate(PIXELS) == before
 
 
@@ -234,7 +229,7 @@ def test_sign_opacity_smooth_and_overlay_change_the_picture(page):
     page.evaluate("window.hasty = true")
     changes(page, lambda: page.select_option(METHOD, "occlusion"))
     page.wait_for_selector(".wbx-maptitle")
-    settle(page)
+    settled(page)
     page.focus(".wbx-words")
     sign = "label:has-text('Sign') select"
     pictures = [page.evaluate(PIXELS)]
@@ -356,7 +351,7 @@ def test_a_finished_text_is_chosen_unless_something_was_chosen_meanwhile(page):
         page.wait_for_function(
             "(n) => document.querySelectorAll('.wbx-kind-answer').length === n", arg=before + 1
         )
-        settle(page)
+        settled(page)
         if not before:
             assert page.locator(".wbx-kind-report [aria-selected='true']").count() == 0
             assert page.locator(".wbx-kind-answer [aria-selected='true']").count() == 2
@@ -508,7 +503,7 @@ def test_narrow_and_large_pages_do_not_overflow(page):
     for width in (400, 900, 1600):
         page.set_viewport_size({"width": width, "height": 800})
         for _ in range(2):
-            settle(page)
+            settled(page)
             wide = page.evaluate("document.documentElement.scrollWidth")
             too_wide = page.evaluate(
                 """(width) => [...document.querySelectorAll(".wb *")].filter(

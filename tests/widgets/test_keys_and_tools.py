@@ -10,7 +10,8 @@ import workbench as wb
 from tests.app.watching import PIXELS
 from tests.widgets.conftest import OPEN
 from tests.widgets.made_explorer import made_python, made_state, open_made
-from tests.widgets.test_explorer_page import asked, changes, chosen, ready, same, settle
+from tests.widgets.seeing import settled
+from tests.widgets.test_explorer_page import asked, changes, chosen, ready, same
 from workbench.radiograph import Radiograph
 from workbench.widgets._assets import script, styles
 from workbench.widgets.reader import ReaderStudy
@@ -143,7 +144,7 @@ def test_lines_pinches_and_leaps_zoom_in_proportion(page, event, factor):
 
 def test_a_notebook_scrolls_past_an_image_and_zooms_with_control_or_once_it_was_clicked(cell):
     cell.evaluate("document.body.style.paddingBottom = '2000px'")
-    settle(cell)
+    settled(cell)
     cell.mouse.move(*middle(cell))
     cell.mouse.wheel(0, 60)
     cell.wait_for_function("window.scrollY > 0")
@@ -177,7 +178,7 @@ def test_the_right_button_moves_and_opens_no_menu_in_or_beside_the_image(cell):
         )
         cell.mouse.up(button="right")
         assert cell.evaluate("window.menus.length") == 0
-    settle(cell)
+    settled(cell)
     assert cell.evaluate(PIXELS) != before
     assert cell.locator(".wbf-stage[data-jp-suppress-context-menu]").count() == 1
     cell.wait_for_timeout(100)
@@ -197,7 +198,7 @@ def test_reset_takes_back_everything_that_the_tools_changed(page, reset):
         page.keyboard.press(key)
     page.click("button:text-is('Pan')")
     page.keyboard.press("Tab")
-    settle(page)
+    settled(page)
     assert page.evaluate(PIXELS) != start
     if reset == "0":
         page.keyboard.press("0")
@@ -205,7 +206,7 @@ def test_reset_takes_back_everything_that_the_tools_changed(page, reset):
         page.mouse.dblclick(x, y)
     else:
         page.click(reset)
-    settle(page)
+    settled(page)
     assert page.evaluate(PIXELS) == start
     for name in TOGGLES:
         assert page.get_attribute(f"button:text-is('{name}')", "aria-pressed") == "false", name

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.widgets.asking import slowly
+from tests.widgets.asking import slowly, watch_ahead
 from tests.widgets.monkeys import monkey
 from workbench.data import Manifest
 from workbench.data.frames import conform
@@ -183,12 +183,13 @@ def test_what_another_reviewer_says_appears_after_ones_own_verdict(opened, made,
 def test_keys_pressed_while_a_verdict_is_written_wait_for_their_entries(opened):
     page = opened()
     slowly(page, "judge")
+    watch_ahead(page)
     for key in "125":
         page.keyboard.press(key)
     count(page, "1 of 6 judged")
-    page.wait_for_selector(".desk-ahead:has-text('reference wrong')")
     assert [a.verdict for a in opened.notes.current()] == ["model wrong"]
     count(page, "3 of 6 judged")
+    assert "reference wrong" in page.evaluate("window.ahead")[0]
     names = list(VERDICTS)
     assert [a.verdict for a in opened.notes.current()] == [names[0], names[1], names[4]]
     page.keyboard.press("3")
