@@ -14,6 +14,12 @@ PACKAGE = ROOT / "workbench"
 #: The top: re-exports and entry points may import everything, and nothing imports them.
 TOP = "top"
 
+#: A package, and the module of a higher level of which it hands on a public name at its first use.
+HANDED_ON = {
+    ("workbench.finetune", "workbench.widgets.monitor"),
+    ("workbench.review", "workbench.widgets.reviewer"),
+}
+
 
 def read_levels(page: str) -> dict[str, int]:
     """Module name -> rank, from the first two columns of the table in ARCHITECTURE.md."""
@@ -30,17 +36,12 @@ def level_labels(page: str) -> list[str]:
 
 
 def imported_modules(tree: ast.AST, module: str) -> list[tuple[int, str]]:
-    """(line, top-level module below workbench) of every import in a file; "" is the package.
-
-    A package may hand on a name of a higher level on its first use; then its owner is a text of the
-    file, and the import beside it is for checkers of types.
-    """
+    """(line, top-level module below workbench) of every import in a file; "" is the package."""
     found = []
-    handed_on = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             base = node.module or ""
-            if base in handed_on:
+            if (module, base) in HANDED_ON:
                 continue
             if node.level:
                 parts = module.split(".")[: -node.level]

@@ -55,54 +55,6 @@ if TYPE_CHECKING:
     from workbench.trace import Trace as Trace
     from workbench.trace import load_trace as load_trace
     from workbench.widgets.explorer import explore as explore
-
-#: Subpackages and modules reached as `wb.name`.
-_MODULES = (
-    "attention",
-    "data",
-    "errors",
-    "evaluation",
-    "figures",
-    "findings",
-    "finetune",
-    "hallucination",
-    "imaging",
-    "model",
-    "phantom",
-    "reports",
-    "review",
-    "runs",
-    "saliency",
-)
-
-#: Objects reached as `wb.name`, and the module that owns each.
-_OBJECTS = {
-    "CheckpointError": "workbench.errors",
-    "ChestXrayModel": "workbench.interface",
-    "ContextBudgetError": "workbench.errors",
-    "DecodingSettings": "workbench.generation",
-    "DeviceError": "workbench.errors",
-    "Generation": "workbench.generation",
-    "ImageMap": "workbench.trace",
-    "InputContract": "workbench.radiograph",
-    "InputError": "workbench.errors",
-    "MissingDependencyError": "workbench.errors",
-    "OptionError": "workbench.errors",
-    "Radiograph": "workbench.radiograph",
-    "RunError": "workbench.errors",
-    "Settings": "workbench.settings",
-    "Trace": "workbench.trace",
-    "TrainingError": "workbench.errors",
-    "WorkbenchError": "workbench.errors",
-    "explore": "workbench.widgets.explorer",
-    "load_model": "workbench.interface",
-    "load_radiograph": "workbench.imaging",
-    "load_trace": "workbench.trace",
-    "reader_study": "workbench.review.study",
-    "run": "workbench.runs.running",
-}
-
-__all__ = ["__version__", *_MODULES, *_OBJECTS]
-
-if not TYPE_CHECKING:  # which would hide misspelt names
-    __getattr__, __dir__ = lazy_names(__name__, _OBJECTS, __all__, modules=_MODULES)
+else:  # a checker of types would take `__getattr__` for every name
+    __all__, __getattr__, __dir__ = lazy_names(__name__, __file__, modules=("phantom",))
+    __all__ += ["__version__"]

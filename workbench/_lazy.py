@@ -1,45 +1,67 @@
 """Names of a package that are imported on first use, so that importing the package costs nothing.
 
-    if not TYPE_CHECKING:
-        __getattr__, __dir__ = lazy_names(__name__, {"run": ".running"}, __all__)
+    if TYPE_CHECKING:
+        from workbench.runs.running import run as run
+    else:
+        __all__, __getattr__, __dir__ = lazy_names(__name__, __file__)
 
-A checker of types takes a module with `__getattr__` to have every name, so it must not see it: it
-reads the imports under `if TYPE_CHECKING` instead.
+The imports that a checker of types reads are the only list: they are read from the file itself. A
+checker takes a module with `__getattr__` to have every name, so it must not see that.
 
-Does not know: what the names are.
 Source: PEP 562, module `__getattr__` and `__dir__`.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 
 def lazy_names(
-    package: str, owners: Mapping[str, str], exported: Iterable[str], *, modules: Iterable[str] = ()
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` of a package.
+    package: str, file: str, *, modules: Iterable[str] = ()
+) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__all__`, `__getattr__` and `__dir__` of a package.
 
     Args:
         package: its `__name__`.
-        owners: name -> module that owns it, relative (".running") or absolute.
-        exported: all names that `dir` lists.
-        modules: names that are modules of the package themselves.
+        file: its `__file__`, with the public names as imports under `if TYPE_CHECKING`.
+        modules: names that are modules of the package itself, though they can be called.
     """
+    owners = dict.fromkeys(modules, package) | {
+        name: owner for name, owner in _imports(file) if name not in modules
+    }
 
     def __getattr__(name: str) -> Any:
-        if name in modules:
+        if name not in owners:
+            raise AttributeError(
+                f"module {package!r} has no attribute {name!r}; see dir({package})"
+            )
+        if owners[name] == package:
             return importlib.import_module(f"{package}.{name}")
-        if name in owners:
-            value = getattr(importlib.import_module(owners[name], package), name)
-            setattr(sys.modules[package], name, value)
-            return value
-        raise AttributeError(f"module {package!r} has no attribute {name!r}; see dir({package})")
+        value = getattr(importlib.import_module(owners[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
 
-    def __dir__() -> list[str]:
-        return sorted(exported)
+    names = sorted(owners)
+    return names, __getattr__, lambda: names
 
-    return __getattr__, __dir__
+
+def _imports(file: str) -> list[tuple[str, str]]:
+    """Return each name imported under `if TYPE_CHECKING`, and the module that owns it."""
+    tree = ast.parse(Path(file).read_text(encoding="utf-8"))
+    blocks = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    return [
+        (alias.name, str(node.module))
+        for block in blocks
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]

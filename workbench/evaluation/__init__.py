@@ -14,15 +14,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench._lazy import lazy_names
-from workbench.evaluation.bars import Bar
-from workbench.evaluation.exam_result import PhantomExam
-from workbench.evaluation.intervals import Estimate
-from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED, examine
-from workbench.evaluation.phantom_scores import DomainScore, ExamCase, FindingScore
 
 if TYPE_CHECKING:
+    from workbench.evaluation.bars import Bar as Bar
     from workbench.evaluation.comparison import Comparison as Comparison
     from workbench.evaluation.comparison import compare as compare
+    from workbench.evaluation.exam_result import PhantomExam as PhantomExam
+    from workbench.evaluation.intervals import Estimate as Estimate
+    from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED as FIRST_HELD_OUT_SEED
+    from workbench.evaluation.phantom_exam import examine as examine
+    from workbench.evaluation.phantom_scores import DomainScore as DomainScore
+    from workbench.evaluation.phantom_scores import ExamCase as ExamCase
+    from workbench.evaluation.phantom_scores import FindingScore as FindingScore
     from workbench.evaluation.policies import POLICIES as POLICIES
     from workbench.evaluation.published import published_table as published_table
     from workbench.evaluation.report_set import ReportSet as ReportSet
@@ -32,43 +35,5 @@ if TYPE_CHECKING:
     from workbench.evaluation.saliency_table import SaliencyTable as SaliencyTable
     from workbench.evaluation.scorecard import score as score
     from workbench.evaluation.scorecard_result import ScoreCard as ScoreCard
-
-#: Names that are imported on first use, and the module that owns each.
-_LATER = {
-    "POLICIES": ".policies",
-    "Comparison": ".comparison",
-    "ReportSet": ".report_set",
-    "SaliencyRow": ".saliency_table",
-    "SaliencyTable": ".saliency_table",
-    "ScoreCard": ".scorecard_result",
-    "benchmark_saliency": ".saliency_benchmark",
-    "compare": ".comparison",
-    "published_table": ".published",
-    "read_reports": ".report_set",
-    "score": ".scorecard",
-}
-
-__all__ = [
-    "FIRST_HELD_OUT_SEED",
-    "POLICIES",
-    "Bar",
-    "Comparison",
-    "DomainScore",
-    "Estimate",
-    "ExamCase",
-    "FindingScore",
-    "PhantomExam",
-    "ReportSet",
-    "SaliencyRow",
-    "SaliencyTable",
-    "ScoreCard",
-    "benchmark_saliency",
-    "compare",
-    "examine",
-    "published_table",
-    "read_reports",
-    "score",
-]
-
-if not TYPE_CHECKING:  # which would hide misspelt names
-    __getattr__, __dir__ = lazy_names(__name__, _LATER, __all__)
+else:  # a checker of types would take `__getattr__` for every name
+    __all__, __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -42,36 +42,5 @@ if TYPE_CHECKING:
     from workbench.finetune.running import preview as preview
     from workbench.finetune.running import run as run
     from workbench.widgets.monitor import monitor as monitor
-
-#: Name -> module that owns it.
-_OWNERS = {
-    "Examination": ".examining",
-    "FeatureCache": ".feature_cache",
-    "Ledger": ".ledger",
-    "MemoryPlan": ".planner",
-    "Preview": ".preview",
-    "Recipe": ".recipe",
-    "Run": ".run_result",
-    "RunComparison": ".comparing",
-    "clean_priors": ".priors",
-    "compare": ".comparing",
-    "examine": ".examining",
-    "explain_recipe": ".recipe",
-    "export": ".adapters",
-    "load_adapter": ".adapters",
-    "merge": ".parts",
-    # above this package: reached by name only, so that nothing here depends on it
-    "monitor": "workbench.widgets.monitor",
-    "open_run": ".run_result",
-    "plan": ".planner",
-    "preview": ".running",
-    "read_recipe": ".recipe",
-    "run": ".running",
-    "save_adapter": ".adapters",
-    "shipped_recipes": ".recipe",
-}
-
-__all__ = [*_OWNERS]
-
-if not TYPE_CHECKING:  # which would hide misspelt names
-    __getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)
+else:  # a checker of types would take `__getattr__` for every name
+    __all__, __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -21,35 +21,5 @@ if TYPE_CHECKING:
     from workbench.generation.result import ModelIdentity as ModelIdentity
     from workbench.generation.result import Word as Word
     from workbench.generation.stream import TextStream as TextStream
-
-#: Name -> module that owns it.
-_OWNERS = {
-    "Chat": ".chat",
-    "DecodingSettings": ".options",
-    "Engine": ".engine",
-    "Generation": ".result",
-    "ImagePrefix": ".kvcache",
-    "ModelIdentity": ".result",
-    "Request": ".engine",
-    "Step": ".engine",
-    "TextStream": ".stream",
-    "Turn": ".chat",
-    "Word": ".result",
-}
-
-__all__ = [
-    "Chat",
-    "DecodingSettings",
-    "Engine",
-    "Generation",
-    "ImagePrefix",
-    "ModelIdentity",
-    "Request",
-    "Step",
-    "TextStream",
-    "Turn",
-    "Word",
-]
-
-if not TYPE_CHECKING:  # which would hide misspelt names
-    __getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)
+else:  # a checker of types would take `__getattr__` for every name
+    __all__, __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -27,28 +27,5 @@ if TYPE_CHECKING:
     from workbench.model.splice import IMAGE_TOKEN_ID as IMAGE_TOKEN_ID
     from workbench.model.tokenizer import CxrTokenizer as CxrTokenizer
     from workbench.model.vision import VisionTower as VisionTower
-
-#: `card` is a module that can be called: `workbench.model.card("mini")`.
-_MODULES = ("card",)
-
-_OBJECTS = {
-    "IMAGE_TOKEN_ID": ".splice",
-    "CxrLlavaConfig": ".config",
-    "CxrLlavaForConditionalGeneration": ".llava",
-    "CxrTokenizer": ".tokenizer",
-    "CxrVisionConfig": ".config",
-    "ImageProcessor": ".processor",
-    "LoadedCheckpoint": ".load",
-    "Message": ".prompt",
-    "ModelCard": ".card",
-    "VisionTower": ".vision",
-    "full_size_config": ".sizes",
-    "load_checkpoint": ".load",
-    "render_chat": ".prompt",
-    "save_checkpoint": ".save",
-}
-
-__all__ = [*_MODULES, *_OBJECTS]
-
-if not TYPE_CHECKING:  # which would hide misspelt names
-    __getattr__, __dir__ = lazy_names(__name__, _OBJECTS, __all__, modules=_MODULES)
+else:  # a checker of types would take `__getattr__` for every name
+    __all__, __getattr__, __dir__ = lazy_names(__name__, __file__, modules=("card",))

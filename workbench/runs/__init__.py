@@ -24,18 +24,5 @@ if TYPE_CHECKING:
     from workbench.runs.result import load as load
     from workbench.runs.running import run as run
     from workbench.runs.tasks import Task as Task
-
-#: Name -> module that owns it.
-_OWNERS = {
-    "ENGINES": ".plan",
-    "RunPlan": ".plan",
-    "RunResult": ".result",
-    "Task": ".tasks",
-    "load": ".result",
-    "run": ".running",
-}
-
-__all__ = ["ENGINES", "RunPlan", "RunResult", "Task", "load", "run"]
-
-if not TYPE_CHECKING:  # which would hide misspelt names
-    __getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)
+else:  # a checker of types would take `__getattr__` for every name
+    __all__, __getattr__, __dir__ = lazy_names(__name__, __file__)

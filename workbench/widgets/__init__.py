@@ -27,19 +27,5 @@ if TYPE_CHECKING:
     from workbench.widgets.reader import ReaderStudy as ReaderStudy
     from workbench.widgets.reviewer import Reviewer as Reviewer
     from workbench.widgets.reviewer import app as app
-
-#: Name -> module that owns it.
-_OWNERS = {
-    "Explorer": ".explorer",
-    "Monitor": ".monitor",
-    "ReaderStudy": ".reader",
-    "Reviewer": ".reviewer",
-    "app": ".reviewer",
-    "explore": ".explorer",
-    "monitor": ".monitor",
-}
-
-__all__ = list(_OWNERS)
-
-if not TYPE_CHECKING:  # which would hide misspelt names
-    __getattr__, __dir__ = lazy_names(__name__, _OWNERS, __all__)
+else:  # a checker of types would take `__getattr__` for every name
+    __all__, __getattr__, __dir__ = lazy_names(__name__, __file__)
