@@ -2,8 +2,6 @@
 
 Guards findings that the labeler does not know: every word with a meaning of its own is kept, and
 what was denied, has resolved or was removed stays denied. Where that is in doubt the answer is no.
-
-Does not know: how sentences are said again (`prior_phrases`), or findings (`priors`).
 """
 
 from __future__ import annotations
@@ -32,10 +30,9 @@ _OUT = (
 _OUT_OF = r"(?:(?:resolution|removal|disappearance|clearing|clearance)\b|extubation\b)"
 _HEDGE = (
     r"(?:almost|nearly|mostly|largely|essentially|virtually|practically|near|mainly|predominantly|"
-    r"probably|likely|possibly|perhaps|apparently|may have|might have|seems to have|"
-    r"appears to have|may|might|could|should|appears?|seems?|"
-    r"near-complete|nearly-complete|substantial(?:ly)?|significant(?:ly)?|predominant|"
-    r"marked(?:ly)?)"
+    r"probably|likely|possibly|perhaps|apparently|may have|might have|seems to have|appears to "
+    r"have|may|might|could|should|appears?|seems?|near-complete|nearly-complete|substantial(?:ly)?|"
+    r"significant(?:ly)?|predominant|marked(?:ly)?)"
 )
 #: It is not known whether anything is left.
 NEARLY = re.compile(
@@ -47,12 +44,9 @@ NEARLY = re.compile(
 #: It is still there.
 NOT_GONE = re.compile(
     rf"\b(?:no|not|never|without|n['\u2019]t|partial(?:ly)?|partly|incomplete(?:ly)?|some|"
-    rf"slight(?:ly)?|"
-    rf"mild(?:ly)?|yet to|continued|ongoing|gradual(?:ly)?|slow(?:ly)?|further|somewhat|"
-    rf"moderate(?:ly)?|"
-    rf"only|early|progressive)"
-    rf" (?:\w+ ){{0,2}}?(?:{_OUT}|{_OUT_OF}|{_MOVED})\b|\b{_MOVED},? (?:and|but|now|so|to|into|"
-    rf"by|from|"
+    rf"slight(?:ly)?|mild(?:ly)?|yet to|continued|ongoing|gradual(?:ly)?|slow(?:ly)?|further|"
+    rf"somewhat|moderate(?:ly)?|only|early|progressive) (?:\w+ ){{0,2}}?(?:{_OUT}|{_OUT_OF}|"
+    rf"{_MOVED})\b|\b{_MOVED},? (?:and|but|now|so|to|into|by|from|"
     r"slightly|such|with)\b|\bunresolved\b",
     re.IGNORECASE,
 )
@@ -64,8 +58,7 @@ GONE = re.compile(
 #: Beside what is gone, something that is there.
 STILL_THERE = re.compile(
     r"\b(?:and|with|or)\b.*\b(?:new|newly|persist\w*|residual|stable|unchanged|increas\w+|"
-    r"worsen\w+|"
-    r"remain\w*|develop\w*)\b|\b(?:leaving|followed|revealing|except|apart)\b",
+    r"worsen\w+|remain\w*|develop\w*)\b|\b(?:leaving|followed|revealing|except|apart)\b",
     re.IGNORECASE,
 )
 #: Words of comparison, with the adverbs about them.
@@ -83,29 +76,26 @@ _EMPTY = (
     "neither none cannot absent any other others all each both else again still now once also "
     "otherwise then overall seen noted demonstrated identified present evident visible visualized "
     "visualised shown appreciated found observed remains remain remained remaining persists "
-    "persist "
-    "continues continue appears appear seems looks shows show demonstrates recurs recur become "
-    "interval interim meantime change changes changed comparison compared comparing comparable "
-    "similar same prior previous previously earlier before old older last recent recently baseline "
-    "outside preceding made available radiograph radiographs film films study studies exam exams "
-    "examination examinations image images imaging x-ray x-rays cxr chest portable ap pa frontal "
-    "appearance size extent position severity configuration number degree volume distribution "
-    "finding findings patient received undergone status picture new newly longer back time ago "
-    "january february march april june july august september october november december "
-    "increase decrease improvement worsening progression development placement insertion "
+    "persist continues continue appears appear seems looks shows show demonstrates recurs recur "
+    "become interval interim meantime change changes changed comparison compared comparing "
+    "comparable similar same prior previous previously earlier before old older last recent "
+    "recently baseline outside preceding made available radiograph radiographs film films study "
+    "studies exam exams examination examinations image images imaging x-ray x-rays cxr chest "
+    "portable ap pa frontal appearance size extent position severity configuration number degree "
+    "volume distribution finding findings patient received undergone status picture new newly "
+    "longer back time ago january february march april june july august september october november "
+    "december increase decrease improvement worsening progression development placement insertion "
     "removal resolution clearing course caliber pulled retracted relevant significant appreciable "
     "definite positioning appeared somewhat slightly here amount better worse today yesterday "
-    "hasn't haven't isn't "
-    "aren't wasn't weren't"
+    "hasn't haven't isn't aren't wasn't weren't"
 )
 EMPTY_WORDS = frozenset(_EMPTY.split())
 _BODY = (
     "heart cardiac cardiomediastinal mediastinum mediastinal silhouette silhouettes contour "
     "contours border borders hilum hila hilar lung lungs pulmonary vascularity vasculature "
-    "vascular vessels aorta aortic trachea diaphragm diaphragms hemidiaphragm "
-    "hemidiaphragms osseous bony bones structures skeletal thorax thoracic soft tissue "
-    "tissues pleura pleural spaces aeration inspiration volumes markings spine left right "
-    "bilateral upper lower"
+    "vascular vessels aorta aortic trachea diaphragm diaphragms hemidiaphragm hemidiaphragms "
+    "osseous bony bones structures skeletal thorax thoracic soft tissue tissues pleura pleural "
+    "spaces aeration inspiration volumes markings spine left right bilateral upper lower"
 )
 #: Parts of the body, which are no finding by themselves: "the mediastinum is stable" only compares.
 _ANATOMY = frozenset(_BODY.split())

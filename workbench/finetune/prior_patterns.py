@@ -1,7 +1,4 @@
-"""English words and phrases that compare with an earlier study, as patterns.
-
-Does not know: what is said instead (`prior_phrases`), or findings.
-"""
+"""English words and phrases that compare with an earlier study, as patterns."""
 
 from __future__ import annotations
 
@@ -19,32 +16,25 @@ BE = (
 )
 STATE = (
     r"(?:unchanged|changed|stable|similar|the same|persistent|improved|improving|worsened|"
-    r"worsening|"
-    r"increased|increasing|decreased|decreasing|progressed|progressing|larger|smaller|bigger|"
-    r"better|"
-    r"worse|(?:more|less) (?:prominent|conspicuous|extensive|severe|pronounced|apparent|evident|"
-    r"confluent|dense|marked|visible)|unaltered|new|resolving|resolved|cleared|gone|removed|"
-    r"withdrawn|no longer (?:seen|present|visible|evident|identified|visuali[sz]ed|apparent|noted|"
-    r"appreciated|demonstrated)|(?:in |of )?(?:similar|unchanged|stable) (?:in )?(?:appearance|"
-    r"position|size|extent|location)|(?:placed|inserted|repositioned|advanced|exchanged|replaced)|"
-    r"about the same|better seen|"
-    r"(?:similar|comparable)(?: in appearance)? (?:to|with) (?:(?:the )?(?:most |recent |prior |"
-    r"previous |"
-    r"earlier |last |old |chest |outside )*(?:one|films?|radiographs?|study|studies|"
-    r"exam(?:ination)?s?|"
-    r"images?|imaging)|before|prior))"
+    r"worsening|increased|increasing|decreased|decreasing|progressed|progressing|larger|smaller|"
+    r"bigger|better|worse|(?:more|less) (?:prominent|conspicuous|extensive|severe|pronounced|"
+    r"apparent|evident|confluent|dense|marked|visible)|unaltered|new|resolving|resolved|cleared|"
+    r"gone|removed|withdrawn|no longer (?:seen|present|visible|evident|identified|visuali[sz]ed|"
+    r"apparent|noted|appreciated|demonstrated)|(?:in |of )?(?:similar|unchanged|stable) (?:in "
+    r")?(?:appearance|position|size|extent|location)|(?:placed|inserted|repositioned|advanced|"
+    r"exchanged|replaced)|about the same|better seen|(?:similar|comparable)(?: in appearance)? "
+    r"(?:to|with) (?:(?:the )?(?:most |recent |prior |previous |earlier |last |old |chest |outside "
+    r")*(?:one|films?|radiographs?|study|studies|exam(?:ination)?s?|images?|imaging)|before|prior))"
 )
 ASPECT = (
     r"(?: (?:in|with regard to|in terms of) (?:(?:the )?(?:overall )?(?:size|extent|appearance|"
     r"position|severity|configuration|number|degree|volume|distribution|density|alignment|course|"
-    r"caliber|morphology)"
-    r"(?: and |,? or )?)+)?"
+    r"caliber|morphology)(?: and |,? or )?)+)?"
 )
 DONE = (
     r"(?:increased|decreased|improved|worsened|progressed|enlarged|grown|developed|changed|"
-    r"persisted|"
-    r"appeared|evolved|resolved|cleared|disappeared|diminished|regressed|recurred|reaccumulated|"
-    r"re-accumulated|re-expanded|reexpanded|lessened|shrunk)"
+    r"persisted|appeared|evolved|resolved|cleared|disappeared|diminished|regressed|recurred|"
+    r"reaccumulated|re-accumulated|re-expanded|reexpanded|lessened|shrunk)"
 )
 TURN = (
     r"(?:increase|decrease|improvement|worsening|progression|reduction|changes?|development|"
@@ -55,17 +45,14 @@ TURN = (
 DEGREE = (
     r"(?:(?:no|slight|mild|significant|minimal|marked|further|continued|some|near|near-complete|"
     r"complete|partial|subtle|interval|relevant|appreciable|substantial|little|new|moderate|"
-    r"overall|"
-    r"short-term|definite|major|other|great|gradual|ongoing|interim) )*"
+    r"overall|short-term|definite|major|other|great|gradual|ongoing|interim) )*"
 )
 DAY = (
     r"(?:(?:one|two|three|four|five|six|seven|eight|nine|ten|twelve|\d+|a|an|a few|several) "
-    r"(?:minutes?|hours?|days?|weeks?|months?|years?) (?:ago|prior|earlier|before)"
-    r"|_{2,}|x{3,}|\d[\d/.:-]*(?: ?[ap]\.?m\.?)?(?! (?:minute|hour|day|week|month|year))|"
-    r"yesterday|earlier(?: today)?|the (?:same|"
-    r"previous|prior) "
-    r"day|(?:january|february|march|april|may|june|july|august|september|october|november|december)"
-    r"[ \d,]*)"
+    r"(?:minutes?|hours?|days?|weeks?|months?|years?) (?:ago|prior|earlier|before)|_{2,}|x{3,}|"
+    r"\d[\d/.:-]*(?: ?[ap]\.?m\.?)?(?! (?:minute|hour|day|week|month|year))|yesterday|earlier(?: "
+    r"today)?|the (?:same|previous|prior) day|(?:january|february|march|april|may|june|july|august|"
+    r"september|october|november|december)[ \d,]*)"
 )
 EXAM = (
     r"(?:(?:the|a|an|his|her|most|recent|prior|previous|earlier|preceding|last|old|older|outside|"
@@ -79,14 +66,13 @@ EARLIER = rf"(?:{EXAM}|{DAY}|before|prior|previous|earlier|previously|admission|
 THAT = r"(?:(?:that|those) (?:of|on|seen on) |what was seen on )?"
 COMPARED = (
     rf"(?:(?:as |when )?(?:compared|in comparison|relative|comparable)(?: (?:to|with)) "
+    rf"{THAT}{EARLIER}|(?:since|from|as on|as seen on|on|than(?: (?:on|in|at|seen on))?) "
     rf"{THAT}{EARLIER}"
-    rf"|(?:since|from|as on|as seen on|on|than(?: (?:on|in|at|seen on))?) {THAT}{EARLIER}"
     r"|in the (?:interval|interim|meantime)|over (?:the )?(?:interval|time)|as (?:(?:seen|noted|"
     r"described|was|were) )?(?:before|previously)"
     rf"|(?:(?:which|that) (?:was|were) )?not (?:\w+ )?(?:seen|present|evident|visible|noted|"
-    rf"identified) "
-    rf"(?:(?:on|in|at) )?{EARLIER}"
-    rf"|(?:seen|noted|present|described|identified|visuali[sz]ed) (?:(?:on|in|at) {EARLIER}|"
+    rf"identified) (?:(?:on|in|at) )?{EARLIER}|(?:seen|noted|present|described|identified|"
+    rf"visuali[sz]ed) (?:(?:on|in|at) {EARLIER}|"
     r"previously|before|earlier))"
 )
 LEAD = re.compile(rf"^{COMPARED}\s*,?\s*(?=\w)", re.IGNORECASE)
@@ -94,11 +80,10 @@ WITHIN = re.compile(rf",\s+{COMPARED},(?=\s)|,?\s+{COMPARED}(?=\s|[,;)]|$)", re.
 ATTRIBUTE = (
     r"(?:unchanged|stable|persistent|persisting|residual|recurrent|worsening|worsened|improving|"
     r"improved|increasing|decreasing|resolving|ongoing|continued|continuing|lingering|remaining|"
-    r"new|"
-    r"newly (?:seen|placed|appeared|developed|noted)|newly|interval|unresolved|"
-    r"previously (?:seen|noted|described|identified|visuali[sz]ed|demonstrated|present)|"
-    r"(?:in|de)creased(?= (?:(?!with|and|in|at|of)[\w-]+ ){0,4}(?:effusion|pneumothora|o?edema|"
-    r"consolid|atelect|pneumonia|cardiomeg|congest|nodul|mass)))"
+    r"new|newly (?:seen|placed|appeared|developed|noted)|newly|interval|unresolved|previously "
+    r"(?:seen|noted|described|identified|visuali[sz]ed|demonstrated|present)|(?:in|de)creased(?= "
+    r"(?:(?!with|and|in|at|of)[\w-]+ ){0,4}(?:effusion|pneumothora|o?edema|consolid|atelect|"
+    r"pneumonia|cardiomeg|congest|nodul|mass)))"
 )
 ATTRIBUTES = re.compile(
     rf"(?<![\w-]){ADVERB}{ATTRIBUTE}(?:(?:,| and| or| to|,? but) {ADVERB}(?:{ATTRIBUTE}|smaller|"
@@ -107,24 +92,22 @@ ATTRIBUTES = re.compile(
     re.IGNORECASE,
 )
 ASIDES = re.compile(
-    rf"\s*\({ADVERB}{STATE}{ASPECT}\)"
-    rf"|(?:(?<=\bis)|(?<=\bare)|(?<=\bappears)) {ADVERB}{ATTRIBUTE},? (?:and|but)"
+    rf"\s*\({ADVERB}{STATE}{ASPECT}\)|(?:(?<=\bis)|(?<=\bare)|(?<=\bappears)) "
+    rf"{ADVERB}{ATTRIBUTE},? (?:and|but)"
     r"(?= (?!(?:no|the|an?|there|is|are|has|have|remains?|appears?|not|as|so)\b)\w)"
-    rf"|,?\s+(?:which|that) (?:{BE}|has|have) {ADVERB}(?:{STATE}|{DONE}){ASPECT}(?:,|(?=$))"
-    rf"|,?\s+(?:and|but) (?:(?:is|are|has|have|has been|have been|remains?|appears?) )?{ADVERB}"
-    rf"(?:{STATE}|{DONE}){ASPECT}(?=$|,)"
-    rf"|,\s+(?:(?:is|are|has|have|has been|have been|remains?) )?{ADVERB}(?:{STATE}|"
-    rf"{DONE}){ASPECT}"
+    rf"|,?\s+(?:which|that) (?:{BE}|has|have) {ADVERB}(?:{STATE}|{DONE}){ASPECT}(?:,|(?=$))|"
+    rf",?\s+(?:and|but) (?:(?:is|are|has|have|has been|have been|remains?|appears?) "
+    rf")?{ADVERB}(?:{STATE}|{DONE}){ASPECT}(?=$|,)|,\s+(?:(?:is|are|has|have|has been|have been|"
+    rf"remains?) )?{ADVERB}(?:{STATE}|{DONE}){ASPECT}"
     r"(?=$|[,)])"
     rf"|,?\s+(?:with|and|without|with no|and no) {DEGREE}changes?{ASPECT}(?=$|,)",
     re.IGNORECASE,
 )
 TIMES = re.compile(
     r"(?<=\w)\s+(?:once again|again|still|now)(?=\s(?:seen|noted|demonstrated|present|"
-    r"visuali[sz]ed|"
-    r"identified|evident|visible|shown|a\b|an\b|the\b|is\b|are\b|has\b|in\b|at\b|\w))|"
-    r"^(?:once again|again),\s+(?=\w)|^(?:once again|again|now|still),?\s+(?=(?:there|the|a|an|"
-    r"heart)\b)|\s+(?:once again|again)$",
+    r"visuali[sz]ed|identified|evident|visible|shown|a\b|an\b|the\b|is\b|are\b|has\b|in\b|at\b|"
+    r"\w))|^(?:once again|again),\s+(?=\w)|^(?:once again|again|now|still),?\s+(?=(?:there|the|a|"
+    r"an|heart)\b)|\s+(?:once again|again)$",
     re.IGNORECASE,
 )
 FIRST = re.compile(
@@ -149,10 +132,8 @@ PREDICATES = [
         rf"^{NOUNS}:? (?:{BE} )?{ADVERB}{STATE}{ASPECT}{REST}$",
         rf"^{NOUNS} (?:has|have) {ADVERB}(?:been )?{ADVERB}{DONE}{ASPECT}(?: (?:slightly|"
         rf"somewhat|significantly|markedly|further))?{REST}$",
-        rf"^{NOUNS} (?:has|have|is|are) {ADVERB}(?:gone|resolved|cleared|disappeared|"
-        rf"out){REST}$",
-        rf"^{NOUNS} (?:persists?|remains?|recurs?|(?:shows?|demonstrates?) "
-        rf"{DEGREE}{TURN}){REST}$",
+        rf"^{NOUNS} (?:has|have|is|are) {ADVERB}(?:gone|resolved|cleared|disappeared|out){REST}$",
+        rf"^{NOUNS} (?:persists?|remains?|recurs?|(?:shows?|demonstrates?) {DEGREE}{TURN}){REST}$",
         rf"^(?:(?:there(?: is| are| has been| have been| was|\u2019s been|'s been)|again seen "
         rf"is) )?{DEGREE}{TURN} (?:in|of) (?:(?:the )?(?:size|"
         r"extent|appearance|position|severity|degree|amount) of "
@@ -160,9 +141,8 @@ PREDICATES = [
         rf"^{ADVERB}(?:stable|unchanged|similar|persistent|improved|no change in) (?:in )?(?:the )?"
         r"(?:overall )?(?:position(?:ing)?|appearance|size|extent|severity|configuration) of "
         r"(?P<subject>[^,;]+)(?P<rest>)$",
-        r"^(?:the patient|he|she) (?:has|have) (?:now |since )?(?:received|undergone placement "
-        r"of|had "
-        r"placement of) (?P<subject>[^,;]+)(?P<rest>)$",
+        r"^(?:the patient|he|she) (?:has|have) (?:now |since )?(?:received|undergone placement of|"
+        r"had placement of) (?P<subject>[^,;]+)(?P<rest>)$",
     )
 ]
 ONLY = re.compile(r"^(?:the )?(?:appearance|size|extent|position|degree|severity|amount) of ", re.I)
@@ -180,52 +160,38 @@ ARTICLE = re.compile(r"^(?:the|an?|this|these|those|his|her|its) ", re.IGNORECAS
 COUNTED = re.compile(r"^(?:multiple|several|some|two|three|four|both|many|few|\d)", re.IGNORECASE)
 HEAD_END = re.compile(
     r" (?:of|in|at|with|within|on|to(?! (?:mild|moderate|severe|small|large|medium|marked))|from|"
-    r"along|over|without|near|projecting|overlying|involving|"
-    r"seen|"
-    r"beneath|under|below|above|behind|around|about|across|through|throughout|between|adjacent|"
-    r"into|"
-    r"extending|surrounding|for|by|against|toward|measuring|following|despite|located|centered|as|"
-    r"noted|ending|terminating|which|that|causing|after|due|bilaterally|possibly|likely|"
-    r"compatible|consistent)\b"
+    r"along|over|without|near|projecting|overlying|involving|seen|beneath|under|below|above|behind|"
+    r"around|about|across|through|throughout|between|adjacent|into|extending|surrounding|for|by|"
+    r"against|toward|measuring|following|despite|located|centered|as|noted|ending|terminating|"
+    r"which|that|causing|after|due|bilaterally|possibly|likely|compatible|consistent)\b"
 )
 MASS = re.compile(
     r"(?:edema|atelectasis|cardiomegaly|pneumonia|consolidation|congestion|collapse|thickening|"
-    r"fluid|"
-    r"air|disease|emphysema|scarring|fibrosis|enlargement|engorgement|widening|hardware|blunting|"
-    r"loss|failure|overload|opacification|pneumomediastinum|aeration|elevation|bronchopneumonia|"
-    r"prominence|hyperinflation|kyphosis|scoliosis|crowding|cuffing|calcification|support|"
-    r"evidence|lung|COPD|CHF|ARDS|gas|blood|tension|tissue|material|redistribution|hypertension|"
-    r"haziness|"
-    r"nodularity|"
-    r"tortuosity|\w+(?:pathy|megaly|osis|itis|asis|ectasis|penia|cardia|inversus|ing|ation|ema|"
-    r"peritoneum|"
-    r"pericardium))$",
+    r"fluid|air|disease|emphysema|scarring|fibrosis|enlargement|engorgement|widening|hardware|"
+    r"blunting|loss|failure|overload|opacification|pneumomediastinum|aeration|elevation|"
+    r"bronchopneumonia|prominence|hyperinflation|kyphosis|scoliosis|crowding|cuffing|"
+    r"calcification|support|evidence|lung|COPD|CHF|ARDS|gas|blood|tension|tissue|material|"
+    r"redistribution|hypertension|haziness|nodularity|tortuosity|\w+(?:pathy|megaly|osis|itis|"
+    r"asis|ectasis|penia|cardia|inversus|ing|ation|ema|peritoneum|pericardium))$",
     re.IGNORECASE,
 )
 NO_THING = re.compile(
     r"\b(?:size|contours?|lungs?|volumes|appearance|position|silhouettes?|heart|examination|study|"
     r"chest|structures|patient|aeration|inspiration|exam|radiographs?|findings?|process|limits|"
     r"mediastinum|hila|hilum|aorta|trachea|diaphragms?|hemidiaphragms?|vasculature|vascularity|"
-    r"spine|"
-    r"bones?|ribs|thorax|pleura|airways?|x{3,}|_{2,}|abnormalit(?:y|ies)|changes?|there|here|"
-    r"picture|"
-    r"markings|tip|technique|angles?|borders?|shadow|clavicles?|shoulders?|views?|side|course|"
-    r"base|bases|zones?|"
-    r"lobes?|apex|apices|fields?|region|area|hemithorax|space|level|"
-    r"width|diameter|height|volume|impression|opinion|status|"
-    r"\w+ally)$|"
-    r"^(?:this|that|these|those|it|they|there|he|she|which|all|other|others|most|"
-    r"much|part|some|all|both|each|either|neither|bulk|majority|portion|half|component|parts|"
-    r"rest|remainder|no|not)\b",
+    r"spine|bones?|ribs|thorax|pleura|airways?|x{3,}|_{2,}|abnormalit(?:y|ies)|changes?|there|"
+    r"here|picture|markings|tip|technique|angles?|borders?|shadow|clavicles?|shoulders?|views?|"
+    r"side|course|base|bases|zones?|lobes?|apex|apices|fields?|region|area|hemithorax|space|level|"
+    r"width|diameter|height|volume|impression|opinion|status|\w+ally)$|^(?:this|that|these|those|"
+    r"it|they|there|he|she|which|all|other|others|most|much|part|some|all|both|each|either|"
+    r"neither|bulk|majority|portion|half|component|parts|rest|remainder|no|not)\b",
     re.IGNORECASE,
 )
 ABNORMAL = re.compile(
     r"^(?:\w+ly )?(?:tortuous|hyperinflated|hyperexpanded|enlarged|dilated|calcified|ectatic|"
-    r"unfolded|"
-    r"elevated|flattened|widened|deviated|prominent|low|crowded|engorged|distended|blunted|"
-    r"degenerative|post-?surgical|post-?operative|fibrotic|emphysematous|chronic|inflammatory|"
-    r"cystic|"
-    r"bullous|granulomatous|atelectatic|arthritic|reticular)\b",
+    r"unfolded|elevated|flattened|widened|deviated|prominent|low|crowded|engorged|distended|"
+    r"blunted|degenerative|post-?surgical|post-?operative|fibrotic|emphysematous|chronic|"
+    r"inflammatory|cystic|bullous|granulomatous|atelectatic|arthritic|reticular)\b",
     re.IGNORECASE,
 )
 VERB = re.compile(
@@ -246,25 +212,21 @@ NEW_CLAUSE = re.compile(
 )
 THOUGH = re.compile(r"^(?:although|though|while|whereas)\s+([^,]+),\s+(.+)$", re.IGNORECASE)
 BROKEN = re.compile(
-    r"[,;:]\s*[,;:.]|^\W*[,;]|\s[,.;]|\(\s*\)"
-    r"|\b(?:to|with|from|than|since|of|on|at|the|an?|and|or|but|which|as|by|has|have|been|compared|"
-    r"again|significantly|slightly|is|are|was|were|not|no|in|newly|interval|also|some|more|less|"
-    r"better|worse)\s*(?:[.,;]|$)"
-    r"|\b(\w+) \1\b|\ba (?=[aeio])|\ban (?=[b-df-gj-np-tv-z][a-z])"
-    r"|\b(?:a|an|the) (?:a|an|the|is|are|has|have|and|or|of|in|at|there)\b"
-    r"|\ba \w+ly (?:of|in)\b|\b(?:and|or|but|overall|grossly) of\b|\b(?:is|are) given\b"
-    r"|^(?:appearance|position(?:ing)?|size|extent|degree|aeration) of\b"
-    r"|^(?:is|are|and|or|but|than|from|of|"
-    r"to)\b|^no (?:this|that|these|it|no|the)\b"
-    r"|\b(?:is|are) (?:indicates?|represents?|suggests?|may|which|and|or|but|from|in size)\b"
-    r"|\b(?:is|are) no\b[^,;.]*\b(?:is|are)\b|\bno (?:an?|any|both|most|some|all)\b"
-    r"|\b(?:is|are|has|have) (?:remains?|appears?|persists?|after|following|despite|stays?)\b"
-    r"|\binterval (?:of|in)\b|\bhowever\s*[.,]?$|^however\b"
-    r"|(?:^|, )(?:as|so|nor|neither|and so) (?:is|are|has|have|was|were)\b"
+    r"[,;:]\s*[,;:.]|^\W*[,;]|\s[,.;]|\(\s*\)|\b(?:to|with|from|than|since|of|on|at|the|an?|and|"
+    r"or|but|which|as|by|has|have|been|compared|again|significantly|slightly|is|are|was|were|not|"
+    r"no|in|newly|interval|also|some|more|less|better|worse)\s*(?:[.,;]|$)|\b(\w+) \1\b|\ba "
+    r"(?=[aeio])|\ban (?=[b-df-gj-np-tv-z][a-z])|\b(?:a|an|the) (?:a|an|the|is|are|has|have|and|"
+    r"or|of|in|at|there)\b|\ba \w+ly (?:of|in)\b|\b(?:and|or|but|overall|grossly) of\b|\b(?:is|"
+    r"are) given\b|^(?:appearance|position(?:ing)?|size|extent|degree|aeration) of\b|^(?:is|are|"
+    r"and|or|but|than|from|of|to)\b|^no (?:this|that|these|it|no|the)\b|\b(?:is|are) "
+    r"(?:indicates?|represents?|suggests?|may|which|and|or|but|from|in size)\b|\b(?:is|are) "
+    r"no\b[^,;.]*\b(?:is|are)\b|\bno (?:an?|any|both|most|some|all)\b|\b(?:is|are|has|have) "
+    r"(?:remains?|appears?|persists?|after|following|despite|stays?)\b|\binterval (?:of|in)\b|"
+    r"\bhowever\s*[.,]?$|^however\b|(?:^|, )(?:as|so|nor|neither|and so) (?:is|are|has|have|was|"
+    r"were)\b"
     rf"|^there (?:is|are) .*\b(?:but|and) (?:{STATE}|{DONE})\b|:\s*[.]"
-    r"|\bin position,|\bago\b"
-    r"|\bto from\b|\bin (?:size|extent) (?!and|or|of|from|with|at|on|to)\w"
-    r"|\b(?:is|are|has|have) (?:is|are|has|have|there)\b|\bthere (?:is|are) (?:there|the )",
+    r"|\bin position,|\bago\b|\bto from\b|\bin (?:size|extent) (?!and|or|of|from|with|at|on|to)\w|"
+    r"\b(?:is|are|has|have) (?:is|are|has|have|there)\b|\bthere (?:is|are) (?:there|the )",
     re.IGNORECASE,
 )
 #: One subject, two predicates: the first compares, the second is kept.
