@@ -26,10 +26,10 @@ from safetensors.torch import load_file
 
 import workbench as wb
 from workbench.evaluation.intervals import estimate
-from workbench.findings import PHANTOM_FINDINGS
+from workbench.findings import PHANTOM_FINDINGS, PRESENT
 from workbench.finetune.classifier import aurocs, mean_auroc, predict, resampled_means
+from workbench.finetune.comparing import unseen_cases
 from workbench.finetune.datasets import Images, LabelRows, PreparedImages
-from workbench.finetune.examining import positives, unseen_cases
 from workbench.finetune.recipe import Recipe, read_recipe
 
 UNSEEN = 10_000_000
@@ -39,6 +39,7 @@ def judged(before, after, finding: str, n: int, seed: int) -> dict:
     """Compare two models on unseen phantoms: the taught finding, and the others."""
     cpu = time.process_time()
     found = wb.finetune.examine(before, after, finding=finding, n=n, seed=seed)
+    cases = unseen_cases(finding, n=n, seed=seed)
     rows = [
         {"what": row.skill, "before": row.before, "after": row.after, **asdict(row.change)}
         for row in found.rows
@@ -47,7 +48,7 @@ def judged(before, after, finding: str, n: int, seed: int) -> dict:
         "unseen": n,
         "first_seed": seed,
         "held_out": found.held_out,
-        "positives": positives(unseen_cases(finding, n=n, seed=seed), finding),
+        "positives": sum(case.code(finding) == PRESENT for case in cases),
         "rows": rows,
         "cpu_seconds_of_reports": time.process_time() - cpu,
     }
@@ -163,12 +164,12 @@ def real(args: argparse.Namespace) -> dict:
 
 def radiograph_scores(radiographs, runs: dict, args: argparse.Namespace) -> dict:
     """Return mean AUROC of every tower on the test radiographs, with paired intervals."""
-    from workbench.finetune.cases import _row_case, manifest_cases
+    from workbench.finetune.cases import manifest_cases, row_case
     from workbench.finetune.recipe import DataRecipe
     from workbench.finetune.tower_probes import linear_probe
 
     test = radiographs.select((radiographs.frame["split"] == "test").to_numpy())
-    cases = [_row_case(test, row) for row in range(len(test))]
+    cases = [row_case(test, row) for row in range(len(test))]
     findings = tuple(runs["after"].evidence["findings"])
     data = DataRecipe(manifest="radiographs", unlisted=args.unlisted)
     loaded = wb.load_model("mini").loaded

@@ -13,12 +13,12 @@ from workbench.finetune.cases import (
     _case_set,
     gather,
     manifest_cases,
+    manifest_regions,
     phantom_case,
     unlabelled_cases,
 )
-from workbench.finetune.datasets import PreparedImages
+from workbench.finetune.datasets import PreparedImages, patch_targets
 from workbench.finetune.recipe import DataRecipe, PhantomData, read_recipe
-from workbench.finetune.regions import manifest_regions, patch_targets
 
 DATA = DataRecipe(manifest="films.parquet", validation=0.3)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from workbench.errors import ContextBudgetError
-from workbench.finetune.batches import plan_batches
+from workbench.finetune.datasets import plan_batches
 from workbench.finetune.encoding import (
     ABOUT,
     AFTER,

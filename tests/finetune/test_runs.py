@@ -16,9 +16,8 @@ from tests.finetune.conftest import tiny_recipe
 from workbench.errors import InputError, TrainingError
 from workbench.finetune import writing_stages
 from workbench.finetune.adapters import TENSORS
-from workbench.finetune.batches import PlannedBatches, plan_batches
-from workbench.finetune.ledger import Ledger
-from workbench.finetune.run_result import open_run
+from workbench.finetune.datasets import PlannedBatches, plan_batches
+from workbench.finetune.ledger import Ledger, open_run
 from workbench.finetune.running import preview, run
 
 
@@ -87,7 +86,7 @@ def test_the_ledger_survives_the_disk_and_is_shown(tiny_run):
     assert "bit-identical" in again.summary() and "bit-identical" in again._repr_html_()
     assert len(again.plot().axes) >= 2
     assert open_run(tiny_run.folder).recipe == tiny_run.recipe
-    assert list(again.curves_frame()["step"]) == [1, 2, 3, 4]
+    assert [row["step"] for row in again.curves] == [1, 2, 3, 4]
     with pytest.raises(InputError, match="no finished run"):
         open_run(tiny_run.folder / "best")
 
@@ -233,7 +232,7 @@ def test_other_processes_wait_for_the_first_to_take_the_folder(tiny, tmp_path, m
     with pytest.raises(TrainingError, match="has not written"):
         session.claim(tmp_path / "other", recipe, resume=False)
     monkeypatch.setenv("RANK", "0")
-    with pytest.raises(TrainingError, match="holds a run already"):
+    with pytest.raises(TrainingError, match="has a run already"):
         session.claim(out, recipe, resume=False)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "note.txt").touch()

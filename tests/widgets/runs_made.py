@@ -15,9 +15,8 @@ from PIL import Image
 from workbench.data import Manifest
 from workbench.data.frames import conform
 from workbench.evaluation.intervals import Estimate
-from workbench.finetune.ledger import Ledger
+from workbench.finetune.ledger import Ledger, SkillChange
 from workbench.finetune.live_log import PROGRESS_FILE
-from workbench.finetune.measuring import ProbeRow
 from workbench.finetune.recipe import read_recipe
 from workbench.phantom.case import phantom
 from workbench.widgets.monitoring import RunWatch
@@ -100,9 +99,9 @@ class Folder:
 
     def finish(self) -> None:
         """Write the ledger."""
-        better = ProbeRow("fracture F1", 24, 0.0, 0.95, Estimate(0.95, 0.8, 1.0, 24))
-        worse = ProbeRow("macro-F1", 24, 0.9, 0.7, Estimate(-0.2, -0.3, -0.1, 24))
-        same = ProbeRow("nodule <b>F1</b>", 24, 0.9, 0.89, Estimate(-0.01, -0.05, 0.03, 24))
+        better = SkillChange("fracture F1", 24, 0.0, 0.95, Estimate(0.95, 0.8, 1.0, 24))
+        worse = SkillChange("macro-F1", 24, 0.9, 0.7, Estimate(-0.2, -0.3, -0.1, 24))
+        same = SkillChange("nodule <b>F1</b>", 24, 0.9, 0.89, Estimate(-0.01, -0.05, 0.03, 24))
         Ledger(
             name="made", stage="instruct", base={"name": "mini", "sha256": {}}, recipe={},
             trainable={"language": {"tensors": 2, "parameters": 1000}}, parameters=5000,

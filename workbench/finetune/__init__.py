@@ -2,7 +2,7 @@
 
     run = wb.finetune.run("stage3_lora", out="runs/fracture")     # or a YAML file, or a Recipe
     run.ledger                                                    # what it cost and changed
-    wb.finetune.monitor("runs/fracture")                          # while it goes on
+    wb.finetune.monitor("runs/fracture")                          # while it trains
     wb.finetune.preview("stage3_lora")                            # what the model will see
     wb.finetune.plan()                                            # memory, before loading
     model = wb.finetune.load_adapter("mini", "runs/fracture/adapter")
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from workbench.finetune.adapters import export as export
     from workbench.finetune.adapters import load_adapter as load_adapter
     from workbench.finetune.adapters import save_adapter as save_adapter
+    from workbench.finetune.comparing import Examination as Examination
     from workbench.finetune.comparing import RunComparison as RunComparison
     from workbench.finetune.comparing import compare as compare
-    from workbench.finetune.examining import Examination as Examination
-    from workbench.finetune.examining import examine as examine
+    from workbench.finetune.comparing import examine as examine
     from workbench.finetune.feature_cache import FeatureCache as FeatureCache
     from workbench.finetune.ledger import Ledger as Ledger
+    from workbench.finetune.ledger import Run as Run
+    from workbench.finetune.ledger import open_run as open_run
     from workbench.finetune.parts import merge as merge
     from workbench.finetune.planner import MemoryPlan as MemoryPlan
     from workbench.finetune.planner import plan as plan
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
     from workbench.finetune.recipe import explain_recipe as explain_recipe
     from workbench.finetune.recipe import read_recipe as read_recipe
     from workbench.finetune.recipe import shipped_recipes as shipped_recipes
-    from workbench.finetune.run_result import Run as Run
-    from workbench.finetune.run_result import open_run as open_run
     from workbench.finetune.running import preview as preview
     from workbench.finetune.running import run as run
     from workbench.widgets.monitor import monitor as monitor

@@ -1,9 +1,7 @@
 """Cases to learn from: an image, what is known of it, and whose it is.
 
-From a manifest, with its codes and report sections as they are; or drawn, with everything known.
-Training and validation never share a patient.
-
-Does not know: what the model is asked (`turns`).
+From a manifest, with its codes and report sections as they are; or of phantoms, with everything
+known. Training and validation never share a patient.
 """
 
 from __future__ import annotations
@@ -13,18 +11,20 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from workbench import data as manifests
 from workbench._repr import short_repr
+from workbench.data.boxes import from_cell
 from workbench.data.columns import FINDING_COLUMNS
 from workbench.data.manifest import Manifest
 from workbench.errors import InputError, TrainingError
 from workbench.findings import ABSENT, NOT_MENTIONED, ON_REQUEST, PHANTOM_FINDINGS, PRESENT
 from workbench.finetune.recipe import RESERVED_SEED, DataRecipe, PhantomData, Recipe
-from workbench.finetune.regions import manifest_regions
 from workbench.imaging import load_radiograph
 from workbench.phantom.case import Phantom, phantom, sample_scene
 from workbench.radiograph import Radiograph
@@ -41,7 +41,7 @@ class Case:
         sections: "findings", "impression" -> text as it was written; may be empty.
         load: returns the image.
         regions: returns finding -> boolean (H, W) of the image, where masks or boxes are known.
-        drawn: returns the phantom behind it; None for a real film.
+        drawn: returns the phantom behind it; None for a real radiograph.
     """
 
     id: str
@@ -102,6 +102,17 @@ class CaseSet:
             if any(row.values()):
                 found[finding] = row
         return found
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a ledger says of the cases."""
+        return {
+            "source": self.source,
+            "digest": self.digest,
+            "train": len(self.train),
+            "validation": len(self.validation),
+            "patients": len({case.patient for case in self.train}),
+            "findings": self.counts(),
+        }
 
 
 def gather(recipe: Recipe) -> CaseSet:
@@ -240,18 +251,17 @@ def manifest_cases(manifest: Manifest, data: DataRecipe, *, seed: int = 0) -> Ca
     if data.per_finding is not None:
         names = list(data.findings) or None
         chosen = manifests.subset(chosen, per_finding=data.per_finding, findings=names, seed=seed)
-    notes = chosen.notes
-    if (chosen.frame["split"] == "validate").any():
-        validate = (chosen.frame["split"] == "validate").to_numpy()
-        cases = [_row_case(chosen, row) for row in range(len(chosen))]
+    cases = [row_case(chosen, row) for row in range(len(chosen))]
+    validate = (chosen.frame["split"] == "validate").to_numpy()
+    if validate.any():
         train = tuple(case for case, held in zip(cases, validate, strict=True) if not held)
         held = tuple(case for case, held in zip(cases, validate, strict=True) if held)
-        return _case_set(train, held, "manifest", notes)
-    cases = [_row_case(chosen, row) for row in range(len(chosen))]
-    return _divided(cases, data.validation, seed, "manifest", notes)
+        return _case_set(train, held, "manifest", chosen.notes)
+    return _divided(cases, data.validation, seed, "manifest", chosen.notes)
 
 
-def _row_case(manifest: Manifest, row: int) -> Case:
+def row_case(manifest: Manifest, row: int) -> Case:
+    """Return what one row of a manifest knows."""
     values = manifest.frame.iloc[row]
     codes = {name: str(values[name]) for name in FINDING_COLUMNS if values[name] != NOT_MENTIONED}
     texts = {name: values[f"report_{name}"] for name in ("findings", "impression")}
@@ -264,6 +274,35 @@ def _row_case(manifest: Manifest, row: int) -> Case:
         load=lambda: load_radiograph(path),
         regions=lambda: manifest_regions(values, path, manifest.root),
     )
+
+
+def manifest_regions(
+    values: Mapping[str, Any], path: Path, root: Path | None
+) -> dict[str, np.ndarray]:
+    """Return finding -> boolean (H, W) in the pixels of the image file.
+
+    Args:
+        values: one row of a manifest.
+        path: its image.
+        root: what paths of mask files are relative to.
+
+    Raises:
+        InputError: the image or a mask cannot be read.
+    """
+    height, width = load_radiograph(path).size
+    found: dict[str, np.ndarray] = {}
+    for box in from_cell(values["boxes"]) or ():
+        name = box.get("finding")
+        if name:
+            mask = found.setdefault(name, np.zeros((height, width), bool))
+            left, top = int(box["x"]), int(box["y"])
+            mask[top : top + int(box["height"]), left : left + int(box["width"])] = True
+    for mask in from_cell(values["masks"]) or ():
+        if mask.get("path") and mask.get("finding") and root is not None:
+            drawn = Image.fromarray(np.rint(load_radiograph(root / mask["path"]).pixels * 255))
+            shown = np.asarray(drawn.resize((width, height))) > 127
+            found[mask["finding"]] = found.get(mask["finding"], np.zeros_like(shown)) | shown
+    return found
 
 
 def _divided(

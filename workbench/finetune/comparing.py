@@ -1,29 +1,140 @@
-"""Two runs side by side: what was asked for differently, and which came out better.
+"""Two models on unseen phantoms, and two runs side by side: what came out better.
 
-Scores are compared on the validation cases that both runs have, paired by case.
+    wb.finetune.examine(base, tuned, finding="fracture", n=300)
+    wb.finetune.compare("runs/a", "runs/b")
 
-Does not know: how either was trained.
+The ledger's own scores are of the validation cases, which chose the checkpoint; the phantoms of
+`examine` were seen neither by training nor by that choice. Runs are compared on the validation
+cases that both have, paired by case.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench._repr import short_repr
-from workbench.errors import InputError
-from workbench.evaluation.intervals import estimate
-from workbench.finetune.classifier import mean_auroc, resampled_means
-from workbench.finetune.measuring import ProbeRow, card_difference, report_card
-from workbench.finetune.run_result import Run, evidence_cases, open_run
+from workbench.errors import InputError, OptionError
+from workbench.evaluation import FIRST_HELD_OUT_SEED
+from workbench.evaluation.phantom_exam import warn_of_seen
+from workbench.figures.tables import frame_table, html_table
+from workbench.findings import ON_REQUEST, PHANTOM_FINDINGS
+from workbench.finetune.cases import Case, phantom_case
+from workbench.finetune.ledger import Run, SkillChange, evidence_cases, open_run, skills_frame
+from workbench.finetune.measuring import f1_changes, scored_findings, write_reports
+from workbench.finetune.tower_probes import auroc_rows
+from workbench.interface import ChestXrayModel
+from workbench.runs.record import differences
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Findings in reports about unseen phantoms, before and after.
+
+    Attributes:
+        finding: what was taught.
+        rows: the taught finding, the mean of the others, then each of the others.
+        n: phantoms.
+        seed: of the first.
+        held_out: whether these seeds are kept for evaluation.
+        texts: case -> (before, after).
+    """
+
+    finding: str
+    rows: tuple[SkillChange, ...]
+    n: int
+    seed: int
+    held_out: bool
+    texts: dict[str, tuple[str, str]] = field(repr=False)
+
+    __repr__ = short_repr
+
+    @property
+    def taught(self) -> SkillChange:
+        """F1 of the taught finding."""
+        return self.rows[0]
+
+    @property
+    def others(self) -> SkillChange:
+        """Macro F1 of the other findings."""
+        return self.rows[1]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per finding: before, after, change and its interval."""
+        return skills_frame(self.rows).rename(columns={"skill": "what"})
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw an arrow from before to after for every finding."""
+        from workbench.figures.training import plot_changes
+
+        changes = [(row.skill, row.before, row.after) for row in self.rows]
+        return plot_changes(changes, ax, title=f"{self.n} unseen phantoms")
+
+    def _repr_html_(self) -> str:
+        seen = "" if self.held_out else ", <b>not kept for evaluation</b>"
+        head = f"<p>{self.n} phantoms from seed {self.seed:,}{seen}: {escape(self.finding)}</p>"
+        return head + frame_table(self.to_frame())
+
+
+def examine(
+    before: ChestXrayModel,
+    after: ChestXrayModel,
+    *,
+    finding: str,
+    n: int = 300,
+    seed: int = FIRST_HELD_OUT_SEED,
+    domain: str = "internal",
+) -> Examination:
+    """Let two models report the same unseen phantoms.
+
+    Args:
+        before, after: the two models.
+        finding: what was taught. One that no seed decides is drawn into every second phantom.
+        n: phantoms.
+        seed: of the first; from 10,000,000 they are kept for evaluation.
+        domain: phantom domain.
+
+    Raises:
+        OptionError: n is below 2.
+    """
+    if n < 2:
+        raise OptionError(f"n must be at least 2, got {n}")
+    warn_of_seen(seed, logger)
+    cases = unseen_cases(finding, n=n, seed=seed, domain=domain)
+    texts = [write_reports(model, cases) for model in (before, after)]
+    others = tuple(name for name in scored_findings(cases, PHANTOM_FINDINGS) if name != finding)
+    rows = (
+        *f1_changes("", *texts, cases, (finding,))[1:],
+        *f1_changes("macro F1 of the other findings", *texts, cases, others),
+    )
+    both = {case.id: (texts[0][case.id], texts[1][case.id]) for case in cases}
+    return Examination(finding, rows, n, seed, seed >= FIRST_HELD_OUT_SEED, both)
+
+
+def unseen_cases(finding: str, *, n: int, seed: int, domain: str = "internal") -> list[Case]:
+    """Return phantoms of consecutive seeds, with the taught finding known in all of them."""
+    added = finding in ON_REQUEST
+    return [
+        phantom_case(
+            seed + at,
+            domain=domain,
+            add=finding if added and at % 2 else None,
+            known=finding if added else None,
+        )
+        for at in range(n)
+    ]
 
 
 @dataclass(frozen=True)
@@ -43,7 +154,7 @@ class RunComparison:
     b: str
     settings: Mapping[str, tuple[Any, Any]]
     facts: Mapping[str, tuple[float, float]]
-    scores: tuple[ProbeRow, ...]
+    scores: tuple[SkillChange, ...]
     forgetting: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
     shared: int = 0
 
@@ -54,17 +165,16 @@ class RunComparison:
         import pandas as pd
 
         rows = [
-            {"kind": "cost", "what": name, "a": one, "b": two, "b - a": two - one}
+            ("cost", name, one, two, two - one, None, None)
             for name, (one, two) in self.facts.items()
         ]
         rows += [
-            {"kind": "score", "what": row.skill, "a": row.before, "b": row.after,
-             "b - a": row.change.value, "low": row.change.low, "high": row.change.high}
+            ("score", row.skill, row.before, row.after, row.change.value, row.change.low,
+             row.change.high)
             for row in self.scores
         ]  # fmt: skip
         rows += [
-            {"kind": "forgetting", "what": name, "a": one, "b": two}
-            for name, (one, two) in self.forgetting.items()
+            ("forgetting", name, *pair, None, None, None) for name, pair in self.forgetting.items()
         ]
         columns = ["kind", "what", "a", "b", "b - a", "low", "high"]
         # counts stay whole beside seconds and scores
@@ -72,13 +182,12 @@ class RunComparison:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the scores of both runs."""
-        from workbench.finetune.figures import plot_run_comparison
+        from workbench.figures.training import plot_pairs
 
-        return plot_run_comparison(self, ax)
+        pairs = [(row.skill, row.before, row.after) for row in self.scores]
+        return plot_pairs(pairs, (self.a, self.b), ax, title="Two runs")
 
     def _repr_html_(self) -> str:
-        from workbench.figures.tables import frame_table, html_table
-
         settings = [(name, *pair) for name, pair in self.settings.items()]
         frame = self.to_frame().rename(columns={"a": self.a, "b": self.b})
         return (
@@ -95,7 +204,7 @@ def compare(a: Run | str | os.PathLike, b: Run | str | os.PathLike) -> RunCompar
         a, b: runs or their folders.
 
     Raises:
-        InputError: a folder holds no run, the stages differ, or they share no validation case.
+        InputError: a folder has no run, the stages differ, or they share no validation case.
     """
     first, second = (run if isinstance(run, Run) else open_run(run) for run in (a, b))
     one, two = first.ledger, second.ledger
@@ -109,67 +218,44 @@ def compare(a: Run | str | os.PathLike, b: Run | str | os.PathLike) -> RunCompar
         raise InputError(
             "the runs share no validation case; give both the same data and the same seed"
         )
-    rows = _auroc_rows if one.stage == "encoder" else _report_rows
-    names = (one.name, two.name if two.name != one.name else f"{two.name} (2)")
+    changes = _auroc_change if one.stage == "encoder" else _report_changes
+    lost = [{row.skill: row.change.value for row in ledger.forgetting} for ledger in (one, two)]
+    costs = [_cost(run) for run in (first, second)]
     return RunComparison(
-        *names,
-        settings=_differing(one.recipe, two.recipe),
-        facts=_facts(first, second),
-        scores=rows(first, second, shared),
-        forgetting=_forgetting(first, second),
+        a=one.name,
+        b=two.name if two.name != one.name else f"{two.name} (2)",
+        settings={
+            name: (was, value)
+            for name, was, value in differences(one.recipe, two.recipe)
+            if name != "name"
+        },
+        facts={name: (costs[0][name], costs[1][name]) for name in costs[0]},
+        scores=changes(first, second, shared),
+        forgetting={name: (lost[0].get(name), lost[1].get(name)) for name in lost[0] | lost[1]},
         shared=len(shared),
     )
 
 
-def _differing(one: Mapping, two: Mapping, path: str = "") -> dict[str, tuple[Any, Any]]:
-    found: dict[str, tuple[Any, Any]] = {}
-    for name in {**one, **two}:
-        left, right = one.get(name), two.get(name)
-        where = f"{path}{name}"
-        if isinstance(left, Mapping) and isinstance(right, Mapping):
-            found |= _differing(left, right, f"{where}.")
-        elif _plain(left) != _plain(right) and where != "name":
-            found[where] = (left, right)
-    return found
+def _cost(run: Run) -> dict[str, int | float]:
+    ledger = run.ledger
+    return {
+        "parameters that learned": sum(p["parameters"] for p in ledger.trainable.values()),
+        "steps": ledger.cost["steps"],
+        "seconds of CPU": ledger.cost["cpu_seconds"],
+        "memory, GB": ledger.memory["measured"] / 1e9,
+    }
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _facts(first: Run, second: Run) -> dict[str, tuple[float, float]]:
-    def of(run: Run) -> dict[str, int | float]:
-        ledger = run.ledger
-        return {
-            "parameters that learned": sum(p["parameters"] for p in ledger.trainable.values()),
-            "steps": ledger.cost["steps"],
-            "seconds of CPU": ledger.cost["cpu_seconds"],
-            "memory, GB": ledger.memory["measured"] / 1e9,
-        }
-
-    one, two = of(first), of(second)
-    return {name: (one[name], two[name]) for name in one}
-
-
-def _report_rows(first: Run, second: Run, shared: list[str]) -> tuple[ProbeRow, ...]:
+def _report_changes(first: Run, second: Run, shared: list[str]) -> tuple[SkillChange, ...]:
     cases = [case for case in evidence_cases(first.evidence) if case.id in set(shared)]
     texts = [{name: run.evidence["cases"][name]["after"] for name in shared}
              for run in (first, second)]  # fmt: skip
     findings = [f for f in first.evidence["findings"] if f in second.evidence["findings"]]
-    cards = [report_card(text, cases, findings, name=name)
-             for name, text in zip("ab", texts, strict=True)]  # fmt: skip
-    found = card_difference(*cards)
-    items = {"macro F1": found.averages["macro"], **found.per_finding}
-    return tuple(
-        ProbeRow(name if name == "macro F1" else f"F1 of {name}", len(cases), item.f1_b, item.f1_a,
-                 item.difference)
-        for name, item in items.items()
-    )  # fmt: skip
+    return f1_changes("macro F1", *texts, cases, findings)
 
 
-def _auroc_rows(first: Run, second: Run, shared: list[str]) -> tuple[ProbeRow, ...]:
-    findings = first.evidence["findings"]
-    if findings != second.evidence["findings"]:
+def _auroc_change(first: Run, second: Run, shared: list[str]) -> tuple[SkillChange, ...]:
+    if first.evidence["findings"] != second.evidence["findings"]:
         raise InputError("the runs learned different findings; give both the same data.findings")
     rows = [first.evidence["cases"][name] for name in shared]
     labels = np.array([row["labels"] for row in rows])
@@ -178,14 +264,4 @@ def _auroc_rows(first: Run, second: Run, shared: list[str]) -> tuple[ProbeRow, .
         np.array([run.evidence["cases"][name]["after"] for name in shared])
         for run in (first, second)
     ]
-    values = [mean_auroc(one, labels, patients) for one in scores]
-    drawn = [resampled_means(one, labels, patients) for one in scores]
-    difference = (values[1].value or 0.0) - (values[0].value or 0.0)
-    change = estimate(difference, drawn[1] - drawn[0], len(shared))
-    return (ProbeRow("mean AUROC", len(shared), values[0].value, values[1].value, change),)
-
-
-def _forgetting(first: Run, second: Run) -> dict[str, tuple[float | None, float | None]]:
-    one = {row.skill: row.change.value for row in first.ledger.forgetting}
-    two = {row.skill: row.change.value for row in second.ledger.forgetting}
-    return {skill: (one.get(skill), two.get(skill)) for skill in {**one, **two}}
+    return auroc_rows(*scores, labels, patients, ())

@@ -1,27 +1,97 @@
-"""Rows of a run as torch reads them: images prepared, cached or changed, beside their texts.
+"""Rows of a run as torch reads them, and their order, decided before the first step.
 
-Does not know: order (`batches`) and loss (`student`).
+A batch is a list of (pass, row) keys. The whole run is one list, so that a resumed run leaves out
+the batches that are done, and each of two processes takes every second one. Rows of like length
+come together; which batches follow each other is random.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
+from workbench.errors import TrainingError
 from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT
 from workbench.finetune.augmentation import augmented
-from workbench.finetune.batches import Key
 from workbench.finetune.cases import Case
 from workbench.finetune.encoding import Example, packed, pad
 from workbench.finetune.feature_cache import FeatureCache
-from workbench.finetune.regions import patch_targets
 from workbench.model.processor import ImageProcessor
 from workbench.model.splice import IGNORE_LABEL
 from workbench.radiograph.fit import fit_pixels
+
+#: Rows are sorted by length inside windows of this many batches.
+_WINDOW = 8
+
+Key = tuple[int, int]
+
+
+class PlannedBatches(Sampler[list[Key]]):
+    """All batches of a run.
+
+    Args:
+        batches: keys of each batch.
+
+    Attributes:
+        batch_size: keys of one batch, for libraries that ask.
+        drop_last: True; there is no smaller batch at the end.
+    """
+
+    drop_last = True
+
+    def __init__(self, batches: Sequence[Sequence[Key]]) -> None:
+        self.batches = [list(batch) for batch in batches]
+        self.batch_size = len(self.batches[0])
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def plan_batches(
+    lengths: Sequence[int], *, micro: int, batch: int, epochs: float, seed: int
+) -> PlannedBatches:
+    """Return the batches of a run.
+
+    Args:
+        lengths: length of every row.
+        micro: rows of one batch.
+        batch: rows of one step, a multiple of `micro`.
+        epochs: passes; the last may be a part.
+        seed: decides the order.
+
+    Raises:
+        TrainingError: there are fewer rows than one step needs.
+    """
+    total = len(lengths)
+    per_step = batch // micro
+    steps = max(round(epochs * total / batch), 1)
+    if total < batch and epochs * total < batch:
+        raise TrainingError(
+            f"{total} rows and {epochs:g} passes do not fill one step of {batch}; lower "
+            "training.batch_size or give more cases"
+        )
+    keys: list[Key] = []
+    epoch = 0
+    while len(keys) < steps * batch:
+        order = np.random.default_rng([seed, 76, epoch]).permutation(total)
+        keys += [(epoch, int(row)) for row in order]
+        epoch += 1
+    keys = keys[: steps * batch]
+    rng = np.random.default_rng([seed, 77])
+    window = _WINDOW * per_step * micro
+    batches: list[list[Key]] = []
+    for start in range(0, len(keys), window):
+        part = sorted(keys[start : start + window], key=lambda key: lengths[key[1]])
+        cut = [part[at : at + micro] for at in range(0, len(part), micro)]
+        batches += [cut[at] for at in rng.permutation(len(cut))]
+    return PlannedBatches(batches)
 
 
 class Images:
@@ -209,3 +279,33 @@ def label_of(case: Case, finding: str, unlisted: str) -> int:
     if code == NOT_MENTIONED and unlisted == "absent":
         return 0
     return IGNORE_LABEL
+
+
+def patch_targets(
+    regions: Mapping[str, np.ndarray],
+    findings: tuple[str, ...],
+    size: int,
+    patch: int,
+    fit: Callable[[np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what each patch shows, and for which findings that is known.
+
+    Args:
+        regions: finding -> boolean (H, W).
+        findings: columns.
+        size: S, side of the model's input, pixels.
+        patch: side of a patch.
+        fit: takes a float (H, W) in [0, 1] to (S, S), as the model's images are fitted.
+
+    Returns:
+        (N, F) float32, share of a patch that is covered, and (F,) bool.
+    """
+    side = size // patch
+    target = np.zeros((side * side, len(findings)), np.float32)
+    known = np.zeros(len(findings), bool)
+    for at, name in enumerate(findings):
+        if name in regions:
+            shown = fit(regions[name].astype(np.float32))
+            cells = shown[: side * patch, : side * patch].reshape(side, patch, side, patch)
+            target[:, at], known[at] = cells.mean((1, 3)).ravel(), True
+    return target, known

@@ -22,7 +22,6 @@ from safetensors.torch import save_file
 
 from workbench.errors import TrainingError
 from workbench.finetune.adapters import save_adapter
-from workbench.finetune.batches import plan_batches
 from workbench.finetune.cases import CaseSet, gather
 from workbench.finetune.classifier import (
     FindingClassifier,
@@ -30,16 +29,18 @@ from workbench.finetune.classifier import (
     class_weights,
     predict,
 )
-from workbench.finetune.datasets import Images, LabelRows, PreparedImages
+from workbench.finetune.datasets import Images, LabelRows, PreparedImages, plan_batches
+from workbench.finetune.ledger import ADAPTER, EVIDENCE_FILE, Run
 from workbench.finetune.measuring import facade, forgetting
 from workbench.finetune.parts import frozen_sha256, prepare
 from workbench.finetune.recipe import Recipe
-from workbench.finetune.recording import probe_cases, recorded, train_to_best
-from workbench.finetune.run_result import ADAPTER, EVIDENCE_FILE, Run
 from workbench.finetune.session import (
     Cost,
     open_base,
+    probe_cases,
     process_rank,
+    recorded,
+    train_to_best,
     world_size,
     write_json,
 )

@@ -1,12 +1,15 @@
-"""The ledger of a run: what was trained, on what, what it cost, and what changed.
+"""What a run wrote down: its ledger, and the run as it is read back from its folder.
 
-Does not know: how any of it was measured.
+run = wb.finetune.run("stage3_lora", out="runs/fracture")
+run.ledger                          # what was trained, on what, what it cost, what changed
+model = run.model()                 # the trained model, like any other
+wb.finetune.open_run("runs/fracture")
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
@@ -15,13 +18,48 @@ from typing import TYPE_CHECKING, Any
 from workbench._repr import short_repr
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate
-from workbench.finetune.measuring import ProbeRow
+from workbench.figures.tables import frame_table
+from workbench.finetune.adapters import export, load_adapter
+from workbench.finetune.cases import Case
+from workbench.finetune.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-LEDGER_FILE = "ledger.json"
+    from workbench.interface import ChestXrayModel
+
+LEDGER_FILE, RECIPE_FILE, EVIDENCE_FILE = "ledger.json", "recipe.yaml", "evidence.json"
+ADAPTER = "adapter"
+
+
+@dataclass(frozen=True)
+class SkillChange:
+    """One skill, before and after.
+
+    Attributes:
+        skill: what was measured.
+        n: cases.
+        before, after: values in [0, 1]; None where undefined.
+        change: after minus before, with a paired bootstrap interval over cases.
+    """
+
+    skill: str
+    n: int
+    before: float | None
+    after: float | None
+    change: Estimate
+
+
+def skills_frame(rows: Iterable[SkillChange]) -> pd.DataFrame:
+    """Return one row per skill: skill, n, before, after, change with low and high."""
+    import pandas as pd
+
+    columns = ["skill", "n", "before", "after", "change", "low", "high"]
+    cells = [
+        (r.skill, r.n, r.before, r.after, r.change.value, r.change.low, r.change.high) for r in rows
+    ]
+    return pd.DataFrame(cells, columns=columns)
 
 
 @dataclass(frozen=True)
@@ -61,8 +99,8 @@ class Ledger:
     best: Mapping[str, Any]
     memory: Mapping[str, Any]
     cost: Mapping[str, Any]
-    scores: tuple[ProbeRow, ...] = ()
-    forgetting: tuple[ProbeRow, ...] = ()
+    scores: tuple[SkillChange, ...] = ()
+    forgetting: tuple[SkillChange, ...] = ()
     explained: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     cache: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -70,48 +108,24 @@ class Ledger:
 
     __repr__ = short_repr
 
-    def skills(self) -> list[tuple[str, ProbeRow]]:
+    def skills(self) -> list[tuple[str, SkillChange]]:
         """Return all skills, each behind "trained for" or "not trained for"."""
         groups = (("trained for", self.scores), ("not trained for", self.forgetting))
         return [(kind, row) for kind, found in groups for row in found]
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per skill, trained for and not: before, after, change with interval."""
-        import pandas as pd
-
-        rows = [
-            {
-                "kind": kind,
-                "skill": row.skill,
-                "n": row.n,
-                "before": row.before,
-                "after": row.after,
-                "change": row.change.value,
-                "low": row.change.low,
-                "high": row.change.high,
-            }
-            for kind, row in self.skills()
-        ]
-        columns = ["kind", "skill", "n", "before", "after", "change", "low", "high"]
-        return pd.DataFrame(rows, columns=columns)
-
-    def curves_frame(self) -> pd.DataFrame:
-        """Return one row per logged step."""
-        import pandas as pd
-
-        return pd.DataFrame(list(self.curves))
-
-    def explained_frame(self) -> pd.DataFrame:
-        """Return one row per case and stated finding: maps and grounding before and after."""
-        import pandas as pd
-
-        return pd.DataFrame(list(self.explained))
+        frame = skills_frame(row for _, row in self.skills())
+        frame.insert(0, "kind", [kind for kind, _ in self.skills()])
+        return frame
 
     def plot(self) -> Figure:
         """Draw the curves, and what changed."""
-        from workbench.finetune.figures import plot_ledger
+        from workbench.figures.training import plot_learning
 
-        return plot_ledger(self)
+        changes = [(row.skill, row.before, row.after) for _, row in self.skills()]
+        measure = self.best.get("measure", "")
+        return plot_learning(self.curves, measure, changes, apart=len(self.scores))
 
     def to_dict(self) -> dict:
         """Return plain values for JSON."""
@@ -138,45 +152,119 @@ class Ledger:
         values = json.loads(path.read_text(encoding="utf-8"))
         for name in ("scores", "forgetting"):
             values[name] = tuple(
-                ProbeRow(**{**row, "change": Estimate(**row["change"])}) for row in values[name]
+                SkillChange(**{**row, "change": Estimate(**row["change"])}) for row in values[name]
             )
         for name in ("explained", "notes"):
             values[name] = tuple(values[name])
         return cls(**values)
 
-    def summary(self) -> str:
-        """Return the ledger as a few lines of text."""
+    def _facts(self) -> list[str]:
+        """Return what learned, proof of what did not, and memory, a line each."""
         learned = sum(part["parameters"] for part in self.trainable.values())
-        lines = [
-            f"{self.name}: stage {self.stage} on {self.base['name']}",
-            f"  learned {learned:,} of {self.parameters:,} parameters in {self.cost['steps']} "
+        return [
+            f"learned {learned:,} of {self.parameters:,} parameters in {self.cost['steps']} "
             f"steps, {self.cost['seconds']:.0f} s ({self.cost['cpu_seconds']:.0f} s of CPU), "
             f"{self.cost['processes']} process(es), {self.cost['precision']}",
-            f"  frozen weights {'bit-identical' if self.frozen['equal'] else 'CHANGED'}",
-            f"  memory {self.memory['measured'] / 1e9:.2f} GB {self.memory['as']}, "
+            f"frozen weights {'bit-identical' if self.frozen['equal'] else 'CHANGED'}",
+            f"memory {self.memory['measured'] / 1e9:.2f} GB {self.memory['as']}, "
             f"{self.memory['predicted'] / 1e9:.2f} GB predicted",
         ]
-        for row in (*self.scores, *self.forgetting):
-            lines.append(f"  {row.skill} ({row.n}): {_number(row.before)} -> {_number(row.after)}, "
-                         f"change {row.change}")  # fmt: skip
-        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+    def summary(self) -> str:
+        """Return the ledger as a few lines of text."""
+        rows = [
+            f"{row.skill} ({row.n}): {_number(row.before)} -> {_number(row.after)}, "
+            f"change {row.change}"
+            for _, row in self.skills()
+        ]
+        return "\n  ".join([self._title(), *self._facts(), *rows, *self.notes])
+
+    def _title(self) -> str:
+        return f"{self.name}: stage {self.stage} on {self.base['name']}"
 
     def _repr_html_(self) -> str:
-        from workbench.figures.tables import frame_table
-
-        head, *rest = self.summary().split("\n")
-        facts = "".join(f"<li>{escape(line.strip())}</li>" for line in rest[:3])
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
         parts = ", ".join(
             f"{part}: {row['parameters']:,} in {row['tensors']} tensors"
             for part, row in self.trainable.items()
             if row["parameters"]
         )
-        return (
-            f"<h4>{escape(head)}</h4><ul><li>learned: {escape(parts)}</li>{facts}</ul>"
-            + frame_table(self.to_frame())
-            + (f"<ul>{notes}</ul>" if notes else "")
+        facts = _bullets([f"learned: {parts}", *self._facts()])
+        notes = _bullets(self.notes)
+        return f"<h4>{escape(self._title())}</h4>{facts}{frame_table(self.to_frame())}{notes}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: where everything is.
+        recipe: what was asked for.
+        ledger: what was done.
+        evidence: validation cases with what both models said of them.
+    """
+
+    folder: Path
+    recipe: Recipe = field(repr=False)
+    ledger: Ledger
+    evidence: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def adapter(self) -> Path:
+        """Folder of what was learned."""
+        return self.folder / ADAPTER
+
+    def model(self, *, merged: bool = False, **options: Any) -> ChestXrayModel:
+        """Load the base again and put on it what was learned; options as `load_adapter`."""
+        return load_adapter(self.recipe.base, self.adapter, merged=merged, **options)
+
+    def export(self, out: str | Path, *, dtype: str | None = None) -> Path:
+        """Write base and adapter as one checkpoint in the published layout."""
+        return export(self.adapter, out, base=self.recipe.base, dtype=dtype)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the skills of the ledger, before and after."""
+        return self.ledger.to_frame()
+
+    def plot(self) -> Figure:
+        """Draw the curves and what changed."""
+        return self.ledger.plot()
+
+    def _repr_html_(self) -> str:
+        return self.ledger._repr_html_()
+
+
+def open_run(folder: str | Path) -> Run:
+    """Read a finished run back.
+
+    Raises:
+        InputError: the folder has none.
+    """
+    folder = Path(folder)
+    if not (folder / LEDGER_FILE).is_file():
+        raise InputError(
+            f"{folder} has no finished run (no {LEDGER_FILE}); finish it with resume=True "
+            "(--resume), or give another folder"
         )
+    evidence = json.loads((folder / EVIDENCE_FILE).read_text(encoding="utf-8"))
+    return Run(folder, read_recipe(folder / RECIPE_FILE), Ledger.load(folder), evidence)
+
+
+def evidence_cases(evidence: Mapping[str, Any]) -> list[Case]:
+    """Return the validation cases of a run as far as scoring needs them."""
+    return [
+        Case(id=name, patient=row["patient"], codes=row["codes"], sections={}, load=_no_image)
+        for name, row in evidence["cases"].items()
+    ]
+
+
+def _no_image():
+    raise InputError("a case read back from a run has no image; gather the recipe's cases again")
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def _number(value: float | None) -> str:

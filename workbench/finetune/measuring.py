@@ -1,50 +1,42 @@
-"""How good a model is on cases: findings read off what it writes, before and after.
+"""How good a model is on cases, before and after: reports, questions, differentials, and why.
 
 A finding counts as stated when the labeler reads it as present; silence and doubt are no statement.
 Where the truth is unknown or uncertain nothing is counted. The same rule serves the choice of the
 best checkpoint, the score cards of the ledger and the benchmarks.
 
-Does not know: how the model was trained.
+A gain in F1 with maps that point nowhere, or with statements that need no image, is a gain in
+habit. `explained_rows` asks both of the same few cases before and after.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from workbench._progress import progress as bar
-from workbench.evaluation import Comparison, ScoreCard, compare, score
+from workbench.errors import WorkbenchError
+from workbench.evaluation import ScoreCard, compare, score
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, estimate
 from workbench.findings import ABSENT, ALL_FINDINGS, NO_FINDING, PHANTOM_FINDINGS, PRESENT
 from workbench.finetune.cases import Case
+from workbench.finetune.ledger import SkillChange
+from workbench.hallucination import ground
 from workbench.hallucination.polling import question_about, yes_odds
 from workbench.interface import ChestXrayModel
 from workbench.model.load import LoadedCheckpoint
 from workbench.reports import label
+from workbench.saliency import checks, explain
+from workbench.trace import Trace
 
 #: Findings that reports can state.
 SCORED = tuple(name for name in ALL_FINDINGS if name != NO_FINDING)
 BATCH = 16
 
-
-@dataclass(frozen=True)
-class ProbeRow:
-    """One skill, before and after.
-
-    Attributes:
-        skill: what was measured.
-        n: cases.
-        before, after: values in [0, 1]; None where undefined.
-        change: after minus before, with a paired bootstrap interval over cases.
-    """
-
-    skill: str
-    n: int
-    before: float | None
-    after: float | None
-    change: Estimate
+#: What is put in the place of the image; two, for the time of many would be that of training.
+ABLATIONS = ("blank", "noise")
 
 
 def facade(loaded: LoadedCheckpoint, *, name: str | None = None) -> ChestXrayModel:
@@ -73,13 +65,41 @@ def scored_findings(cases: Iterable[Case], wanted: Sequence[str] = ()) -> tuple[
     )
 
 
-def report_card(
-    texts: Mapping[str, str],
+def macro_f1(texts: Mapping[str, str], cases: Sequence[Case], findings: Sequence[str]) -> float:
+    """Return the mean F1 over findings where it is defined; NaN where it is for none."""
+    stated = {case.id: set(label(texts[case.id]).present) for case in cases}
+    values = []
+    for name in findings:
+        known = [case for case in cases if case.code(name) in (PRESENT, ABSENT)]
+        truth = np.array([case.code(name) == PRESENT for case in known], bool)
+        said = np.array([name in stated[case.id] for case in known], bool)
+        below = truth.sum() + said.sum()
+        if below:
+            values.append(float(2 * (truth & said).sum() / below))
+    return float(np.mean(values)) if values else float("nan")
+
+
+def f1_changes(
+    title: str,
+    before: Mapping[str, str],
+    after: Mapping[str, str],
     cases: Sequence[Case],
     findings: Sequence[str],
-    *,
-    name: str,
-    resamples: int = 1000,
+) -> tuple[SkillChange, ...]:
+    """Return the macro F1 of findings in reports, under a title, then the F1 of each."""
+    cards = [_report_card(texts, cases, findings, name=name)
+             for name, texts in (("after", after), ("before", before))]  # fmt: skip
+    found = compare(*cards)
+    items = {title: found.averages["macro"]}
+    items |= {f"F1 of {name}": item for name, item in found.per_finding.items()}
+    return tuple(
+        SkillChange(skill, len(cases), item.f1_b, item.f1_a, item.difference)
+        for skill, item in items.items()
+    )
+
+
+def _report_card(
+    texts: Mapping[str, str], cases: Sequence[Case], findings: Sequence[str], *, name: str
 ) -> ScoreCard:
     """Score what reports state against what is known of their cases."""
     references: dict[str, dict[str, str]] = {}
@@ -90,56 +110,33 @@ def report_card(
         references[case.id] = {name: case.code(name) for name in known}
         predictions[case.id] = {name: PRESENT if name in stated else ABSENT for name in known}
     patients = {case.id: case.patient for case in cases}
-    return score(
-        predictions, references, patients=patients, findings=list(findings),
-        resamples=resamples, name=name,
-    )  # fmt: skip
-
-
-def macro_f1(texts: Mapping[str, str], cases: Sequence[Case], findings: Sequence[str]) -> float:
-    """Return the mean F1 of findings over cases; NaN where nothing is known."""
-    values = list(finding_f1(texts, cases, findings).values())
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else float("nan")
-
-
-def finding_f1(
-    texts: Mapping[str, str], cases: Sequence[Case], findings: Sequence[str]
-) -> dict[str, float | None]:
-    """Return finding -> F1 of what reports state; None where it is undefined."""
-    stated = {case.id: set(label(texts[case.id]).present) for case in cases}
-    found = {}
-    for name in findings:
-        known = [case for case in cases if case.code(name) in (PRESENT, ABSENT)]
-        truth = np.array([case.code(name) == PRESENT for case in known], bool)
-        said = np.array([name in stated[case.id] for case in known], bool)
-        below = truth.sum() + said.sum()
-        found[name] = float(2 * (truth & said).sum() / below) if below else None
-    return found
-
-
-def card_difference(before: ScoreCard, after: ScoreCard) -> Comparison:
-    """Return after minus before, paired by case."""
-    return compare(after, before)
+    return score(predictions, references, patients=patients, findings=list(findings), name=name)
 
 
 def forgetting(
     before: ChestXrayModel, after: ChestXrayModel, cases: Sequence[Case]
-) -> tuple[ProbeRow, ...]:
-    """Measure skills on drawn chests that were not what was trained for.
+) -> tuple[SkillChange, ...]:
+    """Measure skills on phantoms that were not what was trained for.
 
     Skills: findings in reports (macro F1 of the eight), yes/no questions (share right by the odds
     of yes against no), differentials (share that name exactly the findings drawn).
 
     Args:
         before, after: the two models.
-        cases: phantoms without the taught finding.
+        cases: phantoms without the taught finding; none measures nothing.
     """
-    rows = [_report_row(before, after, cases)]
-    rows.append(_share_row("questions answered right", before, after, cases, _questions_right))
-    rows.append(_share_row("differentials that name what is there", before, after, cases,
-                           _differentials_right))  # fmt: skip
-    return tuple(rows)
+    if not cases:
+        return ()
+    findings = scored_findings(cases, PHANTOM_FINDINGS)
+    texts = [write_reports(model, cases) for model in (before, after)]
+    shares = {
+        "questions answered right": _questions_right,
+        "differentials that name what is there": _differentials_right,
+    }
+    return (
+        f1_changes("findings in reports, macro F1", *texts, cases, findings)[0],
+        *(_share_change(skill, before, after, cases, how) for skill, how in shares.items()),
+    )
 
 
 def paired_change(before: np.ndarray, after: np.ndarray, *, seed: int = 0) -> Estimate:
@@ -149,27 +146,16 @@ def paired_change(before: np.ndarray, after: np.ndarray, *, seed: int = 0) -> Es
     return estimate(float(difference.mean()), weights @ difference / len(before), len(before))
 
 
-def _report_row(before: ChestXrayModel, after: ChestXrayModel, cases: Sequence[Case]) -> ProbeRow:
-    findings = scored_findings(cases, PHANTOM_FINDINGS)
-    cards = [
-        report_card(write_reports(model, cases), cases, findings, name=name)
-        for name, model in (("before", before), ("after", after))
-    ]
-    macro = card_difference(*cards).averages["macro"]
-    return ProbeRow("findings in reports, macro F1", len(cases), macro.f1_b, macro.f1_a,
-                    macro.difference)  # fmt: skip
-
-
-def _share_row(
+def _share_change(
     skill: str,
     before: ChestXrayModel,
     after: ChestXrayModel,
     cases: Sequence[Case],
     right: Callable[[ChestXrayModel, Sequence[Case]], np.ndarray],
-) -> ProbeRow:
+) -> SkillChange:
     first, second = right(before, cases), right(after, cases)
     change = paired_change(first, second)
-    return ProbeRow(skill, len(cases), float(first.mean()), float(second.mean()), change)
+    return SkillChange(skill, len(cases), float(first.mean()), float(second.mean()), change)
 
 
 def _questions_right(model: ChestXrayModel, cases: Sequence[Case]) -> np.ndarray:
@@ -191,3 +177,57 @@ def _differentials_right(model: ChestXrayModel, cases: Sequence[Case]) -> np.nda
         truth = case.drawn().differential.lower()
         found.append(all((name in text) == (name in truth) for name in PHANTOM_FINDINGS))
     return np.array(found, float)
+
+
+def explained_rows(
+    before: ChestXrayModel, after: ChestXrayModel, cases: Sequence[Case]
+) -> tuple[dict[str, Any], ...]:
+    """Return one row per case, model and finding that is there or stated.
+
+    Columns: case, when ("before", "after"), finding, drawn, stated, points (True, False or None
+    where there is no map or no mask), contribution (nats that the image adds to the statement).
+    """
+    rows = []
+    for case in cases:
+        for when, model in (("before", before), ("after", after)):
+            rows += _explained(model, case, when)
+    return tuple(rows)
+
+
+def _explained(model: ChestXrayModel, case: Case, when: str) -> list[dict[str, Any]]:
+    image = case.load()
+    report = model.report(image)
+    stated = label(report.text).present
+    truth = [name for name, code in case.codes.items() if code == PRESENT]
+    names = [name for name in dict.fromkeys([*truth, *stated]) if name != NO_FINDING]
+    trace = model.trace(image, report) if set(stated) & set(names) else None
+    contributions = _contributions(trace) if trace is not None else {}
+    regions = case.regions()
+    return [
+        {
+            "case": case.id,
+            "when": when,
+            "finding": name,
+            "drawn": name in truth,
+            "stated": name in stated,
+            "points": _points(trace, name, regions) if name in stated else None,
+            "contribution": contributions.get(name),
+        }
+        for name in names
+    ]
+
+
+def _points(trace: Trace, finding: str, regions: Mapping[str, np.ndarray]) -> bool | None:
+    if finding not in regions or not np.any(regions[finding]):
+        return None
+    try:
+        found = explain(trace, finding=finding, method="relevancy")
+        return bool(checks.pointing(found, regions[finding]))
+    except WorkbenchError:
+        return None
+
+
+def _contributions(trace: Trace) -> dict[str, float]:
+    frame = ground(trace, ablations=ABLATIONS).findings()
+    found = frame.groupby("finding")["contribution"].max()
+    return {name: float(value) for name, value in found.items()}

@@ -3,7 +3,7 @@
 Parameters are counted on a model without storage (the meta device); the rest is arithmetic:
 
     weights       frozen parameters in the storage type, learning ones in float32, twice where
-                  `training.keep` holds the model to its base
+                  `training.keep` ties the model to its base
     gradients     4 bytes for each learning parameter
     optimiser     8 bytes for each learning parameter (AdamW: two moments in float32)
     activations   per token and layer of the language model b (8 H + 4 I) + 8 H bytes (queries,
@@ -21,7 +21,6 @@ projector learns, some of the activations are not needed, and the prediction is 
 
 Sources for the accounting: Rajbhandari et al., ZeRO, SC 2020, arXiv 1910.02054, section 3;
 Korthikanti et al., Reducing Activation Recomputation, MLSys 2023, arXiv 2205.05198.
-Does not know: how fast it will be.
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ from torch import nn
 
 from workbench._repr import short_repr
 from workbench.errors import OptionError
+from workbench.figures.tables import frame_table
 from workbench.finetune.parts import prepare
 from workbench.finetune.recipe import TuningRecipe
 from workbench.model.config import CxrLlavaConfig
@@ -51,6 +51,7 @@ CONTEXT = 0.75 * GB
 FRAGMENTS = 0.06
 #: Tokens of prompt and answer beside the image.
 TEXT_TOKENS = 384
+PARTS = ("weights", "gradients", "optimiser", "activations", "logits", "vision")
 
 STRATEGIES = {
     "full": TuningRecipe(language="full", embeddings="full", projector="full"),
@@ -125,60 +126,55 @@ class MemoryPlan:
         """Return one row per strategy: predicted GB by part, total, largest micro-batch by GPU."""
         import pandas as pd
 
-        rows = []
-        for need in self.needs:
-            row = {
+        rows = [
+            {
                 "strategy": need.strategy,
                 "checkpointing": "yes" if need.checkpointing else "no",
                 "learning, millions": need.learning / 1e6,
+                **{f"{part}, GB": getattr(need, part) / GB for part in PARTS},
+                "total, GB (predicted)": need.total() / GB,
+                **{f"images at a time, {gpu} GB": need.largest_batch(gpu) for gpu in self.gpus},
             }
-            for part in ("weights", "gradients", "optimiser", "activations", "logits", "vision"):
-                row[f"{part}, GB"] = getattr(need, part) / GB
-            row["total, GB (predicted)"] = need.total() / GB
-            row |= {f"images at a time, {size} GB": need.largest_batch(size) for size in self.gpus}
-            rows.append(row)
+            for need in self.needs
+        ]
         return pd.DataFrame(rows)
 
     def to_dict(self) -> dict:
         """Return plain values for JSON."""
+        needs = [
+            {
+                **vars(need),
+                "total": need.total(),
+                "largest_batch": {str(size): need.largest_batch(size) for size in self.gpus},
+            }
+            for need in self.needs
+        ]
         return {
             "model": self.model,
             "predicted": True,
             "text_tokens": self.text_tokens,
-            "needs": [
-                {**vars(need), "total": need.total(),
-                 "largest_batch": {str(size): need.largest_batch(size) for size in self.gpus}}
-                for need in self.needs
-            ],
-        }  # fmt: skip
+            "needs": needs,
+        }
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw what each strategy needs, part by part, beside the sizes of the GPUs."""
-        from workbench.finetune.figures import plot_plan
+        from workbench.figures.training import plot_memory
 
-        return plot_plan(self, ax)
-
-    def _repr_html_(self) -> str:
-        from workbench.figures.tables import html_table
-
-        parts = ("weights", "gradients", "optimiser", "activations", "logits", "vision")
-        rows = [
-            [
-                f"{need.strategy}{', checkpointing' if need.checkpointing else ''}",
-                f"{need.learning / 1e6:,.0f}",
-                *(f"{getattr(need, part) / GB:,.1f}" for part in parts),
-                f"{need.total() / GB:,.1f}",
-                *(f"{need.largest_batch(size):,}" for size in self.gpus),
-            ]
+        names = [
+            f"{need.strategy}{', checkpointing' if need.checkpointing else ''}"
             for need in self.needs
         ]
-        above = (("", 2), ("GB, predicted", 7), ("images at a time, by GPU", len(self.gpus)))
-        sizes = (f"{size} GB" for size in self.gpus)
-        head = ["strategy", "learning, millions", *parts, "total", *sizes]
+        parts = {part: [getattr(need, part) / GB for need in self.needs] for part in PARTS}
+        known = [sum(one) for one in zip(*parts.values(), strict=True)]
+        totals = [need.total() / GB for need in self.needs]
+        parts["overhead"] = [total - one for total, one in zip(totals, known, strict=True)]
+        return plot_memory(names, parts, self.gpus, ax, title=f"Training {self.model}")
+
+    def _repr_html_(self) -> str:
         return (
             f"<p><b>{escape(self.model)}</b>: memory of training, <b>predicted</b>, one image and "
             f"{self.text_tokens} tokens of text; 0 images: does not fit</p>"
-            + html_table(head, rows, above=above)
+            + frame_table(self.to_frame(), digits=1)
         )
 
 
@@ -199,7 +195,7 @@ def plan(
         name: of the model, for readers.
         strategies: names of `STRATEGIES`; all when None.
         tuning: a recipe's own, added as "this recipe".
-        keep: whether that recipe holds the model to its base (`training.keep`).
+        keep: whether that recipe ties the model to its base (`training.keep`).
         text_tokens: tokens beside the image.
         gpus: GB of each GPU.
 
@@ -241,7 +237,7 @@ def need(
         tuning: which parts learn.
         strategy: its name.
         checkpointing: whether activations are computed twice.
-        keep: whether the model is held to its base (`training.keep`).
+        keep: whether the model is tied to its base (`training.keep`).
         text_tokens: tokens beside the image.
         dtype: of frozen weights and of activations, one of `sizes.BYTES`.
         context: bytes of the runtime.
@@ -279,6 +275,3 @@ def _weights(model: nn.Module, tuning: TuningRecipe, size: float) -> float:
                 small.add(id(module.weight))
     frozen = [p for p in model.parameters() if not p.requires_grad]
     return sum(p.numel() * (BYTES["4bit"] if id(p) in small else size) for p in frozen)
-
-
-__all__ = ["GPUS", "STRATEGIES", "MemoryNeed", "MemoryPlan", "need", "plan"]

@@ -2,8 +2,6 @@
 
 Several processes are started from outside, by `torchrun --nproc-per-node 2 -m workbench train ...`
 or `accelerate launch`; the ledger says how many there were.
-
-Does not know: what a stage does (`finding_stage`, `writing_stages`).
 """
 
 from __future__ import annotations
@@ -12,13 +10,16 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from workbench.errors import OptionError
+from workbench.finetune.ledger import Run
 from workbench.finetune.preview import Preview
 from workbench.finetune.recipe import Recipe, read_recipe
-from workbench.finetune.run_result import Run
 from workbench.finetune.session import claim, world_size
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def run(
     resume: bool = False,
     device: str = "auto",
     show: bool = False,
-    callbacks: Sequence[Any] = (),
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Run | None:
     """Train by a recipe.
 
@@ -38,8 +39,8 @@ def run(
         recipe: a YAML file, the name of a shipped recipe, or a recipe.
         out: folder of the run; `runs/NAME` by default. It gets recipe.yaml, checkpoints, the
             adapter, evidence.json and ledger.json.
-        resume: go on in a folder that holds an earlier part of the same run; the result is that of
-            a run that was never stopped.
+        resume: take up an earlier part of the same run in the folder; the result is that of a run
+            that was never stopped.
         device: "auto", "cpu", "cuda" or "cuda:N".
         show: whether bars may appear.
         callbacks: of transformers, called as it trains.

@@ -1,6 +1,6 @@
-"""What the stages share before and after training: the folder, the device, the cost, the ledger.
+"""What the stages share: the folder, the base, training to the best weights, cost, the record.
 
-Does not know: what is trained.
+Several processes are started from outside, by `torchrun` or `accelerate launch`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,12 @@ from transformers.utils import logging as transformers_logging
 
 from workbench._memory import peak_memory
 from workbench.errors import TrainingError
+from workbench.finetune.adapters import save_adapter
+from workbench.finetune.cases import Case, phantom_case
+from workbench.finetune.ledger import ADAPTER, LEDGER_FILE, RECIPE_FILE, Ledger, Run
+from workbench.finetune.parts import frozen_sha256, parts_learned
 from workbench.finetune.recipe import Recipe
-from workbench.finetune.run_result import RECIPE_FILE
+from workbench.finetune.trainer import BEST_FILE, FinetuneTrainer, curves, load_tensors
 from workbench.model.load import LoadedCheckpoint, load_checkpoint
 
 #: Seconds that other processes wait for the first one.
@@ -34,7 +38,7 @@ def claim(out: Path, recipe: Recipe, *, resume: bool) -> None:
     """Take a folder for a run; the first process takes it, the others wait until it has.
 
     Raises:
-        TrainingError: it holds a run already and resume was not asked for, another recipe's, or
+        TrainingError: it has a run already and resume was not asked for, another recipe's, or
             something else; or the first process has not taken it in time.
     """
     note = out / RECIPE_FILE
@@ -44,16 +48,16 @@ def claim(out: Path, recipe: Recipe, *, resume: bool) -> None:
     if note.is_file():
         if not resume:
             raise TrainingError(
-                f"{out} holds a run already; go on with it by resume=True (--resume), or name "
-                "another folder"
+                f"{out} has a run already; resume it by resume=True (--resume), or name another "
+                "folder"
             )
         if note.read_text(encoding="utf-8") != recipe.to_yaml():
             raise TrainingError(
-                f"{out} holds a run of another recipe; name another folder, since a run that "
+                f"{out} has a run of another recipe; name another folder, since a run that "
                 "changes its recipe on the way cannot be repeated"
             )
     elif out.is_dir() and any(out.iterdir()):
-        raise TrainingError(f"{out} is not empty and holds no run; name another folder")
+        raise TrainingError(f"{out} is not empty and has no run; name another folder")
     if not note.is_file():
         out.mkdir(parents=True, exist_ok=True)
         note.write_text(recipe.to_yaml(), encoding="utf-8")
@@ -93,23 +97,11 @@ def process_rank() -> int:
 def open_base(recipe: Recipe, *, device: str) -> LoadedCheckpoint:
     """Load the model that a run starts from; learning weights are float32."""
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    if device == "auto" and torch.cuda.is_available():
-        device = f"cuda:{local}"
-    elif device == "auto":
-        device = "cpu"
+    if device == "auto":
+        device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
     # what learns on a CPU is float32; a GPU takes what it computes in
     dtype = "float32" if device == "cpu" else "auto"
     return load_checkpoint(recipe.base, device=device, dtype=dtype, quantize=recipe.tuning.quantize)
-
-
-def last_checkpoint(out: Path) -> Path | None:
-    """Return the newest checkpoint that was written whole; None for none."""
-    found = [
-        path
-        for path in (out / "checkpoints").glob("checkpoint-*")
-        if (path / "trainer_state.json").is_file() and (path / "model.safetensors").is_file()
-    ]
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 @dataclass
@@ -127,11 +119,10 @@ class Cost:
     cpu_seconds: float = 0.0
     memory: int = 0
     measured_as: str = ""
-    _began: tuple[float, float] = field(default=(0.0, 0.0), repr=False)
 
 
 @contextmanager
-def costing(device: torch.device) -> Iterator[Cost]:
+def _costing(device: torch.device) -> Iterator[Cost]:
     """Measure what happens inside."""
     cost = Cost()
     began, cpu = time.perf_counter(), time.process_time()
@@ -148,7 +139,7 @@ def costing(device: torch.device) -> Iterator[Cost]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Let transformers say only what is wrong."""
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
@@ -158,9 +149,108 @@ def quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(before)
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the libraries that training depends on."""
-    return {name: version(name) for name in _LIBRARIES}
+def train_to_best(
+    trainer: FinetuneTrainer, out: Path, *, device: torch.device, resume: bool
+) -> Cost | None:
+    """Train, and take the best weights back; None on every process but the first.
+
+    Args:
+        trainer: ready to go.
+        out: folder of the run.
+        device: whose memory is measured.
+        resume: start from the newest whole checkpoint.
+    """
+    with _quiet(), _costing(device) as cost:
+        checkpoint = _last_checkpoint(out) if resume else None
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if process_rank() != 0:
+        return None
+    if (out / "best" / BEST_FILE).is_file():
+        load_tensors(out / "best" / BEST_FILE, trainer.model)
+    return cost
+
+
+def _last_checkpoint(out: Path) -> Path | None:
+    """Return the newest checkpoint that was written whole; None for none."""
+    found = [
+        path
+        for path in (out / "checkpoints").glob("checkpoint-*")
+        if (path / "trainer_state.json").is_file() and (path / "model.safetensors").is_file()
+    ]
+    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def recorded(
+    recipe: Recipe,
+    loaded: LoadedCheckpoint,
+    trainer: FinetuneTrainer,
+    out: Path,
+    *,
+    sha_before: str,
+    cost: Cost,
+    evidence: Mapping[str, Any],
+    **measured: Any,
+) -> Run:
+    """Write ledger and adapter, the measures in its model card, and return the run.
+
+    Args:
+        recipe, loaded, trainer, out: of the run.
+        sha_before: of what does not learn, before the first step.
+        cost: of training.
+        evidence: validation cases with what both models said of them.
+        **measured: fields of `Ledger` that differ from stage to stage.
+    """
+    sha_after = frozen_sha256(loaded.model)
+    state = trainer.state
+    ledger = Ledger(
+        name=recipe.name,
+        stage=recipe.stage,
+        base={"name": loaded.card.name, "sha256": dict(loaded.card.sha256s)},
+        recipe=recipe.to_dict(),
+        trainable=parts_learned(loaded.model),
+        parameters=loaded.card.parameters["total"],
+        frozen={"before": sha_before, "after": sha_after, "equal": sha_before == sha_after},
+        curves=curves(trainer),
+        best={
+            "measure": recipe.metric, "step": state.best_global_step, "value": state.best_metric
+        },
+        cost=_cost(loaded, trainer, cost),
+        versions={name: version(name) for name in _LIBRARIES},
+        **measured,
+    )  # fmt: skip
+    ledger.save(out / LEDGER_FILE)
+    facts = _card_facts(ledger)
+    save_adapter(out / ADAPTER, loaded, recipe.tuning, name=recipe.name, facts=facts)
+    return Run(out, recipe, ledger, evidence)
+
+
+def _card_facts(ledger: Ledger) -> dict[str, Any]:
+    """Return what the model card says of a run."""
+    rows = [
+        {"what": row.skill, "n": row.n, "before": row.before, "after": row.after,
+         "change": str(row.change)}
+        for _, row in ledger.skills()
+    ]  # fmt: skip
+    data = {key: ledger.data[key] for key in ("source", "train", "validation", "digest")}
+    return {"data": data, "scores": rows, "notes": list(ledger.notes)}
+
+
+def _cost(loaded: LoadedCheckpoint, trainer: FinetuneTrainer, cost: Cost) -> dict[str, Any]:
+    args = trainer.args
+    return {
+        "seconds": cost.seconds,
+        "cpu_seconds": cost.cpu_seconds,
+        "steps": trainer.state.global_step,
+        "processes": trainer.accelerator.num_processes,
+        "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
+        "device": str(loaded.model.device),
+    }
+
+
+def probe_cases(recipe: Recipe) -> list[Case]:
+    """Return phantoms of the eight known findings, for the forgetting probe."""
+    first = recipe.evaluation.seed
+    return [phantom_case(seed) for seed in range(first, first + recipe.evaluation.forgetting)]
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

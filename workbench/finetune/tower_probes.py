@@ -19,7 +19,7 @@ from torch import nn
 from workbench.evaluation.intervals import estimate
 from workbench.finetune.classifier import mean_auroc, resampled_means
 from workbench.finetune.datasets import LabelRows
-from workbench.finetune.measuring import ProbeRow
+from workbench.finetune.ledger import SkillChange
 from workbench.finetune.mini.ridge import fit_projector
 from workbench.model.load import LoadedCheckpoint
 from workbench.model.splice import IGNORE_LABEL
@@ -77,7 +77,7 @@ def refit_projector(
 def auroc_rows(
     before: np.ndarray, after: np.ndarray, labels: np.ndarray, patients: Sequence[str],
     findings: Sequence[str],
-) -> tuple[ProbeRow, ...]:  # fmt: skip
+) -> tuple[SkillChange, ...]:  # fmt: skip
     """Return the mean AUROC and that of each finding, before and after, paired by patient."""
     rows = [_auroc_row("mean AUROC", before, after, labels, patients)]
     for at, name in enumerate(findings):
@@ -89,10 +89,10 @@ def auroc_rows(
 
 def _auroc_row(
     skill: str, before: np.ndarray, after: np.ndarray, labels: np.ndarray, patients: Sequence[str]
-) -> ProbeRow:
+) -> SkillChange:
     first = mean_auroc(before, labels, patients)
     second = mean_auroc(after, labels, patients)
     drawn = [resampled_means(scores, labels, patients) for scores in (before, after)]
     both = None if None in (first.value, second.value) else second.value - first.value
     change = estimate(float("nan") if both is None else both, drawn[1] - drawn[0], len(labels))
-    return ProbeRow(skill, len(labels), first.value, second.value, change)
+    return SkillChange(skill, len(labels), first.value, second.value, change)

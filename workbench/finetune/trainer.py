@@ -30,7 +30,7 @@ from transformers import (
 
 from workbench._files import whole_file
 from workbench.errors import TrainingError
-from workbench.finetune.batches import PlannedBatches
+from workbench.finetune.datasets import PlannedBatches
 from workbench.finetune.live_log import LOGGED, LiveLog
 from workbench.finetune.parts import part_of, trainable
 from workbench.finetune.recipe import Recipe

@@ -29,10 +29,9 @@ from typing import Any
 from workbench._files import parse_json
 from workbench._repr import short_repr
 from workbench.errors import WorkbenchError
-from workbench.finetune.ledger import LEDGER_FILE, Ledger
+from workbench.finetune.ledger import LEDGER_FILE, RECIPE_FILE, Ledger
 from workbench.finetune.live_log import LOGGED, PROGRESS_FILE
 from workbench.finetune.recipe import Recipe, read_recipe
-from workbench.finetune.run_result import RECIPE_FILE
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.widgets.monitoring_files import (
     best_so_far,

@@ -14,9 +14,8 @@ import psutil
 from workbench._files import parse_json
 from workbench.evaluation.intervals import Estimate
 from workbench.finetune.adapters import NOTE
-from workbench.finetune.ledger import Ledger
+from workbench.finetune.ledger import ADAPTER, Ledger
 from workbench.finetune.recipe import Recipe
-from workbench.finetune.run_result import ADAPTER
 from workbench.model.licence import notice_by_name
 
 

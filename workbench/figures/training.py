@@ -1,0 +1,171 @@
+"""Figures of training: curves, what changed, two runs, and the memory that training needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from textwrap import wrap
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from workbench.figures.style import CYCLE, GRID, INK, MUTED, new_figure, style
+
+#: A skill with its values before and after; None where undefined.
+Change = tuple[str, float | None, float | None]
+
+#: The loss of each kind of rows: what it is called, and its line.
+LOSSES = {
+    "loss_labelled": ("labelled", "-"),
+    "loss_unlabelled": ("unlabelled, tied to the base", ":"),
+}
+
+
+def plot_learning(
+    curves: Sequence[Mapping[str, float]], measure: str, changes: Sequence[Change], *, apart: int
+) -> Figure:
+    """Draw the loss with the measure, and before against after for every skill.
+
+    Args:
+        curves: one row per logged step: step, loss, measures.
+        measure: the one that weights were chosen by.
+        changes: skills.
+        apart: how many of the first were trained for.
+    """
+    with style():
+        figure = new_figure(figsize=(11, 4.6), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
+        _draw_curves(curves, measure, left)
+        plot_changes(changes, right, apart=apart)
+    return figure
+
+
+def _draw_curves(curves: Sequence[Mapping[str, float]], measure: str, ax: Axes) -> None:
+    kinds = [name for name in LOSSES if any(name in row for row in curves)]
+    for name in kinds if len(kinds) > 1 else ("loss",):
+        rows = [row for row in curves if name in row]
+        label, line = LOSSES.get(name, ("loss", "-"))
+        steps, losses = [row["step"] for row in rows], [row[name] for row in rows]
+        ax.plot(steps, losses, line, color=CYCLE[0], lw=1.8, label=label)
+    if len(kinds) > 1:
+        ax.legend(fontsize=11, loc="best")
+    ax.set(xlabel="step", ylabel="loss", title="Learning", yscale="log")
+    ax.yaxis.label.set_color(CYCLE[0])
+    seen = [row for row in curves if measure in row]
+    if seen:
+        other = ax.twinx()
+        other.spines["right"].set_visible(True)
+        other.plot([r["step"] for r in seen], [r[measure] for r in seen], "o-", color=CYCLE[1])
+        other.set_ylim(0, 1.04)
+        other.set_ylabel(measure.replace("_", "-"), color=CYCLE[1])
+
+
+def plot_changes(
+    changes: Sequence[Change],
+    ax: Axes | None = None,
+    *,
+    title: str = "What changed",
+    apart: int = 1,
+) -> Axes:
+    """Draw an arrow from before (open) to after (filled) for every skill.
+
+    Args:
+        changes: skills; a value that is undefined is left out.
+        ax: where to draw; a new figure when None.
+        title: above.
+        apart: how many of the first were trained for.
+    """
+    with style():
+        ax = ax or _rows_axes(changes, 8.5, 0.48, 1.8)
+        for at, (_, before, after) in enumerate(changes):
+            _draw_change(before, after, at, CYCLE[2] if at < apart else CYCLE[3], ax)
+        ax.set_yticks(range(len(changes)), _labels(changes))
+        ax.set(xlim=(-0.03, 1.06), xlabel="before (open) and after (filled)", title=title)
+        ax.set_ylim(len(changes) - 0.4, -0.6)
+        ax.grid(axis="x", color=GRID)
+        if 0 < apart < len(changes):
+            ax.axhline(apart - 0.5, color=MUTED, lw=1, ls=":")
+            ax.text(0, apart - 0.45, "not trained for", va="top", color=CYCLE[3], fontsize=11)
+    return ax
+
+
+def _draw_change(before: float | None, after: float | None, at: int, colour: str, ax: Axes) -> None:
+    if before is not None and after is not None and before != after:
+        arrow = {"arrowstyle": "-|>", "color": colour, "lw": 2.2}
+        ax.annotate("", (after, at), (before, at), arrowprops=arrow)
+    if before is not None:
+        ax.plot(before, at, "o", mfc="white", mec=colour, mew=2, ms=9)
+    if after is not None:
+        ax.plot(after, at, "o", color=colour, ms=6)
+
+
+def plot_pairs(
+    pairs: Sequence[Change], names: tuple[str, str], ax: Axes | None = None, *, title: str
+) -> Axes:
+    """Draw the scores of two runs as pairs of dots.
+
+    Args:
+        pairs: skills with the score of each run; pairs with an undefined one are left out.
+        names: of the two runs.
+        ax: where to draw; a new figure when None.
+        title: above.
+    """
+    with style():
+        pairs = [pair for pair in pairs if None not in pair]
+        ax = ax or _rows_axes(pairs, 8, 0.5, 1.6)
+        for at, (_, one, two) in enumerate(pairs):
+            ax.plot([one, two], [at, at], color=GRID, lw=4, zorder=1)
+        for run, name in enumerate(names):
+            values = [pair[1 + run] for pair in pairs]
+            ax.plot(values, range(len(pairs)), "o", color=CYCLE[run], label=name)
+        ax.set_yticks(range(len(pairs)), _labels(pairs))
+        ax.invert_yaxis()
+        ax.set(xlim=(-0.03, 1.05), xlabel="validation cases", title=title)
+        ax.grid(axis="x", color=GRID)
+        ax.legend(loc="best")
+    return ax
+
+
+def plot_memory(
+    names: Sequence[str],
+    parts: Mapping[str, Sequence[float]],
+    gpus: Sequence[int],
+    ax: Axes | None = None,
+    *,
+    title: str,
+) -> Axes:
+    """Draw predicted memory, part by part, and the sizes of GPUs as lines.
+
+    Args:
+        names: of the strategies.
+        parts: name -> GB of each strategy; the last is what is left over.
+        gpus: GB of each GPU.
+        ax: where to draw; a new figure when None.
+        title: above.
+    """
+    with style():
+        ax = ax or _rows_axes(names, 10, 0.5, 2)
+        start = np.zeros(len(names))
+        colours = (*CYCLE[: len(parts) - 1], GRID)
+        for (part, width), colour in zip(parts.items(), colours, strict=True):
+            ax.barh(range(len(names)), width, left=start, color=colour, label=part, height=0.7)
+            start += width
+        for size in gpus:
+            ax.axvline(size, color=INK, lw=1.2, ls="--")
+            ax.text(size, -0.75, f"{size} GB", ha="center", va="bottom", fontsize=11)
+        ax.set_yticks(range(len(names)), names)
+        ax.invert_yaxis()
+        ax.set(xlabel="GB, predicted, one image at a time", title=f"{title}\n")
+        ax.legend(fontsize=11, loc="lower right")
+    return ax
+
+
+def _rows_axes(rows: Sequence[object], width: float, each: float, more: float) -> Axes:
+    size = (width, each * len(rows) + more)
+    return new_figure(figsize=size, layout="constrained").subplots()
+
+
+def _labels(rows: Sequence[Change]) -> list[str]:
+    """Return the skills in lines of 26 characters."""
+    options = {"break_long_words": False, "break_on_hyphens": False}
+    return ["\n".join(wrap(skill, 26, **options)) for skill, *_ in rows]
