@@ -210,9 +210,21 @@ def test_the_preview_needs_no_training(tiny):
     assert shown.turns["report"] == 6 and shown.turns["own report"] == 2
 
 
-def test_the_best_weights_are_kept_by_the_measure(tiny_run):
-    assert tiny_run.ledger.best["measure"] == "macro_f1"
-    evidence = json.loads((tiny_run.folder / "evidence.json").read_text())
+def test_the_best_weights_are_kept_by_the_measure(tiny, tmp_path, monkeypatch):
+    measures = iter((0.25, 0.75, 0.5, 0.0))
+    monkeypatch.setattr(writing_stages, "macro_f1", lambda *_: next(measures))
+    heads = []
+
+    class Heads(TrainerCallback):
+        def on_evaluate(self, args, state, control, model, **_):
+            heads.append(model.model.lm_head.weight.detach().clone())
+
+    recipe = tiny_recipe(tiny, evaluation={"times": 4})
+    done = run(recipe, out=tmp_path / "run", callbacks=[Heads()])
+    assert done.ledger.best == {"measure": "macro_f1", "step": 2, "value": 0.75}
+    kept = done.model().loaded.model.lm_head.weight
+    assert [torch.equal(kept, head) for head in heads] == [False, True, False, False]
+    evidence = json.loads((done.folder / "evidence.json").read_text())
     assert set(next(iter(evidence["cases"].values()))) == {"patient", "codes", "before", "after"}
 
 
