@@ -196,7 +196,9 @@ def test_the_preview_shows_what_is_learned(examples, loaded):
     shown = Preview(rows, 16, {"report": 1}, {})
     frame = shown.to_frame()
     for at, example in enumerate(examples[:3]):
-        assert rows[at].learned_text.removesuffix("</s>").strip() == example.turn.answer
+        learned = "".join(token.piece for token in rows[at].tokens if token.learned)
+        said = learned.replace("\u2581", " ").removesuffix("</s>").strip()
+        assert said == example.turn.answer
     assert len(frame) == sum(len(example.ids) for example in examples[:3])
     page = shown._repr_html_()
     assert "image &#215; 16" in page and "carries loss" in page

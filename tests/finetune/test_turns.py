@@ -100,8 +100,6 @@ def test_every_task_has_its_prompt(cases):
     assert {turn.task for turn in made.turns} == set(tasks)
     for turn in made.turns:
         assert "<image>" in turn.messages()[1].content
-    assert set(made.to_frame()["task"]) == set(tasks)
-    assert "turns of 4 cases" in made._repr_html_()
 
 
 def test_priors_are_taken_out_and_the_original_is_kept(manifest):

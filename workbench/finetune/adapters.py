@@ -15,6 +15,7 @@ Idea of the card: Mitchell et al., Model Cards for Model Reporting, FAT* 2019, a
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,9 @@ from workbench.model.save import save_checkpoint
 
 FORMAT = "workbench-adapter/2"
 NOTE, TENSORS = "adapter.json", "adapter_model.safetensors"
+
+#: A name, a directory or a hub id; or a model.
+Base = str | os.PathLike | ChestXrayModel
 
 #: What peft writes before the name of every tensor.
 _PREFIX = "base_model.model."
@@ -128,7 +132,7 @@ def read_note(folder: str | Path) -> dict[str, Any]:
 
 
 def load_adapter(
-    base: Any, folder: str | Path, *, merged: bool = False, **options: Any
+    base: Base | None, folder: str | Path, *, merged: bool = False, **options: Any
 ) -> ChestXrayModel:
     """Return a model with an adapter on it.
 
@@ -196,7 +200,7 @@ def _short(hashes: Mapping[str, str]) -> str:
 
 
 def export(
-    folder: str | Path, out: str | Path, *, base: Any = None, dtype: str | None = None
+    folder: str | Path, out: str | Path, *, base: Base | None = None, dtype: str | None = None
 ) -> Path:
     """Write base and adapter as one checkpoint in the published layout.
 

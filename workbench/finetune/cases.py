@@ -359,6 +359,6 @@ def digest_of(cases: Sequence[Case]) -> str:
     """Return the SHA-256 of what is known of cases, 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for case in cases:
-        text: Any = case.report if case.drawn is None else ""
+        text = case.report if case.drawn is None else ""
         digest.update(repr((case.id, case.patient, sorted(case.codes.items()), text)).encode())
     return digest.hexdigest()

@@ -6,8 +6,6 @@
 A row is found by the SHA-256 of the prepared pixels, so another image or another preparation is
 another row. The folder is bound to the SHA-256 of the tower's weights: another tower is refused.
 Several processes may share a folder: one writes at a time, and finds what the others wrote.
-
-Does not know: files of images, the projector.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +23,7 @@ from workbench._files import whole_file
 from workbench._repr import short_repr
 from workbench.errors import TrainingError
 from workbench.finetune.parts import weights_sha256
+from workbench.model.processor import ImageProcessor
 
 HEAD, KEYS, ROWS, LOCK = "head.json", "keys.txt", "tokens.f32", "writing.lock"
 
@@ -54,7 +52,7 @@ class FeatureCache:
 
     @classmethod
     def open(
-        cls, folder: str | Path, tower: torch.nn.Module, processor: Any, *,
+        cls, folder: str | Path, tower: torch.nn.Module, processor: ImageProcessor, *,
         encoder: str | None = None,
     ) -> FeatureCache:  # fmt: skip
         """Open a cache, or start one.
@@ -99,13 +97,9 @@ class FeatureCache:
     def _row_bytes(self) -> int:
         return 4 * self.shape[0] * self.shape[1]
 
-    def key(self, pixel_values: torch.Tensor) -> str:
-        """Return the key of one prepared image (1, S, S)."""
-        return weights_sha256([("", pixel_values)])
-
     def add(self, pixel_values: torch.Tensor) -> list[int]:
         """Return the rows of prepared images (B, 1, S, S); what is missing is computed."""
-        keys = [self.key(one) for one in pixel_values]
+        keys = [weights_sha256([("", one)]) for one in pixel_values]
         fresh = 0
         if any(key not in self._rows for key in keys):
             with FileLock(self.folder / LOCK):
@@ -127,10 +121,11 @@ class FeatureCache:
 
     def _compute(self, keys: list[str], pixel_values: torch.Tensor) -> int:
         """Compute and write the images that nobody has written yet; return their number."""
-        missing = [at for at, key in enumerate(keys) if key not in self._rows]
-        missing = [at for at in missing if keys.index(keys[at]) == at]
+        missing = [
+            at for at, key in enumerate(keys) if key not in self._rows and keys.index(key) == at
+        ]
         if missing:
-            device = self.tower.conv1.weight.device
+            device = next(self.tower.parameters()).device
             with torch.no_grad():
                 tokens = self.tower(pixel_values[missing].to(device)).tokens
             self._append([keys[at] for at in missing], tokens.float().cpu().numpy())

@@ -39,7 +39,7 @@ class Section(BaseModel):
                 if value != type(self).model_fields[str(name)].get_default())  # fmt: skip
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     """Return the number that a text means: YAML reads 1e-3 as a text."""
     try:
         return float(value) if isinstance(value, str) else value
@@ -47,7 +47,7 @@ def _number(value: Any) -> Any:
         return value
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: object) -> object:
     """Return several values as a tuple; one alone stands for a list of it."""
     if isinstance(value, str | int | float):
         return (value,)
@@ -97,7 +97,7 @@ def _said(error: Mapping[str, Any], kind: type[BaseModel]) -> str:
     return f"{where or 'a recipe'} must be {wanted}, got {value!r}"
 
 
-def _choice(value: Any, names: Sequence[str]) -> str:
+def _choice(value: object, names: Sequence[str]) -> str:
     return f"one of {', '.join(names)}, got {value!r}{did_you_mean(value, names)}"
 
 

@@ -3,8 +3,6 @@
 Only appended to, by the first process; one line is one write, so that whoever reads it meanwhile
 sees whole lines. The first line says which process writes, so that others can tell whether it
 lives: its number, when it started, and when its machine did.
-
-Does not know: who reads it.
 """
 
 from __future__ import annotations
@@ -20,9 +18,8 @@ import torch
 from transformers import TrainerCallback
 
 PROGRESS_FILE = "progress.jsonl"
-#: What is shown of each logged step besides measures: the loss that was trained on; where some
-#: rows are only held to the base, that of the labelled rows and of those, per token; the rate that
-#: the recipe names; passes over the data.
+#: What is shown of each logged step besides measures: the loss that was trained on, per token also
+#: of labelled rows and of those that are only tied to the base; the rate that the recipe names.
 LOGGED = ("loss", "loss_labelled", "loss_unlabelled", "learning_rate", "grad_norm", "epoch")
 
 

@@ -1,7 +1,4 @@
-"""Exactly what a model will see: every token of a few rows, with the answer tokens marked.
-
-Does not know: pixels; the image is one block of N positions.
-"""
+"""Exactly what a model will see: every token of a few rows, with the answer tokens marked."""
 
 from __future__ import annotations
 
@@ -61,12 +58,6 @@ class PreviewRow:
 
     __repr__ = short_repr
 
-    @property
-    def learned_text(self) -> str:
-        """The answer, as its tokens spell it."""
-        pieces = [token.piece for token in self.tokens if token.learned]
-        return "".join(pieces).replace("\u2581", " ").strip()
-
 
 @dataclass(frozen=True)
 class Preview:
@@ -77,8 +68,8 @@ class Preview:
         image_tokens: positions that the image takes.
         turns: of the whole set, by task.
         findings: known findings of the whole set: "train present" and so on.
-        taught_weight: weight of the loss on words about the taught finding.
-        keep: share of the loss on the others that holds them to what the base would say.
+        taught_weight: weight of the loss on tokens about the taught finding.
+        keep: share of the loss on the others that ties them to what the base would say.
     """
 
     rows: tuple[PreviewRow, ...]
@@ -94,15 +85,22 @@ class Preview:
         """Return one row per token: case, task, position, piece, id, label, learned, taught."""
         import pandas as pd
 
-        return pd.DataFrame(
-            [
-                {"case": row.case, "task": row.task, "position": at, "piece": token.piece,
-                 "id": token.id, "label": token.label, "learned": token.learned,
-                 "taught": token.taught}
-                for row in self.rows
-                for at, token in enumerate(row.tokens)
-            ]
-        )  # fmt: skip
+        columns = ["case", "task", "position", "piece", "id", "label", "learned", "taught"]
+        rows = [
+            (
+                row.case,
+                row.task,
+                at,
+                token.piece,
+                token.id,
+                token.label,
+                token.learned,
+                token.taught,
+            )
+            for row in self.rows
+            for at, token in enumerate(row.tokens)
+        ]
+        return pd.DataFrame(rows, columns=columns)
 
     def text(self) -> str:
         """Return the rows as plain text: [carries loss], [[about the taught finding]]."""
@@ -143,22 +141,14 @@ class Preview:
 
 def preview_rows(examples: Sequence[Example], tokenizer: CxrTokenizer) -> tuple[PreviewRow, ...]:
     """Return what each example looks like to the model."""
-    return tuple(
-        PreviewRow(
-            case=example.turn.case,
-            task=example.turn.task,
-            tokens=tuple(
-                PreviewToken(piece, token, wanted, taught)
-                for piece, token, wanted, taught in zip(
-                    tokenizer.pieces(example.ids), example.ids, example.labels,
-                    (False,) * example.answer_start + tuple(a == DECIDES for a in example.about),
-                    strict=True,
-                )
-            ),
-            original=example.turn.original,
-        )
-        for example in examples
-    )  # fmt: skip
+    rows = []
+    for example in examples:
+        taught = [False] * example.answer_start + [what == DECIDES for what in example.about]
+        pieces = tokenizer.pieces(example.ids)
+        tokens = map(PreviewToken, pieces, example.ids, example.labels, taught)
+        turn = example.turn
+        rows.append(PreviewRow(turn.case, turn.task, tuple(tokens), turn.original))
+    return tuple(rows)
 
 
 def _row_html(row: PreviewRow, image_tokens: int) -> str:

@@ -20,7 +20,6 @@ on texts without the new words, at temperature 1).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -106,7 +105,10 @@ class Student(nn.Module):
         return found
 
     def _moved(
-        self, logits: torch.Tensor, base: Mapping[str, Any], batch: Mapping[str, Any]
+        self,
+        logits: torch.Tensor,
+        base: Mapping[str, torch.Tensor],
+        batch: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
         """Return (T,) divergence of the model from the base, nats."""
         seen = {name: batch[name] for name in ("pixel_values", "vision_tokens") if name in batch}

@@ -3,14 +3,10 @@
 What it adds: batches that were planned before the first step (`batches`), so that a resumed run and
 a run on several processes see what one process would have seen; checkpoints that hold what learns
 and nothing else; the best weights chosen by a clinical measure, kept apart from the checkpoints.
-
-Does not know: models and measures; both come in.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,8 +30,6 @@ from workbench.finetune.datasets import PlannedBatches
 from workbench.finetune.live_log import LOGGED, LiveLog
 from workbench.finetune.parts import part_of, trainable
 from workbench.finetune.recipe import Recipe
-
-logger = logging.getLogger(__name__)
 
 BEST_FILE = "best.safetensors"
 
@@ -89,17 +83,11 @@ class FinetuneTrainer(Trainer):
                 groups.setdefault((factor, p.ndim > 1), []).append(p)
             rate, decay = self.args.learning_rate, self.args.weight_decay
             self._factors = [factor for factor, _ in groups]
-            self.optimizer = torch.optim.AdamW(
-                [
-                    {
-                        "params": parameters,
-                        "lr": rate * factor,
-                        "weight_decay": decay if matrix else 0.0,
-                    }
-                    for (factor, matrix), parameters in groups.items()
-                ],
-                betas=(0.9, 0.98),
-            )
+            settings = [
+                {"params": found, "lr": rate * factor, "weight_decay": decay if matrix else 0.0}
+                for (factor, matrix), found in groups.items()
+            ]
+            self.optimizer = torch.optim.AdamW(settings, betas=(0.9, 0.98))
         return self.optimizer
 
     def _get_learning_rate(self) -> float:
@@ -138,7 +126,7 @@ class FinetuneTrainer(Trainer):
         finally:
             self.state.epoch = whole
 
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+    def evaluate(self, *_: object, **__: object) -> dict[str, float]:
         """Measure on the first process and tell the others."""
         was_training = self.model.training
         self.model.eval()
@@ -156,7 +144,7 @@ class FinetuneTrainer(Trainer):
         )
         return metrics
 
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+    def _determine_best_metric(self, metrics: dict[str, float], trial: object) -> bool:
         value = metrics[f"eval_{self.args.metric_for_best_model}"]
         if math.isnan(value):
             return False
@@ -173,7 +161,7 @@ class FinetuneTrainer(Trainer):
         """Say nothing of frozen weights, which checkpoints leave out on purpose."""
         if load_result.unexpected_keys:
             raise TrainingError(
-                f"the checkpoint holds {len(load_result.unexpected_keys)} weights that this recipe "
+                f"the checkpoint has {len(load_result.unexpected_keys)} weights that this recipe "
                 "does not train; it belongs to another recipe"
             )
 
@@ -288,10 +276,7 @@ def make_trainer(
         batches=batches,
         measure=measure,
         best_folder=folder / "best",
-        rates={
-            part: getattr(training, f"{part}_rate")
-            for part in ("vision", "projector", "embeddings")
-        },
+        rates={part: getattr(training, f"{part}_rate") for part in RATED},
         model=model,
         args=arguments(
             recipe, folder / "checkpoints", steps=steps, device=device, world=world, show=show
@@ -304,7 +289,7 @@ def make_trainer(
     trainer.remove_callback(PrinterCallback)
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise TrainingError(
-            "sharded training (FSDP, DeepSpeed) is not supported: checkpoints hold whole tensors; "
+            "sharded training (FSDP, DeepSpeed) is not supported: checkpoints have whole tensors; "
             "use torchrun without sharding, LoRA or QLoRA (--plan says what fits)"
         )
     return trainer
@@ -315,11 +300,9 @@ def curves(trainer: FinetuneTrainer) -> list[dict[str, float]]:
     rows: dict[int, dict[str, float]] = {}
     for entry in trainer.state.log_history:
         row = rows.setdefault(int(entry["step"]), {"step": int(entry["step"])})
-        for name in LOGGED:
-            if name in entry:
-                row[name] = float(entry[name])
+        row |= {name: float(entry[name]) for name in LOGGED if name in entry}
         row |= {k.removeprefix("eval_"): v for k, v in entry.items() if k.startswith("eval_")}
-    return [json.loads(json.dumps(rows[step])) for step in sorted(rows)]
+    return [rows[step] for step in sorted(rows)]
 
 
 def _precision(wanted: str, device: torch.device) -> str:

@@ -11,8 +11,6 @@ Tasks:
 
 A case without a report gets one from its labels: what is known is said, what is unknown is not.
 Uncertain is neither yes nor no and is never asked about.
-
-Does not know: token ids (`encoding`).
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -39,19 +36,8 @@ from workbench.model.prompt import (
 )
 from workbench.reports import label, sentences
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-#: Task -> (what is asked, where the answer comes from), for readers.
-TEMPLATES: Mapping[str, tuple[str, str]] = {
-    "report": ("the published report prompt", "findings and impression"),
-    "findings": ("Describe the findings.", "findings section"),
-    "impression": ("What is the impression?", "impression section"),
-    "question": ("Is there {finding}?", "Yes, there is {finding}. / No, there is no {finding}."),
-    "differential": ("the published differential prompt", "drawn with the phantom"),
-    "rehearsal": ("as drawn with the phantom", "as drawn with the phantom"),
-    "own report": ("the published report prompt", "what the base says of the image"),
-}
+#: What is asked for a section alone.
+SECTION_PROMPTS = {"findings": "Describe the findings.", "impression": "What is the impression?"}
 #: How a report denies a finding; the second where it denies others in such sentences, too.
 DENIAL, LONG_DENIAL = "No {}.", "There is no {}."
 
@@ -62,7 +48,7 @@ class Turn:
 
     Attributes:
         case: id of the case.
-        task: one of `TEMPLATES`.
+        task: see the module.
         question: what the user asks; None for the published prompts.
         answer: what carries loss.
         finding: what a polling question is about.
@@ -105,9 +91,6 @@ class InstructionSet:
 
     __repr__ = short_repr
 
-    def __len__(self) -> int:
-        return len(self.turns)
-
     def counts(self) -> dict[str, int]:
         """Return turns by task, polling answers apart."""
         names = [
@@ -115,19 +98,6 @@ class InstructionSet:
             for turn in self.turns
         ]
         return dict(Counter(names))
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return one row per turn."""
-        import pandas as pd
-
-        return pd.DataFrame([vars(turn) for turn in self.turns], columns=list(Turn.__annotations__))
-
-    def _repr_html_(self) -> str:
-        from workbench.figures.tables import frame_table
-
-        frame = self.to_frame()
-        head = f"<p>{len(self):,} turns of {frame['case'].nunique():,} cases</p>"
-        return head + frame_table(frame, limit=8)
 
 
 def instruction_set(
@@ -223,22 +193,21 @@ def begins_reports(cases: Sequence[Case], finding: str) -> bool:
     return 2 * sum(begins) > len(begins)
 
 
-def _texts(case: Case, data: DataRecipe, taught: str | None, rng, first: bool) -> list[Turn]:
-    wanted = [task for task in data.tasks if task in ("report", "findings", "impression")]
-    texts = {
-        "report": case.report,
-        **{t: case.sections.get(t, "") for t in wanted if t != "report"},
-    }
+def _texts(
+    case: Case, data: DataRecipe, taught: str | None, rng: np.random.Generator, first: bool
+) -> list[Turn]:
+    wanted = [task for task in data.tasks if task == "report" or task in SECTION_PROMPTS]
     deny = taught is not None and case.code(taught) == ABSENT and rng.random() < data.denials
     turns = []
     for task in wanted:
-        text = texts[task] or (label_report(case) if task == "report" else "")
+        whole = task == "report"
+        text = (case.report or label_report(case)) if whole else case.sections.get(task, "")
         cleaned = clean_priors(text) if data.clean_priors and case.drawn is None else None
         answer = cleaned.text if cleaned else text
         if deny and task != "impression" and label(answer).code(taught) != ABSENT:
             answer = denied(answer, taught, first=first)
         if answer.strip():
-            asked = None if task == "report" else TEMPLATES[task][0]
+            asked = SECTION_PROMPTS.get(task)
             original = text if cleaned and cleaned.changed else None
             turns.append(Turn(case.id, task, asked, answer.strip(), original=original))
     return turns
@@ -271,7 +240,14 @@ def _polls(
     }
 
 
-def _drawn(pool: list, room: Counter, rng, taught: str | None, *, limit: float) -> list:
+def _drawn(
+    pool: list[tuple[str, str]],
+    room: Counter,
+    rng: np.random.Generator,
+    taught: str | None,
+    *,
+    limit: float,
+) -> list[tuple[str, str]]:
     order = rng.permutation(len(pool))
     order = sorted(order, key=lambda at: pool[at][1] != taught)
     chosen = []
@@ -284,8 +260,7 @@ def _drawn(pool: list, room: Counter, rng, taught: str | None, *, limit: float) 
 
 
 def _poll(case: str, finding: str, code: str) -> Turn:
-    yes = f"Yes, there is {named(finding)}."
-    no = f"No, there is no {finding}."
+    yes, no = f"Yes, there is {named(finding)}.", f"No, there is no {finding}."
     answer = yes if code == PRESENT else no
     return Turn(case, "question", question_about(finding), answer, finding)
 

@@ -1,12 +1,11 @@
 """Images without labels, on which a model stays what it was.
 
 A few dozen labelled images show too little of what a model knew. Images without labels are cheap:
-the base reports them itself, and the model that is trained is held to what the base would say.
+the base reports them itself, and the model that is trained is tied to what the base would say.
 Where training reports speak of the taught finding, a sentence about it is put into the base's
 report, a denial into one half and a statement into the other, because the new model will write one
 there. That sentence is only read: nobody knows whether it is true.
 
-Does not know: the loss (`student`).
 Papers: Robins, Catastrophic forgetting, rehearsal and pseudorehearsal, Connection Science 7, 1995;
 Li and Hoiem, Learning without Forgetting, ECCV 2016, arXiv 1606.09282 (deviation: a sentence about
 what is new is given to the student and kept from the base).
