@@ -2,113 +2,38 @@
 
 Guards findings that the labeler does not know: every word with a meaning of its own is kept, and
 what was denied, has resolved or was removed stays denied. Where that is in doubt the answer is no.
+The words and phrases are in `prior_patterns.yaml`.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
+from importlib.resources import files
 
-from workbench.finetune.prior_patterns import (
-    ADVERB,
-    ATTRIBUTE,
-    BROKEN,
-    DEGREE,
-    DONE,
-    LEAD,
-    STATE,
-    TURN,
-    VERB,
-    WITHIN,
-)
+import yaml
 
-_MOVED = r"(?:withdrawn|pulled back|retracted|pulled)"
-_OUT = (
-    r"(?:resolved|cleared|gone|disappeared|vanished|removed|discontinued|taken out|extubated|"
-    r"subsided|withdrawn)"
-)
-_OUT_OF = r"(?:(?:resolution|removal|disappearance|clearing|clearance)\b|extubation\b)"
-_HEDGE = (
-    r"(?:almost|nearly|mostly|largely|essentially|virtually|practically|near|mainly|predominantly|"
-    r"probably|likely|possibly|perhaps|apparently|may have|might have|seems to have|appears to "
-    r"have|may|might|could|should|appears?|seems?|near-complete|nearly-complete|substantial(?:ly)?|"
-    r"significant(?:ly)?|predominant|marked(?:ly)?)"
-)
-#: It is not known whether anything is left.
-NEARLY = re.compile(
-    rf"\b{_HEDGE} (?:\w+ ){{0,2}}?(?:{_OUT}|{_OUT_OF})\b|\b{_OUT} (?:almost|nearly|mostly|largely|"
-    r"partially|partly|incompletely|in part|to a large extent|for the most part|slightly|"
-    r"somewhat)\b",
-    re.IGNORECASE,
-)
-#: It is still there.
-NOT_GONE = re.compile(
-    rf"\b(?:no|not|never|without|n['\u2019]t|partial(?:ly)?|partly|incomplete(?:ly)?|some|"
-    rf"slight(?:ly)?|mild(?:ly)?|yet to|continued|ongoing|gradual(?:ly)?|slow(?:ly)?|further|"
-    rf"somewhat|moderate(?:ly)?|only|early|progressive) (?:\w+ ){{0,2}}?(?:{_OUT}|{_OUT_OF}|"
-    rf"{_MOVED})\b|\b{_MOVED},? (?:and|but|now|so|to|into|by|from|"
-    r"slightly|such|with)\b|\bunresolved\b",
-    re.IGNORECASE,
-)
-GONE = re.compile(
-    rf"(?<!well )(?<!poorly )\b(?:{_OUT}|{_OUT_OF}|(?:(?<=is )|(?<=are )|(?<=been ))"
-    r"out(?! of))(?! diagnosis)\b",
-    re.IGNORECASE,
-)
-#: Beside what is gone, something that is there.
-STILL_THERE = re.compile(
-    r"\b(?:and|with|or)\b.*\b(?:new|newly|persist\w*|residual|stable|unchanged|increas\w+|"
-    r"worsen\w+|remain\w*|develop\w*)\b|\b(?:leaving|followed|revealing|except|apart)\b",
-    re.IGNORECASE,
-)
-#: Words of comparison, with the adverbs about them.
-COMPARING = re.compile(
-    rf"\b(?:(?:has|have) {ADVERB}enlarged\b|{ADVERB}(?:{STATE}|{ATTRIBUTE}|(?!enlarged){DONE})"
-    r"(?!\w)(?: (?:slightly|somewhat|significantly|markedly|further|mildly|minimally|moderately|"
-    r"substantially)(?=[,.;]|$| (?:in|since|from|compared|and|but)\b))?)",
-    re.IGNORECASE,
-)
-#: Words that say nothing of a finding, or only of the comparison.
-_EMPTY = (
-    "a an the this that these those it its there he she his her which who and or but nor while "
-    "whereas although though however additionally moreover as so of in on at to with from by for "
-    "than since into is are was were be been being has have had do does did no not without never "
-    "neither none cannot absent any other others all each both else again still now once also "
-    "otherwise then overall seen noted demonstrated identified present evident visible visualized "
-    "visualised shown appreciated found observed remains remain remained remaining persists "
-    "persist continues continue appears appear seems looks shows show demonstrates recurs recur "
-    "become interval interim meantime change changes changed comparison compared comparing "
-    "comparable similar same prior previous previously earlier before old older last recent "
-    "recently baseline outside preceding made available radiograph radiographs film films study "
-    "studies exam exams examination examinations image images imaging x-ray x-rays cxr chest "
-    "portable ap pa frontal appearance size extent position severity configuration number degree "
-    "volume distribution finding findings patient received undergone status picture new newly "
-    "longer back time ago january february march april june july august september october november "
-    "december increase decrease improvement worsening progression development placement insertion "
-    "removal resolution clearing course caliber pulled retracted relevant significant appreciable "
-    "definite positioning appeared somewhat slightly here amount better worse today yesterday "
-    "hasn't haven't isn't aren't wasn't weren't"
-)
-EMPTY_WORDS = frozenset(_EMPTY.split())
-_BODY = (
-    "heart cardiac cardiomediastinal mediastinum mediastinal silhouette silhouettes contour "
-    "contours border borders hilum hila hilar lung lungs pulmonary vascularity vasculature "
-    "vascular vessels aorta aortic trachea diaphragm diaphragms hemidiaphragm hemidiaphragms "
-    "osseous bony bones structures skeletal thorax thoracic soft tissue tissues pleura pleural "
-    "spaces aeration inspiration volumes markings spine left right bilateral upper lower"
-)
-#: Parts of the body, which are no finding by themselves: "the mediastinum is stable" only compares.
-_ANATOMY = frozenset(_BODY.split())
-_WORD = re.compile(r"[a-z][a-z'\u2019-]*|\d+(?:\.\d+)?", re.IGNORECASE)
-_DENIES = re.compile(
-    r"\b(?:no|not|without|never|nor|neither|none|absent|absence|cannot|free of|negative)\b|"
-    r"n['\u2019]t\b",
-    re.IGNORECASE,
-)
-_UNCHANGED = re.compile(
-    rf"\b(?:{DEGREE}(?!enlargement){TURN}|(?:not|n['\u2019]t) {ADVERB}{COMPARING.pattern})\b",
-    re.IGNORECASE,
-)
+PATTERNS = yaml.safe_load((files("workbench.finetune") / "prior_patterns.yaml").read_text("utf-8"))
+
+
+def filled(text: str) -> str:
+    """Return a pattern in one line, with the patterns that it names."""
+    joined = text.replace("\n", "")
+    return re.sub(r"\{([A-Z_]+)\}", lambda match: filled(PATTERNS[match[1]]), joined)
+
+
+def compiled(text: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[str]:
+    """Return a pattern with the patterns that it names, compiled."""
+    return re.compile(filled(text), flags)
+
+
+LEAD, WITHIN, VERB = compiled("{LEAD}"), compiled("{WITHIN}"), compiled("{VERB}")
+COMPARING, STILL_THERE = compiled("{COMPARING}"), compiled("{STILL_THERE}")
+_NEARLY, _NOT_GONE, _GONE = compiled("{NEARLY}"), compiled("{NOT_GONE}"), compiled("{GONE}")
+_BROKEN, _DENIES, _UNCHANGED = compiled("{BROKEN}"), compiled("{DENIES}"), compiled("{UNCHANGED}")
+_WORD = compiled("{WORD}")
+_EMPTY_WORDS = frozenset(PATTERNS["EMPTY"].split())
+_ANATOMY = frozenset(PATTERNS["BODY"].split())
 
 
 def keeps(text: str, original: str) -> bool:
@@ -116,7 +41,7 @@ def keeps(text: str, original: str) -> bool:
 
     Names of anatomy alone may go: nothing is said of them but that they are as they were.
     """
-    if GONE.search(text) and STILL_THERE.search(original) and not STILL_THERE.search(text):
+    if _GONE.search(text) and STILL_THERE.search(original) and not STILL_THERE.search(text):
         return False
     lost = content(original) - _words(text)
     return lost <= _ANATOMY and _denials(text) == _denials(original)
@@ -137,30 +62,30 @@ def only_compares(text: str) -> bool:
 @lru_cache(maxsize=4096)
 def _words(text: str) -> frozenset[str]:
     words = (word.lower().rstrip("'\u2019-") for word in _WORD.findall(text))
-    return frozenset(word for word in words if word not in EMPTY_WORDS and word.strip("x"))
+    return frozenset(word for word in words if word not in _EMPTY_WORDS and word.strip("x"))
 
 
 @lru_cache(maxsize=4096)
 def _denials(text: str) -> tuple[int, int]:
     """Count what a text denies or calls gone, and what it calls nearly gone."""
     text = WITHIN.sub(" ", LEAD.sub("", text.rstrip(" .")))
-    text, nearly = NEARLY.subn(" ", text)
-    text = NOT_GONE.sub(" ", text)
-    text, gone = GONE.subn(" ", text)
+    text, nearly = _NEARLY.subn(" ", text)
+    text = _NOT_GONE.sub(" ", text)
+    text, gone = _GONE.subn(" ", text)
     return gone + len(_DENIES.findall(_UNCHANGED.sub(" ", text))), nearly
 
 
 def calls_gone(clause: str) -> bool:
     """Say whether a clause says that something has resolved or was removed."""
-    clause = NOT_GONE.sub(" ", NEARLY.sub(" ", clause))
-    return bool(GONE.search(clause) or re.search(r"\bno longer\b", clause, re.IGNORECASE))
+    clause = _NOT_GONE.sub(" ", _NEARLY.sub(" ", clause))
+    return bool(_GONE.search(clause) or re.search(r"\bno longer\b", clause, re.IGNORECASE))
 
 
 def is_english(text: str, original: str) -> bool:
     """Say whether what is left of a sentence has no loose ends, and a verb where it had one."""
     main = re.sub(r",? (?:which|that) [^,;]*", "", original)
     for part in re.split(r"(?<=[.])\s+(?=[A-Z])", text):
-        if part and (BROKEN.search(part) or not re.match(r"[A-Z0-9_(\"]", part)):
+        if part and (_BROKEN.search(part) or not re.match(r"[A-Z0-9_(\"]", part)):
             return False
         verbless = part and not VERB.search(part) and not part.startswith(("No ", "Possible "))
         if verbless and (VERB.search(main) or re.match(r"the\b", part, re.IGNORECASE)):

@@ -24,44 +24,43 @@ from functools import lru_cache
 
 from workbench.finetune.prior_guard import (
     COMPARING,
+    LEAD,
+    PATTERNS,
     STILL_THERE,
+    VERB,
+    WITHIN,
     calls_gone,
+    compiled,
     content,
+    filled,
     is_english,
     keeps,
     only_compares,
 )
-from workbench.finetune.prior_patterns import (
-    ABNORMAL,
-    ADVERB,
-    ALIKE,
-    ALIKE_FIRST,
-    AND_THEN,
-    ARTICLE,
-    ASIDES,
-    ATTRIBUTES,
-    COUNTED,
-    FIRST,
-    HEAD_END,
-    LEAD,
-    MASS,
-    NEW_CLAUSE,
-    NO_THING,
-    NOW_DEGREE,
-    ONLY,
-    PREDICATES,
-    REMAINS,
-    SPLIT,
-    STATE,
-    THOUGH,
-    TIMES,
-    TURN,
-    VERB,
-    WITHIN,
-)
 from workbench.hallucination.text_rules import PRIOR
 from workbench.reports import divide, label, sentences
 
+ABNORMAL = compiled("{ABNORMAL}")
+ALIKE = compiled("{ALIKE}")
+ALIKE_FIRST = compiled("{ALIKE_FIRST}")
+AND_THEN = compiled("{AND_THEN}")
+ARTICLE = compiled("{ARTICLE}")
+ASIDES = compiled("{ASIDES}")
+ATTRIBUTES = compiled("{ATTRIBUTES}")
+COUNTED = compiled("{COUNTED}")
+FIRST = compiled("{FIRST}")
+HEAD_END = compiled("{HEAD_END}", re.NOFLAG)
+MASS = compiled("{MASS}")
+NEW_CLAUSE = compiled("{NEW_CLAUSE}")
+NO_THING = compiled("{NO_THING}")
+NOW_DEGREE = compiled("{NOW_DEGREE}")
+ONLY = compiled("{ONLY}")
+PREDICATES = [compiled(one) for one in PATTERNS["PREDICATES"]]
+REMAINS = [(compiled(find), said) for find, said in PATTERNS["REMAINS"]]
+SPLIT = compiled("{SPLIT}")
+THOUGH = compiled("{THOUGH}")
+TIMES = compiled("{TIMES}")
+ADVERB, STATE, TURN = map(filled, ("{ADVERB}", "{STATE}", "{TURN}"))
 _NAME = re.compile(
     r"\w+-[A-Z]|(?:Dob+hoff|Hickman|Kerley|Swan|Quinton|Impella|Ghon|Foley|Harrington|Morgagni|"
     r"Bochdalek|Chilaiditi|Pancoast|Hampton|Tesio|Groshong|Broviac|Permcath|Mediport)\b"
