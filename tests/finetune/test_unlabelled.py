@@ -130,7 +130,7 @@ def test_the_loss_is_told_apart_by_whether_a_row_is_labelled(examples, pixels, l
     student = Student(model, keep=0.5)
     with torch.no_grad():
         whole = student(**ready, **batch)
-        told = student(**ready, **batch, held=held)
+        told = student(**ready, **batch, unlabelled=held)
     assert "parts" not in whole and torch.equal(told["loss"], whole["loss"])
     sums, tokens = told["parts"].T
     wanted = batch["labels"] != -100

@@ -134,7 +134,7 @@ def gather(recipe: Recipe) -> CaseSet:
 
 
 def phantom_cases(wanted: PhantomData) -> list[Case]:
-    """Return drawn cases; with a taught finding, as many with and without as its share says."""
+    """Return phantom cases; with a taught finding, as many with and without as its share says."""
     if wanted.finding is None:
         seeds = range(wanted.first_seed, wanted.first_seed + wanted.count)
         return [phantom_case(seed, domain=wanted.domain) for seed in seeds]
@@ -153,7 +153,7 @@ def phantom_cases(wanted: PhantomData) -> list[Case]:
 
 
 def unlabelled_cases(wanted: PhantomData, *, behind: Sequence[Case]) -> list[Case]:
-    """Return drawn images of which nothing is known, of the seeds behind those of other cases.
+    """Return phantoms without labels, of the seeds behind those of other cases.
 
     Raises:
         TrainingError: the seeds would run into those that are reserved for evaluation.
@@ -179,7 +179,7 @@ def _shows(seed: int, finding: str, domain: str, quota: Mapping[bool, int]) -> b
 def phantom_case(
     seed: int, *, domain: str = "internal", add: str | None = None, known: str | None = None
 ) -> Case:
-    """Return one drawn case.
+    """Return one phantom as a case.
 
     Args:
         seed: of the phantom.
@@ -214,7 +214,7 @@ def _drawn(seed: int, names: tuple[str, ...], domain: str, size: int) -> Phantom
 
 
 class _PhantomSections(Mapping):
-    """The reference report of a phantom, drawn only when somebody reads it."""
+    """The reference report of a phantom, drawn when it is first read."""
 
     def __init__(self, draw: Callable[[], Phantom]) -> None:
         self.draw = draw
@@ -254,9 +254,11 @@ def manifest_cases(manifest: Manifest, data: DataRecipe, *, seed: int = 0) -> Ca
     cases = [row_case(chosen, row) for row in range(len(chosen))]
     validate = (chosen.frame["split"] == "validate").to_numpy()
     if validate.any():
-        train = tuple(case for case, held in zip(cases, validate, strict=True) if not held)
-        held = tuple(case for case, held in zip(cases, validate, strict=True) if held)
-        return _case_set(train, held, "manifest", chosen.notes)
+        parts = [
+            tuple(case for case, late in zip(cases, validate, strict=True) if late == wanted)
+            for wanted in (False, True)
+        ]
+        return _case_set(*parts, "manifest", chosen.notes)
     return _divided(cases, data.validation, seed, "manifest", chosen.notes)
 
 
@@ -319,21 +321,21 @@ def _divided(
     Where a finding is taught, validation has it in the same share as training.
     """
     shows = {case.patient for case in cases if taught and case.code(taught) == PRESENT}
-    held: set[str] = set()
+    chosen: set[str] = set()
     for stratum in (True, False):
         mine = [case.patient for case in cases if (case.patient in shows) == stratum]
         sizes, patients = Counter(mine), sorted(set(mine))
         order = np.random.default_rng([seed, 71, stratum]).permutation(len(patients))
         wanted, total = round(share * len(mine)), 0
-        if mine and not (held or stratum):
+        if mine and not (chosen or stratum):
             wanted = max(wanted, 1)
         for at in order:
             if total >= wanted:
                 break
-            held.add(patients[at])
+            chosen.add(patients[at])
             total += sizes[patients[at]]
-    train = tuple(case for case in cases if case.patient not in held)
-    validation = tuple(case for case in cases if case.patient in held)
+    train = tuple(case for case in cases if case.patient not in chosen)
+    validation = tuple(case for case in cases if case.patient in chosen)
     return _case_set(train, validation, source, notes, tuple(unlabelled))
 
 

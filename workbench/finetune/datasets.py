@@ -124,7 +124,7 @@ class Images:
 
 
 class PreparedImages(Sequence[torch.Tensor]):
-    """Prepared images of cases, each read when it is asked for; memory holds none of them.
+    """Prepared images of cases, each read when it is asked for and kept nowhere.
 
     Args:
         cases: rows.
@@ -154,8 +154,8 @@ class TurnRows(Dataset):
         pad_id: of the tokenizer.
         image_tokens: N.
         together: turns of a row are packed behind one prefix.
-        untaught: batches also hold what the base reads to be asked what it would say: the same rows
-            without what is about the taught finding; and "held" (B, L), the rows without labels.
+        untaught: batches have also "base", what the base is asked: the same rows without what is
+            about the taught finding; and "unlabelled" (B, L), True in rows without labels.
     """
 
     def __init__(
@@ -195,8 +195,8 @@ class TurnRows(Dataset):
         batch = self._texts(groups)
         if self.untaught:
             batch["base"] = self._texts([[one.untaught for one in group] for group in groups])
-            held = [group[0].turn.given for group in groups]
-            batch["held"] = torch.tensor(held)[:, None].expand_as(batch["labels"]).contiguous()
+            given = torch.tensor([group[0].turn.given for group in groups])
+            batch["unlabelled"] = given[:, None].expand_as(batch["labels"]).contiguous()
         cases = [group[0].case for group in groups]
         if self.cache is not None:
             batch["vision_tokens"] = self.cache.rows([self._rows[case] for case in cases])

@@ -157,6 +157,6 @@ def _refuse_stale(folder: Path, found: dict, wanted: dict) -> None:
     differing = [name for name in wanted if found.get(name) != wanted[name]]
     if differing:
         raise TrainingError(
-            f"{folder.name} holds features of another {' and '.join(differing)}; delete it or name "
+            f"{folder.name} has features of another {' and '.join(differing)}; delete it or name "
             "another folder, since stale features would train the wrong thing in silence"
         )

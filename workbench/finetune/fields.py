@@ -74,7 +74,7 @@ def one_of(*names: str) -> AfterValidator:
 
 
 def repairing(error: ValidationError, kind: type[BaseModel]) -> OptionError:
-    """Return pydantic's error in words that say what to write instead."""
+    """Return pydantic's error as one that says what to write instead."""
     return OptionError("; and ".join(_said(one, kind) for one in error.errors()))
 
 
@@ -112,7 +112,7 @@ def _unknown(path: list[str], kind: type[BaseModel]) -> str:
 
 
 def section_of(kind: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """Return the model that a field holds; None where it holds values."""
+    """Return the model of a field that is a section; None where it is a value."""
     hint = kind.model_fields[name].annotation
     kinds = (hint, *get_args(hint))
     return next((one for one in kinds if isinstance(one, type) and issubclass(one, Section)), None)

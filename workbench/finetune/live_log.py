@@ -1,7 +1,7 @@
 """`progress.jsonl`: what a run tells while it trains, one line for each logged step.
 
-Only appended to, by the first process; one line is one write, so that whoever reads it meanwhile
-sees whole lines. The first line says which process writes, so that others can tell whether it
+Only appended to, by the first process; one line is one write, so that a reader meanwhile sees
+whole lines. The first line says which process writes, so that others can tell whether it
 lives: its number, when it started, and when its machine did.
 """
 
@@ -34,7 +34,7 @@ class LiveLog(TrainerCallback):
         self._path = Path(folder) / PROGRESS_FILE
 
     def on_train_begin(self, args, state, control, **_):
-        """Say that training begins, at which step, and in which process."""
+        """Log that training begins, at which step, and in which process."""
         process = psutil.Process()
         who = {"pid": process.pid, "started": process.create_time(), "boot": psutil.boot_time()}
         self._add(state, what="begin", steps=state.max_steps, process=who)
@@ -54,7 +54,7 @@ class LiveLog(TrainerCallback):
         self._add(state, what="log", **kept, **memory)
 
     def on_train_end(self, args, state, control, **_):
-        """Say that all steps are done."""
+        """Log that all steps are done."""
         self._add(state, what="end")
 
     def _add(self, state, **record: Any) -> None:

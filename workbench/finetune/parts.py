@@ -92,7 +92,7 @@ def _parts(tuning: TuningRecipe, how: str) -> list[str]:
 
 
 def has_adapter(model: nn.Module) -> bool:
-    """Say whether LoRA updates are in a model."""
+    """Return whether LoRA updates are in a model."""
     return any(isinstance(module, BaseTunerLayer) for module in model.modules())
 
 
@@ -100,7 +100,7 @@ def merge(model: CxrLlavaForConditionalGeneration) -> CxrLlavaForConditionalGene
     """Fold every LoRA update into its weight, in place; names are as before the adapter.
 
     Raises:
-        TrainingError: a weight is stored in 4 or 8 bit, which cannot hold the sum exactly.
+        TrainingError: a weight is stored in 4 or 8 bit, too coarse for the sum.
     """
     for name, module in list(model.named_modules()):
         if not isinstance(module, BaseTunerLayer):

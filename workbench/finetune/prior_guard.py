@@ -37,7 +37,7 @@ _ANATOMY = frozenset(PATTERNS["BODY"].split())
 
 
 def keeps(text: str, original: str) -> bool:
-    """Say whether a text holds every word with a meaning of another, and denies as often.
+    """Return whether a text has every word with a meaning of another, and denies as often.
 
     Names of anatomy alone may go: nothing is said of them but that they are as they were.
     """
@@ -55,7 +55,7 @@ def content(text: str) -> frozenset[str]:
 
 
 def only_compares(text: str) -> bool:
-    """Say whether a text names no more than anatomy beside its comparison."""
+    """Return whether a text names no more than anatomy beside its comparison."""
     return content(text) <= _ANATOMY
 
 
@@ -76,13 +76,13 @@ def _denials(text: str) -> tuple[int, int]:
 
 
 def calls_gone(clause: str) -> bool:
-    """Say whether a clause says that something has resolved or was removed."""
+    """Return whether a clause states that something has resolved or was removed."""
     clause = _NOT_GONE.sub(" ", _NEARLY.sub(" ", clause))
     return bool(_GONE.search(clause) or re.search(r"\bno longer\b", clause, re.IGNORECASE))
 
 
 def is_english(text: str, original: str) -> bool:
-    """Say whether what is left of a sentence has no loose ends, and a verb where it had one."""
+    """Return whether what is left of a sentence has no loose ends, and a verb where it had one."""
     main = re.sub(r",? (?:which|that) [^,;]*", "", original)
     for part in re.split(r"(?<=[.])\s+(?=[A-Z])", text):
         if part and (_BROKEN.search(part) or not re.match(r"[A-Z0-9_(\"]", part)):

@@ -155,7 +155,7 @@ def _cleaned(sentence: str) -> str:
 
 
 def _stands(text: str, original: str) -> bool:
-    """Say whether a text is English and says of findings and everything else what another says."""
+    """Return whether a text is English and says the same as another."""
     return is_english(text, original) and keeps(text, original) and _read(text) == _read(original)
 
 

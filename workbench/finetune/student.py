@@ -10,8 +10,8 @@ text has no such pieces.
 
 A hundred cases teach a word, and also their own habits of writing, at the cost of what the base
 knew of everything else. `keep` ties the tokens that are not about the taught finding to what the
-base would say, had nobody spoken of that finding: it has no idea what follows a word that it never
-saw. The base needs no second model: it is this one with its parameters as they began.
+base would say without that finding: it has no idea what follows a word that it never saw. The base
+needs no second model: it is this one with its parameters as they began.
 
 Paper: Li and Hoiem, Learning without Forgetting, ECCV 2016, arXiv 1606.09282 (deviation: per token,
 on texts without the new words, at temperature 1).
@@ -65,7 +65,7 @@ class Student(nn.Module):
         about: torch.Tensor,
         num_items_in_batch: torch.Tensor | int | None = None,
         base: Mapping[str, torch.Tensor] | None = None,
-        held: torch.Tensor | None = None,
+        unlabelled: torch.Tensor | None = None,
         only_logits: bool = False,
         **batch: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
@@ -76,16 +76,16 @@ class Student(nn.Module):
             about: what each of them has to do with the taught finding.
             num_items_in_batch: answer tokens of the whole step, over all processes.
             base: the same rows without what is about it, where the base is asked.
-            held: True in rows without labels, which only hold the model to the base.
+            unlabelled: True in rows without labels, which only tie the model to the base.
             only_logits: return {"logits": (T, V)} of the T tokens that have nothing to do with it.
             **batch: `pixel_values` (B, 1, S, S), or `vision_tokens` (B, N, W) that the frozen tower
                 made of them, and the rest of a padded or packed batch.
 
         Returns:
             {"loss": scalar}, summed over answer tokens, weighted, and divided by their number; with
-            held also "parts" (2, 2): that sum and the tokens of labelled and of other rows.
+            unlabelled also "parts" (2, 2): that sum and the tokens of labelled and of other rows.
         """
-        rows = None if held is None else held[labels != IGNORE_LABEL]
+        rows = None if unlabelled is None else unlabelled[labels != IGNORE_LABEL]
         logits, targets, about = self._answers(labels, about, **batch)
         if only_logits:
             return {"logits": logits[about == OTHER]}

@@ -1,8 +1,8 @@
 """transformers' Trainer with the order, the checkpoints and the choice of the best that runs need.
 
 What it adds: batches that were planned before the first step (`batches`), so that a resumed run and
-a run on several processes see what one process would have seen; checkpoints that hold what learns
-and nothing else; the best weights chosen by a clinical measure, kept apart from the checkpoints.
+a run on several processes see what one process would have seen; checkpoints of what learns and
+nothing else; the best weights chosen by a clinical measure, kept apart from the checkpoints.
 """
 
 from __future__ import annotations

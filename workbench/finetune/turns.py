@@ -5,7 +5,7 @@ Tasks:
     findings      the findings section alone
     impression    the impression alone
     question      "Is there a pneumothorax?": yes or no, in a controlled ratio, known codes only
-    differential  the published prompt (phantoms only: nobody else has a reference)
+    differential  the published prompt (phantoms only, which have a reference)
     rehearsal     other questions about a phantom, so that old skills are not forgotten
     own report    what the base itself says of an image without labels (`unlabelled`)
 
@@ -181,7 +181,7 @@ def marked(turn: Turn, taught: str | None) -> Turn:
 
 
 def begins_reports(cases: Sequence[Case], finding: str) -> bool:
-    """Say whether most reports that state a finding begin with it.
+    """Return whether most reports that state a finding begin with it.
 
     What denies it then stands in the same place, so that one word decides between the two.
     """

@@ -4,7 +4,7 @@ A few dozen labelled images show too little of what a model knew. Images without
 the base reports them itself, and the model that is trained is tied to what the base would say.
 Where training reports speak of the taught finding, a sentence about it is put into the base's
 report, a denial into one half and a statement into the other, because the new model will write one
-there. That sentence is only read: nobody knows whether it is true.
+there. That sentence is only read: whether it is true is not known.
 
 Papers: Robins, Catastrophic forgetting, rehearsal and pseudorehearsal, Connection Science 7, 1995;
 Li and Hoiem, Learning without Forgetting, ECCV 2016, arXiv 1606.09282 (deviation: a sentence about
@@ -59,7 +59,7 @@ def own_reports(
     wait_for(path, seconds=_PATIENCE)
     texts = read_json(path)
     if set(texts) != {case.id for case in cases}:
-        raise TrainingError(f"{path} holds reports of other images; name another folder")
+        raise TrainingError(f"{path} has reports of other images; name another folder")
     return texts
 
 
