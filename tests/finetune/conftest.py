@@ -24,6 +24,17 @@ TINY = {
 }
 
 
+IDS = torch.tensor([[1, 5, 9, -200, 7, 8, 3]])
+
+
+def logits(network) -> torch.Tensor:
+    """What a network says of one random image and a few ids."""
+    side = network.config.vision.image_size
+    pixels = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        return network(input_ids=IDS, pixel_values=pixels).logits
+
+
 def tiny_recipe(base: str, **changes):
     """Return the shipped LoRA recipe cut down to seconds."""
     recipe = read_recipe("stage3_lora").replace(name="tiny", base=base, **TINY)

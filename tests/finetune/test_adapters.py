@@ -9,6 +9,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 import workbench as wb
+from tests.finetune.conftest import logits
 from workbench.errors import CheckpointError
 from workbench.finetune.adapters import NOTE, TENSORS, export, load_adapter, save_adapter
 from workbench.finetune.parts import prepare, trainable
@@ -16,25 +17,16 @@ from workbench.finetune.recipe import TuningRecipe
 from workbench.generation.parity import compare as parity
 from workbench.model.load import load_checkpoint
 
-IDS = torch.tensor([[1, 5, 9, -200, 7, 8, 3]])
 
-
-def logits(model) -> torch.Tensor:
-    return scores(model.loaded.model)
-
-
-def scores(network) -> torch.Tensor:
-    side = network.config.vision.image_size
-    pixels = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(3))
-    with torch.no_grad():
-        return network(input_ids=IDS, pixel_values=pixels).logits
+def said(model) -> torch.Tensor:
+    return logits(model.loaded.model)
 
 
 def test_an_adapter_comes_back_as_it_was_trained(tiny, tiny_run):
-    base = logits(wb.load_model(tiny))
+    base = said(wb.load_model(tiny))
     tuned = load_adapter(tiny, tiny_run.adapter)
-    assert (logits(tuned) - base).abs().max() > 1e-4
-    assert torch.allclose(logits(tuned), logits(tiny_run.model(merged=True)), rtol=1e-4, atol=1e-4)
+    assert (said(tuned) - base).abs().max() > 1e-4
+    assert torch.allclose(said(tuned), said(tiny_run.model(merged=True)), rtol=1e-4, atol=1e-4)
     assert tuned.card.name == "A_tiny + tiny"
     assert TENSORS in tuned.card.sha256s
     report = tuned.report(wb.phantom(3, size=64), max_new_tokens=3)
@@ -63,9 +55,9 @@ def test_peft_loads_an_adapter_and_says_the_same(tiny, tmp_path, tuning):
     ours = load_adapter(tiny, folder)
     base = load_checkpoint(tiny, device="cpu", dtype="float32").model
     theirs = PeftModel.from_pretrained(base, folder)
-    wanted = scores(loaded.model)
-    assert (wanted - logits(wb.load_model(tiny))).abs().max() > 1e-3
-    assert torch.equal(logits(ours), wanted) and torch.equal(scores(theirs), wanted)
+    wanted = logits(loaded.model)
+    assert (wanted - said(wb.load_model(tiny))).abs().max() > 1e-3
+    assert torch.equal(said(ours), wanted) and torch.equal(logits(theirs), wanted)
     theirs.save_pretrained(tmp_path / "again")
     one, two = (load_file(path / TENSORS) for path in (folder, tmp_path / "again"))
     assert one.keys() == two.keys()
@@ -116,7 +108,7 @@ def test_the_card_says_what_it_is_and_where_from(tiny_run):
 def test_an_exported_checkpoint_is_what_the_adapter_says(tiny_run, tmp_path):
     out = tiny_run.export(tmp_path / "model")
     again = wb.load_model(out)
-    assert torch.allclose(logits(again), logits(tiny_run.model()), rtol=1e-4, atol=1e-4)
+    assert torch.allclose(said(again), said(tiny_run.model()), rtol=1e-4, atol=1e-4)
     assert again.card.name == "A_tiny + tiny"
     names = {path.name for path in out.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.model", "README.md",

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.finetune.conftest import logits
 from workbench.errors import TrainingError
 from workbench.finetune.parts import (
     PART_MODULES,
@@ -14,14 +15,6 @@ from workbench.finetune.parts import (
     weights_sha256,
 )
 from workbench.finetune.recipe import TuningRecipe
-
-IDS = torch.tensor([[1, 5, 9, -200, 7, 8, 3]])
-
-
-def logits(model) -> torch.Tensor:
-    pixels = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(3))
-    with torch.no_grad():
-        return model(input_ids=IDS, pixel_values=pixels).logits
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from torch import nn
 from workbench._files import file_sha256, whole_file
 from workbench._version import __version__
 from workbench.errors import CheckpointError
+from workbench.figures.tables import number_text
 from workbench.finetune.parts import (
     PART_MODULES,
     has_adapter,
@@ -242,7 +243,7 @@ def _write_card(path: Path, note: Mapping[str, Any], *, merged: bool = False) ->
     revision = f" (revision {base['revision']})" if base.get("revision") else ""
     hashes = [[name, f"`{digest}`"] for name, digest in base["sha256"].items()]
     scores = [
-        [row["what"], row["n"], _number(row["before"]), _number(row["after"]), row["change"]]
+        [row["what"], row["n"], *_before_and_after(row), row["change"]]
         for row in facts.get("scores", ())
     ]
     parts = [
@@ -263,6 +264,10 @@ def _write_card(path: Path, note: Mapping[str, Any], *, merged: bool = False) ->
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
+def _before_and_after(row: Mapping[str, Any]) -> list[str]:
+    return [number_text(row[when]) or "undefined" for when in ("before", "after")]
+
+
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     cells = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in cells)
@@ -270,7 +275,3 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def _list(texts: Iterable[str]) -> str:
     return "\n".join(f"- {text}" for text in texts)
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"

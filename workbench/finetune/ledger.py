@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from workbench._repr import short_repr
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate
-from workbench.figures.tables import frame_table
+from workbench.figures.tables import frame_table, number_text
 from workbench.finetune.adapters import export, load_adapter
 from workbench.finetune.cases import Case
 from workbench.finetune.recipe import Recipe, read_recipe
@@ -173,8 +173,8 @@ class Ledger:
     def summary(self) -> str:
         """Return the ledger as a few lines of text."""
         rows = [
-            f"{row.skill} ({row.n}): {_number(row.before)} -> {_number(row.after)}, "
-            f"change {row.change}"
+            f"{row.skill} ({row.n}): {number_text(row.before) or 'undefined'} -> "
+            f"{number_text(row.after) or 'undefined'}, change {row.change}"
             for _, row in self.skills()
         ]
         return "\n  ".join([self._title(), *self._facts(), *rows, *self.notes])
@@ -265,7 +265,3 @@ def _no_image():
 def _bullets(lines: Iterable[str]) -> str:
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f"<ul>{items}</ul>" if items else ""
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"

@@ -38,6 +38,9 @@ RESERVED_SEED = 10_000_000
 
 Part = Literal["frozen", "lora", "full"]
 Task = Literal["report", "findings", "impression", "question", "differential", "rehearsal"]
+Tasks = Annotated[tuple[Task, ...], Listed]
+Findings = Annotated[tuple[Annotated[str, one_of(*FINDING_COLUMNS)], ...], Listed]
+Drawable = Annotated[str, one_of(*PHANTOM_FINDINGS, *ON_REQUEST)]
 
 
 class PhantomData(Section):
@@ -45,7 +48,7 @@ class PhantomData(Section):
 
     first_seed: Count = Field(7_000_000, description="Seed of the first phantom.")
     count: int = Field(128, description="Number of phantoms, validation included.", ge=2)
-    finding: Annotated[str, one_of(*PHANTOM_FINDINGS, *ON_REQUEST)] | None = Field(
+    finding: Drawable | None = Field(
         None, description="Finding that is taught; None takes phantoms as their seeds decide them."
     )
     share: Share = Field(0.5, description="Share of phantoms that show the taught finding.")
@@ -58,41 +61,29 @@ class PhantomData(Section):
 class DataRecipe(Section):
     """Where cases come from and what is made of them."""
 
-    phantoms: PhantomData | None = Field(
-        None, description="Phantoms; leave out to train on a manifest."
-    )
+    phantoms: PhantomData | None = Field(None, description="Phantoms, where there is no manifest.")
     manifest: str | None = Field(None, description="Manifest file (.parquet or .csv) of studies.")
-    root: str | None = Field(
-        None, description="Folder that the manifest's image paths are relative to."
-    )
-    findings: Annotated[tuple[Annotated[str, one_of(*FINDING_COLUMNS)], ...], Listed] = Field(
+    root: str | None = Field(None, description="Folder that image paths are relative to.")
+    findings: Findings = Field(
         (), description="Findings that are learned; empty for all with labels."
     )
     per_finding: Positive | None = Field(
-        None, description="Images of each finding in a small subset; None takes every row."
+        None, description="Images of each finding; None takes every row."
     )
     validation: Number = Field(
         0.2,
-        description="Share of the patients kept out of training, to choose the best checkpoint.",
+        description="Share of patients kept out to choose the best checkpoint.",
         ge=0.01,
         le=0.9,
     )
     unlisted: Literal["unknown", "absent"] = Field(
         "unknown", description="What a finding that a row does not mention counts as in stage 1."
     )
-    tasks: Annotated[tuple[Task, ...], Listed] = Field(
-        ("report", "question"), description="Turns that are made of each case."
-    )
+    tasks: Tasks = Field(("report", "question"), description="Turns that are made of each case.")
     questions: Count = Field(2, description="Polling questions of each case.")
-    negatives: Factor = Field(
-        1.0, description="Polling questions answered no for each one answered yes."
-    )
-    denials: Share = Field(
-        1.0, description="Share of reports without the taught finding that deny it."
-    )
-    clean_priors: bool = Field(
-        True, description="Take references to earlier studies out of reports."
-    )
+    negatives: Factor = Field(1.0, description="Polling questions answered no for each yes.")
+    denials: Share = Field(1.0, description="Share of reports without the finding that deny it.")
+    clean_priors: bool = Field(True, description="Take out references to earlier studies.")
 
 
 class TuningRecipe(Section):
@@ -133,15 +124,11 @@ class TrainingRecipe(Section):
         "auto",
         description="Arithmetic of the forward pass; auto takes bfloat16 where a GPU has it.",
     )
-    checkpointing: bool = Field(
-        False, description="Compute activations twice instead of keeping them."
-    )
+    checkpointing: bool = Field(False, description="Compute activations twice to save memory.")
     batching: Literal["packed", "bucketed"] = Field(
         "packed", description="Turns of one image in one row, or rows of like length."
     )
-    augment: bool = Field(
-        True, description="Change exposure, blur and noise of images, never their sides."
-    )
+    augment: bool = Field(True, description="Change exposure, blur and noise, never the sides.")
     feature_cache: bool = Field(
         False, description="Compute what a frozen encoder sees once; excludes augmentation."
     )
@@ -149,12 +136,11 @@ class TrainingRecipe(Section):
         1.0, description="Weight of the loss on tokens about the taught finding; 1 for all others."
     )
     keep: Share = Field(
-        0.0,
-        description="Share of the loss on all other tokens that ties them to what the base says.",
+        0.0, description="Share of the loss on all other tokens that ties them to the base."
     )
     class_weights: bool = Field(True, description="Weigh rare findings more in stage 1.")
     mask_weight: Factor = Field(
-        1.0, description="Weight of mask supervision in stage 1, where masks or boxes are known."
+        1.0, description="Weight of masks and boxes, where known, in stage 1."
     )
     save_every: Positive = Field(50, description="Steps between checkpoints to resume from.")
 
@@ -164,18 +150,14 @@ class EvaluationRecipe(Section):
 
     times: Positive = Field(2, description="Evaluations in a run; the best checkpoint is kept.")
     patience: Positive | None = Field(
-        None, description="Evaluations without a better one before the run stops; None never stops."
+        None, description="Evaluations without a gain that stop the run; None never stops."
     )
     cases: Positive = Field(24, description="Validation cases that reports are written for.")
-    new_tokens: Positive = Field(
-        256, description="Longest report that is written to be scored, tokens."
-    )
+    new_tokens: Positive = Field(256, description="Longest report that is scored, tokens.")
     forgetting: Count = Field(
         0, description="Phantoms of the eight known findings that are reported before and after."
     )
-    explained: Count = Field(
-        0, description="Cases whose saliency and grounding are compared before and after."
-    )
+    explained: Count = Field(0, description="Cases with saliency and grounding before and after.")
     seed: Count = Field(7_900_000, description="First phantom of the forgetting probe.")
 
 
@@ -192,9 +174,7 @@ class Recipe(Section):
     )
     base: str = Field("mini", description="Model to start from: mini, a directory or a hub id.")
     seed: Count = Field(0, description="Decides order, templates, augmentation and fresh weights.")
-    from_scratch: bool = Field(
-        False, description="Start the vision tower of stage 1 from random weights."
-    )
+    from_scratch: bool = Field(False, description="Start the tower of stage 1 from random weights.")
     data: DataRecipe = Field(DataRecipe(), description="Where cases come from.", repr=False)
     tuning: TuningRecipe = Field(TuningRecipe(), description="Which parts learn.", repr=False)
     training: TrainingRecipe = Field(
