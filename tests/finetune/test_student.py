@@ -6,7 +6,6 @@ import torch
 from tests.finetune.conftest import logits
 from workbench.errors import TrainingError
 from workbench.finetune.parts import (
-    PART_MODULES,
     frozen,
     has_adapter,
     merge,
@@ -15,6 +14,7 @@ from workbench.finetune.parts import (
     weights_sha256,
 )
 from workbench.finetune.recipe import TuningRecipe
+from workbench.model.parts import PART_MODULES
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,6 @@ from workbench._version import __version__
 from workbench.errors import CheckpointError
 from workbench.figures.tables import number_text
 from workbench.finetune.parts import (
-    PART_MODULES,
     has_adapter,
     lora_config,
     merge,
@@ -42,6 +41,7 @@ from workbench.finetune.parts import (
 from workbench.finetune.recipe import TuningRecipe
 from workbench.interface import ChestXrayModel
 from workbench.model.load import LoadedCheckpoint, load_checkpoint
+from workbench.model.parts import PART_MODULES
 from workbench.model.save import save_checkpoint
 
 FORMAT = "workbench-adapter/2"

@@ -19,21 +19,9 @@ from torch import nn
 from workbench.errors import TrainingError
 from workbench.finetune.recipe import TuningRecipe
 from workbench.model.llava import CxrLlavaForConditionalGeneration
+from workbench.model.parts import LORA_TARGETS, PART_MODULES
 
 ADAPTER = "default"
-
-#: Parts of the model, the names of their modules, and the linear layers that LoRA goes to.
-PART_MODULES = {
-    "embeddings": ("llama.embed_tokens", "lm_head"),
-    "language": ("llama.layers", "llama.norm"),
-    "projector": ("mm_projector",),
-    "vision": ("vision_tower",),
-}
-LORA_TARGETS = {
-    "language": r"llama\.layers\.\d+\.(?:self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj)",
-    "projector": r"mm_projector",
-    "vision": r"vision_tower\.transformer\.resblocks\.\d+\.mlp\.(?:c_fc|c_proj)",
-}
 
 
 def prepare(
@@ -61,7 +49,7 @@ def prepare(
     for name in whole_modules(model, tuning):
         model.get_submodule(name).requires_grad_(True)
     if tuning.vision == "full":
-        model.vision_tower.proj.requires_grad_(False)
+        model.get_encoder("image").proj.requires_grad_(False)
     return model
 
 

@@ -245,11 +245,11 @@ def need(
     model = prepare(empty_model(config), tuning)
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
-    size, llama, vision = BYTES[dtype], config.llama, config.vision
+    size, text, vision = BYTES[dtype], config.get_text_config(), config.vision
     tokens = config.image_tokens + text_tokens
-    layer = size * (8 * llama.hidden_size + 4 * llama.intermediate_size) + 8 * llama.hidden_size
-    layers = llama.num_hidden_layers
-    kept = layers * size * llama.hidden_size + layer if checkpointing else layers * layer
+    layer = size * (8 * text.hidden_size + 4 * text.intermediate_size) + 8 * text.hidden_size
+    layers = text.num_hidden_layers
+    kept = layers * size * text.hidden_size + layer if checkpointing else layers * layer
     seen = 12 * size * vision.width * config.image_tokens
     return MemoryNeed(
         strategy=strategy,
@@ -260,7 +260,7 @@ def need(
         gradients=4 * learning,
         optimiser=8 * learning,
         activations=tokens * kept,
-        logits=tokens * llama.vocab_size * (size + 8) * (1 + keep),
+        logits=tokens * text.vocab_size * (size + 8) * (1 + keep),
         vision=seen * (vision.layers if tuning.vision != "frozen" else 1),
         context=context,
     )
@@ -270,7 +270,7 @@ def _weights(model: nn.Module, tuning: TuningRecipe, size: float) -> float:
     """Return bytes of frozen weights; the language model's linear layers in 4 bit where asked."""
     small = set()
     if tuning.quantize:
-        for module in model.llama.modules():
+        for module in model.get_decoder().modules():
             if isinstance(module, nn.Linear) and not module.weight.requires_grad:
                 small.add(id(module.weight))
     frozen = [p for p in model.parameters() if not p.requires_grad]

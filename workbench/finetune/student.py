@@ -148,7 +148,7 @@ class Student(nn.Module):
     ) -> torch.Tensor:
         """Return (B, N, H) image features from pixels or from what the tower made of them."""
         if vision_tokens is None:
-            vision_tokens = self.model.vision_tower(pixel_values).tokens
+            vision_tokens = self.model.get_encoder("image")(pixel_values).tokens
         weight = self.model.mm_projector.weight
         return self.model.mm_projector(vision_tokens.to(device=weight.device, dtype=weight.dtype))
 
@@ -156,13 +156,13 @@ class Student(nn.Module):
         self, features: torch.Tensor, batch: Mapping[str, torch.Tensor], about: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         start = int(batch["image_start"][0])
-        embeds = self.model.llama.embed_tokens(batch["packed_ids"])
+        embeds = self.model.get_input_embeddings()(batch["packed_ids"])
         behind = embeds[:, start + features.shape[1] :]
         embeds = torch.cat([embeds[:, :start], features.to(embeds.dtype), behind], dim=1)
         allowed = batch["allowed"]
         floor = torch.finfo(embeds.dtype).min
         mask = torch.zeros(allowed.shape, dtype=embeds.dtype, device=embeds.device)
-        hidden = self.model.llama(
+        hidden = self.model.get_decoder()(
             inputs_embeds=embeds,
             attention_mask=mask.masked_fill(~allowed, floor),
             position_ids=batch["positions"],
@@ -170,4 +170,4 @@ class Student(nn.Module):
         ).last_hidden_state
         targets = batch["shift_labels"]
         rows = targets != IGNORE_LABEL
-        return self.model.lm_head(hidden[rows]), targets[rows], about[rows]
+        return self.model.get_output_embeddings()(hidden[rows]), targets[rows], about[rows]

@@ -147,7 +147,7 @@ def _prepare_rows(
     images = Images(cases.learned, loaded.processor, augment=training.augment, seed=recipe.seed)
     cache = None
     if training.feature_cache:
-        tower = loaded.model.vision_tower
+        tower = loaded.model.get_encoder("image")
         encoder = weights_sha256(tower.state_dict().items())
         folder = out / f"features-{encoder[:12]}"
         cache = FeatureCache.open(folder, tower, loaded.processor, encoder=encoder)
@@ -182,9 +182,9 @@ def _encoded(
 def _checkpointing(recipe: Recipe, loaded: LoadedCheckpoint) -> None:
     if recipe.training.checkpointing:
         options = {"gradient_checkpointing_kwargs": {"use_reentrant": False}}
-        loaded.model.llama.gradient_checkpointing_enable(**options)
+        loaded.model.get_decoder().gradient_checkpointing_enable(**options)
         if recipe.tuning.vision != "frozen":
-            loaded.model.vision_tower.gradient_checkpointing_enable(**options)
+            loaded.model.get_encoder("image").gradient_checkpointing_enable(**options)
 
 
 def _trainer(
