@@ -29,7 +29,7 @@ from workbench.evaluation.intervals import estimate
 from workbench.findings import PHANTOM_FINDINGS, PRESENT
 from workbench.finetune.classifier import aurocs, mean_auroc, predict, resampled_means
 from workbench.finetune.comparing import unseen_cases
-from workbench.finetune.datasets import Images, LabelRows, PreparedImages
+from workbench.finetune.datasets import Images, LabelRows
 from workbench.finetune.recipe import Recipe, read_recipe
 
 UNSEEN = 10_000_000
@@ -175,15 +175,15 @@ def radiograph_scores(radiographs, runs: dict, args: argparse.Namespace) -> dict
     loaded = wb.load_model("mini").loaded
     known = {}
     for policy in ("absent", "unknown"):
-        rows = LabelRows(Images(cases, loaded.processor, augment=False, seed=0), findings,
+        rows = LabelRows(Images(cases, loaded.processor), findings,
                          unlisted=policy, regions=False)  # fmt: skip
         known[policy] = rows.labels
     enough = (known["absent"] == 1).sum(0) >= args.positives
-    pixels = PreparedImages(cases, loaded.processor)
+    pixels = Images(cases, loaded.processor)
     train = manifest_cases(radiographs, data).train
-    images = Images(train, loaded.processor, augment=False, seed=0)
+    images = Images(train, loaded.processor)
     both = {"train": LabelRows(images, findings, unlisted=args.unlisted, regions=False)}
-    held = {"train": PreparedImages(train, loaded.processor), "validation": pixels}
+    held = {"train": Images(train, loaded.processor), "validation": pixels}
     scores = {"before": linear_probe(loaded.model.vision_tower, held, both)}
     for name, run in runs.items():
         scores[name] = head_scores(run, findings, pixels)

@@ -17,7 +17,7 @@ from workbench.finetune.cases import (
     phantom_case,
     unlabelled_cases,
 )
-from workbench.finetune.datasets import PreparedImages, patch_targets
+from workbench.finetune.datasets import Images, patch_targets
 from workbench.finetune.recipe import DataRecipe, PhantomData, read_recipe
 
 DATA = DataRecipe(manifest="films.parquet", validation=0.3)
@@ -61,7 +61,7 @@ def test_boxes_become_patches(manifest):
     case = next(c for c in (*cases.train, *cases.validation) if c.id == "film0")
     mask = case.regions()["pleural effusion"]
     assert mask.shape == (80, 70) and mask.sum() == 20 * 30
-    target, known = patch_targets({"x": np.eye(8) > 0}, ("x", "y"), 8, 4, lambda m: m)
+    target, known = patch_targets({"x": np.eye(8) > 0}, ("x", "y"), 8, 4)
     assert target[:, 0].tolist() == [0.25, 0, 0, 0.25]
     assert known.tolist() == [True, False]
 
@@ -144,7 +144,7 @@ def test_prepared_images_are_read_when_they_are_asked_for(loaded, manifest):
     cases = manifest_cases(manifest, DATA).train
     reads = []
     watched = [replace(c, load=lambda c=c: reads.append(c.id) or c.load()) for c in cases]
-    images = PreparedImages(watched, loaded.processor)
+    images = Images(watched, loaded.processor)
     assert len(images) == len(cases)
     assert reads == []
     assert torch.equal(images[-1], loaded.processor(cases[-1].load()))

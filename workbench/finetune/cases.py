@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -193,9 +193,7 @@ def phantom_case(
     if known is not None:
         codes[known] = PRESENT if known in names else ABSENT
 
-    def draw(size: int = 256) -> Phantom:
-        return _drawn(seed, names, domain, size)
-
+    draw = partial(_drawn, seed, names, domain)
     name = f"phantom-{domain}-{seed}" + (f"-{add}" if add else "")
     return Case(
         id=name,
@@ -209,8 +207,8 @@ def phantom_case(
 
 
 @lru_cache(maxsize=1024)
-def _drawn(seed: int, names: tuple[str, ...], domain: str, size: int) -> Phantom:
-    return phantom(seed, findings=list(names), domain=domain, size=size)
+def _drawn(seed: int, names: tuple[str, ...], domain: str) -> Phantom:
+    return phantom(seed, findings=list(names), domain=domain, size=256)
 
 
 class _PhantomSections(Mapping):
@@ -353,12 +351,12 @@ def _case_set(
             f"{len(shared)} patients are in training and validation; divide by patient "
             "(`workbench manifest split`)"
         )
-    digest = digest_of((*train, *validation, *unlabelled))
+    digest = _digest_of((*train, *validation, *unlabelled))
     return CaseSet(train, validation, source, digest, notes, unlabelled)
 
 
-def digest_of(cases: Sequence[Case]) -> str:
-    """Return the SHA-256 of what is known of cases, 64 hexadecimal digits."""
+def _digest_of(cases: Sequence[Case]) -> str:
+    """Return the SHA-256 of what is known of cases."""
     digest = hashlib.sha256()
     for case in cases:
         text = case.report if case.drawn is None else ""

@@ -7,7 +7,7 @@ come together; which batches follow each other is random.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,8 +94,8 @@ def plan_batches(
     return PlannedBatches(batches)
 
 
-class Images:
-    """Prepared images of cases.
+class Images(Sequence[torch.Tensor]):
+    """Prepared images of cases, each read when it is asked for and kept nowhere.
 
     Args:
         cases: rows.
@@ -105,10 +105,24 @@ class Images:
     """
 
     def __init__(
-        self, cases: Sequence[Case], processor: ImageProcessor, *, augment: bool, seed: int
+        self,
+        cases: Sequence[Case],
+        processor: ImageProcessor,
+        *,
+        augment: bool = False,
+        seed: int = 0,
     ) -> None:
         self.cases, self.processor = cases, processor
         self.augment, self.seed = augment, seed
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, key: int | slice) -> torch.Tensor | list[torch.Tensor]:
+        """Return (1, S, S) of one row in the first pass, or the list of a slice."""
+        if isinstance(key, slice):
+            return [self.prepared(row) for row in range(*key.indices(len(self)))]
+        return self.prepared(range(len(self))[key])
 
     def prepared(self, row: int, epoch: int = 0) -> torch.Tensor:
         """Return (1, S, S) normalised pixels of a case in a pass."""
@@ -121,27 +135,6 @@ class Images:
             seed=self.seed, epoch=epoch, case=row,
         )  # fmt: skip
         return torch.from_numpy(self.processor.normalise(changed.numpy()))[None]
-
-
-class PreparedImages(Sequence[torch.Tensor]):
-    """Prepared images of cases, each read when it is asked for and kept nowhere.
-
-    Args:
-        cases: rows.
-        processor: of the model.
-    """
-
-    def __init__(self, cases: Sequence[Case], processor: ImageProcessor) -> None:
-        self.images = Images(cases, processor, augment=False, seed=0)
-
-    def __len__(self) -> int:
-        return len(self.images.cases)
-
-    def __getitem__(self, key: int | slice) -> torch.Tensor | list[torch.Tensor]:
-        """Return (1, S, S) of one row, or the list of a slice."""
-        if isinstance(key, slice):
-            return [self.images.prepared(row) for row in range(*key.indices(len(self)))]
-        return self.images.prepared(range(len(self))[key])
 
 
 class TurnRows(Dataset):
@@ -240,7 +233,7 @@ class LabelRows(Dataset):
         )
 
     def __len__(self) -> int:
-        return len(self.images.cases)
+        return len(self.images)
 
     def __getitem__(self, key: Key) -> Key:
         return key
@@ -264,9 +257,7 @@ class LabelRows(Dataset):
             for name in self.findings:
                 if case.code(name) == ABSENT:
                     regions.setdefault(name, np.zeros_like(some))
-        return patch_targets(
-            regions, self.findings, size, self.patch, lambda mask: fit_pixels(mask, size, "crop")
-        )
+        return patch_targets(regions, self.findings, size, self.patch)
 
 
 def label_of(case: Case, finding: str, unlisted: str) -> int:
@@ -282,11 +273,7 @@ def label_of(case: Case, finding: str, unlisted: str) -> int:
 
 
 def patch_targets(
-    regions: Mapping[str, np.ndarray],
-    findings: tuple[str, ...],
-    size: int,
-    patch: int,
-    fit: Callable[[np.ndarray], np.ndarray],
+    regions: Mapping[str, np.ndarray], findings: tuple[str, ...], size: int, patch: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what each patch shows, and for which findings that is known.
 
@@ -295,7 +282,6 @@ def patch_targets(
         findings: columns.
         size: S, side of the model's input, pixels.
         patch: side of a patch.
-        fit: takes a float (H, W) in [0, 1] to (S, S), as the model's images are fitted.
 
     Returns:
         (N, F) float32, share of a patch that is covered, and (F,) bool.
@@ -305,7 +291,7 @@ def patch_targets(
     known = np.zeros(len(findings), bool)
     for at, name in enumerate(findings):
         if name in regions:
-            shown = fit(regions[name].astype(np.float32))
+            shown = fit_pixels(regions[name].astype(np.float32), size, "crop")
             cells = shown[: side * patch, : side * patch].reshape(side, patch, side, patch)
             target[:, at], known[at] = cells.mean((1, 3)).ravel(), True
     return target, known

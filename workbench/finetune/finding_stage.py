@@ -29,7 +29,7 @@ from workbench.finetune.classifier import (
     class_weights,
     predict,
 )
-from workbench.finetune.datasets import Images, LabelRows, PreparedImages, plan_batches
+from workbench.finetune.datasets import Images, LabelRows, plan_batches
 from workbench.finetune.ledger import ADAPTER, EVIDENCE_FILE, Run
 from workbench.finetune.measuring import facade, forgetting
 from workbench.finetune.parts import frozen_sha256, prepare
@@ -66,9 +66,7 @@ def train_findings(
         part: _label_rows(recipe, loaded, found, findings, augment=part == "train")
         for part, found in (("train", cases.train), ("validation", cases.validation))
     }
-    pixels = {
-        part: PreparedImages(found.images.cases, loaded.processor) for part, found in rows.items()
-    }
+    pixels = {part: Images(found.images.cases, loaded.processor) for part, found in rows.items()}
     old = copy.deepcopy(loaded.model.vision_tower)
     before = linear_probe(old, pixels, rows) if process_rank() == 0 else None
     if recipe.from_scratch:

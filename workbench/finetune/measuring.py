@@ -139,9 +139,9 @@ def forgetting(
     )
 
 
-def paired_change(before: np.ndarray, after: np.ndarray, *, seed: int = 0) -> Estimate:
+def _paired_change(before: np.ndarray, after: np.ndarray) -> Estimate:
     """Return the mean of after minus before over cases with its paired bootstrap interval."""
-    weights = bootstrap_weights(len(before), np.random.default_rng([seed, 81]))
+    weights = bootstrap_weights(len(before), np.random.default_rng([0, 81]))
     difference = np.asarray(after, float) - np.asarray(before, float)
     return estimate(float(difference.mean()), weights @ difference / len(before), len(before))
 
@@ -154,7 +154,7 @@ def _share_change(
     right: Callable[[ChestXrayModel, Sequence[Case]], np.ndarray],
 ) -> SkillChange:
     first, second = right(before, cases), right(after, cases)
-    change = paired_change(first, second)
+    change = _paired_change(first, second)
     return SkillChange(skill, len(cases), float(first.mean()), float(second.mean()), change)
 
 

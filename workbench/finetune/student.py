@@ -130,7 +130,7 @@ class Student(nn.Module):
         **batch: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return logits (T, V), ids (T,) and `about` (T,) of the answer tokens."""
-        features = self.features(pixel_values, vision_tokens)
+        features = self._features(pixel_values, vision_tokens)
         if "packed_ids" in batch:
             return self._packed(features, batch, about)
         output = self.model(
@@ -143,7 +143,7 @@ class Student(nn.Module):
         rows = labels != IGNORE_LABEL
         return before[rows], labels[rows], about[rows]
 
-    def features(
+    def _features(
         self, pixel_values: torch.Tensor | None, vision_tokens: torch.Tensor | None
     ) -> torch.Tensor:
         """Return (B, N, H) image features from pixels or from what the tower made of them."""

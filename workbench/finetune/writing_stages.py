@@ -7,7 +7,7 @@ arXiv 2304.08485. Deviation: projector and language model may learn through LoRA
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class Prepared:
     """Everything that is decided before the first step.
 
     Attributes:
+        recipe, loaded: of the run.
         cases: what is learned from and what chooses the checkpoint.
         turns: what is asked and answered.
         groups: examples of each row.
@@ -63,6 +64,8 @@ class Prepared:
         batches: their order.
     """
 
+    recipe: Recipe = field(repr=False)
+    loaded: LoadedCheckpoint = field(repr=False)
     cases: CaseSet
     turns: InstructionSet
     groups: tuple[tuple[Example, ...], ...]
@@ -70,6 +73,16 @@ class Prepared:
     batches: PlannedBatches
 
     __repr__ = short_repr
+
+    @property
+    def chosen(self) -> list[Case]:
+        """The cases that checkpoints are chosen by."""
+        return _validation_cases(self.recipe, self.cases)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The findings that are scored."""
+        return scored_findings(self.chosen, self.recipe.data.findings)
 
 
 def train_writing(
@@ -93,14 +106,14 @@ def train_writing(
     _checkpointing(recipe, loaded)
     prepared = _prepare_rows(recipe, loaded, cases, own, out)
     sha_before = frozen_sha256(loaded.model)
-    trainer = _trainer(recipe, loaded, prepared, out, show, callbacks)
+    trainer = _trainer(prepared, out, show, callbacks)
     cost = train_to_best(trainer, out, device=loaded.model.device, resume=resume)
     if cost is None:
         return None
     loaded.model.eval()
     save_adapter(out / ADAPTER, loaded, recipe.tuning, name=recipe.name)
     after = write_reports(facade(loaded), chosen, new_tokens=limit, show=show)
-    return _finished(recipe, loaded, prepared, trainer, out, before, after, sha_before, cost)
+    return _finished(prepared, trainer, out, before, after, sha_before, cost)
 
 
 def preview_of(recipe: Recipe, *, rows: int, device: str) -> Preview:
@@ -159,7 +172,7 @@ def _prepare_rows(
         dataset.lengths, micro=training.micro_batch, batch=training.batch_size,
         epochs=training.epochs, seed=recipe.seed,
     )  # fmt: skip
-    return Prepared(cases, turns, tuple(map(tuple, groups)), dataset, batches)
+    return Prepared(recipe, loaded, cases, turns, tuple(map(tuple, groups)), dataset, batches)
 
 
 def _encoded(
@@ -188,15 +201,10 @@ def _checkpointing(recipe: Recipe, loaded: LoadedCheckpoint) -> None:
 
 
 def _trainer(
-    recipe: Recipe,
-    loaded: LoadedCheckpoint,
-    prepared: Prepared,
-    out: Path,
-    show: bool,
-    callbacks: Sequence[TrainerCallback],
+    prepared: Prepared, out: Path, show: bool, callbacks: Sequence[TrainerCallback]
 ) -> FinetuneTrainer:
-    chosen = _validation_cases(recipe, prepared.cases)
-    findings = scored_findings(chosen, recipe.data.findings)
+    recipe, loaded = prepared.recipe, prepared.loaded
+    chosen, findings = prepared.chosen, prepared.findings
 
     def measure() -> dict[str, float]:
         texts = write_reports(facade(loaded), chosen, new_tokens=recipe.evaluation.new_tokens)
@@ -212,8 +220,6 @@ def _trainer(
 
 
 def _finished(
-    recipe: Recipe,
-    loaded: LoadedCheckpoint,
     prepared: Prepared,
     trainer: FinetuneTrainer,
     out: Path,
@@ -223,8 +229,8 @@ def _finished(
     cost: Cost,
 ) -> Run:
     """Measure what came out, write evidence and ledger."""
-    chosen = _validation_cases(recipe, prepared.cases)
-    findings = scored_findings(chosen, recipe.data.findings)
+    recipe, loaded = prepared.recipe, prepared.loaded
+    chosen, findings = prepared.chosen, prepared.findings
     cases = {
         case.id: {
             "patient": case.patient,
@@ -242,12 +248,12 @@ def _finished(
     return recorded(
         recipe, loaded, trainer, out, sha_before=sha_before, cost=cost, evidence=evidence,
         data=_data_facts(prepared),
-        memory=_memory(recipe, loaded, prepared, cost),
+        memory=_memory(prepared, cost),
         scores=_scores(before, after, chosen, findings, _taught_finding(recipe)),
         forgetting=forgetting(base, tuned, probe_cases(recipe)),
         explained=explained_rows(base, tuned, _looked_at(recipe, chosen)),
         cache={} if cache is None else {"computed": cache.computed, "found": cache.found},
-        notes=_notes(recipe, prepared, trainer),
+        notes=_notes(prepared, trainer),
     )  # fmt: skip
 
 
@@ -288,9 +294,8 @@ def _data_facts(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _memory(
-    recipe: Recipe, loaded: LoadedCheckpoint, prepared: Prepared, cost: Cost
-) -> dict[str, Any]:
+def _memory(prepared: Prepared, cost: Cost) -> dict[str, Any]:
+    recipe, loaded = prepared.recipe, prepared.loaded
     gpu = loaded.model.device.type == "cuda"
     wanted = need(
         loaded.model.config, recipe.tuning, checkpointing=recipe.training.checkpointing,
@@ -304,7 +309,7 @@ def _memory(
     }
 
 
-def _notes(recipe: Recipe, prepared: Prepared, trainer: FinetuneTrainer) -> tuple[str, ...]:
+def _notes(prepared: Prepared, trainer: FinetuneTrainer) -> tuple[str, ...]:
     notes = list(prepared.cases.notes)
     done, steps = trainer.state.global_step, trainer.state.max_steps
     if done < steps:
@@ -316,7 +321,7 @@ def _notes(recipe: Recipe, prepared: Prepared, trainer: FinetuneTrainer) -> tupl
             f"{len(prepared.cases.unlabelled)} images without labels: tied there to the base's own "
             f"reports ({OWN_REPORTS})"
         )
-    if taught := _taught_finding(recipe):
+    if taught := _taught_finding(prepared.recipe):
         notes.append(
             f"{taught} was taught; scores are of validation cases that chose the checkpoint, so "
             "judge it on others"
