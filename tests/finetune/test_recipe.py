@@ -14,6 +14,15 @@ def test_every_field_has_exactly_one_sentence():
         assert says.endswith(".") and says.count(". ") == 0, field
 
 
+def test_a_field_says_what_is_allowed():
+    said = {field: says for field, says, _ in explain_recipe()}
+    assert said["tuning.language"].endswith("(frozen, lora, full).")
+    assert said["tuning.quantize"].endswith("(4bit).")
+    assert said["training.epochs"].endswith("(at least 0.01).")
+    assert said["data.phantoms.share"].endswith("(0 to 1).")
+    assert "(report, findings, impression" in said["data.tasks"]
+
+
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_shipped_recipes_are_valid_and_survive_writing(name, tmp_path):
     recipe = read_recipe(name)

@@ -55,8 +55,8 @@ def _listed(value: object) -> object:
 
 
 Number = Annotated[float, BeforeValidator(_number)]
-Factor = Annotated[Number, Field(ge=0)]
-Share = Annotated[Number, Field(ge=0, le=1)]
+Factor = Annotated[float, Field(ge=0), BeforeValidator(_number)]
+Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Listed = BeforeValidator(_listed)
@@ -119,9 +119,24 @@ def section_of(kind: type[BaseModel], name: str) -> type[BaseModel] | None:
 
 
 def explained(kind: type[BaseModel], path: str = "") -> Iterator[tuple[str, str, Any]]:
-    """Yield (path, sentence, default) of every field of a recipe, sections opened."""
+    """Yield (path, sentence with what is allowed, default) of every field, sections opened."""
+    schemas = kind.model_json_schema()["properties"]
     for name, field in kind.model_fields.items():
-        section = section_of(kind, name)
-        yield f"{path}{name}", field.description or "", None if section else field.default
+        section, sentence = section_of(kind, name), field.description or ""
+        if allowed := _allowed(schemas[name]):
+            sentence = f"{sentence[:-1]} ({allowed})."
+        yield f"{path}{name}", sentence, None if section else field.default
         if section:
             yield from explained(section, f"{path}{name}.")
+
+
+def _allowed(schema: Mapping[str, Any]) -> str:
+    """Return the bounds or choices of a field from its JSON schema; "" where it has none."""
+    schema = schema.get("anyOf", [schema])[0]
+    schema = schema.get("items", schema)
+    if choices := schema.get("enum", [schema["const"]] if "const" in schema else []):
+        return ", ".join(choices)
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is None:
+        return ""
+    return f"at least {low:g}" if high is None else f"{low:g} to {high:g}"

@@ -100,7 +100,7 @@ class TuningRecipe(Section):
     alpha: Factor = Field(16.0, description="Scale of LoRA updates; their factor is alpha / rank.")
     dropout: Number = Field(0.0, description="Dropout in front of LoRA updates.", ge=0, le=0.9)
     quantize: Literal["4bit"] | None = Field(
-        None, description="Store frozen linear weights in 4 bit (QLoRA; a GPU in practice)."
+        None, description="Store frozen linear weights in 4 bit: QLoRA, on a GPU in practice."
     )
 
 
