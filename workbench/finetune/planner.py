@@ -26,7 +26,7 @@ Korthikanti et al., Reducing Activation Recomputation, MLSys 2023, arXiv 2205.05
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -210,12 +210,12 @@ def plan(
         chosen = {one: STRATEGIES[one] for one in strategies}
     if tuning is not None:
         chosen = {"this recipe": tuning} | chosen
-    needs = [
-        need(config, how, strategy=title, checkpointing=twice, text_tokens=text_tokens,
-             keep=keep and how is tuning)
-        for title, how in chosen.items()
-        for twice in (False, True)
-    ]  # fmt: skip
+    lean = _activations(config, text_tokens, "bfloat16", checkpointing=True)
+    needs = []
+    for title, how in chosen.items():
+        ties = keep and how is tuning
+        whole = need(config, how, strategy=title, text_tokens=text_tokens, keep=ties)
+        needs += [whole, replace(whole, checkpointing=True, activations=lean)]
     return MemoryPlan(name, tuple(needs), tuple(gpus), text_tokens)
 
 
@@ -247,9 +247,6 @@ def need(
     total = sum(p.numel() for p in model.parameters())
     size, text, vision = BYTES[dtype], config.get_text_config(), config.vision
     tokens = config.image_tokens + text_tokens
-    layer = size * (8 * text.hidden_size + 4 * text.intermediate_size) + 8 * text.hidden_size
-    layers = text.num_hidden_layers
-    kept = layers * size * text.hidden_size + layer if checkpointing else layers * layer
     seen = 12 * size * vision.width * config.image_tokens
     return MemoryNeed(
         strategy=strategy,
@@ -259,11 +256,22 @@ def need(
         weights=_weights(model, tuning, size) + 4 * learning * (1 + keep),
         gradients=4 * learning,
         optimiser=8 * learning,
-        activations=tokens * kept,
+        activations=_activations(config, text_tokens, dtype, checkpointing=checkpointing),
         logits=tokens * text.vocab_size * (size + 8) * (1 + keep),
         vision=seen * (vision.layers if tuning.vision != "frozen" else 1),
         context=context,
     )
+
+
+def _activations(
+    config: CxrLlavaConfig, text_tokens: int, dtype: str, *, checkpointing: bool
+) -> float:
+    """Return bytes that the language model keeps of one image with its text."""
+    size, text = BYTES[dtype], config.get_text_config()
+    layer = size * (8 * text.hidden_size + 4 * text.intermediate_size) + 8 * text.hidden_size
+    layers = text.num_hidden_layers
+    kept = layers * size * text.hidden_size + layer if checkpointing else layers * layer
+    return (config.image_tokens + text_tokens) * kept
 
 
 def _weights(model: nn.Module, tuning: TuningRecipe, size: float) -> float:
