@@ -55,6 +55,7 @@ def test_shipped_recipes_are_valid_and_survive_writing(name, tmp_path):
         (PHANTOMS | {"tuning": {"language": "full", "quantize": "4bit"}}, r"cannot be trained"),
         (PHANTOMS | {"training": {"keep": 0.5}}, r"name the finding"),
         (PHANTOMS | {"training": {"epochs": float("nan")}}, r"epochs must be a finite number"),
+        (PHANTOMS | {"training": {7: 1}}, r"training\.7: unknown field; expected one of epochs"),
         (PHANTOMS | {"tuning": {"words": "full"}}, r"tuning\.words: .* write tuning\.embeddings"),
         (PHANTOMS | {"training": {"words_rate": 1}}, r"write training\.embeddings_rate"),
         (

@@ -82,8 +82,9 @@ def _said(error: Mapping[str, Any], kind: type[BaseModel]) -> str:
     path = [str(step) for step in error["loc"] if not isinstance(step, int)]
     where, value, context = ".".join(path), error["input"], error.get("ctx", {})
     problem = error["type"]
-    if problem == "extra_forbidden":
-        return f"{where}: {_unknown(path, kind)}"
+    if problem in ("extra_forbidden", "invalid_key"):
+        sections, name = path[: len(error["loc"]) - 1], str(error["loc"][-1])
+        return f"{'.'.join([*sections, name])}: {_unknown(sections, name, kind)}"
     if problem == "value_error":
         return f"{where} {context['error']}".lstrip()
     if problem == "literal_error":
@@ -93,16 +94,16 @@ def _said(error: Mapping[str, Any], kind: type[BaseModel]) -> str:
         return f"{where} must be at least {context['ge']:g}, got {value!r}"
     if problem == "less_than_equal":
         return f"{where} must be at most {context['le']:g}, got {value!r}"
-    wanted = _KINDS.get(problem, error["msg"])
-    return f"{where or 'a recipe'} must be {wanted}, got {value!r}"
+    if problem not in _KINDS:
+        return f"{where}: {error['msg']}, got {value!r}"
+    return f"{where} must be {_KINDS[problem]}, got {value!r}"
 
 
 def _choice(value: object, names: Sequence[str]) -> str:
     return f"one of {', '.join(names)}, got {value!r}{did_you_mean(value, names)}"
 
 
-def _unknown(path: list[str], kind: type[BaseModel]) -> str:
-    *sections, name = path
+def _unknown(sections: list[str], name: str, kind: type[BaseModel]) -> str:
     for section in sections:
         kind = section_of(kind, section) or kind
     if new := RENAMED.get(name):
