@@ -66,17 +66,12 @@ def scored_findings(cases: Iterable[Case], wanted: Sequence[str] = ()) -> tuple[
 
 
 def macro_f1(texts: Mapping[str, str], cases: Sequence[Case], findings: Sequence[str]) -> float:
-    """Return the mean F1 over findings where it is defined; NaN where it is for none."""
-    stated = {case.id: set(label(texts[case.id]).present) for case in cases}
-    values = []
-    for name in findings:
-        known = [case for case in cases if case.code(name) in (PRESENT, ABSENT)]
-        truth = np.array([case.code(name) == PRESENT for case in known], bool)
-        said = np.array([name in stated[case.id] for case in known], bool)
-        below = truth.sum() + said.sum()
-        if below:
-            values.append(float(2 * (truth & said).sum() / below))
-    return float(np.mean(values)) if values else float("nan")
+    """Return the mean F1 over findings; NaN where there is none."""
+    if not findings:
+        return float("nan")
+    card = _report_card(texts, cases, findings, name="now", resamples=0)
+    value = card.averages["macro"].f1.value
+    return float("nan") if value is None else value
 
 
 def f1_changes(
@@ -99,7 +94,12 @@ def f1_changes(
 
 
 def _report_card(
-    texts: Mapping[str, str], cases: Sequence[Case], findings: Sequence[str], *, name: str
+    texts: Mapping[str, str],
+    cases: Sequence[Case],
+    findings: Sequence[str],
+    *,
+    name: str,
+    resamples: int = 1000,
 ) -> ScoreCard:
     """Score what reports state against what is known of their cases."""
     references: dict[str, dict[str, str]] = {}
@@ -110,7 +110,10 @@ def _report_card(
         references[case.id] = {name: case.code(name) for name in known}
         predictions[case.id] = {name: PRESENT if name in stated else ABSENT for name in known}
     patients = {case.id: case.patient for case in cases}
-    return score(predictions, references, patients=patients, findings=list(findings), name=name)
+    return score(
+        predictions, references, patients=patients, findings=list(findings),
+        resamples=resamples, name=name,
+    )  # fmt: skip
 
 
 def forgetting(
