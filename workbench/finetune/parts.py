@@ -21,8 +21,6 @@ from workbench.finetune.recipe import TuningRecipe
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.parts import LORA_TARGETS, PART_MODULES
 
-ADAPTER = "default"
-
 
 def prepare(
     model: CxrLlavaForConditionalGeneration, tuning: TuningRecipe, *, seed: int = 0
@@ -45,7 +43,7 @@ def prepare(
     if _parts(tuning, "lora"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            inject_adapter_in_model(lora_config(tuning), model, adapter_name=ADAPTER)
+            inject_adapter_in_model(lora_config(tuning), model)
     for name in whole_modules(model, tuning):
         model.get_submodule(name).requires_grad_(True)
     if tuning.vision == "full":
