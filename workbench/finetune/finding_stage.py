@@ -67,11 +67,12 @@ def train_findings(
         for part, found in (("train", cases.train), ("validation", cases.validation))
     }
     pixels = {part: Images(found.images.cases, loaded.processor) for part, found in rows.items()}
-    old = copy.deepcopy(loaded.model.vision_tower)
+    old = copy.deepcopy(loaded.model.get_encoder("image"))
     before = linear_probe(old, pixels, rows) if process_rank() == 0 else None
     if recipe.from_scratch:
         torch.manual_seed(recipe.seed)
-        loaded.model.vision_tower.load_state_dict(VisionTower(old.config).state_dict())
+        fresh = VisionTower(old.config).state_dict()
+        loaded.model.get_encoder("image").load_state_dict(fresh)
     prepare(loaded.model, recipe.tuning, seed=recipe.seed)
     sha_before = frozen_sha256(loaded.model)
     trainer = _trainer(recipe, loaded, rows, pixels, findings, out, show, callbacks)
@@ -126,7 +127,7 @@ def _trainer(
     findings: tuple[str, ...], out: Path, show: bool, callbacks: Sequence[Any],
 ) -> FinetuneTrainer:  # fmt: skip
     torch.manual_seed(recipe.seed + 1)
-    training, tower = recipe.training, loaded.model.vision_tower
+    training, tower = recipe.training, loaded.model.get_encoder("image")
     classifier = FindingClassifier(tower, findings, mask_weight=training.mask_weight)
     classifier.to(loaded.model.device)
     if training.class_weights:
@@ -186,22 +187,18 @@ def _finished(
 def _memory(loaded: LoadedCheckpoint, recipe: Recipe, cost: Cost) -> dict[str, Any]:
     """Predict weights, moments and the tower's activations; the language model is not run."""
     vision = loaded.model.config.vision
-    learning = sum(p.numel() for p in loaded.model.vision_tower.parameters())
+    learning = sum(p.numel() for p in loaded.model.get_encoder("image").parameters())
     kept = 4 * 16 * vision.width * vision.image_tokens * vision.layers
     total = 4 * loaded.card.parameters["total"] + 12 * learning
     total += kept * recipe.training.micro_batch + 0.35e9
     return {"predicted": total, "measured": cost.memory, "as": cost.measured_as}
 
 
-def _data_facts(cases: CaseSet, rows: dict[str, LabelRows], findings: Any) -> dict[str, Any]:
+def _data_facts(
+    cases: CaseSet, rows: dict[str, LabelRows], findings: tuple[str, ...]
+) -> dict[str, Any]:
     labels = rows["train"].labels
-    return {
-        "source": cases.source,
-        "digest": cases.digest,
-        "train": len(cases.train),
-        "validation": len(cases.validation),
-        "patients": len({case.patient for case in cases.train}),
-        "findings": cases.counts(),
+    return cases.facts() | {
         "learned": list(findings),
         "known labels": int((labels != IGNORE_LABEL).sum()),
         "unknown labels": int((labels == IGNORE_LABEL).sum()),

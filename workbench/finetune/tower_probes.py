@@ -28,7 +28,7 @@ from workbench.model.splice import IGNORE_LABEL
 @torch.no_grad()
 def pooled(tower: nn.Module, pixels: Sequence[torch.Tensor]) -> np.ndarray:
     """Return (n, 2 W): mean and maximum over the patch tokens of prepared images."""
-    device = tower.conv1.weight.device
+    device = next(tower.parameters()).device
     found = []
     for at in range(0, len(pixels), 16):
         tokens = tower(torch.stack(list(pixels[at : at + 16])).to(device)).tokens.float()
@@ -65,7 +65,7 @@ def refit_projector(
         share of the old features' variance that is kept.
     """
     before = copy.deepcopy(loaded.model.mm_projector)
-    tower, device = loaded.model.vision_tower, loaded.model.device
+    tower, device = loaded.model.get_encoder("image"), loaded.model.device
 
     def pairs(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         batch = torch.stack([pixels[int(row)] for row in rows]).to(device)
