@@ -175,23 +175,22 @@ def _finished(
     if recipe.evaluation.forgetting:
         probes = forgetting(base, facade(loaded), probe_cases(recipe))
     return recorded(
-        recipe, loaded, trainer, out, sha_before=sha_before, cost=cost, evidence=evidence,
+        recipe, loaded, trainer, out, sha_before=sha_before, cost=cost,
+        predicted=_predicted_memory(loaded, recipe), evidence=evidence,
         data=_data_facts(cases, rows, findings),
-        memory=_memory(loaded, recipe, cost),
         scores=auroc_rows(before, after, labels, patients, findings),
         forgetting=probes,
         notes=_notes(recipe, cases, kept),
     )  # fmt: skip
 
 
-def _memory(loaded: LoadedCheckpoint, recipe: Recipe, cost: Cost) -> dict[str, Any]:
-    """Predict weights, moments and the tower's activations; the language model is not run."""
+def _predicted_memory(loaded: LoadedCheckpoint, recipe: Recipe) -> float:
+    """Return bytes of weights, moments and the tower's activations, without the language model."""
     vision = loaded.model.config.vision
     learning = sum(p.numel() for p in loaded.model.get_encoder("image").parameters())
     kept = 4 * 16 * vision.width * vision.image_tokens * vision.layers
     total = 4 * loaded.card.parameters["total"] + 12 * learning
-    total += kept * recipe.training.micro_batch + 0.35e9
-    return {"predicted": total, "measured": cost.memory, "as": cost.measured_as}
+    return total + kept * recipe.training.micro_batch + 0.35e9
 
 
 def _data_facts(

@@ -188,6 +188,7 @@ def recorded(
     *,
     sha_before: str,
     cost: Cost,
+    predicted: float,
     evidence: Mapping[str, Any],
     **measured: Any,
 ) -> Run:
@@ -197,6 +198,7 @@ def recorded(
         recipe, loaded, trainer, out: of the run.
         sha_before: of what does not learn, before the first step.
         cost: of training.
+        predicted: bytes of memory that it was to take.
         evidence: validation cases with what both models said of them.
         **measured: fields of `Ledger` that differ from stage to stage.
     """
@@ -214,6 +216,7 @@ def recorded(
         best={
             "measure": recipe.metric, "step": state.best_global_step, "value": state.best_metric
         },
+        memory={"predicted": predicted, "measured": cost.memory, "as": cost.measured_as},
         cost=_cost(loaded, trainer, cost),
         versions={name: version(name) for name in _LIBRARIES},
         **measured,

@@ -246,9 +246,9 @@ def _finished(
     tuned = facade(loaded, name=f"{loaded.card.name} + {recipe.name}")
     cache = prepared.dataset.cache
     return recorded(
-        recipe, loaded, trainer, out, sha_before=sha_before, cost=cost, evidence=evidence,
+        recipe, loaded, trainer, out, sha_before=sha_before, cost=cost,
+        predicted=_predicted_memory(prepared), evidence=evidence,
         data=_data_facts(prepared),
-        memory=_memory(prepared, cost),
         scores=_scores(before, after, chosen, findings, _taught_finding(recipe)),
         forgetting=forgetting(base, tuned, probe_cases(recipe)),
         explained=explained_rows(base, tuned, _looked_at(recipe, chosen)),
@@ -294,7 +294,8 @@ def _data_facts(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _memory(prepared: Prepared, cost: Cost) -> dict[str, Any]:
+def _predicted_memory(prepared: Prepared) -> float:
+    """Return bytes."""
     recipe, loaded = prepared.recipe, prepared.loaded
     gpu = loaded.model.device.type == "cuda"
     wanted = need(
@@ -302,11 +303,7 @@ def _memory(prepared: Prepared, cost: Cost) -> dict[str, Any]:
         keep=recipe.training.keep > 0, text_tokens=max(prepared.dataset.lengths),
         dtype="bfloat16" if gpu else "float32", context=0.75e9 if gpu else 0.35e9,
     )  # fmt: skip
-    return {
-        "predicted": wanted.total(recipe.training.micro_batch),
-        "measured": cost.memory,
-        "as": cost.measured_as,
-    }
+    return wanted.total(recipe.training.micro_batch)
 
 
 def _notes(prepared: Prepared, trainer: FinetuneTrainer) -> tuple[str, ...]:
