@@ -217,7 +217,7 @@ def test_a_run_elsewhere_than_its_images_says_how_to_name_them(tiny, capsys):
 @pytest.fixture
 def written(tiny):
     """A report, and the image that it is about."""
-    from workbench.hallucination.mitigated import extended
+    from workbench.hallucination.mitigation import extended
     from workbench.imaging import load_radiograph
     from workbench.interface import load_model
 

@@ -11,11 +11,11 @@ from matplotlib.text import Text
 
 import workbench as wb
 from workbench.figures import draw_masks, plot_case, plot_input
+from workbench.figures.estimates import plot_bars
 from workbench.figures.lines import lines_within, text_inches
 from workbench.figures.maps import draw_map, draw_small_multiples
 from workbench.findings import PHANTOM_FINDINGS
 from workbench.hallucination.detectors import DETECTORS
-from workbench.hallucination.figure import plot_suspicion
 
 LONG = "Whether a very long statement about WIDE MODELS (and what they are used for) still fits. "
 PIXELS = np.linspace(0, 1, 64 * 53, dtype=np.float32).reshape(64, 53)
@@ -92,8 +92,9 @@ FIGURES = {
         PIXELS, PIXELS[:53], visible_box=(0, 5, 53, 58), fit="crop",
         facts=[LONG, *(f"fact {n} of it" for n in range(30))], warnings=[("code", LONG * 3)],
     ),
-    "suspicion": lambda: plot_suspicion(
-        ["pleural effusion", "nodule"], np.ones(2), None, detector=max(DETECTORS, key=len)
+    "suspicion": lambda: plot_bars(
+        ["pleural effusion", "nodule"], np.ones(2), None, title=max(DETECTORS, key=len),
+        xlabel="greater is more suspect",
     ).figure,
     "plan": lambda: wb.finetune.plan().plot().figure,
     "sample size": lambda: wb.review.sample_size(0.05).plot().figure,

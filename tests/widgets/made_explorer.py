@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from workbench.hallucination.figure import FULL
+from workbench.figures.words import FULL
 from workbench.radiograph import Radiograph
 from workbench.widgets._assets import script, styles
 from workbench.widgets._film import colour_tables, film_of, grid_of, model_view_of, outlines_of

@@ -47,6 +47,20 @@ def scoped(style: str, name: str) -> str:
     return "".join(within).replace("margin:32px auto;", "")
 
 
+#: Style of small print on a card.
+SMALL = "font-size:12px;color:#5f5f5f"
+
+
+def card(body: str) -> str:
+    """Return HTML on the card that results have in notebooks."""
+    style = (
+        "font-family:system-ui,sans-serif;font-size:14px;line-height:1.6;max-width:860px;"
+        "background:#fff;color:#1b1b1b;border:1px solid #d9d9d9;border-radius:6px;"
+        "padding:12px 16px;overflow-x:auto"
+    )
+    return f"<div style='{style}'>{body}</div>"
+
+
 def html_page(title: str, style: str, body: str) -> str:
     """Return a whole page.
 

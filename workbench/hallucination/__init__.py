@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from workbench.hallucination.detectors import DETECTORS as DETECTORS
     from workbench.hallucination.detectors import Detection as Detection
     from workbench.hallucination.detectors import detect as detect
+    from workbench.hallucination.grounding import GroundingTable as GroundingTable
     from workbench.hallucination.grounding import ground as ground
+    from workbench.hallucination.grounding import ground_table as ground_table
     from workbench.hallucination.grounding import ground_text as ground_text
     from workbench.hallucination.grounding_result import Grounding as Grounding
-    from workbench.hallucination.mitigated import MitigatedGeneration as MitigatedGeneration
     from workbench.hallucination.mitigation import Abstain as Abstain
+    from workbench.hallucination.mitigation import MitigatedGeneration as MitigatedGeneration
     from workbench.hallucination.mitigation import PollAndRewrite as PollAndRewrite
     from workbench.hallucination.mitigation import Revise as Revise
     from workbench.hallucination.mitigation import suspicion as suspicion
@@ -58,8 +60,6 @@ if TYPE_CHECKING:
     from workbench.hallucination.report_probes import probe_wrong_patient as probe_wrong_patient
     from workbench.hallucination.report_probes import semantic_entropy as semantic_entropy
     from workbench.hallucination.rewriting import rewrite as rewrite
-    from workbench.hallucination.table_of_texts import GroundingTable as GroundingTable
-    from workbench.hallucination.table_of_texts import ground_table as ground_table
     from workbench.hallucination.taxonomy import Known as Known
     from workbench.hallucination.taxonomy import Taxonomy as Taxonomy
     from workbench.hallucination.taxonomy import classify as classify

@@ -145,7 +145,7 @@ class Calibration:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw how well the probabilities are kept."""
-        from workbench.hallucination.figure import plot_reliability
+        from workbench.figures.estimates import plot_reliability
 
         return plot_reliability(self.reliability(), ax)
 

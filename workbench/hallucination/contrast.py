@@ -22,7 +22,7 @@ import torch
 from workbench.errors import OptionError
 from workbench.generation.options import decoding_settings
 from workbench.hallucination.ablations import ABLATIONS, ablated_images
-from workbench.hallucination.mitigated import MitigatedGeneration, extended
+from workbench.hallucination.mitigation import MitigatedGeneration, extended
 from workbench.interface import as_radiograph
 from workbench.model.prompt import report_messages
 

@@ -149,7 +149,7 @@ class DetectorTable:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the area of every detector with its interval."""
-        from workbench.hallucination.figure import plot_rates
+        from workbench.figures.estimates import plot_rates
 
         rows = [*self.rows, *((self.combination,) if self.combination else ())]
         ax = plot_rates([(row.detector, row.auroc) for row in rows], ax, xlabel="AUROC")
@@ -158,7 +158,7 @@ class DetectorTable:
 
     def plot_reliability(self, ax: Axes | None = None) -> Axes:
         """Draw how well the combination's probabilities are kept."""
-        from workbench.hallucination.figure import plot_reliability
+        from workbench.figures.estimates import plot_reliability
 
         return plot_reliability(self.reliability(), ax)
 

@@ -111,12 +111,14 @@ class Detection:
         Raises:
             OptionError: there is no such detector.
         """
-        from workbench.hallucination.figure import plot_suspicion
+        from workbench.figures.estimates import plot_bars
 
         if detector not in DETECTORS:
             raise OptionError(f"no detector {detector!r}; expected: {', '.join(DETECTORS)}")
         column = self.scores[:, DETECTORS.index(detector)]
-        return plot_suspicion(self.findings, column, ax, detector=detector)
+        return plot_bars(
+            self.findings, column, ax, title=detector, xlabel="greater is more suspect"
+        )
 
     def _repr_html_(self) -> str:
         from workbench.figures.tables import html_table

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ from workbench.findings import NO_FINDING
 from workbench.generation import ModelIdentity
 from workbench.hallucination.ablations import removing
 from workbench.hallucination.spans import Mentioned, Part, mentions_of, words_of
+from workbench.model.licence import RESEARCH_NOTICE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,6 +158,9 @@ class Grounding:
             name: float(row[own].sum()) for name, row in zip(self._columns, values, strict=True)
         }
 
+    def _by_word(self, values: Float[np.ndarray, " n"]) -> list[float]:
+        return [float(values[list(part.tokens)].sum()) for part in self.parts]
+
     def plot(self, ax: Axes | None = None, *, ablation: str | None = None) -> Axes:
         """Draw the text word by word: green where the image spoke for it, red against it.
 
@@ -166,9 +171,14 @@ class Grounding:
         Raises:
             OptionError: there is no such ablation.
         """
-        from workbench.hallucination.figure import plot_grounding
+        from workbench.figures.words import plot_words
 
-        return plot_grounding(self, ax, ablation=ablation)
+        against = ablation or "mean of ablations"
+        return plot_words(
+            [part.text for part in self.parts], self._by_word(self.of(ablation)), ax,
+            title=f"{self.source}: image against {against}",
+            label="contribution [nats]", note=RESEARCH_NOTICE,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return (
@@ -177,6 +187,29 @@ class Grounding:
         )
 
     def _repr_html_(self) -> str:
-        from workbench.hallucination.html import grounding_html
+        from workbench.figures.page import SMALL, card
+        from workbench.figures.tables import html_table
+        from workbench.figures.words import FULL, words_html
 
-        return grounding_html(self)
+        names = ["contribution", *self.ablations]
+        rows = [
+            [
+                row["text"],
+                row["code"],
+                f"{row['logprob']:.2f}",
+                *(f"{row[name]:+.2f}" for name in names),
+            ]
+            for _, row in self.findings().iterrows()
+        ]
+        words = words_html(
+            self.text,
+            [(part.start, part.end) for part in self.parts],
+            self._by_word(self.contribution),
+        )
+        return card(
+            f"<b>Grounding</b> <span style='{SMALL}'>{escape(self.source)}, "
+            f"{escape(self.model.id)}</span><p style='white-space:pre-wrap'>{words}</p>"
+            f"<p style='{SMALL}'>green: the image spoke for the word, pink: against it; full "
+            f"colour at {FULL:g} nats. How much the image was used, not whether it is true. "
+            f"{RESEARCH_NOTICE}</p>{html_table(['finding', 'code', 'log-prob', *names], rows)}"
+        )

@@ -6,9 +6,9 @@
     Abstain              put in doubt those that would spoil a wanted precision
 
 Each costs time, and each also loses true findings; `benchmark_mitigation` counts both. A finding
-that is taken back is not denied: nothing is said of it any more.
+that is taken back is not denied: nothing is said of it any more. What they return is a
+`Generation`, so that every analysis takes it.
 
-Does not know: the truth.
 Papers: polling, Li et al. (POPE), EMNLP 2023, arXiv 2305.10355; revising what was generated,
 Zhou et al. (LURE), ICLR 2024, arXiv 2310.00754, and Yin et al. (Woodpecker), 2310.16045. Deviation:
 the model judges its own statements (`detectors`), and rules rewrite them (`rewriting`).
@@ -18,26 +18,119 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from workbench._repr import short_repr
 from workbench.errors import OptionError
 from workbench.findings import NO_FINDING, PHANTOM_FINDINGS, PRESENT
 from workbench.generation import Generation
 from workbench.hallucination.ablations import film_values
 from workbench.hallucination.answers import YES, read_answer
 from workbench.hallucination.calibration import Calibration, shipped_calibration
-from workbench.hallucination.contrast import ContrastiveDecoding
 from workbench.hallucination.detectors import DETECTORS, NUDGED_POLLING, detect
-from workbench.hallucination.mitigated import MitigatedGeneration, reworded
 from workbench.hallucination.nudges import nudged_images
 from workbench.hallucination.polling import question_about, yes_odds
-from workbench.hallucination.rewriting import EDITS, rewrite
+from workbench.hallucination.rewriting import EDITS, Change, rewrite
 from workbench.interface import as_radiograph
+from workbench.model.licence import RESEARCH_NOTICE
 from workbench.reports import label
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class MitigatedGeneration(Generation):
+    """A `Generation` with what was done to keep it true.
+
+    Attributes:
+        mitigation: name and options of what was done.
+        changes: what was changed in the text of `original`.
+        original: the report as the model wrote it by itself; None where the mitigation took part
+            in writing it.
+    """
+
+    mitigation: Mapping[str, Any] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
+    original: Generation | None = None
+
+    __repr__ = short_repr
+
+    def changes_frame(self) -> pd.DataFrame:
+        """Return one row per change: finding, edit, before, after, score."""
+        import pandas as pd
+
+        names = [field.name for field in fields(Change)]
+        rows = [tuple(getattr(change, name) for name in names) for change in self.changes]
+        return pd.DataFrame(rows, columns=names)
+
+    def to_dict(self) -> dict:
+        """Return plain values for JSON."""
+        return super().to_dict() | {
+            "mitigation": dict(self.mitigation),
+            "changes": [vars(change) for change in self.changes],
+            "original": None if self.original is None else self.original.text,
+        }
+
+    def _repr_html_(self) -> str:
+        from workbench.figures.page import SMALL, card
+        from workbench.figures.tables import html_table
+
+        rows = [
+            [row.finding, row.edit, row.before or "-", row.after or "-"] for row in self.changes
+        ]
+        said = (
+            html_table(["finding", "edit", "before", "after"], rows)
+            if rows
+            else "<p>nothing changed</p>"
+        )
+        note = f"<p style='{SMALL}'>{RESEARCH_NOTICE}</p>"
+        name = escape(self.mitigation["name"])
+        return super()._repr_html_() + card(f"<b>{name}</b>{said}{note}")
+
+
+def extended(generation: Generation, **more: Any) -> MitigatedGeneration:
+    """Return a generation with other or further fields of `MitigatedGeneration`."""
+    own = {item.name: getattr(generation, item.name) for item in fields(Generation)}
+    return MitigatedGeneration(**{**own, **more})
+
+
+def reworded(
+    model: Any, original: Generation, pixels: torch.Tensor, text: str, **more: Any
+) -> MitigatedGeneration:
+    """Return a generation of another text about the same image, its tokens read by the model.
+
+    Args:
+        model: a `ChestXrayModel`.
+        original: what the model wrote.
+        pixels: (1, 1, S, S) normalised, that it wrote it about.
+        text: the new text; the old one keeps the old tokens.
+        **more: further fields of `MitigatedGeneration`.
+    """
+    if text == original.text:
+        return extended(original, original=original, **more)
+    responder = model.responder
+    tokenizer = responder.tokenizer
+    ids = (*tokenizer.encode(text, add_bos=False), tokenizer.eos_id)
+    logits = responder.engine.force(pixels, original.prompt_ids, ids)
+    logs = logits.log_softmax(-1).cpu()
+    chosen = logs.gather(1, torch.tensor(ids)[:, None])[:, 0]
+    return extended(
+        original,
+        text=tokenizer.decode(ids),
+        token_ids=ids,
+        tokens=tuple(tokenizer.pieces(ids)),
+        logprobs=chosen.tolist(),
+        offsets=tuple(tokenizer.offsets(ids)),
+        stopped_by="eos",
+        original=original,
+        **more,
+    )
 
 
 @dataclass(frozen=True)
@@ -232,13 +325,3 @@ def _finished(model, written, pixels, text, changes, done, began) -> MitigatedGe
 def _check_edit(edit: str) -> None:
     if edit not in EDITS:
         raise OptionError(f"unknown edit {edit!r}; expected one of: {', '.join(EDITS)}")
-
-
-__all__ = [
-    "Abstain",
-    "ContrastiveDecoding",
-    "MitigatedGeneration",
-    "PollAndRewrite",
-    "Revise",
-    "suspicion",
-]

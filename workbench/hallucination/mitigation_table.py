@@ -108,10 +108,10 @@ class MitigationTable:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw false against missed findings per report, one point for each mitigation."""
-        from workbench.hallucination.figure import plot_exchange
+        from workbench.figures.estimates import plot_trade_off
 
         points = [(row.name, row.false, row.missed) for row in self.rows]
-        return plot_exchange(points, ax)
+        return plot_trade_off(points, ax)
 
     def _repr_html_(self) -> str:
         from workbench.figures.tables import html_table

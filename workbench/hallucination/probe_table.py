@@ -117,7 +117,7 @@ class ProbeTable:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw every number with its interval."""
-        from workbench.hallucination.figure import plot_rates
+        from workbench.figures.estimates import plot_rates
 
         named = [(f"{row.group}: {row.measure}", row.estimate) for row in self.rows]
         ax = plot_rates(named, ax, xlabel="value with 95 % interval")

@@ -157,7 +157,7 @@ class Taxonomy:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the rate of every kind of error with its interval."""
-        from workbench.hallucination.figure import plot_rates
+        from workbench.figures.estimates import plot_rates
 
         rows = [(kind, self.rate(kind)) for kind in KINDS]
         return plot_rates(rows, ax, xlabel="errors per chance to make one")

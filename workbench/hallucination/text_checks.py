@@ -36,7 +36,6 @@ from workbench.findings import (
     NODULE,
     PRESENT,
 )
-from workbench.hallucination.text_devices import clause, same_device, taken_out
 from workbench.hallucination.text_rules import HISTORY, RULES
 from workbench.reports import FindingLabel, Section, divide, label, sentences
 from workbench.reports.sentences import check_length
@@ -186,7 +185,7 @@ def _contradictions(text: str, rows: Sequence[FindingLabel]) -> Iterator[TextIss
             opposite = earlier.code in (PRESENT, ABSENT) and earlier.code != row.code
             if earlier.finding != row.finding or not opposite:
                 continue
-            if same_device(text, earlier, row) and _same_place(text, earlier, row):
+            if _same_device(text, earlier, row) and _same_place(text, earlier, row):
                 yield _issue(CONTRADICTION, text, row.start, row.end)
                 break
     yield from _normal_and_not(text, rows)
@@ -239,9 +238,9 @@ def _same_place(text: str, one: FindingLabel, other: FindingLabel) -> bool:
     denied, stated = (one, other) if one.code == ABSENT else (other, one)
     if denied.severity and denied.severity != stated.severity:
         return False
-    if (denied.temporality or denied.compared) and not taken_out(text, denied):
+    if (denied.temporality or denied.compared) and not _taken_out(text, denied):
         return False
-    if stated.temporality == "old" and _ACUTE_WORD.search(clause(text, denied)):
+    if stated.temporality == "old" and _ACUTE_WORD.search(_clause(text, denied)):
         return False
     sides = {one.side, other.side}
     if None not in sides and "bilateral" not in sides and len(sides) == 2:
@@ -287,3 +286,63 @@ def _repetitions(text: str, heading: Section | None) -> Iterator[TextIssue]:
     for pattern in (_LOOP, _STUTTER):
         for match in pattern.finditer(text):
             yield _issue(REPETITION, text, *match.span())
+
+
+def _same_device(text: str, one: FindingLabel, other: FindingLabel) -> bool:
+    """Say whether what is denied of devices includes the one that is stated."""
+    if one.finding != DEVICE:
+        return True
+    denied, stated = (one, other) if one.code == ABSENT else (other, one)
+    if denied.kind is None:
+        return _NAMED_DEVICE.search(text, denied.start, denied.end) is None
+    special, own = (_special(text, row) for row in (denied, stated))
+    if denied.kind != stated.kind:
+        return False
+    if _taken_out(text, denied):
+        apart = any(_ANOTHER.search(_clause(text, row)) for row in (denied, stated))
+        return special == own and not apart
+    return special <= own
+
+
+def _taken_out(text: str, row: FindingLabel) -> bool:
+    """Say whether one device was removed, rather than that there is none of its kind."""
+    return row.finding == DEVICE and bool(_REMOVED.search(_clause(text, row)))
+
+
+def _clause(text: str, row: FindingLabel) -> str:
+    """Return the words about a mention, up to the stops around them."""
+    before = [match.end() for match in _STOP.finditer(text, 0, row.start)]
+    after = _STOP.search(text, row.end)
+    return text[before[-1] if before else 0 : after.start() if after else len(text)]
+
+
+_STOP = re.compile(r"[.;:](?=\s|$)|\n")
+_REMOVED = re.compile(
+    r"\b(?:remov(?:ed|al)|discontinued|taken out|withdrawn|extubat\w+|no longer)\b", re.IGNORECASE
+)
+#: Words of a second device of the kind.
+_ANOTHER = re.compile(
+    r"\b(?:new|newly|another|second|additional|one of|other|remaining|replac\w+|exchang\w+|"
+    r"re-?\w*insert\w*|"
+    r"two|three|multiple|both|different|larger|smaller|more|anterior|posterior|medial|lateral|"
+    r"apical|basal|basilar|superior|inferior|upper|lower|re-?intubat\w+|placed|placement|"
+    r"previous\w*|"
+    r"prior|old)\b",
+    re.IGNORECASE,
+)
+
+
+def _special(text: str, row: FindingLabel) -> set[str]:
+    """Return the words that tell a device from others of its kind."""
+    words = _SPECIAL.findall(text[row.start : row.end].lower())
+    return {_SHORT.get(word, word) for word in words}
+
+
+_SPECIAL = re.compile(
+    r"picc|port|dialysis|jugular|subclavian|femoral|nasogastric|orogastric|dobhoff|ng\b|og\b|"
+    r"feeding|pigtail|icd|defibrillator|hickman|tunnell?ed"
+)
+_SHORT = {"ng": "nasogastric", "og": "orogastric", "defibrillator": "icd"}
+_NAMED_DEVICE = re.compile(
+    r"\b(?:stents?|clips?|wires?|valves?|coils?|prosthe\w+)\b", re.IGNORECASE
+)

@@ -95,7 +95,7 @@ class Agreement:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the agreement of all and of each pair with intervals."""
-        from workbench.hallucination.figure import plot_rates
+        from workbench.figures.estimates import plot_rates
 
         rows = [(self.measure, self.kappa), *((f"{a} and {b}", k) for (a, b), k in self._others())]
         ax = plot_rates(rows, ax, xlabel="agreement beyond chance")

@@ -20,8 +20,8 @@ from typing import Any
 
 from workbench._files import whole_file
 from workbench.errors import InputError, OptionError
+from workbench.figures.words import FULL
 from workbench.generation import Generation
-from workbench.hallucination.figure import FULL
 from workbench.saliency import METHODS
 from workbench.trace import Trace
 from workbench.widgets._assets import script, styles

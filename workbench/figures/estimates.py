@@ -1,6 +1,6 @@
-"""Figures of hallucination analyses: coloured words, and rows of rates with intervals.
+"""Figures of estimates: rates with their intervals, scores as bars, and what is held against what.
 
-Does not know: models; it draws what results hold.
+An estimate here is anything with `value`, `low` and `high`; None where it is not defined.
 """
 
 from __future__ import annotations
@@ -10,69 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.model.licence import RESEARCH_NOTICE
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from workbench.hallucination.grounding_result import Grounding
-
-#: Characters in one line of coloured words.
-COLUMNS = 96
-
-#: Contribution in nats at which a word has its full colour; one word in e^3 = 20.
-FULL = 3.0
-
-_LINE_INCHES = 0.3
-_CHARACTER_WIDTH = 0.602
-
-
-def plot_grounding(
-    grounding: Grounding, ax: Axes | None = None, *, ablation: str | None = None
-) -> Axes:
-    """Draw the words of a text on a tint of what the image contributed to them.
-
-    Args:
-        grounding: what to draw.
-        ax: where to draw; a new figure that fits the text when None.
-        ablation: against which ablation; the mean when None.
-    """
-    import matplotlib.pyplot as plt
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    values = grounding.of(ablation)
-    words = [part.text for part in grounding.parts]
-    sums = [float(values[list(part.tokens)].sum()) for part in grounding.parts]
-    cells = placed(words)
-    lines = 1 + max((line for line, _ in cells), default=0)
-    if ax is None:
-        size = (10, max(1.0, 0.7 + _LINE_INCHES * lines))
-        _, ax = plt.subplots(figsize=size, layout="constrained")
-    colours = ScalarMappable(Normalize(-FULL, FULL), plt.get_cmap("PiYG"))
-    bar = ax.figure.colorbar(colours, ax=ax, fraction=0.02, pad=0.01, ticks=(-FULL, 0, FULL))
-    bar.set_label("contribution [nats]")
-    ax.set(xlim=(0, COLUMNS), ylim=(lines, 0), xticks=(), yticks=())
-    ax.spines[:].set_visible(False)
-    against = ablation or "mean of ablations"
-    ax.set_title(f"{grounding.source}: image against {against}", loc="left", fontsize="medium")
-    ax.set_xlabel(RESEARCH_NOTICE, loc="left", fontsize="small", color="#5f5f5f")
-    ax.figure.draw_without_rendering()
-    size = _font_size(ax, lines)
-    for word, (line, column), value in zip(words, cells, sums, strict=True):
-        _draw_word(ax, word, line, column, colours.to_rgba(value), size)
-    return ax
-
-
-def placed(words: Sequence[str], columns: int = COLUMNS) -> list[tuple[int, int]]:
-    """Return line and first column of each word, one space apart."""
-    cells, line, column = [], 0, 0
-    for word in words:
-        if column and column + len(word) > columns:
-            line, column = line + 1, 0
-        cells.append((line, column))
-        column += len(word) + 1
-    return cells
 
 
 def plot_rates(rows: Sequence[tuple[str, object]], ax: Axes | None, *, xlabel: str) -> Axes:
@@ -100,38 +39,18 @@ def plot_rates(rows: Sequence[tuple[str, object]], ax: Axes | None, *, xlabel: s
     return ax
 
 
-def _draw_word(ax: Axes, word: str, line: int, column: int, colour: tuple, size: float) -> None:
-    from matplotlib.patches import Rectangle
-
-    box = Rectangle((column, line + 0.06), len(word), 0.88, facecolor=colour, edgecolor="none")
-    ax.add_patch(box)
-    luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
-    ax.text(
-        column, line + 0.52, word, family="DejaVu Sans Mono", fontsize=size, va="center",
-        color="black" if luminance > 0.5 else "white", parse_math=False, clip_on=True,
-    )  # fmt: skip
-
-
-def _font_size(ax: Axes, lines: int) -> float:
-    box = ax.get_window_extent()
-    points = 72 / ax.figure.dpi
-    return min(
-        0.9 * box.width * points / COLUMNS / _CHARACTER_WIDTH, 0.8 * box.height * points / lines
-    )
-
-
-def plot_suspicion(
-    names: Sequence[str], values: np.ndarray, ax: Axes | None, *, detector: str
+def plot_bars(
+    names: Sequence[str], values: np.ndarray, ax: Axes | None, *, title: str, xlabel: str
 ) -> Axes:
-    """Draw one bar per stated finding, in the order given, first at the top."""
+    """Draw one bar per name, in the order given, first at the top."""
     import matplotlib.pyplot as plt
 
     if ax is None:
         _, ax = plt.subplots(figsize=(6, 0.9 + 0.32 * len(names)), layout="constrained")
     ax.barh(np.arange(len(names)), values, color="#d9741f")
     ax.set_yticks(np.arange(len(names)), names)
-    ax.set(ylim=(len(names) - 0.5, -0.5), xlabel="greater is more suspect")
-    ax.set_title(detector, loc="left", fontsize=13, fontweight="bold")
+    ax.set(ylim=(len(names) - 0.5, -0.5), xlabel=xlabel)
+    ax.set_title(title, loc="left", fontsize=13, fontweight="bold")
     ax.axvline(0, color="#5f5f5f", lw=0.8)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
@@ -158,7 +77,7 @@ def plot_reliability(bins: Sequence[tuple[float, object]], ax: Axes | None) -> A
     return ax
 
 
-def plot_exchange(points: Sequence[tuple[str, object, object]], ax: Axes | None) -> Axes:
+def plot_trade_off(points: Sequence[tuple[str, object, object]], ax: Axes | None) -> Axes:
     """Draw false against missed findings per report, with both intervals.
 
     Args:
