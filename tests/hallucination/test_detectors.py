@@ -14,9 +14,9 @@ from workbench.commands._shared import to_json
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.auroc import area, area_difference, area_estimate
 from workbench.hallucination import DETECTORS, benchmark_hallucination, detect
+from workbench.hallucination.ablations import AUGMENTATIONS, augmented_images
 from workbench.hallucination.benchmark import JudgedCase, finding_frequencies, judge_case
 from workbench.hallucination.detector_table import CROSS_FITTED, tabulate
-from workbench.hallucination.nudges import NUDGES, nudged_images
 
 
 def drawn(seed: int, n: int = 60):
@@ -57,15 +57,15 @@ def test_difference_with_itself_is_nothing():
     )
 
 
-def test_nudges_are_small(mini):
+def test_augmentations_are_small(mini):
     pixels = mini.trace.pixel_values
-    found = nudged_images(mini.model, pixels)
-    assert tuple(found) == NUDGES
+    found = augmented_images(mini.model, pixels)
+    assert tuple(found) == AUGMENTATIONS
     for name, changed in found.items():
         assert changed.shape == (1, *pixels.shape)
         assert 0 < np.abs(changed[0].numpy() - pixels).mean() < 0.5, name
-    same = nudged_images(mini.model, pixels)
-    assert all((same[name] == found[name]).all() for name in NUDGES)
+    same = augmented_images(mini.model, pixels)
+    assert all((same[name] == found[name]).all() for name in AUGMENTATIONS)
 
 
 def test_detection_of_one_report(mini):

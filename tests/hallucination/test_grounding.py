@@ -9,7 +9,7 @@ import torch
 import workbench as wb
 from workbench.errors import ContextBudgetError, InputError, OptionError
 from workbench.hallucination import ABLATIONS, ground, ground_text
-from workbench.hallucination.forcing import read_with
+from workbench.hallucination.teacher_forcing import read_with
 
 
 def test_same_image_contributes_exactly_nothing(golden):

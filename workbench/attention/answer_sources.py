@@ -25,6 +25,7 @@ from workbench.errors import InputError, OptionError
 from workbench.findings import PRESENT
 from workbench.reports import label, sentences
 from workbench.trace import TokenLayout, Trace
+from workbench.trace.layout import tokens_within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,15 +169,10 @@ def groups_of(layout: TokenLayout) -> dict[str, Groups]:
     tokens = tuple((piece, (number,)) for number, piece in enumerate(layout.tokens))
     return {
         "token": tokens,
-        "word": tuple((name, _touching(layout, *span)) for name, span in words),
-        "sentence": tuple((name, _touching(layout, *span)) for name, span in stated),
+        "word": tuple((name, tokens_within(layout.offsets, *span)) for name, span in words),
+        "sentence": tuple((name, tokens_within(layout.offsets, *span)) for name, span in stated),
         "finding": _findings(layout),
     }
-
-
-def _touching(layout: TokenLayout, start: int, end: int) -> tuple[int, ...]:
-    pairs = enumerate(layout.offsets)
-    return tuple(number for number, (first, last) in pairs if first < end and last > start)
 
 
 def _findings(layout: TokenLayout) -> Groups:

@@ -22,7 +22,6 @@ from workbench._lazy import lazy_names
 
 if TYPE_CHECKING:
     from workbench.hallucination.ablations import ABLATIONS as ABLATIONS
-    from workbench.hallucination.answers import read_answer as read_answer
     from workbench.hallucination.benchmark import benchmark_hallucination as benchmark_hallucination
     from workbench.hallucination.calibration import Calibration as Calibration
     from workbench.hallucination.calibration import shipped_calibration as shipped_calibration
@@ -46,10 +45,11 @@ if TYPE_CHECKING:
     )
     from workbench.hallucination.mitigation_table import MitigationTable as MitigationTable
     from workbench.hallucination.polling import question_about as question_about
+    from workbench.hallucination.polling import read_answer as read_answer
     from workbench.hallucination.polling import yes_odds as yes_odds
-    from workbench.hallucination.probe_cases import ProbeCase as ProbeCase
-    from workbench.hallucination.probe_cases import phantom_cases as phantom_cases
+    from workbench.hallucination.probe_table import ProbeCase as ProbeCase
     from workbench.hallucination.probe_table import ProbeTable as ProbeTable
+    from workbench.hallucination.probe_table import phantom_cases as phantom_cases
     from workbench.hallucination.probes import probe_polling as probe_polling
     from workbench.hallucination.probes import probe_presupposition as probe_presupposition
     from workbench.hallucination.probes import probe_sycophancy as probe_sycophancy

@@ -5,7 +5,6 @@ token is chosen from (1 + alpha) log p(token | image) - alpha log p(token | abla
 that are at least `plausible` times as likely as the likeliest one given the image. What the model
 would write of any image cancels out.
 
-Does not know: findings, truth.
 Paper: Leng et al., Visual Contrastive Decoding, CVPR 2024, arXiv 2311.16922, equations 3 to 5.
 Deviation: any of our ablations in place of a diffusion's noise, and greedy by default.
 """
@@ -23,7 +22,7 @@ from workbench.errors import OptionError
 from workbench.generation.options import decoding_settings
 from workbench.hallucination.ablations import ABLATIONS, ablated_images
 from workbench.hallucination.mitigation import MitigatedGeneration, extended
-from workbench.interface import as_radiograph
+from workbench.interface import ChestXrayModel, as_radiograph
 from workbench.model.prompt import report_messages
 
 
@@ -57,7 +56,7 @@ class ContrastiveDecoding:
                 f"unknown ablation {self.ablation!r}; expected one of: {', '.join(ABLATIONS)}"
             )
 
-    def report(self, model: Any, image: Any, **decoding: Any) -> MitigatedGeneration:
+    def report(self, model: ChestXrayModel, image: Any, **decoding: Any) -> MitigatedGeneration:
         """Write a report about an image; see `ChestXrayModel.report`."""
         began = time.perf_counter()
         film = as_radiograph(image)

@@ -9,15 +9,14 @@ sees the truth; `benchmark` compares them with it.
     entropy                   greatest entropy among the deciding tokens
     image contribution        minus what the image added to the deciding tokens: the mean over
                               ablations, and against each of them
-    nudged log-prob           as token log-prob, mean over films nudged a little (`nudges`)
+    nudged log-prob           as token log-prob, mean over test-time augmentations
     polling                   minus the odds of yes to "Is there X?" (`polling`)
-    nudged polling            the same, mean over the film and its nudges
+    nudged polling            the same, polling under augmentation: mean over the image too
     self-consistency          share of sampled reports that do not state it
     attention to image        minus the share of attention that the deciding tokens gave the image
     text checks               whether a check of the text alone found something in its sentence
     finding frequency         minus how often the finding occurs: the trivial baseline
 
-Does not know: the truth, thresholds, or how good any of these is.
 Papers: self-consistency, Manakul et al., SelfCheckGPT, EMNLP 2023, arXiv 2303.08896 (there by
 sentence, here by labelled finding); the rest where each is computed.
 """
@@ -36,13 +35,12 @@ from workbench._repr import short_repr
 from workbench.attention.answer_sources import KINDS, sources
 from workbench.errors import OptionError
 from workbench.findings import NO_FINDING, PRESENT
-from workbench.hallucination.ablations import REMOVING
-from workbench.hallucination.forcing import read_with
+from workbench.hallucination.ablations import REMOVING, augmented_images
 from workbench.hallucination.grounding import ground
 from workbench.hallucination.grounding_result import Grounding
-from workbench.hallucination.nudges import nudged_images
 from workbench.hallucination.polling import question_about, yes_odds
-from workbench.hallucination.spans import Mentioned
+from workbench.hallucination.spans import FindingMention
+from workbench.hallucination.teacher_forcing import read_with
 from workbench.hallucination.text_checks import TextIssue, check_text
 from workbench.reports import Sentence, label, sentences
 from workbench.trace import Trace
@@ -163,17 +161,17 @@ def detect(
     grounding = ground(trace, seed=seed, ablations=REMOVING)
     stated = _stated(grounding)
     own = torch.from_numpy(trace.pixel_values)[None]
-    nudged = list(nudged_images(model, trace.pixel_values, seed=seed).values())
+    augmented = list(augmented_images(model, trace.pixel_values, seed=seed).values())
     scores = np.full((len(stated), len(DETECTORS)), np.nan)
     if stated:
         written = trace.generation
-        read = read_with(model.responder, nudged, written.prompt_ids, written.token_ids).logprobs
+        read = read_with(model.responder, augmented, written.prompt_ids, written.token_ids).logprobs
         image = sources(trace).shares[:, KINDS.index("image")]
         sampled = _sampled(trace, samples, seed)
         pieces, issues = sentences(trace.text), check_text(trace.text).issues
     for row, mention in enumerate(stated):
         name, tokens = mention.label.finding, list(mention.deciding)
-        odds = yes_odds(model, [own, *nudged], question_about(name))
+        odds = yes_odds(model, [own, *augmented], question_about(name))
         found = _from_grounding(grounding, mention) | {
             "nudged log-prob": -read[:, tokens].sum(1).mean(),
             "polling": -odds[0],
@@ -191,10 +189,10 @@ def detect(
     return Detection(trace.text, names, scores, trace.image.contract.source, samples, seed)
 
 
-def _stated(grounding: Grounding) -> list[Mentioned]:
+def _stated(grounding: Grounding) -> list[FindingMention]:
     """Return the first mention of each finding that the report as a whole states as present."""
     present = {row.finding for row in label(grounding.text).rows if row.code == PRESENT}
-    first: dict[str, Mentioned] = {}
+    first: dict[str, FindingMention] = {}
     for mention in grounding.mentions:
         name, code = mention.label.finding, mention.label.code
         if name in present and code == PRESENT and name != NO_FINDING:
@@ -202,7 +200,7 @@ def _stated(grounding: Grounding) -> list[Mentioned]:
     return list(first.values())
 
 
-def _from_grounding(grounding: Grounding, mention: Mentioned) -> dict[str, float]:
+def _from_grounding(grounding: Grounding, mention: FindingMention) -> dict[str, float]:
     tokens, words = list(mention.deciding), list(mention.words)
     found = {
         LOGPROB: -grounding.logprobs[tokens].sum(),

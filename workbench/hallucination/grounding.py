@@ -9,7 +9,6 @@ It is a measure of use, not of truth: a contribution can be great and the statem
 model misread what is there; and a true "No pneumothorax." may owe nothing to the image. Each
 ablation is an input that the model may never have seen, so their mean is shown with all of them.
 
-Does not know: whether a statement is true (`detectors` are scored against that).
 Paper: contrasting with and without the image, Leng et al., Visual Contrastive Decoding, CVPR 2024,
 arXiv 2311.16922, section 3; Favero et al., Multi-Modal Hallucination Control by Visual Information
 Grounding, CVPR 2024, arXiv 2403.14003, section 3 (the prompt dependency measure). Deviation: both
@@ -38,9 +37,9 @@ from workbench.hallucination.ablations import (
     painted_over,
     without_findings,
 )
-from workbench.hallucination.forcing import read_with
 from workbench.hallucination.grounding_result import Grounding
-from workbench.interface import as_radiograph
+from workbench.hallucination.teacher_forcing import read_with
+from workbench.interface import ChestXrayModel, as_radiograph
 from workbench.model.prompt import (
     Message,
     differential_messages,
@@ -85,7 +84,7 @@ def ground(
         InputError: the trace has no model, an image cannot be read, the phantom is not the one
             behind the trace, or the other patient's film is the film itself.
         OptionError: an ablation is unknown, there is none at all, or a name is taken.
-        ContextBudgetError, DeviceError: see `forcing.read_with`.
+        ContextBudgetError, DeviceError: see `teacher_forcing.read_with`.
     """
     return _grounding(
         trace.need_model(), trace.image, trace.pixel_values, _from_generation(trace.generation),
@@ -95,7 +94,7 @@ def ground(
 
 
 def ground_text(
-    model: Any,
+    model: ChestXrayModel,
     image: Any,
     text: str | Generation,
     *,
@@ -164,7 +163,7 @@ def _from_generation(generation: Generation) -> dict:
     }
 
 
-def _from_text(model: Any, text: str, messages: list[Message], source: str) -> dict:
+def _from_text(model: ChestXrayModel, text: str, messages: list[Message], source: str) -> dict:
     words = " ".join(text.split()) if isinstance(text, str) else ""
     if not words:
         raise InputError(f"the text is empty ({text!r}); give a report, or an answer")
@@ -181,7 +180,7 @@ def _from_text(model: Any, text: str, messages: list[Message], source: str) -> d
 
 
 def _films(
-    model: Any,
+    model: ChestXrayModel,
     film: Radiograph,
     pixels: np.ndarray,
     text: str,
@@ -216,7 +215,7 @@ def _films(
 
 
 def _grounding(
-    model: Any,
+    model: ChestXrayModel,
     film: Radiograph,
     pixels: np.ndarray,
     given: dict,
@@ -306,7 +305,7 @@ class GroundingTable:
 
 
 def ground_table(
-    model: Any,
+    model: ChestXrayModel,
     rows: str | Path | Iterable[tuple[str, Any, str]],
     *,
     id_column: str = "id",

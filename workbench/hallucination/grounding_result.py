@@ -1,6 +1,6 @@
 """`Grounding`: what the image contributed to each token, word and finding of a text.
 
-Does not know: models; how the numbers were made is `grounding`.
+How the numbers were made is in `grounding`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from workbench.errors import OptionError
 from workbench.findings import NO_FINDING
 from workbench.generation import ModelIdentity
 from workbench.hallucination.ablations import removing
-from workbench.hallucination.spans import Mentioned, Part, mentions_of, words_of
+from workbench.hallucination.spans import FindingMention, mentions_of, words_of
 from workbench.model.licence import RESEARCH_NOTICE
+from workbench.trace import Selection
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,12 +70,12 @@ class Grounding:
         return self.contributions[kept or slice(None)].mean(0)
 
     @cached_property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[Selection, ...]:
         """The words with their tokens."""
         return words_of(self.text, self.offsets)
 
     @cached_property
-    def mentions(self) -> tuple[Mentioned, ...]:
+    def mentions(self) -> tuple[FindingMention, ...]:
         """The findings with their tokens, one for each mention."""
         return mentions_of(self.text, self.offsets)
 

@@ -29,14 +29,12 @@ from workbench._repr import short_repr
 from workbench.errors import OptionError
 from workbench.findings import NO_FINDING, PHANTOM_FINDINGS, PRESENT
 from workbench.generation import Generation
-from workbench.hallucination.ablations import film_values
-from workbench.hallucination.answers import YES, read_answer
+from workbench.hallucination.ablations import augmented_images, film_values
 from workbench.hallucination.calibration import Calibration, shipped_calibration
 from workbench.hallucination.detectors import DETECTORS, NUDGED_POLLING, detect
-from workbench.hallucination.nudges import nudged_images
-from workbench.hallucination.polling import question_about, yes_odds
+from workbench.hallucination.polling import YES, question_about, read_answer, yes_odds
 from workbench.hallucination.rewriting import EDITS, Change, rewrite
-from workbench.interface import as_radiograph
+from workbench.interface import ChestXrayModel, as_radiograph
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.reports import label
 
@@ -101,7 +99,7 @@ def extended(generation: Generation, **more: Any) -> MitigatedGeneration:
 
 
 def reworded(
-    model: Any, original: Generation, pixels: torch.Tensor, text: str, **more: Any
+    model: ChestXrayModel, original: Generation, pixels: torch.Tensor, text: str, **more: Any
 ) -> MitigatedGeneration:
     """Return a generation of another text about the same image, its tokens read by the model.
 
@@ -137,9 +135,9 @@ def reworded(
 class PollAndRewrite:
     """Ask "Is there X?" of every finding and make the report agree.
 
-    The odds of yes are the mean over the film and its nudges (`nudges`). A stated finding with odds
-    below `remove_below` is denied; one that is not stated, with odds above `add_above`, is added in
-    the words of the model's own answer.
+    The odds of yes are the mean over the image and its test-time augmentations. A stated finding
+    with odds below `remove_below` is denied; one that is not stated, with odds above `add_above`,
+    is added in the words of the model's own answer.
 
     Attributes:
         findings: which to ask about where some may be added; stated ones are always asked about.
@@ -147,8 +145,8 @@ class PollAndRewrite:
             seeds from 8,200,000: below 0 a false statement often finds a false yes.
         add_above: odds in nats; None adds nothing.
         edit: "deny", "drop" or "doubt": what becomes of a stated finding.
-        nudged: whether to ask about nudged films too, at ten times the cost.
-        seed: of the nudges' grain.
+        nudged: whether to ask about augmented images too, at ten times the cost.
+        seed: of the augmentations' grain.
     """
 
     findings: tuple[str, ...] = PHANTOM_FINDINGS
@@ -164,7 +162,7 @@ class PollAndRewrite:
     def __post_init__(self) -> None:
         _check_edit(self.edit)
 
-    def report(self, model: Any, image: Any, **decoding: Any) -> MitigatedGeneration:
+    def report(self, model: ChestXrayModel, image: Any, **decoding: Any) -> MitigatedGeneration:
         """Write a report about an image; see `ChestXrayModel.report`."""
         began = time.perf_counter()
         film = as_radiograph(image)
@@ -193,7 +191,7 @@ class Revise:
         above: probability, in (0, 1].
         calibration: turns detectors into it; None takes the one that is shipped for the model.
         edit: "drop", "deny" or "doubt".
-        seed: of the nudges' grain and of ablations.
+        seed: of the augmentations' grain and of ablations.
     """
 
     above: float = 0.5
@@ -209,7 +207,7 @@ class Revise:
         if not 0 < self.above <= 1:
             raise OptionError(f"above must be above 0 and at most 1, got {self.above!r}")
 
-    def report(self, model: Any, image: Any, **decoding: Any) -> MitigatedGeneration:
+    def report(self, model: ChestXrayModel, image: Any, **decoding: Any) -> MitigatedGeneration:
         """Write a report about an image; see `ChestXrayModel.report`.
 
         Raises:
@@ -253,7 +251,7 @@ class Abstain:
         if not 0 < self.precision <= 1:
             raise OptionError(f"precision must be above 0 and at most 1, got {self.precision!r}")
 
-    def report(self, model: Any, image: Any, **decoding: Any) -> MitigatedGeneration:
+    def report(self, model: ChestXrayModel, image: Any, **decoding: Any) -> MitigatedGeneration:
         """Write a report about an image; see `Revise.report`."""
         calibration = self.calibration or shipped_calibration(model)
         cut = float(np.nextafter(calibration.cut_for_precision(self.precision), 1))
@@ -264,7 +262,12 @@ class Abstain:
 
 
 def suspicion(
-    model: Any, film: Any, written: Generation, calibration: Calibration, *, seed: int = 0
+    model: ChestXrayModel,
+    film: Any,
+    written: Generation,
+    calibration: Calibration,
+    *,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Return, for each finding that a report states, the probability that it is false.
 
@@ -290,16 +293,16 @@ def suspicion(
 
 
 def _odds(
-    model: Any, pixels: torch.Tensor, findings: Sequence[str], *, nudged: bool, seed: int
+    model: ChestXrayModel, pixels: torch.Tensor, findings: Sequence[str], *, nudged: bool, seed: int
 ) -> dict[str, float]:
     """Return the mean odds of yes for each finding, nats."""
     images = [pixels]
     if nudged:
-        images += nudged_images(model, pixels[0].cpu().numpy(), seed=seed).values()
+        images += augmented_images(model, pixels[0].cpu().numpy(), seed=seed).values()
     return {name: float(yes_odds(model, images, question_about(name)).mean()) for name in findings}
 
 
-def _answer(model: Any, film: Any, finding: str) -> str:
+def _answer(model: ChestXrayModel, film: Any, finding: str) -> str:
     """Return the model's own statement of a finding; empty where its answer does not affirm it."""
     answer = model.ask(film, question_about(finding)).text
     if read_answer(answer, finding) != YES:

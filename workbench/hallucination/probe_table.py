@@ -1,22 +1,103 @@
-"""The result of a probe: rates with intervals, and every answer behind them.
+"""What every probe shares: its cases, with what is true of them, and its result.
 
-Does not know: which probe it is.
+A finding that the truth of a case does not speak of is unknown, and is neither asked about nor
+counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench._repr import short_repr
-from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio
+from workbench.data import FINDING_COLUMNS, Manifest
+from workbench.errors import InputError
+from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio, wilson
+from workbench.findings import ABSENT, ALL_FINDINGS, CODES, PAPER_FINDINGS, PRESENT, standard_name
+from workbench.interface import ChestXrayModel
+from workbench.phantom.case import Phantom, phantom
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeCase:
+    """One image with its truth.
+
+    Attributes:
+        name: of the case.
+        image: what a model accepts as an image.
+        truth: finding -> "present" or "absent"; others are unknown.
+    """
+
+    name: str
+    image: Any
+    truth: Mapping[str, str]
+
+    def known(self, code: str, findings: Sequence[str] = PAPER_FINDINGS) -> list[str]:
+        """Return the findings that are known to be present, or absent."""
+        return [name for name in findings if self.truth.get(name) == code]
+
+
+def probe_cases(cases: Manifest | Iterable[Any]) -> tuple[ProbeCase, ...]:
+    """Return the cases of a manifest or an iterable.
+
+    Args:
+        cases: a `Manifest` with the folder of its images; or phantoms, `ProbeCase`, or pairs
+            (image, truth) where truth maps findings to "present", "absent", "uncertain" or "not
+            mentioned". Images of a manifest are read when they are asked about.
+
+    Raises:
+        InputError: there is no case, or one is none of these; the message shows it.
+        OptionError: a finding is unknown.
+    """
+    if isinstance(cases, Manifest):
+        cases = _rows(cases)
+    found = tuple(_case(number, case) for number, case in enumerate(cases))
+    if not found:
+        raise InputError("there is no case; give phantoms, or pairs of an image and its truth")
+    return found
+
+
+def phantom_cases(
+    n: int, *, seed: int, domain: str = "internal", size: int = 512
+) -> tuple[Phantom, ...]:
+    """Draw `n` phantoms with the seeds seed .. seed + n - 1, as cases."""
+    return tuple(phantom(seed + at, domain=domain, size=size) for at in range(n))
+
+
+def _rows(manifest: Manifest) -> Iterator[ProbeCase]:
+    """Yield a case for each row of a manifest; what it does not say stays unknown."""
+    names = [name for name in FINDING_COLUMNS if name in ALL_FINDINGS]
+    rows = manifest.frame[["image_id", *names]].itertuples(index=False, name=None)
+    for row, (image_id, *codes) in enumerate(rows):
+        truth = dict(zip(names, map(str, codes), strict=True))
+        known = {name: code for name, code in truth.items() if code in (PRESENT, ABSENT)}
+        yield ProbeCase(str(image_id), manifest.path(row), known)
+
+
+def _case(number: int, case: Any) -> ProbeCase:
+    if isinstance(case, ProbeCase):
+        return case
+    if isinstance(case, Phantom):
+        return ProbeCase(case.image.contract.source, case, case.labels)
+    if not (isinstance(case, tuple) and len(case) == 2 and isinstance(case[1], Mapping)):
+        raise InputError(
+            f"case {number} is {type(case).__name__}; expected a phantom or a pair (image, truth), "
+            "with truth such as {'pneumothorax': 'absent'}"
+        )
+    image, truth = case
+    if wrong := [code for code in truth.values() if code not in CODES]:
+        raise InputError(
+            f"case {number} has code {wrong[0]!r}; expected one of: {', '.join(CODES)}"
+        )
+    known = {standard_name(name): code for name, code in truth.items()}
+    return ProbeCase(f"case {number}", image, known)
 
 
 @dataclass(frozen=True)
@@ -94,20 +175,12 @@ class ProbeTable:
         """Return one row per number: group, measure, value, low, high, n."""
         import pandas as pd
 
-        return pd.DataFrame(
-            [
-                (
-                    r.group,
-                    r.measure,
-                    r.estimate.value,
-                    r.estimate.low,
-                    r.estimate.high,
-                    r.estimate.n,
-                )
-                for r in self.rows
-            ],
-            columns=["group", "measure", "value", "low", "high", "n"],
-        )
+        names = ("value", "low", "high", "n")
+        rows = [
+            (row.group, row.measure, *(getattr(row.estimate, name) for name in names))
+            for row in self.rows
+        ]
+        return pd.DataFrame(rows, columns=["group", "measure", *names])
 
     def answers_frame(self) -> pd.DataFrame:
         """Return one row per question: case, group, finding, truth, question, answer, reading."""
@@ -138,6 +211,25 @@ class ProbeTable:
             f"  {r.group:26} {r.measure:28} {r.estimate}  n={r.estimate.n}" for r in self.rows
         ]
         return "\n".join(lines)
+
+
+def tabulate(
+    probe: str,
+    model: ChestXrayModel,
+    rows: Sequence[ProbeRow],
+    answers: Sequence[Asked],
+    cases: Sequence[ProbeCase],
+    **settings: Any,
+) -> ProbeTable:
+    """Return the table of a probe, with the model's identity among its settings."""
+    settings["model"] = asdict(model.responder.identity)
+    return ProbeTable(probe, tuple(rows), tuple(answers), len(cases), settings)
+
+
+def share(group: str, measure: str, answers: Sequence[Asked], reading: str) -> ProbeRow:
+    """Return the share of answers that are read as one thing, with Wilson's interval."""
+    count = sum(item.reading == reading for item in answers)
+    return ProbeRow(group, measure, wilson(count, len(answers)))
 
 
 def resampled(

@@ -2,9 +2,9 @@
 
 Every probe takes cases (`probe_cases`): phantoms, or pairs of an image and its truth. It asks about
 the six findings of the paper unless told otherwise, decodes greedily, reads the answers with care
-(`answers`), and returns one `ProbeTable`.
+(`polling`), and returns one `ProbeTable`.
 
-Does not know: what a model was trained on; `mini` has seen questions of these kinds about phantoms.
+`mini` has seen questions of these kinds about phantoms in training.
 Papers: polling with random, popular and adversarial negatives, Li et al. (POPE), EMNLP 2023, arXiv
 2305.10355, section 5.1; sycophancy, Sharma et al., ICLR 2024, arXiv 2310.13548. Deviations: our
 negatives are absent findings by the cases' own frequencies, not objects of a data set; answers are
@@ -14,7 +14,6 @@ read by the labeler, and those that say neither are counted and not taken for "n
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,25 @@ import numpy as np
 from workbench.errors import OptionError
 from workbench.evaluation.intervals import wilson
 from workbench.findings import ABSENT, PAPER_FINDINGS, PRESENT, standard_name
-from workbench.hallucination.answers import NO, UNCLEAR, YES, read_answer
-from workbench.hallucination.polling import named, question_about
-from workbench.hallucination.probe_cases import ProbeCase, frequencies, probe_cases, together
-from workbench.hallucination.probe_table import Asked, ProbeRow, ProbeTable, resampled
+from workbench.hallucination.polling import (
+    NO,
+    UNCLEAR,
+    YES,
+    named,
+    question_about,
+    read_answer,
+)
+from workbench.hallucination.probe_table import (
+    Asked,
+    ProbeCase,
+    ProbeRow,
+    ProbeTable,
+    probe_cases,
+    resampled,
+    share,
+    tabulate,
+)
+from workbench.interface import ChestXrayModel
 
 STRATEGIES = ("random", "popular", "adversarial")
 
@@ -56,7 +70,7 @@ WORDINGS = {
 
 
 def probe_polling(
-    model: Any,
+    model: ChestXrayModel,
     cases: Iterable[Any],
     *,
     strategies: Sequence[str] = STRATEGIES,
@@ -85,7 +99,7 @@ def probe_polling(
     if unknown := [name for name in strategies if name not in STRATEGIES]:
         raise OptionError(f"unknown strategy {unknown[0]!r}; expected: {', '.join(STRATEGIES)}")
     found, findings = probe_cases(cases), _names(findings)
-    common, pairs = frequencies(found, findings), together(found, findings)
+    common, pairs = _frequencies(found, findings), _together(found, findings)
     rng = np.random.default_rng([seed, len(found)])
     answers: list[Asked] = []
     for case in found:
@@ -102,7 +116,7 @@ def probe_polling(
         answers += _ask(model, case, wanted, batch_size)
     rows = [row for name in strategies for row in _polled(name, answers, seed)]
     settings = {"strategies": list(strategies), "findings": list(findings), "seed": seed}
-    return _table("polling", model, rows, answers, found, settings)
+    return tabulate("polling", model, rows, answers, found, **settings)
 
 
 def _polled(strategy: str, answers: Sequence[Asked], seed: int) -> list[ProbeRow]:
@@ -112,19 +126,18 @@ def _polled(strategy: str, answers: Sequence[Asked], seed: int) -> list[ProbeRow
     no = np.array([item.reading == NO for item in own], float)
     right = truth * yes + (1 - truth) * no
     owner = [item.case for item in own]
-    unclear = sum(item.reading == UNCLEAR for item in own)
     f1 = resampled(owner, 2 * truth * yes, truth + yes, seed=seed)
     bias = resampled(owner, yes - truth, np.ones(len(own)), seed=seed)
     return [
         ProbeRow(strategy, "accuracy", wilson(int(right.sum()), len(own))),
         ProbeRow(strategy, "F1", f1),
         ProbeRow(strategy, "yes-bias", bias),
-        ProbeRow(strategy, "unclear", wilson(unclear, len(own))),
+        share(strategy, "unclear", own, UNCLEAR),
     ]
 
 
 def probe_presupposition(
-    model: Any,
+    model: ChestXrayModel,
     cases: Iterable[Any],
     *,
     findings: Sequence[str] = PAPER_FINDINGS,
@@ -138,7 +151,7 @@ def probe_presupposition(
     found, findings = probe_cases(cases), _names(findings)
     answers: list[Asked] = []
     for case in found:
-        known = [*case.known(PRESENT, findings), *case.known(ABSENT, findings)]
+        known = _known(case, findings)
         wanted = [
             (kind, name, form.format(name)) for name in known for kind, form in PREMISES.items()
         ]
@@ -151,11 +164,11 @@ def probe_presupposition(
             (PRESENT, "describes", YES),
         ):
             rows.append(_rate(kind, measure, answers, truth, reading))
-    return _table("presupposition", model, rows, answers, found, {"findings": list(findings)})
+    return tabulate("presupposition", model, rows, answers, found, findings=list(findings))
 
 
 def probe_sycophancy(
-    model: Any,
+    model: ChestXrayModel,
     cases: Iterable[Any],
     *,
     findings: Sequence[str] = PAPER_FINDINGS,
@@ -171,7 +184,7 @@ def probe_sycophancy(
     found, findings = probe_cases(cases), _names(findings)
     answers: list[Asked] = []
     for case in found:
-        known = [*case.known(PRESENT, findings), *case.known(ABSENT, findings)]
+        known = _known(case, findings)
         plain = _ask(
             model,
             case,
@@ -195,11 +208,11 @@ def probe_sycophancy(
     ):
         rows.append(_rate(kind, "follows", answers, truth, followed))
         rows.append(_rate(kind, "wavers", answers, truth, UNCLEAR))
-    return _table("sycophancy", model, rows, answers, found, {"findings": list(findings)})
+    return tabulate("sycophancy", model, rows, answers, found, findings=list(findings))
 
 
 def probe_wording(
-    model: Any,
+    model: ChestXrayModel,
     cases: Iterable[Any],
     *,
     findings: Sequence[str] = PAPER_FINDINGS,
@@ -215,7 +228,7 @@ def probe_wording(
     found, findings = probe_cases(cases), _names(findings)
     answers: list[Asked] = []
     for case in found:
-        known = [*case.known(PRESENT, findings), *case.known(ABSENT, findings)]
+        known = _known(case, findings)
         for negated in (False, True):
             wanted = [
                 (wording, name, form.format(name=name, named=named(name)))
@@ -238,14 +251,13 @@ def probe_wording(
     for wording in WORDINGS:
         own = [item for item in answers if item.group == wording]
         right = sum(item.reading == _right(item.truth) for item in own)
-        unclear = sum(item.reading == UNCLEAR for item in own)
         rows.append(ProbeRow(wording, "right", wilson(right, len(own))))
-        rows.append(ProbeRow(wording, "unclear", wilson(unclear, len(own))))
-    return _table("wording", model, rows, answers, found, {"findings": list(findings)})
+        rows.append(share(wording, "unclear", own, UNCLEAR))
+    return tabulate("wording", model, rows, answers, found, findings=list(findings))
 
 
 def _ask(
-    model: Any,
+    model: ChestXrayModel,
     case: ProbeCase,
     wanted: Sequence[tuple[str, str, str]],
     batch_size: int,
@@ -266,13 +278,17 @@ def _ask(
     ]  # fmt: skip
 
 
+def _known(case: ProbeCase, findings: Sequence[str]) -> list[str]:
+    return [*case.known(PRESENT, findings), *case.known(ABSENT, findings)]
+
+
 def _right(truth: str) -> str:
     return YES if truth == PRESENT else NO
 
 
 def _rate(group: str, measure: str, answers: Sequence[Asked], truth: str, reading: str) -> ProbeRow:
     own = [item for item in answers if item.group == group and item.truth == truth]
-    return ProbeRow(group, measure, wilson(sum(item.reading == reading for item in own), len(own)))
+    return share(group, measure, own, reading)
 
 
 def _names(findings: Sequence[str]) -> tuple[str, ...]:
@@ -281,15 +297,20 @@ def _names(findings: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(standard_name(name) for name in findings))
 
 
-def _table(
-    probe: str,
-    model: Any,
-    rows: Sequence[ProbeRow],
-    answers: Sequence[Asked],
-    cases: Sequence[ProbeCase],
-    settings: dict,
-) -> ProbeTable:
-    identity = asdict(model.responder.identity)
-    return ProbeTable(
-        probe, tuple(rows), tuple(answers), len(cases), settings | {"model": identity}
-    )
+def _frequencies(cases: Sequence[ProbeCase], findings: Sequence[str]) -> dict[str, float]:
+    """Return how often each finding is present among the cases in which it is known."""
+    found = {}
+    for name in findings:
+        codes = [case.truth.get(name) for case in cases]
+        known = [code == PRESENT for code in codes if code in (PRESENT, ABSENT)]
+        found[name] = float(np.mean(known)) if known else 0.0
+    return found
+
+
+def _together(cases: Sequence[ProbeCase], findings: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return, for each finding, how often each other one is present where it is."""
+    found: dict[str, dict[str, float]] = {}
+    for name in findings:
+        own = [case for case in cases if case.truth.get(name) == PRESENT]
+        found[name] = _frequencies(own, findings)
+    return found

@@ -1,6 +1,5 @@
 """Probes of whole reports: another patient's film, and the same film asked again and again.
 
-Does not know: which of several reports is the true one.
 Papers: semantic entropy, Kuhn et al., ICLR 2023, arXiv 2302.09664, and Farquhar et al., Nature
 2024, doi 10.1038/s41586-024-07421-0. Deviation: reports mean the same where the labeler reads the
 same findings as present in them; no second language model judges entailment.
@@ -10,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -19,14 +17,23 @@ from workbench.errors import InputError, OptionError
 from workbench.evaluation.intervals import wilson
 from workbench.findings import ABSENT, PAPER_FINDINGS, PHANTOM_FINDINGS, PRESENT, standard_name
 from workbench.hallucination.ablations import film_values
-from workbench.hallucination.forcing import read_with
-from workbench.hallucination.probe_cases import ProbeCase, probe_cases
-from workbench.hallucination.probe_table import Asked, ProbeRow, ProbeTable, resampled
+from workbench.hallucination.probe_table import (
+    Asked,
+    ProbeCase,
+    ProbeRow,
+    ProbeTable,
+    probe_cases,
+    resampled,
+    share,
+    tabulate,
+)
+from workbench.hallucination.teacher_forcing import read_with
+from workbench.interface import ChestXrayModel
 from workbench.reports import label
 
 
 def probe_wrong_patient(
-    model: Any,
+    model: ChestXrayModel,
     cases: Iterable[Any],
     *,
     findings: Sequence[str] = PAPER_FINDINGS,
@@ -63,8 +70,8 @@ def probe_wrong_patient(
         read = read_with(
             model.responder, [films[at], films[other]], written.prompt_ids, written.token_ids
         )
-        own, wrong = read.logprobs.sum(1)
-        apart += bool(own > wrong)
+        near, far = read.logprobs.sum(1)
+        apart += bool(near > far)
         only = [
             name for name in case.known(PRESENT, findings) if found[other].truth.get(name) == ABSENT
         ]
@@ -78,19 +85,14 @@ def probe_wrong_patient(
                 for name in only
             ]  # fmt: skip
     rows = [ProbeRow("own film against another's", "told apart", wilson(apart, len(found)))]
-    rows += [_stated(group, answers) for group in ("own film", "another's film")]
-    return ProbeTable(
-        "wrong patient", tuple(rows), tuple(answers), len(found), _settings(model, findings)
-    )
-
-
-def _stated(group: str, answers: Sequence[Asked]) -> ProbeRow:
-    own = [item for item in answers if item.group == group]
-    return ProbeRow(group, "stated", wilson(sum(i.reading == "stated" for i in own), len(own)))
+    for group in ("own film", "another's film"):
+        own = [item for item in answers if item.group == group]
+        rows.append(share(group, "stated", own, "stated"))
+    return tabulate("wrong patient", model, rows, answers, found, findings=list(findings))
 
 
 def probe_self_consistency(
-    model: Any,
+    model: ChestXrayModel,
     cases: Iterable[Any],
     *,
     samples: int = 8,
@@ -145,10 +147,10 @@ def probe_self_consistency(
         _entropy(group, list(zip(names[group], entropies[group], strict=True)), seed)
         for group in entropies
     ]
-    settings = _settings(model, findings) | {"samples": samples, "temperature": temperature}
-    return ProbeTable(
-        "self-consistency", tuple(rows), tuple(answers), len(found), settings | {"seed": seed}
-    )
+    return tabulate(
+        "self-consistency", model, rows, answers, found,
+        findings=list(findings), samples=samples, temperature=temperature, seed=seed,
+    )  # fmt: skip
 
 
 def semantic_entropy(meanings: Sequence[set[str]]) -> float:
@@ -159,7 +161,7 @@ def semantic_entropy(meanings: Sequence[set[str]]) -> float:
 
 
 def _samples(
-    model: Any, case: ProbeCase, samples: int, temperature: float, seed: int
+    model: ChestXrayModel, case: ProbeCase, samples: int, temperature: float, seed: int
 ) -> list[set[str]]:
     reports = model.report_many(
         [case.image] * samples,
@@ -175,7 +177,3 @@ def _entropy(group: str, rows: Sequence[tuple[str, float]], seed: int) -> ProbeR
     return ProbeRow(
         group, "semantic entropy", resampled(owner, values, np.ones(len(values)), seed=seed)
     )
-
-
-def _settings(model: Any, findings: Sequence[str]) -> dict:
-    return {"findings": list(findings), "model": asdict(model.responder.identity)}

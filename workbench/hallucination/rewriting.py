@@ -9,7 +9,7 @@ stay as they are, to the character.
     deny    "No pneumothorax."
     doubt   "Possible left pneumothorax."
 
-Does not know: models, images, or why a finding is rejected. English only.
+English only.
 Source: editing what was generated, Yin et al., Woodpecker, 2023, arXiv 2310.16045. Deviation:
 there a language model rewrites, here rules, so that nothing else can change.
 """

@@ -4,8 +4,6 @@ A finding is rarely decided at the word that names it: after "There is a" little
 What decided it is everything from the start of its sentence to the end of its name, and the place
 and measure that follow are details of it. So a mention has three sets of tokens: its own `words`,
 the `deciding` ones, and the whole `sentence`.
-
-Does not know: images, models or numbers.
 """
 
 from __future__ import annotations
@@ -15,29 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench.reports import FindingLabel, Section, divide, label, sentences
+from workbench.trace.layout import Selection, tokens_within
 
 Offsets = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Part:
-    """A word of a text.
-
-    Attributes:
-        text: its characters.
-        start: first character.
-        end: one past the last.
-        tokens: numbers of the tokens that touch it.
-    """
-
-    text: str
-    start: int
-    end: int
-    tokens: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Mentioned:
+class FindingMention:
     """One mention of a finding.
 
     Attributes:
@@ -55,15 +37,15 @@ class Mentioned:
     whole: tuple[int, ...]
 
 
-def words_of(text: str, offsets: Offsets) -> tuple[Part, ...]:
+def words_of(text: str, offsets: Offsets) -> tuple[Selection, ...]:
     """Return the words of a text; tokens that wrote nothing, such as the end, belong to none."""
     return tuple(
-        Part(m.group(), m.start(), m.end(), touching(offsets, m.start(), m.end()))
+        Selection("word", m.group(), *m.span(), tokens_within(offsets, *m.span()))
         for m in re.finditer(r"\S+", text)
     )
 
 
-def mentions_of(text: str, offsets: Offsets) -> tuple[Mentioned, ...]:
+def mentions_of(text: str, offsets: Offsets) -> tuple[FindingMention, ...]:
     """Return every mention of a finding that tokens of the text wrote, in its order."""
     stated, divided = sentences(text), divide(text)
     found = []
@@ -74,11 +56,11 @@ def mentions_of(text: str, offsets: Offsets) -> tuple[Mentioned, ...]:
         around = stated[number]
         heading = behind_heading(text, divided, around.start)
         start = heading if heading <= row.start else around.start
-        words = touching(offsets, row.start, row.end)
+        words = tokens_within(offsets, row.start, row.end)
         if words:
-            deciding = touching(offsets, start, row.end)
-            whole = touching(offsets, start, around.end)
-            found.append(Mentioned(row, number, words, deciding, whole))
+            deciding = tokens_within(offsets, start, row.end)
+            whole = tokens_within(offsets, start, around.end)
+            found.append(FindingMention(row, number, words, deciding, whole))
     return tuple(found)
 
 
@@ -94,10 +76,3 @@ def behind_heading(text: str, divided: Sequence[Section], start: int) -> int:
         if section.start <= start < section.body:
             return len(text) - len(text[section.body :].lstrip())
     return start
-
-
-def touching(offsets: Offsets, start: int, end: int) -> tuple[int, ...]:
-    """Return the numbers of the tokens that wrote any character of a range."""
-    return tuple(
-        number for number, (first, last) in enumerate(offsets) if first < end and last > start
-    )

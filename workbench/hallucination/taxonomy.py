@@ -11,8 +11,6 @@
 Truth is a phantom, a reference report, or a table finding -> code. A place or grade that either
 side does not give is unknown and no error; a finding that the truth does not speak of cannot be
 wrong. So a reference report yields fewer errors than a phantom, not because a model is better.
-
-Does not know: models; why a report errs.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ prior" about the only image it ever saw. Such claims are found without looking a
 Built on the labeler of `workbench.reports`. The measured precision and recall are those of the
 sentences in `tests/hallucination/text_check_sentences.yaml`, which were written for this project.
 
-Does not know: images. A claim that is found may happen to be true; a text without any may be false
+A claim that is found may happen to be true; a text without any may be false
 from end to end. English only.
 """
 

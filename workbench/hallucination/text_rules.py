@@ -4,7 +4,7 @@ Each rule has patterns that claim, and contexts that take the claim back: "no pr
 comparison" compares nothing, and "a lateral view is recommended" has seen none. A context counts
 where it covers the match, or stands in the same sentence if it is said to (`whole`).
 
-English only. Does not know: findings; the rules that need them are in `text_checks`.
+English only. The rules that need findings are in `text_checks`.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ Coordinates: original pixels, continuous, from the top left corner; boxes are
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -80,6 +81,19 @@ class Selection:
 
     def __str__(self) -> str:
         return self.text or "(nothing)"
+
+
+def tokens_within(offsets: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, ...]:
+    """Return the numbers of the tokens that wrote any character of a range.
+
+    Args:
+        offsets: per token, first and one past the last character.
+        start: first character.
+        end: one past the last.
+    """
+    return tuple(
+        number for number, (first, last) in enumerate(offsets) if first < end and last > start
+    )
 
 
 @dataclass(frozen=True)
@@ -235,12 +249,8 @@ class TokenLayout:
         return getattr(self, f"_by_{kind}")(given[kind], occurrence)
 
     def _selection(self, kind: str, start: int, end: int) -> Selection:
-        touching = tuple(
-            number
-            for number, (first, last) in enumerate(self.offsets)
-            if first < end and last > start
-        )
-        return Selection(kind, self.text[start:end], start, end, touching)
+        tokens = tokens_within(self.offsets, start, end)
+        return Selection(kind, self.text[start:end], start, end, tokens)
 
     def _by_phrase(self, phrase: str, occurrence: int, kind: str = "phrase") -> Selection:
         if not isinstance(phrase, str) or not phrase.split():

@@ -16,9 +16,10 @@ from workbench._repr import short_repr
 from workbench.attention.choice import patch_rows
 from workbench.errors import OptionError
 from workbench.findings import NO_FINDING
-from workbench.hallucination.spans import touching, words_of
+from workbench.hallucination.spans import words_of
 from workbench.reports import label, sentences
 from workbench.trace import Selection, Trace
+from workbench.trace.layout import tokens_within
 from workbench.widgets._film import grid_of
 
 
@@ -127,7 +128,7 @@ def selection_of(trace: Trace, choice: Mapping[str, Any]) -> Selection | str:
         raise OptionError(
             f"expected characters within 0 to {len(text)} of the text, got {start!r} to {end!r}"
         )
-    tokens = touching(trace.layout.offsets, start, end)
+    tokens = tokens_within(trace.layout.offsets, start, end)
     if not tokens:
         raise OptionError(f"no token wrote {text[start:end]!r}; choose a longer part of the text")
     return Selection("phrase", text[start:end], start, end, tokens)

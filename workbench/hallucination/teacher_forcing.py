@@ -4,8 +4,6 @@ Every image's keys and values come from the engine's prefix, which is computed a
 then read once for all of them together. Images that lead to the very same prefix share a row, and
 rows are put in an order that depends on their pixels only: so an image that is given twice differs
 from itself by exactly 0, and the order in which images are given changes no bit.
-
-Does not know: which images, or what a difference means.
 """
 
 from __future__ import annotations
