@@ -174,7 +174,7 @@ def test_errors_repair(tiny_trace, options, error, words):
 
 
 def test_more_errors_repair(mini, tiny_trace):
-    with pytest.raises(InputError, match="is the film itself"):
+    with pytest.raises(InputError, match="is the image itself"):
         ground(tiny_trace, other=tiny_trace.image)
     with pytest.raises(InputError, match="give the phantom that the text is about"):
         ground(mini.trace, phantom=wb.phantom(8, size=mini.model.image_size))

@@ -154,7 +154,7 @@ def test_semantic_entropy():
 def test_mini(mini):
     cases = phantom_cases(3, seed=6_000_000, size=mini.model.image_size)
     films = probe_wrong_patient(mini.model, cases)
-    assert films["own film against another's", "told apart"].n == 3
+    assert films["own image against another's", "told apart"].n == 3
     sampled = probe_self_consistency(mini.model, cases, samples=3)
     assert 0.5 <= sampled["all cases", "agreement"].value <= 1
     assert 0 <= sampled["all cases", "semantic entropy"].value <= math.log(3)

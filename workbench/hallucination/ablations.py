@@ -1,17 +1,17 @@
-"""Ablations: the film as the model would have seen it with what it shows taken away.
+"""Ablations: the image as the model would have seen it with what it shows taken away.
 
     blank          black everywhere
-    noise          independent normal noise of the film's own mean and spread, seeded
-    blurred        the film blurred until no finding is left (Gaussian, 8 % of its side)
+    noise          independent normal noise of the image's own mean and spread, seeded
+    blurred        the image blurred until no finding is left (Gaussian, 8 % of its side)
     mean image     the grey to which the model's normalisation gives 0
-    other patient  another film: given, or a phantom that is drawn
+    other patient  another image: given, or a phantom that is drawn
     mirrored       left and right exchanged
     without X      finding X taken away: a phantom drawn again, or a region painted over
 
 The first five take the image away; the last two change one thing about it. What the model says of
 an image without content is partly what it says of anything, and partly what it makes of an input
 that it never saw in training; this is why there are several, and why their disagreement is shown.
-The drawn phantom is another patient only to `mini`: give films of your own kind to other models.
+The drawn phantom is another patient only to `mini`: give images of your own kind to other models.
 
 Test-time augmentations are images that differ from one by less than a reader would notice: a shift
 by two per cent of the side, a little blur, a little grain, another exposure. A finding that is
@@ -44,7 +44,7 @@ from workbench.saliency.counterfactual import inpaint
 #: Ablations that take the image away; the contribution of the image is the mean over these.
 REMOVING = ("blank", "noise", "blurred", "mean image", "other patient")
 
-#: All that need nothing but the film, in the order in which they are shown.
+#: All that need nothing but the image, in the order in which they are shown.
 ABLATIONS = (*REMOVING, "mirrored")
 
 #: Seed of the phantom that stands for another patient, moved by the seed that is asked for.
@@ -76,13 +76,13 @@ def ablated_images(
     other: Any = None,
     seed: int = 0,
 ) -> dict[str, torch.Tensor]:
-    """Return the ablations of one film by name.
+    """Return the ablations of one image by name.
 
     Args:
         model: a `ChestXrayModel`; its processor says what mean and spread are.
         pixels: (1, S, S) float32, normalised.
         ablations: some of `ABLATIONS`.
-        other: film of another patient: what a model accepts as an image, or several in a list,
+        other: image of another patient: what a model accepts as an image, or several in a list,
             which are numbered; None draws a phantom.
         seed: of the noise and of the phantom.
 
@@ -91,7 +91,7 @@ def ablated_images(
 
     Raises:
         OptionError: an ablation is unknown.
-        InputError: another patient's film cannot be read, or is this film.
+        InputError: another patient's image cannot be read, or is this image.
     """
     wanted = tuple(dict.fromkeys(ablations))
     if unknown := [name for name in wanted if name not in ABLATIONS]:
@@ -107,19 +107,19 @@ def ablated_images(
     return found
 
 
-def _changed(model: ChestXrayModel, film: np.ndarray, name: str, seed: int) -> np.ndarray:
+def _changed(model: ChestXrayModel, image: np.ndarray, name: str, seed: int) -> np.ndarray:
     """Return (S, S) normalised."""
     if name == "mirrored":
-        return film[:, ::-1]
+        return image[:, ::-1]
     if name == "mean image":
-        return np.zeros_like(film)
+        return np.zeros_like(image)
     if name == "blank":
-        return np.full_like(film, model.loaded.processor.normalise(np.zeros(1))[0])
-    shown = model.loaded.processor.restore(film)
+        return np.full_like(image, model.loaded.processor.normalise(np.zeros(1))[0])
+    shown = model.loaded.processor.restore(image)
     if name == "blurred":
-        changed = gaussian_filter(shown, _BLUR * len(film), mode="nearest")
+        changed = gaussian_filter(shown, _BLUR * len(image), mode="nearest")
     else:
-        noise = np.random.default_rng([seed, 1]).standard_normal(film.shape)
+        noise = np.random.default_rng([seed, 1]).standard_normal(image.shape)
         changed = np.clip(shown.mean() + shown.std() * noise, 0, 1)
     return model.loaded.processor.normalise(changed)
 
@@ -131,69 +131,69 @@ def _others(
         other = draw_phantom(_OTHER_SEED + seed, size=model.image_size)
     several = isinstance(other, Sequence) and not isinstance(other, str)
     found = {}
-    for number, film in enumerate(other if several else [other], start=1):
-        values = film_values(model, film)
+    for number, image in enumerate(other if several else [other], start=1):
+        values = image_values(model, image)
         if np.array_equal(values[0], pixels):
             raise InputError(
-                "the film of another patient is the film itself; give another one as other=..."
+                "the image of another patient is the image itself; give another one as other=..."
             )
         found["other patient" if number == 1 else f"other patient {number}"] = values
     return found
 
 
-def film_values(model: ChestXrayModel, film: Any) -> torch.Tensor:
-    """Return (1, 1, S, S) normalised pixels of a film, a path or a phantom."""
-    return model.loaded.processor(as_radiograph(film))[None]
+def image_values(model: ChestXrayModel, image: Any) -> torch.Tensor:
+    """Return (1, 1, S, S) normalised pixels of an image, a path or a phantom."""
+    return model.loaded.processor(as_radiograph(image))[None]
 
 
-def without_findings(model: ChestXrayModel, film: Radiograph, text: str, phantom: Any) -> dict:
+def without_findings(model: ChestXrayModel, image: Radiograph, text: str, phantom: Any) -> dict:
     """Return the phantom drawn again without each finding that it has and the text states.
 
     Returns:
         "without X" -> (1, 1, S, S) normalised; empty where the text states none that is drawn.
 
     Raises:
-        InputError: the phantom is not the film.
+        InputError: the phantom is not the image.
     """
-    there, here = film.pixels, phantom.image.pixels
+    there, here = image.pixels, phantom.image.pixels
     if there.shape != here.shape or not np.allclose(there, here, atol=1 / 255):
         raise InputError(
-            f"the text is about {film.contract.source!r}, the phantom is "
+            f"the text is about {image.contract.source!r}, the phantom is "
             f"{phantom.image.contract.source!r}; give the phantom that the text is about"
         )
     drawn = {lesion.finding for lesion in phantom.lesions}
     stated = [row.finding for row in label(text).rows if row.code == PRESENT]
     return {
-        f"without {name}": film_values(model, phantom.without(name))
+        f"without {name}": image_values(model, phantom.without(name))
         for name in stated
         if name in drawn
     }
 
 
-def painted_over(model: ChestXrayModel, film: Radiograph, masks: Mapping[str, np.ndarray]) -> dict:
-    """Return the film with each masked region painted over; see `saliency.counterfactual.inpaint`.
+def painted_over(model: ChestXrayModel, image: Radiograph, masks: Mapping[str, np.ndarray]) -> dict:
+    """Return the image with each masked region painted over; see `saliency.counterfactual.inpaint`.
 
     Args:
-        model: whose processor fits the film.
-        film: the film.
+        model: whose processor fits the image.
+        image: the image.
         masks: name -> boolean (H, W).
 
     Returns:
         "without X" -> (1, 1, S, S) normalised.
 
     Raises:
-        InputError: a mask has another shape than the film, or covers nothing or everything.
+        InputError: a mask has another shape than the image, or covers nothing or everything.
     """
     found = {}
     for name, mask in masks.items():
         region = np.asarray(mask) > 0
-        if region.shape != film.pixels.shape or not region.any() or region.all():
+        if region.shape != image.pixels.shape or not region.any() or region.all():
             raise InputError(
-                f"the mask of {name!r} must be {film.pixels.shape}, like the film, and cover a "
+                f"the mask of {name!r} must be {image.pixels.shape}, like the image, and cover a "
                 f"part of it; got {region.shape} with {int(region.sum())} pixels"
             )
-        painted = np.clip(inpaint(film.pixels, region), 0, 1)
-        found[f"without {name}"] = film_values(model, Radiograph(painted, film.contract))
+        painted = np.clip(inpaint(image.pixels, region), 0, 1)
+        found[f"without {name}"] = image_values(model, Radiograph(painted, image.contract))
     return found
 
 
@@ -202,8 +202,8 @@ def removing(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name in REMOVING or name.startswith("other patient "))
 
 
-def _tensor(film: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(film, np.float32))[None, None]
+def _tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None]
 
 
 def augmented_images(

@@ -59,10 +59,10 @@ class ContrastiveDecoding:
     def report(self, model: ChestXrayModel, image: Any, **decoding: Any) -> MitigatedGeneration:
         """Write a report about an image; see `ChestXrayModel.report`."""
         began = time.perf_counter()
-        film = as_radiograph(image)
+        image = as_radiograph(image)
         settings = decoding_settings(decoding).with_seed()
         asked = [("report", report_messages(), settings)]
-        lead = model.jobs(film, asked)[0]
+        lead = model.jobs(image, asked)[0]
         pixels = lead.request.pixel_values
         shadow = ablated_images(
             model, pixels[0].cpu().numpy(), ablations=[self.ablation], seed=self.seed

@@ -33,7 +33,7 @@ from workbench.generation import Generation
 from workbench.hallucination.ablations import (
     ABLATIONS,
     ablated_images,
-    film_values,
+    image_values,
     painted_over,
     without_findings,
 )
@@ -71,18 +71,18 @@ def ground(
     Args:
         trace: a run with its model.
         ablations: some of `ABLATIONS`.
-        other: a film of another patient, or a list of several; None draws a phantom, which is
+        other: an image of another patient, or a list of several; None draws a phantom, which is
             another patient only to a model of phantoms.
         phantom: the drawn case behind the trace; every finding that it has and the text states is
             taken away once ("without X").
-        masks: name -> boolean (H, W) of the film, painted over in turn ("without X").
-        images: further films by a name of your own; they are shown, not averaged.
+        masks: name -> boolean (H, W) of the image, painted over in turn ("without X").
+        images: further images by a name of your own; they are shown, not averaged.
         seed: of the noise and the drawn phantom.
         batch_size: images read together; fewer take less memory.
 
     Raises:
         InputError: the trace has no model, an image cannot be read, the phantom is not the one
-            behind the trace, or the other patient's film is the film itself.
+            behind the trace, or the other patient's image is the image itself.
         OptionError: an ablation is unknown, there is none at all, or a name is taken.
         ContextBudgetError, DeviceError: see `teacher_forcing.read_with`.
     """
@@ -126,15 +126,15 @@ def ground_text(
         InputError: the text is empty; else see `ground`.
         OptionError: an unknown task, or a question without the task; else see `ground`.
     """
-    film = as_radiograph(image)
-    pixels = film_values(model, film)[0].numpy()
+    image = as_radiograph(image)
+    pixels = image_values(model, image)[0].numpy()
     given = (
         _from_generation(text)
         if isinstance(text, Generation)
-        else _from_text(model, text, _messages(task, question), film.contract.source)
+        else _from_text(model, text, _messages(task, question), image.contract.source)
     )
     return _grounding(
-        model, film, pixels, given,
+        model, image, pixels, given,
         ablations=ablations, other=other, phantom=phantom, masks=masks, images=images,
         seed=seed, batch_size=batch_size,
     )  # fmt: skip
@@ -179,9 +179,9 @@ def _from_text(model: ChestXrayModel, text: str, messages: list[Message], source
     }
 
 
-def _films(
+def _other_images(
     model: ChestXrayModel,
-    film: Radiograph,
+    image: Radiograph,
     pixels: np.ndarray,
     text: str,
     *,
@@ -197,26 +197,26 @@ def _films(
         raise OptionError(f"ablations must be a list of names, got one text; use [{ablations!r}]")
     if other is not None and "other patient" not in ablations:
         raise OptionError("other=... was given, but 'other patient' is not among the ablations")
-    films = ablated_images(model, pixels, ablations=ablations, other=other, seed=seed)
+    by_name = ablated_images(model, pixels, ablations=ablations, other=other, seed=seed)
     more: list[Mapping[str, torch.Tensor]] = []
     if phantom is not None:
-        more.append(without_findings(model, film, text, phantom))
+        more.append(without_findings(model, image, text, phantom))
     if masks:
-        more.append(painted_over(model, film, masks))
+        more.append(painted_over(model, image, masks))
     if images:
-        more.append({name: film_values(model, image) for name, image in images.items()})
+        more.append({name: image_values(model, image) for name, image in images.items()})
     for found in more:
-        if taken := set(found) & set(films):
+        if taken := set(found) & set(by_name):
             raise OptionError(f"there are two ablations called {min(taken)!r}; rename yours")
-        films.update(found)
-    if not films:
+        by_name.update(found)
+    if not by_name:
         raise OptionError(f"name at least one ablation: {', '.join(ABLATIONS)}, or give images")
-    return films
+    return by_name
 
 
 def _grounding(
     model: ChestXrayModel,
-    film: Radiograph,
+    image: Radiograph,
     pixels: np.ndarray,
     given: dict,
     *,
@@ -224,12 +224,12 @@ def _grounding(
     batch_size: int,
     **choice: Any,
 ) -> Grounding:
-    """Read a text with its own film and with all others; `choice` is what `_films` takes."""
-    films = _films(model, film, pixels, given["text"], seed=seed, **choice)
+    """Read a text with its own image and all others; `choice` is what `_other_images` takes."""
+    by_name = _other_images(model, image, pixels, given["text"], seed=seed, **choice)
     own = torch.from_numpy(np.ascontiguousarray(pixels, np.float32))[None]
     reading = read_with(
         model.responder,
-        [own, *films.values()],
+        [own, *by_name.values()],
         given["prompt_ids"],
         given["ids"],
         batch_size=batch_size,
@@ -238,7 +238,7 @@ def _grounding(
         text=given["text"],
         tokens=given["tokens"],
         offsets=given["offsets"],
-        ablations=tuple(films),
+        ablations=tuple(by_name),
         logprobs=reading.logprobs[0],
         entropies=reading.entropies[0],
         ablated=reading.logprobs[1:],

@@ -35,7 +35,7 @@ class Grounding:
         text: the text that was read.
         tokens: pieces of its tokens.
         offsets: per token, first and one past the last character of `text`.
-        ablations: names of the images that stood in the place of the film.
+        ablations: names of the images that stood in the place of the own one.
         logprobs: (n,) float64, log-probability of each token with the image.
         entropies: (n,) float64, entropy of what each token was chosen from with the image, nats.
         ablated: (ablations, n) float64, log-probability of each token with each ablation.

@@ -29,7 +29,7 @@ from workbench._repr import short_repr
 from workbench.errors import OptionError
 from workbench.findings import NO_FINDING, PHANTOM_FINDINGS, PRESENT
 from workbench.generation import Generation
-from workbench.hallucination.ablations import augmented_images, film_values
+from workbench.hallucination.ablations import augmented_images, image_values
 from workbench.hallucination.calibration import Calibration, shipped_calibration
 from workbench.hallucination.detectors import DETECTORS, NUDGED_POLLING, detect
 from workbench.hallucination.polling import YES, question_about, read_answer, yes_odds
@@ -165,9 +165,9 @@ class PollAndRewrite:
     def report(self, model: ChestXrayModel, image: Any, **decoding: Any) -> MitigatedGeneration:
         """Write a report about an image; see `ChestXrayModel.report`."""
         began = time.perf_counter()
-        film = as_radiograph(image)
-        written = model.report(film, **decoding)
-        pixels = film_values(model, film)
+        image = as_radiograph(image)
+        written = model.report(image, **decoding)
+        pixels = image_values(model, image)
         stated = _stated(written.text)
         asked = dict.fromkeys((*stated, *(self.findings if self.add_above is not None else ())))
         odds = _odds(model, pixels, tuple(asked), nudged=self.nudged, seed=self.seed)
@@ -177,7 +177,7 @@ class PollAndRewrite:
             for name in asked
             if name not in stated and self.add_above is not None and odds[name] > self.add_above
         ]
-        add = {name: said for name in wanted if (said := _answer(model, film, name))}
+        add = {name: said for name in wanted if (said := _answer(model, image, name))}
         text, changes = rewrite(written.text, edits, add=add, scores=odds)
         done = {"name": self.name, **_options(self)}
         return _finished(model, written, pixels, text, changes, done, began)
@@ -215,13 +215,13 @@ class Revise:
         """
         began = time.perf_counter()
         calibration = self.calibration or shipped_calibration(model)
-        film = as_radiograph(image)
-        written = model.report(film, **decoding)
-        suspect = suspicion(model, film, written, calibration, seed=self.seed)
+        image = as_radiograph(image)
+        written = model.report(image, **decoding)
+        suspect = suspicion(model, image, written, calibration, seed=self.seed)
         edits = {name: self.edit for name, value in suspect.items() if value >= self.above}
         text, changes = rewrite(written.text, edits, scores=suspect)
         done = {"name": self.name, **_options(self), "calibration": calibration.fitted_on}
-        return _finished(model, written, film_values(model, film), text, changes, done, began)
+        return _finished(model, written, image_values(model, image), text, changes, done, began)
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +263,7 @@ class Abstain:
 
 def suspicion(
     model: ChestXrayModel,
-    film: Any,
+    image: Any,
     written: Generation,
     calibration: Calibration,
     *,
@@ -273,7 +273,7 @@ def suspicion(
 
     Args:
         model: a `ChestXrayModel`.
-        film: what the report is about.
+        image: what the report is about.
         written: the report.
         calibration: of these weights; one of nudged polling alone is read without a trace.
         seed: of grain, noise and drawn phantoms.
@@ -282,10 +282,10 @@ def suspicion(
     if not stated:
         return {}
     if calibration.detectors == (NUDGED_POLLING,):
-        odds = _odds(model, film_values(model, film), stated, nudged=True, seed=seed)
+        odds = _odds(model, image_values(model, image), stated, nudged=True, seed=seed)
         scores = np.array([[-odds[name]] for name in stated])
         return dict(zip(stated, calibration.probability(scores).tolist(), strict=True))
-    trace = model.trace(film, written, heads="mean", vision="none")
+    trace = model.trace(image, written, heads="mean", vision="none")
     found = detect(trace, samples=0, seed=seed)
     columns = [DETECTORS.index(name) for name in calibration.detectors]
     probabilities = calibration.probability(found.scores[:, columns])
@@ -302,9 +302,9 @@ def _odds(
     return {name: float(yes_odds(model, images, question_about(name)).mean()) for name in findings}
 
 
-def _answer(model: ChestXrayModel, film: Any, finding: str) -> str:
+def _answer(model: ChestXrayModel, image: Any, finding: str) -> str:
     """Return the model's own statement of a finding; empty where its answer does not affirm it."""
-    answer = model.ask(film, question_about(finding)).text
+    answer = model.ask(image, question_about(finding)).text
     if read_answer(answer, finding) != YES:
         return ""
     said = answer.strip().removeprefix("Yes").lstrip(",.:; ")

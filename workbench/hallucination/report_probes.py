@@ -1,4 +1,4 @@
-"""Probes of whole reports: another patient's film, and the same film asked again and again.
+"""Probes of whole reports: another patient's image, and the same image asked again and again.
 
 Papers: semantic entropy, Kuhn et al., ICLR 2023, arXiv 2302.09664, and Farquhar et al., Nature
 2024, doi 10.1038/s41586-024-07421-0. Deviation: reports mean the same where the labeler reads the
@@ -16,7 +16,7 @@ import numpy as np
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.intervals import wilson
 from workbench.findings import ABSENT, PAPER_FINDINGS, PHANTOM_FINDINGS, PRESENT, standard_name
-from workbench.hallucination.ablations import film_values
+from workbench.hallucination.ablations import image_values
 from workbench.hallucination.probe_table import (
     Asked,
     ProbeCase,
@@ -39,16 +39,16 @@ def probe_wrong_patient(
     findings: Sequence[str] = PAPER_FINDINGS,
     batch_size: int = 8,
 ) -> ProbeTable:
-    """Give every patient the film of the next, and see whether the report notices.
+    """Give every patient the image of the next, and see whether the report notices.
 
-    Measures: "told apart", the share of reports that are likelier with their own film than with the
-    other one; among findings that a patient has and the next has not, "stated" with the own film
-    and with the other: the second should be near 0, and is the rate at which a report says what
-    its film cannot have told it.
+    Measures: "told apart", the share of reports that are likelier with their own image than with
+    the other one; among findings that a patient has and the next has not, "stated" with the own
+    image and with the other: the second should be near 0, and is the rate at which a report says
+    what its image cannot have told it.
 
     Args:
         model: a `ChestXrayModel`.
-        cases: at least two; see `probe_cases`. The film of the last is followed by the first.
+        cases: at least two; see `probe_cases`. The image of the last is followed by the first.
         findings: what is looked for.
         batch_size: reports written together.
 
@@ -62,13 +62,13 @@ def probe_wrong_patient(
         raise InputError("the probe of wrong patients needs two cases or more, got 1")
     reports = model.report_many([case.image for case in found], batch_size=batch_size)
     present = [set(label(report.text).present) for report in reports]
-    films = [film_values(model, case.image) for case in found]
+    images = [image_values(model, case.image) for case in found]
     answers, apart = [], 0
     for at, case in enumerate(found):
         other = (at + 1) % len(found)
         written = reports[at]
         read = read_with(
-            model.responder, [films[at], films[other]], written.prompt_ids, written.token_ids
+            model.responder, [images[at], images[other]], written.prompt_ids, written.token_ids
         )
         near, far = read.logprobs.sum(1)
         apart += bool(near > far)
@@ -76,16 +76,16 @@ def probe_wrong_patient(
             name for name in case.known(PRESENT, findings) if found[other].truth.get(name) == ABSENT
         ]
         for group, said, text in (
-            ("own film", present[at], written.text),
-            ("another's film", present[other], reports[other].text),
+            ("own image", present[at], written.text),
+            ("another's image", present[other], reports[other].text),
         ):
             answers += [
                 Asked(case.name, group, name, PRESENT, "report", text,
                       "stated" if name in said else "not stated")
                 for name in only
             ]  # fmt: skip
-    rows = [ProbeRow("own film against another's", "told apart", wilson(apart, len(found)))]
-    for group in ("own film", "another's film"):
+    rows = [ProbeRow("own image against another's", "told apart", wilson(apart, len(found)))]
+    for group in ("own image", "another's image"):
         own = [item for item in answers if item.group == group]
         rows.append(share(group, "stated", own, "stated"))
     return tabulate("wrong patient", model, rows, answers, found, findings=list(findings))
