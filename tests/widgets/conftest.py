@@ -51,7 +51,7 @@ async ({esm, css, traits, python, live}) => {
   };
   window.model = model;
   window.reply = (message) => {
-    if ("answer" in message || "failure" in message) window.owed.delete(message.id);
+    if (message?.answer !== undefined || message?.failure) window.owed.delete(message.id);
     for (const act of handlers["msg:custom"] ?? []) act(message, []);
   };
   window.python = new Function("content", "reply", python);
