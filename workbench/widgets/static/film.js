@@ -17,7 +17,7 @@ export class Film {
     this.overlay = null;
     this.opacity = 0.6;
     this.outlines = [];
-    this.canvas = make("canvas", { class: "wbf-canvas", tabindex: 0, role: "img", "aria-label": label });
+    this.canvas = make("canvas", { class: "wbf-canvas", width: 0, height: 0, tabindex: 0, role: "img", "aria-label": label });
     this.element = make("div", { class: "wbf" }, make("div", { class: "wbf-stage", "data-jp-suppress-context-menu": true }, this.canvas));
     this.stage = this.element.firstChild;
     this.tables = {};
