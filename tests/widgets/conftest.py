@@ -22,6 +22,15 @@ FINDING = "pleural effusion"
 #: and pages that rely on a fast machine.
 SLOWER = float(os.environ.get("WORKBENCH_SLOW_BROWSER", "1"))
 ADDRESS = "http://bench.invalid/"
+#: Counts the pictures that are being decoded, which `settled` waits for.
+DECODING = """
+  window.decoding = 0;
+  const decode = window.createImageBitmap.bind(window);
+  window.createImageBitmap = async (...given) => {
+    window.decoding += 1;
+    try { return await decode(...given); } finally { window.decoding -= 1; }
+  };
+"""
 PAGE = (
     "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>bench</title>"
     "<link rel='icon' href='data:,'></head><body><div id='app'></div></body></html>"
@@ -44,14 +53,18 @@ async ({esm, css, traits, python, live}) => {
     off(event, act) { handlers[event] = (handlers[event] ?? []).filter((one) => one !== act); },
     send(content) {
       window.sent.push(content);
-      if (content.ask) window.owed.add(content.id);
-      if (live) { window.toPython(content); return; }
+      if (live) {
+        if (content.ask) window.owed.add(content.id);
+        window.toPython(content);
+        return;
+      }
       setTimeout(() => window.python(content, window.reply), 0);
     },
   };
   window.model = model;
   window.reply = (message) => {
-    if (message?.answer !== undefined || message?.failure) window.owed.delete(message.id);
+    const ends = ["answer", "failure", "cancelled"];
+    if (ends.some((name) => Object.hasOwn(message ?? {}, name))) window.owed.delete(message.id);
     for (const act of handlers["msg:custom"] ?? []) act(message, []);
   };
   window.python = new Function("content", "reply", python);
@@ -97,6 +110,7 @@ class Bare:
         page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.route("**/*", self._route)
+        page.add_init_script(DECODING)
         page.goto(ADDRESS)
         if alone:
             page.evaluate("document.body.setAttribute('data-workbench-page', '')")

@@ -26,8 +26,9 @@ _HIDDEN = """(selectors) => selectors.flatMap((selector) => {
   }).map((element) => selector + " " + JSON.stringify(element.getBoundingClientRect()));
 })"""
 
-#: Resolves once fonts are there, animations are over, Python owes no answer, and words, layout and
-#: pixels have been the same for a while and several frames; says what still changes after `limit`.
+#: Resolves once fonts are there, animations are over, Python owes no answer, no picture is being
+#: decoded, and words, layout and pixels have been the same for a while and several frames; says
+#: what still changes after `limit`.
 _SETTLED = """({calm, frames, limit}) => new Promise((done, fail) => {
   const pixels = (canvas) => {
     if (!canvas.width || !canvas.height) return 0;
@@ -41,7 +42,7 @@ _SETTLED = """({calm, frames, limit}) => new Promise((done, fail) => {
   const looks = () => ({
     fonts: document.fonts.status,
     moving: document.getAnimations().filter(ends).length,
-    owed: window.owed?.size ?? 0,
+    owed: (window.owed?.size ?? 0) + (window.decoding ?? 0),
     words: document.body.innerHTML,
     layout: [...document.querySelectorAll("body, canvas, button, p")].map((one) => {
       const {x, y, width, height} = one.getBoundingClientRect();

@@ -35,6 +35,7 @@ def ready(page):
 
 def changes(page, act, nth=0):
     """Do something and wait until the film looks different."""
+    settled(page)
     before = page.evaluate(PIXELS, nth)
     act()
     page.wait_for_function(f"(args) => ({PIXELS})(args[0]) !== args[1]", arg=[nth, before])
@@ -43,6 +44,7 @@ def changes(page, act, nth=0):
 
 
 def same(page, act):
+    settled(page)
     before = page.evaluate(PIXELS)
     act()
     settled(page)
