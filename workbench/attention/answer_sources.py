@@ -23,9 +23,9 @@ from workbench.attention.choice import head_words, layer_words
 from workbench.attention.figure import draw_sources, figure_html
 from workbench.errors import InputError, OptionError
 from workbench.findings import PRESENT
+from workbench.model.token_text import tokens_within
 from workbench.reports import label, sentences
 from workbench.trace import TokenLayout, Trace
-from workbench.trace.layout import tokens_within
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,6 +16,7 @@ import numpy as np
 
 from workbench._version import __version__
 from workbench.generation.sampling import DecodingSettings
+from workbench.model.token_text import tokens_within
 from workbench.radiograph import InputWarning
 from workbench.reports import sentences
 
@@ -130,12 +131,8 @@ class Generation:
         """The text's words with their probabilities."""
         found = []
         for match in re.finditer(r"\S+", self.text):
-            touching = [
-                logprob
-                for (start, end), logprob in zip(self.offsets, self.logprobs, strict=True)
-                if start < match.end() and end > match.start()
-            ]
-            probability = float(np.exp(np.sum(touching, dtype=np.float64)))
+            logprobs = [self.logprobs[n] for n in tokens_within(self.offsets, *match.span())]
+            probability = float(np.exp(np.sum(logprobs, dtype=np.float64)))
             found.append(Word(match.group(), match.start(), match.end(), probability))
         return tuple(found)
 

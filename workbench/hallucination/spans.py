@@ -12,8 +12,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from workbench.model.token_text import tokens_within
 from workbench.reports import FindingLabel, Section, divide, label, sentences
-from workbench.trace.layout import Selection, tokens_within
+from workbench.trace.layout import Selection
 
 Offsets = Sequence[tuple[int, int]]
 

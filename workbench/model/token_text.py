@@ -1,4 +1,4 @@
-"""Small text work of the tokenizer: byte pieces, their spans, spaces before punctuation.
+"""Small text work of tokens: byte pieces, which tokens wrote what, spaces before punctuation.
 
 Does not know: vocabularies and ids (`workbench.model.tokenizer`).
 """
@@ -39,6 +39,19 @@ def byte_spans(values: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
         spans += [(len(text), len(text) + 1)] * length
         text += character
     return text, spans
+
+
+def tokens_within(offsets: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, ...]:
+    """Return the numbers of the tokens that wrote any character of a range.
+
+    Args:
+        offsets: per token, first and one past the last character.
+        start: first character.
+        end: one past the last.
+    """
+    return tuple(
+        number for number, (first, last) in enumerate(offsets) if first < end and last > start
+    )
 
 
 def clean_spaces(text: str) -> str:

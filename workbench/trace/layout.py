@@ -15,7 +15,6 @@ Coordinates: original pixels, continuous, from the top left corner; boxes are
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ import numpy as np
 from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
 from workbench.findings import PRESENT, standard_name
+from workbench.model.token_text import tokens_within
 from workbench.radiograph import FitGeometry
 from workbench.reports import label, sentences
 
@@ -81,19 +81,6 @@ class Selection:
 
     def __str__(self) -> str:
         return self.text or "(nothing)"
-
-
-def tokens_within(offsets: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, ...]:
-    """Return the numbers of the tokens that wrote any character of a range.
-
-    Args:
-        offsets: per token, first and one past the last character.
-        start: first character.
-        end: one past the last.
-    """
-    return tuple(
-        number for number, (first, last) in enumerate(offsets) if first < end and last > start
-    )
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from workbench.attention.choice import patch_rows
 from workbench.errors import OptionError
 from workbench.findings import NO_FINDING
 from workbench.hallucination.spans import words_of
+from workbench.model.token_text import tokens_within
 from workbench.reports import label, sentences
 from workbench.trace import Selection, Trace
-from workbench.trace.layout import tokens_within
 from workbench.widgets._film import grid_of
 
 
