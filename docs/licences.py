@@ -20,7 +20,7 @@ import uuid
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-from workbench._files import whole_file
+from workbench._store import whole_file
 from workbench._version import __version__
 from workbench.data import SOURCES, card
 from workbench.model.licence import MINI_TERMS, PUBLISHED_TERMS

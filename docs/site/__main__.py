@@ -17,8 +17,8 @@ from pathlib import Path
 from docs.site.course import NOTEBOOKS, ROOT, lessons
 from docs.site.execute import executed
 from docs.site.pages import TEXTS, index_page, lesson_page, section, text_page
-from workbench._files import whole_file
 from workbench._progress import progress
+from workbench._store import whole_file
 from workbench.errors import WorkbenchError
 
 #: Pages of lessons before they are dressed; the tests leave theirs here too.

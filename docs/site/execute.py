@@ -23,7 +23,7 @@ from pathlib import Path
 import nbformat
 
 from docs.site.course import ROOT, Lesson, read, with_parameters
-from workbench._files import whole_file
+from workbench._store import whole_file
 from workbench._version import __version__
 from workbench.commands._notebook import execute_to_html
 

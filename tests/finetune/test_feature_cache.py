@@ -47,6 +47,22 @@ def test_a_stop_between_rows_and_keys_loses_only_work(loaded, pixels, tmp_path):
     assert torch.allclose(again.tokens(pixels), wanted, atol=1e-6)
 
 
+def test_names_that_were_being_written_are_passed_over(loaded, pixels, tmp_path):
+    tower = loaded.model.vision_tower
+    cache = FeatureCache.open(tmp_path, tower, loaded.processor)
+    cache.add(pixels[:2])
+    with cache.keys.path.open("r+b") as handle:
+        handle.truncate(cache.keys.path.stat().st_size - 9)
+    again = FeatureCache.open(tmp_path, tower, loaded.processor)
+    assert len(again) == 0
+    with torch.no_grad():
+        wanted = tower(pixels).tokens
+    assert torch.allclose(again.tokens(pixels[2:]), wanted[2:], atol=1e-6)
+    later = FeatureCache.open(tmp_path, tower, loaded.processor)
+    assert torch.allclose(later.tokens(pixels), wanted, atol=1e-6)
+    assert (later.computed, later.found) == (2, 3)
+
+
 def test_a_file_cut_short_is_refused(loaded, pixels, tmp_path):
     FeatureCache.open(tmp_path, loaded.model.vision_tower, loaded.processor).add(pixels)
     with (tmp_path / "tokens.f32").open("r+b") as handle:
@@ -66,5 +82,6 @@ def test_two_writers_of_one_folder_share_their_work(loaded, pixels, tmp_path):
     assert torch.allclose(two.rows(rows), wanted[1:], atol=1e-6)
     assert torch.allclose(one.tokens(pixels), wanted, atol=1e-6)
     assert one.computed == 3
-    keys = (tmp_path / "keys.txt").read_text().split()
+    records = one.keys.read()[0]
+    keys = [key for record in records for key in record["keys"]]
     assert len(keys) == len(set(keys)) == len(pixels)

@@ -25,7 +25,7 @@ from PIL import Image, PngImagePlugin
 import workbench as wb
 from tests.fuzz import running, seeds
 from tests.fuzz.readers import Reader, all_readers
-from workbench._files import parse_json, read_json
+from workbench._store import parse_json, read_json
 from workbench.cli import main
 from workbench.errors import InputError, OptionError, RunError, WorkbenchError
 from workbench.hallucination.text_checks import check_text

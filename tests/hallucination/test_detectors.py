@@ -205,9 +205,10 @@ def test_kept_cases_are_gone_on_from(mini, tmp_path):
     first = benchmark_hallucination(mini.model, n=4, kept=kept, **options)
     lines = kept.read_text().splitlines(keepends=True)
     assert len(lines) == 5
-    kept.write_text("".join(lines[:3]) + lines[3][:20])  # stopped while writing
+    torn = lines[3][:20]
+    kept.write_text("".join(lines[:3]) + torn)  # stopped while writing
     again = benchmark_hallucination(mini.model, n=4, kept=kept, **options)
-    assert kept.read_text().splitlines(keepends=True) == lines
+    assert kept.read_text().splitlines(keepends=True) == [*lines[:3], torn + "\n", *lines[3:]]
     assert to_json(again.to_dict()) == to_json(first.to_dict())
     with pytest.raises(OptionError, match="was written for other weights or options"):
         benchmark_hallucination(mini.model, n=4, kept=kept, **options | {"samples": 1})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
-from workbench._files import whole_file
+from workbench._store import whole_file
 
 if TYPE_CHECKING:
     from workbench.generation.result import Generation

@@ -34,7 +34,7 @@ from voila.app import Voila
 from voila.paths import collect_static_paths
 from voila.utils import get_voila_labextensions_path
 
-from workbench._files import write_private
+from workbench._store import write_private
 from workbench.commands._app_cards import Cards
 from workbench.commands._app_guard import AppIdentity, Login, Logout, Nothing
 from workbench.commands._app_handlers import (

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench._files import write_private
+from workbench._store import write_private
 from workbench.errors import InputError
 
 #: File with the settings, in the private folder, which is where the processes of pages start.

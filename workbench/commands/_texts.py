@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-from workbench._files import whole_file
+from workbench._store import whole_file
 from workbench._tables import check_rows, listed, read_rows
 from workbench.errors import InputError
 

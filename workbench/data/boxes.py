@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from workbench._files import parse_json
+from workbench._store import parse_json
 from workbench.data.frames import read_numbers
 from workbench.data.redact import shown
 from workbench.errors import InputError, OptionError

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from workbench._files import whole_file
+from workbench._store import whole_file
 from workbench._tables import read_columns
 from workbench.data.columns import BY_NAME, REPORT_COLUMNS
 from workbench.data.frames import conform

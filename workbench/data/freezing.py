@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from workbench._files import file_sha256, read_json, whole_file
 from workbench._progress import progress
 from workbench._repr import short_repr
+from workbench._store import file_sha256, read_json, whole_file
 from workbench.data.columns import SPLITS
 from workbench.data.manifest import Manifest, column_digests
 from workbench.data.paths import Root

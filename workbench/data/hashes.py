@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from workbench._files import file_sha256
 from workbench._progress import progress
+from workbench._store import file_sha256
 from workbench.data.paths import Root
 from workbench.errors import InputError
 

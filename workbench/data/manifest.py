@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from workbench._files import parse_json
+from workbench._store import parse_json
 from workbench.data.boxes import count_items
 from workbench.data.columns import (
     AGE_RANGE,

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from workbench._files import parse_json
 from workbench._progress import progress
+from workbench._store import parse_json
 from workbench.data.hashes import dhash
 from workbench.data.manifest import Manifest
 from workbench.data.paths import Root

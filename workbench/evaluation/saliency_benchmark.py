@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from workbench._store import StoredResults
 from workbench.errors import OptionError, unknown_name
-from workbench.evaluation.kept import KeptResults
 from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED, warn_of_seen
 from workbench.evaluation.saliency_table import SaliencyTable, tabulate
 from workbench.evaluation.workers import run_left
@@ -146,7 +146,7 @@ def benchmark_saliency(
     orders = _orders(n, seed, methods, findings, min(slow_cases, n), randomised_cases)
     identity = asdict(model.responder.identity)
     head = {"settings": {"sha256": identity["sha256"], "options": OPTIONS}}
-    book = KeptResults(kept, head, encode=_encoded, decode=_decoded)
+    book = StoredResults(kept, head, encode=_encoded, decode=_decoded)
     results = run_left(model, score_case, orders, book, jobs=jobs, progress=progress)
     missed = sum(found is None for found in results)
     scores = [score for found in results for score in found or ()]

@@ -26,7 +26,7 @@ from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_st
 from safetensors.torch import save_file
 from torch import nn
 
-from workbench._files import file_sha256, whole_file
+from workbench._store import file_sha256, whole_file
 from workbench._version import __version__
 from workbench.errors import CheckpointError
 from workbench.figures.tables import number_text

@@ -10,7 +10,7 @@ Several processes may share a folder: one writes at a time, and finds what the o
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from workbench._files import whole_file
 from workbench._repr import short_repr
+from workbench._store import JsonLines
 from workbench.errors import TrainingError
 from workbench.finetune.parts import weights_sha256
 from workbench.model.processor import ImageProcessor
 
-HEAD, KEYS, ROWS, LOCK = "head.json", "keys.txt", "tokens.f32", "writing.lock"
+KEYS, ROWS, LOCK = "keys.jsonl", "tokens.f32", "writing.lock"
 
 
 @dataclass(eq=False)
@@ -36,6 +36,7 @@ class FeatureCache:
         folder: where they are.
         tower: the frozen vision tower.
         shape: (N, W) of one image.
+        keys: the file of the names of the rows.
         computed: images computed by this object.
         found: images read by this object.
     """
@@ -43,6 +44,7 @@ class FeatureCache:
     folder: Path
     tower: torch.nn.Module = field(repr=False)
     shape: tuple[int, int]
+    keys: JsonLines = field(repr=False)
     computed: int = 0
     found: int = 0
     _rows: dict[str, int] = field(default_factory=dict, repr=False)
@@ -79,14 +81,15 @@ class FeatureCache:
             "width": config.width,
             "dtype": "float32",
         }  # fmt: skip
-        path = folder / HEAD
+        lines = JsonLines(folder / KEYS, head)
+        if differing := lines.differing():
+            raise TrainingError(
+                f"{folder.name} has features of another {' and '.join(differing)}; delete it or "
+                "name another folder, since stale features would train the wrong thing in silence"
+            )
+        lines.begin()
+        made = cls(folder, tower, (config.image_tokens, config.width), lines)
         with FileLock(folder / LOCK):
-            if path.is_file():
-                _refuse_stale(folder, json.loads(path.read_text(encoding="utf-8")), head)
-            else:
-                with whole_file(path) as partial:
-                    partial.write_text(json.dumps(head, indent=1) + "\n", encoding="utf-8")
-            made = cls(folder, tower, (config.image_tokens, config.width))
             made._read_keys()
         return made
 
@@ -133,8 +136,7 @@ class FeatureCache:
 
     def _read_keys(self) -> None:
         """Learn what is in the folder by now."""
-        keys = self.folder / KEYS
-        names = keys.read_text(encoding="utf-8").split() if keys.is_file() else []
+        names = [name for record in self.keys.read()[0] for name in record.get("keys", ())]
         if names and (self.folder / ROWS).stat().st_size < len(names) * self._row_bytes:
             raise TrainingError(
                 f"{self.folder.name} is cut short; delete it, it will be made again"
@@ -146,17 +148,9 @@ class FeatureCache:
         with (self.folder / ROWS).open("r+b" if self._rows else "wb") as handle:
             handle.seek(len(self) * self._row_bytes)
             handle.write(np.ascontiguousarray(tokens, np.float32).tobytes())
-        with (self.folder / KEYS).open("a", encoding="utf-8") as handle:
-            handle.write("".join(f"{key}\n" for key in keys))
+            handle.flush()
+            os.fsync(handle.fileno())
+        self.keys.add({"keys": keys})
         for key in keys:
             self._rows[key] = len(self._rows)
         self.computed += len(keys)
-
-
-def _refuse_stale(folder: Path, found: dict, wanted: dict) -> None:
-    differing = [name for name in wanted if found.get(name) != wanted[name]]
-    if differing:
-        raise TrainingError(
-            f"{folder.name} has features of another {' and '.join(differing)}; delete it or name "
-            "another folder, since stale features would train the wrong thing in silence"
-        )

@@ -24,7 +24,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from workbench._files import whole_file
+from workbench._store import whole_file
 from workbench.errors import TrainingError
 from workbench.finetune.datasets import PlannedBatches
 from workbench.finetune.live_log import LOGGED, LiveLog

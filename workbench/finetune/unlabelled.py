@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench._files import read_json, whole_file
+from workbench._store import read_json, whole_file
 from workbench.errors import TrainingError
 from workbench.findings import NOT_MENTIONED, PRESENT
 from workbench.finetune.cases import Case, CaseSet

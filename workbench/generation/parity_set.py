@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from workbench._files import read_json
+from workbench._store import read_json
 from workbench.errors import InputError, WorkbenchError
 from workbench.generation.measures import Difference, close, failed, mostly_close, same
 from workbench.generation.parity import ParityRow, ParitySet

@@ -22,8 +22,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from workbench._store import StoredResults
 from workbench.errors import InputError, OptionError
-from workbench.evaluation.kept import KeptResults
 from workbench.evaluation.phantom_exam import (
     FIRST_HELD_OUT_SEED,
     both_domains,
@@ -63,18 +63,20 @@ class JudgedCase:
     left_out: tuple[str, ...] = ()
 
 
-def judged_cases(path: str | Path | None, settings: Mapping[str, Any]) -> KeptResults:
+def judged_cases(
+    path: str | Path | None, settings: Mapping[str, Any]
+) -> StoredResults[tuple[int, str], JudgedCase]:
     """Return judged cases by (seed, domain), kept line by line in a file where one is named.
 
     Args:
-        path: see `KeptLines`; None keeps nothing.
+        path: of a JSON Lines file; None stores nothing.
         settings: what the cases depend on besides seed and domain.
 
     Raises:
         OptionError: the file is of other settings.
     """
     head = {"settings": settings, "detectors": DETECTORS}
-    return KeptResults(path, head, encode=_encoded, decode=_decoded)
+    return StoredResults(path, head, encode=_encoded, decode=_decoded)
 
 
 def _encoded(key: tuple[int, str], case: JudgedCase) -> dict:

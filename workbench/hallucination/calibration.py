@@ -27,8 +27,8 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from workbench._files import read_json, whole_file
 from workbench._repr import short_repr
+from workbench._store import read_json, whole_file
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.intervals import Estimate, wilson
 from workbench.hallucination.detectors import DETECTORS

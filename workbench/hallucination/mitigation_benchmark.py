@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from workbench._store import StoredResults
 from workbench.errors import OptionError
-from workbench.evaluation.kept import KeptResults
 from workbench.evaluation.phantom_exam import (
     FIRST_HELD_OUT_SEED,
     both_domains,
@@ -100,7 +100,7 @@ def benchmark_mitigation(
     identity = asdict(model.responder.identity)
     options = {item.name: _options(item) for item in mitigations}
     head = {"sha256": identity["sha256"], "mitigations": options}
-    book = KeptResults(kept, head, encode=_encoded, decode=_decoded)
+    book = StoredResults(kept, head, encode=_encoded, decode=_decoded)
     work = partial(_work, mitigations=tuple(mitigations))
     cases = run_left(model, work, both_domains(n, seed), book, jobs=jobs, progress=progress)
     return tabulate(cases, seed=seed, resamples=resamples, options=options, provenance=identity)

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench._callable import make_callable
-from workbench._files import read_json
 from workbench._repr import short_repr
+from workbench._store import read_json
 from workbench.errors import CheckpointError, OptionError
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.config_keys import network_keys

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workbench._files import read_json
+from workbench._store import read_json
 from workbench.errors import CheckpointError
 
 logger = logging.getLogger(__name__)

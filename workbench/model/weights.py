@@ -20,8 +20,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from workbench._files import file_sha256, read_json
 from workbench._repr import short_repr
+from workbench._store import file_sha256, read_json
 from workbench.errors import CheckpointError
 
 logger = logging.getLogger(__name__)

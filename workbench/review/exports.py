@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from workbench._files import whole_file
+from workbench._store import whole_file
 from workbench.data.files import write_csv
 from workbench.errors import InputError
 

@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet
 from filelock import FileLock
 
-from workbench._files import open_private, whole_file
 from workbench._progress import progress
 from workbench._repr import short_repr
+from workbench._store import open_private, whole_file
 from workbench.findings import NOT_MENTIONED, SIDES
 from workbench.review.bulk import CODE, FINDINGS, BulkReader
 

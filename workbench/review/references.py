@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench._files import file_sha256, parse_json
 from workbench._repr import short_repr
+from workbench._store import file_sha256, parse_json
 from workbench._tables import listed
 from workbench.data import Manifest
 from workbench.data.columns import BY_NAME

@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from workbench._files import read_json
 from workbench._repr import short_repr
+from workbench._store import read_json
 from workbench.errors import InputError, OptionError
 from workbench.review.study_files import (
     KEY,

@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench._files import write_private
+from workbench._store import write_private
 from workbench.errors import InputError, OptionError
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.reports import divide

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench._files import whole_file
+from workbench._store import whole_file
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate
 from workbench.figures.page import embedded_png, html_page, scoped

@@ -19,10 +19,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench._files import read_json
+from workbench._store import JsonLines, read_json
 from workbench.errors import InputError, OptionError
 from workbench.model.licence import RESEARCH_NOTICE
-from workbench.review.lines import AppendedLines
 from workbench.runs.record import now
 
 #: Of Lee et al., Eur Radiol 2025; A and B count as success.
@@ -92,7 +91,7 @@ class ReaderSession:
         self.items = tuple(
             StudyItem(item, text, at, len(entries)) for at, (item, text) in enumerate(entries, 1)
         )
-        self._lines = AppendedLines(self.path.with_suffix(".grades.jsonl"))
+        self._lines = JsonLines(self.path.with_suffix(".grades.jsonl"))
         self._shown: tuple[str, float] | None = None
 
     @property

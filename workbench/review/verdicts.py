@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench._repr import short_repr
+from workbench._store import JsonLines
 from workbench.errors import InputError, OptionError
 from workbench.findings import CODES, SIDES, standard_name
 from workbench.hallucination.taxonomy import KINDS as ERROR_KINDS
 from workbench.review.kappa import MISSING, Agreement, agreement
-from workbench.review.lines import AppendedLines
 from workbench.runs.record import now
 from workbench.runs.result import RunResult
 
@@ -104,7 +104,7 @@ class Annotations:
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
-        self._lines = AppendedLines(path)
+        self._lines = JsonLines(path)
 
     @property
     def path(self) -> Path:

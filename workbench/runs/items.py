@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from workbench._files import file_sha256
+from workbench._store import file_sha256
 from workbench.data import Manifest
 from workbench.data.files import restore
 from workbench.data.paths import Root

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from workbench._files import read_json, write_private
+from workbench._store import read_json, write_private
 from workbench.errors import RunError
 
 NAME = "run.json"

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from filelock import FileLock, Timeout
 
-from workbench._files import open_private, whole_file
+from workbench._store import open_private, whole_file
 from workbench.errors import InputError, RunError
 from workbench.runs.record import NAME, read_record
 

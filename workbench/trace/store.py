@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from workbench._files import file_sha256, read_json
+from workbench._store import file_sha256, read_json
 from workbench.errors import InputError
 from workbench.generation import DecodingSettings, Generation
 from workbench.generation.result import ModelIdentity

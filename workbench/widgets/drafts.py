@@ -4,10 +4,8 @@
     drafts.keep("AB", ("made", "film-3"), {"comment": "look agai"})
     drafts.of("AB")["made", "film-3"]
 
-The file only grows (`review.lines`), beside the verdicts, and nothing that scores reads it. The
+The file only grows, beside the verdicts, and nothing that scores reads it. The
 last draft of a person about a thing counts; an empty one says that nothing is left to keep.
-
-Does not know: what a draft is about.
 """
 
 from __future__ import annotations
@@ -16,8 +14,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from workbench._store import JsonLines, file_stamp
 from workbench.errors import InputError
-from workbench.review.lines import AppendedLines
 from workbench.runs.record import now
 
 _LONG = 20_000
@@ -31,7 +29,7 @@ class Drafts:
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
-        self._lines = AppendedLines(path)
+        self._lines = JsonLines(path)
         self._seen: tuple | None = None
         self._found: dict[str, dict[tuple, dict[str, str]]] = {}
 
@@ -63,7 +61,7 @@ class Drafts:
 
     def of(self, who: str) -> dict[tuple, dict[str, str]]:
         """Return what a person has typed, by thing; things without a draft are left out."""
-        seen = stamp(self.path)
+        seen = file_stamp(self.path)
         if seen != self._seen:
             self._seen, self._found = seen, self._read()
         return self._found.get(who, {})
@@ -82,12 +80,3 @@ class Drafts:
                 if texts:
                     own[tuple(about)] = {str(k): str(v) for k, v in texts.items()}
         return found
-
-
-def stamp(path: Path) -> tuple[int, int] | None:
-    """Return what changes whenever a file that only grows has changed; None for no file."""
-    try:
-        seen = path.stat()
-    except OSError:
-        return None
-    return seen.st_size, seen.st_mtime_ns

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench._files import whole_file
+from workbench._store import whole_file
 from workbench.errors import InputError, OptionError
 from workbench.figures.words import FULL
 from workbench.generation import Generation

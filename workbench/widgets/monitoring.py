@@ -26,8 +26,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from workbench._files import parse_json
 from workbench._repr import short_repr
+from workbench._store import parse_json
 from workbench.errors import WorkbenchError
 from workbench.finetune.ledger import LEDGER_FILE, RECIPE_FILE, Ledger
 from workbench.finetune.live_log import LOGGED, PROGRESS_FILE

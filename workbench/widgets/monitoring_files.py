@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from workbench._files import parse_json
+from workbench._store import parse_json
 from workbench.evaluation.intervals import Estimate
 from workbench.finetune.adapters import NOTE
 from workbench.finetune.ledger import ADAPTER, Ledger

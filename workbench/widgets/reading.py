@@ -25,10 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench._store import file_stamp
 from workbench.errors import InputError, RunError
 from workbench.review.study import ReaderStudy, open_study
 from workbench.review.study_session import GRADES, ReaderSession, StudyItem
-from workbench.widgets.drafts import Drafts, stamp
+from workbench.widgets.drafts import Drafts
 from workbench.widgets.films import FilmSource, film_source, pixels_of
 
 
@@ -69,7 +70,7 @@ class Reading:
         self._films: FilmSource | None = film_source(images, upright=self.session.upright)
         self._case_of = case_of
         self._drafts = Drafts(self.session.path.with_suffix(".drafts.jsonl"))
-        self._seen = stamp(self.session.grades_path)
+        self._seen = file_stamp(self.session.grades_path)
 
     @property
     def reader(self) -> str:
@@ -88,7 +89,7 @@ class Reading:
 
     def refresh(self) -> bool:
         """Return whether the file of grades has changed since this was asked last."""
-        before, self._seen = self._seen, stamp(self.session.grades_path)
+        before, self._seen = self._seen, file_stamp(self.session.grades_path)
         return before != self._seen
 
     def show(self) -> Shown | None:

@@ -18,11 +18,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from workbench._store import file_stamp
 from workbench.errors import InputError, OptionError, RunError
 from workbench.review.queue_result import ErrorQueue
 from workbench.review.suspects import KINDS
 from workbench.review.verdicts import Annotation, Annotations, check_initials, open_annotations
-from workbench.widgets.drafts import Drafts, stamp
+from workbench.widgets.drafts import Drafts
 
 STATES = {
     "all": "all entries",
@@ -100,7 +101,7 @@ class Reviewing:
 
     def refresh(self) -> bool:
         """Read the verdicts again where their file has changed; return whether it had."""
-        seen = stamp(self.notes.path)
+        seen = file_stamp(self.notes.path)
         if seen == self._stamp:
             return False
         found: dict[tuple, dict[str, Annotation]] = {}

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from workbench._files import read_json
 from workbench._progress import progress
+from workbench._store import read_json
 from workbench.data.boxes import to_cell
 from workbench.data.cards import DataCard
 from workbench.data.download import Download

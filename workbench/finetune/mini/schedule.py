@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from workbench._files import whole_file
+from workbench._store import whole_file
 from workbench.finetune.mini.muon import Muon
 
 logger = logging.getLogger(__name__)

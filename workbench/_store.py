@@ -1,0 +1,245 @@
+"""Files that survive a kill, a full disk and a second writer; their hash; JSON read with care.
+
+`whole_file` replaces a file whole or not at all. `JsonLines` only ever adds: a line is written with
+one call to a file opened for appending, under a lock that other processes and tabs wait for, and
+then forced to disk. A line that was cut off (power, full disk) stays where it is: the next record
+begins on a line of its own, and readers pass the torn one over and count it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Generic, TypeVar
+
+from filelock import FileLock, Timeout
+
+from workbench.errors import OptionError, RunError
+
+#: Largest JSON file that is read, bytes; a cohort of a million images is half of it.
+MAX_JSON_BYTES = 200_000_000
+#: Seconds to wait for another writer; a write takes milliseconds.
+_PATIENCE = 30
+
+Key = TypeVar("Key", bound=Hashable)
+Result = TypeVar("Result")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a name to write to; the file takes the place of `path`, or vanishes if that fails."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    with whole_file(path) as partial, open_private(partial) as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def open_private(path: Path) -> BinaryIO:
+    """Open an empty file for writing bytes that only its owner can read."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def file_stamp(path: Path) -> tuple[int, int] | None:
+    """Return what changes whenever a file that only grows has changed; None for no file."""
+    try:
+        seen = path.stat()
+    except OSError:
+        return None
+    return seen.st_size, seen.st_mtime_ns
+
+
+def read_json(path: Path) -> Any:
+    """Return the value in a JSON file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not JSON in UTF-8, is nested too deeply, or is too large.
+    """
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise ValueError(f"larger than {MAX_JSON_BYTES // 10**6} MB")
+    text = path.read_text(encoding="utf-8")
+    value = parse_json(text)
+    if "\\ud" in text.lower():  # half a character, which no file and no page can show
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return value
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: it is not JSON, or is nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+class JsonLines:
+    """A file of JSON objects, one on a line, that only grows and that its owner alone can read.
+
+    Args:
+        path: made at the first record.
+        head: plain values that all records depend on, such as the hash of the weights; the first
+            line of the file. None: the file has no such line.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], head: Mapping[str, object] | None = None
+    ) -> None:
+        self.path = Path(path)
+        self._head = None if head is None else json.loads(_line(head))
+        self._begun = False
+
+    def begin(self) -> None:
+        """Write the head of a new file, so that a place that cannot be written is found at once.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        self._write(b"")
+
+    def add(self, record: Mapping[str, object]) -> None:
+        """Write one record behind all others.
+
+        Raises:
+            RunError: the file cannot be written, or another process has held it for too long; the
+                records before are kept.
+        """
+        self._write(_line(record))
+
+    def read(self) -> tuple[list[dict[str, Any]], int]:
+        """Return the records in the order they were written, and how many lines are torn.
+
+        Raises:
+            OptionError: the file has another head.
+        """
+        records, torn = self._parsed()
+        if self._head is None:
+            return records, torn
+        if differing := self._differing(records):
+            raise OptionError(
+                f"{self.path} was written for other weights or options ({', '.join(differing)}); "
+                "name another file"
+            )
+        return records[1:], torn
+
+    def differing(self) -> list[str]:
+        """Return the names of the values of `head` that are others in the file."""
+        return self._differing(self._parsed()[0])
+
+    def _differing(self, records: list[dict[str, Any]]) -> list[str]:
+        wanted, found = self._head or {}, records[0] if records else self._head or {}
+        return [name for name in wanted | found if wanted.get(name) != found.get(name)]
+
+    def _parsed(self) -> tuple[list[dict[str, Any]], int]:
+        if not self.path.is_file():
+            return [], 0
+        records, torn = [], 0
+        for line in self.path.read_bytes().split(b"\n"):
+            if not line.strip():
+                continue
+            try:
+                record = parse_json(line)
+            except ValueError:
+                record = None
+            if isinstance(record, dict):
+                records.append(record)
+            else:
+                torn += 1
+        return records, torn
+
+    def _write(self, line: bytes) -> None:
+        name = self.path.name
+        try:
+            if not self.path.parent.is_dir():
+                raise FileNotFoundError(2, "its folder is gone")
+            with FileLock(f"{self.path}.lock", timeout=_PATIENCE, mode=0o600):
+                self._append(line)
+        except Timeout:
+            raise RunError(
+                f"{name}: another process has held this file for {_PATIENCE} seconds; end it and "
+                "try again"
+            ) from None
+        except OSError as error:
+            reason = (error.strerror or type(error).__name__).lower()
+            raise RunError(
+                f"{name}: the record cannot be written ({reason}); what was written before is "
+                "kept. Make room, or make the folder writable, and try again"
+            ) from error
+
+    def _append(self, line: bytes) -> None:
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            size = os.fstat(file).st_size
+            if self._head is not None:
+                self._begun = size > 0 and (self._begun or bool(self._parsed()[0]))
+                line = line if self._begun else _line(self._head) + line
+            if size and os.pread(file, 1, size - 1) != b"\n":
+                line = b"\n" + line
+            if os.write(file, line) < len(line):
+                raise OSError(28, "no space left on device")
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+
+class StoredResults(dict[Key, Result], Generic[Key, Result]):
+    """Finished work by key; what is set is also written to a file, so that a stopped run resumes.
+
+    Args:
+        path: of the `JsonLines`; None stores nothing.
+        head: of the `JsonLines`.
+        encode: takes key and result to plain values.
+        decode: takes what was read back to key and result.
+
+    Raises:
+        OptionError: the file is of other weights or options.
+        RunError: the file cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        head: Mapping[str, object],
+        *,
+        encode: Callable[[Key, Result], Mapping[str, object]],
+        decode: Callable[[dict[str, Any]], tuple[Key, Result]],
+    ) -> None:
+        super().__init__()
+        self._encode = encode
+        self._lines = None if path is None else JsonLines(path, head)
+        if self._lines is not None:
+            self.update(map(decode, self._lines.read()[0]))
+            self._lines.begin()
+
+    def __setitem__(self, key: Key, result: Result) -> None:
+        super().__setitem__(key, result)
+        if self._lines is not None:
+            self._lines.add(self._encode(key, result))
+
+
+def _line(record: Mapping[str, object]) -> bytes:
+    return json.dumps(record, default=dict).encode("ascii") + b"\n"
