@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from workbench.errors import CheckpointError, OptionError
 from workbench.generation.engine import Request
 from workbench.generation.parity import ParityReport, compare
-from workbench.generation.parity_cases import single_cases
+from workbench.generation.recorded import single_cases
 from workbench.generation.responder import Job
 from workbench.generation.sampling import DecodingSettings
 from workbench.interface import load_model
@@ -464,8 +464,8 @@ def test_what_is_no_case_is_a_row_that_says_why(vectors, entry):
 @pytest.mark.parametrize("value", [3, "x", [None], {"a": 1}, [[1]]])
 def test_a_field_of_another_kind_is_never_a_traceback(vectors, field, value, monkeypatch):
     change_json(vectors, lambda cases: cases["q1"].update({field: value}))
-    for part in ("_tokenizer_rows", "_preprocess_rows"):
-        monkeypatch.setattr(f"workbench.generation.parity_set.{part}", lambda *_: [])
+    for part in ("_compare_tokenizer", "_compare_preprocessing"):
+        monkeypatch.setattr(f"workbench.generation.recorded._Comparison.{part}", lambda _: None)
     assert compare(vectors).misses
 
 
@@ -486,7 +486,7 @@ def test_a_colour_image_is_read_under_the_guards_of_every_picture(tmp_path, monk
     from PIL import Image, ImageFile
 
     from workbench.errors import InputError
-    from workbench.generation.parity_set import _read
+    from workbench.generation.recorded import _read
 
     levels = np.random.default_rng(3).integers(0, 255, (64, 64, 3), np.uint8)
     Image.fromarray(levels).save(tmp_path / "colour.png")

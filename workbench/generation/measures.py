@@ -1,41 +1,66 @@
-"""How two arrays are compared: exactly, within a tolerance, by relative error, tie-aware.
-
-Does not know: what the arrays are; `parity` chooses the measure.
-"""
+"""How two arrays are compared: exactly, within a tolerance, by relative error, tie-aware."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 
 @dataclass(frozen=True)
-class Difference:
-    """The outcome of one comparison.
+class ParityRow:
+    """One comparison.
 
     Attributes:
-        value: the difference in the unit of `measure`; NaN where there is nothing to compare.
+        case: checkpoint, image and case, e.g. "A_tiny/grad_300x400/q1".
+        array: name of the array or field.
+        max_abs_diff: the difference in the unit of `measure`; None where none could be computed.
         tolerance: what is allowed; None where nothing is demanded.
-        ok: whether the difference is within it.
-        measure: "max abs", "relative rms", "exact", ...
+        ok: within the tolerance.
+        measure: "max abs", "relative rms", "places", "exact", ...
         note: what a person should know, empty when all is well.
     """
 
-    value: float
+    case: str
+    array: str
+    max_abs_diff: float | None
     tolerance: float | None
     ok: bool
     measure: str = "max abs"
     note: str = ""
 
 
-def failed(note: str) -> Difference:
+def outcome(
+    value: float | None, tolerance: float | None, ok: bool, measure: str = "max abs", note: str = ""
+) -> ParityRow:
+    """Return a comparison that belongs to no array yet; a difference without end becomes None."""
+    finite = value is not None and math.isfinite(value)
+    return ParityRow("", "", value if finite else None, tolerance, ok, measure, note)
+
+
+def failed(note: str, case: str = "", array: str = "") -> ParityRow:
     """Return a comparison that could not be made."""
-    return Difference(float("nan"), 0.0, False, "none", note)
+    return ParityRow(case, array, None, 0.0, False, "none", note)
 
 
-def close(ours, theirs, atol: float, rtol: float = 0.0) -> Difference:
+def broken(error: Exception, case: str = "", array: str = "") -> ParityRow:
+    """Return a comparison that an error ended."""
+    return failed(f"{type(error).__name__}: {error}", case, array)
+
+
+def unknown(name: str) -> ParityRow:
+    """Return that a recorded array or field is none that can be compared."""
+    return failed(f"nobody knows how to compare {name!r}")
+
+
+def informative(value: float | None, note: str = "", measure: str = "max abs") -> ParityRow:
+    """Return a comparison that demands nothing."""
+    return outcome(value, None, True, measure, f"informative{note}")
+
+
+def close(ours, theirs, atol: float, rtol: float = 0.0) -> ParityRow:
     """Compare element by element: |ours - theirs| <= atol + rtol * |theirs|.
 
     The tolerance given back is that of the element that is nearest to (or farthest beyond) it.
@@ -51,20 +76,20 @@ def close(ours, theirs, atol: float, rtol: float = 0.0) -> Difference:
     allowed = atol + rtol * np.abs(theirs)
     ok = bool((difference <= allowed).all())
     worst = float(allowed.flat[int(np.argmax(difference - allowed))])
-    return Difference(float(difference.max()), worst, ok)
+    return outcome(float(difference.max()), worst, ok)
 
 
-def mostly_close(ours, theirs, atol: float, small: float, fraction: float) -> Difference:
+def mostly_close(ours, theirs, atol: float, small: float, fraction: float) -> ParityRow:
     """Compare element by element; more than `small` apart may be at most `fraction` of them."""
     base = close(ours, theirs, atol)
     if not base.ok:
         return base
     apart = float((np.abs(np.asarray(ours) - np.asarray(theirs)) > small).mean())
     note = f"{100 * apart:.1f} % differ"
-    return Difference(base.value, atol, apart <= fraction, "max abs", note)
+    return replace(base, ok=apart <= fraction, note=note)
 
 
-def relative_rms(ours, theirs, tolerance: float, least_cosine: float | None = None) -> Difference:
+def relative_rms(ours, theirs, tolerance: float, least_cosine: float | None = None) -> ParityRow:
     """Compare by root mean square error over root mean square, and optionally by cosine."""
     ours, theirs = np.asarray(ours, np.float64).ravel(), np.asarray(theirs, np.float64).ravel()
     if ours.shape != theirs.shape:
@@ -74,10 +99,10 @@ def relative_rms(ours, theirs, tolerance: float, least_cosine: float | None = No
     cosine = float(ours @ theirs) / (norm * float(np.linalg.norm(ours)) or 1.0)
     ok = error <= tolerance and (least_cosine is None or cosine >= least_cosine)
     note = "" if least_cosine is None else f"cosine {cosine:.4f}, at least {least_cosine} wanted"
-    return Difference(error, tolerance, ok, "relative rms", note)
+    return outcome(error, tolerance, ok, "relative rms", note)
 
 
-def same_sequence(ours: Sequence, theirs: Sequence) -> Difference:
+def same_sequence(ours: Sequence, theirs: Sequence) -> ParityRow:
     """Compare ids or pieces: the value is how many places differ."""
     ours, theirs = list(ours), list(theirs)
     wrong = [i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b]
@@ -86,25 +111,20 @@ def same_sequence(ours: Sequence, theirs: Sequence) -> Difference:
     if count:
         first = wrong[0] if wrong else min(len(ours), len(theirs))
         note = f"first difference at {first}; {len(ours)} values, expected {len(theirs)}"
-    return Difference(float(count), 0.0, count == 0, "places", note)
+    return outcome(float(count), 0.0, count == 0, "places", note)
 
 
-def same(ours, theirs) -> Difference:
-    """Compare two values or texts: the value is 0 or 1."""
+def same(ours: object, theirs: object) -> ParityRow:
+    """Compare two values or texts: the value is their distance for numbers, else 0 or 1."""
     equal = ours == theirs
+    distance = float(not equal)
+    if isinstance(ours, (int, float)) and isinstance(theirs, (int, float)):
+        distance = float(abs(ours - theirs))
     note = "" if equal else f"got {_short(ours)}, expected {_short(theirs)}"
-    return Difference(float(not equal), 0.0, bool(equal), "exact", note)
+    return outcome(distance, 0.0, bool(equal), "exact", note)
 
 
-def same_numbers(ours: float, theirs: float) -> Difference:
-    """Compare two whole numbers: the value is their distance."""
-    if isinstance(theirs, (int, float)) and isinstance(ours, (int, float)):
-        note = "" if ours == theirs else f"got {ours}, expected {theirs}"
-        return Difference(float(abs(ours - theirs)), 0.0, ours == theirs, "exact", note)
-    return same(ours, theirs)
-
-
-def top_values(logits: np.ndarray, ids: np.ndarray, rtol: float, atol: float) -> Difference:
+def top_values(logits: np.ndarray, ids: np.ndarray, rtol: float, atol: float) -> ParityRow:
     """Check that `ids` are the largest entries of each row, in order, ties within a tolerance.
 
     Args:
@@ -120,13 +140,13 @@ def top_values(logits: np.ndarray, ids: np.ndarray, rtol: float, atol: float) ->
     rows = np.asarray(logits[: len(ids)], np.float64)
     ours = -np.sort(-rows, axis=-1)[:, : ids.shape[1]]
     reached = np.take_along_axis(rows, ids, axis=-1)
-    outcome = close(reached, ours, atol, rtol)
+    found = close(reached, ours, atol, rtol)
     swapped = int((np.argsort(-rows, axis=-1, kind="stable")[:, : ids.shape[1]] != ids).sum())
     note = f"{swapped} of {ids.size} ids differ" if swapped else ""
-    return Difference(outcome.value, outcome.tolerance, outcome.ok, "logit of the id", note)
+    return replace(found, measure="logit of the id", note=note)
 
 
-def agreement(ours: Sequence, theirs: Sequence) -> Difference:
+def agreement(ours: Sequence, theirs: Sequence) -> ParityRow:
     """Say how many leading places agree, and demand nothing."""
     count = 0
     for one, other in zip(ours, theirs, strict=False):
@@ -134,10 +154,11 @@ def agreement(ours: Sequence, theirs: Sequence) -> Difference:
             break
         count += 1
     longest = max(len(ours), len(theirs))
-    note = f"informative: the first {count} of {len(theirs)} agree"
-    return Difference(float(longest - count), None, True, "places", note)
+    return informative(
+        float(longest - count), f": the first {count} of {len(theirs)} agree", "places"
+    )
 
 
-def _short(value) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -2,21 +2,17 @@
 
 `compare` runs a directory of reference vectors against the code as users run it (reader, processor,
 model, tokenizer, template, engine, stream) and gives one row per array. Nothing passes in silence:
-a file that is missing or unreadable, an array nobody knows how to compare, a checkpoint without
+a file that is missing or unreadable, an array that cannot be compared, a checkpoint without
 vectors or vectors without a checkpoint are failed rows. A directory with nothing to compare is not
 ok.
 
 Each recorded array is compared on its own: what follows the image starts from the recorded pixels,
 so a difference in one place shows in one row.
-
-Does not know: how the vectors were made; their README does.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +21,7 @@ from tqdm.auto import tqdm
 
 from workbench._repr import short_repr
 from workbench.errors import CheckpointError, OptionError
-from workbench.generation.measures import Difference, failed
+from workbench.generation.measures import ParityRow, failed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,43 +30,6 @@ logger = logging.getLogger(__name__)
 
 #: "float32" compares both recorded sets, each in its own precision; "bfloat16" only the second.
 DTYPES = ("float32", "bfloat16")
-
-
-@dataclass(frozen=True)
-class ParityRow:
-    """One comparison.
-
-    Attributes:
-        case: checkpoint, image and case, e.g. "A_tiny/grad_300x400/q1".
-        array: name of the array or field.
-        max_abs_diff: the difference in the unit of `measure`; None where none could be computed.
-        tolerance: what is allowed; None where nothing is demanded.
-        ok: within the tolerance.
-        measure: "max abs", "relative rms", "places", "exact", ...
-        note: what a person should know, empty when all is well.
-    """
-
-    case: str
-    array: str
-    max_abs_diff: float | None
-    tolerance: float | None
-    ok: bool
-    measure: str = "max abs"
-    note: str = ""
-
-    @classmethod
-    def of(cls, case: str, array: str, difference: Difference) -> ParityRow:
-        """Make a row of a comparison; values that JSON cannot hold become None."""
-        value = difference.value if math.isfinite(difference.value) else None
-        return cls(
-            case,
-            array,
-            value,
-            difference.tolerance,
-            difference.ok,
-            difference.measure,
-            difference.note,
-        )
 
 
 @dataclass(frozen=True)
@@ -90,7 +49,7 @@ class ParityReport:
     @property
     def ok(self) -> bool:
         """True when there is at least one row and every row is ok."""
-        return bool(self.rows) and all(row.ok for row in self.rows)
+        return bool(self.rows) and not self.misses
 
     @property
     def misses(self) -> tuple[ParityRow, ...]:
@@ -99,11 +58,8 @@ class ParityReport:
 
     def to_dict(self) -> dict:
         """Return {"ok", "directory", "rows"} as plain values for JSON."""
-        return {
-            "ok": self.ok,
-            "directory": self.directory,
-            "rows": [vars(row).copy() for row in self.rows],
-        }
+        rows = [vars(row).copy() for row in self.rows]
+        return {"ok": self.ok, "directory": self.directory, "rows": rows}
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per comparison with the columns of `ParityRow`."""
@@ -117,23 +73,6 @@ class ParityReport:
         if not self.rows:
             verdict = "nothing to compare"
         return f"{self.directory}: {len(self.rows)} comparisons, {verdict}"
-
-
-@dataclass(frozen=True)
-class ParitySet:
-    """Where the parts of one checkpoint's vectors lie; a part that is missing is None.
-
-    Attributes:
-        name: the checkpoint's name.
-        checkpoint: directory in the published layout.
-        golden: directory of the recorded outputs.
-        images: directory of the images they were recorded from.
-    """
-
-    name: str
-    checkpoint: Path | None
-    golden: Path | None
-    images: Path
 
 
 def compare(
@@ -154,19 +93,15 @@ def compare(
     if dtype not in DTYPES:
         raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     directory = Path(directory)
-    sets = find_sets(directory)
-    from workbench.generation.parity_set import compare_set  # imports torch
-
     rows: list[ParityRow] = []
-    for parts in tqdm(sets, unit="checkpoint", disable=not progress):
-        logger.info("comparing %s", parts.name)
-        missing = list(_missing_parts(parts))
-        rows += missing or compare_set(parts, dtype)
+    for checkpoint, golden in tqdm(_find_sets(directory), unit="checkpoint", disable=not progress):
+        logger.info("comparing %s", checkpoint.name)
+        rows += _compare_set(checkpoint, golden, dtype)
     return ParityReport(tuple(rows), directory.resolve().name)
 
 
-def find_sets(directory: Path) -> list[ParitySet]:
-    """Find the checkpoints of a directory and their vectors.
+def _find_sets(directory: Path) -> list[tuple[Path, Path]]:
+    """Return the folder of each checkpoint and that of its vectors; one of the two may be missing.
 
     Raises:
         CheckpointError: the directory does not exist or has neither of the two forms.
@@ -174,40 +109,32 @@ def find_sets(directory: Path) -> list[ParitySet]:
     if not directory.is_dir():
         raise CheckpointError(f"no directory {directory}; give a folder with reference vectors")
     if (directory / "config.json").is_file():
-        name, root = directory.resolve().name, directory.resolve().parent.parent
-        return [ParitySet(name, directory, _existing(root / "golden" / name), root / "images")]
-    names = sorted(
-        {path.name for part in ("checkpoints", "golden") for path in _folders(directory / part)}
-    )
+        checkpoint = directory.resolve()
+        return [(checkpoint, checkpoint.parent.parent / "golden" / checkpoint.name)]
+    names = {
+        path.name
+        for part in ("checkpoints", "golden")
+        for path in directory.glob(f"{part}/*")
+        if path.is_dir() and not path.name.startswith(".")
+    }
     if not names:
         raise CheckpointError(
             f"{directory} holds no reference vectors: expected the folders checkpoints/, golden/ "
             "and images/, or one checkpoint with its config.json"
         )
-    return [
-        ParitySet(
-            name,
-            _existing(directory / "checkpoints" / name),
-            _existing(directory / "golden" / name),
-            directory / "images",
-        )
-        for name in names
-    ]
+    return [(directory / "checkpoints" / n, directory / "golden" / n) for n in sorted(names)]
 
 
-def _missing_parts(parts: ParitySet) -> Iterator[ParityRow]:
-    if parts.checkpoint is None:
-        yield ParityRow.of(parts.name, "checkpoint", failed("no such folder in checkpoints/"))
-    if parts.golden is None:
-        note = f"no recorded outputs: expected golden/{parts.name} beside checkpoints/"
-        yield ParityRow.of(parts.name, "golden", failed(note))
+def _compare_set(checkpoint: Path, golden: Path, dtype: str) -> list[ParityRow]:
+    name = checkpoint.name
+    missing = []
+    if not checkpoint.is_dir():
+        missing.append(failed("no such folder in checkpoints/", name, "checkpoint"))
+    if not golden.is_dir():
+        note = f"no recorded outputs: expected golden/{name} beside checkpoints/"
+        missing.append(failed(note, name, "golden"))
+    if missing:
+        return missing
+    from workbench.generation.recorded import compare_set  # imports torch
 
-
-def _folders(directory: Path) -> list[Path]:
-    if not directory.is_dir():
-        return []
-    return [p for p in directory.iterdir() if p.is_dir() and not p.name.startswith(".")]
-
-
-def _existing(directory: Path) -> Path | None:
-    return directory if directory.is_dir() else None
+    return compare_set(checkpoint, golden, dtype)

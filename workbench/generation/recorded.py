@@ -1,0 +1,356 @@
+"""One checkpoint against its recorded outputs: tokenizer, preprocessing, and the cases of images.
+
+Arrays are recorded under "name" (float32) and "bf16__name" (the published bfloat16 run); those of a
+case under "case__name". A dialogue is recorded as a list, one case for each turn with everything
+that was said before it. Names are those of the vectors' README.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import PIL
+
+from workbench._store import read_json
+from workbench.errors import InputError, WorkbenchError
+from workbench.generation.measures import (
+    ParityRow,
+    broken,
+    close,
+    failed,
+    mostly_close,
+    outcome,
+    same,
+    same_sequence,
+    unknown,
+)
+from workbench.generation.recorded_case import ImageOutputs, Ours
+from workbench.imaging import load_radiograph
+from workbench.imaging.picture import opened_picture
+from workbench.model.tokenizer import CxrTokenizer
+from workbench.radiograph import Radiograph
+
+#: Arrays without which a set proves nothing: of an image, and of a case.
+_NEEDED = ("vision_tokens", "projected")
+_NEEDED_IN_CASE = ("input_ids", "logits_last", "gen_ids")
+
+#: Fields that are inputs of a case or are compared through others.
+_INPUTS = frozenset({"image", "max_new_tokens", "do_sample", "fp32", "bf16"})
+
+_BF16 = "bf16__"
+
+#: Two grey levels of a normalised pixel: what another Pillow or JPEG decoder may differ by.
+_TWO_GREY_LEVELS = 0.0206
+_EXACT_PIXELS = 1e-5
+_PIXELS_APART = 0.05
+_COLOUR_MODES = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
+
+#: Pillow versions that the vectors were recorded with and that agree where no variant is stored.
+_RECORDED_PILLOW = (10, 13)
+
+
+def compare_set(checkpoint: Path, golden: Path, dtype: str) -> list[ParityRow]:
+    """Compare everything that is recorded for one checkpoint.
+
+    Args:
+        checkpoint: directory in the published layout.
+        golden: directory of its recorded outputs; the images lie in images/ beside its parent.
+        dtype: "float32" for both recorded sets, each in its own precision, or "bfloat16".
+
+    Returns:
+        Case, array and difference of every comparison.
+    """
+    ours = Ours(checkpoint, dtype)
+    try:
+        _ = ours.loaded
+    except Exception as error:  # whatever is wrong with a checkpoint is a row
+        usual = isinstance(error, WorkbenchError)
+        found = failed(str(error)) if usual else broken(error)
+        return [replace(found, case=checkpoint.name, array="checkpoint")]
+    rows = _Comparison(ours, golden).run()
+    if dtype == "float32":
+        second = _Comparison(Ours(checkpoint, "bfloat16"), golden).run()
+        rows += [row for row in second if row not in rows]  # what is broken fails in both
+    return rows
+
+
+class _Comparison:
+    """One checkpoint in one precision against what was recorded in it.
+
+    Args:
+        ours: the checkpoint.
+        golden: directory of its recorded outputs.
+    """
+
+    def __init__(self, ours: Ours, golden: Path) -> None:
+        self._ours = ours
+        self._golden = golden
+        self._images = golden.parent.parent / "images"
+        self._name = ours.checkpoint.name
+        self._single = ours.dtype == "float32"
+        self._rows: list[ParityRow] = []
+        self._batch: list[tuple[ImageOutputs, str, Sequence[int] | np.ndarray | None]] = []
+
+    def run(self) -> list[ParityRow]:
+        """Compare everything; of the bfloat16 run only images are recorded."""
+        if self._single:
+            self._compare_tokenizer()
+            self._compare_preprocessing()
+        folders = sorted(path for path in self._golden.iterdir() if path.is_dir())
+        if not folders:
+            self._fail(self._name, "golden", "no image folder in it")
+        for folder in folders:
+            self._compare_image(folder)
+        if self._single and self._batch:
+            self._add(self._name, "gen_ids in one batch", self._compare_batch)
+        return self._rows
+
+    def _add(self, case: str, array: str, compare: Callable[..., ParityRow], *args: object) -> None:
+        """Run one comparison; whatever goes wrong in it is a failed row that says what."""
+        try:
+            found = compare(*args)
+        except Exception as error:
+            found = broken(error)
+        self._rows.append(replace(found, case=case, array=array))
+
+    def _fail(self, case: str, array: str, note: str) -> None:
+        self._rows.append(failed(note, case, array))
+
+    def _compare_tokenizer(self) -> None:
+        """Compare the tokenizer's answers; one row per field over all texts."""
+        label = f"{self._name}/tokenizer"
+        try:
+            cases = read_json(self._golden / "tokenizer_cases.json")
+            fields = sorted({field for case in cases for field in case} - {"text"})
+        except Exception as error:
+            self._rows.append(broken(error, label, "tokenizer_cases.json"))
+            return
+        if not fields:
+            self._fail(label, "tokenizer_cases.json", "holds no case")
+        for field in fields:
+            self._add(label, field, _compare_texts, self._ours.loaded.tokenizer, cases, field)
+
+    def _compare_preprocessing(self) -> None:
+        """Compare the images that were only preprocessed.
+
+        "name@pillow13" is what that version gives where it differs from the one under "name".
+        """
+        label = f"{self._name}/preprocess_only"
+        try:
+            arrays = _arrays(self._golden / "preprocess_only.npz")
+        except Exception as error:
+            self._rows.append(broken(error, label, "preprocess_only.npz"))
+            return
+        if not arrays:
+            self._fail(label, "preprocess_only.npz", "holds no array")
+        for key, theirs in arrays.items():
+            file, _, variant = key.partition("@")
+            own = f"pillow{_pillow()}"
+            exact = variant == own if variant else f"{file}@{own}" not in arrays
+            self._add(label, key, self._compare_pixels, file, theirs, exact)
+
+    def _compare_image(self, folder: Path) -> None:
+        """Compare the outputs of one image; its cases are kept for one batch."""
+        label = f"{self._name}/{folder.name}"
+        try:
+            recorded = read_json(folder / "cases.json")
+            arrays = _arrays(folder / "arrays.npz")
+            pixels = arrays.pop("pixel_values")
+            cases, strange = single_cases(recorded)
+            arrays = _arrays_of_turns(arrays, recorded, cases) if cases else arrays
+            image = ImageOutputs(self._ours, pixels, cases)
+        except Exception as error:
+            self._rows.append(broken(error, label, "arrays.npz, cases.json"))
+            return
+        for case, note in strange.items():
+            self._fail(f"{label}/{case}", "case", note)
+        if self._single:
+            self._compare_files(label, cases, pixels)
+            self._find_missing(label, cases, arrays)
+        for key, theirs in arrays.items():
+            if key.startswith(_BF16) != self._single:
+                case, name = _parts(key.removeprefix(_BF16))
+                shown = name if self._single else f"{_BF16}{name}"
+                self._add(_joined(label, case), shown, image.compare_array, case, name, theirs)
+        for case, fields in cases.items():
+            self._compare_case(f"{label}/{case}", image, case)
+            self._batch.append((image, case, arrays.get(f"{case}__gen_ids", _tokens(fields))))
+
+    def _compare_files(self, label: str, cases: dict[str, dict], pixels: np.ndarray) -> None:
+        files = sorted({str(case["image"]) for case in cases.values() if case.get("image")})
+        if not files:
+            self._fail(label, "pixel_values", "cases.json names no image")
+        for file in files:
+            self._add(label, "pixel_values", self._compare_pixels, file, pixels)
+
+    def _find_missing(self, label: str, cases: dict[str, dict], arrays: Collection[str]) -> None:
+        """Name the arrays without which the set proves nothing."""
+        begun = {_parts(key)[0] for key in arrays}
+        # a case whose tokens stand in cases.json needs no arrays
+        held = [case for case, fields in cases.items() if case in begun or not _tokens(fields)]
+        for case in ("", *held):
+            for name in _NEEDED_IN_CASE if case else _NEEDED:
+                if (f"{case}__{name}" if case else name) not in arrays:
+                    self._fail(_joined(label, case), name, "missing in arrays.npz")
+
+    def _compare_case(self, label: str, image: ImageOutputs, name: str) -> None:
+        """Compare every recorded field of a case, and of its run in this precision."""
+        case = image.cases[name]
+        kind = "fp32" if self._single else "bf16"
+        run = case.get(kind) if self._single else case.get(kind, {})
+        for field in case if self._single else ():
+            if field not in _INPUTS:
+                shown = "input_ids of the prompt" if field == "input_ids" else field
+                self._add(label, shown, image.compare_field, name, field)
+        if self._single and not (isinstance(run, dict) and run):
+            self._fail(label, kind, "cases.json has no float32 run of this case")
+        elif not isinstance(run, dict):
+            self._fail(label, kind, f"holds {_kind(run)}; expected the fields of a run")
+        for field, theirs in run.items() if isinstance(run, dict) else ():
+            self._add(label, f"{kind}/{field}", image.compare_run, name, field, theirs)
+
+    def _compare_batch(self) -> ParityRow:
+        """Decode all cases of all images in one batch and count the tokens that differ.
+
+        A case that cannot be asked is left out, since its own rows say why.
+        """
+        jobs, recorded = [], []
+        for image, name, theirs in self._batch:
+            if theirs is None:
+                continue
+            try:
+                job, tokens = image.job(name), list(theirs)
+            except Exception:  # of whatever was recorded
+                continue
+            jobs.append(job)
+            recorded.append(tokens)
+        if not jobs:
+            return outcome(0.0, 0.0, False, "places", "no case could be asked")
+        answers = self._ours.responder.answer_batch(jobs)
+        outcomes = [same_sequence(a.token_ids, t) for a, t in zip(answers, recorded, strict=True)]
+        wrong = sum(found.max_abs_diff or 0.0 for found in outcomes)
+        note = next((found.note for found in outcomes if not found.ok), "")
+        return outcome(wrong, 0.0, not wrong, "places", note)
+
+    def _compare_pixels(self, file: str, theirs: np.ndarray, exact: bool = True) -> ParityRow:
+        """Read, fit and normalise an image as users do, and compare."""
+        path = self._images / file
+        radiograph, note = _read(path)
+        ours = self._ours.loaded.processor(radiograph, "crop").numpy()
+        ours = ours.reshape(theirs.shape) if ours.size == theirs.size else ours
+        lossy = path.suffix.lower() in (".jpg", ".jpeg")
+        if exact and not lossy and _pillow() in _RECORDED_PILLOW:
+            found = close(ours, theirs, _EXACT_PIXELS)
+        else:
+            found = mostly_close(ours, theirs, _TWO_GREY_LEVELS, _EXACT_PIXELS, _PIXELS_APART)
+        return replace(found, note="; ".join(filter(None, (found.note, note))))
+
+
+def single_cases(recorded: object) -> tuple[dict[str, dict], dict[str, str]]:
+    """Return the cases of a cases.json by name, each turn of a dialogue as one, and what is none.
+
+    Returns:
+        Cases ("name", or "name/1", "name/2" for the turns of a dialogue), and for every entry that
+        is no case the reason.
+    """
+    if not isinstance(recorded, dict):
+        return {}, {"cases.json": f"holds {_kind(recorded)}; expected cases by name"}
+    cases, strange = {}, {}
+    for name, entry in recorded.items():
+        if isinstance(entry, list) and not entry:
+            strange[name] = "a dialogue without turns"
+        turns = entry if isinstance(entry, list) else [entry]
+        for number, case in enumerate(turns, 1):
+            shown = f"{name}/{number}" if isinstance(entry, list) else name
+            if shown in cases or shown in strange:
+                strange[shown] = "two cases have this name: cannot be compared"
+                cases.pop(shown, None)
+                continue
+            fields = case if isinstance(case, dict) else {}
+            missing = [field for field in ("chat", "input_ids") if not fields.get(field)]
+            if missing:
+                held = "" if isinstance(case, dict) else f"holds {_kind(case)}, "
+                strange[shown] = f"{held}no {' and no '.join(missing)}: cannot be compared"
+            else:
+                cases[shown] = case
+    return cases, strange
+
+
+def _arrays_of_turns(
+    arrays: dict[str, np.ndarray], recorded: dict, cases: Mapping[str, dict]
+) -> dict[str, np.ndarray]:
+    """Give the arrays of the turns of a dialogue the names that `single_cases` gives the turns.
+
+    They may be recorded as "name__0__array", "name_1__array", "name_turn1__array" and the like,
+    counted from 0 or from 1.
+    """
+    renamed = dict(arrays)
+    for name in (name for name, turns in recorded.items() if isinstance(turns, list)):
+        pattern = re.compile(rf"({_BF16})?{re.escape(name)}\D*?(\d+)__(.+)")
+        unnamed = [k for k in arrays if k.removeprefix(_BF16).partition("__")[0] not in cases]
+        found = {key: match for key in unnamed if (match := pattern.fullmatch(key))}
+        first = 0 if any(int(match[2]) == 0 for match in found.values()) else 1
+        for key, match in found.items():
+            turn = f"{name}/{int(match[2]) - first + 1}"
+            renamed[f"{match[1] or ''}{turn}__{match[3]}"] = renamed.pop(key)
+    return renamed
+
+
+def _tokens(case: dict) -> list[int] | None:
+    """Return the tokens of a case that stand in cases.json, or None."""
+    run = case.get("fp32")
+    return run.get("gen_ids") if isinstance(run, dict) else None
+
+
+def _read(path: Path) -> tuple[Radiograph, str]:
+    """Read an image as users do; a colour photo, which is refused to them, as the reference did."""
+    try:
+        return load_radiograph(path), ""
+    except InputError:
+        with opened_picture(path) as picture:
+            if picture.mode not in _COLOUR_MODES:
+                raise
+            grey = np.asarray(picture.convert("L"))
+    return Radiograph.from_array(grey, source=path.name), "colour, refused to users; read as grey"
+
+
+def _pillow() -> int:
+    return int(PIL.__version__.partition(".")[0])
+
+
+def _compare_texts(tokenizer: CxrTokenizer, cases: list[dict], field: str) -> ParityRow:
+    answers = {
+        "input_ids": lambda case: tokenizer.encode(case["text"]),
+        "tokens": lambda case: tokenizer.pieces(tokenizer.encode(case["text"])),
+        "decoded": lambda case: tokenizer.decode(case["input_ids"], skip_special=False),
+        "decoded_skip_special": lambda case: tokenizer.decode(case["input_ids"]),
+    }
+    if field not in answers:
+        return unknown(field)
+    found = [(case["text"], same(answers[field](case), case[field])) for case in cases]
+    wrong = [f"{text!r}: {row.note}" for text, row in found if not row.ok]
+    note = re.sub(r"\s+", " ", "; ".join(wrong[:3]))
+    return outcome(float(len(wrong)), 0.0, not wrong, f"texts of {len(cases)}", note)
+
+
+def _parts(key: str) -> tuple[str, str]:
+    """Return the case ("" for the image) and the name of a recorded array."""
+    case, _, name = key.partition("__")
+    return (case, name) if name else ("", case)
+
+
+def _joined(label: str, case: str) -> str:
+    return f"{label}/{case}" if case else label
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"
