@@ -21,11 +21,11 @@ LONGEST, _FIELD = 300, 60
 _PLAIN = (bool, int, float, complex, type(None))
 
 
-def short_repr(result: Any) -> str:
+def short_repr(self: Any) -> str:
     """Return a dataclass as its name and fields, in at most `LONGEST` characters."""
-    said = [f"{field.name}={_short(getattr(result, field.name))}"
-            for field in fields(result) if field.repr]  # fmt: skip
-    name, shown = type(result).__name__, []
+    said = [f"{field.name}={_short(getattr(self, field.name))}"
+            for field in fields(self) if field.repr]  # fmt: skip
+    name, shown = type(self).__name__, []
     for one in said:
         if len(f"{name}({', '.join([*shown, one])}, ...)") > LONGEST:
             shown.append("...")
