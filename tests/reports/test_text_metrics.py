@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from workbench.errors import InputError
-from workbench.reports import neural_metrics, text_metrics
-from workbench.reports.neural_metrics import NEURAL_METRICS
-from workbench.reports.text_metrics import measure_texts
+from workbench.reports import text_metrics
+from workbench.reports.text_metrics import NEURAL_METRICS, measure_texts
 
 LEXICAL = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "METEOR")
 
@@ -21,9 +20,7 @@ LEXICAL = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "METEOR")
 @pytest.fixture
 def no_radeval(monkeypatch):
     """As on a machine without the package."""
-    monkeypatch.setattr(
-        neural_metrics, "find_spec", lambda name: None if name == "radeval" else name
-    )
+    monkeypatch.setattr(text_metrics, "find_spec", lambda name: None if name == "radeval" else name)
 
 
 def fake_radeval(monkeypatch, scores: dict | Exception) -> list:
@@ -44,7 +41,10 @@ def fake_radeval(monkeypatch, scores: dict | Exception) -> list:
     module = types.ModuleType("radeval")
     module.RadEval = RadEval
     monkeypatch.setitem(sys.modules, "radeval", module)
-    monkeypatch.setattr(neural_metrics, "find_spec", lambda name: name)
+    there = text_metrics.find_spec
+    monkeypatch.setattr(
+        text_metrics, "find_spec", lambda name: name if name == "radeval" else there(name)
+    )
     return asked
 
 
@@ -113,7 +113,6 @@ def test_every_metric_is_there_and_missing_ones_say_what_they_need(no_radeval):
 
 def test_without_the_extra_nothing_fails(monkeypatch):
     monkeypatch.setattr(text_metrics, "find_spec", lambda name: None)
-    monkeypatch.setattr(neural_metrics, "find_spec", lambda name: None)
     found = measure_texts({"a": "x"}, {"a": "x"})
     for name in LEXICAL:
         assert found[name].status == (
@@ -164,7 +163,7 @@ def test_whatever_fails_inside_is_one_metric_that_is_not_available(monkeypatch):
     assert found["BLEU-1"].available
 
 
-def test_neural_metrics_can_be_left_out():
+def test_text_metrics_can_be_left_out():
     found = measure_texts({"a": "x"}, {"a": "x"}, neural=False)
     assert {found[name].status for name in NEURAL_METRICS} == {"not asked for"}
 

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: workbench label reports.csv --text-column report --out labels.csv"
     texts.add_arguments(parser)
     parser.add_argument(
-        "--backend", default="rules", metavar="B", help="rules (default), medspacy or radgraph"
+        "--backend", default="rules", metavar="B", help="rules (default) or radgraph"
     )
     shared.add_json_argument(parser)
 

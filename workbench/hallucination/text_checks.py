@@ -38,7 +38,7 @@ from workbench.findings import (
 )
 from workbench.hallucination.text_rules import HISTORY, RULES
 from workbench.reports import FindingLabel, Section, divide, label, sentences
-from workbench.reports.sentences import check_length
+from workbench.reports.sections import check_length
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,12 +5,11 @@ wb.reports.reader("chexbert", weights=...)  another reader, the same result
 wb.reports.measure_texts(texts, others)     BLEU, ROUGE-L and what else is installed
 """
 
-from workbench.reports.backends import reader
 from workbench.reports.labeler import divide, label
 from workbench.reports.labels import FindingLabel, Labels
 from workbench.reports.lexicon import Lexicon, read_lexicon
-from workbench.reports.sections import Section
-from workbench.reports.sentences import Sentence, sentences
+from workbench.reports.readers import reader
+from workbench.reports.sections import Section, Sentence, sentences
 from workbench.reports.text_metrics import TextMetrics, measure_texts
 
 __all__ = [

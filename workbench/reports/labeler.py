@@ -43,8 +43,7 @@ from workbench.findings import (
 from workbench.reports.labels import FindingLabel, Labels, states_finding
 from workbench.reports.lexicon import Lexicon, lexicon, lower_case
 from workbench.reports.scope import Mention, coded_mentions
-from workbench.reports.sections import Section
-from workbench.reports.sentences import check_length, sentences
+from workbench.reports.sections import Section, check_length, sentences
 
 _RANK = (PRESENT, UNCERTAIN, ABSENT)
 _UNSIDED = (CARDIOMEGALY, "enlarged cardiomediastinum", NO_FINDING)

@@ -1,11 +1,8 @@
-"""What a report says about each finding, with the characters that say it.
-
-Does not know: how the text was read (`labeler`) or what is true of the image.
-"""
+"""What a report says about each finding, with the characters that say it."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -25,21 +22,6 @@ from workbench.findings import (
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = (
-    "finding",
-    "code",
-    "side",
-    "zone",
-    "severity",
-    "temporality",
-    "start",
-    "end",
-    "rule",
-    "cue_start",
-    "cue_end",
-    "compared",
-    "kind",
-)
 #: Order in which codes of a finding and of its kind are combined.
 _WEIGHT = (NOT_MENTIONED, ABSENT, UNCERTAIN, PRESENT)
 _COLOURS = {"present": "#f6c28b", "absent": "#bcd9ee", "uncertain": "#e3d7f0"}
@@ -86,10 +68,12 @@ class FindingLabel:
         """Return the same label in a text that begins `by` characters earlier."""
         if not by:
             return self
-        cue = (None, None) if self.cue_start is None else (self.cue_start + by, self.cue_end + by)
-        return FindingLabel(
+        cue_start = None if self.cue_start is None else self.cue_start + by
+        cue_end = None if self.cue_end is None else self.cue_end + by
+        return FindingLabel(  # `replace` takes twice as long
             self.finding, self.code, self.side, self.zone, self.severity, self.temporality,
-            self.start + by, self.end + by, self.rule, *cue, self.compared, self.kind,
+            self.start + by, self.end + by, self.rule, cue_start, cue_end,
+            self.compared, self.kind,
         )  # fmt: skip
 
 
@@ -154,12 +138,11 @@ class Labels:
         """Return one row per finding mentioned; what is not stated is None."""
         import pandas as pd
 
-        columns = {name: [getattr(row, name) for row in self.rows] for name in COLUMNS}
-        frame = pd.DataFrame({name: pd.Series(values) for name, values in columns.items()})
-        numbers = {"start": "int64", "end": "int64", "cue_start": "Int64", "cue_end": "Int64"}
-        texts = [name for name in COLUMNS if name not in (*numbers, "compared")]
-        frame[texts] = frame[texts].astype(object).where(frame[texts].notna(), None)
-        return frame.astype(numbers | {"compared": "bool"})
+        kinds = dict.fromkeys((column.name for column in fields(FindingLabel)), "object")
+        kinds |= {"start": "int64", "end": "int64", "cue_start": "Int64", "cue_end": "Int64"}
+        kinds["compared"] = "bool"
+        columns = {name: [getattr(row, name) for row in self.rows] for name in kinds}
+        return pd.DataFrame({name: pd.Series(columns[name], dtype=kinds[name]) for name in kinds})
 
     def to_dict(self) -> dict:
         """Return plain values for JSON."""
@@ -170,9 +153,7 @@ class Labels:
         for row in sorted(self.mentions, key=lambda item: (item.start, -item.end)):
             if row.start < at:
                 continue
-            title = ", ".join(
-                str(part) for part in (row.finding, row.code, row.side, row.zone) if part
-            )
+            title = ", ".join(filter(None, (row.finding, row.code, row.side, row.zone)))
             pieces.append(escape(self.text[at : row.start]))
             pieces.append(
                 f'<mark style="background:{_COLOURS[row.code]}" title="{escape(title)}">'

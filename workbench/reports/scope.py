@@ -44,7 +44,7 @@ def _found(clause: str, lexicon: Lexicon) -> list[Mention]:
     Statements of two findings may share words: "heart and mediastinum are normal".
     """
     every = [
-        Mention(words.finding, *match.span(), code, rule, fixed=rule == "statement")
+        Mention(words.finding, match.start(), match.end(), code, rule, fixed=rule == "statement")
         for words in lexicon.findings
         if words.may_be_in(clause)
         for rule, code, pattern in words.patterns

@@ -1,4 +1,4 @@
-"""How alike two texts are word by word: BLEU-1..4, ROUGE-L, METEOR, and metrics with a model.
+"""Measure how alike two texts are: BLEU-1..4, ROUGE-L, METEOR, and metrics with a model.
 
 Every metric of the list is in the result: measured, or "not available: needs ..." with what would
 make it so. None of them knows what is true of an image; a wrong side costs one word.
@@ -10,21 +10,28 @@ make it so. None of them knows what is true of an image; a wrong side costs one 
     METEOR    mean over pairs, lower case, same tokens as ROUGE-L; needs WordNet (a download)
 
 Deviation: BLEU is given from 0 to 1 here, where sacrebleu counts to 100.
+
+Metrics with a model run through the optional package `radeval`, each by itself with the hub
+switched off, so that missing weights are an answer and not a download. GREEN is not run unless
+asked for: its package executes Python code that comes with the weights (trust_remote_code), which
+nothing else in this project does. BERTScore is as radeval sets it: distilbert, layer 5, rescaled.
+
 Sources: Papineni et al., ACL 2002; Post, WMT 2018 (sacrebleu); Lin, ACL Workshop 2004
-(rouge-score); Banerjee and Lavie, ACL Workshop 2005 (nltk).
-Does not know: findings (`labeler`), or how the metrics with a model are run (`neural_metrics`).
+(rouge-score); Banerjee and Lavie, ACL Workshop 2005 (nltk). RadEval (Xu et al., EMNLP 2025 demo,
+radeval 2.2); RadGraph-F1, Jain et al. 2021 and Yu et al. 2023; CheXbert, Smit et al. 2020;
+BERTScore, Zhang et al. 2020; GREEN, Ostmeier et al. 2024; RaTEScore, Zhao et al. 2024.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from workbench._repr import short_repr
 from workbench.errors import InputError
-from workbench.reports.neural_metrics import NEURAL_METRICS, measure_neural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,8 +40,41 @@ BLEU_ORDERS = (1, 2, 3, 4)
 NEEDS_EXTRA = "not available: needs `pip install cxr-llava-workbench[metrics]`"
 NEEDS_WORDNET = "not available: needs WordNet; run: python -m nltk.downloader wordnet omw-1.4"
 
+NEEDS_RADEVAL = "not available: needs `pip install radeval`, and {weights}"
+NEEDS_WEIGHTS = "not available: needs {weights} on this machine ({error})"
+NEEDS_CONSENT = (
+    "not available: needs remote_code=True, because radeval runs Python code that comes with "
+    "{weights}"
+)
+
 #: ROUGE-L and METEOR take time with the product of both lengths: pairs beyond this are left out.
 LONGEST_PRODUCT = 4_000_000
+
+
+class NeuralMetric(NamedTuple):
+    """How radeval names a metric: its switch, the number to show, and the weights it needs."""
+
+    switch: str
+    key: str
+    weights: str
+    remote_code: bool = False
+
+
+NEURAL_METRICS = {
+    "RadGraph-F1": NeuralMetric("radgraph", "radgraph_partial", "the weights radgraph-xl"),
+    "CheXbert-F1": NeuralMetric(
+        "f1chexbert",
+        "f1chexbert_all_micro_f1",
+        "the weights StanfordAIMI/RRG_scorers (chexbert.pth) and bert-base-uncased",
+    ),
+    "BERTScore": NeuralMetric("bertscore", "bertscore", "the weights distilbert-base-uncased"),
+    "GREEN": NeuralMetric("green", "green", "the weights StanfordAIMI/GREEN-radllama2-7b", True),
+    "RaTEScore": NeuralMetric(
+        "ratescore",
+        "ratescore",
+        "the weights Angelakeke/RaTE-NER-Deberta and FremyCompany/BioLORD-2023-C",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -106,16 +146,8 @@ class TextMetrics:
 
     def to_dict(self) -> dict:
         """Return plain values for JSON; a metric that is not available is null with a status."""
-        return {
-            metric.name: {
-                "value": metric.value,
-                "status": metric.status,
-                "settings": metric.settings,
-                "n": metric.n,
-                "details": dict(metric.details),
-            }
-            for metric in self.metrics
-        }
+        names = ("value", "status", "settings", "n", "details")
+        return {m.name: {name: getattr(m, name) for name in names} for m in self.metrics}
 
     def _repr_html_(self) -> str:
         from workbench.figures.tables import html_table
@@ -132,9 +164,12 @@ class TextMetrics:
         return html_table(("metric", "value", "pairs", "how, or what it needs"), rows)
 
 
+Key = TypeVar("Key", bound=Hashable)
+
+
 def measure_texts(
-    predictions: Mapping[Any, str | None] | Sequence[str | None],
-    references: Mapping[Any, str | None] | Sequence[str | None],
+    predictions: Mapping[Key, str | None] | Sequence[str | None],
+    references: Mapping[Key, str | None] | Sequence[str | None],
     *,
     neural: bool = True,
     remote_code: bool = False,
@@ -159,16 +194,18 @@ def measure_texts(
     hypotheses, truths = [predicted[at] for at in kept], [expected[at] for at in kept]
     found = [*_bleu(hypotheses, truths), _rouge(hypotheses, truths), _meteor(hypotheses, truths)]
     if neural:
-        measured = measure_neural(hypotheses, truths, remote_code=remote_code)
-        found += [TextMetric(**row) for row in measured]
+        found += [_neural(name, hypotheses, truths, remote_code) for name in NEURAL_METRICS]
     else:
         found += [TextMetric(name, None, "not asked for") for name in NEURAL_METRICS]
     return TextMetrics(tuple(found), tuple(ids[at] for at in kept), left_out)
 
 
-def _aligned(predictions: Any, references: Any) -> tuple[list[str], list[str], list[str]]:
-    kinds = [isinstance(side, Mapping) for side in (predictions, references)]
-    if all(kinds):
+def _aligned(
+    predictions: Mapping[Key, str | None] | Sequence[str | None],
+    references: Mapping[Key, str | None] | Sequence[str | None],
+) -> tuple[list[str], list[str], list[str]]:
+    """Return ids and both texts of every pair; a text of white space, or None, is ""."""
+    if isinstance(predictions, Mapping) and isinstance(references, Mapping):
         lost = set(predictions) ^ set(references)
         if lost:
             some = ", ".join(repr(key) for key in sorted(map(str, lost))[:3])
@@ -177,22 +214,25 @@ def _aligned(predictions: Any, references: Any) -> tuple[list[str], list[str], l
                 "same ids"
             )
         keys = list(predictions)
-        sides = [[side[key] for key in keys] for side in (predictions, references)]
-    elif any(kinds) or isinstance(predictions, str) or isinstance(references, str):
+        pairs = [(predictions[key], references[key]) for key in keys]
+    elif any(isinstance(side, Mapping | str) for side in (predictions, references)):
         raise InputError("expected two mappings id -> text, or two lists of texts")
+    elif len(predictions) != len(references):
+        raise InputError(
+            f"{len(predictions)} predictions and {len(references)} references; give as many"
+        )
     else:
-        sides = [list(predictions), list(references)]
-        if len(sides[0]) != len(sides[1]):
-            raise InputError(
-                f"{len(sides[0])} predictions and {len(sides[1])} references; give as many"
-            )
-        keys = list(range(1, len(sides[0]) + 1))
-    for side in sides:
-        for key, text in zip(keys, side, strict=True):
-            if text is not None and not isinstance(text, str):
-                raise InputError(f"id {key!r}: expected a text, got {type(text).__name__}")
-    clean = [[text if text and text.strip() else "" for text in side] for side in sides]
-    return [str(key) for key in keys], clean[0], clean[1]
+        keys = range(1, len(predictions) + 1)
+        pairs = list(zip(predictions, references, strict=True))
+    predicted = [_clean(key, text) for key, (text, _) in zip(keys, pairs, strict=True)]
+    expected = [_clean(key, text) for key, (_, text) in zip(keys, pairs, strict=True)]
+    return [str(key) for key in keys], predicted, expected
+
+
+def _clean(key: object, text: object) -> str:
+    if text is not None and not isinstance(text, str):
+        raise InputError(f"id {key!r}: expected a text, got {type(text).__name__}")
+    return text if text and text.strip() else ""
 
 
 def _bleu(predicted: list[str], expected: list[str]) -> list[TextMetric]:
@@ -201,7 +241,7 @@ def _bleu(predicted: list[str], expected: list[str]) -> list[TextMetric]:
         return [TextMetric(name, None, NEEDS_EXTRA) for name in names]
     if not predicted:
         return [TextMetric(name, None, "no pair of texts") for name in names]
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     found = []
     for name, order in zip(names, BLEU_ORDERS, strict=True):
@@ -269,3 +309,39 @@ def _mean(name: str, each: list[float | None], settings: str) -> TextMetric:
     return TextMetric(
         name, sum(known) / len(known), settings=settings, n=len(known), per_pair=tuple(each)
     )
+
+
+def _neural(name: str, predicted: list[str], expected: list[str], remote_code: bool) -> TextMetric:
+    metric = NEURAL_METRICS[name]
+    if find_spec("radeval") is None:
+        return TextMetric(name, None, NEEDS_RADEVAL.format(weights=metric.weights))
+    if metric.remote_code and not remote_code:
+        return TextMetric(name, None, NEEDS_CONSENT.format(weights=metric.weights))
+    if not predicted:
+        return TextMetric(name, None, "no pair of texts")
+    try:
+        with hub_offline():
+            from radeval import RadEval  # pyright: ignore[reportMissingImports]
+
+            evaluator = RadEval(metrics=[metric.switch], show_progress=False)
+            scores = evaluator(refs=list(expected), hyps=list(predicted))
+            numbers = {key: float(scores[key]) for key in scores}
+            value = numbers[metric.key]
+    except Exception as error:  # many packages, many ways to fail: each is one unavailable metric
+        said = " ".join(str(error).split())[:160] or type(error).__name__
+        return TextMetric(name, None, NEEDS_WEIGHTS.format(weights=metric.weights, error=said))
+    settings = f"radeval, {metric.key}"
+    return TextMetric(name, value, settings=settings, n=len(predicted), details=numbers)
+
+
+@contextmanager
+def hub_offline() -> Iterator[None]:
+    """Switch the hub off for the time being: only weights that are here are used."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 
 from workbench.errors import InputError, OptionError
 from workbench.reports import Labels, label, reader
-from workbench.reports.backends import CHEXBERT_CODES, CHEXBERT_FINDINGS
+from workbench.reports.readers import CHEXBERT_CODES, CHEXBERT_FINDINGS
 
 TEXT = "Small left effusion. No pneumothorax. Possible nodule."
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "small", "left", "effusion", "no", "."]
@@ -26,15 +26,14 @@ def test_rules_are_the_default():
     assert reader() is label
 
 
-@pytest.mark.parametrize("name", ["medspacy", "radgraph"])
-def test_library_that_is_not_there_is_named(name, monkeypatch):
+def test_library_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
-    with pytest.raises(InputError, match=f"{name} is not available: needs `pip install {name}`"):
-        reader(name)
+    with pytest.raises(InputError, match="radgraph is not available: needs `pip install radgraph`"):
+        reader("radgraph")
 
 
 def test_unknown_backend():
-    with pytest.raises(OptionError, match="unknown backend 'gpt'; expected one of: rules, medspa"):
+    with pytest.raises(OptionError, match="unknown backend 'gpt'; expected one of: rules, radgr"):
         reader("gpt")
 
 
@@ -137,43 +136,6 @@ def test_radgraph_without_weights(monkeypatch):
     module.RadGraph = fails
     monkeypatch.setitem(sys.modules, "radgraph", module)
     monkeypatch.setattr("importlib.util.find_spec", lambda package: object())
-    with pytest.raises(
-        InputError, match=r"needs the weights of radgraph-xl on this .*\(Connection"
-    ):
+    missing = r"needs the weights of radgraph-xl on this .*\(Connection"
+    with pytest.raises(InputError, match=missing):
         reader("radgraph")
-
-
-def test_medspacy_marks_become_codes(monkeypatch):
-    added = []
-
-    def entity(name, words, **marks):
-        flags = dict.fromkeys(("is_negated", "is_uncertain", "is_historical", "is_hypothetical"), 0)
-        start = TEXT.index(words)
-        place = {"start_char": start, "end_char": start + len(words)}
-        return SimpleNamespace(label_=name, _=SimpleNamespace(**flags | marks), **place)
-
-    ents = [
-        entity("pleural effusion", "effusion"),
-        entity("pneumothorax", "pneumothorax", is_negated=True),
-        entity("nodule", "nodule", is_uncertain=True),
-        entity("fracture", "Possible", is_historical=True),
-    ]
-
-    class Pipe:
-        def __call__(self, text):
-            return SimpleNamespace(ents=ents)
-
-        def get_pipe(self, name):
-            return SimpleNamespace(add=added.extend)
-
-    module, ner = ModuleType("medspacy"), ModuleType("medspacy.ner")
-    module.load = lambda medspacy_enable: Pipe()
-    ner.TargetRule = lambda literal, category, pattern: (category, pattern)
-    monkeypatch.setitem(sys.modules, "medspacy", module)
-    monkeypatch.setitem(sys.modules, "medspacy.ner", ner)
-    monkeypatch.setattr("importlib.util.find_spec", lambda package: object())
-    labels = reader("medspacy")(TEXT)
-    assert codes(labels) == {
-        "pleural effusion": "present", "pneumothorax": "absent", "nodule": "uncertain",
-    }  # fmt: skip
-    assert {"pneumothorax", "nodule"} <= {category for category, _ in added}

@@ -1,32 +1,33 @@
-"""Other readers of reports behind the same result: medspaCy, RadGraph and CheXbert.
+"""Other readers of reports behind the same result, for comparison: RadGraph and CheXbert.
 
-They are for comparison; the project's own rules (`label`) need nothing. Each is used only where its
-library is installed and its weights are on this machine; nothing is fetched. CheXbert is read from
-safetensors; RadGraph's own library unpickles its weights, which is why it is never the default.
+Each is used only where its library is installed and its weights are on this machine; nothing is
+downloaded. CheXbert is read from safetensors; RadGraph's own library unpickles its weights, which
+is why it is never the default.
 
-- medspaCy (Eyre et al., AMIA 2021): its ConText over the terms of this project's lexicon;
 - RadGraph (Jain et al., NeurIPS 2021, arXiv 2106.14463): its observations, named by the lexicon;
 - CheXbert (Smit et al., EMNLP 2020, arXiv 2004.09167): codes without evidence, so every row spans
   the whole text.
-
-Does not know: which of them is right.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from workbench.errors import InputError, OptionError, unknown_name
 from workbench.findings import ABSENT, PRESENT, UNCERTAIN
 from workbench.reports.labeler import label, merged
 from workbench.reports.labels import FindingLabel, Labels
 from workbench.reports.lexicon import lexicon
-from workbench.reports.neural_metrics import hub_offline
+from workbench.reports.text_metrics import hub_offline
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
 
 Reader = Callable[[str], Labels]
 
@@ -49,7 +50,7 @@ def reader(backend: str = "rules", *, weights: str | Path | None = None) -> Read
     """Return a function from a text to its `Labels`.
 
     Args:
-        backend: "rules", "medspacy", "radgraph" or "chexbert".
+        backend: "rules" (`label`), "radgraph" or "chexbert".
         weights: folder of CheXbert's weights.
 
     Raises:
@@ -58,7 +59,6 @@ def reader(backend: str = "rules", *, weights: str | Path | None = None) -> Read
     """
     makers = {
         "rules": lambda: label,
-        "medspacy": _medspacy,
         "radgraph": _radgraph,
         "chexbert": lambda: _chexbert(weights),
     }
@@ -67,15 +67,10 @@ def reader(backend: str = "rules", *, weights: str | Path | None = None) -> Read
     return makers[backend]()
 
 
-def _need(package: str, backend: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise InputError(f"{backend} is not available: needs `pip install {package}`")
-
-
 def _folder(weights: str | Path | None, names: tuple[str, ...]) -> Path:
     folder = Path(weights) if weights else None
     missing = [name for name in names if folder is None or not (folder / name).is_file()]
-    if missing:
+    if folder is None or missing:
         raise InputError(
             "chexbert is not available: needs weights=FOLDER with "
             f"{', '.join(missing)} (chexbert.pth converted to safetensors, and the configuration "
@@ -93,46 +88,10 @@ def _row(finding: str, code: str, start: int, end: int, rule: str) -> FindingLab
     return FindingLabel(finding, code, None, None, None, None, start, end, rule)
 
 
-def _terms() -> Iterator[tuple[str, Any]]:
-    for words in lexicon().findings:
-        for rule, _, pattern in words.patterns:
-            if rule == "named":
-                yield words.finding, pattern
-
-
-# ---------------------------------------------------------------- medspaCy
-
-
-def _medspacy() -> Reader:
-    _need("medspacy", "medspacy")
-    import medspacy
-    from medspacy.ner import TargetRule
-
-    pipe = medspacy.load(
-        medspacy_enable=["medspacy_pyrush", "medspacy_target_matcher", "medspacy_context"]
-    )
-    rules = [TargetRule(name, name, pattern=f"(?i){p.pattern}") for name, p in _terms()]
-    pipe.get_pipe("medspacy_target_matcher").add(rules)
-    return partial(_medspacy_labels, pipe)
-
-
-def _medspacy_labels(pipe: Any, text: str) -> Labels:
-    rows = []
-    for found in pipe(text).ents:
-        marks = found._
-        if marks.is_historical or marks.is_hypothetical:
-            continue
-        code = ABSENT if marks.is_negated else UNCERTAIN if marks.is_uncertain else PRESENT
-        rows.append(_row(found.label_, code, found.start_char, found.end_char, "medspacy"))
-    return _labels(text, rows)
-
-
-# ---------------------------------------------------------------- RadGraph
-
-
 def _radgraph() -> Reader:
-    _need("radgraph", "radgraph")
-    from radgraph import RadGraph
+    if importlib.util.find_spec("radgraph") is None:
+        raise InputError("radgraph is not available: needs `pip install radgraph`")
+    from radgraph import RadGraph  # pyright: ignore[reportMissingImports]
 
     with hub_offline():
         try:
@@ -145,7 +104,7 @@ def _radgraph() -> Reader:
     return partial(_radgraph_labels, model)
 
 
-def _radgraph_labels(model: Any, text: str) -> Labels:
+def _radgraph_labels(model: Callable[[list[str]], dict], text: str) -> Labels:
     entities = model([text])["0"]["entities"].values()
     rows, at = [], 0
     for entity in sorted(entities, key=lambda item: item["start_ix"]):
@@ -154,9 +113,17 @@ def _radgraph_labels(model: Any, text: str) -> Labels:
         if code is None or span is None:
             continue
         words = text[slice(*span)]
-        names = [name for name, pattern in _terms() if pattern.search(words)]
-        rows += [_row(name, code, *span, "radgraph") for name in dict.fromkeys(names)]
+        rows += [_row(name, code, *span, "radgraph") for name in _named(words)]
     return _labels(text, rows)
+
+
+def _named(words: str) -> list[str]:
+    """Return the findings that some words name."""
+    return [
+        known.finding
+        for known in lexicon().findings
+        if any(rule == "named" and term.search(words) for rule, _, term in known.patterns)
+    ]
 
 
 def _placed(text: str, tokens: str, start: int) -> tuple[tuple[int, int] | None, int]:
@@ -172,14 +139,11 @@ def _placed(text: str, tokens: str, start: int) -> tuple[tuple[int, int] | None,
     return (None, start) if first is None else ((first, end), end)
 
 
-# ---------------------------------------------------------------- CheXbert
-
-
 def _chexbert(weights: str | Path | None) -> Reader:
     folder = _folder(weights, ("model.safetensors", "config.json", "vocab.txt"))
     import torch
     from safetensors.torch import load_file
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers import BertConfig, BertModel, BertTokenizer
 
     config = BertConfig(**json.loads((folder / "config.json").read_text()))
     bert = BertModel(config, add_pooling_layer=False)
@@ -197,11 +161,13 @@ def _chexbert(weights: str | Path | None) -> Reader:
         network.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(f"the weights in {folder.name} are not CheXbert's: {error}") from None
-    tokenizer = BertTokenizerFast(vocab_file=str(folder / "vocab.txt"))
+    tokenizer = BertTokenizer(vocab_file=str(folder / "vocab.txt"))
     return partial(_chexbert_labels, network, tokenizer)
 
 
-def _chexbert_labels(network: Any, tokenizer: Any, text: str) -> Labels:
+def _chexbert_labels(
+    network: nn.ModuleDict, tokenizer: PreTrainedTokenizerBase, text: str
+) -> Labels:
     import torch
 
     if not text.strip():
@@ -209,7 +175,7 @@ def _chexbert_labels(network: Any, tokenizer: Any, text: str) -> Labels:
     tokens = tokenizer(" ".join(text.split()), truncation=True, max_length=512, return_tensors="pt")
     with torch.inference_mode():
         hidden = network["bert"](**tokens).last_hidden_state[:, 0]
-        classes = [int(head(hidden).argmax()) for head in network["linear_heads"]]
+        classes = [int(head(hidden).argmax()) for head in network["linear_heads"].children()]
     found = [
         (name, PRESENT if number else None) if name == "no finding" else
         (name, CHEXBERT_CODES[number])
