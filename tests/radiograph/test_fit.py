@@ -43,7 +43,8 @@ def test_pad_shows_the_whole_image_inside_the_square(height, width, size):
     geometry = fit_geometry(height, width, size, "pad")
     assert geometry.crop_loss == 0
     assert geometry.crop_box == (0, 0, width, height)
-    left, top, right, bottom = geometry.content_box
+    corners = geometry.to_model(np.array([[0, 0], [width, height]]))
+    left, top, right, bottom = np.clip(corners, 0, size).ravel()
     assert 0 <= left < right <= size and 0 <= top < bottom <= size
     assert max(right - left, bottom - top) == pytest.approx(size)
     # centred: the two margins differ by one pixel at most

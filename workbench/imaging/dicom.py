@@ -36,8 +36,7 @@ from workbench.imaging.names import shared_name
 from workbench.imaging.numeric import read_numbers
 from workbench.imaging.sources import MAX_FILE_BYTES, check_pixel_count
 from workbench.imaging.vocabulary import READ_KEYWORDS, VOCABULARY
-from workbench.radiograph import InputContract, InputWarning, Radiograph
-from workbench.radiograph.levels import to_unit_range
+from workbench.radiograph import InputContract, InputWarning, Radiograph, to_unit_range
 
 #: What a deflated film may unpack to: 32 bits a pixel, and everything that is no pixel.
 _BYTES_OF_A_PIXEL, _OTHER_BYTES, _PIECE = 4, 64_000_000, 1 << 20

@@ -3,7 +3,7 @@
 from workbench.radiograph.checks import domain_warning, frontal_layout, little_seen
 from workbench.radiograph.contract import WARNING_CODES, InputContract, InputWarning
 from workbench.radiograph.fit import PUBLISHED_SIZE, FitGeometry, fit_geometry, fit_pixels
-from workbench.radiograph.radiograph import Radiograph
+from workbench.radiograph.radiograph import Radiograph, to_unit_range
 
 __all__ = [
     "PUBLISHED_SIZE",
@@ -17,4 +17,5 @@ __all__ = [
     "fit_pixels",
     "frontal_layout",
     "little_seen",
+    "to_unit_range",
 ]

@@ -1,13 +1,13 @@
 """Warnings that pixels and geometry alone can justify, and the one that depends on the model.
 
-Polarity comes from the layout of a frontal chest film: black corners, dark lungs, bright spine and
-abdomen. The layout is the 8 x 8 mean of 799 frontal films of NIH ChestX-ray14 (Wang et al., CVPR
-2017, arXiv 1705.02315; data provided by the NIH Clinical Center), made symmetric and rounded. On
-those films the score is 0.80 in the median; one of the 799 falls below the limit, and that film is
-stored inverted. Turned over on purpose, 99.6 % of them fall below it.
+Polarity comes from the layout of a frontal chest radiograph: black corners, dark lungs, bright
+spine and abdomen. The layout is the 8 x 8 mean of 799 frontal radiographs of NIH ChestX-ray14 (Wang
+et al., CVPR 2017, arXiv 1705.02315; data provided by the NIH Clinical Center), made symmetric and
+rounded. On those the score is 0.80 in the median; one of the 799 falls below the limit, and that
+one is stored inverted. Turned over on purpose, 99.6 % of them fall below it.
 
-Does not know: whether an image shows a chest. The same score separates that badly (two of 799 films
-below 0.05, but only half of other images), so no such warning is given from pixels.
+Whether an image shows a chest at all the same score tells badly (two of 799 radiographs lie below
+0.05, but only half of other images), so no such warning is given from pixels.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from workbench.radiograph.fit import PUBLISHED_SIZE, fit_geometry
 
 #: Percent of the area a centre crop may remove before it is said.
 CROP_LOSS_LIMIT = 5.0
-#: Longer edge / shorter edge beyond which a chest film is unusual.
+#: Longer edge / shorter edge beyond which a chest radiograph is unusual.
 ASPECT_LIMIT = 1.5
 #: Shorter edge below which an image is called low in resolution.
 SHORT_EDGE_LIMIT = 384
 #: Range of grey below which an image counts as constant: two of 255 levels.
 CONSTANT_LIMIT = 2.5 / 255
-#: Correlation with the layout of a frontal film below which polarity is doubted.
+#: Correlation with the layout of a frontal radiograph below which polarity is doubted.
 LAYOUT_LIMIT = -0.1
 #: Shorter edge to which an image is thinned out before it is compared with the layout.
 _LAYOUT_EDGE = 512
 
 #: An image hides where this share of its pixels lies in so small a part of the grey scale, in at
-#: most so many groups, or where so large a share is black or white. Of 1,077 frontal films of NIH
-#: ChestX-ray14 none uses less than 0.39 of the scale, and none has more than 0.66 at its ends.
+#: most so many groups, or where so large a share is black or white. Of 1,077 frontal radiographs of
+#: NIH ChestX-ray14 none uses less than 0.39 of the scale, and none has more than 0.66 at its ends.
 _BULK, SCALE_LIMIT, _GROUPS, ENDS_LIMIT = 0.98, 0.2, 3, 0.95
 #: Steps of the scale, pixels below which nothing is said, and pixels that are looked at.
 _STEPS, _FEW, _SAMPLE = 64, 100, 1 << 16
@@ -58,9 +58,10 @@ def pixel_warnings(
     Args:
         pixels: (H, W) in [0, 1], bone bright.
         fit: "crop" or "pad".
-        polarity: whether the layout of a frontal chest film may be expected.
+        polarity: whether the layout of a frontal chest radiograph may be expected.
     """
-    found = list(_shape_warnings(*pixels.shape, fit))
+    height, width = pixels.shape
+    found = _shape_warnings(height, width, fit)
     if float(pixels.max()) - float(pixels.min()) < CONSTANT_LIMIT:
         found.append(
             InputWarning(
@@ -83,9 +84,9 @@ def pixel_warnings(
         found.append(
             InputWarning(
                 "inverted?",
-                "dark lies where a frontal chest film is bright; the film may be inverted, upside "
-                "down or no chest film: look at it, and if bone is dark load it with invert=True "
-                "(or invert=False where it was turned over)",
+                "dark lies where a frontal chest radiograph is bright; the image may be inverted, "
+                "upside down or no chest radiograph: look at it, and if bone is dark load it with "
+                "invert=True (or invert=False where it was turned over)",
             )
         )
     return tuple(found)
@@ -122,7 +123,7 @@ def little_seen(
 
 
 def frontal_layout(pixels: np.ndarray) -> float:
-    """Correlate an image with the layout of a frontal chest film.
+    """Correlate an image with the layout of a frontal chest radiograph.
 
     Args:
         pixels: (H, W) in [0, 1].
@@ -158,8 +159,8 @@ def domain_warning(contract: InputContract, model_domain: str) -> InputWarning |
         return None
     if model_domain == "phantom":
         message = (
-            "this model was trained on drawn phantoms only and this is a real radiograph: its "
-            "words about it mean nothing; use the published checkpoint for real films"
+            "this model was trained on phantoms only and this is a real radiograph: its words "
+            "about it mean nothing; use the published checkpoint for real radiographs"
         )
     else:
         message = (
@@ -171,7 +172,8 @@ def domain_warning(contract: InputContract, model_domain: str) -> InputWarning |
 
 def _visible(pixels: np.ndarray, fit: str) -> tuple[np.ndarray, float]:
     """Return the pixels that a model sees, thinned out, and the black share of its square."""
-    left, top, right, bottom = map(round, fit_geometry(*pixels.shape, PUBLISHED_SIZE, fit).crop_box)
+    height, width = pixels.shape
+    left, top, right, bottom = map(round, fit_geometry(height, width, PUBLISHED_SIZE, fit).crop_box)
     step = max(1, int((pixels.size / _SAMPLE) ** 0.5))
     beside = 1 - min(pixels.shape) / max(pixels.shape) if fit == "pad" else 0.0
     return pixels[top:bottom:step, left:right:step], beside
@@ -195,8 +197,8 @@ def _shape_warnings(height: int, width: int, fit: str) -> list[InputWarning]:
         found.append(
             InputWarning(
                 "aspect-ratio",
-                f"{height} x {width} pixels is {ratio:.1f} : 1, unusual for a chest film; check "
-                "that it is one film and not a strip or two views side by side",
+                f"{height} x {width} pixels is {ratio:.1f} : 1, unusual for a chest radiograph; "
+                "check that it is one image and not a strip or two views side by side",
             )
         )
     if min(height, width) < SHORT_EDGE_LIMIT:

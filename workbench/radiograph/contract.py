@@ -1,8 +1,5 @@
 """The input contract: what is known about a radiograph before any model sees it.
 
-Does not know: how files are read (`workbench.imaging`), how pixels are resized (`fit`), or how
-warnings are found (`checks`).
-
 The contract never holds patient identifiers. Its `source` is the base name of a file, and a file
 name can itself identify a patient: rename such files before sharing results.
 """
@@ -30,9 +27,9 @@ class InputWarning:
 #: Every code an `InputWarning` may carry, with what it stands for.
 WARNING_CODES = {
     "out-of-domain": "the model was not trained on images like this one",
-    "lateral-view": "the file says lateral; the models read frontal films",
+    "lateral-view": "the file says lateral; the models read frontal radiographs",
     "not-a-chest": "modality or body part say that this is not a chest radiograph",
-    "inverted?": "bright and dark lie as in a film shown with the wrong polarity",
+    "inverted?": "bright and dark lie as in a radiograph shown with the wrong polarity",
     "polarity": "the file contradicts itself, or is silent, about which end is white",
     "constant-image": "the image holds (almost) one grey value",
     "almost-blank": "nearly all pixels lie in a few percent of the grey scale, or at its ends",
@@ -71,7 +68,7 @@ class InputContract:
         original_size: (rows, columns) of the image that was read.
         fit: "crop" (published preprocessing) or "pad".
         crop_loss: percent of the area that the centre crop removes (0 for "pad").
-        domain: "phantom" for drawn images, "radiograph" for everything read from a file.
+        domain: "phantom" for phantoms, "radiograph" for everything read from a file.
         warnings: what a person should act on.
         file_format: "PNG", "JPEG", "DICOM, JPEG 2000 Image Compression", "array", ...
         grey_scale: how stored values became [0, 1]: "full range", "VOI LUT",

@@ -6,8 +6,6 @@ centre crop with floor offsets. Eight-bit images stay eight-bit on the way, so t
 published pipeline to the bit. `fit="pad"` departs from it on purpose: the whole image is visible,
 centred on black.
 
-Does not know: files, models, or the normalisation by mean and standard deviation.
-
 Coordinates are continuous and measured from the top left corner of an image: pixel i covers
 [i, i + 1), its centre is i + 0.5. Points are (x, y), boxes are (left, top, right, bottom).
 """
@@ -64,15 +62,9 @@ class FitGeometry:
         rows, columns = self.original_size
         if self.fit == "pad":
             return 0.0, 0.0, float(columns), float(rows)
-        left, top, right, bottom = self.box_to_original((0, 0, self.size, self.size))
+        corners = self.to_original(np.array([[0, 0], [self.size, self.size]]))
+        left, top, right, bottom = corners.ravel().tolist()
         return max(left, 0.0), max(top, 0.0), min(right, float(columns)), min(bottom, float(rows))
-
-    @property
-    def content_box(self) -> tuple[float, float, float, float]:
-        """(left, top, right, bottom) of the image inside the square, in model pixels."""
-        rows, columns = self.original_size
-        box = self.box_to_model((0, 0, columns, rows))
-        return tuple(min(max(edge, 0.0), float(self.size)) for edge in box)
 
     @property
     def crop_loss(self) -> float:
@@ -104,14 +96,6 @@ class FitGeometry:
             (..., 2) float64, x and y in model pixels; outside [0, size] where it was cropped away.
         """
         return _pairs(points) * self.scale[::-1] - self._shift
-
-    def box_to_original(self, box: tuple[float, float, float, float]) -> tuple[float, ...]:
-        """Map (left, top, right, bottom) from model pixels to original pixels, unclipped."""
-        return tuple(self.to_original(np.reshape(box, (2, 2))).ravel().tolist())
-
-    def box_to_model(self, box: tuple[float, float, float, float]) -> tuple[float, ...]:
-        """Map (left, top, right, bottom) from original pixels to model pixels, unclipped."""
-        return tuple(self.to_model(np.reshape(box, (2, 2))).ravel().tolist())
 
     @property
     def _shift(self) -> np.ndarray:
@@ -172,7 +156,8 @@ def fit_pixels(pixels: np.ndarray, size: int, fit: str = "crop") -> np.ndarray:
             f"fit_pixels needs a 2-D greyscale array, got shape {pixels.shape}; "
             "convert it to one channel first"
         )
-    geometry = fit_geometry(*pixels.shape, size, fit)
+    height, width = pixels.shape
+    geometry = fit_geometry(height, width, size, fit)
     if not np.isfinite(pixels).all():
         raise InputError("pixels hold NaN or infinite values; expected values in [0, 1]")
     rows, columns = geometry.resized_size

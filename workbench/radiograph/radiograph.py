@@ -1,20 +1,20 @@
-"""Radiograph: the pixels of one frontal chest image and what is known about them.
-
-Does not know: file formats (`workbench.imaging`), phantoms (`workbench.phantom`), models.
-"""
+"""Radiograph: the pixels of one frontal chest image and what is known about them."""
 
 from __future__ import annotations
 
+import base64
+import io
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from workbench.errors import InputError, OptionError
 from workbench.radiograph.checks import pixel_warnings, published_crop_loss
 from workbench.radiograph.contract import InputContract, InputWarning
 from workbench.radiograph.fit import PUBLISHED_SIZE, FitGeometry, fit_geometry, fit_pixels
-from workbench.radiograph.levels import to_unit_range
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,6 +30,11 @@ _RECOMPUTED = {
 }
 #: Where one of these holds, the layout of a frontal chest film is not to be expected.
 _OTHER_LAYOUT = {"not-a-chest", "lateral-view"}
+_THUMBNAIL = 224
+#: Depths that detectors and exporters use inside 16-bit files.
+USUAL_BITS = (8, 10, 12, 14, 15, 16)
+#: Share of the pixels that may lie above the depth of all others: hot pixels, not the image.
+_OUTLIERS = 0.001
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,13 +146,6 @@ class Radiograph:
         """
         return Radiograph.examined(self.pixels, self.contract, fit=fit, meta=self.meta)
 
-    def with_warning(self, warning: InputWarning) -> Radiograph:
-        """Return the same image with one more warning, unless its code is there already."""
-        if warning.code in self.contract.codes:
-            return self
-        contract = replace(self.contract, warnings=(*self.contract.warnings, warning))
-        return Radiograph(self.pixels, contract, self.meta)
-
     def geometry(self, size: int = PUBLISHED_SIZE) -> FitGeometry:
         """Return how the image fits a model's size x size input."""
         return fit_geometry(*self.size, size, self.contract.fit)
@@ -192,6 +190,108 @@ class Radiograph:
         )
 
     def _repr_html_(self) -> str:
-        from workbench.radiograph.html import radiograph_html
+        """Return a light card (about 40 kB): the model's view, the facts and the warnings."""
+        pixels = np.rint(self.model_view(_THUMBNAIL) * 255).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+        encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+        source, *facts = map(escape, self.contract.facts())
+        warnings = "".join(
+            '<div style="margin-top:4px;padding:3px 8px;border-left:4px solid #b36b00;'
+            'background:#fff4dc;color:#5c3a00">'
+            f"<b>{escape(w.code)}</b> {escape(w.message)}</div>"
+            for w in self.contract.warnings
+        )
+        return (
+            '<div style="display:flex;gap:14px;align-items:flex-start;max-width:860px;'
+            'background:#fff;color:#1b1b1b;padding:8px">'
+            f'<img width="{_THUMBNAIL}" height="{_THUMBNAIL}" alt="what the model sees" '
+            f'src="data:image/png;base64,{encoded}">'
+            f"<div><b>{source}</b><br>{' &middot; '.join(facts)}{warnings}</div></div>"
+        )
 
-        return radiograph_html(self)
+
+def to_unit_range(
+    array: np.ndarray, *, bits: int | None = None
+) -> tuple[np.ndarray, int, tuple[InputWarning, ...]]:
+    """Scale stored grey levels to [0, 1] by the largest value their depth allows.
+
+    Args:
+        array: (H, W) unsigned integers, or floats in [0, 1]; singleton axes are dropped.
+        bits: significant bits of integer pixels; None decides from type and largest value.
+
+    Returns:
+        (H, W) float32 in [0, 1], the bits used (32 for floats), and a "bit-depth" warning where
+        a wide integer type holds fewer bits. Where at most a thousandth of the pixels needs more
+        bits than all others, the others decide and those become white.
+
+    Raises:
+        InputError: not one greyscale image, or values that do not fit.
+        OptionError: bits is outside 1..32.
+    """
+    values = _one_channel(array)
+    if bits is not None and not 1 <= bits <= 32:
+        raise OptionError(f"bits must lie between 1 and 32, got {bits}")
+    if np.issubdtype(values.dtype, np.floating):
+        low, high = float(values.min()), float(values.max())
+        if not (low >= 0 and high <= 1):
+            raise InputError(
+                f"floating-point pixels must lie in [0, 1], got [{low:.4g}, {high:.4g}]; divide "
+                "by the largest possible value, or pass unsigned integers"
+            )
+        return values.astype(np.float32), 32, ()
+    if not np.issubdtype(values.dtype, np.integer):
+        raise InputError(
+            f"pixels must be unsigned integers or floats in [0, 1], got {values.dtype}; convert "
+            "them first"
+        )
+    if int(values.min()) < 0:
+        raise InputError(
+            f"pixels must be unsigned integers or floats in [0, 1], got values from "
+            f"{values.min()} to {values.max()}; shift and scale them first"
+        )
+    if bits is None:
+        bits, warnings = _guess_bits(values)
+        values = np.minimum(values, 2**bits - 1)
+        return (values / (2**bits - 1)).astype(np.float32), bits, warnings
+    highest = int(values.max())
+    if highest >= 2**bits:
+        raise InputError(
+            f"pixels reach {highest}, more than {bits} bits can hold; pass a larger bits="
+        )
+    return (values / (2**bits - 1)).astype(np.float32), bits, ()
+
+
+def _one_channel(array: np.ndarray) -> np.ndarray:
+    values = np.asarray(array)
+    if values.size == 0:
+        raise InputError(f"the array is empty (shape {values.shape}); expected greyscale pixels")
+    if values.ndim > 2:
+        axes = [i for i, n in enumerate(values.shape) if n == 1][: values.ndim - 2]
+        values = np.squeeze(values, axis=tuple(axes))
+    if values.ndim != 2:
+        raise InputError(
+            f"a radiograph needs a 2-D greyscale array, got shape {np.shape(array)}; convert it "
+            "to one channel first"
+        )
+    return values
+
+
+def _guess_bits(values: np.ndarray) -> tuple[int, tuple[InputWarning, ...]]:
+    if values.dtype.itemsize == 1:
+        return 8, ()
+    highest = int(values.max())
+    bits, beyond = next((b for b in USUAL_BITS if highest < 2**b), 32), 0
+    for fewer in reversed([b for b in USUAL_BITS if b < bits]):
+        needing = int(np.count_nonzero(values >= 2**fewer))
+        if needing > _OUTLIERS * values.size or needing == np.count_nonzero(values):
+            break
+        bits, beyond = fewer, needing
+    if bits >= 16 and not beyond:
+        return bits, ()
+    reached = f"{beyond:,} pixels lie above the others" if beyond else f"values reach {highest}"
+    message = (
+        f"{reached}, so the image was read as {bits}-bit; if it looks too bright, pass an array "
+        "with the right bits= to Radiograph.from_array"
+    )
+    return bits, (InputWarning("bit-depth", message),)
