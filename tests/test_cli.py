@@ -537,7 +537,7 @@ def test_benchmark_passes_everything_on_and_writes_files(tiny, monkeypatch, caps
     seen = {}
 
     def measure(model, **options):
-        seen.update(options, model=model.responder.identity.id)
+        seen.update(options, model=model.identity.id)
         scores = [
             MapScore("attention", "method", 3, "nodule", True, 0.5, 0.5, 1.0, 0.9),
             MapScore("random", "fixed", 3, "nodule", False, 0.1, 0.1),

@@ -102,6 +102,39 @@ def test_imports_point_down(path):
     assert violations(path.read_text(encoding="utf-8"), module_name(path), LEVELS) == []
 
 
+#: What only CXR-LLaVA's own layers may name: its network's parts, its engine.
+OWNERS = ("model", "generation", "backends", "interface")
+INTERNALS = {"llama", "lm_head", "vision_tower", "conv1", "mm_projector", "responder"}
+
+
+def named_internals(source: str) -> list[str]:
+    """Attributes of a file that only the model's own layers may name, and imports of the engine."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr in INTERNALS:
+            found.append(f"line {node.lineno} names .{node.attr}")
+        elif isinstance(node, ast.ImportFrom) and node.module == "workbench.generation.engine":
+            names = {alias.name for alias in node.names} - {"pixels_sha256"}
+            found += [f"line {node.lineno} imports {name}" for name in sorted(names)]
+    return found
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in FILES if module_name(p).split(".")[1] not in OWNERS and "mini" not in p.parts],
+    ids=module_name,
+)
+def test_only_the_model_layers_name_parts_of_the_network(path):
+    assert named_internals(path.read_text(encoding="utf-8")) == []
+
+
+def test_a_named_part_of_the_network_is_caught():
+    source = (
+        "from workbench.generation.engine import Engine\nx = model.responder.engine.model.llama"
+    )
+    assert len(named_internals(source)) == 3
+
+
 def test_package_init_imports_only_the_version_and_what_imports_the_rest():
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     eager = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]

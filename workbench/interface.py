@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Unpack
 
 import torch
+from jaxtyping import Float
 from tqdm.auto import tqdm
 
+from workbench.backends.cxr_llava import CxrLlavaReader
 from workbench.errors import OptionError
 from workbench.generation.chat import Chat
 from workbench.generation.options import (
@@ -28,13 +30,12 @@ from workbench.generation.options import (
     decoding_settings,
     settings_of_each,
 )
-from workbench.generation.responder import Job, Responder
+from workbench.generation.responder import Job
 from workbench.generation.result import Generation
 from workbench.generation.sampling import DecodingSettings
 from workbench.generation.stream import TextStream
 from workbench.imaging import load_radiograph
-from workbench.model.card import ModelCard
-from workbench.model.load import LoadedCheckpoint, load_checkpoint
+from workbench.model.load import load_checkpoint
 from workbench.model.prompt import (
     Message,
     differential_messages,
@@ -95,27 +96,12 @@ def load_model(
     return ChestXrayModel(loaded)
 
 
-class ChestXrayModel:
+class ChestXrayModel(CxrLlavaReader):
     """A model that writes about chest radiographs.
 
-    Args:
-        loaded: what `workbench.model.load.load_checkpoint` returned.
-        prefix_bytes: memory for the keys and values of recent images, so that further questions
-            about them start at the question; the newest image is always kept.
-
-    Attributes:
-        loaded: model, tokenizer, processor, card.
-        responder: decodes; `responder.engine` is the engine.
+    Analyses reach its inside through what a `workbench.backends.Reader` offers: `network`,
+    `tokenizer`, `identity`, `force` and others.
     """
-
-    def __init__(self, loaded: LoadedCheckpoint, *, prefix_bytes: int = 1 << 30) -> None:
-        self.loaded = loaded
-        self.responder = Responder.for_checkpoint(loaded, prefix_bytes=prefix_bytes)
-
-    @property
-    def card(self) -> ModelCard:
-        """Name, hashes, terms, sizes and what the model was trained on."""
-        return self.loaded.card
 
     @property
     def image_size(self) -> int:
@@ -279,6 +265,23 @@ class ChestXrayModel:
         seen = self._look(image)
         return [self._job(seen, messages, task, settings) for task, messages, settings in asked]
 
+    def encode(self, image: Any) -> Float[torch.Tensor, "N H"]:
+        """Return an image as the rows that stand for it in the decoder's sequence, (N, H).
+
+        Raises:
+            InputError: the image cannot be read.
+        """
+        with self.exclusive(), torch.inference_mode():
+            return self.network.encode_image(self.pixels(image))[0]
+
+    def pixels(self, image: Any) -> Float[torch.Tensor, "1 1 S S"]:
+        """Return the pixels of an image as the model sees them, (1, 1, S, S) normalised.
+
+        Raises:
+            InputError: the image cannot be read.
+        """
+        return self.processor(as_radiograph(image))[None]
+
     def trace(
         self,
         image: Any,
@@ -315,7 +318,7 @@ class ChestXrayModel:
         )
 
     def __repr__(self) -> str:
-        identity = self.responder.identity
+        identity = self.identity
         return f"<ChestXrayModel {identity.id!r}, {identity.dtype} on {identity.device}>"
 
     def _repr_html_(self) -> str:
@@ -342,7 +345,7 @@ class ChestXrayModel:
         others = tuple(w for w in contract.warnings if foreign is None or w.code != foreign.code)
         notice = InputWarning("notice", self.notice)
         return _Seen(
-            pixels=self.loaded.processor(radiograph)[None],
+            pixels=self.pixels(radiograph),
             source=contract.source,
             warnings=(notice, *((foreign,) if foreign else ()), *others),
         )

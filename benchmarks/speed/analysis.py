@@ -29,7 +29,7 @@ class Case:
         self.peer = Published(self.network)
         self.radiograph = radiographs(1, sizes.side)[0]
         self.report = self.model.report(self.radiograph, max_new_tokens=sizes.new_tokens)
-        self.pixels = self.model.loaded.processor(self.radiograph)[None]
+        self.pixels = self.model.pixels(self.radiograph)
 
 
 def capture(plan: Plan) -> dict:
@@ -151,7 +151,7 @@ def _captum(trace, plan: Plan) -> dict:
 
     import workbench as wb
 
-    network = trace.need_model().responder.engine.model
+    network = trace.need_model().network
     ids = torch.tensor([[*trace.generation.prompt_ids, *trace.generation.token_ids]])
     text = torch.tensor(trace.generation.token_ids)
     pixels = torch.from_numpy(trace.pixel_values)[None]

@@ -263,7 +263,7 @@ def mini_step(plan: Plan) -> dict:
     settings = DecodingSettings(max_new_tokens=tokens)
     case = wb.phantom(seed=3, findings=["pleural effusion"], size=model.image_size)
     job = model.jobs(case, [("report", report_messages(), settings)])[0]
-    engine = Engine(model.responder.engine.model, image_id=IMAGE_TOKEN_ID, end_ids=())
+    engine = Engine(model.network, image_id=IMAGE_TOKEN_ID, end_ids=())
     peer, request = Published(engine.model), job.request
     embeds = peer.embed(request.pixel_values, request.ids)
     engine.prefix(request.pixel_values, request.ids)

@@ -80,7 +80,7 @@ def _apart(plain, shrunk, count: int) -> dict:
 def _reads(model, case, written):
     from workbench.interface import as_radiograph
 
-    pixels = model.loaded.processor(as_radiograph(case))[None]
+    pixels = model.pixels(as_radiograph(case))
     logits = model.responder.engine.force(pixels, written.prompt_ids, written.token_ids)
     chosen = torch.tensor(written.token_ids)[:, None]
     return logits.log_softmax(-1).gather(-1, chosen)[:, 0].numpy()

@@ -44,7 +44,7 @@ def test_last_layer_at_the_last_prompt_position_is_the_model(golden):
 
 
 def test_first_state_is_the_projector(golden):
-    network = golden.need_model().responder.engine.model
+    network = golden.need_model().network
     image = golden.layout.span("image").slice
     with torch.inference_mode():
         states = prompt_states(golden)
@@ -70,7 +70,7 @@ def test_shapes_and_ranges(golden):
 
 
 def test_whole_vocabulary_sums_to_one(golden):
-    size = golden.need_model().responder.engine.model.config.llama.vocab_size
+    size = golden.need_model().network.config.llama.vocab_size
     found = logit_lens(golden, [], top=size)
     np.testing.assert_allclose(found.probabilities.sum(-1), 1, rtol=1e-4)
 
@@ -139,7 +139,7 @@ def test_errors(mini):
 
 
 def test_no_hook_stays(mini):
-    network = mini.trace.need_model().responder.engine.model
+    network = mini.trace.need_model().network
     logit_lens(mini.trace, ["left"])
     assert hooks_of(network) == 0
     with pytest.raises(RuntimeError, match="crash"):

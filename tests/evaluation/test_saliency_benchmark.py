@@ -179,7 +179,7 @@ def test_processes_load_the_model_from_where_it_came(tiny, monkeypatch):
     table = benchmark_saliency(small, n=2, seed=SEED, methods=QUICK, jobs=3, progress=False)
     assert (table.missed, seen["jobs"], seen["source"]) == (2, 3, tiny)
     again = wb.load_model(seen["source"], **seen["options"])
-    assert again.responder.identity == small.responder.identity
+    assert again.identity == small.identity
 
 
 # ---------------------------------------------------------------- another phrase
@@ -332,9 +332,7 @@ def test_options_of_the_benchmark_exist(method):
 
 def test_fixed_maps_are_fixed(model):
     case = wb.phantom(7, findings=[], size=64)
-    like = checks.ImageMap(
-        np.zeros((4, 4)), model.loaded.processor.geometry(case.image), case.image, "like", "it"
-    )
+    like = checks.ImageMap(np.zeros((4, 4)), model.geometry(case.image), case.image, "like", "it")
     for name, make in FIXED.items():
         one, again, other = (make(like, seed) for seed in (1, 1, 2))
         assert one.method == name

@@ -90,7 +90,7 @@ def test_odds_follow_the_film(mini):
     fine = wb.phantom(11, findings=[], size=model.image_size)
     odds = [
         wb.hallucination.yes_odds(
-            model, [model.loaded.processor(film.image)[None]], "Is there a pleural effusion?"
+            model, [model.pixels(film.image)], "Is there a pleural effusion?"
         )[0]
         for film in (case, fine)
     ]

@@ -8,8 +8,8 @@ import torch
 
 import workbench as wb
 from workbench.errors import ContextBudgetError, InputError, OptionError
+from workbench.generation.teacher_forcing import read_with
 from workbench.hallucination import ABLATIONS, ground, ground_text
-from workbench.hallucination.teacher_forcing import read_with
 
 
 def test_same_image_contributes_exactly_nothing(golden):
@@ -36,7 +36,7 @@ def test_fewer_ablations_change_nothing_beyond_rounding(golden):
 def test_model_that_does_not_look_gets_nothing_from_the_image(root):
     model = wb.load_model(root / "tests/golden/checkpoints/A_tiny", device="cpu", dtype="float32")
     with torch.no_grad():
-        for parameter in model.responder.engine.model.mm_projector.parameters():
+        for parameter in model.network.mm_projector.parameters():
             parameter.zero_()
     film = wb.load_radiograph(root / "tests/golden/images/grad_300x400.png")
     found = ground_text(model, film, "No pneumothorax. Small effusion.")

@@ -300,7 +300,7 @@ def test_what_is_shipped_fits_the_shipped_weights_and_no_held_out_seed():
     model = load("mini")
     for name in ("combination", NUDGED_POLLING):
         found = shipped_calibration(model, name)
-        assert found.sha256 == model.responder.identity.sha256
+        assert found.sha256 == model.identity.sha256
         assert "seeds 8,000,000 to 8,000,399" in found.fitted_on
         assert len(found.probabilities) == len(found.false) > 500
         shares = [(at, share.low, share.high) for at, share in found.reliability()]

@@ -41,7 +41,7 @@ def test_log_probabilities_stay_near_those_of_float32(pair):
     chosen = torch.tensor(report.token_ids)[:, None]
     moved = (both[0] - both[1]).gather(1, chosen).abs()
     assert 0 < float(moved.mean()) < 0.05
-    assert small.responder.identity.dtype == "int8"
+    assert small.identity.dtype == "int8"
 
 
 def test_the_language_model_alone_is_shrunk(pair):

@@ -69,7 +69,7 @@ def test_pixels_are_pinned_once_for_all_tasks_where_there_is_a_gpu(films, model,
     worker = BlockWorker(model, plan, films.parent)
     assert len(worker._read(item).jobs) > 1
     assert pinned == []
-    identity = replace(model.responder.identity, device="cuda:0")
+    identity = replace(model.identity, device="cuda:0")
     monkeypatch.setattr(model.responder, "identity", identity)
     jobs = worker._read(item).jobs
     assert len(pinned) == 1
@@ -99,7 +99,7 @@ def test_a_prefix_survives_a_budget_that_is_too_small(films, model, lab, tmp_pat
 def test_run_json_says_what_a_run_is(ended, films, model, lab):
     record = json.loads((ended.folder / "run.json").read_text())
     fixed, (session,) = record["fixed"], record["sessions"]
-    assert fixed["model"]["sha256"] == model.responder.identity.sha256
+    assert fixed["model"]["sha256"] == model.identity.sha256
     assert fixed["model"]["notice"] == model.notice
     assert set(fixed["model"]) >= {"id", "revision", "files", "licence", "dtype", "template"}
     assert len(fixed["manifest"]["sha256"]) == 64

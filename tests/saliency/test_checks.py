@@ -241,7 +241,7 @@ def test_lung_prior_of_a_grid_finer_than_its_drawing(toys):
 @pytest.fixture
 def weights(tiny_trace):
     """A copy of every weight, compared at the end to the bit."""
-    network = tiny_trace.model.responder.engine.model
+    network = tiny_trace.model.network
     before = {name: value.clone() for name, value in network.state_dict().items()}
     yield before
     for name, value in network.state_dict().items():
@@ -275,7 +275,7 @@ def test_weights_come_back_after_a_crash(tiny_trace, weights):
     ],
 )
 def test_only_the_matrices_of_a_part_become_random(part, prefixes, tiny_trace, weights):
-    network = tiny_trace.model.responder.engine.model
+    network = tiny_trace.model.network
     expected = {n for n, p in network.named_parameters() if p.ndim > 1 and n.startswith(prefixes)}
     assert expected
     with checks.randomised(tiny_trace.model, (part,)):
@@ -286,7 +286,7 @@ def test_only_the_matrices_of_a_part_become_random(part, prefixes, tiny_trace, w
 
 
 def test_all_parts_leave_vectors_alone(tiny_trace, weights):
-    network = tiny_trace.model.responder.engine.model
+    network = tiny_trace.model.network
     matrices = {name for name, p in network.named_parameters() if p.ndim > 1}
     with checks.randomised(tiny_trace.model):
         assert changed(network, weights) == matrices
@@ -330,7 +330,7 @@ def test_parts_that_do_not_exist(tiny_trace, monkeypatch):
         checks.randomised(tiny_trace.model, ("vision", "heart")),
     ):
         pass
-    network = tiny_trace.model.responder.engine.model
+    network = tiny_trace.model.network
     monkeypatch.setattr(network, "is_quantized", True, raising=False)
     with (
         pytest.raises(InputError, match="quantised weights cannot be randomised"),

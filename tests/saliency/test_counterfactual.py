@@ -45,7 +45,7 @@ def test_removing_the_finding_takes_it_out_of_the_report(told):
 def test_scores_are_those_of_the_two_films(told, mini):
     target = finding_target(mini.trace, FINDING)
     scorer = Scorer(mini.trace, target)
-    without = mini.model.loaded.processor(mini.case.without(FINDING).image)[None]
+    without = mini.model.pixels(mini.case.without(FINDING).image)
     assert told.target == target.name
     assert told.score_before == pytest.approx(float(scorer.scores(scorer.base)), abs=1e-3)
     assert told.score_after == pytest.approx(float(scorer.scores(without)), abs=1e-3)

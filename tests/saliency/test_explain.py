@@ -197,7 +197,7 @@ def test_another_model_cannot_be_attached(loaded, toys):
 
 @pytest.mark.parametrize("method", LIVE)
 def test_quantised_model_gives_no_gradients_but_can_be_occluded(method, tiny_trace, monkeypatch):
-    network = tiny_trace.model.responder.engine.model
+    network = tiny_trace.model.network
     monkeypatch.setattr(network, "is_quantized", True, raising=False)
     options = CHEAP.get(method, {})
     if method in ("occlusion", "adaptive_occlusion", "kernel_shap"):

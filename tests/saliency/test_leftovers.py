@@ -31,7 +31,7 @@ WRONG = {
 
 @pytest.fixture
 def network(golden):
-    return golden.model.responder.engine.model
+    return golden.model.network
 
 
 def is_free(engine) -> bool:
@@ -102,7 +102,7 @@ def test_nothing_is_left_after_a_token_that_does_not_exist(golden, network, toys
 
 def test_the_watch_is_on_while_relevancy_runs(tiny_trace, toys, monkeypatch):
     """Otherwise the tests above prove nothing."""
-    network = tiny_trace.model.responder.engine.model
+    network = tiny_trace.model.network
     before, seen = toys.leftovers(network), []
     original = Scorer.forward
 
@@ -118,7 +118,7 @@ def test_the_watch_is_on_while_relevancy_runs(tiny_trace, toys, monkeypatch):
 
 
 def test_nothing_is_left_after_randomisation(tiny_trace, toys, monkeypatch):
-    network = tiny_trace.model.responder.engine.model
+    network = tiny_trace.model.network
     before = toys.leftovers(network)
     randomisation(tiny_trace, "left", method="grad_cam")
     assert toys.leftovers(network) == before

@@ -85,7 +85,7 @@ def test_constant_maps_neither_pass_nor_fail(toys):
 
 def test_signed_maps_are_compared_by_magnitude(tiny_trace, monkeypatch):
     """A map that only changes its sign has not changed."""
-    weight = tiny_trace.model.responder.engine.model.lm_head.weight
+    weight = tiny_trace.model.network.lm_head.weight
     total = float(weight.double().sum())
 
     def flips(scorer, grid):

@@ -122,7 +122,7 @@ def test_frozen_takes_gradients_off_the_weights_and_gives_them_back(toys, tiny_t
 def test_the_model_is_no_submodule(toys, tiny_trace):
     scorer = toys.of(tiny_trace, token=3)
     assert list(scorer.parameters()) == []
-    assert scorer.network is tiny_trace.model.responder.engine.model
+    assert scorer.network is tiny_trace.model.network
 
 
 # ---------------------------------------------------------------- errors

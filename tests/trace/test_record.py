@@ -117,14 +117,14 @@ def test_a_text_about_another_fit_is_refused(lab):
 def test_a_text_that_does_not_come_back_can_be_traced_on_purpose(lab):
     run = lab.run("mini")
     image = phantom(8, findings=["nodule"]).image
-    pixels = run.model.loaded.processor(image)[None]
+    pixels = run.model.pixels(image)
     trace = record_trace(run.model, image, pixels, run.report, vision="none", verify=False)
     assert np.abs(trace.logprobs - run.report.logprobs).max() > 0.02
 
 
 def test_a_text_of_another_model_is_refused(lab):
     run, other = lab.run("A_tiny"), lab.run("B_gqa_odd")
-    here, there = (r.model.responder.identity.sha256[:12] for r in (run, other))
+    here, there = (r.model.identity.sha256[:12] for r in (run, other))
     message = rf"written by B_gqa_odd \({there}\), this model is A_tiny \({here}\)"
     with pytest.raises(InputError, match=message):
         run.model.trace(run.image, other.report)

@@ -1,7 +1,7 @@
 """Logit lens on image tokens: which word each place of the image would say, layer by layer.
 
 The state of every image position after every language layer is read as if it were the last one:
-final norm, then `lm_head`, then a softmax over the vocabulary.
+final norm, then the head, then a softmax over the vocabulary.
 
 Does not know: other bases. Early states need not be written in the last layer's language, so
 nonsense there does not mean that nothing is known. No token is ever generated at an image position,
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from workbench.attention.lens_result import LogitLens
+from workbench.backends import Reader
 from workbench.errors import InputError, OptionError
 from workbench.findings import PRESENT
 from workbench.model.tokenizer import WORD_START
@@ -47,17 +48,17 @@ def logit_lens(trace: Trace, words: Sequence[str] | None = None, *, top: int = 1
     """
     started = time.perf_counter()
     model = trace.need_model()
-    network, tokenizer = model.responder.engine.model, model.responder.tokenizer
+    tokenizer = model.tokenizer
     asked = _stated_words(trace.layout) if words is None else _checked(words)
     ids = {word: _first_piece(tokenizer, word) for word in asked}
-    vocabulary = network.config.llama.vocab_size
+    vocabulary = model.decoder.config.vocab_size
     if not isinstance(top, int) or not 1 <= top <= vocabulary:
         raise OptionError(f"top must be from 1 to {vocabulary} (the vocabulary), got {top!r}")
     image = trace.layout.span("image").slice
     best, chance, columns = [], [], []
-    with model.responder.engine.exclusive(), torch.inference_mode():
+    with model.exclusive(), torch.inference_mode():
         for state in prompt_states(trace):
-            probabilities = read_state(network, state[image]).exp()
+            probabilities = read_state(model, state[image]).exp()
             values, found = probabilities.topk(top)
             chance.append(values.cpu().numpy())
             best.append([tokenizer.pieces(row) for row in found.tolist()])
@@ -84,20 +85,21 @@ def prompt_states(trace: Trace) -> list[torch.Tensor]:
         L + 1 tensors (positions before the first generated token, H), all but the last without the
         final norm; the last one has it.
     """
-    network = trace.need_model().responder.engine.model
+    model = trace.need_model()
+    network = model.network
     device = network.get_input_embeddings().weight.device
     ids = torch.tensor([trace.generation.prompt_ids], device=device)
     features = network.encode_image(torch.tensor(trace.pixel_values)[None])
     embeds = network.splice(ids, features.to(device))
-    with _watched_layers(network.llama) as states:
-        last = network.llama(inputs_embeds=embeds, use_cache=False).last_hidden_state
-    norm = network.llama.norm
+    with _watched_layers(model.decoder) as states:
+        last = model.decoder(inputs_embeds=embeds, use_cache=False).last_hidden_state
+    norm = model.decoder.norm
     before = [norm(state.to(norm.weight.device)) for state in states]
     return [state[0] for state in (*before, last)]
 
 
 @contextmanager
-def _watched_layers(llama: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
+def _watched_layers(decoder: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
     """Collect what enters each layer while the block runs.
 
     transformers' own `output_hidden_states` hangs hooks on the model that it never takes off.
@@ -108,15 +110,15 @@ def _watched_layers(llama: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
         states.append(args[0] if args else kwargs["hidden_states"])
 
     with ExitStack() as hooks:
-        for layer in llama.layers:
+        for layer in decoder.layers:
             hooks.callback(layer.register_forward_pre_hook(keep, with_kwargs=True).remove)
         yield states
 
 
-def read_state(network: torch.nn.Module, state: torch.Tensor) -> torch.Tensor:
+def read_state(model: Reader, state: torch.Tensor) -> torch.Tensor:
     """Return log-probabilities over the vocabulary, (positions, V) float32, of normed states."""
-    weight = network.lm_head.weight
-    return network.lm_head(state.to(weight.device)).float().log_softmax(-1)
+    weight = model.head.weight
+    return model.head(state.to(weight.device)).float().log_softmax(-1)
 
 
 def _checked(words: Sequence[str]) -> list[str]:

@@ -144,7 +144,7 @@ def benchmark_saliency(
         )
     warn_of_seen(seed, logger)
     orders = _orders(n, seed, methods, findings, min(slow_cases, n), randomised_cases)
-    identity = asdict(model.responder.identity)
+    identity = asdict(model.identity)
     head = {"settings": {"sha256": identity["sha256"], "options": OPTIONS}}
     book = StoredResults(kept, head, encode=_encoded, decode=_decoded)
     results = run_left(model, score_case, orders, book, jobs=jobs, progress=progress)

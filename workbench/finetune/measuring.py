@@ -163,7 +163,7 @@ def _share_change(
 
 def _questions_right(model: ChestXrayModel, cases: Sequence[Case]) -> np.ndarray:
     """Return (cases,) share of the eight polling questions answered right."""
-    processor = model.loaded.processor
+    processor = model.processor
     pixels = [processor(case.load())[None] for case in cases]
     right = []
     for name in PHANTOM_FINDINGS:

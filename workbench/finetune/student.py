@@ -149,8 +149,8 @@ class Student(nn.Module):
         """Return (B, N, H) image features from pixels or from what the tower made of them."""
         if vision_tokens is None:
             vision_tokens = self.model.get_encoder("image")(pixel_values).tokens
-        weight = self.model.mm_projector.weight
-        return self.model.mm_projector(vision_tokens.to(device=weight.device, dtype=weight.dtype))
+        weight = self.model.projector.weight
+        return self.model.projector(vision_tokens.to(device=weight.device, dtype=weight.dtype))
 
     def _packed(
         self, features: torch.Tensor, batch: Mapping[str, torch.Tensor], about: torch.Tensor

@@ -64,14 +64,14 @@ def refit_projector(
     Returns:
         share of the old features' variance that is kept.
     """
-    before = copy.deepcopy(loaded.model.mm_projector)
+    before = copy.deepcopy(loaded.model.projector)
     tower, device = loaded.model.get_encoder("image"), loaded.model.device
 
     def pairs(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         batch = torch.stack([pixels[int(row)] for row in rows]).to(device)
         return tower(batch).tokens.flatten(0, 1), before(old(batch).tokens.flatten(0, 1))
 
-    return fit_projector(loaded.model.mm_projector, pixels, pairs)
+    return fit_projector(loaded.model.projector, pixels, pairs)
 
 
 def auroc_rows(

@@ -42,6 +42,7 @@ from workbench.generation.kvcache import ImagePrefix, KeyValueBuffer, PrefixCach
 from workbench.generation.prefix_pass import fill
 from workbench.generation.sampling import DecodingSettings, Sampler, choose
 from workbench.generation.token_step import TokenStep
+from workbench.model.llava import CxrLlavaForConditionalGeneration
 
 #: Changes logits before tokens are chosen: takes the requests' indexes of the rows that are still
 #: being decoded and their (R, V) float32 logits, and returns logits of the same shape.
@@ -130,7 +131,12 @@ class Engine:
     """
 
     def __init__(
-        self, model, *, image_id: int, end_ids: Iterable[int], prefix_bytes: int = 1 << 30
+        self,
+        model: CxrLlavaForConditionalGeneration,
+        *,
+        image_id: int,
+        end_ids: Iterable[int],
+        prefix_bytes: int = 1 << 30,
     ) -> None:
         self.model = model
         self.image_id = image_id

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -278,6 +279,27 @@ class PrefixCache:
             while total > self.max_bytes and len(self._kept) > 1:
                 _, oldest = self._kept.popitem(last=False)
                 total -= oldest.nbytes
+
+    @contextmanager
+    def borrowed(self) -> Iterator[None]:
+        """Forget every prefix at the end, and give the budget back that was set before."""
+        budget = self.max_bytes
+        try:
+            yield
+        finally:
+            self.clear()
+            self.max_bytes = budget
+
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """Start without any prefix, and have the earlier ones back at the end."""
+        with self._lock:
+            earlier, self._kept = self._kept, OrderedDict()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._kept = earlier
 
     def clear(self) -> None:
         """Forget every prefix."""

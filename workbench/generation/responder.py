@@ -27,6 +27,7 @@ from workbench.generation.stream import TextStream
 from workbench.model.load import LoadedCheckpoint
 from workbench.model.prompt import TEMPLATE_VERSION, Message, render_chat
 from workbench.model.splice import IMAGE_TOKEN_ID
+from workbench.model.tokenizer import CxrTokenizer
 from workbench.radiograph.contract import NO_WORDS, InputWarning
 
 #: `answer_many` looks this many batches ahead for prompts of similar length.
@@ -80,7 +81,11 @@ class Responder:
     """
 
     def __init__(
-        self, engine: Engine, tokenizer, budget: ContextBudget, identity: ModelIdentity
+        self,
+        engine: Engine,
+        tokenizer: CxrTokenizer,
+        budget: ContextBudget,
+        identity: ModelIdentity,
     ) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
@@ -162,6 +167,21 @@ class Responder:
                 drafts[row].add(step, position)
                 drafts[row].seconds = time.perf_counter() - started
         return [self.finish(job, draft) for job, draft in zip(jobs, drafts, strict=True)]
+
+    def answer_image_by_image(self, jobs: Sequence[Job]) -> list[Generation]:
+        """Write answers in one batch, each image's keys and values computed once and alone.
+
+        A text then does not depend on which other images are in the batch. Within
+        `engine.prefixes.borrowed()`, what is kept of images is those of the batch and no more.
+        """
+        prefixes, kept = self.engine.prefixes, {}
+        for job in jobs:
+            prefix = self.engine.prefix(job.request.pixel_values, job.request.ids)
+            kept[id(prefix)] = prefix
+            # those of the batch must stay, and the next one fit, until they are copied; no others
+            prefixes.max_bytes = prefix.nbytes + sum(one.nbytes for one in kept.values())
+        del kept
+        return self.answer_batch(jobs)
 
     def answer_many(self, jobs: Iterable[Job], *, batch_size: int = 8) -> Iterator[Generation]:
         """Write answers and give them out in the order of the jobs.

@@ -35,7 +35,7 @@ from scipy.ndimage import gaussian_filter, shift
 
 from workbench.errors import InputError, OptionError
 from workbench.findings import PRESENT
-from workbench.interface import ChestXrayModel, as_radiograph
+from workbench.interface import ChestXrayModel
 from workbench.phantom.case import phantom as draw_phantom
 from workbench.radiograph import Radiograph
 from workbench.reports import label
@@ -114,14 +114,14 @@ def _changed(model: ChestXrayModel, image: np.ndarray, name: str, seed: int) -> 
     if name == "mean image":
         return np.zeros_like(image)
     if name == "blank":
-        return np.full_like(image, model.loaded.processor.normalise(np.zeros(1))[0])
-    shown = model.loaded.processor.restore(image)
+        return np.full_like(image, model.processor.normalise(np.zeros(1))[0])
+    shown = model.processor.restore(image)
     if name == "blurred":
         changed = gaussian_filter(shown, _BLUR * len(image), mode="nearest")
     else:
         noise = np.random.default_rng([seed, 1]).standard_normal(image.shape)
         changed = np.clip(shown.mean() + shown.std() * noise, 0, 1)
-    return model.loaded.processor.normalise(changed)
+    return model.processor.normalise(changed)
 
 
 def _others(
@@ -143,7 +143,7 @@ def _others(
 
 def image_values(model: ChestXrayModel, image: Any) -> torch.Tensor:
     """Return (1, 1, S, S) normalised pixels of an image, a path or a phantom."""
-    return model.loaded.processor(as_radiograph(image))[None]
+    return model.pixels(image)
 
 
 def without_findings(model: ChestXrayModel, image: Radiograph, text: str, phantom: Any) -> dict:
@@ -219,7 +219,7 @@ def augmented_images(
     Returns:
         name -> (1, 1, S, S) float32, normalised.
     """
-    processor = model.loaded.processor
+    processor = model.processor
     image = processor.restore(pixels[0])
     side = len(image)
     found = {

@@ -131,7 +131,7 @@ def benchmark_hallucination(
             f"{n}, {jobs}, {resamples}, {seed} and {samples}"
         )
     warn_of_seen(seed, logger)
-    identity = asdict(model.responder.identity)
+    identity = asdict(model.identity)
     book = judged_cases(kept, {"sha256": identity["sha256"], "samples": samples})
     work = partial(_judge, samples=samples)
     cases = run_left(model, work, both_domains(n, seed), book, jobs=jobs, progress=progress)

@@ -205,7 +205,7 @@ def shipped_calibration(model: Any, name: str = "combination") -> Calibration:
         InputError: none is shipped for these weights.
     """
     found = _shipped().get(name)
-    identity = model.responder.identity
+    identity = model.identity
     if found is None or found.sha256 != identity.sha256:
         raise InputError(
             f"no calibration {name!r} is shipped for {identity.id}; fit one with Calibration.fit "

@@ -67,10 +67,8 @@ class ContrastiveDecoding:
         shadow = ablated_images(
             model, pixels[0].cpu().numpy(), ablations=[self.ablation], seed=self.seed
         )[self.ablation]
-        beside = model.responder.job(
-            shadow, report_messages(), settings, task="report", source=lead.source
-        )
-        written = model.responder.answer_batch([lead, beside], guide=self.guide)[0]
+        beside = model.job(shadow, report_messages(), settings, task="report", source=lead.source)
+        written = model.answer_batch([lead, beside], guide=self.guide)[0]
         return extended(
             written,
             mitigation={"name": self.name, **asdict(self)},

@@ -40,7 +40,6 @@ from workbench.hallucination.grounding import ground
 from workbench.hallucination.grounding_result import Grounding
 from workbench.hallucination.polling import question_about, yes_odds
 from workbench.hallucination.spans import FindingMention
-from workbench.hallucination.teacher_forcing import read_with
 from workbench.hallucination.text_checks import TextIssue, check_text
 from workbench.reports import Sentence, label, sentences
 from workbench.trace import Trace
@@ -165,7 +164,7 @@ def detect(
     scores = np.full((len(stated), len(DETECTORS)), np.nan)
     if stated:
         written = trace.generation
-        read = read_with(model.responder, augmented, written.prompt_ids, written.token_ids).logprobs
+        read = model.read_with(augmented, written.prompt_ids, written.token_ids).logprobs
         image = sources(trace).shares[:, KINDS.index("image")]
         sampled = _sampled(trace, samples, seed)
         pieces, issues = sentences(trace.text), check_text(trace.text).issues

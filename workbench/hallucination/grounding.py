@@ -38,13 +38,11 @@ from workbench.hallucination.ablations import (
     without_findings,
 )
 from workbench.hallucination.grounding_result import Grounding
-from workbench.hallucination.teacher_forcing import read_with
 from workbench.interface import ChestXrayModel, as_radiograph
 from workbench.model.prompt import (
     Message,
     differential_messages,
     question_messages,
-    render_chat,
     report_messages,
 )
 from workbench.radiograph import Radiograph
@@ -84,7 +82,7 @@ def ground(
         InputError: the trace has no model, an image cannot be read, the phantom is not the one
             behind the trace, or the other patient's image is the image itself.
         OptionError: an ablation is unknown, there is none at all, or a name is taken.
-        ContextBudgetError, DeviceError: see `teacher_forcing.read_with`.
+        ContextBudgetError, DeviceError: see `ChestXrayModel.read_with`.
     """
     return _grounding(
         trace.need_model(), trace.image, trace.pixel_values, _from_generation(trace.generation),
@@ -167,11 +165,11 @@ def _from_text(model: ChestXrayModel, text: str, messages: list[Message], source
     words = " ".join(text.split()) if isinstance(text, str) else ""
     if not words:
         raise InputError(f"the text is empty ({text!r}); give a report, or an answer")
-    tokenizer = model.responder.tokenizer
+    tokenizer = model.tokenizer
     ids = tuple(tokenizer.encode(words, add_bos=False))
     return {
         "text": tokenizer.decode(ids),
-        "prompt_ids": tuple(tokenizer.encode_prompt(render_chat(messages))),
+        "prompt_ids": model.prompt_ids(messages),
         "ids": ids,
         "tokens": tuple(tokenizer.pieces(ids)),
         "offsets": tuple(tokenizer.offsets(ids)),
@@ -227,8 +225,7 @@ def _grounding(
     """Read a text with its own image and all others; `choice` is what `_other_images` takes."""
     by_name = _other_images(model, image, pixels, given["text"], seed=seed, **choice)
     own = torch.from_numpy(np.ascontiguousarray(pixels, np.float32))[None]
-    reading = read_with(
-        model.responder,
+    reading = model.read_with(
         [own, *by_name.values()],
         given["prompt_ids"],
         given["ids"],
@@ -243,7 +240,7 @@ def _grounding(
         entropies=reading.entropies[0],
         ablated=reading.logprobs[1:],
         source=given["source"],
-        model=model.responder.identity,
+        model=model.identity,
         seed=seed,
     )
 

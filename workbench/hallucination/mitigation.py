@@ -112,10 +112,9 @@ def reworded(
     """
     if text == original.text:
         return extended(original, original=original, **more)
-    responder = model.responder
-    tokenizer = responder.tokenizer
+    tokenizer = model.tokenizer
     ids = (*tokenizer.encode(text, add_bos=False), tokenizer.eos_id)
-    logits = responder.engine.force(pixels, original.prompt_ids, ids)
+    logits = model.force(pixels, original.prompt_ids, ids)
     logs = logits.log_softmax(-1).cpu()
     chosen = logs.gather(1, torch.tensor(ids)[:, None])[:, 0]
     return extended(

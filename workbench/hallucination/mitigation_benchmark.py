@@ -97,7 +97,7 @@ def benchmark_mitigation(
     if not names or len(set(names)) < len(names):
         raise OptionError(f"expected one mitigation or more, each with its own name, got {names}")
     warn_of_seen(seed, logger)
-    identity = asdict(model.responder.identity)
+    identity = asdict(model.identity)
     options = {item.name: _options(item) for item in mitigations}
     head = {"sha256": identity["sha256"], "mitigations": options}
     book = StoredResults(kept, head, encode=_encoded, decode=_decoded)
@@ -122,7 +122,7 @@ def _work(model: Any, order: tuple[int, str], *, mitigations: Sequence[Any]) -> 
     case = phantom(seed, domain=domain, size=model.image_size)
     stated, doubted, seconds = {}, {}, {}
     for mitigation in (None, *mitigations):
-        model.responder.engine.prefixes.clear()
+        model.forget_images()
         name = PLAIN if mitigation is None else mitigation.name
         found = model.report(case, mitigation=mitigation)
         rows = [row for row in label(found.text).rows if row.finding != NO_FINDING]

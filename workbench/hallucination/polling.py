@@ -37,9 +37,8 @@ from workbench.findings import (
     UNCERTAIN,
     standard_name,
 )
-from workbench.hallucination.teacher_forcing import read_with
 from workbench.interface import ChestXrayModel
-from workbench.model.prompt import question_messages, render_chat
+from workbench.model.prompt import question_messages
 from workbench.reports import label
 
 #: Findings that are counted.
@@ -93,14 +92,13 @@ def yes_odds(
 
     Raises:
         InputError: the question is empty or holds a mark of the template.
-        ContextBudgetError, DeviceError: see `teacher_forcing.read_with`.
+        ContextBudgetError, DeviceError: see `ChestXrayModel.read_with`.
     """
-    responder = model.responder
-    prompt = responder.tokenizer.encode_prompt(render_chat(question_messages(question)))
+    prompt = model.prompt_ids(question_messages(question))
     sums = []
     for word in ("Yes", "No"):
-        tokens = responder.tokenizer.encode(word, add_bos=False)
-        sums.append(read_with(responder, pixels, prompt, tokens).logprobs.sum(1))
+        tokens = model.tokenizer.encode(word, add_bos=False)
+        sums.append(model.read_with(pixels, prompt, tokens).logprobs.sum(1))
     return sums[0] - sums[1]
 
 

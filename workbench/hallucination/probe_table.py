@@ -222,7 +222,7 @@ def tabulate(
     **settings: Any,
 ) -> ProbeTable:
     """Return the table of a probe, with the model's identity among its settings."""
-    settings["model"] = asdict(model.responder.identity)
+    settings["model"] = asdict(model.identity)
     return ProbeTable(probe, tuple(rows), tuple(answers), len(cases), settings)
 
 

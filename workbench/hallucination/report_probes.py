@@ -27,7 +27,6 @@ from workbench.hallucination.probe_table import (
     share,
     tabulate,
 )
-from workbench.hallucination.teacher_forcing import read_with
 from workbench.interface import ChestXrayModel
 from workbench.reports import label
 
@@ -67,9 +66,7 @@ def probe_wrong_patient(
     for at, case in enumerate(found):
         other = (at + 1) % len(found)
         written = reports[at]
-        read = read_with(
-            model.responder, [images[at], images[other]], written.prompt_ids, written.token_ids
-        )
+        read = model.read_with([images[at], images[other]], written.prompt_ids, written.token_ids)
         near, far = read.logprobs.sum(1)
         apart += bool(near > far)
         only = [

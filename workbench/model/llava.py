@@ -82,6 +82,26 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
         """Return the language model without its head."""
         return self.llama
 
+    @property
+    def decoder(self) -> LlamaModel:
+        """The language model without its head."""
+        return self.llama
+
+    @property
+    def head(self) -> nn.Linear:
+        """From states of the language model to logits."""
+        return self.lm_head
+
+    @property
+    def vision(self) -> VisionTower:
+        """The vision tower."""
+        return self.vision_tower
+
+    @property
+    def projector(self) -> nn.Linear:
+        """From vision tokens to states of the language model."""
+        return self.mm_projector
+
     def encode_image(self, pixel_values: torch.Tensor) -> Float[torch.Tensor, "B N H"]:
         """Encode images into rows that stand in the language model's sequence.
 

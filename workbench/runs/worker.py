@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -79,7 +78,7 @@ class BlockWorker:
             ContextBudgetError: a task does not fit the model's context.
         """
         self._check_budget()
-        card, identity = self.model.card, self.model.responder.identity
+        card, identity = self.model.card, self.model.identity
         return {
             "model": {
                 "id": identity.id,
@@ -117,7 +116,7 @@ class BlockWorker:
                 f"{self.root.folder.name}: the folder of the images is gone; what was finished is "
                 "kept, start the same command again when it is back"
             )
-        with self._own_prefixes():
+        with self.model.images_of_a_block():
             answers = iter(self._decode([job for image in ready for job in image.jobs]))
         peaks = self._peaks()
         rows = []
@@ -128,17 +127,6 @@ class BlockWorker:
                 answer = image.error if not image.jobs else next(answers)
                 rows.append(row | _written(answer))
         return rows
-
-    @contextmanager
-    def _own_prefixes(self) -> Iterator[None]:
-        """Keep the prefixes of one block only; the images of a run do not come back."""
-        prefixes = self.model.responder.engine.prefixes
-        budget = prefixes.max_bytes
-        try:
-            yield
-        finally:
-            prefixes.clear()
-            prefixes.max_bytes = budget
 
     def _read(self, item: Item) -> Ready:
         """Read one image; whatever is wrong with it stays its own."""
@@ -155,7 +143,7 @@ class BlockWorker:
 
     def _pinned(self, jobs: Sequence[Job]) -> tuple[Job, ...]:
         """Put the pixels where a GPU fetches them while it computes, once for all jobs."""
-        if not jobs or not self.model.responder.identity.device.startswith("cuda"):
+        if not jobs or not self.model.identity.device.startswith("cuda"):
             return tuple(jobs)
         pixels = jobs[0].request.pixel_values.pin_memory()
         return tuple(
@@ -178,7 +166,7 @@ class BlockWorker:
             parts = [jobs[at : at + size] for at in range(0, len(jobs), size)]
             return [one for part in parts for one in self._batch(part)]
         try:
-            return self._together(jobs)
+            return self.model.answer_image_by_image(jobs)
         except (WorkbenchError, RuntimeError, MemoryError) as error:
             if len(jobs) == 1 and not isinstance(error, WorkbenchError):
                 raise _cannot_decode(error) from error
@@ -189,7 +177,7 @@ class BlockWorker:
         failure: Exception | None = None
         for job in jobs:
             try:
-                alone += self._together([job])
+                alone += self.model.answer_image_by_image([job])
             except (WorkbenchError, RuntimeError, MemoryError) as error:
                 failure = error
                 alone.append(_reason(error))
@@ -201,7 +189,7 @@ class BlockWorker:
     def _shrink(self, size: int) -> None:
         """Halve what is decoded together from here on, and say so."""
         self.largest = max(1, size // 2)
-        self.model.responder.engine.prefixes.clear()
+        self.model.forget_images()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         _LOG.warning(
@@ -211,29 +199,18 @@ class BlockWorker:
             self.largest,
         )
 
-    def _together(self, jobs: list[Job]) -> list[Generation]:
-        """Decode jobs in one batch, each image's prefix computed once and alone."""
-        prefixes, kept = self.model.responder.engine.prefixes, {}
-        for job in jobs:
-            prefix = self.model.responder.engine.prefix(job.request.pixel_values, job.request.ids)
-            kept[id(prefix)] = prefix
-            # those of the batch must stay, and the next one fit, until they are copied; no others
-            prefixes.max_bytes = prefix.nbytes + sum(one.nbytes for one in kept.values())
-        del kept
-        return self.model.responder.answer_batch(jobs)
-
     def _check_budget(self) -> None:
         size = self.model.image_size
         blank = torch.zeros(1, 1, size, size)
         for task in self.plan.tasks:
-            self.model.responder.job(
+            self.model.job(
                 blank, task.messages(), self.plan.settings, task=task.kind, source="check"
             )
 
     def _peaks(self) -> dict:
         """Return the greatest memory so far, in megabytes, of the process and of its GPU."""
         found = {"peak_rss_mb": round(peak_memory() / 1e6, 1), "peak_gpu_mb": None}
-        if torch.cuda.is_available() and self.model.responder.identity.device.startswith("cuda"):
+        if torch.cuda.is_available() and self.model.identity.device.startswith("cuda"):
             found["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
         return found
 

@@ -75,7 +75,7 @@ def adaptive_occlusion(
         )
     start = scorer.forwards
     blank = baseline_pixels(scorer, fill)
-    with scorer.engine.exclusive():
+    with scorer.model.exclusive():
         whole = float(scorer.scores(scorer.base)[0])
 
         def fall(chosen: list[tuple[int, int]]) -> list[float]:

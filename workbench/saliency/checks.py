@@ -29,7 +29,6 @@ import torch
 from scipy.stats import spearmanr
 
 from workbench.errors import InputError, OptionError
-from workbench.generation.kvcache import PrefixCache
 from workbench.saliency.curves import Curve, deletion, insertion
 from workbench.saliency.priors import centre_prior, lung_prior
 from workbench.trace import ImageMap
@@ -189,14 +188,12 @@ def randomised(model: Any, parts: tuple[str, ...] = PARTS, *, seed: int = 0) -> 
     """
     if unknown := set(parts) - set(PARTS):
         raise OptionError(f"parts are {', '.join(PARTS)}; got {sorted(unknown)[0]!r}")
-    engine = model.responder.engine
-    network = engine.model
-    if getattr(network, "is_quantized", False):
+    if getattr(model.network, "is_quantized", False):
         raise InputError("quantised weights cannot be randomised; load the model without quantize")
     modules = {
-        "language": (network.llama, network.lm_head),
-        "projector": (network.mm_projector,),
-        "vision": (network.vision_tower,),
+        "language": (model.decoder, model.head),
+        "projector": (model.projector,),
+        "vision": (model.vision,),
     }
     chosen = [
         parameter
@@ -205,9 +202,8 @@ def randomised(model: Any, parts: tuple[str, ...] = PARTS, *, seed: int = 0) -> 
         for parameter in module.parameters()
         if parameter.ndim > 1
     ]
-    with engine.exclusive():
+    with model.exclusive(), model.other_weights():
         kept = [parameter.detach().clone() for parameter in chosen]
-        prefixes, engine.prefixes = engine.prefixes, PrefixCache()
         try:
             with torch.no_grad():
                 for number, parameter in enumerate(chosen):
@@ -217,7 +213,6 @@ def randomised(model: Any, parts: tuple[str, ...] = PARTS, *, seed: int = 0) -> 
             with torch.no_grad():
                 for parameter, value in zip(chosen, kept, strict=True):
                     parameter.copy_(value)
-            engine.prefixes = prefixes
 
 
 def _fill_with_noise(parameter: torch.Tensor, seed: int) -> None:

@@ -251,8 +251,8 @@ def _scores(trace: Trace, target: Target, changed: Radiograph) -> tuple[float, f
     model = trace.need_model()
     scorer = Scorer(trace, target)
     fit = trace.layout.geometry.fit
-    pixels = model.loaded.processor(changed, fit)[None]
-    with scorer.engine.exclusive():
+    pixels = model.processor(changed, fit)[None]
+    with scorer.model.exclusive():
         first = scorer.scores(scorer.base)
         second = scorer.scores(pixels)
     return float(first[0]), float(second[0])

@@ -255,7 +255,7 @@ def _integrate(
     }
     if over == "pixels":
         return IntegratedGradients(scorer).attribute(end, **options)
-    layer = scorer.network.vision_tower.conv1
+    layer = scorer.model.vision.pixels
     found = LayerIntegratedGradients(scorer, layer).attribute(end, **options)
     return found[0].sum(0).detach().float().cpu()
 
@@ -271,7 +271,7 @@ class _FromGrid(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the score (B,)."""
-        scorer, tower = self.scorer, self.scorer.network.vision_tower
+        scorer, tower = self.scorer, self.scorer.model.vision
         scorer.forwards += len(pixels)
         hidden = tower(pixels, output_hidden_states=True).hidden_states[-1]
         patches = hidden[:, 1:].transpose(1, 2).unflatten(2, self.grid)

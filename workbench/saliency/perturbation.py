@@ -136,7 +136,7 @@ def occlusion(
         """Score the square inside a frame, so that windows can reach over the edge."""
         return scorer(pixels[..., margin : margin + windows.side, margin : margin + windows.side])
 
-    with scorer.engine.exclusive(), torch.inference_mode():
+    with scorer.model.exclusive(), torch.inference_mode():
         found = Occlusion(framed).attribute(
             F.pad(scorer.base, (margin,) * 4, mode="replicate"),
             sliding_window_shapes=(1, windows.window, windows.window),
@@ -189,7 +189,7 @@ def kernel_shap(
     number = (row[:, None] * columns + column)[None, None]
     start = scorer.forwards
     devices = [scorer.device] if scorer.device.type == "cuda" else []
-    with scorer.engine.exclusive(), torch.random.fork_rng(devices):
+    with scorer.model.exclusive(), torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         found = KernelShap(scorer).attribute(
             scorer.base,

@@ -71,7 +71,7 @@ def relevancy(scorer: Scorer, grid: tuple[int, int], *, through_vision: bool = T
     check_differentiable(scorer)
     watcher = _DifferentiableRows()
     pixels = scorer.base.clone().requires_grad_()
-    with torch.enable_grad(), scorer.frozen(), watch_attention(scorer.network, watcher):
+    with torch.enable_grad(), scorer.frozen(), watch_attention(scorer.model, watcher):
         score = scorer(pixels).sum()
         keys = sorted(watcher.rows)
         gradients = torch.autograd.grad(score, [watcher.rows[key] for key in keys])

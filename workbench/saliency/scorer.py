@@ -29,7 +29,7 @@ class Scorer(nn.Module):
         target: what is scored.
 
     Attributes:
-        network: the `CxrLlavaForConditionalGeneration`.
+        model: the model that is asked.
         forwards: images that went through the vision tower so far.
         queries: positions of the spliced sequence whose outputs decide the phrase's tokens.
     """
@@ -37,12 +37,11 @@ class Scorer(nn.Module):
     def __init__(self, trace: Trace, target: Target) -> None:
         super().__init__()
         model = trace.need_model()
-        self.engine = model.responder.engine
-        # Not registered as a submodule: the model is not this module's to move or to train.
-        self.__dict__["network"] = self.engine.model
+        # Not a module, so not registered: the model is not this module's to move or to train.
+        self.model = model
         self.target = target
         self.forwards = 0
-        head, tail = self.engine.split(trace.generation.prompt_ids)
+        head, tail = model.split(trace.generation.prompt_ids)
         self.head = head[:-1]
         self.shared = (*tail, *target.before)
         self.image_tokens = trace.layout.image_tokens
@@ -51,9 +50,14 @@ class Scorer(nn.Module):
         self.queries = tuple(range(start, start + len(target.tokens)))
 
     @property
+    def network(self) -> nn.Module:
+        """All weights of the model."""
+        return self.model.network
+
+    @property
     def device(self) -> torch.device:
         """Where pixels have to be."""
-        return self.network.vision_tower.conv1.weight.device
+        return self.model.vision.pixels.weight.device
 
     def forward(self, pixels: Float[torch.Tensor, "B 1 S S"]) -> Float[torch.Tensor, " B"]:
         """Return the score of each image.
@@ -65,16 +69,16 @@ class Scorer(nn.Module):
             (B,) float32: summed log-probability of the phrase, minus that of the contrast.
         """
         self.forwards += len(pixels)
-        return self.from_tokens(self.network.vision_tower(pixels).tokens)
+        return self.from_tokens(self.model.vision(pixels).tokens)
 
     def from_tokens(self, tokens: Float[torch.Tensor, "B N W"]) -> Float[torch.Tensor, " B"]:
         """Return the score from vision tokens (B, N, W), the input of the projector."""
-        return self.from_features(self.network.mm_projector(tokens))
+        return self.from_features(self.model.projector(tokens))
 
     def from_features(self, features: Float[torch.Tensor, "B N H"]) -> Float[torch.Tensor, " B"]:
         """Return the score from projected tokens (B, N, H)."""
         target = self.target
-        embed = self.network.llama.embed_tokens
+        embed = self.model.decoder.get_input_embeddings()
         first = torch.tensor(self.head, device=embed.weight.device)
         text = (*self.shared, *target.tokens[:-1])
         rest = (*text, *target.contrast)
@@ -83,7 +87,7 @@ class Scorer(nn.Module):
         words = embed(first).expand(batch, -1, -1), embed(behind).expand(batch, -1, -1)
         embeds = torch.cat((words[0], features.to(words[0]), words[1]), dim=1)
         options = self._beside(embeds) if target.contrast else {}
-        hidden = self.network.llama(inputs_embeds=embeds, use_cache=False, **options)
+        hidden = self.model.decoder(inputs_embeds=embeds, use_cache=False, **options)
         return self._score(hidden.last_hidden_state)
 
     def _beside(self, embeds: torch.Tensor) -> dict:
@@ -113,7 +117,7 @@ class Scorer(nn.Module):
         return score
 
     def _sum(self, hidden: torch.Tensor, queries, tokens) -> torch.Tensor:
-        logits = self.network.lm_head(hidden[:, list(queries)]).float()
+        logits = self.model.head(hidden[:, list(queries)]).float()
         chosen = torch.tensor(tokens, device=logits.device)
         picked = logits.gather(2, chosen.expand(len(logits), -1)[..., None])[..., 0]
         return (picked - logits.logsumexp(-1)).sum(1)
@@ -129,7 +133,7 @@ class Scorer(nn.Module):
         Raises:
             DeviceError: a score is not finite.
         """
-        with self.engine.exclusive():
+        with self.model.exclusive():
             parts = [self(part.to(self.device)).cpu() for part in pixels.split(batch_size)]
         found = torch.cat(parts)
         if not found.isfinite().all():
@@ -142,7 +146,7 @@ class Scorer(nn.Module):
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Keep gradients off the weights while a method differentiates pixels, then restore."""
-        with self.engine.exclusive():
+        with self.model.exclusive():
             parameters = list(self.network.parameters())
             wanted = [parameter.requires_grad for parameter in parameters]
             try:

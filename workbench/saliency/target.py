@@ -72,7 +72,7 @@ def make_target(trace: Trace, selection: Selection, contrast: str | None = None)
     if contrast is None:
         return Target(selection, before, own)
     wanted = checked_contrast(selection, contrast)
-    tokenizer = trace.need_model().responder.tokenizer
+    tokenizer = trace.need_model().tokenizer
     return Target(
         selection, before, own, tuple(tokenizer.encode(wanted, add_bos=False)), contrast_text=wanted
     )

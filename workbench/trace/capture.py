@@ -25,6 +25,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMa
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from workbench._repr import short_repr
+from workbench.backends import Reader
 from workbench.model.vision import VisionAttention
 
 #: Under which the functions are registered while a block runs; a number follows.
@@ -69,15 +70,15 @@ Watcher = Callable[[Call], torch.Tensor | None]
 
 
 @contextmanager
-def watch_attention(model: nn.Module, watcher: Watcher) -> Iterator[None]:
+def watch_attention(model: Reader, watcher: Watcher) -> Iterator[None]:
     """Show every attention call of a model to a watcher while the block runs.
 
     Args:
-        model: a `CxrLlavaForConditionalGeneration`.
+        model: the model that is watched.
         watcher: is called for every layer; what it returns, if not None, becomes the output.
     """
     name = f"{NAME}-{next(_numbers)}"
-    configs = (model.vision_tower.config, model.llama.config)
+    configs = (model.vision.config, model.decoder.config)
     before = [config._attn_implementation for config in configs]
     # "eager" is no registered function; sdpa computes the same output.
     usual = {id(c): _known(b) for c, b in zip(configs, before, strict=True)}
@@ -95,7 +96,7 @@ def watch_attention(model: nn.Module, watcher: Watcher) -> Iterator[None]:
         return base(module, query, key, value, attention_mask, **options)
 
     # An implementation without a mask function of its own gets masks as the caller gave them.
-    mask = ALL_MASK_ATTENTION_FUNCTIONS.get(usual[id(model.llama.config)])
+    mask = ALL_MASK_ATTENTION_FUNCTIONS.get(usual[id(model.decoder.config)])
     try:
         AttentionInterface.register(name, attend)
         if mask is not None:

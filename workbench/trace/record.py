@@ -10,11 +10,11 @@ Does not know: how text is decoded, where images come from.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
+from workbench.backends import Reader
 from workbench.errors import InputError, OptionError
 from workbench.generation import Generation
 from workbench.generation.engine import pixels_sha256
@@ -35,7 +35,7 @@ _LOOSE = 1.0
 
 
 def record_trace(
-    model: Any,
+    model: Reader,
     image: Radiograph,
     pixel_values: torch.Tensor,
     generation: Generation,
@@ -66,22 +66,21 @@ def record_trace(
     _check(model, generation, heads, vision)
     if verify:
         _check_pixels(generation, image, pixel_values)
-    engine, network = model.responder.engine, model.responder.engine.model
-    llama = network.config.llama
-    kept = _layers(layers, llama.num_hidden_layers)
+    config = model.decoder.config
+    kept = _layers(layers, config.num_hidden_layers)
     layout = token_layout(model, image, generation)
     count = len(generation.token_ids)
     recorder = RowRecorder(
         "language",
         last=count,
         layers=kept,
-        mean_heads=_mean(heads, llama.num_attention_heads, len(kept) * count * layout.length),
+        mean_heads=_mean(heads, config.num_attention_heads, len(kept) * count * layout.length),
     )
-    with engine.exclusive():
-        engine.prefix(pixel_values, generation.prompt_ids)
-        with watch_attention(network, recorder):
-            logits = engine.force(pixel_values, generation.prompt_ids, generation.token_ids)
-        seen = _vision_rows(network, pixel_values, vision)
+    with model.exclusive():
+        model.prefill(pixel_values, generation.prompt_ids)
+        with watch_attention(model, recorder):
+            logits = model.force(pixel_values, generation.prompt_ids, generation.token_ids)
+        seen = _vision_rows(model, pixel_values, vision)
     logprobs = _logprobs(logits, generation.token_ids)
     if verify:
         _check_same_run(generation, image, logprobs)
@@ -98,19 +97,19 @@ def record_trace(
             rows.numpy(),
             kept,
             recorder.mean_heads,
-            llama.num_hidden_layers,
-            llama.num_attention_heads,
+            config.num_hidden_layers,
+            config.num_attention_heads,
         ),
         vision=seen,
         model=model,
     )
 
 
-def token_layout(model: Any, image: Radiograph, generation: Generation) -> TokenLayout:
+def token_layout(model: Reader, image: Radiograph, generation: Generation) -> TokenLayout:
     """Return the layout of a generation about an image."""
-    network, tokenizer = model.responder.engine.model, model.responder.tokenizer
-    head, tail = model.responder.engine.split(generation.prompt_ids)
-    side = network.config.vision.image_size // network.config.vision.patch_size
+    tokenizer, config = model.tokenizer, model.vision.config
+    head, tail = model.split(generation.prompt_ids)
+    side = config.image_size // config.patch_size
     return TokenLayout(
         prompt_tokens=tuple(tokenizer.pieces(head[:-1])),
         question_tokens=tuple(tokenizer.pieces(tail)),
@@ -118,17 +117,17 @@ def token_layout(model: Any, image: Radiograph, generation: Generation) -> Token
         offsets=generation.offsets,
         text=generation.text,
         grid=(side, side),
-        geometry=model.loaded.processor.geometry(image),
+        geometry=model.geometry(image),
     )
 
 
-def _check(model: Any, generation: Generation, heads: str, vision: str) -> None:
+def _check(model: Reader, generation: Generation, heads: str, vision: str) -> None:
     for value, allowed, name in ((heads, HEADS, "heads"), (vision, VISION, "vision")):
         if value not in allowed:
             raise OptionError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
     if not generation.token_ids:
         raise InputError("the generation holds no token; trace one that was written to its end")
-    wrote, here = generation.model, model.responder.identity
+    wrote, here = generation.model, model.identity
     if wrote.sha256 != here.sha256:
         raise InputError(
             f"the text was written by {wrote.id} ({wrote.sha256[:12]}), this model is {here.id} "
@@ -154,15 +153,15 @@ def _mean(heads: str, count: int, rows: int) -> bool:
     return heads == "mean"
 
 
-def _vision_rows(network: Any, pixel_values: torch.Tensor, vision: str) -> AttentionRows | None:
+def _vision_rows(model: Reader, pixel_values: torch.Tensor, vision: str) -> AttentionRows | None:
     if vision == "none":
         return None
-    config = network.config.vision
+    config = model.vision.config
     count = config.image_tokens + 1
     mean = _mean(vision, config.heads, config.layers * count**2)
     recorder = RowRecorder("vision", mean_heads=mean)
-    with torch.inference_mode(), watch_attention(network, recorder):
-        network.vision_tower(pixel_values)
+    with torch.inference_mode(), watch_attention(model, recorder):
+        model.vision(pixel_values)
     rows = recorder.stacked().numpy()
     return AttentionRows(rows, tuple(range(config.layers)), mean, config.layers, config.heads)
 

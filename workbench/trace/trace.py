@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from workbench._repr import short_repr
+from workbench.backends import Reader
 from workbench.errors import InputError, OptionError
 from workbench.generation import Generation
 from workbench.radiograph import Radiograph
@@ -113,7 +114,7 @@ class Trace:
     logprobs: np.ndarray
     language: AttentionRows
     vision: AttentionRows | None = None
-    model: Any = field(default=None, repr=False)
+    model: Reader | None = field(default=None, repr=False)
 
     @property
     def text(self) -> str:
@@ -129,13 +130,13 @@ class Trace:
         tokens = list(self.select(phrase, **choice).tokens)
         return float(self.logprobs[tokens].sum(dtype=np.float64))
 
-    def attach(self, model: Any) -> Trace:
+    def attach(self, model: Reader) -> Trace:
         """Return the trace with a live model, for analyses that run it again.
 
         Raises:
             InputError: the model is not the one that was traced.
         """
-        there, here = self.generation.model, model.responder.identity
+        there, here = self.generation.model, model.identity
         if there.sha256 != here.sha256:
             raise InputError(
                 f"the trace was recorded with {there.id} ({there.sha256[:12]}), the model is "
@@ -143,7 +144,7 @@ class Trace:
             )
         return replace(self, model=model)
 
-    def need_model(self) -> Any:
+    def need_model(self) -> Reader:
         """Return the live model.
 
         Raises:

@@ -32,7 +32,6 @@ def watched(model: Any, job: Job, *, total: int | None = None) -> Iterator[None]
     Raises:
         Cancelled: the job was taken back; raised before the next forward pass.
     """
-    network = model.responder.engine.model
     thread, images = threading.get_ident(), 0
 
     def count(module: Any, given: tuple) -> None:
@@ -49,8 +48,8 @@ def watched(model: Any, job: Job, *, total: int | None = None) -> Iterator[None]
             job.check()
 
     hooks = [
-        network.vision_tower.register_forward_pre_hook(count),
-        network.llama.register_forward_pre_hook(check),
+        model.vision.register_forward_pre_hook(count),
+        model.decoder.register_forward_pre_hook(check),
     ]
     try:
         yield

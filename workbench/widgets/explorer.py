@@ -263,4 +263,4 @@ def map_key(message: Mapping[str, Any]) -> tuple:
 
 
 def _is_model(value: Any) -> bool:
-    return all(hasattr(value, name) for name in ("report", "trace", "responder"))
+    return all(hasattr(value, name) for name in ("report", "trace", "decoder"))

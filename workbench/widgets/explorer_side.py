@@ -141,7 +141,7 @@ class Side:
             before = reports[-1].trace.text
             messages = [*report_messages(), answer(before), follow_up(question)]
         asked = self.model.jobs(self.image, [("chat", messages, DecodingSettings())])
-        return self._stream(self.model.responder.stream(asked[0]), "answer", question.strip(), job)
+        return self._stream(self.model.stream(asked[0]), "answer", question.strip(), job)
 
     def _stream(self, stream: TextStream, kind: str, question: str, job: Any) -> Passage:
         """Take all pieces; what was written until a cancel is kept as a text that was stopped."""
@@ -171,14 +171,14 @@ class Side:
 
     def to_dict(self, name: str) -> dict[str, Any]:
         """Return the side for a page."""
-        config = self.model.responder.engine.model.config.llama
+        config = self.model.decoder.config
         return {
             "name": name,
             "model": self.model.card.name,
             "notice": self.model.notice,
             **self._looks,
             "phantom": bool(self.masks) or self.image.contract.domain == "phantom",
-            "methods": method_list(self.model.responder.identity.sha256),
+            "methods": method_list(self.model.identity.sha256),
             "layers": config.num_hidden_layers,
             **self.texts(),
         }
@@ -186,7 +186,7 @@ class Side:
     @cached_property
     def _looks(self) -> dict[str, Any]:
         """What never changes about a side, and is much: film, the model's view of it, outlines."""
-        geometry = self.model.loaded.processor.geometry(self.image)
+        geometry = self.model.geometry(self.image)
         return {
             "film": film_of(self.image),
             "seen": model_view_of(self.image, geometry),
@@ -198,7 +198,7 @@ class Side:
         with self.lock:
             passages = list(self.passages)
             contributions = dict(self.contributions)
-        total = self.model.responder.engine.model.config.llama.num_attention_heads
+        total = self.model.decoder.config.num_attention_heads
         return {
             "passages": [passage.to_dict() for passage in passages],
             "contributions": {str(key): value for key, value in contributions.items()},

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,9 +18,12 @@ from jaxtyping import Float
 
 from workbench._repr import short_repr
 from workbench.errors import DeviceError, InputError, OptionError
-from workbench.generation import DecodingSettings, Engine, ImagePrefix
-from workbench.generation.engine import pixels_sha256
-from workbench.generation.kvcache import KeyValueBuffer
+from workbench.generation.engine import Engine, pixels_sha256
+from workbench.generation.kvcache import ImagePrefix, KeyValueBuffer
+from workbench.generation.sampling import DecodingSettings
+
+if TYPE_CHECKING:
+    from workbench.generation.responder import Responder
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +42,7 @@ class Reading:
 
 
 def read_with(
-    responder: Any,
+    responder: Responder,
     pixels: Sequence[torch.Tensor],
     prompt_ids: Sequence[int],
     tokens: Sequence[int],

@@ -1,0 +1,103 @@
+"""`Reader`: a model whose inside can be read. Analyses ask for this and name no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from workbench.generation.result import ModelIdentity
+from workbench.generation.teacher_forcing import Reading
+from workbench.model.card import ModelCard
+from workbench.model.processor import ImageProcessor
+from workbench.model.tokenizer import CxrTokenizer
+from workbench.radiograph import FitGeometry, Radiograph
+
+
+class Reader(Protocol):
+    """A model whose inside can be read: logits, states, attention, gradients to pixels.
+
+    Images are the pixels that the model sees: (1, 1, S, S) float32, normalised.
+    """
+
+    @property
+    def card(self) -> ModelCard:
+        """Name, hashes, terms, sizes and what the model was trained on."""
+        ...
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which weights these are, and where and in which dtype they compute."""
+        ...
+
+    @property
+    def tokenizer(self) -> CxrTokenizer:
+        """Text to token ids and back."""
+        ...
+
+    @property
+    def processor(self) -> ImageProcessor:
+        """Radiographs to pixels, and the geometry of that."""
+        ...
+
+    @property
+    def network(self) -> nn.Module:
+        """All weights, as one module."""
+        ...
+
+    @property
+    def vision(self) -> nn.Module:
+        """The vision tower; its `pixels` is the layer that reads them."""
+        ...
+
+    @property
+    def projector(self) -> nn.Module:
+        """From vision tokens to rows of the decoder's sequence."""
+        ...
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The language model without its head."""
+        ...
+
+    @property
+    def head(self) -> nn.Module:
+        """From states of the decoder to logits."""
+        ...
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Keep the model to this thread while something runs on it."""
+        ...
+
+    def geometry(self, image: Radiograph) -> FitGeometry:
+        """Return where each pixel that the model sees lies in a radiograph."""
+        ...
+
+    def split(self, prompt_ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the ids up to and including the image's placeholder, and the rest."""
+        ...
+
+    def prefill(self, pixels: torch.Tensor, prompt_ids: Sequence[int]) -> None:
+        """Compute the sequence up to the image, which later calls about this image then reuse."""
+        ...
+
+    def force(
+        self, pixels: torch.Tensor, prompt_ids: Sequence[int], tokens: Sequence[int]
+    ) -> Float[torch.Tensor, "n V"]:
+        """Return the logits that each of given tokens was, or would have been, chosen from."""
+        ...
+
+    def read_with(
+        self,
+        pixels: Sequence[torch.Tensor],
+        prompt_ids: Sequence[int],
+        tokens: Sequence[int],
+        *,
+        batch_size: int = 16,
+    ) -> Reading:
+        """Read the same tokens with each of several images."""
+        ...
