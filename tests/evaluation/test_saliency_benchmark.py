@@ -192,7 +192,7 @@ def written(text: str) -> SimpleNamespace:
     geometry = FitGeometry((12, 12), 12, "crop", (12, 12), (0, 0))
     layout = TokenLayout(("<s>",), ("say",), pieces, offsets, text, (2, 2), geometry)
     tokenizer = SimpleNamespace(encode=lambda words, add_bos: [len(w) for w in words.split()])
-    model = SimpleNamespace(responder=SimpleNamespace(tokenizer=tokenizer))
+    model = SimpleNamespace(tokenizer=tokenizer)
     return SimpleNamespace(
         text=text,
         select=layout.select,
@@ -243,7 +243,7 @@ def ordered(monkeypatch):
 
         monkeypatch.setattr(saliency_benchmark, "score_case", count)
         identity = ModelIdentity("toy", "0" * 64)
-        toy = SimpleNamespace(responder=SimpleNamespace(identity=identity))
+        toy = SimpleNamespace(identity=identity)
         options = {"seed": 11_000_000, "methods": QUICK, "progress": False} | options
         return benchmark_saliency(toy, n=n, **options), orders
 

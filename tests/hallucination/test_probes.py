@@ -33,7 +33,7 @@ CASES = [(number, truth) for number, truth in enumerate(TRUTHS)]
 class Parrot:
     """A model that answers by a function of (image, question)."""
 
-    responder = SimpleNamespace(identity=ModelIdentity("parrot", "0" * 64))
+    identity = ModelIdentity("parrot", "0" * 64)
 
     def __init__(self, answer):
         self.answer = answer

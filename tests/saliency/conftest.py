@@ -32,7 +32,7 @@ class ToyScorer(torch.nn.Module):
         self.base = base
         self.forwards = 0
         self.device = torch.device("cpu")
-        self.engine = SimpleNamespace(exclusive=nullcontext)
+        self.model = SimpleNamespace(exclusive=nullcontext)
         config = SimpleNamespace(pixel_mean=0.5, pixel_std=0.25)
         self.network = SimpleNamespace(is_quantized=False, config=config)
 

@@ -21,7 +21,7 @@ def written(text: str) -> SimpleNamespace:
     geometry = FitGeometry((12, 12), 12, "crop", (12, 12), (0, 0))
     layout = TokenLayout(("<s>",), ("say",), pieces, offsets, text, (2, 2), geometry)
     tokenizer = SimpleNamespace(encode=lambda words, add_bos: [len(w) for w in words.split()])
-    model = SimpleNamespace(responder=SimpleNamespace(tokenizer=tokenizer))
+    model = SimpleNamespace(tokenizer=tokenizer)
     return SimpleNamespace(
         text=text,
         select=layout.select,
