@@ -12,8 +12,7 @@ from PIL import Image
 
 import workbench as wb
 from workbench.cli import DONE, FAILED, USAGE, build_parser, main
-from workbench.commands._app_cards import Cards
-from workbench.commands._app_site import Site
+from workbench.commands._app_site import Cards, Site
 from workbench.review import queue
 from workbench.review.study_session import ReaderSession
 from workbench.runs.record import read_record, turned_upright
@@ -107,14 +106,14 @@ def test_films_are_turned_as_asked():
 
 
 def test_the_app_turns_its_images(monkeypatch, tiny, capsys):
-    from workbench.commands import _app_page
+    from workbench.commands import _app_process
 
     opened = []
     explore = "workbench.widgets.explorer.explore"
     monkeypatch.setattr(explore, lambda model, image: opened.append(image))
     site = Site(model=tiny, images=("turned.png",), upright=True)
     assert Site.from_json(site.to_json()) == site
-    _app_page._explorer(site, site.page("explorer"))
+    _app_process._explorer(site, site.page("explorer"))
     assert opened[0].size == (70, 90)
     cards = [Cards(site.images, upright=turned).ready(60)[0].picture for turned in (True, False)]
     assert "" not in cards and cards[0] != cards[1]

@@ -39,7 +39,7 @@ class App:
 
     @property
     def folder(self) -> Path:
-        (found,) = self.temporary.glob("workbench-app-*")
+        (found,) = self.temporary.glob("workbench-*")
         return found
 
     @property

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workbench.commands._app_cards import READING, SIDE, UNREADABLE, Cards
-from workbench.commands._app_site import Site
+from workbench.commands._app_site import READING, SIDE, UNREADABLE, Cards, Site
 
 
 def pictured(card) -> Image.Image:
@@ -57,13 +56,13 @@ def test_an_image_that_cannot_be_read_leaves_the_others(tmp_path):
 
 
 def test_the_page_does_not_wait_for_a_slow_image(tmp_path, monkeypatch):
-    from workbench.commands import _app_cards
+    from workbench.commands import _app_site
 
-    def slow(path):
+    def slow(path, upright):
         time.sleep(1)
         raise OSError("gone")
 
-    monkeypatch.setattr(_app_cards, "_image", slow)
+    monkeypatch.setattr(_app_site, "_image", slow)
     cards = Cards(["a", "b"])
     began = time.monotonic()
     assert cards.ready(0.1) == [READING, READING]

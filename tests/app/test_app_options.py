@@ -12,7 +12,7 @@ import pytest
 
 from workbench.cli import main
 from workbench.commands import app
-from workbench.commands._app_page import OPENERS, open_page
+from workbench.commands._app_process import OPENERS, open_page
 from workbench.commands._app_site import SETTINGS, Site, notebook, own_names, site_folder
 from workbench.errors import InputError
 
@@ -175,7 +175,7 @@ def test_a_page_that_cannot_be_opened_says_why(site, name, says, tmp_path, monke
     shown = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "workbench.commands._app_page.display", lambda data, **o: shown.append((data, o))
+        "workbench.commands._app_process.display", lambda data, **o: shown.append((data, o))
     )
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / SETTINGS).write_text(site.to_json())
@@ -189,7 +189,7 @@ def test_what_nobody_expected_is_said_without_its_words(tmp_path, monkeypatch):
     shown = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "workbench.commands._app_page.display", lambda data, **o: shown.append(data)
+        "workbench.commands._app_process.display", lambda data, **o: shown.append(data)
     )
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setitem(OPENERS, "explorer", lambda site, page: 1 / 0)

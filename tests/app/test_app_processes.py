@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("voila", reason="needs voila (the app extra)")
 
-from jupyter_server._tz import utcnow
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.web import HTTPError
 
 from workbench.commands import _app_handlers
-from workbench.commands._app_handlers import ALONE, LEFT_OPEN, Processes
+from workbench.commands._app_handlers import Processes
+from workbench.commands._app_server import ALONE, AppServer, configuration
 
 
 @pytest.fixture(autouse=True)
@@ -24,14 +23,10 @@ def nothing_starts(monkeypatch):
 
     async def start(self, *, kernel_id, **options):
         await asyncio.sleep(0.01)
-        self._kernels[kernel_id] = SimpleNamespace(callbacks=[])
+        self._kernels[kernel_id] = SimpleNamespace()
         return kernel_id
 
-    def call_back(self, kernel_id, act, event):
-        self._kernels[kernel_id].callbacks.append((event, act))
-
     monkeypatch.setattr(AsyncMappingKernelManager, "start_kernel", start)
-    monkeypatch.setattr(Processes, "add_restart_callback", call_back)
     monkeypatch.setattr(_app_handlers, "ROOM_TRIES", 3)
 
 
@@ -62,51 +57,10 @@ def test_a_page_waits_for_the_process_of_one_that_is_being_closed():
     assert left == [second]
 
 
-def test_a_process_that_died_is_forgotten_and_not_started_again(monkeypatch):
-    ended = []
-
-    async def shut(self, kernel_id, now=False):
-        ended.append((kernel_id, now))
-
-    async def die():
-        held = Processes()
-        name = await held.start_kernel()
-        ((event, act),) = held._kernels[name].callbacks
-        act()
-        await held._ending
-        return name, event
-
-    monkeypatch.setattr(Processes, "shutdown_kernel", shut)
-    name, event = asyncio.run(die())
-    assert event == "dead"
-    assert ended == [(name, True)]
-
-
-@pytest.mark.parametrize(
-    ("looking", "state", "seconds", "ends"),
-    [
-        (0, "idle", ALONE - 5, False),
-        (0, "idle", ALONE + 5, True),
-        (0, "busy", ALONE + 5, False),  # the page is still opening
-        (0, "busy", LEFT_OPEN + 5, True),
-        (1, "idle", ALONE + 5, False),
-        (1, "idle", LEFT_OPEN + 5, True),
-        (1, "busy", LEFT_OPEN + 5, False),
-    ],
-)
-def test_a_process_ends_when_nobody_looks(looking, state, seconds, ends, monkeypatch):
-    ended = []
-
-    async def shut(self, kernel_id, now=False):
-        ended.append(kernel_id)
-
-    async def look():
-        held = Processes()
-        since = utcnow() - timedelta(seconds=seconds)
-        held._kernels["a"] = SimpleNamespace(execution_state=state, last_activity=since)
-        held._kernel_connections["a"] = looking
-        await held.cull_kernel_if_idle("a")
-
-    monkeypatch.setattr(Processes, "shutdown_kernel", shut)
-    asyncio.run(look())
-    assert ended == (["a"] if ends else [])
+def test_a_page_that_nobody_looks_at_gives_its_process_back(tmp_path):
+    server = AppServer(config=configuration(tmp_path, password=None, tabs=3))
+    held = Processes(parent=server)
+    assert held.most == 3
+    assert held.cull_idle_timeout == ALONE == 120
+    assert not held.cull_connected  # somebody looks at the page
+    assert not held.cull_busy  # the page is still opening

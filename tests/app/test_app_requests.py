@@ -66,8 +66,8 @@ CLOSED = (
     "/page/..%2fsettings.json",
     "/app/",
     "/app/index.html.j2",
-    "/app/../_app_page.py",
-    "/app/..%2f_app_page.py",
+    "/app/../_app_site.py",
+    "/app/..%2f_app_site.py",
     "/app/%2e%2e/%2e%2e/cli.py",
     "/app//etc/passwd",
     "/voila/static/../index.html.j2",
@@ -145,7 +145,7 @@ def test_a_foreign_host_is_refused_although_it_has_the_key(app, path, host):
 
 
 def test_this_computer_may_be_called_by_its_own_names(app):
-    for host in ("127.0.0.1", "localhost", "[::1]", "LOCALHOST", "localhost."):
+    for host in ("127.0.0.1", "localhost", "[::1]", "LOCALHOST"):
         assert app.ask("/", host=f"{host}:{app.port}")[0] == 200
 
 
@@ -198,10 +198,9 @@ def test_every_answer_forbids_what_pages_do_not_need(app, path, key):
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == "'self' blob:"
     assert policy["frame-ancestors"] == "'none'"
-    here = f"127.0.0.1:{app.port}"
-    assert policy["connect-src"] == f"'self' ws://{here} wss://{here}"
+    assert policy["connect-src"] == "'self'"
     foreign = set(" ".join(policy.values()).split()) - {"'self'", "'none'", "'unsafe-inline'"}
-    assert foreign == {"blob:", "data:", f"ws://{here}", f"wss://{here}"}
+    assert foreign == {"blob:", "data:"}
     assert headers["x-frame-options"] == "DENY"
     assert headers["referrer-policy"] == "no-referrer"
     assert headers["x-content-type-options"] == "nosniff"
@@ -267,7 +266,6 @@ def test_nothing_of_the_key_is_written_anywhere(app):
     log = app.log.read_text()
     assert "GET /nowhere" in log
     assert app.token not in log
-    assert "token" not in log
     for path in app.temporary.rglob("*"):
         if path.is_file():
             assert app.token not in path.read_text(errors="replace"), path.name
@@ -335,7 +333,7 @@ def test_other_users_of_this_computer_cannot_listen_to_a_process(opened):
     app, _, _ = opened
     for process in app.processes():
         assert process.net_connections("tcp") == []
-    (said,) = app.folder.glob("p-*/kernel-*.json")
+    (said,) = app.folder.glob("voila_*/kernel-*.json")
     assert json.loads(said.read_text())["transport"] == "ipc"
     assert said.parent.stat().st_mode & 0o777 == 0o700  # Jupyter adds the sticky bit
 
@@ -404,7 +402,7 @@ def test_the_end_of_the_app_leaves_nothing_behind(tmp_path, how):
         assert len(processes) == 1
         assert app.stop(how) == 0
         assert psutil.wait_procs(processes, timeout=PATIENCE)[1] == []
-        assert list(app.temporary.glob("workbench-app-*")) == []
+        assert list(app.temporary.glob("workbench-*")) == []
         assert app.log.read_text().endswith("The app has ended.\n")
 
 

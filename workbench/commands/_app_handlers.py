@@ -1,53 +1,61 @@
-"""What `workbench app` answers: the start, the pages, and what these need to live.
+"""What `workbench app` answers, and to whom.
 
-Does not know: what is on the pages; who may see them (`_app_guard`).
+A request is answered when its Host is a name of this computer (so that no foreign page reaches the
+app by a name of its own), its Origin, if any, is the app itself, and it carries the token, or the
+cookie that the token or the password bought. The token leaves the address bar with the first
+answer. What of this Jupyter Server does by itself is configured in `_app_server`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import timedelta
-from functools import partial
-from typing import Any
+import sys
+import time
+from collections import deque
+from typing import Any, ClassVar
 
 import tornado.web
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
-from jupyter_core.utils import ensure_async
-from jupyter_server._tz import utcnow
-from jupyter_server.base.handlers import FileFindHandler
+from jupyter_server.auth.decorator import allow_unauthenticated
+from jupyter_server.auth.identity import PasswordIdentityProvider
+from jupyter_server.auth.login import LoginFormHandler
+from jupyter_server.base.handlers import FileFindHandler, JupyterHandler
 from jupyter_server.services.kernels.handlers import KernelHandler
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.web import HTTPError
-from traitlets import Int, default
+from traitlets import Int, List, Unicode
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.static_file_handler import MultiStaticFileHandler
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
-from workbench.commands._app_cards import Card
-from workbench.commands._app_guard import Guarded
-from workbench.commands._app_site import Site
+from workbench.commands._app_site import Card, Site
 from workbench.errors import InputError
 from workbench.model.licence import notice_by_name
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which the process of a page that nobody looks at ends, and of one left open.
-ALONE, LEFT_OPEN = 120, 4 * 3600
+#: Failed logins within a minute after which nobody can log in for the rest of it.
+MOST_FAILURES = 10
 
 #: Seconds that the start page waits for the pictures of its images.
 CARD_PATIENCE = 3
-
-#: What is started as the process of a page.
-_PROCESS = f"{__package__}._app_process"
 
 #: How often, every tenth of a second, it is looked whether another page may be opened.
 ROOM_TRIES = 50
 
 
+class AppIdentity(PasswordIdentityProvider):
+    """The key of the app: its token, or the password of `--public`."""
+
+    def should_check_origin(self, handler: tornado.web.RequestHandler) -> bool:
+        """Refuse foreign pages although they have the token; Jupyter would answer them."""
+        return True
+
+
 class Processes(AsyncMappingKernelManager):
-    """The processes of the pages: ended when nobody looks at them, sooner where no page is open.
+    """The processes of the pages.
 
     Attributes:
         most: how many there may be at a time.
@@ -55,7 +63,7 @@ class Processes(AsyncMappingKernelManager):
 
     most = Int(1, min=1).tag(config=True)
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: object) -> None:
         super().__init__(**options)
         self._opening: set[str] = set()
 
@@ -75,42 +83,102 @@ class Processes(AsyncMappingKernelManager):
         name = self.new_kernel_id()
         self._opening.add(name)
         try:
-            started = await super().start_kernel(kernel_id=name, **options)
+            return await super().start_kernel(kernel_id=name, **options)
         finally:
             self._opening.remove(name)
-        # one that was started again would know nothing of the page
-        self.add_restart_callback(name, partial(self._died, name), "dead")
-        return started
-
-    def _died(self, name: str) -> None:
-        """Forget a process that ended by itself, so that its page says so."""
-        logger.warning("the process of a page has ended by itself; memory may be short")
-        self._ending = asyncio.ensure_future(ensure_async(self.shutdown_kernel(name, now=True)))
-
-    async def cull_kernel_if_idle(self, kernel_id: str) -> None:
-        """End the process of a page that is closed or forgotten."""
-        kernel = self._kernels[kernel_id]
-        looking = self._kernel_connections.get(kernel_id, 0) > 0
-        busy = getattr(kernel, "execution_state", None) == "busy"
-        idle = utcnow() - getattr(kernel, "last_activity", utcnow())
-        # a page that is still opening is busy and has no connection yet
-        limit = LEFT_OPEN if looking or busy else ALONE
-        if idle > timedelta(seconds=limit) and not (busy and looking):
-            await ensure_async(self.shutdown_kernel(kernel_id, now=True))
 
 
 class OwnInterpreter(KernelSpecManager):
     """Of the kernels only this interpreter's own, also where the user has another "python3"."""
 
-    @default("kernel_dirs")
-    def _nowhere_else(self) -> list[str]:
-        return []
+    kernel_dirs = List(Unicode())
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        """Return how a process is started: as `_app_process`, which opens no port."""
+        """Return how a process is started: as `_app_process`, which opens no port.
+
+        Nothing that happens to lie in the user's folder is imported there (`-P`, `--ignore-cwd`).
+        """
         spec = super().get_kernel_spec(kernel_name)
-        spec.argv = [_PROCESS if part == "ipykernel_launcher" else part for part in spec.argv]
+        start = [sys.executable, "-P", "-m", f"{__package__}._app_process", "--ignore-cwd"]
+        spec.argv = [*start, "-f", "{connection_file}"]
         return spec
+
+
+class Guarded(JupyterHandler):
+    """Base of every handler: answers only those who may ask."""
+
+    #: Whether those without the key are answered too. Handlers of Jupyter have marks of their own
+    #: for this, which do not count here: its handlers of static files are marked as open.
+    open_to_all = False
+
+    #: Whether people see the address, so that the token has to leave it.
+    in_address_bar = False
+
+    def check_host(self) -> bool:
+        """Return whether the Host means this computer, by a name or an address."""
+        return self.request.host_name.strip("[]") in self.settings["local_hostnames"]
+
+    def get_current_user(self) -> str:
+        """Know nobody before `prepare`; pages about errors may be written earlier."""
+        return ""
+
+    def set_default_headers(self) -> None:
+        """Set the headers of the settings, and do not say which server this is."""
+        super().set_default_headers()
+        self.clear_header("Server")
+
+    def set_cors_headers(self) -> None:
+        """Allow nothing to other origins, not even with the token as Jupyter does."""
+
+    async def prepare(self, **options: bool) -> None:
+        """Let the request in, or answer it with a refusal or with the login."""
+        await super().prepare(**options)
+        if self._finished:
+            return
+        if not self.check_origin() or (self.current_user is None and not self.open_to_all):
+            raise HTTPError(403)
+        if self.in_address_bar and "token" in self.request.query_arguments:
+            self.redirect(self.request.path)  # the cookie is set
+
+    def log_exception(self, typ: object, value: BaseException | None, tb: object) -> None:
+        """Log what failed without what stands behind the question mark, where the token may be."""
+        if not isinstance(value, HTTPError):
+            logger.error("%s %s failed", self.request.method, self.request.path, exc_info=value)
+
+
+class Nothing(Guarded):
+    """Every other address."""
+
+    def get(self, *path: str) -> None:
+        """Answer that nothing is there."""
+        raise HTTPError(404)
+
+    head = post = put = delete = patch = options = get
+
+
+class Login(Guarded, LoginFormHandler):
+    """Asks for the key, ten times a minute at most; Jupyter would let keys be tried without end."""
+
+    open_to_all = True
+    _failures: ClassVar[deque[float]] = deque(maxlen=MOST_FAILURES)
+
+    @allow_unauthenticated
+    def post(self) -> None:
+        """Check the key."""
+        if len(self._failures) == MOST_FAILURES and time.monotonic() - self._failures[0] < 60:
+            raise HTTPError(429)
+        super().post()
+        if self.get_status() == 401:
+            self._failures.append(time.monotonic())
+
+
+class Logout(Guarded):
+    """Forgets the key."""
+
+    def get(self) -> None:
+        """Take the cookie back and ask for the key."""
+        self.identity_provider.clear_login_cookie(self)
+        self.redirect("/login")
 
 
 class Start(Guarded):
@@ -128,7 +196,7 @@ class Start(Guarded):
             for page in site.pages
         ]
         notice = notice_by_name(site.model)
-        self.write(self.page("start.html", pages=shown, model=site.model, notice=notice))
+        self.write(self.render_template("start.html", pages=shown, model=site.model, notice=notice))
 
 
 class Shown(Guarded, TornadoVoilaHandler):

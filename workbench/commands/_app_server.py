@@ -1,56 +1,37 @@
-"""The server of `workbench app`: Voila, with only those of its handlers that the pages need.
+"""The server of `workbench app`: Voila, configured to be closed wherever it can be.
 
 Voila renders a page (a notebook) with our own template, starts its process and connects the two.
 Left out are its tree of folders, contents, files and template overrides; configuration files of the
 user are not read, so that none can open what is closed here.
-
-Does not know: what is on the pages; who may see them (`_app_guard`); how one is answered
-(`_app_handlers`).
 """
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import logging
 import os
 import secrets
-import signal
 import socket
-import tempfile
 import uuid
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import tornado.httpserver
+import tornado.ioloop
 import tornado.netutil
-import tornado.web
-from jupyter_core.utils import ensure_async
+from jupyter_core.utils import run_sync
 from jupyter_server.auth.security import passwd
+from jupyter_server.log import log_request
 from traitlets.config import Config
 from voila.app import Voila
 from voila.paths import collect_static_paths
 from voila.utils import get_voila_labextensions_path
 
+import workbench.commands._app_handlers as handlers
 from workbench._store import write_private
-from workbench.commands._app_cards import Cards
-from workbench.commands._app_guard import AppIdentity, Login, Logout, Nothing
-from workbench.commands._app_handlers import (
-    ALONE,
-    Channels,
-    Ended,
-    Extensions,
-    OneProcess,
-    OwnFiles,
-    OwnInterpreter,
-    Processes,
-    Shown,
-    Start,
-    VoilaFiles,
-)
-from workbench.commands._app_site import Site
+from workbench.commands._app_site import Cards, Site
 from workbench.errors import OptionError
 
 logger = logging.getLogger(__name__)
@@ -64,6 +45,28 @@ EXTENSIONS = (
     "@voila-dashboards/widgets-manager8",
     "anywidget",
 )
+
+#: Sent with every answer. Widgets bring their JavaScript as blobs, and their styles and pictures
+#: within the page; nothing is loaded from, or sent to, anybody but the app.
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self' blob:; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cache-Control": "no-store",
+}
+
+#: Seconds after which the process of a page that nobody looks at ends.
+ALONE = 120
+
+#: Largest request and largest message of a page, in bytes.
+LARGEST = 16 << 20
 
 #: Bytes that the path of a socket may have on every system, its end included.
 LONGEST_SOCKET = 103
@@ -79,9 +82,18 @@ class AppServer(Voila):
 
     Attributes:
         site: what is served.
+        folder: the private folder with its pages.
+        sockets: where it listens.
+        cards: of the images of the site.
+        ready: what is called once it answers.
     """
 
     name = "workbench-app"
+    site: Site
+    folder: Path
+    sockets: list[socket.socket]
+    cards: Cards
+    ready: Callable[[], None]
 
     @classmethod
     def open(
@@ -108,19 +120,17 @@ class AppServer(Voila):
             OptionError: the port is taken.
         """
         sockets = _sockets(port, public=password is not None)
-        token = None if password is not None else secrets.token_urlsafe(32)
-        hashed = "" if password is None else passwd(password)
-        server = cls(config=_configuration(folder, hashed, token, tabs))
+        server = cls(config=configuration(folder, password=password, tabs=tabs))
         server.initialize([])
         server.site, server.folder, server.sockets = site, folder, sockets
-        server.names, server.key = names, token
         server.port = sockets[0].getsockname()[1]
+        server.tornado_settings = {**_settings(), "local_hostnames": names, "workbench_site": site}
         return server
 
     @property
     def url(self) -> str:
         """The address of the start page, with the token where there is one."""
-        return f"http://127.0.0.1:{self.port}/" + (f"?token={self.key}" if self.key else "")
+        return f"http://127.0.0.1:{self.port}/" + (f"?token={self.token}" if self.token else "")
 
     def entrance(self) -> Path:
         """Return a private file that leads a browser to the app."""
@@ -140,99 +150,105 @@ class AppServer(Voila):
         Args:
             ready: called once the app answers.
         """
-        asyncio.run(self._serve(ready))
-
-    async def _serve(self, ready: Callable[[], None]) -> None:
-        ended = asyncio.Event()
-        _on_signals(ended.set)
-        if not logger.isEnabledFor(logging.INFO):
-            # it warns of numbers that Jupyter sets
-            logging.getLogger("tornado.general").setLevel(logging.ERROR)
-        self.connection_dir = tempfile.mkdtemp(prefix="p-", dir=self.folder)
-        if _fits_a_socket(self.connection_dir):
-            # files in a private folder: what goes over a port, other users can read
-            self.config.KernelManager.transport = "ipc"
+        self.ready = ready
         self.cards = Cards(self.site.images, upright=self.site.upright)
-        settings = {**self.init_settings(), **self._own_settings()}
-        application = tornado.web.Application(self.init_handlers(), **settings)
-        http = tornado.httpserver.HTTPServer(application, max_buffer_size=16 << 20)
-        try:
-            http.add_sockets(self.sockets)
-            ready()
-            await ended.wait()
-        finally:
-            http.stop()
-            self.cards.close()
-            await ensure_async(self.kernel_manager.shutdown_all(now=True))
+        self.tornado_settings["workbench_cards"] = self.cards
+        if not logger.isEnabledFor(logging.INFO):
+            for name in ("tornado.application", "tornado.general"):
+                logging.getLogger(name).setLevel(logging.ERROR)
+        self.start()
 
     def setup_template_dirs(self) -> None:
         """Use our own template, and of Voila the scripts only."""
         self.template_paths = [str(PAGES)]
         self.static_paths = collect_static_paths(["voila"], "base")
 
-    def _own_settings(self) -> dict[str, Any]:
-        loader = jinja2.FileSystemLoader(PAGES)
-        return {
-            "allow_remote_access": True,  # the names are checked by `Guarded.check_host`
-            "allow_unauthenticated_access": False,
-            "default_handler_class": Nothing,
-            "log_function": _log_request,
-            "websocket_max_message_size": 16 << 20,
-            "workbench_names": self.names,
-            "workbench_site": self.site,
-            "workbench_cards": self.cards,
-            "workbench_templates": jinja2.Environment(loader=loader, autoescape=True),
-        }
-
-    def init_handlers(self) -> list[tuple]:
+    def init_handlers(self) -> list:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the handlers; everything else is answered by `Nothing`."""
         names = "|".join(EXTENSIONS)
         voila = {"voila_configuration": self.voila_configuration}
         return [
-            (r"/", Start),
-            (r"/login", Login),
-            (r"/logout", Logout),
-            (r"/page/([a-z0-9-]+)", Shown,
+            (r"/", handlers.Start),
+            (r"/login", handlers.Login),
+            (r"/logout", handlers.Logout),
+            (r"/page/([a-z0-9-]+)", handlers.Shown,
              {**voila, "template_paths": self.template_paths, "config": self.config}),
-            (rf"/api/kernels/{_KERNEL}", OneProcess),
-            (rf"/api/kernels/{_KERNEL}/channels", Channels),
-            (rf"/voila/api/shutdown/{_KERNEL}", Ended),
-            (rf"/voila/static/({_FILE}\.(?:js|css|woff2?|ttf|eot|svg))", VoilaFiles,
+            (rf"/api/kernels/{_KERNEL}", handlers.OneProcess),
+            (rf"/api/kernels/{_KERNEL}/channels", handlers.Channels),
+            (rf"/voila/api/shutdown/{_KERNEL}", handlers.Ended),
+            (rf"/voila/static/({_FILE}\.(?:js|css|woff2?|ttf|eot|svg))", handlers.VoilaFiles,
              {"paths": self.static_paths}),
-            (rf"/voila/labextensions/((?:{names})/static/{_FILE}\.js)", Extensions,
+            (rf"/voila/labextensions/((?:{names})/static/{_FILE}\.js)", handlers.Extensions,
              {"path": get_voila_labextensions_path()}),
-            (r"/app/(app\.js)", OwnFiles, {"path": str(PAGES)}),
+            (r"/app/(app\.js)", handlers.OwnFiles, {"path": str(PAGES)}),
         ]  # fmt: skip
 
+    def listen(self) -> None:
+        """Answer on the sockets that `open` made, until a signal ends it."""
+        http = tornado.httpserver.HTTPServer(self.app, max_buffer_size=LARGEST)
+        http.add_sockets(self.sockets)
+        self.ioloop = tornado.ioloop.IOLoop.current()
+        try:
+            self.ready()
+            self.ioloop.start()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self.stop()
 
-def _configuration(folder: Path, hashed: str, token: str | None, tabs: int) -> Config:
-    """Return the configuration of Voila: closed wherever it can be."""
+    def stop(self) -> None:
+        """End all processes at once."""
+        self.cards.close()
+        run_sync(self.kernel_manager.shutdown_all)(now=True)
+        super().stop()
+
+
+def configuration(folder: Path, *, password: str | None, tabs: int) -> Config:
+    """Return the configuration of Voila and Jupyter Server: closed wherever it can be."""
     own = Config()
     own.AppServer.config_file_paths = []
-    own.AppServer.root_dir = str(folder)
-    own.AppServer.connection_dir_root = str(folder)
-    own.AppServer.identity_provider_class = AppIdentity
+    own.AppServer.root_dir = own.AppServer.connection_dir_root = str(folder)
+    own.AppServer.identity_provider_class = handlers.AppIdentity
     own.AppServer.log_level = logging.INFO if logger.isEnabledFor(logging.INFO) else logging.ERROR
-    own.AppServer.token = token
-    own.AppIdentity.hashed_password = hashed
+    own.AppServer.token = None if password is not None else secrets.token_urlsafe(32)
+    own.AppIdentity.hashed_password = "" if password is None else passwd(password)
+    own.AppIdentity.allow_password_change = False
+    own.AppIdentity.cookie_options = {"httponly": True, "samesite": "lax"}
     pages = own.VoilaConfiguration
     pages.template = "base"
-    pages.allow_template_override = "NO"
-    pages.allow_theme_override = "NO"
+    pages.allow_template_override = pages.allow_theme_override = "NO"
     pages.strip_sources = True
     pages.show_tracebacks = False
     pages.file_allowlist = []
     pages.file_denylist = [".*"]
     pages.extension_allowlist = list(EXTENSIONS)
     pages.extension_denylist = []
-    pages.multi_kernel_manager_class = Processes
     pages.resources = {}
+    pages.kernel_spec_manager_class = handlers.OwnInterpreter
+    pages.multi_kernel_manager_class = handlers.Processes
+    own.Processes.most = tabs
     own.Processes.cull_idle_timeout = ALONE
     own.Processes.cull_interval = 30
-    own.Processes.most = tabs
+    # a process that was started again would know nothing of its page
     own.KernelRestarter.restart_limit = 0
-    pages.kernel_spec_manager_class = OwnInterpreter
+    longest = folder / "voila_12345678" / f"kernel-{uuid.uuid4()}-ipc-5"
+    if os.name == "posix" and len(os.fsencode(longest)) <= LONGEST_SOCKET:
+        # files in a private folder: what goes over a port, other users can read
+        own.KernelManager.transport = "ipc"
     return own
+
+
+def _settings() -> dict[str, object]:
+    """Return what Tornado and the handlers of Jupyter Server are told."""
+    pages = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGES), autoescape=True)
+    return {
+        "allow_unauthenticated_access": False,
+        "default_handler_class": handlers.Nothing,
+        "headers": HEADERS,
+        "jinja2_env": pages,
+        "log_function": functools.partial(log_request, record_prometheus_metrics=False),
+        "websocket_max_message_size": LARGEST,
+    }
 
 
 def _sockets(port: int, *, public: bool) -> list[socket.socket]:
@@ -248,29 +264,3 @@ def _sockets(port: int, *, public: bool) -> list[socket.socket]:
             f"cannot listen on port {port}: {os.strerror(error.errno or 0)}; give another one by "
             "--port, or --port 0 for a free one"
         ) from error
-
-
-def _fits_a_socket(folder: str) -> bool:
-    """Return whether processes can be talked to by files in a folder; paths of such are short."""
-    longest = os.path.join(folder, f"kernel-{uuid.uuid4()}-ipc-5")
-    return os.name == "posix" and len(os.fsencode(longest)) <= LONGEST_SOCKET
-
-
-def _on_signals(act: Callable[[], Any]) -> None:
-    """Act on Ctrl-C and SIGTERM."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(number, act)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(act))
-
-
-def _log_request(handler: tornado.web.RequestHandler) -> None:
-    """Log a request without what stands behind the question mark, where the token may be."""
-    status, request = handler.get_status(), handler.request
-    level = logging.WARNING if status >= 500 else logging.INFO
-    logger.log(level, "%d %s %s", status, request.method, request.path)
-
-
-__all__ = ["AppServer"]

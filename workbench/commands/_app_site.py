@@ -1,34 +1,45 @@
 """What `workbench app` serves: the pages, what each needs, and the private folder they lie in.
 
 A page is a notebook of two fixed cells; everything that a user chose (names of files, folders,
-people) reaches it by a settings file, never as code.
-
-Does not know: servers, browsers, models.
+people) reaches it by a settings file, never as code. The start page shows a small picture of each
+image under the name that the explorer gives it, which names nobody (`workbench.imaging.names`).
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import json
+import logging
 import os
 import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench._store import write_private
-from workbench.errors import InputError
+from workbench.errors import InputError, WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.radiograph import Radiograph
+
+logger = logging.getLogger(__name__)
 
 #: File with the settings, in the private folder, which is where the processes of pages start.
 SETTINGS = "settings.json"
 
 #: The phantom of the explorer where no image was given.
 DRAWN: dict[str, Any] = {"seed": 7, "findings": ["pleural effusion"]}
+
+#: Pixels along the longer side of a small picture.
+SIDE = 160
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -198,7 +209,7 @@ def notebook(page: Page) -> dict[str, Any]:
     if not re.fullmatch(r"[a-z0-9-]+", page.name):
         raise InputError(f"a page cannot be called {page.name!r}")
     steps = (
-        ("Starting the workbench", "from workbench.commands._app_page import open_page"),
+        ("Starting the workbench", "from workbench.commands._app_process import open_page"),
         (page.waits, f'open_page("{page.name}")'),
     )
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -217,7 +228,7 @@ def notebook(page: Page) -> dict[str, Any]:
 @contextmanager
 def site_folder(site: Site) -> Iterator[Path]:
     """Yield a folder, closed to other users, with settings and pages; it vanishes in the end."""
-    folder = Path(tempfile.mkdtemp(prefix="workbench-app-"))
+    folder = Path(tempfile.mkdtemp(prefix="workbench-"))
     try:
         write_private(folder / SETTINGS, site.to_json().encode())
         for page in site.pages:
@@ -260,3 +271,81 @@ def own_names(*, network: bool = False) -> frozenset[str]:
             if one.family in (socket.AF_INET, socket.AF_INET6):
                 names.add(one.address.partition("%")[0].lower())
     return frozenset(names)
+
+
+@dataclass(frozen=True)
+class Card:
+    """An image on the start page.
+
+    Attributes:
+        name: as the explorer calls it.
+        picture: a PNG as a data address; "" where there is none.
+    """
+
+    name: str
+    picture: str = ""
+
+
+READING = Card("still being read")
+UNREADABLE = Card("this file cannot be read; its page says why")
+
+
+class Cards:
+    """The cards of all images, made one after another in a thread from the start of the app on.
+
+    Args:
+        images: files; a phantom where there are none.
+        upright: whether they are turned as they say.
+    """
+
+    def __init__(self, images: Sequence[str], *, upright: bool = False) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="cards")
+        self._made: list[Future[Card]] = [
+            self._pool.submit(_card, path, upright) for path in (images or (None,))
+        ]
+
+    def ready(self, patience: float) -> list[Card]:
+        """Return the cards in the order of the images; `READING` where one is not there in time.
+
+        Args:
+            patience: seconds to wait for those that are not there.
+        """
+        wait(self._made, max(0.0, patience))
+        return [one.result() if one.done() else READING for one in self._made]
+
+    def close(self) -> None:
+        """Read no further images."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _card(path: str | None, upright: bool) -> Card:
+    try:
+        image = _image(path, upright)
+        return Card(image.contract.source, _picture(image))
+    except (WorkbenchError, OSError) as error:
+        logger.info("no small picture of an image: %s", error)
+    except Exception:
+        logger.exception("no small picture of an image")
+    return UNREADABLE
+
+
+def _image(path: str | None, upright: bool) -> Radiograph:
+    if path is None:
+        from workbench.phantom.case import phantom
+
+        return phantom(**DRAWN).image
+    from workbench.imaging import load_radiograph
+
+    return load_radiograph(path, upright=upright)
+
+
+def _picture(image: Radiograph) -> str:
+    """Return a small picture of the pixels alone, without what else the file holds."""
+    import numpy as np
+    from PIL import Image
+
+    grey = Image.fromarray(np.rint(image.pixels * 255).astype(np.uint8))
+    grey.thumbnail((SIDE, SIDE))
+    buffer = io.BytesIO()
+    grey.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
