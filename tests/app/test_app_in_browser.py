@@ -207,7 +207,6 @@ def test_images_of_ones_own_fit_the_screen_and_show_their_truth(browser, phantom
         seen.film_changes(lambda: page.click("button:text-is('Truth')"))
         for width, height in SCREENS:
             page.set_viewport_size({"width": width, "height": height})
-            page.wait_for_timeout(300)
             assert hidden(page, ".wbx-maptitle", ".wbf-stage", ".wbx-scale", ".wbx-words") == []
             assert not scrolls(page)
         page.goto(f"{own.origin}/page/explorer-2")

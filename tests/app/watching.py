@@ -8,11 +8,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.app.serving import PATIENCE
+from tests.widgets.seeing import settled
 
 #: Screenshots that are kept.
 ARTEFACTS = Path(__file__).parents[2] / "out" / "artefacts"
 
-#: A number that changes with any pixel of a film.
+#: A number that changes with any pixel of a radiograph.
 PIXELS = """(nth) => {
   const canvas = document.querySelectorAll(".wbf-canvas")[nth ?? 0];
   if (!canvas || canvas.width < 100) return null;
@@ -48,17 +49,18 @@ class Watched:
         return [url for url in self.asked if not url.startswith(own) and urlsplit(url).scheme]
 
     def keep(self, name: str) -> None:
-        """Keep a picture of the page."""
+        """Keep a picture of the page, once it has settled."""
+        settled(self.page)
         ARTEFACTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=ARTEFACTS / f"{name}.png")
 
     def film(self) -> int:
-        """Return what the film looks like, once it is drawn."""
+        """Return what the radiograph looks like, once it is drawn."""
         found = self.page.wait_for_function(f"() => ({PIXELS})(0)")
         return found.json_value()
 
     def film_changes(self, act) -> int:
-        """Do something and wait until the film looks different."""
+        """Do something and wait until the radiograph looks different."""
         before = self.film()
         act()
         self.page.wait_for_function(
