@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from workbench.generation.figure import layout, token_labels
+from workbench.figures.words import placed_tokens
 from workbench.generation.result import Generation, ModelIdentity
 from workbench.generation.sampling import DecodingSettings
 from workbench.model.prompt import report_messages
@@ -181,16 +181,12 @@ def test_dollar_signs_are_text_and_not_formulas():
 
 def test_layout_breaks_before_words_and_behind_line_breaks():
     labels = ["one", " two", "th", "ree", "\u21b5", "four"]
-    cells = layout(labels, columns=10)
+    cells = placed_tokens(labels, columns=10)
     assert cells == [(0, 0, 3), (1, 0, 4), (1, 4, 2), (1, 6, 3), (1, 9, 1), (2, 0, 4)]
-    assert layout(["x" * 30], columns=10) == [(0, 0, 10)]
-    for line, column, width in layout(["ab", " cd", "e"] * 40, columns=17):
+    assert placed_tokens(["x" * 30], columns=10) == [(0, 0, 10)]
+    for line, column, width in placed_tokens(["ab", " cd", "e"] * 40, columns=17):
         assert line >= 0
         assert column + width <= 17
-
-
-def test_labels_show_pieces_that_wrote_nothing():
-    assert token_labels(make())[-1] == "</s>"
 
 
 def test_results_are_frozen():

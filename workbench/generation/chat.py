@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import torch
 
 from workbench.generation.engine import Decoding, Request
-from workbench.generation.html import generation_html
 from workbench.generation.kvcache import KeyValueBuffer
 from workbench.generation.responder import Draft, Responder
 from workbench.generation.result import Generation
@@ -141,7 +140,7 @@ class Chat:
         # The image's warnings stand at the first answer; the model's notice at every one.
         return "".join(
             f'<div style="{_ASKED}"><b>You</b> {html.escape(turn.question)}</div>'
-            + generation_html(turn.answer, codes=("notice",) if index else None)
+            + turn.answer.to_html(codes=("notice",) if index else None)
             for index, turn in enumerate(self._turns)
         )
 

@@ -1,10 +1,8 @@
-"""`Generation`: one answer of a model, with everything needed to study or repeat it.
-
-Does not know: models or tokenizers; it holds what they gave.
-"""
+"""`Generation`: one answer of a model, with everything needed to study or repeat it."""
 
 from __future__ import annotations
 
+import html
 import importlib.metadata
 import platform
 import re
@@ -24,9 +22,16 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-#: Why a text ended.
-STOPS = ("eos", "limit", "cancelled")
-
+_TITLES = {
+    "report": "Report",
+    "differential": "Differential diagnosis",
+    "question": "Answer",
+    "chat": "Answer",
+}
+_STOPS = {
+    "limit": "The text was cut at the limit on new tokens; raise max_new_tokens to see more.",
+    "cancelled": "The text was stopped before its end.",
+}
 _PACKAGES = ("torch", "transformers", "numpy", "sentencepiece", "pillow")
 
 
@@ -187,9 +192,62 @@ class Generation:
         Args:
             ax: where to draw; a new figure that fits the text when not given.
         """
-        from workbench.generation.figure import plot_confidence
+        from workbench.figures.words import plot_tokens
 
-        return plot_confidence(self, ax)
+        spans = zip(self.tokens, self.offsets, strict=True)
+        labels = [self.text[start:end] or piece for piece, (start, end) in spans]
+        title = f"{self.task} of {self.source}, {self.model.id}"
+        return plot_tokens(labels, np.exp(self.logprobs).tolist(), ax, title=title)
+
+    def to_html(self, *, codes: tuple[str, ...] | None = None) -> str:
+        """Return a card for notebooks: warnings, the text shaded by confidence, and its origin.
+
+        Args:
+            codes: show only warnings with these codes; None shows all.
+        """
+        from workbench.figures.page import SMALL, card
+        from workbench.figures.words import confidence_html
+
+        words, title = self.words, _TITLES.get(self.task, self.task)
+        shaded = f'<i style="{SMALL}">(the model wrote nothing)</i>'
+        if words:
+            spans = [(word.start, word.end) for word in words]
+            shaded = confidence_html(self.text, spans, [word.probability for word in words])
+        return card(
+            '<div style="display:flex;justify-content:space-between;gap:16px">'
+            f"<b>{html.escape(title)}</b>"
+            f'<span style="{SMALL}">{html.escape(self.source)}</span></div>'
+            f"{self._warnings_html(codes)}{shaded}"
+            f'<details style="{SMALL};margin-top:4px"><summary>{self._origin()}</summary>'
+            '<pre style="white-space:pre-wrap;background:#f4f4f4;color:#1b1b1b;padding:8px;'
+            f'border-radius:4px;margin:6px 0 0">{html.escape(self.prompt)}</pre></details>'
+        )
+
+    def _warnings_html(self, codes: tuple[str, ...] | None) -> str:
+        shown = [(w.code, w.message) for w in self.warnings if codes is None or w.code in codes]
+        if self.stopped_by in _STOPS:
+            shown.append((self.stopped_by, _STOPS[self.stopped_by]))
+        return "".join(
+            '<div style="margin-top:6px;padding:3px 8px;border-left:4px solid #b36b00;'
+            'background:#fff4dc;color:#5c3a00;font-size:13px">'
+            f"<b>{html.escape(code)}</b> {html.escape(message)}</div>"
+            for code, message in shown
+        )
+
+    def _origin(self) -> str:
+        settings, model = self.settings, self.model
+        how = (
+            "greedy"
+            if settings.greedy
+            else f"temperature {settings.temperature:g}, top-p {settings.top_p:g}, "
+            f"top-k {settings.top_k}, seed {settings.seed}"
+        )
+        sha256 = f"sha256 {model.sha256[:12]}" if model.sha256 else ""
+        facts = (
+            model.id, sha256, model.dtype, how, f"{len(self.token_ids)} tokens",
+            f"{self.seconds:.2f} s",
+        )  # fmt: skip
+        return " &middot; ".join(html.escape(fact) for fact in facts if fact)
 
     def __str__(self) -> str:
         return self.text
@@ -202,9 +260,7 @@ class Generation:
         )
 
     def _repr_html_(self) -> str:
-        from workbench.generation.html import generation_html
-
-        return generation_html(self)
+        return self.to_html()
 
 
 def has_words(text: str) -> bool:
