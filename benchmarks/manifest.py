@@ -116,8 +116,7 @@ def _write(folder: Path, rows: int) -> None:
     import pandas as pd
 
     from workbench.data.columns import FINDING_COLUMNS
-    from workbench.data.files import write_table
-    from workbench.data.frames import conform
+    from workbench.data.frames import conform, write_table
     from workbench.findings import CODES
 
     rng = np.random.default_rng(0)

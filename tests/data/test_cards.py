@@ -10,10 +10,9 @@ import pytest
 import yaml
 
 import workbench as wb
-from workbench.data.cards import ALIASES, SOURCES, card, card_text, source_key
-from workbench.data.columns import BY_NAME, FINDING_COLUMNS
-from workbench.data.mapping import findings_of, plain
-from workbench.data.sources import MODULES, reader
+from workbench.data.cards import ALIASES, SOURCES, card, card_text, plain, source_key
+from workbench.data.columns import BY_NAME, FINDING_COLUMNS, PROVENANCES
+from workbench.data.sources import READERS
 from workbench.errors import OptionError
 from workbench.findings import ALL_FINDINGS, CODES
 
@@ -30,7 +29,10 @@ def test_card_is_complete(name):
     assert found.files
     assert found.variants
     assert found.faults
-    assert callable(reader(name))
+    assert callable(READERS[name])
+    assert found.provenance in PROVENANCES
+    assert {finding for stated in found.labels.values() for finding in stated} <= {*FINDING_COLUMNS}
+    assert set(found.translations.values()) <= set(found.labels)
     assert found.title in found._repr_html_()
 
 
@@ -56,7 +58,7 @@ def test_copies_for_readers_are_those_of_the_package():
 def test_cards_ship_as_package_data():
     shipped = {path.name for path in (files("workbench.data") / "cards").iterdir()}
     assert shipped == {f"{name}.yaml" for name in SOURCES}
-    assert set(MODULES) == set(SOURCES)
+    assert set(READERS) == set(SOURCES)
 
 
 @pytest.mark.parametrize(
@@ -83,10 +85,10 @@ def test_unknown_source_lists_those_there_are():
 def test_spanish_vocabulary_maps_with_and_without_accents():
     padchest = card("padchest")
     for word in ("neumon\u00eda", "neumonia", "NEUMONIA", "pneumonia", " pneumonia"):
-        assert findings_of(padchest, word) == ("pneumonia",), word
-    assert findings_of(padchest, "derrame pleural") == ("pleural effusion",)
-    assert findings_of(padchest, "cuerpo extra\u00f1o externo") == ()
-    assert findings_of(padchest, "derrame pleurall") is None
+        assert padchest.findings_of(word) == ("pneumonia",), word
+    assert padchest.findings_of("derrame pleural") == ("pleural effusion",)
+    assert padchest.findings_of("cuerpo extra\u00f1o externo") == ()
+    assert padchest.findings_of("derrame pleurall") is None
     assert plain("  Neumon\u00eda  ATI\u0301PICA ") == "neumonia atipica"
     assert len(padchest.translations) > 190
     assert all(place in padchest.locations for place in padchest.location_translations.values())

@@ -12,8 +12,8 @@ import pytest
 
 import workbench as wb
 from workbench.data.checking import REPAIRS
+from workbench.data.columns import shown
 from workbench.data.frames import conform
-from workbench.data.redact import shown
 from workbench.errors import InputError, OptionError
 
 REPORT = "Small left effusion. Mr Zwickelmann was told on the phone."

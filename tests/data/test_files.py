@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 import workbench as wb
 from workbench.data.columns import COLUMN_NAMES, FINDING_COLUMNS
-from workbench.data.files import neutralise, restore, write_table
-from workbench.data.frames import conform
+from workbench.data.frames import conform, neutralise, restore, write_table
 from workbench.data.manifest import Manifest
 from workbench.errors import InputError
 

@@ -125,7 +125,7 @@ def test_chexpert_cells_views_and_sexes_that_are_not_understood_are_named(build)
         {
             "train.csv": CHEXPERT_HEAD + "edema,No Finding \n"
             "train/patient1/study1/view1_frontal.jpg,female,68,Sagittal,AP,TRUE,0\n"
-            "train/patient2/study1/view1_lateral.jpg,F,x,,,?,-1.0\n"
+            "train/patient2/study1/view1_lateral.jpg,Q,x,,,?,-1.0\n"
             "train/patient3/study1/view1_frontal.jpg,nan,NaN,,nan,,\n"
         },
     )

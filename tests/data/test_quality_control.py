@@ -13,8 +13,8 @@ from PIL import Image
 import workbench as wb
 from tests.imaging.conftest import build, smooth_film, to_bytes
 from workbench.cli import main
-from workbench.data.hashes import dhash, file_dhash, near_pairs
-from workbench.data.quality_table import COMMON_WARNINGS, QualityTable
+from workbench.data.images import dhash, file_dhash, near_pairs
+from workbench.data.quality_control import COMMON_WARNINGS, QualityTable
 from workbench.errors import InputError, OptionError
 from workbench.radiograph import WARNING_CODES
 

@@ -23,7 +23,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import RLELossless
 
 import workbench as wb
-from workbench.data.hashes import file_dhash
+from workbench.data.images import file_dhash
 from workbench.errors import InputError
 from workbench.imaging.vocabulary import META_KEYWORDS, READ_KEYWORDS
 

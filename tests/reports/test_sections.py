@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.data.sections import sections
+from workbench.data.mapping import sections
 from workbench.reports import divide, label
 
 CODES = {"+": "present", "-": "absent", "?": "uncertain"}

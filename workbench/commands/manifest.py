@@ -228,7 +228,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _quality(args: argparse.Namespace) -> int:
     from workbench.data import quality
-    from workbench.data.files import write_csv
+    from workbench.data.frames import write_csv
 
     manifest = _loaded(args.file)
     table = quality(

@@ -6,8 +6,6 @@
 
 One row is one image; a finding is present, absent, uncertain or not mentioned, and unknown is never
 absent. Names are imported on first use.
-
-Does not know: models.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ from typing import TYPE_CHECKING
 from workbench._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from workbench.data.boxes import consensus_boxes as consensus_boxes
     from workbench.data.boxes import from_cell as from_cell
     from workbench.data.building import build as build
     from workbench.data.building import concat as concat
@@ -39,8 +36,8 @@ if TYPE_CHECKING:
     from workbench.data.freezing import freeze as freeze
     from workbench.data.freezing import verify as verify
     from workbench.data.manifest import Manifest as Manifest
-    from workbench.data.manifest import schema as schema
+    from workbench.data.quality_control import QualityTable as QualityTable
     from workbench.data.quality_control import quality as quality
-    from workbench.data.quality_table import QualityTable as QualityTable
+    from workbench.data.rules import schema as schema
 else:  # a checker of types would take `__getattr__` for every name
     __all__, __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -1,10 +1,8 @@
-"""Boxes and masks of findings as JSON cells, and the consensus of several readers.
+"""Boxes and masks of findings as JSON cells.
 
 A box is {"finding", "label", "x", "y", "width", "height", "reader"}: left, top, width and height in
 pixels of the published image, the label as the source writes it, and who drew it, where that is
 known.
-
-Does not know: images.
 """
 
 from __future__ import annotations
@@ -18,13 +16,14 @@ import numpy as np
 import pandas as pd
 
 from workbench._store import parse_json
-from workbench.data.frames import read_numbers
-from workbench.data.redact import shown
-from workbench.errors import InputError, OptionError
+from workbench.data.columns import shown
+from workbench.data.mapping import read_numbers
+from workbench.errors import InputError
 from workbench.findings import cell_key
 
 #: What a box is called where its label states no finding of the manifest.
 OTHER = "other"
+EDGES = ("x", "y", "width", "height")
 _COMPACT = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _NAN = re.compile(r"(?<![^\s\[(,])nan(?![^\s\]),])")
 
@@ -118,77 +117,18 @@ def box_cells(frame: pd.DataFrame, *, finding: str | None = None) -> pd.Series:
         image_id -> cell, boxes in the order of the rows.
     """
     known = frame[frame["x"].notna()]
-    names = ["x", "y", "width", "height"]
-    names += [name for name in ("finding", "label", "reader") if name in known]
+    edges = {name: known[name].astype(float).tolist() for name in EDGES}
+    known = known.assign(**{k: [round(edge, 3) for edge in found] for k, found in edges.items()})
+    names = [*EDGES, *(name for name in ("finding", "label", "reader") if name in known)]
     columns = [known[name].astype(object).tolist() for name in names]
-    columns[:4] = [[_number(value) for value in column] for column in columns[:4]]
+    shared = {} if finding is None else {"finding": finding}
     grouped: dict[str, list[dict]] = {}
     for image, *cells in zip(known["image_id"].tolist(), *columns, strict=True):
         said = {name: cell for name, cell in zip(names, cells, strict=True) if cell is not None}
-        if finding is not None:
-            said.setdefault("finding", finding)
-        grouped.setdefault(image, []).append(said)
+        grouped.setdefault(image, []).append(shared | said)
     return pd.Series({image: to_cell(boxes) for image, boxes in grouped.items()}, dtype=object)
 
 
 def count_items(cells: pd.Series) -> int:
     """Return how many boxes or masks a column holds."""
-    known = cells.dropna()
-    items = known.str.count(r'"finding":')
-    return int(items.sum())
-
-
-def consensus_boxes(boxes: Sequence[dict], *, overlap: float = 0.4, readers: int = 2) -> list[dict]:
-    """Merge boxes of one finding that several readers drew around the same place.
-
-    Boxes join a group when their intersection over union with its first box reaches `overlap`; a
-    group that fewer than `readers` different readers drew is left out; the others become the mean
-    of their edges.
-
-    Args:
-        boxes: of one image, in pixels.
-        overlap: intersection over union, in (0, 1].
-        readers: how many different readers a box needs.
-
-    Raises:
-        OptionError: overlap is not in (0, 1].
-    """
-    if not 0 < overlap <= 1:
-        raise OptionError(f"overlap must be above 0 and at most 1, got {overlap}")
-    merged = []
-    for finding in sorted({box["finding"] for box in boxes}):
-        groups: list[list[dict]] = []
-        for box in (item for item in boxes if item["finding"] == finding):
-            home = next((g for g in groups if _overlap(g[0], box) >= overlap), None)
-            groups.append([box]) if home is None else home.append(box)
-        for group in groups:
-            if len({box.get("reader") for box in group}) >= readers:
-                merged.append(_mean(group) | {"finding": finding, "reader": "consensus"})
-    return merged
-
-
-def _number(value: object) -> float:
-    return round(float(value), 3)
-
-
-def _edges(box: dict) -> tuple[float, float, float, float]:
-    return box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]
-
-
-def _overlap(one: dict, two: dict) -> float:
-    a, b = _edges(one), _edges(two)
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    whole = one["width"] * one["height"] + two["width"] * two["height"] - shared
-    return shared / whole if whole > 0 else 0.0
-
-
-def _mean(group: list[dict]) -> dict:
-    left, top, right, bottom = np.mean([_edges(box) for box in group], axis=0)
-    return {
-        "x": _number(left),
-        "y": _number(top),
-        "width": _number(right - left),
-        "height": _number(bottom - top),
-    }
+    return int(cells.dropna().str.count(r'"finding":').sum())

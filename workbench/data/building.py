@@ -6,29 +6,26 @@
 
 Nothing is downloaded: the data card says what to fetch, where, and under which agreement. Counts
 are compared with those that the card promises.
-
-Does not know: what a source's files look like (`workbench.data.sources`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from workbench.data.cards import DataCard, card, source_key
+from workbench.data.cards import card
+from workbench.data.checking import check as run_check
 from workbench.data.columns import AGE_RANGE, PROVENANCES, SPLITS
 from workbench.data.download import Download
-from workbench.data.files import read_table
-from workbench.data.frames import conform
-from workbench.data.hashes import fingerprint
+from workbench.data.frames import conform, read_table
+from workbench.data.images import Root, fingerprint
 from workbench.data.manifest import Manifest
-from workbench.data.paths import Root
-from workbench.data.sources import reader
+from workbench.data.sources import READERS
 from workbench.errors import InputError, OptionError, did_you_mean
 
 #: Rules that make a table unsafe or meaningless to use; `load` refuses it.
@@ -73,26 +70,22 @@ def build(
         OptionError: the source, or an option, is not known.
         InputError: files are missing or not the published ones; the message says which.
     """
-    data_card = card(name)
-    variant = _variant(data_card, labels)
     if provenance is not None and provenance not in PROVENANCES:
         raise OptionError(
             f"provenance must be one of {', '.join(PROVENANCES)}, got {provenance!r}"
             f"{did_you_mean(provenance, PROVENANCES)}"
         )
-    files = Download(source, data_card)
-    loose, notes = reader(data_card.key)(
-        files, data_card, labels=variant, reports=reports, show=show
-    )
+    files = Download(source, card(name), labels=labels, reports=reports, show=show)
+    loose, notes = READERS[files.card.key](files)
     if loose.empty:
         notes = [*notes, "no rows here: the files hold a header and nothing below it"]
-    loose["source"] = data_card.key
-    loose["licence"] = _filled(loose, "licence", licence or data_card.licence)
+    loose["source"] = files.card.key
+    loose["licence"] = _filled(loose.get("licence"), licence or files.card.licence)
     if provenance is not None:
         loose["provenance"] = provenance
     frame = conform(loose)
     if repair:
-        frame, note = repaired(frame)
+        frame, note = _repaired(frame)
         notes = [*notes, *note]
     root = Root(files.folder)
     at_hand = _some_exist(frame["path"], root)
@@ -101,7 +94,8 @@ def build(
         frame["sha256"] = pd.array(sha256, dtype="string")
         frame["dhash"] = pd.array(dhash, dtype="string")
     manifest = Manifest(frame, files.folder if at_hand else None, tuple(n for n in notes if n))
-    return replace(manifest, expected=tuple(_expected(data_card, variant, manifest)))
+    counts = files.card.expected
+    return replace(manifest, expected=tuple(_expected(counts, files.labels, manifest)))
 
 
 def load(
@@ -128,8 +122,6 @@ def load(
     Root(folder)
     manifest = Manifest(frame, folder)
     if check:
-        from workbench.data.checking import check as run_check
-
         result = run_check(manifest, rules=BLOCKING)
         if not result.ok:
             first = "; ".join(problem.sentence() for problem in result.problems[:3])
@@ -156,7 +148,7 @@ def concat(*manifests: Manifest) -> Manifest:
     return Manifest(frame, next(iter(roots), None), notes)
 
 
-def repaired(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def _repaired(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Empty ages that nobody can have; return the table and what was done."""
     years = pd.to_numeric(frame["age"], errors="coerce").astype("Float64")
     wrong = frame["age"].notna() & ~years.between(*AGE_RANGE).fillna(False).astype(bool)
@@ -166,22 +158,9 @@ def repaired(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return frame, [f"{int(wrong.sum())} ages outside {AGE_RANGE[0]} to {AGE_RANGE[1]} were emptied"]
 
 
-def _variant(data_card: DataCard, labels: str | None) -> str:
-    names = list(data_card.variants)
-    if labels is None:
-        return names[0]
-    if labels not in names:
-        raise OptionError(
-            f"labels of {data_card.key} must be one of {', '.join(names)}, got {labels!r}"
-            f"{did_you_mean(labels, names)}"
-        )
-    return labels
-
-
-def _filled(frame: pd.DataFrame, name: str, default: str):
-    if name not in frame:
+def _filled(values: pd.Series | None, default: str) -> pd.Series | str:
+    if values is None:
         return default
-    values = frame[name]
     return values.where(values.notna() & (values.astype(str).str.len() > 0), default)
 
 
@@ -192,22 +171,18 @@ def _some_exist(paths: pd.Series, root: Root) -> bool:
     return any(root.contains(path) and (root.folder / path).is_file() for path in sample)
 
 
-def _expected(data_card: DataCard, variant: str, manifest: Manifest):
+def _expected(
+    counts: Mapping[str, Mapping[str, int]], labels: str, manifest: Manifest
+) -> Iterator[dict]:
     """Yield what the card promises beside what was found."""
-    counts: Mapping[str, Mapping[str, int]] = data_card.expected
-    summary = manifest.summary()
-    for what, number in counts.get(variant, {}).items():
-        yield _comparison(what, number, summary[what])
+    parts = {"": (counts.get(labels, {}), manifest)}
     for split in SPLITS:
         rows = manifest.frame["split"] == split
         if split in counts and rows.any():
-            part = manifest.select(rows.to_numpy()).summary()
-            for what, number in counts[split].items():
-                yield _comparison(f"{what} ({split})", number, part[what])
-
-
-def _comparison(what: str, expected: int, found: int) -> dict:
-    return {"what": what, "expected": expected, "found": found, "ok": expected == found}
-
-
-__all__ = ["BLOCKING", "build", "concat", "load", "repaired", "source_key"]
+            parts[f" ({split})"] = (counts[split], manifest.select(rows.to_numpy()))
+    for said, (promised, part) in parts.items():
+        summary = part.summary() if promised else {}
+        for what, number in promised.items():
+            found = summary[what]
+            ok = number == found
+            yield {"what": what + said, "expected": number, "found": found, "ok": ok}

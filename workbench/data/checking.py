@@ -1,29 +1,27 @@
 """Check a manifest: what is wrong, in which row and column, by which rule, and how to repair it.
 
-The pandera schema of `workbench.data.manifest` looks at cells, `workbench.data.rules` at rows and
-files. pandera's own errors quote the cells that failed, which could be reports of patients; they
-are caught here, only their positions are used, and values are shown as `redact` allows.
-
-Does not know: medicine. A manifest without problems can still be wrong about its patients.
+pandera's own errors quote the cells that failed, which could be reports of patients; they
+are caught here, only their positions are used, and values are shown as `columns.shown` allows. A
+manifest without problems can still be wrong about its patients.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from workbench._repr import short_repr
 from workbench.data import rules as row_rules
-from workbench.data.columns import AGE_RANGE, BY_NAME
-from workbench.data.manifest import Manifest, schema
-from workbench.data.paths import Root
-from workbench.data.redact import shown
+from workbench.data.columns import AGE_RANGE, BY_NAME, shown
+from workbench.data.images import Root
 from workbench.data.rules import Fault
 from workbench.errors import OptionError
 
@@ -52,6 +50,15 @@ REPAIRS = {
     "image-in-both": "leave the image out of one of the manifests",
 }
 _CELL_RULES = ("missing-value", "unknown-code", "unknown-value", "age-range", "hash", "json")
+
+
+class HasFrame(Protocol):
+    """A manifest."""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row for each image."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -131,10 +138,10 @@ class CheckResult:
 
 
 def check(
-    manifest: Manifest | pd.DataFrame,
+    manifest: HasFrame | pd.DataFrame,
     *,
-    root=None,
-    against: Manifest | pd.DataFrame | None = None,
+    root: str | os.PathLike | None = None,
+    against: HasFrame | pd.DataFrame | None = None,
     rules: Sequence[str] | None = None,
     limit: int = 100,
 ) -> CheckResult:
@@ -175,11 +182,16 @@ def check(
     return CheckResult(len(frame), tuple(problems), {k: n for k, n in counts.items() if n})
 
 
-def _frame(manifest: Manifest | pd.DataFrame) -> pd.DataFrame:
-    return manifest.frame if isinstance(manifest, Manifest) else manifest
+def _frame(manifest: HasFrame | pd.DataFrame) -> pd.DataFrame:
+    return manifest if isinstance(manifest, pd.DataFrame) else manifest.frame
 
 
-def _faults(frame, root, other, wanted: set[str]) -> Iterator[Fault]:
+def _faults(
+    frame: pd.DataFrame,
+    root: str | os.PathLike | None,
+    other: pd.DataFrame | None,
+    wanted: set[str],
+) -> Iterator[Fault]:
     columns = list(row_rules.column_faults(list(frame.columns)))
     yield from (fault for fault in columns if fault.rule in wanted)
     if any(fault.rule == "missing-column" for fault in columns):
@@ -206,7 +218,7 @@ def _cell_faults(frame: pd.DataFrame) -> Iterator[Fault]:
     import pandera.errors
 
     try:
-        schema().validate(frame, lazy=True)
+        row_rules.schema().validate(frame, lazy=True)
     except pandera.errors.SchemaErrors as errors:
         cases = errors.failure_cases[["check", "column", "index"]].copy()
     else:
@@ -219,24 +231,22 @@ def _cell_faults(frame: pd.DataFrame) -> Iterator[Fault]:
 
 def _problem(frame: pd.DataFrame, fault: Fault, at: int) -> Problem:
     row = int(fault.rows[at])
+    remark = fault.details[at] if fault.details else ""
+    value = fault.values[at] if fault.values else None
     if row < 0:
-        value = fault.values[at] if fault.values else None
-        detail = f"; {fault.details[at]}" if fault.details else ""
-        return Problem(
-            None, fault.column, fault.rule, shown(None, value), REPAIRS[fault.rule] + detail
-        )
+        repair = REPAIRS[fault.rule] + (f"; {remark}" if remark else "")
+        return Problem(None, fault.column, fault.rule, shown(None, value), repair)
     cells = frame.iloc[row]
-    value = fault.values[at] if fault.values is not None else cells[fault.column]
-    visible = None if pd.isna(value) else shown(fault.column, value)
-    remark = fault.details[at] if fault.details else _suggestion(fault.column, value)
+    value = cells[fault.column] if fault.values is None else value
+    remark = remark or _suggestion(fault.column, value)
     repair = REPAIRS[fault.rule] + (f"; {remark}" if remark else "")
-    image = None if pd.isna(cells["image_id"]) else shown("image_id", cells["image_id"])
-    return Problem(row, fault.column, fault.rule, visible, repair, image)
+    image = shown("image_id", cells["image_id"])
+    return Problem(row, fault.column, fault.rule, shown(fault.column, value), repair, image)
 
 
 def _suggestion(column: str | None, value: object) -> str:
     """Return what was probably meant: a word spelled nearly so; numbers are not guessed at."""
-    known = BY_NAME.get(column)
+    known = BY_NAME.get(column or "")
     if known is None or not known.values or pd.isna(value):
         return ""
     text = str(value).strip().lower()

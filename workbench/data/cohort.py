@@ -3,9 +3,8 @@
 Splits are drawn by iterative stratification (Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011): the
 rarest finding is shared out first, each time to the part that still wants most of it. Here patients
 are shared out, with all their images, so no patient is in two parts; the paper shares out single
-examples. scikit-learn's `StratifiedGroupKFold` stratifies by one label only.
-
-Does not know: whether a split is fair to a subgroup; look at the summary of each part.
+examples. scikit-learn's `StratifiedGroupKFold` stratifies by one label only. Whether a split is
+fair to a subgroup, the summary of each part shows.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def split(
     """Divide patients into train, validate and test.
 
     Rows that have a split keep it, so that an official one is honoured: only rows without one are
-    divided, and a patient who is in a part already goes there with all his images.
+    divided, and a patient who is in a part already goes there with all images.
 
     Args:
         manifest: what is divided.
@@ -66,9 +65,9 @@ def split(
     old = _parts(frame)
     if within is not None and within not in set(old):
         raise OptionError(f"no row is in the split {within!r}; within names an existing part")
-    new = np.full(len(frame), None, dtype=object) if replace else old.copy()
+    new = np.full(len(frame), None, dtype=object) if replace and within is None else old.copy()
     if within is not None:
-        new = np.where(old == within, None, old)
+        new[old == within] = None
     patients, _ = pd.factorize(_patients(frame))
     if not replace:
         _follow(new, patients)
@@ -95,8 +94,8 @@ def subset(
     """Pick a small manifest in which each finding is present in about `per_finding` images.
 
     The rarest finding is served first, and an image counts for every finding it shows. New patients
-    are preferred to more images of the same. "no finding" counts as a finding, so that normal films
-    are among them. Findings that fall short are said in the notes.
+    are preferred to more images of the same. "no finding" counts as a finding, so that normal
+    radiographs are among them. Findings that fall short are said in the notes.
 
     Args:
         manifest: what is picked from; its splits stay.

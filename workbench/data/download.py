@@ -1,27 +1,25 @@
 """The files of a source as somebody downloaded them: found by their published names, packed or not.
 
-Nothing is fetched here. A file that is missing is an error that says which, and where it is
+Nothing is fetched here. A file that is missing is an error that names it, and where it is
 published.
-
-Does not know: what the files mean (`workbench.data.sources`).
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from workbench._tables import listed, open_text, read_frame
-from workbench.data.cards import DataCard
-from workbench.errors import InputError
+from workbench.data.cards import DataCard, folded
+from workbench.data.joins import IMAGE_SUFFIXES, join, name_form
+from workbench.errors import InputError, OptionError, did_you_mean
 
 _PACKED = ("", ".gz", ".zip")
 _DEPTH = ("", "*/", "*/*/")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 
 
 def label_files() -> Path | None:
@@ -37,17 +35,37 @@ def label_files() -> Path | None:
 
 
 class Download:
-    """A folder of downloaded files, or one file of it.
+    """A folder of downloaded files, or one file of it, and what is to be read of it.
 
     Args:
         source: the folder, or the annotation file in it.
-        card: what is expected there, for messages.
+        card: what is expected there.
+        labels: which of the source's sets of labels; None for the first on its card.
+        reports: whether report texts are kept where the source has them.
+        show: whether bars may appear.
 
     Raises:
+        OptionError: the source has no such set of labels.
         InputError: there is nothing.
     """
 
-    def __init__(self, source: str | os.PathLike, card: DataCard) -> None:
+    def __init__(
+        self,
+        source: str | os.PathLike,
+        card: DataCard,
+        *,
+        labels: str | None = None,
+        reports: bool = True,
+        show: bool = False,
+    ) -> None:
+        self.card = card
+        self.labels = next(iter(card.variants)) if labels is None else labels
+        self.reports, self.show = reports, show
+        if self.labels not in card.variants:
+            raise OptionError(
+                f"labels of {card.key} must be one of {', '.join(card.variants)}, got {labels!r}"
+                f"{did_you_mean(self.labels, card.variants)}"
+            )
         given = Path(source).expanduser()
         if not given.exists():
             raise InputError(
@@ -56,7 +74,6 @@ class Download:
             )
         self.only = given if given.is_file() else None
         self.folder = given.parent if given.is_file() else given
-        self.card = card
 
     def find(self, *names: str) -> Path | None:
         """Return the first file with one of these names, as it is, gzipped or zipped.
@@ -132,6 +149,29 @@ class Download:
             )
         return frame.assign(**{name: frame[name].str.strip() for name in needed})
 
+    def look_up(
+        self,
+        keys: pd.Series,
+        path: Path,
+        on: str,
+        columns: Sequence[str],
+        *,
+        what: str,
+        things: str = "images",
+        form: Callable[[str], str] = name_form,
+    ) -> tuple[pd.DataFrame, str]:
+        """Look keys up in a CSV file: `table`, then `join`.
+
+        Args:
+            keys: (n,) what is looked up.
+            path: from `find` or `require`.
+            on: its column of keys.
+            columns: which cells are wanted.
+            what, things, form: as in `join`.
+        """
+        table = self.table(path, [on, *columns])[[on, *columns]]
+        return join(keys, table, on, what=what, things=things, said=path.name, form=form)
+
     def lines(self, *names: str) -> list[str] | None:
         """Return the lines of a list file without blanks; None where it is not there.
 
@@ -190,20 +230,12 @@ def _published(there: Sequence[str], wanted: Sequence[str], said: str) -> dict[s
     Raises:
         InputError: two columns stand for one.
     """
-    folded: dict[str, list[str]] = {}
-    for name in there:
-        folded.setdefault(_folded(name), []).append(name)
     found = {}
     for name in dict.fromkeys(wanted):
-        hits = folded.get(_folded(name), [])
+        hits = [column for column in there if folded(column) == folded(name)]
         if len(hits) > 1:
             raise InputError(
                 f"{said}: two columns stand for {name!r}: {hits[0]!r} and {hits[1]!r}; keep one"
             )
-        if hits:
-            found[hits[0]] = name
+        found |= dict.fromkeys(hits, name)
     return found
-
-
-def _folded(name: str) -> str:
-    return " ".join(name.replace("_", " ").casefold().split())

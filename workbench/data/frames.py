@@ -1,24 +1,41 @@
-"""Turn loose columns into a manifest table: every column there, types set, rows in one order.
+"""The table of a manifest: every column there, types set, rows in one order; and its file.
 
-The order of rows and columns is part of the contract: two builds of one source are equal byte for
-byte. Values that do not fit are left as they are, so that a check can name them.
+The order of rows and columns is part of the contract, and files are written with fixed settings:
+two builds of one source are equal byte for byte. Values that do not fit are left as they are, so
+that a check can name them.
 
-Does not know: data sets or files.
+CSV files are opened with spreadsheets, which run a cell that begins with = + - or @ as a formula
+(OWASP, "CSV Injection"). On the way out such a cell, and one that already begins with an
+apostrophe, gets an apostrophe in front; on the way in it is taken away again. Nothing is lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+from pandas.api.types import is_numeric_dtype
 
-from workbench.data.columns import BY_NAME, COLUMN_NAMES, FINDING_COLUMNS
-from workbench.findings import CODES, NOT_MENTIONED, cell_key, read_cell
+from workbench._store import whole_file
+from workbench._tables import read_columns
+from workbench.data.columns import BY_NAME, COLUMN_NAMES, FINDING_COLUMNS, REPORT_COLUMNS
+from workbench.errors import InputError
+from workbench.findings import NOT_MENTIONED, cell_key
+from workbench.spreadsheet import FORMULA_STARTS
 
+FORMAT = "1"
 _CATEGORIES = ("category", "code")
-_FILL = {"view": "unknown", "sex": "unknown", "provenance": "unknown"}
+#: What an empty cell of a column stands for.
+_FILL: dict[str, str] = dict.fromkeys(FINDING_COLUMNS, NOT_MENTIONED)
+_FILL |= {"view": "unknown", "sex": "unknown", "provenance": "unknown"}
 _ORDER = ["source", "patient_id", "study_id", "image_id"]
+#: An apostrophe is guarded too, so that `restore` is exact.
+_FORMULA = (*FORMULA_STARTS, "'")
 
 
 def conform(frame: pd.DataFrame, *, sort: bool = True) -> pd.DataFrame:
@@ -32,10 +49,7 @@ def conform(frame: pd.DataFrame, *, sort: bool = True) -> pd.DataFrame:
         sort: whether rows are put in order; a file that is read keeps its own, so that row numbers
             of problems are those of the file.
     """
-    columns = {}
-    for name in COLUMN_NAMES:
-        given = frame[name] if name in frame.columns else None
-        columns[name] = _typed(name, given, len(frame))
+    columns = {name: _typed(name, frame.get(name), len(frame)) for name in COLUMN_NAMES}
     others = sorted(str(name) for name in frame.columns if name not in BY_NAME)
     columns |= {name: frame[name].reset_index(drop=True) for name in others}
     table = pd.DataFrame(columns)
@@ -49,27 +63,9 @@ def sort_rows(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.iloc[order].reset_index(drop=True)
 
 
-def codes_from_masks(rows: int, masks: Mapping[str, np.ndarray]) -> pd.Categorical:
-    """Return (rows,) codes; where masks overlap, present beats uncertain beats absent.
-
-    Args:
-        rows: length.
-        masks: code -> (rows,) bool.
-    """
-    codes = np.full(rows, CODES.index(NOT_MENTIONED), dtype=np.int8)
-    for name in ("absent", "uncertain", "present"):
-        if name in masks:
-            codes[np.asarray(masks[name], dtype=bool)] = CODES.index(name)
-    return pd.Categorical.from_codes(codes, categories=list(CODES))
-
-
-def codes_or_cells(said: np.ndarray) -> pd.Categorical:
-    """Return (n,) codes from `read_cells`; cells that are no codes stay, for the check to name."""
-    odd = sorted(set(pd.unique(said)) - {None, *CODES})
-    return pd.Categorical(said, categories=[*CODES, *odd]).fillna(NOT_MENTIONED)
-
-
-def map_unique(values: pd.Series, function, *, missing: object = None) -> np.ndarray:
+def map_unique(
+    values: pd.Series, function: Callable[..., object], *, missing: object = None
+) -> np.ndarray:
     """Apply a slow function to every different value once.
 
     Returns:
@@ -83,94 +79,96 @@ def map_unique(values: pd.Series, function, *, missing: object = None) -> np.nda
     return results[codes]
 
 
-def read_cells(
-    values: pd.Series | None, words: Mapping[str, str], *, rows: int, empty: str | None = None
-) -> np.ndarray:
-    """Return what cells of a closed vocabulary say (`workbench.findings.read_cell`).
+def read_table(path: Path, *, reports: bool = True) -> pd.DataFrame:
+    """Read a manifest file as it is; values that do not fit stay for the check to name.
 
     Args:
-        values: (n,) cells; None where the source has no such column.
-        words: cell -> what it says, in any case.
-        rows: n, for a column that is not there.
-        empty: what an empty cell says.
+        path: .parquet or .csv.
+        reports: False leaves the report columns empty, for work that has no business with them.
 
-    Returns:
-        (n,) of object; a cell that is not understood stays as it is, for the check to name.
+    Raises:
+        InputError: no such file, not Parquet or CSV, or damaged.
     """
-    if values is None:
-        return np.full(rows, empty, dtype=object)
-    table = {cell_key(word): said for word, said in words.items()}
+    if not path.is_file():
+        raise InputError(
+            f"{path.name}: no such file; expected a manifest (.parquet or .csv), which "
+            "`workbench manifest build` writes"
+        )
+    read = {".csv": _read_csv, ".parquet": _read_parquet}.get(path.suffix.lower())
+    if read is None:
+        raise InputError(f"{path.name}: expected a manifest ending in .parquet or .csv")
+    try:
+        frame = read(path, reports)
+    except (pa.ArrowException, OSError, InputError) as error:
+        cause = f" ({error})" if isinstance(error, InputError) else ""
+        raise InputError(
+            f"{path.name}: cannot be read as {path.suffix[1:].upper()}{cause}; it is damaged or "
+            "another kind of file, build or export it again"
+        ) from None
+    twice = [str(name) for name in frame.columns[frame.columns.duplicated()]]
+    if twice:
+        raise InputError(f"{path.name}: the column {twice[0]!r} stands twice; keep one of them")
+    return conform(frame, sort=False)
 
-    def said(cell: object) -> object:
-        found = read_cell(cell, table)
-        return str(cell).strip() if found is None else found or empty
 
-    return map_unique(values, said, missing=empty)
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """Write a manifest as Parquet or CSV, whole or not at all.
 
-
-def read_numbers(values: pd.Series | None, *, rows: int) -> tuple[pd.Series, np.ndarray]:
-    """Return (n,) float numbers, missing where there is none, and (n,) bool: what is no number."""
-    if values is None:
-        return pd.Series(np.nan, index=range(rows), dtype=float), np.zeros(rows, dtype=bool)
-    cells = pd.Series(map_unique(values, cell_key, missing=""))
-    numbers = pd.to_numeric(cells.replace("", None), errors="coerce").astype(float)
-    odd = ~np.isfinite(numbers.to_numpy()) & (cells != "").to_numpy(bool)
-    return numbers.mask(odd), odd
-
-
-def agreed(keys: pd.Series, said: Iterable[object]) -> pd.Series:
-    """Return key -> what all its rows say; rows that contradict each other stay, joined by |.
-
-    Args:
-        keys: (n,) what a row speaks of.
-        said: (n,) from `read_cells`; None says nothing.
+    Raises:
+        InputError: the name ends in neither .parquet nor .csv.
     """
-    table = pd.DataFrame({"key": keys.to_numpy(object), "said": list(said)}).dropna()
-    table = table.drop_duplicates()
-    several = table["key"].duplicated(keep=False)
-    joined = table[several].groupby("key")["said"].agg(lambda words: "|".join(map(str, words)))
-    once = table[~several].set_index("key")["said"]
-    return pd.concat([once, joined]).sort_index().astype(object)
+    write = {".csv": write_csv, ".parquet": _write_parquet}.get(path.suffix.lower())
+    if write is None:
+        raise InputError(f"{path.name}: a manifest is written as .parquet or .csv")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial:
+        write(frame, partial)
 
 
-def join_labels(labels: Iterable[str]) -> str:
-    """Return labels joined by |, in their order, each once, without empty ones."""
-    return "|".join(dict.fromkeys(label.strip() for label in labels if label.strip()))
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write any table as CSV whose texts no spreadsheet runs as a formula."""
+    safe = pd.DataFrame({name: _without_formulas(frame[name]) for name in frame.columns})
+    safe.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
 
 
-def _typed(name: str, given: pd.Series | None, rows: int):
-    column = BY_NAME[name]
-    if column.kind in _CATEGORIES:
-        return _category(name, given, rows)
+def neutralise(text: pd.Series) -> pd.Series:
+    """Return texts that no spreadsheet runs as a formula; `restore` is the inverse."""
+    return text.mask(text.str.startswith(_FORMULA).fillna(False).astype(bool), "'" + text)
+
+
+def restore(text: pd.Series) -> pd.Series:
+    """Take the apostrophes of `neutralise` away again."""
+    guarded = text.str.startswith("'").fillna(False).astype(bool)
+    guarded &= text.str.slice(1, 2).isin(_FORMULA).fillna(False).astype(bool)
+    return text.mask(guarded, text.str.slice(1))
+
+
+def _typed(name: str, given: pd.Series | None, rows: int) -> pd.Series | pd.Categorical:
+    kind = BY_NAME[name].kind
+    if kind in _CATEGORIES:
+        return _category(name, pd.Series(pd.NA, index=range(rows)) if given is None else given)
     if given is None:
         return pd.Series(pd.NA, index=range(rows), dtype="Int16" if name == "age" else "string")
-    if column.kind == "integer":
-        return _integer(given)
+    if kind == "integer":
+        return _integer(given.reset_index(drop=True))
     text = given.astype("string").reset_index(drop=True)
     return text.mask(text.str.len() == 0)
 
 
-def _category(name: str, given: pd.Series | None, rows: int) -> pd.Categorical:
+def _category(name: str, given: pd.Series) -> pd.Categorical:
     allowed = list(BY_NAME[name].values)
-    fill = NOT_MENTIONED if name in FINDING_COLUMNS else _FILL.get(name)
-    if given is None:
-        if fill is None:
-            return pd.Categorical.from_codes(np.full(rows, -1, dtype=np.int8), categories=allowed)
-        codes = np.full(rows, allowed.index(fill), dtype=np.int8)
-        return pd.Categorical.from_codes(codes, categories=allowed)
     if not isinstance(given.dtype, pd.CategoricalDtype):
         given = given.astype("string").replace("", pd.NA).astype("category")
-    values = given.cat.rename_categories([str(value) for value in given.cat.categories])
-    used = [value for value in values.cat.categories if value not in allowed]
-    kept = sorted(set(values.cat.remove_unused_categories().cat.categories) & set(used))
-    values = values.cat.set_categories([*allowed, *kept])
-    return (values if fill is None else values.fillna(fill)).array
+    values = given.cat.remove_unused_categories()
+    values = values.cat.rename_categories([str(value) for value in values.cat.categories])
+    odd = sorted(set(values.cat.categories) - set(allowed))
+    values = values.cat.set_categories([*allowed, *odd])
+    return (values.fillna(_FILL[name]) if name in _FILL else values).array
 
 
 def _integer(given: pd.Series) -> pd.Series:
     """Return Int16 where every value is a whole number that fits, else the values as text."""
-    given = given.reset_index(drop=True)
-    if not pd.api.types.is_numeric_dtype(given.dtype):
+    if not is_numeric_dtype(given.dtype):
         silent = map_unique(given.astype(object), cell_key) == ""
         given = given.mask(silent, pd.NA)
     numbers = pd.to_numeric(given, errors="coerce")
@@ -179,3 +177,75 @@ def _integer(given: pd.Series) -> pd.Series:
     if odd.any() or (whole % 1 != 0).any() or (whole.abs() > 32_767).any():
         return given.astype("string")
     return numbers.astype("Float64").astype("Int16")
+
+
+def _without_formulas(column: pd.Series) -> pd.Series:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        if column.cat.categories.empty:
+            return column
+        names = pd.Series(column.cat.categories, dtype="string")
+        return column.cat.rename_categories(neutralise(names).tolist())
+    return column if is_numeric_dtype(column.dtype) else neutralise(column.astype("string"))
+
+
+def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
+    """Write the types of the file, and no trace of the machine that it was made on."""
+    table = pa.table({name: _arrow(name, frame[name]) for name in frame.columns})
+    pyarrow.parquet.write_table(
+        table.replace_schema_metadata({"manifest_format": FORMAT}),
+        path,
+        compression="zstd",
+        compression_level=3,
+        version="2.6",
+        row_group_size=100_000,
+        use_dictionary=True,
+        write_statistics=True,
+        store_schema=True,
+    )
+
+
+def _arrow(name: str, column: pd.Series) -> pa.Array:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        codes = pa.array(column.cat.codes.to_numpy(), mask=column.isna().to_numpy())
+        return pa.DictionaryArray.from_arrays(codes, pa.array(column.cat.categories, pa.string()))
+    if name == "age" and column.dtype == "Int16":
+        return pa.array(column, pa.int16())
+    return pa.array(column.astype("string"), pa.large_string()).cast(pa.string())
+
+
+def _read_parquet(path: Path, reports: bool) -> pd.DataFrame:
+    names = pyarrow.parquet.read_schema(path).names
+    kept = [name for name in names if reports or name not in REPORT_COLUMNS]
+    table = pyarrow.parquet.read_table(path, columns=kept, use_threads=False)
+    table.validate(full=True)
+    return _to_frame(table)
+
+
+def _read_csv(path: Path, reports: bool) -> pd.DataFrame:
+    names, columns = read_columns(path)
+    kept = [at for at, name in enumerate(names) if reports or name not in REPORT_COLUMNS]
+    empty = pa.scalar(None, pa.large_string())
+    cells = [pc.if_else(pc.equal(columns[at], ""), empty, columns[at]) for at in kept]
+    frame = _to_frame(pa.table(cells, names=[names[at] for at in kept]))
+    if frame.columns.duplicated().any():
+        return frame
+    for name in frame.columns:
+        if name in BY_NAME and BY_NAME[name].kind in _CATEGORIES:
+            values = frame[name].astype("category")
+            words = restore(pd.Series(values.cat.categories, dtype="string"))
+            same = words.nunique() == len(words)
+            frame[name] = values.cat.rename_categories(words.tolist()) if same else values
+        else:
+            frame[name] = restore(frame[name].astype("string"))
+    return frame
+
+
+def _to_frame(table: pa.Table) -> pd.DataFrame:
+    """Return a table as pandas columns that keep their text in Arrow."""
+
+    def mapper(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            return pd.StringDtype("pyarrow")
+        return pd.Int16Dtype() if pa.types.is_int16(kind) else None
+
+    return table.to_pandas(types_mapper=mapper, split_blocks=True, self_destruct=True)

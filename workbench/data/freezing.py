@@ -1,9 +1,8 @@
 """Freeze a cohort: a small JSON file with hashes that a run records and a later run verifies.
 
 The file lists the images of each split and the SHA-256 of every column. It holds no labels and no
-reports, so a cohort of a data set under agreement can be shared as its identifiers allow.
-
-Does not know: why a cohort is what it is; keep the commands that made it beside it.
+reports, so a cohort of a data set under agreement can be shared as its identifiers allow. Keep the
+commands that made it beside it.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from workbench._progress import progress
 from workbench._repr import short_repr
 from workbench._store import file_sha256, read_json, whole_file
 from workbench.data.columns import SPLITS
+from workbench.data.images import Root
 from workbench.data.manifest import Manifest, column_digests
-from workbench.data.paths import Root
 from workbench.errors import InputError
 
 FORMAT = 1

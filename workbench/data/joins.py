@@ -3,8 +3,6 @@
 Keys meet in any case, with or without blanks, folders and endings, the .0 of a spreadsheet, and
 where the source counts its patients and studies, the letter in front. Where two of them become
 one that way, only equal ones meet.
-
-Does not know: what the tables hold.
 """
 
 from __future__ import annotations
@@ -15,12 +13,12 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from workbench.data.download import IMAGE_SUFFIXES
+from workbench.data.columns import shown
 from workbench.data.frames import map_unique
-from workbench.data.redact import shown
 from workbench.errors import InputError
 from workbench.findings import cell_key, is_silent
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 _COUNTED = re.compile(r"[ps]?0*(\d+)(?:\.0*)?", re.ASCII)
 
 

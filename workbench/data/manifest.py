@@ -1,16 +1,14 @@
 """A manifest: one table of images, patients, labels and reports that every part consumes.
 
-`schema()` states in pandera what a column may hold; `workbench.data.check` runs it together with
-the rules that need more than one cell, and says what is wrong without quoting a report.
-
-Does not know: where the rows came from (`workbench.data.build`) or whether they are right.
+Where its rows come from is a matter of `workbench.data.build`, whether they are right of
+`workbench.data.check`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -19,29 +17,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from workbench._store import parse_json
 from workbench.data.boxes import count_items
-from workbench.data.columns import (
-    AGE_RANGE,
-    COLUMNS,
-    FINDING_COLUMNS,
-    REPORT_COLUMNS,
-    SPLITS,
-    Column,
-)
-from workbench.data.frames import sort_rows
-from workbench.data.paths import OUTSIDE, Root
+from workbench.data.columns import FINDING_COLUMNS, REPORT_COLUMNS, SPLITS
+from workbench.data.frames import sort_rows, write_table
+from workbench.data.images import Root
 from workbench.errors import InputError
-from workbench.findings import ABSENT, PRESENT, UNCERTAIN
+from workbench.findings import ABSENT, ALL_FINDINGS, NOT_MENTIONED, PRESENT, UNCERTAIN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from pandera.pandas import DataFrameSchema
 
     from workbench.data.checking import CheckResult
 
 #: Codes that are counted; the rest is not mentioned.
 COUNTED = (PRESENT, ABSENT, UNCERTAIN)
+#: Colour of what nobody mentioned.
+NOTHING = "#e8e8e8"
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +50,7 @@ class Manifest:
     frame: pd.DataFrame
     root: Path | None = None
     notes: tuple[str, ...] = ()
-    expected: tuple[dict, ...] = field(default=())
+    expected: tuple[dict, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -99,8 +90,6 @@ class Manifest:
 
     def save(self, path: str | Path) -> Path:
         """Write the manifest as .parquet or .csv and return the path."""
-        from workbench.data.files import write_table
-
         write_table(self.frame, Path(path))
         return Path(path)
 
@@ -130,10 +119,20 @@ class Manifest:
         }
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw how often each finding is present, absent and uncertain."""
-        from workbench.data.figure import plot_findings
+        """Draw one bar for each finding: shares present, uncertain, absent, not mentioned.
 
-        return plot_findings(self, ax=ax)
+        Findings of reports are always drawn, so that what was never asked is seen; others where
+        they occur.
+
+        Args:
+            ax: where to draw; a new figure as high as needed when None.
+        """
+        counts = {
+            name: n
+            for name, n in self.summary()["findings"].items()
+            if name in ALL_FINDINGS or any(n[code] for code in COUNTED)
+        }
+        return _plot_findings(counts, len(self), ax)
 
     def __repr__(self) -> str:
         sources = ", ".join(sorted(self.frame["source"].dropna().unique()))
@@ -167,26 +166,6 @@ class Manifest:
         return _root(self.root)
 
 
-@cache
-def schema() -> DataFrameSchema:
-    """Return the pandera schema of a manifest: what each cell may hold.
-
-    Rules that compare rows (patients in two splits, duplicates, labels of a source) are in
-    `workbench.data.rules`.
-    """
-    import pandera.pandas as pa
-
-    columns = {
-        column.name: pa.Column(
-            checks=[pa.Check(test, name=rule, error=rule) for rule, test in _tests(column)],
-            nullable=not column.required,
-            title=column.meaning,
-        )
-        for column in COLUMNS
-    }
-    return pa.DataFrameSchema(columns, name="manifest", strict=False)
-
-
 def column_digests(frame: pd.DataFrame) -> dict[str, str]:
     """Return the SHA-256 of each column, in the order of `sort_rows`."""
     frame = sort_rows(frame)
@@ -205,50 +184,10 @@ def _digest(column: pd.Series) -> str:
     return hashlib.sha256("\x00".join(values).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _tests(column: Column):
-    """Yield (rule, vectorised test) for a column."""
-    if column.kind in ("category", "code"):
-        allowed = set(column.values)
-        rule = "unknown-code" if column.kind == "code" else "unknown-value"
-        yield rule, lambda cells: _isin(cells, allowed)
-    elif column.kind == "integer":
-        yield "age-range", _is_age
-    elif column.kind == "hash":
-        yield "hash", lambda cells: cells.str.fullmatch(r"[0-9a-f]{64}").astype(bool)
-    elif column.kind == "json":
-        yield "json", _is_json
-    if column.name == "path":
-        yield "path-outside-root", lambda cells: ~cells.str.contains(OUTSIDE).astype(bool)
-
-
-def _isin(cells: pd.Series, allowed: set[str]) -> pd.Series:
-    if isinstance(cells.dtype, pd.CategoricalDtype):
-        good = np.array([value in allowed for value in cells.cat.categories], dtype=bool)
-        return pd.Series(good[cells.cat.codes.to_numpy()], index=cells.index)
-    return cells.isin(allowed)
-
-
-def _is_age(cells: pd.Series) -> pd.Series:
-    years = pd.to_numeric(cells, errors="coerce").astype("Float64")
-    good = years.between(*AGE_RANGE) & (years % 1 == 0)
-    return good.fillna(False).astype(bool)
-
-
-def _is_json(cells: pd.Series) -> pd.Series:
-    return pd.Series([_parses(cell) for cell in cells], index=cells.index, dtype=bool)
-
-
-def _parses(cell: object) -> bool:
-    try:
-        return isinstance(parse_json(cell), (list, dict))
-    except (TypeError, ValueError):
-        return False
-
-
 def _code_counts(column: pd.Series) -> dict[str, int]:
     counts = column.value_counts()
     found = {code: int(counts.get(code, 0)) for code in COUNTED}
-    return found | {"not mentioned": int(len(column) - sum(found.values()))}
+    return found | {NOT_MENTIONED: int(len(column) - sum(found.values()))}
 
 
 def _different(sources: pd.Series, keys: pd.Series) -> int:
@@ -258,3 +197,24 @@ def _different(sources: pd.Series, keys: pd.Series) -> int:
 @cache
 def _root(folder: Path) -> Root:
     return Root(folder)
+
+
+def _plot_findings(counts: dict[str, dict[str, int]], images: int, ax: Axes | None) -> Axes:
+    from workbench.figures.style import BLUE, MUTED, ORANGE, VERMILION, new_figure, style
+
+    colours = {PRESENT: VERMILION, UNCERTAIN: ORANGE, ABSENT: BLUE, NOT_MENTIONED: NOTHING}
+    with style():
+        figsize = (11, 0.42 * max(3, len(counts)) + 1.7)
+        axes = ax or new_figure(figsize=figsize, layout="constrained").add_subplot()
+        shares = pd.DataFrame.from_dict(counts, orient="index") / max(1, images)
+        left = np.zeros(len(counts))
+        for code, colour in colours.items():
+            axes.barh(list(counts), shares[code], 0.72, left, color=colour, label=code)
+            left = left + shares[code].to_numpy()
+        for at, n in enumerate(counts.values()):
+            axes.text(1.01, at, f"{n[PRESENT]:,} present", va="center", color=MUTED)
+        axes.invert_yaxis()
+        axes.set(xlim=(0, 1), xlabel=f"share of {images:,} images")
+        axes.set_title("What is known of each finding", pad=34)
+        axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), fontsize=12)
+    return axes

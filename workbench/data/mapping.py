@@ -1,74 +1,145 @@
-"""From the labels of a source to the findings of a manifest, through its data card.
+"""From the cells and labels of a source to the codes of a manifest, through its data card.
 
-Only what a source says becomes a code. A label that is not ticked is "not mentioned", except where
-the card says that every label was looked for in every image (`closed`).
-
-Does not know: files.
+Only what a source says becomes a code. A label that is not ticked is "not mentioned"; a cell that
+is not understood stays as it is, for the check to name.
 """
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
 from workbench.data.cards import DataCard
-from workbench.data.columns import FINDING_COLUMNS
-from workbench.data.frames import codes_from_masks, codes_or_cells, join_labels, read_cells
+from workbench.data.columns import FINDING_COLUMNS, REPORT_SECTIONS
+from workbench.data.frames import map_unique
 from workbench.errors import InputError
-from workbench.findings import ABSENT, PRESENT, TICKS, UNCERTAIN
-
-#: Findings that a more specific opacity implies; see the card of VinDr-CXR.
-OPACITIES = (
-    "consolidation",
-    "infiltration",
-    "atelectasis",
-    "pulmonary edema",
-    "pneumonia",
-    "lung lesion",
-    "nodule",
-    "mass",
-    "tuberculosis",
+from workbench.findings import (
+    ABSENT,
+    CODES,
+    NOT_MENTIONED,
+    PRESENT,
+    TICKS,
+    UNCERTAIN,
+    cell_key,
+    read_cell,
 )
 
+#: What a reader can say of one label: seen or not.
+TICKED = {"1": PRESENT, "0": ABSENT}
+#: How sources write a projection, and the view that is meant.
+VIEW_WORDS = {
+    "PA": "PA",
+    "AP": "AP",
+    "AP_horizontal": "AP",
+    **dict.fromkeys(("L", "LL", "RL", "LAT", "LATERAL", "LARGE LATERAL"), "lateral"),
+    "XTABLE LATERAL": "lateral",
+    **dict.fromkeys(("LPO", "RPO", "LAO", "RAO", "SWIMMERS", "AP AXIAL"), "other"),
+    **dict.fromkeys(("AP LLD", "AP RLD", "PA LLD", "PA RLD"), "other"),
+    **dict.fromkeys(("COSTAL", "EXCLUDE", "OTHER"), "other"),
+    "FRONTAL": "frontal",
+    **dict.fromkeys(("UNK", "UNKNOWN"), "unknown"),
+}
+SEX_WORDS = {
+    **dict.fromkeys(("F", "female"), "female"),
+    **dict.fromkeys(("M", "male"), "male"),
+    **dict.fromkeys(("O", "other"), "other"),
+    "unknown": "unknown",
+}
+#: A sentence, and not just the name of an examination.
+_SAYS_SOMETHING = re.compile(r"\w+ \w+ \w+[^.]*\.(?:\s|$)")
+_RULE = re.compile(r"_{10,}")
 
-def plain(word: str) -> str:
-    """Return a word without accents, in lower case, with single blanks."""
-    decomposed = unicodedata.normalize("NFKD", word)
-    kept = "".join(c for c in decomposed if not unicodedata.combining(c) or c == "\u0303")
-    return " ".join(unicodedata.normalize("NFC", kept).casefold().split())
 
-
-def findings_of(card: DataCard, label: str, *, separator: str | None = None):
-    """Return what a label states present, None for a label the card does not know.
+def read_cells(
+    values: pd.Series | None, words: Mapping[str, str], *, rows: int, empty: str | None = None
+) -> np.ndarray:
+    """Return what cells of a closed vocabulary say (`workbench.findings.read_cell`).
 
     Args:
-        card: the source.
-        label: as the source writes it.
-        separator: what stands between a label and its qualifiers, as in Opacity/lung/base.
+        values: (n,) cells; None where the source has no such column.
+        words: cell -> what it says, in any case.
+        rows: n, for a column that is not there.
+        empty: what an empty cell says.
+
+    Returns:
+        (n,) of object; a cell that is not understood stays as it is.
     """
-    head = label.partition(separator)[0].strip() if separator else label.strip()
-    found = card.findings_of(head)
-    return card.findings_of(plain(head)) if found is None else found
+    if values is None:
+        return np.full(rows, empty, dtype=object)
+    table = {cell_key(word): said for word, said in words.items()}
+
+    def said(cell: object) -> object:
+        found = read_cell(cell, table)
+        return str(cell).strip() if found is None else found or empty
+
+    return map_unique(values, said, missing=empty)
 
 
-def present_from_lists(
-    card: DataCard, lists: pd.Series, *, separator: str | None = None
-) -> dict[str, pd.Categorical]:
+def read_numbers(values: pd.Series | None, *, rows: int) -> tuple[pd.Series, np.ndarray]:
+    """Return (n,) float numbers, missing where there is none, and (n,) bool: what is no number."""
+    if values is None:
+        return pd.Series(np.nan, index=range(rows), dtype=float), np.zeros(rows, dtype=bool)
+    cells = pd.Series(map_unique(values, cell_key, missing=""))
+    numbers = pd.to_numeric(cells.replace("", None), errors="coerce").astype(float)
+    odd = ~np.isfinite(numbers.to_numpy()) & (cells != "").to_numpy(bool)
+    return numbers.mask(odd), odd
+
+
+def agreed(keys: pd.Series, said: Iterable[object]) -> pd.Series:
+    """Return key -> what all its rows say; rows that contradict each other stay, joined by |.
+
+    Args:
+        keys: (n,) what a row speaks of.
+        said: (n,) from `read_cells`; None says nothing.
+    """
+    table = pd.DataFrame({"key": keys.to_numpy(object), "said": list(said)}).dropna()
+    table = table.drop_duplicates()
+    several = table["key"].duplicated(keep=False)
+    joined = table[several].groupby("key")["said"].agg(lambda words: "|".join(map(str, words)))
+    once = table[~several].set_index("key")["said"]
+    return pd.concat([once, joined]).sort_index().astype(object)
+
+
+def join_labels(labels: Iterable[str]) -> str:
+    """Return labels joined by |, in their order, each once, without empty ones."""
+    return "|".join(dict.fromkeys(label.strip() for label in labels if label.strip()))
+
+
+def codes_from_masks(rows: int, masks: Mapping[str, np.ndarray]) -> pd.Categorical:
+    """Return (rows,) codes; where masks overlap, present beats uncertain beats absent.
+
+    Args:
+        rows: length.
+        masks: code -> (rows,) bool.
+    """
+    codes = np.full(rows, CODES.index(NOT_MENTIONED), dtype=np.int8)
+    for name in (ABSENT, UNCERTAIN, PRESENT):
+        if name in masks:
+            codes[np.asarray(masks[name], dtype=bool)] = CODES.index(name)
+    return pd.Categorical.from_codes(codes, categories=list(CODES))
+
+
+def codes_or_cells(said: np.ndarray) -> pd.Categorical:
+    """Return (n,) codes from `read_cells`; cells that are no codes stay, for the check to name."""
+    odd = sorted(set(pd.unique(said)) - {None, *CODES})
+    return pd.Categorical(said, categories=[*CODES, *odd]).fillna(NOT_MENTIONED)
+
+
+def codes_from_lists(card: DataCard, lists: pd.Series) -> dict[str, pd.Categorical]:
     """Return finding -> (n,) codes, present where one of the labels of a row states it.
 
     Args:
         card: the source.
         lists: (n,) labels joined by |.
-        separator: see `findings_of`.
     """
     codes, unique = pd.factorize(lists.fillna(""))
     table = np.zeros((len(FINDING_COLUMNS), len(unique)), dtype=bool)
     for column, text in enumerate(unique):
         for label in text.split("|"):
-            for finding in findings_of(card, label, separator=separator) or ():
+            for finding in card.findings_of(label) or ():
                 table[FINDING_COLUMNS.index(finding), column] = True
     return {
         finding: codes_from_masks(len(lists), {PRESENT: row[codes]})
@@ -83,23 +154,27 @@ def codes_from_columns(
     columns: Iterable[str],
     *,
     words: Mapping[str, str] = TICKS,
-) -> dict[str, pd.Categorical]:
-    """Return finding -> (n,) codes from one column for each label.
+) -> dict[str, pd.Series | pd.Categorical]:
+    """Return finding -> (n,) codes from one column for each label, and `source_labels`.
 
     Args:
         card: the source.
         frame: the columns, as text.
         columns: names of label columns that the card knows.
-        words: cell -> code; 1, 0 and -1 of CheXpert by default. An empty cell says nothing; a cell
-            that is not a word stays as it is, for the check to name.
+        words: cell -> code; 1, 0 and -1 of CheXpert by default. An empty cell says nothing.
+
+    Returns:
+        The codes; under "source_labels" (n,) names of the columns that say present, joined by |.
 
     Raises:
         InputError: two columns stand for one finding.
     """
     owner: dict[str, str] = {}
-    codes = {}
+    codes: dict[str, pd.Series | pd.Categorical] = {}
+    hits = {}
     for name in columns:
         said = read_cells(frame[name], words, rows=len(frame))
+        hits[name] = said == PRESENT
         for finding in card.labels[name]:
             if finding in owner:
                 raise InputError(
@@ -107,7 +182,20 @@ def codes_from_columns(
                 )
             owner[finding] = name
             codes[finding] = codes_or_cells(said)
-    return codes
+    return codes | {"source_labels": marked(hits, len(frame))}
+
+
+def marked(hits: Mapping[str, np.ndarray], rows: int) -> pd.Series:
+    """Return (rows,) names of labels that a row has, joined by |.
+
+    Args:
+        hits: label -> (rows,) bool.
+        rows: length.
+    """
+    joined = pd.Series([""] * rows, dtype=object)
+    for name, hit in hits.items():
+        joined = joined.mask(hit, joined + "|" + name)
+    return joined.str.removeprefix("|")
 
 
 def label_columns(card: DataCard, frame: pd.DataFrame, said: str) -> list[str]:
@@ -125,18 +213,9 @@ def label_columns(card: DataCard, frame: pd.DataFrame, said: str) -> list[str]:
     return columns
 
 
-def marked_columns(
-    frame: pd.DataFrame, columns: Iterable[str], *, words: Mapping[str, str] = TICKS
+def with_unknown(
+    card: DataCard, labels: pd.Series, images: pd.Series, boxes: pd.DataFrame
 ) -> pd.Series:
-    """Return (n,) names of the columns whose cell says present, joined by |."""
-    joined = pd.Series([""] * len(frame), dtype=object)
-    for name in columns:
-        hit = read_cells(frame[name], words, rows=len(frame)) == PRESENT
-        joined = joined.mask(hit, joined + "|" + name)
-    return joined.str.removeprefix("|")
-
-
-def with_unknown(card: DataCard, labels: pd.Series, images: pd.Series, boxes: pd.DataFrame):
     """Return (n,) labels of a source, with those of boxes that its card does not know.
 
     Args:
@@ -145,7 +224,7 @@ def with_unknown(card: DataCard, labels: pd.Series, images: pd.Series, boxes: pd
         images: (n,) identifiers.
         boxes: columns image_id and label.
     """
-    unknown = [name for name in boxes["label"].unique() if findings_of(card, name) is None]
+    unknown = [name for name in boxes["label"].unique() if card.findings_of(name) is None]
     extra = boxes[boxes["label"].isin(unknown)].drop_duplicates(["image_id", "label"])
     if extra.empty:
         return labels
@@ -157,34 +236,31 @@ def with_unknown(card: DataCard, labels: pd.Series, images: pd.Series, boxes: pd
     return pd.Series(both, dtype=object)
 
 
-def codes_from_votes(
-    card: DataCard, votes: pd.DataFrame, asked: pd.DataFrame, *, consensus: str
-) -> dict[str, pd.Categorical]:
-    """Return finding -> (n,) codes from how many readers marked each label.
+def sections(text: str) -> dict[str, str]:
+    """Split a free-text report into indication, comparison, technique, findings and impression.
 
-    Args:
-        card: a closed source: a label that everybody looked for and nobody marked is absent.
-        votes: (n, labels) how many readers marked the label.
-        asked: (n, labels) how many readers said whether they saw it.
-        consensus: "majority" (more than half), "any" or "unanimous"; fewer marks are uncertain.
+    The headings are those of `workbench.reports`, which also reads the labels; "FINDINGS AND
+    IMPRESSION" counts as findings. What no heading claims counts as findings where these have
+    none, and so do an addendum or a first reading where there is no impression either.
+
+    Returns:
+        Section -> text with single blanks, for the sections that are there.
     """
-    result: dict[str, dict[str, np.ndarray]] = {}
-    for label in votes.columns:
-        count, readers = votes[label].to_numpy(), asked[label].to_numpy()
-        majority = readers // 2 + 1
-        needed = {"any": np.ones_like(readers), "unanimous": readers}.get(consensus, majority)
-        some = count > 0
-        present = some & (count >= needed)
-        for finding in findings_of(card, label) or ():
-            none = np.zeros(len(votes), bool)
-            known = result.setdefault(finding, {PRESENT: none, UNCERTAIN: none, ABSENT: ~none})
-            known[PRESENT] = known[PRESENT] | present
-            known[UNCERTAIN] = known[UNCERTAIN] | (some & ~present)
-            known[ABSENT] = known[ABSENT] & ~some & (readers > 0)
-    if "lung opacity" in result:
-        specific = [result[name] for name in OPACITIES if name in result]
-        marked = np.zeros(len(votes), bool)
-        for known in specific:
-            marked |= known[PRESENT] | known[UNCERTAIN]
-        result["lung opacity"][ABSENT] = result["lung opacity"][ABSENT] & ~marked
-    return {finding: codes_from_masks(len(votes), known) for finding, known in result.items()}
+    from workbench.reports import divide
+
+    found: dict[str, str] = {}
+    for section in divide(text):
+        name = section.name or ("body" if section.start else "lead")
+        said = _RULE.sub(" ", text[section.body : section.end])
+        if name in ("lead", "body", "other") and section.skipped:
+            continue
+        found[name] = " ".join(f"{found.get(name, '')} {said}".split())
+    result = {key: found[key] for key in REPORT_SECTIONS if found.get(key)}
+    lead, body = found.get("lead", ""), found.get("body", "")
+    if "findings" not in result and (_SAYS_SOMETHING.search(lead) or not (result or body)):
+        body = f"{lead} {body}".strip()
+    if not body and not result.keys() & {"findings", "impression"}:
+        body = found.get("other", "")
+    if "findings" not in result and body:
+        result["findings"] = body
+    return {key: result[key] for key in REPORT_SECTIONS if key in result}

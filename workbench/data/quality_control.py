@@ -1,34 +1,160 @@
 """Look at every image of a manifest before any model does: readable, and what the contract says.
 
 Each image is read once with `workbench.imaging`; its input contract, its difference hash and how
-much it looks like a frontal film are kept. The work is done in processes and written down line by
-line, so that it can be stopped and taken up again.
-
-Does not know: quality of exposure or positioning; only what file and grey values can tell.
+much it looks like a frontal radiograph are kept. The work is done in processes and written down
+line by line, so that it can be stopped and taken up again. Exposure and positioning are not judged.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
-from workbench._progress import progress
 from workbench._store import parse_json
-from workbench.data.hashes import dhash
+from workbench._progress import progress
+from workbench._repr import short_repr
+from workbench.data.images import Root, dhash, near_pairs
 from workbench.data.manifest import Manifest
-from workbench.data.paths import Root
-from workbench.data.quality_table import QualityTable
 from workbench.errors import InputError, OptionError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _CHUNK = 16
 #: Raised when the reading of images changes, so that older lines of a journal are not believed.
 _READING = 2
+#: Warnings of the input contract that whole data sets share: listed as reasons, but no image is
+#: looked at for them alone. Every other warning, also one that is added later, makes it suspect.
+COMMON_WARNINGS = ("crop-loss", "low-resolution", "bit-depth")
+#: Correlation with a frontal radiograph below which one that is called frontal is looked at.
+UNLIKE = 0.3
+_FRONTAL = ("PA", "AP", "frontal")
+#: Images in a row of the contact sheet, and characters in a line below one.
+_COLUMNS, _LINE = 5, 34
+
+
+@dataclass(frozen=True, eq=False)
+class QualityTable:
+    """One row for each image of a manifest.
+
+    Attributes:
+        frame: path, image_id, readable, error, rows, columns (pixels), bits, lowest, highest,
+            inverted, view, stated_view, modality, file_format, crop_loss (percent), warnings
+            (codes joined by |), layout (likeness to a frontal radiograph, -1 to 1), seen
+            (difference hash), duplicate_of, reasons (every warning and what else was found,
+            joined by "; "), suspect (whether one of them is more than a common warning).
+        root: folder of the images.
+    """
+
+    frame: pd.DataFrame
+    root: Path
+
+    __repr__ = short_repr
+
+    @classmethod
+    def judged(cls, frame: pd.DataFrame, root: Path) -> QualityTable:
+        """Return the table with duplicates and reasons filled in.
+
+        Args:
+            frame: what was seen, without `duplicate_of` and `reasons`.
+            root: folder of the images.
+        """
+        defaults = {"warnings": "", "view": "unknown", "layout": np.nan, "crop_loss": np.nan}
+        for name in ("seen", "rows", "columns", "bits", "inverted", *defaults):
+            if name not in frame:
+                frame[name] = defaults.get(name)
+        seen = frame["seen"].astype("string")
+        frame["duplicate_of"] = None
+        at = frame.columns.get_loc("duplicate_of")
+        constant = frame["warnings"].fillna("").str.contains("constant-image").to_numpy(bool)
+        for one, two, _ in near_pairs(seen):
+            if frame.iat[two, at] is None and not (constant[one] and constant[two]):
+                frame.iat[two, at] = frame["image_id"].iloc[one]
+        found = [_reasons(row) for row in frame.to_dict("records")]
+        frame["reasons"] = ["; ".join(reasons) for reasons in found]
+        frame["suspect"] = [not set(reasons) <= set(COMMON_WARNINGS) for reasons in found]
+        first = ["image_id", "path", "readable", "suspect", "reasons", "error"]
+        return cls(frame[[*first, *[c for c in frame if c not in first]]], root)
+
+    @property
+    def suspects(self) -> pd.DataFrame:
+        """Rows that a person should look at, unreadable ones first."""
+        rows = self.frame[self.frame["suspect"]]
+        return rows.sort_values(["readable", "reasons", "image_id"], kind="stable")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a copy of the table."""
+        return self.frame.copy()
+
+    def summary(self) -> dict:
+        """Return counts as plain values."""
+        frame = self.frame
+        readable = frame[frame["readable"]]
+        codes = readable["warnings"].fillna("").str.split("|").explode()
+        loss = readable["crop_loss"].astype(float)
+        return {
+            "images": len(frame),
+            "readable": len(readable),
+            "suspects": int(frame["suspect"].sum()),
+            "duplicates": int(frame["duplicate_of"].notna().sum()),
+            "warnings": _counts(codes[codes != ""]),
+            "views": _counts(readable["view"]),
+            "bits": _counts(readable["bits"].dropna().astype(int)),
+            "inverted": int(readable["inverted"].fillna(False).astype(bool).sum()),
+            "crop_loss": {
+                "median": float(loss.median()) if len(loss) else None,
+                "greatest": float(loss.max()) if len(loss) else None,
+            },
+        }
+
+    def plot(self, *, limit: int = 20) -> Figure:
+        """Draw a contact sheet of the suspects: each image, its name and the reason.
+
+        Args:
+            limit: how many at most.
+        """
+        from workbench.figures.style import new_figure, style
+
+        suspects = self.suspects.head(limit)
+        root = Root(self.root)
+        rows = max(1, -(-len(suspects) // _COLUMNS))
+        with style():
+            figure = new_figure(figsize=(2.9 * _COLUMNS, 3.75 * rows + 0.7), layout="constrained")
+            axes = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+            for ax in axes:
+                ax.set_axis_off()
+            cells = suspects[["path", "image_id", "reasons"]].itertuples(index=False)
+            for ax, (path, name, reason) in zip(axes, cells, strict=False):
+                _draw(ax, _picture(root, path), name, reason)
+            title = f"{int(self.frame['suspect'].sum())} of {len(self.frame):,} images to look at"
+            figure.suptitle(title, x=0.01, ha="left", weight="bold")
+        return figure
+
+    def __str__(self) -> str:
+        s = self.summary()
+        return (
+            f"{s['images']:,} images, {s['readable']:,} readable, {s['duplicates']} duplicates, "
+            f"{s['suspects']} to look at"
+        )
+
+    def _repr_html_(self) -> str:
+        from workbench.figures.tables import frame_table
+
+        rows = self.suspects[["image_id", "reasons"]]
+        return f"<p>{escape(str(self))}</p>" + frame_table(rows, limit=20)
 
 
 def quality(
@@ -121,22 +247,21 @@ def look_at(task: tuple[str, list, bool], *, folder: Path, fit: str) -> dict:
     }
 
 
-def _recorded(journal, tasks, folder, workers, fit, show) -> Iterator[dict]:
+def _recorded(
+    journal: Path | None, tasks: list, folder: Path, workers: int, fit: str, show: bool
+) -> Iterator[dict]:
     """Yield what was seen, and write each line down before the next is looked at."""
-    handle = None
-    if journal is not None and tasks:
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        handle = journal.open("a", encoding="utf-8")
-    try:
+    with ExitStack() as stack:
+        handle = None
+        if journal is not None and tasks:
+            journal.parent.mkdir(parents=True, exist_ok=True)
+            handle = stack.enter_context(journal.open("a", encoding="utf-8"))
         seen = _seen(tasks, folder, workers, fit)
         for record in progress(seen, total=len(tasks), label="images", show=show):
             if handle is not None:
                 handle.write(json.dumps(record, ensure_ascii=False) + "\n")
                 handle.flush()
             yield record
-    finally:
-        if handle is not None:
-            handle.close()
 
 
 def _seen(tasks: list, folder: Path, workers: int, fit: str) -> Iterator[dict]:
@@ -173,3 +298,58 @@ def _stamp(root: Root, path: str) -> list:
     except (OSError, ValueError):
         return [0, 0]
     return [status.st_size, status.st_mtime_ns]
+
+
+def _picture(root: Root, path: str) -> np.ndarray | None:
+    """Return (H, W) of at most 256 pixels; None for an image that cannot be read."""
+    from PIL import Image
+
+    from workbench.imaging import load_radiograph
+
+    try:
+        image = Image.fromarray(load_radiograph(root.image(path)).pixels)
+    except InputError:
+        return None
+    image.thumbnail((256, 256))
+    return np.asarray(image)
+
+
+def _draw(ax: Axes, picture: np.ndarray | None, name: str, reason: str) -> None:
+    from workbench.figures.style import FILM, MUTED
+
+    small = {"fontsize": 10, "color": MUTED, "parse_math": False}
+    if picture is None:
+        ax.imshow([[0.91]], cmap="gray", vmin=0, vmax=1, extent=(0, 1, 0, 1))
+        ax.text(0.5, 0.5, "not readable", ha="center", va="center", color=MUTED)
+    else:
+        ax.imshow(picture, cmap=FILM, vmin=0, vmax=1)
+    short = name if len(name) <= _LINE else "..." + name[-_LINE + 3 :]
+    ax.set_title(short, fontsize=11, loc="left", parse_math=False)
+    text = "\n".join(textwrap.wrap(reason, _LINE)[:3])
+    ax.text(0, -0.03, text, transform=ax.transAxes, va="top", **small)
+
+
+def _reasons(row: dict) -> list[str]:
+    """Return everything that is known against an image: all its warnings, then what they lack."""
+    if not row["readable"]:
+        return ["not readable: " + str(row["error"]).split(": ", 1)[-1].split("; ")[0]]
+    found = [code for code in str(row["warnings"] or "").split("|") if code]
+    found.sort(key=lambda code: code in COMMON_WARNINGS)
+    stated = row["stated_view"]
+    if row["view"] == "lateral" and stated in _FRONTAL:
+        found.append(f"the file says lateral, the manifest {stated}")
+    elif stated == "lateral" and "lateral-view" in found:
+        found.remove("lateral-view")  # as it should be
+    elif (
+        stated in _FRONTAL
+        and row["layout"] < UNLIKE
+        and not {"inverted?", "constant-image"} & set(found)
+    ):
+        found.append(f"unlike a frontal radiograph ({row['layout']:.2f})")
+    if isinstance(row["duplicate_of"], str):
+        found.append(f"same image as {row['duplicate_of']}")
+    return found
+
+
+def _counts(values: pd.Series) -> dict[str, int]:
+    return {str(name): int(n) for name, n in values.value_counts().sort_index().items()}

@@ -1,27 +1,28 @@
-"""Rules of a manifest that need more than one cell: splits, duplicates, labels, files.
+"""Rules of a manifest: what each cell may hold, and what only several cells or files show.
 
-Each rule returns `Finding`s of a fault: which rows, which column, what stands there. They work on
-whole columns, because a manifest can have 600,000 rows.
-
-Does not know: how faults are said (`check`).
+`schema()` states the first in pandera. The others yield `Fault`s: which rows, which column, what
+stands there. They work on whole columns, because a manifest can have 600,000 rows.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from workbench._store import parse_json
 from workbench._repr import short_repr
 from workbench.data.cards import SOURCES, card
-from workbench.data.columns import COLUMN_NAMES
-from workbench.data.hashes import near_pairs
-from workbench.data.mapping import findings_of
-from workbench.data.paths import Root
-from workbench.data.sources import QUALIFIERS
+from workbench.data.columns import AGE_RANGE, COLUMN_NAMES, COLUMNS, Column
+from workbench.data.images import OUTSIDE, Root, near_pairs
+
+if TYPE_CHECKING:
+    from pandera.pandas import DataFrameSchema
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,67 @@ class Fault:
     __repr__ = short_repr
 
 
+@cache
+def schema() -> DataFrameSchema:
+    """Return the pandera schema of a manifest: what each cell may hold.
+
+    Rules that compare rows (patients in two splits, duplicates) are no part of it.
+    """
+    import pandera.pandas as pa
+
+    columns = {
+        column.name: pa.Column(
+            checks=[pa.Check(test, name=rule, error=rule) for rule, test in _tests(column)],
+            nullable=not column.required,
+            title=column.meaning,
+        )
+        for column in COLUMNS
+    }
+    return pa.DataFrameSchema(columns, name="manifest", strict=False)
+
+
+def _tests(column: Column) -> Iterator[tuple[str, Callable[[pd.Series], pd.Series]]]:
+    """Yield (rule, vectorised test) for a column."""
+    if column.kind in ("category", "code"):
+        allowed = set(column.values)
+        rule = "unknown-code" if column.kind == "code" else "unknown-value"
+        yield rule, lambda cells: _isin(cells, allowed)
+    elif column.kind == "integer":
+        yield "age-range", _is_age
+    elif column.kind == "hash":
+        yield "hash", lambda cells: cells.str.fullmatch(r"[0-9a-f]{64}").astype(bool)
+    elif column.kind == "json":
+        yield "json", lambda cells: cells.astype(object).map(_is_json).astype(bool)
+    if column.name == "path":
+        yield "path-outside-root", lambda cells: ~cells.str.contains(OUTSIDE).astype(bool)
+
+
+def _isin(cells: pd.Series, allowed: set[str]) -> pd.Series:
+    if isinstance(cells.dtype, pd.CategoricalDtype):
+        good = np.array([value in allowed for value in cells.cat.categories], dtype=bool)
+        return pd.Series(good[cells.cat.codes.to_numpy()], index=cells.index)
+    return cells.isin(allowed)
+
+
+def _is_age(cells: pd.Series) -> pd.Series:
+    years = pd.to_numeric(cells, errors="coerce").astype("Float64")
+    good = years.between(*AGE_RANGE) & (years % 1 == 0)
+    return good.fillna(False).astype(bool)
+
+
+def _is_json(cell: object) -> bool:
+    try:
+        return isinstance(parse_json(cell), (list, dict)) if isinstance(cell, str) else False
+    except ValueError:
+        return False
+
+
 def column_faults(names: list[str]) -> Iterator[Fault]:
     """Find columns that are missing, and columns that are nearly called like one."""
     for name in COLUMN_NAMES:
         if name not in names:
             yield Fault("missing-column", name, np.array([-1]))
-    for name in names:
-        if name in COLUMN_NAMES:
-            continue
+    for name in (name for name in names if name not in COLUMN_NAMES):
         close = difflib.get_close_matches(str(name).lower(), COLUMN_NAMES, n=1, cutoff=0.82)
         if close:
             yield Fault("column-name", close[0], np.array([-1]), [name], [f"meant {close[0]}?"])
@@ -183,8 +237,5 @@ def _second_value(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _unknown_label(source: str, text: str) -> str | None:
-    separator = QUALIFIERS.get(source)
-    for label in text.split("|"):
-        if label and findings_of(card(source), label, separator=separator) is None:
-            return label
-    return None
+    labels = (label for label in text.split("|") if label)
+    return next((label for label in labels if card(source).findings_of(label) is None), None)

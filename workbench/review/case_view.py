@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from workbench._repr import short_repr
-from workbench.data.paths import Root
+from workbench.data.images import Root
 from workbench.errors import InputError
 from workbench.findings import CODES, NOT_MENTIONED
 from workbench.model.licence import RESEARCH_NOTICE

@@ -32,7 +32,7 @@ from workbench._repr import short_repr
 from workbench.data import Manifest
 from workbench.data.columns import PROVENANCES, REPORT_COLUMNS
 from workbench.data.frames import conform
-from workbench.data.sections import sections
+from workbench.data.mapping import sections
 from workbench.errors import InputError, OptionError, did_you_mean
 from workbench.findings import ABSENT, CODES, NO_FINDING, NOT_MENTIONED, PRESENT, UNCERTAIN
 from workbench.review.bulk import CODE, FINDINGS

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from workbench._store import whole_file
-from workbench.data.files import write_csv
+from workbench.data.frames import write_csv
 from workbench.errors import InputError
 
 

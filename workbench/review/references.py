@@ -24,8 +24,7 @@ from workbench._store import file_sha256, parse_json
 from workbench._tables import listed
 from workbench.data import Manifest
 from workbench.data.columns import BY_NAME
-from workbench.data.files import read_table
-from workbench.data.frames import conform, map_unique
+from workbench.data.frames import conform, map_unique, read_table
 from workbench.errors import InputError
 from workbench.findings import CODES, SIDES
 from workbench.phantom.case import Phantom

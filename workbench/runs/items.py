@@ -21,8 +21,8 @@ import pyarrow.parquet
 
 from workbench._store import file_sha256
 from workbench.data import Manifest
-from workbench.data.files import restore
-from workbench.data.paths import Root
+from workbench.data.frames import restore
+from workbench.data.images import Root
 from workbench.errors import InputError
 from workbench.runs.plan import Item
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from workbench._memory import peak_memory
-from workbench.data.paths import Root
+from workbench.data.images import Root
 from workbench.errors import RunError, WorkbenchError
 from workbench.generation.responder import Job
 from workbench.generation.result import Generation, package_versions

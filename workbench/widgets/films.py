@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from workbench.data.paths import Root
+from workbench.data.images import Root
 from workbench.errors import InputError
 from workbench.imaging import load_radiograph
 from workbench.radiograph import Radiograph

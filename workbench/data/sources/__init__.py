@@ -1,37 +1,44 @@
-"""One module for each source, each with `read(files, card, *, labels, reports, show)`.
+"""One `read(files)` for each source, from its official files to loose columns of a manifest.
 
-`read` turns the official files of a source, as published, into loose columns of a manifest; nothing
-is downloaded. The module of a source is imported when it is asked for.
+A reader takes a `Download`, which also holds the data card and what is wanted, and returns one row
+for each image, and notes for a person. Nothing is downloaded.
 
-Does not know: the whole manifest (`workbench.data.build`).
+Every reader raises InputError where a file is missing or is not the one that is published.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 
-#: Source key -> module.
-MODULES = {
-    "nih": "nih",
-    "chexpert": "chexpert",
-    "mimic-cxr": "mimic_cxr",
-    "padchest": "padchest",
-    "vindr-cxr": "vindr_cxr",
-    "brixia": "brixia",
-    "rsna-covid": "rsna_covid",
-    "openi": "openi",
-    "rsna-pneumonia": "rsna_pneumonia",
-    "siim-pneumothorax": "siim_pneumothorax",
-    "phantom": "phantom",
-    "folder": "folder",
-    "csv": "csv_table",
+import pandas as pd
+
+from workbench.data.download import Download
+from workbench.data.sources import (
+    brixia,
+    challenges,
+    chexpert,
+    mimic_cxr,
+    nih,
+    openi,
+    own,
+    padchest,
+    phantom,
+    vindr_cxr,
+)
+
+#: Source key -> reader.
+READERS: dict[str, Callable[[Download], tuple[pd.DataFrame, list[str]]]] = {
+    "nih": nih.read,
+    "chexpert": chexpert.read,
+    "mimic-cxr": mimic_cxr.read,
+    "padchest": padchest.read,
+    "vindr-cxr": vindr_cxr.read,
+    "brixia": brixia.read,
+    "rsna-covid": challenges.read_covid,
+    "openi": openi.read,
+    "rsna-pneumonia": challenges.read_pneumonia,
+    "siim-pneumothorax": challenges.read_pneumothorax,
+    "phantom": phantom.read,
+    "folder": own.read_folder,
+    "csv": own.read_csv,
 }
-
-#: What stands between a label and its qualifiers, where a source writes them.
-QUALIFIERS = {"openi": "/"}
-
-
-def reader(key: str) -> Callable:
-    """Return the `read` function of a source."""
-    return importlib.import_module(f"workbench.data.sources.{MODULES[key]}").read

@@ -1,9 +1,7 @@
 """CheXpert: labels of the CheXpert labeler, and radiologists' labels of the small official sets.
 
 Source: Irvin et al., AAAI 2019 (arXiv 1901.07031). 1 is present, 0 absent, -1 uncertain, and an
-empty cell is not mentioned.
-
-Does not know: the reports (CheXpert Plus, under its own licence).
+empty cell is not mentioned. The reports (CheXpert Plus) are under a licence of their own.
 """
 
 from __future__ import annotations
@@ -13,62 +11,50 @@ import re
 import numpy as np
 import pandas as pd
 
-from workbench.data.cards import DataCard
 from workbench.data.download import Download
-from workbench.data.frames import map_unique, read_cells
-from workbench.data.mapping import codes_from_columns, label_columns, marked_columns
+from workbench.data.frames import map_unique
+from workbench.data.mapping import (
+    SEX_WORDS,
+    VIEW_WORDS,
+    codes_from_columns,
+    label_columns,
+    read_cells,
+)
 
-SEX = {"Male": "male", "Female": "female", "Unknown": "unknown"}
-VIEW = {"AP": "AP", "PA": "PA", "LL": "lateral", "RL": "lateral"}
-SIDE = {"Frontal": "frontal", "Lateral": "lateral"}
 KNOWN = ["Sex", "Age", "Frontal/Lateral", "AP/PA"]
+#: Split -> its folder, and the names of its file.
 FILES = {
-    "train": ("train.csv", "chexpert_train.csv"),
-    "validate": ("valid.csv",),
-    "test": ("test.csv", "groundtruth.csv"),
+    "train": ("train", ("train.csv", "chexpert_train.csv")),
+    "validate": ("valid", ("valid.csv",)),
+    "test": ("test", ("test.csv", "groundtruth.csv")),
 }
 
 
-def read(
-    files: Download, card: DataCard, *, labels: str, reports: bool, show: bool
-) -> tuple[pd.DataFrame, list[str]]:
-    """Return the rows of every official file that is there, and notes.
-
-    Args:
-        files: the download.
-        card: data card "chexpert".
-        labels: not used; there is one set.
-        reports: not used; there are none.
-        show: not used.
-
-    Raises:
-        InputError: none of the files is there.
-    """
-    parts, notes = [], []
-    for split, names in FILES.items():
+def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows of every official file that is there."""
+    parts, notes, found = [], [], []
+    for split, (folder, names) in FILES.items():
         path = files.find(*names)
         if path is not None:
-            part, note = _part(
-                files, card, files.table(path, ["Path"], [*KNOWN, *card.labels]), split
-            )
+            raw = files.table(path, ["Path"], [*KNOWN, *files.card.labels])
+            part, note = _part(files, raw, split, folder)
             parts, notes = [*parts, part], [*notes, *note]
+            found += [split] if len(part) else []
     if not parts:
-        files.require(*FILES["train"], *FILES["validate"])
-    found = [str(part["split"].iloc[0]) for part in parts if len(part)]
+        files.require(*FILES["train"][1], *FILES["validate"][1])
     frame = pd.concat(parts, ignore_index=True)
     notes = [f"official sets found: {', '.join(found)}", *notes]
-    without = [name for name, (finding,) in card.labels.items() if finding not in frame]
+    without = [name for name, (finding,) in files.card.labels.items() if finding not in frame]
     notes += [f"no column {', '.join(without)}: not mentioned"] if without else []
     return frame, notes
 
 
 def _part(
-    files: Download, card: DataCard, raw: pd.DataFrame, split: str
+    files: Download, raw: pd.DataFrame, split: str, folder: str
 ) -> tuple[pd.DataFrame, list[str]]:
-    columns = label_columns(card, raw, f"the CSV file of the {split} set")
+    columns = label_columns(files.card, raw, f"the CSV file of the {split} set")
     path = raw["Path"].str.replace("\\", "/", regex=False).str.removeprefix("./")
     place = path.str.extract(r"(?i)(patient\d+)/(study\d+)/([^/]+)$").astype("str")
-    folder = {"train": "train", "validate": "valid", "test": "test"}[split]
     study = place[0] + "/" + place[1]
     key = folder + "/" + study + "/" + place[2].str.replace(r"\.[^.]*$", "", regex=True)
     frame = pd.DataFrame(
@@ -78,23 +64,22 @@ def _part(
             "patient_id": place[0].fillna(path),
             "study_id": study.fillna(path),
             "view": _views(raw, place[2]),
-            "sex": read_cells(raw.get("Sex"), SEX, rows=len(raw)),
+            "sex": read_cells(raw.get("Sex"), SEX_WORDS, rows=len(raw)),
             "age": raw.get("Age"),
             "split": split,
-            "source_labels": marked_columns(raw, columns),
             "provenance": "report-mined" if split == "train" else "radiologist",
         }
     )
     odd = int(place[0].isna().sum())
     note = f"{odd:,} paths of {split} name no patient and study: each counts as a patient"
-    return frame.assign(**codes_from_columns(card, raw, columns)), [note] * bool(odd)
+    return frame.assign(**codes_from_columns(files.card, raw, columns)), [note] * bool(odd)
 
 
 def _views(raw: pd.DataFrame, names: pd.Series) -> np.ndarray:
     """Return (n,) views: lateral where that is said, else the projection, else frontal."""
     rows = len(raw)
-    projection = read_cells(raw.get("AP/PA"), VIEW, rows=rows)
-    side = read_cells(raw.get("Frontal/Lateral"), SIDE, rows=rows)
+    projection = read_cells(raw.get("AP/PA"), VIEW_WORDS, rows=rows)
+    side = read_cells(raw.get("Frontal/Lateral"), VIEW_WORDS, rows=rows)
     silent = pd.isna(side)
     side[silent] = map_unique(names[silent], _side)
     said = np.where(pd.isna(projection), side, projection)

@@ -1,87 +1,62 @@
 """MIMIC-CXR-JPG: metadata, official split, labels of two labelers or a radiologist, and reports.
 
 Sources: Johnson et al., Sci Data 2019 (doi 10.1038/s41597-019-0322-0) and arXiv 1901.07042.
-Labels and reports belong to a study; every image of it carries them.
-
-Does not know: age and sex, which are in MIMIC-IV.
+Labels and reports belong to a study; every image of it carries them. Age and sex are in MIMIC-IV.
 """
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from workbench._progress import progress
-from workbench.data.cards import DataCard
 from workbench.data.columns import REPORT_SECTIONS, SPLITS
 from workbench.data.download import Download
-from workbench.data.frames import read_cells
 from workbench.data.joins import join, number_form
-from workbench.data.mapping import codes_from_columns, label_columns, marked_columns
-from workbench.data.sections import sections
+from workbench.data.mapping import (
+    VIEW_WORDS,
+    codes_from_columns,
+    label_columns,
+    read_cells,
+    sections,
+)
 from workbench.errors import InputError
 
-VIEW = {
-    "PA": "PA",
-    "AP": "AP",
-    "LATERAL": "lateral",
-    "LL": "lateral",
-    "RL": "lateral",
-    "LPO": "other",
-    "RAO": "other",
-    "LAO": "other",
-    "SWIMMERS": "other",
-    "XTABLE LATERAL": "lateral",
-    "RPO": "other",
-    "AP AXIAL": "other",
-    "AP LLD": "other",
-    "AP RLD": "other",
-    "PA LLD": "other",
-    "PA RLD": "other",
-}
-SPLIT = {name: name for name in SPLITS}
 LABEL_FILES = {
     "chexpert": "mimic-cxr-2.*-chexpert.csv",
     "negbio": "mimic-cxr-2.*-negbio.csv",
     "radiologist": "mimic-cxr-2.*-test-set-labeled.csv",
 }
+ARCHIVE = "mimic-cxr-reports.zip"
 
 
-def read(
-    files: Download, card: DataCard, *, labels: str, reports: bool, show: bool
-) -> tuple[pd.DataFrame, list[str]]:
-    """Return one row for each image, and notes.
-
-    Args:
-        files: the download, with or without images and reports.
-        card: data card "mimic-cxr".
-        labels: "chexpert", "negbio" or "radiologist".
-        reports: whether report sections are read.
-        show: whether a bar may appear.
-
-    Raises:
-        InputError: metadata or labels are missing.
-    """
+def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
+    """Return the images of the metadata, with or without images and reports at hand."""
     needed = ["dicom_id", "subject_id", "study_id"]
     raw = files.table(files.require("mimic-cxr-2.*-metadata.csv"), needed, ["ViewPosition"])
     raw = raw.assign(**{name: raw[name].map(number_form) for name in needed[1:]})
-    path = files.require(LABEL_FILES[labels])
-    found = files.table(path, ["study_id"], list(card.labels))
-    if labels == "radiologist":
+    path = files.require(LABEL_FILES[files.labels])
+    found = files.table(path, ["study_id"], list(files.card.labels))
+    by_hand = files.labels == "radiologist"
+    if by_hand:
         kept = raw["study_id"].isin(set(found["study_id"].map(number_form)))
         raw = raw[kept | ~kept.any()].reset_index(drop=True)
-    frame = _identity(raw)
-    codes, note = _labels(card, found, raw["study_id"], path.name)
-    frame, notes = frame.assign(**codes), [note]
-    frame["provenance"] = "report-read" if labels == "radiologist" else "report-mined"
-    frame["split"], note = _split(files, raw["dicom_id"])
-    notes.append(note)
-    if reports:
-        texts, note = _reports(files, raw, whole=labels != "radiologist", show=show)
+    columns = label_columns(files.card, found, path.name)
+    spread, note = join(
+        raw["study_id"], found[["study_id", *columns]], "study_id",
+        what="labels", things="studies", said=path.name, form=number_form,
+    )  # fmt: skip
+    frame = _identity(raw).assign(**codes_from_columns(files.card, spread, columns))
+    frame["provenance"] = "report-read" if by_hand else "report-mined"
+    frame["split"], split_note = _split(files, raw["dicom_id"])
+    notes = [note, split_note]
+    if files.reports:
+        texts, note = _reports(files, raw)
         frame, notes = frame.assign(**texts), [*notes, note]
     return frame, notes
 
@@ -96,69 +71,58 @@ def _identity(raw: pd.DataFrame) -> pd.DataFrame:
             "path": folder + image + ".jpg",
             "patient_id": patient.where(raw["subject_id"] != "", ""),
             "study_id": study.where(raw["study_id"] != "", ""),
-            "view": read_cells(raw.get("ViewPosition"), VIEW, rows=len(raw)),
+            "view": read_cells(raw.get("ViewPosition"), VIEW_WORDS, rows=len(raw)),
         }
     )
 
 
-def _labels(card: DataCard, found: pd.DataFrame, studies: pd.Series, said: str) -> tuple[dict, str]:
-    columns = label_columns(card, found, said)
-    spread, note = join(
-        studies, found[["study_id", *columns]], "study_id",
-        what="labels", things="studies", said=said, form=number_form,
-    )  # fmt: skip
-    codes = codes_from_columns(card, spread, columns)
-    return codes | {"source_labels": marked_columns(spread, columns)}, note
-
-
-def _split(files: Download, images: pd.Series) -> tuple[np.ndarray, str]:
+def _split(files: Download, images: pd.Series) -> tuple[np.ndarray | None, str]:
     path = files.find("mimic-cxr-2.*-split.csv")
     if path is None:
-        note = "no mimic-cxr-2.*-split.csv here: the split is left empty"
-        return np.full(len(images), None, dtype=object), note
-    raw = files.table(path, ["dicom_id", "split"])[["dicom_id", "split"]]
-    found, note = join(images, raw, "dicom_id", what="split", things="images", said=path.name)
-    return read_cells(found["split"], SPLIT, rows=len(images)), note
+        return None, "no mimic-cxr-2.*-split.csv here: the split is left empty"
+    found, note = files.look_up(images, path, "dicom_id", ["split"], what="split")
+    return read_cells(found["split"], {name: name for name in SPLITS}, rows=len(images)), note
 
 
-def _reports(files: Download, raw: pd.DataFrame, *, whole: bool, show: bool) -> tuple[dict, str]:
+def _reports(files: Download, raw: pd.DataFrame) -> tuple[dict[str, pd.Series], str]:
+    """Return the columns of reports.
+
+    Raises:
+        InputError: there are reports, and none of them belongs to one of the studies.
+    """
     keys = raw[["subject_id", "study_id"]].drop_duplicates()
     total = len(keys)
-    texts = dict(progress(_texts(files, keys), total=total, label="reports", show=show))
+    texts = dict(progress(_texts(files, keys), total=total, label="reports", show=files.show))
     split = {study: sections(text) for study, text in texts.items() if text}
     columns = {
         f"report_{name}": raw["study_id"].map({s: parts.get(name) for s, parts in split.items()})
         for name in REPORT_SECTIONS
     }
-    if whole and total and not split and _has_reports(files):
+    if files.labels != "radiologist" and total and not split and _has_reports(files):
         raise InputError(
             f"reports for 0 of {total:,} studies: none of the texts here is called s<study_id>.txt "
             "of one of them; expected files/p10/p10000032/s50414267.txt and so on, or "
-            "mimic-cxr-reports.zip, of the release of the metadata"
+            f"{ARCHIVE}, of the release of the metadata"
         )
     columns["report_language"] = raw["study_id"].map(dict.fromkeys(split, "en"))
     return columns, f"{len(split):,} of {total:,} studies have a report here"
 
 
 def _has_reports(files: Download) -> bool:
-    found = files.find("mimic-cxr-reports.zip")
-    return found is not None or any((files.folder / "files").glob("**/*.txt"))
+    return files.find(ARCHIVE) is not None or any((files.folder / "files").glob("**/*.txt"))
 
 
 def _texts(files: Download, keys: pd.DataFrame) -> Iterable[tuple[str, str | None]]:
     """Yield (study, text) of every study; None where there is no report."""
-    path = files.find("mimic-cxr-reports.zip")
-    archive = zipfile.ZipFile(path) if path is not None else None
-    packed = archive.namelist() if archive is not None else []
-    inside = {Path(name).stem.lower(): name for name in packed if name.lower().endswith(".txt")}
-    for subject, study in keys.itertuples(index=False):
-        loose = files.folder / "files" / f"p{subject[:2]}" / f"p{subject}" / f"s{study}.txt"
-        if f"s{study}" in inside:
-            text = archive.read(inside[f"s{study}"])
-            yield study, text.decode("utf-8", errors="replace")
-        elif loose.is_file():
-            yield study, loose.read_text(encoding="utf-8", errors="replace")
-        else:
-            yield study, None
-    if archive is not None:
-        archive.close()
+    path = files.find(ARCHIVE)
+    with zipfile.ZipFile(path) if path is not None else nullcontext() as archive:
+        packed = archive.namelist() if archive is not None else []
+        inside = {Path(name).stem.lower(): name for name in packed if name.lower().endswith(".txt")}
+        for subject, study in keys.itertuples(index=False):
+            loose = files.folder / "files" / f"p{subject[:2]}" / f"p{subject}" / f"s{study}.txt"
+            if archive is not None and f"s{study}" in inside:
+                yield study, archive.read(inside[f"s{study}"]).decode("utf-8", errors="replace")
+            elif loose.is_file():
+                yield study, loose.read_text(encoding="utf-8", errors="replace")
+            else:
+                yield study, None

@@ -2,9 +2,7 @@
 
 Sources: Wang et al., CVPR 2017 (arXiv 1705.02315); adjudicated labels by Majkowska et al.,
 Radiology 2020. A label that was not mined is "not mentioned": the program that read the reports
-did not say that the finding was absent.
-
-Does not know: the reports, which were never published.
+did not say that the finding was absent. The reports were never published.
 """
 
 from __future__ import annotations
@@ -12,62 +10,48 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from workbench.data.boxes import OTHER, box_cells, read_edges
-from workbench.data.cards import DataCard
+from workbench.data.boxes import EDGES, OTHER, box_cells, read_edges
 from workbench.data.download import Download
-from workbench.data.frames import read_cells
 from workbench.data.joins import join, owners
 from workbench.data.mapping import (
+    SEX_WORDS,
+    VIEW_WORDS,
     codes_from_columns,
-    findings_of,
-    marked_columns,
-    present_from_lists,
+    codes_from_lists,
+    read_cells,
     with_unknown,
 )
 from workbench.errors import InputError
 from workbench.findings import ABSENT, PRESENT, UNCERTAIN
 
-SEX = {"M": "male", "F": "female"}
-VIEW = {"PA": "PA", "AP": "AP"}
 ENTRY_FILES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 ADJUDICATED_FILES = (
     "four_findings_expert_labels_test_labels.csv",
     "four_findings_expert_labels_validation_labels.csv",
     "four_findings_expert_labels/test_labels.csv",
     "four_findings_expert_labels/validation_labels.csv",
+    "google2019_nih-chest-xray-labels.csv",
 )
 ADJUDICATED = ("Fracture", "Pneumothorax", "Airspace opacity", "Nodule or mass")
-EDGES = ("Bbox [x", "y", "w", "h]")
+ADJUDICATED_WORDS = {"yes": PRESENT, "no": ABSENT, "hedge": UNCERTAIN}
+BOX_EDGES = ("Bbox [x", "y", "w", "h]")
 KNOWN = ["Follow-up #", "Patient Age", "Patient Gender", "View Position"]
 FOLDERS = ("images", "images_*/images", "images_*", "")
 
 
-def read(
-    files: Download, card: DataCard, *, labels: str, reports: bool, show: bool
-) -> tuple[pd.DataFrame, list[str]]:
-    """Return the rows of the manifest and notes.
-
-    Args:
-        files: the download.
-        card: data card "nih".
-        labels: "mined" or "adjudicated".
-        reports: not used; there are none.
-        show: not used.
-
-    Raises:
-        InputError: a file is missing or not the published one.
-    """
-    if labels == "adjudicated":
-        return _adjudicated(files, card)
+def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
+    """Return the images of the entry file, or those of the adjudicated labels."""
+    if files.labels == "adjudicated":
+        return _adjudicated(files)
     path = files.require(*ENTRY_FILES)
     raw = files.table(path, ["Image Index", "Finding Labels", "Patient ID"], KNOWN)
-    frame = _identity(raw, files)
+    names, labels = raw["Image Index"], raw["Finding Labels"]
+    frame = _identity(raw, files).assign(**codes_from_lists(files.card, labels))
     frame["provenance"] = "report-mined"
-    frame = frame.assign(**present_from_lists(card, raw["Finding Labels"]))
-    frame["split"], split_note = _official_split(files, raw["Image Index"])
-    boxes, box_note = _boxes(files, card, raw["Image Index"])
-    frame["boxes"] = raw["Image Index"].map(box_cells(boxes).to_dict())
-    frame["source_labels"] = with_unknown(card, raw["Finding Labels"], raw["Image Index"], boxes)
+    frame["split"], split_note = _official_split(files, names)
+    boxes, box_note = _boxes(files, names)
+    frame["boxes"] = names.map(box_cells(boxes).to_dict())
+    frame["source_labels"] = with_unknown(files.card, labels, names, boxes)
     return frame, [split_note, box_note]
 
 
@@ -81,14 +65,14 @@ def _identity(raw: pd.DataFrame, files: Download) -> pd.DataFrame:
             "path": files.locate(raw["Image Index"], FOLDERS),
             "patient_id": patient,
             "study_id": patient + "/" + follow_up,
-            "view": read_cells(raw.get("View Position"), VIEW, rows=rows),
-            "sex": read_cells(raw.get("Patient Gender"), SEX, rows=rows),
-            "age": years(raw["Patient Age"]) if "Patient Age" in raw else None,
+            "view": read_cells(raw.get("View Position"), VIEW_WORDS, rows=rows),
+            "sex": read_cells(raw.get("Patient Gender"), SEX_WORDS, rows=rows),
+            "age": _years(raw["Patient Age"]) if "Patient Age" in raw else None,
         }
     )
 
 
-def years(ages: pd.Series) -> pd.Series:
+def _years(ages: pd.Series) -> pd.Series:
     """Return ages in years; "058Y", "003M" and "012D" of the first release are understood.
 
     What is no age stays as it is, for the check to name.
@@ -100,48 +84,38 @@ def years(ages: pd.Series) -> pd.Series:
     return found.astype(object).where(found.notna(), ages)
 
 
-def _official_split(files: Download, names: pd.Series) -> tuple[np.ndarray, str]:
+def _official_split(files: Download, names: pd.Series) -> tuple[np.ndarray | None, str]:
     lists = {"train": files.lines("train_val_list.txt"), "test": files.lines("test_list.txt")}
-    rows = [(line, split) for split, lines in lists.items() for line in lines or ()]
     if not any(lines is not None for lines in lists.values()):
-        note = "no train_val_list.txt and test_list.txt here: the split is left empty"
-        return np.full(len(names), None, dtype=object), note
+        return None, "no train_val_list.txt and test_list.txt here: the split is left empty"
+    rows = [(line, split) for split, lines in lists.items() for line in lines or ()]
     table = pd.DataFrame(rows, columns=["image", "split"], dtype="str")
     said = "train_val_list.txt and test_list.txt"
     found, note = join(names, table, "image", what="split", things="images", said=said)
     return read_cells(found["split"], {"train": "train", "test": "test"}, rows=len(names)), note
 
 
-def _boxes(files: Download, card: DataCard, images: pd.Series) -> tuple[pd.DataFrame, str]:
+def _boxes(files: Download, images: pd.Series) -> tuple[pd.DataFrame, str]:
     """Return columns as `box_cells` takes them, of the boxes that are on these images."""
-    columns = ["image_id", "finding", "label", "x", "y", "width", "height", "reader"]
     path = files.find("BBox_List_2017.csv")
     if path is None:
+        columns = ["image_id", "finding", "label", *EDGES, "reader"]
         return pd.DataFrame(columns=columns), "no BBox_List_2017.csv here: no boxes"
-    raw = files.table(path, ["Image Index", "Finding Label", *EDGES])
+    raw = files.table(path, ["Image Index", "Finding Label", *BOX_EDGES])
     owner, met = owners(raw["Image Index"], images, things="boxes", said=path.name)
-    edges = read_edges(raw, EDGES, path.name).set_axis(columns[3:7], axis=1)
-    boxes = pd.DataFrame(
-        {
-            "image_id": owner,
-            "finding": [(findings_of(card, name) or (OTHER,))[0] for name in raw["Finding Label"]],
-            "label": raw["Finding Label"],
-        }
-    )
+    label = raw["Finding Label"]
+    finding = [(files.card.findings_of(name) or (OTHER,))[0] for name in label]
+    boxes = pd.DataFrame({"image_id": owner, "finding": finding, "label": label})
+    edges = read_edges(raw, BOX_EDGES, path.name).set_axis(EDGES, axis=1)
     note = f"{int(met.sum()):,} of {len(raw):,} boxes of {path.name} are on these images"
     return boxes.assign(**edges, reader="radiologist")[met], note
 
 
-def _adjudicated(files: Download, card: DataCard) -> tuple[pd.DataFrame, list[str]]:
+def _adjudicated(files: Download) -> tuple[pd.DataFrame, list[str]]:
     tables = []
-    for name in (*ADJUDICATED_FILES, "google2019_nih-chest-xray-labels.csv"):
-        path = files.find(name)
-        if path is not None:
-            table = files.table(
-                path, ["Image Index", *ADJUDICATED], [*KNOWN, "Patient ID", "Set Id"]
-            )
-            test = "test" in path.name
-            tables.append(table.assign(split="test" if test else "validate"))
+    for path in filter(None, map(files.find, ADJUDICATED_FILES)):
+        table = files.table(path, ["Image Index", *ADJUDICATED], [*KNOWN, "Patient ID", "Set Id"])
+        tables.append(table.assign(split="test" if "test" in path.name else "validate"))
     if not tables:
         raise InputError(
             f"no four_findings_expert_labels in {files.folder.name}; fetch test_labels.csv and "
@@ -154,10 +128,6 @@ def _adjudicated(files: Download, card: DataCard) -> tuple[pd.DataFrame, list[st
         raw["split"] = read_cells(raw["Set Id"], sets, rows=len(raw))
     if "Patient ID" not in raw:
         raw["Patient ID"] = raw["Image Index"].str.slice(0, 8).str.lstrip("0")
-    frame = _identity(raw, files)
-    words = {"yes": PRESENT, "no": ABSENT, "hedge": UNCERTAIN}
-    frame = frame.assign(**codes_from_columns(card, raw, ADJUDICATED, words=words))
-    frame["source_labels"] = marked_columns(raw, ADJUDICATED, words=words)
-    frame["provenance"] = "adjudicated"
-    frame["split"] = raw["split"]
+    codes = codes_from_columns(files.card, raw, ADJUDICATED, words=ADJUDICATED_WORDS)
+    frame = _identity(raw, files).assign(**codes, provenance="adjudicated", split=raw["split"])
     return frame, ["the split is that of the adjudicated labels, not the official one"]

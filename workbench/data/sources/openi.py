@@ -1,9 +1,8 @@
 """Indiana University chest X-rays (Open-i): XML reports, MeSH headings, projections.
 
 Source: Demner-Fushman et al., JAMIA 2016 (doi 10.1093/jamia/ocv080). The major MeSH headings were
-given by hand from the report; "normal" stands for a report without a finding.
-
-Does not know: patients; none are published. A report without images keeps a row with an empty path.
+given by hand from the report; "normal" stands for a report without a finding. Patients are not
+published. A report without images keeps a row with an empty path.
 """
 
 from __future__ import annotations
@@ -20,44 +19,21 @@ from workbench.data.boxes import to_cell
 from workbench.data.cards import DataCard
 from workbench.data.columns import REPORT_SECTIONS
 from workbench.data.download import Download
-from workbench.data.frames import join_labels, read_cells
-from workbench.data.joins import join, name_form
-from workbench.data.mapping import findings_of, present_from_lists
+from workbench.data.joins import name_form
+from workbench.data.mapping import VIEW_WORDS, codes_from_lists, join_labels, read_cells
 from workbench.errors import InputError
 
 REPORTS = 3955
 FOLDERS = ("images", "NLMCXR_png", "png", "images/images_normalized", "")
-VIEW = {
-    "PA": "PA",
-    "AP": "AP",
-    "LL": "lateral",
-    "RL": "lateral",
-    "LATERAL": "lateral",
-    "LARGE LATERAL": "lateral",
-    "FRONTAL": "frontal",
-}
 #: Reports are small; anything larger is not one (and an XML bomb would be).
 _LARGEST = 1_000_000
 
 
-def read(
-    files: Download, card: DataCard, *, labels: str, reports: bool, show: bool
-) -> tuple[pd.DataFrame, list[str]]:
-    """Return one row for each image, one for each report without any, and notes.
-
-    Args:
-        files: the download.
-        card: data card "openi".
-        labels: not used; there is one set.
-        reports: whether report sections are kept.
-        show: whether a bar may appear.
-
-    Raises:
-        InputError: no reports are there, or one is not XML.
-    """
+def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
+    """Return one row for each image, and one for each report without any."""
     rows, skipped = [], Counter()
-    for data in progress(_documents(files), total=REPORTS, label="reports", show=show):
-        rows += _rows(card, data, reports, skipped)
+    for data in progress(_documents(files), total=REPORTS, label="reports", show=files.show):
+        rows += _rows(files.card, data, files.reports, skipped)
     frame = pd.DataFrame(rows)
     frame = frame[~frame.astype(str).duplicated()].reset_index(drop=True)
     named = frame["file"].notna()
@@ -67,23 +43,25 @@ def read(
     frame["view"] = view.reindex(frame.index)
     frame["provenance"] = "report-read"
     frame = frame.drop(columns="file")
-    frame = frame.assign(**present_from_lists(card, frame["source_labels"], separator="/"))
-    without = int((~named).sum())
-    notes = [note, f"{without} reports have no image; their path is empty"]
+    frame = frame.assign(**codes_from_lists(files.card, frame["source_labels"]))
+    notes = [note, f"{int((~named).sum())} reports have no image; their path is empty"]
     notes += [f"{n} sections {name!r} were not read" for name, n in sorted(skipped.items())]
     return frame, notes
 
 
 def _documents(files: Download) -> Iterator[bytes]:
-    """Yield the XML of every report, in the order of their names."""
+    """Yield the XML of every report, in the order of their names.
+
+    Raises:
+        InputError: there are none, or the archive is damaged.
+    """
     loose = sorted(
         path
         for level in ("", "ecgen-radiology/", "*/ecgen-radiology/")
         for path in files.folder.glob(level + "*.xml")
     )
     if loose and files.only is None:
-        for path in loose:
-            yield path.read_bytes()
+        yield from (path.read_bytes() for path in loose)
         return
     archive = files.find("NLMCXR_reports.tgz", "NLMCXR_reports.tar.gz") or files.require(
         "ecgen-radiology/*.xml", "NLMCXR_reports.tgz"
@@ -91,10 +69,11 @@ def _documents(files: Download) -> Iterator[bytes]:
     try:
         with tarfile.open(archive) as tar:
             for member in sorted(tar.getmembers(), key=lambda item: item.name):
-                if member.isfile() and member.name.endswith(".xml"):
-                    if member.size > _LARGEST:
-                        raise InputError(f"{member.name}: too large for a report; fetch it again")
-                    yield tar.extractfile(member).read()
+                wanted = member.isfile() and member.name.endswith(".xml")
+                if wanted and member.size > _LARGEST:
+                    raise InputError(f"{member.name}: too large for a report; fetch it again")
+                if wanted and (packed := tar.extractfile(member)) is not None:
+                    yield packed.read()
     except (tarfile.TarError, EOFError, OSError):
         raise InputError(
             f"{archive.name}: not a readable archive; fetch it again from {files.card.url}"
@@ -103,7 +82,8 @@ def _documents(files: Download) -> Iterator[bytes]:
 
 def _rows(card: DataCard, data: bytes, reports: bool, skipped: Counter) -> list[dict]:
     root = _parsed(data)
-    uid = root.find("uId").get("id") if root.find("uId") is not None else ""
+    node = root.find("uId")
+    uid = "" if node is None else node.get("id")
     headings = join_labels((node.text or "").replace("|", " ") for node in root.iter("major"))
     shared = {
         "patient_id": uid,
@@ -137,13 +117,13 @@ def _parsed(data: bytes) -> ElementTree.Element:
 
 
 def _locations(card: DataCard, headings: str) -> str | None:
-    places: dict[str, list[str]] = {}
+    places: dict[str, set[str]] = {}
     for heading in headings.split("|"):
         _, *qualifiers = [part.strip().lower() for part in heading.split("/")]
-        words = [w for part in qualifiers for w in card.locations.get(part, {}).values()]
-        for finding in findings_of(card, heading, separator="/") or ():
-            places.setdefault(finding, []).extend(words)
-    return to_cell({name: sorted(set(words)) for name, words in places.items() if words})
+        words = {w for part in qualifiers for w in card.locations.get(part, {}).values()}
+        for finding in card.findings_of(heading) or ():
+            places.setdefault(finding, set()).update(words)
+    return to_cell({name: sorted(words) for name, words in places.items() if words})
 
 
 def _views(files: Download, images: pd.Series) -> tuple[pd.Series, str]:
@@ -154,11 +134,9 @@ def _views(files: Download, images: pd.Series) -> tuple[pd.Series, str]:
         path, key, column = files.find("nlmcxr_dicom_metadata.csv"), "imageid", "View Position"
     if path is None:
         return pd.Series("unknown", index=images.index), "no projections here: views unknown"
-    raw = files.table(path, [key, column])[[key, column]]
-    found, note = join(
-        images, raw, key, what="views", things="images", said=path.name, form=_file_form
-    )
-    return pd.Series(read_cells(found[column], VIEW, rows=len(images)), index=images.index), note
+    found, note = files.look_up(images, path, key, [column], what="views", form=_file_form)
+    views = read_cells(found[column], VIEW_WORDS, rows=len(images))
+    return pd.Series(views, index=images.index), note
 
 
 def _file_form(name: str) -> str:

@@ -1,19 +1,19 @@
 """Phantoms that `workbench phantom` drew into a folder: everything about them is known.
 
-Does not know: how they are drawn. It reads the JSON file beside each image.
+It is read from the JSON file beside each image.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+
 import pandas as pd
 
 from workbench._progress import progress
 from workbench._store import read_json
 from workbench.data.boxes import to_cell
-from workbench.data.cards import DataCard
 from workbench.data.download import Download
-from workbench.data.sections import sections
+from workbench.data.mapping import sections
 from workbench.errors import InputError, OptionError
 from workbench.findings import (
     ABSENT,
@@ -28,21 +28,8 @@ from workbench.findings import (
 NEEDED = ("image", "seed", "domain", "labels")
 
 
-def read(
-    files: Download, card: DataCard, *, labels: str, reports: bool, show: bool
-) -> tuple[pd.DataFrame, list[str]]:
-    """Return one row for each phantom, and notes.
-
-    Args:
-        files: the folder.
-        card: data card "phantom".
-        labels: not used; there is one set.
-        reports: whether the reference report is kept.
-        show: whether a bar may appear.
-
-    Raises:
-        InputError: no phantoms are there, or a file is not one of theirs.
-    """
+def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
+    """Return one row for each phantom."""
     paths = sorted(files.folder.rglob("phantom_*.json"))
     if not paths:
         raise InputError(
@@ -50,26 +37,35 @@ def read(
             f"workbench phantom --count 24 --out {files.folder.name}"
         )
     rows = []
-    for path in progress(paths, label="phantoms", show=show):
-        try:
-            record = read_json(path)
-            missing = [key for key in NEEDED if key not in record]
-        except (OSError, TypeError, ValueError):
-            missing = ["JSON"]
-        if missing:
-            raise InputError(
-                f"{path.name}: no {', '.join(missing)}; expected a file that "
-                "`workbench phantom` wrote, draw it again"
-            )
-        labels_of = _labels(record["labels"], path.name)
+    for path in progress(paths, label="phantoms", show=files.show):
+        record = _record(path)
+        codes = _codes(record["labels"], path.name)
         prefix = path.parent.relative_to(files.folder).as_posix()
-        rows.append(
-            _row(record | {"labels": labels_of}, "" if prefix == "." else prefix + "/", reports)
-        )
+        prefix = "" if prefix == "." else prefix + "/"
+        rows.append(_row(record, codes, prefix, files.reports))
     return pd.DataFrame(rows), []
 
 
-def _labels(labels: object, said: str) -> dict[str, str]:
+def _record(path: Path) -> dict:
+    """Return the record of a phantom.
+
+    Raises:
+        InputError: the file is not one that `workbench phantom` wrote.
+    """
+    try:
+        record = read_json(path)
+        missing = [key for key in NEEDED if key not in record]
+    except (OSError, TypeError, ValueError):
+        record, missing = {}, ["JSON"]
+    if missing:
+        raise InputError(
+            f"{path.name}: no {', '.join(missing)}; expected a file that "
+            "`workbench phantom` wrote, draw it again"
+        )
+    return record
+
+
+def _codes(labels: object, said: str) -> dict[str, str]:
     """Return finding -> code, by standard names; a code that is none stays, for the check to name.
 
     Raises:
@@ -88,14 +84,11 @@ def _labels(labels: object, said: str) -> dict[str, str]:
     return found
 
 
-def _row(record: dict, prefix: str, reports: bool) -> dict:
+def _row(record: dict, codes: dict[str, str], prefix: str, reports: bool) -> dict:
     name = f"phantom-{record['domain']}-{record['seed']}"
-    codes = record["labels"]
     present = [name for name, code in codes.items() if code == PRESENT and name != NO_FINDING]
-    masks = [
-        {"finding": finding, "path": prefix + path}
-        for finding, path in record.get("masks", {}).items()
-    ]
+    masks = record.get("masks", {}).items()
+    clear = all(code == ABSENT for code in codes.values())
     row = {
         "image_id": name,
         "path": prefix + record["image"],
@@ -105,23 +98,21 @@ def _row(record: dict, prefix: str, reports: bool) -> dict:
         "source_labels": "|".join(present),
         "provenance": "drawn",
         "locations": _places(record.get("lesions", [])),
-        "masks": to_cell(masks),
+        "masks": to_cell([{"finding": finding, "path": prefix + path} for finding, path in masks]),
+        NO_FINDING: ABSENT if present else PRESENT if clear else NOT_MENTIONED,
     }
-    row |= codes
-    if NO_FINDING not in codes:
-        clear = all(code == ABSENT for code in codes.values())
-        row[NO_FINDING] = ABSENT if present else PRESENT if clear else NOT_MENTIONED
     if reports and record.get("report"):
         parts = sections(record["report"])
         row |= {f"report_{section}": text for section, text in parts.items()}
         row["report_language"] = "en"
-    return row
+    return row | codes
 
 
 def _places(lesions: list[dict]) -> str | None:
     places: dict[str, set[str]] = {}
     for lesion in lesions:
-        words = {lesion.get("side"), lesion.get("zone")} - {None, np.nan, ""}
+        words = {lesion[name] for name in ("side", "zone") if isinstance(lesion.get(name), str)}
+        words -= {""}
         if words:
             places.setdefault(lesion["finding"], set()).update(words)
     return to_cell({finding: sorted(words) for finding, words in places.items()})

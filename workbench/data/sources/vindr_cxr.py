@@ -2,9 +2,7 @@
 
 Source: Nguyen et al., Sci Data 2022 (arXiv 2012.15029). Each reader looked for the same list, so a
 label that nobody gave is absent. By default a finding is present where more than half of the
-readers marked it and uncertain where fewer did.
-
-Does not know: patients; none are published.
+readers marked it and uncertain where fewer did. Patients are not published.
 """
 
 from __future__ import annotations
@@ -14,50 +12,57 @@ import pandas as pd
 
 from workbench.data.boxes import OTHER, box_cells, count_items, read_edges
 from workbench.data.cards import DataCard
+from workbench.data.columns import shown
 from workbench.data.download import Download
-from workbench.data.frames import agreed, map_unique, read_cells
+from workbench.data.frames import map_unique
 from workbench.data.joins import owners
-from workbench.data.mapping import codes_from_votes, findings_of, with_unknown
-from workbench.data.redact import shown
+from workbench.data.mapping import (
+    TICKED,
+    agreed,
+    codes_from_masks,
+    marked,
+    read_cells,
+    with_unknown,
+)
 from workbench.errors import InputError
-from workbench.findings import ABSENT, PRESENT
+from workbench.findings import ABSENT, PRESENT, UNCERTAIN
 
 CHALLENGE = ("vinbigdata-train.csv", "train.csv")
 EDGES = ("x_min", "y_min", "x_max", "y_max")
-TICKED = {"1": PRESENT, "0": ABSENT}
 #: What a reader may have said of a label; nothing, where the cell is empty.
 KNOWN = np.array([PRESENT, ABSENT], dtype=object)
+#: Findings that each imply a lung opacity; see the card.
+OPACITIES = (
+    "consolidation",
+    "infiltration",
+    "atelectasis",
+    "pulmonary edema",
+    "pneumonia",
+    "lung lesion",
+    "nodule",
+    "mass",
+    "tuberculosis",
+)
 
 
-def read(
-    files: Download, card: DataCard, *, labels: str, reports: bool, show: bool
-) -> tuple[pd.DataFrame, list[str]]:
-    """Return one row for each image, and notes.
+def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
+    """Return the images of PhysioNet's training and test set, or of the challenge.
 
-    Args:
-        files: the download.
-        card: data card "vindr-cxr".
-        labels: the consensus rule: "majority", "any" or "unanimous".
-        reports: not used; there are none.
-        show: not used.
-
-    Raises:
-        InputError: no label file is there.
+    The consensus of readers is "majority", "any" or "unanimous"; test images have one already.
     """
-    parts, notes = [], [f"consensus: {card.variants[labels]}"]
-    train = _release(files, card, "train")
-    test = _release(files, card, "test")
+    parts, notes = [], [f"consensus: {files.card.variants[files.labels]}"]
+    train, test = _release(files, "train"), _release(files, "test")
     challenge = files.find(*CHALLENGE) if train is None else None
     if train is not None:
-        parts.append(_readers(files, card, *train, "train", labels))
+        parts.append(_readers(files, *train, "train", files.labels))
         notes.append(_count(parts[-1], train[1], "train"))
     elif challenge is not None:
         marks = files.table(challenge, ["image_id", "class_name", "rad_id", *EDGES])
         _refuse_nameless(marks, challenge.name)
-        labels_of = _wide(card, marks)
-        parts.append(_readers(files, card, labels_of, marks, challenge.name, "train", labels))
+        wide = _wide(files.card, marks)
+        parts.append(_readers(files, wide, marks, challenge.name, "train", files.labels))
     if test is not None:
-        parts.append(_readers(files, card, *test, "test", "any").assign(provenance="adjudicated"))
+        parts.append(_readers(files, *test, "test", "any").assign(provenance="adjudicated"))
         notes.append(_count(parts[-1], test[1], "test"))
     if not parts:
         raise InputError(
@@ -67,14 +72,12 @@ def read(
     return pd.concat(parts, ignore_index=True), notes
 
 
-def _release(
-    files: Download, card: DataCard, split: str
-) -> tuple[pd.DataFrame, pd.DataFrame, str] | None:
+def _release(files: Download, split: str) -> tuple[pd.DataFrame, pd.DataFrame, str] | None:
     """Return labels, boxes and their file of the PhysioNet release; None where it is not here."""
     path = files.find(f"image_labels_{split}.csv")
     if path is None:
         return None
-    labels = files.table(path, ["image_id"], ["rad_id", *card.labels])
+    labels = files.table(path, ["image_id"], ["rad_id", *files.card.labels])
     path = files.require(f"annotations_{split}.csv")
     boxes = files.table(path, ["image_id", "class_name", *EDGES], ["rad_id"])
     _refuse_nameless(boxes, path.name)
@@ -99,25 +102,26 @@ def _wide(card: DataCard, marks: pd.DataFrame) -> pd.DataFrame:
 
 
 def _readers(
-    files: Download,
-    card: DataCard,
-    wide: pd.DataFrame,
-    marks: pd.DataFrame,
-    said: str,
-    split: str,
-    consensus: str,
+    files: Download, wide: pd.DataFrame, marks: pd.DataFrame, said: str, split: str, consensus: str
 ) -> pd.DataFrame:
-    """Return one row for each image: the consensus of its readers, and the boxes of each."""
+    """Return one row for each image: the consensus of its readers, and the boxes of each.
+
+    Args:
+        files: the download.
+        wide: (image, reader) rows with one column of ticks for each label.
+        marks: one row for each box.
+        said: what the table of boxes is called.
+        split: "train" or "test".
+        consensus: see `_codes`.
+    """
     wide = _one_row_each(wide, split)
     columns = [name for name in wide.columns if name not in ("image_id", "rad_id")]
     cells = {name: read_cells(wide[name], TICKED, rows=len(wide)) for name in columns}
-    ticked = pd.DataFrame({name: said == PRESENT for name, said in cells.items()})
-    looked = pd.DataFrame({name: np.isin(said, KNOWN) for name, said in cells.items()})
+    ticked = pd.DataFrame({name: found == PRESENT for name, found in cells.items()})
+    looked = pd.DataFrame({name: np.isin(found, KNOWN) for name, found in cells.items()})
     votes = ticked.astype(int).groupby(wide["image_id"], sort=True).sum()
     asked = looked.astype(int).groupby(wide["image_id"], sort=True).sum()
     images = votes.index.to_series().reset_index(drop=True)
-    codes = codes_from_votes(card, votes, asked, consensus=consensus)
-    boxes = _boxes(card, marks, images, said)
     frame = pd.DataFrame(
         {
             "image_id": images,
@@ -128,16 +132,51 @@ def _readers(
             "split": split,
             "provenance": "radiologist",
         }
-    ).assign(**codes)
+    ).assign(**_codes(files.card, votes, asked, consensus))
     for name, found in cells.items():
-        odd = np.where(np.isin(found, KNOWN), None, found)
+        odd = pd.Series(found).mask(np.isin(found, KNOWN), None)
         strange = images.map(agreed(wide["image_id"], odd).to_dict())
-        for finding in findings_of(card, name) or ():
+        for finding in files.card.findings_of(name) or ():
             if strange.notna().any():
                 frame[finding] = frame[finding].astype(object).mask(strange.notna(), strange)
-    frame["source_labels"] = with_unknown(card, pd.Series(_labels(votes)), images, boxes)
+    boxes = _boxes(files.card, marks, images, said)
+    labels = marked({name: votes[name].to_numpy() > 0 for name in columns}, len(votes))
+    frame["source_labels"] = with_unknown(files.card, labels, images, boxes)
     frame["boxes"] = images.map(box_cells(boxes).to_dict())
     return frame
+
+
+def _codes(
+    card: DataCard, votes: pd.DataFrame, asked: pd.DataFrame, consensus: str
+) -> dict[str, pd.Categorical]:
+    """Return finding -> (n,) codes from how many readers marked each label.
+
+    A label that everybody looked for and nobody marked is absent.
+
+    Args:
+        card: the source.
+        votes: (n, labels) how many readers marked the label.
+        asked: (n, labels) how many readers said whether they saw it.
+        consensus: "majority" (more than half), "any" or "unanimous"; fewer marks are uncertain.
+    """
+    masks: dict[str, dict[str, np.ndarray]] = {}
+    none = np.zeros(len(votes), bool)
+    for label in votes.columns:
+        count, readers = votes[label].to_numpy(), asked[label].to_numpy()
+        majority = readers // 2 + 1
+        needed = {"any": np.ones_like(readers), "unanimous": readers}.get(consensus, majority)
+        some = count > 0
+        present = some & (count >= needed)
+        for finding in card.findings_of(label) or ():
+            known = masks.setdefault(finding, {PRESENT: none, UNCERTAIN: none, ABSENT: ~none})
+            known[PRESENT] = known[PRESENT] | present
+            known[UNCERTAIN] = known[UNCERTAIN] | (some & ~present)
+            known[ABSENT] = known[ABSENT] & ~some & (readers > 0)
+    if "lung opacity" in masks:
+        for known in (masks[name] for name in OPACITIES if name in masks):
+            implied = known[PRESENT] | known[UNCERTAIN]
+            masks["lung opacity"][ABSENT] = masks["lung opacity"][ABSENT] & ~implied
+    return {finding: codes_from_masks(len(votes), known) for finding, known in masks.items()}
 
 
 def _one_row_each(wide: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -169,18 +208,12 @@ def _file_names(files: Download, images: pd.Series, split: str) -> pd.Series:
     return images + ".dicom"
 
 
-def _labels(votes: pd.DataFrame) -> np.ndarray:
-    marked = votes.to_numpy() > 0
-    names = np.array([str(name) for name in votes.columns])
-    return np.array(["|".join(names[row]) for row in marked], dtype=object)
-
-
 def _boxes(card: DataCard, marks: pd.DataFrame, images: pd.Series, said: str) -> pd.DataFrame:
     """Return columns as `box_cells` takes them, of the boxes that are on these images."""
     owner, met = owners(marks["image_id"], images, things="annotations", said=said)
     edges = read_edges(marks, EDGES, said, corners=True)
     finding = {
-        name: (findings_of(card, name) or (OTHER,))[0] for name in marks["class_name"].unique()
+        name: (card.findings_of(name) or (OTHER,))[0] for name in marks["class_name"].unique()
     }
     return pd.DataFrame(
         {

@@ -1,0 +1,242 @@
+"""Three challenges of RSNA and SIIM: pneumonia, pneumothorax and COVID-19.
+
+RSNA pneumonia detection: Shih et al., Radiol Artif Intell 2019 (doi 10.1148/ryai.2019180041).
+SIIM-ACR pneumothorax: Filice et al., J Digit Imaging 2020 (doi 10.1007/s10278-019-00299-9).
+SIIM-FISABIO-RSNA COVID-19: Lakhani et al., J Digit Imaging 2023.
+
+None of them publishes patients: each image, or each study, counts as one.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from workbench.data.boxes import EDGES, box_cells, parse_list, read_edges, to_cell
+from workbench.data.download import Download
+from workbench.data.frames import map_unique
+from workbench.data.joins import plain_form
+from workbench.data.mapping import (
+    SEX_WORDS,
+    TICKED,
+    VIEW_WORDS,
+    agreed,
+    codes_from_masks,
+    codes_or_cells,
+    marked,
+    read_cells,
+)
+from workbench.errors import InputError
+from workbench.findings import ABSENT, PNEUMOTHORAX, PRESENT, UNCERTAIN, cell_key
+
+CLASSES = "stage_2_detailed_class_info.csv"
+NORMAL = {"Normal": PRESENT, "Lung Opacity": ABSENT, "No Lung Opacity / Not Normal": ABSENT}
+HEADERS = "kaggle_stage_2_train_images_dicom_headers.csv"
+
+#: Edge of the images of the pneumothorax challenge in pixels.
+SIZE = 1024
+UNREADABLE = "unreadable"
+
+NEGATIVE, TYPICAL = "Negative for Pneumonia", "Typical Appearance"
+OPEN = ("Indeterminate Appearance", "Atypical Appearance")
+APPEARANCES = [NEGATIVE, TYPICAL, *OPEN]
+
+
+def read_pneumonia(files: Download) -> tuple[pd.DataFrame, list[str]]:
+    """Return boxes around opacities that suggest pneumonia.
+
+    Target 1 states a lung opacity suspicious of pneumonia, Target 0 that none was seen. Which NIH
+    patient an image belongs to is not known.
+    """
+    path = files.require("stage_2_train_labels.csv", "kaggle_stage_2_train_labels.csv")
+    raw = files.table(path, ["patientId", *EDGES, "Target"])
+    edges = read_edges(raw, EDGES, path.name).assign(image_id=raw["patientId"])
+    said = read_cells(raw["Target"], TICKED, rows=len(raw))
+    said[(said == ABSENT) & edges["x"].notna().to_numpy()] = f"{ABSENT}, with a box"
+    frame, said = _images(files, raw["patientId"], said, ("stage_2_train_images", ""))
+    codes = codes_or_cells(said)
+    frame["lung opacity"], frame["pneumonia"] = codes, codes
+    frame["source_labels"] = marked({"Target": said == PRESENT}, len(frame))
+    frame["boxes"] = frame["image_id"].map(box_cells(edges, finding="lung opacity"))
+    notes = []
+    for add in (_classes, _headers):
+        columns, note = add(files, frame)
+        frame, notes = frame.assign(**columns), [*notes, note]
+    return frame, notes
+
+
+def _images(
+    files: Download, names: pd.Series, said: np.ndarray, folders: tuple[str, ...]
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return one row for each image, and (n,) what all rows of it say; None for nothing."""
+    images = pd.Series(sorted(names.unique()), dtype=object)
+    found = images.map(agreed(names, said)).astype(object)
+    path = files.locate(images + ".dcm", folders)
+    frame = pd.DataFrame(
+        {"image_id": images, "path": path, "patient_id": images, "study_id": images}
+    )
+    return frame.assign(provenance="radiologist"), found.where(found.notna(), None).to_numpy(object)
+
+
+def _classes(files: Download, frame: pd.DataFrame) -> tuple[dict, str]:
+    """Return what the class file adds: normal, or not normal for another reason."""
+    path = files.find(CLASSES)
+    if path is None:
+        return {}, f"no {CLASSES} here: nothing is known of normal radiographs"
+    found, note = files.look_up(frame["image_id"], path, "patientId", ["class"], what="classes")
+    codes = codes_or_cells(read_cells(found["class"], NORMAL, rows=len(frame)))
+    labels = found["class"].astype(object).where(found["class"] != "", frame["source_labels"])
+    return {"no finding": codes, "source_labels": labels}, note
+
+
+def _headers(files: Download, frame: pd.DataFrame) -> tuple[dict, str]:
+    path = files.find(HEADERS)
+    if path is None:
+        return {"view": "frontal"}, "no table of DICOM headers here: age, sex and view are unknown"
+    known = ["PatientAge", "PatientSex", "ViewPosition"]
+    table, note = files.look_up(frame["image_id"], path, "PatientID", known, what="headers")
+    rows = len(frame)
+    return {
+        "age": table["PatientAge"],
+        "sex": read_cells(table["PatientSex"], SEX_WORDS, rows=rows),
+        "view": read_cells(table["ViewPosition"], VIEW_WORDS, rows=rows, empty="frontal"),
+    }, note
+
+
+def read_pneumothorax(files: Download) -> tuple[pd.DataFrame, list[str]]:
+    """Return outlines of pneumothoraces as run-length codes.
+
+    Every image was looked at for a pneumothorax, so one without an outline is absent.
+    """
+    path = files.require("train-rle.csv", "siim-pneumothorax-train-rle.csv")
+    raw = files.table(path, ["ImageId", "EncodedPixels"])
+    said = map_unique(raw["EncodedPixels"], _outlined)
+    wrong = np.flatnonzero(said == UNREADABLE)
+    if wrong.size:
+        raise InputError(
+            f"{path.name}, row {wrong[0] + 1}, column 'EncodedPixels': no run-length code; "
+            "expected pairs of numbers, or -1 where there is no pneumothorax"
+        )
+    outlined = raw[said == PRESENT]
+    groups: dict[str, list[dict]] = {}
+    for image, run in zip(outlined["ImageId"], outlined["EncodedPixels"], strict=True):
+        mask = {"finding": PNEUMOTHORAX, "rle": run, "size": [SIZE, SIZE]}
+        groups.setdefault(image, []).append(mask)
+    frame, found = _images(files, raw["ImageId"], said, ("dicom-images-train", "train", ""))
+    frame["view"] = "frontal"
+    frame[PNEUMOTHORAX] = codes_or_cells(found)
+    frame["source_labels"] = marked({"Pneumothorax": found == PRESENT}, len(frame))
+    frame["masks"] = frame["image_id"].map(
+        {image: to_cell(group) for image, group in groups.items()}
+    )
+    return frame, [f"{len(outlined):,} outlines on {len(groups):,} images"]
+
+
+def _outlined(runs: str) -> str | None:
+    """Return what a cell says; None for an empty one."""
+    numbers = runs.split()
+    if len(numbers) < 2:
+        return {"": None, "-1": ABSENT}.get(cell_key(runs), UNREADABLE)
+    joined = "".join(numbers)
+    paired = len(numbers) % 2 == 0 and joined.isascii() and joined.isdigit()
+    return PRESENT if paired else UNREADABLE
+
+
+def read_covid(files: Download) -> tuple[pd.DataFrame, list[str]]:
+    """Return the appearance of each study and the boxes of each training image.
+
+    "Typical" states a pneumonia as COVID-19 makes it; "indeterminate" and "atypical" leave that
+    open (uncertain); "negative for pneumonia" denies it.
+    """
+    path = files.require("train_study_level.csv")
+    columns = ["id", "boxes", "StudyInstanceUID"]
+    images = files.table(files.require("train_image_level.csv"), columns)
+    name = images["id"].str.replace(r"(?i)_image$", "", regex=True)
+    study = images["StudyInstanceUID"].str.replace(r"(?i)_study$", "", regex=True)
+    known, note = files.look_up(
+        study, path, "id", APPEARANCES, what="labels", things="studies", form=_study_form
+    )
+    said = {column: read_cells(known[column], TICKED, rows=len(images)) for column in APPEARANCES}
+    frame = pd.DataFrame(
+        {
+            "image_id": name,
+            "path": _paths(files, study, name),
+            "patient_id": study,
+            "study_id": study,
+            "view": "frontal",
+            "source_labels": marked({n: c == PRESENT for n, c in said.items()}, len(images)),
+            "provenance": "radiologist",
+        }
+    ).assign(**_codes(said))
+    frame["boxes"] = name.map(_boxes(name, images["boxes"]))
+    return frame, [note]
+
+
+def _study_form(name: str) -> str:
+    return plain_form(name).removesuffix("_study")
+
+
+def _codes(said: dict[str, np.ndarray]) -> dict[str, pd.Categorical]:
+    """Return finding -> (n,) codes; a cell that is no tick, or several ticks, stay as they are."""
+    rows = len(said[NEGATIVE])
+    ticked = {name: cells == PRESENT for name, cells in said.items()}
+    several = sum(hit.astype(int) for hit in ticked.values()) > 1
+    odd = pd.Series([""] * rows, dtype=object)
+    for name, cells in said.items():
+        read = pd.Series(cells).isin([PRESENT, ABSENT]) | pd.isna(cells)
+        odd = odd.mask(~read, odd + "|" + pd.Series(cells).astype(object))
+        odd = odd.mask(several & ticked[name], odd + "|" + name)
+    odd = odd.str.removeprefix("|").to_numpy(object)
+    unsure = ticked[OPEN[0]] | ticked[OPEN[1]]
+    negative, typical = ticked[NEGATIVE], ticked[TYPICAL]
+    pneumonia = {PRESENT: typical, UNCERTAIN: unsure, ABSENT: negative}
+    opacity = {PRESENT: typical | unsure, ABSENT: negative}
+    found = {"lung opacity": opacity, "pneumonia": pneumonia, "covid-19 pneumonia": pneumonia}
+    return {
+        finding: codes_or_cells(
+            np.where(odd == "", np.asarray(codes_from_masks(rows, masks), object), odd)
+        )
+        for finding, masks in found.items()
+    }
+
+
+def _paths(files: Download, study: pd.Series, name: pd.Series) -> pd.Series:
+    """Return train/study/series/image.dcm; the series is found on disk, or left out."""
+    where = {
+        path.stem: path.relative_to(files.folder).as_posix()
+        for path in (files.folder / "train").glob("*/*/*")
+    }
+    return name.map(where).astype(object).fillna("train/" + study + "/" + name + ".dcm")
+
+
+def _boxes(names: pd.Series, cells: pd.Series) -> dict[str, str]:
+    """Return image -> cell of boxes.
+
+    Raises:
+        InputError: a cell is no list of boxes; the message names the row.
+    """
+    rows = []
+    for number, (name, cell) in enumerate(zip(names, cells, strict=True), start=1):
+        boxes = parse_list(cell)
+        for box in [None] if boxes is None else boxes:
+            edges = _edges(box)
+            if edges is None:
+                raise InputError(
+                    f"train_image_level.csv, row {number}, column 'boxes': no list of boxes; "
+                    "expected [{'x': 1.0, 'y': 2.0, 'width': 3.0, 'height': 4.0}], or nothing"
+                )
+            rows.append({"image_id": name} | edges)
+    frame = pd.DataFrame(rows, columns=["image_id", *EDGES]).assign(label="opacity")
+    return box_cells(frame, finding="lung opacity").to_dict()
+
+
+def _edges(box: object) -> dict[str, float] | None:
+    """Return left, top, width and height of a box; None for what is none."""
+    try:
+        found = {edge: float(box[edge]) for edge in EDGES} if isinstance(box, dict) else {}
+    except (KeyError, TypeError, ValueError):
+        return None
+    whole = bool(found) and all(map(math.isfinite, found.values()))
+    return found if whole and min(found["width"], found["height"]) >= 0 else None
