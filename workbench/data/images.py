@@ -25,8 +25,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from workbench._store import file_sha256
 from workbench._progress import progress
+from workbench._store import file_sha256
 from workbench.errors import InputError
 
 #: Absolute, home, drive, address, backslash, NUL, or a component "..".

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from workbench._store import parse_json
 from workbench._progress import progress
 from workbench._repr import short_repr
+from workbench._store import parse_json
 from workbench.data.images import Root, dhash, near_pairs
 from workbench.data.manifest import Manifest
 from workbench.errors import InputError, OptionError

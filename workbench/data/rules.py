@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from workbench._store import parse_json
 from workbench._repr import short_repr
+from workbench._store import parse_json
 from workbench.data.cards import SOURCES, card
 from workbench.data.columns import AGE_RANGE, COLUMN_NAMES, COLUMNS, Column
 from workbench.data.images import OUTSIDE, Root, near_pairs
