@@ -75,13 +75,13 @@ clean: ## remove what commands wrote; the environment and your lessons in out/la
 $(VENV)/.installed-demo: $(SOURCES) | $(RUN)
 	@echo "Installing into $(VENV) (a few minutes, once) ..."
 	@$(PIP) --editable '.[demo]'
-	@$(RUN) -m compileall -q workbench
+	@$(RUN) -m compileall -q workbench recipes
 	@touch $@
 
 $(VENV)/.installed-test: $(SOURCES) | $(RUN)
 	@echo "Installing into $(VENV), tests included (a few minutes, once) ..."
 	@$(PIP) --editable '.[demo,test]'
-	@$(RUN) -m compileall -q workbench
+	@$(RUN) -m compileall -q workbench recipes
 	@touch $(VENV)/.installed-demo $@
 
 $(RUN):

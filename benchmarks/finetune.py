@@ -134,7 +134,7 @@ def run_facts(run) -> dict:
 
 def held_out(args: argparse.Namespace) -> dict:
     """Train a language side that has never named a finding."""
-    from workbench.finetune.mini.held_out import held_out_recipe, train_held_out
+    from recipes.mini.variants import held_out_recipe, train_held_out
 
     model = train_held_out(args.folder, held_out_recipe(args.held_out, threads=1))
     return {"model": str(model)}

@@ -439,16 +439,17 @@ def test_parity_and_mini_exclude_each_other(capsys):
 # --- train ----------------------------------------------------------------------------------------
 
 
-def test_train_knows_the_stages():
-    from workbench.commands.train import STAGES
-    from workbench.finetune.mini.train import ALL_STAGES
+def test_the_help_of_train_names_every_stage_in_order(capsys):
+    from recipes.mini.recipe import ALL_STAGES
 
-    assert STAGES == ALL_STAGES
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert ", ".join(ALL_STAGES) in " ".join(capsys.readouterr().out.split())
 
 
 def test_train_passes_everything_on(monkeypatch, capsys):
-    from workbench.finetune.mini import train
-    from workbench.finetune.mini.recipe import MiniRecipe
+    from recipes.mini import train
+    from recipes.mini.recipe import MiniRecipe
 
     seen = {}
     monkeypatch.setattr(train, "train_mini", lambda out, **options: seen.update(options) or out)
@@ -460,9 +461,19 @@ def test_train_passes_everything_on(monkeypatch, capsys):
 
 
 def test_train_names_the_stages_it_knows(capsys):
-    assert "expected one or more of phantoms" in usage_error(
-        ["train", "mini", "--stages", "magic"], capsys
-    )
+    for given, said in (
+        ("magic", "unknown stage 'magic'; expected some of: phantoms, encoder"),
+        ("polisch", "did you mean 'polish'?"),
+        (",", "expected some of: phantoms"),
+    ):
+        assert said in usage_error(["train", "mini", "--stages", given], capsys)
+
+
+def test_train_mini_wants_the_repository(monkeypatch, capsys):
+    for name in ("recipes", "recipes.mini", "recipes.mini.recipe"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert main(["train", "mini"]) == FAILED
+    assert "clone the repository" in capsys.readouterr().err
 
 
 # --- demo -----------------------------------------------------------------------------------------

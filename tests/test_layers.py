@@ -121,7 +121,7 @@ def named_internals(source: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "path",
-    [p for p in FILES if module_name(p).split(".")[1] not in OWNERS and "mini" not in p.parts],
+    [p for p in FILES if module_name(p).split(".")[1] not in OWNERS],
     ids=module_name,
 )
 def test_only_the_model_layers_name_parts_of_the_network(path):
@@ -133,6 +133,19 @@ def test_a_named_part_of_the_network_is_caught():
         "from workbench.generation.engine import Engine\nx = model.responder.engine.model.llama"
     )
     assert len(named_internals(source)) == 3
+
+
+def test_only_the_command_that_trains_mini_imports_recipes():
+    importing = set()
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if any(name.split(".")[0] == "recipes" for name in names):
+                assert node not in tree.body, f"{module_name(path)} imports recipes when imported"
+                importing.add(module_name(path))
+    assert importing == {"workbench.commands.train"}
 
 
 def test_package_init_imports_only_the_version_and_what_imports_the_rest():

@@ -165,7 +165,7 @@ def test_every_imported_library_is_declared():
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names = [node.module]
             for name in {n.partition(".")[0] for n in names}:
-                if name == "workbench" or name in sys.stdlib_module_names:
+                if name in ("workbench", "recipes") or name in sys.stdlib_module_names:
                     continue
                 sources = {canonicalize_name(d) for d in owners.get(name, [name])}
                 if not sources & (declared | optional):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from workbench.errors import InputError
-from workbench.finetune.augmentation import augmented, mirrored
+from workbench.finetune.augmentation import augment, augmented, mirrored
 
 
 def test_a_change_is_decided_by_seed_pass_and_case_alone():
@@ -32,3 +32,12 @@ def test_a_mirror_takes_the_text_along():
     assert text == "Right effusion. Nodule on the left; the leftover is clear."
     with pytest.raises(InputError, match="one side only"):
         mirrored(image, "The tip is in the right atrium.")
+
+
+def test_augmentation_moves_nothing():
+    pixels = torch.zeros(4, 32, 32)
+    pixels[:, 5:9, 20:27] = 1
+    changed = augment(pixels, torch.Generator().manual_seed(1))
+    inside, outside = changed[:, 6:8, 21:26].mean((1, 2)), changed[:, 16:, :16].mean((1, 2))
+    assert (inside > outside + 0.2).all()
+    assert changed.min() >= 0 and changed.max() <= 1

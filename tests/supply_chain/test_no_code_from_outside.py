@@ -24,7 +24,7 @@ _PICKLE = re.compile(rb"^\x80[\x02-\x05][\x00-\xff]*\.$", re.DOTALL)
 def sources() -> list[tuple[str, str]]:
     """(name, Python text) of every file and every notebook that ships or is run from here."""
     found = []
-    for folder in ("workbench", "benchmarks", "docs"):
+    for folder in ("workbench", "recipes", "benchmarks", "docs"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             found.append((path.relative_to(ROOT).as_posix(), path.read_text("utf-8")))
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
@@ -97,7 +97,7 @@ def test_no_file_unpickles_or_runs_text():
 
 def test_no_asset_is_a_pickle():
     found, seen = [], 0
-    for folder in ("workbench", "tests/golden", "data_manifests", "docs", "notebooks"):
+    for folder in ("workbench", "recipes", "tests/golden", "data_manifests", "docs", "notebooks"):
         for path in (ROOT / folder).rglob("*"):
             if not path.is_file() or "__pycache__" in path.parts:
                 continue

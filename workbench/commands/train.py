@@ -2,8 +2,6 @@
 
 `--plan` says what memory training needs before anything is loaded, `--preview` what the model would
 see, token by token. Several GPUs: `torchrun --nproc-per-node N -m workbench train RECIPE`.
-
-Does not know: recipes (`workbench.finetune.recipe`, `workbench.finetune.mini`).
 """
 
 from __future__ import annotations
@@ -17,8 +15,7 @@ from typing import Any
 import yaml
 
 import workbench.commands._shared as shared
-from workbench.errors import OptionError, did_you_mean
-from workbench.finetune.mini.recipe import ALL_STAGES as STAGES
+from workbench.errors import MissingDependencyError, OptionError, unknown_name
 from workbench.settings import check_device
 
 MINI = "mini"
@@ -28,19 +25,8 @@ PLANNED = "stage3_qlora"
 
 
 def stage_list(text: str) -> tuple[str, ...]:
-    """Parse "phantoms,encoder".
-
-    Raises:
-        argparse.ArgumentTypeError: a stage is not known.
-    """
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    unknown = [name for name in names if name not in STAGES]
-    if unknown or not names:
-        near = did_you_mean(unknown[0], STAGES) if unknown else ""
-        raise argparse.ArgumentTypeError(
-            f"expected one or more of {', '.join(STAGES)}, got {text}{near}"
-        )
-    return names
+    """Parse "phantoms,encoder"."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -61,11 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "RECIPE is a YAML file or one of: stage1_findings, stage2_projector, stage3_lora,\n"
         "stage3_full, stage3_qlora (in the package). `--fields` explains every field.\n"
         "`workbench train mini` makes the shipped model again: up to three hours on two cores.\n"
-        "Stop either at any time; `--resume` goes on where it was."
+        "Stop either at any time; `--resume` continues it."
     )
     parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="what to train by, or mini")
     parser.add_argument("--out", type=Path, help="folder of the run (runs/NAME)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     parser.add_argument("--seed", type=int, help="another start than the recipe's")
     shared.add_json_argument(parser)
     tune = parser.add_argument_group("with a recipe")
@@ -81,7 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stages",
         type=stage_list,
         metavar="A,B",
-        help=f"run up to the last of these: {', '.join(STAGES)} (default: all)",
+        help="run up to the last of these: phantoms, encoder, language, align, instruct, polish, "
+        "sides, polish_again, export (default: all)",
     )
     mini.add_argument("--smoke", action="store_true", help="a tiny run, to see every stage work")
     mini.add_argument("--threads", type=int, help="CPU threads (default 2)")
@@ -198,9 +185,20 @@ def _fields(args: argparse.Namespace) -> int:
 
 def _mini(args: argparse.Namespace) -> int:
     """Train `mini`, and say where the result is."""
-    from workbench.finetune.mini.recipe import MiniRecipe
-    from workbench.finetune.mini.train import train_mini
+    try:
+        from recipes.mini.recipe import ALL_STAGES, MiniRecipe
+        from recipes.mini.train import train_mini
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "recipes":
+            raise
+        raise MissingDependencyError(
+            "the recipe of mini is not part of the installed package: clone the repository, "
+            "run `make demo` there, and then `.venv/bin/workbench train mini`"
+        ) from None
 
+    for name in (args.stages or [""]) if args.stages is not None else ():
+        if name not in ALL_STAGES:
+            args.parser.error(f"--stages: {unknown_name('stage', name, ALL_STAGES, of='some of')}")
     logging.getLogger("workbench").setLevel(logging.INFO)
     recipe = MiniRecipe().smoke() if args.smoke else MiniRecipe()
     changes = {"seed": args.seed, "threads": args.threads}
@@ -217,5 +215,5 @@ def _mini(args: argparse.Namespace) -> int:
     elif finished:
         shared.say(f"the model is in {folder}: workbench report IMAGE --model {folder}")
     else:
-        shared.say(f"stages up to {args.stages[-1]} are in {folder}; go on with --resume")
+        shared.say(f"stages up to {args.stages[-1]} are in {folder}; continue with --resume")
     return 0

@@ -16,8 +16,7 @@ import torch
 
 from workbench._repr import short_repr
 from workbench.errors import ContextBudgetError
-from workbench.finetune.mini.packing import pack
-from workbench.finetune.mini.texts import Block
+from workbench.finetune.packing import Block, pack
 from workbench.finetune.turns import Turn
 from workbench.model.prompt import render_chat
 from workbench.model.splice import IGNORE_LABEL, IMAGE_TOKEN_ID

@@ -79,8 +79,12 @@ def train_findings(
     cost = train_to_best(trainer, out, device=loaded.model.device, resume=resume)
     if cost is None:
         return None
-    kept = refit_projector(loaded, old, pixels["train"]) if recipe.tuning.projector == "full" else (
-        None)  # fmt: skip
+    kept = None
+    if recipe.tuning.projector == "full":
+        seen = pixels["train"]
+        kept = refit_projector(
+            loaded.model, old, len(seen), lambda rows: torch.stack([seen[int(at)] for at in rows])
+        )
     loaded.model.eval()
     facts = (cases, findings, rows, pixels, before, sha_before, cost, kept)
     return _finished(recipe, loaded, trainer, out, *facts)

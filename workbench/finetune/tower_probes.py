@@ -2,13 +2,12 @@
 
 Papers: linear probes, Alain and Bengio, arXiv 1610.01644; ridge regression, Hoerl and Kennard,
 Technometrics 1970.
-Does not know: how the tower is trained (`finding_stage`).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -20,9 +19,14 @@ from workbench.evaluation.intervals import estimate
 from workbench.finetune.classifier import mean_auroc, resampled_means
 from workbench.finetune.datasets import LabelRows
 from workbench.finetune.ledger import SkillChange
-from workbench.finetune.mini.ridge import fit_projector
-from workbench.model.load import LoadedCheckpoint
+from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.splice import IGNORE_LABEL
+
+#: Images that a fit reads at most.
+FIT_IMAGES = 384
+
+#: Weight of the penalty, per token.
+PENALTY = 1e-5
 
 
 @torch.no_grad()
@@ -56,22 +60,65 @@ def linear_probe(tower: nn.Module, pixels: dict, rows: dict[str, LabelRows]) -> 
 
 
 @torch.no_grad()
+def fit_projector(
+    projector: nn.Linear,
+    images: int,
+    tokens_and_wanted: Callable[[np.ndarray], tuple[torch.Tensor, torch.Tensor]],
+) -> float:
+    """Set a projector to the ridge solution over evenly spread images (ridge regression).
+
+    Args:
+        projector: set in place.
+        images: how many there are; up to `FIT_IMAGES` are read.
+        tokens_and_wanted: takes row numbers, returns (n, W) tokens and (n, H) wanted outputs.
+
+    Returns:
+        share of the wanted outputs' variance that it explains.
+    """
+    rows = np.unique(np.linspace(0, images - 1, min(FIT_IMAGES, images)).astype(int))
+    width = projector.in_features
+    gram, cross, count, total = torch.zeros(width + 1, width + 1), 0.0, 0, 0.0
+    for chunk in np.array_split(rows, max(len(rows) // 16, 1)):
+        tokens, wanted = (found.float().cpu() for found in tokens_and_wanted(chunk))
+        tokens = torch.cat([tokens, torch.ones(len(tokens), 1)], 1)
+        gram += tokens.T @ tokens
+        cross = cross + tokens.T @ wanted
+        total = total + wanted.square().sum(0)
+        count += len(tokens)
+    solution = torch.linalg.solve(gram + PENALTY * count * torch.eye(width + 1), cross)
+    mean = cross[-1] / count
+    explained = (solution * cross).sum(0) - count * mean.square()
+    spread = total - count * mean.square()
+    projector.weight.copy_(solution[:-1].T)
+    projector.bias.copy_(solution[-1])
+    return float(explained.sum() / spread.sum())
+
+
+@torch.no_grad()
 def refit_projector(
-    loaded: LoadedCheckpoint, old: nn.Module, pixels: Sequence[torch.Tensor]
+    model: CxrLlavaForConditionalGeneration,
+    old: nn.Module,
+    images: int,
+    pixels: Callable[[np.ndarray], torch.Tensor],
 ) -> float:
     """Set the projector to the ridge solution that keeps what the old tokens said.
+
+    Args:
+        model: has the new vision tower and the old projector.
+        old: the old vision tower.
+        images: how many there are.
+        pixels: takes row numbers, returns (n, 1, S, S) as the model sees them.
 
     Returns:
         share of the old features' variance that is kept.
     """
-    before = copy.deepcopy(loaded.model.projector)
-    tower, device = loaded.model.get_encoder("image"), loaded.model.device
+    before, tower = copy.deepcopy(model.projector), model.get_encoder("image")
 
     def pairs(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        batch = torch.stack([pixels[int(row)] for row in rows]).to(device)
+        batch = pixels(rows).to(model.device)
         return tower(batch).tokens.flatten(0, 1), before(old(batch).tokens.flatten(0, 1))
 
-    return fit_projector(loaded.model.projector, pixels, pairs)
+    return fit_projector(model.projector, images, pairs)
 
 
 def auroc_rows(

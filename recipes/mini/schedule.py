@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from recipes.mini.muon import Muon
 from workbench._store import whole_file
-from workbench.finetune.mini.muon import Muon
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +57,12 @@ def save_state(path: Path, module: nn.Module, optimisers_: list, step: int) -> N
 
 
 def load_state(path: Path, module: nn.Module, optimisers_: list) -> int:
-    """Load the state of a stage; return the step it goes on from (0 when there is none)."""
+    """Load the state of a stage; return the step to resume from (0 when there is none)."""
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
     module.load_state_dict(state["module"])
     for optimiser, saved in zip(optimisers_, state["optimisers"], strict=True):
         optimiser.load_state_dict(saved)
-    logger.info("going on from step %d", state["step"])
+    logger.info("resuming at step %d", state["step"])
     return state["step"]

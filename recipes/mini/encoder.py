@@ -3,32 +3,34 @@
 The paper trains its encoder on multi-label findings (Lee et al. 2025). Deviation: phantoms have
 exact masks, so every patch token also learns what covers it; image-level logits pool the patch
 logits, so that what the image shows can be read off the tokens that the projector sees.
-Does not know: language.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.metrics import f1_score, roc_auc_score
 from torch import nn
 from tqdm import tqdm
 
-from workbench.findings import PHANTOM_FINDINGS, SEVERITIES
-from workbench.finetune.mini.data import CHANNELS, PhantomSet
-from workbench.finetune.mini.recipe import MiniRecipe
-from workbench.finetune.mini.schedule import (
+from recipes.mini.data import CHANNELS, PhantomSet
+from recipes.mini.recipe import MiniRecipe
+from recipes.mini.schedule import (
     load_state,
     optimisers,
     save_state,
     set_rate,
     trapezoid,
 )
+from workbench.findings import PHANTOM_FINDINGS, SEVERITIES
+from workbench.finetune.augmentation import augment
 from workbench.model.config import PIXEL_MEAN, PIXEL_STD, CxrVisionConfig
 from workbench.model.vision import VisionTower
 from workbench.phantom.case import sample_scene
@@ -113,28 +115,6 @@ def truth_arrays(first_seed: int, count: int, domain: str) -> tuple[np.ndarray, 
     return present, severity
 
 
-def augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Change exposure, contrast, blur and noise; never the geometry, so sides stay sides.
-
-    Args:
-        pixels: (B, S, S) in [0, 1].
-        generator: source of all randomness.
-    """
-    batch = len(pixels)
-
-    def draw(low: float, high: float) -> torch.Tensor:
-        return low + (high - low) * torch.rand(batch, 1, 1, generator=generator)
-
-    changed = pixels.clamp_min(1e-4) ** torch.exp(draw(-0.5, 0.45))
-    changed = 0.5 + (changed - 0.5) * draw(0.65, 1.12) + draw(-0.10, 0.08)
-    soft = F.avg_pool2d(changed[:, None], 3, 1, 1, count_include_pad=False)[:, 0]
-    changed = torch.lerp(changed, soft, draw(-0.3, 0.9).clamp_min(0))
-    noise = torch.randn(pixels.shape, generator=generator)
-    changed = changed + noise * draw(0.0, 0.045) * (0.4 + 0.8 * changed)
-    plain = (draw(0, 1) < 0.25).float()
-    return (plain * pixels + (1 - plain) * changed).clamp(0, 1)
-
-
 def normalise(pixels: torch.Tensor) -> torch.Tensor:
     """Return (B, 1, S, S) as the model's processor would, from (B, S, S) in [0, 1]."""
     return ((pixels - PIXEL_MEAN) / PIXEL_STD)[:, None]
@@ -209,7 +189,7 @@ def block_matrices(blocks: nn.Module) -> list[nn.Parameter]:
 def train_encoder(
     recipe: MiniRecipe, train: PhantomSet, validation: PhantomSet, out: Path
 ) -> FindingEncoder:
-    """Run stage 1 with checkpoints; goes on where it was stopped.
+    """Run stage 1 with checkpoints; resumes where it was stopped.
 
     Returns:
         the trained encoder; `out/encoder.json` holds the validation history.
@@ -268,7 +248,7 @@ def _history(path: Path) -> list:
 
 @torch.inference_mode()
 def evaluate_encoder(encoder: FindingEncoder, data: EncoderData, batch: int = 50) -> dict:
-    """Return AUROC and best F1 of every finding on held-out phantoms."""
+    """Return AUROC and F1 (at even odds) of findings on held-out phantoms; NaN is undefined."""
     encoder.eval()
     logits = []
     for start in range(0, len(data.phantoms), batch):
@@ -278,25 +258,8 @@ def evaluate_encoder(encoder: FindingEncoder, data: EncoderData, batch: int = 50
     scores, truth = np.concatenate(logits), data.present > 0.5
     result = {"auroc": {}, "f1": {}}
     for k, name in enumerate(PHANTOM_FINDINGS):
-        result["auroc"][name] = round(auroc(scores[:, k], truth[:, k]), 4)
-        result["f1"][name] = round(f1(scores[:, k] > 0, truth[:, k]), 4)
+        stated, there = scores[:, k], truth[:, k]
+        both = there.any() and not there.all()
+        result["auroc"][name] = round(roc_auc_score(there, stated), 4) if both else math.nan
+        result["f1"][name] = round(f1_score(there, stated > 0, zero_division=math.nan), 4)
     return result
-
-
-def auroc(score: np.ndarray, truth: np.ndarray) -> float:
-    """Return the area under the ROC curve; NaN when one class is missing."""
-    if truth.all() or not truth.any():
-        return float("nan")
-    order = np.argsort(score, kind="stable")
-    rank = np.empty(len(score))
-    rank[order] = np.arange(1, len(score) + 1)
-    positive = int(truth.sum())
-    area = rank[truth].sum() - positive * (positive + 1) / 2
-    return float(area / (positive * (len(truth) - positive)))
-
-
-def f1(stated: np.ndarray, truth: np.ndarray) -> float:
-    """Return F1; NaN when nothing is there and nothing was stated."""
-    hit = int((stated & truth).sum())
-    total = int(stated.sum() + truth.sum())
-    return 2 * hit / total if total else float("nan")

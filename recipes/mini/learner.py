@@ -1,7 +1,4 @@
-"""The whole model as stages 2 and 3 of `mini` train it, and the symbols that stand in for images.
-
-Does not know: schedules and data (`language`), wording (`texts`).
-"""
+"""The whole model as stages 2 and 3 of `mini` train it, and symbols that stand in for images."""
 
 from __future__ import annotations
 
@@ -9,13 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from workbench.finetune.mini.data import CHANNELS
-from workbench.finetune.mini.encoder import FindingEncoder, normalise, vision_config
-from workbench.finetune.mini.packing import Packed
-from workbench.finetune.mini.recipe import MiniRecipe
+from recipes.mini.data import CHANNELS
+from recipes.mini.encoder import normalise, vision_config
+from recipes.mini.recipe import MiniRecipe
+from workbench.finetune.packing import Packed
 from workbench.model.config import PIXEL_MEAN, PIXEL_STD, CxrLlavaConfig
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.tokenizer import CxrTokenizer
+from workbench.model.vision import VisionTower
 
 
 def mini_config(recipe: MiniRecipe, tokenizer: CxrTokenizer) -> CxrLlavaConfig:
@@ -54,11 +52,11 @@ def mini_config(recipe: MiniRecipe, tokenizer: CxrTokenizer) -> CxrLlavaConfig:
 class Learner(nn.Module):
     """The whole model together with the linear map of the language stage."""
 
-    def __init__(self, recipe: MiniRecipe, tokenizer: CxrTokenizer, encoder: FindingEncoder):
+    def __init__(self, recipe: MiniRecipe, tokenizer: CxrTokenizer, tower: VisionTower):
         super().__init__()
         torch.manual_seed(recipe.seed + 1)
         self.model = CxrLlavaForConditionalGeneration(mini_config(recipe, tokenizer))
-        self.model.vision_tower.load_state_dict(encoder.tower.state_dict())
+        self.model.vision_tower.load_state_dict(tower.state_dict())
         self.model.vision_tower.requires_grad_(False)
         places = patch_places(recipe.image_size // recipe.patch_size)
         self.register_buffer("places", places, persistent=False)

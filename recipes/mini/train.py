@@ -8,15 +8,15 @@ from pathlib import Path
 
 import torch
 
-from workbench.errors import OptionError, TrainingError
-from workbench.finetune.mini.data import PhantomSet, rendered
-from workbench.finetune.mini.encoder import FindingEncoder, train_encoder
-from workbench.finetune.mini.export import export, write_card
-from workbench.finetune.mini.language import STAGES, Lessons, train_stage
-from workbench.finetune.mini.learner import Learner
-from workbench.finetune.mini.recipe import ALL_STAGES, MiniRecipe
-from workbench.finetune.mini.sharpen import train_sharpen
-from workbench.finetune.mini.texts import DialogueWriter, train_tokenizer
+from recipes.mini.data import PhantomSet, rendered
+from recipes.mini.encoder import train_encoder
+from recipes.mini.export import export, write_card
+from recipes.mini.language import STAGES, Lessons, train_stage
+from recipes.mini.learner import Learner
+from recipes.mini.recipe import ALL_STAGES, MiniRecipe
+from recipes.mini.sides import train_sides
+from recipes.mini.texts import DialogueWriter, train_tokenizer
+from workbench.errors import OptionError, TrainingError, unknown_name
 from workbench.model.tokenizer import CxrTokenizer
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def train_mini(
     Args:
         out: folder of the run: phantoms, checkpoints of every stage, histories, `model/`.
         recipe: settings; the shipped ones by default.
-        resume: go on in a folder that holds an earlier part of the same run.
+        resume: continue a run that the folder holds a part of.
         stages: run up to the last of these; all by default.
 
     Returns:
@@ -47,7 +47,7 @@ def train_mini(
     recipe = recipe or MiniRecipe()
     stages = tuple(stages or ALL_STAGES)
     if unknown := set(stages) - set(ALL_STAGES):
-        raise OptionError(f"unknown stage {sorted(unknown)[0]!r}; one of {', '.join(ALL_STAGES)}")
+        raise OptionError(unknown_name("stage", sorted(unknown)[0], ALL_STAGES, of="some of"))
     last = max(ALL_STAGES.index(stage) for stage in stages)
     out = Path(out)
     _claim(out, recipe, resume)
@@ -59,12 +59,12 @@ def train_mini(
     if last == 1:
         return out
     tokenizer = _tokenizer(out, recipe)
-    learner = Learner(recipe, tokenizer, encoder)
+    learner = Learner(recipe, tokenizer, encoder.tower)
     writer = DialogueWriter(recipe, tokenizer)
     for stage in ALL_STAGES[2 : last + 1]:
-        if stage == "sharpen":
+        if stage == "sides":
             train = _fresh_phantoms(out, recipe)
-            train_sharpen(recipe, learner.model, train, validation, out)
+            train_sides(recipe, learner.model, train, validation, out)
         elif stage in STAGES:
             train_stage(stage, recipe, learner, Lessons(recipe, train, writer), out)
     if last < ALL_STAGES.index("export"):
@@ -78,8 +78,14 @@ def _claim(out: Path, recipe: MiniRecipe, resume: bool) -> None:
     note = out / "recipe.json"
     if note.exists():
         if not resume:
-            raise TrainingError(f"{out} already holds a run; add --resume to go on with it")
-        if json.loads(note.read_text()) != recipe.to_dict():
+            raise TrainingError(f"{out} already holds a run; add --resume to continue it")
+        begun, wanted = json.loads(note.read_text()), recipe.to_dict()
+        if unknown := sorted(set(begun) - set(wanted)):
+            raise TrainingError(
+                f"{out} holds a run that another version of this recipe began (it has "
+                f"{', '.join(unknown)}); finish it with that version, or choose another --out"
+            )
+        if begun != wanted:
             raise TrainingError(
                 f"{out} holds a run of another recipe; choose another --out, "
                 "since mixing two recipes would make weights nobody can reproduce"
@@ -96,7 +102,7 @@ def _phantoms(out: Path, recipe: MiniRecipe) -> tuple[PhantomSet, PhantomSet]:
 
 
 def _fresh_phantoms(out: Path, recipe: MiniRecipe) -> PhantomSet:
-    return _rendered(out, recipe, "sharpen", recipe.sharpen_first_seed, recipe.sharpen_count)
+    return _rendered(out, recipe, "sides", recipe.sides_first_seed, recipe.sides_count)
 
 
 def _rendered(out: Path, recipe: MiniRecipe, name: str, first_seed: int, count: int) -> PhantomSet:
@@ -117,6 +123,3 @@ def _tokenizer(out: Path, recipe: MiniRecipe) -> CxrTokenizer:
         folder.mkdir(parents=True, exist_ok=True)
         train_tokenizer(recipe).save(folder)
     return CxrTokenizer.from_directory(folder)
-
-
-__all__ = ["ALL_STAGES", "FindingEncoder", "train_mini"]

@@ -8,7 +8,7 @@ instruct     projector and language model learn reports, differentials and quest
              the encoder stays frozen.
 polish       the same, with more weight on the words that carry the truth (side, zone, severity,
              size, yes and no) than on the choice of phrase.
-settle       the same again, behind an encoder that was sharpened in between (`sharpen`).
+polish_again the same again, behind the encoder that stage `sides` has trained further.
 
 Paper: Lee et al. 2025 (alignment, then instruction tuning). Does not know: how the encoder learned.
 """
@@ -25,20 +25,21 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from workbench.finetune.mini.data import PhantomSet
-from workbench.finetune.mini.encoder import augment, block_matrices
-from workbench.finetune.mini.learner import Learner
-from workbench.finetune.mini.packing import Packed, pack
-from workbench.finetune.mini.recipe import MiniRecipe
-from workbench.finetune.mini.ridge import fit_projector
-from workbench.finetune.mini.schedule import (
+from recipes.mini.data import PhantomSet
+from recipes.mini.encoder import block_matrices
+from recipes.mini.learner import Learner
+from recipes.mini.recipe import MiniRecipe
+from recipes.mini.schedule import (
     load_state,
     optimisers,
     save_state,
     set_rate,
     trapezoid,
 )
-from workbench.finetune.mini.texts import DialogueWriter
+from recipes.mini.texts import DialogueWriter
+from workbench.finetune.augmentation import augment
+from workbench.finetune.packing import Packed, pack
+from workbench.finetune.tower_probes import fit_projector
 from workbench.model.tokenizer import CxrTokenizer
 
 logger = logging.getLogger(__name__)
@@ -84,13 +85,13 @@ def start_projector(learner: Learner, lessons: Lessons) -> float:
         tokens = learner.see(lessons.pixels(rows))
         return tokens.flatten(0, 1), learner.symbolic(lessons.cover(rows)).flatten(0, 1)
 
-    return fit_projector(learner.model.mm_projector, lessons.phantoms, pairs)
+    return fit_projector(learner.model.mm_projector, len(lessons.phantoms), pairs)
 
 
-STAGES = {"language": 1, "align": 2, "instruct": 3, "polish": 4, "settle": 5}
+STAGES = {"language": 1, "align": 2, "instruct": 3, "polish": 4, "polish_again": 5}
 
 #: Peak learning rate of each stage, as a share of the recipe's.
-STAGE_RATE = {"language": 1.0, "align": 1.0, "instruct": 0.6, "polish": 0.5, "settle": 0.5}
+STAGE_RATE = {"language": 1.0, "align": 1.0, "instruct": 0.6, "polish": 0.5, "polish_again": 0.5}
 
 #: Words whose choice depends on the image and not on style.
 CONTENT = frozenset(
@@ -172,7 +173,7 @@ def trainable(learner: Learner, stage: str) -> list[nn.Parameter]:
 def train_stage(
     stage: str, recipe: MiniRecipe, learner: Learner, lessons: Lessons, out: Path
 ) -> None:
-    """Run one stage with checkpoints; goes on where it was stopped.
+    """Run one stage with checkpoints; resumes where it was stopped.
 
     Args:
         stage: one of `STAGES`.
@@ -186,7 +187,7 @@ def train_stage(
         "align": recipe.align_images,
         "instruct": recipe.instruct_images,
         "polish": recipe.polish_images,
-        "settle": recipe.settle_images,
+        "polish_again": recipe.polish_again_images,
     }[stage]
     steps = max(images // recipe.instruct_batch, 1)
     matrices = trainable(learner, stage)
@@ -233,6 +234,6 @@ def _step_loss(stage, recipe, learner, lessons, step) -> torch.Tensor:
         return learner.loss(packed, learner.symbolic(lessons.cover(rows), generator))
     tokens = learner.see(augment(lessons.pixels(rows), generator))
     weight = None
-    if stage in ("polish", "settle"):
+    if stage in ("polish", "polish_again"):
         weight = content_weight(lessons.writer.tokenizer, recipe.content_weight)
     return learner.loss(packed, learner.model.mm_projector(tokens), weight)

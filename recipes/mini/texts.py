@@ -1,21 +1,19 @@
 """What `mini` is taught to say: dialogues about a phantom, as token ids with the answers marked.
 
 All turns of one image share one prefix (system prompt and image). Each block after it is a thread
-of its own: it sees the prefix and itself, never another block, and its positions go on from the
-prefix; otherwise the report would leak into the answers.
-Does not know: pixels.
+of its own (`workbench.finetune.packing`); otherwise the report would leak into the answers.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
 
 import numpy as np
 import sentencepiece
 
-from workbench.finetune.mini.recipe import MiniRecipe
+from recipes.mini.recipe import MiniRecipe
+from workbench.finetune.packing import Block
 from workbench.model.prompt import (
     Message,
     differential_messages,
@@ -23,26 +21,12 @@ from workbench.model.prompt import (
     render_chat,
     report_messages,
 )
+from workbench.model.splice import IMAGE_TOKEN_ID
 from workbench.model.tokenizer import CxrTokenizer
 from workbench.phantom.case import sample_scene
 from workbench.phantom.scene import Lesion
 from workbench.phantom.wording import questions, write_differential, write_report
 from workbench.reports import sentences
-
-IMAGE = -200
-
-
-@dataclass(frozen=True)
-class Block:
-    """One thread after the shared prefix.
-
-    Attributes:
-        ids: token ids from just behind the image to the end of the last answer.
-        answer_start: index in `ids` of the first token that carries loss.
-    """
-
-    ids: tuple[int, ...]
-    answer_start: int
 
 
 def train_tokenizer(recipe: MiniRecipe) -> CxrTokenizer:
@@ -95,7 +79,7 @@ class DialogueWriter:
         self.recipe = recipe
         self.tokenizer = tokenizer
         ids = tokenizer.encode_prompt(render_chat(report_messages()))
-        self.prefix = ids[: ids.index(IMAGE)]
+        self.prefix = ids[: ids.index(IMAGE_TOKEN_ID)]
 
     def blocks(self, seed: int, epoch: int) -> list[Block]:
         """Return the blocks of one phantom: always a report, and a few other turns."""
@@ -116,7 +100,7 @@ class DialogueWriter:
 
     def _block(self, messages: list[Message], answer: str) -> Block:
         prompt = self.tokenizer.encode_prompt(render_chat(messages))
-        behind = prompt[prompt.index(IMAGE) + 1 :]
+        behind = prompt[prompt.index(IMAGE_TOKEN_ID) + 1 :]
         ids = [*behind, *self.tokenizer.encode(answer, add_bos=False), self.tokenizer.eos_id]
         return Block(tuple(ids), len(behind))
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.finetune.mini.encoder import FindingEncoder
-from workbench.finetune.mini.learner import Learner
-from workbench.finetune.mini.packing import pack
-from workbench.finetune.mini.recipe import MiniRecipe
-from workbench.finetune.mini.texts import Block, DialogueWriter, train_tokenizer
+from recipes.mini.encoder import vision_config
+from recipes.mini.learner import Learner
+from recipes.mini.recipe import MiniRecipe
+from recipes.mini.texts import DialogueWriter, train_tokenizer
+from workbench.finetune.packing import Block, pack
 from workbench.model.prompt import render_chat, report_messages
+from workbench.model.vision import VisionTower
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def tokenizer(recipe):
 
 @pytest.fixture(scope="module")
 def learner(recipe, tokenizer):
-    return Learner(recipe, tokenizer, FindingEncoder(recipe)).eval()
+    return Learner(recipe, tokenizer, VisionTower(vision_config(recipe))).eval()
 
 
 def _features(learner, count):

@@ -79,7 +79,7 @@ def _open(folder: Path, count: int, size: int, patch: int, mode: str):
 def rendered(
     folder: Path, *, first_seed: int, count: int, domain: str, size: int, patch: int, workers: int
 ) -> PhantomSet:
-    """Render phantoms into a folder, or open what is there; goes on where it was stopped.
+    """Render phantoms into a folder, or open what is there; resumes where it was stopped.
 
     Raises:
         TrainingError: the folder holds phantoms of other settings.

@@ -9,17 +9,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from workbench.commands import train as train_command
+from recipes.mini import encoder as encoder_module
+from recipes.mini import sides as sides_module
+from recipes.mini.data import CHANNELS, PhantomSet, patch_cover, rendered
+from recipes.mini.encoder import FINDINGS, EncoderData, evaluate_encoder
+from recipes.mini.muon import orthogonalise
+from recipes.mini.recipe import RESERVED_SEED, MiniRecipe
+from recipes.mini.schedule import trapezoid
+from recipes.mini.sides import SidedData, keep_old_meaning, side_loss
+from recipes.mini.train import ALL_STAGES, train_mini
 from workbench.errors import OptionError, TrainingError
-from workbench.finetune.mini import encoder as encoder_module
-from workbench.finetune.mini import sharpen as sharpen_module
-from workbench.finetune.mini.data import CHANNELS, patch_cover, rendered
-from workbench.finetune.mini.encoder import augment, auroc, f1
-from workbench.finetune.mini.muon import orthogonalise
-from workbench.finetune.mini.recipe import RESERVED_SEED, MiniRecipe
-from workbench.finetune.mini.schedule import trapezoid
-from workbench.finetune.mini.sharpen import SidedData, refit_projector, side_loss
-from workbench.finetune.mini.train import ALL_STAGES, train_mini
+from workbench.findings import PHANTOM_FINDINGS
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 
 TINY = replace(
@@ -33,9 +33,9 @@ TINY = replace(
     align_images=8,
     instruct_images=16,
     polish_images=8,
-    sharpen_count=16,
-    sharpen_images=32,
-    settle_images=8,
+    sides_count=16,
+    sides_images=32,
+    polish_again_images=8,
     vocabulary=700,
 )
 
@@ -90,19 +90,24 @@ def test_a_used_folder_is_refused_without_resume_and_with_another_recipe(whole_r
         train_mini(run, recipe=replace(TINY, seed=8), resume=True)
 
 
-def test_a_run_stopped_in_the_second_look_goes_on_to_the_same_weights(
-    whole_run, tmp_path, monkeypatch
-):
+def test_a_run_of_a_recipe_with_other_fields_is_refused(tmp_path):
+    old = TINY.to_dict() | {"sharpen_images": 32, "settle_images": 8}
+    (tmp_path / "recipe.json").write_text(json.dumps(old))
+    with pytest.raises(TrainingError, match=r"another version .*settle_images, sharpen_images"):
+        train_mini(tmp_path, recipe=TINY, resume=True)
+
+
+def test_a_run_stopped_in_stage_sides_goes_on_to_the_same_weights(whole_run, tmp_path, monkeypatch):
     def save_then_stop(path, module, optimisers_, step):
         save(path, module, optimisers_, step)
         raise KeyboardInterrupt
 
-    save = sharpen_module.save_state
-    monkeypatch.setattr(sharpen_module, "SAVE_EVERY", 2)
-    monkeypatch.setattr(sharpen_module, "save_state", save_then_stop)
+    save = sides_module.save_state
+    monkeypatch.setattr(sides_module, "SAVE_EVERY", 2)
+    monkeypatch.setattr(sides_module, "save_state", save_then_stop)
     with pytest.raises(KeyboardInterrupt):
         train_mini(tmp_path / "run", recipe=TINY)
-    monkeypatch.setattr(sharpen_module, "save_state", save)
+    monkeypatch.setattr(sides_module, "save_state", save)
     folder = train_mini(tmp_path / "run", recipe=TINY, resume=True)
     first, second = (load_file(f / "model.safetensors") for f in (whole_run, folder))
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -111,11 +116,7 @@ def test_a_run_stopped_in_the_second_look_goes_on_to_the_same_weights(
 def test_every_stage_leaves_its_history(whole_run):
     card = json.loads((whole_run / "model_card.json").read_text())
     assert list(card["history"]) == [n for n in ALL_STAGES if n not in ("phantoms", "export")]
-    assert card["seeds"]["sharpen and settle"] == [24_000, 24_015]
-
-
-def test_the_command_knows_every_stage():
-    assert train_command.STAGES == ALL_STAGES
+    assert card["seeds"]["sides and polish_again"] == [24_000, 24_015]
 
 
 def test_side_loss_counts_every_finding_once():
@@ -134,9 +135,9 @@ def test_side_loss_counts_every_finding_once():
 @pytest.fixture(scope="module")
 def fresh_phantoms(whole_run):
     return rendered(
-        whole_run.parent / "phantoms" / "sharpen",
-        first_seed=TINY.sharpen_first_seed,
-        count=TINY.sharpen_count,
+        whole_run.parent / "phantoms" / "sides",
+        first_seed=TINY.sides_first_seed,
+        count=TINY.sides_count,
         domain="internal",
         size=TINY.image_size,
         patch=TINY.patch_size,
@@ -154,7 +155,7 @@ def test_hard_sides_are_shown_more_often(fresh_phantoms):
 def test_a_refitted_projector_keeps_what_an_unchanged_tower_says(whole_run, fresh_phantoms):
     model = CxrLlavaForConditionalGeneration.from_pretrained(whole_run, dtype=torch.float32)
     before = copy.deepcopy(model)
-    refit_projector(model, before.vision_tower, fresh_phantoms)
+    keep_old_meaning(model, before.vision_tower, fresh_phantoms)
     pixels = torch.randn(2, 1, 128, 128, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
         there, here = (m.encode_image(pixels) for m in (before, model))
@@ -167,7 +168,7 @@ def test_reserved_seeds_cannot_be_trained_on():
     with pytest.raises(OptionError, match="must end before the validation"):
         MiniRecipe(train_first_seed=4_999_999)
     with pytest.raises(OptionError, match="reserved for evaluation"):
-        MiniRecipe(sharpen_first_seed=RESERVED_SEED)
+        MiniRecipe(sides_first_seed=RESERVED_SEED)
 
 
 def test_unknown_stage_is_named(tmp_path):
@@ -197,23 +198,28 @@ def test_orthogonalised_updates_have_singular_values_near_one():
     assert values.min() > 0.6 and values.max() < 1.3
 
 
-def test_augmentation_moves_nothing():
-    pixels = torch.zeros(4, 32, 32)
-    pixels[:, 5:9, 20:27] = 1
-    changed = augment(pixels, torch.Generator().manual_seed(1))
-    inside, outside = changed[:, 6:8, 21:26].mean((1, 2)), changed[:, 16:, :16].mean((1, 2))
-    assert (inside > outside + 0.2).all()
-    assert changed.min() >= 0 and changed.max() <= 1
-
-
 def test_schedule_rises_holds_and_falls():
     values = [trapezoid(p) for p in (0.0, 0.02, 0.3, 0.6, 0.9, 1.0)]
     assert values[0] < values[1] < values[2] == values[3] == 1 > values[4] > values[5] > 0
 
 
-def test_scores_by_hand():
-    truth = np.array([True, False, True, False])
-    assert auroc(np.array([0.9, 0.1, 0.4, 0.5]), truth) == 0.75
-    assert np.isnan(auroc(np.array([0.1, 0.2]), np.array([True, True])))
-    assert f1(np.array([True, True, False, False]), truth) == 0.5
-    assert np.isnan(f1(np.zeros(2, bool), np.zeros(2, bool)))
+def test_scores_of_the_encoder_by_hand():
+    """A finding of which one class only is there has no AUROC, and is not scored 0."""
+    phantoms = PhantomSet(
+        0, "internal", np.zeros((4, 8, 8), np.uint8), np.zeros((4, 1, len(CHANNELS)), np.uint8)
+    )
+    data = EncoderData(phantoms)
+    data.present[:] = 0
+    data.present[[0, 2], 0] = data.present[:, 1] = 1
+
+    class Fixed(torch.nn.Module):
+        def forward(self, pixels):
+            logits = torch.full((len(pixels), FINDINGS), -1.0)
+            logits[:, 0] = torch.tensor([0.9, -0.2, -0.1, 0.5])
+            return None, logits, None
+
+    found = evaluate_encoder(Fixed(), data)
+    nodule, effusion, other = PHANTOM_FINDINGS[:3]
+    assert (found["auroc"][nodule], found["f1"][nodule]) == (0.75, 0.5)
+    assert np.isnan(found["auroc"][effusion]) and found["f1"][effusion] == 0
+    assert np.isnan(found["auroc"][other]) and np.isnan(found["f1"][other])

@@ -1,6 +1,7 @@
 """Blocks of several images packed into one batch with the mask and positions that keep them apart.
 
-Does not know: how blocks are written (`texts`) or what the image features are.
+All turns of one image share one prefix (system prompt and image). Each block after it sees the
+prefix and itself, never another block, and its positions continue from the prefix.
 """
 
 from __future__ import annotations
@@ -9,7 +10,20 @@ from dataclasses import dataclass
 
 import torch
 
-from workbench.finetune.mini.texts import Block
+from workbench.model.splice import IGNORE_LABEL
+
+
+@dataclass(frozen=True)
+class Block:
+    """One thread after the shared prefix.
+
+    Attributes:
+        ids: token ids from just behind the image to the end of the last answer.
+        answer_start: index in `ids` of the first token that carries loss.
+    """
+
+    ids: tuple[int, ...]
+    answer_start: int
 
 
 @dataclass(frozen=True)
@@ -44,7 +58,7 @@ def pack(prefix: list[int], image_tokens: int, rows: list[list[Block]]) -> Packe
     ids = torch.zeros(len(rows), length, dtype=torch.long)
     positions = torch.zeros_like(ids)
     owner = torch.full_like(ids, -1)
-    targets = torch.full_like(ids, -100)
+    targets = torch.full_like(ids, IGNORE_LABEL)
     ids[:, : len(prefix)] = torch.tensor(prefix)
     positions[:, :head] = torch.arange(head)
     owner[:, :head] = 0

@@ -1,15 +1,15 @@
-"""The encoder's second look: findings again, and the side of each in every token that shows it.
+"""Stage `sides`: the encoder learns findings again, and the side of each in its tokens.
 
-Comes after the model can write. The vision tower goes on from where stage 1 left it, on phantoms it
+Comes after the model can write. The vision tower starts from where stage 1 left it, on phantoms it
 has not seen, with fresh heads. One more head reads from each covered patch token on which side its
 finding lies (left, right or bilateral), because a catheter's side is decided far from its tip and a
 bilateral finding by two lungs: a token that knows the side saves the language model from counting.
 Scenes whose side is hard (linear atelectasis, catheters, nodules) are shown more often.
 
-The projector is then fitted anew (ridge) so that the sharper tokens say what the old ones said.
+The projector is then fitted anew (ridge) so that the new tokens say what the old ones said.
 
 Beyond the paper (Lee et al. 2025), which freezes the encoder after stage 1.
-Does not know: language (`language.py` settles it on the new tokens afterwards).
+Stage `polish_again` then trains the language model on the new tokens (`language`).
 """
 
 from __future__ import annotations
@@ -26,28 +26,29 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from workbench.findings import ATELECTASIS, NODULE, PHANTOM_FINDINGS, SIDES
-from workbench.finetune.mini.data import PhantomSet
-from workbench.finetune.mini.encoder import (
+from recipes.mini.data import PhantomSet
+from recipes.mini.encoder import (
     FINDINGS,
     EncoderData,
     FindingEncoder,
-    augment,
     block_matrices,
     evaluate_encoder,
     heads_loss,
     normalise,
     patch_weights,
 )
-from workbench.finetune.mini.recipe import MiniRecipe
-from workbench.finetune.mini.ridge import fit_projector
-from workbench.finetune.mini.schedule import (
+from recipes.mini.recipe import MiniRecipe
+from recipes.mini.schedule import (
     load_state,
     optimisers,
     save_state,
     set_rate,
     trapezoid,
 )
+from workbench.findings import ATELECTASIS, NODULE, PHANTOM_FINDINGS, SIDES
+from workbench.finetune.augmentation import augment
+from workbench.finetune.tower_probes import refit_projector
+from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.phantom.case import sample_scene
 from workbench.phantom.scene import Lesion
 
@@ -128,21 +129,21 @@ def side_loss(logits: torch.Tensor, cover: torch.Tensor, side: torch.Tensor) -> 
     return (each.view_as(share) * share).sum() / known.sum().clamp_min(1)
 
 
-def train_sharpen(
+def train_sides(
     recipe: MiniRecipe,
-    model: nn.Module,
+    model: CxrLlavaForConditionalGeneration,
     train: PhantomSet,
     validation: PhantomSet,
     out: Path,
 ) -> None:
-    """Sharpen the vision tower of a model, with checkpoints, and fit its projector to it.
+    """Train the vision tower of a model further, with checkpoints, and fit its projector to it.
 
     Args:
         recipe: settings.
-        model: `CxrLlavaForConditionalGeneration`; vision tower and projector are replaced.
+        model: its vision tower and projector are replaced.
         train: phantoms that no stage has seen.
         validation: held-out phantoms.
-        out: folder of the run; `sharpen.json` holds the validation history.
+        out: folder of the run; `sides.json` holds the validation history.
     """
     torch.manual_seed(recipe.seed + 2)
     before = copy.deepcopy(model.vision_tower)
@@ -151,19 +152,19 @@ def train_sharpen(
     optimisers_ = optimisers(
         encoder,
         matrices=block_matrices(encoder.tower.transformer),
-        lr=recipe.sharpen_lr,
-        matrix_lr=recipe.sharpen_muon_lr,
+        lr=recipe.sides_lr,
+        matrix_lr=recipe.sides_muon_lr,
     )
-    state = out / "sharpen.pt"
+    state = out / "sides.pt"
     first = load_state(state, encoder, optimisers_)
-    steps = max(recipe.sharpen_images // recipe.encoder_batch, 1)
+    steps = max(recipe.sides_images // recipe.encoder_batch, 1)
     data, held = SidedData(train), SidedData(validation)
     weight = patch_weights(train)
-    record = out / "sharpen.json"
+    record = out / "sides.json"
     history = json.loads(record.read_text()) if first and record.exists() else []
     since = time.monotonic()
     for step in tqdm(
-        range(first, steps), initial=first, total=steps, desc="stage sharpen", mininterval=10
+        range(first, steps), initial=first, total=steps, desc="stage sides", mininterval=10
     ):
         batch, pixels = _draw(recipe, data, step)
         set_rate(optimisers_, trapezoid(step / steps, cool=0.5))
@@ -189,7 +190,7 @@ def train_sharpen(
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             save_state(state, encoder, optimisers_, step + 1)
     model.vision_tower.load_state_dict(encoder.tower.state_dict())
-    logger.info("the projector keeps %.3f", refit_projector(model, before, train))
+    logger.info("the projector keeps %.3f", keep_old_meaning(model, before, train))
 
 
 def _draw(recipe: MiniRecipe, data: SidedData, step: int) -> tuple[dict, torch.Tensor]:
@@ -232,22 +233,12 @@ def evaluate_sides(encoder: SideEncoder, data: SidedData, batch: int = 50) -> di
     }
 
 
-def refit_projector(model: nn.Module, before: nn.Module, train: PhantomSet) -> float:
-    """Set the projector to the ridge solution that keeps what the old tokens said.
+def keep_old_meaning(
+    model: CxrLlavaForConditionalGeneration, old: nn.Module, train: PhantomSet
+) -> float:
+    """Fit the projector so that the new tokens say what the old tower's did; share that is kept."""
 
-    Args:
-        model: has the new vision tower and the old projector.
-        before: the old vision tower.
-        train: phantoms.
+    def pixels(rows: np.ndarray) -> torch.Tensor:
+        return normalise(torch.from_numpy(train.pixels[rows].astype(np.float32) / 255))
 
-    Returns:
-        share of the old features' variance that is kept.
-    """
-    old = copy.deepcopy(model.mm_projector)
-
-    def pairs(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        pixels = normalise(torch.from_numpy(train.pixels[rows].astype(np.float32) / 255))
-        wanted = old(before(pixels).tokens.flatten(0, 1))
-        return model.vision_tower(pixels).tokens.flatten(0, 1), wanted
-
-    return fit_projector(model.mm_projector, train, pairs)
+    return refit_projector(model, old, len(train), pixels)

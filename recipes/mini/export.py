@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from workbench.finetune.mini.learner import Learner
-from workbench.finetune.mini.recipe import ALL_STAGES, RESERVED_SEED, MiniRecipe
+from recipes.mini.learner import Learner
+from recipes.mini.recipe import ALL_STAGES, RESERVED_SEED, MiniRecipe
 from workbench.model.tokenizer import CxrTokenizer
 
 #: Stages that leave a history.
@@ -82,15 +82,15 @@ def write_card(folder: Path, recipe: MiniRecipe, run: Path, exam: dict | None = 
             "align: projector only, started at a ridge solution",
             "instruct: reports, differentials and questions; projector and language model",
             "polish: the same with more weight on words that carry the truth",
-            "sharpen: the encoder again, on new phantoms, with the side of every finding",
-            "settle: as polish, on the sharper encoder",
+            "sides: the encoder again, on new phantoms, with the side of every finding",
+            "polish_again: as polish, behind the encoder that knows sides",
         ],
         "recipe": recipe.to_dict(),
         "seeds": {
             "train": [recipe.train_first_seed, recipe.train_first_seed + recipe.train_count - 1],
-            "sharpen and settle": [
-                recipe.sharpen_first_seed,
-                recipe.sharpen_first_seed + recipe.sharpen_count - 1,
+            "sides and polish_again": [
+                recipe.sides_first_seed,
+                recipe.sides_first_seed + recipe.sides_count - 1,
             ],
             "validation": [recipe.val_first_seed, recipe.val_first_seed + recipe.val_count - 1],
             "reserved for evaluation": f"{RESERVED_SEED} and up",

@@ -10,7 +10,7 @@ from workbench.findings import PHANTOM_FINDINGS
 #: Phantom seeds from here up are kept for evaluation and never trained or tuned on.
 RESERVED_SEED = 10_000_000
 
-#: In the order they run; "sharpen" comes back to the encoder before the language model settles.
+#: In the order they run; "sides" trains the encoder again, "polish_again" the rest behind it.
 ALL_STAGES = (
     "phantoms",
     "encoder",
@@ -18,8 +18,8 @@ ALL_STAGES = (
     "align",
     "instruct",
     "polish",
-    "sharpen",
-    "settle",
+    "sides",
+    "polish_again",
     "export",
 )
 
@@ -56,12 +56,12 @@ class MiniRecipe:
         align_images: images that stage 2 sees (projector only).
         instruct_images: images that stage 3 sees, repeats included.
         polish_images: images that the end of stage 3 sees, with content words weighed more.
-        sharpen_first_seed: first phantom seed of the set that the last two stages see.
-        sharpen_count: distinct phantoms of that set.
-        sharpen_images: images that the encoder sees when it comes back to findings and sides.
-        sharpen_lr: peak learning rate of AdamW in that stage.
-        sharpen_muon_lr: peak learning rate of Muon in that stage.
-        settle_images: images that projector and language model see behind the sharper encoder.
+        sides_first_seed: first phantom seed of the set that the last two stages see.
+        sides_count: distinct phantoms of that set.
+        sides_images: images that the encoder sees while it learns findings and sides.
+        sides_lr: peak learning rate of AdamW in that stage.
+        sides_muon_lr: peak learning rate of Muon in that stage.
+        polish_again_images: images that projector and language model see behind that encoder.
         content_weight: weight of content words (side, zone, severity, yes, no) in that end.
         instruct_batch: images per step of stage 2 and 3.
         language_lr: peak learning rate of the language model.
@@ -98,12 +98,12 @@ class MiniRecipe:
     align_images: int = 960
     instruct_images: int = 10_400
     polish_images: int = 5_600
-    sharpen_first_seed: int = 24_000
-    sharpen_count: int = 16_000
-    sharpen_images: int = 19_200
-    sharpen_lr: float = 0.5e-3
-    sharpen_muon_lr: float = 2.5e-3
-    settle_images: int = 8_000
+    sides_first_seed: int = 24_000
+    sides_count: int = 16_000
+    sides_images: int = 19_200
+    sides_lr: float = 0.5e-3
+    sides_muon_lr: float = 2.5e-3
+    polish_again_images: int = 8_000
     content_weight: float = 4.0
     instruct_batch: int = 16
     language_lr: float = 1.5e-3
@@ -113,7 +113,7 @@ class MiniRecipe:
 
     def __post_init__(self) -> None:
         trained = max(
-            self.train_first_seed + self.train_count, self.sharpen_first_seed + self.sharpen_count
+            self.train_first_seed + self.train_count, self.sides_first_seed + self.sides_count
         )
         last = max(trained, self.val_first_seed + self.val_count)
         if last > RESERVED_SEED:
@@ -150,9 +150,9 @@ class MiniRecipe:
             align_images=32,
             instruct_images=32,
             polish_images=16,
-            sharpen_count=32,
-            sharpen_images=32,
-            settle_images=16,
+            sides_count=32,
+            sides_images=32,
+            polish_again_images=16,
             instruct_batch=8,
             image_size=128,
         )
