@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from workbench._plain import to_json
 from workbench.cli import COMMANDS, DONE, FAILED, INTERRUPTED, USAGE, build_parser, main
-from workbench.commands._shared import table, to_json, wrap
+from workbench.commands._shared import table, wrap
 from workbench.errors import InputError
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench.figures.tables import facts_table, frame_table, html_table, number_text, unbroken
+from workbench.figures.numbers import number_text
+from workbench.figures.tables import facts_table, frame_table, html_table, unbroken
 
 
 def cells(html: str, tag: str = "td") -> list[tuple[str, str]]:

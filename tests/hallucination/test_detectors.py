@@ -9,8 +9,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 import workbench as wb
+from workbench._plain import to_json
 from workbench.cli import DONE, FAILED, main
-from workbench.commands._shared import to_json
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.auroc import area, area_difference, area_estimate
 from workbench.hallucination import DETECTORS, benchmark_hallucination, detect

@@ -7,7 +7,6 @@ Does not know: what any command computes.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import textwrap
@@ -15,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench._plain import to_json as to_json
 from workbench._progress import progress as progress
 from workbench.errors import InputError, OptionError
 from workbench.settings import DTYPES, check_device
@@ -46,25 +46,6 @@ def emit_json(value: Any) -> None:
     except UnicodeEncodeError:
         text = to_json(value, ascii_only=True)
     say(text)
-
-
-def to_json(value: Any, *, ascii_only: bool = False) -> str:
-    """Return strict JSON (no NaN) of plain values, dataclasses and numpy scalars included."""
-    return json.dumps(_plain(value), indent=2, ensure_ascii=ascii_only, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not (float("-inf") < value < float("inf")):
-        return None
-    if isinstance(value, Path):
-        return value.as_posix()
-    return value
 
 
 def wrap(text: str, *, indent: str = "  ") -> str:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
+from workbench.figures.numbers import estimate_text
+
 RESAMPLES = 1000
 LEVEL = 0.95
 
@@ -45,12 +47,9 @@ class Estimate:
         """Whether there is an interval."""
         return self.low is not None and self.high is not None
 
-    def text(self, digits: int = 2, *, undefined: str = "undefined") -> str:
+    def text(self, digits: int = 2, *, undefined: str = "undefined", sign: bool = False) -> str:
         """Return value and interval, the value alone where there is no interval."""
-        if self.value is None:
-            return undefined
-        value = f"{self.value:.{digits}f}"
-        return f"{value} [{self.low:.{digits}f}, {self.high:.{digits}f}]" if self.bounded else value
+        return estimate_text(self.value, self.low, self.high, digits, sign=sign, missing=undefined)
 
 
 def bootstrap_weights(

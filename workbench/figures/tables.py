@@ -11,11 +11,12 @@ Does not know: what a table is about.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from workbench.figures.numbers import number_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,22 +87,6 @@ def frame_table(frame: pd.DataFrame, *, digits: int = 3, limit: int | None = Non
     made = html_table([str(name) for name in shown.columns], list(zip(*columns, strict=True)))
     left = len(frame) - len(shown)
     return made + (f"<p>... and {left:,} more rows</p>" if left else "")
-
-
-def number_text(value: Any, digits: int = 3) -> str:
-    """Return a number in figures, and anything else as it writes itself; "" where it is missing.
-
-    Args:
-        value: what to write; an integer has no point.
-        digits: behind the point of a number that is not an integer.
-    """
-    if value is None or type(value).__name__ in ("NAType", "NaTType") or value != value:
-        return ""
-    if type(value).__name__ in ("bool", "bool_") or not hasattr(value, "__float__"):
-        return str(value)
-    if hasattr(value, "__index__"):
-        return f"{int(value):,}"
-    return f"{float(value):,.{digits}f}" if math.isfinite(value) else str(value)
 
 
 def unbroken(text: object) -> str:

@@ -29,7 +29,7 @@ from torch import nn
 from workbench._store import file_sha256, whole_file
 from workbench._version import __version__
 from workbench.errors import CheckpointError
-from workbench.figures.tables import number_text
+from workbench.figures.numbers import number_text
 from workbench.finetune.parts import (
     has_adapter,
     lora_config,

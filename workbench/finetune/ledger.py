@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from workbench._repr import short_repr
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate
-from workbench.figures.tables import frame_table, number_text
+from workbench.figures.numbers import number_text
+from workbench.figures.tables import frame_table
 from workbench.finetune.adapters import export, load_adapter
 from workbench.finetune.cases import Case
 from workbench.finetune.recipe import Recipe, read_recipe
