@@ -5,7 +5,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 import workbench as wb
-from workbench.imaging.body_part import part_in
+from workbench.imaging.header import part_in
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 

@@ -8,7 +8,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 import workbench as wb
-from workbench.imaging.spread import spread_of
+from workbench.imaging.luts import spread_of
 from workbench.radiograph import little_seen
 
 

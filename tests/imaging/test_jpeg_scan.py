@@ -10,7 +10,7 @@ from pydicom.encaps import encapsulate
 
 import workbench as wb
 from workbench.errors import InputError
-from workbench.imaging.jpeg_scan import scan_cut_short
+from workbench.imaging.codestream import scan_cut_short
 
 END = b"\xff\xd9"
 
@@ -56,7 +56,7 @@ def test_a_whole_picture_may_end_in_middle_grey(progressive, level, grey):
 
 
 def test_more_data_are_only_tried_where_the_last_block_is_filled_in(grey, monkeypatch):
-    monkeypatch.setattr("workbench.imaging.jpeg_scan._decoded", None)
+    monkeypatch.setattr("workbench.imaging.codestream._decoded", None)
     assert not scan_cut_short(jpeg(grey), grey)
 
 

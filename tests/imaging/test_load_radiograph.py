@@ -10,7 +10,7 @@ from PIL import Image
 
 import workbench as wb
 from workbench.errors import InputError, MissingDependencyError, OptionError
-from workbench.imaging import sample, sample_dicom
+from workbench.imaging import sample_dicom, sources
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_many_threads_read_the_same(png, dicom_bytes, film):
 
 def test_the_sample_comes_from_an_installed_package(chest_dicom, monkeypatch):
     assert sample_dicom() == chest_dicom
-    monkeypatch.setattr(sample, "find_spec", lambda name: None)
+    monkeypatch.setattr(sources, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match="pip install pydicom-data"):
         sample_dicom()
 

@@ -67,7 +67,7 @@ def test_windows_agree_with_pydicom(function, center, width):
 def test_the_first_of_several_windows_is_used():
     ds = dataset(WindowCenter=[100, 900], WindowWidth=[101, 10])
     got = scaled([0, 50, 150], ds)
-    assert got.applied == "window 100 / 101 (LINEAR)" and got.problem is None
+    assert got.applied == "window 100 / 101 (LINEAR)" and got.problems == ()
     assert np.allclose(got.values, [[0, 0.005, 1]])
 
 
@@ -179,7 +179,7 @@ def test_padding_takes_no_part_in_the_range():
 def test_an_unusable_window_is_replaced_and_reported(center, width, function, reason):
     ds = dataset(WindowCenter=center, WindowWidth=width, VOILUTFunction=function)
     got = scaled([0, 2000, 4000], ds)
-    assert reason in got.problem and got.values.tolist() == [[0, 0.5, 1]]
+    assert reason in "; ".join(got.problems) and got.values.tolist() == [[0, 0.5, 1]]
 
 
 def test_numbers_are_read_leniently():

@@ -8,7 +8,7 @@ from PIL import Image, PngImagePlugin
 
 from workbench.commands.phantom import save
 from workbench.imaging import load_radiograph
-from workbench.imaging.phantom_files import mask_name, masks_beside
+from workbench.imaging.load import mask_name, masks_beside
 from workbench.imaging.picture import PHANTOM_KEY
 from workbench.phantom.case import phantom
 

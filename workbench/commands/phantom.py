@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 def save(case: Phantom, out: Path) -> dict:
     """Write image, masks and truth of one phantom; return the truth as plain values."""
-    from workbench.imaging.phantom_files import mask_name
+    from workbench.imaging.load import mask_name
 
     out.mkdir(parents=True, exist_ok=True)
     stem = f"phantom_{case.domain}_{case.seed}"

@@ -9,6 +9,6 @@ identify a patient.
 """
 
 from workbench.imaging.load import load_radiograph
-from workbench.imaging.sample import sample_dicom
+from workbench.imaging.sources import sample_dicom
 
 __all__ = ["load_radiograph", "sample_dicom"]

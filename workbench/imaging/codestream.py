@@ -1,18 +1,22 @@
-"""Compressed frames of a DICOM file: the first one, its end, and what it says of itself.
+"""Compressed images: the first frame of a DICOM file, its end, and what it says of itself.
 
 Reads the headers of JPEG (ITU-T T.81), JPEG-LS (T.87), JPEG 2000 and HTJ2K (T.800, T.814). None of
-them can hold its end marker inside the compressed data, so what has one is whole, whatever stands
-behind it, and what has none was cut short.
-
-Does not know: how data are decoded, or what the header of the file says.
+them can contain its end marker inside the compressed data, so what has none was cut short, and what
+follows one does not matter. Of a lossy JPEG an end marker does not say that it is whole: programs
+that repair a file put one behind whatever is left. Decoders then fill in middle grey, or leave out
+the finer steps of a progressive file; `scan_cut_short` finds that.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_fragments, parse_basic_offsets
 
@@ -24,6 +28,12 @@ _START_OF_SCAN = 0xDA
 _FRAME_MARKERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 #: Where the header of an RLE frame says that its first segment starts: behind the header.
 _RLE_HEADER = 64
+#: What decoders of JPEG fill in, and the edge of a block.
+_FILLED, _BLOCK = 128, 8
+_PROGRESSIVE = 0xC2
+_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+#: Compressed data put behind what is there, with every restart marker.
+_MORE = b"".join(bytes((0xFF, 0xD0 + n, *range(1, 200))) for n in range(8))
 
 
 class Codestream(NamedTuple):
@@ -75,7 +85,7 @@ def read_codestream(frame: bytes) -> Codestream | None:
     return None
 
 
-def _segments(frame: bytes):
+def _segments(frame: bytes) -> Iterator[tuple[int, int]]:
     """Yield marker and position of the segments before the compressed data."""
     position = 2
     while position + 4 <= len(frame) and frame[position] == 0xFF:
@@ -100,3 +110,48 @@ def _starts_a_frame(fragment: bytes) -> bool:
         return False
     segments, offset = struct.unpack("<2I", fragment[:8])
     return 1 <= segments <= 15 and offset == _RLE_HEADER
+
+
+def scan_cut_short(data: bytes, pixels: np.ndarray) -> bool:
+    """Say whether data are missing before the end marker.
+
+    Args:
+        data: a JPEG file.
+        pixels: (H, W) or (H, W, channels) uint8 as decoded from it.
+    """
+    filled = bool((pixels[-_BLOCK:, -_BLOCK:] == _FILLED).all())
+    start = data.find(b"\xff\xda")
+    if start < 0:
+        return False
+    if data.rfind(bytes((0xFF, _PROGRESSIVE)), 0, start) >= 0:
+        return _lacks_scans(data)
+    end = data.find(_END, start)
+    if not filled or end < 0:
+        return False
+    # More data change nothing where the picture is whole.
+    return _decoded(data[:end] + _END) != _decoded(data[:end] + _MORE[2:] + _MORE + _END)
+
+
+def _decoded(data: bytes) -> bytes:
+    return Image.open(io.BytesIO(data), formats=("JPEG",)).tobytes()
+
+
+def _lacks_scans(data: bytes) -> bool:
+    """Say whether some bits of the first component are in no scan of a progressive JPEG."""
+    missing = np.full(64, 255)
+    first = None
+    position = 2
+    while found := _MARKER.search(data, position):
+        marker, at = found[1][0], found.end()
+        if marker == _END[1] or at + 2 > len(data):
+            break
+        size = int.from_bytes(data[at : at + 2], "big")
+        position = at + size
+        if marker != _START_OF_SCAN or len(data) < position or size < 8:
+            continue
+        components = data[at + 3 : at + 3 + 2 * data[at + 2] : 2]
+        first = components[0] if first is None else first
+        lowest, highest, step = data[position - 3 : position]
+        if first in components:
+            missing[lowest : highest + 1] = step & 15
+    return first is not None and bool(missing.any())

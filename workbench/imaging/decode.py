@@ -3,8 +3,6 @@
 Codecs: pylibjpeg-openjpeg and -rle and Pillow (8-bit JPEG) through pydicom; python-gdcm for JPEG
 lossless, JPEG-LS and 12-bit JPEG, which pydicom refuses. gdcm runs in a process of its own because
 damaged data can end that process.
-
-Does not know: what the integers mean (`luts`), or who the patient is.
 """
 
 from __future__ import annotations
@@ -18,8 +16,9 @@ from contextlib import nullcontext
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
-from pydicom.pixels.utils import get_expected_length
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.pixels.utils import get_expected_length, pixel_array
 from pydicom.uid import (
     HTJ2K,
     UID,
@@ -39,18 +38,13 @@ from workbench.imaging.codestream import (
     Codestream,
     first_frame,
     read_codestream,
+    scan_cut_short,
     whole_codestream,
 )
 from workbench.imaging.guards import silent_terminal
-from workbench.imaging.jpeg_scan import scan_cut_short
-from workbench.imaging.sign_and_bits import (
-    settled,
-    settled_native,
-    used_bits_of_codestream,
-)
 from workbench.radiograph import InputWarning
 
-#: Seconds after which a film that is still being decoded counts as damaged.
+#: Seconds after which an image that is still being decoded counts as damaged.
 DECODE_SECONDS = 120
 
 _JPEG2000 = (*JPEG2000TransferSyntaxes, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
@@ -86,7 +80,7 @@ def decode_pixels(
         _keep_first_native_frame(ds, name, notes)
     said_signed = bool(ds.PixelRepresentation)
     ds.PixelRepresentation = int(said_signed or (found is not None and found.signed is True))
-    values = _decoded(ds, stream, name, notes)
+    values = _decoded(ds, stream, found, name, notes)
     colour = ds.SamplesPerPixel != 1 or ds.PhotometricInterpretation == "PALETTE COLOR"
     if values.shape[:2] != (ds.Rows, ds.Columns) or values.ndim != (3 if colour else 2):
         raise InputError(
@@ -99,13 +93,14 @@ def decode_pixels(
     return values, tuple(notes)
 
 
-def _decoded(ds: Dataset, stream: bytes, name: str, notes: list[InputWarning]) -> np.ndarray:
+def _decoded(
+    ds: Dataset, stream: bytes, found: Codestream | None, name: str, notes: list[InputWarning]
+) -> np.ndarray:
     syntax = ds.file_meta.TransferSyntaxUID
     plugin = _plugin(ds)
     kind = np.int32 if ds.BitsAllocated <= 16 else np.int64
     if plugin == "gdcm":
-        values = _decode_apart(ds, stream, name).astype(kind)
-        return used_bits_of_codestream(values, ds, read_codestream(stream))
+        return _decode_apart(ds, stream, found, name).astype(kind)
     if ds.PhotometricInterpretation == "PALETTE COLOR":
         return apply_color_lut(_pixels(ds, plugin), ds).astype(kind)
     if ds.SamplesPerPixel != 1 or (syntax.is_encapsulated and syntax != RLELossless):
@@ -120,11 +115,11 @@ def _decoded(ds: Dataset, stream: bytes, name: str, notes: list[InputWarning]) -
     return settled_native(values.astype(kind) >> shift, ds, notes)
 
 
-def _pixels(ds: Dataset, plugin: str, **options: bool) -> np.ndarray:
+def _pixels(ds: Dataset, plugin: str, correct_unused_bits: bool = True) -> np.ndarray:
     """Decode through pydicom; the decoder of RLE writes its own mishaps to the terminal."""
     quiet = silent_terminal if ds.file_meta.TransferSyntaxUID == RLELossless else nullcontext
     with quiet():
-        return pixel_array(ds, decoding_plugin=plugin, **options)
+        return pixel_array(ds, decoding_plugin=plugin, correct_unused_bits=correct_unused_bits)
 
 
 def _plugin(ds: Dataset) -> str:
@@ -217,9 +212,8 @@ def _check_codestream(ds: Dataset, frame: bytes, name: str, max_pixels: int) -> 
     return found
 
 
-def _decode_apart(ds: Dataset, frame: bytes, name: str) -> np.ndarray:
-    """Decode through gdcm in another process, which damaged data may end."""
-    found = read_codestream(frame)
+def _decode_apart(ds: Dataset, frame: bytes, found: Codestream | None, name: str) -> np.ndarray:
+    """Decode through gdcm in another process, which damaged data may end; give it its sign."""
     if found is None or ds.SamplesPerPixel != 1:
         raise InputError(
             f"{name}: colour or unusual data in {ds.file_meta.TransferSyntaxUID.name} are not "
@@ -237,13 +231,13 @@ def _decode_apart(ds: Dataset, frame: bytes, name: str) -> np.ndarray:
     samples = _run_worker(json.dumps(request).encode() + b"\n" + frame, name)
     if len(samples) != found.rows * found.columns * allocated // 8:
         raise InputError(f"{name}: the compressed pixels are damaged; copy or export it again")
-    return np.frombuffer(samples, f"<u{allocated // 8}").reshape(found.rows, found.columns)
+    values = np.frombuffer(samples, f"<u{allocated // 8}").reshape(found.rows, found.columns)
+    return used_bits_of_codestream(values.astype(np.int64), ds, found)
 
 
 def _run_worker(request: bytes, name: str) -> bytes:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-P", gdcm_worker.__file__]
-    problem = None
     try:
         done = subprocess.run(
             command,
@@ -253,10 +247,100 @@ def _run_worker(request: bytes, name: str) -> bytes:
             env=environment,
             check=False,
         )
+        return done.stdout if done.returncode == 0 else b""
     except subprocess.TimeoutExpired:
         problem = f"took longer than {DECODE_SECONDS} seconds to decode"
     except OSError as error:
         problem = f"cannot be decoded, no process can be started ({error.strerror})"
-    if problem:
-        raise InputError(f"{name}: {problem}; export the file uncompressed")
-    return done.stdout if done.returncode == 0 else b""
+    raise InputError(f"{name}: {problem}; export the file uncompressed")
+
+
+# ---------------------------------- where header and pixel data disagree about sign and bits
+
+
+def used_bits(values: np.ndarray, ds: Dataset, bits: int) -> np.ndarray:
+    """Keep the lowest bits, drop overlays above them, extend the sign."""
+    values = values & (2**bits - 1)
+    if ds.PixelRepresentation:
+        sign = 2 ** (bits - 1)
+        values = (values ^ sign) - sign
+    return values
+
+
+def used_bits_of_codestream(values: np.ndarray, ds: Dataset, found: Codestream) -> np.ndarray:
+    """Give JPEG and JPEG-LS samples, which have no sign, that of the header."""
+    bits = min(found.bits, int(ds.BitsStored))
+    return used_bits(values, ds, bits if int(values.max()) < 2**bits else found.bits)
+
+
+def settled(
+    ds: Dataset,
+    values: np.ndarray,
+    found: Codestream,
+    said_signed: bool,
+    notes: list[InputWarning],
+) -> np.ndarray:
+    """Say where sign or bits of compressed values are not those of the header, and settle it.
+
+    A signed codestream is believed. An unsigned one below a signed header may have lost its sign or
+    never had one; the reading in which neighbouring pixels differ less is taken.
+    """
+    bits, said = int(ds.BitsStored), []
+    if found.signed is False and said_signed:
+        unsigned = values & (2**found.bits - 1)
+        sign = 2 ** (found.bits - 1)
+        values = min((unsigned, (unsigned ^ sign) - sign), key=_roughness)
+        ds.PixelRepresentation = int(values.min() < 0)
+    signed = bool(ds.PixelRepresentation)
+    if found.signed is not None and found.signed != said_signed:
+        kinds = ("unsigned", "signed")
+        said.append(
+            f"pixels are {kinds[said_signed]}, the compressed data that they are "
+            f"{kinds[found.signed]}; they were read as {kinds[signed]}"
+        )
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    fits = low <= int(values.min()) and int(values.max()) <= high
+    if not fits or (found.signed is None and signed and found.bits < bits):
+        said.append(f"pixels have {bits} bits, the compressed data {found.bits}, which were taken")
+        ds.BitsStored = found.bits
+    notes += map(_header_says, said)
+    return values
+
+
+def settled_native(values: np.ndarray, ds: Dataset, notes: list[InputWarning]) -> np.ndarray:
+    """Keep the bits that the header names, or all where those alone make no image.
+
+    Bits above them may be overlays, or the header may name too few, or forget the sign. The reading
+    in which neighbouring pixels differ least is taken, the header's where two are alike.
+
+    Args:
+        values: (H, W) as stored, shifted so that the lowest bit is the image's.
+        ds: where the pixels contradict its sign or bits, those are corrected.
+        notes: what contradicts the header is added.
+    """
+    bits, signed = int(ds.BitsStored), bool(ds.PixelRepresentation)
+    kept = used_bits(values, ds, bits)
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1)) if signed else (0, 2**bits)
+    if int(values.max()) < high and (not signed or low <= int(values.min())):
+        return kept
+    allocated = 2 ** int(ds.BitsAllocated)
+    whole = values % allocated
+    negative = np.where(whole >= allocated // 2, whole - allocated, whole)
+    found = min((kept, negative if signed else whole, whole, negative), key=_roughness)
+    if found is kept:
+        return kept
+    ds.PixelRepresentation = int(found.min() < 0)
+    reach = max(int(found.max()), -1 - int(found.min()))
+    ds.BitsStored = max(1, reach.bit_length()) + ds.PixelRepresentation
+    kind = ("unsigned", "signed")[ds.PixelRepresentation]
+    said = f"pixels have {bits} bits, the pixel data {ds.BitsStored} ({kind}), which were taken"
+    notes.append(_header_says(said))
+    return found
+
+
+def _header_says(what: str) -> InputWarning:
+    return InputWarning("header", f"the header says that {what}; check brightness and contrast")
+
+
+def _roughness(values: np.ndarray) -> float:
+    return float(np.abs(np.diff(values, axis=0)).mean() + np.abs(np.diff(values, axis=1)).mean())

@@ -4,8 +4,8 @@ Follows DICOM PS3.3 C.7.6.3 (pixels), C.7.5.1.1.2 (padding), C.11 (grey scale) a
 MONOCHROME1, or PresentationLUTShape INVERSE, turns the values over once, also where a file says
 both. Padding becomes black, the value of air, whatever the polarity.
 
-Does not know: identifiers. Only the tags of `workbench.imaging.vocabulary` are parsed; what pydicom
-says about the others is not logged, and its errors, which quote values, are not passed on.
+Only the tags of `workbench.imaging.vocabulary` are parsed, no identifiers. What pydicom says about
+the others is not logged, and its errors, which quote values, are not passed on.
 """
 
 from __future__ import annotations
@@ -32,13 +32,11 @@ from workbench.imaging.colour import lightness
 from workbench.imaging.decode import decode_pixels
 from workbench.imaging.guards import silent_decoders
 from workbench.imaging.luts import to_grey_scale
-from workbench.imaging.names import shared_name
-from workbench.imaging.numeric import read_numbers
-from workbench.imaging.sources import MAX_FILE_BYTES, check_pixel_count
-from workbench.imaging.vocabulary import READ_KEYWORDS, VOCABULARY
+from workbench.imaging.sources import MAX_FILE_BYTES, check_pixel_count, shared_name
+from workbench.imaging.vocabulary import READ_KEYWORDS, VOCABULARY, read_numbers
 from workbench.radiograph import InputContract, InputWarning, Radiograph, to_unit_range
 
-#: What a deflated film may unpack to: 32 bits a pixel, and everything that is no pixel.
+#: What a deflated radiograph may unpack to: 32 bits a pixel, and everything that is no pixel.
 _BYTES_OF_A_PIXEL, _OTHER_BYTES, _PIECE = 4, 64_000_000, 1 << 20
 _GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _COLOUR = tuple(p for p in VOCABULARY["PhotometricInterpretation"] if p not in _GREY)
@@ -207,7 +205,7 @@ def _check_deflated(data: bytes, name: str, max_pixels: int) -> None:
         rest = unpacker.unconsumed_tail
         if unpacked > most:
             raise InputError(
-                f"{name}: unpacks to more than {most / 1e6:.4g} MB, which no film of the allowed "
+                f"{name}: unpacks to more than {most / 1e6:.4g} MB, which no image of the allowed "
                 "size does; check where the file comes from"
             )
 
@@ -265,7 +263,7 @@ def _check_description(ds: Dataset, name: str, max_pixels: int) -> None:
         )
     if frames > 1:
         raise InputError(
-            f"{name}: holds {frames:.0f} frames; save the one film as its own single-frame file"
+            f"{name}: holds {frames:.0f} frames; save the one image as its own single-frame file"
         )
     check_pixel_count(ds.Rows, ds.Columns, name, max_pixels)
     if ds.BitsAllocated not in (8, 16, 32):

@@ -11,8 +11,6 @@ holds for all threads, so it is only used around the few decoders that do so.
 
 All change state of the whole process, so each is counted: the first thread in makes the change,
 the last one out takes it back.
-
-Does not know: what is decoded.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from PIL import Image, ImageFile
 
@@ -44,15 +42,14 @@ class _SharedContext:
         self._factory = factory
         self._lock = threading.Lock()
         self.inside: Counter[int] = Counter()
-        self._active: AbstractContextManager | None = None
+        self._active = ExitStack()
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         thread = threading.get_ident()
         with self._lock:
             if not self.inside:
-                self._active = self._factory()
-                self._active.__enter__()
+                self._active.enter_context(self._factory())
             self.inside[thread] += 1
         try:
             yield
@@ -60,8 +57,7 @@ class _SharedContext:
             with self._lock:
                 self.inside -= Counter({thread: 1})
                 if not self.inside:
-                    active, self._active = self._active, None
-                    active.__exit__(None, None, None)
+                    self._active.close()
 
 
 @contextmanager
@@ -74,10 +70,10 @@ def _silence() -> Iterator[None]:
     """
     handle = logging.Logger.handle
 
-    def heard(logger: logging.Logger, record: logging.LogRecord) -> None:
+    def heard(self: logging.Logger, record: logging.LogRecord) -> None:
         root = record.name.partition(".")[0]
         if not silent_decoders.inside[threading.get_ident()] and root not in _DECODERS:
-            handle(logger, record)
+            handle(self, record)
 
     logging.Logger.handle = heard
     try:

@@ -2,34 +2,47 @@
 
 Only the tags of `vocabulary` are read from a file at all, and only its words come out.
 
-Does not know: pixels.
+Body part: each text is judged alone. With a word for the chest in it, it says chest, also beside
+other parts ("CHEST AND ABDOMEN"); else it says the first other part that it names. Texts of the
+whole study ("XR PELVIS") often stand over several images, so they say less than those of the image.
+
+Orientation (PS3.3 C.7.6.1.1.1): the first value of PatientOrientation names the direction of the
+rows, the second that of the columns. A frontal image is upright as L\\F, which puts the patient's
+right on the left; a lateral one as A\\F or P\\F. FieldOfViewHorizontalFlip is not asked: it says
+what was done to the image, and PatientOrientation what came of it. Whether the tag is correct only
+a side marker in the image can tell.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
+import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 
 from workbench.imaging import vocabulary as words
-from workbench.imaging.body_part import other_part, part_in
-from workbench.imaging.numeric import first_number, read_numbers
-from workbench.imaging.orientation import Turn, turn_of
+from workbench.imaging.vocabulary import first_number, read_numbers
 from workbench.radiograph import InputWarning
 
 #: How far the sides of a pixel may differ before it is said.
 _SQUARE_TOLERANCE = 0.02
 _MARKER = "compare the side marker in the image"
+#: "HEAD OF BED UP", "ARMS DOWN", "C-ARM": how a patient lies or what takes the image.
+_POSTURE = re.compile(
+    r"\b(HEAD|ARM|HAND|FOOT|FEET|LEG|FACE|NECK)S? ?"
+    r"(UP|DOWN|OF|HELD|RAISED|FIRST|END|SIDE|ELEVATED)\b|\b[CU] ?ARM\b"
+)
 
 
-def allowed_meta(ds: Dataset) -> dict:
+def allowed_meta(ds: Dataset) -> dict[str, object]:
     """Return the allow-listed tags as plain values; what is absent or unexpected is left out."""
-    meta = {}
-    for keyword in words.META_KEYWORDS:
-        value = _plain(ds, keyword)
-        if value is not None:
-            meta[keyword] = value
-    return meta
+    meta = {keyword: _plain(ds, keyword) for keyword in words.META_KEYWORDS}
+    return {keyword: value for keyword, value in meta.items() if value is not None}
 
 
 def view_of(ds: Dataset) -> str:
@@ -48,7 +61,7 @@ def view_of(ds: Dataset) -> str:
     coded = _view_code(ds)
     if coded:
         return coded
-    if _is_lateral_orientation(ds):
+    if any(part[0] in "AP" for part in _directions(ds)):
         return "lateral"
     tokens = re.findall(r"[A-Z]+", f"{_text(ds, 'SeriesDescription')} {_text(ds, 'ProtocolName')}")
     decubitus = any(word.startswith("DECUB") for word in tokens)
@@ -60,11 +73,8 @@ def view_of(ds: Dataset) -> str:
 
 def pixel_spacing_of(ds: Dataset) -> tuple[float, float] | None:
     """Return millimetres (row, column): of the patient, else of the detector or the scanner."""
-    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-        pair = _plain(ds, keyword)
-        if pair:
-            return pair
-    return None
+    keywords = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+    return next(filter(None, (_pair(ds, keyword) for keyword in keywords)), None)
 
 
 def burned_in_of(ds: Dataset) -> bool | None:
@@ -74,7 +84,7 @@ def burned_in_of(ds: Dataset) -> bool | None:
 
 def modality_of(ds: Dataset) -> str:
     """Return the modality where it is one of the standard's, else "unknown"."""
-    return _plain(ds, "Modality") or "unknown"
+    return _term(ds, "Modality") or "unknown"
 
 
 def header_warnings(ds: Dataset) -> tuple[InputWarning, ...]:
@@ -97,8 +107,8 @@ def header_warnings(ds: Dataset) -> tuple[InputWarning, ...]:
         (
             view_of(ds) == "lateral",
             "lateral-view",
-            "this is a lateral view; the models read frontal (PA or AP) films: pass the frontal "
-            "image of the study",
+            "this is a lateral view; the models read frontal (PA or AP) radiographs: pass the "
+            "frontal image of the study",
         ),
         (
             burned_in_of(ds),
@@ -129,12 +139,12 @@ def raise_frame_tags(ds: Dataset) -> None:
     What stands in the dataset itself stays.
     """
     for groups in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
-        for group in list(ds.get(groups) or ())[:1]:
-            for macro in group:
-                for item in macro.value if macro.VR == "SQ" else ():
-                    for keyword in words.FRAME_KEYWORDS:
-                        if keyword in item and not ds.get(keyword):
-                            ds[keyword] = item[keyword]
+        first: Dataset = next(iter(ds.get(groups) or ()), Dataset())
+        items = [item for macro in first if macro.VR == "SQ" for item in macro.value]
+        for item in items:
+            for keyword in words.FRAME_KEYWORDS:
+                if keyword in item and not ds.get(keyword):
+                    ds[keyword] = item[keyword]
 
 
 def turn_upright(ds: Dataset, upright: bool) -> tuple[Turn, tuple[InputWarning, ...]]:
@@ -144,10 +154,10 @@ def turn_upright(ds: Dataset, upright: bool) -> tuple[Turn, tuple[InputWarning, 
         ds: the dataset; where there is a turn, its tags describe the turned image afterwards.
         upright: whether the caller asks for the turn.
     """
-    text, parts = _text(ds, "PatientOrientation"), _plain(ds, "PatientOrientation")
-    if not text.strip("\\ "):
+    if not _text(ds, "PatientOrientation").strip("\\ "):
         return Turn(), ()
-    turn = turn_of(parts, view_of(ds) == "lateral") if parts and len(parts) == 2 else None
+    parts = _directions(ds)
+    turn = turn_of(parts, view_of(ds) == "lateral") if len(parts) == 2 else None
     said = " says ".join(["PatientOrientation", *(["\\".join(parts)] if parts else [])])
     if turn is None:
         message = f"{said}, which is no direction of rows and columns of this view; {_MARKER}"
@@ -198,7 +208,7 @@ def _number_warnings(ds: Dataset) -> tuple[InputWarning, ...]:
     return tuple(found)
 
 
-def _plain(ds: Dataset, keyword: str):
+def _plain(ds: Dataset, keyword: str) -> object:
     if keyword in words.NUMBERS:
         return first_number(ds, keyword)
     if keyword in words.INTEGERS:
@@ -206,15 +216,23 @@ def _plain(ds: Dataset, keyword: str):
         return None if number is None else int(number)
     if keyword in words.NUMBER_PAIRS:
         return _pair(ds, keyword)
+    return _directions(ds) or None if keyword == "PatientOrientation" else _term(ds, keyword)
+
+
+def _term(ds: Dataset, keyword: str) -> str | None:
+    """Return the term of the vocabulary that a text matches."""
     text = _text(ds, keyword)
-    if keyword == "PatientOrientation":
-        parts = [part.strip() for part in text.split("\\")]
-        return parts if all(re.fullmatch("[ALRPHF]{1,3}", part) for part in parts) else None
     if keyword == "Manufacturer":
         return next((n for n in words.MANUFACTURERS if re.search(rf"\b{n}", text)), None)
     if keyword == "BodyPartExamined":
         return part_in(text)
     return text if text in words.VOCABULARY[keyword] else None
+
+
+def _directions(ds: Dataset) -> list[str]:
+    """Return the values of PatientOrientation; none where one of them is no direction."""
+    parts = [part.strip() for part in _text(ds, "PatientOrientation").split("\\")]
+    return parts if all(re.fullmatch("[ALRPHF]{1,3}", part) for part in parts) else []
 
 
 def _text(ds: Dataset, keyword: str) -> str:
@@ -230,12 +248,12 @@ def _text(ds: Dataset, keyword: str) -> str:
 
 def _pair(ds: Dataset, keyword: str) -> tuple[float, float] | None:
     values = read_numbers(ds, keyword).values
-    usable = len(values) == 2 and all(value and value > 0 for value in values)
-    return values if usable else None
+    known = [value for value in values if value and value > 0]
+    return (known[0], known[1]) if len(known) == len(values) == 2 else None
 
 
 def _pixel_ratio(ds: Dataset) -> float | None:
-    pair = pixel_spacing_of(ds) or _plain(ds, "PixelAspectRatio")
+    pair = pixel_spacing_of(ds) or _pair(ds, "PixelAspectRatio")
     return pair[0] / pair[1] if pair else None
 
 
@@ -253,5 +271,109 @@ def _view_code(ds: Dataset) -> str | None:
     return None
 
 
-def _is_lateral_orientation(ds: Dataset) -> bool:
-    return any(part[:1] in ("A", "P") for part in _plain(ds, "PatientOrientation") or ())
+# ---------------------------------------------------------------- orientation
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What makes an image upright: transpose first, then mirror, then upside down."""
+
+    transpose: bool = False
+    mirror: bool = False
+    upend: bool = False
+
+    def __bool__(self) -> bool:
+        return self.transpose or self.mirror or self.upend
+
+    def __call__(self, array: np.ndarray) -> np.ndarray:
+        """Turn an (H, W) array."""
+        array = array.T if self.transpose else array
+        array = array[:, ::-1] if self.mirror else array
+        return array[::-1] if self.upend else array
+
+    def words(self) -> str:
+        """Return how the untouched image lies."""
+        if self.transpose:
+            return "lies on its side"
+        if self.mirror and self.upend:
+            return "is upside down"
+        sides = "left and right" if self.mirror else "head and foot"
+        return f"is mirrored, {sides} are exchanged"
+
+
+def turn_of(parts: list[str], lateral: bool) -> Turn | None:
+    """Find what makes an image upright.
+
+    Args:
+        parts: PatientOrientation, one string for rows and one for columns.
+        lateral: whether the view is lateral.
+
+    Returns:
+        The turn, or None where the two directions make no image of this view.
+    """
+    row, column = ((part.strip().upper() or " ")[0] for part in parts)
+    if (row, column) == ("L", "F"):  # what many devices write for every view
+        return Turn()
+    across = "AP" if lateral else "LR"
+    transpose = row in "HF" and column in across
+    if transpose:
+        row, column = column, row
+    if row not in across or column not in "HF":
+        return None
+    return Turn(transpose, mirror=row == "R", upend=column == "H")
+
+
+# ---------------------------------------------------------------- body part
+
+
+def part_in(text: str) -> str | None:
+    """Return the part of the body that a text names, as a word of the vocabulary."""
+    plain = unicodedata.normalize("NFKD", text.upper())
+    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    tokens = re.findall(r"[A-Z]+", _POSTURE.sub(" ", re.sub(r"[\s_.^-]+", " ", plain)))
+    others = (
+        words.OTHER_PARTS.get(t) or words.OTHER_PARTS.get(t.removesuffix("S")) for t in tokens
+    )
+    other = next(filter(None, others), None)
+    if other == "SPINE" and "THORACIC" in tokens:
+        return other
+    named = next((token for token in tokens if token in words.CHEST), None)
+    if named or any(t.startswith(words.CHEST_STARTS) or t.endswith("CHEST") for t in tokens):
+        return named or "CHEST"
+    return other
+
+
+def other_part(ds: Dataset) -> tuple[str, str] | None:
+    """Find a tag that names a part other than the chest.
+
+    Returns:
+        The tag and the part; None where no tag does, and where a text of the study names a
+        neighbour of the chest and another tag the chest.
+    """
+    body, image, study = (
+        [(tag, part) for tag in tags for part in map(part_in, _said(ds, tag)) if part]
+        for tags in (words.BODY_TAGS, words.IMAGE_TAGS, words.STUDY_TAGS)
+    )
+    if _chest((*body, *image, *study)):
+        study = [(tag, part) for tag, part in study if part not in words.NEIGHBOURS]
+    found = (*(() if _chest(body) else body), *image, *study)
+    return next(((tag, part) for tag, part in found if part not in words.CHEST), None)
+
+
+def _chest(found: Iterable[tuple[str, str]]) -> bool:
+    return any(part in words.CHEST for _, part in found)
+
+
+def _said(ds: Dataset, tag: str) -> Iterator[str]:
+    """Yield what a tag says in words: its text, or the texts and known codes of its items."""
+    value = ds.get(tag)
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Sequence):
+        for item in value:
+            if str(item.get("CodeValue", "")).strip() in words.CHEST_CODES:
+                yield "CHEST"
+            for name in words.ITEM_TEXTS:
+                yield from _said(item, name)
+    elif isinstance(value, MultiValue):
+        yield " ".join(map(str, value))

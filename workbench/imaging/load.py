@@ -5,25 +5,28 @@ are read exactly as that pipeline reads them: converted to lightness (ITU-R 601)
 EXIF orientation ignored. An orientation that was ignored is said in the contract. With any other
 fit, and with `upright=True`, the EXIF orientation is honoured. DICOM has no published reading; its
 grey-scale transforms are applied as the DICOM standard says (PS3.3 C.11).
-
-Does not know: models. Whether an image suits a model is `workbench.radiograph.domain_warning`.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, OptionError, WorkbenchError
+from workbench.findings import ALL_FINDINGS
 from workbench.imaging.colour import lightness
 from workbench.imaging.picture import looks_like_picture, read_picture, read_pillow
 from workbench.imaging.sources import check_pixel_count, describe_content, read_source
 from workbench.radiograph import Radiograph
 from workbench.radiograph.fit import FITS
 from workbench.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 Source = str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray | Radiograph
 
@@ -54,7 +57,7 @@ def load_radiograph(
         Radiograph: pixels (H, W) float32 in [0, 1] at full size, bone bright; `.contract` with the
         facts and warnings; `.meta` with allow-listed tags. The contract's source is the base name
         of the file where that names nobody, else "image-" and digits of a hash; see
-        `workbench.imaging.names`.
+        `workbench.imaging.sources`.
 
     Raises:
         InputError: the file cannot be read, is truncated, empty, a colour photo, animated, holds
@@ -106,7 +109,7 @@ def _refitted(image: Radiograph, fit: str, invert: bool | None, upright: bool) -
 
 def _from_array(array: np.ndarray, fit: str, invert: bool | None, limit: int) -> Radiograph:
     if array.ndim == 3 and array.shape[-1] in (3, 4) and array.size:
-        check_pixel_count(*array.shape[:2], "array", limit)
+        check_pixel_count(array.shape[0], array.shape[1], "array", limit)
         if array.dtype not in (np.uint8, np.uint16):
             raise InputError(
                 f"a colour array must be uint8 or uint16, got {array.dtype}; pass one greyscale "
@@ -118,3 +121,43 @@ def _from_array(array: np.ndarray, fit: str, invert: bool | None, limit: int) ->
     if array.ndim and array.size:
         check_pixel_count(array.size // array.shape[-1], array.shape[-1], "array", limit)
     return Radiograph.from_array(array, fit=fit, invert=bool(invert))
+
+
+def mask_name(image: str, finding: str) -> str:
+    """Return the name of the file with the mask of a finding, beside that of its image."""
+    return f"{Path(image).stem}_mask_{finding.replace(' ', '_')}.png"
+
+
+def masks_beside(path: str | os.PathLike, image: Radiograph) -> dict[str, np.ndarray]:
+    """Return the masks that lie beside the file of a phantom.
+
+    A mask that cannot be read or has another size than the image is left out, and logged.
+
+    Args:
+        path: the file of the image.
+        image: what was read from it.
+
+    Returns:
+        dict: finding -> boolean (H, W), True where it is drawn; empty where no masks lie there, or
+        the image is no phantom.
+    """
+    if image.contract.domain != "phantom":
+        return {}
+    found = {}
+    for finding in ALL_FINDINGS:
+        beside = Path(path).with_name(mask_name(os.fspath(path), finding))
+        if not beside.is_file():
+            continue
+        try:
+            mask = load_radiograph(beside).pixels > 0.5
+        except WorkbenchError as error:
+            logger.warning("a mask of the phantom is left out: %s", error)
+            continue
+        if mask.shape == image.size:
+            found[finding] = mask
+        else:
+            logger.warning(
+                "%s: a mask of the phantom is left out, it has %s pixels and the image %s",
+                beside.name, "x".join(map(str, mask.shape)), "x".join(map(str, image.size)),
+            )  # fmt: skip
+    return found

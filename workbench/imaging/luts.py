@@ -7,13 +7,17 @@ LUT, fail on 12-bit modality LUTs, and return values whose range the caller has 
 
 Deviations, each on purpose:
 - without VOI LUT and window, images of more than 8 bits are spread from their smallest to their
-  largest value (`spread`), because few exporters use the full range;
+  largest value (`spread_of`), because few exporters use the full range;
 - a transform that is unusable, or that hides (nearly) the whole image, is replaced by the next one
   of the file, else by that spread, and reported;
 - a LUT is scaled by the next power of two above its largest entry, because many declare more bits
   than they use.
 
-Does not know: polarity, padding, colour.
+The smallest and the largest value of an image are often no part of it: a hot or dead pixel, a lead
+marker, padding that no tag declares, a collimated border. Two rules of `spread_of` leave such
+values out. The outermost thousandth of the pixels at each end goes where that shortens the range by
+a tenth. Of two groups of values that lie further apart than half of the range, the one goes that
+contains few pixels, else the narrower one.
 """
 
 from __future__ import annotations
@@ -27,8 +31,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from workbench._repr import short_repr
-from workbench.imaging.numeric import first_number, read_numbers
-from workbench.imaging.spread import spread_of
+from workbench.imaging.vocabulary import first_number, read_numbers
 from workbench.radiograph import InputWarning, little_seen
 
 #: Part of the grey scale into which a transform may not press an image. Twice that is warned of,
@@ -38,6 +41,13 @@ HIDDEN_LIMIT = 0.1
 _GLANCE = 1000
 _CHECK = "Check brightness and contrast"
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+#: Share of the pixels at each end that may be left out, and how much that must shorten the range.
+_OUTERMOST, _SHORTER = 0.001, 0.9
+#: Groups of values: steps of the range, steps without pixels that part two groups, share of the
+#: pixels at which a step counts as without, share of the pixels below which a group is few.
+_STEPS, _GAP, _STRAY, _SMALL = 64, 32, 0.001, 0.1
+#: Pixels below which groups mean nothing, and pixels that are looked at.
+_FEW, _SAMPLE = 100, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -56,16 +66,11 @@ class GreyScale:
     problems: tuple[str, ...] = ()
     apart: float = 0.0
 
-    @property
-    def problem(self) -> str | None:
-        """All problems in one sentence without its stop, or None."""
-        return "; ".join(self.problems) or None
-
     def notes(self) -> tuple[InputWarning, ...]:
         """Return what a person should know about the scale."""
         found = []
-        if self.problem:
-            message = f"{self.problem}; used instead: {self.applied}"
+        if self.problems:
+            message = f"{'; '.join(self.problems)}; used instead: {self.applied}"
             found.append(InputWarning("window", f"{message}. {_CHECK}"))
         if self.apart:
             message = (
@@ -93,8 +98,8 @@ def to_grey_scale(stored: np.ndarray, ds: Dataset, valid: np.ndarray) -> GreySca
         shown, problem = _attempt(transform)
         if shown is not None:
             problem = _what_hides(shown if everything else shown[valid], seen)
-        if problem is None:
-            return GreyScale(shown, name, problems)
+            if problem is None:
+                return GreyScale(shown, name, problems)
         problems = (*problems, f"the {name} {problem}")
     bits = int(ds.BitsStored)
     if bits <= 8 and not after_modality and not ds.get("PixelRepresentation", 0):
@@ -239,6 +244,71 @@ def _spread(values: np.ndarray, seen: np.ndarray, problems: tuple[str, ...]) -> 
         return GreyScale(np.zeros(values.shape, np.float32), applied, problems)
     share = (values.astype(np.float32) - found.low) / (found.high - found.low)
     return GreyScale(np.clip(share, 0.0, 1.0), applied, problems, found.apart)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A range of grey values.
+
+    Attributes:
+        low, high: the values that become black and white.
+        apart: share of the pixels in groups of values that were left out, in [0, 1].
+        outermost: whether the outermost thousandth was left out.
+    """
+
+    low: float
+    high: float
+    apart: float = 0.0
+    outermost: bool = False
+
+
+def spread_of(values: np.ndarray) -> Spread:
+    """Find the range of the values that belong to the image.
+
+    Args:
+        values: numbers of any shape, at least one.
+    """
+    low, high = float(values.min()), float(values.max())
+    ordered = np.sort(np.ravel(values)[:: max(1, values.size // _SAMPLE)]).astype(np.float64)
+    kept = _without_outermost(ordered)
+    outermost = bool(0 < kept[-1] - kept[0] < _SHORTER * (high - low))
+    if not outermost:
+        kept = ordered
+    image = _without_groups_apart(_without_groups_apart(kept))
+    if image.size < kept.size or outermost:
+        low, high = float(image[0]), float(image[-1])
+    return Spread(low, high, 1 - image.size / kept.size, outermost)
+
+
+def _without_outermost(ordered: np.ndarray) -> np.ndarray:
+    count = int(_OUTERMOST * ordered.size)
+    return ordered[count : ordered.size - count]
+
+
+def _without_groups_apart(ordered: np.ndarray) -> np.ndarray:
+    """Return the wider of two groups of values that lie far apart, or everything."""
+    low, high = ordered[0], ordered[-1]
+    if high <= low or ordered.size < _FEW:
+        return ordered
+    counts = np.histogram(ordered, _STEPS, (low, high))[0]
+    held = np.flatnonzero(counts > _STRAY * ordered.size)
+    gaps = np.diff(held)
+    if not gaps.size or gaps.max() <= _GAP:
+        return ordered
+    step, before = (high - low) / _STEPS, int(gaps.argmax())
+    ends = low + step * (held[before] + 1), low + step * held[before + 1]
+    lower, upper = np.searchsorted(ordered, ends)
+    groups = ordered[:lower], ordered[upper:]
+    few, many = sorted(groups, key=len)
+    if few.size < _SMALL * ordered.size:
+        return many if _width(many) > step / 4 else ordered
+    narrow, wide = sorted(groups, key=_width)
+    return wide if _width(wide) > 3 * _width(narrow) else ordered
+
+
+def _width(group: np.ndarray) -> float:
+    low, high = np.quantile(group, (0.01, 0.99))
+    return float(high - low)
 
 
 def _items(ds: Dataset, keyword: str) -> list[Dataset]:

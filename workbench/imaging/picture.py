@@ -2,8 +2,6 @@
 
 Eight-bit pictures become grey exactly as in the published pipeline (`convert("L")`). Sixteen-bit
 grey and colour keep their depth, which the published code refuses.
-
-Does not know: DICOM.
 """
 
 from __future__ import annotations
@@ -17,13 +15,11 @@ import numpy as np
 from PIL import Image
 
 from workbench.errors import InputError
-from workbench.imaging.colour import colour_warning, lightness
-from workbench.imaging.deep import is_deep, read_deep
+from workbench.imaging.codestream import scan_cut_short
+from workbench.imaging.colour import colour_warning, is_deep, lightness, read_deep
 from workbench.imaging.guards import silent_decoders, silent_libtiff, strict_pillow
-from workbench.imaging.jpeg_scan import scan_cut_short
-from workbench.imaging.names import shared_name
-from workbench.imaging.orientation import Turn
-from workbench.imaging.sources import READABLE, check_pixel_count
+from workbench.imaging.header import Turn
+from workbench.imaging.sources import READABLE, check_pixel_count, shared_name
 from workbench.radiograph import InputWarning, Radiograph
 from workbench.settings import Settings
 
@@ -45,7 +41,7 @@ _MAGIC = (
     b"P5",
     b"P6",
 )
-#: Text of a PNG file that says that it is a drawn phantom; `workbench phantom` writes it.
+#: Text of a PNG file that says that it is a phantom; `workbench phantom` writes it.
 PHANTOM_KEY = "workbench-phantom"
 
 #: Deflate packs at most 1,032 bytes into one, and a byte has eight pixels of one bit. Formats that
@@ -81,20 +77,10 @@ def read_picture(
     Raises:
         InputError: damaged, truncated, animated, a colour photo or too large.
     """
-    problem = None
     try:
         with strict_pillow(), silent_decoders():
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            check_pixel_count(image.height, image.width, name, max_pixels)
-            _check_frames(image, name)
-            _check_packing(image, name, len(data))
-            if image.format == "PNG":
-                Image.open(io.BytesIO(data), formats=("PNG",)).verify()
-            deep = read_deep(data, name) if is_deep(image, data) else None
-            with silent_libtiff(image):
-                image.load()
-            if image.format in ("JPEG", "MPO") and scan_cut_short(data, _last_block(image)):
-                problem = "is cut short; copy or export it again"
+            image, deep = _decoded(data, name, max_pixels)
+        return _made(image, deep, name, fit=fit, invert=invert, upright=upright)
     except InputError:
         raise
     except MemoryError:
@@ -105,9 +91,23 @@ def read_picture(
         problem = (
             f"is damaged or cut short ({_reason(error)}); copy or export it again as {READABLE}"
         )
-    if problem:
-        raise InputError(f"{name}: {problem}")
-    return _made(image, deep, name, fit=fit, invert=invert, upright=upright)
+    raise InputError(f"{name}: {problem}")
+
+
+def _decoded(data: bytes, name: str, max_pixels: int) -> tuple[Image.Image, np.ndarray | None]:
+    """Return a loaded image, and its pixels where Pillow keeps half of their bits."""
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    check_pixel_count(image.height, image.width, name, max_pixels)
+    _check_frames(image, name)
+    _check_packing(image, name, len(data))
+    if image.format == "PNG":
+        Image.open(io.BytesIO(data), formats=("PNG",)).verify()
+    deep = read_deep(data, name) if is_deep(image, data) else None
+    with silent_libtiff(image):
+        image.load()
+    if image.format in ("JPEG", "MPO") and scan_cut_short(data, _last_block(image)):
+        raise InputError(f"{name}: is cut short; copy or export it again")
+    return image, deep
 
 
 @contextmanager
@@ -148,12 +148,12 @@ def _last_block(image: Image.Image) -> np.ndarray:
 
 def _was_deep(image: Image.Image) -> bool:
     """Look at the file again where an opened image has been loaded: it forgets its depth."""
-    if not hasattr(image, "tile"):
+    tiles, path = getattr(image, "tile", None), getattr(image, "filename", "")
+    if tiles is None:
         return False
-    path = getattr(image, "filename", "")
     try:
         with strict_pillow(), silent_decoders():
-            if path and not image.tile:
+            if path and not tiles:
                 with Image.open(path, formats=FORMATS) as again:
                     return is_deep(again, Path(path).read_bytes())
             return is_deep(image)
@@ -170,8 +170,6 @@ def _made(
     invert: bool | None,
     upright: bool,
 ) -> Radiograph:
-    """Make a radiograph of an image, and of its pixels where Pillow keeps half of their bits."""
-    problem = None
     try:
         with strict_pillow(), silent_decoders():
             with silent_libtiff(image):
@@ -218,8 +216,8 @@ def _grey(
     return np.asarray(image.convert("L")), ()
 
 
-def _phantom_facts(image: Image.Image) -> dict[str, str]:
-    """Return what the file says of itself if it is a drawn phantom, else nothing."""
+def _phantom_facts(image: Image.Image) -> dict:
+    """Return what the file says of itself if it is a phantom, else nothing."""
     mark = image.info.get(PHANTOM_KEY)
     if not isinstance(mark, str):
         return {}
@@ -260,7 +258,7 @@ def _check_frames(image: Image.Image, name: str) -> None:
         kind = "is an animation" if getattr(image, "is_animated", False) else "holds several pages"
         if image.format == "TIFF":
             kind = "holds several pages"
-        raise InputError(f"{name}: {kind} ({frames} frames); save the one film as its own file")
+        raise InputError(f"{name}: {kind} ({frames} frames); save the one image as its own file")
 
 
 def _check_packing(image: Image.Image, name: str, size: int) -> None:

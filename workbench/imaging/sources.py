@@ -1,16 +1,23 @@
-"""Where an image comes from: a path, bytes, or an open file, and what kind of content it holds.
+"""Read the bytes of an image from wherever they are, and give it a name that can be shared.
 
-Does not know: how images are decoded. Errors name the base name of a file only, because folders are
-often called after patients.
+Hospitals call files after patients. In everything that is kept and shared a name is kept when all
+its words are single letters or on the list here, and its numbers have up to five digits, or when it
+is an identifier of 16 or more hexadecimal digits, as public data sets give them. Any other becomes
+"image-" and eight digits of the SHA-256 of the content, so that the same image has the same name
+everywhere. Errors name the file as it was given, since the person who gave it has to find it, but
+without its folder. A short number can be a patient's, too; no list can tell.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
-from workbench.errors import InputError
+from workbench.errors import InputError, MissingDependencyError
 
 READABLE = "PNG, JPEG, TIFF, BMP or DICOM"
 
@@ -33,6 +40,27 @@ _KNOWN_OTHERS = (
     (b"<!doctype html", "a web page", "download the image itself, signed in if need be"),
     (b"<html", "a web page", "download the image itself, signed in if need be"),
 )
+
+#: Words by which files of radiographs, phantoms and data sets are called; no names of people.
+WORDS = frozenset(
+    re.findall(
+        "[a-z]+",
+        """
+        an and ap array bmp bytes case chest copy cr crop ct cxr data dcm demo dicom dr dx example
+        exam external film films frontal gif grad grey image images img input internal jpeg jpg
+        lateral left lung lungs mask pa phantom phantoms pil picture png portable radiograph report
+        rg right sample scan series study test thorax tif tiff uncr view webp xr xray
+        """,
+    )
+)
+#: Digits, zeros in front aside, up to which a number is a count and no date or record number.
+LONGEST_NUMBER = 5
+_WORD = re.compile(r"[A-Za-z]+|[0-9]+|[^\x00-\x7f]+")
+_HEX = re.compile(r"(?=.*[0-9])[0-9a-f]{8,}(?:-[0-9a-f]{4,})*(?:_\w{1,3})?", re.IGNORECASE)
+_SHOWN = 8
+
+#: The package with a real chest DICOM, and its file.
+_SAMPLE_PACKAGE, _SAMPLE = "data_store", "RG1_UNCR.dcm"
 
 
 def read_source(source: str | os.PathLike | bytes | BinaryIO) -> tuple[bytes, str]:
@@ -153,4 +181,52 @@ def _too_large(name: str) -> str:
     return (
         f"{name}: larger than {MAX_FILE_BYTES // 10**9} GB, no radiograph is; check that it is a "
         f"single {READABLE} image"
+    )
+
+
+def shared_name(name: str, content: bytes) -> str:
+    """Return the name under which a file may be kept and shown.
+
+    Args:
+        name: base name of the file.
+        content: what is in it.
+    """
+    stem, suffix = os.path.splitext(name)
+    known = suffix.lower().lstrip(".") in WORDS
+    if _names_nobody(stem) and (known or not suffix):
+        return name
+    digits = hashlib.sha256(content).hexdigest()[:_SHOWN]
+    return f"image-{digits}{suffix.lower() if known else ''}"
+
+
+def _names_nobody(stem: str) -> bool:
+    if _HEX.fullmatch(stem) and sum(c.isalnum() for c in stem) >= 16:
+        return True
+    words = _WORD.findall(stem)
+    return all(
+        len(word.lstrip("0")) <= LONGEST_NUMBER
+        if word.isdigit()
+        else (len(word) == 1 and word.isascii()) or word.lower() in WORDS
+        for word in words
+    )
+
+
+def sample_dicom() -> Path:
+    """Find the real chest DICOM inside the installed package `pydicom-data`.
+
+    A computed radiograph (CR, PA, MONOCHROME1, 15 of 16 bits, 1955 x 1841) from the compression
+    test set of the DICOM working group 4, de-identified by its publisher.
+
+    Raises:
+        MissingDependencyError: the package is not installed; the message names the command.
+    """
+    spec = find_spec(_SAMPLE_PACKAGE)
+    folders = (spec.submodule_search_locations or []) if spec else []
+    for folder in folders:
+        path = Path(folder) / "data" / _SAMPLE
+        if path.is_file():
+            return path
+    raise MissingDependencyError(
+        f"the sample chest DICOM ({_SAMPLE}) comes with the package pydicom-data, which is not "
+        "installed here; run: pip install pydicom-data"
     )

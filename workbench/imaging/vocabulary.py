@@ -4,10 +4,17 @@ Texts of a file are never passed on: each is matched against a list here and rep
 matching term, because people type names into any field. Dates, UIDs, names, ages, comments and
 private tags have no way through. Codes of views: SNOMED CT and SRT, DICOM PS3.16 CID 4010.
 
-Does not know: how a header is judged (`header`).
+Numbers are read one by one, because pydicom refuses a whole element where one of its numbers is
+none: a decimal comma is read as a point, and what is no number is known to be there and unreadable.
 """
 
 from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -183,3 +190,61 @@ PA_CODES = _words("272479007 R-10214 R-40888")
 AP_CODES = _words("399348003 R-10206")
 LATERAL_CODES = _words("399067008 399173006 399198007 R-102CD R-10232 R-10236")
 LATERAL_WORDS = _words("LAT LATERAL LATERALE SEITLICH PROFIL LLAT RLAT")
+
+
+# ---------------------------------------------------------------- numbers
+
+_DECIMAL = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][+-]?[0-9]+)?")
+#: What surrounds a number, padding of every kind included.
+_BLANKS = " \0\t\r\n"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The numbers of one element.
+
+    Attributes:
+        values: one for each that is written, None where it cannot be read; empty where the element
+            is absent or empty.
+        commas: whether one of them was written with a decimal comma.
+    """
+
+    values: tuple[float | None, ...] = ()
+    commas: bool = False
+
+
+def read_numbers(ds: Dataset, keyword: str) -> Numbers:
+    """Read every number of an element, each on its own."""
+    parts = [str(part).strip(_BLANKS) for part in _parts(ds, keyword)]
+    if not any(parts):
+        return Numbers()
+    values = tuple(map(_number, parts))
+    read = zip(parts, values, strict=True)
+    return Numbers(values, any("," in part for part, value in read if value is not None))
+
+
+def first_number(ds: Dataset, keyword: str) -> float | None:
+    """Return the first number of an element, None where absent, empty or unreadable."""
+    values = read_numbers(ds, keyword).values
+    return values[0] if values else None
+
+
+def _parts(ds: Dataset, keyword: str) -> list:
+    try:
+        value = ds.get(keyword)
+    except (ValueError, TypeError, OverflowError):
+        value = ds.get_item(keyword).value  # as it stands in the file
+    if value is None:
+        return []
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    if isinstance(value, str):
+        return value.split("\\")
+    return list(value) if hasattr(value, "__iter__") else [value]
+
+
+def _number(text: str) -> float | None:
+    if not _DECIMAL.fullmatch(text):
+        return None
+    number = float(text.replace(",", "."))
+    return number if math.isfinite(number) else None

@@ -28,7 +28,7 @@ _RECOMPUTED = {
     "almost-blank",
     "inverted?",
 }
-#: Where one of these holds, the layout of a frontal chest film is not to be expected.
+#: Where one of these holds, the layout of a frontal chest radiograph is not to be expected.
 _OTHER_LAYOUT = {"not-a-chest", "lateral-view"}
 _THUMBNAIL = 224
 #: Depths that detectors and exporters use inside 16-bit files.

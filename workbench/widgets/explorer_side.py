@@ -16,7 +16,7 @@ from workbench.errors import InputError, OptionError
 from workbench.generation import DecodingSettings, Generation
 from workbench.generation.stream import TextStream
 from workbench.hallucination import ABLATIONS, ground
-from workbench.imaging.phantom_files import masks_beside
+from workbench.imaging.load import masks_beside
 from workbench.interface import as_radiograph
 from workbench.model.prompt import answer, follow_up, question_messages, report_messages
 from workbench.trace import Trace
