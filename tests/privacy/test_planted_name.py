@@ -88,11 +88,11 @@ def test_a_file_called_after_a_person_gets_another_name(planted, tmp_path):
     again.write_bytes(path.read_bytes())
     assert wb.load_radiograph(again).contract.source == source
     for name in ("chest.dcm", "phantom_internal_7.png", "00000013_026.png", "case 3.jpg", "a.PNG"):
-        assert wb.imaging.names.shared_name(name, b"x") == name
+        assert wb.imaging.sources.shared_name(name, b"x") == name
     hashed = "0a1b2c3d-0a1b2c3d-0a1b2c3d-0a1b2c3d.jpg"
-    assert wb.imaging.names.shared_name(hashed, b"x") == hashed
+    assert wb.imaging.sources.shared_name(hashed, b"x") == hashed
     for name in ("Doe.dcm", "19310203.dcm", "1234567.png", "Müller.png", "x.Doe", "chest-Doe.tif"):
-        assert wb.imaging.names.shared_name(name, b"x").startswith("image-"), name
+        assert wb.imaging.sources.shared_name(name, b"x").startswith("image-"), name
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -62,8 +62,7 @@ class FitGeometry:
         rows, columns = self.original_size
         if self.fit == "pad":
             return 0.0, 0.0, float(columns), float(rows)
-        corners = self.to_original(np.array([[0, 0], [self.size, self.size]]))
-        left, top, right, bottom = corners.ravel().tolist()
+        left, top, right, bottom = self.box_to_original((0, 0, self.size, self.size))
         return max(left, 0.0), max(top, 0.0), min(right, float(columns)), min(bottom, float(rows))
 
     @property
@@ -96,6 +95,10 @@ class FitGeometry:
             (..., 2) float64, x and y in model pixels; outside [0, size] where it was cropped away.
         """
         return _pairs(points) * self.scale[::-1] - self._shift
+
+    def box_to_original(self, box: tuple[float, float, float, float]) -> tuple[float, ...]:
+        """Map (left, top, right, bottom) from model pixels to original pixels, unclipped."""
+        return tuple(self.to_original(np.reshape(box, (2, 2))).ravel().tolist())
 
     @property
     def _shift(self) -> np.ndarray:
