@@ -160,7 +160,7 @@ def test_package_init_imports_only_the_version_and_what_imports_the_rest():
     [
         ("from workbench.interface import load_model", "imports interface"),
         (
-            "def f():\n    from workbench.evaluation.phantom_exam import examine",
+            "def f():\n    from workbench.evaluation.scorecard import score",
             "imports evaluation",
         ),
         ("import workbench.phantom.scene", "imports phantom"),

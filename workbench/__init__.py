@@ -18,6 +18,7 @@ from workbench._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from workbench import attention as attention
+    from workbench import bench as bench
     from workbench import data as data
     from workbench import errors as errors
     from workbench import evaluation as evaluation

@@ -10,13 +10,15 @@ from sklearn.metrics import roc_auc_score
 
 import workbench as wb
 from workbench._plain import to_json
+from workbench.bench import benchmark_hallucination
+from workbench.bench.cases import PhantomKey
+from workbench.bench.detectors import CROSS_FITTED, finding_frequencies, judge_case, tabulate
 from workbench.cli import DONE, FAILED, main
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.auroc import area, area_difference, area_estimate
-from workbench.hallucination import DETECTORS, benchmark_hallucination, detect
+from workbench.hallucination import DETECTORS, detect
 from workbench.hallucination.ablations import AUGMENTATIONS, augmented_images
-from workbench.hallucination.benchmark import JudgedCase, finding_frequencies, judge_case
-from workbench.hallucination.detector_table import CROSS_FITTED, tabulate
+from workbench.hallucination.calibration import JudgedCase
 
 
 def drawn(seed: int, n: int = 60):
@@ -161,13 +163,13 @@ def test_few_statements_have_no_combination():
 
 
 def test_cases_are_judged_against_what_was_drawn(mini):
-    found = judge_case(mini.model, 6_000_003, "external", 0)
+    found = judge_case(mini.model, PhantomKey(6_000_003, "external"))
     drawn_here = wb.phantom(6_000_003, domain="external").labels
     assert found.findings
     assert found.false == tuple(drawn_here[name] == "absent" for name in found.findings)
-    assert judge_case(mini.model, 6_000_003, "external", 0).findings == found.findings
+    assert judge_case(mini.model, PhantomKey(6_000_003, "external")).findings == found.findings
     np.testing.assert_array_equal(
-        judge_case(mini.model, 6_000_003, "external", 0).scores, found.scores
+        judge_case(mini.model, PhantomKey(6_000_003, "external")).scores, found.scores
     )
 
 
@@ -177,7 +179,7 @@ def test_frequencies_are_shares():
 
 
 def test_benchmark_repairs(tiny_trace):
-    with pytest.raises(OptionError, match="n, jobs and resamples of 1 or more"):
+    with pytest.raises(OptionError, match="n must be 1 or more"):
         benchmark_hallucination(None, n=0)
     with pytest.raises(InputError, match="none of 1 reports states a finding"):
         benchmark_hallucination(tiny_trace.model, n=1, samples=0, progress=False)

@@ -11,6 +11,7 @@ import torch
 
 import workbench as wb
 from tests.hallucination.conftest import GOLDEN, load
+from workbench.bench.mitigation import PLAIN, MitigatedCase, benchmark_mitigation, tabulate
 from workbench.errors import InputError, OptionError
 from workbench.hallucination import (
     Abstain,
@@ -18,14 +19,11 @@ from workbench.hallucination import (
     ContrastiveDecoding,
     PollAndRewrite,
     Revise,
-    benchmark_mitigation,
     ground,
     shipped_calibration,
 )
-from workbench.hallucination.benchmark import JudgedCase
+from workbench.hallucination.calibration import JudgedCase
 from workbench.hallucination.detectors import DETECTORS, NUDGED_POLLING
-from workbench.hallucination.mitigation_benchmark import MitigatedCase
-from workbench.hallucination.mitigation_table import PLAIN, tabulate
 from workbench.reports import label
 
 

@@ -241,8 +241,7 @@ def test_nothing_is_known_without_the_file(shipped, tiny_trace):
 
 
 def test_recorded_table_is_the_file_that_is_read(shipped, tiny_trace):
-    from workbench.evaluation.saliency_benchmark import MapScore
-    from workbench.evaluation.saliency_table import tabulate
+    from workbench.bench.saliency_table import MapScore, tabulate
 
     sha256 = tiny_trace.generation.model.sha256
     scores = [

@@ -1,8 +1,4 @@
-"""`workbench benchmark`: which maps and detectors tell the truth, and what mitigation does.
-
-Does not know: methods and scores (`workbench.evaluation.saliency_benchmark`), detectors
-(`workbench.hallucination.benchmark`), mitigation (`workbench.hallucination.mitigation_benchmark`).
-"""
+"""`workbench benchmark`: which maps and detectors tell the truth, and what mitigation does."""
 
 from __future__ import annotations
 
@@ -15,9 +11,7 @@ import workbench.commands._shared as shared
 from workbench.errors import OptionError
 
 if TYPE_CHECKING:
-    from workbench.evaluation.saliency_table import SaliencyTable
-    from workbench.hallucination.detector_table import DetectorTable
-    from workbench.hallucination.mitigation_table import MitigationTable
+    from workbench.bench import BenchTable, SaliencyTable
 
 
 #: What can be measured, and on how many phantoms unless something else is asked for.
@@ -56,9 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--randomised", type=int, default=10, help="cases checked with random weights (10)"
     )
     parser.add_argument(
-        "--keep", type=Path, metavar="FILE", help="keep finished phantoms here, and go on from it"
+        "--keep", type=Path, metavar="FILE", help="store finished phantoms here; resumes from it"
     )
-    parser.add_argument("--out", type=Path, help="also save the table (JSON) and its figure here")
+    parser.add_argument("--out", type=Path, help="also save the table, its figures and a page here")
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="write the randomisation verdicts to a file"
     )
@@ -85,14 +79,11 @@ def run(args: argparse.Namespace) -> int:
     measure = {"saliency": _saliency, "hallucination": _hallucination, "mitigation": _mitigation}
     table = measure[args.what](args, _SIZES[args.what] if args.n is None else args.n)
     if args.out:
-        _save(args.out, args.what, table)
+        table.save(args.out)
     if args.json:
         shared.emit_json(table.to_dict())
     else:
         shared.say(str(table))
-        if args.what == "saliency":
-            cases = f"{table.cases} true positives of {table.drawn} phantoms"
-            shared.say(f"{cases} from seed {table.seed:,}")
     return 0
 
 
@@ -108,13 +99,13 @@ def _check(args: argparse.Namespace) -> None:
     if args.what != "saliency" and wrong:
         raise OptionError(f"{wrong[0]} belongs to benchmark saliency; leave it out")
     if args.methods is not None:
-        from workbench.evaluation.saliency_benchmark import check_methods
+        from workbench.bench.saliency import check_methods
 
         check_methods(args.methods)
 
 
 def _saliency(args: argparse.Namespace, n: int) -> SaliencyTable:
-    from workbench.evaluation.saliency_benchmark import benchmark_saliency
+    from workbench.bench import benchmark_saliency
 
     table = benchmark_saliency(
         shared.open_model(args),
@@ -132,8 +123,8 @@ def _saliency(args: argparse.Namespace, n: int) -> SaliencyTable:
     return table
 
 
-def _hallucination(args: argparse.Namespace, n: int) -> DetectorTable:
-    from workbench.hallucination.benchmark import benchmark_hallucination
+def _hallucination(args: argparse.Namespace, n: int) -> BenchTable:
+    from workbench.bench import benchmark_hallucination
 
     return benchmark_hallucination(
         shared.open_model(args),
@@ -146,8 +137,8 @@ def _hallucination(args: argparse.Namespace, n: int) -> DetectorTable:
     )
 
 
-def _mitigation(args: argparse.Namespace, n: int) -> MitigationTable:
-    from workbench.hallucination.mitigation_benchmark import benchmark_mitigation
+def _mitigation(args: argparse.Namespace, n: int) -> BenchTable:
+    from workbench.bench import benchmark_mitigation
 
     return benchmark_mitigation(
         shared.open_model(args),
@@ -157,14 +148,3 @@ def _mitigation(args: argparse.Namespace, n: int) -> MitigationTable:
         kept=args.keep,
         progress=not args.json,
     )
-
-
-def _save(folder: Path, what: str, table: SaliencyTable | DetectorTable | MitigationTable) -> None:
-    """Write the table as JSON, and its figures."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{what}.json").write_text(shared.to_json(table.to_dict()) + "\n")
-    axes = {what: table.plot()}
-    if what == "hallucination":
-        axes[f"{what}_reliability"] = table.plot_reliability()
-    for name, ax in axes.items():
-        ax.figure.savefig(folder / f"{name}.png", bbox_inches="tight")

@@ -3,7 +3,7 @@
 Without options it checks the installation. `--parity DIR` compares checkpoints with reference
 vectors, array by array. `--mini` examines the model on phantoms kept for evaluation.
 
-Does not know: tolerances (`workbench.generation.parity`) or scores (`workbench.evaluation`).
+Does not know: tolerances (`workbench.generation.parity`) or scores (`workbench.bench`).
 """
 
 from __future__ import annotations
@@ -82,14 +82,14 @@ def _parity(args: argparse.Namespace) -> int:
 def _exam(args: argparse.Namespace) -> int:
     shared.at_least(args, n=1, batch_size=1, seed=0)
     shared.loading(args)
-    from workbench.evaluation import examine
+    from workbench.bench import examine
 
     model = shared.open_model(args)
     exam = examine(model, n=args.n, seed=args.seed, batch_size=args.batch_size)
     if args.json:
         shared.emit_json(exam.to_dict())
     else:
-        shared.say(exam.summary())
+        shared.say(str(exam))
     return 0
 
 

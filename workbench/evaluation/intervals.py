@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
 from workbench.figures.numbers import estimate_text
@@ -46,6 +47,10 @@ class Estimate:
     def bounded(self) -> bool:
         """Whether there is an interval."""
         return self.low is not None and self.high is not None
+
+    def flat(self, name: str) -> dict[str, float | None]:
+        """Return value, low and high as three plain values: name, name_low and name_high."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
 
     def text(self, digits: int = 2, *, undefined: str = "undefined", sign: bool = False) -> str:
         """Return value and interval, the value alone where there is no interval."""
@@ -107,7 +112,7 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarray) -
         denominator: (cases,) what it adds below.
         weights: (resamples, cases) from `bootstrap_weights`.
     """
-    point = _divided(np.sum(numerator), np.sum(denominator))
+    point = divided(np.sum(numerator), np.sum(denominator))
     return estimate(point, _resampled(numerator, denominator, weights), int(np.sum(denominator)))
 
 
@@ -121,7 +126,7 @@ def mean_ratio(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarr
         denominator: (cases, columns).
         weights: (resamples, cases).
     """
-    columns = _divided(np.sum(numerator, axis=0), np.sum(denominator, axis=0))
+    columns = divided(np.sum(numerator, axis=0), np.sum(denominator, axis=0))
     replicates = _resampled(numerator, denominator, weights)
     return estimate(_mean(columns), _mean(replicates), len(numerator))
 
@@ -146,12 +151,11 @@ def estimate(point: float, replicates: np.ndarray, n: int) -> Estimate:
 
 
 def _resampled(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return _divided(
-        weights @ np.asarray(numerator, float), weights @ np.asarray(denominator, float)
-    )
+    return divided(weights @ np.asarray(numerator, float), weights @ np.asarray(denominator, float))
 
 
-def _divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+def divided(above: ArrayLike, below: ArrayLike) -> np.ndarray:
+    """Return above / below as float64; NaN where below is 0."""
     above, below = np.asarray(above, dtype=float), np.asarray(below, dtype=float)
     return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
 
@@ -159,4 +163,4 @@ def _divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 def _mean(values: np.ndarray) -> np.ndarray:
     """Return the mean of the last axis without NaN; NaN where nothing is left."""
     known = ~np.isnan(values)
-    return _divided(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1))
+    return divided(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1))

@@ -21,8 +21,6 @@ import numpy as np
 
 from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
-from workbench.evaluation import FIRST_HELD_OUT_SEED
-from workbench.evaluation.phantom_exam import warn_of_seen
 from workbench.figures.tables import frame_table, html_table
 from workbench.findings import ON_REQUEST, PHANTOM_FINDINGS
 from workbench.finetune.cases import Case, phantom_case
@@ -30,6 +28,7 @@ from workbench.finetune.ledger import Run, SkillChange, evidence_cases, open_run
 from workbench.finetune.measuring import f1_changes, scored_findings, write_reports
 from workbench.finetune.tower_probes import auroc_rows
 from workbench.interface import ChestXrayModel
+from workbench.phantom.case import FIRST_HELD_OUT_SEED, seen_warning
 from workbench.runs.record import differences
 
 if TYPE_CHECKING:
@@ -111,7 +110,8 @@ def examine(
     """
     if n < 2:
         raise OptionError(f"n must be at least 2, got {n}")
-    warn_of_seen(seed, logger)
+    if (warning := seen_warning(seed)) is not None:
+        logger.warning(warning)
     cases = unseen_cases(finding, n=n, seed=seed, domain=domain)
     texts = [write_reports(model, cases) for model in (before, after)]
     others = tuple(name for name in scored_findings(cases, PHANTOM_FINDINGS) if name != finding)

@@ -7,11 +7,10 @@
     wb.hallucination.detect(trace)                  how suspect each stated finding is
     wb.hallucination.classify(texts, truths)        in what way reports err
     wb.hallucination.probe_polling(model, cases)    and other probes that ask: `probes`
-    wb.hallucination.benchmark_hallucination(model) which detectors tell the truth
     model.report(image, mitigation=wb.hallucination.Revise())   and something done about it
-    wb.hallucination.benchmark_mitigation(model)    with what that costs
 
-Everything is imported on first use.
+Everything is imported on first use. Which detectors tell the truth, and what mitigation costs:
+`workbench.bench`.
 """
 
 from __future__ import annotations
@@ -22,11 +21,9 @@ from workbench._lazy import lazy_names
 
 if TYPE_CHECKING:
     from workbench.hallucination.ablations import ABLATIONS as ABLATIONS
-    from workbench.hallucination.benchmark import benchmark_hallucination as benchmark_hallucination
     from workbench.hallucination.calibration import Calibration as Calibration
     from workbench.hallucination.calibration import shipped_calibration as shipped_calibration
     from workbench.hallucination.contrast import ContrastiveDecoding as ContrastiveDecoding
-    from workbench.hallucination.detector_table import DetectorTable as DetectorTable
     from workbench.hallucination.detectors import DETECTORS as DETECTORS
     from workbench.hallucination.detectors import Detection as Detection
     from workbench.hallucination.detectors import detect as detect
@@ -40,10 +37,6 @@ if TYPE_CHECKING:
     from workbench.hallucination.mitigation import PollAndRewrite as PollAndRewrite
     from workbench.hallucination.mitigation import Revise as Revise
     from workbench.hallucination.mitigation import suspicion as suspicion
-    from workbench.hallucination.mitigation_benchmark import (
-        benchmark_mitigation as benchmark_mitigation,
-    )
-    from workbench.hallucination.mitigation_table import MitigationTable as MitigationTable
     from workbench.hallucination.polling import question_about as question_about
     from workbench.hallucination.polling import read_answer as read_answer
     from workbench.hallucination.polling import yes_odds as yes_odds

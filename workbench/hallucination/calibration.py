@@ -40,6 +40,27 @@ FOLDS = 5
 _BINS = 5
 
 
+@dataclass(frozen=True)
+class JudgedCase:
+    """The stated findings of one case's report, judged by every detector.
+
+    Attributes:
+        seed: of the case.
+        domain: its group, such as "internal" or "external".
+        findings: stated as present, in the order of the report.
+        false: per finding, whether it is not there.
+        scores: per finding, one number for each of `DETECTORS`; NaN where one was not run.
+        left_out: findings stated of which nothing is known.
+    """
+
+    seed: int
+    domain: str
+    findings: tuple[str, ...]
+    false: tuple[bool, ...]
+    scores: tuple[tuple[float, ...], ...]
+    left_out: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """How suspect a statement is, as a probability.
@@ -71,7 +92,7 @@ class Calibration:
     @classmethod
     def fit(
         cls,
-        cases: Sequence[Any],
+        cases: Sequence[JudgedCase],
         *,
         sha256: str,
         detectors: Sequence[str] | None = None,
@@ -80,7 +101,7 @@ class Calibration:
         """Fit on judged cases.
 
         Args:
-            cases: `JudgedCase`, from `benchmark.judge_case`; of seeds that nothing is scored on.
+            cases: from `workbench.bench.judge_case`; of seeds that nothing is scored on.
             sha256: of the weights that wrote the reports.
             detectors: which numbers to take; all that every case has when None.
             fitted_on: what the cases are.

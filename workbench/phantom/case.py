@@ -21,6 +21,9 @@ from workbench.radiograph import InputContract, Radiograph
 
 DOMAINS = ("internal", "external")
 
+#: Phantoms from this seed up are never trained on.
+FIRST_HELD_OUT_SEED = 10_000_000
+
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
@@ -116,6 +119,16 @@ class Phantom:
 
     def _stream(self, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, stream])
+
+
+def seen_warning(seed: int) -> str | None:
+    """Return what to know about scores on phantoms from a seed up; None where they are held out."""
+    if seed >= FIRST_HELD_OUT_SEED:
+        return None
+    return (
+        f"seed {seed:,} lies below {FIRST_HELD_OUT_SEED:,}: a model may have been trained on these "
+        "phantoms, so the scores are not held out; leave seed at its default for honest numbers"
+    )
 
 
 def sample_scene(

@@ -10,16 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from workbench.bench import examine
+from workbench.bench.cases import Place, places
+from workbench.bench.exam_scores import BARS, ExamCase, check_bars, score_cases, stated_places
 from workbench.errors import InputError, OptionError
-from workbench.evaluation import examine
-from workbench.evaluation.bars import BARS, check_bars
-from workbench.evaluation.phantom_scores import (
-    ExamCase,
-    Place,
-    score_cases,
-    stated_places,
-    true_places,
-)
 from workbench.findings import PAPER_FINDINGS, PHANTOM_FINDINGS
 from workbench.phantom.case import sample_scene
 from workbench.phantom.scene import Lesion
@@ -68,9 +62,7 @@ def examined(text, **options):
 
 def drawn(domain: str) -> list[dict]:
     start = SEED + N * (domain == "external")
-    return [
-        true_places(sample_scene(seed, domain=domain).lesions) for seed in range(start, start + N)
-    ]
+    return [places(sample_scene(seed, domain=domain).lesions) for seed in range(start, start + N)]
 
 
 @pytest.fixture(scope="module")
@@ -167,8 +159,6 @@ def test_scores_by_hand():
     assert score.macro_f1.value == pytest.approx((2 / 3 + 1) / 2)
     assert (score.false_per_normal.value, score.normals) == (1.0, 2)
     assert score.seconds_per_report == 0.5
-    assert hand_cases()[3].invented == ("consolidation", "pneumonia")
-    assert hand_cases()[2].missed == ("consolidation",)
 
 
 def test_intervals_repeat_and_no_case_is_no_number():
@@ -190,7 +180,7 @@ def test_two_lesions_of_a_finding_are_taken_together():
         Lesion("consolidation", side="left", zone="lower", severity="small"),
         Lesion("consolidation", side="right", zone="upper", severity="large"),
     )
-    assert true_places(pair) == {"consolidation": Place("bilateral", "upper, lower")}
+    assert places(pair) == {"consolidation": Place("bilateral", "upper, lower")}
 
 
 def test_seeds_batches_and_memory_are_as_documented():
@@ -243,18 +233,14 @@ def test_provenance_comes_from_the_first_answer():
     assert (kept["model"], kept["sha256"], kept["prompt"]) == ("mini", "ab" * 32, "p")
 
 
-def test_frames_have_a_row_for_each_finding_and_each_case(oracle):
+def test_frame_has_a_row_for_each_finding(oracle):
     frame = oracle.to_frame()
     assert len(frame) == 2 * (len(PHANTOM_FINDINGS) + 1)
     assert {"domain", "finding", "precision", "f1_low", "laterality", "n"} <= set(frame.columns)
-    cases = oracle.cases_frame()
-    assert len(cases) == 2 * N
-    assert (cases["missed"] == "").all()
-    assert (cases["invented"] == "").all()
 
 
 def test_text_table_and_plot_show_every_number(oracle):
-    text = oracle.summary()
+    text = str(oracle)
     for name in PHANTOM_FINDINGS:
         assert name in text
         assert name in oracle._repr_html_()
@@ -262,7 +248,7 @@ def test_text_table_and_plot_show_every_number(oracle):
     ax = oracle.plot()
     assert ax.get_xlabel() == "F1 with 95 % interval"
     assert len(ax.get_yticklabels()) == len(PHANTOM_FINDINGS)
-    assert "NOT held out" in ax.get_title()
+    assert "NOT held out" in ax.get_title(loc="left")
     assert oracle.plot(ax) is ax
 
 
@@ -275,9 +261,9 @@ def test_bars_of_a_missing_domain_are_not_measured():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n": 0}, "expected n >= 1"),
-        ({"seed": -1}, "seed >= 0"),
-        ({"batch_size": 0}, "batch_size >= 1"),
+        ({"n": 0}, "n must be 1 or more"),
+        ({"seed": -1}, "seed must be 0 or more"),
+        ({"batch_size": 0}, "batch_size must be 1 or more"),
         ({"domains": ("lunar",)}, "one or more of: internal, external"),
         ({"domains": "internal"}, "expected a sequence"),
         ({"domains": ()}, "expected a sequence"),

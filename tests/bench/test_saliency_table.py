@@ -7,8 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from workbench.evaluation.saliency_benchmark import MapScore
-from workbench.evaluation.saliency_table import SaliencyTable, tabulate
+from workbench.bench.saliency_table import MapScore, SaliencyTable, tabulate
 
 #: The machine-readable contract, for methods and baselines alike.
 KEYS = {"method", "pointing", "low", "high", "energy", "iou", "seconds", "randomisation_ok"}
@@ -94,9 +93,7 @@ def test_verdict_is_that_of_the_mean_similarity(table):
 
 def test_per_finding_by_hand(table):
     assert table.methods[0].per_finding == {"nodule": (1, 2), "edema": (2, 2)}
-    frame = table.per_finding()
-    assert frame.loc["good", "nodule"] == 0.5
-    assert frame.loc["lung prior"].tolist() == [0.0, 1.0]
+    assert table.baselines[0].per_finding == {"nodule": (0, 2), "edema": (2, 2)}
 
 
 def test_cases_are_drawn_less_missed(table):
@@ -156,7 +153,7 @@ def test_text_and_html_show_every_row(table):
         assert row.method in text
         assert row.method in html
     good = next(line for line in text.splitlines() if line.startswith("good"))
-    assert "0.75 (" in good
+    assert "0.75 [" in good
     assert "FAILS (+0.60)" in good
     assert "not checked" in next(line for line in text.splitlines() if line.startswith("bad"))
     assert "4 true positives of 5 phantoms" in html

@@ -10,20 +10,21 @@ import pytest
 
 import workbench as wb
 from tests.threads import one_thread  # noqa: F401 (a fixture)
-from workbench.errors import OptionError
-from workbench.evaluation import saliency_benchmark, workers
-from workbench.evaluation.phantom_exam import FIRST_HELD_OUT_SEED
-from workbench.evaluation.saliency_benchmark import (
+from workbench.bench import loop, saliency
+from workbench.bench.cases import PhantomKey
+from workbench.bench.saliency import (
     FIXED,
     OPTIONS,
-    MapScore,
-    Order,
+    SaliencyTask,
     _other_target,
     benchmark_saliency,
     score_case,
 )
+from workbench.bench.saliency_table import MapScore
+from workbench.errors import OptionError
 from workbench.findings import PHANTOM_FINDINGS
 from workbench.generation.result import ModelIdentity
+from workbench.phantom.case import FIRST_HELD_OUT_SEED
 from workbench.radiograph import FitGeometry
 from workbench.reports import label
 from workbench.saliency import METHODS, checks, explain_target, finding_target
@@ -32,6 +33,12 @@ from workbench.trace import TokenLayout
 SEED = 5_000_000
 KEYS = {"method", "pointing", "low", "high", "energy", "iou", "seconds", "randomisation_ok"}
 QUICK = ("attention", "relevancy")
+
+
+def task(methods: tuple[str, ...], other_of_slow: bool, check: bool) -> SaliencyTask:
+    """What to do with one pleural effusion."""
+    name = "pleural effusion"
+    return SaliencyTask(PhantomKey(7, findings=(name,)), name, methods, other_of_slow, check)
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +51,13 @@ def run(model):
     """Three phantoms below the held-out seeds, and what was logged."""
     messages: list[str] = []
     handler = SimpleNamespace(level=0, handle=lambda record: messages.append(record.getMessage()))
-    saliency_benchmark.logger.addHandler(handler)
+    loop.logger.addHandler(handler)
     try:
         table = benchmark_saliency(
             model, n=3, seed=SEED, methods=QUICK, randomised_cases=1, progress=False
         )
     finally:
-        saliency_benchmark.logger.removeHandler(handler)
+        loop.logger.removeHandler(handler)
     return SimpleNamespace(table=table, messages=messages)
 
 
@@ -81,7 +88,7 @@ def test_training_seeds_are_flagged(run):
 
 
 def test_case_is_scored_as_by_hand(model):
-    order = Order(7, "pleural effusion", ("relevancy",), False, False)
+    order = task(("relevancy",), False, False)
     scores = score_case(model, order)
     case = wb.phantom(7, findings=["pleural effusion"], size=model.image_size)
     trace, mask = model.trace(case), case.masks["pleural effusion"]
@@ -106,13 +113,13 @@ def test_missed_finding_is_no_case(model):
     silent = SimpleNamespace(
         image_size=64, report=lambda case: SimpleNamespace(text="No pleural effusion.")
     )
-    assert score_case(silent, Order(7, "pleural effusion", QUICK, True, True)) is None
+    assert score_case(silent, task(QUICK, True, True)) is None
 
 
 def test_slow_methods_are_asked_about_another_phrase_now_and_then(model, monkeypatch):
-    monkeypatch.setattr(saliency_benchmark, "SLOW", ("attention",))
+    monkeypatch.setattr(saliency, "SLOW", ("attention",))
     for other in (False, True):
-        scores = score_case(model, Order(7, "pleural effusion", ("attention",), other, False))
+        scores = score_case(model, task(("attention",), other, False))
         assert any(score.kind == "other phrase" for score in scores) is other
 
 
@@ -133,16 +140,16 @@ def test_stopped_run_goes_on_from_what_was_kept(model, run, tmp_path, monkeypatc
     explained: list[int] = []
 
     def counted(model, order):
-        explained.append(order.seed)
+        explained.append(order.key.seed)
         if len(explained) == 3:
             raise KeyboardInterrupt
         return score_case(model, order)
 
-    monkeypatch.setattr(saliency_benchmark, "score_case", counted)
+    monkeypatch.setattr(saliency, "score_case", counted)
     with pytest.raises(KeyboardInterrupt):
         benchmark_saliency(model, n=3, randomised_cases=1, **options)
     with kept.open("a") as handle:
-        handle.write('{"order": {"seed":')  # the line that was being written
+        handle.write('{"task": {"key":')  # the line that was being written
     again = benchmark_saliency(model, n=3, randomised_cases=1, **options)
     assert explained == [SEED, SEED + 1, SEED + 2, SEED + 2]
     tables = [table.to_dict() for table in (run.table, again)]
@@ -152,7 +159,7 @@ def test_stopped_run_goes_on_from_what_was_kept(model, run, tmp_path, monkeypatc
     benchmark_saliency(model, n=3, randomised_cases=1, **options)
     assert len(explained) == 4
 
-    monkeypatch.setattr(saliency_benchmark, "OPTIONS", {"smoothgrad": {"samples": 2}})
+    monkeypatch.setattr(saliency, "OPTIONS", {"smoothgrad": {"samples": 2}})
     with pytest.raises(OptionError, match="written for other weights or options"):
         benchmark_saliency(model, n=3, randomised_cases=1, **options)
 
@@ -174,7 +181,7 @@ def test_processes_load_the_model_from_where_it_came(tiny, monkeypatch):
         def map(self, function, orders):
             return [None for _ in orders]
 
-    monkeypatch.setattr(workers, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(loop, "ProcessPoolExecutor", Inline)
     small = wb.load_model(tiny, device="cpu", dtype="float32")
     table = benchmark_saliency(small, n=2, seed=SEED, methods=QUICK, jobs=3, progress=False)
     assert (table.missed, seen["jobs"], seen["source"]) == (2, 3, tiny)
@@ -204,10 +211,7 @@ def written(text: str) -> SimpleNamespace:
 def others_of(text: str, finding: str) -> set[str]:
     trace = written(text)
     target = finding_target(trace, finding)
-    found = [
-        _other_target(trace, label(text), target, Order(seed, finding, (), False, False))
-        for seed in range(12)
-    ]
+    found = [_other_target(trace, label(text), target, finding, seed) for seed in range(12)]
     return {other.selection.text for other in found if other is not None}
 
 
@@ -230,18 +234,18 @@ def ordered(monkeypatch):
     """Run with cases that cost nothing; returns the table and the orders."""
 
     def run_orders(n: int, misses=(), **options):
-        orders: list[Order] = []
+        orders: list[SaliencyTask] = []
 
         def count(model, order):
             orders.append(order)
-            if order.seed in misses:
+            if order.key.seed in misses:
                 return None
             return [
-                MapScore(name, "method", order.seed, order.finding, True, 0.5, 0.5, 1.0)
+                MapScore(name, "method", order.key.seed, order.finding, True, 0.5, 0.5, 1.0)
                 for name in order.methods
             ]
 
-        monkeypatch.setattr(saliency_benchmark, "score_case", count)
+        monkeypatch.setattr(saliency, "score_case", count)
         identity = ModelIdentity("toy", "0" * 64)
         toy = SimpleNamespace(identity=identity)
         options = {"seed": 11_000_000, "methods": QUICK, "progress": False} | options
@@ -252,7 +256,7 @@ def ordered(monkeypatch):
 
 def test_seeds_follow_each_other_and_findings_take_turns(ordered):
     _, orders = ordered(19)
-    assert [order.seed for order in orders] == list(range(11_000_000, 11_000_019))
+    assert [order.key.seed for order in orders] == list(range(11_000_000, 11_000_019))
     turns = [PHANTOM_FINDINGS[at % len(PHANTOM_FINDINGS)] for at in range(19)]
     assert [order.finding for order in orders] == turns
 
@@ -299,7 +303,7 @@ def test_slow_methods_can_be_run_on_all(ordered):
 
 
 def test_defaults_name_methods_that_exist():
-    assert set(saliency_benchmark.SLOW) <= set(METHODS)
+    assert set(saliency.SLOW) <= set(METHODS)
 
 
 def test_names_are_made_standard_and_counted_once(ordered):
@@ -319,7 +323,7 @@ def test_held_out_seeds_are_not_flagged(ordered, caplog):
     ordered(1, seed=FIRST_HELD_OUT_SEED)
     assert "trained on" not in caplog.text
     ordered(1, seed=FIRST_HELD_OUT_SEED - 1)
-    assert "seed 9999999 lies below 10000000" in caplog.text
+    assert "seed 9,999,999 lies below 10,000,000" in caplog.text
 
 
 # ---------------------------------------------------------------- settings
@@ -348,11 +352,11 @@ def test_fixed_maps_are_fixed(model):
         ({"methods": ()}, "name at least one method"),
         ({"findings": ()}, "name at least one finding"),
         ({"findings": ("gremlin",)}, "gremlin"),
-        ({"n": 0}, "n, jobs and slow_cases of 1 or more.*got 0, 1, "),
-        ({"jobs": 0}, "n, jobs and slow_cases of 1 or more.*got 1, 0, "),
-        ({"slow_cases": 0}, "slow_cases of 1 or more.*got 1, 1, 0, "),
-        ({"seed": -1}, "seed and randomised_cases of 0 or more.*, -1 and 10"),
-        ({"randomised_cases": -1}, "seed and randomised_cases of 0 or more.* and -1"),
+        ({"n": 0}, "n must be 1 or more, got 0"),
+        ({"jobs": 0}, "jobs must be 1 or more, got 0"),
+        ({"slow_cases": 0}, "slow_cases must be 1 or more, got 0"),
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
+        ({"randomised_cases": -1}, "randomised_cases must be 0 or more, got -1"),
     ],
 )
 def test_wrong_options(options, message, ordered):

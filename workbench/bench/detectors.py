@@ -1,0 +1,381 @@
+"""The truth table of detectors: which of them tells false statements from true ones.
+
+Cases are reported; every finding that a report states as present is judged by every detector. A
+detector's worth is the area under its ROC curve for "this stated finding is false", with the
+baselines that it must beat: the token log-probability, and how often the finding occurs. With them
+stands a combination: the calibration that is shipped for these weights, fitted on other seeds, or
+else a cross-fitted one. Either way it never saw the case that it judges.
+
+What it does not see: findings that were missed, and sides, zones and grades that are wrong
+(`workbench.hallucination.taxonomy`). A statement about a finding of which nothing is known (one
+that phantoms cannot have) is left out and counted.
+
+Source: average precision and cross-fitting by case as in scikit-learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from jaxtyping import Bool, Float
+from sklearn.metrics import average_precision_score
+
+from workbench._repr import short_repr
+from workbench.bench.cases import PhantomKey, both_domains
+from workbench.bench.loop import check_numbers, run_tasks, warn_of_seen
+from workbench.bench.table import BenchTable, two
+from workbench.errors import InputError
+from workbench.evaluation.auroc import area_difference, area_estimate
+from workbench.evaluation.intervals import Estimate, stratified_weights
+from workbench.findings import ABSENT, PHANTOM_FINDINGS, PRESENT
+from workbench.hallucination.calibration import (
+    Calibration,
+    JudgedCase,
+    cross_fitted,
+    reliability,
+    shipped_calibration,
+)
+from workbench.hallucination.detectors import (
+    DETECTORS,
+    FREQUENCY,
+    LOGPROB,
+    NUDGED_POLLING,
+    detect,
+)
+from workbench.interface import ChestXrayModel
+from workbench.phantom.case import DOMAINS, FIRST_HELD_OUT_SEED, sample_scene
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Seeds from which the frequency of findings is counted; not those of any benchmark.
+_FREQUENCY_SEEDS = range(6_500_000, 6_500_400)
+
+CROSS_FITTED = "combination (cross-fitted)"
+CALIBRATED = "combination (fitted on other seeds)"
+
+#: Baselines that a detector must beat.
+BASELINES = (LOGPROB, "token log-prob (mean)", "token log-prob (words)", FREQUENCY)
+
+#: The detector that was chosen on other seeds, before the reserved ones were looked at.
+CHOSEN = NUDGED_POLLING
+
+
+def benchmark_hallucination(
+    model: ChestXrayModel,
+    *,
+    n: int = 1000,
+    seed: int = FIRST_HELD_OUT_SEED,
+    samples: int = 8,
+    jobs: int = 1,
+    resamples: int = 1000,
+    kept: str | Path | None = None,
+    progress: bool = True,
+) -> DetectorTable:
+    """Score all detectors on the reports about `n` phantoms, half of each domain.
+
+    Args:
+        model: writes the reports.
+        n: phantoms; internal ones have the seeds seed .. seed + ceil(n / 2) - 1, external ones
+            the seeds that follow.
+        seed: of the first phantom; below 10,000,000 is not unseen.
+        samples: reports sampled for self-consistency; 0 leaves it out.
+        resamples: of the bootstrap.
+        jobs, kept, progress: see `workbench.bench.loop.run_tasks`.
+
+    Raises:
+        OptionError: a number is too small, or `kept` is of other weights or options.
+        InputError: no report states any finding.
+    """
+    check_numbers(1, n=n, jobs=jobs, resamples=resamples)
+    check_numbers(0, seed=seed, samples=samples)
+    identity = asdict(model.identity)
+    cases = run_tasks(
+        model,
+        partial(judge_case, samples=samples),
+        both_domains(n, seed),
+        kind=JudgedCase,
+        head={
+            "benchmark": "hallucination",
+            "sha256": identity["sha256"],
+            "samples": samples,
+            "detectors": DETECTORS,
+        },
+        kept=kept,
+        jobs=jobs,
+        progress=progress,
+    )
+    if not any(case.findings for case in cases):
+        raise InputError(
+            f"none of {n} reports states a finding that phantoms can have; take more phantoms, or "
+            "a model that reports on them"
+        )
+    return tabulate(
+        cases,
+        seed=seed,
+        resamples=resamples,
+        provenance=identity,
+        calibration=_calibration(model, seed),
+        warnings=warn_of_seen(seed),
+    )
+
+
+def _calibration(model: ChestXrayModel, seed: int) -> Calibration | None:
+    """Return the shipped calibration, unless these seeds may be what it was fitted on."""
+    if seed < FIRST_HELD_OUT_SEED:
+        return None
+    try:
+        return shipped_calibration(model)
+    except InputError:
+        return None
+
+
+def judge_case(model: ChestXrayModel, key: PhantomKey, *, samples: int = 0) -> JudgedCase:
+    """Report on one case and judge every finding that the report states."""
+    case = key.open(model.image_size)
+    trace = model.trace(case, heads="mean", vision="none")
+    found = detect(trace, samples=samples, seed=case.seed, frequencies=finding_frequencies())
+    known = [at for at, f in enumerate(found.findings) if case.labels.get(f) in (PRESENT, ABSENT)]
+    return JudgedCase(
+        case.seed,
+        case.group,
+        tuple(found.findings[at] for at in known),
+        tuple(case.labels[found.findings[at]] == ABSENT for at in known),
+        tuple(tuple(found.scores[at].tolist()) for at in known),
+        tuple(name for at, name in enumerate(found.findings) if at not in known),
+    )
+
+
+@cache
+def finding_frequencies() -> dict[str, float]:
+    """Return how often each finding is drawn, over both domains; counted on seeds of its own."""
+    counts: dict[str, int] = dict.fromkeys(PHANTOM_FINDINGS, 0)
+    for seed in _FREQUENCY_SEEDS:
+        scene = sample_scene(seed, domain=DOMAINS[seed % len(DOMAINS)])
+        for name in {lesion.finding for lesion in scene.lesions}:
+            counts[name] += 1
+    return {name: count / len(_FREQUENCY_SEEDS) for name, count in counts.items()}
+
+
+@dataclass(frozen=True)
+class DetectorRow:
+    """One detector over all statements.
+
+    Attributes:
+        detector: its name.
+        auroc: area under the ROC curve for "this statement is false", cases resampled.
+        average_precision: area under precision and recall; chance is the share that is false.
+        by_domain: domain -> area.
+    """
+
+    detector: str
+    auroc: Estimate
+    average_precision: float | None
+    by_domain: Mapping[str, Estimate]
+
+    __repr__ = short_repr
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "detector": self.detector,
+            "auroc": self.auroc.value,
+            "low": self.auroc.low,
+            "high": self.auroc.high,
+            "average_precision": self.average_precision,
+            "by_domain": {name: vars(found) for name, found in self.by_domain.items()},
+        }
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DetectorTable(BenchTable):
+    """All detectors of one benchmark.
+
+    Attributes:
+        rows: single detectors, best first; undefined ones last.
+        combination: the combination of detectors; None where too few statements allow none.
+        best: name of the best single detector that is no baseline.
+        baseline: the best of the token log-probabilities.
+        against_logprob: area of `best` minus that of `baseline`, on the same resamples.
+        chosen_against_logprob: the same for `CHOSEN`, which was not picked on these cases.
+        false: (statements,) whether each is false.
+        probabilities: (statements,) of the combination; empty where there is none.
+        cases: cases.
+        left_out: statements of findings of which nothing is known.
+    """
+
+    name: ClassVar = "hallucination"
+    head: ClassVar = ("detector", "AUROC [95 %]", "average precision")
+    index: ClassVar = "detector"
+
+    rows: tuple[DetectorRow, ...]
+    combination: DetectorRow | None
+    best: str
+    baseline: str
+    against_logprob: Estimate
+    chosen_against_logprob: Estimate
+    false: Bool[np.ndarray, " statements"]
+    probabilities: Float[np.ndarray, " known"]
+    cases: int
+    left_out: int
+
+    __repr__ = short_repr
+
+    @property
+    def _all(self) -> tuple[DetectorRow, ...]:
+        """Single detectors, then the combination."""
+        return (*self.rows, *((self.combination,) if self.combination else ()))
+
+    @property
+    def statements(self) -> int:
+        """Findings stated over all reports."""
+        return len(self.false)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        pairs = {
+            "against_logprob": (self.best, self.against_logprob),
+            "chosen_against_logprob": (CHOSEN, self.chosen_against_logprob),
+        }
+        compared = {
+            key: {"detector": name, "baseline": self.baseline, "difference": found.value,
+                  "low": found.low, "high": found.high}
+            for key, (name, found) in pairs.items()
+        }  # fmt: skip
+        return {
+            "detectors": [row.to_dict() for row in self.rows],
+            "combination": self.combination.to_dict() if self.combination else None,
+            **compared,
+            "cases": self.cases,
+            "statements": self.statements,
+            "false": int(self.false.sum()),
+            "left_out": self.left_out,
+            "reliability": [
+                {"probability": at, "share": found.value, "n": found.n}
+                for at, found in self.reliability()
+            ],
+            "seed": self.seed,
+            "model": dict(self.provenance),
+        }
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [row.to_dict() for row in self._all]
+
+    def _cells(self) -> list[list[str]]:
+        return [[row.detector, str(row.auroc), two(row.average_precision)] for row in self._all]
+
+    def _notes(self) -> tuple[str, ...]:
+        return (
+            f"{int(self.false.sum())} of {self.statements} stated findings are false, {self.cases} "
+            f"phantoms from seed {self.seed:,}; {self.best} minus {self.baseline}: "
+            f"{self.against_logprob}",
+        )
+
+    def reliability(self) -> list[tuple[float, Estimate]]:
+        """Return mean probability and share of false statements in bins of equal numbers."""
+        return reliability(self.probabilities, self.false)
+
+    def plots(self) -> dict[str, Axes]:
+        """Draw the areas, and how well the combination's probabilities are kept."""
+        return super().plots() | {f"{self.name}_reliability": self.plot_reliability()}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the area of every detector with its interval."""
+        from workbench.figures.estimates import plot_rates
+
+        ax = plot_rates([(row.detector, row.auroc) for row in self._all], ax, xlabel="AUROC")
+        ax.axvline(0.5, color="#9a9a9a", lw=1, ls="--")
+        return ax
+
+    def plot_reliability(self, ax: Axes | None = None) -> Axes:
+        """Draw how well the combination's probabilities are kept."""
+        from workbench.figures.estimates import plot_reliability
+
+        return plot_reliability(self.reliability(), ax)
+
+
+def tabulate(
+    cases: Sequence[JudgedCase],
+    *,
+    seed: int,
+    provenance: Mapping[str, Any],
+    resamples: int = 1000,
+    calibration: Calibration | None = None,
+    warnings: tuple[str, ...] = (),
+) -> DetectorTable:
+    """Make the table of judged cases.
+
+    Args:
+        cases: at least one statement among them.
+        seed: of the first case, and of the resampling.
+        provenance, warnings: see `DetectorTable`.
+        resamples: of the bootstrap; cases are drawn, each domain in itself.
+        calibration: of these weights, fitted on other cases; None cross-fits one.
+    """
+    strata = np.array([case.domain for case in cases])
+    owner = np.array([at for at, case in enumerate(cases) for _ in case.findings])
+    false = np.array([value for case in cases for value in case.false], bool)
+    scores = np.array([row for case in cases for row in case.scores], float)
+    rng = np.random.default_rng([seed, len(cases)])
+    weights = stratified_weights(strata, rng, resamples=resamples)[:, owner]
+    domains = strata[owner]
+    columns = dict(zip(DETECTORS, scores.T, strict=True))
+    rows = [_row(name, column, false, domains, weights) for name, column in columns.items()]
+    rows.sort(key=lambda row: -1 if row.auroc.value is None else row.auroc.value, reverse=True)
+    baseline = next(row.detector for row in rows if row.detector in BASELINES[:3])
+    best = next(row.detector for row in rows if row.detector not in BASELINES)
+    name, probabilities = _combined(columns, false, owner, calibration)
+    combination = _row(name, probabilities, false, domains, weights) if len(probabilities) else None
+    return DetectorTable(
+        rows=tuple(rows),
+        combination=combination,
+        best=best,
+        baseline=baseline,
+        against_logprob=area_difference(false, columns[best], columns[baseline], weights),
+        chosen_against_logprob=area_difference(false, columns[CHOSEN], columns[baseline], weights),
+        false=false,
+        probabilities=probabilities,
+        cases=len(cases),
+        left_out=sum(len(case.left_out) for case in cases),
+        seed=seed,
+        provenance=dict(provenance),
+        warnings=warnings,
+    )
+
+
+def _row(
+    name: str, scores: np.ndarray, false: np.ndarray, domains: np.ndarray, weights: np.ndarray
+) -> DetectorRow:
+    parts = {domain: domains == domain for domain in dict.fromkeys(domains.tolist())}
+    found = area_estimate(false, scores, weights)
+    return DetectorRow(
+        detector=name,
+        auroc=found,
+        average_precision=None
+        if found.value is None
+        else float(average_precision_score(false, scores)),
+        by_domain={
+            domain: area_estimate(false[at], scores[at], weights[:, at])
+            for domain, at in parts.items()
+        },
+    )
+
+
+def _combined(
+    columns: Mapping[str, np.ndarray],
+    false: np.ndarray,
+    owner: np.ndarray,
+    calibration: Calibration | None,
+) -> tuple[str, np.ndarray]:
+    """Return name and probabilities of the combination; none where a fold would lack a class."""
+    if calibration is not None:
+        taken = np.stack([columns[name] for name in calibration.detectors], axis=1)
+        return CALIBRATED, calibration.probability(taken)
+    known = [column for column in columns.values() if not np.isnan(column).any()]
+    found = cross_fitted(np.stack(known, axis=1), false, owner)
+    return CROSS_FITTED, np.zeros(0) if found is None else found

@@ -1,0 +1,255 @@
+"""Scores of reports about cases whose truth is complete: what is there against what is stated.
+
+Policies:
+- a finding is stated when the report's label is "present"; "uncertain", "absent" and not
+  mentioned are not stated, because the truth of a phantom is never uncertain;
+- side and zone are scored among true positives whose truth has one, and must match exactly
+  (left, right, bilateral; a finding in two zones must name both);
+- edema is always on both sides, so laterality is given with and without it;
+- a false finding of a normal phantom is any finding stated, also one that phantoms cannot have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from workbench._repr import short_repr
+from workbench.bench.cases import Place
+from workbench.evaluation.intervals import Estimate, bootstrap_weights, mean_ratio, ratio
+from workbench.findings import EDEMA, NO_FINDING, NODULE, PAPER_FINDINGS, PHANTOM_FINDINGS, PRESENT
+from workbench.reports import label
+
+
+@dataclass(frozen=True)
+class ExamCase:
+    """One case and the report about it.
+
+    Attributes:
+        domain: "internal" or "external".
+        seed: of the phantom.
+        text: the report.
+        truth: finding -> place, for what is there.
+        stated: finding -> place, for what the report states as present ("no finding" left out).
+    """
+
+    domain: str
+    seed: int
+    text: str
+    truth: dict[str, Place]
+    stated: dict[str, Place]
+
+
+@dataclass(frozen=True)
+class FindingScore:
+    """How well one finding is reported.
+
+    Attributes:
+        finding: standard name.
+        precision: share of statements that are true.
+        recall: share of findings present that are stated.
+        f1: harmonic mean, 2 TP / (2 TP + FP + FN).
+        laterality: share of true positives with the correct side.
+        zone: share of true positives with the correct zone.
+        n: cases with the finding.
+    """
+
+    finding: str
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
+    laterality: Estimate
+    zone: Estimate
+    n: int
+
+    __repr__ = short_repr
+
+
+@dataclass(frozen=True)
+class DomainScore:
+    """All scores of one domain.
+
+    Attributes:
+        domain: "internal" or "external".
+        seeds: first seed and one past the last.
+        n: cases.
+        macro_f1: mean F1 over the six findings of the paper; findings neither present nor stated
+            are left out.
+        macro_f1_all: the same over all eight.
+        per_finding: finding -> score, in the order of `PHANTOM_FINDINGS`.
+        laterality: correct side among true positives that have one.
+        laterality_focal: the same without edema.
+        zone: correct zone among true positives that have one.
+        false_per_normal: findings stated per case without any finding.
+        normals: cases without any finding.
+        seconds_per_report: wall time of the model alone.
+    """
+
+    domain: str
+    seeds: tuple[int, int]
+    n: int
+    macro_f1: Estimate
+    macro_f1_all: Estimate
+    per_finding: dict[str, FindingScore]
+    laterality: Estimate
+    laterality_focal: Estimate
+    zone: Estimate
+    false_per_normal: Estimate
+    normals: int
+    seconds_per_report: float | None
+
+    __repr__ = short_repr
+
+
+def stated_places(text: str) -> dict[str, Place]:
+    """Return finding -> place of what a report states as present."""
+    return {
+        row.finding: Place(row.side, row.zone)
+        for row in label(text).rows
+        if row.code == PRESENT and row.finding != NO_FINDING
+    }
+
+
+def score_cases(
+    cases: Sequence[ExamCase],
+    *,
+    domain: str,
+    seeds: tuple[int, int],
+    seconds: float | None = None,
+    bootstrap_seed: int = 0,
+) -> DomainScore:
+    """Score the reports of one domain.
+
+    Args:
+        cases: the cases and their reports.
+        domain: name of the domain.
+        seeds: first seed and one past the last.
+        seconds: wall time of all reports together.
+        bootstrap_seed: seed of the resampling.
+    """
+    weights = bootstrap_weights(len(cases), np.random.default_rng([bootstrap_seed, *seeds]))
+    truth, stated, sided, side, zoned, zone = _marks(cases)
+    paper = [PHANTOM_FINDINGS.index(name) for name in PAPER_FINDINGS]
+    focal = [at for at, name in enumerate(PHANTOM_FINDINGS) if name != EDEMA]
+    f1_above, f1_below = 2 * truth * stated, truth + stated
+    normal = np.array([not case.truth for case in cases], dtype=np.int64)
+    return DomainScore(
+        domain=domain,
+        seeds=seeds,
+        n=len(cases),
+        macro_f1=mean_ratio(f1_above[:, paper], f1_below[:, paper], weights),
+        macro_f1_all=mean_ratio(f1_above, f1_below, weights),
+        per_finding={
+            name: FindingScore(
+                finding=name,
+                precision=ratio(truth[:, at] * stated[:, at], stated[:, at], weights),
+                recall=ratio(truth[:, at] * stated[:, at], truth[:, at], weights),
+                f1=ratio(f1_above[:, at], f1_below[:, at], weights),
+                laterality=ratio(side[:, at], sided[:, at], weights),
+                zone=ratio(zone[:, at], zoned[:, at], weights),
+                n=int(truth[:, at].sum()),
+            )
+            for at, name in enumerate(PHANTOM_FINDINGS)
+        },
+        laterality=ratio(side.sum(1), sided.sum(1), weights),
+        laterality_focal=ratio(side[:, focal].sum(1), sided[:, focal].sum(1), weights),
+        zone=ratio(zone.sum(1), zoned.sum(1), weights),
+        false_per_normal=ratio(
+            normal * np.array([len(case.stated) for case in cases], int), normal, weights
+        ),
+        normals=int(normal.sum()),
+        seconds_per_report=None if seconds is None or not cases else seconds / len(cases),
+    )
+
+
+def _marks(cases: Sequence[ExamCase]) -> np.ndarray:
+    """Return (6, cases, findings) int64 of 0 and 1, findings as in `PHANTOM_FINDINGS`.
+
+    First axis: present, stated, has a side, side correct, has a zone, zone correct; the last four
+    among true positives.
+    """
+    rows = [_mark(case.truth.get(name), case.stated.get(name))
+            for case in cases for name in PHANTOM_FINDINGS]  # fmt: skip
+    return np.array(rows, dtype=np.int64).reshape(-1, len(PHANTOM_FINDINGS), 6).transpose(2, 0, 1)
+
+
+def _mark(truth: Place | None, stated: Place | None) -> tuple[bool, ...]:
+    if truth is None or stated is None:
+        return truth is not None, stated is not None, False, False, False, False
+    sided, zoned = truth.side is not None, truth.zone is not None
+    return (
+        True, True,
+        sided, sided and truth.side == stated.side,
+        zoned, zoned and truth.zone == stated.zone,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A limit that a model trained on phantoms is held to, and whether it is reached.
+
+    Attributes:
+        metric: "macro_f1", "laterality", "false_per_normal" or "nodule f1".
+        domain: "internal" or "external".
+        limit: the bar itself.
+        at_least: True when more is better.
+        required: False for bars shown for information (the bar is stated for internal phantoms).
+        value: what was measured; None where undefined or not examined.
+        low: lower end of its interval.
+        high: upper end.
+        reached: whether the value reaches the bar; None where there is no value.
+    """
+
+    metric: str
+    domain: str
+    limit: float
+    at_least: bool
+    required: bool
+    value: float | None
+    low: float | None
+    high: float | None
+    reached: bool | None
+
+    def __str__(self) -> str:
+        verdict = {True: "reached", False: "NOT reached", None: "not measured"}[self.reached]
+        value = "undefined" if self.value is None else f"{self.value:.3f}"
+        sign = ">=" if self.at_least else "<="
+        note = "" if self.required else " (for information)"
+        return f"{self.domain} {self.metric} {value} {sign} {self.limit:.2f}: {verdict}{note}"
+
+
+#: metric, domain, limit, at_least, required
+BARS = (
+    ("macro_f1", "internal", 0.85, True, True),
+    ("macro_f1", "external", 0.65, True, True),
+    ("laterality", "internal", 0.95, True, True),
+    ("laterality", "external", 0.95, True, False),
+    ("false_per_normal", "internal", 0.10, False, True),
+    ("false_per_normal", "external", 0.10, False, False),
+    ("nodule f1", "internal", 0.50, True, True),
+    ("nodule f1", "external", 0.50, True, False),
+)
+
+
+def check_bars(scores: Mapping[str, DomainScore]) -> tuple[Bar, ...]:
+    """Compare scores with every bar.
+
+    Args:
+        scores: domain -> score; a domain that is missing leaves its bars unmeasured.
+    """
+    bars = []
+    for metric, domain, limit, at_least, required in BARS:
+        found = _measured(scores.get(domain), metric)
+        value = found.value
+        reached = None if value is None else value >= limit if at_least else value <= limit
+        measured = (value, found.low, found.high, reached)
+        bars.append(Bar(metric, domain, limit, at_least, required, *measured))
+    return tuple(bars)
+
+
+def _measured(score: DomainScore | None, metric: str) -> Estimate:
+    if score is None:
+        return Estimate(None, None, None, 0)
+    return score.per_finding[NODULE].f1 if metric == "nodule f1" else getattr(score, metric)

@@ -1,0 +1,133 @@
+"""The loop of every benchmark: work over many cases that can be stopped, resumed and shared out.
+
+A task says what to do with which case. Its result is stored on a line of a file as soon as it is
+known, so that a run which was stopped resumes from there. Several processes share the tasks, each
+with the model and one thread; the results are the same, in the same order.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+from tqdm.auto import tqdm
+
+from workbench._store import StoredResults
+from workbench.errors import OptionError
+from workbench.interface import ChestXrayModel, load_model
+from workbench.phantom.case import seen_warning
+
+logger = logging.getLogger(__name__)
+
+Model = TypeVar("Model")
+Task = TypeVar("Task", bound=Hashable)
+Result = TypeVar("Result")
+
+#: The model of a worker process.
+_loaded: list[ChestXrayModel] = []
+
+
+def run_tasks(
+    model: Model,
+    work: Callable[[Model, Task], Result],
+    tasks: Sequence[Task],
+    *,
+    kind: Any,
+    head: Mapping[str, object],
+    kept: str | Path | None = None,
+    jobs: int = 1,
+    progress: bool = True,
+    cases_of: Callable[[Task], int] = lambda task: 1,
+) -> list[Result]:
+    """Return `work(model, task)` of every task, in order; stored results are not made again.
+
+    Args:
+        model: given to `work`. Processes load it again from where it was loaded, and need a
+            `ChestXrayModel` for that.
+        work: a function of a module, so that other processes find it.
+        tasks: one or more frozen dataclasses of plain values.
+        kind: type of a result, made of dataclasses and plain values.
+        head: what results depend on besides their task, such as the hash of the weights.
+        kept: a JSON Lines file that stores finished tasks; a run that was stopped resumes from it.
+        jobs: processes; 1 works in this one.
+        progress: whether to show a bar of all cases.
+        cases_of: how many cases a task has.
+
+    Raises:
+        OptionError: `kept` is of other weights or options.
+        RunError: `kept` cannot be written.
+    """
+    keys, results = TypeAdapter(type(tasks[0])), TypeAdapter(kind)
+    done: StoredResults[Task, Result] = StoredResults(
+        kept,
+        head,
+        encode=lambda task, result: {
+            "task": keys.dump_python(task),
+            "result": results.dump_python(result),
+        },
+        decode=lambda row: (
+            keys.validate_python(row["task"]),
+            results.validate_python(row["result"]),
+        ),
+    )
+    left = [task for task in tasks if task not in done]
+    total = sum(map(cases_of, tasks))
+    before = total - sum(map(cases_of, left))
+    with tqdm(total=total, initial=before, desc="cases", disable=not progress) as bar:
+        for task, found in zip(left, _worked(model, work, left, jobs), strict=True):
+            done[task] = found
+            bar.update(cases_of(task))
+    return [done[task] for task in tasks]
+
+
+def _worked(
+    model: Model, work: Callable[[Model, Task], Result], tasks: Sequence[Task], jobs: int
+) -> Iterator[Result]:
+    if jobs == 1 or not isinstance(model, ChestXrayModel):
+        yield from (work(model, task) for task in tasks)
+        return
+    loaded = model.loaded
+    source = "mini" if loaded.card.name == "mini" else str(loaded.directory)
+    options = {name: getattr(loaded.placement, name) for name in ("device", "dtype", "quantize")}
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_load, initargs=(source, options)
+    ) as pool:
+        yield from pool.map(partial(_here, work), tasks)
+
+
+def _load(source: str, options: Mapping[str, Any]) -> None:
+    """Give a worker process its model and one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    _loaded.append(load_model(source, **options))
+
+
+def _here(work: Callable[[Any, Task], Result], task: Task) -> Result:
+    return work(_loaded[0], task)
+
+
+def check_numbers(least: int, **numbers: int) -> None:
+    """Refuse options that are too small.
+
+    Raises:
+        OptionError: a number is below `least`; the message names it.
+    """
+    for name, value in numbers.items():
+        if value < least:
+            raise OptionError(f"{name} must be {least} or more, got {value}")
+
+
+def warn_of_seen(seed: int) -> tuple[str, ...]:
+    """Log that phantoms are not held out, where they are not, and return the message."""
+    warning = seen_warning(seed)
+    if warning is None:
+        return ()
+    logger.warning(warning)
+    return (warning,)

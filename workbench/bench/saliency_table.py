@@ -1,0 +1,278 @@
+"""The table of saliency methods and fixed maps, from the scores of single maps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from workbench._repr import short_repr
+from workbench.bench.table import BenchTable, two
+from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio, wilson
+from workbench.figures.names import method_name
+from workbench.saliency.checks import RANDOMISED_LIMIT
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class MapScore:
+    """One map against the truth.
+
+    Attributes:
+        method: name of the method or fixed baseline.
+        kind: "method", "other phrase" or "fixed".
+        seed: of the case.
+        finding: what is there.
+        pointing: the greatest cell touches the mask.
+        energy: share of the positive sum inside the mask.
+        iou: overlap of the mask with as many of the greatest cells.
+        seconds: wall time of the map; 0 for fixed ones.
+        similarity: size of the rank correlation with the map of random weights, at the stage that
+            changes it least; None where not checked, or where a map was constant.
+    """
+
+    method: str
+    kind: str
+    seed: int
+    finding: str
+    pointing: bool
+    energy: float
+    iou: float
+    seconds: float = 0.0
+    similarity: float | None = None
+
+
+@dataclass(frozen=True)
+class SaliencyRow:
+    """One method, or one baseline, over all cases.
+
+    Attributes:
+        method: name.
+        baseline: True for fixed maps.
+        pointing: share of cases in which the greatest cell touches the truth (Wilson's interval).
+        energy: mean share of the positive sum inside the truth.
+        iou: mean overlap with as many of the greatest cells.
+        seconds: median wall time of a map.
+        other_phrase: pointing of the same method asked about another finding; None for baselines.
+        similarity: mean `MapScore.similarity`; None where not checked.
+        checked: cases of that check.
+        per_finding: finding -> (hits, cases).
+    """
+
+    method: str
+    baseline: bool
+    pointing: Estimate
+    energy: Estimate
+    iou: Estimate
+    seconds: float
+    other_phrase: Estimate | None = None
+    similarity: float | None = None
+    checked: int = 0
+    per_finding: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    __repr__ = short_repr
+
+    @property
+    def randomisation_ok(self) -> bool | None:
+        """Whether the map changes with random weights; None where it was not checked."""
+        return None if self.similarity is None else abs(self.similarity) < RANDOMISED_LIMIT
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        other = self.other_phrase or Estimate(None, None, None, 0)
+        return {
+            "method": self.method,
+            "pointing": self.pointing.value,
+            "low": self.pointing.low,
+            "high": self.pointing.high,
+            "energy": self.energy.value,
+            "iou": self.iou.value,
+            "cases": self.pointing.n,
+            "seconds": self.seconds,
+            "randomisation_ok": self.randomisation_ok,
+            "randomisation_similarity": self.similarity,
+            "randomisation_cases": self.checked,
+            **other.flat("other_phrase"),
+            "other_phrase_cases": other.n,
+            "per_finding": {name: list(pair) for name, pair in self.per_finding.items()},
+        }
+
+    def cells(self) -> list[str]:
+        """Return texts for the columns of a `SaliencyTable`."""
+        return [
+            method_name(self.method),
+            f"{self.pointing.n:,}",
+            self.pointing.text(undefined="-"),
+            two(self.other_phrase.value) if self.other_phrase else "",
+            two(self.energy.value),
+            two(self.iou.value),
+            f"{self.seconds:.2f}",
+            self._verdict(),
+        ]
+
+    def _verdict(self) -> str:
+        if self.similarity is None:
+            return "" if self.baseline else "not checked"
+        said = "passes" if self.randomisation_ok else "\u26a0 FAILS"
+        return f"{said} ({self.similarity:+.2f})"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SaliencyTable(BenchTable):
+    """All methods and baselines of one benchmark.
+
+    Attributes:
+        methods: rows of methods, best first.
+        baselines: rows of fixed maps, best first.
+        drawn: cases that the model reported on.
+        missed: cases whose report misses the finding.
+    """
+
+    name: ClassVar = "saliency"
+    head: ClassVar = (
+        "method", "cases", "pointing [95 %]", "other phrase", "energy", "IoU", "seconds",
+        "random weights",
+    )  # fmt: skip
+    index: ClassVar = "method"
+
+    methods: tuple[SaliencyRow, ...]
+    baselines: tuple[SaliencyRow, ...]
+    drawn: int
+    missed: int
+
+    __repr__ = short_repr
+
+    @property
+    def cases(self) -> int:
+        """Cases whose finding the report states."""
+        return self.drawn - self.missed
+
+    @property
+    def rows(self) -> tuple[SaliencyRow, ...]:
+        """Methods, then baselines."""
+        return (*self.methods, *self.baselines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; every method's row carries both kinds of baseline."""
+        prior = self.baselines[0].pointing.value if self.baselines else None
+        return {
+            "methods": [row.to_dict() | {"best_fixed_baseline": prior} for row in self.methods],
+            "baselines": [row.to_dict() for row in self.baselines],
+            "cases": self.cases,
+            "drawn": self.drawn,
+            "missed": self.missed,
+            "seed": self.seed,
+            "model": dict(self.provenance),
+        }
+
+    def _records(self) -> list[dict[str, Any]]:
+        rows = [row.to_dict() | {"baseline": row.baseline} for row in self.rows]
+        return [{name: row[name] for name in row if name != "per_finding"} for row in rows]
+
+    def _cells(self) -> list[list[str]]:
+        return [row.cells() for row in self.rows]
+
+    def _notes(self) -> tuple[str, ...]:
+        return (
+            f"{self.cases:,} true positives of {self.drawn:,} phantoms from seed {self.seed:,}; "
+            "95 % intervals; \u26a0 fails the randomisation check",
+        )
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw pointing with intervals, beside the same methods asked about another phrase."""
+        from workbench.saliency.figure import plot_truth_table
+
+        return plot_truth_table(
+            [row.to_dict() | {"baseline": row.baseline} for row in self.rows], ax
+        )
+
+    def verdicts(self) -> dict[str, Any]:
+        """Return the randomisation verdicts in the form that `saliency.cautions` reads."""
+        verdicts = {
+            row.method: {
+                "ok": row.randomisation_ok,
+                "similarity": round(row.similarity, 4),
+                "cases": row.checked,
+            }
+            for row in self.methods
+            if row.similarity is not None
+        }
+        return {"sha256": self.provenance.get("sha256"), "seed": self.seed, "methods": verdicts}
+
+    def record(self, path: str | Path) -> Path:
+        """Write the verdicts to a file."""
+        path = Path(path)
+        path.write_text(json.dumps(self.verdicts(), indent=1) + "\n")
+        return path
+
+
+def tabulate(
+    scores: Sequence[MapScore],
+    *,
+    methods: Sequence[str],
+    drawn: int,
+    missed: int,
+    seed: int,
+    provenance: Mapping[str, Any],
+    warnings: tuple[str, ...] = (),
+) -> SaliencyTable:
+    """Put the scores of single maps together.
+
+    Args:
+        scores: of every map.
+        methods: names of methods, in the order asked for.
+        drawn, missed, provenance, warnings: see `SaliencyTable`.
+        seed: first case's seed; also of the resampling.
+    """
+    rng = np.random.default_rng([seed, drawn])
+    fixed = list(dict.fromkeys(score.method for score in scores if score.kind == "fixed"))
+    rows = [_row(scores, name, False, rng) for name in methods]
+    lines = [_row(scores, name, True, rng) for name in fixed]
+    return SaliencyTable(
+        methods=_best_first(rows),
+        baselines=_best_first(lines),
+        drawn=drawn,
+        missed=missed,
+        seed=seed,
+        provenance=dict(provenance),
+        warnings=warnings,
+    )
+
+
+def _best_first(rows: Sequence[SaliencyRow]) -> tuple[SaliencyRow, ...]:
+    return tuple(sorted(rows, key=lambda row: -(row.pointing.value or 0)))
+
+
+def _row(
+    scores: Sequence[MapScore], name: str, baseline: bool, rng: np.random.Generator
+) -> SaliencyRow:
+    own = [s for s in scores if s.method == name and s.kind == ("fixed" if baseline else "method")]
+    other = [s for s in scores if s.method == name and s.kind == "other phrase"]
+    weights = bootstrap_weights(len(own), rng)
+    known = [s.similarity for s in own if s.similarity is not None]
+    per_finding: dict[str, tuple[int, int]] = {}
+    for score in own:
+        hits, cases = per_finding.get(score.finding, (0, 0))
+        per_finding[score.finding] = (hits + score.pointing, cases + 1)
+    return SaliencyRow(
+        method=name,
+        baseline=baseline,
+        pointing=wilson(sum(s.pointing for s in own), len(own)),
+        energy=_mean([s.energy for s in own], weights),
+        iou=_mean([s.iou for s in own], weights),
+        seconds=float(np.median([s.seconds for s in own])) if own else 0.0,
+        other_phrase=None if not other else wilson(sum(s.pointing for s in other), len(other)),
+        similarity=float(np.mean(known)) if known else None,
+        checked=len(known),
+        per_finding=per_finding,
+    )
+
+
+def _mean(values: Sequence[float], weights: np.ndarray) -> Estimate:
+    return ratio(np.array(values, float), np.ones(len(values)), weights)

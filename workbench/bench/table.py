@@ -1,0 +1,148 @@
+"""The result of a benchmark: a row for each thing measured, with estimates and their intervals.
+
+Every benchmark returns a `BenchTable` of its own columns. Showing it in a notebook, a terminal, a
+data frame, a JSON file or on a page is the same for all and is done here.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from workbench.evaluation.intervals import Estimate
+from workbench.figures.page import embedded_png, html_page
+from workbench.figures.tables import html_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_STYLE = (
+    "body{font:15px/1.55 system-ui,sans-serif;color:#1b1b1b;background:#fff;max-width:1180px;"
+    "margin:32px auto;padding:0 24px}table{border-collapse:collapse}"
+    "th,td{padding:4px 8px;border-bottom:1px solid #d9d9d9}img{max-width:100%;height:auto}"
+)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BenchTable(ABC):
+    """What a benchmark found.
+
+    Attributes:
+        name: of the benchmark, and of its files.
+        head: names of the columns as people read them.
+        index: column of `to_frame` that names the rows; None leaves them numbered.
+        seed: of the first case, and of the resampling.
+        provenance: which weights, by name of the fact.
+        warnings: what to know before quoting the numbers.
+    """
+
+    name: ClassVar[str]
+    head: ClassVar[tuple[str, ...]]
+    index: ClassVar[str | None]
+
+    seed: int
+    provenance: Mapping[str, Any] = field(repr=False)
+    warnings: tuple[str, ...] = ()
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; undefined numbers are None."""
+
+    @abstractmethod
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the main numbers with their intervals; return the Axes."""
+
+    @abstractmethod
+    def _records(self) -> list[dict[str, Any]]:
+        """Return plain values of every row by column, for a data frame."""
+
+    @abstractmethod
+    def _cells(self) -> Sequence[Sequence[str]]:
+        """Return every row as texts below `head`."""
+
+    @abstractmethod
+    def _notes(self) -> tuple[str, ...]:
+        """Return what stands below the table: counts, seeds, comparisons."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the rows; estimates have columns for both ends of their interval."""
+        import pandas as pd
+
+        frame = pd.DataFrame(self._records())
+        return frame if self.index is None else frame.set_index(self.index)
+
+    def to_json(self) -> str:
+        """Return `to_dict` as JSON."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False, ensure_ascii=False)
+
+    def plots(self) -> dict[str, Axes]:
+        """Draw everything there is to draw, by name of its file."""
+        return {self.name: self.plot()}
+
+    def save(self, folder: str | Path) -> dict[str, Path]:
+        """Write the table as JSON, its figures as PNG, and both as a page.
+
+        Args:
+            folder: made if needed; files of the same names are replaced.
+
+        Returns:
+            File name -> path.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        figures = {
+            name: cast("Figure", ax.get_figure(root=True)) for name, ax in self.plots().items()
+        }
+        for name, figure in figures.items():
+            figure.savefig(folder / f"{name}.png", bbox_inches="tight")
+        texts = {"json": self.to_json() + "\n", "html": self._page(figures)}
+        for ending, text in texts.items():
+            (folder / f"{self.name}.{ending}").write_text(text, encoding="utf-8")
+        names = [f"{self.name}.{ending}" for ending in texts] + [f"{name}.png" for name in figures]
+        return {name: folder / name for name in names}
+
+    def _page(self, figures: Mapping[str, Figure]) -> str:
+        title = f"Benchmark: {self.name}"
+        pictures = "".join(embedded_png(one, f"Figure: {name}") for name, one in figures.items())
+        origin = ", ".join(f"{name}: {value}" for name, value in self.provenance.items())
+        return html_page(
+            title,
+            _STYLE,
+            f"<h1>{escape(title)}</h1>{self._repr_html_()}{pictures}"
+            f"<p><small>{escape(origin)}. For research, not for clinical use.</small></p>",
+        )
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<li>{escape(note)}</li>" for note in (*self._notes(), *self.warnings))
+        return f"{html_table(self.head, self._cells())}<ul>{notes}</ul>"
+
+    def __str__(self) -> str:
+        rows = [self.head, *self._cells()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        return "\n".join([*lines, *self._notes(), *self.warnings])
+
+
+def flat_row(row: Any, *, without: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the fields of a dataclass as plain values, each `Estimate` as three of them."""
+    plain: dict[str, Any] = {}
+    for one in fields(row):
+        value = getattr(row, one.name)
+        if one.name not in without:
+            plain |= value.flat(one.name) if isinstance(value, Estimate) else {one.name: value}
+    return plain
+
+
+def two(value: float | None) -> str:
+    """Return a number with two digits behind the point; "-" where it is undefined."""
+    return "-" if value is None else f"{value:.2f}"
