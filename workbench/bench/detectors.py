@@ -28,10 +28,11 @@ from sklearn.metrics import average_precision_score
 from workbench._repr import short_repr
 from workbench.bench.cases import PhantomKey, both_domains
 from workbench.bench.loop import check_numbers, run_tasks, warn_of_seen
-from workbench.bench.table import BenchTable, two
+from workbench.bench.table import BenchTable
 from workbench.errors import InputError
 from workbench.evaluation.auroc import area_difference, area_estimate
 from workbench.evaluation.intervals import Estimate, stratified_weights
+from workbench.figures.numbers import fixed
 from workbench.findings import ABSENT, PHANTOM_FINDINGS, PRESENT
 from workbench.hallucination.calibration import (
     Calibration,
@@ -267,7 +268,7 @@ class DetectorTable(BenchTable):
         return [row.to_dict() for row in self._all]
 
     def _cells(self) -> list[list[str]]:
-        return [[row.detector, str(row.auroc), two(row.average_precision)] for row in self._all]
+        return [[row.detector, str(row.auroc), fixed(row.average_precision)] for row in self._all]
 
     def _notes(self) -> tuple[str, ...]:
         return (

@@ -22,6 +22,7 @@ from workbench.bench.table import BenchTable, flat_row
 from workbench.errors import OptionError
 from workbench.evaluation.intervals import Estimate, estimate, stratified_weights
 from workbench.evaluation.scorecard_counts import macro_f1
+from workbench.figures.numbers import fixed, percent
 from workbench.findings import NO_FINDING, NOT_MENTIONED, PAPER_FINDINGS, PRESENT, UNCERTAIN
 from workbench.hallucination.contrast import ContrastiveDecoding
 from workbench.hallucination.mitigation import Abstain, PollAndRewrite, Revise
@@ -264,12 +265,10 @@ class MitigationTable(BenchTable):
 
 
 def _percent(found: Estimate) -> str:
-    if found.value is None:
-        return "undefined"
-    said = f"{100 * found.value:+.0f} %"
     if found.low is None or found.high is None:
-        return said
-    return f"{said} [{100 * found.low:+.0f}, {100 * found.high:+.0f}]"
+        return percent(found.value, sign=True, missing="undefined")
+    low, high = (fixed(100 * end, 0, sign=True) for end in (found.low, found.high))
+    return f"{percent(found.value, sign=True)} [{low}, {high}]"
 
 
 def tabulate(

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from workbench._repr import short_repr
-from workbench.bench.table import BenchTable, two
+from workbench.bench.table import BenchTable
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio, wilson
 from workbench.figures.names import method_name
+from workbench.figures.numbers import fixed
 from workbench.saliency.checks import RANDOMISED_LIMIT
 
 if TYPE_CHECKING:
@@ -109,9 +110,9 @@ class SaliencyRow:
             method_name(self.method),
             f"{self.pointing.n:,}",
             self.pointing.text(undefined="-"),
-            two(self.other_phrase.value) if self.other_phrase else "",
-            two(self.energy.value),
-            two(self.iou.value),
+            fixed(self.other_phrase.value) if self.other_phrase else "",
+            fixed(self.energy.value),
+            fixed(self.iou.value),
             f"{self.seconds:.2f}",
             self._verdict(),
         ]

@@ -6,7 +6,6 @@ data frame, a JSON file or on a page is the same for all and is done here.
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -14,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from workbench._plain import to_json
 from workbench.evaluation.intervals import Estimate
 from workbench.figures.page import embedded_png, html_page
 from workbench.figures.tables import html_table
@@ -80,7 +80,7 @@ class BenchTable(ABC):
 
     def to_json(self) -> str:
         """Return `to_dict` as JSON."""
-        return json.dumps(self.to_dict(), indent=2, allow_nan=False, ensure_ascii=False)
+        return to_json(self.to_dict())
 
     def plots(self) -> dict[str, Axes]:
         """Draw everything there is to draw, by name of its file."""
@@ -141,8 +141,3 @@ def flat_row(row: Any, *, without: Sequence[str] = ()) -> dict[str, Any]:
         if one.name not in without:
             plain |= value.flat(one.name) if isinstance(value, Estimate) else {one.name: value}
     return plain
-
-
-def two(value: float | None) -> str:
-    """Return a number with two digits behind the point; "-" where it is undefined."""
-    return "-" if value is None else f"{value:.2f}"
