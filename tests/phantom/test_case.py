@@ -182,3 +182,8 @@ def test_texts_are_the_same_for_the_same_seed():
     first, again = phantom(31, size=64), phantom(31, size=64)
     assert first.report == again.report and first.questions == again.questions
     assert first.differential == again.differential and first.report.endswith(".")
+
+
+def test_a_pneumothorax_is_on_one_side_whatever_is_wished():
+    (lesion,) = phantom(3, findings=["pneumothorax"], side="bilateral", size=64).lesions
+    assert lesion.side in ("left", "right")

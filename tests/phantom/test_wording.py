@@ -10,17 +10,15 @@ import pytest
 
 from workbench.errors import OptionError
 from workbench.findings import PHANTOM_FINDINGS
-from workbench.phantom.lesions import draw_findings, sample_lesions
-from workbench.phantom.scene import Lesion
+from workbench.phantom.scene import Lesion, draw_findings, sample_lesions
 from workbench.phantom.wording import (
     QUESTION_KINDS,
-    mentions,
     questions,
+    statements,
     write_differential,
     write_report,
 )
-from workbench.phantom.wording.mentions import REPORT_ORDER
-from workbench.phantom.wording.phrases import article
+from workbench.phantom.wording.statements import REPORT_ORDER, article
 
 N = 1500
 HEAD = {name: f"(?i){name}" for name in REPORT_ORDER} | {
@@ -180,10 +178,10 @@ def test_mentions_join_sides_and_keep_nodules_apart():
     pair = [
         Lesion("atelectasis", side=s, zone="lower", severity="small") for s in ("left", "right")
     ]
-    assert [m.side for m in mentions(pair)["atelectasis"]] == ["bilateral"]
+    assert [m.side for m in statements(pair)["atelectasis"]] == ["bilateral"]
     apart = [Lesion("nodule", side=s, zone="lower", size_mm=10) for s in ("left", "right", "left")]
-    assert [m.side for m in mentions(apart)["nodule"]] == ["right", "left", "left"]
-    assert list(mentions([*apart, *pair])) == ["atelectasis", "nodule"]
+    assert [m.side for m in statements(apart)["nodule"]] == ["right", "left", "left"]
+    assert list(statements([*apart, *pair])) == ["atelectasis", "nodule"]
 
 
 def test_article_follows_the_sound():

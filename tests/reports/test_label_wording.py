@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from workbench.findings import PHANTOM_FINDINGS, SEVERITIES, SIDES, ZONES
-from workbench.phantom.lesions import draw_findings, sample_lesions
-from workbench.phantom.scene import Lesion
-from workbench.phantom.wording import mentions, questions, write_report
+from workbench.phantom.scene import Lesion, draw_findings, sample_lesions
+from workbench.phantom.wording import questions, statements, write_report
 from workbench.reports import label
 
 CHANCE = 0.25
@@ -48,7 +47,7 @@ def drawn_lesions(rng: np.random.Generator) -> tuple[Lesion, ...]:
 def truth(lesions) -> dict[str, tuple]:
     """finding -> (side, zone, severity) as one merged row should state them."""
     rows = {}
-    for finding, group in mentions(lesions).items():
+    for finding, group in statements(lesions).items():
         sides = {m.side for m in group if m.side}
         zones = [zone for zone in ZONES if any(m.zone == zone for m in group)]
         grades = [m.severity for m in group if m.severity]

@@ -18,7 +18,7 @@ from workbench._repr import short_repr
 from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT, ZONES
 from workbench.phantom.case import DOMAINS, phantom
 from workbench.phantom.scene import Lesion
-from workbench.phantom.wording.mentions import mentions, merged_side
+from workbench.phantom.wording import merged_side, statements
 from workbench.radiograph import Radiograph
 
 
@@ -108,7 +108,7 @@ def places(lesions: Iterable[Lesion]) -> dict[str, Place]:
             merged_side(item.side for item in group),
             ", ".join(zone for zone in ZONES if any(item.zone == zone for item in group)) or None,
         )
-        for finding, group in mentions(lesions).items()
+        for finding, group in statements(lesions).items()
     }
 
 

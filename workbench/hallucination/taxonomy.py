@@ -35,7 +35,7 @@ from workbench.findings import (
     standard_name,
 )
 from workbench.phantom.case import Phantom
-from workbench.phantom.wording.mentions import mentions, merged_side
+from workbench.phantom.wording import merged_side, statements
 from workbench.reports import FindingLabel, label
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ def known_of(truth: Any) -> dict[str, Known]:
 
 
 def _of_phantom(case: Phantom) -> dict[str, Known]:
-    groups = mentions(case.lesions)
+    groups = statements(case.lesions)
     found = {name: Known(code) for name, code in case.labels.items()}
     for name, group in groups.items():
         grades = {item.severity for item in group}

@@ -2,7 +2,6 @@
 
 A schematic, not a simulation: boundaries are smooth functions of one coordinate (lateral chest
 wall, mediastinal borders, diaphragm), so that lungs, heart and lesions share one exact geometry.
-Does not know: lesions, exposure, pixels values.
 """
 
 from __future__ import annotations
@@ -193,9 +192,9 @@ class Frame:
         low = np.where(self.x < 0, self.above["right"], self.above["left"])
         return edge(inside, 0.006) * edge(self.y - np.float32(centre - 1.15 * half), 0.03) * low
 
-    def zone_height(self, side: str, zone: str) -> tuple[float, float]:
+    def zone_height(self, side: str, zone: str | None) -> tuple[float, float]:
         """(top, bottom) y of a lung zone: the lung's height split into thirds."""
         top, bottom = self.anatomy["top"], self.anatomy[f"dome_{side}"]
-        k = ("upper", "mid", "lower").index(zone)
+        k = ("upper", "mid", "lower").index(str(zone))
         step = (bottom - top) / 3
         return top + k * step, top + (k + 1) * step

@@ -1,10 +1,8 @@
-"""A phantom case: the drawn radiograph and everything that is true of it.
-
-Does not know: models or metrics.
-"""
+"""A phantom: the image and everything that is true of it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
@@ -14,9 +12,15 @@ import numpy as np
 from workbench.errors import OptionError
 from workbench.findings import ABSENT, ON_REQUEST, PHANTOM_FINDINGS, PRESENT, standard_name
 from workbench.phantom.anatomy import sample_anatomy
-from workbench.phantom.lesions import check_findings, draw_findings, sample_lesions
 from workbench.phantom.render import render
-from workbench.phantom.scene import Lesion, Scene
+from workbench.phantom.scene import (
+    Lesion,
+    Scene,
+    check_findings,
+    draw_findings,
+    sample_lesions,
+)
+from workbench.phantom.wording import Question, questions, write_differential, write_report
 from workbench.radiograph import InputContract, Radiograph
 
 DOMAINS = ("internal", "external")
@@ -27,7 +31,7 @@ FIRST_HELD_OUT_SEED = 10_000_000
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """One drawn chest with its truth.
+    """One phantom with its truth.
 
     Attributes:
         scene: the parameters it was drawn from.
@@ -66,22 +70,16 @@ class Phantom:
     @cached_property
     def report(self) -> str:
         """Reference report."""
-        from workbench.phantom.wording import write_report
-
         return write_report(self.lesions, self._stream(5), self.domain)
 
     @cached_property
     def differential(self) -> str:
         """Reference differential diagnosis."""
-        from workbench.phantom.wording import write_differential
-
         return write_differential(self.lesions, self._stream(6))
 
     @cached_property
-    def questions(self) -> tuple:
+    def questions(self) -> tuple[Question, ...]:
         """Reference questions with answers."""
-        from workbench.phantom.wording import questions
-
         return questions(self.lesions, self._stream(7))
 
     def without(self, finding: str) -> Phantom:
@@ -134,7 +132,7 @@ def seen_warning(seed: int) -> str | None:
 def sample_scene(
     seed: int,
     *,
-    findings=None,
+    findings: str | Iterable[str] | None = None,
     domain: str = "internal",
     side: str | None = None,
     zone: str | None = None,
@@ -158,14 +156,17 @@ def sample_scene(
     return Scene(int(seed), domain, anatomy, lesions)
 
 
-def _wished_lesions(seed: int, names: tuple[str, ...], wishes: dict) -> tuple[Lesion, ...]:
+def _wished_lesions(
+    seed: int, names: tuple[str, ...], wishes: dict[str, str | None]
+) -> tuple[Lesion, ...]:
     """Return lesions with every wished finding, trying other places where they crowd each other."""
+    missing = set(names)
     for attempt in range(50):
         stream = [seed, 3] if attempt == 0 else [seed, 3, attempt]
         lesions = sample_lesions(np.random.default_rng(stream), names, **wishes)
         if len(lesions) == len(names):
             return lesions
-    missing = set(names) - {lesion.finding for lesion in lesions}
+        missing = set(names) - {lesion.finding for lesion in lesions}
     raise OptionError(
         f"no free place for {', '.join(sorted(missing))} beside the other findings; "
         "ask for fewer findings, a smaller severity or no fixed side and zone"
@@ -199,7 +200,7 @@ def draw(scene: Scene, *, size: int = 512) -> Phantom:
 def phantom(
     seed: int = 0,
     *,
-    findings=None,
+    findings: str | Iterable[str] | None = None,
     domain: str = "internal",
     size: int = 512,
     side: str | None = None,

@@ -2,11 +2,11 @@
 
 Every function takes the frame and the lesion, adds to the canvas and returns the exact mask
 (size, size) in [0, 1] of what it drew; 0.5 is the border.
-Does not know: exposure, scatter and noise (`render`), wording.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,9 +24,7 @@ from workbench.findings import (
     PNEUMOTHORAX,
 )
 from workbench.phantom.anatomy import SIGN, Frame
-from workbench.phantom.devices import draw_device
 from workbench.phantom.field import Table, bump, edge, polyline, smooth_noise, strokes
-from workbench.phantom.fractures import draw_fracture
 from workbench.phantom.scene import Lesion
 
 LUNG_DEPTH = 0.74
@@ -50,8 +48,16 @@ class Canvas:
 
 
 def sides_of(lesion: Lesion) -> tuple[str, ...]:
-    """Sides that a lesion is drawn on."""
-    return ("right", "left") if lesion.side == "bilateral" else (lesion.side,)
+    """Return the sides that a lesion is drawn on; none where it has none."""
+    if lesion.side == "bilateral":
+        return ("right", "left")
+    return (lesion.side,) if lesion.side else ()
+
+
+def one_side(lesion: Lesion) -> str:
+    """Return the side of a lesion that is on one side."""
+    (side,) = sides_of(lesion)
+    return side
 
 
 def _union(masks: list[np.ndarray]) -> np.ndarray:
@@ -86,7 +92,7 @@ def _near_dome(frame: Frame, side: str) -> np.ndarray:
 
 def draw_pneumothorax(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
     """Draw air between chest wall and a thin visceral pleural line; no vessels in it."""
-    p, side = lesion.params, lesion.side
+    p, side = lesion.params, one_side(lesion)
     u, g = frame.lateral(side), Table.grid
     top, bottom = frame.anatomy["top"], frame.anatomy[f"dome_{side}"]
     t = np.clip((g - top) / (bottom - top), 0, 1)
@@ -124,27 +130,25 @@ def draw_consolidation(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarr
     return _union(masks)
 
 
-def _bronchograms(frame, side, cx, cy, radius, rng) -> np.ndarray:
-    xs, ys, steps = [], [], []
+def _bronchograms(
+    frame: Frame, side: str, cx: float, cy: float, radius: float, rng: np.random.Generator
+) -> np.ndarray:
+    curves = []
     for _ in range(4):
         angle = rng.uniform(0, 2 * np.pi)
         ends = radius * rng.uniform(0.5, 0.95)
-        points = np.array(
-            [
-                [cx - 0.5 * radius, cy - 0.2 * radius],
-                [cx, cy],
-                [cx + ends * np.cos(angle), cy + ends * np.sin(angle)],
-            ]
-        )
-        x, y, step = polyline(points)
-        xs.append(x), ys.append(y), steps.append(step)
-    x, y, step = np.concatenate(xs), np.concatenate(ys), np.concatenate(steps)
+        root = [cx - 0.5 * radius, cy - 0.2 * radius]
+        end = [cx + ends * np.cos(angle), cy + ends * np.sin(angle)]
+        curves.append(polyline([root, [cx, cy], end]))
+    x, y, step = map(np.concatenate, zip(*curves, strict=True))
     ix, iy = frame.to_image(x * SIGN[side], y)
     lines = strokes(frame.size, ix, iy, np.full_like(x, 0.11), step, 0.0028)
     return np.minimum(lines, np.float32(0.16))
 
 
-def _place(frame, side, zone, across, down, margin) -> tuple[float, float]:
+def _place(
+    frame: Frame, side: str, zone: str | None, across: float, down: float, margin: float
+) -> tuple[float, float]:
     """Return (u, y) of a point inside a zone, at least `margin` from wall and mediastinum."""
     top, bottom = frame.zone_height(side, zone)
     if zone == "upper":
@@ -165,7 +169,7 @@ def draw_atelectasis(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray
     )
 
 
-def _bands(frame, side, zone, p, canvas) -> np.ndarray:
+def _bands(frame: Frame, side: str, zone: str | None, p: dict, canvas: Canvas) -> np.ndarray:
     top, bottom = frame.zone_height(side, zone)
     u, total = frame.lateral(side), np.zeros_like(frame.x)
     for k in range(p["bands"]):
@@ -183,7 +187,7 @@ def _bands(frame, side, zone, p, canvas) -> np.ndarray:
     return edge(mask - np.float32(0.35), 0.2)
 
 
-def _wedge(frame, side, zone, p, canvas) -> np.ndarray:
+def _wedge(frame: Frame, side: str, zone: str | None, p: dict, canvas: Canvas) -> np.ndarray:
     u, y = frame.lateral(side), frame.y
     top, bottom = frame.zone_height(side, zone)
     lung = frame.lung[side]
@@ -229,27 +233,21 @@ def draw_edema(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
 
 def _septal_lines(frame: Frame, p: dict) -> np.ndarray:
     rng = np.random.default_rng(p["noise_seed"] + 1)
-    xs, ys, steps = [], [], []
+    lines = []
     for side in SIGN:
         bottom = frame.anatomy[f"dome_{side}"]
         for y0 in np.linspace(bottom - 0.13, bottom - 0.005, 7):
             outer = frame.width_at(y0) - 0.006
-            x, y, step = polyline(
-                [
-                    [outer, y0],
-                    [outer - 0.018, y0 + 0.001],
-                    [outer - rng.uniform(0.03, 0.045), y0 + 0.003],
-                ]
-            )
-            ix, iy = frame.to_image(x * SIGN[side], y)
-            xs.append(ix), ys.append(iy), steps.append(step)
-    x, y, step = np.concatenate(xs), np.concatenate(ys), np.concatenate(steps)
+            end = [outer - rng.uniform(0.03, 0.045), y0 + 0.003]
+            x, y, step = polyline([[outer, y0], [outer - 0.018, y0 + 0.001], end])
+            lines.append((*frame.to_image(x * SIGN[side], y), step))
+    x, y, step = map(np.concatenate, zip(*lines, strict=True))
     return strokes(frame.size, x, y, np.full_like(x, 0.35 * p["amount"]), step, 0.0022)
 
 
 def draw_nodule(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
     """Draw one round, well-defined opacity with the profile of a sphere."""
-    p, side = lesion.params, lesion.side
+    p, side = lesion.params, one_side(lesion)
     cx, cy = _place(frame, side, lesion.zone, p["across"], p["down"], p["radius"] + 0.006)
     dx, dy = frame.lateral(side) - np.float32(cx), frame.y - np.float32(cy)
     distance = np.sqrt(dx * dx + dy * dy)
@@ -261,6 +259,110 @@ def draw_nodule(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
 def draw_cardiomegaly(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
     """The heart is drawn with the anatomy; the mask is its silhouette."""
     return frame.heart
+
+
+def draw_device(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
+    """Draw a pacemaker with its lead, a central venous catheter or an endotracheal tube."""
+    from_kind = {
+        "pacemaker": _pacemaker,
+        "central venous catheter": _catheter,
+        "endotracheal tube": _tube,
+    }
+    dense = from_kind[str(lesion.kind)](frame, lesion)
+    canvas.attenuation += dense
+    return edge(dense - np.float32(0.12), 0.08)
+
+
+def _line(
+    frame: Frame, points: Sequence[Sequence[float]], amount: float, sigma: float
+) -> np.ndarray:
+    x, y, step = polyline(points)
+    ix, iy = frame.to_image(x, y)
+    drawn = strokes(frame.size, ix, iy, np.full_like(x, amount), step, sigma)
+    return np.minimum(drawn, np.float32(amount * 1.3))
+
+
+def _pacemaker(frame: Frame, lesion: Lesion) -> np.ndarray:
+    p, side = lesion.params, one_side(lesion)
+    sign = SIGN[side]
+    top = frame.anatomy["top"]
+    cx, cy = 0.27 + 0.03 * p["across"], top + 0.15 + 0.04 * p["down"]
+    dx = (frame.lateral(side) - np.float32(cx)) * np.float32(1 / 0.042)
+    dy = (frame.y - np.float32(cy)) * np.float32(1 / 0.034)
+    box = edge(1 - (dx**4 + dy**4), 0.35) * np.float32(0.55)
+    base = frame.anatomy["dome_left"]
+    lead = [
+        [sign * (cx - 0.01), cy - 0.03],
+        [sign * 0.13, top + 0.055],
+        [-0.03, top + 0.14],
+        [-0.055, base - 0.22],
+        [-0.03, base - 0.07],
+        [0.06 + 0.03 * p["tip"], base - 0.035],
+    ]
+    return np.maximum(box, _line(frame, lead, 0.42, 0.0032))
+
+
+def _catheter(frame: Frame, lesion: Lesion) -> np.ndarray:
+    p, sign = lesion.params, SIGN[one_side(lesion)]
+    top = frame.anatomy["top"]
+    start = [[sign * (0.26 + 0.03 * p["across"]), top + 0.03], [sign * 0.15, top + 0.045]]
+    if p["wave"] < 0.5:
+        start = [[sign * (0.075 + 0.02 * p["across"]), -0.02], [sign * 0.06, top - 0.01]]
+    path = [
+        *start,
+        [-0.03 + 0.005 * p["wave"], top + 0.13],
+        [-0.048, top + 0.22],
+        [-0.05, top + 0.28 + 0.05 * p["tip"]],
+    ]
+    return _line(frame, path, 0.36, 0.0030)
+
+
+def _tube(frame: Frame, lesion: Lesion) -> np.ndarray:
+    p = lesion.params
+    tip = frame.anatomy["top"] + 0.10 + 0.04 * p["tip"]
+    bend = 0.012 * (p["wave"] - 0.5)
+    walls = [
+        _line(frame, [[off + bend, -0.03], [off, tip * 0.5], [off, tip]], 0.30, 0.0024)
+        for off in (-0.0085, 0.0085)
+    ]
+    stripe = _line(frame, [[bend, -0.03], [0.0, tip * 0.5], [0.0, tip - 0.004]], 0.16, 0.004)
+    return np.maximum(np.maximum(*walls), stripe)
+
+
+def _rib_height(frame: Frame, number: int, share: float) -> float:
+    """Return y of the middle of a posterior rib.
+
+    Args:
+        frame: the scene's geometry.
+        number: 0 for the uppermost.
+        share: distance from the midline as a share of that to the chest wall.
+    """
+    a = frame.anatomy
+    first = a["top"] - 0.03 + 0.3 * a["rib_spacing"] * a["rib_phase"]
+    centre = first + number * a["rib_spacing"] * (1 + 0.012 * number)
+    return centre - 0.099 * (share - share**2) + a["rib_slope"] * share**3
+
+
+def draw_fracture(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
+    """Draw healing rib fractures: calluses in a row and displaced ends; the mask is the calluses.
+
+    Three or four neighbouring ribs each carry a dense, round callus at about the same distance from
+    the midline, and the outer end of the bone is a step higher than the inner one.
+    """
+    p, u = lesion.params, frame.lateral(one_side(lesion))
+    mask = np.zeros_like(frame.x)
+    for k, share in enumerate(p["lateral"]):
+        y = _rib_height(frame, p["first"] + k, share)
+        x = share * (frame.width_at(y) + 0.01)
+        dx, dy = u - np.float32(x), frame.y - np.float32(y)
+        radius = p["radius"][k]
+        distance = np.sqrt(dx * dx + np.float32(1.25) * dy * dy)
+        ball = np.sqrt(np.clip(1 - np.square(distance * np.float32(1 / radius)), 0, 1))
+        end = bump(dy + np.float32(p["step"][k]), 0.007) * edge(dx, 0.006)
+        end = end * edge(np.float32(0.03) - dx, 0.006)
+        canvas.attenuation += ball * np.float32(p["amount"][k]) + end * np.float32(0.16)
+        mask = np.maximum(mask, edge(np.float32(radius) - distance, 0.002))
+    return mask
 
 
 #: Drawn in this order: air and fluid first, then lung lesions, then what lies in front.

@@ -6,6 +6,7 @@ Everything is float32; a stray float64 scalar doubles the time of a drawing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -138,24 +139,18 @@ def strokes(
 
 
 def polyline(
-    points: np.ndarray, spacing: float = 0.0012
+    points: Sequence[Sequence[float]], spacing: float = 0.0012
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (x, y, step) of a densely sampled Catmull-Rom curve through (n, 2) points."""
-    points = np.asarray(points, dtype=np.float64)
-    padded = np.vstack([2 * points[0] - points[1], points, 2 * points[-1] - points[-2]])
-    xs, ys = [], []
+    knots = np.asarray(points, dtype=np.float64)
+    padded = np.vstack([2 * knots[0] - knots[1], knots, 2 * knots[-1] - knots[-2]])
+    curves = []
     for k in range(1, len(padded) - 2):
         p0, p1, p2, p3 = padded[k - 1 : k + 3]
         n = max(int(np.hypot(*(p2 - p1)) / spacing), 2)
         t = (np.arange(n) / n)[:, None]
-        curve = 0.5 * (
-            2 * p1
-            + (p2 - p0) * t
-            + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
-            + (3 * p1 - p0 - 3 * p2 + p3) * t**3
-        )
-        xs.append(curve[:, 0])
-        ys.append(curve[:, 1])
-    x, y = np.concatenate(xs), np.concatenate(ys)
+        square, cube = 2 * p0 - 5 * p1 + 4 * p2 - p3, 3 * p1 - p0 - 3 * p2 + p3
+        curves.append(0.5 * (2 * p1 + (p2 - p0) * t + square * t**2 + cube * t**3))
+    x, y = np.concatenate(curves).T
     step = np.hypot(np.gradient(x), np.gradient(y))
     return x.astype(np.float32), y.astype(np.float32), step.astype(np.float32)

@@ -1,23 +1,24 @@
-"""From a scene to pixels: attenuation, scatter, exposure, noise and the film curve.
+"""From a scene to pixels: the normal chest, attenuation, scatter, exposure, noise and grey levels.
 
-The model is two-dimensional: path attenuations add, transmitted intensity is exp(-attenuation),
-scatter is a blurred share of it, quantum noise grows where little light arrives, and the film
-shows the logarithm. No spectrum, no geometry of the beam, no detector physics beyond that.
+The model is two-dimensional: path attenuations of soft tissue, bones, vessels and lesions add,
+transmitted intensity is exp(-attenuation), scatter is a blurred share of it, quantum noise grows
+where little light arrives, and the image shows the logarithm. No spectrum, no geometry of the beam,
+no detector physics beyond that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from workbench.findings import ATELECTASIS, CARDIOMEGALY, PNEUMOTHORAX
-from workbench.phantom.anatomy import Frame
-from workbench.phantom.drawing import DRAW, Canvas, sides_of
-from workbench.phantom.field import grain, smooth_noise
+from workbench.phantom.anatomy import SIGN, Frame
+from workbench.phantom.drawing import DRAW, LUNG_DEPTH, Canvas, sides_of
+from workbench.phantom.field import Table, bump, edge, grain, smooth_noise, strokes
 from workbench.phantom.scene import Scene
-from workbench.phantom.tissue import bones, soft_tissue, vessels
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Exposure:
         contrast: factor on attenuation.
         scatter: share of scattered light.
         noise: standard deviation of quantum noise at full exposure.
-        low, high: film densities shown as black and white.
-        gamma: exponent of the film curve.
+        low, high: densities shown as black and white.
+        gamma: exponent of the grey-level curve.
     """
 
     contrast: float
@@ -125,11 +126,11 @@ def _expose(scene: Scene, frame: Frame, attenuation: np.ndarray) -> np.ndarray:
     haze = gaussian_filter(coarse, 0.09 * coarse.shape[0], mode="nearest")
     light = light * np.float32(1 - e.scatter) + np.float32(e.scatter) * _upsample(haze, size)
     light += grain(rng, size) * (np.sqrt(light) * np.float32(e.noise))
-    film = -np.log(np.maximum(light, np.float32(0.02)))
-    film = (film - np.float32(e.low)) * np.float32(1 / (e.high - e.low))
-    film = np.clip(film, 0, 1) ** np.float32(e.gamma)
-    film = np.maximum(film, _marker(frame) * np.float32(0.96))
-    return np.round(film * np.float32(255)).astype(np.uint8).astype(np.float32) / np.float32(255)
+    density = -np.log(np.maximum(light, np.float32(0.02)))
+    density = (density - np.float32(e.low)) * np.float32(1 / (e.high - e.low))
+    density = np.clip(density, 0, 1) ** np.float32(e.gamma)
+    density = np.maximum(density, _marker(frame) * np.float32(0.96))
+    return np.round(density * np.float32(255)).astype(np.uint8).astype(np.float32) / np.float32(255)
 
 
 def _upsample(coarse: np.ndarray, size: int) -> np.ndarray:
@@ -142,3 +143,168 @@ def _upsample(coarse: np.ndarray, size: int) -> np.ndarray:
     matrix[np.arange(size), low] = 1 - t
     matrix[np.arange(size), low + 1] = t
     return matrix @ coarse @ matrix.T
+
+
+# ---------------------------------------------------------------- the normal chest
+
+
+def soft_tissue(frame: Frame) -> np.ndarray:
+    """Return body, lungs, heart and mediastinum, (size, size)."""
+    a, y = frame.anatomy, frame.y
+    u = np.abs(frame.x)
+    g = Table.grid
+    shoulder = Table(0.015 + 0.34 * np.clip(g - 0.10, 0, 1) ** 1.25)
+    axilla = np.clip((0.40 - g) / 0.22, 0, 1) ** 1.5
+    widest = frame.wall.values.max() + a["wall"]
+    outline = Table(widest + 0.16 * axilla + 0.05 * np.clip(g - 0.5, 0, 1))
+    skin = np.minimum(y - shoulder(u), frame.by_row(outline) - u)
+    body = edge(skin, 0.008) * (np.float32(0.35) + np.float32(0.65) * np.clip(skin * 14, 0, 1))
+    total = body * np.float32(1.0)
+    for side in SIGN:
+        lung = frame.lung[side]
+        depth = np.clip((frame.by_row(frame.wall) - frame.lateral(side)) * 7, 0, 1)
+        total -= lung * (np.float32(LUNG_DEPTH * 0.84) + np.float32(LUNG_DEPTH * 0.16) * depth)
+        total += (1 - frame.above[side]) * (frame.lateral(side) > 0) * body * np.float32(0.12)
+    total += frame.heart * np.float32(0.10)
+    total += _mediastinum(frame, body)
+    if a["breast"]:
+        for side in SIGN:
+            du = (frame.lateral(side) - np.float32(0.21)) * np.float32(1 / 0.15)
+            dy = (y - np.float32(a["breast_height"])) * np.float32(1 / 0.12)
+            total += edge(1 - du * du - dy * dy, 0.25) * np.float32(a["breast"])
+    return total + _bubble(frame)
+
+
+def _mediastinum(frame: Frame, body: np.ndarray) -> np.ndarray:
+    a = frame.anatomy
+    x, y = frame.x, frame.y
+    lobes = Table(1 + 0.22 * np.cos(2 * np.pi * Table.grid / 0.052))
+    spine = edge(np.float32(0.036) - np.abs(x), 0.008) * np.float32(a["spine_strength"])
+    spine = spine * frame.by_row(lobes) * body
+    spine *= 1 - np.float32(0.45) * frame.heart
+    trachea = edge(np.float32(0.019) - np.abs(x + np.float32(0.004)), 0.006)
+    trachea = trachea * edge(np.float32(a["top"] + 0.185) - y, 0.01) * np.float32(0.20)
+    main = np.zeros_like(x)
+    for side, slope in (("right", 1.1), ("left", 0.75)):
+        u = frame.lateral(side)
+        line = y - np.float32(a["top"] + 0.175) - u * np.float32(slope)
+        main = np.maximum(main, bump(line, 0.018) * edge(np.float32(0.075) - u, 0.01) * (u > 0))
+    return spine - (trachea + main * np.float32(0.11)) * body
+
+
+def _bubble(frame: Frame) -> np.ndarray:
+    a = frame.anatomy
+    if not a["gastric_bubble"]:
+        return np.zeros_like(frame.x)
+    du = (frame.x - np.float32(0.17)) * np.float32(1 / 0.085)
+    dy = frame.y - np.float32(a["dome_left"] + 0.065)
+    dy = dy * np.float32(1 / (0.02 + a["gastric_bubble"]))
+    return -edge(1 - du * du - dy * dy, 0.6) * (1 - frame.above["left"]) * np.float32(0.22)
+
+
+def _rib_table(frame: Frame, first: float, spacing: float, count: int, half: float) -> Table:
+    g, total = Table.grid, np.zeros_like(Table.grid)
+    for k in range(count):
+        d = (g - (first + k * spacing * (1 + 0.012 * k))) / half
+        solid = np.clip(1 - d * d, 0, 1)
+        cortex = np.exp(-np.square((np.abs(d) - 0.85) / 0.22))
+        total = np.maximum(total, 0.62 * np.sqrt(solid) + 0.38 * cortex)
+    return Table(total)
+
+
+def bones(frame: Frame) -> np.ndarray:
+    """Return ribs, clavicles and scapulae, (size, size)."""
+    a, y = frame.anatomy, frame.y
+    top, spacing = a["top"], a["rib_spacing"]
+    wall = np.maximum(frame.by_row(frame.wall), np.float32(0.06))
+    total = np.zeros_like(y)
+    back = _rib_table(frame, top - 0.03 + 0.3 * spacing * a["rib_phase"], spacing, 10, 0.0125)
+    front = _rib_table(frame, top + 0.02 + 0.3 * spacing * a["rib_phase"], spacing * 1.2, 7, 0.014)
+    for side in SIGN:
+        u = frame.lateral(side)
+        s = u / (wall + np.float32(0.01))
+        inside = edge(wall + np.float32(0.022) - u, 0.008) * edge(u - np.float32(0.03), 0.006)
+        inside = inside * edge(y - np.float32(top - 0.035), 0.02)
+        inside = inside * edge(np.float32(a["dome_right"] + 0.15) - y, 0.08)
+        s2 = s * s
+        arc = y + np.float32(0.045) * (s - s2) * 4 * np.float32(0.55)
+        arc = arc - np.float32(a["rib_slope"]) * s2 * s
+        total += back(arc) * inside * np.float32(a["rib_strength"])
+        rise = y - np.float32(0.16) * np.clip(1 - s, 0, 1)
+        fade = edge(s - np.float32(0.52), 0.12)
+        total += front(rise) * inside * fade * np.float32(a["rib_strength"] * 0.62)
+        total += _clavicle(frame, side, u) + _scapula(frame, side, u)
+    return total
+
+
+def _clavicle(frame: Frame, side: str, u: np.ndarray) -> np.ndarray:
+    a, g = frame.anatomy, Table.grid
+    s = np.clip((g - 0.03) / 0.32, 0, 1)
+    curve = Table(a["clavicle_height"] + 0.05 - 0.075 * s + 0.018 * np.sin(2 * np.pi * s))
+    half = Table(0.0135 + 0.004 * (1 - s))
+    d = (frame.y - curve(u)) / half(u)
+    bone = np.sqrt(np.clip(1 - d * d, 0, 1)) * np.float32(0.7)
+    bone += bump(np.abs(d) - np.float32(0.8), 0.35) * np.float32(0.35)
+    bone *= edge(u - np.float32(0.03), 0.012) * edge(np.float32(0.36) - u, 0.03)
+    return bone * np.float32(0.26)
+
+
+def _scapula(frame: Frame, side: str, u: np.ndarray) -> np.ndarray:
+    a = frame.anatomy
+    if not a["scapula"]:
+        return np.zeros_like(u)
+    line = u - np.float32(0.36) + (frame.y - np.float32(0.25)) * np.float32(0.25)
+    blade = edge(line, 0.008) * edge(np.float32(0.10) - line, 0.03)
+    blade = blade * edge(frame.y - np.float32(0.16), 0.03) * edge(np.float32(0.43) - frame.y, 0.04)
+    return blade * np.float32(a["scapula"])
+
+
+def vessels(frame: Frame, canvas: Canvas) -> np.ndarray:
+    """Draw the pulmonary vessels of both lungs as branching strokes that thin outwards."""
+    a = frame.anatomy
+    rng = np.random.default_rng(a["vessel_seed"])
+    branches = []
+    for side in SIGN:
+        height = a[f"dome_{side}"] - a["top"]
+        root = np.array([0.075, a["top"] + (0.53 if side == "right" else 0.49) * height])
+        for x, y, step, level in _tree(rng, root, height):
+            branches.append((*frame.to_image(x * SIGN[side], y), step, level))
+    x, y, step, level = map(np.concatenate, zip(*branches, strict=True))
+    total = np.zeros_like(frame.x)
+    for k, (sigma, strength) in enumerate(((0.0080, 2.6), (0.0050, 1.5), (0.0032, 0.9))):
+        pick = level == k
+        if canvas.vessel_blur:
+            sigma = float(np.hypot(sigma, canvas.vessel_blur))
+        weight = np.full(int(pick.sum()), strength * a["vessel_strength"], np.float32)
+        total += strokes(frame.size, x[pick], y[pick], weight, step[pick], sigma)
+    lung = frame.lung["right"] + frame.lung["left"]
+    return np.minimum(total, np.float32(0.42)) * lung * canvas.vessel_gain
+
+
+def _tree(
+    rng: np.random.Generator, root: np.ndarray, height: float
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield (x, y, step, level) arrays of three generations of branches."""
+    n = 9
+    angles = np.linspace(-1.25, 1.35, n) + rng.uniform(-0.1, 0.1, n)
+    start = np.tile(root, (n, 1)) + np.c_[np.zeros(n), np.linspace(-0.04, 0.05, n)]
+    length = height * rng.uniform(0.24, 0.36, n) * (0.75 + 0.35 * np.abs(np.sin(angles)))
+    for level in range(3):
+        t = np.linspace(0, 1, (96, 56, 40)[level], dtype=np.float32)[None, :]
+        bend = rng.uniform(-0.75, 0.75, len(angles)).astype(np.float32)[:, None]
+        heading = angles.astype(np.float32)[:, None] + bend * t
+        step = (length / t.shape[1]).astype(np.float32)[:, None] * np.ones_like(t)
+        x = start[:, :1].astype(np.float32) + np.cumsum(np.cos(heading) * step, 1)
+        y = start[:, 1:].astype(np.float32) + np.cumsum(np.sin(heading) * step, 1)
+        thin = np.zeros_like(x, dtype=np.int8) + level
+        if level == 0:
+            thin += (t > 0.45).astype(np.int8)
+        yield x.ravel(), y.ravel(), step.ravel(), thin.ravel()
+        children = 3 if level == 0 else 2
+        parent = np.repeat(np.arange(len(angles)), children)
+        where = rng.uniform(0.3, 0.95, len(parent))
+        index = (where * (t.shape[1] - 1)).astype(int)
+        start = np.c_[x[parent, index], y[parent, index]]
+        turn = rng.choice([-1, 1], len(parent)) * rng.uniform(0.35, 0.75, len(parent))
+        angles = heading[parent, index] + turn
+        length = length[parent] * rng.uniform(0.45, 0.65, len(parent))

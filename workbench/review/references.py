@@ -28,7 +28,7 @@ from workbench.data.frames import conform, map_unique, read_table
 from workbench.errors import InputError
 from workbench.findings import CODES, SIDES
 from workbench.phantom.case import Phantom
-from workbench.phantom.wording.mentions import mentions, merged_side
+from workbench.phantom.wording import merged_side, statements
 from workbench.review.bulk import CODE, FINDINGS, SIDE
 from workbench.review.sources import RunRows
 from workbench.runs.record import kept_places
@@ -167,7 +167,7 @@ def _of_phantoms(cases: Mapping[Any, Any]) -> pd.DataFrame:
                 f"id {key!r} has {type(case).__name__}; a mapping of references holds phantoms, "
                 "give anything else as a table or a manifest"
             )
-        groups = mentions(case.lesions)
+        groups = statements(case.lesions)
         sides = {name: merged_side(item.side for item in group) for name, group in groups.items()}
         places = {name: [side] for name, side in sides.items() if side}
         row = {"image_id": str(key), "locations": json.dumps(places) if places else None}

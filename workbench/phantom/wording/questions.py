@@ -2,9 +2,8 @@
 
 The first word of an answer commits to it: "Yes, there is ...", "No, there is no ...", "There is no
 ..." against "The pleural effusion ...". Yes and no are drawn in equal shares. A question about
-something that is not there is a false-premise turn; its right answer denies the premise.
-
-Does not know: pixels. A question is asked of what was drawn, visible to a reader or not.
+something that is not there is a false-premise turn; its correct answer denies the premise. A
+question is asked of what was drawn, visible to a reader or not.
 """
 
 from __future__ import annotations
@@ -17,16 +16,20 @@ import numpy as np
 from workbench.errors import OptionError
 from workbench.findings import CARDIOMEGALY, DEVICE, EDEMA, NODULE, PHANTOM_FINDINGS
 from workbench.phantom.scene import Lesion
-from workbench.phantom.wording.mentions import GRADED, ZONED, Mention, mentions, merged_side
-from workbench.phantom.wording.phrases import (
+from workbench.phantom.wording.statements import (
     COUNTABLE,
+    GRADED,
+    ZONED,
+    Statement,
     article,
     is_plural,
     joined,
+    merged_side,
     noun_phrase,
     number,
     place,
     plural,
+    statements,
 )
 
 QUESTION_KINDS = (
@@ -55,11 +58,11 @@ _HEART_OPEN = ("What is the heart size?", "How large is the heart?", "Describe t
 
 @dataclass(frozen=True)
 class Question:
-    """One question with its right answer.
+    """One question with its correct answer.
 
     Attributes:
         text: what is asked.
-        answer: the right answer, one sentence.
+        answer: the correct answer, one sentence.
         kind: one of `QUESTION_KINDS`.
         finding: standard name of what is asked about; None for "Is the radiograph normal?".
         premise: True when the question takes for granted something that is there, False when it
@@ -95,7 +98,7 @@ def questions(
     """
     if n < 0 or not 0.0 <= yes_no_share <= 1.0:
         raise OptionError(f"expected n >= 0 and yes_no_share in [0, 1], got {n}, {yes_no_share}")
-    groups = mentions(lesions)
+    groups = statements(lesions)
     pools = {
         "yes": _yes(groups),
         "no": _no(groups),
@@ -111,7 +114,7 @@ def questions(
 
 
 _Maker = Callable[[np.random.Generator], Question]
-_Groups = dict[str, tuple[Mention, ...]]
+_Groups = dict[str, tuple[Statement, ...]]
 
 
 def _pool(pools: dict[str, list[_Maker]], rng: np.random.Generator, yes_no_share: float) -> str:
@@ -192,7 +195,7 @@ def _denial(finding: str) -> str:
     return f"There is no {finding}."
 
 
-def _there(group: tuple[Mention, ...]) -> str:
+def _there(group: tuple[Statement, ...]) -> str:
     verb = "are" if is_plural(group[0]) else "is"
     return f"there {verb} {joined([noun_phrase(item) for item in group])}"
 
@@ -228,7 +231,7 @@ def _heart_open(groups: _Groups) -> _Maker:
 
 
 def _asked(
-    forms: tuple[str, ...], answer: str, kind: str, finding: str, group: tuple[Mention, ...]
+    forms: tuple[str, ...], answer: str, kind: str, finding: str, group: tuple[Statement, ...]
 ) -> _Maker:
     many = len(group) > 1 and finding == NODULE
     forms = tuple(form.format(finding) for form in forms)
@@ -241,20 +244,20 @@ def _asked(
     return _maker(forms, answer, kind, finding, True)
 
 
-def _subject(finding: str, group: tuple[Mention, ...]) -> str:
+def _subject(finding: str, group: tuple[Statement, ...]) -> str:
     """Return the start of an answer: "The pleural effusion is", "The nodules are"."""
     several = finding == NODULE and len(group) > 1
-    many = several or is_plural(group[0])
+    many = several or any(is_plural(item) for item in group[:1])
     return f"The {plural(finding) if many else finding} {'are' if many else 'is'}"
 
 
-def _side(finding: str, group: tuple[Mention, ...]) -> _Maker:
+def _side(finding: str, group: tuple[Statement, ...]) -> _Maker:
     side = merged_side(item.side for item in group)
     where = "on both sides" if side == "bilateral" else f"on the {side}"
     return _asked(_SIDE, f"{_subject(finding, group)} {where}.", "side", finding, group)
 
 
-def _zone(finding: str, group: tuple[Mention, ...]) -> _Maker:
+def _zone(finding: str, group: tuple[Statement, ...]) -> _Maker:
     where = joined(list(dict.fromkeys(place(item) for item in group)))
     return _asked(_ZONE, f"{_subject(finding, group)} {where}.", "zone", finding, group)
 
@@ -263,7 +266,7 @@ def _severity_forms(finding: str) -> tuple[str, ...]:
     return _SEVERITY if finding in (CARDIOMEGALY, EDEMA) else _SIZE
 
 
-def _severity(finding: str, group: tuple[Mention, ...]) -> _Maker:
+def _severity(finding: str, group: tuple[Statement, ...]) -> _Maker:
     if len({item.degree for item in group}) == 1:
         grade = group[0].degree
     else:
@@ -272,7 +275,7 @@ def _severity(finding: str, group: tuple[Mention, ...]) -> _Maker:
     return _asked(forms, f"{_subject(finding, group)} {grade}.", "severity", finding, group)
 
 
-def _describe(finding: str, group: tuple[Mention, ...]) -> _Maker:
+def _describe(finding: str, group: tuple[Statement, ...]) -> _Maker:
     parts = []
     for item in group:
         size = None if item.millimetres is None else f"{item.millimetres} mm in size"
@@ -282,14 +285,14 @@ def _describe(finding: str, group: tuple[Mention, ...]) -> _Maker:
     return _asked(_DESCRIBE, f"{_subject(finding, group)} {detail}.", "describe", finding, group)
 
 
-def _device_type(group: tuple[Mention, ...]) -> _Maker:
+def _device_type(group: tuple[Statement, ...]) -> _Maker:
     phrases = joined([noun_phrase(item) for item in group])
     verb = "are" if len(group) > 1 else "is"
     answer = f"{phrases[0].upper()}{phrases[1:]} {verb} present."
     return _maker(_DEVICES, answer, "device type", DEVICE, True)
 
 
-def _count(finding: str, group: tuple[Mention, ...]) -> _Maker:
+def _count(finding: str, group: tuple[Statement, ...]) -> _Maker:
     names = plural(finding)
     forms = (f"How many {names} are there?", f"How many {names} are seen?")
     if len(group) == 1:
