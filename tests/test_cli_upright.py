@@ -16,7 +16,7 @@ from workbench.commands._app_site import Cards, Site
 from workbench.review import queue
 from workbench.review.study_session import ReaderSession
 from workbench.runs.record import read_record, turned_upright
-from workbench.widgets.films import film_source
+from workbench.widgets.radiographs import film_source
 
 FEW = ["--max-new-tokens", "2"]
 

@@ -8,10 +8,16 @@ import numpy as np
 
 from workbench.figures.words import FULL
 from workbench.radiograph import Radiograph
-from workbench.widgets._assets import script, styles
-from workbench.widgets._film import colour_tables, film_of, grid_of, model_view_of, outlines_of
+from workbench.widgets._front import script, styles
 from workbench.widgets.explorer_map import method_list
-from workbench.widgets.explorer_settings import DEFAULTS
+from workbench.widgets.explorer_side import DEFAULTS
+from workbench.widgets.radiographs import (
+    colour_tables,
+    film_of,
+    grid_of,
+    model_view_of,
+    outlines_of,
+)
 
 TEXT = "There is a left effusion. No <b>pneumothorax</b> \U0001fac1 seen."
 FINDINGS = (("pleural effusion", "present", "left", "left effusion"),

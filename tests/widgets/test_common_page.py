@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from workbench.widgets import _assets
-from workbench.widgets._assets import styles
+from workbench.widgets import _front as _assets
+from workbench.widgets._front import styles
 
 COUNTER = """import { Front, button, frame, make, put } from "./common.js";
 

@@ -19,11 +19,10 @@ from workbench.errors import InputError, OptionError
 from workbench.radiograph import InputContract, Radiograph
 from workbench.saliency import METHODS
 from workbench.widgets import Explorer
-from workbench.widgets import _film as film
+from workbench.widgets import radiographs as film
 from workbench.widgets._front import plain
-from workbench.widgets._watch import watched
-from workbench.widgets._worker import Cancelled, Job
-from workbench.widgets.explorer_settings import DEFAULTS, checked_settings
+from workbench.widgets._worker import Cancelled, Job, watched
+from workbench.widgets.explorer_side import DEFAULTS, checked_settings
 
 
 @pytest.fixture(scope="module")

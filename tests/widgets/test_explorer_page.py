@@ -282,7 +282,7 @@ def test_sixteen_bit_films_keep_their_levels(bare):
     import numpy as np
 
     from workbench.radiograph import Radiograph
-    from workbench.widgets._film import film_of
+    from workbench.widgets.radiographs import film_of
 
     state = made_state(overlay=False)
     levels = np.full((96, 64), 1000, np.uint16)

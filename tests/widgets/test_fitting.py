@@ -13,8 +13,8 @@ from workbench.data import Manifest
 from workbench.data.frames import conform
 from workbench.radiograph import Radiograph
 from workbench.review import Annotations, queue
-from workbench.widgets._film import film_of, model_view_of
-from workbench.widgets.reader import ReaderStudy
+from workbench.widgets.radiographs import film_of, model_view_of
+from workbench.widgets.reader import StudyApp
 from workbench.widgets.reviewer import Reviewer
 from workbench.widgets.reviewing import Reviewing
 
@@ -169,7 +169,7 @@ def test_image_its_tools_and_both_texts_are_seen_together(reviewer, screen, text
 def test_image_report_and_grades_are_seen_together(bare, tmp_path, screen, text, shape):
     pairs = pd.DataFrame({"id": ["a", "b"], "model": TEXTS[text], "reference": TEXTS[text]})
     study = wb.reader_study(pairs, readers=["AB"], out=tmp_path / "s")
-    widget = ReaderStudy(study, reader="AB", images=lambda *_: film(shape))
+    widget = StudyApp(study, reader="AB", images=lambda *_: film(shape))
     if text == "long":
         widget.desk.session.instructions = "Grade as if you had to sign it. " * 30
     page = bare.live(widget, width=screen[0], height=screen[1], alone=True)

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from workbench.errors import InputError
-from workbench.widgets._assets import script, styles
-from workbench.widgets._front import Front, plain, quick, slow
+from workbench.widgets._front import Front, plain, quick, script, slow, styles
 
 
 class Bench(Front):

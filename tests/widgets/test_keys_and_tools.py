@@ -13,8 +13,8 @@ from tests.widgets.made_explorer import made_python, made_state, open_made
 from tests.widgets.seeing import settled
 from tests.widgets.test_explorer_page import asked, changes, chosen, ready, same
 from workbench.radiograph import Radiograph
-from workbench.widgets._assets import script, styles
-from workbench.widgets.reader import ReaderStudy
+from workbench.widgets._front import script, styles
+from workbench.widgets.reader import StudyApp
 
 FOCUS = "document.activeElement?.className ?? ''"
 TOGGLES = ("Model\u2019s view", "Invert", "Pan")
@@ -217,7 +217,7 @@ def test_reset_and_the_next_image_take_invert_back_in_the_reader_study(bare, tmp
     study = wb.reader_study(pairs, readers=["AB"], out=tmp_path / "s")
     grey = np.random.default_rng(0).integers(0, 255, (24, 20), dtype=np.uint8)
     image = Radiograph.from_array(grey)
-    page = bare.live(ReaderStudy(study, reader="AB", images=lambda *_: image), alone=True)
+    page = bare.live(StudyApp(study, reader="AB", images=lambda *_: image), alone=True)
     page.wait_for_selector(".read-head:text-is('Report 1 of 4')")
     page.wait_for_function(f"() => ({PIXELS})(0)")
     pressed = "button:text-is('{}')[aria-pressed='true']"

@@ -15,7 +15,7 @@ from tests.widgets.monkeys import monkey
 from workbench.radiograph import Radiograph
 from workbench.review import ReaderSession
 from workbench.review.study_session import GRADES
-from workbench.widgets.reader import ReaderStudy
+from workbench.widgets.reader import StudyApp
 
 CASES = 5
 NOTICE = "Trained on phantoms, not for real radiographs."
@@ -44,7 +44,7 @@ def opened(study, bare):
         return Radiograph.from_array(grey, source="secret-file.dcm")
 
     def page(**options):
-        widget = ReaderStudy(study, reader="AB", images=film, notice=NOTICE)
+        widget = StudyApp(study, reader="AB", images=film, notice=NOTICE)
         found = bare.live(widget, **options)
         found.set_default_timeout(30_000)  # a verdict waits for the disk, which others use
         found.wait_for_function("document.querySelector('.read-head').textContent !== ''")
@@ -222,7 +222,7 @@ def test_a_grade_that_fails_takes_those_behind_it_along(opened, study, monkeypat
     def fails(self, item, grade, *, comment=""):
         raise wb.errors.RunError("the disk is full")
 
-    monkeypatch.setattr("workbench.widgets.reading.Reading.grade", fails)
+    monkeypatch.setattr("workbench.widgets.reader.Reading.grade", fails)
     page.keyboard.press("a")
     page.keyboard.press("b")
     page.wait_for_selector(".wb-failure")
@@ -239,7 +239,7 @@ def test_a_grade_that_fails_takes_those_behind_it_along(opened, study, monkeypat
 
 
 def test_a_second_tab_shows_by_itself_what_the_first_one_graded(opened, study, monkeypatch):
-    monkeypatch.setattr(ReaderStudy, "every", 0.2)
+    monkeypatch.setattr(StudyApp, "every", 0.2)
     one, two = opened(), opened()
     at(two, 1)
     two.keyboard.press("n")
@@ -271,7 +271,7 @@ def test_the_end_is_said_and_takes_no_more_grades(opened, study):
 
 
 def test_a_film_that_fails_is_told_and_the_study_goes_on_later(study, bare):
-    widget = ReaderStudy(study, reader="AB", images={})
+    widget = StudyApp(study, reader="AB", images={})
     page = bare.live(widget)
     page.wait_for_selector(".wb-failure")
     assert "the film of report 1 cannot be read" in page.inner_text(".wb-failure")

@@ -19,9 +19,8 @@ from workbench.errors import InputError, OptionError, RunError
 from workbench.radiograph import Radiograph
 from workbench.review import ReaderSession, open_study
 from workbench.review.study_plan import ARMS
-from workbench.widgets.films import film_source, opened, pixels_of
-from workbench.widgets.reader import ReaderStudy
-from workbench.widgets.reading import Reading
+from workbench.widgets.radiographs import film_source, opened, pixels_of
+from workbench.widgets.reader import Reading, StudyApp
 
 CASES = 8
 #: Two texts of each case, from one list, so that no word can tell the arms apart.
@@ -176,7 +175,7 @@ def test_who_reads_must_be_said(study, desk):
 # --- blinding -------------------------------------------------------------------------------------
 
 
-class Bench(Kept, ReaderStudy):
+class Bench(Kept, StudyApp):
     """A reader study whose messages are kept."""
 
 

@@ -74,9 +74,9 @@ def _reviewer(site: Site, page: Page) -> DOMWidget:
 
 
 def _reader(site: Site, page: Page) -> DOMWidget:
-    from workbench.widgets.reader import ReaderStudy
+    from workbench.widgets.reader import StudyApp
 
-    return ReaderStudy(site.study, reader=site.reader, images=_known(site))
+    return StudyApp(site.study, reader=site.reader, images=_known(site))
 
 
 def _monitor(site: Site, page: Page) -> DOMWidget:

@@ -91,10 +91,10 @@ class ReaderStudy:
             reader: initials.
             images: where films are: a manifest, its file, a mapping id -> radiograph, phantom or
                 path, or a function of source and id.
-            **options: of `workbench.widgets.ReaderStudy`.
+            **options: of `workbench.widgets.StudyApp`.
         """
         module = importlib.import_module("workbench.widgets.reader")
-        return module.ReaderStudy(self, reader=reader, images=images, **options)
+        return module.StudyApp(self, reader=reader, images=images, **options)
 
     def case_of(self, item: str) -> tuple[str, str]:
         """Return source and id of the case of an item, for the program that shows its film.

@@ -3,14 +3,12 @@
     wb.explore(model, image)                     any word of the report, and where it comes from
     wb.explore(model, image, against=other)      two images or two models side by side
     wb.review.app("runs/x", reviewer="AB")       the errors of a run, a verdict by one key
-    workbench.widgets.ReaderStudy(study, reader="AB", images="films.parquet")
+    workbench.widgets.StudyApp(study, reader="AB", images="films.parquet")
     workbench.widgets.monitor("runs/fracture")   a fine-tuning run while it goes on
 
 Each app is one widget with its own small JavaScript, which asks nothing of any network; state that
 matters lives in Python, so that a page may be reloaded and a widget shown twice. Names are imported
 on first use.
-
-Does not know: models, maps or runs themselves; the packages below own those.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from workbench.widgets.explorer import explore as explore
     from workbench.widgets.monitor import Monitor as Monitor
     from workbench.widgets.monitor import monitor as monitor
-    from workbench.widgets.reader import ReaderStudy as ReaderStudy
+    from workbench.widgets.reader import StudyApp as StudyApp
     from workbench.widgets.reviewer import Reviewer as Reviewer
     from workbench.widgets.reviewer import app as app
 else:  # a checker of types would take `__getattr__` for every name

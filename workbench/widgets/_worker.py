@@ -5,8 +5,6 @@
     worker.cancel(job.id)            # the next job.check() raises Cancelled
 
 The thread ends when there is nothing left to do, so an idle widget holds none.
-
-Does not know: what the work is, or who listens.
 """
 
 from __future__ import annotations
@@ -14,7 +12,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 #: Pieces and progress are sent at most this often, seconds.
@@ -161,3 +160,41 @@ class Worker:
                     return
                 self._running, work = self._jobs.popleft()
             work(self._running)
+
+
+@contextmanager
+def watched(model: Any, job: Job, *, total: int | None = None) -> Iterator[None]:
+    """Let a job see, and end, what a model does in this thread.
+
+    Args:
+        model: a `ChestXrayModel`.
+        job: is told how many images went through the vision tower.
+        total: how many are expected; None where that is unknown.
+
+    Raises:
+        Cancelled: the job was taken back; raised before the next forward pass.
+    """
+    thread, images = threading.get_ident(), 0
+
+    def count(module: Any, given: tuple) -> None:
+        nonlocal images
+        if threading.get_ident() != thread:
+            return
+        job.check()
+        images += len(given[0]) if given else 1
+        known = total if total and images <= total else None
+        job.progress(images, known, f"{images} images" + (f" of {known}" if known else ""))
+
+    def check(module: Any, given: tuple) -> None:
+        if threading.get_ident() == thread:
+            job.check()
+
+    hooks = [
+        model.vision.register_forward_pre_hook(count),
+        model.decoder.register_forward_pre_hook(check),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -7,14 +7,12 @@ A click on a word, phrase, sentence or finding shows where it came from, by any 
 `wb.saliency`; words can be coloured by what the image contributed to them; questions are answered
 in place. Where no widget can run a picture stands in, and `save` writes a page that needs no
 Python.
-
-Does not know: how maps are made, or whether one is true; cautions of the package are shown with it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +22,20 @@ from workbench.figures.words import FULL
 from workbench.generation import Generation
 from workbench.saliency import METHODS
 from workbench.trace import Trace
-from workbench.widgets._assets import script, styles
-from workbench.widgets._film import colour_tables
-from workbench.widgets._front import Front, quick, slow
-from workbench.widgets._watch import watched
-from workbench.widgets._worker import Job
+from workbench.widgets._front import Front, quick, script, slow, styles
+from workbench.widgets._worker import Job, watched
 from workbench.widgets.explorer_map import (
+    Passage,
     expected_images,
     map_dict,
     map_for,
     method_of,
     part_in,
+    rows_of,
 )
-from workbench.widgets.explorer_page import explorer_page
-from workbench.widgets.explorer_settings import DEFAULTS, checked_settings
-from workbench.widgets.explorer_side import Side
-from workbench.widgets.explorer_text import rows_of
+from workbench.widgets.explorer_page import explorer_page, explorer_still
+from workbench.widgets.explorer_side import DEFAULTS, Side, checked_settings
+from workbench.widgets.radiographs import colour_tables
 
 #: Maps that are kept, so that going back to a word costs nothing.
 MOST_MAPS = 400
@@ -124,7 +120,7 @@ class Explorer(Front):
 
     @quick
     def texts(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the texts alone, for a view that has the films already."""
+        """Return the texts alone, for a view that has the images already."""
         return {"revision": self._revision, "sides": [side.texts() for side in self.sides]}
 
     @quick
@@ -164,7 +160,7 @@ class Explorer(Front):
 
     @slow
     def ask(self, message: Mapping[str, Any], job: Job) -> dict[str, Any]:
-        """Answer a question about the film and the newest report, piece by piece."""
+        """Answer a question about the image and the newest report, piece by piece."""
         return self._written(self._side(message).ask(message.get("question"), job))
 
     @slow
@@ -177,7 +173,7 @@ class Explorer(Front):
     @slow
     def page(self, message: Mapping[str, Any], job: Job) -> dict[str, Any]:
         """Return the explorer as a page that needs no Python."""
-        return {"html": explorer_page(self, check=job.check)}
+        return {"html": self._page(job.check)}
 
     # ---------------------------------------------------------------- elsewhere
 
@@ -198,24 +194,27 @@ class Explorer(Front):
         path.parent.mkdir(parents=True, exist_ok=True)
         for side in self.sides:
             side.ensure_report()
-        text = explorer_page(self)
+        text = self._page()
         with whole_file(path) as partial:
             partial.write_text(text, encoding="utf-8")
         return path
 
     def still(self) -> str:
         """Return a picture and the text; a small model writes its report for it."""
-        from workbench.widgets.explorer_still import explorer_still
-
         for side in self.sides:
             if side.small:
                 side.ensure_report()
-        return explorer_still(self)
+        return explorer_still(self.sides, self.settings["method"], self.notice)
 
-    @property
-    def kept_maps(self) -> dict[tuple, dict]:
-        """Maps that were computed so far, by side, text, choice, method, layer and head."""
-        return dict(self._maps)
+    def _page(self, check: Callable[[], None] = lambda: None) -> str:
+        return explorer_page(
+            self.sides,
+            self.state(),
+            dict(self._maps),
+            title=self.title,
+            notice=self.notice,
+            check=check,
+        )
 
     def _side(self, message: Mapping[str, Any]) -> Side:
         number = message.get("side", 0)
@@ -234,7 +233,7 @@ class Explorer(Front):
             self._maps.popitem(last=False)
         return found
 
-    def _written(self, passage: Any) -> dict[str, Any]:
+    def _written(self, passage: Passage) -> dict[str, Any]:
         """Tell other views that there is a new text, and return it."""
         self._revision += 1
         self.tell("written", revision=self._revision)

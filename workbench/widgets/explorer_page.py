@@ -1,26 +1,24 @@
 """The explorer as one HTML file: words can be clicked, nothing is asked of Python or a network.
 
-The page holds the same script as the widget, the films, the texts with their recorded attention as
+The page holds the same script as the widget, the images, the texts with their recorded attention as
 small grids, and every map that was computed before.
-
-Does not know: how a map is made.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workbench.errors import WorkbenchError
-from workbench.widgets._assets import script, styles
-from workbench.widgets._front import plain
-from workbench.widgets.explorer_map import map_for, said_of
-from workbench.widgets.explorer_text import Passage
-
-if TYPE_CHECKING:
-    from workbench.widgets.explorer import Explorer
+from workbench.figures.page import embedded_png
+from workbench.figures.style import closed_figure
+from workbench.saliency import METHODS, explain
+from workbench.trace import ImageMap, Trace
+from workbench.widgets._front import plain, script, styles
+from workbench.widgets.explorer_map import Passage, map_for, said_of
+from workbench.widgets.explorer_side import Side
 
 #: What a page may load: what it holds itself, and nothing else.
 _POLICY = (
@@ -29,23 +27,34 @@ _POLICY = (
 )
 
 
-def explorer_page(explorer: Explorer, *, check: Callable[[], None] = lambda: None) -> str:
+def explorer_page(
+    sides: Sequence[Side],
+    state: Mapping[str, Any],
+    maps: Mapping[tuple, dict],
+    *,
+    title: str,
+    notice: str,
+    check: Callable[[], None] = lambda: None,
+) -> str:
     """Return the page.
 
     Args:
-        explorer: what is shown, with its texts as they are.
+        sides: models with their images, and the texts as they are.
+        state: what a view shows, `Explorer.state`.
+        maps: those that were computed before, by what decides them.
+        title, notice: of the explorer.
         check: is called now and then and may raise to end the work.
     """
     held = {
-        "state": explorer.state(),
-        "traits": {"title": explorer.title, "notice": explorer.notice},
-        "maps": [{"key": list(key), "map": found} for key, found in explorer.kept_maps.items()],
-        "said": _said(explorer, check),
+        "state": state,
+        "traits": {"title": title, "notice": notice},
+        "maps": [{"key": list(key), "map": found} for key, found in maps.items()],
+        "said": _said(sides, check),
     }
     # "<" cannot end the element early, nor begin a comment.
     data = json.dumps(plain(held), allow_nan=False, ensure_ascii=True).replace("<", "\\u003c")
     code = script("explorer.js").replace("export default { render };", _START)
-    title = f"{explorer.title}: {explorer.sides[0].image.contract.source}"
+    title = f"{title}: {sides[0].image.contract.source}"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -64,10 +73,10 @@ _START = """render({
 });"""
 
 
-def _said(explorer: Explorer, check: Callable[[], None]) -> list[dict[str, Any]]:
+def _said(sides: Sequence[Side], check: Callable[[], None]) -> list[dict[str, Any]]:
     """Return what is said about the attention map of every word, sentence, finding and text."""
     found = []
-    for number, side in enumerate(explorer.sides):
+    for number, side in enumerate(sides):
         for passage in list(side.passages):
             for choice in _choices(passage):
                 check()
@@ -86,3 +95,70 @@ def _choices(passage: Passage) -> list[dict[str, Any]]:
     spans += [tuple(pair) for pair in known["sentences"]]
     findings = [{"finding": row["finding"]} for row in known["findings"]]
     return [{"start": a, "end": b} for a, b in dict.fromkeys(spans)] + findings + [{}]
+
+
+_STYLE = (
+    "font:17px/1.5 system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;color:#1b1b1b;"
+    "background:#fff;border:1px solid #c9ced6;border-radius:10px;padding:14px 18px;max-width:1000px"
+)
+_NOTICE = "color:#5c3a00;background:#fff4dc;border-left:5px solid #b36b00;padding:3px 10px"
+
+
+def explorer_still(sides: Sequence[Side], method: str, notice: str) -> str:
+    """Return HTML without a script: for each side a radiograph with one map, and the report."""
+    shown = "".join(_side(side, method) for side in sides)
+    return (
+        f'<div style="{_STYLE}"><p style="{_NOTICE}">\u26a0 {escape(notice)}</p>'
+        f'<div style="display:flex;flex-wrap:wrap;gap:20px">{shown}</div>'
+        '<p style="color:#595959">This is a picture. Run the notebook to click the words.</p></div>'
+    )
+
+
+def _side(side: Side, method: str) -> str:
+    name = escape(f"{side.model.card.name}, {side.image.contract.source}")
+    report = next((p for p in side.passages if p.kind == "report"), None)
+    words = "The report is written when the app is opened in a running notebook."
+    image_map = None
+    if report is not None:
+        image_map, words = _map(report.trace, method), report.trace.text
+    return (
+        '<div style="flex:1 1 440px;min-width:0;display:flex;flex-wrap:wrap;gap:0 20px">'
+        f'<div style="flex:0 1 460px">{_radiograph(side, image_map)}</div>'
+        f'<div style="flex:1 1 260px"><p><b>{name}</b></p>{_warnings(report)}'
+        f'<p style="white-space:pre-wrap">{escape(words)}</p></div></div>'
+    )
+
+
+def _warnings(report: Passage | None) -> str:
+    shown = [] if report is None else report.to_dict()["warnings"]
+    return "".join(
+        f'<p style="{_NOTICE}">\u26a0 {escape(row["code"])}: {escape(row["message"])}</p>'
+        for row in shown
+    )
+
+
+def _map(trace: Trace, method: str) -> ImageMap | None:
+    """Return the map of the first finding that is stated, by what was recorded."""
+    from workbench.reports import label
+
+    method = method if METHODS[method].recorded else "attention"
+    present = label(trace.text).present
+    try:
+        if present:
+            return explain(trace, finding=present[0], method=method)
+        return explain(trace, method=method)
+    except WorkbenchError:
+        return None
+
+
+def _radiograph(side: Side, image_map: ImageMap | None) -> str:
+    with closed_figure(figsize=(5.4, 6.2)) as figure:
+        axes = figure.add_subplot()
+        if image_map is None:
+            axes.imshow(side.image.pixels, cmap="gray", vmin=0, vmax=1)
+            axes.set_axis_off()
+            alt = f"Radiograph: {side.image.contract.source}"
+        else:
+            image_map.plot(axes)
+            alt = f"Map over the radiograph: {image_map.title}; {image_map.details}"
+        return embedded_png(figure, alt, dpi=100).replace("<img ", '<img style="max-width:100%" ')

@@ -1,12 +1,11 @@
-"""One model with one film, and the texts it wrote about it: half of an explorer, or all of it.
-
-Does not know: pages and messages, beyond the job that it reports to.
-"""
+"""One model with one radiograph, and the texts it wrote: half of an explorer, or all of it."""
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -19,10 +18,10 @@ from workbench.hallucination import ABLATIONS, ground
 from workbench.imaging.load import masks_beside
 from workbench.interface import as_radiograph
 from workbench.model.prompt import answer, follow_up, question_messages, report_messages
+from workbench.saliency import METHODS
 from workbench.trace import Trace
-from workbench.widgets._film import film_of, model_view_of, outlines_of
-from workbench.widgets.explorer_map import method_list
-from workbench.widgets.explorer_text import Passage
+from workbench.widgets.explorer_map import Passage, method_list
+from workbench.widgets.radiographs import film_of, model_view_of, outlines_of
 
 #: Texts that a side keeps; beyond them the oldest answer makes room.
 MOST_TEXTS = 20
@@ -204,3 +203,95 @@ class Side:
             "contributions": {str(key): value for key, value in contributions.items()},
             "heads": 0 if any(p.trace.language.mean_heads for p in passages) else total,
         }
+
+
+#: What a new explorer shows.
+DEFAULTS: dict[str, Any] = {
+    "method": "attention",
+    "second": "",
+    "layer": None,
+    "head": None,
+    "sign": "both",
+    "opacity": 0.6,
+    "smooth": True,
+    "overlay": True,
+    "truth": False,
+    "colour": "none",
+    "pick": "word",
+    "view": {},
+    "chosen": [],
+}
+
+_ALLOWED = {
+    "sign": ("both", "for", "against"),
+    "colour": ("none", "image", "confidence"),
+    "pick": ("word", "sentence"),
+}
+_VIEW_NUMBERS = ("zoom", "x", "y", "centre", "width")
+_VIEW_SWITCHES = ("invert", "model", "crop", "hand")
+
+
+def checked_settings(kept: Mapping[str, Any], given: Any, sides: int) -> dict[str, Any]:
+    """Return the settings with those of a page; what the page leaves out stays.
+
+    Args:
+        kept: so far.
+        given: of the page, which may be anything.
+        sides: how many there are.
+
+    Raises:
+        OptionError: a value is not allowed; nothing is changed then.
+    """
+    if not isinstance(given, Mapping):
+        raise OptionError(f"expected settings by name, got {type(given).__name__}")
+    new = dict(kept)
+    for name, value in given.items():
+        if name not in DEFAULTS or not _fits(name, value, sides):
+            raise OptionError(f"the setting {name!r} cannot be {_short(value)}")
+        new[name] = value
+    return new
+
+
+def _fits(name: str, value: Any, sides: int) -> bool:
+    if name in ("method", "second"):
+        return isinstance(value, str) and (value in METHODS or (name == "second" and not value))
+    if name in _ALLOWED:
+        return value in _ALLOWED[name]
+    if name in ("layer", "head"):
+        return value is None or (_number(value) and value == int(value) and value >= 0)
+    if name == "opacity":
+        return _number(value) and 0 <= value <= 1
+    if name == "view":
+        return isinstance(value, Mapping) and all(map(_view_fits, value, value.values()))
+    if name == "chosen":
+        return (
+            isinstance(value, list) and len(value) <= sides and all(_choice_fits(v) for v in value)
+        )
+    return isinstance(value, bool)
+
+
+def _view_fits(name: Any, value: Any) -> bool:
+    if name in _VIEW_NUMBERS:
+        return _number(value)
+    return name in _VIEW_SWITCHES and isinstance(value, bool)
+
+
+def _choice_fits(value: Any) -> bool:
+    """Whether it is a chosen part of a text, or none."""
+    if value is None:
+        return True
+    if not isinstance(value, Mapping) or len(value) > 6:
+        return False
+    return all(
+        item is None or _number(item) or (isinstance(item, str) and len(item) <= 80)
+        for item in value.values()
+    )
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -2,8 +2,6 @@
 
 The folder is looked at every two seconds by a thread of its own, so that the curve grows although
 the kernel trains in another cell; what changed is told to all views. Nothing is written or locked.
-
-Does not know: what a folder means (`monitoring`).
 """
 
 from __future__ import annotations
@@ -15,8 +13,7 @@ from typing import Any
 from workbench._callable import make_callable
 from workbench.errors import OptionError
 from workbench.figures.tables import html_table
-from workbench.widgets._assets import script, styles
-from workbench.widgets._front import Looking, quick
+from workbench.widgets._front import Looking, quick, script, styles
 from workbench.widgets.monitoring import RunState, RunWatch
 
 #: Parts that are told again only when they have changed.

@@ -11,8 +11,6 @@ once is kept although old checkpoints are deleted.
 
 Without `progress.jsonl`, which older runs lack, only files tell whether a run goes on:
 "running" then means that one changed lately, "silent" that none did for much longer than usual.
-
-Does not know: pages (`monitor`), or how to stop a run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What a look into the folder of a run needs of the file system: half-written files are no error.
-
-Does not know: what a state is called (`monitoring`).
-"""
+"""Read the folder of a run that is being written: half-written files are no error."""
 
 from __future__ import annotations
 

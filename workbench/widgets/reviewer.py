@@ -1,9 +1,6 @@
 """The reviewer: a run's suspected errors one by one, and a verdict by one key.
 
-    wb.review.app("runs/first", reviewer="AB", manifest="films.parquet")
-
-Does not know: what comes next or what is kept (`reviewing`), how a case is laid out
-(`reviewing_view`).
+wb.review.app("runs/first", reviewer="AB", manifest="films.parquet")
 """
 
 from __future__ import annotations
@@ -19,9 +16,8 @@ from workbench.review.opening import queue as open_queue
 from workbench.review.queue_result import ErrorQueue
 from workbench.review.verdicts import Annotations
 from workbench.runs.record import turned_upright
-from workbench.widgets._assets import script, styles
-from workbench.widgets._front import Sharing, number_in, quick, slow, text_in
-from workbench.widgets.films import FilmSource, film_source, pixels_of
+from workbench.widgets._front import Sharing, number_in, quick, script, slow, styles, text_in
+from workbench.widgets.radiographs import FilmSource, film_source, pixels_of
 from workbench.widgets.reviewing import FORM, Reviewing
 from workbench.widgets.reviewing_view import (
     case_view,

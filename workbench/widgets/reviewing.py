@@ -8,8 +8,6 @@ Everything that must outlive a browser or a kernel is in the folder of the run: 
 `annotations.jsonl` (`review.verdicts`), what is typed and not yet judged in a file of drafts. So a
 second tab, process or day goes on where the first one was. Where a second tab has judged the same
 entry meanwhile, nothing is written over it unseen: the person is told, looks, and decides.
-
-Does not know: browsers (`reviewer`), or how a case is laid out (`reviewing_view`).
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 Marks are words, not offsets: a piece of text says itself what it states about which finding, so
 that a page needs no colour and no counting of characters to show it.
-
-Does not know: pages, or who may see what of others (`reviewing`).
 """
 
 from __future__ import annotations
