@@ -150,7 +150,7 @@ def _one_report(bench: Bench, request: Request, parts: dict[str, Times], probe: 
         timed(lambda: bench.model.encode_image(request.pixel_values), parts["vision"])
     timed(lambda: engine.prefix(request.pixel_values, request.ids), parts["prefix"])
     decoding = timed(lambda: engine.prefill([request]), parts["question"])
-    steps = engine.run(decoding, [Sampler(request.settings)])
+    steps = engine.run(decoding, {0: Sampler(request.settings)})
     next(steps)
     for number in range(request.settings.max_new_tokens - 1):
         timed(lambda: next(steps), parts["step"])
@@ -243,7 +243,7 @@ def _steps(bench: Bench, asked: list[Request], plan: Plan) -> dict[str, float]:
     first = asked[0]
     for size in (1, 2, 4, 8, 16):
         decoding = bench.engine.prefill([first] * size)
-        steps = bench.engine.run(decoding, [Sampler(first.settings)] * size)
+        steps = bench.engine.run(decoding, dict.fromkeys(range(size), Sampler(first.settings)))
         for _ in range(1 if plan.quick else SETTLED):
             next(steps)
         times = Times()

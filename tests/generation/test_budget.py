@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import ContextBudgetError
-from workbench.generation.budget import ContextBudget
+from workbench.generation.options import ContextBudget
 from workbench.generation.sampling import DecodingSettings
 
 #: The published model: LLaMA-2 behind a 512 x 512 image of 16 x 16 patches.

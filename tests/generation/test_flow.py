@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.generation.flow import flow
+from workbench.generation.kvcache import Decoding
 
 shapes = st.tuples(
     st.integers(0, 2),  # image
@@ -72,10 +73,8 @@ def test_no_requests_no_steps(lab):
 
 def test_gaps_in_front_do_not_grow(lab, monkeypatch):
     """The buffer is as long as its longest row when others have joined, however long it ran."""
-    import workbench.generation.flow as module
-
-    joined, join = [], module.join
-    monkeypatch.setattr(module, "join", lambda *given: joined.append(join(*given)) or joined[-1])
+    joined, join = [], Decoding.join
+    monkeypatch.setattr(Decoding, "join", lambda *given: joined.append(join(*given)) or joined[-1])
     requests = [lab.request(words=at, max_new_tokens=4 + at % 3) for at in range(12)]
     flowing(lab.engine(end_ids=()), requests, 2)
     assert len(joined) > 3

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import torch
 
-from workbench.generation.engine import Decoding, Request
-from workbench.generation.kvcache import KeyValueBuffer
+from workbench.generation.engine import Request
+from workbench.generation.kvcache import Decoding, KeyValueBuffer
 from workbench.generation.responder import Draft, Responder
 from workbench.generation.result import Generation
 from workbench.generation.sampling import DecodingSettings, Sampler
@@ -159,16 +159,16 @@ class _DialogueKeys:
         """Decode one answer; on any failure only what was certain before it is kept."""
         _, tail = self._engine.split(request.ids)
         decoding = self._resume(request, tail)
-        draft = Draft()
-        for step in self._engine.run(decoding, [Sampler(request.settings)]):
+        buffer, draft = decoding.buffer, Draft()
+        for step in self._engine.run(decoding, {0: Sampler(request.settings)}):
             draft.add(step)
-        fed = self._buffer.length - self._start - len(tail)
+        fed = buffer.length - self._start - len(tail)
         self._ids = [*tail, *draft.tokens[:fed]]
         return draft
 
     def _resume(self, request: Request, tail: Sequence[int]) -> Decoding:
         """Go back to where the new prompt and the computed one part, and compute from there."""
-        room = len(tail) + request.settings.max_new_tokens
+        room = len(tail) + request.settings.limit
         if self._buffer is None:
             prefix = self._engine.prefix(request.pixel_values, request.ids)
             self._start = prefix.length

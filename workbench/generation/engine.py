@@ -1,10 +1,9 @@
 """The decoding engine: prompts that hold one image in, tokens with log-probabilities out.
 
-A request is prompt ids with one image placeholder, the pixels for it, and settings. The part up to
-and including the image is computed once per image (`ImagePrefix`) and copied into a buffer for each
-further question; then one forward pass per token. Rows of a batch are prefilled in groups of equal
-length, without padding, and decoded together, ends aligned, with their own positions and a mask
-over the gap in front of the shorter ones. A row that is finished leaves the batch at once.
+The part of a prompt up to and including its image is computed once per image (`ImagePrefix`) and
+copied into a buffer for each further question; then one forward pass per token. Rows of a batch are
+prefilled in groups of equal length, without padding, and decoded together, ends aligned, with their
+own positions and a mask over the gap in front of the shorter ones. A finished row leaves the batch.
 
 A step is one forward pass under a lock, so several threads may use one engine: their steps take
 turns, and nothing but the prefixes, which nobody writes to, is shared between requests. The engine
@@ -13,7 +12,6 @@ starts no thread; leaving a generator at any point leaves nothing behind.
 In float32 a row of a batch gets the tokens it gets alone, short of exact ties; in 16 bit near-ties
 may part.
 
-Does not know: text, tokenizers, chat templates, files, radiographs, dialogues.
 Imitates `engine.py` of nanochat: a prefill that is shared, a loop that only knows tokens.
 """
 
@@ -22,15 +20,7 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections.abc import (
-    Callable,
-    Iterable,
-    Iterator,
-    Mapping,
-    MutableMapping,
-    MutableSequence,
-    Sequence,
-)
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -38,7 +28,7 @@ import torch
 
 from workbench._repr import short_repr
 from workbench.errors import DeviceError, InputError
-from workbench.generation.kvcache import ImagePrefix, KeyValueBuffer, PrefixCache
+from workbench.generation.kvcache import Decoding, ImagePrefix, KeyValueBuffer, PrefixCache
 from workbench.generation.prefix_pass import fill
 from workbench.generation.sampling import DecodingSettings, Sampler, choose
 from workbench.generation.token_step import TokenStep
@@ -87,37 +77,6 @@ class Step:
     logits: torch.Tensor
 
     __repr__ = short_repr
-
-
-@dataclass(eq=False)
-class Decoding:
-    """Rows that share a buffer and take their steps together.
-
-    Attributes:
-        rows: indexes into the requests, one per row of the buffer.
-        buffer: keys and values of all positions so far.
-        logits: (len(rows), V) float32, for the next token.
-        lengths: true number of positions of each row.
-    """
-
-    rows: list[int]
-    buffer: KeyValueBuffer
-    logits: torch.Tensor
-    lengths: list[int]
-
-    __repr__ = short_repr
-
-    @property
-    def ragged(self) -> bool:
-        """True when some row is shorter than the buffer and needs a mask."""
-        return min(self.lengths) < self.buffer.length
-
-    def keep(self, positions: Sequence[int]) -> None:
-        """Let every row go but those at these positions."""
-        if len(positions) < len(self.rows):
-            self.buffer.select(positions)
-            self.rows = [self.rows[p] for p in positions]
-            self.lengths = [self.lengths[p] for p in positions]
 
 
 class Engine:
@@ -179,7 +138,7 @@ class Engine:
         with self._lock:
             prefix = self.prefixes.get(key)
             if prefix is None:
-                prefix = self._begin(pixel_values, head, room=0).hand_over(head)
+                prefix = self._begin(pixel_values, [head], room=0).hand_over(head)
                 self.prefixes.put(key, prefix)
             return prefix
 
@@ -190,7 +149,7 @@ class Engine:
             requests: what to answer.
             first: number of the first request; the others follow.
         """
-        room = max(request.settings.max_new_tokens for request in requests)
+        room = max(request.settings.limit for request in requests)
         groups: dict[tuple[int, int], list[int]] = {}
         for row, request in enumerate(requests):
             head, tail = self.split(request.ids)
@@ -199,15 +158,7 @@ class Engine:
             self._prefill_group([requests[r] for r in rows], [first + r for r in rows], room)
             for rows in groups.values()
         ]
-        if len(parts) == 1:
-            return parts[0]
-        capacity = max(part.buffer.length for part in parts) + room
-        return Decoding(
-            rows=[row for part in parts for row in part.rows],
-            buffer=KeyValueBuffer.join([part.buffer for part in parts], capacity),
-            logits=torch.cat([part.logits for part in parts]),
-            lengths=[length for part in parts for length in part.lengths],
-        )
+        return parts[0] if len(parts) == 1 else Decoding.join(parts, room)
 
     def _prefill_group(self, requests: list[Request], rows: list[int], room: int) -> Decoding:
         """Prefill prompts that have one length in front of the image and one behind it."""
@@ -216,18 +167,18 @@ class Engine:
         room += len(tails[0])
         keys = [_prefix_key(r.pixel_values, h) for r, h in zip(requests, heads, strict=True)]
         if len(set(keys)) == 1:
-            prefixes = [self.prefix(requests[0].pixel_values, requests[0].ids)] * len(requests)
+            known = [self.prefix(requests[0].pixel_values, requests[0].ids)] * len(requests)
         else:
-            prefixes = [self.prefixes.get(key) for key in keys]
-        if all(prefix is not None for prefix in prefixes):
-            buffer = KeyValueBuffer.from_prefixes(prefixes, prefixes[0].length + room)
+            known = [prefix for key in keys if (prefix := self.prefixes.get(key)) is not None]
+        if len(known) == len(requests):
+            buffer = KeyValueBuffer.from_prefixes(known, known[0].length + room)
         elif self.model.lm_head.weight.device.type == "cpu":
             # a processor gains nothing from many images at once, and has to fetch more memory
-            buffer = self._begin(requests[0].pixel_values, heads[0], room=0)
+            buffer = self._begin(requests[0].pixel_values, heads[:1], room=0)
             buffer = buffer.spread(len(requests), buffer.length + room)
             for row in range(1, len(requests)):
                 own = buffer.row(row)
-                self._begin(requests[row].pixel_values, heads[row], room=room, buffer=own)
+                self._begin(requests[row].pixel_values, [heads[row]], room=room, buffer=own)
         else:
             pixels = torch.cat([request.pixel_values for request in requests])
             buffer = self._begin(pixels, heads, room=room)
@@ -235,14 +186,18 @@ class Engine:
 
     @torch.inference_mode()
     def _begin(
-        self, pixel_values: torch.Tensor, head, *, room: int, buffer: KeyValueBuffer | None = None
+        self,
+        pixel_values: torch.Tensor,
+        heads: Sequence[Sequence[int]],
+        *,
+        room: int,
+        buffer: KeyValueBuffer | None = None,
     ) -> KeyValueBuffer:
         """Compute text before the image, and the image, for a batch of images.
 
-        `head` is one tuple of ids for all rows, or one per row, all of one length. An empty buffer
-        is filled where one is given.
+        `heads` are ids for each row, all of one length. An empty buffer is filled where one is
+        given.
         """
-        heads = head if isinstance(head, list) else [head] * len(pixel_values)
         with self._lock:
             image = self.model.encode_image(pixel_values)
             text = torch.tensor([ids[:-1] for ids in heads], dtype=torch.long, device=image.device)
@@ -288,37 +243,49 @@ class Engine:
             (n, V) float32 logits that each of the tokens was, or would have been, chosen from.
         """
         _, tail = self.split(ids)
-        tokens = tuple(tokens)
         with self._lock:
-            prefix = self.prefix(pixel_values, ids)
-            room = prefix.length + len(tail) + len(tokens)
-            buffer = KeyValueBuffer.from_prefixes([prefix], room)
-            device = self.model.llama.embed_tokens.weight.device
-            read = torch.tensor([[*tail, *tokens[:-1]]], device=device)
-            output = self.model.llama(input_ids=read, past_key_values=buffer, use_cache=True)
-            hidden = output.last_hidden_state[:, len(tail) - 1 :]
+            hidden = self.read([self.prefix(pixel_values, ids)], tail, tokens)
             return self.model.lm_head(hidden)[0].float()
+
+    @torch.inference_mode()
+    def read(
+        self, prefixes: Sequence[ImagePrefix], tail: Sequence[int], tokens: Sequence[int]
+    ) -> torch.Tensor:
+        """Return (R, n, H) states in front of the head that n given tokens are chosen from.
+
+        Args:
+            prefixes: R images' keys and values, of one length.
+            tail: prompt ids behind the image.
+            tokens: n >= 1 token ids that follow the prompt.
+        """
+        with self._lock:
+            room = prefixes[0].length + len(tail) + len(tokens)
+            buffer = KeyValueBuffer.from_prefixes(prefixes, room)
+            device = self.model.llama.embed_tokens.weight.device
+            ids = torch.tensor([*tail, *tokens[:-1]], device=device).expand(len(prefixes), -1)
+            output = self.model.llama(input_ids=ids, past_key_values=buffer, use_cache=True)
+            return output.last_hidden_state[:, len(tail) - 1 :]
 
     def decode(self, requests: Sequence[Request], *, guide: Guide | None = None) -> Iterator[Step]:
         """Answer requests together, a step at a time, until every row has stopped."""
-        samplers = [Sampler(request.settings) for request in requests]
+        samplers = {row: Sampler(request.settings) for row, request in enumerate(requests)}
         yield from self.run(self.prefill(requests), samplers, guide=guide)
 
     def run(
-        self, decoding: Decoding, samplers: Sequence[Sampler], *, guide: Guide | None = None
+        self, decoding: Decoding, samplers: Mapping[int, Sampler], *, guide: Guide | None = None
     ) -> Iterator[Step]:
         """Take steps until every row has stopped.
 
         Args:
             decoding: prefilled rows; changed as they go on.
-            samplers: one per request, indexed by `decoding.rows`.
+            samplers: by number of the request.
             guide: changes the logits that tokens are chosen from; log-probabilities stay the
                 model's own.
 
         Raises:
             DeviceError: the model's logits are not finite.
         """
-        made = [0] * len(samplers)
+        made = dict.fromkeys(samplers, 0)
         fast = TokenStep.of(self.model)
         while True:
             step = self.take(decoding, samplers, made, guide)
@@ -333,8 +300,8 @@ class Engine:
     def take(
         self,
         decoding: Decoding,
-        samplers: Sequence[Sampler] | Mapping[int, Sampler],
-        made: MutableSequence[int] | MutableMapping[int, int],
+        samplers: Mapping[int, Sampler],
+        made: MutableMapping[int, int],
         guide: Guide | None = None,
     ) -> Step:
         """Choose the next token of every row.
@@ -362,7 +329,7 @@ class Engine:
         stopped = []
         for row, token in zip(decoding.rows, tokens, strict=True):
             made[row] += 1
-            full = made[row] >= samplers[row].settings.max_new_tokens
+            full = made[row] >= samplers[row].settings.limit
             stopped.append("eos" if token in self.end_ids else "limit" if full else None)
         return Step(tuple(decoding.rows), tokens, logprobs, tuple(stopped), logits)
 

@@ -6,20 +6,17 @@ prefilled by itself and put beside the rows that are there, ends aligned; what i
 of all rows is cut off at the same time. Joining copies the keys and values of the whole batch, so a
 few free places are waited for.
 
-Does not know: what order is best, or what becomes of the tokens.
 Paper: Yu et al., Orca, OSDI 2022, section 3.2 (iteration-level scheduling). Deviation: prompts are
 not mixed with steps of other rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
-import torch
-
-from workbench.generation.engine import Decoding, Engine, Request, Step
-from workbench.generation.kvcache import KeyValueBuffer
+from workbench.generation.engine import Engine, Request, Step
+from workbench.generation.kvcache import Decoding
 from workbench.generation.sampling import Sampler
 from workbench.generation.token_step import TokenStep
 
@@ -51,8 +48,8 @@ def flow(engine: Engine, requests: Iterable[Request], *, places: int) -> Iterato
             samplers.update((came + n, Sampler(one.settings)) for n, one in enumerate(new))
             made.update((came + n, 0) for n in range(len(new)))
             joined = engine.prefill(new, first=came)
-            room = max(one.settings.max_new_tokens for one in new)
-            decoding = joined if decoding is None else join([decoding, joined], room)
+            room = max(one.settings.limit for one in new)
+            decoding = joined if decoding is None else Decoding.join([decoding, joined], room)
             came += len(new)
         if decoding is None:
             return
@@ -67,23 +64,3 @@ def flow(engine: Engine, requests: Iterable[Request], *, places: int) -> Iterato
             continue
         decoding.keep(going)
         engine.advance(decoding, [step.tokens[place] for place in going], fast)
-
-
-def join(parts: Sequence[Decoding], room: int) -> Decoding:
-    """Put the rows of several decodings into one buffer.
-
-    Args:
-        parts: each with logits for its next tokens.
-        room: positions to leave free behind the longest row.
-    """
-    longest = max(max(part.lengths) for part in parts)
-    return Decoding(
-        rows=[row for part in parts for row in part.rows],
-        buffer=KeyValueBuffer.join(
-            [part.buffer for part in parts],
-            longest + room,
-            lengths=[max(part.lengths) for part in parts],
-        ),
-        logits=torch.cat([part.logits for part in parts]),
-        lengths=[length for part in parts for length in part.lengths],
-    )

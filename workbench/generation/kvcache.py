@@ -4,9 +4,8 @@ A `KeyValueBuffer` has room for a whole decoding from the start, so a new token 
 no copy of the past (`transformers.DynamicCache` concatenates at every step). Going back is free:
 positions beyond the length are overwritten. An `ImagePrefix` is what every question about one image
 has in common, from the first token to the last image token; it is only ever copied into a buffer,
-never written to. `PrefixCache` keeps the prefixes used last within a memory budget.
-
-Does not know: what the positions mean, models, tokenizers.
+never written to. `PrefixCache` keeps the prefixes used last within a memory budget. `Decoding` is
+the rows of a buffer with the logits behind them.
 """
 
 from __future__ import annotations
@@ -25,6 +24,9 @@ from workbench._repr import short_repr
 
 class _BufferLayer(DynamicLayer):
     """Keys and values of one layer, in tensors with room to spare."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
 
     def __init__(self, capacity: int) -> None:
         super().__init__()
@@ -234,6 +236,51 @@ class KeyValueBuffer(Cache):
                 row = end
             layer.length = longest
         return joined
+
+
+@dataclass(eq=False)
+class Decoding:
+    """Rows that share a buffer and take their steps together.
+
+    Attributes:
+        rows: indexes into the requests, one per row of the buffer.
+        buffer: keys and values of all positions so far.
+        logits: (len(rows), V) float32, for the next token.
+        lengths: true number of positions of each row.
+    """
+
+    rows: list[int]
+    buffer: KeyValueBuffer
+    logits: torch.Tensor
+    lengths: list[int]
+
+    __repr__ = short_repr
+
+    def keep(self, positions: Sequence[int]) -> None:
+        """Let every row go but those at these positions."""
+        if len(positions) < len(self.rows):
+            self.buffer.select(positions)
+            self.rows = [self.rows[p] for p in positions]
+            self.lengths = [self.lengths[p] for p in positions]
+
+    @classmethod
+    def join(cls, parts: Sequence[Decoding], room: int) -> Decoding:
+        """Put the rows of several decodings into one buffer, ends aligned.
+
+        What is only gap in front of all rows is cut off.
+
+        Args:
+            parts: each with logits for its next tokens.
+            room: positions to leave free behind the longest row.
+        """
+        lengths = [max(part.lengths) for part in parts]
+        buffers = [part.buffer for part in parts]
+        return cls(
+            rows=[row for part in parts for row in part.rows],
+            buffer=KeyValueBuffer.join(buffers, max(lengths) + room, lengths=lengths),
+            logits=torch.cat([part.logits for part in parts]),
+            lengths=[length for part in parts for length in part.lengths],
+        )
 
 
 class PrefixCache:

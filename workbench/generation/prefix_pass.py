@@ -3,14 +3,11 @@
 What is kept of a prefix are keys and values. Those of the last layer need that layer's input and
 nothing behind it: its attention, its MLP and the final norm are left out. Of 32 layers one is
 little; of the 4 of a small model it is a quarter.
-
-Does not know: images, buffers beyond what transformers' `Cache` can do.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import nn
 from transformers import Cache, LlamaModel
 from transformers.models.llama.modeling_llama import (
     LlamaAttention,
@@ -18,10 +15,10 @@ from transformers.models.llama.modeling_llama import (
     apply_rotary_pos_emb,
 )
 
-from workbench.generation.token_step import GLOBAL_HOOKS, HOOKS, own
+from workbench.generation.token_step import GLOBAL_HOOKS, HOOKS, layers_of, own
 
 
-def fill(llama: nn.Module, embeds: torch.Tensor, cache: Cache) -> None:
+def fill(llama: LlamaModel, embeds: torch.Tensor, cache: Cache) -> None:
     """Fill an empty cache with the keys and values of a prompt.
 
     Args:
@@ -35,7 +32,7 @@ def fill(llama: nn.Module, embeds: torch.Tensor, cache: Cache) -> None:
     positions = torch.arange(embeds.shape[1], device=embeds.device)[None]
     turn = llama.rotary_emb(embeds, position_ids=positions)
     hidden = embeds
-    *inner, last = llama.layers
+    *inner, last = layers_of(llama)
     for layer in inner:
         hidden = layer(
             hidden,
@@ -54,9 +51,9 @@ def fill(llama: nn.Module, embeds: torch.Tensor, cache: Cache) -> None:
     cache.update(keys, values, attention.layer_idx)
 
 
-def _usual(llama: nn.Module) -> bool:
+def _usual(llama: LlamaModel) -> bool:
     """Tell whether leaving out the end of the last layer changes nothing that anyone sees."""
-    last = llama.layers[-1]
+    last = layers_of(llama)[-1]
     known = (llama, LlamaModel), (last, LlamaDecoderLayer), (last.self_attn, LlamaAttention)
     if llama.config._attn_implementation != "sdpa" or any(GLOBAL_HOOKS):
         return False

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 
 from workbench.errors import CheckpointError, OptionError
-from workbench.generation.budget import PUBLISHED_CONTEXT, ContextBudget
 from workbench.generation.engine import Engine, Guide, Request, Step, pixels_sha256
 from workbench.generation.flow import flow
+from workbench.generation.options import PUBLISHED_CONTEXT, ContextBudget
 from workbench.generation.result import Generation, ModelIdentity, has_words
 from workbench.generation.sampling import DecodingSettings
 from workbench.generation.stream import TextStream
@@ -66,8 +67,7 @@ class Draft:
         """Take the token of one row of a step."""
         self.tokens.append(step.tokens[row])
         self.logprobs.append(step.logprobs[row])
-        if step.stopped[row] is not None:
-            self.stopped_by = step.stopped[row]
+        self.stopped_by = step.stopped[row] or self.stopped_by
 
 
 class Responder:
@@ -258,7 +258,7 @@ class Responder:
             text=text,
             token_ids=ids,
             tokens=tuple(self.tokenizer.pieces(ids)),
-            logprobs=draft.logprobs,
+            logprobs=np.array(draft.logprobs, np.float32),
             offsets=tuple(self.tokenizer.offsets(ids)),
             prompt=job.prompt,
             prompt_ids=job.request.ids,

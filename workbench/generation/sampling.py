@@ -7,11 +7,11 @@ does; the three steps are those of `transformers`. A request draws one number in
 from its own generator, on the CPU whatever the model's device, and inverts the cumulative
 distribution. So a seed gives the same text alone, in a batch and on another device, except where
 rounding moves a boundary across the number drawn.
-
-Does not know: models, tokenizers, how many tokens fit (`budget`).
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from transformers import (
@@ -40,6 +40,7 @@ def sample_probabilities(logits: torch.Tensor, settings: DecodingSettings) -> to
     if settings.top_p < 1.0:
         steps.append(TopPLogitsWarper(settings.top_p))
     no_ids = torch.empty((logits.shape[0], 0), dtype=torch.long, device=logits.device)
+    no_ids = cast("torch.LongTensor", no_ids)
     return torch.softmax(steps(no_ids, logits.float()), dim=-1)
 
 
@@ -54,7 +55,7 @@ class Sampler:
         self.settings = settings
         self.generator = torch.Generator(device="cpu")
         if not settings.greedy:
-            self.generator.manual_seed(settings.with_seed().seed)
+            self.generator.manual_seed(settings.with_seed().seed or 0)
 
     def uniform(self) -> float:
         """Draw the next number in [0, 1)."""

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from workbench._repr import short_repr
 from workbench.errors import DeviceError, InputError, OptionError
 from workbench.generation.engine import Engine, pixels_sha256
-from workbench.generation.kvcache import ImagePrefix, KeyValueBuffer
+from workbench.generation.kvcache import ImagePrefix
 from workbench.generation.sampling import DecodingSettings
 
 if TYPE_CHECKING:
@@ -97,15 +97,7 @@ def _read(
     with engine.exclusive():
         prefixes: list[ImagePrefix] = []
         rows = [_row_of(prefixes, engine.prefix(image, ids)) for image in pixels]
-        buffer = KeyValueBuffer.from_prefixes(
-            prefixes, prefixes[0].length + len(tail) + len(tokens)
-        )
-        device = engine.model.llama.embed_tokens.weight.device
-        text = torch.tensor([*tail, *tokens[:-1]], device=device)
-        output = engine.model.llama(
-            input_ids=text.expand(len(prefixes), -1), past_key_values=buffer, use_cache=True
-        )
-        hidden = output.last_hidden_state[:, len(tail) - 1 :]
+        hidden = engine.read(prefixes, tail, tokens)
         found = [_measured(engine.model.lm_head(row).float(), tokens) for row in hidden]
     return [found[row] for row in rows]
 

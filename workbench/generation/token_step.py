@@ -14,8 +14,6 @@ and values from one place.
 rule, another attention than sdpa, layers with hooks or on several devices. `ready` says before each
 step that nothing was put on the model since. A projection that was replaced (an adapter, a
 quantised layer) or is watched is called as the module that it is.
-
-Does not know: images, prompts, how tokens are chosen.
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +36,7 @@ from transformers.models.llama.modeling_llama import (
 )
 
 from workbench.generation.kvcache import KeyValueBuffer
+from workbench.model.llava import CxrLlavaForConditionalGeneration, Float32RotaryEmbedding
 from workbench.model.packed import (
     SMALL,
     PackedProduct,
@@ -46,7 +46,6 @@ from workbench.model.packed import (
     worth_blocks,
     worth_packing,
 )
-from workbench.model.rope import Float32RotaryEmbedding
 
 #: Rotary rules whose frequencies do not depend on how long the text has become.
 _FIXED_ROTARY = ("default", "linear", "llama3")
@@ -100,7 +99,7 @@ class _Parts:
 class TokenStep:
     """Steps of one language model; make it with `of`, for one text or one batch of texts."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: CxrLlavaForConditionalGeneration) -> None:
         llama = model.llama
         config = llama.config
         self._llama = llama
@@ -117,15 +116,15 @@ class TokenStep:
         self._packed: _Parts | None = None
         self._norm = _norm(llama.norm)
         self._heads = config.num_attention_heads
-        self._key_heads = config.num_key_value_heads
-        self._width = llama.layers[0].self_attn.head_dim
+        self._key_heads = config.num_key_value_heads or self._heads
+        self._width = layers_of(llama)[0].self_attn.head_dim
         self._tables: tuple[torch.Tensor, torch.Tensor] | None = None
         self._hooks = [getattr(module, name) for module in self._passed for name in HOOKS]
         self._fields = [vars(module) for module in self._passed]
 
     @classmethod
     @torch.inference_mode()
-    def of(cls, model: nn.Module) -> TokenStep | None:
+    def of(cls, model: CxrLlavaForConditionalGeneration) -> TokenStep | None:
         """Return the steps of a model, or None where only its own forward pass is certain."""
         step = cls(model) if knows(model) else None
         return step if step is not None and step.ready() else None
@@ -234,10 +233,10 @@ class TokenStep:
 
     def _bind(self) -> _Parts:
         """Make the functions of all layers and of the head."""
-        layers = [self._layer(layer) for layer in self._llama.layers]
+        layers = [self._layer(layer) for layer in layers_of(self._llama)]
         return _Parts(layers, self._linear(self._lm_head))
 
-    def _layer(self, layer: nn.Module) -> _Layer:
+    def _layer(self, layer: LlamaDecoderLayer) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
         act = F.silu if mlp.config.hidden_act == "silu" else mlp.act_fn
         return _Layer(
@@ -254,7 +253,7 @@ class TokenStep:
     def _copies(self) -> bool:
         return self._small or self._packing
 
-    def _gated(self, mlp: nn.Module, act: Apply) -> Apply:
+    def _gated(self, mlp: LlamaMLP, act: Apply) -> Apply:
         if self._copies and _plain(mlp.gate_proj) and _plain(mlp.up_proj):
             packed = self._together(mlp.gate_proj, mlp.up_proj)
 
@@ -328,14 +327,15 @@ def _plain(module: nn.Module) -> bool:
     return own(module, nn.Linear) and not any(getattr(module, name) for name in HOOKS)
 
 
-def knows(model: nn.Module) -> bool:
+def knows(model: CxrLlavaForConditionalGeneration) -> bool:
     """Tell whether every part of the language model is of the classes that are known here."""
     llama = model.llama
-    kinds = {
+    layers = layers_of(llama)
+    kinds: dict[type, list[nn.Module]] = {
         LlamaModel: [llama],
-        LlamaDecoderLayer: list(llama.layers),
-        LlamaAttention: [layer.self_attn for layer in llama.layers],
-        LlamaMLP: [layer.mlp for layer in llama.layers],
+        LlamaDecoderLayer: [*layers],
+        LlamaAttention: [layer.self_attn for layer in layers],
+        LlamaMLP: [layer.mlp for layer in layers],
         LlamaRMSNorm: list(_norms(llama)),
         Float32RotaryEmbedding: [llama.rotary_emb],
         nn.Embedding: [llama.embed_tokens],
@@ -349,22 +349,27 @@ def own(module: nn.Module, kind: type) -> bool:
     return type(module) is kind and "forward" not in vars(module)
 
 
-def _norms(llama: nn.Module) -> Iterator[nn.Module]:
-    for layer in getattr(llama, "layers", ()):
+def layers_of(llama: LlamaModel) -> list[LlamaDecoderLayer]:
+    """Return the layers from the first to the last."""
+    return cast("list[LlamaDecoderLayer]", list(llama.layers))
+
+
+def _norms(llama: LlamaModel) -> Iterator[LlamaRMSNorm]:
+    for layer in layers_of(llama):
         yield layer.input_layernorm
         yield layer.post_attention_layernorm
     yield llama.norm
 
 
-def _containers(llama: nn.Module) -> Iterator[nn.Module]:
+def _containers(llama: LlamaModel) -> Iterator[nn.Module]:
     """Yield the modules that are not called here, whose hooks would therefore be missed."""
     yield from (llama, llama.embed_tokens, llama.rotary_emb)
     yield from _norms(llama)
-    for layer in llama.layers:
+    for layer in layers_of(llama):
         yield from (layer, layer.self_attn, layer.mlp)
 
 
-def _norm(module: nn.Module) -> Apply:
+def _norm(module: LlamaRMSNorm) -> Apply:
     weight, epsilon = module.weight, module.variance_epsilon
     if weight.dtype != torch.float32:
         return module

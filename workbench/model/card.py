@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from workbench._callable import make_callable
 from workbench._repr import short_repr
-from workbench._store import read_json
 from workbench.errors import CheckpointError, OptionError
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.config_keys import network_keys
@@ -34,7 +33,7 @@ from workbench.model.source import (
     CheckpointSource,
     find_local,
 )
-from workbench.model.weights import find_weights, hash_weights
+from workbench.model.weights import find_weights, hash_weights, read_object
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -237,7 +236,10 @@ def read_config(directory: Path) -> CxrLlavaConfig:
         CheckpointError: it is missing, not JSON, of another kind of model, of weights in another
             form, or its sizes misfit.
     """
-    fields = _read_object(directory / "config.json", needed=True)
+    path = directory / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"no {path.name} in {directory}; copy it beside the weights")
+    fields = read_object(path)
     kind = fields.get("model_type", CxrLlavaConfig.model_type)
     if kind != CxrLlavaConfig.model_type or "llama" not in fields:
         raise CheckpointError(
@@ -263,9 +265,10 @@ def _refuse_sizes(fields: Mapping[str, Any], directory: Path) -> None:
     """Refuse sizes that no model has, before a model of that size is laid out."""
     for section, sizes in LARGEST.items():
         given = fields.get(section)
-        for name, most in sizes.items() if isinstance(given, dict) else ():
+        given = given if isinstance(given, dict) else {}
+        for name, most in sizes.items():
             value = given.get(name, 1)
-            if isinstance(value, (int, float)) and not abs(value) <= most:
+            if isinstance(value, int | float) and not abs(value) <= most:
                 raise CheckpointError(
                     f"config.json in {directory}: {section}.{name} is {value!r}, more than the "
                     f"{most:,} that is read here; copy it again"
@@ -278,7 +281,7 @@ def read_facts(directory: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is not JSON.
     """
-    return _read_object(directory / CARD_FILE)
+    return read_object(directory / CARD_FILE)
 
 
 def read_generation(directory: Path) -> dict[str, Any]:
@@ -287,21 +290,7 @@ def read_generation(directory: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is not JSON.
     """
-    return _read_object(directory / "generation_config.json")
-
-
-def _read_object(path: Path, *, needed: bool = False) -> dict[str, Any]:
-    if not path.is_file():
-        if needed:
-            raise CheckpointError(f"no {path.name} in {path.parent}; copy it beside the weights")
-        return {}
-    try:
-        value = read_json(path)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path.name} is not valid JSON ({error}); copy it again") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path.name} must hold an object, got {type(value).__name__}")
-    return value
+    return read_object(directory / "generation_config.json")
 
 
 make_callable(__name__, "workbench.model.card:card")

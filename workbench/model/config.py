@@ -5,7 +5,6 @@ One `config.json` describes three parts: an open_clip vision transformer (`clip_
 transformers 4.36). Old RoPE keys are translated on reading and written back on saving. Keys nobody
 here reads are kept and logged at debug level; `auto_map` is dropped, so no remote code is named.
 
-Does not know: weights, tokenizers, where files lie (`workbench.model.load`).
 Paper: Lee et al., CXR-LLaVA, European Radiology 2025, doi 10.1007/s00330-024-11339-6.
 """
 
@@ -13,13 +12,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from transformers import LlamaConfig, PretrainedConfig
 
 from workbench.errors import OptionError
-from workbench.model.config_llama import llama_config, published_llama, section
+from workbench.model.config_keys import llama_config, published_llama, section
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +89,7 @@ class CxrVisionConfig(PretrainedConfig):
     layer_norm_eps: float = 1e-5
     ls_init_value: float | None = None
 
-    def __post_init__(self, **kwargs: Any) -> None:
+    def __post_init__(self, **kwargs: object) -> None:
         self.image_size = _square("image_size", self.image_size)
         self.patch_size = _square("patch_size", self.patch_size)
         for name in _UNSUPPORTED_VISION:
@@ -99,7 +98,12 @@ class CxrVisionConfig(PretrainedConfig):
                     f"clip_vision_cfg has {name}={kwargs[name]!r}, which this vision tower does "
                     "not compute; use a checkpoint with the plain open_clip vision transformer"
                 )
-        _positive(self, ("image_size", "patch_size", "width", "layers", "head_width", "embed_dim"))
+        for name in ("image_size", "patch_size", "width", "layers", "head_width", "embed_dim"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+                raise OptionError(
+                    f"clip_vision_cfg.{name} must be a whole number above 0, got {value!r}"
+                )
         self._check_sizes()
         super().__post_init__(**kwargs)
 
@@ -155,7 +159,10 @@ class CxrLlavaConfig(PretrainedConfig):
     """
 
     model_type = "CXR-LLAVA"
-    sub_configs: ClassVar[dict] = {"clip_vision_cfg": CxrVisionConfig, "llama": LlamaConfig}
+    sub_configs: ClassVar[dict] = {  # pyright: ignore[reportIncompatibleMethodOverride]
+        "clip_vision_cfg": CxrVisionConfig,
+        "llama": LlamaConfig,
+    }
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
 
     clip_vision_cfg: Any = None
@@ -166,7 +173,7 @@ class CxrLlavaConfig(PretrainedConfig):
     max_position_embeddings: int | None = None
     tie_word_embeddings: bool = False
 
-    def __post_init__(self, **kwargs: Any) -> None:
+    def __post_init__(self, **kwargs: object) -> None:
         self.clip_vision_cfg = _vision_config(self.clip_vision_cfg, self.clip_embed_dim)
         self.clip_embed_dim = self.clip_vision_cfg.embed_dim
         self.llama = llama_config(self.llama)
@@ -245,20 +252,17 @@ class CxrLlavaConfig(PretrainedConfig):
         }
 
 
-def _vision_config(value: Any, embed_dim: int | None) -> CxrVisionConfig:
-    if isinstance(value, CxrVisionConfig):
-        if embed_dim is not None:
-            value.embed_dim = embed_dim
-        return value
-    fields = section("clip_vision_cfg", value)
-    if embed_dim is not None:
-        fields["embed_dim"] = embed_dim
-    return CxrVisionConfig(**fields)
+def _vision_config(value: object, embed_dim: int | None) -> CxrVisionConfig:
+    wanted: dict[str, Any] = {} if embed_dim is None else {"embed_dim": embed_dim}
+    if not isinstance(value, CxrVisionConfig):
+        return CxrVisionConfig(**(section("clip_vision_cfg", value) | wanted))
+    value.update(wanted)
+    return value
 
 
 def _pixel_statistic(given: Mapping | None, name: str, default: float) -> float:
     value = section("image_preprocess_cfg", given).get(name, default)
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list | tuple):
         if len(value) != 1:
             raise OptionError(
                 f"image_preprocess_cfg.{name} must be a number or a list of one (the model sees "
@@ -284,18 +288,9 @@ def _report_unread(kwargs: Mapping[str, Any]) -> None:
         )
 
 
-def _square(name: str, value: Any) -> int:
-    if isinstance(value, (list, tuple)):
+def _square(name: str, value: int | Sequence[int]) -> int:
+    if isinstance(value, Sequence):
         if len(set(value)) != 1:
             raise OptionError(f"clip_vision_cfg.{name} must be square, got {value!r}")
-        value = value[0]
+        return value[0]
     return value
-
-
-def _positive(config: CxrVisionConfig, names: tuple[str, ...]) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-            raise OptionError(
-                f"clip_vision_cfg.{name} must be a whole number above 0, got {value!r}"
-            )

@@ -1,20 +1,21 @@
-"""Keys of a config.json that describe something else than the network that is computed here.
+"""Keys of a config.json: which are obeyed, left out or refused; old names of the `llama` section.
 
-Whatever a config file holds ends up as attributes of a transformers configuration, which obeys
-many of them. So keys are sorted before: what another way to store weights or other arithmetic is
-asked for in is refused, what only says how somebody else ran the model is left out. Keys that
-nobody knows stay, as the published file has such.
-
-Does not know: sizes and whether they fit (`workbench.model.config`).
+Whatever a config file contains becomes an attribute of a transformers configuration, which obeys
+many of them. So keys are sorted before: those that ask for another way to store weights or for
+other arithmetic are refused, those that only say how somebody else ran the model are left out.
+Unknown keys stay, as the published file has such.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any, TypeGuard
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import LlamaConfig, PretrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from workbench.errors import OptionError
@@ -45,6 +46,17 @@ _RUNNING = frozenset(
         "transformers_weights",
         "use_return_dict",
     }
+)
+
+#: Keys of an old `llama` section that describe a file and not a network.
+_BOOKKEEPING = (
+    "_name_or_path",
+    "architectures",
+    "auto_map",
+    "dtype",
+    "model_type",
+    "torch_dtype",
+    "transformers_version",
 )
 
 #: Arithmetic of relatives of LLaMA that `LlamaModel` would pass over in silence, and the values
@@ -90,33 +102,46 @@ def network_keys(fields: Mapping[str, Any]) -> dict[str, Any]:
         OptionError: it asks for weights in another form, or for another arithmetic.
     """
     found = dict(fields)
-    for section in _SECTIONS:
-        part = found if not section else found.get(section)
-        if not isinstance(part, Mapping):
-            continue  # `CxrLlavaConfig` says what it expects
-        part = _without_running(section, part)
-        found = part if not section else found | {section: part}
+    for name in _SECTIONS:
+        part = found.get(name) if name else found
+        if isinstance(part, Mapping):  # else `CxrLlavaConfig` says what it expects
+            part = _without_running(name, part)
+            found = found | {name: part} if name else part
     if isinstance(found.get("llama"), Mapping):
         found["llama"] = _language(found["llama"])
     return found
 
 
 def _without_running(section: str, part: Mapping[str, Any]) -> dict[str, Any]:
+    dotted = f"{section}." if section else ""
     for name in _STORAGE:
         if part.get(name):
             raise OptionError(
-                f"{_dotted(section, name)} says that the weights were saved quantised "
+                f"{dotted}{name} says that the weights were saved quantised "
                 f"({_method(part[name])}), which is not read here; take the checkpoint as it was "
                 "before, in 16 or 32 bit, and load it with quantize='8bit' or '4bit' on a GPU, or "
                 "'int8' on a CPU"
             )
     gone = {name for name in part if name in _RUNNING or name in _STORAGE}
-    gone |= {n for n in ("torch_dtype", "dtype") if not _is_dtype(part.get(n))}
-    left_out = sorted(gone & set(part))
-    if left_out:
-        shown = ", ".join(_dotted(section, name) for name in left_out)
+    gone |= {n for n in ("torch_dtype", "dtype") if n in part and not _is_dtype(part[n])}
+    if gone:
+        shown = ", ".join(f"{dotted}{name}" for name in sorted(gone))
         logger.debug("config keys that are not about the network: %s", shown)
     return {name: value for name, value in part.items() if name not in gone}
+
+
+def _is_dtype(value: object) -> bool:
+    return isinstance(value, str) and isinstance(getattr(torch, value, None), torch.dtype)
+
+
+def _method(value: object) -> str:
+    """Return how the weights were quantised, as far as the file says it."""
+    if not isinstance(value, Mapping):
+        return repr(value)
+    given = [value[name] for name in ("bits", "w_bit", "weight_bits") if name in value]
+    bits = [*given, *(n for n in (4, 8) if value.get(f"load_in_{n}bit"))]
+    name = str(value.get("quant_method", "method unknown"))
+    return f"{name}, {bits[0]} bit" if bits and bits[0] else name
 
 
 def _language(llama: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,71 +152,100 @@ def _language(llama: Mapping[str, Any]) -> dict[str, Any]:
             f"llama.model_type is {kind!r}, and the language model that is computed here is a "
             "'llama'; use a checkpoint with one"
         )
+    window, context = llama.get("sliding_window"), llama.get("max_position_embeddings", 2048)
     for name, same in _OTHER_LANGUAGE.items():
         value = llama.get(name)
-        if value not in (None, *same) and not _never_closes(name, value, llama):
+        if name == "sliding_window" and isinstance(window, int) and window >= context:
+            continue  # it leaves nothing out
+        if value not in (None, *same):
             raise OptionError(
                 f"llama has {name}={value!r}, which the language model here does not compute; use "
                 "a checkpoint with a plain LLaMA"
             )
-    _check_positive(llama, "rope_theta", lambda value: value is None or value > 0)
-    _check_positive(llama, "rms_norm_eps", lambda value: value > 0)
-    _check_positive(llama, "max_position_embeddings", lambda value: value > 0)
-    _check_rope(llama)
+    for name in ("rope_theta", "rms_norm_eps", "max_position_embeddings"):
+        value = llama.get(name, 1)
+        absent = name == "rope_theta" and value is None
+        if not absent and not (_is_number(value) and value > 0):
+            raise OptionError(f"llama.{name} must be a number above 0, got {value!r}")
+    for name in ("rope_scaling", "rope_parameters"):
+        if llama.get(name):
+            _check_rope(name, llama[name])
     pad, size = llama.get("pad_token_id"), llama.get("vocab_size")
     beyond = isinstance(pad, int) and isinstance(size, int) and not 0 <= pad < size
     return dict(llama) | ({"pad_token_id": None} if beyond else {})
 
 
-def _never_closes(name: str, value: Any, llama: Mapping[str, Any]) -> bool:
-    """Tell whether this is about a window of attention that leaves nothing out."""
-    context = llama.get("max_position_embeddings", 2048)
-    return name == "sliding_window" and isinstance(value, int) and value >= context
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _check_positive(llama: Mapping[str, Any], name: str, holds: Callable[[Any], bool]) -> None:
-    if name in llama:
-        try:
-            fits = not isinstance(llama[name], bool) and holds(llama[name])
-        except TypeError:
-            fits = False
-        if not fits:
-            raise OptionError(f"llama.{name} must be a number above 0, got {llama[name]!r}")
-
-
-def _check_rope(llama: Mapping[str, Any]) -> None:
+def _check_rope(name: str, scaling: object) -> None:
     """Refuse a scaling of rotary positions that transformers would not, or not in words."""
-    for name in ("rope_scaling", "rope_parameters"):
-        scaling = llama.get(name)
-        if not scaling:
-            continue
-        if not isinstance(scaling, Mapping):
-            raise OptionError(f"llama.{name} must be an object or null, got {scaling!r}")
-        kind = scaling.get("rope_type") or scaling.get("type") or "default"
-        if kind not in ("default", *ROPE_INIT_FUNCTIONS):
-            raise OptionError(
-                f"llama.{name} has the type {kind!r}, which is not computed here; expected one of "
-                f"{', '.join(sorted({'default', *ROPE_INIT_FUNCTIONS}))}"
-            )
-        factor = scaling.get("factor")
-        number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
-        if factor is not None and not (number and 1 <= factor < float("inf")):
-            raise OptionError(f"llama.{name}.factor must be a number from 1 up, got {factor!r}")
+    if not isinstance(scaling, Mapping):
+        raise OptionError(f"llama.{name} must be an object or null, got {scaling!r}")
+    kind = scaling.get("rope_type") or scaling.get("type") or "default"
+    if kind not in ("default", *ROPE_INIT_FUNCTIONS):
+        raise OptionError(
+            f"llama.{name} has the type {kind!r}, which is not computed here; expected one of "
+            f"{', '.join(sorted({'default', *ROPE_INIT_FUNCTIONS}))}"
+        )
+    factor = scaling.get("factor")
+    if factor is not None and not (_is_number(factor) and 1 <= factor < float("inf")):
+        raise OptionError(f"llama.{name}.factor must be a number from 1 up, got {factor!r}")
 
 
-def _is_dtype(value: Any) -> bool:
-    return isinstance(value, str) and isinstance(getattr(torch, value, None), torch.dtype)
+def llama_config(value: object) -> LlamaConfig:
+    """Return a `LlamaConfig` from the `llama` section of a config file, old or new.
+
+    Raises:
+        OptionError: not an object, or sizes that do not fit each other.
+    """
+    if isinstance(value, LlamaConfig):
+        return value
+    fields = section("llama", value)
+    fields = {name: given for name, given in fields.items() if name not in _BOOKKEEPING}
+    fields["rope_parameters"] = _rope_parameters(fields)
+    try:
+        return LlamaConfig(**fields)
+    except (StrictDataclassError, TypeError, ValueError) as error:
+        raise OptionError(f"the llama section of config.json is not usable: {error}") from error
 
 
-def _method(value: Any) -> str:
-    """Return how the weights were quantised, as far as the file says it."""
+def _rope_parameters(fields: dict[str, Any]) -> dict[str, Any]:
+    """Translate `rope_theta` and `rope_scaling` of transformers 4 into `rope_parameters`."""
+    theta = fields.pop("rope_theta", None)
+    scaling = dict(fields.pop("rope_scaling", None) or fields.pop("rope_parameters", None) or {})
+    fields.pop("rope_parameters", None)
+    old_type = scaling.pop("type", None)
+    rope_type = scaling.pop("rope_type", None) or old_type or "default"
+    theta = scaling.pop("rope_theta", None) or theta or 10_000.0
+    return {"rope_type": rope_type, "rope_theta": theta, **scaling}
+
+
+def published_llama(config: LlamaConfig) -> dict[str, Any]:
+    """Return a `LlamaConfig` as a dict with the keys that transformers 4 reads."""
+    plain, given = PretrainedConfig().to_dict(), config.to_dict()
+    output = {key: value for key, value in given.items() if key not in plain or plain[key] != value}
+    for name in ("_name_or_path", "dtype", "rope_parameters"):
+        output.pop(name, None)
+    rope = dict(given["rope_parameters"])
+    output["rope_theta"] = rope.pop("rope_theta")
+    rope_type = rope.pop("rope_type", "default")
+    output["rope_scaling"] = None if rope_type == "default" else {"type": rope_type, **rope}
+    output["model_type"] = "llama"
+    return output
+
+
+def section(name: str, value: object) -> dict[str, Any]:
+    """Return one section of a config file as a new dict; None becomes an empty one.
+
+    Raises:
+        OptionError: the section is not an object.
+    """
+    if value is None:
+        return {}
+    if isinstance(value, PretrainedConfig):
+        return value.to_dict()
     if not isinstance(value, Mapping):
-        return repr(value)
-    bits = next((value[name] for name in ("bits", "w_bit", "weight_bits") if name in value), None)
-    bits = next((n for n in (4, 8) if bits is None and value.get(f"load_in_{n}bit")), bits)
-    name = str(value.get("quant_method", "method unknown"))
-    return f"{name}, {bits} bit" if bits else name
-
-
-def _dotted(section: str, name: str) -> str:
-    return f"{section}.{name}" if section else name
+        raise OptionError(f"{name} in config.json must be an object, got {type(value).__name__}")
+    return dict(value)

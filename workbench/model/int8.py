@@ -10,28 +10,31 @@ takes the memory of the int8 model and of its largest tensor, whatever the size 
 
 Gradients do not go through, so of the methods that explain a text those by perturbation are left;
 nothing can be trained.
-
-Does not know: GPUs (bitsandbytes does it there), how much a text changes (`benchmarks/bench.py`).
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Protocol, cast
 
 import torch
 from torch import nn
 
 from workbench.errors import DeviceError
 from workbench.model.config import CxrLlavaConfig
-from workbench.model.llava import CxrLlavaForConditionalGeneration
-from workbench.model.rope import Float32RotaryEmbedding
+from workbench.model.llava import CxrLlavaForConditionalGeneration, Float32RotaryEmbedding
 from workbench.model.sizes import empty_model
 
 
+class TensorSlice(Protocol):
+    """A tensor of a safetensors file, which is read when it is indexed."""
+
+    def __getitem__(self, index: object, /) -> torch.Tensor: ...
+
+
 def load_as_int8(
-    config: CxrLlavaConfig, tensors: Mapping[str, Any]
+    config: CxrLlavaConfig, tensors: Mapping[str, TensorSlice]
 ) -> CxrLlavaForConditionalGeneration:
     """Make a model on the CPU whose language model has int8 layers; the rest is float32.
 
@@ -62,11 +65,11 @@ def load_as_int8(
     return model
 
 
-def shrink_to_int8(model: nn.Module) -> nn.Module:
+def shrink_to_int8(model: CxrLlavaForConditionalGeneration) -> CxrLlavaForConditionalGeneration:
     """Put int8 layers in the place of the linear layers of a language model that is in memory.
 
     Args:
-        model: a `CxrLlavaForConditionalGeneration` in float32 on the CPU; it is changed.
+        model: in float32 on the CPU; it is changed.
 
     Returns:
         The model, which says `is_quantized`.
@@ -84,7 +87,7 @@ def shrink_to_int8(model: nn.Module) -> nn.Module:
         )
     _check_engine()
     for name in _linear_layers(model):
-        layer = model.get_submodule(name)
+        layer = cast("nn.Linear", model.get_submodule(name))
         model.set_submodule(name, _shrunk(layer.weight, layer.bias))
     model.is_quantized = True
     return model
@@ -97,13 +100,13 @@ def _check_engine() -> None:
         )
 
 
-def _linear_layers(model: nn.Module) -> list[str]:
+def _linear_layers(model: CxrLlavaForConditionalGeneration) -> list[str]:
     """Return the names of the language model's linear layers."""
     inner = model.llama.named_modules(prefix="llama")
     return [name for name, module in inner if isinstance(module, nn.Linear)]
 
 
-def _single(part: Any) -> torch.Tensor:
+def _single(part: TensorSlice) -> torch.Tensor:
     """Read a tensor as float32 of its own, not as a view of the file."""
     return part[...].to(torch.float32, copy=True)
 
@@ -117,6 +120,9 @@ def _shrunk(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
     with warnings.catch_warnings():
         # torch.ao moves to a package of its own; until then this is where the layers are.
         warnings.simplefilter("ignore")
-        layer.qconfig = torch.ao.quantization.per_channel_dynamic_qconfig
+        from torch.ao.nn.quantized.dynamic import Linear
+        from torch.ao.quantization.qconfig import per_channel_dynamic_qconfig
+
+        layer.qconfig = per_channel_dynamic_qconfig  # pyright: ignore[reportArgumentType]
         # not quantize_dynamic: what it leaves behind takes twice the memory of the layers
-        return torch.ao.nn.quantized.dynamic.Linear.from_float(layer)
+        return Linear.from_float(layer)

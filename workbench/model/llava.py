@@ -5,13 +5,15 @@ State-dict names are exactly those of the published checkpoint (`vision_tower.*`
 the spliced sequence. Registered with transformers' Auto classes, so a directory in the published
 layout loads without remote code.
 
-Does not know: prompts, tokenizers, decoding (`workbench.generation`), where files lie
-(`workbench.model.load`).
-Paper: Lee et al., CXR-LLaVA, European Radiology 2025, doi 10.1007/s00330-024-11339-6, section 2.
-Deviation from the published code: RoPE frequencies stay float32 under every dtype.
+Papers: Lee et al., CXR-LLaVA, European Radiology 2025, doi 10.1007/s00330-024-11339-6, section 2;
+Su et al., RoFormer, arXiv 2104.09864, section 3.4 (rotary positions).
+Deviation from the published code: rotary frequencies stay float32 under every dtype.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -26,12 +28,31 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from workbench.errors import InputError
 from workbench.model.config import CxrLlavaConfig, CxrVisionConfig
-from workbench.model.rope import Float32RotaryEmbedding
 from workbench.model.splice import IGNORE_LABEL, IMAGE_TOKEN_ID, splice_embeddings, stretch
 from workbench.model.vision import VisionTower
+
+
+class Float32RotaryEmbedding(LlamaRotaryEmbedding):
+    """LLaMA's rotary embedding with `inv_freq` pinned to float32.
+
+    bfloat16 keeps 8 bits of a frequency; times position 1,100 that is an angle wrong by radians. So
+    a plain `model.to(torch.bfloat16)` silently corrupts every position beyond a few hundred, and
+    casting back cannot repair it. `to`, `half`, `bfloat16`, `double` and `cuda` all go through
+    `_apply`: the device follows, the dtype does not.
+    """
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> Float32RotaryEmbedding:
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, buffer in self._buffers.items():
+            kept = before[name]
+            if buffer is not None and kept is not None and buffer.dtype != torch.float32:
+                self._buffers[name] = kept.to(buffer.device)
+        return self
 
 
 class CxrLlavaForConditionalGeneration(PreTrainedModel):
@@ -48,14 +69,15 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
     """
 
     config: CxrLlavaConfig
+    is_quantized: bool
     config_class = CxrLlavaConfig
     main_input_name = "input_ids"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]  # noqa: RUF012
     supports_gradient_checkpointing = True
-    _no_split_modules = ("VisionTower", "LlamaDecoderLayer")
-    _skip_keys_device_placement = ("past_key_values",)
+    _no_split_modules = ["VisionTower", "LlamaDecoderLayer"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _tied_weights_keys = {"lm_head.weight": "llama.embed_tokens.weight"}  # noqa: RUF012
-    _keys_to_ignore_on_load_unexpected = (r"rotary_emb\.inv_freq$",)
+    _keys_to_ignore_on_load_unexpected = [r"rotary_emb\.inv_freq$"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -64,19 +86,19 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
     def __init__(self, config: CxrLlavaConfig) -> None:
         super().__init__(config)
         self.vision_tower = VisionTower(config.vision)
-        self.mm_projector = nn.Linear(config.mm_projector_dim, config.llama.hidden_size)
+        self.mm_projector = nn.Linear(config.vision.width, config.llama.hidden_size)
         self.llama = LlamaModel(config.llama)
         self.llama.rotary_emb = Float32RotaryEmbedding(config.llama)
         self.lm_head = nn.Linear(config.llama.hidden_size, config.llama.vocab_size, bias=False)
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module:
+    def get_input_embeddings(self) -> nn.Embedding:
         """Return the token embedding."""
         return self.llama.embed_tokens
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the token embedding."""
-        self.llama.embed_tokens = value
+        self.llama.embed_tokens = cast("nn.Embedding", value)
 
     def get_decoder(self) -> LlamaModel:
         """Return the language model without its head."""
@@ -177,7 +199,7 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise InputError("give exactly one of input_ids and inputs_embeds")
-        if inputs_embeds is None:
+        if input_ids is not None:
             if pixel_values is not None and image_features is None:
                 image_features = self.encode_image(pixel_values)
             if image_features is not None:

@@ -12,8 +12,6 @@ twice as long for a few rows as reading the weights does, and leaves cores idle.
 
 For the thousand rows of an image packing was measured not to pay: with AVX-512 the products gain a
 fifth and packing costs it, with AVX2 they gain nothing.
-
-Does not know: layers, texts, when packing pays (`worth_packing` knows the sizes only).
 """
 
 from __future__ import annotations
@@ -24,6 +22,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from workbench.model.llava import CxrLlavaForConditionalGeneration
 
 #: Bytes of the language model's layers up to which a call costs more than its product ...
 SMALL = 16 << 20
@@ -72,7 +72,8 @@ class PackedProduct:
         self, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor | None]
     ) -> None:
         whole = weights[0] if len(weights) == 1 else torch.cat([*weights])
-        self._bias = None if biases[0] is None else torch.cat([*biases])
+        given = [bias for bias in biases if bias is not None]
+        self._bias = torch.cat(given) if given else None
         self._multiply = torch.ops.mkldnn._linear_pointwise.default
         self._packed = torch.ops.mkldnn._reorder_linear_weight(whole.detach(), _ROWS)
 
@@ -98,8 +99,8 @@ def can_pack(*tensors: torch.Tensor) -> bool:
     )
 
 
-def worth_packing(model: nn.Module) -> bool:
-    """Tell whether a `CxrLlavaForConditionalGeneration` is of the size and kind that gains.
+def worth_packing(model: CxrLlavaForConditionalGeneration) -> bool:
+    """Tell whether a model is of the size and kind that gains.
 
     The answer depends on the model alone, not on the memory that is free: the same text comes out
     of every process.
@@ -107,8 +108,8 @@ def worth_packing(model: nn.Module) -> bool:
     return _fits(model, above=SMALL) and _same_numbers()
 
 
-def worth_blocks(model: nn.Module) -> bool:
-    """Tell whether single rows of a `CxrLlavaForConditionalGeneration` gain from `RowProduct`.
+def worth_blocks(model: CxrLlavaForConditionalGeneration) -> bool:
+    """Tell whether single rows of a model gain from `RowProduct`.
 
     The answer depends on the model and the kind of processor, not on its threads. Large models
     have weights so wide that they gain nothing.
@@ -116,11 +117,11 @@ def worth_blocks(model: nn.Module) -> bool:
     return torch.backends.cpu.get_cpu_capability() == "AVX2" and _fits(model, above=0)
 
 
-def _fits(model: nn.Module, *, above: int) -> bool:
+def _fits(model: CxrLlavaForConditionalGeneration, *, above: int) -> bool:
     return above < layer_bytes(model) <= MOST and can_pack(model.llama.embed_tokens.weight)
 
 
-def layer_bytes(model: nn.Module) -> int:
+def layer_bytes(model: CxrLlavaForConditionalGeneration) -> int:
     """Return the bytes of the weights of the language model's layers."""
     return sum(one.numel() * one.element_size() for one in model.llama.layers.parameters())
 

@@ -3,9 +3,6 @@
 A prompt holds `IMAGE_TOKEN_ID` (-200) once per image. Splicing replaces each by N feature rows, so
 L ids become T = L - 1 + N positions (one image). Attention masks and labels given per id are
 stretched the same way.
-
-Does not know: what the ids mean, or which spans are image and text in the result
-(`workbench.trace` owns those).
 """
 
 from __future__ import annotations
@@ -51,7 +48,7 @@ def source_index(input_ids: torch.Tensor, image_tokens: int) -> Int[torch.Tensor
 
 
 def splice_embeddings(
-    input_ids: torch.Tensor, embed: torch.nn.Module, image_features: torch.Tensor
+    input_ids: torch.Tensor, embed: torch.nn.Embedding, image_features: torch.Tensor
 ) -> Float[torch.Tensor, "B T H"]:
     """Embed ids and put image features where the image ids are.
 
@@ -100,7 +97,7 @@ def stretch(
 
 
 def _check_features(
-    input_ids: torch.Tensor, embed: torch.nn.Module, features: torch.Tensor
+    input_ids: torch.Tensor, embed: torch.nn.Embedding, features: torch.Tensor
 ) -> torch.Tensor:
     width = embed.weight.shape[1]
     if features.ndim != 3 or features.shape[-1] != width:

@@ -1,19 +1,16 @@
-"""The tokenizer files of a checkpoint directory: what is read from them and written back.
-
-Does not know: how text is cut into pieces (`workbench.model.tokenizer`).
-"""
+"""The tokenizer files of a checkpoint directory: what is read from them and written back."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from workbench._store import read_json
 from workbench.errors import CheckpointError
+from workbench.model.weights import read_object
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +18,14 @@ MODEL_FILE = "tokenizer.model"
 CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_FILE = "special_tokens_map.json"
 ADDED_FILE = "added_tokens.json"
+
+_SPECIAL_KEYS = (
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "pad_token",
+    "additional_special_tokens",
+)
 
 
 @dataclass(frozen=True)
@@ -98,14 +103,23 @@ class TokenizerFiles:
             "legacy": self.legacy,
             "tokenizer_class": "LlamaTokenizer",
         }
-        placed = {str(t.index): _as_json(t, t in self.special_tokens) for t in self._indexed()}
+        placed = {
+            str(token.index): {
+                "content": token.content,
+                "lstrip": token.lstrip,
+                "normalized": False,
+                "rstrip": token.rstrip,
+                "single_word": False,
+                "special": token in self.special_tokens,
+            }
+            for token in self.all_tokens
+            if token.index is not None
+        }
         if placed:
             config["added_tokens_decoder"] = placed
-        _write_json(directory / CONFIG_FILE, config)
-        _write_json(directory / SPECIAL_FILE, special)
-
-    def _indexed(self) -> list[AddedToken]:
-        return [token for token in self.all_tokens if token.index is not None]
+        for name, value in ((CONFIG_FILE, config), (SPECIAL_FILE, special)):
+            text = json.dumps(value, indent=2, sort_keys=True)
+            (directory / name).write_text(text + "\n", encoding="utf-8")
 
 
 def read_tokenizer_files(directory: Path) -> TokenizerFiles:
@@ -130,27 +144,33 @@ def _read_files(directory: Path) -> TokenizerFiles:
             f"no {MODEL_FILE} in {directory}; a checkpoint needs its sentencepiece model, copy it "
             "beside config.json"
         )
-    config = _read_json(directory / CONFIG_FILE)
-    special = {**_read_json(directory / SPECIAL_FILE), **_given(config)}
+    config = read_object(directory / CONFIG_FILE)
     if config.get("chat_template"):
         logger.debug("the tokenizer's chat template is not used; the workbench has its own")
-    placed = _placed(config, _read_json(directory / ADDED_FILE))
+    given = {name: config[name] for name in _SPECIAL_KEYS if config.get(name) is not None}
+    special = {**read_object(directory / SPECIAL_FILE), **given}
+    decoder = config.get("added_tokens_decoder") or {}
+    placed = _placed(decoder, read_object(directory / ADDED_FILE))
     named = {
-        name: _token(special.get(f"{name}_token"), placed) for name in ("bos", "eos", "unk", "pad")
+        name: _token(special[f"{name}_token"], placed)
+        for name in ("bos", "eos", "unk", "pad")
+        if special.get(f"{name}_token") is not None
     }
     additional = [_token(t, placed) for t in special.get("additional_special_tokens") or ()]
-    flagged = [placed[content] for content in _flagged_special(config)]
-    known = {token.content for token in (*named.values(), *additional) if token}
-    extra = tuple(t for t in (*additional, *flagged) if t and t.content not in _names(named))
+    flagged = [placed[entry["content"]] for entry in decoder.values() if entry.get("special")]
+    names = {token.content for token in named.values()}
+    known = names | {token.content for token in additional}
     return TokenizerFiles(
         model=path.read_bytes(),
         legacy=_flag(config, "legacy", True),
-        additional=tuple(dict.fromkeys(extra)),
+        additional=tuple(
+            dict.fromkeys(t for t in (*additional, *flagged) if t.content not in names)
+        ),
         added=tuple(t for c, t in placed.items() if c not in known and t not in flagged),
         add_bos=_flag(config, "add_bos_token", True),
         add_eos=_flag(config, "add_eos_token", False),
         clean_up_spaces=_flag(config, "clean_up_tokenization_spaces", False),
-        **{name: token for name, token in named.items() if token},
+        **named,
     )
 
 
@@ -166,75 +186,35 @@ def _flag(config: Mapping[str, Any], name: str, default: bool) -> bool:
     return default if value is None else value
 
 
-def _given(config: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("bos_token", "eos_token", "unk_token", "pad_token", "additional_special_tokens")
-    return {name: config[name] for name in names if config.get(name) is not None}
-
-
-def _placed(config: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, AddedToken]:
+def _placed(decoder: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, AddedToken]:
+    """Return the added tokens that have an id, by how they are spelled."""
     placed = {token: AddedToken(token, index=_index(index)) for token, index in added.items()}
-    for index, value in (config.get("added_tokens_decoder") or {}).items():
-        token = _token(value, {})
-        placed[token.content] = AddedToken(token.content, token.lstrip, token.rstrip, _index(index))
+    for index, entry in decoder.items():
+        token = _token(entry, {})
+        placed[token.content] = replace(token, index=_index(index))
     if "" in placed:
         raise ValueError("an added token without a text")
     return placed
 
 
-def _index(value: Any) -> int:
+def _index(value: str | int) -> int:
     """Return the id of an added token.
 
     Raises:
         ValueError: it is below 0, or no number.
     """
     index = int(value)
-    if index < 0 or isinstance(value, (bool, float)):
+    if index < 0 or isinstance(value, bool | float):
         raise ValueError("the id of an added token must be a whole number from 0 up")
     return index
 
 
-def _flagged_special(config: Mapping[str, Any]) -> list[str]:
-    values = (config.get("added_tokens_decoder") or {}).values()
-    return [value["content"] for value in values if value.get("special")]
-
-
-def _names(named: Mapping[str, AddedToken | None]) -> set[str]:
-    return {token.content for token in named.values() if token}
-
-
-def _token(value: Any, placed: Mapping[str, AddedToken]) -> AddedToken | None:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return placed.get(value, AddedToken(value))
-    if not isinstance(value["content"], str):
+def _token(entry: str | Mapping[str, Any], placed: Mapping[str, AddedToken]) -> AddedToken:
+    """Return a token as one of the files describes it, with its id where it has one."""
+    if isinstance(entry, str):
+        return placed.get(entry, AddedToken(entry))
+    content = entry["content"]
+    if not isinstance(content, str):
         raise TypeError("the content of a token must be a text")
-    index = placed[value["content"]].index if value["content"] in placed else None
-    return AddedToken(value["content"], bool(value.get("lstrip")), bool(value.get("rstrip")), index)
-
-
-def _as_json(token: AddedToken, special: bool) -> dict[str, Any]:
-    return {
-        "content": token.content,
-        "lstrip": token.lstrip,
-        "normalized": False,
-        "rstrip": token.rstrip,
-        "single_word": False,
-        "special": special,
-    }
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = read_json(path)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path.name} is not valid JSON ({error}); copy it again") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path.name} must hold an object, got {type(value).__name__}")
-    return value
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    index = placed[content].index if content in placed else None
+    return AddedToken(content, bool(entry.get("lstrip")), bool(entry.get("rstrip")), index)

@@ -5,7 +5,6 @@ transformers' registry of attention functions, keyed by `config._attn_implementa
 ("sdpa") is the fast one, "eager" returns the rows, and a function registered with
 `transformers.AttentionInterface.register` sees every vision layer as well as every LLaMA layer.
 
-Does not know: files and pixels' origin (`workbench.model.processor`), the language model.
 Papers: Dosovitskiy et al., ICLR 2021, arXiv 2010.11929 (the transformer); Radford et al., ICML
 2021, arXiv 2103.00020 (this variant of it).
 Deviation from open_clip: the pooled vector and the patch tokens are both returned, always.
@@ -14,6 +13,7 @@ Deviation from open_clip: the pooled vector and the patch tokens are both return
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from workbench._repr import short_repr
 from workbench.errors import InputError
@@ -106,7 +106,7 @@ class VisionAttention(nn.Module):
         packed = packed.view(batch, length, 3, self.heads, self.head_dim)
         query, key, value = packed.permute(2, 0, 3, 1, 4).unbind(0)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention
+            self.config._attn_implementation or "eager", eager_attention
         )
         output, rows = attend(
             self, query, key, value, None, dropout=0.0, scaling=self.scaling, is_causal=False
@@ -133,7 +133,7 @@ class LayerScale(nn.Module):
 
     def __init__(self, width: int, value: float) -> None:
         super().__init__()
-        self.value = value
+        self._value = float(value)
         self.gamma = nn.Parameter(torch.full((width,), value))
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -182,7 +182,7 @@ class VisionTower(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = "image"
     supports_gradient_checkpointing = True
-    _no_split_modules = ("ResidualBlock",)
+    _no_split_modules = ["ResidualBlock"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -264,17 +264,23 @@ class VisionTower(PreTrainedModel):
             init.normal_(module.in_proj_weight, std=std)
             init.zeros_(module.in_proj_bias)
         elif isinstance(module, nn.Linear):
-            init.normal_(module.weight, std=module.initial_std)
+            init.normal_(module.weight, std=cast("_Linear", module).initial_std)
             init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, LayerScale):
-            init.constant_(module.gamma, module.value)
+            init.constant_(module.gamma, module._value)
+
+
+class _Linear(nn.Linear):
+    """For checkers of types: what every linear layer of the tower carries."""
+
+    initial_std: float
 
 
 def _linear(inputs: int, outputs: int, initial_std: float) -> nn.Linear:
-    layer = nn.Linear(inputs, outputs)
+    layer = cast("_Linear", nn.Linear(inputs, outputs))
     layer.initial_std = initial_std
     return layer
 

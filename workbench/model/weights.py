@@ -271,6 +271,23 @@ def _weight_map(index: Path) -> dict[str, str]:
     return weight_map
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a checkpoint; empty without one.
+
+    Raises:
+        CheckpointError: it is not JSON, or no object.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        value = read_json(path)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path.name} is not valid JSON ({error}); copy it again") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path.name} must hold an object, got {type(value).__name__}")
+    return value
+
+
 def _shorten(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
