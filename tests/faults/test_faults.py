@@ -27,8 +27,7 @@ from workbench.cli import main
 from workbench.errors import RunError
 from workbench.review import verdicts
 from workbench.runs import record, running
-from workbench.runs.plan import Block, Item, RunPlan
-from workbench.runs.tasks import read_tasks
+from workbench.runs.plan import Block, Item, RunPlan, read_tasks
 from workbench.runs.worker import BlockWorker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,7 +105,7 @@ def test_out_of_memory_shrinks_the_batch_and_says_so(
     assert crowded.sizes == [6, 3, 1, 1, 1, 1, 1, 1]
     said = [r.message for r in caplog.records if "out of memory" in r.message]
     assert len(said) == 2
-    assert "out of memory with 6 answers in a batch; going on with 3" in said[0]
+    assert "out of memory with 6 answers in a batch; continuing with 3" in said[0]
 
 
 def test_out_of_memory_with_one_answer_ends_the_run_and_keeps_what_is_done(
@@ -145,7 +144,7 @@ def test_a_lost_gpu_ends_the_run_in_words_and_the_same_command_goes_on(
         return answer(jobs)
 
     monkeypatch.setattr(model.responder, "answer_batch", lost)
-    with pytest.raises(RunError, match=r"the GPU was lost or failed.*goes on.*nvidia-smi"):
+    with pytest.raises(RunError, match=r"the GPU was lost or failed.*resumes.*nvidia-smi"):
         wb.run(films, **options)
     monkeypatch.undo()
     assert wb.runs.load(tmp_path / "r").done == 2

@@ -183,8 +183,8 @@ def test_a_picture_with_more_pixels_than_its_bytes_can_hold_is_refused_before_ro
 def test_a_run_whose_rows_have_a_schema_that_is_no_text_is_said_to_be_damaged(tmp_path):
     path = tmp_path / "rows.sqlite"
     with closing(sqlite3.connect(path)) as database, database:
-        database.execute("CREATE TABLE counts (status TEXT PRIMARY KEY, n INTEGER)")
-    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE counts", b"CREATE T\xffBLE counts"))
+        database.execute("CREATE TABLE rows (status TEXT PRIMARY KEY, n INTEGER)")
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE rows", b"CREATE T\xffBLE rows"))
     with pytest.raises(InputError, match="cannot be read as the rows"):
         wb.runs.load(tmp_path)
     with pytest.raises(RunError), RunStore(tmp_path):

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from workbench.interface import load_model
-from workbench.runs.store import MEASURED
+
+MEASURED = ("seconds", "peak_rss_mb", "peak_gpu_mb")
 
 QUESTION = "Is there a pneumothorax?"
 TASKS = ["report", "differential", {"ask": QUESTION, "name": "ptx"}]

@@ -63,7 +63,7 @@ def test_pixels_are_pinned_once_for_all_tasks_where_there_is_a_gpu(films, model,
         return tensor.clone()
 
     monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
-    tasks = wb.runs.tasks.read_tasks(lab.TASKS)
+    tasks = wb.runs.plan.read_tasks(lab.TASKS)
     plan = RunPlan(tasks, wb.DecodingSettings(max_new_tokens=2))
     item = Item(0, "film-0", "made", "0.png")
     worker = BlockWorker(model, plan, films.parent)
@@ -213,7 +213,7 @@ def test_a_cohort_is_verified(films, model, tmp_path):
 
 
 def test_one_answer_that_fails_in_company_fails_alone(films, model, monkeypatch):
-    plan = RunPlan(wb.runs.tasks.read_tasks("report"), wb.DecodingSettings(max_new_tokens=2), 3)
+    plan = RunPlan(wb.runs.plan.read_tasks("report"), wb.DecodingSettings(max_new_tokens=2), 3)
     worker = BlockWorker(model, plan, films.parent)
     block = Block(0, tuple(Item(n, f"film-{n}", "", f"{n}.png") for n in range(3)))
     answer_batch = model.responder.answer_batch

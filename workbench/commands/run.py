@@ -90,8 +90,7 @@ def _check(args: argparse.Namespace) -> None:
         OptionError: a task is not known, or an option has no meaning here.
     """
     from workbench.generation.options import decoding_settings
-    from workbench.runs.plan import RunPlan
-    from workbench.runs.tasks import read_tasks
+    from workbench.runs.plan import RunPlan, read_tasks
 
     decoding = decoding_settings(answers.decoding_options(args))
     RunPlan(read_tasks(args.task or ["report"]), decoding, args.batch_size)

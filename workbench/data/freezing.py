@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
@@ -76,7 +77,7 @@ class Cohort:
         return path
 
     @classmethod
-    def load(cls, path: str | Path) -> Cohort:
+    def load(cls, path: str | os.PathLike) -> Cohort:
         """Read a cohort file.
 
         Raises:
@@ -188,9 +189,9 @@ def freeze(
 
 def verify(
     manifest: Manifest,
-    cohort: Cohort | str | Path,
+    cohort: Cohort | str | os.PathLike,
     *,
-    root: str | Path | None = None,
+    root: str | os.PathLike | None = None,
     show: bool = False,
 ) -> Verification:
     """Compare a manifest with a frozen cohort.

@@ -5,10 +5,8 @@
     result.to_frame()
     wb.runs.load("runs/first")
 
-Killed at any instant and started again, a run goes on where it was and ends with the results of an
+Kill a run at any time and run the same call again: it resumes, and ends with the results of an
 uninterrupted one. Names are imported on first use.
-
-Does not know: whether what the model wrote is right (`workbench.evaluation`).
 """
 
 from __future__ import annotations
@@ -20,9 +18,9 @@ from workbench._lazy import lazy_names
 if TYPE_CHECKING:
     from workbench.runs.plan import ENGINES as ENGINES
     from workbench.runs.plan import RunPlan as RunPlan
+    from workbench.runs.plan import Task as Task
     from workbench.runs.result import RunResult as RunResult
     from workbench.runs.result import load as load
     from workbench.runs.running import run as run
-    from workbench.runs.tasks import Task as Task
 else:  # a checker of types would take `__getattr__` for every name
     __all__, __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -1,23 +1,23 @@
 """The rows of a manifest, a few thousand at a time, so that a million of them need no memory.
 
 A file is read as a stream: of Parquet and CSV only the columns that a run needs. Its SHA-256 is
-what the run records; of a `Manifest` in memory it is `Manifest.digest()`.
-
-Does not know: whether the manifest is right (`workbench manifest check`); a path that leaves the
-root, or leads nowhere, is a failed row.
+what the run records; of a `Manifest` in memory it is `Manifest.digest()`. Whether the manifest is
+right is not checked (`workbench manifest check`): a path that leaves the root, or leads nowhere, is
+a failed row.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet
+import pyarrow.dataset
 
 from workbench._store import file_sha256
 from workbench.data import Manifest
@@ -59,31 +59,32 @@ class Items:
         root: str | os.PathLike | None,
         kept: Sequence[Path] = (),
     ) -> None:
-        self._frame = manifest.frame if isinstance(manifest, Manifest) else None
-        self._path = None if self._frame is not None else Path(manifest)
-        folder = manifest.root if self._path is None else self._path.parent
-        folder = folder if root is None else Path(root)
-        if folder is None or not Path(folder).is_dir():
+        self._chunks: Callable[[], Iterator[pd.DataFrame]]
+        self.folder: Path | None = None
+        if isinstance(manifest, Manifest):
+            self.name, found = "manifest", manifest.root
+            self._chunks = partial(_slices, manifest.frame)
+            self.identity = {"digest": manifest.digest(), "rows": len(manifest)}
+        else:
+            path = Path(manifest)
+            self._chunks = partial(_read, path, _names(path))
+            self.name, found, self.folder = path.name, path.parent, path.parent
+            rows = sum(map(len, self._chunks()))
+            self.identity = {"sha256": file_sha256(path), "rows": rows}
+        folder = found if root is None else Path(root)
+        if folder is None or not folder.is_dir():
             raise InputError(
-                f"{'no root' if folder is None else Path(folder).name}: expected the folder that "
+                f"{'no root' if folder is None else folder.name}: expected the folder that "
                 "the paths of the manifest are relative to; name it with root="
             )
-        self.root = Path(folder)
-        self.folder = None if self._path is None else self._path.parent
-        if self._path is None:
-            self.name = "manifest"
-            self.identity = {"digest": manifest.digest(), "rows": len(self._frame)}
-        else:
-            self._check_file()
-            self.name = self._path.name
-            self.identity = {"sha256": file_sha256(self._path), "rows": self._count()}
-        if not self.identity["rows"]:
+        self.root = folder
+        if not len(self):
             raise InputError(f"{self.name}: the manifest has no rows; there is nothing to run")
-        named = root is not None or (self._path is None and manifest.root is not None)
+        named = root is not None or (self.folder is None and found is not None)
         self._find_images([] if named else kept)
 
     def __len__(self) -> int:
-        return self.identity["rows"]
+        return int(self.identity["rows"])
 
     def __iter__(self) -> Iterator[Item]:
         row = 0
@@ -104,7 +105,7 @@ class Items:
             for item in self:
                 path = item.path
                 if path and os.path.exists(root.folder / path) and root.contains(path):
-                    self.root = Path(folder)
+                    self.root = folder
                     if item.row:
                         _LOG.warning("%s: the first %d rows have no image", self.name, item.row)
                     return
@@ -113,71 +114,78 @@ class Items:
             "its paths start there. Name the folder that they start at with root="
         )
 
-    def _chunks(self) -> Iterator[pd.DataFrame]:
-        if self._frame is not None:
-            for start in range(0, len(self._frame), _CHUNK):
-                yield self._frame.iloc[start : start + _CHUNK]
-            return
-        try:
-            if self._path.suffix.lower() == ".parquet":
-                with pa.parquet.ParquetFile(self._path) as file:
-                    names = [name for name in COLUMNS if name in file.schema_arrow.names]
-                    for batch in file.iter_batches(_CHUNK, columns=names, use_threads=False):
-                        batch.validate(full=True)
-                        yield batch.to_pandas()
-            else:
-                for batch in self._csv(self._header):
-                    frame = batch.to_pandas().astype("string")
-                    yield frame.apply(restore)
-        except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-            raise self._damaged() from error
 
-    def _csv(self, header: list[str]) -> pa.csv.CSVStreamingReader:
-        names = [name for name in COLUMNS if name in header]
-        return pa.csv.open_csv(
-            self._path,
-            read_options=pa.csv.ReadOptions(block_size=_BYTES, use_threads=False),
-            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pa.csv.ConvertOptions(
-                include_columns=names,
-                column_types={name: pa.string() for name in names},
-                strings_can_be_null=True,
-                null_values=[""],
-            ),
+def _slices(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    for start in range(0, len(frame), _CHUNK):
+        yield frame.iloc[start : start + _CHUNK]
+
+
+def _open(path: Path) -> pyarrow.dataset.Dataset:
+    """Open a manifest file; of CSV the columns that a run needs are texts.
+
+    Raises:
+        InputError: it is none.
+    """
+    if path.suffix.lower() not in (".parquet", ".csv") or not path.is_file():
+        raise InputError(
+            f"{path.name}: no such manifest; expected a .parquet or .csv file, which "
+            "`workbench manifest build` writes"
         )
+    text = pyarrow.dataset.CsvFileFormat(
+        pyarrow.csv.ParseOptions(newlines_in_values=True),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(COLUMNS, pa.string()),
+            strings_can_be_null=True,
+            null_values=[""],
+        ),
+        read_options=pyarrow.csv.ReadOptions(block_size=_BYTES),
+    )
+    try:
+        return pyarrow.dataset.dataset(path, format=text if _is_csv(path) else "parquet")
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _damaged(path) from error
 
-    def _check_file(self) -> None:
-        path = self._path
-        if path.suffix.lower() not in (".parquet", ".csv") or not path.is_file():
-            raise InputError(
-                f"{path.name}: no such manifest; expected a .parquet or .csv file, which "
-                "`workbench manifest build` writes"
-            )
-        try:
-            if path.suffix.lower() == ".parquet":
-                self._header = pa.parquet.read_schema(path).names
-            else:
-                with pa.csv.open_csv(path) as reader:
-                    self._header = reader.schema.names
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise self._damaged() from error
-        missing = [name for name in NEEDED if name not in self._header]
-        if missing:
-            raise InputError(
-                f"{path.name}: no column {missing[0]!r}; expected a manifest, which "
-                "`workbench manifest build` makes of any table of images"
-            )
 
-    def _count(self) -> int:
-        if self._path.suffix.lower() == ".parquet":
-            return pa.parquet.read_metadata(self._path).num_rows
-        return sum(len(frame) for frame in self._chunks())
+def _names(path: Path) -> list[str]:
+    """Return the columns that are read of a manifest file.
 
-    def _damaged(self) -> InputError:
-        return InputError(
-            f"{self._path.name}: cannot be read as {self._path.suffix[1:].upper()}; it is damaged "
-            "or another kind of file, build it again"
+    Raises:
+        InputError: one that is needed is missing.
+    """
+    there = _open(path).schema.names
+    missing = [name for name in NEEDED if name not in there]
+    if missing:
+        raise InputError(
+            f"{path.name}: no column {missing[0]!r}; expected a manifest, which "
+            "`workbench manifest build` makes of any table of images"
         )
+    return [name for name in COLUMNS if name in there]
+
+
+def _read(path: Path, names: list[str]) -> Iterator[pd.DataFrame]:
+    """Yield some columns of a manifest file.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        for batch in _open(path).to_batches(names, batch_size=_CHUNK, use_threads=False):
+            batch.validate(full=True)
+            frame = batch.to_pandas()
+            yield frame.astype("string").apply(restore) if _is_csv(path) else frame
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        raise _damaged(path) from error
+
+
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() == ".csv"
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(
+        f"{path.name}: cannot be read as {path.suffix[1:].upper()}; it is damaged or another kind "
+        "of file, build it again"
+    )
 
 
 def _text(value: object) -> str | None:

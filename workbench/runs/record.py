@@ -2,15 +2,13 @@
 
 "fixed" is what decides the texts; a folder takes no results of another. "sessions" lists each time
 the run was started, with package versions, device and engine. "outcome" is there at the end.
-
-Does not know: rows (`store`).
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,15 +37,14 @@ def read_record(folder: Path) -> dict | None:
         return None
     try:
         record = read_json(path)
-        known = record["format"] == FORMAT and _well_formed(record)
+        if record["format"] == FORMAT and _well_formed(record):
+            return record
     except (ValueError, KeyError, TypeError, AttributeError):
-        known = False
-    if not known:
-        raise RunError(
-            f"{folder.name}/{NAME} is damaged or of another version of this package; choose "
-            "another folder, or restore the file"
-        )
-    return record
+        pass
+    raise RunError(
+        f"{folder.name}/{NAME} is damaged or of another version of this package; choose another "
+        "folder, or restore the file"
+    )
 
 
 def place(found: Path, folder: Path) -> dict[str, str]:
@@ -109,7 +106,7 @@ def _well_formed(record: dict) -> bool:
     )
 
 
-def _texts(found: Any) -> bool:
+def _texts(found: object) -> bool:
     return isinstance(found, dict) and all(isinstance(text, str) for text in found.values())
 
 
@@ -133,12 +130,12 @@ def check_same(old: dict, new: dict, folder: Path) -> None:
     )
     shown += "" if len(found) <= _SHOWN else f" and {len(found) - _SHOWN} more"
     raise RunError(
-        f"{folder.name} holds a run with other settings: {shown}. Use the old settings to go on, "
+        f"{folder.name} holds a run with other settings: {shown}. Use the old settings to resume, "
         "or another folder for a new run"
     )
 
 
-def differences(old: Any, new: Any, name: str = ""):
+def differences(old: object, new: object, name: str = "") -> Iterator[tuple[str, object, object]]:
     """Yield (dotted name, old value, new value) of everything that differs."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted({*old, *new}):
@@ -152,7 +149,7 @@ def differences(old: Any, new: Any, name: str = ""):
         yield name, old, new
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     if isinstance(value, list) and all(isinstance(one, dict) and "name" in one for one in value):
         value = [one["name"] for one in value]
     text = json.dumps(value, ensure_ascii=False)

@@ -1,7 +1,4 @@
-"""`RunResult`: what a run came to, and the way to its rows.
-
-Does not know: how they were made.
-"""
+"""`RunResult`: what a run came to, and the way to its rows."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ import pyarrow as pa
 
 from workbench.radiograph.contract import NO_WORDS
 from workbench.runs.record import read_record
-from workbench.runs.store import COLUMNS, DONE, FAILED, RESULTS, count_rows, read_tables, reading
+from workbench.runs.store import DONE, FAILED, RESULTS, SCHEMA, count_rows, read_tables, reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +63,7 @@ class RunResult:
         return read_record(self.folder) or {}
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row for each image and task; of a run that goes on, those finished so far.
+        """Return one row for each image and task; before the run has ended, those finished so far.
 
         Columns: row (in the manifest), id, source, task, status ("done", "failed"), text, error,
         tokens, mean_logprob (natural, of the tokens, at temperature 1), finish_reason, seed,
@@ -76,12 +73,7 @@ class RunResult:
         """
         with reading(self.folder) as database:
             tables = list(read_tables(database))
-        table = pa.concat_tables(tables) if tables else None
-        if table is None:
-            import pandas as pd
-
-            return pd.DataFrame({name: [] for name in COLUMNS})
-        return table.to_pandas()
+        return pa.concat_tables([SCHEMA.empty_table(), *tables]).to_pandas()
 
     def errors(self) -> pd.DataFrame:
         """Return how often each error came, and the first row that has it."""
@@ -106,22 +98,22 @@ class RunResult:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw done and failed rows of each task."""
-        import matplotlib.pyplot as plt
+        from workbench.figures.style import BLUE, VERMILION, new_figure, style
 
         with reading(self.folder) as database:
             query = "SELECT task, SUM(status = ?), SUM(status = ?) FROM rows GROUP BY task"
             found = database.execute(query, (DONE, FAILED)).fetchall()
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7, 1.0 + 0.4 * max(1, len(found))), layout="constrained")
         names = [name if len(name) <= 40 else name[:37] + "..." for name, _, _ in found]
         done, failed = [row[1] for row in found], [row[2] for row in found]
-        ax.barh(names, done, color="#4477aa", label=DONE)
-        ax.barh(names, failed, left=done, color="#cc6677", label=FAILED)
-        ax.invert_yaxis()
-        ax.set_xlabel("rows")
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
-        return ax
+        with style():
+            size = (7, 1.0 + 0.4 * max(1, len(found)))
+            axes = ax or new_figure(figsize=size, layout="constrained").add_subplot()
+            axes.barh(names, done, color=BLUE, label=DONE)
+            axes.barh(names, failed, left=done, color=VERMILION, label=FAILED)
+            axes.invert_yaxis()
+            axes.set_xlabel("rows")
+            axes.legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
+        return axes
 
     def __repr__(self) -> str:
         state = "" if self.ended else ", not ended"

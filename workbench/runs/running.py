@@ -1,8 +1,4 @@
-"""`wb.run`: a model over a manifest, resumable, in one folder.
-
-Does not know: how blocks are decoded (`worker`), where (`local`, `ray_engine`), how rows are kept
-(`store`).
-"""
+"""`wb.run`: a model over a manifest, resumable, in one folder."""
 
 from __future__ import annotations
 
@@ -11,14 +7,13 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from workbench.errors import OptionError
 from workbench.generation.options import DecodingOptions, decoding_settings
 from workbench.runs.items import Items
-from workbench.runs.plan import ENGINES, Block, RunPlan
+from workbench.runs.plan import ENGINES, Block, RunPlan, Task, read_tasks
 from workbench.runs.record import (
     check_same,
     kept_places,
@@ -29,32 +24,13 @@ from workbench.runs.record import (
 )
 from workbench.runs.result import RunResult
 from workbench.runs.store import DONE, FAILED, RunStore
-from workbench.runs.tasks import Task, read_tasks
 
 if TYPE_CHECKING:
     from workbench.data import Cohort, Manifest
     from workbench.interface import ChestXrayModel
+    from workbench.runs.engines import LocalEngine, RayEngine
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """What to load, in this process or in a worker.
-
-    Attributes:
-        source: "mini", a hub id or a directory.
-        options: device, dtype, quantize, revision as for `wb.load_model`.
-    """
-
-    source: str
-    options: tuple[tuple[str, Any], ...] = ()
-
-    def load(self) -> ChestXrayModel:
-        """Load the model; raises what `wb.load_model` raises."""
-        from workbench.interface import load_model
-
-        return load_model(self.source, **dict(self.options))
 
 
 def run(
@@ -79,7 +55,7 @@ def run(
     revision: str | None = None,
     **decoding: Unpack[DecodingOptions],
 ) -> RunResult:
-    """Run a model over every image of a manifest, or go on with a run that was interrupted.
+    """Run a model over every image of a manifest, or resume a run that was interrupted.
 
     Args:
         manifest: a `Manifest` or its file; a file is read as a stream, whatever its length.
@@ -110,7 +86,7 @@ def run(
 
     Raises:
         RunError: the folder is in use, full, read-only, or holds a run with other settings. What
-            was finished is kept, and the same call goes on.
+            was finished is kept, and the same call resumes.
         InputError: the manifest cannot be read, or is not the cohort.
         OptionError: an option is not allowed.
         MissingDependencyError: engine "ray" without the extra.
@@ -123,8 +99,8 @@ def run(
         _check_cohort(manifest, cohort)
     items = Items(manifest, root, kept_places(read_record(Path(out)), Path(out)))
     with RunStore(out) as store:
-        make = _ray if engine == "ray" else _local
-        with make(model, options, plan, items, workers, address) as chosen:
+        ray = {"workers": workers, "address": address} if engine == "ray" else None
+        with _engine(model, options, plan, items.root, ray) as chosen:
             record = _begin(store, chosen, plan, items)
             if retry_failed:
                 _LOG.info("%d blocks with failed rows are tried again", store.forget_failures())
@@ -139,7 +115,7 @@ def run(
     return RunResult(Path(out), outcome["rows"], counts[DONE], counts[FAILED], seconds)
 
 
-def _begin(store: RunStore, engine, plan: RunPlan, items: Items) -> dict:
+def _begin(store: RunStore, engine: LocalEngine | RayEngine, plan: RunPlan, items: Items) -> dict:
     """Compare the settings with those of the folder, and write down that a session begins."""
     described = engine.describe()
     fixed = {"model": described.pop("model"), "manifest": items.identity, **plan.to_dict()}
@@ -160,7 +136,9 @@ def _begin(store: RunStore, engine, plan: RunPlan, items: Items) -> dict:
     return record
 
 
-def _watched(store: RunStore, engine, plan: RunPlan, items: Items, show: bool) -> Iterator:
+def _watched(
+    store: RunStore, engine: LocalEngine | RayEngine, plan: RunPlan, items: Items, show: bool
+) -> Iterator[tuple[int, list[dict]]]:
     """Yield finished blocks under a bar that counts rows, those of earlier sessions included."""
     from tqdm import tqdm
 
@@ -183,31 +161,39 @@ def _watched(store: RunStore, engine, plan: RunPlan, items: Items, show: bool) -
             bar.update(len(rows))
 
 
-def _local(model, options: dict, plan: RunPlan, items: Items, workers, address):
+def _engine(
+    model: ChestXrayModel | str | os.PathLike,
+    options: dict[str, str | None],
+    plan: RunPlan,
+    root: Path,
+    ray: dict | None,
+) -> LocalEngine | RayEngine:
+    """Return the engine that answers blocks.
+
+    Args:
+        model: a loaded one for this process, or what every process loads.
+        options: of `wb.load_model`.
+        plan: what is asked.
+        root: folder of the images.
+        ray: workers and address of the engine "ray"; None for the local one.
+    """
     from workbench.interface import ChestXrayModel
-    from workbench.runs.local import LocalEngine
+    from workbench.runs.engines import LocalEngine, ModelSource, RayEngine
     from workbench.runs.worker import BlockWorker
 
-    if not isinstance(model, ChestXrayModel):
-        model = _source(model, options).load()
-    return LocalEngine(BlockWorker(model, plan, items.root))
-
-
-def _ray(model, options: dict, plan: RunPlan, items: Items, workers, address):
-    from workbench.runs.ray_engine import RayEngine
-
-    return RayEngine(_source(model, options), plan, items.root, workers=workers, address=address)
-
-
-def _source(model, options: dict) -> ModelSource:
+    if ray is None and isinstance(model, ChestXrayModel):
+        return LocalEngine(BlockWorker(model, plan, root))
     if not isinstance(model, (str, os.PathLike)):
         raise OptionError(
             "model must be what wb.load_model loads (mini, a hub id, a directory): every worker of "
             f"engine 'ray' loads its own; got {type(model).__name__}"
         )
     # workers have another working directory
-    source = str(Path(model).resolve()) if Path(model).is_dir() else str(model)
-    return ModelSource(source, tuple(options.items()))
+    name = str(Path(model).resolve()) if Path(model).is_dir() else str(model)
+    source = ModelSource(name, tuple(options.items()))
+    if ray is None:
+        return LocalEngine(BlockWorker(source.load(), plan, root))
+    return RayEngine(source, plan, root, **ray)
 
 
 def _check_engine(engine: str, workers: int | None, address: str | None) -> None:
@@ -219,8 +205,10 @@ def _check_engine(engine: str, workers: int | None, address: str | None) -> None
         raise OptionError(f"workers must be a whole number from 1 up, got {workers!r}")
 
 
-def _check_cohort(manifest, cohort) -> None:
+def _check_cohort(
+    manifest: Manifest | str | os.PathLike, cohort: Cohort | str | os.PathLike
+) -> None:
     from workbench.data import Manifest, load, verify
 
     whole = manifest if isinstance(manifest, Manifest) else load(manifest, check=False)
-    verify(replace(whole), cohort).require()
+    verify(whole, cohort).require()

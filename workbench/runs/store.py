@@ -7,8 +7,6 @@ dies). The folder is private (0700), and so are its files (0600).
 
 Nothing of a run is held in memory: counts are asked of the database, and the export is a stream in
 the order of the manifest, written with fixed settings, so that the same rows give the same bytes.
-
-Does not know: models, tasks, what a row means.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -52,17 +51,15 @@ COLUMNS = {
     "peak_rss_mb": ("REAL", pa.float64()),
     "peak_gpu_mb": ("REAL", pa.float64()),
 }
-MEASURED = ("seconds", "peak_rss_mb", "peak_gpu_mb")
 DONE, FAILED = "done", "failed"
-_SCHEMA = pa.schema([(name, kind) for name, (_, kind) in COLUMNS.items()])
+SCHEMA = pa.schema([(name, kind) for name, (_, kind) in COLUMNS.items()])
 _CHUNK = 20_000
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS rows (block INTEGER, position INTEGER, "
     + ", ".join(f'"{name}" {kind}' for name, (kind, _) in COLUMNS.items())
     + ', PRIMARY KEY ("row", position)) WITHOUT ROWID',
     "CREATE TABLE IF NOT EXISTS blocks (block INTEGER PRIMARY KEY)",
-    "CREATE INDEX IF NOT EXISTS failures ON rows (block) WHERE status = 'failed'",
-    "CREATE TABLE IF NOT EXISTS counts (status TEXT PRIMARY KEY, n INTEGER)",
+    "CREATE INDEX IF NOT EXISTS statuses ON rows (status, block)",
 )
 
 
@@ -95,13 +92,19 @@ class RunStore:
                 raise
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._database is not None:
             self._database.close()
             self._database = None
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    @property
+    def _rows(self) -> sqlite3.Connection:
+        if self._database is None:
+            raise RunError("the store of the run is closed; open it with `with RunStore(folder)`")
+        return self._database
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -122,7 +125,7 @@ class RunStore:
             raise RunError(
                 f"{self.folder.name}: the results cannot be written ({reason.lower()}); what was "
                 "finished is kept. Make room, or make the folder writable, and start the same "
-                "command again: it goes on where it was"
+                "command again: it resumes"
             ) from error
 
     def add(self, block: int, rows: Sequence[dict]) -> None:
@@ -135,36 +138,30 @@ class RunStore:
         names = ("block", "position", *COLUMNS)
         marks = ", ".join("?" * len(names))
         values = [tuple(block if n == "block" else row.get(n) for n in names) for row in rows]
-        failed = sum(row["status"] == FAILED for row in rows)
-        with self.writing(), self._database as database:
+        with self.writing(), self._rows as database:
             database.execute("BEGIN IMMEDIATE")
             database.execute("INSERT INTO blocks VALUES (?)", (block,))
             database.executemany(f"INSERT INTO rows VALUES ({marks})", values)
-            self._count(FAILED, failed)
-            self._count(DONE, len(rows) - failed)
 
     def finished(self, block: int) -> bool:
         """Say whether a block was written down."""
-        found = self._database.execute("SELECT 1 FROM blocks WHERE block = ?", (block,))
+        found = self._rows.execute("SELECT 1 FROM blocks WHERE block = ?", (block,))
         return found.fetchone() is not None
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows that are done and that failed."""
-        return count_rows(self._database)
+        return count_rows(self._rows)
 
     def forget_failures(self) -> int:
         """Take back every block with a failed row, so that it is tried again; return their number.
 
         Whole blocks go, so that what is written in the end is what an undisturbed run writes.
         """
-        with self.writing(), self._database as database:
+        with self.writing(), self._rows as database:
             database.execute("BEGIN IMMEDIATE")
             chosen = "SELECT DISTINCT block FROM rows WHERE status = 'failed'"
             gone = database.execute(f"DELETE FROM blocks WHERE block IN ({chosen})").rowcount
             database.execute("DELETE FROM rows WHERE block NOT IN (SELECT block FROM blocks)")
-            database.execute("DELETE FROM counts")
-            for status, n in database.execute("SELECT status, COUNT(*) FROM rows GROUP BY status"):
-                self._count(status, n)
         return gone
 
     def export(self) -> Path:
@@ -175,19 +172,13 @@ class RunStore:
         path = self.folder / RESULTS
         with self.writing(), whole_file(path) as partial, open_private(partial) as handle:
             with pa.parquet.ParquetWriter(
-                handle, _SCHEMA, compression="zstd", compression_level=3, version="2.6"
+                handle, SCHEMA, compression="zstd", compression_level=3, version="2.6"
             ) as writer:
-                for table in read_tables(self._database):
+                for table in read_tables(self._rows):
                     writer.write_table(table, row_group_size=_CHUNK)
             handle.flush()
             os.fsync(handle.fileno())
         return path
-
-    def _count(self, status: str, n: int) -> None:
-        self._database.execute(
-            "INSERT INTO counts VALUES (?, ?) ON CONFLICT (status) DO UPDATE SET n = n + ?",
-            (status, n, n),
-        )
 
     def _make_folder(self) -> None:
         folder = self.folder
@@ -222,9 +213,7 @@ class RunStore:
         # SQLite gives its own files the permissions of the database.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self._database = _connect(path, "rw", isolation_level=None, timeout=30)
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = FULL")
-        for statement in _TABLES:
+        for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", *_TABLES):
             self._database.execute(statement)
 
 
@@ -243,7 +232,7 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
     database = None
     try:
         database = _connect(path, "ro")
-        database.execute("SELECT 1 FROM counts").fetchone()
+        database.execute("SELECT 1 FROM rows").fetchone()
         yield database
     # a damaged schema can make sqlite say something that is no text
     except (sqlite3.Error, pa.ArrowException, UnicodeDecodeError):
@@ -256,14 +245,14 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
             database.close()
 
 
-def _connect(path: Path, mode: str, **options) -> sqlite3.Connection:
+def _connect(path: Path, mode: str, **options: Any) -> sqlite3.Connection:
     """Open a database that is there; whatever its folder is called, no other file is touched."""
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, **options)
 
 
 def count_rows(database: sqlite3.Connection) -> dict[str, int]:
     """Return the number of rows that are done and that failed."""
-    found = dict(database.execute("SELECT status, n FROM counts").fetchall())
+    found = dict(database.execute("SELECT status, COUNT(*) FROM rows GROUP BY status").fetchall())
     return {DONE: found.get(DONE, 0), FAILED: found.get(FAILED, 0)}
 
 
@@ -273,5 +262,5 @@ def read_tables(database: sqlite3.Connection) -> Iterator[pa.Table]:
     cursor = database.execute(f'SELECT {names} FROM rows ORDER BY "row", position')
     while rows := cursor.fetchmany(_CHUNK):
         columns = zip(*rows, strict=True)
-        arrays = [pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)]
-        yield pa.Table.from_arrays(arrays, schema=_SCHEMA)
+        arrays = [pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)]
+        yield pa.Table.from_arrays(arrays, schema=SCHEMA)

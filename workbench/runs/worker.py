@@ -4,8 +4,6 @@ The part of the prompt up to the image is computed once for each image, alone, a
 its tasks; then the answers of a block are decoded together, prompts of similar length first. What a
 row gets so depends on its block alone, and a block on the plan. A file that cannot be read is a
 failed row for each task; an answer that fails in company is tried once more alone.
-
-Does not know: which blocks there are, where results go, other workers.
 """
 
 from __future__ import annotations
@@ -160,7 +158,7 @@ class BlockWorker:
             found.update(zip(batch, self._batch([jobs[index] for index in batch]), strict=True))
         return [found[index] for index in range(len(jobs))]
 
-    def _batch(self, jobs: list[Job]) -> list[Generation | str]:
+    def _batch(self, jobs: list[Job]) -> Sequence[Generation | str]:
         if self.largest is not None and len(jobs) > self.largest:
             size = self.largest  # a part may shrink it further
             parts = [jobs[at : at + size] for at in range(0, len(jobs), size)]
@@ -174,16 +172,15 @@ class BlockWorker:
                 self._shrink(len(jobs))
                 return self._batch(jobs)
         alone: list[Generation | str] = []
-        failure: Exception | None = None
+        failures: list[Exception] = []
         for job in jobs:
             try:
                 alone += self.model.answer_image_by_image([job])
             except (WorkbenchError, RuntimeError, MemoryError) as error:
-                failure = error
+                failures.append(error)
                 alone.append(_reason(error))
-        hopeless = all(isinstance(answer, str) for answer in alone)
-        if hopeless and not isinstance(failure, WorkbenchError):
-            raise _cannot_decode(failure) from failure
+        if len(failures) == len(jobs) and not isinstance(failures[-1], WorkbenchError):
+            raise _cannot_decode(failures[-1]) from failures[-1]
         return alone
 
     def _shrink(self, size: int) -> None:
@@ -193,7 +190,7 @@ class BlockWorker:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         _LOG.warning(
-            "out of memory with %d answers in a batch; going on with %d. Texts are the same but "
+            "out of memory with %d answers in a batch; continuing with %d. Texts are the same but "
             "for near ties in 16 bit",
             size,
             self.largest,
@@ -265,7 +262,7 @@ def _is_memory(error: Exception) -> bool:
 
 
 def _cannot_decode(error: Exception) -> RunError:
-    kept = "what was finished is kept, and the same command goes on"
+    kept = "what was finished is kept, and the same command resumes"
     if "CUDA" in str(error) and not _is_memory(error):
         return RunError(
             f"the GPU was lost or failed ({type(error).__name__}); {kept}. Start it again, on "

@@ -1,6 +1,8 @@
-"""The Ray engine: one model in each worker, on the GPUs of a machine or of a cluster.
+"""The engines of a run: one model in this process, or one in each worker of Ray.
 
-Workers are Ray actors. Each takes one GPU where there is one, else one CPU, and answers whole
+Here, the images of the next block are read while a block is answered.
+
+Workers of Ray are actors. Each takes one GPU where there is one, else one CPU, and answers whole
 blocks; this process alone writes the store, so the folder is that of the local engine and the rows
 are the same. A worker that dies is started again and its block retried, by Ray (`max_restarts`,
 `max_task_retries`; docs.ray.io, "Actor fault tolerance").
@@ -8,8 +10,6 @@ are the same. A worker that dies is started again and its block retried, by Ray 
 Without an address a Ray of its own is started, which listens on loopback only and sends no usage
 statistics. By itself Ray listens on all interfaces. It has one CPU more than there are workers, for
 this process: with none left, Ray waits for ever.
-
-Does not know: what a cluster is made of; `address` is handed to `ray.init` as it is.
 """
 
 from __future__ import annotations
@@ -18,16 +18,22 @@ import ipaddress
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import MissingDependencyError, RunError, WorkbenchError
 from workbench.runs.plan import Block, RunPlan
 from workbench.runs.worker import BlockWorker
 
 if TYPE_CHECKING:
-    from workbench.runs.running import ModelSource
+    from workbench.interface import ChestXrayModel
 
+#: Blocks whose images are read ahead.
+_READ_AHEAD = 1
 #: Times that a block is tried again after its worker died.
 RETRIES = 3
 #: Blocks given to each worker, the one it is at included.
@@ -37,26 +43,84 @@ _LOOPBACK = "127.0.0.1"
 _OBJECTS = 128 << 20
 
 
+@dataclass(frozen=True)
+class ModelSource:
+    """What to load, in this process or in a worker.
+
+    Attributes:
+        source: "mini", a hub id or a directory.
+        options: device, dtype, quantize, revision as for `wb.load_model`.
+    """
+
+    source: str
+    options: tuple[tuple[str, str | None], ...] = ()
+
+    def load(self) -> ChestXrayModel:
+        """Load the model; raises what `wb.load_model` raises."""
+        from workbench.interface import load_model
+
+        return load_model(self.source, **dict(self.options))
+
+
+class LocalEngine:
+    """Answers blocks one after the other.
+
+    Args:
+        worker: holds the model.
+    """
+
+    name = "local"
+
+    def __init__(self, worker: BlockWorker) -> None:
+        self.worker = worker
+
+    def __enter__(self) -> LocalEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def describe(self) -> dict:
+        """Return what `run.json` says of model, device and packages."""
+        return self.worker.describe()
+
+    def answer(self, blocks: Iterable[Block]) -> Iterator[tuple[int, list[dict]]]:
+        """Yield the number and the rows of each block, in order."""
+        waiting: deque = deque()
+        pool = ThreadPoolExecutor(max_workers=1)
+        try:
+            for block in blocks:
+                waiting.append((block, pool.submit(self.worker.read, block)))
+                if len(waiting) > _READ_AHEAD:
+                    yield self._next(waiting)
+            while waiting:
+                yield self._next(waiting)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _next(self, waiting: deque) -> tuple[int, list[dict]]:
+        block, ready = waiting.popleft()
+        return block.number, self.worker.answer(block, ready.result())
+
+
 class RayWorker:
     """Lives in a process of its own; loads the model when it is first needed."""
 
     def __init__(self, source: ModelSource, plan: RunPlan, root: Path) -> None:
         self._made_of = (source, plan, root)
-        self._worker: BlockWorker | None = None
+
+    @cached_property
+    def _worker(self) -> BlockWorker:
+        source, plan, root = self._made_of
+        return BlockWorker(source.load(), plan, root)
 
     def describe(self) -> dict:
         """Return what `run.json` says of model, device and packages."""
-        return self._ready().describe()
+        return self._worker.describe()
 
     def answer(self, block: Block) -> tuple[int, list[dict]]:
         """Return the number and the rows of a block."""
-        return block.number, self._ready().answer(block)
-
-    def _ready(self) -> BlockWorker:
-        if self._worker is None:
-            source, plan, root = self._made_of
-            self._worker = BlockWorker(source.load(), plan, root)
-        return self._worker
+        return block.number, self._worker.answer(block)
 
 
 class RayEngine:
@@ -89,7 +153,7 @@ class RayEngine:
         self._wanted = workers
         self._address = address
         self._started = False
-        self._actors: list = []
+        self._actors: list = []  # of Ray's handles
 
     def __enter__(self) -> RayEngine:
         try:
@@ -108,7 +172,7 @@ class RayEngine:
             raise
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         for actor in self._actors:
             self._ray.kill(actor)
         self._actors = []
@@ -139,7 +203,7 @@ class RayEngine:
             idle.append(running.pop(ready))
             yield self._get(ready)
 
-    def _get(self, reference):
+    def _get(self, reference: object) -> Any:
         """Return what a worker gave; its errors come as they were raised there."""
         errors = self._ray.exceptions
         try:
@@ -174,13 +238,12 @@ class RayEngine:
                 ) from error
             self._started = True
             return
-        options = {} if self._wanted is None else {"num_cpus": self._wanted + 1}
         try:
             ray.init(
+                num_cpus=None if self._wanted is None else self._wanted + 1,
                 _node_ip_address=_LOOPBACK,
                 include_dashboard=False,
                 object_store_memory=_OBJECTS,
-                **options,
                 **quiet,
             )
         except Exception as error:  # Ray raises bare ones when its start takes more than 30 s
@@ -201,7 +264,7 @@ class RayEngine:
         return max(1, int(self._ray.cluster_resources().get("CPU", 2)) - 1)
 
 
-def _import_ray(*, own: bool):
+def _import_ray(*, own: bool) -> ModuleType:
     """Import Ray; one of our own must know before its import that it has no other machines."""
     if own:
         # Named after Windows and macOS, where this is the default; it makes Ray use loopback.
