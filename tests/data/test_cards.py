@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import workbench as wb
-from workbench.data.cards import ALIASES, SOURCES, card, card_text, plain, source_key
+from workbench.data.cards import SOURCES, card, card_text, plain, source_key
 from workbench.data.columns import BY_NAME, FINDING_COLUMNS, PROVENANCES
 from workbench.data.sources import READERS
 from workbench.errors import OptionError
@@ -74,7 +74,6 @@ def test_cards_ship_as_package_data():
 )
 def test_what_people_type_is_understood(typed, key):
     assert source_key(typed) == key
-    assert set(ALIASES.values()) <= set(SOURCES)
 
 
 def test_unknown_source_lists_those_there_are():

@@ -148,9 +148,3 @@ def test_to_frame_is_a_copy():
     copy = made.to_frame()
     copy.loc[0, "patient_id"] = "changed"
     assert made.frame["patient_id"].tolist() == ["1", "2"]
-
-
-def test_manifests_are_put_together(tmp_path):
-    one, two = manifest(), manifest(image_id=["d", "c"])
-    both = wb.data.concat(one, two)
-    assert both.frame["image_id"].tolist() == ["a", "c", "b", "d"]

@@ -17,7 +17,6 @@ from workbench._lazy import lazy_names
 if TYPE_CHECKING:
     from workbench.data.boxes import from_cell as from_cell
     from workbench.data.building import build as build
-    from workbench.data.building import concat as concat
     from workbench.data.building import load as load
     from workbench.data.cards import SOURCES as SOURCES
     from workbench.data.cards import DataCard as DataCard

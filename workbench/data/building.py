@@ -59,8 +59,7 @@ def build(
         source: folder of the downloaded files, or the annotation file.
         labels: which of the source's sets of labels; None for the first on its card.
         reports: whether report texts are kept where the source has them.
-        hash_files: whether image files that are at hand get SHA-256 and difference hash, which
-            takes as long as reading them all.
+        hash_files: whether images at hand get both hashes, which takes as long as reading them all.
         repair: whether impossible ages are emptied; otherwise they stay, and the check names them.
         licence, provenance: for data of one's own (`folder`, `csv`).
         workers: threads for hashing.
@@ -130,22 +129,6 @@ def load(
                 f"`workbench manifest check {path.name}` lists them"
             )
     return manifest
-
-
-def concat(*manifests: Manifest) -> Manifest:
-    """Put manifests with one root together.
-
-    Raises:
-        OptionError: their roots differ, so that the paths of some would be wrong.
-    """
-    roots = {manifest.root for manifest in manifests if manifest.root is not None}
-    if len(roots) > 1:
-        raise OptionError(
-            "the manifests have different roots; build them from a common folder above both"
-        )
-    frame = conform(pd.concat([manifest.frame for manifest in manifests], ignore_index=True))
-    notes = tuple(dict.fromkeys(note for manifest in manifests for note in manifest.notes))
-    return Manifest(frame, next(iter(roots), None), notes)
 
 
 def _repaired(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

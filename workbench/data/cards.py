@@ -37,32 +37,6 @@ SOURCES = (
     "csv",
 )
 
-#: What people type, and the key that is meant.
-ALIASES = {
-    "chestx-ray14": "nih",
-    "nih-chestx-ray14": "nih",
-    "nih-cxr14": "nih",
-    "mimic": "mimic-cxr",
-    "mimic-cxr-jpg": "mimic-cxr",
-    "padchest-160k": "padchest",
-    "pc": "padchest",
-    "vindr": "vindr-cxr",
-    "vinbigdata": "vindr-cxr",
-    "vinbig": "vindr-cxr",
-    "siim-covid": "rsna-covid",
-    "siim-covid-19": "rsna-covid",
-    "siim-covid19": "rsna-covid",
-    "rsna-covid-19": "rsna-covid",
-    "rsna-covid19": "rsna-covid",
-    "siim-fisabio-rsna": "rsna-covid",
-    "indiana": "openi",
-    "open-i": "openi",
-    "iu-xray": "openi",
-    "rsna": "rsna-pneumonia",
-    "siim": "siim-pneumothorax",
-    "phantoms": "phantom",
-}
-
 
 @dataclass(frozen=True, eq=False)
 class DataCard:
@@ -70,6 +44,7 @@ class DataCard:
 
     Attributes:
         key: name used on the command line.
+        aliases: other names that are understood there.
         title: its own name.
         about: two or three sentences.
         url: where it is published.
@@ -103,6 +78,7 @@ class DataCard:
     agreement: str
     citation: str
     provenance: str
+    aliases: tuple[str, ...] = ()
     fetch: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, str] = field(default_factory=dict)
@@ -175,10 +151,12 @@ def source_key(name: str) -> str:
         OptionError: there is no such source; the message lists those there are.
     """
     key = "-".join(str(name).lower().replace("_", " ").split())
-    key = ALIASES.get(key, key)
-    if key not in SOURCES:
+    if key in SOURCES:
+        return key
+    found = [source for source in SOURCES if key in _card(source).aliases]
+    if not found:
         raise OptionError(unknown_name("source", name, SOURCES))
-    return key
+    return found[0]
 
 
 def card(name: str) -> DataCard:
@@ -211,6 +189,6 @@ def _card(key: str) -> DataCard:
     raw["labels"] = {name: tuple(found) for name, found in raw.get("labels", {}).items()}
     for name in ("translations", "location_translations"):
         raw[name] = {word.casefold(): target for word, target in raw.get(name, {}).items()}
-    for name in ("fetch", "faults"):
+    for name in ("aliases", "fetch", "faults"):
         raw[name] = tuple(raw.get(name, ()))
     return DataCard(**raw)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,15 @@ REPAIRS = {
     "image-in-both": "leave the image out of one of the manifests",
 }
 _CELL_RULES = ("missing-value", "unknown-code", "unknown-value", "age-range", "hash", "json")
+
+
+class CheckOptions(TypedDict, total=False):
+    """Options of `check`."""
+
+    root: str | os.PathLike | None
+    against: HasFrame | pd.DataFrame | None
+    rules: Sequence[str] | None
+    limit: int
 
 
 class HasFrame(Protocol):

@@ -9,7 +9,6 @@ fair to a subgroup, the summary of each part shows.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -256,16 +255,8 @@ def _names(path: Path, column: str | None) -> tuple[set[str], str | None]:
     """Return the names in a list, and what they are, where a header says so."""
     if not path.is_file():
         raise InputError(f"{path.name}: no such file; expected a list of identifiers")
-    if path.suffix.lower() in (".csv", ".tsv"):
-        rows = list(read_rows(path))
-    else:
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError:
-            raise InputError(
-                f"{path.name}: not a text file; expected a list of identifiers"
-            ) from None
-        rows = list(csv.reader(text.splitlines()))
+    table = path.suffix.lower() in (".csv", ".tsv")
+    rows = list(read_rows(path, delimiter=None if table else ","))
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     if column is not None and column.lower() not in header:
         raise InputError(f"{path.name}: no column {column!r}; it has: {listed(header)}")

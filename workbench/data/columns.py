@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from workbench.findings import ALL_FINDINGS, CODES
 
-_LABELLED_TOO = (
+#: Findings that public data sets label beyond those of reports; kept apart, never merged silently.
+MORE_FINDINGS = (
     "mass",
     "infiltration",
     "pleural thickening",
@@ -30,9 +31,6 @@ _LABELLED_TOO = (
     "tuberculosis",
     "covid-19 pneumonia",
 )
-#: Findings that public data sets label beyond those of reports; kept apart, never merged silently.
-MORE_FINDINGS = tuple(name for name in _LABELLED_TOO if name not in ALL_FINDINGS)
-
 #: Every finding column, in the order of the file.
 FINDING_COLUMNS = (*ALL_FINDINGS, *MORE_FINDINGS)
 

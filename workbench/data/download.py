@@ -191,16 +191,11 @@ class Download:
 
     def images(self) -> list[str]:
         """Return the paths of all image files below the folder, relative to it, sorted."""
-        found = []
-        for folder, folders, files in os.walk(self.folder):
-            folders.sort()
-            base = Path(os.path.relpath(folder, self.folder))
-            found += [
-                (base / name).as_posix()
-                for name in files
-                if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-            ]
-        return sorted(found)
+        return sorted(
+            path.relative_to(self.folder).as_posix()
+            for path in self.folder.rglob("[!.]*")
+            if path.name.lower().endswith(IMAGE_SUFFIXES) and path.is_file()
+        )
 
     def locate(self, names: pd.Series, folders: Sequence[str]) -> pd.Series:
         """Return relative paths of images that the source names without their folder.

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from workbench.data.boxes import count_items
@@ -27,7 +28,7 @@ from workbench.findings import ABSENT, ALL_FINDINGS, NOT_MENTIONED, PRESENT, UNC
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from workbench.data.checking import CheckResult
+    from workbench.data.checking import CheckOptions, CheckResult
 
 #: Codes that are counted; the rest is not mentioned.
 COUNTED = (PRESENT, ABSENT, UNCERTAIN)
@@ -59,15 +60,15 @@ class Manifest:
         """Return a copy of the table; changing it leaves the manifest as it is."""
         return self.frame.copy()
 
-    def select(self, rows, *, notes: tuple[str, ...] = ()) -> Manifest:
+    def select(self, rows: npt.ArrayLike, *, notes: tuple[str, ...] = ()) -> Manifest:
         """Return some rows as a manifest.
 
         Args:
             rows: (n,) bool, or row numbers.
             notes: added to those of the manifest.
         """
-        rows = np.asarray(rows)
-        picked = self.frame[rows] if rows.dtype == bool else self.frame.iloc[rows]
+        chosen = np.asarray(rows)
+        picked = self.frame[chosen] if chosen.dtype == bool else self.frame.iloc[chosen]
         return self.with_frame(picked.reset_index(drop=True), notes=notes)
 
     def with_frame(self, frame: pd.DataFrame, *, notes: tuple[str, ...] = ()) -> Manifest:
@@ -80,9 +81,14 @@ class Manifest:
         Raises:
             InputError: the manifest has no root, the row no image, or its path leaves the root.
         """
-        return self._root().resolve(self.frame["path"].iloc[row])
+        if self.root is None:
+            raise InputError(
+                "the manifest does not know where its images are; load it with root= (the folder "
+                "that its paths are relative to)"
+            )
+        return _root(self.root).resolve(self.frame["path"].iloc[row])
 
-    def check(self, **options) -> CheckResult:
+    def check(self, **options: Unpack[CheckOptions]) -> CheckResult:
         """Check the manifest; options as in `workbench.data.check`."""
         from workbench.data.checking import check
 
@@ -156,14 +162,6 @@ class Manifest:
             f"<p><b>Manifest</b>: {head}</p>{html_table(('finding', *COUNTED), rows)}"
             f"<ul>{notes}</ul>"
         )
-
-    def _root(self) -> Root:
-        if self.root is None:
-            raise InputError(
-                "the manifest does not know where its images are; load it with root= (the folder "
-                "that its paths are relative to)"
-            )
-        return _root(self.root)
 
 
 def column_digests(frame: pd.DataFrame) -> dict[str, str]:

@@ -7,12 +7,10 @@ line by line, so that it can be stopped and taken up again. Exposure and positio
 
 from __future__ import annotations
 
-import json
 import os
 import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -24,7 +22,7 @@ import pandas as pd
 
 from workbench._progress import progress
 from workbench._repr import short_repr
-from workbench._store import parse_json
+from workbench._store import JsonLines, file_stamp
 from workbench.data.images import Root, dhash, near_pairs
 from workbench.data.manifest import Manifest
 from workbench.errors import InputError, OptionError
@@ -187,16 +185,20 @@ def quality(
     if workers < 1 or fit not in ("crop", "pad"):
         raise OptionError(f"workers must be at least 1 and fit crop or pad, got {workers}, {fit!r}")
     images = manifest.frame[manifest.frame["path"].notna()]
-    journal = None if out is None else Path(out) / "quality.jsonl"
-    done = _finished(journal, fit)
-    tasks = []
-    base = Root(folder)
+    journal = None if out is None else JsonLines(Path(out) / "quality.jsonl")
+    records = {} if journal is None else _finished(journal, fit)
+    tasks, base = [], Root(folder)
     for path in images["path"]:
-        stamp = _stamp(base, path)
-        if done.get(path, {}).get("stamp") != stamp:
-            tasks.append((path, stamp, base.contains(path)))
-    records = {path: record for path, record in done.items() if path in set(images["path"])}
-    for record in _recorded(journal, tasks, folder, workers, fit, show):
+        inside = base.contains(path)
+        stamp = list(file_stamp(folder / path) or (0, 0)) if inside else [0, 0]
+        if records.get(path, {}).get("stamp") != stamp:
+            tasks.append((path, stamp, inside))
+    if journal is not None:
+        journal.path.parent.mkdir(parents=True, exist_ok=True)
+    seen = _seen(tasks, folder, workers, fit)
+    for record in progress(seen, total=len(tasks), label="images", show=show):
+        if journal is not None:
+            journal.add(record)
         records[record["path"]] = record
     table = pd.DataFrame([records[path] for path in images["path"]])
     table = table.drop(columns=["stamp", "fit", "reading"], errors="ignore")
@@ -247,23 +249,6 @@ def look_at(task: tuple[str, list, bool], *, folder: Path, fit: str) -> dict:
     }
 
 
-def _recorded(
-    journal: Path | None, tasks: list, folder: Path, workers: int, fit: str, show: bool
-) -> Iterator[dict]:
-    """Yield what was seen, and write each line down before the next is looked at."""
-    with ExitStack() as stack:
-        handle = None
-        if journal is not None and tasks:
-            journal.parent.mkdir(parents=True, exist_ok=True)
-            handle = stack.enter_context(journal.open("a", encoding="utf-8"))
-        seen = _seen(tasks, folder, workers, fit)
-        for record in progress(seen, total=len(tasks), label="images", show=show):
-            if handle is not None:
-                handle.write(json.dumps(record, ensure_ascii=False) + "\n")
-                handle.flush()
-            yield record
-
-
 def _seen(tasks: list, folder: Path, workers: int, fit: str) -> Iterator[dict]:
     look = partial(look_at, folder=folder, fit=fit)
     if workers == 1 or len(tasks) < 2 * _CHUNK:
@@ -276,28 +261,10 @@ def _seen(tasks: list, folder: Path, workers: int, fit: str) -> Iterator[dict]:
         pool.shutdown(cancel_futures=True)
 
 
-def _finished(journal: Path | None, fit: str) -> dict[str, dict]:
+def _finished(journal: JsonLines, fit: str) -> dict[str, dict]:
     """Return path -> record of an earlier run; torn and older lines are passed over."""
-    if journal is None or not journal.is_file():
-        return {}
-    found = {}
-    for line in journal.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = parse_json(line)
-        except ValueError:
-            continue
-        if record.get("fit") == fit and record.get("reading") == _READING:
-            found[record["path"]] = record
-    return found
-
-
-def _stamp(root: Root, path: str) -> list:
-    """Return size and time of change of a file, which tell whether it is the one that was seen."""
-    try:
-        status = os.stat(root.folder / path)
-    except (OSError, ValueError):
-        return [0, 0]
-    return [status.st_size, status.st_mtime_ns]
+    wanted = {"fit": fit, "reading": _READING}
+    return {r["path"]: r for r in journal.read()[0] if wanted.items() <= r.items()}
 
 
 def _picture(root: Root, path: str) -> np.ndarray | None:

@@ -133,17 +133,34 @@ def _readers(
             "provenance": "radiologist",
         }
     ).assign(**_codes(files.card, votes, asked, consensus))
-    for name, found in cells.items():
-        odd = pd.Series(found).mask(np.isin(found, KNOWN), None)
-        strange = images.map(agreed(wide["image_id"], odd).to_dict())
-        for finding in files.card.findings_of(name) or ():
-            if strange.notna().any():
-                frame[finding] = frame[finding].astype(object).mask(strange.notna(), strange)
+    frame = frame.assign(**_odd_cells(files.card, frame, wide["image_id"], cells))
     boxes = _boxes(files.card, marks, images, said)
     labels = marked({name: votes[name].to_numpy() > 0 for name in columns}, len(votes))
     frame["source_labels"] = with_unknown(files.card, labels, images, boxes)
     frame["boxes"] = images.map(box_cells(boxes).to_dict())
     return frame
+
+
+def _odd_cells(
+    card: DataCard, frame: pd.DataFrame, images: pd.Series, cells: dict[str, np.ndarray]
+) -> dict[str, pd.Series]:
+    """Return finding -> (n,) codes, with the cells that are no ticks for the check to name.
+
+    Args:
+        card: the source.
+        frame: (n, columns) image_id and codes.
+        images: (m,) image of each row of a reader.
+        cells: label -> (m,) from `read_cells`.
+    """
+    found = {}
+    for label, said in cells.items():
+        odd = pd.Series(said).mask(np.isin(said, KNOWN), None)
+        strange = frame["image_id"].map(agreed(images, odd).to_dict())
+        for finding in card.findings_of(label) or ():
+            if strange.notna().any():
+                codes = found.get(finding, frame[finding]).astype(object)
+                found[finding] = codes.mask(strange.notna(), strange)
+    return found
 
 
 def _codes(
