@@ -21,7 +21,7 @@ from workbench.radiograph import WARNING_CODES
 
 @pytest.fixture
 def folder(films, tmp_path):
-    """Two films, a copy saved again, one grey value, a torn file, and a text called .png."""
+    """Two radiographs, a copy saved again, one grey value, a torn file, and a text called .png."""
     folder = films("one.png", "two.png", folder=tmp_path / "films", size=512)
     Image.open(folder / "one.png").resize((400, 400)).save(folder / "again.jpg", quality=80)
     Image.new("L", (64, 64), 90).save(folder / "grey.png")
@@ -114,7 +114,7 @@ def test_a_changed_file_is_read_again(folder, tmp_path):
     assert (table.loc["two", "rows"], table.loc["two", "columns"]) == (222, 333)
 
 
-def test_a_lateral_film_that_is_called_frontal_is_a_suspect(tmp_path, chest_dicom):
+def test_a_lateral_radiograph_that_is_called_frontal_is_a_suspect(tmp_path, chest_dicom):
     (tmp_path / "film.dcm").write_bytes(chest_dicom.read_bytes())
     (tmp_path / "t.csv").write_text("path,view\nfilm.dcm,PA\n")
     table = wb.data.quality(wb.data.build("csv", source=tmp_path), workers=1)

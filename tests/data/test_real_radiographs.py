@@ -1,4 +1,4 @@
-"""The 799 real films beside the repository: one command, then check, split, quality, report."""
+"""The 799 real radiographs beside the repository: one command, then check, split, quality."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workbench.cli import main
 
 @pytest.fixture(scope="module")
 def films(shared, tmp_path_factory):
-    """The manifest that one command makes, and the folder of the films."""
+    """The manifest that one command makes, and the folder of the radiographs."""
     folder = shared / "real_cxr"
     if not folder.is_dir():
         pytest.skip("needs ../shared/real_cxr")
@@ -21,7 +21,7 @@ def films(shared, tmp_path_factory):
     return wb.data.load(out, root=folder)
 
 
-def test_every_film_is_a_row_with_labels_and_hashes(films):
+def test_every_radiograph_is_a_row_with_labels_and_hashes(films):
     summary = films.summary()
     assert (summary["rows"], summary["images"], summary["patients"]) == (799, 799, 718)
     assert summary["findings"]["pleural effusion"]["present"] == 125
@@ -42,7 +42,7 @@ def test_they_are_divided_by_patient(films):
     assert 520 < divided.summary()["splits"]["train"] < 600
 
 
-def test_a_film_planted_under_another_name_is_found(films, tmp_path):
+def test_a_radiograph_planted_under_another_name_is_found(films, tmp_path):
     from PIL import Image
 
     name = films.frame["path"].iloc[100]
@@ -54,7 +54,7 @@ def test_a_film_planted_under_another_name_is_found(films, tmp_path):
     ]
 
 
-def test_quality_control_finds_the_inverted_film(films):
+def test_quality_control_finds_the_inverted_radiograph(films):
     some = films.select(films.frame["image_id"].str.startswith(("000176", "00002658")).to_numpy())
     table = wb.data.quality(some, workers=1)
     found = dict(zip(table.frame["image_id"], table.frame["reasons"], strict=True))
@@ -63,7 +63,7 @@ def test_quality_control_finds_the_inverted_film(films):
     assert table.summary()["readable"] == len(some)
 
 
-def test_a_film_of_the_manifest_gets_a_report(films):
+def test_a_radiograph_of_the_manifest_gets_a_report(films):
     image = wb.load_radiograph(films.path(0))
     generation = wb.load_model("mini").report(image, max_new_tokens=8)
     assert generation.text
