@@ -10,7 +10,7 @@ import pytest
 
 import workbench as wb
 from workbench.errors import InputError
-from workbench.runs import running
+from workbench.runs import engines
 from workbench.runs.record import kept_places, read_record
 
 FAST = {"max_new_tokens": 2, "tasks": ["report"]}
@@ -32,7 +32,7 @@ def unloaded(monkeypatch) -> None:
     def load(self):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(running.ModelSource, "load", load)
+    monkeypatch.setattr(engines.ModelSource, "load", load)
 
 
 def root_of(out: Path) -> Path:
