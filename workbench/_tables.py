@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TextIO
+from typing import IO, TYPE_CHECKING, TextIO
 
 from workbench.errors import InputError
 
@@ -199,7 +199,7 @@ def open_text(path: Path) -> Iterator[TextIO]:
 
 
 @contextmanager
-def _open_bytes(path: Path) -> Iterator[BinaryIO]:
+def _open_bytes(path: Path) -> Iterator[IO[bytes]]:
     if path.suffix.lower() == ".gz":
         with gzip.open(path) as handle:
             yield handle

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
 import logging
 import os
 import sys
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         # a terminal that knows few letters gets the others spelled out, and no command fails
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     command = next((word for word in arguments if word in COMMANDS), "")
     args = build_parser(command).parse_args(arguments)
@@ -110,7 +111,7 @@ def _log(verbose: bool, parser: Parser) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
 
 
-def _failure(error: Exception, parser: Parser) -> int:
+def _failure(error: WorkbenchError | OSError, parser: Parser) -> int:
     """Say an expected error in one line; a reader that closed the pipe is told nothing."""
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -120,9 +121,11 @@ def _failure(error: Exception, parser: Parser) -> int:
     return FAILED
 
 
-def _words(error: Exception) -> str:
+def _words(error: WorkbenchError | OSError) -> str:
     """Return what is said of an error; a place that cannot be written to is named as such."""
-    if isinstance(error, WorkbenchError) or not (error.filename or error.errno in _UNWRITABLE):
+    if not isinstance(error, OSError) or isinstance(error, WorkbenchError):
+        return str(error)
+    if not (error.filename or error.errno in _UNWRITABLE):
         return str(error)
     if error.errno not in _UNWRITABLE:
         return f"{os.fsdecode(error.filename)}: {(error.strerror or 'cannot be used').lower()}"

@@ -14,7 +14,7 @@ Does not know: how text is decoded (`workbench.generation`), what a checkpoint l
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol, Unpack
 
@@ -50,8 +50,9 @@ from workbench.trace import Trace, record_trace
 class Mitigation(Protocol):
     """What `report` can be asked to do against false findings."""
 
-    def report(self, model: Any, image: Any, **decoding: Any) -> Generation:
+    def report(self, model: ChestXrayModel, image: Any, **decoding: Any) -> Generation:
         """Write a report about an image with a model."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +239,7 @@ class ChestXrayModel(CxrLlavaReader):
         Returns:
             Reports in the order of the images; greedy ones equal those of `report`.
         """
-        total = len(images) if hasattr(images, "__len__") else None
+        total = len(images) if isinstance(images, Sized) else None
         each = settings_of_each(decoding, total)
         jobs = (
             self._job(self._look(image), report_messages(), "report", settings)

@@ -51,7 +51,7 @@ def logit_lens(trace: Trace, words: Sequence[str] | None = None, *, top: int = 1
     tokenizer = model.tokenizer
     asked = _stated_words(trace.layout) if words is None else _checked(words)
     ids = {word: _first_piece(tokenizer, word) for word in asked}
-    vocabulary = model.decoder.config.vocab_size
+    vocabulary = model.sizes.vocabulary
     if not isinstance(top, int) or not 1 <= top <= vocabulary:
         raise OptionError(f"top must be from 1 to {vocabulary} (the vocabulary), got {top!r}")
     image = trace.layout.span("image").slice

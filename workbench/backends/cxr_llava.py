@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import nn
 from transformers import LlamaModel
 
+from workbench.backends.reader import Sizes
 from workbench.generation.engine import Guide
 from workbench.generation.responder import Job, Responder
 from workbench.generation.result import Generation, ModelIdentity
@@ -64,6 +65,22 @@ class CxrLlavaReader:
         return self.loaded.processor
 
     @property
+    def sizes(self) -> Sizes:
+        """Layers, heads, vocabulary, patch grid."""
+        vision, text = self.vision.config, self.decoder.config
+        side = vision.image_size // vision.patch_size
+        return Sizes(
+            layers=text.num_hidden_layers,
+            heads=text.num_attention_heads,
+            vocabulary=text.vocab_size,
+            vision_layers=vision.layers,
+            vision_heads=vision.heads,
+            image=vision.image_size,
+            patch=vision.patch_size,
+            grid=(side, side),
+        )
+
+    @property
     def network(self) -> CxrLlavaForConditionalGeneration:
         """All weights, as one module."""
         return self.responder.engine.model
@@ -72,6 +89,11 @@ class CxrLlavaReader:
     def vision(self) -> VisionTower:
         """The vision tower: (B, 1, S, S) pixels to (B, N, W) tokens."""
         return self.network.vision
+
+    @property
+    def pixel_layer(self) -> nn.Conv2d:
+        """The layer of the vision tower that reads the pixels."""
+        return self.vision.conv1
 
     @property
     def projector(self) -> nn.Linear:

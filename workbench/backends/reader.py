@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import nn
+from transformers import PreTrainedModel
 
 from workbench.generation.result import ModelIdentity
 from workbench.generation.teacher_forcing import Reading
@@ -16,6 +18,29 @@ from workbench.model.card import ModelCard
 from workbench.model.processor import ImageProcessor
 from workbench.model.tokenizer import CxrTokenizer
 from workbench.radiograph import FitGeometry, Radiograph
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a model.
+
+    Attributes:
+        layers, heads: of the decoder.
+        vocabulary: tokens that the head tells apart.
+        vision_layers, vision_heads: of the vision tower.
+        image: side of the square that the model sees, pixels.
+        patch: side of a patch, pixels.
+        grid: rows and columns of image tokens.
+    """
+
+    layers: int
+    heads: int
+    vocabulary: int
+    vision_layers: int
+    vision_heads: int
+    image: int
+    patch: int
+    grid: tuple[int, int]
 
 
 class Reader(Protocol):
@@ -45,13 +70,23 @@ class Reader(Protocol):
         ...
 
     @property
-    def network(self) -> nn.Module:
+    def sizes(self) -> Sizes:
+        """Layers, heads, vocabulary, patch grid."""
+        ...
+
+    @property
+    def network(self) -> PreTrainedModel:
         """All weights, as one module."""
         ...
 
     @property
-    def vision(self) -> nn.Module:
-        """The vision tower; its `pixels` is the layer that reads them."""
+    def vision(self) -> PreTrainedModel:
+        """The vision tower."""
+        ...
+
+    @property
+    def pixel_layer(self) -> nn.Conv2d:
+        """The layer of the vision tower that reads the pixels."""
         ...
 
     @property
@@ -60,12 +95,12 @@ class Reader(Protocol):
         ...
 
     @property
-    def decoder(self) -> nn.Module:
+    def decoder(self) -> PreTrainedModel:
         """The language model without its head."""
         ...
 
     @property
-    def head(self) -> nn.Module:
+    def head(self) -> nn.Linear:
         """From states of the decoder to logits."""
         ...
 

@@ -6,7 +6,7 @@ An estimate here is anything with `value`, `low` and `high`; None where it is no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -14,7 +14,26 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def plot_rates(rows: Sequence[tuple[str, object]], ax: Axes | None, *, xlabel: str) -> Axes:
+class Bounded(Protocol):
+    """A number with its interval."""
+
+    @property
+    def value(self) -> float | None:
+        """The number; None where it is undefined."""
+        ...
+
+    @property
+    def low(self) -> float | None:
+        """Lower end; None where there is no interval."""
+        ...
+
+    @property
+    def high(self) -> float | None:
+        """Upper end; None where there is no interval."""
+        ...
+
+
+def plot_rates(rows: Sequence[tuple[str, Bounded]], ax: Axes | None, *, xlabel: str) -> Axes:
     """Draw one point with its interval for each named estimate, first at the top.
 
     Args:
@@ -56,7 +75,7 @@ def plot_bars(
     return ax
 
 
-def plot_reliability(bins: Sequence[tuple[float, object]], ax: Axes | None) -> Axes:
+def plot_reliability(bins: Sequence[tuple[float, Bounded]], ax: Axes | None) -> Axes:
     """Draw the share of false statements against the probability that was given, by bin.
 
     Args:
@@ -77,7 +96,7 @@ def plot_reliability(bins: Sequence[tuple[float, object]], ax: Axes | None) -> A
     return ax
 
 
-def plot_trade_off(points: Sequence[tuple[str, object, object]], ax: Axes | None) -> Axes:
+def plot_trade_off(points: Sequence[tuple[str, Bounded, Bounded]], ax: Axes | None) -> Axes:
     """Draw false against missed findings per report, with both intervals.
 
     Args:
@@ -96,8 +115,10 @@ def plot_trade_off(points: Sequence[tuple[str, object, object]], ax: Axes | None
             missed.value, false.value, fmt=markers[at % len(markers)], color=colour, label=name,
             xerr=_arms(missed), yerr=_arms(false), ms=7, elinewidth=1,
         )  # fmt: skip
-    ax.axhline(points[0][1].value, color="#bdbdbd", lw=0.8, ls="--", zorder=0)
-    ax.axvline(points[0][2].value, color="#bdbdbd", lw=0.8, ls="--", zorder=0)
+    _, false, missed = points[0]
+    for line, found in ((ax.axhline, false), (ax.axvline, missed)):
+        if found.value is not None:
+            line(found.value, color="#bdbdbd", lw=0.8, ls="--", zorder=0)
     ax.set(xlabel="missed findings per report", ylabel="false findings per report")
     ax.set_xlim(left=-0.03 * ax.get_xlim()[1])
     ax.set_ylim(bottom=-0.03 * ax.get_ylim()[1])
@@ -106,7 +127,7 @@ def plot_trade_off(points: Sequence[tuple[str, object, object]], ax: Axes | None
     return ax
 
 
-def _arms(found: object) -> list[list[float]] | None:
-    if found.low is None:
+def _arms(found: Bounded) -> list[list[float]] | None:
+    if found.value is None or found.low is None or found.high is None:
         return None
     return [[max(found.value - found.low, 0)], [max(found.high - found.value, 0)]]

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
@@ -170,9 +171,8 @@ def draw_small_multiples(
                 2.9 * columns + 0.4,
                 3.3 * rows + 0.5 + 0.27 * len(heading) + 0.24 * len(notes),
             ),
-            layout="constrained",
+            layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.07),
         )
-        figure.get_layout_engine().set(w_pad=0.06, h_pad=0.07)
         grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1] * rows + [0.09])
         axes = [figure.add_subplot(grid[at // columns, at % columns]) for at in range(len(maps))]
         for ax, kind, (name, values) in zip(axes, kinds, maps, strict=True):
@@ -186,7 +186,7 @@ def draw_small_multiples(
                 ax=ax,
             )
             _name_panel(ax, name, flagged=name in (cautions or {}))
-            if name in (points or {}):
+            if points and name in points:
                 _ring(ax, points[name])
         figure.suptitle(
             "\n".join(heading), fontsize=16, fontweight="bold", x=0.01, ha="left", parse_math=False
@@ -240,8 +240,9 @@ def _key(
     for name, colour in _outline_colours(masks, None).items():
         handles.append(Patch(facecolor="#6e6e6e", edgecolor=colour, label=name))
     if points:
-        ring = {"marker": "o", "color": INK, "linestyle": "none", "markerfacecolor": "none"}
-        handles.append(Line2D([], [], label="greatest", markersize=12, markeredgewidth=2, **ring))
+        ring = Line2D([], [], marker="o", color=INK, linestyle="none", label="greatest")
+        ring.set(markerfacecolor="none", markersize=12, markeredgewidth=2)
+        handles.append(ring)
     ax.legend(
         handles=handles,
         loc="upper left",
@@ -287,7 +288,7 @@ def _outline_colours(
     masks: Mapping[str, np.ndarray] | None, boxes: Mapping[str, tuple] | None
 ) -> dict[str, str]:
     """Return white for a lone outline, and the colour of each finding where there are several."""
-    names = list(dict.fromkeys([*(masks or {}), *(boxes or {})]))
+    names = list({**(masks or {}), **(boxes or {})})
     return {name: OTHER if len(names) == 1 else COLOURS.get(name, OTHER) for name in names}
 
 

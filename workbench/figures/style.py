@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import matplotlib
+from cycler import cycler
 from matplotlib.figure import Figure
 
 PAPER = "#ffffff"
@@ -61,7 +62,7 @@ RC = {
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": matplotlib.cycler(color=CYCLE),
+    "axes.prop_cycle": cycler(color=CYCLE),
     "grid.color": GRID,
     "grid.linewidth": 1.0,
     "font.size": 13,
@@ -116,7 +117,7 @@ class NotebookFigure(Figure):
             display(Image(picture, format="png"))
 
 
-def new_figure(**options) -> NotebookFigure:
+def new_figure(**options) -> Figure:
     """Open a figure through pyplot, so that scripts, notebooks and windows all show it.
 
     Args:

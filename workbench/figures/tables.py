@@ -108,7 +108,7 @@ def side(cells: Sequence[str]) -> str:
 def _row(tag: str, cells: Sequence[object], sides: Sequence[str]) -> str:
     made = []
     for cell, own in zip(cells, sides, strict=False):
-        first, *small = str(cell).split("\n") if own == _RIGHT else [cell]
+        first, *small = str(cell).split("\n") if own == _RIGHT else [str(cell)]
         more = "".join(f"<br><small>{escape(line)}</small>" for line in small)
         own = own if tag == "td" else own.split(";")[0]  # a name may break, its numbers may not
         said = escape(first) if "nowrap" in own else unbroken(first)

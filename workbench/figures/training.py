@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from textwrap import wrap
+from textwrap import TextWrapper
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -113,11 +113,11 @@ def plot_pairs(
     with style():
         pairs = [pair for pair in pairs if None not in pair]
         ax = ax or _rows_axes(pairs, 8, 0.5, 1.6)
-        for at, (_, one, two) in enumerate(pairs):
-            ax.plot([one, two], [at, at], color=GRID, lw=4, zorder=1)
-        for run, name in enumerate(names):
-            values = [pair[1 + run] for pair in pairs]
-            ax.plot(values, range(len(pairs)), "o", color=CYCLE[run], label=name)
+        scores = np.array([pair[1:] for pair in pairs], float).reshape(-1, 2)
+        for at, both in enumerate(scores):
+            ax.plot(both, [at, at], color=GRID, lw=4, zorder=1)
+        for name, colour, values in zip(names, CYCLE, scores.T, strict=False):
+            ax.plot(values, range(len(pairs)), "o", color=colour, label=name)
         ax.set_yticks(range(len(pairs)), _labels(pairs))
         ax.invert_yaxis()
         ax.set(xlim=(-0.03, 1.05), xlabel="validation cases", title=title)
@@ -167,5 +167,5 @@ def _rows_axes(rows: Sequence[object], width: float, each: float, more: float) -
 
 def _labels(rows: Sequence[Change]) -> list[str]:
     """Return the skills in lines of 26 characters."""
-    options = {"break_long_words": False, "break_on_hyphens": False}
-    return ["\n".join(wrap(skill, 26, **options)) for skill, *_ in rows]
+    wrapper = TextWrapper(26, break_long_words=False, break_on_hyphens=False)
+    return [wrapper.fill(skill) for skill, *_ in rows]

@@ -200,11 +200,6 @@ class VisionTower(PreTrainedModel):
         self.proj = nn.Parameter(torch.empty(width, config.embed_dim))
         self.post_init()
 
-    @property
-    def pixels(self) -> nn.Conv2d:
-        """The layer that reads the pixels."""
-        return self.conv1
-
     def forward(
         self,
         pixel_values: torch.Tensor,

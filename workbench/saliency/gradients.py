@@ -78,8 +78,8 @@ def baseline_pixels(scorer: Scorer, baseline: str, *, sigma: float = 0.08) -> to
     if baseline == "grey":
         return torch.zeros_like(base)
     if baseline == "black":
-        config = scorer.network.config
-        return torch.full_like(base, (0.0 - config.pixel_mean) / config.pixel_std)
+        seen = scorer.model.processor
+        return torch.full_like(base, (0.0 - seen.mean) / seen.std)
     raise OptionError(f"baseline must be one of {', '.join(BASELINES)}; got {baseline!r}")
 
 
@@ -255,7 +255,7 @@ def _integrate(
     }
     if over == "pixels":
         return IntegratedGradients(scorer).attribute(end, **options)
-    layer = scorer.model.vision.pixels
+    layer = scorer.model.pixel_layer
     found = LayerIntegratedGradients(scorer, layer).attribute(end, **options)
     return found[0].sum(0).detach().float().cpu()
 

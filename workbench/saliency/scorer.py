@@ -57,7 +57,7 @@ class Scorer(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where pixels have to be."""
-        return self.model.vision.pixels.weight.device
+        return self.model.pixel_layer.weight.device
 
     def forward(self, pixels: Float[torch.Tensor, "B 1 S S"]) -> Float[torch.Tensor, " B"]:
         """Return the score of each image.

@@ -17,6 +17,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -62,7 +63,7 @@ class Call:
     @property
     def layer(self) -> int:
         """Number of the layer, from 0."""
-        return self.module.layer_idx
+        return cast(int, self.module.layer_idx)
 
 
 #: Sees a call; returns the layer's output (B, Q, heads, D) to replace it, or None.

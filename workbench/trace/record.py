@@ -66,15 +66,15 @@ def record_trace(
     _check(model, generation, heads, vision)
     if verify:
         _check_pixels(generation, image, pixel_values)
-    config = model.decoder.config
-    kept = _layers(layers, config.num_hidden_layers)
+    sizes = model.sizes
+    kept = _layers(layers, sizes.layers)
     layout = token_layout(model, image, generation)
     count = len(generation.token_ids)
     recorder = RowRecorder(
         "language",
         last=count,
         layers=kept,
-        mean_heads=_mean(heads, config.num_attention_heads, len(kept) * count * layout.length),
+        mean_heads=_mean(heads, sizes.heads, len(kept) * count * layout.length),
     )
     with model.exclusive():
         model.prefill(pixel_values, generation.prompt_ids)
@@ -97,8 +97,8 @@ def record_trace(
             rows.numpy(),
             kept,
             recorder.mean_heads,
-            config.num_hidden_layers,
-            config.num_attention_heads,
+            sizes.layers,
+            sizes.heads,
         ),
         vision=seen,
         model=model,
@@ -107,16 +107,15 @@ def record_trace(
 
 def token_layout(model: Reader, image: Radiograph, generation: Generation) -> TokenLayout:
     """Return the layout of a generation about an image."""
-    tokenizer, config = model.tokenizer, model.vision.config
+    tokenizer = model.tokenizer
     head, tail = model.split(generation.prompt_ids)
-    side = config.image_size // config.patch_size
     return TokenLayout(
         prompt_tokens=tuple(tokenizer.pieces(head[:-1])),
         question_tokens=tuple(tokenizer.pieces(tail)),
         tokens=generation.tokens,
         offsets=generation.offsets,
         text=generation.text,
-        grid=(side, side),
+        grid=model.sizes.grid,
         geometry=model.geometry(image),
     )
 
@@ -156,14 +155,16 @@ def _mean(heads: str, count: int, rows: int) -> bool:
 def _vision_rows(model: Reader, pixel_values: torch.Tensor, vision: str) -> AttentionRows | None:
     if vision == "none":
         return None
-    config = model.vision.config
-    count = config.image_tokens + 1
-    mean = _mean(vision, config.heads, config.layers * count**2)
+    sizes = model.sizes
+    count = sizes.grid[0] * sizes.grid[1] + 1  # the class token looks too
+    mean = _mean(vision, sizes.vision_heads, sizes.vision_layers * count**2)
     recorder = RowRecorder("vision", mean_heads=mean)
     with torch.inference_mode(), watch_attention(model, recorder):
         model.vision(pixel_values)
     rows = recorder.stacked().numpy()
-    return AttentionRows(rows, tuple(range(config.layers)), mean, config.layers, config.heads)
+    return AttentionRows(
+        rows, tuple(range(sizes.vision_layers)), mean, sizes.vision_layers, sizes.vision_heads
+    )
 
 
 def _logprobs(logits: torch.Tensor, tokens: Sequence[int]) -> np.ndarray:

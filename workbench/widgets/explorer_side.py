@@ -170,7 +170,6 @@ class Side:
 
     def to_dict(self, name: str) -> dict[str, Any]:
         """Return the side for a page."""
-        config = self.model.decoder.config
         return {
             "name": name,
             "model": self.model.card.name,
@@ -178,7 +177,7 @@ class Side:
             **self._looks,
             "phantom": bool(self.masks) or self.image.contract.domain == "phantom",
             "methods": method_list(self.model.identity.sha256),
-            "layers": config.num_hidden_layers,
+            "layers": self.model.sizes.layers,
             **self.texts(),
         }
 
@@ -197,7 +196,7 @@ class Side:
         with self.lock:
             passages = list(self.passages)
             contributions = dict(self.contributions)
-        total = self.model.decoder.config.num_attention_heads
+        total = self.model.sizes.heads
         return {
             "passages": [passage.to_dict() for passage in passages],
             "contributions": {str(key): value for key, value in contributions.items()},
