@@ -4,8 +4,6 @@ gdcm ends the process it runs in when it meets some damaged codestreams. `decode
 this file as a program: a line of JSON and the codestream on standard input, raw samples on standard
 output, and an exit status other than 0 where the data are unusable. It imports nothing but gdcm, so
 that starting it costs about a tenth of a second.
-
-Does not know: pydicom, NumPy, the rest of the package, or who the patient is.
 """
 
 import json

@@ -5,8 +5,6 @@ Parts are a list as long as they are bare names. A part is a statement of its ow
 with an article or a size, has a cue of its own, or a state of its own behind the name
 ("unchanged", "is moderate", "in place", "persists"). A cue reaches forwards through a list up to
 the next statement of its own, and backwards from a predicate over the list that is its subject.
-
-Does not know: any word of any language (`lexicon`), nor what a cue means for a finding (`scope`).
 """
 
 from __future__ import annotations

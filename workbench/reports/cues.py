@@ -4,8 +4,6 @@ Of cues that overlap the longest counts: "is not excluded" is no "not". An adjec
 "likely" or "negative" reaches forwards where a name follows it directly, and backwards where a
 statement ends behind it: "likely pneumonia", "pneumonia is likely in this setting". A predicate
 takes the auxiliaries and adverbs in front of it along: "is felt to be" unlikely.
-
-Does not know: any word of any language (`lexicon`), nor how far a cue reaches (`clauses`).
 """
 
 from __future__ import annotations

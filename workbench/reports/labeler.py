@@ -18,7 +18,7 @@ Policies:
   present or uncertain;
 - a finding that is not named is not in the result, which is not the same as absent.
 
-Does not know: grammar beyond these rules, or any word; those are in the lexicon.
+No word of any language stands in the code; the lexicon has them all.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ from workbench.findings import (
     UNCERTAIN,
     ZONES,
 )
+from workbench.reports.cues import Mention
 from workbench.reports.labels import FindingLabel, Labels, states_finding
 from workbench.reports.lexicon import Lexicon, lexicon, lower_case
-from workbench.reports.scope import Mention, coded_mentions
+from workbench.reports.scope import coded_mentions
 from workbench.reports.sections import Section, check_length, sentences
 
 _RANK = (PRESENT, UNCERTAIN, ABSENT)

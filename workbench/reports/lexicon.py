@@ -2,8 +2,6 @@
 
 English ships as `lexicons/en.yaml`. Another language is another file of the same keys, read with
 `read_lexicon(path)` and given to `label(text, lexicon=...)`; no rule is written in code.
-
-Does not know: sentences or scope; it only says which words mean what.
 """
 
 from __future__ import annotations
@@ -280,24 +278,18 @@ def _compiled(pattern: str, macros: Mapping[str, str]) -> re.Pattern:
     # Look-behinds need a fixed width, so a space inside one stays one white-space character.
     pattern = re.sub(r"\(\?<![^)]*\)", lambda match: match.group().replace(" ", r"\s"), pattern)
     pattern = pattern.replace("[ ]", r"\s+").replace(" ?", r"\s*").replace(" ", r"\s+")
-    try:
-        return re.compile(rf"{_BEGIN}(?:{_lower(pattern)})(?!\w)")
-    except re.error as error:
-        raise InputError(f"not a regular expression ({error}): {pattern}") from None
+    return _plain(rf"{_BEGIN}(?:{pattern})(?!\w)")
 
 
 def _plain(pattern: str) -> re.Pattern:
-    """Compile a pattern of grammar, which says itself where words begin and end."""
+    """Compile a pattern of grammar, which says itself where words begin and end.
+
+    It is put in lower case, escapes and names of groups aside: lower-case text is searched faster
+    than text of any case.
+    """
+    pieces = re.split(r"(\\.|\(\?P<\w+>)", pattern)
+    lower = "".join(piece if at % 2 else piece.lower() for at, piece in enumerate(pieces))
     try:
-        return re.compile(_lower(pattern))
+        return re.compile(lower)
     except re.error as error:
         raise InputError(f"not a regular expression ({error}): {pattern}") from None
-
-
-def _lower(pattern: str) -> str:
-    """Return a pattern for lower-case text, which is searched faster than text of any case."""
-    return re.sub(r"\\.|\(\?P<\w+>|[^\W\d_]", lambda match: _kept(match.group()), pattern)
-
-
-def _kept(piece: str) -> str:
-    return piece if len(piece) > 1 else piece.lower()

@@ -9,9 +9,6 @@ top of that:
 - a negation in front of a measured finding ("no large effusion") leaves a smaller one open;
 - a sign ("vascular congestion") suggests a finding and does not state it;
 - a heading of a template ("Pneumothorax: no") takes the answer behind it.
-
-Does not know: any word of any language (`lexicon`), sentences, sections, side or severity
-(`labeler`).
 """
 
 from __future__ import annotations
@@ -23,8 +20,6 @@ from workbench.findings import ABSENT, PRESENT, UNCERTAIN
 from workbench.reports.clauses import Clause
 from workbench.reports.cues import Mention
 from workbench.reports.lexicon import Lexicon
-
-__all__ = ["Mention", "coded_mentions"]
 
 
 def coded_mentions(text: str, lexicon: Lexicon) -> list[Mention]:
