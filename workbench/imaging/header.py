@@ -89,48 +89,49 @@ def modality_of(ds: Dataset) -> str:
 
 def header_warnings(ds: Dataset) -> tuple[InputWarning, ...]:
     """Find what a person should know from the header alone."""
-    modality, (tag, part), ratio = modality_of(ds), other_part(ds) or ("", ""), _pixel_ratio(ds)
-    plain = modality in ("unknown", *words.RADIOGRAPHIC, *words.SILENT_MODALITIES)
-    found = (
-        (
-            not plain,
+    found = dict(_subject_warnings(ds))
+    if burned_in_of(ds):
+        found["burned-in"] = (
+            "the file says that text is burned into the pixels; it may name the patient, and "
+            "models may read it: mask it before sharing"
+        )
+    if _text(ds, "PresentationIntentType") == "FOR PROCESSING":
+        found["for-processing"] = (
+            "these are raw detector data (FOR PROCESSING); pass the FOR PRESENTATION image of the "
+            "study"
+        )
+    pair = pixel_spacing_of(ds) or _pair(ds, "PixelAspectRatio") or (1.0, 1.0)
+    ratio = pair[0] / pair[1]
+    if abs(ratio - 1) > _SQUARE_TOLERANCE:
+        found["non-square-pixels"] = (
+            f"a pixel is {ratio:.3g} times as high as wide, so the chest looks distorted; resample "
+            "the image to square pixels"
+        )
+    return tuple(InputWarning(*one) for one in found.items()) + _number_warnings(ds)
+
+
+def _subject_warnings(ds: Dataset) -> Iterator[tuple[str, str]]:
+    """Yield code and message where the image is no frontal radiograph of the chest."""
+    modality, other = modality_of(ds), other_part(ds)
+    if modality not in ("unknown", *words.RADIOGRAPHIC, *words.SILENT_MODALITIES):
+        yield (
             "not-a-chest",
             f"the file's modality is {modality}, not a plain radiograph; pass a CR or DX image of "
             "the chest",
-        ),
-        (
-            plain and bool(part),
+        )
+    elif other:
+        tag, part = other
+        yield (
             "not-a-chest",
             f"the file says that the body part is {part} ({tag}); pass a chest radiograph, or "
             "ignore this where the tag is wrong",
-        ),
-        (
-            view_of(ds) == "lateral",
+        )
+    if view_of(ds) == "lateral":
+        yield (
             "lateral-view",
             "this is a lateral view; the models read frontal (PA or AP) radiographs: pass the "
             "frontal image of the study",
-        ),
-        (
-            burned_in_of(ds),
-            "burned-in",
-            "the file says that text is burned into the pixels; it may name the patient, and "
-            "models may read it: mask it before sharing",
-        ),
-        (
-            _text(ds, "PresentationIntentType") == "FOR PROCESSING",
-            "for-processing",
-            "these are raw detector data (FOR PROCESSING); pass the FOR PRESENTATION image of the "
-            "study",
-        ),
-        (
-            ratio is not None and abs(ratio - 1) > _SQUARE_TOLERANCE,
-            "non-square-pixels",
-            f"a pixel is {ratio or 1:.3g} times as high as wide, so the chest looks distorted; "
-            "resample the image to square pixels",
-        ),
-    )
-    warnings = tuple(InputWarning(code, message) for applies, code, message in found if applies)
-    return warnings + _number_warnings(ds)
+        )
 
 
 def raise_frame_tags(ds: Dataset) -> None:
@@ -250,11 +251,6 @@ def _pair(ds: Dataset, keyword: str) -> tuple[float, float] | None:
     values = read_numbers(ds, keyword).values
     known = [value for value in values if value and value > 0]
     return (known[0], known[1]) if len(known) == len(values) == 2 else None
-
-
-def _pixel_ratio(ds: Dataset) -> float | None:
-    pair = pixel_spacing_of(ds) or _pair(ds, "PixelAspectRatio")
-    return pair[0] / pair[1] if pair else None
 
 
 def _view_code(ds: Dataset) -> str | None:

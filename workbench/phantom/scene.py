@@ -194,18 +194,7 @@ def sample_lesions(
     if CARDIOMEGALY in findings:
         places.block("left", "lower")
     wish: Wish = {"side": side, "zone": zone, "severity": severity}
-    makers: dict[str, Callable[[np.random.Generator, Places, Wish], Lesion | None]] = {
-        EFFUSION: _effusion,
-        PNEUMOTHORAX: _pneumothorax,
-        CONSOLIDATION: _consolidation,
-        ATELECTASIS: _atelectasis,
-        NODULE: _nodule,
-        CARDIOMEGALY: _cardiomegaly,
-        EDEMA: _edema,
-        DEVICE: _device,
-        FRACTURE: _fracture,  # last, so that the others are as they are without it
-    }
-    lesions = {name: make(rng, places, wish) for name, make in makers.items() if name in findings}
+    lesions = {name: make(rng, places, wish) for name, make in _MAKERS.items() if name in findings}
     return tuple(lesion for f in DRAWABLE if (lesion := lesions.get(f)) is not None)
 
 
@@ -361,3 +350,18 @@ def _fracture(rng: np.random.Generator, places: Places, wish: Wish) -> Lesion:
         "step": rng.uniform(0.006, 0.010, ribs).tolist(),
     }
     return Lesion(FRACTURE, side=side, kind="rib", params=params)
+
+
+#: In this order places are taken; the findings that are drawn on request come last, so that the
+#: others are as they are without them.
+_MAKERS: dict[str, Callable[[np.random.Generator, Places, Wish], Lesion | None]] = {
+    EFFUSION: _effusion,
+    PNEUMOTHORAX: _pneumothorax,
+    CONSOLIDATION: _consolidation,
+    ATELECTASIS: _atelectasis,
+    NODULE: _nodule,
+    CARDIOMEGALY: _cardiomegaly,
+    EDEMA: _edema,
+    DEVICE: _device,
+    FRACTURE: _fracture,
+}

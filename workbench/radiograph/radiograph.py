@@ -232,34 +232,33 @@ def to_unit_range(
     values = _one_channel(array)
     if bits is not None and not 1 <= bits <= 32:
         raise OptionError(f"bits must lie between 1 and 32, got {bits}")
+    _check_values(values)
     if np.issubdtype(values.dtype, np.floating):
-        low, high = float(values.min()), float(values.max())
-        if not (low >= 0 and high <= 1):
-            raise InputError(
-                f"floating-point pixels must lie in [0, 1], got [{low:.4g}, {high:.4g}]; divide "
-                "by the largest possible value, or pass unsigned integers"
-            )
         return values.astype(np.float32), 32, ()
-    if not np.issubdtype(values.dtype, np.integer):
-        raise InputError(
-            f"pixels must be unsigned integers or floats in [0, 1], got {values.dtype}; convert "
-            "them first"
-        )
-    if int(values.min()) < 0:
-        raise InputError(
-            f"pixels must be unsigned integers or floats in [0, 1], got values from "
-            f"{values.min()} to {values.max()}; shift and scale them first"
-        )
+    warnings: tuple[InputWarning, ...] = ()
     if bits is None:
         bits, warnings = _guess_bits(values)
         values = np.minimum(values, 2**bits - 1)
-        return (values / (2**bits - 1)).astype(np.float32), bits, warnings
-    highest = int(values.max())
-    if highest >= 2**bits:
+    if (highest := int(values.max())) >= 2**bits:
         raise InputError(
             f"pixels reach {highest}, more than {bits} bits can hold; pass a larger bits="
         )
-    return (values / (2**bits - 1)).astype(np.float32), bits, ()
+    return (values / (2**bits - 1)).astype(np.float32), bits, warnings
+
+
+def _check_values(values: np.ndarray) -> None:
+    low, high = (values.min(), values.max()) if values.dtype.kind in "iuf" else (0, 0)
+    if values.dtype.kind == "f" and not (low >= 0 and high <= 1):
+        raise InputError(
+            f"floating-point pixels must lie in [0, 1], got [{low:.4g}, {high:.4g}]; divide by the "
+            "largest possible value, or pass unsigned integers"
+        )
+    if values.dtype.kind not in "iuf" or low < 0:
+        got = f"values from {low} to {high}" if low < 0 else values.dtype
+        raise InputError(
+            f"pixels must be unsigned integers or floats in [0, 1], got {got}; shift, "
+            "scale or convert them first"
+        )
 
 
 def _one_channel(array: np.ndarray) -> np.ndarray:
