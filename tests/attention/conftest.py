@@ -1,22 +1,17 @@
-"""Traces to analyse: a toy that can be checked by hand, the reference checkpoints, and mini."""
+"""Traces to analyse: a toy that can be checked by hand, beside those of `tests.helpers`."""
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-import workbench as wb
+from tests.helpers import close_figures, golden, mini  # noqa: F401 (fixtures)
 from workbench.generation import DecodingSettings, Generation
 from workbench.generation.result import ModelIdentity
 from workbench.radiograph import FitGeometry, InputContract, Radiograph
 from workbench.trace import AttentionRows, TokenLayout, Trace
-
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-CHECKPOINTS = ("A_tiny", "B_gqa_odd")
 
 TEXT = "Small pleural effusion. No pneumothorax."
 PIECES = ("▁Small", "▁pleural", "▁effusion", ".", "▁No", "▁pneumothorax", ".", "</s>")
@@ -85,27 +80,6 @@ def make_trace(language=None, vision=None, *, tokens: TokenLayout | None = None,
     return Trace(tokens, generation, image, np.zeros((1, 12, 12), np.float32), **parts)
 
 
-@cache
-def load(name: str):
-    source = name if name == "mini" else GOLDEN / "checkpoints" / name
-    return wb.load_model(source, device="cpu", dtype="float32")
-
-
-@cache
-def golden_trace(name: str) -> Trace:
-    """A short answer of a reference checkpoint about a film whose sides differ."""
-    model = load(name)
-    film = wb.load_radiograph(GOLDEN / "images" / "grad_300x400.png")
-    return model.trace(film, model.report(film, max_new_tokens=7))
-
-
-@cache
-def mini_case() -> SimpleNamespace:
-    """A phantom with one finding, and mini's trace of it."""
-    case = wb.phantom(seed=7, findings=["pleural effusion"], side="left", severity="moderate")
-    return SimpleNamespace(case=case, trace=load("mini").trace(case.image))
-
-
 @pytest.fixture(scope="session")
 def toy() -> SimpleNamespace:
     """The helpers of this file and the sizes of the toy."""
@@ -121,24 +95,3 @@ def toy() -> SimpleNamespace:
         length=LENGTH,
         image=slice(len(PROMPT), len(PROMPT) + PATCHES),
     )
-
-
-@pytest.fixture(params=CHECKPOINTS)
-def golden(request) -> Trace:
-    """The trace of each reference checkpoint in turn."""
-    return golden_trace(request.param)
-
-
-@pytest.fixture(scope="session")
-def mini() -> SimpleNamespace:
-    """`case` and `trace`: mini about a phantom with a left pleural effusion."""
-    return mini_case()
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    """No figure outlives its test."""
-    yield
-    from matplotlib import pyplot
-
-    pyplot.close("all")

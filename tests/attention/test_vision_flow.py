@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from workbench.attention import flow, rollout, to_image
-from workbench.attention.vision_flow import SCALE, max_flows, pool, region_of
-from workbench.attention.vision_rollout import mixing_layers
+from workbench.attention.vision_rollout import SCALE, max_flows, mixing_layers, pool, region_of
 from workbench.errors import InputError, OptionError
 
 ROUNDING = 30 / SCALE

@@ -234,7 +234,7 @@ def _traces(scratch: Path):
     import numpy as np
 
     from workbench import load_model
-    from workbench.trace.store import ARRAYS, NOTES, load_trace
+    from workbench.trace.trace import ARRAYS, NOTES, load_trace
 
     model = load_model(str(TINY), device="cpu")
     image = np.full((40, 40), 99, np.uint8)

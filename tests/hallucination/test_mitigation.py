@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import workbench as wb
-from tests.hallucination.conftest import GOLDEN, load
+from tests.helpers import GOLDEN, load
 from workbench.bench.mitigation import PLAIN, MitigatedCase, benchmark_mitigation, tabulate
 from workbench.errors import InputError, OptionError
 from workbench.hallucination import (

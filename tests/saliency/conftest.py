@@ -1,10 +1,8 @@
-"""Scorers whose answers are known beforehand, the reference checkpoints, and mini."""
+"""Scorers whose answers are known beforehand, beside the traces of `tests.helpers`."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
-from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,14 +11,18 @@ import torch
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-import workbench as wb
+from tests.helpers import (  # noqa: F401 (fixtures)
+    close_figures,
+    golden,
+    golden_trace,
+    load,
+    mini,
+    tiny_trace,
+)
 from tests.threads import one_thread  # noqa: F401 (a fixture)
 from workbench.radiograph import InputContract, Radiograph, fit_geometry
 from workbench.saliency import Scorer, cautions, make_target
 from workbench.trace import ImageMap, Trace
-
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-CHECKPOINTS = ("A_tiny", "B_gqa_odd")
 
 
 class ToyScorer(torch.nn.Module):
@@ -83,30 +85,6 @@ def make_map(values, side: int = 12, **fields) -> ImageMap:
     return ImageMap(np.array(values), fit_geometry(side, side, side), square_film(side), **fields)
 
 
-@cache
-def load(name: str):
-    source = name if name == "mini" else GOLDEN / "checkpoints" / name
-    return wb.load_model(source, device="cpu", dtype="float32")
-
-
-@cache
-def golden_trace(name: str) -> Trace:
-    """Nine tokens of nonsense about a film whose sides differ."""
-    model = load(name)
-    film = wb.load_radiograph(GOLDEN / "images" / "grad_300x400.png")
-    return model.trace(film, model.report(film, max_new_tokens=9))
-
-
-@cache
-def mini_case() -> SimpleNamespace:
-    """A phantom with a plain finding, and what mini makes of it."""
-    model = load("mini")
-    case = wb.phantom(
-        7, findings=["pleural effusion"], side="left", severity="moderate", size=model.image_size
-    )
-    return SimpleNamespace(model=model, case=case, trace=model.trace(case))
-
-
 def scorer_of(trace: Trace, phrase: str | None = None, *, contrast: str | None = None, **choice):
     return Scorer(trace, make_target(trace, trace.select(phrase, **choice), contrast))
 
@@ -152,29 +130,8 @@ def toys() -> SimpleNamespace:
     )
 
 
-@pytest.fixture(params=CHECKPOINTS)
-def golden(request) -> Trace:
-    """The trace of each reference checkpoint in turn; the second has grouped queries."""
-    return golden_trace(request.param)
-
-
-@pytest.fixture(scope="session")
-def tiny_trace() -> Trace:
-    """The trace of the smaller reference checkpoint."""
-    return golden_trace("A_tiny")
-
-
-@pytest.fixture(scope="session")
-def mini() -> SimpleNamespace:
-    """`model`, `case` and `trace`: mini about a phantom with a left pleural effusion."""
-    return mini_case()
-
-
 @pytest.fixture(autouse=True)
-def clean():
-    """No verdict and no figure outlives its test."""
+def forget():
+    """No verdict outlives its test."""
     yield
-    from matplotlib import pyplot
-
     cautions.forget()
-    pyplot.close("all")

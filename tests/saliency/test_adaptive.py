@@ -8,13 +8,13 @@ import torch
 from scipy.stats import spearmanr
 
 from workbench.errors import OptionError
-from workbench.saliency.adaptive import (
+from workbench.saliency.perturbation import (
     adaptive_occlusion,
     coarse_windows,
     interpolated,
     next_windows,
+    occlusion,
 )
-from workbench.saliency.perturbation import occlusion
 
 SIZES = range(1, 40)
 

@@ -9,6 +9,7 @@ import torch
 from workbench.errors import InputError, OptionError
 from workbench.radiograph import fit_geometry
 from workbench.saliency import checks, explain
+from workbench.saliency.randomisation import randomised
 from workbench.trace import ImageMap
 
 #: 3 x 3 cells over 12 x 12 pixels; the greatest cell is (1, 2).
@@ -254,7 +255,7 @@ def changed(network, before) -> set[str]:
 
 def test_random_weights_change_the_answer_and_go_again(toys, tiny_trace, weights):
     scorer = toys.of(tiny_trace, token=4)
-    with checks.randomised(tiny_trace.model):
+    with randomised(tiny_trace.model):
         inside = float(scorer.scores(scorer.base))
     outside = float(scorer.scores(scorer.base))
     assert abs(inside - outside) > 0.1
@@ -262,7 +263,7 @@ def test_random_weights_change_the_answer_and_go_again(toys, tiny_trace, weights
 
 
 def test_weights_come_back_after_a_crash(tiny_trace, weights):
-    with pytest.raises(KeyError, match="inside"), checks.randomised(tiny_trace.model):
+    with pytest.raises(KeyError, match="inside"), randomised(tiny_trace.model):
         raise KeyError("inside")
 
 
@@ -278,7 +279,7 @@ def test_only_the_matrices_of_a_part_become_random(part, prefixes, tiny_trace, w
     network = tiny_trace.model.network
     expected = {n for n, p in network.named_parameters() if p.ndim > 1 and n.startswith(prefixes)}
     assert expected
-    with checks.randomised(tiny_trace.model, (part,)):
+    with randomised(tiny_trace.model, (part,)):
         assert changed(network, weights) == expected
         for name in expected:
             now, then = network.state_dict()[name], weights[name]
@@ -288,7 +289,7 @@ def test_only_the_matrices_of_a_part_become_random(part, prefixes, tiny_trace, w
 def test_all_parts_leave_vectors_alone(tiny_trace, weights):
     network = tiny_trace.model.network
     matrices = {name for name, p in network.named_parameters() if p.ndim > 1}
-    with checks.randomised(tiny_trace.model):
+    with randomised(tiny_trace.model):
         assert changed(network, weights) == matrices
 
 
@@ -296,7 +297,7 @@ def test_noise_repeats_by_seed_and_leaves_the_global_state(toys, tiny_trace, wei
     scorer, found = toys.of(tiny_trace, token=4), []
     before = torch.get_rng_state()
     for seed in (3, 3, 4):
-        with checks.randomised(tiny_trace.model, seed=seed):
+        with randomised(tiny_trace.model, seed=seed):
             found.append(float(scorer.scores(scorer.base)))
     assert torch.equal(torch.get_rng_state(), before)
     assert found[0] == found[1] != found[2]
@@ -310,7 +311,7 @@ def test_prefixes_of_the_real_weights_are_put_aside(tiny_trace, weights):
     written = tiny_trace.model.report(tiny_trace.image, max_new_tokens=5).text
     for crash in (False, True):
         try:
-            with checks.randomised(tiny_trace.model):
+            with randomised(tiny_trace.model):
                 assert len(engine.prefixes) == 0
                 noise = tiny_trace.model.report(tiny_trace.image, max_new_tokens=5).text
                 assert len(engine.prefixes) == 1
@@ -327,13 +328,13 @@ def test_prefixes_of_the_real_weights_are_put_aside(tiny_trace, weights):
 def test_parts_that_do_not_exist(tiny_trace, monkeypatch):
     with (
         pytest.raises(OptionError, match="parts are language, projector, vision; got 'heart'"),
-        checks.randomised(tiny_trace.model, ("vision", "heart")),
+        randomised(tiny_trace.model, ("vision", "heart")),
     ):
         pass
     network = tiny_trace.model.network
     monkeypatch.setattr(network, "is_quantized", True, raising=False)
     with (
         pytest.raises(InputError, match="quantised weights cannot be randomised"),
-        checks.randomised(tiny_trace.model),
+        randomised(tiny_trace.model),
     ):
         pass

@@ -197,7 +197,7 @@ def test_unknown_fill(tiny_trace):
 
 
 def test_neither_or_both(tiny_trace, mini):
-    message = "either the phantom and its finding, or a mask of the film"
+    message = "either the phantom and its finding, or a mask of the image"
     with pytest.raises(OptionError, match=message):
         counterfactual(tiny_trace, finding=FINDING)
     with pytest.raises(OptionError, match=message):

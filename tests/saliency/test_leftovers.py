@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from workbench.errors import OptionError
-from workbench.saliency import METHODS, checks, explain, randomisation
-from workbench.saliency.relevancy import relevancy
+from workbench.saliency import METHODS, explain, randomisation
+from workbench.saliency.gradients import relevancy
+from workbench.saliency.randomisation import randomised
 from workbench.saliency.scorer import Scorer
 from workbench.saliency.target import Target
 
@@ -123,7 +124,7 @@ def test_nothing_is_left_after_randomisation(tiny_trace, toys, monkeypatch):
     randomisation(tiny_trace, "left", method="grad_cam")
     assert toys.leftovers(network) == before
     monkeypatch.setattr(network.lm_head, "forward", blow_up)
-    with pytest.raises(RuntimeError, match="boom"), checks.randomised(tiny_trace.model):
+    with pytest.raises(RuntimeError, match="boom"), randomised(tiny_trace.model):
         explain(tiny_trace, token=3, method="grad_cam")
     assert toys.leftovers(network) == before
     assert is_free(tiny_trace.model.responder.engine)

@@ -12,9 +12,13 @@ import torch
 import workbench as wb
 from workbench.errors import InputError, OptionError
 from workbench.saliency import METHODS, Method, cautions, check_target, explain, make_target
-from workbench.saliency.checks import PARTS, RANDOMISED_LIMIT
 from workbench.saliency.gradients import Attribution
-from workbench.saliency.randomisation import RandomisationCheck, randomisation
+from workbench.saliency.randomisation import (
+    PARTS,
+    RANDOMISED_LIMIT,
+    RandomisationCheck,
+    randomisation,
+)
 
 FAILS = "fails the randomisation check"
 

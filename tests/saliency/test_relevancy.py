@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from workbench.saliency import explain
-from workbench.saliency.relevancy import _DifferentiableRows, carry, relevancy
+from workbench.saliency.gradients import _DifferentiableRows, carry, relevancy
 from workbench.saliency.scorer import Scorer
 from workbench.trace.capture import watch_attention
 

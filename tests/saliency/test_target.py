@@ -113,7 +113,8 @@ def test_opposite_is_that_of_the_mention_and_not_of_the_whole_text():
 def test_sentence_of_a_finding_needs_no_model():
     trace = written(PLAIN)
     trace.need_model = None
-    assert finding_sentence(trace, "effusion").text == "There is a small effusion on the left."
+    mention = trace.select(finding="effusion")
+    assert finding_sentence(trace, mention).text == "There is a small effusion on the left."
 
 
 # ---------------------------------------------------------------- errors

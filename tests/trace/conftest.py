@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,14 +13,14 @@ from transformers import AttentionInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from tests.helpers import CHECKPOINTS, GOLDEN, close_figures  # noqa: F401 (a fixture)
 from workbench.imaging import load_radiograph
 from workbench.interface import load_model
 from workbench.phantom import phantom
 from workbench.radiograph import fit_geometry
 from workbench.trace import TokenLayout
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-MODELS = ("mini", "A_tiny", "B_gqa_odd")
+MODELS = ("mini", *CHECKPOINTS)
 FILM = load_radiograph(GOLDEN / "images" / "grad_300x400.png")
 NEW = 11
 

@@ -25,12 +25,6 @@ def made(values=SQUARE, *, size=(6, 4), side=4, fit="crop", **facts) -> ImageMap
     return ImageMap(values, geometry, image, "attention", "the word", **facts)
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    pyplot.close("all")
-
-
 # ------------------------------------------------------------------ to the original
 
 

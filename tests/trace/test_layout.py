@@ -50,7 +50,6 @@ def test_spans_are_contiguous_and_cover_everything(lab, lengths, rows, columns):
     assert all(a.stop == b.start for a, b in itertools.pairwise(spans))
     covered = [position for span in spans for position in range(layout.length)[span.slice]]
     assert covered == list(range(layout.length))
-    assert [layout.kind_of(p) for p in covered] == [s.kind for s in spans for _ in range(len(s))]
     assert len(layout.names()) == layout.length
     assert all(layout.span(span.kind) is span for span in spans)
 
@@ -84,8 +83,6 @@ def test_a_token_was_chosen_one_position_before_it(told):
     ("ask", "message"),
     [
         (lambda x: x.span("words"), "one of prompt, image, question, generated; got 'words'"),
-        (lambda x: x.kind_of(x.length), r"from 0 to \d+, got \d+"),
-        (lambda x: x.kind_of(-1), "got -1"),
         (lambda x: x.query_of(-1), "numbered from 0; got -1"),
         (lambda x: x.query_of(len(x.tokens)), r"has 24 tokens, .*; got 24"),
         (lambda x: x.patch_box(16), "from 0 to 15, got 16"),
@@ -321,11 +318,24 @@ def test_an_empty_phrase_is_an_error_that_shows_the_text(told, phrase):
         ({"sentence": "first"}, OptionError, "got 'first'"),
         ({"finding": "nodule"}, InputError, "does not speak of nodule.*There is a pleural"),
         ({"finding": "gout"}, OptionError, "unknown finding 'gout'"),
+        ({"phrse": "left"}, OptionError, "unexpected option 'phrse'; did you mean 'phrase'"),
+        ({"layer": 3}, OptionError, r"named by phrase, token, word, .* \(and occurrence\)"),
     ],
 )
 def test_bad_choices_are_errors(told, choice, error, message):
     with pytest.raises(error, match=message):
         told.select(**choice)
+
+
+def test_a_selection_stands_for_itself_in_its_own_text(told, lab):
+    for named in ({"finding": "effusion"}, {"sentence": 1}, {"token": 23}, {}):
+        chosen = told.select(**named)
+        assert told.select(chosen) is chosen
+        assert (chosen.finding == "pleural effusion") == ("finding" in named)
+    with pytest.raises(OptionError, match="got a selection and token"):
+        told.select(told.select("left"), token=0)
+    with pytest.raises(InputError, match=r"'left' is of another text.*'No nodule"):
+        lab.layout("No nodule. No pneumothorax on the right.").select(told.select("left"))
 
 
 words = st.lists(

@@ -224,7 +224,7 @@ def test_a_head_that_is_not_there_is_an_error(rows):
             rows.pick(head=head)
     mean = replace(rows, values=rows.values.mean(1, keepdims=True), mean_heads=True)
     np.testing.assert_allclose(mean.pick(1), rows.pick(1), rtol=1e-6)
-    with pytest.raises(OptionError, match="averaged while recording; trace again with heads='eac"):
+    with pytest.raises(OptionError, match="the 3 heads of each layer were averaged"):
         mean.pick(head=0)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import stat
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,8 @@ import pytest
 import workbench as wb
 from workbench.errors import InputError
 from workbench.radiograph import Radiograph
-from workbench.trace import load_trace, save_trace, store
-from workbench.trace.store import ARRAYS, NOTES
+from workbench.trace import load_trace
+from workbench.trace.trace import ARRAYS, NOTES
 
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
 
@@ -21,7 +22,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
 @pytest.fixture
 def saved(lab, tmp_path):
     """A small trace in a folder."""
-    return save_trace(lab.run("A_tiny").trace, tmp_path / "case")
+    return lab.run("A_tiny").trace.save(tmp_path / "case")
 
 
 def edit(folder, change) -> None:
@@ -106,14 +107,15 @@ def test_only_the_owner_may_read(lab, tmp_path):
 
 @posix
 def test_files_are_private_before_anything_is_in_them(lab, tmp_path, monkeypatch):
-    modes, write = [], store.save_file
+    module = sys.modules[load_trace.__module__]
+    modes, write = [], module.save_file
 
     def spy(arrays, path):
         modes.append(stat.S_IMODE(path.stat().st_mode))
         write(arrays, path)
         modes.append(stat.S_IMODE(path.stat().st_mode))
 
-    monkeypatch.setattr(store, "save_file", spy)
+    monkeypatch.setattr(module, "save_file", spy)
     lab.run("A_tiny").trace.save(tmp_path / "case")
     assert modes == [0o600, 0o600]
 

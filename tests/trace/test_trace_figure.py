@@ -4,18 +4,11 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from matplotlib import pyplot
 from matplotlib.colors import to_hex
 
+from workbench.figures.attention import KIND_COLOURS, KIND_NAMES
 from workbench.trace import AttentionRows
-from workbench.trace.figure import KIND_COLOURS, KIND_NAMES
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    pyplot.close("all")
 
 
 def few(run, tokens):

@@ -8,19 +8,16 @@
     wb.attention.flow(trace, "effusion")                     the same by maximum flow
     wb.attention.logit_lens(trace, ["effusion"])             what the image positions already say
 
-Does not know: whether a word would change if a place were covered. Attention weights are part of
-the computation and not an explanation of it (Jain and Wallace, NAACL 2019, arXiv 1902.10186;
+Attention weights are part of the computation and not an explanation of it: they do not tell whether
+a word would change if a place were covered (Jain and Wallace, NAACL 2019, arXiv 1902.10186;
 Wiegreffe and Pinter, EMNLP 2019, arXiv 1908.04626).
 """
 
 from workbench.attention.answer_sources import Sources, sources
 from workbench.attention.head_scores import HeadScores, heads
-from workbench.attention.lens import logit_lens
-from workbench.attention.lens_result import LogitLens
-from workbench.attention.stack import AttentionStack
-from workbench.attention.vision_flow import flow
-from workbench.attention.vision_rollout import rollout, rollout_matrix
-from workbench.attention.word_maps import by_head, by_layer, to_image
+from workbench.attention.lens import LogitLens, logit_lens
+from workbench.attention.vision_rollout import flow, rollout, rollout_matrix
+from workbench.attention.word_maps import AttentionStack, by_head, by_layer, to_image
 
 __all__ = [
     "AttentionStack",

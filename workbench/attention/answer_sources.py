@@ -3,15 +3,14 @@
 The first position is counted apart. Trained language models park attention there that they have no
 use for (an "attention sink"), and it says nothing about the prompt.
 
-Does not know: what was taken from a position; much attention may carry little. A share has to be
-compared with what even attention would give (`Sources.even`), since the image holds most positions.
+Much attention may carry little. A share has to be compared with what even attention would give
+(`Sources.even`), since the image holds most positions.
 Paper: Xiao et al., Efficient Streaming Language Models with Attention Sinks, ICLR 2024,
 arXiv 2309.17453, section 3.1 (the sink).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,12 +19,13 @@ import numpy as np
 from jaxtyping import Float
 
 from workbench.attention.choice import head_words, layer_words
-from workbench.attention.figure import draw_sources, figure_html
 from workbench.errors import InputError, OptionError
+from workbench.figures.attention import draw_sources
+from workbench.figures.page import figure_html
 from workbench.findings import PRESENT
-from workbench.model.token_text import tokens_within
 from workbench.reports import label, sentences
 from workbench.trace import TokenLayout, Trace
+from workbench.trace.selection import words_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,14 +108,13 @@ class Sources:
         groups = self._groups(by)
         if not groups:
             raise InputError(f"the text holds no {by} to draw; draw it by='token'")
-        names = [name for name, _ in groups]
         even = float(self.even[:, KINDS.index("image")].mean())
         return draw_sources(
-            names,
+            [name for name, _ in groups],
             dict(zip(KINDS, _means(self.shares, groups).T, strict=True)),
-            by=by,
-            even=even,
-            details=f"{self.layer}, {self.head}",
+            title=f"What each {by} looked at while it was chosen",
+            note=f"{self.layer}, {self.head}; even attention would give the image {even:.0%}",
+            upright=by in ("token", "word"),
             ax=ax,
         )
 
@@ -130,7 +129,7 @@ class Sources:
 
     def _repr_html_(self) -> str:
         level = "word" if self.groups["word"] else "token"
-        return figure_html(self.plot(by=level).figure, f"sources of attention by {level}")
+        return figure_html(self.plot(by=level), f"sources of attention by {level}")
 
 
 def sources(trace: Trace, *, layer: int | None = None, head: int | None = None) -> Sources:
@@ -151,26 +150,24 @@ def sources(trace: Trace, *, layer: int | None = None, head: int | None = None) 
     return Sources(
         shares=_by_kind(rows / rows.sum(1, keepdims=True), layout),
         even=_by_kind(seen / seen.sum(1, keepdims=True), layout),
-        groups=groups_of(layout),
+        groups=_groups(layout),
         layer=layer_words(trace.language, layer),
         head=head_words(trace.language, head),
     )
 
 
-def groups_of(layout: TokenLayout) -> dict[str, Groups]:
+def _groups(layout: TokenLayout) -> dict[str, Groups]:
     """Return the tokens, words, sentences and findings of a text with their tokens.
 
     A finding that is named several times has one row; words that are not about any finding have
     none. Tokens that wrote nothing, such as the end, belong to no word.
     """
-    text = layout.text
-    words = [(m.group(), (m.start(), m.end())) for m in re.finditer(r"\S+", text)]
-    stated = [(s.text, (s.start, s.end)) for s in sentences(text)]
-    tokens = tuple((piece, (number,)) for number, piece in enumerate(layout.tokens))
+    words = words_of(layout.text, layout.offsets)
+    stated = [layout.select(sentence=n) for n in range(len(sentences(layout.text)))]
     return {
-        "token": tokens,
-        "word": tuple((name, tokens_within(layout.offsets, *span)) for name, span in words),
-        "sentence": tuple((name, tokens_within(layout.offsets, *span)) for name, span in stated),
+        "token": tuple((piece, (number,)) for number, piece in enumerate(layout.tokens)),
+        "word": tuple((word.text, word.tokens) for word in words),
+        "sentence": tuple((sentence.text, sentence.tokens) for sentence in stated),
         "finding": _findings(layout),
     }
 

@@ -1,17 +1,12 @@
-"""Which words, which layers, which heads: what every analysis of attention has to choose first.
-
-Does not know: what is made of the rows.
-"""
+"""Which words, which layers, which heads: what every analysis of attention has to choose first."""
 
 from __future__ import annotations
-
-from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Float
 
 from workbench.errors import InputError, OptionError
-from workbench.trace import AttentionRows, Selection, Trace
+from workbench.trace import AttentionRows, Selection, SelectionOptions, Trace
 
 #: How the rows of several tokens become one.
 REDUCE = ("mean", "max")
@@ -22,25 +17,7 @@ ALIKE = 0.9
 _SHOWN = 60
 
 
-class Choice(TypedDict, total=False):
-    """A part of the generated text; at most one of these, or a phrase.
-
-    Attributes:
-        token: number of a generated token, from 0.
-        word: number of a word, from 0, or a whole word.
-        sentence: number of a sentence, from 0.
-        finding: standard name or synonym of a finding that the text names.
-        occurrence: which one, from 0, where a phrase, word or finding occurs more than once.
-    """
-
-    token: int | None
-    word: str | int | None
-    sentence: int | None
-    finding: str | None
-    occurrence: int
-
-
-def choose(trace: Trace, phrase: str | None, choice: Choice) -> Selection:
+def choose(trace: Trace, phrase: str | Selection | None, named: SelectionOptions) -> Selection:
     """Return the chosen part of the text, which holds at least one token.
 
     Raises:
@@ -48,19 +25,13 @@ def choose(trace: Trace, phrase: str | None, choice: Choice) -> Selection:
         InputError: the phrase is empty or not in the text, the finding is not named in it, or the
             text is empty.
     """
-    selection = trace.select(phrase, **choice)
+    selection = trace.select(phrase, **named)
     if not selection.tokens:
         raise InputError(
             "the generated text is empty, so no word has attention; trace an answer that says "
             f"something, or name one of its {len(trace.layout.tokens)} tokens with token="
         )
     return selection
-
-
-def is_named(phrase: str | None, choice: Choice) -> bool:
-    """Return whether a part of the text was named at all."""
-    parts = (value for key, value in choice.items() if key != "occurrence")
-    return phrase is not None or any(value is not None for value in parts)
 
 
 def patch_rows(

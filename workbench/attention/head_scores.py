@@ -1,6 +1,6 @@
 """Which heads look at the image, how narrowly, and whether they look where the words are about.
 
-Does not know: what a head does with what it sees; it may look hard at a place and write nothing.
+A head may look hard at a place and write nothing of it.
 Ideas: Clark et al., What Does BERT Look At?, BlackboxNLP 2019, arXiv 1906.04341
 (entropy of heads); Voita et al., ACL 2019, arXiv 1905.09418 (few heads do the work); Kang et al.,
 Your Large Vision-Language Model Only Needs A Few Attention Heads For Visual Grounding, CVPR 2025,
@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 from jaxtyping import Float
 
-from workbench.attention.choice import Choice, choose, need_each_head, target_of
-from workbench.attention.figure import draw_heads, draw_score, figure_html
+from workbench.attention.choice import choose, need_each_head, target_of
 from workbench.errors import OptionError
-from workbench.trace import Trace
+from workbench.figures.attention import draw_heads, draw_score
+from workbench.figures.page import figure_html
+from workbench.trace import Selection, SelectionOptions, Trace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +79,7 @@ class HeadScores:
         if n < 1:
             raise OptionError(f"n must be 1 or more, got {n}")
         frame = self.to_frame().sort_values(self._known(by), ascending=False, kind="stable")
-        return [(int(row.layer), int(row.head)) for row in frame.head(n).itertuples()]
+        return [(int(layer), int(head)) for layer, head in frame[["layer", "head"]].to_numpy()[:n]]
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per head: layer, head, image_share, focus, consistency, pointing."""
@@ -125,13 +126,15 @@ class HeadScores:
         return figure_html(self.plot(), f"scores of heads: {self.target}")
 
 
-def heads(trace: Trace, phrase: str | None = None, **choice: Unpack[Choice]) -> HeadScores:
+def heads(
+    trace: Trace, phrase: str | Selection | None = None, **named: Unpack[SelectionOptions]
+) -> HeadScores:
     """Score every recorded head of the language model.
 
     Args:
         trace: the run, recorded with every head.
-        phrase, **choice: the words for which image share and focus are measured; the whole text
-            when nothing is named.
+        phrase, **named: the words for which image share and focus are measured, see
+            `Trace.select`; the whole text when nothing is named.
 
     Raises:
         OptionError: heads were averaged while recording; more than one part of the text is named.
@@ -139,7 +142,7 @@ def heads(trace: Trace, phrase: str | None = None, **choice: Unpack[Choice]) -> 
     """
     started = time.perf_counter()
     need_each_head(trace.language)
-    selection = choose(trace, phrase, choice)
+    selection = choose(trace, phrase, named)
     seen = trace.language.values[..., trace.layout.span("image").slice]
     chosen = seen[:, :, list(selection.tokens)].astype(np.float64)
     return HeadScores(

@@ -1,34 +1,44 @@
-"""Attention rollout: what the patch tokens at the end of the vision tower were mixed from.
+"""Down through the vision tower: rollout and flow of attention, from words to the patches.
 
 Behind the last layer of the tower, "patch 37" is the sum of what 37 was and of everything it
-attended to on the way. Rollout treats each layer as a matrix that mixes tokens, half of it the
-residual connection, and multiplies the layers.
+attended to on the way. Both methods take each layer as a matrix that mixes tokens, a share of it
+the residual connection, and push the attention of the words to the image tokens through:
 
-Does not know: values, MLPs, and norms, which decide how much of a token really moves; heads that
-disagree, which are averaged.
+- rollout multiplies the layers;
+- flow takes them as pipes, a weight being how much a pipe carries. The value at a place is the
+  largest flow from the words to it, by itself. A deep tower has so many ways round that mostly the
+  last pipes into the place bind, and then the map is the same for any words.
+
+Neither knows values, MLPs and norms, which decide how much of a token really moves, nor heads that
+disagree, which are averaged. `scores["like_everywhere"]` tells how much a map owes to the words.
+
 Paper: Abnar and Zuidema, Quantifying Attention Flow in Transformers, ACL 2020, arXiv 2005.00928,
-section 3 ("attention rollout").
+section 3.
 Deviations: the residual share is an option (the paper's 0.5 by default); the paper starts at one
-token, here the attention of the words to the image tokens is pushed through, as the language
-model's row above the tower's; `discard` is not in the paper (the idea is from Gildenblat, Exploring
-Explainability for Vision Transformers, 2020).
+token, here the words' attention to the image tokens is the row above the tower's (scaled to sum 1
+for flow, as the paper's rows do); `discard` is not in the paper (the idea is from Gildenblat,
+Exploring Explainability for Vision Transformers, 2020). For flow, patches are pooled into regions
+(rows averaged, columns added), because one maximum flow is solved for each place; exact when
+`regions` is the patch grid. Capacities are whole numbers of 1e-6.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Unpack
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_flow
 
 from workbench.attention.choice import (
-    Choice,
     alike_caution,
     choose,
     chosen_settings,
     head_words,
-    is_named,
     layer_words,
     likeness,
     patch_rows,
@@ -37,7 +47,10 @@ from workbench.attention.choice import (
 )
 from workbench.errors import InputError, OptionError
 from workbench.figures.names import method_name
-from workbench.trace import ImageMap, Trace
+from workbench.trace import ImageMap, Selection, SelectionOptions, Trace
+
+#: Capacity of a pipe of weight 1.
+SCALE = 1_000_000
 
 EVERYWHERE = "all image tokens alike"
 
@@ -61,29 +74,29 @@ def rollout_matrix(
         InputError: the trace holds no vision rows, or not those of every layer.
         OptionError: residual or discard is outside its range.
     """
-    mixed = None
-    for layer in mixing_layers(trace, residual=residual, discard=discard):
-        mixed = layer if mixed is None else layer @ mixed
+    mixed, *rest = mixing_layers(trace, residual=residual, discard=discard)
+    for layer in rest:
+        mixed = layer @ mixed
     return mixed
 
 
 def rollout(
     trace: Trace,
-    phrase: str | None = None,
+    phrase: str | Selection | None = None,
     *,
     layer: int | None = None,
     head: int | None = None,
     reduce: str = "mean",
     residual: float = 0.5,
     discard: float = 0.0,
-    **choice: Unpack[Choice],
+    **named: Unpack[SelectionOptions],
 ) -> ImageMap:
     """Map what a part of the text looked at, followed down to the patches that came in.
 
     Args:
         trace: the run, with vision rows.
-        phrase, **choice: the words whose attention to the image tokens is pushed down; every image
-            token counts alike when nothing is named.
+        phrase, **named: the words whose attention to the image tokens is pushed down, see
+            `Trace.select`; every image token counts alike when nothing is named.
         layer, head, reduce: of the language model; see `to_image`.
         residual, discard: see `rollout_matrix`.
 
@@ -100,26 +113,61 @@ def rollout(
     """
     started = time.perf_counter()
     matrix = rollout_matrix(trace, residual=residual, discard=discard)
-    weights, described = starting_weights(
-        trace, phrase, choice, layer=layer, head=head, reduce=reduce
-    )
-    arrived = weights @ matrix[1:]
-    scores = {"class_token": float(arrived[0]), "image_share": float(weights.sum())}
-    caution = None
-    if is_named(phrase, choice):
-        scores["like_everywhere"] = likeness(arrived[1:], matrix[1:, 1:].mean(0))
-        caution = alike_caution(scores["like_everywhere"], "no words at all")
-    described["settings"] |= {"residual": residual, "discard": discard}
-    return ImageMap(
+    start = _start(trace, phrase, named, layer=layer, head=head, reduce=reduce)
+    arrived = start.weights @ matrix[1:]
+    return start.map(
         arrived[1:].reshape(trace.layout.grid),
-        trace.layout.geometry,
-        trace.image,
-        method=method_name("rollout"),
+        everywhere=None if start.selection is None else matrix[1:, 1:].mean(0),
+        method="rollout",
         unit="share of attention, through the vision tower",
-        caution=caution,
-        scores=scores,
-        seconds=time.perf_counter() - started,
-        **described,
+        scores={"class_token": float(arrived[0])},
+        settings={"residual": residual, "discard": discard},
+        started=started,
+    )
+
+
+def flow(
+    trace: Trace,
+    phrase: str | Selection | None = None,
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+    reduce: str = "mean",
+    residual: float = 0.5,
+    regions: tuple[int, ...] = (8, 8),
+    **named: Unpack[SelectionOptions],
+) -> ImageMap:
+    """Map the maximum flow of attention from a part of the text to each region of the image.
+
+    Args:
+        trace, phrase, layer, head, reduce, residual, **named: see `rollout`.
+        regions: rows and columns that patches are pooled into; at most the patch grid, and cut
+            down to it where it is smaller.
+
+    Returns:
+        A map on the regions, each value in [0, 1]. Values are flows of separate problems and need
+        not sum to anything. The class token takes part as a way round, and has no value.
+        `scores["like_everywhere"]` as in `rollout`.
+
+    Raises:
+        InputError, OptionError: see `rollout`.
+    """
+    started = time.perf_counter()
+    layers = mixing_layers(trace, residual=residual)
+    start = _start(trace, phrase, named, layer=layer, head=head, reduce=reduce)
+    groups, shape = region_of(trace.layout.grid, regions)
+    pooled = [pool(matrix, groups) for matrix in layers]
+    everywhere = None
+    if start.selection is not None:
+        everywhere = max_flows(pooled, _pooled(np.ones(len(start.weights)), groups))[1:]
+    return start.map(
+        max_flows(pooled, _pooled(start.weights, groups))[1:].reshape(shape),
+        everywhere=everywhere,
+        method="flow",
+        unit="maximum flow, 1 is all that leaves the words",
+        scores={},
+        settings={"residual": residual, "regions": list(shape)},
+        started=started,
     )
 
 
@@ -149,33 +197,85 @@ def mixing_layers(
     return mixed
 
 
-def starting_weights(
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """What is pushed down from the language model.
+
+    Attributes:
+        weights: one for each image token.
+        selection: whose attention it is; None where all image tokens count alike.
+        layer, head: of the language model, in words.
+        settings: what decided the weights.
+    """
+
+    trace: Trace
+    weights: Float[np.ndarray, " N"]
+    selection: Selection | None
+    layer: str
+    head: str
+    settings: dict[str, object]
+
+    def map(
+        self,
+        values: Float[np.ndarray, "rows columns"],
+        *,
+        everywhere: Float[np.ndarray, " cells"] | None,
+        method: str,
+        unit: str,
+        scores: dict[str, float],
+        settings: dict[str, object],
+        started: float,
+    ) -> ImageMap:
+        """Return the map of what arrived, compared with what would from everywhere."""
+        scores = {**scores, "image_share": float(self.weights.sum())}
+        caution = None
+        if everywhere is not None:
+            scores["like_everywhere"] = likeness(values.ravel(), everywhere)
+            caution = alike_caution(scores["like_everywhere"], "no words at all")
+        return ImageMap(
+            values,
+            self.trace.layout.geometry,
+            self.trace.image,
+            method=method_name(method),
+            target=EVERYWHERE if self.selection is None else target_of(self.selection),
+            unit=unit,
+            layer=self.layer,
+            head=self.head,
+            caution=caution,
+            settings={**self.settings, **settings},
+            scores=scores,
+            seconds=time.perf_counter() - started,
+        )
+
+
+def _start(
     trace: Trace,
-    phrase: str | None,
-    choice: Choice,
+    phrase: str | Selection | None,
+    named: SelectionOptions,
     *,
     layer: int | None,
     head: int | None,
     reduce: str,
-) -> tuple[Float[np.ndarray, " N"], dict]:
-    """Return the weight of each image token, and target, layer, head and settings of the map."""
-    options = {"layer": layer, "head": head, "reduce": reduce}
-    if not is_named(phrase, choice):
-        count = trace.layout.image_tokens
+) -> _Start:
+    """Return the attention of the words to each image token; all alike where none are named."""
+    if phrase is None and trace.select(**named).kind == "text":
+        count, identity = trace.layout.image_tokens, trace.generation.model
+        settings: dict[str, object] = {
+            "kind": "everywhere",
+            "model": identity.id,
+            "sha256": identity.sha256,
+        }
         weights = np.full(count, 1 / count)
-        described = {"target": EVERYWHERE, "layer": "vision layers", "head": "mean of heads"}
-        identity = trace.generation.model
-        settings = {"kind": "everywhere", "model": identity.id, "sha256": identity.sha256}
-        return weights, described | {"settings": settings}
-    selection = choose(trace, phrase, choice)
-    rows = patch_rows(trace, layer=layer, head=head)
-    described = {
-        "target": target_of(selection),
-        "layer": f"{layer_words(trace.language, layer)}, then the vision layers",
-        "head": head_words(trace.language, head),
-        "settings": chosen_settings(trace, selection, **options),
-    }
-    return reduce_rows(rows, selection, reduce), described
+        return _Start(trace, weights, None, "vision layers", "mean of heads", settings)
+    selection = choose(trace, phrase, named)
+    return _Start(
+        trace,
+        reduce_rows(patch_rows(trace, layer=layer, head=head), selection, reduce),
+        selection,
+        f"{layer_words(trace.language, layer)}, then the vision layers",
+        head_words(trace.language, head),
+        chosen_settings(trace, selection, layer=layer, head=head, reduce=reduce),
+    )
 
 
 def _without_smallest(
@@ -187,3 +287,66 @@ def _without_smallest(
         smallest = np.argpartition(attention, count - 1, axis=1)[:, :count]
         np.put_along_axis(attention, smallest, 0.0, axis=1)
     return attention
+
+
+def max_flows(
+    layers: Sequence[Float[np.ndarray, "G G"]], start: Float[np.ndarray, " G"]
+) -> Float[np.ndarray, " G"]:
+    """Return the maximum flow from a source to each input node of a layered network.
+
+    Args:
+        layers: capacities, the layer nearest the input first; [i, j] is the pipe from node i above
+            to node j below. Not negative.
+        start: capacity of the pipe from the source to each node on top.
+
+    Returns:
+        (G,) in units of capacity, rounded down to 1e-6 at each pipe.
+    """
+    count, depth = len(start), len(layers)
+    sources = [np.zeros(count, np.int64)]
+    targets = [1 + depth * count + np.arange(count)]
+    capacities = [start]
+    above, below = np.indices((count, count)).reshape(2, -1)
+    for level, matrix in enumerate(layers, 1):
+        sources.append(1 + level * count + above)
+        targets.append(1 + (level - 1) * count + below)
+        capacities.append(matrix.ravel())
+    whole = np.floor(np.concatenate(capacities) * SCALE + 1e-6).astype(np.int32)
+    size = 1 + (depth + 1) * count
+    pipes = (np.concatenate(sources), np.concatenate(targets))
+    graph = csr_array((whole, pipes), shape=(size, size), dtype=np.int32)
+    graph.eliminate_zeros()
+    return np.array([maximum_flow(graph, 0, 1 + j).flow_value / SCALE for j in range(count)])
+
+
+def region_of(
+    grid: tuple[int, int], regions: tuple[int, ...]
+) -> tuple[Int[np.ndarray, " tokens"], tuple[int, int]]:
+    """Return the node of each token (the class token is node 0), and the shape of the regions.
+
+    Raises:
+        OptionError: regions is not two whole numbers from 1 up.
+    """
+    if len(regions) != 2 or any(not isinstance(n, int) or n < 1 for n in regions):
+        raise OptionError(
+            f"regions must be two whole numbers from 1 up (rows, columns), got {regions!r}"
+        )
+    high, wide = (min(asked, there) for asked, there in zip(regions, grid, strict=True))
+    row, column = np.indices(grid).reshape(2, -1)
+    node = 1 + (row * high // grid[0]) * wide + column * wide // grid[1]
+    return np.concatenate(([0], node)), (high, wide)
+
+
+def pool(
+    matrix: Float[np.ndarray, "tokens tokens"], groups: Int[np.ndarray, " tokens"]
+) -> Float[np.ndarray, "G G"]:
+    """Average rows and add columns that share a node; rows that sum to 1 still do."""
+    member = np.eye(groups.max() + 1)[groups]
+    return (member / member.sum(0)).T @ matrix @ member
+
+
+def _pooled(
+    weights: Float[np.ndarray, " N"], groups: Int[np.ndarray, " tokens"]
+) -> Float[np.ndarray, " G"]:
+    """Return what the words send to each node, 1 in all; nothing to the class token."""
+    return np.bincount(groups, np.concatenate(([0.0], weights / weights.sum())))

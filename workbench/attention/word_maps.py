@@ -3,8 +3,8 @@
 The rows are those of the positions that chose each token (`Trace`), so the map of a word shows what
 was looked at when the word was decided, not when it was read afterwards.
 
-Does not know: what the image positions stand for by then. A patch token has passed the whole vision
-tower and may carry news of the entire film; `vision_rollout` follows it down.
+What the image positions stand for by then is another matter: a patch token has passed the whole
+vision tower and may carry news of the entire radiograph; `vision_rollout` follows it down.
 Papers: Vaswani et al., NeurIPS 2017, arXiv 1706.03762, section 3.2 (the weights); for reading them
 as maps, Xu et al., ICML 2015, arXiv 1502.03044.
 """
@@ -12,12 +12,14 @@ as maps, Xu et al., ICML 2015, arXiv 1502.03044.
 from __future__ import annotations
 
 import time
-from typing import Unpack
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
+from jaxtyping import Float
 
 from workbench.attention.choice import (
-    Choice,
     alike_caution,
     choose,
     chosen_settings,
@@ -29,32 +31,172 @@ from workbench.attention.choice import (
     reduce_rows,
     target_of,
 )
-from workbench.attention.stack import AttentionStack
-from workbench.trace import ImageMap, Selection, Trace
+from workbench.errors import OptionError
+from workbench.figures.maps import draw_small_multiples
+from workbench.figures.page import figure_html
+from workbench.trace import ImageMap, Selection, SelectionOptions, Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 UNITS = {"mean": "share of attention", "max": "largest share of attention of any token"}
 
 
+@dataclass(frozen=True, eq=False)
+class AttentionStack:
+    """Several maps of one target.
+
+    Attributes:
+        maps: the maps, all on one grid.
+        numbers: number of the layer or head of each.
+        axis: "layer" or "head": what differs.
+        target: the words that looked.
+        fixed: what is the same for all, in words: the head or heads, or the layer or layers.
+    """
+
+    maps: tuple[ImageMap, ...]
+    numbers: tuple[int, ...]
+    axis: str
+    target: str
+    fixed: str
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Name of each map, such as "layer 3"."""
+        return tuple(f"{self.axis} {number}" for number in self.numbers)
+
+    @property
+    def values(self) -> Float[np.ndarray, "maps rows columns"]:
+        """All maps as one array."""
+        return np.stack([item.values for item in self.maps])
+
+    @property
+    def image_shares(self) -> Float[np.ndarray, " maps"]:
+        """Share of all attention that the image got, for each map, in [0, 1]."""
+        return np.array([item.scores["image_share"] for item in self.maps])
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def __iter__(self) -> Iterator[ImageMap]:
+        return iter(self.maps)
+
+    def __getitem__(self, number: int) -> ImageMap:
+        """Return the map of a layer or head, by its number in the model.
+
+        Raises:
+            OptionError: there is none.
+        """
+        if number not in self.numbers:
+            listed = ", ".join(map(str, self.numbers))
+            raise OptionError(f"there is no map of {self.axis} {number}; there are {listed}")
+        return self.maps[self.numbers.index(number)]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per map and cell: layer or head, image_share, row, column, value, box."""
+        import pandas as pd
+
+        parts = []
+        for number, item in zip(self.numbers, self.maps, strict=True):
+            frame = item.to_frame()
+            frame.insert(0, self.axis, number)
+            frame.insert(1, "image_share", item.scores["image_share"])
+            parts.append(frame)
+        return pd.concat(parts, ignore_index=True)
+
+    def plot(
+        self,
+        *,
+        columns: int = 4,
+        together: bool = False,
+        masks: Mapping[str, np.ndarray] | None = None,
+        smooth: bool = True,
+    ) -> Figure:
+        """Draw all maps side by side.
+
+        Args:
+            columns: how many in a row.
+            together: one scale for all, so that weak maps look weak; else each has its own, so that
+                every shape can be seen.
+            masks: name -> boolean (H, W) of the original's size, outlined in each.
+            smooth: interpolate between patches.
+        """
+        names = [
+            f"{label}: {share:.0%} on image"
+            for label, share in zip(self.labels, self.image_shares, strict=True)
+        ]
+        return draw_maps(
+            self.maps,
+            names,
+            title=f"Attention by {self.axis}: {self.target}",
+            details=self.fixed,
+            columns=columns,
+            together=together,
+            masks=masks,
+            smooth=smooth,
+        )
+
+    def __repr__(self) -> str:
+        rows, columns = self.maps[0].grid
+        return (
+            f"<AttentionStack of {self.target!r}: {len(self)} maps by {self.axis}, "
+            f"{rows} x {columns}, {self.fixed}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return figure_html(self.plot(), f"attention by {self.axis}: {self.target}")
+
+
+def draw_maps(
+    maps: Sequence[ImageMap],
+    names: Sequence[str],
+    *,
+    title: str,
+    details: str,
+    columns: int,
+    together: bool,
+    masks: Mapping[str, np.ndarray] | None,
+    smooth: bool,
+) -> Figure:
+    """Draw unsigned maps of one image side by side.
+
+    Args:
+        maps: the maps.
+        names: written above each.
+        title, details: above and below all.
+        columns: how many in a row.
+        together: scale all by the largest value of any, else each by its own.
+        masks: outlined in each.
+        smooth: interpolate between cells.
+    """
+    largest = max(float(item.values.max()) for item in maps) if together else None
+    drawn = [item.normalised_original(smooth=smooth, largest=largest) for item in maps]
+    scaled = "all on one scale" if together else "each map scaled by its own largest value"
+    return draw_small_multiples(
+        maps[0].image.pixels,
+        list(zip(names, drawn, strict=True)),
+        title=title,
+        details=" \u00b7 ".join(part for part in (details, maps[0].unit, scaled) if part),
+        columns=columns,
+        masks=masks,
+    )
+
+
 def to_image(
     trace: Trace,
-    phrase: str | None = None,
+    phrase: str | Selection | None = None,
     *,
-    token: int | None = None,
-    word: str | int | None = None,
-    sentence: int | None = None,
-    finding: str | None = None,
-    occurrence: int = 0,
     layer: int | None = None,
     head: int | None = None,
     reduce: str = "mean",
+    **named: Unpack[SelectionOptions],
 ) -> ImageMap:
     """Map the attention that a part of the text paid to the image.
 
     Args:
         trace: the run.
-        phrase: characters of the text; case and white space do not matter. The whole text when
-            nothing is named.
-        token, word, sentence, finding, occurrence: other ways to name a part; see `Choice`.
+        phrase, **named: the part, see `Trace.select`; the whole text when nothing is named.
         layer: number of a language layer, negative counted from the last; None averages those that
             were recorded.
         head: number of a head; None averages.
@@ -70,68 +212,56 @@ def to_image(
             recorded, or a head is asked for where heads were averaged.
         InputError: the phrase is empty or not in the text, or the finding is not named in it.
     """
-    choice = Choice(
-        token=token, word=word, sentence=sentence, finding=finding, occurrence=occurrence
-    )
-    selection = choose(trace, phrase, choice)
-    return _map(trace, selection, layer=layer, head=head, reduce=reduce)
+    return _map(trace, choose(trace, phrase, named), layer=layer, head=head, reduce=reduce)
 
 
 def by_layer(
     trace: Trace,
-    phrase: str | None = None,
+    phrase: str | Selection | None = None,
     *,
     head: int | None = None,
     reduce: str = "mean",
-    **choice: Unpack[Choice],
+    **named: Unpack[SelectionOptions],
 ) -> AttentionStack:
-    """Map the attention of a part of the text in each recorded layer.
+    """Map the attention of a part of the text in each recorded layer, the first layer first.
 
     Args:
-        trace, phrase, head, reduce, **choice: see `to_image`.
-
-    Returns:
-        One map per layer, the first layer first.
+        trace, phrase, head, reduce, **named: see `to_image`.
 
     Raises:
         OptionError, InputError: see `to_image`.
     """
-    selection = choose(trace, phrase, choice)
+    selection = choose(trace, phrase, named)
     layers = trace.language.layers
     maps = tuple(_map(trace, selection, layer=n, head=head, reduce=reduce) for n in layers)
-    return AttentionStack(
-        maps, layers, "layer", target_of(selection), head_words(trace.language, head)
-    )
+    fixed = head_words(trace.language, head)
+    return AttentionStack(maps, layers, "layer", target_of(selection), fixed)
 
 
 def by_head(
     trace: Trace,
-    phrase: str | None = None,
+    phrase: str | Selection | None = None,
     *,
     layer: int | None = None,
     reduce: str = "mean",
-    **choice: Unpack[Choice],
+    **named: Unpack[SelectionOptions],
 ) -> AttentionStack:
     """Map the attention of a part of the text in each head.
 
     Args:
-        trace, phrase, layer, reduce, **choice: see `to_image`. With layer None, head h is the mean
+        trace, phrase, layer, reduce, **named: see `to_image`. With layer None, head h is the mean
             of the heads h of all recorded layers, which have little in common: name a layer.
-
-    Returns:
-        One map per head.
 
     Raises:
         OptionError: heads were averaged while recording; and as `to_image`.
         InputError: see `to_image`.
     """
     need_each_head(trace.language)
-    selection = choose(trace, phrase, choice)
+    selection = choose(trace, phrase, named)
     numbers = tuple(range(trace.language.total_heads))
     maps = tuple(_map(trace, selection, layer=layer, head=h, reduce=reduce) for h in numbers)
-    return AttentionStack(
-        maps, numbers, "head", target_of(selection), layer_words(trace.language, layer)
-    )
+    fixed = layer_words(trace.language, layer)
+    return AttentionStack(maps, numbers, "head", target_of(selection), fixed)
 
 
 def _map(

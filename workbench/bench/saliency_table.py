@@ -15,7 +15,7 @@ from workbench.bench.table import BenchTable
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio, wilson
 from workbench.figures.names import method_name
 from workbench.figures.numbers import fixed
-from workbench.saliency.checks import RANDOMISED_LIMIT
+from workbench.saliency.randomisation import RANDOMISED_LIMIT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -187,7 +187,7 @@ class SaliencyTable(BenchTable):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw pointing with intervals, beside the same methods asked about another phrase."""
-        from workbench.saliency.figure import plot_truth_table
+        from workbench.figures.saliency import plot_truth_table
 
         return plot_truth_table(
             [row.to_dict() | {"baseline": row.baseline} for row in self.rows], ax

@@ -12,6 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -27,6 +28,18 @@ def embedded_png(figure: Figure, alt: str, *, dpi: int = 150) -> str:
     figure.savefig(buffer, format="png", dpi=dpi)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return f'<img alt="{escape(alt, quote=True)}" src="data:image/png;base64,{data}">'
+
+
+def figure_html(drawn: Figure | Axes, label: str) -> str:
+    """Return a figure, or that of axes, as an image for a notebook, and close it."""
+    from matplotlib import pyplot
+    from matplotlib.axes import Axes
+
+    figure = drawn.get_figure(root=True) if isinstance(drawn, Axes) else drawn
+    assert figure is not None
+    shown = embedded_png(figure, f"Figure: {label}", dpi=100)
+    pyplot.close(figure)
+    return shown
 
 
 def scoped(style: str, name: str) -> str:

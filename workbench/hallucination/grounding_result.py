@@ -18,9 +18,10 @@ from workbench.errors import OptionError
 from workbench.findings import NO_FINDING
 from workbench.generation import ModelIdentity
 from workbench.hallucination.ablations import removing
-from workbench.hallucination.spans import FindingMention, mentions_of, words_of
+from workbench.hallucination.spans import FindingMention, mentions_of
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.trace import Selection
+from workbench.trace.selection import words_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,13 +8,11 @@ the `deciding` ones, and the whole `sentence`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench.model.token_text import tokens_within
 from workbench.reports import FindingLabel, Section, divide, label, sentences
-from workbench.trace.layout import Selection
 
 Offsets = Sequence[tuple[int, int]]
 
@@ -36,14 +34,6 @@ class FindingMention:
     words: tuple[int, ...]
     deciding: tuple[int, ...]
     whole: tuple[int, ...]
-
-
-def words_of(text: str, offsets: Offsets) -> tuple[Selection, ...]:
-    """Return the words of a text; tokens that wrote nothing, such as the end, belong to none."""
-    return tuple(
-        Selection("word", m.group(), *m.span(), tokens_within(offsets, *m.span()))
-        for m in re.finditer(r"\S+", text)
-    )
 
 
 def mentions_of(text: str, offsets: Offsets) -> tuple[FindingMention, ...]:

@@ -12,11 +12,10 @@ Does not know: tables over many cases (`workbench.evaluation`).
 from workbench.saliency import checks
 from workbench.saliency.compare import Comparison, compare
 from workbench.saliency.counterfactual import Counterfactual, counterfactual
-from workbench.saliency.explain import explain, explain_target
-from workbench.saliency.methods import METHODS, Method
+from workbench.saliency.explain import METHODS, Method, explain, explain_target
 from workbench.saliency.randomisation import RandomisationCheck, check_target, randomisation
 from workbench.saliency.scorer import Scorer
-from workbench.saliency.target import Target, finding_target, make_target, stated_target
+from workbench.saliency.target import Target, finding_target, make_target
 
 __all__ = [
     "METHODS",
@@ -35,5 +34,4 @@ __all__ = [
     "finding_target",
     "make_target",
     "randomisation",
-    "stated_target",
 ]

@@ -9,52 +9,39 @@ Against the truth (cells of the map's own grid, so a map is never blamed for bei
 
 Against the model:
 - completeness: does the sum equal what the target changed by (Sundararajan et al. 2017);
-- randomisation: does the map change when the weights are replaced by noise (Adebayo et al., NeurIPS
-  2018, arXiv 1810.03292); one that does not is a picture of the image, not of the model;
-- deletion and insertion: does the score fall when the film is taken away from the greatest cell on,
-  and rise when it is put back (Petsiuk et al., BMVC 2018, arXiv 1806.07421).
+- randomisation (`workbench.saliency.randomisation`): does the map change when the weights are
+  replaced by noise; one that does not is a picture of the image, not of the model;
+- deletion and insertion: does the score fall when the image is taken away from the greatest cell
+  on, and rise when it is put back (Petsiuk et al., RISE, BMVC 2018, arXiv 1806.07421). The target
+  is a log-probability or a difference of two, so areas are in its units and not in [0, 1]; beside
+  each curve stands one in random order, and the gain over it is what counts.
 
 Baselines that any method must beat: a fixed map of where lungs are, a fixed map of the middle.
-Does not know: methods.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 
+from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
-from workbench.saliency.curves import Curve, deletion, insertion
-from workbench.saliency.priors import centre_prior, lung_prior
+from workbench.saliency.gradients import baseline_pixels
+from workbench.saliency.scorer import Scorer
 from workbench.trace import ImageMap
 
-__all__ = [
-    "PARTS",
-    "RANDOMISED_LIMIT",
-    "Curve",
-    "box_mask",
-    "centre_prior",
-    "completeness",
-    "deletion",
-    "energy",
-    "insertion",
-    "lung_prior",
-    "overlap",
-    "pointing",
-    "randomised",
-    "similarity",
-]
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
-#: A map passes the randomisation check while the size of its rank correlation stays below this.
-RANDOMISED_LIMIT = 0.5
-
-#: Parts whose weights can be replaced by noise, from the output back to the input.
-PARTS = ("language", "projector", "vision")
+#: Phantoms behind the lung prior.
+_DRAWN = 48
 
 
 def box_mask(shape: tuple[int, int], boxes: list[tuple[float, float, float, float]]) -> np.ndarray:
@@ -173,50 +160,163 @@ def similarity(first: ImageMap, second: ImageMap) -> float | None:
     return float(spearmanr(first.values.ravel(), second.values.ravel()).statistic)
 
 
-@contextmanager
-def randomised(model: Any, parts: tuple[str, ...] = PARTS, *, seed: int = 0) -> Iterator[None]:
-    """Replace a model's weight matrices by noise of the same mean and spread, then put them back.
+def centre_prior(like: ImageMap) -> ImageMap:
+    """Return the fixed map that is greatest in the middle of the image."""
+    rows, columns = (np.linspace(-1, 1, n) for n in like.grid)
+    values = np.exp(-2 * (rows[:, None] ** 2 + columns[None] ** 2))
+    return _fixed(like, values, "centre prior")
+
+
+def lung_prior(like: ImageMap) -> ImageMap:
+    """Return the fixed map of where lungs are: the share of 48 phantoms with lung there, in [0, 1].
+
+    The phantoms are of seeds 0 to 47, whatever the image.
+    """
+    return _fixed(like, _mean_lungs(like.grid), "lung prior")
+
+
+@cache
+def _mean_lungs(grid: tuple[int, int]) -> np.ndarray:
+    from workbench.phantom.case import phantom
+
+    size = 128
+    lungs = np.zeros((size, size))
+    for seed in range(_DRAWN):
+        anatomy = phantom(seed, findings=[], size=size).anatomy
+        lungs += anatomy["left lung"] | anatomy["right lung"]
+    lungs /= _DRAWN
+    rows, columns = (np.linspace(0, size, n + 1).astype(int) for n in grid)
+    # A grid finer than the drawing repeats its pixels.
+    return np.array(
+        [
+            [lungs[a : max(b, a + 1), c : max(d, c + 1)].mean() for c, d in pairwise(columns)]
+            for a, b in pairwise(rows)
+        ]
+    )
+
+
+def _fixed(like: ImageMap, values: np.ndarray, name: str) -> ImageMap:
+    return ImageMap(
+        values, like.geometry, like.image, name, like.target, layer="no layer", head="no head"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """How the target changes while the image is taken away, or put back, from the greatest cell on.
+
+    Attributes:
+        kind: "deletion" or "insertion".
+        method: of the map.
+        target: of the map.
+        share: (steps,) share of cells changed, 0 to 1.
+        scores: (steps,) the target.
+        random_scores: (steps,) the same in random order.
+    """
+
+    kind: str
+    method: str
+    target: str
+    share: np.ndarray
+    scores: np.ndarray
+    random_scores: np.ndarray
+
+    __repr__ = short_repr
+
+    @property
+    def area(self) -> float:
+        """Mean score along the curve: low is good for deletion, high for insertion."""
+        return float(np.trapezoid(self.scores, self.share))
+
+    @property
+    def gain(self) -> float:
+        """How much better than random order, in units of the target; above 0 is better."""
+        random = float(np.trapezoid(self.random_scores, self.share))
+        return random - self.area if self.kind == "deletion" else self.area - random
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per step: share, score, random_score."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {"share": self.share, "score": self.scores, "random_score": self.random_scores}
+        )
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the curve beside that of random order."""
+        from workbench.figures.saliency import draw_curve
+
+        below = (self.kind == "deletion") == (self.gain >= 0)
+        return draw_curve(
+            self.share,
+            self.scores,
+            self.random_scores,
+            method=self.method,
+            title=(
+                f"{self.kind.capitalize()} by {self.method}:\n"
+                f"on average {abs(self.gain):.1f} {'below' if below else 'above'} random order"
+                f"{'' if self.gain >= 0 else ' (worse)'}"
+            ),
+            done="taken away" if self.kind == "deletion" else "put back",
+            note=self.target,
+            ax=ax,
+        )
+
+
+def deletion(
+    scorer: Scorer, image_map: ImageMap, *, steps: int = 20, fill: str = "blur", seed: int = 0
+) -> Curve:
+    """Take the image away from the greatest cell on.
 
     Args:
-        model: a `ChestXrayModel`; nothing else may use it meanwhile.
-        parts: "language" (with its head), "projector", "vision".
-        seed: of the noise.
+        scorer: the target.
+        image_map: whose order is tried.
+        steps: parts of the curve; it has one point more.
+        fill: what the image is replaced by; see `baseline_pixels`.
+        seed: of the random order.
 
     Raises:
-        OptionError: a part is unknown.
-        InputError: the weights are quantised.
+        OptionError: there is no step, or fill is unknown.
     """
-    if unknown := set(parts) - set(PARTS):
-        raise OptionError(f"parts are {', '.join(PARTS)}; got {sorted(unknown)[0]!r}")
-    if getattr(model.network, "is_quantized", False):
-        raise InputError("quantised weights cannot be randomised; load the model without quantize")
-    modules = {
-        "language": (model.decoder, model.head),
-        "projector": (model.projector,),
-        "vision": (model.vision,),
-    }
-    chosen = [
-        parameter
-        for part in parts
-        for module in modules[part]
-        for parameter in module.parameters()
-        if parameter.ndim > 1
-    ]
-    with model.exclusive(), model.other_weights():
-        kept = [parameter.detach().clone() for parameter in chosen]
-        try:
-            with torch.no_grad():
-                for number, parameter in enumerate(chosen):
-                    _fill_with_noise(parameter, seed * 100_003 + number)
-            yield
-        finally:
-            with torch.no_grad():
-                for parameter, value in zip(chosen, kept, strict=True):
-                    parameter.copy_(value)
+    return _curve("deletion", scorer, image_map, steps, fill, seed)
 
 
-def _fill_with_noise(parameter: torch.Tensor, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(parameter.shape, generator=generator)
-    value = parameter.float()
-    parameter.copy_((noise * value.std().cpu() + value.mean().cpu()).to(parameter))
+def insertion(
+    scorer: Scorer, image_map: ImageMap, *, steps: int = 20, fill: str = "blur", seed: int = 0
+) -> Curve:
+    """Put the image back onto a blurred copy from the greatest cell on; see `deletion`."""
+    return _curve("insertion", scorer, image_map, steps, fill, seed)
+
+
+def _curve(
+    kind: str, scorer: Scorer, image_map: ImageMap, steps: int, fill: str, seed: int
+) -> Curve:
+    if steps < 1:
+        raise OptionError(f"a curve needs steps >= 1, got {steps}")
+    values = image_map.values.ravel()
+    order = np.argsort(-values, kind="stable")
+    shuffled = np.random.default_rng(seed).permutation(len(order))
+    share = np.linspace(0, 1, steps + 1)
+    counts = np.rint(share * len(order)).astype(int)
+    whole, blank = scorer.base, baseline_pixels(scorer, fill)
+    start, end = (whole, blank) if kind == "deletion" else (blank, whole)
+    images = []
+    for sequence in (order, shuffled):
+        for count in counts:
+            changed = np.zeros(len(order), bool)
+            changed[sequence[:count]] = True
+            mask = torch.from_numpy(changed.reshape(image_map.grid))
+            images.append(
+                torch.where(_to_pixels(mask, whole.shape[-1]).to(whole.device), end, start)
+            )
+    scores = scorer.scores(torch.cat(images)).numpy()
+    return Curve(
+        kind, image_map.method, image_map.target, share, scores[: steps + 1], scores[steps + 1 :]
+    )
+
+
+def _to_pixels(mask: torch.Tensor, side: int) -> torch.Tensor:
+    """Return a (side, side) mask of the cells' pixels."""
+    rows = torch.arange(side) * mask.shape[0] // side
+    columns = torch.arange(side) * mask.shape[1] // side
+    return mask[rows][:, columns]

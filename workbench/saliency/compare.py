@@ -6,25 +6,22 @@
 
 Methods have different units, so each map is drawn on its own scale; what can be compared is where
 they point and how much of them lies where.
-
-Does not know: how maps are made (`explain`), which of them is right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from workbench.attention.figure import figure_html
 from workbench.errors import InputError, OptionError
 from workbench.figures.names import method_name
+from workbench.figures.page import figure_html
 from workbench.saliency import checks
-from workbench.saliency.explain import explain
-from workbench.saliency.methods import METHODS
-from workbench.trace import ImageMap, Trace
+from workbench.saliency.explain import METHODS, explain
+from workbench.trace import ImageMap, Selection, SelectionOptions, Trace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,20 +164,20 @@ class Comparison:
 
 def compare(
     trace: Trace,
-    phrase: str | None = None,
+    phrase: str | Selection | None = None,
     *,
     methods: Sequence[str] = FAST,
-    options: Mapping[str, Mapping[str, Any]] | None = None,
-    **choice: Any,
+    options: Mapping[str, Mapping[str, object]] | None = None,
+    contrast: str | None = None,
+    **named: Unpack[SelectionOptions],
 ) -> Comparison:
     """Ask several methods about the same part of a text.
 
     Args:
         trace: a run with its model.
-        phrase: words of the text; or name a finding, token, word or sentence; see `explain`.
+        phrase, contrast, **named: what is explained; see `explain`.
         methods: names in `METHODS`; one that is named twice is run once.
         options: name of a method -> options of that method.
-        **choice: finding, contrast, token, word, sentence, occurrence of `explain`.
 
     Returns:
         The maps by the name of their method.
@@ -196,8 +193,10 @@ def compare(
         raise OptionError("name at least one method to compare")
     if unused := [name for name in given if name not in names]:
         raise OptionError(f"options came for {unused[0]!r}, which is not among: {', '.join(names)}")
+    selection = trace.select(phrase, **named)
     maps = {
-        name: explain(trace, phrase, method=name, **choice, **given.get(name, {})) for name in names
+        name: explain(trace, selection, method=name, contrast=contrast, **given.get(name, {}))
+        for name in names
     }
     # Methods that read attention know no contrast, so their target is only a part of it.
     whole = [item.target for name, item in maps.items() if not METHODS[name].recorded]

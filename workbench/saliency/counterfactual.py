@@ -1,16 +1,14 @@
 """Counterfactual: put a region back to normal, and see what the report then says.
 
 A map claims that a place matters; here the place is changed and the claim tested. For a phantom the
-truth is known: the same chest is drawn again without the finding. In any other film the region is
-painted over, which is a guess at what lies behind it and can be a finding of its own: smooth skin
-over a nodule is right, smooth skin over a collapsed lung is not.
-
-Does not know: whether a change of the text is a change for the better.
+truth is known: it is drawn again without the finding. In any other radiograph the region is painted
+over, which is a guess at what lies behind it and can be a finding of its own: smooth skin over a
+nodule is right, smooth skin over a collapsed lung is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -25,35 +23,37 @@ from workbench.errors import InputError, OptionError
 from workbench.findings import standard_name
 from workbench.generation import Generation
 from workbench.radiograph import Radiograph
-from workbench.reports import label
+from workbench.reports import label, sentences
 from workbench.saliency.scorer import Scorer
-from workbench.saliency.target import Target, stated_target
-from workbench.trace import Trace
+from workbench.saliency.target import Target, make_target
+from workbench.trace import Selection, Trace
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from workbench.phantom.case import Phantom
+
 FILLS = ("inpaint", "blur")
 
-#: What can be told twice: methods of a model.
+#: What can be written twice: methods of a model.
 TASKS = ("report", "differential")
 
 
 @dataclass(frozen=True, eq=False)
 class Counterfactual:
-    """A film, the same film without a finding, and what a model says of both.
+    """A radiograph, the same without a finding, and what a model reports of both.
 
     Attributes:
-        before: the report of the film as it was.
-        after: the report of the changed film.
-        image: the film as it was.
-        changed: the changed film.
+        before: the report of the image as it was.
+        after: the report of the changed image.
+        image: the image as it was.
+        changed: the changed image.
         region: boolean (H, W), what was changed.
         how: "phantom truth", "inpaint" or "blur".
         target: what the scores are of.
-        score_before: score of the target for the film as it was, natural log units.
-        score_after: the same for the changed film.
+        score_before: score of the target for the image as it was, natural log units.
+        score_after: the same for the changed image.
     """
 
     before: Generation
@@ -74,37 +74,45 @@ class Counterfactual:
         return self.score_before - self.score_after
 
     @property
-    def changes(self) -> Mapping[str, tuple[str, str]]:
-        """finding -> (code before, code after), where they differ."""
+    def codes(self) -> dict[str, tuple[str, str]]:
+        """finding -> (code before, code after), of every finding that either report names."""
         first, second = label(self.before.text), label(self.after.text)
         names = dict.fromkeys(row.finding for row in (*first.rows, *second.rows))
-        return {
-            name: (first.code(name), second.code(name))
-            for name in names
-            if first.code(name) != second.code(name)
-        }
+        return {name: (first.code(name), second.code(name)) for name in names}
+
+    @property
+    def changes(self) -> dict[str, tuple[str, str]]:
+        """finding -> (code before, code after), where they differ."""
+        return {name: codes for name, codes in self.codes.items() if codes[0] != codes[1]}
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per finding named in either report: code before, after, changed."""
         import pandas as pd
 
-        first, second = label(self.before.text), label(self.after.text)
-        names = list(dict.fromkeys(row.finding for row in (*first.rows, *second.rows)))
-        before, after = ([labels.code(name) for name in names] for labels in (first, second))
-        return pd.DataFrame(
-            {
-                "finding": names,
-                "before": before,
-                "after": after,
-                "changed": [a != b for a, b in zip(before, after, strict=True)],
-            }
-        )
+        rows = [(name, *codes, name in self.changes) for name, codes in self.codes.items()]
+        return pd.DataFrame(rows, columns=["finding", "before", "after", "changed"])
 
     def plot(self) -> Figure:
-        """Draw both films, both reports and what changed."""
-        from workbench.saliency.figure import plot_counterfactual
+        """Draw both images, what is said differently of each, and the findings that changed."""
+        from workbench.figures.saliency import draw_pair
 
-        return plot_counterfactual(self)
+        told, same = _told_apart(self.before.text, self.after.text)
+        changed = (f"{name}: {old} \u2192 {new}" for name, (old, new) in self.changes.items())
+        moved = "fell" if self.effect >= 0 else "rose"
+        return draw_pair(
+            (self.image.pixels, self.changed.pixels),
+            (
+                f"before: target {_signed(self.score_before)}",
+                f"after: {_signed(self.score_after)}, {moved} by {abs(self.effect):.1f}",
+            ),
+            told,
+            region=self.region,
+            headline="; ".join(changed) or "no finding changed its code",
+            note=(
+                f"{self.target} \u00b7 outline: the region put back to normal by {self.how} "
+                f"\u00b7 {same} sentence{'s' if same != 1 else ''} alike in both"
+            ),
+        )
 
     def _repr_html_(self) -> str:
         from workbench.figures.tables import html_table
@@ -119,11 +127,11 @@ class Counterfactual:
 
 def counterfactual(
     trace: Trace,
+    phrase: str | Selection | None = None,
     *,
     finding: str | None = None,
-    phantom: Any = None,
+    phantom: Phantom | None = None,
     mask: np.ndarray | None = None,
-    phrase: str | None = None,
     contrast: str | None = None,
     fill: str = "inpaint",
 ) -> Counterfactual:
@@ -131,10 +139,10 @@ def counterfactual(
 
     Args:
         trace: a run with its model.
-        finding: what is taken away from the phantom, and, without a phrase, what is scored.
-        phantom: the drawn case behind the trace; it is drawn again without the finding.
-        mask: boolean (H, W), the region to paint over instead; see `checks.box_mask` for boxes.
         phrase, contrast: what is scored instead of the finding; see `explain`.
+        finding: what is taken away from the phantom, and, without a phrase, what is scored.
+        phantom: the phantom behind the trace; it is drawn again without the finding.
+        mask: boolean (H, W), the region to paint over instead; see `checks.box_mask` for boxes.
         fill: "inpaint" (the smoothest surface that meets the edge of the region) or "blur".
 
     Raises:
@@ -144,14 +152,13 @@ def counterfactual(
     """
     model = trace.need_model()
     _check_task(trace)
-    if (phantom is None) == (mask is None):
-        raise OptionError("give either the phantom and its finding, or a mask of the film")
-    if phantom is not None:
+    if phantom is not None and mask is None:
         region, changed, how = _redrawn(trace, phantom, finding)
-    else:
+    elif mask is not None and phantom is None:
         region, changed, how = _painted(trace, mask, fill)
-    named = finding if phrase is None else None
-    target = stated_target(trace, phrase, finding=named, contrast=contrast)
+    else:
+        raise OptionError("give either the phantom and its finding, or a mask of the image")
+    target = make_target(trace, phrase, contrast, finding=finding if phrase is None else None)
     scores = _scores(trace, target, changed)
     return Counterfactual(
         before=trace.generation,
@@ -164,6 +171,21 @@ def counterfactual(
         score_before=scores[0],
         score_after=scores[1],
     )
+
+
+def _told_apart(before: str, after: str) -> tuple[list[list[str]], int]:
+    """Return the lines of each text that the other does not have, and how many both have."""
+    both = [[" ".join(s.text.split()) for s in sentences(text)] for text in (before, after)]
+    same = [sentence for sentence in both[0] if sentence in both[1]]
+    told = []
+    for own in both:
+        lines = textwrap.wrap(" ".join(s for s in own if s not in same) or "(the same words)", 56)
+        told.append(lines if len(lines) <= 6 else [*lines[:5], lines[5][:50] + " ..."])
+    return told, len(same)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "\u2212")
 
 
 def _check_task(trace: Trace) -> None:
@@ -180,7 +202,9 @@ def _again(model: Any, trace: Trace, changed: Radiograph) -> Generation:
     return getattr(model, trace.generation.task)(changed, settings=trace.generation.settings)
 
 
-def _redrawn(trace: Trace, phantom: Any, finding: str | None) -> tuple[np.ndarray, Radiograph, str]:
+def _redrawn(
+    trace: Trace, phantom: Phantom, finding: str | None
+) -> tuple[np.ndarray, Radiograph, str]:
     if finding is None:
         raise OptionError("name the finding to take away, e.g. finding='pneumothorax'")
     there, here = trace.image.pixels, phantom.image.pixels
@@ -199,7 +223,7 @@ def _painted(trace: Trace, mask: np.ndarray, fill: str) -> tuple[np.ndarray, Rad
     pixels = trace.image.pixels
     if region.shape != pixels.shape or not region.any() or region.all():
         raise InputError(
-            f"the mask must be {pixels.shape}, like the film, and cover a part of it; got "
+            f"the mask must be {pixels.shape}, like the image, and cover a part of it; got "
             f"{region.shape} with {int(region.sum())} pixels"
         )
     if fill not in FILLS:
@@ -243,7 +267,7 @@ def inpaint(pixels: np.ndarray, region: np.ndarray) -> np.ndarray:
     matrix = coo_matrix((-np.ones(len(first)), (first, second)), shape=(size, size)).tocsc()
     matrix.setdiag(neighbours)
     filled = np.array(pixels, np.float32)
-    filled[rows, columns] = spsolve(matrix, known)
+    filled[rows, columns] = np.asarray(spsolve(matrix, known))
     return filled
 
 

@@ -1,56 +1,173 @@
-"""`explain`: one call for a map of any phrase by any method.
-
-    wb.saliency.explain(trace, finding="pleural effusion", method="relevancy").plot()
-
-Does not know: how each method works; `METHODS` (`methods`) names where that stands.
-"""
+"""`explain`: one call for a map of any phrase by any method of the table `METHODS`."""
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import workbench.attention as attention
 from workbench.errors import OptionError, unknown_name
 from workbench.figures.names import method_name
 from workbench.saliency.cautions import caution_of
-from workbench.saliency.methods import METHODS, Method
+from workbench.saliency.gradients import (
+    grad_cam,
+    input_x_gradient,
+    integrated_gradients,
+    relevancy,
+    smoothgrad,
+)
+from workbench.saliency.perturbation import adaptive_occlusion, kernel_shap, occlusion
 from workbench.saliency.scorer import Scorer
 from workbench.saliency.target import (
     Target,
     checked_contrast,
     finding_sentence,
-    stated_target,
+    make_target,
 )
 from workbench.trace import ImageMap, Selection, Trace
+from workbench.trace.selection import split_options
+
+_LOGPROB = "change of log-probability"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to make a map.
+
+    Attributes:
+        name: what `explain` and tables call it.
+        run: takes (scorer, grid, **options), or (trace, selection, **options) where `recorded`.
+        unit: what a value is.
+        signed: whether values below 0 speak against the target.
+        recorded: reads attention from the trace and needs no model.
+        layer: which layers, in words.
+        head: which heads, in words.
+        paper: where it was proposed.
+        options: fixed options of this name.
+    """
+
+    name: str
+    run: Callable[..., Any]
+    unit: str
+    signed: bool
+    paper: str
+    recorded: bool = False
+    layer: str = "whole model"
+    head: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Every option that a caller may set, with its default."""
+        return {
+            name: parameter.default
+            for name, parameter in inspect.signature(self.run).parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY and name not in self.options
+        }
+
+
+#: Name -> method, in the order of tables.
+METHODS = {
+    method.name: method
+    for method in (
+        Method(
+            "attention",
+            attention.to_image,
+            "share of attention",
+            False,
+            "Vaswani et al. 2017; no explanation by itself (Jain & Wallace 2019)",
+            recorded=True,
+        ),
+        Method(
+            "rollout",
+            attention.rollout,
+            "share of attention",
+            False,
+            "Abnar & Zuidema 2020, arXiv 2005.00928",
+            recorded=True,
+        ),
+        Method(
+            "relevancy",
+            relevancy,
+            "relevancy",
+            False,
+            "Chefer et al. 2021, arXiv 2103.15679, adapted to a decoder",
+            layer="all layers of both transformers",
+            head="mean of heads, gradient-weighted",
+        ),
+        Method(
+            "input_x_gradient",
+            input_x_gradient,
+            _LOGPROB + " (first order)",
+            True,
+            "Shrikumar et al. 2016, arXiv 1605.01713",
+        ),
+        Method(
+            "smoothgrad",
+            smoothgrad,
+            _LOGPROB + " (first order)",
+            True,
+            "Smilkov et al. 2017, arXiv 1706.03825",
+        ),
+        Method(
+            "integrated_gradients",
+            integrated_gradients,
+            _LOGPROB,
+            True,
+            "Sundararajan et al. 2017, arXiv 1703.01365",
+        ),
+        Method(
+            "integrated_gradients_patches",
+            integrated_gradients,
+            _LOGPROB,
+            True,
+            "Sundararajan et al. 2017, over patch embeddings",
+            layer="patch embedding",
+            options={"over": "patches"},
+        ),
+        Method(
+            "grad_cam",
+            grad_cam,
+            "weighted activation",
+            False,
+            "Selvaraju et al. 2017, arXiv 1610.02391",
+            layer="last vision block",
+        ),
+        Method("occlusion", occlusion, _LOGPROB, True, "Zeiler & Fergus 2014, arXiv 1311.2901"),
+        Method(
+            "adaptive_occlusion",
+            adaptive_occlusion,
+            _LOGPROB,
+            True,
+            "Zeiler & Fergus 2014, windows chosen coarse to fine",
+        ),
+        Method("kernel_shap", kernel_shap, _LOGPROB, True, "Lundberg & Lee 2017, arXiv 1705.07874"),
+    )
+}
 
 
 def explain(
     trace: Trace,
-    phrase: str | None = None,
+    phrase: str | Selection | None = None,
     *,
     method: str = "relevancy",
-    finding: str | None = None,
     contrast: str | None = None,
-    token: int | None = None,
-    word: str | int | None = None,
-    sentence: int | None = None,
-    occurrence: int = 0,
-    **options: Any,
+    **options: object,
 ) -> ImageMap:
     """Return a map of where in the image a part of the text comes from.
 
     Args:
         trace: a run; all methods but "attention" and "rollout" need its model.
-        phrase: words of the text; or name a finding, token, word or sentence. The whole text when
-            nothing is named.
+        phrase: words of the text, or a selection. The whole text when nothing is named.
         method: one of `METHODS`.
-        finding: explains the sentence that states the finding against its opposite; see
-            `finding_target`. Methods that read attention take the sentence alone.
         contrast: words in the place of the phrase to weigh it against.
-        token, word, sentence, occurrence: see `Trace.select`.
-        **options: of the method.
+        **options: finding, sentence, word, token and occurrence name the part as in `Trace.select`;
+            all others are of the method. A finding is explained as the sentence that states it
+            against its opposite, see `make_target`; methods that read attention take the sentence
+            alone.
 
     Returns:
         ImageMap over the radiograph; a caution where the method failed a check with this model. Its
@@ -61,21 +178,22 @@ def explain(
         OptionError: an unknown method or option, or two parts of the text at once.
     """
     chosen = _method(method)
-    choice = {"finding": finding, "token": token, "word": word, "sentence": sentence}
-    if chosen.recorded:
-        selection = trace.select(phrase, occurrence=occurrence, **choice)
-        if contrast is not None:
-            checked_contrast(selection, contrast)
-        elif finding is not None:
-            selection = finding_sentence(trace, finding, occurrence=occurrence)
-        return _from_trace(chosen, trace, selection, options)
-    trace.need_model()
-    target = stated_target(trace, phrase, contrast=contrast, occurrence=occurrence, **choice)
-    return explain_target(trace, target, method=method, **options)
+    named, own = split_options(options)
+    if not chosen.recorded:
+        trace.need_model()
+        return explain_target(
+            trace, make_target(trace, phrase, contrast, **named), method=method, **own
+        )
+    selection = trace.select(phrase, **named)
+    if contrast is not None:
+        checked_contrast(selection, contrast)
+    elif selection.kind == "finding":
+        selection = finding_sentence(trace, selection)
+    return _from_trace(chosen, trace, selection, own)
 
 
 def explain_target(
-    trace: Trace, target: Target, *, method: str = "relevancy", **options: Any
+    trace: Trace, target: Target, *, method: str = "relevancy", **options: object
 ) -> ImageMap:
     """Return the map of a target that was made before; see `explain`.
 
@@ -113,7 +231,7 @@ def _method(name: str) -> Method:
     return METHODS[name]
 
 
-def _settings(method: Method, options: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(method: Method, options: Mapping[str, object]) -> dict[str, object]:
     """Return all options of a method.
 
     Raises:
@@ -129,12 +247,12 @@ def _settings(method: Method, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_trace(
-    method: Method, trace: Trace, selection: Selection, options: Mapping[str, Any]
+    method: Method, trace: Trace, selection: Selection, options: Mapping[str, object]
 ) -> ImageMap:
     """Return a map that reads attention only, of just the tokens of a selection."""
     began = time.perf_counter()
     settings = _settings(method, options)
-    found = method.run(trace, **_named(trace, selection), **settings)
+    found = method.run(trace, selection, **settings)
     # The whole text has no other words to be compared with.
     own = None if selection.kind == "text" else found.caution
     cautions = (caution_of(method.name, trace.generation.model.sha256), own)
@@ -146,17 +264,7 @@ def _from_trace(
     )
 
 
-def _named(trace: Trace, selection: Selection) -> dict[str, Any]:
-    """Return the choice that leads to a selection again."""
-    if selection.kind == "token":
-        return {"token": selection.tokens[0]}
-    occurrence = 0
-    while trace.select(selection.text, occurrence=occurrence).start < selection.start:
-        occurrence += 1
-    return {"phrase": selection.text, "occurrence": occurrence}
-
-
-def _chosen(target: Target) -> dict[str, Any]:
+def _chosen(target: Target) -> dict[str, object]:
     chosen = target.selection
     return {
         "kind": chosen.kind,

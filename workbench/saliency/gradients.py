@@ -1,13 +1,30 @@
-"""Gradient methods, by captum: input x gradient, SmoothGrad, integrated gradients, Grad-CAM.
+"""Gradient methods: input x gradient, SmoothGrad, integrated gradients, Grad-CAM, relevancy.
 
 Papers: input x gradient, Shrikumar et al. 2016, arXiv 1605.01713; SmoothGrad, Smilkov et al. 2017,
 arXiv 1706.03825; integrated gradients, Sundararajan et al., ICML 2017, arXiv 1703.01365; Grad-CAM,
 Selvaraju et al., ICCV 2017, arXiv 1610.02391.
-
-Does not know: words (`target`), drawing.
+All but relevancy are captum's.
 Deviations: pixel attributions are summed over patches by default, which keeps their sum; SmoothGrad
 averages input x gradient, so that all maps have one unit; Grad-CAM takes the output of the last
 vision block as its feature map, class token left out, because a transformer has no convolution.
+
+Relevancy carries gradient-weighted attention from the phrase through both transformers. Paper:
+Chefer, Gur, Wolf, "Generic Attention-model Explainability for Interpreting Bi-Modal and
+Encoder-Decoder Transformers", ICCV 2021, arXiv 2103.15679, sections 3.1 and 3.2. For every layer
+with attention A, the relevancy R (identity at first) grows by
+
+    A_bar = mean over heads of max(0, dS/dA * A),      R <- R + A_bar R
+
+MLPs, norms and values are ignored by design. The paper has co-attention and encoder-decoder models;
+adaptation to a decoder that reads image tokens in its own sequence:
+- the language model is treated as one self-attention stack over text and image tokens, with its
+  causal mask; the score S is the target (log-probability of the phrase, or the contrast);
+- relevancy of the phrase is the sum of the rows of the positions that chose its tokens, image
+  columns only; self-relevancy of the identity does not reach image columns;
+- the vision tower is a self-attention stack of its own, with A_bar from the same backward pass;
+  the image columns are then multiplied by its R, class token dropped: which input patches fed the
+  patch tokens that the phrase relied on;
+- the projector acts on each token alone and needs no rule.
 """
 
 from __future__ import annotations
@@ -31,6 +48,7 @@ from torch import nn
 from workbench._repr import short_repr
 from workbench.errors import OptionError
 from workbench.saliency.scorer import Scorer, check_differentiable
+from workbench.trace.capture import Call, attention_rows, watch_attention
 
 BASELINES = ("blur", "black", "mean", "grey")
 
@@ -58,9 +76,9 @@ def baseline_pixels(scorer: Scorer, baseline: str, *, sigma: float = 0.08) -> to
 
     Args:
         scorer: has the image.
-        baseline: "blur" (the film with a Gaussian blur, so that only detail is missing), "black"
-            (pixel 0), "mean" (the film's mean grey everywhere) or "grey" (the mean grey of the
-            model's training films, 0 after normalisation).
+        baseline: "blur" (the image with a Gaussian blur, so that only detail is missing), "black"
+            (pixel 0), "mean" (the image's mean grey everywhere) or "grey" (the mean grey of the
+            model's training images, 0 after normalisation).
         sigma: width of the blur as a share of the image's side.
 
     Returns:
@@ -287,3 +305,62 @@ def grad_cam(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
         cam = LayerGradCam(module, module.tap)
         found = cam.attribute(scorer.base.clone().requires_grad_(), relu_attributions=True)
     return Attribution(found[0, 0].detach().float().cpu())
+
+
+class _DifferentiableRows:
+    """A watcher that attends with plain products and keeps the rows for the backward pass."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, int], torch.Tensor] = {}
+
+    def __call__(self, call: Call) -> torch.Tensor:
+        """Return the layer's output (B, Q, heads, D), computed from rows that keep gradients."""
+        rows = attention_rows(call)
+        self.rows[call.tower, call.layer] = rows
+        groups = call.query.shape[1] // call.value.shape[1]
+        value = call.value.repeat_interleave(groups, dim=1)
+        return (rows.to(value.dtype) @ value).transpose(1, 2)
+
+
+def carry(layers: list[torch.Tensor]) -> torch.Tensor:
+    """Return R after all layers.
+
+    Args:
+        layers: A_bar of each layer, first to last, each (T, T) and not negative.
+
+    Returns:
+        (T, T); row t says what position t of the output owes to each input position.
+    """
+    length = layers[0].shape[-1]
+    relevancy = torch.eye(length, dtype=layers[0].dtype, device=layers[0].device)
+    for layer in layers:
+        relevancy = relevancy + layer @ relevancy
+    return relevancy
+
+
+def relevancy(scorer: Scorer, grid: tuple[int, int], *, through_vision: bool = True) -> Attribution:
+    """Return the relevancy of every patch for the target.
+
+    Args:
+        scorer: the target.
+        grid: rows and columns of patches.
+        through_vision: carry it through the vision tower too; False stops at the image tokens.
+    """
+    check_differentiable(scorer)
+    watcher = _DifferentiableRows()
+    pixels = scorer.base.clone().requires_grad_()
+    with torch.enable_grad(), scorer.frozen(), watch_attention(scorer.model, watcher):
+        score = scorer(pixels).sum()
+        keys = sorted(watcher.rows)
+        gradients = torch.autograd.grad(score, [watcher.rows[key] for key in keys])
+    weighted: dict[str, list[torch.Tensor]] = {"language": [], "vision": []}
+    for key, gradient in zip(keys, gradients, strict=True):
+        product = (gradient * watcher.rows[key].detach()).clamp_min(0)
+        weighted[key[0]].append(product[0].mean(0).float().cpu())
+    start = len(scorer.head)
+    rows = carry(weighted["language"])[list(scorer.queries)]
+    image = rows[:, start : start + scorer.image_tokens].sum(0)
+    if through_vision:
+        seen = carry(weighted["vision"])
+        image = (torch.cat([image.new_zeros(1), image]) @ seen)[1:]
+    return Attribution(image.reshape(grid))

@@ -6,29 +6,39 @@ Deviations: whole parts at a time (language model, projector, vision tower) inst
 has each matrix's own mean and spread, so that activations keep their scale; signed maps are
 compared by magnitude; the verdict is that of the stage that changes the map least.
 
-Does not know: whether a map that passes is true; it can still point at the wrong place.
+A map that passes need not be true; it can still point at the wrong place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from workbench._repr import short_repr
+from workbench.backends import Reader
+from workbench.errors import InputError, OptionError
+from workbench.figures.names import method_name
 from workbench.saliency.cautions import caution_text, remember
-from workbench.saliency.checks import PARTS, RANDOMISED_LIMIT, randomised, similarity
-from workbench.saliency.explain import explain_target
-from workbench.saliency.methods import METHODS
-from workbench.saliency.target import Target, stated_target
-from workbench.trace import ImageMap, Trace, record_trace
+from workbench.saliency.checks import similarity
+from workbench.saliency.explain import METHODS, explain_target
+from workbench.saliency.target import Target, make_target
+from workbench.trace import ImageMap, Selection, Trace, record_trace
+from workbench.trace.selection import split_options
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+#: A map passes the randomisation check while the size of its rank correlation stays below this.
+RANDOMISED_LIMIT = 0.5
+
+#: Parts whose weights can be replaced by noise, from the output back to the input.
+PARTS = ("language", "projector", "vision")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,29 +86,34 @@ class RandomisationCheck:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the similarity at each stage beside the limit."""
-        from workbench.saliency.figure import plot_randomisation
+        from workbench.figures.saliency import draw_cascade
 
-        return plot_randomisation(self, ax)
+        verdict = {True: "passes", False: "fails", None: "has no verdict in"}[self.ok]
+        return draw_cascade(
+            self.stages,
+            self.similarity,
+            limit=RANDOMISED_LIMIT,
+            title=f"{method_name(self.method)} {verdict} the randomisation check",
+            ax=ax,
+        )
 
 
 def randomisation(
     trace: Trace,
-    phrase: str | None = None,
+    phrase: str | Selection | None = None,
     *,
     method: str = "relevancy",
     contrast: str | None = None,
-    finding: str | None = None,
     seed: int = 0,
-    **options: Any,
+    **options: object,
 ) -> RandomisationCheck:
     """Compare a map with the maps of the same model with random weights.
 
     Args:
         trace: a run with its model.
-        phrase, contrast, finding: what is explained; see `explain`.
+        phrase, contrast, **options: what is explained, and how; see `explain`.
         method: name in `METHODS`.
         seed: of the noise.
-        **options: of the method.
 
     Returns:
         The check; its verdict is written on further maps of this method and model.
@@ -107,9 +122,10 @@ def randomisation(
         InputError, OptionError: see `explain`.
     """
     trace.need_model()
-    target = stated_target(trace, phrase, finding=finding, contrast=contrast)
-    check = check_target(trace, target, method=method, seed=seed, **options)
-    if check.ok is not None:
+    named, own = split_options(options)
+    target = make_target(trace, phrase, contrast, **named)
+    check = check_target(trace, target, method=method, seed=seed, **own)
+    if check.worst is not None:
         caution = None if check.ok else caution_text(check.worst, 1)
         remember(method, trace.generation.model.sha256, caution)
     return check
@@ -124,7 +140,7 @@ def check_target(
     parts: Sequence[str] = PARTS,
     cascade: bool = True,
     original: ImageMap | None = None,
-    **options: Any,
+    **options: object,
 ) -> RandomisationCheck:
     """Do the check for a target that was made before.
 
@@ -148,6 +164,55 @@ def check_target(
     return RandomisationCheck(method, target.name, names, likeness, tuple(maps))
 
 
+@contextmanager
+def randomised(model: Reader, parts: tuple[str, ...] = PARTS, *, seed: int = 0) -> Iterator[None]:
+    """Replace a model's weight matrices by noise of the same mean and spread, then put them back.
+
+    Args:
+        model: a `ChestXrayModel`; nothing else may use it meanwhile.
+        parts: "language" (with its head), "projector", "vision".
+        seed: of the noise.
+
+    Raises:
+        OptionError: a part is unknown.
+        InputError: the weights are quantised.
+    """
+    if unknown := set(parts) - set(PARTS):
+        raise OptionError(f"parts are {', '.join(PARTS)}; got {sorted(unknown)[0]!r}")
+    if getattr(model.network, "is_quantized", False):
+        raise InputError("quantised weights cannot be randomised; load the model without quantize")
+    modules = {
+        "language": (model.decoder, model.head),
+        "projector": (model.projector,),
+        "vision": (model.vision,),
+    }
+    chosen = [
+        parameter
+        for part in parts
+        for module in modules[part]
+        for parameter in module.parameters()
+        if parameter.ndim > 1
+    ]
+    with model.exclusive(), model.other_weights():
+        kept = [parameter.detach().clone() for parameter in chosen]
+        try:
+            with torch.no_grad():
+                for number, parameter in enumerate(chosen):
+                    _fill_with_noise(parameter, seed * 100_003 + number)
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, value in zip(chosen, kept, strict=True):
+                    parameter.copy_(value)
+
+
+def _fill_with_noise(parameter: torch.Tensor, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(parameter.shape, generator=generator)
+    value = parameter.float()
+    parameter.copy_((noise * value.std().cpu() + value.mean().cpu()).to(parameter))
+
+
 def _again(trace: Trace) -> Trace:
     """Record the same text with the weights as they are now."""
     model = trace.need_model()
@@ -167,6 +232,3 @@ def _magnitude(image_map: ImageMap) -> ImageMap:
     if not image_map.signed:
         return image_map
     return replace(image_map, values=np.abs(image_map.values))
-
-
-__all__ = ["RandomisationCheck", "check_target", "randomisation"]

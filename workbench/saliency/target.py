@@ -7,18 +7,17 @@ text before that part; or the contrast between that part and other words in its 
 A phrase deep in a sentence is often certain once the sentence has begun: after "There is a" the
 model has no choice left, and a probability of 1 has no gradient. The target of a *finding* is
 therefore the whole sentence that states it against the plain sentence that says the opposite.
-
-Does not know: how the number is computed (`scorer`) or attributed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Unpack
 
 from workbench.errors import InputError
-from workbench.findings import ABSENT, NO_FINDING, standard_name
+from workbench.findings import ABSENT, NO_FINDING
 from workbench.reports import label, sentences
-from workbench.trace import Selection, Trace
+from workbench.trace import Selection, SelectionOptions, Trace
 
 
 @dataclass(frozen=True)
@@ -49,18 +48,34 @@ class Target:
         return f"\u201c{phrase}\u201d against \u201c{self.contrast_text}\u201d"
 
 
-def make_target(trace: Trace, selection: Selection, contrast: str | None = None) -> Target:
-    """Return the target of a part of a traced text.
+def make_target(
+    trace: Trace,
+    phrase: str | Selection | None = None,
+    contrast: str | None = None,
+    **named: Unpack[SelectionOptions],
+) -> Target:
+    """Return the target of a part of a traced text; of a finding, against its opposite.
 
     Args:
-        trace: a run; for a contrast its model must be there.
-        selection: from `trace.select`.
-        contrast: words that could stand in the place of the selection; None for the plain
+        trace: a run; for a contrast, or a finding, its model must be there.
+        phrase, **named: the part, see `Trace.select`. A finding without a contrast is weighed as
+            its whole sentence against the sentence that says the opposite: "There is a small
+            effusion on the left." against "No pleural effusion.", and "No pleural effusion."
+            against "There is pleural effusion.". What is denied is read from the mention itself,
+            so one that another sentence contradicts is weighed by its own words. A sentence that
+            names several findings is taken whole.
+        contrast: words that could stand in the place of the part; None for the plain
             log-probability.
 
     Raises:
-        InputError: the selection has no token, or the contrast is empty or the same words.
+        OptionError, InputError: see `Trace.select`.
+        InputError: the selection has no token, the contrast is empty or the same words, or the
+            finding is "no finding", which has no single opposite.
     """
+    selection = trace.select(phrase, **named)
+    if selection.kind == "finding" and contrast is None:
+        contrast = _opposite(trace, selection)
+        selection = finding_sentence(trace, selection)
     numbers = selection.tokens
     if not numbers:
         raise InputError(
@@ -76,6 +91,11 @@ def make_target(trace: Trace, selection: Selection, contrast: str | None = None)
     return Target(
         selection, before, own, tuple(tokenizer.encode(wanted, add_bos=False)), contrast_text=wanted
     )
+
+
+def finding_target(trace: Trace, finding: str, *, occurrence: int = 0) -> Target:
+    """Return the target of a finding against its opposite; see `make_target`."""
+    return make_target(trace, finding=finding, occurrence=occurrence)
 
 
 def checked_contrast(selection: Selection, contrast: str) -> str:
@@ -96,70 +116,24 @@ def checked_contrast(selection: Selection, contrast: str) -> str:
     return wanted
 
 
-def stated_target(
-    trace: Trace,
-    phrase: str | None = None,
-    *,
-    finding: str | None = None,
-    contrast: str | None = None,
-    occurrence: int = 0,
-    **choice: int | str | None,
-) -> Target:
-    """Return the target of a finding against its opposite, or of any other part of the text.
-
-    Args:
-        trace: a run with its model.
-        phrase, occurrence, **choice: see `Trace.select`.
-        finding: without a contrast, `finding_target` states the opposite.
-        contrast: words in place of the part.
-
-    Raises:
-        InputError: see `Trace.select`, `finding_target` and `make_target`.
-    """
-    selection = trace.select(phrase, finding=finding, occurrence=occurrence, **choice)
-    if finding is not None and contrast is None:
-        return finding_target(trace, finding, occurrence=occurrence)
-    return make_target(trace, selection, contrast)
+def finding_sentence(trace: Trace, mention: Selection) -> Selection:
+    """Return the sentence that states, or denies, the finding of a selection."""
+    stated = enumerate(sentences(trace.text))
+    number = next(n for n, sentence in stated if sentence.start <= mention.start < sentence.end)
+    return trace.select(sentence=number)
 
 
-def finding_target(trace: Trace, finding: str, *, occurrence: int = 0) -> Target:
-    """Return the target of a finding: its sentence against the sentence that says the opposite.
-
-    "There is a small effusion on the left." is weighed against "No pleural effusion.", and
-    "No pleural effusion." against "There is pleural effusion.". What is denied is read from the
-    mention itself, so one that another sentence contradicts is weighed by its own words. A sentence
-    that names several findings is taken whole.
-
-    Args:
-        trace: a run with its model.
-        finding: standard name or synonym.
-        occurrence: which mention, from 0; mentions that state the finding come before all others.
-
-    Raises:
-        InputError: the text does not speak of the finding, or it is "no finding", which has no
-            single opposite.
-    """
-    name = standard_name(finding)
-    words = trace.select(finding=name, occurrence=occurrence)
-    if name == NO_FINDING:
+def _opposite(trace: Trace, mention: Selection) -> str:
+    """Return the plain sentence that says the opposite of a mention of a finding."""
+    if mention.finding == NO_FINDING:
         raise InputError(
-            f"{words.text!r} has no single opposite; explain it as a phrase with a contrast of "
+            f"{mention.text!r} has no single opposite; explain it as a phrase with a contrast of "
             "your own"
         )
     denied = any(
-        row.finding == name and row.code == ABSENT and words.start <= row.start < words.end
+        row.finding == mention.finding
+        and row.code == ABSENT
+        and mention.start <= row.start < mention.end
         for row in label(trace.text).mentions
     )
-    opposite = f"There is {name}." if denied else f"No {name}."
-    return make_target(trace, finding_sentence(trace, name, occurrence=occurrence), opposite)
-
-
-def finding_sentence(trace: Trace, finding: str, *, occurrence: int = 0) -> Selection:
-    """Return the sentence that states, or denies, a finding.
-
-    Raises:
-        InputError: the text does not speak of the finding.
-    """
-    words = trace.select(finding=finding, occurrence=occurrence)
-    number = next(i for i, s in enumerate(sentences(trace.text)) if s.start <= words.start < s.end)
-    return trace.select(sentence=number)
+    return f"There is {mention.finding}." if denied else f"No {mention.finding}."

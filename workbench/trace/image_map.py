@@ -2,21 +2,20 @@
 
 Attention, saliency and truth baselines all end in one of these, so that they can be drawn, scored
 and compared alike. The grid may be the patches or finer; its cells share the model's square.
-
-Does not know: how the numbers came about.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import map_coordinates
 
 from workbench.errors import InputError
 from workbench.radiograph import FitGeometry, Radiograph
+from workbench.trace.layout import cell_box
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +52,7 @@ class ImageMap:
     layer: str = "all layers"
     head: str = "mean of heads"
     caution: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -69,18 +68,18 @@ class ImageMap:
     @property
     def grid(self) -> tuple[int, int]:
         """(rows, columns)."""
-        return self.values.shape
+        rows, columns = self.values.shape
+        return rows, columns
 
-    def cell_box(self, row: int, column: int) -> tuple[float, ...]:
+    def cell_box(self, row: int, column: int) -> tuple[float, float, float, float]:
         """Return (left, top, right, bottom) of a cell in original pixels, unclipped."""
-        high, wide = self.geometry.size / self.grid[0], self.geometry.size / self.grid[1]
-        box = (column * wide, row * high, (column + 1) * wide, (row + 1) * high)
-        return self.geometry.box_to_original(box)
+        return cell_box(self.geometry, self.grid, row, column)
 
     @property
     def peak_cell(self) -> tuple[int, int]:
         """(row, column) of the greatest value, the first where several are equal."""
-        return tuple(int(i) for i in np.unravel_index(self.values.argmax(), self.grid))
+        row, column = np.unravel_index(self.values.argmax(), self.grid)
+        return int(row), int(column)
 
     @property
     def peak(self) -> tuple[float, float]:
@@ -98,9 +97,13 @@ class ImageMap:
         """How colours are scaled when the map is drawn."""
         return "divided by the largest magnitude" if self.signed else "divided by the largest value"
 
+    @property
+    def _largest(self) -> float:
+        return float(np.abs(self.values).max() if self.signed else self.values.max())
+
     def normalised(self) -> np.ndarray:
         """Return values divided by the largest: in [-1, 1] where signed, else at most 1."""
-        largest = np.abs(self.values).max() if self.signed else self.values.max()
+        largest = self._largest
         return self.values / largest if largest > 0 else np.zeros_like(self.values)
 
     def to_original(self, *, smooth: bool = True) -> np.ndarray:
@@ -123,13 +126,16 @@ class ImageMap:
         seen = ((y >= 0) & (y < inside))[:, None] & ((x >= 0) & (x < inside))[None]
         return np.where(seen, drawn, np.nan).astype(np.float32)
 
-    def normalised_original(self, *, smooth: bool = True) -> np.ndarray:
+    def normalised_original(
+        self, *, smooth: bool = True, largest: float | None = None
+    ) -> np.ndarray:
         """Return `to_original` divided by the largest value: in [-1, 1] where signed, else [0, 1].
 
         Args:
             smooth: interpolate between the middles of cells; False keeps cells as they are.
+            largest: to divide by; the map's own largest value, or magnitude, when None.
         """
-        largest = np.abs(self.values).max() if self.signed else self.values.max()
+        largest = self._largest if largest is None else largest
         return self.to_original(smooth=smooth) / (largest if largest > 0 else 1)
 
     def cells_of(self, mask: np.ndarray) -> np.ndarray:

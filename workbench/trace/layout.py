@@ -7,34 +7,28 @@ The one owner of spans and geometry. The sequence of a run is
 and every number (how many patches, how many rows of them, where a patch lies in the file that was
 read) is taken from the model's configuration and the fit of the image.
 
-Does not know: tensors and models; what a finding looks like.
 Coordinates: original pixels, continuous, from the top left corner; boxes are
 (left, top, right, bottom), as in `workbench.radiograph.fit`.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
-from workbench.findings import PRESENT, standard_name
-from workbench.model.token_text import tokens_within
 from workbench.radiograph import FitGeometry
-from workbench.reports import label, sentences
+from workbench.trace.selection import Selection, SelectionOptions, TextParts
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: What a position can be, in the order of the sequence.
 KINDS = ("prompt", "image", "question", "generated")
-
-_SHOWN = 240
 
 
 @dataclass(frozen=True)
@@ -61,26 +55,14 @@ class Span:
         return slice(self.start, self.stop)
 
 
-@dataclass(frozen=True)
-class Selection:
-    """A part of the generated text and the tokens that wrote it.
-
-    Attributes:
-        kind: "token", "word", "phrase", "sentence", "finding" or "text".
-        text: the characters.
-        start: first character in the generated text.
-        end: one past the last.
-        tokens: numbers of the generated tokens that touch these characters, from 0.
-    """
-
-    kind: str
-    text: str
-    start: int
-    end: int
-    tokens: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return self.text or "(nothing)"
+def cell_box(
+    geometry: FitGeometry, grid: tuple[int, int], row: int, column: int
+) -> tuple[float, float, float, float]:
+    """Return (left, top, right, bottom) of a cell of a grid in original pixels, unclipped."""
+    high, wide = geometry.size / grid[0], geometry.size / grid[1]
+    return geometry.box_to_original(
+        (column * wide, row * high, (column + 1) * wide, (row + 1) * high)
+    )
 
 
 @dataclass(frozen=True)
@@ -149,12 +131,6 @@ class TokenLayout:
         """Positions of the whole sequence."""
         return self.spans[-1].stop
 
-    def kind_of(self, position: int) -> str:
-        """Return what a position is."""
-        if not 0 <= position < self.length:
-            raise OptionError(f"positions go from 0 to {self.length - 1}, got {position}")
-        return next(span.kind for span in self.spans if position < span.stop)
-
     def query_of(self, token: int) -> int:
         """Return the position whose output chose a generated token: the one before it."""
         if not 0 <= token < len(self.tokens):
@@ -169,8 +145,6 @@ class TokenLayout:
         patches = [f"patch {r}, {c}" for r in range(rows) for c in range(columns)]
         return [*self.prompt_tokens, *patches, *self.question_tokens, *self.tokens]
 
-    # ---------------------------------------------------------------- geometry
-
     @property
     def patch_size(self) -> tuple[float, float]:
         """(height, width) of a patch in model pixels."""
@@ -180,10 +154,7 @@ class TokenLayout:
         """Return the box of a patch in original pixels; beyond the image where it is padding."""
         if not 0 <= patch < self.image_tokens:
             raise OptionError(f"patches go from 0 to {self.image_tokens - 1}, got {patch}")
-        row, column = divmod(patch, self.grid[1])
-        high, wide = self.patch_size
-        box = (column * wide, row * high, (column + 1) * wide, (row + 1) * high)
-        return self.geometry.box_to_original(box)
+        return cell_box(self.geometry, self.grid, *divmod(patch, self.grid[1]))
 
     def patch_at(self, x: float, y: float) -> int | None:
         """Return the patch that shows a point of the original; None where it was cropped away."""
@@ -192,140 +163,22 @@ class TokenLayout:
             return None
         return int(row) * self.grid[1] + int(column)
 
-    # ---------------------------------------------------------------- choosing words
-
     def select(
-        self,
-        phrase: str | None = None,
-        *,
-        token: int | None = None,
-        word: str | int | None = None,
-        sentence: int | None = None,
-        finding: str | None = None,
-        occurrence: int = 0,
+        self, phrase: str | Selection | None = None, **named: Unpack[SelectionOptions]
     ) -> Selection:
         """Choose a part of the text; the whole text when nothing is named.
 
         Args:
-            phrase: characters of the text; case and white space do not matter.
-            token: number of a generated token, from 0.
-            word: number of a word, from 0, or a whole word.
-            sentence: number of a sentence, from 0.
-            finding: standard name or synonym; the words that name it, its stated side and zone
-                words in the same clause included.
-            occurrence: which one, from 0, where a phrase or word occurs more than once.
+            phrase: characters of the text, case and white space do not matter; or a selection,
+                which is returned as it is.
+            **named: see `SelectionOptions`.
 
         Raises:
-            OptionError: more than one of them, or a number out of range.
-            InputError: the phrase is empty or not in the text, or the text does not speak of the
-                finding; the message shows the text.
+            OptionError: more than one of them, an unknown one, or a number out of range.
+            InputError: the phrase is empty or not in the text, the text does not speak of the
+                finding, or the selection is of another text; the message shows the text.
         """
-        given = {
-            "phrase": phrase,
-            "token": token,
-            "word": word,
-            "sentence": sentence,
-            "finding": finding,
-        }
-        named = [kind for kind, value in given.items() if value is not None]
-        if len(named) > 1:
-            raise OptionError(f"name one part of the text, got {' and '.join(named)}")
-        if not named:
-            return self._selection("text", 0, len(self.text))
-        kind = named[0]
-        return getattr(self, f"_by_{kind}")(given[kind], occurrence)
-
-    def _selection(self, kind: str, start: int, end: int) -> Selection:
-        tokens = tokens_within(self.offsets, start, end)
-        return Selection(kind, self.text[start:end], start, end, tokens)
-
-    def _by_phrase(self, phrase: str, occurrence: int, kind: str = "phrase") -> Selection:
-        if not isinstance(phrase, str) or not phrase.split():
-            raise InputError(
-                f"the phrase is empty ({phrase!r}); expected words of the text: {self._quoted()}"
-            )
-        pattern = r"\s+".join(map(re.escape, phrase.split()))
-        if kind == "word":
-            pattern = rf"(?<!\w){pattern}(?!\w)"
-        found = list(re.finditer(pattern, self.text, flags=re.IGNORECASE))
-        if not found:
-            raise InputError(
-                f"the text does not contain {phrase!r}; expected words of it: {self._quoted()}"
-            )
-        match = self._nth(found, occurrence, f"{phrase!r} occurs")
-        return self._selection(kind, *match.span())
-
-    def _by_token(self, token: int, _: int) -> Selection:
-        self.query_of(token)
-        start, end = self.offsets[token]
-        return Selection("token", self.text[start:end] or self.tokens[token], start, end, (token,))
-
-    def _by_word(self, word: str | int, occurrence: int) -> Selection:
-        if isinstance(word, str):
-            return self._by_phrase(word, occurrence, "word")
-        match = self._nth(list(re.finditer(r"\S+", self.text)), word, "words")
-        return self._selection("word", *match.span())
-
-    def _by_sentence(self, sentence: int, _: int) -> Selection:
-        chosen = self._nth(sentences(self.text), sentence, "sentences")
-        return self._selection("sentence", chosen.start, chosen.end)
-
-    def _by_finding(self, finding: str, occurrence: int) -> Selection:
-        name = standard_name(finding)
-        everything = label(self.text).mentions
-        mentions = [row for row in everything if row.finding == name]
-        if not mentions:
-            raise InputError(
-                f"the text does not speak of {name}; expected a finding it names: {self._quoted()}"
-            )
-        stated = [row for row in mentions if row.code == PRESENT] or mentions
-        row = self._nth(stated, occurrence, f"mentions of {name}")
-        return self._selection("finding", *self._with_place(row, everything))
-
-    def _with_place(self, row, mentions) -> tuple[int, int]:
-        """Return the characters of a mention, widened to its side and zone in its sentence."""
-        start, end = row.start, row.end
-        around = next(
-            (s for s in sentences(self.text) if s.start <= row.start and row.end <= s.end), None
-        )
-        words = [*(_SIDE_WORDS.get(row.side, ())), *(row.zone or "").replace(",", " ").split()]
-        if around is None or not words:
-            return start, end
-        low, high = self._own_part(row, mentions)
-        pattern = rf"\b(?:{'|'.join(map(re.escape, words))})\b"
-        for match in re.finditer(pattern, around.text, flags=re.IGNORECASE):
-            first, last = around.start + match.start(), around.start + match.end()
-            if first < low or last > high:
-                continue
-            gap = self.text[min(last, end) : max(first, start)]
-            if not re.search(r"[,;:]", gap):
-                start, end = min(start, first), max(end, last)
-        return start, end
-
-    def _own_part(self, row, mentions) -> tuple[int, int]:
-        """Return where words belong to a mention and not to its neighbours.
-
-        The border to another mention is the last joining word between the two; where there is
-        none, words go to the mention that follows them.
-        """
-        low, high = 0, len(self.text)
-        for other in mentions:
-            if other.end <= row.start:
-                joints = list(_JOINT.finditer(self.text, other.end, row.start))
-                low = max(low, joints[-1].start() if joints else other.end)
-            elif other.start >= row.end:
-                joints = list(_JOINT.finditer(self.text, row.end, other.start))
-                high = min(high, joints[-1].start() if joints else row.end)
-        return low, high
-
-    def _nth(self, found, number: int, what: str):
-        if not isinstance(number, int) or not 0 <= number < len(found):
-            raise OptionError(f"{what}: {len(found)} in the text, numbered from 0; got {number!r}")
-        return found[number]
-
-    def _quoted(self) -> str:
-        text = " ".join(self.text.split())
-        return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "...")
+        return TextParts(self.text, self.tokens, self.offsets).select(phrase, **named)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per position: kind, name, row and column of patches (-1 elsewhere)."""
@@ -343,14 +196,3 @@ class TokenLayout:
                 "column": np.where(patch >= 0, patch % self.grid[1], -1),
             }
         ).rename_axis("position")
-
-
-#: What leads from one finding to the next.
-_JOINT = re.compile(r"[,.:;(]|\b(?:and|but|no|or|with|without)\b", re.IGNORECASE)
-
-#: Words by which a text may state a side.
-_SIDE_WORDS = {
-    "left": ("left", "left-sided"),
-    "right": ("right", "right-sided"),
-    "bilateral": ("bilateral", "bilaterally", "both", "left", "right"),
-}

@@ -8,29 +8,48 @@ Analyses that only read attention need nothing else. Analyses that run the model
 occlusion) take it from `trace.model`: it is there while the trace is fresh, and after loading a
 trace it is given with `trace.attach(model)`.
 
-Does not know: how rows are recorded (`record`) or saved (`store`).
+On disk a trace is a folder: arrays as safetensors, the rest as JSON.
+
+    trace.save("runs/case7")             ->  runs/case7/trace.json, runs/case7/trace.safetensors
+    wb.load_trace("runs/case7")          ->  Trace without a model
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import errno
+import json
+from dataclasses import asdict, dataclass, field, replace
 from html import escape
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from workbench._repr import short_repr
+from workbench._store import file_sha256, open_private, read_json, whole_file
 from workbench.backends import Reader
 from workbench.errors import InputError, OptionError
-from workbench.generation import Generation
-from workbench.radiograph import Radiograph
-from workbench.trace.layout import Selection, TokenLayout
+from workbench.generation import DecodingSettings, Generation
+from workbench.generation.result import ModelIdentity
+from workbench.radiograph import FitGeometry, InputContract, InputWarning, Radiograph
+from workbench.trace.layout import TokenLayout
+from workbench.trace.selection import Selection, SelectionOptions
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
     from matplotlib.axes import Axes
+
+FORMAT = "cxr-workbench-trace/1"
+ARRAYS, NOTES = "trace.safetensors", "trace.json"
+_LEVELS = 65535
+#: What `Generation.to_dict` adds to the fields.
+_DERIVED = ("sentences", "seed")
+#: What comes of files that are not what was written.
+_DAMAGED = (
+    SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +72,10 @@ class AttentionRows:
     total_heads: int
 
     __repr__ = short_repr
+
+    def notes(self) -> dict[str, object]:
+        """Return all but the values, as plain values for JSON."""
+        return {key: value for key, value in vars(self).items() if key != "values"}
 
     def pick(self, layer: int | None = None, head: int | None = None) -> np.ndarray:
         """Return (queries, keys) float32 of a layer and head; the mean over what is not named.
@@ -121,13 +144,17 @@ class Trace:
         """The generated text."""
         return self.layout.text
 
-    def select(self, phrase: str | None = None, **choice) -> Selection:
+    def select(
+        self, phrase: str | Selection | None = None, **named: Unpack[SelectionOptions]
+    ) -> Selection:
         """Choose a part of the text; see `TokenLayout.select`."""
-        return self.layout.select(phrase, **choice)
+        return self.layout.select(phrase, **named)
 
-    def logprob(self, phrase: str | None = None, **choice) -> float:
-        """Return the summed log-probability of a part of the text."""
-        tokens = list(self.select(phrase, **choice).tokens)
+    def logprob(
+        self, phrase: str | Selection | None = None, **named: Unpack[SelectionOptions]
+    ) -> float:
+        """Return the summed log-probability of a part of the text; see `TokenLayout.select`."""
+        tokens = list(self.select(phrase, **named).tokens)
         return float(self.logprobs[tokens].sum(dtype=np.float64))
 
     def attach(self, model: Reader) -> Trace:
@@ -171,10 +198,44 @@ class Trace:
         return self.vision
 
     def save(self, path: str | Path) -> Path:
-        """Write the trace into a folder; see `workbench.trace.store.save_trace`."""
-        from workbench.trace.store import save_trace
+        """Write the trace into a folder that only its owner can read, and return the folder.
 
-        return save_trace(self, path)
+        Pixels are kept (float32 as the model saw them, 16 bit as read); DICOM tags are not. An
+        older trace in the folder is replaced.
+
+        Raises:
+            OSError: it cannot be written; older files of it are kept.
+        """
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        towers = {"language": self.language, "vision": self.vision}
+        arrays = {
+            "pixels": np.rint(self.image.pixels * _LEVELS).astype(np.uint16),
+            "pixel_values": np.ascontiguousarray(self.pixel_values),
+            "logprobs": self.logprobs,
+            "written_logprobs": np.array(self.generation.logprobs),
+            **{name: np.ascontiguousarray(rows.values) for name, rows in towers.items() if rows},
+        }
+        notes = {
+            "format": FORMAT,
+            "layout": asdict(self.layout),
+            "contract": self.image.contract.to_dict(),
+            "generation": self.generation.to_dict(),
+            "towers": {name: rows and rows.notes() for name, rows in towers.items()},
+        }
+        try:
+            with whole_file(folder / ARRAYS) as written, whole_file(folder / NOTES) as noted:
+                for partial in (written, noted):
+                    open_private(partial).close()
+                save_file(arrays, written)
+                notes["sha256"] = file_sha256(written)
+                noted.write_text(json.dumps(notes, indent=1) + "\n")
+        except SafetensorError as error:
+            name = f"{folder.name}/{ARRAYS}"
+            raise OSError(
+                errno.EIO, f"{name}: the trace cannot be written ({error}); make room"
+            ) from error
+        return folder
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per generated token with its attention by kind of position.
@@ -196,10 +257,20 @@ class Trace:
         return pd.DataFrame(columns | shares).rename_axis("position")
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw where each token's attention went, by kind of position."""
-        from workbench.trace.figure import plot_sources
+        """Draw one stacked bar per token: the share of its attention that each kind got.
 
-        return plot_sources(self, ax)
+        Args:
+            ax: where to draw; a new figure as wide as the text needs when None.
+        """
+        from workbench.figures.attention import KIND_NAMES, draw_sources
+
+        frame = self.to_frame()
+        return draw_sources(
+            frame["token"].tolist(),
+            {kind: frame[kind].to_numpy() for kind in KIND_NAMES},
+            title="Where each token looked (mean of layers and heads)",
+            ax=ax,
+        )
 
     def __repr__(self) -> str:
         layers, heads = self.language.values.shape[:2]
@@ -216,3 +287,66 @@ class Trace:
             f"{self.generation._repr_html_()}<p style='font-size:12px;color:#5f5f5f'>"
             f"Trace: {escape(spans)} positions; {escape(repr(self))}</p>"
         )
+
+
+def load_trace(path: str | Path) -> Trace:
+    """Read a trace that `Trace.save` wrote; it has no model until `Trace.attach` gives it one.
+
+    Raises:
+        InputError: there is no trace, it is of another format, or it is damaged.
+    """
+    folder = Path(path)
+    for name in (NOTES, ARRAYS):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} holds no {name}; expected a folder that trace.save wrote")
+    try:
+        notes = read_json(folder / NOTES)
+        if (found := notes["format"]) == FORMAT:
+            if file_sha256(folder / ARRAYS) != notes["sha256"]:
+                raise ValueError(f"{ARRAYS} is not the file that {NOTES} was written with")
+            return _trace(_tuples(notes), load_file(folder / ARRAYS))
+    except _DAMAGED as error:
+        raise InputError(
+            f"the trace in {folder} is damaged ({type(error).__name__}: {error}); record it again"
+        ) from error
+    raise InputError(f"{folder} is of format {found!r}; this version reads {FORMAT!r}")
+
+
+def _tuples(value: Any) -> Any:
+    """Return a value of JSON with tuples for lists, as the classes of results have them."""
+    if isinstance(value, dict):
+        return {key: _tuples(part) for key, part in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _trace(notes: dict[str, Any], arrays: dict[str, np.ndarray]) -> Trace:
+    layout, contract, generation = (notes[key] for key in ("layout", "contract", "generation"))
+    rows = {
+        name: kept and AttentionRows(arrays[name], **kept) for name, kept in notes["towers"].items()
+    }
+    pixels = arrays["pixels"].astype(np.float32) / np.float32(_LEVELS)
+    trace = Trace(
+        layout=TokenLayout(**layout | {"geometry": FitGeometry(**layout["geometry"])}),
+        generation=Generation(
+            **{key: value for key, value in generation.items() if key not in _DERIVED}
+            | {
+                "logprobs": arrays["written_logprobs"],
+                "settings": DecodingSettings(**generation["settings"]),
+                "model": ModelIdentity(**generation["model"]),
+                "warnings": _warnings(generation),
+            }
+        ),
+        image=Radiograph(pixels, InputContract(**contract | {"warnings": _warnings(contract)})),
+        pixel_values=arrays["pixel_values"],
+        logprobs=arrays["logprobs"],
+        language=rows["language"],
+        vision=rows["vision"],
+    )
+    expected = (len(trace.layout.tokens), trace.layout.length)
+    if trace.language.values.shape[2:] != expected:
+        raise ValueError(f"rows of {trace.language.values.shape[2:]}, expected {expected}")
+    return trace
+
+
+def _warnings(notes: dict[str, Any]) -> tuple[InputWarning, ...]:
+    return tuple(InputWarning(**warning) for warning in notes["warnings"])

@@ -14,12 +14,12 @@ from workbench.attention.choice import patch_rows
 from workbench.errors import OptionError, unknown_name
 from workbench.figures.names import method_name
 from workbench.findings import NO_FINDING
-from workbench.hallucination.spans import words_of
 from workbench.model.token_text import tokens_within
 from workbench.reports import label, sentences
 from workbench.saliency import METHODS, Method, explain, explain_target, make_target
 from workbench.saliency.cautions import caution_of
 from workbench.trace import ImageMap, Selection, Trace
+from workbench.trace.selection import words_of
 from workbench.widgets.radiographs import grid_of
 
 #: Methods that take about one pass of the model: computed as soon as a word is chosen.

@@ -1,7 +1,4 @@
-"""Figures of the attention analyses: maps in a row, scores of heads, sources, words on patches.
-
-Does not know: models or traces; arrays, names and maps come in.
-"""
+"""Where attention went: shares by kind of position, scores of heads, words on patches."""
 
 from __future__ import annotations
 
@@ -13,18 +10,33 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.patheffects import withStroke
 
-from workbench.figures.lines import legend_inches
-from workbench.figures.maps import draw_small_multiples
-from workbench.figures.page import embedded_png
+from workbench.figures.lines import legend_inches, text_inches
 from workbench.figures.radiograph import plot_film
-from workbench.figures.style import INK, MUTED, PAPER, SEQUENTIAL, new_figure, style
-from workbench.trace.figure import KIND_COLOURS, KIND_NAMES
+from workbench.figures.style import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    PAPER,
+    SEQUENTIAL,
+    SKY,
+    new_figure,
+    style,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from workbench.trace import ImageMap
+#: Colour and name of each kind of position.
+KIND_COLOURS = {"prompt": SKY, "image": ORANGE, "question": BLUE, "generated": GREEN}
+KIND_NAMES = {
+    "prompt": "prompt before the image",
+    "image": "image",
+    "question": "prompt behind it",
+    "generated": "own words",
+}
 
 #: The first position is drawn as nothing in particular.
 SOURCE_COLOURS = {"sink": "#8c8c8c", **KIND_COLOURS}
@@ -35,45 +47,6 @@ _WRITTEN = 12
 _SIDEWAYS = 30
 #: Inches of a patch that a word is written into.
 _CELL = 0.72
-
-
-def draw_stack(
-    maps: Sequence[ImageMap],
-    names: Sequence[str],
-    *,
-    title: str,
-    details: str,
-    columns: int,
-    together: bool,
-    masks: Mapping[str, np.ndarray] | None,
-    smooth: bool,
-) -> Figure:
-    """Draw maps of one image side by side.
-
-    Args:
-        maps: unsigned maps.
-        names: written above each.
-        title, details: above and below all.
-        columns: how many in a row.
-        together: scale all by the largest value of any, else each by its own.
-        masks: outlined in each.
-        smooth: interpolate between cells.
-    """
-    own = [float(item.values.max()) for item in maps]
-    scales = [max(own)] * len(own) if together else own
-    drawn = [
-        (name, item.to_original(smooth=smooth) / (scale or 1))
-        for name, item, scale in zip(names, maps, scales, strict=True)
-    ]
-    scaled = "all on one scale" if together else "each map scaled by its own largest value"
-    return draw_small_multiples(
-        maps[0].image.pixels,
-        drawn,
-        title=title,
-        details=" · ".join(part for part in (details, maps[0].unit, scaled) if part),
-        columns=columns,
-        masks=masks,
-    )
 
 
 def draw_heads(
@@ -144,45 +117,43 @@ def draw_sources(
     names: Sequence[str],
     shares: Mapping[str, np.ndarray],
     *,
-    by: str,
-    even: float,
-    details: str,
+    title: str,
+    note: str = "",
+    upright: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw stacked bars of attention by kind of position: upright for words, lying for sentences.
 
     Args:
         names: of the bars, in reading order.
-        shares: kind -> (bars,) in [0, 1]; together they sum to 1 for each bar.
-        by: what a bar is.
-        even: share of the image if all positions got alike; written below.
-        details: small print.
-        ax: where to draw; a new figure when None.
+        shares: kind, in the order of `SOURCE_NAMES` -> (bars,) in [0, 1]; they sum to 1 for each
+            bar.
+        title: above.
+        note: small print below.
+        upright: bars stand, and names are read from the side.
+        ax: where to draw; a new figure, as wide as the text needs, when None.
     """
-    upright = by in ("token", "word")
     count = len(names)
     labels = [_bar_name(name, upright) for name in names]
     with style():
-        if ax is None:
-            ax = _axes_for_bars(names, upright)
+        ax = _axes_for_bars(names, list(shares), title, upright) if ax is None else ax
         below = np.zeros(count)
-        for kind, colour in SOURCE_COLOURS.items():
-            bar = ax.bar if upright else ax.barh
-            bar(range(count), shares[kind], 0.88, below, color=colour, label=SOURCE_NAMES[kind])
-            below = below + shares[kind]
+        for kind, share in shares.items():
+            bar, colour = ax.bar if upright else ax.barh, SOURCE_COLOURS[kind]
+            bar(range(count), share, 0.88, below, color=colour, label=SOURCE_NAMES[kind])
+            below = below + share
         text = {"fontsize": 11.5, "color": INK}
-        note = f"{details}; even attention would give the image {even:.0%}"
         if upright:
             ax.set_xticks(range(count), labels, rotation=90, parse_math=False, **text)
             ax.set(xlim=(-0.6, count - 0.4), ylim=(0, 1), ylabel="share of attention")
-            ax.set_xlabel(note, fontsize=11, color=MUTED, loc="left")
         else:
             ax.set_yticks(range(count), labels, parse_math=False, **text)
             ax.set(xlim=(0, 1), ylim=(count - 0.4, -0.6))
-            ax.set_xlabel(f"share of attention ({note})", fontsize=11, color=MUTED, loc="left")
-        ax.set_title(f"What each {by} looked at while it was chosen", pad=34)
+            note = f"share of attention ({note})"
+        ax.set_xlabel(note, fontsize=11, color=MUTED, loc="left")
+        ax.set_title(title, pad=34)
         ax.legend(
-            ncols=5,
+            ncols=len(shares),
             loc="lower left" if upright else "lower right",
             bbox_to_anchor=(0 if upright else 1, 1.0),
             fontsize=11,
@@ -203,7 +174,7 @@ def draw_tokens(
     columns: int,
     ax: Axes | None = None,
 ) -> Axes:
-    """Write one word into each box over a dimmed film, bolder where it is likelier.
+    """Write one word into each box over a dimmed radiograph, bolder where it is likelier.
 
     Args:
         pixels: (H, W) in [0, 1].
@@ -244,19 +215,11 @@ def draw_tokens(
     return ax
 
 
-def figure_html(figure: Figure, label: str) -> str:
-    """Return a figure as an image for a notebook, and close it."""
-    from matplotlib import pyplot
-
-    shown = embedded_png(figure, f"Figure: {label}", dpi=100)
-    pyplot.close(figure)
-    return shown
-
-
-def _axes_for_bars(names: Sequence[str], upright: bool) -> Axes:
+def _axes_for_bars(names: Sequence[str], kinds: Sequence[str], title: str, upright: bool) -> Axes:
     if upright:
-        least = legend_inches(SOURCE_NAMES.values(), 11) + 1
-        size = (float(np.clip(0.26 * len(names) + 2.5, least, 26)), 5.2)
+        legend = legend_inches([SOURCE_NAMES[kind] for kind in kinds], 11)
+        narrowest = max(text_inches(title, 16, "bold"), legend) + 1
+        size = (float(np.clip(0.26 * len(names) + 2.5, narrowest, 26)), 5.2)
     else:
         two_lines = max(map(len, names), default=0) > _SIDEWAYS
         size = (11.0, 0.55 * len(names) + 2.2 + 0.25 * two_lines)

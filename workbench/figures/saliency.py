@@ -1,11 +1,9 @@
-"""Figures of the checks: curves, the randomisation cascade, counterfactual films.
-
-Does not know: models; it draws what the results hold.
-"""
+"""Saliency maps tried: curves, the randomisation cascade, counterfactuals, pointing by method."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,59 +21,78 @@ from workbench.figures.style import (
     new_figure,
     style,
 )
-from workbench.reports import sentences
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from workbench.saliency.counterfactual import Counterfactual
-    from workbench.saliency.curves import Curve
-    from workbench.saliency.randomisation import RandomisationCheck
-
 #: A rank correlation above which a map counts as unchanged.
 UNCHANGED = 0.9
 
 
-def plot_curve(curve: Curve, ax: Axes | None = None) -> Axes:
-    """Draw a deletion or insertion curve beside random order, the gain shaded."""
+def draw_curve(
+    share: np.ndarray,
+    scores: np.ndarray,
+    random_scores: np.ndarray,
+    *,
+    method: str,
+    title: str,
+    done: str,
+    note: str,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a deletion or insertion curve beside random order, the gain shaded.
+
+    Args:
+        share: (steps,) of the image changed, 0 to 1.
+        scores, random_scores: (steps,) the target in the map's order and in random order.
+        method: of the map, for the key.
+        title: above.
+        done: what was done to the image: "taken away" or "put back".
+        note: written below.
+        ax: where to draw; a new figure when None.
+    """
     with style():
         if ax is None:
             ax = new_figure(figsize=(7.2, 4.8), layout="constrained").add_subplot()
-        share = 100 * curve.share
-        ax.fill_between(share, curve.scores, curve.random_scores, color=BLUE, alpha=0.12)
-        ax.plot(share, curve.random_scores, color=MUTED, linestyle="--", label="random order")
-        ax.plot(share, curve.scores, color=BLUE, label=curve.method)
-        done = "taken away" if curve.kind == "deletion" else "put back"
-        ax.set(xlabel=f"% of the film {done}", ylabel="target, natural log units", xlim=(0, 100))
-        below = (curve.kind == "deletion") == (curve.gain >= 0)
-        where = "below" if below else "above"
-        verdict = "" if curve.gain >= 0 else " (worse)"
-        ax.set_title(
-            f"{curve.kind.capitalize()} by {curve.method}:\n"
-            f"on average {abs(curve.gain):.1f} {where} random order{verdict}",
-            pad=34,
-        )
+        percent = 100 * share
+        ax.fill_between(percent, scores, random_scores, color=BLUE, alpha=0.12)
+        ax.plot(percent, random_scores, color=MUTED, linestyle="--", label="random order")
+        ax.plot(percent, scores, color=BLUE, label=method)
+        ax.set(xlabel=f"% of the image {done}", ylabel="target, natural log units", xlim=(0, 100))
+        ax.set_title(title, pad=34)
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.3)
         ax.grid(axis="y", color=GRID)
-        _below(ax, curve.target)
+        _below(ax, note)
     return ax
 
 
-def plot_randomisation(check: RandomisationCheck, ax: Axes | None = None) -> Axes:
-    """Draw how alike the map stays while part after part becomes random.
+def draw_cascade(
+    stages: Sequence[str],
+    similarity: Sequence[float | None],
+    *,
+    limit: float,
+    title: str,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw how alike a map stays while part after part of its model becomes random.
 
-    The verdict is that of the stage that changes the map least. Stages that leave it as it was are
-    marked: it does not depend on the parts that were random by then.
+    Stages that leave it as it was are marked: it does not depend on the parts that were random by
+    then.
+
+    Args:
+        stages: parts that were random, joined by " + ".
+        similarity: rank correlation with the map of the trained model at each; None is unknown.
+        limit: size of the correlation from which on a map fails.
+        title: above.
+        ax: where to draw; a new figure when None.
     """
-    from workbench.saliency.checks import RANDOMISED_LIMIT
-
     with style():
         if ax is None:
             ax = new_figure(figsize=(8.2, 5.0), layout="constrained").add_subplot()
-        names = ["trained", *check.stages]
-        values = [1.0, *(np.nan if s is None else s for s in check.similarity)]
-        ax.axhspan(-RANDOMISED_LIMIT, RANDOMISED_LIMIT, color=GRID, alpha=0.6)
+        names = ["trained", *stages]
+        values = [1.0, *(np.nan if s is None else s for s in similarity)]
+        ax.axhspan(-limit, limit, color=GRID, alpha=0.6)
         ax.plot(range(len(values)), values, color=BLUE, marker="o")
         same = [at for at, value in enumerate(values) if at and value > UNCHANGED]
         ax.plot(same, [values[at] for at in same], "o", color=AMBER, markersize=13)
@@ -94,43 +111,48 @@ def plot_randomisation(check: RandomisationCheck, ax: Axes | None = None) -> Axe
         ax.set(ylim=(-1.05, 1.4), xlim=(-0.4, len(names) - 0.6), ylabel="rank correlation")
         ax.set_yticks([-1, -0.5, 0, 0.5, 1])
         ax.text(-0.36, 0.0, "changed", fontsize=12, color=MUTED, va="center")
-        method = method_name(check.method)
-        verdict = {True: "passes", False: "fails", None: "has no verdict in"}[check.ok]
-        said = f"{method} {verdict} the randomisation check"
-        ax.set_title(said)
+        ax.set_title(title)
         ax.set_xlabel("random weights in ...", fontsize=13)
     return ax
 
 
-def plot_counterfactual(result: Counterfactual) -> Figure:
-    """Draw the film before and after, what is said differently, and the findings that changed."""
-    told, same = _told_apart(result.before.text, result.after.text)
-    changed = (
-        "; ".join(f"{name}: {old} \u2192 {new}" for name, (old, new) in result.changes.items())
-        or "no finding changed its code"
-    )
-    note = (
-        f"{result.target} \u00b7 outline: the region put back to normal by {result.how} \u00b7 "
-        f"{same} sentence{'s' if same != 1 else ''} alike in both"
-    )
-    blocks = (textwrap.wrap(changed, 92), textwrap.wrap(note, 128))
-    high, wide = result.image.pixels.shape
-    film, line, small = min(5.95 * high / wide, 7.0), 0.31, 0.24
-    words = line * max(len(lines) for lines in told)
+def draw_pair(
+    images: Sequence[np.ndarray],
+    titles: Sequence[str],
+    texts: Sequence[Sequence[str]],
+    *,
+    region: np.ndarray,
+    headline: str,
+    note: str,
+) -> Figure:
+    """Draw an image before and after a region was changed, and what is told of each.
+
+    Args:
+        images: two of (H, W) in [0, 1].
+        titles: above each.
+        texts: lines below each.
+        region: boolean (H, W), outlined; dotted in the second.
+        headline: what changed, below both.
+        note: small print below that.
+    """
+    blocks = (textwrap.wrap(headline, 92), textwrap.wrap(note, 128))
+    high, wide = images[0].shape
+    picture, line, small = min(5.95 * high / wide, 7.0), 0.31, 0.24
+    words = line * max(len(lines) for lines in texts)
     below = words + line * len(blocks[0]) + small * len(blocks[1]) + 0.65
-    total = 0.55 + film + below
+    total = 0.55 + picture + below
     with style():
         figure = new_figure(figsize=(12.4, total))
-        for column, image in enumerate((result.image, result.changed)):
+        for column, (image, title) in enumerate(zip(images, titles, strict=True)):
             left = 0.012 + 0.5 * column
-            ax = figure.add_axes((left, below / total, 0.48, film / total))
-            ax.imshow(image.pixels, cmap=FILM, vmin=0, vmax=1, interpolation="antialiased")
-            _dotted(ax, result.region, "-" if column == 0 else ":")
+            ax = figure.add_axes((left, below / total, 0.48, picture / total))
+            ax.imshow(image, cmap=FILM, vmin=0, vmax=1, interpolation="antialiased")
+            _dotted(ax, region, "-" if column == 0 else ":")
             ax.set_axis_off()
             ax.set_anchor("NW")
-            ax.set_title(_score(result, column), fontsize=17, loc="left")
+            ax.set_title(title, fontsize=17, loc="left")
             y = (below - 0.14) / total
-            body = "\n".join(told[column])
+            body = "\n".join(texts[column])
             figure.text(left, y, body, fontsize=14.5, va="top", linespacing=1.35, parse_math=False)
         y = (below - words - 0.3) / total
         bold = {"fontsize": 15, "fontweight": "bold", "color": VERMILION, "linespacing": 1.35}
@@ -141,17 +163,6 @@ def plot_counterfactual(result: Counterfactual) -> Figure:
     return figure
 
 
-def _told_apart(before: str, after: str) -> tuple[tuple[list[str], list[str]], int]:
-    """Return the lines of each text that the other does not have, and how many both have."""
-    both = [[" ".join(s.text.split()) for s in sentences(text)] for text in (before, after)]
-    same = [sentence for sentence in both[0] if sentence in both[1]]
-    told = []
-    for own in both:
-        lines = textwrap.wrap(" ".join(s for s in own if s not in same) or "(the same words)", 56)
-        told.append(lines if len(lines) <= 6 else [*lines[:5], lines[5][:50] + " ..."])
-    return (told[0], told[1]), len(same)
-
-
 def _dotted(ax: Axes, region: np.ndarray, line: str) -> None:
     if region.any() and not region.all():
         for colour, width in (("black", 3.4), ("white", 1.7)):
@@ -160,20 +171,9 @@ def _dotted(ax: Axes, region: np.ndarray, line: str) -> None:
             )
 
 
-def _score(result: Counterfactual, column: int) -> str:
-    if column == 0:
-        return f"before: target {_signed(result.score_before)}"
-    moved = "fell" if result.effect >= 0 else "rose"
-    return f"after: {_signed(result.score_after)}, {moved} by {abs(result.effect):.1f}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "\u2212")
-
-
 def _below(ax: Axes, text: str) -> None:
     """Write under the axis label, no wider than the axes."""
-    inches = ax.figure.get_figwidth() * ax.get_position().width
+    inches = ax.get_window_extent().width / ax.figure.dpi
     ax.text(
         0,
         -0.2,
@@ -198,8 +198,8 @@ def plot_truth_table(rows: list[dict], ax: Axes | None = None) -> Axes:
     order = sorted(rows, key=lambda row: (not row["baseline"], row["pointing"]))
     with style():
         if ax is None:
-            ax = new_figure(figsize=(9.6, 0.52 * len(rows) + 1.9), layout="constrained")
-            ax = ax.add_subplot()
+            size = (9.6, 0.52 * len(rows) + 1.9)
+            ax = new_figure(figsize=size, layout="constrained").add_subplot()
         best = max((row["pointing"] for row in rows if row["baseline"]), default=None)
         if best is not None:
             ax.axvspan(-0.02, best, color=GRID, alpha=0.5, lw=0)

@@ -1,0 +1,68 @@
+"""What tests of several packages start from: models, traces and a phantom, each made once."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import workbench as wb
+from workbench.trace import Trace
+
+GOLDEN = Path(__file__).resolve().parent / "golden"
+
+#: The reference checkpoints; the second has grouped queries.
+CHECKPOINTS = ("A_tiny", "B_gqa_odd")
+
+
+@cache
+def load(name: str):
+    """A model in float32 on the CPU: mini, or a reference checkpoint."""
+    source = name if name == "mini" else GOLDEN / "checkpoints" / name
+    return wb.load_model(source, device="cpu", dtype="float32")
+
+
+@cache
+def golden_trace(name: str) -> Trace:
+    """Nine tokens of nonsense of a reference checkpoint about an image whose sides differ."""
+    model, image = load(name), wb.load_radiograph(GOLDEN / "images" / "grad_300x400.png")
+    return model.trace(image, model.report(image, max_new_tokens=9))
+
+
+@cache
+def mini_case() -> SimpleNamespace:
+    """`model`, `case` and `trace`: mini about a phantom with a left pleural effusion."""
+    model = load("mini")
+    case = wb.phantom(
+        7, findings=["pleural effusion"], side="left", severity="moderate", size=model.image_size
+    )
+    return SimpleNamespace(model=model, case=case, trace=model.trace(case))
+
+
+@pytest.fixture(params=CHECKPOINTS)
+def golden(request) -> Trace:
+    """The trace of each reference checkpoint in turn."""
+    return golden_trace(request.param)
+
+
+@pytest.fixture(scope="session")
+def tiny_trace() -> Trace:
+    """The trace of the smaller reference checkpoint."""
+    return golden_trace("A_tiny")
+
+
+@pytest.fixture(scope="session")
+def mini() -> SimpleNamespace:
+    """See `mini_case`."""
+    return mini_case()
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    """No figure outlives its test."""
+    yield
+    from matplotlib import pyplot
+
+    pyplot.close("all")
