@@ -188,7 +188,7 @@ def test_layer_or_head_out_of_range(toy):
 def test_averaged_heads_cannot_be_told_apart(toy):
     rows = toy.wrap(toy.language().mean(1, keepdims=True), mean_heads=True)
     trace = toy.trace(rows)
-    with pytest.raises(OptionError, match="averaged while recording; trace again with heads='ea"):
+    with pytest.raises(OptionError, match="the 3 heads of each layer were averaged"):
         to_image(trace, head=0)
     with pytest.raises(OptionError, match="the 3 heads of each layer were averaged"):
         by_head(trace)

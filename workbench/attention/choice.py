@@ -110,20 +110,7 @@ def head_words(rows: AttentionRows, head: int | None) -> str:
     return "mean of heads" if head is None else f"head {head} of 0 to {rows.total_heads - 1}"
 
 
-def need_each_head(rows: AttentionRows) -> None:
-    """Refuse rows whose heads were averaged.
-
-    Raises:
-        OptionError: they were.
-    """
-    if rows.mean_heads:
-        raise OptionError(
-            f"the {rows.total_heads} heads of each layer were averaged while recording, so they "
-            "cannot be told apart; trace again with heads='each'"
-        )
-
-
-def chosen_settings(trace: Trace, selection: Selection, **options: object) -> dict:
+def chosen_settings(trace: Trace, selection: Selection, **options: object) -> dict[str, object]:
     """Return everything that decided a map, for `ImageMap.settings`."""
     return {
         "kind": selection.kind,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 from jaxtyping import Float
 
-from workbench.attention.choice import choose, need_each_head, target_of
+from workbench.attention.choice import choose, target_of
 from workbench.errors import OptionError
 from workbench.figures.attention import draw_heads, draw_score
 from workbench.figures.page import figure_html
@@ -141,7 +141,7 @@ def heads(
         InputError: the phrase is empty or not in the text, or the finding is not named in it.
     """
     started = time.perf_counter()
-    need_each_head(trace.language)
+    trace.language.need_heads()
     selection = choose(trace, phrase, named)
     seen = trace.language.values[..., trace.layout.span("image").slice]
     chosen = seen[:, :, list(selection.tokens)].astype(np.float64)
@@ -189,7 +189,5 @@ def consistency_of(rows: Float[np.ndarray, "*heads tokens N"]) -> Float[np.ndarr
 
 def _mean_known(values: Float[np.ndarray, "*heads tokens"]) -> Float[np.ndarray, "*heads"]:
     """Return the mean over what is known; NaN where nothing is."""
-    known = ~np.isnan(values)
-    count = known.sum(-1)
-    total = np.where(known, values, 0.0).sum(-1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    count = (~np.isnan(values)).sum(-1)
+    return np.where(count > 0, np.nansum(values, -1) / np.maximum(count, 1), np.nan)

@@ -84,7 +84,12 @@ class LogitLens:
             OptionError: the word was not asked for, or there is no such layer.
         """
         passed = self._passed(layer)
-        values = self._values(word)[passed]
+        if word not in self.words:
+            raise OptionError(
+                f"the lens was not read for {word!r}; it holds {', '.join(self.words) or 'no word'}"
+                f". Read it again with words=[{word!r}]"
+            )
+        values = self.words[word][passed]
         return ImageMap(
             values,
             self.geometry,
@@ -142,8 +147,12 @@ class LogitLens:
             InputError: no word was asked for.
             OptionError: the word was not asked for.
         """
-        if word is None:
-            word = self._first_word()
+        if word is None and not self.words:
+            raise InputError(
+                "the lens was read for no word; read it again with words=['effusion'], or draw "
+                "what it says itself with .plot_tokens()"
+            )
+        word = next(iter(self.words)) if word is None else word
         maps = [self.map(word, layer) for layer in range(self.layers + 1)]
         names = [
             f"after {passed} of {self.layers}: max {item.values.max():.0%}"
@@ -192,22 +201,6 @@ class LogitLens:
                 f"(or negative, from the last); got {layer}"
             )
         return passed
-
-    def _values(self, word: str) -> np.ndarray:
-        if word not in self.words:
-            raise OptionError(
-                f"the lens was not read for {word!r}; it holds {', '.join(self.words) or 'no word'}"
-                f". Read it again with words=[{word!r}]"
-            )
-        return self.words[word]
-
-    def _first_word(self) -> str:
-        if not self.words:
-            raise InputError(
-                "the lens was read for no word; read it again with words=['effusion'], or draw "
-                "what it says itself with .plot_tokens()"
-            )
-        return next(iter(self.words))
 
     def __repr__(self) -> str:
         rows, columns = self.grid

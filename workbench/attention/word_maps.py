@@ -26,7 +26,6 @@ from workbench.attention.choice import (
     head_words,
     layer_words,
     likeness,
-    need_each_head,
     patch_rows,
     reduce_rows,
     target_of,
@@ -256,7 +255,7 @@ def by_head(
         OptionError: heads were averaged while recording; and as `to_image`.
         InputError: see `to_image`.
     """
-    need_each_head(trace.language)
+    trace.language.need_heads()
     selection = choose(trace, phrase, named)
     numbers = tuple(range(trace.language.total_heads))
     maps = tuple(_map(trace, selection, layer=layer, head=h, reduce=reduce) for h in numbers)

@@ -1,12 +1,10 @@
 """Where in the image a phrase comes from, by many methods, and whether their maps tell the truth.
 
-    wb.saliency.explain(trace, finding="pneumothorax", method="relevancy").plot()
-    wb.saliency.compare(trace, finding="pneumothorax").plot(masks=case.masks)
-    wb.saliency.counterfactual(trace, finding="pneumothorax", phantom=case).plot()
-    wb.saliency.randomisation(trace, finding="pneumothorax", method="grad_cam").ok
-    wb.saliency.checks.pointing(image_map, mask)
-
-Does not know: tables over many cases (`workbench.evaluation`).
+wb.saliency.explain(trace, finding="pneumothorax", method="relevancy").plot()
+wb.saliency.compare(trace, finding="pneumothorax").plot(masks=case.masks)
+wb.saliency.counterfactual(trace, finding="pneumothorax", phantom=case).plot()
+wb.saliency.randomisation(trace, finding="pneumothorax", method="grad_cam").ok
+wb.saliency.checks.pointing(image_map, mask)
 """
 
 from workbench.saliency import checks

@@ -4,8 +4,6 @@ The verdicts for `mini` ship beside its weights (`saliency_checks.json`, written
 `workbench benchmark saliency --record`) and hold for those weights only, named by their hash. For
 other weights nothing is known until `randomisation` has been run; a failure it finds then counts
 for the rest of the session.
-
-Does not know: how the check is done (`randomisation`).
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 #: Methods that take a fraction of a second each on a laptop with `mini`.
 FAST = ("attention", "rollout", "relevancy", "grad_cam", "input_x_gradient")
 
+_TOLD = ("target", "layer", "head", "unit", "signed", "normalisation", "caution", "seconds")
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -81,20 +83,7 @@ class Comparison:
         """
         import pandas as pd
 
-        rows = [
-            {
-                "target": item.target,
-                "layer": item.layer,
-                "head": item.head,
-                "unit": item.unit,
-                "signed": item.signed,
-                "normalisation": item.normalisation,
-                "caution": item.caution,
-                "seconds": item.seconds,
-                **item.scores,
-            }
-            for item in self
-        ]
+        rows = [{name: getattr(item, name) for name in _TOLD} | item.scores for item in self]
         return pd.DataFrame(rows, index=pd.Index(list(self.maps), name="map"))
 
     def scores(self, mask: np.ndarray) -> pd.DataFrame:
@@ -108,14 +97,8 @@ class Comparison:
         """
         import pandas as pd
 
-        rows = [
-            {
-                "pointing": checks.pointing(item, mask),
-                "energy": checks.energy(item, mask),
-                "overlap": checks.overlap(item, mask),
-            }
-            for item in self
-        ]
+        asked = (checks.pointing, checks.energy, checks.overlap)
+        rows = [{check.__name__: check(item, mask) for check in asked} for item in self]
         return pd.DataFrame(rows, index=pd.Index(list(self.maps), name="map"))
 
     def plot(

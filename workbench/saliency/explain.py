@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import workbench.attention as attention
+from workbench.attention.choice import chosen_settings
 from workbench.errors import OptionError, unknown_name
 from workbench.figures.names import method_name
 from workbench.saliency.cautions import caution_of
@@ -52,8 +53,8 @@ class Method:
     name: str
     run: Callable[..., Any]
     unit: str
-    signed: bool
-    paper: str
+    signed: bool = False
+    paper: str = ""
     recorded: bool = False
     layer: str = "whole model"
     head: str = ""
@@ -69,84 +70,57 @@ class Method:
         }
 
 
+_TABLE = (
+    Method(
+        "attention", attention.to_image, "share of attention", recorded=True,
+        paper="Vaswani et al. 2017; no explanation by itself (Jain & Wallace 2019)",
+    ),
+    Method(
+        "rollout", attention.rollout, "share of attention", recorded=True,
+        paper="Abnar & Zuidema 2020, arXiv 2005.00928",
+    ),
+    Method(
+        "relevancy", relevancy, "relevancy",
+        layer="all layers of both transformers", head="mean of heads, gradient-weighted",
+        paper="Chefer et al. 2021, arXiv 2103.15679, adapted to a decoder",
+    ),
+    Method(
+        "input_x_gradient", input_x_gradient, _LOGPROB + " (first order)", signed=True,
+        paper="Shrikumar et al. 2016, arXiv 1605.01713",
+    ),
+    Method(
+        "smoothgrad", smoothgrad, _LOGPROB + " (first order)", signed=True,
+        paper="Smilkov et al. 2017, arXiv 1706.03825",
+    ),
+    Method(
+        "integrated_gradients", integrated_gradients, _LOGPROB, signed=True,
+        paper="Sundararajan et al. 2017, arXiv 1703.01365",
+    ),
+    Method(
+        "integrated_gradients_patches", integrated_gradients, _LOGPROB, signed=True,
+        layer="patch embedding", options={"over": "patches"},
+        paper="Sundararajan et al. 2017, over patch embeddings",
+    ),
+    Method(
+        "grad_cam", grad_cam, "weighted activation", layer="last vision block",
+        paper="Selvaraju et al. 2017, arXiv 1610.02391",
+    ),
+    Method(
+        "occlusion", occlusion, _LOGPROB, signed=True,
+        paper="Zeiler & Fergus 2014, arXiv 1311.2901",
+    ),
+    Method(
+        "adaptive_occlusion", adaptive_occlusion, _LOGPROB, signed=True,
+        paper="Zeiler & Fergus 2014, windows chosen coarse to fine",
+    ),
+    Method(
+        "kernel_shap", kernel_shap, _LOGPROB, signed=True,
+        paper="Lundberg & Lee 2017, arXiv 1705.07874",
+    ),
+)  # fmt: skip
+
 #: Name -> method, in the order of tables.
-METHODS = {
-    method.name: method
-    for method in (
-        Method(
-            "attention",
-            attention.to_image,
-            "share of attention",
-            False,
-            "Vaswani et al. 2017; no explanation by itself (Jain & Wallace 2019)",
-            recorded=True,
-        ),
-        Method(
-            "rollout",
-            attention.rollout,
-            "share of attention",
-            False,
-            "Abnar & Zuidema 2020, arXiv 2005.00928",
-            recorded=True,
-        ),
-        Method(
-            "relevancy",
-            relevancy,
-            "relevancy",
-            False,
-            "Chefer et al. 2021, arXiv 2103.15679, adapted to a decoder",
-            layer="all layers of both transformers",
-            head="mean of heads, gradient-weighted",
-        ),
-        Method(
-            "input_x_gradient",
-            input_x_gradient,
-            _LOGPROB + " (first order)",
-            True,
-            "Shrikumar et al. 2016, arXiv 1605.01713",
-        ),
-        Method(
-            "smoothgrad",
-            smoothgrad,
-            _LOGPROB + " (first order)",
-            True,
-            "Smilkov et al. 2017, arXiv 1706.03825",
-        ),
-        Method(
-            "integrated_gradients",
-            integrated_gradients,
-            _LOGPROB,
-            True,
-            "Sundararajan et al. 2017, arXiv 1703.01365",
-        ),
-        Method(
-            "integrated_gradients_patches",
-            integrated_gradients,
-            _LOGPROB,
-            True,
-            "Sundararajan et al. 2017, over patch embeddings",
-            layer="patch embedding",
-            options={"over": "patches"},
-        ),
-        Method(
-            "grad_cam",
-            grad_cam,
-            "weighted activation",
-            False,
-            "Selvaraju et al. 2017, arXiv 1610.02391",
-            layer="last vision block",
-        ),
-        Method("occlusion", occlusion, _LOGPROB, True, "Zeiler & Fergus 2014, arXiv 1311.2901"),
-        Method(
-            "adaptive_occlusion",
-            adaptive_occlusion,
-            _LOGPROB,
-            True,
-            "Zeiler & Fergus 2014, windows chosen coarse to fine",
-        ),
-        Method("kernel_shap", kernel_shap, _LOGPROB, True, "Lundberg & Lee 2017, arXiv 1705.07874"),
-    )
-}
+METHODS = {method.name: method for method in _TABLE}
 
 
 def explain(
@@ -219,7 +193,11 @@ def explain_target(
         layer=chosen.layer,
         head=chosen.head,
         caution=caution_of(chosen.name, trace.generation.model.sha256),
-        settings=settings | _chosen(target) | _provenance(trace, chosen),
+        settings={
+            **settings,
+            **chosen_settings(trace, target.selection, contrast=target.contrast_text or None),
+            **_provenance(trace, chosen),
+        },
         scores=dict(found.scores),
         seconds=time.perf_counter() - began,
     )
@@ -264,21 +242,9 @@ def _from_trace(
     )
 
 
-def _chosen(target: Target) -> dict[str, object]:
-    chosen = target.selection
-    return {
-        "kind": chosen.kind,
-        "text": chosen.text,
-        "tokens": list(chosen.tokens),
-        "contrast": target.contrast_text or None,
-    }
-
-
-def _provenance(trace: Trace, method: Method) -> dict:
+def _provenance(trace: Trace, method: Method) -> dict[str, object]:
     generation = trace.generation
     return {
-        "model": generation.model.id,
-        "sha256": generation.model.sha256,
         "prompt": generation.prompt,
         "paper": method.paper,
         "versions": dict(generation.versions),

@@ -3,7 +3,8 @@
 Papers: input x gradient, Shrikumar et al. 2016, arXiv 1605.01713; SmoothGrad, Smilkov et al. 2017,
 arXiv 1706.03825; integrated gradients, Sundararajan et al., ICML 2017, arXiv 1703.01365; Grad-CAM,
 Selvaraju et al., ICCV 2017, arXiv 1610.02391.
-All but relevancy are captum's.
+All but relevancy are captum's. Every method takes a scorer of the target and the grid, rows and
+columns of patches.
 Deviations: pixel attributions are summed over patches by default, which keeps their sum; SmoothGrad
 averages input x gradient, so that all maps have one unit; Grad-CAM takes the output of the last
 vision block as its feature map, class token left out, because a transformer has no convolution.
@@ -144,8 +145,6 @@ def smoothgrad(
     """Return input x gradient averaged over noisy copies of the image.
 
     Args:
-        scorer: the target.
-        grid: rows and columns of patches.
         samples: noisy copies.
         noise: standard deviation, as a share of the image's range.
         seed: of the noise.
@@ -188,8 +187,6 @@ def integrated_gradients(
     on one line, so their attributions add up to those of the whole.
 
     Args:
-        scorer: the target.
-        grid: rows and columns of patches.
         baseline: see `baseline_pixels`; "blur" over pixels and "grey" over patches when None.
         over: "pixels", or "patches" to integrate over patch embeddings (the output of the patch
             convolution), which are the vision tower's own units; "grey" is their zero. From one
@@ -342,8 +339,6 @@ def relevancy(scorer: Scorer, grid: tuple[int, int], *, through_vision: bool = T
     """Return the relevancy of every patch for the target.
 
     Args:
-        scorer: the target.
-        grid: rows and columns of patches.
         through_vision: carry it through the vision tower too; False stops at the image tokens.
     """
     check_differentiable(scorer)

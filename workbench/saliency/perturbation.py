@@ -4,7 +4,8 @@ They need no gradient, so they work with quantised weights too, and cost one for
 changed image.
 
 Papers: occlusion, Zeiler & Fergus, ECCV 2014, arXiv 1311.2901; kernel SHAP, Lundberg & Lee, NeurIPS
-2017, arXiv 1705.07874. Both by captum.
+2017, arXiv 1705.07874. Both by captum. Every method takes a scorer of the target and the grid, rows
+and columns of patches.
 Deviations: windows are centred on cells and may reach over the edge of the image, so that its
 border is covered as often as its middle; what is taken away is replaced by the image's mean grey.
 
@@ -134,8 +135,6 @@ def occlusion(
     """Return how much the target falls when a window of the image is taken away, for every window.
 
     Args:
-        scorer: the target.
-        grid: rows and columns of patches.
         stride: step of the window in model pixels; half a patch when None.
         window: its side in model pixels; three patches when None.
         fill: what stands in for the window; see `baseline_pixels`.
@@ -183,8 +182,6 @@ def adaptive_occlusion(
     """Return what `occlusion` returns, from a limited number of forward passes.
 
     Args:
-        scorer: the target.
-        grid: rows and columns of patches.
         budget: images to score at most, the whole one included.
         stride: step of the window in model pixels; when None half a patch, or a whole one where
             the budget would not last for the coarse pass.
@@ -257,7 +254,9 @@ def next_windows(
     places = np.array(list(known), float)
     falls = np.array(list(known.values()))
     every = np.indices((cells, cells)).reshape(2, -1).T
-    apart, near = KDTree(places).query(every, k=range(1, min(NEIGHBOURS, len(places)) + 1))
+    nearest = range(1, min(NEIGHBOURS, len(places)) + 1)
+    # Places equally far come in the order of the tree, which its leaves decide.
+    apart, near = KDTree(places, leafsize=16).query(every, k=nearest)
     moved = np.ptp(np.arcsinh(falls / _ordinary(falls))[near], axis=1)
     # 1e-9: where nothing moves at all, distance still decides.
     worth = (moved + 1e-9) * apart[:, 0] ** 2
@@ -304,8 +303,6 @@ def kernel_shap(
     """Return Shapley values of image regions, estimated by captum's weighted regression.
 
     Args:
-        scorer: the target.
-        grid: rows and columns of patches.
         regions: rows and columns of square regions; they must divide the image's side.
         samples: random sets of regions that are scored; below about four times the number of
             regions the estimate is noisy.

@@ -3,8 +3,6 @@
 The text is teacher-forced: prompt, image, question and the text before the phrase are read, then
 the phrase; a contrast is read beside it with the same positions and a mask between the two, so one
 forward pass serves both.
-
-Does not know: how a score is attributed to pixels.
 """
 
 from __future__ import annotations

@@ -7,8 +7,6 @@ compute the output and hands queries and keys to a watcher, so what the model sa
 
 `RowRecorder` is a watcher that computes softmax rows of the last queries of each layer and reduces
 them at once (mean over heads where asked), so that no full attention matrix outlives its layer.
-
-Does not know: tokens, images, what rows mean.
 """
 
 from __future__ import annotations
@@ -154,10 +152,9 @@ class RowRecorder:
         last: queries to keep, counted from the end; None keeps all.
         layers: numbers of the layers to keep; None keeps all.
         mean_heads: keep the mean over heads instead of every head.
-        dtype: of what is kept.
 
     Attributes:
-        rows: layer -> (heads or 1, queries, keys) on the CPU.
+        rows: layer -> (heads or 1, queries, keys) float32 on the CPU.
     """
 
     def __init__(
@@ -167,13 +164,11 @@ class RowRecorder:
         last: int | None = None,
         layers: Sequence[int] | None = None,
         mean_heads: bool = False,
-        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.tower = tower
         self.last = last
         self.layers = None if layers is None else frozenset(layers)
         self.mean_heads = mean_heads
-        self.dtype = dtype
         self.rows: dict[int, torch.Tensor] = {}
 
     def __call__(self, call: Call) -> None:
@@ -184,7 +179,7 @@ class RowRecorder:
             rows = attention_rows(call, self.last)[0]
             if self.mean_heads:
                 rows = rows.mean(0, keepdim=True)
-            self.rows[call.layer] = rows.to("cpu", self.dtype)
+            self.rows[call.layer] = rows.cpu()
 
     def stacked(self) -> torch.Tensor:
         """Return (layers, heads or 1, queries, keys), layers in order."""

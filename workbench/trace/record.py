@@ -3,8 +3,6 @@
 The image's keys and values come from the engine's prefix, so a recording reads only the question
 and the answer again; attention rows are computed layer by layer for the positions that chose a
 token and reduced at once. The vision tower runs once more where its rows are wanted.
-
-Does not know: how text is decoded, where images come from.
 """
 
 from __future__ import annotations

@@ -102,12 +102,20 @@ class AttentionRows:
             )
         return self.layers.index(number)
 
-    def _head(self, head: int) -> int:
+    def need_heads(self) -> None:
+        """Refuse rows whose heads were averaged.
+
+        Raises:
+            OptionError: they were.
+        """
         if self.mean_heads:
             raise OptionError(
-                f"head {head} was asked for, but heads were averaged while recording; trace again "
-                "with heads='each'"
+                f"the {self.total_heads} heads of each layer were averaged while recording, so "
+                "they cannot be told apart; trace again with heads='each'"
             )
+
+    def _head(self, head: int) -> int:
+        self.need_heads()
         if not 0 <= head < self.total_heads:
             raise OptionError(f"heads go from 0 to {self.total_heads - 1}, got {head}")
         return head

@@ -16,7 +16,7 @@ from workbench.figures.names import method_name
 from workbench.findings import NO_FINDING
 from workbench.model.token_text import tokens_within
 from workbench.reports import label, sentences
-from workbench.saliency import METHODS, Method, explain, explain_target, make_target
+from workbench.saliency import METHODS, Method, explain
 from workbench.saliency.cautions import caution_of
 from workbench.trace import ImageMap, Selection, Trace
 from workbench.trace.selection import words_of
@@ -61,12 +61,7 @@ def map_for(trace: Trace, message: Mapping[str, Any]) -> ImageMap:
     choice = message.get("choice") or {}
     if not isinstance(choice, Mapping):
         raise OptionError(f"expected a choice with start and end, or a finding; got {choice!r}")
-    chosen = selection_of(trace, choice)
-    if isinstance(chosen, str):
-        return explain(trace, finding=chosen, method=method.name, **options)
-    if chosen.kind == "text":
-        return explain(trace, method=method.name, **options)
-    return explain_target(trace, make_target(trace, chosen), method=method.name, **options)
+    return explain(trace, selection_of(trace, choice), method=method.name, **options)
 
 
 def method_of(name: Any) -> Method:
@@ -205,8 +200,8 @@ def rows_of(trace: Trace, layer: int | None = None, head: int | None = None) -> 
     return {"layer": layer, "head": head, **grid}
 
 
-def selection_of(trace: Trace, choice: Mapping[str, Any]) -> Selection | str:
-    """Return the part of a text that a page chose; the name of a finding as it is.
+def selection_of(trace: Trace, choice: Mapping[str, Any]) -> Selection:
+    """Return the part of a text that a page chose.
 
     Args:
         trace: whose text.
@@ -215,9 +210,10 @@ def selection_of(trace: Trace, choice: Mapping[str, Any]) -> Selection | str:
 
     Raises:
         OptionError: characters that are not in the text, or that no token wrote.
+        InputError: the text does not speak of the finding.
     """
     if (finding := choice.get("finding")) is not None:
-        return str(finding)
+        return trace.select(finding=str(finding))
     start, end = choice.get("start"), choice.get("end")
     if start is None and end is None:
         return trace.select()
