@@ -25,9 +25,8 @@ Exploring Explainability for Vision Transformers, 2020). For flow, patches are p
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Unpack
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Unpack
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -113,14 +112,16 @@ def rollout(
     """
     started = time.perf_counter()
     matrix = rollout_matrix(trace, residual=residual, discard=discard)
-    start = _start(trace, phrase, named, layer=layer, head=head, reduce=reduce)
-    arrived = start.weights @ matrix[1:]
-    return start.map(
+    weights, described = _start(trace, phrase, named, layer=layer, head=head, reduce=reduce)
+    arrived = weights @ matrix[1:]
+    return _map(
+        trace,
         arrived[1:].reshape(trace.layout.grid),
-        everywhere=None if start.selection is None else matrix[1:, 1:].mean(0),
+        described,
+        everywhere=lambda: matrix[1:, 1:].mean(0),
         method="rollout",
         unit="share of attention, through the vision tower",
-        scores={"class_token": float(arrived[0])},
+        scores={"class_token": float(arrived[0]), "image_share": float(weights.sum())},
         settings={"residual": residual, "discard": discard},
         started=started,
     )
@@ -154,18 +155,17 @@ def flow(
     """
     started = time.perf_counter()
     layers = mixing_layers(trace, residual=residual)
-    start = _start(trace, phrase, named, layer=layer, head=head, reduce=reduce)
+    weights, described = _start(trace, phrase, named, layer=layer, head=head, reduce=reduce)
     groups, shape = region_of(trace.layout.grid, regions)
     pooled = [pool(matrix, groups) for matrix in layers]
-    everywhere = None
-    if start.selection is not None:
-        everywhere = max_flows(pooled, _pooled(np.ones(len(start.weights)), groups))[1:]
-    return start.map(
-        max_flows(pooled, _pooled(start.weights, groups))[1:].reshape(shape),
-        everywhere=everywhere,
+    return _map(
+        trace,
+        max_flows(pooled, _pooled(weights, groups))[1:].reshape(shape),
+        described,
+        everywhere=lambda: max_flows(pooled, _pooled(np.ones(len(weights)), groups))[1:],
         method="flow",
         unit="maximum flow, 1 is all that leaves the words",
-        scores={},
+        scores={"image_share": float(weights.sum())},
         settings={"residual": residual, "regions": list(shape)},
         started=started,
     )
@@ -197,57 +197,6 @@ def mixing_layers(
     return mixed
 
 
-@dataclass(frozen=True, eq=False)
-class _Start:
-    """What is pushed down from the language model.
-
-    Attributes:
-        weights: one for each image token.
-        selection: whose attention it is; None where all image tokens count alike.
-        layer, head: of the language model, in words.
-        settings: what decided the weights.
-    """
-
-    trace: Trace
-    weights: Float[np.ndarray, " N"]
-    selection: Selection | None
-    layer: str
-    head: str
-    settings: dict[str, object]
-
-    def map(
-        self,
-        values: Float[np.ndarray, "rows columns"],
-        *,
-        everywhere: Float[np.ndarray, " cells"] | None,
-        method: str,
-        unit: str,
-        scores: dict[str, float],
-        settings: dict[str, object],
-        started: float,
-    ) -> ImageMap:
-        """Return the map of what arrived, compared with what would from everywhere."""
-        scores = {**scores, "image_share": float(self.weights.sum())}
-        caution = None
-        if everywhere is not None:
-            scores["like_everywhere"] = likeness(values.ravel(), everywhere)
-            caution = alike_caution(scores["like_everywhere"], "no words at all")
-        return ImageMap(
-            values,
-            self.trace.layout.geometry,
-            self.trace.image,
-            method=method_name(method),
-            target=EVERYWHERE if self.selection is None else target_of(self.selection),
-            unit=unit,
-            layer=self.layer,
-            head=self.head,
-            caution=caution,
-            settings={**self.settings, **settings},
-            scores=scores,
-            seconds=time.perf_counter() - started,
-        )
-
-
 def _start(
     trace: Trace,
     phrase: str | Selection | None,
@@ -256,25 +205,61 @@ def _start(
     layer: int | None,
     head: int | None,
     reduce: str,
-) -> _Start:
-    """Return the attention of the words to each image token; all alike where none are named."""
+) -> tuple[Float[np.ndarray, " N"], _Described]:
+    """Return the weight of each image token, all alike where nothing is named, and what it is."""
     if phrase is None and trace.select(**named).kind == "text":
         count, identity = trace.layout.image_tokens, trace.generation.model
-        settings: dict[str, object] = {
-            "kind": "everywhere",
-            "model": identity.id,
-            "sha256": identity.sha256,
-        }
-        weights = np.full(count, 1 / count)
-        return _Start(trace, weights, None, "vision layers", "mean of heads", settings)
+        settings = {"kind": "everywhere", "model": identity.id, "sha256": identity.sha256}
+        described = _Described(EVERYWHERE, "vision layers", "mean of heads", settings)
+        return np.full(count, 1 / count), described
     selection = choose(trace, phrase, named)
-    return _Start(
-        trace,
-        reduce_rows(patch_rows(trace, layer=layer, head=head), selection, reduce),
-        selection,
+    described = _Described(
+        target_of(selection),
         f"{layer_words(trace.language, layer)}, then the vision layers",
         head_words(trace.language, head),
         chosen_settings(trace, selection, layer=layer, head=head, reduce=reduce),
+    )
+    rows = patch_rows(trace, layer=layer, head=head)
+    return reduce_rows(rows, selection, reduce), described
+
+
+class _Described(NamedTuple):
+    target: str
+    layer: str
+    head: str
+    settings: Mapping[str, object]
+
+
+def _map(
+    trace: Trace,
+    values: Float[np.ndarray, "rows columns"],
+    described: _Described,
+    *,
+    everywhere: Callable[[], Float[np.ndarray, " cells"]],
+    method: str,
+    unit: str,
+    scores: dict[str, float],
+    settings: Mapping[str, object],
+    started: float,
+) -> ImageMap:
+    """Return the map of what arrived; of words, compared with what arrives from everywhere."""
+    caution = None
+    if described.target != EVERYWHERE:
+        scores["like_everywhere"] = likeness(values.ravel(), everywhere())
+        caution = alike_caution(scores["like_everywhere"], "no words at all")
+    return ImageMap(
+        values,
+        trace.layout.geometry,
+        trace.image,
+        method=method_name(method),
+        target=described.target,
+        unit=unit,
+        layer=described.layer,
+        head=described.head,
+        caution=caution,
+        settings={**described.settings, **settings},
+        scores=scores,
+        seconds=time.perf_counter() - started,
     )
 
 

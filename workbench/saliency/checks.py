@@ -24,7 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -157,7 +157,8 @@ def similarity(first: ImageMap, second: ImageMap) -> float | None:
         )
     if np.ptp(first.values) == 0 or np.ptp(second.values) == 0:
         return None
-    return float(spearmanr(first.values.ravel(), second.values.ravel()).statistic)
+    found = cast("Any", spearmanr(first.values.ravel(), second.values.ravel()))
+    return float(found.statistic)
 
 
 def centre_prior(like: ImageMap) -> ImageMap:

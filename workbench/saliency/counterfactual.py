@@ -11,7 +11,7 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -94,16 +94,18 @@ class Counterfactual:
 
     def plot(self) -> Figure:
         """Draw both images, what is said differently of each, and the findings that changed."""
+        from workbench.figures.numbers import fixed
         from workbench.figures.saliency import draw_pair
 
         told, same = _told_apart(self.before.text, self.after.text)
         changed = (f"{name}: {old} \u2192 {new}" for name, (old, new) in self.changes.items())
         moved = "fell" if self.effect >= 0 else "rose"
+        before, after = (fixed(s, 1, sign=True) for s in (self.score_before, self.score_after))
         return draw_pair(
             (self.image.pixels, self.changed.pixels),
             (
-                f"before: target {_signed(self.score_before)}",
-                f"after: {_signed(self.score_after)}, {moved} by {abs(self.effect):.1f}",
+                f"before: target {before}",
+                f"after: {after}, {moved} by {abs(self.effect):.1f}",
             ),
             told,
             region=self.region,
@@ -150,7 +152,7 @@ def counterfactual(
             but a report or a differential.
         InputError: the trace is of another image, or the mask is empty or of another size.
     """
-    model = trace.need_model()
+    trace.need_model()
     _check_task(trace)
     if phantom is not None and mask is None:
         region, changed, how = _redrawn(trace, phantom, finding)
@@ -162,7 +164,7 @@ def counterfactual(
     scores = _scores(trace, target, changed)
     return Counterfactual(
         before=trace.generation,
-        after=_again(model, trace, changed),
+        after=_again(trace, changed),
         image=trace.image,
         changed=changed,
         region=region,
@@ -184,10 +186,6 @@ def _told_apart(before: str, after: str) -> tuple[list[list[str]], int]:
     return told, len(same)
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "\u2212")
-
-
 def _check_task(trace: Trace) -> None:
     task = trace.generation.task
     if task not in TASKS:
@@ -197,9 +195,10 @@ def _check_task(trace: Trace) -> None:
         )
 
 
-def _again(model: Any, trace: Trace, changed: Radiograph) -> Generation:
+def _again(trace: Trace, changed: Radiograph) -> Generation:
     """Write the same kind of text with the same decoding settings, seed included."""
-    return getattr(model, trace.generation.task)(changed, settings=trace.generation.settings)
+    write = getattr(trace.need_model(), trace.generation.task)
+    return write(changed, settings=trace.generation.settings)
 
 
 def _redrawn(

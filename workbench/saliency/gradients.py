@@ -33,6 +33,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
@@ -167,7 +168,7 @@ def smoothgrad(
             nt_samples_batch_size=min(samples, 8),
             stdevs=spread,
         )
-    return Attribution(to_grid(found, grid, resolution))
+    return Attribution(to_grid(cast("torch.Tensor", found), grid, resolution))
 
 
 def integrated_gradients(
@@ -278,6 +279,8 @@ def _integrate(
 class _FromGrid(nn.Module):
     """The scorer with the last vision block's patches laid out as a feature map (B, W, h, w)."""
 
+    scorer: Scorer
+
     def __init__(self, scorer: Scorer, grid: tuple[int, int]) -> None:
         super().__init__()
         self.__dict__["scorer"] = scorer
@@ -301,7 +304,7 @@ def grad_cam(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
     with scorer.frozen():
         cam = LayerGradCam(module, module.tap)
         found = cam.attribute(scorer.base.clone().requires_grad_(), relu_attributions=True)
-    return Attribution(found[0, 0].detach().float().cpu())
+    return Attribution(cast("torch.Tensor", found)[0, 0].detach().float().cpu())
 
 
 class _DifferentiableRows:

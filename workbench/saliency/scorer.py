@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import nn
 
 from workbench.errors import DeviceError, InputError
+from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.saliency.target import Target
 from workbench.trace import Trace
 
@@ -48,7 +49,7 @@ class Scorer(nn.Module):
         self.queries = tuple(range(start, start + len(target.tokens)))
 
     @property
-    def network(self) -> nn.Module:
+    def network(self) -> CxrLlavaForConditionalGeneration:
         """All weights of the model."""
         return self.model.network
 

@@ -224,7 +224,7 @@ class Trace:
             "written_logprobs": np.array(self.generation.logprobs),
             **{name: np.ascontiguousarray(rows.values) for name, rows in towers.items() if rows},
         }
-        notes = {
+        notes: dict[str, object] = {
             "format": FORMAT,
             "layout": asdict(self.layout),
             "contract": self.image.contract.to_dict(),
