@@ -18,11 +18,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
+from transformers import LlamaModel
 
 from workbench.attention.word_maps import draw_maps
 from workbench.backends import Reader
@@ -269,7 +270,7 @@ def prompt_states(trace: Trace) -> list[torch.Tensor]:
     """
     model = trace.need_model()
     network = model.network
-    device = network.get_input_embeddings().weight.device
+    device = cast("torch.nn.Embedding", network.get_input_embeddings()).weight.device
     ids = torch.tensor([trace.generation.prompt_ids], device=device)
     features = network.encode_image(torch.tensor(trace.pixel_values)[None])
     embeds = network.splice(ids, features.to(device))
@@ -281,7 +282,7 @@ def prompt_states(trace: Trace) -> list[torch.Tensor]:
 
 
 @contextmanager
-def _watched_layers(decoder: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
+def _watched_layers(decoder: LlamaModel) -> Iterator[list[torch.Tensor]]:
     """Collect what enters each layer while the block runs.
 
     transformers' own `output_hidden_states` hangs hooks on the model that it never takes off.

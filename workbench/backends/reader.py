@@ -104,6 +104,10 @@ class Reader(Protocol):
         """From states of the decoder to logits."""
         ...
 
+    def other_weights(self) -> AbstractContextManager[None]:
+        """Keep what was computed with these weights apart while others are in their place."""
+        ...
+
     def exclusive(self) -> AbstractContextManager[None]:
         """Keep the model to this thread while something runs on it."""
         ...

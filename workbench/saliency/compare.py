@@ -83,7 +83,7 @@ class Comparison:
         """
         import pandas as pd
 
-        rows = [{name: getattr(item, name) for name in _TOLD} | item.scores for item in self]
+        rows = [{name: getattr(item, name) for name in _TOLD} | dict(item.scores) for item in self]
         return pd.DataFrame(rows, index=pd.Index(list(self.maps), name="map"))
 
     def scores(self, mask: np.ndarray) -> pd.DataFrame:

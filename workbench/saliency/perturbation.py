@@ -254,9 +254,9 @@ def next_windows(
     places = np.array(list(known), float)
     falls = np.array(list(known.values()))
     every = np.indices((cells, cells)).reshape(2, -1).T
-    nearest = range(1, min(NEIGHBOURS, len(places)) + 1)
     # Places equally far come in the order of the tree, which its leaves decide.
-    apart, near = KDTree(places, leafsize=16).query(every, k=nearest)
+    found = KDTree(places, leafsize=16).query(every, k=min(NEIGHBOURS, len(places)))
+    apart, near = (np.reshape(part, (len(every), -1)) for part in found)
     moved = np.ptp(np.arcsinh(falls / _ordinary(falls))[near], axis=1)
     # 1e-9: where nothing moves at all, distance still decides.
     worth = (moved + 1e-9) * apart[:, 0] ** 2

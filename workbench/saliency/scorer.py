@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import nn
+from transformers import PreTrainedModel
 
 from workbench.errors import DeviceError, InputError
-from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.saliency.target import Target
 from workbench.trace import Trace
 
@@ -49,7 +50,7 @@ class Scorer(nn.Module):
         self.queries = tuple(range(start, start + len(target.tokens)))
 
     @property
-    def network(self) -> CxrLlavaForConditionalGeneration:
+    def network(self) -> PreTrainedModel:
         """All weights of the model."""
         return self.model.network
 
@@ -77,7 +78,7 @@ class Scorer(nn.Module):
     def from_features(self, features: Float[torch.Tensor, "B N H"]) -> Float[torch.Tensor, " B"]:
         """Return the score from projected tokens (B, N, H)."""
         target = self.target
-        embed = self.model.decoder.get_input_embeddings()
+        embed = cast("nn.Embedding", self.model.decoder.get_input_embeddings())
         first = torch.tensor(self.head, device=embed.weight.device)
         text = (*self.shared, *target.tokens[:-1])
         rest = (*text, *target.contrast)

@@ -60,9 +60,10 @@ def cell_box(
 ) -> tuple[float, float, float, float]:
     """Return (left, top, right, bottom) of a cell of a grid in original pixels, unclipped."""
     high, wide = geometry.size / grid[0], geometry.size / grid[1]
-    return geometry.box_to_original(
+    left, top, right, bottom = geometry.box_to_original(
         (column * wide, row * high, (column + 1) * wide, (row + 1) * high)
     )
+    return left, top, right, bottom
 
 
 @dataclass(frozen=True)
