@@ -34,9 +34,9 @@ class ToyScorer(torch.nn.Module):
         self.base = base
         self.forwards = 0
         self.device = torch.device("cpu")
-        self.model = SimpleNamespace(exclusive=nullcontext)
-        config = SimpleNamespace(pixel_mean=0.5, pixel_std=0.25)
-        self.network = SimpleNamespace(is_quantized=False, config=config)
+        processor = SimpleNamespace(mean=0.5, std=0.25)
+        self.model = SimpleNamespace(exclusive=nullcontext, processor=processor)
+        self.network = SimpleNamespace(is_quantized=False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         self.forwards += len(pixels)
