@@ -367,24 +367,24 @@ def test_doctor_finds_a_sound_installation(capsys):
 def test_a_missing_codec_fails_with_its_repair(monkeypatch):
     from pydicom import pixels
 
-    from workbench.commands import environment
+    from workbench.commands import doctor
 
     absent = types.SimpleNamespace(is_available=False)
     monkeypatch.setattr(pixels, "get_decoder", lambda _: absent)
-    (row,) = environment._codecs()
+    (row,) = doctor._codecs()
     assert row.status == "fail"
     assert "cannot decode RLELossless" in row.found
     assert "python-gdcm" in row.repair
 
 
 def test_doctor_sees_changed_weights(monkeypatch):
-    from workbench.commands import environment
+    from workbench.commands import doctor
     from workbench.model import card as cards
 
     shipped = cards.card("mini")
     changed = {name: "0" * 64 for name in shipped.sha256s}
     monkeypatch.setattr(cards, "card", lambda _: dataclasses.replace(shipped, sha256s=changed))
-    (row,) = environment._mini()
+    (row,) = doctor._mini()
     assert row.status == "fail"
     assert "its card says" in row.found
 

@@ -242,13 +242,11 @@ CHANGES = {
 }
 
 
-def test_every_change_of_a_mitigation_is_said_and_saved(written, tmp_path, capsys):
+def test_every_change_of_a_mitigation_is_said_and_saved(written, tmp_path):
     image, report = written
     report = replace(report, changes=tuple(CHANGES))
-    answers.show(image, report, title="t", spoken=str)
-    assert ["  revision: 4 changes", *(f"  {line}" for line in CHANGES.values())] == (
-        capsys.readouterr().out.splitlines()[-6:-1]
-    )
+    shown = list(answers.lines(image, report, title="t", spoken=str))
+    assert ["  revision: 4 changes", *(f"  {line}" for line in CHANGES.values())] == (shown[-6:-1])
     answers.save(image, report, tmp_path / "saved")
     saved = (tmp_path / "saved.txt").read_text()
     assert all(line in saved for line in CHANGES.values())
@@ -256,11 +254,12 @@ def test_every_change_of_a_mitigation_is_said_and_saved(written, tmp_path, capsy
     assert [change["edit"] for change in stored["changes"]] == ["drop", "deny", "doubt", "add"]
 
 
-def test_a_mitigation_that_changed_nothing_says_so(written, capsys):
+def test_a_mitigation_that_changed_nothing_says_so(written):
     image, report = written
-    answers.show(image, report, title="t", spoken=str)
-    assert "  revision: nothing changed" in capsys.readouterr().out
-    answers.show(image, replace(report, original=None), title="t", spoken=str)
-    assert "revision: took part in the writing" in capsys.readouterr().out
-    answers.show(image, report.original, title="t", spoken=str)
-    assert "revision" not in capsys.readouterr().out
+
+    def shown(generation) -> str:
+        return "\n".join(answers.lines(image, generation, title="t", spoken=str))
+
+    assert "  revision: nothing changed" in shown(report)
+    assert "revision: took part in the writing" in shown(replace(report, original=None))
+    assert "revision" not in shown(report.original)

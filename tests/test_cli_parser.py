@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.cli import COMMANDS, USAGE, build_parser, main
-from workbench.commands._parser import Parser
+from workbench.cli import COMMANDS, USAGE, Parser, build_parser, main
 from workbench.errors import did_you_mean
 
 ROOT = Path(__file__).resolve().parents[1]

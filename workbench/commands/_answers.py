@@ -1,20 +1,18 @@
-"""One answer about one image as files, JSON and lines on a screen; shared by report, ask and demo.
-
-Does not know: how the answer was made.
-"""
+"""One answer about one image as files, JSON and lines on a screen."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import workbench.commands._shared as shared
 from workbench._store import whole_file
 
 if TYPE_CHECKING:
     from workbench.generation.result import Generation
+    from workbench.hallucination.mitigation import MitigatedGeneration
     from workbench.hallucination.rewriting import Change
     from workbench.radiograph import Radiograph
 
@@ -25,27 +23,25 @@ _EDITS = {"drop": "taken out", "deny": "denied", "doubt": "put in doubt", "add":
 def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that decide how words are chosen."""
     group = parser.add_argument_group("decoding")
-    group.add_argument(
-        "--temperature", type=float, help="0 is greedy (default); the published setting is 0.2"
-    )
-    group.add_argument("--top-p", type=float, help="sample from this much probability (0.8)")
-    group.add_argument("--top-k", type=int, help="sample from this many words (50); 0 is all")
-    group.add_argument("--max-new-tokens", type=int, metavar="N", help="stop after this many")
-    group.add_argument("--seed", type=int, help="makes sampling repeatable")
+    greedy = "0 is greedy (default); the published setting is 0.2"
+    shared.option(group, "--temperature T", greedy, type=float)
+    shared.option(group, "--top-p P", "sample from this much probability (0.8)", type=float)
+    shared.option(group, "--top-k K", "sample from this many words (50); 0 is all", type=int)
+    shared.option(group, "--max-new-tokens N", "stop after this many", type=int)
+    shared.option(group, "--seed N", "makes sampling repeatable", type=int)
 
 
 def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that decide how an image is read."""
-    parser.add_argument(
-        "--fit", choices=("crop", "pad"), default="crop", help="crop as published, or keep all"
-    )
+    fits = ("crop", "pad")
+    shared.option(parser, "--fit", "crop as published, or keep all", choices=fits, default="crop")
     add_upright_argument(parser)
 
 
 def add_upright_argument(parser: argparse._ActionsContainer) -> None:
     """Add --upright."""
-    parser.add_argument(
-        "--upright", action="store_true", help="turn or mirror the image as its file says"
+    shared.option(
+        parser, "--upright", "turn or mirror the image as its file says", action="store_true"
     )
 
 
@@ -82,24 +78,24 @@ def save(
         image: what the answer is about.
         generation: the answer.
         stem: the files without their endings.
-        spoken: as for `show`.
+        spoken: as for `lines`.
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
     text, data = stem.with_name(f"{stem.name}.txt"), stem.with_name(f"{stem.name}.json")
     warnings = [spoken(f"! {w.message}") for w in generation.warnings]
-    lines = [f"{generation.task} of {generation.source}", *warnings, "", generation.text]
-    lines += ["", *mitigated(generation)[:-1]] if mitigated(generation) else []
-    written = {text: "\n".join(lines), data: shared.to_json(record(image, generation))}
+    said = [f"{generation.task} of {generation.source}", *warnings, "", generation.text]
+    said += ["", *mitigated(generation)[:-1]] if mitigated(generation) else []
+    written = {text: "\n".join(said), data: shared.to_json(record(image, generation))}
     for path, content in written.items():
         with whole_file(path) as partial:
             partial.write_text(content + "\n", encoding="utf-8")
     return [text, data]
 
 
-def show(
+def lines(
     image: Radiograph, generation: Generation, *, title: str, spoken: Callable[[str], str]
-) -> None:
-    """Print an answer under its image's facts and warnings, and what was done about it.
+) -> Iterator[str]:
+    """Yield an answer under its image's facts and warnings, and what was done about it.
 
     Args:
         image: what it is about.
@@ -107,25 +103,25 @@ def show(
         title: line above it.
         spoken: turns words of Python into those of the command line.
     """
-    shared.say(title)
-    shared.say(shared.wrap(", ".join(image.contract.facts()[1:])))
+    yield title
+    yield shared.wrap(", ".join(image.contract.facts()[1:]))
     for warning in generation.warnings:
-        shared.say(shared.wrap(spoken(f"! {warning.code}: {warning.message}")))
-    shared.say()
-    shared.say(shared.wrap(generation.text or "(the model wrote nothing)"))
-    shared.say()
+        yield shared.wrap(spoken(f"! {warning.code}: {warning.message}"))
+    yield ""
+    yield shared.wrap(generation.text or "(the model wrote nothing)")
+    yield ""
     for line in mitigated(generation):
-        shared.say(shared.wrap(line))
+        yield shared.wrap(line)
 
 
 def mitigated(generation: Generation) -> list[str]:
     """Return what a mitigation did to a report, a line for each change; nothing without one."""
-    done = getattr(generation, "mitigation", None)
-    if not done:
+    if not getattr(generation, "mitigation", None):
         return []
+    generation = cast("MitigatedGeneration", generation)
+    done, changes = generation.mitigation, generation.changes
     if generation.original is None:
         return [f"{done['name']}: took part in the writing; no text was changed afterwards", ""]
-    changes = generation.changes
     counted = f"{len(changes)} change{'s' * (len(changes) != 1)}" if changes else "nothing changed"
     return [f"{done['name']}: {counted}", *map(_changed, changes), ""]
 

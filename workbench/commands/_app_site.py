@@ -130,7 +130,7 @@ class Site:
             ),
             Page(
                 "monitor", "monitor", "Training monitor",
-                "Loss and measures of a fine-tuning run while it goes on, and in the end what got "
+                "Loss and measures of a fine-tuning run while it runs, and in the end what got "
                 "better and what got worse.",
                 needs="" if self.training else "--training DIR",
                 waits="Opening the run",
@@ -204,7 +204,7 @@ def notebook(page: Page) -> dict[str, Any]:
     """Return a page as a notebook: two cells, and what is said while each runs.
 
     Args:
-        page: its name is part of the code and may hold no quotation mark.
+        page: its name is part of the code and may contain no quotation mark.
     """
     if not re.fullmatch(r"[a-z0-9-]+", page.name):
         raise InputError(f"a page cannot be called {page.name!r}")

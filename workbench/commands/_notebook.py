@@ -3,8 +3,6 @@
 The page carries its style and images inside and loads no script, so it reads the same on a laptop
 without a network. Formulas therefore stay as they are written, and a widget is shown by the picture
 that it brings along.
-
-Does not know: what the notebook is about.
 """
 
 from __future__ import annotations
@@ -16,43 +14,7 @@ from workbench.errors import WorkbenchError
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 #: nbconvert's lab page without its four remote scripts, set like a printed lesson.
-PAGE = """
-{%- extends 'lab/index.html.j2' -%}
-{%- block html_head_js_requirejs -%}{%- endblock -%}
-{%- block html_head_js_mathjax -%}{%- endblock -%}
-{%- block html_head_js_mermaidjs -%}{%- endblock -%}
-{%- block jupyter_widgets -%}{%- endblock -%}
-{%- block data_png scoped -%}
-<div class="jp-RenderedImage jp-OutputArea-output {{ extra_class }}">
-<img src="data:image/png;base64,{{ output.data['image/png'] | escape_html }}"
-  alt="{{ output | get_metadata('alt', 'image/png') | escape_html }}">
-</div>
-{%- endblock -%}
-{%- block html_head_css -%}
-<style>
-  body.jp-Notebook { background: #fff; padding: 3rem 1.5rem 6rem; }
-  main { max-width: 54rem; margin: 0 auto; }
-  .jp-RenderedHTMLCommon { font-size: 16px; line-height: 1.6; color: #24292f; }
-  .jp-RenderedHTMLCommon h1 { font-size: 2.1rem; font-weight: 650;
-    letter-spacing: -0.02em; line-height: 1.25; }
-  .jp-RenderedHTMLCommon h2 { margin-top: 2.4rem; font-weight: 620; border: 0; }
-  .jp-RenderedHTMLCommon blockquote { border-left: 3px solid #8aa4c8; color: #4a5568; }
-  .jp-CodeCell { margin: 0.4rem 0; }
-  .jp-InputArea-editor { border: 0; border-radius: 6px; background: #f6f8fa; }
-  .highlight pre { font-size: 13.5px; line-height: 1.5; }
-  .jp-OutputArea-output { padding-left: 0.2rem; }
-  .jp-RenderedText pre { font-size: 13.5px; line-height: 1.5; white-space: pre-wrap;
-    word-break: normal; overflow-wrap: anywhere; }
-  .jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"] {
-    background: #fff4dc; border-left: 4px solid #b36b00; padding-left: 0.6rem; }
-  .jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"] pre { color: #5c3a00; }
-  .jp-RenderedHTMLCommon table { margin-left: 0; font-size: 14px; }
-  .jp-RenderedHTMLCommon td, .jp-RenderedHTMLCommon th { text-align: left; }
-  .jp-RenderedImage img { max-width: 100%; height: auto; }
-  .jp-InputPrompt, .jp-OutputPrompt { display: none; }
-</style>
-{%- endblock -%}
-"""
+PAGE = Path(__file__).with_name("notebook.html.j2")
 
 
 def execute_to_html(notebook: Path, page: Path, *, title: str, timeout: int = 600) -> None:
@@ -98,7 +60,7 @@ def to_html(book, *, title: str) -> str:
     # Not `embed_images`: it repairs each piece of HTML between two paragraphs by itself, and so
     # closes a <details> before what it is to fold. Pictures of outputs are in the page anyhow.
     exporter = HTMLExporter(
-        raw_template=PAGE,
+        raw_template=PAGE.read_text(encoding="utf-8"),
         exclude_input_prompt=True,
         exclude_output_prompt=True,
         exclude_anchor_links=True,

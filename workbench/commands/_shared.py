@@ -1,7 +1,6 @@
-"""What the commands share: output, progress, opening a model, and saying its notice.
+"""What the commands share: output, progress, options, and opening a model.
 
 Results go to stdout, everything said on the way to stderr, so that `--json | jq` always works.
-Does not know: what any command computes.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import argparse
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,26 @@ def note(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def emit_json(value: Any) -> None:
+def answer(
+    args: argparse.Namespace, value: object, lines: Iterable[str], *, good: bool = True
+) -> int:
+    """Write a result to stdout and return the exit code.
+
+    Args:
+        args: with `json`.
+        value: the result with --json, as for `to_json`.
+        lines: the result without; not asked for with --json.
+        good: False for a check that failed.
+    """
+    if args.json:
+        emit_json(value)
+    else:
+        for line in lines:
+            say(line)
+    return 0 if good else 1
+
+
+def emit_json(value: object) -> None:
     """Write a result to stdout as JSON; undefined numbers are null, never NaN.
 
     Where stdout does not know a letter, all of them are written as JSON escapes.
@@ -75,47 +93,63 @@ def table(rows: Sequence[Sequence[object]], *, header: Sequence[str]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def option(parser: argparse._ActionsContainer, typed: str, help: str, **more: Any) -> None:
+    """Add an option or argument: `option(parser, "--out DIR", "folder of the run", type=Path)`.
+
+    Args:
+        parser: of the command, or a group of its options.
+        typed: the name, and what stands for the value in the help.
+        help: what it is for.
+        **more: as for `add_argument`; numbers and paths give the type by their default.
+    """
+    name, _, metavar = typed.partition(" ")
+    default = more.get("default")
+    if isinstance(default, (int, float, Path)) and "action" not in more:
+        more.setdefault("type", type(default))
+    if metavar:
+        more["metavar"] = metavar
+    parser.add_argument(name, help=help, **more)
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --model, --device and --dtype."""
     group = parser.add_argument_group("model")
-    group.add_argument(
-        "--model",
-        default="mini",
-        metavar="NAME",
-        help="mini (default), ECOFRI/CXR-LLAVA-v2, or a directory in the published layout",
-    )
-    group.add_argument("--device", help="auto (default), cpu, mps, cuda or cuda:N")
-    group.add_argument("--dtype", choices=DTYPES, help="precision of the weights (default auto)")
+    known = "mini (default), ECOFRI/CXR-LLAVA-v2, or a directory in the published layout"
+    option(group, "--model NAME", known, default="mini")
+    option(group, "--device", "auto (default), cpu, mps, cuda or cuda:N")
+    option(group, "--dtype", "precision of the weights (default auto)", choices=DTYPES)
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
     """Add --json."""
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    option(parser, "--json", "print the result as JSON", action="store_true")
 
 
-Add = Callable[[argparse.ArgumentParser], None]
+#: Action of a command -> summary, what adds its arguments, and what it does.
+Actions = Mapping[
+    str,
+    tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]],
+]
 
 
-def add_actions(parser: argparse.ArgumentParser, actions: Mapping[str, tuple[str, Add]]) -> None:
-    """Add --json and the actions of a command; the chosen one's name becomes `args.action`.
-
-    Args:
-        parser: of the command.
-        actions: name -> summary, and what adds the action's arguments.
-    """
+def add_actions(parser: argparse.ArgumentParser, actions: Actions) -> None:
+    """Add --json and the actions of a command; the chosen one is called as `args.act(args)`."""
     add_json_argument(parser)
     listed = parser.add_subparsers(
         dest="action", metavar="ACTION", required=True, help=", ".join(actions)
     )
-    for name, (summary, add) in actions.items():
-        sub = listed.add_parser(
-            name, help=summary, description=f"{summary[:1].upper()}{summary[1:]}."
-        )
+    for name, (summary, add, act) in actions.items():
+        said = f"{summary[:1].upper()}{summary[1:]}."
+        sub = listed.add_parser(name, help=summary, description=said)
         add(sub)
+        sub.set_defaults(act=act)
         # the flag may stand before or behind the action
-        sub.add_argument(
-            "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON"
-        )
+        option(sub, "--json", "print JSON", action="store_true", default=argparse.SUPPRESS)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Parse "a, b"."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 #: What a manifest has to be.

@@ -1,7 +1,4 @@
-"""What commands over a column of texts share: their arguments, reading row by row, the result.
-
-Does not know: what is done with a text.
-"""
+"""What commands over a column of texts share: their arguments, reading row by row, the result."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
+import workbench.commands._shared as shared
 from workbench._store import whole_file
 from workbench._tables import check_rows, listed, read_rows
 from workbench.errors import InputError
@@ -20,12 +18,11 @@ from workbench.errors import InputError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add FILE, --text-column, --id-column and --out."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="CSV (or .tsv) with a header")
-    parser.add_argument("--text-column", default="text", metavar="C", help="texts (default text)")
-    parser.add_argument(
-        "--id-column", metavar="I", help="identifiers (default id, or the row number without one)"
-    )
-    parser.add_argument("--out", type=Path, metavar="OUT.csv", help="result (default stdout)")
+    numbered = "identifiers (default id, or the row number without one)"
+    shared.option(parser, "file FILE", "CSV (or .tsv) with a header", type=Path)
+    shared.option(parser, "--text-column C", "texts (default text)", default="text")
+    shared.option(parser, "--id-column I", numbered)
+    shared.option(parser, "--out OUT.csv", "result (default stdout)", type=Path)
 
 
 def read_texts(

@@ -2,9 +2,6 @@
 
 The pages are served to this computer only, behind a random token; `--public` opens them to the
 network, behind a password. Each open page has a Python process of its own.
-
-Does not know: how pages are served (`_app_server`), who may see them (`_app_guard`), or what is on
-them (`_app_page`).
 """
 
 from __future__ import annotations
@@ -16,8 +13,10 @@ import os
 import sys
 import threading
 import webbrowser
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import workbench.commands._answers as answers
 import workbench.commands._shared as shared
@@ -41,51 +40,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"the app. --public takes its password from {PASSWORD}, or asks for it."
     )
     shared.add_model_arguments(parser)
-    shown = parser.add_argument_group("pages")
-    shown.add_argument("--image", type=Path, nargs="+", default=[], metavar="FILE",
-                       help="radiographs to explore: PNG, JPEG, TIFF or DICOM")  # fmt: skip
-    answers.add_upright_argument(shown)
-    shown.add_argument("--run", type=Path, metavar="DIR", help="review the errors of this run")
-    shown.add_argument("--reviewer", metavar="NAME",
-                       help="initials beside the verdicts (default: your login name)")  # fmt: skip
-    shown.add_argument("--study", type=Path, metavar="DIR", help="read this study, with --reader")
-    shown.add_argument("--reader", metavar="NAME", help="initials of the reader")
-    shown.add_argument("--manifest", type=Path, metavar="FILE",
-                       help="what is known of the images of the run and the study")  # fmt: skip
-    shown.add_argument("--root", type=Path, metavar="DIR",
-                       help="folder of these images (that of the run or the manifest)")  # fmt: skip
-    shown.add_argument("--training", type=Path, metavar="DIR", help="watch this training run")
-    served = parser.add_argument_group("server")
-    served.add_argument("--port", type=port, default=PORT,
-                        help=f"where to listen (default {PORT}; 0 takes a free one)")  # fmt: skip
-    served.add_argument("--tabs", type=tabs, default=MOST_TABS, metavar="N",
-                        help=f"most pages open at a time, each a Python process with its model "
-                             f"(default {MOST_TABS})")  # fmt: skip
-    served.add_argument("--no-browser", action="store_true", help="only print the address")
-    served.add_argument("--public", action="store_true",
-                        help="listen to the whole network, behind a password")  # fmt: skip
-    served.add_argument("--allow-host", type=host_name, action="append", default=[],
-                        metavar="NAME", help="with --public: another name of this computer, such "
-                        "as that of the proxy before it (may be repeated)")  # fmt: skip
+    pages = parser.add_argument_group("pages")
+    option = partial(shared.option, pages)
+    option("--image FILE", "radiographs to explore: PNG, JPEG, TIFF or DICOM", type=Path,
+           nargs="+", default=[])  # fmt: skip
+    answers.add_upright_argument(pages)
+    option("--run DIR", "review the errors of this run", type=Path)
+    option("--reviewer NAME", "initials beside the verdicts (default: your login name)")
+    option("--study DIR", "read this study, with --reader", type=Path)
+    option("--reader NAME", "initials of the reader")
+    option("--manifest FILE", "what is known of the images of the run and the study", type=Path)
+    option("--root DIR", "folder of these images (that of the run or the manifest)", type=Path)
+    option("--training DIR", "watch this training run", type=Path)
+    option = partial(shared.option, parser.add_argument_group("server"))
+    most = f"most pages open at a time, each a Python process with its model (default {MOST_TABS})"
+    named = (
+        "with --public: another name of this computer, such as that of the proxy before it (may be "
+        "repeated)"
+    )
+    listen = f"where to listen (default {PORT}; 0 takes a free one)"
+    option("--port N", listen, type=_whole(0, 65535), default=PORT)
+    option("--tabs N", most, type=_whole(1, 1000), default=MOST_TABS)
+    option("--no-browser", "only print the address", action="store_true")
+    option("--public", "listen to the whole network, behind a password", action="store_true")
+    option("--allow-host NAME", named, type=host_name, action="append", default=[])
     shared.add_json_argument(parser)
 
 
-def port(text: str) -> int:
-    """Parse a port.
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    """Return what parses a whole number from `low` to `high`."""
 
-    Raises:
-        argparse.ArgumentTypeError: not a whole number from 0 to 65535.
-    """
-    return _whole(text, 0, 65535)
+    def parse(text: str) -> int:
+        if text.isascii() and text.isdecimal() and low <= int(text) <= high:
+            return int(text)
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number from {low} to {high}, got {text}"
+        )
 
-
-def tabs(text: str) -> int:
-    """Parse the number of pages open at a time.
-
-    Raises:
-        argparse.ArgumentTypeError: not a whole number from 1 to 1000.
-    """
-    return _whole(text, 1, 1000)
+    return parse
 
 
 def run(args: argparse.Namespace) -> int:
@@ -110,9 +102,10 @@ def run(args: argparse.Namespace) -> int:
         )
     from workbench.commands._app_server import AppServer
 
+    names = own_names(network=args.public) | frozenset(args.allow_host)
     with site_folder(site) as folder:
         server = AppServer.open(
-            site, folder, port=args.port, tabs=args.tabs, password=password, names=_names(args)
+            site, folder, port=args.port, tabs=args.tabs, password=password, names=names
         )
         server.serve(ready=lambda: _ready(args, server))
     shared.note("The app has ended.")
@@ -121,10 +114,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _site(args: argparse.Namespace) -> Site:
     """Return what is to be served, with whole paths."""
-    whole: dict[str, Any] = {
-        name: None if getattr(args, name) is None else str(getattr(args, name).absolute())
-        for name in ("run", "study", "manifest", "root", "training")
-    }
+    names = ("run", "study", "manifest", "root", "training")
+    given = {name: getattr(args, name) for name in names}
+    whole = {name: path and str(path.absolute()) for name, path in given.items()}
     return Site(
         model=args.model,
         device=args.device,
@@ -145,11 +137,6 @@ def _login() -> str:
         return "reviewer"
 
 
-def _names(args: argparse.Namespace) -> frozenset[str]:
-    """Return the names under which the app may be asked."""
-    return own_names(network=args.public) | frozenset(args.allow_host)
-
-
 def _password() -> str:
     """Return the password of `--public`, and take it out of the environment.
 
@@ -164,7 +151,7 @@ def _password() -> str:
                 f"--public needs a password of at least {SHORTEST_PASSWORD} characters; set the "
                 f"environment variable {PASSWORD}, or start the app in a terminal to be asked"
             )
-        given = getpass.getpass("Password for everybody who shall see the app: ")
+        given = getpass.getpass("Password for everybody who may see the app: ")
         if len(given) >= SHORTEST_PASSWORD and given != getpass.getpass("The same again: "):
             raise InputError("the two passwords differ; start again")
     if len(given) < SHORTEST_PASSWORD:
@@ -177,13 +164,9 @@ def _password() -> str:
 
 def _ready(args: argparse.Namespace, server: AppServer) -> None:
     """Say where the app is, once; open the browser."""
-    if args.json:
-        shared.emit_json(
-            {"url": server.url, "port": server.port, "public": args.public,
-             "pages": [page.name for page in server.site.pages if page.ready]}
-        )  # fmt: skip
-    else:
-        shared.say(_exposed(args, server) if args.public else _address(server))
+    pages = [page.name for page in server.site.pages if page.ready]
+    where = {"url": server.url, "port": server.port, "public": args.public, "pages": pages}
+    shared.answer(args, where, [_exposed(args, server) if args.public else _address(server)])
     sys.stdout.flush()
     if not args.no_browser:
         entrance = server.entrance()  # the token must not stand in the list of processes
@@ -192,8 +175,8 @@ def _ready(args: argparse.Namespace, server: AppServer) -> None:
 
 def _address(server: AppServer) -> str:
     return (
-        f"The workbench is at\n\n    {server.url}\n\nThe address holds the key: whoever has it on "
-        "this computer can open the pages.\nCtrl-C ends the app."
+        f"The workbench is at\n\n    {server.url}\n\nThe address contains the key: anybody on this "
+        "computer who has it can open the pages.\nCtrl-C ends the app."
     )
 
 
@@ -203,8 +186,8 @@ def _exposed(args: argparse.Namespace, server: AppServer) -> str:
     shown = {
         "images": f"the {len(args.image)} images" if args.image else "",
         "run": "the images and reports of the run, and its verdicts, which they can write too",
-        "study": f"the films and reports of the study, and the grades of {args.reader}, which they "
-                 "can write too",
+        "study": "the radiographs and reports of the study, and the grades of "
+                 f"{args.reader}, which they can write too",
         "training": "the curves of the training run",
     }  # fmt: skip
     seen = [text for name, text in shown.items() if getattr(args, name, args.image) and text]
@@ -212,16 +195,10 @@ def _exposed(args: argparse.Namespace, server: AppServer) -> str:
     return (
         f"The workbench is open to the network, on port {server.port} of\n\n"
         f"    {', '.join(named) or 'this computer'}\n\n"
-        f"Whoever knows the password sees\n{lines}\n"
+        f"Everybody who knows the password sees\n{lines}\n"
         f"and gets a Python process on this computer for each open page, at most {args.tabs}; it "
         "answers what the\npages ask and runs no code of theirs.\n\n"
         "THE CONNECTION IS NOT ENCRYPTED: password and images can be read on their way. Put the "
         "app behind a\nproxy that speaks TLS, and name the proxy with --allow-host.\n"
         "Ctrl-C ends the app."
     )
-
-
-def _whole(text: str, low: int, high: int) -> int:
-    if text.isascii() and text.isdecimal() and low <= int(text) <= high:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, got {text}")

@@ -1,7 +1,4 @@
-"""`workbench ask`: one question about one image.
-
-Does not know: how an answer is found; that is `wb.load_model(...).ask`.
-"""
+"""`workbench ask`: one question about one image."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ import workbench.commands._shared as shared
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `workbench ask`."""
     parser.epilog = 'example: workbench ask chest.png "Is there a pleural effusion?"'
-    parser.add_argument("image", metavar="IMAGE", help="a PNG, JPEG, TIFF or DICOM file")
-    parser.add_argument("question", metavar="QUESTION", help="what to ask, in quotes")
+    shared.option(parser, "image IMAGE", "a PNG, JPEG, TIFF or DICOM file")
+    shared.option(parser, "question QUESTION", "what to ask, in quotes")
     answers.add_image_arguments(parser)
     answers.add_decoding_arguments(parser)
     shared.add_model_arguments(parser)
@@ -37,13 +34,8 @@ def run(args: argparse.Namespace) -> int:
     from workbench.imaging import load_radiograph
 
     image = load_radiograph(args.image, fit=args.fit, upright=args.upright)
-    model = shared.open_model(args)
-    answer = model.ask(image, args.question, **decoding)
-    if args.json:
-        shared.emit_json(
-            {"image": args.image, "question": args.question} | answers.record(image, answer)
-        )
-    else:
-        title = f"{args.image}: {args.question}"
-        answers.show(image, answer, title=title, spoken=args.parser.spoken)
-    return 0
+    found = shared.open_model(args).ask(image, args.question, **decoding)
+    asked = {"image": args.image, "question": args.question}
+    title = f"{args.image}: {args.question}"
+    shown = answers.lines(image, found, title=title, spoken=args.parser.spoken)
+    return shared.answer(args, asked | answers.record(image, found), shown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,7 @@ import workbench.commands._shared as shared
 from workbench.errors import OptionError
 
 if TYPE_CHECKING:
-    from workbench.bench import BenchTable, SaliencyTable
-
+    from workbench.bench import BenchTable
 
 #: What can be measured, and on how many phantoms unless something else is asked for.
 _SIZES = {"saliency": 300, "hallucination": 1000, "mitigation": 400}
@@ -33,38 +33,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Draws phantoms of both domains, lets the model report with and without every mitigation,\n"
         "and counts what each mends and breaks; needs about five seconds a phantom and CPU core."
     )
-    parser.add_argument("what", choices=tuple(_SIZES), help="what to measure")
+    option = partial(shared.option, parser)
     sizes = ", ".join(f"{n} for {what}" for what, n in _SIZES.items())
-    parser.add_argument("--n", type=int, help=f"phantoms to draw ({sizes})")
-    parser.add_argument(
-        "--seed", type=int, default=10_000_000, help="first phantom; below 10,000,000 is not unseen"
-    )
-    parser.add_argument("--methods", type=_names, metavar="A,B", help="some methods instead of all")
-    parser.add_argument(
-        "--jobs", type=int, help="processes, one thread each (default: one for each core)"
-    )
-    parser.add_argument(
-        "--slow", type=int, default=48, help="phantoms for slow methods too (48); N for all"
-    )
-    parser.add_argument(
-        "--randomised", type=int, default=10, help="cases checked with random weights (10)"
-    )
-    parser.add_argument(
-        "--keep", type=Path, metavar="FILE", help="store finished phantoms here; resumes from it"
-    )
-    parser.add_argument("--out", type=Path, help="also save the table, its figures and a page here")
-    parser.add_argument(
-        "--record", type=Path, metavar="FILE", help="write the randomisation verdicts to a file"
-    )
-    parser.add_argument(
-        "--samples", type=int, default=8, help="reports sampled for self-consistency (8)"
-    )
+    unseen = "first phantom; below 10,000,000 is not unseen"
+    option("what", "what to measure", choices=tuple(_SIZES))
+    option("--n N", f"phantoms to draw ({sizes})", type=int)
+    option("--seed N", unseen, default=10_000_000)
+    option("--methods A,B", "some methods instead of all", type=shared.names)
+    option("--jobs N", "processes, one thread each (default: one for each core)", type=int)
+    option("--slow N", "phantoms for slow methods too (48); that of --n for all", default=48)
+    option("--randomised N", "cases checked with random weights (10)", default=10)
+    option("--keep FILE", "store finished phantoms here; resumes from it", type=Path)
+    option("--out DIR", "also save the table, its figures and a page here", type=Path)
+    option("--record FILE", "write the randomisation verdicts to a file", type=Path)
+    option("--samples N", "reports sampled for self-consistency (8)", default=8)
     shared.add_model_arguments(parser)
     shared.add_json_argument(parser)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _jobs(n: int) -> int:
@@ -76,15 +60,10 @@ def run(args: argparse.Namespace) -> int:
     """Measure, save what was asked for, and print the table."""
     _check(args)
     shared.loading(args)
-    measure = {"saliency": _saliency, "hallucination": _hallucination, "mitigation": _mitigation}
-    table = measure[args.what](args, _SIZES[args.what] if args.n is None else args.n)
+    table = _measure(args, _SIZES[args.what] if args.n is None else args.n)
     if args.out:
         table.save(args.out)
-    if args.json:
-        shared.emit_json(table.to_dict())
-    else:
-        shared.say(str(table))
-    return 0
+    return shared.answer(args, table.to_dict(), [str(table)])
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -104,47 +83,27 @@ def _check(args: argparse.Namespace) -> None:
         check_methods(args.methods)
 
 
-def _saliency(args: argparse.Namespace, n: int) -> SaliencyTable:
-    from workbench.bench import benchmark_saliency
+def _measure(args: argparse.Namespace, n: int) -> BenchTable:
+    from workbench import bench
 
-    table = benchmark_saliency(
+    own = {
+        "saliency": {
+            "methods": args.methods,
+            "slow_cases": args.slow,
+            "randomised_cases": args.randomised,
+        },
+        "hallucination": {"samples": args.samples},
+        "mitigation": {},
+    }
+    table = getattr(bench, f"benchmark_{args.what}")(
         shared.open_model(args),
         n=n,
         seed=args.seed,
-        methods=args.methods,
-        slow_cases=args.slow,
-        randomised_cases=args.randomised,
         jobs=args.jobs or _jobs(n),
         kept=args.keep,
         progress=not args.json,
+        **own[args.what],
     )
     if args.record:
         table.record(args.record)
     return table
-
-
-def _hallucination(args: argparse.Namespace, n: int) -> BenchTable:
-    from workbench.bench import benchmark_hallucination
-
-    return benchmark_hallucination(
-        shared.open_model(args),
-        n=n,
-        seed=args.seed,
-        samples=args.samples,
-        jobs=args.jobs or _jobs(n),
-        kept=args.keep,
-        progress=not args.json,
-    )
-
-
-def _mitigation(args: argparse.Namespace, n: int) -> BenchTable:
-    from workbench.bench import benchmark_mitigation
-
-    return benchmark_mitigation(
-        shared.open_model(args),
-        n=n,
-        seed=args.seed,
-        jobs=args.jobs or _jobs(n),
-        kept=args.keep,
-        progress=not args.json,
-    )

@@ -2,8 +2,6 @@
 
 One row for each place that a rule found; a text without any has no row. Files of any length are
 read and written row by row; cells that a spreadsheet would run get an apostrophe in front.
-
-Does not know: the rules; they are in `workbench.hallucination.text_checks`.
 """
 
 from __future__ import annotations
@@ -41,9 +39,9 @@ def run(args: argparse.Namespace) -> int:
     found = texts.read_texts(args.file, text_column=args.text_column, id_column=args.id_column)
     counts: Counter = Counter()
     rows = _rows(shared.progress(found, label="texts"), counts)
-    listed = []
+    listed = {}
     if args.json and not args.out:
-        listed = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+        listed = {"rows": [dict(zip(COLUMNS, row, strict=True)) for row in rows]}
     else:
         with texts.open_result(args.out) as handle:
             writer = csv.writer(handle)
@@ -51,14 +49,13 @@ def run(args: argparse.Namespace) -> int:
             for key, rule, start, end, text in rows:
                 writer.writerow((neutral(key), rule, start, end, neutral(text)))
     rules = {name: counts[name] for name in CHECKS if counts[name]}
-    summary = {"texts": counts[_TEXTS], "issues": sum(rules.values()), "rules": rules}
-    summary["out"] = args.out
-    if args.json:
-        shared.emit_json(summary if args.out else summary | {"rows": listed})
-    elif args.out:
-        shared.say(shared.table(list(rules.items()), header=("rule", "found")))
-        shared.say(f"{summary['issues']} issues in {summary['texts']} texts; wrote {args.out}")
-    return 0
+    total = sum(rules.values())
+    summary = {"texts": counts[_TEXTS], "issues": total, "rules": rules, "out": args.out}
+    said = [
+        shared.table(list(rules.items()), header=("rule", "found")),
+        f"{total} issues in {counts[_TEXTS]} texts; wrote {args.out}",
+    ]
+    return shared.answer(args, summary | listed, said if args.out else ())
 
 
 def _rows(found: Iterable[tuple[str, str]], counts: Counter) -> Iterator[tuple]:

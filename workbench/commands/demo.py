@@ -1,15 +1,14 @@
-"""`workbench demo`: one drawn and one real chest through the whole workbench, and the first lesson.
+"""`workbench demo`: a phantom and a real chest through the whole workbench, and the first lesson.
 
 For each: the report as text and JSON and a figure. Then the start notebook, executed, as one HTML
 page. What cannot be made here is said, never left out silently.
-
-Does not know: models or images beyond their public faces.
 """
 
 from __future__ import annotations
 
 import argparse
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from workbench.phantom.case import Phantom
 
 NOTEBOOK = "00_start_here.ipynb"
-#: The drawn chest of the demonstration.
+#: The phantom of the demonstration.
 SEED, FINDINGS = 7, ("pleural effusion", "nodule")
 #: The method of its map: under a second, and it passes the randomisation check on `mini`.
 METHOD = "relevancy"
@@ -44,10 +43,9 @@ class _Made:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `workbench demo`."""
-    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder (out/demo)")
-    parser.add_argument(
-        "--no-notebook", action="store_true", help="leave out the notebook, the slowest part"
-    )
+    slow = "leave out the notebook, the slowest part"
+    shared.option(parser, "--out DIR", "folder (out/demo)", default=Path("out/demo"))
+    shared.option(parser, "--no-notebook", slow, action="store_true")
     shared.add_model_arguments(parser)
     shared.add_json_argument(parser)
 
@@ -61,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     made = _Made()
     args.out.mkdir(parents=True, exist_ok=True)
     model = shared.open_model(args)
-    steps = [("a drawn chest", _phantom), ("a real chest", _dicom)]
+    steps = [("a phantom", _phantom), ("a real chest", _dicom)]
     if args.no_notebook:
         made.skipped[NOTEBOOK] = "left out, as asked"
     else:
@@ -69,15 +67,12 @@ def run(args: argparse.Namespace) -> int:
     for label, step in shared.progress(steps, label="demo"):
         shared.note(f"{label} ...")
         step(model, args.out, made)
-    if args.json:
-        shared.emit_json({"files": made.files, "skipped": made.skipped})
-    else:
-        _summary(model, args.out, made)
-    return 0
+    found = {"files": made.files, "skipped": made.skipped}
+    return shared.answer(args, found, _summary(model, args.out, made))
 
 
 def _phantom(model: ChestXrayModel, out: Path, made: _Made) -> None:
-    """A drawn chest: report, and figure with the truth outlined."""
+    """A phantom: report, and figure with the truth outlined."""
     from workbench.phantom.case import phantom
 
     case = phantom(SEED, findings=list(FINDINGS))
@@ -170,28 +165,20 @@ def _notice(generation: Generation) -> str:
     return generation.warnings[0].message if generation.warnings else ""
 
 
-def _summary(model: ChestXrayModel, out: Path, made: _Made) -> None:
+def _summary(model: ChestXrayModel, out: Path, made: _Made) -> Iterator[str]:
     """Say in ten lines what there is now and what to do next."""
-    lines = [f"CXR-LLaVA Workbench {__version__}: this is now in {out}"]
-    lines.append("  phantom.png   a drawn chest, outlined; a map of a finding; what the model says")
-    lines.append(f"                drawn: {made.drawn}; stated: {made.said['phantom']}")
-    if "dicom" in made.said:
-        lines.append(
-            "  dicom.png     a real chest (DICOM): as stored, as the model sees it, warnings"
-        )
-        lines.append(f"                stated: {made.said['dicom']}: not to be believed")
-    else:
-        lines += ["  dicom.png     skipped:", f"                {made.skipped['dicom']}"]
-    lines.append(
-        "  *.txt *.json  the reports; with findings, contract, prompt, settings and hashes"
-    )
     page = Path(NOTEBOOK).with_suffix(".html").name
-    lines.append(f"  {page}  " + made.skipped.get(NOTEBOOK, "the first lesson, executed: open it"))
-    lines.append(
-        "Next: `make lab` opens the lessons; `workbench report FILE` reads your own image;"
-    )
-    lines.append(
-        "      `workbench phantom --help` draws more chests; `workbench doctor` checks all."
-    )
-    lines.append(f"Remember: {model.notice}")
-    shared.say("\n".join(lines))
+    yield f"CXR-LLaVA Workbench {__version__}: this is now in {out}"
+    yield "  phantom.png   a phantom, outlined; a map of a finding; what the model says"
+    yield f"                drawn: {made.drawn}; stated: {made.said['phantom']}"
+    if "dicom" in made.said:
+        yield "  dicom.png     a real chest (DICOM): as stored, as the model sees it, warnings"
+        yield f"                stated: {made.said['dicom']}: not to be believed"
+    else:
+        yield "  dicom.png     skipped:"
+        yield f"                {made.skipped['dicom']}"
+    yield "  *.txt *.json  the reports; with findings, contract, prompt, settings and hashes"
+    yield f"  {page}  " + made.skipped.get(NOTEBOOK, "the first lesson, executed: open it")
+    yield "Next: `make lab` opens the lessons; `workbench report FILE` reads your own image;"
+    yield "      `workbench phantom --help` draws more phantoms; `workbench doctor` checks all."
+    yield f"Remember: {model.notice}"

@@ -1,38 +1,62 @@
 """`workbench doctor`: is the installation sound, does a checkpoint compute right, how good is mini.
 
-Without options it checks the installation. `--parity DIR` compares checkpoints with reference
-vectors, array by array. `--mini` examines the model on phantoms kept for evaluation.
-
-Does not know: tolerances (`workbench.generation.parity`) or scores (`workbench.bench`).
+Without options it checks the installation: each row is ok, warn or fail, what was found, and the
+repair. `--parity DIR` compares checkpoints with reference vectors, array by array. `--mini`
+examines the model on phantoms kept for evaluation.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+import importlib.util
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
-from workbench.commands.environment import FAIL, OK, check_environment
+from workbench._version import __version__
+from workbench.settings import Settings
+
+if TYPE_CHECKING:
+    from workbench.generation.parity import ParityReport
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+
+#: Distribution name of this package.
+DISTRIBUTION = "cxr-llava-workbench"
+_REINSTALL = "install again: pip install --constraint constraints.txt --editable ."
+
+#: DICOM transfer syntaxes that a chest radiograph may come in, by pydicom's name.
+_SYNTAXES = (
+    "RLELossless",
+    "JPEGBaseline8Bit",
+    "JPEGExtended12Bit",
+    "JPEGLosslessSV1",
+    "JPEGLSLossless",
+    "JPEG2000Lossless",
+    "JPEG2000",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `workbench doctor`."""
     what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "--parity",
-        type=Path,
-        metavar="DIR",
-        help="compare with reference vectors: a folder with checkpoints/, golden/ and images/, or "
-        "one of its checkpoints; exit 1 on any miss",
+    vectors = (
+        "compare with reference vectors: a folder with checkpoints/, golden/ and images/, or one "
+        "of its checkpoints; exit 1 on any miss"
     )
-    what.add_argument("--mini", action="store_true", help="examine the model on unseen phantoms")
+    shared.option(what, "--parity DIR", vectors, type=Path)
+    shared.option(what, "--mini", "examine the model on unseen phantoms", action="store_true")
     exam = parser.add_argument_group("with --mini")
-    exam.add_argument("--n", type=int, default=500, help="phantoms in each domain (500)")
-    exam.add_argument(
-        "--seed", type=int, default=10_000_000, help="first phantom; below 10,000,000 is not unseen"
-    )
-    exam.add_argument("--batch-size", type=int, default=16, help="phantoms at a time (16)")
+    unseen = "first phantom; below 10,000,000 is not unseen"
+    shared.option(exam, "--n N", "phantoms in each domain (500)", default=500)
+    shared.option(exam, "--seed N", unseen, default=10_000_000)
+    shared.option(exam, "--batch-size N", "phantoms at a time (16)", default=16)
     shared.add_model_arguments(parser)
     shared.add_json_argument(parser)
 
@@ -41,42 +65,45 @@ def run(args: argparse.Namespace) -> int:
     """Do the check that was asked for."""
     if args.parity:
         return _parity(args)
-    if args.mini:
-        return _exam(args)
-    return _environment(args)
+    return _exam(args) if args.mini else _environment(args)
 
 
 def _environment(args: argparse.Namespace) -> int:
     rows = check_environment()
     sound = not any(row.status == FAIL for row in rows)
-    if args.json:
-        shared.emit_json({"ok": sound, "rows": [asdict(row) for row in rows]})
-        return 0 if sound else 1
+    found = {"ok": sound, "rows": [asdict(row) for row in rows]}
+    return shared.answer(args, found, _checked(rows), good=sound)
+
+
+def _checked(rows: list[Check]) -> Iterator[str]:
     for row in rows:
-        shared.say(f"{row.status:4}  {row.check:13}  {row.found}")
+        yield f"{row.status:4}  {row.check:13}  {row.found}"
         if row.repair:
-            shared.say(f"{'':19}  -> {row.repair}")
+            yield f"{'':19}  -> {row.repair}"
     worried = sum(row.status != OK for row in rows)
-    shared.say("everything is in order" if not worried else f"{worried} of {len(rows)} need a look")
-    return 0 if sound else 1
+    yield f"{worried} of {len(rows)} need a look" if worried else "everything is in order"
 
 
 def _parity(args: argparse.Namespace) -> int:
     from workbench.generation.parity import compare
 
     report = compare(args.parity, progress=not args.json)
-    if args.json:
-        shared.emit_json(report.to_dict())
-        return 0 if report.ok else 1
+    return shared.answer(args, report.to_dict(), _compared(report), good=report.ok)
+
+
+def _compared(report: ParityReport) -> Iterator[str]:
     cells = []
     for row in report.rows:
         numbers = _number(row.max_abs_diff), _number(row.tolerance)
         verdict = "ok" if row.ok else "MISS"
         cells.append((row.case, row.array, *numbers, row.measure, verdict, row.note))
     header = ("case", "array", "difference", "tolerance", "measured as", "verdict", "note")
-    shared.say(shared.table(cells, header=header))
-    shared.say(str(report))
-    return 0 if report.ok else 1
+    yield shared.table(cells, header=header)
+    yield str(report)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2e}"
 
 
 def _exam(args: argparse.Namespace) -> int:
@@ -86,12 +113,165 @@ def _exam(args: argparse.Namespace) -> int:
 
     model = shared.open_model(args)
     exam = examine(model, n=args.n, seed=args.seed, batch_size=args.batch_size)
-    if args.json:
-        shared.emit_json(exam.to_dict())
+    return shared.answer(args, exam.to_dict(), [exam.summary()])
+
+
+# --- the installation ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of the doctor's table.
+
+    Attributes:
+        check: what was looked at.
+        status: "ok", "warn" (works, but look) or "fail".
+        found: what is there.
+        repair: what to do; empty when nothing is to be done.
+    """
+
+    check: str
+    status: str
+    found: str
+    repair: str = ""
+
+
+def check_environment() -> list[Check]:
+    """Return one row per check, cheap ones first; no check raises."""
+    checks: tuple[Callable[[], Iterator[Check]], ...] = (
+        _python,
+        _packages,
+        _bytecode,
+        _devices,
+        _memory,
+        _codecs,
+        _notebooks,
+        _settings,
+        _mini,
+    )
+    return [row for check in checks for row in check()]
+
+
+def _python() -> Iterator[Check]:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    good = sys.version_info >= (3, 11)
+    repair = "" if good else "use Python 3.11 or newer: make demo PYTHON=/path/to/python3.11"
+    yield Check("python", OK if good else FAIL, found, repair)
+
+
+def _packages() -> Iterator[Check]:
+    """The package, and each library it requires, inside the declared range."""
+    from packaging.requirements import Requirement
+
+    try:
+        declared = requires(DISTRIBUTION) or []
+    except PackageNotFoundError:
+        note = f"{__version__}, run from its folder without being installed"
+        yield Check("workbench", WARN, note, _REINSTALL)
+        return
+    yield Check("workbench", OK, version(DISTRIBUTION))
+    core = [Requirement(text) for text in declared if "extra ==" not in text]
+    missing, outside, found = [], [], {}
+    for need in core:
+        try:
+            found[need.name] = version(need.name)
+        except PackageNotFoundError:
+            missing.append(need.name)
+            continue
+        if not need.specifier.contains(found[need.name], prereleases=True):
+            outside.append(f"{need.name} {found[need.name]} (needs {need.specifier})")
+    shown = ("torch", "transformers", "numpy", "pydicom", "pillow")
+    versions = ", ".join(f"{name} {found[name]}" for name in shown if name in found)
+    yield Check("libraries", OK, f"{len(found)} of {len(core)} found: {versions}")
+    if missing:
+        yield Check("libraries", FAIL, f"missing: {', '.join(missing)}", _REINSTALL)
+    if outside:
+        yield Check("libraries", WARN, f"out of range: {', '.join(outside)}", _REINSTALL)
+
+
+def _bytecode() -> Iterator[Check]:
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return
+    source = Path(spec.origin)
+    compiled = Path(importlib.util.cache_from_source(str(source))).is_file()
+    repair = "" if compiled else f"{sys.executable} -m compileall -q -j 2 {source.parents[1]}"
+    found = "compiled at install" if compiled else "missing: every start compiles anew, about 40 s"
+    yield Check("bytecode", OK if compiled else WARN, found, repair)
+
+
+def _devices() -> Iterator[Check]:
+    import torch
+
+    yield Check("cpu", OK, f"{torch.get_num_threads()} threads")
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            device = torch.cuda.get_device_properties(index)
+            precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+            found = f"{device.name}, {device.total_memory / 2**30:.0f} GiB, {precision}"
+            yield Check(f"cuda:{index}", OK, found)
+    elif torch.backends.mps.is_available():
+        yield Check("mps", OK, "Apple GPU")
     else:
-        shared.say(str(exam))
-    return 0
+        yield Check("gpu", OK, "none: mini runs on the CPU; the 7B model wants a GPU of 16 GB")
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2e}"
+def _memory() -> Iterator[Check]:
+    import psutil
+
+    free = psutil.virtual_memory().available / 2**30
+    good = free >= 1.5
+    repair = "" if good else "close other programs: a report with mini takes up to 1.5 GiB"
+    yield Check("memory", OK if good else WARN, f"{free:.1f} GiB available", repair)
+
+
+def _codecs() -> Iterator[Check]:
+    from pydicom import uid
+    from pydicom.pixels import get_decoder  # pyright: ignore[reportPrivateImportUsage]
+
+    missing = [name for name in _SYNTAXES if not get_decoder(getattr(uid, name)).is_available]
+    if missing:
+        repair = "pip install python-gdcm pylibjpeg pylibjpeg-openjpeg pylibjpeg-rle"
+        yield Check("dicom codecs", FAIL, f"cannot decode {', '.join(missing)}", repair)
+    else:
+        yield Check("dicom codecs", OK, f"{len(_SYNTAXES)} compressed transfer syntaxes decode")
+
+
+def _notebooks() -> Iterator[Check]:
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    kernels = KernelSpecManager().find_kernel_specs()
+    good = "python3" in kernels
+    if good:
+        yield Check("notebooks", OK, "kernel python3")
+    else:
+        repair = f"{sys.executable} -m ipykernel install --sys-prefix"
+        yield Check("notebooks", FAIL, "no kernel named python3", repair)
+
+
+def _settings() -> Iterator[Check]:
+    settings = Settings.from_env()
+    place = settings.cache_dir
+    existing = next(p for p in (place, *place.parents) if p.exists())
+    free = shutil.disk_usage(existing).free / 2**30
+    network = "offline" if settings.offline else "network allowed"
+    yield Check("settings", OK, f"{network}, cache {place} ({free:.0f} GiB free)")
+
+
+def _mini() -> Iterator[Check]:
+    """The weights in the package are those its model card was written for."""
+    from workbench.errors import WorkbenchError
+    from workbench.model.card import card
+
+    try:
+        mini = card("mini")
+    except WorkbenchError as error:
+        yield Check("mini", FAIL, " ".join(str(error).split()), _REINSTALL)
+        return
+    (file, digest), *_ = mini.sha256s.items()
+    found = f"{mini.parameters['total']:,} parameters, {file} sha256 {digest[:12]}"
+    recorded = mini.facts.get("sha256", {}).get(file, digest)
+    if recorded == digest:
+        yield Check("mini", OK, found)
+    else:
+        yield Check("mini", FAIL, f"{found}, but its card says {recorded[:12]}", _REINSTALL)

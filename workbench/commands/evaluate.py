@@ -1,12 +1,10 @@
-"""`workbench evaluate`: score reports against references, finding by finding.
-
-Does not know: how anything is read, counted or drawn (`workbench.evaluation`).
-"""
+"""`workbench evaluate`: score reports against references, finding by finding."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +14,7 @@ from workbench.errors import InputError
 if TYPE_CHECKING:
     from workbench.evaluation.comparison import Comparison
     from workbench.evaluation.intervals import Estimate
+    from workbench.evaluation.report_set import ReportSet
     from workbench.evaluation.scorecard_result import FindingRow, ScoreCard
 
 POLICIES = (
@@ -34,41 +33,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "`workbench label` writes. Omission is counted under every policy.\n"
         "example: workbench evaluate --predictions run.csv --references truth.csv --out card"
     )
-    parser.add_argument(
-        "--predictions", type=Path, required=True, metavar="FILE", help="what a system wrote"
-    )
-    parser.add_argument(
-        "--references", type=Path, required=True, metavar="FILE", help="reports or labels"
-    )
-    parser.add_argument(
-        "--policy", choices=POLICIES, default=POLICIES[0], help="what is scored (joint-definite)"
-    )
-    parser.add_argument(
-        "--compare", type=Path, nargs="+", default=[], metavar="OTHER",
-        help="predictions of other systems, compared with the first",
-    )  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write page, tables and figures")
-    columns = parser.add_argument_group("columns and numbers")
-    columns.add_argument("--id-column", default="id", metavar="I", help="identifiers (default id)")
-    columns.add_argument(
-        "--text-column", default="text", metavar="C", help="texts, where there are any (text)"
-    )
-    columns.add_argument(
-        "--patient-column", metavar="P", help="patients, in either file (default: every id is one)"
-    )
-    columns.add_argument(
-        "--findings", type=_names, metavar="A,B", help="what to score (all but no finding)"
-    )
-    columns.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (1000)")
-    columns.add_argument("--seed", type=int, default=0, help="of the bootstrap (0)")
-    columns.add_argument(
-        "--no-text-metrics", action="store_true", help="leave out BLEU, ROUGE-L and the like"
-    )
+    option = partial(shared.option, parser)
+    others = "predictions of other systems, compared with the first"
+    policy = "what is scored (joint-definite)"
+    option("--predictions FILE", "what a system wrote", type=Path, required=True)
+    option("--references FILE", "reports or labels", type=Path, required=True)
+    option("--policy", policy, choices=POLICIES, default=POLICIES[0])
+    option("--compare OTHER", others, type=Path, nargs="+", default=[])
+    option("--out DIR", "write page, tables and figures", type=Path)
+    option = partial(shared.option, parser.add_argument_group("columns and numbers"))
+    option("--id-column I", "identifiers (default id)", default="id")
+    option("--text-column C", "texts, where there are any (text)", default="text")
+    option("--patient-column P", "patients, in either file (default: every id is one)")
+    option("--findings A,B", "what to score (all but no finding)", type=shared.names)
+    option("--resamples N", "of the bootstrap (1000)", default=1000)
+    option("--seed N", "of the bootstrap (0)", default=0)
+    option("--no-text-metrics", "leave out BLEU, ROUGE-L and the like", action="store_true")
     shared.add_json_argument(parser)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,37 +64,27 @@ def run(args: argparse.Namespace) -> int:
     columns = {"id_column": args.id_column, "text_column": args.text_column}
     columns["patient_column"] = args.patient_column
     references = read_reports(args.references, role="references", **columns)
-    names = _system_names([args.predictions, *args.compare])
+    paths = [args.predictions, *args.compare]
     systems = [
         read_reports(path, role="predictions", name=name, **columns)
-        for path, name in zip([args.predictions, *args.compare], names, strict=True)
+        for path, name in zip(paths, _system_names(paths), strict=True)
     ]
-    findings = args.findings or _common(systems, references)
-    cards = [
-        score(
-            system,
-            references,
-            policy=args.policy,
-            patients=args.patient_column,
-            findings=findings,
-            resamples=args.resamples,
-            seed=args.seed,
-            text_metrics=not args.no_text_metrics,
-        )
-        for system in systems
-    ]
-    compared = tuple(compare(cards[0], card) for card in cards[1:])
-    written = {}
+    settings = {
+        "policy": args.policy,
+        "patients": args.patient_column,
+        "findings": args.findings or _common(systems, references),
+        "resamples": args.resamples,
+        "seed": args.seed,
+        "text_metrics": not args.no_text_metrics,
+    }
+    card, *others = [score(system, references, **settings) for system in systems]
+    compared = tuple(compare(card, other) for other in others)
+    files = {}
     if args.out:
-        written = save_card(cards[0], args.out, compared=compared, cards=tuple(cards[1:]))
-    if args.json:
-        result = cards[0].to_dict() | {"comparisons": [found.to_dict() for found in compared]}
-        shared.emit_json(result | {"files": sorted(path.as_posix() for path in written.values())})
-        return 0
-    _say(cards[0], compared)
-    if written:
-        shared.say(f"wrote {written['scorecard.html']} and {len(written) - 1} more files")
-    return 0
+        files = save_card(card, args.out, compared=compared, cards=tuple(others))
+    found = card.to_dict() | {"comparisons": [other.to_dict() for other in compared]}
+    found["files"] = sorted(path.as_posix() for path in files.values())
+    return shared.answer(args, found, _lines(card, compared, files))
 
 
 def _system_names(paths: Sequence[Path]) -> list[str]:
@@ -125,11 +96,10 @@ def _system_names(paths: Sequence[Path]) -> list[str]:
     if len({path.resolve() for path in paths}) < len(paths):
         raise InputError("a file of predictions is given twice; give each system once")
     stems = [path.stem for path in paths]
-    names = [path.stem if stems.count(path.stem) == 1 else path.as_posix() for path in paths]
-    return names
+    return [path.stem if stems.count(path.stem) == 1 else path.as_posix() for path in paths]
 
 
-def _common(systems: Sequence, references) -> tuple[str, ...] | None:
+def _common(systems: Sequence[ReportSet], references: ReportSet) -> tuple[str, ...] | None:
     """Return the findings that every label table has, None where there are only texts."""
     from workbench.evaluation.scorecard import SCORED_FINDINGS
 
@@ -139,24 +109,28 @@ def _common(systems: Sequence, references) -> tuple[str, ...] | None:
     return tuple(name for name in SCORED_FINDINGS if all(name in table for table in tables)) or None
 
 
-def _say(card: ScoreCard, compared: Sequence[Comparison]) -> None:
+def _lines(
+    card: ScoreCard, compared: Sequence[Comparison], files: Mapping[str, Path]
+) -> Iterator[str]:
+    yield f"{card.name}: {len(card.pairs.ids)} pairs, {card.policy.name}"
     rows = [_table_row(row) for row in card.per_finding.values() if row.mentioned]
     header = ("finding", "n", "cover", "pos", "TP", "FP", "TN", "FN", "prec", "rec", "F1 [95 %]")
-    shared.say(f"{card.name}: {len(card.pairs.ids)} pairs, {card.policy.name}")
-    shared.say(shared.table(rows, header=(*header, "omitted")))
+    yield shared.table(rows, header=(*header, "omitted"))
     for name, item in card.averages.items():
-        shared.say(f"{name} F1 {item.f1.text()} over {len(item.members)} findings")
+        yield f"{name} F1 {item.f1.text()} over {len(item.members)} findings"
     for found in compared:
         difference = found.averages["macro"].difference
-        shared.say(f"{found.a} - {found.b}: macro F1 {difference.text()} on the same pairs")
+        yield f"{found.a} - {found.b}: macro F1 {difference.text()} on the same pairs"
     if card.texts is not None:
         known = [f"{m.name} {m.value:.3f}" for m in card.texts.metrics if m.value is not None]
         missing = [m.name for m in card.texts.metrics if m.value is None]
-        shared.say(f"wording: {', '.join(known) or 'nothing measured'}")
-        shared.say(f"not available: {', '.join(missing) or 'none'} (--json says what each needs)")
-    shared.say(f"rows in: {', '.join(f'{n} {s}' for s, n in card.statuses.items() if n)}")
+        yield f"wording: {', '.join(known) or 'nothing measured'}"
+        yield f"not available: {', '.join(missing) or 'none'} (--json says what each needs)"
+    yield f"rows in: {', '.join(f'{n} {s}' for s, n in card.statuses.items() if n)}"
     for warning in card.warnings:
         shared.note(f"note: {warning}")
+    if files:
+        yield f"wrote {files['scorecard.html']} and {len(files) - 1} more files"
 
 
 def _table_row(row: FindingRow) -> list:

@@ -1,4 +1,4 @@
-"""`workbench label`: read the findings out of a column of report texts.
+"""`workbench label`: read findings out of a column of report texts.
 
 One row for each finding that a text states, denies or leaves open; one row `no mention` for a text
 that speaks of none. A finding without a row is unknown, not absent. Every row of the file comes out
@@ -6,8 +6,6 @@ again, with its number and a status: "labelled", "no mention" or "no text".
 
 Files of any length are read and written row by row. The result appears under its name once it is
 whole; identifiers that a spreadsheet would run as a formula get an apostrophe in front.
-
-Does not know: how a text is read; that is `workbench.reports`.
 """
 
 from __future__ import annotations
@@ -18,11 +16,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
 import workbench.commands._texts as texts
 from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
 from workbench.spreadsheet import neutral
+
+if TYPE_CHECKING:
+    from workbench.reports.readers import Reader
 
 COLUMNS = (
     "id", "finding", "code", "side", "start", "end", "rule", "zone", "severity", "temporality",
@@ -35,9 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `workbench label`."""
     parser.epilog = "example: workbench label reports.csv --text-column report --out labels.csv"
     texts.add_arguments(parser)
-    parser.add_argument(
-        "--backend", default="rules", metavar="B", help="rules (default) or radgraph"
-    )
+    shared.option(parser, "--backend B", "rules (default) or radgraph", default="rules")
     shared.add_json_argument(parser)
 
 
@@ -53,21 +53,19 @@ def run(args: argparse.Namespace) -> int:
         for number, (key, text) in enumerate(shared.progress(found, label="texts"), start=1)
         for row in tally.counted(list(label_rows(key, text, number, read)))
     )
+    listed = {}
     if args.json and not args.out:
-        shared.emit_json({"labels": list(rows)} | tally.summary())
-        return 0
-    with texts.open_result(args.out) as handle:
-        writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    if args.json:
-        shared.emit_json(tally.summary())
-    elif args.out:
-        _say(tally.summary())
-    return 0
+        listed = {"labels": list(rows)}
+    else:
+        with texts.open_result(args.out) as handle:
+            writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    summary = tally.summary()
+    return shared.answer(args, listed | summary, _lines(summary) if args.out else ())
 
 
-def label_rows(key: str, text: str, number: int, read) -> Iterator[dict]:
+def label_rows(key: str, text: str, number: int, read: Reader) -> Iterator[dict]:
     """Yield the output rows of one text, in the order of the text; at least one.
 
     Args:
@@ -118,10 +116,10 @@ class Tally:
         }
 
 
-def _say(summary: dict) -> None:
+def _lines(summary: dict) -> Iterator[str]:
     codes = (PRESENT, ABSENT, UNCERTAIN)
     body = [[name, *[n[code] for code in codes]] for name, n in summary["findings"].items()]
-    shared.say(shared.table(body, header=("finding", *codes)))
+    yield shared.table(body, header=("finding", *codes))
     empty = f", {summary['no_text']} of them empty" if summary["no_text"] else ""
-    shared.say(f"{summary['texts']} texts, {summary['no_mention']} without any finding{empty}")
-    shared.say(f"wrote {summary['out']}")
+    yield f"{summary['texts']} texts, {summary['no_mention']} without any finding{empty}"
+    yield f"wrote {summary['out']}"

@@ -1,15 +1,15 @@
-"""`workbench manifest`: build, check, divide, freeze and verify manifests of data sets.
-
-Does not know: data sets, rules or formats (`workbench.data`).
-"""
+"""`workbench manifest`: build, check, divide, freeze and verify manifests of data sets."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
+from workbench.findings import ABSENT, PRESENT, UNCERTAIN
 
 if TYPE_CHECKING:
     from workbench.data import Manifest
@@ -34,98 +34,87 @@ def run(args: argparse.Namespace) -> int:
     frozen = "no such cohort; expected what `workbench manifest freeze` wrote"
     shared.need(getattr(args, "cohort", None), frozen)
     shared.need(getattr(args, "root", None), "no such folder of images", folder=True)
-    return globals()[f"_{args.action}"](args)
+    return args.act(args)
 
 
 # --- arguments -----------------------------------------------------------------------------------
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="SOURCE", help="e.g. nih; `manifest card` lists them")
-    parser.add_argument(
-        "--source", type=Path, required=True, metavar="DIR", help="the downloaded files"
-    )
+    option = partial(shared.option, parser)
+    option("name SOURCE", "e.g. nih; `manifest card` lists them")
+    option("--source DIR", "the downloaded files", type=Path, required=True)
     _add_out(parser)
-    parser.add_argument("--labels", metavar="SET", help="which labels, where a source has several")
-    parser.add_argument("--no-reports", action="store_true", help="leave report texts out")
-    parser.add_argument("--no-hash", action="store_true", help="do not read the image files")
-    parser.add_argument("--repair", action="store_true", help="empty impossible ages")
-    parser.add_argument("--licence", help="of your own data")
-    parser.add_argument("--provenance", help="who labelled your own data, e.g. radiologist")
-    parser.add_argument("--workers", type=int, default=2, help="threads (2)")
+    option("--labels SET", "which labels, where a source has several")
+    option("--no-reports", "leave report texts out", action="store_true")
+    option("--no-hash", "do not read the image files", action="store_true")
+    option("--repair", "empty impossible ages", action="store_true")
+    option("--licence TEXT", "of your own data")
+    option("--provenance P", "of the labels of your own data, e.g. radiologist")
+    option("--workers N", "threads (2)", default=2)
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
-    _add_file(parser)
-    parser.add_argument("--root", type=Path, metavar="DIR", help="also look for the image files")
-    parser.add_argument(
-        "--against", type=Path, metavar="OTHER", help="also look for patients and images of OTHER"
-    )
-    parser.add_argument("--limit", type=int, default=100, help="listed problems of each rule (100)")
+    option = _add_file(parser)
+    option("--root DIR", "also look for the image files", type=Path)
+    option("--against OTHER", "also look for patients and images of OTHER", type=Path)
+    option("--limit N", "listed problems of each rule (100)", default=100)
 
 
 def _add_split(parser: argparse.ArgumentParser) -> None:
-    _add_file(parser)
+    option = _add_file(parser)
     _add_out(parser)
     for name, share in (("train", 0.7), ("validate", 0.1), ("test", 0.2)):
-        parser.add_argument(
-            f"--{name}", type=float, metavar="SHARE", help=f"share of images ({share})"
-        )
-    parser.add_argument("--seed", type=int, default=0, help="decides what the shares leave open")
-    parser.add_argument("--within", metavar="PART", help="divide one part of an existing split")
-    parser.add_argument("--replace", action="store_true", help="throw an existing split away")
-    parser.add_argument(
-        "--list", type=Path, metavar="LIST", help="apply a published list instead of dividing"
-    )
-    parser.add_argument("--name", default="test", help="part that listed rows go to (test)")
-    parser.add_argument("--column", help="column of a list that is a CSV file")
+        option(f"--{name} SHARE", f"share of images ({share})", type=float)
+    option("--seed N", "decides what the shares leave open", default=0)
+    option("--within PART", "divide one part of an existing split")
+    option("--replace", "throw an existing split away", action="store_true")
+    option("--list LIST", "apply a published list instead of dividing", type=Path)
+    option("--name PART", "part that listed rows go to (test)", default="test")
+    option("--column COLUMN", "column of a list that is a CSV file")
 
 
 def _add_subset(parser: argparse.ArgumentParser) -> None:
-    _add_file(parser)
+    option = _add_file(parser)
     _add_out(parser)
-    parser.add_argument("--per-finding", type=int, default=50, metavar="N", help="images each (50)")
-    parser.add_argument("--findings", metavar="A,B", help="which (every one that is present)")
-    parser.add_argument("--seed", type=int, default=0, help="decides which images")
+    option("--per-finding N", "images each (50)", default=50)
+    option("--findings A,B", "which (every one that is present)", type=shared.names)
+    option("--seed N", "decides which images", default=0)
 
 
 def _add_freeze(parser: argparse.ArgumentParser) -> None:
-    _add_file(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="COHORT.json", help="result")
-    parser.add_argument("--name", help="what the cohort is called (the name of the file)")
+    option = _add_file(parser)
+    option("--out COHORT.json", "result", type=Path, required=True)
+    option("--name NAME", "what the cohort is called (the name of the file)")
 
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
-    _add_file(parser)
-    parser.add_argument(
-        "--cohort", type=Path, required=True, metavar="COHORT.json", help="what was frozen"
-    )
-    parser.add_argument("--root", type=Path, metavar="DIR", help="also compare the image files")
+    option = _add_file(parser)
+    option("--cohort COHORT.json", "what was frozen", type=Path, required=True)
+    option("--root DIR", "also compare the image files", type=Path)
 
 
 def _add_quality(parser: argparse.ArgumentParser) -> None:
-    _add_file(parser)
-    parser.add_argument(
-        "--root", type=Path, metavar="DIR", help="folder of the images (that of FILE)"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("out/quality"), metavar="DIR", help="results (out/quality)"
-    )
-    parser.add_argument("--workers", type=int, default=2, help="processes (2)")
-    parser.add_argument("--fit", choices=("crop", "pad"), default="crop", help="for the crop loss")
+    option = _add_file(parser)
+    option("--root DIR", "folder of the images (that of FILE)", type=Path)
+    option("--out DIR", "results (out/quality)", default=Path("out/quality"))
+    option("--workers N", "processes (2)", default=2)
+    option("--fit", "for the crop loss", choices=("crop", "pad"), default="crop")
 
 
 def _add_card(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="SOURCE", help="which; all are listed without")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write the cards to a folder")
+    shared.option(parser, "name SOURCE", "which; all are listed without", nargs="?")
+    shared.option(parser, "--out DIR", "write the cards to a folder", type=Path)
 
 
-def _add_file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help=FORMATS)
+def _add_file(parser: argparse.ArgumentParser) -> Callable[..., None]:
+    """Add FILE, and return what adds the rest."""
+    shared.option(parser, "file FILE", FORMATS, type=Path)
+    return partial(shared.option, parser)
 
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=FORMATS)
+    shared.option(parser, "--out FILE", FORMATS, type=Path, required=True)
 
 
 # --- actions -------------------------------------------------------------------------------------
@@ -156,14 +145,8 @@ def _check(args: argparse.Namespace) -> int:
     other = None if args.against is None else _loaded(args.against, reports=False)
     manifest = _loaded(args.file, reports=False)
     result = check(manifest, root=args.root, against=other, limit=args.limit)
-    if args.json:
-        shared.emit_json(result.to_dict())
-        return 0 if result.ok else 1
-    for problem in result.problems:
-        shared.say(problem.sentence())
-        shared.say(shared.wrap(problem.repair))
-    shared.say(str(result))
-    return 0 if result.ok else 1
+    said = [f"{one.sentence()}\n{shared.wrap(one.repair)}" for one in result.problems]
+    return shared.answer(args, result.to_dict(), [*said, str(result)], good=result.ok)
 
 
 def _split(args: argparse.Namespace) -> int:
@@ -189,9 +172,8 @@ def _split(args: argparse.Namespace) -> int:
 def _subset(args: argparse.Namespace) -> int:
     from workbench.data import subset
 
-    names = [name.strip() for name in args.findings.split(",")] if args.findings else None
     picked = subset(
-        _loaded(args.file), per_finding=args.per_finding, findings=names, seed=args.seed
+        _loaded(args.file), per_finding=args.per_finding, findings=args.findings, seed=args.seed
     )
     picked.save(args.out)
     return _show(args, picked)
@@ -204,26 +186,21 @@ def _freeze(args: argparse.Namespace) -> int:
     parts = {split: len(names) for split, names in cohort.images.items()}
     record = {"name": cohort.name, "rows": cohort.rows, "patients": cohort.patients}
     record |= {"splits": parts, "digest": cohort.digest, "out": args.out}
-    if args.json:
-        shared.emit_json(record)
-    else:
-        shared.say(f"{cohort.name}: {cohort.rows:,} rows, {cohort.patients:,} patients")
-        shared.say(f"digest {cohort.digest}")
-        shared.say(f"wrote {args.out}")
-    return 0
+    said = [
+        f"{cohort.name}: {cohort.rows:,} rows, {cohort.patients:,} patients",
+        f"digest {cohort.digest}",
+        f"wrote {args.out}",
+    ]
+    return shared.answer(args, record, said)
 
 
 def _verify(args: argparse.Namespace) -> int:
     from workbench.data import verify
 
     found = verify(_loaded(args.file), args.cohort, root=args.root, show=True)
-    if args.json:
-        shared.emit_json({"ok": found.ok, "digest": found.digest, "problems": list(found.problems)})
-    else:
-        for problem in found.problems:
-            shared.say(problem)
-        shared.say(f"{'verified' if found.ok else 'differs'}: {found.digest}")
-    return 0 if found.ok else 1
+    record = {"ok": found.ok, "digest": found.digest, "problems": list(found.problems)}
+    said = [*found.problems, f"{'verified' if found.ok else 'differs'}: {found.digest}"]
+    return shared.answer(args, record, said, good=found.ok)
 
 
 def _quality(args: argparse.Namespace) -> int:
@@ -240,19 +217,15 @@ def _quality(args: argparse.Namespace) -> int:
     if len(table.suspects):
         summary["sheet"] = args.out / "suspects.png"
         table.plot().savefig(summary["sheet"], bbox_inches="tight")
-    if args.json:
-        shared.emit_json(summary)
-        return 0
-    for row in table.suspects.head(20).itertuples():
-        shared.say(f"{row.image_id}: {row.reasons}")
-    shared.say(str(table))
+    said = [
+        f"{one['image_id']}: {one['reasons']}" for one in table.suspects.head(20).to_dict("records")
+    ]
+    said.append(str(table))
     if summary["warnings"]:
         counted = ", ".join(f"{code} {n:,}" for code, n in summary["warnings"].items())
-        shared.say(f"warnings: {counted}")
-    for name in ("out", "sheet"):
-        if name in summary:
-            shared.say(f"wrote {summary[name]}")
-    return 0
+        said.append(f"warnings: {counted}")
+    said += [f"wrote {summary[name]}" for name in ("out", "sheet") if name in summary]
+    return shared.answer(args, summary, said)
 
 
 def _card(args: argparse.Namespace) -> int:
@@ -263,16 +236,13 @@ def _card(args: argparse.Namespace) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         for name in names:
             (args.out / f"{name}.yaml").write_text(card_text(name), encoding="utf-8")
-    if args.json:
-        shared.emit_json({"cards": [card(name).to_dict() for name in names]})
-    elif args.out is not None:
-        shared.say(f"wrote {len(names)} cards to {args.out}")
+        said = f"wrote {len(names)} cards to {args.out}"
     elif args.name is None:
         body = [[name, card(name).title, card(name).licence] for name in names]
-        shared.say(shared.table(body, header=("source", "title", "licence")))
+        said = shared.table(body, header=("source", "title", "licence"))
     else:
-        shared.say(card_text(names[0]).rstrip())
-    return 0
+        said = card_text(names[0]).rstrip()
+    return shared.answer(args, {"cards": [card(name).to_dict() for name in names]}, [said])
 
 
 # --- what is said --------------------------------------------------------------------------------
@@ -286,41 +256,42 @@ def _loaded(path: Path, *, reports: bool = True) -> Manifest:
 
 
 def _show(args: argparse.Namespace, manifest: Manifest) -> int:
-    """Say what a manifest holds."""
-    summary = manifest.summary()
-    if args.json:
-        notes = {"expected": list(manifest.expected), "notes": list(manifest.notes)}
-        shared.emit_json(summary | notes | {"out": args.out})
-        return 0
-    codes = ("present", "absent", "uncertain")
+    """Say what a manifest contains."""
+    summary = manifest.summary() | {"out": args.out}
+    notes = {"expected": list(manifest.expected), "notes": list(manifest.notes)}
+    return shared.answer(args, summary | notes, _shown(manifest, summary))
+
+
+def _shown(manifest: Manifest, summary: dict) -> Iterator[str]:
+    codes = (PRESENT, ABSENT, UNCERTAIN)
     body = [
         [name, *[counts[code] for code in codes]]
         for name, counts in summary["findings"].items()
         if any(counts[code] for code in codes)
     ]
     if body:
-        shared.say(shared.table(body, header=("finding", *codes)))
+        yield shared.table(body, header=("finding", *codes))
     counted = ("rows", "patients", "studies", "boxes", "masks", "report_texts")
-    shared.say(", ".join(f"{summary[name]:,} {name.replace('_', ' ')}" for name in counted))
-    shared.say(", ".join(f"{name} {n:,}" for name, n in summary["splits"].items()))
+    yield ", ".join(f"{summary[name]:,} {name.replace('_', ' ')}" for name in counted)
+    yield ", ".join(f"{name} {n:,}" for name, n in summary["splits"].items())
     for count in manifest.expected:
         verdict = "as published" if count["ok"] else f"expected {count['expected']:,}"
-        shared.say(f"{count['what']}: {count['found']:,}, {verdict}")
-    for note in manifest.notes:
-        shared.say(note)
-    shared.say(f"wrote {args.out}")
-    return 0
+        yield f"{count['what']}: {count['found']:,}, {verdict}"
+    yield from manifest.notes
+    yield f"wrote {summary['out']}"
 
 
-ACTIONS = {
-    "build": ("build the manifest of a source from its official files", _add_build),
-    "check": ("name what is wrong: row, column, rule and repair; exit code 1", _add_check),
-    "split": ("divide patients into train, validate and test", _add_split),
-    "subset": ("pick a small manifest with N images of each finding", _add_subset),
-    "freeze": ("write a hashed cohort file", _add_freeze),
-    "verify": ("compare a manifest with a frozen cohort; exit code 1", _add_verify),
-    "quality": ("read every image and list the suspects, with a contact sheet", _add_quality),
-    "card": ("list the sources, or print what is known of one", _add_card),
+ACTIONS: shared.Actions = {
+    "build": ("build the manifest of a source from its official files", _add_build, _build),
+    "check": ("name what is wrong: row, column, rule and repair; exit code 1", _add_check, _check),
+    "split": ("divide patients into train, validate and test", _add_split, _split),
+    "subset": ("pick a small manifest with N images of each finding", _add_subset, _subset),
+    "freeze": ("write a hashed cohort file", _add_freeze, _freeze),
+    "verify": ("compare a manifest with a frozen cohort; exit code 1", _add_verify, _verify),
+    "quality": (
+        "read every image and list the suspects, with a contact sheet",
+        _add_quality,
+        _quality,
+    ),
+    "card": ("list the sources, or print what is known of one", _add_card, _card),
 }
-
-__all__ = ["ACTIONS", "add_arguments", "run"]

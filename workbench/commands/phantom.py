@@ -1,23 +1,24 @@
-"""`workbench phantom`: draw chests with known findings; image, masks and truth to a folder.
-
-Does not know: how a chest is drawn; that is `workbench.phantom`.
-"""
+"""`workbench phantom`: draw phantoms with known findings; image, masks and truth to a folder."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
 from workbench.errors import OptionError
-from workbench.findings import NO_FINDING, SEVERITIES, SIDES, ZONES, standard_name
+from workbench.findings import NO_FINDING, PRESENT, SEVERITIES, SIDES, ZONES, standard_name
 
 if TYPE_CHECKING:
     import numpy as np
 
     from workbench.phantom.case import Phantom
+    from workbench.phantom.scene import Lesion
+    from workbench.phantom.wording.questions import Question
 
 
 def finding_list(text: str) -> list[str]:
@@ -36,20 +37,17 @@ def finding_list(text: str) -> list[str]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `workbench phantom`."""
     parser.epilog = 'example: workbench phantom --seed 7 --findings "pleural effusion,nodule"'
-    parser.add_argument("--seed", type=int, default=0, help="decides everything (default 0)")
-    parser.add_argument("--count", type=int, default=1, help="draw this many, from --seed upwards")
-    parser.add_argument(
-        "--findings",
-        type=finding_list,
-        metavar="A,B",
-        help="findings to draw, or normal; without this option the seed decides",
-    )
-    parser.add_argument("--side", choices=SIDES, help="wished-for side")
-    parser.add_argument("--zone", choices=ZONES, help="wished-for lung zone")
-    parser.add_argument("--severity", choices=SEVERITIES, help="wished-for severity")
-    parser.add_argument("--domain", choices=("internal", "external"), default="internal")
-    parser.add_argument("--size", type=int, default=512, help="pixels along each edge (512)")
-    parser.add_argument("--out", type=Path, default=Path("out/phantoms"), help="output folder")
+    drawn = "findings to draw, or normal; without this option the seed decides"
+    option = partial(shared.option, parser)
+    option("--seed N", "decides everything (default 0)", default=0)
+    option("--count N", "draw this many, from --seed upwards", default=1)
+    option("--findings A,B", drawn, type=finding_list)
+    option("--side", "wished-for side", choices=SIDES)
+    option("--zone", "wished-for lung zone", choices=ZONES)
+    option("--severity", "wished-for severity", choices=SEVERITIES)
+    option("--domain", "kind of image", choices=("internal", "external"), default="internal")
+    option("--size N", "pixels along each edge (512)", default=512)
+    option("--out DIR", "output folder (out/phantoms)", default=Path("out/phantoms"))
     shared.add_json_argument(parser)
 
 
@@ -65,14 +63,14 @@ def run(args: argparse.Namespace) -> int:
     for seed in shared.progress(seeds, label="phantoms"):
         case = phantom(seed, findings=args.findings, domain=args.domain, size=args.size, **wishes)
         records.append(save(case, args.out))
-    if args.json:
-        shared.emit_json({"phantoms": records})
-        return 0
+    return shared.answer(args, {"phantoms": records}, _lines(records, args.out))
+
+
+def _lines(records: list[dict], out: Path) -> Iterator[str]:
     for record in records:
-        drawn = [name for name, code in record["labels"].items() if code == "present"]
-        shared.say(f"{args.out / record['image']}: {', '.join(drawn) or NO_FINDING}")
-        shared.say(shared.wrap(record["report"]))
-    return 0
+        drawn = [name for name, code in record["labels"].items() if code == PRESENT]
+        yield f"{out / record['image']}: {', '.join(drawn) or NO_FINDING}"
+        yield shared.wrap(record["report"])
 
 
 def save(case: Phantom, out: Path) -> dict:
@@ -81,11 +79,12 @@ def save(case: Phantom, out: Path) -> dict:
 
     out.mkdir(parents=True, exist_ok=True)
     stem = f"phantom_{case.domain}_{case.seed}"
-    write_png(case.image.pixels, out / f"{stem}.png", mark=_mark(case))
+    mark = f"seed {case.seed} ({case.domain}), view {case.image.contract.view}"
+    _write_png(case.image.pixels, out / f"{stem}.png", mark=mark)
     masks = {}
     for finding, mask in case.masks.items():
         masks[finding] = mask_name(f"{stem}.png", finding)
-        write_png(mask, out / masks[finding])
+        _write_png(mask, out / masks[finding])
     record = {
         "image": f"{stem}.png",
         "masks": masks,
@@ -102,13 +101,13 @@ def save(case: Phantom, out: Path) -> dict:
     return record
 
 
-def write_png(pixels: np.ndarray, path: Path, *, mark: str | None = None) -> None:
+def _write_png(pixels: np.ndarray, path: Path, *, mark: str | None = None) -> None:
     """Write (H, W) pixels in [0, 1], or a boolean mask, as an 8-bit PNG.
 
     Args:
         pixels: what to write.
         path: the file.
-        mark: says in the file that it is a phantom, so that a reader need not take it for a film.
+        mark: says in the file that it is a phantom, so that it is not taken for a radiograph.
     """
     from PIL import Image, PngImagePlugin
 
@@ -121,11 +120,6 @@ def write_png(pixels: np.ndarray, path: Path, *, mark: str | None = None) -> Non
     Image.fromarray(grey).save(path, pnginfo=notes)
 
 
-def _mark(case: Phantom) -> str:
-    contract = case.image.contract
-    return f"seed {case.seed} ({case.domain}), view {contract.view}"
-
-
-def _facts(item: object) -> dict:
+def _facts(item: Lesion | Question) -> dict:
     """The fields of a lesion or question that mean something outside the renderer."""
     return {key: value for key, value in asdict(item).items() if key != "params"}

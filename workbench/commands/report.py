@@ -1,7 +1,4 @@
-"""`workbench report`: a report, or a differential, for each image; one bad file stops no other.
-
-Does not know: how a report is written; that is `wb.load_model(...).report`.
-"""
+"""`workbench report`: a report, or a differential, for each image; one bad file stops no other."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import workbench.commands._answers as answers
 import workbench.commands._shared as shared
@@ -19,6 +16,8 @@ from workbench.errors import OptionError, WorkbenchError
 if TYPE_CHECKING:
     from workbench.generation.result import Generation
     from workbench.radiograph import Radiograph
+
+Made = TypeVar("Made")
 
 #: Name of each mitigation, and its class in `workbench.hallucination`.
 _MITIGATIONS = {
@@ -32,17 +31,13 @@ _MITIGATIONS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `workbench report`."""
     parser.epilog = "example: workbench report chest.dcm other.png --out out/reports"
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG, TIFF or DICOM files")
-    parser.add_argument(
-        "--task", choices=("report", "differential"), default="report", help="what to write"
-    )
+    option = partial(shared.option, parser)
+    cost = "keep false findings out, at a cost in time; the report then says what was changed"
+    option("images IMAGE", "PNG, JPEG, TIFF or DICOM files", nargs="+")
+    option("--task", "what to write", choices=("report", "differential"), default="report")
     answers.add_image_arguments(parser)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="also write .txt and .json there")
-    parser.add_argument(
-        "--mitigation",
-        choices=tuple(_MITIGATIONS),
-        help="keep false findings out, at a cost in time; the report then says what was changed",
-    )
+    option("--out DIR", "also write .txt and .json there", type=Path)
+    option("--mitigation", cost, choices=tuple(_MITIGATIONS))
     answers.add_decoding_arguments(parser)
     shared.add_model_arguments(parser)
     shared.add_json_argument(parser)
@@ -66,15 +61,18 @@ def run(args: argparse.Namespace) -> int:
         result = _tried(partial(_one, image, stems, write), path, args, failed)
         done += [] if result is None else [result]
     failed.sort(key=lambda item: args.images.index(item["image"]))
-    if args.json:
-        shared.emit_json({"reports": done, "failed": failed})
-    elif failed:
+    if failed and not args.json:
         names = ", ".join(item["image"] for item in failed)
         shared.note(f"workbench: {len(failed)} of {len(args.images)} failed: {names}")
-    return 1 if failed else 0
+    return shared.answer(args, {"reports": done, "failed": failed}, (), good=not failed)
 
 
-def _tried(step: Callable, path: str, args: argparse.Namespace, failed: list[dict]) -> Any:
+def _tried(
+    step: Callable[[str, argparse.Namespace], Made],
+    path: str,
+    args: argparse.Namespace,
+    failed: list[dict],
+) -> Made | None:
     """Return what a step makes of an image; None where it cannot, which is said and noted."""
     try:
         return step(path, args)
@@ -97,7 +95,9 @@ def _read(path: str, args: argparse.Namespace) -> Radiograph:
     return load_radiograph(path, fit=args.fit, upright=args.upright)
 
 
-def _writer(args: argparse.Namespace, options: dict[str, Any]) -> Callable[..., Generation]:
+def _writer(
+    args: argparse.Namespace, options: dict[str, Any]
+) -> Callable[[Radiograph], Generation]:
     """Load the model, and return what writes as was asked."""
     model = shared.open_model(args)
     if args.mitigation:
@@ -107,17 +107,22 @@ def _writer(args: argparse.Namespace, options: dict[str, Any]) -> Callable[..., 
     return partial(model.report if args.task == "report" else model.differential, **options)
 
 
-def _one(image: Radiograph, stems: Counter, write, path: str, args: argparse.Namespace) -> dict:
+def _one(
+    image: Radiograph,
+    stems: Counter,
+    write: Callable[[Radiograph], Generation],
+    path: str,
+    args: argparse.Namespace,
+) -> dict:
     """Report about one image, save and show it; files are called as its contract calls it."""
-    generation = write(image)
+    generation, spoken = write(image), args.parser.spoken
     result = {"image": path} | answers.record(image, generation)
     if args.out:
-        stem = _stem(image.contract.source, stems)
-        result["files"] = answers.save(
-            image, generation, args.out / f"{stem}_{args.task}", spoken=args.parser.spoken
-        )
+        stem = args.out / f"{_stem(image.contract.source, stems)}_{args.task}"
+        result["files"] = answers.save(image, generation, stem, spoken=spoken)
     if not args.json:
-        answers.show(image, generation, title=path, spoken=args.parser.spoken)
+        for line in answers.lines(image, generation, title=path, spoken=spoken):
+            shared.say(line)
     return result
 
 

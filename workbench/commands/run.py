@@ -1,11 +1,10 @@
-"""`workbench run`: a model over a manifest, in a folder that survives a crash.
-
-Does not know: how a run works; that is `wb.run`.
-"""
+"""`workbench run`: a model over a manifest, in a folder that survives a crash."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,50 +19,35 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `workbench run`."""
     parser.epilog = (
-        "example: workbench run --manifest films.parquet --out runs/first --task report \\\n"
+        "example: workbench run --manifest manifest.parquet --out runs/first --task report \\\n"
         "             --task 'ask:Is there a pneumothorax?'\n"
         "An interrupted run resumes when the same command is given again. Exit code 0 also when\n"
         "some rows failed, 1 when all did; results.parquet says which, and why."
     )
-    parser.add_argument(
-        "--manifest", type=Path, required=True, metavar="FILE", help="a manifest, .parquet or .csv"
+    option = partial(shared.option, parser)
+    root = (
+        "folder that the paths of the manifest start at; kept in the run (default: the one kept "
+        "there, else the folder of the manifest)"
     )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of the run, new or begun"
-    )
-    parser.add_argument(
-        "--root",
-        type=Path,
-        metavar="DIR",
-        help="folder that the paths of the manifest start at; kept in the run (default: the one "
-        "kept there, else the folder of the manifest)",
-    )
-    parser.add_argument(
-        "--task",
-        action="append",
-        metavar="TASK",
-        help="report (default), differential, or ask:QUESTION; may be given several times",
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=8, metavar="N", help="answers at once (8)"
-    )
+    task = "report (default), differential, or ask:QUESTION; may be given several times"
+    option("--manifest FILE", "a manifest, .parquet or .csv", type=Path, required=True)
+    option("--out DIR", "folder of the run, new or begun", type=Path, required=True)
+    option("--root DIR", root, type=Path)
+    option("--task TASK", task, action="append")
+    option("--batch-size N", "answers at once (8)", default=8)
     answers.add_image_arguments(parser)
-    parser.add_argument("--cohort", type=Path, metavar="COHORT.json", help="must be this cohort")
-    parser.add_argument("--retry-failed", action="store_true", help="try failed rows again")
-    group = parser.add_argument_group("engine")
-    group.add_argument(
-        "--engine", choices=("local", "ray"), default="local", help="local (default)"
-    )
-    group.add_argument("--workers", type=int, metavar="N", help="of ray (one for each GPU)")
-    group.add_argument("--address", help="of a Ray cluster, e.g. auto; without it loopback only")
+    option("--cohort COHORT.json", "must be this cohort", type=Path)
+    option("--retry-failed", "try failed rows again", action="store_true")
+    engine = parser.add_argument_group("engine")
+    address = "of a Ray cluster, e.g. auto; without it loopback only"
+    shared.option(engine, "--engine", "local (default)", choices=("local", "ray"), default="local")
+    shared.option(engine, "--workers N", "of ray (one for each GPU)", type=int)
+    shared.option(engine, "--address", address)
     answers.add_decoding_arguments(parser)
     shared.add_model_arguments(parser)
-    group = parser.add_argument_group("memory")
-    group.add_argument(
-        "--quantize",
-        choices=("8bit", "4bit", "int8"),
-        help="fewer bits (a GPU in practice; int8 is for a CPU)",
-    )
+    memory = parser.add_argument_group("memory")
+    bits = "fewer bits (a GPU in practice; int8 is for a CPU)"
+    shared.option(memory, "--quantize", bits, choices=("8bit", "4bit", "int8"))
     shared.add_json_argument(parser)
 
 
@@ -75,11 +59,7 @@ def run(args: argparse.Namespace) -> int:
     except OptionError as error:
         shared.note(f"workbench: {args.parser.spoken(str(error))}")
         return 2
-    if args.json:
-        shared.emit_json(result.summary())
-    else:
-        _say(args, result)
-    return 0 if result.done else 1
+    return shared.answer(args, result.summary(), _lines(args, result), good=bool(result.done))
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -130,18 +110,17 @@ def _run(args: argparse.Namespace) -> RunResult:
     )
 
 
-def _say(args: argparse.Namespace, result: RunResult) -> None:
-    shared.say(f"{result.done:,} of {result.rows:,} rows done, {result.failed:,} failed")
+def _lines(args: argparse.Namespace, result: RunResult) -> Iterator[str]:
+    yield f"{result.done:,} of {result.rows:,} rows done, {result.failed:,} failed"
     if result.without_words:
-        shared.say(
+        yield (
             f"in {result.without_words:,} of them the model wrote no word: no answer, and nothing "
             "is known of the image; check the checkpoint with `workbench doctor`"
         )
     if result.failed:
-        shared.say(f"{result.unreadable:,} images could not be read")
-        for row in result.errors().head(5).itertuples():
-            error = args.parser.spoken(row.error)
-            shared.say(shared.wrap(f"{row.rows:,} x {error} (first: {row.first_id})"))
-    notice = result.record["fixed"]["model"]["notice"]
-    shared.say(notice)
-    shared.say(f"wrote {result.folder / 'results.parquet'}")
+        yield f"{result.unreadable:,} images could not be read"
+        for row in result.errors().head(5).to_dict("records"):
+            error = args.parser.spoken(row["error"])
+            yield shared.wrap(f"{row['rows']:,} x {error} (first: {row['first_id']})")
+    yield result.record["fixed"]["model"]["notice"]
+    yield f"wrote {result.folder / 'results.parquet'}"

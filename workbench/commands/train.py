@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -18,15 +20,14 @@ import workbench.commands._shared as shared
 from workbench.errors import MissingDependencyError, OptionError, unknown_name
 from workbench.settings import check_device
 
+if TYPE_CHECKING:
+    from workbench.finetune.planner import MemoryPlan
+    from workbench.finetune.recipe import Recipe
+
 MINI = "mini"
 
 #: What `--plan` without a recipe plans: its base is the full-size model.
 PLANNED = "stage3_qlora"
-
-
-def stage_list(text: str) -> tuple[str, ...]:
-    """Parse "phantoms,encoder"."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -49,29 +50,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "`workbench train mini` makes the shipped model again: up to three hours on two cores.\n"
         "Stop either at any time; `--resume` continues it."
     )
-    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="what to train by, or mini")
-    parser.add_argument("--out", type=Path, help="folder of the run (runs/NAME)")
-    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
-    parser.add_argument("--seed", type=int, help="another start than the recipe's")
+    option = partial(shared.option, parser)
+    option("recipe RECIPE", "what to train by, or mini", nargs="?")
+    option("--out DIR", "folder of the run (runs/NAME)", type=Path)
+    option("--resume", "continue the run in --out", action="store_true")
+    option("--seed N", "another start than the recipe's", type=int)
     shared.add_json_argument(parser)
-    tune = parser.add_argument_group("with a recipe")
-    tune.add_argument("--plan", action="store_true", help="predict memory and load nothing")
-    tune.add_argument("--preview", type=Path, nargs="?", const=Path("-"), metavar="HTML",
-                      help="show what the model would see, on a page or here")  # fmt: skip
-    tune.add_argument("--fields", action="store_true", help="explain every field of a recipe")
-    tune.add_argument("--set", type=setting, action="append", default=[], metavar="FIELD=VALUE",
-                      help="change a field, e.g. training.epochs=3 (may be repeated)")  # fmt: skip
-    tune.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
-    mini = parser.add_argument_group("with mini")
-    mini.add_argument(
-        "--stages",
-        type=stage_list,
-        metavar="A,B",
-        help="run up to the last of these: phantoms, encoder, language, align, instruct, polish, "
-        "sides, polish_again, export (default: all)",
+    option = partial(shared.option, parser.add_argument_group("with a recipe"))
+    shown = "show what the model would see, on a page or here"
+    change = "change a field, e.g. training.epochs=3 (may be repeated)"
+    option("--plan", "predict memory and load nothing", action="store_true")
+    option("--preview HTML", shown, type=Path, nargs="?", const=Path("-"))
+    option("--fields", "explain every field of a recipe", action="store_true")
+    option("--set FIELD=VALUE", change, type=setting, action="append", default=[])
+    option("--device", "auto (default), cpu, cuda or cuda:N", default="auto")
+    option = partial(shared.option, parser.add_argument_group("with mini"))
+    stages = (
+        "run up to the last of these: phantoms, encoder, language, align, instruct, polish, sides, "
+        "polish_again, export (default: all)"
     )
-    mini.add_argument("--smoke", action="store_true", help="a tiny run, to see every stage work")
-    mini.add_argument("--threads", type=int, help="CPU threads (default 2)")
+    option("--stages A,B", stages, type=shared.names)
+    option("--smoke", "a tiny run, to see every stage work", action="store_true")
+    option("--threads N", "CPU threads (default 2)", type=int)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -108,22 +108,19 @@ def nested(changes: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _train(args: argparse.Namespace, recipe: Any) -> int:
+def _train(args: argparse.Namespace, recipe: Recipe) -> int:
     from workbench.finetune.running import run as train
 
     logging.getLogger("workbench").setLevel(logging.INFO)
     done = train(recipe, out=args.out, resume=args.resume, device=args.device, show=not args.json)
-    if done is None:  # another process of the same run speaks
+    if done is None:  # another process of the same run reports
         return 0
-    if args.json:
-        shared.emit_json({"out": done.folder, "adapter": done.adapter} | done.ledger.to_dict())
-    else:
-        shared.say(done.ledger.summary())
-        shared.say(f"the adapter is in {done.adapter}: wb.finetune.load_adapter(None, ...)")
-    return 0
+    found = {"out": done.folder, "adapter": done.adapter} | done.ledger.to_dict()
+    where = f"the adapter is in {done.adapter}: wb.finetune.load_adapter(None, ...)"
+    return shared.answer(args, found, [done.ledger.summary(), where])
 
 
-def _plan(args: argparse.Namespace, recipe: Any) -> int:
+def _plan(args: argparse.Namespace, recipe: Recipe) -> int:
     """Predict memory; the full-size model where the base is not on this machine."""
     from workbench.errors import CheckpointError
     from workbench.finetune.planner import plan
@@ -137,9 +134,10 @@ def _plan(args: argparse.Namespace, recipe: Any) -> int:
     config = read_config(found.directory) if found is not None else None
     name = recipe.base if found is not None else "ECOFRI/CXR-LLAVA-v2 (full size)"
     planned = plan(config, name=name, tuning=recipe.tuning, keep=recipe.training.keep > 0)
-    if args.json:
-        shared.emit_json(planned.to_dict())
-        return 0
+    return shared.answer(args, planned.to_dict(), _planned(planned))
+
+
+def _planned(planned: MemoryPlan) -> Iterator[str]:
     rows = []
     for need in planned.needs:
         largest = [need.largest_batch(size) for size in planned.gpus]
@@ -147,27 +145,24 @@ def _plan(args: argparse.Namespace, recipe: Any) -> int:
                      f"{need.learning / 1e6:,.1f} M", f"{need.total() / 1e9:.1f} GB",
                      *(str(n) if n else "no" for n in largest)))  # fmt: skip
     header = ("strategy", "checkpointing", "learning", "total", *(f"{g} GB" for g in planned.gpus))
-    shared.say(shared.table(rows, header=header))
-    shared.say(
+    yield shared.table(rows, header=header)
+    yield (
         f"\n{planned.model}: predicted, not measured. GPU columns: most images at a time, each "
         f'with {planned.text_tokens} tokens of text; "no" does not fit.'
     )
-    return 0
 
 
-def _preview(args: argparse.Namespace, recipe: Any) -> int:
+def _preview(args: argparse.Namespace, recipe: Recipe) -> int:
+    from workbench.figures.page import html_page
     from workbench.finetune.running import preview
 
     shown = preview(recipe, device=args.device)
-    if args.json:
-        shared.emit_json({"turns": shown.turns, "findings": shown.findings,
-                          "tokens": shown.to_frame().to_dict("records")})  # fmt: skip
-    elif args.preview == Path("-"):
-        shared.say(shown.text())
-    else:
-        page = f"<!doctype html><meta charset='utf-8'><title>{recipe.name}</title>"
-        args.preview.write_text(page + shown._repr_html_(), encoding="utf-8")
-        shared.say(f"the preview is in {args.preview}")
+    found = {"turns": shown.turns, "findings": shown.findings}
+    found["tokens"] = shown.to_frame().to_dict("records")
+    if args.json or args.preview == Path("-"):
+        return shared.answer(args, found, [shown.text()])
+    args.preview.write_text(html_page(recipe.name, "", shown._repr_html_()), encoding="utf-8")
+    shared.say(f"the preview is in {args.preview}")
     return 0
 
 
@@ -175,12 +170,10 @@ def _fields(args: argparse.Namespace) -> int:
     from workbench.finetune.recipe import explain_recipe
 
     rows = explain_recipe()
-    if args.json:
-        shared.emit_json([{"field": f, "says": says, "default": d} for f, says, d in rows])
-    else:
-        cells = [(f, "" if d is None else str(d), says) for f, says, d in rows]
-        shared.say(shared.table(cells, header=("field", "default", "what it is")))
-    return 0
+    found = [{"field": f, "says": says, "default": d} for f, says, d in rows]
+    cells = [(f, "" if d is None else str(d), says) for f, says, d in rows]
+    header = ("field", "default", "what it is")
+    return shared.answer(args, found, [shared.table(cells, header=header)])
 
 
 def _mini(args: argparse.Namespace) -> int:
@@ -201,19 +194,16 @@ def _mini(args: argparse.Namespace) -> int:
             args.parser.error(f"--stages: {unknown_name('stage', name, ALL_STAGES, of='some of')}")
     logging.getLogger("workbench").setLevel(logging.INFO)
     recipe = MiniRecipe().smoke() if args.smoke else MiniRecipe()
-    changes = {"seed": args.seed, "threads": args.threads}
-    recipe = replace(
-        recipe, **{name: value for name, value in changes.items() if value is not None}
-    )
+    given = {"seed": args.seed, "threads": args.threads}
+    recipe = replace(recipe, **{name: n for name, n in given.items() if n is not None})
     out = args.out or Path("runs/mini")
     folder = train_mini(out, recipe=recipe, resume=args.resume, stages=args.stages)
-    finished = (folder / "model.safetensors").is_file()
-    if args.json:
-        shared.emit_json(
-            {"out": out, "model": folder if finished else None, "recipe": recipe.to_dict()}
-        )
-    elif finished:
-        shared.say(f"the model is in {folder}: workbench report IMAGE --model {folder}")
+    if (folder / "model.safetensors").is_file():
+        model, said = folder, f"the model is in {folder}: workbench report IMAGE --model {folder}"
     else:
-        shared.say(f"stages up to {args.stages[-1]} are in {folder}; continue with --resume")
-    return 0
+        model, said = (
+            None,
+            f"stages up to {args.stages[-1]} are in {folder}; continue with --resume",
+        )
+    found = {"out": out, "model": model, "recipe": recipe.to_dict()}
+    return shared.answer(args, found, [said])
