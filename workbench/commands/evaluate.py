@@ -13,7 +13,6 @@ from workbench.errors import InputError
 
 if TYPE_CHECKING:
     from workbench.evaluation.comparison import Comparison
-    from workbench.evaluation.intervals import Estimate
     from workbench.evaluation.report_set import ReportSet
     from workbench.evaluation.scorecard_result import FindingRow, ScoreCard
 
@@ -134,15 +133,9 @@ def _lines(
 
 
 def _table_row(row: FindingRow) -> list:
+    from workbench.figures.numbers import fixed, percent
+
     counts = [row.support, row.tp, row.fp, row.tn, row.fn]
-    rates = [_short(row.precision), _short(row.recall), row.f1.text()]
+    rates = [fixed(row.precision.value), fixed(row.recall.value), row.f1.text()]
     omitted = f"{row.omitted}/{row.omission.n}"
-    return [row.finding, row.n, _share(row.coverage), *counts, *rates, omitted]
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.0f} %"
-
-
-def _short(found: Estimate) -> str:
-    return "-" if found.value is None else f"{found.value:.2f}"
+    return [row.finding, row.n, percent(row.coverage), *counts, *rates, omitted]

@@ -147,12 +147,13 @@ def _queued(args: argparse.Namespace, queue: ErrorQueue, summary: dict) -> Itera
 
 
 def _agreement(args: argparse.Namespace) -> int:
+    from workbench.figures.numbers import fixed
     from workbench.review import open_annotations
 
     notes = open_annotations(args.run)
     found = notes.agreement(seed=args.seed)
     rows = [
-        [name, *(_value(row[key]) for key in ("value", "low", "high")), int(row["n"])]
+        [name, *(fixed(row[key], 3) for key in ("value", "low", "high")), int(row["n"])]
         for name, row in found.to_frame().to_dict("index").items()
     ]
     said = [
@@ -196,6 +197,7 @@ def _size(args: argparse.Namespace) -> int:
 
 
 def _study(args: argparse.Namespace) -> int:
+    from workbench.figures.numbers import fixed
     from workbench.review import reader_study
 
     chosen = ("out", "readers", "manifest", "task", "cases", "readers_per_case")
@@ -204,7 +206,7 @@ def _study(args: argparse.Namespace) -> int:
     progress, signs = study.progress(), study.giveaways()
     readings = dict(zip(progress["reader"], progress["total"].tolist(), strict=True))
     cases = len(study.key["cases"])
-    rows = [[name, f"{value:.2f}"] for name, value in signs["auroc"].items()]
+    rows = [[name, fixed(value)] for name, value in signs["auroc"].items()]
     said = [
         f"{cases:,} cases; {args.out / 'key.json'} names the author of each report",
         *(
@@ -247,10 +249,6 @@ def _opened(args: argparse.Namespace) -> ErrorQueue:
 
 def _wrote(args: argparse.Namespace) -> list[str]:
     return [f"wrote {args.out}"] if args.out else []
-
-
-def _value(value: float) -> str:
-    return "-" if value != value else f"{value:.3f}"
 
 
 ACTIONS: shared.Actions = {

@@ -198,12 +198,10 @@ def _mini(args: argparse.Namespace) -> int:
     recipe = replace(recipe, **{name: n for name, n in given.items() if n is not None})
     out = args.out or Path("runs/mini")
     folder = train_mini(out, recipe=recipe, resume=args.resume, stages=args.stages)
-    if (folder / "model.safetensors").is_file():
-        model, said = folder, f"the model is in {folder}: workbench report IMAGE --model {folder}"
-    else:
-        model, said = (
-            None,
-            f"stages up to {args.stages[-1]} are in {folder}; continue with --resume",
-        )
+    model = folder if (folder / "model.safetensors").is_file() else None
+    last = (args.stages or ("all",))[-1]
+    said = f"the model is in {folder}: workbench report IMAGE --model {folder}"
+    if model is None:
+        said = f"stages up to {last} are in {folder}; continue with --resume"
     found = {"out": out, "model": model, "recipe": recipe.to_dict()}
     return shared.answer(args, found, [said])
