@@ -14,7 +14,7 @@ from tornado.web import HTTPError
 
 from workbench.commands import _app_handlers
 from workbench.commands._app_handlers import Processes
-from workbench.commands._app_server import ALONE, AppServer, configuration
+from workbench.commands._app_server import AppServer, configuration
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +61,6 @@ def test_a_page_that_nobody_looks_at_gives_its_process_back(tmp_path):
     server = AppServer(config=configuration(tmp_path, password=None, tabs=3))
     held = Processes(parent=server)
     assert held.most == 3
-    assert held.cull_idle_timeout == ALONE == 120
+    assert held.cull_idle_timeout == 120
     assert not held.cull_connected  # somebody looks at the page
     assert not held.cull_busy  # the page is still opening

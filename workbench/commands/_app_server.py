@@ -2,7 +2,14 @@
 
 Voila renders a page (a notebook) with our own template, starts its process and connects the two.
 Left out are its tree of folders, contents, files and template overrides; configuration files of the
-user are not read, so that none can open what is closed here.
+user are not read, so that none can open what is closed here. What never changes is configured in
+`app_pages/voila.json`, as Jupyter reads it:
+
+- headers of every answer: widgets bring their JavaScript as blobs, and their styles and pictures
+  within the page; nothing is loaded from, or sent to, anybody but the app;
+- of JupyterLab's extensions the basic widgets, their manager and anywidget;
+- the process of a page ends two minutes after nobody looks at it; one that died is not started
+  again, since it would know nothing of its page.
 """
 
 from __future__ import annotations
@@ -24,7 +31,7 @@ import tornado.netutil
 from jupyter_core.utils import run_sync
 from jupyter_server.auth.security import passwd
 from jupyter_server.log import log_request
-from traitlets.config import Config
+from traitlets.config.loader import Config, JSONFileConfigLoader
 from voila.app import Voila
 from voila.paths import collect_static_paths
 from voila.utils import get_voila_labextensions_path
@@ -39,33 +46,7 @@ logger = logging.getLogger(__name__)
 #: Our own templates, style and script.
 PAGES = Path(__file__).parent / "app_pages"
 
-#: JupyterLab extensions that the pages need: the basic widgets, their manager, and anywidget.
-EXTENSIONS = (
-    "@jupyter-widgets/jupyterlab-manager",
-    "@voila-dashboards/widgets-manager8",
-    "anywidget",
-)
-
-#: Sent with every answer. Widgets bring their JavaScript as blobs, and their styles and pictures
-#: within the page; nothing is loaded from, or sent to, anybody but the app.
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self' blob:; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ),
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-    "Cache-Control": "no-store",
-}
-
-#: Seconds after which the process of a page that nobody looks at ends.
-ALONE = 120
-
-#: Largest request and largest message of a page, in bytes.
+#: Largest request, in bytes.
 LARGEST = 16 << 20
 
 #: Bytes that the path of a socket may have on every system, its end included.
@@ -122,9 +103,17 @@ class AppServer(Voila):
         sockets = _sockets(port, public=password is not None)
         server = cls(config=configuration(folder, password=password, tabs=tabs))
         server.initialize([])
+        pages = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGES), autoescape=True)
         server.site, server.folder, server.sockets = site, folder, sockets
         server.port = sockets[0].getsockname()[1]
-        server.tornado_settings = {**_settings(), "local_hostnames": names, "workbench_site": site}
+        server.tornado_settings = {
+            **server.tornado_settings,
+            "default_handler_class": handlers.Nothing,
+            "jinja2_env": pages,
+            "local_hostnames": names,
+            "log_function": functools.partial(log_request, record_prometheus_metrics=False),
+            "workbench_site": site,
+        }
         return server
 
     @property
@@ -165,7 +154,7 @@ class AppServer(Voila):
 
     def init_handlers(self) -> list:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the handlers; everything else is answered by `Nothing`."""
-        names = "|".join(EXTENSIONS)
+        names = "|".join(self.voila_configuration.extension_allowlist)
         voila = {"voila_configuration": self.voila_configuration}
         return [
             (r"/", handlers.Start),
@@ -205,50 +194,17 @@ class AppServer(Voila):
 
 def configuration(folder: Path, *, password: str | None, tabs: int) -> Config:
     """Return the configuration of Voila and Jupyter Server: closed wherever it can be."""
-    own = Config()
-    own.AppServer.config_file_paths = []
+    own = JSONFileConfigLoader("voila.json", path=str(PAGES)).load_config()
     own.AppServer.root_dir = own.AppServer.connection_dir_root = str(folder)
-    own.AppServer.identity_provider_class = handlers.AppIdentity
     own.AppServer.log_level = logging.INFO if logger.isEnabledFor(logging.INFO) else logging.ERROR
     own.AppServer.token = None if password is not None else secrets.token_urlsafe(32)
     own.AppIdentity.hashed_password = "" if password is None else passwd(password)
-    own.AppIdentity.allow_password_change = False
-    own.AppIdentity.cookie_options = {"httponly": True, "samesite": "lax"}
-    pages = own.VoilaConfiguration
-    pages.template = "base"
-    pages.allow_template_override = pages.allow_theme_override = "NO"
-    pages.strip_sources = True
-    pages.show_tracebacks = False
-    pages.file_allowlist = []
-    pages.file_denylist = [".*"]
-    pages.extension_allowlist = list(EXTENSIONS)
-    pages.extension_denylist = []
-    pages.resources = {}
-    pages.kernel_spec_manager_class = handlers.OwnInterpreter
-    pages.multi_kernel_manager_class = handlers.Processes
     own.Processes.most = tabs
-    own.Processes.cull_idle_timeout = ALONE
-    own.Processes.cull_interval = 30
-    # a process that was started again would know nothing of its page
-    own.KernelRestarter.restart_limit = 0
     longest = folder / "voila_12345678" / f"kernel-{uuid.uuid4()}-ipc-5"
     if os.name == "posix" and len(os.fsencode(longest)) <= LONGEST_SOCKET:
         # files in a private folder: what goes over a port, other users can read
         own.KernelManager.transport = "ipc"
     return own
-
-
-def _settings() -> dict[str, object]:
-    """Return what Tornado and the handlers of Jupyter Server are told."""
-    pages = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGES), autoescape=True)
-    return {
-        "allow_unauthenticated_access": False,
-        "default_handler_class": handlers.Nothing,
-        "headers": HEADERS,
-        "jinja2_env": pages,
-        "log_function": functools.partial(log_request, record_prometheus_metrics=False),
-        "websocket_max_message_size": LARGEST,
-    }
 
 
 def _sockets(port: int, *, public: bool) -> list[socket.socket]:
