@@ -113,7 +113,7 @@ def _exam(args: argparse.Namespace) -> int:
 
     model = shared.open_model(args)
     exam = examine(model, n=args.n, seed=args.seed, batch_size=args.batch_size)
-    return shared.answer(args, exam.to_dict(), [exam.summary()])
+    return shared.answer(args, exam.to_dict(), [str(exam)])
 
 
 # --- the installation ----------------------------------------------------------------------------
