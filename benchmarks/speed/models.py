@@ -89,7 +89,7 @@ def network(sizes: Sizes, seed: int = 0):
 def checkpoint(sizes: Sizes, directory: str, seed: int = 0) -> None:
     """Write a random model as a checkpoint directory."""
     import workbench as wb
-    from workbench.model.save import save_checkpoint
+    from workbench.model.load import save_checkpoint
 
     tokenizer = wb.load_model("mini").loaded.tokenizer
     facts = {"name": "random", "notice": "Random weights: for the clock only."}

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.generation.flow import flow
 from workbench.generation.kvcache import Decoding
+from workbench.generation.responder import flow
 
 shapes = st.tuples(
     st.integers(0, 2),  # image

@@ -13,8 +13,7 @@ from tests.model.hub import WEIGHTS, published_cache
 from workbench.errors import CheckpointError, OptionError
 from workbench.model import licence, source
 from workbench.model.llava import CxrLlavaForConditionalGeneration
-from workbench.model.load import load_checkpoint
-from workbench.model.save import save_checkpoint
+from workbench.model.load import load_checkpoint, save_checkpoint
 from workbench.model.source import (
     PUBLISHED_ID,
     PUBLISHED_REVISION,

@@ -18,8 +18,7 @@ from tests.model.hub import WEIGHTS, published_cache
 from workbench.errors import CheckpointError
 from workbench.model import load, source
 from workbench.model.licence import NOT_CLINICAL, terms_of
-from workbench.model.load import load_checkpoint
-from workbench.model.save import save_checkpoint
+from workbench.model.load import load_checkpoint, save_checkpoint
 from workbench.model.source import PINNED, PUBLISHED_ID, PUBLISHED_REVISION, resolve_source
 from workbench.model.weights import find_weights, hash_weights
 

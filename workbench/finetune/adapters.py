@@ -40,9 +40,8 @@ from workbench.finetune.parts import (
 )
 from workbench.finetune.recipe import TuningRecipe
 from workbench.interface import ChestXrayModel
-from workbench.model.load import LoadedCheckpoint, load_checkpoint
+from workbench.model.load import LoadedCheckpoint, load_checkpoint, save_checkpoint
 from workbench.model.parts import PART_MODULES
-from workbench.model.save import save_checkpoint
 
 FORMAT = "workbench-adapter/2"
 NOTE, TENSORS = "adapter.json", "adapter_model.safetensors"

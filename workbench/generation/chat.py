@@ -5,8 +5,6 @@ the ids with those already computed. What agrees is kept, the rest is computed: 
 question only. Where an answer, written back as text, is tokenised otherwise than it was generated,
 the dialogue is computed again from there on, so a chat says exactly what a fresh prompt with the
 same history would.
-
-Does not know: files and radiographs.
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
 A `Job` is everything about one answer before the first token; `Draft` collects the tokens while
 they come. `answer`, `answer_many` and `stream` differ only in how they take the engine's steps.
+`flow` keeps a batch full: a new request joins as soon as enough rows have finished.
 
-Does not know: files and radiographs (pixels come normalised), what a report should ask for.
+Paper for `flow`: Yu et al., Orca, OSDI 2022, section 3.2 (iteration-level scheduling). Deviation:
+prompts are not mixed with steps of other rows.
 """
 
 from __future__ import annotations
@@ -20,16 +22,20 @@ import torch
 
 from workbench.errors import CheckpointError, OptionError
 from workbench.generation.engine import Engine, Guide, Request, Step, pixels_sha256
-from workbench.generation.flow import flow
+from workbench.generation.kvcache import Decoding
 from workbench.generation.options import PUBLISHED_CONTEXT, ContextBudget
 from workbench.generation.result import Generation, ModelIdentity, has_words
-from workbench.generation.sampling import DecodingSettings
+from workbench.generation.sampling import DecodingSettings, Sampler
 from workbench.generation.stream import TextStream
+from workbench.generation.token_step import TokenStep
 from workbench.model.load import LoadedCheckpoint
 from workbench.model.prompt import TEMPLATE_VERSION, Message, render_chat
 from workbench.model.splice import IMAGE_TOKEN_ID
 from workbench.model.tokenizer import CxrTokenizer
 from workbench.radiograph.contract import NO_WORDS, InputWarning
+
+#: New requests are let in when this share of the places is free.
+_FREE = 0.25
 
 #: `answer_many` looks this many batches ahead for prompts of similar length.
 _WINDOW = 4
@@ -187,7 +193,7 @@ class Responder:
         """Write answers and give them out in the order of the jobs.
 
         Jobs are taken as they are needed, those of similar prompt length next to each other; as
-        rows of the batch finish, others take their places (`workbench.generation.flow`). Memory is
+        rows of the batch finish, others take their places (`flow`). Memory is
         bounded by the batch whatever the number of jobs.
 
         Raises:
@@ -272,6 +278,52 @@ class Responder:
             warnings=(*job.warnings, *wordless),
             pixels_sha256=pixels_sha256(job.request.pixel_values),
         )
+
+
+def flow(engine: Engine, requests: Iterable[Request], *, places: int) -> Iterator[Step]:
+    """Answer any number of requests, `places` at a time.
+
+    Answers end at different lengths: free places are filled while the other rows continue. A
+    request that joins is prefilled by itself and put beside the rows that are there. Joining copies
+    the keys and values of the whole batch, so a few free places are waited for.
+
+    Args:
+        engine: decodes.
+        requests: is asked for the next ones when places are free.
+        places: rows that are decoded together.
+
+    Yields:
+        Steps; their rows are numbers of the requests in the order in which they came.
+    """
+    waiting = iter(requests)
+    enough = max(1, int(places * _FREE))
+    samplers: dict[int, Sampler] = {}
+    made: dict[int, int] = {}
+    decoding: Decoding | None = None
+    fast = TokenStep.of(engine.model)
+    came = 0
+    while True:
+        free = places - (len(decoding.rows) if decoding else 0)
+        if free >= enough and (new := list(islice(waiting, free))):
+            samplers.update((came + n, Sampler(one.settings)) for n, one in enumerate(new))
+            made.update((came + n, 0) for n in range(len(new)))
+            joined = engine.prefill(new, first=came)
+            room = max(one.settings.limit for one in new)
+            decoding = joined if decoding is None else Decoding.join([decoding, joined], room)
+            came += len(new)
+        if decoding is None:
+            return
+        step = engine.take(decoding, samplers, made)
+        yield step
+        going = [place for place, stopped in enumerate(step.stopped) if stopped is None]
+        for row, stopped in zip(step.rows, step.stopped, strict=True):
+            if stopped is not None:
+                del samplers[row], made[row]
+        if not going:
+            decoding = None
+            continue
+        decoding.keep(going)
+        engine.advance(decoding, [step.tokens[place] for place in going], fast)
 
 
 def _no_words(draft: Draft) -> InputWarning:

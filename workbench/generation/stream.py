@@ -4,8 +4,6 @@ One character may take several tokens (byte pieces), and a decoder may still cha
 text when the next token comes. `TextPieces` therefore gives out only what later tokens cannot
 change. `TextStream` is the iterator a caller sees; it owns no thread, so closing it, an exception
 or Ctrl-C ends the work at once.
-
-Does not know: how tokens are chosen.
 """
 
 from __future__ import annotations

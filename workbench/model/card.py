@@ -4,7 +4,6 @@
 published model it needs no network: when the files are not on this machine, the full-size
 configuration is described, and the card says so.
 
-Does not know: how well a model does; those numbers stand in its model_card.json.
 Idea: Mitchell et al., Model Cards for Model Reporting, FAT* 2019, arXiv 1810.03993.
 """
 
@@ -139,7 +138,7 @@ _BUDGET = (
 )
 
 
-def card(source: Any = "mini", *, hashes: bool = True) -> ModelCard:
+def card(source: object = "mini", *, hashes: bool = True) -> ModelCard:
     """Describe a model.
 
     Args:

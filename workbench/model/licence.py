@@ -1,7 +1,4 @@
-"""Licences and notices of the models, and saying each notice once in a process.
-
-Does not know: where a checkpoint lies and how it is loaded.
-"""
+"""Licences and notices of the models, and saying each notice once in a process."""
 
 from __future__ import annotations
 

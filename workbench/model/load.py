@@ -1,17 +1,15 @@
-"""Load a checkpoint: model, tokenizer, processor and card, ready to be asked.
+"""Load a checkpoint (model, tokenizer, processor and card), and write one in the same layout.
 
 Configuration and headers are read and compared first, then every weight file is hashed and held to
 the hash that is known of it; weights are touched only when everything fits. transformers' own
 loader then streams each tensor to its device and dtype; it is handed the tensors, never the folder,
 so nothing else that lies there is obeyed. No remote code, no pickles, on any path.
-
-Does not know: radiographs' files, decoding (`workbench.generation`), the network beyond
-`workbench.model.source`.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -25,13 +23,20 @@ from transformers import BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from workbench._repr import short_repr
-from workbench.errors import CheckpointError, MissingDependencyError
-from workbench.model.card import ModelCard, describe, read_config, read_facts, read_generation
+from workbench.errors import CheckpointError, MissingDependencyError, OptionError
+from workbench.model.card import (
+    CARD_FILE,
+    ModelCard,
+    describe,
+    read_config,
+    read_facts,
+    read_generation,
+)
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.int8 import load_as_int8
 from workbench.model.licence import say_once, terms_of
 from workbench.model.llava import CxrLlavaForConditionalGeneration
-from workbench.model.placement import INT8, Hardware, Placement, find_hardware, place
+from workbench.model.placement import DTYPES, INT8, Hardware, Placement, find_hardware, place
 from workbench.model.processor import ImageProcessor
 from workbench.model.prompt import BOS, EOS
 from workbench.model.sizes import UNQUANTISED, empty_model, measure
@@ -41,6 +46,7 @@ from workbench.model.weights import (
     WeightFiles,
     check_weights,
     find_weights,
+    hash_weights,
     open_tensors,
     verify_weights,
 )
@@ -238,3 +244,70 @@ def _quiet_loading(quiet: bool) -> Iterator[None]:
 
 def _name(source: CheckpointSource, facts: Mapping[str, Any]) -> str:
     return source.name if source.kind == "hub" else str(facts.get("name", source.name))
+
+
+def save_checkpoint(
+    directory: str | os.PathLike,
+    model: CxrLlavaForConditionalGeneration,
+    tokenizer: CxrTokenizer,
+    *,
+    dtype: str | None = None,
+    generation: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    max_shard_size: str = "5GB",
+) -> Path:
+    """Write config.json, safetensors, tokenizer files and generation_config.json.
+
+    Args:
+        directory: made if it does not exist; files of these names in it are replaced.
+        model: the model; it is not changed.
+        tokenizer: its tokenizer.
+        dtype: "float32", "float16" or "bfloat16" on disk; by default as the model is.
+        generation: sampling keys for generation_config.json beside the special ids.
+        facts: written to model_card.json, with the hashes of the weights that are held to them
+            when the checkpoint is loaded ("name", "domain", "licence" and "notice" are read from it
+            then, too; anything else is shown as it is).
+        max_shard_size: weights above this are split into shards with an index.
+
+    Returns:
+        The directory.
+
+    Raises:
+        OptionError: dtype is none of the above.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    directory = Path(directory)
+    before = model.config.dtype
+    state = model.state_dict()
+    if dtype is not None:
+        state = _cast(state, DTYPES[dtype])
+        model.config.dtype = DTYPES[dtype]
+    try:
+        model.save_pretrained(directory, state_dict=state, max_shard_size=max_shard_size)
+    finally:
+        model.config.dtype = before
+    tokenizer.save(directory)
+    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+    ids["pad_token_id"] = tokenizer.pad_id
+    _write(directory / "generation_config.json", {**ids, **(generation or {})})
+    if facts is not None:
+        _write(directory / CARD_FILE, {**facts, "sha256": hash_weights(find_weights(directory))})
+    return directory
+
+
+def _cast(state: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Cast each storage once, so that tied weights stay tied."""
+    made: dict[int, torch.Tensor] = {}
+    cast = {}
+    for name, value in state.items():
+        key = value.data_ptr()
+        if key not in made or made[key].shape != value.shape:
+            made[key] = value.to(dtype) if value.is_floating_point() else value
+        cast[name] = made[key]
+    return cast
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")

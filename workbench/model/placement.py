@@ -5,8 +5,6 @@ in float32. So does a CPU, but for models that float32 makes too large for its m
 but small ones where the processor multiplies bfloat16 in hardware. One GPU that holds the weights
 is enough; several share a model that no single one holds. Everything that cannot work is an error
 before anything is loaded.
-
-Does not know: checkpoints and files; it gets sizes.
 """
 
 from __future__ import annotations

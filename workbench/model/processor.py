@@ -2,8 +2,6 @@
 
 The geometry and the resampling are those of `workbench.radiograph.fit`; this module adds the mean
 and standard deviation of a checkpoint.
-
-Does not know: files (`workbench.imaging`) and devices; tensors are made on the CPU.
 """
 
 from __future__ import annotations

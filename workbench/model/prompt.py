@@ -8,8 +8,6 @@ Text from a user must not hold the template's own marks (`<image>`, `[INST]`, `<
 an error, since dropping them in silence would change the question. Text of the model itself that
 comes back as history is neutralised instead, since nobody could repair it.
 
-Does not know: token ids (`workbench.model.tokenizer`) and how many turns fit
-(`workbench.generation`).
 Source: Touvron et al., Llama 2, arXiv 2307.09288, appendix A.3.3 (the chat format).
 """
 

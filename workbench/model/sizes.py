@@ -2,8 +2,6 @@
 
 Counted on a model without storage (the meta device), so the full-size model is counted on a laptop.
 Weights only: activations and the key-value cache come on top.
-
-Does not know: devices and whether anything fits (`workbench.model.placement`).
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 Only configuration, tokenizer and safetensors files are ever fetched, never code and never pickles.
 The published model is pinned to one revision, and its terms are said before anything is fetched.
-
-Does not know: what is in the files (`workbench.model.weights`, `workbench.model.load`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Small text work of tokens: byte pieces, which tokens wrote what, spaces before punctuation.
-
-Does not know: vocabularies and ids (`workbench.model.tokenizer`).
-"""
+"""Small text work of tokens: byte pieces, which tokens wrote what, spaces before punctuation."""
 
 from __future__ import annotations
 

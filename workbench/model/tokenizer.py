@@ -9,7 +9,6 @@ tokenised on its own.
 Deviation: no text ends in EOS, whatever `add_eos_token` says. That is a setting for training; a
 prompt that waits for an answer would tell the model that there is nothing to answer.
 
-Does not know: prompts and templates (`workbench.model.prompt`).
 Source: Kudo and Richardson, SentencePiece, EMNLP 2018, arXiv 1808.06226.
 """
 

@@ -3,8 +3,6 @@
 Only safetensors, in one file or in shards with an index. Names and shapes come from the headers, so
 a misfit is found before any memory is spent. With an index each tensor is read from the shard that
 the index names; copies of it in other shards are left alone.
-
-Does not know: models; it compares names and shapes.
 """
 
 from __future__ import annotations
