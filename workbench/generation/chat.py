@@ -3,8 +3,8 @@
 Each turn renders and tokenises the whole dialogue again, as the published code does, and compares
 the ids with those already computed. What agrees is kept, the rest is computed: usually the new
 question only. Where an answer, written back as text, is tokenised otherwise than it was generated,
-the dialogue is computed again from there on, so a chat says exactly what a fresh prompt with the
-same history would.
+the dialogue is computed again from there on, so a chat answers exactly as a fresh prompt with the
+same history does.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Chat:
 
         Raises:
             InputError: the text is empty or holds a mark of the template.
-            ContextBudgetError: the dialogue has become too long; the message says by how much.
+            ContextBudgetError: the dialogue has become too long; the message tells by how much.
         """
         with self._lock:
             asked = [follow_up(text)] if self._messages else question_messages(text)

@@ -1,4 +1,4 @@
-"""The decoding engine: prompts that hold one image in, tokens with log-probabilities out.
+"""The decoding engine: prompts with one image in, tokens with log-probabilities out.
 
 The part of a prompt up to and including its image is computed once per image (`ImagePrefix`) and
 copied into a buffer for each further question; then one forward pass per token. Rows of a batch are
@@ -6,8 +6,8 @@ prefilled in groups of equal length, without padding, and decoded together, ends
 own positions and a mask over the gap in front of the shorter ones. A finished row leaves the batch.
 
 A step is one forward pass under a lock, so several threads may use one engine: their steps take
-turns, and nothing but the prefixes, which nobody writes to, is shared between requests. The engine
-starts no thread; leaving a generator at any point leaves nothing behind.
+turns, and nothing but the prefixes, which are never written to, is shared between requests. The
+engine starts no thread; leaving a generator at any point leaves nothing behind.
 
 In float32 a row of a batch gets the tokens it gets alone, short of exact ties; in 16 bit near-ties
 may part.
@@ -65,7 +65,7 @@ class Step:
         rows: indexes into the requests.
         tokens: the token of each row.
         logprobs: natural log-probability of each token at temperature 1, before any cut.
-        stopped: per row "eos", "limit", or None where decoding goes on.
+        stopped: per row "eos", "limit", or None where decoding continues.
         logits: (len(rows), V) float32 raw logits, as the model gave them; the tokens were chosen
             from these, or from what a guide made of them.
     """
@@ -122,7 +122,7 @@ class Engine:
             )
         cut = ids.index(self.image_id) + 1
         if cut == len(ids):
-            raise InputError("a prompt must go on behind the image; add a question")
+            raise InputError("a prompt needs text behind its image; add a question")
         return ids[:cut], ids[cut:]
 
     def prefix(self, pixel_values: torch.Tensor, ids: Sequence[int]) -> ImagePrefix:
@@ -277,7 +277,7 @@ class Engine:
         """Take steps until every row has stopped.
 
         Args:
-            decoding: prefilled rows; changed as they go on.
+            decoding: prefilled rows; changed with every step.
             samplers: by number of the request.
             guide: changes the logits that tokens are chosen from; log-probabilities stay the
                 model's own.

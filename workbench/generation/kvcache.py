@@ -171,7 +171,7 @@ class KeyValueBuffer(Cache):
     def spread(self, rows: int, capacity: int) -> KeyValueBuffer:
         """Return a buffer with this one as the first of so many rows; the others are not filled.
 
-        `row` gives each of them to whoever fills it; all must become as long as this one.
+        `row` gives each of them to be filled; all must become as long as this one.
         """
         buffer = KeyValueBuffer(len(self.layers), max(capacity, self.length))
         buffer._make_room([(layer.keys, layer.values) for layer in self.layers], rows)

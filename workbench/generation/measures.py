@@ -52,7 +52,7 @@ def broken(error: Exception, case: str = "", array: str = "") -> ParityRow:
 
 def unknown(name: str) -> ParityRow:
     """Return that a recorded array or field is none that can be compared."""
-    return failed(f"nobody knows how to compare {name!r}")
+    return failed(f"{name!r} is unknown and cannot be compared")
 
 
 def informative(value: float | None, note: str = "", measure: str = "max abs") -> ParityRow:

@@ -38,7 +38,7 @@ class DecodingSettings:
 
     Attributes:
         temperature: divides the logits before sampling; greedy at or below 0.001.
-        top_p: keep the smallest set of tokens that holds this probability, in (0, 1]; 1 keeps all.
+        top_p: keep the smallest set of tokens with this probability, in (0, 1]; 1 keeps all.
         top_k: keep this many of the likeliest tokens; 0 keeps all. The published pipeline applies
             50 without saying so.
         max_new_tokens: stop after this many tokens, the end token included. None: 512, or what
@@ -69,8 +69,8 @@ class DecodingSettings:
             )
         if not 0.0 < self.top_p <= 1.0:
             raise OptionError(f"top_p must be above 0 and at most 1, got {self.top_p}; 1 keeps all")
-        for name, least in (("top_k", 0), ("max_new_tokens", 1), ("seed", 0)):
-            self._check_whole(name, least)
+        for name, minimum in (("top_k", 0), ("max_new_tokens", 1), ("seed", 0)):
+            self._check_whole(name, minimum)
         if self.do_sample and self.temperature <= GREEDY_TEMPERATURE:
             raise OptionError(
                 f"do_sample=True needs a temperature above {GREEDY_TEMPERATURE}, got "
@@ -81,12 +81,12 @@ class DecodingSettings:
                 f"limit_rule must be one of {', '.join(LIMIT_RULES)}, got {self.limit_rule!r}"
             )
 
-    def _check_whole(self, name: str, least: int) -> None:
+    def _check_whole(self, name: str, minimum: int) -> None:
         value = getattr(self, name)
         if value is None and name != "top_k":
             return
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise OptionError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise OptionError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
 
     @classmethod
     def published(cls, **changes) -> DecodingSettings:

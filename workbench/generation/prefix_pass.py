@@ -1,4 +1,4 @@
-"""Keys and values of a prompt whose outputs nobody asks for, up to an image's last token.
+"""Keys and values of a prompt up to an image's last token, without computing outputs.
 
 What is kept of a prefix are keys and values. Those of the last layer need that layer's input and
 nothing behind it: its attention, its MLP and the final norm are left out. Of 32 layers one is

@@ -110,7 +110,7 @@ class _Comparison:
         return self._rows
 
     def _add(self, case: str, array: str, compare: Callable[..., ParityRow], *args: object) -> None:
-        """Run one comparison; whatever goes wrong in it is a failed row that says what."""
+        """Run one comparison; whatever goes wrong in it is a failed row that names it."""
         try:
             found = compare(*args)
         except Exception as error:
@@ -130,7 +130,7 @@ class _Comparison:
             self._rows.append(broken(error, label, "tokenizer_cases.json"))
             return
         if not fields:
-            self._fail(label, "tokenizer_cases.json", "holds no case")
+            self._fail(label, "tokenizer_cases.json", "contains no case")
         for field in fields:
             self._add(label, field, _compare_texts, self._ours.loaded.tokenizer, cases, field)
 
@@ -146,7 +146,7 @@ class _Comparison:
             self._rows.append(broken(error, label, "preprocess_only.npz"))
             return
         if not arrays:
-            self._fail(label, "preprocess_only.npz", "holds no array")
+            self._fail(label, "preprocess_only.npz", "contains no array")
         for key, theirs in arrays.items():
             file, _, variant = key.partition("@")
             own = f"pillow{_pillow()}"
@@ -209,14 +209,14 @@ class _Comparison:
         if self._single and not (isinstance(run, dict) and run):
             self._fail(label, kind, "cases.json has no float32 run of this case")
         elif not isinstance(run, dict):
-            self._fail(label, kind, f"holds {_kind(run)}; expected the fields of a run")
+            self._fail(label, kind, f"contains {_kind(run)}; expected the fields of a run")
         for field, theirs in run.items() if isinstance(run, dict) else ():
             self._add(label, f"{kind}/{field}", image.compare_run, name, field, theirs)
 
     def _compare_batch(self) -> ParityRow:
         """Decode all cases of all images in one batch and count the tokens that differ.
 
-        A case that cannot be asked is left out, since its own rows say why.
+        A case that cannot be asked is left out, since its own rows tell why.
         """
         jobs, recorded = [], []
         for image, name, theirs in self._batch:
@@ -258,7 +258,7 @@ def single_cases(recorded: object) -> tuple[dict[str, dict], dict[str, str]]:
         is no case the reason.
     """
     if not isinstance(recorded, dict):
-        return {}, {"cases.json": f"holds {_kind(recorded)}; expected cases by name"}
+        return {}, {"cases.json": f"contains {_kind(recorded)}; expected cases by name"}
     cases, strange = {}, {}
     for name, entry in recorded.items():
         if isinstance(entry, list) and not entry:
@@ -273,7 +273,7 @@ def single_cases(recorded: object) -> tuple[dict[str, dict], dict[str, str]]:
             fields = case if isinstance(case, dict) else {}
             missing = [field for field in ("chat", "input_ids") if not fields.get(field)]
             if missing:
-                held = "" if isinstance(case, dict) else f"holds {_kind(case)}, "
+                held = "" if isinstance(case, dict) else f"contains {_kind(case)}, "
                 strange[shown] = f"{held}no {' and no '.join(missing)}: cannot be compared"
             else:
                 cases[shown] = case

@@ -93,7 +93,7 @@ class Generation:
         model: which weights wrote it.
         template: version of the chat template.
         warnings: what a person should know: the model's notice first, then the image's, then that
-            the text holds no word.
+            the text has no word.
         versions: package versions.
         pixels_sha256: hash of the normalised pixels that the model saw; empty where unknown.
     """
@@ -264,7 +264,7 @@ class Generation:
 
 
 def has_words(text: str) -> bool:
-    """Tell whether a text holds a letter or a digit, and so may say anything."""
+    """Tell whether a text has a letter or a digit, and so may state anything."""
     return any(character.isalnum() for character in text)
 
 

@@ -1,7 +1,7 @@
 """The choice of one token from one row of logits.
 
 Greedy decoding takes the largest logit. Sampling scales by temperature, keeps the `top_k` largest,
-then keeps the smallest set that holds `top_p` of the probability (Holtzman et al., The Curious Case
+then keeps the smallest set with `top_p` of the probability (Holtzman et al., The Curious Case
 of Neural Text Degeneration, ICLR 2020, arXiv 1904.09751), in this order, as the published pipeline
 does; the three steps are those of `transformers`. A request draws one number in [0, 1) per token
 from its own generator, on the CPU whatever the model's device, and inverts the cumulative

@@ -99,7 +99,7 @@ class TextStream(Iterator[str]):
         return self._pieces.flush()
 
     def close(self) -> None:
-        """Stop writing; `generation` then holds what was written, stopped by "cancelled"."""
+        """Stop writing; `generation` is then what was written, stopped by "cancelled"."""
         if not self._open:
             return
         self._open = False

@@ -177,7 +177,7 @@ class TokenStep:
         """Return keys and values that all rows begin with, layer by layer, or None each.
 
         One copy is read for all of them then. A row alone gains nothing; where queries share heads,
-        and on a GPU, where nobody has measured it, attention stays as it is.
+        and on a GPU, where it was not measured, attention stays as it is.
         """
         alike = rows > 1 and self._heads == self._key_heads
         if not alike or buffer.shared is None or self._embed.weight.device.type != "cpu":
@@ -323,7 +323,7 @@ def _attend_behind(
 
 
 def _plain(module: nn.Module) -> bool:
-    """Tell whether a module is a linear layer that nobody watches."""
+    """Tell whether a module is a linear layer without hooks."""
     return own(module, nn.Linear) and not any(getattr(module, name) for name in HOOKS)
 
 

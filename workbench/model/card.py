@@ -2,7 +2,7 @@
 
 `workbench.model.card("mini")` reads configuration and headers only, never the weights. For the
 published model it needs no network: when the files are not on this machine, the full-size
-configuration is described, and the card says so.
+configuration is described, and the card states it.
 
 Idea: Mitchell et al., Model Cards for Model Reporting, FAT* 2019, arXiv 1810.03993.
 """
@@ -152,8 +152,9 @@ def card(source: object = "mini", *, hashes: bool = True) -> ModelCard:
     """
     if isinstance(source, ModelCard):
         return source
-    if isinstance(getattr(source, "card", None), ModelCard):
-        return source.card
+    carried = getattr(source, "card", None)
+    if isinstance(carried, ModelCard):
+        return carried
     if isinstance(source, (CxrLlavaConfig, CxrLlavaForConditionalGeneration)):
         config = source if isinstance(source, CxrLlavaConfig) else source.config
         return describe(config, name=config.name_or_path or "unnamed", terms=UNKNOWN_TERMS)

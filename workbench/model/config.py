@@ -2,8 +2,8 @@
 
 One `config.json` describes three parts: an open_clip vision transformer (`clip_vision_cfg`,
 `clip_embed_dim`), a linear projector (`mm_projector_dim`) and a LLaMA (`llama`, written by
-transformers 4.36). Old RoPE keys are translated on reading and written back on saving. Keys nobody
-here reads are kept and logged at debug level; `auto_map` is dropped, so no remote code is named.
+transformers 4.36). Old RoPE keys are translated on reading and written back on saving. Unread keys
+are kept and logged at debug level; `auto_map` is dropped, so no remote code is named.
 
 Paper: Lee et al., CXR-LLaVA, European Radiology 2025, doi 10.1007/s00330-024-11339-6.
 """

@@ -2,7 +2,7 @@
 
 Whatever a config file contains becomes an attribute of a transformers configuration, which obeys
 many of them. So keys are sorted before: those that ask for another way to store weights or for
-other arithmetic are refused, those that only say how somebody else ran the model are left out.
+other arithmetic are refused, those that only describe how somebody else ran the model are left out.
 Unknown keys stay, as the published file has such.
 """
 
@@ -93,7 +93,7 @@ _OTHER_LANGUAGE: Mapping[str, tuple] = dict.fromkeys(
 
 
 def network_keys(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a config.json says of the network, without how somebody ran it.
+    """Return the keys of a config.json that describe the network, not how it was run.
 
     Args:
         fields: content of the file.

@@ -44,7 +44,7 @@ def load_as_int8(
             them; a tied head may be missing.
 
     Returns:
-        The model, which says `is_quantized`.
+        The model, marked `is_quantized`.
 
     Raises:
         DeviceError: this build of torch has no int8 products.
@@ -72,7 +72,7 @@ def shrink_to_int8(model: CxrLlavaForConditionalGeneration) -> CxrLlavaForCondit
         model: in float32 on the CPU; it is changed.
 
     Returns:
-        The model, which says `is_quantized`.
+        The model, marked `is_quantized`.
 
     Raises:
         DeviceError: the weights are elsewhere or of another dtype, or this build of torch has no

@@ -1,4 +1,4 @@
-"""Licences and notices of the models, and saying each notice once in a process."""
+"""Licences and notices of the models, and each notice logged once in a process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RADIOGRAPH = "radiograph"
 
 PHANTOM_NOTICE = "Trained on phantoms, not for real radiographs. Not for clinical use."
 RESEARCH_NOTICE = "Research only, not for clinical use."
-#: What every notice says.
+#: What every notice contains.
 NOT_CLINICAL = "not for clinical use"
 
 _said: set[str] = set()
@@ -43,7 +43,7 @@ PUBLISHED_TERMS = Terms(
     RADIOGRAPH,
 )
 UNKNOWN_TERMS = Terms(
-    "not stated in the directory; ask whoever made the checkpoint", RESEARCH_NOTICE, RADIOGRAPH
+    "not stated in the directory; ask the author of the checkpoint", RESEARCH_NOTICE, RADIOGRAPH
 )
 
 
@@ -70,7 +70,7 @@ def notice_by_name(name: str) -> str:
 
 
 def _with_warning(notice: str) -> str:
-    """Return a notice that says "not for clinical use", whoever wrote it."""
+    """Return a notice with "not for clinical use", whatever its author wrote."""
     if NOT_CLINICAL in notice.lower():
         return notice
     return f"{notice.strip().rstrip('.')}. {NOT_CLINICAL.capitalize()}."
@@ -80,7 +80,7 @@ def say_once(name: str, terms: Terms) -> bool:
     """Log the notice of a model, the first time in this process only.
 
     Returns:
-        True when it was said now.
+        True when it was logged now.
     """
     if name in _said:
         return False

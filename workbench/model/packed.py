@@ -87,7 +87,7 @@ class PackedProduct:
 
 
 def can_pack(*tensors: torch.Tensor) -> bool:
-    """Tell whether a product of these is a plain float32 one on the CPU that nobody derives."""
+    """Tell whether a product of these is a plain float32 one on the CPU, without gradients."""
     return all(
         type(one) in (torch.Tensor, nn.Parameter)
         and one.dtype == torch.float32

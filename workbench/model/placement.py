@@ -2,9 +2,9 @@
 
 GPUs from compute capability 8.0 compute in bfloat16, older ones (T4, V100) in float16, Apple GPUs
 in float32. So does a CPU, but for models that float32 makes too large for its memory, and for all
-but small ones where the processor multiplies bfloat16 in hardware. One GPU that holds the weights
-is enough; several share a model that no single one holds. Everything that cannot work is an error
-before anything is loaded.
+but small ones where the processor multiplies bfloat16 in hardware. One GPU with room for the
+weights is enough; several share a model that fits no single one. Everything that cannot work is an
+error before anything is loaded.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def _place_without_cuda(
 
 
 def _cpu_dtype(sizes: PartSizes, hardware: Hardware) -> tuple[str, str]:
-    """Return the dtype that a CPU computes in when nobody asks for one, and why."""
+    """Return the dtype that a CPU computes in where none is asked for, and why."""
     single = sizes.bytes_as("float32")
     if hardware.memory and single > hardware.memory:
         return "bfloat16", f"float32 needs {_gb(single)}, and there is {_gb(hardware.memory)}"

@@ -4,9 +4,9 @@ The published tokenizer ships no template: transformers 4.36 filled in its Llama
 versions do not, and a port that loses `[INST] <<SYS>>` gets worse answers without noticing. So the
 template is here, has a version, and is compared with stored references.
 
-Text from a user must not hold the template's own marks (`<image>`, `[INST]`, `<s>`, ...): that is
-an error, since dropping them in silence would change the question. Text of the model itself that
-comes back as history is neutralised instead, since nobody could repair it.
+Text from a user must not contain the template's own marks (`<image>`, `[INST]`, `<s>`, ...): that
+is an error, since dropping them in silence would change the question. Text of the model itself that
+comes back as history is neutralised instead, since no user could repair it.
 
 Source: Touvron et al., Llama 2, arXiv 2307.09288, appendix A.3.3 (the chat format).
 """

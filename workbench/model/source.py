@@ -1,7 +1,7 @@
 """Where a checkpoint comes from: the embedded `mini`, a directory, or a hub id.
 
 Only configuration, tokenizer and safetensors files are ever fetched, never code and never pickles.
-The published model is pinned to one revision, and its terms are said before anything is fetched.
+The published model is pinned to one revision, and its terms are shown before anything is fetched.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def resolve_source(
         offline: True forbids the network; None leaves it to HF_HUB_OFFLINE.
 
     Raises:
-        CheckpointError: there is no such checkpoint; the message says where it was looked for.
+        CheckpointError: there is no such checkpoint; the message tells where it was looked for.
         OptionError: a revision for something that has none.
     """
     text = os.fspath(source)
@@ -82,7 +82,7 @@ def resolve_source(
         return _mini() if text == MINI else _directory(Path(text))
     if os.path.isfile(text):
         raise CheckpointError(
-            f"{text!r} is a file; give the directory that holds config.json, tokenizer.model and "
+            f"{text!r} is a file; give the directory with config.json, tokenizer.model and "
             "the safetensors"
         )
     if isinstance(source, os.PathLike) or not _HUB_ID.fullmatch(text) or text.startswith("."):
@@ -173,8 +173,8 @@ def _snapshot(repo_id: str, revision: str | None, offline: bool | None) -> str:
                 raise
     terms = PUBLISHED_TERMS if repo_id == PUBLISHED_ID else UNKNOWN_TERMS
     logger.warning(
-        "fetching %s from the hub. %s Licence: %s. Going on means accepting these terms; interrupt "
-        "to leave it",
+        "fetching %s from the hub. %s Licence: %s. Continuing means accepting these terms; "
+        "interrupt to leave it",
         repo_id,
         terms.notice,
         terms.licence,
