@@ -185,7 +185,7 @@ def test_finished_rows_leave_the_batch(lab):
     [
         ((1, 2, 3), "exactly one image placeholder, got 0"),
         ((1, -200, 3, -200, 4), "exactly one image placeholder, got 2"),
-        ((1, 3, -200), "go on behind the image"),
+        ((1, 3, -200), "needs text behind its image"),
     ],
 )
 def test_prompt_without_one_image_in_front_is_refused(lab, ids, message):

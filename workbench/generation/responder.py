@@ -292,7 +292,7 @@ def flow(engine: Engine, requests: Iterable[Request], *, places: int) -> Iterato
         requests: is asked for the next ones when places are free.
         places: rows that are decoded together.
 
-    Yields:
+    Returns:
         Steps; their rows are numbers of the requests in the order in which they came.
     """
     waiting = iter(requests)
@@ -319,11 +319,11 @@ def flow(engine: Engine, requests: Iterable[Request], *, places: int) -> Iterato
         for row, stopped in zip(step.rows, step.stopped, strict=True):
             if stopped is not None:
                 del samplers[row], made[row]
-        if not going:
+        if going:
+            decoding.keep(going)
+            engine.advance(decoding, [step.tokens[place] for place in going], fast)
+        else:
             decoding = None
-            continue
-        decoding.keep(going)
-        engine.advance(decoding, [step.tokens[place] for place in going], fast)
 
 
 def _no_words(draft: Draft) -> InputWarning:
