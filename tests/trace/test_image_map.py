@@ -196,7 +196,6 @@ def test_a_mask_of_another_size_is_an_error():
 def test_normalised_by_the_largest(values, signed, wanted):
     over = made(values, signed=signed)
     assert np.array_equal(over.normalised(), wanted)
-    assert np.array_equal(over.positive, np.maximum(values, 0))
     assert ("magnitude" in over.normalisation) is signed
 
 

@@ -50,27 +50,7 @@ def test_spans_are_contiguous_and_cover_everything(lab, lengths, rows, columns):
     assert all(a.stop == b.start for a, b in itertools.pairwise(spans))
     covered = [position for span in spans for position in range(layout.length)[span.slice]]
     assert covered == list(range(layout.length))
-    assert len(layout.names()) == layout.length
     assert all(layout.span(span.kind) is span for span in spans)
-
-
-def test_positions_have_the_names_of_what_they_are(told):
-    names, image = told.names(), told.span("image")
-    assert names[:3] == ["<s>", "a", "b"]
-    assert names[image.start : image.start + 6] == [
-        "patch 0, 0",
-        "patch 0, 1",
-        "patch 0, 2",
-        "patch 0, 3",
-        "patch 1, 0",
-        "patch 1, 1",
-    ]
-    assert names[image.stop : image.stop + 2] == ["c", "d"]
-    frame = told.to_frame()
-    assert list(frame["name"]) == names
-    patches = frame[frame["kind"] == "image"]
-    assert list(patches["row"] * 4 + patches["column"]) == list(range(16))
-    assert (frame[frame["kind"] != "image"][["row", "column"]] == -1).all(axis=None)
 
 
 def test_a_token_was_chosen_one_position_before_it(told):

@@ -109,8 +109,9 @@ def pointing(image_map: ImageMap, mask: np.ndarray) -> bool:
 def energy(image_map: ImageMap, mask: np.ndarray) -> float:
     """Return the share of the positive sum that lies inside the mask, in [0, 1]; 0 without any."""
     cover = _cover(image_map, mask)
-    total = image_map.positive.sum(dtype=np.float64)
-    return float((image_map.positive * cover).sum(dtype=np.float64) / total) if total > 0 else 0.0
+    positive = np.maximum(image_map.values, 0)
+    total = positive.sum(dtype=np.float64)
+    return float((positive * cover).sum(dtype=np.float64) / total) if total > 0 else 0.0
 
 
 def overlap(image_map: ImageMap, mask: np.ndarray) -> float:

@@ -88,11 +88,6 @@ class ImageMap:
         return (left + right) / 2, (top + bottom) / 2
 
     @property
-    def positive(self) -> np.ndarray:
-        """(rows, columns): values that speak for the target, 0 elsewhere."""
-        return np.maximum(self.values, 0)
-
-    @property
     def normalisation(self) -> str:
         """How colours are scaled when the map is drawn."""
         return "divided by the largest magnitude" if self.signed else "divided by the largest value"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 import numpy as np
 
@@ -23,9 +23,6 @@ from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
 from workbench.radiograph import FitGeometry
 from workbench.trace.selection import Selection, SelectionOptions, TextParts
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: What a position can be, in the order of the sequence.
 KINDS = ("prompt", "image", "question", "generated")
@@ -140,12 +137,6 @@ class TokenLayout:
             )
         return self.span("generated").start + token - 1
 
-    def names(self) -> list[str]:
-        """Return a name for every position: its piece, or "row, column" of its patch."""
-        rows, columns = self.grid
-        patches = [f"patch {r}, {c}" for r in range(rows) for c in range(columns)]
-        return [*self.prompt_tokens, *patches, *self.question_tokens, *self.tokens]
-
     @property
     def patch_size(self) -> tuple[float, float]:
         """(height, width) of a patch in model pixels."""
@@ -180,20 +171,3 @@ class TokenLayout:
                 finding, or the selection is of another text; the message shows the text.
         """
         return TextParts(self.text, self.tokens, self.offsets).select(phrase, **named)
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return one row per position: kind, name, row and column of patches (-1 elsewhere)."""
-        import pandas as pd
-
-        kinds = [span.kind for span in self.spans for _ in range(len(span))]
-        image = self.span("image")
-        inside = np.arange(self.length) - image.start
-        patch = np.where((inside >= 0) & (inside < len(image)), inside, -1)
-        return pd.DataFrame(
-            {
-                "kind": kinds,
-                "name": self.names(),
-                "row": np.where(patch >= 0, patch // self.grid[1], -1),
-                "column": np.where(patch >= 0, patch % self.grid[1], -1),
-            }
-        ).rename_axis("position")
