@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.shapes import check_shapes
+
 ROOT = Path(__file__).resolve().parents[1]
 
 #: What the tests are called that run a whole lesson.
@@ -16,6 +18,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+check_shapes(ROOT)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
