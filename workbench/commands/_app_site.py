@@ -2,7 +2,7 @@
 
 A page is a notebook of two fixed cells; everything that a user chose (names of files, folders,
 people) reaches it by a settings file, never as code. The start page shows a small picture of each
-image under the name that the explorer gives it, which names nobody (`workbench.imaging.names`).
+image under the name that the explorer gives it, which names nobody (`workbench.imaging.sources`).
 """
 
 from __future__ import annotations
