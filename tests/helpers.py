@@ -15,6 +15,8 @@ GOLDEN = Path(__file__).resolve().parent / "golden"
 
 #: The reference checkpoints; the second has grouped queries.
 CHECKPOINTS = ("A_tiny", "B_gqa_odd")
+#: The images that outputs were recorded for.
+IMAGES = ("grad_300x400", "noise_64x64")
 
 
 @cache

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from tests.helpers import CHECKPOINTS, GOLDEN, IMAGES
 from workbench.generation.engine import Engine, Request
 from workbench.generation.responder import Responder
 from workbench.generation.sampling import DecodingSettings
@@ -18,9 +18,6 @@ from workbench.model.config import CxrLlavaConfig
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.load import load_checkpoint
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-CHECKPOINTS = ("A_tiny", "B_gqa_odd")
-IMAGES = ("grad_300x400", "noise_64x64")
 CASES = ("report", "q1", "q2")
 IMAGE_ID = -200
 VOCABULARY = 23

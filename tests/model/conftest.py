@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-CHECKPOINTS = ("A_tiny", "B_gqa_odd")
-IMAGES = ("grad_300x400", "noise_64x64")
+from tests.helpers import CHECKPOINTS, GOLDEN, IMAGES
 
 
 @pytest.fixture(params=CHECKPOINTS)

@@ -2,19 +2,18 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers import GOLDEN
 from workbench.errors import CheckpointError, InputError
 from workbench.model.prompt import Message, render_chat
 from workbench.model.splice import IMAGE_TOKEN_ID
 from workbench.model.token_text import byte_spans, clean_spaces
 from workbench.model.tokenizer import CxrTokenizer
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 TOKENIZERS = {
     path.name: CxrTokenizer.from_directory(path) for path in (GOLDEN / "checkpoints").iterdir()
 }
