@@ -21,8 +21,8 @@ from workbench._repr import LONGEST, short_repr
 LARGE = ("ndarray", "DataFrame", "Tensor", "Float[", "Bool[", "Int[", "Radiograph", "Trace")
 COLLECTIONS = ("Mapping", "dict", "tuple", "Sequence", "list")
 SUBPACKAGES = (
-    "attention", "data", "evaluation", "finetune", "generation", "hallucination", "imaging",
-    "phantom", "radiograph", "reports", "review", "runs", "saliency", "trace", "widgets",
+    "attention", "bench", "data", "evaluation", "finetune", "generation", "hallucination",
+    "imaging", "phantom", "radiograph", "reports", "review", "runs", "saliency", "trace", "widgets",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from workbench.errors import InputError, OptionError
 from workbench.evaluation import compare, score
-from workbench.evaluation.paired_tests import holm, mcnemar
+from workbench.evaluation.intervals import holm, mcnemar
 
 FINDINGS = ("nodule", "pneumothorax")
 

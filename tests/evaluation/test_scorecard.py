@@ -17,6 +17,7 @@ from workbench.evaluation import POLICIES, score
 from workbench.evaluation.intervals import stratified_weights, wilson
 from workbench.evaluation.policies import confusion, count_outcomes, find_policy, why_not_scored
 from workbench.evaluation.scorecard_counts import (
+    Pairs,
     f1_of,
     macro_f1,
     micro_f1,
@@ -24,7 +25,6 @@ from workbench.evaluation.scorecard_counts import (
     resampled_counts,
     weighted_f1,
 )
-from workbench.evaluation.scorecard_result import Pairs
 from workbench.findings import CODES, PAPER_FINDINGS
 
 #: Reference code by prediction code: sixteen different primes, so that no two cells are alike.

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workbench.evaluation import compare, score
+from workbench.evaluation import compare, save_card, score
 from workbench.evaluation.policies import find_policy
-from workbench.evaluation.scorecard_figure import draw_confusion, plot_cards
-from workbench.evaluation.scorecard_rows import neutral
+from workbench.evaluation.scorecard_figure import draw_confusion
 from workbench.figures.style import new_figure
+from workbench.spreadsheet import neutral
 
 REFERENCES = {
     "a": "There is a left pleural effusion. No pneumothorax.",
@@ -64,7 +64,7 @@ class _Page(HTMLParser):
 
 
 def test_files_are_written_and_can_be_read(card, other, tmp_path):
-    written = card.save(tmp_path / "new" / "card", compared=(compare(card, other),))
+    written = save_card(card, tmp_path / "new" / "card", compared=(compare(card, other),))
     names = {"scorecard.html", "scorecard.csv", "scorecard.json", "rows.csv"}
     figures = {"forest", "coverage", "confusion", "comparison-1"}
     assert set(written) == names | {f"{f}.{kind}" for f in figures for kind in ("png", "svg")}
@@ -83,7 +83,7 @@ def test_files_are_written_and_can_be_read(card, other, tmp_path):
 
 
 def test_no_cell_of_a_file_starts_a_formula(card, tmp_path):
-    written = card.save(tmp_path)
+    written = save_card(card, tmp_path)
     with written["rows.csv"].open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     ids = [row["id"] for row in rows]
@@ -108,7 +108,7 @@ def test_numbers_stay_numbers(value):
 
 
 def test_page_is_one_file_that_fetches_nothing(card, other, tmp_path):
-    page = card.save(tmp_path, compared=(compare(card, other),))["scorecard.html"]
+    page = save_card(card, tmp_path, compared=(compare(card, other),))["scorecard.html"]
     text = page.read_text(encoding="utf-8")
     found = _Page(text)
     assert found.open == []
@@ -123,7 +123,7 @@ def test_page_is_one_file_that_fetches_nothing(card, other, tmp_path):
 
 def test_names_from_inputs_are_escaped_everywhere(card, other, tmp_path):
     bad = score(PREDICTIONS, REFERENCES, name=EVIL, resamples=5)
-    page = bad.save(tmp_path, compared=(compare(bad, other),))["scorecard.html"]
+    page = save_card(bad, tmp_path, compared=(compare(bad, other),))["scorecard.html"]
     for text in (page.read_text("utf-8"), bad._repr_html_(), compare(bad, card)._repr_html_()):
         assert EVIL not in text
         assert "&lt;script&gt;" in text
@@ -183,8 +183,3 @@ def test_confusion_marks_the_scored_cells():
 def test_confusion_has_a_panel_for_each_finding_mentioned(card):
     titles = [ax.get_title(loc="left") for ax in card.plot_confusion().axes if ax.axison]
     assert titles == [row.finding for row in card.per_finding.values() if row.mentioned]
-
-
-def test_several_cards_in_one_forest(card, other):
-    ax = plot_cards({"first": card, "second": other})
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["first", "second"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from workbench.evaluation.auroc import area
+from workbench.evaluation.intervals import area
 from workbench.finetune.cases import Case
 from workbench.finetune.classifier import (
     FindingClassifier,

@@ -345,7 +345,7 @@ def test_no_page_runs_what_a_text_says(tiny, tmp_path):
     frame = frame.assign(source=SCRIPT)
     references = pd.DataFrame({"id": [SCRIPT, "b"], "text": ["No nodule.", SCRIPT]})
     card = wb.evaluation.score(frame, references)
-    card.save(tmp_path / "card")
+    wb.evaluation.save_card(card, tmp_path / "card")
     queue = wb.review.queue(frame)
     pages = [path.read_text() for path in tmp_path.rglob("*.html")]
     shown = [queue, queue.case(SCRIPT), label(frame["text"][0]), check_text(frame["text"][0]), card]

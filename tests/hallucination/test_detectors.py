@@ -15,7 +15,7 @@ from workbench.bench.cases import PhantomKey
 from workbench.bench.detectors import CROSS_FITTED, finding_frequencies, judge_case, tabulate
 from workbench.cli import DONE, FAILED, main
 from workbench.errors import InputError, OptionError
-from workbench.evaluation.auroc import area, area_difference, area_estimate
+from workbench.evaluation.intervals import area, area_difference, area_estimate
 from workbench.hallucination import DETECTORS, detect
 from workbench.hallucination.ablations import AUGMENTATIONS, augmented_images
 from workbench.hallucination.calibration import JudgedCase

@@ -30,8 +30,12 @@ from workbench.bench.cases import PhantomKey, both_domains
 from workbench.bench.loop import check_numbers, run_tasks, warn_of_seen
 from workbench.bench.table import BenchTable
 from workbench.errors import InputError
-from workbench.evaluation.auroc import area_difference, area_estimate
-from workbench.evaluation.intervals import Estimate, stratified_weights
+from workbench.evaluation.intervals import (
+    Estimate,
+    area_difference,
+    area_estimate,
+    stratified_weights,
+)
 from workbench.figures.numbers import fixed
 from workbench.findings import ABSENT, PHANTOM_FINDINGS, PRESENT
 from workbench.hallucination.calibration import (

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from workbench._plain import to_json
+from workbench._repr import short_repr
 from workbench.evaluation.intervals import Estimate
 from workbench.figures.page import embedded_png, html_page
 from workbench.figures.tables import html_table
@@ -50,6 +51,8 @@ class BenchTable(ABC):
     seed: int
     provenance: Mapping[str, Any] = field(repr=False)
     warnings: tuple[str, ...] = ()
+
+    __repr__ = short_repr
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from workbench.errors import InputError
 if TYPE_CHECKING:
     from workbench.evaluation.comparison import Comparison
     from workbench.evaluation.report_set import ReportSet
-    from workbench.evaluation.scorecard_result import FindingRow, ScoreCard
+    from workbench.evaluation.scorecard import ScoreCard
+    from workbench.evaluation.scorecard_counts import FindingRow
 
 POLICIES = (
     "joint-definite",
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from workbench.evaluation.comparison import compare
     from workbench.evaluation.report_set import read_reports
     from workbench.evaluation.scorecard import score
-    from workbench.evaluation.scorecard_html import save_card
+    from workbench.evaluation.scorecard_page import save_card
 
     columns = {"id_column": args.id_column, "text_column": args.text_column}
     columns["patient_column"] = args.patient_column

@@ -1,6 +1,7 @@
 """Reports against references: score cards, comparisons, published figures, and their statistics.
 
     wb.evaluation.score(predictions, references)        reports against references: a score card
+    wb.evaluation.save_card(card, "out/card")           its page, tables and figures
     wb.evaluation.compare(card, other)                  two systems on the same references
     wb.evaluation.published_table(card)                 the paper's tables, with ours beside
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from workbench.evaluation.published import published_table as published_table
     from workbench.evaluation.report_set import ReportSet as ReportSet
     from workbench.evaluation.report_set import read_reports as read_reports
+    from workbench.evaluation.scorecard import ScoreCard as ScoreCard
     from workbench.evaluation.scorecard import score as score
-    from workbench.evaluation.scorecard_result import ScoreCard as ScoreCard
+    from workbench.evaluation.scorecard_page import save_card as save_card
 else:  # a checker of types would take `__getattr__` for every name
     __all__, __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -8,23 +8,23 @@ they disagree; Holm's correction keeps the chance of any false alarm at the leve
 
 McNemar's test takes pairs as independent: with several reports of a patient trust the intervals.
 Sources: McNemar, Psychometrika 1947; Holm, Scand J Stat 1979; Efron and Tibshirani 1993, ch. 8.
-Does not know: texts; it starts from the codes of two score cards.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
-from workbench.evaluation.intervals import Estimate, estimate
-from workbench.evaluation.paired_tests import holm, mcnemar
+from workbench.evaluation.intervals import Estimate, estimate, holm, mcnemar
 from workbench.evaluation.policies import NOT_SCORED, OUTCOMES
+from workbench.evaluation.scorecard import ScoreCard
 from workbench.evaluation.scorecard_counts import (
+    Pairs,
     f1_of,
     macro_f1,
     micro_f1,
@@ -32,12 +32,16 @@ from workbench.evaluation.scorecard_counts import (
     resampled_totals,
     weighted_f1,
 )
-from workbench.evaluation.scorecard_result import Pairs, ScoreCard
+from workbench.figures.numbers import fixed, p_text
+from workbench.figures.style import BLUE, GRID, INK, MUTED, VERMILION, new_figure, style
+from workbench.figures.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+#: A p-value below this survives.
+_SURE = 0.05
 _AVERAGES = {"macro": macro_f1, "micro": micro_f1, "weighted": weighted_f1}
 
 
@@ -82,6 +86,26 @@ class FindingDifference:
             "p": self.p,
             "p_holm": self.p_holm,
         }
+
+    def draw(self, ax: Axes, y: float, *, average: bool) -> None:
+        """Draw a mark with its interval at the height `y`, and the test at the right."""
+        value, (low, high) = self.difference.value, (self.difference.low, self.difference.high)
+        note = f"n {self.n:,}"
+        if self.p is not None and self.p_holm is not None:
+            p = "p < 0.001" if self.p_holm < 0.001 else f"p {self.p_holm:.3f}"
+            note += f"   {self.a_only} : {self.b_only}   {p} (Holm)"
+        right = ax.get_yaxis_transform()
+        ax.text(1.03, y, note, transform=right, va="center", fontsize=11.5)
+        if value is None:
+            ax.text(0, y, " undefined", color=MUTED, va="center", fontsize=11, style="italic")
+            return
+        colour = BLUE if value >= 0 else VERMILION
+        if low is not None and high is not None:
+            ax.plot([low, high], [y, y], color=colour, lw=2.2, solid_capstyle="butt")
+            ax.plot([low, high], [y, y], "|", color=colour, ms=9, mew=2.2)
+        face = colour if self.p_holm is not None and self.p_holm < _SURE else "white"
+        mark = "D" if average else "o"
+        ax.plot(value, y, mark, color=colour, mfc=face, ms=8, mew=1.8)
 
 
 @dataclass(frozen=True)
@@ -136,14 +160,33 @@ class Comparison:
         }
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the difference of F1 of every finding and average, with intervals."""
-        from workbench.evaluation.comparison_figure import plot_comparison
+        """Draw F1 of the first minus that of the second; a filled mark survives Holm's test."""
+        drawn = {name: item for name, item in self.per_finding.items() if item.n}
+        items = [*drawn.values(), *self.averages.values()]
+        places = [at + (0.6 if at >= len(drawn) else 0.0) for at in range(len(items))]
+        with style():
+            if ax is None:
+                figure = new_figure(figsize=(11, 2.6 + 0.42 * len(items)), layout="constrained")
+                ax = figure.add_subplot()
+            for item, y in zip(items, places, strict=True):
+                item.draw(ax, y, average=y > len(drawn))
+            if drawn:
+                ax.axhline(len(drawn) - 0.2, color=GRID, lw=1.2)
+            ends = [end for item in items for end in item.difference.ends()]
+            edge = max([0.1, *map(abs, ends)]) * 1.1
+            self._label(ax, [item.finding for item in items], places, edge)
+        return ax
 
-        return plot_comparison(self, ax)
+    def _label(self, ax: Axes, names: list[str], places: list[float], edge: float) -> None:
+        ax.axvline(0, color=INK, lw=1.2)
+        ax.set_yticks(places, names)
+        ax.set(xlim=(-edge, edge), ylim=(max(places) + 0.7, -0.7))
+        ax.set_xlabel(f"\u2190 {self.b} better     difference of F1     {self.a} better \u2192")
+        ax.set_title(f"{self.a} against {self.b}, {self.pairs:,} pairs, {self.policy}", pad=14)
+        ax.grid(axis="x")
+        ax.tick_params(axis="y", length=0)
 
     def _repr_html_(self) -> str:
-        from workbench.figures.tables import html_table
-
         head = ("finding", "pairs", f"F1 {self.a}", f"F1 {self.b}", "difference [95 %]")
         head += (f"only {self.a} correct", f"only {self.b} correct", "p", "p (Holm)")
         rows, unscored = [], []
@@ -151,9 +194,15 @@ class Comparison:
             if name in self.per_finding and not item.n:
                 unscored.append(name)
                 continue
-            cells = [name, f"{item.n:,}", _two(item.f1_a), _two(item.f1_b), _signed(item)]
+            cells = [
+                name,
+                f"{item.n:,}",
+                fixed(item.f1_a),
+                fixed(item.f1_b),
+                item.difference.text(sign=True),
+            ]
             cells += ["" if v is None else str(v) for v in (item.a_only, item.b_only)]
-            rows.append([*cells, _p(item.p), _p(item.p_holm)])
+            rows.append([*cells, p_text(item.p), p_text(item.p_holm)])
         left = f"<p>No pair scored for both: {escape(', '.join(unscored))}.</p>" if unscored else ""
         return html_table(head, rows) + left
 
@@ -263,8 +312,13 @@ def _rows(
     rows = {}
     for at, finding in enumerate(findings):
         values = [side[at] for side in points] + [side[:, at] for side in resampled]
-        tests = (int(a_only[at]), int(b_only[at]), p[at], corrected[at])
-        rows[finding] = _difference(finding, int(n[at]), *values, tests=tests)
+        rows[finding] = replace(
+            _difference(finding, int(n[at]), *values),
+            a_only=int(a_only[at]),
+            b_only=int(b_only[at]),
+            p=p[at],
+            p_holm=corrected[at],
+        )
     return rows
 
 
@@ -272,28 +326,12 @@ def _average(
     name: str, n: int, counts: list[np.ndarray], drawn: list[np.ndarray]
 ) -> FindingDifference:
     average = _AVERAGES[name]
-    return _difference(name, n, *map(average, counts), *map(average, drawn))
+    a, b = (float(average(side)) for side in counts)
+    return _difference(name, n, a, b, average(drawn[0]), average(drawn[1]))
 
 
 def _difference(
-    name: str, n: int, a: Any, b: Any, drawn_a: Any, drawn_b: Any, *, tests: tuple = ()
+    name: str, n: int, a: float, b: float, drawn_a: np.ndarray, drawn_b: np.ndarray
 ) -> FindingDifference:
     known = [None if np.isnan(value) else float(value) for value in (a, b)]
-    return FindingDifference(name, n, *known, estimate(a - b, drawn_a - drawn_b, n), *tests)
-
-
-def _two(value: float | None) -> str:
-    return "\u2013" if value is None else f"{value:.2f}"
-
-
-def _signed(item: FindingDifference) -> str:
-    found = item.difference
-    if found.value is None:
-        return "undefined"
-    if found.low is None or found.high is None:
-        return f"{found.value:+.2f}"
-    return f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
-
-
-def _p(value: float | None) -> str:
-    return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return FindingDifference(name, n, known[0], known[1], estimate(a - b, drawn_a - drawn_b, n))

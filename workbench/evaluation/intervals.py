@@ -1,19 +1,24 @@
-"""Ratios of sums over cases with percentile-bootstrap intervals, and rates with Wilson's.
+"""Estimates with intervals: ratios of sums over cases, rates, areas under ROC curves, paired tests.
 
 Cases are resampled, not findings, so that everything one case contributes stays together
 (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). One weight matrix
 serves every number of a domain, and the resampling is one matrix product.
 
-Does not know: what is counted.
+The area under a ROC curve is the share of pairs (one false statement, one true) in which the false
+one scores higher, ties counting half; so a resample of cases is a weighting of pairs, and all
+resamples are two matrix products (Bamber, J Math Psych 1975).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
 
 from workbench.figures.numbers import estimate_text
 
@@ -47,6 +52,10 @@ class Estimate:
     def bounded(self) -> bool:
         """Whether there is an interval."""
         return self.low is not None and self.high is not None
+
+    def ends(self) -> tuple[float, ...]:
+        """Return what there is of value, low and high."""
+        return tuple(end for end in (self.value, self.low, self.high) if end is not None)
 
     def flat(self, name: str) -> dict[str, float | None]:
         """Return value, low and high as three plain values: name, name_low and name_high."""
@@ -112,7 +121,7 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarray) -
         denominator: (cases,) what it adds below.
         weights: (resamples, cases) from `bootstrap_weights`.
     """
-    point = divided(np.sum(numerator), np.sum(denominator))
+    point = float(divided(np.sum(numerator), np.sum(denominator)))
     return estimate(point, _resampled(numerator, denominator, weights), int(np.sum(denominator)))
 
 
@@ -128,7 +137,7 @@ def mean_ratio(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarr
     """
     columns = divided(np.sum(numerator, axis=0), np.sum(denominator, axis=0))
     replicates = _resampled(numerator, denominator, weights)
-    return estimate(_mean(columns), _mean(replicates), len(numerator))
+    return estimate(float(known_mean(columns)), known_mean(replicates), len(numerator))
 
 
 def estimate(point: float, replicates: np.ndarray, n: int) -> Estimate:
@@ -160,7 +169,76 @@ def divided(above: ArrayLike, below: ArrayLike) -> np.ndarray:
     return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
+def known_mean(values: np.ndarray) -> np.ndarray:
     """Return the mean of the last axis without NaN; NaN where nothing is left."""
     known = ~np.isnan(values)
     return divided(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1))
+
+
+def area(
+    false: Bool[np.ndarray, " n"],
+    scores: Float[np.ndarray, " n"],
+    weights: Float[np.ndarray, "resamples n"],
+) -> tuple[float, Float[np.ndarray, " resamples"]]:
+    """Return the area and its value on each resample; NaN where a class is missing.
+
+    Args:
+        false: which statements are false.
+        scores: greater is more suspect; NaN anywhere makes the area NaN.
+        weights: how often each statement's case was drawn in each resample.
+    """
+    if np.isnan(scores).any() or false.all() or not false.any():
+        return float("nan"), np.full(len(weights), np.nan)
+    above, below = scores[false][:, None], scores[~false][None, :]
+    pairs = (above > below) + 0.5 * (above == below)
+    own, other = weights[:, false], weights[:, ~false]
+    wins = np.einsum("rn,rn->r", own @ pairs, other)
+    total = own.sum(1) * other.sum(1)
+    return float(roc_auc_score(false, scores)), divided(wins, total)
+
+
+def area_estimate(
+    false: Bool[np.ndarray, " n"],
+    scores: Float[np.ndarray, " n"],
+    weights: Float[np.ndarray, "resamples n"],
+) -> Estimate:
+    """Return the area with its 95 % percentile interval."""
+    return estimate(*area(false, scores, weights), len(false))
+
+
+def area_difference(
+    false: Bool[np.ndarray, " n"],
+    scores: Float[np.ndarray, " n"],
+    others: Float[np.ndarray, " n"],
+    weights: Float[np.ndarray, "resamples n"],
+) -> Estimate:
+    """Return the area of `scores` minus that of `others` on the same resamples."""
+    (first, many), (second, others_many) = (
+        area(false, scores, weights),
+        area(false, others, weights),
+    )
+    return estimate(first - second, many - others_many, len(false))
+
+
+def holm(p: Sequence[float | None]) -> list[float | None]:
+    """Return p-values after Holm's step-down correction; None stays None and is not counted.
+
+    Source: Holm, Scand J Stat 1979: sorted p times the number of hypotheses left, never falling.
+    """
+    order = sorted((value, at) for at, value in enumerate(p) if value is not None)
+    adjusted: list[float | None] = [None] * len(p)
+    highest = 0.0
+    for rank, (value, at) in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * value))
+        adjusted[at] = highest
+    return adjusted
+
+
+def mcnemar(a_only: int, b_only: int) -> float:
+    """Return the exact two-sided p-value of McNemar's test; 1 where the systems never disagree.
+
+    Source: McNemar, Psychometrika 1947.
+    """
+    if a_only + b_only == 0:
+        return 1.0
+    return float(binomtest(a_only, a_only + b_only, 0.5).pvalue)

@@ -5,8 +5,6 @@ out; published systems come first. A number that is not in a source named in `pu
 unknown and shown as such. Compare with care: our labels come from another labeler, the test
 sets are not the same cases unless you scored the same cases, and the published average is named
 by its authors only as "average F1" (ours beside it is the macro F1 over the same findings).
-
-Does not know: how our numbers came about.
 """
 
 from __future__ import annotations
@@ -23,7 +21,8 @@ import numpy as np
 from workbench._repr import short_repr
 from workbench.errors import OptionError
 from workbench.evaluation.intervals import Estimate
-from workbench.evaluation.scorecard_result import ScoreCard
+from workbench.evaluation.scorecard import ScoreCard
+from workbench.figures.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,8 +75,6 @@ class PublishedTable:
         }
 
     def _repr_html_(self) -> str:
-        from workbench.figures.tables import html_table
-
         rows = [
             [name, *(self._cell(system, name) for system in self.cells)]
             for name in (*self.findings, AVERAGE)
@@ -94,11 +91,7 @@ class PublishedTable:
         cell = self.cells[system].get(row)
         if cell is None:
             return UNKNOWN
-        if cell.value is None:
-            return "undefined"
-        text = f"{cell.value:.2f}"
-        if cell.low is not None and cell.high is not None:
-            text += f" [{cell.low:.2f}, {cell.high:.2f}]"
+        text = cell.text()
         share = self.covered.get(system, {}).get(row)
         return text if share is None else f"{text}\n{100 * share:.0f} % scored"
 

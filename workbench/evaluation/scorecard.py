@@ -7,8 +7,9 @@ policy (`policies`). Rates have Wilson's intervals; F1 and the averages have per
 of a bootstrap over patients, stratified by whether a patient has any finding in the references:
 patients are drawn, not pairs, because reports of one patient are alike.
 
-Does not know: images, models, or how a report is read. A finding that neither side mentions is
-unknown, and no number here turns it into a negative unless the policy is named for that.
+A finding that neither side mentions is unknown, and no number here turns it into a negative unless
+the policy is named for that.
+
 Source: Lee et al., Eur Radiol 2025, arXiv 2310.18341 (labels on both texts, 1,000 resamples).
 Deviation: the paper does not say that it resampled patients, or how.
 """
@@ -16,22 +17,198 @@ Deviation: the paper does not say that it resampled patients, or how.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field, replace
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench._progress import progress
+from workbench._repr import short_repr
 from workbench._version import __version__
 from workbench.errors import InputError, OptionError
-from workbench.evaluation.policies import find_policy
+from workbench.evaluation.intervals import Estimate
+from workbench.evaluation.policies import OUTCOMES, REASONS, Policy, find_policy, why_not_scored
 from workbench.evaluation.report_set import ReportSet, read_reports
-from workbench.evaluation.scorecard_counts import build_card
-from workbench.evaluation.scorecard_result import Pairs, ScoreCard
-from workbench.evaluation.scorecard_rows import status_rows, warnings_of
-from workbench.findings import ALL_FINDINGS, CODES, NO_FINDING, NOT_MENTIONED, standard_name
+from workbench.evaluation.scorecard_counts import Average, FindingRow, Pairs, count_pairs
+from workbench.evaluation.scorecard_figure import (
+    AVERAGE_NAMES,
+    plot_confusions,
+    plot_coverage,
+    plot_forest,
+)
+from workbench.evaluation.scorecard_rows import (
+    STATUSES,
+    coverage_note,
+    finding_notes,
+    pair_up,
+    row_notes,
+    status_rows,
+)
+from workbench.figures.numbers import fixed, percent
+from workbench.figures.page import PAGE_STYLE, notes_html, scoped
+from workbench.figures.tables import html_table
+from workbench.findings import ALL_FINDINGS, NO_FINDING, standard_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from workbench.reports.text_metrics import TextMetrics
 
 #: Findings that are scored unless others are asked for: "no finding" follows from the others.
 SCORED_FINDINGS = tuple(name for name in ALL_FINDINGS if name != NO_FINDING)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreCard:
+    """How well predictions agree with references, finding by finding.
+
+    Attributes:
+        name: of the predictions.
+        policy: what was scored.
+        per_finding: finding -> row.
+        averages: "macro", "micro", "weighted", and "macro of six" where more than the paper's
+            findings are scored.
+        pairs: the codes behind it.
+        resamples: bootstrap resamples.
+        seed: of the resampling.
+        rows: one row for every id that went in, with its status (`scorecard_rows`).
+        warnings: what a reader must know before quoting the numbers.
+        provenance: where the inputs came from, and versions.
+        texts: metrics of the wording, where asked for.
+    """
+
+    name: str
+    policy: Policy
+    per_finding: Mapping[str, FindingRow]
+    averages: Mapping[str, Average]
+    pairs: Pairs = field(repr=False)
+    resamples: int = 1000
+    seed: int = 0
+    rows: pd.DataFrame | None = field(default=None, repr=False)
+    warnings: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    texts: TextMetrics | None = field(default=None, repr=False)
+
+    __repr__ = short_repr
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of all pairs of a report and a finding that could be scored."""
+        total = sum(row.pairs for row in self.per_finding.values())
+        return sum(row.n for row in self.per_finding.values()) / total if total else None
+
+    @property
+    def never_mentioned(self) -> tuple[str, ...]:
+        """Findings that no side of any pair mentions."""
+        return tuple(name for name, row in self.per_finding.items() if not row.mentioned)
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """How many of the ids that went in have which status."""
+        counts = {} if self.rows is None else self.rows["status"].value_counts()
+        return {status: int(counts.get(status, 0)) for status in STATUSES}
+
+    def not_scored(self) -> pd.DataFrame:
+        """Return why pairs were not scored: findings by reasons, counts."""
+        import pandas as pd
+
+        tables = np.array([row.confusion for row in self.per_finding.values()])
+        reasons = why_not_scored(tables, self.policy)
+        return pd.DataFrame(reasons, index=list(self.per_finding), columns=list(REASONS))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per finding, indexed by name; what is undefined is NaN."""
+        import pandas as pd
+
+        rows = [{"finding": name} | row.to_dict() for name, row in self.per_finding.items()]
+        frame = pd.DataFrame(rows).set_index("finding")
+        counts = {"n", "pairs", "support", *OUTCOMES, "omitted", "omission_of"}
+        floats = [c for c in frame if c not in counts | {"undefined_resamples"}]
+        return frame.astype(dict.fromkeys(floats, float))
+
+    def to_dict(self) -> dict:
+        """Return plain values for JSON; undefined numbers are None."""
+        result: dict[str, Any] = {
+            "name": self.name,
+            "policy": self.policy.name,
+            "policy_says": self.policy.says,
+            "per_finding": {
+                name: row.to_dict() | {"confusion": row.confusion.tolist()}
+                for name, row in self.per_finding.items()
+            },
+        }
+        for name in ("macro", "micro", "weighted"):
+            result |= self.averages[name].f1.flat(f"{name}_f1")
+        result["averages"] = {name: item.to_dict() for name, item in self.averages.items()}
+        result |= {"pairs": len(self.pairs.ids), "coverage": self.coverage}
+        result |= {"patients": len(set(self.pairs.patients)), "rows": self.statuses}
+        result |= {"resamples": self.resamples, "seed": self.seed}
+        result |= {"warnings": list(self.warnings), "provenance": dict(self.provenance)}
+        return result | {"text_metrics": None if self.texts is None else self.texts.to_dict()}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw F1 of every finding and every average with intervals; return the Axes."""
+        title = f"{self.name}: {len(self.pairs.ids):,} pairs of reports, {self.policy.name}"
+        return plot_forest(self.per_finding, self.averages, ax, title=title)
+
+    def plot_coverage(self, ax: Axes | None = None) -> Axes:
+        """Draw how many pairs were scored, and why the others were not; return the Axes."""
+        title = f"{self.name}: what {self.policy.name} could score"
+        return plot_coverage(self.per_finding, self.not_scored(), ax, title=title)
+
+    def plot_confusion(self) -> Figure:
+        """Draw reference code by prediction code of every finding that is mentioned."""
+        title = f"{self.name}: codes of {len(self.pairs.ids):,} pairs; framed cells are scored"
+        return plot_confusions(self.per_finding, self.policy.outcomes(), title=title)
+
+    def summary_html(self) -> str:
+        """Return numbers, table and notes as HTML, without pictures and without a style."""
+        pairs, patients = len(self.pairs.ids), len(set(self.pairs.patients))
+        big = [("pairs of reports", f"{pairs:,}")]
+        big.append(("of report and finding scored", percent(self.coverage)))
+        big += [
+            (f"{one} F1", fixed(self.averages[one].f1.value, missing="undefined"))
+            for one in ("macro", "micro")
+        ]
+        boxes = "".join(f"<div><b>{value}</b><small>{name}</small></div>" for name, value in big)
+        came = ", ".join(f"{count:,} {name}" for name, count in self.statuses.items() if count)
+        return (
+            f"<h1>Score card: {escape(self.name)}</h1>"
+            f'<p class="muted">{pairs:,} pairs of {patients:,} patients, 95 % intervals</p>'
+            f'<div class="figures">{boxes}</div>'
+            f"<p><b>{escape(self.policy.name)}.</b> {escape(self.policy.says)}</p>"
+            f"{notes_html('Before quoting these numbers', self.warnings)}"
+            f"<h2>Finding by finding</h2>{self._table()}"
+            + (f'<p class="muted">Rows in: {escape(came)}.</p>' if came else "")
+        )
+
+    def _table(self) -> str:
+        head = ("finding", "pairs scored", "coverage", "positive", *map(str.upper, OUTCOMES),
+                "precision", "recall", "specificity", "F1")  # fmt: skip
+        rows = [
+            (row.finding, f"{row.n:,}", percent(row.coverage), f"{row.support:,}",
+             *(f"{getattr(row, one):,}" for one in OUTCOMES),
+             *map(_interval, (row.precision, row.recall, row.specificity, row.f1)))
+            for row in self.per_finding.values() if row.mentioned
+        ]  # fmt: skip
+        never = ", ".join(self.never_mentioned)
+        silent = f'<p class="muted">{escape(never)}: never mentioned, undefined</p>'
+        averages = [
+            (f"{AVERAGE_NAMES[name]}, over {len(item.members)} findings", _interval(item.f1))
+            for name, item in self.averages.items()
+        ]
+        table = html_table(head, rows) + (silent if never else "")
+        return table + html_table(("average", "F1"), averages)
+
+    def _repr_html_(self) -> str:
+        style = scoped(PAGE_STYLE, "scorecard")
+        return f'<style>{style}</style><div class="scorecard">{self.summary_html()}</div>'
+
+
+def _interval(found: Estimate) -> str:
+    return found.text().replace(" [", "\n[")
 
 
 def score(
@@ -78,9 +255,8 @@ def score(
     predicted = read_reports(predictions, role="predictions", name=name, **options)
     expected = read_reports(references, role="references", **options)
     names = _findings(findings, predicted, expected)
-    pairs = _pairs(predicted, expected, names, patients)
-    card = build_card(pairs, chosen, resamples=resamples, seed=seed, name=predicted.name)
-    rows = status_rows(predicted, expected, pairs, chosen)
+    pairs = pair_up(predicted, expected, names, patients)
+    rows, averages = count_pairs(pairs, chosen, resamples=resamples, seed=seed)
     provenance = {
         "predictions": f"{predicted.name} ({predicted.kind})",
         "references": f"{expected.name} ({expected.kind})",
@@ -88,9 +264,33 @@ def score(
         "workbench": __version__,
         "numpy": np.__version__,
     }
-    notes = warnings_of(card, rows, patients_given=patients is not None)
-    texts = _measure(predicted, expected, pairs) if text_metrics else None
-    return card.with_rows(rows, provenance=provenance, warnings=notes, texts=texts)
+    card = ScoreCard(
+        name=predicted.name,
+        policy=chosen,
+        per_finding=rows,
+        averages=averages,
+        pairs=pairs,
+        resamples=resamples,
+        seed=seed,
+        rows=status_rows(predicted, expected, pairs, chosen),
+        provenance=provenance,
+        texts=_measure(predicted, expected, pairs) if text_metrics else None,
+    )
+    return replace(card, warnings=_warnings(card, patients is not None))
+
+
+def _warnings(card: ScoreCard, patients_given: bool) -> tuple[str, ...]:
+    """Return what a reader must know before quoting the numbers."""
+    alone = (
+        "Every id was taken as its own patient; with several reports of a patient the intervals "
+        "are too narrow (give patients)."
+    )
+    return (
+        *([] if card.rows is None else row_notes(card.rows)),
+        *(coverage_note(card.coverage, card.policy.name) if card.pairs.ids else []),
+        *finding_notes(list(card.per_finding.values()), card.resamples),
+        *([] if patients_given else [alone]),
+    )
 
 
 def _findings(
@@ -113,63 +313,13 @@ def _findings(
     return names
 
 
-def _pairs(
-    predicted: ReportSet, expected: ReportSet, names: tuple[str, ...], patients: Any
-) -> Pairs:
-    common = [key for key in expected.entries if key in predicted.entries]
-    if not common:
-        raise InputError(
-            f"no id of the predictions ({_first(predicted)}) occurs in the references "
-            f"({_first(expected)}); check that both use the same identifiers (--id-column)"
-        )
-    ids = [key for key in common if None not in (predicted.entries[key], expected.entries[key])]
-    sides = [_codes(side, ids, names) for side in (expected, predicted)]
-    return Pairs(tuple(ids), _patients(ids, patients, expected, predicted), names, *sides)
-
-
-def _codes(side: ReportSet, ids: list[str], names: tuple[str, ...]) -> np.ndarray:
-    """Return (pairs, findings) int8 indices of `CODES`."""
-    index = {code: at for at, code in enumerate(CODES)}
-    silent = index[NOT_MENTIONED]
-    table = np.full((len(ids), len(names)), silent, dtype=np.int8)
-    for row, key in enumerate(progress(ids, label=f"reading {side.role}")):
-        codes = side.codes(key)
-        table[row] = [index.get(codes.get(name, ""), silent) for name in names]
-    return table
-
-
-def _patients(ids: list[str], given: Any, *sides: ReportSet) -> tuple[str, ...]:
-    if given is None:
-        return tuple(ids)
-    if isinstance(given, str):
-        tables = [side.patients for side in sides if side.patients is not None]
-        if not tables:
-            raise InputError(f"neither side has a column {given!r} of patients (--patient-column)")
-        known: dict[str, str] = {}
-        for table in reversed(tables):
-            known.update(table)
-    else:
-        known = {str(key).strip(): str(value) for key, value in given.items()}
-    lost = [key for key in ids if key not in known]
-    if lost:
-        raise InputError(
-            f"{len(lost)} ids have no patient ({', '.join(map(repr, lost[:5]))}); "
-            "give every paired id one"
-        )
-    return tuple(known[key] for key in ids)
-
-
-def _measure(predicted: ReportSet, expected: ReportSet, pairs: Pairs):
+def _measure(predicted: ReportSet, expected: ReportSet, pairs: Pairs) -> TextMetrics | None:
     from workbench.reports.text_metrics import measure_texts
 
     if "labels" in (predicted.kind, expected.kind):
         return None
-    sides = [{key: side.entries[key] for key in pairs.ids} for side in (predicted, expected)]
+    sides = [
+        {key: text for key in pairs.ids if isinstance(text := side.entries[key], str)}
+        for side in (predicted, expected)
+    ]
     return measure_texts(*sides)
-
-
-def _first(side: ReportSet) -> str:
-    return ", ".join(repr(key) for key in list(side.entries)[:3]) or "none"
-
-
-__all__ = ["SCORED_FINDINGS", "score"]

@@ -2,19 +2,27 @@
 
 One weight matrix over patients serves every number: the counts of a resample are one matrix
 product of weights (resamples, patients) and counts per patient (patients, findings * 4).
-
-Does not know: texts, files or status; pairs come as codes (`scorecard_result.Pairs`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
-from workbench.evaluation.intervals import estimate, stratified_weights, wilson
+from workbench._repr import short_repr
+from workbench.evaluation.intervals import (
+    Estimate,
+    divided,
+    estimate,
+    known_mean,
+    stratified_weights,
+    wilson,
+)
 from workbench.evaluation.policies import OUTCOMES, Policy, confusion, count_outcomes, omissions
-from workbench.evaluation.scorecard_result import Average, FindingRow, Pairs, ScoreCard
 from workbench.findings import CODES, PAPER_FINDINGS, PRESENT
 
 #: Resamples are drawn in blocks of at most so many numbers (160 MB).
@@ -22,10 +30,133 @@ _BLOCK = 20_000_000
 _TP, _FP, _TN, _FN = range(len(OUTCOMES))
 
 
-def build_card(
-    pairs: Pairs, policy: Policy, *, resamples: int, seed: int, name: str = "predictions"
-) -> ScoreCard:
-    """Count and estimate everything that pairs of codes determine."""
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Codes of both sides, paired by id.
+
+    Attributes:
+        ids: (pairs,) identifiers that have a text or labels on both sides.
+        patients: (pairs,) whose they are.
+        findings: (findings,) standard names.
+        reference: index of `findings.CODES`, int8.
+        prediction: the same.
+    """
+
+    ids: tuple[str, ...]
+    patients: tuple[str, ...]
+    findings: tuple[str, ...]
+    reference: Int[np.ndarray, "pairs findings"]
+    prediction: Int[np.ndarray, "pairs findings"]
+
+    __repr__ = short_repr
+
+
+@dataclass(frozen=True, eq=False)
+class FindingRow:
+    """One finding.
+
+    Attributes:
+        finding: standard name.
+        pairs: pairs of reports, scored or not.
+        tp: scored pairs positive on both sides.
+        fp: positive in the prediction only.
+        tn: negative on both sides.
+        fn: positive in the reference only.
+        precision: TP / (TP + FP), Wilson's interval.
+        recall: TP / (TP + FN), Wilson's interval.
+        specificity: TN / (TN + FP), Wilson's interval.
+        f1: 2 TP / (2 TP + FP + FN), bootstrap interval over patients.
+        omission: share of findings present in the reference that the prediction does not mention.
+        omitted: how many those are.
+        confusion: (4, 4) int64, reference code by prediction code, in the order of `CODES`.
+    """
+
+    finding: str
+    pairs: int
+    tp: int
+    fp: int
+    tn: int
+    fn: int
+    precision: Estimate
+    recall: Estimate
+    specificity: Estimate
+    f1: Estimate
+    omission: Estimate
+    omitted: int
+    confusion: np.ndarray = field(repr=False)
+
+    __repr__ = short_repr
+
+    @property
+    def n(self) -> int:
+        """Pairs that the policy could score."""
+        return self.tp + self.fp + self.tn + self.fn
+
+    @property
+    def mentioned(self) -> bool:
+        """Whether any side of any pair mentions the finding."""
+        return bool(self.confusion.sum() > self.confusion[-1, -1])
+
+    @property
+    def support(self) -> int:
+        """Scored pairs that are positive in the reference."""
+        return self.tp + self.fn
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of pairs that the policy could score."""
+        return self.n / self.pairs if self.pairs else None
+
+    def to_dict(self) -> dict:
+        """Return plain values for JSON; `low` and `high` belong to `f1`."""
+        row: dict[str, Any] = {"n": self.n, "pairs": self.pairs, "coverage": self.coverage}
+        row["support"] = self.support
+        row |= {name: getattr(self, name) for name in OUTCOMES}
+        for name in ("precision", "recall", "specificity"):
+            row |= getattr(self, name).flat(name)
+        row |= {"f1": self.f1.value, "low": self.f1.low, "high": self.f1.high}
+        row["undefined_resamples"] = self.f1.undefined
+        row |= {"omitted": self.omitted, "omission_of": self.omission.n}
+        return row | self.omission.flat("omission")
+
+
+@dataclass(frozen=True)
+class Average:
+    """An F1 over several findings.
+
+    Attributes:
+        name: "macro" (mean over findings), "micro" (all counts together), "weighted" (mean over
+            findings, each with its support) or "macro of six" (the findings of the paper).
+        f1: with its bootstrap interval.
+        members: findings it is over.
+        undefined: findings left out because their F1 is undefined.
+        fewer: resamples in which a member was undefined, so that the average was over fewer.
+    """
+
+    name: str
+    f1: Estimate
+    members: tuple[str, ...]
+    undefined: tuple[str, ...]
+    fewer: int
+
+    def to_dict(self) -> dict:
+        """Return plain values for JSON."""
+        found = {"f1": self.f1.value, "low": self.f1.low, "high": self.f1.high}
+        found |= {"findings": list(self.members), "undefined": list(self.undefined)}
+        return found | {
+            "undefined_resamples": self.f1.undefined,
+            "resamples_over_fewer": self.fewer,
+        }
+
+
+def count_pairs(
+    pairs: Pairs, policy: Policy, *, resamples: int, seed: int
+) -> tuple[dict[str, FindingRow], dict[str, Average]]:
+    """Count and estimate everything that pairs of codes determine.
+
+    Returns:
+        Finding -> row, and name -> average.
+    """
     tables = confusion(pairs.reference, pairs.prediction)
     counts = count_outcomes(tables, policy)
     drawn = resampled_counts(pairs, policy, resamples=resamples, seed=seed)
@@ -46,15 +177,7 @@ def build_card(
             omitted=int(omitted[at]),
             confusion=tables[at],
         )
-    return ScoreCard(
-        name=name,
-        policy=policy,
-        per_finding=rows,
-        averages=_averages(pairs.findings, counts, drawn),
-        pairs=pairs,
-        resamples=resamples,
-        seed=seed,
-    )
+    return rows, _averages(pairs.findings, counts, drawn)
 
 
 def resampled_counts(pairs: Pairs, policy: Policy, *, resamples: int, seed: int) -> np.ndarray:
@@ -106,14 +229,12 @@ def f1_of(counts: np.ndarray) -> np.ndarray:
     """Return F1, NaN where undefined, of TP, FP, TN, FN on the last axis."""
     counts = np.asarray(counts, dtype=float)
     above = 2 * counts[..., _TP]
-    return _divided(above, above + counts[..., _FP] + counts[..., _FN])
+    return divided(above, above + counts[..., _FP] + counts[..., _FN])
 
 
 def macro_f1(counts: np.ndarray) -> np.ndarray:
     """Return the mean F1 over findings (second axis from the end) for which it is defined."""
-    f1 = f1_of(counts)
-    known = ~np.isnan(f1)
-    return _divided(np.where(known, f1, 0.0).sum(-1), known.sum(-1))
+    return known_mean(f1_of(counts))
 
 
 def micro_f1(counts: np.ndarray) -> np.ndarray:
@@ -126,7 +247,7 @@ def weighted_f1(counts: np.ndarray) -> np.ndarray:
     counts = np.asarray(counts, dtype=float)
     support = counts[..., _TP] + counts[..., _FN]
     f1 = np.nan_to_num(f1_of(counts))  # undefined only where the support is 0
-    return _divided((f1 * support).sum(-1), support.sum(-1))
+    return divided((f1 * support).sum(-1), support.sum(-1))
 
 
 def _averages(names: tuple[str, ...], counts: np.ndarray, drawn: np.ndarray) -> dict[str, Average]:
@@ -150,8 +271,3 @@ def _averages(names: tuple[str, ...], counts: np.ndarray, drawn: np.ndarray) -> 
             fewer=int(fewer.sum()),
         )
     return found
-
-
-def _divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    above, below = np.asarray(above, dtype=float), np.asarray(below, dtype=float)
-    return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)

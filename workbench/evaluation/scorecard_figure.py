@@ -1,19 +1,16 @@
-"""Figures of a score card: F1 with intervals, coverage, and confusion by finding.
-
-Drawing functions take numbers and names; the last part takes them from a card.
-Does not know: how anything was counted.
-"""
+"""Figures of a score card: F1 with intervals, coverage, and confusion by finding."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from workbench.evaluation.intervals import Estimate
 from workbench.evaluation.policies import OUTCOMES, REASONS
+from workbench.evaluation.scorecard_counts import Average, FindingRow
 from workbench.figures.style import (
     BLUE,
     CYCLE,
@@ -30,18 +27,18 @@ from workbench.figures.style import (
 from workbench.findings import CODES
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from workbench.evaluation.scorecard_result import ScoreCard
-
 #: Where a number is undefined.
 _DASH = "  \u2013  "
-_AVERAGES = {
-    "macro": "macro: mean of findings",
-    "micro": "micro: all counts together",
-    "weighted": "weighted by support",
-    "macro of six": "macro of the paper's six",
+#: What averages are called.
+AVERAGE_NAMES = {
+    "macro": "macro F1 (mean of findings)",
+    "micro": "micro F1 (all counts together)",
+    "weighted": "weighted F1 (by support)",
+    "macro of six": "macro F1 of the paper's six",
 }
 _REASON_COLOURS = (PURPLE, ORANGE, SKY, "#e4e4e4")
 _SHORT = {"not mentioned": "not men-\ntioned"}
@@ -169,95 +166,66 @@ def _frame(column: int, row: int, colour: str):
     return Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, ec=colour, lw=2.2)
 
 
-# ---------------------------------------------------------------- of a card
-
-
-def plot_card(card: ScoreCard, ax: Axes | None = None) -> Axes:
+def plot_forest(
+    rows: Mapping[str, FindingRow],
+    averages: Mapping[str, Average],
+    ax: Axes | None,
+    *,
+    title: str,
+) -> Axes:
     """Draw F1 of every finding and average, with counts and coverage at the right."""
-    rows = forest_rows({card.name: card})
-    with style():
-        if ax is None:
-            figure = new_figure(figsize=(11.5, 2.3 + 0.42 * len(rows)), layout="constrained")
-            ax = figure.add_subplot()
-        draw_forest(rows, ax, split=len(rows) - len(card.averages))
-        pairs = f"{len(card.pairs.ids):,} pairs of reports"
-        ax.set_title(f"{card.name}: {pairs}, {card.policy.name}", pad=14)
-        _never(ax, [card])
-    return ax
-
-
-def _never(ax: Axes, cards: Sequence[Any]) -> None:
-    """Name the findings that are not drawn, below the axis."""
-    hidden = [name for name in cards[0].per_finding if name in _hidden(cards)]
-    if hidden:
-        text = textwrap.fill(f"Not drawn, no side mentions them: {', '.join(hidden)}", 92)
-        ax.annotate(text, (-0.3, 0), (0, -58), xycoords="axes fraction", va="top",
-                    textcoords="offset points", fontsize=11.5, color=MUTED)  # fmt: skip
-
-
-def _hidden(cards: Sequence[Any]) -> set[str]:
-    """Return the findings that no card mentions on any side; none where nothing is mentioned."""
-    hidden = set.intersection(*(set(card.never_mentioned) for card in cards))
-    return set() if len(hidden) == len(cards[0].per_finding) else hidden
-
-
-def plot_cards(cards: Mapping[str, ScoreCard], ax: Axes | None = None) -> Axes:
-    """Draw F1 of several cards side by side."""
-    rows = forest_rows(cards)
-    first = next(iter(cards.values()))
-    with style():
-        if ax is None:
-            height = 2.3 + (0.3 + 0.14 * len(cards)) * len(rows)
-            ax = new_figure(figsize=(11.5, height), layout="constrained").add_subplot()
-        draw_forest(rows, ax, systems=list(cards), split=len(rows) - len(first.averages))
-        _never(ax, list(cards.values()))
-    return ax
-
-
-def forest_rows(cards: Mapping[str, Any]) -> list[tuple[str, list[Estimate], str]]:
-    """Return name, estimates and note of each finding and average of cards of equal findings.
-
-    Findings that no card mentions are left out.
-    """
-    first, hidden = next(iter(cards.values())), _hidden(list(cards.values()))
-    rows = []
-    for name in (name for name in first.per_finding if name not in hidden):
-        items = [card.per_finding[name] for card in cards.values()]
-        rows.append((name, [item.f1 for item in items], _note(items[0]) if len(items) == 1 else ""))
-    for name in first.averages:
-        found = [card.averages[name] for card in cards.values()]
-        mean = found[0]
+    shown, hidden = _shown(rows)
+    lines = [(row.finding, [row.f1], _note(row)) for row in shown]
+    for name, mean in averages.items():
         note = f"{mean.f1.text(undefined=_DASH)}   over {len(mean.members)} findings"
-        rows.append((_AVERAGES[name], [a.f1 for a in found], note if len(found) == 1 else ""))
-    return rows
+        lines.append((AVERAGE_NAMES[name], [mean.f1], note))
+    with style():
+        if ax is None:
+            figure = new_figure(figsize=(11.5, 2.3 + 0.42 * len(lines)), layout="constrained")
+            ax = figure.add_subplot()
+        draw_forest(lines, ax, split=len(shown))
+        ax.set_title(title, pad=14)
+        if hidden:
+            text = textwrap.fill(f"Not drawn, no side mentions them: {', '.join(hidden)}", 92)
+            ax.annotate(text, (-0.3, 0), (0, -58), xycoords="axes fraction", va="top",
+                        textcoords="offset points", fontsize=11.5, color=MUTED)  # fmt: skip
+    return ax
 
 
-def _note(row: Any) -> str:
+def _shown(rows: Mapping[str, FindingRow]) -> tuple[list[FindingRow], list[str]]:
+    """Return the rows that a side mentions and the names of the others; all where none is."""
+    shown = [row for row in rows.values() if row.mentioned]
+    if not shown:
+        return list(rows.values()), []
+    return shown, [name for name, row in rows.items() if not row.mentioned]
+
+
+def _note(row: FindingRow) -> str:
     covered = "" if row.coverage is None else f" ({100 * row.coverage:.0f} %)"
     scored = f"{row.n:,} of {row.pairs:,} scored{covered}, {row.support:,} positive"
     return scored if row.f1.value is None else f"{row.f1.text()}   {scored}"
 
 
-def plot_card_coverage(card: ScoreCard, ax: Axes | None = None) -> Axes:
-    """Draw how many pairs were scored, and why the others were not."""
-    hidden = _hidden([card])
-    rows = [row for name, row in card.per_finding.items() if name not in hidden]
-    names = [row.finding for row in rows]
+def plot_coverage(
+    rows: Mapping[str, FindingRow], reasons: pd.DataFrame, ax: Axes | None, *, title: str
+) -> Axes:
+    """Draw how many pairs were scored, and why the others were not (findings by `REASONS`)."""
+    shown, _ = _shown(rows)
+    names = [row.finding for row in shown]
     with style():
         if ax is None:
-            figure = new_figure(figsize=(11, 3.0 + 0.42 * len(rows)), layout="constrained")
+            figure = new_figure(figsize=(11, 3.0 + 0.42 * len(names)), layout="constrained")
             ax = figure.add_subplot()
-        reasons = card.not_scored().loc[names].to_numpy()
-        draw_coverage(names, np.array([row.n for row in rows]), reasons, ax)
-        ax.set_title(f"{card.name}: what {card.policy.name} could score", pad=12)
+        scored = np.array([row.n for row in shown])
+        draw_coverage(names, scored, reasons.loc[names].to_numpy(), ax)
+        ax.set_title(title, pad=12)
         ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     return ax
 
 
-def plot_card_confusion(card: ScoreCard) -> Figure:
-    """Draw a table of codes for each finding that any side mentions."""
-    hidden = _hidden([card])
-    shown = [row for name, row in card.per_finding.items() if name not in hidden]
+def plot_confusions(rows: Mapping[str, FindingRow], outcomes: np.ndarray, *, title: str) -> Figure:
+    """Draw a table of codes for each finding that any side mentions; see `draw_confusion`."""
+    shown, _ = _shown(rows)
     columns = min(4, max(1, len(shown)))
     lines = max(1, -(-len(shown) // columns))
     with style():
@@ -266,14 +234,13 @@ def plot_card_confusion(card: ScoreCard) -> Figure:
         for ax in axes[len(shown) :]:
             ax.set_axis_off()
         for at, row in enumerate(shown):
-            draw_confusion(row.confusion, card.policy.outcomes(), axes[at], title=row.finding)
+            draw_confusion(row.confusion, outcomes, axes[at], title=row.finding)
             if at % columns:
                 axes[at].set_yticks([])
             if at + columns < len(shown):
                 axes[at].set_xticks([])
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+        figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
         figure.supylabel("reference", fontsize=14)
         figure.supxlabel("prediction", fontsize=14)
-        title = f"{card.name}: codes of {len(card.pairs.ids):,} pairs; framed cells are scored"
         figure.suptitle(title, fontsize=16, fontweight="bold", ha="left", x=0.01)
     return figure

@@ -1,4 +1,4 @@
-"""Every row that went in, with what became of it; and what a reader must know before quoting.
+"""Two sides paired by id; every row that went in, with its status; and what a reader must know.
 
     scored              both sides are there and the policy could score at least one finding
     nothing to score    both sides are there, and no finding is definite enough for the policy
@@ -7,22 +7,25 @@
     no reference        an id of the predictions only
 
 An empty text is not a report that mentions nothing: it is left out of every count, and said so.
-Does not know: how anything is counted (`scorecard_counts`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from workbench._progress import progress
+from workbench.errors import InputError
 from workbench.evaluation.policies import NOT_SCORED, OUTCOMES, Policy
 from workbench.evaluation.report_set import ReportSet
+from workbench.evaluation.scorecard_counts import FindingRow, Pairs
 from workbench.findings import CODES, NOT_MENTIONED, PRESENT
 from workbench.spreadsheet import neutral
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from workbench.evaluation.scorecard_result import Pairs, ScoreCard
 
 SCORED, NOTHING, NO_TEXT = "scored", "nothing to score", "no text"
 NO_PREDICTION, NO_REFERENCE = "no prediction", "no reference"
@@ -30,6 +33,66 @@ STATUSES = (SCORED, NOTHING, NO_TEXT, NO_PREDICTION, NO_REFERENCE)
 
 #: A coverage below this is said in words.
 _LOW_COVERAGE = 0.5
+
+
+def pair_up(
+    predicted: ReportSet,
+    expected: ReportSet,
+    names: tuple[str, ...],
+    patients: Mapping[Any, Any] | str | None,
+) -> Pairs:
+    """Return the codes of every id that has a text or labels on both sides.
+
+    Raises:
+        InputError: no id is on both sides, or one has no patient.
+    """
+    common = [key for key in expected.entries if key in predicted.entries]
+    if not common:
+        raise InputError(
+            f"no id of the predictions ({_first(predicted)}) occurs in the references "
+            f"({_first(expected)}); check that both use the same identifiers (--id-column)"
+        )
+    ids = [key for key in common if None not in (predicted.entries[key], expected.entries[key])]
+    sides = [_codes(side, ids, names) for side in (expected, predicted)]
+    return Pairs(tuple(ids), _patients(ids, patients, expected, predicted), names, *sides)
+
+
+def _codes(side: ReportSet, ids: list[str], names: tuple[str, ...]) -> np.ndarray:
+    """Return (pairs, findings) int8 indices of `CODES`."""
+    index = {code: at for at, code in enumerate(CODES)}
+    silent = index[NOT_MENTIONED]
+    table = np.full((len(ids), len(names)), silent, dtype=np.int8)
+    for row, key in enumerate(progress(ids, label=f"reading {side.role}")):
+        codes = side.codes(key)
+        table[row] = [index.get(codes.get(name, ""), silent) for name in names]
+    return table
+
+
+def _patients(
+    ids: list[str], given: Mapping[Any, Any] | str | None, *sides: ReportSet
+) -> tuple[str, ...]:
+    if given is None:
+        return tuple(ids)
+    if isinstance(given, str):
+        tables = [side.patients for side in sides if side.patients is not None]
+        if not tables:
+            raise InputError(f"neither side has a column {given!r} of patients (--patient-column)")
+        known: dict[str, str] = {}
+        for table in reversed(tables):
+            known.update(table)
+    else:
+        known = {str(key).strip(): str(value) for key, value in given.items()}
+    lost = [key for key in ids if key not in known]
+    if lost:
+        raise InputError(
+            f"{len(lost)} ids have no patient ({', '.join(map(repr, lost[:5]))}); "
+            "give every paired id one"
+        )
+    return tuple(known[key] for key in ids)
+
+
+def _first(side: ReportSet) -> str:
+    return ", ".join(repr(key) for key in list(side.entries)[:3]) or "none"
 
 
 def status_rows(
@@ -77,12 +140,8 @@ def _numbers(pairs: Pairs, policy: Policy) -> dict[str, dict]:
     }
 
 
-def warnings_of(card: ScoreCard, rows: pd.DataFrame, *, patients_given: bool) -> tuple[str, ...]:
-    """Return what a reader must know before quoting the numbers."""
-    return tuple(filter(None, [*_row_notes(rows), *_card_notes(card, patients_given)]))
-
-
-def _row_notes(rows: pd.DataFrame) -> list[str]:
+def row_notes(rows: pd.DataFrame) -> list[str]:
+    """Return what to know about ids that are in no count."""
     counts = rows["status"].value_counts()
     empty = rows.loc[rows["status"] == NO_TEXT, "detail"]
     predictions = int(empty.str.contains("predictions").sum())
@@ -102,15 +161,20 @@ def _row_notes(rows: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _card_notes(card: ScoreCard, patients_given: bool) -> list[str]:
-    rows = card.per_finding.values()
+def coverage_note(coverage: float | None, policy: str) -> list[str]:
+    """Return what to know where most pairs could not be scored; `coverage` is a share."""
+    if coverage is None or coverage >= _LOW_COVERAGE:
+        return []
+    return [
+        f"Under {policy}, {100 * coverage:.0f} % of all pairs of a report and a finding could be "
+        "scored; the scores say nothing about the others."
+    ]
+
+
+def finding_notes(rows: Sequence[FindingRow], resamples: int) -> list[str]:
+    """Return what to know about single findings: unmentioned, undefined, without any error."""
     notes = []
-    if card.pairs.ids and card.coverage is not None and card.coverage < _LOW_COVERAGE:
-        notes.append(
-            f"Under {card.policy.name}, {100 * card.coverage:.0f} % of all pairs of a report and a "
-            "finding could be scored; the scores say nothing about the others."
-        )
-    never = card.never_mentioned
+    never = [row.finding for row in rows if not row.mentioned]
     if never:
         notes.append(f"Never mentioned on either side, and not scored: {', '.join(never)}.")
     undefined = [row.finding for row in rows if row.f1.value is None and row.mentioned]
@@ -132,13 +196,8 @@ def _card_notes(card: ScoreCard, patients_given: bool) -> list[str]:
     ]
     if shaky:
         notes.append(
-            f"F1 was undefined in some of {card.resamples} resamples, which its interval leaves "
+            f"F1 was undefined in some of {resamples} resamples, which its interval leaves "
             f"out: {', '.join(shaky)}."
-        )
-    if not patients_given:
-        notes.append(
-            "Every id was taken as its own patient; with several reports of a patient the "
-            "intervals are too narrow (give patients)."
         )
     return notes
 

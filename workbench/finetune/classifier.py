@@ -19,8 +19,7 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from workbench.evaluation.auroc import area
-from workbench.evaluation.intervals import Estimate, bootstrap_weights, estimate
+from workbench.evaluation.intervals import Estimate, area, bootstrap_weights, estimate
 from workbench.model.splice import IGNORE_LABEL
 from workbench.model.vision import VisionTower
 

@@ -26,8 +26,7 @@ import pandas as pd
 from scipy.special import ndtr
 
 from workbench._repr import short_repr
-from workbench.evaluation.intervals import Estimate, wilson
-from workbench.evaluation.paired_tests import holm
+from workbench.evaluation.intervals import Estimate, holm, wilson
 from workbench.review.bulk import FINDINGS
 from workbench.review.joined import UNKNOWN
 

@@ -1,0 +1,180 @@
+"""A score card as files in a folder: a page, tables and figures.
+
+The page is one file: pictures are inside it, there are no scripts, and nothing is fetched. All
+text from inputs is escaped; ids in CSV files cannot start a formula.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from workbench.evaluation.comparison import Comparison
+from workbench.evaluation.published import published_table
+from workbench.evaluation.scorecard import ScoreCard
+from workbench.evaluation.scorecard_rows import neutral_frame
+from workbench.figures.numbers import fixed, percent
+from workbench.figures.page import PAGE_STYLE, embedded_png, html_page
+from workbench.figures.tables import html_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def save_card(
+    card: ScoreCard,
+    folder: str | Path,
+    *,
+    compared: Sequence[Comparison] = (),
+    cards: Sequence[ScoreCard] = (),
+) -> dict[str, Path]:
+    """Write scorecard.html, .csv, .json, rows.csv and the figures (PNG and SVG).
+
+    Args:
+        card: what the files are about.
+        folder: made if needed; files of the same names are replaced.
+        compared: comparisons to show on the page.
+        cards: further systems for the table of published figures.
+
+    Returns:
+        File name -> path.
+    """
+    import matplotlib.pyplot as plt
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {"forest": _figure(card.plot()), "coverage": _figure(card.plot_coverage())}
+    figures["confusion"] = card.plot_confusion()
+    for at, found in enumerate(compared, start=1):
+        figures[f"comparison-{at}"] = _figure(found.plot())
+    result = card.to_dict() | {"comparisons": [found.to_dict() for found in compared]}
+    texts = {
+        "scorecard.html": page_html(card, figures, compared=compared, cards=cards),
+        "scorecard.csv": card.to_frame().to_csv(lineterminator="\n"),
+        "scorecard.json": json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+    }
+    if card.rows is not None:
+        texts["rows.csv"] = neutral_frame(card.rows).to_csv(index=False, lineterminator="\n")
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    drawn = [f"{name}.{kind}" for name in figures for kind in ("png", "svg")]
+    for name in drawn:
+        figures[name.rpartition(".")[0]].savefig(folder / name)
+    for figure in figures.values():
+        plt.close(figure)
+    return {name: folder / name for name in (*texts, *drawn)}
+
+
+def _figure(ax: Axes) -> Figure:
+    return cast("Figure", ax.get_figure(root=True))
+
+
+def page_html(
+    card: ScoreCard,
+    figures: dict[str, Figure],
+    *,
+    compared: Sequence[Comparison] = (),
+    cards: Sequence[ScoreCard] = (),
+) -> str:
+    """Return the whole page; see `save_card`.
+
+    Args:
+        figures: "forest", "coverage", "confusion", and "comparison-1" and so on.
+    """
+    parts = [
+        card.summary_html(),
+        embedded_png(figures["forest"], _forest_alt(card)),
+        "<h2>How much could be scored</h2>"
+        "<p>A pair of reports is scored for a finding only where the policy allows it. "
+        "The rest is unknown, not wrong and not right.</p>",
+        embedded_png(figures["coverage"], _coverage_alt(card)),
+        _omissions(card),
+        "<h2>Codes against codes</h2>",
+        embedded_png(
+            figures["confusion"],
+            "Figure: for each finding, counts of reference code (present, absent, uncertain, not "
+            f"mentioned) by prediction code, {len(card.pairs.ids):,} pairs",
+        ),
+        *(
+            _compared(found, figures[f"comparison-{at}"])
+            for at, found in enumerate(compared, start=1)
+        ),
+        _published(card, *cards),
+        _wording(card),
+        _origin(card),
+    ]
+    return html_page(f"Score card: {card.name}", PAGE_STYLE, "".join(parts))
+
+
+def _omissions(card: ScoreCard) -> str:
+    rows = [
+        (row.finding, f"{row.omitted:,}", f"{row.omission.n:,}", row.omission.text())
+        for row in card.per_finding.values()
+        if row.omission.n
+    ]
+    text = (
+        "<h2>Omission</h2><p>Present in the reference and not mentioned by the prediction. "
+        "A policy that scores only what is mentioned does not see these.</p>"
+    )
+    if not rows:
+        return f"{text}<p>No finding is present in the references.</p>"
+    names = ("finding", "omitted", "present in the references", "rate [95 %]")
+    return text + html_table(names, rows)
+
+
+def _compared(found: Comparison, figure: Figure) -> str:
+    macro = fixed(found.averages["macro"].difference.value, sign=True, missing="undefined")
+    alt = f"Figure: difference of F1, {found.a} minus {found.b}, by finding; macro {macro}"
+    return (
+        f"<h2>{escape(found.a)} against {escape(found.b)}</h2>"
+        "<p>Only pairs that could be scored for both systems are compared, so F1 here may differ "
+        "from the tables of each. McNemar's exact test with Holm's correction over findings.</p>"
+        f"{found._repr_html_()}{embedded_png(figure, alt)}"
+    )
+
+
+def _published(*cards: ScoreCard) -> str:
+    own = {card.name: card for card in cards}
+    tables = "".join(
+        published_table(own, table=name)._repr_html_() for name in ("internal", "external")
+    )
+    return (
+        "<h2>Beside published figures</h2><p>Published figures rest on another labeler and on the "
+        "published test sets. A new run may be compared with one of these tables only where it "
+        f"was scored on the same cases.</p>{tables}"
+    )
+
+
+def _wording(card: ScoreCard) -> str:
+    if card.texts is None:
+        return ""
+    return (
+        "<h2>Wording</h2><p>How alike the words are. A wrong side or a missing negation costs one "
+        "word here; these numbers say nothing about findings.</p>"
+        f"{card.texts._repr_html_()}"
+    )
+
+
+def _origin(card: ScoreCard) -> str:
+    said: dict[str, Any] = {"resamples": card.resamples, "seed": card.seed, **card.provenance}
+    listed = ", ".join(f"{escape(str(key))}: {escape(str(value))}" for key, value in said.items())
+    return f'<h2>Origin</h2><p class="muted">{listed}. For research, not for clinical use.</p>'
+
+
+def _forest_alt(card: ScoreCard) -> str:
+    said = ", ".join(
+        f"{row.finding} {fixed(row.f1.value, missing='undefined')}"
+        for row in card.per_finding.values()
+        if row.mentioned
+    )
+    return f"Figure: F1 with 95 % intervals of {card.name}: {said or 'nothing scored'}"
+
+
+def _coverage_alt(card: ScoreCard) -> str:
+    rows = [row for row in card.per_finding.values() if row.mentioned and row.coverage is not None]
+    said = ", ".join(f"{row.finding} {percent(row.coverage)}" for row in rows)
+    return f"Figure: share of pairs scored by finding: {said or 'none'}"
