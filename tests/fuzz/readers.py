@@ -202,7 +202,7 @@ def _runs(scratch: Path):
         notes.add(id="f-1", finding="nodule", verdict=verdict, reviewer="AB", comment="hm")
 
     def open_all() -> None:
-        from workbench.review.opening import queue
+        from workbench.review.error_queue import queue
         from workbench.runs.result import load
 
         found = load(folder)

@@ -15,8 +15,7 @@ from workbench.findings import CODES
 from workbench.phantom.case import sample_scene
 from workbench.phantom.wording import write_report
 from workbench.reports import label
-from workbench.review.bulk import FINDINGS, BulkReader
-from workbench.review.readings import FILE, SIDE_NAMES, read_texts
+from workbench.review.readings import FILE, FINDINGS, SIDE_NAMES, BulkReader, read_texts
 
 TRAPS = (
     "",

@@ -139,13 +139,15 @@ def test_nobody_undoes_the_verdict_of_another(desk, run):
 
 
 def test_what_others_say_is_told_after_ones_own_verdict_only(desk, run):
-    Reviewing(run, reviewer="CD").judge(0, "labeler wrong", comment="unmistakable")
+    Reviewing(run, reviewer="CD").judge(0, "label extraction wrong", comment="unmistakable")
     desk.refresh()
     before = case_view(desk, 0)
     assert before["others"] == 1 and before["others_said"] == []
-    assert "labeler wrong" not in json.dumps(before) and "unmistakable" not in json.dumps(before)
+    assert "label extraction wrong" not in json.dumps(before) and "unmistakable" not in json.dumps(
+        before
+    )
     desk.judge(0, "model wrong")
-    assert case_view(desk, 0)["others_said"][0]["verdict"] == "labeler wrong"
+    assert case_view(desk, 0)["others_said"][0]["verdict"] == "label extraction wrong"
 
 
 def test_filters_list_a_part_and_progress_counts_it(desk):

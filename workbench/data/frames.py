@@ -11,6 +11,7 @@ apostrophe, gets an apostrophe in front; on the way in it is taken away again. N
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,9 +118,23 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
     Raises:
         InputError: the name ends in neither .parquet nor .csv.
     """
-    write = {".csv": write_csv, ".parquet": _write_parquet}.get(path.suffix.lower())
+    _write(frame, path, _write_parquet)
+
+
+def save_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
+    """Write any table as Parquet, or as CSV whose texts no spreadsheet runs, whole or not at all.
+
+    Raises:
+        InputError: the name ends in neither .parquet nor .csv.
+    """
+    _write(frame, Path(path), lambda table, to: table.to_parquet(to, index=False))
+    return Path(path)
+
+
+def _write(frame: pd.DataFrame, path: Path, parquet: Callable[[pd.DataFrame, Path], None]) -> None:
+    write = {".csv": write_csv, ".parquet": parquet}.get(path.suffix.lower())
     if write is None:
-        raise InputError(f"{path.name}: a manifest is written as .parquet or .csv")
+        raise InputError(f"{path.name}: a table is written as .parquet or .csv")
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:
         write(frame, partial)

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING
 from workbench._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from workbench.review.case_view import ReviewCase as ReviewCase
+    from workbench.review.cases import ReviewCase as ReviewCase
     from workbench.review.corrections import CorrectedReference as CorrectedReference
     from workbench.review.corrections import corrected_reference as corrected_reference
+    from workbench.review.error_queue import ErrorQueue as ErrorQueue
+    from workbench.review.error_queue import queue as queue
     from workbench.review.kappa import Agreement as Agreement
     from workbench.review.kappa import agreement as agreement
-    from workbench.review.opening import queue as queue
     from workbench.review.planned_size import SampleSize as SampleSize
     from workbench.review.planned_size import sample_size as sample_size
-    from workbench.review.queue_result import ErrorQueue as ErrorQueue
     from workbench.review.slices import Slice as Slice
     from workbench.review.slices import SliceTable as SliceTable
     from workbench.review.study import ReaderStudy as ReaderStudy

@@ -4,16 +4,14 @@ A verdict says what is true of a finding:
 
     model wrong, both right  the reference stays
     reference wrong          what the model said; where it said nothing, unknown
-    labeler wrong            the label where there is one; else unknown
+    label extraction wrong   the label where there is one; else unknown
     unclear                  uncertain
     `true` given             that
 
 Of a disputed finding, "reference wrong" means that the label is wrong and the report right. Several
 reviewers decide by majority, each with his last verdict about the finding; without a majority it is
 uncertain. What is disputed and was not reviewed is uncertain, too: no policy may score it as yes or
-no. Unknown never becomes absent.
-
-Does not know: whether reviewers looked at the film. Whoever exports says so (`provenance`).
+no. Unknown never becomes absent. `provenance` of an export says who the reviewers were.
 """
 
 from __future__ import annotations
@@ -31,16 +29,14 @@ import pandas as pd
 from workbench._repr import short_repr
 from workbench.data import Manifest
 from workbench.data.columns import PROVENANCES, REPORT_COLUMNS
-from workbench.data.frames import conform
+from workbench.data.frames import conform, save_frame
 from workbench.data.mapping import sections
 from workbench.errors import InputError, OptionError, did_you_mean
 from workbench.findings import ABSENT, CODES, NO_FINDING, NOT_MENTIONED, PRESENT, UNCERTAIN
-from workbench.review.bulk import CODE, FINDINGS
-from workbench.review.queue_result import ErrorQueue
+from workbench.review.error_queue import ErrorQueue
+from workbench.review.readings import CODE, FINDINGS, SIDE_NAMES
+from workbench.review.suspects import DISPUTE, FLIP
 from workbench.review.verdicts import Annotation, Annotations
-
-_DISPUTE = "label against report"
-_FLIP = "laterality flip"
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +80,6 @@ class CorrectedReference:
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write `to_frame` as .csv or .parquet."""
-        from workbench.review.exports import save_frame
-
         return save_frame(self.to_frame(), path)
 
     def to_manifest(
@@ -176,11 +170,11 @@ def _implied(item: Annotation, label: str, reported: str) -> str:
         return item.true
     if item.verdict == "unclear":
         return UNCERTAIN
-    if item.kind == _FLIP:
+    if item.kind == FLIP:
         return stays
     if item.verdict == "reference wrong":
-        return reported if item.kind == _DISPUTE else item.said or NOT_MENTIONED
-    return label if item.verdict == "labeler wrong" else stays
+        return reported if item.kind == DISPUTE else item.said or NOT_MENTIONED
+    return label if item.verdict == "label extraction wrong" else stays
 
 
 def _majority(codes: Sequence[str]) -> str:
@@ -189,9 +183,7 @@ def _majority(codes: Sequence[str]) -> str:
 
 
 def _side(item: Annotation, queue: ErrorQueue, at: int, column: int) -> str:
-    from workbench.review.readings import SIDE_NAMES
-
-    if item.side or item.kind != _FLIP or item.verdict != "reference wrong":
+    if item.side or item.kind != FLIP or item.verdict != "reference wrong":
         return item.side
     return SIDE_NAMES[queue.joined.said_sides[at, column]]
 

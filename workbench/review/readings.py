@@ -1,16 +1,21 @@
-"""What many texts say about each finding: read once, kept beside the run, and then only looked up.
+"""What many texts say about each finding: read once, stored beside the run, then only looked up.
 
-Reading is the slow part of opening a queue. Equal texts, and equal sentences of plain texts, are
-read once, and what was read is kept in `readings.parquet`, by the hash of the text; the file
-belongs to one version of the reader and its lexicon, and is written again when those change.
+Reading is the slow part of opening a queue, and the same sentences come again and again.
+`workbench.reports.label` reads a text sentence by sentence and then merges what the sentences say.
+Here each different sentence of all texts is read once, by the same function, and merged for all
+texts together. That is only done for plain texts: full stops behind words and nothing else that
+could end a sentence, no abbreviation before a stop, no heading whose section is passed over. All
+other texts are read whole. A test compares both ways.
 
-Does not know: whose the texts are, or which of them is right.
+The results are stored in `readings.parquet` by the hash of the text. The file belongs to one
+version of the reader and its lexicon, and is written again when those change.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -25,12 +30,134 @@ from filelock import FileLock
 from workbench._progress import progress
 from workbench._repr import short_repr
 from workbench._store import open_private, whole_file
-from workbench.findings import NOT_MENTIONED, SIDES
-from workbench.review.bulk import CODE, FINDINGS, BulkReader
+from workbench.findings import (
+    ABSENT,
+    ALL_FINDINGS,
+    CODES,
+    NO_FINDING,
+    NOT_MENTIONED,
+    PRESENT,
+    SIDES,
+    UNCERTAIN,
+)
+from workbench.reports import label
+from workbench.reports.lexicon import lexicon
 
-SIDE_NAMES = ("", *SIDES)
 FILE = "readings.parquet"
+SIDE_NAMES = ("", *SIDES)
 _CHUNK = 2000
+#: Findings that are compared; "no finding" follows from the others.
+FINDINGS = tuple(name for name in ALL_FINDINGS if name != NO_FINDING)
+#: Codes and sides as small numbers.
+CODE = {code: number for number, code in enumerate(CODES)}
+SIDE = {None: 0} | {side: number for number, side in enumerate(SIDES, start=1)}
+
+_AT = {name: at for at, name in enumerate(FINDINGS)}
+#: Strongest first: where a text says several things, this one counts.
+_RANK = (PRESENT, UNCERTAIN, ABSENT)
+_MENTIONED = 1 << len(SIDES)
+#: Bytes of what one sentence says.
+_CELL = len(FINDINGS) * len(_RANK)
+#: Anything besides a full stop, behind a word and before a blank, that may end a sentence.
+_NOT_PLAIN = re.compile(r"[!?\n\r]|(?<![a-z]{3})\.|\.(?! |$)")
+_LAST_WORD = re.compile(r"[^\s(\[]*$")
+_SHORTENED = frozenset(("mrs", "prof", "approx", "fig", "incl", "resp", "max", "min", "avg", "etc"))
+
+
+class BulkReader:
+    """Reads texts and remembers sentences."""
+
+    def __init__(self) -> None:
+        words = lexicon()
+        self._skips = words.headings.skips
+        stems = dict.fromkeys(stem for finding in words.findings for stem in finding.stems)
+        # what `Lexicon.speaks` says, in one search
+        self._speaks = re.compile("|".join(map(re.escape, stems))).search
+        self._numbers: dict[str, int] = {}
+        # of each sentence, one behind the other; number 0 stands for all that name nothing
+        self._bits = bytearray(_CELL)
+        self._alone: set[int] = set()
+
+    def read(self, texts: Sequence[str]) -> np.ndarray:
+        """Return (texts, 2, findings) int8: codes and sides as in `CODE` and `SIDE`."""
+        cells = np.empty((len(texts), 2, len(FINDINGS)), dtype=np.int8)
+        rows, starts, sentences = [], [], []
+        for at, text in enumerate(texts):
+            found = self._sentences(text)
+            if found is None:
+                cells[at] = _whole(text)
+            else:
+                rows.append(at)
+                starts.append(len(sentences))
+                sentences += found
+        if rows:
+            known = np.frombuffer(bytes(self._bits), np.uint8).reshape(
+                -1, len(FINDINGS), len(_RANK)
+            )
+            bits = known[np.array(sentences)]
+            cells[rows] = _merged(np.bitwise_or.reduceat(bits, starts, axis=0))
+        return cells
+
+    def _sentences(self, text: str) -> list[int] | None:
+        """Return the numbers of the sentences of a text; None where it must be read whole."""
+        if _NOT_PLAIN.search(text):
+            return None
+        *stopped, rest = text.split(".")
+        pieces = [f"{piece}." for piece in map(str.strip, stopped)]
+        if rest.strip():
+            pieces.append(rest.strip())
+        found = [self._number(piece) for piece in pieces]
+        return found if found and self._alone.isdisjoint(found) else None
+
+    def _number(self, sentence: str) -> int:
+        number = self._numbers.get(sentence)
+        if number is None:
+            word = _LAST_WORD.search(sentence[:-1]).group().lower()
+            alone = word in _SHORTENED or self._skips(sentence)
+            number = len(self._bits) // _CELL if alone or self._speaks(sentence.lower()) else 0
+            self._numbers[sentence] = number
+            if alone:
+                self._alone.add(number)
+            if number:
+                self._bits += _sentence_bits(sentence).tobytes()
+        return number
+
+
+def _sentence_bits(sentence: str) -> np.ndarray:
+    """Return (findings, codes by rank) uint8: a bit for each side, and one for being mentioned."""
+    bits = np.zeros((len(FINDINGS), len(_RANK)), dtype=np.uint8)
+    for row in label(sentence).mentions:
+        if row.finding in _AT:
+            side = 0 if row.side is None else 1 << (SIDE[row.side] - 1)
+            bits[_AT[row.finding], _RANK.index(row.code)] |= _MENTIONED | side
+    return bits
+
+
+def _merged(bits: np.ndarray) -> np.ndarray:
+    """Return (n, 2, findings) codes and sides out of (n, findings, codes by rank) bits."""
+    mentioned = bits >= _MENTIONED
+    rank = mentioned.argmax(axis=2)
+    spoken = mentioned.any(axis=2)
+    codes = np.array([CODE[code] for code in _RANK], dtype=np.int8)[rank]
+    sides = np.take_along_axis(bits, rank[:, :, None], axis=2)[:, :, 0] & (_MENTIONED - 1)
+    table = [SIDE["bilateral"]] * _MENTIONED
+    table[0] = 0
+    for side in SIDES:
+        table[1 << (SIDE[side] - 1)] = SIDE[side]
+    silent = np.int8(CODE[NOT_MENTIONED])
+    return np.stack(
+        [np.where(spoken, codes, silent), np.where(spoken, np.array(table, np.int8)[sides], 0)],
+        axis=1,
+    )
+
+
+def _whole(text: str) -> np.ndarray:
+    cells = np.zeros((2, len(FINDINGS)), dtype=np.int8)
+    cells[0] = CODE[NOT_MENTIONED]
+    for row in label(text).rows:
+        if row.finding in _AT:
+            cells[:, _AT[row.finding]] = CODE[row.code], SIDE[row.side]
+    return cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,14 +182,13 @@ def read_texts(texts: pd.Series, *, folder: Path | None = None, show: bool = Fal
 
     Args:
         texts: (n,) reports; missing values say nothing.
-        folder: where readings are kept; None keeps nothing. A folder that cannot be written is
-            no error, it only costs the time again.
+        folder: where readings are stored; None stores nothing. A folder that cannot be written is
+            no error: the texts are read again next time.
         show: whether a bar may appear.
     """
     numbers, unique = pd.factorize(texts.to_numpy(object), use_na_sentinel=True)
     keys = [_key(text) for text in unique]
-    kept = _load(folder)
-    known = dict(kept)
+    known = dict(_load(folder))
     fresh = [at for at, key in enumerate(keys) if key not in known]
     reader = BulkReader()
     for start in progress(range(0, len(fresh), _CHUNK), label="reading reports", show=show):
@@ -87,7 +213,7 @@ def reader_version() -> str:
     every = (*home.iterdir(), *(home / "lexicons").iterdir())
     read = [item for item in every if item.name.endswith((".py", ".yaml"))]
     parts = [item.read_bytes() for item in sorted(read, key=lambda item: item.name)]
-    parts.append(files("workbench.review").joinpath("bulk.py").read_bytes())
+    parts.append(files("workbench.review").joinpath("readings.py").read_bytes())
     return hashlib.sha256(b"\0".join((*parts, "|".join(FINDINGS).encode()))).hexdigest()
 
 
@@ -96,7 +222,7 @@ def _key(text: str) -> bytes:
 
 
 def _load(folder: Path | None) -> Iterable[tuple[bytes, bytes]]:
-    """Return (key, cells) of what was kept; nothing where it is of another reader or damaged."""
+    """Return the stored (key, cells); nothing where they are of another reader or damaged."""
     path = None if folder is None else folder / FILE
     if path is None or not path.is_file():
         return ()

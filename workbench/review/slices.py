@@ -11,14 +11,13 @@ independence). So many slices are looked at that some look bad by chance: p-valu
 Holm's method over all slices that were tested. Slices with fewer than `PATIENTS` patients or
 `ERRORS_NEEDED` errors are shown with their rates and not tested; a normal approximation would lie.
 
-Does not know: why a slice is worse. A device can stand for a hospital, and a hospital for who is
-ill there.
+Why a slice is worse stays open: a device can stand for a hospital, and a hospital for its patients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,11 +25,14 @@ import pandas as pd
 from scipy.special import ndtr
 
 from workbench._repr import short_repr
+from workbench.errors import OptionError
 from workbench.evaluation.intervals import Estimate, holm, wilson
-from workbench.review.bulk import FINDINGS
-from workbench.review.joined import UNKNOWN
+from workbench.findings import CODES, DEVICE
+from workbench.review.readings import FINDINGS
+from workbench.review.suspects import NO, UNKNOWN, YES, Joined, error_masks
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 PATIENTS = 10
@@ -40,6 +42,15 @@ ALL = "all findings"
 ALPHA = 0.05
 #: Values that an attribute may have to be divided by.
 VALUES = 50
+#: Slices on a card.
+_SHOWN = 8
+#: Ways to err, and the masks that are counted for each.
+ERRORS = {
+    "any": ("false", "missed", "flipped"),
+    "false finding": ("false",),
+    "missed finding": ("missed",),
+    "laterality flip": ("flipped",),
+}
 
 
 @dataclass(frozen=True)
@@ -78,13 +89,11 @@ class Slice:
         """Errors per error expected."""
         return self.errors / self.expected if self.expected else None
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values; what is undefined is None."""
-        names = ("attribute", "value", "finding", "cases", "errors", "chances")
         rate = self.rate
-        found = {name: getattr(self, name) for name in names}
-        found |= {"rate": rate.value, "low": rate.low, "high": rate.high}
-        return found | {"expected": self.expected, "ratio": self.ratio, "z": self.z, "p": self.p}
+        measures = {"rate": rate.value, "low": rate.low, "high": rate.high, "ratio": self.ratio}
+        return asdict(self) | measures
 
     def __str__(self) -> str:
         times = "" if self.ratio is None else f", {self.ratio:.1f} times what was expected"
@@ -101,12 +110,10 @@ class SliceTable:
     Attributes:
         slices: those that were tested by evidence, then the others.
         tested: how many were tested.
-        kinds: errors that were counted.
     """
 
     slices: tuple[Slice, ...]
     tested: int
-    kinds: tuple[str, ...]
 
     __repr__ = short_repr
 
@@ -122,15 +129,121 @@ class SliceTable:
         return frame.astype(dict.fromkeys(("ratio", "z", "p"), float)) if rows else frame
 
     def plot(self, ax: Axes | None = None, *, count: int = 12) -> Axes:
-        """Draw the rates of the worst slices against what was expected of each."""
-        from workbench.review.queue_figure import plot_slices
+        """Draw the rates of the worst slices with intervals, and what was expected of each."""
+        from workbench.figures.style import BLUE, GRID, INK, VERMILION, new_figure, style
 
-        return plot_slices(self, ax, count=count)
+        shown = [item for item in self.slices if item.z is not None][:count]
+        with style():
+            if ax is None:
+                figure = new_figure(
+                    figsize=(9.5, 2.2 + 0.42 * max(1, len(shown))), layout="constrained"
+                )
+                ax = figure.add_subplot()
+            for at, item in enumerate(shown):
+                worse = item in self.worse
+                colour = VERMILION if worse else BLUE
+                ax.plot((item.rate.low, item.rate.high), (at, at), color=colour, lw=2)
+                ax.plot(item.rate.value, at, "o", color=colour)
+                ax.plot(item.expected / item.chances, at, "|", color=INK, ms=16, mew=2)
+            names = [f"{item.attribute} = {item.value}, {item.finding}" for item in shown]
+            ax.set_yticks(np.arange(len(shown)), names)
+            ax.set(ylim=(len(shown) - 0.5, -0.6), xlabel="errors per chance to make one")
+            ax.grid(axis="x", color=GRID)
+            ax.set_xlim(left=0)
+            title = f"{len(self.worse)} of {self.tested:,} slices are worse than the rest"
+            ax.set_title(title if shown else "no slice is large enough to be tested")
+            handles = [
+                ax.plot([], [], "o-", color=VERMILION, label="worse, after correction")[0],
+                ax.plot([], [], "o-", color=BLUE, label="may be chance")[0],
+                ax.plot([], [], "|", color=INK, ms=14, mew=2, ls="", label="expected")[0],
+            ]
+            legend_below(ax, handles=handles)
+        return ax
 
     def _repr_html_(self) -> str:
-        from workbench.review.queue_html import slices_html
+        from workbench.figures.tables import html_table
 
-        return slices_html(self)
+        shown = self.worse[:_SHOWN]
+        said = (
+            f"<p><b>Slices</b>: {self.tested:,} tested, {len(self.worse):,} worse than the rest "
+            "after Holm's correction.</p>"
+        )
+        if not shown:
+            return said
+        rows = [
+            [
+                f"{item.attribute} = {item.value}",
+                item.finding,
+                f"{item.errors:,} / {item.chances:,}",
+                item.rate.text(3),
+                "" if item.ratio is None else f"{item.ratio:.1f}",
+                f"{item.p:.1g}" if item.p and item.p > 1e-12 else "< 1e-12",
+            ]
+            for item in shown
+        ]
+        head = ["slice", "finding", "errors / chances", "rate [95 %]", "times expected", "p (Holm)"]
+        return said + html_table(head, rows)
+
+
+def attribute_table(joined: Joined) -> pd.DataFrame:
+    """Return (cases, attributes) values: source, view, sex, age group, support device, and more.
+
+    More are the columns that a manifest does not know, where they have 2 to 50 values.
+    """
+    cases = joined.cases
+    table = {name: cases[name] for name in ("source", "view", "sex", "age group")}
+    device = joined.true[:, FINDINGS.index(DEVICE)]
+    words = np.where(np.isin(device, (YES, NO)), np.array(CODES, dtype=object)[device], UNKNOWN)
+    table[DEVICE] = pd.Series(words, index=cases.index)
+    for name in joined.extra:
+        if 1 < cases[name].nunique() <= VALUES:
+            table[name] = cases[name]
+    return pd.DataFrame(table)
+
+
+def slices_of(joined: Joined, *, kind: str = "any", by: Sequence[str] | None = None) -> SliceTable:
+    """Compare every slice with the rest.
+
+    Args:
+        joined: cases.
+        kind: one of `ERRORS`.
+        by: names of attributes; all when None.
+
+    Raises:
+        OptionError: unknown kind or attribute.
+    """
+    if kind not in ERRORS:
+        raise OptionError(f"unknown kind {kind!r}; expected one of: {', '.join(ERRORS)}")
+    table = attribute_table(joined)
+    names = list(table.columns) if by is None else [by] if isinstance(by, str) else list(by)
+    lost = [name for name in names if name not in table]
+    if lost:
+        raise OptionError(
+            f"cases cannot be divided by {lost[0]!r}; expected: {', '.join(table.columns)}"
+        )
+    masks = error_masks(joined)
+    errors = np.logical_or.reduce([masks[name] for name in ERRORS[kind]])
+    return find_slices(errors, _chances(joined, kind), table[names], _patients(joined.cases))
+
+
+def _chances(joined: Joined, kind: str) -> np.ndarray:
+    """Return (cases, findings) bool: where an error of this kind could have been made."""
+    known = joined.known
+    if kind == "false finding":
+        return known & (joined.true == NO)
+    if kind == "missed finding":
+        return known & (joined.true == YES)
+    if kind == "laterality flip":
+        both = (joined.true == YES) & (joined.said == YES)
+        return known & both & (joined.true_sides > 0) & (joined.said_sides > 0)
+    return known
+
+
+def _patients(cases: pd.DataFrame) -> np.ndarray:
+    """Return (cases,) numbers of patients; a case without one is its own."""
+    own = "\x00" + cases["id"].astype(str)
+    who = cases["patient_id"].where(cases["patient_id"].notna(), own)
+    return pd.factorize(cases["source"].astype(str) + "\x00" + who.astype(str))[0]
 
 
 def find_slices(
@@ -138,9 +251,6 @@ def find_slices(
     chances: np.ndarray,
     attributes: pd.DataFrame,
     patients: np.ndarray,
-    *,
-    kinds: Sequence[str] = (),
-    by_finding: bool = True,
 ) -> SliceTable:
     """Compare every slice with the rest.
 
@@ -149,15 +259,12 @@ def find_slices(
         chances: (cases, findings) bool, True wherever an error could be judged.
         attributes: (cases, attributes) values; missing ones are "unknown".
         patients: (cases,) int, who each is.
-        kinds: what the errors are, for the reader.
-        by_finding: whether each finding is looked at by itself, too.
     """
     errors = errors & chances
     below = chances.sum(axis=0)
     rates = np.divide(errors.sum(axis=0), below, out=np.zeros(len(below)), where=below > 0)
     columns = [(ALL, np.arange(len(FINDINGS)))]
-    if by_finding:
-        columns += [(FINDINGS[at], np.array([at])) for at in np.flatnonzero(errors.any(axis=0))]
+    columns += [(FINDINGS[at], np.array([at])) for at in np.flatnonzero(errors.any(axis=0))]
     parts = [(name, _Part(errors, chances, rates, patients, chosen)) for name, chosen in columns]
     found: list[Slice] = []
     for name in attributes.columns:
@@ -169,7 +276,17 @@ def find_slices(
     corrected = [replace(item, p=p) for item, p in zip(found, adjusted, strict=True)]
     corrected.sort(key=lambda item: (item.z is None, -(item.z or 0.0), -item.errors))
     tested = sum(item.z is not None for item in corrected)
-    return SliceTable(tuple(corrected), tested, tuple(kinds))
+    return SliceTable(tuple(corrected), tested)
+
+
+def legend_below(ax: Axes, *, handles: Sequence[Artist] | None = None) -> None:
+    """Put a legend of three columns below the label of the axis, where no bar can reach it."""
+    height = ax.get_position().height * ax.get_figure(root=True).get_size_inches()[1]
+    given = {} if handles is None else {"handles": handles}
+    ax.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.72 / max(height, 0.5)), ncols=3, fontsize=11,
+        **given,
+    )  # fmt: skip
 
 
 class _Part:
@@ -228,6 +345,3 @@ class _Part:
         spread = np.sqrt((scores**2).sum(axis=0))
         undefined = np.full(count, np.nan)
         return np.divide(scores.sum(axis=0), spread, out=undefined, where=spread > 1e-9)
-
-
-__all__ = ["ALL", "ALPHA", "ERRORS_NEEDED", "PATIENTS", "Slice", "SliceTable", "find_slices"]

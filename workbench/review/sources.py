@@ -1,23 +1,31 @@
-"""Open what is to be reviewed: the rows of a run, from its folder, its result or a table.
-
-Does not know: references (`references`) or what an error is (`suspects`).
-"""
+"""Open what is reviewed, the rows of a run, and what is known of their images, the references."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
 from workbench._repr import short_repr
+from workbench._store import file_sha256, parse_json
 from workbench._tables import listed
+from workbench.data import Manifest
+from workbench.data.columns import BY_NAME
+from workbench.data.frames import conform, map_unique, read_table
 from workbench.errors import InputError, OptionError
-from workbench.runs.record import read_record
+from workbench.findings import CODES, SIDES
+from workbench.phantom.case import Phantom
+from workbench.phantom.wording import merged_side, statements
+from workbench.review.readings import CODE, FINDINGS, SIDE
+from workbench.runs.record import kept_places, read_record
 from workbench.runs.result import RunResult, load
 from workbench.runs.store import DATABASE, DONE, FAILED, RESULTS
 
@@ -37,6 +45,17 @@ COLUMNS = {
     "view": None,
 }
 _NUMBERS = ("tokens", "mean_logprob")
+#: Facts of a case that a manifest has under these names.
+FACTS = ("patient_id", "study_id", "path", "view", "sex", "age", "provenance")
+#: Rows whose images are looked for.
+_LOOKED_AT = 1000
+
+#: A folder of `wb.run`, its result, or a table with the columns id and text.
+Run = str | os.PathLike[str] | RunResult | pd.DataFrame
+#: A manifest or its file, a table with its columns (`id` may stand for `image_id`), or id ->
+#: phantom. Columns that a manifest does not know (device, hospital) stay: cases can be divided by
+#: them.
+Known = Manifest | str | os.PathLike[str] | pd.DataFrame | Mapping[Any, Phantom]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +79,12 @@ class RunRows:
     __repr__ = short_repr
 
 
-def open_run(run: Any, *, task: str = "report") -> RunRows:
+def open_run(run: Run, *, task: str = "report") -> RunRows:
     """Open the rows of one task.
 
     Args:
-        run: folder of `wb.run`, its result, or a table with the columns id and text.
-        task: name of the task; what it says must be a report for codes to mean anything.
+        run: see `Run`.
+        task: name of a task whose answers are reports.
 
     Raises:
         InputError: there is no run, a column is missing, or an id stands twice.
@@ -130,7 +149,198 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
         if name in _NUMBERS:
             columns[name] = pd.to_numeric(values, errors="coerce").astype("float64")
         else:
-            text = values.astype("object").where(values.notna(), default)
-            columns[name] = text
+            columns[name] = values.astype("object").where(values.notna(), default)
     columns["id"] = columns["id"].astype(str)
     return pd.DataFrame(columns).reset_index(drop=True)
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """What is known of each image.
+
+    Attributes:
+        frame: columns source, id, `FACTS`, report (missing where there is none) and `extra`.
+        codes: (images, findings) int8, the labels, index of `findings.CODES`.
+        sides: (images, findings) int8, index of `readings.SIDE_NAMES`.
+        extra: names of the columns that a manifest does not know.
+        identity: "sha256" or "digest" as in run.json, None where it is neither.
+        root: folder of the images, where that is known.
+    """
+
+    frame: pd.DataFrame
+    codes: np.ndarray
+    sides: np.ndarray
+    extra: tuple[str, ...] = ()
+    identity: str | None = None
+    root: Path | None = None
+
+    __repr__ = short_repr
+
+
+def open_references(manifest: Known) -> References:
+    """Open what is known.
+
+    Raises:
+        InputError: it is none of these, cannot be read, or an image stands twice.
+    """
+    root, identity = None, None
+    if isinstance(manifest, Manifest):
+        frame, root, identity = manifest.frame, manifest.root, manifest.digest()
+    elif isinstance(manifest, (str, os.PathLike)):
+        path = Path(manifest)
+        frame, root = read_table(path), path.parent
+        identity = file_sha256(path)
+    elif isinstance(manifest, pd.DataFrame):
+        frame = _named(manifest)
+    elif isinstance(manifest, Mapping):
+        frame = _of_phantoms(manifest)
+    else:
+        raise InputError(
+            "expected a manifest, its file, a table or a mapping of phantoms; got "
+            f"{type(manifest).__name__}"
+        )
+    return _references(frame, root, identity)
+
+
+def nothing_known() -> References:
+    """Return the references of no image."""
+    frame = pd.DataFrame(columns=["source", "id", *FACTS, "report"], dtype=object)
+    none = np.empty((0, len(FINDINGS)), dtype=np.int8)
+    return References(frame, none, none)
+
+
+def find_manifest(rows: RunRows) -> Path | None:
+    """Return the manifest of a run, found by name and SHA-256; None where it is gone or changed.
+
+    It is looked for in the folder of the run, the one above, the current one, and where it lay.
+    """
+    wanted = rows.record.get("fixed", {}).get("manifest", {}).get("sha256")
+    if rows.folder is None or wanted is None:
+        return None
+    names = dict.fromkeys(session.get("manifest", "") for session in rows.record["sessions"])
+    kept = kept_places(rows.record, rows.folder, "manifest_folder")
+    for folder in (rows.folder, rows.folder.resolve().parent, Path.cwd(), *kept):
+        for name in names:
+            path = folder / Path(name).name
+            if name and path.is_file() and file_sha256(path) == wanted:
+                return path
+    return None
+
+
+def image_root(known: References | None, manifest: Known | None, rows: RunRows) -> Path | None:
+    """Return the folder of the images: that of a loaded manifest, of the run, or of the file.
+
+    Args:
+        known: of the images; None where nothing is.
+        manifest: what `known` was opened from.
+        rows: of the run.
+    """
+    if known is None or rows.folder is None or isinstance(manifest, Manifest):
+        return None if known is None else known.root
+    paths = [path for path in known.frame["path"].head(_LOOKED_AT) if path]
+    for folder in kept_places(rows.record, rows.folder):
+        if any(os.path.exists(folder / path) for path in paths):
+            return folder
+    return known.root
+
+
+def _references(frame: pd.DataFrame, root: Path | None, identity: str | None) -> References:
+    key = pd.DataFrame(
+        {"source": _text(frame["source"]).fillna(""), "id": _text(frame["image_id"])}
+    )
+    twice = key.duplicated() & key["id"].notna()
+    if twice.any():
+        raise InputError(
+            f"image {key.loc[twice, 'id'].iloc[0]!r} stands twice in the manifest; "
+            "`workbench manifest check` lists all, keep one row for each image"
+        )
+    extra = tuple(name for name in frame.columns if name not in BY_NAME and name != "id")
+    facts = {name: _text(frame[name]) for name in FACTS if name != "age"}
+    facts["age"] = pd.to_numeric(frame["age"], errors="coerce").astype("float64")
+    facts |= {"report": _reports(frame)}
+    facts |= {name: frame[name].astype(object) for name in extra}
+    columns = key.assign(**facts)
+    codes = np.stack([_codes(frame[name]) for name in FINDINGS], axis=1)
+    return References(columns, codes, _sides(frame["locations"]), extra, identity, root)
+
+
+def _named(frame: pd.DataFrame) -> pd.DataFrame:
+    names = {"id": "image_id", "report": "report_findings"}
+    renamed = {old: new for old, new in names.items() if new not in frame.columns}
+    frame = frame.rename(columns=renamed)
+    if "image_id" not in frame.columns:
+        raise InputError(
+            "the table of references has no column image_id (or id); it has: "
+            f"{listed(frame.columns)}"
+        )
+    return conform(frame.reset_index(drop=True), sort=False)
+
+
+def _of_phantoms(cases: Mapping[Any, Phantom]) -> pd.DataFrame:
+    rows = []
+    for key, case in cases.items():
+        if not isinstance(case, Phantom):
+            raise InputError(
+                f"id {key!r} has {type(case).__name__}; a mapping of references holds phantoms, "
+                "give anything else as a table or a manifest"
+            )
+        groups = statements(case.lesions)
+        sides = {name: merged_side(item.side for item in group) for name, group in groups.items()}
+        places = {name: [side] for name, side in sides.items() if side}
+        row = {"image_id": str(key), "locations": json.dumps(places) if places else None}
+        row |= {"report_findings": case.report, "provenance": "drawn", "patient_id": str(key)}
+        row |= {"view": case.image.contract.view}
+        rows.append(row | case.labels)
+    return conform(pd.DataFrame(rows), sort=False)
+
+
+def _text(values: pd.Series) -> pd.Series:
+    return values.astype("string").astype(object).where(values.notna(), None)
+
+
+def _reports(frame: pd.DataFrame) -> pd.Series:
+    """Return findings and impression as one text; None where there is neither."""
+    found, impression = (
+        frame[name].astype("string").fillna("") for name in ("report_findings", "report_impression")
+    )
+    text = (found + " " + impression).str.strip()
+    return text.astype(object).where((text != "").to_numpy(bool), None)
+
+
+def _codes(values: pd.Series) -> np.ndarray:
+    """Return (n,) int8 codes of a column of a manifest.
+
+    Raises:
+        InputError: a cell is no code.
+    """
+    column = values.astype("category")
+    wrong = [value for value in column.cat.categories if value not in CODES]
+    if wrong:
+        raise InputError(
+            f"column {values.name!r} holds {str(wrong[0])[:40]!r}; expected {', '.join(CODES)}"
+        )
+    table = np.array([*(CODE[value] for value in column.cat.categories), CODE["not mentioned"]])
+    return table[column.cat.codes.to_numpy()].astype(np.int8)
+
+
+def _sides(locations: pd.Series) -> np.ndarray:
+    """Return (n, findings) int8 sides out of the column of places."""
+    silent = np.zeros(len(FINDINGS), dtype=np.int8)
+
+    def read(cell: str) -> np.ndarray:
+        places = parse_json(cell)
+        found = silent.copy()
+        for name, words in places.items() if isinstance(places, dict) else ():
+            if name in FINDINGS:
+                found[FINDINGS.index(name)] = SIDE[merged_side(w for w in words if w in SIDES)]
+        return found
+
+    try:
+        cells = map_unique(locations.astype(object).where(locations.notna(), None), read)
+    except (ValueError, AttributeError, TypeError):
+        raise InputError(
+            "column 'locations' holds a cell that is no JSON of finding -> places; "
+            "`workbench manifest check` names it"
+        ) from None
+    rows = [silent if cell is None else cell for cell in cells]
+    return np.array(rows, dtype=np.int8).reshape(len(rows), len(FINDINGS))

@@ -24,11 +24,10 @@ from workbench.errors import InputError, OptionError
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.reports import divide
 from workbench.reports.sections import FINDINGS, IMPRESSION
-from workbench.review.joined import match_rows
-from workbench.review.references import find_manifest, open_references
-from workbench.review.sources import open_run
+from workbench.review.sources import find_manifest, open_references, open_run
 from workbench.review.study_plan import ARMS, MODEL, REFERENCE, Reading
 from workbench.review.study_session import FORMAT, GRADES
+from workbench.review.suspects import match_rows
 from workbench.runs.record import stated_notice, turned_upright
 
 KEY, READERS = "key.json", "readers"

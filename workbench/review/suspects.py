@@ -1,36 +1,46 @@
-"""What a person should look at, and why: suspected errors, found without looking.
+"""What the model said beside what is known, and what a person should look at, and why.
 
-    confident false finding  stated, known to be absent; the report as sure as most, or surer
+A finding is as its label says; where the label says nothing, as the reference report says, read by
+the same reader as the model's. Where both commit themselves and differ, the finding is *disputed*:
+one of the two is wrong, and nothing the model said about it is called an error before a person has
+looked. A finding that neither mentions is unknown, and unknown is never absent.
+
+    confident false finding  stated, known to be absent; token confidence above that of most reports
     false finding            stated, known to be absent
     laterality flip          right finding, left for right or right for left
-    missed finding           known to be present; denied, or not spoken of
-    label against report     the label says one thing and the reader of the reference report the
-                             other: one of them is wrong, so the model is not called wrong yet
+    missed finding           known to be present; denied, or not mentioned
+    label against report     label and reference report contradict each other (disputed)
     not grounded             stated, and the image did not speak for it (where grounding is given)
     out of domain            the model was not trained on such images
     unusual length           far more or fewer tokens than the other reports
-    unusual log-prob         far less sure of its words than in the other reports
+    unusual log-prob         token confidence far below that of the other reports
 
-A finding that is not known, or only said to be possible, is never a false or a missed one.
-Confidence is that of the whole report: the share of reports with a smaller mean log-probability.
-Unusual is a modified z-score beyond 3.5 (Iglewicz and Hoaglin, How to Detect and Handle Outliers,
-1993), for log-probabilities on the low side only.
+A finding that is not known, or only said to be possible, is never a false or a missed one. The
+confidence of a report is the share of reports with a smaller mean log-probability. Unusual is a
+modified z-score beyond 3.5, for log-probabilities on the low side only.
 
-Does not know: whether the model is wrong; that is for a person to say (`verdicts`).
+Source: Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError, unknown_name
-from workbench.findings import CODES, PRESENT
-from workbench.review.bulk import FINDINGS, SIDE
-from workbench.review.joined import NO, SILENT, YES, Joined
-from workbench.review.readings import SIDE_NAMES
+from workbench.findings import ABSENT, CODES, NOT_MENTIONED, PRESENT
+from workbench.review.readings import CODE, FINDINGS, SIDE, SIDE_NAMES, read_texts
+from workbench.review.sources import FACTS, References, RunRows, nothing_known
+
+SILENT, YES, NO = CODE[NOT_MENTIONED], CODE[PRESENT], CODE[ABSENT]
+UNKNOWN = "unknown"
+#: Upper ends of the age groups, in years.
+AGES = {"0-17": 17, "18-39": 39, "40-59": 59, "60-79": 79, "80+": 200}
 
 KINDS = (
     "confident false finding",
@@ -43,12 +53,130 @@ KINDS = (
     "unusual length",
     "unusual log-prob",
 )
-#: Kinds that, if a person agrees, are errors of the model about a finding.
-ERRORS = KINDS[:4]
+FLIP, DISPUTE = KINDS[2], KINDS[4]
 OUTLIER = 3.5
+_CODES, _SIDES = np.array(CODES, dtype=object), np.array(SIDE_NAMES, dtype=object)
 _LEFT, _RIGHT = SIDE["left"], SIDE["right"]
 COLUMNS = ("case", "kind", "finding", "said", "reference", "said side", "reference side")
 COLUMNS += ("confidence", "evidence")
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Cases with what was said and what is known.
+
+    Attributes:
+        cases: one row for each report: id, source, facts, texts, measures, "age group".
+        said: (cases, findings) int8, the model's codes.
+        said_sides: (cases, findings) int8.
+        labels: (cases, findings) int8, codes of the manifest.
+        reported: (cases, findings) int8, codes read out of the reference report.
+        true: (cases, findings) int8, labels before reports.
+        true_sides: (cases, findings) int8; 0 where unknown.
+        disputed: (cases, findings) bool.
+        extra: columns of `cases` that a manifest does not know.
+        unmatched: cases that no reference was found for.
+        read: texts that had to be read now.
+    """
+
+    cases: pd.DataFrame
+    said: np.ndarray
+    said_sides: np.ndarray
+    labels: np.ndarray
+    reported: np.ndarray
+    true: np.ndarray
+    true_sides: np.ndarray
+    disputed: np.ndarray
+    extra: tuple[str, ...]
+    unmatched: int
+    read: int
+
+    __repr__ = short_repr
+
+    @property
+    def known(self) -> np.ndarray:
+        """(cases, findings) bool: present or absent for certain, and not disputed."""
+        return np.isin(self.true, (YES, NO)) & ~self.disputed
+
+
+def join(
+    rows: RunRows, references: References | None, *, folder: Path | None = None, show: bool = False
+) -> Joined:
+    """Join the rows of a run with its references.
+
+    Args:
+        rows: of the run.
+        references: what is known; None where nothing is.
+        folder: where `readings` are stored.
+        show: whether a bar may appear.
+
+    Raises:
+        InputError: no row of the run has a reference, though references are given.
+    """
+    frame, known = rows.frame, nothing_known() if references is None else references
+    at = match_rows(frame, known.frame)
+    if references is not None and len(frame) and (at < 0).all():
+        raise InputError(
+            f"references for 0 of {len(frame):,} reports: no id of the run is in the manifest; "
+            "expected the manifest that the run was made of, or one with its ids"
+        )
+    facts = known.frame.reindex(at)[[*FACTS, "report", *known.extra]].reset_index(drop=True)
+    facts = facts.where(facts.notna(), None).astype({"age": float})
+    reports = facts.pop("report")
+    texts = pd.concat([frame["text"], reports], ignore_index=True)
+    readings = read_texts(texts, folder=folder, show=show)
+    count = len(frame)
+    said, reported = readings.codes[:count], readings.codes[count:]
+    labels, places = _taken(known.codes, at, SILENT), _taken(known.sides, at, 0)
+    definite = np.isin(labels, (YES, NO)) & np.isin(reported, (YES, NO))
+    cases = frame.drop(columns=["view", "status", "error"]).assign(reference=reports, **facts)
+    cases["view"] = _view(facts["view"], frame["view"])
+    cases["age group"] = _age_groups(facts["age"])
+    return Joined(
+        cases,
+        said,
+        readings.sides[:count],
+        labels,
+        reported,
+        np.where(labels == SILENT, reported, labels),
+        np.where(places == 0, readings.sides[count:], places),
+        definite & (labels != reported),
+        known.extra,
+        int((at < 0).sum()),
+        readings.read,
+    )
+
+
+def match_rows(rows: pd.DataFrame, known: pd.DataFrame) -> np.ndarray:
+    """Return (rows,) the place of each row in the references, -1 where there is none.
+
+    Rows are matched by source and id; by id alone where either side names no source, and then ids
+    that stand twice match nothing.
+    """
+    names = ["source", "id"]
+    if not rows["source"].astype(bool).any() or not known["source"].astype(bool).any():
+        names = ["id"]
+        known = known[~known["id"].duplicated(keep=False)]
+    left = pd.MultiIndex.from_frame(rows[names])
+    right = pd.MultiIndex.from_frame(known[names])
+    return np.append(known.index.to_numpy(int), -1)[right.get_indexer(left)]
+
+
+def _taken(table: np.ndarray, at: np.ndarray, fill: int) -> np.ndarray:
+    """Return the rows of a table; `fill` where `at` is -1."""
+    return np.append(table, np.full((1, len(FINDINGS)), fill, dtype=np.int8), axis=0)[at]
+
+
+def _view(known: pd.Series, seen: pd.Series) -> pd.Series:
+    """Return the view of the manifest; where that does not say, the one of the file."""
+    says = known.notna() & (known != UNKNOWN)
+    return known.where(says, seen).fillna(UNKNOWN).astype(object)
+
+
+def _age_groups(ages: pd.Series) -> pd.Series:
+    bins = [-1, *AGES.values()]
+    groups = pd.cut(pd.to_numeric(ages, errors="coerce"), bins, labels=list(AGES))
+    return groups.astype(object).where(groups.notna(), UNKNOWN)
 
 
 def check_kinds(kinds: Sequence[str]) -> None:
@@ -98,23 +226,21 @@ def find_suspects(
     sure = confidence(joined.cases["mean_logprob"])
     masks = error_masks(joined)
     high = np.nan_to_num(sure, nan=-1.0)[:, None] >= confident
-    parts = [
-        _by_finding(KINDS[0], masks["false"] & high, joined, sure),
-        _by_finding(KINDS[1], masks["false"] & ~high, joined, sure),
-        _by_finding(KINDS[2], masks["flipped"], joined, sure),
-        _by_finding(KINDS[3], masks["missed"], joined, sure),
-        _by_finding(KINDS[4], joined.disputed, joined, sure),
-    ]
+    by_finding = (masks["false"] & high, masks["false"] & ~high, masks["flipped"], masks["missed"],
+                  joined.disputed)  # fmt: skip
+    parts = [_by_finding(kind, mask, joined) for kind, mask in zip(KINDS, by_finding, strict=False)]
     if grounding is not None:
-        parts.append(_by_grounding(joined, sure, grounding))
-    warned = joined.cases["warnings"].fillna("").astype(str)
-    parts.append(_by_case(KINDS[6], warned.str.contains("out-of-domain", regex=False), sure))
-    length = modified_z(joined.cases["tokens"])
-    parts.append(_by_case(KINDS[7], np.abs(length) > OUTLIER, sure, joined.cases["tokens"]))
-    low = modified_z(joined.cases["mean_logprob"])
-    parts.append(_by_case(KINDS[8], low < -OUTLIER, sure, joined.cases["mean_logprob"]))
+        parts.append(_by_grounding(joined, grounding))
+    warnings = joined.cases["warnings"].fillna("").astype(str)
+    tokens, logprobs = joined.cases["tokens"], joined.cases["mean_logprob"]
+    outside = warnings.str.contains("out-of-domain", regex=False).to_numpy(bool)
+    parts.append(_by_case(KINDS[6], outside))
+    parts.append(_by_case(KINDS[7], np.abs(modified_z(tokens)) > OUTLIER, tokens))
+    parts.append(_by_case(KINDS[8], modified_z(logprobs) < -OUTLIER, logprobs))
     found = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-    found["kind"] = pd.Categorical(found["kind"], categories=KINDS, ordered=True)
+    found = found.reindex(columns=[*COLUMNS]).astype(object).fillna("").astype({"case": int})
+    found["confidence"] = sure[found["case"]]
+    found["kind"] = pd.Categorical(found["kind"], categories=list(KINDS), ordered=True)
     return found.sort_values(
         ["kind", "confidence"], ascending=[True, False], kind="stable", ignore_index=True
     )
@@ -135,31 +261,30 @@ def modified_z(values: pd.Series) -> np.ndarray:
     return away / spread if spread else np.where(np.isnan(numbers), np.nan, 0.0)
 
 
-def _by_finding(kind: str, mask: np.ndarray, joined: Joined, sure: np.ndarray) -> pd.DataFrame:
+def _by_finding(kind: str, mask: np.ndarray, joined: Joined) -> pd.DataFrame:
     case, finding = np.nonzero(mask)
-    reference = joined.true[case, finding]
-    if kind == KINDS[4]:
-        pairs = zip(joined.labels[case, finding], joined.reported[case, finding], strict=True)
-        evidence = [f"label {CODES[one]}, report read as {CODES[two]}" for one, two in pairs]
-    else:
-        evidence = [""] * len(case)
-    return _table(
-        kind, case, np.array(FINDINGS, dtype=object)[finding], sure,
-        said=_names(CODES, joined.said[case, finding]),
-        reference=_names(CODES, reference),
-        said_side=_names(SIDE_NAMES, joined.said_sides[case, finding]),
-        reference_side=_names(SIDE_NAMES, joined.true_sides[case, finding]),
-        evidence=evidence,
-    )  # fmt: skip
+    frame = pd.DataFrame({
+        "case": case, "kind": kind, "finding": np.array(FINDINGS, dtype=object)[finding],
+        "said": _CODES[joined.said[mask]], "reference": _CODES[joined.true[mask]],
+        "said side": _SIDES[joined.said_sides[mask]],
+        "reference side": _SIDES[joined.true_sides[mask]],
+    })  # fmt: skip
+    if kind == DISPUTE:
+        labels, reported = _CODES[joined.labels[mask]], _CODES[joined.reported[mask]]
+        frame["evidence"] = [
+            f"label {label}, report read as {report}"
+            for label, report in zip(labels, reported, strict=True)
+        ]
+    return frame
 
 
-def _by_case(kind: str, mask, sure: np.ndarray, values: pd.Series | None = None) -> pd.DataFrame:
-    case = np.flatnonzero(np.asarray(mask, dtype=bool))
-    shown = [""] * len(case) if values is None else [f"{v:.4g}" for v in values.to_numpy()[case]]
-    return _table(kind, case, np.full(len(case), "", dtype=object), sure, evidence=shown)
+def _by_case(kind: str, mask: np.ndarray, values: pd.Series | None = None) -> pd.DataFrame:
+    case = np.flatnonzero(mask)
+    shown = "" if values is None else [f"{value:.4g}" for value in values.to_numpy()[case]]
+    return pd.DataFrame({"case": case, "kind": kind, "evidence": shown})
 
 
-def _by_grounding(joined: Joined, sure: np.ndarray, table: pd.DataFrame) -> pd.DataFrame:
+def _by_grounding(joined: Joined, table: pd.DataFrame) -> pd.DataFrame:
     """Return stated findings to which the image contributed nothing, or less."""
     missing = {"id", "finding", "code", "contribution"} - set(table.columns)
     if missing:
@@ -175,25 +300,11 @@ def _by_grounding(joined: Joined, sure: np.ndarray, table: pd.DataFrame) -> pd.D
     stated = table[(table["code"] == PRESENT) & table["finding"].isin(FINDINGS)]
     best = stated.groupby(["id", "finding"], sort=False)["contribution"].max().reset_index()
     best = best[best["contribution"] <= 0]
-    places = pd.Index(joined.cases["id"]).get_indexer_for(best["id"].astype(str))
-    best, places = best[places >= 0], places[places >= 0]
-    column = np.array([FINDINGS.index(name) for name in best["finding"]], dtype=int)
-    return _table(
-        KINDS[5], places, best["finding"].to_numpy(object), sure,
-        said=np.full(len(best), PRESENT, dtype=object),
-        reference=_names(CODES, joined.true[places, column]),
-        evidence=[f"{value:+.2f} nats" for value in best["contribution"]],
-    )  # fmt: skip
-
-
-def _names(names: tuple[str, ...], numbers: np.ndarray) -> np.ndarray:
-    return np.array(names, dtype=object)[numbers]
-
-
-def _table(kind: str, case: np.ndarray, finding: np.ndarray, sure: np.ndarray, **columns):
-    blank = np.full(len(case), "", dtype=object)
-    values = {name.replace("_", " "): column for name, column in columns.items()}
-    frame = {"case": case, "kind": kind, "finding": finding}
-    frame |= {name: values.get(name, blank) for name in COLUMNS[3:7]}
-    frame |= {"confidence": sure[case], "evidence": values.get("evidence", blank)}
-    return pd.DataFrame(frame, columns=list(COLUMNS))
+    case = pd.Index(joined.cases["id"]).get_indexer_for(best["id"].astype(str))
+    best, case = best[case >= 0], case[case >= 0]
+    finding = np.array([FINDINGS.index(name) for name in best["finding"]], dtype=int)
+    return pd.DataFrame({
+        "case": case, "kind": KINDS[5], "finding": best["finding"].to_numpy(object),
+        "said": PRESENT, "reference": _CODES[joined.true[case, finding]],
+        "evidence": [f"{value:+.2f} nats" for value in best["contribution"]],
+    })  # fmt: skip

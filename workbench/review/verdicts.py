@@ -1,4 +1,4 @@
-"""What people say about entries of a queue: verdicts, kept beside the run and never overwritten.
+"""What people say about entries of a queue: verdicts, stored beside the run and never overwritten.
 
     notes = wb.review.open_annotations("runs/first")
     notes.add(entry, verdict="model wrong", severity="significant", reviewer="AB")
@@ -8,8 +8,6 @@
 `annotations.jsonl` in the folder of the run only grows, is private (0600), and stands several
 reviewers, processes and tabs at once. A later verdict of the same person about the same entry
 replaces the earlier one; taking one back is a record too. So the file tells the whole history.
-
-Does not know: which reviewer is right; `corrections` takes the majority.
 """
 
 from __future__ import annotations
@@ -17,20 +15,21 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from workbench._repr import short_repr
 from workbench._store import JsonLines
+from workbench.data.frames import save_frame
 from workbench.errors import InputError, OptionError
 from workbench.findings import CODES, SIDES, standard_name
 from workbench.hallucination.taxonomy import KINDS as ERROR_KINDS
 from workbench.review.kappa import MISSING, Agreement, agreement
 from workbench.runs.record import now
-from workbench.runs.result import RunResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +38,7 @@ FILE = "annotations.jsonl"
 VERDICTS = {
     "model wrong": "the reference is right and the model is not",
     "reference wrong": "the model is right and the reference, label or report, is not",
-    "labeler wrong": "a text was read wrongly; what was written is right",
+    "label extraction wrong": "the report is right; the step from text to labels misread it",
     "both right": "they do not contradict each other",
     "unclear": "it cannot be decided from what is here",
 }
@@ -48,8 +47,15 @@ SEVERITIES = {
     "significant": "could change what is done",
     "critical": "could harm if acted upon",
 }
+#: Names of verdicts in files of earlier versions.
+_RENAMED = {"labeler wrong": "label extraction wrong"}
 _ENTRY = ("id", "source", "kind", "finding", "said", "reference")
 _SHORT, _LONG = 20, 20_000
+
+
+class _InFolder(Protocol):
+    @property
+    def folder(self) -> Path | None: ...
 
 
 @dataclass(frozen=True)
@@ -114,12 +120,11 @@ class Annotations:
     @property
     def torn(self) -> int:
         """Lines that were cut off, or are no record, and are passed over."""
-        records, torn = self._lines.read()
-        return torn + sum(_broken(record) for record in records)
+        return self._read()[1]
 
     def add(
         self,
-        entry: Any = None,
+        entry: pd.Series | Mapping[str, object] | tuple[object, ...] | None = None,
         *,
         verdict: str,
         reviewer: str,
@@ -185,16 +190,7 @@ class Annotations:
 
     def standing(self) -> list[Annotation]:
         """Return all verdicts that were not taken back, in the order they were given."""
-        records, _ = self._lines.read()
-        records = [record for record in records if not _broken(record)]
-        undone = {record.get("n") for record in records if record.get("what") == "undo"}
-        names = {field.name for field in fields(Annotation)}
-        found = []
-        for record in records:
-            if record.get("what") == "verdict" and record.get("n") not in undone:
-                values = {name: record[name] for name in names if name in record}
-                found.append(Annotation(**values | {"errors": tuple(record.get("errors", ()))}))
-        return found
+        return self._read()[0]
 
     def current(self) -> list[Annotation]:
         """Return the last standing verdict of each reviewer about each entry, oldest first."""
@@ -233,9 +229,21 @@ class Annotations:
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the current verdicts as CSV whose cells no spreadsheet runs, or as Parquet."""
-        from workbench.review.exports import save_frame
-
         return save_frame(self.to_frame(), path)
+
+    def _read(self) -> tuple[list[Annotation], int]:
+        """Return the verdicts that stand, and how many lines are no record."""
+        records, torn = self._lines.read()
+        given, undone = [], set()
+        for record in records:
+            n = record.get("n")
+            if record.get("what") == "undo" and isinstance(n, str):
+                undone.add(n)
+            elif record.get("what") == "verdict" and (found := _verdict(record)):
+                given.append(found)
+            else:
+                torn += 1
+        return [item for item in given if item.n not in undone], torn
 
     def __len__(self) -> int:
         return len(self.current())
@@ -246,7 +254,7 @@ class Annotations:
         return frame_table(self.to_frame().drop(columns=["n", "report"]))
 
 
-def open_annotations(run: Any) -> Annotations:
+def open_annotations(run: str | os.PathLike[str] | _InFolder) -> Annotations:
     """Open the annotations of a run.
 
     Args:
@@ -255,7 +263,7 @@ def open_annotations(run: Any) -> Annotations:
     Raises:
         InputError: there is no such folder.
     """
-    folder = run.folder if isinstance(run, RunResult) or hasattr(run, "joined") else run
+    folder = run if isinstance(run, (str, os.PathLike)) else getattr(run, "folder", None)
     if folder is None or not Path(folder).is_dir():
         raise InputError(
             "annotations are kept in the folder of a run; give the folder that `workbench run "
@@ -276,24 +284,26 @@ def check_initials(reviewer: str) -> str:
     return text
 
 
-def _broken(record: dict) -> bool:
-    """Say whether a record is none that `Annotations` wrote: a text is missing, or is no text."""
-    errors = record.get("errors", [])
-    needed = ("n", "reviewer", "time")
-    if record.get("what") == "verdict":
-        needed = (*needed, *_ENTRY, "verdict")
-    texts = [record.get(name) for name in needed]
-    texts += [record.get(name, "") for name in ("severity", "true", "side", "comment", "report")]
-    listed = isinstance(errors, list) and all(isinstance(name, str) for name in errors)
-    known = record.get("what") != "verdict" or record.get("verdict") in list(VERDICTS)
-    return not (listed and known and all(isinstance(text, str) for text in texts))
+_ANNOTATION = TypeAdapter(Annotation)
 
 
-def _target(entry: Any, named: Mapping[str, str]) -> dict[str, str]:
+def _verdict(record: Mapping[str, object]) -> Annotation | None:
+    """Return the verdict in a record; None where a text is missing, is none, or is not allowed."""
+    try:
+        found = _ANNOTATION.validate_python(record)
+    except ValidationError:
+        return None
+    found = replace(found, verdict=_RENAMED.get(found.verdict, found.verdict))
+    return found if found.verdict in VERDICTS else None
+
+
+def _target(
+    entry: pd.Series | Mapping[str, object] | tuple[object, ...] | None, named: Mapping[str, str]
+) -> dict[str, str]:
     wrong = set(named) - set(_ENTRY)
     if wrong:
         raise OptionError(f"unknown argument {min(wrong)!r}; an entry has {', '.join(_ENTRY)}")
-    given = {} if entry is None else dict(entry._asdict() if hasattr(entry, "_asdict") else entry)
+    given = dict(getattr(entry, "_asdict", lambda: {} if entry is None else entry)())
     values = {name: named.get(name, given.get(name, "")) for name in _ENTRY}
     target = {name: "" if value is None else str(value) for name, value in values.items()}
     if not target["id"]:

@@ -21,7 +21,7 @@ from workbench.errors import InputError
 from workbench.figures.masks import COLOURS, OTHER
 from workbench.imaging import load_radiograph
 from workbench.radiograph import FitGeometry, Radiograph
-from workbench.review.references import References, open_references
+from workbench.review.sources import References, open_references
 
 FilmSource = Callable[[str, str], Radiograph]
 

@@ -12,8 +12,8 @@ from html import escape
 from typing import Any
 
 from workbench.errors import InputError, RunError, WorkbenchError
-from workbench.review.opening import queue as open_queue
-from workbench.review.queue_result import ErrorQueue
+from workbench.review.error_queue import ErrorQueue
+from workbench.review.error_queue import queue as open_queue
 from workbench.review.verdicts import Annotations
 from workbench.runs.record import turned_upright
 from workbench.widgets._front import Sharing, number_in, quick, script, slow, styles, text_in

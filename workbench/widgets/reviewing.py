@@ -18,7 +18,7 @@ from typing import Any
 
 from workbench._store import file_stamp
 from workbench.errors import InputError, OptionError, RunError
-from workbench.review.queue_result import ErrorQueue
+from workbench.review.error_queue import ErrorQueue
 from workbench.review.suspects import KINDS
 from workbench.review.verdicts import Annotation, Annotations, check_initials, open_annotations
 from workbench.widgets.drafts import Drafts

@@ -12,8 +12,8 @@ from workbench.findings import CODES, SIDES
 from workbench.hallucination.taxonomy import KINDS as ERROR_KINDS
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.reports import FindingLabel, label
-from workbench.review.case_view import ReviewCase
-from workbench.review.queue_result import ErrorQueue
+from workbench.review.cases import ReviewCase
+from workbench.review.error_queue import ErrorQueue
 from workbench.review.suspects import KINDS
 from workbench.review.verdicts import SEVERITIES, VERDICTS, Annotation
 from workbench.runs.record import stated_notice

@@ -1,0 +1,209 @@
+"""Cases in front of a reviewer: one with both texts side by side, and how some are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from workbench._repr import short_repr
+from workbench.data.images import Root
+from workbench.errors import InputError, OptionError
+from workbench.findings import CODES, NOT_MENTIONED
+from workbench.model.licence import RESEARCH_NOTICE
+from workbench.reports import label
+from workbench.review.readings import FINDINGS
+from workbench.review.suspects import Joined
+
+if TYPE_CHECKING:
+    from workbench.radiograph import Radiograph
+
+_FACTS = ("source", "view", "sex", "age", "patient_id", "warnings")
+
+
+@dataclass(frozen=True, eq=False)
+class ReviewCase:
+    """One case.
+
+    Attributes:
+        id, source: which.
+        text: what the model wrote.
+        reference: the reference report; None where there is none.
+        entries: rows of `ErrorQueue.to_frame` about it.
+        findings: one row for each finding that any side mentions: said, label, reported, true,
+            disputed.
+        facts: name -> what is known of the case, as text.
+        path: of the image, below `root`.
+        root: folder of the images.
+        upright: whether the model got the image turned as its file says.
+    """
+
+    id: str
+    source: str
+    text: str
+    reference: str | None
+    entries: pd.DataFrame = field(repr=False)
+    findings: pd.DataFrame = field(repr=False)
+    facts: dict[str, str] = field(default_factory=dict)
+    path: str | None = None
+    root: Path | None = None
+    upright: bool = False
+
+    __repr__ = short_repr
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the findings, side by side."""
+        return self.findings.copy()
+
+    def film(self) -> Radiograph:
+        """Read the radiograph, turned where the model got it turned.
+
+        Raises:
+            InputError: where the images are is not known, or the file cannot be read.
+        """
+        from workbench.imaging import load_radiograph
+
+        if self.root is None:
+            raise InputError(
+                "it is not known where the images are; name the manifest with manifest= and its "
+                "folder of images with root="
+            )
+        return load_radiograph(Root(self.root).image(self.path or ""), upright=self.upright)
+
+    def _repr_html_(self) -> str:
+        facts = ", ".join(f"{name} {value}" for name, value in self.facts.items() if value)
+        listed = "".join(
+            f"<li><b>{escape(row['kind'])}</b> {escape(row['finding'])} {escape(_what(row))}</li>"
+            for row in self.entries.to_dict("records")
+        )
+        reference = "<p>no reference report</p>"
+        if self.reference is not None:
+            reference = label(self.reference)._repr_html_()
+        column = "flex:1 1 320px;min-width:0"
+        return (
+            f"<div style='font-family:system-ui,sans-serif;max-width:960px'>"
+            f"<b>{escape(self.id)}</b> <small>{escape(facts)}</small><ul>{listed}</ul>"
+            f"<div style='display:flex;gap:28px;flex-wrap:wrap'>"
+            f"<div style='{column}'><b>Model</b>{label(self.text)._repr_html_()}</div>"
+            f"<div style='{column}'><b>Reference</b>{reference}</div></div>"
+            f"<small>{RESEARCH_NOTICE}</small></div>"
+        )
+
+
+def review_case(
+    joined: Joined, at: int, entries: pd.DataFrame, *, root: Path | None, upright: bool
+) -> ReviewCase:
+    """Return one case.
+
+    Args:
+        joined: all cases.
+        at: row of the case in `joined.cases`.
+        entries: rows of `ErrorQueue.to_frame` about it.
+        root: folder of the images.
+        upright: see `ReviewCase`.
+    """
+    row = joined.cases.iloc[at]
+    names = np.array(CODES, dtype=object)
+    findings = pd.DataFrame(
+        {
+            "said": names[joined.said[at]],
+            "label": names[joined.labels[at]],
+            "reported": names[joined.reported[at]],
+            "true": names[joined.true[at]],
+            "disputed": joined.disputed[at],
+        },
+        index=pd.Index(FINDINGS, name="finding"),
+    )
+    mentioned = (findings[["said", "label", "reported"]] != NOT_MENTIONED).any(axis=1)
+    facts = {name.replace("_id", ""): _text(row[name]) for name in _FACTS}
+    return ReviewCase(
+        row["id"], row["source"], row["text"], row["reference"], entries, findings[mentioned],
+        facts, row["path"], root, upright,
+    )  # fmt: skip
+
+
+def find_case(cases: pd.DataFrame, key: str, source: str | None) -> int:
+    """Return the row of a case, by id, and by source where one is given.
+
+    Raises:
+        InputError: there is no such case, or several sources have it.
+    """
+    found = cases["id"] == str(key)
+    if source is not None:
+        found &= cases["source"] == source
+    at = np.flatnonzero(found.to_numpy())
+    if len(at) > 1:
+        raise InputError(f"several sources have a case {key!r}; name one with source=")
+    if not len(at):
+        first = ", ".join(map(repr, cases["id"].head(3)))
+        raise InputError(f"no case {key!r}; the first are: {first}")
+    return int(at[0])
+
+
+def stratified(
+    frame: pd.DataFrame, n: int, *, by: tuple[str, ...], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw rows, as evenly over the strata as they allow.
+
+    Small strata are taken whole, and what they leave over goes to the larger ones.
+
+    Args:
+        frame: what is drawn from, with the columns `by`.
+        n: rows; all where there are fewer.
+        by: columns whose values make the strata.
+        seed: of the draw; the same seed and rows give the same sample.
+
+    Returns:
+        (n,) int row numbers, ascending, and (n,) float weights: how many rows of its stratum each
+        stands for. With them, shares in the sample become shares in the whole.
+
+    Raises:
+        OptionError: n is below 1, or a column is not there.
+    """
+    if n < 1:
+        raise OptionError(f"n must be 1 or more, got {n}")
+    lost = [name for name in by if name not in frame.columns]
+    if lost:
+        raise OptionError(f"no column {lost[0]!r}; there is: {', '.join(map(str, frame.columns))}")
+    if frame.empty:
+        return np.zeros(0, dtype=int), np.zeros(0)
+    groups = frame.groupby(list(by), sort=True, observed=True, dropna=False).indices
+    strata = [np.asarray(rows) for rows in groups.values()]
+    sizes = np.array([len(rows) for rows in strata])
+    rng = np.random.default_rng(seed)
+    taken = _shares(sizes, min(n, len(frame)), rng)
+    picked = [rng.choice(rows, k, replace=False) for rows, k in zip(strata, taken, strict=True)]
+    weights = np.repeat(sizes / np.maximum(taken, 1), taken)
+    rows = np.concatenate(picked)
+    order = np.argsort(rows, kind="stable")
+    return rows[order], weights[order]
+
+
+def _shares(sizes: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Return (strata,) how many rows each gives; chance decides which give one more."""
+    taken = np.zeros(len(sizes), dtype=int)
+    while (left := n - int(taken.sum())) > 0:
+        open_ = np.flatnonzero(taken < sizes)
+        if left < len(open_):
+            taken[rng.choice(open_, left, replace=False)] += 1
+        else:
+            taken[open_] += np.minimum(left // len(open_), sizes[open_] - taken[open_])
+    return taken
+
+
+def _what(row: dict[str, str]) -> str:
+    if row["evidence"]:
+        return f"({row['evidence']})"
+    said, known = row["said side"], row["reference side"]
+    place = f", {said} for {known}" if said and known and said != known else ""
+    return f"(said {row['said']}, known {row['reference']}{place})" if row["said"] else ""
+
+
+def _text(value: object) -> str:
+    if value is None or value != value:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
