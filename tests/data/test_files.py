@@ -124,7 +124,7 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         made.save(tmp_path / "m.parquet")
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(InputError, match=r"m\.xlsx: a manifest is written as"):
+    with pytest.raises(InputError, match=r"m\.xlsx: a table is written as"):
         made.save(tmp_path / "m.xlsx")
 
 

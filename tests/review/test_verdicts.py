@@ -182,7 +182,8 @@ def test_a_report_that_was_misread_leaves_nothing_known(lab, notes):
 
 @pytest.mark.parametrize(
     ("verdict", "after"),
-    [({}, "uncertain"), ({"AB": "reference wrong"}, "present"), ({"AB": "label extraction wrong"}, "absent"),
+    [({}, "uncertain"), ({"AB": "reference wrong"}, "present"),
+     ({"AB": "label extraction wrong"}, "absent"),
      ({"AB": "unclear"}, "uncertain"),
      ({"AB": {"verdict": "unclear", "true": "present"}}, "present")],
 )  # fmt: skip
