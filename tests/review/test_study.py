@@ -14,8 +14,7 @@ from sklearn.metrics import roc_auc_score
 import workbench as wb
 from workbench.errors import InputError, OptionError
 from workbench.review import ReaderSession, open_study
-from workbench.review.study_files import plain_text
-from workbench.review.study_plan import arrange, assign
+from workbench.review.study_files import arrange, assign, plain_text
 
 
 def pairs(count: int, *, seed: int = 0) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from tests.widgets.asking import Kept
 from workbench.errors import InputError, OptionError, RunError
 from workbench.radiograph import Radiograph
 from workbench.review import ReaderSession, open_study
-from workbench.review.study_plan import ARMS
+from workbench.review.study_files import ARMS
 from workbench.widgets.radiographs import film_source, opened, pixels_of
 from workbench.widgets.reader import Reading, StudyApp
 

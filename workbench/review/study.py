@@ -1,6 +1,6 @@
 """`wb.reader_study`: radiologists grade reports of the model and reference reports, blinded.
 
-    study = wb.reader_study("runs/first", manifest="films.parquet", readers=["AB", "CD"],
+    study = wb.reader_study("runs/first", manifest="manifest.parquet", readers=["AB", "CD"],
                             out="study")
     study.session("AB").next()
     study.analyse().save("study.html")
@@ -13,20 +13,18 @@ nothing else. `key.json` (0600) holds who wrote what; keep it away from readers.
 from a seed that is drawn anew and stands in the key only: with a seed that a reader knows, he could
 draw the order again. The names of reports come from the operating system and from no seed. Blanks,
 line breaks, invisible characters and headings of sections are made the same in the texts of both
-arms. What a text says, and how, is left as it is, and may give its origin away: see `giveaways`.
-
-Does not know: pages and buttons.
+arms. What a text says, and how, is left as it is, and may give its origin away: see
+`ReaderStudy.surface_features`.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,19 +32,23 @@ import pandas as pd
 from workbench._repr import short_repr
 from workbench._store import read_json
 from workbench.errors import InputError, OptionError
+from workbench.figures.tables import frame_table
+from workbench.review.sources import Known, Run
+from workbench.review.study_analysis import analyse
 from workbench.review.study_files import (
+    ARMS,
     KEY,
     READERS,
+    arrange,
+    assign,
     both_reports,
     check_readers,
+    compare_surfaces,
     write_study,
 )
-from workbench.review.study_plan import ARMS, arrange, assign
+from workbench.review.study_result import StudyResult
 from workbench.review.study_session import FORMAT, ReaderSession
 from workbench.runs.record import now
-
-if TYPE_CHECKING:
-    from workbench.review.study_result import StudyResult
 
 _DEFAULT_WASHOUT = 20
 
@@ -84,20 +86,8 @@ class ReaderStudy:
         """Return the list of a reader."""
         return ReaderSession(self.reader_file(reader))
 
-    def app(self, reader: str, *, images: Any = None, **options: Any) -> Any:
-        """Open the list of a reader in the browser.
-
-        Args:
-            reader: initials.
-            images: where films are: a manifest, its file, a mapping id -> radiograph, phantom or
-                path, or a function of source and id.
-            **options: of `workbench.widgets.StudyApp`.
-        """
-        module = importlib.import_module("workbench.widgets.reader")
-        return module.StudyApp(self, reader=reader, images=images, **options)
-
     def case_of(self, item: str) -> tuple[str, str]:
-        """Return source and id of the case of an item, for the program that shows its film.
+        """Return source and id of the case of an item, for the program that shows its image.
 
         Raises:
             InputError: there is no such item.
@@ -134,19 +124,17 @@ class ReaderStudy:
         rows = [(one.reader, one.done, len(one.items)) for one in sessions]
         return pd.DataFrame(rows, columns=["reader", "done", "total"])
 
-    def giveaways(self) -> pd.DataFrame:
+    def surface_features(self) -> pd.DataFrame:
         """Return how well features of the surface tell the arms apart; look before you start.
 
         Columns: feature, model and reference (means), auroc (0.5: not at all; 0 or 1: for sure).
         """
-        from workbench.review.giveaways import find_giveaways
-
         texts: dict[str, dict[str, str]] = {arm: {} for arm in ARMS}
         for reader in self.readers:
             for item in self.session(reader).items:
                 known = self.key["items"][item.item]
                 texts[known["arm"]][str(known["case"])] = item.text
-        return find_giveaways(*(list(texts[arm].values()) for arm in ARMS))
+        return compare_surfaces(*(list(texts[arm].values()) for arm in ARMS))
 
     def analyse(
         self, *, partial: bool = False, seed: int = 0, weights: str = "linear"
@@ -161,8 +149,6 @@ class ReaderStudy:
         Raises:
             InputError: readers are not done and `partial` is False, or nothing is graded.
         """
-        from workbench.review.study_result import analyse
-
         frame = self.progress()
         left = frame[frame["done"] < frame["total"]]
         if len(left) and not partial:
@@ -175,19 +161,17 @@ class ReaderStudy:
         return analyse(self.to_frame(), seed=seed, weights=weights, title=title)
 
     def _repr_html_(self) -> str:
-        from workbench.figures.tables import frame_table
-
-        rows = frame_table(self.progress())
         count = len(self.key["cases"])
-        return f"<p><b>Reader study</b>: {count:,} cases, two reports of each</p>{rows}"
+        head = f"<p><b>Reader study</b>: {count:,} cases, two reports of each</p>"
+        return head + frame_table(self.progress())
 
 
 def reader_study(
-    run: Any,
+    run: Run,
     *,
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     readers: Sequence[str],
-    manifest: Any = None,
+    manifest: Known | None = None,
     task: str = "report",
     cases: int | None = None,
     readers_per_case: int | None = None,
@@ -209,7 +193,8 @@ def reader_study(
             says how many are needed.
         readers_per_case: how many readers grade each case; all when None.
         repeats: share of a reader's reports that come a second time, 0 to 0.5.
-        washout: least number of other reports between two readings of one film; 20 when None, or
+        washout: least number of other reports between two readings of one radiograph; 20 when
+            None, or
             less where there are few cases.
         seed: of all lots; drawn and kept in the key when None. A seed that a reader knows, or can
             guess, ends the blinding.

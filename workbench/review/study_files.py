@@ -1,10 +1,14 @@
-"""The files of a reader study: what goes in, and what is written for whom.
+"""A reader study before it starts: who reads what in which order, and the files that are written.
+
+Each radiograph of a reader comes twice, once with the report of the model and once with the
+reference: in a first pass with one of the two, in a second with the other. For half of the
+radiographs, drawn by lot, the model comes first. Both passes are in random order, and at least
+`washout` other reports stand between two readings of one radiograph. Some reports, as many of each
+origin, are read again at the end, to see whether a reader agrees with himself.
 
 The file of a reader and the key are written here together, so that all that could betray an origin
 can be looked at in one place. Every item of a reader's file is a random name of 16 digits and a
 text; nothing in it is sorted, counted or dated by origin.
-
-Does not know: orders (`study_plan`), grades (`study_session`).
 """
 
 from __future__ import annotations
@@ -13,10 +17,12 @@ import json
 import re
 import secrets
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from workbench._store import write_private
@@ -24,18 +30,134 @@ from workbench.errors import InputError, OptionError
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.reports import divide
 from workbench.reports.sections import FINDINGS, IMPRESSION
-from workbench.review.sources import find_manifest, open_references, open_run
-from workbench.review.study_plan import ARMS, MODEL, REFERENCE, Reading
+from workbench.review.sources import Known, Run, find_manifest, open_references, open_run
 from workbench.review.study_session import FORMAT, GRADES
 from workbench.review.suspects import match_rows
 from workbench.runs.record import stated_notice, turned_upright
 
+MODEL, REFERENCE = "model", "reference"
+ARMS = (MODEL, REFERENCE)
 KEY, READERS = "key.json", "readers"
 INSTRUCTIONS = (
-    "Grade each report as if you had to sign it. Look at the film first. You may change your last "
-    "grade; do not go back further."
+    "Grade each report as if you had to sign it. Look at the radiograph first. You may change your "
+    "last grade; do not go back further."
 )
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,20}")
+
+_PLACEHOLDER = re.compile(r"_{2,}|\bX{2,}\b|\[\*\*.*?\*\*\]")
+_HEADING = re.compile(r"\b[A-Za-z]{4,}:")
+_COMPARED = re.compile(
+    r"\b(?:prior|previous|compar\w+|interval|unchanged|stable|again|since|new)\b", re.IGNORECASE
+)
+
+#: What the surface of a text shows.
+FEATURES: dict[str, Callable[[str], float]] = {
+    "characters": len,
+    "sentences": lambda text: len(re.findall(r"[.!?](?=\s|$)", text)),
+    "headings": lambda text: len(_HEADING.findall(text)),
+    "words in capitals": lambda text: sum(w.isupper() and len(w) > 1 for w in text.split()),
+    "digits": lambda text: sum(char.isdigit() for char in text),
+    "placeholders": lambda text: len(_PLACEHOLDER.findall(text)),
+    "words of comparison": lambda text: len(_COMPARED.findall(text)),
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One report in the list of a reader.
+
+    Attributes:
+        case: number of the case.
+        arm: "model" or "reference".
+        repeat: whether the reader has graded this report before.
+    """
+
+    case: int
+    arm: str
+    repeat: bool = False
+
+
+def assign(
+    cases: int, readers: Sequence[str], each: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Give every case to `each` readers, and every reader as many cases as any other, or one less.
+
+    Raises:
+        OptionError: `each` is not from 1 to the number of readers.
+    """
+    if not 1 <= each <= len(readers):
+        raise OptionError(
+            f"readers_per_case must be from 1 to {len(readers)}, the number of readers; got {each}"
+        )
+    first = np.arange(cases) * each
+    order = rng.permutation(cases)
+    given: dict[str, list[int]] = {name: [] for name in readers}
+    for start, case in zip(first, order, strict=True):
+        for step in range(each):
+            given[readers[(start + step) % len(readers)]].append(int(case))
+    return {name: np.array(sorted(found), dtype=int) for name, found in given.items()}
+
+
+def arrange(
+    cases: np.ndarray, *, repeats: int, washout: int, rng: np.random.Generator
+) -> list[Reading]:
+    """Return the readings of one reader in order.
+
+    Args:
+        cases: (n,) numbers of the cases.
+        repeats: reports that are read once more, as many of each arm, or one less.
+        washout: least number of other reports between two readings of one radiograph.
+        rng: of the lots.
+
+    Raises:
+        OptionError: there are too few cases for that washout or that many repeats.
+    """
+    count, gap = len(cases), washout + 1
+    if washout < 0 or count < gap:
+        raise OptionError(
+            f"a reader has {count} cases, too few for {washout} other reports between two "
+            "readings of one radiograph; add cases, or lower washout"
+        )
+    if not 0 <= repeats <= count - gap:
+        raise OptionError(
+            f"repeats must be from 0 to {count - gap} with {count} cases for a reader and a "
+            f"washout of {washout}; got {repeats}"
+        )
+    model_first = _halved(count, rng)
+    first = rng.permutation(count)
+    second = _released(first, gap, rng)
+    early = np.flatnonzero(np.argsort(second) + count <= 2 * count - gap)
+    again = rng.choice(early, repeats, replace=False)
+    of_model = _halved(repeats, rng)
+    plan = [Reading(int(cases[at]), _arm(model_first[at])) for at in first]
+    plan += [Reading(int(cases[at]), _arm(not model_first[at])) for at in second]
+    return plan + [
+        Reading(int(cases[at]), _arm(own), repeat=True)
+        for at, own in zip(again, of_model, strict=True)
+    ]
+
+
+def _released(first: np.ndarray, gap: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the order of the second pass: random among those that were long enough ago."""
+    count = len(first)
+    ready = list(first[: count - gap + 1])
+    order = []
+    for step in range(count):
+        order.append(ready.pop(int(rng.integers(len(ready)))))
+        following = count - gap + 1 + step
+        if following < count:
+            ready.append(first[following])
+    return np.array(order)
+
+
+def _halved(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return (count,) bool in random order, half of them True; who has one more is drawn."""
+    ones = (count + int(rng.integers(2))) // 2
+    return rng.permutation(np.arange(count) < ones)
+
+
+def _arm(model: bool) -> str:
+    return MODEL if model else REFERENCE
 
 
 def check_readers(readers: Sequence[str]) -> tuple[str, ...]:
@@ -56,7 +178,9 @@ def check_readers(readers: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def both_reports(run: Any, manifest: Any, task: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+def both_reports(
+    run: Run, manifest: Known | None, task: str
+) -> tuple[pd.DataFrame, dict[str, object]]:
     """Return source, id, model and reference of every case that has both reports.
 
     The second value holds what a study keeps of the run: "notice", what the model states about
@@ -156,3 +280,27 @@ def write_study(
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=True)
     write_private(path, text.encode("ascii") + b"\n")
+
+
+def compare_surfaces(model: Sequence[str], reference: Sequence[str]) -> pd.DataFrame:
+    """Return how well features of the surface tell texts of the model from reference reports.
+
+    A study is blinded as long as its texts are. Placeholders of de-identification, comparisons with
+    earlier images, headings and length can give an origin away. A feature near 0.5 proves nothing:
+    a reader may notice something else.
+
+    Returns:
+        One row for each feature, the best first: model and reference (means), auroc (share of pairs
+        in which the text of the model has more of it, ties half).
+    """
+    from sklearn.metrics import roc_auc_score
+
+    truth = np.array([True] * len(model) + [False] * len(reference))
+    rows = []
+    for name, measure in FEATURES.items():
+        values = np.array([measure(text) for text in (*model, *reference)], dtype=float)
+        auroc = float(roc_auc_score(truth, values)) if 0 < truth.sum() < len(truth) else np.nan
+        rows.append((name, values[truth].mean(), values[~truth].mean(), auroc))
+    frame = pd.DataFrame(rows, columns=["feature", "model", "reference", "auroc"])
+    order = (frame["auroc"] - 0.5).abs().sort_values(ascending=False, kind="stable").index
+    return frame.loc[order].set_index("feature")

@@ -1,43 +1,34 @@
-"""What a reader study found: acceptable reports by arm, agreement between and within readers.
-
-Success is grade A or B, of first readings; repeats only serve to ask whether a reader agrees with
-himself. Over all readers, cases are resampled with all their readings, because readings of one film
-are alike; the difference between arms is paired by case. Where all or none are acceptable every
-resample is the same, and the interval is Wilson's, one trial for each case. For a single reader
-each report is one trial, with Wilson's interval.
-
-Does not know: whether the readers or the cases stand for others.
-Source: Lee et al., Eur Radiol 2025 (grades, success). Deviation: the paper's interval and order of
-reading are not published in enough detail to be repeated.
-"""
+"""`StudyResult`: a reader study, unblinded; its table, its figure and its page."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
+from workbench._plain import plain
 from workbench._repr import short_repr
+from workbench._store import whole_file
 from workbench.errors import InputError
-from workbench.evaluation.intervals import (
-    RESAMPLES,
-    Estimate,
-    bootstrap_weights,
-    estimate,
-    ratio,
-    wilson,
-)
-from workbench.review.kappa import MISSING, Agreement, agreement
-from workbench.review.study_plan import ARMS, MODEL, REFERENCE
-from workbench.review.study_session import GRADES, SUCCESS
+from workbench.evaluation.intervals import Estimate
+from workbench.figures.numbers import estimate_text
+from workbench.figures.page import PAGE_STYLE, embedded_png, html_page, scoped
+from workbench.figures.tables import html_table
+from workbench.review.kappa import Agreement
+from workbench.review.study_files import ARMS
+from workbench.review.study_session import GRADES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+#: From acceptable to not; safe for colour-blind readers, and in order in grey.
+_COLOURS = {"A": "#0b5c8f", "B": "#7db8da", "C": "#f3c08a", "D": "#c4510a"}
+_DARK = ("A", "D")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,200 +71,145 @@ class StudyResult:
         rows = []
         for reader in ("all", *dict.fromkeys(first["reader"])):
             for arm in ARMS:
-                own = first[
-                    (first["arm"] == arm) & (first["reader"].eq(reader) | (reader == "all"))
-                ]
+                own = first["arm"].eq(arm) & (first["reader"].eq(reader) | (reader == "all"))
+                given = first.loc[own, "grade"]
                 found = self.success[arm] if reader == "all" else self.by_reader[reader, arm]
-                grades = {grade: int((own["grade"] == grade).sum()) for grade in GRADES}
-                row = {"reader": reader, "arm": arm, "readings": len(own), **grades}
+                grades = {grade: int((given == grade).sum()) for grade in GRADES}
+                row = {"reader": reader, "arm": arm, "readings": len(given), **grades}
                 rows.append(row | {"success": found.value, "low": found.low, "high": found.high})
         frame = pd.DataFrame(rows).astype(dict.fromkeys(("success", "low", "high"), float))
         return frame.set_index(["reader", "arm"])
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON; what is undefined is None."""
-        return {
+        return plain({
             "title": self.title,
             "readings": len(self.readings),
             "missing": self.missing,
-            "counts": {arm: dict(found) for arm, found in self.counts.items()},
-            "success": {arm: _plain(found) for arm, found in self.success.items()},
-            "difference": _plain(self.difference),
-            "by_reader": {f"{r}, {arm}": _plain(e) for (r, arm), e in self.by_reader.items()},
+            "counts": self.counts,
+            "success": self.success,
+            "difference": self.difference,
+            "by_reader": {f"{r}, {arm}": found for (r, arm), found in self.by_reader.items()},
             "between_readers": None if self.between is None else self.between.to_dict(),
             "within_readers": {name: found.to_dict() for name, found in self.within.items()},
-            "seconds": {arm: _plain(found) for arm, found in self.seconds.items()},
+            "seconds": self.seconds,
             "seed": self.seed,
-        }
+        })  # fmt: skip
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the grades of both arms as shares, with the interval of success."""
-        from workbench.review.study_figure import plot_study
+        """Draw shares of grades as stacked bars, and the interval of success above each."""
+        from workbench.figures.style import INK, new_figure, style
 
-        return plot_study(self, ax)
+        with style():
+            if ax is None:
+                ax = new_figure(figsize=(9.5, 3.4), layout="constrained").add_subplot()
+            for at, arm in enumerate(ARMS):
+                _stack(ax, at, self.counts[arm], named=not at)
+                found = self.success[arm]
+                if found.bounded:
+                    above = at - 0.36
+                    ax.plot((found.low, found.high), (above, above), color=INK, lw=2)
+                    ax.plot(found.value, above, "o", color=INK, ms=6, clip_on=False)
+            readings = [f"{arm}\n{sum(self.counts[arm].values()):,} readings" for arm in ARMS]
+            ax.set_yticks(range(len(ARMS)), readings)
+            ax.set(xlim=(0, 1), ylim=(len(ARMS) - 0.55, -0.6))
+            ax.set_xlabel("share of readings; black: A and B together, 95 % interval")
+            ax.set_title(f"Acceptable: {self._acceptable()}")
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=2, fontsize=11)
+        return ax
 
-    def save(self, path: str | os.PathLike) -> Path:
+    def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the report as one HTML file that needs no network.
 
         Raises:
             InputError: the name does not end in .html.
         """
-        from workbench.review.study_html import save_page
+        from matplotlib import pyplot
 
-        return save_page(self, Path(path))
+        path = Path(path)
+        if path.suffix.lower() != ".html":
+            raise InputError(f"{path.name}: the report of a study is written as .html")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure = self.plot().get_figure(root=True)
+        picture = embedded_png(figure, f"Figure: grades by arm; acceptable: {self._acceptable()}")
+        pyplot.close(figure)
+        with whole_file(path) as partial:
+            page = html_page(self.title, PAGE_STYLE, self._body(picture))
+            partial.write_text(page, encoding="utf-8")
+        return path
 
     def _repr_html_(self) -> str:
-        from workbench.review.study_html import result_html
+        style = scoped(PAGE_STYLE, "study")
+        return f'<style>{style}</style><div class="study">{self._body("")}</div>'
 
-        return result_html(self)
+    def _acceptable(self) -> str:
+        return ", ".join(f"{arm} {self.success[arm].text()}" for arm in ARMS)
 
-
-def analyse(
-    readings: pd.DataFrame,
-    *,
-    seed: int = 0,
-    weights: str = "linear",
-    title: str = "Reader study",
-    resamples: int = RESAMPLES,
-) -> StudyResult:
-    """Analyse readings.
-
-    Args:
-        readings: columns reader, source, case, arm ("model", "reference"), repeat (bool), grade
-            ("A" to "D", missing where not given) and, where measured, seconds.
-        seed: of the bootstrap.
-        weights: of kappa: "linear", "quadratic" or "nominal".
-        title: of the report.
-        resamples: of the bootstrap.
-
-    Raises:
-        InputError: a column is missing, a grade is none of the four, or nothing is graded.
-    """
-    graded = _checked(readings)
-    first = graded[~graded["repeat"]]
-    cases, unique = pd.factorize(first["source"].astype(str) + "\0" + first["case"].astype(str))
-    drawn = bootstrap_weights(len(unique), np.random.default_rng([seed, len(unique)]),
-                              resamples=resamples)  # fmt: skip
-    good = first["grade"].isin(SUCCESS).to_numpy(float)
-    sums = {}
-    for arm in ARMS:
-        own = (first["arm"] == arm).to_numpy(float)
-        sums[arm] = [np.bincount(cases, values, len(unique)) for values in (good * own, own)]
-    by_reader = {
-        (reader, arm): wilson(int(part["grade"].isin(SUCCESS).sum()), len(part))
-        for reader in dict.fromkeys(graded["reader"])
-        for arm in ARMS
-        for part in [first[(first["reader"] == reader) & (first["arm"] == arm)]]
-    }
-    return StudyResult(
-        title,
-        graded,
-        {arm: _count(first[first["arm"] == arm]) for arm in ARMS},
-        {arm: _success(*sums[arm], drawn) for arm in ARMS},
-        _difference(sums, drawn),
-        by_reader,
-        _between(first, weights, seed),
-        _within(graded, weights, seed),
-        {arm: _median(first[first["arm"] == arm], seed) for arm in ARMS},
-        len(readings) - len(graded),
-        weights,
-        seed,
-    )
-
-
-def _checked(readings: pd.DataFrame) -> pd.DataFrame:
-    needed = ("reader", "case", "arm", "repeat", "grade")
-    lost = [name for name in needed if name not in readings.columns]
-    if lost:
-        raise InputError(f"the readings have no column {lost[0]!r}; expected {', '.join(needed)}")
-    frame = readings.copy()
-    for name, value in (("source", ""), ("seconds", np.nan)):
-        if name not in frame.columns:
-            frame[name] = value
-    graded = frame[frame["grade"].notna()].reset_index(drop=True)
-    wrong = graded[~graded["grade"].isin(GRADES) | ~graded["arm"].isin(ARMS)]
-    if len(wrong):
-        bad = wrong.iloc[0]
-        raise InputError(
-            f"grade {bad['grade']!r} in arm {bad['arm']!r}: expected grades {', '.join(GRADES)} "
-            f"and arms {', '.join(ARMS)}"
+    def _body(self, picture: str) -> str:
+        cases = self.readings.groupby(["source", "case"]).ngroups
+        readers = self.readings["reader"].nunique()
+        difference = estimate_text(
+            self.difference.value, self.difference.low, self.difference.high, sign=True
         )
-    if graded.empty:
-        raise InputError("nothing is graded yet; there is nothing to analyse")
-    return graded.astype({"repeat": bool})
-
-
-def _count(part: pd.DataFrame) -> dict[str, int]:
-    return {grade: int((part["grade"] == grade).sum()) for grade in GRADES}
-
-
-def _success(good: np.ndarray, read: np.ndarray, drawn: np.ndarray) -> Estimate:
-    """Return the share of acceptable readings; where all or none are, Wilson's over cases."""
-    found = ratio(good, read, drawn)
-    if found.value not in (0.0, 1.0):
-        return found
-    cases = int((read > 0).sum())
-    alone = wilson(int(found.value) * cases, cases)
-    return replace(found, low=alone.low, high=alone.high)
-
-
-def _difference(sums: Mapping, drawn: np.ndarray) -> Estimate:
-    """Return success of the model minus that of the references, over resampled cases."""
-    weights = np.vstack([np.ones(drawn.shape[1]), drawn])
-    (own, total), (other, others) = sums[MODEL], sums[REFERENCE]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found = (weights @ own) / (weights @ total) - (weights @ other) / (weights @ others)
-    found = np.where(np.isfinite(found), found, np.nan)
-    return estimate(found[0], found[1:], int((total + others > 0).sum()))
-
-
-def _between(first: pd.DataFrame, weights: str, seed: int) -> Agreement | None:
-    names = sorted(dict.fromkeys(first["reader"]))
-    grid = first.assign(code=_codes(first)).pivot_table(
-        index=["source", "case", "arm"], columns="reader", values="code", aggfunc="first"
-    )
-    several = grid[grid.notna().sum(axis=1) > 1]
-    if len(names) < 2 or several.empty:
-        return None
-    table = several.reindex(columns=names).fillna(MISSING).to_numpy(int)
-    return agreement(table, categories=tuple(GRADES), raters=names, weights=weights, seed=seed)
-
-
-def _within(graded: pd.DataFrame, weights: str, seed: int) -> dict[str, Agreement]:
-    """Return the agreement of each reader with himself, and of all, where there are repeats."""
-    keys = ["reader", "source", "case", "arm"]
-    frame = graded.assign(code=_codes(graded))
-    again = frame[frame["repeat"]].drop_duplicates(keys)
-    first = frame[~frame["repeat"]].drop_duplicates(keys)
-    pairs = again.merge(first, on=keys, suffixes=("_2", "_1"))
-    parts = {"all": pairs} | {
-        name: pairs[pairs["reader"] == name] for name in sorted(set(pairs["reader"]))
-    }
-    return {
-        name: agreement(
-            part[["code_1", "code_2"]].to_numpy(int), categories=tuple(GRADES),
-            raters=("first", "again"), weights=weights, seed=seed,
+        missing = (
+            f'<p class="notes">{self.missing:,} reports are not graded yet: these numbers are not '
+            "those of the whole study.</p>"
         )
-        for name, part in parts.items() if len(part)
-    }  # fmt: skip
+        return (
+            f"<h1>{escape(self.title)}</h1>"
+            f'<p class="muted">{cases:,} cases, {readers} readers, {len(self.readings):,} '
+            "readings, 95 % intervals. Acceptable: grade A or B.</p>"
+            f"{missing if self.missing else ''}{picture}"
+            f"<p>Model minus reference: <b>{difference}</b>, paired by case.</p>"
+            f"<h2>Grades</h2>{self._grades()}"
+            f"<h2>Do readers agree?</h2>{self._agreement()}"
+            f"<h2>Time for a report</h2>{self._time()}"
+            "<h2>How to read this</h2>"
+            "<p>Over all readers, cases are resampled with all their readings; rows of one reader "
+            "have Wilson's interval. Repeated reports count for agreement within a reader only. "
+            f"Kappa has {escape(self.weights)} weights. Grades: "
+            + "; ".join(f"{grade} {text}" for grade, text in GRADES.items())
+            + ". For research, not for clinical use.</p>"
+        )
+
+    def _grades(self) -> str:
+        rows = [
+            [f"{row.reader}, {row.arm}", row.readings, *(getattr(row, grade) for grade in GRADES),
+             estimate_text(row.success, row.low, row.high)]
+            for row in self.to_frame().reset_index().itertuples()
+        ]  # fmt: skip
+        return html_table(["reader and arm", "readings", *GRADES, "A or B [95 %]"], rows)
+
+    def _agreement(self) -> str:
+        rows = [
+            (f"between readers: {name}", found.text(), f"{found.n:,}")
+            for name, found in (() if self.between is None else self.between.measures)
+        ]
+        for reader, found in self.within.items():
+            for name, value in ((found.measure, found.kappa), ("equal pairs", found.same)):
+                rows.append((f"within {reader}: {name}", value.text(), f"{found.items:,}"))
+        if not rows:
+            return "<p>One reader and no repeats: agreement cannot be measured.</p>"
+        return html_table(["agreement", "value [95 %]", "n"], rows)
+
+    def _time(self) -> str:
+        rows = [
+            (arm, found.text(1, undefined="not measured"), f"{found.n:,}")
+            for arm, found in self.seconds.items()
+        ]
+        return html_table(["arm", "median seconds [95 %]", "readings"], rows)
 
 
-def _codes(frame: pd.DataFrame) -> np.ndarray:
-    return pd.Categorical(frame["grade"], categories=list(GRADES)).codes
+def _stack(ax: Axes, at: int, counts: Mapping[str, int], *, named: bool) -> None:
+    """Draw the shares of the grades of one arm side by side, with the share where it fits."""
+    from workbench.figures.style import INK
 
-
-def _median(part: pd.DataFrame, seed: int) -> Estimate:
-    """Return the median of seconds, with a percentile interval over resampled cases."""
-    known = part[part["seconds"].notna()]
-    values, cases = known["seconds"].to_numpy(float), pd.factorize(known["case"].astype(str))[0]
-    if not len(values):
-        return Estimate(None, None, None, 0)
-    rng = np.random.default_rng([seed, len(values)])
-    groups = [values[cases == at] for at in range(cases.max() + 1)]
-    drawn = rng.integers(len(groups), size=(RESAMPLES, len(groups)))
-    medians = [np.median(np.concatenate([groups[at] for at in row])) for row in drawn]
-    return estimate(float(np.median(values)), np.array(medians), len(values))
-
-
-def _plain(found: Estimate) -> dict:
-    return {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
+    total, left = max(1, sum(counts.values())), 0.0
+    for grade, meaning in GRADES.items():
+        share = counts[grade] / total
+        ax.barh(at, share, left=left, height=0.5, color=_COLOURS[grade],
+                label=f"{grade} {meaning}" if named else None)  # fmt: skip
+        if share > 0.035:
+            ax.text(left + share / 2, at, f"{100 * share:.0f} %", ha="center", va="center",
+                    color="white" if grade in _DARK else INK, fontsize=12)  # fmt: skip
+        left += share
