@@ -17,6 +17,7 @@ TOP = "top"
 #: A package, and the module of a higher level of which it hands on a public name at its first use.
 HANDED_ON = {
     ("workbench.finetune", "workbench.widgets.monitor"),
+    ("workbench.review", "workbench.widgets.reader"),
     ("workbench.review", "workbench.widgets.reviewer"),
 }
 

@@ -185,9 +185,9 @@ def test_both_arms_are_cleaned(tmp_path):
     assert {item.text for item in study.session("AB").items} == {"x y"}
 
 
-def test_giveaways_are_found(tmp_path):
+def test_features_of_the_surface_that_tell_the_arms_apart_are_found(tmp_path):
     frame = pairs(40).assign(reference=lambda f: "FINDINGS: Lungs: ___ " + f["model"])
-    found = wb.reader_study(frame, readers=["AB"], out=tmp_path / "s").giveaways()
+    found = wb.reader_study(frame, readers=["AB"], out=tmp_path / "s").surface_features()
     assert found.loc["placeholders", "auroc"] == found.loc["headings", "auroc"] == 0
     assert found.loc["digits", "auroc"] == 0.5
 

@@ -203,7 +203,7 @@ def _study(args: argparse.Namespace) -> int:
     chosen = ("out", "readers", "manifest", "task", "cases", "readers_per_case")
     chosen += ("repeats", "washout", "title")
     study = reader_study(args.run, **{name: getattr(args, name) for name in chosen})
-    progress, signs = study.progress(), study.giveaways()
+    progress, signs = study.progress(), study.surface_features()
     readings = dict(zip(progress["reader"], progress["total"].tolist(), strict=True))
     cases = len(study.key["cases"])
     rows = [[name, fixed(value)] for name, value in signs["auroc"].items()]
@@ -217,7 +217,7 @@ def _study(args: argparse.Namespace) -> int:
         shared.table(rows, header=("feature", "AUROC")),
     ]
     record = {"cases": cases, "out": args.out, "readings": readings}
-    record["giveaways"] = signs.reset_index().to_dict("records")
+    record["surface_features"] = signs.reset_index().to_dict("records")
     return shared.answer(args, record, said)
 
 

@@ -1,15 +1,14 @@
 """Review: the errors of a run in front of a person who can judge them.
 
-    queue = wb.review.queue("runs/first", manifest="films.parquet")
+    queue = wb.review.queue("runs/first", manifest="m.parquet")
     notes = wb.review.open_annotations("runs/first")
     notes.add(queue.to_frame().iloc[0], verdict="reference wrong", reviewer="AB")
     wb.review.app("runs/first", reviewer="AB")       # or judge in the browser
     wb.review.corrected_reference(queue, notes).save("corrected.csv")
-    wb.reader_study("runs/first", manifest="films.parquet", readers=["AB", "CD"], out="study")
+    study = wb.reader_study("runs/first", manifest="m.parquet", readers=["AB", "CD"], out="study")
+    wb.review.StudyApp(study, reader="AB", images="m.parquet")      # grade in the browser
 
 Names are imported on first use.
-
-Does not know: pages and buttons, or who is right.
 """
 
 from __future__ import annotations
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from workbench.review.verdicts import Annotation as Annotation
     from workbench.review.verdicts import Annotations as Annotations
     from workbench.review.verdicts import open_annotations as open_annotations
+    from workbench.widgets.reader import StudyApp as StudyApp
     from workbench.widgets.reviewer import app as app
 else:  # a checker of types would take `__getattr__` for every name
     __all__, __getattr__, __dir__ = lazy_names(__name__, __file__)
