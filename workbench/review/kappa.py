@@ -7,26 +7,25 @@
 Intervals are percentiles over resampled items. All three are written for many tables at once, which
 a bootstrap needs; on one table Cohen's kappa is that of scikit-learn's `cohen_kappa_score`. Where
 everybody always says the same, chance explains all of it and kappa is undefined, not 1.
-
-Does not know: who is right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
+from workbench._plain import plain
 from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.intervals import RESAMPLES, Estimate, bootstrap_weights, estimate
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 #: How bad it is to differ by some grades.
@@ -78,8 +77,6 @@ class Agreement:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each measure: measure, value, low, high, items."""
-        import pandas as pd
-
         frame = pd.DataFrame(
             [(name, item.value, item.low, item.high, item.n) for name, item in self.measures],
             columns=["measure", "value", "low", "high", "n"],
@@ -88,8 +85,7 @@ class Agreement:
 
     def to_dict(self) -> dict:
         """Return plain values; what is undefined is None."""
-        frame = self.to_frame().astype(object)
-        rows = frame.where(frame.notna(), None).reset_index().to_dict("records")
+        rows = plain(self.to_frame().reset_index().to_dict("records"))
         head = {"raters": list(self.raters), "items": self.items, "weights": self.weights}
         return head | {"measures": rows}
 
@@ -97,12 +93,13 @@ class Agreement:
         """Draw the agreement of all and of each pair with intervals."""
         from workbench.figures.estimates import plot_rates
 
-        rows = [(self.measure, self.kappa), *((f"{a} and {b}", k) for (a, b), k in self._others())]
+        rows = [(self.measure, self.kappa)]
+        rows += [(f"{a} and {b}", found) for (a, b), found in self._others()]
         ax = plot_rates(rows, ax, xlabel="agreement beyond chance")
         ax.axvline(0, color="#9a9a9a", lw=1, ls="--")
         return ax
 
-    def _others(self):
+    def _others(self) -> Iterable[tuple[tuple[str, str], Estimate]]:
         return self.pairs.items() if len(self.raters) > 2 else ()
 
     def _repr_html_(self) -> str:
@@ -148,7 +145,7 @@ def agreement(
         )
     if table.size and (table.min() < MISSING or table.max() >= count):
         raise InputError(f"ratings must be from 0 to {count - 1}, or -1 for none")
-    distances = disagreement(count, weights)
+    distances = _disagreement(count, weights)
     names = tuple(raters or (str(n + 1) for n in range(table.shape[1])))
     rng = np.random.default_rng([seed, len(table)])
     drawn = np.vstack(
@@ -168,12 +165,8 @@ def agreement(
     return Agreement(names, tuple(categories), weights, table, measure, kappa, alpha, same, pairs)
 
 
-def disagreement(count: int, weights: str) -> np.ndarray:
-    """Return (count, count) float: 0 for equal categories, 1 for the most different ones.
-
-    Raises:
-        OptionError: unknown weights.
-    """
+def _disagreement(count: int, weights: str) -> np.ndarray:
+    """Return (count, count) float: 0 for equal categories, 1 for the most different ones."""
     if weights not in WEIGHTS:
         raise OptionError(f"weights must be one of {', '.join(WEIGHTS)}, got {weights!r}")
     if weights == "nominal":
@@ -182,7 +175,7 @@ def disagreement(count: int, weights: str) -> np.ndarray:
     return away if weights == "linear" else away**2
 
 
-def cohen_kappa(tables: np.ndarray, distances: np.ndarray) -> np.ndarray:
+def _cohen_kappa(tables: np.ndarray, distances: np.ndarray) -> np.ndarray:
     """Return (n,) weighted kappas of (n, k, k) tables of counts; NaN where undefined."""
     total = tables.sum(axis=(1, 2))
     expected = tables.sum(axis=2)[:, :, None] * tables.sum(axis=1)[:, None, :]
@@ -196,7 +189,7 @@ def _cohen(pair: np.ndarray, count: int, distances: np.ndarray, drawn: np.ndarra
     cells = np.zeros((len(pair), count * count))
     at = np.flatnonzero(both)
     cells[at, pair[at, 0] * count + pair[at, 1]] = 1
-    found = cohen_kappa((drawn @ cells).reshape(-1, count, count), distances)
+    found = _cohen_kappa((drawn @ cells).reshape(-1, count, count), distances)
     return estimate(found[0], found[1:], int(both.sum()))
 
 

@@ -8,17 +8,18 @@ which falls with n; the smallest n that reaches the wanted width is searched for
 one case do not count as several cases: with R readings of each case that agree as far as the
 intra-class correlation says, n readings are worth n / (1 + (R - 1) icc) independent ones.
 
-Does not know: how large a difference matters, or how readers will grade.
 Sources: Wilson, J Am Stat Assoc 1927; design effect: Donner and Klar 2000, section 2.1.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from scipy.special import ndtri
 
 from workbench._repr import short_repr
@@ -26,7 +27,6 @@ from workbench.errors import OptionError
 from workbench.evaluation.intervals import LEVEL
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 _MOST = 10_000_000
@@ -37,7 +37,7 @@ class SampleSize:
     """A planned study.
 
     Attributes:
-        cases: films, each with one report of the model and one reference.
+        cases: radiographs, each with one report of the model and one reference.
         readings: reports graded in all, repeats aside: cases x 2 x readers of a case.
         half_width: wanted, 0 to 0.5.
         reached: half width with this many cases.
@@ -60,8 +60,6 @@ class SampleSize:
 
     def to_frame(self) -> pd.DataFrame:
         """Return half widths for a range of numbers of cases: cases, half width."""
-        import pandas as pd
-
         counts = np.unique(np.geomspace(10, max(20, 4 * self.cases), 40).astype(int))
         widths = [_reached(int(n), self.expected, self.readers, self.icc) for n in counts]
         return pd.DataFrame({"cases": counts, "half width": widths})
@@ -115,13 +113,13 @@ def sample_size(
             raise OptionError(f"{name} must be above {low} and below {high}, got {value!r}")
     if readers < 1 or not 0 <= icc <= 1:
         raise OptionError(f"readers must be 1 or more and icc 0 to 1, got {readers!r} and {icc!r}")
-    low, high = 1, _MOST
-    while low < high:
-        middle = (low + high) // 2
-        enough = _reached(middle, expected, readers, icc) <= half_width
-        low, high = (low, middle) if enough else (middle + 1, high)
-    reached = _reached(low, expected, readers, icc)
-    return SampleSize(low, 2 * low * readers, half_width, reached, expected, readers, icc, LEVEL)
+    cases = 1 + bisect_left(
+        range(1, _MOST), -half_width, key=lambda n: -_reached(n, expected, readers, icc)
+    )
+    return SampleSize(
+        cases, 2 * cases * readers, half_width, _reached(cases, expected, readers, icc), expected,
+        readers, icc, LEVEL,
+    )  # fmt: skip
 
 
 def _reached(cases: int, share: float, readers: int, icc: float) -> float:

@@ -135,10 +135,8 @@ class SliceTable:
         shown = [item for item in self.slices if item.z is not None][:count]
         with style():
             if ax is None:
-                figure = new_figure(
-                    figsize=(9.5, 2.2 + 0.42 * max(1, len(shown))), layout="constrained"
-                )
-                ax = figure.add_subplot()
+                height = 2.2 + 0.42 * max(1, len(shown))
+                ax = new_figure(figsize=(9.5, height), layout="constrained").add_subplot()
             for at, item in enumerate(shown):
                 worse = item in self.worse
                 colour = VERMILION if worse else BLUE

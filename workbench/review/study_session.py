@@ -6,10 +6,8 @@
 
 The file of a reader holds texts, in the order to read them, under random names. It holds no key,
 and neither does this module: who wrote a text cannot be asked here. Grades are kept in a file of
-their own that only grows (`lines`), beside the file of the reader; a later grade of one report
-replaces the earlier one.
-
-Does not know: origins, cases, films, analysis.
+their own that only grows, beside the file of the reader; a later grade of one report replaces the
+earlier one.
 """
 
 from __future__ import annotations
@@ -110,7 +108,7 @@ class ReaderSession:
             if key not in known:
                 continue
             if record.get("what") == "undo":
-                found.get(key, []) and found[key].pop()
+                del found.setdefault(key, [])[-1:]
             elif record.get("grade") in GRADES:
                 found.setdefault(key, []).append(record)
         return {key: history[-1] for key, history in found.items() if history}
