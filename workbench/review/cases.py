@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -195,7 +196,7 @@ def _shares(sizes: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     return taken
 
 
-def _what(row: dict[str, str]) -> str:
+def _what(row: Mapping[Hashable, str]) -> str:
     if row["evidence"]:
         return f"({row['evidence']})"
     said, known = row["said side"], row["reference side"]

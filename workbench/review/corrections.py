@@ -151,9 +151,9 @@ def corrected_reference(queue: ErrorQueue, annotations: Annotations) -> Correcte
         said = list(voters.values())
         column = FINDINGS.index(finding)
         label, reported = (CODES[t[at, column]] for t in (joined.labels, joined.reported))
-        after = _majority([_implied(item, label, reported) for item in said])
+        after = _majority([_implied(item, label, reported) for item in said], tie=UNCERTAIN)
         before, codes[at, column] = CODES[joined.true[at, column]], CODE[after]
-        side = _majority_side([_side(item, queue, at, column) for item in said])
+        side = _majority([_side(item, queue, at, column) for item in said], tie="")
         if after != before or side:
             who = "|".join(sorted(voters))
             changes.append((*cases.iloc[at], finding, before, after, side, who))
@@ -177,20 +177,15 @@ def _implied(item: Annotation, label: str, reported: str) -> str:
     return label if item.verdict == "label extraction wrong" else stays
 
 
-def _majority(codes: Sequence[str]) -> str:
-    (first, most), *others = Counter(codes).most_common()
-    return UNCERTAIN if others and others[0][1] == most else first
+def _majority(votes: Sequence[str], *, tie: str) -> str:
+    (first, most), *others = Counter(votes).most_common()
+    return tie if others and others[0][1] == most else first
 
 
 def _side(item: Annotation, queue: ErrorQueue, at: int, column: int) -> str:
     if item.side or item.kind != FLIP or item.verdict != "reference wrong":
         return item.side
     return SIDE_NAMES[queue.joined.said_sides[at, column]]
-
-
-def _majority_side(sides: Sequence[str]) -> str:
-    (first, most), *others = Counter(sides).most_common()
-    return "" if others and others[0][1] == most else first
 
 
 def _places(frame: pd.DataFrame, cases: pd.DataFrame) -> np.ndarray:
@@ -204,31 +199,30 @@ def _places(frame: pd.DataFrame, cases: pd.DataFrame) -> np.ndarray:
 def _apply(frame: pd.DataFrame, found: CorrectedReference, rows: np.ndarray, who: str) -> int:
     """Write changes into a frame; return how many reports were left out."""
     keys = {key: at for at, key in enumerate(map(tuple, found.cases.to_numpy()))}
-    for row in found.changes.itertuples():
-        at = rows[keys[row.source, row.id]]
+    columns = found.changes[["source", "id", "finding", "after", "side"]]
+    for source, case, finding, after, side in columns.itertuples(index=False, name=None):
+        at = int(rows[keys[source, case]])
         if at >= 0:
-            frame.loc[at, row.finding] = row.after
-            if row.side:
-                frame.loc[at, "locations"] = _with_side(frame.loc[at, "locations"], row)
+            frame.loc[at, finding] = after
+            if side:
+                cell = frame.loc[at, "locations"]
+                places = json.loads(cell) if isinstance(cell, str) else {}
+                places = json.dumps(places | {finding: [side]}, sort_keys=True)
+                frame.loc[at, "locations"] = places
     changed = set(map(tuple, found.changes[["source", "id"]].to_numpy()))
     texts, dropped = list(REPORT_COLUMNS), 0
     for key in sorted(changed | set(found.reports)):
-        at = rows[keys[key]]
+        at = int(rows[keys[key]])
         if at < 0:
             continue
         if key in changed:
             frame.loc[at, "provenance"] = who
             frame.loc[at, NO_FINDING] = _no_finding(frame.loc[at])
-        dropped += int(key not in found.reports and frame.loc[at, texts].notna().any())
+        dropped += key not in found.reports and bool(np.any(frame.loc[at, texts].notna()))
         frame.loc[at, texts] = pd.NA
         for section, text in sections(found.reports.get(key, "")).items():
             frame.loc[at, f"report_{section}"] = text
     return dropped
-
-
-def _with_side(cell: object, row) -> str:
-    places = json.loads(cell) if isinstance(cell, str) else {}
-    return json.dumps(places | {row.finding: [row.side]}, sort_keys=True)
 
 
 def _no_finding(row: pd.Series) -> str:

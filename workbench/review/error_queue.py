@@ -205,7 +205,7 @@ class ErrorQueue:
         upright = turned_upright(self.record)
         return review_case(self.joined, at, own, root=self.root, upright=upright)
 
-    def summary(self) -> dict[str, object]:
+    def summary(self) -> dict:
         """Return counts and the worst slices as plain values for JSON; no text is among them."""
         return {
             "task": self.task,

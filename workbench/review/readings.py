@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.parquet as parquet
 from filelock import FileLock
 
 from workbench._progress import progress
@@ -60,7 +60,7 @@ _MENTIONED = 1 << len(SIDES)
 _CELL = len(FINDINGS) * len(_RANK)
 #: Anything besides a full stop, behind a word and before a blank, that may end a sentence.
 _NOT_PLAIN = re.compile(r"[!?\n\r]|(?<![a-z]{3})\.|\.(?! |$)")
-_LAST_WORD = re.compile(r"[^\s(\[]*$")
+_BEFORE_WORD = re.compile(r"[\s(\[]")
 _SHORTENED = frozenset(("mrs", "prof", "approx", "fig", "incl", "resp", "max", "min", "avg", "etc"))
 
 
@@ -112,7 +112,7 @@ class BulkReader:
     def _number(self, sentence: str) -> int:
         number = self._numbers.get(sentence)
         if number is None:
-            word = _LAST_WORD.search(sentence[:-1]).group().lower()
+            word = _BEFORE_WORD.split(sentence[:-1])[-1].lower()
             alone = word in _SHORTENED or self._skips(sentence)
             number = len(self._bits) // _CELL if alone or self._speaks(sentence.lower()) else 0
             self._numbers[sentence] = number
@@ -227,7 +227,7 @@ def _load(folder: Path | None) -> Iterable[tuple[bytes, bytes]]:
     if path is None or not path.is_file():
         return ()
     try:
-        table = pa.parquet.read_table(path, use_threads=False)
+        table = parquet.read_table(path, use_threads=False)
         version = (table.schema.metadata or {}).get(b"reader", b"")
         keys, cells = table["key"].to_pylist(), table["cells"].to_pylist()
     except (pa.ArrowException, OSError, KeyError):
@@ -251,6 +251,6 @@ def _save(folder: Path, known: dict[bytes, bytes]) -> None:
             whole_file(path) as partial,
             open_private(partial) as handle,
         ):
-            pa.parquet.write_table(table, handle, compression="zstd")
+            parquet.write_table(table, handle, compression="zstd")
     except OSError:  # a full disk or a read-only folder: read again next time
         return

@@ -89,7 +89,7 @@ class Slice:
         """Errors per error expected."""
         return self.errors / self.expected if self.expected else None
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict:
         """Return plain values; what is undefined is None."""
         rate = self.rate
         measures = {"rate": rate.value, "low": rate.low, "high": rate.high, "ratio": self.ratio}
@@ -140,8 +140,9 @@ class SliceTable:
             for at, item in enumerate(shown):
                 worse = item in self.worse
                 colour = VERMILION if worse else BLUE
-                ax.plot((item.rate.low, item.rate.high), (at, at), color=colour, lw=2)
-                ax.plot(item.rate.value, at, "o", color=colour)
+                rate = np.array((item.rate.low, item.rate.value, item.rate.high), dtype=float)
+                ax.plot(rate[[0, 2]], (at, at), color=colour, lw=2)
+                ax.plot(rate[1], at, "o", color=colour)
                 ax.plot(item.expected / item.chances, at, "|", color=INK, ms=16, mew=2)
             names = [f"{item.attribute} = {item.value}, {item.finding}" for item in shown]
             ax.set_yticks(np.arange(len(shown)), names)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.parquet as parquet
 
 from workbench._repr import short_repr
 from workbench._store import file_sha256, parse_json
@@ -127,9 +127,9 @@ def _read(folder: Path) -> pd.DataFrame:
             )
         return load(folder).to_frame()
     try:
-        names = pa.parquet.read_schema(path).names
+        names = parquet.read_schema(path).names
         kept = [name for name in COLUMNS if name in names]
-        table = pa.parquet.read_table(path, columns=kept, use_threads=False)
+        table = parquet.read_table(path, columns=kept, use_threads=False)
         table.validate(full=True)
         return table.to_pandas()
     except (pa.ArrowException, OSError, ValueError):

@@ -194,8 +194,7 @@ def reader_study(
         readers_per_case: how many readers grade each case; all when None.
         repeats: share of a reader's reports that come a second time, 0 to 0.5.
         washout: least number of other reports between two readings of one radiograph; 20 when
-            None, or
-            less where there are few cases.
+            None, or less where there are few cases.
         seed: of all lots; drawn and kept in the key when None. A seed that a reader knows, or can
             guess, ends the blinding.
         title: what readers see.

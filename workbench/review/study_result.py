@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from workbench._plain import plain
@@ -80,7 +81,7 @@ class StudyResult:
         frame = pd.DataFrame(rows).astype(dict.fromkeys(("success", "low", "high"), float))
         return frame.set_index(["reader", "arm"])
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict:
         """Return plain values for JSON; what is undefined is None."""
         return plain({
             "title": self.title,
@@ -107,9 +108,10 @@ class StudyResult:
                 _stack(ax, at, self.counts[arm], named=not at)
                 found = self.success[arm]
                 if found.bounded:
+                    known = np.array((found.low, found.value, found.high), dtype=float)
                     above = at - 0.36
-                    ax.plot((found.low, found.high), (above, above), color=INK, lw=2)
-                    ax.plot(found.value, above, "o", color=INK, ms=6, clip_on=False)
+                    ax.plot(known[[0, 2]], (above, above), color=INK, lw=2)
+                    ax.plot(known[1], above, "o", color=INK, ms=6, clip_on=False)
             readings = [f"{arm}\n{sum(self.counts[arm].values()):,} readings" for arm in ARMS]
             ax.set_yticks(range(len(ARMS)), readings)
             ax.set(xlim=(0, 1), ylim=(len(ARMS) - 0.55, -0.6))
