@@ -70,7 +70,7 @@ def test_a_run_keeps_that_it_turned_and_reviewers_see_the_same(run, capsys):
     assert turned_upright(read_record(Path("r")))
     assert main(run[:-1]) == FAILED
     assert "upright was true, is false" in capsys.readouterr().err
-    assert queue("r", manifest="films.csv").case("1").film().size == (70, 90)
+    assert queue("r", manifest="films.csv").case("1").radiograph().size == (70, 90)
     bench = wb.review.app("r", reviewer="AB", images={"1": "turned.png"})
     assert bench._films("own", "1").size == (70, 90)
 
@@ -81,7 +81,7 @@ def test_a_run_from_before_there_was_a_choice_goes_on(run):
     assert record["fixed"].pop("upright") is False
     Path("r/run.json").write_text(json.dumps(record))
     assert main(run[:-1]) == DONE
-    assert queue("r", manifest="films.csv").case("1").film().size == (90, 70)
+    assert queue("r", manifest="films.csv").case("1").radiograph().size == (90, 70)
 
 
 @pytest.mark.parametrize("turned", [False, True])

@@ -269,7 +269,7 @@ def test_one_case_shows_both_texts_and_escapes_them(lab):
     with pytest.raises(InputError, match="no case 'z'; the first are: 'a'"):
         found.case("z")
     with pytest.raises(InputError, match="where the images are"):
-        case.film()
+        case.radiograph()
 
 
 def test_the_summary_holds_no_text(many):

@@ -67,7 +67,7 @@ def test_folders_that_moved_together_are_found_beside_each_other(apart, model, t
     assert root_of(moved / "r") == moved / "images"
     queue = wb.review.queue(moved / "r")
     assert queue.root == moved / "images"
-    assert queue.case("film-1").film().pixels.shape == (90, 110)
+    assert queue.case("film-1").radiograph().pixels.shape == (90, 110)
 
 
 def test_a_root_that_is_named_again_is_taken_and_kept(apart, model, tmp_path):

@@ -60,7 +60,7 @@ class ReviewCase:
         """Return the findings, side by side."""
         return self.findings.copy()
 
-    def film(self) -> Radiograph:
+    def radiograph(self) -> Radiograph:
         """Read the radiograph, turned where the model got it turned.
 
         Raises:

@@ -140,15 +140,9 @@ class Annotations:
 
         Args:
             entry: a row of `ErrorQueue.to_frame()` (Series, dict or named tuple with its columns);
-                or name it: id="film-17", finding="nodule", kind=..., source=...
-            verdict: one of `VERDICTS`.
-            reviewer: initials, at most 20 characters.
-            severity: one of `SEVERITIES`.
-            errors: of `wb.hallucination.taxonomy.KINDS`.
-            true: code that you hold to be true; decides the corrected reference.
-            side: side that you hold to be true.
-            comment: free text.
-            report: the report as it should be, for fine-tuning.
+                or name it: id="radiograph-17", finding="nodule", kind=..., source=...
+            verdict, reviewer, severity, errors, true, side, comment, report: see `Annotation`;
+                `true` decides the corrected reference, `report` serves fine-tuning.
             **named: id, source, kind, finding, said, reference.
 
         Raises:

@@ -176,7 +176,7 @@ class Reviewer(Sharing):
             if self._films is not None:
                 found = self._films(entry.source, entry.id)
             else:
-                found = self.desk.queue.case(entry.id, source=entry.source).film()
+                found = self.desk.queue.case(entry.id, source=entry.source).radiograph()
             return {"n": entry.n, "film": pixels_of(found)}
         except WorkbenchError as error:
             return {"n": entry.n, "none": str(error)}
