@@ -23,7 +23,13 @@ import pandas as pd
 from workbench._plain import plain
 from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
-from workbench.evaluation.intervals import RESAMPLES, Estimate, bootstrap_weights, estimate
+from workbench.evaluation.intervals import (
+    RESAMPLES,
+    Estimate,
+    bootstrap_weights,
+    divided,
+    estimate,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -232,5 +238,5 @@ def _diagonals(rows: np.ndarray) -> np.ndarray:
 
 
 def _divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    above, below = np.broadcast_arrays(np.asarray(above, float), np.asarray(below, float))
-    return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 1e-12)
+    below = np.broadcast_to(below, above.shape)
+    return divided(above, np.where(below > 1e-12, below, 0.0))  # what rounding leaves is 0

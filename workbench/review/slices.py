@@ -26,7 +26,7 @@ from scipy.special import ndtr
 
 from workbench._repr import short_repr
 from workbench.errors import OptionError
-from workbench.evaluation.intervals import Estimate, holm, wilson
+from workbench.evaluation.intervals import Estimate, divided, holm, wilson
 from workbench.findings import CODES, DEVICE
 from workbench.review.readings import FINDINGS
 from workbench.review.suspects import NO, UNKNOWN, YES, Joined, error_masks
@@ -261,7 +261,7 @@ def find_slices(
     """
     errors = errors & chances
     below = chances.sum(axis=0)
-    rates = np.divide(errors.sum(axis=0), below, out=np.zeros(len(below)), where=below > 0)
+    rates = np.nan_to_num(divided(errors.sum(axis=0), below))
     columns = [(ALL, np.arange(len(FINDINGS)))]
     columns += [(FINDINGS[at], np.array([at])) for at in np.flatnonzero(errors.any(axis=0))]
     parts = [(name, _Part(errors, chances, rates, patients, chosen)) for name, chosen in columns]
@@ -337,8 +337,7 @@ class _Part:
             each: (values, findings) chances.
         """
         count = len(each)
-        total = each.sum(axis=0)
-        share = np.divide(each, total, out=np.zeros_like(each), where=total > 0)
+        share = np.nan_to_num(divided(each, np.broadcast_to(each.sum(axis=0), each.shape)))
         own = np.bincount(cells, self.residual, self.people * count).reshape(-1, count)
         scores = own - self.by_patient @ share.T
         spread = np.sqrt((scores**2).sum(axis=0))
