@@ -162,8 +162,7 @@ class ReaderSession:
             raise OptionError(f"grade must be one of {', '.join(GRADES)}, got {grade!r}")
         if seconds is not None and not 0 <= seconds < float("inf"):
             raise OptionError(f"seconds must be 0 or more, got {seconds!r}")
-        if not isinstance(comment, str) or len(comment) > _LONG:
-            raise InputError(f"comment must be a text of at most {_LONG:,} characters")
+        check_text("comment", comment)
         if seconds is None and self._shown is not None and self._shown[0] == item:
             seconds = time.monotonic() - self._shown[1]
         taken = None if seconds is None else round(float(seconds), 2)
@@ -182,3 +181,13 @@ class ReaderSession:
             return None
         self._lines.add({"what": "undo", "item": order[-1], "time": now()})
         return order[-1]
+
+
+def check_text(name: str, text: object) -> None:
+    """Refuse what is no text that a person would type.
+
+    Raises:
+        InputError: it is longer than 20,000 characters, or no text.
+    """
+    if not isinstance(text, str) or len(text) > _LONG:
+        raise InputError(f"{name} must be a text of at most {_LONG:,} characters")

@@ -29,6 +29,7 @@ from workbench.errors import InputError, OptionError
 from workbench.findings import CODES, SIDES, standard_name
 from workbench.hallucination.taxonomy import KINDS as ERROR_KINDS
 from workbench.review.kappa import MISSING, Agreement, agreement
+from workbench.review.study_session import check_text
 from workbench.runs.record import now
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ SEVERITIES = {
 #: Names of verdicts in files of earlier versions.
 _RENAMED = {"labeler wrong": "label extraction wrong"}
 _ENTRY = ("id", "source", "kind", "finding", "said", "reference")
-_SHORT, _LONG = 20, 20_000
+_SHORT = 20
 
 
 class _InFolder(Protocol):
@@ -159,9 +160,8 @@ class Annotations:
         for name in errors:
             _one_of("errors", name, ERROR_KINDS)
         who = check_initials(reviewer)
-        for name, text in (("comment", comment), ("report", report)):
-            if not isinstance(text, str) or len(text) > _LONG:
-                raise InputError(f"{name} must be a text of at most {_LONG:,} characters")
+        check_text("comment", comment)
+        check_text("report", report)
         found = Annotation(
             uuid.uuid4().hex, **target, verdict=verdict, reviewer=who, time=now(),
             severity=severity, errors=errors, true=true, side=side, comment=comment, report=report,

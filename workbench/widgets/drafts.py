@@ -15,10 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from workbench._store import JsonLines, file_stamp
-from workbench.errors import InputError
+from workbench.review.study_session import check_text
 from workbench.runs.record import now
-
-_LONG = 20_000
 
 
 class Drafts:
@@ -51,8 +49,7 @@ class Drafts:
             RunError: the file cannot be written.
         """
         for name, text in texts.items():
-            if not isinstance(text, str) or len(text) > _LONG:
-                raise InputError(f"{name} must be a text of at most {_LONG:,} characters")
+            check_text(name, text)
         kept = {name: text for name, text in texts.items() if text}
         if kept == self.of(who).get(tuple(about), {}):
             return
