@@ -283,7 +283,7 @@ def test_csv_cells_are_no_formulas(lab, tmp_path):
     found = queue(run, manifest=lab.manifest({"=cmd()": {"pneumothorax": "absent"}}))
     text = found.save(tmp_path / "q.csv").read_text()
     assert "'=cmd()" in text and "\n=cmd" not in text
-    with pytest.raises(InputError, match=r"as \.csv or \.parquet"):
+    with pytest.raises(InputError, match=r"as \.parquet or \.csv"):
         found.save(tmp_path / "q.xlsx")
 
 
