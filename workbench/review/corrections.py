@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -217,7 +217,8 @@ def _apply(frame: pd.DataFrame, found: CorrectedReference, rows: np.ndarray, who
             continue
         if key in changed:
             frame.loc[at, "provenance"] = who
-            frame.loc[at, NO_FINDING] = _no_finding(frame.loc[at])
+            known = {name: frame.at[at, name] for name in (*FINDINGS, NO_FINDING)}
+            frame.loc[at, NO_FINDING] = _no_finding(known)
         dropped += key not in found.reports and bool(np.any(frame.loc[at, texts].notna()))
         frame.loc[at, texts] = pd.NA
         for section, text in sections(found.reports.get(key, "")).items():
@@ -225,7 +226,7 @@ def _apply(frame: pd.DataFrame, found: CorrectedReference, rows: np.ndarray, who
     return dropped
 
 
-def _no_finding(row: pd.Series) -> str:
+def _no_finding(row: Mapping[str, object]) -> str:
     if any(row[name] == PRESENT for name in FINDINGS):
         return ABSENT
-    return NOT_MENTIONED if row[NO_FINDING] == ABSENT else row[NO_FINDING]
+    return NOT_MENTIONED if row[NO_FINDING] == ABSENT else str(row[NO_FINDING])

@@ -270,7 +270,7 @@ def find_slices(
         numbers, values = pd.factorize(attributes[name].fillna(UNKNOWN).astype(str), sort=True)
         if 1 < len(values) <= VALUES:
             for finding, part in parts:
-                found += part.slices(name, finding, numbers, values)
+                found += part.slices(str(name), finding, numbers, list(values))
     adjusted = holm([item.p for item in found])
     corrected = [replace(item, p=p) for item, p in zip(found, adjusted, strict=True)]
     corrected.sort(key=lambda item: (item.z is None, -(item.z or 0.0), -item.errors))
@@ -280,7 +280,9 @@ def find_slices(
 
 def legend_below(ax: Axes, *, handles: Sequence[Artist] | None = None) -> None:
     """Put a legend of three columns below the label of the axis, where no bar can reach it."""
-    height = ax.get_position().height * ax.get_figure(root=True).get_size_inches()[1]
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    height = ax.get_position().height * figure.get_size_inches()[1]
     given = {} if handles is None else {"handles": handles}
     ax.legend(
         loc="upper center", bbox_to_anchor=(0.5, -0.72 / max(height, 0.5)), ncols=3, fontsize=11,

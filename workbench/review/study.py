@@ -149,10 +149,10 @@ class ReaderStudy:
         Raises:
             InputError: readers are not done and `partial` is False, or nothing is graded.
         """
-        frame = self.progress()
-        left = frame[frame["done"] < frame["total"]]
-        if len(left) and not partial:
-            who = ", ".join(f"{r.reader} {r.total - r.done}" for r in left.itertuples())
+        sessions = [self.session(name) for name in self.readers]
+        left = {one.reader: len(one.items) - one.done for one in sessions}
+        if any(left.values()) and not partial:
+            who = ", ".join(f"{reader} {count}" for reader, count in left.items() if count)
             raise InputError(
                 f"reports are left to grade ({who}); what is seen now can bias what comes. Wait, "
                 "or ask for partial=True"

@@ -12,7 +12,7 @@ reading are not published in enough detail to be repeated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -60,10 +60,12 @@ def analyse(
     drawn = bootstrap_weights(len(unique), np.random.default_rng([seed, len(unique)]),
                               resamples=resamples)  # fmt: skip
     good = first["grade"].isin(SUCCESS).to_numpy(float)
-    sums = {}
+    sums: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for arm in ARMS:
         own = (first["arm"] == arm).to_numpy(float)
-        sums[arm] = [np.bincount(cases, values, len(unique)) for values in (good * own, own)]
+        sums[arm] = (
+            np.bincount(cases, good * own, len(unique)), np.bincount(cases, own, len(unique))
+        )  # fmt: skip
     by_reader = {
         (reader, arm): wilson(int(part["grade"].isin(SUCCESS).sum()), len(part))
         for reader in dict.fromkeys(graded["reader"])
@@ -122,7 +124,7 @@ def _success(good: np.ndarray, read: np.ndarray, drawn: np.ndarray) -> Estimate:
     return replace(found, low=alone.low, high=alone.high)
 
 
-def _difference(sums: Mapping[str, Sequence[np.ndarray]], drawn: np.ndarray) -> Estimate:
+def _difference(sums: Mapping[str, tuple[np.ndarray, np.ndarray]], drawn: np.ndarray) -> Estimate:
     """Return success of the model minus that of the references, over resampled cases."""
     weights = np.vstack([np.ones(drawn.shape[1]), drawn])
     (own, total), (other, others) = sums[MODEL], sums[REFERENCE]

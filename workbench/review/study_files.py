@@ -89,12 +89,10 @@ def assign(
         raise OptionError(
             f"readers_per_case must be from 1 to {len(readers)}, the number of readers; got {each}"
         )
-    first = np.arange(cases) * each
-    order = rng.permutation(cases)
     given: dict[str, list[int]] = {name: [] for name in readers}
-    for start, case in zip(first, order, strict=True):
+    for at, case in enumerate(rng.permutation(cases)):
         for step in range(each):
-            given[readers[(start + step) % len(readers)]].append(int(case))
+            given[readers[(at * each + step) % len(readers)]].append(int(case))
     return {name: np.array(sorted(found), dtype=int) for name, found in given.items()}
 
 
@@ -133,7 +131,7 @@ def arrange(
     plan += [Reading(int(cases[at]), _arm(not model_first[at])) for at in second]
     return plan + [
         Reading(int(cases[at]), _arm(own), repeat=True)
-        for at, own in zip(again, of_model, strict=True)
+        for at, own in zip(again, of_model.tolist(), strict=True)
     ]
 
 

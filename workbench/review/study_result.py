@@ -74,7 +74,7 @@ class StudyResult:
             for arm in ARMS:
                 own = first["arm"].eq(arm) & (first["reader"].eq(reader) | (reader == "all"))
                 given = first.loc[own, "grade"]
-                found = self.success[arm] if reader == "all" else self.by_reader[reader, arm]
+                found = self._share(reader, arm)
                 grades = {grade: int((given == grade).sum()) for grade in GRADES}
                 row = {"reader": reader, "arm": arm, "readings": len(given), **grades}
                 rows.append(row | {"success": found.value, "low": found.low, "high": found.high})
@@ -133,6 +133,7 @@ class StudyResult:
             raise InputError(f"{path.name}: the report of a study is written as .html")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure = self.plot().get_figure(root=True)
+        assert figure is not None
         picture = embedded_png(figure, f"Figure: grades by arm; acceptable: {self._acceptable()}")
         pyplot.close(figure)
         with whole_file(path) as partial:
@@ -143,6 +144,9 @@ class StudyResult:
     def _repr_html_(self) -> str:
         style = scoped(PAGE_STYLE, "study")
         return f'<style>{style}</style><div class="study">{self._body("")}</div>'
+
+    def _share(self, reader: str, arm: str) -> Estimate:
+        return self.success[arm] if reader == "all" else self.by_reader[reader, arm]
 
     def _acceptable(self) -> str:
         return ", ".join(f"{arm} {self.success[arm].text()}" for arm in ARMS)
@@ -175,11 +179,12 @@ class StudyResult:
         )
 
     def _grades(self) -> str:
+        frame = self.to_frame()
+        counts = frame[["readings", *GRADES]].to_numpy(int).tolist()
         rows = [
-            [f"{row.reader}, {row.arm}", row.readings, *(getattr(row, grade) for grade in GRADES),
-             estimate_text(row.success, row.low, row.high)]
-            for row in self.to_frame().reset_index().itertuples()
-        ]  # fmt: skip
+            [f"{reader}, {arm}", *map("{:,}".format, given), self._share(reader, arm).text()]
+            for (reader, arm), given in zip(frame.index, counts, strict=True)
+        ]
         return html_table(["reader and arm", "readings", *GRADES, "A or B [95 %]"], rows)
 
     def _agreement(self) -> str:

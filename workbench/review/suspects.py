@@ -129,7 +129,8 @@ def join(
     said, reported = readings.codes[:count], readings.codes[count:]
     labels, places = _taken(known.codes, at, SILENT), _taken(known.sides, at, 0)
     definite = np.isin(labels, (YES, NO)) & np.isin(reported, (YES, NO))
-    cases = frame.drop(columns=["view", "status", "error"]).assign(reference=reports, **facts)
+    known_facts = {str(name): column for name, column in facts.items()}
+    cases = frame.drop(columns=["view", "status", "error"]).assign(reference=reports, **known_facts)
     cases["view"] = _view(facts["view"], frame["view"])
     cases["age group"] = _age_groups(facts["age"])
     return Joined(
@@ -300,7 +301,7 @@ def _by_grounding(joined: Joined, table: pd.DataFrame) -> pd.DataFrame:
     stated = table[(table["code"] == PRESENT) & table["finding"].isin(FINDINGS)]
     best = stated.groupby(["id", "finding"], sort=False)["contribution"].max().reset_index()
     best = best[best["contribution"] <= 0]
-    case = pd.Index(joined.cases["id"]).get_indexer_for(best["id"].astype(str))
+    case = pd.Index(joined.cases["id"]).get_indexer_for(pd.Index(best["id"].astype(str)))
     best, case = best[case >= 0], case[case >= 0]
     finding = np.array([FINDINGS.index(name) for name in best["finding"]], dtype=int)
     return pd.DataFrame({

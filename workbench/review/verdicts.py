@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from workbench._repr import short_repr
@@ -31,9 +32,6 @@ from workbench.hallucination.taxonomy import KINDS as ERROR_KINDS
 from workbench.review.kappa import MISSING, Agreement, agreement
 from workbench.review.study_session import check_text
 from workbench.runs.record import now
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FILE = "annotations.jsonl"
 VERDICTS = {
@@ -52,6 +50,14 @@ SEVERITIES = {
 _RENAMED = {"labeler wrong": "label extraction wrong"}
 _ENTRY = ("id", "source", "kind", "finding", "said", "reference")
 _SHORT = 20
+
+
+class _NamedTuple(Protocol):
+    def _asdict(self) -> dict[str, Any]: ...
+
+
+#: A row of `ErrorQueue.to_frame()`.
+Entry = pd.Series | Mapping[str, object] | _NamedTuple
 
 
 class _InFolder(Protocol):
@@ -125,7 +131,7 @@ class Annotations:
 
     def add(
         self,
-        entry: pd.Series | Mapping[str, object] | tuple[object, ...] | None = None,
+        entry: Entry | None = None,
         *,
         verdict: str,
         reviewer: str,
@@ -196,8 +202,6 @@ class Annotations:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each current verdict, columns as in `Annotation`."""
-        import pandas as pd
-
         names = [field.name for field in fields(Annotation)]
         rows = [asdict(item) | {"errors": "|".join(item.errors)} for item in self.current()]
         return pd.DataFrame(rows, columns=names)
@@ -291,13 +295,15 @@ def _verdict(record: Mapping[str, object]) -> Annotation | None:
     return found if found.verdict in VERDICTS else None
 
 
-def _target(
-    entry: pd.Series | Mapping[str, object] | tuple[object, ...] | None, named: Mapping[str, str]
-) -> dict[str, str]:
+def _target(entry: Entry | None, named: Mapping[str, str]) -> dict[str, str]:
     wrong = set(named) - set(_ENTRY)
     if wrong:
         raise OptionError(f"unknown argument {min(wrong)!r}; an entry has {', '.join(_ENTRY)}")
-    given = dict(getattr(entry, "_asdict", lambda: {} if entry is None else entry)())
+    given: dict[Hashable, object] = {}
+    if isinstance(entry, (pd.Series, Mapping)):
+        given |= dict(entry.items())
+    elif entry is not None:
+        given |= entry._asdict()
     values = {name: named.get(name, given.get(name, "")) for name in _ENTRY}
     target = {name: "" if value is None else str(value) for name, value in values.items()}
     if not target["id"]:
