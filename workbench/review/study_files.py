@@ -131,7 +131,7 @@ def arrange(
     plan += [Reading(int(cases[at]), _arm(not model_first[at])) for at in second]
     return plan + [
         Reading(int(cases[at]), _arm(own), repeat=True)
-        for at, own in zip(again, of_model.tolist(), strict=True)
+        for at, own in zip(again, of_model, strict=True)
     ]
 
 
@@ -148,10 +148,10 @@ def _released(first: np.ndarray, gap: int, rng: np.random.Generator) -> np.ndarr
     return np.array(order)
 
 
-def _halved(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return (count,) bool in random order, half of them True; who has one more is drawn."""
+def _halved(count: int, rng: np.random.Generator) -> list[bool]:
+    """Return `count` values in random order, half of them True; who has one more is drawn."""
     ones = (count + int(rng.integers(2))) // 2
-    return rng.permutation(np.arange(count) < ones)
+    return rng.permutation(np.arange(count) < ones).tolist()
 
 
 def _arm(model: bool) -> str:
