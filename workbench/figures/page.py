@@ -61,16 +61,21 @@ def scoped(style: str, name: str) -> str:
     return "".join(within).replace("margin:32px auto;", "")
 
 
-#: Style of a page of prose, tables and pictures.
+#: Style of whole pages: one column of headings, text, tables and pictures.
 PAGE_STYLE = """
 body{font:15px/1.55 system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;color:#1b1b1b;
-background:#fff;max-width:960px;margin:32px auto;padding:0 24px}
-h1{font-size:26px;margin:0 0 4px}h2{font-size:19px;margin:32px 0 8px}
-p{margin:6px 0 10px}.muted{color:#595959}
+background:#fff;max-width:1180px;margin:32px auto;padding:0 24px}
+h1{font-size:26px;margin:0 0 4px}h2{font-size:19px;margin:36px 0 8px}
+p{margin:6px 0 10px;max-width:880px}.muted,small{color:#595959}
 table{border-collapse:collapse;margin:10px 0;font-variant-numeric:tabular-nums}
-th,td{padding:4px 12px;border-bottom:1px solid #d9d9d9}th{border-bottom:2px solid #1b1b1b}
+th,td{padding:4px;border-bottom:1px solid #d9d9d9;vertical-align:top}
+th{border-bottom:2px solid #1b1b1b;vertical-align:bottom}
 img{max-width:100%;height:auto;display:block;margin:8px 0}
-.notes{border-left:4px solid #b36b00;background:#fff4dc;color:#5c3a00;padding:8px 16px}
+.notes{border-left:4px solid #b36b00;background:#fff4dc;color:#5c3a00;
+padding:8px 16px;margin:14px 0}
+.notes ul{margin:4px 0;padding-left:20px}
+.figures{display:flex;gap:28px;flex-wrap:wrap;margin:14px 0}.figures div{min-width:150px}
+.figures b{font-size:24px;display:block}
 """
 
 #: Style of small print on a card.
