@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
-from transformers import LlamaModel
+from transformers import PreTrainedModel
 
 from workbench.attention.word_maps import draw_maps
 from workbench.backends import Reader
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from workbench.model.llava import CxrLlavaForConditionalGeneration
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,20 +271,20 @@ def prompt_states(trace: Trace) -> list[torch.Tensor]:
         final norm; the last one has it.
     """
     model = trace.need_model()
-    network = model.network
+    network = cast("CxrLlavaForConditionalGeneration", model.network)
     device = cast("torch.nn.Embedding", network.get_input_embeddings()).weight.device
     ids = torch.tensor([trace.generation.prompt_ids], device=device)
     features = network.encode_image(torch.tensor(trace.pixel_values)[None])
     embeds = network.splice(ids, features.to(device))
     with _watched_layers(model.decoder) as states:
         last = model.decoder(inputs_embeds=embeds, use_cache=False).last_hidden_state
-    norm = model.decoder.norm
+    norm = cast("torch.nn.LayerNorm", model.decoder.norm)
     before = [norm(state.to(norm.weight.device)) for state in states]
     return [state[0] for state in (*before, last)]
 
 
 @contextmanager
-def _watched_layers(decoder: LlamaModel) -> Iterator[list[torch.Tensor]]:
+def _watched_layers(decoder: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
     """Collect what enters each layer while the block runs.
 
     transformers' own `output_hidden_states` hangs hooks on the model that it never takes off.
@@ -293,7 +295,7 @@ def _watched_layers(decoder: LlamaModel) -> Iterator[list[torch.Tensor]]:
         states.append(args[0] if args else kwargs["hidden_states"])
 
     with ExitStack() as hooks:
-        for layer in decoder.layers:
+        for layer in cast("torch.nn.ModuleList", decoder.layers):
             hooks.callback(layer.register_forward_pre_hook(keep, with_kwargs=True).remove)
         yield states
 

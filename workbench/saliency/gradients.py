@@ -294,7 +294,7 @@ class _FromGrid(nn.Module):
         hidden = tower(pixels, output_hidden_states=True).hidden_states[-1]
         patches = hidden[:, 1:].transpose(1, 2).unflatten(2, self.grid)
         patches = self.tap(patches).flatten(2).transpose(1, 2)
-        return scorer.from_tokens(tower.ln_post(patches))
+        return scorer.from_tokens(cast("nn.LayerNorm", tower.ln_post)(patches))
 
 
 def grad_cam(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
