@@ -27,10 +27,11 @@ from safetensors.torch import load_file
 import workbench as wb
 from workbench.evaluation.intervals import estimate
 from workbench.findings import PHANTOM_FINDINGS, PRESENT
-from workbench.finetune.classifier import aurocs, mean_auroc, predict, resampled_means
 from workbench.finetune.comparing import unseen_cases
 from workbench.finetune.datasets import Images, LabelRows
+from workbench.finetune.finding_stage import predict
 from workbench.finetune.recipe import Recipe, read_recipe
+from workbench.finetune.tower_probes import aurocs, mean_auroc, resampled_means
 
 UNSEEN = 10_000_000
 
@@ -217,9 +218,9 @@ def radiograph_scores(radiographs, runs: dict, args: argparse.Namespace) -> dict
     return result
 
 
-def head_scores(run, findings: tuple[str, ...], pixels: list) -> np.ndarray:
+def head_scores(run, findings: tuple[str, ...], pixels: Images) -> np.ndarray:
     """Return logits of a stage-1 run's own heads."""
-    from workbench.finetune.classifier import FindingClassifier
+    from workbench.finetune.finding_stage import FindingClassifier
 
     tower = run.model().loaded.model.vision_tower
     classifier = FindingClassifier(tower, findings)

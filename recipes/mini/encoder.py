@@ -30,7 +30,7 @@ from recipes.mini.schedule import (
     trapezoid,
 )
 from workbench.findings import PHANTOM_FINDINGS, SEVERITIES
-from workbench.finetune.augmentation import augment
+from workbench.finetune.datasets import augment
 from workbench.model.config import PIXEL_MEAN, PIXEL_STD, CxrVisionConfig
 from workbench.model.vision import VisionTower
 from workbench.phantom.case import sample_scene

@@ -37,8 +37,8 @@ from recipes.mini.schedule import (
     trapezoid,
 )
 from recipes.mini.texts import DialogueWriter
-from workbench.finetune.augmentation import augment
-from workbench.finetune.packing import Packed, pack
+from workbench.finetune.datasets import augment
+from workbench.finetune.encoding import Packed, pack
 from workbench.finetune.tower_probes import fit_projector
 from workbench.model.tokenizer import CxrTokenizer
 

@@ -9,7 +9,7 @@ from torch import nn
 from recipes.mini.data import CHANNELS
 from recipes.mini.encoder import normalise, vision_config
 from recipes.mini.recipe import MiniRecipe
-from workbench.finetune.packing import Packed
+from workbench.finetune.encoding import Packed
 from workbench.model.config import PIXEL_MEAN, PIXEL_STD, CxrLlavaConfig
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.tokenizer import CxrTokenizer

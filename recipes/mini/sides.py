@@ -46,7 +46,7 @@ from recipes.mini.schedule import (
     trapezoid,
 )
 from workbench.findings import ATELECTASIS, NODULE, PHANTOM_FINDINGS, SIDES
-from workbench.finetune.augmentation import augment
+from workbench.finetune.datasets import augment
 from workbench.finetune.tower_probes import refit_projector
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.phantom.case import sample_scene

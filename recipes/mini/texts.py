@@ -1,7 +1,7 @@
 """What `mini` is taught to say: dialogues about a phantom, as token ids with the answers marked.
 
 All turns of one image share one prefix (system prompt and image). Each block after it is a thread
-of its own (`workbench.finetune.packing`); otherwise the report would leak into the answers.
+of its own (`workbench.finetune.encoding`); otherwise the report would leak into the answers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import sentencepiece
 
 from recipes.mini.recipe import MiniRecipe
-from workbench.finetune.packing import Block
+from workbench.finetune.encoding import Block
 from workbench.model.prompt import (
     Message,
     differential_messages,

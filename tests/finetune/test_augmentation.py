@@ -1,11 +1,8 @@
 """Images change from pass to pass, sides never."""
 
-import numpy as np
-import pytest
 import torch
 
-from workbench.errors import InputError
-from workbench.finetune.augmentation import augment, augmented, mirrored
+from workbench.finetune.datasets import augment, augmented
 
 
 def test_a_change_is_decided_by_seed_pass_and_case_alone():
@@ -23,15 +20,6 @@ def test_no_change_moves_anything_to_the_other_side():
         changed = augmented(pixels, seed=0, epoch=epoch, case=0)
         assert changed[12:18, 5:9].mean() > changed[12:18, 31:35].mean() + 0.1
         assert changed.min() >= 0 and changed.max() <= 1
-
-
-def test_a_mirror_takes_the_text_along():
-    image = np.arange(6).reshape(2, 3)
-    turned, text = mirrored(image, "Left effusion. Nodule on the right; the leftover is clear.")
-    assert turned.tolist() == [[2, 1, 0], [5, 4, 3]]
-    assert text == "Right effusion. Nodule on the left; the leftover is clear."
-    with pytest.raises(InputError, match="one side only"):
-        mirrored(image, "The tip is in the right atrium.")
 
 
 def test_augmentation_moves_nothing():

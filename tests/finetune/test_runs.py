@@ -122,7 +122,7 @@ def test_accumulation_changes_nothing(tiny, tmp_path, monkeypatch):
     def halved(lengths, *, micro, batch, **how):
         whole = plan_batches(lengths, micro=batch, batch=batch, **how).batches
         cut = [keys[at : at + micro] for keys in whole for at in range(0, batch, micro)]
-        return PlannedBatches(cut)
+        return PlannedBatches(cut, len(lengths))
 
     monkeypatch.setattr(writing_stages, "plan_batches", halved)
     runs = [

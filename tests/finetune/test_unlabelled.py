@@ -20,7 +20,8 @@ from workbench.finetune.encoding import (
 from workbench.finetune.parts import prepare, trainable
 from workbench.finetune.recipe import TuningRecipe, read_recipe
 from workbench.finetune.student import Student
-from workbench.finetune.unlabelled import OWN_REPORTS, own_reports, own_turns
+from workbench.finetune.turns import own_turns
+from workbench.finetune.writing_stages import OWN_REPORTS, own_reports
 from workbench.reports import label
 
 TEXT = "Heart size is normal. No nodule. Impression: No acute abnormality."

@@ -8,7 +8,7 @@ from recipes.mini.encoder import vision_config
 from recipes.mini.learner import Learner
 from recipes.mini.recipe import MiniRecipe
 from recipes.mini.texts import DialogueWriter, train_tokenizer
-from workbench.finetune.packing import Block, pack
+from workbench.finetune.encoding import Block, pack
 from workbench.model.prompt import render_chat, report_messages
 from workbench.model.vision import VisionTower
 

@@ -15,8 +15,7 @@ from PIL import Image
 from workbench.data import Manifest
 from workbench.data.frames import conform
 from workbench.evaluation.intervals import Estimate
-from workbench.finetune.ledger import Ledger, SkillChange
-from workbench.finetune.live_log import PROGRESS_FILE
+from workbench.finetune.ledger import PROGRESS_FILE, Ledger, SkillChange
 from workbench.finetune.recipe import read_recipe
 from workbench.phantom.case import phantom
 from workbench.widgets.monitoring import RunWatch

@@ -52,6 +52,17 @@ class Case:
     regions: Callable[[], Mapping[str, np.ndarray]] = field(repr=False, default=dict)
     drawn: Callable[[], Phantom] | None = field(repr=False, default=None)
 
+    @property
+    def phantom(self) -> Phantom:
+        """The phantom behind it.
+
+        Raises:
+            InputError: it is a real radiograph.
+        """
+        if self.drawn is None:
+            raise InputError(f"{self.id} is a real radiograph; only phantoms are known throughout")
+        return self.drawn()
+
     def code(self, finding: str) -> str:
         """Return the code of a finding; not mentioned where nothing is known."""
         return self.codes.get(finding, NOT_MENTIONED)
@@ -129,6 +140,8 @@ def gather(recipe: Recipe) -> CaseSet:
             cases, data.validation, recipe.seed, "phantoms", (), taught=taught,
             unlabelled=unlabelled_cases(data.phantoms, behind=cases),
         )  # fmt: skip
+    if data.manifest is None:
+        raise InputError("the recipe names neither phantoms nor a manifest")
     manifest = manifests.load(data.manifest, root=data.root)
     return manifest_cases(manifest, data, seed=recipe.seed)
 
@@ -160,7 +173,7 @@ def unlabelled_cases(wanted: PhantomData, *, behind: Sequence[Case]) -> list[Cas
     """
     if not wanted.unlabelled:
         return []
-    start = behind[-1].drawn().seed + 1
+    start = behind[-1].phantom.seed + 1
     if start + wanted.unlabelled > RESERVED_SEED:
         raise TrainingError(
             f"unlabelled phantoms would go up to seed {start + wanted.unlabelled:,}; seeds from "
@@ -252,17 +265,17 @@ def manifest_cases(manifest: Manifest, data: DataRecipe, *, seed: int = 0) -> Ca
     cases = [row_case(chosen, row) for row in range(len(chosen))]
     validate = (chosen.frame["split"] == "validate").to_numpy()
     if validate.any():
-        parts = [
+        train, held = (
             tuple(case for case, late in zip(cases, validate, strict=True) if late == wanted)
             for wanted in (False, True)
-        ]
-        return _case_set(*parts, "manifest", chosen.notes)
+        )
+        return _case_set(train, held, "manifest", chosen.notes)
     return _divided(cases, data.validation, seed, "manifest", chosen.notes)
 
 
 def row_case(manifest: Manifest, row: int) -> Case:
     """Return what one row of a manifest knows."""
-    values = manifest.frame.iloc[row]
+    values = {str(name): value for name, value in manifest.frame.iloc[row].items()}
     codes = {name: str(values[name]) for name in FINDING_COLUMNS if values[name] != NOT_MENTIONED}
     texts = {name: values[f"report_{name}"] for name in ("findings", "impression")}
     path = manifest.path(row)

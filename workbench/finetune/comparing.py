@@ -113,7 +113,7 @@ def examine(
     if (warning := seen_warning(seed)) is not None:
         logger.warning(warning)
     cases = unseen_cases(finding, n=n, seed=seed, domain=domain)
-    texts = [write_reports(model, cases) for model in (before, after)]
+    texts = (write_reports(before, cases), write_reports(after, cases))
     others = tuple(name for name in scored_findings(cases, PHANTOM_FINDINGS) if name != finding)
     rows = (
         *f1_changes("", *texts, cases, (finding,))[1:],
@@ -197,7 +197,7 @@ class RunComparison:
         )
 
 
-def compare(a: Run | str | os.PathLike, b: Run | str | os.PathLike) -> RunComparison:
+def compare(a: Run | str | os.PathLike[str], b: Run | str | os.PathLike[str]) -> RunComparison:
     """Compare two finished runs.
 
     Args:
@@ -248,10 +248,11 @@ def _cost(run: Run) -> dict[str, int | float]:
 
 def _report_changes(first: Run, second: Run, shared: list[str]) -> tuple[SkillChange, ...]:
     cases = [case for case in evidence_cases(first.evidence) if case.id in set(shared)]
-    texts = [{name: run.evidence["cases"][name]["after"] for name in shared}
-             for run in (first, second)]  # fmt: skip
+    one, two = (
+        {name: run.evidence["cases"][name]["after"] for name in shared} for run in (first, second)
+    )
     findings = [f for f in first.evidence["findings"] if f in second.evidence["findings"]]
-    return f1_changes("macro F1", *texts, cases, findings)
+    return f1_changes("macro F1", one, two, cases, findings)
 
 
 def _auroc_change(first: Run, second: Run, shared: list[str]) -> tuple[SkillChange, ...]:
@@ -260,8 +261,8 @@ def _auroc_change(first: Run, second: Run, shared: list[str]) -> tuple[SkillChan
     rows = [first.evidence["cases"][name] for name in shared]
     labels = np.array([row["labels"] for row in rows])
     patients = [row["patient"] for row in rows]
-    scores = [
+    one, two = (
         np.array([run.evidence["cases"][name]["after"] for name in shared])
         for run in (first, second)
-    ]
-    return auroc_rows(*scores, labels, patients, ())
+    )
+    return auroc_rows(one, two, labels, patients, ())

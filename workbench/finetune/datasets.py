@@ -7,16 +7,16 @@ come together; which batches follow each other is random.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.utils.data import Dataset, Sampler
 
 from workbench.errors import TrainingError
 from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT
-from workbench.finetune.augmentation import augmented
 from workbench.finetune.cases import Case
 from workbench.finetune.encoding import Example, packed, pad
 from workbench.finetune.feature_cache import FeatureCache
@@ -35,16 +35,19 @@ class PlannedBatches(Sampler[list[Key]]):
 
     Args:
         batches: keys of each batch.
+        total: rows.
 
     Attributes:
+        epochs: passes over the rows.
         batch_size: keys of one batch, for libraries that ask.
         drop_last: True; there is no smaller batch at the end.
     """
 
     drop_last = True
 
-    def __init__(self, batches: Sequence[Sequence[Key]]) -> None:
+    def __init__(self, batches: Sequence[Sequence[Key]], total: int) -> None:
         self.batches = [list(batch) for batch in batches]
+        self.epochs = sum(map(len, self.batches)) / total
         self.batch_size = len(self.batches[0])
 
     def __iter__(self) -> Iterator[list[Key]]:
@@ -91,10 +94,44 @@ def plan_batches(
         part = sorted(keys[start : start + window], key=lambda key: lengths[key[1]])
         cut = [part[at : at + micro] for at in range(0, len(part), micro)]
         batches += [cut[at] for at in rng.permutation(len(cut))]
-    return PlannedBatches(batches)
+    return PlannedBatches(batches, total)
 
 
-class Images(Sequence[torch.Tensor]):
+def augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Change exposure, contrast, blur and noise; never the geometry, so sides stay sides.
+
+    Args:
+        pixels: (B, S, S) in [0, 1].
+        generator: source of all randomness.
+    """
+    batch = len(pixels)
+
+    def draw(low: float, high: float) -> torch.Tensor:
+        return low + (high - low) * torch.rand(batch, 1, 1, generator=generator)
+
+    changed = pixels.clamp_min(1e-4) ** torch.exp(draw(-0.5, 0.45))
+    changed = 0.5 + (changed - 0.5) * draw(0.65, 1.12) + draw(-0.10, 0.08)
+    soft = F.avg_pool2d(changed[:, None], 3, 1, 1, count_include_pad=False)[:, 0]
+    changed = torch.lerp(changed, soft, draw(-0.3, 0.9).clamp_min(0))
+    noise = torch.randn(pixels.shape, generator=generator)
+    changed = changed + noise * draw(0.0, 0.045) * (0.4 + 0.8 * changed)
+    plain = (draw(0, 1) < 0.25).float()
+    return (plain * pixels + (1 - plain) * changed).clamp(0, 1)
+
+
+def augmented(pixels: torch.Tensor, *, seed: int, epoch: int, case: int) -> torch.Tensor:
+    """Return one image with another exposure, contrast, blur and noise.
+
+    Args:
+        pixels: (S, S) in [0, 1].
+        seed, epoch, case: decide the change.
+    """
+    number = int(np.random.SeedSequence([seed, 75, epoch, case]).generate_state(1)[0])
+    generator = torch.Generator().manual_seed(number)
+    return augment(pixels[None], generator)[0]
+
+
+class Images:
     """Prepared images of cases, each read when it is asked for and kept nowhere.
 
     Args:
@@ -118,11 +155,14 @@ class Images(Sequence[torch.Tensor]):
     def __len__(self) -> int:
         return len(self.cases)
 
-    def __getitem__(self, key: int | slice) -> torch.Tensor | list[torch.Tensor]:
-        """Return (1, S, S) of one row in the first pass, or the list of a slice."""
-        if isinstance(key, slice):
-            return [self.prepared(row) for row in range(*key.indices(len(self)))]
-        return self.prepared(range(len(self))[key])
+    def batch(self, rows: Iterable[int]) -> torch.Tensor:
+        """Return (B, 1, S, S) of rows in the first pass."""
+        return torch.stack([self.prepared(int(row)) for row in rows])
+
+    def batches(self, size: int = 16) -> Iterator[torch.Tensor]:
+        """Yield (B, 1, S, S) of all rows in order, in the first pass."""
+        for at in range(0, len(self), size):
+            yield self.batch(range(at, min(at + size, len(self))))
 
     def prepared(self, row: int, epoch: int = 0) -> torch.Tensor:
         """Return (1, S, S) normalised pixels of a case in a pass."""

@@ -24,6 +24,7 @@ from workbench._store import JsonLines
 from workbench.errors import TrainingError
 from workbench.finetune.parts import weights_sha256
 from workbench.model.processor import ImageProcessor
+from workbench.model.vision import VisionTower
 
 KEYS, ROWS, LOCK = "keys.jsonl", "tokens.f32", "writing.lock"
 
@@ -42,7 +43,7 @@ class FeatureCache:
     """
 
     folder: Path
-    tower: torch.nn.Module = field(repr=False)
+    tower: VisionTower = field(repr=False)
     shape: tuple[int, int]
     keys: JsonLines = field(repr=False)
     computed: int = 0
@@ -54,7 +55,7 @@ class FeatureCache:
 
     @classmethod
     def open(
-        cls, folder: str | Path, tower: torch.nn.Module, processor: ImageProcessor, *,
+        cls, folder: str | Path, tower: VisionTower, processor: ImageProcessor, *,
         encoder: str | None = None,
     ) -> FeatureCache:  # fmt: skip
         """Open a cache, or start one.

@@ -1,12 +1,16 @@
 """Stage 1: the vision tower learns findings, and the projector is fitted to it again.
 
+Labels teach, and masks where they are known. Every patch token gives a logit for every finding; the
+image's logit pools them with a softmax, so that what the image shows can be read off the tokens
+that the projector sees. A label that nobody gave carries no loss.
+
 "Before" is what the tower of the base already knows of these findings, read off by a linear probe
 that is fitted to the same training cases; "after" is the trained head. When the tower has moved,
 its tokens no longer mean what the language model was told: with `tuning.projector: full` the
 projector is set to the ridge solution under which the new tokens say what the old ones said.
 
-Paper: Lee et al., Eur Radiol 2025, section 2.
-Does not know: language (stage 3 goes on from the exported checkpoint).
+Papers: Lee et al., Eur Radiol 2025, section 2 (multi-label findings); pooling by attention, Ilse et
+al., ICML 2018, arXiv 1802.04712. Deviations: the paper pools the class token; masks are beyond it.
 """
 
 from __future__ import annotations
@@ -18,17 +22,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
+from torch import nn
 
 from workbench.errors import TrainingError
 from workbench.finetune.adapters import save_adapter
 from workbench.finetune.cases import CaseSet, gather
-from workbench.finetune.classifier import (
-    FindingClassifier,
-    aurocs,
-    class_weights,
-    predict,
-)
 from workbench.finetune.datasets import Images, LabelRows, plan_batches
 from workbench.finetune.ledger import ADAPTER, EVIDENCE_FILE, Run
 from workbench.finetune.measuring import facade, forgetting
@@ -44,7 +44,7 @@ from workbench.finetune.session import (
     world_size,
     write_json,
 )
-from workbench.finetune.tower_probes import auroc_rows, linear_probe, refit_projector
+from workbench.finetune.tower_probes import auroc_rows, aurocs, linear_probe, refit_projector
 from workbench.finetune.trainer import (
     FinetuneTrainer,
     make_trainer,
@@ -54,6 +54,101 @@ from workbench.model.splice import IGNORE_LABEL
 from workbench.model.vision import VisionTower
 
 HEADS_FILE = "heads.safetensors"
+
+#: A rare finding weighs at most this much more than a common one.
+MOST_WEIGHT = 8.0
+
+
+class FindingClassifier(nn.Module):
+    """A vision tower with one head of findings.
+
+    Args:
+        tower: trained in place.
+        findings: columns.
+        mask_weight: weight of mask supervision.
+    """
+
+    accepts_loss_kwargs = True
+
+    def __init__(
+        self, tower: VisionTower, findings: Sequence[str], *, mask_weight: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.tower, self.findings, self.mask_weight = tower, tuple(findings), mask_weight
+        width, count = tower.config.width, len(self.findings)
+        self.patch_head = nn.Linear(width, count)
+        nn.init.normal_(self.patch_head.weight, std=width**-0.5)
+        nn.init.constant_(self.patch_head.bias, -2.0)
+        self.scale = nn.Parameter(torch.ones(count))
+        self.bias = nn.Parameter(torch.full((count,), 1.0))
+        self.positive_weight: torch.Tensor
+        self.register_buffer("positive_weight", torch.ones(count), persistent=False)
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        cover: torch.Tensor | None = None,
+        known: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Return logits, and the loss where labels are given.
+
+        Args:
+            pixel_values: (B, 1, S, S) normalised.
+            labels: (B, F) 1, 0, or -100 for unknown.
+            cover: (B, N, F) share of each patch that a finding covers.
+            known: (B, F) whether that is known.
+            num_items_in_batch: known labels of the whole step, over all processes.
+
+        Returns:
+            {"logits": (B, F)} and "loss": summed over known labels, divided by their number.
+        """
+        patch = self.patch_head(self.tower(pixel_values).tokens)
+        weight = torch.softmax(patch * 2, dim=1)
+        logits = (weight * patch).sum(1) * self.scale + self.bias
+        if labels is None:
+            return {"logits": logits}
+        stated = labels != IGNORE_LABEL
+        each = F.binary_cross_entropy_with_logits(
+            logits, labels.clamp_min(0).to(logits.dtype), reduction="none",
+            pos_weight=self.positive_weight,
+        )  # fmt: skip
+        total = (each * stated).sum()
+        if cover is not None and known is not None and self.mask_weight:
+            total = total + self.mask_weight * self._mask_loss(patch, cover, known)
+        count = stated.sum() if num_items_in_batch is None else num_items_in_batch
+        return {"loss": total / torch.clamp(torch.as_tensor(count), min=1), "logits": logits}
+
+    def _mask_loss(
+        self, patch: torch.Tensor, cover: torch.Tensor, known: torch.Tensor
+    ) -> torch.Tensor:
+        target = (cover * 3).clamp_max(1)
+        heavy = torch.full((patch.shape[-1],), 6.0, device=patch.device)
+        each = F.binary_cross_entropy_with_logits(patch, target, reduction="none", pos_weight=heavy)
+        return (each.mean(1) * known).sum()
+
+
+def class_weights(labels: np.ndarray) -> torch.Tensor:
+    """Return (F,) weight of a positive: the root of negatives by positives, within bounds.
+
+    Args:
+        labels: (n, F) 1, 0 or -100.
+    """
+    positive, negative = (labels == 1).sum(0), (labels == 0).sum(0)
+    ratio = np.sqrt(np.maximum(negative, 1) / np.maximum(positive, 1))
+    return torch.from_numpy(ratio.clip(1 / MOST_WEIGHT, MOST_WEIGHT)).float()
+
+
+@torch.no_grad()
+def predict(classifier: FindingClassifier, images: Images) -> np.ndarray:
+    """Return (n, F) logits."""
+    device = classifier.patch_head.weight.device
+    was_training = classifier.training
+    classifier.eval()
+    found = [classifier(pixels.to(device))["logits"].float().cpu() for pixels in images.batches()]
+    classifier.train(was_training)
+    return torch.cat(found).numpy()
 
 
 def train_findings(
@@ -67,12 +162,12 @@ def train_findings(
         for part, found in (("train", cases.train), ("validation", cases.validation))
     }
     pixels = {part: Images(found.images.cases, loaded.processor) for part, found in rows.items()}
-    old = copy.deepcopy(loaded.model.get_encoder("image"))
-    before = linear_probe(old, pixels, rows) if process_rank() == 0 else None
+    old = copy.deepcopy(loaded.model.vision)
+    before = linear_probe(old, pixels, rows) if process_rank() == 0 else np.empty((0, 0))
     if recipe.from_scratch:
         torch.manual_seed(recipe.seed)
         fresh = VisionTower(old.config).state_dict()
-        loaded.model.get_encoder("image").load_state_dict(fresh)
+        loaded.model.vision.load_state_dict(fresh)
     prepare(loaded.model, recipe.tuning, seed=recipe.seed)
     sha_before = frozen_sha256(loaded.model)
     trainer = _trainer(recipe, loaded, rows, pixels, findings, out, show, callbacks)
@@ -82,9 +177,7 @@ def train_findings(
     kept = None
     if recipe.tuning.projector == "full":
         seen = pixels["train"]
-        kept = refit_projector(
-            loaded.model, old, len(seen), lambda rows: torch.stack([seen[int(at)] for at in rows])
-        )
+        kept = refit_projector(loaded.model, old, len(seen), seen.batch)
     loaded.model.eval()
     facts = (cases, findings, rows, pixels, before, sha_before, cost, kept)
     return _finished(recipe, loaded, trainer, out, *facts)
@@ -131,7 +224,7 @@ def _trainer(
     findings: tuple[str, ...], out: Path, show: bool, callbacks: Sequence[Any],
 ) -> FinetuneTrainer:  # fmt: skip
     torch.manual_seed(recipe.seed + 1)
-    training, tower = recipe.training, loaded.model.get_encoder("image")
+    training, tower = recipe.training, loaded.model.vision
     classifier = FindingClassifier(tower, findings, mask_weight=training.mask_weight)
     classifier.to(loaded.model.device)
     if training.class_weights:
@@ -161,7 +254,9 @@ def _finished(
     heads = {n: p.detach().contiguous() for n, p in trainer.model.named_parameters()
              if not n.startswith("tower.")}  # fmt: skip
     save_file(heads, adapter / HEADS_FILE, metadata={"findings": "|".join(findings)})
-    after = predict(trainer.model, pixels["validation"])
+    classifier = trainer.model
+    assert isinstance(classifier, FindingClassifier)
+    after = predict(classifier, pixels["validation"])
     labels = rows["validation"].labels
     patients = [case.patient for case in cases.validation]
     evidence = {
@@ -191,7 +286,7 @@ def _finished(
 def _predicted_memory(loaded: LoadedCheckpoint, recipe: Recipe) -> float:
     """Return bytes of weights, moments and the tower's activations, without the language model."""
     vision = loaded.model.config.vision
-    learning = sum(p.numel() for p in loaded.model.get_encoder("image").parameters())
+    learning = sum(p.numel() for p in loaded.model.vision.parameters())
     kept = 4 * 16 * vision.width * vision.image_tokens * vision.layers
     total = 4 * loaded.card.parameters["total"] + 12 * learning
     return total + kept * recipe.training.micro_batch + 0.35e9

@@ -9,6 +9,7 @@ wb.finetune.open_run("runs/fracture")
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
@@ -31,7 +32,11 @@ if TYPE_CHECKING:
     from workbench.interface import ChestXrayModel
 
 LEDGER_FILE, RECIPE_FILE, EVIDENCE_FILE = "ledger.json", "recipe.yaml", "evidence.json"
-ADAPTER = "adapter"
+PROGRESS_FILE, ADAPTER = "progress.jsonl", "adapter"
+
+#: What is shown of each logged step besides measures: the loss that was trained on, per token also
+#: of labelled rows and of those that are only tied to the base; the rate that the recipe names.
+LOGGED = ("loss", "loss_labelled", "loss_unlabelled", "learning_rate", "grad_norm", "epoch")
 
 
 @dataclass(frozen=True)
@@ -235,7 +240,7 @@ class Run:
         return self.ledger._repr_html_()
 
 
-def open_run(folder: str | Path) -> Run:
+def open_run(folder: str | os.PathLike[str]) -> Run:
     """Read a finished run back.
 
     Raises:

@@ -131,7 +131,7 @@ def forgetting(
     if not cases:
         return ()
     findings = scored_findings(cases, PHANTOM_FINDINGS)
-    texts = [write_reports(model, cases) for model in (before, after)]
+    texts = (write_reports(before, cases), write_reports(after, cases))
     shares = {
         "questions answered right": _questions_right,
         "differentials that name what is there": _differentials_right,
@@ -177,7 +177,7 @@ def _differentials_right(model: ChestXrayModel, cases: Sequence[Case]) -> np.nda
     found = []
     for case in cases:
         text = model.differential(case.load()).text.lower()
-        truth = case.drawn().differential.lower()
+        truth = case.phantom.differential.lower()
         found.append(all((name in text) == (name in truth) for name in PHANTOM_FINDINGS))
     return np.array(found, float)
 
@@ -213,7 +213,9 @@ def _explained(model: ChestXrayModel, case: Case, when: str) -> list[dict[str, A
             "finding": name,
             "drawn": name in truth,
             "stated": name in stated,
-            "points": _points(trace, name, regions) if name in stated else None,
+            "points": _points(trace, name, regions)
+            if trace is not None and name in stated
+            else None,
             "contribution": contributions.get(name),
         }
         for name in names
@@ -233,4 +235,4 @@ def _points(trace: Trace, finding: str, regions: Mapping[str, np.ndarray]) -> bo
 def _contributions(trace: Trace) -> dict[str, float]:
     frame = ground(trace, ablations=ABLATIONS).findings()
     found = frame.groupby("finding")["contribution"].max()
-    return {name: float(value) for name, value in found.items()}
+    return {str(name): float(value) for name, value in found.items()}

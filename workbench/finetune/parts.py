@@ -56,7 +56,7 @@ def lora_config(tuning: TuningRecipe) -> LoraConfig:
     wanted = [f"(?:{LORA_TARGETS[part]})" for part in _parts(tuning, "lora")]
     return LoraConfig(
         r=tuning.rank,
-        lora_alpha=tuning.alpha,
+        lora_alpha=tuning.alpha,  # pyright: ignore[reportArgumentType]
         lora_dropout=tuning.dropout,
         target_modules="|".join(wanted) or DUMMY_TARGET_MODULES,
         bias="none",
@@ -126,9 +126,9 @@ def parts_learned(model: nn.Module) -> dict[str, dict[str, int]]:
     """Return part -> {"tensors", "parameters"} that learn."""
     found = {part: {"tensors": 0, "parameters": 0} for part in PART_MODULES}
     for name, p in trainable(model):
-        part = part_of(name)
-        found[part]["tensors"] += 1
-        found[part]["parameters"] += p.numel()
+        if part := part_of(name):
+            found[part]["tensors"] += 1
+            found[part]["parameters"] += p.numel()
     return found
 
 

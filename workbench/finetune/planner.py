@@ -38,6 +38,7 @@ from workbench.figures.tables import frame_table
 from workbench.finetune.parts import prepare
 from workbench.finetune.recipe import TuningRecipe
 from workbench.model.config import CxrLlavaConfig
+from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.sizes import BYTES, empty_model, full_size_config
 
 if TYPE_CHECKING:
@@ -274,11 +275,11 @@ def _activations(
     return (config.image_tokens + text_tokens) * kept
 
 
-def _weights(model: nn.Module, tuning: TuningRecipe, size: float) -> float:
+def _weights(model: CxrLlavaForConditionalGeneration, tuning: TuningRecipe, size: float) -> float:
     """Return bytes of frozen weights; the language model's linear layers in 4 bit where asked."""
     small = set()
     if tuning.quantize:
-        for module in model.get_decoder().modules():
+        for module in model.decoder.modules():
             if isinstance(module, nn.Linear) and not module.weight.requires_grad:
                 small.add(id(module.weight))
     frozen = [p for p in model.parameters() if not p.requires_grad]

@@ -46,119 +46,155 @@ Drawable = Annotated[str, one_of(*PHANTOM_FINDINGS, *ON_REQUEST)]
 class PhantomData(Section):
     """Phantoms to train on."""
 
-    first_seed: Count = Field(7_000_000, description="Seed of the first phantom.")
-    count: int = Field(128, description="Number of phantoms, validation included.", ge=2)
+    first_seed: Count = Field(default=7_000_000, description="Seed of the first phantom.")
+    count: int = Field(default=128, description="Number of phantoms, validation included.", ge=2)
     finding: Drawable | None = Field(
-        None, description="Finding that is taught; None takes phantoms as their seeds decide them."
+        default=None,
+        description="Finding that is taught; None takes phantoms as their seeds decide them.",
     )
-    share: Share = Field(0.5, description="Share of phantoms that show the taught finding.")
-    domain: Literal["internal", "external"] = Field("internal", description="Phantom domain.")
+    share: Share = Field(default=0.5, description="Share of phantoms that show the taught finding.")
+    domain: Literal["internal", "external"] = Field(
+        default="internal", description="Phantom domain."
+    )
     unlabelled: Count = Field(
-        0, description="Further phantoms without labels, on which the base's own reports are kept."
+        default=0,
+        description="Further phantoms without labels, on which the base's own reports are kept.",
     )
 
 
 class DataRecipe(Section):
     """Where cases come from and what is made of them."""
 
-    phantoms: PhantomData | None = Field(None, description="Phantoms, where there is no manifest.")
-    manifest: str | None = Field(None, description="Manifest file (.parquet or .csv) of studies.")
-    root: str | None = Field(None, description="Folder that image paths are relative to.")
+    phantoms: PhantomData | None = Field(
+        default=None, description="Phantoms, where there is no manifest."
+    )
+    manifest: str | None = Field(
+        default=None, description="Manifest file (.parquet or .csv) of studies."
+    )
+    root: str | None = Field(default=None, description="Folder that image paths are relative to.")
     findings: Findings = Field(
-        (), description="Findings that are learned; empty for all with labels."
+        default=(), description="Findings that are learned; empty for all with labels."
     )
     per_finding: Positive | None = Field(
-        None, description="Images of each finding; None takes every row."
+        default=None, description="Images of each finding; None takes every row."
     )
     validation: Number = Field(
-        0.2,
+        default=0.2,
         description="Share of patients kept out to choose the best checkpoint.",
         ge=0.01,
         le=0.9,
     )
     unlisted: Literal["unknown", "absent"] = Field(
-        "unknown", description="What a finding that a row does not mention counts as in stage 1."
+        default="unknown",
+        description="What a finding that a row does not mention counts as in stage 1.",
     )
-    tasks: Tasks = Field(("report", "question"), description="Turns that are made of each case.")
-    questions: Count = Field(2, description="Polling questions of each case.")
-    negatives: Factor = Field(1.0, description="Polling questions answered no for each yes.")
-    denials: Share = Field(1.0, description="Share of reports without the finding that deny it.")
-    clean_priors: bool = Field(True, description="Take out references to earlier studies.")
+    tasks: Tasks = Field(
+        default=("report", "question"), description="Turns that are made of each case."
+    )
+    questions: Count = Field(default=2, description="Polling questions of each case.")
+    negatives: Factor = Field(
+        default=1.0, description="Polling questions answered no for each yes."
+    )
+    denials: Share = Field(
+        default=1.0, description="Share of reports without the finding that deny it."
+    )
+    clean_priors: bool = Field(default=True, description="Take out references to earlier studies.")
 
 
 class TuningRecipe(Section):
     """Which parts learn, and how."""
 
-    language: Part = Field("lora", description="How the language model learns.")
+    language: Part = Field(default="lora", description="How the language model learns.")
     embeddings: Literal["frozen", "full"] = Field(
-        "frozen",
+        default="frozen",
         description="Whether embeddings and head learn; needed for words never written before.",
     )
-    projector: Part = Field("full", description="How the projector learns.")
-    vision: Part = Field("frozen", description="How the vision tower learns.")
-    rank: Positive = Field(8, description="Rank of each LoRA update.")
-    alpha: Factor = Field(16.0, description="Scale of LoRA updates; their factor is alpha / rank.")
-    dropout: Number = Field(0.0, description="Dropout in front of LoRA updates.", ge=0, le=0.9)
+    projector: Part = Field(default="full", description="How the projector learns.")
+    vision: Part = Field(default="frozen", description="How the vision tower learns.")
+    rank: Positive = Field(default=8, description="Rank of each LoRA update.")
+    alpha: Factor = Field(
+        default=16.0, description="Scale of LoRA updates; their factor is alpha / rank."
+    )
+    dropout: Number = Field(
+        default=0.0, description="Dropout in front of LoRA updates.", ge=0, le=0.9
+    )
     quantize: Literal["4bit"] | None = Field(
-        None, description="Store frozen linear weights in 4 bit: QLoRA, on a GPU in practice."
+        default=None,
+        description="Store frozen linear weights in 4 bit: QLoRA, on a GPU in practice.",
     )
 
 
 class TrainingRecipe(Section):
     """How long and how fast."""
 
-    epochs: Number = Field(4.0, description="Passes over the training turns.", ge=0.01)
-    batch_size: Positive = Field(16, description="Images of one step over all processes.")
-    micro_batch: Positive = Field(8, description="Images that one process takes at once.")
-    learning_rate: Factor = Field(1e-3, description="Peak learning rate of AdamW.")
-    vision_rate: Factor = Field(1.0, description="Factor on the rate for the vision tower.")
-    projector_rate: Factor = Field(1.0, description="Factor on the rate for the projector.")
-    embeddings_rate: Factor = Field(1.0, description="Factor on the rate for embeddings and head.")
-    weight_decay: Factor = Field(0.01, description="Weight decay of AdamW.")
-    warmup: Share = Field(0.06, description="Share of the steps in which the rate rises.")
-    schedule: Literal["cosine", "linear", "constant_with_warmup"] = Field(
-        "cosine", description="How the rate falls."
+    epochs: Number = Field(default=4.0, description="Passes over the training turns.", ge=0.01)
+    batch_size: Positive = Field(default=16, description="Images of one step over all processes.")
+    micro_batch: Positive = Field(default=8, description="Images that one process takes at once.")
+    learning_rate: Factor = Field(default=1e-3, description="Peak learning rate of AdamW.")
+    vision_rate: Factor = Field(default=1.0, description="Factor on the rate for the vision tower.")
+    projector_rate: Factor = Field(default=1.0, description="Factor on the rate for the projector.")
+    embeddings_rate: Factor = Field(
+        default=1.0, description="Factor on the rate for embeddings and head."
     )
-    clip: Factor = Field(1.0, description="Largest norm of a gradient.")
+    weight_decay: Factor = Field(default=0.01, description="Weight decay of AdamW.")
+    warmup: Share = Field(default=0.06, description="Share of the steps in which the rate rises.")
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = Field(
+        default="cosine", description="How the rate falls."
+    )
+    clip: Factor = Field(default=1.0, description="Largest norm of a gradient.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto",
+        default="auto",
         description="Arithmetic of the forward pass; auto takes bfloat16 where a GPU has it.",
     )
-    checkpointing: bool = Field(False, description="Compute activations twice to save memory.")
-    batching: Literal["packed", "bucketed"] = Field(
-        "packed", description="Turns of one image in one row, or rows of like length."
+    checkpointing: bool = Field(
+        default=False, description="Compute activations twice to save memory."
     )
-    augment: bool = Field(True, description="Change exposure, blur and noise, never the sides.")
+    batching: Literal["packed", "bucketed"] = Field(
+        default="packed", description="Turns of one image in one row, or rows of like length."
+    )
+    augment: bool = Field(
+        default=True, description="Change exposure, blur and noise, never the sides."
+    )
     feature_cache: bool = Field(
-        False, description="Compute what a frozen encoder sees once; excludes augmentation."
+        default=False, description="Compute what a frozen encoder sees once; excludes augmentation."
     )
     taught_weight: Factor = Field(
-        1.0, description="Weight of the loss on tokens about the taught finding; 1 for all others."
+        default=1.0,
+        description="Weight of the loss on tokens about the taught finding; 1 for all others.",
     )
     keep: Share = Field(
-        0.0, description="Share of the loss on all other tokens that ties them to the base."
+        default=0.0, description="Share of the loss on all other tokens that ties them to the base."
     )
-    class_weights: bool = Field(True, description="Weigh rare findings more in stage 1.")
+    class_weights: bool = Field(default=True, description="Weigh rare findings more in stage 1.")
     mask_weight: Factor = Field(
-        1.0, description="Weight of masks and boxes, where known, in stage 1."
+        default=1.0, description="Weight of masks and boxes, where known, in stage 1."
     )
-    save_every: Positive = Field(50, description="Steps between checkpoints to resume from.")
+    save_every: Positive = Field(
+        default=50, description="Steps between checkpoints to resume from."
+    )
 
 
 class EvaluationRecipe(Section):
     """What is measured, and when to stop."""
 
-    times: Positive = Field(2, description="Evaluations in a run; the best checkpoint is kept.")
+    times: Positive = Field(
+        default=2, description="Evaluations in a run; the best checkpoint is kept."
+    )
     patience: Positive | None = Field(
-        None, description="Evaluations without a gain that stop the run; None never stops."
+        default=None, description="Evaluations without a gain that stop the run; None never stops."
     )
-    cases: Positive = Field(24, description="Validation cases that reports are written for.")
-    new_tokens: Positive = Field(256, description="Longest report that is scored, tokens.")
+    cases: Positive = Field(
+        default=24, description="Validation cases that reports are written for."
+    )
+    new_tokens: Positive = Field(default=256, description="Longest report that is scored, tokens.")
     forgetting: Count = Field(
-        0, description="Phantoms of the eight known findings that are reported before and after."
+        default=0,
+        description="Phantoms of the eight known findings that are reported before and after.",
     )
-    explained: Count = Field(0, description="Cases with saliency and grounding before and after.")
-    seed: Count = Field(7_900_000, description="First phantom of the forgetting probe.")
+    explained: Count = Field(
+        default=0, description="Cases with saliency and grounding before and after."
+    )
+    seed: Count = Field(default=7_900_000, description="First phantom of the forgetting probe.")
 
 
 class Recipe(Section):
@@ -168,20 +204,28 @@ class Recipe(Section):
         OptionError: a field is unknown, or a value is not allowed; the message names the field.
     """
 
-    name: str = Field("unnamed", description="What the run is called.")
+    name: str = Field(default="unnamed", description="What the run is called.")
     stage: Literal["encoder", "projector", "instruct"] = Field(
-        "instruct", description="Which stage is trained."
+        default="instruct", description="Which stage is trained."
     )
-    base: str = Field("mini", description="Model to start from: mini, a directory or a hub id.")
-    seed: Count = Field(0, description="Decides order, templates, augmentation and fresh weights.")
-    from_scratch: bool = Field(False, description="Start the tower of stage 1 from random weights.")
-    data: DataRecipe = Field(DataRecipe(), description="Where cases come from.", repr=False)
-    tuning: TuningRecipe = Field(TuningRecipe(), description="Which parts learn.", repr=False)
+    base: str = Field(
+        default="mini", description="Model to start from: mini, a directory or a hub id."
+    )
+    seed: Count = Field(
+        default=0, description="Decides order, templates, augmentation and fresh weights."
+    )
+    from_scratch: bool = Field(
+        default=False, description="Start the tower of stage 1 from random weights."
+    )
+    data: DataRecipe = Field(default=DataRecipe(), description="Where cases come from.", repr=False)
+    tuning: TuningRecipe = Field(
+        default=TuningRecipe(), description="Which parts learn.", repr=False
+    )
     training: TrainingRecipe = Field(
-        TrainingRecipe(), description="How long and how fast.", repr=False
+        default=TrainingRecipe(), description="How long and how fast.", repr=False
     )
     evaluation: EvaluationRecipe = Field(
-        EvaluationRecipe(), description="What is measured.", repr=False
+        default=EvaluationRecipe(), description="What is measured.", repr=False
     )
 
     def __init__(self, **values: Any) -> None:
@@ -221,8 +265,9 @@ class Recipe(Section):
 def shipped_recipes() -> dict[str, str]:
     """Return name -> text of every recipe in the package."""
     folder = files("workbench.finetune") / "recipes"
-    found = sorted(item for item in folder.iterdir() if item.name.endswith(".yaml"))
-    return {item.name.removesuffix(".yaml"): item.read_text(encoding="utf-8") for item in found}
+    texts = {item.name: item.read_text("utf-8") for item in folder.iterdir() if item.is_file()}
+    names = sorted(name for name in texts if name.endswith(".yaml"))
+    return {name.removesuffix(".yaml"): texts[name] for name in names}
 
 
 def read_recipe(source: str | os.PathLike | Recipe, *, also: Sequence[str] = ()) -> Recipe:

@@ -94,7 +94,7 @@ class Student(nn.Module):
         total, whole = each.sum(), each.detach().clone()
         if self.keep:
             other = about == OTHER
-            more = self.keep * (self._moved(logits[other], base, batch) - each[other])
+            more = self.keep * (self._moved(logits[other], base or {}, batch) - each[other])
             total = total + more.sum()
             whole[other] += more.detach()
         count = len(targets) if num_items_in_batch is None else num_items_in_batch
@@ -147,10 +147,9 @@ class Student(nn.Module):
         self, pixel_values: torch.Tensor | None, vision_tokens: torch.Tensor | None
     ) -> torch.Tensor:
         """Return (B, N, H) image features from pixels or from what the tower made of them."""
-        if vision_tokens is None:
-            vision_tokens = self.model.get_encoder("image")(pixel_values).tokens
+        tokens = self.model.vision(pixel_values).tokens if vision_tokens is None else vision_tokens
         weight = self.model.projector.weight
-        return self.model.projector(vision_tokens.to(device=weight.device, dtype=weight.dtype))
+        return self.model.projector(tokens.to(device=weight.device, dtype=weight.dtype))
 
     def _packed(
         self, features: torch.Tensor, batch: Mapping[str, torch.Tensor], about: torch.Tensor
@@ -162,7 +161,7 @@ class Student(nn.Module):
         allowed = batch["allowed"]
         floor = torch.finfo(embeds.dtype).min
         mask = torch.zeros(allowed.shape, dtype=embeds.dtype, device=embeds.device)
-        hidden = self.model.get_decoder()(
+        hidden = self.model.decoder(
             inputs_embeds=embeds,
             attention_mask=mask.masked_fill(~allowed, floor),
             position_ids=batch["positions"],
@@ -170,4 +169,4 @@ class Student(nn.Module):
         ).last_hidden_state
         targets = batch["shift_labels"]
         rows = targets != IGNORE_LABEL
-        return self.model.get_output_embeddings()(hidden[rows]), targets[rows], about[rows]
+        return self.model.head(hidden[rows]), targets[rows], about[rows]

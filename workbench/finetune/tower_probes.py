@@ -7,17 +7,17 @@ Technometrics 1970.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from workbench.evaluation.intervals import estimate
-from workbench.finetune.classifier import mean_auroc, resampled_means
-from workbench.finetune.datasets import LabelRows
+from workbench.evaluation.intervals import Estimate, area, bootstrap_weights, estimate
+from workbench.finetune.datasets import Images, LabelRows
 from workbench.finetune.ledger import SkillChange
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.splice import IGNORE_LABEL
@@ -30,24 +30,26 @@ PENALTY = 1e-5
 
 
 @torch.no_grad()
-def pooled(tower: nn.Module, pixels: Sequence[torch.Tensor]) -> np.ndarray:
+def pooled(tower: nn.Module, images: Images) -> np.ndarray:
     """Return (n, 2 W): mean and maximum over the patch tokens of prepared images."""
     device = next(tower.parameters()).device
     found = []
-    for at in range(0, len(pixels), 16):
-        tokens = tower(torch.stack(list(pixels[at : at + 16])).to(device)).tokens.float()
+    for pixels in images.batches():
+        tokens = tower(pixels.to(device)).tokens.float()
         found.append(torch.cat([tokens.mean(1), tokens.amax(1)], 1).cpu())
     return torch.cat(found).numpy()
 
 
-def linear_probe(tower: nn.Module, pixels: dict, rows: dict[str, LabelRows]) -> np.ndarray:
+def linear_probe(
+    tower: nn.Module, images: Mapping[str, Images], rows: Mapping[str, LabelRows]
+) -> np.ndarray:
     """Return (validation, F) log-odds of findings by logistic regression on a frozen tower.
 
     A finding that has one known class only in training gives zeros.
     """
     scaler = StandardScaler()
-    train = scaler.fit_transform(pooled(tower, pixels["train"]))
-    held = scaler.transform(pooled(tower, pixels["validation"]))
+    train = scaler.fit_transform(pooled(tower, images["train"]))
+    held = scaler.transform(pooled(tower, images["validation"]))
     labels = rows["train"].labels
     scores = np.zeros((len(held), labels.shape[1]))
     for at in range(labels.shape[1]):
@@ -77,13 +79,15 @@ def fit_projector(
     """
     rows = np.unique(np.linspace(0, images - 1, min(FIT_IMAGES, images)).astype(int))
     width = projector.in_features
-    gram, cross, count, total = torch.zeros(width + 1, width + 1), 0.0, 0, 0.0
+    gram = torch.zeros(width + 1, width + 1)
+    cross = torch.zeros(width + 1, projector.out_features)
+    total, count = torch.zeros(projector.out_features), 0
     for chunk in np.array_split(rows, max(len(rows) // 16, 1)):
         tokens, wanted = (found.float().cpu() for found in tokens_and_wanted(chunk))
         tokens = torch.cat([tokens, torch.ones(len(tokens), 1)], 1)
         gram += tokens.T @ tokens
-        cross = cross + tokens.T @ wanted
-        total = total + wanted.square().sum(0)
+        cross += tokens.T @ wanted
+        total += wanted.square().sum(0)
         count += len(tokens)
     solution = torch.linalg.solve(gram + PENALTY * count * torch.eye(width + 1), cross)
     mean = cross[-1] / count
@@ -112,13 +116,62 @@ def refit_projector(
     Returns:
         share of the old features' variance that is kept.
     """
-    before, tower = copy.deepcopy(model.projector), model.get_encoder("image")
+    before, tower = copy.deepcopy(model.projector), model.vision
 
     def pairs(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         batch = pixels(rows).to(model.device)
         return tower(batch).tokens.flatten(0, 1), before(old(batch).tokens.flatten(0, 1))
 
     return fit_projector(model.projector, images, pairs)
+
+
+def aurocs(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return (F,) area under the ROC curve of each finding over known labels; NaN if undefined."""
+    found = np.full(labels.shape[1], np.nan)
+    for at in range(labels.shape[1]):
+        known = labels[:, at] != IGNORE_LABEL
+        truth = labels[known, at]
+        if len(set(truth.tolist())) == 2:
+            found[at] = roc_auc_score(truth, scores[known, at])
+    return found
+
+
+def mean_auroc(
+    scores: np.ndarray, labels: np.ndarray, patients: Sequence[str], *, seed: int = 0,
+    resamples: int = 1000,
+) -> Estimate:  # fmt: skip
+    """Return the mean AUROC over findings with a bootstrap interval over patients.
+
+    Args:
+        scores: (n, F).
+        labels: (n, F) 1, 0 or -100.
+        patients: (n,) whose image it is.
+        seed: of the resampling.
+        resamples: rows of it; a resample without both classes of a finding leaves it out.
+    """
+    point = _mean(aurocs(scores, labels))
+    drawn = resampled_means(scores, labels, patients, seed=seed, resamples=resamples)
+    return estimate(point, drawn, len(labels))
+
+
+def resampled_means(
+    scores: np.ndarray, labels: np.ndarray, patients: Sequence[str], *, seed: int = 0,
+    resamples: int = 1000,
+) -> np.ndarray:  # fmt: skip
+    """Return (resamples,) mean AUROC of each resample; the same seed draws the same patients."""
+    _, owner = np.unique(list(patients), return_inverse=True)
+    weights = bootstrap_weights(owner.max() + 1, np.random.default_rng([seed, 82]),
+                                resamples=resamples)[:, owner]  # fmt: skip
+    columns = []
+    for at in range(labels.shape[1]):
+        known = labels[:, at] != IGNORE_LABEL
+        columns.append(area(labels[known, at] == 1, scores[known, at], weights[:, known])[1])
+    return np.array([_mean(row) for row in np.stack(columns, 1)])
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
 
 
 def auroc_rows(
@@ -140,6 +193,8 @@ def _auroc_row(
     first = mean_auroc(before, labels, patients)
     second = mean_auroc(after, labels, patients)
     drawn = [resampled_means(scores, labels, patients) for scores in (before, after)]
-    both = None if None in (first.value, second.value) else second.value - first.value
-    change = estimate(float("nan") if both is None else both, drawn[1] - drawn[0], len(labels))
+    change = float("nan")
+    if first.value is not None and second.value is not None:
+        change = second.value - first.value
+    change = estimate(change, drawn[1] - drawn[0], len(labels))
     return SkillChange(skill, len(labels), first.value, second.value, change)

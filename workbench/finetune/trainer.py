@@ -8,10 +8,13 @@ nothing else; the best weights chosen by a clinical measure, kept apart from the
 from __future__ import annotations
 
 import math
+import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -24,10 +27,10 @@ from transformers import (
     TrainingArguments,
 )
 
-from workbench._store import whole_file
+from workbench._store import JsonLines, whole_file
 from workbench.errors import TrainingError
 from workbench.finetune.datasets import PlannedBatches
-from workbench.finetune.live_log import LOGGED, LiveLog
+from workbench.finetune.ledger import LOGGED, PROGRESS_FILE
 from workbench.finetune.parts import part_of, trainable
 from workbench.finetune.recipe import Recipe
 
@@ -41,24 +44,28 @@ class FinetuneTrainer(Trainer):
     """Trainer of every stage.
 
     Args:
-        batches: the whole run.
+        rows: what is learned from.
+        batches: the whole run, as keys of the rows.
         measure: returns measures of the model as it is now, by name.
         best_folder: where the best weights are kept.
         rates: part of the model -> factor on its learning rate; 1 where nothing is said.
         **options: as `transformers.Trainer`.
     """
 
+    model: nn.Module
+
     def __init__(
         self,
         *,
+        rows: Dataset,
         batches: PlannedBatches,
         measure: Callable[[], Mapping[str, float]],
         best_folder: Path,
         rates: Mapping[str, float] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
-        self.batches, self.measure = batches, measure
+        super().__init__(train_dataset=rows, eval_dataset=rows, **options)
+        self.rows, self.batches, self.measure = rows, batches, measure
         self.best_folder, self.rates = best_folder, dict(rates or {})
         self._loss_shifts_labels = False
         #: Sum of the loss and tokens, of labelled and of other rows, since the last log.
@@ -67,7 +74,7 @@ class FinetuneTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Return the planned batches, shared out among the processes."""
         loader = DataLoader(
-            self.train_dataset,
+            self.rows,
             batch_sampler=self.batches,
             collate_fn=self.data_collator,
             pin_memory=self.args.dataloader_pin_memory,
@@ -79,7 +86,7 @@ class FinetuneTrainer(Trainer):
         if self.optimizer is None:
             groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
             for name, p in trainable(self.model if model is None else model):
-                factor = self.rates.get(part_of(name), 1.0)
+                factor = self.rates.get(part_of(name) or "", 1.0)
                 groups.setdefault((factor, p.ndim > 1), []).append(p)
             rate, decay = self.args.learning_rate, self.args.weight_decay
             self._factors = [factor for factor, _ in groups]
@@ -92,15 +99,19 @@ class FinetuneTrainer(Trainer):
 
     def _get_learning_rate(self) -> float:
         """Return the rate of parts without one of their own: that which the recipe names."""
-        now = zip(self.lr_scheduler.get_last_lr(), self._factors, strict=True)
-        return next((rate / factor for rate, factor in now if factor), 0.0)
+        groups = zip(self.optimizer.param_groups, self._factors, strict=True)
+        return next((group["lr"] / factor for group, factor in groups if factor), 0.0)
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict, return_outputs: bool = False, **options: Any
-    ) -> Any:
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         """Return the loss, and remember what labelled and other rows had of it."""
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **options)
-        if "parts" in outputs:
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if isinstance(outputs, Mapping) and "parts" in outputs:
             found = outputs["parts"].double().cpu()
             self._parts = found if self._parts is None else self._parts + found
         return (loss, outputs) if return_outputs else loss
@@ -110,17 +121,14 @@ class FinetuneTrainer(Trainer):
         if "loss" in logs and self._parts is not None:
             parts = self.accelerator.reduce(self._parts.to(self.accelerator.device), "sum")
             names = ("loss_labelled", "loss_unlabelled")
-            logs |= {
-                name: float(total / tokens)
-                for name, (total, tokens) in zip(names, parts.cpu(), strict=True)
-                if tokens
-            }
+            for name, (total, tokens) in zip(names, torch.as_tensor(parts).cpu(), strict=True):
+                if tokens:
+                    logs[name] = float(total / tokens)
             self._parts = torch.zeros_like(self._parts)
         whole = self.state.epoch  # of transformers, to which the planned run is one pass
         if whole is not None:
             done = self.state.global_step / max(self.state.max_steps, 1)
-            rows = done * sum(map(len, self.batches.batches))
-            self.state.epoch = round(rows / len(self.train_dataset), 4)
+            self.state.epoch = round(done * self.batches.epochs, 4)
         try:
             super().log(logs, start_time)
         finally:
@@ -164,6 +172,45 @@ class FinetuneTrainer(Trainer):
                 f"the checkpoint has {len(load_result.unexpected_keys)} weights that this recipe "
                 "does not train; it belongs to another recipe"
             )
+
+
+class LiveLog(TrainerCallback):
+    """Append every logged step to `progress.jsonl` in the folder of a run.
+
+    Its first line names the writing process: its number, when it started and when its machine did,
+    so that a reader can tell whether it lives. Only the first process of a run writes.
+    """
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self._file = JsonLines(Path(folder) / PROGRESS_FILE)
+
+    def on_train_begin(self, args, state, control, **_):
+        """Log that training begins, at which step, and in which process."""
+        process = psutil.Process()
+        who = {"pid": process.pid, "started": process.create_time(), "boot": psutil.boot_time()}
+        self._add(state, what="begin", steps=state.max_steps, process=who)
+
+    def on_log(self, args, state, control, logs=None, **_):
+        """Add one logged step."""
+        kept = {
+            name: float(value)
+            for name, value in (logs or {}).items()
+            if (name in LOGGED or name.startswith("eval_")) and isinstance(value, (int, float))
+        }
+        if torch.cuda.is_available():
+            memory = {"memory": torch.cuda.memory_allocated(), "memory_as": "allocated on GPU, now"}
+        else:
+            used = psutil.Process().memory_info().rss
+            memory = {"memory": used, "memory_as": "of the process, now"}
+        self._add(state, what="log", **kept, **memory)
+
+    def on_train_end(self, args, state, control, **_):
+        """Log that all steps are done."""
+        self._add(state, what="end")
+
+    def _add(self, state, **record: object) -> None:
+        if state.is_world_process_zero:
+            self._file.add({"step": state.global_step, "time": time.time(), **record})
 
 
 class _LastEvaluation(TrainerCallback):
@@ -273,6 +320,7 @@ def make_trainer(
     stop = recipe.evaluation.patience
     early = [] if stop is None else [EarlyStoppingCallback(early_stopping_patience=stop)]
     trainer = FinetuneTrainer(
+        rows=dataset,
         batches=batches,
         measure=measure,
         best_folder=folder / "best",
@@ -281,9 +329,7 @@ def make_trainer(
         args=arguments(
             recipe, folder / "checkpoints", steps=steps, device=device, world=world, show=show
         ),
-        train_dataset=dataset,
         data_collator=collate,
-        eval_dataset=dataset,
         callbacks=[_LastEvaluation(), LiveLog(folder), *early, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)

@@ -7,10 +7,20 @@ Tasks:
     question      "Is there a pneumothorax?": yes or no, in a controlled ratio, known codes only
     differential  the published prompt (phantoms only, which have a reference)
     rehearsal     other questions about a phantom, so that old skills are not forgotten
-    own report    what the base itself says of an image without labels (`unlabelled`)
+    own report    what the base itself says of an image without labels (`own_turns`)
 
 A case without a report gets one from its labels: what is known is said, what is unknown is not.
 Uncertain is neither yes nor no and is never asked about.
+
+A few dozen labelled images show too little of what a model knew. Images without labels are cheap:
+the base reports them itself, and the model that is trained is tied to what the base would say.
+Where training reports speak of the taught finding, a sentence about it is put into the base's
+report, a denial into one half and a statement into the other, because the new model will write one
+there. That sentence is only read: whether it is true is not known.
+
+Papers: Robins, Catastrophic forgetting, rehearsal and pseudorehearsal, Connection Science 7, 1995;
+Li and Hoiem, Learning without Forgetting, ECCV 2016, arXiv 1606.09282 (deviation: a sentence about
+what is new is given to the student and kept from the base).
 """
 
 from __future__ import annotations
@@ -23,8 +33,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from workbench._repr import short_repr
-from workbench.findings import ABSENT, ALL_FINDINGS, NO_FINDING, PRESENT, UNCERTAIN
-from workbench.finetune.cases import Case
+from workbench.findings import ABSENT, ALL_FINDINGS, NO_FINDING, NOT_MENTIONED, PRESENT, UNCERTAIN
+from workbench.finetune.cases import Case, CaseSet
 from workbench.finetune.priors import clean_priors
 from workbench.finetune.recipe import DataRecipe
 from workbench.hallucination.polling import named, question_about
@@ -126,6 +136,40 @@ def instruction_set(
     return InstructionSet(tuple(turns), left_out)
 
 
+def own_turns(
+    cases: CaseSet, texts: Mapping[str, str], *, taught: str, seed: int = 0
+) -> list[Turn]:
+    """Return a turn for each image without labels: what the base says, with a sentence given.
+
+    Args:
+        cases: with the labelled ones, whose statements of the taught finding are borrowed.
+        texts: case -> what the base says of it; an empty one gives no turn.
+        taught: the finding.
+        seed: decides which reports deny it and which statement is borrowed.
+    """
+    first, stated = begins_reports(cases.train, taught), _statements(cases.train, taught)
+    turns = []
+    for case in cases.unlabelled:
+        text = texts[case.id].strip()
+        if not text:
+            continue
+        rng = np.random.default_rng([seed, 79, case_number(case.id)])
+        if label(text).code(taught) == NOT_MENTIONED:
+            if not stated or rng.random() < 0.5:
+                text = denied(text, taught, first=first)
+            else:
+                text = placed(text, stated[rng.integers(len(stated))], first=first)
+        turns.append(marked(Turn(case.id, "own report", None, text, given=True), taught))
+    return turns
+
+
+def _statements(cases: Sequence[Case], taught: str) -> list[str]:
+    """Return the sentence by which each training report states the taught finding."""
+    texts = [case.report for case in cases if case.code(taught) == PRESENT]
+    turns = [marked(Turn("", "report", None, text), taught) for text in texts]
+    return [turn.answer[start:end] for turn in turns for start, end in turn.focus]
+
+
 def label_report(case: Case) -> str:
     """Return a report made from labels: present and absent are said, the rest is not."""
     said = []
@@ -197,15 +241,17 @@ def _texts(
     case: Case, data: DataRecipe, taught: str | None, rng: np.random.Generator, first: bool
 ) -> list[Turn]:
     wanted = [task for task in data.tasks if task == "report" or task in SECTION_PROMPTS]
-    deny = taught is not None and case.code(taught) == ABSENT and rng.random() < data.denials
+    denies = taught if taught is not None and case.code(taught) == ABSENT else None
+    if denies is not None and rng.random() >= data.denials:
+        denies = None
     turns = []
     for task in wanted:
         whole = task == "report"
         text = (case.report or label_report(case)) if whole else case.sections.get(task, "")
         cleaned = clean_priors(text) if data.clean_priors and case.drawn is None else None
         answer = cleaned.text if cleaned else text
-        if deny and task != "impression" and label(answer).code(taught) != ABSENT:
-            answer = denied(answer, taught, first=first)
+        if denies and task != "impression" and label(answer).code(denies) != ABSENT:
+            answer = denied(answer, denies, first=first)
         if answer.strip():
             asked = SECTION_PROMPTS.get(task)
             original = text if cleaned and cleaned.changed else None
@@ -268,9 +314,9 @@ def _poll(case: str, finding: str, code: str) -> Turn:
 def _drawn_turns(case: Case, data: DataRecipe) -> list[Turn]:
     turns = []
     if "differential" in data.tasks:
-        turns.append(Turn(case.id, "differential", None, case.drawn().differential))
+        turns.append(Turn(case.id, "differential", None, case.phantom.differential))
     if "rehearsal" in data.tasks:
-        asked = case.drawn().questions[: max(data.questions, 1)]
+        asked = case.phantom.questions[: max(data.questions, 1)]
         turns += [Turn(case.id, "rehearsal", q.text, q.answer) for q in asked]
     return turns
 

@@ -14,6 +14,8 @@ from typing import Any
 from transformers import TrainerCallback
 
 from workbench._repr import short_repr
+from workbench._store import read_json, whole_file
+from workbench.errors import TrainingError
 from workbench.findings import PRESENT
 from workbench.finetune.adapters import save_adapter
 from workbench.finetune.cases import Case, CaseSet, gather
@@ -41,14 +43,19 @@ from workbench.finetune.session import (
     process_rank,
     recorded,
     train_to_best,
+    wait_for,
     world_size,
     write_json,
 )
 from workbench.finetune.student import Student
 from workbench.finetune.trainer import FinetuneTrainer, make_trainer
-from workbench.finetune.turns import InstructionSet, instruction_set
-from workbench.finetune.unlabelled import OWN_REPORTS, own_reports, own_turns
+from workbench.finetune.turns import InstructionSet, instruction_set, own_turns
 from workbench.model.load import LoadedCheckpoint
+
+OWN_REPORTS = "own_reports.json"
+
+#: Seconds that other processes wait for the reports of the first one.
+_PATIENCE = 6 * 3600
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +123,35 @@ def train_writing(
     return _finished(prepared, trainer, out, before, after, sha_before, cost)
 
 
+def own_reports(
+    loaded: LoadedCheckpoint, cases: Sequence[Case], out: Path, *, new_tokens: int, show: bool
+) -> dict[str, str]:
+    """Return case -> what the base says of it, written once into the folder of the run.
+
+    Args:
+        loaded: the base, before anything learns.
+        cases: images without labels.
+        out: folder of the run; a resumed run and other processes read what lies there.
+        new_tokens: longest report, tokens.
+        show: whether a bar may appear.
+
+    Raises:
+        TrainingError: the file is of other images, or the first process did not write it in time.
+    """
+    if not cases:
+        return {}
+    path = out / OWN_REPORTS
+    if process_rank() == 0 and not path.is_file():
+        texts = write_reports(facade(loaded), cases, new_tokens=new_tokens, show=show)
+        with whole_file(path) as partial:
+            write_json(partial, texts)
+    wait_for(path, seconds=_PATIENCE)
+    texts = read_json(path)
+    if set(texts) != {case.id for case in cases}:
+        raise TrainingError(f"{path} has reports of other images; name another folder")
+    return texts
+
+
 def preview_of(recipe: Recipe, *, rows: int, device: str) -> Preview:
     """Return what the model will see of the first turns of each task.
 
@@ -160,7 +196,7 @@ def _prepare_rows(
     images = Images(cases.learned, loaded.processor, augment=training.augment, seed=recipe.seed)
     cache = None
     if training.feature_cache:
-        tower = loaded.model.get_encoder("image")
+        tower = loaded.model.vision
         encoder = weights_sha256(tower.state_dict().items())
         folder = out / f"features-{encoder[:12]}"
         cache = FeatureCache.open(folder, tower, loaded.processor, encoder=encoder)
@@ -181,7 +217,7 @@ def _encoded(
     """Return the turns of cases and their tokens; `own` as from `own_reports`."""
     taught = _taught_finding(recipe)
     turns = instruction_set(cases.train, recipe.data, taught=taught, seed=recipe.seed)
-    if own:
+    if own and taught is not None:
         more = own_turns(cases, own, taught=taught, seed=recipe.seed)
         turns = replace(turns, turns=(*turns.turns, *more))
     rows = {case.id: at for at, case in enumerate(cases.learned)}

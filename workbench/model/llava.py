@@ -92,8 +92,8 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
         self.lm_head = nn.Linear(config.llama.hidden_size, config.llama.vocab_size, bias=False)
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Embedding:
-        """Return the token embedding."""
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the token embedding, which peft may have wrapped."""
         return self.llama.embed_tokens
 
     def set_input_embeddings(self, value: nn.Module) -> None:

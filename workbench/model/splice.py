@@ -7,6 +7,8 @@ stretched the same way.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from jaxtyping import Float, Int, Shaped
 
@@ -48,7 +50,7 @@ def source_index(input_ids: torch.Tensor, image_tokens: int) -> Int[torch.Tensor
 
 
 def splice_embeddings(
-    input_ids: torch.Tensor, embed: torch.nn.Embedding, image_features: torch.Tensor
+    input_ids: torch.Tensor, embed: torch.nn.Module, image_features: torch.Tensor
 ) -> Float[torch.Tensor, "B T H"]:
     """Embed ids and put image features where the image ids are.
 
@@ -64,7 +66,7 @@ def splice_embeddings(
     Raises:
         InputError: the number of images or the width of the features does not fit.
     """
-    input_ids = input_ids.to(embed.weight.device)
+    input_ids = input_ids.to(_weight(embed).device)
     features = _check_features(input_ids, embed, image_features)
     source = source_index(input_ids, features.shape[1])
     ids = torch.gather(input_ids, 1, source)
@@ -72,6 +74,11 @@ def splice_embeddings(
     embeds = embed(ids.masked_fill(is_image, 0))
     features = features.to(device=embeds.device, dtype=embeds.dtype)
     return embeds.masked_scatter(is_image.unsqueeze(-1), features)
+
+
+def _weight(embed: torch.nn.Module) -> torch.Tensor:
+    """Return the weight of an embedding, which peft may have wrapped."""
+    return cast("torch.Tensor", embed.weight)
 
 
 def stretch(
@@ -97,9 +104,9 @@ def stretch(
 
 
 def _check_features(
-    input_ids: torch.Tensor, embed: torch.nn.Embedding, features: torch.Tensor
+    input_ids: torch.Tensor, embed: torch.nn.Module, features: torch.Tensor
 ) -> torch.Tensor:
-    width = embed.weight.shape[1]
+    width = _weight(embed).shape[1]
     if features.ndim != 3 or features.shape[-1] != width:
         raise InputError(
             f"image_features must have shape (K, N, {width}), got {tuple(features.shape)}; "

@@ -27,8 +27,7 @@ from typing import Any
 from workbench._repr import short_repr
 from workbench._store import parse_json
 from workbench.errors import WorkbenchError
-from workbench.finetune.ledger import LEDGER_FILE, RECIPE_FILE, Ledger
-from workbench.finetune.live_log import LOGGED, PROGRESS_FILE
+from workbench.finetune.ledger import LEDGER_FILE, LOGGED, PROGRESS_FILE, RECIPE_FILE, Ledger
 from workbench.finetune.recipe import Recipe, read_recipe
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.widgets.monitoring_files import (
