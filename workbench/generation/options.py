@@ -9,7 +9,7 @@ counts an image as one id and takes M from the top level of config.json, 2048 wh
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import repeat
 from typing import Any, TypedDict
@@ -128,7 +128,7 @@ class DecodingOptions(TypedDict, total=False):
     top_p: float
     top_k: int
     max_new_tokens: int | None
-    seed: int | None
+    seed: int | Sequence[int] | None  #: one for each of several images, or one for all
     do_sample: bool | None
     limit_rule: str
     settings: DecodingSettings

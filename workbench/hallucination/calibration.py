@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from workbench._repr import short_repr
@@ -35,6 +35,8 @@ from workbench.hallucination.detectors import DETECTORS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from workbench.backends import Reader
 
 FOLDS = 5
 _BINS = 5
@@ -214,11 +216,11 @@ class Calibration:
             ) from error
 
 
-def shipped_calibration(model: Any, name: str = "combination") -> Calibration:
+def shipped_calibration(model: Reader, name: str = "combination") -> Calibration:
     """Return the calibration that is shipped for a model.
 
     Args:
-        model: a `ChestXrayModel`.
+        model: whose hash is looked up.
         name: "combination", of all detectors that need no sampling; or "nudged polling", which
             alone is read in half the time.
 
@@ -257,9 +259,10 @@ def cross_fitted(scores: np.ndarray, false: np.ndarray, owner: np.ndarray) -> np
     least = min(len(np.unique(owner[false])), len(np.unique(owner[~false])))
     if least < 2 * FOLDS:
         return None
-    return cross_val_predict(
+    both = cross_val_predict(
         _model(), scores, false, groups=owner, cv=GroupKFold(FOLDS), method="predict_proba"
-    )[:, 1]
+    )
+    return np.asarray(both)[:, 1]
 
 
 def reliability(probabilities: np.ndarray, false: np.ndarray) -> list[tuple[float, Estimate]]:
@@ -273,12 +276,12 @@ def reliability(probabilities: np.ndarray, false: np.ndarray) -> list[tuple[floa
     ]
 
 
-def _model():
+def _model() -> Pipeline:
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.3, max_iter=1000))
 
 
 def _chosen(scores: np.ndarray, detectors: Sequence[str] | None) -> tuple[str, ...]:
-    known = ~np.isnan(scores).any(0)
+    known = np.atleast_1d(~np.isnan(scores).any(axis=0))
     if detectors is None:
         return tuple(name for name, there in zip(DETECTORS, known, strict=True) if there)
     for name in detectors:

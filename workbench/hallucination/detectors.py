@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ from workbench.hallucination.grounding_result import Grounding
 from workbench.hallucination.polling import question_about, yes_odds
 from workbench.hallucination.spans import FindingMention
 from workbench.hallucination.text_checks import TextIssue, check_text
+from workbench.interface import ChestXrayModel
 from workbench.reports import Sentence, label, sentences
 from workbench.trace import Trace
 
@@ -149,7 +150,7 @@ def detect(
         InputError: the trace has no model.
         OptionError: samples is below 0, or the trace is of anything but a report.
     """
-    model = trace.need_model()
+    model = cast(ChestXrayModel, trace.need_model())
     if samples < 0:
         raise OptionError(f"samples must be 0 or more, got {samples}")
     if trace.generation.task != "report":
@@ -217,7 +218,7 @@ def _sampled(trace: Trace, samples: int, seed: int) -> list[set[str]]:
     """Return what each of several sampled reports states as present."""
     if not samples:
         return []
-    reports = trace.need_model().report_many(
+    reports = cast(ChestXrayModel, trace.need_model()).report_many(
         [trace.image] * samples,
         temperature=1.0,
         top_p=1.0,

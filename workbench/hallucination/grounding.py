@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -85,7 +85,8 @@ def ground(
         ContextBudgetError, DeviceError: see `ChestXrayModel.read_with`.
     """
     return _grounding(
-        trace.need_model(), trace.image, trace.pixel_values, _from_generation(trace.generation),
+        cast(ChestXrayModel, trace.need_model()), trace.image, trace.pixel_values,
+        _from_generation(trace.generation),
         ablations=ablations, other=other, phantom=phantom, masks=masks, images=images,
         seed=seed, batch_size=batch_size,
     )  # fmt: skip

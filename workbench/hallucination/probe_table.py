@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from workbench._repr import short_repr
 from workbench.data import FINDING_COLUMNS, Manifest
@@ -232,9 +233,7 @@ def share(group: str, measure: str, answers: Sequence[Asked], reading: str) -> P
     return ProbeRow(group, measure, wilson(count, len(answers)))
 
 
-def resampled(
-    owner: Sequence[str], above: Sequence[float], below: Sequence[float], *, seed: int
-) -> Estimate:
+def resampled(owner: Sequence[str], above: ArrayLike, below: ArrayLike, *, seed: int) -> Estimate:
     """Estimate sum(above) / sum(below), resampling the cases that the items belong to.
 
     Args:

@@ -144,7 +144,7 @@ def restated(text: str, row: FindingLabel) -> str:
         return f"No {named}."
     if row.code == UNCERTAIN:
         return doubted(text, row)
-    grade = _GRADES.get(row.finding, {}).get(row.severity, row.severity)
+    grade = _GRADES.get(row.finding, {}).get(row.severity or "", row.severity)
     return _sentence([grade, None if row.zone else row.side, named], row)
 
 

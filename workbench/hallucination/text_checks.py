@@ -170,7 +170,8 @@ def _indications(text: str, parts: Sequence[Section]) -> Iterator[TextIssue]:
     """Yield the headings of indications that say something."""
     for part in parts:
         said = text[part.body : part.end].strip()
-        if part.name == "indication" and said and not HISTORY.excuses.search(said):
+        excused = HISTORY.excuses is not None and HISTORY.excuses.search(said)
+        if part.name == "indication" and said and not excused:
             heading = text[part.start : part.body]
             start = part.start + len(heading) - len(heading.lstrip())
             yield _issue(HISTORY.name, text, start, part.start + len(heading.rstrip()))
@@ -258,10 +259,10 @@ def _conflicts(
     if heading:
         for finding in dict.fromkeys(row.finding for row in rows):
             own = [row for row in rows if row.finding == finding and row.code == PRESENT]
-            body = {row.side for row in own if row.start < heading.start} - {None}
-            late = [row for row in own if row.start >= heading.body and row.side]
-            for row in late:
-                if body and not _meet(body, row.side):
+            body = {row.side for row in own if row.start < heading.start and row.side}
+            for row in own:
+                late = row.start >= heading.body and row.side
+                if body and late and not _meet(body, late):
                     yield _issue(LATERALITY, text, row.start, row.end)
     for match in _BOTH_SIDES.finditer(text):
         if not _CROSSING.search(match.group()):
@@ -334,7 +335,7 @@ _ANOTHER = re.compile(
 
 def _special(text: str, row: FindingLabel) -> set[str]:
     """Return the words that tell a device from others of its kind."""
-    words = _SPECIAL.findall(text[row.start : row.end].lower())
+    words: list[str] = _SPECIAL.findall(text[row.start : row.end].lower())
     return {_SHORT.get(word, word) for word in words}
 
 

@@ -43,7 +43,7 @@ class TextRule:
 
 def _read_rules() -> dict[str, TextRule]:
     """Return the rules of the YAML file by name, in its order."""
-    text = files(__package__).joinpath("text_rules.yaml").read_text("utf-8")
+    text = files("workbench.hallucination").joinpath("text_rules.yaml").read_text("utf-8")
     raw = yaml.safe_load(text)
     rules = {}
     for row in raw["rules"]:
