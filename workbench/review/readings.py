@@ -56,7 +56,7 @@ _AT = {name: at for at, name in enumerate(FINDINGS)}
 #: Strongest first: where a text says several things, this one counts.
 _RANK = (PRESENT, UNCERTAIN, ABSENT)
 _MENTIONED = 1 << len(SIDES)
-#: Bytes of what one sentence says.
+#: Bytes of the findings of one sentence.
 _CELL = len(FINDINGS) * len(_RANK)
 #: Anything besides a full stop, behind a word and before a blank, that may end a sentence.
 _NOT_PLAIN = re.compile(r"[!?\n\r]|(?<![a-z]{3})\.|\.(?! |$)")
@@ -71,7 +71,7 @@ class BulkReader:
         words = lexicon()
         self._skips = words.headings.skips
         stems = dict.fromkeys(stem for finding in words.findings for stem in finding.stems)
-        # what `Lexicon.speaks` says, in one search
+        # the same answer as `Lexicon.speaks`, in one search
         self._speaks = re.compile("|".join(map(re.escape, stems))).search
         self._numbers: dict[str, int] = {}
         # of each sentence, one behind the other; number 0 stands for all that name nothing
@@ -178,7 +178,7 @@ class Readings:
 
 
 def read_texts(texts: pd.Series, *, folder: Path | None = None, show: bool = False) -> Readings:
-    """Return what each text says of each finding.
+    """Return the code and the side of each finding in each text.
 
     Args:
         texts: (n,) reports; missing values say nothing.

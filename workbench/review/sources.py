@@ -66,7 +66,7 @@ class RunRows:
         frame: columns `COLUMNS`, one row for each image whose task was done.
         task: which task.
         folder: of the run; None for a table.
-        record: what run.json says; empty for a table.
+        record: the content of run.json; empty for a table.
         failed: rows of the task that have no text.
     """
 
@@ -128,8 +128,8 @@ def _read(folder: Path) -> pd.DataFrame:
         return load(folder).to_frame()
     try:
         names = parquet.read_schema(path).names
-        kept = [name for name in COLUMNS if name in names]
-        table = parquet.read_table(path, columns=kept, use_threads=False)
+        wanted = [name for name in COLUMNS if name in names]
+        table = parquet.read_table(path, columns=wanted, use_threads=False)
         table.validate(full=True)
         return table.to_pandas()
     except (pa.ArrowException, OSError, ValueError):
@@ -281,8 +281,8 @@ def _of_phantoms(cases: Mapping[Any, Phantom]) -> pd.DataFrame:
     for key, case in cases.items():
         if not isinstance(case, Phantom):
             raise InputError(
-                f"id {key!r} has {type(case).__name__}; a mapping of references holds phantoms, "
-                "give anything else as a table or a manifest"
+                f"id {key!r} has {type(case).__name__}; a mapping of references must contain "
+                "phantoms, give anything else as a table or a manifest"
             )
         groups = statements(case.lesions)
         sides = {name: merged_side(item.side for item in group) for name, group in groups.items()}
@@ -317,7 +317,7 @@ def _codes(values: pd.Series) -> np.ndarray:
     wrong = [value for value in column.cat.categories if value not in CODES]
     if wrong:
         raise InputError(
-            f"column {values.name!r} holds {str(wrong[0])[:40]!r}; expected {', '.join(CODES)}"
+            f"column {values.name!r} contains {str(wrong[0])[:40]!r}; expected {', '.join(CODES)}"
         )
     table = np.array([*(CODE[value] for value in column.cat.categories), CODE["not mentioned"]])
     return table[column.cat.codes.to_numpy()].astype(np.int8)
@@ -339,7 +339,7 @@ def _sides(locations: pd.Series) -> np.ndarray:
         cells = map_unique(locations.astype(object).where(locations.notna(), None), read)
     except (ValueError, AttributeError, TypeError):
         raise InputError(
-            "column 'locations' holds a cell that is no JSON of finding -> places; "
+            "column 'locations' contains a cell that is no JSON of finding -> places; "
             "`workbench manifest check` names it"
         ) from None
     rows = [silent if cell is None else cell for cell in cells]

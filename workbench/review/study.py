@@ -8,8 +8,8 @@
 After the reader study of Lee et al. (Eur Radiol 2025): each report gets a grade from A (acceptable
 without change) to D (unacceptable); A and B count as success.
 
-Blinding rests on what is written where. `readers/AB.json` holds texts under random names and
-nothing else. `key.json` (0600) holds who wrote what; keep it away from readers. The order comes
+Blinding rests on what is written where. `readers/AB.json` contains texts under random names
+and nothing else. `key.json` (0600) tells who wrote what; keep it away from readers. The order comes
 from a seed that is drawn anew and stands in the key only: with a seed that a reader knows, he could
 draw the order again. The names of reports come from the operating system and from no seed. Blanks,
 line breaks, invisible characters and headings of sections are made the same in the texts of both
@@ -59,7 +59,7 @@ class ReaderStudy:
 
     Attributes:
         folder: of the study.
-        key: what key.json holds: seed, settings, cases, and item -> reader, case, arm, repeat.
+        key: the content of key.json: seed, settings, cases, and item -> reader, case, arm, repeat.
     """
 
     folder: Path
@@ -187,7 +187,7 @@ def reader_study(
             the columns id, model and reference, which needs no manifest.
         out: folder of the study, new or empty; becomes private (0700).
         readers: initials, letters and digits.
-        manifest: holds the reference reports; see `wb.review.queue`.
+        manifest: contains the reference reports; see `wb.review.queue`.
         task: of the run.
         cases: how many, drawn by lot from those with both reports; all when None. `sample_size`
             says how many are needed.
@@ -195,18 +195,18 @@ def reader_study(
         repeats: share of a reader's reports that come a second time, 0 to 0.5.
         washout: least number of other reports between two readings of one radiograph; 20 when
             None, or less where there are few cases.
-        seed: of all lots; drawn and kept in the key when None. A seed that a reader knows, or can
-            guess, ends the blinding.
+        seed: of all lots; drawn and written to the key when None. A seed that a reader knows, or
+            can guess, ends the blinding.
         title: what readers see.
 
     Raises:
-        InputError: no case has both reports, or the folder holds something.
+        InputError: no case has both reports, or the folder is not empty.
         OptionError: a name or number is not allowed.
     """
     names = check_readers(readers)
     if not 0 <= repeats <= 0.5:
         raise OptionError(f"repeats must be from 0 to 0.5, got {repeats!r}")
-    texts, kept = both_reports(run, manifest, task)
+    texts, facts = both_reports(run, manifest, task)
     secret = secrets.randbits(128) if seed is None else int(seed)
     rng = np.random.default_rng(secret)
     if cases is not None and not 1 <= cases <= len(texts):
@@ -222,7 +222,7 @@ def reader_study(
     plans = {
         name: arrange(own, repeats=again[name], washout=gap, rng=rng) for name, own in given.items()
     }
-    settings = {"title": title, **kept, "made": now(), "seed": str(secret)}
+    settings = {"title": title, **facts, "made": now(), "seed": str(secret)}
     settings |= {"washout": gap, "readers": list(names), "arms": list(ARMS), "repeats": again}
     key = write_study(Path(out), plans, chosen, settings)
     return ReaderStudy(Path(out), key)

@@ -181,7 +181,7 @@ def both_reports(
 ) -> tuple[pd.DataFrame, dict[str, object]]:
     """Return source, id, model and reference of every case that has both reports.
 
-    The second value holds what a study keeps of the run: "notice", what the model states about
+    The second value is what a study stores about the run: "notice", what the model states about
     itself (that of research models where the run does not say), and "upright", whether it got the
     images turned as their files say.
 
@@ -213,8 +213,8 @@ def both_reports(
         raise InputError("no case has both a report of the model and a reference report")
     if texts.duplicated(["source", "id"]).any():
         raise InputError("an id stands twice; a reader study needs one row for each case")
-    kept = {"notice": stated_notice(record) or RESEARCH_NOTICE, "upright": turned_upright(record)}
-    return texts.assign(id=texts["id"].astype(str)), kept
+    facts = {"notice": stated_notice(record) or RESEARCH_NOTICE, "upright": turned_upright(record)}
+    return texts.assign(id=texts["id"].astype(str)), facts
 
 
 def plain_text(text: str) -> str:
@@ -239,7 +239,7 @@ def write_study(
     cases: pd.DataFrame,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write the files of the readers and the key; return what the key holds.
+    """Write the files of the readers and the key; return the content of the key.
 
     Args:
         folder: new or empty.
@@ -248,7 +248,7 @@ def write_study(
         settings: for the key.
 
     Raises:
-        InputError: the folder holds something.
+        InputError: the folder is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder.name}: expected a new or an empty folder for the study")

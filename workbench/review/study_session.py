@@ -4,8 +4,8 @@
     item = session.next()
     session.grade(item.item, "B")
 
-The file of a reader holds texts, in the order to read them, under random names. It holds no key,
-and neither does this module: who wrote a text cannot be asked here. Grades are kept in a file of
+The file of a reader contains texts, in the order to read them, under random names. It has no key,
+and neither does this module: who wrote a text cannot be asked here. Grades are stored in a file of
 their own that only grows, beside the file of the reader; a later grade of one report replaces the
 earlier one.
 """

@@ -78,8 +78,8 @@ class Annotation:
         time: UTC, ISO 8601.
         severity: one of `SEVERITIES`, or "".
         errors: in what way the report errs, of `hallucination.taxonomy.KINDS`.
-        true: code that the reviewer holds to be true, or "".
-        side: side that the reviewer holds to be true, or "".
+        true: code that the reviewer takes for true, or "".
+        side: side that the reviewer takes for true, or "".
         comment: free text.
         report: the report as it should be, or "".
     """
@@ -264,7 +264,7 @@ def open_annotations(run: str | os.PathLike[str] | _InFolder) -> Annotations:
     folder = run if isinstance(run, (str, os.PathLike)) else getattr(run, "folder", None)
     if folder is None or not Path(folder).is_dir():
         raise InputError(
-            "annotations are kept in the folder of a run; give the folder that `workbench run "
+            "annotations are stored in the folder of a run; give the folder that `workbench run "
             "--out` wrote, or use Annotations(path) for a file of your own"
         )
     return Annotations(Path(folder) / FILE)
