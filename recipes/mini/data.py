@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -69,7 +70,7 @@ def _render_chunk(job: tuple) -> int:
     return start
 
 
-def _open(folder: Path, count: int, size: int, patch: int, mode: str):
+def _open(folder: Path, count: int, size: int, patch: int, mode: Literal["r", "r+", "w+"]):
     pixels = np.memmap(folder / "pixels.u8", np.uint8, mode, shape=(count, size, size))
     patches = (size // patch) ** 2
     cover = np.memmap(folder / "cover.u8", np.uint8, mode, shape=(count, patches, len(CHANNELS)))

@@ -261,5 +261,6 @@ def evaluate_encoder(encoder: FindingEncoder, data: EncoderData, batch: int = 50
         stated, there = scores[:, k], truth[:, k]
         both = there.any() and not there.all()
         result["auroc"][name] = round(roc_auc_score(there, stated), 4) if both else math.nan
-        result["f1"][name] = round(f1_score(there, stated > 0, zero_division=math.nan), 4)
+        found = f1_score(there, stated > 0, zero_division=math.nan)  # pyright: ignore[reportArgumentType]
+        result["f1"][name] = round(found, 4)
     return result

@@ -10,7 +10,7 @@ polish       the same, with more weight on the words that carry the truth (side,
              size, yes and no) than on the choice of phrase.
 polish_again the same again, behind the encoder that stage `sides` has trained further.
 
-Paper: Lee et al. 2025 (alignment, then instruction tuning). Does not know: how the encoder learned.
+Paper: Lee et al. 2025 (alignment, then instruction tuning).
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ class Learner(nn.Module):
         self.model.vision_tower.load_state_dict(tower.state_dict())
         self.model.vision_tower.requires_grad_(False)
         places = patch_places(recipe.image_size // recipe.patch_size)
+        self.places: torch.Tensor
         self.register_buffer("places", places, persistent=False)
         self.symbols = nn.Linear(len(CHANNELS) + places.shape[1], recipe.hidden_size)
         nn.init.normal_(self.symbols.weight, std=0.3)
@@ -74,7 +75,7 @@ class Learner(nn.Module):
             weight: (V,) weight of each target token; all equal by default.
         """
         start = packed.image_start
-        embeds = self.model.llama.embed_tokens(packed.ids)
+        embeds = self.model.get_input_embeddings()(packed.ids)
         embeds = torch.cat(
             [embeds[:, :start], features, embeds[:, start + features.shape[1] :]], dim=1
         )

@@ -29,7 +29,9 @@ def optimisers(
     """Return AdamW for everything that trains but the matrices, and Muon for those."""
     chosen = {id(p) for p in matrices}
     rest = [p for p in module.parameters() if p.requires_grad and id(p) not in chosen]
-    found = [torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)]
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+    ]
     if matrices:
         found.append(Muon(matrices, lr=matrix_lr))
     for optimiser in found:

@@ -59,7 +59,7 @@ def save_adapter(
     tuning: TuningRecipe,
     *,
     name: str,
-    facts: Mapping[str, Any] | None = None,
+    facts: Mapping[str, object] | None = None,
 ) -> Path:
     """Write what learned in a model.
 
@@ -267,7 +267,7 @@ def _before_and_after(row: Mapping[str, Any]) -> list[str]:
     return [number_text(row[when]) or "undefined" for when in ("before", "after")]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     cells = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in cells)
 

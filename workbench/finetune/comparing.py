@@ -15,7 +15,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -152,7 +152,7 @@ class RunComparison:
 
     a: str
     b: str
-    settings: Mapping[str, tuple[Any, Any]]
+    settings: Mapping[str, tuple[object, object]]
     facts: Mapping[str, tuple[float, float]]
     scores: tuple[SkillChange, ...]
     forgetting: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)

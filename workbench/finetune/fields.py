@@ -33,7 +33,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         """Yield what differs from the defaults."""
         return ((name, value) for name, value in super().__repr_args__()
                 if value != type(self).model_fields[str(name)].get_default())  # fmt: skip

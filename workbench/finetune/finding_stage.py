@@ -25,10 +25,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
+from transformers import TrainerCallback
 
 from workbench.errors import TrainingError
 from workbench.finetune.adapters import save_adapter
-from workbench.finetune.cases import CaseSet, gather
+from workbench.finetune.cases import Case, CaseSet, gather
 from workbench.finetune.datasets import Images, LabelRows, plan_batches
 from workbench.finetune.ledger import ADAPTER, EVIDENCE_FILE, Run
 from workbench.finetune.measuring import facade, forgetting
@@ -152,7 +153,13 @@ def predict(classifier: FindingClassifier, images: Images) -> np.ndarray:
 
 
 def train_findings(
-    recipe: Recipe, out: Path, *, resume: bool, device: str, show: bool, callbacks: Sequence[Any]
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool,
+    device: str,
+    show: bool,
+    callbacks: Sequence[TrainerCallback],
 ) -> Run | None:
     """Run stage 1; None on every process but the first."""
     loaded, cases = open_base(recipe, device=device), gather(recipe)
@@ -207,7 +214,7 @@ def learned_findings(recipe: Recipe, cases: CaseSet) -> tuple[str, ...]:
 
 
 def _label_rows(
-    recipe: Recipe, loaded: LoadedCheckpoint, cases: Sequence[Any], findings: tuple[str, ...],
+    recipe: Recipe, loaded: LoadedCheckpoint, cases: Sequence[Case], findings: tuple[str, ...],
     *, augment: bool,
 ) -> LabelRows:  # fmt: skip
     images = Images(cases, loaded.processor, augment=augment and recipe.training.augment,
@@ -221,7 +228,7 @@ def _label_rows(
 
 def _trainer(
     recipe: Recipe, loaded: LoadedCheckpoint, rows: dict[str, LabelRows], pixels: dict,
-    findings: tuple[str, ...], out: Path, show: bool, callbacks: Sequence[Any],
+    findings: tuple[str, ...], out: Path, show: bool, callbacks: Sequence[TrainerCallback],
 ) -> FinetuneTrainer:  # fmt: skip
     torch.manual_seed(recipe.seed + 1)
     training, tower = recipe.training, loaded.model.vision

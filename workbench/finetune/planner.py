@@ -231,15 +231,10 @@ def need(
     dtype: str = "bfloat16",
     context: float = CONTEXT,
 ) -> MemoryNeed:
-    """Predict one strategy; see the module for the formulas.
+    """Predict one strategy, as `plan` does, by the formulas of the module.
 
     Args:
-        config: sizes of the model.
-        tuning: which parts learn.
-        strategy: its name.
         checkpointing: whether activations are computed twice.
-        keep: whether the model is tied to its base (`training.keep`).
-        text_tokens: tokens beside the image.
         dtype: of frozen weights and of activations, one of `sizes.BYTES`.
         context: bytes of the runtime.
     """

@@ -228,7 +228,7 @@ class Recipe(Section):
         default=EvaluationRecipe(), description="What is measured.", repr=False
     )
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, **values: object) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -253,7 +253,7 @@ class Recipe(Section):
         """Return the recipe as a YAML text that `read_recipe` reads back."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
-    def replace(self, **changes: Any) -> Recipe:
+    def replace(self, **changes: object) -> Recipe:
         """Return a changed recipe; a section takes a mapping of its own changes.
 
         Raises:
@@ -306,12 +306,13 @@ def explain_recipe() -> list[tuple[str, str, Any]]:
     return list(explained(Recipe))
 
 
-def _merged(values: dict, changes: dict) -> dict:
+def _merged(values: Mapping[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
     """Return values with changes; sections are merged, at any depth, everything else replaced."""
     merged = dict(values)
     for name, change in changes.items():
-        both = isinstance(change, dict) and isinstance(merged.get(name), dict)
-        merged[name] = _merged(merged[name], change) if both else change
+        if isinstance(change, Mapping) and isinstance(merged.get(name), Mapping):
+            change = _merged(merged[name], {str(key): value for key, value in change.items()})
+        merged[name] = change
     return merged
 
 

@@ -152,13 +152,10 @@ def _quiet() -> Iterator[None]:
 def train_to_best(
     trainer: FinetuneTrainer, out: Path, *, device: torch.device, resume: bool
 ) -> Cost | None:
-    """Train, and take the best weights back; None on every process but the first.
+    """Train, from the newest whole checkpoint to resume, and take the best weights back.
 
-    Args:
-        trainer: ready to go.
-        out: folder of the run.
-        device: whose memory is measured.
-        resume: start from the newest whole checkpoint.
+    Returns:
+        what it cost in memory of `device` and time; None on every process but the first.
     """
     with _quiet(), _costing(device) as cost:
         checkpoint = _last_checkpoint(out) if resume else None
@@ -195,7 +192,6 @@ def recorded(
     """Write ledger and adapter, the measures in its model card, and return the run.
 
     Args:
-        recipe, loaded, trainer, out: of the run.
         sha_before: of what does not learn, before the first step.
         cost: of training.
         predicted: bytes of memory that it was to take.
@@ -256,6 +252,6 @@ def probe_cases(recipe: Recipe) -> list[Case]:
     return [phantom_case(seed) for seed in range(first, first + recipe.evaluation.forgetting)]
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Write plain values."""
     path.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")

@@ -247,15 +247,7 @@ def load_tensors(path: Path, model: nn.Module) -> None:
 def arguments(
     recipe: Recipe, folder: Path, *, steps: int, device: torch.device, world: int, show: bool
 ) -> TrainingArguments:
-    """Return what transformers is told.
-
-    Args:
-        recipe: settings.
-        folder: for checkpoints.
-        steps: optimiser steps of the run.
-        device: where the model is.
-        world: processes.
-        show: whether a bar may appear.
+    """Return what transformers is told of a run of `steps` optimiser steps on `world` processes.
 
     Raises:
         TrainingError: a step cannot be shared out among the processes.

@@ -128,12 +128,11 @@ def own_reports(
 ) -> dict[str, str]:
     """Return case -> what the base says of it, written once into the folder of the run.
 
+    A resumed run and other processes read what lies there.
+
     Args:
         loaded: the base, before anything learns.
-        cases: images without labels.
-        out: folder of the run; a resumed run and other processes read what lies there.
         new_tokens: longest report, tokens.
-        show: whether a bar may appear.
 
     Raises:
         TrainingError: the file is of other images, or the first process did not write it in time.
