@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING, TextIO, cast
 
 from workbench.errors import InputError
 
@@ -138,7 +138,6 @@ def read_columns(
             for cells, column in zip(blocks, zip(*block, strict=True), strict=True):
                 cells.append(pa.array(column, pa.large_string()))
         columns = [pa.chunked_array(cells, pa.large_string()) for cells in blocks]
-    rows.close()
     return names, columns
 
 
@@ -202,7 +201,7 @@ def open_text(path: Path) -> Iterator[TextIO]:
 def _open_bytes(path: Path) -> Iterator[IO[bytes]]:
     if path.suffix.lower() == ".gz":
         with gzip.open(path) as handle:
-            yield handle
+            yield cast("IO[bytes]", handle)
     elif path.suffix.lower() == ".zip":
         with zipfile.ZipFile(path) as archive:
             inside = [name for name in archive.namelist() if not name.endswith("/")]

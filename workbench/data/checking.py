@@ -246,7 +246,7 @@ def _problem(frame: pd.DataFrame, fault: Fault, at: int) -> Problem:
         repair = REPAIRS[fault.rule] + (f"; {remark}" if remark else "")
         return Problem(None, fault.column, fault.rule, shown(None, value), repair)
     cells = frame.iloc[row]
-    value = cells[fault.column] if fault.values is None else value
+    value = cells[fault.column or ""] if fault.values is None else value
     remark = remark or _suggestion(fault.column, value)
     repair = REPAIRS[fault.rule] + (f"; {remark}" if remark else "")
     image = shown("image_id", cells["image_id"])
@@ -256,9 +256,9 @@ def _problem(frame: pd.DataFrame, fault: Fault, at: int) -> Problem:
 def _suggestion(column: str | None, value: object) -> str:
     """Return what was probably meant: a word spelled nearly so; numbers are not guessed at."""
     known = BY_NAME.get(column or "")
-    if known is None or not known.values or pd.isna(value):
+    if known is None or not known.values or not isinstance(value, str):
         return ""
-    text = str(value).strip().lower()
+    text = value.strip().lower()
     if known.kind == "code" and text in ("0", "1", "-1", "0.0", "1.0", "-1.0"):
         return "a number does not say whether 0 is absent or unknown"
     close = difflib.get_close_matches(text, [word.lower() for word in known.values], n=1)

@@ -216,7 +216,7 @@ class Download:
                     for entry in os.scandir(folder):
                         where.setdefault(entry.name, prefix + entry.name)
         default = folders[0].replace("*", "") + "/" if folders[0] else ""
-        return names.map(lambda name: where.get(name, default + name))
+        return names.map(lambda name: where.get(str(name), f"{default}{name}"))
 
 
 def _published(there: Sequence[str], wanted: Sequence[str], said: str) -> dict[str, str]:

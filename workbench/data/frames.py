@@ -173,7 +173,7 @@ def _typed(name: str, given: pd.Series | None, rows: int) -> pd.Series | pd.Cate
 def _category(name: str, given: pd.Series) -> pd.Categorical:
     allowed = list(BY_NAME[name].values)
     if not isinstance(given.dtype, pd.CategoricalDtype):
-        given = given.astype("string").replace("", pd.NA).astype("category")
+        given = given.astype("string").replace("", None).astype("category")
     values = given.cat.remove_unused_categories()
     values = values.cat.rename_categories([str(value) for value in values.cat.categories])
     odd = sorted(set(values.cat.categories) - set(allowed))
@@ -240,7 +240,13 @@ def _read_csv(path: Path, reports: bool) -> pd.DataFrame:
     names, columns = read_columns(path)
     kept = [at for at, name in enumerate(names) if reports or name not in REPORT_COLUMNS]
     empty = pa.scalar(None, pa.large_string())
-    cells = [pc.if_else(pc.equal(columns[at], ""), empty, columns[at]) for at in kept]
+    blank = [
+        pc.call_function("equal", [columns[at], pa.scalar("", pa.large_string())]) for at in kept
+    ]
+    cells = [
+        pc.call_function("if_else", [none, empty, columns[at]])
+        for at, none in zip(kept, blank, strict=True)
+    ]
     frame = _to_frame(pa.table(cells, names=[names[at] for at in kept]))
     if frame.columns.duplicated().any():
         return frame

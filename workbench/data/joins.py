@@ -142,10 +142,11 @@ def meet(
     merged = set(once[once.duplicated() & (once != "")])
     if form is number_form or not merged:  # s5 and 5 are one study
         return left, right
-    return tuple(
+    first, second = (
         folded.mask(folded.isin(merged), pd.Series(plain.str.strip().to_numpy(object)))
         for plain, folded in ((keys, left), (others, right))
     )
+    return first, second
 
 
 def _refuse_contradiction(rows: pd.DataFrame, on: str, keys: pd.Series, said: str) -> None:
@@ -155,7 +156,9 @@ def _refuse_contradiction(rows: pd.DataFrame, on: str, keys: pd.Series, said: st
     wrong = twice[twice[on].duplicated(keep=False)]
     if len(wrong):
         one, two = wrong.index[wrong[on] == wrong[on].iloc[0]][:2]
-        column = next(name for name in rows.columns if wrong.at[one, name] != wrong.at[two, name])
+        column = next(
+            name for name in rows.columns if str(wrong.at[one, name]) != str(wrong.at[two, name])
+        )
         raise InputError(
             f"{said}: rows {one + 1} and {two + 1} are both of {shown('image_id', keys.loc[one])} "
             f"and differ in {column!r}; keep one of them"

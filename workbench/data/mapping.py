@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -83,7 +84,7 @@ def read_numbers(values: pd.Series | None, *, rows: int) -> tuple[pd.Series, np.
     if values is None:
         return pd.Series(np.nan, index=range(rows), dtype=float), np.zeros(rows, dtype=bool)
     cells = pd.Series(map_unique(values, cell_key, missing=""))
-    numbers = pd.to_numeric(cells.replace("", None), errors="coerce").astype(float)
+    numbers = pd.to_numeric(cells.where(cells != ""), errors="coerce").astype(float)
     odd = ~np.isfinite(numbers.to_numpy()) & (cells != "").to_numpy(bool)
     return numbers.mask(odd), odd
 
@@ -108,7 +109,7 @@ def join_labels(labels: Iterable[str]) -> str:
     return "|".join(dict.fromkeys(label.strip() for label in labels if label.strip()))
 
 
-def codes_from_masks(rows: int, masks: Mapping[str, np.ndarray]) -> pd.Categorical:
+def codes_from_masks(rows: int, masks: Mapping[str, np.ndarray]) -> pd.Categorical[Any]:
     """Return (rows,) codes; where masks overlap, present beats uncertain beats absent.
 
     Args:
@@ -119,10 +120,10 @@ def codes_from_masks(rows: int, masks: Mapping[str, np.ndarray]) -> pd.Categoric
     for name in (ABSENT, UNCERTAIN, PRESENT):
         if name in masks:
             codes[np.asarray(masks[name], dtype=bool)] = CODES.index(name)
-    return pd.Categorical.from_codes(codes, categories=list(CODES))
+    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(list(CODES)))
 
 
-def codes_or_cells(said: np.ndarray) -> pd.Categorical:
+def codes_or_cells(said: np.ndarray) -> pd.Categorical[Any]:
     """Return (n,) codes from `read_cells`; cells that are no codes stay, for the check to name."""
     odd = sorted(set(pd.unique(said)) - {None, *CODES})
     return pd.Categorical(said, categories=[*CODES, *odd]).fillna(NOT_MENTIONED)

@@ -76,7 +76,7 @@ class QualityTable:
                 frame[name] = defaults.get(name)
         seen = frame["seen"].astype("string")
         frame["duplicate_of"] = None
-        at = frame.columns.get_loc("duplicate_of")
+        at = list(frame.columns).index("duplicate_of")
         constant = frame["warnings"].fillna("").str.contains("constant-image").to_numpy(bool)
         for one, two, _ in near_pairs(seen):
             if frame.iat[two, at] is None and not (constant[one] and constant[two]):

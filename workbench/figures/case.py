@@ -126,7 +126,9 @@ def draw_text(text: str, *, ax: Axes, title: str = "", width: int = 66, lines: i
 
 def _write(ax: Axes, head: Sequence[str], lines: Sequence[str]) -> None:
     """Write a title and a text from the top of axes, in inches."""
-    high = ax.get_position().height * ax.figure.get_figheight()
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    high = ax.get_position().height * figure.get_figheight()
     ax.set_axis_off()
     ax.set(xlim=(0, 1), ylim=(high, 0))
     bold = {"fontsize": 16, "fontweight": "bold", "color": INK}

@@ -50,7 +50,7 @@ def plot_rates(rows: Sequence[tuple[str, Bounded]], ax: Axes | None, *, xlabel: 
         if found.value is None:
             continue
         ax.plot(found.value, at, "o", color="#1f5f8b")
-        if found.low is not None:
+        if found.low is not None and found.high is not None:
             ax.plot((found.low, found.high), (at, at), color="#1f5f8b", lw=1.5)
     ax.set_yticks(np.arange(len(rows)), [name for name, _ in rows])
     ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
@@ -88,8 +88,9 @@ def plot_reliability(bins: Sequence[tuple[float, Bounded]], ax: Axes | None) -> 
         _, ax = plt.subplots(figsize=(4.5, 4.2), layout="constrained")
     ax.plot((0, 1), (0, 1), color="#9a9a9a", lw=1, ls="--")
     for at, found in bins:
-        ax.plot((at, at), (found.low, found.high), color="#1f5f8b", lw=1.5)
-        ax.plot(at, found.value, "o", color="#1f5f8b")
+        low, value, high = np.array([found.low, found.value, found.high], float)
+        ax.plot((at, at), (low, high), color="#1f5f8b", lw=1.5)
+        ax.plot(at, value, "o", color="#1f5f8b")
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability that the statement is false")
     ax.set(ylabel="share that is false", title="combination of detectors")
     ax.spines[["top", "right"]].set_visible(False)
@@ -111,6 +112,8 @@ def plot_trade_off(points: Sequence[tuple[str, Bounded, Bounded]], ax: Axes | No
     markers = "osD^vP"
     for at, (name, false, missed) in enumerate(points):
         colour = colours[at % len(colours)]
+        if missed.value is None or false.value is None:
+            continue
         ax.errorbar(
             missed.value, false.value, fmt=markers[at % len(markers)], color=colour, label=name,
             xerr=_arms(missed), yerr=_arms(false), ms=7, elinewidth=1,

@@ -81,7 +81,7 @@ def _write_names(ax: Axes, masks: Mapping[str, np.ndarray]) -> None:
     covered = np.zeros((height, width), bool)
     reach = max(1, round(height / 150))
     for mask in masks.values():
-        covered |= binary_dilation(mask, iterations=reach) & ~binary_erosion(mask, iterations=reach)
+        covered |= binary_dilation(mask, iterations=reach) > binary_erosion(mask, iterations=reach)
     line, per_inch = height / 22, _pixels_in_an_inch(ax, height, width)
     for name, mask in masks.items():
         across = min(1.1 * text_inches(name, _LETTERS) * per_inch + 0.02 * width, 0.98 * width)
@@ -137,6 +137,7 @@ def _box(
 
 def _pixels_in_an_inch(ax: Axes, height: int, width: int) -> float:
     """Return how many pixels of the image are drawn in an inch of the figure."""
-    box, figure = ax.get_position(), ax.figure
+    box, figure = ax.get_position(), ax.get_figure(root=True)
+    assert figure is not None
     wide, tall = box.width * figure.get_figwidth(), box.height * figure.get_figheight()
     return max(width / wide, height / tall)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -44,7 +45,7 @@ SEQUENTIAL = "cividis"
 DIVERGING = "RdBu_r"
 FILM = "gray"
 
-RC = {
+RC: dict[Any, Any] = {
     "figure.facecolor": PAPER,
     "figure.dpi": 100,
     "savefig.facecolor": PAPER,
@@ -112,7 +113,7 @@ class NotebookFigure(Figure):
         if "inline" not in matplotlib.get_backend():
             raise NotImplementedError("only the inline backend shows figures by itself")
         pyplot.close(self)
-        picture = print_figure(self, fmt="png", bbox_inches=None)
+        picture = print_figure(self, fmt="png", bbox_inches=cast(str, None))
         if picture is not None:  # None stands for a figure without axes
             display(Image(picture, format="png"))
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from workbench.figures.page import SMALL
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ def plot_words(
     bar.set_label(label)
     ax.set_title(title, loc="left", fontsize="medium")
     ax.set_xlabel(note, loc="left", fontsize="small", color="#5f5f5f")
-    _draw_labels(ax, words, cells, [colours.to_rgba(value) for value in values], fill=0.9)
+    _draw_labels(ax, words, cells, colours.to_rgba(np.asarray(values, float)), fill=0.9)
     return ax
 
 
@@ -80,7 +82,7 @@ def plot_tokens(
     colours = ScalarMappable(Normalize(0, 1), plt.get_cmap("YlOrBr_r"))
     ax.figure.colorbar(colours, ax=ax, label="probability", fraction=0.02, pad=0.01, ticks=(0, 1))
     ax.set_title(title, loc="left", fontsize="medium")
-    tints = [colours.to_rgba(float(value)) for value in probabilities]
+    tints = colours.to_rgba(np.asarray(probabilities, float))
     _draw_labels(ax, visible, cells, tints, fill=1.0, edgecolor="white", lw=0.5)
     return ax
 
@@ -196,7 +198,7 @@ def _draw_labels(
     ax: Axes,
     labels: Sequence[str],
     cells: Sequence[tuple[int, int, int]],
-    colours: Sequence[tuple],
+    colours: np.ndarray,
     *,
     fill: float,
     edgecolor: str = "none",
@@ -205,7 +207,9 @@ def _draw_labels(
     """Draw each label on its colour; `fill` is the part of its cell that a character takes."""
     from matplotlib.patches import Rectangle
 
-    ax.figure.draw_without_rendering()
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()
     box = ax.get_window_extent()
     points, lines = 72 / ax.figure.dpi, ax.get_ylim()[0]
     wide = fill * box.width * points / COLUMNS / _CHARACTER_WIDTH

@@ -53,7 +53,7 @@ class ModelSource:
     """
 
     source: str
-    options: tuple[tuple[str, str | None], ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
 
     def load(self) -> ChestXrayModel:
         """Load the model; raises what `wb.load_model` raises."""
@@ -273,7 +273,7 @@ def _import_ray(*, own: bool) -> ModuleType:
     # Without it Ray hides the GPUs from tasks that ask for none, and warns about it.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise MissingDependencyError(
             "engine 'ray' needs Ray: pip install 'cxr-llava-workbench[ray]'; engine 'local' needs "

@@ -191,4 +191,5 @@ def _damaged(path: Path) -> InputError:
 def _text(value: object) -> str | None:
     if isinstance(value, str):
         return value or None
-    return None if pd.isna(value) else str(value)
+    missing = value is None or value is pd.NA or value != value
+    return None if missing else str(value)

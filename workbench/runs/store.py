@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from workbench._store import open_private, whole_file
@@ -171,7 +171,7 @@ class RunStore:
         """
         path = self.folder / RESULTS
         with self.writing(), whole_file(path) as partial, open_private(partial) as handle:
-            with pa.parquet.ParquetWriter(
+            with pq.ParquetWriter(
                 handle, SCHEMA, compression="zstd", compression_level=3, version="2.6"
             ) as writer:
                 for table in read_tables(self._rows):

@@ -57,7 +57,7 @@ def map_for(trace: Trace, message: Mapping[str, Any]) -> ImageMap:
     """
     method = method_of(message.get("method"))
     parts = {name: part_in(message, name) for name in ("layer", "head") if name in method.defaults}
-    options = {name: value for name, value in parts.items() if value is not None}
+    options: dict[str, Any] = {n: value for n, value in parts.items() if value is not None}
     choice = message.get("choice") or {}
     if not isinstance(choice, Mapping):
         raise OptionError(f"expected a choice with start and end, or a finding; got {choice!r}")
@@ -218,8 +218,7 @@ def selection_of(trace: Trace, choice: Mapping[str, Any]) -> Selection:
     if start is None and end is None:
         return trace.select()
     text = trace.text
-    whole = all(isinstance(value, int) for value in (start, end))
-    if not whole or not 0 <= start < end <= len(text):
+    if not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= len(text)):
         raise OptionError(
             f"expected characters within 0 to {len(text)} of the text, got {start!r} to {end!r}"
         )

@@ -150,7 +150,7 @@ class Side:
                     break
                 job.piece(piece)
         generation = stream.generation
-        if not generation.token_ids or not generation.text.strip():
+        if generation is None or not generation.token_ids or not generation.text.strip():
             job.check()
             raise InputError("the model wrote nothing; ask in other words")
         return self.add(kind, self.model.trace(self.image, generation), question)

@@ -191,7 +191,7 @@ class RunWatch:
             steps=steps,
             curve=tuple(self._curve[at] for at in sorted(self._curve)),
             rate=rate,
-            left=(steps - step) / rate if moving else None,
+            left=(steps - step) / rate if moving and rate and steps else None,
             early=recipe.evaluation.patience is not None,
             memory=self._log.get("memory"),
             quiet=quiet,

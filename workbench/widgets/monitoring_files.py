@@ -121,7 +121,7 @@ def _verdict(change: Estimate) -> str:
     """Return in a word what a change with its interval amounts to."""
     if change.value is None:
         return "undefined"
-    if not change.bounded:
+    if change.low is None or change.high is None:
         return "no interval"
     if change.low > 0:
         return "better"

@@ -11,7 +11,7 @@ import io
 import os
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -46,8 +46,10 @@ def film_source(images: Any, *, upright: bool = False) -> FilmSource | None:
     Raises:
         InputError: it is none of these, or nothing says where the files are.
     """
-    if images is None or callable(images):
-        return images
+    if images is None:
+        return None
+    if callable(images):
+        return cast(FilmSource, images)
     if isinstance(images, Mapping):
         return lambda _, case: opened(_of(images, case), upright=upright)
     if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
@@ -95,6 +97,8 @@ def _path(known: References, source: str, case: str) -> Any:
         own = own[own["source"] == source]
     if len(own) != 1 or not own["path"].iloc[0]:
         raise InputError("the manifest of the images has no file for this case")
+    if known.root is None:
+        raise InputError("it is not known in which folder the images of the manifest are")
     return Root(known.root).image(own["path"].iloc[0])
 
 
@@ -160,7 +164,10 @@ def colour_tables() -> dict[str, str]:
     from workbench.figures.maps import one_way, two_way
 
     tables = {"one": one_way().colors, "two": two_way().colors}
-    return {name: bytes_text(np.rint(rows * 255).astype(np.uint8)) for name, rows in tables.items()}
+    return {
+        name: bytes_text(np.rint(np.asarray(rows, float) * 255).astype(np.uint8))
+        for name, rows in tables.items()
+    }
 
 
 def png_text(pixels: np.ndarray, *, deep: bool = False) -> str:

@@ -48,7 +48,7 @@ class Entry:
     source: str
     kind: str
     finding: str
-    facts: Mapping[str, Any]
+    facts: Mapping[Any, Any]
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -80,7 +80,7 @@ class Reviewing:
         self.notes = open_annotations(queue) if notes is None else notes
         self.drafts = Drafts(self.notes.path.with_name(DRAFTS))
         self.entries = tuple(
-            Entry(n, *(str(row[name]) for name in ("id", "source", "kind", "finding")), row)
+            Entry(n, str(row["id"]), str(row["source"]), str(row["kind"]), str(row["finding"]), row)
             for n, row in enumerate(queue.to_frame().to_dict("records"))
         )
         self._by_key = {entry.key: entry.n for entry in self.entries}

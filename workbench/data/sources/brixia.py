@@ -45,7 +45,7 @@ def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
         agreed = files.table(path, ["Filename", *modes], sep=_separator(path))[["Filename", *modes]]
         left, right = meet(raw["Filename"], agreed["Filename"], name_form, distinct=raw["Filename"])
         met = left.isin(set(right) - {""})
-        raw = raw[met | ~met.any()].reset_index(drop=True)
+        raw = (raw[met] if met.any() else raw).reset_index(drop=True)
         found, note = join(
             raw["Filename"], agreed, "Filename", what="consensus", things="images", said=path.name
         )

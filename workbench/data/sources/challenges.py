@@ -229,7 +229,8 @@ def _boxes(names: pd.Series, cells: pd.Series) -> dict[str, str]:
                 )
             rows.append({"image_id": name} | edges)
     frame = pd.DataFrame(rows, columns=["image_id", *EDGES]).assign(label="opacity")
-    return box_cells(frame, finding="lung opacity").to_dict()
+    cells = box_cells(frame, finding="lung opacity")
+    return {str(name): cell for name, cell in cells.items()}
 
 
 def _edges(box: object) -> dict[str, float] | None:

@@ -45,7 +45,7 @@ def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
     by_hand = files.labels == "radiologist"
     if by_hand:
         kept = raw["study_id"].isin(set(found["study_id"].map(number_form)))
-        raw = raw[kept | ~kept.any()].reset_index(drop=True)
+        raw = (raw[kept] if kept.any() else raw).reset_index(drop=True)
     columns = label_columns(files.card, found, path.name)
     spread, note = join(
         raw["study_id"], found[["study_id", *columns]], "study_id",

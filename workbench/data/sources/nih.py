@@ -80,7 +80,7 @@ def _years(ages: pd.Series) -> pd.Series:
     unit = ages.str.extract(r"^\s*0*(\d+)\s*([YMWD]?)\s*$", expand=True)
     number = pd.to_numeric(unit[0], errors="coerce")
     per_year = unit[1].map({"Y": 1, "": 1, "M": 12, "W": 52, "D": 365}).astype(float).fillna(1)
-    found = np.floor(number / per_year)
+    found = number // per_year
     return found.astype(object).where(found.notna(), ages)
 
 
@@ -108,7 +108,7 @@ def _boxes(files: Download, images: pd.Series) -> tuple[pd.DataFrame, str]:
     boxes = pd.DataFrame({"image_id": owner, "finding": finding, "label": label})
     edges = read_edges(raw, BOX_EDGES, path.name).set_axis(EDGES, axis=1)
     note = f"{int(met.sum()):,} of {len(raw):,} boxes of {path.name} are on these images"
-    return boxes.assign(**edges, reader="radiologist")[met], note
+    return boxes.join(edges).assign(reader="radiologist")[met], note
 
 
 def _adjudicated(files: Download) -> tuple[pd.DataFrame, list[str]]:

@@ -124,7 +124,7 @@ def read_csv(files: Download) -> tuple[pd.DataFrame, list[str]]:
         elif column not in unread:
             unread.append(column)
     if not files.reports:
-        frame = frame.drop(columns=[c for c in frame if c.startswith("report_")])
+        frame = frame.drop(columns=[c for c in frame if str(c).startswith("report_")])
     unread = [name for name in unread if name not in owner.values()]
     notes = [f"columns read from {path.name}: {', '.join(sorted(used | set(owner.values())))}"]
     notes += [f"columns not read: {listed(unread, most=len(unread))}"] if unread else []
