@@ -127,7 +127,7 @@ class _Bench:
         import torch
 
         from workbench.generation.engine import Engine, Request
-        from workbench.generation.sampling import DecodingSettings
+        from workbench.generation.options import DecodingSettings
         from workbench.model.config import CxrLlavaConfig
         from workbench.model.llava import CxrLlavaForConditionalGeneration
         from workbench.model.splice import IMAGE_TOKEN_ID

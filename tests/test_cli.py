@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workbench._plain import to_json
+from workbench._repr import to_json
 from workbench.cli import COMMANDS, DONE, FAILED, INTERRUPTED, USAGE, build_parser, main
 from workbench.commands._shared import table, wrap
 from workbench.errors import InputError

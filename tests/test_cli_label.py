@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from workbench.cli import DONE, FAILED, main
-from workbench.commands._texts import read_texts
+from workbench.commands._shared import read_texts
 
 
 @pytest.fixture(autouse=True)

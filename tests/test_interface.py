@@ -12,8 +12,8 @@ import pytest
 
 import workbench as wb
 from workbench.errors import CheckpointError, ContextBudgetError, InputError, OptionError
+from workbench.generation.options import DecodingSettings
 from workbench.generation.result import Generation
-from workbench.generation.sampling import DecodingSettings
 from workbench.interface import ChestXrayModel, as_radiograph, load_model
 from workbench.model.load import load_checkpoint
 from workbench.radiograph import InputContract, Radiograph
@@ -120,7 +120,7 @@ def test_warnings_start_with_the_notice_and_name_a_foreign_domain(model):
 
 
 def test_domain_warning_is_not_said_twice(model):
-    from workbench.radiograph.checks import domain_warning
+    from workbench.radiograph.contract import domain_warning
 
     image = drawn(1)
     said = domain_warning(image.contract, model.card.domain)

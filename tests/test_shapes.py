@@ -8,7 +8,7 @@ from jaxtyping import TypeCheckError
 
 
 def test_an_array_of_another_shape_is_caught():
-    from workbench.evaluation.auroc import area
+    from workbench.evaluation.intervals import area
 
     false, weights = np.array([True, False, False]), np.ones((5, 3))
     assert area(false, np.array([0.9, 0.4, 0.3]), weights)[0] == 1

@@ -1,4 +1,4 @@
-"""Names of a package that are imported on first use, so that importing the package costs nothing.
+"""Names of a package that are imported on first use; and a package that can be called.
 
     if TYPE_CHECKING:
         from workbench.runs.running import run as run
@@ -8,16 +8,23 @@
 The imports that a checker of types reads are the only list: they are read from the file itself. A
 checker takes a module with `__getattr__` to have every name, so it must not see that.
 
-Source: PEP 562, module `__getattr__` and `__dir__`.
+`make_callable` exchanges the class of a module for one with `__call__`, so that
+`wb.phantom(seed=7)` and `wb.phantom.contact_sheet` coexist: importing `workbench.phantom` binds
+the module to the name `phantom` of the package, whatever a lazy `__getattr__` had in mind.
+
+Sources: PEP 562, module `__getattr__` and `__dir__`; the data model, section 3.3.2.1, `__class__`
+assignment of modules.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 
@@ -65,3 +72,31 @@ def _imports(file: str) -> list[tuple[str, str]]:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     ]
+
+
+def make_callable(module_name: str, function_path: str) -> None:
+    """Make a module that is being imported callable.
+
+    Call it at the end of the subpackage's `__init__`:
+    `make_callable(__name__, "workbench.phantom.case:phantom")`.
+
+    Args:
+        module_name: the `__name__` of the subpackage.
+        function_path: "package.module:function", resolved at the first call.
+    """
+    target_module, _, function_name = function_path.partition(":")
+
+    def resolve() -> Callable:
+        return getattr(importlib.import_module(target_module), function_name)
+
+    class CallableModule(ModuleType):
+        """A module that can also be called like the function it is named after."""
+
+        def __call__(self, *args, **kwargs):
+            return resolve()(*args, **kwargs)
+
+        @property
+        def __signature__(self) -> inspect.Signature:
+            return inspect.signature(resolve())
+
+    sys.modules[module_name].__class__ = CallableModule

@@ -1,4 +1,4 @@
-"""How a result writes itself in one or two lines, however much it holds.
+"""How a result writes itself: in one or two lines, and as plain values for JSON.
 
     @dataclass(frozen=True)
     class Result:
@@ -6,14 +6,15 @@
         __repr__ = short_repr        # Result(values=(512, 512) float32)
 
 Numbers and short texts stand there as they are; of arrays, tables and collections the size does.
-
-Does not know: what a result means.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields
-from pathlib import PurePath
+import json
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
 #: Characters of a whole result, and of one of its fields.
@@ -34,7 +35,7 @@ def short_repr(self: Any) -> str:
     return f"{name}({', '.join(shown)})"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     """Return a value, or what there is of it where it is long."""
     if isinstance(value, (*_PLAIN, str, bytes, PurePath)):
         return _cut(repr(value))
@@ -43,14 +44,14 @@ def _short(value: Any) -> str:
         kind = getattr(value, "dtype", None)
         sizes = " x ".join(f"{size}" for size in shape)
         return f"<{sizes} {str(kind).removeprefix('torch.') if kind is not None else 'table'}>"
-    if isinstance(value, dict | list | tuple | set | frozenset) or hasattr(value, "keys"):
+    if isinstance(value, dict | list | tuple | set | frozenset | Mapping):
         return _collection(value)
     said = repr(value)
     return said if len(said) <= _FIELD and "\n" not in said else f"<{type(value).__name__}>"
 
 
-def _collection(value: Any) -> str:
-    parts = [*value, *(value.values() if hasattr(value, "values") else ())]
+def _collection(value: Collection) -> str:
+    parts = [*value, *(value.values() if isinstance(value, Mapping) else ())]
     if len(parts) <= 12 and all(isinstance(part, (*_PLAIN, str)) for part in parts):
         said = repr(value)
         if len(said) <= _FIELD:
@@ -60,3 +61,28 @@ def _collection(value: Any) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _FIELD else f"{text[: _FIELD - 4]}...{text[-1]}"
+
+
+def plain(value: object) -> Any:
+    """Return a value as JSON holds it: arrays as lists, paths as text, undefined numbers as None.
+
+    Mappings, sequences, dataclasses, numpy arrays and scalars are taken apart; other objects stay
+    as they are.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return value.as_posix()
+    to_list = getattr(value, "tolist", None)
+    return plain(to_list()) if callable(to_list) else value
+
+
+def to_json(value: object, *, ascii_only: bool = False, indent: int | None = 2) -> str:
+    """Return strict JSON (no NaN) of plain values, dataclasses and numpy values included."""
+    return json.dumps(plain(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False)

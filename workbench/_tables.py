@@ -295,3 +295,18 @@ def _quoting(error: csv.Error) -> str:
 
 def _place(number: int, line: int) -> str:
     return "the header" if number < 1 else f"row {number} (line {line})"
+
+
+#: What a cell that is run as a formula begins with.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def neutral(value: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula."""
+    if not value.startswith(FORMULA_STARTS):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, Protocol, Unpack
+from typing import Any, Protocol, Unpack, cast
 
 import torch
 from jaxtyping import Float
@@ -27,14 +27,15 @@ from workbench.errors import OptionError
 from workbench.generation.chat import Chat
 from workbench.generation.options import (
     DecodingOptions,
+    DecodingSettings,
     decoding_settings,
     settings_of_each,
 )
 from workbench.generation.responder import Job
 from workbench.generation.result import Generation
-from workbench.generation.sampling import DecodingSettings
 from workbench.generation.stream import TextStream
 from workbench.imaging import load_radiograph
+from workbench.imaging.load import Source
 from workbench.model.load import load_checkpoint
 from workbench.model.prompt import (
     Message,
@@ -43,14 +44,16 @@ from workbench.model.prompt import (
     report_messages,
 )
 from workbench.radiograph import InputWarning, Radiograph
-from workbench.radiograph.checks import domain_warning
+from workbench.radiograph.contract import domain_warning
 from workbench.trace import Trace, record_trace
 
 
 class Mitigation(Protocol):
     """What `report` can be asked to do against false findings."""
 
-    def report(self, model: ChestXrayModel, image: Any, **decoding: Any) -> Generation:
+    def report(
+        self, model: ChestXrayModel, image: object, **decoding: Unpack[DecodingOptions]
+    ) -> Generation:
         """Write a report about an image with a model."""
         ...
 
@@ -116,7 +119,7 @@ class ChestXrayModel(CxrLlavaReader):
 
     def report(
         self,
-        image: Any,
+        image: object,
         *,
         mitigation: Mitigation | None = None,
         **decoding: Unpack[DecodingOptions],
@@ -138,11 +141,11 @@ class ChestXrayModel(CxrLlavaReader):
             return mitigation.report(self, image, **decoding)
         return self._answer(image, report_messages(), "report", decoding)
 
-    def differential(self, image: Any, **decoding: Unpack[DecodingOptions]) -> Generation:
+    def differential(self, image: object, **decoding: Unpack[DecodingOptions]) -> Generation:
         """Write possible differential diagnoses with the published prompt; as `report` else."""
         return self._answer(image, differential_messages(), "differential", decoding)
 
-    def ask(self, image: Any, question: str, **decoding: Unpack[DecodingOptions]) -> Generation:
+    def ask(self, image: object, question: str, **decoding: Unpack[DecodingOptions]) -> Generation:
         """Answer one question about an image.
 
         Args:
@@ -159,7 +162,7 @@ class ChestXrayModel(CxrLlavaReader):
 
     def ask_many(
         self,
-        image: Any,
+        image: object,
         questions: Sequence[str],
         *,
         batch_size: int = 8,
@@ -182,7 +185,7 @@ class ChestXrayModel(CxrLlavaReader):
         )
         return list(self.responder.answer_many(jobs, batch_size=batch_size))
 
-    def chat(self, image: Any, **defaults: Unpack[DecodingOptions]) -> Chat:
+    def chat(self, image: object, **defaults: Unpack[DecodingOptions]) -> Chat:
         """Start a dialogue about one image.
 
         Args:
@@ -199,7 +202,7 @@ class ChestXrayModel(CxrLlavaReader):
             warnings=seen.warnings,
         )
 
-    def stream_report(self, image: Any, **decoding: Unpack[DecodingOptions]) -> TextStream:
+    def stream_report(self, image: object, **decoding: Unpack[DecodingOptions]) -> TextStream:
         """Write a report piece by piece.
 
         Returns:
@@ -210,7 +213,7 @@ class ChestXrayModel(CxrLlavaReader):
         return self.responder.stream(job)
 
     def stream_ask(
-        self, image: Any, question: str, **decoding: Unpack[DecodingOptions]
+        self, image: object, question: str, **decoding: Unpack[DecodingOptions]
     ) -> TextStream:
         """Answer one question piece by piece; as `stream_report` else."""
         messages = question_messages(question)
@@ -249,7 +252,7 @@ class ChestXrayModel(CxrLlavaReader):
         return list(tqdm(answers, total=total, unit="report", disable=not progress))
 
     def jobs(
-        self, image: Any, asked: Iterable[tuple[str, list[Message], DecodingSettings]]
+        self, image: object, asked: Iterable[tuple[str, list[Message], DecodingSettings]]
     ) -> list[Job]:
         """Prepare several answers about one image, which is read once; nothing is decoded.
 
@@ -266,7 +269,7 @@ class ChestXrayModel(CxrLlavaReader):
         seen = self._look(image)
         return [self._job(seen, messages, task, settings) for task, messages, settings in asked]
 
-    def encode(self, image: Any) -> Float[torch.Tensor, "N H"]:
+    def encode(self, image: object) -> Float[torch.Tensor, "N H"]:
         """Return an image as the rows that stand for it in the decoder's sequence, (N, H).
 
         Raises:
@@ -275,7 +278,7 @@ class ChestXrayModel(CxrLlavaReader):
         with self.exclusive(), torch.inference_mode():
             return self.network.encode_image(self.pixels(image))[0]
 
-    def pixels(self, image: Any) -> Float[torch.Tensor, "1 1 S S"]:
+    def pixels(self, image: object) -> Float[torch.Tensor, "1 1 S S"]:
         """Return the pixels of an image as the model sees them, (1, 1, S, S) normalised.
 
         Raises:
@@ -285,7 +288,7 @@ class ChestXrayModel(CxrLlavaReader):
 
     def trace(
         self,
-        image: Any,
+        image: object,
         generation: Generation | None = None,
         *,
         heads: str = "auto",
@@ -326,7 +329,7 @@ class ChestXrayModel(CxrLlavaReader):
         return self.card._repr_html_()
 
     def _answer(
-        self, image: Any, messages: list[Message], task: str, decoding: Mapping
+        self, image: object, messages: list[Message], task: str, decoding: Mapping
     ) -> Generation:
         settings = decoding_settings(decoding)
         return self.responder.answer(self._job(self._look(image), messages, task, settings))
@@ -338,7 +341,7 @@ class ChestXrayModel(CxrLlavaReader):
             seen.pixels, messages, settings, task=task, source=seen.source, warnings=seen.warnings
         )
 
-    def _look(self, image: Any) -> _Seen:
+    def _look(self, image: object) -> _Seen:
         """Read an image where that is needed, and prepare it for the model."""
         radiograph = as_radiograph(image)
         contract = radiograph.contract
@@ -352,7 +355,7 @@ class ChestXrayModel(CxrLlavaReader):
         )
 
 
-def as_radiograph(image: Any) -> Radiograph:
+def as_radiograph(image: object) -> Radiograph:
     """Return the Radiograph of whatever a model accepts as an image.
 
     Args:
@@ -365,4 +368,4 @@ def as_radiograph(image: Any) -> Radiograph:
     if isinstance(image, Radiograph):
         return image
     inner = getattr(image, "image", None)
-    return inner if isinstance(inner, Radiograph) else load_radiograph(image)
+    return inner if isinstance(inner, Radiograph) else load_radiograph(cast(Source, image))

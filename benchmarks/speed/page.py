@@ -13,7 +13,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from workbench.figures.names import method_name
+from workbench.figures.numbers import method_name
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1060px;margin:32px auto;padding:0 20px;
 color:#1b1b1b}h1{font-size:26px;margin-bottom:4px}h2{font-size:19px;margin-top:34px}

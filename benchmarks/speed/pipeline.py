@@ -139,7 +139,7 @@ def _overhead(folder: Path, plan: Plan) -> dict:
 
 
 def _asked(tokens: int):
-    from workbench.generation.sampling import DecodingSettings
+    from workbench.generation.options import DecodingSettings
     from workbench.model.prompt import report_messages
 
     return "report", report_messages(), DecodingSettings(max_new_tokens=tokens)

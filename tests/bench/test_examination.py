@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from workbench.bench import examine
-from workbench.bench.cases import Place, places
 from workbench.bench.exam_scores import BARS, ExamCase, check_bars, score_cases, stated_places
+from workbench.bench.loop import Place, places
 from workbench.errors import InputError, OptionError
 from workbench.findings import PAPER_FINDINGS, PHANTOM_FINDINGS
 from workbench.phantom.case import sample_scene

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from workbench._tables import neutral
 from workbench.evaluation import compare, save_card, score
 from workbench.evaluation.policies import find_policy
 from workbench.evaluation.scorecard_figure import draw_confusion
 from workbench.figures.style import new_figure
-from workbench.spreadsheet import neutral
 
 REFERENCES = {
     "a": "There is a left pleural effusion. No pneumothorax.",

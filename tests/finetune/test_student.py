@@ -14,7 +14,7 @@ from workbench.finetune.parts import (
     weights_sha256,
 )
 from workbench.finetune.recipe import TuningRecipe
-from workbench.model.parts import PART_MODULES
+from workbench.model.config import PART_MODULES
 
 
 @pytest.mark.parametrize(

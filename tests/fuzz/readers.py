@@ -81,7 +81,7 @@ def _texts(scratch: Path):
 
 
 def _columns_of_texts(folder: Path):
-    from workbench.commands._texts import read_texts
+    from workbench.commands._shared import read_texts
     from workbench.evaluation.report_set import read_reports
 
     rows = "id,text,patient\n1,No effusion.,a\n2,There is a nodule.,b\n3,,c\n"

@@ -12,8 +12,8 @@ import torch
 
 from tests.helpers import CHECKPOINTS, GOLDEN, IMAGES
 from workbench.generation.engine import Engine, Request
+from workbench.generation.options import DecodingSettings
 from workbench.generation.responder import Responder
-from workbench.generation.sampling import DecodingSettings
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.load import load_checkpoint

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import ContextBudgetError
-from workbench.generation.options import ContextBudget
-from workbench.generation.sampling import DecodingSettings
+from workbench.generation.options import ContextBudget, DecodingSettings
 
 #: The published model: LLaMA-2 behind a 512 x 512 image of 16 x 16 patches.
 FULL_SIZE = ContextBudget(context=4096, image_tokens=1024)

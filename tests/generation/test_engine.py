@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from workbench.errors import DeviceError, InputError
 from workbench.generation.engine import Request
+from workbench.generation.options import DecodingSettings
 from workbench.generation.responder import Responder
-from workbench.generation.sampling import DecodingSettings
 from workbench.model.load import load_checkpoint
 
 

@@ -85,7 +85,7 @@ def test_gaps_in_front_do_not_grow(lab, monkeypatch):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_many_answers_come_in_the_order_of_the_jobs(lab, name, responder, batch_size):
-    from workbench.generation.sampling import DecodingSettings
+    from workbench.generation.options import DecodingSettings
     from workbench.model.prompt import question_messages
 
     questions = ["Is it?", "What do you see in this image, and where?", "Why?", "Where is it now?"]

@@ -5,8 +5,12 @@ from itertools import islice
 import pytest
 
 from workbench.errors import OptionError
-from workbench.generation.options import DecodingOptions, decoding_settings, settings_of_each
-from workbench.generation.sampling import DecodingSettings
+from workbench.generation.options import (
+    DecodingOptions,
+    DecodingSettings,
+    decoding_settings,
+    settings_of_each,
+)
 
 
 def test_every_field_of_the_settings_is_an_option():

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from workbench.errors import CheckpointError, OptionError
 from workbench.generation.engine import Request
+from workbench.generation.options import DecodingSettings
 from workbench.generation.parity import ParityReport, compare
 from workbench.generation.recorded import single_cases
 from workbench.generation.responder import Job
-from workbench.generation.sampling import DecodingSettings
 from workbench.interface import load_model
 from workbench.model.prompt import Message, answer, follow_up, question_messages, render_chat
 

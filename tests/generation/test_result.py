@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from workbench.figures.words import placed_tokens
+from workbench.generation.options import DecodingSettings
 from workbench.generation.result import Generation, ModelIdentity
-from workbench.generation.sampling import DecodingSettings
 from workbench.model.prompt import report_messages
 from workbench.radiograph import InputWarning
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import OptionError
-from workbench.generation.sampling import (
+from workbench.generation.options import (
     DecodingSettings,
     Sampler,
     choose,

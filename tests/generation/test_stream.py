@@ -8,8 +8,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from workbench.generation.options import DecodingSettings
 from workbench.generation.responder import Responder
-from workbench.generation.sampling import DecodingSettings
 from workbench.generation.stream import TextPieces, TextStream
 from workbench.model.prompt import report_messages
 

@@ -45,7 +45,7 @@ from workbench.attention.choice import (
     target_of,
 )
 from workbench.errors import InputError, OptionError
-from workbench.figures.names import method_name
+from workbench.figures.numbers import method_name
 from workbench.trace import ImageMap, Selection, SelectionOptions, Trace
 
 #: Capacity of a pipe of weight 1.

@@ -12,9 +12,9 @@ from transformers import LlamaModel
 
 from workbench.backends.reader import Sizes
 from workbench.generation.engine import Guide
+from workbench.generation.options import DecodingSettings
 from workbench.generation.responder import Job, Responder
 from workbench.generation.result import Generation, ModelIdentity
-from workbench.generation.sampling import DecodingSettings
 from workbench.generation.stream import TextStream
 from workbench.generation.teacher_forcing import Reading, read_with
 from workbench.model.card import ModelCard

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 from workbench._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from workbench.bench.cases import Case as Case
-    from workbench.bench.cases import PhantomKey as PhantomKey
     from workbench.bench.detectors import DetectorTable as DetectorTable
     from workbench.bench.detectors import benchmark_hallucination as benchmark_hallucination
     from workbench.bench.detectors import judge_case as judge_case
@@ -24,6 +22,8 @@ if TYPE_CHECKING:
     from workbench.bench.exam_scores import FindingScore as FindingScore
     from workbench.bench.examination import PhantomExam as PhantomExam
     from workbench.bench.examination import examine as examine
+    from workbench.bench.loop import Case as Case
+    from workbench.bench.loop import PhantomKey as PhantomKey
     from workbench.bench.mitigation import MitigationTable as MitigationTable
     from workbench.bench.mitigation import benchmark_mitigation as benchmark_mitigation
     from workbench.bench.saliency import benchmark_saliency as benchmark_saliency

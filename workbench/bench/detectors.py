@@ -26,8 +26,7 @@ from jaxtyping import Bool, Float
 from sklearn.metrics import average_precision_score
 
 from workbench._repr import short_repr
-from workbench.bench.cases import PhantomKey, both_domains
-from workbench.bench.loop import check_numbers, run_tasks, warn_of_seen
+from workbench.bench.loop import PhantomKey, both_domains, check_numbers, run_tasks, warn_of_seen
 from workbench.bench.table import BenchTable
 from workbench.errors import InputError
 from workbench.evaluation.intervals import (

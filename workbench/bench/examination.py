@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from workbench._repr import short_repr
-from workbench.bench.cases import PhantomKey
 from workbench.bench.exam_scores import (
     Bar,
     DomainScore,
@@ -25,13 +24,13 @@ from workbench.bench.exam_scores import (
     score_cases,
     stated_places,
 )
-from workbench.bench.loop import check_numbers, run_tasks, warn_of_seen
+from workbench.bench.loop import PhantomKey, check_numbers, run_tasks, warn_of_seen
 from workbench.bench.table import BenchTable, flat_row
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.scorecard_figure import draw_forest
 from workbench.figures.style import new_figure, style
 from workbench.findings import PHANTOM_FINDINGS
-from workbench.generation.sampling import DecodingSettings
+from workbench.generation.options import DecodingSettings
 from workbench.phantom.case import DOMAINS, FIRST_HELD_OUT_SEED
 from workbench.radiograph import Radiograph
 

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from workbench._repr import short_repr
-from workbench.bench.cases import PhantomKey, both_domains
-from workbench.bench.loop import check_numbers, run_tasks, warn_of_seen
+from workbench.bench.loop import PhantomKey, both_domains, check_numbers, run_tasks, warn_of_seen
 from workbench.bench.table import BenchTable, flat_row
 from workbench.errors import OptionError
 from workbench.evaluation.intervals import Estimate, estimate, stratified_weights

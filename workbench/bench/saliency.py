@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.bench.cases import Case, PhantomKey
-from workbench.bench.loop import check_numbers, run_tasks, warn_of_seen
+from workbench.bench.loop import Case, PhantomKey, check_numbers, run_tasks, warn_of_seen
 from workbench.bench.saliency_table import MapScore, SaliencyTable, tabulate
 from workbench.errors import OptionError, unknown_name
 from workbench.findings import PHANTOM_FINDINGS, PRESENT, standard_name

@@ -13,8 +13,7 @@ import numpy as np
 from workbench._repr import short_repr
 from workbench.bench.table import BenchTable
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio, wilson
-from workbench.figures.names import method_name
-from workbench.figures.numbers import fixed
+from workbench.figures.numbers import fixed, method_name
 from workbench.saliency.randomisation import RANDOMISED_LIMIT
 
 if TYPE_CHECKING:

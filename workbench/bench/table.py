@@ -13,8 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from workbench._plain import to_json
-from workbench._repr import short_repr
+from workbench._repr import short_repr, to_json
 from workbench.evaluation.intervals import Estimate
 from workbench.figures.page import embedded_png, html_page
 from workbench.figures.tables import html_table

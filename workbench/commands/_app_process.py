@@ -76,7 +76,7 @@ def _reviewer(site: Site, page: Page) -> DOMWidget:
 def _reader(site: Site, page: Page) -> DOMWidget:
     from workbench.widgets.reader import StudyApp
 
-    return StudyApp(site.study, reader=site.reader, images=_known(site))
+    return StudyApp(site.study or "", reader=site.reader, images=_known(site))
 
 
 def _monitor(site: Site, page: Page) -> DOMWidget:

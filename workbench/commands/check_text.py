@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import workbench.commands._shared as shared
-import workbench.commands._texts as texts
-from workbench.spreadsheet import neutral
+import workbench.commands._shared as texts
+from workbench._tables import neutral
 
 COLUMNS = ("id", "rule", "start", "end", "text")
 #: Under which the texts themselves are counted.

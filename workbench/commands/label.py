@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
-import workbench.commands._texts as texts
+import workbench.commands._shared as texts
+from workbench._tables import neutral
 from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
-from workbench.spreadsheet import neutral
 
 if TYPE_CHECKING:
     from workbench.reports.readers import Reader

@@ -23,11 +23,10 @@ import pyarrow.parquet
 from pandas.api.types import is_numeric_dtype
 
 from workbench._store import whole_file
-from workbench._tables import read_columns
+from workbench._tables import FORMULA_STARTS, read_columns
 from workbench.data.columns import BY_NAME, COLUMN_NAMES, FINDING_COLUMNS, REPORT_COLUMNS
 from workbench.errors import InputError
 from workbench.findings import NOT_MENTIONED, cell_key
-from workbench.spreadsheet import FORMULA_STARTS
 
 FORMAT = "1"
 _CATEGORIES = ("category", "code")

@@ -262,7 +262,7 @@ def _finding_columns(columns: list[str], *, skip: tuple[str | None, ...]) -> dic
     return names
 
 
-def _code(value: Any, said: str, key: str, column: str) -> str:
+def _code(value: object, said: str, key: str, column: str) -> str:
     code = read_cell(_text(value), CELLS)
     if code is None:
         raise InputError(
@@ -272,7 +272,7 @@ def _code(value: Any, said: str, key: str, column: str) -> str:
     return code or NOT_MENTIONED
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     """Return a cell as text; None where there is nothing but white space."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None

@@ -212,8 +212,8 @@ def _interval(found: Estimate) -> str:
 
 
 def score(
-    predictions: Any,
-    references: Any,
+    predictions: object,
+    references: object,
     *,
     policy: str = "joint-definite",
     patients: Mapping[Any, Any] | str | None = None,

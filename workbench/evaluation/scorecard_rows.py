@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench._progress import progress
+from workbench._tables import neutral
 from workbench.errors import InputError
 from workbench.evaluation.policies import NOT_SCORED, OUTCOMES, Policy
 from workbench.evaluation.report_set import ReportSet
 from workbench.evaluation.scorecard_counts import FindingRow, Pairs
 from workbench.findings import CODES, NOT_MENTIONED, PRESENT
-from workbench.spreadsheet import neutral
 
 if TYPE_CHECKING:
     import pandas as pd

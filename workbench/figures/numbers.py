@@ -1,4 +1,4 @@
-"""The text of numbers: cells of tables, estimates with their intervals, p-values."""
+"""The text of numbers: cells of tables, estimates, p-values; and the names of methods."""
 
 from __future__ import annotations
 
@@ -54,3 +54,20 @@ def estimate_text(
 def p_text(value: float | None) -> str:
     """Return a p-value with three digits; "" where there is none."""
     return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+#: Key -> name, where the name is more than the key with spaces.
+METHOD_NAMES = {
+    "rollout": "attention rollout",
+    "flow": "attention flow",
+    "input_x_gradient": "input \u00d7 gradient",
+    "smoothgrad": "SmoothGrad",
+    "integrated_gradients_patches": "integrated gradients (patches)",
+    "grad_cam": "Grad-CAM",
+    "kernel_shap": "kernel SHAP",
+}
+
+
+def method_name(key: str) -> str:
+    """Return the name of a method for people; any other text loses its underscores."""
+    return METHOD_NAMES.get(key, key.replace("_", " "))

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from workbench.figures.names import method_name
+from workbench.figures.numbers import method_name
 from workbench.figures.style import (
     AMBER,
     BLUE,

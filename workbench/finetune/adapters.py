@@ -40,8 +40,8 @@ from workbench.finetune.parts import (
 )
 from workbench.finetune.recipe import TuningRecipe
 from workbench.interface import ChestXrayModel
+from workbench.model.config import PART_MODULES
 from workbench.model.load import LoadedCheckpoint, load_checkpoint, save_checkpoint
-from workbench.model.parts import PART_MODULES
 
 FORMAT = "workbench-adapter/2"
 NOTE, TENSORS = "adapter.json", "adapter_model.safetensors"

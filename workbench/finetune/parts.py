@@ -18,8 +18,8 @@ from torch import nn
 
 from workbench.errors import TrainingError
 from workbench.finetune.recipe import TuningRecipe
+from workbench.model.config import LORA_TARGETS, PART_MODULES
 from workbench.model.llava import CxrLlavaForConditionalGeneration
-from workbench.model.parts import LORA_TARGETS, PART_MODULES
 
 
 def prepare(

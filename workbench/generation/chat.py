@@ -19,9 +19,9 @@ import torch
 
 from workbench.generation.engine import Request
 from workbench.generation.kvcache import Decoding, KeyValueBuffer
+from workbench.generation.options import DecodingSettings, Sampler
 from workbench.generation.responder import Draft, Responder
 from workbench.generation.result import Generation
-from workbench.generation.sampling import DecodingSettings, Sampler
 from workbench.model.prompt import Message, answer, follow_up, question_messages
 from workbench.radiograph import InputWarning
 

@@ -23,9 +23,8 @@ import torch
 from workbench.errors import CheckpointError, OptionError
 from workbench.generation.engine import Engine, Guide, Request, Step, pixels_sha256
 from workbench.generation.kvcache import Decoding
-from workbench.generation.options import PUBLISHED_CONTEXT, ContextBudget
+from workbench.generation.options import PUBLISHED_CONTEXT, ContextBudget, DecodingSettings, Sampler
 from workbench.generation.result import Generation, ModelIdentity, has_words
-from workbench.generation.sampling import DecodingSettings, Sampler
 from workbench.generation.stream import TextStream
 from workbench.generation.token_step import TokenStep
 from workbench.model.load import LoadedCheckpoint

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench._version import __version__
-from workbench.generation.sampling import DecodingSettings
+from workbench.generation.options import DecodingSettings
 from workbench.model.token_text import tokens_within
 from workbench.radiograph import InputWarning
 from workbench.reports import sentences

@@ -20,7 +20,7 @@ from workbench._repr import short_repr
 from workbench.errors import DeviceError, InputError, OptionError
 from workbench.generation.engine import Engine, pixels_sha256
 from workbench.generation.kvcache import ImagePrefix
-from workbench.generation.sampling import DecodingSettings
+from workbench.generation.options import DecodingSettings
 
 if TYPE_CHECKING:
     from workbench.generation.responder import Responder

@@ -27,7 +27,7 @@ uncertainty, Wang et al., Neurocomputing 2019, arXiv 1807.07356 (there of a segm
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from scipy.ndimage import gaussian_filter, shift
 from workbench.errors import InputError, OptionError
 from workbench.findings import PRESENT
 from workbench.interface import ChestXrayModel
+from workbench.phantom import Phantom
 from workbench.phantom.case import phantom as draw_phantom
 from workbench.radiograph import Radiograph
 from workbench.reports import label
@@ -73,7 +74,7 @@ def ablated_images(
     pixels: np.ndarray,
     *,
     ablations: Sequence[str] = ABLATIONS,
-    other: Any = None,
+    other: object = None,
     seed: int = 0,
 ) -> dict[str, torch.Tensor]:
     """Return the ablations of one image by name.
@@ -125,13 +126,14 @@ def _changed(model: ChestXrayModel, image: np.ndarray, name: str, seed: int) -> 
 
 
 def _others(
-    model: ChestXrayModel, pixels: np.ndarray, other: Any, seed: int
+    model: ChestXrayModel, pixels: np.ndarray, other: object, seed: int
 ) -> dict[str, torch.Tensor]:
     if other is None:
         other = draw_phantom(_OTHER_SEED + seed, size=model.image_size)
-    several = isinstance(other, Sequence) and not isinstance(other, str)
+    one = isinstance(other, str) or not isinstance(other, Sequence)
+    images = [other] if one else list(cast(Sequence, other))
     found = {}
-    for number, image in enumerate(other if several else [other], start=1):
+    for number, image in enumerate(images, start=1):
         values = image_values(model, image)
         if np.array_equal(values[0], pixels):
             raise InputError(
@@ -141,12 +143,12 @@ def _others(
     return found
 
 
-def image_values(model: ChestXrayModel, image: Any) -> torch.Tensor:
+def image_values(model: ChestXrayModel, image: object) -> torch.Tensor:
     """Return (1, 1, S, S) normalised pixels of an image, a path or a phantom."""
     return model.pixels(image)
 
 
-def without_findings(model: ChestXrayModel, image: Radiograph, text: str, phantom: Any) -> dict:
+def without_findings(model: ChestXrayModel, image: Radiograph, text: str, phantom: Phantom) -> dict:
     """Return the phantom drawn again without each finding that it has and the text states.
 
     Returns:

@@ -14,12 +14,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Unpack
 
 import torch
 
 from workbench.errors import OptionError
-from workbench.generation.options import decoding_settings
+from workbench.generation.options import DecodingOptions, decoding_settings
 from workbench.hallucination.ablations import ABLATIONS, ablated_images
 from workbench.hallucination.mitigation import MitigatedGeneration, extended
 from workbench.interface import ChestXrayModel, as_radiograph
@@ -56,7 +56,9 @@ class ContrastiveDecoding:
                 f"unknown ablation {self.ablation!r}; expected one of: {', '.join(ABLATIONS)}"
             )
 
-    def report(self, model: ChestXrayModel, image: Any, **decoding: Any) -> MitigatedGeneration:
+    def report(
+        self, model: ChestXrayModel, image: object, **decoding: Unpack[DecodingOptions]
+    ) -> MitigatedGeneration:
         """Write a report about an image; see `ChestXrayModel.report`."""
         began = time.perf_counter()
         image = as_radiograph(image)

@@ -45,6 +45,7 @@ from workbench.model.prompt import (
     question_messages,
     report_messages,
 )
+from workbench.phantom import Phantom
 from workbench.radiograph import Radiograph
 from workbench.trace import Trace
 
@@ -57,8 +58,8 @@ def ground(
     trace: Trace,
     *,
     ablations: Sequence[str] = ABLATIONS,
-    other: Any = None,
-    phantom: Any = None,
+    other: object = None,
+    phantom: Phantom | None = None,
     masks: Mapping[str, np.ndarray] | None = None,
     images: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -94,14 +95,14 @@ def ground(
 
 def ground_text(
     model: ChestXrayModel,
-    image: Any,
+    image: object,
     text: str | Generation,
     *,
     task: str = "report",
     question: str | None = None,
     ablations: Sequence[str] = ABLATIONS,
-    other: Any = None,
-    phantom: Any = None,
+    other: object = None,
+    phantom: Phantom | None = None,
     masks: Mapping[str, np.ndarray] | None = None,
     images: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -185,8 +186,8 @@ def _other_images(
     text: str,
     *,
     ablations: Sequence[str],
-    other: Any,
-    phantom: Any,
+    other: object,
+    phantom: Phantom | None,
     masks: Mapping[str, np.ndarray] | None,
     images: Mapping[str, Any] | None,
     seed: int,

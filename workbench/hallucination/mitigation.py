@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from workbench._repr import short_repr
 from workbench.errors import OptionError
 from workbench.findings import NO_FINDING, PHANTOM_FINDINGS, PRESENT
 from workbench.generation import Generation
+from workbench.generation.options import DecodingOptions
 from workbench.hallucination.ablations import augmented_images, image_values
 from workbench.hallucination.calibration import Calibration, shipped_calibration
 from workbench.hallucination.detectors import DETECTORS, NUDGED_POLLING, detect
@@ -161,7 +162,9 @@ class PollAndRewrite:
     def __post_init__(self) -> None:
         _check_edit(self.edit)
 
-    def report(self, model: ChestXrayModel, image: Any, **decoding: Any) -> MitigatedGeneration:
+    def report(
+        self, model: ChestXrayModel, image: object, **decoding: Unpack[DecodingOptions]
+    ) -> MitigatedGeneration:
         """Write a report about an image; see `ChestXrayModel.report`."""
         began = time.perf_counter()
         image = as_radiograph(image)
@@ -206,7 +209,9 @@ class Revise:
         if not 0 < self.above <= 1:
             raise OptionError(f"above must be above 0 and at most 1, got {self.above!r}")
 
-    def report(self, model: ChestXrayModel, image: Any, **decoding: Any) -> MitigatedGeneration:
+    def report(
+        self, model: ChestXrayModel, image: object, **decoding: Unpack[DecodingOptions]
+    ) -> MitigatedGeneration:
         """Write a report about an image; see `ChestXrayModel.report`.
 
         Raises:
@@ -250,7 +255,9 @@ class Abstain:
         if not 0 < self.precision <= 1:
             raise OptionError(f"precision must be above 0 and at most 1, got {self.precision!r}")
 
-    def report(self, model: ChestXrayModel, image: Any, **decoding: Any) -> MitigatedGeneration:
+    def report(
+        self, model: ChestXrayModel, image: object, **decoding: Unpack[DecodingOptions]
+    ) -> MitigatedGeneration:
         """Write a report about an image; see `Revise.report`."""
         calibration = self.calibration or shipped_calibration(model)
         cut = float(np.nextafter(calibration.cut_for_precision(self.precision), 1))
@@ -262,7 +269,7 @@ class Abstain:
 
 def suspicion(
     model: ChestXrayModel,
-    image: Any,
+    image: object,
     written: Generation,
     calibration: Calibration,
     *,
@@ -301,7 +308,7 @@ def _odds(
     return {name: float(yes_odds(model, images, question_about(name)).mean()) for name in findings}
 
 
-def _answer(model: ChestXrayModel, image: Any, finding: str) -> str:
+def _answer(model: ChestXrayModel, image: object, finding: str) -> str:
     """Return the model's own statement of a finding; empty where its answer does not affirm it."""
     answer = model.ask(image, question_about(finding)).text
     if read_answer(answer, finding) != YES:

@@ -37,7 +37,7 @@ class ProbeCase:
     """
 
     name: str
-    image: Any
+    image: object
     truth: Mapping[str, str]
 
     def known(self, code: str, findings: Sequence[str] = PAPER_FINDINGS) -> list[str]:

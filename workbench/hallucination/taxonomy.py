@@ -229,7 +229,7 @@ def _compared(
     return found
 
 
-def known_of(truth: Any) -> dict[str, Known]:
+def known_of(truth: object) -> dict[str, Known]:
     """Return what a truth says of each finding; what it does not speak of is left out.
 
     Raises:

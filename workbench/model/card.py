@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench._callable import make_callable
+from workbench._lazy import make_callable
 from workbench._repr import short_repr
 from workbench.errors import CheckpointError, OptionError
 from workbench.model.config import CxrLlavaConfig

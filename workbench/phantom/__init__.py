@@ -3,7 +3,7 @@
 `phantom(seed)` draws one; `sample_scene` and `draw` do its two halves.
 """
 
-from workbench._callable import make_callable
+from workbench._lazy import make_callable
 from workbench.phantom.case import DOMAINS, Phantom, draw, phantom, sample_scene
 from workbench.phantom.scene import Lesion, Scene
 

@@ -1,4 +1,4 @@
-"""The input contract: what is known about a radiograph before any model sees it.
+"""The input contract: what is known about a radiograph before any model sees it, and its warnings.
 
 The contract never holds patient identifiers. Its `source` is the base name of a file, and a file
 name can itself identify a patient: rename such files before sharing results.
@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+import numpy as np
+from PIL import Image
+
 from workbench._repr import short_repr
+from workbench.radiograph.fit import PUBLISHED_SIZE, fit_geometry
 
 
 @dataclass(frozen=True)
@@ -124,3 +128,197 @@ class InputContract:
     def to_dict(self) -> dict:
         """Return the contract as plain values for JSON."""
         return asdict(self)
+
+
+#: Percent of the area a centre crop may remove before it is said.
+CROP_LOSS_LIMIT = 5.0
+#: Longer edge / shorter edge beyond which a chest radiograph is unusual.
+ASPECT_LIMIT = 1.5
+#: Shorter edge below which an image is called low in resolution.
+SHORT_EDGE_LIMIT = 384
+#: Range of grey below which an image counts as constant: two of 255 levels.
+CONSTANT_LIMIT = 2.5 / 255
+#: Correlation with the layout of a frontal radiograph below which polarity is doubted.
+LAYOUT_LIMIT = -0.1
+#: Shorter edge to which an image is thinned out before it is compared with the layout.
+_LAYOUT_EDGE = 512
+
+#: An image hides where this share of its pixels lies in so small a part of the grey scale, in at
+#: most so many groups, or where so large a share is black or white. Of 1,077 frontal radiographs of
+#: NIH ChestX-ray14 none uses less than 0.39 of the scale, and none has more than 0.66 at its ends.
+_BULK, SCALE_LIMIT, _GROUPS, ENDS_LIMIT = 0.98, 0.2, 3, 0.95
+#: Steps of the scale, pixels below which nothing is said, and pixels that are looked at.
+_STEPS, _FEW, _SAMPLE = 64, 100, 1 << 16
+
+_FRONTAL_LEFT_HALF = (
+    (-2.2, -1.9, -1.3, 0.1),
+    (-0.3, -0.1, -0.7, -0.1),
+    (0.3, 0.1, -1.2, -0.2),
+    (0.1, 0.0, -1.0, 0.3),
+    (-0.3, 0.0, -0.3, 0.9),
+    (-0.6, 0.2, 0.6, 1.4),
+    (-1.0, 0.6, 1.4, 1.8),
+    (-1.1, 0.9, 1.7, 2.0),
+)
+
+
+def pixel_warnings(
+    pixels: np.ndarray, *, fit: str, polarity: bool = True
+) -> tuple[InputWarning, ...]:
+    """Find what is wrong with an image that its pixels and shape alone can tell.
+
+    Args:
+        pixels: (H, W) in [0, 1], bone bright.
+        fit: "crop" or "pad".
+        polarity: whether the layout of a frontal chest radiograph may be expected.
+    """
+    height, width = pixels.shape
+    found = _shape_warnings(height, width, fit)
+    if float(pixels.max()) - float(pixels.min()) < CONSTANT_LIMIT:
+        found.append(
+            InputWarning(
+                "constant-image",
+                "the image holds (almost) one grey value; check that the file is the one you meant",
+            )
+        )
+        return tuple(found)
+    seen, beside = _visible(pixels, fit)
+    little = little_seen(seen, beside=beside)
+    if little:
+        found.append(
+            InputWarning(
+                "almost-blank",
+                f"a model sees next to nothing: {little}; look at it with .show(), and check the "
+                "file's window and bit depth, or export it again",
+            )
+        )
+    if polarity and frontal_layout(pixels) < LAYOUT_LIMIT:
+        found.append(
+            InputWarning(
+                "inverted?",
+                "dark lies where a frontal chest radiograph is bright; the image may be inverted, "
+                "upside down or no chest radiograph: look at it, and if bone is dark load it with "
+                "invert=True (or invert=False where it was turned over)",
+            )
+        )
+    return tuple(found)
+
+
+def little_seen(
+    pixels: np.ndarray, *, beside: float = 0.0, limit: float = SCALE_LIMIT
+) -> str | None:
+    """Say how little of an image can be seen.
+
+    Args:
+        pixels: any shape, in [0, 1].
+        beside: black pixels beside them, as a share of all.
+        limit: part of the grey scale below which an image counts as hidden.
+
+    Returns:
+        Words for a message, None where enough can be seen or there are under 100 pixels.
+    """
+    values = np.ravel(pixels)
+    values = values[:: max(1, values.size // _SAMPLE)]
+    if values.size < _FEW:
+        return None
+    steps = np.minimum((values * _STEPS).astype(np.intp), _STEPS - 1)
+    counts = np.bincount(steps, minlength=_STEPS) / values.size * (1 - beside)
+    counts[0] += beside
+    ends = float(counts[0] + counts[-1])
+    order = np.argsort(-counts, kind="stable")
+    used = np.sort(order[: int(np.searchsorted(np.cumsum(counts[order]), _BULK)) + 1])
+    groups = 1 + int(np.count_nonzero(np.diff(used) > 2))
+    if used.size <= limit * _STEPS and groups <= _GROUPS:
+        part = 100 * used.size / _STEPS
+        return f"{100 * _BULK:.0f} % of its pixels lie in {part:.0f} % of the grey scale"
+    return f"{100 * ends:.0f} % of its pixels are black or white" if ends >= ENDS_LIMIT else None
+
+
+def frontal_layout(pixels: np.ndarray) -> float:
+    """Correlate an image with the layout of a frontal chest radiograph.
+
+    Args:
+        pixels: (H, W) in [0, 1].
+
+    Returns:
+        Pearson correlation over an 8 x 8 grid, in [-1, 1]; 0 for a constant image.
+    """
+    layout = np.array([[*row, *row[::-1]] for row in _FRONTAL_LEFT_HALF]).ravel()
+    step = max(1, min(pixels.shape) // _LAYOUT_EDGE)
+    image = Image.fromarray(np.asarray(pixels[::step, ::step], dtype=np.float32))
+    coarse = np.asarray(image.resize((8, 8), Image.Resampling.BOX), dtype=np.float64).ravel()
+    layout, coarse = layout - layout.mean(), coarse - coarse.mean()
+    norm = float(np.linalg.norm(layout) * np.linalg.norm(coarse))
+    return float(layout @ coarse) / norm if norm > 1e-6 else 0.0
+
+
+def published_crop_loss(height: int, width: int, fit: str) -> float:
+    """Return the percent of the area that a model with the published 512 x 512 input loses."""
+    return fit_geometry(height, width, PUBLISHED_SIZE, fit).crop_loss
+
+
+def domain_warning(contract: InputContract, model_domain: str) -> InputWarning | None:
+    """Compare where an image comes from with what a model was trained on.
+
+    Args:
+        contract: the image's contract; its `domain` is "phantom" or "radiograph".
+        model_domain: what the model was trained on, "phantom" or "radiograph".
+
+    Returns:
+        A warning with the code "out-of-domain", or None where the two agree.
+    """
+    if contract.domain == model_domain:
+        return None
+    if model_domain == "phantom":
+        message = (
+            "this model was trained on phantoms only and this is a real radiograph: its words "
+            "about it mean nothing; use the published checkpoint for real radiographs"
+        )
+    else:
+        message = (
+            f"this model was trained on images of the kind {model_domain!r} and this one is of "
+            f"the kind {contract.domain!r}: do not trust what it says about it"
+        )
+    return InputWarning("out-of-domain", message)
+
+
+def _visible(pixels: np.ndarray, fit: str) -> tuple[np.ndarray, float]:
+    """Return the pixels that a model sees, thinned out, and the black share of its square."""
+    height, width = pixels.shape
+    left, top, right, bottom = map(round, fit_geometry(height, width, PUBLISHED_SIZE, fit).crop_box)
+    step = max(1, int((pixels.size / _SAMPLE) ** 0.5))
+    beside = 1 - min(pixels.shape) / max(pixels.shape) if fit == "pad" else 0.0
+    return pixels[top:bottom:step, left:right:step], beside
+
+
+def _shape_warnings(height: int, width: int, fit: str) -> list[InputWarning]:
+    found = []
+    loss = published_crop_loss(height, width, fit)
+    ratio = max(height, width) / min(height, width)
+    edge = "height" if height > width else "width"
+    if loss > CROP_LOSS_LIMIT:
+        found.append(
+            InputWarning(
+                "crop-loss",
+                f"the centre crop removes {loss:.0f} % of the {edge} of this {height} x {width} "
+                f"image (aspect ratio {ratio:.2f} : 1); look at what is lost with .show(), or "
+                "load it with fit='pad'",
+            )
+        )
+    if ratio > ASPECT_LIMIT:
+        found.append(
+            InputWarning(
+                "aspect-ratio",
+                f"{height} x {width} pixels is {ratio:.1f} : 1, unusual for a chest radiograph; "
+                "check that it is one image and not a strip or two views side by side",
+            )
+        )
+    if min(height, width) < SHORT_EDGE_LIMIT:
+        found.append(
+            InputWarning(
+                "low-resolution",
+                f"{height} x {width} pixels is little beside the model's {PUBLISHED_SIZE} x "
+                f"{PUBLISHED_SIZE}; nodules and thin lines may be lost: use the original file",
+            )
+        )
+    return found

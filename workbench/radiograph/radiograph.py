@@ -12,8 +12,12 @@ import numpy as np
 from PIL import Image
 
 from workbench.errors import InputError, OptionError
-from workbench.radiograph.checks import pixel_warnings, published_crop_loss
-from workbench.radiograph.contract import InputContract, InputWarning
+from workbench.radiograph.contract import (
+    InputContract,
+    InputWarning,
+    pixel_warnings,
+    published_crop_loss,
+)
 from workbench.radiograph.fit import PUBLISHED_SIZE, FitGeometry, fit_geometry, fit_pixels
 
 if TYPE_CHECKING:
@@ -117,7 +121,7 @@ class Radiograph:
         Args:
             pixels: (H, W) in [0, 1], bone bright.
             contract: the facts known so far; size, fit and crop loss are filled in, and the
-                warnings of `workbench.radiograph.checks` are added.
+                warnings of `workbench.radiograph.contract` are added.
             fit: "crop" or "pad".
             meta: allow-listed tags.
         """

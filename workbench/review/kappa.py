@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from workbench._plain import plain
-from workbench._repr import short_repr
+from workbench._repr import plain, short_repr
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.intervals import (
     RESAMPLES,

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from workbench._plain import plain
-from workbench._repr import short_repr
+from workbench._repr import plain, short_repr
 from workbench._store import whole_file
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate

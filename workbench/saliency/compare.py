@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 
 from workbench.errors import InputError, OptionError
-from workbench.figures.names import method_name
+from workbench.figures.numbers import method_name
 from workbench.figures.page import figure_html
 from workbench.saliency import checks
 from workbench.saliency.explain import METHODS, explain

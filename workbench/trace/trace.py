@@ -320,7 +320,7 @@ def load_trace(path: str | Path) -> Trace:
     raise InputError(f"{folder} is of format {found!r}; this version reads {FORMAT!r}")
 
 
-def _tuples(value: Any) -> Any:
+def _tuples(value: object) -> Any:
     """Return a value of JSON with tuples for lists, as the classes of results have them."""
     if isinstance(value, dict):
         return {key: _tuples(part) for key, part in value.items()}

@@ -97,13 +97,13 @@ class Front(anywidget.AnyWidget):
         """Return HTML that stands in where no widget can run: a picture and text, no script."""
         return ""
 
-    def tell(self, name: str, **content: Any) -> None:
+    def tell(self, name: str, **content: object) -> None:
         """Tell all views something; from any thread."""
         self._say({"tell": name, **content})
 
     # ---------------------------------------------------------------- messages
 
-    def _receive(self, content: Any) -> None:
+    def _receive(self, content: object) -> None:
         """Take one message of a page; never raises."""
         if not isinstance(content, Mapping):
             logger.warning("%s got a message that is no mapping; left out", type(self).__name__)
@@ -128,7 +128,7 @@ class Front(anywidget.AnyWidget):
                 job, lambda job: self._answer(job, lambda: method(self, content, job), gate=False)
             )
 
-    def _unknown(self, name: Any) -> None:
+    def _unknown(self, name: object) -> None:
         known = ", ".join(sorted({"state", *self._asks}))
         raise OptionError(f"the page asked for {name!r}; expected one of: {known}")
 
@@ -274,7 +274,7 @@ def number_in(message: Mapping, name: str) -> int:
     return value
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Return a value as JSON knows it: lists, numbers, None for what is not a number.
 
     Args:

@@ -14,7 +14,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.interface import ChestXrayModel
 
 #: Pieces and progress are sent at most this often, seconds.
 PACE = 0.04
@@ -163,7 +166,7 @@ class Worker:
 
 
 @contextmanager
-def watched(model: Any, job: Job, *, total: int | None = None) -> Iterator[None]:
+def watched(model: ChestXrayModel, job: Job, *, total: int | None = None) -> Iterator[None]:
     """Let a job see, and end, what a model does in this thread.
 
     Args:
@@ -176,7 +179,7 @@ def watched(model: Any, job: Job, *, total: int | None = None) -> Iterator[None]
     """
     thread, images = threading.get_ident(), 0
 
-    def count(module: Any, given: tuple) -> None:
+    def count(module: object, given: tuple) -> None:
         nonlocal images
         if threading.get_ident() != thread:
             return
@@ -185,7 +188,7 @@ def watched(model: Any, job: Job, *, total: int | None = None) -> Iterator[None]
         known = total if total and images <= total else None
         job.progress(images, known, f"{images} images" + (f" of {known}" if known else ""))
 
-    def check(module: Any, given: tuple) -> None:
+    def check(module: object, given: tuple) -> None:
         if threading.get_ident() == thread:
             job.check()
 

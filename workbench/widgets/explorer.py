@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from workbench._store import whole_file
 from workbench.errors import InputError, OptionError
 from workbench.figures.words import FULL
 from workbench.generation import Generation
+from workbench.interface import ChestXrayModel
 from workbench.saliency import METHODS
 from workbench.trace import Trace
 from workbench.widgets._front import Front, quick, script, slow, styles
@@ -42,8 +43,8 @@ MOST_MAPS = 400
 
 
 def explore(
-    model: Any,
-    image: Any,
+    model: ChestXrayModel,
+    image: object,
     *,
     against: Any = None,
     report: Generation | Trace | None = None,
@@ -84,8 +85,8 @@ class Explorer(Front):
 
     def __init__(
         self,
-        model: Any,
-        image: Any,
+        model: ChestXrayModel,
+        image: object,
         *,
         against: Any = None,
         report: Generation | Trace | None = None,
@@ -261,5 +262,5 @@ def map_key(message: Mapping[str, Any]) -> tuple:
     return tuple(part if isinstance(part, (int, str)) else repr(part) for part in parts)
 
 
-def _is_model(value: Any) -> bool:
+def _is_model(value: object) -> TypeGuard[ChestXrayModel]:
     return all(hasattr(value, name) for name in ("report", "trace", "decoder"))

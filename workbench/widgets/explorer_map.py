@@ -12,12 +12,13 @@ import numpy as np
 from workbench._repr import short_repr
 from workbench.attention.choice import patch_rows
 from workbench.errors import OptionError, unknown_name
-from workbench.figures.names import method_name
+from workbench.figures.numbers import method_name
 from workbench.findings import NO_FINDING
+from workbench.generation import Generation
 from workbench.model.token_text import tokens_within
 from workbench.reports import label, sentences
 from workbench.saliency import METHODS, Method, explain
-from workbench.saliency.cautions import caution_of
+from workbench.saliency.explain import caution_of
 from workbench.trace import ImageMap, Selection, Trace
 from workbench.trace.selection import words_of
 from workbench.widgets.radiographs import grid_of
@@ -64,7 +65,7 @@ def map_for(trace: Trace, message: Mapping[str, Any]) -> ImageMap:
     return explain(trace, selection_of(trace, choice), method=method.name, **options)
 
 
-def method_of(name: Any) -> Method:
+def method_of(name: object) -> Method:
     """Return a method by name.
 
     Raises:
@@ -228,7 +229,7 @@ def selection_of(trace: Trace, choice: Mapping[str, Any]) -> Selection:
     return Selection("phrase", text[start:end], start, end, tokens)
 
 
-def _origin(generation: Any) -> str:
+def _origin(generation: Generation) -> str:
     settings = generation.settings
     how = (
         "greedy"

@@ -16,10 +16,11 @@ from workbench.generation import DecodingSettings, Generation
 from workbench.generation.stream import TextStream
 from workbench.hallucination import ABLATIONS, ground
 from workbench.imaging.load import masks_beside
-from workbench.interface import as_radiograph
+from workbench.interface import ChestXrayModel, as_radiograph
 from workbench.model.prompt import answer, follow_up, question_messages, report_messages
 from workbench.saliency import METHODS
 from workbench.trace import Trace
+from workbench.widgets._worker import Job
 from workbench.widgets.explorer_map import Passage, method_list
 from workbench.widgets.radiographs import film_of, model_view_of, outlines_of
 
@@ -28,9 +29,6 @@ MOST_TEXTS = 20
 
 #: Models of at most this many parameters write within a second or two.
 SMALL = 50_000_000
-
-#: The published decoding, for a text that is written again.
-_SAMPLED = {"temperature": 0.2, "top_p": 0.8}
 
 
 class Side:
@@ -46,7 +44,9 @@ class Side:
         InputError: the image cannot be read, or the report is of another model or image.
     """
 
-    def __init__(self, model: Any, image: Any, report: Generation | Trace | None = None) -> None:
+    def __init__(
+        self, model: ChestXrayModel, image: object, report: Generation | Trace | None = None
+    ) -> None:
         self.model = model
         self.image = as_radiograph(image)
         self.masks = dict(getattr(image, "masks", None) or {})
@@ -76,7 +76,7 @@ class Side:
                 self.contributions.pop(old.number, None)
             return passage
 
-    def passage(self, number: Any) -> Passage:
+    def passage(self, number: object) -> Passage:
         """Return a text by its number.
 
         Raises:
@@ -113,7 +113,7 @@ class Side:
 
     # ---------------------------------------------------------------- writing
 
-    def write(self, job: Any) -> Passage:
+    def write(self, job: Job) -> Passage:
         """Write the report, or another one with chance where it is there, piece by piece.
 
         Raises:
@@ -122,10 +122,10 @@ class Side:
         if not self.passages:
             return self._stream(self.model.stream_report(self.image), "report", "", job)
         seed = sum(passage.kind == "sample" for passage in self.passages) + 1
-        stream = self.model.stream_report(self.image, seed=seed, **_SAMPLED)
+        stream = self.model.stream_report(self.image, temperature=0.2, top_p=0.8, seed=seed)
         return self._stream(stream, "sample", "", job)
 
-    def ask(self, question: Any, job: Any) -> Passage:
+    def ask(self, question: object, job: Job) -> Passage:
         """Answer a question that follows on the newest report, piece by piece.
 
         Raises:
@@ -142,7 +142,7 @@ class Side:
         asked = self.model.jobs(self.image, [("chat", messages, DecodingSettings())])
         return self._stream(self.model.stream(asked[0]), "answer", question.strip(), job)
 
-    def _stream(self, stream: TextStream, kind: str, question: str, job: Any) -> Passage:
+    def _stream(self, stream: TextStream, kind: str, question: str, job: Job) -> Passage:
         """Take all pieces; what was written until a cancel is kept as a text that was stopped."""
         with stream:
             for piece in stream:
@@ -157,7 +157,7 @@ class Side:
 
     # ---------------------------------------------------------------- what a page needs
 
-    def ground(self, number: Any) -> list[float | None]:
+    def ground(self, number: object) -> list[float | None]:
         """Return what the image contributed to each word of a text, nats; kept once it is known."""
         passage = self.passage(number)
         if passage.number not in self.contributions:
@@ -230,7 +230,7 @@ _VIEW_NUMBERS = ("zoom", "x", "y", "centre", "width")
 _VIEW_SWITCHES = ("invert", "model", "crop", "hand")
 
 
-def checked_settings(kept: Mapping[str, Any], given: Any, sides: int) -> dict[str, Any]:
+def checked_settings(kept: Mapping[str, Any], given: object, sides: int) -> dict[str, Any]:
     """Return the settings with those of a page; what the page leaves out stays.
 
     Args:
@@ -269,13 +269,13 @@ def _fits(name: str, value: Any, sides: int) -> bool:
     return isinstance(value, bool)
 
 
-def _view_fits(name: Any, value: Any) -> bool:
+def _view_fits(name: object, value: object) -> bool:
     if name in _VIEW_NUMBERS:
         return _number(value)
     return name in _VIEW_SWITCHES and isinstance(value, bool)
 
 
-def _choice_fits(value: Any) -> bool:
+def _choice_fits(value: object) -> bool:
     """Whether it is a chosen part of a text, or none."""
     if value is None:
         return True
@@ -287,10 +287,10 @@ def _choice_fits(value: Any) -> bool:
     )
 
 
-def _number(value: Any) -> bool:
+def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

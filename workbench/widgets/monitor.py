@@ -10,7 +10,7 @@ import os
 from html import escape
 from typing import Any
 
-from workbench._callable import make_callable
+from workbench._lazy import make_callable
 from workbench.errors import OptionError
 from workbench.figures.tables import html_table
 from workbench.widgets._front import Looking, quick, script, styles

@@ -20,6 +20,7 @@ from workbench.errors import InputError, RunError
 from workbench.review.study import ReaderStudy, open_study
 from workbench.review.study_session import GRADES, ReaderSession, StudyItem
 from workbench.widgets._front import Sharing, quick, script, slow, styles, text_in
+from workbench.widgets._worker import Job
 from workbench.widgets.drafts import Drafts
 from workbench.widgets.radiographs import FilmSource, film_source, pixels_of
 
@@ -44,9 +45,13 @@ class StudyApp(Sharing):
     _css = styles("film.css", "desk.css", "reader.css")
 
     def __init__(
-        self, study: Any, *, reader: str | None = None, images: Any = None,
+        self,
+        study: ReaderStudy | str | os.PathLike,
+        *,
+        reader: str | None = None,
+        images: object = None,
         notice: str | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.desk = Reading(study, reader=reader, images=images)
         super().__init__(title=self.desk.session.title or "Reader study",
                          notice=notice or self.desk.session.notice)  # fmt: skip
@@ -64,7 +69,7 @@ class StudyApp(Sharing):
         }
 
     @slow
-    def show(self, message: Mapping, job: Any) -> dict[str, Any]:
+    def show(self, message: Mapping, job: Job) -> dict[str, Any]:
         """Return the next report with its film, and start its clock; at the end, none."""
         with self._gate:
             shown = self.desk.show()
@@ -155,7 +160,13 @@ class Reading:
         OptionError: there is no such reader.
     """
 
-    def __init__(self, study: Any, *, reader: str | None = None, images: Any = None) -> None:
+    def __init__(
+        self,
+        study: ReaderStudy | str | os.PathLike,
+        *,
+        reader: str | None = None,
+        images: object = None,
+    ) -> None:
         self.session, case_of = _open(study, reader)
         self._films: FilmSource | None = film_source(images, upright=self.session.upright)
         self._case_of = case_of
@@ -278,7 +289,9 @@ class Reading:
             ) from error
 
 
-def _open(study: Any, reader: str | None) -> tuple[ReaderSession, Callable[[str], tuple[str, str]]]:
+def _open(
+    study: ReaderStudy | str | os.PathLike, reader: str | None
+) -> tuple[ReaderSession, Callable[[str], tuple[str, str]]]:
     """Return a reader's list, and the function from item to source and id of its case."""
     if isinstance(study, (str, os.PathLike)):
         path = Path(study)

@@ -17,6 +17,7 @@ from workbench.review.error_queue import queue as open_queue
 from workbench.review.verdicts import Annotations
 from workbench.runs.record import turned_upright
 from workbench.widgets._front import Sharing, number_in, quick, script, slow, styles, text_in
+from workbench.widgets._worker import Job
 from workbench.widgets.radiographs import FilmSource, film_source, pixels_of
 from workbench.widgets.reviewing import FORM, Reviewing
 from workbench.widgets.reviewing_view import (
@@ -169,7 +170,7 @@ class Reviewer(Sharing):
         return listing(self.desk, start=max(0, number_in(message, "start")))
 
     @slow
-    def film(self, message: Mapping, job: Any) -> dict[str, Any]:
+    def film(self, message: Mapping, job: Job) -> dict[str, Any]:
         """Return the film of an entry, or why there is none: n."""
         entry = self.desk.entry(number_in(message, "n"))
         try:
@@ -212,7 +213,7 @@ def app(
     *,
     reviewer: str,
     manifest: Any = None,
-    images: Any = None,
+    images: object = None,
     notes: Annotations | None = None,
     kind: str = "",
     finding: str = "",

@@ -6,6 +6,7 @@ that a page needs no colour and no counting of characters to show it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from workbench.findings import CODES, SIDES
@@ -188,7 +189,7 @@ def _says(item: FindingLabel) -> str:
     return f"{item.finding}: {item.code}{f', {place}' if place else ''}"
 
 
-def _why(row: Any) -> list[str]:
+def _why(row: Mapping[str, Any]) -> list[str]:
     """Return in words why an entry is in the queue."""
     said = []
     if row["said"]:
