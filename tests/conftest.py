@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -20,6 +22,20 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 check_shapes(ROOT)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Say before the first test what this machine lacks, and which tests it therefore leaves out."""
+    wanted = {
+        "Chromium (pages in a browser)": which("chromium"),
+        "Ray (runs on several workers)": find_spec("ray"),
+        "torchxrayvision (official label files)": find_spec("torchxrayvision"),
+        "../shared (reference vectors, radiographs)": (ROOT.parent / "shared").is_dir(),
+    }
+    lacking = [name for name, there in wanted.items() if not there]
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if lacking and reporter and not hasattr(session.config, "workerinput"):
+        reporter.write_line(f"tests are left out, since this machine lacks: {', '.join(lacking)}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
