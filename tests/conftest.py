@@ -25,7 +25,7 @@ check_shapes(ROOT)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Say before the first test what this machine lacks, and which tests it therefore leaves out."""
+    """Say before the first test what this machine lacks: its tests are left out."""
     wanted = {
         "Chromium (pages in a browser)": which("chromium"),
         "Ray (runs on several workers)": find_spec("ray"),

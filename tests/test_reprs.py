@@ -90,7 +90,8 @@ def public_dataclasses() -> dict[str, type]:
 def test_no_result_writes_out_all_that_it_holds():
     wordy = []
     for name, kind in public_dataclasses().items():
-        made = getattr(kind.__repr__, "__wrapped__", None) is not None  # by dataclasses
+        code = getattr(inspect.unwrap(kind.__repr__), "__code__", None)
+        made = code is not None and code.co_filename == "<string>"  # by dataclasses
         shown = [field for field in fields(kind) if field.repr]
         large = [f.name for f in shown if any(word in str(f.type) for word in LARGE)]
         shows = hasattr(kind, "_repr_html_") or hasattr(kind, "to_frame")

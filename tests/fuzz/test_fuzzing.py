@@ -317,7 +317,7 @@ def test_tables_of_a_review_and_a_score_card_write_no_formula(tmp_path):
     references = frame.assign(text=["No nodule.", "No nodule.", "A nodule."])
     queue = wb.review.queue(frame)
     queue.save(tmp_path / "queue.csv")
-    wb.evaluation.score(frame, references).save(tmp_path / "card")
+    wb.evaluation.save_card(wb.evaluation.score(frame, references), tmp_path / "card")
     notes = Annotations(tmp_path / "notes.jsonl")
     notes.add(id=FORMULA, finding="nodule", verdict="unclear", reviewer="=A", comment=FORMULA)
     notes.save(tmp_path / "notes.csv")

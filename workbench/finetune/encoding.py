@@ -140,7 +140,7 @@ class Block:
     answer_start: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Packed:
     """One batch of packed dialogues.
 
@@ -157,6 +157,8 @@ class Packed:
     allowed: torch.Tensor
     targets: torch.Tensor
     image_start: int
+
+    __repr__ = short_repr
 
 
 def pack(prefix: list[int], image_tokens: int, rows: list[list[Block]]) -> Packed:
