@@ -400,7 +400,7 @@ def test_the_app_is_reached_as_the_package_names_it(run):
     assert seen._films("made", "film-1") is phantoms["film-1"].image
     with pytest.raises(InputError, match="reviewer must be initials"):
         wb.review.app(run, reviewer=" ")
-    with pytest.raises(InputError, match="kept in the folder of a run"):
+    with pytest.raises(InputError, match="stored in the folder of a run"):
         wb.review.app(pd.DataFrame({"id": ["a"], "text": ["No nodule."]}), reviewer="AB")
 
 
