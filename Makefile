@@ -46,7 +46,7 @@ site: $(VENV)/.installed-demo ## run the lessons and write them as web pages, in
 lint: $(VENV)/.installed-test ## check the code
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pyright
+	$(RUN) -m pyright --pythonpath $(RUN)
 
 test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.installed-test lint ## check the code, run every test and every notebook
