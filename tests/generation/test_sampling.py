@@ -7,12 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import OptionError
-from workbench.generation.options import (
-    DecodingSettings,
-    Sampler,
-    choose,
-    sample_probabilities,
-)
+from workbench.generation.options import DecodingSettings
+from workbench.generation.sampling import Sampler, choose, sample_probabilities
 
 
 def sampled(**options) -> DecodingSettings:

@@ -19,9 +19,10 @@ import torch
 
 from workbench.generation.engine import Request
 from workbench.generation.kvcache import Decoding, KeyValueBuffer
-from workbench.generation.options import DecodingSettings, Sampler
+from workbench.generation.options import DecodingSettings
 from workbench.generation.responder import Draft, Responder
 from workbench.generation.result import Generation
+from workbench.generation.sampling import Sampler
 from workbench.model.prompt import Message, answer, follow_up, question_messages
 from workbench.radiograph import InputWarning
 

@@ -29,8 +29,9 @@ import torch
 from workbench._repr import short_repr
 from workbench.errors import DeviceError, InputError
 from workbench.generation.kvcache import Decoding, ImagePrefix, KeyValueBuffer, PrefixCache
-from workbench.generation.options import DecodingSettings, Sampler, choose
+from workbench.generation.options import DecodingSettings
 from workbench.generation.prefix_pass import fill
+from workbench.generation.sampling import Sampler, choose
 from workbench.generation.token_step import TokenStep
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 

@@ -1,4 +1,4 @@
-"""Decoding settings, how users give them, the choice of tokens, and how many new ones fit.
+"""Decoding settings, how users give them, and how many new tokens fit behind a prompt.
 
 Ours (`limit_rule="context"`): prompt ids, image tokens and new tokens together must fit the
 language model's own context (`llama.max_position_embeddings`); an image costs all its tokens, 1,024
@@ -12,15 +12,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import repeat
-from typing import Any, TypedDict, cast
-
-import torch
-from transformers import (
-    LogitsProcessorList,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+from typing import Any, TypedDict
 
 from workbench.errors import ContextBudgetError, OptionError
 
@@ -253,76 +245,3 @@ class ContextBudget:
             f"shorten the question, or start a new chat, so that the text is {1 - room} tokens "
             "shorter"
         )
-
-
-def sample_probabilities(logits: torch.Tensor, settings: DecodingSettings) -> torch.Tensor:
-    """Return the distribution that a token is drawn from.
-
-    Args:
-        logits: (R, V) raw logits.
-        settings: temperature, top_k and top_p; the temperature must not be greedy.
-
-    Returns:
-        (R, V) float32, rows sum to 1; 0 for tokens that were cut off.
-    """
-    steps = LogitsProcessorList([TemperatureLogitsWarper(float(settings.temperature))])
-    if settings.top_k:
-        steps.append(TopKLogitsWarper(settings.top_k))
-    if settings.top_p < 1.0:
-        steps.append(TopPLogitsWarper(settings.top_p))
-    no_ids = torch.empty((logits.shape[0], 0), dtype=torch.long, device=logits.device)
-    no_ids = cast("torch.LongTensor", no_ids)
-    return torch.softmax(steps(no_ids, logits.float()), dim=-1)
-
-
-class Sampler:
-    """The choices of one request: its settings and its own stream of random numbers.
-
-    Args:
-        settings: how to choose; sampling needs a seed (`DecodingSettings.with_seed`).
-    """
-
-    def __init__(self, settings: DecodingSettings) -> None:
-        self.settings = settings
-        self.generator = torch.Generator(device="cpu")
-        if not settings.greedy:
-            self.generator.manual_seed(settings.with_seed().seed or 0)
-
-    def uniform(self) -> float:
-        """Draw the next number in [0, 1)."""
-        return float(torch.rand((), generator=self.generator, dtype=torch.float64))
-
-
-def choose(logits: torch.Tensor, samplers: list[Sampler]) -> torch.Tensor:
-    """Choose the next token of every row.
-
-    Args:
-        logits: (R, V) float32 raw logits.
-        samplers: one per row.
-
-    Returns:
-        (R,) int64 token ids on the device of the logits.
-    """
-    tokens = logits.argmax(dim=-1)
-    rows = [row for row, sampler in enumerate(samplers) if not sampler.settings.greedy]
-    groups: dict[tuple, list[int]] = {}
-    for row in rows:
-        settings = samplers[row].settings
-        groups.setdefault((settings.temperature, settings.top_k, settings.top_p), []).append(row)
-    for members in groups.values():
-        probabilities = sample_probabilities(logits[members], samplers[members[0]].settings)
-        drawn = [samplers[row].uniform() for row in members]
-        tokens[members] = _invert(probabilities, drawn).to(tokens.device)
-    return tokens
-
-
-def _invert(probabilities: torch.Tensor, drawn: list[float]) -> torch.Tensor:
-    """Return the token at which the cumulative distribution passes each number drawn.
-
-    In float64, hence on the CPU: Apple GPUs have none.
-    """
-    cumulative = probabilities.cpu().cumsum(dim=-1, dtype=torch.float64)
-    goal = torch.tensor(drawn, dtype=torch.float64)[:, None] * cumulative[:, -1:]
-    # right=True: the first token whose cumulative probability exceeds the goal, so a token of
-    # probability 0 is never taken.
-    return torch.searchsorted(cumulative, goal, right=True)[:, 0]

@@ -25,8 +25,9 @@ from workbench.generation.measures import (
     top_values,
     unknown,
 )
-from workbench.generation.options import DecodingSettings, sample_probabilities
+from workbench.generation.options import DecodingSettings
 from workbench.generation.responder import Draft, Job, Responder
+from workbench.generation.sampling import sample_probabilities
 from workbench.model.load import LoadedCheckpoint, load_checkpoint
 from workbench.model.prompt import (
     IMAGE_MARK,

@@ -23,8 +23,9 @@ import torch
 from workbench.errors import CheckpointError, OptionError
 from workbench.generation.engine import Engine, Guide, Request, Step, pixels_sha256
 from workbench.generation.kvcache import Decoding
-from workbench.generation.options import PUBLISHED_CONTEXT, ContextBudget, DecodingSettings, Sampler
+from workbench.generation.options import PUBLISHED_CONTEXT, ContextBudget, DecodingSettings
 from workbench.generation.result import Generation, ModelIdentity, has_words
+from workbench.generation.sampling import Sampler
 from workbench.generation.stream import TextStream
 from workbench.generation.token_step import TokenStep
 from workbench.model.load import LoadedCheckpoint
