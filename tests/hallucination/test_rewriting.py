@@ -7,8 +7,8 @@ import pytest
 
 from workbench.errors import OptionError
 from workbench.findings import DEVICE, PHANTOM_FINDINGS
+from workbench.hallucination.grounding_result import mentions_of
 from workbench.hallucination.rewriting import EDITS, NOTHING_LEFT, rewrite
-from workbench.hallucination.spans import mentions_of
 from workbench.phantom.case import sample_scene
 from workbench.phantom.wording import write_report
 from workbench.reports import label

@@ -37,9 +37,8 @@ from workbench.errors import OptionError
 from workbench.findings import NO_FINDING, PRESENT
 from workbench.hallucination.ablations import REMOVING, augmented_images
 from workbench.hallucination.grounding import ground
-from workbench.hallucination.grounding_result import Grounding
+from workbench.hallucination.grounding_result import FindingMention, Grounding
 from workbench.hallucination.polling import question_about, yes_odds
-from workbench.hallucination.spans import FindingMention
 from workbench.hallucination.text_checks import TextIssue, check_text
 from workbench.interface import ChestXrayModel
 from workbench.reports import Sentence, label, sentences

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from workbench.errors import OptionError
 from workbench.findings import ABSENT, CARDIOMEGALY, DEVICE, EDEMA, NO_FINDING, PRESENT, UNCERTAIN
-from workbench.hallucination.spans import behind_heading
+from workbench.hallucination.grounding_result import behind_heading
 from workbench.reports import FindingLabel, divide, label, sentences
 from workbench.reports.sections import IMPRESSION
 

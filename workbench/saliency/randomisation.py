@@ -23,8 +23,9 @@ from workbench._repr import short_repr
 from workbench.backends import Reader
 from workbench.errors import InputError, OptionError
 from workbench.figures.numbers import method_name
+from workbench.saliency.cautions import caution_text, remember
 from workbench.saliency.checks import similarity
-from workbench.saliency.explain import METHODS, caution_text, explain_target, remember
+from workbench.saliency.explain import METHODS, explain_target
 from workbench.saliency.target import Target, make_target
 from workbench.trace import ImageMap, Selection, Trace, record_trace
 from workbench.trace.selection import split_options

@@ -18,7 +18,7 @@ from workbench.generation import Generation
 from workbench.model.token_text import tokens_within
 from workbench.reports import label, sentences
 from workbench.saliency import METHODS, Method, explain
-from workbench.saliency.explain import caution_of
+from workbench.saliency.cautions import caution_of
 from workbench.trace import ImageMap, Selection, Trace
 from workbench.trace.selection import words_of
 from workbench.widgets.radiographs import grid_of

@@ -1,0 +1,58 @@
+"""What is known against a method on a certain model: verdicts of the randomisation check.
+
+The verdicts for `mini` ship beside its weights (`saliency_checks.json`, written by
+`workbench benchmark saliency --record`) and hold for those weights only, named by their hash. For
+other weights nothing is known until `randomisation` has been run; a failure it finds then counts
+for the rest of the session.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+
+_session: dict[tuple[str, str], str | None] = {}
+
+#: Beside the weights of `mini`.
+FILE = "saliency_checks.json"
+
+
+@cache
+def _shipped() -> dict:
+    path = files("workbench") / "assets" / "mini" / FILE
+    return json.loads(path.read_text()) if path.is_file() else {"sha256": None, "methods": {}}
+
+
+def caution_of(method: str, sha256: str) -> str | None:
+    """Return what to write beside a map of this method by this model; None where nothing is known.
+
+    Args:
+        method: name in `METHODS`.
+        sha256: hash of the weights.
+    """
+    shipped = _shipped()
+    if shipped["sha256"] == sha256 and method in shipped["methods"]:
+        found = shipped["methods"][method]
+        # One more case that passes does not outweigh a failure over several.
+        if not found["ok"]:
+            return caution_text(found["similarity"], found["cases"])
+    return _session.get((method, sha256))
+
+
+def caution_text(similarity: float, cases: int) -> str:
+    """Return the caution of a method that failed the randomisation check."""
+    return (
+        "fails the randomisation check: with random weights the map stays much the same "
+        f"(rank correlation {similarity:.2f}, {cases} case{'s' if cases != 1 else ''})"
+    )
+
+
+def remember(method: str, sha256: str, caution: str | None) -> None:
+    """Let a verdict count for the rest of the session."""
+    _session[method, sha256] = caution
+
+
+def forget() -> None:
+    """Forget the verdicts of this session."""
+    _session.clear()
