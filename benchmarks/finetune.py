@@ -32,8 +32,9 @@ from workbench.finetune.datasets import Images, LabelRows
 from workbench.finetune.finding_stage import predict
 from workbench.finetune.recipe import Recipe, read_recipe
 from workbench.finetune.tower_probes import aurocs, mean_auroc, resampled_means
+from workbench.settings import FIRST_HELD_OUT_SEED
 
-UNSEEN = 10_000_000
+UNSEEN = FIRST_HELD_OUT_SEED
 
 
 def judged(before, after, finding: str, n: int, seed: int) -> dict:

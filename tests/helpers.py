@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 import workbench as wb
-from workbench.trace import Trace
+from workbench.radiograph import FitGeometry
+from workbench.trace import TokenLayout, Trace
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 
@@ -68,3 +70,19 @@ def close_figures():
     from matplotlib import pyplot
 
     pyplot.close("all")
+
+
+def written(text: str) -> SimpleNamespace:
+    """What a target needs of a trace whose tokens are words; a contrast gets its words' lengths."""
+    offsets = tuple(match.span() for match in re.finditer(r"\w+|[^\w\s]", text))
+    pieces = tuple(text[start:end] for start, end in offsets)
+    geometry = FitGeometry((12, 12), 12, "crop", (12, 12), (0, 0))
+    layout = TokenLayout(("<s>",), ("say",), pieces, offsets, text, (2, 2), geometry)
+    tokenizer = SimpleNamespace(encode=lambda words, add_bos: [len(w) for w in words.split()])
+    model = SimpleNamespace(tokenizer=tokenizer)
+    return SimpleNamespace(
+        text=text,
+        select=layout.select,
+        generation=SimpleNamespace(token_ids=tuple(range(100, 100 + len(pieces)))),
+        need_model=lambda: model,
+    )

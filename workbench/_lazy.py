@@ -20,12 +20,14 @@ from __future__ import annotations
 
 import ast
 import importlib
-import inspect
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inspect import Signature
 
 
 def lazy_names(
@@ -96,7 +98,9 @@ def make_callable(module_name: str, function_path: str) -> None:
             return resolve()(*args, **kwargs)
 
         @property
-        def __signature__(self) -> inspect.Signature:
-            return inspect.signature(resolve())
+        def __signature__(self) -> Signature:
+            from inspect import signature  # takes longer than importing the package
+
+            return signature(resolve())
 
     sys.modules[module_name].__class__ = CallableModule

@@ -21,6 +21,9 @@ _FALSE = frozenset({"", "0", "false", "no", "off"})
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 
+#: Phantoms from this seed up are never trained on: they are kept for evaluation.
+FIRST_HELD_OUT_SEED = 10_000_000
+
 
 def _default_cache() -> Path:
     return Path.home() / ".cache" / "cxr-llava-workbench"

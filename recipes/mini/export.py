@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from recipes.mini.learner import Learner
-from recipes.mini.recipe import ALL_STAGES, RESERVED_SEED, MiniRecipe
+from recipes.mini.recipe import ALL_STAGES, MiniRecipe
 from workbench.model.tokenizer import CxrTokenizer
+from workbench.settings import FIRST_HELD_OUT_SEED
 
 #: Stages that leave a history.
 ALL_HISTORIES = ALL_STAGES[1:-1]
@@ -93,7 +94,7 @@ def write_card(folder: Path, recipe: MiniRecipe, run: Path, exam: dict | None = 
                 recipe.sides_first_seed + recipe.sides_count - 1,
             ],
             "validation": [recipe.val_first_seed, recipe.val_first_seed + recipe.val_count - 1],
-            "reserved for evaluation": f"{RESERVED_SEED} and up",
+            "reserved for evaluation": f"{FIRST_HELD_OUT_SEED} and up",
         },
         "history": {
             path.stem: json.loads(path.read_text())[-1]

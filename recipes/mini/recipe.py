@@ -6,9 +6,7 @@ from dataclasses import asdict, dataclass, replace
 
 from workbench.errors import OptionError
 from workbench.findings import PHANTOM_FINDINGS
-
-#: Phantom seeds from here up are kept for evaluation and never trained or tuned on.
-RESERVED_SEED = 10_000_000
+from workbench.settings import FIRST_HELD_OUT_SEED
 
 #: In the order they run; "sides" trains the encoder again, "polish_again" the rest behind it.
 ALL_STAGES = (
@@ -116,9 +114,9 @@ class MiniRecipe:
             self.train_first_seed + self.train_count, self.sides_first_seed + self.sides_count
         )
         last = max(trained, self.val_first_seed + self.val_count)
-        if last > RESERVED_SEED:
+        if last > FIRST_HELD_OUT_SEED:
             raise OptionError(
-                f"training and validation seeds must stay below {RESERVED_SEED:,} "
+                f"training and validation seeds must stay below {FIRST_HELD_OUT_SEED:,} "
                 f"(reserved for evaluation); this recipe goes up to {last - 1:,}"
             )
         if trained > self.val_first_seed:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import workbench as wb
+from tests.helpers import written
 from tests.threads import one_thread  # noqa: F401 (a fixture)
 from workbench.bench import loop, saliency
 from workbench.bench.loop import PhantomKey
@@ -24,11 +24,9 @@ from workbench.bench.saliency_table import MapScore
 from workbench.errors import OptionError
 from workbench.findings import PHANTOM_FINDINGS
 from workbench.generation.result import ModelIdentity
-from workbench.phantom.case import FIRST_HELD_OUT_SEED
-from workbench.radiograph import FitGeometry
 from workbench.reports import label
 from workbench.saliency import METHODS, checks, explain_target, finding_target
-from workbench.trace import TokenLayout
+from workbench.settings import FIRST_HELD_OUT_SEED
 
 SEED = 5_000_000
 KEYS = {"method", "pointing", "low", "high", "energy", "iou", "seconds", "randomisation_ok"}
@@ -190,22 +188,6 @@ def test_processes_load_the_model_from_where_it_came(tiny, monkeypatch):
 
 
 # ---------------------------------------------------------------- another phrase
-
-
-def written(text: str) -> SimpleNamespace:
-    """What a target needs of a trace whose tokens are words."""
-    offsets = tuple(match.span() for match in re.finditer(r"\w+|[^\w\s]", text))
-    pieces = tuple(text[start:end] for start, end in offsets)
-    geometry = FitGeometry((12, 12), 12, "crop", (12, 12), (0, 0))
-    layout = TokenLayout(("<s>",), ("say",), pieces, offsets, text, (2, 2), geometry)
-    tokenizer = SimpleNamespace(encode=lambda words, add_bos: [len(w) for w in words.split()])
-    model = SimpleNamespace(tokenizer=tokenizer)
-    return SimpleNamespace(
-        text=text,
-        select=layout.select,
-        generation=SimpleNamespace(token_ids=tuple(range(len(pieces)))),
-        need_model=lambda: model,
-    )
 
 
 def others_of(text: str, finding: str) -> set[str]:

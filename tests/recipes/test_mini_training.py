@@ -14,13 +14,14 @@ from recipes.mini import sides as sides_module
 from recipes.mini.data import CHANNELS, PhantomSet, patch_cover, rendered
 from recipes.mini.encoder import FINDINGS, EncoderData, evaluate_encoder
 from recipes.mini.muon import orthogonalise
-from recipes.mini.recipe import RESERVED_SEED, MiniRecipe
+from recipes.mini.recipe import MiniRecipe
 from recipes.mini.schedule import trapezoid
 from recipes.mini.sides import SidedData, keep_old_meaning, side_loss
 from recipes.mini.train import ALL_STAGES, train_mini
 from workbench.errors import OptionError, TrainingError
 from workbench.findings import PHANTOM_FINDINGS
 from workbench.model.llava import CxrLlavaForConditionalGeneration
+from workbench.settings import FIRST_HELD_OUT_SEED
 
 TINY = replace(
     MiniRecipe().smoke(),
@@ -164,11 +165,11 @@ def test_a_refitted_projector_keeps_what_an_unchanged_tower_says(whole_run, fres
 
 def test_reserved_seeds_cannot_be_trained_on():
     with pytest.raises(OptionError, match="reserved for evaluation"):
-        MiniRecipe(val_first_seed=RESERVED_SEED - 10, val_count=20)
+        MiniRecipe(val_first_seed=FIRST_HELD_OUT_SEED - 10, val_count=20)
     with pytest.raises(OptionError, match="must end before the validation"):
         MiniRecipe(train_first_seed=4_999_999)
     with pytest.raises(OptionError, match="reserved for evaluation"):
-        MiniRecipe(sides_first_seed=RESERVED_SEED)
+        MiniRecipe(sides_first_seed=FIRST_HELD_OUT_SEED)
 
 
 def test_unknown_stage_is_named(tmp_path):

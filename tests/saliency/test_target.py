@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from types import SimpleNamespace
-
 import pytest
 
+from tests.helpers import written
 from workbench.errors import InputError, OptionError
-from workbench.radiograph import FitGeometry
 from workbench.saliency import finding_target, make_target
 from workbench.saliency.target import checked_contrast, finding_sentence
-from workbench.trace import TokenLayout
-
-
-def written(text: str) -> SimpleNamespace:
-    """What a target needs of a trace whose tokens are words; a contrast gets its words' lengths."""
-    offsets = tuple(match.span() for match in re.finditer(r"\w+|[^\w\s]", text))
-    pieces = tuple(text[start:end] for start, end in offsets)
-    geometry = FitGeometry((12, 12), 12, "crop", (12, 12), (0, 0))
-    layout = TokenLayout(("<s>",), ("say",), pieces, offsets, text, (2, 2), geometry)
-    tokenizer = SimpleNamespace(encode=lambda words, add_bos: [len(w) for w in words.split()])
-    model = SimpleNamespace(tokenizer=tokenizer)
-    return SimpleNamespace(
-        text=text,
-        select=layout.select,
-        generation=SimpleNamespace(token_ids=tuple(range(100, 100 + len(pieces)))),
-        need_model=lambda: model,
-    )
-
 
 PLAIN = "Heart size is normal. There is a small effusion on the left. No pneumothorax."
 

@@ -52,7 +52,8 @@ from workbench.hallucination.detectors import (
     detect,
 )
 from workbench.interface import ChestXrayModel
-from workbench.phantom.case import DOMAINS, FIRST_HELD_OUT_SEED, sample_scene
+from workbench.phantom.case import DOMAINS, sample_scene
+from workbench.settings import FIRST_HELD_OUT_SEED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

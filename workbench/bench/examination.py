@@ -31,8 +31,9 @@ from workbench.evaluation.scorecard_figure import draw_forest
 from workbench.figures.style import new_figure, style
 from workbench.findings import PHANTOM_FINDINGS
 from workbench.generation.options import DecodingSettings
-from workbench.phantom.case import DOMAINS, FIRST_HELD_OUT_SEED
+from workbench.phantom.case import DOMAINS
 from workbench.radiograph import Radiograph
+from workbench.settings import FIRST_HELD_OUT_SEED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,6 +3,11 @@
 A task says what to do with which case. Its result is stored on a line of a file as soon as it is
 known, so that a run which was stopped resumes from there. Several processes share the tasks, each
 with the model and one thread; the results are the same, in the same order.
+
+A benchmark goes through keys. A key is small and plain: it is stored with the result of its case,
+it is sent to other processes, and it opens its case there. A case is an image and what is known of
+it; any part but the image may be missing. Phantoms are the source of cases so far; another source
+adds a key of its own whose `open` returns a `Case`.
 """
 
 from __future__ import annotations

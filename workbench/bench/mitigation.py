@@ -26,8 +26,8 @@ from workbench.findings import NO_FINDING, NOT_MENTIONED, PAPER_FINDINGS, PRESEN
 from workbench.hallucination.contrast import ContrastiveDecoding
 from workbench.hallucination.mitigation import Abstain, PollAndRewrite, Revise
 from workbench.interface import ChestXrayModel, Mitigation
-from workbench.phantom.case import FIRST_HELD_OUT_SEED
 from workbench.reports import label
+from workbench.settings import FIRST_HELD_OUT_SEED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

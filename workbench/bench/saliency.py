@@ -21,7 +21,6 @@ from workbench.bench.saliency_table import MapScore, SaliencyTable, tabulate
 from workbench.errors import OptionError, unknown_name
 from workbench.findings import PHANTOM_FINDINGS, PRESENT, standard_name
 from workbench.interface import ChestXrayModel
-from workbench.phantom.case import FIRST_HELD_OUT_SEED
 from workbench.reports import Labels, label
 from workbench.saliency import (
     METHODS,
@@ -31,6 +30,7 @@ from workbench.saliency import (
     explain_target,
     finding_target,
 )
+from workbench.settings import FIRST_HELD_OUT_SEED
 from workbench.trace import ImageMap, Trace
 
 #: Options that keep a table of hundreds of cases affordable; everything else is at its default.

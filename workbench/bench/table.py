@@ -15,19 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from workbench._repr import short_repr, to_json
 from workbench.evaluation.intervals import Estimate
-from workbench.figures.page import embedded_png, html_page
+from workbench.figures.page import PAGE_STYLE, embedded_png, html_page
 from workbench.figures.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_STYLE = (
-    "body{font:15px/1.55 system-ui,sans-serif;color:#1b1b1b;background:#fff;max-width:1180px;"
-    "margin:32px auto;padding:0 24px}table{border-collapse:collapse}"
-    "th,td{padding:4px 8px;border-bottom:1px solid #d9d9d9}img{max-width:100%;height:auto}"
-)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -116,7 +110,7 @@ class BenchTable(ABC):
         origin = ", ".join(f"{name}: {value}" for name, value in self.provenance.items())
         return html_page(
             title,
-            _STYLE,
+            PAGE_STYLE,
             f"<h1>{escape(title)}</h1>{self._repr_html_()}{pictures}"
             f"<p><small>{escape(origin)}. For research, not for clinical use.</small></p>",
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
 from workbench.errors import OptionError
+from workbench.settings import FIRST_HELD_OUT_SEED
 
 if TYPE_CHECKING:
     from workbench.bench import BenchTable
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     unseen = "first phantom; below 10,000,000 is not unseen"
     option("what", "what to measure", choices=tuple(_SIZES))
     option("--n N", f"phantoms to draw ({sizes})", type=int)
-    option("--seed N", unseen, default=10_000_000)
+    option("--seed N", unseen, default=FIRST_HELD_OUT_SEED)
     option("--methods A,B", "some methods instead of all", type=shared.names)
     option("--jobs N", "processes, one thread each (default: one for each core)", type=int)
     option("--slow N", "phantoms for slow methods too (48); that of --n for all", default=48)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
 from workbench._version import __version__
-from workbench.settings import Settings
+from workbench.settings import FIRST_HELD_OUT_SEED, Settings
 
 if TYPE_CHECKING:
     from workbench.generation.parity import ParityReport
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     exam = parser.add_argument_group("with --mini")
     unseen = "first phantom; below 10,000,000 is not unseen"
     shared.option(exam, "--n N", "phantoms in each domain (500)", default=500)
-    shared.option(exam, "--seed N", unseen, default=10_000_000)
+    shared.option(exam, "--seed N", unseen, default=FIRST_HELD_OUT_SEED)
     shared.option(exam, "--batch-size N", "phantoms at a time (16)", default=16)
     shared.add_model_arguments(parser)
     shared.add_json_argument(parser)

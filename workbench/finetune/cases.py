@@ -24,10 +24,11 @@ from workbench.data.columns import FINDING_COLUMNS
 from workbench.data.manifest import Manifest
 from workbench.errors import InputError, TrainingError
 from workbench.findings import ABSENT, NOT_MENTIONED, ON_REQUEST, PHANTOM_FINDINGS, PRESENT
-from workbench.finetune.recipe import RESERVED_SEED, DataRecipe, PhantomData, Recipe
+from workbench.finetune.recipe import DataRecipe, PhantomData, Recipe
 from workbench.imaging import load_radiograph
 from workbench.phantom.case import Phantom, phantom, sample_scene
 from workbench.radiograph import Radiograph
+from workbench.settings import FIRST_HELD_OUT_SEED
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,10 +175,10 @@ def unlabelled_cases(wanted: PhantomData, *, behind: Sequence[Case]) -> list[Cas
     if not wanted.unlabelled:
         return []
     start = behind[-1].phantom.seed + 1
-    if start + wanted.unlabelled > RESERVED_SEED:
+    if start + wanted.unlabelled > FIRST_HELD_OUT_SEED:
         raise TrainingError(
             f"unlabelled phantoms would go up to seed {start + wanted.unlabelled:,}; seeds from "
-            f"{RESERVED_SEED:,} are reserved for evaluation, start lower"
+            f"{FIRST_HELD_OUT_SEED:,} are reserved for evaluation, start lower"
         )
     drawn = [phantom_case(start + at, domain=wanted.domain) for at in range(wanted.unlabelled)]
     return [Case(one.id, one.patient, codes={}, sections={}, load=one.load) for one in drawn]

@@ -28,8 +28,9 @@ from workbench.finetune.ledger import Run, SkillChange, evidence_cases, open_run
 from workbench.finetune.measuring import f1_changes, scored_findings, write_reports
 from workbench.finetune.tower_probes import auroc_rows
 from workbench.interface import ChestXrayModel
-from workbench.phantom.case import FIRST_HELD_OUT_SEED, seen_warning
+from workbench.phantom.case import seen_warning
 from workbench.runs.record import differences
+from workbench.settings import FIRST_HELD_OUT_SEED
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -32,9 +32,7 @@ from workbench.finetune.fields import (
     one_of,
     repairing,
 )
-
-#: Phantom seeds from here up are kept for evaluation.
-RESERVED_SEED = 10_000_000
+from workbench.settings import FIRST_HELD_OUT_SEED
 
 Part = Literal["frozen", "lora", "full"]
 Task = Literal["report", "findings", "impression", "question", "differential", "rehearsal"]
@@ -323,10 +321,10 @@ def _conflicts(recipe: Recipe) -> Iterator[str]:
     if (drawn is None) == (data.manifest is None):
         yield "data needs exactly one of phantoms and manifest; give one of them"
     last = drawn.first_seed + 4 * drawn.count + drawn.unlabelled if drawn else 0
-    if last > RESERVED_SEED:
+    if last > FIRST_HELD_OUT_SEED:
         yield (
-            f"data.phantoms goes up to seed {last:,}; seeds from {RESERVED_SEED:,} are reserved "
-            "for evaluation, start lower"
+            f"data.phantoms goes up to seed {last:,}; seeds from {FIRST_HELD_OUT_SEED:,} are "
+            "reserved for evaluation, start lower"
         )
     if training.batch_size % training.micro_batch:
         yield (

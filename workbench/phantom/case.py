@@ -22,11 +22,9 @@ from workbench.phantom.scene import (
 )
 from workbench.phantom.wording import Question, questions, write_differential, write_report
 from workbench.radiograph import InputContract, Radiograph
+from workbench.settings import FIRST_HELD_OUT_SEED
 
 DOMAINS = ("internal", "external")
-
-#: Phantoms from this seed up are never trained on.
-FIRST_HELD_OUT_SEED = 10_000_000
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,11 @@ text}}, and {tell: name, ...} to all views at once. An error of the package beco
 the package's own words; any other is logged as well, and the widget stays usable. "state" is asked
 by every view that is drawn, and answered by `state()`: what matters is kept in Python, so reloaded
 pages and second views show the same.
+
+The files in `static` are ordinary ES modules that import from each other by
+`import { a, b } from "./x.js";`, one statement on one line. A notebook takes a single text, so the
+modules are put behind one another, those that are imported first, without the words "import" and
+"export"; top-level names are therefore shared and must differ. Nothing is fetched or built.
 """
 
 from __future__ import annotations

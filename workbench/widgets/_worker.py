@@ -5,6 +5,10 @@
     worker.cancel(job.id)            # the next job.check() raises Cancelled
 
 The thread ends when there is nothing left to do, so an idle widget holds none.
+
+`watched` hooks the vision tower and the language model. The hooks count what goes through them and
+leave the computation where the job was taken back; they hear their own thread only and are gone
+when the block ends, however it ends.
 """
 
 from __future__ import annotations

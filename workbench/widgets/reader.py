@@ -1,9 +1,18 @@
-"""The reader study in the browser: a film, a report, and one key for the grade.
+"""The reader study in the browser: a radiograph, a report, and one key for the grade.
 
-    workbench.widgets.StudyApp(study, reader="AB", images="films.parquet")
+    workbench.widgets.StudyApp(study, reader="AB", images="m.parquet")
 
-Blinding: every message to the page is made of `reading.Shown`, the reader's own comment and counts;
-the statement about models is one and the same for all reports.
+Blinding: `Shown` is all of a report that may leave this module, beside the reader's own comment and
+counts; the statement about models is one and the same for all reports. It is made of the reader's
+own list, which holds no origin, and of the pixels of a radiograph, without the name of its file or
+any of its facts. The key is asked for one thing only, which radiograph belongs to an item, and
+every radiograph has both reports.
+
+The list of the reader decides the order, and with it the distance between two readings of one
+radiograph: there is no way to jump in it, nor to go back further than the last grade, as the
+instructions of the study say. Grades are in the file of the reader (`review.study_session`), so
+another tab, process or day resumes at the same report. The clock of a report starts when it is
+shown, after its image was read; a kernel that is started again starts that clock again.
 """
 
 from __future__ import annotations
