@@ -7,7 +7,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from workbench.errors import InputError
-from workbench.figures import COLOURS, draw_masks, draw_text, draw_verdicts, plot_case
+from workbench.figures import COLOURS, draw_masks, draw_verdicts, plot_case
 from workbench.findings import PHANTOM_FINDINGS
 
 
@@ -84,14 +84,6 @@ def test_verdicts(true, stated, word):
 def test_no_verdicts_is_an_error():
     with pytest.raises(InputError, match="verdicts are empty"):
         draw_verdicts([], ax=plt.figure().add_subplot())
-
-
-def test_text_is_wrapped_and_what_does_not_fit_says_so():
-    ax = draw_text("word " * 100, ax=plt.figure().add_subplot(), title="t", width=30, lines=4)
-    lines = words(ax)[1].splitlines()
-    assert len(lines) == 4
-    assert max(map(len, lines)) <= 30
-    assert lines[-1].endswith(" ...")
 
 
 def test_case_shows_text_verdicts_and_footer_and_leaves_the_style_alone(tmp_path):

@@ -1,4 +1,4 @@
-"""The figure of a model's input: what is drawn where, for films of every shape."""
+"""The figure of a model's input: what is drawn where, for radiographs of every shape."""
 
 from itertools import pairwise
 
@@ -7,9 +7,9 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.patches import Rectangle
 
-from workbench.figures.radiograph import plot_film, plot_input
+from workbench.figures.radiograph import plot_radiograph, plot_input
 
-FACTS = ("film.png", "modality CR", "view PA", "a fact of some length", "another, longer fact")
+FACTS = ("chest.png", "modality CR", "view PA", "a fact of some length", "another, longer fact")
 
 
 @pytest.fixture(autouse=True)
@@ -20,10 +20,10 @@ def closed():
 
 
 def drawn(height, width, box, **options):
-    film = np.random.default_rng(0).random((height, width))
+    whole = np.random.default_rng(0).random((height, width))
     view = np.random.default_rng(1).random((32, 32))
     settings = {"fit": "crop", "facts": FACTS} | options
-    return plot_input(film, view, visible_box=box, **settings)
+    return plot_input(whole, view, visible_box=box, **settings)
 
 
 def solid_patches(ax):
@@ -39,10 +39,10 @@ def solid_patches(ax):
     ],
 )
 def test_what_is_cropped_away_is_dimmed(height, width, box, dimmed):
-    film, seen = drawn(height, width, box).axes[:2]
-    found = [(*p.get_xy(), p.get_width(), p.get_height()) for p in solid_patches(film)]
+    whole, seen = drawn(height, width, box).axes[:2]
+    found = [(*p.get_xy(), p.get_width(), p.get_height()) for p in solid_patches(whole)]
     assert sorted(found) == sorted(dimmed)
-    frame = film.patches[-1]
+    frame = whole.patches[-1]
     assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (
         box[0],
         box[1],
@@ -52,16 +52,16 @@ def test_what_is_cropped_away_is_dimmed(height, width, box, dimmed):
     assert seen.patches[:] == []
 
 
-def test_a_padded_film_is_not_dimmed():
-    film, seen = drawn(600, 480, (0, 0, 480, 600), fit="pad").axes[:2]
-    assert film.patches[:] == []
+def test_a_padded_radiograph_is_not_dimmed():
+    whole, seen = drawn(600, 480, (0, 0, 480, 600), fit="pad").axes[:2]
+    assert whole.patches[:] == []
     assert "padded" in seen.get_title(loc="left")
 
 
-def test_axes_count_in_pixels_of_the_film_even_when_it_is_drawn_smaller():
-    film = np.zeros((3000, 2000))
+def test_axes_count_in_pixels_of_the_radiograph_even_when_it_is_drawn_smaller():
+    pixels = np.zeros((3000, 2000))
     _, ax = pyplot.subplots()
-    assert plot_film(ax, film, title="t") is ax
+    assert plot_radiograph(ax, pixels, title="t") is ax
     assert ax.images[0].get_array().shape == (1000, 667)
     assert ax.get_xlim() == (0, 2000) and ax.get_ylim() == (3000, 0)
     assert ax.images[0].get_clim() == (0, 1)

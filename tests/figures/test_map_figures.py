@@ -1,4 +1,4 @@
-"""Maps over a film: the scale says what a colour means, and nothing is claimed where nothing is."""
+"""Maps over a radiograph: the scale says what a colour means; where nothing is, nothing is claimed."""
 
 import warnings
 
@@ -120,12 +120,12 @@ def test_the_scale_bar_says_what_its_ends_mean(signed, limits, names):
 # ------------------------------------------------------------------ geometry
 
 
-def test_the_film_keeps_its_grey_and_its_coordinates():
+def test_the_image_keeps_its_grey_and_its_coordinates():
     ax = draw_map(PIXELS * 0.5, VALUES)
-    film = ax.images[0]
-    assert film.get_clim() == (0, 1) and np.array_equal(film.get_array(), PIXELS * 0.5)
+    image = ax.images[0]
+    assert image.get_clim() == (0, 1) and np.array_equal(image.get_array(), PIXELS * 0.5)
     assert ax.get_xlim() == (-0.5, 52.5) and ax.get_ylim() == (36.5, -0.5)
-    assert ax.images[1].get_extent() == film.get_extent()
+    assert ax.images[1].get_extent() == image.get_extent()
 
 
 @pytest.mark.parametrize(

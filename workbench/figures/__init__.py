@@ -1,18 +1,17 @@
 """Figures: arrays, boxes and texts in, matplotlib Axes or a Figure out; never a model."""
 
-from workbench.figures.case import draw_text, draw_verdicts, plot_case
+from workbench.figures.case import draw_verdicts, plot_case
 from workbench.figures.masks import COLOURS, draw_masks
-from workbench.figures.radiograph import plot_film, plot_input
+from workbench.figures.radiograph import plot_input, plot_radiograph
 from workbench.figures.style import new_figure, style
 
 __all__ = [
     "COLOURS",
     "draw_masks",
-    "draw_text",
     "draw_verdicts",
     "new_figure",
     "plot_case",
-    "plot_film",
     "plot_input",
+    "plot_radiograph",
     "style",
 ]

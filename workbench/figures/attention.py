@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from workbench.figures.lines import legend_inches, text_inches
-from workbench.figures.radiograph import plot_film
+from workbench.figures.lines import text_inches
+from workbench.figures.radiograph import plot_radiograph
 from workbench.figures.style import (
     BLUE,
     GREEN,
@@ -21,13 +22,10 @@ from workbench.figures.style import (
     PAPER,
     SEQUENTIAL,
     SKY,
+    new_axes,
     new_figure,
     style,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 #: Colour and name of each kind of position.
 KIND_COLOURS = {"prompt": SKY, "image": ORANGE, "question": BLUE, "generated": GREEN}
@@ -57,7 +55,6 @@ def draw_heads(
     Args:
         panels: name and (layers, heads) in [0, 1].
         layers: number of each row.
-        title: above all.
     """
     rows, columns = panels[0][1].shape
     width = len(panels) * float(np.clip(0.75 * columns + 1.1, 3.6, 9.0))
@@ -82,24 +79,20 @@ def draw_score(
         values: (layers, heads) in [0, 1]; NaN stays white.
         layers: number of each row.
         name: above.
-        ax: where to draw; a new figure when None.
+        ax: a new figure when None.
     """
     rows, columns = values.shape
     with style():
         if ax is None:
-            figsize = (
-                float(np.clip(0.8 * columns + 2, 5, 12)),
-                float(np.clip(0.7 * rows + 2, 4, 12)),
-            )
-            ax = new_figure(figsize=figsize, layout="constrained").add_subplot()
+            wide, high = np.clip(0.8 * columns + 2, 5, 12), np.clip(0.7 * rows + 2, 4, 12)
+            ax = new_axes(float(wide), float(high))
         top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
         image = ax.imshow(values, cmap=SEQUENTIAL, vmin=0, vmax=top or 1.0, aspect="auto")
         ax.invert_yaxis()
         if max(rows, columns) <= _WRITTEN:
             for (row, column), value in np.ndenumerate(values):
-                colour = INK if value > 0.6 * top else PAPER
                 said = "–" if np.isnan(value) else f"{value:.2f}".removeprefix("0")  # noqa: RUF001
-                colour = INK if np.isnan(value) else colour
+                colour = INK if np.isnan(value) or value > 0.6 * top else PAPER
                 ax.text(column, row, said, color=colour, ha="center", va="center", fontsize=12.5)
         step, skip = -(-columns // 16), -(-rows // 16)
         ax.set_xticks(range(0, columns, step))
@@ -128,10 +121,9 @@ def draw_sources(
         names: of the bars, in reading order.
         shares: kind, in the order of `SOURCE_NAMES` -> (bars,) in [0, 1]; they sum to 1 for each
             bar.
-        title: above.
         note: small print below.
         upright: bars stand, and names are read from the side.
-        ax: where to draw; a new figure, as wide as the text needs, when None.
+        ax: a new figure, as wide as the text needs, when None.
     """
     count = len(names)
     labels = [_bar_name(name, upright) for name in names]
@@ -181,15 +173,14 @@ def draw_tokens(
         boxes: (left, top, right, bottom) in pixels.
         tokens: a vocabulary piece for each box.
         chance: probability of each, in [0, 1].
-        title: above.
         columns: boxes in a row, for the size of a new figure.
-        ax: where to draw; a new figure when None.
+        ax: a new figure when None.
     """
     with style():
         if ax is None:
             side = float(np.clip(_CELL * columns + 0.6, 6, 26))
-            ax = new_figure(figsize=(side, side + 0.5), layout="constrained").add_subplot()
-        plot_film(ax, 0.4 * pixels, title=title)
+            ax = new_axes(side, side + 0.5)
+        plot_radiograph(ax, 0.4 * pixels, title=title)
         outline = [withStroke(linewidth=2.2, foreground="black")]
         for (left, top, right, bottom), token, likely in zip(boxes, tokens, chance, strict=True):
             word = token.replace("\u2581", "").strip() or "\u00b7"
@@ -206,24 +197,19 @@ def draw_tokens(
                 parse_math=False,
                 clip_on=True,
             )
-        ax.set_xlabel(
-            "pale: a guess among many; yellow: likely; bold: more likely than not",
-            fontsize=11.5,
-            color=MUTED,
-            loc="left",
-        )
+        key = "pale: a guess among many; yellow: likely; bold: more likely than not"
+        ax.set_xlabel(key, fontsize=11.5, color=MUTED, loc="left")
     return ax
 
 
 def _axes_for_bars(names: Sequence[str], kinds: Sequence[str], title: str, upright: bool) -> Axes:
-    if upright:
-        legend = legend_inches([SOURCE_NAMES[kind] for kind in kinds], 11)
-        narrowest = max(text_inches(title, 16, "bold"), legend) + 1
-        size = (float(np.clip(0.26 * len(names) + 2.5, narrowest, 26)), 5.2)
-    else:
+    if not upright:
         two_lines = max(map(len, names), default=0) > _SIDEWAYS
-        size = (11.0, 0.55 * len(names) + 2.2 + 0.25 * two_lines)
-    return new_figure(figsize=size, layout="constrained").add_subplot()
+        return new_axes(11.0, 0.55 * len(names) + 2.2 + 0.25 * two_lines)
+    # matplotlib's own handles and gaps beside each name of the legend
+    legend = sum(text_inches(SOURCE_NAMES[kind], 11) + 4.2 * 11 / 72 for kind in kinds)
+    narrowest = max(text_inches(title, 16, "bold"), legend) + 1
+    return new_axes(float(np.clip(0.26 * len(names) + 2.5, narrowest, 26)), 5.2)
 
 
 def _bar_name(name: str, upright: bool) -> str:

@@ -1,11 +1,7 @@
-"""One case on one page: the image with its findings, what was said, and whether it is right.
-
-Does not know: where texts and verdicts come from; it draws what it is given.
-"""
+"""One case on one page: the image with its findings, what was said, and whether it is right."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -52,14 +48,8 @@ def plot_case(
         text: what the model wrote.
         verdicts: (finding, true code, stated code), codes as in `workbench.findings`.
         title: above the text.
-        footer: small print below everything, wrapped.
-        values: (H, W) of a map; see `workbench.figures.maps.draw_map`.
-        signed: whether its values below 0 mean "against".
-        values_title: above the map.
-        values_details: small print below the map.
-
-    Returns:
-        The figure; save it with `.savefig(path)`.
+        footer: small print below everything.
+        values, signed, values_title, values_details: of a map; see `maps.draw_map`.
 
     Raises:
         InputError: a mask or the map does not have the shape of the image.
@@ -95,33 +85,9 @@ def plot_case(
         words = axes(left, 0.15, _WORDS, written)
         _write(words, head, lines)
         draw_verdicts(verdicts, ax=axes(left, 0.15 + written, _WORDS, table))
-        figure.text(
-            _GAP / 2 / wide,
-            0.1 / high,
-            "\n".join(small),
-            fontsize=10,
-            color=MUTED,
-            va="bottom",
-            parse_math=False,
-        )
+        print_below = {"fontsize": 10, "color": MUTED, "va": "bottom", "parse_math": False}
+        figure.text(_GAP / 2 / wide, 0.1 / high, "\n".join(small), **print_below)
     return figure
-
-
-def draw_text(text: str, *, ax: Axes, title: str = "", width: int = 66, lines: int = 13) -> Axes:
-    """Write a text into axes, wrapped; what does not fit ends in an ellipsis.
-
-    Args:
-        text: the text; its line breaks stay.
-        ax: where to write.
-        title: in bold above it.
-        width: characters in a line.
-        lines: lines at most.
-    """
-    ax.set_axis_off()
-    ax.text(0, 1, title, fontsize=16, fontweight="bold", color=INK, va="top")
-    body = "\n".join(_wrapped(text, width, lines))
-    ax.text(0, 0.87, body, fontsize=13, color=INK, va="top", linespacing=1.45, parse_math=False)
-    return ax
 
 
 def _write(ax: Axes, head: Sequence[str], lines: Sequence[str]) -> None:
@@ -138,23 +104,11 @@ def _write(ax: Axes, head: Sequence[str], lines: Sequence[str]) -> None:
     ax.text(0, top, "\n".join(lines), va="top", parse_math=False, **body)
 
 
-def _wrapped(text: str, width: int, lines: int) -> list[str]:
-    """Return a text in lines of so many letters; what does not fit ends in an ellipsis."""
-    wrapped = [piece for line in text.splitlines() for piece in textwrap.wrap(line, width) or [""]]
-    if len(wrapped) > lines:
-        wrapped = [*wrapped[: lines - 1], wrapped[lines - 1][: width - 4] + " ..."]
-    return wrapped or ["(nothing)"]
-
-
 def draw_verdicts(verdicts: Sequence[tuple[str, str, str]], *, ax: Axes) -> Axes:
     """Draw a table of findings: what is true, what is stated, and whether they agree.
 
     A finding that the text does not mention is neither right nor wrong unless it is there;
     one that it leaves open is neither.
-
-    Args:
-        verdicts: (finding, true code, stated code).
-        ax: where to draw.
 
     Raises:
         InputError: there is no finding to draw.

@@ -1,20 +1,15 @@
-"""Texts in lines of a given width, measured in the font that they are written in.
-
-Does not know: where a text stands.
-"""
+"""Texts in lines of a given width, measured in the font that they are written in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cache
-
 from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextToPath
+from matplotlib.textpath import text_to_path
 
 
 def text_inches(text: str, size: float, weight: str = "normal") -> float:
     """Return how wide a line of text is, in inches, at a font size in points."""
-    wide, _, _ = _measure().get_text_width_height_descent(text, _font(size, weight), ismath=False)
+    font = FontProperties(family="sans-serif", size=size, weight=weight)
+    wide, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
     return wide / 72
 
 
@@ -24,7 +19,7 @@ def lines_within(
     """Return a text in lines that are no wider than asked; its own line breaks stay.
 
     Args:
-        text: what to set; a word that is too long for a line is broken.
+        text: a word that is too long for a line is broken.
         inches: width of a line.
         size: of the font in points.
         weight: "normal" or "bold".
@@ -55,18 +50,3 @@ def lines_within(
             last = last.rpartition(" ")[0]
         lines = [*lines[: most - 1], f"{last} ...".lstrip()]
     return lines
-
-
-def legend_inches(labels: Iterable[str], size: float) -> float:
-    """Return about how wide a legend of one row is, in inches, with matplotlib's own handles."""
-    return sum(text_inches(label, size) + 4.2 * size / 72 for label in labels)
-
-
-@cache
-def _measure() -> TextToPath:
-    return TextToPath()
-
-
-@cache
-def _font(size: float, weight: str) -> FontProperties:
-    return FontProperties(family="sans-serif", size=size, weight=weight)

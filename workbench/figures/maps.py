@@ -4,8 +4,6 @@ One direction is drawn in amber to yellow (a part of matplotlib's "plasma", legi
 and for colour-blind readers) that grows more opaque with the value, so that nothing is hidden where
 nothing is claimed. Two directions are drawn from blue (against) to orange (for), clear at 0, both
 scaled alike. A lone outline is white, so that it is not taken for a part of the map.
-
-Does not know: where numbers come from; what a method is worth, unless it is told as a caution.
 """
 
 from __future__ import annotations
@@ -24,8 +22,19 @@ from matplotlib.patches import Patch, Rectangle
 
 from workbench.errors import InputError, OptionError
 from workbench.figures.lines import lines_within
-from workbench.figures.masks import COLOURS, OTHER
-from workbench.figures.style import AMBER_TEXT, FILM, INK, MUTED, new_figure, style
+from workbench.figures.masks import COLOURS, OTHER, check_sizes
+from workbench.figures.radiograph import outside
+from workbench.figures.style import (
+    AMBER,
+    AMBER_GROUND,
+    AMBER_TEXT,
+    FILM,
+    INK,
+    MUTED,
+    new_axes,
+    new_figure,
+    style,
+)
 
 #: Ends of the signed scale: vermilion for, sky blue against (Okabe and Ito 2008).
 FOR, AGAINST = "#ff7a1a", "#35a7ff"
@@ -76,12 +85,12 @@ def draw_map(
         signed: whether values below 0 mean "against".
         title: above, in bold.
         details: small print below: method, layer, head, unit, normalisation.
-        caution: written below in amber.
+        caution: written over the image, in amber.
         masks: name -> boolean (H, W), outlined.
         boxes: name -> (left, top, right, bottom) in pixels, outlined.
         opacity: of the strongest colour, in [0, 1].
         colorbar: draw the scale.
-        ax: where to draw; a new figure when None.
+        ax: a new figure when None.
 
     Raises:
         InputError: shapes differ.
@@ -94,24 +103,23 @@ def draw_map(
         )
     if not 0 <= opacity <= 1:
         raise OptionError(f"opacity must be between 0 and 1, got {opacity}")
+    masks, boxes = masks or {}, boxes or {}
+    check_sizes(pixels, masks)
     with style():
-        if ax is None:
-            ax = new_figure(figsize=(6.6, 7.0), layout="constrained").add_subplot()
+        ax = ax or new_axes(6.6, 7.0)
         colours, scale = (two_way(), Normalize(-1, 1)) if signed else (one_way(), Normalize(0, 1))
         ax.imshow(pixels, cmap=FILM, vmin=0, vmax=1, interpolation="antialiased")
         painted = colours(scale(np.nan_to_num(values)))
         painted[..., 3] *= opacity
         ax.imshow(painted, interpolation="nearest")
         _hatch_unseen(ax, np.isnan(values))
-        colour_of = _outline_colours(masks, boxes)
-        for name, mask in (masks or {}).items():
-            _outline(ax, name, np.asarray(mask), np.shape(pixels), colour_of[name])
-        for name, box in (boxes or {}).items():
+        colour_of = _outline_colours([*masks, *boxes])
+        for name, mask in masks.items():
+            _outline(ax, np.asarray(mask), colour_of[name])
+        for name, box in boxes.items():
             _box(ax, box, colour_of[name])
-        ax.set_xlim(-0.5, pixels.shape[1] - 0.5)
-        ax.set_ylim(pixels.shape[0] - 0.5, -0.5)
-        ax.set_xticks([])
-        ax.set_yticks([])
+        height, width = pixels.shape
+        ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
         if title:
             wrapped = "\n".join(textwrap.wrap(title, 42))
@@ -139,15 +147,13 @@ def draw_small_multiples(
 
     Args:
         pixels: (H, W) in [0, 1].
-        maps: (name, (H, W) values) in reading order; see `draw_map`.
-        signed: see `draw_map`; one for all, or one for each.
-        title: above all of them.
-        details: small print below all of them.
+        maps: (name, (H, W) values) in reading order.
+        signed: one for all, or one for each.
+        title, details: above all of them, and in small print below.
         columns: how many in a row.
-        masks: outlined in each.
+        masks, opacity: see `draw_map`.
         cautions: name -> caution, marked at that name.
         points: name -> (x, y) in pixels, marked with a ring in the map of that name.
-        opacity: see `draw_map`.
 
     Raises:
         InputError: there is no map, or not one `signed` for each.
@@ -160,100 +166,74 @@ def draw_small_multiples(
     rows = -(-len(maps) // columns)
     columns = min(columns, len(maps))
     heading = textwrap.wrap(title, 25 * columns)
+    cautions, points = cautions or {}, points or {}
     said: dict[str, list[str]] = {}
-    for name, text in (cautions or {}).items():
+    for name, text in cautions.items():
         said.setdefault(text, []).append(name)
     small = [details, *(f"\u26a0 {', '.join(names)}: {text}" for text, names in said.items())]
     notes = [line for text in small for line in textwrap.wrap(text, 36 * columns)]
     with style():
-        figure = new_figure(
-            figsize=(
-                2.9 * columns + 0.4,
-                3.3 * rows + 0.5 + 0.27 * len(heading) + 0.24 * len(notes),
-            ),
-            layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.07),
-        )
+        high = 3.3 * rows + 0.5 + 0.27 * len(heading) + 0.24 * len(notes)
+        layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.07)
+        figure = new_figure(figsize=(2.9 * columns + 0.4, high), layout=layout)
         grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1] * rows + [0.09])
         axes = [figure.add_subplot(grid[at // columns, at % columns]) for at in range(len(maps))]
         for ax, kind, (name, values) in zip(axes, kinds, maps, strict=True):
             draw_map(
-                pixels,
-                values,
-                signed=kind,
-                masks=masks,
-                opacity=opacity,
-                colorbar=False,
-                ax=ax,
+                pixels, values, signed=kind, masks=masks, opacity=opacity, colorbar=False, ax=ax
             )
-            _name_panel(ax, name, flagged=name in (cautions or {}))
-            if points and name in points:
+            _name_panel(ax, name, flagged=name in cautions)
+            if name in points:
                 _ring(ax, points[name])
-        figure.suptitle(
-            "\n".join(heading), fontsize=16, fontweight="bold", x=0.01, ha="left", parse_math=False
+        set_left = {"x": 0.01, "ha": "left", "parse_math": False}
+        figure.suptitle("\n".join(heading), fontsize=16, fontweight="bold", **set_left)
+        handles = _key(kinds, masks or {}, ringed=bool(points))
+        key = figure.add_subplot(grid[rows, :])
+        key.set_axis_off()
+        key.legend(
+            handles=handles,
+            loc="upper left",
+            ncols=min(len(handles), 2 * columns),
+            fontsize=12,
+            handlelength=1.2,
+            handletextpad=0.5,
+            columnspacing=1.4,
+            borderaxespad=0,
+            borderpad=0,
         )
-        _key(figure.add_subplot(grid[rows, :]), kinds, masks, points, columns=2 * columns)
-        figure.supxlabel(
-            "\n".join(notes), fontsize=11, color=MUTED, x=0.01, ha="left", parse_math=False
-        )
+        figure.supxlabel("\n".join(notes), fontsize=11, color=MUTED, **set_left)
     return figure
 
 
 def _name_panel(ax: Axes, name: str, *, flagged: bool) -> None:
-    ax.set_title(
-        "\n".join(lines_within(name, 2.35, 13, "bold")) + ("  \u26a0" if flagged else ""),
-        fontsize=13,
-        loc="left",
-        color=AMBER_TEXT if flagged else INK,
-        parse_math=False,
-    )
+    title = "\n".join(lines_within(name, 2.35, 13, "bold")) + ("  \u26a0" if flagged else "")
+    colour = AMBER_TEXT if flagged else INK
+    ax.set_title(title, fontsize=13, loc="left", color=colour, parse_math=False)
 
 
 def _ring(ax: Axes, point: tuple[float, float]) -> None:
     for colour, width in (("black", 4.4), ("white", 2.0)):
-        ax.plot(
-            *point,
-            "o",
-            markersize=19,
-            markerfacecolor="none",
-            color=colour,
-            markeredgewidth=width,
-            clip_on=False,
-        )
+        (mark,) = ax.plot(*point, "o", color=colour, markersize=19, clip_on=False)
+        mark.set(markerfacecolor="none", markeredgewidth=width)
 
 
 def _key(
-    ax: Axes,
-    kinds: Sequence[bool],
-    masks: Mapping[str, np.ndarray] | None,
-    points: Mapping[str, tuple[float, float]] | None,
-    *,
-    columns: int,
-) -> None:
-    """Write what colours, outlines and rings mean."""
-    ax.set_axis_off()
-    handles = []
+    kinds: Sequence[bool], masks: Mapping[str, np.ndarray], *, ringed: bool
+) -> list[Patch | Line2D]:
+    """Return what tells the meaning of colours, outlines and rings in a legend."""
+    handles: list[Patch | Line2D] = []
     if not all(kinds):
         weak, strong = one_way()(0.25)[:3], one_way()(1.0)[:3]
         handles += [Patch(color=weak, label="some"), Patch(color=strong, label="most")]
     if any(kinds):
         handles += [Patch(color=FOR, label="for"), Patch(color=AGAINST, label="against")]
-    for name, colour in _outline_colours(masks, None).items():
+    for name, colour in _outline_colours(list(masks)).items():
         handles.append(Patch(facecolor="#6e6e6e", edgecolor=colour, label=name))
-    if points:
+    if ringed:
         ring = Line2D([], [], marker="o", color=INK, linestyle="none", label="greatest")
         ring.set(markerfacecolor="none", markersize=12, markeredgewidth=2)
         handles.append(ring)
-    ax.legend(
-        handles=handles,
-        loc="upper left",
-        ncols=min(len(handles), columns),
-        fontsize=12,
-        handlelength=1.2,
-        handletextpad=0.5,
-        columnspacing=1.4,
-        borderaxespad=0,
-        borderpad=0,
-    )
+    return handles
 
 
 def _hatch_unseen(ax: Axes, unseen: np.ndarray) -> None:
@@ -261,42 +241,19 @@ def _hatch_unseen(ax: Axes, unseen: np.ndarray) -> None:
     if not unseen.any() or unseen.all():
         return
     rows, columns = np.nonzero(~unseen)
-    height, width = unseen.shape
-    top, bottom = rows.min(), rows.max() + 1
-    left, right = columns.min(), columns.max() + 1
-    for x, y, wide, high in (
-        (0, 0, width, top),
-        (0, bottom, width, height - bottom),
-        (0, top, left, bottom - top),
-        (right, top, width - right, bottom - top),
-    ):
-        if wide > 0 and high > 0:
-            ax.add_patch(
-                Rectangle(
-                    (x - 0.5, y - 0.5),
-                    wide,
-                    high,
-                    facecolor=(0, 0, 0, 0.5),
-                    hatch="///",
-                    edgecolor="#c8c8c8",
-                    lw=0,
-                )
-            )
+    seen = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    look = {"facecolor": (0, 0, 0, 0.5), "hatch": "///", "edgecolor": "#c8c8c8", "lw": 0}
+    for (x, y), wide, high in outside(seen, *unseen.shape):
+        ax.add_patch(Rectangle((x - 0.5, y - 0.5), wide, high, **look))
 
 
-def _outline_colours(
-    masks: Mapping[str, np.ndarray] | None, boxes: Mapping[str, tuple] | None
-) -> dict[str, str]:
+def _outline_colours(names: Sequence[str]) -> dict[str, str]:
     """Return white for a lone outline, and the colour of each finding where there are several."""
-    names = list({**(masks or {}), **(boxes or {})})
-    return {name: OTHER if len(names) == 1 else COLOURS.get(name, OTHER) for name in names}
+    alone = len(set(names)) == 1
+    return {name: OTHER if alone else COLOURS.get(name, OTHER) for name in names}
 
 
-def _outline(ax: Axes, name: str, mask: np.ndarray, shape: tuple[int, int], colour: str) -> None:
-    if mask.shape != shape:
-        raise InputError(
-            f"the mask of {name} is {mask.shape}, the image {shape}; draw both at the same size"
-        )
+def _outline(ax: Axes, mask: np.ndarray, colour: str) -> None:
     if mask.any():
         line = mask.astype(float)
         ax.contour(line, levels=[0.5], colors=["black"], linewidths=3.6, alpha=0.6)
@@ -322,20 +279,10 @@ def _scale_bar(ax: Axes, colours: ListedColormap, scale: Normalize, signed: bool
 
 
 def _small_print(ax: Axes, details: str, caution: str | None) -> None:
-    lines = textwrap.wrap(details, 64)
-    ax.set_xlabel(
-        "\n".join(lines), fontsize=11, color=MUTED, loc="left", labelpad=4, parse_math=False
-    )
+    below = "\n".join(textwrap.wrap(details, 64))
+    ax.set_xlabel(below, fontsize=11, color=MUTED, loc="left", labelpad=4, parse_math=False)
     if caution:
         text = "\n".join(textwrap.wrap("\u26a0 " + caution, 58))
-        ax.text(
-            0.012,
-            0.012,
-            text,
-            transform=ax.transAxes,
-            fontsize=10.5,
-            color=AMBER_TEXT,
-            va="bottom",
-            parse_math=False,
-            bbox={"facecolor": "#fff4dc", "edgecolor": "#b36b00", "pad": 3, "alpha": 0.95},
-        )
+        ground = {"facecolor": AMBER_GROUND, "edgecolor": AMBER, "pad": 3, "alpha": 0.95}
+        look = {"fontsize": 10.5, "color": AMBER_TEXT, "bbox": ground, "parse_math": False}
+        ax.text(0.012, 0.012, text, transform=ax.transAxes, va="bottom", **look)

@@ -1,6 +1,5 @@
 """Outlines of findings over an image: what is drawn where.
 
-Does not know: where masks come from (truth, a model, a reader) or what a finding means.
 Colours: Okabe and Ito, Color Universal Design (2008), lightened to be read on black.
 """
 
@@ -14,7 +13,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 
 from workbench.errors import InputError
 from workbench.figures.lines import text_inches
-from workbench.figures.style import FILM, new_figure, style
+from workbench.figures.style import FILM, new_axes, style
 
 #: One colour for each drawable finding; any other name takes the last.
 COLOURS = {
@@ -39,7 +38,7 @@ def draw_masks(
     ax: Axes | None = None,
     title: str = "",
 ) -> Axes:
-    """Draw an image with the outline and the name of each mask.
+    """Draw an image with the outline and the name of each mask, in image coordinates.
 
     Args:
         pixels: (H, W) in [0, 1], 1 white.
@@ -47,21 +46,13 @@ def draw_masks(
         ax: where to draw; a new figure when None.
         title: above the image.
 
-    Returns:
-        The Axes, in image coordinates.
-
     Raises:
         InputError: a mask does not have the shape of the image.
     """
-    for name, mask in masks.items():
-        if np.shape(mask) != np.shape(pixels):
-            raise InputError(
-                f"the mask of {name} is {np.shape(mask)}, the image {np.shape(pixels)}; "
-                "draw both at the same size"
-            )
+    check_sizes(pixels, masks)
     if ax is None:
         with style():
-            ax = new_figure(figsize=(6, 6.3), layout="constrained").add_subplot()
+            ax = new_axes(6, 6.3)
     ax.imshow(pixels, cmap=FILM, vmin=0, vmax=1, interpolation="antialiased")
     shown = {name: np.asarray(mask, bool) for name, mask in masks.items() if np.any(mask)}
     for name, mask in shown.items():
@@ -71,6 +62,16 @@ def draw_masks(
     ax.set_title(title, fontsize=13, loc="left")
     ax.set_axis_off()
     return ax
+
+
+def check_sizes(pixels: np.ndarray, masks: Mapping[str, np.ndarray]) -> None:
+    """Raise InputError where a mask does not have the shape of the image."""
+    for name, mask in masks.items():
+        if np.shape(mask) != np.shape(pixels):
+            raise InputError(
+                f"the mask of {name} is {np.shape(mask)}, the image {np.shape(pixels)}; "
+                "draw both at the same size"
+            )
 
 
 def _write_names(ax: Axes, masks: Mapping[str, np.ndarray]) -> None:

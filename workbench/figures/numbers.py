@@ -9,9 +9,7 @@ from typing import Any
 def number_text(value: Any, digits: int = 3) -> str:
     """Return a number in figures, and anything else as it writes itself; "" where it is missing.
 
-    Args:
-        value: what to write; an integer has no point.
-        digits: behind the point of a number that is not an integer.
+    An integer has no point, any other number so many digits behind it.
     """
     if value is None or type(value).__name__ in ("NAType", "NaTType") or value != value:
         return ""

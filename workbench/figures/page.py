@@ -1,7 +1,4 @@
-"""Figures and pages as HTML that needs nothing else: pictures inside, no scripts, nothing fetched.
-
-Does not know: what is shown.
-"""
+"""Figures and pages as HTML on its own: pictures inside, no scripts, nothing fetched."""
 
 from __future__ import annotations
 
@@ -10,20 +7,15 @@ import io
 import re
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 
 def embedded_png(figure: Figure, alt: str, *, dpi: int = 150) -> str:
     """Return a figure as an image that carries its own data; the figure stays open.
 
-    Args:
-        figure: what to show.
-        alt: what it shows, for those who cannot see it; escaped here.
-        dpi: dots per inch.
+    `alt` says what it shows, for those who cannot see it; it is escaped here.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
@@ -34,7 +26,6 @@ def embedded_png(figure: Figure, alt: str, *, dpi: int = 150) -> str:
 def figure_html(drawn: Figure | Axes, label: str) -> str:
     """Return a figure, or that of axes, as an image for a notebook, and close it."""
     from matplotlib import pyplot
-    from matplotlib.axes import Axes
 
     figure = drawn.get_figure(root=True) if isinstance(drawn, Axes) else drawn
     assert figure is not None
@@ -93,13 +84,7 @@ def card(body: str) -> str:
 
 
 def html_page(title: str, style: str, body: str) -> str:
-    """Return a whole page.
-
-    Args:
-        title: plain text; escaped here.
-        style: CSS.
-        body: HTML.
-    """
+    """Return a whole page of a plain title, which is escaped here, CSS and HTML."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

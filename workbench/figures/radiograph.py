@@ -1,7 +1,4 @@
-"""The input of a model: the whole film, what the model sees of it, and the input contract.
-
-Does not know: radiographs or models; arrays, a box and texts come in, a figure goes out.
-"""
+"""The input of a model: the whole radiograph, what the model sees of it, and the input contract."""
 
 from __future__ import annotations
 
@@ -30,27 +27,22 @@ _IMAGE_HEIGHT = 6.0
 _LINE = 0.27
 _CHARACTERS = 116
 _EDGE = 0.03
-#: Films are drawn with at most this many pixels a side; more would only slow the notebook.
+#: Images are drawn with at most this many pixels a side; more would only slow the notebook.
 _DRAWN = 1200
 
+Box = tuple[float, float, float, float]
 
-def plot_film(
-    ax: Axes,
-    pixels: np.ndarray,
-    *,
-    visible_box: tuple[float, float, float, float] | None = None,
-    title: str = "",
+
+def plot_radiograph(
+    ax: Axes, pixels: np.ndarray, *, visible_box: Box | None = None, title: str = ""
 ) -> Axes:
-    """Draw one film, and dim what lies outside a box.
+    """Draw one radiograph in its own pixels, and dim what lies outside a box.
 
     Args:
         ax: where to draw.
         pixels: (H, W) in [0, 1].
-        visible_box: (left, top, right, bottom) in pixels of the film, None for no box.
-        title: above the film.
-
-    Returns:
-        ax, with axis limits in pixels of the film.
+        visible_box: (left, top, right, bottom) in pixels; None for no box.
+        title: above.
     """
     height, width = pixels.shape
     step = max(1, -(-max(height, width) // _DRAWN))
@@ -64,11 +56,8 @@ def plot_film(
     )
     if visible_box is not None:
         _draw_box(ax, visible_box, height, width)
-    ax.set_title(title)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.set(title=title, xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
     return ax
 
 
@@ -76,23 +65,20 @@ def plot_input(
     pixels: np.ndarray,
     model_view: np.ndarray,
     *,
-    visible_box: tuple[float, float, float, float],
+    visible_box: Box,
     fit: str,
     facts: Sequence[str],
     warnings: Sequence[tuple[str, str]] = (),
 ) -> Figure:
-    """Draw a film and the model's view of it side by side, with the input contract below.
+    """Draw a radiograph and the model's view of it side by side, with the input contract below.
 
     Args:
-        pixels: (H, W) in [0, 1], the whole film.
+        pixels: (H, W) in [0, 1], the whole radiograph.
         model_view: (S, S) in [0, 1], what the model receives.
-        visible_box: (left, top, right, bottom) of the model's view, in pixels of the film.
+        visible_box: (left, top, right, bottom) of the model's view, in original pixels.
         fit: "crop" or "pad".
         facts: short phrases; the first is the name of the image.
         warnings: (code, message) pairs.
-
-    Returns:
-        The figure; its first two axes hold the film and the model's view.
     """
     name, *rest = facts
     fact_lines = _joined(rest)
@@ -111,45 +97,35 @@ def plot_input(
             1, 2, left=_EDGE, right=1 - _EDGE, top=top, bottom=bottom, wspace=0.05
         )
         box = visible_box if fit == "crop" else None
-        film, seen = (figure.add_subplot(cell) for cell in grid)
-        plot_film(film, pixels, visible_box=box, title=f"the film, {height} x {width}")
+        whole, seen = (figure.add_subplot(cell, anchor="NW") for cell in grid)
+        title = f"the radiograph, {height} x {width}"
+        plot_radiograph(whole, pixels, visible_box=box, title=title)
         manner = "centre crop" if fit == "crop" else "padded"
-        plot_film(seen, model_view, title=f"the model's view, {size} x {size}, {manner}")
-        for ax in (film, seen):
-            ax.set_anchor("NW")
+        plot_radiograph(seen, model_view, title=f"the model's view, {size} x {size}, {manner}")
         _write_contract(figure, name, fact_lines, notes, below, total)
     return figure
 
 
-def _draw_box(ax: Axes, box: tuple[float, float, float, float], height: int, width: int) -> None:
+def outside(box: Box, height: int, width: int) -> list[tuple[tuple[float, float], float, float]]:
+    """Return what of an image lies around a box: corner (x, y), width and height of each part."""
     left, top, right, bottom = box
-    for corner, across, down in (
-        ((0, 0), width, top),
-        ((0, bottom), width, height - bottom),
-        ((0, top), left, bottom - top),
+    parts = [
+        ((0.0, 0.0), width, top),
+        ((0.0, bottom), width, height - bottom),
+        ((0.0, top), left, bottom - top),
         ((right, top), width - right, bottom - top),
-    ):
-        if across > 0 and down > 0:
-            ax.add_patch(
-                Rectangle(corner, across, down, facecolor="black", alpha=0.55, edgecolor="none")
-            )
-            ax.add_patch(
-                Rectangle(
-                    corner,
-                    across,
-                    down,
-                    fill=False,
-                    hatch="//",
-                    edgecolor=ORANGE,
-                    alpha=0.5,
-                    linewidth=0,
-                )
-            )
-    ax.add_patch(
-        Rectangle(
-            (left, top), right - left, bottom - top, fill=False, edgecolor=ORANGE, linewidth=3
-        )
-    )
+    ]
+    return [part for part in parts if part[1] > 0 and part[2] > 0]
+
+
+def _draw_box(ax: Axes, box: Box, height: int, width: int) -> None:
+    left, top, right, bottom = box
+    hatching = {"fill": False, "hatch": "//", "edgecolor": ORANGE, "alpha": 0.5, "linewidth": 0}
+    frame = {"fill": False, "edgecolor": ORANGE, "linewidth": 3}
+    for part in outside(box, height, width):
+        ax.add_patch(Rectangle(*part, facecolor="black", alpha=0.55, edgecolor="none"))
+        ax.add_patch(Rectangle(*part, **hatching))
+    ax.add_patch(Rectangle((left, top), right - left, bottom - top, **frame))
 
 
 def _joined(facts: Sequence[str]) -> list[str]:
@@ -172,50 +148,18 @@ def _write_contract(
     below: float,
     total: float,
 ) -> None:
+    body = {"va": "top", "fontsize": 13, "linespacing": 1.35}
     y = below - 0.12
     figure.text(_EDGE, y / total, name, va="top", fontsize=14, fontweight="bold", color=INK)
     y -= _LINE * 1.2
-    figure.text(
-        _EDGE,
-        y / total,
-        "\n".join(fact_lines),
-        va="top",
-        fontsize=13,
-        color=MUTED,
-        linespacing=1.35,
-    )
+    figure.text(_EDGE, y / total, "\n".join(fact_lines), color=MUTED, **body)
     y -= _LINE * len(fact_lines) + 0.12
     for note in notes:
         tall = _LINE * (len(note) + 0.4)
-        figure.patches.append(
-            Rectangle(
-                (_EDGE, (y - tall) / total),
-                1 - 2 * _EDGE,
-                tall / total,
-                facecolor=AMBER_GROUND,
-                edgecolor="none",
-                transform=figure.transFigure,
-                figure=figure,
-            )
-        )
-        figure.patches.append(
-            Rectangle(
-                (_EDGE, (y - tall) / total),
-                0.006,
-                tall / total,
-                facecolor=AMBER,
-                edgecolor="none",
-                transform=figure.transFigure,
-                figure=figure,
-            )
-        )
-        figure.text(
-            _EDGE + 0.014,
-            (y - _LINE * 0.2) / total,
-            "\n".join(note),
-            va="top",
-            fontsize=13,
-            color=AMBER_TEXT,
-            linespacing=1.35,
-        )
+        for wide, colour in ((1 - 2 * _EDGE, AMBER_GROUND), (0.006, AMBER)):
+            corner = (_EDGE, (y - tall) / total)
+            block = Rectangle(corner, wide, tall / total, facecolor=colour, edgecolor="none")
+            figure.add_artist(block)
+        at = (y - _LINE * 0.2) / total
+        figure.text(_EDGE + 0.014, at, "\n".join(note), color=AMBER_TEXT, **body)
         y -= tall + _LINE * 0.35

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -18,13 +19,10 @@ from workbench.figures.style import (
     GRID,
     MUTED,
     VERMILION,
+    new_axes,
     new_figure,
     style,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 #: A rank correlation above which a map counts as unchanged.
 UNCHANGED = 0.9
@@ -46,15 +44,12 @@ def draw_curve(
     Args:
         share: (steps,) of the image changed, 0 to 1.
         scores, random_scores: (steps,) the target in the map's order and in random order.
-        method: of the map, for the key.
-        title: above.
         done: what was done to the image: "taken away" or "put back".
         note: written below.
-        ax: where to draw; a new figure when None.
+        ax: a new figure when None.
     """
     with style():
-        if ax is None:
-            ax = new_figure(figsize=(7.2, 4.8), layout="constrained").add_subplot()
+        ax = ax or new_axes(7.2, 4.8)
         percent = 100 * share
         ax.fill_between(percent, scores, random_scores, color=BLUE, alpha=0.12)
         ax.plot(percent, random_scores, color=MUTED, linestyle="--", label="random order")
@@ -63,7 +58,10 @@ def draw_curve(
         ax.set_title(title, pad=34)
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.3)
         ax.grid(axis="y", color=GRID)
-        _below(ax, note)
+        inches = ax.get_window_extent().width / ax.figure.dpi
+        below = "\n".join(textwrap.wrap(note, max(int(11 * inches), 30)))
+        look = {"fontsize": 11, "color": MUTED, "va": "top", "parse_math": False}
+        ax.text(0, -0.2, below, transform=ax.transAxes, **look)
     return ax
 
 
@@ -84,12 +82,10 @@ def draw_cascade(
         stages: parts that were random, joined by " + ".
         similarity: rank correlation with the map of the trained model at each; None is unknown.
         limit: size of the correlation from which on a map fails.
-        title: above.
-        ax: where to draw; a new figure when None.
+        ax: a new figure when None.
     """
     with style():
-        if ax is None:
-            ax = new_figure(figsize=(8.2, 5.0), layout="constrained").add_subplot()
+        ax = ax or new_axes(8.2, 5.0)
         names = ["trained", *stages]
         values = [1.0, *(np.nan if s is None else s for s in similarity)]
         ax.axhspan(-limit, limit, color=GRID, alpha=0.6)
@@ -129,8 +125,7 @@ def draw_pair(
 
     Args:
         images: two of (H, W) in [0, 1].
-        titles: above each.
-        texts: lines below each.
+        titles, texts: above each, and lines below each.
         region: boolean (H, W), outlined; dotted in the second.
         headline: what changed, below both.
         note: small print below that.
@@ -171,35 +166,18 @@ def _dotted(ax: Axes, region: np.ndarray, line: str) -> None:
             )
 
 
-def _below(ax: Axes, text: str) -> None:
-    """Write under the axis label, no wider than the axes."""
-    inches = ax.get_window_extent().width / ax.figure.dpi
-    ax.text(
-        0,
-        -0.2,
-        "\n".join(textwrap.wrap(text, max(int(11 * inches), 30))),
-        transform=ax.transAxes,
-        fontsize=11,
-        color=MUTED,
-        va="top",
-        parse_math=False,
-    )
-
-
 def plot_truth_table(rows: list[dict], ax: Axes | None = None) -> Axes:
     """Draw pointing rates with intervals, method by method, beside the baselines.
 
     Args:
         rows: dicts with method, pointing, low, high, other_phrase (or None), baseline (bool) and
             randomisation_ok (True, False or None); those whose pointing is None are left out.
-        ax: where to draw; a new figure when None.
+        ax: a new figure when None.
     """
     rows = [row for row in rows if row["pointing"] is not None]
     order = sorted(rows, key=lambda row: (not row["baseline"], row["pointing"]))
     with style():
-        if ax is None:
-            size = (9.6, 0.52 * len(rows) + 1.9)
-            ax = new_figure(figsize=size, layout="constrained").add_subplot()
+        ax = ax or new_axes(9.6, 0.52 * len(rows) + 1.9)
         best = max((row["pointing"] for row in rows if row["baseline"]), default=None)
         if best is not None:
             ax.axvspan(-0.02, best, color=GRID, alpha=0.5, lw=0)
@@ -208,8 +186,8 @@ def plot_truth_table(rows: list[dict], ax: Axes | None = None) -> Axes:
             colour = MUTED if row["baseline"] else AMBER if failed else BLUE
             ax.plot([row["low"], row["high"]], [at, at], color=colour, lw=4, solid_capstyle="butt")
             ax.plot(row["pointing"], at, "o", color=colour, markersize=11)
-            if row.get("other_phrase") is not None:
-                ax.plot(row["other_phrase"], at, "x", color=VERMILION, markersize=10, mew=2.6)
+            if row["other_phrase"] is not None:
+                ax.plot(row["other_phrase"], at, **_CROSS)
         names = [
             method_name(row["method"]) + ("  \u26a0" if row["randomisation_ok"] is False else "")
             for row in order
@@ -223,28 +201,22 @@ def plot_truth_table(rows: list[dict], ax: Axes | None = None) -> Axes:
     return ax
 
 
+#: The mark of a method that was asked about another phrase.
+_CROSS = {"color": VERMILION, "marker": "x", "markersize": 10, "mew": 2.6, "linestyle": "none"}
+
+
 def _table_key(ax: Axes, failed: bool) -> None:
     """Say below what the marks mean."""
     bar = {"lw": 4, "marker": "o", "markersize": 11}
     handles = [
         Line2D([], [], color=BLUE, label="a method, 95 % interval", **bar),
         Line2D([], [], color=MUTED, label="a fixed map", **bar),
-        Line2D(
-            [],
-            [],
-            color=VERMILION,
-            marker="x",
-            markersize=10,
-            mew=2.6,
-            linestyle="none",
-            label="the method, asked about another phrase",
-        ),
+        Line2D([], [], label="the method, asked about another phrase", **_CROSS),
         Patch(color=GRID, alpha=0.5, label="no better than a fixed map"),
     ]
     if failed:
-        handles.append(
-            Line2D([], [], color=AMBER, label="\u26a0 fails the randomisation check", **bar)
-        )
+        warning = "\u26a0 fails the randomisation check"
+        handles.append(Line2D([], [], color=AMBER, label=warning, **bar))
     ax.legend(
         handles=handles,
         loc="upper left",

@@ -3,8 +3,7 @@
     with style():
         figure = new_figure(figsize=(8, 5))
 
-Colours are those of Okabe and Ito (2008), "Color Universal Design". Maps are perceptually uniform
-(cividis for one direction, RdBu for two). Films stay in plain grey.
+Colours are those of Okabe and Ito (2008), "Color Universal Design". Films stay in plain grey.
 
 Does not know: what is drawn, or which backend shows it; no backend is ever chosen here.
 """
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
@@ -28,7 +28,6 @@ BLACK = "#000000"
 ORANGE = "#e69f00"
 SKY = "#56b4e9"
 GREEN = "#009e73"
-YELLOW = "#f0e442"
 BLUE = "#0072b2"
 VERMILION = "#d55e00"
 PURPLE = "#cc79a7"
@@ -42,7 +41,6 @@ AMBER_TEXT = "#5c3a00"
 AMBER_GROUND = "#fff4dc"
 
 SEQUENTIAL = "cividis"
-DIVERGING = "RdBu_r"
 FILM = "gray"
 
 RC: dict[Any, Any] = {
@@ -119,26 +117,19 @@ class NotebookFigure(Figure):
 
 
 def new_figure(**options) -> Figure:
-    """Open a figure through pyplot, so that scripts, notebooks and windows all show it.
-
-    Args:
-        **options: passed to `matplotlib.pyplot.figure`, e.g. figsize in inches.
-    """
+    """Open a figure through pyplot, so that scripts, notebooks and windows all show it."""
     from matplotlib import pyplot
 
     return pyplot.figure(FigureClass=NotebookFigure, **options)
 
 
+def new_axes(width: float, height: float) -> Axes:
+    """Open a figure of so many inches, and return the one pair of axes in it."""
+    return new_figure(figsize=(width, height), layout="constrained").add_subplot()
+
+
 @contextmanager
 def closed_figure(**options) -> Iterator[Figure]:
-    """Open a figure that no notebook shows, for a picture that is embedded elsewhere.
-
-    Args:
-        **options: passed to `matplotlib.figure.Figure`.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
+    """Open a figure that no notebook shows, for a picture that is embedded elsewhere."""
     with style():
-        figure = Figure(layout="constrained", **options)
-        FigureCanvasAgg(figure)
-        yield figure
+        yield Figure(layout="constrained", **options)

@@ -5,8 +5,6 @@
 
 Every cell says itself how it is set, so that a notebook's own rules for tables do not decide. A
 number with its interval stays on one line, and a table that is too wide scrolls in its own place.
-
-Does not know: what a table is about.
 """
 
 from __future__ import annotations
@@ -76,7 +74,6 @@ def frame_table(frame: pd.DataFrame, *, digits: int = 3, limit: int | None = Non
     it has a name.
 
     Args:
-        frame: what to show.
         digits: behind the point of all other numbers.
         limit: rows at most; how many more there are is said below.
     """

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from workbench.figures.style import CYCLE, GRID, INK, MUTED, new_figure, style
+from workbench.figures.style import CYCLE, GRID, INK, MUTED, new_axes, new_figure, style
 
 #: A skill with its values before and after; None where undefined.
 Change = tuple[str, float | None, float | None]
@@ -29,7 +29,7 @@ def plot_learning(
     Args:
         curves: one row per logged step: step, loss, measures.
         measure: the one that weights were chosen by.
-        changes: skills.
+        changes: before against after.
         apart: how many of the first were trained for.
     """
     with style():
@@ -70,13 +70,13 @@ def plot_changes(
     """Draw an arrow from before (open) to after (filled) for every skill.
 
     Args:
-        changes: skills; a value that is undefined is left out.
-        ax: where to draw; a new figure when None.
+        changes: a value that is undefined is left out.
+        ax: a new figure when None.
         title: above.
         apart: how many of the first were trained for.
     """
     with style():
-        ax = ax or _rows_axes(changes, 8.5, 0.48, 1.8)
+        ax = ax or new_axes(8.5, 0.48 * len(changes) + 1.8)
         for at, (_, before, after) in enumerate(changes):
             _draw_change(before, after, at, CYCLE[2] if at < apart else CYCLE[3], ax)
         ax.set_yticks(range(len(changes)), _labels(changes))
@@ -102,17 +102,10 @@ def _draw_change(before: float | None, after: float | None, at: int, colour: str
 def plot_pairs(
     pairs: Sequence[Change], names: tuple[str, str], ax: Axes | None = None, *, title: str
 ) -> Axes:
-    """Draw the scores of two runs as pairs of dots.
-
-    Args:
-        pairs: skills with the score of each run; pairs with an undefined one are left out.
-        names: of the two runs.
-        ax: where to draw; a new figure when None.
-        title: above.
-    """
+    """Draw the scores of two runs as pairs of dots; pairs with an undefined one are left out."""
     with style():
         pairs = [pair for pair in pairs if None not in pair]
-        ax = ax or _rows_axes(pairs, 8, 0.5, 1.6)
+        ax = ax or new_axes(8, 0.5 * len(pairs) + 1.6)
         scores = np.array([pair[1:] for pair in pairs], float).reshape(-1, 2)
         for at, both in enumerate(scores):
             ax.plot(both, [at, at], color=GRID, lw=4, zorder=1)
@@ -140,11 +133,11 @@ def plot_memory(
         names: of the strategies.
         parts: name -> GB of each strategy; the last is what is left over.
         gpus: GB of each GPU.
-        ax: where to draw; a new figure when None.
+        ax: a new figure when None.
         title: above.
     """
     with style():
-        ax = ax or _rows_axes(names, 10, 0.5, 2)
+        ax = ax or new_axes(10, 0.5 * len(names) + 2)
         start = np.zeros(len(names))
         colours = (*CYCLE[: len(parts) - 1], GRID)
         for (part, width), colour in zip(parts.items(), colours, strict=True):
@@ -158,11 +151,6 @@ def plot_memory(
         ax.set(xlabel="GB, predicted, one image at a time", title=f"{title}\n")
         ax.legend(fontsize=11, loc="lower right")
     return ax
-
-
-def _rows_axes(rows: Sequence[object], width: float, each: float, more: float) -> Axes:
-    size = (width, each * len(rows) + more)
-    return new_figure(figsize=size, layout="constrained").subplots()
 
 
 def _labels(rows: Sequence[Change]) -> list[str]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.patches import Rectangle
 
 from workbench.figures.page import SMALL
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 #: Characters in one line of coloured words.
 COLUMNS = 96
@@ -40,18 +41,14 @@ def plot_words(
     Args:
         words: in the order of the text.
         values: one for each word, nats.
-        ax: where to draw; a new figure that fits the text when None.
+        ax: a new figure that fits the text when None.
         title: above the words.
         label: of the colour bar.
         note: small print below the words.
     """
-    import matplotlib.pyplot as plt
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
     cells = [(*cell, len(word)) for cell, word in zip(placed(words), words, strict=True)]
     ax = _strip(cells, ax, inches=_LINE_INCHES)
-    colours = ScalarMappable(Normalize(-FULL, FULL), plt.get_cmap("PiYG"))
+    colours = ScalarMappable(Normalize(-FULL, FULL), colormaps["PiYG"])
     bar = ax.figure.colorbar(colours, ax=ax, fraction=0.02, pad=0.01, ticks=(-FULL, 0, FULL))
     bar.set_label(label)
     ax.set_title(title, loc="left", fontsize="medium")
@@ -69,17 +66,13 @@ def plot_tokens(
         labels: what each token wrote, white space in front of a word included; line breaks and
             tabs are drawn as arrows.
         probabilities: one for each token, in [0, 1].
-        ax: where to draw; a new figure that fits the text when None.
+        ax: a new figure that fits the text when None.
         title: above the tokens.
     """
-    import matplotlib.pyplot as plt
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
     visible = [label.translate(_VISIBLE) for label in labels]
     cells = placed_tokens(visible)
     ax = _strip(cells, ax, inches=_TOKEN_INCHES)
-    colours = ScalarMappable(Normalize(0, 1), plt.get_cmap("YlOrBr_r"))
+    colours = ScalarMappable(Normalize(0, 1), colormaps["YlOrBr_r"])
     ax.figure.colorbar(colours, ax=ax, label="probability", fraction=0.02, pad=0.01, ticks=(0, 1))
     ax.set_title(title, loc="left", fontsize="medium")
     tints = colours.to_rgba(np.asarray(probabilities, float))
@@ -95,17 +88,12 @@ def words_html(text: str, spans: Sequence[tuple[int, int]], values: Sequence[flo
         spans: (start, end) characters of each word, in order.
         values: one for each span, nats.
     """
-    pieces, at = [], 0
-    for (start, end), value in zip(spans, values, strict=True):
+    looks = []
+    for value in values:
         strength = min(abs(value) / FULL, 1) * 0.7
         colour = "77,146,33" if value > 0 else "197,27,125"
-        pieces.append(escape(text[at:start]))
-        pieces.append(
-            f'<span title="{value:+.2f} nats" style="border-radius:3px;'
-            f'background:rgba({colour},{strength:.2f})">{escape(text[start:end])}</span>'
-        )
-        at = end
-    return "".join(pieces) + escape(text[at:])
+        looks.append((f"{value:+.2f} nats", f"background:rgba({colour},{strength:.2f})"))
+    return _tinted(text, spans, looks)
 
 
 def confidence_html(
@@ -118,15 +106,11 @@ def confidence_html(
         spans: (start, end) characters of each word, in order.
         probabilities: one for each span, in [0, 1].
     """
-    pieces, at = [], 0
-    for (start, end), probability in zip(spans, probabilities, strict=True):
-        pieces.append(escape(text[at:start]))
-        pieces.append(
-            f'<span title="probability {probability:.2f}" style="border-radius:3px;'
-            f'padding:1px 0;background:{_tint(1 - probability)}">{escape(text[start:end])}</span>'
-        )
-        at = end
-    shaded = "".join(pieces) + escape(text[at:])
+    looks = (
+        (f"probability {sure:.2f}", f"padding:1px 0;background:{_tint(1 - sure)}")
+        for sure in probabilities
+    )
+    shaded = _tinted(text, spans, looks)
     stops = ",".join(_tint(level / 4) for level in range(5))
     return (
         f'<div style="white-space:pre-wrap;margin:10px 0">{shaded}</div>'
@@ -135,6 +119,17 @@ def confidence_html(
         '<span style="display:inline-block;width:90px;height:10px;border-radius:3px;'
         f'background:linear-gradient(90deg,{stops})"></span>0</div>'
     )
+
+
+def _tinted(text: str, spans: Sequence[tuple[int, int]], looks: Iterable[tuple[str, str]]) -> str:
+    """Return a text as HTML, each span with a title and a style of its own."""
+    pieces, at = [], 0
+    for (start, end), (title, style) in zip(spans, looks, strict=True):
+        pieces.append(escape(text[at:start]))
+        pieces.append(f'<span title="{title}" style="border-radius:3px;{style}">')
+        pieces.append(f"{escape(text[start:end])}</span>")
+        at = end
+    return "".join(pieces) + escape(text[at:])
 
 
 def placed(words: Sequence[str], columns: int = COLUMNS) -> list[tuple[int, int]]:
@@ -183,12 +178,12 @@ def _tint(doubt: float) -> str:
 
 def _strip(cells: Sequence[tuple[int, int, int]], ax: Axes | None, *, inches: float) -> Axes:
     """Return axes with room for cells; a new figure that fits them when `ax` is None."""
-    import matplotlib.pyplot as plt
-
     lines = 1 + max((line for line, _, _ in cells), default=0)
     if ax is None:
+        from matplotlib import pyplot
+
         size = (10, max(1.0, 0.7 + inches * lines))
-        _, ax = plt.subplots(figsize=size, layout="constrained")
+        _, ax = pyplot.subplots(figsize=size, layout="constrained")
     ax.set(xlim=(0, COLUMNS), ylim=(lines, 0), xticks=(), yticks=())
     ax.spines[:].set_visible(False)
     return ax
@@ -205,8 +200,6 @@ def _draw_labels(
     lw: float | None = None,
 ) -> None:
     """Draw each label on its colour; `fill` is the part of its cell that a character takes."""
-    from matplotlib.patches import Rectangle
-
     figure = ax.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()
