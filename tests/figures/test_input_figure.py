@@ -7,7 +7,7 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.patches import Rectangle
 
-from workbench.figures.radiograph import plot_radiograph, plot_input
+from workbench.figures.radiograph import plot_input, plot_radiograph
 
 FACTS = ("chest.png", "modality CR", "view PA", "a fact of some length", "another, longer fact")
 

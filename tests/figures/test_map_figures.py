@@ -1,4 +1,4 @@
-"""Maps over a radiograph: the scale says what a colour means; where nothing is, nothing is claimed."""
+"""Maps over a radiograph: what a colour means is said, and nothing is claimed where nothing is."""
 
 import warnings
 
