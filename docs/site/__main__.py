@@ -74,7 +74,7 @@ def build(
     out.mkdir(parents=True, exist_ok=True)
     done = []
     for lesson in progress(chosen, label="lessons"):
-        done.append(executed(lesson, kept, model=model, again=again))
+        done.append(executed(lesson, kept, again=again, MODEL=model))
         page = lesson_page(done[-1], chosen, notice=described.notice)
         _write(out / f"{lesson.stem}.html", page)
     for source, page in TEXTS.items():

@@ -14,11 +14,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -52,35 +53,36 @@ class Executed:
     fresh: bool
 
 
-def executed(lesson: Lesson, kept: Path, *, model: str = "mini", again: bool = False) -> Executed:
+def executed(lesson: Lesson, kept: Path, *, again: bool = False, **parameters: Any) -> Executed:
     """Return the page of a lesson; run the lesson unless the very same run is kept.
 
     Args:
         lesson: which.
         kept: folder of pages; made if it is not there.
-        model: what stands in the lesson's parameter `MODEL`.
         again: run it in any case, and keep the new page.
+        **parameters: values of the lesson's parameters, as `MODEL="mini"`; those that it lacks are
+            left out, the others keep theirs.
 
     Raises:
         WorkbenchError: a cell failed; nothing is kept then.
     """
     kept.mkdir(parents=True, exist_ok=True)
-    page = kept / f"{lesson.stem}-{_key(lesson, model)}.html"
+    page = kept / f"{lesson.stem}-{_key(lesson, parameters)}.html"
     note = page.with_suffix(".json")
     if not again and page.is_file() and note.is_file():
         return Executed(lesson, page, json.loads(note.read_text())["seconds"], fresh=False)
     started = time.perf_counter()
-    with _workplace(lesson, model) as notebook, whole_file(page) as partial:
+    with _workplace(lesson, parameters) as notebook, whole_file(page) as partial:
         execute_to_html(notebook, partial, title=lesson.title)
     seconds = round(time.perf_counter() - started, 1)
     with whole_file(note) as partial:
-        partial.write_text(json.dumps({"seconds": seconds, "model": model}))
+        partial.write_text(json.dumps({"seconds": seconds, "parameters": parameters}))
     _forget_others(page)
     return Executed(lesson, page, seconds, fresh=True)
 
 
 @contextmanager
-def _workplace(lesson: Lesson, model: str) -> Iterator[Path]:
+def _workplace(lesson: Lesson, parameters: Mapping[str, Any]) -> Iterator[Path]:
     """Yield a copy of a notebook with its parameters set, where all that it reads is in place."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "notebooks"
@@ -90,7 +92,7 @@ def _workplace(lesson: Lesson, model: str) -> Iterator[Path]:
         if (ROOT / BESIDE).is_dir():
             shutil.copytree(ROOT / BESIDE, Path(name) / BESIDE)
         shutil.copy(HERE / "alt_text.py", startup / "00-alt-text.py")
-        book = with_parameters(read(lesson.path), MODEL=model)
+        book = with_parameters(read(lesson.path), **parameters)
         nbformat.write(book, folder / lesson.path.name)
         search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         kernel = {"IPYTHONDIR": str(startup.parents[1]), "PYTHONPATH": search, "MPLBACKEND": INLINE}
@@ -113,13 +115,14 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _key(lesson: Lesson, model: str) -> str:
+def _key(lesson: Lesson, parameters: Mapping[str, Any]) -> str:
     """Return 16 digits that stand for everything a page depends on."""
     digest = hashlib.sha256(_fingerprint().encode())
     digest.update(lesson.path.read_bytes())
-    digest.update(model.encode())
-    if Path(model).is_dir():
-        _add_folder(digest, Path(model))
+    digest.update(json.dumps(parameters, sort_keys=True).encode())
+    model = Path(parameters.get("MODEL", ""))
+    if model != Path() and model.is_dir():
+        _add_folder(digest, model)
     return digest.hexdigest()[:16]
 
 

@@ -163,7 +163,7 @@ def test_a_lesson_runs_once_and_again_when_it_changed(course, tmp_path):
 def test_another_model_is_another_run_and_stands_in_the_parameters(course, tmp_path):
     before = (course / "00_a.ipynb").read_bytes()
     executed(lessons(course)[0], tmp_path / "kept")
-    other = executed(lessons(course)[0], tmp_path / "kept", model="other")
+    other = executed(lessons(course)[0], tmp_path / "kept", MODEL="other")
     assert other.fresh
     assert "MODEL is other" in other.page.read_text(encoding="utf-8")
     assert (course / "00_a.ipynb").read_bytes() == before
