@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from workbench.errors import CheckpointError, OptionError
+from workbench.errors import CheckpointError
 from workbench.generation.engine import Request
 from workbench.generation.options import DecodingSettings
 from workbench.generation.parity import ParityReport, compare
@@ -119,13 +119,6 @@ def test_one_checkpoint_is_compared_with_the_vectors_beside_it(vectors):
     report = compare(vectors / "checkpoints" / CHECKPOINT)
     assert report.ok
     assert {row.case.partition("/")[0] for row in report.rows} == {CHECKPOINT}
-
-
-def test_bfloat16_alone_compares_the_bfloat16_set(both):
-    report = compare(both, dtype="bfloat16")
-    assert report.ok
-    assert report.rows
-    assert all(row.array.startswith("bf16") for row in report.rows)
 
 
 def test_one_spoiled_weight_is_found(vectors):
@@ -325,11 +318,6 @@ def test_nothing_to_compare_is_not_ok(tmp_path):
         compare(tmp_path / "nowhere")
     assert not ParityReport((), "empty").ok
     assert "nothing to compare" in str(ParityReport((), "empty"))
-
-
-def test_unknown_dtype_is_refused(lab):
-    with pytest.raises(OptionError, match="dtype must be one of float32, bfloat16"):
-        compare(lab.golden, dtype="float16")
 
 
 def test_vectors_beyond_the_context_are_compared_all_the_same(vectors):

@@ -1,4 +1,7 @@
-"""How two arrays are compared: exactly, within a tolerance, by relative error, tie-aware."""
+"""How two arrays are compared: exactly, within a tolerance, by relative error, tie-aware.
+
+Every measure returns a `ParityRow` that names no case and no array yet.
+"""
 
 from __future__ import annotations
 
@@ -35,19 +38,14 @@ class ParityRow:
 def outcome(
     value: float | None, tolerance: float | None, ok: bool, measure: str = "max abs", note: str = ""
 ) -> ParityRow:
-    """Return a comparison that belongs to no array yet; a difference without end becomes None."""
+    """Return a comparison; a difference that is not finite becomes None."""
     finite = value is not None and math.isfinite(value)
     return ParityRow("", "", value if finite else None, tolerance, ok, measure, note)
 
 
-def failed(note: str, case: str = "", array: str = "") -> ParityRow:
+def failed(note: str) -> ParityRow:
     """Return a comparison that could not be made."""
-    return ParityRow(case, array, None, 0.0, False, "none", note)
-
-
-def broken(error: Exception, case: str = "", array: str = "") -> ParityRow:
-    """Return a comparison that an error ended."""
-    return failed(f"{type(error).__name__}: {error}", case, array)
+    return outcome(None, 0.0, False, "none", note)
 
 
 def unknown(name: str) -> ParityRow:
@@ -85,8 +83,7 @@ def mostly_close(ours, theirs, atol: float, small: float, fraction: float) -> Pa
     if not base.ok:
         return base
     apart = float((np.abs(np.asarray(ours) - np.asarray(theirs)) > small).mean())
-    note = f"{100 * apart:.1f} % differ"
-    return replace(base, ok=apart <= fraction, note=note)
+    return replace(base, ok=apart <= fraction, note=f"{100 * apart:.1f} % differ")
 
 
 def relative_rms(ours, theirs, tolerance: float, least_cosine: float | None = None) -> ParityRow:
@@ -114,6 +111,14 @@ def same_sequence(ours: Sequence, theirs: Sequence) -> ParityRow:
     return outcome(float(count), 0.0, count == 0, "places", note)
 
 
+def agreement(ours: Sequence, theirs: Sequence) -> ParityRow:
+    """Report how many leading places agree, and demand nothing."""
+    pairs = enumerate(zip(ours, theirs, strict=False))
+    count = next((i for i, (a, b) in pairs if a != b), min(len(ours), len(theirs)))
+    rest = float(max(len(ours), len(theirs)) - count)
+    return informative(rest, f": the first {count} of {len(theirs)} agree", "places")
+
+
 def same(ours: object, theirs: object) -> ParityRow:
     """Compare two values or texts: the value is their distance for numbers, else 0 or 1."""
     equal = ours == theirs
@@ -138,25 +143,12 @@ def top_values(logits: np.ndarray, ids: np.ndarray, rtol: float, atol: float) ->
     if not ids.size or ids.min() < 0 or ids.max() >= logits.shape[-1]:
         return failed(f"the reference's ids are not all in [0, {logits.shape[-1]})")
     rows = np.asarray(logits[: len(ids)], np.float64)
-    ours = -np.sort(-rows, axis=-1)[:, : ids.shape[1]]
-    reached = np.take_along_axis(rows, ids, axis=-1)
-    found = close(reached, ours, atol, rtol)
-    swapped = int((np.argsort(-rows, axis=-1, kind="stable")[:, : ids.shape[1]] != ids).sum())
+    order = np.argsort(-rows, axis=-1, kind="stable")[:, : ids.shape[1]]
+    ours = np.take_along_axis(rows, order, axis=-1)
+    found = close(np.take_along_axis(rows, ids, axis=-1), ours, atol, rtol)
+    swapped = int((order != ids).sum())
     note = f"{swapped} of {ids.size} ids differ" if swapped else ""
     return replace(found, measure="logit of the id", note=note)
-
-
-def agreement(ours: Sequence, theirs: Sequence) -> ParityRow:
-    """Say how many leading places agree, and demand nothing."""
-    count = 0
-    for one, other in zip(ours, theirs, strict=False):
-        if one != other:
-            break
-        count += 1
-    longest = max(len(ours), len(theirs))
-    return informative(
-        float(longest - count), f": the first {count} of {len(theirs)} agree", "places"
-    )
 
 
 def _short(value: object) -> str:

@@ -12,24 +12,18 @@ so a difference in one place shows in one row.
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
 from workbench._repr import short_repr
-from workbench.errors import CheckpointError, OptionError
+from workbench.errors import CheckpointError
 from workbench.generation.measures import ParityRow, failed
 
 if TYPE_CHECKING:
     import pandas as pd
-
-logger = logging.getLogger(__name__)
-
-#: "float32" compares both recorded sets, each in its own precision; "bfloat16" only the second.
-DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -75,28 +69,20 @@ class ParityReport:
         return f"{self.directory}: {len(self.rows)} comparisons, {verdict}"
 
 
-def compare(
-    directory: str | Path, *, dtype: str = "float32", progress: bool = False
-) -> ParityReport:
-    """Compare this implementation with recorded outputs of the published pipeline.
+def compare(directory: str | Path, *, progress: bool = False) -> ParityReport:
+    """Compare this implementation with recorded outputs, the float32 and the bfloat16 set.
 
     Args:
         directory: holds `checkpoints/`, `golden/` and `images/`, or is one of the checkpoints.
-        dtype: "float32" compares the float32 set in float32 and the bfloat16 set in bfloat16;
-            "bfloat16" compares only the latter.
         progress: show a progress bar.
 
     Raises:
         CheckpointError: the directory does not exist or has neither of the two forms.
-        OptionError: dtype is not one of these.
     """
-    if dtype not in DTYPES:
-        raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     directory = Path(directory)
     rows: list[ParityRow] = []
     for checkpoint, golden in tqdm(_find_sets(directory), unit="checkpoint", disable=not progress):
-        logger.info("comparing %s", checkpoint.name)
-        rows += _compare_set(checkpoint, golden, dtype)
+        rows += _missing(checkpoint, golden) or _compare_set(checkpoint, golden)
     return ParityReport(tuple(rows), directory.resolve().name)
 
 
@@ -125,16 +111,17 @@ def _find_sets(directory: Path) -> list[tuple[Path, Path]]:
     return [(directory / "checkpoints" / n, directory / "golden" / n) for n in sorted(names)]
 
 
-def _compare_set(checkpoint: Path, golden: Path, dtype: str) -> list[ParityRow]:
-    name = checkpoint.name
-    missing = []
+def _missing(checkpoint: Path, golden: Path) -> list[ParityRow]:
+    """Return a failed row for each of the two folders that is not there."""
+    name, notes = checkpoint.name, {}
     if not checkpoint.is_dir():
-        missing.append(failed("no such folder in checkpoints/", name, "checkpoint"))
+        notes["checkpoint"] = "no such folder in checkpoints/"
     if not golden.is_dir():
-        note = f"no recorded outputs: expected golden/{name} beside checkpoints/"
-        missing.append(failed(note, name, "golden"))
-    if missing:
-        return missing
+        notes["golden"] = f"no recorded outputs: expected golden/{name} beside checkpoints/"
+    return [replace(failed(note), case=name, array=array) for array, note in notes.items()]
+
+
+def _compare_set(checkpoint: Path, golden: Path) -> list[ParityRow]:
     from workbench.generation.recorded import compare_set  # imports torch
 
-    return compare_set(checkpoint, golden, dtype)
+    return compare_set(checkpoint, golden)

@@ -2,13 +2,14 @@
 
 Arrays are recorded under "name" (float32) and "bf16__name" (the published bfloat16 run); those of a
 case under "case__name". A dialogue is recorded as a list, one case for each turn with everything
-that was said before it. Names are those of the vectors' README.
+that was said before it. Whatever goes wrong in a comparison is a failed row that names it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,9 @@ import numpy as np
 import PIL
 
 from workbench._store import read_json
-from workbench.errors import InputError, WorkbenchError
+from workbench.errors import CheckpointError, InputError
 from workbench.generation.measures import (
     ParityRow,
-    broken,
     close,
     failed,
     mostly_close,
@@ -28,9 +28,11 @@ from workbench.generation.measures import (
     same_sequence,
     unknown,
 )
-from workbench.generation.recorded_case import ImageOutputs, Ours
+from workbench.generation.recorded_case import ImageOutputs
+from workbench.generation.responder import Responder
 from workbench.imaging import load_radiograph
 from workbench.imaging.picture import opened_picture
+from workbench.model.load import LoadedCheckpoint, load_checkpoint
 from workbench.model.tokenizer import CxrTokenizer
 from workbench.radiograph import Radiograph
 
@@ -49,49 +51,47 @@ _EXACT_PIXELS = 1e-5
 _PIXELS_APART = 0.05
 _COLOUR_MODES = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
 
+_PILLOW = int(PIL.__version__.partition(".")[0])
 #: Pillow versions that the vectors were recorded with and that agree where no variant is stored.
 _RECORDED_PILLOW = (10, 13)
 
 
-def compare_set(checkpoint: Path, golden: Path, dtype: str) -> list[ParityRow]:
-    """Compare everything that is recorded for one checkpoint.
+def compare_set(checkpoint: Path, golden: Path) -> list[ParityRow]:
+    """Compare everything that is recorded for one checkpoint, each set in its own precision.
 
     Args:
         checkpoint: directory in the published layout.
         golden: directory of its recorded outputs; the images lie in images/ beside its parent.
-        dtype: "float32" for both recorded sets, each in its own precision, or "bfloat16".
-
-    Returns:
-        Case, array and difference of every comparison.
     """
-    ours = Ours(checkpoint, dtype)
-    try:
-        _ = ours.loaded
-    except Exception as error:  # whatever is wrong with a checkpoint is a row
-        usual = isinstance(error, WorkbenchError)
-        found = failed(str(error)) if usual else broken(error)
-        return [replace(found, case=checkpoint.name, array="checkpoint")]
-    rows = _Comparison(ours, golden).run()
-    if dtype == "float32":
-        second = _Comparison(Ours(checkpoint, "bfloat16"), golden).run()
-        rows += [row for row in second if row not in rows]  # what is broken fails in both
+    rows: list[ParityRow] = []
+    with _errors_as_rows(rows, checkpoint.name, "checkpoint"):
+        for dtype in ("float32", "bfloat16"):
+            loaded = load_checkpoint(checkpoint, device="cpu", dtype=dtype)
+            found = _Comparison(loaded, golden, dtype == "float32").run()
+            rows += [row for row in found if row not in rows]  # what is broken fails in both
     return rows
 
 
+@contextmanager
+def _errors_as_rows(rows: list[ParityRow], case: str, array: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # of whatever was recorded
+        usual = isinstance(error, CheckpointError)
+        note = str(error) if usual else f"{type(error).__name__}: {error}"
+        rows.append(replace(failed(note), case=case, array=array))
+
+
 class _Comparison:
-    """One checkpoint in one precision against what was recorded in it.
+    """One checkpoint in one precision against what was recorded in it."""
 
-    Args:
-        ours: the checkpoint.
-        golden: directory of its recorded outputs.
-    """
-
-    def __init__(self, ours: Ours, golden: Path) -> None:
-        self._ours = ours
+    def __init__(self, loaded: LoadedCheckpoint, golden: Path, single: bool) -> None:
+        self._loaded = loaded
+        self._responder = Responder.for_checkpoint(loaded)
         self._golden = golden
         self._images = golden.parent.parent / "images"
-        self._name = ours.checkpoint.name
-        self._single = ours.dtype == "float32"
+        self._name = golden.name
+        self._single = single
         self._rows: list[ParityRow] = []
         self._batch: list[tuple[ImageOutputs, str, Sequence[int] | np.ndarray | None]] = []
 
@@ -104,68 +104,55 @@ class _Comparison:
         if not folders:
             self._fail(self._name, "golden", "no image folder in it")
         for folder in folders:
-            self._compare_image(folder)
+            label = f"{self._name}/{folder.name}"
+            with _errors_as_rows(self._rows, label, "arrays.npz, cases.json"):
+                self._compare_image(label, folder)
         if self._single and self._batch:
             self._add(self._name, "gen_ids in one batch", self._compare_batch)
         return self._rows
 
     def _add(self, case: str, array: str, compare: Callable[..., ParityRow], *args: object) -> None:
-        """Run one comparison; whatever goes wrong in it is a failed row that names it."""
-        try:
-            found = compare(*args)
-        except Exception as error:
-            found = broken(error)
-        self._rows.append(replace(found, case=case, array=array))
+        with _errors_as_rows(self._rows, case, array):
+            self._rows.append(replace(compare(*args), case=case, array=array))
 
     def _fail(self, case: str, array: str, note: str) -> None:
-        self._rows.append(failed(note, case, array))
+        self._rows.append(replace(failed(note), case=case, array=array))
 
     def _compare_tokenizer(self) -> None:
         """Compare the tokenizer's answers; one row per field over all texts."""
-        label = f"{self._name}/tokenizer"
-        try:
-            cases = read_json(self._golden / "tokenizer_cases.json")
+        label, file = f"{self._name}/tokenizer", "tokenizer_cases.json"
+        with _errors_as_rows(self._rows, label, file):
+            cases = read_json(self._golden / file)
             fields = sorted({field for case in cases for field in case} - {"text"})
-        except Exception as error:
-            self._rows.append(broken(error, label, "tokenizer_cases.json"))
-            return
-        if not fields:
-            self._fail(label, "tokenizer_cases.json", "contains no case")
-        for field in fields:
-            self._add(label, field, _compare_texts, self._ours.loaded.tokenizer, cases, field)
+            if not fields:
+                self._fail(label, file, "contains no case")
+            for field in fields:
+                self._add(label, field, _compare_texts, self._loaded.tokenizer, cases, field)
 
     def _compare_preprocessing(self) -> None:
         """Compare the images that were only preprocessed.
 
         "name@pillow13" is what that version gives where it differs from the one under "name".
         """
-        label = f"{self._name}/preprocess_only"
-        try:
-            arrays = _arrays(self._golden / "preprocess_only.npz")
-        except Exception as error:
-            self._rows.append(broken(error, label, "preprocess_only.npz"))
-            return
-        if not arrays:
-            self._fail(label, "preprocess_only.npz", "contains no array")
-        for key, theirs in arrays.items():
-            file, _, variant = key.partition("@")
-            own = f"pillow{_pillow()}"
-            exact = variant == own if variant else f"{file}@{own}" not in arrays
-            self._add(label, key, self._compare_pixels, file, theirs, exact)
+        label, path = f"{self._name}/preprocess_only", self._golden / "preprocess_only.npz"
+        with _errors_as_rows(self._rows, label, path.name):
+            arrays = _arrays(path)
+            if not arrays:
+                self._fail(label, path.name, "contains no array")
+            for key, theirs in arrays.items():
+                file, _, variant = key.partition("@")
+                own = f"pillow{_PILLOW}"
+                exact = variant == own if variant else f"{file}@{own}" not in arrays
+                self._add(label, key, self._compare_pixels, file, theirs, exact)
 
-    def _compare_image(self, folder: Path) -> None:
+    def _compare_image(self, label: str, folder: Path) -> None:
         """Compare the outputs of one image; its cases are kept for one batch."""
-        label = f"{self._name}/{folder.name}"
-        try:
-            recorded = read_json(folder / "cases.json")
-            arrays = _arrays(folder / "arrays.npz")
-            pixels = arrays.pop("pixel_values")
-            cases, strange = single_cases(recorded)
-            arrays = _arrays_of_turns(arrays, recorded, cases) if cases else arrays
-            image = ImageOutputs(self._ours, pixels, cases)
-        except Exception as error:
-            self._rows.append(broken(error, label, "arrays.npz, cases.json"))
-            return
+        recorded = read_json(folder / "cases.json")
+        arrays = _arrays(folder / "arrays.npz")
+        pixels = arrays.pop("pixel_values")
+        cases, strange = single_cases(recorded)
+        arrays = _arrays_of_turns(arrays, recorded, cases) if cases else arrays
+        image = ImageOutputs(self._loaded, self._responder, pixels, cases)
         for case, note in strange.items():
             self._fail(f"{label}/{case}", "case", note)
         if self._single:
@@ -201,16 +188,15 @@ class _Comparison:
         """Compare every recorded field of a case, and of its run in this precision."""
         case = image.cases[name]
         kind = "fp32" if self._single else "bf16"
-        run = case.get(kind) if self._single else case.get(kind, {})
         for field in case if self._single else ():
             if field not in _INPUTS:
                 shown = "input_ids of the prompt" if field == "input_ids" else field
                 self._add(label, shown, image.compare_field, name, field)
-        if self._single and not (isinstance(run, dict) and run):
-            self._fail(label, kind, "cases.json has no float32 run of this case")
-        elif not isinstance(run, dict):
+        run = case.get(kind, None if self._single else {})
+        if not isinstance(run, dict) or (self._single and not run):
             self._fail(label, kind, f"contains {_kind(run)}; expected the fields of a run")
-        for field, theirs in run.items() if isinstance(run, dict) else ():
+            return
+        for field, theirs in run.items():
             self._add(label, f"{kind}/{field}", image.compare_run, name, field, theirs)
 
     def _compare_batch(self) -> ParityRow:
@@ -230,7 +216,7 @@ class _Comparison:
             recorded.append(tokens)
         if not jobs:
             return outcome(0.0, 0.0, False, "places", "no case could be asked")
-        answers = self._ours.responder.answer_batch(jobs)
+        answers = self._responder.answer_batch(jobs)
         outcomes = [same_sequence(a.token_ids, t) for a, t in zip(answers, recorded, strict=True)]
         wrong = sum(found.max_abs_diff or 0.0 for found in outcomes)
         note = next((found.note for found in outcomes if not found.ok), "")
@@ -240,10 +226,10 @@ class _Comparison:
         """Read, fit and normalise an image as users do, and compare."""
         path = self._images / file
         radiograph, note = _read(path)
-        ours = self._ours.loaded.processor(radiograph, "crop").numpy()
+        ours = self._loaded.processor(radiograph, "crop").numpy()
         ours = ours.reshape(theirs.shape) if ours.size == theirs.size else ours
         lossy = path.suffix.lower() in (".jpg", ".jpeg")
-        if exact and not lossy and _pillow() in _RECORDED_PILLOW:
+        if exact and not lossy and _PILLOW in _RECORDED_PILLOW:
             found = close(ours, theirs, _EXACT_PIXELS)
         else:
             found = mostly_close(ours, theirs, _TWO_GREY_LEVELS, _EXACT_PIXELS, _PIXELS_APART)
@@ -251,28 +237,25 @@ class _Comparison:
 
 
 def single_cases(recorded: object) -> tuple[dict[str, dict], dict[str, str]]:
-    """Return the cases of a cases.json by name, each turn of a dialogue as one, and what is none.
+    """Return the cases of a cases.json by name, and for every entry that is no case the reason.
 
-    Returns:
-        Cases ("name", or "name/1", "name/2" for the turns of a dialogue), and for every entry that
-        is no case the reason.
+    The turns of a dialogue are cases of their own: "name/1", "name/2".
     """
     if not isinstance(recorded, dict):
         return {}, {"cases.json": f"contains {_kind(recorded)}; expected cases by name"}
     cases, strange = {}, {}
     for name, entry in recorded.items():
-        if isinstance(entry, list) and not entry:
-            strange[name] = "a dialogue without turns"
-        turns = entry if isinstance(entry, list) else [entry]
-        for number, case in enumerate(turns, 1):
-            shown = f"{name}/{number}" if isinstance(entry, list) else name
+        turns = {name: entry}
+        if isinstance(entry, list):
+            turns = {f"{name}/{number}": turn for number, turn in enumerate(entry, 1)}
+            strange |= {} if entry else {name: "a dialogue without turns"}
+        for shown, case in turns.items():
+            fields = case if isinstance(case, dict) else {}
+            missing = [field for field in ("chat", "input_ids") if not fields.get(field)]
             if shown in cases or shown in strange:
                 strange[shown] = "two cases have this name: cannot be compared"
                 cases.pop(shown, None)
-                continue
-            fields = case if isinstance(case, dict) else {}
-            missing = [field for field in ("chat", "input_ids") if not fields.get(field)]
-            if missing:
+            elif missing:
                 held = "" if isinstance(case, dict) else f"contains {_kind(case)}, "
                 strange[shown] = f"{held}no {' and no '.join(missing)}: cannot be compared"
             else:
@@ -318,10 +301,6 @@ def _read(path: Path) -> tuple[Radiograph, str]:
     return Radiograph.from_array(grey, source=path.name), "colour, refused to users; read as grey"
 
 
-def _pillow() -> int:
-    return int(PIL.__version__.partition(".")[0])
-
-
 def _compare_texts(tokenizer: CxrTokenizer, cases: list[dict], field: str) -> ParityRow:
     answers = {
         "input_ids": lambda case: tokenizer.encode(case["text"]),
@@ -349,7 +328,7 @@ def _joined(label: str, case: str) -> str:
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+        return dict(stored)
 
 
 def _kind(value: object) -> str:

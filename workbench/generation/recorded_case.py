@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from workbench.generation.measures import (
 from workbench.generation.options import DecodingSettings
 from workbench.generation.responder import Draft, Job, Responder
 from workbench.generation.sampling import sample_probabilities
-from workbench.model.load import LoadedCheckpoint, load_checkpoint
+from workbench.model.load import LoadedCheckpoint
 from workbench.model.prompt import (
     IMAGE_MARK,
     Message,
@@ -46,56 +45,41 @@ _LOGITS = {"atol": 1e-3, "rtol": 1e-3}
 _MARGINS = {"atol": 2e-3, "rtol": 1e-3}
 
 
-class Ours:
-    """This implementation of a checkpoint in one precision, loaded when it is first needed.
-
-    Args:
-        checkpoint: directory in the published layout.
-        dtype: "float32" or "bfloat16".
-    """
-
-    def __init__(self, checkpoint: Path, dtype: str) -> None:
-        self.checkpoint = checkpoint
-        self.dtype = dtype
-
-    @cached_property
-    def loaded(self) -> LoadedCheckpoint:
-        """Model, tokenizer and processor."""
-        return load_checkpoint(self.checkpoint, device="cpu", dtype=self.dtype)
-
-    @cached_property
-    def responder(self) -> Responder:
-        """What writes answers, with its engine and budget."""
-        return Responder.for_checkpoint(self.loaded)
-
-
 class ImageOutputs:
     """What we compute for one recorded image, each result at most once, beside what was recorded.
 
     Args:
-        ours: the checkpoint; in bfloat16 paths part at near-ties, so little is demanded.
+        loaded: the checkpoint; in bfloat16 paths part at near-ties, so little is demanded.
+        responder: of the checkpoint.
         pixels: (1, 1, S, S) recorded pixel values.
         cases: content of cases.json, each turn of a dialogue a case of its own.
     """
 
-    def __init__(self, ours: Ours, pixels: np.ndarray, cases: Mapping[str, dict]) -> None:
-        self.ours = ours
-        self.loose = ours.dtype == "bfloat16"
-        self.pixels = torch.from_numpy(np.ascontiguousarray(pixels, np.float32))
+    def __init__(
+        self,
+        loaded: LoadedCheckpoint,
+        responder: Responder,
+        pixels: np.ndarray,
+        cases: Mapping[str, dict],
+    ) -> None:
+        self._model = loaded.model
+        self._responder = responder
+        self._loose = loaded.placement.dtype == torch.bfloat16
+        self._pixels = torch.from_numpy(np.ascontiguousarray(pixels, np.float32))
         self.cases = cases
-        self.forward = cache(self._forward)
-        self.greedy = cache(self._greedy)
+        self._forward = cache(self._compute_forward)
+        self._greedy = cache(self._compute_greedy)
 
     @cached_property
     @torch.inference_mode()
-    def vision(self) -> dict[str, np.ndarray]:
+    def _vision(self) -> dict[str, np.ndarray]:
         """The vision tower's arrays by name."""
-        output = self.ours.loaded.model.vision_tower(self.pixels, output_hidden_states=True)
+        output = self._model.vision_tower(self._pixels, output_hidden_states=True)
         found = {
             "vision_ln_pre": output.hidden_states[0][0],
             "vision_tokens": output.tokens[0],
             "pooled": output.pooled[0],
-            "projected": self.ours.loaded.model.encode_image(self.pixels)[0],
+            "projected": self._model.encode_image(self._pixels)[0],
         }
         for index, state in enumerate(output.hidden_states[1:]):
             found[f"vision_block_{index}"] = state[0]
@@ -107,34 +91,34 @@ class ImageOutputs:
         The context budget is left out: the published code has another one, and is compared as is.
         """
         prompt = render_chat(_messages(self.cases[case]["chat"]))
-        ids = tuple(self.ours.loaded.tokenizer.encode_prompt(prompt))
+        ids = tuple(self._responder.tokenizer.encode_prompt(prompt))
         return Job(self._request(case, ids), prompt, case, "parity", ())
 
     def _request(self, case: str, ids: tuple[int, ...]) -> Request:
         """Return a request; a case without a cap has the published code's own limit."""
         stored = self.cases[case]
         limit = stored.get("max_new_tokens") or stored.get("reference_own_max_new_tokens")
-        limit = limit or self.ours.responder.budget.published_limit(len(stored["input_ids"]))
-        return Request(self.pixels, ids, DecodingSettings(max_new_tokens=limit))
+        limit = limit or self._responder.budget.published_limit(len(stored["input_ids"]))
+        return Request(self._pixels, ids, DecodingSettings(max_new_tokens=limit))
 
     @torch.inference_mode()
-    def _forward(self, case: str) -> tuple[np.ndarray, np.ndarray]:
+    def _compute_forward(self, case: str) -> tuple[np.ndarray, np.ndarray]:
         """Return (T, V) logits and (layers + 1, H) hidden states of the last position.
 
         From the recorded prompt ids, so that these arrays do not depend on our tokenizer.
         """
         ids = torch.tensor([self.cases[case]["input_ids"]])
-        output = self.ours.loaded.model(
-            input_ids=ids, pixel_values=self.pixels, output_hidden_states=True, use_cache=False
+        output = self._model(
+            input_ids=ids, pixel_values=self._pixels, output_hidden_states=True, use_cache=False
         )
         hidden = torch.stack([state[0, -1] for state in output.hidden_states])
         return _numpy(output.logits[0]), _numpy(hidden)
 
-    def _greedy(self, case: str) -> tuple[Draft, np.ndarray]:
+    def _compute_greedy(self, case: str) -> tuple[Draft, np.ndarray]:
         """Return the greedy tokens and the margin of each over the second best."""
         request = self._request(case, tuple(self.cases[case]["input_ids"]))
         draft, margins = Draft(), []
-        for step in self.ours.responder.engine.decode([request]):
+        for step in self._responder.engine.decode([request]):
             draft.add(step)
             best = step.logits[0].topk(2).values
             margins.append(float(best[0] - best[1]))
@@ -149,42 +133,37 @@ class ImageOutputs:
         if name == "input_ids":
             return same_sequence(self.job(case).request.ids, theirs.tolist())
         if name == "gen_ids":
-            measure = agreement if self.loose else same_sequence
-            return measure(self.greedy(case)[0].tokens, theirs.tolist())
+            return self.compare_run(case, name, theirs.tolist())
         if name == "gen_margins":
-            ours = self.greedy(case)[1]
-            if self.loose:
+            ours = self._greedy(case)[1]
+            if self._loose:
                 return informative(float(abs(ours[0] - theirs[0])), ": the first step")
             return close(ours, theirs, **_MARGINS)
-        logits, hidden = self.forward(case)
+        logits, hidden = self._forward(case)
         if name in ("first8_top20_ids", "argmax_all"):
             return self._compare_top(logits, theirs, whole=name == "argmax_all")
         if sampled := _SAMPLED.fullmatch(name):
             ours = _sampled(logits, float(sampled["temperature"]), float(sampled["top_p"]))
-            if self.loose:
+            if self._loose:
                 return informative(float(np.abs(ours - theirs).max()))
             return close(ours, theirs, 1e-3)
-        if name == "logits_last":
-            ours = logits[-1]
-        elif name == "hidden_last":
-            ours = hidden
-        elif name == "first8_top20_values":
-            ours = -np.sort(-logits[: len(theirs)], axis=-1)[:, : theirs.shape[-1]]
-        else:
+        top = -np.sort(-logits[: len(theirs)], axis=-1)[:, : theirs.shape[-1]]
+        known = {"logits_last": logits[-1], "hidden_last": hidden, "first8_top20_values": top}
+        if name not in known:
             return unknown(name)
-        return (
-            relative_rms(ours, theirs, 0.30, 0.95) if self.loose else close(ours, theirs, **_LOGITS)
-        )
+        if self._loose:
+            return relative_rms(known[name], theirs, 0.30, 0.95)
+        return close(known[name], theirs, **_LOGITS)
 
     def _compare_vision(self, name: str, theirs: np.ndarray) -> ParityRow:
-        if name not in self.vision:
+        if name not in self._vision:
             return unknown(name)
-        if self.loose:
-            return relative_rms(self.vision[name], theirs, 0.05 if name == "pooled" else 0.03)
-        return close(self.vision[name], theirs, 1e-4)
+        if self._loose:
+            return relative_rms(self._vision[name], theirs, 0.05 if name == "pooled" else 0.03)
+        return close(self._vision[name], theirs, 1e-4)
 
     def _compare_top(self, logits: np.ndarray, theirs: np.ndarray, *, whole: bool) -> ParityRow:
-        if self.loose:
+        if self._loose:
             count = theirs.shape[-1] if theirs.ndim == 2 else 1
             ids = np.argsort(-logits[: len(theirs)], axis=-1, kind="stable")[:, :count]
             return agreement(ids.ravel().tolist(), theirs.ravel().tolist())
@@ -195,40 +174,40 @@ class ImageOutputs:
     def compare_field(self, name: str, field: str) -> ParityRow:
         """Compare one recorded field of a case: its messages, prompt, ids or counts."""
         case = self.cases[name]
-        theirs = case[field]
+        theirs, budget = case[field], self._responder.budget
         if field == "chat":
             return _compare_messages(name, _messages(theirs))
         if field == "prompt":
             return same(render_chat(_messages(case["chat"])), theirs)
         if field == "input_ids":
-            return same_sequence(self.ours.loaded.tokenizer.encode_prompt(case["prompt"]), theirs)
+            return same_sequence(self._responder.tokenizer.encode_prompt(case["prompt"]), theirs)
         if field == "n_image_tokens":
-            return same(len(self.vision["projected"]), theirs)
+            return same(len(self._vision["projected"]), theirs)
         ids = self.job(name).request.ids
         if field == "image_token_pos":
             return same_sequence([i for i, t in enumerate(ids) if t == IMAGE_TOKEN_ID], theirs)
         if field == "expanded_len":
-            return same(self.ours.responder.budget.positions(len(ids)), theirs)
+            return same(budget.positions(len(ids)), theirs)
         if field == "reference_own_max_new_tokens":
-            return same(self.ours.responder.budget.published_limit(len(ids)), theirs)
+            return same(budget.published_limit(len(ids)), theirs)
         return unknown(field)
 
     def compare_run(self, name: str, field: str, theirs: Any) -> ParityRow:
         """Compare one recorded field of the run of a case; of bfloat16 nothing is demanded."""
-        draft, margins = self.greedy(name)
-        ours = self.ours.responder
+        draft, margins = self._greedy(name)
+        ours = self._responder
         if field == "gen_ids":
-            return (agreement if self.loose else same_sequence)(draft.tokens, theirs)
+            return (agreement if self._loose else same_sequence)(draft.tokens, theirs)
         if field == "stopped_by":
             found = same(draft.stopped_by, _STOPS.get(theirs, theirs))
             note = f": {draft.stopped_by}"
-            return informative(found.max_abs_diff, note, "exact") if self.loose else found
+            return informative(found.max_abs_diff, note, "exact") if self._loose else found
         if field == "min_margin":
             found = close([margins.min()], [theirs], **_MARGINS)
-            return informative(None) if self.loose else found
+            return informative(None) if self._loose else found
         if field not in ("text", "text_streamed"):
             return unknown(field)
-        if self.loose:
+        if self._loose:
             return agreement(ours.tokenizer.decode(draft.tokens), theirs)
         if field == "text":
             return same(ours.finish(self.job(name), draft).text, theirs)
@@ -256,7 +235,6 @@ def _compare_messages(name: str, theirs: list[Message]) -> ParityRow:
 
 
 def _messages(chat: list[dict]) -> list[Message]:
-    """Return the recorded turns of a dialogue as messages."""
     return [Message(turn["role"], turn["content"]) for turn in chat]
 
 
