@@ -100,7 +100,7 @@ def test_recorded_layers_are_named(toy):
     trace = toy.trace(rows)
     assert to_image(trace).layer == "mean of layers 1, 4 of 0 to 4"
     np.testing.assert_array_equal(to_image(trace, layer=-1).values, to_image(trace, layer=4).values)
-    assert by_layer(trace).labels == ("layer 1", "layer 4")
+    assert by_layer(trace).numbers == (1, 4)
 
 
 # ---------------------------------------------------------------- stacks
@@ -110,37 +110,33 @@ def test_layers_average_to_the_map_of_all(toy):
     trace = toy.trace()
     stack = by_layer(trace, "effusion")
     np.testing.assert_allclose(stack.values.mean(0), to_image(trace, "effusion").values, rtol=1e-5)
-    np.testing.assert_array_equal(stack[1].values, to_image(trace, "effusion", layer=1).values)
+    np.testing.assert_array_equal(stack.maps[1].values, to_image(trace, "effusion", layer=1).values)
     np.testing.assert_allclose(stack.values.sum((1, 2)), stack.image_shares, rtol=1e-5)
 
 
 def test_heads_average_to_the_map_of_their_layer(toy):
     trace = toy.trace()
     stack = by_head(trace, "effusion", layer=1)
-    assert [item.head[:6] for item in stack] == ["head 0", "head 1", "head 2"]
+    assert [item.head[:6] for item in stack.maps] == ["head 0", "head 1", "head 2"]
     np.testing.assert_allclose(
         stack.values.mean(0), to_image(trace, "effusion", layer=1).values, rtol=1e-5
     )
 
 
-def test_stack_as_a_table_and_by_number(toy):
+def test_stack_as_a_table(toy):
     stack = by_layer(toy.trace(), "effusion", head=2)
     frame = stack.to_frame()
     assert len(frame) == 2 * toy.patches
     assert list(frame.columns[:4]) == ["layer", "image_share", "row", "column"]
     assert frame.groupby("layer")["value"].sum().tolist() == pytest.approx(stack.image_shares)
-    assert len(stack) == 2
     assert repr(stack) == (
         "<AttentionStack of 'effusion': 2 maps by layer, 2 x 3, head 2 of 0 to 2>"
     )
-    with pytest.raises(OptionError, match="no map of layer 5; there are 0, 1"):
-        stack[5]
 
 
-@pytest.mark.parametrize("together", [True, False])
-def test_stack_is_drawn_with_every_label(toy, together):
+def test_stack_is_drawn_with_every_label(toy):
     stack = by_head(toy.trace(), "effusion", layer=0)
-    figure = stack.plot(together=together, columns=2)
+    figure = stack.plot(columns=2)
     drawn = [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
     assert drawn[0] == f"head 0: {stack.image_shares[0]:.0%} on image"
     assert len(drawn) == 3
@@ -205,7 +201,7 @@ def test_on_reference_checkpoints(golden):
     frame = golden.to_frame()
     assert found.values.sum() == pytest.approx(frame["image"][1], rel=1e-4)
     assert isinstance(by_layer(golden, token=1), AttentionStack)
-    assert len(by_head(golden, token=1, layer=-1)) == golden.language.total_heads
+    assert len(by_head(golden, token=1, layer=-1).maps) == golden.language.total_heads
 
 
 def test_mini_looks_at_the_finding_while_it_names_it(mini):

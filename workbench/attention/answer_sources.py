@@ -72,12 +72,10 @@ class Sources:
         return dict(zip(KINDS, self.shares.mean(0).tolist(), strict=True))
 
     def to_frame(self, by: str = "word", *, relative: bool = False) -> pd.DataFrame:
-        """Return one row per group.
-
-        Columns: the level's name, tokens (how many), and sink, prompt, image, question, generated.
+        """Return one row per group: its name, tokens (how many), and the shares by kind.
 
         Args:
-            by: "token", "word", "sentence" or "finding".
+            by: one of `LEVELS`.
             relative: divide by what even attention would give, so that 1 is even, 2 is twice as
                 much; NaN where there is no such position yet.
 
@@ -96,10 +94,6 @@ class Sources:
 
     def plot(self, ax: Axes | None = None, *, by: str = "word") -> Axes:
         """Draw one stacked bar per group.
-
-        Args:
-            ax: where to draw; a new figure when None.
-            by: "token", "word", "sentence" or "finding".
 
         Raises:
             OptionError: the level is not one of `LEVELS`.
@@ -135,13 +129,7 @@ class Sources:
 def sources(trace: Trace, *, layer: int | None = None, head: int | None = None) -> Sources:
     """Tell what each token, word, sentence and finding of an answer leaned on.
 
-    Args:
-        trace: the run.
-        layer: number of a language layer, negative counted from the last; None averages.
-        head: number of a head; None averages.
-
-    Raises:
-        OptionError: a layer that was not recorded, or a head of rows averaged over heads.
+    For `layer`, `head` and errors see `AttentionRows.pick`.
     """
     layout = trace.layout
     rows = trace.language.pick(layer, head).astype(np.float64)
@@ -157,11 +145,7 @@ def sources(trace: Trace, *, layer: int | None = None, head: int | None = None) 
 
 
 def _groups(layout: TokenLayout) -> dict[str, Groups]:
-    """Return the tokens, words, sentences and findings of a text with their tokens.
-
-    A finding that is named several times has one row; words that are not about any finding have
-    none. Tokens that wrote nothing, such as the end, belong to no word.
-    """
+    """Return the tokens, words, sentences and findings of a text with their tokens."""
     words = words_of(layout.text, layout.offsets)
     stated = [layout.select(sentence=n) for n in range(len(sentences(layout.text)))]
     return {
@@ -173,6 +157,7 @@ def _groups(layout: TokenLayout) -> dict[str, Groups]:
 
 
 def _findings(layout: TokenLayout) -> Groups:
+    """Return one group for each finding, however often the text names it."""
     mentions = label(layout.text).mentions
     found = []
     for name in dict.fromkeys(row.finding for row in mentions):

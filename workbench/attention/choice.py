@@ -39,16 +39,8 @@ def patch_rows(
 ) -> Float[np.ndarray, "n N"]:
     """Return how much attention each generated token paid to each image patch.
 
-    Args:
-        trace: the run.
-        layer: number of a language layer, negative counted from the last; None averages.
-        head: number of a head; None averages.
-
-    Returns:
-        (n, N) float64 in [0, 1], patches row by row; rows sum to the image's share.
-
-    Raises:
-        OptionError: a layer that was not recorded, or a head of rows averaged over heads.
+    (n, N) float64 in [0, 1], patches row by row; rows sum to the image's share. For `layer`, `head`
+    and errors see `AttentionRows.pick`.
     """
     rows = trace.language.pick(layer, head)
     return rows[:, trace.layout.span("image").slice].astype(np.float64)
@@ -69,7 +61,7 @@ def reduce_rows(
 
 
 def likeness(first: Float[np.ndarray, " N"], second: Float[np.ndarray, " N"]) -> float:
-    """Return the correlation of two maps, in [-1, 1]; two even maps are alike (1).
+    """Return the correlation of two maps, in [-1, 1].
 
     An even map has no shape, so it is like another even one (1) and unlike all else (0).
     """

@@ -11,7 +11,6 @@ the patches, whatever their neighbours, over the tokens of a phrase.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
@@ -29,13 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Scores and what they mean, for figures.
-SCORES = {
-    "image_share": "image share",
-    "focus": "focus",
-    "consistency": "consistency",
-}
-RANKINGS = ("pointing", *SCORES)
+SCORES = ("image_share", "focus", "consistency")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +44,6 @@ class HeadScores:
             the text has a single token.
         layers: number of each row in the model.
         target: the words for which image share and focus were measured.
-        seconds: wall time.
     """
 
     image_share: Float[np.ndarray, "layers heads"]
@@ -59,26 +51,21 @@ class HeadScores:
     consistency: Float[np.ndarray, "layers heads"]
     layers: tuple[int, ...]
     target: str
-    seconds: float = 0.0
 
     @property
     def pointing(self) -> Float[np.ndarray, "layers heads"]:
         """Image share times focus: high where much goes to few places of the image."""
         return self.image_share * self.focus
 
-    def best(self, n: int = 5, *, by: str = "pointing") -> list[tuple[int, int]]:
-        """Return (layer, head) of the n highest scores, the highest first.
-
-        Args:
-            n: how many; all where there are fewer.
-            by: "pointing", "image_share", "focus" or "consistency". Undefined scores come last.
+    def best(self, n: int = 5) -> list[tuple[int, int]]:
+        """Return (layer, head) of the n heads that point most, the best first.
 
         Raises:
-            OptionError: n is below 1, or there is no such score.
+            OptionError: n is below 1.
         """
         if n < 1:
             raise OptionError(f"n must be 1 or more, got {n}")
-        frame = self.to_frame().sort_values(self._known(by), ascending=False, kind="stable")
+        frame = self.to_frame().sort_values("pointing", ascending=False, kind="stable")
         return [(int(layer), int(head)) for layer, head in frame[["layer", "head"]].to_numpy()[:n]]
 
     def to_frame(self) -> pd.DataFrame:
@@ -95,27 +82,12 @@ class HeadScores:
             }
         )
 
-    def plot(self, ax: Axes | None = None, *, score: str | None = None) -> Figure | Axes:
-        """Draw layers by heads.
-
-        Args:
-            ax: where to draw one score; a new figure when None.
-            score: one score only, by name; image share, focus and consistency side by side when
-                None (pointing where `ax` is given).
-
-        Raises:
-            OptionError: there is no such score.
-        """
-        if score is None and ax is None:
-            panels = [(title, getattr(self, name)) for name, title in SCORES.items()]
-            return draw_heads(panels, self.layers, title=f"Heads while writing: {self.target}")
-        name = self._known(score or "pointing")
-        return draw_score(getattr(self, name), self.layers, SCORES.get(name, name), ax=ax)
-
-    def _known(self, name: str) -> str:
-        if name not in RANKINGS:
-            raise OptionError(f"a score is one of {', '.join(RANKINGS)}; got {name!r}")
-        return name
+    def plot(self, ax: Axes | None = None) -> Figure | Axes:
+        """Draw layers by heads: the three scores side by side, or pointing where `ax` is given."""
+        if ax is not None:
+            return draw_score(self.pointing, self.layers, "pointing", ax=ax)
+        panels = [(name.replace("_", " "), getattr(self, name)) for name in SCORES]
+        return draw_heads(panels, self.layers, title=f"Heads while writing: {self.target}")
 
     def __repr__(self) -> str:
         layers, heads = self.image_share.shape
@@ -140,7 +112,6 @@ def heads(
         OptionError: heads were averaged while recording; more than one part of the text is named.
         InputError: the phrase is empty or not in the text, or the finding is not named in it.
     """
-    started = time.perf_counter()
     trace.language.need_heads()
     selection = choose(trace, phrase, named)
     seen = trace.language.values[..., trace.layout.span("image").slice]
@@ -151,19 +122,11 @@ def heads(
         consistency=consistency_of(seen.astype(np.float64)),
         layers=trace.language.layers,
         target=target_of(selection),
-        seconds=time.perf_counter() - started,
     )
 
 
 def focus_of(rows: Float[np.ndarray, "*heads tokens N"]) -> Float[np.ndarray, "*heads tokens"]:
-    """Return 1 - entropy / log N of each row, scaled to sum 1.
-
-    Args:
-        rows: not negative.
-
-    Returns:
-        In [0, 1]; NaN where a row is all 0, or has a single patch.
-    """
+    """Return 1 - entropy / log N of each row, scaled to sum 1; NaN where it is 0 or one patch."""
     total = rows.sum(-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = rows / total
@@ -174,11 +137,7 @@ def focus_of(rows: Float[np.ndarray, "*heads tokens N"]) -> Float[np.ndarray, "*
 
 
 def consistency_of(rows: Float[np.ndarray, "*heads tokens N"]) -> Float[np.ndarray, "*heads"]:
-    """Return the mean cosine of any two different rows; NaN where there are not two.
-
-    Args:
-        rows: not negative; rows that are all 0 are left out.
-    """
+    """Return the mean cosine of any two different rows that are not all 0; NaN without two."""
     length = np.linalg.norm(rows, axis=-1, keepdims=True)
     unit = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
     count = (length > 0).sum((-1, -2))

@@ -14,7 +14,6 @@ Deviation: state 0 is the projector's output, before any layer; the last state i
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -57,7 +56,6 @@ class LogitLens:
         geometry: how the original lies in the model's square.
         image: the radiograph.
         settings: which model.
-        seconds: wall time.
     """
 
     tokens: Shaped[np.ndarray, "states N top"]
@@ -68,7 +66,6 @@ class LogitLens:
     geometry: FitGeometry
     image: Radiograph
     settings: Mapping[str, object] = field(default_factory=dict)
-    seconds: float = 0.0
 
     @property
     def layers(self) -> int:
@@ -110,7 +107,7 @@ class LogitLens:
         """Return one row per layer and patch.
 
         Columns: layer (passed), row, column, token and probability (of the likeliest piece), and
-        for each word that was asked for its probability, named "p(word)".
+        "p(word)", the probability of each word that was asked for.
         """
         import pandas as pd
 
@@ -133,18 +130,14 @@ class LogitLens:
         word: str | None = None,
         *,
         columns: int = 5,
-        together: bool = True,
         masks: Mapping[str, np.ndarray] | None = None,
-        smooth: bool = True,
     ) -> Figure:
-        """Draw one word through the layers.
+        """Draw one word through the layers, all on one scale.
 
         Args:
             word: one of the words that were asked for; the first when None.
             columns: how many maps in a row.
-            together: one scale for all layers; else each has its own.
             masks: name -> boolean (H, W) of the original's size, outlined in each.
-            smooth: interpolate between patches.
 
         Raises:
             InputError: no word was asked for.
@@ -167,21 +160,12 @@ class LogitLens:
             title=f"Logit lens by layers passed: {word}",
             details="",
             columns=columns,
-            together=together,
+            together=True,
             masks=masks,
-            smooth=smooth,
         )
 
     def plot_tokens(self, layer: int = -1, ax: Axes | None = None) -> Axes:
-        """Write the likeliest piece of each patch over the radiograph.
-
-        Args:
-            layer: how many layers the states have passed; negative counts from the last.
-            ax: where to draw; a new figure when None, larger with more patches.
-
-        Raises:
-            OptionError: there is no such layer.
-        """
+        """Write the likeliest piece of each patch over the radiograph; `layer` as in `map`."""
         passed = self._passed(layer)
         chance = self.probabilities[passed, :, 0].reshape(self.grid)
         cells = ImageMap(chance, self.geometry, self.image, "logit lens", "likeliest piece")
@@ -216,22 +200,18 @@ class LogitLens:
 
 
 def logit_lens(trace: Trace, words: Sequence[str] | None = None, *, top: int = 1) -> LogitLens:
-    """Read the image positions of every layer as words.
-
-    Runs the model once over prompt and image.
+    """Read the image positions of every layer as words, in one run over prompt and image.
 
     Args:
         trace: the run, with its model (`trace.attach`).
-        words: words to map. A word stands for its first piece, as it is generated after a space;
-            the pieces are in `LogitLens.pieces`. The words of findings that the text states when
-            None.
+        words: words to map, each by its first piece as it is generated after a space; the words of
+            findings that the text states when None.
         top: how many of the likeliest pieces to keep at each position.
 
     Raises:
         InputError: the trace has no model, or a word is empty.
         OptionError: top is below 1 or beyond the vocabulary; words is one text.
     """
-    started = time.perf_counter()
     model = trace.need_model()
     tokenizer = model.tokenizer
     asked = _stated_words(trace.layout) if words is None else _checked(words)
@@ -259,17 +239,11 @@ def logit_lens(trace: Trace, words: Sequence[str] | None = None, *, top: int = 1
         geometry=trace.layout.geometry,
         image=trace.image,
         settings={"model": trace.generation.model.id, "sha256": trace.generation.model.sha256},
-        seconds=time.perf_counter() - started,
     )
 
 
 def prompt_states(trace: Trace) -> list[torch.Tensor]:
-    """Return the state of every prompt position after 0, 1, ... L layers.
-
-    Returns:
-        L + 1 tensors (positions before the first generated token, H), all but the last without the
-        final norm; the last one has it.
-    """
+    """Return the normed states of all prompt positions after 0, 1, ... L layers, (positions, H)."""
     model = trace.need_model()
     network = cast("CxrLlavaForConditionalGeneration", model.network)
     device = cast("torch.nn.Embedding", network.get_input_embeddings()).weight.device

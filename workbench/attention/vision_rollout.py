@@ -67,7 +67,7 @@ def rollout_matrix(
 
     Returns:
         (N + 1, N + 1) float64. Row i: what token i at the end was mixed from; every row sums to 1.
-        The first row and column belong to the class token. The identity where residual is 1.
+        The first row and column belong to the class token.
 
     Raises:
         InputError: the trace holds no vision rows, or not those of every layer.
@@ -100,11 +100,11 @@ def rollout(
         residual, discard: see `rollout_matrix`.
 
     Returns:
-        A map on the patch grid, in [0, 1]. The share that ends at the class token belongs to no
-        place; it is left out and kept as `scores["class_token"]`. Map and class token together sum
-        to `scores["image_share"]` (1 when nothing is named). `scores["like_everywhere"]` is the
-        correlation with the map of all image tokens alike; a caution says where that is high,
-        because the map then tells of the tower and not of the words.
+        A map on the patch grid, in [0, 1]. With `scores["class_token"]`, the share that ends at no
+        place, it sums to `scores["image_share"]` (1 when nothing is named).
+        `scores["like_everywhere"]` is the correlation with the map of all image tokens alike; a
+        caution says where that is high, because the map then tells of the tower and not of the
+        words.
 
     Raises:
         InputError: there are no vision rows; the phrase is not in the text.
@@ -148,21 +148,22 @@ def flow(
     Returns:
         A map on the regions, each value in [0, 1]. Values are flows of separate problems and need
         not sum to anything. The class token takes part as a way round, and has no value.
-        `scores["like_everywhere"]` as in `rollout`.
-
-    Raises:
-        InputError, OptionError: see `rollout`.
     """
     started = time.perf_counter()
     layers = mixing_layers(trace, residual=residual)
     weights, described = _start(trace, phrase, named, layer=layer, head=head, reduce=reduce)
     groups, shape = region_of(trace.layout.grid, regions)
     pooled = [pool(matrix, groups) for matrix in layers]
+
+    def arriving(leaving: np.ndarray) -> np.ndarray:
+        sent = np.bincount(groups, np.concatenate(([0.0], leaving / leaving.sum())))
+        return max_flows(pooled, sent)[1:]
+
     return _map(
         trace,
-        max_flows(pooled, _pooled(weights, groups))[1:].reshape(shape),
+        arriving(weights).reshape(shape),
         described,
-        everywhere=lambda: max_flows(pooled, _pooled(np.ones(len(weights)), groups))[1:],
+        everywhere=lambda: arriving(np.ones(len(weights))),
         method="flow",
         unit="maximum flow, 1 is all that leaves the words",
         scores={"image_share": float(weights.sum())},
@@ -174,11 +175,7 @@ def flow(
 def mixing_layers(
     trace: Trace, *, residual: float, discard: float = 0.0
 ) -> list[Float[np.ndarray, "out in"]]:
-    """Return residual * I + (1 - residual) * attention of each vision layer, the first one first.
-
-    Raises:
-        InputError, OptionError: see `rollout_matrix`.
-    """
+    """Return residual * I + (1 - residual) * attention of each vision layer, in order."""
     if not 0 <= residual <= 1:
         raise OptionError(f"residual is a share between 0 and 1, got {residual}")
     if not 0 <= discard < 1:
@@ -191,7 +188,10 @@ def mixing_layers(
         )
     mixed = []
     for number in rows.layers:
-        attention = _without_smallest(rows.pick(number).astype(np.float64), discard)
+        attention = rows.pick(number).astype(np.float64)
+        if count := int(discard * attention.shape[1]):
+            smallest = np.argpartition(attention, count - 1, axis=1)[:, :count]
+            np.put_along_axis(attention, smallest, 0.0, axis=1)
         attention /= attention.sum(1, keepdims=True)
         mixed.append(residual * np.eye(len(attention)) + (1 - residual) * attention)
     return mixed
@@ -263,17 +263,6 @@ def _map(
     )
 
 
-def _without_smallest(
-    attention: Float[np.ndarray, "out in"], discard: float
-) -> Float[np.ndarray, "out in"]:
-    """Set the smallest weights of each row to 0."""
-    count = int(discard * attention.shape[1])
-    if count:
-        smallest = np.argpartition(attention, count - 1, axis=1)[:, :count]
-        np.put_along_axis(attention, smallest, 0.0, axis=1)
-    return attention
-
-
 def max_flows(
     layers: Sequence[Float[np.ndarray, "G G"]], start: Float[np.ndarray, " G"]
 ) -> Float[np.ndarray, " G"]:
@@ -281,11 +270,8 @@ def max_flows(
 
     Args:
         layers: capacities, the layer nearest the input first; [i, j] is the pipe from node i above
-            to node j below. Not negative.
+            to node j below.
         start: capacity of the pipe from the source to each node on top.
-
-    Returns:
-        (G,) in units of capacity, rounded down to 1e-6 at each pipe.
     """
     count, depth = len(start), len(layers)
     sources = [np.zeros(count, np.int64)]
@@ -307,11 +293,7 @@ def max_flows(
 def region_of(
     grid: tuple[int, int], regions: tuple[int, ...]
 ) -> tuple[Int[np.ndarray, " tokens"], tuple[int, int]]:
-    """Return the node of each token (the class token is node 0), and the shape of the regions.
-
-    Raises:
-        OptionError: regions is not two whole numbers from 1 up.
-    """
+    """Return the node of each token (the class token is node 0), and the shape of the regions."""
     if len(regions) != 2 or any(not isinstance(n, int) or n < 1 for n in regions):
         raise OptionError(
             f"regions must be two whole numbers from 1 up (rows, columns), got {regions!r}"
@@ -328,10 +310,3 @@ def pool(
     """Average rows and add columns that share a node; rows that sum to 1 still do."""
     member = np.eye(groups.max() + 1)[groups]
     return (member / member.sum(0)).T @ matrix @ member
-
-
-def _pooled(
-    weights: Float[np.ndarray, " N"], groups: Int[np.ndarray, " tokens"]
-) -> Float[np.ndarray, " G"]:
-    """Return what the words send to each node, 1 in all; nothing to the class token."""
-    return np.bincount(groups, np.concatenate(([0.0], weights / weights.sum())))

@@ -12,7 +12,7 @@ as maps, Xu et al., ICML 2015, arXiv 1502.03044.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
@@ -30,7 +30,6 @@ from workbench.attention.choice import (
     reduce_rows,
     target_of,
 )
-from workbench.errors import OptionError
 from workbench.figures.maps import draw_small_multiples
 from workbench.figures.page import figure_html
 from workbench.trace import ImageMap, Selection, SelectionOptions, Trace
@@ -61,11 +60,6 @@ class AttentionStack:
     fixed: str
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Name of each map, such as "layer 3"."""
-        return tuple(f"{self.axis} {number}" for number in self.numbers)
-
-    @property
     def values(self) -> Float[np.ndarray, "maps rows columns"]:
         """All maps as one array."""
         return np.stack([item.values for item in self.maps])
@@ -74,23 +68,6 @@ class AttentionStack:
     def image_shares(self) -> Float[np.ndarray, " maps"]:
         """Share of all attention that the image got, for each map, in [0, 1]."""
         return np.array([item.scores["image_share"] for item in self.maps])
-
-    def __len__(self) -> int:
-        return len(self.maps)
-
-    def __iter__(self) -> Iterator[ImageMap]:
-        return iter(self.maps)
-
-    def __getitem__(self, number: int) -> ImageMap:
-        """Return the map of a layer or head, by its number in the model.
-
-        Raises:
-            OptionError: there is none.
-        """
-        if number not in self.numbers:
-            listed = ", ".join(map(str, self.numbers))
-            raise OptionError(f"there is no map of {self.axis} {number}; there are {listed}")
-        return self.maps[self.numbers.index(number)]
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per map and cell: layer or head, image_share, row, column, value, box."""
@@ -104,26 +81,16 @@ class AttentionStack:
             parts.append(frame)
         return pd.concat(parts, ignore_index=True)
 
-    def plot(
-        self,
-        *,
-        columns: int = 4,
-        together: bool = False,
-        masks: Mapping[str, np.ndarray] | None = None,
-        smooth: bool = True,
-    ) -> Figure:
-        """Draw all maps side by side.
+    def plot(self, *, columns: int = 4, masks: Mapping[str, np.ndarray] | None = None) -> Figure:
+        """Draw all maps side by side, each on its own scale, so that every shape can be seen.
 
         Args:
             columns: how many in a row.
-            together: one scale for all, so that weak maps look weak; else each has its own, so that
-                every shape can be seen.
             masks: name -> boolean (H, W) of the original's size, outlined in each.
-            smooth: interpolate between patches.
         """
         names = [
-            f"{label}: {share:.0%} on image"
-            for label, share in zip(self.labels, self.image_shares, strict=True)
+            f"{self.axis} {number}: {share:.0%} on image"
+            for number, share in zip(self.numbers, self.image_shares, strict=True)
         ]
         return draw_maps(
             self.maps,
@@ -131,15 +98,14 @@ class AttentionStack:
             title=f"Attention by {self.axis}: {self.target}",
             details=self.fixed,
             columns=columns,
-            together=together,
+            together=False,
             masks=masks,
-            smooth=smooth,
         )
 
     def __repr__(self) -> str:
         rows, columns = self.maps[0].grid
         return (
-            f"<AttentionStack of {self.target!r}: {len(self)} maps by {self.axis}, "
+            f"<AttentionStack of {self.target!r}: {len(self.maps)} maps by {self.axis}, "
             f"{rows} x {columns}, {self.fixed}>"
         )
 
@@ -156,21 +122,10 @@ def draw_maps(
     columns: int,
     together: bool,
     masks: Mapping[str, np.ndarray] | None,
-    smooth: bool,
 ) -> Figure:
-    """Draw unsigned maps of one image side by side.
-
-    Args:
-        maps: the maps.
-        names: written above each.
-        title, details: above and below all.
-        columns: how many in a row.
-        together: scale all by the largest value of any, else each by its own.
-        masks: outlined in each.
-        smooth: interpolate between cells.
-    """
+    """Draw unsigned maps of one image side by side, on one scale `together` or each on its own."""
     largest = max(float(item.values.max()) for item in maps) if together else None
-    drawn = [item.normalised_original(smooth=smooth, largest=largest) for item in maps]
+    drawn = [item.normalised_original(largest=largest) for item in maps]
     scaled = "all on one scale" if together else "each map scaled by its own largest value"
     return draw_small_multiples(
         maps[0].image.pixels,
@@ -222,14 +177,7 @@ def by_layer(
     reduce: str = "mean",
     **named: Unpack[SelectionOptions],
 ) -> AttentionStack:
-    """Map the attention of a part of the text in each recorded layer, the first layer first.
-
-    Args:
-        trace, phrase, head, reduce, **named: see `to_image`.
-
-    Raises:
-        OptionError, InputError: see `to_image`.
-    """
+    """Map the attention of a part of the text in each recorded layer; see `to_image`."""
     selection = choose(trace, phrase, named)
     layers = trace.language.layers
     maps = tuple(_map(trace, selection, layer=n, head=head, reduce=reduce) for n in layers)
@@ -245,15 +193,10 @@ def by_head(
     reduce: str = "mean",
     **named: Unpack[SelectionOptions],
 ) -> AttentionStack:
-    """Map the attention of a part of the text in each head.
+    """Map the attention of a part of the text in each head; see `to_image`.
 
-    Args:
-        trace, phrase, layer, reduce, **named: see `to_image`. With layer None, head h is the mean
-            of the heads h of all recorded layers, which have little in common: name a layer.
-
-    Raises:
-        OptionError: heads were averaged while recording; and as `to_image`.
-        InputError: see `to_image`.
+    With layer None, head h is the mean of the heads h of all recorded layers, which have little in
+    common: name a layer.
     """
     trace.language.need_heads()
     selection = choose(trace, phrase, named)
