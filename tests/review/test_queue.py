@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import workbench as wb
 from workbench.errors import InputError, OptionError
 from workbench.review import KINDS, queue
 
@@ -133,15 +132,6 @@ def test_grounding_adds_what_the_image_did_not_speak_for(lab):
         queue(lab.rows({"a": ""}), grounding=table.drop(columns="contribution"))
 
 
-def test_phantoms_are_references():
-    cases = {str(seed): wb.phantom(seed, size=64, findings=[EFFUSION]) for seed in (3, 4)}
-    texts = {"3": cases["3"].report, "4": "No pleural effusion. There is pneumothorax."}
-    run = pd.DataFrame({"id": list(texts), "text": list(texts.values())})
-    found = queue(run, manifest=cases)
-    assert set(found.to_frame()["id"]) == {"4"}
-    assert {("missed finding", EFFUSION), ("false finding", "pneumothorax")} <= set(listed(found))
-
-
 # --- joining ----------------------------------------------------------------------------------
 
 
@@ -199,7 +189,6 @@ def test_a_folder_finds_its_own_manifest(lab, tmp_path):
         (lambda lab: queue(lab.rows({"a": "x"}), task="poem"), OptionError, "it has: report"),
         (lambda lab: queue(lab.rows({"a": "x"}), confident=2), OptionError, "between 0 and 1"),
         (lambda lab: queue(lab.rows({"a": "x"}), manifest=3), InputError, "got int"),
-        (lambda lab: queue(lab.rows({"a": "x"}), by=["colour"]), OptionError, "by 'colour'"),
         (
             lambda lab: queue(pd.concat([lab.rows({"a": "x"})] * 2)),
             InputError,
@@ -265,7 +254,7 @@ def test_one_case_shows_both_texts_and_escapes_them(lab):
     case = found.case("a")
     html = case._repr_html_()
     assert "&lt;b&gt;" in html and "<i>" not in html
-    assert case.to_frame().loc["pneumothorax", ["said", "label"]].tolist() == ["present", "absent"]
+    assert case.findings.loc["pneumothorax", ["said", "label"]].tolist() == ["present", "absent"]
     with pytest.raises(InputError, match="no case 'z'; the first are: 'a'"):
         found.case("z")
     with pytest.raises(InputError, match="where the images are"):

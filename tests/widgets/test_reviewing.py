@@ -393,7 +393,7 @@ def test_films_come_from_images_or_the_reason_is_said(run, desk):
 
 
 def test_the_app_is_reached_as_the_package_names_it(run):
-    found = wb.review.app(run.folder, reviewer="AB", kind="", by=["view"])
+    found = wb.review.app(run.folder, reviewer="AB", kind="", confident=0.9)
     assert isinstance(found, Reviewer) and found.desk.notes.path.parent == run.folder
     phantoms = {"film-1": wb.phantom(seed=3)}
     seen = wb.review.app(run, reviewer="AB", images=phantoms)

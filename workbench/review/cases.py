@@ -38,8 +38,7 @@ class ReviewCase:
         findings: one row for each finding that any side mentions: said, label, reported, true,
             disputed.
         facts: name -> what is known of the case, as text.
-        path: of the image, below `root`.
-        root: folder of the images.
+        path: of the image, below `root`, the folder of the images.
         upright: whether the model got the image turned as its file says.
     """
 
@@ -55,10 +54,6 @@ class ReviewCase:
     upright: bool = False
 
     __repr__ = short_repr
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return the findings, side by side."""
-        return self.findings.copy()
 
     def radiograph(self) -> Radiograph:
         """Read the radiograph, turned where the model got it turned.
@@ -98,15 +93,7 @@ class ReviewCase:
 def review_case(
     joined: Joined, at: int, entries: pd.DataFrame, *, root: Path | None, upright: bool
 ) -> ReviewCase:
-    """Return one case.
-
-    Args:
-        joined: all cases.
-        at: row of the case in `joined.cases`.
-        entries: rows of `ErrorQueue.to_frame` about it.
-        root: folder of the images.
-        upright: see `ReviewCase`.
-    """
+    """Return the case in a row of `joined.cases`; for the rest see `ReviewCase`."""
     row = joined.cases.iloc[at]
     names = np.array(CODES, dtype=object)
     findings = pd.DataFrame(
@@ -148,15 +135,9 @@ def find_case(cases: pd.DataFrame, key: str, source: str | None) -> int:
 def stratified(
     frame: pd.DataFrame, n: int, *, by: tuple[str, ...], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw rows, as evenly over the strata as they allow.
+    """Draw n rows, all where there are fewer, as evenly over the strata as they allow.
 
     Small strata are taken whole, and what they leave over goes to the larger ones.
-
-    Args:
-        frame: what is drawn from, with the columns `by`.
-        n: rows; all where there are fewer.
-        by: columns whose values make the strata.
-        seed: of the draw; the same seed and rows give the same sample.
 
     Returns:
         (n,) int row numbers, ascending, and (n,) float weights: how many rows of its stratum each
@@ -173,7 +154,7 @@ def stratified(
     if frame.empty:
         return np.zeros(0, dtype=int), np.zeros(0)
     groups = frame.groupby(list(by), sort=True, observed=True, dropna=False).indices
-    strata = [np.asarray(rows) for rows in groups.values()]
+    strata = list(groups.values())
     sizes = np.array([len(rows) for rows in strata])
     rng = np.random.default_rng(seed)
     taken = _shares(sizes, min(n, len(frame)), rng)

@@ -35,7 +35,7 @@ from workbench.errors import InputError, OptionError, did_you_mean
 from workbench.findings import ABSENT, CODES, NO_FINDING, NOT_MENTIONED, PRESENT, UNCERTAIN
 from workbench.review.error_queue import ErrorQueue
 from workbench.review.readings import CODE, FINDINGS, SIDE_NAMES
-from workbench.review.suspects import DISPUTE, FLIP
+from workbench.review.suspects import DISPUTE, FLIP, match_rows
 from workbench.review.verdicts import Annotation, Annotations
 
 
@@ -62,12 +62,10 @@ class CorrectedReference:
     __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row for each case: id, then one column of codes for each finding.
-
-        `workbench evaluate --references` takes it as it is.
+        """Return one row for each case, as `workbench evaluate --references` takes it.
 
         Raises:
-            InputError: two sources have one id; `workbench evaluate` could not tell them apart.
+            InputError: two sources have one id, so that rows cannot be told apart.
         """
         if self.cases["id"].duplicated().any():
             raise InputError(
@@ -92,7 +90,7 @@ class CorrectedReference:
 
         Args:
             manifest: the rows, with images and splits.
-            provenance: who the reviewers were, one of `data.columns.PROVENANCES`; of changed rows.
+            provenance: who reviewed the changed rows, one of `data.columns.PROVENANCES`.
             reviewed_only: keep only rows that somebody has reviewed.
 
         Raises:
@@ -103,8 +101,9 @@ class CorrectedReference:
                 f"provenance must be one of {', '.join(PROVENANCES)}, got {provenance!r}"
                 f"{did_you_mean(provenance, PROVENANCES)}"
             )
-        rows = _places(manifest.frame, self.cases)
         frame = manifest.to_frame()
+        keys = frame[["source", "image_id"]].fillna("").astype(str)
+        rows = match_rows(self.cases, keys.rename(columns={"image_id": "id"}))
         dropped = _apply(frame, self, rows, provenance)
         keep = np.zeros(len(frame), dtype=bool)
         keep[rows[self.reviewed & (rows >= 0)]] = True
@@ -122,12 +121,7 @@ class CorrectedReference:
 
 
 def corrected_reference(queue: ErrorQueue, annotations: Annotations) -> CorrectedReference:
-    """Return the references of a queue, corrected by what reviewers said.
-
-    Args:
-        queue: with references.
-        annotations: verdicts about its entries.
-    """
+    """Return the references of a queue, corrected by verdicts about its entries."""
     joined = queue.joined
     cases = joined.cases[["source", "id"]].reset_index(drop=True)
     codes = np.where(joined.disputed, CODE[UNCERTAIN], joined.true).astype(np.int8)
@@ -186,14 +180,6 @@ def _side(item: Annotation, queue: ErrorQueue, at: int, column: int) -> str:
     if item.side or item.kind != FLIP or item.verdict != "reference wrong":
         return item.side
     return SIDE_NAMES[queue.joined.said_sides[at, column]]
-
-
-def _places(frame: pd.DataFrame, cases: pd.DataFrame) -> np.ndarray:
-    """Return (cases,) rows of a manifest, -1 where a case has none."""
-    names = ["source", "image_id"] if cases["source"].astype(bool).any() else ["image_id"]
-    known = pd.MultiIndex.from_frame(frame[names].fillna("").astype(str))
-    wanted = cases.rename(columns={"id": "image_id"})[names].astype(str)
-    return known.get_indexer(pd.MultiIndex.from_frame(wanted))
 
 
 def _apply(frame: pd.DataFrame, found: CorrectedReference, rows: np.ndarray, who: str) -> int:

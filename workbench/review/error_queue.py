@@ -63,12 +63,12 @@ class ErrorQueue:
     """Suspected errors, the most suspect kind first.
 
     Attributes:
-        entries: one row for each: see `suspects.COLUMNS`.
+        entries: one row for each, columns `suspects.COLUMNS`.
         joined: the cases behind them.
         slices: where errors are more frequent than elsewhere.
         task: of the run.
         folder: of the run; None for a table.
-        root: folder of the images, where that is known.
+        root: of the images, where that is known.
         failed: rows of the run that have no text.
         notes: what a person should know before trusting the list.
         record: what run.json contains.
@@ -150,12 +150,12 @@ class ErrorQueue:
     def sample(
         self, n: int, *, by: Sequence[str] = ("kind", "finding"), seed: int = 0
     ) -> ErrorQueue:
-        """Draw entries so that every stratum has its turn; "weight" says what each stands for.
+        """Draw n entries, evenly over the strata that the columns `by` of `to_frame` make.
 
-        Args:
-            n: entries; all where there are fewer.
-            by: columns of `to_frame` whose values make the strata.
-            seed: of the draw.
+        "weight" says how many entries of its stratum each stands for.
+
+        Raises:
+            OptionError: n is below 1, or there is no such column.
         """
         rows, weights = stratified(self.to_frame(), n, by=tuple(by), seed=seed)
         entries = self.entries.iloc[rows].reset_index(drop=True)
@@ -174,25 +174,10 @@ class ErrorQueue:
         frame["unknown"] = len(self.joined.known) - frame["known"] - frame["disputed"]
         errors = frame["false"] + frame["missed"]
         rates = [wilson(*row) for row in zip(errors, frame["known"], strict=True)]
-        for name, values in (
-            ("rate", [rate.value for rate in rates]),
-            ("low", [rate.low for rate in rates]),
-            ("high", [rate.high for rate in rates]),
-        ):
-            frame[name] = np.array(values, dtype=float)
+        frame["rate"] = np.array([rate.value for rate in rates], dtype=float)
+        frame["low"] = np.array([rate.low for rate in rates], dtype=float)
+        frame["high"] = np.array([rate.high for rate in rates], dtype=float)
         return frame
-
-    def find_slices(self, *, kind: str = "any", by: Sequence[str] | None = None) -> SliceTable:
-        """Find the slices in which errors are more frequent than elsewhere.
-
-        Args:
-            kind: "any", "false finding", "missed finding" or "laterality flip".
-            by: names of attributes; all when None.
-
-        Raises:
-            OptionError: unknown kind or attribute.
-        """
-        return slices_of(self.joined, kind=kind, by=by)
 
     def case(self, key: str, *, source: str | None = None) -> ReviewCase:
         """Return one case with both texts and its entries.
@@ -283,17 +268,16 @@ def queue(
     task: str = "report",
     grounding: pd.DataFrame | _Table | None = None,
     confident: float = 0.5,
-    by: Sequence[str] | None = None,
     progress: bool = False,
 ) -> ErrorQueue:
     """Open the error queue of a run.
 
     Args:
         run: folder of `wb.run`, its result, or a table with the columns id and text.
-        manifest: what is known of the images: a `Manifest`, its file, a table with its columns, or
-            a mapping id -> phantom. When None, the manifest of the run is used where it still lies
-            beside the run, in the current folder or where it lay, unchanged; else nothing is
-            known, and only what needs no reference is listed.
+        manifest: what is known of the images: a `Manifest`, its file, or a table with its columns.
+            When None, the manifest of the run is used where it still lies beside the run, in the
+            current folder or where it lay, unchanged; else nothing is known, and only what needs no
+            reference is listed.
         root: folder of the images; when None, the one that the run was made with where its images
             are there, else that of the manifest.
         task: of the run; one whose answers are reports.
@@ -301,13 +285,11 @@ def queue(
             `to_frame` returns one (`wb.hallucination.ground_table`).
         confident: a false finding counts as a confident one where at least this share of reports
             has a lower token confidence, 0 to 1.
-        by: attributes to divide cases by; view, sex, age group, source, support device and every
-            further column of the manifest when None.
         progress: show a bar while texts are read for the first time.
 
     Raises:
         InputError: the run, the manifest or the grounding cannot be read.
-        OptionError: unknown task or attribute, or `confident` is out of range.
+        OptionError: unknown task, or `confident` is out of range.
     """
     if not 0 <= confident <= 1:
         raise OptionError(f"confident must be between 0 and 1, got {confident!r}")
@@ -315,13 +297,13 @@ def queue(
     if manifest is None:
         manifest = find_manifest(rows)
     known = None if manifest is None else open_references(manifest)
-    joined = join(rows, known, folder=rows.folder, show=progress)
+    joined = join(rows, known, show=progress)
     if grounding is not None and not isinstance(grounding, pd.DataFrame):
         grounding = grounding.to_frame()
     entries = find_suspects(joined, confident=confident, grounding=grounding)
     folder = Path(root) if root is not None else image_root(known, manifest, rows)
     return ErrorQueue(
-        entries, joined, slices_of(joined, by=by), task, rows.folder, folder, rows.failed,
+        entries, joined, slices_of(joined), task, rows.folder, folder, rows.failed,
         _notes(rows, known, joined), rows.record,
     )  # fmt: skip
 

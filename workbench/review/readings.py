@@ -2,10 +2,9 @@
 
 Reading is the slow part of opening a queue, and the same sentences come again and again.
 `workbench.reports.label` reads a text sentence by sentence and then merges what the sentences say.
-Here each different sentence of all texts is read once, by the same function, and merged for all
-texts together. That is only done for plain texts: full stops behind words and nothing else that
-could end a sentence, no abbreviation before a stop, no heading whose section is passed over. All
-other texts are read whole. A test compares both ways.
+Here each different sentence of all texts is read once, by the same function. That is only done for
+plain texts: full stops behind words and nothing else that could end a sentence, no abbreviation
+before a stop, no heading whose section is passed over. All other texts are read whole.
 
 The results are stored in `readings.parquet` by the hash of the text. The file belongs to one
 version of the reader and its lexicon, and is written again when those change.
@@ -53,19 +52,19 @@ CODE = {code: number for number, code in enumerate(CODES)}
 SIDE = {None: 0} | {side: number for number, side in enumerate(SIDES, start=1)}
 
 _AT = {name: at for at, name in enumerate(FINDINGS)}
-#: Strongest first: where a text says several things, this one counts.
-_RANK = (PRESENT, UNCERTAIN, ABSENT)
-_MENTIONED = 1 << len(SIDES)
-#: Bytes of the findings of one sentence.
-_CELL = len(FINDINGS) * len(_RANK)
+#: Strongest last: where a text says several things, this one counts.
+_RANK = tuple(CODE[code] for code in (NOT_MENTIONED, ABSENT, UNCERTAIN, PRESENT))
 #: Anything besides a full stop, behind a word and before a blank, that may end a sentence.
 _NOT_PLAIN = re.compile(r"[!?\n\r]|(?<![a-z]{3})\.|\.(?! |$)")
 _BEFORE_WORD = re.compile(r"[\s(\[]")
 _SHORTENED = frozenset(("mrs", "prof", "approx", "fig", "incl", "resp", "max", "min", "avg", "etc"))
 
+#: One mention of a finding: its number in `FINDINGS`, the place of its code in `_RANK`, its side.
+_Said = tuple[int, int, int]
+
 
 class BulkReader:
-    """Reads texts and remembers sentences."""
+    """Reads texts and remembers what each sentence says."""
 
     def __init__(self) -> None:
         words = lexicon()
@@ -73,96 +72,54 @@ class BulkReader:
         stems = dict.fromkeys(stem for finding in words.findings for stem in finding.stems)
         # the same answer as `Lexicon.speaks`, in one search
         self._speaks = re.compile("|".join(map(re.escape, stems))).search
-        self._numbers: dict[str, int] = {}
-        # of each sentence, one behind the other; number 0 stands for all that name nothing
-        self._bits = bytearray(_CELL)
-        self._alone: set[int] = set()
+        # None: the texts that have such a sentence are read whole
+        self._known: dict[str, tuple[_Said, ...] | None] = {}
 
     def read(self, texts: Sequence[str]) -> np.ndarray:
         """Return (texts, 2, findings) int8: codes and sides as in `CODE` and `SIDE`."""
-        cells = np.empty((len(texts), 2, len(FINDINGS)), dtype=np.int8)
-        rows, starts, sentences = [], [], []
-        for at, text in enumerate(texts):
-            found = self._sentences(text)
-            if found is None:
-                cells[at] = _whole(text)
-            else:
-                rows.append(at)
-                starts.append(len(sentences))
-                sentences += found
-        if rows:
-            known = np.frombuffer(bytes(self._bits), np.uint8).reshape(
-                -1, len(FINDINGS), len(_RANK)
-            )
-            bits = known[np.array(sentences)]
-            cells[rows] = _merged(np.bitwise_or.reduceat(bits, starts, axis=0))
-        return cells
+        ranks, sides = ([[0] * len(FINDINGS) for _ in texts] for _ in range(2))
+        for text, rank, place in zip(texts, ranks, sides, strict=True):
+            for finding, strength, side in self._said(text):
+                if strength > rank[finding]:
+                    rank[finding], place[finding] = strength, side
+                elif strength == rank[finding] and side and side != place[finding]:
+                    place[finding] = SIDE["bilateral"] if place[finding] else side
+        codes = np.array(_RANK, dtype=np.int8)[np.array(ranks, dtype=int)]
+        return np.stack([codes, np.array(sides, dtype=np.int8)], axis=1)
 
-    def _sentences(self, text: str) -> list[int] | None:
-        """Return the numbers of the sentences of a text; None where it must be read whole."""
+    def _said(self, text: str) -> Iterable[_Said]:
         if _NOT_PLAIN.search(text):
-            return None
-        *stopped, rest = text.split(".")
-        pieces = [f"{piece}." for piece in map(str.strip, stopped)]
-        if rest.strip():
-            pieces.append(rest.strip())
-        found = [self._number(piece) for piece in pieces]
-        return found if found and self._alone.isdisjoint(found) else None
+            return _read(text)
+        *stopped, rest = map(str.strip, text.split("."))
+        pieces = [f"{piece}." for piece in stopped] + ([rest] if rest else [])
+        said: list[_Said] = []
+        for piece in pieces:
+            own = self._sentence(piece)
+            if own is None:
+                return _read(text)
+            said += own
+        return said
 
-    def _number(self, sentence: str) -> int:
-        number = self._numbers.get(sentence)
-        if number is None:
+    def _sentence(self, sentence: str) -> tuple[_Said, ...] | None:
+        if sentence not in self._known:
             word = _BEFORE_WORD.split(sentence[:-1])[-1].lower()
             alone = word in _SHORTENED or self._skips(sentence)
-            number = len(self._bits) // _CELL if alone or self._speaks(sentence.lower()) else 0
-            self._numbers[sentence] = number
-            if alone:
-                self._alone.add(number)
-            if number:
-                self._bits += _sentence_bits(sentence).tobytes()
-        return number
+            said = _read(sentence) if not alone and self._speaks(sentence.lower()) else ()
+            self._known[sentence] = None if alone else said
+        return self._known[sentence]
 
 
-def _sentence_bits(sentence: str) -> np.ndarray:
-    """Return (findings, codes by rank) uint8: a bit for each side, and one for being mentioned."""
-    bits = np.zeros((len(FINDINGS), len(_RANK)), dtype=np.uint8)
-    for row in label(sentence).mentions:
-        if row.finding in _AT:
-            side = 0 if row.side is None else 1 << (SIDE[row.side] - 1)
-            bits[_AT[row.finding], _RANK.index(row.code)] |= _MENTIONED | side
-    return bits
-
-
-def _merged(bits: np.ndarray) -> np.ndarray:
-    """Return (n, 2, findings) codes and sides out of (n, findings, codes by rank) bits."""
-    mentioned = bits >= _MENTIONED
-    rank = mentioned.argmax(axis=2)
-    spoken = mentioned.any(axis=2)
-    codes = np.array([CODE[code] for code in _RANK], dtype=np.int8)[rank]
-    sides = np.take_along_axis(bits, rank[:, :, None], axis=2)[:, :, 0] & (_MENTIONED - 1)
-    table = [SIDE["bilateral"]] * _MENTIONED
-    table[0] = 0
-    for side in SIDES:
-        table[1 << (SIDE[side] - 1)] = SIDE[side]
-    silent = np.int8(CODE[NOT_MENTIONED])
-    return np.stack(
-        [np.where(spoken, codes, silent), np.where(spoken, np.array(table, np.int8)[sides], 0)],
-        axis=1,
+def _read(text: str) -> tuple[_Said, ...]:
+    return tuple(
+        (_AT[row.finding], _RANK.index(CODE[row.code]), SIDE[row.side])
+        for row in label(text).mentions
+        if row.finding in _AT
     )
 
 
-def _whole(text: str) -> np.ndarray:
-    cells = np.zeros((2, len(FINDINGS)), dtype=np.int8)
-    cells[0] = CODE[NOT_MENTIONED]
-    for row in label(text).rows:
-        if row.finding in _AT:
-            cells[:, _AT[row.finding]] = CODE[row.code], SIDE[row.side]
-    return cells
-
-
 @dataclass(frozen=True, eq=False)
-class Readings:
-    """What texts say.
+class TextFindings:
+    """What texts say of each finding.
 
     Attributes:
         codes: (texts, findings) int8, index of `findings.CODES`; a missing text mentions nothing.
@@ -177,11 +134,11 @@ class Readings:
     __repr__ = short_repr
 
 
-def read_texts(texts: pd.Series, *, folder: Path | None = None, show: bool = False) -> Readings:
-    """Return the code and the side of each finding in each text.
+def read_texts(texts: pd.Series, *, folder: Path | None = None, show: bool = False) -> TextFindings:
+    """Return the code and the side of each finding in each of (n,) texts, which may be missing.
 
     Args:
-        texts: (n,) reports; missing values say nothing.
+        texts: reports.
         folder: where readings are stored; None stores nothing. A folder that cannot be written is
             no error: the texts are read again next time.
         show: whether a bar may appear.
@@ -197,13 +154,10 @@ def read_texts(texts: pd.Series, *, folder: Path | None = None, show: bool = Fal
             known[keys[at]] = cells.tobytes()
     if fresh and folder is not None:
         _save(folder, known)
-    table = np.empty((len(unique) + 1, 2, len(FINDINGS)), dtype=np.int8)
-    if unique.size:
-        joined = b"".join(known[key] for key in keys)
-        table[:-1] = np.frombuffer(joined, dtype=np.int8).reshape(len(unique), 2, len(FINDINGS))
-    table[-1, 0], table[-1, 1] = CODE[NOT_MENTIONED], 0
-    chosen = table[numbers]
-    return Readings(chosen[:, 0], chosen[:, 1], len(fresh))
+    silent = np.repeat(np.array([CODE[NOT_MENTIONED], 0], dtype=np.int8), len(FINDINGS))
+    joined = b"".join([*(known[key] for key in keys), silent.tobytes()])
+    chosen = np.frombuffer(joined, dtype=np.int8).reshape(-1, 2, len(FINDINGS))[numbers]
+    return TextFindings(chosen[:, 0], chosen[:, 1], len(fresh))
 
 
 @cache

@@ -25,7 +25,6 @@ import pandas as pd
 from scipy.special import ndtr
 
 from workbench._repr import short_repr
-from workbench.errors import OptionError
 from workbench.evaluation.intervals import Estimate, divided, holm, wilson
 from workbench.findings import CODES, DEVICE
 from workbench.review.readings import FINDINGS
@@ -44,25 +43,14 @@ ALPHA = 0.05
 VALUES = 50
 #: Slices on a card.
 _SHOWN = 8
-#: Ways to err, and the masks that are counted for each.
-ERRORS = {
-    "any": ("false", "missed", "flipped"),
-    "false finding": ("false",),
-    "missed finding": ("missed",),
-    "laterality flip": ("flipped",),
-}
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One slice.
+    """The cases in which an attribute has one value, for one finding or `ALL`.
 
     Attributes:
-        attribute: what cases are divided by.
-        value: of the attribute.
-        finding: one finding, or `ALL`.
         cases: reports in the slice.
-        errors: errors in it.
         chances: pairs of report and finding that could be judged.
         expected: errors expected if it were like all cases.
         z: of the score test; None where not tested.
@@ -105,12 +93,7 @@ class Slice:
 
 @dataclass(frozen=True, eq=False)
 class SliceTable:
-    """All slices, the worst first.
-
-    Attributes:
-        slices: those that were tested by evidence, then the others.
-        tested: how many were tested.
-    """
+    """All slices: the tested ones, the worst first, then the others; and how many were tested."""
 
     slices: tuple[Slice, ...]
     tested: int
@@ -124,9 +107,8 @@ class SliceTable:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each slice, in order."""
-        rows = [item.to_dict() for item in self.slices]
-        frame = pd.DataFrame(rows)
-        return frame.astype(dict.fromkeys(("ratio", "z", "p"), float)) if rows else frame
+        frame = pd.DataFrame([item.to_dict() for item in self.slices])
+        return frame if frame.empty else frame.astype({"ratio": float, "z": float, "p": float})
 
     def plot(self, ax: Axes | None = None, *, count: int = 12) -> Axes:
         """Draw the rates of the worst slices with intervals, and what was expected of each."""
@@ -200,42 +182,10 @@ def attribute_table(joined: Joined) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def slices_of(joined: Joined, *, kind: str = "any", by: Sequence[str] | None = None) -> SliceTable:
-    """Compare every slice with the rest.
-
-    Args:
-        joined: cases.
-        kind: one of `ERRORS`.
-        by: names of attributes; all when None.
-
-    Raises:
-        OptionError: unknown kind or attribute.
-    """
-    if kind not in ERRORS:
-        raise OptionError(f"unknown kind {kind!r}; expected one of: {', '.join(ERRORS)}")
-    table = attribute_table(joined)
-    names = list(table.columns) if by is None else [by] if isinstance(by, str) else list(by)
-    lost = [name for name in names if name not in table]
-    if lost:
-        raise OptionError(
-            f"cases cannot be divided by {lost[0]!r}; expected: {', '.join(table.columns)}"
-        )
-    masks = error_masks(joined)
-    errors = np.logical_or.reduce([masks[name] for name in ERRORS[kind]])
-    return find_slices(errors, _chances(joined, kind), table[names], _patients(joined.cases))
-
-
-def _chances(joined: Joined, kind: str) -> np.ndarray:
-    """Return (cases, findings) bool: where an error of this kind could have been made."""
-    known = joined.known
-    if kind == "false finding":
-        return known & (joined.true == NO)
-    if kind == "missed finding":
-        return known & (joined.true == YES)
-    if kind == "laterality flip":
-        both = (joined.true == YES) & (joined.said == YES)
-        return known & both & (joined.true_sides > 0) & (joined.said_sides > 0)
-    return known
+def slices_of(joined: Joined) -> SliceTable:
+    """Compare every slice of some cases with the rest."""
+    errors = np.logical_or.reduce(list(error_masks(joined).values()))
+    return find_slices(errors, joined.known, attribute_table(joined), _patients(joined.cases))
 
 
 def _patients(cases: pd.DataFrame) -> np.ndarray:
@@ -257,7 +207,7 @@ def find_slices(
         errors: (cases, findings) bool.
         chances: (cases, findings) bool, True wherever an error could be judged.
         attributes: (cases, attributes) values; missing ones are "unknown".
-        patients: (cases,) int, who each is.
+        patients: (cases,) int.
     """
     errors = errors & chances
     below = chances.sum(axis=0)
@@ -332,12 +282,8 @@ class _Part:
         return [item for item in found if item.chances]
 
     def _z(self, cells: np.ndarray, each: np.ndarray) -> np.ndarray:
-        """Return (values,) score statistics over their standard deviations; NaN undefined.
-
-        Args:
-            cells: (cases,) number of patient and value.
-            each: (values, findings) chances.
-        """
+        """Return (values,) score statistics over their standard deviations; NaN undefined."""
+        # cells: (cases,) number of patient and value; each: (values, findings) chances
         count = len(each)
         share = np.nan_to_num(divided(each, np.broadcast_to(each.sum(axis=0), each.shape)))
         own = np.bincount(cells, self.residual, self.people * count).reshape(-1, count)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,7 @@ from workbench.data.columns import BY_NAME
 from workbench.data.frames import conform, map_unique, read_table
 from workbench.errors import InputError, OptionError
 from workbench.findings import CODES, SIDES
-from workbench.phantom.case import Phantom
-from workbench.phantom.wording import merged_side, statements
+from workbench.phantom.wording import merged_side
 from workbench.review.readings import CODE, FINDINGS, SIDE
 from workbench.runs.record import kept_places, read_record
 from workbench.runs.result import RunResult, load
@@ -52,10 +49,9 @@ _LOOKED_AT = 1000
 
 #: A folder of `wb.run`, its result, or a table with the columns id and text.
 Run = str | os.PathLike[str] | RunResult | pd.DataFrame
-#: A manifest or its file, a table with its columns (`id` may stand for `image_id`), or id ->
-#: phantom. Columns that a manifest does not know (device, hospital) stay: cases can be divided by
-#: them.
-Known = Manifest | str | os.PathLike[str] | pd.DataFrame | Mapping[Any, Phantom]
+#: A manifest or its file, or a table with its columns (`id` may stand for `image_id`). Columns that
+#: a manifest does not know (device, hospital) stay: cases can be divided by them.
+Known = Manifest | str | os.PathLike[str] | pd.DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +60,12 @@ class RunRows:
 
     Attributes:
         frame: columns `COLUMNS`, one row for each image whose task was done.
-        task: which task.
         folder: of the run; None for a table.
         record: the content of run.json; empty for a table.
         failed: rows of the task that have no text.
     """
 
     frame: pd.DataFrame
-    task: str
     folder: Path | None = None
     record: dict = field(default_factory=dict)
     failed: int = 0
@@ -80,11 +74,7 @@ class RunRows:
 
 
 def open_run(run: Run, *, task: str = "report") -> RunRows:
-    """Open the rows of one task.
-
-    Args:
-        run: see `Run`.
-        task: name of a task whose answers are reports.
+    """Open the rows of one task, whose answers are reports.
 
     Raises:
         InputError: there is no run, a column is missing, or an id stands twice.
@@ -114,7 +104,7 @@ def open_run(run: Run, *, task: str = "report") -> RunRows:
             f"id {rows.loc[twice, 'id'].iloc[0]!r} stands twice in the run; a review needs one row "
             "for each image, give every row of the manifest an image_id of its own"
         )
-    return RunRows(rows, task, folder, record, int((frame["status"] == FAILED).sum()))
+    return RunRows(rows, folder, record, int((frame["status"] == FAILED).sum()))
 
 
 def _read(folder: Path) -> pd.DataFrame:
@@ -161,9 +151,9 @@ class References:
     Attributes:
         frame: columns source, id, `FACTS`, report (missing where there is none) and `extra`.
         codes: (images, findings) int8, the labels, index of `findings.CODES`.
-        sides: (images, findings) int8, index of `readings.SIDE_NAMES`.
+        sides: (images, findings) int8, index of `SIDE_NAMES`.
         extra: names of the columns that a manifest does not know.
-        identity: "sha256" or "digest" as in run.json, None where it is neither.
+        identity: "sha256" or "digest" as in run.json; None for a table.
         root: folder of the images, where that is known.
     """
 
@@ -192,13 +182,8 @@ def open_references(manifest: Known) -> References:
         identity = file_sha256(path)
     elif isinstance(manifest, pd.DataFrame):
         frame = _named(manifest)
-    elif isinstance(manifest, Mapping):
-        frame = _of_phantoms(manifest)
     else:
-        raise InputError(
-            "expected a manifest, its file, a table or a mapping of phantoms; got "
-            f"{type(manifest).__name__}"
-        )
+        raise InputError(f"expected a manifest, its file or a table; got {type(manifest).__name__}")
     return _references(frame, root, identity)
 
 
@@ -228,13 +213,7 @@ def find_manifest(rows: RunRows) -> Path | None:
 
 
 def image_root(known: References | None, manifest: Known | None, rows: RunRows) -> Path | None:
-    """Return the folder of the images: that of a loaded manifest, of the run, or of the file.
-
-    Args:
-        known: of the images; None where nothing is.
-        manifest: what `known` was opened from.
-        rows: of the run.
-    """
+    """Return the folder of the images: that of a loaded manifest, of the run, or of the file."""
     if known is None or rows.folder is None or isinstance(manifest, Manifest):
         return None if known is None else known.root
     paths = [path for path in known.frame["path"].head(_LOOKED_AT) if path]
@@ -276,24 +255,6 @@ def _named(frame: pd.DataFrame) -> pd.DataFrame:
     return conform(frame.reset_index(drop=True), sort=False)
 
 
-def _of_phantoms(cases: Mapping[Any, Phantom]) -> pd.DataFrame:
-    rows = []
-    for key, case in cases.items():
-        if not isinstance(case, Phantom):
-            raise InputError(
-                f"id {key!r} has {type(case).__name__}; a mapping of references must contain "
-                "phantoms, give anything else as a table or a manifest"
-            )
-        groups = statements(case.lesions)
-        sides = {name: merged_side(item.side for item in group) for name, group in groups.items()}
-        places = {name: [side] for name, side in sides.items() if side}
-        row = {"image_id": str(key), "locations": json.dumps(places) if places else None}
-        row |= {"report_findings": case.report, "provenance": "drawn", "patient_id": str(key)}
-        row |= {"view": case.image.contract.view}
-        rows.append(row | case.labels)
-    return conform(pd.DataFrame(rows), sort=False)
-
-
 def _text(values: pd.Series) -> pd.Series:
     return values.astype("string").astype(object).where(values.notna(), None)
 
@@ -308,11 +269,7 @@ def _reports(frame: pd.DataFrame) -> pd.Series:
 
 
 def _codes(values: pd.Series) -> np.ndarray:
-    """Return (n,) int8 codes of a column of a manifest.
-
-    Raises:
-        InputError: a cell is no code.
-    """
+    """Return (n,) int8 codes of a column of a manifest; `InputError` where a cell is none."""
     column = values.astype("category")
     wrong = [value for value in column.cat.categories if value not in CODES]
     if wrong:
@@ -336,11 +293,10 @@ def _sides(locations: pd.Series) -> np.ndarray:
         return found
 
     try:
-        cells = map_unique(locations.astype(object).where(locations.notna(), None), read)
+        cells = map_unique(locations.where(locations.notna(), None), read, missing=silent)
     except (ValueError, AttributeError, TypeError):
         raise InputError(
             "column 'locations' contains a cell that is no JSON of finding -> places; "
             "`workbench manifest check` names it"
         ) from None
-    rows = [silent if cell is None else cell for cell in cells]
-    return np.array(rows, dtype=np.int8).reshape(len(rows), len(FINDINGS))
+    return np.array(list(cells), dtype=np.int8).reshape(-1, len(FINDINGS))

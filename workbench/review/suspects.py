@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -63,17 +62,15 @@ COLUMNS += ("confidence", "evidence")
 
 @dataclass(frozen=True, eq=False)
 class Joined:
-    """Cases with what was said and what is known.
+    """Cases with what was said and what is known, in tables (cases, findings).
 
     Attributes:
         cases: one row for each report: id, source, facts, texts, measures, "age group".
-        said: (cases, findings) int8, the model's codes.
-        said_sides: (cases, findings) int8.
-        labels: (cases, findings) int8, codes of the manifest.
-        reported: (cases, findings) int8, codes read out of the reference report.
-        true: (cases, findings) int8, labels before reports.
-        true_sides: (cases, findings) int8; 0 where unknown.
-        disputed: (cases, findings) bool.
+        said, said_sides: int8, the model's codes, index of `CODES`, and sides, of `SIDE_NAMES`.
+        labels: int8, codes of the manifest.
+        reported: int8, codes read out of the reference report.
+        true, true_sides: int8, labels before reports.
+        disputed: bool.
         extra: columns of `cases` that a manifest does not know.
         unmatched: cases that no reference was found for.
         read: texts that had to be read now.
@@ -99,19 +96,11 @@ class Joined:
         return np.isin(self.true, (YES, NO)) & ~self.disputed
 
 
-def join(
-    rows: RunRows, references: References | None, *, folder: Path | None = None, show: bool = False
-) -> Joined:
-    """Join the rows of a run with its references.
-
-    Args:
-        rows: of the run.
-        references: what is known; None where nothing is.
-        folder: where `readings` are stored.
-        show: whether a bar may appear.
+def join(rows: RunRows, references: References | None, *, show: bool = False) -> Joined:
+    """Join the rows of a run with its references, where there are any; for the rest `read_texts`.
 
     Raises:
-        InputError: no row of the run has a reference, though references are given.
+        InputError: references are given, and no row of the run has one.
     """
     frame, known = rows.frame, nothing_known() if references is None else references
     at = match_rows(frame, known.frame)
@@ -124,13 +113,13 @@ def join(
     facts = facts.where(facts.notna(), None).astype({"age": float})
     reports = facts.pop("report")
     texts = pd.concat([frame["text"], reports], ignore_index=True)
-    readings = read_texts(texts, folder=folder, show=show)
+    readings = read_texts(texts, folder=rows.folder, show=show)
     count = len(frame)
     said, reported = readings.codes[:count], readings.codes[count:]
     labels, places = _taken(known.codes, at, SILENT), _taken(known.sides, at, 0)
     definite = np.isin(labels, (YES, NO)) & np.isin(reported, (YES, NO))
-    known_facts = {str(name): column for name, column in facts.items()}
-    cases = frame.drop(columns=["view", "status", "error"]).assign(reference=reports, **known_facts)
+    own = frame.drop(columns=["view", "status", "error"])
+    cases = pd.concat([own.assign(reference=reports), facts], axis=1)
     cases["view"] = _view(facts["view"], frame["view"])
     cases["age group"] = _age_groups(facts["age"])
     return Joined(
@@ -176,16 +165,12 @@ def _view(known: pd.Series, seen: pd.Series) -> pd.Series:
 
 def _age_groups(ages: pd.Series) -> pd.Series:
     bins = [-1, *AGES.values()]
-    groups = pd.cut(pd.to_numeric(ages, errors="coerce"), bins, labels=list(AGES))
+    groups = pd.cut(ages, bins, labels=list(AGES))
     return groups.astype(object).where(groups.notna(), UNKNOWN)
 
 
 def check_kinds(kinds: Sequence[str]) -> None:
-    """Refuse what is no kind.
-
-    Raises:
-        OptionError: one is not in `KINDS`.
-    """
+    """Raise `OptionError` where one is not in `KINDS`."""
     if wrong := [name for name in kinds if name not in KINDS]:
         raise OptionError(unknown_name("kind", wrong[0], KINDS))
 
@@ -211,7 +196,7 @@ def error_masks(joined: Joined) -> dict[str, np.ndarray]:
 
 
 def find_suspects(
-    joined: Joined, *, confident: float = 0.5, grounding: pd.DataFrame | None = None
+    joined: Joined, *, confident: float, grounding: pd.DataFrame | None
 ) -> pd.DataFrame:
     """Return everything worth a look, the most suspect kind first and the surest case first.
 
@@ -222,7 +207,7 @@ def find_suspects(
 
     Returns:
         Columns `COLUMNS`; "case" is the row of `joined.cases`, "finding" empty where the whole
-        report is meant, "evidence" a number in words.
+        report is meant.
     """
     sure = confidence(joined.cases["mean_logprob"])
     masks = error_masks(joined)

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,10 @@ from workbench.hallucination.taxonomy import KINDS as ERROR_KINDS
 from workbench.review.kappa import MISSING, Agreement, agreement
 from workbench.review.study_session import check_text
 from workbench.runs.record import now
+
+if TYPE_CHECKING:
+    from workbench.review.error_queue import ErrorQueue
+    from workbench.runs.result import RunResult
 
 FILE = "annotations.jsonl"
 VERDICTS = {
@@ -52,17 +56,8 @@ _ENTRY = ("id", "source", "kind", "finding", "said", "reference")
 _SHORT = 20
 
 
-class _NamedTuple(Protocol):
-    def _asdict(self) -> dict[str, Any]: ...
-
-
 #: A row of `ErrorQueue.to_frame()`.
-Entry = pd.Series | Mapping[str, object] | _NamedTuple
-
-
-class _InFolder(Protocol):
-    @property
-    def folder(self) -> Path | None: ...
+Entry = pd.Series | Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -78,8 +73,7 @@ class Annotation:
         time: UTC, ISO 8601.
         severity: one of `SEVERITIES`, or "".
         errors: in what way the report errs, of `hallucination.taxonomy.KINDS`.
-        true: code that the reviewer takes for true, or "".
-        side: side that the reviewer takes for true, or "".
+        true, side: what the reviewer takes for true, or "".
         comment: free text.
         report: the report as it should be, or "".
     """
@@ -110,11 +104,7 @@ class Annotation:
 
 
 class Annotations:
-    """The annotations of a run.
-
-    Args:
-        path: the file; made at the first annotation.
-    """
+    """The annotations of a run, in a file that the first one makes."""
 
     def __init__(self, path: str | os.PathLike) -> None:
         self._lines = JsonLines(path)
@@ -146,8 +136,8 @@ class Annotations:
         """Write a verdict.
 
         Args:
-            entry: a row of `ErrorQueue.to_frame()` (Series, dict or named tuple with its columns);
-                or name it: id="radiograph-17", finding="nodule", kind=..., source=...
+            entry: a row of `ErrorQueue.to_frame()`; or name it: id="radiograph-17",
+                finding="nodule", kind=..., source=...
             verdict, reviewer, severity, errors, true, side, comment, report: see `Annotation`;
                 `true` decides the corrected reference, `report` serves fine-tuning.
             **named: id, source, kind, finding, said, reference.
@@ -252,7 +242,7 @@ class Annotations:
         return frame_table(self.to_frame().drop(columns=["n", "report"]))
 
 
-def open_annotations(run: str | os.PathLike[str] | _InFolder) -> Annotations:
+def open_annotations(run: str | os.PathLike[str] | RunResult | ErrorQueue) -> Annotations:
     """Open the annotations of a run.
 
     Args:
@@ -261,7 +251,7 @@ def open_annotations(run: str | os.PathLike[str] | _InFolder) -> Annotations:
     Raises:
         InputError: there is no such folder.
     """
-    folder = run if isinstance(run, (str, os.PathLike)) else getattr(run, "folder", None)
+    folder = run if isinstance(run, (str, os.PathLike)) else run.folder
     if folder is None or not Path(folder).is_dir():
         raise InputError(
             "annotations are stored in the folder of a run; give the folder that `workbench run "
@@ -274,7 +264,7 @@ def check_initials(reviewer: str) -> str:
     """Return initials without blanks around them.
 
     Raises:
-        InputError: they are empty, too long or hold control characters.
+        InputError: they are empty, too long or contain control characters.
     """
     text = reviewer.strip() if isinstance(reviewer, str) else ""
     if not text or len(text) > _SHORT or not text.isprintable():
@@ -299,12 +289,8 @@ def _target(entry: Entry | None, named: Mapping[str, str]) -> dict[str, str]:
     wrong = set(named) - set(_ENTRY)
     if wrong:
         raise OptionError(f"unknown argument {min(wrong)!r}; an entry has {', '.join(_ENTRY)}")
-    given: dict[Hashable, object] = {}
-    if isinstance(entry, (pd.Series, Mapping)):
-        given |= dict(entry.items())
-    elif entry is not None:
-        given |= entry._asdict()
-    values = {name: named.get(name, given.get(name, "")) for name in _ENTRY}
+    given = {} if entry is None else entry
+    values = {name: named.get(name, given.get(name)) for name in _ENTRY}
     target = {name: "" if value is None else str(value) for name, value in values.items()}
     if not target["id"]:
         raise InputError("an annotation needs an entry of the queue, or id=")
