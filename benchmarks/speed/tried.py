@@ -27,11 +27,12 @@ _CONTEXT = 4
 def int8(plan: Plan) -> dict:
     """Shrink the language model to int8: steps, and how far log-probabilities move."""
     import workbench as wb
-    from workbench.model.int8 import shrink_to_int8
+    from workbench.model.int8 import load_as_int8
 
     whole, small = Bench(plan.sizes), Bench(plan.sizes)
     before = weight_bytes(whole.model)
-    shrink_to_int8(small.model)
+    shrunk = load_as_int8(small.model.config, small.model.state_dict())
+    small.engine.model = shrunk.eval().requires_grad_(False)
     tokens = max(8, plan.sizes.new_tokens // 2)
     pixels = whole.pixels()
     found = {}

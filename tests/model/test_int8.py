@@ -14,7 +14,6 @@ from torch import nn
 from workbench.errors import DeviceError, InputError
 from workbench.interface import load_model
 from workbench.model import int8
-from workbench.model.int8 import shrink_to_int8
 from workbench.model.load import load_checkpoint
 from workbench.model.placement import Gpu, Hardware, Placement, place
 from workbench.model.sizes import PartSizes
@@ -62,12 +61,6 @@ def test_methods_that_need_gradients_say_so(pair):
         explain(trace, method="integrated_gradients")
 
 
-def test_other_weights_are_refused(pair):
-    model = type(pair[0].responder.engine.model)(pair[0].responder.engine.model.config)
-    with pytest.raises(DeviceError, match=r"float32 weights on the CPU, got torch\.bfloat16"):
-        shrink_to_int8(model.to(torch.bfloat16))
-
-
 def test_int8_is_for_the_cpu():
     gpu = Gpu(0, "card", (8, 0), 80 << 30)
     machine = Hardware((gpu,), memory=64 << 30)
@@ -92,15 +85,13 @@ def by_torch(model):
 def test_read_tensor_by_tensor_it_is_what_torch_makes_of_the_whole(name):
     folder = Path(__file__).parents[1] / "golden" / "checkpoints" / name
     whole = load_checkpoint(folder, device="cpu", dtype="float32").model
-    in_memory = shrink_to_int8(load_checkpoint(folder, device="cpu", dtype="float32").model)
     by_torch(whole)
     read = load_checkpoint(folder, device="cpu", quantize="int8").model
     size = read.config.vision.image_size
     ids, pixels = torch.tensor([[1, 5, -200, 7, 9, 11]]), torch.randn(1, 1, size, size)
     with torch.inference_mode():
-        logits = [m(input_ids=ids, pixel_values=pixels).logits for m in (whole, read, in_memory)]
+        logits = [m(input_ids=ids, pixel_values=pixels).logits for m in (whole, read)]
     assert torch.equal(logits[0], logits[1])
-    assert torch.equal(logits[0], logits[2])
     assert not any(one.is_meta for one in (*read.parameters(), *read.buffers()))
     assert read.llama.rotary_emb.inv_freq.dtype == torch.float32
     assert not read.training and read.is_quantized

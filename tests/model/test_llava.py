@@ -144,14 +144,12 @@ def test_only_the_last_logits_on_request(model, pixels, ids):
 
 @torch.no_grad()
 def test_one_registered_function_sees_vision_and_language_attention(model, pixels, ids):
-    from workbench.model.vision import eager_attention
+    from transformers.models.llama.modeling_llama import eager_attention_forward as eager
 
     seen = []
 
     def record(module, query, key, value, attention_mask, **kwargs):
-        key = key.repeat_interleave(module.num_key_value_groups, dim=1)
-        value = value.repeat_interleave(module.num_key_value_groups, dim=1)
-        output, rows = eager_attention(module, query, key, value, attention_mask, **kwargs)
+        output, rows = eager(module, query, key, value, attention_mask, **kwargs)
         seen.append((type(module).__name__, module.layer_idx, rows.sum(-1)))
         return output, rows
 

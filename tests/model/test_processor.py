@@ -34,14 +34,6 @@ def test_the_contract_decides_about_the_fit_unless_told_otherwise():
     assert processor.geometry(radiograph(16, 8, fit="pad")).crop_loss == 0.0
 
 
-def test_a_batch_of_any_sizes():
-    processor = ImageProcessor(8)
-    images = [radiograph(16, 8), radiograph(9, 31)]
-    batch = processor.batch(images)
-    assert batch.shape == (2, 1, 8, 8)
-    assert torch.equal(batch[1], processor(images[1]))
-
-
 def test_restore_undoes_normalise():
     pixels = np.linspace(0, 1, 49, dtype=np.float32).reshape(7, 7)
     processor = ImageProcessor(7)

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 from transformers import AttentionInterface
+from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from workbench.errors import InputError
 from workbench.model.config import CxrVisionConfig
-from workbench.model.vision import VisionTower, eager_attention
+from workbench.model.vision import VisionTower
 
 
 def tower(**changes):
@@ -78,7 +79,7 @@ def test_a_registered_attention_function_sees_every_layer(pixels):
     seen = []
 
     def record(module, query, key, value, attention_mask, **kwargs):
-        output, rows = eager_attention(module, query, key, value, attention_mask, **kwargs)
+        output, rows = eager_attention_forward(module, query, key, value, attention_mask, **kwargs)
         seen.append((module.layer_idx, rows))
         return output, rows
 

@@ -63,17 +63,13 @@ class ModelCard:
         name: "mini", a hub id, or the name of a directory.
         revision: commit of a hub checkpoint, else None.
         sha256s: SHA-256 of every weight file by file name; empty where the files are not here.
-        licence: licence of the weights.
         notice: one line that every surface shows.
         domain: "phantom" or "radiograph": what the model was trained on.
         parameters: number by part, with the total.
-        memory: bytes of the weights by dtype ("float32", "bfloat16", "float16", "8bit", "4bit",
-            "int8").
-        context_length: positions of the language model.
-        image_tokens: positions that one image takes.
-        text_tokens: positions left for prompt and answer beside one image.
-        image_size: side of the square input, pixels.
-        patch_size: side of a patch, pixels.
+        memory: bytes of the weights by dtype, see `workbench.model.sizes.BYTES`.
+        context_length: positions of the language model; one image takes `image_tokens` of them,
+            `text_tokens` are left for prompt and answer.
+        image_size, patch_size: sides of the square input and of a patch, pixels.
         cache_bytes: bytes of keys and values of one position in 16 bit.
         template: version of the chat template.
         on_this_machine: the files are here; False where only the configuration is described.
@@ -165,7 +161,7 @@ def card(source: object = "mini", *, hashes: bool = True) -> ModelCard:
         )
     found = find_local(source)
     if found is not None:
-        return card_of(found, hashes=hashes)
+        return _card_of(found, hashes)
     if str(source) != PUBLISHED_ID:
         raise CheckpointError(
             f"{source} is not on this machine; load it once with a network, or give a directory"
@@ -179,21 +175,21 @@ def card(source: object = "mini", *, hashes: bool = True) -> ModelCard:
     )
 
 
-def card_of(source: CheckpointSource, *, hashes: bool = True) -> ModelCard:
-    """Describe a checkpoint on this machine from its configuration and its weight files.
-
-    Raises:
-        CheckpointError: the configuration or a weight file cannot be read.
-    """
-    facts = read_facts(source.directory)
+def _card_of(source: CheckpointSource, hashes: bool) -> ModelCard:
+    facts = read_object(source.directory / CARD_FILE)
     return describe(
         read_config(source.directory),
-        name=str(facts.get("name", source.name)) if source.kind != "hub" else source.name,
+        name=name_of(source, facts),
         terms=terms_of(source.kind, facts),
         revision=source.revision,
         sha256s=hash_weights(find_weights(source.directory)) if hashes else {},
         facts=facts,
     )
+
+
+def name_of(source: CheckpointSource, facts: Mapping[str, Any]) -> str:
+    """Return what a checkpoint is called: its hub id, else as its model_card.json says."""
+    return source.name if source.kind == "hub" else str(facts.get("name", source.name))
 
 
 def describe(
@@ -265,32 +261,13 @@ def _refuse_sizes(fields: Mapping[str, Any], directory: Path) -> None:
     """Refuse sizes that no model has, before a model of that size is laid out."""
     for section, sizes in LARGEST.items():
         given = fields.get(section)
-        given = given if isinstance(given, dict) else {}
         for name, most in sizes.items():
-            value = given.get(name, 1)
+            value = given.get(name) if isinstance(given, dict) else None
             if isinstance(value, int | float) and not abs(value) <= most:
                 raise CheckpointError(
                     f"config.json in {directory}: {section}.{name} is {value!r}, more than the "
                     f"{most:,} that is read here; copy it again"
                 )
-
-
-def read_facts(directory: Path) -> dict[str, Any]:
-    """Read model_card.json of a checkpoint directory; empty without one.
-
-    Raises:
-        CheckpointError: it is not JSON.
-    """
-    return read_object(directory / CARD_FILE)
-
-
-def read_generation(directory: Path) -> dict[str, Any]:
-    """Read generation_config.json of a checkpoint directory; empty without one.
-
-    Raises:
-        CheckpointError: it is not JSON.
-    """
-    return read_object(directory / "generation_config.json")
 
 
 make_callable(__name__, "workbench.model.card:card")

@@ -3,7 +3,7 @@
 One `config.json` describes three parts: an open_clip vision transformer (`clip_vision_cfg`,
 `clip_embed_dim`), a linear projector (`mm_projector_dim`) and a LLaMA (`llama`, written by
 transformers 4.36). Old RoPE keys are translated on reading and written back on saving. Unread keys
-are kept and logged at debug level; `auto_map` is dropped, so no remote code is named.
+are kept; `auto_map` is dropped, so no remote code is named.
 
 Paper: Lee et al., CXR-LLaVA, European Radiology 2025, doi 10.1007/s00330-024-11339-6.
 """
@@ -44,32 +44,15 @@ _UNSUPPORTED_VISION = (
     "timm_model_name",
 )
 
-#: Keys that transformers itself puts into every config.
-_FRAMEWORK_KEYS = frozenset(
-    {
-        "_commit_hash",
-        "_name_or_path",
-        "attn_implementation",
-        "dtype",
-        "model_type",
-        "name_or_path",
-        "torch_dtype",
-    }
-)
-
 
 class CxrVisionConfig(PretrainedConfig):
     """Shape of the vision tower (`clip_vision_cfg` and `clip_embed_dim` of the published file).
 
     Attributes:
-        image_size: side of the square input, pixels.
-        patch_size: side of a patch, pixels; a remainder of the image is left out, as in open_clip.
-        width: length of a token; must be a multiple of the number of heads.
-        layers: number of residual blocks.
-        head_width: wanted length of one attention head; heads = width // head_width.
+        image_size, patch_size: sides, pixels; what is over is left out, as in open_clip.
+        width: length of a token; must be a multiple of the number of heads, width // head_width.
         mlp_ratio: hidden width of a block's MLP as a multiple of `width`.
         embed_dim: length of the pooled vector (`clip_embed_dim`); not used for text.
-        layer_norm_eps: epsilon of every LayerNorm.
         ls_init_value: start of the learned factor on each residual branch; None for no such factor.
 
     Raises:
@@ -104,10 +87,6 @@ class CxrVisionConfig(PretrainedConfig):
                 raise OptionError(
                     f"clip_vision_cfg.{name} must be a whole number above 0, got {value!r}"
                 )
-        self._check_sizes()
-        super().__post_init__(**kwargs)
-
-    def _check_sizes(self) -> None:
         if self.patch_size > self.image_size:
             raise OptionError(
                 f"clip_vision_cfg.patch_size {self.patch_size} must not be above image_size "
@@ -119,6 +98,7 @@ class CxrVisionConfig(PretrainedConfig):
                 f"width // head_width with head_width {self.head_width}; correct config.json or "
                 "the sizes"
             )
+        super().__post_init__(**kwargs)
 
     @property
     def heads(self) -> int:
@@ -151,8 +131,7 @@ class CxrLlavaConfig(PretrainedConfig):
         mm_projector_dim: input width of the projector; equals the vision width.
         llama: the language model (`LlamaConfig`; an old dict is accepted).
         max_position_embeddings: the published code's own limit on prompt ids plus new tokens, with
-            an image counted as one id; None when the file does not say. The context of the
-            language model is `context_length`.
+            an image counted as one id; None when the file does not say. Not `context_length`.
 
     Raises:
         OptionError: sizes that do not fit each other.
@@ -188,7 +167,11 @@ class CxrLlavaConfig(PretrainedConfig):
         _pixel_statistic(self.image_preprocess_cfg, "mean", PIXEL_MEAN)
         _pixel_statistic(self.image_preprocess_cfg, "std", PIXEL_STD)
         kwargs.pop("auto_map", None)
-        _report_unread(kwargs)
+        if kwargs.get("clip_quick_gelu"):
+            logger.warning(
+                "config.json says clip_quick_gelu=true; the published code never reads this key "
+                "and computes the exact GELU, and so does this model"
+            )
         super().__post_init__(**kwargs)
 
     @property
@@ -275,17 +258,6 @@ def _pixel_statistic(given: Mapping | None, name: str, default: float) -> float:
             f"image_preprocess_cfg.{name} must be a number, std above 0, got {value!r}"
         )
     return float(value)
-
-
-def _report_unread(kwargs: Mapping[str, Any]) -> None:
-    unread = sorted(set(kwargs) - _FRAMEWORK_KEYS)
-    if unread:
-        logger.debug("config keys kept but not read: %s", ", ".join(unread))
-    if kwargs.get("clip_quick_gelu"):
-        logger.warning(
-            "config.json says clip_quick_gelu=true; the published code never reads this key and "
-            "computes the exact GELU, and so does this model"
-        )
 
 
 def _square(name: str, value: int | Sequence[int]) -> int:

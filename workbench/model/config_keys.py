@@ -95,9 +95,6 @@ _OTHER_LANGUAGE: Mapping[str, tuple] = dict.fromkeys(
 def network_keys(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of a config.json that describe the network, not how it was run.
 
-    Args:
-        fields: content of the file.
-
     Raises:
         OptionError: it asks for weights in another form, or for another arithmetic.
     """
@@ -135,7 +132,6 @@ def _is_dtype(value: object) -> bool:
 
 
 def _method(value: object) -> str:
-    """Return how the weights were quantised, as far as the file says it."""
     if not isinstance(value, Mapping):
         return repr(value)
     given = [value[name] for name in ("bits", "w_bit", "weight_bits") if name in value]
@@ -237,11 +233,7 @@ def published_llama(config: LlamaConfig) -> dict[str, Any]:
 
 
 def section(name: str, value: object) -> dict[str, Any]:
-    """Return one section of a config file as a new dict; None becomes an empty one.
-
-    Raises:
-        OptionError: the section is not an object.
-    """
+    """Return one section of a config file as a new dict; None becomes an empty one."""
     if value is None:
         return {}
     if isinstance(value, PretrainedConfig):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -43,13 +43,13 @@ def load_as_int8(
         tensors: slice of a weight file by name, as `workbench.model.weights.open_tensors` gives
             them; a tied head may be missing.
 
-    Returns:
-        The model, marked `is_quantized`.
-
     Raises:
         DeviceError: this build of torch has no int8 products.
     """
-    _check_engine()
+    if torch.backends.quantized.engine == "none":
+        raise DeviceError(
+            "this build of torch has no int8 products for this processor; load without quantize"
+        )
     model = empty_model(config)
     model.llama.rotary_emb = Float32RotaryEmbedding(config.llama)  # computed, in no file
     layers = _linear_layers(model)
@@ -65,43 +65,7 @@ def load_as_int8(
     return model
 
 
-def shrink_to_int8(model: CxrLlavaForConditionalGeneration) -> CxrLlavaForConditionalGeneration:
-    """Put int8 layers in the place of the linear layers of a language model that is in memory.
-
-    Args:
-        model: in float32 on the CPU; it is changed.
-
-    Returns:
-        The model, marked `is_quantized`.
-
-    Raises:
-        DeviceError: the weights are elsewhere or of another dtype, or this build of torch has no
-            int8 products.
-    """
-    weight = model.llama.embed_tokens.weight
-    if weight.device.type != "cpu" or weight.dtype != torch.float32:
-        raise DeviceError(
-            f"int8 layers are made of float32 weights on the CPU, got {weight.dtype} on "
-            f"{weight.device}; load with device='cpu' and without dtype, or use quantize='8bit' on "
-            "a GPU"
-        )
-    _check_engine()
-    for name in _linear_layers(model):
-        layer = cast("nn.Linear", model.get_submodule(name))
-        model.set_submodule(name, _shrunk(layer.weight, layer.bias))
-    model.is_quantized = True
-    return model
-
-
-def _check_engine() -> None:
-    if torch.backends.quantized.engine == "none":
-        raise DeviceError(
-            "this build of torch has no int8 products for this processor; load without quantize"
-        )
-
-
 def _linear_layers(model: CxrLlavaForConditionalGeneration) -> list[str]:
-    """Return the names of the language model's linear layers."""
     inner = model.llama.named_modules(prefix="llama")
     return [name for name, module in inner if isinstance(module, nn.Linear)]
 

@@ -76,14 +76,8 @@ def _with_warning(notice: str) -> str:
     return f"{notice.strip().rstrip('.')}. {NOT_CLINICAL.capitalize()}."
 
 
-def say_once(name: str, terms: Terms) -> bool:
-    """Log the notice of a model, the first time in this process only.
-
-    Returns:
-        True when it was logged now.
-    """
-    if name in _said:
-        return False
-    _said.add(name)
-    logger.warning("%s: %s. Licence: %s.", name, terms.notice.rstrip("."), terms.licence)
-    return True
+def say_once(name: str, terms: Terms) -> None:
+    """Log the notice of a model, the first time in this process only."""
+    if name not in _said:
+        _said.add(name)
+        logger.warning("%s: %s. Licence: %s.", name, terms.notice.rstrip("."), terms.licence)

@@ -39,9 +39,8 @@ from workbench.model.vision import VisionTower
 class Float32RotaryEmbedding(LlamaRotaryEmbedding):
     """LLaMA's rotary embedding with `inv_freq` pinned to float32.
 
-    bfloat16 keeps 8 bits of a frequency; times position 1,100 that is an angle wrong by radians. So
-    a plain `model.to(torch.bfloat16)` silently corrupts every position beyond a few hundred, and
-    casting back cannot repair it. `to`, `half`, `bfloat16`, `double` and `cuda` all go through
+    bfloat16 keeps 8 bits of a frequency; times position 1,100 that is an angle wrong by radians,
+    which casting back cannot repair. `to`, `half`, `bfloat16`, `double` and `cuda` all go through
     `_apply`: the device follows, the dtype does not.
     """
 
@@ -57,9 +56,6 @@ class Float32RotaryEmbedding(LlamaRotaryEmbedding):
 
 class CxrLlavaForConditionalGeneration(PreTrainedModel):
     """Vision tower, projector and language model under the published names.
-
-    Args:
-        config: sizes of all parts.
 
     Attributes:
         vision_tower: (B, 1, S, S) pixels to (B, N, W) tokens.
@@ -100,10 +96,6 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
         """Replace the token embedding."""
         self.llama.embed_tokens = cast("nn.Embedding", value)
 
-    def get_decoder(self) -> LlamaModel:
-        """Return the language model without its head."""
-        return self.llama
-
     @property
     def decoder(self) -> LlamaModel:
         """The language model without its head."""
@@ -125,13 +117,7 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
         return self.mm_projector
 
     def encode_image(self, pixel_values: torch.Tensor) -> Float[torch.Tensor, "B N H"]:
-        """Encode images into rows that stand in the language model's sequence.
-
-        Args:
-            pixel_values: (B, 1, S, S) normalised pixels.
-
-        Returns:
-            (B, N, H) projected features.
+        """Encode (B, 1, S, S) normalised pixels into rows of the language model's sequence.
 
         Raises:
             InputError: the shape is not (B, 1, S, S) with S of the configuration.
@@ -143,14 +129,14 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
     def splice(
         self, input_ids: torch.Tensor, image_features: torch.Tensor
     ) -> Float[torch.Tensor, "B T H"]:
-        """Embed ids and put image features where the image ids are.
+        """Embed ids (B, L) and put image features where the image ids are.
 
         Args:
-            input_ids: (B, L) ids, -200 once per image, as `CxrTokenizer.encode_prompt` gives them.
+            input_ids: -200 once per image, as `CxrTokenizer.encode_prompt` gives them.
             image_features: (K, N, H), K images in reading order, or (1, N, H) for all of them.
 
         Returns:
-            (B, T, H) input embeddings; T = L - 1 + N for one image a row.
+            (B, T, H) in the dtype of the embedding; T = L - 1 + N for one image a row.
 
         Raises:
             InputError: the number of images or the width of the features does not fit.
@@ -186,8 +172,7 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
                 labelled -100 carry no loss.
             use_cache: return a cache for later calls.
             logits_to_keep: last positions to compute logits for, 0 for all; or an index tensor.
-            **kwargs: passed to the language model (`output_hidden_states`, `output_attentions`,
-                `cache_position`, ...).
+            **kwargs: for the language model (`output_hidden_states`, `output_attentions`, ...).
 
         Returns:
             loss (a scalar, with labels), logits (B, T, vocabulary), past_key_values and, when

@@ -28,19 +28,18 @@ from workbench.model.card import (
     CARD_FILE,
     ModelCard,
     describe,
+    name_of,
     read_config,
-    read_facts,
-    read_generation,
 )
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.int8 import load_as_int8
 from workbench.model.licence import say_once, terms_of
 from workbench.model.llava import CxrLlavaForConditionalGeneration
-from workbench.model.placement import DTYPES, INT8, Hardware, Placement, find_hardware, place
+from workbench.model.placement import DTYPES, INT8, Placement, find_hardware, place
 from workbench.model.processor import ImageProcessor
 from workbench.model.prompt import BOS, EOS
 from workbench.model.sizes import UNQUANTISED, empty_model, measure
-from workbench.model.source import CheckpointSource, resolve_source
+from workbench.model.source import resolve_source
 from workbench.model.tokenizer import CxrTokenizer
 from workbench.model.weights import (
     WeightFiles,
@@ -48,11 +47,13 @@ from workbench.model.weights import (
     find_weights,
     hash_weights,
     open_tensors,
+    read_object,
     verify_weights,
 )
 
 logger = logging.getLogger(__name__)
 
+GENERATION_FILE = "generation_config.json"
 _HEAD = "lm_head.weight"
 
 #: Below this size of the files no progress bar is shown.
@@ -64,8 +65,7 @@ class LoadedCheckpoint:
     """Everything that one checkpoint directory gives.
 
     Attributes:
-        model: in evaluation mode, on its device, its weights frozen (`requires_grad_(True)` before
-            training).
+        model: in evaluation mode, its weights frozen (`requires_grad_(True)` before training).
         tokenizer: text to ids and back.
         processor: radiographs to pixel values.
         card: name, revision, hashes, terms, sizes.
@@ -93,7 +93,6 @@ def load_checkpoint(
     quantize: str | None = None,
     revision: str | None = None,
     offline: bool | None = None,
-    hardware: Hardware | None = None,
 ) -> LoadedCheckpoint:
     """Load a model with all that belongs to it.
 
@@ -106,11 +105,10 @@ def load_checkpoint(
             (`workbench.model.int8`), with vision tower, projector and head left alone.
         revision: commit, tag or branch of a hub id; by default the pinned one.
         offline: True forbids the network; None leaves it to HF_HUB_OFFLINE.
-        hardware: what to place the model on; by default this machine.
 
     Raises:
         CheckpointError: no such checkpoint, a file is missing or damaged, or the weights do not
-            fit config.json (the first five are named).
+            fit config.json.
         DeviceError: device, dtype or quantisation are not available, or the weights do not fit.
         MissingDependencyError: bitsandbytes or accelerate is needed and not installed.
         OptionError: an option has a value that is not allowed.
@@ -123,12 +121,12 @@ def load_checkpoint(
     _check_marks(tokenizer)
     placement = place(
         measure(empty_model(config)),
-        find_hardware() if hardware is None else hardware,
+        find_hardware(),
         device=device,
         dtype=dtype,
         quantize=quantize,
     )
-    facts = read_facts(found.directory)
+    facts = read_object(found.directory / CARD_FILE)
     promised = facts.get("sha256")
     sha256s = verify_weights(weights, promised if isinstance(promised, dict) else {})
     model = _load_model(found.directory, config, weights, placement)
@@ -136,7 +134,7 @@ def load_checkpoint(
     say_once(found.name, terms)
     card = describe(
         config,
-        name=_name(found, facts),
+        name=name_of(found, facts),
         terms=terms,
         revision=found.revision,
         sha256s=sha256s,
@@ -147,7 +145,7 @@ def load_checkpoint(
         tokenizer=tokenizer,
         processor=ImageProcessor.from_config(config),
         card=replace(card, placement=placement.stated),
-        generation=read_generation(found.directory),
+        generation=read_object(found.directory / GENERATION_FILE),
         directory=found.directory,
         placement=placement,
     )
@@ -183,10 +181,9 @@ def _check(config: CxrLlavaConfig, weights: WeightFiles) -> None:
     if tied and _HEAD in weights.shapes:
         logger.debug("config.json ties the head, but the weights hold one of their own: used")
         config.tie_word_embeddings = config.llama.tie_word_embeddings = tied = False
-    expected = {
-        name: tuple(value.shape) for name, value in empty_model(config).state_dict().items()
-    }
-    check_weights(weights, expected, optional=(_HEAD,) if tied else ())
+    expected = empty_model(config).state_dict()
+    shapes = {name: tuple(value.shape) for name, value in expected.items()}
+    check_weights(weights, shapes, optional=(_HEAD,) if tied else ())
 
 
 def _check_marks(tokenizer: CxrTokenizer) -> None:
@@ -242,10 +239,6 @@ def _quiet_loading(quiet: bool) -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _name(source: CheckpointSource, facts: Mapping[str, Any]) -> str:
-    return source.name if source.kind == "hub" else str(facts.get("name", source.name))
-
-
 def save_checkpoint(
     directory: str | os.PathLike,
     model: CxrLlavaForConditionalGeneration,
@@ -260,17 +253,12 @@ def save_checkpoint(
 
     Args:
         directory: made if it does not exist; files of these names in it are replaced.
-        model: the model; it is not changed.
-        tokenizer: its tokenizer.
+        model, tokenizer: are not changed.
         dtype: "float32", "float16" or "bfloat16" on disk; by default as the model is.
         generation: sampling keys for generation_config.json beside the special ids.
-        facts: written to model_card.json, with the hashes of the weights that are held to them
-            when the checkpoint is loaded ("name", "domain", "licence" and "notice" are read from it
-            then, too; anything else is shown as it is).
+        facts: written to model_card.json with the hashes of the weights, which are verified on
+            loading ("name", "domain", "licence" and "notice" are read from it then, too).
         max_shard_size: weights above this are split into shards with an index.
-
-    Returns:
-        The directory.
 
     Raises:
         OptionError: dtype is none of the above.
@@ -290,7 +278,7 @@ def save_checkpoint(
     tokenizer.save(directory)
     ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
     ids["pad_token_id"] = tokenizer.pad_id
-    _write(directory / "generation_config.json", {**ids, **(generation or {})})
+    _write(directory / GENERATION_FILE, {**ids, **(generation or {})})
     if facts is not None:
         _write(directory / CARD_FILE, {**facts, "sha256": hash_weights(find_weights(directory))})
     return directory

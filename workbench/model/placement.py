@@ -39,14 +39,7 @@ _NO_16_BIT = ("float32", "Apple GPUs compute in it")
 
 @dataclass(frozen=True)
 class Gpu:
-    """One CUDA device.
-
-    Attributes:
-        index: N of "cuda:N".
-        name: as the driver calls it.
-        capability: compute capability (major, minor).
-        free: free bytes.
-    """
+    """One CUDA device: N of "cuda:N", its name, compute capability (major, minor), free bytes."""
 
     index: int
     name: str
@@ -61,7 +54,7 @@ class Hardware:
     Attributes:
         gpus: CUDA devices.
         mps: an Apple GPU is usable.
-        memory: bytes of main memory.
+        memory: bytes of main memory; 0 where it is not known.
         bfloat16: the processor multiplies bfloat16 in hardware (AMX, AVX512-BF16).
     """
 
@@ -108,7 +101,6 @@ def find_hardware() -> Hardware:
 
 
 def _multiplies_bfloat16() -> bool:
-    """Tell whether this processor and this build of torch multiply bfloat16 in hardware."""
     asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # torch has no public ones
     found = (getattr(torch.cpu, name, None) for name in asked)
     return torch.backends.mkldnn.is_available() and any(ask() for ask in found if ask)
@@ -122,17 +114,10 @@ def place(
     dtype: str | torch.dtype = "auto",
     quantize: str | None = None,
 ) -> Placement:
-    """Decide where a model goes.
-
-    Args:
-        sizes: parameters of the model.
-        hardware: what there is.
-        device: "auto", "cpu", "mps", "cuda" or "cuda:N".
-        dtype: "auto", "float32", "float16", "bfloat16" or a torch dtype.
-        quantize: None, "8bit" or "4bit" for a GPU, "int8" for a CPU.
+    """Decide where a model goes; the arguments are those of `load_checkpoint`.
 
     Raises:
-        OptionError: a value is none of these.
+        OptionError: a value is none of those allowed.
         DeviceError: what was asked for is not on this machine, or the weights do not fit.
     """
     device, dtype = str(device), _dtype_name(dtype)

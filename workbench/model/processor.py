@@ -6,8 +6,6 @@ and standard deviation of a checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -22,8 +20,7 @@ class ImageProcessor:
 
     Args:
         size: S, side of the model's square input in pixels.
-        mean: mean subtracted from pixels in [0, 1].
-        std: standard deviation they are divided by.
+        mean, std: of pixels in [0, 1]; subtracted, and divided by.
 
     Raises:
         OptionError: size or std is not above 0.
@@ -62,23 +59,9 @@ class ImageProcessor:
         square = fit_pixels(radiograph.pixels, self.size, fit)
         return torch.from_numpy(self.normalise(square)).unsqueeze(0)
 
-    def batch(
-        self, radiographs: Iterable[Radiograph], fit: str | None = None
-    ) -> Float[torch.Tensor, "B 1 S S"]:
-        """Fit and normalise several radiographs of any sizes.
-
-        Returns:
-            (B, 1, S, S) float32.
-
-        Raises:
-            OptionError, InputError: as for one.
-        """
-        return torch.stack([self(radiograph, fit) for radiograph in radiographs])
-
-    def geometry(self, radiograph: Radiograph, fit: str | None = None) -> FitGeometry:
+    def geometry(self, radiograph: Radiograph) -> FitGeometry:
         """Return how the radiograph lies in the model's square input."""
-        fit = radiograph.contract.fit if fit is None else fit
-        return fit_geometry(*radiograph.size, self.size, fit)
+        return fit_geometry(*radiograph.size, self.size, radiograph.contract.fit)
 
     def normalise(self, square: np.ndarray) -> np.ndarray:
         """Return (pixel - mean) / std in float32."""

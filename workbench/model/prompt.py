@@ -53,9 +53,6 @@ class Message:
     Attributes:
         role: "system" (first only), "user" or "assistant".
         content: the text; the first user turn about an image starts with "<image>" and a newline.
-
-    Raises:
-        InputError: the role is none of these.
     """
 
     role: str
@@ -78,9 +75,6 @@ def differential_messages() -> list[Message]:
 
 def question_messages(text: str) -> list[Message]:
     """Return the messages that ask a free question about an image.
-
-    Args:
-        text: the question, in the user's words.
 
     Raises:
         InputError: the question is empty or holds a reserved mark.
@@ -109,7 +103,7 @@ def check_characters(text: str) -> str:
     surrogate), which no tokenizer, file or page can take.
 
     Raises:
-        InputError: it holds such a half; the message says where.
+        InputError: it holds such a half.
     """
     try:
         text.encode("utf-8")
@@ -125,8 +119,7 @@ def check_user_text(text: str) -> str:
     """Return the text unchanged when it can stand in a user turn.
 
     Raises:
-        InputError: not a string, empty, with half a character, or it holds a reserved mark; the
-            message names it.
+        InputError: not a string, empty, with half a character, or it holds a reserved mark.
     """
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"a question needs text, got {text!r}; write what you want to know")
@@ -141,25 +134,18 @@ def check_user_text(text: str) -> str:
 
 
 def neutralise(text: str) -> str:
-    """Return the text with a space inside every reserved mark, so that it is only text.
-
-    "<s>" becomes "< s>"; text without marks is returned unchanged.
-    """
+    """Return the text with a space inside every reserved mark: "<s>" becomes "< s>"."""
     return _RESERVED.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
-def render_chat(messages: Sequence[Message], *, bos: str = BOS, eos: str = EOS) -> str:
-    """Render a dialogue in the Llama-2 chat format.
+def render_chat(messages: Sequence[Message]) -> str:
+    """Render a dialogue in the Llama-2 chat format, ready for `CxrTokenizer.encode_prompt`.
 
     The content is taken as it is: "<image>" in it stands for an image. Text from outside belongs
     through `question_messages`, `follow_up` and `answer`, which look for reserved marks.
 
     Args:
         messages: an optional system turn, then user and assistant turns in alternation.
-        bos, eos: how the tokenizer spells its first and last token.
-
-    Returns:
-        The prompt, ready for `CxrTokenizer.encode_prompt`.
 
     Raises:
         InputError: no user turn, or turns that do not alternate.
@@ -180,9 +166,9 @@ def render_chat(messages: Sequence[Message], *, bos: str = BOS, eos: str = EOS) 
         if index == 0 and system is not None:
             content = f"<<SYS>>\n{system}\n<</SYS>>\n\n{content}"
         if turn.role == "user":
-            parts.append(f"{bos}[INST] {content.strip()} [/INST]")
+            parts.append(f"{BOS}[INST] {content.strip()} [/INST]")
         else:
-            parts.append(f" {content.strip()} {eos}")
+            parts.append(f" {content.strip()} {EOS}")
     return "".join(parts)
 
 

@@ -38,13 +38,11 @@ UNQUANTISED = ("vision_tower", "mm_projector", "lm_head")
 
 @dataclass(frozen=True)
 class PartSizes:
-    """Parameters of each part.
+    """Parameters of each part; a tied head counts 0.
 
     Attributes:
-        vision_tower, mm_projector, language_model, lm_head: parameters; a tied head counts 0.
-        quantisable: parameters of the language model's linear layers, which "8bit", "4bit" and
-            "int8" shrink.
-        largest: parameters of the largest of these layers.
+        quantisable: of the language model's linear layers, which "8bit", "4bit" and "int8" shrink.
+        largest: of the largest of these layers.
     """
 
     vision_tower: int
@@ -115,8 +113,7 @@ def full_size_config() -> CxrLlavaConfig:
     """Return the configuration of the published full-size model.
 
     Deviation: its `config.json` is not quoted here; `clip_embed_dim` (768) and the LLaMA sizes are
-    those of open_clip and Llama-2-7b-chat, which the paper names. A loaded checkpoint is always
-    counted from its own file.
+    those of open_clip and Llama-2-7b-chat, which the paper names.
     """
     return CxrLlavaConfig(
         clip_vision_cfg={

@@ -33,10 +33,6 @@ PUBLISHED_REVISION = "b2224786bb90d54b1e1291171866706cfbb44e2b"
 #: Hub ids that are never followed to a moving branch.
 PINNED = {PUBLISHED_ID: PUBLISHED_REVISION}
 
-#: What is fetched from a hub.
-ALLOWED_FILES = ("*.json", "tokenizer.model", "*.safetensors")
-IGNORED_FILES = ("*.py", "*.bin", "pytorch_model*")
-
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
@@ -69,7 +65,7 @@ def resolve_source(
         offline: True forbids the network; None leaves it to HF_HUB_OFFLINE.
 
     Raises:
-        CheckpointError: there is no such checkpoint; the message tells where it was looked for.
+        CheckpointError: there is no such checkpoint.
         OptionError: a revision for something that has none.
     """
     text = os.fspath(source)
@@ -79,7 +75,7 @@ def resolve_source(
                 f"revision belongs to a hub id, and {text!r} is a directory on this machine; "
                 "leave revision out"
             )
-        return _mini() if text == MINI else _directory(Path(text))
+        return _on_this_machine(text)
     if os.path.isfile(text):
         raise CheckpointError(
             f"{text!r} is a file; give the directory with config.json, tokenizer.model and "
@@ -92,6 +88,19 @@ def resolve_source(
             f"{MINI!r}, or a hub id such as {PUBLISHED_ID!r}"
         )
     return _hub(text, revision or PINNED.get(text), offline)
+
+
+def _on_this_machine(text: str) -> CheckpointSource:
+    if text != MINI:
+        directory = Path(text).resolve()
+        return CheckpointSource(directory.name, "directory", directory)
+    directory = _ASSETS / MINI
+    if not (directory / "config.json").is_file():
+        raise CheckpointError(
+            "the embedded model mini is not part of this installation; install the package again, "
+            "or make it with `workbench train mini`"
+        )
+    return CheckpointSource(MINI, "mini", directory)
 
 
 def find_local(source: str | os.PathLike) -> CheckpointSource | None:
@@ -108,21 +117,6 @@ def find_local(source: str | os.PathLike) -> CheckpointSource | None:
 
 class NotCachedError(CheckpointError):
     """A hub checkpoint is not in the local cache."""
-
-
-def _mini() -> CheckpointSource:
-    directory = _ASSETS / MINI
-    if not (directory / "config.json").is_file():
-        raise CheckpointError(
-            "the embedded model mini is not part of this installation; install the package again, "
-            "or make it with `workbench train mini`"
-        )
-    return CheckpointSource(MINI, "mini", directory)
-
-
-def _directory(directory: Path) -> CheckpointSource:
-    directory = directory.resolve()
-    return CheckpointSource(directory.name, "directory", directory)
 
 
 def _hub(repo_id: str, revision: str | None, offline: bool | None) -> CheckpointSource:
@@ -159,8 +153,8 @@ def _snapshot(repo_id: str, revision: str | None, offline: bool | None) -> str:
     """Return the folder of a snapshot; a complete one in the cache needs no network."""
     options = {
         "revision": revision,
-        "allow_patterns": list(ALLOWED_FILES),
-        "ignore_patterns": list(IGNORED_FILES),
+        "allow_patterns": ["*.json", "tokenizer.model", "*.safetensors"],
+        "ignore_patterns": ["*.py", "*.bin", "pytorch_model*"],
     }
     if offline or PINNED.get(repo_id) == revision:
         try:

@@ -21,19 +21,8 @@ IMAGE_TOKEN_ID = -200
 IGNORE_LABEL = -100
 
 
-def source_index(input_ids: torch.Tensor, image_tokens: int) -> Int[torch.Tensor, "B T"]:
-    """Return for each position of the spliced sequence the id it comes from.
-
-    Args:
-        input_ids: (B, L) ids, `IMAGE_TOKEN_ID` at images; every row with as many images.
-        image_tokens: N, rows that one image takes.
-
-    Returns:
-        (B, T) int64 in [0, L).
-
-    Raises:
-        InputError: not 2-D, or rows with different numbers of images.
-    """
+def _source_index(input_ids: torch.Tensor, image_tokens: int) -> Int[torch.Tensor, "B T"]:
+    """Return for each position of the spliced sequence the id it comes from."""
     if input_ids.ndim != 2:
         raise InputError(f"input_ids must have shape (B, L), got {tuple(input_ids.shape)}")
     is_image = input_ids == IMAGE_TOKEN_ID
@@ -52,33 +41,15 @@ def source_index(input_ids: torch.Tensor, image_tokens: int) -> Int[torch.Tensor
 def splice_embeddings(
     input_ids: torch.Tensor, embed: torch.nn.Module, image_features: torch.Tensor
 ) -> Float[torch.Tensor, "B T H"]:
-    """Embed ids and put image features where the image ids are.
-
-    Args:
-        input_ids: (B, L) ids with `IMAGE_TOKEN_ID` at images.
-        embed: token embedding, H wide.
-        image_features: (K, N, H) with K the images of the whole batch in reading order, or
-            (1, N, H), which serves every image of the batch.
-
-    Returns:
-        (B, T, H) embeddings in the dtype of `embed`.
-
-    Raises:
-        InputError: the number of images or the width of the features does not fit.
-    """
-    input_ids = input_ids.to(_weight(embed).device)
+    """Do what `CxrLlavaForConditionalGeneration.splice` promises, with an embedding H wide."""
+    input_ids = input_ids.to(cast("torch.Tensor", embed.weight).device)
     features = _check_features(input_ids, embed, image_features)
-    source = source_index(input_ids, features.shape[1])
+    source = _source_index(input_ids, features.shape[1])
     ids = torch.gather(input_ids, 1, source)
     is_image = ids == IMAGE_TOKEN_ID
     embeds = embed(ids.masked_fill(is_image, 0))
     features = features.to(device=embeds.device, dtype=embeds.dtype)
     return embeds.masked_scatter(is_image.unsqueeze(-1), features)
-
-
-def _weight(embed: torch.nn.Module) -> torch.Tensor:
-    """Return the weight of an embedding, which peft may have wrapped."""
-    return cast("torch.Tensor", embed.weight)
 
 
 def stretch(
@@ -90,15 +61,12 @@ def stretch(
     """Stretch one value per id to one value per position of the spliced sequence.
 
     Args:
-        values: (B, L), e.g. an attention mask or labels.
-        input_ids: (B, L) ids with `IMAGE_TOKEN_ID` at images.
+        values: e.g. an attention mask or labels.
+        input_ids: ids with `IMAGE_TOKEN_ID` at images.
         image_tokens: N, rows that one image takes.
         image_value: what image positions get.
-
-    Returns:
-        (B, T) in the dtype of `values`.
     """
-    source = source_index(input_ids, image_tokens)
+    source = _source_index(input_ids, image_tokens)
     is_image = torch.gather(input_ids, 1, source) == IMAGE_TOKEN_ID
     return torch.gather(values, 1, source).masked_fill(is_image, image_value)
 
@@ -106,7 +74,7 @@ def stretch(
 def _check_features(
     input_ids: torch.Tensor, embed: torch.nn.Module, features: torch.Tensor
 ) -> torch.Tensor:
-    width = _weight(embed).shape[1]
+    width = cast("torch.Tensor", embed.weight).shape[1]
     if features.ndim != 3 or features.shape[-1] != width:
         raise InputError(
             f"image_features must have shape (K, N, {width}), got {tuple(features.shape)}; "

@@ -20,10 +20,7 @@ def read_byte(piece: str) -> int | None:
 
 
 def byte_spans(values: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
-    """Decode a run of bytes as sentencepiece does and say which character each byte belongs to.
-
-    Args:
-        values: bytes, 0 to 255.
+    """Decode bytes as sentencepiece does and report which character each of them belongs to.
 
     Returns:
         The text, with one U+FFFD for every byte that belongs to no character, and one (start, end)
@@ -39,13 +36,7 @@ def byte_spans(values: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
 
 
 def tokens_within(offsets: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, ...]:
-    """Return the numbers of the tokens that wrote any character of a range.
-
-    Args:
-        offsets: per token, first and one past the last character.
-        start: first character.
-        end: one past the last.
-    """
+    """Return the numbers of the tokens that wrote any character of a range, `end` excluded."""
     return tuple(
         number for number, (first, last) in enumerate(offsets) if first < end and last > start
     )

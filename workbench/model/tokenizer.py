@@ -87,10 +87,7 @@ class CxrTokenizer:
 
     @classmethod
     def from_directory(cls, directory: str | Path, *, embedded: int | None = None) -> CxrTokenizer:
-        """Read the tokenizer of a checkpoint directory.
-
-        Only tokenizer.model is needed; tokenizer_config.json, special_tokens_map.json and
-        added_tokens.json are read where they are.
+        """Read the tokenizer of a checkpoint directory; only tokenizer.model must be there.
 
         Raises:
             CheckpointError: tokenizer.model is missing or unreadable, or is not of this model.
@@ -99,11 +96,7 @@ class CxrTokenizer:
 
     @classmethod
     def from_model(cls, model: bytes, *, legacy: bool = False) -> CxrTokenizer:
-        """Make a tokenizer from the bytes of a sentencepiece model with Llama's special tokens.
-
-        Raises:
-            CheckpointError: the bytes are no sentencepiece model, or lack a special token.
-        """
+        """Make a tokenizer from the bytes of a sentencepiece model with Llama's special tokens."""
         return cls(TokenizerFiles(model=model, legacy=legacy))
 
     def save(self, directory: str | Path) -> None:
@@ -111,14 +104,11 @@ class CxrTokenizer:
         self.files.write(Path(directory))
 
     def encode(self, text: str, *, add_bos: bool | None = None) -> list[int]:
-        """Tokenise one text on its own.
+        """Tokenise one text on its own; no EOS is put at its end.
 
         Args:
             text: any text; special tokens spelled out in it become their ids.
             add_bos: put BOS before it; by default as the checkpoint says (yes in practice).
-
-        Returns:
-            Token ids, without EOS at the end.
 
         Raises:
             InputError: the text holds half a character, or a token that the model does not embed.
@@ -136,13 +126,9 @@ class CxrTokenizer:
         return ids
 
     def encode_prompt(self, rendered: str) -> list[int]:
-        """Tokenise a rendered prompt with `IMAGE_TOKEN_ID` (-200) in the place of each "<image>".
+        """Tokenise what `render_chat` returned, with -200 in the place of each "<image>".
 
-        Args:
-            rendered: what `render_chat` returned.
-
-        Returns:
-            Token ids; two BOS at the start, as in the published code.
+        There are two BOS at the start, as in the published code.
         """
         first, *rest = (self.encode(piece) for piece in rendered.split(IMAGE_MARK))
         ids = list(first)
@@ -152,14 +138,11 @@ class CxrTokenizer:
         return ids
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
-        """Turn ids into text.
+        """Turn ids into text; `IMAGE_TOKEN_ID` and one leading word-start mark are left out.
 
         Args:
-            ids: token ids; `IMAGE_TOKEN_ID` is left out.
+            ids: token ids.
             skip_special: leave BOS, EOS, UNK and padding out.
-
-        Returns:
-            The text; one leading word-start mark is dropped.
         """
         kept = [i for i in map(int, ids) if i != IMAGE_TOKEN_ID]
         if skip_special:
@@ -181,14 +164,11 @@ class CxrTokenizer:
         return [IMAGE_MARK if i == IMAGE_TOKEN_ID else self._piece(int(i)) for i in ids]
 
     def offsets(self, ids: Sequence[int]) -> list[tuple[int, int]]:
-        """Return where each id stands in `decode(ids)`.
+        """Return where each id stands in `decode(ids)`: one (start, end) per id, end excluded.
 
-        Args:
-            ids: generated token ids.
-
-        Returns:
-            One (start, end) per id, end excluded. Special tokens have empty spans; ids that share a
-            character (bytes of one UTF-8 sequence) share its span. Spans cover the whole text.
+        Special tokens have empty spans; ids that share a character (bytes of one UTF-8 sequence)
+        share
+        its span. Spans cover the whole text.
         """
         ids = [int(i) for i in ids]
         text = self.decode(ids)
@@ -287,11 +267,7 @@ class CxrTokenizer:
         return self._sp.piece_to_id(token) if known is None else known
 
     def _find_beyond(self, embedded: int) -> dict[str, int]:
-        """Return the added tokens that the model does not embed; what every prompt needs it must.
-
-        Raises:
-            CheckpointError: it embeds fewer ids than the prompts need.
-        """
+        """Return the added tokens that the model does not embed; those of every prompt it must."""
         if self.model_size > embedded:
             raise CheckpointError(
                 f"tokenizer.model knows {self.model_size} ids, but the model embeds {embedded}; "

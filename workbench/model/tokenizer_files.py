@@ -34,8 +34,7 @@ class AddedToken:
 
     Attributes:
         content: how it is spelled.
-        lstrip: it swallows white space before it.
-        rstrip: it swallows white space after it.
+        lstrip, rstrip: it swallows white space before, or after it.
         index: its id, or None where the vocabulary (or the next free id) says.
     """
 
@@ -52,9 +51,7 @@ class TokenizerFiles:
     Attributes:
         model: bytes of tokenizer.model.
         legacy: every run after a special token gets a word-start mark, not only the first.
-        bos, eos, unk: special tokens, spelled as the vocabulary has them.
-        pad: padding token, or None.
-        additional: further special tokens.
+        additional: special tokens beside those that have a name.
         added: tokens that are cut out but are not special.
         add_bos: `encode` puts BOS before a text.
         add_eos: as the files say; kept for them, `encode` does not obey it.
@@ -175,11 +172,7 @@ def _read_files(directory: Path) -> TokenizerFiles:
 
 
 def _flag(config: Mapping[str, Any], name: str, default: bool) -> bool:
-    """Return a setting that is true or false; null is the default.
-
-    Raises:
-        ValueError: it is something else, which could mean either.
-    """
+    """Return a setting that is true or false; null is the default, anything else an error."""
     value = config.get(name)
     if value is not None and not isinstance(value, bool):
         raise ValueError(f"{name} must be true or false, got {value!r}")
@@ -198,11 +191,7 @@ def _placed(decoder: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, A
 
 
 def _index(value: str | int) -> int:
-    """Return the id of an added token.
-
-    Raises:
-        ValueError: it is below 0, or no number.
-    """
+    """Return the id of an added token; below 0 or no whole number is an error."""
     index = int(value)
     if index < 0 or isinstance(value, bool | float):
         raise ValueError("the id of an added token must be a whole number from 0 up")

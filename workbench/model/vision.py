@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.llama.modeling_llama import eager_attention_forward
 from transformers.utils.generic import ModelOutput
 
 from workbench._repr import short_repr
@@ -48,41 +49,10 @@ class VisionOutput(ModelOutput):
     __repr__ = short_repr
 
 
-def eager_attention(
-    module: nn.Module,
-    query: Float[torch.Tensor, "B heads T D"],
-    key: Float[torch.Tensor, "B heads S D"],
-    value: Float[torch.Tensor, "B heads S D"],
-    attention_mask: torch.Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **_: object,
-) -> tuple[Float[torch.Tensor, "B T heads D"], Float[torch.Tensor, "B heads T S"]]:
-    """Attend with plain matrix products and return the rows as well.
-
-    Args:
-        module: the attention layer that asks; its `training` flag switches dropout.
-        query, key, value: (B, heads, T, D); keys and values may be of another length S.
-        attention_mask: additive mask, or None.
-        scaling: factor on the scores.
-        dropout: probability of dropping a weight in training.
-
-    Returns:
-        (B, T, heads, D) output and (B, heads, T, S) rows that sum to 1.
-    """
-    scores = torch.matmul(query, key.transpose(2, 3)) * scaling
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-    weights = F.dropout(weights, p=dropout, training=module.training)
-    return torch.matmul(weights, value).transpose(1, 2), weights
-
-
 class VisionAttention(nn.Module):
     """Multi-head self-attention with query, key and value packed in one matrix.
 
-    Carries what transformers' attention functions ask of a module: `layer_idx`, `scaling`,
-    `is_causal` and `num_key_value_groups`.
+    Carries what transformers' attention functions ask of a module.
     """
 
     is_causal = False
@@ -106,7 +76,7 @@ class VisionAttention(nn.Module):
         packed = packed.view(batch, length, 3, self.heads, self.head_dim)
         query, key, value = packed.permute(2, 0, 3, 1, 4).unbind(0)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation or "eager", eager_attention
+            self.config._attn_implementation or "eager", eager_attention_forward
         )
         output, rows = attend(
             self, query, key, value, None, dropout=0.0, scaling=self.scaling, is_causal=False
@@ -124,7 +94,6 @@ class VisionMlp(nn.Module):
         self.c_proj = _linear(config.mlp_width, config.width, _branch_std(config))
 
     def forward(self, hidden: Float[torch.Tensor, "B T W"]) -> Float[torch.Tensor, "B T W"]:
-        """Return (B, T, W)."""
         return self.c_proj(self.gelu(self.c_fc(hidden)))
 
 
@@ -137,7 +106,6 @@ class LayerScale(nn.Module):
         self.gamma = nn.Parameter(torch.full((width,), value))
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return `hidden` scaled per channel."""
         return hidden * self.gamma
 
 
@@ -154,7 +122,6 @@ class ResidualBlock(GradientCheckpointingLayer):
         self.ls_2 = _layer_scale(config)
 
     def forward(self, hidden: Float[torch.Tensor, "B T W"]) -> Float[torch.Tensor, "B T W"]:
-        """Return (B, T, W)."""
         hidden = hidden + self.ls_1(self.attn(self.ln_1(hidden))[0])
         return hidden + self.ls_2(self.mlp(self.ln_2(hidden)))
 
@@ -172,9 +139,6 @@ class VisionTower(PreTrainedModel):
 
     Usable alone: `VisionTower(CxrVisionConfig(image_size=256, width=192, layers=6))` is initialised
     as open_clip does and trains like any module.
-
-    Args:
-        config: shape of the tower.
     """
 
     config: CxrVisionConfig
@@ -201,10 +165,7 @@ class VisionTower(PreTrainedModel):
         self.post_init()
 
     def forward(
-        self,
-        pixel_values: torch.Tensor,
-        *,
-        output_hidden_states: bool = False,
+        self, pixel_values: torch.Tensor, *, output_hidden_states: bool = False
     ) -> VisionOutput:
         """Encode a batch of images.
 
@@ -212,13 +173,15 @@ class VisionTower(PreTrainedModel):
             pixel_values: (B, 1, S, S) normalised pixels, as `ImageProcessor` returns them.
             output_hidden_states: also return the residual stream after every block.
 
-        Returns:
-            Patch tokens (B, N, W) and the pooled vector (B, E).
-
         Raises:
             InputError: the shape is not (B, 1, S, S) with S of the configuration.
         """
-        self._check(pixel_values)
+        side = self.config.image_size
+        if pixel_values.ndim != 4 or tuple(pixel_values.shape[1:]) != (1, side, side):
+            raise InputError(
+                f"pixel_values must have shape (B, 1, {side}, {side}), got "
+                f"{tuple(pixel_values.shape)}; prepare images with the model's processor"
+            )
         weight = self.conv1.weight
         pixel_values = pixel_values.to(weight.device, weight.dtype, non_blocking=True)
         hidden = self.conv1(pixel_values)
@@ -237,14 +200,6 @@ class VisionTower(PreTrainedModel):
             pooled=hidden[:, 0] @ self.proj,
             hidden_states=tuple(states) if output_hidden_states else None,
         )
-
-    def _check(self, pixel_values: torch.Tensor) -> None:
-        side = self.config.image_size
-        if pixel_values.ndim != 4 or tuple(pixel_values.shape[1:]) != (1, side, side):
-            raise InputError(
-                f"pixel_values must have shape (B, 1, {side}, {side}), got "
-                f"{tuple(pixel_values.shape)}; prepare images with the model's processor"
-            )
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise one module as open_clip initialises its transformer."""

@@ -91,12 +91,7 @@ def find_weights(directory: Path) -> WeightFiles:
 
 @contextmanager
 def open_tensors(weights: WeightFiles, names: Collection[str]) -> Iterator[dict[str, Any]]:
-    """Give each tensor as a slice of its file; nothing is read before a slice is indexed.
-
-    Args:
-        weights: the files.
-        names: what a model has; other tensors are left out.
-    """
+    """Give each named tensor as a slice of its file; nothing is read before it is indexed."""
     with ExitStack() as stack:
         opened = {
             path: stack.enter_context(safe_open(path, framework="pt")) for path in weights.files
@@ -147,8 +142,7 @@ def check_weights(
         optional: names that may be missing (a head tied to the embedding).
 
     Raises:
-        CheckpointError: weights are missing, unexpected or misshapen (the first five are named), or
-            stored as numbers that mean nothing without a scale.
+        CheckpointError: weights are missing, unexpected, misshapen, or numbers that need a scale.
     """
     found = {name: shape for name, shape in weights.shapes.items() if not _IGNORED.search(name)}
     missing = sorted(set(expected) - set(found) - set(optional))
@@ -188,9 +182,6 @@ def verify_weights(weights: WeightFiles, promised: Mapping[str, Any]) -> dict[st
         promised: SHA-256 by file name, as model_card.json has it; files that are not named there
             are held to the name of their blob in the hub cache, which is their SHA-256. A file
             without either is only hashed.
-
-    Returns:
-        The SHA-256 of every file by file name.
 
     Raises:
         CheckpointError: a file is not the one that was published or written.
