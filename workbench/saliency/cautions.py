@@ -25,12 +25,7 @@ def _shipped() -> dict:
 
 
 def caution_of(method: str, sha256: str) -> str | None:
-    """Return what to write beside a map of this method by this model; None where nothing is known.
-
-    Args:
-        method: name in `METHODS`.
-        sha256: hash of the weights.
-    """
+    """Return what to write beside a map of a method by the weights of a hash; None for nothing."""
     shipped = _shipped()
     if shipped["sha256"] == sha256 and method in shipped["methods"]:
         found = shipped["methods"][method]

@@ -64,11 +64,7 @@ def box_mask(shape: tuple[int, int], boxes: list[tuple[float, float, float, floa
 
 
 def _cover(image_map: ImageMap, mask: np.ndarray) -> np.ndarray:
-    """Return the share of each cell under a mask, above 0 wherever a pixel of it lies.
-
-    Raises:
-        InputError: the mask is of another size, or nothing of it was seen.
-    """
+    """Return the share of each cell under a mask, above 0 wherever a pixel of it lies."""
     cover = image_map.cells_of(mask)
     # Sampling inside cells can step over a line that is one pixel wide; pixels are counted there.
     counted = np.minimum(_pixels_in_cells(image_map, np.asarray(mask) > 0), 1)
@@ -93,9 +89,7 @@ def _pixels_in_cells(image_map: ImageMap, mask: np.ndarray) -> np.ndarray:
 def pointing(image_map: ImageMap, mask: np.ndarray) -> bool:
     """Return whether the greatest cell touches the mask; a map without any spread points nowhere.
 
-    Args:
-        image_map: the map.
-        mask: boolean (H, W) of the original's size.
+    `mask`, here and below, is boolean (H, W) of the original's size.
 
     Raises:
         InputError: the mask is empty, of another size, or lies outside what the model saw.
@@ -125,9 +119,8 @@ def overlap(image_map: ImageMap, mask: np.ndarray) -> float:
         return 0.0
     inside = cover >= 0.5 if (cover >= 0.5).any() else cover > 0
     order = np.argsort(-image_map.values, axis=None, kind="stable")[: inside.sum()]
-    chosen = np.zeros(inside.size, bool)
-    chosen[order] = True
-    chosen = chosen.reshape(inside.shape)
+    chosen = np.zeros(inside.shape, bool)
+    chosen.flat[order] = True
     return float((chosen & inside).sum() / (chosen | inside).sum())
 
 
@@ -170,10 +163,7 @@ def centre_prior(like: ImageMap) -> ImageMap:
 
 
 def lung_prior(like: ImageMap) -> ImageMap:
-    """Return the fixed map of where lungs are: the share of 48 phantoms with lung there, in [0, 1].
-
-    The phantoms are of seeds 0 to 47, whatever the image.
-    """
+    """Return the fixed map of where lungs are: the share of phantoms 0 to 47 with lung there."""
     return _fixed(like, _mean_lungs(like.grid), "lung prior")
 
 
@@ -209,11 +199,9 @@ class Curve:
 
     Attributes:
         kind: "deletion" or "insertion".
-        method: of the map.
-        target: of the map.
+        method, target: of the map.
         share: (steps,) share of cells changed, 0 to 1.
-        scores: (steps,) the target.
-        random_scores: (steps,) the same in random order.
+        scores, random_scores: (steps,) the target, by the map and in random order.
     """
 
     kind: str
@@ -271,8 +259,6 @@ def deletion(
     """Take the image away from the greatest cell on.
 
     Args:
-        scorer: the target.
-        image_map: whose order is tried.
         steps: parts of the curve; it has one point more.
         fill: what the image is replaced by; see `baseline_pixels`.
         seed: of the random order.
@@ -305,12 +291,10 @@ def _curve(
     images = []
     for sequence in (order, shuffled):
         for count in counts:
-            changed = np.zeros(len(order), bool)
-            changed[sequence[:count]] = True
-            mask = torch.from_numpy(changed.reshape(image_map.grid))
-            images.append(
-                torch.where(_to_pixels(mask, whole.shape[-1]).to(whole.device), end, start)
-            )
+            changed = np.zeros(image_map.grid, bool)
+            changed.flat[sequence[:count]] = True
+            mask = _to_pixels(torch.from_numpy(changed), whole.shape[-1])
+            images.append(torch.where(mask.to(whole.device), end, start))
     scores = scorer.scores(torch.cat(images)).numpy()
     return Curve(
         kind, image_map.method, image_map.target, share, scores[: steps + 1], scores[steps + 1 :]

@@ -35,12 +35,7 @@ _TOLD = ("target", "layer", "head", "unit", "signed", "normalisation", "caution"
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Maps of one image, by name.
-
-    Attributes:
-        maps: name -> map, in the order in which they are drawn.
-        target: what they explain, in words.
-    """
+    """Maps of one image by name, and what they explain, in words."""
 
     maps: Mapping[str, ImageMap]
     target: str
@@ -59,18 +54,11 @@ class Comparison:
                 )
         object.__setattr__(self, "maps", maps)
 
-    def __len__(self) -> int:
-        return len(self.maps)
-
     def __iter__(self) -> Iterator[ImageMap]:
         return iter(self.maps.values())
 
     def __getitem__(self, name: str) -> ImageMap:
-        """Return one map.
-
-        Raises:
-            OptionError: there is none of this name.
-        """
+        """Return one map; OptionError where there is none of this name."""
         if name not in self.maps:
             raise OptionError(f"there is no map {name!r}; there are: {', '.join(self.maps)}")
         return self.maps[name]
@@ -87,14 +75,7 @@ class Comparison:
         return pd.DataFrame(rows, index=pd.Index(list(self.maps), name="map"))
 
     def scores(self, mask: np.ndarray) -> pd.DataFrame:
-        """Return one row per map: pointing (bool), energy and overlap in [0, 1]; see `checks`.
-
-        Args:
-            mask: boolean (H, W) of the original's size, what is true.
-
-        Raises:
-            InputError: the mask is empty, of another size, or lies outside what the model saw.
-        """
+        """Return one row per map: pointing (bool), energy and overlap in [0, 1]; see `checks`."""
         import pandas as pd
 
         asked = (checks.pointing, checks.energy, checks.overlap)
@@ -106,8 +87,6 @@ class Comparison:
         *,
         masks: Mapping[str, np.ndarray] | None = None,
         columns: int = 3,
-        opacity: float = 0.8,
-        smooth: bool = True,
         peaks: bool = False,
     ) -> Figure:
         """Draw all maps, each divided by its own largest value.
@@ -115,8 +94,6 @@ class Comparison:
         Args:
             masks: name -> boolean (H, W) of the original's size, outlined in each.
             columns: how many in a row.
-            opacity: of the strongest colour, in [0, 1].
-            smooth: interpolate between cells.
             peaks: mark the greatest cell of each, where the pointing game looks.
         """
         from workbench.figures.maps import draw_small_multiples
@@ -124,7 +101,7 @@ class Comparison:
         shown = {method_name(name): item for name, item in self.maps.items()}
         return draw_small_multiples(
             next(iter(self)).image.pixels,
-            [(name, item.normalised_original(smooth=smooth)) for name, item in shown.items()],
+            [(name, item.normalised_original()) for name, item in shown.items()],
             signed=[item.signed for item in self],
             title=self.target,
             details="each map divided by its own largest value",
@@ -132,7 +109,7 @@ class Comparison:
             masks=masks,
             cautions={name: item.caution for name, item in shown.items() if item.caution},
             points={name: item.peak for name, item in shown.items()} if peaks else None,
-            opacity=opacity,
+            opacity=0.8,
         )
 
     def __repr__(self) -> str:
@@ -157,13 +134,9 @@ def compare(
     """Ask several methods about the same part of a text.
 
     Args:
-        trace: a run with its model.
         phrase, contrast, **named: what is explained; see `explain`.
         methods: names in `METHODS`; one that is named twice is run once.
         options: name of a method -> options of that method.
-
-    Returns:
-        The maps by the name of their method.
 
     Raises:
         InputError: see `explain`.

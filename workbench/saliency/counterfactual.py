@@ -45,15 +45,11 @@ class Counterfactual:
     """A radiograph, the same without a finding, and what a model reports of both.
 
     Attributes:
-        before: the report of the image as it was.
-        after: the report of the changed image.
-        image: the image as it was.
-        changed: the changed image.
+        before, after: the report of the image as it was, and of the changed image.
         region: boolean (H, W), what was changed.
         how: "phantom truth", "inpaint" or "blur".
         target: what the scores are of.
-        score_before: score of the target for the image as it was, natural log units.
-        score_after: the same for the changed image.
+        score_before, score_after: of both images, natural log units.
     """
 
     before: Generation
@@ -140,7 +136,6 @@ def counterfactual(
     """Put a region back to normal and let the model report again.
 
     Args:
-        trace: a run with its model.
         phrase, contrast: what is scored instead of the finding; see `explain`.
         finding: what is taken away from the phantom, and, without a phrase, what is scored.
         phantom: the phantom behind the trace; it is drawn again without the finding.
@@ -153,7 +148,11 @@ def counterfactual(
         InputError: the trace is of another image, or the mask is empty or of another size.
     """
     trace.need_model()
-    _check_task(trace)
+    if trace.generation.task not in TASKS:
+        raise OptionError(
+            f"a counterfactual is told as a report or a differential, and the trace is of a "
+            f"{trace.generation.task}; trace one of those"
+        )
     if phantom is not None and mask is None:
         region, changed, how = _redrawn(trace, phantom, finding)
     elif mask is not None and phantom is None:
@@ -161,17 +160,10 @@ def counterfactual(
     else:
         raise OptionError("give either the phantom and its finding, or a mask of the image")
     target = make_target(trace, phrase, contrast, finding=finding if phrase is None else None)
-    scores = _scores(trace, target, changed)
+    before, after = _scores(trace, target, changed)
+    again = _again(trace, changed)
     return Counterfactual(
-        before=trace.generation,
-        after=_again(trace, changed),
-        image=trace.image,
-        changed=changed,
-        region=region,
-        how=how,
-        target=target.name,
-        score_before=scores[0],
-        score_after=scores[1],
+        trace.generation, again, trace.image, changed, region, how, target.name, before, after
     )
 
 
@@ -184,15 +176,6 @@ def _told_apart(before: str, after: str) -> tuple[list[list[str]], int]:
         lines = textwrap.wrap(" ".join(s for s in own if s not in same) or "(the same words)", 56)
         told.append(lines if len(lines) <= 6 else [*lines[:5], lines[5][:50] + " ..."])
     return told, len(same)
-
-
-def _check_task(trace: Trace) -> None:
-    task = trace.generation.task
-    if task not in TASKS:
-        raise OptionError(
-            f"a counterfactual is told as a report or a differential, and the trace is of a "
-            f"{task}; trace one of those"
-        )
 
 
 def _again(trace: Trace, changed: Radiograph) -> Generation:
@@ -242,10 +225,8 @@ def inpaint(pixels: np.ndarray, region: np.ndarray) -> np.ndarray:
 
     Args:
         pixels: (H, W).
-        region: boolean (H, W), not everywhere True.
-
-    Returns:
-        (H, W) float32; equal to `pixels` outside; every inner pixel is the mean of its neighbours.
+        region: boolean (H, W), not everywhere True; in it every pixel becomes the mean of its
+            neighbours, float32.
     """
     rows, columns = np.nonzero(region)
     number = np.full(region.shape, -1)
@@ -271,11 +252,7 @@ def inpaint(pixels: np.ndarray, region: np.ndarray) -> np.ndarray:
 
 
 def _scores(trace: Trace, target: Target, changed: Radiograph) -> tuple[float, float]:
-    model = trace.need_model()
+    """Return the score of the target for the image as it was, and for the changed one."""
     scorer = Scorer(trace, target)
-    fit = trace.layout.geometry.fit
-    pixels = model.processor(changed, fit)[None]
-    with scorer.model.exclusive():
-        first = scorer.scores(scorer.base)
-        second = scorer.scores(pixels)
-    return float(first[0]), float(second[0])
+    pixels = scorer.model.processor(changed, trace.layout.geometry.fit)[None]
+    return float(scorer.scores(scorer.base)[0]), float(scorer.scores(pixels)[0])

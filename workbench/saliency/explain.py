@@ -39,13 +39,11 @@ class Method:
     """One way to make a map.
 
     Attributes:
-        name: what `explain` and tables call it.
         run: takes (scorer, grid, **options), or (trace, selection, **options) where `recorded`.
         unit: what a value is.
         signed: whether values below 0 speak against the target.
         recorded: reads attention from the trace and needs no model.
-        layer: which layers, in words.
-        head: which heads, in words.
+        layer, head: which ones, in words.
         paper: where it was proposed.
         options: fixed options of this name.
     """
@@ -151,7 +149,7 @@ def explain(
         InputError: the phrase is empty or not in the text, or there is no model.
         OptionError: an unknown method or option, or two parts of the text at once.
     """
-    chosen = _method(method)
+    chosen = method_of(method)
     named, own = split_options(options)
     if not chosen.recorded:
         trace.need_model()
@@ -175,7 +173,7 @@ def explain_target(
         InputError: the trace has no model.
         OptionError: an unknown method or option.
     """
-    chosen = _method(method)
+    chosen = method_of(method)
     if chosen.recorded:
         return _from_trace(chosen, trace, target.selection, options)
     began = time.perf_counter()
@@ -203,18 +201,19 @@ def explain_target(
     )
 
 
-def _method(name: str) -> Method:
-    if name not in METHODS:
+def method_of(name: object) -> Method:
+    """Return a method by name.
+
+    Raises:
+        OptionError: there is none.
+    """
+    if not isinstance(name, str) or name not in METHODS:
         raise OptionError(unknown_name("method", name, METHODS))
     return METHODS[name]
 
 
 def _settings(method: Method, options: Mapping[str, object]) -> dict[str, object]:
-    """Return all options of a method.
-
-    Raises:
-        OptionError: it does not take one of those that were given.
-    """
+    """Return all options of a method; refuse what it does not take."""
     defaults = method.defaults
     if unknown := [name for name in options if name not in defaults]:
         raise OptionError(

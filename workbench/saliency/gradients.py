@@ -49,7 +49,7 @@ from torch import nn
 
 from workbench._repr import short_repr
 from workbench.errors import OptionError
-from workbench.saliency.scorer import Scorer, check_differentiable
+from workbench.saliency.scorer import Scorer
 from workbench.trace.capture import Call, attention_rows, watch_attention
 
 BASELINES = ("blur", "black", "mean", "grey")
@@ -60,12 +60,7 @@ FIRST_PARTS, PART_STEPS = 8, 4
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """What a method returns: values on a grid and numbers about them.
-
-    Attributes:
-        values: (rows, columns) float32 tensor on the CPU.
-        scores: numbers that belong to the map.
-    """
+    """What a method returns: (rows, columns) float32 on the CPU, and numbers about them."""
 
     values: torch.Tensor
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -73,25 +68,21 @@ class Attribution:
     __repr__ = short_repr
 
 
-def baseline_pixels(scorer: Scorer, baseline: str, *, sigma: float = 0.08) -> torch.Tensor:
-    """Return the image that counts as "nothing there".
+def baseline_pixels(scorer: Scorer, baseline: str) -> torch.Tensor:
+    """Return the image that counts as "nothing there", (1, 1, S, S) normalised.
 
     Args:
         scorer: has the image.
-        baseline: "blur" (the image with a Gaussian blur, so that only detail is missing), "black"
-            (pixel 0), "mean" (the image's mean grey everywhere) or "grey" (the mean grey of the
-            model's training images, 0 after normalisation).
-        sigma: width of the blur as a share of the image's side.
-
-    Returns:
-        (1, 1, S, S) normalised.
+        baseline: "blur" (the image with a Gaussian blur of 8 % of its side, so that only detail is
+            missing), "black" (pixel 0), "mean" (the image's mean grey everywhere) or "grey" (the
+            mean grey of the model's training images, 0 after normalisation).
 
     Raises:
         OptionError: the baseline is unknown.
     """
     base = scorer.base
     if baseline == "blur":
-        pixels = gaussian_filter(base[0, 0].cpu().numpy(), sigma * base.shape[-1], mode="nearest")
+        pixels = gaussian_filter(base[0, 0].cpu().numpy(), 0.08 * base.shape[-1], mode="nearest")
         return torch.from_numpy(pixels)[None, None].to(base)
     if baseline == "mean":
         return torch.full_like(base, float(base.mean()))
@@ -104,15 +95,10 @@ def baseline_pixels(scorer: Scorer, baseline: str, *, sigma: float = 0.08) -> to
 
 
 def to_grid(pixels: torch.Tensor, grid: tuple[int, int], resolution: str) -> torch.Tensor:
-    """Return pixel attributions (S, S), or their sums over patches.
-
-    Args:
-        pixels: (..., S, S); leading axes of size 1 are dropped.
-        grid: rows and columns of patches.
-        resolution: "patches" or "pixels".
+    """Return attributions of pixels (1, 1, S, S) as they are, (S, S), or summed over patches.
 
     Raises:
-        OptionError: resolution is neither.
+        OptionError: resolution is neither "pixels" nor "patches".
     """
     flat = pixels.detach().float().cpu().reshape(pixels.shape[-2:])
     if resolution == "pixels":
@@ -128,7 +114,6 @@ def input_x_gradient(
     scorer: Scorer, grid: tuple[int, int], *, resolution: str = "patches"
 ) -> Attribution:
     """Return pixel times gradient: the first-order effect of taking the pixel to mean grey."""
-    check_differentiable(scorer)
     with scorer.frozen():
         found = InputXGradient(scorer).attribute(scorer.base.clone().requires_grad_())
     return Attribution(to_grid(found, grid, resolution))
@@ -148,13 +133,11 @@ def smoothgrad(
     Args:
         samples: noisy copies.
         noise: standard deviation, as a share of the image's range.
-        seed: of the noise.
         resolution: "patches" or "pixels".
 
     Raises:
         OptionError: there is no sample, the noise is negative, or resolution is unknown.
     """
-    check_differentiable(scorer)
     if samples < 1 or noise < 0:
         raise OptionError(f"expected samples >= 1 and noise >= 0, got {samples} and {noise}")
     spread = noise * float(scorer.base.max() - scorer.base.min())
@@ -192,9 +175,8 @@ def integrated_gradients(
         over: "pixels", or "patches" to integrate over patch embeddings (the output of the patch
             convolution), which are the vision tower's own units; "grey" is their zero. From one
             baseline both give the same map, because the convolution is linear.
-        tolerance: go on until the gaps of all parts together are at most this share of the
-            difference.
-        most: gradients at most, 32 or more; the gap that is left then stands in the scores.
+        tolerance: largest gap of all parts together, as a share of the difference.
+        most: gradients at most, 32 or more.
         resolution: "patches" or "pixels" (only over pixels).
 
     Returns:
@@ -204,7 +186,6 @@ def integrated_gradients(
     Raises:
         OptionError: `over`, baseline or resolution are unknown, or `most` is too small.
     """
-    check_differentiable(scorer)
     if most < FIRST_PARTS * PART_STEPS:
         raise OptionError(
             f"the first pass alone takes {FIRST_PARTS * PART_STEPS} gradients, most is {most}"
@@ -218,29 +199,29 @@ def integrated_gradients(
     start = baseline_pixels(scorer, baseline)
     ends = np.linspace(0, 1, FIRST_PARTS + 1)
     images = torch.cat([torch.lerp(start, scorer.base, float(end)) for end in ends])
-    heights = scorer.scores(images).tolist()
-    difference = heights[-1] - heights[0]
 
     def part(first: tuple[float, float], last: tuple[float, float]) -> _Part:
         """Integrate between two (place on the line, score)."""
         here, there = (torch.lerp(start, scorer.base, end) for end, _ in (first, last))
-        with scorer.frozen():
-            found = _integrate(scorer, here, there, over, PART_STEPS)
+        found = _integrate(scorer, here, there, over, PART_STEPS)
         values = found if over == "patches" else to_grid(found, grid, resolution)
         return _Part(first, last, values)
 
-    points = list(zip(ends.tolist(), heights, strict=True))
-    parts = [part(a, b) for a, b in itertools.pairwise(points)]
-    used = FIRST_PARTS * PART_STEPS
-    while used + 2 * PART_STEPS <= most:
-        worst = max(parts, key=lambda p: abs(p.gap))
-        if sum(abs(p.gap) for p in parts) <= tolerance * abs(difference):
-            break
-        end = (worst.first[0] + worst.last[0]) / 2
-        height = float(scorer.scores(torch.lerp(start, scorer.base, end))[0])
-        parts.remove(worst)
-        parts += [part(worst.first, (end, height)), part((end, height), worst.last)]
-        used += 2 * PART_STEPS
+    with scorer.frozen():
+        heights = scorer.scores(images).tolist()
+        difference = heights[-1] - heights[0]
+        points = list(zip(ends.tolist(), heights, strict=True))
+        parts = [part(a, b) for a, b in itertools.pairwise(points)]
+        used = FIRST_PARTS * PART_STEPS
+        while used + 2 * PART_STEPS <= most:
+            worst = max(parts, key=lambda p: abs(p.gap))
+            if sum(abs(p.gap) for p in parts) <= tolerance * abs(difference):
+                break
+            end = (worst.first[0] + worst.last[0]) / 2
+            height = float(scorer.scores(torch.lerp(start, scorer.base, end))[0])
+            parts.remove(worst)
+            parts += [part(worst.first, (end, height)), part((end, height), worst.last)]
+            used += 2 * PART_STEPS
     values = torch.stack([p.values for p in parts]).sum(0)
     delta = float(values.sum(dtype=torch.float64)) - difference
     return Attribution(values, {"difference": difference, "delta": delta, "gradients": float(used)})
@@ -279,11 +260,9 @@ def _integrate(
 class _FromGrid(nn.Module):
     """The scorer with the last vision block's patches laid out as a feature map (B, W, h, w)."""
 
-    scorer: Scorer
-
     def __init__(self, scorer: Scorer, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.__dict__["scorer"] = scorer
+        self.scorer = scorer
         self.grid = grid
         self.tap = nn.Identity()
 
@@ -299,7 +278,6 @@ class _FromGrid(nn.Module):
 
 def grad_cam(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
     """Return Grad-CAM of the last vision block: channels weighted by their mean gradient, >= 0."""
-    check_differentiable(scorer)
     module = _FromGrid(scorer, grid)
     with scorer.frozen():
         cam = LayerGradCam(module, module.tap)
@@ -323,13 +301,9 @@ class _DifferentiableRows:
 
 
 def carry(layers: list[torch.Tensor]) -> torch.Tensor:
-    """Return R after all layers.
+    """Return R (T, T) after all layers, from the A_bar (T, T) of each, first to last.
 
-    Args:
-        layers: A_bar of each layer, first to last, each (T, T) and not negative.
-
-    Returns:
-        (T, T); row t says what position t of the output owes to each input position.
+    Row t says what position t of the output owes to each input position.
     """
     length = layers[0].shape[-1]
     relevancy = torch.eye(length, dtype=layers[0].dtype, device=layers[0].device)
@@ -344,7 +318,6 @@ def relevancy(scorer: Scorer, grid: tuple[int, int], *, through_vision: bool = T
     Args:
         through_vision: carry it through the vision tower too; False stops at the image tokens.
     """
-    check_differentiable(scorer)
     watcher = _DifferentiableRows()
     pixels = scorer.base.clone().requires_grad_()
     with torch.enable_grad(), scorer.frozen(), watch_attention(scorer.model, watcher):

@@ -36,26 +36,17 @@ from workbench.saliency.scorer import Scorer
 
 #: Default side of a window, in patches; with two the map is half noise.
 WIDTH = 3
-
 #: One window in so many is scored first.
 COARSE = 7
-
 #: Columns that the coarse lattice moves from one row to the next: windows are 2.2 apart or more.
 SLANT = 2
-
 #: Scored neighbours that say how much the score moves at a place.
 NEIGHBOURS = 5
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Square windows centred on every cell of a lattice over the model's square.
-
-    Attributes:
-        side: of the model's square, pixels.
-        stride: side of a cell.
-        window: side of a window, `stride` or more, clipped at the edges of the square.
-    """
+    """Square windows on every cell of a lattice over the model's square; sizes are in pixels."""
 
     side: int
     stride: int
@@ -94,11 +85,11 @@ class Windows:
 
     @property
     def margin(self) -> int:
-        """How far a window reaches over its cell, pixels."""
+        """How far a window reaches over its cell."""
         return (self.window - self.stride) // 2
 
     def box(self, row: int, column: int) -> tuple[slice, slice]:
-        """Return the rows and columns of the window of a cell."""
+        """Return the rows and columns of the window of a cell, clipped at the image's edges."""
         down, right = (
             slice(max(at * self.stride - self.margin, 0), (at + 1) * self.stride + self.margin)
             for at in (row, column)
@@ -108,11 +99,7 @@ class Windows:
     def spread(self, falls: np.ndarray) -> np.ndarray:
         """Return per cell the mean over its pixels of the mean fall of the windows over a pixel.
 
-        Args:
-            falls: (cells, cells), the fall of the target for the window of each cell.
-
-        Returns:
-            (cells, cells); equal falls stay as they are.
+        Both are (cells, cells), the falls of the target by the cell of the window.
         """
         pixel = np.arange(self.side)[:, None]
         first = np.arange(self.cells) * self.stride - self.margin
@@ -138,7 +125,6 @@ def occlusion(
         stride: step of the window in model pixels; half a patch when None.
         window: its side in model pixels; three patches when None.
         fill: what stands in for the window; see `baseline_pixels`.
-        batch_size: images in one forward pass.
 
     Returns:
         one value for every stride x stride cell: the fall of the target, averaged over the windows
@@ -188,9 +174,6 @@ def adaptive_occlusion(
         window, fill: see `occlusion`.
         batch_size: images in one forward pass, and windows added before looking again.
 
-    Returns:
-        one value for every cell; score "forwards".
-
     Raises:
         OptionError: stride or window do not fit, or the budget is below the coarse pass.
     """
@@ -227,11 +210,7 @@ def adaptive_occlusion(
 
 
 def coarse_windows(cells: int) -> list[tuple[int, int]]:
-    """Return every seventh window, so slanted that no line of windows is without one for long.
-
-    Args:
-        cells: windows along each side.
-    """
+    """Return every seventh of (cells, cells) windows, slanted so that every line has some."""
     middle = cells // 2 * (1 + SLANT)
     return [
         (row, column)
@@ -244,13 +223,7 @@ def coarse_windows(cells: int) -> list[tuple[int, int]]:
 def next_windows(
     known: dict[tuple[int, int], float], cells: int, count: int
 ) -> list[tuple[int, int]]:
-    """Return the windows to score next: far from any scored one, where scores around differ.
-
-    Args:
-        known: scored windows.
-        cells: windows along each side.
-        count: how many.
-    """
+    """Return the windows to score next: far from any scored one, where scores around differ."""
     places = np.array(list(known), float)
     falls = np.array(list(known.values()))
     every = np.indices((cells, cells)).reshape(2, -1).T
@@ -308,13 +281,9 @@ def kernel_shap(
             regions the estimate is noisy.
         fill: what stands in for a region; see `baseline_pixels`.
         seed: of the sets.
-        batch_size: images in one forward pass.
-
-    Returns:
-        one value for each region; score "forwards".
 
     Raises:
-        OptionError: the regions do not divide the image.
+        OptionError: the regions do not divide the image, or there is no sample.
     """
     side, (rows, columns) = scorer.base.shape[-1], regions
     if min(rows, columns) < 1 or side % rows or side % columns:

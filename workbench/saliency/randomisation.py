@@ -11,7 +11,7 @@ A map that passes need not be true; it can still point at the wrong place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -46,8 +46,6 @@ class RandomisationCheck:
     """How much of a map is left when the model's weights are noise.
 
     Attributes:
-        method: name in `METHODS`.
-        target: what was explained.
         stages: parts that were random, cascading from the output.
         similarity: per stage, rank correlation with the map of the trained model, in [-1, 1]; None
             where one of the two is constant, which neither passes nor fails.
@@ -111,8 +109,7 @@ def randomisation(
 
     Args:
         trace: a run with its model.
-        phrase, contrast, **options: what is explained, and how; see `explain`.
-        method: name in `METHODS`.
+        phrase, method, contrast, **options: what is explained, and how; see `explain`.
         seed: of the noise.
 
     Returns:
@@ -137,23 +134,18 @@ def check_target(
     *,
     method: str,
     seed: int = 0,
-    parts: Sequence[str] = PARTS,
     cascade: bool = True,
     original: ImageMap | None = None,
     **options: object,
 ) -> RandomisationCheck:
-    """Do the check for a target that was made before.
+    """Do the check for a target that was made before; see `randomisation`.
 
     Args:
-        trace, method, seed: see `randomisation`.
-        target: what is explained.
-        parts: which parts become random, from the output on.
         cascade: also after each part; False takes all parts at once.
         original: the map of the trained model, where it is there already.
-        **options: of the method.
     """
     first = original or explain_target(trace, target, method=method, **options)
-    stages = [tuple(parts[: n + 1]) for n in range(len(parts))] if cascade else [tuple(parts)]
+    stages = [PARTS[: n + 1] for n in range(len(PARTS))] if cascade else [PARTS]
     maps = [first]
     for stage in stages:
         with randomised(trace.need_model(), stage, seed=seed):
@@ -169,8 +161,8 @@ def randomised(model: Reader, parts: tuple[str, ...] = PARTS, *, seed: int = 0) 
     """Replace a model's weight matrices by noise of the same mean and spread, then put them back.
 
     Args:
-        model: a `ChestXrayModel`; nothing else may use it meanwhile.
-        parts: "language" (with its head), "projector", "vision".
+        model: nothing else may use it meanwhile.
+        parts: some of `PARTS`; the head belongs to "language".
         seed: of the noise.
 
     Raises:

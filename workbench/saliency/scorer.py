@@ -24,12 +24,8 @@ from workbench.trace import Trace
 class Scorer(nn.Module):
     """The score of a target for any pixels.
 
-    Args:
-        trace: a run with a live model.
-        target: what is scored.
-
     Attributes:
-        model: the model that is asked.
+        base: (1, 1, S, S), the pixels of the trace.
         forwards: images that went through the vision tower so far.
         queries: positions of the spliced sequence whose outputs decide the phrase's tokens.
     """
@@ -60,23 +56,16 @@ class Scorer(nn.Module):
         return self.model.pixel_layer.weight.device
 
     def forward(self, pixels: Float[torch.Tensor, "B 1 S S"]) -> Float[torch.Tensor, " B"]:
-        """Return the score of each image.
-
-        Args:
-            pixels: (B, 1, S, S) normalised.
-
-        Returns:
-            (B,) float32: summed log-probability of the phrase, minus that of the contrast.
-        """
+        """Return the summed log-probability of the phrase, minus that of the contrast, float32."""
         self.forwards += len(pixels)
         return self.from_tokens(self.model.vision(pixels).tokens)
 
     def from_tokens(self, tokens: Float[torch.Tensor, "B N W"]) -> Float[torch.Tensor, " B"]:
-        """Return the score from vision tokens (B, N, W), the input of the projector."""
+        """Return the score from vision tokens, the input of the projector."""
         return self.from_features(self.model.projector(tokens))
 
     def from_features(self, features: Float[torch.Tensor, "B N H"]) -> Float[torch.Tensor, " B"]:
-        """Return the score from projected tokens (B, N, H)."""
+        """Return the score from projected tokens."""
         target = self.target
         embed = cast("nn.Embedding", self.model.decoder.get_input_embeddings())
         first = torch.tensor(self.head, device=embed.weight.device)
@@ -124,11 +113,7 @@ class Scorer(nn.Module):
 
     @torch.inference_mode()
     def scores(self, pixels: torch.Tensor, *, batch_size: int = 16) -> Float[torch.Tensor, " B"]:
-        """Return the scores of many images without gradients, in batches, on the CPU.
-
-        Args:
-            pixels: (B, 1, S, S) normalised, on any device.
-            batch_size: images in one forward pass.
+        """Return the scores of many images (B, 1, S, S) without gradients, in batches, on the CPU.
 
         Raises:
             DeviceError: a score is not finite.
@@ -145,7 +130,16 @@ class Scorer(nn.Module):
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Keep gradients off the weights while a method differentiates pixels, then restore."""
+        """Keep gradients off the weights while a method differentiates pixels, then restore.
+
+        Raises:
+            InputError: the weights are quantised; the message names methods that need no gradient.
+        """
+        if getattr(self.network, "is_quantized", False):
+            raise InputError(
+                "gradients through 8-bit or 4-bit weights are not exact; use method='occlusion' or "
+                "'kernel_shap', or load the model without quantize"
+            )
         with self.model.exclusive():
             parameters = list(self.network.parameters())
             wanted = [parameter.requires_grad for parameter in parameters]
@@ -156,16 +150,3 @@ class Scorer(nn.Module):
             finally:
                 for parameter, flag in zip(parameters, wanted, strict=True):
                     parameter.requires_grad_(flag)
-
-
-def check_differentiable(scorer: Scorer) -> None:
-    """Refuse gradients through quantised weights.
-
-    Raises:
-        InputError: the weights are quantised; the message names methods that need no gradient.
-    """
-    if getattr(scorer.network, "is_quantized", False):
-        raise InputError(
-            "gradients through 8-bit or 4-bit weights are not exact; use method='occlusion' or "
-            "'kernel_shap', or load the model without quantize"
-        )

@@ -25,7 +25,6 @@ class Target:
     """What is explained.
 
     Attributes:
-        selection: the part of the text.
         before: ids of the generated tokens in front of it.
         tokens: ids of its own tokens.
         contrast: ids that stand in their place in the contrast; empty where there is none.
@@ -64,8 +63,7 @@ def make_target(
             against "There is pleural effusion.". What is denied is read from the mention itself,
             so one that another sentence contradicts is weighed by its own words. A sentence that
             names several findings is taken whole.
-        contrast: words that could stand in the place of the part; None for the plain
-            log-probability.
+        contrast: words that could stand in the place of the part; None for none.
 
     Raises:
         OptionError, InputError: see `Trace.select`.

@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench._repr import short_repr
 from workbench.attention.choice import patch_rows
-from workbench.errors import OptionError, unknown_name
+from workbench.errors import OptionError
 from workbench.figures.numbers import method_name
 from workbench.findings import NO_FINDING
 from workbench.generation import Generation
@@ -19,6 +19,7 @@ from workbench.model.token_text import tokens_within
 from workbench.reports import label, sentences
 from workbench.saliency import METHODS, Method, explain
 from workbench.saliency.cautions import caution_of
+from workbench.saliency.explain import method_of
 from workbench.trace import ImageMap, Selection, Trace
 from workbench.trace.selection import words_of
 from workbench.widgets.radiographs import grid_of
@@ -63,17 +64,6 @@ def map_for(trace: Trace, message: Mapping[str, Any]) -> ImageMap:
     if not isinstance(choice, Mapping):
         raise OptionError(f"expected a choice with start and end, or a finding; got {choice!r}")
     return explain(trace, selection_of(trace, choice), method=method.name, **options)
-
-
-def method_of(name: object) -> Method:
-    """Return a method by name.
-
-    Raises:
-        OptionError: there is none.
-    """
-    if not isinstance(name, str) or name not in METHODS:
-        raise OptionError(unknown_name("method", name, METHODS))
-    return METHODS[name]
 
 
 def expected_images(method: Method, image_size: int, patch: int) -> int | None:
