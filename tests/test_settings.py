@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 
@@ -31,12 +30,11 @@ def test_either_variable_forbids_the_network(name, value, offline):
 
 def test_values_are_read():
     env = {
-        "WORKBENCH_CACHE": "~/there",
         "WORKBENCH_DEVICE": "cuda:1",
         "WORKBENCH_DTYPE": "bfloat16",
         "WORKBENCH_MAX_PIXELS": "1_000",
     }
-    expected = Settings(Path("~/there").expanduser(), False, "cuda:1", "bfloat16", 1000)
+    expected = Settings(False, "cuda:1", "bfloat16", 1000)
     assert Settings.from_env(env) == expected
 
 

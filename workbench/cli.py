@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from workbench._version import __version__
-from workbench.errors import WorkbenchError, did_you_mean, unknown_name
+from workbench.errors import OptionError, WorkbenchError, did_you_mean, unknown_name
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -65,11 +65,15 @@ _TWICE = re.compile(r"(--[a-z-]+) \(\1\)")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of arguments; `args.parser` is the one of the command, or of its action."""
+    """A parser of arguments.
+
+    `args.parser` is the one of the command, or of its action; `args.refused` the exit code for a
+    value that only the command itself can refuse.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.set_defaults(parser=self)
+        self.set_defaults(parser=self, refused=FAILED)
 
     def error(self, message: str) -> NoReturn:
         """Say in one line how the command is used, in another what was wrong, and end with 2."""
@@ -77,7 +81,12 @@ class Parser(argparse.ArgumentParser):
 
     def short_usage(self) -> str:
         """Return the usage in one line: what the command cannot do without."""
-        needed = [action for action in self._actions if _needed(action)]
+        optional = (argparse.OPTIONAL, argparse.ZERO_OR_MORE)
+        needed = [
+            action
+            for action in self._actions
+            if (action.required if action.option_strings else action.nargs not in optional)
+        ]
         formatter = self._get_formatter()
         formatter.add_usage(self.usage, needed, [])
         return f"{' '.join(formatter.format_help().split())} [options] (--help explains them)"
@@ -94,9 +103,7 @@ class Parser(argparse.ArgumentParser):
     def spoken(self, text: str) -> str:
         """Return a message of the package in words of the command line.
 
-        Args:
-            text: may name arguments as Python has them. Those that the command has no option for
-                are marked as Python's.
+        Arguments of Python that the command has no option for are marked as Python's.
         """
         text = _GIVEN.sub(self._typed, text)
         text = _NAMED.sub(lambda found: self._option(found[0]) or found[0], text)
@@ -133,11 +140,9 @@ class Parser(argparse.ArgumentParser):
             if word == "--" or (self._subparsers and not word.startswith("-")):
                 return
             name = word.partition("=")[0]
-            if word.startswith("--") and " " not in name and not self._knows(name):
+            known = any(option.startswith(name) for option in self._option_string_actions)
+            if word.startswith("--") and " " not in name and not known:
                 self.error(self._unknown(name))
-
-    def _knows(self, name: str) -> bool:
-        return any(known.startswith(name) for known in self._option_string_actions)
 
     def _unknown(self, name: str) -> str:
         """Say what an unknown option may have meant."""
@@ -166,12 +171,6 @@ class Parser(argparse.ArgumentParser):
         self.error(f'{said}; a text of several words stands in quotes: {option}"{whole}"')
 
 
-def _needed(action: argparse.Action) -> bool:
-    """Return whether a command cannot do without an argument."""
-    optional = (argparse.OPTIONAL, argparse.ZERO_OR_MORE)
-    return action.required if action.option_strings else action.nargs not in optional
-
-
 def build_parser(command: str | None = None) -> Parser:
     """Return the parser; only `command`, if given, gets its arguments (and its imports)."""
     parser = Parser(
@@ -195,11 +194,7 @@ def build_parser(command: str | None = None) -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code.
-
-    Args:
-        argv: arguments without the program name; those of the process when None.
-    """
+    """Run one command, by default with the arguments of the process; return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         # a terminal that knows few letters gets the others spelled out, and no command fails
@@ -212,8 +207,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _module(args.command).run(args)
         sys.stdout.flush()
         return code
+    except BrokenPipeError:  # the reader that closed the pipe is told nothing
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except (WorkbenchError, OSError) as error:
-        return _failure(error, args.parser)
+        said = args.parser.spoken(" ".join(_words(error).split()))
+        sys.stderr.write(f"workbench: {said}\n")
+        return args.refused if isinstance(error, OptionError) else FAILED
     except KeyboardInterrupt:
         sys.stderr.write("\nworkbench: interrupted\n")
         return INTERRUPTED
@@ -236,23 +236,12 @@ def _log(verbose: bool, parser: Parser) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
 
 
-def _failure(error: WorkbenchError | OSError, parser: Parser) -> int:
-    """Say an expected error in one line; a reader that closed the pipe is told nothing."""
-    if isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    said = parser.spoken(" ".join(_words(error).split()))
-    sys.stderr.write(f"workbench: {said}\n")
-    return FAILED
-
-
 def _words(error: WorkbenchError | OSError) -> str:
     """Return what is said of an error; a place that cannot be written to is named as such."""
-    if not isinstance(error, OSError) or isinstance(error, WorkbenchError):
+    full = isinstance(error, OSError) and error.errno in _UNWRITABLE
+    if isinstance(error, WorkbenchError) or not (full or error.filename):
         return str(error)
-    if not (error.filename or error.errno in _UNWRITABLE):
-        return str(error)
-    if error.errno not in _UNWRITABLE:
+    if not full:
         return f"{os.fsdecode(error.filename)}: {(error.strerror or 'cannot be used').lower()}"
     name = os.path.basename(os.fsdecode(error.filename)) if error.filename else "the result"
     return (

@@ -1,9 +1,8 @@
-"""Settings of one process: where things are cached, whether the network may be used, and defaults.
+"""Settings of one process: whether the network may be used, and defaults.
 
 Settings are read from the environment once, at the edge (command line, `load_model`), and passed
-down as a value; nothing below reads environment variables for itself.
-
-Does not know: models, files or hardware; "auto" is resolved where the device is opened.
+down as a value; nothing below reads environment variables for itself. "auto" is resolved where the
+device is opened.
 """
 
 from __future__ import annotations
@@ -11,8 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from workbench.errors import OptionError, did_you_mean
 
@@ -25,20 +23,15 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 FIRST_HELD_OUT_SEED = 10_000_000
 
 
-def _default_cache() -> Path:
-    return Path.home() / ".cache" / "cxr-llava-workbench"
-
-
 @dataclass(frozen=True)
 class Settings:
-    """What a process may use and where it keeps things.
+    """What a process may use.
 
     Attributes:
-        cache_dir: Folder for anything that can be computed or downloaded again.
         offline: True forbids every network request; local copies are used or an error says which
             file is missing.
         device: Where models run: "auto", "cpu", "mps", "cuda" or "cuda:N".
-        dtype: Precision of the weights: "auto", "float32", "float16" or "bfloat16".
+        dtype: Precision of the weights, one of `DTYPES`.
         max_pixels: Largest image, in pixels, that a reader decodes before it calls the file a
             decompression bomb.
 
@@ -46,7 +39,6 @@ class Settings:
         OptionError: a value is not one of those above.
     """
 
-    cache_dir: Path = field(default_factory=_default_cache)
     offline: bool = False
     device: str = "auto"
     dtype: str = "auto"
@@ -61,21 +53,16 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read settings from the environment.
+        """Read settings from the environment, or from a mapping in its place.
 
-        WORKBENCH_CACHE, WORKBENCH_OFFLINE (or HF_HUB_OFFLINE), WORKBENCH_DEVICE,
-        WORKBENCH_DTYPE and WORKBENCH_MAX_PIXELS; what is not set keeps its default.
-
-        Args:
-            environ: a mapping to read instead of `os.environ`.
+        WORKBENCH_OFFLINE (or HF_HUB_OFFLINE), WORKBENCH_DEVICE, WORKBENCH_DTYPE and
+        WORKBENCH_MAX_PIXELS; what is not set keeps its default.
 
         Raises:
             OptionError: a variable has a value that cannot be understood; the message names it.
         """
         env = os.environ if environ is None else environ
         options: dict = {}
-        if env.get("WORKBENCH_CACHE"):
-            options["cache_dir"] = Path(env["WORKBENCH_CACHE"]).expanduser()
         if env.get("WORKBENCH_MAX_PIXELS"):
             options["max_pixels"] = _integer(env, "WORKBENCH_MAX_PIXELS")
         for name in ("device", "dtype"):
@@ -86,11 +73,7 @@ class Settings:
 
 
 def check_device(device: str) -> None:
-    """Refuse what is no name of a device, whether or not this machine has it.
-
-    Raises:
-        OptionError: it is none.
-    """
+    """Refuse what is no name of a device, whether or not this machine has it."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", device):
         raise OptionError(
             f"device must be one of {', '.join(DEVICES)} or cuda:N, got {device!r}"

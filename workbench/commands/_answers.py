@@ -46,11 +46,7 @@ def add_upright_argument(parser: argparse._ActionsContainer) -> None:
 
 
 def decoding_options(args: argparse.Namespace) -> dict:
-    """Return the decoding options that were given.
-
-    Raises:
-        OptionError: one is out of its range.
-    """
+    """Return the decoding options that were given; refuse those out of their range."""
     from workbench.generation.options import decoding_settings
 
     names = ("temperature", "top_p", "top_k", "max_new_tokens", "seed")
@@ -72,36 +68,25 @@ def record(image: Radiograph, generation: Generation) -> dict:
 def save(
     image: Radiograph, generation: Generation, stem: Path, *, spoken: Callable[[str], str] = str
 ) -> list[Path]:
-    """Write `stem`.txt and `stem`.json; return the paths.
-
-    Args:
-        image: what the answer is about.
-        generation: the answer.
-        stem: the files without their endings.
-        spoken: as for `lines`.
-    """
+    """Write `stem`.txt and `stem`.json, and return the paths; `spoken` as for `lines`."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    text, data = stem.with_name(f"{stem.name}.txt"), stem.with_name(f"{stem.name}.json")
     warnings = [spoken(f"! {w.message}") for w in generation.warnings]
     said = [f"{generation.task} of {generation.source}", *warnings, "", generation.text]
-    said += ["", *mitigated(generation)[:-1]] if mitigated(generation) else []
-    written = {text: "\n".join(said), data: shared.to_json(record(image, generation))}
-    for path, content in written.items():
+    said += ["", *mitigated(generation)] if mitigated(generation) else []
+    contents = {"txt": "\n".join(said), "json": shared.to_json(record(image, generation))}
+    paths = [stem.with_name(f"{stem.name}.{ending}") for ending in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
         with whole_file(path) as partial:
             partial.write_text(content + "\n", encoding="utf-8")
-    return [text, data]
+    return paths
 
 
 def lines(
     image: Radiograph, generation: Generation, *, title: str, spoken: Callable[[str], str]
 ) -> Iterator[str]:
-    """Yield an answer under its image's facts and warnings, and what was done about it.
+    """Yield an answer under a title, its image's facts and warnings, and what was done about it.
 
-    Args:
-        image: what it is about.
-        generation: the answer.
-        title: line above it.
-        spoken: turns words of Python into those of the command line.
+    `spoken` turns words of Python into those of the command line.
     """
     yield title
     yield shared.wrap(", ".join(image.contract.facts()[1:]))
@@ -110,8 +95,9 @@ def lines(
     yield ""
     yield shared.wrap(generation.text or "(the model wrote nothing)")
     yield ""
-    for line in mitigated(generation):
-        yield shared.wrap(line)
+    if changes := mitigated(generation):
+        yield from map(shared.wrap, changes)
+        yield ""
 
 
 def mitigated(generation: Generation) -> list[str]:
@@ -121,9 +107,9 @@ def mitigated(generation: Generation) -> list[str]:
     generation = cast("MitigatedGeneration", generation)
     done, changes = generation.mitigation, generation.changes
     if generation.original is None:
-        return [f"{done['name']}: took part in the writing; no text was changed afterwards", ""]
+        return [f"{done['name']}: took part in the writing; no text was changed afterwards"]
     counted = f"{len(changes)} change{'s' * (len(changes) != 1)}" if changes else "nothing changed"
-    return [f"{done['name']}: {counted}", *map(_changed, changes), ""]
+    return [f"{done['name']}: {counted}", *map(_changed, changes)]
 
 
 def _changed(change: Change) -> str:

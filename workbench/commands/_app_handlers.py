@@ -24,7 +24,7 @@ from jupyter_server.base.handlers import FileFindHandler, JupyterHandler
 from jupyter_server.services.kernels.handlers import KernelHandler
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.web import HTTPError
-from traitlets import Int, List, Unicode
+from traitlets import Int, List, Set, Unicode
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.static_file_handler import MultiStaticFileHandler
 from voila.tornado.handler import TornadoVoilaHandler
@@ -38,10 +38,8 @@ logger = logging.getLogger(__name__)
 
 #: Failed logins within a minute after which nobody can log in for the rest of it.
 MOST_FAILURES = 10
-
 #: Seconds that the start page waits for the pictures of its images.
 CARD_PATIENCE = 3
-
 #: How often, every tenth of a second, it is looked whether another page may be opened.
 ROOM_TRIES = 50
 
@@ -55,24 +53,13 @@ class AppIdentity(PasswordIdentityProvider):
 
 
 class Processes(AsyncMappingKernelManager):
-    """The processes of the pages.
-
-    Attributes:
-        most: how many there may be at a time.
-    """
+    """The processes of the pages, at most so many at a time."""
 
     most = Int(1, min=1).tag(config=True)
-
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
-        self._opening: set[str] = set()
+    _opening = Set(Unicode())
 
     async def start_kernel(self, **options: Any) -> str:
-        """Start the process of a page, if there is room for one.
-
-        Raises:
-            HTTPError: 503, as many pages are open as may be.
-        """
+        """Start the process of a page; 503 where as many pages are open as may be."""
         # the process of a page that is being closed or loaded again goes away in a moment
         for _ in range(ROOM_TRIES):
             if len(self._opening.union(self.list_kernel_ids())) < self.most:
@@ -240,9 +227,5 @@ class VoilaFiles(Guarded, MultiStaticFileHandler):
     """Scripts and fonts of Voila."""
 
 
-class OwnFiles(Guarded, tornado.web.StaticFileHandler):
-    """Scripts of the app."""
-
-
-class Extensions(Guarded, FileFindHandler):
-    """Scripts of the extensions."""
+class OwnFiles(Guarded, FileFindHandler):
+    """Scripts of the app, and of the extensions."""

@@ -31,11 +31,7 @@ _opened: list[DOMWidget] = []
 
 
 def open_page(name: str) -> None:
-    """Show the widget of a page, or in its place the reason why there is none.
-
-    Args:
-        name: of a page of the settings in the current folder.
-    """
+    """Show the widget of a page of this folder's settings, or the reason why there is none."""
     try:
         site = Site.from_json(Path(SETTINGS).read_text(encoding="utf-8"))
         page = site.page(name)
@@ -58,9 +54,8 @@ def _explorer(site: Site, page: Page) -> DOMWidget:
     from workbench.phantom.case import phantom
     from workbench.widgets.explorer import explore
 
-    model = shared.open_model(
-        argparse.Namespace(model=site.model, device=site.device, dtype=site.dtype)
-    )
+    asked = argparse.Namespace(model=site.model, device=site.device, dtype=site.dtype)
+    model = shared.open_model(asked)
     if page.number is None:
         return explore(model, phantom(**DRAWN))
     path = site.images[page.number]

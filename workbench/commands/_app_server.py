@@ -48,73 +48,22 @@ PAGES = Path(__file__).parent / "app_pages"
 
 #: Largest request, in bytes.
 LARGEST = 16 << 20
-
 #: Bytes that the path of a socket may have on every system, its end included.
 LONGEST_SOCKET = 103
-
 #: A file in the folder itself: no way leads out of it.
 _FILE = r"[A-Za-z0-9_.-]+"
-
 _KERNEL = r"(?P<kernel_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 
 
 class AppServer(Voila):
-    """The server; made by `open`.
-
-    Attributes:
-        site: what is served.
-        folder: the private folder with its pages.
-        sockets: where it listens.
-        cards: of the images of the site.
-        ready: what is called once it answers.
-    """
+    """The server of a site, whose pages lie in a private folder; see `serve`."""
 
     name = "workbench-app"
     site: Site
     folder: Path
     sockets: list[socket.socket]
     cards: Cards
-    ready: Callable[[], None]
-
-    @classmethod
-    def open(
-        cls,
-        site: Site,
-        folder: Path,
-        *,
-        port: int,
-        tabs: int,
-        password: str | None,
-        names: frozenset[str],
-    ) -> AppServer:
-        """Listen, and answer as soon as `serve` is called.
-
-        Args:
-            site: what is served.
-            folder: the private folder with its pages.
-            port: 0 takes a free one.
-            tabs: most pages open at a time.
-            password: opens the app to the network; None keeps it on this computer.
-            names: Host headers that are answered.
-
-        Raises:
-            OptionError: the port is taken.
-        """
-        sockets = _sockets(port, public=password is not None)
-        server = cls(config=configuration(folder, password=password, tabs=tabs))
-        server.initialize([])
-        pages = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGES), autoescape=True)
-        server.site, server.folder, server.sockets = site, folder, sockets
-        server.port = sockets[0].getsockname()[1]
-        server.tornado_settings = {
-            **server.tornado_settings,
-            "default_handler_class": handlers.Nothing,
-            "jinja2_env": pages,
-            "local_hostnames": names,
-            "log_function": functools.partial(log_request, record_prometheus_metrics=False),
-            "workbench_site": site,
-        }
-        return server
+    ready: Callable[[AppServer], None]
 
     @property
     def url(self) -> str:
@@ -132,20 +81,6 @@ class AppServer(Voila):
         )
         write_private(path, page.encode())
         return path
-
-    def serve(self, *, ready: Callable[[], None]) -> None:
-        """Answer until Ctrl-C or SIGTERM; then end all processes.
-
-        Args:
-            ready: called once the app answers.
-        """
-        self.ready = ready
-        self.cards = Cards(self.site.images, upright=self.site.upright)
-        self.tornado_settings["workbench_cards"] = self.cards
-        if not logger.isEnabledFor(logging.INFO):
-            for name in ("tornado.application", "tornado.general"):
-                logging.getLogger(name).setLevel(logging.ERROR)
-        self.start()
 
     def setup_template_dirs(self) -> None:
         """Use our own template, and of Voila the scripts only."""
@@ -167,18 +102,18 @@ class AppServer(Voila):
             (rf"/voila/api/shutdown/{_KERNEL}", handlers.Ended),
             (rf"/voila/static/({_FILE}\.(?:js|css|woff2?|ttf|eot|svg))", handlers.VoilaFiles,
              {"paths": self.static_paths}),
-            (rf"/voila/labextensions/((?:{names})/static/{_FILE}\.js)", handlers.Extensions,
+            (rf"/voila/labextensions/((?:{names})/static/{_FILE}\.js)", handlers.OwnFiles,
              {"path": get_voila_labextensions_path()}),
             (r"/app/(app\.js)", handlers.OwnFiles, {"path": str(PAGES)}),
         ]  # fmt: skip
 
     def listen(self) -> None:
-        """Answer on the sockets that `open` made, until a signal ends it."""
+        """Answer on the sockets of `serve` until a signal ends it."""
         http = tornado.httpserver.HTTPServer(self.app, max_buffer_size=LARGEST)
         http.add_sockets(self.sockets)
         self.ioloop = tornado.ioloop.IOLoop.current()
         try:
-            self.ready()
+            self.ready(self)
             self.ioloop.start()
         except KeyboardInterrupt:
             pass
@@ -190,6 +125,55 @@ class AppServer(Voila):
         self.cards.close()
         run_sync(self.kernel_manager.shutdown_all)(now=True)
         super().stop()
+
+
+def serve(
+    site: Site,
+    folder: Path,
+    *,
+    port: int,
+    tabs: int,
+    password: str | None,
+    names: frozenset[str],
+    ready: Callable[[AppServer], None],
+) -> None:
+    """Answer until Ctrl-C or SIGTERM, after a call of `ready`; then end all processes.
+
+    Args:
+        folder: the private folder with the pages of the site.
+        port: 0 takes a free one.
+        tabs: most pages open at a time.
+        password: opens the app to the network; None keeps it on this computer.
+        names: Host headers that are answered.
+
+    Raises:
+        OptionError: the port is taken, or not for this user.
+    """
+    try:
+        sockets = tornado.netutil.bind_sockets(port, "127.0.0.1" if password is None else None)
+    except OSError as error:
+        raise OptionError(
+            f"cannot listen on port {port}: {os.strerror(error.errno or 0)}; give another one by "
+            "--port, or --port 0 for a free one"
+        ) from error
+    server = AppServer(config=configuration(folder, password=password, tabs=tabs))
+    server.initialize([])
+    server.site, server.folder, server.sockets, server.ready = site, folder, sockets, ready
+    server.port = sockets[0].getsockname()[1]
+    server.cards = Cards(site.images, upright=site.upright)
+    server.tornado_settings = {
+        **server.tornado_settings,
+        "default_handler_class": handlers.Nothing,
+        "jinja2_env": jinja2.Environment(loader=jinja2.FileSystemLoader(PAGES), autoescape=True),
+        "local_hostnames": names,
+        "log_function": functools.partial(log_request, record_prometheus_metrics=False),
+        "workbench_site": site,
+        "workbench_cards": server.cards,
+    }
+    if not logger.isEnabledFor(logging.INFO):
+        for name in ("tornado.application", "tornado.general"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+    server.start()
 
 
 def configuration(folder: Path, *, password: str | None, tabs: int) -> Config:
@@ -205,18 +189,3 @@ def configuration(folder: Path, *, password: str | None, tabs: int) -> Config:
         # files in a private folder: what goes over a port, other users can read
         own.KernelManager.transport = "ipc"
     return own
-
-
-def _sockets(port: int, *, public: bool) -> list[socket.socket]:
-    """Listen on a port.
-
-    Raises:
-        OptionError: it is taken, or not for this user.
-    """
-    try:
-        return tornado.netutil.bind_sockets(port, None if public else "127.0.0.1")
-    except OSError as error:
-        raise OptionError(
-            f"cannot listen on port {port}: {os.strerror(error.errno or 0)}; give another one by "
-            "--port, or --port 0 for a free one"
-        ) from error

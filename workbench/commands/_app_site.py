@@ -18,11 +18,11 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workbench._store import write_private
 from workbench.errors import InputError, WorkbenchError
@@ -53,10 +53,9 @@ class Page:
     Attributes:
         name: in its address: lower-case letters, digits and hyphens.
         kind: "explorer", "reviewer", "reader" or "monitor".
-        title: heading.
         about: what one does there.
-        needs: the options that make it be there; "" where it is.
         waits: what is said while it opens.
+        needs: the options that make it be there; "" where it is.
         number: of the image, for an explorer.
         shows: name of the folder, and of the person, that the page is about; those of images come
             with their pictures.
@@ -66,8 +65,8 @@ class Page:
     kind: str
     title: str
     about: str
+    waits: str
     needs: str = ""
-    waits: str = ""
     number: int | None = None
     shows: str = ""
 
@@ -79,17 +78,10 @@ class Page:
 
 @dataclass(frozen=True)
 class Site:
-    """What was asked for on the command line, with whole paths.
+    """What was asked for on the command line, with whole paths; see the options of the app.
 
     Attributes:
         model, device, dtype: as `workbench.commands._shared.open_model` takes them.
-        images: files to explore; a phantom where there are none.
-        upright: whether these are turned as they say.
-        run, reviewer: what the reviewer needs.
-        study, reader: what the reader study needs.
-        manifest: what is known of the images of run and study.
-        root: folder of these images; that of the manifest when None.
-        training: folder of a training run.
         folder: where the app was started.
     """
 
@@ -115,26 +107,21 @@ class Site:
             Page(
                 "reviewer", "reviewer", "Reviewer",
                 "The suspected errors of a run one by one, and a verdict by one key. Every verdict "
-                "is written at once.",
-                needs="" if self.run else "--run DIR",
-                waits="Reading the reports of the run",
-                shows=_folder(self.run, self.reviewer),
+                "is written at once.", "Reading the reports of the run",
+                needs="" if self.run else "--run DIR", shows=_folder(self.run, self.reviewer),
             ),
             Page(
                 "reader", "reader", "Reader study",
                 "A radiograph, a report without a name, and one key for the grade. The list "
-                "resumes where it was left.",
+                "resumes where it was left.", "Opening the list",
                 needs="" if self.study else "--study DIR --reader NAME",
-                waits="Opening the list",
                 shows=_folder(self.study, self.reader),
             ),
             Page(
                 "monitor", "monitor", "Training monitor",
                 "Loss and measures of a fine-tuning run while it runs, and in the end what got "
-                "better and what got worse.",
-                needs="" if self.training else "--training DIR",
-                waits="Opening the run",
-                shows=_folder(self.training),
+                "better and what got worse.", "Opening the run",
+                needs="" if self.training else "--training DIR", shows=_folder(self.training),
             ),
         )  # fmt: skip
 
@@ -146,43 +133,34 @@ class Site:
         waits = f"Loading the model {self.model}"
         if not self.images:
             about += " It opens with a phantom whose findings are known; --image FILE shows yours."
-            return [Page("explorer", "explorer", "Explorer", about, waits=waits)]
-        many = len(self.images) > 1
+            return [Page("explorer", "explorer", "Explorer", about, waits)]
+        names = [("explorer", "Explorer")]
+        if len(self.images) > 1:
+            counted = range(1, len(self.images) + 1)
+            names = [(f"explorer-{n}", f"Explorer, image {n}") for n in counted]
         return [
-            Page(
-                f"explorer-{n}" if many else "explorer", "explorer",
-                f"Explorer, image {n}" if many else "Explorer", about, waits=waits, number=n - 1,
-            )
-            for n in range(1, len(self.images) + 1)
-        ]  # fmt: skip
+            Page(name, "explorer", title, about, waits, number=at)
+            for at, (name, title) in enumerate(names)
+        ]
 
     def page(self, name: str) -> Page:
-        """Return a page that is there.
-
-        Raises:
-            InputError: there is none of this name.
-        """
+        """Return a page that is there; InputError where there is none of this name."""
         for page in self.pages:
             if page.name == name and page.ready:
                 return page
         raise InputError(f"the app has no page {name!r}; go back to its start")
 
     def check(self) -> None:
-        """Look whether files and folders are there.
-
-        Raises:
-            InputError: one is not; the message names it and the option.
-        """
-        for path in self.images:
-            if not os.path.isfile(path):
-                raise InputError(f"--image {path}: there is no such file")
+        """Refuse a file or folder that is not there, by its option."""
+        files = [("image", path) for path in self.images] + [("manifest", self.manifest)]
+        for option, path in files:
+            if path and not os.path.isfile(path):
+                raise InputError(f"--{option} {path}: there is no such file")
         for option in ("run", "study", "root", "training"):
             path = getattr(self, option)
             if path and not os.path.isdir(path):
                 begun = "; it is there once the training has begun" if option == "training" else ""
                 raise InputError(f"--{option} {path}: there is no such folder{begun}")
-        if self.manifest and not os.path.isfile(self.manifest):
-            raise InputError(f"--manifest {self.manifest}: there is no such file")
 
     def to_json(self) -> str:
         """Return the settings as JSON."""
@@ -203,26 +181,23 @@ def _folder(path: str | None, person: str | None = None) -> str:
 def notebook(page: Page) -> dict[str, Any]:
     """Return a page as a notebook: two cells, and what is said while each runs.
 
-    Args:
-        page: its name is part of the code and may contain no quotation mark.
+    The name of the page is part of the code, so it may contain no quotation mark.
     """
+    from nbformat.v4 import new_code_cell, new_notebook
+
     if not re.fullmatch(r"[a-z0-9-]+", page.name):
         raise InputError(f"a page cannot be called {page.name!r}")
     steps = (
         ("Starting the workbench", "from workbench.commands._app_process import open_page"),
         (page.waits, f'open_page("{page.name}")'),
     )
+    cells = [
+        new_code_cell(code, id=f"step-{n}", metadata={"workbench": {"waits": says}})
+        for n, (says, code) in enumerate(steps)
+    ]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return {
-        "nbformat": 4,
-        "nbformat_minor": 5,
-        "metadata": {"kernelspec": kernel, "workbench": {"title": page.title}},
-        "cells": [
-            {"cell_type": "code", "id": f"step-{n}", "source": code, "outputs": [],
-             "execution_count": None, "metadata": {"workbench": {"waits": says}}}
-            for n, (says, code) in enumerate(steps)
-        ],
-    }  # fmt: skip
+    metadata = {"kernelspec": kernel, "workbench": {"title": page.title}}
+    return new_notebook(cells=cells, metadata=metadata)
 
 
 @contextmanager
@@ -241,11 +216,7 @@ def site_folder(site: Site) -> Iterator[Path]:
 
 
 def host_name(text: str) -> str:
-    """Parse the name of a computer.
-
-    Raises:
-        argparse.ArgumentTypeError: not a name (letters, digits, dots, hyphens) or an IPv4 address.
-    """
+    """Parse the name (letters, digits, dots, hyphens) or IPv4 address of a computer."""
     name = text.lower()
     if _NAME.fullmatch(name):
         return name
@@ -257,8 +228,7 @@ def host_name(text: str) -> str:
 def own_names(*, network: bool = False) -> frozenset[str]:
     """Return the names of this computer as they stand in a Host header, without port.
 
-    Args:
-        network: also its name and addresses in the network, as far as it knows them by itself.
+    With `network` also its name and addresses there, as far as it knows them by itself.
     """
     if not network:
         return LOCAL_NAMES
@@ -273,14 +243,8 @@ def own_names(*, network: bool = False) -> frozenset[str]:
     return frozenset(names)
 
 
-@dataclass(frozen=True)
-class Card:
-    """An image on the start page.
-
-    Attributes:
-        name: as the explorer calls it.
-        picture: a PNG as a data address; "" where there is none.
-    """
+class Card(NamedTuple):
+    """An image on the start page: as the explorer calls it, and a PNG as a data address, or ""."""
 
     name: str
     picture: str = ""
@@ -291,25 +255,14 @@ UNREADABLE = Card("this file cannot be read; its page says why")
 
 
 class Cards:
-    """The cards of all images, made one after another in a thread from the start of the app on.
-
-    Args:
-        images: files; a phantom where there are none.
-        upright: whether they are turned as they say.
-    """
+    """The cards of all images, or of a phantom, made one after another in a thread from now on."""
 
     def __init__(self, images: Sequence[str], *, upright: bool = False) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cards")
-        self._made: list[Future[Card]] = [
-            self._pool.submit(_card, path, upright) for path in (images or (None,))
-        ]
+        self._made = [self._pool.submit(_card, path, upright) for path in (images or (None,))]
 
     def ready(self, patience: float) -> list[Card]:
-        """Return the cards in the order of the images; `READING` where one is not there in time.
-
-        Args:
-            patience: seconds to wait for those that are not there.
-        """
+        """Return the cards in order; `READING` for those not there after so many seconds."""
         wait(self._made, max(0.0, patience))
         return [one.result() if one.done() else READING for one in self._made]
 
@@ -319,9 +272,16 @@ class Cards:
 
 
 def _card(path: str | None, upright: bool) -> Card:
+    from PIL import Image
+
     try:
         image = _image(path, upright)
-        return Card(image.contract.source, _picture(image))
+        grey = Image.fromarray((image.pixels * 255).round().astype("uint8"))
+        grey.thumbnail((SIDE, SIDE))
+        buffer = io.BytesIO()
+        grey.save(buffer, "PNG")  # the pixels alone, without what else the file holds
+        data = base64.b64encode(buffer.getvalue()).decode("ascii")
+        return Card(image.contract.source, f"data:image/png;base64,{data}")
     except (WorkbenchError, OSError) as error:
         logger.info("no small picture of an image: %s", error)
     except Exception:
@@ -337,15 +297,3 @@ def _image(path: str | None, upright: bool) -> Radiograph:
     from workbench.imaging import load_radiograph
 
     return load_radiograph(path, upright=upright)
-
-
-def _picture(image: Radiograph) -> str:
-    """Return a small picture of the pixels alone, without what else the file holds."""
-    import numpy as np
-    from PIL import Image
-
-    grey = Image.fromarray(np.rint(image.pixels * 255).astype(np.uint8))
-    grey.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    grey.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -7,7 +7,6 @@ that it brings along.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from workbench.errors import WorkbenchError
@@ -18,18 +17,18 @@ PAGE = Path(__file__).with_name("notebook.html.j2")
 
 
 def execute_to_html(notebook: Path, page: Path, *, title: str, timeout: int = 600) -> None:
-    """Run every cell of a notebook in a fresh kernel and write the result as HTML.
+    """Run every cell of a notebook in a fresh kernel and write the result as an HTML page.
 
     Args:
         notebook: an .ipynb file; it is not changed.
-        page: the HTML file to write.
-        title: title of the page.
         timeout: seconds that one cell may take.
 
     Raises:
         WorkbenchError: a cell failed; the message carries its error.
     """
     import nbformat
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
@@ -37,10 +36,12 @@ def execute_to_html(notebook: Path, page: Path, *, title: str, timeout: int = 60
     client = NotebookClient(
         book,
         timeout=timeout,
-        kernel_name="python3",
         resources={"metadata": {"path": str(notebook.parent)}},
+        extra_arguments=["--log-level=ERROR"],
     )
-    _use_this_python(client)
+    # without folders of kernels "python3" is this interpreter, whatever the user has installed
+    kernels = KernelSpecManager(kernel_dirs=[])
+    client.km = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=kernels)
     try:
         client.execute()
     except CellExecutionError as error:
@@ -118,17 +119,4 @@ def _describe_images(book) -> None:
 def _failure(notebook: Path, reason: str) -> WorkbenchError:
     return WorkbenchError(
         f"a cell of {notebook.name} failed: {reason}; open it with `make lab` and run it by hand"
-    )
-
-
-def _use_this_python(client) -> None:
-    """Start the kernel with the running interpreter, whatever the kernel spec says."""
-    from jupyter_client.kernelspec import KernelSpec
-
-    launcher = [sys.executable, "-m", "ipykernel_launcher"]
-    client.km = client.create_kernel_manager()
-    client.km._kernel_spec = KernelSpec(
-        argv=[*launcher, "-f", "{connection_file}", "--log-level=ERROR"],
-        display_name="Python 3",
-        language="python",
     )

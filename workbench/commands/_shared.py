@@ -6,20 +6,21 @@ Results go to stdout, everything said on the way to stderr, so that `--json | jq
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-import workbench.commands._shared as shared
 from workbench._progress import progress as progress
 from workbench._repr import to_json as to_json
 from workbench._store import whole_file
-from workbench._tables import check_rows, listed, read_rows
+from workbench._tables import listed, neutral, read_rows
 from workbench.errors import InputError, OptionError
 from workbench.settings import DTYPES, check_device
 
@@ -42,33 +43,20 @@ def note(text: str) -> None:
 def answer(
     args: argparse.Namespace, value: object, lines: Iterable[str], *, good: bool = True
 ) -> int:
-    """Write a result to stdout and return the exit code.
+    """Write a result to stdout, with --json `value`, else `lines`; return the exit code.
 
-    Args:
-        args: with `json`.
-        value: the result with --json, as for `to_json`.
-        lines: the result without; not asked for with --json.
-        good: False for a check that failed.
+    Where stdout does not know a letter of the JSON, all of them are written as escapes.
     """
     if args.json:
-        emit_json(value)
-    else:
-        for line in lines:
-            say(line)
+        text = to_json(value)
+        try:
+            text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        except UnicodeEncodeError:
+            text = to_json(value, ascii_only=True)
+        lines = [text]
+    for line in lines:
+        say(line)
     return 0 if good else 1
-
-
-def emit_json(value: object) -> None:
-    """Write a result to stdout as JSON; undefined numbers are null, never NaN.
-
-    Where stdout does not know a letter, all of them are written as JSON escapes.
-    """
-    text = to_json(value)
-    try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-    except UnicodeEncodeError:
-        text = to_json(value, ascii_only=True)
-    say(text)
 
 
 def wrap(text: str, *, indent: str = "  ") -> str:
@@ -101,11 +89,7 @@ def table(rows: Sequence[Sequence[object]], *, header: Sequence[str]) -> str:
 def option(parser: argparse._ActionsContainer, typed: str, help: str, **more: Any) -> None:
     """Add an option or argument: `option(parser, "--out DIR", "folder of the run", type=Path)`.
 
-    Args:
-        parser: of the command, or a group of its options.
-        typed: the name, and what stands for the value in the help.
-        help: what it is for.
-        **more: as for `add_argument`; numbers and paths give the type by their default.
+    The rest is as for `add_argument`; numbers and paths give the type by their default.
     """
     name, _, metavar = typed.partition(" ")
     default = more.get("default")
@@ -130,26 +114,47 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
     option(parser, "--json", "print the result as JSON", action="store_true")
 
 
-#: Action of a command -> summary, what adds its arguments, and what it does.
-Actions = Mapping[
-    str,
-    tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]],
-]
+#: Adds an option, or several, to the parser of an action.
+Adds = Callable[[argparse.ArgumentParser], None]
 
 
-def add_actions(parser: argparse.ArgumentParser, actions: Actions) -> None:
-    """Add --json and the actions of a command; the chosen one is called as `args.act(args)`."""
-    add_json_argument(parser)
-    listed = parser.add_subparsers(
-        dest="action", metavar="ACTION", required=True, help=", ".join(actions)
-    )
-    for name, (summary, add, act) in actions.items():
-        said = f"{summary[:1].upper()}{summary[1:]}."
-        sub = listed.add_parser(name, help=summary, description=said)
-        add(sub)
-        sub.set_defaults(act=act)
-        # the flag may stand before or behind the action
-        option(sub, "--json", "print JSON", action="store_true", default=argparse.SUPPRESS)
+def given(typed: str, help: str, **more: Any) -> Adds:
+    """Return what adds an option to an action; see `option`."""
+    return lambda parser: option(parser, typed, help, **more)
+
+
+class Actions:
+    """The actions of a command, in the order in which they are declared.
+
+    @actions.add("write a hashed cohort file", given("--out FILE", "result", type=Path))
+    def freeze(args: argparse.Namespace) -> int: ...
+    """
+
+    def __init__(self) -> None:
+        self._declared: list[tuple[str, str, Sequence[Adds], Callable]] = []
+
+    def add(self, summary: str, *options: Adds) -> Callable[[Callable], Callable]:
+        """Declare a function as an action, which is called as the function is."""
+
+        def declare(act: Callable) -> Callable:
+            self._declared.append((act.__name__.strip("_"), summary, options, act))
+            return act
+
+        return declare
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Add --json and the actions to a parser; the chosen one is called as `args.act(args)`."""
+        add_json_argument(parser)
+        listed = ", ".join(name for name, *_ in self._declared)
+        actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, help=listed)
+        for name, summary, options, act in self._declared:
+            said = f"{summary[:1].upper()}{summary[1:]}."
+            sub = actions.add_parser(name, help=summary, description=said)
+            for add in options:
+                add(sub)
+            sub.set_defaults(act=act)
+            # the flag may stand before or behind the action
+            option(sub, "--json", "print JSON", action="store_true", default=argparse.SUPPRESS)
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -165,26 +170,13 @@ RUN = "no run in this folder; expected what `workbench run --out` wrote"
 
 
 def need(path: Path | None, said: str, *, folder: bool = False) -> None:
-    """Refuse a file or folder that is not there, before anything is imported or loaded.
-
-    Args:
-        path: what the user named; None where nothing was.
-        said: what is said of it then, and what to do.
-        folder: whether it should be a folder.
-
-    Raises:
-        InputError: it is not there.
-    """
+    """Refuse a file, or folder, that was named and is not there, before anything is imported."""
     if path is not None and not (os.path.isdir(path) if folder else os.path.isfile(path)):
         raise InputError(f"{path}: {said}")
 
 
 def at_least(args: argparse.Namespace, **least: int) -> None:
-    """Refuse numbers below their least; those that were not given are None.
-
-    Raises:
-        OptionError: one is too small.
-    """
+    """Refuse numbers below their least; those that were not given are None."""
     for name, low in least.items():
         value = getattr(args, name)
         if value is not None and value < low:
@@ -192,23 +184,13 @@ def at_least(args: argparse.Namespace, **least: int) -> None:
 
 
 def loading(args: argparse.Namespace) -> None:
-    """Say at once that the model is being loaded: the libraries alone take seconds.
-
-    Raises:
-        CheckpointError: there is no such model.
-        OptionError: there is no such kind of device.
-    """
+    """Say at once that the model is being loaded: the libraries alone take seconds."""
     check_model(args)
     note(f"loading {args.model} ...")
 
 
 def check_model(args: argparse.Namespace) -> None:
-    """Refuse a model that is not there and a device of no known kind, before anything is loaded.
-
-    Raises:
-        CheckpointError: there is no such model.
-        OptionError: there is no such kind of device.
-    """
+    """Refuse a model that is not there and a device of no known kind, before anything is loaded."""
     check_device(args.device or "auto")
     if args.model != "mini" and not os.path.isdir(args.model):
         from workbench.model.source import find_local
@@ -226,13 +208,22 @@ def open_model(args: argparse.Namespace) -> ChestXrayModel:
     return load_model(args.model, device=device, dtype=dtype)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+# --- texts in a table ----------------------------------------------------------------------------
+
+
+def add_text_arguments(parser: argparse.ArgumentParser) -> None:
     """Add FILE, --text-column, --id-column and --out."""
-    numbered = "identifiers (default id, or the row number without one)"
-    shared.option(parser, "file FILE", "CSV (or .tsv) with a header", type=Path)
-    shared.option(parser, "--text-column C", "texts (default text)", default="text")
-    shared.option(parser, "--id-column I", numbered)
-    shared.option(parser, "--out OUT.csv", "result (default stdout)", type=Path)
+    add = partial(option, parser)
+    add("file FILE", "CSV (or .tsv) with a header", type=Path)
+    add("--text-column C", "texts (default text)", default="text")
+    add("--id-column I", "identifiers (default id, or the row number without one)")
+    add("--out OUT.csv", "result (default stdout)", type=Path)
+
+
+def texts_of(args: argparse.Namespace) -> Iterable[tuple[str, str]]:
+    """Return (identifier, text) of each row of FILE under a bar; see `read_texts`."""
+    found = read_texts(args.file, text_column=args.text_column, id_column=args.id_column)
+    return progress(found, label="texts")
 
 
 def read_texts(
@@ -245,41 +236,52 @@ def read_texts(
 
     Raises:
         InputError: no such file, not readable as text, a row does not fit the header, or a column
-            is missing; the message names the row, or lists the columns there are.
+            is missing or there twice; the message names the row, or lists the columns there are.
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file; expected a CSV file with a header")
     header = next(read_rows(path), [])
-    key = _checked(path, header, text_column, id_column)
-    check_rows(path)
+    key = id_column or ("id" if "id" in header else None)
+    for name in filter(None, (text_column, key)):
+        if header.count(name) != 1:
+            has = "no" if name not in header else "more than one"
+            raise InputError(
+                f"{path.name} has {has} column {name!r}; it has: {listed(header)} "
+                "(choose with --text-column and --id-column)"
+            )
+    for _ in read_rows(path):
+        pass
     text_at, key_at = header.index(text_column), header.index(key) if key else None
     rows = enumerate(islice(read_rows(path), 1, None), start=1)
     return ((str(number) if key_at is None else row[key_at], row[text_at]) for number, row in rows)
 
 
-def _checked(path: Path, columns: list[str], text: str, key: str | None) -> str | None:
-    """Return the column of identifiers, None where rows are numbered.
+def write_rows(
+    args: argparse.Namespace, columns: Sequence[str], rows: Iterable[Mapping[str, object]]
+) -> list[Mapping[str, object]]:
+    """Write rows as CSV to --out or stdout as they come; return them with --json and no file.
 
-    Raises:
-        InputError: a column is missing, or there twice.
+    Cells that a spreadsheet would run as a formula get an apostrophe in front. A file appears under
+    its name once it is whole.
     """
-    key = key or ("id" if "id" in columns else None)
-    for name in [text] + ([key] if key else []):
-        if columns.count(name) != 1:
-            has = "no" if name not in columns else "more than one"
-            raise InputError(
-                f"{path.name} has {has} column {name!r}; it has: {listed(columns)} "
-                "(choose with --text-column and --id-column)"
-            )
-    return key
+    if args.json and not args.out:
+        return list(rows)
+    with _open_result(args.out) as handle:
+        writer = csv.DictWriter(handle, columns, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: neutral(v) if isinstance(v, str) else v for k, v in row.items()})
+    return []
 
 
 @contextmanager
-def open_result(out: Path | None) -> Iterator[TextIO]:
-    """Open the result; a file gets its name only once it is whole; None is stdout."""
+def _open_result(out: Path | None) -> Iterator[TextIO]:
     if out is None:
         yield sys.stdout
         return
     out.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(out) as partial, partial.open("w", newline="", encoding="utf-8") as handle:
+    with (
+        whole_file(out) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8") as handle,
+    ):
         yield handle

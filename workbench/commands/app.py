@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,25 +59,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "repeated)"
     )
     listen = f"where to listen (default {PORT}; 0 takes a free one)"
-    option("--port N", listen, type=_whole(0, 65535), default=PORT)
-    option("--tabs N", most, type=_whole(1, 1000), default=MOST_TABS)
+    option("--port N", listen, type=partial(_whole, 0, 65535), default=PORT)
+    option("--tabs N", most, type=partial(_whole, 1, 1000), default=MOST_TABS)
     option("--no-browser", "only print the address", action="store_true")
     option("--public", "listen to the whole network, behind a password", action="store_true")
     option("--allow-host NAME", named, type=host_name, action="append", default=[])
     shared.add_json_argument(parser)
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    """Return what parses a whole number from `low` to `high`."""
-
-    def parse(text: str) -> int:
-        if text.isascii() and text.isdecimal() and low <= int(text) <= high:
-            return int(text)
-        raise argparse.ArgumentTypeError(
-            f"expected a whole number from {low} to {high}, got {text}"
-        )
-
-    return parse
+def _whole(low: int, high: int, text: str) -> int:
+    """Parse a whole number from `low` to `high`."""
+    if text.isascii() and text.isdecimal() and low <= int(text) <= high:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, got {text}")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -100,50 +94,34 @@ def run(args: argparse.Namespace) -> int:
         raise MissingDependencyError(
             "workbench app needs Voila; install it with: pip install 'cxr-llava-workbench[app]'"
         )
-    from workbench.commands._app_server import AppServer
+    from workbench.commands._app_server import serve
 
     names = own_names(network=args.public) | frozenset(args.allow_host)
+    asked = {"port": args.port, "tabs": args.tabs, "password": password, "names": names}
     with site_folder(site) as folder:
-        server = AppServer.open(
-            site, folder, port=args.port, tabs=args.tabs, password=password, names=names
-        )
-        server.serve(ready=lambda: _ready(args, server))
+        serve(site, folder, **asked, ready=partial(_ready, args))
     shared.note("The app has ended.")
     return 0
 
 
 def _site(args: argparse.Namespace) -> Site:
     """Return what is to be served, with whole paths."""
-    names = ("run", "study", "manifest", "root", "training")
-    given = {name: getattr(args, name) for name in names}
-    whole = {name: path and str(path.absolute()) for name, path in given.items()}
+    names = ("model", "device", "dtype", "upright", "reader")
+    paths = {name: getattr(args, name) for name in ("run", "study", "manifest", "root", "training")}
+    login = "reviewer"
+    with suppress(OSError, KeyError, ImportError):  # no such user, as in some containers
+        login = getpass.getuser()
     return Site(
-        model=args.model,
-        device=args.device,
-        dtype=args.dtype,
         images=tuple(str(path.absolute()) for path in args.image),
-        upright=args.upright,
-        reviewer=args.reviewer or _login() if args.run else None,
-        reader=args.reader,
+        reviewer=args.reviewer or login if args.run else None,
         folder=str(Path.cwd()),
-        **whole,
+        **{name: getattr(args, name) for name in names},
+        **{name: path and str(path.absolute()) for name, path in paths.items()},
     )
 
 
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # no such user, as in some containers
-        return "reviewer"
-
-
 def _password() -> str:
-    """Return the password of `--public`, and take it out of the environment.
-
-    Raises:
-        InputError: there is none, or nobody to ask.
-        OptionError: it is short.
-    """
+    """Return the password of `--public`, and take it out of the environment."""
     given = os.environ.pop(PASSWORD, None)
     if given is None:
         if not sys.stdin.isatty():
@@ -166,18 +144,15 @@ def _ready(args: argparse.Namespace, server: AppServer) -> None:
     """Say where the app is, once; open the browser."""
     pages = [page.name for page in server.site.pages if page.ready]
     where = {"url": server.url, "port": server.port, "public": args.public, "pages": pages}
-    shared.answer(args, where, [_exposed(args, server) if args.public else _address(server)])
+    said = (
+        f"The workbench is at\n\n    {server.url}\n\nThe address contains the key: anybody on this "
+        "computer who has it can open the pages.\nCtrl-C ends the app."
+    )
+    shared.answer(args, where, [_exposed(args, server) if args.public else said])
     sys.stdout.flush()
     if not args.no_browser:
         entrance = server.entrance()  # the token must not stand in the list of processes
         threading.Thread(target=webbrowser.open, args=[entrance.as_uri()], daemon=True).start()
-
-
-def _address(server: AppServer) -> str:
-    return (
-        f"The workbench is at\n\n    {server.url}\n\nThe address contains the key: anybody on this "
-        "computer who has it can open the pages.\nCtrl-C ends the app."
-    )
 
 
 def _exposed(args: argparse.Namespace, server: AppServer) -> str:

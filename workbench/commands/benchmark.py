@@ -6,7 +6,7 @@ import argparse
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import workbench.commands._shared as shared
 from workbench.errors import OptionError
@@ -52,27 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_json_argument(parser)
 
 
-def _jobs(n: int) -> int:
-    """Return a process for each core, where there is work for it to be worth starting."""
-    return max(1, min(os.cpu_count() or 1, n // 8, 8))
-
-
 def run(args: argparse.Namespace) -> int:
     """Measure, save what was asked for, and print the table."""
     _check(args)
     shared.loading(args)
-    table = _measure(args, _SIZES[args.what] if args.n is None else args.n)
+    table = _measure(args)
     if args.out:
         table.save(args.out)
     return shared.answer(args, table.to_dict(), [str(table)])
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse options of the one benchmark for the other, and what cannot be measured.
-
-    Raises:
-        OptionError: the option has no meaning for this benchmark, or its value is not allowed.
-    """
+    """Refuse options of the one benchmark for the other, and what cannot be measured."""
     shared.at_least(args, n=1, jobs=1, slow=1, seed=0, randomised=0, samples=0)
     given = {"--methods": args.methods, "--record": args.record}
     wrong = [name for name, value in given.items() if value is not None]
@@ -84,27 +75,21 @@ def _check(args: argparse.Namespace) -> None:
         check_methods(args.methods)
 
 
-def _measure(args: argparse.Namespace, n: int) -> BenchTable:
+def _measure(args: argparse.Namespace) -> BenchTable:
     from workbench import bench
 
-    own = {
-        "saliency": {
-            "methods": args.methods,
-            "slow_cases": args.slow,
-            "randomised_cases": args.randomised,
-        },
-        "hallucination": {"samples": args.samples},
-        "mitigation": {},
-    }
-    table = getattr(bench, f"benchmark_{args.what}")(
-        shared.open_model(args),
-        n=n,
-        seed=args.seed,
-        jobs=args.jobs or _jobs(n),
-        kept=args.keep,
-        progress=not args.json,
-        **own[args.what],
-    )
-    if args.record:
-        table.record(args.record)
-    return table
+    n = _SIZES[args.what] if args.n is None else args.n
+    # a process for each core, where there is enough work for it to be worth starting
+    jobs = args.jobs or max(1, min(os.cpu_count() or 1, n // 8, 8))
+    common: dict[str, Any] = {"n": n, "seed": args.seed, "jobs": jobs, "kept": args.keep}
+    common["progress"] = not args.json
+    model = shared.open_model(args)
+    if args.what == "saliency":
+        some = {"slow_cases": args.slow, "randomised_cases": args.randomised}
+        table = bench.benchmark_saliency(model, methods=args.methods, **some, **common)
+        if args.record:
+            table.record(args.record)
+        return table
+    if args.what == "hallucination":
+        return bench.benchmark_hallucination(model, samples=args.samples, **common)
+    return bench.benchmark_mitigation(model, **common)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from workbench.interface import ChestXrayModel
     from workbench.phantom.case import Phantom
 
-NOTEBOOK = "00_start_here.ipynb"
+NOTEBOOK, PAGE = "00_start_here.ipynb", "00_start_here.html"
 #: The phantom of the demonstration.
 SEED, FINDINGS = 7, ("pleural effusion", "nodule")
 #: The method of its map: under a second, and it passes the randomisation check on `mini`.
@@ -33,12 +32,11 @@ METHOD = "relevancy"
 
 @dataclass
 class _Made:
-    """What the demonstration made, and what it could not make and why."""
+    """What the demonstration made, what it could not make and why, and lines about it."""
 
     files: list[Path] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
-    drawn: str = ""
-    said: dict[str, str] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make everything, then say what was made and what to do next."""
+    """Make everything, then say in ten lines what was made and what to do next."""
     shared.loading(args)
     import matplotlib
 
@@ -67,8 +65,16 @@ def run(args: argparse.Namespace) -> int:
     for label, step in shared.progress(steps, label="demo"):
         shared.note(f"{label} ...")
         step(model, args.out, made)
-    found = {"files": made.files, "skipped": made.skipped}
-    return shared.answer(args, found, _summary(model, args.out, made))
+    lines = [
+        f"CXR-LLaVA Workbench {__version__}: this is now in {args.out}",
+        *made.lines,
+        "  *.txt *.json  the reports; with findings, contract, prompt, settings and hashes",
+        f"  {PAGE}  " + made.skipped.get(NOTEBOOK, "the first lesson, executed: open it"),
+        "Next: `make lab` opens the lessons; `workbench report FILE` reads your own image;",
+        "      `workbench phantom --help` draws more phantoms; `workbench doctor` checks all.",
+        f"Remember: {model.notice}",
+    ]
+    return shared.answer(args, {"files": made.files, "skipped": made.skipped}, lines)
 
 
 def _phantom(model: ChestXrayModel, out: Path, made: _Made) -> None:
@@ -77,11 +83,13 @@ def _phantom(model: ChestXrayModel, out: Path, made: _Made) -> None:
 
     case = phantom(SEED, findings=list(FINDINGS))
     generation = model.report(case.image)
-    made.files += answers.save(case.image, generation, out / "phantom")
+    made.files += [*answers.save(case.image, generation, out / "phantom"), out / "phantom.png"]
     _case_figure(model, case, generation, out / "phantom.png")
-    made.files.append(out / "phantom.png")
-    made.drawn = ", ".join(name for name, code in case.labels.items() if code == PRESENT)
-    made.said["phantom"] = _stated(generation)
+    drawn = ", ".join(name for name, code in case.labels.items() if code == PRESENT)
+    made.lines += [
+        "  phantom.png   a phantom, outlined; a map of a finding; what the model says",
+        f"                drawn: {drawn}; stated: {_stated(generation)}",
+    ]
 
 
 def _case_figure(model: ChestXrayModel, case: Phantom, generation: Generation, path: Path) -> None:
@@ -101,13 +109,14 @@ def _case_figure(model: ChestXrayModel, case: Phantom, generation: Generation, p
             "values_title": f"{found.method}: what \u201c{named}\u201d rests on",
             "values_details": found.details,
         }
+    notice = generation.warnings[0].message if generation.warnings else ""
     figure = plot_case(
         case.image.pixels,
         case.masks,
         text=generation.text,
         verdicts=verdicts,
         title=f"What {Path(identity.id).name} says of {generation.source}",
-        footer=f"sha256 {identity.sha256[:12]}, {generation.seconds:.2f} s; {_notice(generation)}",
+        footer=f"sha256 {identity.sha256[:12]}, {generation.seconds:.2f} s; {notice}",
         **shown,
     )
     figure.savefig(path, dpi=120)
@@ -119,19 +128,20 @@ def _dicom(model: ChestXrayModel, out: Path, made: _Made) -> None:
     from workbench.radiograph import Radiograph
 
     try:
-        path = sample_dicom()
+        image = load_radiograph(sample_dicom())
     except MissingDependencyError as error:
         made.skipped["dicom"] = str(error)
+        made.lines += ["  dicom.png     skipped:", f"                {error}"]
         return
-    image = load_radiograph(path)
     generation = model.report(image)
-    made.files += answers.save(image, generation, out / "dicom")
+    made.files += [*answers.save(image, generation, out / "dicom"), out / "dicom.png"]
     warned = replace(image.contract, warnings=generation.warnings)
-    Radiograph(image.pixels, warned, image.meta).show(size=model.card.image_size).savefig(
-        out / "dicom.png", dpi=120
-    )
-    made.files.append(out / "dicom.png")
-    made.said["dicom"] = _stated(generation)
+    figure = Radiograph(image.pixels, warned, image.meta).show(size=model.card.image_size)
+    figure.savefig(out / "dicom.png", dpi=120)
+    made.lines += [
+        "  dicom.png     a real chest (DICOM): as stored, as the model sees it, warnings",
+        f"                stated: {_stated(generation)}: not to be believed",
+    ]
 
 
 def _notebook(model: ChestXrayModel, out: Path, made: _Made) -> None:
@@ -142,14 +152,13 @@ def _notebook(model: ChestXrayModel, out: Path, made: _Made) -> None:
     if source is None:
         made.skipped[NOTEBOOK] = "the notebooks are in the source repository, not in the package"
         return
-    page = out / Path(NOTEBOOK).with_suffix(".html").name
-    execute_to_html(source, page, title="Start here")
-    made.files.append(page)
+    execute_to_html(source, out / PAGE, title="Start here")
+    made.files.append(out / PAGE)
 
 
-def find_notebook(start: Path | None = None) -> Path | None:
-    """Return the start notebook of the repository this package lies in, or of `start`."""
-    roots = [Path(__file__).resolve().parents[2], start or Path.cwd()]
+def find_notebook() -> Path | None:
+    """Return the start notebook of the repository this package lies in, or of this folder."""
+    roots = (Path(__file__).resolve().parents[2], Path.cwd())
     candidates = [root / "notebooks" / NOTEBOOK for root in roots]
     return next((path for path in candidates if path.is_file()), None)
 
@@ -159,26 +168,3 @@ def _stated(generation: Generation) -> str:
 
     stated = sorted(label(generation.text).present, key=ALL_FINDINGS.index)
     return textwrap.shorten(", ".join(stated) or NO_FINDING, 54, placeholder=" ...")
-
-
-def _notice(generation: Generation) -> str:
-    return generation.warnings[0].message if generation.warnings else ""
-
-
-def _summary(model: ChestXrayModel, out: Path, made: _Made) -> Iterator[str]:
-    """Say in ten lines what there is now and what to do next."""
-    page = Path(NOTEBOOK).with_suffix(".html").name
-    yield f"CXR-LLaVA Workbench {__version__}: this is now in {out}"
-    yield "  phantom.png   a phantom, outlined; a map of a finding; what the model says"
-    yield f"                drawn: {made.drawn}; stated: {made.said['phantom']}"
-    if "dicom" in made.said:
-        yield "  dicom.png     a real chest (DICOM): as stored, as the model sees it, warnings"
-        yield f"                stated: {made.said['dicom']}: not to be believed"
-    else:
-        yield "  dicom.png     skipped:"
-        yield f"                {made.skipped['dicom']}"
-    yield "  *.txt *.json  the reports; with findings, contract, prompt, settings and hashes"
-    yield f"  {page}  " + made.skipped.get(NOTEBOOK, "the first lesson, executed: open it")
-    yield "Next: `make lab` opens the lessons; `workbench report FILE` reads your own image;"
-    yield "      `workbench phantom --help` draws more phantoms; `workbench doctor` checks all."
-    yield f"Remember: {model.notice}"

@@ -10,9 +10,8 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import platform
-import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -33,14 +32,9 @@ _REINSTALL = "install again: pip install --constraint constraints.txt --editable
 
 #: DICOM transfer syntaxes that a chest radiograph may come in, by pydicom's name.
 _SYNTAXES = (
-    "RLELossless",
-    "JPEGBaseline8Bit",
-    "JPEGExtended12Bit",
-    "JPEGLosslessSV1",
-    "JPEGLSLossless",
-    "JPEG2000Lossless",
-    "JPEG2000",
-)
+    "RLELossless", "JPEGBaseline8Bit", "JPEGExtended12Bit", "JPEGLosslessSV1", "JPEGLSLossless",
+    "JPEG2000Lossless", "JPEG2000",
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,22 +62,6 @@ def run(args: argparse.Namespace) -> int:
     return _exam(args) if args.mini else _environment(args)
 
 
-def _environment(args: argparse.Namespace) -> int:
-    rows = check_environment()
-    sound = not any(row.status == FAIL for row in rows)
-    found = {"ok": sound, "rows": [asdict(row) for row in rows]}
-    return shared.answer(args, found, _checked(rows), good=sound)
-
-
-def _checked(rows: list[Check]) -> Iterator[str]:
-    for row in rows:
-        yield f"{row.status:4}  {row.check:13}  {row.found}"
-        if row.repair:
-            yield f"{'':19}  -> {row.repair}"
-    worried = sum(row.status != OK for row in rows)
-    yield f"{worried} of {len(rows)} need a look" if worried else "everything is in order"
-
-
 def _parity(args: argparse.Namespace) -> int:
     from workbench.generation.parity import compare
 
@@ -94,16 +72,12 @@ def _parity(args: argparse.Namespace) -> int:
 def _compared(report: ParityReport) -> Iterator[str]:
     cells = []
     for row in report.rows:
-        numbers = _number(row.max_abs_diff), _number(row.tolerance)
+        numbers = ["-" if n is None else f"{n:.2e}" for n in (row.max_abs_diff, row.tolerance)]
         verdict = "ok" if row.ok else "MISS"
         cells.append((row.case, row.array, *numbers, row.measure, verdict, row.note))
     header = ("case", "array", "difference", "tolerance", "measured as", "verdict", "note")
     yield shared.table(cells, header=header)
     yield str(report)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2e}"
 
 
 def _exam(args: argparse.Namespace) -> int:
@@ -121,13 +95,9 @@ def _exam(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class Check:
-    """One row of the doctor's table.
+    """One row of the table: what was looked at, "ok", "warn" or "fail", what is there, the repair.
 
-    Attributes:
-        check: what was looked at.
-        status: "ok", "warn" (works, but look) or "fail".
-        found: what is there.
-        repair: what to do; empty when nothing is to be done.
+    The repair is empty when nothing is to be done.
     """
 
     check: str
@@ -136,27 +106,29 @@ class Check:
     repair: str = ""
 
 
-def check_environment() -> list[Check]:
-    """Return one row per check, cheap ones first; no check raises."""
-    checks: tuple[Callable[[], Iterator[Check]], ...] = (
-        _python,
-        _packages,
-        _bytecode,
-        _devices,
-        _memory,
-        _codecs,
-        _notebooks,
-        _settings,
-        _mini,
-    )
-    return [row for check in checks for row in check()]
+def _judged(check: str, good: bool, found: str, repair: str, *, bad: str = FAIL) -> Check:
+    """Return a row whose repair is needed only where something is not good."""
+    return Check(check, OK, found) if good else Check(check, bad, found, repair)
+
+
+def _environment(args: argparse.Namespace) -> int:
+    checks = (_python, _packages, _bytecode, _machine, _codecs, _notebooks, _mini)
+    rows = [row for check in checks for row in check()]
+    lines = []
+    for row in rows:
+        lines.append(f"{row.status:4}  {row.check:13}  {row.found}")
+        lines += [f"{'':19}  -> {row.repair}"] if row.repair else []
+    worried = sum(row.status != OK for row in rows)
+    lines.append(f"{worried} of {len(rows)} need a look" if worried else "everything is in order")
+    sound = not any(row.status == FAIL for row in rows)
+    found = {"ok": sound, "rows": [asdict(row) for row in rows]}
+    return shared.answer(args, found, lines, good=sound)
 
 
 def _python() -> Iterator[Check]:
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    good = sys.version_info >= (3, 11)
-    repair = "" if good else "use Python 3.11 or newer: make demo PYTHON=/path/to/python3.11"
-    yield Check("python", OK if good else FAIL, found, repair)
+    repair = "use Python 3.11 or newer: make demo PYTHON=/path/to/python3.11"
+    yield _judged("python", sys.version_info >= (3, 11), found, repair)
 
 
 def _packages() -> Iterator[Check]:
@@ -195,34 +167,28 @@ def _bytecode() -> Iterator[Check]:
         return
     source = Path(spec.origin)
     compiled = Path(importlib.util.cache_from_source(str(source))).is_file()
-    repair = "" if compiled else f"{sys.executable} -m compileall -q -j 2 {source.parents[1]}"
     found = "compiled at install" if compiled else "missing: every start compiles anew, about 40 s"
-    yield Check("bytecode", OK if compiled else WARN, found, repair)
+    repair = f"{sys.executable} -m compileall -q -j 2 {source.parents[1]}"
+    yield _judged("bytecode", compiled, found, repair, bad=WARN)
 
 
-def _devices() -> Iterator[Check]:
+def _machine() -> Iterator[Check]:
+    import psutil
     import torch
 
     yield Check("cpu", OK, f"{torch.get_num_threads()} threads")
-    if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            device = torch.cuda.get_device_properties(index)
-            precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-            found = f"{device.name}, {device.total_memory / 2**30:.0f} GiB, {precision}"
-            yield Check(f"cuda:{index}", OK, found)
-    elif torch.backends.mps.is_available():
+    for index in range(torch.cuda.device_count()):
+        device = torch.cuda.get_device_properties(index)
+        precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        found = f"{device.name}, {device.total_memory / 2**30:.0f} GiB, {precision}"
+        yield Check(f"cuda:{index}", OK, found)
+    if torch.backends.mps.is_available():
         yield Check("mps", OK, "Apple GPU")
-    else:
+    elif not torch.cuda.is_available():
         yield Check("gpu", OK, "none: mini runs on the CPU; the 7B model wants a GPU of 16 GB")
-
-
-def _memory() -> Iterator[Check]:
-    import psutil
-
     free = psutil.virtual_memory().available / 2**30
-    good = free >= 1.5
-    repair = "" if good else "close other programs: a report with mini takes up to 1.5 GiB"
-    yield Check("memory", OK if good else WARN, f"{free:.1f} GiB available", repair)
+    repair = "close other programs: a report with mini takes up to 1.5 GiB"
+    yield _judged("memory", free >= 1.5, f"{free:.1f} GiB available", repair, bad=WARN)
 
 
 def _codecs() -> Iterator[Check]:
@@ -230,32 +196,20 @@ def _codecs() -> Iterator[Check]:
     from pydicom.pixels import get_decoder  # pyright: ignore[reportPrivateImportUsage]
 
     missing = [name for name in _SYNTAXES if not get_decoder(getattr(uid, name)).is_available]
-    if missing:
-        repair = "pip install python-gdcm pylibjpeg pylibjpeg-openjpeg pylibjpeg-rle"
-        yield Check("dicom codecs", FAIL, f"cannot decode {', '.join(missing)}", repair)
-    else:
-        yield Check("dicom codecs", OK, f"{len(_SYNTAXES)} compressed transfer syntaxes decode")
+    found = f"{len(_SYNTAXES)} compressed transfer syntaxes decode"
+    found = f"cannot decode {', '.join(missing)}" if missing else found
+    repair = "pip install python-gdcm pylibjpeg pylibjpeg-openjpeg pylibjpeg-rle"
+    yield _judged("dicom codecs", not missing, found, repair)
 
 
 def _notebooks() -> Iterator[Check]:
     from jupyter_client.kernelspec import KernelSpecManager
 
-    kernels = KernelSpecManager().find_kernel_specs()
-    good = "python3" in kernels
-    if good:
-        yield Check("notebooks", OK, "kernel python3")
-    else:
-        repair = f"{sys.executable} -m ipykernel install --sys-prefix"
-        yield Check("notebooks", FAIL, "no kernel named python3", repair)
-
-
-def _settings() -> Iterator[Check]:
-    settings = Settings.from_env()
-    place = settings.cache_dir
-    existing = next(p for p in (place, *place.parents) if p.exists())
-    free = shutil.disk_usage(existing).free / 2**30
-    network = "offline" if settings.offline else "network allowed"
-    yield Check("settings", OK, f"{network}, cache {place} ({free:.0f} GiB free)")
+    good = "python3" in KernelSpecManager().find_kernel_specs()
+    found = "kernel python3" if good else "no kernel named python3"
+    repair = f"{sys.executable} -m ipykernel install --sys-prefix"
+    yield _judged("notebooks", good, found, repair)
+    yield Check("settings", OK, "offline" if Settings.from_env().offline else "network allowed")
 
 
 def _mini() -> Iterator[Check]:
@@ -271,7 +225,5 @@ def _mini() -> Iterator[Check]:
     (file, digest), *_ = mini.sha256s.items()
     found = f"{mini.parameters['total']:,} parameters, {file} sha256 {digest[:12]}"
     recorded = mini.facts.get("sha256", {}).get(file, digest)
-    if recorded == digest:
-        yield Check("mini", OK, found)
-    else:
-        yield Check("mini", FAIL, f"{found}, but its card says {recorded[:12]}", _REINSTALL)
+    found += "" if recorded == digest else f", but its card says {recorded[:12]}"
+    yield _judged("mini", recorded == digest, found, _REINSTALL)

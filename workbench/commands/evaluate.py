@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from workbench.evaluation.comparison import Comparison
     from workbench.evaluation.report_set import ReportSet
     from workbench.evaluation.scorecard import ScoreCard
-    from workbench.evaluation.scorecard_counts import FindingRow
 
 POLICIES = (
     "joint-definite",
@@ -88,11 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _system_names(paths: Sequence[Path]) -> list[str]:
-    """Return a name for each file: its stem, with the folder where stems are equal.
-
-    Raises:
-        InputError: a file is given twice.
-    """
+    """Return a name for each file: its stem, with the folder where stems are equal."""
     if len({path.resolve() for path in paths}) < len(paths):
         raise InputError("a file of predictions is given twice; give each system once")
     stems = [path.stem for path in paths]
@@ -104,16 +99,22 @@ def _common(systems: Sequence[ReportSet], references: ReportSet) -> tuple[str, .
     from workbench.evaluation.scorecard import SCORED_FINDINGS
 
     tables = [side.findings for side in (*systems, references) if side.findings is not None]
-    if not tables:
-        return None
-    return tuple(name for name in SCORED_FINDINGS if all(name in table for table in tables)) or None
+    common = tuple(name for name in SCORED_FINDINGS if all(name in table for table in tables))
+    return common if tables and common else None
 
 
 def _lines(
     card: ScoreCard, compared: Sequence[Comparison], files: Mapping[str, Path]
 ) -> Iterator[str]:
+    from workbench.figures.numbers import fixed, percent
+
     yield f"{card.name}: {len(card.pairs.ids)} pairs, {card.policy.name}"
-    rows = [_table_row(row) for row in card.per_finding.values() if row.mentioned]
+    rows = []
+    for row in card.per_finding.values():
+        if row.mentioned:
+            counts = [percent(row.coverage), row.support, row.tp, row.fp, row.tn, row.fn]
+            rates = [fixed(row.precision.value), fixed(row.recall.value), row.f1.text()]
+            rows.append([row.finding, row.n, *counts, *rates, f"{row.omitted}/{row.omission.n}"])
     header = ("finding", "n", "cover", "pos", "TP", "FP", "TN", "FN", "prec", "rec", "F1 [95 %]")
     yield shared.table(rows, header=(*header, "omitted"))
     for name, item in card.averages.items():
@@ -131,12 +132,3 @@ def _lines(
         shared.note(f"note: {warning}")
     if files:
         yield f"wrote {files['scorecard.html']} and {len(files) - 1} more files"
-
-
-def _table_row(row: FindingRow) -> list:
-    from workbench.figures.numbers import fixed, percent
-
-    counts = [row.support, row.tp, row.fp, row.tn, row.fn]
-    rates = [fixed(row.precision.value), fixed(row.recall.value), row.f1.text()]
-    omitted = f"{row.omitted}/{row.omission.n}"
-    return [row.finding, row.n, percent(row.coverage), *counts, *rates, omitted]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
+from workbench.commands._shared import given
 from workbench.findings import ABSENT, PRESENT, UNCERTAIN
 
 if TYPE_CHECKING:
     from workbench.data import Manifest
 
 FORMATS = "a manifest, .parquet or .csv"
+FILE = given("file FILE", FORMATS, type=Path)
+OUT = given("--out FILE", FORMATS, type=Path, required=True)
+ACTIONS = shared.Actions()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "example: workbench manifest build nih --source downloads/nih --out nih.parquet\n"
         "`workbench manifest card` lists the sources; `manifest ACTION --help` explains each."
     )
-    shared.add_actions(parser, ACTIONS)
+    ACTIONS.add_to(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,89 +40,19 @@ def run(args: argparse.Namespace) -> int:
     return args.act(args)
 
 
-# --- arguments -----------------------------------------------------------------------------------
-
-
-def _add_build(parser: argparse.ArgumentParser) -> None:
-    option = partial(shared.option, parser)
-    option("name SOURCE", "e.g. nih; `manifest card` lists them")
-    option("--source DIR", "the downloaded files", type=Path, required=True)
-    _add_out(parser)
-    option("--labels SET", "which labels, where a source has several")
-    option("--no-reports", "leave report texts out", action="store_true")
-    option("--no-hash", "do not read the image files", action="store_true")
-    option("--repair", "empty impossible ages", action="store_true")
-    option("--licence TEXT", "of your own data")
-    option("--provenance P", "of the labels of your own data, e.g. radiologist")
-    option("--workers N", "threads (2)", default=2)
-
-
-def _add_check(parser: argparse.ArgumentParser) -> None:
-    option = _add_file(parser)
-    option("--root DIR", "also look for the image files", type=Path)
-    option("--against OTHER", "also look for patients and images of OTHER", type=Path)
-    option("--limit N", "listed problems of each rule (100)", default=100)
-
-
-def _add_split(parser: argparse.ArgumentParser) -> None:
-    option = _add_file(parser)
-    _add_out(parser)
-    for name, share in (("train", 0.7), ("validate", 0.1), ("test", 0.2)):
-        option(f"--{name} SHARE", f"share of images ({share})", type=float)
-    option("--seed N", "decides what the shares leave open", default=0)
-    option("--within PART", "divide one part of an existing split")
-    option("--replace", "throw an existing split away", action="store_true")
-    option("--list LIST", "apply a published list instead of dividing", type=Path)
-    option("--name PART", "part that listed rows go to (test)", default="test")
-    option("--column COLUMN", "column of a list that is a CSV file")
-
-
-def _add_subset(parser: argparse.ArgumentParser) -> None:
-    option = _add_file(parser)
-    _add_out(parser)
-    option("--per-finding N", "images each (50)", default=50)
-    option("--findings A,B", "which (every one that is present)", type=shared.names)
-    option("--seed N", "decides which images", default=0)
-
-
-def _add_freeze(parser: argparse.ArgumentParser) -> None:
-    option = _add_file(parser)
-    option("--out COHORT.json", "result", type=Path, required=True)
-    option("--name NAME", "what the cohort is called (the name of the file)")
-
-
-def _add_verify(parser: argparse.ArgumentParser) -> None:
-    option = _add_file(parser)
-    option("--cohort COHORT.json", "what was frozen", type=Path, required=True)
-    option("--root DIR", "also compare the image files", type=Path)
-
-
-def _add_quality(parser: argparse.ArgumentParser) -> None:
-    option = _add_file(parser)
-    option("--root DIR", "folder of the images (that of FILE)", type=Path)
-    option("--out DIR", "results (out/quality)", default=Path("out/quality"))
-    option("--workers N", "processes (2)", default=2)
-    option("--fit", "for the crop loss", choices=("crop", "pad"), default="crop")
-
-
-def _add_card(parser: argparse.ArgumentParser) -> None:
-    shared.option(parser, "name SOURCE", "which; all are listed without", nargs="?")
-    shared.option(parser, "--out DIR", "write the cards to a folder", type=Path)
-
-
-def _add_file(parser: argparse.ArgumentParser) -> Callable[..., None]:
-    """Add FILE, and return what adds the rest."""
-    shared.option(parser, "file FILE", FORMATS, type=Path)
-    return partial(shared.option, parser)
-
-
-def _add_out(parser: argparse.ArgumentParser) -> None:
-    shared.option(parser, "--out FILE", FORMATS, type=Path, required=True)
-
-
-# --- actions -------------------------------------------------------------------------------------
-
-
+@ACTIONS.add(
+    "build the manifest of a source from its official files",
+    given("name SOURCE", "e.g. nih; `manifest card` lists them"),
+    given("--source DIR", "the downloaded files", type=Path, required=True),
+    OUT,
+    given("--labels SET", "which labels, where a source has several"),
+    given("--no-reports", "leave report texts out", action="store_true"),
+    given("--no-hash", "do not read the image files", action="store_true"),
+    given("--repair", "empty impossible ages", action="store_true"),
+    given("--licence TEXT", "of your own data"),
+    given("--provenance P", "of the labels of your own data, e.g. radiologist"),
+    given("--workers N", "threads (2)", default=2),
+)
 def _build(args: argparse.Namespace) -> int:
     from workbench.data import build
 
@@ -135,10 +68,16 @@ def _build(args: argparse.Namespace) -> int:
         workers=args.workers,
         show=True,
     )
-    manifest.save(args.out)
-    return _show(args, manifest)
+    return _saved(args, manifest)
 
 
+@ACTIONS.add(
+    "name what is wrong: row, column, rule and repair; exit code 1",
+    FILE,
+    given("--root DIR", "also look for the image files", type=Path),
+    given("--against OTHER", "also look for patients and images of OTHER", type=Path),
+    given("--limit N", "listed problems of each rule (100)", default=100),
+)
 def _check(args: argparse.Namespace) -> int:
     from workbench.data import check
 
@@ -149,36 +88,56 @@ def _check(args: argparse.Namespace) -> int:
     return shared.answer(args, result.to_dict(), [*said, str(result)], good=result.ok)
 
 
+@ACTIONS.add(
+    "divide patients into train, validate and test",
+    FILE,
+    OUT,
+    given("--train SHARE", "share of images (0.7)", type=float),
+    given("--validate SHARE", "share of images (0.1)", type=float),
+    given("--test SHARE", "share of images (0.2)", type=float),
+    given("--seed N", "decides what the shares leave open", default=0),
+    given("--within PART", "divide one part of an existing split"),
+    given("--replace", "throw an existing split away", action="store_true"),
+    given("--list LIST", "apply a published list instead of dividing", type=Path),
+    given("--name PART", "part that listed rows go to (test)", default="test"),
+    given("--column COLUMN", "column of a list that is a CSV file"),
+)
 def _split(args: argparse.Namespace) -> int:
     from workbench.data import apply_split, split
 
     manifest = _loaded(args.file)
     if args.list is not None:
-        divided = apply_split(manifest, args.list, name=args.name, column=args.column)
-    else:
-        given = {name: getattr(args, name) for name in ("train", "validate", "test")}
-        shares = {name: share for name, share in given.items() if share is not None}
-        divided = split(
-            manifest,
-            fractions=shares or None,
-            seed=args.seed,
-            within=args.within,
-            replace=args.replace,
-        )
-    divided.save(args.out)
-    return _show(args, divided)
+        return _saved(args, apply_split(manifest, args.list, name=args.name, column=args.column))
+    shares = {name: getattr(args, name) for name in ("train", "validate", "test")}
+    shares = {name: share for name, share in shares.items() if share is not None}
+    divided = split(
+        manifest, fractions=shares or None, seed=args.seed, within=args.within, replace=args.replace
+    )
+    return _saved(args, divided)
 
 
+@ACTIONS.add(
+    "pick a small manifest with N images of each finding",
+    FILE,
+    OUT,
+    given("--per-finding N", "images each (50)", default=50),
+    given("--findings A,B", "which (every one that is present)", type=shared.names),
+    given("--seed N", "decides which images", default=0),
+)
 def _subset(args: argparse.Namespace) -> int:
     from workbench.data import subset
 
-    picked = subset(
-        _loaded(args.file), per_finding=args.per_finding, findings=args.findings, seed=args.seed
-    )
-    picked.save(args.out)
-    return _show(args, picked)
+    manifest = _loaded(args.file)
+    chosen = {"per_finding": args.per_finding, "findings": args.findings, "seed": args.seed}
+    return _saved(args, subset(manifest, **chosen))
 
 
+@ACTIONS.add(
+    "write a hashed cohort file",
+    FILE,
+    given("--out COHORT.json", "result", type=Path, required=True),
+    given("--name NAME", "what the cohort is called (the name of the file)"),
+)
 def _freeze(args: argparse.Namespace) -> int:
     from workbench.data import freeze
 
@@ -194,6 +153,12 @@ def _freeze(args: argparse.Namespace) -> int:
     return shared.answer(args, record, said)
 
 
+@ACTIONS.add(
+    "compare a manifest with a frozen cohort; exit code 1",
+    FILE,
+    given("--cohort COHORT.json", "what was frozen", type=Path, required=True),
+    given("--root DIR", "also compare the image files", type=Path),
+)
 def _verify(args: argparse.Namespace) -> int:
     from workbench.data import verify
 
@@ -203,6 +168,14 @@ def _verify(args: argparse.Namespace) -> int:
     return shared.answer(args, record, said, good=found.ok)
 
 
+@ACTIONS.add(
+    "read every image and list the suspects, with a contact sheet",
+    FILE,
+    given("--root DIR", "folder of the images (that of FILE)", type=Path),
+    given("--out DIR", "results (out/quality)", default=Path("out/quality")),
+    given("--workers N", "processes (2)", default=2),
+    given("--fit", "for the crop loss", choices=("crop", "pad"), default="crop"),
+)
 def _quality(args: argparse.Namespace) -> int:
     from workbench.data import quality
     from workbench.data.frames import write_csv
@@ -217,10 +190,8 @@ def _quality(args: argparse.Namespace) -> int:
     if len(table.suspects):
         summary["sheet"] = args.out / "suspects.png"
         table.plot().savefig(summary["sheet"], bbox_inches="tight")
-    said = [
-        f"{one['image_id']}: {one['reasons']}" for one in table.suspects.head(20).to_dict("records")
-    ]
-    said.append(str(table))
+    suspects = table.suspects.head(20).to_dict("records")
+    said = [f"{one['image_id']}: {one['reasons']}" for one in suspects] + [str(table)]
     if summary["warnings"]:
         counted = ", ".join(f"{code} {n:,}" for code, n in summary["warnings"].items())
         said.append(f"warnings: {counted}")
@@ -228,6 +199,11 @@ def _quality(args: argparse.Namespace) -> int:
     return shared.answer(args, summary, said)
 
 
+@ACTIONS.add(
+    "list the sources, or print what is known of one",
+    given("name SOURCE", "which; all are listed without", nargs="?"),
+    given("--out DIR", "write the cards to a folder", type=Path),
+)
 def _card(args: argparse.Namespace) -> int:
     from workbench.data.cards import SOURCES, card, card_text
 
@@ -245,9 +221,6 @@ def _card(args: argparse.Namespace) -> int:
     return shared.answer(args, {"cards": [card(name).to_dict() for name in names]}, [said])
 
 
-# --- what is said --------------------------------------------------------------------------------
-
-
 def _loaded(path: Path, *, reports: bool = True) -> Manifest:
     """Load a manifest as it is; the check is an action of its own."""
     from workbench.data import load
@@ -255,21 +228,18 @@ def _loaded(path: Path, *, reports: bool = True) -> Manifest:
     return load(path, check=False, reports=reports)
 
 
-def _show(args: argparse.Namespace, manifest: Manifest) -> int:
-    """Say what a manifest contains."""
+def _saved(args: argparse.Namespace, manifest: Manifest) -> int:
+    """Write a manifest and say what it contains."""
+    manifest.save(args.out)
     summary = manifest.summary() | {"out": args.out}
     notes = {"expected": list(manifest.expected), "notes": list(manifest.notes)}
-    return shared.answer(args, summary | notes, _shown(manifest, summary))
+    return shared.answer(args, summary | notes, _lines(manifest, summary))
 
 
-def _shown(manifest: Manifest, summary: dict) -> Iterator[str]:
+def _lines(manifest: Manifest, summary: dict) -> Iterator[str]:
     codes = (PRESENT, ABSENT, UNCERTAIN)
-    body = [
-        [name, *[counts[code] for code in codes]]
-        for name, counts in summary["findings"].items()
-        if any(counts[code] for code in codes)
-    ]
-    if body:
+    body = [[name, *(counts[c] for c in codes)] for name, counts in summary["findings"].items()]
+    if body := [row for row in body if any(row[1:])]:
         yield shared.table(body, header=("finding", *codes))
     counted = ("rows", "patients", "studies", "boxes", "masks", "report_texts")
     yield ", ".join(f"{summary[name]:,} {name.replace('_', ' ')}" for name in counted)
@@ -279,19 +249,3 @@ def _shown(manifest: Manifest, summary: dict) -> Iterator[str]:
         yield f"{count['what']}: {count['found']:,}, {verdict}"
     yield from manifest.notes
     yield f"wrote {summary['out']}"
-
-
-ACTIONS: shared.Actions = {
-    "build": ("build the manifest of a source from its official files", _add_build, _build),
-    "check": ("name what is wrong: row, column, rule and repair; exit code 1", _add_check, _check),
-    "split": ("divide patients into train, validate and test", _add_split, _split),
-    "subset": ("pick a small manifest with N images of each finding", _add_subset, _subset),
-    "freeze": ("write a hashed cohort file", _add_freeze, _freeze),
-    "verify": ("compare a manifest with a frozen cohort; exit code 1", _add_verify, _verify),
-    "quality": (
-        "read every image and list the suspects, with a contact sheet",
-        _add_quality,
-        _quality,
-    ),
-    "card": ("list the sources, or print what is known of one", _add_card, _card),
-}

@@ -22,11 +22,7 @@ if TYPE_CHECKING:
 
 
 def finding_list(text: str) -> list[str]:
-    """Parse "effusion, nodule"; "normal" is the empty list.
-
-    Raises:
-        argparse.ArgumentTypeError: a name is not known.
-    """
+    """Parse "effusion, nodule"; "normal" is the empty list."""
     try:
         names = [standard_name(name) for name in text.split(",") if name.strip()]
     except OptionError as error:
@@ -59,10 +55,9 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError(f"--count must be at least 1, got {args.count}")
     wishes = {"side": args.side, "zone": args.zone, "severity": args.severity}
     seeds = range(args.seed, args.seed + args.count)
-    records = []
-    for seed in shared.progress(seeds, label="phantoms"):
-        case = phantom(seed, findings=args.findings, domain=args.domain, size=args.size, **wishes)
-        records.append(save(case, args.out))
+    drawn = {"findings": args.findings, "domain": args.domain, "size": args.size, **wishes}
+    seeds = shared.progress(seeds, label="phantoms")
+    records = [save(phantom(seed, **drawn), args.out) for seed in seeds]
     return shared.answer(args, {"phantoms": records}, _lines(records, args.out))
 
 
@@ -104,10 +99,7 @@ def save(case: Phantom, out: Path) -> dict:
 def _write_png(pixels: np.ndarray, path: Path, *, mark: str | None = None) -> None:
     """Write (H, W) pixels in [0, 1], or a boolean mask, as an 8-bit PNG.
 
-    Args:
-        pixels: what to write.
-        path: the file.
-        mark: says in the file that it is a phantom, so that it is not taken for a radiograph.
+    A mark says in the file that it is a phantom, so that it is not taken for a radiograph.
     """
     from PIL import Image, PngImagePlugin
 

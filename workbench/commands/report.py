@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import workbench.commands._answers as answers
 import workbench.commands._shared as shared
@@ -16,8 +17,6 @@ from workbench.errors import OptionError, WorkbenchError
 if TYPE_CHECKING:
     from workbench.generation.result import Generation
     from workbench.radiograph import Radiograph
-
-Made = TypeVar("Made")
 
 #: Name of each mitigation, and its class in `workbench.hallucination`.
 _MITIGATIONS = {
@@ -45,51 +44,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write every report that can be written; fail at the end if one could not."""
+    from workbench.imaging.sources import check_path
+
     if args.mitigation and args.task != "report":
         raise OptionError("--mitigation belongs to reports; leave it out with --task differential")
     decoding = answers.decoding_options(args)
-    failed: list[dict] = []
-    there = [path for path in args.images if _tried(_there, path, args, failed)]
+    failed: dict[str, str] = {}
+    there = []
+    for path in args.images:
+        with _noted(args, path, failed):
+            check_path(path)
+            there.append(path)
     if there:
         shared.loading(args)
     done, stems, write = [], Counter(), None
     for path in shared.progress(there, label="reports"):
-        image = _tried(_read, path, args, failed)
+        image = None
+        with _noted(args, path, failed):
+            image = _read(args, path)
         if image is None:
             continue
         write = write or _writer(args, decoding)
-        result = _tried(partial(_one, image, stems, write), path, args, failed)
-        done += [] if result is None else [result]
-    failed.sort(key=lambda item: args.images.index(item["image"]))
-    if failed and not args.json:
-        names = ", ".join(item["image"] for item in failed)
-        shared.note(f"workbench: {len(failed)} of {len(args.images)} failed: {names}")
-    return shared.answer(args, {"reports": done, "failed": failed}, (), good=not failed)
+        with _noted(args, path, failed):
+            done.append(_one(args, path, image, write(image), stems))
+    lost = [{"image": path, "error": failed[path]} for path in args.images if path in failed]
+    if lost and not args.json:
+        names = ", ".join(item["image"] for item in lost)
+        shared.note(f"workbench: {len(lost)} of {len(args.images)} failed: {names}")
+    return shared.answer(args, {"reports": done, "failed": lost}, (), good=not lost)
 
 
-def _tried(
-    step: Callable[[str, argparse.Namespace], Made],
-    path: str,
-    args: argparse.Namespace,
-    failed: list[dict],
-) -> Made | None:
-    """Return what a step makes of an image; None where it cannot, which is said and noted."""
+@contextmanager
+def _noted(args: argparse.Namespace, path: str, failed: dict[str, str]) -> Iterator[None]:
+    """Say and note why something cannot be done with an image, and let the others go on."""
     try:
-        return step(path, args)
+        yield
     except (WorkbenchError, OSError) as error:
-        said = args.parser.spoken(" ".join(str(error).split()))
-    failed.append({"image": path, "error": said})
-    shared.note(f"workbench: {said}")
-    return None
+        failed[path] = args.parser.spoken(" ".join(str(error).split()))
+        shared.note(f"workbench: {failed[path]}")
 
 
-def _there(path: str, args: argparse.Namespace) -> Path:
-    from workbench.imaging.sources import check_path
-
-    return check_path(path)
-
-
-def _read(path: str, args: argparse.Namespace) -> Radiograph:
+def _read(args: argparse.Namespace, path: str) -> Radiograph:
     from workbench.imaging import load_radiograph
 
     return load_radiograph(path, fit=args.fit, upright=args.upright)
@@ -108,26 +103,18 @@ def _writer(
 
 
 def _one(
-    image: Radiograph,
-    stems: Counter,
-    write: Callable[[Radiograph], Generation],
-    path: str,
-    args: argparse.Namespace,
+    args: argparse.Namespace, path: str, image: Radiograph, generation: Generation, stems: Counter
 ) -> dict:
-    """Report about one image, save and show it; files are called as its contract calls it."""
-    generation, spoken = write(image), args.parser.spoken
+    """Save and show a report; files are called as the image's contract calls it."""
+    spoken = args.parser.spoken
     result = {"image": path} | answers.record(image, generation)
     if args.out:
-        stem = args.out / f"{_stem(image.contract.source, stems)}_{args.task}"
+        name = Path(image.contract.source).stem or "image"
+        stems[name] += 1
+        name += f"_{stems[name]}" if stems[name] > 1 else ""  # images of one name get numbers
+        stem = args.out / f"{name}_{args.task}"
         result["files"] = answers.save(image, generation, stem, spoken=spoken)
     if not args.json:
         for line in answers.lines(image, generation, title=path, spoken=spoken):
             shared.say(line)
     return result
-
-
-def _stem(name: str, seen: Counter) -> str:
-    """A file name for an image; images of the same name get numbers."""
-    stem = Path(name).stem or "image"
-    seen[stem] += 1
-    return stem if seen[stem] == 1 else f"{stem}_{seen[stem]}"

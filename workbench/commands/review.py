@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
+from workbench.commands._shared import given
 from workbench.errors import OptionError
 from workbench.findings import NO_FINDING, standard_name
 
 if TYPE_CHECKING:
     from workbench.review import ErrorQueue, StudyResult
+
+OF_RUN = (
+    given("run RUN", "folder of `workbench run`", type=Path),
+    given(
+        "--manifest FILE",
+        "what is known of the images (the manifest of the run, where it lies beside it)",
+        type=Path,
+    ),
+    given("--task TASK", "task whose answers are reports (report)", default="report"),
+)
+SEED = given("--seed N", "of the bootstrap (0)", default=0)
+ACTIONS = shared.Actions()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,93 +36,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "`workbench review ACTION --help` explains each. The first opening of a queue reads\n"
         "all texts and keeps what it read in the folder of the run."
     )
-    shared.add_actions(parser, ACTIONS)
+    ACTIONS.add_to(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run one action."""
-    try:
-        if "run" in args:
-            shared.need(args.run, shared.RUN, folder=True)
-        if "study" in args:
-            shared.need(args.study, "no such folder of a study", folder=True)
-        shared.need(getattr(args, "manifest", None), shared.MANIFEST)
-        return args.act(args)
-    except OptionError as error:
-        shared.note(f"workbench: {args.parser.spoken(str(error))}")
-        return 2
+    args.refused = 2
+    shared.need(getattr(args, "run", None), shared.RUN, folder=True)
+    shared.need(getattr(args, "study", None), "no such folder of a study", folder=True)
+    shared.need(getattr(args, "manifest", None), shared.MANIFEST)
+    return args.act(args)
 
 
-# --- arguments -----------------------------------------------------------------------------------
-
-
-def _add_queue(parser: argparse.ArgumentParser) -> None:
-    option = _add_run(parser)
-    option("--kind K", "only one kind, e.g. 'missed finding'")
-    option("--finding F", "only one finding")
-    option("--sample N", "draw N, every kind having a turn", type=int)
-    option("--seed N", "of the draw (0)", default=0)
-    option("--out FILE", "write it as .csv or .parquet", type=Path)
-
-
-def _add_agreement(parser: argparse.ArgumentParser) -> None:
-    shared.option(parser, "run RUN", "folder of a run with verdicts", type=Path)
-    shared.option(parser, "--seed N", "of the bootstrap (0)", default=0)
-
-
-def _add_export(parser: argparse.ArgumentParser) -> None:
-    option = _add_run(parser)
-    kinds = ("verdicts", "reference", "manifest")
-    what = (
-        "verdicts as a table (default); the corrected reference, for `workbench evaluate`; or the "
-        "reviewed rows of the manifest with corrected labels, for fine-tuning"
-    )
-    reviewers = "of changed rows: the reviewers, e.g. radiologist"
-    option("--what", what, choices=kinds, default="verdicts")
-    option("--out FILE", "a .csv or .parquet file", type=Path, required=True)
-    option("--provenance P", reviewers, default="unknown")
-
-
-def _add_size(parser: argparse.ArgumentParser) -> None:
-    option = partial(shared.option, parser)
-    option("--half-width W", "of the 95 %% interval, 0.05", type=float, required=True)
-    option("--expected SHARE", "acceptable reports (0.73)", default=0.73)
-    option("--readers N", "readings of each report (1)", default=1)
-    option("--icc R", "correlation of readings (0.3)", default=0.3)
-
-
-def _add_study(parser: argparse.ArgumentParser) -> None:
-    option = _add_run(parser)
-    option("--readers AB,CD", "initials", type=shared.names, required=True)
-    option("--out DIR", "a new folder", type=Path, required=True)
-    option("--cases N", "drawn by lot (all)", type=int)
-    option("--readers-per-case N", "of each case (all)", type=int)
-    option("--repeats SHARE", "share graded twice (0.1)", default=0.1)
-    option("--washout N", "reports between two readings", type=int)
-    option("--title TITLE", "what readers see", default="Reader study")
-
-
-def _add_analyse(parser: argparse.ArgumentParser) -> None:
-    option = partial(shared.option, parser)
-    option("study STUDY", "folder of a study, with its key", type=Path)
-    option("--out PAGE.html", "write the report", type=Path)
-    option("--partial", "although readers are not done", action="store_true")
-    option("--seed N", "of the bootstrap (0)", default=0)
-
-
-def _add_run(parser: argparse.ArgumentParser) -> Callable[..., None]:
-    """Add what most actions take, and return what adds the rest."""
-    option = partial(shared.option, parser)
-    known = "what is known of the images (the manifest of the run, where it lies beside it)"
-    option("run RUN", "folder of `workbench run`", type=Path)
-    option("--manifest FILE", known, type=Path)
-    option("--task TASK", "task whose answers are reports (report)", default="report")
-    return option
-
-
-# --- actions -------------------------------------------------------------------------------------
-
-
+@ACTIONS.add(
+    "list suspected errors of a run, and where it errs more than elsewhere",
+    *OF_RUN,
+    given("--kind K", "only one kind, e.g. 'missed finding'"),
+    given("--finding F", "only one finding"),
+    given("--sample N", "draw N, every kind having a turn", type=int),
+    given("--seed N", "of the draw (0)", default=0),
+    given("--out FILE", "write it as .csv or .parquet", type=Path),
+)
 def _queue(args: argparse.Namespace) -> int:
     from workbench.review.suspects import check_kinds
 
@@ -146,6 +92,11 @@ def _queued(args: argparse.Namespace, queue: ErrorQueue, summary: dict) -> Itera
     yield from _wrote(args)
 
 
+@ACTIONS.add(
+    "measure how far reviewers agree",
+    given("run RUN", "folder of a run with verdicts", type=Path),
+    SEED,
+)
 def _agreement(args: argparse.Namespace) -> int:
     from workbench.figures.numbers import fixed
     from workbench.review import open_annotations
@@ -163,6 +114,23 @@ def _agreement(args: argparse.Namespace) -> int:
     return shared.answer(args, found.to_dict() | {"torn_lines": notes.torn}, said)
 
 
+@ACTIONS.add(
+    "write verdicts, the corrected reference, or a manifest to train on",
+    *OF_RUN,
+    given(
+        "--what",
+        "verdicts as a table (default); the corrected reference, for `workbench evaluate`; or the "
+        "reviewed rows of the manifest with corrected labels, for fine-tuning",
+        choices=("verdicts", "reference", "manifest"),
+        default="verdicts",
+    ),
+    given("--out FILE", "a .csv or .parquet file", type=Path, required=True),
+    given(
+        "--provenance P",
+        "of changed rows: the reviewers, e.g. radiologist",
+        default="unknown",
+    ),
+)
 def _export(args: argparse.Namespace) -> int:
     from workbench.data import load
     from workbench.review import corrected_reference, open_annotations
@@ -187,6 +155,13 @@ def _export(args: argparse.Namespace) -> int:
     return shared.answer(args, record, [counted, *_wrote(args)])
 
 
+@ACTIONS.add(
+    "plan how many cases a reader study needs",
+    given("--half-width W", "of the 95 %% interval, 0.05", type=float, required=True),
+    given("--expected SHARE", "acceptable reports (0.73)", default=0.73),
+    given("--readers N", "readings of each report (1)", default=1),
+    given("--icc R", "correlation of readings (0.3)", default=0.3),
+)
 def _size(args: argparse.Namespace) -> int:
     from workbench.review import sample_size
 
@@ -196,6 +171,17 @@ def _size(args: argparse.Namespace) -> int:
     return shared.answer(args, {name: getattr(found, name) for name in names}, [said])
 
 
+@ACTIONS.add(
+    "prepare a blinded reader study",
+    *OF_RUN,
+    given("--readers AB,CD", "initials", type=shared.names, required=True),
+    given("--out DIR", "a new folder", type=Path, required=True),
+    given("--cases N", "drawn by lot (all)", type=int),
+    given("--readers-per-case N", "of each case (all)", type=int),
+    given("--repeats SHARE", "share graded twice (0.1)", default=0.1),
+    given("--washout N", "reports between two readings", type=int),
+    given("--title TITLE", "what readers see", default="Reader study"),
+)
 def _study(args: argparse.Namespace) -> int:
     from workbench.figures.numbers import fixed
     from workbench.review import reader_study
@@ -221,6 +207,13 @@ def _study(args: argparse.Namespace) -> int:
     return shared.answer(args, record, said)
 
 
+@ACTIONS.add(
+    "unblind and analyse a reader study",
+    given("study STUDY", "folder of a study, with its key", type=Path),
+    given("--out PAGE.html", "write the report", type=Path),
+    given("--partial", "although readers are not done", action="store_true"),
+    SEED,
+)
 def _analyse(args: argparse.Namespace) -> int:
     from workbench.review import open_study
 
@@ -249,21 +242,3 @@ def _opened(args: argparse.Namespace) -> ErrorQueue:
 
 def _wrote(args: argparse.Namespace) -> list[str]:
     return [f"wrote {args.out}"] if args.out else []
-
-
-ACTIONS: shared.Actions = {
-    "queue": (
-        "list suspected errors of a run, and where it errs more than elsewhere",
-        _add_queue,
-        _queue,
-    ),
-    "agreement": ("measure how far reviewers agree", _add_agreement, _agreement),
-    "export": (
-        "write verdicts, the corrected reference, or a manifest to train on",
-        _add_export,
-        _export,
-    ),
-    "size": ("plan how many cases a reader study needs", _add_size, _size),
-    "study": ("prepare a blinded reader study", _add_study, _study),
-    "analyse": ("unblind and analyse a reader study", _add_analyse, _analyse),
-}

@@ -53,22 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run, and say what it came to; a run without one row done has failed."""
-    try:
-        _check(args)
-        result = _run(args)
-    except OptionError as error:
-        shared.note(f"workbench: {args.parser.spoken(str(error))}")
-        return 2
+    args.refused = 2
+    _check(args)
+    result = _run(args)
     return shared.answer(args, result.summary(), _lines(args, result), good=bool(result.done))
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse what cannot be run, before anything is imported or loaded.
-
-    Raises:
-        InputError: a file or folder is not there.
-        OptionError: a task is not known, or an option has no meaning here.
-    """
+    """Refuse what cannot be run, before anything is imported or loaded."""
     from workbench.generation.options import decoding_settings
     from workbench.runs.plan import RunPlan, read_tasks
 
@@ -88,24 +80,15 @@ def _run(args: argparse.Namespace) -> RunResult:
     from workbench.settings import Settings
 
     settings = Settings.from_env()
+    same = ("model", "out", "root", "cohort", "engine", "batch_size", "fit", "upright")
+    same += ("retry_failed", "workers", "address", "quantize")
     return run_manifest(
         args.manifest,
-        model=args.model,
         tasks=args.task or ["report"],
-        out=args.out,
-        root=args.root,
-        cohort=args.cohort,
-        engine=args.engine,
-        batch_size=args.batch_size,
-        fit=args.fit,
-        upright=args.upright,
-        retry_failed=args.retry_failed,
         progress=True,
-        workers=args.workers,
-        address=args.address,
         device=args.device or settings.device,
         dtype=args.dtype or settings.dtype,
-        quantize=args.quantize,
+        **{name: getattr(args, name) for name in same},
         **answers.decoding_options(args),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,11 +32,7 @@ PLANNED = "stage3_qlora"
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """Parse "training.epochs=3".
-
-    Raises:
-        argparse.ArgumentTypeError: there is no "=".
-    """
+    """Parse "training.epochs=3"."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"expected FIELD=VALUE, got {text}")
@@ -127,12 +124,10 @@ def _plan(args: argparse.Namespace, recipe: Recipe) -> int:
     from workbench.model.card import read_config
     from workbench.model.source import find_local
 
-    try:
-        found = find_local(recipe.base)
-    except CheckpointError:
-        found = None
-    config = read_config(found.directory) if found is not None else None
-    name = recipe.base if found is not None else "ECOFRI/CXR-LLAVA-v2 (full size)"
+    name, config = "ECOFRI/CXR-LLAVA-v2 (full size)", None
+    with suppress(CheckpointError):
+        if found := find_local(recipe.base):
+            name, config = recipe.base, read_config(found.directory)
     planned = plan(config, name=name, tuning=recipe.tuning, keep=recipe.training.keep > 0)
     return shared.answer(args, planned.to_dict(), _planned(planned))
 
@@ -189,7 +184,8 @@ def _mini(args: argparse.Namespace) -> int:
             "run `make demo` there, and then `.venv/bin/workbench train mini`"
         ) from None
 
-    for name in (args.stages or [""]) if args.stages is not None else ():
+    stages = ALL_STAGES if args.stages is None else args.stages or ("",)
+    for name in stages:
         if name not in ALL_STAGES:
             args.parser.error(f"--stages: {unknown_name('stage', name, ALL_STAGES, of='some of')}")
     logging.getLogger("workbench").setLevel(logging.INFO)
@@ -199,9 +195,8 @@ def _mini(args: argparse.Namespace) -> int:
     out = args.out or Path("runs/mini")
     folder = train_mini(out, recipe=recipe, resume=args.resume, stages=args.stages)
     model = folder if (folder / "model.safetensors").is_file() else None
-    last = (args.stages or ("all",))[-1]
     said = f"the model is in {folder}: workbench report IMAGE --model {folder}"
     if model is None:
-        said = f"stages up to {last} are in {folder}; continue with --resume"
+        said = f"stages up to {stages[-1]} are in {folder}; continue with --resume"
     found = {"out": out, "model": model, "recipe": recipe.to_dict()}
     return shared.answer(args, found, [said])
