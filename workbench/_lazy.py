@@ -8,10 +8,6 @@
 The imports that a checker of types reads are the only list: they are read from the file itself. A
 checker takes a module with `__getattr__` to have every name, so it must not see that.
 
-`make_callable` exchanges the class of a module for one with `__call__`, so that
-`wb.phantom(seed=7)` and `wb.phantom.contact_sheet` coexist: importing `workbench.phantom` binds
-the module to the name `phantom` of the package, whatever a lazy `__getattr__` had in mind.
-
 Sources: PEP 562, module `__getattr__` and `__dir__`; the data model, section 3.3.2.1, `__class__`
 assignment of modules.
 """
@@ -35,10 +31,7 @@ def lazy_names(
 ) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
     """Return `__all__`, `__getattr__` and `__dir__` of a package.
 
-    Args:
-        package: its `__name__`.
-        file: its `__file__`, with the public names as imports under `if TYPE_CHECKING`.
-        modules: names that are modules of the package itself, though they can be called.
+    `modules` are names that are modules of the package itself, though they can be called.
     """
     owners = dict.fromkeys(modules, package) | {
         name: owner for name, owner in _imports(file) if name not in modules
@@ -61,15 +54,10 @@ def lazy_names(
 
 def _imports(file: str) -> list[tuple[str, str]]:
     """Return each name imported under `if TYPE_CHECKING`, and the module that owns it."""
-    tree = ast.parse(Path(file).read_text(encoding="utf-8"))
-    blocks = [
-        node
-        for node in tree.body
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    ]
     return [
         (alias.name, str(node.module))
-        for block in blocks
+        for block in ast.parse(Path(file).read_text(encoding="utf-8")).body
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
         for node in block.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
@@ -77,13 +65,13 @@ def _imports(file: str) -> list[tuple[str, str]]:
 
 
 def make_callable(module_name: str, function_path: str) -> None:
-    """Make a module that is being imported callable.
+    """Make a module that is being imported callable: `wb.phantom(seed=7)`.
 
-    Call it at the end of the subpackage's `__init__`:
-    `make_callable(__name__, "workbench.phantom.case:phantom")`.
+    Importing `workbench.phantom` binds the module to the name `phantom` of the package, whatever a
+    lazy `__getattr__` had in mind. So the module gets a class with `__call__`.
 
     Args:
-        module_name: the `__name__` of the subpackage.
+        module_name: its `__name__`.
         function_path: "package.module:function", resolved at the first call.
     """
     target_module, _, function_name = function_path.partition(":")

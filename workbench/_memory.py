@@ -1,7 +1,4 @@
-"""The most memory that this process has held so far.
-
-Does not know: what for.
-"""
+"""The most memory that this process has held so far."""
 
 from __future__ import annotations
 

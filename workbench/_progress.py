@@ -1,7 +1,4 @@
-"""A bar on stderr for work that takes longer than two seconds; nothing when stderr is a file.
-
-Does not know: what is being done.
-"""
+"""A bar on stderr for work that takes longer than two seconds; nothing when stderr is a file."""
 
 from __future__ import annotations
 
@@ -15,14 +12,7 @@ T = TypeVar("T")
 def progress(
     items: Iterable[T], *, total: int | None = None, label: str = "", show: bool = True
 ) -> Iterable[T]:
-    """Return the items with a bar around them.
-
-    Args:
-        items: what is gone through.
-        total: how many there are, where that cannot be seen.
-        label: what is being done.
-        show: False for no bar at all.
-    """
+    """Return the items with a bar around them; `show=False` for none at all."""
     from tqdm import tqdm
 
     return tqdm(

@@ -66,8 +66,7 @@ def _cut(text: str) -> str:
 def plain(value: object) -> Any:
     """Return a value as JSON holds it: arrays as lists, paths as text, undefined numbers as None.
 
-    Mappings, sequences, dataclasses, numpy arrays and scalars are taken apart; other objects stay
-    as they are.
+    Other objects than mappings, sequences, dataclasses and those of numpy stay as they are.
     """
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)

@@ -73,7 +73,6 @@ def read_json(path: Path) -> Any:
     """Return the value in a JSON file.
 
     Raises:
-        OSError: it cannot be read.
         ValueError: it is not JSON in UTF-8, is nested too deeply, or is too large.
     """
     if path.stat().st_size > MAX_JSON_BYTES:
@@ -114,11 +113,7 @@ class JsonLines:
         self._begun = False
 
     def begin(self) -> None:
-        """Write the head of a new file, so that a place that cannot be written is found at once.
-
-        Raises:
-            RunError: the file cannot be written.
-        """
+        """Write the head of a new file, so that a place that cannot be written is found at once."""
         self._write(b"")
 
     def add(self, record: Mapping[str, object]) -> None:
@@ -209,15 +204,8 @@ class JsonLines:
 class StoredResults(dict[Key, Result], Generic[Key, Result]):
     """Finished work by key; what is set is also written to a file, so that a stopped run resumes.
 
-    Args:
-        path: of the `JsonLines`; None stores nothing.
-        head: of the `JsonLines`.
-        encode: takes key and result to plain values.
-        decode: takes what was read back to key and result.
-
-    Raises:
-        OptionError: the file is of other weights or options.
-        RunError: the file cannot be written.
+    `path` and `head` are those of the `JsonLines`, whose errors come; without a path nothing is
+    stored. `encode` takes key and result to plain values, `decode` takes these back.
     """
 
     def __init__(

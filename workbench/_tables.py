@@ -85,16 +85,6 @@ def read_rows(path: Path, *, delimiter: str | None = None) -> Iterator[list[str]
         raise InputError(f"{path.name} is damaged: it cannot be unpacked; fetch it again") from None
 
 
-def check_rows(path: Path, *, delimiter: str | None = None) -> None:
-    """Read a whole table for nothing but its faults.
-
-    Raises:
-        InputError: as `read_rows`.
-    """
-    for _ in read_rows(path, delimiter=delimiter):
-        pass
-
-
 def read_frame(path: Path, *, delimiter: str | None = None) -> pd.DataFrame:
     """Return a table, every cell as the text that stands there; an empty cell is an empty text.
 
@@ -122,11 +112,7 @@ def read_frame(path: Path, *, delimiter: str | None = None) -> pd.DataFrame:
 def read_columns(
     path: Path, *, delimiter: str | None = None
 ) -> tuple[list[str], list[pa.ChunkedArray]]:
-    """Return the header, and the columns, every cell as the text that stands there.
-
-    Raises:
-        InputError: as `read_rows`, or there is no header.
-    """
+    """Return the header, and the columns; errors as of `read_frame`."""
     import pyarrow as pa
 
     rows = read_rows(path, delimiter=delimiter)
@@ -223,8 +209,7 @@ def _delimiter(path: Path) -> str:
 def listed(names: Iterable[object], *, most: int = 12) -> str:
     """Return names of columns for a message.
 
-    A file without a header has a row of data there: of what reads like a text, only the length is
-    said.
+    A file without a header has a row of data there: of what reads like a text, only the length.
     """
     found = [brief(name) for name in names]
     more = f", and {len(found) - most} more" if len(found) > most else ""
@@ -265,11 +250,7 @@ def _is_blank(row: list[str], wide: int) -> bool:
 
 
 def _fitted(row: list[str], names: list[str], path: Path, place: str) -> list[str]:
-    """Return a row whose missing or additional cells are empty and have no name.
-
-    Raises:
-        InputError: a cell is missing, or is one too many.
-    """
+    """Return a row whose missing or additional cells are empty and have no name."""
     wide = len(names)
     if len(row) > wide and not any(cell.strip() for cell in row[wide:]):
         return row[:wide]

@@ -28,9 +28,6 @@ def unknown_name(
     """Return what is said of a name that is none of the known: the nearest, or all of them.
 
     Args:
-        what: the name is of.
-        given: the name.
-        known: all names, which are listed where none is near.
         also: further names that it may have meant, which are not listed.
         of: "one of", or "some of" where several may be given.
     """

@@ -4,7 +4,6 @@ Names are lower case and spelled out. A code is never 0 for unknown: a finding t
 not speak of is `NOT_MENTIONED`, which is not `ABSENT`.
 
 Source: the 14 categories of CheXpert (Irvin et al., AAAI 2019, arXiv 1901.07031), plus nodule.
-Does not know: anything about images or language; reading text is `workbench.reports`.
 """
 
 from __future__ import annotations
@@ -132,25 +131,16 @@ def is_silent(cell: object) -> bool:
 
 
 def read_cell(cell: object, words: Mapping[str, str]) -> str | None:
-    """Return what a cell of a closed vocabulary says.
+    """Return what a cell of a closed vocabulary says, by `words`: its `cell_key` -> what it says.
 
-    Args:
-        cell: as it stands in the table; upper or lower case, 1 or 1.0 or True make no difference.
-        words: `cell_key` of a cell -> what it says.
-
-    Returns:
-        A value of `words`; "" for a cell that says nothing; None for one that is not understood,
-        which is never the same.
+    "" for a cell that says nothing; None for one that is not understood, which is never the same.
     """
     key = cell_key(cell)
     return words.get(key, None if key else "")
 
 
 def standard_name(name: str) -> str:
-    """Return the standard name of a finding.
-
-    Args:
-        name: a standard name or a synonym, any case.
+    """Return the standard name of a finding, given that or a synonym in any case.
 
     Raises:
         OptionError: the name is not known; the message lists the names that are.

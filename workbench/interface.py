@@ -5,10 +5,8 @@
     print(report, report.logprobs, report.warnings)
 
 Every method takes a Radiograph, anything `load_radiograph` reads, or an object whose `.image` is a
-Radiograph (a phantom). Several threads may use one model: their decoding steps take turns.
-
-Does not know: how text is decoded (`workbench.generation`), what a checkpoint looks like
-(`workbench.model`), file formats (`workbench.imaging`).
+Radiograph (a phantom); decoding options are those of `DecodingOptions`, greedy when nothing is
+given. Several threads may use one model: their decoding steps take turns.
 """
 
 from __future__ import annotations
@@ -103,6 +101,10 @@ def load_model(
 class ChestXrayModel(CxrLlavaReader):
     """A model that writes about chest radiographs.
 
+    Methods raise InputError where the image cannot be read, OptionError for a decoding option that
+    is unknown or out of its range, and ContextBudgetError where more new tokens were asked for than
+    the context has room for.
+
     Analyses reach its inside through what a `workbench.backends.Reader` offers: `network`,
     `tokenizer`, `identity`, `force` and others.
     """
@@ -127,36 +129,22 @@ class ChestXrayModel(CxrLlavaReader):
         """Write a radiologic report with the published prompt.
 
         Args:
-            image: a Radiograph, anything `load_radiograph` reads, or a phantom.
             mitigation: keeps false findings out, such as `workbench.hallucination.Revise()`; the
                 Generation then also says what was changed.
-            **decoding: see `DecodingOptions`; greedy when nothing is given.
-
-        Raises:
-            InputError: the image cannot be read.
-            OptionError: a decoding option is unknown or out of its range.
-            ContextBudgetError: more new tokens were asked for than the context has room for.
         """
         if mitigation is not None:
             return mitigation.report(self, image, **decoding)
         return self._answer(image, report_messages(), "report", decoding)
 
     def differential(self, image: object, **decoding: Unpack[DecodingOptions]) -> Generation:
-        """Write possible differential diagnoses with the published prompt; as `report` else."""
+        """Write possible differential diagnoses with the published prompt."""
         return self._answer(image, differential_messages(), "differential", decoding)
 
     def ask(self, image: object, question: str, **decoding: Unpack[DecodingOptions]) -> Generation:
         """Answer one question about an image.
 
-        Args:
-            image: see `report`.
-            question: plain text.
-            **decoding: see `DecodingOptions`.
-
         Raises:
-            InputError: the image cannot be read, or the question is empty or holds a mark of the
-                chat template.
-            OptionError, ContextBudgetError: see `report`.
+            InputError: the question is empty or holds a mark of the chat template.
         """
         return self._answer(image, question_messages(question), "question", decoding)
 
@@ -170,8 +158,7 @@ class ChestXrayModel(CxrLlavaReader):
     ) -> list[Generation]:
         """Answer several independent questions about one image, which is encoded once.
 
-        Returns:
-            Answers in the order of the questions; greedy ones equal those of `ask`.
+        Greedy answers equal those of `ask`.
         """
         if isinstance(questions, str):
             raise OptionError(
@@ -186,12 +173,7 @@ class ChestXrayModel(CxrLlavaReader):
         return list(self.responder.answer_many(jobs, batch_size=batch_size))
 
     def chat(self, image: object, **defaults: Unpack[DecodingOptions]) -> Chat:
-        """Start a dialogue about one image.
-
-        Args:
-            image: see `report`.
-            **defaults: decoding options for every turn; `say` may change them.
-        """
+        """Start a dialogue about one image; `say` may change the decoding options of a turn."""
         seen = self._look(image)
         decoding_settings(defaults)
         return Chat(
@@ -205,19 +187,10 @@ class ChestXrayModel(CxrLlavaReader):
     def stream_report(self, image: object, **decoding: Unpack[DecodingOptions]) -> TextStream:
         """Write a report piece by piece.
 
-        Returns:
-            An iterator over text; the pieces join exactly to the text of its `.generation`, which
-            is there when the iterator is through or closed.
+        The pieces join exactly to the text of the stream's `.generation`, which is there when the
+        stream is through or closed.
         """
         job = self._job(self._look(image), report_messages(), "report", decoding_settings(decoding))
-        return self.responder.stream(job)
-
-    def stream_ask(
-        self, image: object, question: str, **decoding: Unpack[DecodingOptions]
-    ) -> TextStream:
-        """Answer one question piece by piece; as `stream_report` else."""
-        messages = question_messages(question)
-        job = self._job(self._look(image), messages, "question", decoding_settings(decoding))
         return self.responder.stream(job)
 
     def report_many(
@@ -230,17 +203,13 @@ class ChestXrayModel(CxrLlavaReader):
     ) -> list[Generation]:
         """Write reports for many images of any size.
 
-        Images are read a few batches ahead at most, so memory does not grow with their number.
+        Images, also those of a generator, are read a few batches ahead at most, so memory does not
+        grow with their number. Greedy reports, and those with a seed, equal those of `report`;
+        `seed` may also be a list, one for each image.
 
         Args:
-            images: what `report` accepts, also a generator.
             batch_size: images that are decoded together.
             progress: show a progress bar.
-            **decoding: see `DecodingOptions`; with a seed each report is the one that `report`
-                gives with this seed. `seed` may also be a list, one for each image.
-
-        Returns:
-            Reports in the order of the images; greedy ones equal those of `report`.
         """
         total = len(images) if isinstance(images, Sized) else None
         each = settings_of_each(decoding, total)
@@ -257,33 +226,21 @@ class ChestXrayModel(CxrLlavaReader):
         """Prepare several answers about one image, which is read once; nothing is decoded.
 
         Args:
-            image: see `report`.
             asked: task name, messages and settings of each answer.
 
         Returns:
             Jobs for `responder.answer_batch`, in the order of `asked`.
-
-        Raises:
-            InputError, ContextBudgetError: see `report`.
         """
         seen = self._look(image)
         return [self._job(seen, messages, task, settings) for task, messages, settings in asked]
 
     def encode(self, image: object) -> Float[torch.Tensor, "N H"]:
-        """Return an image as the rows that stand for it in the decoder's sequence, (N, H).
-
-        Raises:
-            InputError: the image cannot be read.
-        """
+        """Return an image as the rows that stand for it in the decoder's sequence."""
         with self.exclusive(), torch.inference_mode():
             return self.network.encode_image(self.pixels(image))[0]
 
     def pixels(self, image: object) -> Float[torch.Tensor, "1 1 S S"]:
-        """Return the pixels of an image as the model sees them, (1, 1, S, S) normalised.
-
-        Raises:
-            InputError: the image cannot be read.
-        """
+        """Return the pixels of an image as the model sees them, normalised."""
         return self.processor(as_radiograph(image))[None]
 
     def trace(
@@ -298,7 +255,6 @@ class ChestXrayModel(CxrLlavaReader):
         """Record one run once, so that every analysis can start from it.
 
         Args:
-            image: see `report`.
             generation: what this model wrote about the image; a new report when None.
             heads: "each" keeps every head of the language model, "mean" their mean, "auto" every
                 head while that stays below 256 MiB.
@@ -356,15 +312,7 @@ class ChestXrayModel(CxrLlavaReader):
 
 
 def as_radiograph(image: object) -> Radiograph:
-    """Return the Radiograph of whatever a model accepts as an image.
-
-    Args:
-        image: a Radiograph, anything `load_radiograph` reads, or an object whose `.image` is a
-            Radiograph.
-
-    Raises:
-        InputError: the image cannot be read.
-    """
+    """Return the Radiograph of whatever a model accepts as an image."""
     if isinstance(image, Radiograph):
         return image
     inner = getattr(image, "image", None)

@@ -25,7 +25,7 @@ from workbench.generation import Generation
 from workbench.radiograph import Radiograph
 from workbench.reports import label, sentences
 from workbench.saliency.scorer import Scorer
-from workbench.saliency.target import Target, make_target
+from workbench.saliency.target import make_target
 from workbench.trace import Selection, Trace
 
 if TYPE_CHECKING:
@@ -160,8 +160,12 @@ def counterfactual(
     else:
         raise OptionError("give either the phantom and its finding, or a mask of the image")
     target = make_target(trace, phrase, contrast, finding=finding if phrase is None else None)
-    before, after = _scores(trace, target, changed)
-    again = _again(trace, changed)
+    scorer = Scorer(trace, target)
+    pixels = scorer.model.processor(changed, trace.layout.geometry.fit)[None]
+    before, after = (float(scorer.scores(seen)[0]) for seen in (scorer.base, pixels))
+    # the same kind of text with the same decoding settings, seed included
+    write = getattr(trace.need_model(), trace.generation.task)
+    again = write(changed, settings=trace.generation.settings)
     return Counterfactual(
         trace.generation, again, trace.image, changed, region, how, target.name, before, after
     )
@@ -176,12 +180,6 @@ def _told_apart(before: str, after: str) -> tuple[list[list[str]], int]:
         lines = textwrap.wrap(" ".join(s for s in own if s not in same) or "(the same words)", 56)
         told.append(lines if len(lines) <= 6 else [*lines[:5], lines[5][:50] + " ..."])
     return told, len(same)
-
-
-def _again(trace: Trace, changed: Radiograph) -> Generation:
-    """Write the same kind of text with the same decoding settings, seed included."""
-    write = getattr(trace.need_model(), trace.generation.task)
-    return write(changed, settings=trace.generation.settings)
 
 
 def _redrawn(
@@ -210,14 +208,12 @@ def _painted(trace: Trace, mask: np.ndarray, fill: str) -> tuple[np.ndarray, Rad
         )
     if fill not in FILLS:
         raise OptionError(f"fill must be one of {', '.join(FILLS)}; got {fill!r}")
-    painted = inpaint(pixels, region) if fill == "inpaint" else _blurred(pixels, region)
-    contract = trace.image.contract
-    return region, Radiograph(np.clip(painted, 0, 1), contract), fill
-
-
-def _blurred(pixels: np.ndarray, region: np.ndarray) -> np.ndarray:
-    soft = gaussian_filter(pixels, 0.08 * max(pixels.shape), mode="nearest")
-    return np.where(region, soft, pixels)
+    if fill == "inpaint":
+        painted = inpaint(pixels, region)
+    else:
+        soft = gaussian_filter(pixels, 0.08 * max(pixels.shape), mode="nearest")
+        painted = np.where(region, soft, pixels)
+    return region, Radiograph(np.clip(painted, 0, 1), trace.image.contract), fill
 
 
 def inpaint(pixels: np.ndarray, region: np.ndarray) -> np.ndarray:
@@ -249,10 +245,3 @@ def inpaint(pixels: np.ndarray, region: np.ndarray) -> np.ndarray:
     filled = np.array(pixels, np.float32)
     filled[rows, columns] = np.asarray(spsolve(matrix, known))
     return filled
-
-
-def _scores(trace: Trace, target: Target, changed: Radiograph) -> tuple[float, float]:
-    """Return the score of the target for the image as it was, and for the changed one."""
-    scorer = Scorer(trace, target)
-    pixels = scorer.model.processor(changed, trace.layout.geometry.fit)[None]
-    return float(scorer.scores(scorer.base)[0]), float(scorer.scores(pixels)[0])

@@ -1,30 +1,25 @@
 """Gradient methods: input x gradient, SmoothGrad, integrated gradients, Grad-CAM, relevancy.
 
-Papers: input x gradient, Shrikumar et al. 2016, arXiv 1605.01713; SmoothGrad, Smilkov et al. 2017,
-arXiv 1706.03825; integrated gradients, Sundararajan et al., ICML 2017, arXiv 1703.01365; Grad-CAM,
-Selvaraju et al., ICCV 2017, arXiv 1610.02391.
-All but relevancy are captum's. Every method takes a scorer of the target and the grid, rows and
-columns of patches.
+All but relevancy are captum's; the papers are in `workbench.saliency.METHODS`. Every method takes a
+scorer of the target and the grid, rows and columns of patches.
 Deviations: pixel attributions are summed over patches by default, which keeps their sum; SmoothGrad
 averages input x gradient, so that all maps have one unit; Grad-CAM takes the output of the last
 vision block as its feature map, class token left out, because a transformer has no convolution.
 
-Relevancy carries gradient-weighted attention from the phrase through both transformers. Paper:
-Chefer, Gur, Wolf, "Generic Attention-model Explainability for Interpreting Bi-Modal and
-Encoder-Decoder Transformers", ICCV 2021, arXiv 2103.15679, sections 3.1 and 3.2. For every layer
-with attention A, the relevancy R (identity at first) grows by
+Relevancy carries gradient-weighted attention from the phrase through both transformers (Chefer,
+Gur, Wolf, ICCV 2021, arXiv 2103.15679, sections 3.1 and 3.2). For every layer with attention A, the
+relevancy R (identity at first) grows by
 
     A_bar = mean over heads of max(0, dS/dA * A),      R <- R + A_bar R
 
-MLPs, norms and values are ignored by design. The paper has co-attention and encoder-decoder models;
-adaptation to a decoder that reads image tokens in its own sequence:
-- the language model is treated as one self-attention stack over text and image tokens, with its
-  causal mask; the score S is the target (log-probability of the phrase, or the contrast);
+MLPs, norms and values are ignored by design. Adapted to a decoder that reads image tokens in its
+own sequence, which the paper does not have:
+- the language model is one self-attention stack over text and image tokens, with its causal mask;
+  the score S is the target;
 - relevancy of the phrase is the sum of the rows of the positions that chose its tokens, image
   columns only; self-relevancy of the identity does not reach image columns;
-- the vision tower is a self-attention stack of its own, with A_bar from the same backward pass;
-  the image columns are then multiplied by its R, class token dropped: which input patches fed the
-  patch tokens that the phrase relied on;
+- the vision tower is a stack of its own, with A_bar from the same backward pass; the image columns
+  are then multiplied by its R, class token dropped;
 - the projector acts on each token alone and needs no rule.
 """
 
@@ -54,7 +49,7 @@ from workbench.trace.capture import Call, attention_rows, watch_attention
 
 BASELINES = ("blur", "black", "mean", "grey")
 
-#: Integrated gradients begin with so many parts of the line, and take so many steps in each part.
+#: Parts of the line that integrated gradients begin with, and steps in each part.
 FIRST_PARTS, PART_STEPS = 8, 4
 
 
@@ -244,12 +239,8 @@ class _Part:
 def _integrate(
     scorer: Scorer, start: torch.Tensor, end: torch.Tensor, over: str, steps: int
 ) -> torch.Tensor:
-    options = {
-        "baselines": start,
-        "n_steps": steps,
-        "method": "gausslegendre",
-        "internal_batch_size": steps,
-    }
+    options = {"baselines": start, "n_steps": steps, "method": "gausslegendre"}
+    options["internal_batch_size"] = steps
     if over == "pixels":
         return IntegratedGradients(scorer).attribute(end, **options)
     layer = scorer.model.pixel_layer

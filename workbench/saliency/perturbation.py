@@ -1,11 +1,9 @@
 """Perturbation methods: occlusion (all windows, or coarse to fine) and kernel SHAP over regions.
 
 They need no gradient, so they work with quantised weights too, and cost one forward pass for every
-changed image.
-
-Papers: occlusion, Zeiler & Fergus, ECCV 2014, arXiv 1311.2901; kernel SHAP, Lundberg & Lee, NeurIPS
-2017, arXiv 1705.07874. Both by captum. Every method takes a scorer of the target and the grid, rows
-and columns of patches.
+changed image. Occlusion and kernel SHAP are captum's; the papers are in
+`workbench.saliency.METHODS`. Every method takes a scorer of the target and the grid, rows and
+columns of patches, and counts its passes as the score "forwards".
 Deviations: windows are centred on cells and may reach over the edge of the image, so that its
 border is covered as often as its middle; what is taken away is replaced by the image's mean grey.
 
@@ -128,7 +126,7 @@ def occlusion(
 
     Returns:
         one value for every stride x stride cell: the fall of the target, averaged over the windows
-        that cover each of its pixels; score "forwards".
+        that cover each of its pixels.
 
     Raises:
         OptionError: stride or window do not fit.

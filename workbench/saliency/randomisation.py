@@ -190,19 +190,16 @@ def randomised(model: Reader, parts: tuple[str, ...] = PARTS, *, seed: int = 0) 
         try:
             with torch.no_grad():
                 for number, parameter in enumerate(chosen):
-                    _fill_with_noise(parameter, seed * 100_003 + number)
+                    generator = torch.Generator().manual_seed(seed * 100_003 + number)
+                    noise = torch.randn(parameter.shape, generator=generator)
+                    value = parameter.float()
+                    noise = noise * value.std().cpu() + value.mean().cpu()
+                    parameter.copy_(noise.to(parameter))
             yield
         finally:
             with torch.no_grad():
                 for parameter, value in zip(chosen, kept, strict=True):
                     parameter.copy_(value)
-
-
-def _fill_with_noise(parameter: torch.Tensor, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(parameter.shape, generator=generator)
-    value = parameter.float()
-    parameter.copy_((noise * value.std().cpu() + value.mean().cpu()).to(parameter))
 
 
 def _again(trace: Trace) -> Trace:

@@ -4,9 +4,9 @@ It is the teacher-forced log-probability of a part of the generated text, given 
 text before that part; or the contrast between that part and other words in its place, e.g.
 "left pleural effusion" against "no pleural effusion", which takes away what both share.
 
-A phrase deep in a sentence is often certain once the sentence has begun: after "There is a" the
-model has no choice left, and a probability of 1 has no gradient. The target of a *finding* is
-therefore the whole sentence that states it against the plain sentence that says the opposite.
+A phrase deep in a sentence is often certain once the sentence has begun, and a probability of 1 has
+no gradient. The target of a *finding* is therefore the whole sentence that states it against the
+plain sentence that says the opposite.
 """
 
 from __future__ import annotations
@@ -58,11 +58,10 @@ def make_target(
     Args:
         trace: a run; for a contrast, or a finding, its model must be there.
         phrase, **named: the part, see `Trace.select`. A finding without a contrast is weighed as
-            its whole sentence against the sentence that says the opposite: "There is a small
-            effusion on the left." against "No pleural effusion.", and "No pleural effusion."
-            against "There is pleural effusion.". What is denied is read from the mention itself,
-            so one that another sentence contradicts is weighed by its own words. A sentence that
-            names several findings is taken whole.
+            its whole sentence, also where that names several findings: "There is a small effusion
+            on the left." against "No pleural effusion.", and "No pleural effusion." against "There
+            is pleural effusion.". What is denied is read from the mention itself, so one that
+            another sentence contradicts is weighed by its own words.
         contrast: words that could stand in the place of the part; None for none.
 
     Raises:
