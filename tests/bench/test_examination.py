@@ -16,7 +16,6 @@ from workbench.bench.loop import Place, places
 from workbench.errors import InputError, OptionError
 from workbench.findings import PAPER_FINDINGS, PHANTOM_FINDINGS
 from workbench.phantom.case import sample_scene
-from workbench.phantom.scene import Lesion
 from workbench.phantom.wording import write_report
 
 N, SEED = 30, 5_000
@@ -173,14 +172,6 @@ def test_uncertain_and_unmentioned_are_not_stated():
     assert stated_places("Possible nodule. No effusion. Heart size is normal.") == {}
     assert stated_places("No acute cardiopulmonary disease.") == {}
     assert stated_places("Left effusion.") == {"pleural effusion": Place("left", None)}
-
-
-def test_two_lesions_of_a_finding_are_taken_together():
-    pair = (
-        Lesion("consolidation", side="left", zone="lower", severity="small"),
-        Lesion("consolidation", side="right", zone="upper", severity="large"),
-    )
-    assert places(pair) == {"consolidation": Place("bilateral", "upper, lower")}
 
 
 def test_seeds_batches_and_memory_are_as_documented():

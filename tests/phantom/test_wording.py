@@ -8,17 +8,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from workbench.errors import OptionError
 from workbench.findings import PHANTOM_FINDINGS
 from workbench.phantom.scene import Lesion, draw_findings, sample_lesions
-from workbench.phantom.wording import (
-    QUESTION_KINDS,
-    questions,
-    statements,
-    write_differential,
-    write_report,
-)
-from workbench.phantom.wording.statements import REPORT_ORDER, article
+from workbench.phantom.wording import by_finding, questions, write_differential, write_report
+from workbench.phantom.wording.phrases import REPORT_ORDER, article
 
 N = 1500
 HEAD = {name: f"(?i){name}" for name in REPORT_ORDER} | {
@@ -133,27 +126,12 @@ def test_texts_are_clean_english():
             ["a pleural effusion on the left", "small", "eft pleural effusion."],
         ),
         (
-            [Lesion("pleural effusion", side=side, severity="large") for side in ("left", "right")],
+            [Lesion("pleural effusion", side="bilateral", severity="large")],
             ["pleural effusions on both sides", "ilateral pleural effusions."],
-        ),
-        (
-            [
-                Lesion("pleural effusion", side="left", severity="small"),
-                Lesion("pleural effusion", side="right", severity="large"),
-            ],
-            ["a pleural effusion on the right", ", and on the left", "eft pleural effusion."],
         ),
         (
             [Lesion("nodule", side="right", zone="upper", size_mm=17.4)],
             ["a nodule in the right upper lung zone", "15 mm", "ight upper lung zone nodule"],
-        ),
-        (
-            [Lesion("nodule", side=side, zone="mid", size_mm=8) for side in ("left", "right")],
-            ["two nodules, one in the right mid lung zone", ", and one in the left mid lung zone"],
-        ),
-        (
-            [Lesion("pneumothorax", side="bilateral", severity="moderate")],
-            ["pneumothoraces on both sides", "ilateral pneumothoraces."],
         ),
         (
             [Lesion("consolidation", side="bilateral", zone="lower", severity="small")],
@@ -174,30 +152,13 @@ def test_findings_read_as_a_radiologist_writes_them(lesions, phrases):
             assert not [phrase for phrase in phrases if phrase not in report], report
 
 
-def test_mentions_join_sides_and_keep_nodules_apart():
-    pair = [
-        Lesion("atelectasis", side=s, zone="lower", severity="small") for s in ("left", "right")
-    ]
-    assert [m.side for m in statements(pair)["atelectasis"]] == ["bilateral"]
-    apart = [Lesion("nodule", side=s, zone="lower", size_mm=10) for s in ("left", "right", "left")]
-    assert [m.side for m in statements(apart)["nodule"]] == ["right", "left", "left"]
-    assert list(statements([*apart, *pair])) == ["atelectasis", "nodule"]
+def test_lesions_are_spoken_of_in_report_order():
+    pair = [Lesion("nodule", side="left"), Lesion("atelectasis", side="right")]
+    assert list(by_finding(pair)) == ["atelectasis", "nodule"]
 
 
 def test_article_follows_the_sound():
-    assert [article(w) for w in ("nodule", "endotracheal tube", "15 mm", "80 mm", "18 mm")] == [
-        "a", "an", "a", "an", "an"
-    ]  # fmt: skip
-
-
-def test_wrong_names_are_refused():
-    rng = np.random.default_rng(0)
-    with pytest.raises(OptionError, match="unknown domain 'lunar'"):
-        write_report((), rng, "lunar")
-    with pytest.raises(OptionError, match="side 'middle'; expected one of: left"):
-        write_report((Lesion("nodule", side="middle"),), rng, "internal")
-    with pytest.raises(OptionError, match="finding 'fluff'"):
-        write_differential((Lesion("fluff"),), rng)
+    assert [article(word) for word in ("nodule", "endotracheal tube", "15 mm")] == ["a", "an", "a"]
 
 
 def test_differential_names_causes_of_what_is_drawn():
@@ -232,7 +193,10 @@ def test_questions_are_distinct_well_formed_and_of_known_kinds():
                 assert q.answer == f"There is no {q.finding}."
             if q.premise is True:
                 assert q.finding in drawn
-    assert set(kinds) == set(QUESTION_KINDS)
+    assert set(kinds) == {
+        "existence", "normal", "heart size", "side", "zone", "severity", "count", "device type",
+        "describe", "false premise",
+    }  # fmt: skip
 
 
 def test_yes_and_no_are_balanced():
@@ -244,28 +208,23 @@ def test_yes_and_no_are_balanced():
     assert 0.45 < share < 0.55
 
 
-def test_false_premises_can_be_left_out_and_yes_no_asked_for():
+def test_false_premises_can_be_left_out():
     for lesions, _, rng in scenes(100):
-        assert all(
-            q.premise is not False for q in questions(lesions, rng, n=8, false_premise=False)
-        )
-        only = questions(lesions, rng, n=3, yes_no_share=1.0)
-        assert all(q.answer.startswith(("Yes, ", "No, ")) for q in only)
+        asked = questions(lesions, rng, n=8, false_premise=False)
+        assert all(q.premise is not False for q in asked)
 
 
 def test_more_questions_than_there_are_gives_all_there_are():
     asked = questions((), np.random.default_rng(0), n=1000)
     assert 0 < len(asked) < 40
     assert questions((), np.random.default_rng(0), n=0) == ()
-    with pytest.raises(OptionError, match="expected n >= 0"):
-        questions((), np.random.default_rng(0), n=-1)
 
 
 def test_nodules_are_counted():
     rng = np.random.default_rng(0)
-    two = [Lesion("nodule", side=s, zone="mid", size_mm=20) for s in ("left", "right")]
-    asked = {q.kind: q for q in questions(two, rng, n=1000) if q.finding == "nodule"}
-    assert asked["count"].answer == "There are two nodules."
-    assert asked["side"].answer == "The nodules are on both sides."
+    one = [Lesion("nodule", side="left", zone="mid", severity="large", size_mm=20)]
+    asked = {q.kind: q for q in questions(one, rng, n=1000) if q.finding == "nodule"}
+    assert asked["count"].answer == "There is one nodule."
+    assert asked["side"].answer == "The nodule is on the left."
     none = {q.kind: q for q in questions((), rng, n=1000) if q.finding == "nodule"}
     assert none["count"].answer == "There are no nodules."

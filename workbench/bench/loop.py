@@ -29,11 +29,11 @@ from tqdm.auto import tqdm
 from workbench._repr import short_repr
 from workbench._store import StoredResults
 from workbench.errors import OptionError
-from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT, ZONES
+from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT
 from workbench.interface import ChestXrayModel, load_model
 from workbench.phantom.case import DOMAINS, phantom, seen_warning
 from workbench.phantom.scene import Lesion
-from workbench.phantom.wording import merged_side, statements
+from workbench.phantom.wording import by_finding
 from workbench.radiograph import Radiograph
 
 logger = logging.getLogger(__name__)
@@ -226,14 +226,9 @@ class PhantomKey:
 
 
 def places(lesions: Iterable[Lesion]) -> dict[str, Place]:
-    """Return finding -> place of what is drawn, several lesions of a finding taken together."""
-    return {
-        finding: Place(
-            merged_side(item.side for item in group),
-            ", ".join(zone for zone in ZONES if any(item.zone == zone for item in group)) or None,
-        )
-        for finding, group in statements(lesions).items()
-    }
+    """Return finding -> place of what is drawn."""
+    found = by_finding(lesions)
+    return {finding: Place(lesion.side, lesion.zone) for finding, lesion in found.items()}
 
 
 def both_domains(n: int, seed: int) -> list[PhantomKey]:

@@ -31,11 +31,10 @@ from workbench.findings import (
     NOT_MENTIONED,
     PRESENT,
     UNCERTAIN,
-    ZONES,
     standard_name,
 )
 from workbench.phantom.case import Phantom
-from workbench.phantom.wording import merged_side, statements
+from workbench.phantom.wording import GRADED
 from workbench.reports import FindingLabel, label
 
 if TYPE_CHECKING:
@@ -260,14 +259,8 @@ def known_of(truth: object) -> dict[str, Known]:
 
 
 def _of_phantom(case: Phantom) -> dict[str, Known]:
-    groups = statements(case.lesions)
     found = {name: Known(code) for name, code in case.labels.items()}
-    for name, group in groups.items():
-        grades = {item.severity for item in group}
-        found[name] = Known(
-            PRESENT,
-            merged_side(item.side for item in group),
-            ", ".join(zone for zone in ZONES if any(item.zone == zone for item in group)) or None,
-            grades.pop() if len(grades) == 1 else None,
-        )
+    for lesion in case.lesions:
+        severity = lesion.severity if lesion.finding in GRADED else None
+        found[lesion.finding] = Known(PRESENT, lesion.side, lesion.zone, severity)
     return found

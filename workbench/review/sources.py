@@ -20,7 +20,6 @@ from workbench.data.columns import BY_NAME
 from workbench.data.frames import conform, map_unique, read_table
 from workbench.errors import InputError, OptionError
 from workbench.findings import CODES, SIDES
-from workbench.phantom.wording import merged_side
 from workbench.review.readings import CODE, FINDINGS, SIDE
 from workbench.runs.record import kept_places, read_record
 from workbench.runs.result import RunResult, load
@@ -289,7 +288,9 @@ def _sides(locations: pd.Series) -> np.ndarray:
         found = silent.copy()
         for name, words in places.items() if isinstance(places, dict) else ():
             if name in FINDINGS:
-                found[FINDINGS.index(name)] = SIDE[merged_side(w for w in words if w in SIDES)]
+                sides = {word for word in words if word in SIDES}
+                side = "bilateral" if len(sides) > 1 else next(iter(sides), None)
+                found[FINDINGS.index(name)] = SIDE[side]
         return found
 
     try:

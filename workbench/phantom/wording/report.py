@@ -21,12 +21,10 @@ order. Findings that one disease explains together (heart failure) are explained
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 
 import numpy as np
 
-from workbench.errors import OptionError
 from workbench.findings import (
     ATELECTASIS,
     CARDIOMEGALY,
@@ -39,18 +37,18 @@ from workbench.findings import (
     PNEUMOTHORAX,
 )
 from workbench.phantom.scene import Lesion
-from workbench.phantom.wording.statements import (
+from workbench.phantom.wording.phrases import (
     REPORT_ORDER,
-    Statement,
+    by_finding,
     compact,
+    degree,
     is_plural,
     joined,
     name,
-    number,
+    pattern,
     place,
-    plural,
     sentence,
-    statements,
+    size,
     with_article,
 )
 
@@ -71,6 +69,9 @@ _CAUSES = {
 }
 _FAILURE = (CARDIOMEGALY, EDEMA, EFFUSION)
 
+#: What the severity measures, where it is not the extent.
+_DIMENSION = {EFFUSION: "size", PNEUMOTHORAX: "size", EDEMA: "degree", CARDIOMEGALY: "degree"}
+
 _OPENINGS = ("Portable AP view.", "Single AP view of the chest.", "AP view of the chest.")
 
 
@@ -82,47 +83,38 @@ def write_report(lesions: Iterable[Lesion], rng: np.random.Generator, domain: st
         rng: source of the variation.
         domain: "internal" or "external"; external reports open with the projection and use the
             narrative voice more often.
-
-    Raises:
-        OptionError: unknown domain, or a lesion with an unknown name.
     """
-    if domain not in PLAIN_SHARE:
-        raise OptionError(f"unknown domain {domain!r}; expected one of: {', '.join(PLAIN_SHARE)}")
-    groups = statements(lesions)
+    found = by_finding(lesions)
     plain = bool(rng.random() < PLAIN_SHARE[domain])
     opening = [_OPENINGS[rng.integers(len(_OPENINGS))]] if domain == "external" else []
-    body = [_spoken(finding, groups.get(finding, ()), rng, plain) for finding in REPORT_ORDER]
-    sentences = [*opening, *filter(None, body), f"Impression: {_impression(groups, rng)}"]
+    body = [_spoken(finding, found.get(finding), rng, plain) for finding in REPORT_ORDER]
+    sentences = [*opening, *filter(None, body), f"Impression: {_impression(found, rng)}"]
     return " ".join(sentences)
 
 
-def _spoken(finding: str, group: Sequence[Statement], rng: np.random.Generator, plain: bool) -> str:
-    if finding == FRACTURE and not group:
-        return ""
+def _spoken(finding: str, lesion: Lesion | None, rng: np.random.Generator, plain: bool) -> str:
     if finding == CARDIOMEGALY:
-        return _heart(group, rng, plain)
-    if not group:
+        return _heart(lesion, rng, plain)
+    if finding == FRACTURE and lesion is None:
+        return ""
+    if lesion is None:
         return _absent(finding, rng, plain)
-    if finding == DEVICE:
-        return " ".join(_device(item, rng, plain) for item in group)
-    return _present(group, rng, plain)
+    return (_device if finding == DEVICE else _present)(lesion, rng, plain)
 
 
-def _heart(group: Sequence[Statement], rng: np.random.Generator, plain: bool) -> str:
+def _heart(lesion: Lesion | None, rng: np.random.Generator, plain: bool) -> str:
     start = "Heart size is" if plain else "The heart is"
     pick = rng.random()
-    if not group:
-        if plain:
-            return f"{start} {'normal' if pick < 0.7 else 'within normal limits'}."
-        return f"{start} {'normal in size' if pick < 0.7 else 'of normal size'}."
-    degree = group[0].degree
-    if degree is None:
-        return f"{start} enlarged."
+    if lesion is None:
+        usual, other = ("normal", "within normal limits")
+        if not plain:
+            usual, other = ("normal in size", "of normal size")
+        return f"{start} {usual if pick < 0.7 else other}."
     if pick < 0.6:
-        return f"{start} enlarged, with {degree} cardiomegaly."
+        return f"{start} enlarged, with {degree(lesion)} cardiomegaly."
     if pick < 0.8:
-        return f"{start} enlarged, {degree} in degree."
-    return f"{start} enlarged to a {degree} degree."
+        return f"{start} enlarged, {degree(lesion)} in degree."
+    return f"{start} enlarged to a {degree(lesion)} degree."
 
 
 def _absent(finding: str, rng: np.random.Generator, plain: bool) -> str:
@@ -137,74 +129,55 @@ def _absent(finding: str, rng: np.random.Generator, plain: bool) -> str:
     return f"There is no {finding}{tail}."
 
 
-def _device(said: Statement, rng: np.random.Generator, plain: bool) -> str:
-    where = place(said)
+def _device(lesion: Lesion, rng: np.random.Generator, plain: bool) -> str:
+    where = place(lesion)
     tail = f"{where}, in place" if where else "in place"
     tail = tail if rng.random() < 0.4 else where or "in place"
-    thing = with_article(said, name(said))
+    thing = with_article(lesion, name(lesion))
     return f"There is {thing} {tail}." if plain else sentence(f"{thing} is seen {tail}")
 
 
-def _present(group: Sequence[Statement], rng: np.random.Generator, plain: bool) -> str:
-    first, form = group[0], int(rng.integers(3))
-    if first.finding == NODULE and len(group) > 1:
-        parts = [f"one {_detail(item, form)}" for item in group]
-        count = f"{number(len(group))} {plural(NODULE)}"
-        text = _listed(parts)
-        return f"There are {count}, {text}." if plain else sentence(f"{count} are seen, {text}")
-    details = _listed([_detail(item, form) for item in group])
-    gap = "" if details[:1] in ("", ",") else " "
-    verb, thing = "are" if is_plural(first) else "is", with_article(first, name(first))
+def _present(lesion: Lesion, rng: np.random.Generator, plain: bool) -> str:
+    """Say name, place and measure: "... in the left lower lung zone, linear and small"."""
+    measure = _measure(lesion, form=int(rng.integers(3)))
+    details = f"{place(lesion)}, {measure}" if measure else place(lesion)
+    verb, thing = "are" if is_plural(lesion) else "is", with_article(lesion, name(lesion))
     if plain:
-        return f"There {verb} {thing}{gap}{details}."
-    return sentence(f"{thing} {verb} seen{gap}{details}")
+        return f"There {verb} {thing} {details}."
+    return sentence(f"{thing} {verb} seen {details}")
 
 
-def _listed(parts: Sequence[str]) -> str:
-    """Join parts that hold commas themselves: "a, and b", "a, b, and c"."""
-    parts = [part for part in parts if part]
-    return ", and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
-
-
-def _detail(said: Statement, form: int) -> str:
-    """Return place and measure: "in the left lower lung zone, linear and small in extent"."""
-    measure = _measure(said, form)
-    return f"{place(said)}, {measure}" if measure else place(said)
-
-
-def _measure(said: Statement, form: int) -> str:
-    if said.millimetres is not None:
-        size = f"{said.millimetres} mm"
-        return (f"{size} in size", f"measuring {size}", f"about {size} in size")[form]
-    kind = said.kind
-    if said.degree is None:
-        return f"{kind} in type" if kind else ""
-    grade, dimension = said.degree, said.dimension
+def _measure(lesion: Lesion, form: int) -> str:
+    if lesion.finding == NODULE:
+        return ("{} in size", "measuring {}", "about {} in size")[form].format(size(lesion))
+    grade, kind = degree(lesion), pattern(lesion)
+    if grade is None:
+        return ""
     lead = f"{kind} and " if kind else ""
+    dimension = _DIMENSION.get(lesion.finding, "extent")
     return (
         f"{lead}{grade} in {dimension}",
         f"{f'{kind}, ' if kind else ''}of {grade} {dimension}",
-        f"which {'are' if is_plural(said) else 'is'} {lead}{grade}",
+        f"which {'are' if is_plural(lesion) else 'is'} {lead}{grade}",
     )[form]
 
 
-def _impression(groups: dict[str, tuple[Statement, ...]], rng: np.random.Generator) -> str:
+def _impression(found: dict[str, Lesion], rng: np.random.Generator) -> str:
     short = bool(rng.random() < 0.3)
     pick = rng.random()
-    items = [_summary(item, short) for group in groups.values() for item in group]
-    if not set(groups) - {DEVICE}:
+    items = [_summary(lesion, short) for lesion in found.values()]
+    if not set(found) - {DEVICE}:
         normal = "no acute cardiopulmonary disease" if pick < 0.75 else "no acute abnormality"
         items.append(normal)
     return " ".join(sentence(item) for item in items)
 
 
-def _summary(said: Statement, short: bool) -> str:
-    if said.finding == DEVICE:
-        return f"{name(said)} in place"
-    if said.millimetres is not None:
-        phrase = compact(replace(said, millimetres=None))
-        return phrase if short else f"{phrase}, {said.millimetres} mm"
-    return compact(said, severity=not short)
+def _summary(lesion: Lesion, short: bool) -> str:
+    if lesion.finding == DEVICE:
+        return f"{name(lesion)} in place"
+    if lesion.finding == NODULE and not short:
+        return f"{compact(lesion, measured=False)}, {size(lesion)}"
+    return compact(lesion, measured=not short)
 
 
 # ---------------------------------------------------------------- differential diagnosis
@@ -213,33 +186,33 @@ def _summary(said: Statement, short: bool) -> str:
 def write_differential(lesions: Iterable[Lesion], rng: np.random.Generator) -> str:
     """Write a ranked differential diagnosis, most pressing finding first, at most three lines.
 
-    Without a finding it says "No acute cardiopulmonary disease; ..." and names devices, if any.
+    Without a finding it says "No acute cardiopulmonary disease; ..." and names a device, if any.
     """
-    groups = statements(lesions)
-    found = [finding for finding in _CAUSES if finding in groups]
-    if not found:
-        devices = [name(item) for item in groups.get(DEVICE, ())]
-        rest = f"{joined(devices)} in place" if devices else "no further diagnosis is needed"
+    found = by_finding(lesions)
+    causes = [finding for finding in _CAUSES if finding in found]
+    if not causes:
+        device = found.get(DEVICE)
+        rest = f"{name(device)} in place" if device else "no further diagnosis is needed"
         return f"No acute cardiopulmonary disease; {rest}."
     lines = []
-    failure = [finding for finding in _FAILURE if finding in groups]
+    failure = [finding for finding in _FAILURE if finding in found]
     if EDEMA in failure and len(failure) > 1:
-        found = [finding for finding in found if finding not in failure]
+        causes = [finding for finding in causes if finding not in failure]
         lines.append(f"congestive heart failure, given {joined(failure)}")
-    lines += [f"{_ranked(finding, groups, rng)}, given {finding}" for finding in found]
+    lines += [f"{_ranked(finding, found, rng)}, given {finding}" for finding in causes]
     openings = ("Most likely", "Also consider", "Less likely")
     return " ".join(
         sentence(f"{opening}: {line}") for opening, line in zip(openings, lines, strict=False)
     )
 
 
-def _ranked(finding: str, groups: dict, rng: np.random.Generator) -> str:
+def _ranked(finding: str, found: dict[str, Lesion], rng: np.random.Generator) -> str:
     first, second, third = _CAUSES[finding]
-    if finding == PNEUMOTHORAX and DEVICE in groups:
+    if finding == PNEUMOTHORAX and DEVICE in found:
         first, second = "a procedure", "spontaneous pneumothorax"
-    elif finding == EFFUSION and CONSOLIDATION in groups:
+    elif finding == EFFUSION and CONSOLIDATION in found:
         first, second = "infection", "heart failure"
-    elif finding == ATELECTASIS and EFFUSION in groups:
+    elif finding == ATELECTASIS and EFFUSION in found:
         first, second = "compression by the effusion", "hypoventilation"
     if rng.random() < 0.3:
         return joined((first, second), word="or")
