@@ -75,21 +75,24 @@ class Frame:
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
-        line = (np.arange(self.size, dtype=np.float32) + np.float32(0.5)) / np.float32(self.size)
-        angle = np.deg2rad(self.anatomy["tilt_degrees"])
-        cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-        dx, dy = line[None, :] - np.float32(0.5), line[:, None] - np.float32(0.5)
-        self.x = cos * dx - sin * dy + np.float32(0.5 - self.anatomy["midline"])
-        self.y = sin * dx + cos * dy + np.float32(0.5)
+        line = (np.arange(self.size, dtype=np.float32) + 0.5) / self.size
+        cos, sin = self._tilt
+        dx, dy = line[None, :] - 0.5, line[:, None] - 0.5
+        self.x = cos * dx - sin * dy + (0.5 - self.anatomy["midline"])
+        self.y = sin * dx + cos * dy + 0.5
         self._iy = Table.index(self.y)
+
+    @property
+    def _tilt(self) -> tuple[float, float]:
+        angle = np.deg2rad(self.anatomy["tilt_degrees"])
+        return float(np.cos(angle)), float(np.sin(angle))
 
     def to_image(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Turn body coordinates (x from the midline, y) into image coordinates."""
-        angle = np.deg2rad(self.anatomy["tilt_degrees"])
-        cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-        dx = np.asarray(x, np.float32) - np.float32(0.5 - self.anatomy["midline"])
-        dy = np.asarray(y, np.float32) - np.float32(0.5)
-        return cos * dx + sin * dy + np.float32(0.5), -sin * dx + cos * dy + np.float32(0.5)
+        cos, sin = self._tilt
+        dx = np.asarray(x, np.float32) - (0.5 - self.anatomy["midline"])
+        dy = np.asarray(y, np.float32) - 0.5
+        return cos * dx + sin * dy + 0.5, -sin * dx + cos * dy + 0.5
 
     def by_row(self, table: Table) -> np.ndarray:
         """Look a function of y up for every pixel."""
@@ -158,7 +161,7 @@ class Frame:
 
     def lateral(self, side: str) -> np.ndarray:
         """Distance from the midline towards one side, (size, size); negative on the other side."""
-        return self.x * np.float32(SIGN[side])
+        return self.x * SIGN[side]
 
     @cached_property
     def cavity(self) -> dict[str, np.ndarray]:
@@ -190,7 +193,7 @@ class Frame:
             self.by_row(self.border["left"]) - self.x, self.by_row(self.border["right"]) + self.x
         )
         low = np.where(self.x < 0, self.above["right"], self.above["left"])
-        return edge(inside, 0.006) * edge(self.y - np.float32(centre - 1.15 * half), 0.03) * low
+        return edge(inside, 0.006) * edge(self.y - (centre - 1.15 * half), 0.03) * low
 
     def zone_height(self, side: str, zone: str | None) -> tuple[float, float]:
         """(top, bottom) y of a lung zone: the lung's height split into thirds."""

@@ -10,12 +10,22 @@ from html import escape
 import numpy as np
 
 from workbench.errors import OptionError
-from workbench.findings import ABSENT, ON_REQUEST, PHANTOM_FINDINGS, PRESENT, standard_name
+from workbench.findings import (
+    ABSENT,
+    ON_REQUEST,
+    PHANTOM_FINDINGS,
+    PRESENT,
+    SEVERITIES,
+    SIDES,
+    ZONES,
+    standard_name,
+)
 from workbench.phantom.anatomy import sample_anatomy
 from workbench.phantom.render import render
 from workbench.phantom.scene import (
     Lesion,
     Scene,
+    Wish,
     check_findings,
     draw_findings,
     sample_lesions,
@@ -25,6 +35,7 @@ from workbench.radiograph import InputContract, Radiograph
 from workbench.settings import FIRST_HELD_OUT_SEED
 
 DOMAINS = ("internal", "external")
+WISHES = {"side": SIDES, "zone": ZONES, "severity": SEVERITIES}
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,28 +154,27 @@ def sample_scene(
         findings = [findings]
     if not isinstance(seed, (int, np.integer)) or seed < 0:
         raise OptionError(f"seed must be an integer >= 0; got {seed!r}")
+    wish = Wish(side, zone, severity)
+    for name, value in wish._asdict().items():
+        if value is not None and value not in WISHES[name]:
+            raise OptionError(f"{name} must be one of {', '.join(WISHES[name])}; got {value!r}")
     anatomy = sample_anatomy(np.random.default_rng([seed, 1]), domain)
-    rng = np.random.default_rng([seed, 2])
-    drawn = draw_findings(rng, domain)
-    wishes = {"side": side, "zone": zone, "severity": severity}
     if findings is None:
-        lesions = sample_lesions(np.random.default_rng([seed, 3]), drawn, **wishes)
+        names = draw_findings(np.random.default_rng([seed, 2]), domain)
+        lesions = sample_lesions(np.random.default_rng([seed, 3]), names, wish)
     else:
-        lesions = _wished_lesions(seed, check_findings(findings), wishes)
+        lesions = _wished_lesions(seed, check_findings(findings), wish)
     return Scene(int(seed), domain, anatomy, lesions)
 
 
-def _wished_lesions(
-    seed: int, names: tuple[str, ...], wishes: dict[str, str | None]
-) -> tuple[Lesion, ...]:
+def _wished_lesions(seed: int, names: tuple[str, ...], wish: Wish) -> tuple[Lesion, ...]:
     """Return lesions with every wished finding, trying other places where they crowd each other."""
-    missing = set(names)
     for attempt in range(50):
         stream = [seed, 3] if attempt == 0 else [seed, 3, attempt]
-        lesions = sample_lesions(np.random.default_rng(stream), names, **wishes)
+        lesions = sample_lesions(np.random.default_rng(stream), names, wish)
         if len(lesions) == len(names):
             return lesions
-        missing = set(names) - {lesion.finding for lesion in lesions}
+    missing = set(names) - {lesion.finding for lesion in lesions}
     raise OptionError(
         f"no free place for {', '.join(sorted(missing))} beside the other findings; "
         "ask for fewer findings, a smaller severity or no fixed side and zone"
@@ -208,8 +218,8 @@ def phantom(
     """Draw a chest phantom.
 
     Args:
-        seed: decides everything; the same seed gives the same pixels on any machine, within one
-            grey level. Seeds from 10,000,000 up are kept for evaluation.
+        seed: the same seed gives the same pixels on any machine, within one grey level. Seeds from
+            10,000,000 up are kept for evaluation.
         findings: names to draw, an empty list for a normal chest, None to let the seed decide.
         domain: "internal" (PA-like) or "external" (AP-like, flatter, noisier, more devices).
         size: pixels along each edge; the same scene, drawn smaller or larger.

@@ -48,25 +48,15 @@ class Canvas:
 
 
 def sides_of(lesion: Lesion) -> tuple[str, ...]:
-    """Return the sides that a lesion is drawn on; none where it has none."""
-    if lesion.side == "bilateral":
-        return ("right", "left")
-    return (lesion.side,) if lesion.side else ()
-
-
-def one_side(lesion: Lesion) -> str:
-    """Return the side of a lesion that is on one side."""
-    (side,) = sides_of(lesion)
-    return side
-
-
-def _union(masks: list[np.ndarray]) -> np.ndarray:
-    return masks[0] if len(masks) == 1 else np.maximum(*masks)
+    """Return the one side or the two that a lesion is drawn on."""
+    return ("right", "left") if lesion.side == "bilateral" else (str(lesion.side),)
 
 
 def draw_effusion(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
     """Fill the base of the pleural space up to a meniscus that rises to the chest wall."""
-    return _union([_fluid(frame, side, lesion.params[side], canvas) for side in sides_of(lesion)])
+    return np.maximum.reduce(
+        [_fluid(frame, side, lesion.params[side], canvas) for side in sides_of(lesion)]
+    )
 
 
 def _fluid(frame: Frame, side: str, p: dict, canvas: Canvas) -> np.ndarray:
@@ -79,20 +69,20 @@ def _fluid(frame: Frame, side: str, p: dict, canvas: Canvas) -> np.ndarray:
     level = Table(lowest - p["height"] - p["tilt"] * across**4 + 0.015 * (1 - across))
     fluid = frame.cavity[side] * edge(frame.y - level(u), 0.010)
     filled = fluid * frame.above[side]
-    canvas.attenuation += filled * np.float32(LUNG_DEPTH * 0.93)
+    canvas.attenuation += filled * (LUNG_DEPTH * 0.93)
     canvas.vessel_gain *= 1 - filled
-    return fluid * edge(np.float32(lowest + 0.01) - frame.y, 0.006) * _near_dome(frame, side)
+    return fluid * edge(lowest + 0.01 - frame.y, 0.006) * _near_dome(frame, side)
 
 
 def _near_dome(frame: Frame, side: str) -> np.ndarray:
     """1 above a line a little under the diaphragm, where fluid stops being seen."""
-    under = frame.diaphragm(side)(frame.lateral(side)) + np.float32(0.012)
+    under = frame.diaphragm(side)(frame.lateral(side)) + 0.012
     return edge(under - frame.y, 0.006)
 
 
 def draw_pneumothorax(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
     """Draw air between chest wall and a thin visceral pleural line; no vessels in it."""
-    p, side = lesion.params, one_side(lesion)
+    p, side = lesion.params, str(lesion.side)
     u, g = frame.lateral(side), Table.grid
     top, bottom = frame.anatomy["top"], frame.anatomy[f"dome_{side}"]
     t = np.clip((g - top) / (bottom - top), 0, 1)
@@ -103,8 +93,8 @@ def draw_pneumothorax(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarra
     air = frame.lung[side] * edge(inset, 0.0035)
     rim = frame.lung[side] * bump(inset, 0.0075)
     collapsed = frame.lung[side] * (1 - air)
-    canvas.attenuation += rim * np.float32(0.20) - air * np.float32(0.115)
-    canvas.attenuation += collapsed * np.float32(0.03 + 0.45 * p["gap"])
+    canvas.attenuation += rim * 0.20 - air * 0.115
+    canvas.attenuation += collapsed * (0.03 + 0.45 * p["gap"])
     canvas.vessel_gain *= 1 - air
     return air
 
@@ -118,16 +108,16 @@ def draw_consolidation(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarr
         rng = np.random.default_rng(p["noise_seed"])
         noise = smooth_noise(rng, frame.size, 18)
         u = frame.lateral(side)
-        dx = (u - np.float32(cx)) * np.float32(1 / p["radius"])
-        dy = (frame.y - np.float32(cy)) * np.float32(p["aspect"] / p["radius"])
-        shape = 1 - dx * dx - dy * dy + np.float32(0.30) * noise
+        dx = (u - cx) * (1 / p["radius"])
+        dy = (frame.y - cy) * (p["aspect"] / p["radius"])
+        shape = 1 - dx * dx - dy * dy + 0.30 * noise
         mask = edge(shape, 0.55) * frame.lung[side]
         bronchi = _bronchograms(frame, side, cx, cy, p["radius"], rng)
-        patch = 1 + np.float32(0.10) * smooth_noise(rng, frame.size, 40)
-        canvas.attenuation += mask * (np.float32(p["amount"]) * patch) - bronchi * mask
-        canvas.vessel_gain *= 1 - np.float32(0.8) * mask
+        patch = 1 + 0.10 * smooth_noise(rng, frame.size, 40)
+        canvas.attenuation += mask * (p["amount"] * patch) - bronchi * mask
+        canvas.vessel_gain *= 1 - 0.8 * mask
         masks.append(mask)
-    return _union(masks)
+    return np.maximum.reduce(masks)
 
 
 def _bronchograms(
@@ -143,7 +133,7 @@ def _bronchograms(
     x, y, step = map(np.concatenate, zip(*curves, strict=True))
     ix, iy = frame.to_image(x * SIGN[side], y)
     lines = strokes(frame.size, ix, iy, np.full_like(x, 0.11), step, 0.0028)
-    return np.minimum(lines, np.float32(0.16))
+    return np.minimum(lines, 0.16)
 
 
 def _place(
@@ -164,7 +154,7 @@ def _place(
 def draw_atelectasis(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
     """Draw plate-like bands (linear) or a sharp-edged wedge of collapsed lobe (lobar)."""
     draw = _bands if lesion.kind == "linear" else _wedge
-    return _union(
+    return np.maximum.reduce(
         [draw(frame, side, lesion.zone, lesion.params[side], canvas) for side in sides_of(lesion)]
     )
 
@@ -179,12 +169,12 @@ def _bands(frame: Frame, side: str, zone: str | None, p: dict, canvas: Canvas) -
         start = inner + room * p["start"][k] * 0.8
         length = min(p["length"][k], room * 0.75)
         middle = start + length / 2
-        along = (u - np.float32(middle)) * np.float32(2 / length)
-        line = frame.y - np.float32(y0) - (u - np.float32(middle)) * np.float32(p["tilt"][k])
+        along = (u - middle) * (2 / length)
+        line = frame.y - y0 - (u - middle) * p["tilt"][k]
         total = np.maximum(total, bump(line, 2.2 * p["thick"][k]) * edge(1 - np.abs(along), 0.25))
     mask = total * frame.lung[side]
-    canvas.attenuation += mask * np.float32(p["amount"])
-    return edge(mask - np.float32(0.35), 0.2)
+    canvas.attenuation += mask * p["amount"]
+    return edge(mask - 0.35, 0.2)
 
 
 def _wedge(frame: Frame, side: str, zone: str | None, p: dict, canvas: Canvas) -> np.ndarray:
@@ -194,18 +184,18 @@ def _wedge(frame: Frame, side: str, zone: str | None, p: dict, canvas: Canvas) -
     if zone == "upper":
         low = top + (bottom - top) * (0.55 + 0.45 * p["reach"])
         outer = frame.width_at(low)
-        line = np.float32(low) - np.float32(0.10) * edge(u - np.float32(0.6 * outer), outer)
-        inside = edge(line - y - np.float32(0.10) * u, 0.004)
+        line = low - 0.10 * edge(u - 0.6 * outer, outer)
+        inside = edge(line - y - 0.10 * u, 0.004)
     else:
         start = top - 0.03
         inner = float(np.interp(start, Table.grid, frame.border[side].values)) + 0.01
         reach = inner + (frame.width_at(bottom) - inner) * p["reach"]
         slope = (reach - inner) / (bottom + 0.03 - start)
-        inside = edge(np.float32(inner - slope * start) + np.float32(slope) * y - u, 0.004)
-        inside = inside * edge(y - np.float32(start), 0.01)
+        inside = edge(inner - slope * start + slope * y - u, 0.004)
+        inside = inside * edge(y - start, 0.01)
     mask = inside * lung
-    canvas.attenuation += mask * np.float32(p["amount"] + 0.10)
-    canvas.vessel_gain *= 1 - np.float32(0.85) * mask
+    canvas.attenuation += mask * (p["amount"] + 0.10)
+    canvas.vessel_gain *= 1 - 0.85 * mask
     return mask
 
 
@@ -217,18 +207,16 @@ def draw_edema(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
     for side in SIGN:
         u = frame.lateral(side)
         hilum = frame.anatomy["top"] + 0.55 * (frame.anatomy[f"dome_{side}"] - frame.anatomy["top"])
-        du = (u - np.float32(0.14)) * np.float32(1 / (p["spread"] * 1.05))
-        dy = (frame.y - np.float32(hilum + 0.01)) * np.float32(1 / (p["spread"] * 1.55))
-        total += np.exp(-np.float32(0.5) * (du * du + dy * dy)) * frame.lung[side]
-    haze = total * np.clip(1 + np.float32(0.22) * noise, 0.3, None)
-    canvas.attenuation += haze * np.float32(p["amount"])
-    canvas.attenuation += (frame.lung["right"] + frame.lung["left"]) * np.float32(
-        0.12 * p["amount"]
-    )
+        du = (u - 0.14) * (1 / (p["spread"] * 1.05))
+        dy = (frame.y - (hilum + 0.01)) * (1 / (p["spread"] * 1.55))
+        total += np.exp(-0.5 * (du * du + dy * dy)) * frame.lung[side]
+    haze = total * np.clip(1 + 0.22 * noise, 0.3, None)
+    canvas.attenuation += haze * p["amount"]
+    canvas.attenuation += (frame.lung["right"] + frame.lung["left"]) * (0.12 * p["amount"])
     canvas.attenuation += _septal_lines(frame, p)
-    canvas.vessel_gain *= 1 + np.float32(0.15) * total
+    canvas.vessel_gain *= 1 + 0.15 * total
     canvas.vessel_blur = 0.0045
-    return edge(total - np.float32(0.45), 0.12)
+    return edge(total - 0.45, 0.12)
 
 
 def _septal_lines(frame: Frame, p: dict) -> np.ndarray:
@@ -247,13 +235,13 @@ def _septal_lines(frame: Frame, p: dict) -> np.ndarray:
 
 def draw_nodule(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
     """Draw one round, well-defined opacity with the profile of a sphere."""
-    p, side = lesion.params, one_side(lesion)
+    p, side = lesion.params, str(lesion.side)
     cx, cy = _place(frame, side, lesion.zone, p["across"], p["down"], p["radius"] + 0.006)
-    dx, dy = frame.lateral(side) - np.float32(cx), frame.y - np.float32(cy)
+    dx, dy = frame.lateral(side) - cx, frame.y - cy
     distance = np.sqrt(dx * dx + dy * dy)
-    sphere = np.sqrt(np.clip(1 - np.square(distance * np.float32(1 / (p["radius"] * 1.06))), 0, 1))
-    canvas.attenuation += np.minimum(sphere * np.float32(1.25), 1) * np.float32(p["amount"])
-    return edge(np.float32(p["radius"]) - distance, 0.002)
+    sphere = np.sqrt(np.clip(1 - np.square(distance * (1 / (p["radius"] * 1.06))), 0, 1))
+    canvas.attenuation += np.minimum(sphere * 1.25, 1) * p["amount"]
+    return edge(p["radius"] - distance, 0.002)
 
 
 def draw_cardiomegaly(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
@@ -263,14 +251,10 @@ def draw_cardiomegaly(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarra
 
 def draw_device(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
     """Draw a pacemaker with its lead, a central venous catheter or an endotracheal tube."""
-    from_kind = {
-        "pacemaker": _pacemaker,
-        "central venous catheter": _catheter,
-        "endotracheal tube": _tube,
-    }
-    dense = from_kind[str(lesion.kind)](frame, lesion)
+    kinds = {"pacemaker": _pacemaker, "central venous catheter": _catheter}
+    dense = kinds.get(str(lesion.kind), _tube)(frame, lesion)
     canvas.attenuation += dense
-    return edge(dense - np.float32(0.12), 0.08)
+    return edge(dense - 0.12, 0.08)
 
 
 def _line(
@@ -279,17 +263,17 @@ def _line(
     x, y, step = polyline(points)
     ix, iy = frame.to_image(x, y)
     drawn = strokes(frame.size, ix, iy, np.full_like(x, amount), step, sigma)
-    return np.minimum(drawn, np.float32(amount * 1.3))
+    return np.minimum(drawn, amount * 1.3)
 
 
 def _pacemaker(frame: Frame, lesion: Lesion) -> np.ndarray:
-    p, side = lesion.params, one_side(lesion)
+    p, side = lesion.params, str(lesion.side)
     sign = SIGN[side]
     top = frame.anatomy["top"]
     cx, cy = 0.27 + 0.03 * p["across"], top + 0.15 + 0.04 * p["down"]
-    dx = (frame.lateral(side) - np.float32(cx)) * np.float32(1 / 0.042)
-    dy = (frame.y - np.float32(cy)) * np.float32(1 / 0.034)
-    box = edge(1 - (dx**4 + dy**4), 0.35) * np.float32(0.55)
+    dx = (frame.lateral(side) - cx) * (1 / 0.042)
+    dy = (frame.y - cy) * (1 / 0.034)
+    box = edge(1 - (dx**4 + dy**4), 0.35) * 0.55
     base = frame.anatomy["dome_left"]
     lead = [
         [sign * (cx - 0.01), cy - 0.03],
@@ -303,7 +287,7 @@ def _pacemaker(frame: Frame, lesion: Lesion) -> np.ndarray:
 
 
 def _catheter(frame: Frame, lesion: Lesion) -> np.ndarray:
-    p, sign = lesion.params, SIGN[one_side(lesion)]
+    p, sign = lesion.params, SIGN[str(lesion.side)]
     top = frame.anatomy["top"]
     start = [[sign * (0.26 + 0.03 * p["across"]), top + 0.03], [sign * 0.15, top + 0.045]]
     if p["wave"] < 0.5:
@@ -330,13 +314,7 @@ def _tube(frame: Frame, lesion: Lesion) -> np.ndarray:
 
 
 def _rib_height(frame: Frame, number: int, share: float) -> float:
-    """Return y of the middle of a posterior rib.
-
-    Args:
-        frame: the scene's geometry.
-        number: 0 for the uppermost.
-        share: distance from the midline as a share of that to the chest wall.
-    """
+    """Return y of the middle of a posterior rib at a share of the way to the chest wall."""
     a = frame.anatomy
     first = a["top"] - 0.03 + 0.3 * a["rib_spacing"] * a["rib_phase"]
     centre = first + number * a["rib_spacing"] * (1 + 0.012 * number)
@@ -349,19 +327,19 @@ def draw_fracture(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
     Three or four neighbouring ribs each carry a dense, round callus at about the same distance from
     the midline, and the outer end of the bone is a step higher than the inner one.
     """
-    p, u = lesion.params, frame.lateral(one_side(lesion))
+    p, u = lesion.params, frame.lateral(str(lesion.side))
     mask = np.zeros_like(frame.x)
     for k, share in enumerate(p["lateral"]):
         y = _rib_height(frame, p["first"] + k, share)
         x = share * (frame.width_at(y) + 0.01)
-        dx, dy = u - np.float32(x), frame.y - np.float32(y)
+        dx, dy = u - x, frame.y - y
         radius = p["radius"][k]
-        distance = np.sqrt(dx * dx + np.float32(1.25) * dy * dy)
-        ball = np.sqrt(np.clip(1 - np.square(distance * np.float32(1 / radius)), 0, 1))
-        end = bump(dy + np.float32(p["step"][k]), 0.007) * edge(dx, 0.006)
-        end = end * edge(np.float32(0.03) - dx, 0.006)
-        canvas.attenuation += ball * np.float32(p["amount"][k]) + end * np.float32(0.16)
-        mask = np.maximum(mask, edge(np.float32(radius) - distance, 0.002))
+        distance = np.sqrt(dx * dx + 1.25 * dy * dy)
+        ball = np.sqrt(np.clip(1 - np.square(distance * (1 / radius)), 0, 1))
+        end = bump(dy + p["step"][k], 0.007) * edge(dx, 0.006)
+        end = end * edge(0.03 - dx, 0.006)
+        canvas.attenuation += ball * p["amount"][k] + end * 0.16
+        mask = np.maximum(mask, edge(radius - distance, 0.002))
     return mask
 
 

@@ -18,12 +18,12 @@ _ROOT_TAU = np.float32(np.sqrt(2 * np.pi))
 
 def edge(distance: np.ndarray, width: float) -> np.ndarray:
     """Return a smooth step: 0 below -width, 1 above +width, 0.5 at distance 0."""
-    t = distance * np.float32(0.5 / width)
-    t += np.float32(0.5)
-    np.maximum(t, np.float32(0), out=t)
-    np.minimum(t, np.float32(1), out=t)
-    step = t * np.float32(-2)
-    step += np.float32(3)
+    t = distance * (0.5 / width)
+    t += 0.5
+    np.maximum(t, 0, out=t)
+    np.minimum(t, 1, out=t)
+    step = t * -2
+    step += 3
     step *= t
     step *= t
     return step
@@ -31,10 +31,10 @@ def edge(distance: np.ndarray, width: float) -> np.ndarray:
 
 def bump(distance: np.ndarray, width: float) -> np.ndarray:
     """Return a compact bell: 1 at distance 0, 0 beyond width, smooth between."""
-    t = distance * np.float32(1 / width)
+    t = distance * (1 / width)
     np.square(t, out=t)
-    np.subtract(np.float32(1), t, out=t)
-    np.maximum(t, np.float32(0), out=t)
+    np.subtract(1, t, out=t)
+    np.maximum(t, 0, out=t)
     return np.square(t, out=t)
 
 
@@ -53,8 +53,8 @@ class Table:
     @staticmethod
     def index(coordinate: np.ndarray) -> np.ndarray:
         """Return the table index of each coordinate (shared between tables of one axis)."""
-        scale = np.float32((TABLE - 1) / (Table.HIGH - Table.LOW))
-        index = (coordinate - np.float32(Table.LOW)) * scale + np.float32(0.5)
+        scale = (TABLE - 1) / (Table.HIGH - Table.LOW)
+        index = (coordinate - Table.LOW) * scale + 0.5
         return np.clip(index, 0, TABLE - 1).astype(np.int32)
 
 
@@ -83,7 +83,7 @@ def smooth_noise(rng: np.random.Generator, size: int, knots: int) -> np.ndarray:
     """Return (size, size) smooth unit-variance noise; the same scene at every size."""
     grid = rng.standard_normal((knots, knots), dtype=np.float32)
     matrix = _interpolator(size, knots)
-    return (matrix @ grid @ matrix.T) * np.float32(1.35)
+    return (matrix @ grid @ matrix.T) * 1.35
 
 
 def grain(rng: np.random.Generator, size: int, base: int = 256) -> np.ndarray:

@@ -9,7 +9,6 @@ no detector physics beyond that.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -20,37 +19,25 @@ from workbench.phantom.drawing import DRAW, LUNG_DEPTH, Canvas, sides_of
 from workbench.phantom.field import Table, bump, edge, grain, smooth_noise, strokes
 from workbench.phantom.scene import Scene
 
-
-@dataclass(frozen=True)
-class Exposure:
-    """How a scene is exposed and developed (all without unit).
-
-    Attributes:
-        contrast: factor on attenuation.
-        scatter: share of scattered light.
-        noise: standard deviation of quantum noise at full exposure.
-        low, high: densities shown as black and white.
-        gamma: exponent of the grey-level curve.
-    """
-
-    contrast: float
-    scatter: float
-    noise: float
-    low: float
-    high: float
-    gamma: float
-
-
-def sample_exposure(rng: np.random.Generator, domain: str) -> Exposure:
-    """Draw the exposure of a scene; the external domain is flatter, noisier and more varied."""
-    u = rng.uniform
-    if domain == "external":
-        return Exposure(
-            u(0.95, 1.2), u(0.16, 0.26), u(0.010, 0.018), u(0.02, 0.20), u(1.35, 1.6), u(0.8, 1.3)
-        )
-    return Exposure(
-        u(1.15, 1.3), u(0.06, 0.12), u(0.005, 0.010), u(0.08, 0.16), u(1.52, 1.70), u(0.92, 1.1)
-    )
+#: How a scene of each domain is exposed and developed, without unit: the range of each number.
+EXPOSURES = {
+    "internal": {
+        "contrast": (1.15, 1.3),
+        "scatter": (0.06, 0.12),
+        "noise": (0.005, 0.010),
+        "low": (0.08, 0.16),
+        "high": (1.52, 1.70),
+        "gamma": (0.92, 1.1),
+    },
+    "external": {
+        "contrast": (0.95, 1.2),
+        "scatter": (0.16, 0.26),
+        "noise": (0.010, 0.018),
+        "low": (0.02, 0.20),
+        "high": (1.35, 1.6),
+        "gamma": (0.8, 1.3),
+    },
+}
 
 
 def effective_anatomy(scene: Scene) -> dict:
@@ -69,11 +56,7 @@ def effective_anatomy(scene: Scene) -> dict:
 
 
 def render(scene: Scene, size: int) -> tuple[np.ndarray, dict[str, np.ndarray], Frame]:
-    """Draw a scene.
-
-    Args:
-        scene: what to draw.
-        size: pixels along each edge.
+    """Draw a scene at `size` pixels along each edge.
 
     Returns:
         pixels (size, size) float32 in [0, 1] on a grid of 1/255; boolean masks by finding; the
@@ -104,8 +87,8 @@ def _marker(frame: Frame) -> np.ndarray:
     glyph = np.array([[int(c) for c in row] for row in rows], np.float32)
     line = (np.arange(frame.size, dtype=np.float32) + 0.5) / frame.size
     left = 0.93 if frame.anatomy["marker"] == "L" else 0.035
-    column = ((line - np.float32(left)) / np.float32(0.0085)).astype(np.int32)
-    row = ((line - np.float32(0.05)) / np.float32(0.0085)).astype(np.int32)
+    column = ((line - left) / 0.0085).astype(np.int32)
+    row = ((line - 0.05) / 0.0085).astype(np.int32)
     ok_c = (line >= left) & (column < 4)
     ok_r = (line >= 0.05) & (row < 7)
     drawn = glyph[np.clip(row, 0, 6)][:, np.clip(column, 0, 3)]
@@ -114,23 +97,23 @@ def _marker(frame: Frame) -> np.ndarray:
 
 def _expose(scene: Scene, frame: Frame, attenuation: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng([scene.seed, 4])
-    e = sample_exposure(rng, scene.domain)
+    exposure = {name: rng.uniform(*limits) for name, limits in EXPOSURES[scene.domain].items()}
     size = frame.size
     texture = np.random.default_rng(frame.anatomy["texture_seed"])
-    uneven = smooth_noise(texture, size, 7) * np.float32(0.02)
-    fine = smooth_noise(texture, size, 90) * np.float32(0.012)
+    uneven = smooth_noise(texture, size, 7) * 0.02
+    fine = smooth_noise(texture, size, 90) * 0.012
     blurred = gaussian_filter(attenuation, 0.0016 * size, truncate=3.0)
-    mu = (blurred + uneven + fine) * np.float32(e.contrast)
+    mu = (blurred + uneven + fine) * exposure["contrast"]
     light = np.exp(-np.maximum(mu, 0))
     coarse = light[:: max(size // 64, 1), :: max(size // 64, 1)]
     haze = gaussian_filter(coarse, 0.09 * coarse.shape[0], mode="nearest")
-    light = light * np.float32(1 - e.scatter) + np.float32(e.scatter) * _upsample(haze, size)
-    light += grain(rng, size) * (np.sqrt(light) * np.float32(e.noise))
-    density = -np.log(np.maximum(light, np.float32(0.02)))
-    density = (density - np.float32(e.low)) * np.float32(1 / (e.high - e.low))
-    density = np.clip(density, 0, 1) ** np.float32(e.gamma)
-    density = np.maximum(density, _marker(frame) * np.float32(0.96))
-    return np.round(density * np.float32(255)).astype(np.uint8).astype(np.float32) / np.float32(255)
+    light = light * (1 - exposure["scatter"]) + exposure["scatter"] * _upsample(haze, size)
+    light += grain(rng, size) * (np.sqrt(light) * exposure["noise"])
+    density = -np.log(np.maximum(light, 0.02))
+    density = (density - exposure["low"]) * (1 / (exposure["high"] - exposure["low"]))
+    density = np.clip(density, 0, 1) ** exposure["gamma"]
+    density = np.maximum(density, _marker(frame) * 0.96)
+    return np.round(density * 255).astype(np.uint8).astype(np.float32) / 255
 
 
 def _upsample(coarse: np.ndarray, size: int) -> np.ndarray:
@@ -158,20 +141,20 @@ def soft_tissue(frame: Frame) -> np.ndarray:
     widest = frame.wall.values.max() + a["wall"]
     outline = Table(widest + 0.16 * axilla + 0.05 * np.clip(g - 0.5, 0, 1))
     skin = np.minimum(y - shoulder(u), frame.by_row(outline) - u)
-    body = edge(skin, 0.008) * (np.float32(0.35) + np.float32(0.65) * np.clip(skin * 14, 0, 1))
-    total = body * np.float32(1.0)
+    body = edge(skin, 0.008) * (0.35 + 0.65 * np.clip(skin * 14, 0, 1))
+    total = body.copy()
     for side in SIGN:
         lung = frame.lung[side]
         depth = np.clip((frame.by_row(frame.wall) - frame.lateral(side)) * 7, 0, 1)
-        total -= lung * (np.float32(LUNG_DEPTH * 0.84) + np.float32(LUNG_DEPTH * 0.16) * depth)
-        total += (1 - frame.above[side]) * (frame.lateral(side) > 0) * body * np.float32(0.12)
-    total += frame.heart * np.float32(0.10)
+        total -= lung * (LUNG_DEPTH * 0.84 + LUNG_DEPTH * 0.16 * depth)
+        total += (1 - frame.above[side]) * (frame.lateral(side) > 0) * body * 0.12
+    total += frame.heart * 0.10
     total += _mediastinum(frame, body)
     if a["breast"]:
         for side in SIGN:
-            du = (frame.lateral(side) - np.float32(0.21)) * np.float32(1 / 0.15)
-            dy = (y - np.float32(a["breast_height"])) * np.float32(1 / 0.12)
-            total += edge(1 - du * du - dy * dy, 0.25) * np.float32(a["breast"])
+            du = (frame.lateral(side) - 0.21) * (1 / 0.15)
+            dy = (y - a["breast_height"]) * (1 / 0.12)
+            total += edge(1 - du * du - dy * dy, 0.25) * a["breast"]
     return total + _bubble(frame)
 
 
@@ -179,27 +162,27 @@ def _mediastinum(frame: Frame, body: np.ndarray) -> np.ndarray:
     a = frame.anatomy
     x, y = frame.x, frame.y
     lobes = Table(1 + 0.22 * np.cos(2 * np.pi * Table.grid / 0.052))
-    spine = edge(np.float32(0.036) - np.abs(x), 0.008) * np.float32(a["spine_strength"])
+    spine = edge(0.036 - np.abs(x), 0.008) * a["spine_strength"]
     spine = spine * frame.by_row(lobes) * body
-    spine *= 1 - np.float32(0.45) * frame.heart
-    trachea = edge(np.float32(0.019) - np.abs(x + np.float32(0.004)), 0.006)
-    trachea = trachea * edge(np.float32(a["top"] + 0.185) - y, 0.01) * np.float32(0.20)
+    spine *= 1 - 0.45 * frame.heart
+    trachea = edge(0.019 - np.abs(x + 0.004), 0.006)
+    trachea = trachea * edge(a["top"] + 0.185 - y, 0.01) * 0.20
     main = np.zeros_like(x)
     for side, slope in (("right", 1.1), ("left", 0.75)):
         u = frame.lateral(side)
-        line = y - np.float32(a["top"] + 0.175) - u * np.float32(slope)
-        main = np.maximum(main, bump(line, 0.018) * edge(np.float32(0.075) - u, 0.01) * (u > 0))
-    return spine - (trachea + main * np.float32(0.11)) * body
+        line = y - (a["top"] + 0.175) - u * slope
+        main = np.maximum(main, bump(line, 0.018) * edge(0.075 - u, 0.01) * (u > 0))
+    return spine - (trachea + main * 0.11) * body
 
 
 def _bubble(frame: Frame) -> np.ndarray:
     a = frame.anatomy
     if not a["gastric_bubble"]:
         return np.zeros_like(frame.x)
-    du = (frame.x - np.float32(0.17)) * np.float32(1 / 0.085)
-    dy = frame.y - np.float32(a["dome_left"] + 0.065)
-    dy = dy * np.float32(1 / (0.02 + a["gastric_bubble"]))
-    return -edge(1 - du * du - dy * dy, 0.6) * (1 - frame.above["left"]) * np.float32(0.22)
+    du = (frame.x - 0.17) * (1 / 0.085)
+    dy = frame.y - (a["dome_left"] + 0.065)
+    dy = dy * (1 / (0.02 + a["gastric_bubble"]))
+    return -edge(1 - du * du - dy * dy, 0.6) * (1 - frame.above["left"]) * 0.22
 
 
 def _rib_table(frame: Frame, first: float, spacing: float, count: int, half: float) -> Table:
@@ -216,23 +199,23 @@ def bones(frame: Frame) -> np.ndarray:
     """Return ribs, clavicles and scapulae, (size, size)."""
     a, y = frame.anatomy, frame.y
     top, spacing = a["top"], a["rib_spacing"]
-    wall = np.maximum(frame.by_row(frame.wall), np.float32(0.06))
+    wall = np.maximum(frame.by_row(frame.wall), 0.06)
     total = np.zeros_like(y)
     back = _rib_table(frame, top - 0.03 + 0.3 * spacing * a["rib_phase"], spacing, 10, 0.0125)
     front = _rib_table(frame, top + 0.02 + 0.3 * spacing * a["rib_phase"], spacing * 1.2, 7, 0.014)
     for side in SIGN:
         u = frame.lateral(side)
-        s = u / (wall + np.float32(0.01))
-        inside = edge(wall + np.float32(0.022) - u, 0.008) * edge(u - np.float32(0.03), 0.006)
-        inside = inside * edge(y - np.float32(top - 0.035), 0.02)
-        inside = inside * edge(np.float32(a["dome_right"] + 0.15) - y, 0.08)
+        s = u / (wall + 0.01)
+        inside = edge(wall + 0.022 - u, 0.008) * edge(u - 0.03, 0.006)
+        inside = inside * edge(y - (top - 0.035), 0.02)
+        inside = inside * edge(a["dome_right"] + 0.15 - y, 0.08)
         s2 = s * s
-        arc = y + np.float32(0.045) * (s - s2) * 4 * np.float32(0.55)
-        arc = arc - np.float32(a["rib_slope"]) * s2 * s
-        total += back(arc) * inside * np.float32(a["rib_strength"])
-        rise = y - np.float32(0.16) * np.clip(1 - s, 0, 1)
-        fade = edge(s - np.float32(0.52), 0.12)
-        total += front(rise) * inside * fade * np.float32(a["rib_strength"] * 0.62)
+        arc = y + 0.045 * (s - s2) * 4 * 0.55
+        arc = arc - a["rib_slope"] * s2 * s
+        total += back(arc) * inside * a["rib_strength"]
+        rise = y - 0.16 * np.clip(1 - s, 0, 1)
+        fade = edge(s - 0.52, 0.12)
+        total += front(rise) * inside * fade * (a["rib_strength"] * 0.62)
         total += _clavicle(frame, side, u) + _scapula(frame, side, u)
     return total
 
@@ -243,20 +226,20 @@ def _clavicle(frame: Frame, side: str, u: np.ndarray) -> np.ndarray:
     curve = Table(a["clavicle_height"] + 0.05 - 0.075 * s + 0.018 * np.sin(2 * np.pi * s))
     half = Table(0.0135 + 0.004 * (1 - s))
     d = (frame.y - curve(u)) / half(u)
-    bone = np.sqrt(np.clip(1 - d * d, 0, 1)) * np.float32(0.7)
-    bone += bump(np.abs(d) - np.float32(0.8), 0.35) * np.float32(0.35)
-    bone *= edge(u - np.float32(0.03), 0.012) * edge(np.float32(0.36) - u, 0.03)
-    return bone * np.float32(0.26)
+    bone = np.sqrt(np.clip(1 - d * d, 0, 1)) * 0.7
+    bone += bump(np.abs(d) - 0.8, 0.35) * 0.35
+    bone *= edge(u - 0.03, 0.012) * edge(0.36 - u, 0.03)
+    return bone * 0.26
 
 
 def _scapula(frame: Frame, side: str, u: np.ndarray) -> np.ndarray:
     a = frame.anatomy
     if not a["scapula"]:
         return np.zeros_like(u)
-    line = u - np.float32(0.36) + (frame.y - np.float32(0.25)) * np.float32(0.25)
-    blade = edge(line, 0.008) * edge(np.float32(0.10) - line, 0.03)
-    blade = blade * edge(frame.y - np.float32(0.16), 0.03) * edge(np.float32(0.43) - frame.y, 0.04)
-    return blade * np.float32(a["scapula"])
+    line = u - 0.36 + (frame.y - 0.25) * 0.25
+    blade = edge(line, 0.008) * edge(0.10 - line, 0.03)
+    blade = blade * edge(frame.y - 0.16, 0.03) * edge(0.43 - frame.y, 0.04)
+    return blade * a["scapula"]
 
 
 def vessels(frame: Frame, canvas: Canvas) -> np.ndarray:
@@ -278,7 +261,7 @@ def vessels(frame: Frame, canvas: Canvas) -> np.ndarray:
         weight = np.full(int(pick.sum()), strength * a["vessel_strength"], np.float32)
         total += strokes(frame.size, x[pick], y[pick], weight, step[pick], sigma)
     lung = frame.lung["right"] + frame.lung["left"]
-    return np.minimum(total, np.float32(0.42)) * lung * canvas.vessel_gain
+    return np.minimum(total, 0.42) * lung * canvas.vessel_gain
 
 
 def _tree(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,14 +29,13 @@ from workbench.findings import (
     PHANTOM_FINDINGS,
     PNEUMOTHORAX,
     SEVERITIES,
-    SIDES,
     ZONES,
     standard_name,
 )
 from workbench.phantom.anatomy import FIELD_MM
 
 #: Chance of each finding in a scene that is not normal.
-PREVALENCE = {
+_PREVALENCE = {
     ATELECTASIS: 0.25,
     CARDIOMEGALY: 0.27,
     CONSOLIDATION: 0.25,
@@ -45,8 +45,8 @@ PREVALENCE = {
     NODULE: 0.25,
     DEVICE: 0.25,
 }
-NORMAL_SHARE = 0.22
-EXTERNAL_DEVICE = 0.50
+_NORMAL_SHARE = 0.22
+_EXTERNAL_DEVICE = 0.50
 LUNGS = ("right", "left")
 
 #: What can be drawn, in standard order.
@@ -59,14 +59,14 @@ class Lesion:
 
     Attributes:
         finding: standard name, one of `DRAWABLE`.
-        side: "left", "right" or "bilateral" (the patient's own side), None where it has none
-            (cardiomegaly).
+        side: "left", "right" or "bilateral" (the patient's own side); None for cardiomegaly and
+            an endotracheal tube.
         zone: "upper", "mid" or "lower" lung zone; None where it has none.
-        severity: "small", "moderate" or "large"; None for devices.
+        severity: "small", "moderate" or "large"; None for devices and fractures.
         kind: for a support device "pacemaker", "central venous catheter" or "endotracheal tube";
-            for atelectasis "linear" or "lobar"; for a fracture "rib"; otherwise None.
-        size_mm: diameter in millimetres for a nodule, else None.
-        params: drawing parameters, in image widths unless said (opaque outside the renderer).
+            for atelectasis "linear" or "lobar"; for a fracture "rib".
+        size_mm: diameter of a nodule.
+        params: drawing parameters, in image widths (opaque outside the renderer).
     """
 
     finding: str
@@ -83,10 +83,10 @@ class Scene:
     """All that decides a phantom's pixels.
 
     Attributes:
-        seed: the seed that every stream derives from.
+        seed: every stream derives from it.
         domain: "internal" (PA-like) or "external" (AP-like, other exposure and noise).
         anatomy: anatomical parameters, in image widths.
-        lesions: what is drawn, in the order of `PHANTOM_FINDINGS`.
+        lesions: at most one of each finding, in the order of `DRAWABLE`.
     """
 
     seed: int
@@ -97,21 +97,62 @@ class Scene:
     __repr__ = short_repr
 
 
-class Places:
-    """Free (side, zone) places of one scene."""
+class Wish(NamedTuple):
+    """What a scene is asked for; None where the seed decides."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
+    side: str | None = None
+    zone: str | None = None
+    severity: str | None = None
+
+
+class _Draws:
+    """The random stream of a scene's lesions, its wish, and its free (side, zone) places."""
+
+    def __init__(self, rng: np.random.Generator, wish: Wish) -> None:
+        self.rng, self.wish = rng, wish
         self.free = [(side, zone) for side in LUNGS for zone in ZONES]
 
-    def take(self, wanted: list[tuple[str, str]]) -> tuple[str, str] | None:
-        """Take one of the wanted places that is still free; None when there is none."""
-        options = [place for place in wanted if place in self.free]
-        if not options:
+    def lung(self, bilateral: float = 0.0) -> str:
+        """Draw a side, "bilateral" with a given chance."""
+        if self.rng.random() < bilateral:
+            return "bilateral"
+        return str(self.rng.choice(LUNGS))
+
+    def one_lung(self) -> str:
+        """Return the wished-for side if it is one lung, else draw one."""
+        return self.wish.side if self.wish.side in LUNGS else self.lung()
+
+    def severity(self, *weights: float) -> str:
+        """Return the wished-for severity, else draw one."""
+        if self.wish.severity:
+            return self.wish.severity
+        return SEVERITIES[int(self.rng.choice(3, p=np.asarray(weights) / np.sum(weights)))]
+
+    def place(self, zones: tuple[str, ...] = ZONES) -> tuple[str, str] | None:
+        """Take a free place, in the wished-for lung and zone if possible; None when all are taken.
+
+        Args:
+            zones: those that suit the lesion where no zone is asked for.
+        """
+        if not self.free:
             return None
+        zones = (self.wish.zone,) if self.wish.zone in zones else zones
+        sides = [side for side in LUNGS if self.wish.side in (None, "bilateral", side)]
+        wanted = [place for place in self.free if place[0] in sides and place[1] in zones]
+        options = wanted or self.free
         place = options[self.rng.integers(len(options))]
         self.free.remove(place)
         return place
+
+    def pair(self, side: str, zone: str, chance: float) -> str:
+        """Return "bilateral" when the mirrored place is free too and chance or wish says so."""
+        other = ("left" if side == "right" else "right", zone)
+        wish = self.wish.side
+        wanted = wish == "bilateral" or (wish is None and self.rng.random() < chance)
+        if wanted and other in self.free:
+            self.free.remove(other)
+            return "bilateral"
+        return side
 
     def block(self, side: str, *zones: str) -> None:
         """Mark zones of one side, or of both, as taken."""
@@ -119,26 +160,12 @@ class Places:
         self.free = [p for p in self.free if p[0] not in sides or p[1] not in zones]
 
 
-#: "side", "zone" and "severity" -> the value that is asked for, or None.
-Wish = dict[str, str | None]
-
-
-def _side(rng: np.random.Generator, bilateral: float = 0.0) -> str:
-    if rng.random() < bilateral:
-        return "bilateral"
-    return str(rng.choice(LUNGS))
-
-
-def _severity(rng: np.random.Generator, weights: tuple[float, float, float]) -> str:
-    return SEVERITIES[int(rng.choice(3, p=np.asarray(weights) / np.sum(weights)))]
-
-
 def draw_findings(rng: np.random.Generator, domain: str) -> tuple[str, ...]:
     """Draw which findings a scene has; about a fifth of the scenes have none."""
-    normal = rng.random() < NORMAL_SHARE
-    chance = dict(PREVALENCE)
+    normal = rng.random() < _NORMAL_SHARE
+    chance = dict(_PREVALENCE)
     if domain == "external":
-        chance[DEVICE] = EXTERNAL_DEVICE
+        chance[DEVICE] = _EXTERNAL_DEVICE
     draws = rng.random(len(PHANTOM_FINDINGS))
     if normal:
         return ()
@@ -166,169 +193,137 @@ def check_findings(findings: Iterable[str]) -> tuple[str, ...]:
 
 
 def sample_lesions(
-    rng: np.random.Generator,
-    findings: tuple[str, ...],
-    *,
-    side: str | None = None,
-    zone: str | None = None,
-    severity: str | None = None,
+    rng: np.random.Generator, findings: tuple[str, ...], wish: Wish | None = None
 ) -> tuple[Lesion, ...]:
     """Give every finding a side, zone, severity and drawing parameters.
 
     Args:
         rng: the scene's lesion stream.
-        findings: standard names.
-        side, zone, severity: wished-for values, followed by every finding that has the property.
-
-    Raises:
-        OptionError: a wish has an unknown value.
+        findings: standard names; one that finds no free place is left out.
+        wish: followed by every finding that has the property.
     """
-    for value, allowed, name in (
-        (side, SIDES, "side"),
-        (zone, ZONES, "zone"),
-        (severity, SEVERITIES, "severity"),
-    ):
-        if value is not None and value not in allowed:
-            raise OptionError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
-    places = Places(rng)
+    draws = _Draws(rng, wish or Wish())
     if CARDIOMEGALY in findings:
-        places.block("left", "lower")
-    wish: Wish = {"side": side, "zone": zone, "severity": severity}
-    lesions = {name: make(rng, places, wish) for name, make in _MAKERS.items() if name in findings}
+        draws.block("left", "lower")
+    lesions = {name: make(draws) for name, make in _MAKERS.items() if name in findings}
     return tuple(lesion for f in DRAWABLE if (lesion := lesions.get(f)) is not None)
 
 
-def _effusion(rng: np.random.Generator, places: Places, wish: Wish) -> Lesion:
-    side = wish["side"] or _side(rng, 0.25)
-    severity = wish["severity"] or _severity(rng, (0.4, 0.35, 0.25))
+def _effusion(draws: _Draws) -> Lesion:
+    uniform = draws.rng.uniform
+    side = draws.wish.side or draws.lung(bilateral=0.25)
+    severity = draws.severity(0.4, 0.35, 0.25)
     height = {"small": (0.105, 0.135), "moderate": (0.20, 0.27), "large": (0.36, 0.46)}[severity]
     if severity != "small":
-        places.block(side, "lower")
+        draws.block(side, "lower")
     if severity == "large":
-        places.block(side, "mid")
-    params = {s: {"height": rng.uniform(*height), "tilt": rng.uniform(0.03, 0.06)} for s in LUNGS}
+        draws.block(side, "mid")
+    params = {lung: {"height": uniform(*height), "tilt": uniform(0.03, 0.06)} for lung in LUNGS}
     return Lesion(EFFUSION, side=side, severity=severity, params=params)
 
 
-def _pneumothorax(rng: np.random.Generator, places: Places, wish: Wish) -> Lesion:
-    side = wish["side"] if wish["side"] in LUNGS else _side(rng)
-    severity = wish["severity"] or _severity(rng, (0.35, 0.35, 0.3))
+def _pneumothorax(draws: _Draws) -> Lesion:
+    side = draws.one_lung()
+    severity = draws.severity(0.35, 0.35, 0.3)
     gap = {"small": (0.040, 0.052), "moderate": (0.068, 0.095), "large": (0.125, 0.18)}[severity]
-    places.block(side, "upper")
+    draws.block(side, "upper")
     if severity == "large":
-        places.block(side, "mid")
-    params = {"gap": rng.uniform(*gap), "taper": rng.uniform(0.25, 0.5)}
+        draws.block(side, "mid")
+    params = {"gap": draws.rng.uniform(*gap), "taper": draws.rng.uniform(0.25, 0.5)}
     return Lesion(PNEUMOTHORAX, side=side, severity=severity, params=params)
 
 
-def _wanted(wish: Wish, zones: tuple[str, ...] = ZONES) -> list[tuple[str, str]]:
-    sides = [side for side in LUNGS if wish["side"] in (None, "bilateral", side)]
-    chosen = [zone for zone in zones if zone == wish["zone"]] or zones
-    return [(side, zone) for side in sides for zone in chosen]
-
-
-def _pair(places: Places, place: tuple[str, str], chance: float, wish: Wish) -> str:
-    """Return "bilateral" when the mirrored place is free too and chance or wish says so."""
-    side, zone = place
-    other = ("left" if side == "right" else "right", zone)
-    wanted = wish["side"] == "bilateral" or (wish["side"] is None and places.rng.random() < chance)
-    if wanted and other in places.free:
-        places.free.remove(other)
-        return "bilateral"
-    return side
-
-
-def _consolidation(rng: np.random.Generator, places: Places, wish: Wish) -> Lesion | None:
-    place = places.take(_wanted(wish)) or places.take(_wanted({"side": None, "zone": None}))
+def _consolidation(draws: _Draws) -> Lesion | None:
+    uniform = draws.rng.uniform
+    place = draws.place()
     if place is None:
         return None
-    side = _pair(places, place, 0.15, wish)
-    severity = wish["severity"] or _severity(rng, (0.3, 0.4, 0.3))
+    side = draws.pair(*place, chance=0.15)
+    severity = draws.severity(0.3, 0.4, 0.3)
     radius = {"small": (0.058, 0.07), "moderate": (0.078, 0.095), "large": (0.105, 0.13)}[severity]
     params = {
-        s: {
-            "radius": rng.uniform(*radius),
-            "aspect": rng.uniform(0.8, 1.25),
-            "across": rng.uniform(0.35, 0.65),
-            "down": rng.uniform(0.35, 0.65),
-            "noise_seed": int(rng.integers(2**31)),
-            "amount": rng.uniform(0.30, 0.42),
+        lung: {
+            "radius": uniform(*radius),
+            "aspect": uniform(0.8, 1.25),
+            "across": uniform(0.35, 0.65),
+            "down": uniform(0.35, 0.65),
+            "noise_seed": int(draws.rng.integers(2**31)),
+            "amount": uniform(0.30, 0.42),
         }
-        for s in LUNGS
+        for lung in LUNGS
     }
     return Lesion(CONSOLIDATION, side=side, zone=place[1], severity=severity, params=params)
 
 
-def _atelectasis(rng: np.random.Generator, places: Places, wish: Wish) -> Lesion | None:
-    severity = wish["severity"] or _severity(rng, (0.6, 0.2, 0.2))
-    kind = "linear" if severity == "small" else "lobar"
-    zones = ("mid", "lower") if kind == "linear" else ("upper", "lower")
-    if wish["zone"] == "upper":
-        kind, zones = "lobar", ("upper",)
-    elif wish["zone"] == "mid":
-        kind, zones = "linear", ("mid",)
-    place = places.take(_wanted(wish, zones)) or places.take(_wanted({"side": None, "zone": None}))
+def _atelectasis(draws: _Draws) -> Lesion | None:
+    uniform = draws.rng.uniform
+    severity = draws.severity(0.6, 0.2, 0.2)
+    zones = ("mid", "lower") if severity == "small" else ("upper", "lower")
+    if draws.wish.zone in ("upper", "mid"):
+        zones = (draws.wish.zone,)
+    place = draws.place(zones)
     if place is None:
         return None
-    if place[1] not in zones:
-        kind = "linear" if place[1] == "mid" else "lobar"
-    side = _pair(places, place, 0.3 if kind == "linear" else 0.0, wish)
-    bands = int(rng.integers(2, 4))
+    zone = place[1]
+    linear = zone == "mid" or (zone == "lower" and zones == ("mid", "lower"))
+    side = draws.pair(*place, chance=0.3 if linear else 0.0)
+    bands = int(draws.rng.integers(2, 4))
+    reach = (0.72, 0.85) if severity == "large" else (0.5, 0.62)
     params = {
-        s: {
+        lung: {
             "bands": bands,
-            "down": np.sort(rng.uniform(0.2, 0.85, bands)).tolist(),
-            "tilt": rng.uniform(-0.25, 0.25, bands).tolist(),
-            "start": rng.uniform(0.16, 0.3, bands).tolist(),
-            "length": rng.uniform(0.13, 0.20, bands).tolist(),
-            "thick": rng.uniform(0.0042, 0.0062, bands).tolist(),
-            "amount": rng.uniform(0.24, 0.34),
-            "reach": rng.uniform(0.5, 0.62) if severity != "large" else rng.uniform(0.72, 0.85),
-            "raise": rng.uniform(0.03, 0.05),
+            "down": np.sort(uniform(0.2, 0.85, bands)).tolist(),
+            "tilt": uniform(-0.25, 0.25, bands).tolist(),
+            "start": uniform(0.16, 0.3, bands).tolist(),
+            "length": uniform(0.13, 0.20, bands).tolist(),
+            "thick": uniform(0.0042, 0.0062, bands).tolist(),
+            "amount": uniform(0.24, 0.34),
+            "reach": uniform(*reach),
+            "raise": uniform(0.03, 0.05),
         }
-        for s in LUNGS
+        for lung in LUNGS
     }
-    return Lesion(
-        ATELECTASIS, side=side, zone=place[1], severity=severity, kind=kind, params=params
-    )
+    kind = "linear" if linear else "lobar"
+    return Lesion(ATELECTASIS, side=side, zone=zone, severity=severity, kind=kind, params=params)
 
 
-def _nodule(rng: np.random.Generator, places: Places, wish: Wish) -> Lesion | None:
-    place = places.take(_wanted(wish)) or places.take(_wanted({"side": None, "zone": None}))
+def _nodule(draws: _Draws) -> Lesion | None:
+    uniform = draws.rng.uniform
+    place = draws.place()
     if place is None:
         return None
-    severity = wish["severity"] or _severity(rng, (0.35, 0.4, 0.25))
-    low, high = {"small": (13, 17), "moderate": (18, 24), "large": (25, 30)}[severity]
-    size = float(np.round(rng.uniform(low, high), 1))
+    severity = draws.severity(0.35, 0.4, 0.25)
+    diameter = {"small": (13, 17), "moderate": (18, 24), "large": (25, 30)}[severity]
+    size = float(np.round(uniform(*diameter), 1))
     params = {
         "radius": size / 2 / FIELD_MM,
-        "across": rng.uniform(0.2, 0.8),
-        "down": rng.uniform(0.15, 0.85),
-        "amount": rng.uniform(0.32, 0.42),
+        "across": uniform(0.2, 0.8),
+        "down": uniform(0.15, 0.85),
+        "amount": uniform(0.32, 0.42),
     }
-    return Lesion(
-        NODULE, side=place[0], zone=place[1], severity=severity, size_mm=size, params=params
-    )
+    return Lesion(NODULE, *place, severity=severity, size_mm=size, params=params)
 
 
-def _cardiomegaly(rng: np.random.Generator, places: Places, wish: Wish) -> Lesion:
-    severity = wish["severity"] or _severity(rng, (0.4, 0.35, 0.25))
+def _cardiomegaly(draws: _Draws) -> Lesion:
+    severity = draws.severity(0.4, 0.35, 0.25)
     ratio = {"small": (0.55, 0.575), "moderate": (0.585, 0.62), "large": (0.63, 0.68)}[severity]
-    return Lesion(CARDIOMEGALY, severity=severity, params={"ratio": rng.uniform(*ratio)})
+    params = {"ratio": draws.rng.uniform(*ratio)}
+    return Lesion(CARDIOMEGALY, severity=severity, params=params)
 
 
-def _edema(rng: np.random.Generator, places: Places, wish: Wish) -> Lesion:
-    severity = wish["severity"] or _severity(rng, (0.35, 0.35, 0.3))
+def _edema(draws: _Draws) -> Lesion:
+    severity = draws.severity(0.35, 0.35, 0.3)
     amount = {"small": (0.19, 0.22), "moderate": (0.27, 0.32), "large": (0.38, 0.45)}[severity]
     params = {
-        "amount": rng.uniform(*amount),
-        "noise_seed": int(rng.integers(2**31)),
-        "spread": rng.uniform(0.10, 0.13),
+        "amount": draws.rng.uniform(*amount),
+        "noise_seed": int(draws.rng.integers(2**31)),
+        "spread": draws.rng.uniform(0.10, 0.13),
     }
     return Lesion(EDEMA, side="bilateral", severity=severity, params=params)
 
 
-def _device(rng: np.random.Generator, places: Places, wish: Wish) -> Lesion:
+def _device(draws: _Draws) -> Lesion:
+    rng = draws.rng
     kind = str(rng.choice(["pacemaker", "central venous catheter", "endotracheal tube"]))
     side = None
     if kind == "pacemaker":
@@ -339,8 +334,8 @@ def _device(rng: np.random.Generator, places: Places, wish: Wish) -> Lesion:
     return Lesion(DEVICE, side=side, kind=kind, params=params)
 
 
-def _fracture(rng: np.random.Generator, places: Places, wish: Wish) -> Lesion:
-    side = wish["side"] if wish["side"] in LUNGS else _side(rng)
+def _fracture(draws: _Draws) -> Lesion:
+    rng, side = draws.rng, draws.one_lung()
     ribs = int(rng.integers(3, 5))
     params = {
         "first": int(rng.integers(3, 5)),
@@ -354,7 +349,7 @@ def _fracture(rng: np.random.Generator, places: Places, wish: Wish) -> Lesion:
 
 #: In this order places are taken; the findings that are drawn on request come last, so that the
 #: others are as they are without them.
-_MAKERS: dict[str, Callable[[np.random.Generator, Places, Wish], Lesion | None]] = {
+_MAKERS: dict[str, Callable[[_Draws], Lesion | None]] = {
     EFFUSION: _effusion,
     PNEUMOTHORAX: _pneumothorax,
     CONSOLIDATION: _consolidation,
