@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import shutil
 
-from docs.site.course import Lesson, lessons, read
-from docs.site.execute import executed
+import nbformat
+import pytest
+from jupyter_client.manager import start_new_kernel
+from nbclient import NotebookClient
+
+from docs.site.course import ROOT, Lesson, lessons, read, with_parameters
+from docs.site.execute import BESIDE, INLINE
 from tests.notebooks.test_notebooks import SMALLER
 
 
@@ -17,13 +22,31 @@ def code(lesson: Lesson) -> str:
 ABOUT_A_MODEL = [lesson for lesson in lessons() if "MODEL = " in code(lesson)]
 
 
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """One process for all lessons, whose variables are cleared in between."""
+    place = tmp_path_factory.mktemp("course")
+    shutil.copytree(ROOT / BESIDE, place / BESIDE)
+    (place / "notebooks").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLBACKEND", INLINE)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        manager, client = start_new_kernel(cwd=str(place / "notebooks"))
+    client.stop_channels()
+    yield manager
+    manager.shutdown_kernel(now=True)
+
+
 @pytest.mark.parametrize("lesson", ABOUT_A_MODEL, ids=lambda lesson: lesson.stem)
-def test_needs_nothing_that_only_mini_has(lesson, tiny, tmp_path):
-    parameters = SMALLER.get(lesson.number, {})
-    html = executed(lesson, tmp_path, MODEL=tiny, **parameters).page.read_text(encoding="utf-8")
+def test_needs_nothing_that_only_mini_has(lesson, tiny, kernel):
+    parameters = {"MODEL": tiny} | SMALLER.get(lesson.number, {})
+    book = with_parameters(read(lesson.path), **parameters)
+    book.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
+    NotebookClient(book, km=kernel, timeout=600).execute()
+    shown = "\n".join(str(cell.get("outputs", "")) for cell in book.cells)
     if "trained = " in code(lesson):
-        assert "A_tiny was not trained on phantoms: what mini learned is not claimed" in html
-    assert "trained on phantoms, not for real radiographs" not in html
+        assert "A_tiny was not trained on phantoms: what mini learned is not claimed" in shown
+    assert "trained on phantoms, not for real radiographs" not in shown
 
 
 def test_no_lesson_is_left_out():
