@@ -77,7 +77,7 @@ def written(text: str) -> SimpleNamespace:
     offsets = tuple(match.span() for match in re.finditer(r"\w+|[^\w\s]", text))
     pieces = tuple(text[start:end] for start, end in offsets)
     geometry = FitGeometry((12, 12), 12, "crop", (12, 12), (0, 0))
-    layout = TokenLayout(("<s>",), ("say",), pieces, offsets, text, (2, 2), geometry)
+    layout = TokenLayout(text, pieces, offsets, ("<s>",), ("say",), (2, 2), geometry)
     tokenizer = SimpleNamespace(encode=lambda words, add_bos: [len(w) for w in words.split()])
     model = SimpleNamespace(tokenizer=tokenizer)
     return SimpleNamespace(

@@ -26,7 +26,7 @@ VISION_LAYERS, VISION_HEADS = 3, 5
 
 def layout(text: str = TEXT, pieces=PIECES, offsets=OFFSETS) -> TokenLayout:
     geometry = FitGeometry((20, 20), 12, "crop", (12, 12), (0, 0))
-    return TokenLayout(PROMPT, QUESTION, tuple(pieces), tuple(offsets), text, GRID, geometry)
+    return TokenLayout(text, tuple(pieces), tuple(offsets), PROMPT, QUESTION, GRID, geometry)
 
 
 def language_rows(seed: int = 0, count: int = len(PIECES)) -> np.ndarray:

@@ -42,7 +42,7 @@ def test_spans_are_contiguous_and_cover_everything(lab, lengths, rows, columns):
     before, behind, made = (("x",) * n for n in lengths)
     geometry = lab.layout().geometry
     offsets = ((0, 0),) * len(made)
-    layout = TokenLayout(before, behind, made, offsets, "", (rows, columns), geometry)
+    layout = TokenLayout("", made, offsets, before, behind, (rows, columns), geometry)
     spans = layout.spans
     assert [span.kind for span in spans] == ["prompt", "image", "question", "generated"]
     assert [len(span) for span in spans] == [lengths[0], rows * columns, *lengths[1:]]
@@ -76,7 +76,7 @@ def test_numbers_out_of_range_are_errors(told, ask, message):
 
 def test_tokens_without_offsets_are_an_error(told):
     with pytest.raises(InputError, match="2 tokens came with 1 offsets"):
-        TokenLayout((), (), ("a", "b"), ((0, 1),), "ab", (1, 1), told.geometry)
+        TokenLayout("ab", ("a", "b"), ((0, 1),), (), (), (1, 1), told.geometry)
 
 
 # ------------------------------------------------------------------ geometry

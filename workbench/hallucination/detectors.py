@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -149,7 +149,7 @@ def detect(
         InputError: the trace has no model.
         OptionError: samples is below 0, or the trace is of anything but a report.
     """
-    model = cast(ChestXrayModel, trace.need_model())
+    model = trace.need_model(ChestXrayModel)
     if samples < 0:
         raise OptionError(f"samples must be 0 or more, got {samples}")
     if trace.generation.task != "report":
@@ -217,7 +217,7 @@ def _sampled(trace: Trace, samples: int, seed: int) -> list[set[str]]:
     """Return what each of several sampled reports states as present."""
     if not samples:
         return []
-    reports = cast(ChestXrayModel, trace.need_model()).report_many(
+    reports = trace.need_model(ChestXrayModel).report_many(
         [trace.image] * samples,
         temperature=1.0,
         top_p=1.0,

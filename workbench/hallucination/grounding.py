@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -86,7 +86,7 @@ def ground(
         ContextBudgetError, DeviceError: see `ChestXrayModel.read_with`.
     """
     return _grounding(
-        cast(ChestXrayModel, trace.need_model()), trace.image, trace.pixel_values,
+        trace.need_model(ChestXrayModel), trace.image, trace.pixel_values,
         _from_generation(trace.generation),
         ablations=ablations, other=other, phantom=phantom, masks=masks, images=images,
         seed=seed, batch_size=batch_size,

@@ -12,13 +12,11 @@ them at once (mean over heads where asked), so that no full attention matrix out
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, field
 
 import torch
-from torch import nn
 from transformers import AttentionInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -37,7 +35,7 @@ class Call:
     """One call of one attention layer.
 
     Attributes:
-        module: the attention layer; `module.layer_idx` is its number.
+        layer: its number, from 0.
         tower: "vision" or "language".
         query: (B, heads, Q, D).
         key: (B, key heads, K, D); fewer key heads than heads with grouped queries.
@@ -47,7 +45,7 @@ class Call:
         causal: whether query i of Q may look at keys up to K - Q + i only.
     """
 
-    module: nn.Module
+    layer: int
     tower: str
     query: torch.Tensor
     key: torch.Tensor
@@ -58,11 +56,6 @@ class Call:
 
     __repr__ = short_repr
 
-    @property
-    def layer(self) -> int:
-        """Number of the layer, from 0."""
-        return cast(int, self.module.layer_idx)
-
 
 #: Sees a call; returns the layer's output (B, Q, heads, D) to replace it, or None.
 Watcher = Callable[[Call], torch.Tensor | None]
@@ -70,24 +63,22 @@ Watcher = Callable[[Call], torch.Tensor | None]
 
 @contextmanager
 def watch_attention(model: Reader, watcher: Watcher) -> Iterator[None]:
-    """Show every attention call of a model to a watcher while the block runs.
-
-    Args:
-        model: the model that is watched.
-        watcher: is called for every layer; what it returns, if not None, becomes the output.
-    """
+    """Show every attention call of a model to a watcher while the block runs."""
     name = f"{NAME}-{next(_numbers)}"
     configs = (model.vision.config, model.decoder.config)
     before = [config._attn_implementation for config in configs]
     # "eager" is no registered function; sdpa computes the same output.
-    usual = {id(c): _known(b) for c, b in zip(configs, before, strict=True)}
+    usual = {
+        id(config): "sdpa" if own in (None, "eager") else own
+        for config, own in zip(configs, before, strict=True)
+    }
 
     def attend(module, query, key, value, attention_mask, **options):
         vision = isinstance(module, VisionAttention)
         causal = not vision and query.shape[2] > 1
         scaling = options.get("scaling") or query.shape[-1] ** -0.5
         tower = "vision" if vision else "language"
-        call = Call(module, tower, query, key, value, attention_mask, scaling, causal)
+        call = Call(module.layer_idx, tower, query, key, value, attention_mask, scaling, causal)
         output = watcher(call)
         if output is not None:
             return output, None
@@ -110,20 +101,11 @@ def watch_attention(model: Reader, watcher: Watcher) -> Iterator[None]:
         AttentionMaskInterface._global_mapping.pop(name, None)
 
 
-def _known(implementation: str | None) -> str:
-    return "sdpa" if implementation in (None, "eager") else implementation
-
-
 def attention_rows(call: Call, last: int | None = None) -> torch.Tensor:
-    """Return softmax rows of a call, as eager attention computes them.
+    """Return softmax rows (B, heads, last, K) of a call, as eager attention computes them.
 
-    Args:
-        call: one layer's queries and keys.
-        last: only the last so many queries; all when None.
-
-    Returns:
-        (B, heads, last, K) float32; every row sums to 1, and the causal mask is applied before the
-        softmax. A row that may look nowhere (padding) is uniform. Differentiable.
+    float32 and differentiable. Every row sums to 1, the causal mask is applied before the softmax,
+    and a row that may look nowhere (padding) is uniform. `last` queries are read; all when None.
     """
     query = call.query if last is None else call.query[:, :, -last:]
     batch, heads, rows, width = query.shape
@@ -144,35 +126,26 @@ def attention_rows(call: Call, last: int | None = None) -> torch.Tensor:
     return scores.softmax(-1)
 
 
+@dataclass(eq=False)
 class RowRecorder:
-    """A watcher that keeps reduced rows of one tower.
+    """A watcher that keeps reduced rows of one tower; it never changes the output.
 
-    Args:
+    Attributes:
         tower: "vision" or "language".
         last: queries to keep, counted from the end; None keeps all.
         layers: numbers of the layers to keep; None keeps all.
         mean_heads: keep the mean over heads instead of every head.
-
-    Attributes:
         rows: layer -> (heads or 1, queries, keys) float32 on the CPU.
     """
 
-    def __init__(
-        self,
-        tower: str,
-        *,
-        last: int | None = None,
-        layers: Sequence[int] | None = None,
-        mean_heads: bool = False,
-    ) -> None:
-        self.tower = tower
-        self.last = last
-        self.layers = None if layers is None else frozenset(layers)
-        self.mean_heads = mean_heads
-        self.rows: dict[int, torch.Tensor] = {}
+    tower: str
+    last: int | None = None
+    layers: Collection[int] | None = None
+    mean_heads: bool = False
+    rows: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def __call__(self, call: Call) -> None:
-        """Keep the rows of a call where they are wanted; never changes the output."""
+        """Keep the rows of a call where they are wanted."""
         if call.tower != self.tower or (self.layers is not None and call.layer not in self.layers):
             return
         with torch.no_grad():

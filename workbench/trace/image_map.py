@@ -68,8 +68,7 @@ class ImageMap:
     @property
     def grid(self) -> tuple[int, int]:
         """(rows, columns)."""
-        rows, columns = self.values.shape
-        return rows, columns
+        return self.values.shape[0], self.values.shape[1]
 
     def cell_box(self, row: int, column: int) -> tuple[float, float, float, float]:
         """Return (left, top, right, bottom) of a cell in original pixels, unclipped."""
@@ -102,13 +101,10 @@ class ImageMap:
         return self.values / largest if largest > 0 else np.zeros_like(self.values)
 
     def to_original(self, *, smooth: bool = True) -> np.ndarray:
-        """Return the map over the original pixels.
+        """Return the map (H, W) float32 over the original; NaN where the model did not see it.
 
         Args:
             smooth: interpolate between the middles of cells; False keeps cells as they are.
-
-        Returns:
-            (H, W) float32 of the original's size; NaN where the model did not see it.
         """
         height, width = self.geometry.original_size
         x = self.geometry.to_model(np.stack([np.arange(width) + 0.5, np.zeros(width)], 1))[:, 0]
@@ -134,13 +130,7 @@ class ImageMap:
         return self.to_original(smooth=smooth) / (largest if largest > 0 else 1)
 
     def cells_of(self, mask: np.ndarray) -> np.ndarray:
-        """Return the share of each cell that a mask of the original covers.
-
-        Args:
-            mask: boolean (H, W) of the original's size.
-
-        Returns:
-            (rows, columns) float32 in [0, 1].
+        """Return the share of each cell, in [0, 1], that a mask (H, W) of the original covers.
 
         Raises:
             InputError: the mask is of another size.
@@ -166,16 +156,9 @@ class ImageMap:
         """Return one row per cell: row, column, value and its box in original pixels."""
         import pandas as pd
 
-        rows, columns = np.indices(self.grid).reshape(2, -1)
-        boxes = np.array([self.cell_box(r, c) for r, c in zip(rows, columns, strict=True)])
-        return pd.DataFrame(
-            {
-                "row": rows,
-                "column": columns,
-                "value": self.values.ravel(),
-                **dict(zip(("left", "top", "right", "bottom"), boxes.T, strict=True)),
-            }
-        )
+        rows = [(*at, value, *self.cell_box(*at)) for at, value in np.ndenumerate(self.values)]
+        columns = ["row", "column", "value", "left", "top", "right", "bottom"]
+        return pd.DataFrame(rows, columns=columns).astype({"value": np.float32})
 
     @property
     def title(self) -> str:

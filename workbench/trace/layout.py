@@ -15,29 +15,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Unpack
 
 import numpy as np
 
 from workbench._repr import short_repr
-from workbench.errors import InputError, OptionError
+from workbench.errors import OptionError
 from workbench.radiograph import FitGeometry
-from workbench.trace.selection import Selection, SelectionOptions, TextParts
+from workbench.trace.selection import TokenText
 
-#: What a position can be, in the order of the sequence.
+#: What a position can be, in the order of the sequence: text before the image, image, text behind
+#: it up to the first generated token, generated tokens.
 KINDS = ("prompt", "image", "question", "generated")
 
 
 @dataclass(frozen=True)
 class Span:
-    """Consecutive positions of one kind.
-
-    Attributes:
-        kind: "prompt" (text before the image), "image", "question" (text behind it, up to the
-            first generated token) or "generated".
-        start: first position.
-        stop: one past the last.
-    """
+    """Consecutive positions of one kind, one of `KINDS`, without `stop`."""
 
     kind: str
     start: int
@@ -64,35 +57,22 @@ def cell_box(
 
 
 @dataclass(frozen=True)
-class TokenLayout:
-    """Spans of a run and geometry of its patches.
+class TokenLayout(TokenText):
+    """Generated text and spans of a run, and the geometry of its patches.
 
     Attributes:
         prompt_tokens: pieces of the text before the image.
         question_tokens: pieces of the text behind it.
-        tokens: pieces of the generated tokens.
-        offsets: per generated token, first and one past the last character of `text`.
-        text: the generated text.
         grid: rows and columns of patches.
         geometry: how the original lies in the model's square input.
     """
 
     prompt_tokens: tuple[str, ...]
     question_tokens: tuple[str, ...]
-    tokens: tuple[str, ...]
-    offsets: tuple[tuple[int, int], ...]
-    text: str
     grid: tuple[int, int]
     geometry: FitGeometry
 
     __repr__ = short_repr
-
-    def __post_init__(self) -> None:
-        if len(self.tokens) != len(self.offsets):
-            raise InputError(
-                f"{len(self.tokens)} tokens came with {len(self.offsets)} offsets; "
-                "expected one pair of characters for each token"
-            )
 
     @property
     def image_tokens(self) -> int:
@@ -102,24 +82,13 @@ class TokenLayout:
     @cached_property
     def spans(self) -> tuple[Span, ...]:
         """The four spans, in order."""
-        lengths = (
-            len(self.prompt_tokens),
-            self.image_tokens,
-            len(self.question_tokens),
-            len(self.tokens),
-        )
-        ends = np.cumsum(lengths).tolist()
-        return tuple(
-            Span(kind, end - length, end)
-            for kind, end, length in zip(KINDS, ends, lengths, strict=True)
-        )
+        before, behind = len(self.prompt_tokens), len(self.question_tokens)
+        lengths = (before, self.image_tokens, behind, len(self.tokens))
+        edges = [0, *np.cumsum(lengths).tolist()]
+        return tuple(map(Span, KINDS, edges, edges[1:]))
 
     def span(self, kind: str) -> Span:
-        """Return one span.
-
-        Raises:
-            OptionError: the kind is not one of `KINDS`.
-        """
+        """Return the span of one of `KINDS`; `OptionError` for any other name."""
         if kind not in KINDS:
             raise OptionError(f"a span is one of {', '.join(KINDS)}; got {kind!r}")
         return self.spans[KINDS.index(kind)]
@@ -154,20 +123,3 @@ class TokenLayout:
         if not (0 <= row < self.grid[0] and 0 <= column < self.grid[1]):
             return None
         return int(row) * self.grid[1] + int(column)
-
-    def select(
-        self, phrase: str | Selection | None = None, **named: Unpack[SelectionOptions]
-    ) -> Selection:
-        """Choose a part of the text; the whole text when nothing is named.
-
-        Args:
-            phrase: characters of the text, case and white space do not matter; or a selection,
-                which is returned as it is.
-            **named: see `SelectionOptions`.
-
-        Raises:
-            OptionError: more than one of them, an unknown one, or a number out of range.
-            InputError: the phrase is empty or not in the text, the text does not speak of the
-                finding, or the selection is of another text; the message shows the text.
-        """
-        return TextParts(self.text, self.tokens, self.offsets).select(phrase, **named)

@@ -46,10 +46,10 @@ def record_trace(
     """Record one run.
 
     Args:
-        model: the `ChestXrayModel` that wrote the generation.
+        model: wrote the generation.
         image: the radiograph it was written about.
         pixel_values: (1, 1, S, S) normalised.
-        generation: what it wrote.
+        generation: the text.
         heads: "each" keeps every head of the language model, "mean" their mean, "auto" every head
             while that takes less than `AUTO_BYTES`.
         layers: language layers to keep, negative ones counted from the last; None keeps all.
@@ -68,12 +68,8 @@ def record_trace(
     kept = _layers(layers, sizes.layers)
     layout = token_layout(model, image, generation)
     count = len(generation.token_ids)
-    recorder = RowRecorder(
-        "language",
-        last=count,
-        layers=kept,
-        mean_heads=_mean(heads, sizes.heads, len(kept) * count * layout.length),
-    )
+    mean = _mean(heads, sizes.heads, len(kept) * count * layout.length)
+    recorder = RowRecorder("language", count, kept, mean)
     with model.exclusive():
         model.prefill(pixel_values, generation.prompt_ids)
         with watch_attention(model, recorder):
@@ -91,13 +87,7 @@ def record_trace(
         image=image,
         pixel_values=pixel_values[0].detach().to("cpu", torch.float32).numpy(),
         logprobs=logprobs,
-        language=AttentionRows(
-            rows.numpy(),
-            kept,
-            recorder.mean_heads,
-            sizes.layers,
-            sizes.heads,
-        ),
+        language=AttentionRows(rows.numpy(), kept, mean, sizes.layers, sizes.heads),
         vision=seen,
         model=model,
     )
@@ -105,17 +95,12 @@ def record_trace(
 
 def token_layout(model: Reader, image: Radiograph, generation: Generation) -> TokenLayout:
     """Return the layout of a generation about an image."""
-    tokenizer = model.tokenizer
     head, tail = model.split(generation.prompt_ids)
+    before, behind = (tuple(model.tokenizer.pieces(ids)) for ids in (head[:-1], tail))
     return TokenLayout(
-        prompt_tokens=tuple(tokenizer.pieces(head[:-1])),
-        question_tokens=tuple(tokenizer.pieces(tail)),
-        tokens=generation.tokens,
-        offsets=generation.offsets,
-        text=generation.text,
-        grid=model.sizes.grid,
-        geometry=model.geometry(image),
-    )
+        generation.text, generation.tokens, generation.offsets, before, behind,
+        grid=model.sizes.grid, geometry=model.geometry(image),
+    )  # fmt: skip
 
 
 def _check(model: Reader, generation: Generation, heads: str, vision: str) -> None:
@@ -174,11 +159,7 @@ def _check_pixels(generation: Generation, image: Radiograph, pixel_values: torch
     """Refuse a generation that is known to have been written about other pixels."""
     known = generation.pixels_sha256
     if known and known != pixels_sha256(pixel_values):
-        raise InputError(
-            f"the text was written about {generation.source!r} and does not come back with "
-            f"{image.contract.source!r}: the model would see other pixels; trace it with the "
-            "image, and the fit, it was written about"
-        )
+        raise _of_another_image(generation, image, "the model would see other pixels")
 
 
 def _check_same_run(generation: Generation, image: Radiograph, logprobs: np.ndarray) -> None:
@@ -186,8 +167,13 @@ def _check_same_run(generation: Generation, image: Radiograph, logprobs: np.ndar
     apart = float(np.abs(logprobs - generation.logprobs).max())
     allowed = TOLERANCE.get(generation.model.dtype, _LOOSE)
     if apart > allowed:
-        raise InputError(
-            f"the text was written about {generation.source!r} and does not come back with "
-            f"{image.contract.source!r}: log-probabilities differ by up to {apart:.3g} (allowed "
-            f"{allowed:g}); trace it with the image, and the fit, it was written about"
-        )
+        differ = f"log-probabilities differ by up to {apart:.3g} (allowed {allowed:g})"
+        raise _of_another_image(generation, image, differ)
+
+
+def _of_another_image(generation: Generation, image: Radiograph, why: str) -> InputError:
+    return InputError(
+        f"the text was written about {generation.source!r} and does not come back with "
+        f"{image.contract.source!r}: {why}; trace it with the image, and the fit, it was written "
+        "about"
+    )

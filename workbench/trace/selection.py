@@ -1,7 +1,7 @@
 """Selections: the ways to name a part of a generated text, and the tokens that wrote it.
 
 Every analysis takes the part as `phrase: str | Selection` (a plain string is a phrase) or by one of
-the keywords of `SelectionOptions`. `TextParts.select` turns either into a `Selection`.
+the keywords of `SelectionOptions`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ class Selection:
 
     Attributes:
         kind: "token", "word", "phrase", "sentence", "finding" or "text".
-        text: the characters.
-        start: first character in the generated text.
-        end: one past the last.
+        text: the characters from `start` up to and without `end` of the generated text.
         tokens: numbers of the generated tokens that touch these characters, from 0.
         finding: standard name of the finding that was asked for; empty for other kinds.
     """
@@ -83,7 +81,7 @@ def words_of(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[Selection, 
 
 
 @dataclass(frozen=True)
-class TextParts:
+class TokenText:
     """A generated text to choose parts of.
 
     Attributes:
@@ -96,10 +94,28 @@ class TextParts:
     tokens: tuple[str, ...]
     offsets: tuple[tuple[int, int], ...]
 
+    def __post_init__(self) -> None:
+        if len(self.tokens) != len(self.offsets):
+            raise InputError(
+                f"{len(self.tokens)} tokens came with {len(self.offsets)} offsets; "
+                "expected one pair of characters for each token"
+            )
+
     def select(
         self, phrase: str | Selection | None = None, **named: Unpack[SelectionOptions]
     ) -> Selection:
-        """Choose a part of the text; see `TokenLayout.select`."""
+        """Choose a part of the text; the whole text when nothing is named.
+
+        Args:
+            phrase: characters of the text, case and white space do not matter; or a selection,
+                which is returned as it is.
+            **named: see `SelectionOptions`.
+
+        Raises:
+            OptionError: more than one of them, an unknown one, or a number out of range.
+            InputError: the phrase is empty or not in the text, the text does not speak of the
+                finding, or the selection is of another text; the message shows the text.
+        """
         _check_names(phrase, named)
         occurrence = named.get("occurrence", 0)
         if isinstance(phrase, Selection):
@@ -108,8 +124,10 @@ class TextParts:
             return self._by_phrase(phrase, occurrence)
         if (token := named.get("token")) is not None:
             return self._by_token(token)
-        if (word := named.get("word")) is not None:
-            return self._by_word(word, occurrence)
+        if isinstance(word := named.get("word"), str):
+            return self._by_phrase(word, occurrence, "word")
+        if word is not None:
+            return self._nth(words_of(self.text, self.offsets), word, "words")
         if (sentence := named.get("sentence")) is not None:
             chosen = self._nth(sentences(self.text), sentence, "sentences")
             return self._selection("sentence", chosen.start, chosen.end)
@@ -151,11 +169,6 @@ class TextParts:
         start, end = self._nth(self.offsets, token, "tokens")
         return Selection("token", self.text[start:end] or self.tokens[token], start, end, (token,))
 
-    def _by_word(self, word: str | int, occurrence: int) -> Selection:
-        if isinstance(word, str):
-            return self._by_phrase(word, occurrence, "word")
-        return self._nth(words_of(self.text, self.offsets), word, "words")
-
     def _by_finding(self, finding: str, occurrence: int) -> Selection:
         name = standard_name(finding)
         everything = label(self.text).mentions
@@ -171,13 +184,8 @@ class TextParts:
     def _with_place(self, row: FindingLabel, mentions: Sequence[FindingLabel]) -> tuple[int, int]:
         """Return the characters of a mention, widened to its side and zone in its sentence."""
         start, end = row.start, row.end
-        around = next(
-            (s for s in sentences(self.text) if s.start <= row.start and row.end <= s.end), None
-        )
-        words = [
-            *(_SIDE_WORDS.get(row.side or "", ())),
-            *(row.zone or "").replace(",", " ").split(),
-        ]
+        around = next((s for s in sentences(self.text) if s.start <= start and end <= s.end), None)
+        words = [*_SIDE_WORDS.get(row.side or "", ()), *(row.zone or "").replace(",", " ").split()]
         if around is None or not words:
             return start, end
         low, high = self._own_part(row, mentions)

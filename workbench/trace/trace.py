@@ -3,10 +3,7 @@
 A trace holds what the model saw, what it wrote, how sure it was, and where it looked. Rows of
 attention are those of the positions that chose a token: row k belongs to the query at
 `layout.query_of(k)`, one position before token k, because that is where token k was decided.
-
-Analyses that only read attention need nothing else. Analyses that run the model again (gradients,
-occlusion) take it from `trace.model`: it is there while the trace is fresh, and after loading a
-trace it is given with `trace.attach(model)`.
+Analyses that run the model again take it from `trace.need_model()`.
 
 On disk a trace is a folder: arrays as safetensors, the rest as JSON.
 
@@ -21,7 +18,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 import numpy as np
 from safetensors import SafetensorError
@@ -40,6 +37,8 @@ from workbench.trace.selection import Selection, SelectionOptions
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+Model = TypeVar("Model")
 
 FORMAT = "cxr-workbench-trace/1"
 ARRAYS, NOTES = "trace.safetensors", "trace.json"
@@ -73,10 +72,6 @@ class AttentionRows:
 
     __repr__ = short_repr
 
-    def notes(self) -> dict[str, object]:
-        """Return all but the values, as plain values for JSON."""
-        return {key: value for key, value in vars(self).items() if key != "values"}
-
     def pick(self, layer: int | None = None, head: int | None = None) -> np.ndarray:
         """Return (queries, keys) float32 of a layer and head; the mean over what is not named.
 
@@ -89,8 +84,7 @@ class AttentionRows:
         """
         chosen = self.values[self._at(layer)] if layer is not None else self.values
         heads = chosen if head is None else chosen[..., self._head(head), :, :]
-        axes = tuple(range(heads.ndim - 2))
-        return heads.mean(axes, dtype=np.float32) if axes else heads.astype(np.float32)
+        return heads.mean(tuple(range(heads.ndim - 2)), dtype=np.float32)
 
     def _at(self, layer: int) -> int:
         number = layer + self.total_layers if layer < 0 else layer
@@ -103,11 +97,7 @@ class AttentionRows:
         return self.layers.index(number)
 
     def need_heads(self) -> None:
-        """Refuse rows whose heads were averaged.
-
-        Raises:
-            OptionError: they were.
-        """
+        """Raise `OptionError` where the heads were averaged."""
         if self.mean_heads:
             raise OptionError(
                 f"the {self.total_heads} heads of each layer were averaged while recording, so "
@@ -135,7 +125,7 @@ class Trace:
             keys a row may not look at hold 0.
         vision: attention rows (layers, heads, N + 1, N + 1) of the vision tower, the class token
             first; None where they were not recorded.
-        model: the live `ChestXrayModel`, None for a trace that was loaded.
+        model: the live model, None for a trace that was loaded.
     """
 
     layout: TokenLayout
@@ -179,25 +169,32 @@ class Trace:
             )
         return replace(self, model=model)
 
-    def need_model(self) -> Reader:
-        """Return the live model.
+    @overload
+    def need_model(self) -> Reader: ...
+
+    @overload
+    def need_model(self, kind: type[Model]) -> Model: ...
+
+    def need_model(self, kind: type | None = None) -> object:
+        """Return the live model, where asked of a class that can do more than a `Reader`.
 
         Raises:
-            InputError: there is none; the message says how to get one.
+            InputError: there is none, or it is of another class.
         """
         if self.model is None:
             raise InputError(
                 "this analysis runs the model again, and a loaded trace has none: use "
                 f"trace.attach(wb.load_model({self.generation.model.id!r}))"
             )
+        if kind is not None and not isinstance(self.model, kind):
+            raise InputError(
+                f"this analysis takes a {kind.__name__}, as load_model returns it; the trace has a "
+                f"{type(self.model).__name__}"
+            )
         return self.model
 
     def need_vision(self) -> AttentionRows:
-        """Return the vision tower's rows.
-
-        Raises:
-            InputError: they were not recorded.
-        """
+        """Return the vision tower's rows; `InputError` where they were not recorded."""
         if self.vision is None:
             raise InputError(
                 "the trace holds no attention of the vision tower; trace again with vision='each' "
@@ -229,7 +226,10 @@ class Trace:
             "layout": asdict(self.layout),
             "contract": self.image.contract.to_dict(),
             "generation": self.generation.to_dict(),
-            "towers": {name: rows and rows.notes() for name, rows in towers.items()},
+            "towers": {
+                name: rows and {key: value for key, value in vars(rows).items() if key != "values"}
+                for name, rows in towers.items()
+            },
         }
         try:
             with whole_file(folder / ARRAYS) as written, whole_file(folder / NOTES) as noted:
@@ -254,22 +254,14 @@ class Trace:
         import pandas as pd
 
         rows = self.language.pick()
-        starts, ends = zip(*self.layout.offsets, strict=True) if self.layout.offsets else ((), ())
+        frame = pd.DataFrame(self.layout.offsets, columns=["start", "end"], dtype=int)
+        frame.insert(0, "token", self.layout.tokens)
+        frame.insert(1, "logprob", self.logprobs)
         shares = {span.kind: rows[:, span.slice].sum(1) for span in self.layout.spans}
-        columns = {
-            "token": list(self.layout.tokens),
-            "logprob": self.logprobs,
-            "start": starts,
-            "end": ends,
-        }
-        return pd.DataFrame(columns | shares).rename_axis("position")
+        return frame.assign(**shares).rename_axis("position")
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw one stacked bar per token: the share of its attention that each kind got.
-
-        Args:
-            ax: where to draw; a new figure as wide as the text needs when None.
-        """
+        """Draw one stacked bar per token: the share of its attention that each kind got."""
         from workbench.figures.attention import KIND_NAMES, draw_sources
 
         frame = self.to_frame()
