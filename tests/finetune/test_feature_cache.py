@@ -17,10 +17,10 @@ def test_rows_are_what_the_tower_makes_and_are_made_once(loaded, pixels, tmp_pat
     cache = FeatureCache.open(tmp_path, tower, loaded.processor)
     with torch.no_grad():
         wanted = tower(pixels).tokens
-    assert torch.equal(cache.tokens(pixels[[0, 1, 0]]), wanted[[0, 1, 0]])
+    assert torch.equal(cache.rows(cache.add(pixels[[0, 1, 0]])), wanted[[0, 1, 0]])
     assert (cache.computed, len(cache)) == (2, 2)
     again = FeatureCache.open(tmp_path, tower, loaded.processor)
-    assert torch.allclose(again.tokens(pixels), wanted, atol=1e-6)
+    assert torch.allclose(again.rows(again.add(pixels)), wanted, atol=1e-6)
     assert (again.computed, again.found) == (3, 2)
 
 
@@ -44,7 +44,7 @@ def test_a_stop_between_rows_and_keys_loses_only_work(loaded, pixels, tmp_path):
     again = FeatureCache.open(tmp_path, loaded.model.vision_tower, loaded.processor)
     with torch.no_grad():
         wanted = loaded.model.vision_tower(pixels).tokens
-    assert torch.allclose(again.tokens(pixels), wanted, atol=1e-6)
+    assert torch.allclose(again.rows(again.add(pixels)), wanted, atol=1e-6)
 
 
 def test_names_that_were_being_written_are_passed_over(loaded, pixels, tmp_path):
@@ -57,9 +57,9 @@ def test_names_that_were_being_written_are_passed_over(loaded, pixels, tmp_path)
     assert len(again) == 0
     with torch.no_grad():
         wanted = tower(pixels).tokens
-    assert torch.allclose(again.tokens(pixels[2:]), wanted[2:], atol=1e-6)
+    assert torch.allclose(again.rows(again.add(pixels[2:])), wanted[2:], atol=1e-6)
     later = FeatureCache.open(tmp_path, tower, loaded.processor)
-    assert torch.allclose(later.tokens(pixels), wanted, atol=1e-6)
+    assert torch.allclose(later.rows(later.add(pixels)), wanted, atol=1e-6)
     assert (later.computed, later.found) == (2, 3)
 
 
@@ -80,7 +80,7 @@ def test_two_writers_of_one_folder_share_their_work(loaded, pixels, tmp_path):
     with torch.no_grad():
         wanted = tower(pixels).tokens
     assert torch.allclose(two.rows(rows), wanted[1:], atol=1e-6)
-    assert torch.allclose(one.tokens(pixels), wanted, atol=1e-6)
+    assert torch.allclose(one.rows(one.add(pixels)), wanted, atol=1e-6)
     assert one.computed == 3
     records = one.keys.read()[0]
     keys = [key for record in records for key in record["keys"]]

@@ -14,7 +14,7 @@ from transformers import TrainerCallback, get_scheduler
 import workbench as wb
 from tests.finetune.conftest import tiny_recipe
 from workbench.errors import InputError, TrainingError
-from workbench.finetune import writing_stages
+from workbench.finetune import session, writing_stages
 from workbench.finetune.adapters import TENSORS
 from workbench.finetune.datasets import PlannedBatches, plan_batches
 from workbench.finetune.ledger import Ledger, open_run
@@ -124,7 +124,7 @@ def test_accumulation_changes_nothing(tiny, tmp_path, monkeypatch):
         cut = [keys[at : at + micro] for keys in whole for at in range(0, batch, micro)]
         return PlannedBatches(cut, len(lengths))
 
-    monkeypatch.setattr(writing_stages, "plan_batches", halved)
+    monkeypatch.setattr(session, "plan_batches", halved)
     runs = [
         run(tiny_recipe(tiny, training={"micro_batch": micro}), out=tmp_path / str(micro))
         for micro in (1, 2, 4)
@@ -231,7 +231,6 @@ def test_the_best_weights_are_kept_by_the_measure(tiny, tmp_path, monkeypatch):
 def test_other_processes_wait_for_the_first_to_take_the_folder(tiny, tmp_path, monkeypatch):
     from threading import Timer
 
-    from workbench.finetune import session
 
     recipe, out = tiny_recipe(tiny), tmp_path / "run"
     monkeypatch.setenv("WORLD_SIZE", "2")

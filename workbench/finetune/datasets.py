@@ -275,6 +275,11 @@ class LabelRows(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def lengths(self) -> list[int]:
+        """Images of every row."""
+        return [1] * len(self)
+
     def __getitem__(self, key: Key) -> Key:
         return key
 

@@ -1,7 +1,7 @@
 """What a frozen vision tower makes of images: computed once, memory-mapped, never stale.
 
-    cache = FeatureCache.open("out/features", model, processor)
-    tokens = cache.tokens(pixels)                 # (B, N, W), computed or read
+    cache = FeatureCache.open("out/features", tower, processor)
+    tokens = cache.rows(cache.add(pixels))        # (B, N, W), computed or read
 
 A row is found by the SHA-256 of the prepared pixels, so another image or another preparation is
 another row. The folder is bound to the SHA-256 of the tower's weights: another tower is refused.
@@ -55,16 +55,9 @@ class FeatureCache:
 
     @classmethod
     def open(
-        cls, folder: str | Path, tower: VisionTower, processor: ImageProcessor, *,
-        encoder: str | None = None,
-    ) -> FeatureCache:  # fmt: skip
+        cls, folder: str | Path, tower: VisionTower, processor: ImageProcessor
+    ) -> FeatureCache:
         """Open a cache, or start one.
-
-        Args:
-            folder: made where it is missing.
-            tower: the vision tower.
-            processor: prepares images; its settings are part of what is kept.
-            encoder: `weights_sha256` of the tower, by a caller that has just computed it.
 
         Raises:
             TrainingError: the folder was made by another tower or another preparation, or is
@@ -74,7 +67,7 @@ class FeatureCache:
         folder.mkdir(parents=True, exist_ok=True)
         config = tower.config
         head = {
-            "encoder": encoder or weights_sha256(tower.state_dict().items()),
+            "encoder": weights_sha256(tower.state_dict().items()),
             "preprocessing": {
                 "size": processor.size, "mean": processor.mean, "std": processor.std
             },
@@ -118,10 +111,6 @@ class FeatureCache:
             shape = (len(self), *self.shape)
             self._stored = np.memmap(self.folder / ROWS, np.float32, "r", shape=shape)
         return torch.from_numpy(self._stored[list(rows)])
-
-    def tokens(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Return (B, N, W) tokens of prepared images."""
-        return self.rows(self.add(pixel_values))
 
     def _compute(self, keys: list[str], pixel_values: torch.Tensor) -> int:
         """Compute and write the images that nobody has written yet; return their number."""

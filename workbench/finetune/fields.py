@@ -31,7 +31,9 @@ _KINDS = {
 class Section(BaseModel):
     """A part of a recipe; unknown fields and values of another kind are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         """Yield what differs from the defaults."""
@@ -54,9 +56,9 @@ def _listed(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-Number = Annotated[float, BeforeValidator(_number)]
-Factor = Annotated[float, Field(ge=0), BeforeValidator(_number)]
-Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
+Numeric = BeforeValidator(_number)
+Factor = Annotated[float, Field(ge=0), Numeric]
+Share = Annotated[float, Field(ge=0, le=1), Numeric]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Listed = BeforeValidator(_listed)

@@ -25,32 +25,16 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
-from transformers import TrainerCallback
 
 from workbench.errors import TrainingError
-from workbench.finetune.adapters import save_adapter
-from workbench.finetune.cases import Case, CaseSet, gather
-from workbench.finetune.datasets import Images, LabelRows, plan_batches
-from workbench.finetune.ledger import ADAPTER, EVIDENCE_FILE, Run
-from workbench.finetune.measuring import facade, forgetting
-from workbench.finetune.parts import frozen_sha256, prepare
+from workbench.findings import NO_FINDING
+from workbench.finetune.cases import Case, CaseSet
+from workbench.finetune.datasets import Images, LabelRows
+from workbench.finetune.parts import prepare
 from workbench.finetune.recipe import Recipe
-from workbench.finetune.session import (
-    Cost,
-    open_base,
-    probe_cases,
-    process_rank,
-    recorded,
-    train_to_best,
-    world_size,
-    write_json,
-)
+from workbench.finetune.session import Stage
 from workbench.finetune.tower_probes import auroc_rows, aurocs, linear_probe, refit_projector
-from workbench.finetune.trainer import (
-    FinetuneTrainer,
-    make_trainer,
-)
-from workbench.model.load import LoadedCheckpoint
+from workbench.finetune.trainer import FinetuneTrainer, process_rank
 from workbench.model.splice import IGNORE_LABEL
 from workbench.model.vision import VisionTower
 
@@ -61,13 +45,7 @@ MOST_WEIGHT = 8.0
 
 
 class FindingClassifier(nn.Module):
-    """A vision tower with one head of findings.
-
-    Args:
-        tower: trained in place.
-        findings: columns.
-        mask_weight: weight of mask supervision.
-    """
+    """A vision tower, trained in place, with one head of findings."""
 
     accepts_loss_kwargs = True
 
@@ -93,7 +71,7 @@ class FindingClassifier(nn.Module):
         known: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Return logits, and the loss where labels are given.
+        """Return "logits" (B, F), and "loss" where labels are given, the mean over known ones.
 
         Args:
             pixel_values: (B, 1, S, S) normalised.
@@ -101,9 +79,6 @@ class FindingClassifier(nn.Module):
             cover: (B, N, F) share of each patch that a finding covers.
             known: (B, F) whether that is known.
             num_items_in_batch: known labels of the whole step, over all processes.
-
-        Returns:
-            {"logits": (B, F)} and "loss": summed over known labels, divided by their number.
         """
         patch = self.patch_head(self.tower(pixel_values).tokens)
         weight = torch.softmax(patch * 2, dim=1)
@@ -152,42 +127,103 @@ def predict(classifier: FindingClassifier, images: Images) -> np.ndarray:
     return torch.cat(found).numpy()
 
 
-def train_findings(
-    recipe: Recipe,
-    out: Path,
-    *,
-    resume: bool,
-    device: str,
-    show: bool,
-    callbacks: Sequence[TrainerCallback],
-) -> Run | None:
-    """Run stage 1; None on every process but the first."""
-    loaded, cases = open_base(recipe, device=device), gather(recipe)
-    findings = learned_findings(recipe, cases)
-    rows = {
-        part: _label_rows(recipe, loaded, found, findings, augment=part == "train")
-        for part, found in (("train", cases.train), ("validation", cases.validation))
-    }
-    pixels = {part: Images(found.images.cases, loaded.processor) for part, found in rows.items()}
-    old = copy.deepcopy(loaded.model.vision)
-    before = linear_probe(old, pixels, rows) if process_rank() == 0 else np.empty((0, 0))
-    if recipe.from_scratch:
-        torch.manual_seed(recipe.seed)
-        fresh = VisionTower(old.config).state_dict()
-        loaded.model.vision.load_state_dict(fresh)
-    prepare(loaded.model, recipe.tuning, seed=recipe.seed)
-    sha_before = frozen_sha256(loaded.model)
-    trainer = _trainer(recipe, loaded, rows, pixels, findings, out, show, callbacks)
-    cost = train_to_best(trainer, out, device=loaded.model.device, resume=resume)
-    if cost is None:
-        return None
-    kept = None
-    if recipe.tuning.projector == "full":
-        seen = pixels["train"]
-        kept = refit_projector(loaded.model, old, len(seen), seen.batch)
-    loaded.model.eval()
-    facts = (cases, findings, rows, pixels, before, sha_before, cost, kept)
-    return _finished(recipe, loaded, trainer, out, *facts)
+class FindingStage(Stage):
+    """Stage 1 of a recipe.
+
+    Attributes:
+        findings: those that are learned.
+        rows, pixels: "train", "validation" -> labels, and images as they are.
+        old: the vision tower before training.
+        before: (validation, F) log-odds of a linear probe on it; on the first process.
+    """
+
+    classifier: FindingClassifier
+
+    def __init__(self, recipe: Recipe, out: Path, *, device: str, show: bool = False) -> None:
+        super().__init__(recipe, out, device=device, show=show)
+        self.findings = learned_findings(recipe, self.cases)
+        parts = {"train": self.cases.train, "validation": self.cases.validation}
+        self.rows = {part: self._rows(found, part == "train") for part, found in parts.items()}
+        self.pixels = {part: Images(found, self.loaded.processor) for part, found in parts.items()}
+        self.old = copy.deepcopy(self.loaded.model.vision)
+        first = process_rank() == 0
+        self.before = linear_probe(self.old, self.pixels, self.rows) if first else np.empty((0, 0))
+
+    def _rows(self, cases: Sequence[Case], learned: bool) -> LabelRows:
+        data, training, processor = self.recipe.data, self.recipe.training, self.loaded.processor
+        augment = learned and training.augment
+        images = Images(cases, processor, augment=augment, seed=self.recipe.seed)
+        return LabelRows(
+            images, self.findings, unlisted=data.unlisted,
+            regions=learned and training.mask_weight > 0,
+            patch=self.loaded.model.config.vision.patch_size,
+        )  # fmt: skip
+
+    def prepare(self) -> tuple[FindingClassifier, LabelRows]:
+        """Give the tower a head, and random weights where the recipe says so."""
+        recipe, model = self.recipe, self.loaded.model
+        if recipe.from_scratch:
+            torch.manual_seed(recipe.seed)
+            model.vision.load_state_dict(VisionTower(self.old.config).state_dict())
+        prepare(model, recipe.tuning, seed=recipe.seed)
+        torch.manual_seed(recipe.seed + 1)
+        weight = recipe.training.mask_weight
+        self.classifier = FindingClassifier(model.vision, self.findings, mask_weight=weight)
+        self.classifier.to(model.device)
+        if recipe.training.class_weights:
+            self.classifier.positive_weight.copy_(class_weights(self.rows["train"].labels))
+        return self.classifier, self.rows["train"]
+
+    def measure(self) -> dict[str, float]:
+        """Return the mean AUROC on the validation cases."""
+        scores = predict(self.classifier, self.pixels["validation"])
+        return {"auroc": float(np.nanmean(aurocs(scores, self.rows["validation"].labels)))}
+
+    def finish(self, trainer: FinetuneTrainer) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Fit the projector to the new tower; write adapter and heads."""
+        recipe, cases, notes = self.recipe, self.cases, self._notes()
+        if recipe.tuning.projector == "full":
+            seen = self.pixels["train"]
+            kept = refit_projector(self.loaded.model, self.old, len(seen), seen.batch)
+            notes.append(f"the refitted projector keeps {kept:.3f} of what the old tokens said")
+        heads = {name: p.detach().contiguous() for name, p in self.classifier.named_parameters()
+                 if not name.startswith("tower.")}  # fmt: skip
+        about = {"findings": "|".join(self.findings)}
+        save_file(heads, self.save() / HEADS_FILE, metadata=about)
+        before, after = self.before, predict(self.classifier, self.pixels["validation"])
+        labels = self.rows["validation"].labels
+        patients = [case.patient for case in cases.validation]
+        evidence = {
+            case.id: {"patient": case.patient, "codes": dict(case.codes),
+                      "labels": labels[at].tolist(), "before": before[at].tolist(),
+                      "after": after[at].tolist()}
+            for at, case in enumerate(cases.validation)
+        }  # fmt: skip
+        known = self.rows["train"].labels != IGNORE_LABEL
+        counts = {"known labels": int(known.sum()), "unknown labels": int((~known).sum())}
+        measured = {
+            "data": cases.facts() | {"learned": list(self.findings), **counts},
+            "scores": auroc_rows(before, after, labels, patients, self.findings),
+            "notes": tuple(notes),
+            **self.compared(),
+        }
+        return {"findings": list(self.findings), "cases": evidence}, measured
+
+    def predicted_memory(self) -> float:
+        """Return bytes of weights, moments and the tower's activations, without the text's."""
+        vision = self.loaded.model.config.vision
+        learning = sum(p.numel() for p in self.loaded.model.vision.parameters())
+        kept = 4 * 16 * vision.width * vision.image_tokens * vision.layers
+        total = 4 * self.loaded.card.parameters["total"] + 12 * learning
+        return total + kept * self.recipe.training.micro_batch + 0.35e9
+
+    def _notes(self) -> list[str]:
+        notes = list(self.cases.notes)
+        if self.recipe.data.unlisted == "absent":
+            notes.append("what a row does not mention was taken as absent, as the recipe says")
+        if self.recipe.from_scratch:
+            notes.append("the vision tower started from random weights")
+        return notes
 
 
 def learned_findings(recipe: Recipe, cases: CaseSet) -> tuple[str, ...]:
@@ -196,12 +232,11 @@ def learned_findings(recipe: Recipe, cases: CaseSet) -> tuple[str, ...]:
     Raises:
         TrainingError: there is none.
     """
-    counts = cases.counts()
     found = tuple(
         name
-        for name, row in counts.items()
+        for name, row in cases.counts().items()
         if (not recipe.data.findings or name in recipe.data.findings)
-        and name != "no finding"
+        and name != NO_FINDING
         and row["train present"] >= 2
         and row["validation present"] >= 1
     )
@@ -211,111 +246,3 @@ def learned_findings(recipe: Recipe, cases: CaseSet) -> tuple[str, ...]:
             "another data.findings"
         )
     return found
-
-
-def _label_rows(
-    recipe: Recipe, loaded: LoadedCheckpoint, cases: Sequence[Case], findings: tuple[str, ...],
-    *, augment: bool,
-) -> LabelRows:  # fmt: skip
-    images = Images(cases, loaded.processor, augment=augment and recipe.training.augment,
-                    seed=recipe.seed)  # fmt: skip
-    return LabelRows(
-        images, findings, unlisted=recipe.data.unlisted,
-        regions=augment and recipe.training.mask_weight > 0,
-        patch=loaded.model.config.vision.patch_size,
-    )  # fmt: skip
-
-
-def _trainer(
-    recipe: Recipe, loaded: LoadedCheckpoint, rows: dict[str, LabelRows], pixels: dict,
-    findings: tuple[str, ...], out: Path, show: bool, callbacks: Sequence[TrainerCallback],
-) -> FinetuneTrainer:  # fmt: skip
-    torch.manual_seed(recipe.seed + 1)
-    training, tower = recipe.training, loaded.model.vision
-    classifier = FindingClassifier(tower, findings, mask_weight=training.mask_weight)
-    classifier.to(loaded.model.device)
-    if training.class_weights:
-        classifier.positive_weight.copy_(class_weights(rows["train"].labels))
-
-    def measure() -> dict[str, float]:
-        scores = predict(classifier, pixels["validation"])
-        return {"auroc": float(np.nanmean(aurocs(scores, rows["validation"].labels)))}
-
-    batches = plan_batches(
-        [1] * len(rows["train"]), micro=training.micro_batch, batch=training.batch_size,
-        epochs=training.epochs, seed=recipe.seed,
-    )  # fmt: skip
-    return make_trainer(
-        recipe, classifier, rows["train"], rows["train"].collate, batches, measure, out,
-        device=loaded.model.device, world=world_size(), show=show, callbacks=callbacks,
-    )  # fmt: skip
-
-
-def _finished(
-    recipe: Recipe, loaded: LoadedCheckpoint, trainer: FinetuneTrainer, out: Path, cases: CaseSet,
-    findings: tuple[str, ...], rows: dict[str, LabelRows], pixels: dict, before: np.ndarray,
-    sha_before: str, cost: Cost, kept: float | None,
-) -> Run:  # fmt: skip
-    """Measure what came out, write adapter, heads, evidence and ledger."""
-    adapter = save_adapter(out / ADAPTER, loaded, recipe.tuning, name=recipe.name)
-    heads = {n: p.detach().contiguous() for n, p in trainer.model.named_parameters()
-             if not n.startswith("tower.")}  # fmt: skip
-    save_file(heads, adapter / HEADS_FILE, metadata={"findings": "|".join(findings)})
-    classifier = trainer.model
-    assert isinstance(classifier, FindingClassifier)
-    after = predict(classifier, pixels["validation"])
-    labels = rows["validation"].labels
-    patients = [case.patient for case in cases.validation]
-    evidence = {
-        "findings": list(findings),
-        "cases": {
-            case.id: {"patient": case.patient, "codes": dict(case.codes),
-                      "labels": labels[at].tolist(), "before": before[at].tolist(),
-                      "after": after[at].tolist()}
-            for at, case in enumerate(cases.validation)
-        },
-    }  # fmt: skip
-    write_json(out / EVIDENCE_FILE, evidence)
-    base = facade(open_base(recipe, device=str(loaded.model.device)))
-    probes = ()
-    if recipe.evaluation.forgetting:
-        probes = forgetting(base, facade(loaded), probe_cases(recipe))
-    return recorded(
-        recipe, loaded, trainer, out, sha_before=sha_before, cost=cost,
-        predicted=_predicted_memory(loaded, recipe), evidence=evidence,
-        data=_data_facts(cases, rows, findings),
-        scores=auroc_rows(before, after, labels, patients, findings),
-        forgetting=probes,
-        notes=_notes(recipe, cases, kept),
-    )  # fmt: skip
-
-
-def _predicted_memory(loaded: LoadedCheckpoint, recipe: Recipe) -> float:
-    """Return bytes of weights, moments and the tower's activations, without the language model."""
-    vision = loaded.model.config.vision
-    learning = sum(p.numel() for p in loaded.model.vision.parameters())
-    kept = 4 * 16 * vision.width * vision.image_tokens * vision.layers
-    total = 4 * loaded.card.parameters["total"] + 12 * learning
-    return total + kept * recipe.training.micro_batch + 0.35e9
-
-
-def _data_facts(
-    cases: CaseSet, rows: dict[str, LabelRows], findings: tuple[str, ...]
-) -> dict[str, Any]:
-    labels = rows["train"].labels
-    return cases.facts() | {
-        "learned": list(findings),
-        "known labels": int((labels != IGNORE_LABEL).sum()),
-        "unknown labels": int((labels == IGNORE_LABEL).sum()),
-    }
-
-
-def _notes(recipe: Recipe, cases: CaseSet, kept: float | None) -> tuple[str, ...]:
-    notes = list(cases.notes)
-    if recipe.data.unlisted == "absent":
-        notes.append("what a row does not mention was taken as absent, as the recipe says")
-    if recipe.from_scratch:
-        notes.append("the vision tower started from random weights")
-    if kept is not None:
-        notes.append(f"the refitted projector keeps {kept:.3f} of what the old tokens said")
-    return tuple(notes)

@@ -11,7 +11,6 @@ habit. `explained_rows` asks both of the same few cases before and after.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,6 @@ from workbench.finetune.ledger import SkillChange
 from workbench.hallucination import ground
 from workbench.hallucination.polling import question_about, yes_odds
 from workbench.interface import ChestXrayModel
-from workbench.model.load import LoadedCheckpoint
 from workbench.reports import label
 from workbench.saliency import checks, explain
 from workbench.trace import Trace
@@ -37,12 +35,6 @@ BATCH = 16
 
 #: What is put in the place of the image; two, for the time of many would be that of training.
 ABLATIONS = ("blank", "noise")
-
-
-def facade(loaded: LoadedCheckpoint, *, name: str | None = None) -> ChestXrayModel:
-    """Return the model that users call, around weights as they are now."""
-    card = replace(loaded.card, name=name) if name else loaded.card
-    return ChestXrayModel(replace(loaded, card=card))
 
 
 def write_reports(

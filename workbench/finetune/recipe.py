@@ -24,7 +24,7 @@ from workbench.finetune.fields import (
     Count,
     Factor,
     Listed,
-    Number,
+    Numeric,
     Positive,
     Section,
     Share,
@@ -44,155 +44,134 @@ Drawable = Annotated[str, one_of(*PHANTOM_FINDINGS, *ON_REQUEST)]
 class PhantomData(Section):
     """Phantoms to train on."""
 
-    first_seed: Count = Field(default=7_000_000, description="Seed of the first phantom.")
-    count: int = Field(default=128, description="Number of phantoms, validation included.", ge=2)
-    finding: Drawable | None = Field(
-        default=None,
-        description="Finding that is taught; None takes phantoms as their seeds decide them.",
-    )
-    share: Share = Field(default=0.5, description="Share of phantoms that show the taught finding.")
-    domain: Literal["internal", "external"] = Field(
-        default="internal", description="Phantom domain."
-    )
-    unlabelled: Count = Field(
-        default=0,
-        description="Further phantoms without labels, on which the base's own reports are kept.",
-    )
+    first_seed: Count = 7_000_000
+    """Seed of the first phantom."""
+    count: Annotated[int, Field(ge=2)] = 128
+    """Number of phantoms, validation included."""
+    finding: Drawable | None = None
+    """Finding that is taught; None takes phantoms as their seeds decide them."""
+    share: Share = 0.5
+    """Share of phantoms that show the taught finding."""
+    domain: Literal["internal", "external"] = "internal"
+    """Phantom domain."""
+    unlabelled: Count = 0
+    """Further phantoms without labels, on which the base's own reports are kept."""
 
 
 class DataRecipe(Section):
     """Where cases come from and what is made of them."""
 
-    phantoms: PhantomData | None = Field(
-        default=None, description="Phantoms, where there is no manifest."
-    )
-    manifest: str | None = Field(
-        default=None, description="Manifest file (.parquet or .csv) of studies."
-    )
-    root: str | None = Field(default=None, description="Folder that image paths are relative to.")
-    findings: Findings = Field(
-        default=(), description="Findings that are learned; empty for all with labels."
-    )
-    per_finding: Positive | None = Field(
-        default=None, description="Images of each finding; None takes every row."
-    )
-    validation: Number = Field(
-        default=0.2,
-        description="Share of patients kept out to choose the best checkpoint.",
-        ge=0.01,
-        le=0.9,
-    )
-    unlisted: Literal["unknown", "absent"] = Field(
-        default="unknown",
-        description="What a finding that a row does not mention counts as in stage 1.",
-    )
-    tasks: Tasks = Field(
-        default=("report", "question"), description="Turns that are made of each case."
-    )
-    questions: Count = Field(default=2, description="Polling questions of each case.")
-    negatives: Factor = Field(
-        default=1.0, description="Polling questions answered no for each yes."
-    )
-    denials: Share = Field(
-        default=1.0, description="Share of reports without the finding that deny it."
-    )
-    clean_priors: bool = Field(default=True, description="Take out references to earlier studies.")
+    phantoms: PhantomData | None = None
+    """Phantoms, where there is no manifest."""
+    manifest: str | None = None
+    """Manifest file (.parquet or .csv) of studies."""
+    root: str | None = None
+    """Folder that image paths are relative to."""
+    findings: Findings = ()
+    """Findings that are learned; empty for all with labels."""
+    per_finding: Positive | None = None
+    """Images of each finding; None takes every row."""
+    validation: Annotated[float, Field(ge=0.01, le=0.9), Numeric] = 0.2
+    """Share of patients kept out to choose the best checkpoint."""
+    unlisted: Literal["unknown", "absent"] = "unknown"
+    """What a finding that a row does not mention counts as in stage 1."""
+    tasks: Tasks = ("report", "question")
+    """Turns that are made of each case."""
+    questions: Count = 2
+    """Polling questions of each case."""
+    negatives: Factor = 1.0
+    """Polling questions answered no for each yes."""
+    denials: Share = 1.0
+    """Share of reports without the finding that deny it."""
+    clean_priors: bool = True
+    """Take out references to earlier studies."""
 
 
 class TuningRecipe(Section):
     """Which parts learn, and how."""
 
-    language: Part = Field(default="lora", description="How the language model learns.")
-    embeddings: Literal["frozen", "full"] = Field(
-        default="frozen",
-        description="Whether embeddings and head learn; needed for words never written before.",
-    )
-    projector: Part = Field(default="full", description="How the projector learns.")
-    vision: Part = Field(default="frozen", description="How the vision tower learns.")
-    rank: Positive = Field(default=8, description="Rank of each LoRA update.")
-    alpha: Factor = Field(
-        default=16.0, description="Scale of LoRA updates; their factor is alpha / rank."
-    )
-    dropout: Number = Field(
-        default=0.0, description="Dropout in front of LoRA updates.", ge=0, le=0.9
-    )
-    quantize: Literal["4bit"] | None = Field(
-        default=None,
-        description="Store frozen linear weights in 4 bit: QLoRA, on a GPU in practice.",
-    )
+    language: Part = "lora"
+    """How the language model learns."""
+    embeddings: Literal["frozen", "full"] = "frozen"
+    """Whether embeddings and head learn; needed for words never written before."""
+    projector: Part = "full"
+    """How the projector learns."""
+    vision: Part = "frozen"
+    """How the vision tower learns."""
+    rank: Positive = 8
+    """Rank of each LoRA update."""
+    alpha: Factor = 16.0
+    """Scale of LoRA updates; their factor is alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, le=0.9), Numeric] = 0.0
+    """Dropout in front of LoRA updates."""
+    quantize: Literal["4bit"] | None = None
+    """Store frozen linear weights in 4 bit: QLoRA, on a GPU in practice."""
 
 
 class TrainingRecipe(Section):
     """How long and how fast."""
 
-    epochs: Number = Field(default=4.0, description="Passes over the training turns.", ge=0.01)
-    batch_size: Positive = Field(default=16, description="Images of one step over all processes.")
-    micro_batch: Positive = Field(default=8, description="Images that one process takes at once.")
-    learning_rate: Factor = Field(default=1e-3, description="Peak learning rate of AdamW.")
-    vision_rate: Factor = Field(default=1.0, description="Factor on the rate for the vision tower.")
-    projector_rate: Factor = Field(default=1.0, description="Factor on the rate for the projector.")
-    embeddings_rate: Factor = Field(
-        default=1.0, description="Factor on the rate for embeddings and head."
-    )
-    weight_decay: Factor = Field(default=0.01, description="Weight decay of AdamW.")
-    warmup: Share = Field(default=0.06, description="Share of the steps in which the rate rises.")
-    schedule: Literal["cosine", "linear", "constant_with_warmup"] = Field(
-        default="cosine", description="How the rate falls."
-    )
-    clip: Factor = Field(default=1.0, description="Largest norm of a gradient.")
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto",
-        description="Arithmetic of the forward pass; auto takes bfloat16 where a GPU has it.",
-    )
-    checkpointing: bool = Field(
-        default=False, description="Compute activations twice to save memory."
-    )
-    batching: Literal["packed", "bucketed"] = Field(
-        default="packed", description="Turns of one image in one row, or rows of like length."
-    )
-    augment: bool = Field(
-        default=True, description="Change exposure, blur and noise, never the sides."
-    )
-    feature_cache: bool = Field(
-        default=False, description="Compute what a frozen encoder sees once; excludes augmentation."
-    )
-    taught_weight: Factor = Field(
-        default=1.0,
-        description="Weight of the loss on tokens about the taught finding; 1 for all others.",
-    )
-    keep: Share = Field(
-        default=0.0, description="Share of the loss on all other tokens that ties them to the base."
-    )
-    class_weights: bool = Field(default=True, description="Weigh rare findings more in stage 1.")
-    mask_weight: Factor = Field(
-        default=1.0, description="Weight of masks and boxes, where known, in stage 1."
-    )
-    save_every: Positive = Field(
-        default=50, description="Steps between checkpoints to resume from."
-    )
+    epochs: Annotated[float, Field(ge=0.01), Numeric] = 4.0
+    """Passes over the training turns."""
+    batch_size: Positive = 16
+    """Images of one step over all processes."""
+    micro_batch: Positive = 8
+    """Images that one process takes at once."""
+    learning_rate: Factor = 1e-3
+    """Peak learning rate of AdamW."""
+    vision_rate: Factor = 1.0
+    """Factor on the rate for the vision tower."""
+    projector_rate: Factor = 1.0
+    """Factor on the rate for the projector."""
+    embeddings_rate: Factor = 1.0
+    """Factor on the rate for embeddings and head."""
+    weight_decay: Factor = 0.01
+    """Weight decay of AdamW."""
+    warmup: Share = 0.06
+    """Share of the steps in which the rate rises."""
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    """How the rate falls."""
+    clip: Factor = 1.0
+    """Largest norm of a gradient."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Arithmetic of the forward pass; auto takes bfloat16 where a GPU has it."""
+    checkpointing: bool = False
+    """Compute activations twice to save memory."""
+    batching: Literal["packed", "bucketed"] = "packed"
+    """Turns of one image in one row, or rows of like length."""
+    augment: bool = True
+    """Change exposure, blur and noise, never the sides."""
+    feature_cache: bool = False
+    """Compute what a frozen encoder sees once; excludes augmentation."""
+    taught_weight: Factor = 1.0
+    """Weight of the loss on tokens about the taught finding; 1 for all others."""
+    keep: Share = 0.0
+    """Share of the loss on all other tokens that ties them to the base."""
+    class_weights: bool = True
+    """Weigh rare findings more in stage 1."""
+    mask_weight: Factor = 1.0
+    """Weight of masks and boxes, where known, in stage 1."""
+    save_every: Positive = 50
+    """Steps between checkpoints to resume from."""
 
 
 class EvaluationRecipe(Section):
     """What is measured, and when to stop."""
 
-    times: Positive = Field(
-        default=2, description="Evaluations in a run; the best checkpoint is kept."
-    )
-    patience: Positive | None = Field(
-        default=None, description="Evaluations without a gain that stop the run; None never stops."
-    )
-    cases: Positive = Field(
-        default=24, description="Validation cases that reports are written for."
-    )
-    new_tokens: Positive = Field(default=256, description="Longest report that is scored, tokens.")
-    forgetting: Count = Field(
-        default=0,
-        description="Phantoms of the eight known findings that are reported before and after.",
-    )
-    explained: Count = Field(
-        default=0, description="Cases with saliency and grounding before and after."
-    )
-    seed: Count = Field(default=7_900_000, description="First phantom of the forgetting probe.")
+    times: Positive = 2
+    """Evaluations in a run; the best checkpoint is kept."""
+    patience: Positive | None = None
+    """Evaluations without a gain that stop the run; None never stops."""
+    cases: Positive = 24
+    """Validation cases that reports are written for."""
+    new_tokens: Positive = 256
+    """Longest report that is scored, tokens."""
+    forgetting: Count = 0
+    """Phantoms of the eight known findings that are reported before and after."""
+    explained: Count = 0
+    """Cases with saliency and grounding before and after."""
+    seed: Count = 7_900_000
+    """First phantom of the forgetting probe."""
 
 
 class Recipe(Section):
@@ -202,29 +181,24 @@ class Recipe(Section):
         OptionError: a field is unknown, or a value is not allowed; the message names the field.
     """
 
-    name: str = Field(default="unnamed", description="What the run is called.")
-    stage: Literal["encoder", "projector", "instruct"] = Field(
-        default="instruct", description="Which stage is trained."
-    )
-    base: str = Field(
-        default="mini", description="Model to start from: mini, a directory or a hub id."
-    )
-    seed: Count = Field(
-        default=0, description="Decides order, templates, augmentation and fresh weights."
-    )
-    from_scratch: bool = Field(
-        default=False, description="Start the tower of stage 1 from random weights."
-    )
-    data: DataRecipe = Field(default=DataRecipe(), description="Where cases come from.", repr=False)
-    tuning: TuningRecipe = Field(
-        default=TuningRecipe(), description="Which parts learn.", repr=False
-    )
-    training: TrainingRecipe = Field(
-        default=TrainingRecipe(), description="How long and how fast.", repr=False
-    )
-    evaluation: EvaluationRecipe = Field(
-        default=EvaluationRecipe(), description="What is measured.", repr=False
-    )
+    name: str = "unnamed"
+    """What the run is called."""
+    stage: Literal["encoder", "projector", "instruct"] = "instruct"
+    """Which stage is trained."""
+    base: str = "mini"
+    """Model to start from: mini, a directory or a hub id."""
+    seed: Count = 0
+    """Decides order, templates, augmentation and fresh weights."""
+    from_scratch: bool = False
+    """Start the tower of stage 1 from random weights."""
+    data: DataRecipe = Field(default=DataRecipe(), repr=False)
+    """Where cases come from."""
+    tuning: TuningRecipe = Field(default=TuningRecipe(), repr=False)
+    """Which parts learn."""
+    training: TrainingRecipe = Field(default=TrainingRecipe(), repr=False)
+    """How long and how fast."""
+    evaluation: EvaluationRecipe = Field(default=EvaluationRecipe(), repr=False)
+    """What is measured."""
 
     def __init__(self, **values: object) -> None:
         try:

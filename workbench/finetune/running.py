@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.errors import OptionError
+from workbench.finetune.finding_stage import FindingStage
 from workbench.finetune.ledger import Run
 from workbench.finetune.preview import Preview
 from workbench.finetune.recipe import Recipe, read_recipe
-from workbench.finetune.session import claim, world_size
+from workbench.finetune.session import claim
+from workbench.finetune.trainer import world_size
+from workbench.finetune.writing_stages import WritingStage
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -43,7 +46,6 @@ def run(
             that was never stopped.
         device: "auto", "cpu", "cuda" or "cuda:N".
         show: whether bars may appear.
-        callbacks: of transformers, called as it trains.
 
     Returns:
         The run; None on every process but the first where there are several.
@@ -58,14 +60,8 @@ def run(
     out = Path(out) if out is not None else Path("runs") / recipe.name
     claim(out, recipe, resume=resume)
     logger.info("%s on %d process(es)", recipe.name, world_size())
-    options = {"resume": resume, "device": device, "show": show, "callbacks": callbacks}
-    if recipe.stage == "encoder":
-        from workbench.finetune.finding_stage import train_findings
-
-        return train_findings(recipe, out, **options)
-    from workbench.finetune.writing_stages import train_writing
-
-    return train_writing(recipe, out, **options)
+    stage = FindingStage if recipe.stage == "encoder" else WritingStage
+    return stage(recipe, out, device=device, show=show).train(resume=resume, callbacks=callbacks)
 
 
 def preview(recipe: str | os.PathLike | Recipe, *, rows: int = 4, device: str = "auto") -> Preview:
@@ -79,9 +75,7 @@ def preview(recipe: str | os.PathLike | Recipe, *, rows: int = 4, device: str = 
     Raises:
         OptionError: the recipe trains the encoder, which sees no text.
     """
-    from workbench.finetune.writing_stages import preview_of
-
     recipe = read_recipe(recipe)
     if recipe.stage == "encoder":
         raise OptionError("stage encoder sees no text; preview a projector or instruct recipe")
-    return preview_of(recipe, rows=rows, device=device)
+    return WritingStage(recipe, Path(), device=device).preview(rows)

@@ -8,24 +8,41 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from workbench._memory import peak_memory
 from workbench.errors import TrainingError
 from workbench.finetune.adapters import save_adapter
-from workbench.finetune.cases import Case, phantom_case
-from workbench.finetune.ledger import ADAPTER, LEDGER_FILE, RECIPE_FILE, Ledger, Run
+from workbench.finetune.cases import Case, gather, phantom_case
+from workbench.finetune.datasets import LabelRows, TurnRows, plan_batches
+from workbench.finetune.ledger import (
+    ADAPTER,
+    EVIDENCE_FILE,
+    LEDGER_FILE,
+    RECIPE_FILE,
+    Ledger,
+    Run,
+)
+from workbench.finetune.measuring import explained_rows, forgetting
 from workbench.finetune.parts import frozen_sha256, parts_learned
 from workbench.finetune.recipe import Recipe
-from workbench.finetune.trainer import BEST_FILE, FinetuneTrainer, curves, load_tensors
+from workbench.finetune.trainer import (
+    BEST_FILE,
+    FinetuneTrainer,
+    curves,
+    load_tensors,
+    process_rank,
+)
+from workbench.interface import ChestXrayModel
 from workbench.model.load import LoadedCheckpoint, load_checkpoint
 
 #: Seconds that other processes wait for the first one.
@@ -56,22 +73,18 @@ def claim(out: Path, recipe: Recipe, *, resume: bool) -> None:
                 f"{out} has a run of another recipe; name another folder, since a run that "
                 "changes its recipe on the way cannot be repeated"
             )
-    elif out.is_dir() and any(out.iterdir()):
+        return
+    if out.is_dir() and any(out.iterdir()):
         raise TrainingError(f"{out} is not empty and has no run; name another folder")
-    if not note.is_file():
-        out.mkdir(parents=True, exist_ok=True)
-        note.write_text(recipe.to_yaml(), encoding="utf-8")
+    out.mkdir(parents=True, exist_ok=True)
+    note.write_text(recipe.to_yaml(), encoding="utf-8")
 
 
 def wait_for(note: Path, *, seconds: float | None = None) -> None:
-    """Wait until the first process has written a file.
-
-    Args:
-        note: the file, written whole or not at all.
-        seconds: to wait; None for a patience that suits small files.
+    """Wait until the first process has written a file, whole or not at all.
 
     Raises:
-        TrainingError: it was not there in time.
+        TrainingError: it was not there in time; None for a patience that suits small files.
     """
     seconds = _PATIENCE if seconds is None else seconds
     deadline = time.monotonic() + seconds
@@ -84,18 +97,8 @@ def wait_for(note: Path, *, seconds: float | None = None) -> None:
         time.sleep(0.05)
 
 
-def world_size() -> int:
-    """Return the number of processes that torchrun or accelerate started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def process_rank() -> int:
-    """Return the number of this process; 0 for the first, and for the only one."""
-    return int(os.environ.get("RANK", "0"))
-
-
 def open_base(recipe: Recipe, *, device: str) -> LoadedCheckpoint:
-    """Load the model that a run starts from; learning weights are float32."""
+    """Load the model that a run starts from."""
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if device == "auto":
         device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
@@ -104,67 +107,129 @@ def open_base(recipe: Recipe, *, device: str) -> LoadedCheckpoint:
     return load_checkpoint(recipe.base, device=device, dtype=dtype, quantize=recipe.tuning.quantize)
 
 
-@dataclass
-class Cost:
-    """What a run takes: time, processor time and memory.
+class Stage(ABC):
+    """One run of one stage.
 
     Attributes:
-        seconds: wall time.
-        cpu_seconds: processor time of this process.
-        memory: bytes at most.
-        measured_as: what was measured.
+        recipe, out: of the run.
+        show: whether bars may appear.
+        loaded: the base; its weights are trained in place.
+        cases: what is learned from and what chooses the checkpoint.
     """
 
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    memory: int = 0
-    measured_as: str = ""
+    def __init__(self, recipe: Recipe, out: Path, *, device: str, show: bool = False) -> None:
+        self.recipe, self.out, self.show = recipe, out, show
+        self.loaded, self.cases = open_base(recipe, device=device), gather(recipe)
+
+    @abstractmethod
+    def prepare(self) -> tuple[nn.Module, TurnRows | LabelRows]:
+        """Measure the base, make its parts learn; return what is trained, and its rows."""
+
+    @abstractmethod
+    def measure(self) -> dict[str, float]:
+        """Return what checkpoints are chosen by, by name."""
+
+    @abstractmethod
+    def finish(self, trainer: FinetuneTrainer) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Save what learned and measure it; return the evidence, and fields of the ledger."""
+
+    @abstractmethod
+    def predicted_memory(self) -> float:
+        """Return the bytes that training was to take."""
+
+    def train(self, *, resume: bool, callbacks: Sequence[TrainerCallback]) -> Run | None:
+        """Train to the best weights and write everything; None on every process but the first."""
+        student, rows = self.prepare()
+        training, device = self.recipe.training, self.loaded.model.device
+        sha_before = frozen_sha256(self.loaded.model)
+        batches = plan_batches(
+            rows.lengths, micro=training.micro_batch, batch=training.batch_size,
+            epochs=training.epochs, seed=self.recipe.seed,
+        )  # fmt: skip
+        trainer = FinetuneTrainer(
+            self.recipe, student, rows, batches, self.measure, self.out,
+            device=device, show=self.show, callbacks=callbacks,
+        )  # fmt: skip
+        cost, memory = _train(trainer, _last_checkpoint(self.out) if resume else None, device)
+        if process_rank() != 0:
+            return None
+        best = self.out / "best" / BEST_FILE
+        if best.is_file():
+            load_tensors(best, student)
+        self.loaded.model.eval()
+        evidence, measured = self.finish(trainer)
+        write_json(self.out / EVIDENCE_FILE, evidence)
+        memory = {"predicted": self.predicted_memory(), **memory}
+        ledger = self._ledger(trainer, sha_before, cost=cost, memory=memory, **measured)
+        ledger.save(self.out / LEDGER_FILE)
+        self.save(_card_facts(ledger))
+        return Run(self.out, self.recipe, ledger, evidence)
+
+    def save(self, facts: Mapping[str, object] | None = None) -> Path:
+        """Write the adapter, with what its card says, and return its folder."""
+        recipe = self.recipe
+        return save_adapter(
+            self.out / ADAPTER, self.loaded, recipe.tuning, name=recipe.name, facts=facts
+        )
+
+    def compared(self, explained: Sequence[Case] = ()) -> dict[str, Any]:
+        """Return skills that were not trained for, and some cases explained, before and after."""
+        base = ChestXrayModel(open_base(self.recipe, device=str(self.loaded.model.device)))
+        tuned, first = ChestXrayModel(self.loaded), self.recipe.evaluation.seed
+        seeds = range(first, first + self.recipe.evaluation.forgetting)
+        return {
+            "forgetting": forgetting(base, tuned, [phantom_case(seed) for seed in seeds]),
+            "explained": explained_rows(base, tuned, explained),
+        }
+
+    def _ledger(self, trainer: FinetuneTrainer, sha_before: str, **measured: Any) -> Ledger:
+        card, state, recipe = self.loaded.card, trainer.state, self.recipe
+        sha_after = frozen_sha256(self.loaded.model)
+        return Ledger(
+            name=recipe.name,
+            stage=recipe.stage,
+            base={"name": card.name, "sha256": dict(card.sha256s)},
+            recipe=recipe.to_dict(),
+            trainable=parts_learned(self.loaded.model),
+            parameters=card.parameters["total"],
+            frozen={"before": sha_before, "after": sha_after, "equal": sha_before == sha_after},
+            curves=curves(trainer),
+            best={
+                "measure": recipe.metric,
+                "step": state.best_global_step,
+                "value": state.best_metric,
+            },
+            versions={name: version(name) for name in _LIBRARIES},
+            **measured,
+        )
 
 
-@contextmanager
-def _costing(device: torch.device) -> Iterator[Cost]:
-    """Measure what happens inside."""
-    cost = Cost()
-    began, cpu = time.perf_counter(), time.process_time()
+def _train(
+    trainer: FinetuneTrainer, checkpoint: Path | None, device: torch.device
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Train, from a checkpoint where there is one; return cost and memory for the ledger."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    yield cost
-    cost.seconds = time.perf_counter() - began
-    cost.cpu_seconds = time.process_time() - cpu
-    if device.type == "cuda":
-        cost.memory, cost.measured_as = torch.cuda.max_memory_allocated(device), "allocated on GPU"
-    else:
-        cost.memory = peak_memory()
-        cost.measured_as = "peak of the whole process"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Let transformers say only what is wrong."""
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
+    began, cpu = time.perf_counter(), time.process_time()
     try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)
-
-
-def train_to_best(
-    trainer: FinetuneTrainer, out: Path, *, device: torch.device, resume: bool
-) -> Cost | None:
-    """Train, from the newest whole checkpoint to resume, and take the best weights back.
-
-    Returns:
-        what it cost in memory of `device` and time; None on every process but the first.
-    """
-    with _quiet(), _costing(device) as cost:
-        checkpoint = _last_checkpoint(out) if resume else None
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if process_rank() != 0:
-        return None
-    if (out / "best" / BEST_FILE).is_file():
-        load_tensors(out / "best" / BEST_FILE, trainer.model)
-    return cost
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    args = trainer.args
+    cost = {
+        "seconds": time.perf_counter() - began,
+        "cpu_seconds": time.process_time() - cpu,
+        "steps": trainer.state.global_step,
+        "processes": trainer.accelerator.num_processes,
+        "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
+        "device": str(device),
+    }
+    if device.type == "cuda":
+        used = torch.cuda.max_memory_allocated(device)
+        return cost, {"measured": used, "as": "allocated on GPU"}
+    return cost, {"measured": peak_memory(), "as": "peak of the whole process"}
 
 
 def _last_checkpoint(out: Path) -> Path | None:
@@ -177,52 +242,6 @@ def _last_checkpoint(out: Path) -> Path | None:
     return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def recorded(
-    recipe: Recipe,
-    loaded: LoadedCheckpoint,
-    trainer: FinetuneTrainer,
-    out: Path,
-    *,
-    sha_before: str,
-    cost: Cost,
-    predicted: float,
-    evidence: Mapping[str, Any],
-    **measured: Any,
-) -> Run:
-    """Write ledger and adapter, the measures in its model card, and return the run.
-
-    Args:
-        sha_before: of what does not learn, before the first step.
-        cost: of training.
-        predicted: bytes of memory that it was to take.
-        evidence: validation cases with what both models said of them.
-        **measured: fields of `Ledger` that differ from stage to stage.
-    """
-    sha_after = frozen_sha256(loaded.model)
-    state = trainer.state
-    ledger = Ledger(
-        name=recipe.name,
-        stage=recipe.stage,
-        base={"name": loaded.card.name, "sha256": dict(loaded.card.sha256s)},
-        recipe=recipe.to_dict(),
-        trainable=parts_learned(loaded.model),
-        parameters=loaded.card.parameters["total"],
-        frozen={"before": sha_before, "after": sha_after, "equal": sha_before == sha_after},
-        curves=curves(trainer),
-        best={
-            "measure": recipe.metric, "step": state.best_global_step, "value": state.best_metric
-        },
-        memory={"predicted": predicted, "measured": cost.memory, "as": cost.measured_as},
-        cost=_cost(loaded, trainer, cost),
-        versions={name: version(name) for name in _LIBRARIES},
-        **measured,
-    )  # fmt: skip
-    ledger.save(out / LEDGER_FILE)
-    facts = _card_facts(ledger)
-    save_adapter(out / ADAPTER, loaded, recipe.tuning, name=recipe.name, facts=facts)
-    return Run(out, recipe, ledger, evidence)
-
-
 def _card_facts(ledger: Ledger) -> dict[str, Any]:
     """Return what the model card says of a run."""
     rows = [
@@ -232,24 +251,6 @@ def _card_facts(ledger: Ledger) -> dict[str, Any]:
     ]  # fmt: skip
     data = {key: ledger.data[key] for key in ("source", "train", "validation", "digest")}
     return {"data": data, "scores": rows, "notes": list(ledger.notes)}
-
-
-def _cost(loaded: LoadedCheckpoint, trainer: FinetuneTrainer, cost: Cost) -> dict[str, Any]:
-    args = trainer.args
-    return {
-        "seconds": cost.seconds,
-        "cpu_seconds": cost.cpu_seconds,
-        "steps": trainer.state.global_step,
-        "processes": trainer.accelerator.num_processes,
-        "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
-        "device": str(loaded.model.device),
-    }
-
-
-def probe_cases(recipe: Recipe) -> list[Case]:
-    """Return phantoms of the eight known findings, for the forgetting probe."""
-    first = recipe.evaluation.seed
-    return [phantom_case(seed) for seed in range(first, first + recipe.evaluation.forgetting)]
 
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:

@@ -18,7 +18,7 @@ import psutil
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
@@ -29,7 +29,7 @@ from transformers import (
 
 from workbench._store import JsonLines, whole_file
 from workbench.errors import TrainingError
-from workbench.finetune.datasets import PlannedBatches
+from workbench.finetune.datasets import LabelRows, PlannedBatches, TurnRows
 from workbench.finetune.ledger import LOGGED, PROGRESS_FILE
 from workbench.finetune.parts import part_of, trainable
 from workbench.finetune.recipe import Recipe
@@ -40,33 +40,67 @@ BEST_FILE = "best.safetensors"
 RATED = ("vision", "projector", "embeddings")
 
 
+def world_size() -> int:
+    """Return the number of processes that torchrun or accelerate started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def process_rank() -> int:
+    """Return the number of this process; 0 for the first, and for the only one."""
+    return int(os.environ.get("RANK", "0"))
+
+
 class FinetuneTrainer(Trainer):
     """Trainer of every stage.
 
     Args:
+        recipe: what is asked for.
+        model: what is trained, with its loss.
         rows: what is learned from.
         batches: the whole run, as keys of the rows.
         measure: returns measures of the model as it is now, by name.
-        best_folder: where the best weights are kept.
-        rates: part of the model -> factor on its learning rate; 1 where nothing is said.
-        **options: as `transformers.Trainer`.
+        folder: of the run.
+        device, show, callbacks: as for a run.
     """
 
     model: nn.Module
 
     def __init__(
         self,
-        *,
-        rows: Dataset,
+        recipe: Recipe,
+        model: nn.Module,
+        rows: TurnRows | LabelRows,
         batches: PlannedBatches,
         measure: Callable[[], Mapping[str, float]],
-        best_folder: Path,
-        rates: Mapping[str, float] | None = None,
-        **options: Any,
+        folder: Path,
+        *,
+        device: torch.device,
+        show: bool = False,
+        callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        super().__init__(train_dataset=rows, eval_dataset=rows, **options)
+        training, stop = recipe.training, recipe.evaluation.patience
+        steps = len(batches) * training.micro_batch // training.batch_size
+        early = [] if stop is None else [EarlyStoppingCallback(early_stopping_patience=stop)]
+        super().__init__(
+            model=model,
+            args=arguments(
+                recipe, folder / "checkpoints", steps=steps, device=device, world=world_size(),
+                show=show,
+            ),
+            data_collator=rows.collate,
+            train_dataset=rows,
+            eval_dataset=rows,
+            callbacks=[_LastEvaluation(), LiveLog(folder), *early, *callbacks],
+        )  # fmt: skip
+        self.remove_callback(PrinterCallback)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise TrainingError(
+                "sharded training (FSDP, DeepSpeed) is not supported: checkpoints have whole "
+                "tensors; use torchrun without sharding, LoRA or QLoRA (--plan says what fits)"
+            )
         self.rows, self.batches, self.measure = rows, batches, measure
-        self.best_folder, self.rates = best_folder, dict(rates or {})
+        self.best_file = folder / "best" / BEST_FILE
+        self.rates = {part: getattr(training, f"{part}_rate") for part in RATED}
         self._loss_shifts_labels = False
         #: Sum of the loss and tokens, of labelled and of other rows, since the last log.
         self._parts: torch.Tensor | None = None
@@ -158,12 +192,17 @@ class FinetuneTrainer(Trainer):
             return False
         better = super()._determine_best_metric(metrics, trial)
         if better and self.args.should_save:
-            save_tensors(self.best_folder / BEST_FILE, self.model)
+            self._keep_best()
         return better
 
+    def _keep_best(self) -> None:
+        self.best_file.parent.mkdir(exist_ok=True)
+        learned = {name: p.detach().cpu().contiguous() for name, p in trainable(self.model)}
+        with whole_file(self.best_file) as partial:
+            save_file(learned, partial)
+
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        learned = {name: p.detach().clone() for name, p in trainable(self.model)}
-        super()._save(output_dir, learned if state_dict is None else state_dict)
+        super()._save(output_dir, {name: p.detach().clone() for name, p in trainable(self.model)})
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Say nothing of frozen weights, which checkpoints leave out on purpose."""
@@ -221,13 +260,6 @@ class _LastEvaluation(TrainerCallback):
             control.should_evaluate = True
             control.should_log = True
         return control
-
-
-def save_tensors(path: Path, model: nn.Module) -> None:
-    """Write what learns, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as partial:
-        save_file({n: p.detach().cpu().contiguous() for n, p in trainable(model)}, partial)
 
 
 def load_tensors(path: Path, model: nn.Module) -> None:
@@ -290,47 +322,6 @@ def arguments(
         ddp_find_unused_parameters=False,
         average_tokens_across_devices=True,
     )
-
-
-def make_trainer(
-    recipe: Recipe,
-    model: nn.Module,
-    dataset: Dataset,
-    collate: Callable[[Sequence[Any]], dict[str, torch.Tensor]],
-    batches: PlannedBatches,
-    measure: Callable[[], Mapping[str, float]],
-    folder: Path,
-    *,
-    device: torch.device,
-    world: int,
-    show: bool,
-    callbacks: Sequence[TrainerCallback] = (),
-) -> FinetuneTrainer:
-    """Return the trainer of a run; the rest as in `arguments` and `FinetuneTrainer`."""
-    training = recipe.training
-    steps = len(batches) * training.micro_batch // training.batch_size
-    stop = recipe.evaluation.patience
-    early = [] if stop is None else [EarlyStoppingCallback(early_stopping_patience=stop)]
-    trainer = FinetuneTrainer(
-        rows=dataset,
-        batches=batches,
-        measure=measure,
-        best_folder=folder / "best",
-        rates={part: getattr(training, f"{part}_rate") for part in RATED},
-        model=model,
-        args=arguments(
-            recipe, folder / "checkpoints", steps=steps, device=device, world=world, show=show
-        ),
-        data_collator=collate,
-        callbacks=[_LastEvaluation(), LiveLog(folder), *early, *callbacks],
-    )
-    trainer.remove_callback(PrinterCallback)
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise TrainingError(
-            "sharded training (FSDP, DeepSpeed) is not supported: checkpoints have whole tensors; "
-            "use torchrun without sharding, LoRA or QLoRA (--plan says what fits)"
-        )
-    return trainer
 
 
 def curves(trainer: FinetuneTrainer) -> list[dict[str, float]]:
