@@ -10,7 +10,8 @@ from PIL import Image, ImageFile
 
 from workbench.errors import InputError, TrainingError
 from workbench.finetune.cases import (
-    _case_set,
+    CaseSet,
+    _checked,
     gather,
     manifest_cases,
     manifest_regions,
@@ -34,7 +35,7 @@ def test_patients_of_a_manifest_are_on_one_side(manifest):
 def test_shared_patients_are_refused(manifest):
     cases = manifest_cases(manifest, DATA).train
     with pytest.raises(TrainingError, match="divide by patient"):
-        _case_set(cases, cases[:1], "manifest", ())
+        _checked(CaseSet(cases, cases[:1]))
 
 
 def test_test_rows_are_never_touched(manifest):

@@ -17,7 +17,7 @@ from workbench.errors import InputError, TrainingError
 from workbench.finetune import session, writing_stages
 from workbench.finetune.adapters import TENSORS
 from workbench.finetune.datasets import PlannedBatches, plan_batches
-from workbench.finetune.ledger import Ledger, open_run
+from workbench.finetune.ledger import open_run
 from workbench.finetune.running import preview, run
 
 
@@ -81,7 +81,7 @@ def test_the_log_tells_passes_the_rate_of_the_recipe_and_both_kinds_of_rows(tiny
 
 
 def test_the_ledger_survives_the_disk_and_is_shown(tiny_run):
-    again = Ledger.load(tiny_run.folder)
+    again = open_run(tiny_run.folder).ledger
     assert again.to_frame().equals(tiny_run.ledger.to_frame())
     assert "bit-identical" in again.summary() and "bit-identical" in again._repr_html_()
     assert len(again.plot().axes) >= 2
@@ -230,7 +230,6 @@ def test_the_best_weights_are_kept_by_the_measure(tiny, tmp_path, monkeypatch):
 
 def test_other_processes_wait_for_the_first_to_take_the_folder(tiny, tmp_path, monkeypatch):
     from threading import Timer
-
 
     recipe, out = tiny_recipe(tiny), tmp_path / "run"
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench.finetune.cases import Case, manifest_cases, phantom_case
+from workbench.finetune.cases import Case, _drawn, manifest_cases, phantom_case
 from workbench.finetune.recipe import DataRecipe, PhantomData
 from workbench.finetune.turns import Turn, denied, instruction_set, label_report
 from workbench.reports import label
@@ -129,7 +129,10 @@ def test_the_same_seed_writes_the_same_turns(cases):
 
 
 def test_phantom_reports_are_drawn_only_when_read():
-    assert list(phantom_case(7_100_300).sections) == ["findings", "impression"]
+    before = _drawn.cache_info().misses
+    case = phantom_case(7_100_300)
+    assert _drawn.cache_info().misses == before
+    assert case.section("impression") in case.report and _drawn.cache_info().misses == before + 1
 
 
 @pytest.mark.parametrize(

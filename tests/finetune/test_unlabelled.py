@@ -31,7 +31,7 @@ TEXT = "Heart size is normal. No nodule. Impression: No acute abnormality."
 def held(cases):
     """The four drawn cases, and the same images as if nobody knew what they show."""
     bare = [Case(f"bare-{c.id}", f"bare-{c.id}", {}, {}, load=c.load) for c in cases]
-    return CaseSet(tuple(cases), (), "phantoms", "", unlabelled=tuple(bare))
+    return CaseSet(tuple(cases), (), unlabelled=tuple(bare))
 
 
 @pytest.fixture

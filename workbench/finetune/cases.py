@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Case:
         id: identifies the case in its set.
         patient: no patient is on both sides of a split.
         codes: finding -> code; what is not named is not mentioned.
-        sections: "findings", "impression" -> text as it was written; may be empty.
+        sections: "findings", "impression" -> text of a radiograph as it was written.
         load: returns the image.
         regions: returns finding -> boolean (H, W) of the image, where masks or boxes are known.
         drawn: returns the phantom behind it; None for a real radiograph.
@@ -68,11 +68,17 @@ class Case:
         """Return the code of a finding; not mentioned where nothing is known."""
         return self.codes.get(finding, NOT_MENTIONED)
 
+    def section(self, name: str) -> str:
+        """Return the "findings" or the "impression"; empty where there is none."""
+        if self.drawn is None:
+            return self.sections.get(name, "")
+        body, _, impression = self.drawn().report.partition("Impression:")
+        return (impression if name == "impression" else body).strip()
+
     @property
     def report(self) -> str:
         """Both sections as one text."""
-        body = " ".join(self.sections.get("findings", "").split())
-        impression = " ".join(self.sections.get("impression", "").split())
+        body, impression = (" ".join(self.section(n).split()) for n in ("findings", "impression"))
         return " ".join(filter(None, (body, impression and f"Impression: {impression}")))
 
 
@@ -84,19 +90,24 @@ class CaseSet:
         train: what is learned from.
         validation: what checkpoints are chosen by; no patient of `train`.
         unlabelled: images without labels, on which the base's own reports are to be kept.
-        source: "phantoms" or "manifest".
-        digest: SHA-256 of ids, patients, codes and texts of all parts.
         notes: what a person should know.
     """
 
     train: tuple[Case, ...]
     validation: tuple[Case, ...]
-    source: str
-    digest: str
-    notes: tuple[str, ...] = ()
     unlabelled: tuple[Case, ...] = ()
+    notes: tuple[str, ...] = ()
 
     __repr__ = short_repr
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of ids, patients, codes and written texts of all parts."""
+        digest = hashlib.sha256()
+        for case in (*self.train, *self.validation, *self.unlabelled):
+            text = case.report if case.drawn is None else ""
+            digest.update(repr((case.id, case.patient, sorted(case.codes.items()), text)).encode())
+        return digest.hexdigest()
 
     @property
     def learned(self) -> tuple[Case, ...]:
@@ -118,7 +129,7 @@ class CaseSet:
     def facts(self) -> dict[str, Any]:
         """Return what a ledger says of the cases."""
         return {
-            "source": self.source,
+            "source": "manifest" if self.train[0].drawn is None else "phantoms",
             "digest": self.digest,
             "train": len(self.train),
             "validation": len(self.validation),
@@ -135,16 +146,13 @@ def gather(recipe: Recipe) -> CaseSet:
         InputError: the manifest cannot be used.
     """
     data = recipe.data
-    if data.phantoms is not None:
-        cases, taught = phantom_cases(data.phantoms), data.phantoms.finding
-        return _divided(
-            cases, data.validation, recipe.seed, "phantoms", (), taught=taught,
-            unlabelled=unlabelled_cases(data.phantoms, behind=cases),
-        )  # fmt: skip
-    if data.manifest is None:
-        raise InputError("the recipe names neither phantoms nor a manifest")
-    manifest = manifests.load(data.manifest, root=data.root)
-    return manifest_cases(manifest, data, seed=recipe.seed)
+    if data.phantoms is None:
+        manifest = manifests.load(str(data.manifest), root=data.root)
+        return manifest_cases(manifest, data, seed=recipe.seed)
+    cases, taught = phantom_cases(data.phantoms), data.phantoms.finding
+    train, validation = _divided(cases, data.validation, recipe.seed, taught)
+    unlabelled = unlabelled_cases(data.phantoms, behind=cases)
+    return _checked(CaseSet(train, validation, tuple(unlabelled)))
 
 
 def phantom_cases(wanted: PhantomData) -> list[Case]:
@@ -186,7 +194,7 @@ def unlabelled_cases(wanted: PhantomData, *, behind: Sequence[Case]) -> list[Cas
 
 def _shows(seed: int, finding: str, domain: str, quota: Mapping[bool, int]) -> bool:
     if finding not in ON_REQUEST:
-        return finding in {one.finding for one in sample_scene(seed, domain=domain).lesions}
+        return finding in _findings(seed, domain)
     return quota[True] > 0 and (seed % 2 == 0 or not quota[False])
 
 
@@ -201,48 +209,26 @@ def phantom_case(
         add: a finding drawn beside those that the seed decides.
         known: a finding whose absence is known too, although no seed decides it.
     """
-    base = tuple(one.finding for one in sample_scene(seed, domain=domain).lesions)
-    names = (*base, add) if add else base
+    names = (*_findings(seed, domain), *([add] if add else []))
     codes = {name: PRESENT if name in names else ABSENT for name in PHANTOM_FINDINGS}
     if known is not None:
         codes[known] = PRESENT if known in names else ABSENT
-
     draw = partial(_drawn, seed, names, domain)
     name = f"phantom-{domain}-{seed}" + (f"-{add}" if add else "")
     return Case(
-        id=name,
-        patient=name,
-        codes=codes,
-        sections=_PhantomSections(draw),
-        load=lambda: draw().image,
-        regions=lambda: draw().masks,
+        name, name, codes, sections={}, load=lambda: draw().image, regions=lambda: draw().masks,
         drawn=draw,
-    )
+    )  # fmt: skip
+
+
+def _findings(seed: int, domain: str) -> tuple[str, ...]:
+    """Return the findings that a seed decides."""
+    return tuple(one.finding for one in sample_scene(seed, domain=domain).lesions)
 
 
 @lru_cache(maxsize=1024)
 def _drawn(seed: int, names: tuple[str, ...], domain: str) -> Phantom:
     return phantom(seed, findings=list(names), domain=domain, size=256)
-
-
-class _PhantomSections(Mapping):
-    """The reference report of a phantom, drawn when it is first read."""
-
-    def __init__(self, draw: Callable[[], Phantom]) -> None:
-        self.draw = draw
-
-    def _parts(self) -> dict[str, str]:
-        body, _, impression = self.draw().report.partition("Impression:")
-        return {"findings": body.strip(), "impression": impression.strip()}
-
-    def __getitem__(self, key: str) -> str:
-        return self._parts()[key]
-
-    def __iter__(self):
-        return iter(("findings", "impression"))
-
-    def __len__(self) -> int:
-        return 2
 
 
 def manifest_cases(manifest: Manifest, data: DataRecipe, *, seed: int = 0) -> CaseSet:
@@ -264,14 +250,15 @@ def manifest_cases(manifest: Manifest, data: DataRecipe, *, seed: int = 0) -> Ca
         names = list(data.findings) or None
         chosen = manifests.subset(chosen, per_finding=data.per_finding, findings=names, seed=seed)
     cases = [row_case(chosen, row) for row in range(len(chosen))]
-    validate = (chosen.frame["split"] == "validate").to_numpy()
-    if validate.any():
-        train, held = (
-            tuple(case for case, late in zip(cases, validate, strict=True) if late == wanted)
+    late = (chosen.frame["split"] == "validate").to_numpy()
+    if late.any():
+        train, validation = (
+            tuple(case for case, other in zip(cases, late, strict=True) if other == wanted)
             for wanted in (False, True)
         )
-        return _case_set(train, held, "manifest", chosen.notes)
-    return _divided(cases, data.validation, seed, "manifest", chosen.notes)
+    else:
+        train, validation = _divided(cases, data.validation, seed)
+    return _checked(CaseSet(train, validation, notes=chosen.notes))
 
 
 def row_case(manifest: Manifest, row: int) -> Case:
@@ -293,12 +280,7 @@ def row_case(manifest: Manifest, row: int) -> Case:
 def manifest_regions(
     values: Mapping[str, Any], path: Path, root: Path | None
 ) -> dict[str, np.ndarray]:
-    """Return finding -> boolean (H, W) in the pixels of the image file.
-
-    Args:
-        values: one row of a manifest.
-        path: its image.
-        root: what paths of mask files are relative to.
+    """Return finding -> boolean (H, W) in the pixels of the image at `path`, of a manifest's row.
 
     Raises:
         InputError: the image or a mask cannot be read.
@@ -320,14 +302,8 @@ def manifest_regions(
 
 
 def _divided(
-    cases: Sequence[Case],
-    share: float,
-    seed: int,
-    source: str,
-    notes: tuple[str, ...],
-    taught: str | None = None,
-    unlabelled: Sequence[Case] = (),
-) -> CaseSet:
+    cases: Sequence[Case], share: float, seed: int, taught: str | None = None
+) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
     """Divide by patient: whole patients go to validation until it has its share.
 
     Where a finding is taught, validation has it in the same share as training.
@@ -347,13 +323,12 @@ def _divided(
             chosen.add(patients[at])
             total += sizes[patients[at]]
     train = tuple(case for case in cases if case.patient not in chosen)
-    validation = tuple(case for case in cases if case.patient in chosen)
-    return _case_set(train, validation, source, notes, tuple(unlabelled))
+    return train, tuple(case for case in cases if case.patient in chosen)
 
 
-def _case_set(
-    train: tuple, validation: tuple, source: str, notes: tuple[str, ...], unlabelled: tuple = ()
-) -> CaseSet:
+def _checked(cases: CaseSet) -> CaseSet:
+    """Refuse an empty part, and patients in both parts."""
+    train, validation = cases.train, cases.validation
     if not train or not validation:
         raise TrainingError(
             f"{len(train)} cases to train on and {len(validation)} to validate: both are needed; "
@@ -365,14 +340,4 @@ def _case_set(
             f"{len(shared)} patients are in training and validation; divide by patient "
             "(`workbench manifest split`)"
         )
-    digest = _digest_of((*train, *validation, *unlabelled))
-    return CaseSet(train, validation, source, digest, notes, unlabelled)
-
-
-def _digest_of(cases: Sequence[Case]) -> str:
-    """Return the SHA-256 of what is known of cases."""
-    digest = hashlib.sha256()
-    for case in cases:
-        text = case.report if case.drawn is None else ""
-        digest.update(repr((case.id, case.patient, sorted(case.codes.items()), text)).encode())
-    return digest.hexdigest()
+    return cases

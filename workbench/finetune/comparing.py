@@ -24,11 +24,12 @@ from workbench.errors import InputError, OptionError
 from workbench.figures.tables import frame_table, html_table
 from workbench.findings import ON_REQUEST, PHANTOM_FINDINGS
 from workbench.finetune.cases import Case, phantom_case
-from workbench.finetune.ledger import Run, SkillChange, evidence_cases, open_run, skills_frame
+from workbench.finetune.ledger import Ledger, Run, SkillChange, open_run, skills_frame
 from workbench.finetune.measuring import f1_changes, scored_findings, write_reports
 from workbench.finetune.tower_probes import auroc_rows
 from workbench.interface import ChestXrayModel
 from workbench.phantom.case import seen_warning
+from workbench.radiograph import Radiograph
 from workbench.runs.record import differences
 from workbench.settings import FIRST_HELD_OUT_SEED
 
@@ -97,14 +98,12 @@ def examine(
     seed: int = FIRST_HELD_OUT_SEED,
     domain: str = "internal",
 ) -> Examination:
-    """Let two models report the same unseen phantoms.
+    """Let two models report the same `n` unseen phantoms.
 
     Args:
         before, after: the two models.
         finding: what was taught. One that no seed decides is drawn into every second phantom.
-        n: phantoms.
         seed: of the first; from 10,000,000 they are kept for evaluation.
-        domain: phantom domain.
 
     Raises:
         OptionError: n is below 2.
@@ -126,14 +125,9 @@ def examine(
 
 def unseen_cases(finding: str, *, n: int, seed: int, domain: str = "internal") -> list[Case]:
     """Return phantoms of consecutive seeds, with the taught finding known in all of them."""
-    added = finding in ON_REQUEST
+    known = finding if finding in ON_REQUEST else None
     return [
-        phantom_case(
-            seed + at,
-            domain=domain,
-            add=finding if added and at % 2 else None,
-            known=finding if added else None,
-        )
+        phantom_case(seed + at, domain=domain, add=known if at % 2 else None, known=known)
         for at in range(n)
     ]
 
@@ -219,17 +213,15 @@ def compare(a: Run | str | os.PathLike[str], b: Run | str | os.PathLike[str]) ->
         raise InputError(
             "the runs share no validation case; give both the same data and the same seed"
         )
-    changes = _auroc_change if one.stage == "encoder" else _report_changes
+    changes = _auroc_changes if one.stage == "encoder" else _report_changes
     lost = [{row.skill: row.change.value for row in ledger.forgetting} for ledger in (one, two)]
-    costs = [_cost(run) for run in (first, second)]
+    costs = _cost(one), _cost(two)
+    settings = {name: (was, now) for name, was, now in differences(one.recipe, two.recipe)}
+    settings.pop("name", None)
     return RunComparison(
         a=one.name,
         b=two.name if two.name != one.name else f"{two.name} (2)",
-        settings={
-            name: (was, value)
-            for name, was, value in differences(one.recipe, two.recipe)
-            if name != "name"
-        },
+        settings=settings,
         facts={name: (costs[0][name], costs[1][name]) for name in costs[0]},
         scores=changes(first, second, shared),
         forgetting={name: (lost[0].get(name), lost[1].get(name)) for name in lost[0] | lost[1]},
@@ -237,8 +229,7 @@ def compare(a: Run | str | os.PathLike[str], b: Run | str | os.PathLike[str]) ->
     )
 
 
-def _cost(run: Run) -> dict[str, int | float]:
-    ledger = run.ledger
+def _cost(ledger: Ledger) -> dict[str, int | float]:
     return {
         "parameters that learned": sum(p["parameters"] for p in ledger.trainable.values()),
         "steps": ledger.cost["steps"],
@@ -248,7 +239,10 @@ def _cost(run: Run) -> dict[str, int | float]:
 
 
 def _report_changes(first: Run, second: Run, shared: list[str]) -> tuple[SkillChange, ...]:
-    cases = [case for case in evidence_cases(first.evidence) if case.id in set(shared)]
+    known = first.evidence["cases"]
+    cases = [
+        Case(name, known[name]["patient"], known[name]["codes"], {}, _no_image) for name in shared
+    ]
     one, two = (
         {name: run.evidence["cases"][name]["after"] for name in shared} for run in (first, second)
     )
@@ -256,7 +250,11 @@ def _report_changes(first: Run, second: Run, shared: list[str]) -> tuple[SkillCh
     return f1_changes("macro F1", one, two, cases, findings)
 
 
-def _auroc_change(first: Run, second: Run, shared: list[str]) -> tuple[SkillChange, ...]:
+def _no_image() -> Radiograph:
+    raise InputError("a case read back from a run has no image; gather the recipe's cases again")
+
+
+def _auroc_changes(first: Run, second: Run, shared: list[str]) -> tuple[SkillChange, ...]:
     if first.evidence["findings"] != second.evidence["findings"]:
         raise InputError("the runs learned different findings; give both the same data.findings")
     rows = [first.evidence["cases"][name] for name in shared]

@@ -22,7 +22,6 @@ from workbench.evaluation.intervals import Estimate
 from workbench.figures.numbers import number_text
 from workbench.figures.tables import frame_table
 from workbench.finetune.adapters import export, load_adapter
-from workbench.finetune.cases import Case
 from workbench.finetune.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
@@ -41,11 +40,9 @@ LOGGED = ("loss", "loss_labelled", "loss_unlabelled", "learning_rate", "grad_nor
 
 @dataclass(frozen=True)
 class SkillChange:
-    """One skill, before and after.
+    """One skill of `n` cases, before and after.
 
     Attributes:
-        skill: what was measured.
-        n: cases.
         before, after: values in [0, 1]; None where undefined.
         change: after minus before, with a paired bootstrap interval over cases.
     """
@@ -73,8 +70,6 @@ class Ledger:
     """What one run did.
 
     Attributes:
-        name: of the run.
-        stage: "encoder", "projector" or "instruct".
         base: name and SHA-256 of the weight files it started from.
         recipe: every field.
         trainable: part -> {"tensors", "parameters"} that learned.
@@ -89,7 +84,6 @@ class Ledger:
         forgetting: skills that were not.
         explained: saliency and grounding of the same cases before and after.
         cache: images computed and read, where there was a feature cache.
-        versions: of the libraries.
         notes: what a person should know.
     """
 
@@ -116,8 +110,8 @@ class Ledger:
 
     def skills(self) -> list[tuple[str, SkillChange]]:
         """Return all skills, each behind "trained for" or "not trained for"."""
-        groups = (("trained for", self.scores), ("not trained for", self.forgetting))
-        return [(kind, row) for kind, found in groups for row in found]
+        trained = [("trained for", row) for row in self.scores]
+        return trained + [("not trained for", row) for row in self.forgetting]
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per skill, trained for and not: before, after, change with interval."""
@@ -137,25 +131,10 @@ class Ledger:
         """Return plain values for JSON."""
         return asdict(self)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the ledger as JSON and return the path."""
-        path = Path(path)
-        text = json.dumps(self.to_dict(), indent=1, default=str)
-        path.write_text(text + "\n", encoding="utf-8")
-        return path
-
     @classmethod
     def load(cls, path: str | Path) -> Ledger:
-        """Read a ledger.
-
-        Raises:
-            InputError: there is none.
-        """
-        path = Path(path)
-        path = path / LEDGER_FILE if path.is_dir() else path
-        if not path.is_file():
-            raise InputError(f"no {path.name} in {path.parent}; give the folder of a finished run")
-        values = json.loads(path.read_text(encoding="utf-8"))
+        """Read the ledger in a file."""
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
         for name in ("scores", "forgetting"):
             values[name] = tuple(
                 SkillChange(**{**row, "change": Estimate(**row["change"])}) for row in values[name]
@@ -253,19 +232,8 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
             "(--resume), or give another folder"
         )
     evidence = json.loads((folder / EVIDENCE_FILE).read_text(encoding="utf-8"))
-    return Run(folder, read_recipe(folder / RECIPE_FILE), Ledger.load(folder), evidence)
-
-
-def evidence_cases(evidence: Mapping[str, Any]) -> list[Case]:
-    """Return the validation cases of a run as far as scoring needs them."""
-    return [
-        Case(id=name, patient=row["patient"], codes=row["codes"], sections={}, load=_no_image)
-        for name, row in evidence["cases"].items()
-    ]
-
-
-def _no_image():
-    raise InputError("a case read back from a run has no image; gather the recipe's cases again")
+    ledger = Ledger.load(folder / LEDGER_FILE)
+    return Run(folder, read_recipe(folder / RECIPE_FILE), ledger, evidence)
 
 
 def _bullets(lines: Iterable[str]) -> str:

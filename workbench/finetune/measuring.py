@@ -10,7 +10,8 @@ habit. `explained_rows` asks both of the same few cases before and after.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from workbench._progress import progress as bar
 from workbench.errors import WorkbenchError
 from workbench.evaluation import ScoreCard, compare, score
-from workbench.evaluation.intervals import Estimate, bootstrap_weights, estimate
+from workbench.evaluation.intervals import bootstrap_weights, estimate
 from workbench.findings import ABSENT, ALL_FINDINGS, NO_FINDING, PHANTOM_FINDINGS, PRESENT
 from workbench.finetune.cases import Case
 from workbench.finetune.ledger import SkillChange
@@ -60,10 +61,10 @@ def scored_findings(cases: Iterable[Case], wanted: Sequence[str] = ()) -> tuple[
 def macro_f1(texts: Mapping[str, str], cases: Sequence[Case], findings: Sequence[str]) -> float:
     """Return the mean F1 over findings; NaN where there is none."""
     if not findings:
-        return float("nan")
+        return math.nan
     card = _report_card(texts, cases, findings, name="now", resamples=0)
     value = card.averages["macro"].f1.value
-    return float("nan") if value is None else value
+    return math.nan if value is None else value
 
 
 def f1_changes(
@@ -74,9 +75,8 @@ def f1_changes(
     findings: Sequence[str],
 ) -> tuple[SkillChange, ...]:
     """Return the macro F1 of findings in reports, under a title, then the F1 of each."""
-    cards = [_report_card(texts, cases, findings, name=name)
-             for name, texts in (("after", after), ("before", before))]  # fmt: skip
-    found = compare(*cards)
+    now = _report_card(after, cases, findings, name="after")
+    found = compare(now, _report_card(before, cases, findings, name="before"))
     items = {title: found.averages["macro"]}
     items |= {f"F1 of {name}": item for name, item in found.per_finding.items()}
     return tuple(
@@ -111,57 +111,41 @@ def _report_card(
 def forgetting(
     before: ChestXrayModel, after: ChestXrayModel, cases: Sequence[Case]
 ) -> tuple[SkillChange, ...]:
-    """Measure skills on phantoms that were not what was trained for.
+    """Measure skills that were not trained for, on phantoms without the taught finding.
 
     Skills: findings in reports (macro F1 of the eight), yes/no questions (share right by the odds
     of yes against no), differentials (share that name exactly the findings drawn).
-
-    Args:
-        before, after: the two models.
-        cases: phantoms without the taught finding; none measures nothing.
     """
     if not cases:
         return ()
     findings = scored_findings(cases, PHANTOM_FINDINGS)
     texts = (write_reports(before, cases), write_reports(after, cases))
-    shares = {
-        "questions answered right": _questions_right,
-        "differentials that name what is there": _differentials_right,
-    }
+    questions, differentials = (
+        [right(model, cases) for model in (before, after)]
+        for right in (_questions_right, _differentials_right)
+    )
     return (
         f1_changes("findings in reports, macro F1", *texts, cases, findings)[0],
-        *(_share_change(skill, before, after, cases, how) for skill, how in shares.items()),
+        _share_change("questions answered right", *questions),
+        _share_change("differentials that name what is there", *differentials),
     )
 
 
-def _paired_change(before: np.ndarray, after: np.ndarray) -> Estimate:
-    """Return the mean of after minus before over cases with its paired bootstrap interval."""
-    weights = bootstrap_weights(len(before), np.random.default_rng([0, 81]))
+def _share_change(skill: str, before: np.ndarray, after: np.ndarray) -> SkillChange:
+    """Return a share of cases before and after, the change with its paired bootstrap interval."""
+    n = len(before)
+    weights = bootstrap_weights(n, np.random.default_rng([0, 81]))
     difference = np.asarray(after, float) - np.asarray(before, float)
-    return estimate(float(difference.mean()), weights @ difference / len(before), len(before))
-
-
-def _share_change(
-    skill: str,
-    before: ChestXrayModel,
-    after: ChestXrayModel,
-    cases: Sequence[Case],
-    right: Callable[[ChestXrayModel, Sequence[Case]], np.ndarray],
-) -> SkillChange:
-    first, second = right(before, cases), right(after, cases)
-    change = _paired_change(first, second)
-    return SkillChange(skill, len(cases), float(first.mean()), float(second.mean()), change)
+    change = estimate(float(difference.mean()), weights @ difference / n, n)
+    return SkillChange(skill, n, float(before.mean()), float(after.mean()), change)
 
 
 def _questions_right(model: ChestXrayModel, cases: Sequence[Case]) -> np.ndarray:
     """Return (cases,) share of the eight polling questions answered right."""
-    processor = model.processor
-    pixels = [processor(case.load())[None] for case in cases]
-    right = []
-    for name in PHANTOM_FINDINGS:
-        odds = yes_odds(model, pixels, question_about(name))
-        right.append((odds > 0) == np.array([case.code(name) == PRESENT for case in cases]))
-    return np.mean(right, axis=0)
+    pixels = [model.processor(case.load())[None] for case in cases]
+    odds = [yes_odds(model, pixels, question_about(name)) for name in PHANTOM_FINDINGS]
+    truth = [[case.code(name) == PRESENT for case in cases] for name in PHANTOM_FINDINGS]
+    return np.mean((np.array(odds) > 0) == np.array(truth), axis=0)
 
 
 def _differentials_right(model: ChestXrayModel, cases: Sequence[Case]) -> np.ndarray:
@@ -182,36 +166,28 @@ def explained_rows(
     Columns: case, when ("before", "after"), finding, drawn, stated, points (True, False or None
     where there is no map or no mask), contribution (nats that the image adds to the statement).
     """
-    rows = []
-    for case in cases:
-        for when, model in (("before", before), ("after", after)):
-            rows += _explained(model, case, when)
-    return tuple(rows)
+    return tuple(
+        {"case": case.id, "when": when, **row}
+        for case in cases
+        for when, model in (("before", before), ("after", after))
+        for row in _explained(model, case)
+    )
 
 
-def _explained(model: ChestXrayModel, case: Case, when: str) -> list[dict[str, Any]]:
-    image = case.load()
+def _explained(model: ChestXrayModel, case: Case) -> Iterator[dict[str, Any]]:
+    image, regions = case.load(), case.regions()
     report = model.report(image)
-    stated = label(report.text).present
-    truth = [name for name, code in case.codes.items() if code == PRESENT]
-    names = [name for name in dict.fromkeys([*truth, *stated]) if name != NO_FINDING]
-    trace = model.trace(image, report) if set(stated) & set(names) else None
-    contributions = _contributions(trace) if trace is not None else {}
-    regions = case.regions()
-    return [
-        {
-            "case": case.id,
-            "when": when,
-            "finding": name,
-            "drawn": name in truth,
-            "stated": name in stated,
-            "points": _points(trace, name, regions)
-            if trace is not None and name in stated
-            else None,
-            "contribution": contributions.get(name),
-        }
-        for name in names
-    ]
+    stated = [name for name in label(report.text).present if name != NO_FINDING]
+    drawn = [name for name, code in case.codes.items() if code == PRESENT and name != NO_FINDING]
+    found: dict[str, float] = {}
+    trace = model.trace(image, report) if stated else None
+    if trace is not None:
+        grounded = ground(trace, ablations=ABLATIONS).findings()
+        found = grounded.groupby("finding")["contribution"].max().astype(float).to_dict()
+    for name in dict.fromkeys([*drawn, *stated]):
+        points = _points(trace, name, regions) if trace is not None and name in stated else None
+        yield {"finding": name, "drawn": name in drawn, "stated": name in stated,
+               "points": points, "contribution": found.get(name)}  # fmt: skip
 
 
 def _points(trace: Trace, finding: str, regions: Mapping[str, np.ndarray]) -> bool | None:
@@ -222,9 +198,3 @@ def _points(trace: Trace, finding: str, regions: Mapping[str, np.ndarray]) -> bo
         return bool(checks.pointing(found, regions[finding]))
     except WorkbenchError:
         return None
-
-
-def _contributions(trace: Trace) -> dict[str, float]:
-    frame = ground(trace, ablations=ABLATIONS).findings()
-    found = frame.groupby("finding")["contribution"].max()
-    return {str(name): float(value) for name, value in found.items()}

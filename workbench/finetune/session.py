@@ -161,7 +161,7 @@ class Stage(ABC):
         write_json(self.out / EVIDENCE_FILE, evidence)
         memory = {"predicted": self.predicted_memory(), **memory}
         ledger = self._ledger(trainer, sha_before, cost=cost, memory=memory, **measured)
-        ledger.save(self.out / LEDGER_FILE)
+        write_json(self.out / LEDGER_FILE, ledger.to_dict())
         self.save(_card_facts(ledger))
         return Run(self.out, self.recipe, ledger, evidence)
 

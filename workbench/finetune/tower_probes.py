@@ -7,6 +7,7 @@ Technometrics 1970.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -67,15 +68,12 @@ def fit_projector(
     images: int,
     tokens_and_wanted: Callable[[np.ndarray], tuple[torch.Tensor, torch.Tensor]],
 ) -> float:
-    """Set a projector to the ridge solution over evenly spread images (ridge regression).
+    """Set a projector to the ridge solution; return the share of variance that it explains.
 
     Args:
         projector: set in place.
-        images: how many there are; up to `FIT_IMAGES` are read.
+        images: how many there are; up to `FIT_IMAGES` of them, evenly spread, are read.
         tokens_and_wanted: takes row numbers, returns (n, W) tokens and (n, H) wanted outputs.
-
-    Returns:
-        share of the wanted outputs' variance that it explains.
     """
     rows = np.unique(np.linspace(0, images - 1, min(FIT_IMAGES, images)).astype(int))
     width = projector.in_features
@@ -136,32 +134,25 @@ def aurocs(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return found
 
 
-def mean_auroc(
-    scores: np.ndarray, labels: np.ndarray, patients: Sequence[str], *, seed: int = 0,
-    resamples: int = 1000,
-) -> Estimate:  # fmt: skip
+def mean_auroc(scores: np.ndarray, labels: np.ndarray, patients: Sequence[str]) -> Estimate:
     """Return the mean AUROC over findings with a bootstrap interval over patients.
 
     Args:
         scores: (n, F).
         labels: (n, F) 1, 0 or -100.
         patients: (n,) whose image it is.
-        seed: of the resampling.
-        resamples: rows of it; a resample without both classes of a finding leaves it out.
     """
-    point = _mean(aurocs(scores, labels))
-    drawn = resampled_means(scores, labels, patients, seed=seed, resamples=resamples)
-    return estimate(point, drawn, len(labels))
+    drawn = resampled_means(scores, labels, patients)
+    return estimate(_mean(aurocs(scores, labels)), drawn, len(labels))
 
 
-def resampled_means(
-    scores: np.ndarray, labels: np.ndarray, patients: Sequence[str], *, seed: int = 0,
-    resamples: int = 1000,
-) -> np.ndarray:  # fmt: skip
-    """Return (resamples,) mean AUROC of each resample; the same seed draws the same patients."""
+def resampled_means(scores: np.ndarray, labels: np.ndarray, patients: Sequence[str]) -> np.ndarray:
+    """Return the mean AUROC of each resample; the same patients are drawn every time.
+
+    A resample without both classes of a finding leaves it out.
+    """
     _, owner = np.unique(list(patients), return_inverse=True)
-    weights = bootstrap_weights(owner.max() + 1, np.random.default_rng([seed, 82]),
-                                resamples=resamples)[:, owner]  # fmt: skip
+    weights = bootstrap_weights(owner.max() + 1, np.random.default_rng([0, 82]))[:, owner]
     columns = []
     for at in range(labels.shape[1]):
         known = labels[:, at] != IGNORE_LABEL
@@ -190,11 +181,8 @@ def auroc_rows(
 def _auroc_row(
     skill: str, before: np.ndarray, after: np.ndarray, labels: np.ndarray, patients: Sequence[str]
 ) -> SkillChange:
-    first = mean_auroc(before, labels, patients)
-    second = mean_auroc(after, labels, patients)
+    first, second = (_mean(aurocs(scores, labels)) for scores in (before, after))
     drawn = [resampled_means(scores, labels, patients) for scores in (before, after)]
-    change = float("nan")
-    if first.value is not None and second.value is not None:
-        change = second.value - first.value
-    change = estimate(change, drawn[1] - drawn[0], len(labels))
-    return SkillChange(skill, len(labels), first.value, second.value, change)
+    change = estimate(second - first, drawn[1] - drawn[0], len(labels))
+    values = (None if math.isnan(value) else value for value in (first, second))
+    return SkillChange(skill, len(labels), *values, change)

@@ -247,7 +247,7 @@ def _texts(
     turns = []
     for task in wanted:
         whole = task == "report"
-        text = (case.report or label_report(case)) if whole else case.sections.get(task, "")
+        text = (case.report or label_report(case)) if whole else case.section(task)
         cleaned = clean_priors(text) if data.clean_priors and case.drawn is None else None
         answer = cleaned.text if cleaned else text
         if denies and task != "impression" and label(answer).code(denies) != ABSENT:
