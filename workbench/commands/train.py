@@ -133,17 +133,19 @@ def _plan(args: argparse.Namespace, recipe: Recipe) -> int:
 
 
 def _planned(planned: MemoryPlan) -> Iterator[str]:
+    from workbench.finetune.planner import GPUS, TEXT_TOKENS
+
     rows = []
     for need in planned.needs:
-        largest = [need.largest_batch(size) for size in planned.gpus]
+        largest = [need.largest_batch(size) for size in GPUS]
         rows.append((need.strategy, "yes" if need.checkpointing else "no",
                      f"{need.learning / 1e6:,.1f} M", f"{need.total() / 1e9:.1f} GB",
                      *(str(n) if n else "no" for n in largest)))  # fmt: skip
-    header = ("strategy", "checkpointing", "learning", "total", *(f"{g} GB" for g in planned.gpus))
+    header = ("strategy", "checkpointing", "learning", "total", *(f"{g} GB" for g in GPUS))
     yield shared.table(rows, header=header)
     yield (
         f"\n{planned.model}: predicted, not measured. GPU columns: most images at a time, each "
-        f'with {planned.text_tokens} tokens of text; "no" does not fit.'
+        f'with {TEXT_TOKENS} tokens of text; "no" does not fit.'
     )
 
 

@@ -61,7 +61,7 @@ def save_adapter(
     name: str,
     facts: Mapping[str, object] | None = None,
 ) -> Path:
-    """Write what learned in a model.
+    """Write what learned in a model, and return the folder.
 
     Args:
         folder: made where it is missing; files of these names in it are replaced.
@@ -98,9 +98,8 @@ def save_adapter(
 
 def _learned(model: nn.Module, tuning: TuningRecipe) -> dict[str, torch.Tensor]:
     """Return LoRA updates and whole modules under the names that peft gives them."""
-    found = {}
-    if has_adapter(model):
-        found = get_peft_model_state_dict(model, save_embedding_layers=False)
+    adapted = has_adapter(model)
+    found = get_peft_model_state_dict(model, save_embedding_layers=False) if adapted else {}
     for name in whole_modules(model, tuning):
         module = model.get_submodule(name)
         found |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
@@ -139,7 +138,7 @@ def load_adapter(
     Args:
         base: a name, a directory or a hub id, loaded anew; or a `ChestXrayModel`, whose weights get
             the adapter in place. None takes the base that the adapter names.
-        folder: the adapter.
+        folder: of the adapter.
         merged: fold LoRA updates into the weights.
         **options: of `load_checkpoint`, where the base is loaded.
 
@@ -151,7 +150,7 @@ def load_adapter(
         loaded = base.loaded
     else:
         loaded = load_checkpoint(note["base"]["name"] if base is None else base, **options)
-    check_base(loaded, note)
+    _check_base(loaded, note)
     if has_adapter(loaded.model):
         raise CheckpointError("the model carries an adapter already; load the base anew")
     prepare(loaded.model, TuningRecipe(**note["tuning"]))
@@ -180,12 +179,8 @@ def _take(folder: str | Path, model: nn.Module) -> None:
         raise CheckpointError(f"{TENSORS} has other weights than {NOTE} says; copy both again")
 
 
-def check_base(loaded: LoadedCheckpoint, note: Mapping[str, Any]) -> None:
-    """Refuse another base than the one that an adapter was trained on.
-
-    Raises:
-        CheckpointError: the hashes differ; both are named.
-    """
+def _check_base(loaded: LoadedCheckpoint, note: Mapping[str, Any]) -> None:
+    """Refuse another base than the one that an adapter was trained on."""
     wanted, found = note["base"]["sha256"], dict(loaded.card.sha256s)
     if sorted(wanted.values()) != sorted(found.values()):
         raise CheckpointError(
@@ -202,16 +197,15 @@ def _short(hashes: Mapping[str, str]) -> str:
 def export(
     folder: str | Path, out: str | Path, *, base: Base | None = None, dtype: str | None = None
 ) -> Path:
-    """Write base and adapter as one checkpoint in the published layout.
+    """Write base and adapter as one checkpoint in the published layout; return its directory.
+
+    `wb.load_model` and `workbench doctor --parity` take it.
 
     Args:
-        folder: the adapter.
+        folder: of the adapter.
         out: directory of the checkpoint.
         base: as in `load_adapter`.
         dtype: on disk; by default as the base was loaded (float32 on the CPU).
-
-    Returns:
-        The directory; `wb.load_model` and `workbench doctor --parity` take it.
 
     Raises:
         CheckpointError: see `load_adapter`.
@@ -242,9 +236,10 @@ def _write_card(path: Path, note: Mapping[str, Any], *, merged: bool = False) ->
     revision = f" (revision {base['revision']})" if base.get("revision") else ""
     hashes = [[name, f"`{digest}`"] for name, digest in base["sha256"].items()]
     scores = [
-        [row["what"], row["n"], *_before_and_after(row), row["change"]]
+        [row["what"], row["n"],
+         *(number_text(row[when]) or "undefined" for when in ("before", "after")), row["change"]]
         for row in facts.get("scores", ())
-    ]
+    ]  # fmt: skip
     parts = [
         f"# {note['name']}",
         f"> **{note['notice']}**",
@@ -261,10 +256,6 @@ def _write_card(path: Path, note: Mapping[str, Any], *, merged: bool = False) ->
     if facts.get("notes"):
         parts += ["## To know", _list(facts["notes"])]
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-
-
-def _before_and_after(row: Mapping[str, Any]) -> list[str]:
-    return [number_text(row[when]) or "undefined" for when in ("before", "after")]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -42,13 +42,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Examination:
-    """Findings in reports about unseen phantoms, before and after.
+    """Findings in reports about `n` unseen phantoms from a seed on, before and after.
 
     Attributes:
         finding: what was taught.
         rows: the taught finding, the mean of the others, then each of the others.
-        n: phantoms.
-        seed: of the first.
         held_out: whether these seeds are kept for evaluation.
         texts: case -> (before, after).
     """
@@ -134,10 +132,9 @@ def unseen_cases(finding: str, *, n: int, seed: int, domain: str = "internal") -
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Two runs.
+    """Two runs by name, a and b.
 
     Attributes:
-        a, b: names.
         settings: field of the recipe -> (value in a, value in b), where they differ.
         facts: what each took and moved: parameters that learned, steps, seconds, memory.
         scores: skills on the validation cases both have; `before` is a, `after` is b.
@@ -193,10 +190,7 @@ class RunComparison:
 
 
 def compare(a: Run | str | os.PathLike[str], b: Run | str | os.PathLike[str]) -> RunComparison:
-    """Compare two finished runs.
-
-    Args:
-        a, b: runs or their folders.
+    """Compare two finished runs, or what their folders hold.
 
     Raises:
         InputError: a folder has no run, the stages differ, or they share no validation case.

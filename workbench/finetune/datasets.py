@@ -7,7 +7,9 @@ come together; which batches follow each other is random.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,18 +33,9 @@ Key = tuple[int, int]
 
 
 class PlannedBatches(Sampler[list[Key]]):
-    """All batches of a run.
+    """All batches of a run over `total` rows, as keys."""
 
-    Args:
-        batches: keys of each batch.
-        total: rows.
-
-    Attributes:
-        epochs: passes over the rows.
-        batch_size: keys of one batch, for libraries that ask.
-        drop_last: True; there is no smaller batch at the end.
-    """
-
+    # both for accelerate, which asks; there is no smaller batch at the end
     drop_last = True
 
     def __init__(self, batches: Sequence[Sequence[Key]], total: int) -> None:
@@ -67,13 +60,12 @@ def plan_batches(
         micro: rows of one batch.
         batch: rows of one step, a multiple of `micro`.
         epochs: passes; the last may be a part.
-        seed: decides the order.
+        seed: of the order.
 
     Raises:
         TrainingError: there are fewer rows than one step needs.
     """
     total = len(lengths)
-    per_step = batch // micro
     steps = max(round(epochs * total / batch), 1)
     if total < batch and epochs * total < batch:
         raise TrainingError(
@@ -81,14 +73,11 @@ def plan_batches(
             "training.batch_size or give more cases"
         )
     keys: list[Key] = []
-    epoch = 0
-    while len(keys) < steps * batch:
+    for epoch in range(math.ceil(steps * batch / total)):
         order = np.random.default_rng([seed, 76, epoch]).permutation(total)
         keys += [(epoch, int(row)) for row in order]
-        epoch += 1
     keys = keys[: steps * batch]
-    rng = np.random.default_rng([seed, 77])
-    window = _WINDOW * per_step * micro
+    rng, window = np.random.default_rng([seed, 77]), _WINDOW * batch
     batches: list[list[Key]] = []
     for start in range(0, len(keys), window):
         part = sorted(keys[start : start + window], key=lambda key: lengths[key[1]])
@@ -98,11 +87,9 @@ def plan_batches(
 
 
 def augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Change exposure, contrast, blur and noise; never the geometry, so sides stay sides.
+    """Change exposure, contrast, blur and noise of images (B, S, S) in [0, 1].
 
-    Args:
-        pixels: (B, S, S) in [0, 1].
-        generator: source of all randomness.
+    The geometry stays, so that sides stay sides.
     """
     batch = len(pixels)
 
@@ -120,37 +107,25 @@ def augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def augmented(pixels: torch.Tensor, *, seed: int, epoch: int, case: int) -> torch.Tensor:
-    """Return one image with another exposure, contrast, blur and noise.
-
-    Args:
-        pixels: (S, S) in [0, 1].
-        seed, epoch, case: decide the change.
-    """
+    """Return one image (S, S) in [0, 1] with a change that seed, epoch and case decide."""
     number = int(np.random.SeedSequence([seed, 75, epoch, case]).generate_state(1)[0])
     generator = torch.Generator().manual_seed(number)
     return augment(pixels[None], generator)[0]
 
 
+@dataclass(frozen=True, eq=False)
 class Images:
     """Prepared images of cases, each read when it is asked for and kept nowhere.
 
-    Args:
-        cases: rows.
-        processor: of the model.
+    Attributes:
         augment: whether exposure, blur and noise change from pass to pass.
         seed: of the changes.
     """
 
-    def __init__(
-        self,
-        cases: Sequence[Case],
-        processor: ImageProcessor,
-        *,
-        augment: bool = False,
-        seed: int = 0,
-    ) -> None:
-        self.cases, self.processor = cases, processor
-        self.augment, self.seed = augment, seed
+    cases: Sequence[Case]
+    processor: ImageProcessor
+    augment: bool = False
+    seed: int = 0
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -184,8 +159,6 @@ class TurnRows(Dataset):
         groups: examples of one image in each row.
         images: where pixels come from.
         cache: a feature cache; None lets the tower see every image again.
-        pad_id: of the tokenizer.
-        image_tokens: N.
         together: turns of a row are packed behind one prefix.
         untaught: batches have also "base", what the base is asked: the same rows without what is
             about the taught finding; and "unlabelled" (B, L), True in rows without labels.
@@ -248,7 +221,6 @@ class LabelRows(Dataset):
     """Rows of stage 1: an image, its labels, and where its findings are.
 
     Args:
-        images: where pixels come from.
         findings: columns.
         unlisted: "absent" takes a finding that a row does not mention as absent; "unknown" gives it
             no loss.
@@ -325,8 +297,7 @@ def patch_targets(
     Args:
         regions: finding -> boolean (H, W).
         findings: columns.
-        size: S, side of the model's input, pixels.
-        patch: side of a patch.
+        size, patch: sides of the model's input and of a patch, pixels.
 
     Returns:
         (N, F) float32, share of a patch that is covered, and (F,) bool.

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from workbench._repr import short_repr
 from workbench.errors import ContextBudgetError
@@ -34,9 +35,7 @@ class Example:
         case: row of the case in its set.
         ids: token ids with -200 at the image, prompt and answer.
         answer_start: index of the first id that carries loss.
-        turn: what it was made of.
-        about: what each id of the answer has to do with the taught finding: `OTHER`, `AFTER`,
-            `ABOUT`, `DECIDES` or `GIVEN`.
+        about: `OTHER`, `AFTER`, `ABOUT`, `DECIDES` or `GIVEN` for each id of the answer.
     """
 
     case: int
@@ -71,14 +70,7 @@ def encode_turns(
     image_tokens: int,
     context: int,
 ) -> list[Example]:
-    """Tokenise turns as they are asked when the model is used.
-
-    Args:
-        turns: from `instruction_set`.
-        rows: case id -> row.
-        tokenizer: of the model.
-        image_tokens: positions that an image takes.
-        context: positions of the language model.
+    """Tokenise turns as they are asked when the model is used; `rows` is case id -> row.
 
     Raises:
         ContextBudgetError: a turn is longer than the context.
@@ -108,32 +100,25 @@ def _about(turn: Turn, places: Sequence[tuple[int, int]]) -> tuple[int, ...]:
 
 
 def pad(examples: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:
-    """Return one row per example, padded on the right.
+    """Return one row per example, padded on the right: four tensors (B, L); the image is one id."""
+    about = [(OTHER,) * one.answer_start + one.about for one in examples]
+    return {
+        "input_ids": _padded([one.ids for one in examples], pad_id),
+        "labels": _padded([one.labels for one in examples], IGNORE_LABEL),
+        "about": _padded(about, OTHER),
+        "attention_mask": _padded([(1,) * len(one.ids) for one in examples], 0),
+    }
 
-    Returns:
-        input_ids, labels, about and attention_mask, (B, L); the image counts as one id.
-    """
-    length = max(len(example.ids) for example in examples)
-    ids = torch.full((len(examples), length), pad_id, dtype=torch.long)
-    labels = torch.full_like(ids, IGNORE_LABEL)
-    mask = torch.zeros_like(ids)
-    about = torch.zeros_like(ids)
-    for row, example in enumerate(examples):
-        size = len(example.ids)
-        about[row, example.answer_start : size] = torch.tensor(example.about)
-        ids[row, :size] = torch.tensor(example.ids)
-        labels[row, :size] = torch.tensor(example.labels)
-        mask[row, :size] = 1
-    return {"input_ids": ids, "labels": labels, "about": about, "attention_mask": mask}
+
+def _padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
+    return pad_sequence([torch.tensor(row) for row in rows], True, value)
 
 
 @dataclass(frozen=True)
 class Block:
-    """One thread after the shared prefix.
+    """One thread after the shared prefix: ids from just behind the image to the end of the answer.
 
-    Attributes:
-        ids: token ids from just behind the image to the end of the last answer.
-        answer_start: index in `ids` of the first token that carries loss.
+    The token at `answer_start` is the first that carries loss.
     """
 
     ids: tuple[int, ...]
@@ -162,13 +147,7 @@ class Packed:
 
 
 def pack(prefix: list[int], image_tokens: int, rows: list[list[Block]]) -> Packed:
-    """Pack one list of blocks per image behind the shared prefix.
-
-    Args:
-        prefix: ids before the image.
-        image_tokens: number of image tokens.
-        rows: blocks of each image.
-    """
+    """Pack one list of blocks per image behind the shared prefix and `image_tokens` places."""
     head = len(prefix) + image_tokens
     length = head + max(sum(len(block.ids) for block in blocks) for blocks in rows)
     ids = torch.zeros(len(rows), length, dtype=torch.long)
@@ -196,11 +175,7 @@ def pack(prefix: list[int], image_tokens: int, rows: list[list[Block]]) -> Packe
 
 
 def packed(groups: Sequence[Sequence[Example]], image_tokens: int) -> dict[str, torch.Tensor]:
-    """Return one row per image with all its turns.
-
-    Args:
-        groups: examples of one case in each group, all with the same prefix before the image.
-        image_tokens: N.
+    """Return one row per image with all its turns, which have one prefix before the image.
 
     Returns:
         packed_ids, positions, labels, about (B, T), allowed (B, 1, T, T) bool and image_start
@@ -209,7 +184,10 @@ def packed(groups: Sequence[Sequence[Example]], image_tokens: int) -> dict[str, 
     """
     first = groups[0][0].ids
     prefix = list(first[: first.index(IMAGE_TOKEN_ID)])
-    rows = [[_block(example, prefix) for example in group] for group in groups]
+    behind = len(prefix) + 1
+    rows = [
+        [Block(one.ids[behind:], one.answer_start - behind) for one in group] for group in groups
+    ]
     made = pack(prefix, image_tokens, rows)
     about = torch.zeros_like(made.targets)
     for row, group in enumerate(groups):
@@ -243,8 +221,3 @@ def pack_groups(
         groups[at].append(example)
         room[example.case] = (at, used + size)
     return groups
-
-
-def _block(example: Example, prefix: list[int]) -> Block:
-    behind = len(prefix) + 1
-    return Block(example.ids[behind:], example.answer_start - behind)

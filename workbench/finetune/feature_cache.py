@@ -34,12 +34,10 @@ class FeatureCache:
     """Vision tokens on disk.
 
     Attributes:
-        folder: where they are.
         tower: the frozen vision tower.
         shape: (N, W) of one image.
         keys: the file of the names of the rows.
-        computed: images computed by this object.
-        found: images read by this object.
+        computed, found: images computed and read by this object.
     """
 
     folder: Path

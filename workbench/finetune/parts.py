@@ -25,14 +25,9 @@ from workbench.model.llava import CxrLlavaForConditionalGeneration
 def prepare(
     model: CxrLlavaForConditionalGeneration, tuning: TuningRecipe, *, seed: int = 0
 ) -> CxrLlavaForConditionalGeneration:
-    """Freeze a model and make the parts of a recipe learn, in place.
+    """Freeze a model and make the parts of a recipe learn, in place; `seed` is of LoRA weights.
 
     A fresh LoRA update is zero, so that the model says what it said before.
-
-    Args:
-        model: from `load_checkpoint`.
-        tuning: which parts learn.
-        seed: of fresh LoRA weights.
 
     Raises:
         TrainingError: the model carries an adapter already.
@@ -44,6 +39,9 @@ def prepare(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             inject_adapter_in_model(lora_config(tuning), model)
+    # as peft's own `autocast_adapter_dtype`: 16 bit would round small steps away
+    for _, p in trainable(model):
+        p.data = p.data.float()
     for name in whole_modules(model, tuning):
         model.get_submodule(name).requires_grad_(True)
     if tuning.vision == "full":
@@ -103,11 +101,7 @@ def merge(model: CxrLlavaForConditionalGeneration) -> CxrLlavaForConditionalGene
 
 
 def part_of(name: str) -> str | None:
-    """Return the part of the model that a parameter belongs to; None for heads of stage 1.
-
-    Args:
-        name: of the parameter, in the model, in a `Student`, or in the classifier of stage 1.
-    """
+    """Return the part that a parameter, also of a wrapped model, is of; None for heads."""
     name = name.removeprefix("module.").removeprefix("model.")
     if name.startswith("tower."):
         return "vision"
@@ -137,11 +131,6 @@ def frozen(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     for name, p in model.named_parameters():
         if not p.requires_grad:
             yield re.sub(r"\.base_layer\b", "", name), p
-
-
-def frozen_sha256(model: nn.Module) -> str:
-    """Return the SHA-256 of everything that does not learn."""
-    return weights_sha256(frozen(model))
 
 
 def weights_sha256(named: Iterable[tuple[str, torch.Tensor]]) -> str:

@@ -69,10 +69,8 @@ class MemoryNeed:
     """Predicted bytes of one strategy with one image at a time.
 
     Attributes:
-        strategy: its name.
         checkpointing: whether activations are computed twice.
-        parameters: of the whole model.
-        learning: parameters that learn.
+        parameters, learning: of the whole model, and those that learn.
         weights, gradients, optimiser: bytes that do not grow with the batch.
         activations, logits, vision: bytes of one image with its text.
         context: bytes of the runtime.
@@ -107,19 +105,10 @@ class MemoryNeed:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What strategies need on GPUs of several sizes; everything is predicted.
-
-    Attributes:
-        model: whose sizes were taken.
-        needs: one for each strategy, with and without checkpointing.
-        gpus: GB (1e9 bytes) of each GPU.
-        text_tokens: tokens beside the image.
-    """
+    """What strategies need, with and without checkpointing, to train a model; all predicted."""
 
     model: str
     needs: tuple[MemoryNeed, ...]
-    gpus: tuple[int, ...] = GPUS
-    text_tokens: int = TEXT_TOKENS
 
     __repr__ = short_repr
 
@@ -134,7 +123,7 @@ class MemoryPlan:
                 "learning, millions": need.learning / 1e6,
                 **{f"{part}, GB": getattr(need, part) / GB for part in PARTS},
                 "total, GB (predicted)": need.total() / GB,
-                **{f"images at a time, {gpu} GB": need.largest_batch(gpu) for gpu in self.gpus},
+                **{f"images at a time, {gpu} GB": need.largest_batch(gpu) for gpu in GPUS},
             }
             for need in self.needs
         ]
@@ -146,35 +135,29 @@ class MemoryPlan:
             {
                 **vars(need),
                 "total": need.total(),
-                "largest_batch": {str(size): need.largest_batch(size) for size in self.gpus},
+                "largest_batch": {str(size): need.largest_batch(size) for size in GPUS},
             }
             for need in self.needs
         ]
-        return {
-            "model": self.model,
-            "predicted": True,
-            "text_tokens": self.text_tokens,
-            "needs": needs,
-        }
+        about = {"model": self.model, "predicted": True, "text_tokens": TEXT_TOKENS}
+        return about | {"needs": needs}
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw what each strategy needs, part by part, beside the sizes of the GPUs."""
         from workbench.figures.training import plot_memory
 
-        names = [
-            f"{need.strategy}{', checkpointing' if need.checkpointing else ''}"
-            for need in self.needs
-        ]
+        names = [f"{n.strategy}{', checkpointing' if n.checkpointing else ''}" for n in self.needs]
         parts = {part: [getattr(need, part) / GB for need in self.needs] for part in PARTS}
-        known = [sum(one) for one in zip(*parts.values(), strict=True)]
-        totals = [need.total() / GB for need in self.needs]
-        parts["overhead"] = [total - one for total, one in zip(totals, known, strict=True)]
-        return plot_memory(names, parts, self.gpus, ax, title=f"Training {self.model}")
+        parts["overhead"] = [
+            need.total() / GB - sum(known)
+            for need, *known in zip(self.needs, *parts.values(), strict=True)
+        ]
+        return plot_memory(names, parts, GPUS, ax, title=f"Training {self.model}")
 
     def _repr_html_(self) -> str:
         return (
             f"<p><b>{escape(self.model)}</b>: memory of training, <b>predicted</b>, one image and "
-            f"{self.text_tokens} tokens of text; 0 images: does not fit</p>"
+            f"{TEXT_TOKENS} tokens of text; 0 images: does not fit</p>"
             + frame_table(self.to_frame(), digits=1)
         )
 
@@ -186,8 +169,6 @@ def plan(
     strategies: Sequence[str] | None = None,
     tuning: TuningRecipe | None = None,
     keep: bool = False,
-    text_tokens: int = TEXT_TOKENS,
-    gpus: Sequence[int] = GPUS,
 ) -> MemoryPlan:
     """Predict what training needs, before anything is loaded.
 
@@ -197,27 +178,22 @@ def plan(
         strategies: names of `STRATEGIES`; all when None.
         tuning: a recipe's own, added as "this recipe".
         keep: whether that recipe ties the model to its base (`training.keep`).
-        text_tokens: tokens beside the image.
-        gpus: GB of each GPU.
 
     Raises:
         OptionError: an unknown strategy.
     """
     config = full_size_config() if config is None else config
-    chosen = dict(STRATEGIES)
-    if strategies is not None:
-        if odd := [one for one in strategies if one not in STRATEGIES]:
-            raise OptionError(f"no strategy {odd[0]!r}; expected some of {', '.join(STRATEGIES)}")
-        chosen = {one: STRATEGIES[one] for one in strategies}
-    if tuning is not None:
-        chosen = {"this recipe": tuning} | chosen
-    lean = _activations(config, text_tokens, "bfloat16", checkpointing=True)
+    strategies = tuple(STRATEGIES) if strategies is None else strategies
+    if odd := [one for one in strategies if one not in STRATEGIES]:
+        raise OptionError(f"no strategy {odd[0]!r}; expected some of {', '.join(STRATEGIES)}")
+    chosen = {} if tuning is None else {"this recipe": tuning}
+    chosen |= {one: STRATEGIES[one] for one in strategies}
+    lean = _activations(config, TEXT_TOKENS, "bfloat16", checkpointing=True)
     needs = []
     for title, how in chosen.items():
-        ties = keep and how is tuning
-        whole = need(config, how, strategy=title, text_tokens=text_tokens, keep=ties)
+        whole = need(config, how, strategy=title, keep=keep and how is tuning)
         needs += [whole, replace(whole, checkpointing=True, activations=lean)]
-    return MemoryPlan(name, tuple(needs), tuple(gpus), text_tokens)
+    return MemoryPlan(name, tuple(needs))
 
 
 def need(
@@ -233,10 +209,7 @@ def need(
 ) -> MemoryNeed:
     """Predict one strategy, as `plan` does, by the formulas of the module.
 
-    Args:
-        checkpointing: whether activations are computed twice.
-        dtype: of frozen weights and of activations, one of `sizes.BYTES`.
-        context: bytes of the runtime.
+    `dtype`, one of `sizes.BYTES`, is that of frozen weights and of activations.
     """
     model = prepare(empty_model(config), tuning)
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -272,10 +245,7 @@ def _activations(
 
 def _weights(model: CxrLlavaForConditionalGeneration, tuning: TuningRecipe, size: float) -> float:
     """Return bytes of frozen weights; the language model's linear layers in 4 bit where asked."""
-    small = set()
-    if tuning.quantize:
-        for module in model.decoder.modules():
-            if isinstance(module, nn.Linear) and not module.weight.requires_grad:
-                small.add(id(module.weight))
+    linear = [one for one in model.decoder.modules() if isinstance(one, nn.Linear)]
+    small = {id(one.weight) for one in linear} if tuning.quantize else set()
     frozen = [p for p in model.parameters() if not p.requires_grad]
     return sum(p.numel() * (BYTES["4bit"] if id(p) in small else size) for p in frozen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from workbench._repr import short_repr
 from workbench.finetune.encoding import DECIDES, Example
@@ -18,38 +18,27 @@ if TYPE_CHECKING:
 _LOSS, _TAUGHT, _PROMPT, _IMAGE = "#cfeadb", "#7cc9a1", "#eef1f5", "#f6c28b"
 
 
-@dataclass(frozen=True)
-class PreviewToken:
+class PreviewToken(NamedTuple):
     """One position.
 
     Attributes:
         piece: as the tokenizer spells it.
         id: token id; -200 for the image.
         label: the id that carries loss here; -100 for none.
+        learned: whether the token carries loss.
         taught: whether it is in the sentence that decides about the taught finding.
     """
 
     piece: str
     id: int
     label: int
-    taught: bool = False
-
-    @property
-    def learned(self) -> bool:
-        """Whether the token carries loss."""
-        return self.label != IGNORE_LABEL
+    learned: bool
+    taught: bool
 
 
 @dataclass(frozen=True)
 class PreviewRow:
-    """One turn.
-
-    Attributes:
-        case: id of the case.
-        task: what is asked.
-        tokens: all of them, in order.
-        original: the text before priors were taken out; None where nothing was.
-    """
+    """The tokens of one turn; `original` is the text before priors were taken out, if any were."""
 
     case: str
     task: str
@@ -82,25 +71,15 @@ class Preview:
     __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per token: case, task, position, piece, id, label, learned, taught."""
+        """Return one row per token: case, task, position, and the fields of `PreviewToken`."""
         import pandas as pd
 
-        columns = ["case", "task", "position", "piece", "id", "label", "learned", "taught"]
         rows = [
-            (
-                row.case,
-                row.task,
-                at,
-                token.piece,
-                token.id,
-                token.label,
-                token.learned,
-                token.taught,
-            )
+            (row.case, row.task, at, *token)
             for row in self.rows
             for at, token in enumerate(row.tokens)
         ]
-        return pd.DataFrame(rows, columns=columns)
+        return pd.DataFrame(rows, columns=["case", "task", "position", *PreviewToken._fields])
 
     def text(self) -> str:
         """Return the rows as plain text: [carries loss], [[about the taught finding]]."""
@@ -117,13 +96,10 @@ class Preview:
 
     def _repr_html_(self) -> str:
         counts = ", ".join(f"{count} {escape(task)}" for task, count in self.turns.items())
+        image = (_IMAGE, f"image, {self.image_tokens} positions")
         key = "".join(
             f'<span style="background:{colour};padding:0 .5em;margin-right:.8em">{name}</span>'
-            for colour, name in (
-                *self._learned(),
-                (_PROMPT, "is only read"),
-                (_IMAGE, f"image, {self.image_tokens} positions"),
-            )
+            for colour, name in (*self._learned(), (_PROMPT, "is only read"), image)
         )
         blocks = "".join(_row_html(row, self.image_tokens) for row in self.rows)
         return f"<p>Turns: {counts}</p><p>{key}</p>{blocks}"
@@ -144,9 +120,9 @@ def preview_rows(examples: Sequence[Example], tokenizer: CxrTokenizer) -> tuple[
     rows = []
     for example in examples:
         taught = [False] * example.answer_start + [what == DECIDES for what in example.about]
-        pieces = tokenizer.pieces(example.ids)
-        tokens = map(PreviewToken, pieces, example.ids, example.labels, taught)
-        turn = example.turn
+        pieces, labels, turn = tokenizer.pieces(example.ids), example.labels, example.turn
+        learned = [label != IGNORE_LABEL for label in labels]
+        tokens = map(PreviewToken, pieces, example.ids, labels, learned, taught)
         rows.append(PreviewRow(turn.case, turn.task, tuple(tokens), turn.original))
     return tuple(rows)
 

@@ -18,48 +18,27 @@ a rewriting language model there.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 
 from workbench.finetune.prior_guard import (
-    COMPARING,
-    LEAD,
     PATTERNS,
-    STILL_THERE,
-    VERB,
-    WITHIN,
     calls_gone,
-    compiled,
     content,
     filled,
     is_english,
     keeps,
     only_compares,
+    rule,
 )
 from workbench.hallucination.text_rules import PRIOR
 from workbench.reports import divide, label, sentences
 
-ABNORMAL = compiled("{ABNORMAL}")
-ALIKE = compiled("{ALIKE}")
-ALIKE_FIRST = compiled("{ALIKE_FIRST}")
-AND_THEN = compiled("{AND_THEN}")
-ARTICLE = compiled("{ARTICLE}")
-ASIDES = compiled("{ASIDES}")
-ATTRIBUTES = compiled("{ATTRIBUTES}")
-COUNTED = compiled("{COUNTED}")
-FIRST = compiled("{FIRST}")
-HEAD_END = compiled("{HEAD_END}", re.NOFLAG)
-MASS = compiled("{MASS}")
-NEW_CLAUSE = compiled("{NEW_CLAUSE}")
-NO_THING = compiled("{NO_THING}")
-NOW_DEGREE = compiled("{NOW_DEGREE}")
-ONLY = compiled("{ONLY}")
-PREDICATES = [compiled(one) for one in PATTERNS["PREDICATES"]]
-REMAINS = [(compiled(find), said) for find, said in PATTERNS["REMAINS"]]
-SPLIT = compiled("{SPLIT}")
-THOUGH = compiled("{THOUGH}")
-TIMES = compiled("{TIMES}")
+HEAD_END = re.compile(filled(PATTERNS["HEAD_END"]))
+PREDICATES = [re.compile(filled(one), re.IGNORECASE) for one in PATTERNS["PREDICATES"]]
+REMAINS = [(re.compile(filled(find), re.IGNORECASE), said) for find, said in PATTERNS["REMAINS"]]
 ADVERB, STATE, TURN = map(filled, ("{ADVERB}", "{STATE}", "{TURN}"))
 _NAME = re.compile(
     r"\w+-[A-Z]|(?:Dob+hoff|Hickman|Kerley|Swan|Quinton|Impella|Ghon|Foley|Harrington|Morgagni|"
@@ -73,13 +52,7 @@ _SHORT_NOT = re.compile(r"\b(has|have|is|are|was|were)n['\u2019]t\b", re.IGNOREC
 
 @dataclass(frozen=True)
 class Cleaned:
-    """A report without references to earlier studies.
-
-    Attributes:
-        text: what is left; may be empty.
-        original: what it was.
-        removed: the sentences or clauses said again or taken out, in order.
-    """
+    """What is left of a report, and the sentences that were said again or taken out, in order."""
 
     text: str
     original: str
@@ -97,9 +70,6 @@ def clean_priors(text: str) -> Cleaned:
     Every finding that the report states or denies is still read from the result, with the same
     code. What has resolved or was removed is denied. A comparison that cannot be taken out without
     losing a finding stays.
-
-    Args:
-        text: a report or a section of one.
     """
     if not _comparisons(text):
         return Cleaned(text, text)
@@ -161,18 +131,12 @@ def _stands(text: str, original: str) -> bool:
 
 def _assembled(pieces: list[tuple[str, str, bool]]) -> str:
     """Join gaps and texts; a heading that nothing follows any more goes with what followed."""
-    kept: list[tuple[str, str, bool]] = []
-    for number, (gap, said, heading) in enumerate(pieces):
-        following = []
-        for _, other, also in pieces[number + 1 :]:
-            if also:
-                break
-            following.append(other)
-        if said and not (heading and following and not any(following)):
-            kept.append((gap, said, heading))
     text = ""
-    for gap, said, _ in kept:
-        text += (gap or " ") + said if text else said
+    for number, (gap, said, heading) in enumerate(pieces):
+        behind = takewhile(lambda piece: not piece[2], pieces[number + 1 :])
+        following = [other for _, other, _ in behind]
+        if said and not (heading and following and not any(following)):
+            text += (gap or " ") + said if text else said
     return text.strip()
 
 
@@ -185,32 +149,32 @@ def _comparisons(text: str) -> int:
 def _rephrased(sentence: str) -> Iterator[str]:
     """Yield ways to say a sentence without comparing, the most thorough first."""
     plain = _SHORT_NOT.sub(r"\1 not", " ".join(sentence.split()).rstrip(" ."))
-    bare = WITHIN.sub("", LEAD.sub("", plain))
-    yield _joined(_said(clause, bare != plain) for clause in _clauses(bare))
+    bare = rule("WITHIN").sub("", rule("LEAD").sub("", plain))
+    yield " ".join(filter(None, (_said(clause, bare != plain) for clause in _clauses(bare))))
     yield _said(plain, True)
     yield _ended(bare)
     yield _ended(_inline(plain))
-    yield _ended(ASIDES.sub("", plain))
+    yield _ended(rule("ASIDES").sub("", plain))
 
 
 def _clauses(text: str) -> list[str]:
     """Divide a sentence before every part that has a subject and a verb or state of its own."""
-    if though := THOUGH.match(text):
+    if though := rule("THOUGH").match(text):
         return [*_clauses(though[1]), *_clauses(though[2])]
-    alike = ALIKE.match(text) or ALIKE_FIRST.match(text)
-    if alike and COMPARING.search(alike["first"]):
+    alike = rule("ALIKE").match(text) or rule("ALIKE_FIRST").match(text)
+    if alike and rule("COMPARING").search(alike["first"]):
         other = (
             f"{alike['other']} is {'no longer seen' if calls_gone(alike['first']) else 'unchanged'}"
         )
         parts = [*_clauses(alike["first"]), other]
-        return parts if alike.re is ALIKE else parts[::-1]
-    for match in SPLIT.finditer(text):
+        return parts if alike.re is rule("ALIKE") else parts[::-1]
+    for match in rule("SPLIT").finditer(text):
         left, right = text[: match.start()], text[match.end() :]
-        whole = VERB.search(left) or re.match(r"no\b|without\b", left, re.IGNORECASE)
+        whole = rule("VERB").search(left) or re.match(r"no\b|without\b", left, re.IGNORECASE)
         if ";" in match.group() and (not content(left) or calls_gone(left)):
             return [left, *_clauses(right)]
         whole = whole or ";" in match.group() or re.search(rf"\b{STATE}$", left, re.IGNORECASE)
-        if whole and NEW_CLAUSE.match(right) and not re.match(ADVERB + STATE, right, re.I):
+        if whole and rule("NEW_CLAUSE").match(right) and not re.match(ADVERB + STATE, right, re.I):
             return [left, *_clauses(right)]
     return [text]
 
@@ -228,24 +192,24 @@ def _said(clause: str, compared: bool) -> str:
 def _ways(clause: str) -> Iterator[str]:
     """Yield what a clause can say without its comparison."""
     inner = _inline(clause)
-    if match := NOW_DEGREE.match(clause):
+    if match := rule("NOW_DEGREE").match(clause):
         yield from (_graded(way, match["degree"]) for way in _ways(match["first"]))
-    if match := AND_THEN.match(clause):
+    if match := rule("AND_THEN").match(clause):
         subject = match["subject"]
         be = "are " if " and " in subject or _plural(_bare(subject)) else "is "
         yield _ended(_inline(f"{subject} {match['verb'] or be}{match['rest']}"))
     if any(pattern.search(clause) for pattern, _ in REMAINS) and not _comparisons(inner):
         yield _ended(inner)
-    for text in dict.fromkeys((clause, ASIDES.sub("", clause), inner)):
-        if match := FIRST.match(text):
+    for text in dict.fromkeys((clause, rule("ASIDES").sub("", clause), inner)):
+        if match := rule("FIRST").match(text):
             yield _there(match["subject"] or match["other"])
         for pattern in PREDICATES:
             if match := pattern.match(text):
-                subject = _inline(ONLY.sub("", match["subject"]))
+                subject = _inline(rule("ONLY").sub("", match["subject"]))
                 rest = re.sub(r"^,? (?:now )?", "", match["rest"])
                 if calls_gone(clause):
                     both = pattern.pattern.startswith("^(?:(?:there") and " with " in subject
-                    if not (both or STILL_THERE.search(clause)):
+                    if not (both or rule("STILL_THERE").search(clause)):
                         yield _none(subject, _inline(rest))
                 else:
                     if re.match(r"(?:there (?:is|are|has been|have been) )?no\b", text, re.I):
@@ -258,18 +222,16 @@ def _ways(clause: str) -> Iterator[str]:
 
 def _inline(text: str, keep_new: bool = False) -> str:
     """Take words and asides that compare out of a clause."""
-    text = WITHIN.sub("", LEAD.sub("", text))
-    text = ASIDES.sub("", text)
+    text = rule("WITHIN").sub("", rule("LEAD").sub("", text))
+    text = rule("ASIDES").sub("", text)
     for pattern, said in REMAINS:
         text = pattern.sub(said, text)
-    text = TIMES.sub("", text)
-    text = ATTRIBUTES.sub(
+    text = rule("TIMES").sub("", text)
+    text = rule("ATTRIBUTES").sub(
         lambda match: match.group() if keep_new and "new" in match.group().lower() else "", text
     )
     text = re.sub(r"\s+,", ",", re.sub(r"\s{2,}", " ", text)).strip(" ,")
-    return re.sub(
-        r"\b([Aa]n?) (\w+)", lambda m: f"{_match_case(m[1], _article(m[2]))} {m[2]}", text
-    )
+    return re.sub(r"\b([Aa])n? (\w+)", lambda m: f"{m[1]}{_article(m[2])[1:]} {m[2]}", text)
 
 
 def _there(subject: str, rest: str = "") -> str:
@@ -278,10 +240,12 @@ def _there(subject: str, rest: str = "") -> str:
     single = " " not in _bare(parts[0]) and _plural(subject)
     if len(parts) > 1 and (single or _QUALITY.search(parts[0])):
         parts = [subject]  # "monitoring and support devices", "hilar and mediastinal adenopathy"
-    elif not HEAD_END.search(subject) and any(NO_THING.search(part) for part in parts[2::2]):
+    elif not HEAD_END.search(subject) and any(
+        rule("NO_THING").search(part) for part in parts[2::2]
+    ):
         return ""
     first = _bare(parts[0])
-    thing = not NO_THING.search(_head(first)) or ABNORMAL.search(first)
+    thing = not rule("NO_THING").search(_head(first)) or rule("ABNORMAL").search(first)
     if not first or not thing or re.search(rf"\b{TURN} (?:of|in)\b", subject):
         return ""
     marks = ["", *parts[1::2]]
@@ -303,10 +267,10 @@ def _graded(said: str, degree: str) -> str:
 
 def _none(subject: str, rest: str = "") -> str:
     """Return the sentence that a thing is not there."""
-    if NO_THING.search(_head(_bare(subject))) or re.search(rf"\b{TURN} of\b", subject):
+    if rule("NO_THING").search(_head(_bare(subject))) or re.search(rf"\b{TURN} of\b", subject):
         return ""
     bare = [_bare(part) for part in re.split(r",? and |, ", subject)]
-    if not all(bare) or any(COUNTED.match(part) for part in bare):
+    if not all(bare) or any(rule("COUNTED").match(part) for part in bare):
         return ""
     if rest and not re.match(r"(?:in|at|on|over|along|within|of)\b", rest):
         return ""
@@ -314,7 +278,7 @@ def _none(subject: str, rest: str = "") -> str:
 
 
 def _bare(words: str) -> str:
-    words = ARTICLE.sub("", words.strip())
+    words = rule("ARTICLE").sub("", words.strip())
     known = words[:1].isupper() and words[1:2].islower() and not _NAME.match(words)
     return words[:1].lower() + words[1:] if known else words
 
@@ -330,7 +294,7 @@ def _plural(words: str) -> bool:
 
 def _with_article(words: str) -> str:
     bare = _bare(words)
-    if not bare or _plural(bare) or COUNTED.match(bare) or MASS.search(_head(bare)):
+    if not bare or _plural(bare) or rule("COUNTED").match(bare) or rule("MASS").search(_head(bare)):
         return bare
     return f"{_article(bare.split()[0])} {bare}"
 
@@ -342,14 +306,6 @@ def _article(word: str) -> str:
     return "an" if vowel or re.match(r"8|11|18|hour|honest", word) else "a"
 
 
-def _match_case(old: str, new: str) -> str:
-    return new.capitalize() if old[0].isupper() else new
-
-
 def _ended(text: str) -> str:
     text = text.strip(" ,;:.")
     return f"{text[0].upper()}{text[1:]}." if text else ""
-
-
-def _joined(parts: Iterable[str]) -> str:
-    return " ".join(part for part in parts if part)

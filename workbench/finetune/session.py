@@ -33,7 +33,7 @@ from workbench.finetune.ledger import (
     Run,
 )
 from workbench.finetune.measuring import explained_rows, forgetting
-from workbench.finetune.parts import frozen_sha256, parts_learned
+from workbench.finetune.parts import frozen, parts_learned, weights_sha256
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.trainer import (
     BEST_FILE,
@@ -141,7 +141,7 @@ class Stage(ABC):
         """Train to the best weights and write everything; None on every process but the first."""
         student, rows = self.prepare()
         training, device = self.recipe.training, self.loaded.model.device
-        sha_before = frozen_sha256(self.loaded.model)
+        sha_before = weights_sha256(frozen(self.loaded.model))
         batches = plan_batches(
             rows.lengths, micro=training.micro_batch, batch=training.batch_size,
             epochs=training.epochs, seed=self.recipe.seed,
@@ -184,7 +184,7 @@ class Stage(ABC):
 
     def _ledger(self, trainer: FinetuneTrainer, sha_before: str, **measured: Any) -> Ledger:
         card, state, recipe = self.loaded.card, trainer.state, self.recipe
-        sha_after = frozen_sha256(self.loaded.model)
+        sha_after = weights_sha256(frozen(self.loaded.model))
         return Ledger(
             name=recipe.name,
             stage=recipe.stage,

@@ -33,10 +33,9 @@ from workbench.model.splice import IGNORE_LABEL
 
 
 class Student(nn.Module):
-    """A model with the loss of instruction tuning.
+    """A prepared model with the loss of instruction tuning.
 
     Args:
-        model: trained in place, already prepared for it.
         taught_weight: weight of the loss on tokens that decide about the taught finding; that of
             all others is 1.
         keep: share of the loss on tokens that have nothing to do with it that measures how far the
@@ -69,21 +68,18 @@ class Student(nn.Module):
         only_logits: bool = False,
         **batch: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Return the loss of a batch from `encoding`.
+        """Return the "loss" of a batch from `encoding`: the weighted sum over its answer tokens.
+
+        The sum is divided by `num_items_in_batch`, the answer tokens of the whole step over all
+        processes.
 
         Args:
-            labels: ids to be predicted, -100 elsewhere.
-            about: what each of them has to do with the taught finding.
-            num_items_in_batch: answer tokens of the whole step, over all processes.
             base: the same rows without what is about it, where the base is asked.
-            unlabelled: True in rows without labels, which only tie the model to the base.
-            only_logits: return {"logits": (T, V)} of the T tokens that have nothing to do with it.
+            unlabelled: True in rows without labels, which only tie the model to the base; then also
+                "parts" (2, 2) are returned: the sum and the tokens of labelled and of other rows.
+            only_logits: return "logits" (T, V) of the T tokens that have nothing to do with it.
             **batch: `pixel_values` (B, 1, S, S), or `vision_tokens` (B, N, W) that the frozen tower
                 made of them, and the rest of a padded or packed batch.
-
-        Returns:
-            {"loss": scalar}, summed over answer tokens, weighted, and divided by their number; with
-            unlabelled also "parts" (2, 2): that sum and the tokens of labelled and of other rows.
         """
         rows = None if unlabelled is None else unlabelled[labels != IGNORE_LABEL]
         logits, targets, about = self._answers(labels, about, **batch)

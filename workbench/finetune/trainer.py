@@ -1,8 +1,8 @@
 """transformers' Trainer with the order, the checkpoints and the choice of the best that runs need.
 
-What it adds: batches that were planned before the first step (`batches`), so that a resumed run and
-a run on several processes see what one process would have seen; checkpoints of what learns and
-nothing else; the best weights chosen by a clinical measure, kept apart from the checkpoints.
+What it adds: batches that were planned before the first step, so that a resumed run and a run on
+several processes see what one process would have seen; checkpoints of what learns and nothing else;
+the best weights chosen by a clinical measure, kept apart from the checkpoints.
 """
 
 from __future__ import annotations
@@ -54,13 +54,14 @@ class FinetuneTrainer(Trainer):
     """Trainer of every stage.
 
     Args:
-        recipe: what is asked for.
         model: what is trained, with its loss.
-        rows: what is learned from.
         batches: the whole run, as keys of the rows.
         measure: returns measures of the model as it is now, by name.
         folder: of the run.
-        device, show, callbacks: as for a run.
+        show: whether bars may appear.
+
+    Raises:
+        TrainingError: a step cannot be shared out among the processes, or they shard the model.
     """
 
     model: nn.Module
@@ -263,11 +264,7 @@ class _LastEvaluation(TrainerCallback):
 
 
 def load_tensors(path: Path, model: nn.Module) -> None:
-    """Read what learns back into a model.
-
-    Raises:
-        TrainingError: the file is of another recipe.
-    """
+    """Read what learns back into a model; `TrainingError` where the file is of another recipe."""
     stored, wanted = load_file(path), dict(trainable(model))
     if stored.keys() != wanted.keys():
         raise TrainingError(f"{path.name} belongs to another recipe: its weights are others")
@@ -279,11 +276,7 @@ def load_tensors(path: Path, model: nn.Module) -> None:
 def arguments(
     recipe: Recipe, folder: Path, *, steps: int, device: torch.device, world: int, show: bool
 ) -> TrainingArguments:
-    """Return what transformers is told of a run of `steps` optimiser steps on `world` processes.
-
-    Raises:
-        TrainingError: a step cannot be shared out among the processes.
-    """
+    """Return what transformers is told of a run of `steps` optimiser steps on `world` processes."""
     training = recipe.training
     per_step = training.batch_size // training.micro_batch
     if per_step % world:

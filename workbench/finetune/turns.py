@@ -54,10 +54,9 @@ DENIAL, LONG_DENIAL = "No {}.", "There is no {}."
 
 @dataclass(frozen=True)
 class Turn:
-    """One question and its answer.
+    """One question about a case, and its answer.
 
     Attributes:
-        case: id of the case.
         task: see the module.
         question: what the user asks; None for the published prompts.
         answer: what carries loss.
@@ -89,12 +88,7 @@ class Turn:
 
 @dataclass(frozen=True, eq=False)
 class InstructionSet:
-    """Turns of some cases.
-
-    Attributes:
-        turns: in the order of the cases.
-        left_out: case id -> why it gave no turn.
-    """
+    """Turns in the order of their cases; `left_out` is case id -> why it gave no turn."""
 
     turns: tuple[Turn, ...]
     left_out: Mapping[str, str]
@@ -116,7 +110,6 @@ def instruction_set(
     """Write the turns of cases.
 
     Args:
-        cases: what is asked about.
         data: which tasks, how many questions, which ratio of no to yes.
         taught: finding whose absence reports deny, and that questions ask about first.
         seed: decides what templates leave open.
@@ -126,7 +119,7 @@ def instruction_set(
     turns: list[Turn] = []
     left_out: dict[str, str] = {}
     for case in cases:
-        rng = np.random.default_rng([seed, 73, case_number(case.id)])
+        rng = np.random.default_rng([seed, 73, _number(case.id)])
         mine = [*_texts(case, data, taught, rng, first), *polls.get(case.id, ())]
         if case.drawn is not None:
             mine += _drawn_turns(case, data)
@@ -144,8 +137,7 @@ def own_turns(
     Args:
         cases: with the labelled ones, whose statements of the taught finding are borrowed.
         texts: case -> what the base says of it; an empty one gives no turn.
-        taught: the finding.
-        seed: decides which reports deny it and which statement is borrowed.
+        seed: decides which reports deny the finding and which statement is borrowed.
     """
     first, stated = begins_reports(cases.train, taught), _statements(cases.train, taught)
     turns = []
@@ -153,7 +145,7 @@ def own_turns(
         text = texts[case.id].strip()
         if not text:
             continue
-        rng = np.random.default_rng([seed, 79, case_number(case.id)])
+        rng = np.random.default_rng([seed, 79, _number(case.id)])
         if label(text).code(taught) == NOT_MENTIONED:
             if not stated or rng.random() < 0.5:
                 text = denied(text, taught, first=first)
@@ -190,8 +182,7 @@ def denied(text: str, finding: str, *, first: bool = False) -> str:
 
     It does so in the report's own way: another one would teach a way of writing, not the finding.
     """
-    body, _, _ = text.partition("Impression:")
-    begun = [body[one.start : one.end].lstrip().lower() for one in sentences(body)]
+    begun = [one.text.lstrip().lower() for one in sentences(text.partition("Impression:")[0])]
     long = sum(one.startswith(("there is no ", "there are no ")) for one in begun)
     short = sum(one.startswith("no ") for one in begun)
     denial = LONG_DENIAL if long > short else DENIAL
@@ -241,20 +232,18 @@ def _texts(
     case: Case, data: DataRecipe, taught: str | None, rng: np.random.Generator, first: bool
 ) -> list[Turn]:
     wanted = [task for task in data.tasks if task == "report" or task in SECTION_PROMPTS]
-    denies = taught if taught is not None and case.code(taught) == ABSENT else None
-    if denies is not None and rng.random() >= data.denials:
-        denies = None
+    denies = taught is not None and case.code(taught) == ABSENT and rng.random() < data.denials
     turns = []
     for task in wanted:
-        whole = task == "report"
-        text = (case.report or label_report(case)) if whole else case.section(task)
-        cleaned = clean_priors(text) if data.clean_priors and case.drawn is None else None
-        answer = cleaned.text if cleaned else text
-        if denies and task != "impression" and label(answer).code(denies) != ABSENT:
-            answer = denied(answer, denies, first=first)
+        answer = (case.report or label_report(case)) if task == "report" else case.section(task)
+        original = None
+        if data.clean_priors and case.drawn is None:
+            cleaned = clean_priors(answer)
+            answer, original = cleaned.text, answer if cleaned.changed else None
+        if denies and taught and task != "impression" and label(answer).code(taught) != ABSENT:
+            answer = denied(answer, taught, first=first)
         if answer.strip():
             asked = SECTION_PROMPTS.get(task)
-            original = text if cleaned and cleaned.changed else None
             turns.append(Turn(case.id, task, asked, answer.strip(), original=original))
     return turns
 
@@ -274,16 +263,16 @@ def _polls(
             if code in pools and (askable or finding == taught) and finding in ALL_FINDINGS:
                 pools[code].append((case.id, finding))
     room = Counter({case.id: data.questions for case in cases})
-    taken: dict[str, list[tuple[str, str]]] = {}
-    yes = _drawn(pools[PRESENT], room, rng, taught, limit=len(cases) * data.questions / (
-        1 + data.negatives))  # fmt: skip
+    most = len(cases) * data.questions / (1 + data.negatives)
+    yes = _drawn(pools[PRESENT], room, rng, taught, limit=most)
     no = _drawn(pools[ABSENT], room, rng, taught, limit=len(yes) * data.negatives)
-    for code, chosen in ((PRESENT, yes), (ABSENT, no)):
-        for case, finding in chosen:
-            taken.setdefault(case, []).append((finding, code))
-    return {
-        case: [_poll(case, finding, code) for finding, code in rows] for case, rows in taken.items()
-    }
+    turns: dict[str, list[Turn]] = {}
+    for case, finding in yes:
+        answer = f"Yes, there is {named(finding)}."
+        turns.setdefault(case, []).append(_poll(case, finding, answer))
+    for case, finding in no:
+        turns.setdefault(case, []).append(_poll(case, finding, f"No, there is no {finding}."))
+    return turns
 
 
 def _drawn(
@@ -294,20 +283,16 @@ def _drawn(
     *,
     limit: float,
 ) -> list[tuple[str, str]]:
-    order = rng.permutation(len(pool))
-    order = sorted(order, key=lambda at: pool[at][1] != taught)
-    chosen = []
-    for at in order:
-        case, _ = pool[at]
+    chosen: list[tuple[str, str]] = []
+    mixed = [pool[at] for at in rng.permutation(len(pool))]
+    for case, finding in sorted(mixed, key=lambda pair: pair[1] != taught):
         if len(chosen) < round(limit) and room[case] > 0:
             room[case] -= 1
-            chosen.append(pool[at])
+            chosen.append((case, finding))
     return chosen
 
 
-def _poll(case: str, finding: str, code: str) -> Turn:
-    yes, no = f"Yes, there is {named(finding)}.", f"No, there is no {finding}."
-    answer = yes if code == PRESENT else no
+def _poll(case: str, finding: str, answer: str) -> Turn:
     return Turn(case, "question", question_about(finding), answer, finding)
 
 
@@ -321,6 +306,6 @@ def _drawn_turns(case: Case, data: DataRecipe) -> list[Turn]:
     return turns
 
 
-def case_number(text: str) -> int:
+def _number(text: str) -> int:
     """Return a number that follows from the id of a case, for seeds."""
     return zlib.crc32(text.encode())
