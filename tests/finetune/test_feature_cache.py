@@ -18,7 +18,7 @@ def test_rows_are_what_the_tower_makes_and_are_made_once(loaded, pixels, tmp_pat
     with torch.no_grad():
         wanted = tower(pixels).tokens
     assert torch.equal(cache.rows(cache.add(pixels[[0, 1, 0]])), wanted[[0, 1, 0]])
-    assert (cache.computed, len(cache)) == (2, 2)
+    assert cache.computed == len(list(tmp_path.glob("*.safetensors"))) == 2
     again = FeatureCache.open(tmp_path, tower, loaded.processor)
     assert torch.allclose(again.rows(again.add(pixels)), wanted, atol=1e-6)
     assert (again.computed, again.found) == (3, 2)
@@ -36,39 +36,26 @@ def test_another_tower_or_preparation_is_refused(loaded, pixels, tmp_path):
         FeatureCache.open(tmp_path, loaded.model.vision_tower, loaded.processor)
 
 
-def test_a_stop_between_rows_and_keys_loses_only_work(loaded, pixels, tmp_path):
-    cache = FeatureCache.open(tmp_path, loaded.model.vision_tower, loaded.processor)
-    cache.add(pixels[:2])
-    with (tmp_path / "tokens.f32").open("ab") as handle:
-        handle.write(b"half a row")
-    again = FeatureCache.open(tmp_path, loaded.model.vision_tower, loaded.processor)
-    with torch.no_grad():
-        wanted = loaded.model.vision_tower(pixels).tokens
-    assert torch.allclose(again.rows(again.add(pixels)), wanted, atol=1e-6)
-
-
-def test_names_that_were_being_written_are_passed_over(loaded, pixels, tmp_path):
+def test_a_stop_loses_only_the_image_that_was_being_written(loaded, pixels, tmp_path):
     tower = loaded.model.vision_tower
-    cache = FeatureCache.open(tmp_path, tower, loaded.processor)
-    cache.add(pixels[:2])
-    with cache.keys.path.open("r+b") as handle:
-        handle.truncate(cache.keys.path.stat().st_size - 9)
+    name = FeatureCache.open(tmp_path, tower, loaded.processor).add(pixels[:3])[1]
+    whole = tmp_path / f"{name}.safetensors"
+    whole.with_name(f"{whole.name}.partial").write_bytes(whole.read_bytes()[:-9])
+    whole.unlink()
     again = FeatureCache.open(tmp_path, tower, loaded.processor)
-    assert len(again) == 0
     with torch.no_grad():
         wanted = tower(pixels).tokens
-    assert torch.allclose(again.rows(again.add(pixels[2:])), wanted[2:], atol=1e-6)
-    later = FeatureCache.open(tmp_path, tower, loaded.processor)
-    assert torch.allclose(later.rows(later.add(pixels)), wanted, atol=1e-6)
-    assert (later.computed, later.found) == (2, 3)
+    assert torch.allclose(again.rows(again.add(pixels)), wanted, atol=1e-6)
+    assert (again.computed, again.found) == (3, 2)
 
 
 def test_a_file_cut_short_is_refused(loaded, pixels, tmp_path):
-    FeatureCache.open(tmp_path, loaded.model.vision_tower, loaded.processor).add(pixels)
-    with (tmp_path / "tokens.f32").open("r+b") as handle:
+    cache = FeatureCache.open(tmp_path, loaded.model.vision_tower, loaded.processor)
+    names = cache.add(pixels)
+    with (tmp_path / f"{names[3]}.safetensors").open("r+b") as handle:
         handle.truncate(100)
     with pytest.raises(TrainingError, match="cut short"):
-        FeatureCache.open(tmp_path, loaded.model.vision_tower, loaded.processor)
+        cache.rows(names)
 
 
 def test_two_writers_of_one_folder_share_their_work(loaded, pixels, tmp_path):
@@ -82,6 +69,4 @@ def test_two_writers_of_one_folder_share_their_work(loaded, pixels, tmp_path):
     assert torch.allclose(two.rows(rows), wanted[1:], atol=1e-6)
     assert torch.allclose(one.rows(one.add(pixels)), wanted, atol=1e-6)
     assert one.computed == 3
-    records = one.keys.read()[0]
-    keys = [key for record in records for key in record["keys"]]
-    assert len(keys) == len(set(keys)) == len(pixels)
+    assert len(list(tmp_path.glob("*.safetensors"))) == len(pixels)

@@ -9,7 +9,7 @@
     wb.finetune.examine(base, model, finding="fracture")          # on unseen phantoms
     wb.finetune.compare("runs/a", "runs/b")
 
-`mini` itself is made by `recipes/mini` of the repository. Names are imported on first use.
+`mini` itself is made by `recipes/mini` of the repository.
 """
 
 from __future__ import annotations

@@ -61,14 +61,12 @@ def save_adapter(
     name: str,
     facts: Mapping[str, object] | None = None,
 ) -> Path:
-    """Write what learned in a model, and return the folder.
+    """Write what learned in a model, with the facts that its card states; return the folder.
 
     Args:
         folder: made where it is missing; files of these names in it are replaced.
         loaded: the base, with the trained model in it.
-        tuning: which parts learned.
         name: what the result is called.
-        facts: what the card says of training and measures.
     """
     folder = Path(folder)
     card = loaded.card
@@ -136,11 +134,11 @@ def load_adapter(
     """Return a model with an adapter on it.
 
     Args:
-        base: a name, a directory or a hub id, loaded anew; or a `ChestXrayModel`, whose weights get
-            the adapter in place. None takes the base that the adapter names.
+        base: a name, a directory or a hub id, loaded anew with options of `load_checkpoint`; or a
+            `ChestXrayModel`, whose weights get the adapter in place. None takes the base that the
+            adapter names.
         folder: of the adapter.
         merged: fold LoRA updates into the weights.
-        **options: of `load_checkpoint`, where the base is loaded.
 
     Raises:
         CheckpointError: no adapter, or it belongs to another base.
@@ -198,8 +196,6 @@ def export(
     folder: str | Path, out: str | Path, *, base: Base | None = None, dtype: str | None = None
 ) -> Path:
     """Write base and adapter as one checkpoint in the published layout; return its directory.
-
-    `wb.load_model` and `workbench doctor --parity` take it.
 
     Args:
         folder: of the adapter.

@@ -1,6 +1,6 @@
 """Cases to learn from: an image, what is known of it, and whose it is.
 
-From a manifest, with its codes and report sections as they are; or of phantoms, with everything
+They come from a manifest, with its codes and report sections, or are phantoms, with everything
 known. Training and validation never share a patient.
 """
 
@@ -55,11 +55,7 @@ class Case:
 
     @property
     def phantom(self) -> Phantom:
-        """The phantom behind it.
-
-        Raises:
-            InputError: it is a real radiograph.
-        """
+        """The phantom behind it; `InputError` where it is a real radiograph."""
         if self.drawn is None:
             raise InputError(f"{self.id} is a real radiograph; only phantoms are known throughout")
         return self.drawn()
@@ -201,14 +197,7 @@ def _shows(seed: int, finding: str, domain: str, quota: Mapping[bool, int]) -> b
 def phantom_case(
     seed: int, *, domain: str = "internal", add: str | None = None, known: str | None = None
 ) -> Case:
-    """Return one phantom as a case.
-
-    Args:
-        seed: of the phantom.
-        domain: phantom domain.
-        add: a finding drawn beside those that the seed decides.
-        known: a finding whose absence is known too, although no seed decides it.
-    """
+    """Return one phantom as a case, with a finding added, and `known` to be absent where it is."""
     names = (*_findings(seed, domain), *([add] if add else []))
     codes = {name: PRESENT if name in names else ABSENT for name in PHANTOM_FINDINGS}
     if known is not None:
@@ -280,11 +269,7 @@ def row_case(manifest: Manifest, row: int) -> Case:
 def manifest_regions(
     values: Mapping[str, Any], path: Path, root: Path | None
 ) -> dict[str, np.ndarray]:
-    """Return finding -> boolean (H, W) in the pixels of the image at `path`, of a manifest's row.
-
-    Raises:
-        InputError: the image or a mask cannot be read.
-    """
+    """Return finding -> boolean (H, W) in the pixels of the image at `path`, of a row's values."""
     height, width = load_radiograph(path).size
     found: dict[str, np.ndarray] = {}
     for box in from_cell(values["boxes"]) or ():

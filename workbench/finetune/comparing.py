@@ -1,8 +1,5 @@
 """Two models on unseen phantoms, and two runs side by side: what came out better.
 
-    wb.finetune.examine(base, tuned, finding="fracture", n=300)
-    wb.finetune.compare("runs/a", "runs/b")
-
 The ledger's own scores are of the validation cases, which chose the checkpoint; the phantoms of
 `examine` were seen neither by training nor by that choice. Runs are compared on the validation
 cases that both have, paired by case.

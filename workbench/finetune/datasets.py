@@ -178,7 +178,7 @@ class TurnRows(Dataset):
         self.untaught = untaught
         self.groups, self.images, self.cache = groups, images, cache
         self.pad_id, self.image_tokens, self.together = pad_id, image_tokens, together
-        self._rows: dict[int, int] = {}
+        self._rows: dict[int, str] = {}
         if cache is not None:
             for case in sorted({group[0].case for group in groups}):
                 self._rows[case] = cache.add(images.prepared(case)[None])[0]

@@ -1,32 +1,33 @@
-"""What a frozen vision tower makes of images: computed once, memory-mapped, never stale.
+"""What a frozen vision tower makes of images: computed once, a file for each, never stale.
 
     cache = FeatureCache.open("out/features", tower, processor)
     tokens = cache.rows(cache.add(pixels))        # (B, N, W), computed or read
 
-A row is found by the SHA-256 of the prepared pixels, so another image or another preparation is
-another row. The folder is bound to the SHA-256 of the tower's weights: another tower is refused.
-Several processes may share a folder: one writes at a time, and finds what the others wrote.
+A file is named by the SHA-256 of the prepared pixels, and the folder is bound to that of the
+tower's weights: another tower is refused. Several processes may share a folder: one writes at a
+time, and finds what the others wrote.
 """
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from workbench._repr import short_repr
-from workbench._store import JsonLines
+from workbench._store import read_json, whole_file
 from workbench.errors import TrainingError
 from workbench.finetune.parts import weights_sha256
 from workbench.model.processor import ImageProcessor
 from workbench.model.vision import VisionTower
 
-KEYS, ROWS, LOCK = "keys.jsonl", "tokens.f32", "writing.lock"
+NOTE, LOCK = "features.json", "writing.lock"
 
 
 @dataclass(eq=False)
@@ -35,19 +36,13 @@ class FeatureCache:
 
     Attributes:
         tower: the frozen vision tower.
-        shape: (N, W) of one image.
-        keys: the file of the names of the rows.
-        computed, found: images computed and read by this object.
+        computed, found: images computed by this object, and found in the folder.
     """
 
     folder: Path
     tower: VisionTower = field(repr=False)
-    shape: tuple[int, int]
-    keys: JsonLines = field(repr=False)
     computed: int = 0
     found: int = 0
-    _rows: dict[str, int] = field(default_factory=dict, repr=False)
-    _stored: np.ndarray | None = field(default=None, repr=False)
 
     __repr__ = short_repr
 
@@ -58,87 +53,58 @@ class FeatureCache:
         """Open a cache, or start one.
 
         Raises:
-            TrainingError: the folder was made by another tower or another preparation, or is
-                damaged.
+            TrainingError: the folder was made by another tower or another preparation.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = tower.config
-        head = {
+        own = {
             "encoder": weights_sha256(tower.state_dict().items()),
-            "preprocessing": {
-                "size": processor.size, "mean": processor.mean, "std": processor.std
-            },
-            "tokens": config.image_tokens,
-            "width": config.width,
-            "dtype": "float32",
-        }  # fmt: skip
-        lines = JsonLines(folder / KEYS, head)
-        if differing := lines.differing():
+            "preprocessing": [processor.size, processor.mean, processor.std],
+        }
+        with FileLock(folder / LOCK):
+            if not (folder / NOTE).is_file():
+                with whole_file(folder / NOTE) as partial:
+                    partial.write_text(json.dumps(own), encoding="utf-8")
+        there = read_json(folder / NOTE)
+        if differing := [name for name in own if own[name] != there.get(name)]:
             raise TrainingError(
                 f"{folder.name} has features of another {' and '.join(differing)}; delete it or "
                 "name another folder, since stale features would train the wrong thing in silence"
             )
-        lines.begin()
-        made = cls(folder, tower, (config.image_tokens, config.width), lines)
-        with FileLock(folder / LOCK):
-            made._read_keys()
-        return made
+        return cls(folder, tower)
 
-    def __len__(self) -> int:
-        return len(self._rows)
+    def add(self, pixel_values: torch.Tensor) -> list[str]:
+        """Return the names of prepared images (B, 1, S, S); what is missing is computed."""
+        names = [weights_sha256([("", one)]) for one in pixel_values]
+        with FileLock(self.folder / LOCK):
+            missing = {name: at for at, name in enumerate(names) if not self._file(name).is_file()}
+            if missing:
+                self._compute(list(missing), pixel_values[list(missing.values())])
+        self.computed += len(missing)
+        self.found += len(names) - len(missing)
+        return names
 
-    @property
-    def _row_bytes(self) -> int:
-        return 4 * self.shape[0] * self.shape[1]
+    def rows(self, names: Sequence[str]) -> torch.Tensor:
+        """Return (B, N, W) float32 tokens of images, read from disk.
 
-    def add(self, pixel_values: torch.Tensor) -> list[int]:
-        """Return the rows of prepared images (B, 1, S, S); what is missing is computed."""
-        keys = [weights_sha256([("", one)]) for one in pixel_values]
-        fresh = 0
-        if any(key not in self._rows for key in keys):
-            with FileLock(self.folder / LOCK):
-                self._read_keys()
-                fresh = self._compute(keys, pixel_values)
-        self.found += len(keys) - fresh
-        return [self._rows[key] for key in keys]
-
-    def rows(self, rows: Sequence[int]) -> torch.Tensor:
-        """Return (B, N, W) float32 tokens of rows, read from disk."""
-        if self._stored is None or len(self._stored) < len(self):
-            shape = (len(self), *self.shape)
-            self._stored = np.memmap(self.folder / ROWS, np.float32, "r", shape=shape)
-        return torch.from_numpy(self._stored[list(rows)])
-
-    def _compute(self, keys: list[str], pixel_values: torch.Tensor) -> int:
-        """Compute and write the images that nobody has written yet; return their number."""
-        missing = [
-            at for at, key in enumerate(keys) if key not in self._rows and keys.index(key) == at
-        ]
-        if missing:
-            device = next(self.tower.parameters()).device
-            with torch.no_grad():
-                tokens = self.tower(pixel_values[missing].to(device)).tokens
-            self._append([keys[at] for at in missing], tokens.float().cpu().numpy())
-        return len(missing)
-
-    def _read_keys(self) -> None:
-        """Learn what is in the folder by now."""
-        names = [name for record in self.keys.read()[0] for name in record.get("keys", ())]
-        if names and (self.folder / ROWS).stat().st_size < len(names) * self._row_bytes:
+        Raises:
+            TrainingError: a file is damaged.
+        """
+        try:
+            return torch.stack([load_file(self._file(name))["tokens"] for name in names])
+        except SafetensorError as error:
             raise TrainingError(
-                f"{self.folder.name} is cut short; delete it, it will be made again"
-            )
-        self._rows = {name: row for row, name in enumerate(names)}
+                f"a file in {self.folder.name} is cut short; delete the folder, it will be made "
+                "again"
+            ) from error
 
-    def _append(self, keys: list[str], tokens: np.ndarray) -> None:
-        """Write tokens, then their keys, so that a stop between the two loses only work."""
-        with (self.folder / ROWS).open("r+b" if self._rows else "wb") as handle:
-            handle.seek(len(self) * self._row_bytes)
-            handle.write(np.ascontiguousarray(tokens, np.float32).tobytes())
-            handle.flush()
-            os.fsync(handle.fileno())
-        self.keys.add({"keys": keys})
-        for key in keys:
-            self._rows[key] = len(self._rows)
-        self.computed += len(keys)
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
+
+    @torch.no_grad()
+    def _compute(self, names: Sequence[str], pixel_values: torch.Tensor) -> None:
+        device = next(self.tower.parameters()).device
+        tokens = self.tower(pixel_values.to(device)).tokens.float().cpu()
+        for name, row in zip(names, tokens, strict=True):
+            with whole_file(self._file(name)) as partial:
+                save_file({"tokens": row.contiguous()}, partial)

@@ -1,7 +1,6 @@
 """What recipes are made of: pydantic models whose errors repair.
 
-A mistake is said with the path of the field, what was expected, what came, and the nearest name;
-several mistakes are said together.
+A mistake is said with the path of the field, what was expected, what came, and the nearest name.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ Labels teach, and masks where they are known. Every patch token gives a logit fo
 image's logit pools them with a softmax, so that what the image shows can be read off the tokens
 that the projector sees. A label that nobody gave carries no loss.
 
-"Before" is what the tower of the base already knows of these findings, read off by a linear probe
-that is fitted to the same training cases; "after" is the trained head. When the tower has moved,
-its tokens no longer mean what the language model was told: with `tuning.projector: full` the
-projector is set to the ridge solution under which the new tokens say what the old ones said.
+"Before" is what a linear probe, fitted to the same training cases, reads off the tower of the base;
+"after" is the trained head. When the tower has moved, its tokens no longer mean what the language
+model was told: with `tuning.projector: full` the projector is set to the ridge solution under which
+the new tokens say what the old ones said.
 
 Papers: Lee et al., Eur Radiol 2025, section 2 (multi-label findings); pooling by attention, Ilse et
 al., ICML 2018, arXiv 1802.04712. Deviations: the paper pools the class token; masks are beyond it.
@@ -106,11 +106,7 @@ class FindingClassifier(nn.Module):
 
 
 def class_weights(labels: np.ndarray) -> torch.Tensor:
-    """Return (F,) weight of a positive: the root of negatives by positives, within bounds.
-
-    Args:
-        labels: (n, F) 1, 0 or -100.
-    """
+    """Return (F,) weight of a positive: the root of negatives by positives, within bounds."""
     positive, negative = (labels == 1).sum(0), (labels == 0).sum(0)
     ratio = np.sqrt(np.maximum(negative, 1) / np.maximum(positive, 1))
     return torch.from_numpy(ratio.clip(1 / MOST_WEIGHT, MOST_WEIGHT)).float()
@@ -131,7 +127,6 @@ class FindingStage(Stage):
     """Stage 1 of a recipe.
 
     Attributes:
-        findings: those that are learned.
         rows, pixels: "train", "validation" -> labels, and images as they are.
         old: the vision tower before training.
         before: (validation, F) log-odds of a linear probe on it; on the first process.
@@ -227,7 +222,7 @@ class FindingStage(Stage):
 
 
 def learned_findings(recipe: Recipe, cases: CaseSet) -> tuple[str, ...]:
-    """Return the findings of stage 1: those asked for, or all with a present case in each part.
+    """Return the findings asked for, or all, that are present in each part of the cases.
 
     Raises:
         TrainingError: there is none.

@@ -1,10 +1,4 @@
-"""What a run wrote down: its ledger, and the run as it is read back from its folder.
-
-run = wb.finetune.run("stage3_lora", out="runs/fracture")
-run.ledger                          # what was trained, on what, what it cost, what changed
-model = run.model()                 # the trained model, like any other
-wb.finetune.open_run("runs/fracture")
-"""
+"""What a run wrote down: its ledger, and the run as it is read back from its folder."""
 
 from __future__ import annotations
 
@@ -71,7 +65,6 @@ class Ledger:
 
     Attributes:
         base: name and SHA-256 of the weight files it started from.
-        recipe: every field.
         trainable: part -> {"tensors", "parameters"} that learned.
         parameters: of the whole model.
         data: source, digest, cases, patients, turns by task, known findings by part.
@@ -80,8 +73,7 @@ class Ledger:
         best: "step" and value of the measure that the kept weights were chosen by.
         memory: "predicted" and "measured" bytes, and "as": what was measured.
         cost: "seconds", "cpu_seconds", "steps", "processes", "precision", "device".
-        scores: skills that were trained for, before and after.
-        forgetting: skills that were not.
+        scores, forgetting: skills that were trained for, and that were not, before and after.
         explained: saliency and grounding of the same cases before and after.
         cache: images computed and read, where there was a feature cache.
         notes: what a person should know.
@@ -180,14 +172,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run.
-
-    Attributes:
-        folder: where everything is.
-        recipe: what was asked for.
-        ledger: what was done.
-        evidence: validation cases with what both models said of them.
-    """
+    """A finished run: its folder, recipe and ledger, and what both models said of its cases."""
 
     folder: Path
     recipe: Recipe = field(repr=False)
@@ -220,11 +205,7 @@ class Run:
 
 
 def open_run(folder: str | os.PathLike[str]) -> Run:
-    """Read a finished run back.
-
-    Raises:
-        InputError: the folder has none.
-    """
+    """Read a finished run back; `InputError` where the folder has none."""
     folder = Path(folder)
     if not (folder / LEDGER_FILE).is_file():
         raise InputError(

@@ -2,10 +2,8 @@
 
 A finding counts as stated when the labeler reads it as present; silence and doubt are no statement.
 Where the truth is unknown or uncertain nothing is counted. The same rule serves the choice of the
-best checkpoint, the score cards of the ledger and the benchmarks.
-
-A gain in F1 with maps that point nowhere, or with statements that need no image, is a gain in
-habit. `explained_rows` asks both of the same few cases before and after.
+best checkpoint, the ledger and the benchmarks. `explained_rows` asks whether a gain in F1 comes
+with maps that point somewhere and with statements that need the image.
 """
 
 from __future__ import annotations

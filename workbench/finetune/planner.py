@@ -69,7 +69,6 @@ class MemoryNeed:
     """Predicted bytes of one strategy with one image at a time.
 
     Attributes:
-        checkpointing: whether activations are computed twice.
         parameters, learning: of the whole model, and those that learn.
         weights, gradients, optimiser: bytes that do not grow with the batch.
         activations, logits, vision: bytes of one image with its text.

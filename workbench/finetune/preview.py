@@ -22,7 +22,6 @@ class PreviewToken(NamedTuple):
     """One position.
 
     Attributes:
-        piece: as the tokenizer spells it.
         id: token id; -200 for the image.
         label: the id that carries loss here; -100 for none.
         learned: whether the token carries loss.
@@ -53,8 +52,6 @@ class Preview:
     """What a model will see of some turns.
 
     Attributes:
-        rows: the turns.
-        image_tokens: positions that the image takes.
         turns: of the whole set, by task.
         findings: known findings of the whole set: "train present" and so on.
         taught_weight: weight of the loss on tokens about the taught finding.

@@ -1,13 +1,12 @@
 """References to earlier studies, taken out of reports that one image is learned from.
 
 "Small effusion, unchanged from prior" teaches a model to compare with an image it never sees. Each
-sentence that compares is said again without the comparison. It is divided into clauses: phrases
-that only compare ("since the prior exam", ", which is unchanged") go; of a clause whose verb
-compares only the subject is said: "The effusion has increased." becomes "There is an effusion.",
-"Interval removal of the chest tube." becomes "No chest tube.". That stands only where the labeler
-reads the same findings in it, on the same sides, and no other word with a meaning of its own is
-lost, nor a denial (`prior_guard`); else fewer words are taken out, and where nothing can go, the
-sentence stays as it was. The original is kept beside the result.
+sentence that compares is said again without the comparison. Phrases that only compare ("since the
+prior exam", ", which is unchanged") go; of a clause whose verb compares only the subject is said:
+"The effusion has increased." becomes "There is an effusion.", "Interval removal of the chest tube."
+becomes "No chest tube.". That stands only where the labeler reads the same findings in it, on the
+same sides, and no other word with a meaning of its own is lost, nor a denial (`prior_guard`); else
+fewer words are taken out, and where nothing can go, the sentence stays.
 
 Rules: those of `workbench.hallucination.text_checks` ("prior comparison"). English only.
 Paper: Ramesh, Chi and Rajpurkar, Improving Radiology Report Generation Systems by Removing
@@ -65,11 +64,10 @@ class Cleaned:
 
 
 def clean_priors(text: str) -> Cleaned:
-    """Take references to earlier studies out of a report.
+    """Take references to earlier studies out of a report or a section.
 
-    Every finding that the report states or denies is still read from the result, with the same
-    code. What has resolved or was removed is denied. A comparison that cannot be taken out without
-    losing a finding stays.
+    Every finding keeps its code; what has resolved or was removed is denied. A comparison that
+    cannot be taken out without losing a finding stays.
     """
     if not _comparisons(text):
         return Cleaned(text, text)

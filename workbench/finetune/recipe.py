@@ -1,7 +1,5 @@
 """What a training run is: every choice in one frozen recipe, one sentence for each field.
 
-    recipe = read_recipe("configs/stage3.yaml")        # or the name of a shipped one: "stage3_lora"
-
 Stages (Lee et al., Eur Radiol 2025, section 2): "encoder" learns findings from labels, "projector"
 hands its tokens to the language model, "instruct" learns to write and to answer.
 """
@@ -175,11 +173,7 @@ class EvaluationRecipe(Section):
 
 
 class Recipe(Section):
-    """One training run.
-
-    Raises:
-        OptionError: a field is unknown, or a value is not allowed; the message names the field.
-    """
+    """One training run; `OptionError` where a value is not allowed, with the name of the field."""
 
     name: str = "unnamed"
     """What the run is called."""
@@ -226,11 +220,7 @@ class Recipe(Section):
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
     def replace(self, **changes: object) -> Recipe:
-        """Return a changed recipe; a section takes a mapping of its own changes.
-
-        Raises:
-            OptionError: a field is unknown, or a value is not allowed.
-        """
+        """Return a changed recipe; a section takes a mapping of its own changes."""
         return Recipe(**_merged(self.to_dict(), changes))
 
 
@@ -243,14 +233,11 @@ def shipped_recipes() -> dict[str, str]:
 
 
 def read_recipe(source: str | os.PathLike | Recipe, *, also: Sequence[str] = ()) -> Recipe:
-    """Read a recipe.
-
-    Args:
-        source: a YAML file, the name of a shipped recipe, or a recipe.
-        also: further names that a misspelt one may have meant.
+    """Return a recipe from a YAML file, or the shipped one of a name.
 
     Raises:
-        OptionError: there is no such recipe, it is not YAML, or a field is wrong.
+        OptionError: there is no such recipe (`also` are further names that it may have meant), it
+            is not YAML, or a field is wrong.
     """
     if isinstance(source, Recipe):
         return source

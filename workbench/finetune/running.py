@@ -36,7 +36,7 @@ def run(
     show: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Run | None:
-    """Train by a recipe.
+    """Train by a recipe; return None on every process but the first where there are several.
 
     Args:
         recipe: a YAML file, the name of a shipped recipe, or a recipe.
@@ -46,9 +46,6 @@ def run(
             that was never stopped.
         device: "auto", "cpu", "cuda" or "cuda:N".
         show: whether bars may appear.
-
-    Returns:
-        The run; None on every process but the first where there are several.
 
     Raises:
         OptionError: the recipe is wrong; the message names the field.
@@ -68,9 +65,8 @@ def preview(recipe: str | os.PathLike | Recipe, *, rows: int = 4, device: str = 
     """Show what a model will see, token by token, before anything is trained.
 
     Args:
-        recipe: as in `run`; of stage "projector" or "instruct".
+        recipe, device: as in `run`; a recipe of stage "projector" or "instruct".
         rows: turns to show, shared out among the tasks.
-        device: as in `run`.
 
     Raises:
         OptionError: the recipe trains the encoder, which sees no text.

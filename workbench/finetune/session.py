@@ -81,11 +81,7 @@ def claim(out: Path, recipe: Recipe, *, resume: bool) -> None:
 
 
 def wait_for(note: Path, *, seconds: float | None = None) -> None:
-    """Wait until the first process has written a file, whole or not at all.
-
-    Raises:
-        TrainingError: it was not there in time; None for a patience that suits small files.
-    """
+    """Wait until the first process has written a file; `TrainingError` where it takes too long."""
     seconds = _PATIENCE if seconds is None else seconds
     deadline = time.monotonic() + seconds
     while not note.is_file():
@@ -111,7 +107,6 @@ class Stage(ABC):
     """One run of one stage.
 
     Attributes:
-        recipe, out: of the run.
         show: whether bars may appear.
         loaded: the base; its weights are trained in place.
         cases: what is learned from and what chooses the checkpoint.

@@ -1,17 +1,16 @@
 """The model as it is trained: the loss on answer tokens, and what ties the model to its base.
 
-`Student` wraps the whole model without changing it, so that everything else in this package
-(generation, saliency, grounding) runs on the very module that is being trained.
+`Student` wraps the whole model without changing it, so that everything else (generation, saliency,
+grounding) runs on the very module that is being trained.
 
 Word pieces that a model has never written share one direction in its output head: training only
 ever pushed them down, together. Behind a frozen head no LoRA can tell them apart (`mini`: each
-stays at 1 in 700), so a new word needs `tuning.embeddings: full`. A model trained on all sorts of
-text has no such pieces.
+stays at 1 in 700), so a new word needs `tuning.embeddings: full`.
 
-A hundred cases teach a word, and also their own habits of writing, at the cost of what the base
-knew of everything else. `keep` ties the tokens that are not about the taught finding to what the
-base would say without that finding: it has no idea what follows a word that it never saw. The base
-needs no second model: it is this one with its parameters as they began.
+A hundred cases teach a word, and their own habits of writing, at the cost of what the base knew.
+`keep` ties the tokens that are not about the taught finding to what the base would say without that
+finding: it has no idea what follows a word that it never saw. The base needs no second model: it is
+this one with its parameters as they began.
 
 Paper: Li and Hoiem, Learning without Forgetting, ECCV 2016, arXiv 1606.09282 (deviation: per token,
 on texts without the new words, at temperature 1).

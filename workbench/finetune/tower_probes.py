@@ -135,13 +135,7 @@ def aurocs(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def mean_auroc(scores: np.ndarray, labels: np.ndarray, patients: Sequence[str]) -> Estimate:
-    """Return the mean AUROC over findings with a bootstrap interval over patients.
-
-    Args:
-        scores: (n, F).
-        labels: (n, F) 1, 0 or -100.
-        patients: (n,) whose image it is.
-    """
+    """Return the mean AUROC by scores and labels (n, F), with an interval over patients (n,)."""
     drawn = resampled_means(scores, labels, patients)
     return estimate(_mean(aurocs(scores, labels)), drawn, len(labels))
 

@@ -99,7 +99,7 @@ class FinetuneTrainer(Trainer):
                 "sharded training (FSDP, DeepSpeed) is not supported: checkpoints have whole "
                 "tensors; use torchrun without sharding, LoRA or QLoRA (--plan says what fits)"
             )
-        self.rows, self.batches, self.measure = rows, batches, measure
+        self.batches, self.measure = batches, measure
         self.best_file = folder / "best" / BEST_FILE
         self.rates = {part: getattr(training, f"{part}_rate") for part in RATED}
         self._loss_shifts_labels = False
@@ -108,28 +108,25 @@ class FinetuneTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the planned batches, shared out among the processes."""
-        loader = DataLoader(
-            self.rows,
-            batch_sampler=self.batches,
-            collate_fn=self.data_collator,
-            pin_memory=self.args.dataloader_pin_memory,
+        pin = self.args.dataloader_pin_memory
+        rows, collate = self.train_dataset, self.data_collator
+        return self.accelerator.prepare(
+            DataLoader(rows, batch_sampler=self.batches, collate_fn=collate, pin_memory=pin)
         )
-        return self.accelerator.prepare(loader)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Return AdamW; parts have rates of their own, vectors have no decay."""
-        if self.optimizer is None:
-            groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-            for name, p in trainable(self.model if model is None else model):
-                factor = self.rates.get(part_of(name) or "", 1.0)
-                groups.setdefault((factor, p.ndim > 1), []).append(p)
-            rate, decay = self.args.learning_rate, self.args.weight_decay
-            self._factors = [factor for factor, _ in groups]
-            settings = [
-                {"params": found, "lr": rate * factor, "weight_decay": decay if matrix else 0.0}
-                for (factor, matrix), found in groups.items()
-            ]
-            self.optimizer = torch.optim.AdamW(settings, betas=(0.9, 0.98))
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for name, p in trainable(self.model if model is None else model):
+            factor = self.rates.get(part_of(name) or "", 1.0)
+            groups.setdefault((factor, p.ndim > 1), []).append(p)
+        rate, decay = self.args.learning_rate, self.args.weight_decay
+        self._factors = [factor for factor, _ in groups]
+        settings = [
+            {"params": found, "lr": rate * factor, "weight_decay": decay if matrix else 0.0}
+            for (factor, matrix), found in groups.items()
+        ]
+        self.optimizer = torch.optim.AdamW(settings, betas=(0.9, 0.98))
         return self.optimizer
 
     def _get_learning_rate(self) -> float:
@@ -215,10 +212,10 @@ class FinetuneTrainer(Trainer):
 
 
 class LiveLog(TrainerCallback):
-    """Append every logged step to `progress.jsonl` in the folder of a run.
+    """Append every logged step to `progress.jsonl` in the folder of a run, on its first process.
 
-    Its first line names the writing process: its number, when it started and when its machine did,
-    so that a reader can tell whether it lives. Only the first process of a run writes.
+    Its first line names that process: its number, when it started and when its machine did, so
+    that a reader can tell whether it lives.
     """
 
     def __init__(self, folder: str | os.PathLike) -> None:

@@ -12,11 +12,11 @@ Tasks:
 A case without a report gets one from its labels: what is known is said, what is unknown is not.
 Uncertain is neither yes nor no and is never asked about.
 
-A few dozen labelled images show too little of what a model knew. Images without labels are cheap:
-the base reports them itself, and the model that is trained is tied to what the base would say.
-Where training reports speak of the taught finding, a sentence about it is put into the base's
-report, a denial into one half and a statement into the other, because the new model will write one
-there. That sentence is only read: whether it is true is not known.
+A few dozen labelled images show too little of what a model knew, and images without labels are
+cheap: the base reports them, and the trained model is tied to what the base would say. Where
+training reports speak of the taught finding, a sentence about it is put into the base's report (a
+denial into one half, a statement into the other), because the new model will write one there. That
+sentence is only read: whether it is true is not known.
 
 Papers: Robins, Catastrophic forgetting, rehearsal and pseudorehearsal, Connection Science 7, 1995;
 Li and Hoiem, Learning without Forgetting, ECCV 2016, arXiv 1606.09282 (deviation: a sentence about
@@ -57,9 +57,7 @@ class Turn:
     """One question about a case, and its answer.
 
     Attributes:
-        task: see the module.
         question: what the user asks; None for the published prompts.
-        answer: what carries loss.
         finding: what a polling question is about.
         original: the text before cleaning, where that changed it.
         about: (start, end) of the parts of the answer that are about the taught finding.
@@ -200,9 +198,8 @@ def placed(text: str, sentence: str, *, first: bool) -> str:
 def marked(turn: Turn, taught: str | None) -> Turn:
     """Return a turn that knows where it speaks of the taught finding, and which part decides.
 
-    A poll decides as a whole, a report in the first sentence about the finding. What it repeats in
-    its impression follows from that, and a report without the finding has nothing there to weigh
-    against it.
+    A poll decides as a whole, a report in its first sentence about the finding: what its impression
+    repeats follows from that, and a report without the finding has nothing there to weigh against.
     """
     if taught is None or turn.finding not in (None, taught):
         return turn
@@ -251,10 +248,7 @@ def _texts(
 def _polls(
     cases: Sequence[Case], data: DataRecipe, taught: str | None, seed: int
 ) -> dict[str, list[Turn]]:
-    """Return polling turns by case, with `negatives` answers no for each answer yes.
-
-    The taught finding comes first; of the rest, as many are drawn as the cases have room for.
-    """
+    """Return polling turns by case; the taught finding is asked about first."""
     rng = np.random.default_rng([seed, 74])
     pools: dict[str, list[tuple[str, str]]] = {PRESENT: [], ABSENT: []}
     for case in cases:

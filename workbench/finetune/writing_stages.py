@@ -45,8 +45,6 @@ class WritingStage(Stage):
         chosen: the cases that checkpoints are chosen by.
         findings: those that are scored.
         before: case -> report of the base; on the first process.
-        turns: what is asked and answered.
-        rows: what is learned from, with its images.
     """
 
     turns: InstructionSet
@@ -120,10 +118,7 @@ class WritingStage(Stage):
         return wanted.total(recipe.training.micro_batch)
 
     def preview(self, rows: int) -> Preview:
-        """Return what the model will see of the first turns of each task.
-
-        Of images without labels, the base reports only as many as are shown.
-        """
+        """Return the first turns of each task; the base reports only the images shown of them."""
         training, unlabelled = self.recipe.training, len(self.cases.unlabelled)
         shown = replace(self.cases, unlabelled=self.cases.unlabelled[: max(rows // 2, 1)])
         turns, examples = self._encoded(shown, self._reports(shown.unlabelled))
@@ -219,13 +214,9 @@ class WritingStage(Stage):
 def own_reports(
     loaded: LoadedCheckpoint, cases: Sequence[Case], out: Path, *, new_tokens: int, show: bool
 ) -> dict[str, str]:
-    """Return case -> what the base says of it, written once into the folder of the run.
+    """Return case -> what the base says of it, written once into the folder of a run.
 
     A resumed run and other processes read what lies there.
-
-    Args:
-        loaded: the base, before anything learns.
-        new_tokens: longest report, tokens.
 
     Raises:
         TrainingError: the file is of other images, or the first process did not write it in time.
