@@ -2,11 +2,8 @@
 
 `watch_attention` registers one attention function and its mask function under a name of its own,
 points the configurations of the vision tower and of the language model at it, and takes both away
-again when the block ends, however it ends. The function lets the model's usual implementation
-compute the output and hands queries and keys to a watcher, so what the model says does not change.
-
-`RowRecorder` is a watcher that computes softmax rows of the last queries of each layer and reduces
-them at once (mean over heads where asked), so that no full attention matrix outlives its layer.
+when the block ends, however it ends. The function lets the model's usual implementation compute the
+output and hands queries and keys to a watcher, so what the model says does not change.
 """
 
 from __future__ import annotations
@@ -38,8 +35,7 @@ class Call:
         layer: its number, from 0.
         tower: "vision" or "language".
         query: (B, heads, Q, D).
-        key: (B, key heads, K, D); fewer key heads than heads with grouped queries.
-        value: (B, key heads, K, D).
+        key, value: (B, key heads, K, D); fewer key heads than heads with grouped queries.
         mask: additive or boolean mask broadcastable to (B, heads, Q, K), or None.
         scaling: factor on the scores.
         causal: whether query i of Q may look at keys up to K - Q + i only.
@@ -128,10 +124,9 @@ def attention_rows(call: Call, last: int | None = None) -> torch.Tensor:
 
 @dataclass(eq=False)
 class RowRecorder:
-    """A watcher that keeps reduced rows of one tower; it never changes the output.
+    """A watcher that keeps softmax rows of one tower, each reduced at once; it changes no output.
 
     Attributes:
-        tower: "vision" or "language".
         last: queries to keep, counted from the end; None keeps all.
         layers: numbers of the layers to keep; None keeps all.
         mean_heads: keep the mean over heads instead of every head.

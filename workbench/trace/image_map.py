@@ -29,13 +29,11 @@ class ImageMap:
     Attributes:
         values: (rows, columns) float32; in `unit`.
         geometry: how the original lies in the model's square.
-        image: the radiograph.
         method: how it was made, e.g. "attention" or "integrated gradients".
         target: what it explains, in words.
         unit: what a value is, e.g. "share of attention" or "change of log-probability".
         signed: True where values below 0 speak against the target; such maps are centred at 0.
-        layer: which layers, in words.
-        head: which heads, in words.
+        layer, head: which, in words.
         caution: what a reader must know before believing it; None where nothing is known.
         settings: every option that decided it.
         scores: numbers that belong to it, e.g. {"delta": ...} (completeness) or {"forwards": ...}.
@@ -103,8 +101,7 @@ class ImageMap:
     def to_original(self, *, smooth: bool = True) -> np.ndarray:
         """Return the map (H, W) float32 over the original; NaN where the model did not see it.
 
-        Args:
-            smooth: interpolate between the middles of cells; False keeps cells as they are.
+        `smooth` interpolates between the middles of cells; else cells stay as they are.
         """
         height, width = self.geometry.original_size
         x = self.geometry.to_model(np.stack([np.arange(width) + 0.5, np.zeros(width)], 1))[:, 0]
@@ -122,9 +119,7 @@ class ImageMap:
     ) -> np.ndarray:
         """Return `to_original` divided by the largest value: in [-1, 1] where signed, else [0, 1].
 
-        Args:
-            smooth: interpolate between the middles of cells; False keeps cells as they are.
-            largest: to divide by; the map's own largest value, or magnitude, when None.
+        `largest` is what to divide by; the map's own largest value, or magnitude, when None.
         """
         largest = self._largest if largest is None else largest
         return self.to_original(smooth=smooth) / (largest if largest > 0 else 1)

@@ -4,11 +4,9 @@ The one owner of spans and geometry. The sequence of a run is
 
     text before the image | image patches, row by row | text behind it | generated tokens
 
-and every number (how many patches, how many rows of them, where a patch lies in the file that was
-read) is taken from the model's configuration and the fit of the image.
-
-Coordinates: original pixels, continuous, from the top left corner; boxes are
-(left, top, right, bottom), as in `workbench.radiograph.fit`.
+and every number is taken from the model's configuration and the fit of the image. Coordinates are
+original pixels from the top left corner; boxes are (left, top, right, bottom), as in
+`workbench.radiograph.fit`.
 """
 
 from __future__ import annotations
@@ -61,8 +59,7 @@ class TokenLayout(TokenText):
     """Generated text and spans of a run, and the geometry of its patches.
 
     Attributes:
-        prompt_tokens: pieces of the text before the image.
-        question_tokens: pieces of the text behind it.
+        prompt_tokens, question_tokens: pieces of the text before the image, and behind it.
         grid: rows and columns of patches.
         geometry: how the original lies in the model's square input.
     """

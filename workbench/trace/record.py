@@ -1,8 +1,8 @@
 """Record a trace: one forward pass over text that was already written.
 
-The image's keys and values come from the engine's prefix, so a recording reads only the question
-and the answer again; attention rows are computed layer by layer for the positions that chose a
-token and reduced at once. The vision tower runs once more where its rows are wanted.
+The image's keys and values come from the engine's prefix, so that only question and answer are read
+again; attention rows are computed layer by layer for the positions that chose a token and reduced
+at once. The vision tower runs once more where its rows are wanted.
 """
 
 from __future__ import annotations
@@ -43,13 +43,10 @@ def record_trace(
     vision: str = "auto",
     verify: bool = True,
 ) -> Trace:
-    """Record one run.
+    """Record one run of the model that wrote a generation about an image.
 
     Args:
-        model: wrote the generation.
-        image: the radiograph it was written about.
         pixel_values: (1, 1, S, S) normalised.
-        generation: the text.
         heads: "each" keeps every head of the language model, "mean" their mean, "auto" every head
             while that takes less than `AUTO_BYTES`.
         layers: language layers to keep, negative ones counted from the last; None keeps all.
@@ -156,14 +153,12 @@ def _logprobs(logits: torch.Tensor, tokens: Sequence[int]) -> np.ndarray:
 
 
 def _check_pixels(generation: Generation, image: Radiograph, pixel_values: torch.Tensor) -> None:
-    """Refuse a generation that is known to have been written about other pixels."""
     known = generation.pixels_sha256
     if known and known != pixels_sha256(pixel_values):
         raise _of_another_image(generation, image, "the model would see other pixels")
 
 
 def _check_same_run(generation: Generation, image: Radiograph, logprobs: np.ndarray) -> None:
-    """Refuse a generation whose log-probabilities do not come back with this image."""
     apart = float(np.abs(logprobs - generation.logprobs).max())
     allowed = TOLERANCE.get(generation.model.dtype, _LOOSE)
     if apart > allowed:

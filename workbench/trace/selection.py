@@ -46,9 +46,8 @@ class SelectionOptions(TypedDict, total=False):
     """Ways to name a part of a text other than by a phrase, for every analysis; one of them.
 
     Attributes:
-        token: number of a generated token, from 0.
+        token, sentence: its number, from 0.
         word: number of a word, from 0, or a whole word.
-        sentence: number of a sentence, from 0.
         finding: standard name or synonym; the words that name it, its stated side and zone words
             in the same clause included. Mentions that state it come before those that deny it.
         occurrence: which one, from 0, where a phrase, word or finding occurs more than once.
@@ -85,7 +84,6 @@ class TokenText:
     """A generated text to choose parts of.
 
     Attributes:
-        text: the text.
         tokens: pieces of the generated tokens.
         offsets: per token, first and one past the last character of `text`.
     """
@@ -104,12 +102,9 @@ class TokenText:
     def select(
         self, phrase: str | Selection | None = None, **named: Unpack[SelectionOptions]
     ) -> Selection:
-        """Choose a part of the text; the whole text when nothing is named.
+        """Choose a part of the text by phrase or `SelectionOptions`; all of it where none is given.
 
-        Args:
-            phrase: characters of the text, case and white space do not matter; or a selection,
-                which is returned as it is.
-            **named: see `SelectionOptions`.
+        Case and white space of a phrase do not matter; a selection is returned as it is.
 
         Raises:
             OptionError: more than one of them, an unknown one, or a number out of range.

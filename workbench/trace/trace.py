@@ -59,9 +59,7 @@ class AttentionRows:
         values: (layers, heads, queries, keys) float32 or float16; one head where `mean_heads`.
             Every row sums to 1.
         layers: number of each recorded layer in the model.
-        mean_heads: True where heads were averaged while recording.
-        total_layers: layers that the model has.
-        total_heads: heads that each has.
+        total_layers, total_heads: layers that the model has, and heads of each.
     """
 
     values: np.ndarray
@@ -75,9 +73,7 @@ class AttentionRows:
     def pick(self, layer: int | None = None, head: int | None = None) -> np.ndarray:
         """Return (queries, keys) float32 of a layer and head; the mean over what is not named.
 
-        Args:
-            layer: number in the model; negative counts from the last. None averages layers.
-            head: number of the head. None averages heads.
+        A negative layer counts from the last.
 
         Raises:
             OptionError: a layer that was not recorded, or a head of rows averaged over heads.
@@ -145,22 +141,18 @@ class Trace:
     def select(
         self, phrase: str | Selection | None = None, **named: Unpack[SelectionOptions]
     ) -> Selection:
-        """Choose a part of the text; see `TokenLayout.select`."""
+        """Choose a part of the text; see `TokenText.select`."""
         return self.layout.select(phrase, **named)
 
     def logprob(
         self, phrase: str | Selection | None = None, **named: Unpack[SelectionOptions]
     ) -> float:
-        """Return the summed log-probability of a part of the text; see `TokenLayout.select`."""
+        """Return the summed log-probability of a part of the text, as `select` takes it."""
         tokens = list(self.select(phrase, **named).tokens)
         return float(self.logprobs[tokens].sum(dtype=np.float64))
 
     def attach(self, model: Reader) -> Trace:
-        """Return the trace with a live model, for analyses that run it again.
-
-        Raises:
-            InputError: the model is not the one that was traced.
-        """
+        """Return the trace with the live model that was traced, for analyses that run it again."""
         there, here = self.generation.model, model.identity
         if there.sha256 != here.sha256:
             raise InputError(
