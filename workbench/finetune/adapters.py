@@ -142,6 +142,7 @@ def load_adapter(
 
     Raises:
         CheckpointError: no adapter, or it belongs to another base.
+        TrainingError: the model carries an adapter already.
     """
     note = read_note(folder)
     if isinstance(base, ChestXrayModel):
@@ -149,8 +150,6 @@ def load_adapter(
     else:
         loaded = load_checkpoint(note["base"]["name"] if base is None else base, **options)
     _check_base(loaded, note)
-    if has_adapter(loaded.model):
-        raise CheckpointError("the model carries an adapter already; load the base anew")
     prepare(loaded.model, TuningRecipe(**note["tuning"]))
     _take(folder, loaded.model)
     if merged:

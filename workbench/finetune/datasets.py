@@ -152,10 +152,18 @@ class Images:
         return torch.from_numpy(self.processor.normalise(changed.numpy()))[None]
 
 
-class TurnRows(Dataset):
+class PlannedRows(Dataset):
+    """Rows that are read a batch at a time: an item is its key."""
+
+    def __getitem__(self, key: Key) -> Key:
+        return key
+
+
+@dataclass(eq=False, repr=False)
+class TurnRows(PlannedRows):
     """Rows of stages 2 and 3: one turn, or all turns of an image.
 
-    Args:
+    Attributes:
         groups: examples of one image in each row.
         images: where pixels come from.
         cache: a feature cache; None lets the tower see every image again.
@@ -164,40 +172,31 @@ class TurnRows(Dataset):
             about the taught finding; and "unlabelled" (B, L), True in rows without labels.
     """
 
-    def __init__(
-        self,
-        groups: Sequence[Sequence[Example]],
-        images: Images,
-        *,
-        cache: FeatureCache | None,
-        pad_id: int,
-        image_tokens: int,
-        together: bool,
-        untaught: bool = False,
-    ) -> None:
-        self.untaught = untaught
-        self.groups, self.images, self.cache = groups, images, cache
-        self.pad_id, self.image_tokens, self.together = pad_id, image_tokens, together
-        self._rows: dict[int, str] = {}
-        if cache is not None:
-            for case in sorted({group[0].case for group in groups}):
-                self._rows[case] = cache.add(images.prepared(case)[None])[0]
+    groups: Sequence[Sequence[Example]]
+    images: Images
+    cache: FeatureCache | None
+    pad_id: int
+    image_tokens: int
+    together: bool
+    untaught: bool = False
+
+    def __post_init__(self) -> None:
+        self._cached: dict[int, str] = {}
+        if self.cache is not None:
+            for case in sorted({group[0].case for group in self.groups}):
+                self._cached[case] = self.cache.add(self.images.batch([case]))[0]
 
     def __len__(self) -> int:
         return len(self.groups)
-
-    def __getitem__(self, key: Key) -> tuple[int, Sequence[Example]]:
-        epoch, row = key
-        return epoch, self.groups[row]
 
     @property
     def lengths(self) -> list[int]:
         """Tokens of every row, for rows of like length to come together."""
         return [sum(len(example.ids) for example in group) for group in self.groups]
 
-    def collate(self, rows: Sequence[tuple[int, Sequence[Example]]]) -> dict[str, Any]:
+    def collate(self, keys: Sequence[Key]) -> dict[str, Any]:
         """Return a batch for `Student`."""
-        groups = [group for _, group in rows]
+        groups = [self.groups[row] for _, row in keys]
         batch = self._texts(groups)
         if self.untaught:
             batch["base"] = self._texts([[one.untaught for one in group] for group in groups])
@@ -205,9 +204,9 @@ class TurnRows(Dataset):
             batch["unlabelled"] = given[:, None].expand_as(batch["labels"]).contiguous()
         cases = [group[0].case for group in groups]
         if self.cache is not None:
-            batch["vision_tokens"] = self.cache.rows([self._rows[case] for case in cases])
+            batch["vision_tokens"] = self.cache.rows([self._cached[case] for case in cases])
         else:
-            seen = [self.images.prepared(c, e) for c, (e, _) in zip(cases, rows, strict=True)]
+            seen = [self.images.prepared(c, e) for c, (e, _) in zip(cases, keys, strict=True)]
             batch["pixel_values"] = torch.stack(seen)
         return batch
 
@@ -217,32 +216,29 @@ class TurnRows(Dataset):
         return pad([group[0] for group in groups], self.pad_id)
 
 
-class LabelRows(Dataset):
+@dataclass(eq=False, repr=False)
+class LabelRows(PlannedRows):
     """Rows of stage 1: an image, its labels, and where its findings are.
 
-    Args:
+    Attributes:
         findings: columns.
         unlisted: "absent" takes a finding that a row does not mention as absent; "unknown" gives it
             no loss.
         regions: whether masks and boxes are read.
         patch: side of a patch, pixels.
+        labels: (n, F) 1, 0, or -100 for unknown.
     """
 
-    def __init__(
-        self,
-        images: Images,
-        findings: Sequence[str],
-        *,
-        unlisted: str = "unknown",
-        regions: bool = True,
-        patch: int = 16,
-    ) -> None:
-        self.images, self.findings, self.patch = images, tuple(findings), patch
-        self.regions = regions
-        self.labels = np.array(
-            [[label_of(case, name, unlisted) for name in self.findings] for case in images.cases],
-            np.int64,
-        )
+    images: Images
+    findings: tuple[str, ...]
+    unlisted: str
+    regions: bool
+    patch: int = 16
+
+    def __post_init__(self) -> None:
+        rows = [[label_of(case, name, self.unlisted) for name in self.findings]
+                for case in self.images.cases]  # fmt: skip
+        self.labels = np.array(rows, np.int64)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -251,9 +247,6 @@ class LabelRows(Dataset):
     def lengths(self) -> list[int]:
         """Images of every row."""
         return [1] * len(self)
-
-    def __getitem__(self, key: Key) -> Key:
-        return key
 
     def collate(self, keys: Sequence[Key]) -> dict[str, torch.Tensor]:
         """Return pixel_values (B, 1, S, S), labels (B, F), cover (B, N, F) and known (B, F)."""
