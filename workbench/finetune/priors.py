@@ -5,8 +5,9 @@ sentence that compares is said again without the comparison. Phrases that only c
 prior exam", ", which is unchanged") go; of a clause whose verb compares only the subject is said:
 "The effusion has increased." becomes "There is an effusion.", "Interval removal of the chest tube."
 becomes "No chest tube.". That stands only where the labeler reads the same findings in it, on the
-same sides, and no other word with a meaning of its own is lost, nor a denial (`prior_guard`); else
-fewer words are taken out, and where nothing can go, the sentence stays.
+same sides, and no other word with a meaning of its own is lost, nor a denial: this guards findings
+that the labeler does not know. Else fewer words are taken out, and where nothing can go, the
+sentence stays. Words and phrases are in `prior_patterns.yaml`.
 
 Rules: those of `workbench.hallucination.text_checks` ("prior comparison"). English only.
 Paper: Ramesh, Chi and Rajpurkar, Improving Radiology Report Generation Systems by Removing
@@ -19,22 +20,32 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.resources import files
 from itertools import takewhile
 
-from workbench.finetune.prior_guard import (
-    PATTERNS,
-    calls_gone,
-    content,
-    filled,
-    is_english,
-    keeps,
-    only_compares,
-    rule,
-)
+import yaml
+
 from workbench.hallucination.text_rules import PRIOR
 from workbench.reports import divide, label, sentences
 
+PATTERNS = yaml.safe_load((files("workbench.finetune") / "prior_patterns.yaml").read_text("utf-8"))
+
+
+def filled(text: str) -> str:
+    """Return a pattern in one line, with the patterns that it names."""
+    joined = text.replace("\n", "")
+    return re.sub(r"\{([A-Z_]+)\}", lambda match: filled(PATTERNS[match[1]]), joined)
+
+
+@cache
+def rule(name: str) -> re.Pattern[str]:
+    """Return a pattern of the file, with the patterns that it names, compiled."""
+    return re.compile(filled(PATTERNS[name]), re.IGNORECASE)
+
+
+_EMPTY_WORDS = frozenset(PATTERNS["EMPTY"].split())
+_ANATOMY = frozenset(PATTERNS["BODY"].split())
 HEAD_END = re.compile(filled(PATTERNS["HEAD_END"]))
 PREDICATES = [re.compile(filled(one), re.IGNORECASE) for one in PATTERNS["PREDICATES"]]
 REMAINS = [(re.compile(filled(find), re.IGNORECASE), said) for find, said in PATTERNS["REMAINS"]]
@@ -119,12 +130,12 @@ def _cleaned(sentence: str) -> str:
                 break
     if best is not None:
         return f"{lead}{best}" if best else ""
-    return sentence if _read(body) or not (only_compares(body) and keeps("", body)) else ""
+    return sentence if _read(body) or not (_only_compares(body) and _keeps("", body)) else ""
 
 
 def _stands(text: str, original: str) -> bool:
     """Return whether a text is English and says the same as another."""
-    return is_english(text, original) and keeps(text, original) and _read(text) == _read(original)
+    return _is_english(text, original) and _keeps(text, original) and _read(text) == _read(original)
 
 
 def _assembled(pieces: list[tuple[str, str, bool]]) -> str:
@@ -161,15 +172,13 @@ def _clauses(text: str) -> list[str]:
         return [*_clauses(though[1]), *_clauses(though[2])]
     alike = rule("ALIKE").match(text) or rule("ALIKE_FIRST").match(text)
     if alike and rule("COMPARING").search(alike["first"]):
-        other = (
-            f"{alike['other']} is {'no longer seen' if calls_gone(alike['first']) else 'unchanged'}"
-        )
-        parts = [*_clauses(alike["first"]), other]
+        state = "no longer seen" if _calls_gone(alike["first"]) else "unchanged"
+        parts = [*_clauses(alike["first"]), f"{alike['other']} is {state}"]
         return parts if alike.re is rule("ALIKE") else parts[::-1]
     for match in rule("SPLIT").finditer(text):
         left, right = text[: match.start()], text[match.end() :]
         whole = rule("VERB").search(left) or re.match(r"no\b|without\b", left, re.IGNORECASE)
-        if ";" in match.group() and (not content(left) or calls_gone(left)):
+        if ";" in match.group() and (not _content(left) or _calls_gone(left)):
             return [left, *_clauses(right)]
         whole = whole or ";" in match.group() or re.search(rf"\b{STATE}$", left, re.IGNORECASE)
         if whole and rule("NEW_CLAUSE").match(right) and not re.match(ADVERB + STATE, right, re.I):
@@ -181,7 +190,7 @@ def _said(clause: str, compared: bool) -> str:
     """Return a clause without its comparison as a sentence, empty where it only compares."""
     if not (compared or _comparisons(clause)):
         return _ended(clause)
-    if only_compares(clause) and keeps("", clause) and _read(clause) == {}:
+    if _only_compares(clause) and _keeps("", clause) and _read(clause) == {}:
         return ""
     ways = [way for way in _ways(clause) if _stands(way, clause)]
     return min(ways, key=_comparisons, default=_ended(clause))
@@ -205,7 +214,7 @@ def _ways(clause: str) -> Iterator[str]:
             if match := pattern.match(text):
                 subject = _inline(rule("ONLY").sub("", match["subject"]))
                 rest = re.sub(r"^,? (?:now )?", "", match["rest"])
-                if calls_gone(clause):
+                if _calls_gone(clause):
                     both = pattern.pattern.startswith("^(?:(?:there") and " with " in subject
                     if not (both or rule("STILL_THERE").search(clause)):
                         yield _none(subject, _inline(rest))
@@ -307,3 +316,63 @@ def _article(word: str) -> str:
 def _ended(text: str) -> str:
     text = text.strip(" ,;:.")
     return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _keeps(text: str, original: str) -> bool:
+    """Return whether a text has every word with a meaning of another, and denies as often.
+
+    Names of anatomy alone may go: nothing is said of them but that they are as they were.
+    """
+    still = rule("STILL_THERE")
+    if rule("GONE").search(text) and still.search(original) and not still.search(text):
+        return False
+    lost = _content(original) - _words(text)
+    return lost <= _ANATOMY and _denials(text) == _denials(original)
+
+
+@lru_cache(maxsize=4096)
+def _content(text: str) -> frozenset[str]:
+    """Return the words of a text that do not compare, in lower case."""
+    bare = rule("WITHIN").sub(" ", rule("LEAD").sub("", text.rstrip(" .")))
+    return _words(rule("COMPARING").sub(" ", rule("UNCHANGED").sub(" ", bare)))
+
+
+def _only_compares(text: str) -> bool:
+    """Return whether a text names no more than anatomy beside its comparison."""
+    return _content(text) <= _ANATOMY
+
+
+@lru_cache(maxsize=4096)
+def _words(text: str) -> frozenset[str]:
+    words = (word.lower().rstrip("'\u2019-") for word in rule("WORD").findall(text))
+    return frozenset(word for word in words if word not in _EMPTY_WORDS and word.strip("x"))
+
+
+@lru_cache(maxsize=4096)
+def _denials(text: str) -> tuple[int, int]:
+    """Count what a text denies or calls gone, and what it calls nearly gone."""
+    text = rule("WITHIN").sub(" ", rule("LEAD").sub("", text.rstrip(" .")))
+    text, nearly = rule("NEARLY").subn(" ", text)
+    text = rule("NOT_GONE").sub(" ", text)
+    text, gone = rule("GONE").subn(" ", text)
+    return gone + len(rule("DENIES").findall(rule("UNCHANGED").sub(" ", text))), nearly
+
+
+def _calls_gone(clause: str) -> bool:
+    """Return whether a clause states that something has resolved or was removed."""
+    clause = rule("NOT_GONE").sub(" ", rule("NEARLY").sub(" ", clause))
+    return bool(rule("GONE").search(clause) or re.search(r"\bno longer\b", clause, re.IGNORECASE))
+
+
+def _is_english(text: str, original: str) -> bool:
+    """Return whether what is left of a sentence has no loose ends, and a verb where it had one."""
+    main = re.sub(r",? (?:which|that) [^,;]*", "", original)
+    for part in re.split(r"(?<=[.])\s+(?=[A-Z])", text):
+        if part and (rule("BROKEN").search(part) or not re.match(r"[A-Z0-9_(\"]", part)):
+            return False
+        verbless = (
+            part and not rule("VERB").search(part) and not part.startswith(("No ", "Possible "))
+        )
+        if verbless and (rule("VERB").search(main) or re.match(r"the\b", part, re.IGNORECASE)):
+            return False
+    return True
