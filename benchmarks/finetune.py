@@ -30,8 +30,8 @@ from workbench.findings import PHANTOM_FINDINGS, PRESENT
 from workbench.finetune.comparing import unseen_cases
 from workbench.finetune.datasets import Images, LabelRows
 from workbench.finetune.finding_stage import predict
+from workbench.finetune.measuring import aurocs, mean_auroc, resampled_means
 from workbench.finetune.recipe import Recipe, read_recipe
-from workbench.finetune.tower_probes import aurocs, mean_auroc, resampled_means
 from workbench.settings import FIRST_HELD_OUT_SEED
 
 UNSEEN = FIRST_HELD_OUT_SEED
@@ -167,8 +167,8 @@ def real(args: argparse.Namespace) -> dict:
 def radiograph_scores(radiographs, runs: dict, args: argparse.Namespace) -> dict:
     """Return mean AUROC of every tower on the test radiographs, with paired intervals."""
     from workbench.finetune.cases import manifest_cases, row_case
+    from workbench.finetune.finding_stage import linear_probe
     from workbench.finetune.recipe import DataRecipe
-    from workbench.finetune.tower_probes import linear_probe
 
     test = radiographs.select((radiographs.frame["split"] == "test").to_numpy())
     cases = [row_case(test, row) for row in range(len(test))]

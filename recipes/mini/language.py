@@ -39,7 +39,7 @@ from recipes.mini.schedule import (
 from recipes.mini.texts import DialogueWriter
 from workbench.finetune.datasets import augment
 from workbench.finetune.encoding import Packed, pack
-from workbench.finetune.tower_probes import fit_projector
+from workbench.finetune.parts import fit_projector
 from workbench.model.tokenizer import CxrTokenizer
 
 logger = logging.getLogger(__name__)

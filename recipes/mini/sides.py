@@ -47,7 +47,7 @@ from recipes.mini.schedule import (
 )
 from workbench.findings import ATELECTASIS, NODULE, PHANTOM_FINDINGS, SIDES
 from workbench.finetune.datasets import augment
-from workbench.finetune.tower_probes import refit_projector
+from workbench.finetune.parts import refit_projector
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.phantom.case import sample_scene
 from workbench.phantom.scene import Lesion

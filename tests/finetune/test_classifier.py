@@ -9,7 +9,7 @@ from workbench.evaluation.intervals import area
 from workbench.finetune.cases import Case
 from workbench.finetune.datasets import label_of
 from workbench.finetune.finding_stage import FindingClassifier, class_weights
-from workbench.finetune.tower_probes import aurocs, mean_auroc
+from workbench.finetune.measuring import aurocs, mean_auroc
 from workbench.model.splice import IGNORE_LABEL
 
 

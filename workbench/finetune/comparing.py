@@ -22,8 +22,7 @@ from workbench.figures.tables import frame_table, html_table
 from workbench.findings import ON_REQUEST, PHANTOM_FINDINGS
 from workbench.finetune.cases import Case, phantom_case
 from workbench.finetune.ledger import Ledger, Run, SkillChange, open_run, skills_frame
-from workbench.finetune.measuring import f1_changes, scored_findings, write_reports
-from workbench.finetune.tower_probes import auroc_rows
+from workbench.finetune.measuring import auroc_rows, f1_changes, scored_findings, write_reports
 from workbench.interface import ChestXrayModel
 from workbench.phantom.case import seen_warning
 from workbench.radiograph import Radiograph

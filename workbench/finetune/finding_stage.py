@@ -10,13 +10,14 @@ model was told: with `tuning.projector: full` the projector is set to the ridge 
 the new tokens say what the old ones said.
 
 Papers: Lee et al., Eur Radiol 2025, section 2 (multi-label findings); pooling by attention, Ilse et
-al., ICML 2018, arXiv 1802.04712. Deviations: the paper pools the class token; masks are beyond it.
+al., ICML 2018, arXiv 1802.04712; linear probes, Alain and Bengio, arXiv 1610.01644. Deviations: the
+paper pools the class token; masks are beyond it.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from workbench.errors import TrainingError
 from workbench.findings import NO_FINDING
 from workbench.finetune.cases import Case, CaseSet
 from workbench.finetune.datasets import Images, LabelRows
-from workbench.finetune.parts import prepare
+from workbench.finetune.measuring import auroc_rows, aurocs
+from workbench.finetune.parts import prepare, refit_projector
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.session import Stage
-from workbench.finetune.tower_probes import auroc_rows, aurocs, linear_probe, refit_projector
 from workbench.finetune.trainer import FinetuneTrainer, process_rank
 from workbench.model.splice import IGNORE_LABEL
 from workbench.model.vision import VisionTower
@@ -121,6 +124,38 @@ def predict(classifier: FindingClassifier, images: Images) -> np.ndarray:
     found = [classifier(pixels.to(device))["logits"].float().cpu() for pixels in images.batches()]
     classifier.train(was_training)
     return torch.cat(found).numpy()
+
+
+@torch.no_grad()
+def pooled(tower: nn.Module, images: Images) -> np.ndarray:
+    """Return (n, 2 W): mean and maximum over the patch tokens of prepared images."""
+    device = next(tower.parameters()).device
+    found = []
+    for pixels in images.batches():
+        tokens = tower(pixels.to(device)).tokens.float()
+        found.append(torch.cat([tokens.mean(1), tokens.amax(1)], 1).cpu())
+    return torch.cat(found).numpy()
+
+
+def linear_probe(
+    tower: nn.Module, images: Mapping[str, Images], rows: Mapping[str, LabelRows]
+) -> np.ndarray:
+    """Return (validation, F) log-odds of findings by logistic regression on a frozen tower.
+
+    A finding that has one known class only in training gives zeros.
+    """
+    scaler = StandardScaler()
+    train = scaler.fit_transform(pooled(tower, images["train"]))
+    held = scaler.transform(pooled(tower, images["validation"]))
+    labels = rows["train"].labels
+    scores = np.zeros((len(held), labels.shape[1]))
+    for at in range(labels.shape[1]):
+        known = labels[:, at] != IGNORE_LABEL
+        if len(set(labels[known, at].tolist())) == 2:
+            model = LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)
+            model.fit(train[known], labels[known, at])
+            scores[:, at] = model.decision_function(held)
+    return scores
 
 
 class FindingStage(Stage):

@@ -13,17 +13,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
 from workbench._progress import progress as bar
 from workbench.errors import WorkbenchError
 from workbench.evaluation import ScoreCard, compare, score
-from workbench.evaluation.intervals import bootstrap_weights, estimate
+from workbench.evaluation.intervals import Estimate, area, bootstrap_weights, estimate
 from workbench.findings import ABSENT, ALL_FINDINGS, NO_FINDING, PHANTOM_FINDINGS, PRESENT
 from workbench.finetune.cases import Case
 from workbench.finetune.ledger import SkillChange
 from workbench.hallucination import ground
 from workbench.hallucination.polling import question_about, yes_odds
 from workbench.interface import ChestXrayModel
+from workbench.model.splice import IGNORE_LABEL
 from workbench.reports import label
 from workbench.saliency import checks, explain
 from workbench.trace import Trace
@@ -196,3 +198,62 @@ def _points(trace: Trace, finding: str, regions: Mapping[str, np.ndarray]) -> bo
         return bool(checks.pointing(found, regions[finding]))
     except WorkbenchError:
         return None
+
+
+def aurocs(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return (F,) area under the ROC curve of each finding over known labels; NaN if undefined."""
+    found = np.full(labels.shape[1], np.nan)
+    for at in range(labels.shape[1]):
+        known = labels[:, at] != IGNORE_LABEL
+        truth = labels[known, at]
+        if len(set(truth.tolist())) == 2:
+            found[at] = roc_auc_score(truth, scores[known, at])
+    return found
+
+
+def mean_auroc(scores: np.ndarray, labels: np.ndarray, patients: Sequence[str]) -> Estimate:
+    """Return the mean AUROC by scores and labels (n, F), with an interval over patients (n,)."""
+    drawn = resampled_means(scores, labels, patients)
+    return estimate(_mean(aurocs(scores, labels)), drawn, len(labels))
+
+
+def resampled_means(scores: np.ndarray, labels: np.ndarray, patients: Sequence[str]) -> np.ndarray:
+    """Return the mean AUROC of each resample; the same patients are drawn every time.
+
+    A resample without both classes of a finding leaves it out.
+    """
+    _, owner = np.unique(list(patients), return_inverse=True)
+    weights = bootstrap_weights(owner.max() + 1, np.random.default_rng([0, 82]))[:, owner]
+    columns = []
+    for at in range(labels.shape[1]):
+        known = labels[:, at] != IGNORE_LABEL
+        columns.append(area(labels[known, at] == 1, scores[known, at], weights[:, known])[1])
+    return np.array([_mean(row) for row in np.stack(columns, 1)])
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def auroc_rows(
+    before: np.ndarray, after: np.ndarray, labels: np.ndarray, patients: Sequence[str],
+    findings: Sequence[str],
+) -> tuple[SkillChange, ...]:  # fmt: skip
+    """Return the mean AUROC and that of each finding, before and after, paired by patient."""
+    rows = [_auroc_row("mean AUROC", before, after, labels, patients)]
+    for at, name in enumerate(findings):
+        column = slice(at, at + 1)
+        rows.append(_auroc_row(f"AUROC of {name}", before[:, column], after[:, column],
+                               labels[:, column], patients))  # fmt: skip
+    return tuple(row for row in rows if row.after is not None)
+
+
+def _auroc_row(
+    skill: str, before: np.ndarray, after: np.ndarray, labels: np.ndarray, patients: Sequence[str]
+) -> SkillChange:
+    first, second = (_mean(aurocs(scores, labels)) for scores in (before, after))
+    drawn = [resampled_means(scores, labels, patients) for scores in (before, after)]
+    change = estimate(second - first, drawn[1] - drawn[0], len(labels))
+    values = (None if math.isnan(value) else value for value in (first, second))
+    return SkillChange(skill, len(labels), *values, change)

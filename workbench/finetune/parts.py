@@ -1,15 +1,17 @@
 """The parts of a model: which of them learn, LoRA in and out, and proof of what did not change.
 
 Papers: Hu et al., LoRA, ICLR 2022, arXiv 2106.09685; Dettmers et al., QLoRA, NeurIPS 2023,
-arXiv 2305.14314, both through peft.
+arXiv 2305.14314, both through peft; ridge regression, Hoerl and Kennard, Technometrics 1970.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -20,6 +22,9 @@ from workbench.errors import TrainingError
 from workbench.finetune.recipe import TuningRecipe
 from workbench.model.config import LORA_TARGETS, PART_MODULES
 from workbench.model.llava import CxrLlavaForConditionalGeneration
+
+#: Images that a fit of the projector reads at most, and weight of its penalty, per token.
+FIT_IMAGES, PENALTY = 384, 1e-5
 
 
 def prepare(
@@ -141,3 +146,64 @@ def weights_sha256(named: Iterable[tuple[str, torch.Tensor]]) -> str:
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
     return digest.hexdigest()
+
+
+@torch.no_grad()
+def fit_projector(
+    projector: nn.Linear,
+    images: int,
+    tokens_and_wanted: Callable[[np.ndarray], tuple[torch.Tensor, torch.Tensor]],
+) -> float:
+    """Set a projector to the ridge solution; return the share of variance that it explains.
+
+    Args:
+        projector: set in place.
+        images: how many there are; up to `FIT_IMAGES` of them, evenly spread, are read.
+        tokens_and_wanted: takes row numbers, returns (n, W) tokens and (n, H) wanted outputs.
+    """
+    rows = np.unique(np.linspace(0, images - 1, min(FIT_IMAGES, images)).astype(int))
+    width = projector.in_features
+    gram = torch.zeros(width + 1, width + 1)
+    cross = torch.zeros(width + 1, projector.out_features)
+    total, count = torch.zeros(projector.out_features), 0
+    for chunk in np.array_split(rows, max(len(rows) // 16, 1)):
+        tokens, wanted = (found.float().cpu() for found in tokens_and_wanted(chunk))
+        tokens = torch.cat([tokens, torch.ones(len(tokens), 1)], 1)
+        gram += tokens.T @ tokens
+        cross += tokens.T @ wanted
+        total += wanted.square().sum(0)
+        count += len(tokens)
+    solution = torch.linalg.solve(gram + PENALTY * count * torch.eye(width + 1), cross)
+    mean = cross[-1] / count
+    explained = (solution * cross).sum(0) - count * mean.square()
+    spread = total - count * mean.square()
+    projector.weight.copy_(solution[:-1].T)
+    projector.bias.copy_(solution[-1])
+    return float(explained.sum() / spread.sum())
+
+
+@torch.no_grad()
+def refit_projector(
+    model: CxrLlavaForConditionalGeneration,
+    old: nn.Module,
+    images: int,
+    pixels: Callable[[np.ndarray], torch.Tensor],
+) -> float:
+    """Set the projector to the ridge solution that keeps what the old tokens said.
+
+    Args:
+        model: has the new vision tower and the old projector.
+        old: the old vision tower.
+        images: how many there are.
+        pixels: takes row numbers, returns (n, 1, S, S) as the model sees them.
+
+    Returns:
+        share of the old features' variance that is kept.
+    """
+    before, tower = copy.deepcopy(model.projector), model.vision
+
+    def pairs(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        batch = pixels(rows).to(model.device)
+        return tower(batch).tokens.flatten(0, 1), before(old(batch).tokens.flatten(0, 1))
+
+    return fit_projector(model.projector, images, pairs)

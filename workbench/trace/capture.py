@@ -137,7 +137,7 @@ class RowRecorder:
     last: int | None = None
     layers: Collection[int] | None = None
     mean_heads: bool = False
-    rows: dict[int, torch.Tensor] = field(default_factory=dict)
+    rows: dict[int, torch.Tensor] = field(default_factory=dict, repr=False)
 
     def __call__(self, call: Call) -> None:
         """Keep the rows of a call where they are wanted."""
