@@ -127,7 +127,7 @@ def page_side(widget, rounds: int) -> dict | None:
     if path is None:
         return None
     from tests.widgets.conftest import Bare
-    from workbench.widgets._front import plain
+    from workbench._repr import plain
 
     esm = str(widget._esm).replace(
         "export default { render };", "export default { meanOf, mapCanvas, unpack, bytesOf };"

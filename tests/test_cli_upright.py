@@ -95,7 +95,8 @@ def test_a_reader_study_shows_what_the_model_got(turned):
     Path("run/run.json").write_text(json.dumps(record))
     study = wb.reader_study("run", manifest="films.csv", readers=["AB"], out="study", washout=0)
     assert study.key["upright"] is ReaderSession(study.reader_file("AB")).upright is turned
-    shown = wb.review.StudyApp(study, reader="AB", images="films.csv").desk.show().film
+    app = wb.review.StudyApp(study, reader="AB", images="films.csv")
+    shown = app.show({}, None)["report"]["film"]
     assert (shown["width"], shown["height"]) == ((90, 70) if turned else (70, 90))
 
 

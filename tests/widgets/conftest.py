@@ -15,7 +15,7 @@ import shutil
 import pytest
 
 import workbench as wb
-from workbench.widgets._front import plain
+from workbench._repr import plain
 
 FINDING = "pleural effusion"
 #: How many times as slow as it is the browser pretends to be: WORKBENCH_SLOW_BROWSER=8 finds tests

@@ -72,7 +72,6 @@ def made_state(*, sides: int = 1, texts: bool = True, **settings) -> dict:
         "settings": DEFAULTS | settings,
         "tables": colour_tables(),
         "full": FULL,
-        "busy": [],
         "sides": [_side(f"film {n}" if sides > 1 else "", n, texts) for n in range(sides)],
     }
 
@@ -84,12 +83,9 @@ def _side(name: str, seed: int, texts: bool) -> dict:
     mask[60:80, 30:50] = True
     return {
         "name": name,
-        "model": "made",
-        "notice": "made up",
         "film": film_of(film),
         "seen": model_view_of(film, film.geometry(64)),
         "truth": outlines_of({"pleural effusion": mask}),
-        "phantom": True,
         "methods": method_list("none"),
         "layers": 3,
         "heads": 2,
@@ -127,7 +123,7 @@ def made_python(state: dict) -> str:
     """Return the JavaScript that stands for Python, with what it holds."""
     import json
 
-    from workbench.widgets._front import plain
+    from workbench._repr import plain
 
     signed = np.linspace(-1, 1, 36).reshape(6, 6)
     words = len(TEXT.split())

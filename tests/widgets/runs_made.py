@@ -18,7 +18,7 @@ from workbench.evaluation.intervals import Estimate
 from workbench.finetune.ledger import PROGRESS_FILE, Ledger, SkillChange
 from workbench.finetune.recipe import read_recipe
 from workbench.phantom.case import phantom
-from workbench.widgets.monitoring import RunWatch
+from workbench.widgets.monitoring import RunState, run_state
 
 STEPS = 200
 EFFUSION = "pleural effusion"
@@ -55,32 +55,28 @@ class Folder:
         self.progress = folder / PROGRESS_FILE
         self.now = float(round(time.time()))
 
-    def watch(self) -> RunWatch:
-        """A watch whose clock stands still."""
-        return RunWatch(self.folder, clock=lambda: self.now)
+    def look(self) -> RunState:
+        """What is told of it, by a clock that stands still."""
+        return run_state(self.folder, now=self.now)
 
     def begin(self, name: str = "made") -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         recipe = read_recipe("stage3_lora").replace(name=name)
         (self.folder / "recipe.yaml").write_text(recipe.to_yaml())
 
-    def checkpoint(self, step: int, *, ago: float = 0, history=None, whole: bool = True) -> None:
-        """Write a checkpoint that was finished `ago` seconds ago."""
+    def checkpoint(self, step: int, *, ago: float = 0, whole: bool = True) -> None:
+        """Log all steps to this one, two seconds each, and write a checkpoint `ago` seconds ago."""
+        if not self.progress.exists():
+            self.log("begin", step=0, steps=STEPS)
+        done = [json.loads(line)["step"] for line in self.progress.read_text().splitlines()]
+        then = self.now - ago
+        for row in history(range(max(done) + 10, step + 1, 10)):
+            self.log("log", time=then - 2 * (step - row["step"]), **row)
         path = self.folder / "checkpoints" / f"checkpoint-{step}"
         path.mkdir(parents=True)
-        rows = globals()["history"](range(10, step + 1, 10) if history is None else history)
-        values = [row for row in rows if "eval_macro_f1" in row]
-        state = {"global_step": step, "max_steps": STEPS, "log_history": rows}
-        state |= {"best_metric": values[-1]["eval_macro_f1"] if values else None}
-        state |= {"best_global_step": values[-1]["step"] if values else 0}
-        (path / "trainer_state.json").write_text(json.dumps(state))
-        if whole:
-            (path / "model.safetensors").write_bytes(b"weights")
-        then = self.now - ago
-        os.utime(path / "trainer_state.json", (then, then))
-
-    def remove(self, step: int) -> None:
-        shutil.rmtree(self.folder / "checkpoints" / f"checkpoint-{step}")
+        for name in ("trainer_state.json", "model.safetensors") if whole else ("optimizer.pt",):
+            (path / name).write_bytes(b"made")
+            os.utime(path / name, (then, then))
 
     def clear(self) -> None:
         shutil.rmtree(self.folder)

@@ -15,12 +15,12 @@ from PIL import Image
 
 import workbench as wb
 from tests.widgets.conftest import FINDING
+from workbench._repr import plain
 from workbench.errors import InputError, OptionError
 from workbench.radiograph import InputContract, Radiograph
 from workbench.saliency import METHODS
 from workbench.widgets import Explorer
 from workbench.widgets import radiographs as film
-from workbench.widgets._front import plain
 from workbench.widgets._worker import Cancelled, Job, watched
 from workbench.widgets.explorer_side import DEFAULTS, checked_settings
 
@@ -166,7 +166,7 @@ def test_a_map_is_computed_once(explorer):
             "does not speak",
         ),
         ({"method": "rollout", "layer": 99}, "OptionError", "layer 99 was not recorded"),
-        ({"method": "rollout", "head": "x"}, "OptionError", "head must be a whole number"),
+        ({"method": "rollout", "head": "x"}, "InputError", "head must be a whole number"),
     ],
 )
 def test_questions_that_make_no_sense_are_refused_in_words(explorer, content, kind, words):
@@ -270,7 +270,7 @@ def test_a_text_that_is_stopped_is_kept_and_says_so(mini, case, monkeypatch):
     ask(widget, "write")
     passage = widget.sides[0].passages[0]
     assert passage.trace.generation.stopped_by == "cancelled"
-    assert "stopped before its end" in passage.to_dict()["origin"]
+    assert "stopped before its end" in passage.page["origin"]
 
 
 def test_texts_alone_are_those_of_the_state(explorer):

@@ -171,7 +171,7 @@ def test_image_report_and_grades_are_seen_together(bare, tmp_path, screen, text,
     study = wb.reader_study(pairs, readers=["AB"], out=tmp_path / "s")
     widget = StudyApp(study, reader="AB", images=lambda *_: film(shape))
     if text == "long":
-        widget.desk.session.instructions = "Grade as if you had to sign it. " * 30
+        widget.session.instructions = "Grade as if you had to sign it. " * 30
     page = bare.live(widget, width=screen[0], height=screen[1], alone=True)
     page.wait_for_selector(".read-head:text-is('Report 1 of 4')")
     page.wait_for_function("document.querySelector('.wbf-canvas').width > 100")

@@ -9,8 +9,9 @@ import threading
 import numpy as np
 import pytest
 
+from workbench._repr import plain
 from workbench.errors import InputError
-from workbench.widgets._front import Front, plain, quick, script, slow, styles
+from workbench.widgets._front import Front, quick, script, slow, styles
 
 
 class Bench(Front):
@@ -154,13 +155,6 @@ def test_what_is_not_a_number_travels_as_nothing(bench):
     bench._receive({"id": 1, "ask": "numbers"})
     assert bench.sent[0]["answer"] == {"values": [1.0, None], "one": 0.5, "pair": [1, 2]}
     assert plain({1: (np.int64(2),)}) == {"1": [2]}
-
-
-def test_state_tells_what_is_being_done(bench):
-    bench._receive({"id": 1, "ask": "work", "n": 1})
-    assert bench.started.wait(10)
-    bench._receive({"id": 2, "ask": "state"})
-    assert bench.sent[0]["answer"] == {"kept": 7, "busy": [{"id": 1, "name": "work"}]}
 
 
 def test_closed_widget_takes_its_work_back(bench):

@@ -24,7 +24,6 @@ def opened(made, bare):
 
     def page(**options):
         widget = Monitor(made.folder, every=3600)
-        widget.watch = made.watch()
         widgets.append(widget)
         found = bare.live(widget, **options)
         found.set_default_timeout(30_000)  # a verdict waits for the disk, which others use
@@ -126,7 +125,7 @@ def test_a_run_that_has_stopped_says_what_to_do(opened, made):
     page = opened()
     page.wait_for_selector(".mon-words")
     assert "Silent" in page.inner_text(".mon-state")
-    assert "goes on from step 100" in page.inner_text(".mon-words")
+    assert "continues from step 100" in page.inner_text(".mon-words")
 
 
 def test_an_empty_folder_is_waited_for(opened, made):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import subprocess
 import sys
 
@@ -19,8 +18,7 @@ from workbench.errors import OptionError
 from workbench.finetune.recipe import read_recipe
 from workbench.finetune.session import claim
 from workbench.widgets.monitor import Monitor, monitor, still_html
-from workbench.widgets.monitoring import RunWatch
-from workbench.widgets.monitoring_files import spoken
+from workbench.widgets.monitoring import run_state, spoken
 
 
 @pytest.fixture
@@ -40,57 +38,43 @@ def ended_process() -> dict:
 
 
 def test_a_folder_that_is_not_there_yet_is_waited_for(made):
-    watch = made.watch()
-    assert watch.look().state == "waiting"
+    assert made.look().state == "waiting"
     made.folder.mkdir()
-    assert watch.look().state == "waiting"
+    assert made.look().state == "waiting"
     made.begin()
-    assert watch.look().state == "starting"
+    assert made.look().state == "starting"
     made.checkpoint(50)
-    assert watch.look().state == "running"
+    assert made.look().state == "running"
 
 
 def test_a_folder_that_training_has_taken_is_understood(made):
     claim(made.folder, read_recipe("stage3_lora"), resume=False)
-    found = made.watch().look()
+    found = made.look()
     assert (found.state, found.name, found.stage) == ("starting", "stage3_lora", "instruct")
     assert found.measure == "macro_f1" and "Trained on phantoms" in found.notice
 
 
-def test_curve_best_speed_and_time_left_come_from_the_checkpoints(made):
+def test_curve_best_speed_and_time_left_come_from_what_was_logged(made):
     made.begin()
     made.checkpoint(50, ago=100)
     made.checkpoint(100, ago=0)
-    found = made.watch().look()
+    found = made.look()
     assert [row["step"] for row in found.curve] == list(range(10, 101, 10))
     assert found.curve[-1] == {"step": 100, "loss": 0.01, "learning_rate": 1e-4, "macro_f1": 0.5}
-    assert (found.step, found.steps, found.checkpoint) == (100, 200, 100)
+    assert (found.step, found.steps) == (100, 200)
     assert found.rate == pytest.approx(0.5)
     assert found.left == pytest.approx(200)
     assert found.best == {"step": 100, "value": 0.5}
 
 
-def test_what_was_seen_is_kept_when_old_checkpoints_go(made):
-    made.begin()
-    made.checkpoint(50, ago=100)
-    watch = made.watch()
-    watch.look()
-    made.remove(50)
-    made.checkpoint(100, history=range(60, 101, 10))
-    found = watch.look()
-    assert [row["step"] for row in found.curve] == list(range(10, 101, 10))
-    assert found.rate == pytest.approx(0.5)
-
-
 def test_silence_is_told_with_what_to_do(made):
     made.begin()
     made.checkpoint(50, ago=1000)
-    watch = made.watch()
     made.quiet(1000)
-    found = watch.look()
+    found = made.look()
     assert found.state == "silent" and found.left is None
     assert "nothing has changed for 16 min 40 s" in found.words
-    assert "resume=True (--resume) goes on from step 50" in found.words
+    assert "resume=True (--resume) continues from step 50" in found.words
 
 
 def test_a_slow_run_is_not_called_silent_early(made):
@@ -98,40 +82,40 @@ def test_a_slow_run_is_not_called_silent_early(made):
     made.checkpoint(50, ago=1400)
     made.checkpoint(100, ago=700)
     made.quiet(700)
-    assert made.watch().look().state == "running"
+    assert made.look().state == "running"
 
 
 def test_a_process_that_lives_runs_and_one_that_does_not_has_stopped(made):
     made.begin()
     made.log("begin", step=0, steps=200, process=this_process())
     made.quiet(10_000)
-    assert made.watch().look().state == "running"
+    assert made.look().state == "running"
     made.log("begin", step=0, steps=200, process=ended_process())
-    found = made.watch().look()
-    assert found.state == "stopped" and "goes on from the beginning" in found.words
+    found = made.look()
+    assert found.state == "stopped" and "continues from the beginning" in found.words
 
 
 def test_a_number_that_another_process_has_now_is_not_taken_for_the_run(made):
     made.begin()
     made.log("begin", step=0, process=this_process() | {"started": 1.0})
-    assert made.watch().look().state == "stopped"
+    assert made.look().state == "stopped"
 
 
 def test_a_process_of_another_machine_is_judged_by_its_files(made):
     made.begin()
     made.log("begin", step=0, process=ended_process() | {"boot": 1.0})
-    assert made.watch().look().state == "running"
+    assert made.look().state == "running"
     made.quiet(10_000)
-    assert made.watch().look().state == "silent"
+    assert made.look().state == "silent"
 
 
 def test_logged_steps_come_before_the_next_checkpoint(made):
     made.begin()
     made.log("begin", step=0, time=100.0, steps=200, process=this_process())
-    watch = made.watch()
     for step in (1, 2, 3):
-        made.log("log", step=step, time=100.0 + 4 * step, loss=1 / step, memory=3e9)
-    found = watch.look()
+        used = {"memory": 3e9, "memory_as": "of the process, now"}
+        made.log("log", step=step, time=100.0 + 4 * step, loss=1 / step, **used)
+    found = made.look()
     assert [row["loss"] for row in found.curve] == [1, 1 / 2, 1 / 3]
     assert found.rate == pytest.approx(0.25) and found.left == pytest.approx(197 * 4)
     assert found.memory == {"bytes": 3e9, "as": "of the process, now"}
@@ -140,13 +124,12 @@ def test_logged_steps_come_before_the_next_checkpoint(made):
 def test_half_a_line_is_read_when_it_is_whole(made):
     made.begin()
     made.log("begin", step=0, steps=9)
-    watch = made.watch()
     with made.progress.open("ab") as handle:
         handle.write(b'{"what": "log", "step": 4, "lo')
-    assert watch.look().curve == ()
+    assert made.look().curve == ()
     with made.progress.open("ab") as handle:
         handle.write(b'ss": 2.5}\nnonsense\n[1]\n')
-    assert watch.look().curve == ({"step": 4, "loss": 2.5},)
+    assert made.look().curve == ({"step": 4, "loss": 2.5},)
 
 
 def test_a_resumed_run_does_its_lost_steps_again(made):
@@ -154,47 +137,44 @@ def test_a_resumed_run_does_its_lost_steps_again(made):
     made.log("begin", step=0, time=0.0, steps=9)
     for step in range(1, 8):
         made.log("log", step=step, time=float(step), loss=9.0)
-    watch = made.watch()
-    assert watch.look().step == 7
+    assert made.look().step == 7
     made.log("begin", step=5, time=90_000.0, steps=9)
-    assert [row["step"] for row in watch.look().curve] == [1, 2, 3, 4, 5]
+    assert [row["step"] for row in made.look().curve] == [1, 2, 3, 4, 5]
     made.log("log", step=6, time=90_002.0, loss=1.0)
-    found = watch.look()
+    found = made.look()
     assert found.curve[-1]["loss"] == 1.0 and found.rate == pytest.approx(0.5)
 
 
 def test_all_steps_done_and_no_ledger_means_measuring(made):
     made.begin()
     made.checkpoint(200)
-    assert made.watch().look().state == "measuring"
+    assert made.look().state == "measuring"
 
 
 def test_half_written_files_are_no_error(made):
     made.begin()
     made.checkpoint(50)
-    (made.folder / "checkpoints" / "checkpoint-100").mkdir()
-    (made.folder / "checkpoints" / "checkpoint-100" / "trainer_state.json").write_text('{"global_')
     (made.folder / "checkpoints" / "tmp-checkpoint-150").mkdir()
     (made.folder / "ledger.json").write_text('{"name": "ft", "sta')
-    found = made.watch().look()
-    assert (found.state, found.step, found.checkpoint) == ("running", 50, 50)
+    found = made.look()
+    assert (found.state, found.step) == ("running", 50)
     (made.folder / "recipe.yaml").write_text("stage: [")
-    assert made.watch().look().state == "waiting"
+    assert made.look().state == "waiting"
 
 
 def test_a_checkpoint_without_weights_is_none_to_go_on_from(made):
     made.begin()
     made.checkpoint(50)
     made.checkpoint(100, whole=False)
-    assert made.watch().look().checkpoint == 50
+    made.quiet(1000)
+    assert "continues from step 50" in made.look().words
 
 
 def test_a_finished_run_shows_its_ledger(made):
     made.begin()
     made.checkpoint(200)
-    watch = made.watch()
     made.finish()
-    found = watch.look()
+    found = made.look()
     assert found.state == "finished" and found.left == 0
     said = [row["verdict"] for row in found.ledger["rows"]]
     assert said == ["better", "worse", "no clear change"]
@@ -209,12 +189,10 @@ def test_a_finished_run_shows_its_ledger(made):
 def test_another_run_in_the_same_folder_is_begun_anew(made):
     made.begin()
     made.checkpoint(50)
-    watch = made.watch()
-    assert watch.look().step == 50
+    assert made.look().step == 50
     made.clear()
     made.begin(name="second")
-    os.utime(made.folder / "recipe.yaml", (1, 1))
-    found = watch.look()
+    found = made.look()
     assert (found.name, found.step, found.curve) == ("second", None, ())
 
 
@@ -228,9 +206,8 @@ def test_looking_writes_nothing(made):
         return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in made.folder.rglob("*")}
 
     before = seen()
-    watch = made.watch()
     for _ in range(3):
-        watch.look()
+        made.look()
     assert seen() == before
 
 
@@ -316,7 +293,7 @@ def test_a_real_run_is_read_to_its_end(tiny, tmp_path):
 
     torch.set_num_threads(1)
     folder = tmp_path / "run"
-    watch, seen = RunWatch(folder), []
+    seen = []
 
     class Look:
         """Looks at every save, as another process might."""
@@ -324,7 +301,7 @@ def test_a_real_run_is_read_to_its_end(tiny, tmp_path):
         def __getattr__(self, name):
             def act(args, state, control, **_):
                 if name == "on_save":
-                    seen.append(watch.look())
+                    seen.append(run_state(folder))
                 return control
 
             return act
@@ -332,6 +309,6 @@ def test_a_real_run_is_read_to_its_end(tiny, tmp_path):
     run(tiny_recipe(tiny), out=folder, callbacks=[Look()])
     assert [found.step for found in seen] == sorted({found.step for found in seen})
     assert seen[0].state == "running" and seen[0].steps == seen[-1].step
-    found = watch.look()
+    found = run_state(folder)
     assert found.state == "finished" and found.ledger["rows"]
     assert [row["step"] for row in found.curve][-1] == found.steps

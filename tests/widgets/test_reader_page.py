@@ -222,7 +222,7 @@ def test_a_grade_that_fails_takes_those_behind_it_along(opened, study, monkeypat
     def fails(self, item, grade, *, comment=""):
         raise wb.errors.RunError("the disk is full")
 
-    monkeypatch.setattr("workbench.widgets.reader.Reading.grade", fails)
+    monkeypatch.setattr("workbench.widgets.reader.ReaderSession.grade", fails)
     page.keyboard.press("a")
     page.keyboard.press("b")
     page.wait_for_selector(".wb-failure")
@@ -274,7 +274,7 @@ def test_a_film_that_fails_is_told_and_the_study_goes_on_later(study, bare):
     widget = StudyApp(study, reader="AB", images={})
     page = bare.live(widget)
     page.wait_for_selector(".wb-failure")
-    assert "the film of report 1 cannot be read" in page.inner_text(".wb-failure")
+    assert "the radiograph of report 1 cannot be read" in page.inner_text(".wb-failure")
     assert page.is_disabled(".desk-verdict >> nth=0")
     assert "the reason stands above" in page.inner_text(".read-text")
     assert "secret" not in page.content()

@@ -15,12 +15,12 @@ from PIL import Image
 
 import workbench as wb
 from tests.widgets.asking import Kept
-from workbench.errors import InputError, OptionError, RunError
+from workbench.errors import InputError, OptionError
 from workbench.radiograph import Radiograph
 from workbench.review import ReaderSession, open_study
 from workbench.review.study_files import ARMS
 from workbench.widgets.radiographs import film_source, opened, pixels_of
-from workbench.widgets.reader import Reading, StudyApp
+from workbench.widgets.reader import StudyApp
 
 CASES = 8
 #: Two texts of each case, from one list, so that no word can tell the arms apart.
@@ -49,17 +49,28 @@ def study(tmp_path):
     )
 
 
+class Bench(Kept, StudyApp):
+    """A reader study whose messages are kept."""
+
+    def show(self):
+        """The report that is shown now; None at the end."""
+        return self.ask("show")["report"]
+
+    def grade_as(self, item, grade, comment=""):
+        return self.ask("grade", item=item, grade=grade, comment=comment)
+
+
 @pytest.fixture
 def desk(study):
-    return Reading(study, reader="AB", images=FILMS)
+    return Bench(study, reader="AB", images=FILMS)
 
 
 def finish(desk) -> list[str]:
     """Grade all that is left; return the items in the order they came."""
     order = []
     while (shown := desk.show()) is not None:
-        order.append(shown.item)
-        desk.grade(shown.item, "ABCD"[len(order) % 4])
+        order.append(shown["item"])
+        desk.grade_as(shown["item"], "ABCD"[len(order) % 4])
     return order
 
 
@@ -69,7 +80,8 @@ def finish(desk) -> list[str]:
 def test_the_order_is_the_reader_s_and_every_report_comes_once(study, desk):
     order = finish(desk)
     assert order == [item.item for item in study.session("AB").items]
-    assert desk.done == desk.total == len(order)
+    counts = desk.ask("state")
+    assert counts["done"] == counts["total"] == len(order)
     assert study.session("CD").done == 0
 
 
@@ -83,22 +95,22 @@ def test_the_washout_stands_between_two_readings_of_one_film(study, desk):
 def test_the_film_is_that_of_the_case(study, desk):
     for _ in range(CASES):
         shown = desk.show()
-        number = int(study.case_of(shown.item)[1].rsplit("-", 1)[1])
-        assert shown.film == pixels_of(film(number))
-        desk.grade(shown.item, "A")
+        number = int(study.case_of(shown["item"])[1].rsplit("-", 1)[1])
+        assert shown["film"] == pixels_of(film(number))
+        desk.grade_as(shown["item"], "A")
 
 
 def test_another_day_goes_on_at_the_same_report(study, desk):
     for _ in range(3):
-        desk.grade(desk.show().item, "B", comment="fine")
+        desk.grade_as(desk.show()["item"], "B", "fine")
     due = desk.show()
-    desk.draft(due.item, "half a rem")
-    again = Reading(study.folder, reader="AB", images=FILMS)
-    assert again.done == 3 and again.show() == due
-    assert again.drafted(due.item) == "half a rem"
-    again.grade(due.item, "C", comment="half a remark")
-    assert again.drafted(due.item) == ""
-    assert again.session.grades[due.item]["comment"] == "half a remark"
+    desk.ask("draft", item=due["item"], comment="half a rem")
+    again = Bench(study, reader="AB", images=FILMS)
+    assert again.ask("state")["done"] == 3
+    assert again.show() == due | {"comment": "half a rem"}
+    again.grade_as(due["item"], "C", "half a remark")
+    assert again._drafts.of("AB") == {}
+    assert again.session.grades[due["item"]]["comment"] == "half a remark"
 
 
 def test_the_clock_starts_when_a_report_is_shown_and_not_before(study, monkeypatch):
@@ -106,77 +118,68 @@ def test_the_clock_starts_when_a_report_is_shown_and_not_before(study, monkeypat
     monkeypatch.setattr("workbench.review.study_session.time.monotonic", lambda: now[0])
 
     def slow(source, case):
-        now[0] += 50  # reading the film takes long
+        now[0] += 50  # reading the image takes long
         return FILMS[case]
 
-    desk = Reading(study, reader="AB", images=slow)
+    desk = Bench(study, reader="AB", images=slow)
     first = desk.show()
     now[0] += 7
-    assert desk.show() == first  # drawn again: the clock goes on (and the film was read again)
+    assert desk.show() == first  # drawn again: the clock goes on (and the image was read again)
     now[0] += 3
-    desk.grade(first.item, "A")
-    assert desk.session.grades[first.item]["seconds"] == pytest.approx(7 + 50 + 3)
+    desk.grade_as(first["item"], "A")
+    assert desk.session.grades[first["item"]]["seconds"] == pytest.approx(7 + 50 + 3)
 
 
 def test_only_the_last_grade_can_be_taken_back_and_only_once(desk):
-    first = desk.show().item
-    with pytest.raises(InputError, match="only the last grade can be changed"):
-        desk.undo()
-    desk.grade(first, "A")
-    second = desk.show().item
-    desk.grade(second, "D", comment="why")
-    assert desk.undoable == second
-    assert desk.undo() == second
-    assert desk.show().item == second and desk.drafted(second) == "why"
-    assert desk.undoable is None
-    with pytest.raises(InputError, match="only the last grade can be changed"):
-        desk.undo()
-    desk.grade(second, "B")
+    first = desk.show()["item"]
+    assert "only the last grade can be changed" in desk.ask("undo", seen="")["failure"]
+    desk.grade_as(first, "A")
+    second = desk.show()["item"]
+    assert desk.grade_as(second, "D", "why")["undoable"] == second
+    assert desk.ask("undo", seen=second)["undoable"] == ""
+    again = desk.show()
+    assert again["item"] == second and again["comment"] == "why"
+    assert "only the last grade can be changed" in desk.ask("undo", seen=second)["failure"]
+    desk.grade_as(second, "B")
     assert {desk.session.grades[i]["grade"] for i in (first, second)} == {"A", "B"}
 
 
 def test_two_tabs_do_not_grade_one_report_twice(study, desk):
-    other = Reading(study, reader="AB", images=FILMS)
-    item = desk.show().item
-    assert other.show().item == item
-    desk.grade(item, "A")
-    with pytest.raises(RunError, match="graded in another tab or process; nothing was written"):
-        other.grade(item, "D")
+    other = Bench(study, reader="AB", images=FILMS)
+    item = desk.show()["item"]
+    assert other.show()["item"] == item
+    desk.grade_as(item, "A")
+    failure = other.grade_as(item, "D")
+    assert failure["kind"] == "RunError"
+    assert "graded in another tab or process; nothing was written" in failure["failure"]
     assert desk.session.grades[item]["grade"] == "A"
-    second = other.show().item
-    other.grade(second, "B")
-    with pytest.raises(RunError, match="last grade was given in another tab"):
-        desk.undo(seen=item)
-    assert desk.undo(seen=second) == second
+    second = other.show()["item"]
+    other.grade_as(second, "B")
+    assert "last grade was given in another tab" in desk.ask("undo", seen=item)["failure"]
+    assert desk.ask("undo", seen=second)["said"] == "grade taken back"
 
 
 def test_no_report_can_be_reached_out_of_turn(study, desk):
     later = study.session("AB").items[3].item
     desk.show()
-    with pytest.raises(RunError, match="nothing was written"):
-        desk.grade(later, "A")
-    with pytest.raises(InputError, match="no report 'nowhere'"):
-        desk.draft("nowhere", "x")
-    assert desk.done == 0
+    assert "nothing was written" in desk.grade_as(later, "A")["failure"]
+    assert "no report 'nowhere'" in desk.ask("draft", item="nowhere", comment="x")["failure"]
+    assert desk.session.done == 0
 
 
-def test_who_reads_must_be_said(study, desk):
+def test_who_reads_must_be_said(study):
     with pytest.raises(InputError, match="must be one of: AB, CD"):
-        Reading(study)
+        StudyApp(study)
     with pytest.raises(OptionError, match="no reader 'XY'"):
-        Reading(study, reader="XY")
+        StudyApp(study, reader="XY")
     with pytest.raises(InputError, match=re.escape("AB.json is the file of AB, not of CD")):
-        Reading(study.reader_file("AB"), reader="CD")
+        StudyApp(study.reader_file("AB"), reader="CD")
     with pytest.raises(InputError, match="expected a reader study"):
-        Reading(3, reader="AB")
-    assert Reading(study.reader_file("AB")).show().film is None
+        StudyApp(3, reader="AB")
+    assert Bench(study.reader_file("AB")).show()["film"] is None
 
 
 # --- blinding -------------------------------------------------------------------------------------
-
-
-class Bench(Kept, StudyApp):
-    """A reader study whose messages are kept."""
 
 
 def read_all(bench) -> list[dict]:
@@ -255,9 +258,9 @@ def test_a_film_that_cannot_be_read_names_nothing(study):
 
     bench = Bench(study, reader="AB", images=lost)
     answer = bench.ask("show")
-    assert "the film of report 1 cannot be read" in answer["failure"]
+    assert "the radiograph of report 1 cannot be read" in answer["failure"]
     assert "secret" not in json.dumps(bench.sent) and "hospital" not in json.dumps(bench.sent)
-    assert bench.desk.session._shown is None
+    assert bench.session._shown is None
 
 
 def test_nothing_but_grades_and_drafts_is_written(study):
@@ -290,7 +293,7 @@ def test_all_views_are_told_of_a_grade_and_the_notice_is_always_there(study):
 def test_odd_messages_are_refused(study, message):
     bench = Bench(study, reader="AB")
     assert "must be a text" in bench.ask("grade", **message)["failure"]
-    assert bench.desk.done == 0
+    assert bench.session.done == 0
 
 
 # --- films ----------------------------------------------------------------------------------------

@@ -29,19 +29,19 @@ modules are put behind one another, those that are imported first, without the w
 from __future__ import annotations
 
 import logging
-import math
 import re
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import anywidget
-import numpy as np
 import traitlets
 
+from workbench._repr import plain
 from workbench.errors import InputError, OptionError, WorkbenchError
 from workbench.widgets._worker import Cancelled, Job, Worker
 
@@ -61,14 +61,9 @@ def slow(function: Callable) -> Callable:
 
 
 class Front(anywidget.AnyWidget):
-    """A widget whose page asks and whose Python answers.
+    """A widget whose page asks and whose Python answers; `worker` does the slow work."""
 
-    Attributes:
-        notice: the model's own statement about its use; every page shows it.
-        title: what the app is called on the page.
-        worker: does the slow work.
-    """
-
+    #: The model's own statement about its use; every page shows it.
     notice = traitlets.Unicode("").tag(sync=True)
     title = traitlets.Unicode("").tag(sync=True)
 
@@ -92,8 +87,6 @@ class Front(anywidget.AnyWidget):
         self._wire = threading.Lock()
         self.on_msg(lambda _, content, buffers: self._receive(content))
 
-    # ---------------------------------------------------------------- for subclasses
-
     def state(self) -> dict[str, Any]:
         """Return everything that a newly drawn view needs; called for every view."""
         return {}
@@ -105,8 +98,6 @@ class Front(anywidget.AnyWidget):
     def tell(self, name: str, **content: object) -> None:
         """Tell all views something; from any thread."""
         self._say({"tell": name, **content})
-
-    # ---------------------------------------------------------------- messages
 
     def _receive(self, content: object) -> None:
         """Take one message of a page; never raises."""
@@ -123,7 +114,7 @@ class Front(anywidget.AnyWidget):
         job = Job(number, str(name), lambda message: self._say({"id": number, **message}))
         method = self._asks.get(name) if isinstance(name, str) else None
         if name == "state":
-            self._answer(job, lambda: self.state() | {"busy": self._busy()})
+            self._answer(job, self.state)
         elif method is None:
             self._answer(job, lambda: self._unknown(name))
         elif method._answers == "quick":
@@ -137,17 +128,11 @@ class Front(anywidget.AnyWidget):
         known = ", ".join(sorted({"state", *self._asks}))
         raise OptionError(f"the page asked for {name!r}; expected one of: {known}")
 
-    def _busy(self) -> list[dict[str, Any]]:
-        return [{"id": job.id, "name": job.name} for job in self.worker.jobs]
-
     def _answer(self, job: Job, work: Callable[[], Any], *, gate: bool = True) -> None:
         """Do the work and say what came of it, whatever that is."""
         try:
             job.check()
-            if gate:
-                with self._gate:
-                    answer = work()
-            else:
+            with self._gate if gate else nullcontext():
                 answer = work()
             job.flush()
             self._say({"id": job.id, "answer": answer or {}})
@@ -165,8 +150,6 @@ class Front(anywidget.AnyWidget):
         message = plain(message)
         with self._wire:
             self.send(message)
-
-    # ---------------------------------------------------------------- where it is shown
 
     def close(self) -> None:
         """Take back all work and close the widget."""
@@ -188,11 +171,9 @@ class Looking(Front):
 
     It looks as soon as a page was drawn, and until `tick` says that nothing comes any more, or the
     widget is closed or gone.
-
-    Attributes:
-        every: seconds between two looks.
     """
 
+    #: Seconds between two looks.
     every: float = 2.0
 
     def __init__(self, **traits: Any) -> None:
@@ -221,19 +202,18 @@ class Looking(Front):
 
 
 class Sharing(Looking):
-    """A front at a desk at which other tabs and people write too.
+    """A front over files that other tabs and people write too."""
 
-    Attributes:
-        desk: its `refresh` returns whether something was written elsewhere.
-    """
-
-    desk: Any
     _turn = 0
+
+    def _news(self) -> bool:
+        """Return whether something was written elsewhere since this was asked last."""
+        raise NotImplementedError
 
     def tick(self) -> bool:
         """Tell the views where something was written elsewhere; there is always more to come."""
         with self._gate:
-            news = self.desk.refresh()
+            news = self._news()
         if news:
             self._turned()
         return False
@@ -256,11 +236,7 @@ def _keep_looking(held: weakref.ref, stop: threading.Event, every: float) -> Non
 
 
 def text_in(message: Mapping, name: str) -> str:
-    """Return a text of a message.
-
-    Raises:
-        InputError: it is none.
-    """
+    """Return a text of a message; raise InputError where it is none."""
     value = message.get(name)
     if not isinstance(value, str):
         raise InputError(f"{name} must be a text, got {type(value).__name__}")
@@ -268,33 +244,10 @@ def text_in(message: Mapping, name: str) -> str:
 
 
 def number_in(message: Mapping, name: str) -> int:
-    """Return a whole number of a message.
-
-    Raises:
-        InputError: it is none.
-    """
+    """Return a whole number of a message; raise InputError where it is none."""
     value = message.get(name)
     if isinstance(value, bool) or not isinstance(value, int):
         raise InputError(f"{name} must be a whole number, got {type(value).__name__}")
-    return value
-
-
-def plain(value: object) -> Any:
-    """Return a value as JSON knows it: lists, numbers, None for what is not a number.
-
-    Args:
-        value: mappings, sequences, numbers of Python and numpy, texts, None.
-    """
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
     return value
 
 
@@ -306,10 +259,7 @@ _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const|let)\b)", r
 
 @cache
 def script(name: str) -> str:
-    """Return a module and all it imports as one module that exports `render`.
-
-    Args:
-        name: file in `static` with a top-level function `render`.
+    """Return a module of `static` and all it imports as one module that exports its `render`.
 
     Raises:
         InputError: a module is missing, imports in another form, or there is no `render`.

@@ -32,13 +32,7 @@ class Cancelled(Exception):
 
 
 class Job:
-    """One piece of work that somebody waits for.
-
-    Args:
-        id: as the asking side numbers it.
-        name: what was asked.
-        send: takes a message about this job; called from the working thread.
-    """
+    """One piece of work that a page waits for; `send` is called from the working thread."""
 
     def __init__(self, id: int | str, name: str, send: Callable[[dict[str, Any]], None]) -> None:
         self.id = id
@@ -58,20 +52,12 @@ class Job:
         self._stop.set()
 
     def check(self) -> None:
-        """Go on, or leave.
-
-        Raises:
-            Cancelled: the job was taken back.
-        """
+        """Raise `Cancelled` where the job was taken back."""
         if self._stop.is_set():
             raise Cancelled(self.name)
 
     def piece(self, text: str) -> None:
-        """Send a piece of text; pieces that follow each other quickly are joined.
-
-        Raises:
-            Cancelled: see `check`.
-        """
+        """Send a piece of text, after a `check`; quick ones are joined."""
         self.check()
         self._waiting.append(text)
         if time.monotonic() - self._sent_piece >= PACE:
@@ -85,15 +71,9 @@ class Job:
             self._send({"piece": text})
 
     def progress(self, done: float, total: float | None = None, text: str = "") -> None:
-        """Say how far it is; what follows too quickly is left out, the end is not.
+        """Say how far it is, after a `check`; what follows too quickly is left out, the end is not.
 
-        Args:
-            done: how much is done.
-            total: of how much; None where that is unknown.
-            text: what is being done.
-
-        Raises:
-            Cancelled: see `check`.
+        `total` is None where it is unknown; `text` says what is being done.
         """
         self.check()
         now = time.monotonic()
@@ -103,11 +83,7 @@ class Job:
 
 
 class Worker:
-    """One thread at a time that does jobs in order.
-
-    Args:
-        name: of the thread.
-    """
+    """One thread at a time, of a given name, that does jobs in order."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -136,16 +112,15 @@ class Worker:
                 self._idle.clear()
                 threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
-    def cancel(self, id: int | str) -> bool:
-        """Take a job back; return whether there was one.
+    def cancel(self, id: int | str) -> None:
+        """Take a job back.
 
-        A job that still waits is done all the same, and its first check ends it: whoever waits
-        for it gets an answer.
+        A job that still waits is done all the same, and its first check ends it: the page that
+        waits for it gets an answer.
         """
-        found = [job for job in self.jobs if job.id == id]
-        for job in found:
-            job.cancel()
-        return bool(found)
+        for job in self.jobs:
+            if job.id == id:
+                job.cancel()
 
     def close(self) -> None:
         """Take everything back and accept nothing more."""
@@ -174,7 +149,7 @@ def watched(model: ChestXrayModel, job: Job, *, total: int | None = None) -> Ite
     """Let a job see, and end, what a model does in this thread.
 
     Args:
-        model: a `ChestXrayModel`.
+        model: whose vision tower and language model are hooked.
         job: is told how many images went through the vision tower.
         total: how many are expected; None where that is unknown.
 

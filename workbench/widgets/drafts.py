@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from workbench._store import JsonLines, file_stamp
 from workbench.review.study_session import check_text
@@ -20,28 +19,20 @@ from workbench.runs.record import now
 
 
 class Drafts:
-    """Drafts in one file.
-
-    Args:
-        path: made at the first draft, private (0600).
-    """
+    """Drafts in one file, which is made at the first one, private (0600)."""
 
     def __init__(self, path: str | os.PathLike) -> None:
         self._lines = JsonLines(path)
+        self.path = self._lines.path
         self._seen: tuple | None = None
         self._found: dict[str, dict[tuple, dict[str, str]]] = {}
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self._lines.path
 
     def keep(self, who: str, about: tuple[str, ...], texts: Mapping[str, str]) -> None:
         """Keep what was typed; the same again, or nothing where there was nothing, writes nothing.
 
         Args:
             who: initials.
-            about: names of the thing.
+            about: what the texts are about, by its names.
             texts: field -> text.
 
         Raises:

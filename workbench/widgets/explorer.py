@@ -11,7 +11,6 @@ Python.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -50,10 +49,10 @@ def explore(
     report: Generation | Trace | None = None,
     method: str = "attention",
 ) -> Explorer:
-    """Open the explorer of a model and an image.
+    """Open the explorer of a model and an image: show it as the last line of a cell.
 
     Args:
-        model: a `ChestXrayModel`.
+        model: which one.
         image: a Radiograph, anything `load_radiograph` reads, or a phantom, whose truth can then
             be outlined.
         against: another model for the same image, another image for the same model, or the name of
@@ -61,9 +60,6 @@ def explore(
         report: what the model wrote about the image, as a `Generation` or a `Trace`; None has it
             written.
         method: the method to begin with, one of `wb.saliency.METHODS`.
-
-    Returns:
-        A widget: show it as the last line of a cell.
 
     Raises:
         InputError: an image cannot be read, or the report is of another model or image.
@@ -73,12 +69,7 @@ def explore(
 
 
 class Explorer(Front):
-    """The widget; see `explore`.
-
-    Attributes:
-        sides: one, or two to be compared: model, image, and the texts written so far.
-        settings: what is chosen on the page.
-    """
+    """The widget; see `explore`."""
 
     _esm = script("explorer.js")
     _css = styles("film.css", "explorer.css")
@@ -92,7 +83,8 @@ class Explorer(Front):
         report: Generation | Trace | None = None,
         method: str = "attention",
     ) -> None:
-        self.settings = DEFAULTS | {"method": method_of(method).name}
+        self.settings = {**DEFAULTS, "method": method_of(method).name}
+        #: One, or two to be compared.
         self.sides = [Side(model, image, report)]
         if isinstance(against, str) and against in METHODS:
             self.settings["second"] = against
@@ -100,12 +92,10 @@ class Explorer(Front):
             self.sides.append(Side(against, image))
         elif against is not None:
             self.sides.append(Side(model, against))
-        self._maps: OrderedDict[tuple, dict] = OrderedDict()
+        self._maps: dict[tuple, dict] = {}
         self._revision = 0
         notices = dict.fromkeys(side.model.notice for side in self.sides)
         super().__init__(title="Explorer", notice="; ".join(notices))
-
-    # ---------------------------------------------------------------- what the page asks
 
     def state(self) -> dict[str, Any]:
         """Return everything a view shows; what models did not write yet is missing."""
@@ -176,18 +166,13 @@ class Explorer(Front):
         """Return the explorer as a page that needs no Python."""
         return {"html": self._page(job.check)}
 
-    # ---------------------------------------------------------------- elsewhere
-
     def save(self, path: str | Path) -> Path:
         """Write a page that opens in any browser, without Python and without a network.
 
         Words show their recorded attention; maps that were computed before are there too.
 
-        Args:
-            path: a name ending in .html.
-
         Raises:
-            InputError: another ending.
+            InputError: the name does not end in .html.
         """
         path = Path(path)
         if path.suffix.lower() != ".html":
@@ -230,15 +215,15 @@ class Explorer(Front):
         trace = self._side(message).passage(message.get("passage")).trace
         found = map_dict(map_for(trace, message))
         self._maps[key] = found
-        while len(self._maps) > MOST_MAPS:
-            self._maps.popitem(last=False)
+        if len(self._maps) > MOST_MAPS:
+            del self._maps[next(iter(self._maps))]
         return found
 
     def _written(self, passage: Passage) -> dict[str, Any]:
         """Tell other views that there is a new text, and return it."""
         self._revision += 1
         self.tell("written", revision=self._revision)
-        return {"passage": passage.to_dict(), "revision": self._revision}
+        return {"passage": passage.page, "revision": self._revision}
 
     def _names(self) -> list[str]:
         """Return what tells the sides apart."""

@@ -22,6 +22,7 @@ from workbench.saliency.cautions import caution_of
 from workbench.saliency.explain import method_of
 from workbench.trace import ImageMap, Selection, Trace
 from workbench.trace.selection import words_of
+from workbench.widgets._front import number_in
 from workbench.widgets.radiographs import grid_of
 
 #: Methods that take about one pass of the model: computed as soon as a word is chosen.
@@ -34,12 +35,10 @@ def method_list(sha256: str) -> list[dict[str, Any]]:
         {
             "name": method.name,
             "label": method_name(method.name),
-            "recorded": method.recorded,
             "prompt": method.name in PROMPT,
             "signed": method.signed,
             "layers": "layer" in method.defaults,
             "heads": "head" in method.defaults,
-            "paper": method.paper,
             "caution": caution_of(method.name, sha256),
         }
         for method in METHODS.values()
@@ -47,15 +46,11 @@ def method_list(sha256: str) -> list[dict[str, Any]]:
 
 
 def map_for(trace: Trace, message: Mapping[str, Any]) -> ImageMap:
-    """Return the map that a page asks for.
-
-    Args:
-        trace: the run.
-        message: method, choice (`selection_of`), layer and head where the method has them.
+    """Return the map that a page asks for: method, choice (`selection_of`), layer and head.
 
     Raises:
-        OptionError: an unknown method, or a layer or head that is none.
-        InputError: see `workbench.saliency.explain`.
+        OptionError: an unknown method, or a choice that is none.
+        InputError: see `workbench.saliency.explain`, and a layer or head that is none.
     """
     method = method_of(message.get("method"))
     parts = {name: part_in(message, name) for name in ("layer", "head") if name in method.defaults}
@@ -82,35 +77,24 @@ def map_dict(image_map: ImageMap) -> dict[str, Any]:
 
 def said_of(image_map: ImageMap) -> dict[str, Any]:
     """Return what is said about a map, without its numbers."""
-    share = image_map.scores.get("image_share")
     return {
         "title": image_map.title,
-        "target": image_map.target,
         "details": image_map.details,
         "signed": image_map.signed,
         "unit": image_map.unit,
         "caution": image_map.caution,
-        "share": share,
-        "seconds": image_map.seconds,
-        "largest": float(abs(image_map.values).max()),
+        "share": image_map.scores.get("image_share"),
     }
 
 
 def part_in(message: Mapping[str, Any], name: str) -> int | None:
-    """Return the layer or head of a message; None for the mean of all.
-
-    Raises:
-        OptionError: it is no whole number.
-    """
-    value = message.get(name)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-        raise OptionError(f"{name} must be a whole number, or nothing for the mean; got {value!r}")
-    return value
+    """Return the layer or head of a message; None for the mean of all."""
+    return None if message.get(name) is None else number_in(message, name)
 
 
 @dataclass(frozen=True, eq=False)
 class Passage:
-    """One text that a model wrote about one film.
+    """One text that a model wrote about one image.
 
     Attributes:
         number: which, counted over all texts of a side.
@@ -126,12 +110,9 @@ class Passage:
 
     __repr__ = short_repr
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything that a page needs to show and colour the text; not to be changed."""
-        return self._page
-
     @cached_property
-    def _page(self) -> dict[str, Any]:
+    def page(self) -> dict[str, Any]:
+        """Everything that a page needs to show and colour the text; not to be changed."""
         trace, generation = self.trace, self.trace.generation
         text, offsets = trace.text, trace.layout.offsets
         sure = np.exp(trace.logprobs.astype(np.float64))
@@ -221,12 +202,8 @@ def selection_of(trace: Trace, choice: Mapping[str, Any]) -> Selection:
 
 def _origin(generation: Generation) -> str:
     settings = generation.settings
-    how = (
-        "greedy"
-        if settings.greedy
-        else f"temperature {settings.temperature:g}, top-p {settings.top_p:g}, seed {settings.seed}"
-    )
-    stop = {"limit": ", cut at the limit of new tokens", "cancelled": ", stopped before its end"}
-    return f"{generation.model.id}, {how}, {generation.seconds:.1f} s" + stop.get(
-        generation.stopped_by, ""
-    )
+    how = f"temperature {settings.temperature:g}, top-p {settings.top_p:g}, seed {settings.seed}"
+    stops = {"limit": ", cut at the limit of new tokens", "cancelled": ", stopped before its end"}
+    stop = stops.get(generation.stopped_by, "")
+    how = "greedy" if settings.greedy else how
+    return f"{generation.model.id}, {how}, {generation.seconds:.1f} s{stop}"

@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from workbench._repr import plain
 from workbench.errors import WorkbenchError
 from workbench.figures.page import embedded_png
 from workbench.figures.style import closed_figure
+from workbench.reports import label
 from workbench.saliency import METHODS, explain
 from workbench.trace import ImageMap, Trace
-from workbench.widgets._front import plain, script, styles
+from workbench.widgets._front import script, styles
 from workbench.widgets.explorer_map import Passage, map_for, said_of
 from workbench.widgets.explorer_side import Side
 
@@ -41,7 +43,7 @@ def explorer_page(
     Args:
         sides: models with their images, and the texts as they are.
         state: what a view shows, `Explorer.state`.
-        maps: those that were computed before, by what decides them.
+        maps: those that were computed before, by `map_key`.
         title, notice: of the explorer.
         check: is called now and then and may raise to end the work.
     """
@@ -90,7 +92,7 @@ def _said(sides: Sequence[Side], check: Callable[[], None]) -> list[dict[str, An
 
 
 def _choices(passage: Passage) -> list[dict[str, Any]]:
-    known = passage.to_dict()
+    known = passage.page
     spans = [(word["start"], word["end"]) for word in known["words"]]
     spans += [tuple(pair) for pair in known["sentences"]]
     findings = [{"finding": row["finding"]} for row in known["findings"]]
@@ -130,7 +132,7 @@ def _side(side: Side, method: str) -> str:
 
 
 def _warnings(report: Passage | None) -> str:
-    shown = [] if report is None else report.to_dict()["warnings"]
+    shown = [] if report is None else report.page["warnings"]
     return "".join(
         f'<p style="{_NOTICE}">\u26a0 {escape(row["code"])}: {escape(row["message"])}</p>'
         for row in shown
@@ -139,8 +141,6 @@ def _warnings(report: Passage | None) -> str:
 
 def _map(trace: Trace, method: str) -> ImageMap | None:
     """Return the map of the first finding that is stated, by what was recorded."""
-    from workbench.reports import label
-
     method = method if METHODS[method].recorded else "attention"
     present = label(trace.text).present
     try:

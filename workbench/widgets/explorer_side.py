@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from textwrap import shorten
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    ValidationError,
+)
 
 from workbench.errors import InputError, OptionError
 from workbench.generation import DecodingSettings, Generation
@@ -18,7 +26,7 @@ from workbench.hallucination import ABLATIONS, ground
 from workbench.imaging.load import masks_beside
 from workbench.interface import ChestXrayModel, as_radiograph
 from workbench.model.prompt import answer, follow_up, question_messages, report_messages
-from workbench.saliency import METHODS
+from workbench.saliency.explain import method_of
 from workbench.trace import Trace
 from workbench.widgets._worker import Job
 from workbench.widgets.explorer_map import Passage, method_list
@@ -32,10 +40,10 @@ SMALL = 50_000_000
 
 
 class Side:
-    """A model, a film, and what was written.
+    """A model, a radiograph, and what was written.
 
     Args:
-        model: a `ChestXrayModel`.
+        model: which one.
         image: what it accepts as an image; a phantom brings its truth along, and so does the file
             of one, where its masks lie beside it.
         report: a `Generation` or `Trace` that is there already; None to have one written.
@@ -77,11 +85,7 @@ class Side:
             return passage
 
     def passage(self, number: object) -> Passage:
-        """Return a text by its number.
-
-        Raises:
-            OptionError: there is none.
-        """
+        """Return a text by its number, or raise OptionError."""
         with self.lock:
             for passage in self.passages:
                 if passage.number == number:
@@ -110,8 +114,6 @@ class Side:
                 f"{self.image.contract.source!r}; give the image that was traced"
             )
         return report.attach(self.model)
-
-    # ---------------------------------------------------------------- writing
 
     def write(self, job: Job) -> Passage:
         """Write the report, or another one with chance where it is there, piece by piece.
@@ -155,8 +157,6 @@ class Side:
             raise InputError("the model wrote nothing; ask in other words")
         return self.add(kind, self.model.trace(self.image, generation), question)
 
-    # ---------------------------------------------------------------- what a page needs
-
     def ground(self, number: object) -> list[float | None]:
         """Return what the image contributed to each word of a text, nats; kept once it is known."""
         passage = self.passage(number)
@@ -172,10 +172,7 @@ class Side:
         """Return the side for a page."""
         return {
             "name": name,
-            "model": self.model.card.name,
-            "notice": self.model.notice,
             **self._looks,
-            "phantom": bool(self.masks) or self.image.contract.domain == "phantom",
             "methods": method_list(self.model.identity.sha256),
             "layers": self.model.sizes.layers,
             **self.texts(),
@@ -183,7 +180,7 @@ class Side:
 
     @cached_property
     def _looks(self) -> dict[str, Any]:
-        """What never changes about a side, and is much: film, the model's view of it, outlines."""
+        """What never changes about a side, and is much: image, the model's view of it, outlines."""
         geometry = self.model.geometry(self.image)
         return {
             "film": film_of(self.image),
@@ -198,99 +195,73 @@ class Side:
             contributions = dict(self.contributions)
         total = self.model.sizes.heads
         return {
-            "passages": [passage.to_dict() for passage in passages],
+            "passages": [passage.page for passage in passages],
             "contributions": {str(key): value for key, value in contributions.items()},
             "heads": 0 if any(p.trace.language.mean_heads for p in passages) else total,
         }
 
 
-#: What a new explorer shows.
-DEFAULTS: dict[str, Any] = {
-    "method": "attention",
-    "second": "",
-    "layer": None,
-    "head": None,
-    "sign": "both",
-    "opacity": 0.6,
-    "smooth": True,
-    "overlay": True,
-    "truth": False,
-    "colour": "none",
-    "pick": "word",
-    "view": {},
-    "chosen": [],
-}
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-_ALLOWED = {
-    "sign": ("both", "for", "against"),
-    "colour": ("none", "image", "confidence"),
-    "pick": ("word", "sentence"),
-}
-_VIEW_NUMBERS = ("zoom", "x", "y", "centre", "width")
-_VIEW_SWITCHES = ("invert", "model", "crop", "hand")
+
+class View(_Strict):
+    """How the images are shown."""
+
+    zoom: float = 1.0
+    x: float = 0.5
+    y: float = 0.5
+    centre: float = 0.5
+    width: float = 1.0
+    invert: bool = False
+    model: bool = False
+    crop: bool = True
+    hand: bool = False
+
+
+class Choice(_Strict):
+    """A chosen part of a text: characters, a finding, or the whole text."""
+
+    passage: int
+    start: int | None = None
+    end: int | None = None
+    finding: Annotated[str, Field(max_length=80)] | None = None
+
+
+class Settings(_Strict):
+    """What is chosen on the page, and what a new explorer shows."""
+
+    method: Annotated[str, AfterValidator(lambda name: method_of(name).name)] = "attention"
+    second: Annotated[str, AfterValidator(lambda name: name and method_of(name).name)] = ""
+    layer: NonNegativeInt | None = None
+    head: NonNegativeInt | None = None
+    sign: Literal["both", "for", "against"] = "both"
+    opacity: Annotated[float, Field(ge=0, le=1)] = 0.6
+    smooth: bool = True
+    overlay: bool = True
+    truth: bool = False
+    colour: Literal["none", "image", "confidence"] = "none"
+    pick: Literal["word", "sentence"] = "word"
+    view: View = View()
+    chosen: list[Choice | None] = []
+
+
+DEFAULTS: dict[str, Any] = Settings().model_dump()
 
 
 def checked_settings(kept: Mapping[str, Any], given: object, sides: int) -> dict[str, Any]:
     """Return the settings with those of a page; what the page leaves out stays.
 
-    Args:
-        kept: so far.
-        given: of the page, which may be anything.
-        sides: how many there are.
-
     Raises:
         OptionError: a value is not allowed; nothing is changed then.
     """
-    if not isinstance(given, Mapping):
-        raise OptionError(f"expected settings by name, got {type(given).__name__}")
-    new = dict(kept)
-    for name, value in given.items():
-        if name not in DEFAULTS or not _fits(name, value, sides):
-            raise OptionError(f"the setting {name!r} cannot be {_short(value)}")
-        new[name] = value
-    return new
-
-
-def _fits(name: str, value: Any, sides: int) -> bool:
-    if name in ("method", "second"):
-        return isinstance(value, str) and (value in METHODS or (name == "second" and not value))
-    if name in _ALLOWED:
-        return value in _ALLOWED[name]
-    if name in ("layer", "head"):
-        return value is None or (_number(value) and value == int(value) and value >= 0)
-    if name == "opacity":
-        return _number(value) and 0 <= value <= 1
-    if name == "view":
-        return isinstance(value, Mapping) and all(map(_view_fits, value, value.values()))
-    if name == "chosen":
-        return (
-            isinstance(value, list) and len(value) <= sides and all(_choice_fits(v) for v in value)
-        )
-    return isinstance(value, bool)
-
-
-def _view_fits(name: object, value: object) -> bool:
-    if name in _VIEW_NUMBERS:
-        return _number(value)
-    return name in _VIEW_SWITCHES and isinstance(value, bool)
-
-
-def _choice_fits(value: object) -> bool:
-    """Whether it is a chosen part of a text, or none."""
-    if value is None:
-        return True
-    if not isinstance(value, Mapping) or len(value) > 6:
-        return False
-    return all(
-        item is None or _number(item) or (isinstance(item, str) and len(item) <= 80)
-        for item in value.values()
-    )
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    try:
+        new = Settings.model_validate(given).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        shown = shorten(repr(first["input"]), 60)
+        raise OptionError(f"the setting {where!r} cannot be {shown}: {first['msg']}") from None
+    if len(new.get("chosen", ())) > sides:
+        raise OptionError(f"the setting 'chosen' cannot be longer than {sides}")
+    return {**kept, **new}

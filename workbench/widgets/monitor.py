@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import os
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from workbench._lazy import make_callable
+from workbench._repr import plain
 from workbench.errors import OptionError
+from workbench.figures.numbers import fixed
 from workbench.figures.tables import html_table
 from workbench.widgets._front import Looking, quick, script, styles
-from workbench.widgets.monitoring import RunState, RunWatch
+from workbench.widgets.monitoring import RunState, run_state
 
 #: Parts that are told again only when they have changed.
 _HEAVY = ("curve", "ledger")
 
 
 class Monitor(Looking):
-    """The monitor of one folder.
-
-    Args:
-        folder: of the run; it need not be there yet.
-        every: seconds between two looks.
-
-    Raises:
-        OptionError: every is not positive.
-    """
+    """The monitor of one folder; see `monitor`."""
 
     _esm = script("monitor.js")
     _css = styles("monitor.css")
@@ -37,18 +32,17 @@ class Monitor(Looking):
     def __init__(self, folder: str | os.PathLike, *, every: float = 2.0) -> None:
         if not 0 < every < float("inf"):
             raise OptionError(f"every must be a positive number of seconds, got {every!r}")
-        self.watch = RunWatch(folder)
+        self.folder = Path(folder)
         self.every = every
         self._told: dict[str, Any] = {}
-        super().__init__(title="Training monitor", notice=self.watch.look().notice)
+        super().__init__(title="Training monitor", notice=run_state(folder).notice)
 
     def state(self) -> dict[str, Any]:
         """Return everything that is known of the run, and begin to look at it regularly."""
         with self._gate:
-            found = self._look()
-            self._told = found
+            self._told = self._look()
             self._start()
-        return {"folder": self.watch.folder.name, "every": self.every, "run": found}
+            return {"folder": self.folder.name, "run": self._told}
 
     @quick
     def look(self, message: dict) -> dict[str, Any]:
@@ -71,12 +65,12 @@ class Monitor(Looking):
 
     def still(self) -> str:
         """Return the state and, at the end, what changed, as HTML without scripts."""
-        return still_html(self.watch.look(), self.watch.folder.name)
+        return still_html(run_state(self.folder), self.folder.name)
 
     def _look(self) -> dict[str, Any]:
-        found = self.watch.look()
+        found = run_state(self.folder)
         self.notice = found.notice
-        return found.to_dict()
+        return plain(found)
 
 
 def monitor(folder: str | os.PathLike, *, every: float = 2.0) -> Monitor:
@@ -93,35 +87,25 @@ def monitor(folder: str | os.PathLike, *, every: float = 2.0) -> Monitor:
 
 
 def still_html(state: RunState, name: str) -> str:
-    """Return a state as HTML without scripts.
-
-    Args:
-        state: of a run.
-        name: of its folder.
-    """
+    """Return the state of the run in a folder of this name as HTML without scripts."""
     step = "" if state.step is None else f", step {state.step:,}"
     step += f" of {state.steps:,}" if state.step is not None and state.steps else ""
     best = ""
-    if state.best and state.best["value"] is not None:
+    if state.best:
         best = f"<p>Best {escape(state.measure)} {state.best['value']:.3f} at step "
         best += f"{state.best['step']:,}.</p>"
     changed = ""
-    if state.ledger:
+    if state.ledger and state.ledger["rows"]:
         rows = [
-            [row["skill"], row["kind"], _number(row["before"]), _number(row["after"]),
-             row["change"], row["verdict"]]
+            [row["skill"], row["kind"], fixed(row["before"], 3, missing="undefined"),
+             fixed(row["after"], 3, missing="undefined"), row["change"], row["verdict"]]
             for row in state.ledger["rows"]
         ]  # fmt: skip
-        head = ["skill", "", "before", "after", "change [95 %]", ""]
-        changed = html_table(head, rows) if rows else ""
+        changed = html_table(["skill", "", "before", "after", "change [95 %]", ""], rows)
     return (
         f"<p><b>Training monitor</b>: {escape(name)}{step}. {escape(state.words)}.</p>"
         f"<p><b>{escape(state.notice)}</b></p>{best}{changed}"
     )
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
 
 
 make_callable(__name__, "workbench.widgets.monitor:monitor")

@@ -1,51 +1,51 @@
 """A fine-tuning run seen from outside, while another process writes its folder.
 
-    watch = RunWatch("runs/fracture")
-    state = watch.look()
+    state = run_state("runs/fracture")
     state.state, state.step, state.steps, state.curve
 
-What is read: `recipe.yaml` (which run), `checkpoints/*/trainer_state.json` (curves, best, steps),
-`progress.jsonl` (every logged step, memory, whether the process lives) and `ledger.json` (the end).
-Nothing is written or locked. A file that is only half there is read again next time; what was seen
-once is kept although old checkpoints are deleted.
+What is read: `recipe.yaml` (which run), `progress.jsonl` (every logged step, memory, whether the
+process lives), `checkpoints` (where a stopped run resumes) and `ledger.json` (the end). Nothing is
+written or locked, and a file that is only half there counts as missing.
 
-Without `progress.jsonl`, which older runs lack, only files tell whether a run goes on:
-"running" then means that one changed lately, "silent" that none did for much longer than usual.
+A process on another machine cannot be asked whether it lives: its run is "silent" when no file has
+changed for much longer than usual.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
+
 from workbench._repr import short_repr
-from workbench._store import parse_json
+from workbench._store import JsonLines, read_json
 from workbench.errors import WorkbenchError
-from workbench.finetune.ledger import LEDGER_FILE, LOGGED, PROGRESS_FILE, RECIPE_FILE, Ledger
-from workbench.finetune.recipe import Recipe, read_recipe
-from workbench.model.licence import RESEARCH_NOTICE
-from workbench.widgets.monitoring_files import (
-    best_so_far,
-    is_alive,
-    json_of,
-    ledger_view,
-    modified,
-    notice_of,
-    spoken,
-    step_of,
-    watched,
+from workbench.evaluation.intervals import Estimate
+from workbench.finetune.adapters import NOTE
+from workbench.finetune.ledger import (
+    ADAPTER,
+    LEDGER_FILE,
+    LOGGED,
+    PROGRESS_FILE,
+    RECIPE_FILE,
+    Ledger,
 )
+from workbench.finetune.recipe import Recipe, read_recipe
+from workbench.model.licence import RESEARCH_NOTICE, notice_by_name
 
 #: Silence that counts: this many usual gaps between two changes, and at least so many seconds.
 _GAPS, _LEAST = 5, 180.0
 #: Moments that the speed is taken from.
 _LATELY = 12
+#: Files whose change shows that a run goes on.
+_WATCHED = ("*", "best/*", "checkpoints/*", "checkpoints/*/*", "adapter/*")
 _WORDS = {
     "waiting": "no run in this folder yet",
     "starting": "preparing: data and model are read before the first step",
@@ -59,23 +59,21 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class RunState:
-    """What can be told of a run now.
+    """What can be told of a run now; None and "" while unknown.
 
     Attributes:
         state: a key of `_WORDS`: waiting, starting, running, measuring, silent, stopped, finished.
-        words: the state as a sentence, with what to do where it needs somebody.
-        name, stage, base, notice: of the run and its model; "" while unknown.
-        step, steps: done, and in all; None while unknown.
+        words: the state as a sentence, with what to do where the run needs you.
+        name, stage, base, notice: of the run and its model.
+        step, steps: done, and in all.
         curve: one row per logged step, ascending: step, loss, learning_rate, measures.
         measure: name of the validation measure that the best weights are chosen by.
-        best: {"step", "value"} so far, None while there is none.
-        rate: steps a second, lately; None while unknown.
-        left: seconds to the last step at that rate; None while unknown.
+        best: {"step", "value"} so far.
+        rate: steps a second, lately.
+        left: seconds to the last step at that rate.
         early: whether the run may end before its last step.
-        memory: {"bytes", "as"}; None while unknown.
-        quiet: seconds since anything changed; None where nothing is there.
-        checkpoint: step that a stopped run goes on from; None where there is none.
-        ledger: the finished run: lines, table, notes; None before the end.
+        memory: {"bytes", "as"}.
+        ledger: of the finished run: lines, table, notes.
     """
 
     state: str
@@ -93,234 +91,233 @@ class RunState:
     left: float | None = None
     early: bool = False
     memory: Mapping[str, Any] | None = None
-    quiet: float | None = None
-    checkpoint: int | None = None
     ledger: Mapping[str, Any] | None = field(default=None, repr=False)
 
     __repr__ = short_repr
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self) | {"curve": [dict(row) for row in self.curve]}
 
-
-class RunWatch:
-    """A folder of `wb.finetune.run`, looked at again and again.
+def run_state(folder: str | os.PathLike, *, now: float | None = None) -> RunState:
+    """Read what is there of a run; never raises for what a running process leaves half done.
 
     Args:
-        folder: of the run; it need not be there yet.
-        clock: seconds since 1970.
+        folder: of `wb.finetune.run`; it need not be there yet.
+        now: seconds since 1970; the clock's when None.
     """
+    folder = Path(folder)
+    try:
+        recipe = read_recipe(folder / RECIPE_FILE)
+    except (WorkbenchError, OSError, UnicodeDecodeError):
+        return RunState("waiting", _WORDS["waiting"])
+    facts = {
+        "name": recipe.name,
+        "stage": recipe.stage,
+        "base": recipe.base,
+        "notice": _notice(recipe, folder),
+    }
+    try:
+        return _finished(Ledger.load(folder / LEDGER_FILE), facts)
+    except (ValueError, KeyError, TypeError, OSError, WorkbenchError):
+        return _going(folder, recipe, facts, time.time() if now is None else now)
 
-    def __init__(
-        self, folder: str | os.PathLike, *, clock: Callable[[], float] = time.time
-    ) -> None:
-        self.folder = Path(folder)
-        self._clock = clock
-        self._forget()
 
-    def _forget(self) -> None:
-        self._recipe: tuple[float, Recipe] | None = None
-        self._curve: dict[int, dict[str, float]] = {}
-        #: Step -> when it was reached, by the times of checkpoints and by what the run logged.
-        self._saved: dict[int, float] = {}
-        self._logged: dict[int, float] = {}
-        self._head: dict[str, Any] = {}  # of the newest trainer state
-        self._log: dict[str, Any] = {}
-        self._read_to = 0
-        self._ledger: tuple[float, Ledger] | None = None
+def _finished(ledger: Ledger, facts: Mapping[str, Any]) -> RunState:
+    steps, seconds = int(ledger.cost["steps"]), float(ledger.cost["seconds"])
+    return RunState(
+        "finished",
+        _WORDS["finished"],
+        **facts,
+        measure=str(ledger.best.get("measure", "")),
+        best=ledger.best if ledger.best.get("value") is not None else None,
+        step=steps,
+        steps=steps,
+        curve=tuple(ledger.curves),
+        rate=steps / seconds if seconds else None,
+        left=0.0,
+        memory={"bytes": ledger.memory["measured"], "as": ledger.memory["as"]},
+        ledger=_ledger_view(ledger),
+    )
 
-    def look(self) -> RunState:
-        """Read what is there now; never raises for what a running process leaves half done."""
-        recipe = self._read_recipe()
-        if recipe is None:
-            return RunState("waiting", _WORDS["waiting"])
-        resumable = self._read_checkpoints()
-        self._read_log()
-        ledger = self._read_ledger()
-        facts = {
-            "name": recipe.name,
-            "stage": recipe.stage,
-            "base": recipe.base,
-            "notice": notice_of(recipe, self.folder),
-            "measure": recipe.metric,
-            "checkpoint": resumable,
-            "best": best_so_far(self._head, self._curve, recipe.metric),
-        }
-        if ledger is not None:
-            return self._finished(facts, ledger)
-        return self._going(facts, recipe)
 
-    # --- what a look amounts to -------------------------------------------------------------------
-
-    def _finished(self, facts: dict[str, Any], ledger: Ledger) -> RunState:
-        steps = int(ledger.cost["steps"])
-        seconds = float(ledger.cost["seconds"])
-        measure = str(ledger.best.get("measure", ""))
-        best = ledger.best if ledger.best.get("value") is not None else None
-        return RunState(
-            "finished",
-            _WORDS["finished"],
-            **facts | {"measure": measure, "best": best},
-            step=steps,
-            steps=steps,
-            curve=tuple(dict(row) for row in ledger.curves),
-            rate=steps / seconds if seconds else None,
-            left=0.0,
-            memory={"bytes": ledger.memory["measured"], "as": ledger.memory["as"]},
-            quiet=self._quiet(),
-            ledger=ledger_view(ledger),
+def _going(folder: Path, recipe: Recipe, facts: Mapping[str, Any], now: float) -> RunState:
+    log = _Log()
+    for record in JsonLines(folder / PROGRESS_FILE).read()[0]:
+        log.take(record)
+    step = max((*log.reached, *log.curve), default=None)
+    quiet = _quiet(folder, now)
+    state = _state(log, step, quiet)
+    words = _WORDS[state]
+    if state in ("silent", "stopped"):
+        words += (
+            f"; nothing has changed for {spoken(quiet)}. The same recipe with resume=True "
+            f"(--resume) continues from {_checkpoint(folder)}"
         )
+    rate, left = log.rate(), None
+    if state == "running" and rate and log.steps and step is not None:
+        left = (log.steps - step) / rate
+    return RunState(
+        state,
+        words,
+        **facts,
+        measure=recipe.metric,
+        best=log.best(recipe.metric),
+        step=step,
+        steps=log.steps,
+        curve=tuple(log.curve[at] for at in sorted(log.curve)),
+        rate=rate,
+        left=left,
+        early=recipe.evaluation.patience is not None,
+        memory=log.memory,
+    )
 
-    def _going(self, facts: dict[str, Any], recipe: Recipe) -> RunState:
-        step = max((*self._logged, *self._saved, *self._curve), default=None)
-        steps = self._log.get("steps") or self._head.get("max_steps")
-        rate, quiet = self._rate(), self._quiet()
-        state = self._state(step, steps, quiet)
-        words = _WORDS[state]
-        if state in ("silent", "stopped"):
-            words += (
-                f"; nothing has changed for {spoken(quiet or 0)}. {_advice(facts['checkpoint'])}"
-            )
-        moving = state == "running" and rate and steps and step is not None
-        return RunState(
-            state,
-            words,
-            **facts,
-            step=step,
-            steps=steps,
-            curve=tuple(self._curve[at] for at in sorted(self._curve)),
-            rate=rate,
-            left=(steps - step) / rate if moving and rate and steps else None,
-            early=recipe.evaluation.patience is not None,
-            memory=self._log.get("memory"),
-            quiet=quiet,
-        )
 
-    def _state(self, step: int | None, steps: int | None, quiet: float | None) -> str:
-        alive = is_alive(self._log.get("process"))
-        if alive is False:
-            return "stopped"
-        if alive is None and quiet is not None and quiet > self._patience():
-            return "silent"
-        if step is None and not self._log:
-            return "starting"
-        return "measuring" if steps and step is not None and step >= steps else "running"
+class _Log:
+    """The records of `progress.jsonl`, one after another."""
 
-    def _gaps(self) -> list[tuple[int, float]]:
-        """Return (steps, seconds) between the latest moments at which the step was known."""
-        marks = self._logged if len(self._logged) > 1 else self._saved
-        steps = sorted(marks)[-_LATELY:]
-        return [(after - before, marks[after] - marks[before]) for before, after in pairwise(steps)]
+    def __init__(self) -> None:
+        self.begun = False
+        self.curve: dict[int, dict[str, float]] = {}
+        #: Step -> when it was reached, seconds since 1970.
+        self.reached: dict[int, float] = {}
+        self.steps: int | None = None
+        self.process: Any = None
+        self.memory: dict[str, Any] | None = None
 
-    def _patience(self) -> float:
-        return max(_LEAST, _GAPS * max((seconds for _, seconds in self._gaps()), default=0.0))
-
-    def _rate(self) -> float | None:
-        """Return steps a second, the middle one of late; None where too little is known."""
-        rates = [steps / seconds for steps, seconds in self._gaps() if seconds > 0]
-        return median(rates) if rates else None
-
-    def _quiet(self) -> float | None:
-        """Return seconds since any file of the run changed."""
-        times = [modified(path) for path in watched(self.folder)]
-        newest = max((t for t in times if t is not None), default=None)
-        return None if newest is None else max(0.0, self._clock() - newest)
-
-    # --- reading ----------------------------------------------------------------------------------
-
-    def _read_recipe(self) -> Recipe | None:
-        """Return the recipe; a folder that another run has taken since is begun anew."""
-        path = self.folder / RECIPE_FILE
-        seen = modified(path)
-        if seen is None:
-            return None
-        if self._recipe is None or self._recipe[0] != seen:
-            self._forget()
-            try:
-                self._recipe = (seen, read_recipe(path))
-            except (WorkbenchError, OSError, UnicodeDecodeError):
-                return None
-        return self._recipe[1]
-
-    def _read_checkpoints(self) -> int | None:
-        """Take in the states of all checkpoints; return the step of the newest whole one."""
-        newest = None
-        for path in sorted(self.folder.glob("checkpoints/checkpoint-*"), key=step_of):
-            file = path / "trainer_state.json"
-            found, changed = json_of(file), modified(file)
-            if not isinstance(found, dict) or changed is None:
-                continue
-            step = int(found.get("global_step", 0))
-            self._head = found
-            self._saved[step] = changed
-            for entry in found.get("log_history", ()):
-                self._take(entry)
-            if (path / "model.safetensors").is_file():
-                newest = step
-        return newest
-
-    def _take(self, entry: Mapping[str, Any]) -> None:
-        """Merge one logged row into the curve."""
-        step = entry.get("step")
-        if not isinstance(step, (int, float)):
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Take in one record; one of an unknown shape changes nothing."""
+        step, when = record.get("step"), record.get("time")
+        if not isinstance(step, int):
             return
-        row = self._curve.setdefault(int(step), {"step": int(step)})
-        for name, value in entry.items():
-            short = name.removeprefix("eval_")
-            known = name in LOGGED or name.startswith("eval_")
-            if known and isinstance(value, (int, float)):
-                row[short] = float(value)
-
-    def _read_log(self) -> None:
-        """Take in the lines of `progress.jsonl` that are new and whole."""
-        try:
-            with (self.folder / PROGRESS_FILE).open("rb") as handle:
-                if handle.seek(0, os.SEEK_END) < self._read_to:
-                    self._read_to = 0
-                handle.seek(self._read_to)
-                lines = handle.read()
-        except OSError:
-            return
-        whole = lines[: lines.rfind(b"\n") + 1]
-        self._read_to += len(whole)
-        for line in whole.splitlines():
-            try:
-                record = parse_json(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict):
-                self._take_record(record)
-
-    def _take_record(self, record: dict[str, Any]) -> None:
         if record.get("what") == "begin":
             # steps that an earlier part of the run lost are done again
-            first = int(record.get("step", 0))
-            self._curve = {at: row for at, row in self._curve.items() if at <= first}
-            self._logged = {first: float(record["time"])} if "time" in record else {}
-            self._log = {"steps": record.get("steps"), "process": record.get("process")}
-            return
-        self._take(record)
-        step, when = record.get("step"), record.get("time")
-        if isinstance(step, int) and isinstance(when, (int, float)):
-            self._logged[step] = float(when)
+            self.curve = {at: row for at, row in self.curve.items() if at <= step}
+            self.reached, self.begun = {}, True
+            self.steps, self.process = record.get("steps"), record.get("process")
+        for name, value in record.items():
+            known = name in LOGGED or name.startswith("eval_")
+            if known and isinstance(value, (int, float)):
+                row = self.curve.setdefault(step, {"step": step})
+                row[name.removeprefix("eval_")] = float(value)
+        if isinstance(when, (int, float)):
+            self.reached[step] = float(when)
         if isinstance(record.get("memory"), (int, float)):
-            named = str(record.get("memory_as", "of the process, now"))
-            self._log["memory"] = {"bytes": record["memory"], "as": named}
+            self.memory = {"bytes": record["memory"], "as": str(record.get("memory_as", ""))}
 
-    def _read_ledger(self) -> Ledger | None:
-        path = self.folder / LEDGER_FILE
-        seen = modified(path)
-        if seen is None:
+    def gaps(self) -> list[tuple[int, float]]:
+        """Return (steps, seconds) between the latest moments at which the step was known."""
+        steps = sorted(self.reached)[-_LATELY:]
+        return [(b - a, self.reached[b] - self.reached[a]) for a, b in pairwise(steps)]
+
+    def rate(self) -> float | None:
+        """Return steps a second, the middle one of late; None where too little is known."""
+        rates = [steps / seconds for steps, seconds in self.gaps() if seconds > 0]
+        return median(rates) if rates else None
+
+    def best(self, measure: str) -> dict[str, float] | None:
+        """Return step and value of the best measure; the first of equals."""
+        known = [(row[measure], -at) for at, row in self.curve.items() if measure in row]
+        known = [pair for pair in known if pair[0] == pair[0]]
+        if not known:
             return None
-        if self._ledger is None or self._ledger[0] != seen:
-            try:
-                self._ledger = (seen, Ledger.load(path))
-            except (ValueError, KeyError, TypeError, OSError, WorkbenchError):
-                return None
-        return self._ledger[1]
+        value, step = max(known)
+        return {"step": -step, "value": value}
 
 
-def _advice(checkpoint: int | None) -> str:
-    from_there = "the beginning" if checkpoint is None else f"step {checkpoint:,}"
-    return f"The same recipe with resume=True (--resume) goes on from {from_there}"
+def _state(log: _Log, step: int | None, quiet: float) -> str:
+    alive = _is_alive(log.process)
+    if alive is False:
+        return "stopped"
+    longest = max((seconds for _, seconds in log.gaps()), default=0.0)
+    if alive is None and quiet > max(_LEAST, _GAPS * longest):
+        return "silent"
+    if not log.begun:
+        return "starting"
+    return "measuring" if log.steps and step is not None and step >= log.steps else "running"
+
+
+def _is_alive(process: Any) -> bool | None:
+    """Say whether a process lives: None where that is unknown, as for one on another machine.
+
+    Args:
+        process: {"pid", "started", "boot"}: number, when it started, and when its machine did,
+            seconds since 1970.
+    """
+    if not isinstance(process, Mapping) or not isinstance(process.get("pid"), int):
+        return None
+    if abs(float(process.get("boot", 0)) - psutil.boot_time()) > 5:
+        return None
+    try:
+        found = psutil.Process(process["pid"])
+        same = abs(found.create_time() - float(process.get("started", 0))) < 2
+        return same and found.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return None
+
+
+def _quiet(folder: Path, now: float) -> float:
+    """Return seconds since any file of the run changed."""
+    newest = 0.0
+    for path in (path for pattern in _WATCHED for path in folder.glob(pattern)):
+        try:
+            newest = max(newest, path.stat().st_mtime)
+        except OSError:  # deleted meanwhile
+            continue
+    return max(0.0, now - newest)
+
+
+def _checkpoint(folder: Path) -> str:
+    """Return in words where a stopped run resumes: at the newest checkpoint with all its files."""
+    needed = ("trainer_state.json", "model.safetensors")
+    steps = [
+        int(path.name.rpartition("-")[2])
+        for path in folder.glob("checkpoints/checkpoint-*[0-9]")
+        if all((path / name).is_file() for name in needed)
+    ]
+    return f"step {max(steps):,}" if steps else "the beginning"
+
+
+def _notice(recipe: Recipe, folder: Path) -> str:
+    """Return the statement of the model that is trained about its use."""
+    try:
+        return str(read_json(folder / ADAPTER / NOTE)["notice"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return notice_by_name(recipe.base)
+
+
+def _ledger_view(ledger: Ledger) -> dict[str, Any]:
+    """Return a ledger as plain values: lines, one row for each skill, notes."""
+    rows = [
+        {
+            "kind": kind,
+            "skill": row.skill,
+            "n": row.n,
+            "before": row.before,
+            "after": row.after,
+            "change": row.change.text(3),
+            "verdict": _verdict(row.change),
+        }
+        for kind, row in ledger.skills()
+    ]
+    lines = [line.strip() for line in ledger.summary().split("\n")[1:4]]
+    return {"lines": lines, "rows": rows, "notes": list(ledger.notes)}
+
+
+def spoken(seconds: float) -> str:
+    """Return a time in words, as "2 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
+
+
+def _verdict(change: Estimate) -> str:
+    """Return in a word what a change with its interval amounts to."""
+    if change.value is None:
+        return "undefined"
+    if change.low is None or change.high is None:
+        return "no interval"
+    if change.low > 0:
+        return "better"
+    return "worse" if change.high < 0 else "no clear change"

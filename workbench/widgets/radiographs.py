@@ -26,21 +26,11 @@ from workbench.review.sources import References, open_references
 FilmSource = Callable[[str, str], Radiograph]
 
 
-#: What of `film_of` is pixels; the rest names files and facts.
-_PIXELS = ("png", "bits", "width", "height")
-
-
-def pixels_of(film: Radiograph) -> dict[str, Any]:
-    """Return a film for a page, without the name of its file and without its facts."""
-    whole = film_of(film)
-    return {name: whole[name] for name in _PIXELS}
-
-
 def film_source(images: Any, *, upright: bool = False) -> FilmSource | None:
-    """Return a function from source and id to the film; None where no images are known.
+    """Return a function from source and id to the radiograph; None where no images are known.
 
     Args:
-        images: see the head of this module; None for no films.
+        images: see the head of this module; None for none.
         upright: whether files are turned as they say.
 
     Raises:
@@ -67,11 +57,7 @@ def film_source(images: Any, *, upright: bool = False) -> FilmSource | None:
 
 
 def opened(found: Any, *, upright: bool = False) -> Radiograph:
-    """Return a radiograph out of a radiograph, a phantom or the path of a file.
-
-    Raises:
-        InputError: it is none of these, or the file cannot be read.
-    """
+    """Return a radiograph out of a radiograph, a phantom or the path of a file."""
     if isinstance(found, Radiograph):
         return found
     if isinstance(getattr(found, "image", None), Radiograph):
@@ -102,12 +88,21 @@ def _path(known: References, source: str, case: str) -> Any:
     return Root(known.root).image(own["path"].iloc[0])
 
 
-#: Films are sent with at most this many pixels along the longer side.
+#: Images are sent with at most this many pixels along the longer side.
 MOST = 1400
 
 
 def film_of(image: Radiograph) -> dict[str, Any]:
-    """Return a film for a page: png, bits, width and height of the original, source, warnings."""
+    """Return a radiograph for a page: `pixels_of` it, source, facts and warnings."""
+    return pixels_of(image) | {
+        "source": image.contract.source,
+        "facts": list(image.contract.facts()),
+        "warnings": [{"code": w.code, "message": w.message} for w in image.contract.warnings],
+    }
+
+
+def pixels_of(image: Radiograph) -> dict[str, Any]:
+    """Return png, bits, width and height of the original; no name of a file, no facts."""
     pixels = image.pixels
     height, width = pixels.shape
     if max(height, width) > MOST:
@@ -121,19 +116,15 @@ def film_of(image: Radiograph) -> dict[str, Any]:
         "bits": 16 if deep else 8,
         "width": width,
         "height": height,
-        "source": image.contract.source,
-        "facts": list(image.contract.facts()),
-        "warnings": [{"code": w.code, "message": w.message} for w in image.contract.warnings],
     }
 
 
 def model_view_of(image: Radiograph, geometry: FitGeometry) -> dict[str, Any]:
-    """Return what a model sees of a film: png, bits, its box and the crop in original pixels."""
+    """Return what a model sees of an image: png, bits, its box and the crop in original pixels."""
     side = geometry.size
     return {
         "png": png_text(image.model_view(side)),
         "bits": 8,
-        "size": side,
         "box": list(geometry.box_to_original((0, 0, side, side))),
         "crop": list(geometry.crop_box),
     }
@@ -171,7 +162,7 @@ def colour_tables() -> dict[str, str]:
 
 
 def png_text(pixels: np.ndarray, *, deep: bool = False) -> str:
-    """Return (H, W) values in [0, 1] as base64 of a PNG; see the module on `deep`."""
+    """Return (H, W) values in [0, 1] as base64 of a PNG; `deep`: 16 bits, as red and green."""
     if deep:
         levels = np.rint(pixels * 65535).astype(np.uint16)
         planes = (levels >> 8, levels & 255, np.zeros_like(levels))

@@ -12,22 +12,16 @@ from html import escape
 from typing import Any
 
 from workbench.errors import InputError, RunError, WorkbenchError
+from workbench.model.licence import RESEARCH_NOTICE
 from workbench.review.error_queue import ErrorQueue
 from workbench.review.error_queue import queue as open_queue
 from workbench.review.verdicts import Annotations
-from workbench.runs.record import turned_upright
+from workbench.runs.record import stated_notice, turned_upright
 from workbench.widgets._front import Sharing, number_in, quick, script, slow, styles, text_in
 from workbench.widgets._worker import Job
 from workbench.widgets.radiographs import FilmSource, film_source, pixels_of
 from workbench.widgets.reviewing import FORM, Reviewing
-from workbench.widgets.reviewing_view import (
-    case_view,
-    choices,
-    listing,
-    notice_of,
-    standing,
-    words_of_the_form,
-)
+from workbench.widgets.reviewing_view import FORM_WORDS, case_view, choices, listing, standing
 
 
 def acting(method: Callable) -> Callable:
@@ -40,7 +34,7 @@ def acting(method: Callable) -> Callable:
             said = method(self, message) or ""
         except WorkbenchError:
             # another tab was first: what is shown is brought up to date although nothing was done
-            if self.desk.refresh() or self._stale():
+            if self.desk.refresh() or self._shown != standing(self.desk):
                 self._turned()
             raise
         self._turned()
@@ -54,7 +48,7 @@ class Reviewer(Sharing):
 
     Args:
         desk: a person at a queue.
-        films: source and id to film; the queue's own where None.
+        films: source and id to radiograph; the queue's own where None.
     """
 
     _esm = script("reviewer.js")
@@ -63,7 +57,11 @@ class Reviewer(Sharing):
     def __init__(self, desk: Reviewing, *, films: FilmSource | None = None) -> None:
         self.desk, self._films = desk, films
         self._shown: Any = None
-        super().__init__(title="Reviewer", notice=notice_of(desk.queue))
+        notice = stated_notice(desk.queue.record) or RESEARCH_NOTICE
+        super().__init__(title="Reviewer", notice=notice)
+
+    def _news(self) -> bool:
+        return self.desk.refresh()
 
     def state(self) -> dict[str, Any]:
         """Return everything that a page needs."""
@@ -72,7 +70,7 @@ class Reviewer(Sharing):
             self._start()
             return {
                 "reviewer": self.desk.reviewer,
-                "words": words_of_the_form(),
+                "words": FORM_WORDS,
                 "choices": choices(self.desk),
                 "notes": [note for note in self.desk.queue.notes if note != self.notice],
                 "said": "",
@@ -125,10 +123,7 @@ class Reviewer(Sharing):
     @acting
     def judge(self, message: Mapping) -> str:
         """Write a verdict and go on: n, verdict, seen, form."""
-        n, verdict = number_in(message, "n"), text_in(message, "verdict")
-        form = _form(message)
-        if form["report"] == (self._reference(n) or ""):
-            form["report"] = ""
+        (n, form), verdict = self._form(message), text_in(message, "verdict")
         words = {**form, "errors": [word for word in form["errors"].split("|") if word]}
         try:
             self.desk.judge(n, verdict, seen=text_in(message, "seen"), **words)
@@ -151,9 +146,7 @@ class Reviewer(Sharing):
     @quick
     def draft(self, message: Mapping) -> dict[str, Any]:
         """Keep what is typed: n, form."""
-        n, form = number_in(message, "n"), _form(message)
-        if form["report"] == (self._reference(n) or ""):
-            form["report"] = ""
+        n, form = self._form(message)
         self.desk.draft(n, form)
         return {"kept": n}
 
@@ -171,13 +164,13 @@ class Reviewer(Sharing):
 
     @slow
     def film(self, message: Mapping, job: Job) -> dict[str, Any]:
-        """Return the film of an entry, or why there is none: n."""
+        """Return the radiograph of an entry, or why there is none: n."""
         entry = self.desk.entry(number_in(message, "n"))
         try:
             if self._films is not None:
                 found = self._films(entry.source, entry.id)
             else:
-                found = self.desk.queue.case(entry.id, source=entry.source).radiograph()
+                found = self.desk.case(entry.n).radiograph()
             return {"n": entry.n, "film": pixels_of(found)}
         except WorkbenchError as error:
             return {"n": entry.n, "none": str(error)}
@@ -185,8 +178,7 @@ class Reviewer(Sharing):
     def still(self) -> str:
         """Return the counts and the entry one is at as HTML without scripts."""
         done, at = self.desk.progress(), self.desk.at
-        entry = None if at is None else self.desk.entry(at)
-        case = entry and self.desk.queue.case(entry.id, source=entry.source)
+        case = None if at is None else self.desk.case(at)
         return (
             f"<p><b>Reviewer</b>: {escape(self.desk.reviewer)} has judged {done['all_judged']:,} "
             f"of {done['all']:,} entries.</p><p><b>{escape(self.notice)}</b></p>"
@@ -200,12 +192,15 @@ class Reviewer(Sharing):
             return "no entry is listed; choose another filter"
         return "" if self.desk.mine(at) is None else "all listed entries are judged"
 
-    def _reference(self, n: int) -> str | None:
-        entry = self.desk.entry(n)
-        return self.desk.queue.case(entry.id, source=entry.source).reference
-
-    def _stale(self) -> bool:
-        return self._shown != standing(self.desk)
+    def _form(self, message: Mapping) -> tuple[int, dict[str, str]]:
+        """Return the entry of a message and its form; an unchanged reference is no correction."""
+        n, given = number_in(message, "n"), message.get("form")
+        if not isinstance(given, Mapping) or set(given) != set(FORM):
+            raise InputError(f"form must hold {', '.join(FORM)}")
+        form = {name: text_in(given, name) for name in FORM}
+        if form["report"] == (self.desk.case(n).reference or ""):
+            form["report"] = ""
+        return n, form
 
 
 def app(
@@ -222,14 +217,13 @@ def app(
     """Open the error queue of a run in the browser.
 
     Every verdict is written at once to `annotations.jsonl` in the folder of the run, so that a
-    closed tab, another day or a second reviewer goes on from there.
+    closed tab, another day or a second reviewer resumes from there.
 
     Args:
         run: folder of a run, its result, or an `ErrorQueue` that is open already.
         reviewer: your initials.
         manifest: what is known of the images; see `wb.review.queue`.
-        images: where films are: a manifest, its file, a mapping id -> radiograph, phantom or path,
-            or a function of source and id; the manifest's own when None.
+        images: where radiographs are, see `radiographs.film_source`; the manifest's own when None.
         notes: where verdicts are kept; beside the run when None.
         kind, finding: what is listed first; all when "".
         **options: of `wb.review.queue`.
@@ -244,10 +238,3 @@ def app(
     desk = Reviewing(found, reviewer=reviewer, notes=notes)
     desk.filter(kind=kind, finding=finding)
     return Reviewer(desk, films=film_source(images, upright=turned_upright(found.record)))
-
-
-def _form(message: Mapping) -> dict[str, str]:
-    given = message.get("form")
-    if not isinstance(given, Mapping) or set(given) != set(FORM):
-        raise InputError(f"form must hold {', '.join(FORM)}")
-    return {name: text_in(given, name) for name in FORM}

@@ -1,4 +1,4 @@
-"""A person at an error queue: what comes next, verdicts, what was typed, and going on later.
+"""A person at an error queue: what comes next, verdicts, what was typed, and resuming later.
 
     desk = Reviewing(queue, reviewer="AB")
     desk.judge(desk.at, "model wrong", comment="the effusion is old")
@@ -6,7 +6,7 @@
 
 Everything that must outlive a browser or a kernel is in the folder of the run: verdicts in
 `annotations.jsonl` (`review.verdicts`), what is typed and not yet judged in a file of drafts. So a
-second tab, process or day goes on where the first one was. Where a second tab has judged the same
+second tab, process or day resumes where the first one was. Where a second tab has judged the same
 entry meanwhile, nothing is written over it unseen: the person is told, looks, and decides.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 
 from workbench._store import file_stamp
 from workbench.errors import InputError, OptionError, RunError
+from workbench.review.cases import ReviewCase
 from workbench.review.error_queue import ErrorQueue
 from workbench.review.suspects import KINDS
 from workbench.review.verdicts import Annotation, Annotations, check_initials, open_annotations
@@ -35,13 +36,7 @@ FORM = ("comment", "report", "severity", "errors", "true", "side")
 
 @dataclass(frozen=True)
 class Entry:
-    """One suspected error.
-
-    Attributes:
-        n: its number in the whole queue, from 0.
-        id, source, kind, finding: which.
-        facts: the row of `ErrorQueue.to_frame`.
-    """
+    """One suspected error: its number in the whole queue, from 0, and its row of the queue."""
 
     n: int
     id: str
@@ -83,15 +78,12 @@ class Reviewing:
             Entry(n, str(row["id"]), str(row["source"]), str(row["kind"]), str(row["finding"]), row)
             for n, row in enumerate(queue.to_frame().to_dict("records"))
         )
-        self._by_key = {entry.key: entry.n for entry in self.entries}
-        self._stamp: Any = ()
-        self._current: dict[tuple, dict[str, Annotation]] = {}
-        self._mine: dict[int, Annotation] = {}
-        self._reports: dict[tuple[str, str], str] = {}
+        self._stamp: tuple[int, int] | tuple[()] | None = ()
+        self._current: list[Annotation] = []
+        self._mine: dict[tuple, Annotation] = {}
         self.skipped: set[int] = set()
         self.filters = {"kind": "", "finding": "", "state": "all"}
         self.listed: list[int] = []
-        self._within: frozenset[int] = frozenset()
         self.at: int | None = None
         self.filter()
 
@@ -102,37 +94,31 @@ class Reviewing:
         seen = file_stamp(self.notes.path)
         if seen == self._stamp:
             return False
-        found: dict[tuple, dict[str, Annotation]] = {}
-        mine: dict[int, Annotation] = {}
-        reports: dict[tuple[str, str], str] = {}
-        for item in self.notes.current():
-            found.setdefault(item.key, {})[item.reviewer] = item
-            if item.reviewer == self.reviewer:
-                if item.key in self._by_key:
-                    mine[self._by_key[item.key]] = item
-                if item.report:
-                    reports[item.source, item.id] = item.report
-        self._stamp, self._current, self._mine, self._reports = seen, found, mine, reports
+        self._stamp, self._current = seen, self.notes.current()
+        own = (item for item in self._current if item.reviewer == self.reviewer)
+        self._mine = {item.key: item for item in own}
         return True
 
     def mine(self, n: int) -> Annotation | None:
         """Return the standing verdict of this reviewer about an entry; None where there is none."""
-        return self._mine.get(self.entry(n).n)
+        return self._mine.get(self.entry(n).key)
 
     def others(self, n: int) -> list[Annotation]:
         """Return what other reviewers say of an entry, for after one's own verdict."""
-        said = self._current.get(self.entry(n).key, {})
-        return [item for who, item in sorted(said.items()) if who != self.reviewer]
+        key = self.entry(n).key
+        said = [i for i in self._current if i.key == key and i.reviewer != self.reviewer]
+        return sorted(said, key=lambda item: item.reviewer)
 
     def entry(self, n: int) -> Entry:
-        """Return an entry.
-
-        Raises:
-            InputError: there is no such number.
-        """
-        if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < len(self.entries):
+        """Return an entry by its number, or raise InputError."""
+        if not 0 <= n < len(self.entries):
             raise InputError(f"the queue has {len(self.entries):,} entries, from 0; got {n!r}")
         return self.entries[n]
+
+    def case(self, n: int) -> ReviewCase:
+        """Return the case of an entry."""
+        entry = self.entry(n)
+        return self.queue.case(entry.id, source=entry.source)
 
     def form(self, n: int) -> dict[str, str]:
         """Return what the form of an entry holds: the draft, else the standing verdict's words."""
@@ -143,14 +129,16 @@ class Reviewing:
 
     def corrected(self, n: int) -> str:
         """Return the reference report of the case as this reviewer last corrected it, or ""."""
-        return self._reports.get(self.entry(n).key[:2], "")
+        case = self.entry(n).key[:2]
+        reports = [item.report for key, item in self._mine.items() if key[:2] == case]
+        return next((report for report in reversed(reports) if report), "")
 
     def progress(self) -> dict[str, int]:
         """Return how many entries are judged by this reviewer: of those listed, and of all."""
         return {
-            "judged": len(self._mine.keys() & self._within),
+            "judged": sum(self.mine(n) is not None for n in self.listed),
             "listed": len(self.listed),
-            "all_judged": len(self._mine),
+            "all_judged": sum(entry.key in self._mine for entry in self.entries),
             "all": len(self.entries),
         }
 
@@ -161,16 +149,13 @@ class Reviewing:
 
     # --- where one is -----------------------------------------------------------------------------
 
-    def filter(self, *, kind: str = "", finding: str = "", state: str = "all") -> int | None:
+    def filter(self, *, kind: str = "", finding: str = "", state: str = "all") -> None:
         """List a part of the queue, and go to its first entry without a verdict.
 
         Args:
             kind: one of `suspects.KINDS`, or "" for all.
             finding: its name, or "" for all.
             state: one of `STATES`.
-
-        Returns:
-            The entry, None where the list is empty.
 
         Raises:
             OptionError: there is no such kind or state, or no entry is about that finding.
@@ -192,20 +177,13 @@ class Reviewing:
             and finding in ("", entry.finding)
             and (state == "all" or (self.mine(entry.n) is None) == (state == "to judge"))
         ]
-        self._within = frozenset(self.listed)
         self.at = self.listed[0] if self.listed else None
-        if self.listed and self.mine(self.listed[0]) is not None:
+        if self.at is not None and self.mine(self.at) is not None:
             self.advance()
-        return self.at
 
-    def go(self, n: int) -> int:
-        """Go to an entry, listed or not.
-
-        Raises:
-            InputError: there is no such entry.
-        """
+    def go(self, n: int) -> None:
+        """Go to an entry, listed or not."""
         self.at = self.entry(n).n
-        return self.at
 
     def step(self, by: int) -> int | None:
         """Go that many entries on in the list, at most to its ends."""
@@ -286,7 +264,7 @@ class Reviewing:
             )
         gone = self.notes.undo(reviewer=self.reviewer, n=None if last is None else last.n)
         self.refresh()
-        n = self._by_key.get(gone.key)
+        n = next((entry.n for entry in self.entries if entry.key == gone.key), None)
         if n is not None:
             self.at = n
             if self.mine(n) is None:
@@ -294,24 +272,15 @@ class Reviewing:
         return gone
 
     def draft(self, n: int, words: Mapping[str, str]) -> None:
-        """Keep what is typed about an entry; nothing where it only repeats what stands.
-
-        Args:
-            n: the entry.
-            words: of `FORM`.
+        """Keep what is typed about an entry, of `FORM`; nothing where it only repeats what stands.
 
         Raises:
-            OptionError: a field is not of the form.
             InputError: a text is too long.
             RunError: the file cannot be written.
         """
-        wrong = set(words) - set(FORM)
-        if wrong:
-            raise OptionError(f"no field {min(wrong)!r}; a form has {', '.join(FORM)}")
-        entry = self.entry(n)
         whole = {name: words.get(name, "") for name in FORM}
         same = whole == _words(self.mine(n))
-        self.drafts.keep(self.reviewer, entry.key, {} if same else whole)
+        self.drafts.keep(self.reviewer, self.entry(n).key, {} if same else whole)
 
 
 def _words(item: Annotation | None) -> dict[str, str]:

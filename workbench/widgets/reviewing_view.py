@@ -6,65 +6,47 @@ that a page needs no colour and no counting of characters to show it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from workbench.findings import CODES, SIDES
 from workbench.hallucination.taxonomy import KINDS as ERROR_KINDS
-from workbench.model.licence import RESEARCH_NOTICE
 from workbench.reports import FindingLabel, label
 from workbench.review.cases import ReviewCase
-from workbench.review.error_queue import ErrorQueue
 from workbench.review.suspects import KINDS
 from workbench.review.verdicts import SEVERITIES, VERDICTS, Annotation
-from workbench.runs.record import stated_notice
 from workbench.widgets.reviewing import STATES, Reviewing
 
 _ROWS = 60
 
 
-def words_of_the_form() -> dict[str, Any]:
-    """Return everything that a verdict can be made of, in the order of its keys."""
-    return {
-        "verdicts": [
-            {"key": str(at), "name": name, "means": text}
-            for at, (name, text) in enumerate(VERDICTS.items(), start=1)
-        ],
-        "severities": [{"name": name, "means": text} for name, text in SEVERITIES.items()],
-        "errors": list(ERROR_KINDS),
-        "codes": list(CODES),
-        "sides": list(SIDES),
-        "states": [{"value": name, "label": text} for name, text in STATES.items()],
-    }
-
-
-def notice_of(queue: ErrorQueue) -> str:
-    """Return the statement of the model of a run about its use."""
-    return stated_notice(queue.record) or RESEARCH_NOTICE
+#: Everything that a verdict can be made of, in the order of its keys.
+FORM_WORDS = {
+    "verdicts": [
+        {"key": str(at), "name": name, "means": text}
+        for at, (name, text) in enumerate(VERDICTS.items(), start=1)
+    ],
+    "severities": [{"name": name, "means": text} for name, text in SEVERITIES.items()],
+    "errors": ERROR_KINDS,
+    "codes": CODES,
+    "sides": SIDES,
+    "states": [{"value": name, "label": text} for name, text in STATES.items()],
+}
 
 
 def choices(desk: Reviewing) -> dict[str, Any]:
-    """Return the reasons and findings that the queue has, with counts, and what is chosen."""
-    kinds: dict[str, int] = {}
-    findings: dict[str, int] = {}
-    for entry in desk.entries:
-        kinds[entry.kind] = kinds.get(entry.kind, 0) + 1
-        findings[entry.finding] = findings.get(entry.finding, 0) + 1
+    """Return the reasons and findings that the queue has, with counts."""
+    kinds = Counter(entry.kind for entry in desk.entries)
+    findings = Counter(entry.finding for entry in desk.entries)
     return {
         "kinds": [{"value": name, "count": kinds[name]} for name in KINDS if name in kinds],
         "findings": [{"value": name, "count": findings[name]} for name in sorted(findings) if name],
-        "chosen": desk.filters,
     }
 
 
 def listing(desk: Reviewing, *, start: int | None = None, rows: int = _ROWS) -> dict[str, Any]:
-    """Return the part of the list around where one is.
-
-    Args:
-        desk: where one is.
-        start: first row; such that the entry one is at is in the middle when None.
-        rows: how many.
-    """
+    """Return so many rows of the list, from `start` or around where one is."""
     total = len(desk.listed)
     place = desk.listed.index(desk.at) if desk.at in desk.listed else None
     if start is None:
@@ -74,14 +56,8 @@ def listing(desk: Reviewing, *, start: int | None = None, rows: int = _ROWS) -> 
 
 
 def case_view(desk: Reviewing, n: int) -> dict[str, Any]:
-    """Return everything a page shows of one entry, but for the film.
-
-    Args:
-        desk: whose.
-        n: the entry.
-    """
-    entry = desk.entry(n)
-    case = desk.queue.case(entry.id, source=entry.source)
+    """Return everything a page shows of one entry, but for the image."""
+    entry, case = desk.entry(n), desk.case(n)
     mine, others = desk.mine(n), desk.others(n)
     also = [
         {"n": other.n, "kind": other.kind, "finding": other.finding}
@@ -95,7 +71,11 @@ def case_view(desk: Reviewing, n: int) -> dict[str, Any]:
         "kind": entry.kind,
         "finding": entry.finding,
         "why": _why(entry.facts),
-        "facts": _facts(case),
+        "facts": {
+            name: value
+            for name, value in case.facts.items()
+            if value not in ("", "unknown", case.id)
+        },
         "report": pieces(case.text, entry.finding, about),
         "reference": None
         if case.reference is None
@@ -109,7 +89,6 @@ def case_view(desk: Reviewing, n: int) -> dict[str, Any]:
         "others": len(others),
         # what others say is told after one's own verdict only
         "others_said": [] if mine is None else [_said(item) for item in others],
-        "skipped": n in desk.skipped,
     }
 
 
@@ -152,12 +131,6 @@ def pieces(text: str, finding: str, about: set[str]) -> list[dict[str, str]]:
     if at < len(text):
         found.append({"text": text[at:], "mark": "", "says": ""})
     return found
-
-
-def _facts(case: ReviewCase) -> dict[str, str]:
-    """Return what is known of a case and not said by its name already."""
-    empty = ("", "unknown", case.id)
-    return {name: value for name, value in case.facts.items() if value not in empty}
 
 
 def _row(desk: Reviewing, n: int) -> dict[str, Any]:

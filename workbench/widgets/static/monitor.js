@@ -118,7 +118,7 @@ function drawCharts(page, view, logged, choose) {
   const width = Math.round(page.charts.clientWidth) || 640;
   if (!rows.length) {
     replace(page.charts, make("p", { class: "mon-empty" }, run.state === "waiting"
-      ? "Curves come here when a run has begun in this folder." : "The first numbers come with the first checkpoint."));
+      ? "Curves come here when a run has begun in this folder." : "The first numbers come with the first logged step."));
     return;
   }
   const span = [Math.min(0, rows[0].step), Math.max(run.steps ?? 0, rows.at(-1).step)];
