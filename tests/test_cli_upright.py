@@ -16,7 +16,7 @@ from workbench.commands._app_site import Cards, Site
 from workbench.review import queue
 from workbench.review.study_session import ReaderSession
 from workbench.runs.record import read_record, turned_upright
-from workbench.widgets.radiographs import film_source
+from workbench.widgets.radiographs import image_source
 
 FEW = ["--max-new-tokens", "2"]
 
@@ -72,7 +72,7 @@ def test_a_run_keeps_that_it_turned_and_reviewers_see_the_same(run, capsys):
     assert "upright was true, is false" in capsys.readouterr().err
     assert queue("r", manifest="films.csv").case("1").radiograph().size == (70, 90)
     bench = wb.review.app("r", reviewer="AB", images={"1": "turned.png"})
-    assert bench._films("own", "1").size == (70, 90)
+    assert bench._radiographs("own", "1").size == (70, 90)
 
 
 def test_a_run_from_before_there_was_a_choice_goes_on(run):
@@ -96,14 +96,14 @@ def test_a_reader_study_shows_what_the_model_got(turned):
     study = wb.reader_study("run", manifest="films.csv", readers=["AB"], out="study", washout=0)
     assert study.key["upright"] is ReaderSession(study.reader_file("AB")).upright is turned
     app = wb.review.StudyApp(study, reader="AB", images="films.csv")
-    shown = app.show({}, None)["report"]["film"]
+    shown = app.show({}, None)["report"]["radiograph"]
     assert (shown["width"], shown["height"]) == ((90, 70) if turned else (70, 90))
 
 
-def test_films_are_turned_as_asked():
+def test_images_are_turned_as_asked():
     for upright, size in ((True, (70, 90)), (False, (90, 70))):
         for images in ({"1": "turned.png"}, "films.csv"):
-            assert film_source(images, upright=upright)("own", "1").size == size
+            assert image_source(images, upright=upright)("own", "1").size == size
 
 
 def test_the_app_turns_its_images(monkeypatch, tiny, capsys):

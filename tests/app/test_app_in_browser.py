@@ -24,13 +24,13 @@ METHOD = ".wbx-bar-row label:has-text('Method') select"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of six films with its manifest, and the films beside it."""
+    """A run of six radiographs with its manifest, and the radiographs beside it."""
     return judged_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, run):
-    """A study of the run, with one reader and two reports of each film."""
+    """A study of the run, with one reader and two reports of each radiograph."""
     folder = tmp_path_factory.mktemp("study") / "made"
     given = {"manifest": run / "manifest.parquet", "readers": ["CD"], "repeats": 0}
     return reader_study(run, out=folder, **given)
@@ -79,10 +79,10 @@ def test_a_word_a_method_and_a_question(seen):
     assert "not for real radiographs" in page.inner_text(".wb-notice")
     words = page.locator(".wbx-words").first
     assert "effusion" in words.inner_text().lower()
-    first = seen.film_changes(lambda: page.click(".wbx-word >> nth=0"))
-    second = seen.film_changes(lambda: page.click(".wbx-word:has-text('effusion') >> nth=0"))
+    first = seen.image_changes(lambda: page.click(".wbx-word >> nth=0"))
+    second = seen.image_changes(lambda: page.click(".wbx-word:has-text('effusion') >> nth=0"))
     assert first != second
-    seen.film_changes(lambda: page.select_option(METHOD, "relevancy"))
+    seen.image_changes(lambda: page.select_option(METHOD, "relevancy"))
     page.wait_for_function(
         "() => document.querySelector('.wbx-maptitle')?.textContent.startsWith('relevancy')"
     )
@@ -128,7 +128,7 @@ def test_by_keyboard_to_three_verdicts_which_survive_a_reload(app, seen, run):
     drawn(seen)
     count(page, "AB: 3 of 6 judged")
     assert page.inner_text(".rev-facts") == here
-    seen.film()
+    seen.radiograph()
     seen.keep("app_reviewer")
     assert psutil.wait_procs(before, timeout=PATIENCE)[1] == []
     page.click(".home")
@@ -142,11 +142,11 @@ def test_two_grades_survive_the_death_of_their_process(app, seen, study):
     drawn(seen)
     assert study.key["notice"] in page.inner_text(".wb-notice")
     page.wait_for_selector(".read-head:text-is('Report 1 of 12')")
-    seen.film()
+    seen.radiograph()
     for at, key in enumerate("ab"):
         page.keyboard.press(key)
         page.wait_for_selector(f".read-head:text-is('Report {at + 2} of 12')")
-    seen.film()
+    seen.radiograph()
     seen.keep("app_reader")
     text = page.inner_text(".read-text")
     for process in app.processes():
@@ -203,8 +203,8 @@ def test_images_of_ones_own_fit_the_screen_and_show_their_truth(browser, phantom
         page.click("text=Explorer, image 1")
         drawn(seen)
         page.wait_for_selector(".wbx-below > .wbx-details")
-        seen.film_changes(lambda: page.keyboard.press("t"))
-        seen.film_changes(lambda: page.click("button:text-is('Truth')"))
+        seen.image_changes(lambda: page.keyboard.press("t"))
+        seen.image_changes(lambda: page.click("button:text-is('Truth')"))
         for width, height in SCREENS:
             page.set_viewport_size({"width": width, "height": height})
             assert hidden(page, ".wbx-maptitle", ".wbf-stage", ".wbx-scale", ".wbx-words") == []

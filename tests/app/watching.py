@@ -54,19 +54,19 @@ class Watched:
         ARTEFACTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=ARTEFACTS / f"{name}.png")
 
-    def film(self) -> int:
+    def radiograph(self) -> int:
         """Return what the radiograph looks like, once it is drawn."""
         found = self.page.wait_for_function(f"() => ({PIXELS})(0)")
         return found.json_value()
 
-    def film_changes(self, act) -> int:
+    def image_changes(self, act) -> int:
         """Do something and wait until the radiograph looks different."""
-        before = self.film()
+        before = self.radiograph()
         act()
         self.page.wait_for_function(
             f"(before) => ![null, before].includes(({PIXELS})(0))", arg=before
         )
-        return self.film()
+        return self.radiograph()
 
 
 @contextmanager

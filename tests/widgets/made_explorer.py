@@ -13,10 +13,10 @@ from workbench.widgets.explorer_map import method_list
 from workbench.widgets.explorer_side import DEFAULTS
 from workbench.widgets.radiographs import (
     colour_tables,
-    film_of,
     grid_of,
     model_view_of,
     outlines_of,
+    radiograph_of,
 )
 
 TEXT = "There is a left effusion. No <b>pneumothorax</b> \U0001fac1 seen."
@@ -72,19 +72,19 @@ def made_state(*, sides: int = 1, texts: bool = True, **settings) -> dict:
         "settings": DEFAULTS | settings,
         "tables": colour_tables(),
         "full": FULL,
-        "sides": [_side(f"film {n}" if sides > 1 else "", n, texts) for n in range(sides)],
+        "sides": [_side(f"radiograph {n}" if sides > 1 else "", n, texts) for n in range(sides)],
     }
 
 
 def _side(name: str, seed: int, texts: bool) -> dict:
     ramp = np.linspace(0, 255, 96 * 64).reshape(96, 64).astype(np.uint8)
-    film = Radiograph.from_array(ramp, source=f"film <i>{seed}</i>.png")
+    radiograph = Radiograph.from_array(ramp, source=f"radiograph <i>{seed}</i>.png")
     mask = np.zeros((96, 64), bool)
     mask[60:80, 30:50] = True
     return {
         "name": name,
-        "film": film_of(film),
-        "seen": model_view_of(film, film.geometry(64)),
+        "radiograph": radiograph_of(radiograph),
+        "seen": model_view_of(radiograph, radiograph.geometry(64)),
         "truth": outlines_of({"pleural effusion": mask}),
         "methods": method_list("none"),
         "layers": 3,
@@ -113,7 +113,7 @@ def made_passage(seed: int = 0) -> dict:
              "end": TEXT.index(words) + len(words)}
             for name, code, side, words in FINDINGS
         ],
-        "warnings": [{"code": "out-of-domain", "message": "not <u>this</u> kind of film"}],
+        "warnings": [{"code": "out-of-domain", "message": "not <u>this</u> kind of radiograph"}],
         "origin": "made, greedy, 0.1 s",
         "rows": {"layer": None, "head": None, **grid_of(rows)},
     }  # fmt: skip
@@ -143,7 +143,7 @@ def open_made(bare, *, state: dict | None = None, **options):
     state = made_state() if state is None else state
     page = bare(
         script("explorer.js"),
-        styles("film.css", "explorer.css"),
+        styles("radiograph.css", "explorer.css"),
         {"title": "Explorer", "notice": "made up, not for clinical use"},
         python=made_python(state),
         **options,

@@ -112,8 +112,8 @@ class Folder:
 
 
 def judged_run(folder: Path) -> Path:
-    """Write a run of six films that call all of them ill, its manifest, and the films."""
-    names = [f"film-{n}" for n in range(6)]
+    """Write a run that calls six radiographs ill, its manifest, and the radiographs."""
+    names = [f"radiograph-{n}" for n in range(6)]
     for n, name in enumerate(names):
         grey = phantom(seed=n, size=256).image.pixels * 255
         Image.fromarray(grey.astype(np.uint8)).save(folder / f"{name}.png")

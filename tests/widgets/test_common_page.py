@@ -31,7 +31,7 @@ export function render({ model, el }) {
 
 PYTHON = """
 if (content.ask === "state") reply({id: content.id, answer: {text: "zero"}});
-if (content.ask === "fail") reply({id: content.id, failure: "no <b>film</b>", kind: "InputError"});
+if (content.ask === "fail") reply({id: content.id, failure: "no <b>image</b>", kind: "InputError"});
 if (content.ask === "count") window.counting = content.id;
 if (content.cancel) reply({id: content.cancel, cancelled: true});
 """
@@ -93,7 +93,7 @@ def test_cancel_ends_the_work_without_a_complaint(bare, counter):
 def test_failure_is_shown_as_text_and_can_be_closed(bare, counter):
     page = bare(counter, styles(), TRAITS, python=PYTHON)
     page.click("button:text-is('Fail')")
-    assert "no <b>film</b>" in page.inner_text(".wb-failure")
+    assert "no <b>image</b>" in page.inner_text(".wb-failure")
     page.click(".wb-failure button")
     assert page.locator(".wb-failure").count() == 0
 

@@ -19,8 +19,7 @@ from workbench._repr import plain
 from workbench.errors import InputError, OptionError
 from workbench.radiograph import InputContract, Radiograph
 from workbench.saliency import METHODS
-from workbench.widgets import Explorer
-from workbench.widgets import radiographs as film
+from workbench.widgets import Explorer, radiographs
 from workbench.widgets._worker import Cancelled, Job, watched
 from workbench.widgets.explorer_side import DEFAULTS, checked_settings
 
@@ -277,7 +276,7 @@ def test_texts_alone_are_those_of_the_state(explorer):
     texts = ask(explorer, "texts")["answer"]["sides"][0]
     state = json.loads(json.dumps(plain(explorer.state()["sides"][0])))
     assert texts == {name: state[name] for name in texts}
-    assert "film" not in texts
+    assert "radiograph" not in texts
 
 
 def test_old_answers_make_room_and_the_report_stays(explorer, trace):
@@ -325,9 +324,9 @@ def test_wrong_arguments_are_refused(mini, case, trace):
         wb.explore(mini, case, report="No effusion.")
 
 
-def test_a_foreign_film_is_warned_about_beside_its_text(mini):
-    film_ = Radiograph.from_array(np.full((300, 200), 90, np.uint8), source="real.png")
-    widget = listening(wb.explore(mini, film_))
+def test_a_foreign_radiograph_is_warned_about_beside_its_text(mini):
+    image = Radiograph.from_array(np.full((300, 200), 90, np.uint8), source="real.png")
+    widget = listening(wb.explore(mini, image))
     passage = ask(widget, "write")["answer"]["passage"]
     assert "out-of-domain" in [row["code"] for row in passage["warnings"]]
     assert "out-of-domain" in widget.still()
@@ -394,7 +393,7 @@ def test_saved_page_holds_everything_and_nothing_of_a_hostile_name(mini, trace, 
     assert hostile not in text and "<!--" not in text
     assert text.count("<script") == text.count("</script>") == 2
     held = json.loads(re.search(r'id="held">(.*?)</script>', text)[1])
-    assert held["state"]["sides"][0]["film"]["source"] == hostile
+    assert held["state"]["sides"][0]["radiograph"]["source"] == hostile
     assert [row["key"][2] for row in held["maps"]] == ["grad_cam"]
     assert len(held["said"]) > len(trace.text.split())
     assert not re.search(r"""(?:src|href)=["']?https?:""", text)
@@ -402,14 +401,14 @@ def test_saved_page_holds_everything_and_nothing_of_a_hostile_name(mini, trace, 
         widget.save(tmp_path / "page.pdf")
 
 
-# --- films ---------------------------------------------------------------------------------------
+# --- radiographs --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bits", [8, 12])
-def test_a_film_keeps_every_level_it_has(bits):
+def test_a_radiograph_keeps_every_level_it_has(bits):
     levels = np.random.default_rng(1).integers(0, 2**bits, (37, 53), endpoint=False)
     image = Radiograph.from_array(levels.astype(np.uint16), bits=bits)
-    sent = film.film_of(image)
+    sent = radiographs.radiograph_of(image)
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(sent["png"])))).astype(int)
     top = 255
     if bits > 8:
@@ -418,9 +417,9 @@ def test_a_film_keeps_every_level_it_has(bits):
     assert (sent["width"], sent["height"], sent["bits"]) == (53, 37, 8 if bits == 8 else 16)
 
 
-def test_large_films_are_sent_smaller_with_their_own_size():
+def test_large_radiographs_are_sent_smaller_with_their_own_size():
     image = Radiograph.from_array(np.zeros((3000, 2000), np.uint8))
-    sent = film.film_of(image)
+    sent = radiographs.radiograph_of(image)
     picture = Image.open(io.BytesIO(base64.b64decode(sent["png"])))
     assert picture.size == (933, 1400)
     assert (sent["width"], sent["height"]) == (2000, 3000)
@@ -430,7 +429,7 @@ def test_outlines_lie_on_the_edge_of_the_mask():
     mask = np.zeros((40, 60), bool)
     mask[10:20, 30:50] = True
     mask[0:5, 0:5] = True
-    rows = film.outlines_of({"nodule": mask, "pneumothorax": np.zeros_like(mask)})
+    rows = radiographs.outlines_of({"nodule": mask, "pneumothorax": np.zeros_like(mask)})
     assert [row["name"] for row in rows] == ["nodule"]
     points = [np.array(path).reshape(-1, 2) for path in rows[0]["paths"]]
     boxes = sorted((p.min(0).tolist(), p.max(0).tolist()) for p in points)
@@ -439,6 +438,6 @@ def test_outlines_lie_on_the_edge_of_the_mask():
 
 def test_packed_grids_come_back_within_half_a_step():
     values = np.random.default_rng(0).normal(size=(3, 5)) * 1e-6
-    packed = film.grid_of(values)
+    packed = radiographs.grid_of(values)
     np.testing.assert_allclose(unpacked(packed), values, atol=packed["scale"] * 0.5001)
-    assert unpacked(film.grid_of(np.zeros((2, 2)))).tolist() == [[0, 0], [0, 0]]
+    assert unpacked(radiographs.grid_of(np.zeros((2, 2)))).tolist() == [[0, 0], [0, 0]]

@@ -19,8 +19,8 @@ KEYS = (
 )
 
 
-def film(page) -> np.ndarray:
-    """The film as it looks, RGBA."""
+def radiograph(page) -> np.ndarray:
+    """The radiograph as it looks, RGBA."""
     data = page.evaluate("document.querySelector('.wbf-canvas').toDataURL('image/png')")
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data.split(",")[1]))).convert("RGBA"))
 
@@ -42,16 +42,16 @@ def test_report_map_method_question_and_reload_with_a_model(bare, mini, case):
     page.click(".wbx-chip[data-finding='pneumothorax']")
     title(page, "No pneumothorax")
     page.keyboard.press("o")
-    bare_film = film(page).astype(int)
+    bare_radiograph = radiograph(page).astype(int)
     page.keyboard.press("o")
     page.click(f".wbx-chip[data-finding='{FINDING}']")
     title(page, "pleural effusion")
-    seen = film(page).astype(int)
+    seen = radiograph(page).astype(int)
     # The overlay is strongest where the package's own map is.
     found = wb.saliency.explain(
         widget.sides[0].passages[0].trace, finding=FINDING, method="attention"
     )
-    tint = np.abs(seen - bare_film).sum(-1)
+    tint = np.abs(seen - bare_radiograph).sum(-1)
     row, column = np.unravel_index(tint.argmax(), tint.shape)
     scale = tint.shape[0] / found.grid[0]
     peak = np.array(found.peak_cell)
@@ -96,10 +96,10 @@ def test_saved_page_works_without_python(bare, mini, case, tmp_path):
     page = bare.page()
     page.set_content(saved)
     title(page, "attention: ")
-    first = film(page)
+    first = radiograph(page)
     page.click(".wbx-word >> nth=2")
     title(page, "attention: is")
-    assert (film(page) != first).any()
+    assert (radiograph(page) != first).any()
     assert "mean of all layers" in page.inner_text(".wbx-details")
     assert "trained on phantoms" in page.inner_text(".wb-notice")
     assert page.locator(".wbx-ask").count() == 0

@@ -34,7 +34,7 @@ def ready(page):
 
 
 def changes(page, act, nth=0):
-    """Do something and wait until the film looks different."""
+    """Do something and wait until the radiograph looks different."""
     settled(page)
     before = page.evaluate(PIXELS, nth)
     act()
@@ -65,10 +65,10 @@ def chosen(page):
 def test_first_stated_finding_is_shown_and_text_stays_text(page):
     assert chosen(page) == ["left", "effusion."]
     assert page.inner_text(".wbx-words") == TEXT
-    assert "not <u>this</u> kind of film" in page.inner_text(".wbx-passage .wb-warning")
+    assert "not <u>this</u> kind of radiograph" in page.inner_text(".wbx-passage .wb-warning")
     assert "made up, not for clinical use" in page.inner_text(".wb-notice")
     assert "much like others" in page.inner_text(".wbx-caution")
-    assert page.locator(".wbx-words b, .wbx-film-facts i").count() == 0
+    assert page.locator(".wbx-words b, .wbx-image-facts i").count() == 0
 
 
 def test_click_on_a_word_draws_its_map_without_waiting_for_python(page):
@@ -141,7 +141,7 @@ def test_every_control_has_a_name_and_can_be_reached(page):
             !(e.getAttribute("aria-label") || e.textContent.trim() ||
               e.closest("label")?.textContent.trim())).length""")
     assert unnamed == 0
-    assert any("Radiograph film" in (name or "") for name in reached)
+    assert any("Radiograph radiograph" in (name or "") for name in reached)
     assert {"Report: words", "Whole text", "Ask", "PNG", "SVG", "HTML"} <= reached
 
 
@@ -245,10 +245,10 @@ def test_sign_opacity_smooth_and_overlay_change_the_picture(page):
     changes(page, lambda: page.fill("input[type=range]", "0.2"))
 
 
-# --- films ---------------------------------------------------------------------------------------
+# --- radiographs --------------------------------------------------------------------------------
 
 
-def test_window_zoom_pan_invert_view_and_truth_change_the_film(page):
+def test_window_zoom_pan_invert_view_and_truth_change_the_radiograph(page):
     box = page.locator(".wbf-canvas").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
@@ -271,23 +271,23 @@ def test_window_zoom_pan_invert_view_and_truth_change_the_film(page):
     assert "%" in page.inner_text(".wbx-readout")
 
 
-def test_wheel_over_a_film_that_is_not_in_use_leaves_the_page_to_scroll(page):
+def test_wheel_over_a_radiograph_that_is_not_in_use_leaves_the_page_to_scroll(page):
     page.evaluate("document.activeElement.blur()")
     box = page.locator(".wbf-canvas").bounding_box()
     page.mouse.move(box["x"] + 50, box["y"] + 50)
     same(page, lambda: page.mouse.wheel(0, 5) or page.mouse.wheel(0, -5))
 
 
-def test_sixteen_bit_films_keep_their_levels(bare):
+def test_sixteen_bit_radiographs_keep_their_levels(bare):
     import numpy as np
 
     from workbench.radiograph import Radiograph
-    from workbench.widgets.radiographs import film_of
+    from workbench.widgets.radiographs import radiograph_of
 
     state = made_state(overlay=False)
     levels = np.full((96, 64), 1000, np.uint16)
     levels[:, 32:] = 1003
-    state["sides"][0]["film"] = film_of(Radiograph.from_array(levels, bits=12))
+    state["sides"][0]["radiograph"] = radiograph_of(Radiograph.from_array(levels, bits=12))
     state["settings"]["view"] = {"centre": 1001.5 / 4095, "width": 3 / 4095, "crop": False}
     page = open_made(bare, state=state)
     ready(page)
@@ -419,7 +419,7 @@ def test_keys_list_begins_at_its_top(page):
 # --- comparing, keeping, saving ------------------------------------------------------------------
 
 
-def test_two_films_share_the_finding_and_the_view(bare):
+def test_two_radiographs_share_the_finding_and_the_view(bare):
     page = open_made(bare, state=made_state(sides=2))
     ready(page)
     assert page.locator(".wbf-canvas").count() == 2
@@ -472,7 +472,7 @@ def test_pictures_and_pages_can_be_saved(page, ending):
     changes(page, lambda: page.keyboard.press("t"))
     with page.expect_download() as download:
         page.click(f"button:text-is('{ending}')")
-    assert download.value.suggested_filename == f"explorer_film_i_0_i_.{ending.lower()}"
+    assert download.value.suggested_filename == f"explorer_radiograph_i_0_i_.{ending.lower()}"
     content = Path(download.value.path()).read_bytes()
     if ending == "PNG":
         assert content.startswith(b"\x89PNG") and len(content) > 20_000

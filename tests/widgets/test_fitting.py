@@ -13,7 +13,7 @@ from workbench.data import Manifest
 from workbench.data.frames import conform
 from workbench.radiograph import Radiograph
 from workbench.review import Annotations, queue
-from workbench.widgets.radiographs import film_of, model_view_of
+from workbench.widgets.radiographs import model_view_of, radiograph_of
 from workbench.widgets.reader import StudyApp
 from workbench.widgets.reviewer import Reviewer
 from workbench.widgets.reviewing import Reviewing
@@ -24,7 +24,7 @@ MAP = (".wbx-maptitle", ".wbf-stage", ".wbx-scale", ".wbx-below > .wbx-details")
 screens = pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: "x".join(map(str, screen)))
 
 
-def film(shape: str) -> Radiograph:
+def radiograph(shape: str) -> Radiograph:
     grey = np.random.default_rng(3).integers(0, 255, SHAPES[shape], dtype=np.uint8)
     return Radiograph.from_array(grey, source=f"{shape}.png")
 
@@ -32,8 +32,8 @@ def film(shape: str) -> Radiograph:
 def explorer(bare, screen, *, shape="square", texts=(), **options):
     state = made_state(**options.pop("settings", {}))
     side = state["sides"][0]
-    image = film(shape)
-    side |= {"film": film_of(image), "seen": model_view_of(image, image.geometry(64))}
+    image = radiograph(shape)
+    side |= {"radiograph": radiograph_of(image), "seen": model_view_of(image, image.geometry(64))}
     side["passages"] += [made_passage() | more for more in texts]
     page = open_made(bare, state=state, width=screen[0], height=screen[1], **options)
     page.wait_for_selector(".wbx-details")
@@ -133,7 +133,7 @@ def reviewer(bare, tmp_path):
         found = queue(tmp_path, manifest=Manifest(conform(table, sort=False)))
         notes = Annotations(tmp_path / "annotations.jsonl")
         widget = Reviewer(
-            Reviewing(found, reviewer="AB", notes=notes), films=lambda *_: film(shape)
+            Reviewing(found, reviewer="AB", notes=notes), radiographs=lambda *_: radiograph(shape)
         )
         page = bare.live(widget, width=screen[0], height=screen[1], alone=alone)
         page.wait_for_selector(".rev-finding")
@@ -150,7 +150,7 @@ def reviewer(bare, tmp_path):
 )
 def test_image_its_tools_and_both_texts_are_seen_together(reviewer, screen, text, reference, shape):
     page = reviewer(screen, text=text, reference=reference, shape=shape)
-    wanted = (".wbf-stage", ".desk-filmtools button", ".rev-pane", ".desk-verdict", ".rev-comment")
+    wanted = (".wbf-stage", ".desk-imagetools button", ".rev-pane", ".desk-verdict", ".rev-comment")
     assert hidden(page, *wanted, ".rev-why", ".rev-list") == []
     assert not scrolls(page)
     model, known = (one.bounding_box() for one in page.locator(".rev-pane").all())
@@ -160,7 +160,7 @@ def test_image_its_tools_and_both_texts_are_seen_together(reviewer, screen, text
     page.keyboard.press("e")
     page.wait_for_selector(".rev-report:focus")
     page.locator(".rev-report").scroll_into_view_if_needed()
-    assert hidden(page, ".rev-report", ".desk-verdict", ".desk-filmtools button") == []
+    assert hidden(page, ".rev-report", ".desk-verdict", ".desk-imagetools button") == []
 
 
 @screens
@@ -169,13 +169,13 @@ def test_image_its_tools_and_both_texts_are_seen_together(reviewer, screen, text
 def test_image_report_and_grades_are_seen_together(bare, tmp_path, screen, text, shape):
     pairs = pd.DataFrame({"id": ["a", "b"], "model": TEXTS[text], "reference": TEXTS[text]})
     study = wb.reader_study(pairs, readers=["AB"], out=tmp_path / "s")
-    widget = StudyApp(study, reader="AB", images=lambda *_: film(shape))
+    widget = StudyApp(study, reader="AB", images=lambda *_: radiograph(shape))
     if text == "long":
         widget.session.instructions = "Grade as if you had to sign it. " * 30
     page = bare.live(widget, width=screen[0], height=screen[1], alone=True)
     page.wait_for_selector(".read-head:text-is('Report 1 of 4')")
     page.wait_for_function("document.querySelector('.wbf-canvas').width > 100")
-    wanted = (".wbf-stage", ".desk-filmtools button", ".read-head", ".desk-verdict", ".read-note")
+    wanted = (".wbf-stage", ".desk-imagetools button", ".read-head", ".desk-verdict", ".read-note")
     assert hidden(page, *wanted, ".wb-news") == []
     assert not scrolls(page)
     assert box(page, ".wbf-stage")["height"] > 0.35 * screen[1]

@@ -39,7 +39,7 @@ class Bench(Front):
 
     @quick
     def refuse(self, message):
-        raise InputError("expected a film, got a cat; give a film")
+        raise InputError("expected a radiograph, got a cat; give a radiograph")
 
     @quick
     def numbers(self, message):
@@ -118,7 +118,7 @@ def test_cancelling_answers_both_what_runs_and_what_waits(bench):
 
 def test_own_error_becomes_a_failure_in_its_own_words(bench):
     bench._receive({"id": 1, "ask": "refuse"})
-    text = "expected a film, got a cat; give a film"
+    text = "expected a radiograph, got a cat; give a radiograph"
     assert bench.sent == [{"id": 1, "failure": text, "kind": "InputError"}]
 
 

@@ -145,7 +145,7 @@ def save_and_reload(page, said: dict) -> None:
 
 
 def middle(page) -> tuple[float, float]:
-    """Return the middle of the film."""
+    """Return the middle of the radiograph."""
     box = page.locator(".wbf-canvas").bounding_box()
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
@@ -177,9 +177,9 @@ def test_click_method_question_and_reload_in_jupyterlab(lab, browser):
             page.keyboard.press(key)
         assert page.locator(".lm-Menu").count() == 0
         assert page.locator(".jp-Cell").count() == cells
-        seen.film_changes(lambda: page.click(".wbx-kind-report .wbx-word >> nth=3"))
+        seen.image_changes(lambda: page.click(".wbx-kind-report .wbx-word >> nth=3"))
         seen.keep("lab_word")
-        seen.film_changes(lambda: page.select_option(METHOD, "relevancy"))
+        seen.image_changes(lambda: page.select_option(METHOD, "relevancy"))
         shown(page, "relevancy: ")
         page.fill(".wbx-ask input", "Is there a pneumothorax?")
         page.keyboard.press("Enter")
@@ -191,13 +191,13 @@ def test_click_method_question_and_reload_in_jupyterlab(lab, browser):
         title = f"relevancy: log-probability of \u201c{words[0]}\u201d"
         shown(page, title)
         seen.keep("lab_answer")
-        film = seen.film()
+        radiograph = seen.radiograph()
         save_and_reload(page, lab)
         shown(page, title)
         assert page.inner_text(".wbx-kind-answer .wbx-words") == answer
         assert page.locator(".wbx-word[aria-selected='true']").all_inner_texts() == words
-        page.wait_for_function(f"(film) => ({PIXELS})(0) === film", arg=film)
-        seen.film_changes(lambda: page.click(".wbx-kind-report .wbx-word >> nth=3"))
+        page.wait_for_function(f"(radiograph) => ({PIXELS})(0) === radiograph", arg=radiograph)
+        seen.image_changes(lambda: page.click(".wbx-kind-report .wbx-word >> nth=3"))
         seen.keep("lab_reloaded")
         assert [one["execution_state"] for one in kernels(lab)] == ["idle"]
         assert seen.errors == []

@@ -81,7 +81,7 @@ def test_a_field_of_the_page_that_has_the_focus_keeps_it(bare):
     page = bare.page(alone=True)
     page.evaluate("""() => { const field = document.createElement("input");
         document.body.prepend(field); field.focus(); }""")
-    esm, css = script("explorer.js"), styles("film.css", "explorer.css")
+    esm, css = script("explorer.js"), styles("radiograph.css", "explorer.css")
     page.evaluate(OPEN, {"esm": esm, "css": css, "traits": {"title": "Explorer", "notice": ""},
                          "python": made_python(made_state()), "live": False})  # fmt: skip
     ready(page)
@@ -229,7 +229,7 @@ def test_reset_and_the_next_image_take_invert_back_in_the_reader_study(bare, tmp
     page.keyboard.press("a")
     page.wait_for_selector(".read-head:text-is('Report 2 of 4')")
     page.wait_for_function(
-        "document.querySelectorAll('.desk-filmtools [aria-pressed=true]').length === 0"
+        "document.querySelectorAll('.desk-imagetools [aria-pressed=true]').length === 0"
     )
 
 

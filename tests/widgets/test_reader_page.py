@@ -39,12 +39,12 @@ def study(tmp_path):
 def opened(study, bare):
     """Opens a page on a new widget, as after a kernel restart."""
 
-    def film(source, case):
+    def radiograph(source, case):
         grey = np.random.default_rng(int(case[-1])).integers(0, 255, (24, 20), dtype=np.uint8)
         return Radiograph.from_array(grey, source="secret-file.dcm")
 
     def page(**options):
-        widget = StudyApp(study, reader="AB", images=film, notice=NOTICE)
+        widget = StudyApp(study, reader="AB", images=radiograph, notice=NOTICE)
         found = bare.live(widget, **options)
         found.set_default_timeout(30_000)  # a verdict waits for the disk, which others use
         found.wait_for_function("document.querySelector('.read-head').textContent !== ''")
@@ -270,7 +270,7 @@ def test_the_end_is_said_and_takes_no_more_grades(opened, study):
     assert grades(study) == ["B"] * (total - 1)
 
 
-def test_a_film_that_fails_is_told_and_the_study_goes_on_later(study, bare):
+def test_a_radiograph_that_fails_is_told_and_the_study_goes_on_later(study, bare):
     widget = StudyApp(study, reader="AB", images={})
     page = bare.live(widget)
     page.wait_for_selector(".wb-failure")

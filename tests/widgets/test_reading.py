@@ -19,7 +19,7 @@ from workbench.errors import InputError, OptionError
 from workbench.radiograph import Radiograph
 from workbench.review import ReaderSession, open_study
 from workbench.review.study_files import ARMS
-from workbench.widgets.radiographs import film_source, opened, pixels_of
+from workbench.widgets.radiographs import image_source, opened, pixels_of
 from workbench.widgets.reader import StudyApp
 
 CASES = 8
@@ -27,21 +27,21 @@ CASES = 8
 WORDS = ("The lungs are clear.", "Small left effusion.", "The heart is large.", "No change.")
 
 
-def film(number: int) -> Radiograph:
-    """A film whose one bright row tells its number."""
+def radiograph(number: int) -> Radiograph:
+    """A radiograph whose one bright row tells its number."""
     pixels = np.zeros((16, 12), np.uint8)
     pixels[number] = 200
     return Radiograph.from_array(pixels, source=f"SECRET-FILE-{number}.dcm", view="PA")
 
 
-FILMS = {f"secret-case-{n}": film(n) for n in range(CASES)}
+RADIOGRAPHS = {f"secret-case-{n}": radiograph(n) for n in range(CASES)}
 
 
 @pytest.fixture
 def study(tmp_path):
     rows = [
         (key, f"{WORDS[n % 4]} One {n}.", f"{WORDS[(n + 1) % 4]} Two {n}.")
-        for n, key in enumerate(FILMS)
+        for n, key in enumerate(RADIOGRAPHS)
     ]
     pairs = pd.DataFrame(rows, columns=["id", "model", "reference"]).assign(source="secret-source")
     return wb.reader_study(
@@ -62,7 +62,7 @@ class Bench(Kept, StudyApp):
 
 @pytest.fixture
 def desk(study):
-    return Bench(study, reader="AB", images=FILMS)
+    return Bench(study, reader="AB", images=RADIOGRAPHS)
 
 
 def finish(desk) -> list[str]:
@@ -85,18 +85,18 @@ def test_the_order_is_the_reader_s_and_every_report_comes_once(study, desk):
     assert study.session("CD").done == 0
 
 
-def test_the_washout_stands_between_two_readings_of_one_film(study, desk):
+def test_the_washout_stands_between_two_readings_of_one_radiograph(study, desk):
     cases = [study.case_of(item) for item in finish(desk)]
     for case in set(cases):
         places = [at for at, one in enumerate(cases) if one == case]
         assert all(b - a > study.key["washout"] for a, b in pairwise(places))
 
 
-def test_the_film_is_that_of_the_case(study, desk):
+def test_the_radiograph_is_that_of_the_case(study, desk):
     for _ in range(CASES):
         shown = desk.show()
         number = int(study.case_of(shown["item"])[1].rsplit("-", 1)[1])
-        assert shown["film"] == pixels_of(film(number))
+        assert shown["radiograph"] == pixels_of(radiograph(number))
         desk.grade_as(shown["item"], "A")
 
 
@@ -105,7 +105,7 @@ def test_another_day_goes_on_at_the_same_report(study, desk):
         desk.grade_as(desk.show()["item"], "B", "fine")
     due = desk.show()
     desk.ask("draft", item=due["item"], comment="half a rem")
-    again = Bench(study, reader="AB", images=FILMS)
+    again = Bench(study, reader="AB", images=RADIOGRAPHS)
     assert again.ask("state")["done"] == 3
     assert again.show() == due | {"comment": "half a rem"}
     again.grade_as(due["item"], "C", "half a remark")
@@ -119,7 +119,7 @@ def test_the_clock_starts_when_a_report_is_shown_and_not_before(study, monkeypat
 
     def slow(source, case):
         now[0] += 50  # reading the image takes long
-        return FILMS[case]
+        return RADIOGRAPHS[case]
 
     desk = Bench(study, reader="AB", images=slow)
     first = desk.show()
@@ -145,7 +145,7 @@ def test_only_the_last_grade_can_be_taken_back_and_only_once(desk):
 
 
 def test_two_tabs_do_not_grade_one_report_twice(study, desk):
-    other = Bench(study, reader="AB", images=FILMS)
+    other = Bench(study, reader="AB", images=RADIOGRAPHS)
     item = desk.show()["item"]
     assert other.show()["item"] == item
     desk.grade_as(item, "A")
@@ -176,7 +176,7 @@ def test_who_reads_must_be_said(study):
         StudyApp(study.reader_file("AB"), reader="CD")
     with pytest.raises(InputError, match="expected a reader study"):
         StudyApp(3, reader="AB")
-    assert Bench(study.reader_file("AB")).show()["film"] is None
+    assert Bench(study.reader_file("AB")).show()["radiograph"] is None
 
 
 # --- blinding -------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def read_all(bench) -> list[dict]:
 
 
 def test_no_message_names_case_file_arm_seed_or_key(study):
-    bench = Bench(study, reader="AB", images=FILMS)
+    bench = Bench(study, reader="AB", images=RADIOGRAPHS)
     raw = json.dumps(read_all(bench))
     pictures = set(re.findall(r'"png": "([^"]+)"', raw))
     for own in (*pictures, *(item.text for item in study.session("AB").items)):
@@ -225,34 +225,34 @@ def test_messages_are_the_same_whoever_wrote_the_texts(study, tmp_path):
         item["repeat"] = not item["repeat"]
     (other / "key.json").write_text(json.dumps(key))
     same = [
-        json.dumps(read_all(Bench(one, reader="AB", images=FILMS)))
+        json.dumps(read_all(Bench(one, reader="AB", images=RADIOGRAPHS)))
         for one in (study, open_study(other))
     ]
     assert same[0] == same[1]
 
 
 def test_the_shape_of_a_message_is_one_for_all_reports(study):
-    bench = Bench(study, reader="AB", images=FILMS)
+    bench = Bench(study, reader="AB", images=RADIOGRAPHS)
     read_all(bench)
     shown = [m["answer"]["report"] for m in bench.sent if (m.get("answer") or {}).get("report")]
-    names = {"item", "text", "position", "film", "comment"}
+    names = {"item", "text", "position", "radiograph", "comment"}
     assert all(set(report) == names for report in shown)
-    assert all(set(report["film"]) == {"png", "bits", "width", "height"} for report in shown)
+    assert all(set(report["radiograph"]) == {"png", "bits", "width", "height"} for report in shown)
 
 
-def test_one_film_gives_one_picture_with_either_report(study):
-    bench = Bench(study, reader="AB", images=FILMS)
+def test_one_radiograph_gives_one_picture_with_either_report(study):
+    bench = Bench(study, reader="AB", images=RADIOGRAPHS)
     read_all(bench)
     pictures: dict[str, set[str]] = {}
     for message in bench.sent:
         report = (message.get("answer") or {}).get("report")
         if report:
             case = study.case_of(report["item"])[1]
-            pictures.setdefault(case, set()).add(report["film"]["png"])
+            pictures.setdefault(case, set()).add(report["radiograph"]["png"])
     assert len(pictures) == CASES and all(len(found) == 1 for found in pictures.values())
 
 
-def test_a_film_that_cannot_be_read_names_nothing(study):
+def test_a_radiograph_that_cannot_be_read_names_nothing(study):
     def lost(source, case):
         raise FileNotFoundError(f"/hospital/{case}.dcm")
 
@@ -265,7 +265,7 @@ def test_a_film_that_cannot_be_read_names_nothing(study):
 
 def test_nothing_but_grades_and_drafts_is_written(study):
     before = {path.name for path in study.folder.rglob("*")}
-    read_all(Bench(study, reader="AB", images=FILMS))
+    read_all(Bench(study, reader="AB", images=RADIOGRAPHS))
     new = {path.name for path in study.folder.rglob("*")} - before
     assert {name for name in new if not name.endswith(".lock")} == {
         "AB.grades.jsonl",
@@ -279,7 +279,7 @@ def test_nothing_but_grades_and_drafts_is_written(study):
 
 
 def test_all_views_are_told_of_a_grade_and_the_notice_is_always_there(study):
-    bench = Bench(study, reader="AB", images=FILMS, notice="Trained on phantoms.")
+    bench = Bench(study, reader="AB", images=RADIOGRAPHS, notice="Trained on phantoms.")
     assert bench.notice == "Trained on phantoms." and "Trained on phantoms." in bench.still()
     item = bench.ask("show")["report"]["item"]
     assert bench.ask("grade", item=item, grade="A", comment="")["done"] == 1
@@ -296,32 +296,32 @@ def test_odd_messages_are_refused(study, message):
     assert bench.session.done == 0
 
 
-# --- films ----------------------------------------------------------------------------------------
+# --- radiographs --------------------------------------------------------------------------------
 
 
-def test_films_come_from_a_manifest_file_a_mapping_or_a_function(tmp_path):
+def test_radiographs_come_from_a_manifest_file_a_mapping_or_a_function(tmp_path):
     Image.fromarray(np.full((10, 8), 90, np.uint8)).save(tmp_path / "a.png")
     rows = {"path": ["a.png"], "patient_id": ["p"], "labels": ["nodule"]}
-    pd.DataFrame(rows).to_csv(tmp_path / "films.csv", index=False)
-    made = wb.data.build("csv", source=tmp_path / "films.csv", provenance="report-mined",
+    pd.DataFrame(rows).to_csv(tmp_path / "radiographs.csv", index=False)
+    made = wb.data.build("csv", source=tmp_path / "radiographs.csv", provenance="report-mined",
                          licence="own", hash_files=False)  # fmt: skip
-    made.save(tmp_path / "films.parquet")
+    made.save(tmp_path / "radiographs.parquet")
     case = made.frame["image_id"].iloc[0]
-    for images in (made, tmp_path / "films.parquet"):
-        assert film_source(images)("", case).size == (10, 8)
+    for images in (made, tmp_path / "radiographs.parquet"):
+        assert image_source(images)("", case).size == (10, 8)
         with pytest.raises(InputError, match="no file for this case"):
-            film_source(images)("", "nowhere")
-    assert film_source({"7": tmp_path / "a.png"})("s", "7").size == (10, 8)
-    assert film_source({7: wb.phantom(seed=1)})("s", "7").size == wb.phantom(seed=1).image.size
-    assert film_source(None) is None
+            image_source(images)("", "nowhere")
+    assert image_source({"7": tmp_path / "a.png"})("s", "7").size == (10, 8)
+    assert image_source({7: wb.phantom(seed=1)})("s", "7").size == wb.phantom(seed=1).image.size
+    assert image_source(None) is None
     with pytest.raises(InputError, match="images is a folder"):
-        film_source(tmp_path)
+        image_source(tmp_path)
     with pytest.raises(InputError, match="images gave int"):
         opened(3)
     with pytest.raises(InputError, match="no entry for this case"):
-        film_source({})("s", "7")
+        image_source({})("s", "7")
 
 
 def test_pixels_carry_no_name_and_no_facts():
-    found = pixels_of(film(1))
+    found = pixels_of(radiograph(1))
     assert set(found) == {"png", "bits", "width", "height"} and "SECRET" not in json.dumps(found)

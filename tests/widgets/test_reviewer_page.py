@@ -23,8 +23,10 @@ HOSTILE = "<img src=x onerror=window.hit=1> There is a left pleural effusion. No
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    texts = {f"film-{n}": "There is a pleural effusion. The heart is normal." for n in range(6)}
-    texts["film-0"] = HOSTILE
+    texts = {
+        f"radiograph-{n}": "There is a pleural effusion. The heart is normal." for n in range(6)
+    }
+    texts["radiograph-0"] = HOSTILE
     rows = {"id": list(texts), "text": list(texts.values()), "source": "made", "task": "report"}
     rows |= {"status": "done", "mean_logprob": [-0.1 * n for n in range(6)], "tokens": 9}
     pd.DataFrame(rows).to_parquet(folder / "results.parquet")
@@ -39,13 +41,13 @@ def made(tmp_path_factory):
 def opened(made, bare, tmp_path):
     """Opens a page on a new widget, as after a kernel restart; verdicts are in one file."""
 
-    def film(source, case):
+    def radiograph(source, case):
         grey = np.random.default_rng(int(case[-1])).integers(0, 4000, (40, 32), dtype=np.uint16)
         return Radiograph.from_array(grey, bits=12)
 
     def page(**options):
         notes = Annotations(tmp_path / "annotations.jsonl")
-        widget = Reviewer(Reviewing(made, reviewer="AB", notes=notes), films=film)
+        widget = Reviewer(Reviewing(made, reviewer="AB", notes=notes), radiographs=radiograph)
         found = bare.live(widget, **options)
         found.set_default_timeout(30_000)  # a verdict waits for the disk, which others use
         found.wait_for_selector(".rev-finding")
@@ -123,7 +125,7 @@ def test_a_corrected_reference_is_written_with_the_verdict(opened):
 
 def test_texts_are_text_and_what_is_in_question_is_said_in_words(opened):
     page = opened()
-    page.click(".rev-item:has-text('film-0')")
+    page.click(".rev-item:has-text('radiograph-0')")
     page.wait_for_function("document.querySelector('.rev-pane').textContent.includes('<img')")
     assert page.evaluate("window.hit") is None
     assert page.locator(".rev-pane img").count() == 0
@@ -241,7 +243,7 @@ def test_filters_skip_and_the_ends(opened):
     count(page, "0 of 5 judged here")
 
 
-def test_the_film_is_drawn_and_inverted(opened):
+def test_the_radiograph_is_drawn_and_inverted(opened):
     page = opened()
     page.wait_for_selector(".wbf-canvas:visible")
     grey = (

@@ -21,18 +21,21 @@ from workbench.widgets.reviewing_view import _rank, case_view, listing, pieces, 
 
 EFFUSION, NODULE = "pleural effusion", "nodule"
 TEXTS = {
-    "film-1": "There is a left pleural effusion. No nodule.",
-    "film-2": "No pleural effusion. The heart is normal.",
-    "film-3": "There is a nodule. No pleural effusion.",
-    "film-4": "There is a pleural effusion.",
+    "radiograph-1": "There is a left pleural effusion. No nodule.",
+    "radiograph-2": "No pleural effusion. The heart is normal.",
+    "radiograph-3": "There is a nodule. No pleural effusion.",
+    "radiograph-4": "There is a pleural effusion.",
 }
 LABELS = {
-    "film-1": {EFFUSION: "absent", NODULE: "present"},
-    "film-2": {EFFUSION: "present"},
-    "film-3": {NODULE: "absent", EFFUSION: "absent"},
-    "film-4": {EFFUSION: "present"},
+    "radiograph-1": {EFFUSION: "absent", NODULE: "present"},
+    "radiograph-2": {EFFUSION: "present"},
+    "radiograph-3": {NODULE: "absent", EFFUSION: "absent"},
+    "radiograph-4": {EFFUSION: "present"},
 }
-REPORTS = {"film-1": "No pleural effusion. A nodule is seen.", "film-2": "A pleural effusion."}
+REPORTS = {
+    "radiograph-1": "No pleural effusion. A nodule is seen.",
+    "radiograph-2": "A pleural effusion.",
+}
 
 
 @pytest.fixture
@@ -196,12 +199,12 @@ def test_steps_stop_at_the_ends(desk):
 
 
 def test_a_corrected_report_belongs_to_the_case(desk, run):
-    first, second = (e.n for e in desk.entries if e.id == "film-1")
+    first, second = (e.n for e in desk.entries if e.id == "radiograph-1")
     desk.judge(first, "reference wrong", report="No effusion. No nodule.")
     assert desk.corrected(second) == "No effusion. No nodule."
     assert case_view(desk, second)["form"]["report"] == ""
     found = corrected_reference(run, desk.notes)
-    assert found.reports == {("made", "film-1"): "No effusion. No nodule."}
+    assert found.reports == {("made", "radiograph-1"): "No effusion. No nodule."}
 
 
 def test_a_refused_word_writes_nothing(desk):
@@ -264,12 +267,12 @@ def test_pieces_of_any_report_are_the_whole_text():
 
 
 def test_a_case_says_why_it_is_in_the_queue(desk):
-    n = next(e.n for e in desk.entries if e.id == "film-2")
+    n = next(e.n for e in desk.entries if e.id == "radiograph-2")
     shown = case_view(desk, n)
     assert shown["why"][:2] == ["the model says absent", "known: present"]
     assert shown["reference_text"] == "A pleural effusion."
     assert {row["finding"]: row["label"] for row in shown["findings"]}[EFFUSION] == "present"
-    n = next(e.n for e in desk.entries if e.id == "film-3")
+    n = next(e.n for e in desk.entries if e.id == "radiograph-3")
     assert case_view(desk, n)["reference"] is None
     json.dumps(shown)
 
@@ -333,7 +336,7 @@ def test_a_conflict_is_said_shows_the_truth_and_loses_no_word(bench, desk, run):
 
 
 def test_a_reference_that_was_not_changed_is_no_correction(bench, desk):
-    n = next(e.n for e in desk.entries if e.id == "film-2")
+    n = next(e.n for e in desk.entries if e.id == "radiograph-2")
     bench.ask("judge", n=n, verdict="model wrong", seen="",
               form=EMPTY | {"report": "A pleural effusion."})  # fmt: skip
     assert desk.mine(n).report == ""
@@ -372,7 +375,7 @@ def test_what_others_wrote_comes_by_refresh(bench, run):
         ("filter", {"kind": "", "finding": ""}, "state must be a text"),
         ("go", {"n": "0"}, "n must be a whole number, got str"),
         ("step", {}, "by must be a whole number"),
-        ("film", {"n": 99}, "got 99"),
+        ("radiograph", {"n": 99}, "got 99"),
         ("undo", {"seen": ""}, "AB has no verdict to take back"),
     ],
 )
@@ -381,19 +384,19 @@ def test_odd_messages_are_refused_and_write_nothing(bench, desk, name, content, 
     assert not desk.notes.path.exists() and not desk.drafts.path.exists()
 
 
-def test_films_come_from_images_or_the_reason_is_said(run, desk):
+def test_radiographs_come_from_images_or_the_reason_is_said(run, desk):
     image = wb.phantom(seed=3).image
-    answer = Bench(desk, films=lambda source, case: image).ask("film", n=0)
-    assert set(answer["film"]) == {"png", "bits", "width", "height"}
-    assert "where the images are" in Bench(desk).ask("film", n=0)["none"]
+    answer = Bench(desk, radiographs=lambda source, case: image).ask("radiograph", n=0)
+    assert set(answer["radiograph"]) == {"png", "bits", "width", "height"}
+    assert "where the images are" in Bench(desk).ask("radiograph", n=0)["none"]
 
 
 def test_the_app_is_reached_as_the_package_names_it(run):
     found = wb.review.app(run.folder, reviewer="AB", kind="", confident=0.9)
     assert isinstance(found, Reviewer) and found.desk.notes.path.parent == run.folder
-    phantoms = {"film-1": wb.phantom(seed=3)}
+    phantoms = {"radiograph-1": wb.phantom(seed=3)}
     seen = wb.review.app(run, reviewer="AB", images=phantoms)
-    assert seen._films("made", "film-1") is phantoms["film-1"].image
+    assert seen._radiographs("made", "radiograph-1") is phantoms["radiograph-1"].image
     with pytest.raises(InputError, match="reviewer must be initials"):
         wb.review.app(run, reviewer=" ")
     with pytest.raises(InputError, match="stored in the folder of a run"):

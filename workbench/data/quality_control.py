@@ -282,14 +282,14 @@ def _picture(root: Root, path: str) -> np.ndarray | None:
 
 
 def _draw(ax: Axes, picture: np.ndarray | None, name: str, reason: str) -> None:
-    from workbench.figures.style import FILM, MUTED
+    from workbench.figures.style import GREY, MUTED
 
     small = {"fontsize": 10, "color": MUTED, "parse_math": False}
     if picture is None:
         ax.imshow([[0.91]], cmap="gray", vmin=0, vmax=1, extent=(0, 1, 0, 1))
         ax.text(0.5, 0.5, "not readable", ha="center", va="center", color=MUTED)
     else:
-        ax.imshow(picture, cmap=FILM, vmin=0, vmax=1)
+        ax.imshow(picture, cmap=GREY, vmin=0, vmax=1)
     short = name if len(name) <= _LINE else "..." + name[-_LINE + 3 :]
     ax.set_title(short, fontsize=11, loc="left", parse_math=False)
     text = "\n".join(textwrap.wrap(reason, _LINE)[:3])

@@ -1,6 +1,6 @@
 """Maps over a radiograph: how strongly each place speaks for, or against, what is explained.
 
-One direction is drawn in amber to yellow (a part of matplotlib's "plasma", legible on grey films
+One direction is drawn in amber to yellow (a part of matplotlib's "plasma", legible on grey images
 and for colour-blind readers) that grows more opaque with the value, so that nothing is hidden where
 nothing is claimed. Two directions are drawn from blue (against) to orange (for), clear at 0, both
 scaled alike. A lone outline is white, so that it is not taken for a part of the map.
@@ -28,7 +28,7 @@ from workbench.figures.style import (
     AMBER,
     AMBER_GROUND,
     AMBER_TEXT,
-    FILM,
+    GREY,
     INK,
     MUTED,
     new_axes,
@@ -108,7 +108,7 @@ def draw_map(
     with style():
         ax = ax or new_axes(6.6, 7.0)
         colours, scale = (two_way(), Normalize(-1, 1)) if signed else (one_way(), Normalize(0, 1))
-        ax.imshow(pixels, cmap=FILM, vmin=0, vmax=1, interpolation="antialiased")
+        ax.imshow(pixels, cmap=GREY, vmin=0, vmax=1, interpolation="antialiased")
         painted = colours(scale(np.nan_to_num(values)))
         painted[..., 3] *= opacity
         ax.imshow(painted, interpolation="nearest")
@@ -269,7 +269,7 @@ def _box(ax: Axes, box: tuple[float, float, float, float], colour: str) -> None:
 
 
 def _scale_bar(ax: Axes, colours: ListedColormap, scale: Normalize, signed: bool) -> None:
-    # On black, as over the film.
+    # On black, as over the image.
     bar = ax.inset_axes((1.02, 0.0, 0.03, 1.0))
     bar.set_facecolor("black")
     ticks = (-1, 0, 1) if signed else (0, 1)

@@ -13,7 +13,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 
 from workbench.errors import InputError
 from workbench.figures.lines import text_inches
-from workbench.figures.style import FILM, new_axes, style
+from workbench.figures.style import GREY, new_axes, style
 
 #: One colour for each drawable finding; any other name takes the last.
 COLOURS = {
@@ -53,7 +53,7 @@ def draw_masks(
     if ax is None:
         with style():
             ax = new_axes(6, 6.3)
-    ax.imshow(pixels, cmap=FILM, vmin=0, vmax=1, interpolation="antialiased")
+    ax.imshow(pixels, cmap=GREY, vmin=0, vmax=1, interpolation="antialiased")
     shown = {name: np.asarray(mask, bool) for name, mask in masks.items() if np.any(mask)}
     for name, mask in shown.items():
         colour = COLOURS.get(name, OTHER)

@@ -14,7 +14,7 @@ from workbench.figures.style import (
     AMBER,
     AMBER_GROUND,
     AMBER_TEXT,
-    FILM,
+    GREY,
     INK,
     MUTED,
     ORANGE,
@@ -48,7 +48,7 @@ def plot_radiograph(
     step = max(1, -(-max(height, width) // _DRAWN))
     ax.imshow(
         pixels[::step, ::step],
-        cmap=FILM,
+        cmap=GREY,
         vmin=0,
         vmax=1,
         extent=(0, width, height, 0),

@@ -15,7 +15,7 @@ from workbench.figures.numbers import method_name
 from workbench.figures.style import (
     AMBER,
     BLUE,
-    FILM,
+    GREY,
     GRID,
     MUTED,
     VERMILION,
@@ -141,7 +141,7 @@ def draw_pair(
         for column, (image, title) in enumerate(zip(images, titles, strict=True)):
             left = 0.012 + 0.5 * column
             ax = figure.add_axes((left, below / total, 0.48, picture / total))
-            ax.imshow(image, cmap=FILM, vmin=0, vmax=1, interpolation="antialiased")
+            ax.imshow(image, cmap=GREY, vmin=0, vmax=1, interpolation="antialiased")
             _dotted(ax, region, "-" if column == 0 else ":")
             ax.set_axis_off()
             ax.set_anchor("NW")

@@ -3,7 +3,7 @@
     with style():
         figure = new_figure(figsize=(8, 5))
 
-Colours are those of Okabe and Ito (2008), "Color Universal Design". Films stay in plain grey.
+Colours are those of Okabe and Ito (2008), "Color Universal Design". Radiographs stay in plain grey.
 
 Does not know: what is drawn, or which backend shows it; no backend is ever chosen here.
 """
@@ -41,7 +41,7 @@ AMBER_TEXT = "#5c3a00"
 AMBER_GROUND = "#fff4dc"
 
 SEQUENTIAL = "cividis"
-FILM = "gray"
+GREY = "gray"
 
 RC: dict[Any, Any] = {
     "figure.facecolor": PAPER,
@@ -76,7 +76,7 @@ RC: dict[Any, Any] = {
     "lines.linewidth": 2.4,
     "lines.markersize": 8,
     "patch.linewidth": 1.5,
-    "image.cmap": FILM,
+    "image.cmap": GREY,
     "image.interpolation": "antialiased",
 }
 

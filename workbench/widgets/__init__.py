@@ -3,7 +3,7 @@
     wb.explore(model, image)                     any word of the report, and where it comes from
     wb.explore(model, image, against=other)      two images or two models side by side
     wb.review.app("runs/x", reviewer="AB")       the errors of a run, a verdict by one key
-    workbench.widgets.StudyApp(study, reader="AB", images="films.parquet")
+    workbench.widgets.StudyApp(study, reader="AB", images="radiographs.parquet")
     workbench.widgets.monitor("runs/fracture")   a fine-tuning run while it goes on
 
 Each app is one widget with its own small JavaScript, which asks nothing of any network; state that

@@ -1,8 +1,8 @@
 """What somebody has typed and not yet handed in: kept, so that a closed tab loses no sentence.
 
     drafts = Drafts(folder / "annotations.drafts.jsonl")
-    drafts.keep("AB", ("made", "film-3"), {"comment": "look agai"})
-    drafts.of("AB")["made", "film-3"]
+    drafts.keep("AB", ("made", "radiograph-3"), {"comment": "look agai"})
+    drafts.of("AB")["made", "radiograph-3"]
 
 The file only grows, beside the verdicts, and nothing that scores reads it. The
 last draft of a person about a thing counts; an empty one says that nothing is left to keep.

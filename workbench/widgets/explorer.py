@@ -72,7 +72,7 @@ class Explorer(Front):
     """The widget; see `explore`."""
 
     _esm = script("explorer.js")
-    _css = styles("film.css", "explorer.css")
+    _css = styles("radiograph.css", "explorer.css")
 
     def __init__(
         self,

@@ -57,12 +57,13 @@ def explorer_page(
     data = json.dumps(plain(held), allow_nan=False, ensure_ascii=True).replace("<", "\\u003c")
     code = script("explorer.js").replace("export default { render };", _START)
     title = f"{title}: {sides[0].image.contract.source}"
+    looks = styles("radiograph.css", "explorer.css")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{escape(title)}</title><link rel="icon" href="data:,">'
-        f"<style>body{{margin:1rem;background:#f1f2f4}}{styles('film.css', 'explorer.css')}</style>"
+        f"<style>body{{margin:1rem;background:#f1f2f4}}{looks}</style>"
         '</head><body data-workbench-page><main id="app"></main>'
         f'<script type="application/json" id="held">{data}</script>'
         f'<script type="module">{code}</script></body></html>\n'

@@ -30,7 +30,7 @@ from workbench.saliency.explain import method_of
 from workbench.trace import Trace
 from workbench.widgets._worker import Job
 from workbench.widgets.explorer_map import Passage, method_list
-from workbench.widgets.radiographs import film_of, model_view_of, outlines_of
+from workbench.widgets.radiographs import model_view_of, outlines_of, radiograph_of
 
 #: Texts that a side keeps; beyond them the oldest answer makes room.
 MOST_TEXTS = 20
@@ -183,7 +183,7 @@ class Side:
         """What never changes about a side, and is much: image, the model's view of it, outlines."""
         geometry = self.model.geometry(self.image)
         return {
-            "film": film_of(self.image),
+            "radiograph": radiograph_of(self.image),
             "seen": model_view_of(self.image, geometry),
             "truth": outlines_of(self.masks),
         }

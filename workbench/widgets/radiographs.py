@@ -23,10 +23,10 @@ from workbench.imaging import load_radiograph
 from workbench.radiograph import FitGeometry, Radiograph
 from workbench.review.sources import References, open_references
 
-FilmSource = Callable[[str, str], Radiograph]
+ImageSource = Callable[[str, str], Radiograph]
 
 
-def film_source(images: Any, *, upright: bool = False) -> FilmSource | None:
+def image_source(images: Any, *, upright: bool = False) -> ImageSource | None:
     """Return a function from source and id to the radiograph; None where no images are known.
 
     Args:
@@ -39,7 +39,7 @@ def film_source(images: Any, *, upright: bool = False) -> FilmSource | None:
     if images is None:
         return None
     if callable(images):
-        return cast(FilmSource, images)
+        return cast(ImageSource, images)
     if isinstance(images, Mapping):
         return lambda _, case: opened(_of(images, case), upright=upright)
     if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
@@ -92,7 +92,7 @@ def _path(known: References, source: str, case: str) -> Any:
 MOST = 1400
 
 
-def film_of(image: Radiograph) -> dict[str, Any]:
+def radiograph_of(image: Radiograph) -> dict[str, Any]:
     """Return a radiograph for a page: `pixels_of` it, source, facts and warnings."""
     return pixels_of(image) | {
         "source": image.contract.source,

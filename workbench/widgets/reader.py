@@ -30,7 +30,7 @@ from workbench.review.study_session import GRADES, ReaderSession, StudyItem
 from workbench.widgets._front import Sharing, quick, script, slow, styles, text_in
 from workbench.widgets._worker import Job
 from workbench.widgets.drafts import Drafts
-from workbench.widgets.radiographs import film_source, pixels_of
+from workbench.widgets.radiographs import image_source, pixels_of
 
 
 class StudyApp(Sharing):
@@ -40,8 +40,8 @@ class StudyApp(Sharing):
         study: a `wb.review.ReaderStudy`, its folder, or the file of the reader where there is no
             key.
         reader: initials; those of the file when None.
-        images: where radiographs are, see `radiographs.film_source`; None for none. Without the key
-            a function or mapping of item names.
+        images: where radiographs are, see `radiographs.image_source`; None for none. Without the
+            key a function or mapping of item names.
         notice: statement about the model whose words may be among the reports, shown with every
             report; that of the study when None.
 
@@ -51,7 +51,7 @@ class StudyApp(Sharing):
     """
 
     _esm = script("reader.js")
-    _css = styles("film.css", "desk.css", "reader.css")
+    _css = styles("radiograph.css", "desk.css", "reader.css")
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class StudyApp(Sharing):
         notice: str | None = None,
     ) -> None:
         self.session, self._case_of = _open(study, reader)
-        self._films = film_source(images, upright=self.session.upright)
+        self._radiographs = image_source(images, upright=self.session.upright)
         self._drafts = Drafts(self.session.path.with_suffix(".drafts.jsonl"))
         self._seen = file_stamp(self.session.grades_path)
         super().__init__(title=self.session.title or "Reader study",
@@ -91,7 +91,7 @@ class StudyApp(Sharing):
                     "item": due.item,
                     "text": due.text,
                     "position": due.position,
-                    "film": self._film(due),
+                    "radiograph": self._radiograph(due),
                     "comment": draft.get("comment", ""),
                 }
                 self.session.next()
@@ -172,11 +172,11 @@ class StudyApp(Sharing):
     def _keep(self, item: str, comment: str) -> None:
         self._drafts.keep(self.session.reader, (item,), {"comment": comment})
 
-    def _film(self, item: StudyItem) -> dict[str, Any] | None:
-        if self._films is None:
+    def _radiograph(self, item: StudyItem) -> dict[str, Any] | None:
+        if self._radiographs is None:
             return None
         try:
-            return pixels_of(self._films(*self._case_of(item.item)))
+            return pixels_of(self._radiographs(*self._case_of(item.item)))
         except Exception as error:
             # what is wrong names files and cases, which a reader must not see
             raise InputError(

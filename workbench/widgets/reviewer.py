@@ -1,6 +1,6 @@
 """The reviewer: a run's suspected errors one by one, and a verdict by one key.
 
-wb.review.app("runs/first", reviewer="AB", manifest="films.parquet")
+wb.review.app("runs/first", reviewer="AB", manifest="radiographs.parquet")
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from workbench.review.verdicts import Annotations
 from workbench.runs.record import stated_notice, turned_upright
 from workbench.widgets._front import Sharing, number_in, quick, script, slow, styles, text_in
 from workbench.widgets._worker import Job
-from workbench.widgets.radiographs import FilmSource, film_source, pixels_of
+from workbench.widgets.radiographs import ImageSource, image_source, pixels_of
 from workbench.widgets.reviewing import FORM, Reviewing
 from workbench.widgets.reviewing_view import FORM_WORDS, case_view, choices, listing, standing
 
@@ -48,14 +48,14 @@ class Reviewer(Sharing):
 
     Args:
         desk: a person at a queue.
-        films: source and id to radiograph; the queue's own where None.
+        radiographs: source and id to radiograph; the queue's own where None.
     """
 
     _esm = script("reviewer.js")
-    _css = styles("film.css", "desk.css", "reviewer.css")
+    _css = styles("radiograph.css", "desk.css", "reviewer.css")
 
-    def __init__(self, desk: Reviewing, *, films: FilmSource | None = None) -> None:
-        self.desk, self._films = desk, films
+    def __init__(self, desk: Reviewing, *, radiographs: ImageSource | None = None) -> None:
+        self.desk, self._radiographs = desk, radiographs
         self._shown: Any = None
         notice = stated_notice(desk.queue.record) or RESEARCH_NOTICE
         super().__init__(title="Reviewer", notice=notice)
@@ -163,15 +163,15 @@ class Reviewer(Sharing):
         return listing(self.desk, start=max(0, number_in(message, "start")))
 
     @slow
-    def film(self, message: Mapping, job: Job) -> dict[str, Any]:
+    def radiograph(self, message: Mapping, job: Job) -> dict[str, Any]:
         """Return the radiograph of an entry, or why there is none: n."""
         entry = self.desk.entry(number_in(message, "n"))
         try:
-            if self._films is not None:
-                found = self._films(entry.source, entry.id)
+            if self._radiographs is not None:
+                found = self._radiographs(entry.source, entry.id)
             else:
                 found = self.desk.case(entry.n).radiograph()
-            return {"n": entry.n, "film": pixels_of(found)}
+            return {"n": entry.n, "radiograph": pixels_of(found)}
         except WorkbenchError as error:
             return {"n": entry.n, "none": str(error)}
 
@@ -223,7 +223,7 @@ def app(
         run: folder of a run, its result, or an `ErrorQueue` that is open already.
         reviewer: your initials.
         manifest: what is known of the images; see `wb.review.queue`.
-        images: where radiographs are, see `radiographs.film_source`; the manifest's own when None.
+        images: where radiographs are, see `radiographs.image_source`; the manifest's own when None.
         notes: where verdicts are kept; beside the run when None.
         kind, finding: what is listed first; all when "".
         **options: of `wb.review.queue`.
@@ -237,4 +237,4 @@ def app(
         images = manifest
     desk = Reviewing(found, reviewer=reviewer, notes=notes)
     desk.filter(kind=kind, finding=finding)
-    return Reviewer(desk, films=film_source(images, upright=turned_upright(found.record)))
+    return Reviewer(desk, radiographs=image_source(images, upright=turned_upright(found.record)))

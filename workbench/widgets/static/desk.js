@@ -1,41 +1,41 @@
-// What reviewer and reader share: a film with its tools, a focus that is not lost, typed text that is kept.
+// What reviewer and reader share: a radiograph with its tools, a focus that is not lost, typed text that is kept.
 // Does not know what is judged.
 import { button, make, put, replace, toggle } from "./common.js";
-import { Film } from "./film.js";
+import { Radiograph } from "./radiograph.js";
 
-// A film with buttons; `show(promise)` fills it, and says why where there is none.
-export function filmPane(app) {
-  const film = new Film({ label: "Radiograph", changed: (grey) => { film.redraw(grey); marked(); } });
-  const invert = toggle("Invert", false, (on) => { film.view.invert = on; film.redraw(true); }, { title: "Black for white (i)" });
-  const hand = toggle("Pan", false, (on) => { film.view.hand = on; }, { title: "Drag moves the image, not its window (m)" });
-  const marked = () => { invert.set(film.view.invert); hand.set(film.view.hand); };
-  const words = make("p", { class: "desk-nofilm" });
-  const tools = make("div", { class: "desk-filmtools" }, film.buttons(), invert.element, hand.element);
-  const element = make("div", { class: "desk-film" }, film.element, words, tools);
+// A radiograph with buttons; `show(promise)` fills it, and says why where there is none.
+export function radiographPane(app) {
+  const radiograph = new Radiograph({ label: "Radiograph", changed: (grey) => { radiograph.redraw(grey); marked(); } });
+  const invert = toggle("Invert", false, (on) => { radiograph.view.invert = on; radiograph.redraw(true); }, { title: "Black for white (i)" });
+  const hand = toggle("Pan", false, (on) => { radiograph.view.hand = on; }, { title: "Drag moves the image, not its window (m)" });
+  const marked = () => { invert.set(radiograph.view.invert); hand.set(radiograph.view.hand); };
+  const words = make("p", { class: "desk-noradiograph" });
+  const tools = make("div", { class: "desk-imagetools" }, radiograph.buttons(), invert.element, hand.element);
+  const element = make("div", { class: "desk-radiograph" }, radiograph.element, words, tools);
   let turn = 0;
-  const none = (text) => { words.textContent = text; film.element.hidden = true; tools.hidden = true; };
-  app.root.addEventListener("wb-resized", () => film.redraw());
+  const none = (text) => { words.textContent = text; radiograph.element.hidden = true; tools.hidden = true; };
+  app.root.addEventListener("wb-resized", () => radiograph.redraw());
   none("");
   return {
-    element, film, invert, hand,
-    // found: a film or {none: text}; `fresh` whether zoom and window start anew
+    element, radiograph, invert, hand,
+    // found: a radiograph or {none: text}; `fresh` whether zoom and window start anew
     async show(found, fresh) {
       const own = ++turn;
       try {
         const value = await found;
         if (own !== turn) return;
-        if (!value?.png) { none(value?.none ?? "There is no film."); return; }
+        if (!value?.png) { none(value?.none ?? "There is no radiograph."); return; }
         words.textContent = "";
-        film.element.hidden = false;
+        radiograph.element.hidden = false;
         tools.hidden = false;
-        if (fresh) film.reset();
-        await film.show(value);
+        if (fresh) radiograph.reset();
+        await radiograph.show(value);
       } catch (error) {
-        if (own === turn && !error.cancelled) none(`The film cannot be shown: ${error.message}`);
+        if (own === turn && !error.cancelled) none(`The radiograph cannot be shown: ${error.message}`);
       }
     },
     wait(text) { turn += 1; none(text); },
-    close() { turn += 1; film.close(); },
+    close() { turn += 1; radiograph.close(); },
   };
 }
 

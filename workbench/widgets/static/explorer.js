@@ -1,7 +1,7 @@
-// The explorer: films and maps on the left, texts on the right, one choice of words for both.
+// The explorer: radiographs and maps on the left, texts on the right, one choice of words for both.
 import { Front, button, bytesOf, frame, isTyping, keep, make, replace } from "./common.js";
 import { controlsOf } from "./controls.js";
-import { FILM_KEYS, filmView } from "./film.js";
+import { IMAGE_KEYS, startView } from "./radiograph.js";
 import { MapFinder } from "./mapfinder.js";
 import { Panel } from "./panel.js";
 import { pictureOf, svgOf } from "./pictures.js";
@@ -20,7 +20,7 @@ const KEYS = [
   ["o  s  t", "map on or off, smooth or patches, truth of a phantom"],
   ["i  v", "invert the image, model's view"],
   ["/", "ask a question"],
-  ...FILM_KEYS,
+  ...IMAGE_KEYS,
 ];
 
 class ExplorerView {
@@ -29,14 +29,14 @@ class ExplorerView {
     this.frozen = Boolean(model.get("frozen"));
     this.app = frame(el, { title: model.get("title"), notice: model.get("notice"), keys: KEYS, fit: true });
     this.app.root.classList.add("wbx");
-    this.view = filmView();
+    this.view = startView();
     this.finder = new MapFinder(this);
     this.panels = [];
     this.texts = [];
     this.chosen = [];
     this.writing = 0;
     this.app.root.addEventListener("keydown", (event) => this.key(event));
-    this.app.root.addEventListener("wb-resized", () => this.panels.forEach((panel) => panel.film.redraw()));
+    this.app.root.addEventListener("wb-resized", () => this.panels.forEach((panel) => panel.radiograph.redraw()));
     this.front.on("written", ({ revision }) => { if (!this.writing && revision > this.revision) this.refresh(); });
   }
 
@@ -94,9 +94,9 @@ class ExplorerView {
     Object.assign(this, { menus, toggles });
     const group = (label, ...parts) => make("div", { class: "wbx-group", role: "group", "aria-label": label }, parts);
     this.zooming = make("div", { class: "wbx-zoom" });
-    this.films = make("div", { class: "wbx-films" });
+    this.radiographs = make("div", { class: "wbx-radiographs" });
     this.textColumn = make("div", { class: "wbx-text-column" });
-    this.grid = make("div", { class: "wbx-grid" }, this.films, this.textColumn);
+    this.grid = make("div", { class: "wbx-grid" }, this.radiographs, this.textColumn);
     replace(this.app.tools, group("Export", make("span", { class: "wb-label" }, "Save as"),
       button("PNG", () => this.savePicture(), { title: "Save the images and maps as PNG" }),
       button("SVG", () => this.saveDrawing(), { title: "Save the images and maps as SVG" }),
@@ -127,7 +127,7 @@ class ExplorerView {
     return methods;
   }
 
-  // One film, or two: two sides, or two methods of one side.
+  // One radiograph, or two: two sides, or two methods of one side.
   async buildPanels() {
     const { settings } = this;
     const wanted = this.sides.length > 1 ? [0, 1] : settings.second ? [0, 0] : [0];
@@ -136,9 +136,9 @@ class ExplorerView {
       side, view: this.view, looks: () => ({ tables: this.tables, settings: this.settings }),
       changed: (grey) => this.viewChanged(grey),
     }));
-    replace(this.films, this.panels.map(({ element }) => element));
-    replace(this.zooming, this.panels[0].film.buttons());
-    this.grid.dataset.films = String(wanted.length);
+    replace(this.radiographs, this.panels.map(({ element }) => element));
+    replace(this.zooming, this.panels[0].radiograph.buttons());
+    this.grid.dataset.radiographs = String(wanted.length);
     this.grid.dataset.sides = String(this.sides.length);
     await Promise.all(this.panels.map((panel, at) => panel.open(this.sides[panel.side], this.sides[panel.side].name)));
   }
@@ -190,7 +190,7 @@ class ExplorerView {
   }
 
   viewChanged(grey) {
-    for (const panel of this.panels) panel.film.redraw(grey);
+    for (const panel of this.panels) panel.radiograph.redraw(grey);
     for (const name of ["model", "invert", "hand"]) this.toggles[name].set(this.view[name]);
     this.remember();
   }
@@ -314,7 +314,7 @@ class ExplorerView {
   keyElsewhere(event) {
     const at = Math.max(0, this.chosen.findIndex(Boolean));
     if (event.target === this.app.root) this.texts[at]?.key(event, this.chosen[at]?.passage);
-    if (!event.defaultPrevented) this.panels[0]?.film.shortcut(event);
+    if (!event.defaultPrevented) this.panels[0]?.radiograph.shortcut(event);
   }
 
   nextMethod(step) {
@@ -331,7 +331,7 @@ class ExplorerView {
   }
 
   fileName(ending) {
-    const source = this.sides[0].film.source.replace(/\.\w+$/, "").replace(/[^\w-]+/g, "_").slice(0, 60) || "film";
+    const source = this.sides[0].radiograph.source.replace(/\.\w+$/, "").replace(/[^\w-]+/g, "_").slice(0, 60) || "radiograph";
     return `explorer_${source}.${ending}`;
   }
 

@@ -1,4 +1,4 @@
-// Which map each film shows and where it comes from: what was computed before, the attention that is
+// Which map each radiograph shows and where it comes from: what was computed before, the attention that is
 // here already, or Python. A map is only ever shown over the words it was made for.
 import { meanOf, unpack } from "./maps.js";
 import { computeButton } from "./panel.js";
@@ -17,7 +17,7 @@ export class MapFinder {
 
   close() { for (const timer of Object.values(this.timers)) clearTimeout(timer); }
 
-  // Shows the map of what is chosen in every film. now: somebody asked for it, however long it takes.
+  // Shows the map of what is chosen in every radiograph. now: somebody asked for it, however long it takes.
   update(now = false) {
     this.view.panels.forEach((panel, at) => this.updatePanel(panel, at, now));
   }

@@ -1,6 +1,6 @@
-// One film with one map over it: what is shown, what is said about it, what is being computed.
+// One radiograph with one map over it: what is shown, what is said about it, what is being computed.
 import { button, followed, make, put, replace } from "./common.js";
-import { Film } from "./film.js";
+import { Radiograph } from "./radiograph.js";
 import { largestOf, mapCanvas, scaleBar } from "./maps.js";
 
 export class Panel {
@@ -8,25 +8,25 @@ export class Panel {
   constructor({ side, view, looks, changed }) {
     this.side = side;
     this.looks = looks;
-    this.film = new Film({ view, changed, pointed: (x, y) => this.point(x, y) });
+    this.radiograph = new Radiograph({ view, changed, pointed: (x, y) => this.point(x, y) });
     this.heading = make("h3", { class: "wbx-name" });
     this.work = make("div", { class: "wbx-work" });
     this.caption = make("figcaption", { class: "wbx-caption" });
     this.below = make("div", { class: "wbx-below" });
     this.readout = make("span", { class: "wbx-readout" });
-    this.film.stage.append(this.work, this.readout);
-    this.element = make("figure", { class: "wbx-panel" }, this.heading, this.caption, this.film.element, this.below);
+    this.radiograph.stage.append(this.work, this.readout);
+    this.element = make("figure", { class: "wbx-panel" }, this.heading, this.caption, this.radiograph.element, this.below);
   }
 
   async open(side, name) {
     this.heading.textContent = name;
     this.heading.hidden = !name;
     this.facts = side;
-    this.film.name(`Radiograph ${side.film.source}`);
-    await this.film.show(side.film, side.seen);
+    this.radiograph.name(`Radiograph ${side.radiograph.source}`);
+    await this.radiograph.show(side.radiograph, side.seen);
   }
 
-  close() { this.film.close(); }
+  close() { this.radiograph.close(); }
 
   // map: {shape, values, signed}; said: {title, details, caution, share, ...} or null while unknown.
   show(map, said) {
@@ -39,11 +39,11 @@ export class Panel {
 
   paint() {
     const { settings, tables } = this.looks();
-    this.film.opacity = settings.opacity;
-    this.film.outlines = settings.truth ? this.facts.truth : [];
+    this.radiograph.opacity = settings.opacity;
+    this.radiograph.outlines = settings.truth ? this.facts.truth : [];
     const shown = this.map && settings.overlay
       ? mapCanvas(this.map, { tables, signed: this.map.signed, sign: settings.sign, smooth: settings.smooth }) : null;
-    this.film.setMap(shown);
+    this.radiograph.setMap(shown);
   }
 
   write() {
@@ -51,7 +51,7 @@ export class Panel {
     const { tables } = this.looks();
     if (!map) return;
     const title = said?.title ?? map.title;
-    this.film.name(`Radiograph ${this.facts.film.source} with a map over it. ${title}`);
+    this.radiograph.name(`Radiograph ${this.facts.radiograph.source} with a map over it. ${title}`);
     replace(this.caption,
       make("div", { class: "wbx-maptitle" }, title),
       said?.caution && make("div", { class: "wb-warning wbx-caution" }, "\u26a0 ", said.caution));
@@ -66,14 +66,14 @@ export class Panel {
   empty(text, act = null) {
     this.map = this.said = null;
     this.wait(null);
-    this.film.setMap(null);
-    this.film.name(`Radiograph ${this.facts.film.source}`);
-    if (this.facts) this.film.outlines = this.looks().settings.truth ? this.facts.truth : [];
+    this.radiograph.setMap(null);
+    this.radiograph.name(`Radiograph ${this.facts.radiograph.source}`);
+    if (this.facts) this.radiograph.outlines = this.looks().settings.truth ? this.facts.truth : [];
     replace(this.caption, make("div", { class: "wbx-hint" }, text), act);
     replace(this.below);
   }
 
-  // Shows that a map is being made, over the film; the old map is taken away, it is of other words.
+  // Shows that a map is being made, over the radiograph; the old map is taken away, it is of other words.
   follow(asked, label) {
     this.empty(`${label} ...`);
     const row = followed(this.work, asked, label);
@@ -93,7 +93,7 @@ export class Panel {
     const [u, v] = [(x - box[0]) / (box[2] - box[0]), (y - box[1]) / (box[3] - box[1])];
     const inside = u >= 0 && v >= 0 && u < 1 && v < 1;
     if (!inside) {
-      const { width, height } = this.facts.film;
+      const { width, height } = this.facts.radiograph;
       if (x >= 0 && y >= 0 && x < width && y < height) this.readout.textContent = "not seen by the model";
     } else if (this.map) {
       const [rows, columns] = this.map.shape;

@@ -1,4 +1,4 @@
-// Wheel, trackpad and right button over a film. Does not know films.
+// Wheel, trackpad and right button over a radiograph. Does not know radiographs.
 import { clamp } from "./common.js";
 
 const NOTCH = Math.log(1.1) / 110; // of a wheel: about 110 pixels, a tenth larger or smaller
@@ -14,7 +14,7 @@ export function wheelFactor({ deltaY, deltaMode, ctrlKey }) {
 
 export function swallow(event) { event.preventDefault(); event.stopPropagation(); }
 
-// A drag with the right button may end beside the film; no menu opens there either.
+// A drag with the right button may end beside the radiograph; no menu opens there either.
 export function withoutMenu() {
   const act = (event) => swallow(event);
   const over = () => setTimeout(() => window.removeEventListener("contextmenu", act, true), 50);

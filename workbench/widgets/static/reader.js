@@ -1,15 +1,15 @@
-// The reader study: a film, a report, one key for the grade. Nothing here knows who wrote a report.
+// The reader study: a radiograph, a report, one key for the grade. Nothing here knows who wrote a report.
 import { Front, alone, button, frame, isTyping, make, put, replace } from "./common.js";
-import { FILM_KEYS } from "./film.js";
-import { filmPane, inTurn, keeper, keepingFocus, noteKeys, plainKey, pressedAhead, progressBar, verdictButton } from "./desk.js";
+import { IMAGE_KEYS } from "./radiograph.js";
+import { radiographPane, inTurn, keeper, keepingFocus, noteKeys, plainKey, pressedAhead, progressBar, verdictButton } from "./desk.js";
 
 export function render({ model, el }) {
   const front = new Front(model);
   const app = frame(el, { title: model.get("title"), notice: model.get("notice"), fit: true, keys: [
     ["A  B  C  D", "your grade; written at once, then the next report comes"], ["z", "take the last grade back, once"],
-    ["n", "write a note"], ["Esc", "leave the note"], ["f", "to the image"], ["i  m", "invert the image; drag moves it"], ...FILM_KEYS] });
+    ["n", "write a note"], ["Esc", "leave the note"], ["f", "to the image"], ["i  m", "invert the image; drag moves it"], ...IMAGE_KEYS] });
   app.root.classList.add("read");
-  const pane = filmPane(app);
+  const pane = radiographPane(app);
   const page = readerPage();
   const bar = progressBar("Graded reports");
   const desk = { state: null, report: null, shown: false, failed: false, latest: 0 };
@@ -42,7 +42,7 @@ export function render({ model, el }) {
   });
   // Shows what is next; the clock of a report starts in Python when it is sent.
   const next = async () => {
-    const answer = await front.ask("show", {}, { patience: 60000 }); // reading a film may take long
+    const answer = await front.ask("show", {}, { patience: 60000 }); // reading a radiograph may take long
     desk.failed = false;
     counts(answer);
     const fresh = answer.report?.item !== desk.report?.item;
@@ -51,7 +51,7 @@ export function render({ model, el }) {
     if (fresh) page.note.value = answer.report?.comment ?? "";
     draw();
     if (!answer.report) pane.wait("");
-    else if (fresh) pane.show(answer.report.film ?? { none: "This study was opened without images." }, true);
+    else if (fresh) pane.show(answer.report.radiograph ?? { none: "This study was opened without images." }, true);
   };
   const tryNext = async () => {
     try { await next(); } catch (error) { desk.failed = true; pane.wait(""); draw(); app.fail(error); }
@@ -105,7 +105,7 @@ export function render({ model, el }) {
     }, "");
   });
 
-  const keys = { z: undo, n: () => notes.open(), f: () => pane.film.canvas.focus(),
+  const keys = { z: undo, n: () => notes.open(), f: () => pane.radiograph.canvas.focus(),
     i: () => pane.invert.element.click(), m: () => pane.hand.element.click() };
   app.root.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && isTyping(event.target)) { drafts.now(); app.root.focus({ preventScroll: true }); return; }
@@ -113,7 +113,7 @@ export function render({ model, el }) {
     if (!isTyping(event.target) && notes.take(event)) { event.preventDefault(); return; }
     const key = plainKey(event, isTyping(event.target));
     const chosen = desk.state?.grades?.find((one) => one.key.toLowerCase() === key);
-    if (key && !(chosen || keys[key])) pane.film.shortcut(event);
+    if (key && !(chosen || keys[key])) pane.radiograph.shortcut(event);
     if (!key || !(chosen || keys[key])) return;
     event.preventDefault();
     if (chosen) grade(chosen.key); else keys[key]();

@@ -1,18 +1,18 @@
-// The reviewer: one suspected error at a time, its film and both texts, and a verdict by one key.
+// The reviewer: one suspected error at a time, its radiograph and both texts, and a verdict by one key.
 import { Front, alone, button, frame, isTyping, make, menu, put, replace } from "./common.js";
-import { FILM_KEYS } from "./film.js";
-import { filmPane, inTurn, keeper, keepingFocus, noteKeys, paragraph, plainKey, pressedAhead, progressBar, verdictButton } from "./desk.js";
+import { IMAGE_KEYS } from "./radiograph.js";
+import { radiographPane, inTurn, keeper, keepingFocus, noteKeys, paragraph, plainKey, pressedAhead, progressBar, verdictButton } from "./desk.js";
 
 const MARKS = {
   asked: "the finding in question", also: "another finding in question", cue: "word that decides how it is read",
 };
-const KEPT_FILMS = 6;
+const KEPT_RADIOGRAPHS = 6;
 
 export function render({ model, el }) {
   const front = new Front(model);
   const app = frame(el, { title: model.get("title"), notice: model.get("notice"), fit: true, keys: reviewKeys() });
   app.root.classList.add("rev");
-  const desk = { state: null, shown: null, latest: 0, films: new Map(), form: null, editing: false };
+  const desk = { state: null, shown: null, latest: 0, radiographs: new Map(), form: null, editing: false };
   const view = layout(app, {
     act: (name, content = {}) => act(name, () => content), typed: () => typed(),
     edit: (on) => { desk.editing = on; draw(); if (on) view.report.focus(); },
@@ -83,27 +83,27 @@ export function render({ model, el }) {
   }, app.fail);
   Object.assign(view, { judge, undo, typed, turnList });
 
-  const filmOf = (n) => {
-    if (!desk.films.has(n)) {
-      const found = front.ask("film", { n }).then((answer) => answer.film ?? answer);
-      found.catch(() => desk.films.delete(n));
-      desk.films.set(n, found);
-      while (desk.films.size > KEPT_FILMS) desk.films.delete(desk.films.keys().next().value);
+  const radiographOf = (n) => {
+    if (!desk.radiographs.has(n)) {
+      const found = front.ask("radiograph", { n }).then((answer) => answer.radiograph ?? answer);
+      found.catch(() => desk.radiographs.delete(n));
+      desk.radiographs.set(n, found);
+      while (desk.radiographs.size > KEPT_RADIOGRAPHS) desk.radiographs.delete(desk.radiographs.keys().next().value);
     }
-    return desk.films.get(n);
+    return desk.radiographs.get(n);
   };
-  const showFilm = () => {
+  const showRadiograph = () => {
     const shown = desk.state.case;
     if (!shown) { view.pane.wait("No entry is listed."); return; }
     const first = shown.also[0]?.n ?? shown.n;
-    if (first === desk.shownFilm) return;
-    if (!desk.films.has(first)) view.pane.wait("Reading the image \u2026");
-    desk.shownFilm = first;
-    const own = filmOf(first);
+    if (first === desk.shownRadiograph) return;
+    if (!desk.radiographs.has(first)) view.pane.wait("Reading the image \u2026");
+    desk.shownRadiograph = first;
+    const own = radiographOf(first);
     view.pane.show(own, true);
     const { rows, place, start } = desk.state.list;
     const next = rows.slice((place ?? -1) - start + 1).find((row) => row.id !== shown.id && !row.verdict);
-    if (next) own.finally(() => filmOf(next.n)).catch(() => {});
+    if (next) own.finally(() => radiographOf(next.n)).catch(() => {});
   };
   const draw = () => {
     if (!desk.state) return;
@@ -117,14 +117,14 @@ export function render({ model, el }) {
     markCorrection(view, desk);
     drawVerdicts(view, desk.state, judge);
     drawList(view, desk.state, go);
-    showFilm();
+    showRadiograph();
   };
 
   const keys = {
     z: undo, s: () => act("skip"), u: () => act("advance"), r: () => act("refresh"),
     ArrowRight: () => step(1), j: () => step(1), ArrowLeft: () => step(-1), k: () => step(-1),
     c: () => notes.open(), e: () => view.edit(true), d: () => { view.more.open = !view.more.open; },
-    q: () => view.listToggle(), f: () => view.pane.film.canvas.focus(),
+    q: () => view.listToggle(), f: () => view.pane.radiograph.canvas.focus(),
     i: () => view.pane.invert.element.click(), m: () => view.pane.hand.element.click(),
   };
   app.root.addEventListener("keydown", (event) => {
@@ -133,7 +133,7 @@ export function render({ model, el }) {
     if (!isTyping(event.target) && notes.take(event)) { event.preventDefault(); return; }
     const key = plainKey(event, isTyping(event.target));
     const verdict = desk.state?.words.verdicts.find((one) => one.key === key);
-    if (key && !(verdict || keys[key])) view.pane.film.shortcut(event);
+    if (key && !(verdict || keys[key])) view.pane.radiograph.shortcut(event);
     if (!key || !(verdict || keys[key])) return;
     event.preventDefault();
     if (verdict) judge(verdict.name); else keys[key]();
@@ -150,13 +150,13 @@ function reviewKeys() {
     ["s", "skip: it comes again at the end"], ["\u2190  \u2192", "previous, next entry (also k, j)"],
     ["u", "next entry without a verdict"], ["c", "write a note"], ["e", "correct the reference report"],
     ["d", "severity, kind of error, truth"], ["Esc", "leave a text field"], ["q", "show or hide the list"],
-    ["r", "read what others have written"], ["f", "to the image"], ["i  m", "invert the image; drag moves it"], ...FILM_KEYS];
+    ["r", "read what others have written"], ["f", "to the image"], ["i  m", "invert the image; drag moves it"], ...IMAGE_KEYS];
 }
 
 // ---------------------------------------------------------------------------------- the parts
 
 function layout(app, { act, typed, edit }) {
-  const view = { edit, pane: filmPane(app), bar: progressBar("Judged entries"), verdicts: [] };
+  const view = { edit, pane: radiographPane(app), bar: progressBar("Judged entries"), verdicts: [] };
   const filters = { kind: "", finding: "", state: "all" };
   const pick = (name) => (value) => act("filter", { ...view.filters, [name]: value });
   view.filters = filters;

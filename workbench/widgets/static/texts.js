@@ -17,16 +17,16 @@ export class Texts {
     this.work = make("div", {});
     this.legend = make("p", { class: "wbx-legend" });
     this.element = make("section", { class: "wbx-texts", "aria-label": name ? `Texts of ${name}` : "Texts" },
-      name && name !== facts.film.source && make("h3", { class: "wbx-name" }, name), this.warnings(facts), this.items, this.coming, this.work, this.legend,
+      name && name !== facts.radiograph.source && make("h3", { class: "wbx-name" }, name), this.warnings(facts), this.items, this.coming, this.work, this.legend,
       frozen ? null : this.form());
   }
 
-  warnings({ film }) {
-    this.told = new Set(film.warnings.map(({ code }) => code));
-    const rows = film.warnings.map(warningBox);
-    return make("details", { class: "wbx-film-facts" },
-      make("summary", {}, film.facts[0], film.warnings.length ? ` \u2013 \u26a0 ${film.warnings.length}` : ""),
-      make("div", { class: "wbx-details" }, film.facts.slice(1).join(" \u00b7 ")), rows);
+  warnings({ radiograph }) {
+    this.told = new Set(radiograph.warnings.map(({ code }) => code));
+    const rows = radiograph.warnings.map(warningBox);
+    return make("details", { class: "wbx-image-facts" },
+      make("summary", {}, radiograph.facts[0], radiograph.warnings.length ? ` \u2013 \u26a0 ${radiograph.warnings.length}` : ""),
+      make("div", { class: "wbx-details" }, radiograph.facts.slice(1).join(" \u00b7 ")), rows);
   }
 
   form() {

@@ -3,14 +3,14 @@
 import { alone, bytesOf, clamp, make, button } from "./common.js";
 import { swallow, wheelFactor, withoutMenu } from "./pointer.js";
 
-// What several films share: where one looks and how bright it is. Middle in shares of the film.
-export function filmView() {
+// What several radiographs share: where one looks and how bright it is. Middle in shares of the radiograph.
+export function startView() {
   return { zoom: 1, x: 0.5, y: 0.5, centre: 0.5, width: 1, invert: false, model: false, crop: true, hand: false };
 }
 
-// film.show({png, bits, width, height}, {png, box: [left, top, right, bottom]}) draws a film.
-export class Film {
-  constructor({ label = "Radiograph", view = filmView(), changed = () => {}, pointed = () => {} } = {}) {
+// radiograph.show({png, bits, width, height}, {png, box: [left, top, right, bottom]}) draws a radiograph.
+export class Radiograph {
+  constructor({ label = "Radiograph", view = startView(), changed = () => {}, pointed = () => {} } = {}) {
     this.view = view;
     this.changed = changed;
     this.pointed = pointed;
@@ -32,14 +32,14 @@ export class Film {
   name(label) { this.canvas.setAttribute("aria-label", label); }
 
   // Until it is decoded nothing is shown; where another was asked for meanwhile, that one is.
-  async show(film, seen) {
-    this.film = film;
+  async show(radiograph, seen) {
+    this.radiograph = radiograph;
     this.seen = seen;
     this.values = null;
     this.canvas.width = 0;
-    this.stage.style.aspectRatio = String(clamp(film.width / film.height, 0.7, 1.4));
-    const [values, square] = await Promise.all([filmValues(film), seen ? filmValues(seen) : null]);
-    if (this.film !== film) return;
+    this.stage.style.aspectRatio = String(clamp(radiograph.width / radiograph.height, 0.7, 1.4));
+    const [values, square] = await Promise.all([radiographValues(radiograph), seen ? radiographValues(seen) : null]);
+    if (this.radiograph !== radiograph) return;
     Object.assign(this, { values, square });
     this.redraw(true);
   }
@@ -64,13 +64,13 @@ export class Film {
     this.paint(this.canvas.getContext("2d"), width, height, { line: ratio });
   }
 
-  // The part of the film that is looked at before any zoom.
+  // The part of the radiograph that is looked at before any zoom.
   extent() {
-    const whole = [0, 0, this.film.width, this.film.height];
+    const whole = [0, 0, this.radiograph.width, this.radiograph.height];
     return this.view.model && this.seen ? this.seen.box : whole;
   }
 
-  // Film pixels to canvas pixels: canvas = film * scale + shift.
+  // Radiograph pixels to canvas pixels: canvas = radiograph * scale + shift.
   transform(width, height, view = this.view) {
     const [left, top, right, bottom] = this.extent();
     const scale = Math.min(width / (right - left), height / (bottom - top)) * view.zoom;
@@ -92,7 +92,7 @@ export class Film {
     const box = this.seen?.box;
     if (model && this.square) {
       context.drawImage(this.grey("square"), box[0], box[1], box[2] - box[0], box[3] - box[1]);
-    } else context.drawImage(this.grey("values"), 0, 0, this.film.width, this.film.height);
+    } else context.drawImage(this.grey("values"), 0, 0, this.radiograph.width, this.radiograph.height);
     if (this.overlay && box) {
       context.globalAlpha = this.opacity;
       context.imageSmoothingEnabled = this.overlay.smooth;
@@ -106,17 +106,17 @@ export class Film {
     context.restore();
   }
 
-  // Whether the model did not see a part of the film.
+  // Whether the model did not see a part of the radiograph.
   get cropped() {
     const crop = this.seen?.crop;
-    const { width, height } = this.film;
+    const { width, height } = this.radiograph;
     return Boolean(crop) && (crop[0] > 0.5 || crop[1] > 0.5 || crop[2] < width - 0.5 || crop[3] < height - 0.5);
   }
 
   paintCrop(context, scale, line) {
     if (!this.cropped) return;
     const { crop } = this.seen;
-    const { width, height } = this.film;
+    const { width, height } = this.radiograph;
     const [left, top, right, bottom] = crop;
     context.fillStyle = "rgba(0, 0, 0, .55)";
     context.fillRect(0, 0, width, top);
@@ -167,12 +167,12 @@ export class Film {
     });
   }
 
-  // The film, or what the model sees, as grey at the present window; made once per window.
+  // The radiograph, or what the model sees, as grey at the present window; made once per window.
   grey(which) {
     return this.tables[which] ??= greyCanvas(this[which], this.view);
   }
 
-  // (x, y) of a mouse event in film pixels.
+  // (x, y) of a mouse event in radiograph pixels.
   point(event) {
     const box = this.canvas.getBoundingClientRect();
     const { scale, dx, dy } = this.transform(box.width, box.height);
@@ -192,7 +192,7 @@ export class Film {
     this.move(0, 0);
   }
 
-  // Moves by canvas pixels of the page; the middle stays on the film.
+  // Moves by canvas pixels of the page; the middle stays on the radiograph.
   move(right, down) {
     const box = this.canvas.getBoundingClientRect();
     const { scale } = this.transform(Math.max(1, box.width), Math.max(1, box.height));
@@ -211,7 +211,7 @@ export class Film {
 
   // Everything that tools change: zoom, place, window, level, invert, the model's view, what a drag does.
   reset() {
-    Object.assign(this.view, filmView(), { crop: this.view.crop });
+    Object.assign(this.view, startView(), { crop: this.view.crop });
     this.changed(true);
   }
 
@@ -247,7 +247,7 @@ export class Film {
   }
 
   // Zooms about the pointer. Where an app has the page to itself, at once; in a notebook, which has to
-  // go on scrolling past a film, with Ctrl or once the film was clicked.
+  // go on scrolling past a radiograph, with Ctrl or once the radiograph was clicked.
   wheel(event) {
     const own = event.ctrlKey || alone() || document.activeElement === this.canvas;
     const factor = wheelFactor(event);
@@ -272,7 +272,7 @@ export class Film {
     acts[event.key]();
   }
 
-  // Keys that mean the film wherever they are pressed: all but the arrows.
+  // Keys that mean the radiograph wherever they are pressed: all but the arrows.
   shortcut(event) { if (!event.key.startsWith("Arrow")) this.key(event); }
 
   // Buttons for those who do not drag.
@@ -297,7 +297,7 @@ function overlap([left, top, right, bottom], [x, y, far, low]) {
   return left < far && x < right && top < low && y < bottom;
 }
 
-export const FILM_KEYS = [
+export const IMAGE_KEYS = [
   ["+  \u2212  0", "zoom in, out; reset everything about the image"],
   ["\u2190  \u2191  \u2192  \u2193", "on the image: move it"],
   ["[  ]  ,  .", "narrower or wider window, brighter, darker"],
@@ -306,7 +306,7 @@ export const FILM_KEYS = [
 ];
 
 // PNG to grey levels in [0, 1 .. top]: 8 bit, or 16 bit as high byte (red) and low byte (green).
-async function filmValues({ png, bits }) {
+async function radiographValues({ png, bits }) {
   const picture = await createImageBitmap(new Blob([bytesOf(png)], { type: "image/png" }),
     { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   const canvas = make("canvas", { width: picture.width, height: picture.height });
