@@ -3,9 +3,8 @@
 A comma in a text without quotes, a quote that is never closed or a line break without quotes moves
 cells into columns where they do not belong. Nothing is guessed: such a file is not read at all.
 
-Spreadsheets run a cell of a CSV file that begins with =, +, - or @. Identifiers and other text that
-came from outside get an apostrophe in front there; numbers stay numbers. Source: OWASP, CSV
-Injection.
+Spreadsheets run a cell of a CSV file that begins with =, +, - or @; `neutral` puts an apostrophe in
+front. Source: OWASP, CSV Injection.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def read_rows(path: Path, *, delimiter: str | None = None) -> Iterator[list[str]
 
     Args:
         path: a CSV or TSV file in UTF-8, as it is, gzipped, or alone in a zip file.
-        delimiter: what separates cells; None for a tab in a .tsv file and a comma in any other.
+        delimiter: between cells; None for a tab in a .tsv file and a comma in any other.
 
     Raises:
         InputError: not UTF-8, a row that does not fit the header, or quotes that do not close; the

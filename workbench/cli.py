@@ -81,14 +81,8 @@ class Parser(argparse.ArgumentParser):
 
     def short_usage(self) -> str:
         """Return the usage in one line: what the command cannot do without."""
-        optional = (argparse.OPTIONAL, argparse.ZERO_OR_MORE)
-        needed = [
-            action
-            for action in self._actions
-            if (action.required if action.option_strings else action.nargs not in optional)
-        ]
         formatter = self._get_formatter()
-        formatter.add_usage(self.usage, needed, [])
+        formatter.add_usage(self.usage, [one for one in self._actions if one.required], [])
         return f"{' '.join(formatter.format_help().split())} [options] (--help explains them)"
 
     def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -190,6 +184,7 @@ def build_parser(command: str | None = None) -> Parser:
         )
         if command in (None, name):
             _module(name).add_arguments(sub)
+            sub.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 

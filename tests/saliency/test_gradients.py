@@ -43,7 +43,7 @@ def test_input_x_gradient_of_a_linear_score_is_weight_times_pixel(toys):
     expected = toy.weights * toy.base
     found = input_x_gradient(toy, GRID)
     np.testing.assert_allclose(found.values, patch_sums(expected), rtol=1e-4, atol=1e-5)
-    fine = input_x_gradient(toy, GRID, resolution="pixels")
+    fine = input_x_gradient(toy, (SIDE, SIDE))
     np.testing.assert_allclose(fine.values, expected[0, 0], rtol=1e-5)
     assert float(found.values.sum()) == pytest.approx(float(toy.scores(toy.base)), abs=1e-4)
 
@@ -56,7 +56,7 @@ def test_smoothgrad_without_noise_is_input_x_gradient(toys):
 
 def test_smoothgrad_of_a_linear_score_is_noise_around_input_x_gradient(toys):
     toy = toys.linear(SIDE)
-    found = smoothgrad(toy, GRID, noise=0.01, samples=40, resolution="pixels")
+    found = smoothgrad(toy, (SIDE, SIDE), noise=0.01, samples=40)
     spread = 0.01 * float(toy.base.max() - toy.base.min()) / 40**0.5
     apart = (found.values - (toy.weights * toy.base)[0, 0]) / toy.weights[0]
     assert 0.5 * spread < float(apart.std()) < 2 * spread
@@ -133,7 +133,7 @@ def test_pixels_and_patches_give_one_map_from_one_baseline(toys, golden):
 
 def test_patch_map_is_the_pixel_map_summed(toys, tiny_trace):
     scorer = toys.of(tiny_trace, token=4)
-    fine = integrated_gradients(scorer, (4, 4), resolution="pixels", most=32)
+    fine = integrated_gradients(scorer, (64, 64), most=32)
     coarse = integrated_gradients(scorer, (4, 4), most=32)
     assert fine.values.shape == (64, 64)
     summed = fine.values.reshape(4, 16, 4, 16).sum((1, 3))
@@ -223,16 +223,12 @@ def test_baselines_are_what_they_say(toys, tiny_trace):
             {"baseline": "white"},
             "blur, black, mean, grey; got 'white'",
         ),
-        (integrated_gradients, {"resolution": "cells"}, "'patches' or 'pixels', got 'cells'"),
         (
             integrated_gradients,
             {"over": "words"},
             "must be 'pixels' or 'patches', got 'words'",
         ),
-        (integrated_gradients, {"over": "patches", "resolution": "pixels"}, "have no pixels; use"),
         (integrated_gradients, {"most": 31}, "first pass alone takes 32 gradients, most is 31"),
-        (input_x_gradient, {"resolution": "cells"}, "'patches' or 'pixels', got 'cells'"),
-        (smoothgrad, {"resolution": "cells"}, "'patches' or 'pixels', got 'cells'"),
         (smoothgrad, {"samples": 0}, "samples >= 1 and noise >= 0, got 0 and 0.15"),
         (smoothgrad, {"noise": -1}, "samples >= 1 and noise >= 0, got 24 and -1"),
     ],
@@ -244,7 +240,7 @@ def test_wrong_options(method, options, message, toys):
 
 def test_to_grid_keeps_the_sum():
     pixels = torch.arange(36.0).reshape(1, 1, 6, 6)
-    found = to_grid(pixels, (2, 3), "patches")
+    found = to_grid(pixels, (2, 3))
     assert found.shape == (2, 3)
     assert found.tolist()[0] == [0 + 1 + 6 + 7 + 12 + 13, 51, 63]
     assert float(found.sum()) == float(pixels.sum())

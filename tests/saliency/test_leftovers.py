@@ -19,10 +19,10 @@ CHEAP = {"smoothgrad": {"samples": 3}, "kernel_shap": {"samples": 16, "regions":
 CHEAP |= {name: {"most": 32} for name in ("integrated_gradients", "integrated_gradients_patches")}
 WRONG = {
     "relevancy": {"colour": "red"},
-    "input_x_gradient": {"resolution": "cells"},
-    "smoothgrad": {"samples": 2, "resolution": "cells"},
+    "input_x_gradient": {"samples": 2},
+    "smoothgrad": {"samples": 0},
     "integrated_gradients": {"baseline": "white"},
-    "integrated_gradients_patches": {"resolution": "pixels"},
+    "integrated_gradients_patches": {"baseline": "white"},
     "grad_cam": {"layer": 2},
     "occlusion": {"stride": 7},
     "adaptive_occlusion": {"budget": 1},

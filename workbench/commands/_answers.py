@@ -49,8 +49,8 @@ def decoding_options(args: argparse.Namespace) -> dict:
     """Return the decoding options that were given; refuse those out of their range."""
     from workbench.generation.options import decoding_settings
 
-    names = ("temperature", "top_p", "top_k", "max_new_tokens", "seed")
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    asked = shared.chosen(args, "temperature top_p top_k max_new_tokens seed")
+    given = {name: value for name, value in asked.items() if value is not None}
     decoding_settings(given)
     return given
 

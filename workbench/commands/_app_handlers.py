@@ -26,7 +26,6 @@ from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelMana
 from tornado.web import HTTPError
 from traitlets import Int, List, Set, Unicode
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
-from voila.static_file_handler import MultiStaticFileHandler
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
@@ -176,10 +175,9 @@ class Start(Guarded):
     async def get(self) -> None:
         """List the pages, each with what it is about."""
         site: Site = self.settings["workbench_site"]
-        cards = self.settings["workbench_cards"]
-        found = await asyncio.get_running_loop().run_in_executor(None, cards.ready, CARD_PATIENCE)
+        cards = await asyncio.to_thread(self.settings["workbench_cards"].ready, CARD_PATIENCE)
         shown = [
-            (page, found[page.number or 0] if page.kind == "explorer" else Card(page.shows))
+            (page, cards[page.number or 0] if page.kind == "explorer" else Card(page.shows))
             for page in site.pages
         ]
         notice = notice_by_name(site.model)
@@ -223,9 +221,5 @@ class Ended(Guarded, VoilaShutdownKernelHandler):
     """Ends the process of a page that was closed."""
 
 
-class VoilaFiles(Guarded, MultiStaticFileHandler):
-    """Scripts and fonts of Voila."""
-
-
-class OwnFiles(Guarded, FileFindHandler):
-    """Scripts of the app, and of the extensions."""
+class Files(Guarded, FileFindHandler):
+    """Scripts of the app and of the extensions; scripts and fonts of Voila."""

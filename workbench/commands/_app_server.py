@@ -100,11 +100,11 @@ class AppServer(Voila):
             (rf"/api/kernels/{_KERNEL}", handlers.OneProcess),
             (rf"/api/kernels/{_KERNEL}/channels", handlers.Channels),
             (rf"/voila/api/shutdown/{_KERNEL}", handlers.Ended),
-            (rf"/voila/static/({_FILE}\.(?:js|css|woff2?|ttf|eot|svg))", handlers.VoilaFiles,
-             {"paths": self.static_paths}),
-            (rf"/voila/labextensions/((?:{names})/static/{_FILE}\.js)", handlers.OwnFiles,
+            (rf"/voila/static/({_FILE}\.(?:js|css|woff2?|ttf|eot|svg))", handlers.Files,
+             {"path": self.static_paths}),
+            (rf"/voila/labextensions/((?:{names})/static/{_FILE}\.js)", handlers.Files,
              {"path": get_voila_labextensions_path()}),
-            (r"/app/(app\.js)", handlers.OwnFiles, {"path": str(PAGES)}),
+            (r"/app/(app\.js)", handlers.Files, {"path": str(PAGES)}),
         ]  # fmt: skip
 
     def listen(self) -> None:
@@ -130,7 +130,6 @@ class AppServer(Voila):
 def serve(
     site: Site,
     folder: Path,
-    *,
     port: int,
     tabs: int,
     password: str | None,

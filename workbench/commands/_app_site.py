@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -179,14 +178,9 @@ def _folder(path: str | None, person: str | None = None) -> str:
 
 
 def notebook(page: Page) -> dict[str, Any]:
-    """Return a page as a notebook: two cells, and what is said while each runs.
-
-    The name of the page is part of the code, so it may contain no quotation mark.
-    """
+    """Return a page as a notebook: two cells, and what is said while each runs."""
     from nbformat.v4 import new_code_cell, new_notebook
 
-    if not re.fullmatch(r"[a-z0-9-]+", page.name):
-        raise InputError(f"a page cannot be called {page.name!r}")
     steps = (
         ("Starting the workbench", "from workbench.commands._app_process import open_page"),
         (page.waits, f'open_page("{page.name}")'),
@@ -203,16 +197,14 @@ def notebook(page: Page) -> dict[str, Any]:
 @contextmanager
 def site_folder(site: Site) -> Iterator[Path]:
     """Yield a folder, closed to other users, with settings and pages; it vanishes in the end."""
-    folder = Path(tempfile.mkdtemp(prefix="workbench-"))
-    try:
+    with tempfile.TemporaryDirectory(prefix="workbench-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
         write_private(folder / SETTINGS, site.to_json().encode())
         for page in site.pages:
             if page.ready:
                 content = json.dumps(notebook(page)).encode()
                 write_private(folder / f"{page.name}.ipynb", content)
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def host_name(text: str) -> str:

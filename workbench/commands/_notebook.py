@@ -44,10 +44,14 @@ def execute_to_html(notebook: Path, page: Path, *, title: str, timeout: int = 60
     client.km = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=kernels)
     try:
         client.execute()
-    except CellExecutionError as error:
-        raise _failure(notebook, f"{error.ename}: {error.evalue}") from error
-    except (CellTimeoutError, DeadKernelError) as error:
-        raise _failure(notebook, str(error).strip().splitlines()[0]) from error
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        reason = str(error).strip().splitlines()[0]
+        if isinstance(error, CellExecutionError):
+            reason = f"{error.ename}: {error.evalue}"
+        raise WorkbenchError(
+            f"a cell of {notebook.name} failed: {reason}; open it with `make lab` and run it by "
+            "hand"
+        ) from error
     page.write_text(to_html(book, title=title), encoding="utf-8")
 
 
@@ -114,9 +118,3 @@ def _describe_images(book) -> None:
             if "image/png" in output.get("data", {}):
                 described = output.setdefault("metadata", {}).setdefault("image/png", {})
                 described.setdefault("alt", f"Figure: {heading}")
-
-
-def _failure(notebook: Path, reason: str) -> WorkbenchError:
-    return WorkbenchError(
-        f"a cell of {notebook.name} failed: {reason}; open it with `make lab` and run it by hand"
-    )

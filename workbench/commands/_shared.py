@@ -69,21 +69,13 @@ def wrap(text: str, *, indent: str = "  ") -> str:
 
 def table(rows: Sequence[Sequence[object]], *, header: Sequence[str]) -> str:
     """Return rows as aligned columns under a header; numbers are set to the right."""
-    cells = [list(header), *[[str(cell) for cell in row] for row in rows]]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    right = [
-        all(isinstance(row[i], (int, float)) for row in rows) and bool(rows)
-        for i in range(len(header))
-    ]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(row, widths, right, strict=True)
-        )
-        for row in cells
-    ]
-    lines.insert(1, "  ".join("-" * w for w in widths))
-    return "\n".join(line.rstrip() for line in lines)
+    lines: list[list[str]] = [[] for _ in range(len(rows) + 2)]
+    for name, *cells in zip(header, *rows, strict=True):
+        width = max(len(str(cell)) for cell in (name, *cells))
+        number = bool(cells) and all(isinstance(cell, (int, float)) for cell in cells)
+        for line, cell in zip(lines, (name, "-" * width, *cells), strict=True):
+            line.append(str(cell).rjust(width) if number else str(cell).ljust(width))
+    return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
 def option(parser: argparse._ActionsContainer, typed: str, help: str, **more: Any) -> None:
@@ -107,11 +99,6 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     option(group, "--model NAME", known, default="mini")
     option(group, "--device", "auto (default), cpu, mps, cuda or cuda:N")
     option(group, "--dtype", "precision of the weights (default auto)", choices=DTYPES)
-
-
-def add_json_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --json."""
-    option(parser, "--json", "print the result as JSON", action="store_true")
 
 
 #: Adds an option, or several, to the parser of an action.
@@ -143,8 +130,7 @@ class Actions:
         return declare
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Add --json and the actions to a parser; the chosen one is called as `args.act(args)`."""
-        add_json_argument(parser)
+        """Add the actions to a parser; the chosen one is called as `args.act(args)`."""
         listed = ", ".join(name for name, *_ in self._declared)
         actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, help=listed)
         for name, summary, options, act in self._declared:
@@ -153,13 +139,18 @@ class Actions:
             for add in options:
                 add(sub)
             sub.set_defaults(act=act)
-            # the flag may stand before or behind the action
+            # the flag of the command may stand behind the action too
             option(sub, "--json", "print JSON", action="store_true", default=argparse.SUPPRESS)
 
 
 def names(text: str) -> tuple[str, ...]:
     """Parse "a, b"."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def chosen(args: argparse.Namespace, options: str) -> dict[str, Any]:
+    """Return the values of options by name: `chosen(args, "seed resamples")`."""
+    return {name: getattr(args, name) for name in options.split()}
 
 
 #: What a manifest has to be.

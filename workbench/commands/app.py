@@ -64,7 +64,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--no-browser", "only print the address", action="store_true")
     option("--public", "listen to the whole network, behind a password", action="store_true")
     option("--allow-host NAME", named, type=host_name, action="append", default=[])
-    shared.add_json_argument(parser)
 
 
 def _whole(low: int, high: int, text: str) -> int:
@@ -97,17 +96,16 @@ def run(args: argparse.Namespace) -> int:
     from workbench.commands._app_server import serve
 
     names = own_names(network=args.public) | frozenset(args.allow_host)
-    asked = {"port": args.port, "tabs": args.tabs, "password": password, "names": names}
+    ready = partial(_ready, args)
     with site_folder(site) as folder:
-        serve(site, folder, **asked, ready=partial(_ready, args))
+        serve(site, folder, args.port, args.tabs, password, names, ready)
     shared.note("The app has ended.")
     return 0
 
 
 def _site(args: argparse.Namespace) -> Site:
     """Return what is to be served, with whole paths."""
-    names = ("model", "device", "dtype", "upright", "reader")
-    paths = {name: getattr(args, name) for name in ("run", "study", "manifest", "root", "training")}
+    paths = shared.chosen(args, "run study manifest root training")
     login = "reviewer"
     with suppress(OSError, KeyError, ImportError):  # no such user, as in some containers
         login = getpass.getuser()
@@ -115,7 +113,7 @@ def _site(args: argparse.Namespace) -> Site:
         images=tuple(str(path.absolute()) for path in args.image),
         reviewer=args.reviewer or login if args.run else None,
         folder=str(Path.cwd()),
-        **{name: getattr(args, name) for name in names},
+        **shared.chosen(args, "model device dtype upright reader"),
         **{name: path and str(path.absolute()) for name, path in paths.items()},
     )
 

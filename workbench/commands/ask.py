@@ -17,7 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     answers.add_image_arguments(parser)
     answers.add_decoding_arguments(parser)
     shared.add_model_arguments(parser)
-    shared.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

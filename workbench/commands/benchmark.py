@@ -49,7 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--record FILE", "write the randomisation verdicts to a file", type=Path)
     option("--samples N", "reports sampled for self-consistency (8)", default=8)
     shared.add_model_arguments(parser)
-    shared.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -45,7 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.option(parser, "--out DIR", "folder (out/demo)", default=Path("out/demo"))
     shared.option(parser, "--no-notebook", slow, action="store_true")
     shared.add_model_arguments(parser)
-    shared.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -52,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.option(exam, "--seed N", unseen, default=FIRST_HELD_OUT_SEED)
     shared.option(exam, "--batch-size N", "phantoms at a time (16)", default=16)
     shared.add_model_arguments(parser)
-    shared.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -85,8 +84,7 @@ def _exam(args: argparse.Namespace) -> int:
     shared.loading(args)
     from workbench.bench import examine
 
-    model = shared.open_model(args)
-    exam = examine(model, n=args.n, seed=args.seed, batch_size=args.batch_size)
+    exam = examine(shared.open_model(args), **shared.chosen(args, "n seed batch_size"))
     return shared.answer(args, exam.to_dict(), [str(exam)])
 
 

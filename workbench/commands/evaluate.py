@@ -48,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--resamples N", "of the bootstrap (1000)", default=1000)
     option("--seed N", "of the bootstrap (0)", default=0)
     option("--no-text-metrics", "leave out BLEU, ROUGE-L and the like", action="store_true")
-    shared.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,27 +59,20 @@ def run(args: argparse.Namespace) -> int:
     from workbench.evaluation.scorecard import score
     from workbench.evaluation.scorecard_page import save_card
 
-    columns = {"id_column": args.id_column, "text_column": args.text_column}
-    columns["patient_column"] = args.patient_column
+    columns = shared.chosen(args, "id_column text_column patient_column")
     references = read_reports(args.references, role="references", **columns)
     paths = [args.predictions, *args.compare]
     systems = [
         read_reports(path, role="predictions", name=name, **columns)
         for path, name in zip(paths, _system_names(paths), strict=True)
     ]
-    settings = {
-        "policy": args.policy,
-        "patients": args.patient_column,
-        "findings": args.findings or _common(systems, references),
-        "resamples": args.resamples,
-        "seed": args.seed,
-        "text_metrics": not args.no_text_metrics,
-    }
+    settings = shared.chosen(args, "policy resamples seed")
+    settings["findings"] = args.findings or _common(systems, references)
+    settings |= {"patients": args.patient_column, "text_metrics": not args.no_text_metrics}
     card, *others = [score(system, references, **settings) for system in systems]
     compared = tuple(compare(card, other) for other in others)
-    files = {}
-    if args.out:
-        files = save_card(card, args.out, compared=compared, cards=tuple(others))
+    pages = {"compared": compared, "cards": tuple(others)}
+    files = save_card(card, args.out, **pages) if args.out else {}
     found = card.to_dict() | {"comparisons": [other.to_dict() for other in compared]}
     found["files"] = sorted(path.as_posix() for path in files.values())
     return shared.answer(args, found, _lines(card, compared, files))

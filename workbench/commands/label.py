@@ -32,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: workbench label reports.csv --text-column report --out labels.csv"
     shared.add_text_arguments(parser)
     shared.option(parser, "--backend B", "rules (default) or radgraph", default="rules")
-    shared.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
-from workbench.commands._shared import given
+from workbench.commands._shared import chosen, given
 from workbench.findings import ABSENT, PRESENT, UNCERTAIN
 
 if TYPE_CHECKING:
@@ -58,15 +58,10 @@ def _build(args: argparse.Namespace) -> int:
 
     manifest = build(
         args.name,
-        source=args.source,
-        labels=args.labels,
         reports=not args.no_reports,
         hash_files=not args.no_hash,
-        repair=args.repair,
-        licence=args.licence,
-        provenance=args.provenance,
-        workers=args.workers,
         show=True,
+        **chosen(args, "source labels repair licence provenance workers"),
     )
     return _saved(args, manifest)
 
@@ -107,13 +102,11 @@ def _split(args: argparse.Namespace) -> int:
 
     manifest = _loaded(args.file)
     if args.list is not None:
-        return _saved(args, apply_split(manifest, args.list, name=args.name, column=args.column))
-    shares = {name: getattr(args, name) for name in ("train", "validate", "test")}
-    shares = {name: share for name, share in shares.items() if share is not None}
-    divided = split(
-        manifest, fractions=shares or None, seed=args.seed, within=args.within, replace=args.replace
-    )
-    return _saved(args, divided)
+        return _saved(args, apply_split(manifest, args.list, **chosen(args, "name column")))
+    shares = chosen(args, "train validate test").items()
+    shares = {name: share for name, share in shares if share is not None}
+    options = chosen(args, "seed within replace")
+    return _saved(args, split(manifest, fractions=shares or None, **options))
 
 
 @ACTIONS.add(
@@ -127,9 +120,8 @@ def _split(args: argparse.Namespace) -> int:
 def _subset(args: argparse.Namespace) -> int:
     from workbench.data import subset
 
-    manifest = _loaded(args.file)
-    chosen = {"per_finding": args.per_finding, "findings": args.findings, "seed": args.seed}
-    return _saved(args, subset(manifest, **chosen))
+    options = chosen(args, "per_finding findings seed")
+    return _saved(args, subset(_loaded(args.file), **options))
 
 
 @ACTIONS.add(
@@ -181,9 +173,7 @@ def _quality(args: argparse.Namespace) -> int:
     from workbench.data.frames import write_csv
 
     manifest = _loaded(args.file)
-    table = quality(
-        manifest, root=args.root, out=args.out, workers=args.workers, fit=args.fit, show=True
-    )
+    table = quality(manifest, show=True, **chosen(args, "root out workers fit"))
     args.out.mkdir(parents=True, exist_ok=True)
     write_csv(table.frame, args.out / "quality.csv")
     summary = table.summary() | {"out": args.out / "quality.csv"}

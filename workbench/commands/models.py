@@ -19,7 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `workbench models`."""
     which = "mini, a hub id, or a directory in the published layout (default: the known ones)"
     shared.option(parser, "models NAME", which, nargs="*", default=KNOWN)
-    shared.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -44,19 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--domain", "kind of image", choices=("internal", "external"), default="internal")
     option("--size N", "pixels along each edge (512)", default=512)
     option("--out DIR", "output folder (out/phantoms)", default=Path("out/phantoms"))
-    shared.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Draw the phantoms and say what was written."""
     from workbench.phantom.case import phantom
 
-    if args.count < 1:
-        raise OptionError(f"--count must be at least 1, got {args.count}")
-    wishes = {"side": args.side, "zone": args.zone, "severity": args.severity}
-    seeds = range(args.seed, args.seed + args.count)
-    drawn = {"findings": args.findings, "domain": args.domain, "size": args.size, **wishes}
-    seeds = shared.progress(seeds, label="phantoms")
+    shared.at_least(args, count=1)
+    drawn = shared.chosen(args, "findings side zone severity domain size")
+    seeds = shared.progress(range(args.seed, args.seed + args.count), label="phantoms")
     records = [save(phantom(seed, **drawn), args.out) for seed in seeds]
     return shared.answer(args, {"phantoms": records}, _lines(records, args.out))
 

@@ -39,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--mitigation", cost, choices=tuple(_MITIGATIONS))
     answers.add_decoding_arguments(parser)
     shared.add_model_arguments(parser)
-    shared.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
-from workbench.commands._shared import given
+from workbench.commands._shared import chosen, given
 from workbench.errors import OptionError
 from workbench.findings import NO_FINDING, standard_name
 
@@ -125,11 +125,7 @@ def _agreement(args: argparse.Namespace) -> int:
         default="verdicts",
     ),
     given("--out FILE", "a .csv or .parquet file", type=Path, required=True),
-    given(
-        "--provenance P",
-        "of changed rows: the reviewers, e.g. radiologist",
-        default="unknown",
-    ),
+    given("--provenance P", "of changed rows: the reviewers, e.g. radiologist", default="unknown"),
 )
 def _export(args: argparse.Namespace) -> int:
     from workbench.data import load
@@ -165,7 +161,7 @@ def _export(args: argparse.Namespace) -> int:
 def _size(args: argparse.Namespace) -> int:
     from workbench.review import sample_size
 
-    found = sample_size(args.half_width, expected=args.expected, readers=args.readers, icc=args.icc)
+    found = sample_size(args.half_width, **chosen(args, "expected readers icc"))
     names = ("cases", "readings", "half_width", "reached", "expected", "readers", "icc")
     said = f"{found.cases:,} cases, {found.readings:,} readings: +- {found.reached:.4f}"
     return shared.answer(args, {name: getattr(found, name) for name in names}, [said])
@@ -186,9 +182,8 @@ def _study(args: argparse.Namespace) -> int:
     from workbench.figures.numbers import fixed
     from workbench.review import reader_study
 
-    chosen = ("out", "readers", "manifest", "task", "cases", "readers_per_case")
-    chosen += ("repeats", "washout", "title")
-    study = reader_study(args.run, **{name: getattr(args, name) for name in chosen})
+    asked = chosen(args, "out readers manifest task cases readers_per_case repeats washout title")
+    study = reader_study(args.run, **asked)
     progress, signs = study.progress(), study.surface_features()
     readings = dict(zip(progress["reader"], progress["total"].tolist(), strict=True))
     cases = len(study.key["cases"])

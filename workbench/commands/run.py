@@ -48,14 +48,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     memory = parser.add_argument_group("memory")
     bits = "fewer bits (a GPU in practice; int8 is for a CPU)"
     shared.option(memory, "--quantize", bits, choices=("8bit", "4bit", "int8"))
-    shared.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run, and say what it came to; a run without one row done has failed."""
     args.refused = 2
     _check(args)
-    result = _run(args)
+    from workbench.runs import run as run_manifest
+    from workbench.settings import Settings
+
+    settings = Settings.from_env()
+    same = "model out root cohort engine batch_size fit upright retry_failed workers address"
+    result = run_manifest(
+        args.manifest,
+        tasks=args.task or ["report"],
+        progress=True,
+        device=args.device or settings.device,
+        dtype=args.dtype or settings.dtype,
+        **shared.chosen(args, f"{same} quantize"),
+        **answers.decoding_options(args),
+    )
     return shared.answer(args, result.summary(), _lines(args, result), good=bool(result.done))
 
 
@@ -73,24 +85,6 @@ def _check(args: argparse.Namespace) -> None:
     shared.need(args.root, "no such folder; expected the one that the manifest's paths start at",
                 folder=True)  # fmt: skip
     shared.loading(args)
-
-
-def _run(args: argparse.Namespace) -> RunResult:
-    from workbench.runs import run as run_manifest
-    from workbench.settings import Settings
-
-    settings = Settings.from_env()
-    same = ("model", "out", "root", "cohort", "engine", "batch_size", "fit", "upright")
-    same += ("retry_failed", "workers", "address", "quantize")
-    return run_manifest(
-        args.manifest,
-        tasks=args.task or ["report"],
-        progress=True,
-        device=args.device or settings.device,
-        dtype=args.dtype or settings.dtype,
-        **{name: getattr(args, name) for name in same},
-        **answers.decoding_options(args),
-    )
 
 
 def _lines(args: argparse.Namespace, result: RunResult) -> Iterator[str]:

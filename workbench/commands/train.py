@@ -52,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--out DIR", "folder of the run (runs/NAME)", type=Path)
     option("--resume", "continue the run in --out", action="store_true")
     option("--seed N", "another start than the recipe's", type=int)
-    shared.add_json_argument(parser)
     option = partial(shared.option, parser.add_argument_group("with a recipe"))
     shown = "show what the model would see, on a page or here"
     change = "change a field, e.g. training.epochs=3 (may be repeated)"
@@ -192,8 +191,8 @@ def _mini(args: argparse.Namespace) -> int:
             args.parser.error(f"--stages: {unknown_name('stage', name, ALL_STAGES, of='some of')}")
     logging.getLogger("workbench").setLevel(logging.INFO)
     recipe = MiniRecipe().smoke() if args.smoke else MiniRecipe()
-    given = {"seed": args.seed, "threads": args.threads}
-    recipe = replace(recipe, **{name: n for name, n in given.items() if n is not None})
+    asked = shared.chosen(args, "seed threads").items()
+    recipe = replace(recipe, **{name: value for name, value in asked if value is not None})
     out = args.out or Path("runs/mini")
     folder = train_mini(out, recipe=recipe, resume=args.resume, stages=args.stages)
     model = folder if (folder / "model.safetensors").is_file() else None

@@ -1,9 +1,8 @@
 """What is known against a method on a certain model: verdicts of the randomisation check.
 
-The verdicts for `mini` ship beside its weights (`saliency_checks.json`, written by
-`workbench benchmark saliency --record`) and hold for those weights only, named by their hash. For
-other weights nothing is known until `randomisation` has been run; a failure it finds then counts
-for the rest of the session.
+Those for `mini` ship beside its weights (written by `workbench benchmark saliency --record`) and
+hold for the weights of their hash only. For others nothing is known until `randomisation` has been
+run; a failure it finds then counts for the rest of the session.
 """
 
 from __future__ import annotations

@@ -9,8 +9,7 @@ Against the truth (cells of the map's own grid, so a map is never blamed for bei
 
 Against the model:
 - completeness: does the sum equal what the target changed by (Sundararajan et al. 2017);
-- randomisation (`workbench.saliency.randomisation`): does the map change when the weights are
-  replaced by noise; one that does not is a picture of the image, not of the model;
+- randomisation: see `workbench.saliency.randomisation`;
 - deletion and insertion: does the score fall when the image is taken away from the greatest cell
   on, and rise when it is put back (Petsiuk et al., RISE, BMVC 2018, arXiv 1806.07421). The target
   is a log-probability or a difference of two, so areas are in its units and not in [0, 1]; beside
@@ -48,7 +47,7 @@ def box_mask(shape: tuple[int, int], boxes: list[tuple[float, float, float, floa
     """Return a boolean (H, W) mask of boxes (left, top, right, bottom) in original pixels.
 
     Raises:
-        InputError: a box is empty or does not touch the image.
+        InputError: a box covers no pixel of the image.
     """
     mask = np.zeros(shape, bool)
     for left, top, right, bottom in boxes:
@@ -135,8 +134,7 @@ def completeness(image_map: ImageMap) -> float:
             f"{image_map.method} does not promise that its values sum to the target's difference; "
             "completeness is for integrated gradients"
         )
-    difference = image_map.scores["difference"]
-    return abs(image_map.scores["delta"]) / max(abs(difference), 1e-12)
+    return abs(image_map.scores["delta"]) / max(abs(image_map.scores["difference"]), 1e-12)
 
 
 def similarity(first: ImageMap, second: ImageMap) -> float | None:
@@ -256,12 +254,9 @@ class Curve:
 def deletion(
     scorer: Scorer, image_map: ImageMap, *, steps: int = 20, fill: str = "blur", seed: int = 0
 ) -> Curve:
-    """Take the image away from the greatest cell on.
+    """Take the image away from the greatest cell on, in so many steps.
 
-    Args:
-        steps: parts of the curve; it has one point more.
-        fill: what the image is replaced by; see `baseline_pixels`.
-        seed: of the random order.
+    `fill` is what it is replaced by, see `baseline_pixels`; `seed` is of the random order.
 
     Raises:
         OptionError: there is no step, or fill is unknown.
@@ -281,8 +276,7 @@ def _curve(
 ) -> Curve:
     if steps < 1:
         raise OptionError(f"a curve needs steps >= 1, got {steps}")
-    values = image_map.values.ravel()
-    order = np.argsort(-values, kind="stable")
+    order = np.argsort(-image_map.values, axis=None, kind="stable")
     shuffled = np.random.default_rng(seed).permutation(len(order))
     share = np.linspace(0, 1, steps + 1)
     counts = np.rint(share * len(order)).astype(int)

@@ -1,9 +1,5 @@
 """`compare`: several methods asked about the same words, side by side.
 
-    together = wb.saliency.compare(trace, finding="pneumothorax")
-    together.plot(masks=case.masks)
-    together.scores(case.masks["pneumothorax"])
-
 Methods have different units, so each map is drawn on its own scale; what can be compared is where
 they point and how much of them lies where.
 """
@@ -64,11 +60,7 @@ class Comparison:
         return self.maps[name]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per map: everything that its caption says, and what it cost.
-
-        Columns: target, layer, head, unit, signed, normalisation, caution, seconds, and one for
-        every score of any map ("forwards", "delta"; NaN where a map has none).
-        """
+        """Return one row per map: what its caption says, what it cost, and every score of any."""
         import pandas as pd
 
         rows = [{name: getattr(item, name) for name in _TOLD} | dict(item.scores) for item in self]
@@ -89,11 +81,10 @@ class Comparison:
         columns: int = 3,
         peaks: bool = False,
     ) -> Figure:
-        """Draw all maps, each divided by its own largest value.
+        """Draw all maps, each divided by its own largest value, so many in a row.
 
         Args:
             masks: name -> boolean (H, W) of the original's size, outlined in each.
-            columns: how many in a row.
             peaks: mark the greatest cell of each, where the pointing game looks.
         """
         from workbench.figures.maps import draw_small_multiples

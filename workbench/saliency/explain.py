@@ -40,11 +40,9 @@ class Method:
 
     Attributes:
         run: takes (scorer, grid, **options), or (trace, selection, **options) where `recorded`.
-        unit: what a value is.
-        signed: whether values below 0 speak against the target.
+        unit: what a value is; where `signed`, values below 0 speak against the target.
         recorded: reads attention from the trace and needs no model.
         layer, head: which ones, in words.
-        paper: where it was proposed.
         options: fixed options of this name.
     """
 
@@ -142,8 +140,8 @@ def explain(
             alone.
 
     Returns:
-        ImageMap over the radiograph; a caution where the method failed a check with this model. Its
-        settings hold every option of the method, those left at their default too.
+        A map with a caution where the method failed a check with this model. Its settings hold
+        every option of the method, those left at their default too.
 
     Raises:
         InputError: the phrase is empty or not in the text, or there is no model.
@@ -167,12 +165,7 @@ def explain(
 def explain_target(
     trace: Trace, target: Target, *, method: str = "relevancy", **options: object
 ) -> ImageMap:
-    """Return the map of a target that was made before; see `explain`.
-
-    Raises:
-        InputError: the trace has no model.
-        OptionError: an unknown method or option.
-    """
+    """Return the map of a target that was made before; see `explain`."""
     chosen = method_of(method)
     if chosen.recorded:
         return _from_trace(chosen, trace, target.selection, options)
@@ -202,11 +195,7 @@ def explain_target(
 
 
 def method_of(name: object) -> Method:
-    """Return a method by name.
-
-    Raises:
-        OptionError: there is none.
-    """
+    """Return a method by name; OptionError where there is none."""
     if not isinstance(name, str) or name not in METHODS:
         raise OptionError(unknown_name("method", name, METHODS))
     return METHODS[name]

@@ -2,7 +2,7 @@
 
 All but relevancy are captum's; the papers are in `workbench.saliency.METHODS`. Every method takes a
 scorer of the target and the grid, rows and columns of patches.
-Deviations: pixel attributions are summed over patches by default, which keeps their sum; SmoothGrad
+Deviations: pixel attributions are summed over patches, which keeps their sum; SmoothGrad
 averages input x gradient, so that all maps have one unit; Grad-CAM takes the output of the last
 vision block as its feature map, class token left out, because a transformer has no convolution.
 
@@ -89,29 +89,19 @@ def baseline_pixels(scorer: Scorer, baseline: str) -> torch.Tensor:
     raise OptionError(f"baseline must be one of {', '.join(BASELINES)}; got {baseline!r}")
 
 
-def to_grid(pixels: torch.Tensor, grid: tuple[int, int], resolution: str) -> torch.Tensor:
-    """Return attributions of pixels (1, 1, S, S) as they are, (S, S), or summed over patches.
-
-    Raises:
-        OptionError: resolution is neither "pixels" nor "patches".
-    """
+def to_grid(pixels: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Return attributions of pixels (1, 1, S, S) summed over patches."""
     flat = pixels.detach().float().cpu().reshape(pixels.shape[-2:])
-    if resolution == "pixels":
-        return flat
-    if resolution != "patches":
-        raise OptionError(f"resolution must be 'patches' or 'pixels', got {resolution!r}")
     rows, columns = grid
     high, wide = flat.shape[0] // rows, flat.shape[1] // columns
     return flat.reshape(rows, high, columns, wide).sum((1, 3))
 
 
-def input_x_gradient(
-    scorer: Scorer, grid: tuple[int, int], *, resolution: str = "patches"
-) -> Attribution:
+def input_x_gradient(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
     """Return pixel times gradient: the first-order effect of taking the pixel to mean grey."""
     with scorer.frozen():
         found = InputXGradient(scorer).attribute(scorer.base.clone().requires_grad_())
-    return Attribution(to_grid(found, grid, resolution))
+    return Attribution(to_grid(found, grid))
 
 
 def smoothgrad(
@@ -121,17 +111,15 @@ def smoothgrad(
     samples: int = 24,
     noise: float = 0.15,
     seed: int = 0,
-    resolution: str = "patches",
 ) -> Attribution:
     """Return input x gradient averaged over noisy copies of the image.
 
     Args:
         samples: noisy copies.
         noise: standard deviation, as a share of the image's range.
-        resolution: "patches" or "pixels".
 
     Raises:
-        OptionError: there is no sample, the noise is negative, or resolution is unknown.
+        OptionError: there is no sample, or the noise is negative.
     """
     if samples < 1 or noise < 0:
         raise OptionError(f"expected samples >= 1 and noise >= 0, got {samples} and {noise}")
@@ -146,7 +134,7 @@ def smoothgrad(
             nt_samples_batch_size=min(samples, 8),
             stdevs=spread,
         )
-    return Attribution(to_grid(cast("torch.Tensor", found), grid, resolution))
+    return Attribution(to_grid(cast("torch.Tensor", found), grid))
 
 
 def integrated_gradients(
@@ -157,7 +145,6 @@ def integrated_gradients(
     over: str = "pixels",
     tolerance: float = 0.01,
     most: int = 512,
-    resolution: str = "patches",
 ) -> Attribution:
     """Return gradients integrated along the straight line from a baseline to the image.
 
@@ -172,14 +159,13 @@ def integrated_gradients(
             baseline both give the same map, because the convolution is linear.
         tolerance: largest gap of all parts together, as a share of the difference.
         most: gradients at most, 32 or more.
-        resolution: "patches" or "pixels" (only over pixels).
 
     Returns:
         values whose sum is the difference of the target between image and baseline; scores
         "difference", "delta" (sum minus difference) and "gradients".
 
     Raises:
-        OptionError: `over`, baseline or resolution are unknown, or `most` is too small.
+        OptionError: `over` or the baseline is unknown, or `most` is too small.
     """
     if most < FIRST_PARTS * PART_STEPS:
         raise OptionError(
@@ -187,8 +173,6 @@ def integrated_gradients(
         )
     if over not in ("pixels", "patches"):
         raise OptionError(f"over must be 'pixels' or 'patches', got {over!r}")
-    if over == "patches" and resolution != "patches":
-        raise OptionError("patch embeddings have no pixels; use resolution='patches'")
     if baseline is None:
         baseline = "blur" if over == "pixels" else "grey"
     start = baseline_pixels(scorer, baseline)
@@ -199,7 +183,7 @@ def integrated_gradients(
         """Integrate between two (place on the line, score)."""
         here, there = (torch.lerp(start, scorer.base, end) for end, _ in (first, last))
         found = _integrate(scorer, here, there, over, PART_STEPS)
-        values = found if over == "patches" else to_grid(found, grid, resolution)
+        values = found if over == "patches" else to_grid(found, grid)
         return _Part(first, last, values)
 
     with scorer.frozen():
@@ -303,12 +287,8 @@ def carry(layers: list[torch.Tensor]) -> torch.Tensor:
     return relevancy
 
 
-def relevancy(scorer: Scorer, grid: tuple[int, int], *, through_vision: bool = True) -> Attribution:
-    """Return the relevancy of every patch for the target.
-
-    Args:
-        through_vision: carry it through the vision tower too; False stops at the image tokens.
-    """
+def relevancy(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
+    """Return the relevancy of every patch for the target."""
     watcher = _DifferentiableRows()
     pixels = scorer.base.clone().requires_grad_()
     with torch.enable_grad(), scorer.frozen(), watch_attention(scorer.model, watcher):
@@ -322,7 +302,5 @@ def relevancy(scorer: Scorer, grid: tuple[int, int], *, through_vision: bool = T
     start = len(scorer.head)
     rows = carry(weighted["language"])[list(scorer.queries)]
     image = rows[:, start : start + scorer.image_tokens].sum(0)
-    if through_vision:
-        seen = carry(weighted["vision"])
-        image = (torch.cat([image.new_zeros(1), image]) @ seen)[1:]
+    image = (torch.cat([image.new_zeros(1), image]) @ carry(weighted["vision"]))[1:]
     return Attribution(image.reshape(grid))

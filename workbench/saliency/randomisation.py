@@ -107,16 +107,8 @@ def randomisation(
 ) -> RandomisationCheck:
     """Compare a map with the maps of the same model with random weights.
 
-    Args:
-        trace: a run with its model.
-        phrase, method, contrast, **options: what is explained, and how; see `explain`.
-        seed: of the noise.
-
-    Returns:
-        The check; its verdict is written on further maps of this method and model.
-
-    Raises:
-        InputError, OptionError: see `explain`.
+    What is explained, and how, is said as to `explain`; `seed` is of the noise. The verdict is
+    written on further maps of this method and model.
     """
     trace.need_model()
     named, own = split_options(options)
@@ -134,18 +126,15 @@ def check_target(
     *,
     method: str,
     seed: int = 0,
-    cascade: bool = True,
     original: ImageMap | None = None,
     **options: object,
 ) -> RandomisationCheck:
     """Do the check for a target that was made before; see `randomisation`.
 
-    Args:
-        cascade: also after each part; False takes all parts at once.
-        original: the map of the trained model, where it is there already.
+    `original` is the map of the trained model, where it is there already.
     """
     first = original or explain_target(trace, target, method=method, **options)
-    stages = [PARTS[: n + 1] for n in range(len(PARTS))] if cascade else [PARTS]
+    stages = [PARTS[: n + 1] for n in range(len(PARTS))]
     maps = [first]
     for stage in stages:
         with randomised(trace.need_model(), stage, seed=seed):
@@ -160,10 +149,7 @@ def check_target(
 def randomised(model: Reader, parts: tuple[str, ...] = PARTS, *, seed: int = 0) -> Iterator[None]:
     """Replace a model's weight matrices by noise of the same mean and spread, then put them back.
 
-    Args:
-        model: nothing else may use it meanwhile.
-        parts: some of `PARTS`; the head belongs to "language".
-        seed: of the noise.
+    Nothing else may use the model meanwhile. The head belongs to the part "language".
 
     Raises:
         OptionError: a part is unknown.
