@@ -82,6 +82,6 @@ def plain(value: object) -> Any:
     return plain(to_list()) if callable(to_list) else value
 
 
-def to_json(value: object, *, ascii_only: bool = False, indent: int | None = 2) -> str:
+def to_json(value: object, *, ascii_only: bool = False) -> str:
     """Return strict JSON (no NaN) of plain values, dataclasses and numpy values included."""
-    return json.dumps(plain(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
+    return json.dumps(plain(value), indent=2, ensure_ascii=ascii_only, allow_nan=False)

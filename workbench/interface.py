@@ -164,13 +164,9 @@ class ChestXrayModel(CxrLlavaReader):
             raise OptionError(
                 f"questions must be a list of texts, got one text; use [{questions!r}]"
             )
-        seen = self._look(image)
-        each = settings_of_each(decoding, len(questions))
-        jobs = (
-            self._job(seen, question_messages(question), "question", settings)
-            for question, settings in zip(questions, each, strict=True)
-        )
-        return list(self.responder.answer_many(jobs, batch_size=batch_size))
+        each = zip(questions, settings_of_each(decoding, len(questions)), strict=True)
+        asked = [("question", question_messages(one), settings) for one, settings in each]
+        return list(self.responder.answer_many(self.jobs(image, asked), batch_size=batch_size))
 
     def chat(self, image: object, **defaults: Unpack[DecodingOptions]) -> Chat:
         """Start a dialogue about one image; `say` may change the decoding options of a turn."""

@@ -155,9 +155,8 @@ def _verify(args: argparse.Namespace) -> int:
     from workbench.data import verify
 
     found = verify(_loaded(args.file), args.cohort, root=args.root, show=True)
-    record = {"ok": found.ok, "digest": found.digest, "problems": list(found.problems)}
     said = [*found.problems, f"{'verified' if found.ok else 'differs'}: {found.digest}"]
-    return shared.answer(args, record, said, good=found.ok)
+    return shared.answer(args, found, said, good=found.ok)
 
 
 @ACTIONS.add(

@@ -135,18 +135,15 @@ def _export(args: argparse.Namespace) -> int:
         raise OptionError("--what manifest needs --manifest: its rows are what is exported")
     notes = open_annotations(args.run)
     record: dict = {"what": args.what, "verdicts": len(notes), "out": args.out}
-    if args.what == "verdicts":
-        notes.save(args.out)
-    else:
-        found = corrected_reference(_opened(args), notes)
+    made = notes
+    if args.what != "verdicts":
+        found = made = corrected_reference(_opened(args), notes)
         record |= {"reviewed": int(found.reviewed.sum()), "changes": len(found.changes)}
-        if args.what == "reference":
-            found.save(args.out)
-        else:
+        if args.what == "manifest":
             manifest = load(args.manifest, check=False)
             made = found.to_manifest(manifest, provenance=args.provenance)
-            made.save(args.out)
             record |= {"rows": len(made), "notes": list(made.notes)}
+    made.save(args.out)
     counted = ", ".join(f"{record[k]:,} {k}" for k in ("verdicts", "changes") if k in record)
     return shared.answer(args, record, [counted, *_wrote(args)])
 
@@ -162,9 +159,8 @@ def _size(args: argparse.Namespace) -> int:
     from workbench.review import sample_size
 
     found = sample_size(args.half_width, **chosen(args, "expected readers icc"))
-    names = ("cases", "readings", "half_width", "reached", "expected", "readers", "icc")
     said = f"{found.cases:,} cases, {found.readings:,} readings: +- {found.reached:.4f}"
-    return shared.answer(args, {name: getattr(found, name) for name in names}, [said])
+    return shared.answer(args, found, [said])
 
 
 @ACTIONS.add(
