@@ -97,7 +97,6 @@ FIGURES = {
         xlabel="greater is more suspect",
     ).figure,
     "plan": lambda: wb.finetune.plan().plot().figure,
-    "sample size": lambda: wb.review.sample_size(0.05).plot().figure,
     "phantom, as the model sees it": lambda: wb.phantom(seed=7).image.show(),
 }  # fmt: skip
 

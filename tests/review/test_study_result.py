@@ -40,8 +40,9 @@ def result(readings):
 
 
 def test_counts_and_success_by_hand(result):
-    assert result.counts["model"] == {"A": 5, "B": 5, "C": 4, "D": 2}
-    assert result.counts["reference"] == {"A": 9, "B": 5, "C": 2, "D": 0}
+    counts = result.to_dict()["counts"]
+    assert counts["model"] == {"A": 5, "B": 5, "C": 4, "D": 2}
+    assert counts["reference"] == {"A": 9, "B": 5, "C": 2, "D": 0}
     assert result.success["model"].value == 10 / 16
     assert result.success["reference"].value == 14 / 16
     assert result.difference.value == pytest.approx(-4 / 16)
@@ -171,10 +172,7 @@ def test_readers_who_agree_wholly_add_nothing_and_others_do():
     assert sample_size(0.05, readers=3, icc=1.0).cases == one.cases
     assert sample_size(0.05, readers=3, icc=0.0).cases == -(-one.cases // 3)
     assert one.cases == 301
-    frame = one.to_frame()
-    assert frame["half width"].is_monotonic_decreasing
     assert "301 cases" in one._repr_html_()
-    one.plot()
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,7 @@ _DEFAULT_WASHOUT = 20
 class ReaderStudy:
     """A reader study in its folder, seen by whoever holds the key.
 
-    Attributes:
-        folder: of the study.
-        key: the content of key.json: seed, settings, cases, and item -> reader, case, arm, repeat.
+    `key` is the content of key.json: seed, settings, cases, and item -> reader, case, arm, repeat.
     """
 
     folder: Path
@@ -127,7 +125,13 @@ class ReaderStudy:
     def surface_features(self) -> pd.DataFrame:
         """Return how well features of the surface tell the arms apart; look before you start.
 
-        Columns: feature, model and reference (means), auroc (0.5: not at all; 0 or 1: for sure).
+        A study is blinded as long as its texts are. Placeholders of de-identification, comparisons
+        with earlier images, headings and length can give an origin away. A feature near 0.5 proves
+        nothing: a reader may notice something else.
+
+        Returns:
+            One row for each feature, the best first: model and reference (means), auroc (share of
+            pairs in which the text of the model has more of it, ties half).
         """
         texts: dict[str, dict[str, str]] = {arm: {} for arm in ARMS}
         for reader in self.readers:
@@ -136,29 +140,25 @@ class ReaderStudy:
                 texts[known["arm"]][str(known["case"])] = item.text
         return compare_surfaces(*(list(texts[arm].values()) for arm in ARMS))
 
-    def analyse(
-        self, *, partial: bool = False, seed: int = 0, weights: str = "linear"
-    ) -> StudyResult:
+    def analyse(self, *, partial: bool = False, seed: int = 0) -> StudyResult:
         """Unblind and analyse; see `StudyResult`.
 
         Args:
             partial: analyse although readers are not done.
             seed: of the bootstrap.
-            weights: of kappa, "linear", "quadratic" or "nominal".
 
         Raises:
             InputError: readers are not done and `partial` is False, or nothing is graded.
         """
-        sessions = [self.session(name) for name in self.readers]
-        left = {one.reader: len(one.items) - one.done for one in sessions}
-        if any(left.values()) and not partial:
-            who = ", ".join(f"{reader} {count}" for reader, count in left.items() if count)
+        frame = self.to_frame()
+        left = frame.loc[frame["grade"].isna(), "reader"].value_counts(sort=False)
+        if len(left) and not partial:
+            who = ", ".join(f"{reader} {count}" for reader, count in left.items())
             raise InputError(
                 f"reports are left to grade ({who}); what is seen now can bias what comes. Wait, "
                 "or ask for partial=True"
             )
-        title = self.key["title"]
-        return analyse(self.to_frame(), seed=seed, weights=weights, title=title)
+        return analyse(frame, seed=seed, title=self.key["title"])
 
     def _repr_html_(self) -> str:
         count = len(self.key["cases"])

@@ -25,7 +25,6 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import sqrt
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -44,33 +43,21 @@ from workbench.evaluation.intervals import (
 )
 from workbench.review.kappa import MISSING, Agreement, agreement
 from workbench.review.study_files import ARMS, MODEL, REFERENCE
-from workbench.review.study_result import StudyResult
+from workbench.review.study_result import WEIGHTS, StudyResult
 from workbench.review.study_session import GRADES, SUCCESS
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 #: Cases at most.
 _MOST = 10_000_000
 
 
-def analyse(
-    readings: pd.DataFrame,
-    *,
-    seed: int = 0,
-    weights: str = "linear",
-    title: str = "Reader study",
-    resamples: int = RESAMPLES,
-) -> StudyResult:
+def analyse(readings: pd.DataFrame, *, seed: int = 0, title: str = "Reader study") -> StudyResult:
     """Analyse readings.
 
     Args:
         readings: columns reader, source, case, arm ("model", "reference"), repeat (bool), grade
             ("A" to "D", missing where not given) and, where measured, seconds.
         seed: of the bootstrap.
-        weights: of kappa: "linear", "quadratic" or "nominal".
         title: of the report.
-        resamples: of the bootstrap.
 
     Raises:
         InputError: a column is missing, a grade is none of the four, or nothing is graded.
@@ -78,8 +65,7 @@ def analyse(
     graded = _checked(readings)
     first = graded[~graded["repeat"]]
     cases, unique = pd.factorize(first["source"].astype(str) + "\0" + first["case"].astype(str))
-    drawn = bootstrap_weights(len(unique), np.random.default_rng([seed, len(unique)]),
-                              resamples=resamples)  # fmt: skip
+    drawn = bootstrap_weights(len(unique), np.random.default_rng([seed, len(unique)]))
     good = first["grade"].isin(SUCCESS).to_numpy(float)
     sums: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for arm in ARMS:
@@ -96,15 +82,13 @@ def analyse(
     return StudyResult(
         title,
         graded,
-        {arm: _count(first[first["arm"] == arm]) for arm in ARMS},
         {arm: _success(*sums[arm], drawn) for arm in ARMS},
         _difference(sums, drawn),
         by_reader,
-        _between(first, weights, seed),
-        _within(graded, weights, seed),
+        _between(first, seed),
+        _within(graded, seed),
         {arm: _median(first[first["arm"] == arm], seed) for arm in ARMS},
         len(readings) - len(graded),
-        weights,
         seed,
     )
 
@@ -131,10 +115,6 @@ def _checked(readings: pd.DataFrame) -> pd.DataFrame:
     return graded.astype({"repeat": bool})
 
 
-def _count(part: pd.DataFrame) -> dict[str, int]:
-    return {grade: int((part["grade"] == grade).sum()) for grade in GRADES}
-
-
 def _success(good: np.ndarray, read: np.ndarray, drawn: np.ndarray) -> Estimate:
     """Return the share of acceptable readings; where all or none are, Wilson's over cases."""
     found = ratio(good, read, drawn)
@@ -155,7 +135,7 @@ def _difference(sums: Mapping[str, tuple[np.ndarray, np.ndarray]], drawn: np.nda
     return estimate(found[0], found[1:], int((total + others > 0).sum()))
 
 
-def _between(first: pd.DataFrame, weights: str, seed: int) -> Agreement | None:
+def _between(first: pd.DataFrame, seed: int) -> Agreement | None:
     names = sorted(dict.fromkeys(first["reader"]))
     grid = first.assign(code=_codes(first)).pivot_table(
         index=["source", "case", "arm"], columns="reader", values="code", aggfunc="first"
@@ -164,10 +144,10 @@ def _between(first: pd.DataFrame, weights: str, seed: int) -> Agreement | None:
     if len(names) < 2 or several.empty:
         return None
     table = several.reindex(columns=names).fillna(MISSING).to_numpy(int)
-    return agreement(table, categories=tuple(GRADES), raters=names, weights=weights, seed=seed)
+    return agreement(table, categories=tuple(GRADES), raters=names, weights=WEIGHTS, seed=seed)
 
 
-def _within(graded: pd.DataFrame, weights: str, seed: int) -> dict[str, Agreement]:
+def _within(graded: pd.DataFrame, seed: int) -> dict[str, Agreement]:
     """Return the agreement of each reader with himself, and of all, where there are repeats."""
     keys = ["reader", "source", "case", "arm"]
     frame = graded.assign(code=_codes(graded))
@@ -180,7 +160,7 @@ def _within(graded: pd.DataFrame, weights: str, seed: int) -> dict[str, Agreemen
     return {
         name: agreement(
             part[["code_1", "code_2"]].to_numpy(int), categories=tuple(GRADES),
-            raters=("first", "again"), weights=weights, seed=seed,
+            raters=("first", "again"), weights=WEIGHTS, seed=seed,
         )
         for name, part in parts.items() if len(part)
     }  # fmt: skip
@@ -205,17 +185,12 @@ def _median(part: pd.DataFrame, seed: int) -> Estimate:
 
 @dataclass(frozen=True)
 class SampleSize:
-    """A planned study.
+    """A planned study; for what was assumed see `sample_size`.
 
     Attributes:
         cases: radiographs, each with one report of the model and one reference.
         readings: reports graded in all, repeats aside: cases x 2 x readers of a case.
-        half_width: wanted, 0 to 0.5.
         reached: half width with this many cases.
-        expected: share of acceptable reports that was assumed.
-        readers: readings of each report.
-        icc: how far readings of one report were assumed to agree.
-        level: of the interval.
     """
 
     cases: int
@@ -225,37 +200,13 @@ class SampleSize:
     expected: float
     readers: int
     icc: float
-    level: float
 
     __repr__ = short_repr
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return half widths for a range of numbers of cases: cases, half width."""
-        counts = np.unique(np.geomspace(10, max(20, 4 * self.cases), 40).astype(int))
-        widths = [_reached(int(n), self.expected, self.readers, self.icc) for n in counts]
-        return pd.DataFrame({"cases": counts, "half width": widths})
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the half width against the number of cases, and the planned one."""
-        from workbench.figures.style import BLUE, VERMILION, new_figure, style
-
-        frame = self.to_frame()
-        with style():
-            if ax is None:
-                ax = new_figure(figsize=(8, 4), layout="constrained").add_subplot()
-            ax.plot(frame["cases"], frame["half width"], color=BLUE)
-            ax.plot(self.cases, self.reached, "o", color=VERMILION)
-            ax.annotate(f"{self.cases:,} cases: ± {self.reached:.3f}", (self.cases, self.reached),
-                        xytext=(12, 12), textcoords="offset points")  # fmt: skip
-            ax.set(xscale="log", xlabel="cases", ylabel="half width", ylim=(0, None))
-            ax.set_title(f"Interval around a share of {self.expected:.2f}")
-            ax.grid(True)
-        return ax
 
     def _repr_html_(self) -> str:
         return (
             f"<p><b>{self.cases:,} cases</b>, {self.readings:,} readings: a share of "
-            f"{self.expected:.2f} gets a {100 * self.level:.0f} % interval of &plusmn; "
+            f"{self.expected:.2f} gets a {100 * LEVEL:.0f} % interval of &plusmn; "
             f"{self.reached:.3f} ({self.readers} readings of each report, correlation "
             f"{self.icc:.2f})</p>"
         )
@@ -276,21 +227,16 @@ def sample_size(
     Raises:
         OptionError: a number is out of range.
     """
-    for name, value, low, high in (
-        ("half_width", half_width, 0, 0.5),
-        ("expected", expected, 0, 1),
-    ):
-        if not low < value < high:
-            raise OptionError(f"{name} must be above {low} and below {high}, got {value!r}")
+    for name, value, high in (("half_width", half_width, 0.5), ("expected", expected, 1)):
+        if not 0 < value < high:
+            raise OptionError(f"{name} must be above 0 and below {high}, got {value!r}")
     if readers < 1 or not 0 <= icc <= 1:
         raise OptionError(f"readers must be 1 or more and icc 0 to 1, got {readers!r} and {icc!r}")
     cases = 1 + bisect_left(
         range(1, _MOST), -half_width, key=lambda n: -_reached(n, expected, readers, icc)
     )
-    return SampleSize(
-        cases, 2 * cases * readers, half_width, _reached(cases, expected, readers, icc), expected,
-        readers, icc, LEVEL,
-    )  # fmt: skip
+    reached = _reached(cases, expected, readers, icc)
+    return SampleSize(cases, 2 * cases * readers, half_width, reached, expected, readers, icc)
 
 
 def _reached(cases: int, share: float, readers: int, icc: float) -> float:

@@ -18,9 +18,8 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -62,15 +61,8 @@ FEATURES: dict[str, Callable[[str], float]] = {
 }
 
 
-@dataclass(frozen=True)
-class Reading:
-    """One report in the list of a reader.
-
-    Attributes:
-        case: number of the case.
-        arm: "model" or "reference".
-        repeat: whether the reader has graded this report before.
-    """
+class PlannedReading(NamedTuple):
+    """One report in the list of a reader: of which case and arm, and whether graded before."""
 
     case: int
     arm: str
@@ -80,11 +72,7 @@ class Reading:
 def assign(
     cases: int, readers: Sequence[str], each: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Give every case to `each` readers, and every reader as many cases as any other, or one less.
-
-    Raises:
-        OptionError: `each` is not from 1 to the number of readers.
-    """
+    """Give every case to `each` readers; each gets as many cases as any other, or one less."""
     if not 1 <= each <= len(readers):
         raise OptionError(
             f"readers_per_case must be from 1 to {len(readers)}, the number of readers; got {each}"
@@ -98,14 +86,10 @@ def assign(
 
 def arrange(
     cases: np.ndarray, *, repeats: int, washout: int, rng: np.random.Generator
-) -> list[Reading]:
-    """Return the readings of one reader in order.
+) -> list[PlannedReading]:
+    """Return the readings of one reader in order; for `washout` see `reader_study`.
 
-    Args:
-        cases: (n,) numbers of the cases.
-        repeats: reports that are read once more, as many of each arm, or one less.
-        washout: least number of other reports between two readings of one radiograph.
-        rng: of the lots.
+    `repeats` reports are read once more, as many of each arm, or one less.
 
     Raises:
         OptionError: there are too few cases for that washout or that many repeats.
@@ -127,10 +111,10 @@ def arrange(
     early = np.flatnonzero(np.argsort(second) + count <= 2 * count - gap)
     again = rng.choice(early, repeats, replace=False)
     of_model = _halved(repeats, rng)
-    plan = [Reading(int(cases[at]), _arm(model_first[at])) for at in first]
-    plan += [Reading(int(cases[at]), _arm(not model_first[at])) for at in second]
+    plan = [PlannedReading(int(cases[at]), _arm(model_first[at])) for at in first]
+    plan += [PlannedReading(int(cases[at]), _arm(not model_first[at])) for at in second]
     return plan + [
-        Reading(int(cases[at]), _arm(own), repeat=True)
+        PlannedReading(int(cases[at]), _arm(own), repeat=True)
         for at, own in zip(again, of_model, strict=True)
     ]
 
@@ -159,11 +143,7 @@ def _arm(model: bool) -> str:
 
 
 def check_readers(readers: Sequence[str]) -> tuple[str, ...]:
-    """Return names of readers that can be names of files.
-
-    Raises:
-        OptionError: there is none, one is no such name, or two are one but for capitals.
-    """
+    """Return names of readers that can be names of files."""
     names = (readers,) if isinstance(readers, str) else tuple(readers)
     wrong = [name for name in names if not isinstance(name, str) or not _NAME.fullmatch(name)]
     if wrong or not names:
@@ -184,9 +164,6 @@ def both_reports(
     The second value is what a study stores about the run: "notice", what the model states about
     itself (that of research models where the run does not say), and "upright", whether it got the
     images turned as their files say.
-
-    Raises:
-        InputError: there is no manifest, or no such case.
     """
     record: dict[str, Any] = {}
     if isinstance(run, pd.DataFrame) and {"id", MODEL, REFERENCE} <= set(run.columns):
@@ -235,7 +212,7 @@ def plain_text(text: str) -> str:
 
 def write_study(
     folder: Path,
-    plans: Mapping[str, Sequence[Reading]],
+    plans: Mapping[str, Sequence[PlannedReading]],
     cases: pd.DataFrame,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -246,9 +223,6 @@ def write_study(
         plans: reader -> readings in order.
         cases: source, id, model and reference, by number of case.
         settings: for the key.
-
-    Raises:
-        InputError: the folder is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder.name}: expected a new or an empty folder for the study")
@@ -262,8 +236,7 @@ def write_study(
             name = secrets.token_hex(8)
             text = cases[reading.arm].iloc[reading.case]
             listed.append({"item": name, "text": text})
-            items[name] = {"reader": reader, "case": reading.case, "arm": reading.arm}
-            items[name] |= {"repeat": reading.repeat}
+            items[name] = {"reader": reader, **reading._asdict()}
         content = {"format": FORMAT, "study": study, "reader": reader}
         content |= {name: settings[name] for name in ("title", "notice")}
         content |= {"upright": True} if settings["upright"] else {}
@@ -281,16 +254,7 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def compare_surfaces(model: Sequence[str], reference: Sequence[str]) -> pd.DataFrame:
-    """Return how well features of the surface tell texts of the model from reference reports.
-
-    A study is blinded as long as its texts are. Placeholders of de-identification, comparisons with
-    earlier images, headings and length can give an origin away. A feature near 0.5 proves nothing:
-    a reader may notice something else.
-
-    Returns:
-        One row for each feature, the best first: model and reference (means), auroc (share of pairs
-        in which the text of the model has more of it, ties half).
-    """
+    """Return how well `FEATURES` tell the arms apart, the best first; see `surface_features`."""
     from sklearn.metrics import roc_auc_score
 
     truth = np.array([True] * len(model) + [False] * len(reference))

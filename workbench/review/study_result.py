@@ -26,6 +26,8 @@ from workbench.review.study_session import GRADES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+#: Of kappa: how bad it is to differ by some grades.
+WEIGHTS = "linear"
 #: From acceptable to not; safe for colour-blind readers, and in order in grey.
 _COLOURS = {"A": "#0b5c8f", "B": "#7db8da", "C": "#f3c08a", "D": "#c4510a"}
 _DARK = ("A", "D")
@@ -38,7 +40,6 @@ class StudyResult:
     Attributes:
         title: of the study.
         readings: as `ReaderStudy.to_frame`, graded ones only.
-        counts: arm -> grade -> number of first readings.
         success: arm -> share of A and B over all readers, cases resampled.
         difference: success of the model minus that of the references, paired by case.
         by_reader: (reader, arm) -> share of A and B, Wilson's interval.
@@ -46,13 +47,11 @@ class StudyResult:
         within: reader -> agreement of his two grades of one report; also "all".
         seconds: arm -> median seconds for a report, readings resampled by case.
         missing: readings without a grade.
-        weights: of kappa.
         seed: of the bootstrap.
     """
 
     title: str
     readings: pd.DataFrame = field(repr=False)
-    counts: Mapping[str, Mapping[str, int]]
     success: Mapping[str, Estimate]
     difference: Estimate
     by_reader: Mapping[tuple[str, str], Estimate]
@@ -60,22 +59,17 @@ class StudyResult:
     within: Mapping[str, Agreement]
     seconds: Mapping[str, Estimate]
     missing: int
-    weights: str
     seed: int
 
     __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each reader and arm: readings, A to D, success, low, high."""
-        first = self.readings[~self.readings["repeat"]]
         rows = []
-        for reader in ("all", *dict.fromkeys(first["reader"])):
+        for reader in ("all", *dict.fromkeys(self._first["reader"])):
             for arm in ARMS:
-                own = first["arm"].eq(arm) & (first["reader"].eq(reader) | (reader == "all"))
-                given = first.loc[own, "grade"]
-                found = self._share(reader, arm)
-                grades = {grade: int((given == grade).sum()) for grade in GRADES}
-                row = {"reader": reader, "arm": arm, "readings": len(given), **grades}
+                found, grades = self._share(reader, arm), self._grades(reader, arm)
+                row = {"reader": reader, "arm": arm, "readings": sum(grades.values()), **grades}
                 rows.append(row | {"success": found.value, "low": found.low, "high": found.high})
         frame = pd.DataFrame(rows).astype(dict.fromkeys(("success", "low", "high"), float))
         return frame.set_index(["reader", "arm"])
@@ -86,7 +80,7 @@ class StudyResult:
             "title": self.title,
             "readings": len(self.readings),
             "missing": self.missing,
-            "counts": self.counts,
+            "counts": {arm: self._grades("all", arm) for arm in ARMS},
             "success": self.success,
             "difference": self.difference,
             "by_reader": {f"{r}, {arm}": found for (r, arm), found in self.by_reader.items()},
@@ -100,18 +94,19 @@ class StudyResult:
         """Draw shares of grades as stacked bars, and the interval of success above each."""
         from workbench.figures.style import INK, new_figure, style
 
+        counts = {arm: self._grades("all", arm) for arm in ARMS}
         with style():
             if ax is None:
                 ax = new_figure(figsize=(9.5, 3.4), layout="constrained").add_subplot()
             for at, arm in enumerate(ARMS):
-                _stack(ax, at, self.counts[arm], named=not at)
+                _stack(ax, at, counts[arm], named=not at)
                 found = self.success[arm]
                 if found.bounded:
                     known = np.array((found.low, found.value, found.high), dtype=float)
                     above = at - 0.36
                     ax.plot(known[[0, 2]], (above, above), color=INK, lw=2)
                     ax.plot(known[1], above, "o", color=INK, ms=6, clip_on=False)
-            readings = [f"{arm}\n{sum(self.counts[arm].values()):,} readings" for arm in ARMS]
+            readings = [f"{arm}\n{sum(counts[arm].values()):,} readings" for arm in ARMS]
             ax.set_yticks(range(len(ARMS)), readings)
             ax.set(xlim=(0, 1), ylim=(len(ARMS) - 0.55, -0.6))
             ax.set_xlabel("share of readings; black: A and B together, 95 % interval")
@@ -144,6 +139,17 @@ class StudyResult:
         style = scoped(PAGE_STYLE, "study")
         return f'<style>{style}</style><div class="study">{self._body("")}</div>'
 
+    @property
+    def _first(self) -> pd.DataFrame:
+        return self.readings[~self.readings["repeat"]]
+
+    def _grades(self, reader: str, arm: str) -> dict[str, int]:
+        """Return how often each grade was given at first reading; "all" stands for any reader."""
+        first = self._first
+        own = first["arm"].eq(arm) & (first["reader"].eq(reader) | (reader == "all"))
+        given = first.loc[own, "grade"]
+        return {grade: int((given == grade).sum()) for grade in GRADES}
+
     def _share(self, reader: str, arm: str) -> Estimate:
         return self.success[arm] if reader == "all" else self.by_reader[reader, arm]
 
@@ -166,18 +172,18 @@ class StudyResult:
             "readings, 95 % intervals. Acceptable: grade A or B.</p>"
             f"{missing if self.missing else ''}{picture}"
             f"<p>Model minus reference: <b>{difference}</b>, paired by case.</p>"
-            f"<h2>Grades</h2>{self._grades()}"
+            f"<h2>Grades</h2>{self._grades_html()}"
             f"<h2>Do readers agree?</h2>{self._agreement()}"
             f"<h2>Time for a report</h2>{self._time()}"
             "<h2>How to read this</h2>"
             "<p>Over all readers, cases are resampled with all their readings; rows of one reader "
             "have Wilson's interval. Repeated reports count for agreement within a reader only. "
-            f"Kappa has {escape(self.weights)} weights. Grades: "
+            f"Kappa has {WEIGHTS} weights. Grades: "
             + "; ".join(f"{grade} {text}" for grade, text in GRADES.items())
             + ". For research, not for clinical use.</p>"
         )
 
-    def _grades(self) -> str:
+    def _grades_html(self) -> str:
         frame = self.to_frame()
         counts = frame[["readings", *GRADES]].to_numpy(int).tolist()
         rows = [

@@ -36,14 +36,7 @@ _LONG = 20_000
 
 @dataclass(frozen=True)
 class StudyItem:
-    """One report to grade.
-
-    Attributes:
-        item: its random name.
-        text: the report.
-        position: in the list, from 1.
-        total: reports in the list.
-    """
+    """One report to grade, under a random name; its position counts from 1."""
 
     item: str
     text: str
@@ -53,9 +46,6 @@ class StudyItem:
 
 class ReaderSession:
     """The list of one reader.
-
-    Args:
-        path: the file of the reader.
 
     Attributes:
         reader: initials.
@@ -170,10 +160,7 @@ class ReaderSession:
         self._lines.add({"what": "grade", **record, "time": now()})
 
     def undo(self) -> str | None:
-        """Take the last standing grade back and return the name of its report; None at the start.
-
-        The record stays in the file, with a record behind it that takes it back.
-        """
+        """Take the last standing grade back; return its report, None where there is no grade."""
         standing = self.grades
         records, _ = self._lines.read()
         order = [r["item"] for r in records if r.get("what") == "grade" and r["item"] in standing]
@@ -184,10 +171,6 @@ class ReaderSession:
 
 
 def check_text(name: str, text: object) -> None:
-    """Refuse what is no text that a person would type.
-
-    Raises:
-        InputError: it is longer than 20,000 characters, or no text.
-    """
+    """Raise `InputError` for what is no text that a person would type."""
     if not isinstance(text, str) or len(text) > _LONG:
         raise InputError(f"{name} must be a text of at most {_LONG:,} characters")
