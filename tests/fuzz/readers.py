@@ -246,19 +246,13 @@ def _traces(scratch: Path):
 
 def _small_files(scratch: Path):
     from workbench.hallucination.calibration import Calibration
-    from workbench.reports.lexicon import read_lexicon
 
     shipped = json.loads((ROOT / "workbench/assets/mini/detector_calibration.json").read_text())
     path = _file(scratch / "small", "calibration.json")
     one = next(iter(shipped.values())) | {"probabilities": [0.1, 0.9], "false": [0, 1]}
-    words = _file(scratch / "small", "en.yaml")
-    lexicon = (ROOT / "workbench/reports/lexicons/en.yaml").read_bytes()
-    words.write_bytes(lexicon)
     path.write_bytes(_json(one))
     yield Reader("calibration", (_json(one),), mutation.damage_json,
                  _in_place(path, lambda: Calibration.load(path)), 2)  # fmt: skip
-    yield Reader("lexicon", (lexicon,), mutation.damage_bytes,
-                 _in_place(words, lambda: read_lexicon(words)), 0)  # fmt: skip
 
 
 def _in_place(path: Path, read: Callable[[], object]) -> Callable[[bytes], None]:

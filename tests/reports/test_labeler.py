@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from workbench.errors import InputError, OptionError
 from workbench.findings import ALL_FINDINGS, NOT_MENTIONED, SEVERITIES, SIDES, SYNONYMS, ZONES
-from workbench.reports import label, read_lexicon
+from workbench.reports import label, labeler
 
 WORDS = st.lists(
     st.sampled_from(
@@ -287,7 +287,7 @@ def test_hierarchy_and_no_finding_are_derived():
     assert label("Pacemaker.").code("no finding") == label("").code("no finding") == NOT_MENTIONED
 
 
-def test_stems_only_save_time():
+def test_stems_only_save_time(monkeypatch):
     """Without the quick look at stems nothing else is read."""
     from dataclasses import replace
 
@@ -296,100 +296,9 @@ def test_stems_only_save_time():
 
     words = lexicon()
     slow = replace(words, findings=tuple(replace(f, stems=("",)) for f in words.findings))
-    for _, text, _ in SENTENCES:
-        assert label(text, lexicon=slow).rows == label(text).rows
-
-
-# ---------------------------------------------------------------- other languages
-
-GERMAN = r"""
-macros: {}
-stems: {pneumothorax: [pneumothorax], pleural effusion: [erguss]}
-terms: {pneumothorax: pneumothorax, pleural effusion: "(?:pleura)?erguss"}
-signs: {}
-statements: []
-cues:
-  negation_before: kein(?:e|en)?|ohne
-  negation_after: nicht (?:nachweisbar|erkennbar)
-  not_negation: keine Änderung
-  limited: große[rn]?
-  uncertain_before: möglicher?
-  uncertain_list: am ehesten
-  uncertain_after: nicht ausgeschlossen
-  versus: versus|vs
-  asking: frage nach
-  stop: aber|jedoch
-attributes:
-  side: {left: "links|linke[rn]?", right: "rechts|rechte[rn]?", bilateral: beidseits}
-  zone: {upper: oben, mid: mitte, lower: basal}
-  severity: {small: "kleine[rn]?", moderate: "mäßige[rn]?", large: "große[rn]?"}
-  temporality: {new: "neue[rn]?"}
-  device: {}
-sections: {skip: fragestellung|anamnese, read: befund|beurteilung}
-sharing: []
-grammar:
-  verb: '\bist\b'
-  or: '\boder\b'
-  alternative: '\s*oder\s+'
-  list_end: ',|\bund\b'
-  new_statement: '(?:,|\bund\b)\s+(?:ein|der|die)\s'
-  new_measured: '(?:,|\bund\b)\s+(?:kleiner|großer)'
-  separator: ',|\b(?:und|oder|aber)\b'
-  side_by_side: '\s+und\s+'
-  particle: '(?!)'
-  comparison: 'voraufnahme'
-"""
-
-
-@pytest.fixture
-def german(tmp_path):
-    path = tmp_path / "de.yaml"
-    path.write_text(GERMAN, "utf-8")
-    return path
-
-
-def test_another_language_is_a_file_of_words(german):
-    words = read_lexicon(german)
-    assert words.language == "de"
-
-    def codes(text):
-        return {row.finding: (row.code, row.side) for row in label(text, lexicon=words).rows}
-
-    assert codes("Befund: Kleiner Pleuraerguss links.") == {"pleural effusion": ("present", "left")}
-    assert codes("Kein Erguss oder Pneumothorax.") == {
-        "pleural effusion": ("absent", None), "pneumothorax": ("absent", None)}  # fmt: skip
-    assert codes("Pneumothorax nicht ausgeschlossen, aber kein Erguss.") == {
-        "pneumothorax": ("uncertain", None), "pleural effusion": ("absent", None)}  # fmt: skip
-    assert codes("Fragestellung: Erguss.") == {}
-    assert codes("No effusion.") == {}
-    assert label("No effusion.").code("effusion") == "absent"
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (("stop: aber", "halt: aber"), r"lexicon 'de' lacks cues.stop; see lexicons/en.yaml"),
-        (("macros: {}", ""), "lacks macros"),
-        (("signs: {}", "signs: {fluff: x}"), "gives no stems for 'fluff'"),
-        (("sharing: []", "sharing: [fluff]"), "has 'fluff', which is no finding"),
-        (("terms: {pneumothorax: pneumothorax", "terms: {pneumothorax: '('"), "not a regular exp"),
-        (("macros: {}", "macros: {"), "is not YAML"),
-        ((GERMAN, "[]"), "lacks macros, stems"),
-    ],
-)
-def test_faulty_lexicons(change, message, german):
-    german.write_text(GERMAN.replace(*change), "utf-8")
-    with pytest.raises(InputError, match=message):
-        read_lexicon(german)
-
-
-def test_lexicon_that_is_not_there(tmp_path):
-    from workbench.reports.lexicon import lexicon
-
-    with pytest.raises(InputError, match="is not a file; expected a lexicon"):
-        read_lexicon(tmp_path / "fr.yaml")
-    with pytest.raises(InputError, match="no lexicon for 'fr' ships; there is: en"):
-        lexicon("fr")
+    quick = [label(text).rows for _, text, _ in SENTENCES]
+    monkeypatch.setattr(labeler, "lexicon", lambda: slow)
+    assert [label(text).rows for _, text, _ in SENTENCES] == quick
 
 
 def test_html_marks_the_words_and_escapes_the_rest():

@@ -7,7 +7,6 @@ wb.reports.measure_texts(texts, others)     BLEU, ROUGE-L and what else is insta
 
 from workbench.reports.labeler import divide, label
 from workbench.reports.labels import FindingLabel, Labels
-from workbench.reports.lexicon import Lexicon, read_lexicon
 from workbench.reports.readers import reader
 from workbench.reports.sections import Section, Sentence, sentences
 from workbench.reports.text_metrics import TextMetrics, measure_texts
@@ -15,14 +14,12 @@ from workbench.reports.text_metrics import TextMetrics, measure_texts
 __all__ = [
     "FindingLabel",
     "Labels",
-    "Lexicon",
     "Section",
     "Sentence",
     "TextMetrics",
     "divide",
     "label",
     "measure_texts",
-    "read_lexicon",
     "reader",
     "sentences",
 ]

@@ -18,7 +18,7 @@ Policies:
   present or uncertain;
 - a finding that is not named is not in the result, which is not the same as absent.
 
-No word of any language stands in the code; the lexicon has them all.
+No word of a report stands in the code; the lexicon has them all.
 """
 
 from __future__ import annotations
@@ -63,12 +63,10 @@ _ALIKE = str.maketrans(
 _CONTRACTED = re.compile(r"n't\b")
 
 
-def label(text: str, *, lexicon: Lexicon | None = None) -> Labels:
+def label(text: str) -> Labels:
     """Read the findings that a report, an impression or an answer states.
 
-    Args:
-        text: any text; headings such as "FINDINGS:" are understood but not needed.
-        lexicon: the words of another language (`read_lexicon`); English when None.
+    Headings such as "FINDINGS:" are understood but not needed.
 
     Raises:
         InputError: `text` is not a string, or has more than 500,000 characters.
@@ -79,28 +77,16 @@ def label(text: str, *, lexicon: Lexicon | None = None) -> Labels:
             "drop or fill missing values before labelling"
         )
     check_length(text)
-    words = lexicon or _english()
+    words = lexicon()
     mentions: list[FindingLabel] = []
     for said, start in _stating(text, words):
         mentions += [row.moved(start) for row in _read(said, words)]
     return Labels(text, merged(mentions), tuple(mentions))
 
 
-def divide(text: str, *, lexicon: Lexicon | None = None) -> tuple[Section, ...]:
-    """Divide a report into its sections, as `label` does.
-
-    Args:
-        text: any text; without a heading it is one section.
-        lexicon: the headings of another language; English when None.
-
-    Returns:
-        Sections in the order of the text; every character is in exactly one.
-    """
-    return (lexicon or _english()).headings.divide(text)
-
-
-def _english() -> Lexicon:
-    return lexicon()
+def divide(text: str) -> tuple[Section, ...]:
+    """Divide a report into its sections, as `label` does; every character is in exactly one."""
+    return lexicon().headings.divide(text)
 
 
 def _stating(text: str, words: Lexicon) -> Iterator[tuple[str, int]]:

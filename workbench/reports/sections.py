@@ -70,37 +70,32 @@ class Section:
 
 
 class Headings:
-    """The headings of one language, compiled.
+    """The headings of a lexicon, compiled.
 
     Args:
-        words: the key `sections` of a lexicon: "skip" and "read" with a pattern, or patterns by the
-            name of the section; "joint" between headings that are joined; "examination" and
-            "examination_core", the words that name examinations and those one of which is in each.
+        words: its key `sections`: "skip" and "read" with patterns by the name of the section;
+            "joint" between headings that are joined; "examination" and "examination_core", the
+            words that name examinations and those one of which is in each.
     """
 
     def __init__(self, words: Mapping) -> None:
-        named = {
-            kind: {OTHER: words[kind]} if isinstance(words[kind], str) else words[kind]
-            for kind in ("skip", "read")
-        }
         groups = [
             (kind == "skip", name, pattern.replace(" ", r"[ \t]+"))
-            for kind, names in named.items()
-            for name, pattern in names.items()
+            for kind in ("skip", "read")
+            for name, pattern in words[kind].items()
         ]
         self._pieces = [
             (skipped, name, re.compile(rf"\b(?:{pattern})(?!\w)", re.IGNORECASE))
             for skipped, name, pattern in groups
         ]
         known = "|".join(pattern for *_, pattern in groups)
-        joint = rf"(?:[ \t]*[/&,+][ \t]*|[ \t]+(?:(?:{words.get('joint', '(?!)')})[ \t]+)?)"
+        joint = rf"(?:[ \t]*[/&,+][ \t]*|[ \t]+(?:(?:{words['joint']})[ \t]+)?)"
         heading = rf"(?<![\w-])(?P<label>(?:{known})(?:{joint}(?:{known}))*){_TAIL}"
         self._known = re.compile(heading, re.IGNORECASE)
-        token = rf"(?:(?:{words.get('examination', '(?!)')})(?!\w)|\d[\d:.]*|_+)"
+        token = rf"(?:(?:{words['examination']})(?!\w)|\d[\d:.]*|_+)"
         view = rf"(?:^|(?<=[.!?] )){_MARKS}(?P<label>{token}(?:[ \t,/&()-]+{token})*){_TAIL}"
         self._view = re.compile(view, re.IGNORECASE | re.MULTILINE)
-        core = words.get("examination_core", "(?!)")
-        self._core = re.compile(rf"\b(?:{core})\b", re.IGNORECASE)
+        self._core = re.compile(rf"\b(?:{words['examination_core']})\b", re.IGNORECASE)
         self._named = lru_cache(maxsize=1024)(self._name)
 
     def divide(self, text: str) -> tuple[Section, ...]:
