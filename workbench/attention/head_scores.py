@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import entr
 
 from workbench.attention.choice import choose, target_of
 from workbench.errors import OptionError
@@ -118,7 +119,7 @@ def heads(
     chosen = seen[:, :, list(selection.tokens)].astype(np.float64)
     return HeadScores(
         image_share=chosen.sum(-1).mean(-1),
-        focus=_mean_known(focus_of(chosen)),
+        focus=np.ma.masked_invalid(focus_of(chosen)).mean(-1).filled(np.nan),
         consistency=consistency_of(seen.astype(np.float64)),
         layers=trace.language.layers,
         target=target_of(selection),
@@ -127,13 +128,9 @@ def heads(
 
 def focus_of(rows: Float[np.ndarray, "*heads tokens N"]) -> Float[np.ndarray, "*heads tokens"]:
     """Return 1 - entropy / log N of each row, scaled to sum 1; NaN where it is 0 or one patch."""
-    total = rows.sum(-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = rows / total
-        entropy = -np.where(share > 0, share * np.log(share), 0.0).sum(-1)
-        focus = 1 - entropy / np.log(rows.shape[-1])
-    known = (total[..., 0] > 0) & (rows.shape[-1] > 1)
-    return np.where(known, np.clip(focus, 0, 1), np.nan)
+        share = rows / rows.sum(-1, keepdims=True)
+        return np.clip(1 - entr(share).sum(-1) / np.log(rows.shape[-1]), 0, 1)
 
 
 def consistency_of(rows: Float[np.ndarray, "*heads tokens N"]) -> Float[np.ndarray, "*heads"]:
@@ -144,9 +141,3 @@ def consistency_of(rows: Float[np.ndarray, "*heads tokens N"]) -> Float[np.ndarr
     pairs = count * (count - 1)
     cosines = (unit.sum(-2) ** 2).sum(-1) - count
     return np.where(pairs > 0, np.clip(cosines / np.maximum(pairs, 1), 0, 1), np.nan)
-
-
-def _mean_known(values: Float[np.ndarray, "*heads tokens"]) -> Float[np.ndarray, "*heads"]:
-    """Return the mean over what is known; NaN where nothing is."""
-    count = (~np.isnan(values)).sum(-1)
-    return np.where(count > 0, np.nansum(values, -1) / np.maximum(count, 1), np.nan)

@@ -276,8 +276,7 @@ def _watched_layers(decoder: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
 
 def read_state(model: Reader, state: torch.Tensor) -> torch.Tensor:
     """Return log-probabilities over the vocabulary, (positions, V) float32, of normed states."""
-    weight = model.head.weight
-    return model.head(state.to(weight.device)).float().log_softmax(-1)
+    return model.head(state.to(model.head.weight.device)).float().log_softmax(-1)
 
 
 def _checked(words: Sequence[str]) -> list[str]:

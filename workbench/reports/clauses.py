@@ -34,13 +34,7 @@ class Part(NamedTuple):
 
 
 class Clause:
-    """The parts, cues and mentions of one clause.
-
-    Args:
-        text: the clause.
-        lexicon: the words of its language.
-        found: the mentions in it, by position.
-    """
+    """The parts, cues and mentions of one clause; `found` are all mentions, by position."""
 
     def __init__(self, text: str, lexicon: Lexicon, found: list[Mention]) -> None:
         self.text = text
@@ -64,9 +58,7 @@ class Clause:
         joints: list[tuple[str, int, int]] = []
         for match in self.lexicon.joint.finditer(self.text):
             start, end = match.span()
-            if any(taken[start:end]):
-                continue
-            if self._adjectives(start):
+            if any(taken[start:end]) or self._adjectives(start):
                 continue
             kind = match.lastgroup if match.lastgroup in _GROUPS else "list"
             if joints and not self.text[joints[-1][2] : start].strip():
@@ -121,13 +113,9 @@ class Clause:
     def first(
         self, mention: Mention, *kinds: str, forward: bool | None = None, near: bool = False
     ) -> Cue | None:
-        """Return the nearest cue of some kinds that reaches a mention.
+        """Return the nearest cue of some kinds, or one direction, that reaches a mention.
 
-        Args:
-            mention: what it must reach.
-            kinds: kinds of cues.
-            forward: only cues of this direction.
-            near: only where nothing but "or" stands between.
+        `near`: only where nothing but "or" stands between.
         """
         cues = [cue for cue in self.cues if cue.kind in kinds]
         ahead = [cue for cue in cues if cue.forward and cue.end <= mention.start]
@@ -147,14 +135,10 @@ class Clause:
 
     def inside(self, mention: Mention, *kinds: str) -> Cue | None:
         """Return a cue of some kinds that lies within the words of a mention."""
-        return next(
-            (
-                cue
-                for cue in self.cues
-                if cue.kind in kinds and mention.start <= cue.start and cue.end <= mention.end
-            ),
-            None,
-        )
+        for cue in self.cues:
+            if cue.kind in kinds and mention.start <= cue.start and cue.end <= mention.end:
+                return cue
+        return None
 
     def _reaches_on(self, cue: Cue, mention: Mention, near: bool) -> bool:
         """Say whether a cue reaches a mention behind it."""
@@ -202,9 +186,7 @@ class Clause:
 
     def _is_own(self, number: int) -> bool:
         part = self.parts[number]
-        if part.kind in ("stop", "start", "bar"):
-            return True
-        if self._begins_anew(number):
+        if part.kind in ("stop", "start", "bar") or self._begins_anew(number):
             return True
         found = self._in(number)
         if not found:
@@ -323,9 +305,7 @@ class Clause:
         """
         first, last = self.part(mention.start), self.part(cue.start)
         here, numbers = self.parts[first], range(first + 1, last + 1)
-        if any(self._begins_anew(number) for number in numbers):
-            return False
-        if any(self.parts[number].kind in _APART for number in numbers):
+        if any(self._begins_anew(n) or self.parts[n].kind in _APART for n in numbers):
             return False
         if self.grammar["verb"].search(self.text, here.joint, here.end):
             return False

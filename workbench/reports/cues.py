@@ -55,15 +55,10 @@ SIGNS = frozenset(":=?([+-|\u2610\u2611\u2612\u2713\u2714")
 
 @dataclass(frozen=True)
 class Mention:
-    """One place where a clause names a finding; positions are relative to the clause.
+    """One place where a clause names a finding; see `FindingLabel`.
 
-    Attributes:
-        finding: standard name.
-        start, end: the words that name it.
-        code: "present", "absent" or "uncertain".
-        rule: what decided the code; see `FindingLabel`.
-        cue: the words that negate or weaken it; None where there are none.
-        fixed: the words carry their own code ("heart size is normal").
+    Positions are relative to the clause. `cue` are the words that negate or weaken it; `fixed`:
+    the words carry their own code ("heart size is normal").
     """
 
     finding: str
@@ -98,13 +93,7 @@ def covered(text: str, spans: Iterable[Mention | Cue]) -> bytearray:
 
 
 def find_cues(text: str, lexicon: Lexicon, mentions: list[Mention]) -> list[Cue]:
-    """Return the cues of a clause by position.
-
-    Args:
-        text: the clause.
-        lexicon: the words of its language.
-        mentions: the findings that it names.
-    """
+    """Return the cues of a clause by position; `mentions` are the findings that it names."""
     kept: list[Cue] = []
     taken = bytearray(len(text))
     named = covered(text, mentions)

@@ -38,12 +38,10 @@ class FindingLabel:
         zone: "upper", "mid", "lower", several in this order joined by ", ", or None.
         severity: "small", "moderate" or "large" (the greatest stated), or None.
         temporality: "resolved", "new", "worse", "improved", "unchanged", "old", or None.
-        start: first character of the words that name the finding.
-        end: one past the last.
+        start, end: the words that name the finding, first character and one past the last.
         rule: what decided the code: "named", "statement", "sign", "negation", "limited denial",
             "uncertainty", "alternative" or "contradicted".
-        cue_start: first character of the words that negate or weaken it; None where there are none.
-        cue_end: one past the last.
+        cue_start, cue_end: the words that negate or weaken it; None where there are none.
         compared: whether it is compared with an earlier study.
         kind: kind of a support device, several joined by ", ", or None.
     """
@@ -138,11 +136,10 @@ class Labels:
         """Return one row per finding mentioned; what is not stated is None."""
         import pandas as pd
 
-        kinds = dict.fromkeys((column.name for column in fields(FindingLabel)), "object")
-        kinds |= {"start": "int64", "end": "int64", "cue_start": "Int64", "cue_end": "Int64"}
-        kinds["compared"] = "bool"
-        columns = {name: [getattr(row, name) for row in self.rows] for name in kinds}
-        return pd.DataFrame({name: pd.Series(columns[name], dtype=kinds[name]) for name in kinds})
+        names = [column.name for column in fields(FindingLabel)]
+        frame = pd.DataFrame([asdict(row) for row in self.rows], columns=names, dtype=object)
+        kinds = {"start": "int64", "end": "int64", "cue_start": "Int64", "cue_end": "Int64"}
+        return frame.astype(kinds | {"compared": "bool"})
 
     def to_dict(self) -> dict:
         """Return plain values for JSON."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.errors import InputError, OptionError, unknown_name
-from workbench.findings import ABSENT, PRESENT, UNCERTAIN
+from workbench.findings import ABSENT, NO_FINDING, PRESENT, UNCERTAIN
 from workbench.reports.labeler import label, merged
 from workbench.reports.labels import FindingLabel, Labels
 from workbench.reports.lexicon import lexicon
@@ -57,26 +57,13 @@ def reader(backend: str = "rules", *, weights: str | Path | None = None) -> Read
         OptionError: the backend is unknown.
         InputError: it is not available here; the message says what it needs.
     """
-    makers = {
-        "rules": lambda: label,
-        "radgraph": _radgraph,
-        "chexbert": lambda: _chexbert(weights),
-    }
-    if backend not in makers:
-        raise OptionError(unknown_name("backend", backend, makers))
-    return makers[backend]()
-
-
-def _folder(weights: str | Path | None, names: tuple[str, ...]) -> Path:
-    folder = Path(weights) if weights else None
-    missing = [name for name in names if folder is None or not (folder / name).is_file()]
-    if folder is None or missing:
-        raise InputError(
-            "chexbert is not available: needs weights=FOLDER with "
-            f"{', '.join(missing)} (chexbert.pth converted to safetensors, and the configuration "
-            "and vocabulary of bert-base-uncased)"
-        )
-    return folder
+    if backend == "rules":
+        return label
+    if backend == "radgraph":
+        return _radgraph()
+    if backend == "chexbert":
+        return _chexbert(weights)
+    raise OptionError(unknown_name("backend", backend, ("rules", "radgraph", "chexbert")))
 
 
 def _labels(text: str, rows: list[FindingLabel]) -> Labels:
@@ -140,7 +127,15 @@ def _placed(text: str, tokens: str, start: int) -> tuple[tuple[int, int] | None,
 
 
 def _chexbert(weights: str | Path | None) -> Reader:
-    folder = _folder(weights, ("model.safetensors", "config.json", "vocab.txt"))
+    folder = Path(weights) if weights else None
+    names = ("model.safetensors", "config.json", "vocab.txt")
+    missing = [name for name in names if folder is None or not (folder / name).is_file()]
+    if folder is None or missing:
+        raise InputError(
+            "chexbert is not available: needs weights=FOLDER with "
+            f"{', '.join(missing)} (chexbert.pth converted to safetensors, and the configuration "
+            "and vocabulary of bert-base-uncased)"
+        )
     import torch
     from safetensors.torch import load_file
     from transformers import BertConfig, BertModel, BertTokenizer
@@ -148,7 +143,7 @@ def _chexbert(weights: str | Path | None) -> Reader:
     config = BertConfig(**json.loads((folder / "config.json").read_text()))
     bert = BertModel(config, add_pooling_layer=False)
     heads = torch.nn.ModuleList(
-        torch.nn.Linear(config.hidden_size, 4 if name != "no finding" else 2)
+        torch.nn.Linear(config.hidden_size, 4 if name != NO_FINDING else 2)
         for name in CHEXBERT_FINDINGS
     )
     state = {
@@ -176,10 +171,6 @@ def _chexbert_labels(
     with torch.inference_mode():
         hidden = network["bert"](**tokens).last_hidden_state[:, 0]
         classes = [int(head(hidden).argmax()) for head in network["linear_heads"].children()]
-    found = [
-        (name, PRESENT if number else None) if name == "no finding" else
-        (name, CHEXBERT_CODES[number])
-        for name, number in zip(CHEXBERT_FINDINGS, classes, strict=True)
-    ]  # fmt: skip
+    found = zip(CHEXBERT_FINDINGS, (CHEXBERT_CODES[number] for number in classes), strict=True)
     rows = [_row(name, code, 0, len(text), "chexbert") for name, code in found if code]
     return _labels(text, rows)

@@ -51,14 +51,11 @@ _UNKNOWN = re.compile(r"(?=[A-Z])[A-Z0-9 \t/&(),.'-]{3,48}:")
 
 @dataclass(frozen=True)
 class Section:
-    """One section and where it stands.
+    """One section: its heading from `start` to `body`, its text from `body` to `end`.
 
     Attributes:
         name: "indication", "comparison", "technique", "findings", "impression", "other", or None
             for text that no heading claims.
-        start: first character of its heading.
-        body: first character behind the heading.
-        end: one past the last character.
         skipped: whether its text states nothing about the image.
     """
 
@@ -279,11 +276,7 @@ LONGEST_TEXT = 500_000
 
 
 def check_length(text: str, most: int = LONGEST_TEXT) -> None:
-    """Refuse a text that is too long to be a report.
-
-    Raises:
-        InputError: it has more than `most` characters.
-    """
+    """Raise `InputError` for a text that is too long to be a report."""
     if len(text) > most:
         raise InputError(
             f"a text of {len(text):,} characters is no report; expected at most {most:,}. "
@@ -293,13 +286,7 @@ def check_length(text: str, most: int = LONGEST_TEXT) -> None:
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence and where it stands.
-
-    Attributes:
-        text: the characters `whole[start:end]`, without white space at either end.
-        start: first character.
-        end: one past the last character.
-    """
+    """One sentence, the characters `whole[start:end]`, without white space at either end."""
 
     text: str
     start: int
@@ -307,10 +294,7 @@ class Sentence:
 
 
 def sentences(text: str) -> tuple[Sentence, ...]:
-    """Split a text into sentences; every character that is not white space is in exactly one.
-
-    Never fails on any string; an empty text has no sentence.
-    """
+    """Split a text into sentences; every character that is not white space is in exactly one."""
     found = []
     start = 0
     for end in (*_ends(text), len(text)):

@@ -4,7 +4,7 @@ Every metric of the list is in the result: measured, or "not available: needs ..
 make it so. None of them knows what is true of an image; a wrong side costs one word.
 
     BLEU-n    n-gram precision up to n with a brevity penalty, over the whole corpus; lower case,
-              tokens "13a", exponential smoothing (per pair: also effective order)
+              tokens "13a", exponential smoothing
     ROUGE-L   F-measure of the longest common subsequence, mean over pairs; lower case, tokens are
               runs of letters and digits, no stemming
     METEOR    mean over pairs, lower case, same tokens as ROUGE-L; needs WordNet (a download)
@@ -24,11 +24,11 @@ BERTScore, Zhang et al. 2020; GREEN, Ostmeier et al. 2024; RaTEScore, Zhao et al
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from workbench._repr import short_repr
 from workbench.errors import InputError
@@ -87,7 +87,6 @@ class TextMetric:
         status: "measured", or "not available: needs ...".
         settings: tokens, case, smoothing, versions: what one has to state beside the number.
         n: pairs measured.
-        per_pair: one value per pair, in the order of the pairs; None for a pair left out.
         details: further numbers of the same metric by name.
     """
 
@@ -96,13 +95,7 @@ class TextMetric:
     status: str = "measured"
     settings: str = ""
     n: int = 0
-    per_pair: tuple[float | None, ...] = field(default=(), repr=False)
     details: Mapping[str, float] = field(default_factory=dict, repr=False)
-
-    @property
-    def available(self) -> bool:
-        """Whether there is a number."""
-        return self.value is not None
 
 
 @dataclass(frozen=True)
@@ -111,12 +104,10 @@ class TextMetrics:
 
     Attributes:
         metrics: in standard order, available or not.
-        ids: of the pairs, in order.
         left_out: ids with an empty text on a side; they are in no metric.
     """
 
     metrics: tuple[TextMetric, ...]
-    ids: tuple[str, ...] = field(repr=False)
     left_out: tuple[str, ...] = field(default=(), repr=False)
 
     __repr__ = short_repr
@@ -124,7 +115,7 @@ class TextMetrics:
     def __getitem__(self, name: str) -> TextMetric:
         """Return a metric by name."""
         for metric in self.metrics:
-            if metric.name.lower() == name.lower():
+            if metric.name == name:
                 return metric
         raise KeyError(f"no metric {name!r}; there are: {', '.join(m.name for m in self.metrics)}")
 
@@ -132,17 +123,9 @@ class TextMetrics:
         """Return one row per metric: value (NaN where not available), n, status, settings."""
         import pandas as pd
 
-        columns = ("name", "value", "n", "status", "settings")
-        rows = [{name: getattr(metric, name) for name in columns} for metric in self.metrics]
-        frame = pd.DataFrame(rows).rename(columns={"name": "metric"}).set_index("metric")
-        return frame.astype({"value": float})
-
-    def per_pair(self) -> pd.DataFrame:
-        """Return one row per pair and one column per metric that has values for pairs."""
-        import pandas as pd
-
-        columns = {metric.name: metric.per_pair for metric in self.metrics if metric.per_pair}
-        return pd.DataFrame(columns, index=pd.Index(self.ids, name="id"), dtype=float)
+        rows = [(m.name, m.value, m.n, m.status, m.settings) for m in self.metrics]
+        frame = pd.DataFrame(rows, columns=["metric", "value", "n", "status", "settings"])
+        return frame.set_index("metric").astype({"value": float})
 
     def to_dict(self) -> dict:
         """Return plain values for JSON; a metric that is not available is null with a status."""
@@ -157,28 +140,28 @@ class TextMetrics:
                 metric.name,
                 "\u2013" if metric.value is None else f"{metric.value:.3f}",
                 f"{metric.n:,}" if metric.n else "",
-                metric.settings if metric.available else metric.status,
+                metric.status if metric.value is None else metric.settings,
             )
             for metric in self.metrics
         ]
         return html_table(("metric", "value", "pairs", "how, or what it needs"), rows)
 
 
-Key = TypeVar("Key", bound=Hashable)
+#: id -> text, or texts in order.
+Texts = Mapping[str, str | None] | Sequence[str | None]
 
 
 def measure_texts(
-    predictions: Mapping[Key, str | None] | Sequence[str | None],
-    references: Mapping[Key, str | None] | Sequence[str | None],
+    predictions: Texts,
+    references: Texts,
     *,
     neural: bool = True,
     remote_code: bool = False,
 ) -> TextMetrics:
-    """Measure predictions against references, one reference each.
+    """Measure predictions against references of the same ids, or as many; one reference each.
 
     Args:
-        predictions: id -> text, or texts in order.
-        references: the same ids, or as many texts.
+        predictions, references: see `Texts`.
         neural: also run metrics with a model, where their package and weights are on this machine;
             nothing is ever downloaded.
         remote_code: allow metrics whose package runs code from the repository of the weights
@@ -197,13 +180,10 @@ def measure_texts(
         found += [_neural(name, hypotheses, truths, remote_code) for name in NEURAL_METRICS]
     else:
         found += [TextMetric(name, None, "not asked for") for name in NEURAL_METRICS]
-    return TextMetrics(tuple(found), tuple(ids[at] for at in kept), left_out)
+    return TextMetrics(tuple(found), left_out)
 
 
-def _aligned(
-    predictions: Mapping[Key, str | None] | Sequence[str | None],
-    references: Mapping[Key, str | None] | Sequence[str | None],
-) -> tuple[list[str], list[str], list[str]]:
+def _aligned(predictions: Texts, references: Texts) -> tuple[list[str], list[str], list[str]]:
     """Return ids and both texts of every pair; a text of white space, or None, is ""."""
     if isinstance(predictions, Mapping) and isinstance(references, Mapping):
         lost = set(predictions) ^ set(references)
@@ -246,14 +226,9 @@ def _bleu(predicted: list[str], expected: list[str]) -> list[TextMetric]:
     found = []
     for name, order in zip(names, BLEU_ORDERS, strict=True):
         corpus = BLEU(max_ngram_order=order, lowercase=True)
-        single = BLEU(max_ngram_order=order, lowercase=True, effective_order=True)
         value = corpus.corpus_score(predicted, [expected]).score / 100
-        each = tuple(
-            single.sentence_score(text, [truth]).score / 100
-            for text, truth in zip(predicted, expected, strict=True)
-        )
         settings = f"corpus, sacrebleu {corpus.get_signature()}"
-        found.append(TextMetric(name, value, settings=settings, n=len(each), per_pair=each))
+        found.append(TextMetric(name, value, settings=settings, n=len(predicted)))
     return found
 
 
@@ -305,10 +280,8 @@ def _mean(name: str, each: list[float | None], settings: str) -> TextMetric:
     if skipped:
         settings += f"; {skipped} pairs are too long and left out"
     if not known:
-        return TextMetric(name, None, "no pair of texts", settings, 0, tuple(each))
-    return TextMetric(
-        name, sum(known) / len(known), settings=settings, n=len(known), per_pair=tuple(each)
-    )
+        return TextMetric(name, None, "no pair of texts", settings)
+    return TextMetric(name, sum(known) / len(known), settings=settings, n=len(known))
 
 
 def _neural(name: str, predicted: list[str], expected: list[str], remote_code: bool) -> TextMetric:

@@ -80,10 +80,8 @@ class CorrectedReference:
         """Write `to_frame` as .csv or .parquet."""
         return save_frame(self.to_frame(), path)
 
-    def to_manifest(
-        self, manifest: Manifest, *, provenance: str = "unknown", reviewed_only: bool = True
-    ) -> Manifest:
-        """Return a manifest with the corrected labels, to fine-tune on.
+    def to_manifest(self, manifest: Manifest, *, provenance: str = "unknown") -> Manifest:
+        """Return the reviewed rows of a manifest with the corrected labels, to fine-tune on.
 
         A row whose labels changed loses its report, which would teach the opposite, unless a
         reviewer wrote a new one.
@@ -91,7 +89,6 @@ class CorrectedReference:
         Args:
             manifest: the rows, with images and splits.
             provenance: who reviewed the changed rows, one of `data.columns.PROVENANCES`.
-            reviewed_only: keep only rows that somebody has reviewed.
 
         Raises:
             OptionError: unknown provenance.
@@ -109,8 +106,7 @@ class CorrectedReference:
         keep[rows[self.reviewed & (rows >= 0)]] = True
         notes = (f"{len(self.changes):,} labels corrected by review",)
         notes += (f"{dropped:,} reports left out, as they contradict a corrected label",)
-        whole = manifest.with_frame(conform(frame, sort=False), notes=notes)
-        return whole.select(keep) if reviewed_only else whole
+        return manifest.with_frame(conform(frame, sort=False), notes=notes).select(keep)
 
     def _repr_html_(self) -> str:
         from workbench.figures.tables import frame_table

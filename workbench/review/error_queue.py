@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -46,16 +46,12 @@ from workbench.runs.record import stated_notice, turned_upright
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Columns that stay out of files.
-_PRIVATE = ("patient_id", "path")
+    from workbench.hallucination import GroundingTable
+
 _SHOWN = ("source", "view", "sex", "age group", "patient_id", "path", "mean_logprob", "tokens")
 _NOTE = (
     "border-left:4px solid #b36b00;background:#fff4dc;color:#5c3a00;padding:6px 14px;margin:10px 0"
 )
-
-
-class _Table(Protocol):
-    def to_frame(self) -> pd.DataFrame: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +236,7 @@ class ErrorQueue:
         Patient and path are left out: files that are sent around should not tell whose radiographs
         they are about. The manifest has both, under source and id.
         """
-        return save_frame(self.to_frame().drop(columns=list(_PRIVATE), errors="ignore"), path)
+        return save_frame(self.to_frame().drop(columns=["patient_id", "path"]), path)
 
     def __repr__(self) -> str:
         return f"<ErrorQueue {len(self):,} entries about {len(self.joined.cases):,} reports>"
@@ -266,7 +262,7 @@ def queue(
     manifest: Known | None = None,
     root: str | os.PathLike[str] | None = None,
     task: str = "report",
-    grounding: pd.DataFrame | _Table | None = None,
+    grounding: pd.DataFrame | GroundingTable | None = None,
     confident: float = 0.5,
     progress: bool = False,
 ) -> ErrorQueue:
@@ -281,8 +277,8 @@ def queue(
         root: folder of the images; when None, the one that the run was made with where its images
             are there, else that of the manifest.
         task: of the run; one whose answers are reports.
-        grounding: table with the columns id, finding, code and contribution, or an object whose
-            `to_frame` returns one (`wb.hallucination.ground_table`).
+        grounding: what `wb.hallucination.ground_table` returned, or a table with the columns id,
+            finding, code and contribution.
         confident: a false finding counts as a confident one where at least this share of reports
             has a lower token confidence, 0 to 1.
         progress: show a bar while texts are read for the first time.

@@ -40,13 +40,9 @@ MISSING = -1
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """Agreement of raters over items.
+    """Agreement of raters over items; for the input see `agreement`.
 
     Attributes:
-        raters: names, in the order of `table`.
-        categories: names, in order where they are grades.
-        weights: "nominal", "linear" or "quadratic".
-        table: (items, raters) int, index of `categories`, -1 where an item was not rated.
         measure: name of what `kappa` is.
         kappa: of all raters together.
         alpha: Krippendorff's, over items that two raters or more have rated.
@@ -133,9 +129,8 @@ def agreement(
         table: (items, raters) int, index of `categories`; -1 where an item was not rated.
         categories: names; in order where weights are not nominal.
         raters: names; "1", "2" and so on when None.
-        weights: how bad it is to differ: "nominal", "linear" or "quadratic" in the distance.
-        resamples: of the bootstrap over items.
-        seed: of the bootstrap.
+        weights: how bad it is to differ, one of `WEIGHTS`, in the distance.
+        resamples, seed: of the bootstrap over items.
 
     Raises:
         InputError: fewer than two raters, or a number that is no category.

@@ -214,13 +214,15 @@ def find_slices(
     rates = np.nan_to_num(divided(errors.sum(axis=0), below))
     columns = [(ALL, np.arange(len(FINDINGS)))]
     columns += [(FINDINGS[at], np.array([at])) for at in np.flatnonzero(errors.any(axis=0))]
-    parts = [(name, _Part(errors, chances, rates, patients, chosen)) for name, chosen in columns]
+    parts = [
+        (name, _Part(errors[:, at], chances[:, at], rates[at], patients)) for name, at in columns
+    ]
     found: list[Slice] = []
     for name in attributes.columns:
         numbers, values = pd.factorize(attributes[name].fillna(UNKNOWN).astype(str), sort=True)
         if 1 < len(values) <= VALUES:
             for finding, part in parts:
-                found += part.slices(str(name), finding, numbers, list(values))
+                found += part.slices(str(name), finding, numbers, values)
     adjusted = holm([item.p for item in found])
     corrected = [replace(item, p=p) for item, p in zip(found, adjusted, strict=True)]
     corrected.sort(key=lambda item: (item.z is None, -(item.z or 0.0), -item.errors))
@@ -232,24 +234,23 @@ def legend_below(ax: Axes, *, handles: Sequence[Artist] | None = None) -> None:
     """Put a legend of three columns below the label of the axis, where no bar can reach it."""
     figure = ax.get_figure(root=True)
     assert figure is not None
-    height = ax.get_position().height * figure.get_size_inches()[1]
+    below = -0.72 / max(ax.get_position().height * figure.get_size_inches()[1], 0.5)
     given = {} if handles is None else {"handles": handles}
-    ax.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.72 / max(height, 0.5)), ncols=3, fontsize=11,
-        **given,
-    )  # fmt: skip
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, below), ncols=3, fontsize=11, **given)
 
 
 class _Part:
     """Errors of some findings, summed by patient, to be divided by any attribute."""
 
-    def __init__(self, errors, chances, rates, patients, chosen) -> None:
+    def __init__(
+        self, errors: np.ndarray, chances: np.ndarray, rates: np.ndarray, patients: np.ndarray
+    ) -> None:
         self.patients = patients
         self.people = int(patients.max(initial=-1)) + 1
-        self.chances = chances[:, chosen].astype(float)
-        self.errors = errors[:, chosen].sum(axis=1).astype(float)
-        self.expected = self.chances @ rates[chosen]
-        residuals = errors[:, chosen] - self.chances * rates[chosen]
+        self.chances = chances.astype(float)
+        self.errors = errors.sum(axis=1).astype(float)
+        self.expected = self.chances @ rates
+        residuals = errors - self.chances * rates
         self.residual = residuals.sum(axis=1)
         # (patients, findings) sums of what was not expected
         self.by_patient = np.stack(
@@ -257,7 +258,7 @@ class _Part:
         )
 
     def slices(
-        self, attribute: str, finding: str, numbers: np.ndarray, values: Sequence[str]
+        self, attribute: str, finding: str, numbers: np.ndarray, values: pd.Index
     ) -> list[Slice]:
         """Return one slice for each value that has a chance to err."""
         count = len(values)
@@ -269,16 +270,15 @@ class _Part:
         asked = np.bincount(cells, self.chances.sum(axis=1), self.people * count)
         people = (asked.reshape(self.people, count) > 0).sum(axis=0)
         z = self._z(cells, each)
-        found = []
-        for at, value in enumerate(values):
-            chances = int(each[at].sum())
-            enough = errors[at] >= ERRORS_NEEDED and people[at] >= PATIENTS
-            score = float(z[at]) if enough and np.isfinite(z[at]) else None
-            p = None if score is None else float(ndtr(-score))
-            found.append(
-                Slice(attribute, str(value), finding, int(cases[at]), int(errors[at]), chances,
-                      float(expected[at]), score, p)
-            )  # fmt: skip
+        tested = (errors >= ERRORS_NEEDED) & (people >= PATIENTS) & np.isfinite(z)
+        found = [
+            Slice(
+                attribute, str(value), finding, int(cases[at]), int(errors[at]),
+                int(each[at].sum()), float(expected[at]),
+                float(z[at]) if tested[at] else None, float(ndtr(-z[at])) if tested[at] else None,
+            )
+            for at, value in enumerate(values)
+        ]  # fmt: skip
         return [item for item in found if item.chances]
 
     def _z(self, cells: np.ndarray, each: np.ndarray) -> np.ndarray:

@@ -107,10 +107,10 @@ class ReaderStudy:
             graded = session.grades
             for item in session.items:
                 known, record = self.key["items"][item.item], graded.get(item.item, {})
-                source, case = self.key["cases"][known["case"]]
                 rows.append(
-                    (reader, item.position, item.item, source, case, known["arm"], known["repeat"],
-                     record.get("grade"), record.get("seconds"), record.get("comment", ""))
+                    (reader, item.position, item.item, *self.case_of(item.item), known["arm"],
+                     known["repeat"], record.get("grade"), record.get("seconds"),
+                     record.get("comment", ""))
                 )  # fmt: skip
         names = ["reader", "position", "item", "source", "case", "arm", "repeat", "grade"]
         frame = pd.DataFrame(rows, columns=[*names, "seconds", "comment"])

@@ -107,12 +107,8 @@ class Annotations:
     """The annotations of a run, in a file that the first one makes."""
 
     def __init__(self, path: str | os.PathLike) -> None:
+        self.path = Path(path)
         self._lines = JsonLines(path)
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self._lines.path
 
     @property
     def torn(self) -> int:
@@ -251,7 +247,7 @@ def open_annotations(run: str | os.PathLike[str] | RunResult | ErrorQueue) -> An
     Raises:
         InputError: there is no such folder.
     """
-    folder = run if isinstance(run, (str, os.PathLike)) else run.folder
+    folder = run if isinstance(run, (str, os.PathLike)) else getattr(run, "folder", None)
     if folder is None or not Path(folder).is_dir():
         raise InputError(
             "annotations are stored in the folder of a run; give the folder that `workbench run "
