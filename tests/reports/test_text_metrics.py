@@ -63,7 +63,7 @@ def test_identical_texts_are_one_and_disjoint_texts_are_near_zero(no_radeval):
 
 def test_bleu_by_hand(no_radeval):
     # the heart is in both: 3 of 5 tokens, 2 of 4 pairs, 1 of 3 triples
-    found = measure_texts(["The heart is large now"], ["the heart is normal today"])
+    found = measure_texts({"a": "The heart is large now"}, {"a": "the heart is normal today"})
     assert found["BLEU-1"].value == pytest.approx(3 / 5)
     assert found["BLEU-2"].value == pytest.approx(math.sqrt(3 / 5 * 2 / 4))
     assert found["BLEU-3"].value == pytest.approx((3 / 5 * 2 / 4 * 1 / 3) ** (1 / 3))
@@ -72,20 +72,20 @@ def test_bleu_by_hand(no_radeval):
 
 
 def test_bleu_is_of_the_corpus_and_punishes_brevity(no_radeval):
-    found = measure_texts(["a b", "c d e f"], ["a b c d", "c d e f"])
+    found = measure_texts({1: "a b", 2: "c d e f"}, {1: "a b c d", 2: "c d e f"})
     # 6 of 6 tokens right, 6 tokens against 8
     assert found["BLEU-1"].value == pytest.approx(math.exp(1 - 8 / 6))
 
 
 def test_rouge_by_hand(no_radeval):
     # longest common subsequence a c of a b c (3) and a c d e (4)
-    found = measure_texts(["a b c"], ["A c, d e"])["ROUGE-L"]
+    found = measure_texts({"a": "a b c"}, {"a": "A c, d e"})["ROUGE-L"]
     precision, recall = 2 / 3, 2 / 4
     assert found.value == pytest.approx(2 * precision * recall / (precision + recall))
 
 
 def test_settings_are_stated(no_radeval):
-    found = measure_texts(["a b"], ["a b"])
+    found = measure_texts({"a": "a b"}, {"a": "a b"})
     for part in ("case:lc", "tok:13a", "smooth:exp", "version:"):
         assert part in found["BLEU-4"].settings
     assert "lower case" in found["ROUGE-L"].settings
@@ -181,9 +181,8 @@ def test_empty_texts_are_left_out_and_listed(no_radeval):
     ("predictions", "references", "message"),
     [
         ({"a": "x"}, {"b": "x"}, "2 ids have no text on the other side"),
-        (["x"], ["x", "y"], "1 predictions and 2 references"),
-        ({"a": "x"}, ["x"], "two mappings id -> text, or two lists"),
-        ("x", "x", "two mappings id -> text, or two lists"),
+        ({"a": "x"}, ["x"], "two mappings id -> text"),
+        ("x", "x", "two mappings id -> text"),
         ({"a": 1}, {"a": "x"}, "id 'a': expected a text, got int"),
     ],
 )

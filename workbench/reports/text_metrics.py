@@ -24,7 +24,7 @@ BERTScore, Zhang et al. 2020; GREEN, Ostmeier et al. 2024; RaTEScore, Zhao et al
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -147,8 +147,8 @@ class TextMetrics:
         return html_table(("metric", "value", "pairs", "how, or what it needs"), rows)
 
 
-#: id -> text, or texts in order.
-Texts = Mapping[str, str | None] | Sequence[str | None]
+#: id -> text.
+Texts = Mapping[str, str | None]
 
 
 def measure_texts(
@@ -158,23 +158,22 @@ def measure_texts(
     neural: bool = True,
     remote_code: bool = False,
 ) -> TextMetrics:
-    """Measure predictions against references of the same ids, or as many; one reference each.
+    """Measure predictions against references of the same ids, one reference each.
 
     Args:
-        predictions, references: see `Texts`.
+        predictions, references: id -> text.
         neural: also run metrics with a model, where their package and weights are on this machine;
             nothing is ever downloaded.
         remote_code: allow metrics whose package runs code from the repository of the weights
             (GREEN); not allowed by default.
 
     Raises:
-        InputError: the two sides do not have the same ids or lengths, or hold something else.
+        InputError: the two sides do not have the same ids, or contain something else than text.
     """
-    ids, predicted, expected = _aligned(predictions, references)
-    whole = [all(pair) for pair in zip(predicted, expected, strict=True)]
-    kept = [at for at, there in enumerate(whole) if there]
-    left_out = tuple(key for key, there in zip(ids, whole, strict=True) if not there)
-    hypotheses, truths = [predicted[at] for at in kept], [expected[at] for at in kept]
+    pairs = _paired(predictions, references)
+    left_out = tuple(str(key) for key, pair in pairs.items() if not all(pair))
+    hypotheses = [text for text, truth in pairs.values() if text and truth]
+    truths = [truth for text, truth in pairs.values() if text and truth]
     found = [*_bleu(hypotheses, truths), _rouge(hypotheses, truths), _meteor(hypotheses, truths)]
     if neural:
         found += [_neural(name, hypotheses, truths, remote_code) for name in NEURAL_METRICS]
@@ -183,33 +182,22 @@ def measure_texts(
     return TextMetrics(tuple(found), left_out)
 
 
-def _aligned(predictions: Texts, references: Texts) -> tuple[list[str], list[str], list[str]]:
-    """Return ids and both texts of every pair; a text of white space, or None, is ""."""
-    if isinstance(predictions, Mapping) and isinstance(references, Mapping):
-        lost = set(predictions) ^ set(references)
-        if lost:
-            some = ", ".join(repr(key) for key in sorted(map(str, lost))[:3])
-            raise InputError(
-                f"{len(lost)} ids have no text on the other side ({some}); give both sides the "
-                "same ids"
-            )
-        keys = list(predictions)
-        pairs = [(predictions[key], references[key]) for key in keys]
-    elif any(isinstance(side, Mapping | str) for side in (predictions, references)):
-        raise InputError("expected two mappings id -> text, or two lists of texts")
-    elif len(predictions) != len(references):
+def _paired(predictions: Texts, references: Texts) -> dict[str, tuple[str, str]]:
+    """Return both texts of every id; a text of white space, or None, is ""."""
+    if not (isinstance(predictions, Mapping) and isinstance(references, Mapping)):
+        raise InputError("expected two mappings id -> text")
+    lost = set(predictions) ^ set(references)
+    if lost:
+        some = ", ".join(repr(key) for key in sorted(map(str, lost))[:3])
         raise InputError(
-            f"{len(predictions)} predictions and {len(references)} references; give as many"
+            f"{len(lost)} ids have no text on the other side ({some}); give both sides the same ids"
         )
-    else:
-        keys = range(1, len(predictions) + 1)
-        pairs = list(zip(predictions, references, strict=True))
-    predicted = [_clean(key, text) for key, (text, _) in zip(keys, pairs, strict=True)]
-    expected = [_clean(key, text) for key, (_, text) in zip(keys, pairs, strict=True)]
-    return [str(key) for key in keys], predicted, expected
+    return {
+        key: (_clean(key, predictions[key]), _clean(key, references[key])) for key in predictions
+    }
 
 
-def _clean(key: object, text: object) -> str:
+def _clean(key: str, text: object) -> str:
     if text is not None and not isinstance(text, str):
         raise InputError(f"id {key!r}: expected a text, got {type(text).__name__}")
     return text if text and text.strip() else ""

@@ -151,30 +151,14 @@ def stratified(
     lost = [name for name in by if name not in frame.columns]
     if lost:
         raise OptionError(f"no column {lost[0]!r}; there is: {', '.join(map(str, frame.columns))}")
-    if frame.empty:
-        return np.zeros(0, dtype=int), np.zeros(0)
-    groups = frame.groupby(list(by), sort=True, observed=True, dropna=False).indices
-    strata = list(groups.values())
-    sizes = np.array([len(rows) for rows in strata])
     rng = np.random.default_rng(seed)
-    taken = _shares(sizes, min(n, len(frame)), rng)
-    picked = [rng.choice(rows, k, replace=False) for rows, k in zip(strata, taken, strict=True)]
-    weights = np.repeat(sizes / np.maximum(taken, 1), taken)
-    rows = np.concatenate(picked)
-    order = np.argsort(rows, kind="stable")
-    return rows[order], weights[order]
-
-
-def _shares(sizes: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return (strata,) how many rows each gives; chance decides which give one more."""
-    taken = np.zeros(len(sizes), dtype=int)
-    while (left := n - int(taken.sum())) > 0:
-        open_ = np.flatnonzero(taken < sizes)
-        if left < len(open_):
-            taken[rng.choice(open_, left, replace=False)] += 1
-        else:
-            taken[open_] += np.minimum(left // len(open_), sizes[open_] - taken[open_])
-    return taken
+    stratum = frame.groupby(list(by), sort=True, observed=True, dropna=False).ngroup().to_numpy()
+    order = rng.permutation(len(frame))
+    # every stratum has one row in each turn; chance decides which have one in the last
+    turn = pd.Series(stratum[order]).groupby(stratum[order]).cumcount().to_numpy()
+    rows = np.sort(order[np.lexsort((rng.random(len(order)), turn))[:n]])
+    sizes, taken = np.bincount(stratum), np.bincount(stratum[rows])
+    return rows, sizes[stratum[rows]] / taken[stratum[rows]]
 
 
 def _what(row: Mapping[Hashable, str]) -> str:

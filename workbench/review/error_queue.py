@@ -218,9 +218,8 @@ class ErrorQueue:
             left = np.zeros(len(counts))
             for kind, colour in zip(KINDS, tones, strict=True):
                 if kind in counts:
-                    values = counts[kind].to_numpy()
-                    ax.barh(list(counts.index), values, left=left, color=colour, label=kind)
-                    left += values
+                    ax.barh(counts.index, counts[kind], left=left, color=colour, label=kind)
+                    left += counts[kind].to_numpy()
             ax.set_xlabel("entries")
             ax.set_title(f"{len(self):,} entries about {len(self.joined.cases):,} reports")
             ax.grid(axis="x")
