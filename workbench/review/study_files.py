@@ -7,8 +7,7 @@ radiographs, drawn by lot, the model comes first. Both passes are in random orde
 origin, are read again at the end, to see whether a reader agrees with himself.
 
 The file of a reader and the key are written here together, so that all that could betray an origin
-can be looked at in one place. Every item of a reader's file is a random name of 16 digits and a
-text; nothing in it is sorted, counted or dated by origin.
+can be looked at in one place: nothing in the file is sorted, counted or dated by origin.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ from workbench.runs.record import stated_notice, turned_upright
 
 MODEL, REFERENCE = "model", "reference"
 ARMS = (MODEL, REFERENCE)
+_OTHER = {MODEL: REFERENCE, REFERENCE: MODEL}
 KEY, READERS = "key.json", "readers"
 INSTRUCTIONS = (
     "Grade each report as if you had to sign it. Look at the radiograph first. You may change your "
@@ -105,17 +105,16 @@ def arrange(
             f"repeats must be from 0 to {count - gap} with {count} cases for a reader and a "
             f"washout of {washout}; got {repeats}"
         )
-    model_first = _halved(count, rng)
+    arms = _halved(count, rng)
     first = rng.permutation(count)
     second = _released(first, gap, rng)
     early = np.flatnonzero(np.argsort(second) + count <= 2 * count - gap)
     again = rng.choice(early, repeats, replace=False)
-    of_model = _halved(repeats, rng)
-    plan = [PlannedReading(int(cases[at]), _arm(model_first[at])) for at in first]
-    plan += [PlannedReading(int(cases[at]), _arm(not model_first[at])) for at in second]
+    plan = [PlannedReading(int(cases[at]), arms[at]) for at in first]
+    plan += [PlannedReading(int(cases[at]), _OTHER[arms[at]]) for at in second]
     return plan + [
-        PlannedReading(int(cases[at]), _arm(own), repeat=True)
-        for at, own in zip(again, of_model, strict=True)
+        PlannedReading(int(cases[at]), arm, repeat=True)
+        for at, arm in zip(again, _halved(repeats, rng), strict=True)
     ]
 
 
@@ -132,14 +131,10 @@ def _released(first: np.ndarray, gap: int, rng: np.random.Generator) -> np.ndarr
     return np.array(order)
 
 
-def _halved(count: int, rng: np.random.Generator) -> list[bool]:
-    """Return `count` values in random order, half of them True; who has one more is drawn."""
+def _halved(count: int, rng: np.random.Generator) -> list[str]:
+    """Return `count` arms in random order, as many of each; which has one more is drawn."""
     ones = (count + int(rng.integers(2))) // 2
-    return rng.permutation(np.arange(count) < ones).tolist()
-
-
-def _arm(model: bool) -> str:
-    return MODEL if model else REFERENCE
+    return [MODEL if own else REFERENCE for own in rng.permutation(np.arange(count) < ones)]
 
 
 def check_readers(readers: Sequence[str]) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ class ReaderSession:
 
     @property
     def grades(self) -> dict[str, dict]:
-        """Item -> its standing record: grade, seconds, comment, time."""
+        """Item -> its standing record (grade, seconds, comment, time), the last graded one last."""
         records, _ = self._lines.read()
         known = {item.item for item in self.items}
         found: dict[str, list[dict]] = {}
@@ -100,7 +100,7 @@ class ReaderSession:
             if record.get("what") == "undo":
                 del found.setdefault(key, [])[-1:]
             elif record.get("grade") in GRADES:
-                found.setdefault(key, []).append(record)
+                found[key] = [*found.pop(key, []), record]
         return {key: history[-1] for key, history in found.items() if history}
 
     @property
@@ -161,13 +161,10 @@ class ReaderSession:
 
     def undo(self) -> str | None:
         """Take the last standing grade back; return its report, None where there is no grade."""
-        standing = self.grades
-        records, _ = self._lines.read()
-        order = [r["item"] for r in records if r.get("what") == "grade" and r["item"] in standing]
-        if not order:
-            return None
-        self._lines.add({"what": "undo", "item": order[-1], "time": now()})
-        return order[-1]
+        last = next(reversed(self.grades), None)
+        if last is not None:
+            self._lines.add({"what": "undo", "item": last, "time": now()})
+        return last
 
 
 def check_text(name: str, text: object) -> None:
