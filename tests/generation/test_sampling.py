@@ -106,22 +106,22 @@ def test_rows_draw_from_their_own_streams():
     assert together[1] == int(logits[1].argmax())
 
 
-def test_default_is_greedy_and_published_samples():
+def test_default_is_greedy_and_a_temperature_samples_as_published():
     assert DecodingSettings().greedy
-    published = DecodingSettings.published()
-    assert (published.temperature, published.top_p, published.top_k) == (0.2, 0.8, 50)
+    published = DecodingSettings(temperature=0.2)
+    assert (published.top_p, published.top_k) == (0.8, 50)
     assert not published.greedy
-    assert DecodingSettings.published(do_sample=False).greedy
+    assert DecodingSettings(temperature=0.2, do_sample=False).greedy
     assert DecodingSettings(temperature=0.001).greedy
     assert not DecodingSettings(temperature=0.0011).greedy
 
 
 def test_sampling_without_a_seed_gets_one_and_greedy_does_not():
-    given_one, other = (DecodingSettings.published().with_seed().seed for _ in range(2))
+    given_one, other = (DecodingSettings(temperature=0.2).with_seed().seed for _ in range(2))
     assert isinstance(given_one, int)
     assert given_one != other
     assert DecodingSettings().with_seed().seed is None
-    assert DecodingSettings.published(seed=5).with_seed().seed == 5
+    assert DecodingSettings(temperature=0.2, seed=5).with_seed().seed == 5
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,6 @@ def test_sampling_without_a_seed_gets_one_and_greedy_does_not():
         ({"seed": -1}, "seed must be a whole number"),
         ({"seed": "7"}, "seed must be a whole number"),
         ({"do_sample": True}, "do_sample=True needs a temperature above"),
-        ({"limit_rule": "none"}, "limit_rule must be one of context, published"),
     ],
 )
 def test_values_out_of_range_are_refused(options, message):

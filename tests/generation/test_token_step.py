@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from workbench.generation.kvcache import KeyValueBuffer
-from workbench.generation.prefix_pass import fill
-from workbench.generation.token_step import TokenStep
+from workbench.generation.token_step import TokenStep, fill
 
 
 def buffers_of(engine, requests):

@@ -34,12 +34,7 @@ _ASKED = (
 
 @dataclass(frozen=True)
 class Turn:
-    """One question and its answer.
-
-    Attributes:
-        question: the user's words.
-        answer: what the model wrote.
-    """
+    """One question, in the user's words, and its answer."""
 
     question: str
     answer: Generation
@@ -94,11 +89,7 @@ class Chat:
         return self._keys.reused
 
     def say(self, text: str, **decoding) -> Generation:
-        """Ask the next question.
-
-        Args:
-            text: the question.
-            **decoding: fields of `DecodingSettings`, or `settings`.
+        """Ask the next question; `decoding` takes fields of `DecodingSettings`, or `settings`.
 
         Raises:
             InputError: the text is empty or holds a mark of the template.
@@ -125,12 +116,8 @@ class Chat:
 
     def to_dict(self) -> dict:
         """Return the dialogue as plain values for JSON."""
-        return {
-            "source": self._source,
-            "turns": [
-                {"question": turn.question, "answer": turn.answer.to_dict()} for turn in self._turns
-            ],
-        }
+        turns = [{"question": one.question, "answer": one.answer.to_dict()} for one in self._turns]
+        return {"source": self._source, "turns": turns}
 
     def __repr__(self) -> str:
         return f"<Chat about {self._source!r}, {len(self._turns)} turns>"
@@ -183,7 +170,5 @@ class _DialogueKeys:
 
 def _shared_length(first: Sequence[int], second: Sequence[int]) -> int:
     """Return how many leading ids two sequences share."""
-    for index, (one, other) in enumerate(zip(first, second, strict=False)):
-        if one != other:
-            return index
-    return min(len(first), len(second))
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))

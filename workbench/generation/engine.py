@@ -30,9 +30,8 @@ from workbench._repr import short_repr
 from workbench.errors import DeviceError, InputError
 from workbench.generation.kvcache import Decoding, ImagePrefix, KeyValueBuffer, PrefixCache
 from workbench.generation.options import DecodingSettings
-from workbench.generation.prefix_pass import fill
 from workbench.generation.sampling import Sampler, choose
-from workbench.generation.token_step import TokenStep
+from workbench.generation.token_step import TokenStep, fill
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 
 #: Changes logits before tokens are chosen: takes the requests' indexes of the rows that are still
@@ -84,7 +83,7 @@ class Engine:
     """Decodes for one model.
 
     Args:
-        model: a `CxrLlavaForConditionalGeneration` in evaluation mode.
+        model: in evaluation mode.
         image_id: the placeholder that stands for an image in prompt ids.
         end_ids: tokens that end a text.
         prefix_bytes: budget of the prefixes that are kept; the newest is always kept.
@@ -106,10 +105,7 @@ class Engine:
         self._lock = threading.RLock()
 
     def split(self, ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Cut prompt ids behind the image.
-
-        Returns:
-            The ids up to and including the placeholder, and the rest.
+        """Cut prompt ids behind the image's placeholder.
 
         Raises:
             InputError: not exactly one placeholder, or nothing behind it.
@@ -144,12 +140,7 @@ class Engine:
             return prefix
 
     def prefill(self, requests: Sequence[Request], *, first: int = 0) -> Decoding:
-        """Compute every prompt; the result is ready for the first token of each row.
-
-        Args:
-            requests: what to answer.
-            first: number of the first request; the others follow.
-        """
+        """Compute every prompt; the requests are numbered from `first` on."""
         room = max(request.settings.limit for request in requests)
         groups: dict[tuple[int, int], list[int]] = {}
         for row, request in enumerate(requests):
@@ -305,16 +296,9 @@ class Engine:
         made: MutableMapping[int, int],
         guide: Guide | None = None,
     ) -> Step:
-        """Choose the next token of every row.
+        """Choose the next token of every row; see `run`.
 
-        Args:
-            decoding: rows with logits.
-            samplers: by number of the request.
-            made: new tokens of each request so far; is counted on.
-            guide: see `run`.
-
-        Raises:
-            DeviceError: the model's logits are not finite.
+        `made` are the new tokens of each request so far; they are counted on.
         """
         logits = decoding.logits
         guided = logits if guide is None else guide(decoding.rows, logits)
@@ -338,13 +322,7 @@ class Engine:
     def advance(
         self, decoding: Decoding, tokens: Sequence[int], fast: TokenStep | None = None
     ) -> None:
-        """Append one token to every row.
-
-        Args:
-            decoding: gets the logits behind the tokens.
-            tokens: one id for each row.
-            fast: takes the step where it can; else the model's own forward pass.
-        """
+        """Append one token to every row; `fast` takes the step where it can."""
         decoding.lengths = [length + 1 for length in decoding.lengths]
         with self._lock:
             if fast is not None and fast.ready():

@@ -53,7 +53,6 @@ class _BufferLayer(DynamicLayer):
         return self.keys.narrow(2, 0, end), self.values.narrow(2, 0, end)
 
     def reserve(self, capacity: int) -> None:
-        """Make room for `capacity` positions, keeping what is there."""
         if capacity <= self.capacity:
             return
         self.capacity = capacity
@@ -208,10 +207,7 @@ class KeyValueBuffer(Cache):
     ) -> KeyValueBuffer:
         """Stack the rows of several buffers, ends aligned, zeros in front of the shorter ones.
 
-        Args:
-            buffers: what to stack.
-            capacity: positions to make room for.
-            lengths: positions to take from the end of each buffer; all when not given.
+        `lengths` are the positions to take from the end of each buffer; all when not given.
         """
         lengths = [buffer.length for buffer in buffers] if lengths is None else lengths
         longest = max(lengths)
@@ -227,10 +223,8 @@ class KeyValueBuffer(Cache):
             row = 0
             for part, length in zip(parts, lengths, strict=True):
                 end = row + part.keys.shape[0]
-                here, there = (
-                    slice(longest - length, longest),
-                    slice(part.length - length, part.length),
-                )
+                here = slice(longest - length, longest)
+                there = slice(part.length - length, part.length)
                 layer.keys[row:end, :, here] = part.keys[:, :, there]
                 layer.values[row:end, :, here] = part.values[:, :, there]
                 row = end
@@ -267,11 +261,8 @@ class Decoding:
     def join(cls, parts: Sequence[Decoding], room: int) -> Decoding:
         """Put the rows of several decodings into one buffer, ends aligned.
 
-        What is only gap in front of all rows is cut off.
-
-        Args:
-            parts: each with logits for its next tokens.
-            room: positions to leave free behind the longest row.
+        What is only gap in front of all rows is cut off; `room` positions are left free behind
+        them.
         """
         lengths = [max(part.lengths) for part in parts]
         buffers = [part.buffer for part in parts]
@@ -286,8 +277,7 @@ class Decoding:
 class PrefixCache:
     """The image prefixes used last, within a budget; safe to use from several threads.
 
-    Args:
-        max_bytes: forget the oldest beyond this many bytes; the newest is always kept.
+    The oldest are forgotten beyond `max_bytes`; the newest is always kept.
     """
 
     def __init__(self, max_bytes: int = 1 << 30) -> None:
@@ -299,12 +289,6 @@ class PrefixCache:
 
     def __len__(self) -> int:
         return len(self._kept)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of everything that is kept."""
-        with self._lock:
-            return sum(prefix.nbytes for prefix in self._kept.values())
 
     def get(self, key: tuple) -> ImagePrefix | None:
         """Return the prefix kept under `key` and mark it as used, or None."""

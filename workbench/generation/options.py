@@ -1,9 +1,9 @@
 """Decoding settings, how users give them, and how many new tokens fit behind a prompt.
 
-Ours (`limit_rule="context"`): prompt ids, image tokens and new tokens together must fit the
-language model's own context (`llama.max_position_embeddings`); an image costs all its tokens, 1,024
-at full size. The published code (`limit_rule="published"`) allows min(512, M - ids - 1) new tokens,
-counts an image as one id and takes M from the top level of config.json, 2048 when it is not there.
+Prompt ids, image tokens and new tokens together must fit the language model's own context
+(`llama.max_position_embeddings`); an image costs all its tokens, 1,024 at full size. Deviation: the
+published code allows min(512, M - ids - 1) new tokens, counts an image as one id and takes M from
+the top level of config.json, 2048 when it is not there.
 """
 
 from __future__ import annotations
@@ -25,16 +25,13 @@ DEFAULT_NEW_TOKENS = 512
 #: M of the published rule where config.json has no top-level `max_position_embeddings`.
 PUBLISHED_CONTEXT = 2048
 
-#: How the limit on new tokens is found.
-LIMIT_RULES = ("context", "published")
-
 
 @dataclass(frozen=True)
 class DecodingSettings:
     """How tokens are chosen and when to stop.
 
     The default is greedy, so that the same image gives the same report. The published model was
-    used with temperature 0.2 and top_p 0.8: `DecodingSettings.published()`.
+    used with temperature 0.2 and top_p 0.8.
 
     Attributes:
         temperature: divides the logits before sampling; greedy at or below 0.001.
@@ -46,8 +43,6 @@ class DecodingSettings:
         seed: makes sampling repeatable. None draws one, which the `Generation` records.
         do_sample: False is greedy at any temperature; True insists on sampling; None lets the
             temperature decide.
-        limit_rule: "context" counts image tokens against the language model's own context;
-            "published" is min(512, M - ids - 1) with an image counted as one id.
 
     Raises:
         OptionError: a value is out of its range.
@@ -59,7 +54,6 @@ class DecodingSettings:
     max_new_tokens: int | None = None
     seed: int | None = None
     do_sample: bool | None = None
-    limit_rule: str = "context"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature < float("inf"):
@@ -76,10 +70,6 @@ class DecodingSettings:
                 f"do_sample=True needs a temperature above {GREEDY_TEMPERATURE}, got "
                 f"{self.temperature}; give temperature=0.2, or leave do_sample out"
             )
-        if self.limit_rule not in LIMIT_RULES:
-            raise OptionError(
-                f"limit_rule must be one of {', '.join(LIMIT_RULES)}, got {self.limit_rule!r}"
-            )
 
     def _check_whole(self, name: str, minimum: int) -> None:
         value = getattr(self, name)
@@ -87,11 +77,6 @@ class DecodingSettings:
             return
         if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
             raise OptionError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
-
-    @classmethod
-    def published(cls, **changes) -> DecodingSettings:
-        """Return the settings of the published model: temperature 0.2, top_p 0.8, top_k 50."""
-        return cls(**{"temperature": 0.2, "top_p": 0.8, "top_k": 50, **changes})
 
     @property
     def greedy(self) -> bool:
@@ -120,7 +105,6 @@ _NAMES = tuple(field.name for field in fields(DecodingSettings))
 class DecodingOptions(TypedDict, total=False):
     """Keyword options of every method that writes text; see `DecodingSettings` for their meaning.
 
-    Greedy by default; `temperature=0.2, top_p=0.8` are the published settings for sampling.
     `settings` takes a `DecodingSettings` instead of single options.
     """
 
@@ -130,7 +114,6 @@ class DecodingOptions(TypedDict, total=False):
     max_new_tokens: int | None
     seed: int | Sequence[int] | None  #: one for each of several images, or one for all
     do_sample: bool | None
-    limit_rule: str
     settings: DecodingSettings
 
 
@@ -159,11 +142,11 @@ def decoding_settings(options: Mapping[str, Any]) -> DecodingSettings:
 
 
 def settings_of_each(options: Mapping[str, Any], count: int | None) -> Iterator[DecodingSettings]:
-    """Return the settings of every item of a batch, endlessly where their number is not known.
+    """Return the settings of every item of a batch, endlessly where their number is None.
 
     Args:
         options: as for `decoding_settings`, but `seed` may be a list with one seed for each item.
-        count: number of items, or None.
+        count: number of items.
 
     Raises:
         OptionError: see `decoding_settings`; or the seeds are not as many as the items.
@@ -184,8 +167,7 @@ class ContextBudget:
     """What a model's context allows.
 
     Attributes:
-        context: positions of the language model.
-        image_tokens: positions that one image takes.
+        context: positions of the language model, of which one image takes `image_tokens`.
         published_context: M of the published rule.
     """
 
@@ -193,50 +175,34 @@ class ContextBudget:
     image_tokens: int
     published_context: int = PUBLISHED_CONTEXT
 
-    def positions(self, ids: int, *, images: int = 1) -> int:
-        """Return the positions of a prompt of `ids` ids, `images` of them placeholders."""
-        return ids - images + images * self.image_tokens
+    def positions(self, ids: int) -> int:
+        """Return the positions of a prompt of `ids` ids, one of them an image's placeholder."""
+        return ids - 1 + self.image_tokens
 
     def published_limit(self, ids: int) -> int:
         """Return the published rule's limit on new tokens; it may be 0 or less."""
         return min(DEFAULT_NEW_TOKENS, self.published_context - ids - 1)
 
-    def resolve(self, settings: DecodingSettings, ids: int, *, images: int = 1) -> DecodingSettings:
-        """Fix the number of new tokens for a prompt.
+    def resolve(self, settings: DecodingSettings, ids: int) -> DecodingSettings:
+        """Return the settings with the number of new tokens that will be used behind a prompt.
 
         Args:
             settings: what was asked for; `max_new_tokens` None lets the context decide.
-            ids: ids of the prompt, an image counted as one.
-            images: placeholders among them.
-
-        Returns:
-            The settings with the number of new tokens that will be used.
+            ids: ids of the prompt, its image counted as one.
 
         Raises:
             ContextBudgetError: the prompt does not fit, or leaves less than was asked for.
         """
-        used = self.positions(ids, images=images)
-        room = self.context - used
-        if settings.limit_rule == "published":
-            wanted = self.published_limit(ids)
-            if wanted < 1:
-                raise ContextBudgetError(
-                    f"the published rule leaves {wanted} new tokens: {self.published_context} - "
-                    f"{ids} prompt ids - 1; shorten the question or the dialogue by "
-                    f"{1 - wanted} tokens, or use limit_rule='context'"
-                )
-            wanted = min(wanted, settings.max_new_tokens or wanted)
-        else:
-            wanted = settings.max_new_tokens or max(1, min(DEFAULT_NEW_TOKENS, room))
+        room = self.context - self.positions(ids)
+        wanted = settings.max_new_tokens or max(1, min(DEFAULT_NEW_TOKENS, room))
         if wanted > room:
-            raise ContextBudgetError(self._too_long(ids, images, wanted, room))
+            raise ContextBudgetError(self._too_long(ids - 1, wanted, room))
         return replace(settings, max_new_tokens=wanted)
 
-    def _too_long(self, ids: int, images: int, wanted: int, room: int) -> str:
-        text, image = ids - images, images * self.image_tokens
+    def _too_long(self, text: int, wanted: int, room: int) -> str:
         message = (
-            f"{text} prompt tokens + {image} image tokens + {wanted} new tokens = "
-            f"{text + image + wanted}, but the model's context is "
+            f"{text} prompt tokens + {self.image_tokens} image tokens + {wanted} new tokens = "
+            f"{text + self.image_tokens + wanted}, but the model's context is "
             f"{self.context}: {wanted - room} too many; "
         )
         if room >= 1:

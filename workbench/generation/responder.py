@@ -81,7 +81,7 @@ class Responder:
 
     Args:
         engine: decodes.
-        tokenizer: a `CxrTokenizer`.
+        tokenizer: of the model.
         budget: what the context allows.
         identity: which weights these are.
     """
@@ -100,12 +100,7 @@ class Responder:
 
     @classmethod
     def for_checkpoint(cls, loaded: LoadedCheckpoint, *, prefix_bytes: int = 1 << 30) -> Responder:
-        """Make the responder of a loaded checkpoint.
-
-        Args:
-            loaded: model, tokenizer and card.
-            prefix_bytes: budget of the image prefixes that are kept; the newest is always kept.
-        """
+        """Make the responder of a loaded checkpoint; `prefix_bytes` is for the `Engine`."""
         config, placement = loaded.model.config, loaded.placement
         engine = Engine(
             loaded.model,
@@ -162,9 +157,7 @@ class Responder:
     def answer_batch(self, jobs: Sequence[Job], *, guide: Guide | None = None) -> list[Generation]:
         """Write several answers together; `seconds` of each ends with its own last token.
 
-        Args:
-            jobs: answers to write.
-            guide: changes the logits that tokens are chosen from; its rows are indexes into `jobs`.
+        `guide` changes the logits that tokens are chosen from; its rows are indexes into `jobs`.
         """
         started = time.perf_counter()
         drafts = [Draft() for _ in jobs]
@@ -193,8 +186,8 @@ class Responder:
         """Write answers and give them out in the order of the jobs.
 
         Jobs are taken as they are needed, those of similar prompt length next to each other; as
-        rows of the batch finish, others take their places (`flow`). Memory is
-        bounded by the batch whatever the number of jobs.
+        rows of
+        the batch finish, others take their places (`flow`). Memory is bounded by the batch.
 
         Raises:
             OptionError: batch_size is below 1.
@@ -287,11 +280,6 @@ def flow(engine: Engine, requests: Iterable[Request], *, places: int) -> Iterato
     request that joins is prefilled by itself and put beside the rows that are there. Joining copies
     the keys and values of the whole batch, so a few free places are waited for.
 
-    Args:
-        engine: decodes.
-        requests: is asked for the next ones when places are free.
-        places: rows that are decoded together.
-
     Returns:
         Steps; their rows are numbers of the requests in the order in which they came.
     """
@@ -342,11 +330,6 @@ def _sorted(jobs: Iterator[Job], window: int) -> Iterator[tuple[int, Job]]:
 
 
 def _end_ids(generation: Mapping[str, Any]) -> list[int]:
-    """Return the ids that end a text as generation_config.json has them.
-
-    Raises:
-        CheckpointError: they are no ids.
-    """
     given = generation.get("eos_token_id")
     ends = given if isinstance(given, list) else [] if given is None else [given]
     if not all(isinstance(end, int) and not isinstance(end, bool) for end in ends):

@@ -60,8 +60,7 @@ class Word:
 
     Attributes:
         text: the word, without white space.
-        start: first character in the text.
-        end: one past the last character.
+        start, end: its first character in the text, and one past its last.
         probability: product of the probabilities of the tokens that touch it, in [0, 1].
     """
 
@@ -187,11 +186,7 @@ class Generation:
         return pd.DataFrame(columns).rename_axis("position")
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the text token by token, darker where the model was less sure.
-
-        Args:
-            ax: where to draw; a new figure that fits the text when not given.
-        """
+        """Draw the text token by token, darker where the model was less sure."""
         from workbench.figures.words import plot_tokens
 
         spans = zip(self.tokens, self.offsets, strict=True)
@@ -202,8 +197,7 @@ class Generation:
     def to_html(self, *, codes: tuple[str, ...] | None = None) -> str:
         """Return a card for notebooks: warnings, the text shaded by confidence, and its origin.
 
-        Args:
-            codes: show only warnings with these codes; None shows all.
+        Only warnings with these `codes` are shown; None shows all.
         """
         from workbench.figures.page import SMALL, card
         from workbench.figures.words import confidence_html

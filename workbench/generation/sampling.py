@@ -25,14 +25,14 @@ from workbench.generation.options import DecodingSettings
 
 
 def sample_probabilities(logits: torch.Tensor, settings: DecodingSettings) -> torch.Tensor:
-    """Return the distribution that a token is drawn from.
+    """Return the distribution that a token is drawn from, 0 for tokens that were cut off.
 
     Args:
         logits: (R, V) raw logits.
         settings: temperature, top_k and top_p; the temperature must not be greedy.
 
     Returns:
-        (R, V) float32, rows sum to 1; 0 for tokens that were cut off.
+        (R, V) float32, rows sum to 1.
     """
     steps = LogitsProcessorList([TemperatureLogitsWarper(float(settings.temperature))])
     if settings.top_k:
@@ -47,8 +47,7 @@ def sample_probabilities(logits: torch.Tensor, settings: DecodingSettings) -> to
 class Sampler:
     """The choices of one request: its settings and its own stream of random numbers.
 
-    Args:
-        settings: how to choose; sampling needs a seed (`DecodingSettings.with_seed`).
+    Sampling needs settings with a seed (`DecodingSettings.with_seed`).
     """
 
     def __init__(self, settings: DecodingSettings) -> None:
@@ -63,15 +62,7 @@ class Sampler:
 
 
 def choose(logits: torch.Tensor, samplers: list[Sampler]) -> torch.Tensor:
-    """Choose the next token of every row.
-
-    Args:
-        logits: (R, V) float32 raw logits.
-        samplers: one per row.
-
-    Returns:
-        (R,) int64 token ids on the device of the logits.
-    """
+    """Choose the next token (R,) of every row of (R, V) raw logits, with one sampler for each."""
     tokens = logits.argmax(dim=-1)
     rows = [row for row, sampler in enumerate(samplers) if not sampler.settings.greedy]
     groups: dict[tuple, list[int]] = {}

@@ -57,10 +57,9 @@ class TextStream(Iterator[str]):
 
     Args:
         tokens: generated token ids, one at a time.
-        decode: token ids to text, special tokens left out.
+        decode, hold: see `TextPieces`.
         finish: makes the `Generation` of what was written; its argument says whether the stream
             was cut short.
-        hold: characters at the end that a later token may still change.
     """
 
     def __init__(
@@ -90,7 +89,6 @@ class TextStream(Iterator[str]):
         raise StopIteration
 
     def _advance(self) -> str:
-        """Take one token and return the text that became certain with it."""
         token = next(self._tokens, None)
         if token is not None:
             return self._pieces.push(token)

@@ -1,19 +1,21 @@
 """One token for every row, through the language model's layers without their Python.
 
 A decoding step does little arithmetic for each call: transformers' layers spend, for a small model,
-most of a step on building masks, positions and calls. Here the same operations are applied in the
-same order to the same weights, with the rotary tables computed once and everything else that does
-not depend on the token hoisted to the start of a text. Weights that are applied to the same rows
-are put together for the time of a text: of small models, where a call costs more than its product,
-at once; of middle-sized ones on a CPU after some tokens, and then packed (`model.packed`), which
-takes about as long as four tokens save. Of large ones, and on a GPU, no weight is copied, nor for
-single rows where a processor is faster without. Rows that begin with the same prefix read its keys
-and values from one place.
+most of a step on building masks, positions and calls. `TokenStep` applies the same operations in
+the
+same order to the same weights, with all that does not depend on the token hoisted to the start of
+a text. Weights that are applied to the same rows are put together for the time of a text: of small
+models at once; of middle-sized ones on a CPU after some tokens, and then packed (`model.packed`),
+which takes about as long as four tokens save. Of large ones, and on a GPU, no weight is copied, nor
+for single rows where a processor is faster without. Rows that begin with the same prefix read its
+keys and values from one place.
 
 `TokenStep.of` gives None for whatever it does not know exactly: other classes, a dynamic rotary
 rule, another attention than sdpa, layers with hooks or on several devices. `ready` says before each
 step that nothing was put on the model since. A projection that was replaced (an adapter, a
 quantised layer) or is watched is called as the module that it is.
+
+`fill` computes what comes before the steps: keys and values up to an image's last token.
 """
 
 from __future__ import annotations
@@ -27,12 +29,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules import module as torch_module
-from transformers import LlamaModel
+from transformers import Cache, LlamaModel
 from transformers.models.llama.modeling_llama import (
     LlamaAttention,
     LlamaDecoderLayer,
     LlamaMLP,
     LlamaRMSNorm,
+    apply_rotary_pos_emb,
 )
 
 from workbench.generation.kvcache import KeyValueBuffer
@@ -50,8 +53,8 @@ from workbench.model.packed import (
 #: Rotary rules whose frequencies do not depend on how long the text has become.
 _FIXED_ROTARY = ("default", "linear", "llama3")
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-GLOBAL_HOOKS = (torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks)
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+_GLOBAL_HOOKS = (torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks)
 #: Tokens, of all rows together, after which weights are packed: a short answer is not worth it.
 _PATIENCE = 8
 #: Positions are added to the rotary tables in blocks of this many.
@@ -65,13 +68,8 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 class _Layer:
     """The parts of one layer as functions of (R, width) rows.
 
-    Attributes:
-        norm, mlp_norm: in front of attention and MLP.
-        packed: queries, keys and values side by side, head after head.
-        out: from the heads back to the width.
-        gated: act(gate) * up.
-        down: from the MLP's width back.
-        scaling: factor on the scores.
+    `packed` gives queries, keys and values side by side, head after head; `gated` is act(gate) *
+    up.
     """
 
     norm: Apply
@@ -83,17 +81,8 @@ class _Layer:
     scaling: float
 
 
-@dataclass(frozen=True, eq=False)
-class _Parts:
-    """Everything that multiplies, bound to weights.
-
-    Attributes:
-        layers: from the first to the last.
-        head: from the width to the vocabulary.
-    """
-
-    layers: list[_Layer]
-    head: Apply
+#: All layers from the first to the last, and the head.
+Parts = tuple[list[_Layer], Apply]
 
 
 class TokenStep:
@@ -101,39 +90,37 @@ class TokenStep:
 
     def __init__(self, model: CxrLlavaForConditionalGeneration) -> None:
         llama = model.llama
-        config = llama.config
         self._llama = llama
         self._embed = llama.embed_tokens
-        self._rotary = llama.rotary_emb
         #: modules whose own call is left out here
         self._passed = [*_containers(llama)]
-        self._small = layer_bytes(model) <= SMALL
+        self._copies = layer_bytes(model) <= SMALL
         self._packing = False
         self._wait = _PATIENCE if worth_packing(model) else None
         self._blocks = worth_blocks(model)
         self._lm_head = model.lm_head
         self._plain = self._bind()
-        self._packed: _Parts | None = None
+        self._packed: Parts | None = None
         self._norm = _norm(llama.norm)
-        self._heads = config.num_attention_heads
-        self._key_heads = config.num_key_value_heads or self._heads
-        self._width = layers_of(llama)[0].self_attn.head_dim
+        self._heads = llama.config.num_attention_heads
+        self._key_heads = llama.config.num_key_value_heads or self._heads
+        self._width = _layers_of(llama)[0].self_attn.head_dim
         self._tables: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._hooks = [getattr(module, name) for module in self._passed for name in HOOKS]
+        self._hooks = [getattr(module, name) for module in self._passed for name in _HOOKS]
         self._fields = [vars(module) for module in self._passed]
 
     @classmethod
     @torch.inference_mode()
     def of(cls, model: CxrLlavaForConditionalGeneration) -> TokenStep | None:
         """Return the steps of a model, or None where only its own forward pass is certain."""
-        step = cls(model) if knows(model) else None
+        step = cls(model) if _knows(model) else None
         return step if step is not None and step.ready() else None
 
     def ready(self) -> bool:
         """Tell whether the attention is the usual one, and nothing was put on a module."""
         if self._llama.config._attn_implementation != "sdpa" or any(self._hooks):
             return False
-        return not (any(GLOBAL_HOOKS) or any("forward" in fields for fields in self._fields))
+        return not (any(_GLOBAL_HOOKS) or any("forward" in fields for fields in self._fields))
 
     def __call__(
         self,
@@ -141,43 +128,41 @@ class TokenStep:
         tokens: Sequence[int],
         lengths: Sequence[int] | None = None,
     ) -> torch.Tensor:
-        """Append one token to every row of a buffer.
+        """Append one token to every row of a buffer; return (R, V) float32 logits behind them.
 
         Args:
             buffer: R rows; written to at its length.
             tokens: R ids.
             lengths: true length of each row after this step; None when no row has a gap in front.
-
-        Returns:
-            (R, V) float32 logits behind the tokens.
         """
-        parts = self._parts(len(tokens))
+        layers, head = self._parts(len(tokens))
         table = self._embed.weight
         hidden = table.index_select(0, torch.tensor(tokens, device=table.device))
         end = buffer.length + 1
         turn, mask = self._places(hidden, end, lengths)
         begun = self._begun(buffer, len(tokens))
-        for layer, kept, prefix in zip(parts.layers, buffer.layers, begun, strict=True):
+        for layer, kept, prefix in zip(layers, buffer.layers, begun, strict=True):
             hidden = hidden + self._attend(layer, layer.norm(hidden), kept, turn, mask, prefix)
             hidden = hidden + layer.down(layer.gated(layer.mlp_norm(hidden)))
-        return parts.head(self._norm(hidden)).float()
+        return head(self._norm(hidden)).float()
 
-    def _parts(self, rows: int) -> _Parts:
+    def _parts(self, rows: int) -> Parts:
         """Return what multiplies so many rows fastest; packs when enough tokens have come."""
         if rows == 1 and self._blocks:
             return self._plain
         if self._wait is not None:
             self._wait -= rows
             if self._wait < 0:
-                self._wait, self._packing = None, True
+                self._wait, self._copies, self._packing = None, True, True
                 self._packed = self._bind()
         return self._packed or self._plain
 
     def _begun(self, buffer: KeyValueBuffer, rows: int) -> Sequence[Pair | None]:
         """Return keys and values that all rows begin with, layer by layer, or None each.
 
-        One copy is read for all of them then. A row alone gains nothing; where queries share heads,
-        and on a GPU, where it was not measured, attention stays as it is.
+        One copy is then read for all. A row alone gains nothing; where queries share heads, and on
+        a
+        GPU, where it was not measured, attention stays as it is.
         """
         alike = rows > 1 and self._heads == self._key_heads
         if not alike or buffer.shared is None or self._embed.weight.device.type != "cpu":
@@ -219,22 +204,21 @@ class TokenStep:
     def _table(self, length: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return cosines and signed sines of at least `length` positions, each (n, D).
 
-        x turned is x * cos + (-second half, first half) * sin; the sign goes to the table, so that
-        the halves need only change places.
+        x turned is x * cos + (-second half, first half) * sin; the sign goes to the table.
         """
         if self._tables is None or len(self._tables[0]) < length:
             count = -(-length // _BLOCK) * _BLOCK
-            cosine, sine = self._rotary(like, torch.arange(count, device=like.device)[None])
+            positions = torch.arange(count, device=like.device)[None]
+            cosine, sine = self._llama.rotary_emb(like, positions)
             signed = torch.cat(
                 (-sine[0, :, : self._width // 2], sine[0, :, self._width // 2 :]), -1
             )
             self._tables = (cosine[0], signed)
         return self._tables
 
-    def _bind(self) -> _Parts:
-        """Make the functions of all layers and of the head."""
-        layers = [self._layer(layer) for layer in layers_of(self._llama)]
-        return _Parts(layers, self._linear(self._lm_head))
+    def _bind(self) -> Parts:
+        layers = [self._layer(layer) for layer in _layers_of(self._llama)]
+        return layers, self._linear(self._lm_head)
 
     def _layer(self, layer: LlamaDecoderLayer) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
@@ -248,10 +232,6 @@ class TokenStep:
             down=self._linear(mlp.down_proj),
             scaling=attention.scaling,
         )
-
-    @property
-    def _copies(self) -> bool:
-        return self._small or self._packing
 
     def _gated(self, mlp: LlamaMLP, act: Apply) -> Apply:
         if self._copies and _plain(mlp.gate_proj) and _plain(mlp.up_proj):
@@ -293,22 +273,14 @@ class TokenStep:
 
 
 def _attend_behind(
-    prefix: Pair,
-    query: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    scaling: float,
+    prefix: Pair, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float
 ) -> torch.Tensor:
-    """Attend from rows of one length that begin alike.
+    """Return (R, heads, D): what rows of one length that begin alike attend to.
 
     Args:
         prefix: keys and values (1, heads, P, D) of what they begin with.
         query: (R, heads, 1, D).
         keys, values: (R, heads, T, D), the first P positions included, and not read.
-        scaling: factor on the scores.
-
-    Returns:
-        (R, heads, D).
     """
     first_keys, first_values = prefix[0][0], prefix[1][0]
     size = first_keys.shape[1]
@@ -324,13 +296,13 @@ def _attend_behind(
 
 def _plain(module: nn.Module) -> bool:
     """Tell whether a module is a linear layer without hooks."""
-    return own(module, nn.Linear) and not any(getattr(module, name) for name in HOOKS)
+    return _own(module, nn.Linear) and not any(getattr(module, name) for name in _HOOKS)
 
 
-def knows(model: CxrLlavaForConditionalGeneration) -> bool:
+def _knows(model: CxrLlavaForConditionalGeneration) -> bool:
     """Tell whether every part of the language model is of the classes that are known here."""
     llama = model.llama
-    layers = layers_of(llama)
+    layers = _layers_of(llama)
     kinds: dict[type, list[nn.Module]] = {
         LlamaModel: [llama],
         LlamaDecoderLayer: [*layers],
@@ -340,24 +312,22 @@ def knows(model: CxrLlavaForConditionalGeneration) -> bool:
         Float32RotaryEmbedding: [llama.rotary_emb],
         nn.Embedding: [llama.embed_tokens],
     }
-    known = all(own(module, kind) for kind, modules in kinds.items() for module in modules)
+    known = all(_own(module, kind) for kind, modules in kinds.items() for module in modules)
     return known and not llama.training and llama.rotary_emb.rope_type in _FIXED_ROTARY
 
 
-def own(module: nn.Module, kind: type) -> bool:
+def _own(module: nn.Module, kind: type) -> bool:
     """Tell whether a module is of exactly this class, its forward pass not exchanged."""
     return type(module) is kind and "forward" not in vars(module)
 
 
-def layers_of(llama: LlamaModel) -> list[LlamaDecoderLayer]:
-    """Return the layers from the first to the last."""
+def _layers_of(llama: LlamaModel) -> list[LlamaDecoderLayer]:
     return cast("list[LlamaDecoderLayer]", list(llama.layers))
 
 
 def _norms(llama: LlamaModel) -> Iterator[LlamaRMSNorm]:
-    for layer in layers_of(llama):
-        yield layer.input_layernorm
-        yield layer.post_attention_layernorm
+    for layer in _layers_of(llama):
+        yield from (layer.input_layernorm, layer.post_attention_layernorm)
     yield llama.norm
 
 
@@ -365,7 +335,7 @@ def _containers(llama: LlamaModel) -> Iterator[nn.Module]:
     """Yield the modules that are not called here, whose hooks would therefore be missed."""
     yield from (llama, llama.embed_tokens, llama.rotary_emb)
     yield from _norms(llama)
-    for layer in layers_of(llama):
+    for layer in _layers_of(llama):
         yield from (layer, layer.self_attn, layer.mlp)
 
 
@@ -380,3 +350,51 @@ def _norm(module: LlamaRMSNorm) -> Apply:
         return (rows * scale).mul_(weight)
 
     return norm
+
+
+def fill(llama: LlamaModel, embeds: torch.Tensor, cache: Cache) -> None:
+    """Fill an empty cache with the keys and values of a prompt, without computing outputs.
+
+    Those of the last layer need that layer's input and nothing behind it: its attention, its MLP
+    and
+    the final norm are left out. Of 32 layers one is little; of the 4 of a small model a quarter. A
+    language model that is watched or not the usual one runs as it is.
+
+    Args:
+        embeds: (R, T, H) input embeddings of rows without gaps.
+    """
+    if not _usual(llama):
+        llama(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
+        return
+    positions = torch.arange(embeds.shape[1], device=embeds.device)[None]
+    turn = llama.rotary_emb(embeds, position_ids=positions)
+    hidden = embeds
+    *inner, last = _layers_of(llama)
+    for layer in inner:
+        hidden = layer(
+            hidden,
+            attention_mask=None,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            position_embeddings=turn,
+        )
+    attention = last.self_attn
+    normed = last.input_layernorm(hidden)
+    shape = (*normed.shape[:-1], -1, attention.head_dim)
+    keys = attention.k_proj(normed).view(shape).transpose(1, 2)
+    values = attention.v_proj(normed).view(shape).transpose(1, 2)
+    keys, _ = apply_rotary_pos_emb(keys, keys, *turn)
+    cache.update(keys, values, attention.layer_idx)
+
+
+def _usual(llama: LlamaModel) -> bool:
+    """Tell whether leaving out the end of the last layer changes nothing that anyone sees."""
+    last = _layers_of(llama)[-1]
+    known = (llama, LlamaModel), (last, LlamaDecoderLayer), (last.self_attn, LlamaAttention)
+    if llama.config._attn_implementation != "sdpa" or any(_GLOBAL_HOOKS):
+        return False
+    if not all(_own(module, kind) for module, kind in known):
+        return False
+    modules = (llama, llama.norm, *last.modules())
+    return not any(getattr(module, name) for module in modules for name in _HOOKS)
