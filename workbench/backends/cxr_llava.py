@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import nn
 from transformers import LlamaModel
 
-from workbench.backends.reader import Sizes
+from workbench.backends.reader import Reader, Sizes
 from workbench.generation.engine import Guide
 from workbench.generation.options import DecodingSettings
 from workbench.generation.responder import Job, Responder
@@ -27,16 +27,16 @@ from workbench.model.vision import VisionTower
 from workbench.radiograph import FitGeometry, Radiograph
 
 
-class CxrLlavaReader:
-    """A loaded CXR-LLaVA checkpoint, open to analyses.
+class CxrLlavaReader(Reader):
+    """A loaded CXR-LLaVA checkpoint, open to analyses; see `Reader` for what it offers them.
 
     Args:
-        loaded: what `workbench.model.load.load_checkpoint` returned.
+        loaded: what `workbench.model.load.load_checkpoint` returned: model, tokenizer, processor,
+            card.
         prefix_bytes: memory for the keys and values of recent images, so that further questions
             about them start at the question; the newest image is always kept.
 
     Attributes:
-        loaded: model, tokenizer, processor, card.
         responder: decodes.
     """
 
@@ -46,29 +46,23 @@ class CxrLlavaReader:
 
     @property
     def card(self) -> ModelCard:
-        """Name, hashes, terms, sizes and what the model was trained on."""
         return self.loaded.card
 
     @property
     def identity(self) -> ModelIdentity:
-        """Which weights these are, and where and in which dtype they compute."""
         return self.responder.identity
 
     @property
     def tokenizer(self) -> CxrTokenizer:
-        """Text to token ids and back."""
         return self.loaded.tokenizer
 
     @property
     def processor(self) -> ImageProcessor:
-        """Radiographs to pixels."""
         return self.loaded.processor
 
     @property
     def sizes(self) -> Sizes:
-        """Layers, heads, vocabulary, patch grid."""
         vision, text = self.vision.config, self.decoder.config
-        side = vision.image_size // vision.patch_size
         return Sizes(
             layers=text.num_hidden_layers,
             heads=text.num_attention_heads,
@@ -77,53 +71,40 @@ class CxrLlavaReader:
             vision_heads=vision.heads,
             image=vision.image_size,
             patch=vision.patch_size,
-            grid=(side, side),
+            grid=(vision.grid, vision.grid),
         )
 
     @property
     def network(self) -> CxrLlavaForConditionalGeneration:
-        """All weights, as one module."""
         return self.responder.engine.model
 
     @property
     def vision(self) -> VisionTower:
-        """The vision tower: (B, 1, S, S) pixels to (B, N, W) tokens."""
         return self.network.vision
 
     @property
     def pixel_layer(self) -> nn.Conv2d:
-        """The layer of the vision tower that reads the pixels."""
         return self.vision.conv1
 
     @property
     def projector(self) -> nn.Linear:
-        """From vision tokens (B, N, W) to rows of the decoder's sequence (B, N, H)."""
         return self.network.projector
 
     @property
     def decoder(self) -> LlamaModel:
-        """The language model without its head."""
         return self.network.decoder
 
     @property
     def head(self) -> nn.Linear:
-        """From states of the decoder (..., H) to logits (..., V)."""
         return self.network.head
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Keep the model to this thread while something other than decoding runs on it."""
         return self.responder.engine.exclusive()
 
     def geometry(self, image: Radiograph) -> FitGeometry:
-        """Return where each pixel that the model sees lies in a radiograph."""
         return self.processor.geometry(image)
 
     def split(self, prompt_ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the ids up to and including the image's placeholder, and the rest.
-
-        Raises:
-            InputError: there is not exactly one placeholder, or nothing behind it.
-        """
         return self.responder.engine.split(prompt_ids)
 
     def prompt_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
@@ -135,22 +116,11 @@ class CxrLlavaReader:
         return tuple(self.tokenizer.encode_prompt(render_chat(messages)))
 
     def prefill(self, pixels: torch.Tensor, prompt_ids: Sequence[int]) -> None:
-        """Compute the sequence up to the image, which later calls about this image then reuse."""
         self.responder.engine.prefix(pixels, prompt_ids)
 
     def force(
         self, pixels: torch.Tensor, prompt_ids: Sequence[int], tokens: Sequence[int]
     ) -> Float[torch.Tensor, "n V"]:
-        """Let the model read given tokens as if it had chosen them (teacher forcing).
-
-        Args:
-            pixels: (1, 1, S, S) normalised.
-            prompt_ids: ids with one placeholder.
-            tokens: n >= 1 token ids that follow the prompt.
-
-        Returns:
-            (n, V) float32 logits that each of the tokens was, or would have been, chosen from.
-        """
         return self.responder.engine.force(pixels, prompt_ids, tokens)
 
     def read_with(
@@ -161,7 +131,6 @@ class CxrLlavaReader:
         *,
         batch_size: int = 16,
     ) -> Reading:
-        """Read the same tokens with each of several images; see `teacher_forcing.read_with`."""
         return read_with(self.responder, pixels, prompt_ids, tokens, batch_size=batch_size)
 
     def job(
@@ -197,5 +166,4 @@ class CxrLlavaReader:
         return self.responder.engine.prefixes.borrowed()
 
     def other_weights(self) -> AbstractContextManager[None]:
-        """Keep what was computed with these weights apart while others are in their place."""
         return self.responder.engine.prefixes.set_aside()

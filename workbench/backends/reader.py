@@ -27,9 +27,7 @@ class Sizes:
     Attributes:
         layers, heads: of the decoder.
         vocabulary: tokens that the head tells apart.
-        vision_layers, vision_heads: of the vision tower.
-        image: side of the square that the model sees, pixels.
-        patch: side of a patch, pixels.
+        image, patch: sides of the square that the model sees and of a patch, pixels.
         grid: rows and columns of image tokens.
     """
 
@@ -81,7 +79,7 @@ class Reader(Protocol):
 
     @property
     def vision(self) -> PreTrainedModel:
-        """The vision tower."""
+        """The vision tower: (B, 1, S, S) pixels to (B, N, W) tokens."""
         ...
 
     @property
@@ -91,7 +89,7 @@ class Reader(Protocol):
 
     @property
     def projector(self) -> nn.Module:
-        """From vision tokens to rows of the decoder's sequence."""
+        """From vision tokens (B, N, W) to rows of the decoder's sequence (B, N, H)."""
         ...
 
     @property
@@ -101,7 +99,7 @@ class Reader(Protocol):
 
     @property
     def head(self) -> nn.Linear:
-        """From states of the decoder to logits."""
+        """From states of the decoder (..., H) to logits (..., V)."""
         ...
 
     def other_weights(self) -> AbstractContextManager[None]:
@@ -117,7 +115,11 @@ class Reader(Protocol):
         ...
 
     def split(self, prompt_ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the ids up to and including the image's placeholder, and the rest."""
+        """Return the ids up to and including the image's placeholder, and the rest.
+
+        Raises:
+            InputError: there is not exactly one placeholder, or nothing behind it.
+        """
         ...
 
     def prefill(self, pixels: torch.Tensor, prompt_ids: Sequence[int]) -> None:
@@ -127,7 +129,11 @@ class Reader(Protocol):
     def force(
         self, pixels: torch.Tensor, prompt_ids: Sequence[int], tokens: Sequence[int]
     ) -> Float[torch.Tensor, "n V"]:
-        """Return the logits that each of given tokens was, or would have been, chosen from."""
+        """Let the model read given tokens as if it had chosen them (teacher forcing).
+
+        Returns:
+            (n, V) float32 logits that each of the tokens was, or would have been, chosen from.
+        """
         ...
 
     def read_with(
@@ -138,5 +144,5 @@ class Reader(Protocol):
         *,
         batch_size: int = 16,
     ) -> Reading:
-        """Read the same tokens with each of several images."""
+        """Read the same tokens with each of several images; see `teacher_forcing.read_with`."""
         ...

@@ -21,7 +21,7 @@ import hashlib
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -214,11 +214,9 @@ class Engine:
         rows = list(range(len(ids))) if rows is None else list(rows)
         return Decoding(rows, buffer, logits, [buffer.length] * len(ids))
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> AbstractContextManager:
         """Keep the model to one thread while something other than a step runs on it."""
-        with self._lock:
-            yield
+        return self._lock
 
     @torch.inference_mode()
     def force(

@@ -41,18 +41,8 @@ logger = logging.getLogger(__name__)
 
 CARD_FILE = "model_card.json"
 
-#: Sizes up to which a configuration is taken for that of a model.
-LARGEST = {
-    "clip_vision_cfg": {
-        "image_size": 4096, "patch_size": 4096, "width": 65_536, "layers": 512,
-        "head_width": 65_536, "mlp_ratio": 64,
-    },
-    "llama": {
-        "hidden_size": 65_536, "intermediate_size": 524_288, "num_hidden_layers": 512,
-        "num_attention_heads": 4096, "num_key_value_heads": 4096, "vocab_size": 10_000_000,
-        "max_position_embeddings": 10_000_000, "head_dim": 65_536,
-    },
-}  # fmt: skip
+#: Largest sizes that a configuration is taken to mean: numbers of layers, and all others.
+_MOST_LAYERS, _MOST = 512, 10_000_000
 
 
 @dataclass(frozen=True)
@@ -229,8 +219,7 @@ def read_config(directory: Path) -> CxrLlavaConfig:
     """Read config.json of a checkpoint directory.
 
     Raises:
-        CheckpointError: it is missing, not JSON, of another kind of model, of weights in another
-            form, or its sizes misfit.
+        CheckpointError: it is missing, not JSON, or describes no model that can be built here.
     """
     path = directory / "config.json"
     if not path.is_file():
@@ -259,10 +248,10 @@ def read_config(directory: Path) -> CxrLlavaConfig:
 
 def _refuse_sizes(fields: Mapping[str, Any], directory: Path) -> None:
     """Refuse sizes that no model has, before a model of that size is laid out."""
-    for section, sizes in LARGEST.items():
+    for section in ("clip_vision_cfg", "llama"):
         given = fields.get(section)
-        for name, most in sizes.items():
-            value = given.get(name) if isinstance(given, dict) else None
+        for name, value in given.items() if isinstance(given, dict) else ():
+            most = _MOST_LAYERS if name.endswith("layers") else _MOST
             if isinstance(value, int | float) and not abs(value) <= most:
                 raise CheckpointError(
                     f"config.json in {directory}: {section}.{name} is {value!r}, more than the "

@@ -2,14 +2,11 @@
 
 Weights become int8 with one scale for each output channel; what comes in is rounded to 8 bits with
 a scale found anew at each call (torch's dynamic quantisation). A decoding step then reads a quarter
-of the bytes. Vision tower, projector, embedding and head stay as they are, and so do keys, values
-and everything between two products. Texts may differ from those of float32.
+of the bytes. All other parts stay as they are, and so do keys, values and everything between two
+products. Texts may differ from those of float32, and gradients do not go through.
 
 A checkpoint is read tensor by tensor, and each is shrunk before the next one is read, so loading
 takes the memory of the int8 model and of its largest tensor, whatever the size of the shards.
-
-Gradients do not go through, so of the methods that explain a text those by perturbation are left;
-nothing can be trained.
 """
 
 from __future__ import annotations
@@ -38,10 +35,8 @@ def load_as_int8(
 ) -> CxrLlavaForConditionalGeneration:
     """Make a model on the CPU whose language model has int8 layers; the rest is float32.
 
-    Args:
-        config: of the model.
-        tensors: slice of a weight file by name, as `workbench.model.weights.open_tensors` gives
-            them; a tied head may be missing.
+    `tensors` are slices of a weight file by name, as `workbench.model.weights.open_tensors` gives
+    them; a tied head may be missing.
 
     Raises:
         DeviceError: this build of torch has no int8 products.

@@ -22,12 +22,8 @@ _said: set[str] = set()
 
 @dataclass(frozen=True)
 class Terms:
-    """Under which terms a model may be used, and on what.
-
-    Attributes:
-        licence: licence of the weights.
-        notice: one line that every surface shows.
-        domain: "phantom" or "radiograph": what the model was trained on.
+    """Under which terms a model may be used: licence of the weights, one line that every surface
+    shows, and what the model was trained on, "phantom" or "radiograph".
     """
 
     licence: str
@@ -48,11 +44,9 @@ UNKNOWN_TERMS = Terms(
 
 
 def terms_of(kind: str, facts: Mapping[str, Any]) -> Terms:
-    """Return the terms of a checkpoint.
+    """Return the terms of a checkpoint of kind "mini", "hub" or "directory".
 
-    Args:
-        kind: "mini", "hub" or "directory".
-        facts: its model_card.json ("licence", "notice", "domain" are read), empty without one.
+    `facts` is its model_card.json ("licence", "notice", "domain" are read), empty without one.
     """
     default = {"mini": MINI_TERMS, "hub": PUBLISHED_TERMS}.get(kind, UNKNOWN_TERMS)
     domain = str(facts.get("domain", default.domain))
@@ -70,7 +64,6 @@ def notice_by_name(name: str) -> str:
 
 
 def _with_warning(notice: str) -> str:
-    """Return a notice with "not for clinical use", whatever its author wrote."""
     if NOT_CLINICAL in notice.lower():
         return notice
     return f"{notice.strip().rstrip('.')}. {NOT_CLINICAL.capitalize()}."

@@ -167,10 +167,8 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
             attention_mask: (B, L) with one value per id, stretched over image tokens, or (B, T)
                 (T counts cached positions as well).
             position_ids: (B, T).
-            past_key_values: cache of earlier positions.
             labels: (B, L), stretched like the mask with -100 over images, or (B, T); positions
                 labelled -100 carry no loss.
-            use_cache: return a cache for later calls.
             logits_to_keep: last positions to compute logits for, 0 for all; or an index tensor.
             **kwargs: for the language model (`output_hidden_states`, `output_attentions`, ...).
 

@@ -66,11 +66,7 @@ class LoadedCheckpoint:
 
     Attributes:
         model: in evaluation mode, its weights frozen (`requires_grad_(True)` before training).
-        tokenizer: text to ids and back.
-        processor: radiographs to pixel values.
-        card: name, revision, hashes, terms, sizes.
         generation: generation_config.json as it stands in the directory; empty without one.
-        directory: where the files are.
         placement: device and dtype that were chosen.
     """
 

@@ -71,7 +71,6 @@ class Placement:
     Attributes:
         device: "cpu", "mps", "cuda:N", or "auto" for a model spread over several GPUs.
         dtype: dtype of the weights (with `quantize`, of the parts left alone).
-        quantize: None, "8bit", "4bit" or "int8".
         reason: why this dtype.
     """
 

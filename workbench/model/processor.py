@@ -41,15 +41,12 @@ class ImageProcessor:
     def __call__(
         self, radiograph: Radiograph, fit: str | None = None
     ) -> Float[torch.Tensor, "1 S S"]:
-        """Fit and normalise one radiograph.
+        """Fit and normalise one radiograph to (1, S, S) float32.
 
         Args:
             radiograph: pixels (H, W) in [0, 1] of any size.
             fit: "crop", the published preprocessing, or "pad"; by default what the radiograph's
                 input contract says.
-
-        Returns:
-            (1, S, S) float32, (pixel - mean) / std.
 
         Raises:
             OptionError: fit is neither.

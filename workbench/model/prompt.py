@@ -4,9 +4,9 @@ The published tokenizer ships no template: transformers 4.36 filled in its Llama
 versions do not, and a port that loses `[INST] <<SYS>>` gets worse answers without noticing. So the
 template is here, has a version, and is compared with stored references.
 
-Text from a user must not contain the template's own marks (`<image>`, `[INST]`, `<s>`, ...): that
-is an error, since dropping them in silence would change the question. Text of the model itself that
-comes back as history is neutralised instead, since no user could repair it.
+Text from a user must not contain the template's own marks (`<image>`, `[INST]`, `<s>`, ...): to
+drop them in silence would change the question. In text of the model itself that comes back as
+history they are neutralised, since no user could repair it.
 
 Source: Touvron et al., Llama 2, arXiv 2307.09288, appendix A.3.3 (the chat format).
 """
@@ -83,11 +83,7 @@ def question_messages(text: str) -> list[Message]:
 
 
 def follow_up(text: str) -> Message:
-    """Return a later user turn of a dialogue, without an image.
-
-    Raises:
-        InputError: the text is empty or holds a reserved mark.
-    """
+    """Return a later user turn of a dialogue, without an image; the text is checked."""
     return Message("user", check_user_text(text))
 
 

@@ -59,13 +59,8 @@ class PartSizes:
 
     def parts(self) -> dict[str, int]:
         """Return parameters by part, with the total."""
-        return {
-            "vision_tower": self.vision_tower,
-            "mm_projector": self.mm_projector,
-            "language_model": self.language_model,
-            "lm_head": self.lm_head,
-            "total": self.total,
-        }
+        names = ("vision_tower", "mm_projector", "language_model", "lm_head", "total")
+        return {name: getattr(self, name) for name in names}
 
     def bytes_as(self, dtype: str) -> int:
         """Return the weight of the model in bytes, as one of the names in `BYTES`."""

@@ -42,9 +42,8 @@ class CheckpointSource:
     """A checkpoint on this machine.
 
     Attributes:
-        name: what the user asked for: "mini", a hub id, or the name of the directory.
+        name: "mini", a hub id, or the name of the directory.
         kind: "mini", "directory" or "hub".
-        directory: where its files are.
         revision: commit of a hub checkpoint, else None.
     """
 

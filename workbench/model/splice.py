@@ -58,13 +58,9 @@ def stretch(
     image_tokens: int,
     image_value: int,
 ) -> Shaped[torch.Tensor, "B T"]:
-    """Stretch one value per id to one value per position of the spliced sequence.
+    """Stretch one value per id (a mask, labels) to one value per position of the spliced sequence.
 
-    Args:
-        values: e.g. an attention mask or labels.
-        input_ids: ids with `IMAGE_TOKEN_ID` at images.
-        image_tokens: N, rows that one image takes.
-        image_value: what image positions get.
+    Images of `image_tokens` rows get `image_value`.
     """
     source = _source_index(input_ids, image_tokens)
     is_image = torch.gather(input_ids, 1, source) == IMAGE_TOKEN_ID

@@ -180,7 +180,6 @@ def _flag(config: Mapping[str, Any], name: str, default: bool) -> bool:
 
 
 def _placed(decoder: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, AddedToken]:
-    """Return the added tokens that have an id, by how they are spelled."""
     placed = {token: AddedToken(token, index=_index(index)) for token, index in added.items()}
     for index, entry in decoder.items():
         token = _token(entry, {})
@@ -199,7 +198,6 @@ def _index(value: str | int) -> int:
 
 
 def _token(entry: str | Mapping[str, Any], placed: Mapping[str, AddedToken]) -> AddedToken:
-    """Return a token as one of the files describes it, with its id where it has one."""
     if isinstance(entry, str):
         return placed.get(entry, AddedToken(entry))
     content = entry["content"]

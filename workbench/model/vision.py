@@ -38,8 +38,8 @@ class VisionOutput(ModelOutput):
     Attributes:
         tokens: (B, N, W) patch tokens after the last LayerNorm, row-major, class token left out.
         pooled: (B, E) class token after the last LayerNorm times `proj`; not used for text.
-        hidden_states: with `output_hidden_states`, L + 1 tensors (B, N + 1, W): after `ln_pre`,
-            then after every block; row 0 is the class token.
+        hidden_states: L + 1 tensors (B, N + 1, W): after `ln_pre`, then after every block; row 0
+            is the class token.
     """
 
     tokens: torch.Tensor | None = None

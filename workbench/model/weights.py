@@ -41,10 +41,9 @@ _PLAIN = ("BF16", "F16", "F32", "F64")
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """Weight files of one checkpoint.
+    """Weight files of one checkpoint, sorted by name.
 
     Attributes:
-        files: safetensors files, sorted by name.
         shapes: shape of every tensor by name.
         dtypes: dtypes as stored, e.g. ("BF16",), sorted.
         places: the file that each tensor is read from, by name.
@@ -136,10 +135,7 @@ def check_weights(
 ) -> None:
     """Compare names and shapes in the files with those of a model.
 
-    Args:
-        weights: what the files hold.
-        expected: shape of every tensor that the model has.
-        optional: names that may be missing (a head tied to the embedding).
+    `optional` names may be missing (a head tied to the embedding).
 
     Raises:
         CheckpointError: weights are missing, unexpected, misshapen, or numbers that need a scale.
@@ -177,11 +173,9 @@ def hash_weights(weights: WeightFiles) -> dict[str, str]:
 def verify_weights(weights: WeightFiles, promised: Mapping[str, Any]) -> dict[str, str]:
     """Hash every weight file and compare it with what is known of it, before anything is loaded.
 
-    Args:
-        weights: the files.
-        promised: SHA-256 by file name, as model_card.json has it; files that are not named there
-            are held to the name of their blob in the hub cache, which is their SHA-256. A file
-            without either is only hashed.
+    `promised` are SHA-256 by file name, as model_card.json has them. Files that are not named there
+    are held to the name of their blob in the hub cache, which is their SHA-256. A file without
+    either is only hashed.
 
     Raises:
         CheckpointError: a file is not the one that was published or written.
@@ -261,11 +255,7 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file of a checkpoint; empty without one.
-
-    Raises:
-        CheckpointError: it is not JSON, or no object.
-    """
+    """Read a JSON object of a checkpoint, empty where there is no file; else `CheckpointError`."""
     if not path.is_file():
         return {}
     try:
