@@ -63,7 +63,6 @@ class Step:
 
     Attributes:
         rows: indexes into the requests.
-        tokens: the token of each row.
         logprobs: natural log-probability of each token at temperature 1, before any cut.
         stopped: per row "eos", "limit", or None where decoding continues.
         logits: (len(rows), V) float32 raw logits, as the model gave them; the tokens were chosen
@@ -80,10 +79,9 @@ class Step:
 
 
 class Engine:
-    """Decodes for one model.
+    """Decodes for one model in evaluation mode.
 
     Args:
-        model: in evaluation mode.
         image_id: the placeholder that stands for an image in prompt ids.
         end_ids: tokens that end a text.
         prefix_bytes: budget of the prefixes that are kept; the newest is always kept.
@@ -125,9 +123,7 @@ class Engine:
     def prefix(self, pixel_values: torch.Tensor, ids: Sequence[int]) -> ImagePrefix:
         """Return the keys and values up to the image, computed at most once per image and prefix.
 
-        Args:
-            pixel_values: (1, 1, S, S) normalised pixels.
-            ids: prompt ids; what follows the image is ignored.
+        What follows the image in the prompt `ids` is ignored.
         """
         head, _ = self.split(ids)
         key = _prefix_key(pixel_values, head)
@@ -205,10 +201,9 @@ class Engine:
     ) -> Decoding:
         """Append text to every row of a buffer whose rows have one length.
 
-        Args:
-            buffer: is written to from its length on.
-            ids: one sequence of at least one id per row, all of one length.
-            rows: request index of each row; 0, 1, ... when not given.
+        `ids` are one sequence of at least one id per row, all of one length; `rows` the request
+        index
+        of each row: 0, 1, ... when not given.
         """
         logits = self._forward(buffer, ids)
         rows = list(range(len(ids))) if rows is None else list(rows)
@@ -363,5 +358,4 @@ def pixels_sha256(pixel_values: torch.Tensor) -> str:
 
 
 def _prefix_key(pixel_values: torch.Tensor, head: Sequence[int]) -> tuple:
-    """Identify an image by its pixels, and the text before it by its ids."""
     return pixels_sha256(pixel_values), tuple(head)

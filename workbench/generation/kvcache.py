@@ -78,12 +78,12 @@ def _room_like(states: torch.Tensor, capacity: int) -> torch.Tensor:
 
 @dataclass(frozen=True, eq=False)
 class ImagePrefix:
-    """Keys and values of the text before an image and of the image itself.
+    """Keys and values of the text before an image and of the image itself; read only.
 
     Attributes:
         ids: prompt ids up to and including the image's placeholder.
         length: positions covered, image tokens counted.
-        layers: per layer, keys and values, each (1, kv heads, length, head width). Read only.
+        layers: per layer, keys and values, each (1, kv heads, length, head width).
     """
 
     ids: tuple[int, ...]
@@ -99,11 +99,7 @@ class ImagePrefix:
 
 
 class KeyValueBuffer(Cache):
-    """Keys and values of R rows that are decoded together.
-
-    Args:
-        layers: number of layers of the language model.
-        capacity: positions to make room for; a buffer grows when more come.
+    """Keys and values of R rows that are decoded together; it grows beyond `capacity` positions.
 
     Attributes:
         shared: the prefix that all of several rows begin with, where it is the same; else None.
@@ -238,7 +234,6 @@ class Decoding:
 
     Attributes:
         rows: indexes into the requests, one per row of the buffer.
-        buffer: keys and values of all positions so far.
         logits: (len(rows), V) float32, for the next token.
         lengths: true number of positions of each row.
     """

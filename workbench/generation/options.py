@@ -144,9 +144,7 @@ def decoding_settings(options: Mapping[str, Any]) -> DecodingSettings:
 def settings_of_each(options: Mapping[str, Any], count: int | None) -> Iterator[DecodingSettings]:
     """Return the settings of every item of a batch, endlessly where their number is None.
 
-    Args:
-        options: as for `decoding_settings`, but `seed` may be a list with one seed for each item.
-        count: number of items.
+    Options are those of `decoding_settings`, but `seed` may be a list with one for each item.
 
     Raises:
         OptionError: see `decoding_settings`; or the seeds are not as many as the items.
@@ -164,12 +162,7 @@ def settings_of_each(options: Mapping[str, Any], count: int | None) -> Iterator[
 
 @dataclass(frozen=True)
 class ContextBudget:
-    """What a model's context allows.
-
-    Attributes:
-        context: positions of the language model, of which one image takes `image_tokens`.
-        published_context: M of the published rule.
-    """
+    """What a model's context allows; `published_context` is M of the published rule."""
 
     context: int
     image_tokens: int
@@ -186,9 +179,7 @@ class ContextBudget:
     def resolve(self, settings: DecodingSettings, ids: int) -> DecodingSettings:
         """Return the settings with the number of new tokens that will be used behind a prompt.
 
-        Args:
-            settings: what was asked for; `max_new_tokens` None lets the context decide.
-            ids: ids of the prompt, its image counted as one.
+        A `max_new_tokens` of None lets the context decide; `ids` counts the image as one.
 
         Raises:
             ContextBudgetError: the prompt does not fit, or leaves less than was asked for.

@@ -42,9 +42,7 @@ class ModelIdentity:
     Attributes:
         id: name, hub id or folder name the model was loaded by.
         sha256: hash of the weight file; of several shards, of their list as `sha256sum` prints it.
-        revision: hub commit, or None.
-        dtype: precision of the language model.
-        device: where it ran.
+        dtype, device: precision of the language model, and where it ran.
     """
 
     id: str
@@ -56,12 +54,9 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class Word:
-    """One word of a text and how sure the model was of it.
+    """One word of a text, without white space, and where it stands (`end` excluded).
 
-    Attributes:
-        text: the word, without white space.
-        start, end: its first character in the text, and one past its last.
-        probability: product of the probabilities of the tokens that touch it, in [0, 1].
+    `probability` is the product of the probabilities of the tokens that touch it, in [0, 1].
     """
 
     text: str
@@ -82,14 +77,12 @@ class Generation:
             1, before top-k and top-p.
         offsets: per id, the first and one past the last character of `text` that it wrote;
             tokens that wrote nothing have an empty span.
-        prompt: the prompt as rendered, `<image>` in the image's place.
-        prompt_ids: the prompt's ids, -200 in the image's place.
+        prompt, prompt_ids: as rendered and tokenised, `<image>` and -200 in the image's place.
         settings: decoding settings as used.
         seconds: time from the pixels to the last token; in a batch, from the batch's start.
         stopped_by: "eos", "limit" (of new tokens) or "cancelled".
         task: "report", "differential", "question" or "chat".
         source: what the image was, as its input contract calls it.
-        model: which weights wrote it.
         template: version of the chat template.
         warnings: what a person should know: the model's notice first, then the image's, then that
             the text has no word.
@@ -165,10 +158,10 @@ class Generation:
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per token.
+        """Return one row per token: token, token_id, logprob, probability, start, end, sentence.
 
-        Columns: token, token_id, logprob, probability (in [0, 1]), start and end (characters of
-        the text), sentence (number from 0; -1 for tokens between or behind sentences).
+        `start` and `end` are characters of the text; `sentence` counts from 0 and is -1 for tokens
+        between or behind sentences.
         """
         import pandas as pd
 

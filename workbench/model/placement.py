@@ -123,8 +123,11 @@ def place(
     if quantize is not None and quantize not in (*QUANTISATIONS, INT8):
         raise OptionError(f"quantize must be None, '8bit', '4bit' or 'int8', got {quantize!r}")
     kind = _kind(device, hardware)
-    if quantize == INT8:
-        _check_int8(kind, dtype)
+    if quantize == INT8 and (kind != "cpu" or dtype not in ("auto", "float32")):
+        raise DeviceError(
+            f"quantize='int8' runs on the CPU beside float32, and the model would be on {kind} as "
+            f"{dtype}; give device='cpu' without dtype, or quantize='8bit' on a CUDA GPU"
+        )
     if kind != "cuda":
         return _place_without_cuda(sizes, hardware, kind, dtype, quantize)
     gpus = _wanted_gpus(device, hardware)
@@ -140,14 +143,6 @@ def place(
         + ", ".join(f"{_gb(gpu.free)} (cuda:{gpu.index}, {gpu.name})" for gpu in gpus)
         + f"; {_way_out(sizes, gpus, quantize)}"
     )
-
-
-def _check_int8(kind: str, dtype: str) -> None:
-    if kind != "cpu" or dtype not in ("auto", "float32"):
-        raise DeviceError(
-            f"quantize='int8' runs on the CPU beside float32, and the model would be on {kind} as "
-            f"{dtype}; give device='cpu' without dtype, or quantize='8bit' on a CUDA GPU"
-        )
 
 
 def _kind(device: str, hardware: Hardware) -> str:
@@ -179,10 +174,10 @@ def _place_without_cuda(
             "quantize='int8' on the CPU, or a GPU"
         )
     name, reason = dtype, _ASKED
-    if dtype == "auto":
-        name, reason = _cpu_dtype(sizes, hardware) if kind == "cpu" else _NO_16_BIT
     if quantize == INT8:
-        name, reason = "float32", _ASKED
+        name = "float32"
+    elif dtype == "auto":
+        name, reason = _cpu_dtype(sizes, hardware) if kind == "cpu" else _NO_16_BIT
     shown = quantize or name
     weight = sizes.bytes_to_load(shown)
     if hardware.memory and weight > hardware.memory:
@@ -219,9 +214,11 @@ def _cpu_dtype(sizes: PartSizes, hardware: Hardware) -> tuple[str, str]:
 
 def _smaller(sizes: PartSizes, hardware: Hardware, kind: str, shown: str) -> str:
     """Name what would fit instead, as far as it does."""
-    fits = [name for name in ("bfloat16", INT8) if sizes.bytes_to_load(name) <= hardware.memory]
-    ways = {"bfloat16": "dtype='bfloat16'", INT8: "quantize='int8'"}
-    found = [ways[name] for name in fits if name != shown and (kind == "cpu" or name != INT8)]
+    ways = {"bfloat16": "dtype='bfloat16'"}
+    if kind == "cpu":
+        ways[INT8] = "quantize='int8'"
+    fits = [name for name in ways if sizes.bytes_to_load(name) <= hardware.memory]
+    found = [ways[name] for name in fits if name != shown]
     return f"use {' or '.join(found)}, or " if found else ""
 
 
