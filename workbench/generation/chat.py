@@ -41,17 +41,11 @@ class Turn:
 
 
 class Chat:
-    """A dialogue about one image.
+    """A dialogue about one image, (1, 1, S, S) normalised pixels.
 
     Calls from several threads take turns. A call that fails or is interrupted leaves the dialogue
-    as it was before it.
-
-    Args:
-        responder: writes the answers.
-        pixel_values: (1, 1, S, S) normalised pixels.
-        settings: makes the settings of a turn from the options of `say`.
-        source: what the image is.
-        warnings: what every answer's reader should know.
+    as it was before it. `settings` makes the settings of a turn from the options of `say`; `source`
+    and `warnings` go into every answer.
     """
 
     def __init__(

@@ -21,7 +21,6 @@ class ParityRow:
         array: name of the array or field.
         max_abs_diff: the difference in the unit of `measure`; None where none could be computed.
         tolerance: what is allowed; None where nothing is demanded.
-        ok: within the tolerance.
         measure: "max abs", "relative rms", "places", "exact", ...
         note: what a person should know, empty when all is well.
     """
@@ -132,10 +131,9 @@ def same(ours: object, theirs: object) -> ParityRow:
 def top_values(logits: np.ndarray, ids: np.ndarray, rtol: float, atol: float) -> ParityRow:
     """Check that `ids` are the largest entries of each row, in order, ties within a tolerance.
 
-    Args:
-        logits: (T, V) ours.
-        ids: (T, k) or (T,) the reference's, largest first.
-        rtol, atol: how far our logit at the reference's id may lie below our own k-th largest.
+    `ids` are (T, k) or (T,), the reference's, largest first. Our (T, V) logit there may lie below
+    our
+    own k-th largest by the tolerance.
     """
     ids = np.asarray(ids).reshape(len(ids), -1).astype(np.int64)
     if len(logits) < len(ids):

@@ -59,9 +59,7 @@ _RECORDED_PILLOW = (10, 13)
 def compare_set(checkpoint: Path, golden: Path) -> list[ParityRow]:
     """Compare everything that is recorded for one checkpoint, each set in its own precision.
 
-    Args:
-        checkpoint: directory in the published layout.
-        golden: directory of its recorded outputs; the images lie in images/ beside its parent.
+    `golden` holds the recorded outputs; the images lie in images/ beside its parent.
     """
     rows: list[ParityRow] = []
     with _errors_as_rows(rows, checkpoint.name, "checkpoint"):
@@ -284,7 +282,6 @@ def _arrays_of_turns(
 
 
 def _tokens(case: dict) -> list[int] | None:
-    """Return the tokens of a case that stand in cases.json, or None."""
     run = case.get("fp32")
     return run.get("gen_ids") if isinstance(run, dict) else None
 

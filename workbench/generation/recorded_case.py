@@ -48,11 +48,9 @@ _MARGINS = {"atol": 2e-3, "rtol": 1e-3}
 class ImageOutputs:
     """What we compute for one recorded image, each result at most once, beside what was recorded.
 
-    Args:
-        loaded: the checkpoint; in bfloat16 paths part at near-ties, so little is demanded.
-        responder: of the checkpoint.
-        pixels: (1, 1, S, S) recorded pixel values.
-        cases: content of cases.json, each turn of a dialogue a case of its own.
+    `pixels` are the recorded pixel values, `cases` the content of cases.json, each turn of a
+    dialogue a
+    case of its own. In bfloat16 paths part at near-ties, so little is demanded.
     """
 
     def __init__(
@@ -215,7 +213,6 @@ class ImageOutputs:
 
 
 def _sampled(logits: np.ndarray, temperature: float, top_p: float) -> np.ndarray:
-    """Return the (V,) distribution that the last position's token is drawn from."""
     settings = DecodingSettings(temperature=temperature, top_p=top_p, top_k=50)
     return _numpy(sample_probabilities(torch.from_numpy(logits[-1:]), settings)[0])
 

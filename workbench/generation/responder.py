@@ -43,15 +43,7 @@ _WINDOW = 4
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One answer to be written.
-
-    Attributes:
-        request: prompt ids, pixels and resolved settings.
-        prompt: the rendered prompt.
-        task: "report", "differential", "question" or "chat".
-        source: what the image is.
-        warnings: what the answer's reader should know.
-    """
+    """One answer to be written: request, rendered prompt, what goes into the `Generation`."""
 
     request: Request
     prompt: str
@@ -77,14 +69,7 @@ class Draft:
 
 
 class Responder:
-    """Writes answers with one model.
-
-    Args:
-        engine: decodes.
-        tokenizer: of the model.
-        budget: what the context allows.
-        identity: which weights these are.
-    """
+    """Writes answers with one model: engine, tokenizer, budget of its context, and identity."""
 
     def __init__(
         self,
@@ -134,11 +119,11 @@ class Responder:
     ) -> Job:
         """Render, tokenise and check the budget of one answer.
 
+        `task`, `source` and `warnings` go into the `Generation`.
+
         Args:
             pixel_values: (1, 1, S, S) normalised pixels.
             messages: the dialogue so far, ending with a user turn.
-            settings: how to decode.
-            task, source, warnings: go into the `Generation`.
 
         Raises:
             InputError: the messages are no dialogue, or hold no image or several.
@@ -197,7 +182,6 @@ class Responder:
         return self._in_order(iter(jobs), batch_size)
 
     def _in_order(self, jobs: Iterator[Job], batch_size: int) -> Iterator[Generation]:
-        """Give out what `_as_finished` gives, each in its turn."""
         done: dict[int, Generation] = {}
         given = 0
         for number, answer in self._as_finished(jobs, batch_size):

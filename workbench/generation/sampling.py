@@ -25,14 +25,11 @@ from workbench.generation.options import DecodingSettings
 
 
 def sample_probabilities(logits: torch.Tensor, settings: DecodingSettings) -> torch.Tensor:
-    """Return the distribution that a token is drawn from, 0 for tokens that were cut off.
+    """Return the distribution that a token is drawn from, (R, V), 0 for tokens cut off.
 
     Args:
         logits: (R, V) raw logits.
         settings: temperature, top_k and top_p; the temperature must not be greedy.
-
-    Returns:
-        (R, V) float32, rows sum to 1.
     """
     steps = LogitsProcessorList([TemperatureLogitsWarper(float(settings.temperature))])
     if settings.top_k:

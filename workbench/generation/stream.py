@@ -50,16 +50,10 @@ class TextPieces:
 
 
 class TextStream(Iterator[str]):
-    """Pieces of a text while the model writes it.
+    """Pieces of a text while the model writes it; they join exactly to `generation.text`.
 
     Iterate over it, or leave it early with `close()` or a `with` block; both end the decoding at
-    once. The pieces join exactly to `generation.text`.
-
-    Args:
-        tokens: generated token ids, one at a time.
-        decode, hold: see `TextPieces`.
-        finish: makes the `Generation` of what was written; its argument says whether the stream
-            was cut short.
+    once. `finish` makes the `Generation`; its argument says whether the stream was cut short.
     """
 
     def __init__(

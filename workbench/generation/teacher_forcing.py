@@ -31,8 +31,8 @@ class Reading:
     """What a model made of given tokens, image by image.
 
     Attributes:
-        logprobs: (images, n) float64, natural log-probability of each token.
-        entropies: (images, n) float64, entropy of what each token was chosen from, nats.
+        logprobs: natural log-probability of each token.
+        entropies: entropy of what each token was chosen from, nats.
     """
 
     logprobs: Float[np.ndarray, "images n"]
@@ -49,13 +49,12 @@ def read_with(
     *,
     batch_size: int = 16,
 ) -> Reading:
-    """Let a model read the same tokens with each of several images.
+    """Let a model read the same n >= 1 tokens with each of several images.
 
     Args:
-        responder: of a model; its engine reads.
         pixels: (1, 1, S, S) normalised pixels, one for each image.
         prompt_ids: prompt ids with one placeholder.
-        tokens: n >= 1 token ids that follow the prompt.
+        tokens: ids that follow the prompt.
         batch_size: images read together; fewer take less memory.
 
     Raises:

@@ -50,7 +50,6 @@ class CxrVisionConfig(PretrainedConfig):
 
     Attributes:
         image_size, patch_size: sides, pixels; what is over is left out, as in open_clip.
-        width: length of a token; must be a multiple of the number of heads, width // head_width.
         mlp_ratio: hidden width of a block's MLP as a multiple of `width`.
         embed_dim: length of the pooled vector (`clip_embed_dim`); not used for text.
         ls_init_value: start of the learned factor on each residual branch; None for no such factor.

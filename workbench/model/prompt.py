@@ -48,11 +48,9 @@ _RESERVED = re.compile("|".join(re.escape(mark) for mark in RESERVED))
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a dialogue.
+    """One turn of a dialogue; its role is "system" (first only), "user" or "assistant".
 
-    Attributes:
-        role: "system" (first only), "user" or "assistant".
-        content: the text; the first user turn about an image starts with "<image>" and a newline.
+    The content of the first user turn about an image starts with "<image>" and a newline.
     """
 
     role: str
@@ -93,13 +91,10 @@ def answer(text: str) -> Message:
 
 
 def check_characters(text: str) -> str:
-    """Return the text unchanged when it consists of whole characters.
+    """Return the text unchanged when it consists of whole characters; else `InputError`.
 
     A byte that is no UTF-8 comes from a terminal or a file name as half a character (a lone
     surrogate), which no tokenizer, file or page can take.
-
-    Raises:
-        InputError: it holds such a half.
     """
     try:
         text.encode("utf-8")

@@ -47,10 +47,8 @@ class CxrTokenizer:
             beyond them can be decoded, and a text that holds one is refused.
 
     Attributes:
-        bos_id, eos_id, unk_id, pad_id: special ids; `pad_id` is `unk_id` where no pad token is set,
-            or none that is embedded.
-        model_size: ids of the sentencepiece model.
-        vocab_size: ids known to the tokenizer, added tokens included.
+        pad_id: `unk_id` where no pad token is set, or none that is embedded.
+        model_size: ids of the sentencepiece model; `vocab_size` counts added tokens as well.
 
     Raises:
         CheckpointError: the sentencepiece model cannot be read or lacks a special token, or the
@@ -106,9 +104,8 @@ class CxrTokenizer:
     def encode(self, text: str, *, add_bos: bool | None = None) -> list[int]:
         """Tokenise one text on its own; no EOS is put at its end.
 
-        Args:
-            text: any text; special tokens spelled out in it become their ids.
-            add_bos: put BOS before it; by default as the checkpoint says (yes in practice).
+        Special tokens spelled out in the text become their ids. `add_bos` puts BOS before it; by
+        default as the checkpoint says (yes in practice).
 
         Raises:
             InputError: the text holds half a character, or a token that the model does not embed.
@@ -140,9 +137,7 @@ class CxrTokenizer:
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """Turn ids into text; `IMAGE_TOKEN_ID` and one leading word-start mark are left out.
 
-        Args:
-            ids: token ids.
-            skip_special: leave BOS, EOS, UNK and padding out.
+        `skip_special` leaves BOS, EOS, UNK and padding out.
         """
         kept = [i for i in map(int, ids) if i != IMAGE_TOKEN_ID]
         if skip_special:

@@ -32,10 +32,8 @@ _SPECIAL_KEYS = (
 class AddedToken:
     """A token that is cut out of the text before sentencepiece sees it.
 
-    Attributes:
-        content: how it is spelled.
-        lstrip, rstrip: it swallows white space before, or after it.
-        index: its id, or None where the vocabulary (or the next free id) says.
+    `lstrip` and `rstrip` swallow white space beside it; `index` is its id, or None where the
+    vocabulary (or the next free id) says.
     """
 
     content: str
