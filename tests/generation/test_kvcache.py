@@ -85,7 +85,7 @@ def test_selecting_rows_keeps_their_order():
 
 def test_joined_rows_end_together_and_the_gap_is_zero():
     long, short = filled(2, 7, seed=0), filled(1, 3, seed=1)
-    joined = KeyValueBuffer.join([long, short], capacity=11)
+    joined = KeyValueBuffer.join([long, short], [7, 3], capacity=11)
     assert joined.length == 7
     for index, layer in enumerate(joined.layers):
         assert layer.keys.shape == (3, HEADS, 11, WIDTH)
@@ -101,30 +101,23 @@ def test_a_buffer_becomes_a_prefix_that_starts_new_buffers():
     assert (prefix.ids, prefix.length) == ((9, -200), 4)
     assert prefix.nbytes == 2 * LAYERS * HEADS * 4 * WIDTH * 4
     assert buffer.layers == []  # nobody can write to it any more
-    started = KeyValueBuffer.from_prefixes([prefix, prefix], capacity=9)
+    started = KeyValueBuffer.from_prefixes([prefix, prefix], rows=2, room=5)
     write(started, states(2, 2, seed=6))
     started.rewind(0)
     write(started, states(2, 4, seed=5))
     assert torch.equal(prefix.layers[0][0], kept)
-    again = KeyValueBuffer.from_prefixes([prefix, prefix], capacity=2)
+    again = KeyValueBuffer.from_prefixes(iter([prefix, prefix]), rows=2, room=0)
     assert torch.equal(again.layers[0].keys[1:], kept)
     assert again.length == 4
 
 
-def test_rows_of_a_buffer_are_filled_one_by_one():
-    whole, first = filled(3, 4, seed=0), filled(1, 4, seed=1)
-    spread = first.spread(3, capacity=7)
-    for row in (1, 2):
-        own = spread.row(row)
-        assert own.length == 0
-        for index, layer in enumerate(whole.layers):
-            own.update(layer.keys[row : row + 1, :, :4], layer.values[row : row + 1, :, :4], index)
-    write(spread, states(3, 2, seed=2))
-    assert spread.length == 6
-    for layer, one, all_ in zip(spread.layers, first.layers, whole.layers, strict=True):
-        for name in ("keys", "values"):
-            assert torch.equal(getattr(layer, name)[:1, :, :4], getattr(one, name)[:, :, :4])
-            assert torch.equal(getattr(layer, name)[1:, :, :4], getattr(all_, name)[1:, :, :4])
+def test_only_rows_with_the_same_prefix_share_it():
+    one, other = (filled(1, 4, seed=seed).hand_over([9, -200]) for seed in (0, 1))
+    started = [
+        KeyValueBuffer.from_prefixes(p, rows=len(p), room=1)
+        for p in ([one] * 2, [one, other], [one])
+    ]
+    assert [buffer.shared for buffer in started] == [one, None, None]
 
 
 def prefix_of(size: int) -> ImagePrefix:

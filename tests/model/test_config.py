@@ -133,6 +133,7 @@ def test_misfits_are_errors_that_say_so(changes, message):
         ({"layers": 0}, "whole number above 0"),
         ({"image_size": [512, 256]}, "must be square"),
         ({"attentional_pool": True}, "does not compute"),
+        ({"ls_init_value": 0.1}, "does not compute"),
     ],
 )
 def test_vision_sizes_must_fit(fields, message):

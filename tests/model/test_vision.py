@@ -112,7 +112,7 @@ def test_training_start_is_that_of_open_clip():
 
 
 def test_every_parameter_but_proj_is_reached_by_the_tokens(pixels):
-    model = tower(ls_init_value=0.1).train()
+    model = tower().train()
     model(pixels).tokens.square().sum().backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == ["proj"]
@@ -129,7 +129,7 @@ def test_gradient_checkpointing_changes_nothing(pixels):
 
 
 def test_saved_alone_and_read_back(tmp_path, pixels):
-    model = tower(ls_init_value=0.1)
+    model = tower()
     model.save_pretrained(tmp_path)
     again = VisionTower.from_pretrained(tmp_path)
     with torch.no_grad():

@@ -152,7 +152,7 @@ class _DialogueKeys:
         if self._buffer is None:
             prefix = self._engine.prefix(request.pixel_values, request.ids)
             self._start = prefix.length
-            self._buffer = KeyValueBuffer.from_prefixes([prefix], prefix.length + room)
+            self._buffer = KeyValueBuffer.from_prefixes([prefix], rows=1, room=room)
         # The last id is always computed: its logits choose the first new token.
         kept = min(_shared_length(self._ids, tail), len(tail) - 1)
         self._ids = list(tail[:kept])

@@ -131,7 +131,7 @@ class Engine:
         with self._lock:
             prefix = self.prefixes.get(key)
             if prefix is None:
-                prefix = self._begin(pixel_values, [head], room=0).hand_over(head)
+                prefix = self._begin(pixel_values, [head]).hand_over(head)
                 self.prefixes.put(key, prefix)
             return prefix
 
@@ -158,41 +158,31 @@ class Engine:
             known = [self.prefix(requests[0].pixel_values, requests[0].ids)] * len(requests)
         else:
             known = [prefix for key in keys if (prefix := self.prefixes.get(key)) is not None]
+        pixels = [request.pixel_values for request in requests]
         if len(known) == len(requests):
-            buffer = KeyValueBuffer.from_prefixes(known, known[0].length + room)
+            buffer = KeyValueBuffer.from_prefixes(known, rows=len(requests), room=room)
         elif self.model.lm_head.weight.device.type == "cpu":
             # a processor gains nothing from many images at once, and has to fetch more memory
-            buffer = self._begin(requests[0].pixel_values, heads[:1], room=0)
-            buffer = buffer.spread(len(requests), buffer.length + room)
-            for row in range(1, len(requests)):
-                own = buffer.row(row)
-                self._begin(requests[row].pixel_values, [heads[row]], room=room, buffer=own)
+            each = (
+                self._begin(image, [head]).hand_over(head)
+                for image, head in zip(pixels, heads, strict=True)
+            )
+            buffer = KeyValueBuffer.from_prefixes(each, rows=len(requests), room=room)
         else:
-            pixels = torch.cat([request.pixel_values for request in requests])
-            buffer = self._begin(pixels, heads, room=room)
+            buffer = self._begin(torch.cat(pixels), heads, room=room)
         return self.extend(buffer, tails, rows=rows)
 
     @torch.inference_mode()
     def _begin(
-        self,
-        pixel_values: torch.Tensor,
-        heads: Sequence[Sequence[int]],
-        *,
-        room: int,
-        buffer: KeyValueBuffer | None = None,
+        self, pixel_values: torch.Tensor, heads: Sequence[Sequence[int]], *, room: int = 0
     ) -> KeyValueBuffer:
-        """Compute text before the image, and the image, for a batch of images.
-
-        `heads` are ids for each row, all of one length. An empty buffer is filled where one is
-        given.
-        """
+        """Compute text before the image (ids of one length), and the image, for a batch."""
         with self._lock:
             image = self.model.encode_image(pixel_values)
             text = torch.tensor([ids[:-1] for ids in heads], dtype=torch.long, device=image.device)
             words = self.model.llama.embed_tokens(text)
             embeds = torch.cat((words, image.to(words)), dim=1)
-            if buffer is None:
-                buffer = KeyValueBuffer(self._layers, embeds.shape[1] + room)
+            buffer = KeyValueBuffer(self._layers, embeds.shape[1] + room)
             fill(self.model.llama, embeds, buffer)
         return buffer
 
@@ -244,8 +234,8 @@ class Engine:
             tokens: n >= 1 token ids that follow the prompt.
         """
         with self._lock:
-            room = prefixes[0].length + len(tail) + len(tokens)
-            buffer = KeyValueBuffer.from_prefixes(prefixes, room)
+            room = len(tail) + len(tokens)
+            buffer = KeyValueBuffer.from_prefixes(prefixes, rows=len(prefixes), room=room)
             device = self.model.llama.embed_tokens.weight.device
             ids = torch.tensor([*tail, *tokens[:-1]], device=device).expand(len(prefixes), -1)
             output = self.model.llama(input_ids=ids, past_key_values=buffer, use_cache=True)

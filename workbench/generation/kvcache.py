@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
@@ -147,65 +148,37 @@ class KeyValueBuffer(Cache):
 
     @classmethod
     @torch.inference_mode()
-    def from_prefixes(cls, prefixes: Sequence[ImagePrefix], capacity: int) -> KeyValueBuffer:
-        """Start a buffer with one row per prefix; all prefixes must have one length."""
-        capacity = max(capacity, prefixes[0].length)
-        buffer = cls(len(prefixes[0].layers), capacity)
-        buffer._make_room(prefixes[0].layers, len(prefixes))
-        for index, layer in enumerate(buffer.layers):
-            for row, prefix in enumerate(prefixes):
-                keys, values = prefix.layers[index]
-                layer.keys[row, :, : prefix.length] = keys[0]
-                layer.values[row, :, : prefix.length] = values[0]
-            layer.length = prefixes[0].length
-        if len(prefixes) > 1 and all(prefix is prefixes[0] for prefix in prefixes):
-            buffer.shared = prefixes[0]
-        return buffer
+    def from_prefixes(
+        cls, prefixes: Iterable[ImagePrefix], *, rows: int, room: int
+    ) -> KeyValueBuffer:
+        """Start a buffer with one row per prefix, all of one length, and room behind them.
 
-    @torch.inference_mode()
-    def spread(self, rows: int, capacity: int) -> KeyValueBuffer:
-        """Return a buffer with this one as the first of so many rows; the others are not filled.
-
-        `row` gives each of them to be filled; all must become as long as this one.
+        A prefix may be computed when it is asked for, and is let go when it has been copied.
         """
-        buffer = KeyValueBuffer(len(self.layers), max(capacity, self.length))
-        buffer._make_room([(layer.keys, layer.values) for layer in self.layers], rows)
-        for whole, part in zip(buffer.layers, self.layers, strict=True):
-            whole.keys[:1, :, : self.length] = part.keys[:, :, : self.length]
-            whole.values[:1, :, : self.length] = part.values[:, :, : self.length]
-            whole.length = self.length
+        prefixes = iter(prefixes)
+        first = next(prefixes)
+        buffer = cls(len(first.layers), first.length + room)
+        for layer, (keys, values) in zip(buffer.layers, first.layers, strict=True):
+            layer.lazy_initialization(*(one.expand(rows, -1, -1, -1) for one in (keys, values)))
+            layer.length = first.length
+        alike = rows > 1
+        for row, prefix in enumerate(chain([first], prefixes)):
+            alike = alike and prefix is first
+            for layer, (keys, values) in zip(buffer.layers, prefix.layers, strict=True):
+                layer.keys[row, :, : layer.length] = keys[0]
+                layer.values[row, :, : layer.length] = values[0]
+        buffer.shared = first if alike else None
         return buffer
-
-    @torch.inference_mode()
-    def row(self, number: int) -> KeyValueBuffer:
-        """Return an empty buffer that writes into one row of this one."""
-        buffer = KeyValueBuffer(len(self.layers), self.layers[0].capacity)
-        for part, whole in zip(buffer.layers, self.layers, strict=True):
-            part.dtype, part.device, part.is_initialized = whole.dtype, whole.device, True
-            part.keys = whole.keys[number : number + 1]
-            part.values = whole.values[number : number + 1]
-        return buffer
-
-    def _make_room(self, like: Sequence[tuple[torch.Tensor, torch.Tensor]], rows: int) -> None:
-        """Get memory for all layers, of the shape and kind of given keys and values."""
-        for layer, (keys, values) in zip(self.layers, like, strict=True):
-            shape = [part[:1].expand(rows, -1, -1, -1) for part in (keys, values)]
-            layer.lazy_initialization(*shape)
 
     @classmethod
     @torch.inference_mode()
     def join(
-        cls,
-        buffers: Sequence[KeyValueBuffer],
-        capacity: int,
-        *,
-        lengths: Sequence[int] | None = None,
+        cls, buffers: Sequence[KeyValueBuffer], lengths: Sequence[int], capacity: int
     ) -> KeyValueBuffer:
         """Stack the rows of several buffers, ends aligned, zeros in front of the shorter ones.
 
-        `lengths` are the positions to take from the end of each buffer; all when not given.
+        `lengths` are the positions to take from the end of each buffer.
         """
-        lengths = [buffer.length for buffer in buffers] if lengths is None else lengths
         longest = max(lengths)
         joined = cls(len(buffers[0].layers), capacity)
         for index, layer in enumerate(joined.layers):
@@ -263,7 +236,7 @@ class Decoding:
         buffers = [part.buffer for part in parts]
         return cls(
             rows=[row for part in parts for row in part.rows],
-            buffer=KeyValueBuffer.join(buffers, max(lengths) + room, lengths=lengths),
+            buffer=KeyValueBuffer.join(buffers, lengths, max(lengths) + room),
             logits=torch.cat([part.logits for part in parts]),
             lengths=[length for part in parts for length in part.lengths],
         )

@@ -33,6 +33,7 @@ _UNSUPPORTED_VISION = (
     "final_ln_after_pool",
     "global_average_pool",
     "input_patchnorm",
+    "ls_init_value",
     "no_ln_pre",
     "norm_kwargs",
     "qk_norm",
@@ -52,7 +53,6 @@ class CxrVisionConfig(PretrainedConfig):
         image_size, patch_size: sides, pixels; what is over is left out, as in open_clip.
         mlp_ratio: hidden width of a block's MLP as a multiple of `width`.
         embed_dim: length of the pooled vector (`clip_embed_dim`); not used for text.
-        ls_init_value: start of the learned factor on each residual branch; None for no such factor.
 
     Raises:
         OptionError: sizes that do not fit each other, or an open_clip option not supported.
@@ -69,7 +69,6 @@ class CxrVisionConfig(PretrainedConfig):
     mlp_ratio: float = 4.0
     embed_dim: int = 768
     layer_norm_eps: float = 1e-5
-    ls_init_value: float | None = None
 
     def __post_init__(self, **kwargs: object) -> None:
         self.image_size = _square("image_size", self.image_size)
@@ -210,9 +209,8 @@ class CxrLlavaConfig(PretrainedConfig):
             name: getattr(vision, name)
             for name in ("image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio")
         }
-        for name in ("layer_norm_eps", "ls_init_value"):
-            if getattr(vision, name) != getattr(CxrVisionConfig, name):
-                output["clip_vision_cfg"][name] = getattr(vision, name)
+        if vision.layer_norm_eps != CxrVisionConfig.layer_norm_eps:
+            output["clip_vision_cfg"]["layer_norm_eps"] = vision.layer_norm_eps
         output["llama"] = published_llama(self.llama)
         dtype = output.pop("dtype", None)
         if dtype is not None:

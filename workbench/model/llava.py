@@ -188,8 +188,8 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
             if image_features is not None:
                 inputs_embeds = self.splice(input_ids, image_features)
                 length = image_features.shape[1]
-                attention_mask = self._stretched(attention_mask, input_ids, length, 1)
-                labels = self._stretched(labels, input_ids, length, IGNORE_LABEL)
+                attention_mask = stretch(attention_mask, input_ids, length, 1)
+                labels = stretch(labels, input_ids, length, IGNORE_LABEL)
             else:
                 inputs_embeds = self._embed_text(input_ids, past_key_values)
         output = self.llama(
@@ -218,14 +218,6 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
                 "pixel_values or image_features"
             )
         return self.get_input_embeddings()(input_ids)
-
-    @staticmethod
-    def _stretched(
-        values: torch.Tensor | None, input_ids: torch.Tensor, image_tokens: int, image_value: int
-    ) -> torch.Tensor | None:
-        if values is None or values.shape != input_ids.shape:
-            return values
-        return stretch(values, input_ids, image_tokens, image_value)
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor, kwargs: dict) -> torch.Tensor:
         if labels.shape != logits.shape[:2]:

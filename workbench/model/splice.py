@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from workbench.errors import InputError
 
@@ -53,15 +53,17 @@ def splice_embeddings(
 
 
 def stretch(
-    values: Shaped[torch.Tensor, "B L"],
+    values: torch.Tensor | None,
     input_ids: Int[torch.Tensor, "B L"],
     image_tokens: int,
     image_value: int,
-) -> Shaped[torch.Tensor, "B T"]:
+) -> torch.Tensor | None:
     """Stretch one value per id (a mask, labels) to one value per position of the spliced sequence.
 
-    Images of `image_tokens` rows get `image_value`.
+    Images of `image_tokens` rows get `image_value`. What has another shape comes back as it is.
     """
+    if values is None or values.shape != input_ids.shape:
+        return values
     source = _source_index(input_ids, image_tokens)
     is_image = torch.gather(input_ids, 1, source) == IMAGE_TOKEN_ID
     return torch.gather(values, 1, source).masked_fill(is_image, image_value)

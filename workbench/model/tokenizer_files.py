@@ -84,10 +84,13 @@ class TokenizerFiles:
         """Write tokenizer.model and the two JSON files that transformers reads beside it."""
         directory.mkdir(parents=True, exist_ok=True)
         (directory / MODEL_FILE).write_bytes(self.model)
-        tokens = {"bos_token": self.bos, "eos_token": self.eos, "unk_token": self.unk}
+        special: dict[str, Any] = {
+            "bos_token": self.bos.content,
+            "eos_token": self.eos.content,
+            "unk_token": self.unk.content,
+        }
         if self.pad:
-            tokens["pad_token"] = self.pad
-        special: dict[str, Any] = {name: token.content for name, token in tokens.items()}
+            special["pad_token"] = self.pad.content
         if self.additional:
             special["additional_special_tokens"] = [token.content for token in self.additional]
         config = {

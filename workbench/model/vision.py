@@ -97,18 +97,6 @@ class VisionMlp(nn.Module):
         return self.c_proj(self.gelu(self.c_fc(hidden)))
 
 
-class LayerScale(nn.Module):
-    """A learned factor per channel on a residual branch (open_clip's `ls_init_value`)."""
-
-    def __init__(self, width: int, value: float) -> None:
-        super().__init__()
-        self._value = float(value)
-        self.gamma = nn.Parameter(torch.full((width,), value))
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return hidden * self.gamma
-
-
 class ResidualBlock(GradientCheckpointingLayer):
     """Pre-norm transformer block: attention, then MLP, each added to its input."""
 
@@ -116,14 +104,12 @@ class ResidualBlock(GradientCheckpointingLayer):
         super().__init__()
         self.ln_1 = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
         self.attn = VisionAttention(config, layer_idx)
-        self.ls_1 = _layer_scale(config)
         self.ln_2 = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
         self.mlp = VisionMlp(config)
-        self.ls_2 = _layer_scale(config)
 
     def forward(self, hidden: Float[torch.Tensor, "B T W"]) -> Float[torch.Tensor, "B T W"]:
-        hidden = hidden + self.ls_1(self.attn(self.ln_1(hidden))[0])
-        return hidden + self.ls_2(self.mlp(self.ln_2(hidden)))
+        hidden = hidden + self.attn(self.ln_1(hidden))[0]
+        return hidden + self.mlp(self.ln_2(hidden))
 
 
 class VisionTransformerBlocks(nn.Module):
@@ -219,8 +205,6 @@ class VisionTower(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
-        elif isinstance(module, LayerScale):
-            init.constant_(module.gamma, module._value)
 
 
 class _Linear(nn.Linear):
@@ -238,9 +222,3 @@ def _linear(inputs: int, outputs: int, initial_std: float) -> nn.Linear:
 def _branch_std(config: CxrVisionConfig) -> float:
     """Start of the weights that end a residual branch: smaller the deeper the tower."""
     return config.width**-0.5 * (2 * config.layers) ** -0.5
-
-
-def _layer_scale(config: CxrVisionConfig) -> nn.Module:
-    if config.ls_init_value is None:
-        return nn.Identity()
-    return LayerScale(config.width, config.ls_init_value)

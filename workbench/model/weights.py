@@ -121,12 +121,11 @@ def _check_index(weight_map: Mapping[str, str], found: Collection[str], strays: 
     lost = sorted(n for n in set(weight_map) - set(found) if not _IGNORED.search(n))
     strange = sorted(n for n in strays if not _IGNORED.search(n))
     where = [f"{name} (in {weight_map[name]})" for name in lost]
-    lines = [f"listed but not there: {_shorten(where)}"] if where else []
-    lines += [f"there but not listed: {_shorten(strange)}"] if strange else []
-    if lines:
+    problems = _listed({"listed but not there": where, "there but not listed": strange})
+    if problems:
         raise CheckpointError(
-            f"{INDEX_FILE} and its shards do not agree; " + "; ".join(lines) + "; copy the index "
-            "and all shards again, from one source"
+            f"{INDEX_FILE} and its shards do not agree; {problems}; copy the index and all shards "
+            "again, from one source"
         )
 
 
@@ -148,12 +147,11 @@ def check_weights(
         for name in sorted(set(found) & set(expected))
         if tuple(found[name]) != tuple(expected[name])
     ]
-    problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
-    lines = [f"{kind}: {_shorten(names)}" for kind, names in problems.items() if names]
-    if lines:
+    problems = _listed({"missing": missing, "unexpected": unexpected, "misshapen": misshapen})
+    if problems:
         raise CheckpointError(
-            "the weights do not fit config.json; " + "; ".join(lines) + "; use the config.json "
-            "that belongs to these weights, or copy the weights again"
+            f"the weights do not fit config.json; {problems}; use the config.json that belongs to "
+            "these weights, or copy the weights again"
         )
     coded = [dtype for dtype in weights.dtypes if dtype not in _PLAIN]
     if coded:
@@ -241,14 +239,9 @@ def _refuse_two_models(index: Path) -> None:
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    try:
-        weight_map = read_json(index)["weight_map"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{index.name} holds no weight_map ({error!r}); copy it again") from (
-            error
-        )
+    weight_map = read_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{index.name} holds an empty weight_map; copy it again")
+        raise CheckpointError(f"{index.name} holds no weight_map; copy it again")
     if not all(isinstance(name, str) and name for name in weight_map.values()):
         raise CheckpointError(f"{index.name}: its weight_map names no files; copy it again")
     return weight_map
@@ -265,6 +258,10 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{path.name} must hold an object, got {type(value).__name__}")
     return value
+
+
+def _listed(problems: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{kind}: {_shorten(names)}" for kind, names in problems.items() if names)
 
 
 def _shorten(names: Sequence[str]) -> str:
