@@ -106,7 +106,7 @@ def load_checkpoint(
         CheckpointError: no such checkpoint, a file is missing or damaged, or the weights do not
             fit config.json.
         DeviceError: device, dtype or quantisation are not available, or the weights do not fit.
-        MissingDependencyError: bitsandbytes or accelerate is needed and not installed.
+        MissingDependencyError: bitsandbytes is needed and not installed.
         OptionError: an option has a value that is not allowed.
     """
     found = resolve_source(source, revision=revision, offline=offline)
@@ -197,6 +197,7 @@ def _load_model(
     directory: Path, config: CxrLlavaConfig, weights: WeightFiles, placement: Placement
 ) -> CxrLlavaForConditionalGeneration:
     names = empty_model(config).state_dict().keys()
+    device_map = "auto" if placement.device == "auto" else {"": placement.device}
     with _quiet_loading(weights.total_bytes < _SLOW_BYTES), open_tensors(weights, names) as tensors:
         if placement.quantize == INT8:
             model = load_as_int8(config, tensors)
@@ -206,20 +207,12 @@ def _load_model(
                 config=config,
                 state_dict=tensors,
                 dtype=placement.dtype,
-                device_map=None if placement.device == "cpu" else _device_map(placement.device),
+                device_map=None if placement.device == "cpu" else device_map,
                 quantization_config=quantisation_config(placement),
                 local_files_only=True,
             )
     model.config.name_or_path = str(directory)
     return model.eval().requires_grad_(False)
-
-
-def _device_map(device: str) -> str | dict[str, str]:
-    if importlib.util.find_spec("accelerate") is None:
-        raise MissingDependencyError(
-            f"device {device!r} needs accelerate; install it with pip install accelerate"
-        )
-    return "auto" if device == "auto" else {"": device}
 
 
 @contextmanager

@@ -105,21 +105,12 @@ def measure(model: CxrLlavaForConditionalGeneration) -> PartSizes:
 
 
 def full_size_config() -> CxrLlavaConfig:
-    """Return the configuration of the published full-size model.
+    """Return the configuration of the published full-size model; its vision tower is the default.
 
     Deviation: its `config.json` is not quoted here; `clip_embed_dim` (768) and the LLaMA sizes are
     those of open_clip and Llama-2-7b-chat, which the paper names.
     """
     return CxrLlavaConfig(
-        clip_vision_cfg={
-            "image_size": 512,
-            "patch_size": 16,
-            "width": 1024,
-            "layers": 24,
-            "head_width": 64,
-        },
-        clip_embed_dim=768,
-        mm_projector_dim=1024,
         llama={
             "hidden_size": 4096,
             "intermediate_size": 11008,

@@ -6,8 +6,8 @@ run (true, the default when the key is absent) or only the first (false) gets a 
 rendered prompt that begins with "<s>" starts with two BOS ids; and every piece around "<image>" is
 tokenised on its own.
 
-Deviation: no text ends in EOS, whatever `add_eos_token` is. That is a setting for training; a
-prompt that waits for an answer would tell the model that there is nothing to answer.
+Deviation: no text ends in EOS, whatever `add_eos_token` is. A prompt that waits for an answer would
+tell the model that there is nothing to answer.
 
 Source: Kudo and Richardson, SentencePiece, EMNLP 2018, arXiv 1808.06226.
 """
