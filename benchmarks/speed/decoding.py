@@ -244,7 +244,8 @@ def _steps(bench: Bench, asked: list[Request], plan: Plan) -> dict[str, float]:
     first = asked[0]
     for size in (1, 2, 4, 8, 16):
         decoding = bench.engine.prefill([first] * size)
-        steps = bench.engine.run(decoding, dict.fromkeys(range(size), Sampler(first.settings)))
+        samplers = {row: Sampler(first.settings) for row in range(size)}
+        steps = bench.engine.run(decoding, samplers)
         for _ in range(1 if plan.quick else SETTLED):
             next(steps)
         times = Times()

@@ -126,7 +126,7 @@ def test_steps_stay_those_of_the_forward_pass_when_weights_are_packed(lab, packs
         engine.advance(fast, tokens, steps)
         torch.testing.assert_close(fast.logits, slow.logits, atol=2e-5, rtol=1e-5)
     assert steps._packing
-    assert isinstance(steps._packed.head, PackedProduct)
+    assert isinstance(steps._packed[1], PackedProduct)
 
 
 def test_steps_of_a_lone_row_pack_nothing_where_blocks_are_faster(lab, packs, capability):
@@ -135,7 +135,7 @@ def test_steps_of_a_lone_row_pack_nothing_where_blocks_are_faster(lab, packs, ca
     engine = lab.engine()
     slow, fast = (engine.prefill([lab.request(0, 1, 2, 0)]) for _ in range(2))
     steps = TokenStep.of(engine.model)
-    assert isinstance(steps._plain.head, RowProduct)
+    assert isinstance(steps._plain[1], RowProduct)
 
     def go(slow, fast, count: int) -> None:
         for number in range(count):
@@ -149,7 +149,7 @@ def test_steps_of_a_lone_row_pack_nothing_where_blocks_are_faster(lab, packs, ca
     company = [lab.request(0, 1, 2, 0), lab.request(0, 2, 2, 1)]
     slow, fast = (engine.prefill(company) for _ in range(2))
     go(slow, fast, 8)
-    assert isinstance(steps._packed.head, PackedProduct)
+    assert isinstance(steps._packed[1], PackedProduct)
     for decoding in (slow, fast):
         decoding.keep([1])
     go(slow, fast, 3)

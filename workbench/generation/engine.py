@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -260,10 +260,9 @@ class Engine:
         Raises:
             DeviceError: the model's logits are not finite.
         """
-        made = dict.fromkeys(samplers, 0)
         fast = TokenStep.of(self.model)
         while True:
-            step = self.take(decoding, samplers, made, guide)
+            step = self.take(decoding, samplers, guide)
             yield step
             going = [p for p, stopped in enumerate(step.stopped) if stopped is None]
             if not going:
@@ -273,16 +272,9 @@ class Engine:
 
     @torch.inference_mode()
     def take(
-        self,
-        decoding: Decoding,
-        samplers: Mapping[int, Sampler],
-        made: MutableMapping[int, int],
-        guide: Guide | None = None,
+        self, decoding: Decoding, samplers: Mapping[int, Sampler], guide: Guide | None = None
     ) -> Step:
-        """Choose the next token of every row; see `run`.
-
-        `made` are the new tokens of each request so far; they are counted on.
-        """
+        """Choose the next token of every row; see `run`."""
         logits = decoding.logits
         guided = logits if guide is None else guide(decoding.rows, logits)
         chosen = choose(guided, [samplers[row] for row in decoding.rows])
@@ -296,8 +288,8 @@ class Engine:
             )
         stopped = []
         for row, token in zip(decoding.rows, tokens, strict=True):
-            made[row] += 1
-            full = made[row] >= samplers[row].settings.limit
+            samplers[row].made += 1
+            full = samplers[row].made >= samplers[row].settings.limit
             stopped.append("eos" if token in self.end_ids else "limit" if full else None)
         return Step(tuple(decoding.rows), tokens, logprobs, tuple(stopped), logits)
 

@@ -182,19 +182,9 @@ class Responder:
         return self._in_order(iter(jobs), batch_size)
 
     def _in_order(self, jobs: Iterator[Job], batch_size: int) -> Iterator[Generation]:
+        open_: dict[int, tuple[int, Job, Draft, float]] = {}
         done: dict[int, Generation] = {}
         given = 0
-        for number, answer in self._as_finished(jobs, batch_size):
-            done[number] = answer
-            while given in done:
-                yield done.pop(given)
-                given += 1
-
-    def _as_finished(
-        self, jobs: Iterator[Job], batch_size: int
-    ) -> Iterator[tuple[int, Generation]]:
-        """Yield answers as they end, each with the number of its job."""
-        open_: dict[int, tuple[int, Job, Draft, float]] = {}
 
         def requests() -> Iterator[Request]:
             for row, (number, job) in enumerate(_sorted(jobs, batch_size * _WINDOW)):
@@ -208,7 +198,10 @@ class Responder:
                 if step.stopped[place] is not None:
                     draft.seconds = time.perf_counter() - started
                     del open_[row]
-                    yield number, self.finish(job, draft)
+                    done[number] = self.finish(job, draft)
+            while given in done:
+                yield done.pop(given)
+                given += 1
 
     def stream(self, job: Job) -> TextStream:
         """Write one answer piece by piece; nothing is computed before the first is asked for."""
@@ -270,7 +263,6 @@ def flow(engine: Engine, requests: Iterable[Request], *, places: int) -> Iterato
     waiting = iter(requests)
     enough = max(1, int(places * _FREE))
     samplers: dict[int, Sampler] = {}
-    made: dict[int, int] = {}
     decoding: Decoding | None = None
     fast = TokenStep.of(engine.model)
     came = 0
@@ -278,19 +270,18 @@ def flow(engine: Engine, requests: Iterable[Request], *, places: int) -> Iterato
         free = places - (len(decoding.rows) if decoding else 0)
         if free >= enough and (new := list(islice(waiting, free))):
             samplers.update((came + n, Sampler(one.settings)) for n, one in enumerate(new))
-            made.update((came + n, 0) for n in range(len(new)))
             joined = engine.prefill(new, first=came)
             room = max(one.settings.limit for one in new)
             decoding = joined if decoding is None else Decoding.join([decoding, joined], room)
             came += len(new)
         if decoding is None:
             return
-        step = engine.take(decoding, samplers, made)
+        step = engine.take(decoding, samplers)
         yield step
         going = [place for place, stopped in enumerate(step.stopped) if stopped is None]
         for row, stopped in zip(step.rows, step.stopped, strict=True):
             if stopped is not None:
-                del samplers[row], made[row]
+                del samplers[row]
         if going:
             decoding.keep(going)
             engine.advance(decoding, [step.tokens[place] for place in going], fast)

@@ -45,10 +45,14 @@ class Sampler:
     """The choices of one request: its settings and its own stream of random numbers.
 
     Sampling needs settings with a seed (`DecodingSettings.with_seed`).
+
+    Attributes:
+        made: tokens so far.
     """
 
     def __init__(self, settings: DecodingSettings) -> None:
         self.settings = settings
+        self.made = 0
         self.generator = torch.Generator(device="cpu")
         if not settings.greedy:
             self.generator.manual_seed(settings.with_seed().seed or 0)
