@@ -5,9 +5,9 @@ copied into a buffer for each further question; then one forward pass per token.
 prefilled in groups of equal length, without padding, and decoded together, ends aligned, with their
 own positions and a mask over the gap in front of the shorter ones. A finished row leaves the batch.
 
-A step is one forward pass under a lock, so several threads may use one engine: their steps take
-turns, and nothing but the prefixes, which are never written to, is shared between requests. The
-engine starts no thread; leaving a generator at any point leaves nothing behind.
+A step is one forward pass under a lock, so several threads may use one engine: nothing but the
+prefixes, which are never written to, is shared between requests. The engine starts no thread;
+leaving a generator at any point leaves nothing behind.
 
 In float32 a row of a batch gets the tokens it gets alone, short of exact ties; in 16 bit near-ties
 may part.

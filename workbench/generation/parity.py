@@ -2,9 +2,8 @@
 
 `compare` runs a directory of reference vectors against the code as users run it (reader, processor,
 model, tokenizer, template, engine, stream) and gives one row per array. Nothing passes in silence:
-a file that is missing or unreadable, an array that cannot be compared, a checkpoint without
-vectors or vectors without a checkpoint are failed rows. A directory with nothing to compare is not
-ok.
+what is missing, unreadable or cannot be compared is a failed row, and a directory with nothing to
+compare is not ok.
 
 Each recorded array is compared on its own: what follows the image starts from the recorded pixels,
 so a difference in one place shows in one row.
@@ -87,11 +86,7 @@ def compare(directory: str | Path, *, progress: bool = False) -> ParityReport:
 
 
 def _find_sets(directory: Path) -> list[tuple[Path, Path]]:
-    """Return the folder of each checkpoint and that of its vectors; one of the two may be missing.
-
-    Raises:
-        CheckpointError: the directory does not exist or has neither of the two forms.
-    """
+    """Return the folder of each checkpoint and that of its vectors; one of them may be missing."""
     if not directory.is_dir():
         raise CheckpointError(f"no directory {directory}; give a folder with reference vectors")
     if (directory / "config.json").is_file():

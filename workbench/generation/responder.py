@@ -24,7 +24,7 @@ from workbench.errors import CheckpointError, OptionError
 from workbench.generation.engine import Engine, Guide, Request, Step, pixels_sha256
 from workbench.generation.kvcache import Decoding
 from workbench.generation.options import PUBLISHED_CONTEXT, ContextBudget, DecodingSettings
-from workbench.generation.result import Generation, ModelIdentity, has_words
+from workbench.generation.result import Generation, ModelIdentity
 from workbench.generation.sampling import Sampler
 from workbench.generation.stream import TextStream
 from workbench.generation.token_step import TokenStep
@@ -229,7 +229,8 @@ class Responder:
         """Make the `Generation` of a draft, whether it came to its end or not."""
         ids = tuple(draft.tokens)
         text = self.tokenizer.decode(ids)
-        wordless = () if has_words(text) or draft.stopped_by == "cancelled" else (_no_words(draft),)
+        says = any(character.isalnum() for character in text)
+        wordless = () if says or draft.stopped_by == "cancelled" else (_no_words(draft),)
         return Generation(
             text=text,
             token_ids=ids,

@@ -250,11 +250,6 @@ class Generation:
         return self.to_html()
 
 
-def has_words(text: str) -> bool:
-    """Tell whether a text has a letter or a digit, and so may state anything."""
-    return any(character.isalnum() for character in text)
-
-
 def _inside(span: tuple[int, int], sentence_spans: list[tuple[int, int]]) -> int:
     """Return the number of the sentence that a token's span touches, or -1."""
     for number, (start, end) in enumerate(sentence_spans):
@@ -266,10 +261,5 @@ def _inside(span: tuple[int, int], sentence_spans: list[tuple[int, int]]) -> int
 @cache
 def package_versions() -> tuple[tuple[str, str], ...]:
     """Return the versions that decide a text, as (package, version) pairs."""
-    found = [("workbench", __version__), ("python", platform.python_version())]
-    for package in _PACKAGES:
-        try:
-            found.append((package, importlib.metadata.version(package)))
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return tuple(found)
+    others = ((package, importlib.metadata.version(package)) for package in _PACKAGES)
+    return (("workbench", __version__), ("python", platform.python_version()), *others)

@@ -92,15 +92,8 @@ def load_checkpoint(
 ) -> LoadedCheckpoint:
     """Load a model with all that belongs to it.
 
-    Args:
-        source: "mini", a directory in the published layout, or a hub id.
-        device: "auto", "cpu", "mps", "cuda" or "cuda:N".
-        dtype: "auto" (see `workbench.model.placement`; the placement and the card state what was
-            taken and why), "float32", "float16", "bfloat16", or a torch dtype.
-        quantize: None, or "8bit" or "4bit" through bitsandbytes on a GPU, or "int8" on the CPU
-            (`workbench.model.int8`), with vision tower, projector and head left alone.
-        revision: commit, tag or branch of a hub id; by default the pinned one.
-        offline: True forbids the network; None leaves it to HF_HUB_OFFLINE.
+    The arguments are those of `workbench.load_model`; `offline=True` forbids the network, None
+    leaves it to HF_HUB_OFFLINE.
 
     Raises:
         CheckpointError: no such checkpoint, a file is missing or damaged, or the weights do not
@@ -242,7 +235,6 @@ def save_checkpoint(
 
     Args:
         directory: made if it does not exist; files of these names in it are replaced.
-        model, tokenizer: are not changed.
         dtype: "float32", "float16" or "bfloat16" on disk; by default as the model is.
         generation: sampling keys for generation_config.json beside the special ids.
         facts: written to model_card.json with the hashes of the weights, which are verified on

@@ -56,10 +56,9 @@ class CheckpointSource:
 def resolve_source(
     source: str | os.PathLike, *, revision: str | None = None, offline: bool | None = None
 ) -> CheckpointSource:
-    """Find a checkpoint, fetching it from the hub when it has to be.
+    """Find a checkpoint: "mini", a directory, or a hub id, fetched when it has to be.
 
     Args:
-        source: "mini", a directory, or a hub id such as "ECOFRI/CXR-LLAVA-v2".
         revision: commit, tag or branch of a hub id; by default the pinned one, or "main".
         offline: True forbids the network; None leaves it to HF_HUB_OFFLINE.
 

@@ -49,8 +49,7 @@ class TokenizerFiles:
     Attributes:
         model: bytes of tokenizer.model.
         legacy: every run after a special token gets a word-start mark, not only the first.
-        additional: special tokens beside those that have a name.
-        added: tokens that are cut out but are not special.
+        additional, added: further special tokens, and tokens that are cut out but are not special.
         add_bos: `encode` puts BOS before a text.
         add_eos: as the files say; kept for them, `encode` does not obey it.
         clean_up_spaces: decoding removes spaces before punctuation.
