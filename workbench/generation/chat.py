@@ -64,8 +64,13 @@ class Chat:
         self._warnings = warnings
         self._messages: list[Message] = []
         self._turns: list[Turn] = []
-        self._keys = _DialogueKeys(responder)
         self._lock = threading.Lock()
+        # Keys and values of the dialogue, and the ids behind the image that they belong to.
+        self._buffer: KeyValueBuffer | None = None
+        self._start = 0
+        self._ids: list[int] = []
+        #: Positions behind the image that the last turn did not have to compute again.
+        self.reused = 0
 
     @property
     def history(self) -> tuple[Turn, ...]:
@@ -76,11 +81,6 @@ class Chat:
     def messages(self) -> tuple[Message, ...]:
         """The dialogue as the template sees it, system turn included."""
         return tuple(self._messages)
-
-    @property
-    def reused(self) -> int:
-        """Positions behind the image that the last turn did not have to compute again."""
-        return self._keys.reused
 
     def say(self, text: str, **decoding) -> Generation:
         """Ask the next question; `decoding` takes fields of `DecodingSettings`, or `settings`.
@@ -101,12 +101,40 @@ class Chat:
                 warnings=self._warnings,
             )
             started = time.perf_counter()
-            draft = self._keys.write(job.request)
+            draft = self._write(job.request)
             draft.seconds = time.perf_counter() - started
             generation = self._responder.finish(job, draft)
             self._messages = [*messages, answer(generation.text)]
             self._turns.append(Turn(text, generation))
             return generation
+
+    def _write(self, request: Request) -> Draft:
+        """Decode one answer; on any failure only what was certain before it is kept."""
+        engine = self._responder.engine
+        _, tail = engine.split(request.ids)
+        decoding = self._resume(request, tail)
+        buffer, draft = decoding.buffer, Draft()
+        for step in engine.run(decoding, {0: Sampler(request.settings)}):
+            draft.add(step)
+        fed = buffer.length - self._start - len(tail)
+        self._ids = [*tail, *draft.tokens[:fed]]
+        return draft
+
+    def _resume(self, request: Request, tail: Sequence[int]) -> Decoding:
+        """Go back to where the new prompt and the computed one part, and compute from there."""
+        engine = self._responder.engine
+        room = len(tail) + request.settings.limit
+        if self._buffer is None:
+            prefix = engine.prefix(request.pixel_values, request.ids)
+            self._start = prefix.length
+            self._buffer = KeyValueBuffer.from_prefixes([prefix], rows=1, room=room)
+        # The last id is always computed: its logits choose the first new token.
+        kept = min(_shared_length(self._ids, tail), len(tail) - 1)
+        self._ids = list(tail[:kept])
+        self.reused = kept
+        self._buffer.rewind(self._start + kept)
+        self._buffer.reserve(self._start + room)
+        return engine.extend(self._buffer, [tail[kept:]])
 
     def to_dict(self) -> dict:
         """Return the dialogue as plain values for JSON."""
@@ -123,43 +151,6 @@ class Chat:
             + turn.answer.to_html(codes=("notice",) if index else None)
             for index, turn in enumerate(self._turns)
         )
-
-
-class _DialogueKeys:
-    """The keys and values of a dialogue, and the ids behind the image that they belong to."""
-
-    def __init__(self, responder: Responder) -> None:
-        self._engine = responder.engine
-        self._buffer: KeyValueBuffer | None = None
-        self._start = 0
-        self._ids: list[int] = []
-        self.reused = 0
-
-    def write(self, request: Request) -> Draft:
-        """Decode one answer; on any failure only what was certain before it is kept."""
-        _, tail = self._engine.split(request.ids)
-        decoding = self._resume(request, tail)
-        buffer, draft = decoding.buffer, Draft()
-        for step in self._engine.run(decoding, {0: Sampler(request.settings)}):
-            draft.add(step)
-        fed = buffer.length - self._start - len(tail)
-        self._ids = [*tail, *draft.tokens[:fed]]
-        return draft
-
-    def _resume(self, request: Request, tail: Sequence[int]) -> Decoding:
-        """Go back to where the new prompt and the computed one part, and compute from there."""
-        room = len(tail) + request.settings.limit
-        if self._buffer is None:
-            prefix = self._engine.prefix(request.pixel_values, request.ids)
-            self._start = prefix.length
-            self._buffer = KeyValueBuffer.from_prefixes([prefix], rows=1, room=room)
-        # The last id is always computed: its logits choose the first new token.
-        kept = min(_shared_length(self._ids, tail), len(tail) - 1)
-        self._ids = list(tail[:kept])
-        self.reused = kept
-        self._buffer.rewind(self._start + kept)
-        self._buffer.reserve(self._start + room)
-        return self._engine.extend(self._buffer, [tail[kept:]])
 
 
 def _shared_length(first: Sequence[int], second: Sequence[int]) -> int:

@@ -74,21 +74,17 @@ class TextStream(Iterator[str]):
     def __next__(self) -> str:
         try:
             while self._open:
-                piece = self._advance()
+                token = next(self._tokens, None)
+                if token is None:
+                    self._open = False
+                    self.generation = self._finish(False)
+                piece = self._pieces.flush() if token is None else self._pieces.push(token)
                 if piece:
                     return piece
         except BaseException:
             self.close()
             raise
         raise StopIteration
-
-    def _advance(self) -> str:
-        token = next(self._tokens, None)
-        if token is not None:
-            return self._pieces.push(token)
-        self._open = False
-        self.generation = self._finish(False)
-        return self._pieces.flush()
 
     def close(self) -> None:
         """Stop writing; `generation` is then what was written, stopped by "cancelled"."""

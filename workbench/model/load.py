@@ -191,7 +191,8 @@ def _load_model(
 ) -> CxrLlavaForConditionalGeneration:
     names = empty_model(config).state_dict().keys()
     device_map = "auto" if placement.device == "auto" else {"": placement.device}
-    with _quiet_loading(weights.total_bytes < _SLOW_BYTES), open_tensors(weights, names) as tensors:
+    size = sum(path.stat().st_size for path in weights.files)
+    with _quiet_loading(size < _SLOW_BYTES), open_tensors(weights, names) as tensors:
         if placement.quantize == INT8:
             model = load_as_int8(config, tensors)
         else:

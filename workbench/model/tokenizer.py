@@ -92,11 +92,6 @@ class CxrTokenizer:
         """
         return cls(read_tokenizer_files(Path(directory)), embedded=embedded)
 
-    @classmethod
-    def from_model(cls, model: bytes, *, legacy: bool = False) -> CxrTokenizer:
-        """Make a tokenizer from the bytes of a sentencepiece model with Llama's special tokens."""
-        return cls(TokenizerFiles(model=model, legacy=legacy))
-
     def save(self, directory: str | Path) -> None:
         """Write the tokenizer's files into a checkpoint directory."""
         self.files.write(Path(directory))

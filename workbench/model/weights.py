@@ -56,11 +56,6 @@ class WeightFiles:
 
     __repr__ = short_repr
 
-    @property
-    def total_bytes(self) -> int:
-        """Size of the files."""
-        return sum(path.stat().st_size for path in self.files)
-
 
 def find_weights(directory: Path) -> WeightFiles:
     """Find the weight files of a directory and read their headers.
