@@ -22,8 +22,7 @@ from workbench._repr import short_repr
 from workbench.errors import CheckpointError, OptionError
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.config_keys import network_keys
-from workbench.model.licence import PUBLISHED_TERMS, UNKNOWN_TERMS, Terms, terms_of
-from workbench.model.llava import CxrLlavaForConditionalGeneration
+from workbench.model.licence import PUBLISHED_TERMS, Terms, terms_of
 from workbench.model.prompt import TEMPLATE_VERSION
 from workbench.model.sizes import empty_model, full_size_config, measure
 from workbench.model.source import (
@@ -124,30 +123,20 @@ _BUDGET = (
 )
 
 
-def card(source: object = "mini", *, hashes: bool = True) -> ModelCard:
-    """Describe a model.
+def card(source: str | os.PathLike = "mini", *, hashes: bool = True) -> ModelCard:
+    """Describe "mini", a directory or a hub id; a model that is loaded has its own as `.card`.
 
     Args:
-        source: "mini", a directory, a hub id, a configuration, a model, or anything that carries a
-            `ModelCard` as `.card`.
         hashes: compute the SHA-256 of weight files (seconds for a full-size directory).
 
     Raises:
         CheckpointError: there is no such checkpoint, or it cannot be read.
         OptionError: not something that has a card.
     """
-    if isinstance(source, ModelCard):
-        return source
-    carried = getattr(source, "card", None)
-    if isinstance(carried, ModelCard):
-        return carried
-    if isinstance(source, (CxrLlavaConfig, CxrLlavaForConditionalGeneration)):
-        config = source if isinstance(source, CxrLlavaConfig) else source.config
-        return describe(config, name=config.name_or_path or "unnamed", terms=UNKNOWN_TERMS)
     if not isinstance(source, (str, os.PathLike)):
         raise OptionError(
-            "card needs 'mini', a directory, a hub id, a model or a configuration, got "
-            f"{type(source).__name__}"
+            f"card needs 'mini', a directory or a hub id, got {type(source).__name__}; a model has "
+            "its own as .card"
         )
     found = find_local(source)
     if found is not None:

@@ -156,9 +156,8 @@ class CxrTokenizer:
     def offsets(self, ids: Sequence[int]) -> list[tuple[int, int]]:
         """Return where each id stands in `decode(ids)`: one (start, end) per id, end excluded.
 
-        Special tokens have empty spans; ids that share a character (bytes of one UTF-8 sequence)
-        share
-        its span. Spans cover the whole text.
+        Special tokens have empty spans; ids that share a character (bytes in UTF-8) share its span.
+        Spans cover the whole text.
         """
         ids = [int(i) for i in ids]
         text = self.decode(ids)
