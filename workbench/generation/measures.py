@@ -132,8 +132,7 @@ def top_values(logits: np.ndarray, ids: np.ndarray, rtol: float, atol: float) ->
     """Check that `ids` are the largest entries of each row, in order, ties within a tolerance.
 
     `ids` are (T, k) or (T,), the reference's, largest first. Our (T, V) logit there may lie below
-    our
-    own k-th largest by the tolerance.
+    our own k-th largest by the tolerance.
     """
     ids = np.asarray(ids).reshape(len(ids), -1).astype(np.int64)
     if len(logits) < len(ids):

@@ -64,19 +64,18 @@ class DecodingSettings:
         if not 0.0 < self.top_p <= 1.0:
             raise OptionError(f"top_p must be above 0 and at most 1, got {self.top_p}; 1 keeps all")
         for name, minimum in (("top_k", 0), ("max_new_tokens", 1), ("seed", 0)):
-            self._check_whole(name, minimum)
+            value = getattr(self, name)
+            if value is None and name != "top_k":
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+                raise OptionError(
+                    f"{name} must be a whole number of at least {minimum}, got {value!r}"
+                )
         if self.do_sample and self.temperature <= GREEDY_TEMPERATURE:
             raise OptionError(
                 f"do_sample=True needs a temperature above {GREEDY_TEMPERATURE}, got "
                 f"{self.temperature}; give temperature=0.2, or leave do_sample out"
             )
-
-    def _check_whole(self, name: str, minimum: int) -> None:
-        value = getattr(self, name)
-        if value is None and name != "top_k":
-            return
-        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-            raise OptionError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
 
     @property
     def greedy(self) -> bool:

@@ -49,8 +49,7 @@ class ImageOutputs:
     """What we compute for one recorded image, each result at most once, beside what was recorded.
 
     `pixels` are the recorded pixel values, `cases` the content of cases.json, each turn of a
-    dialogue a
-    case of its own. In bfloat16 paths part at near-ties, so little is demanded.
+    dialogue a case of its own. In bfloat16 paths part at near-ties, so little is demanded.
     """
 
     def __init__(

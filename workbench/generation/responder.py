@@ -171,8 +171,8 @@ class Responder:
         """Write answers and give them out in the order of the jobs.
 
         Jobs are taken as they are needed, those of similar prompt length next to each other; as
-        rows of
-        the batch finish, others take their places (`flow`). Memory is bounded by the batch.
+        rows
+        of the batch finish, others take their places (`flow`). Memory is bounded by the batch.
 
         Raises:
             OptionError: batch_size is below 1.

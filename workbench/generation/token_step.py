@@ -2,13 +2,12 @@
 
 A decoding step does little arithmetic for each call: transformers' layers spend, for a small model,
 most of a step on building masks, positions and calls. `TokenStep` applies the same operations in
-the
-same order to the same weights, with all that does not depend on the token hoisted to the start of
-a text. Weights that are applied to the same rows are put together for the time of a text: of small
-models at once; of middle-sized ones on a CPU after some tokens, and then packed (`model.packed`),
-which takes about as long as four tokens save. Of large ones, and on a GPU, no weight is copied, nor
-for single rows where a processor is faster without. Rows that begin with the same prefix read its
-keys and values from one place.
+the same order to the same weights, with all that does not depend on the token hoisted to the start
+of a text. Weights that are applied to the same rows are put together for the time of a text: of
+small models at once; of middle-sized ones on a CPU after some tokens, and then packed
+(`model.packed`), which takes about as long as four tokens save. Of large ones, and on a GPU, no
+weight is copied, nor for single rows where a processor is faster without. Rows that begin with the
+same prefix read its keys and values from one place.
 
 `TokenStep.of` gives None for whatever it does not know exactly: other classes, a dynamic rotary
 rule, another attention than sdpa, layers with hooks or on several devices. `ready` says before each
@@ -356,9 +355,8 @@ def fill(llama: LlamaModel, embeds: torch.Tensor, cache: Cache) -> None:
     """Fill an empty cache with the keys and values of a prompt, without computing outputs.
 
     Those of the last layer need that layer's input and nothing behind it: its attention, its MLP
-    and
-    the final norm are left out. Of 32 layers one is little; of the 4 of a small model a quarter. A
-    language model that is watched or not the usual one runs as it is.
+    and the final norm are left out. Of 32 layers one is little; of the 4 of a small model a
+    quarter. A language model that is watched or not the usual one runs as it is.
 
     Args:
         embeds: (R, T, H) input embeddings of rows without gaps.

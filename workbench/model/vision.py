@@ -13,7 +13,6 @@ Deviation from open_clip: the pooled vector and the patch tokens are both return
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +48,14 @@ class VisionOutput(ModelOutput):
     __repr__ = short_repr
 
 
+class _Linear(nn.Linear):
+    """A linear layer that knows the standard deviation its weights start from."""
+
+    def __init__(self, inputs: int, outputs: int, initial_std: float) -> None:
+        super().__init__(inputs, outputs)
+        self.initial_std = initial_std
+
+
 class VisionAttention(nn.Module):
     """Multi-head self-attention with query, key and value packed in one matrix.
 
@@ -67,7 +74,7 @@ class VisionAttention(nn.Module):
         self.scaling = self.head_dim**-0.5
         self.in_proj_weight = nn.Parameter(torch.empty(3 * config.width, config.width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * config.width))
-        self.out_proj = _linear(config.width, config.width, _branch_std(config))
+        self.out_proj = _Linear(config.width, config.width, _branch_std(config))
 
     def forward(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return (B, T, W) attended tokens and, where the implementation gives them, the rows."""
@@ -89,9 +96,9 @@ class VisionMlp(nn.Module):
 
     def __init__(self, config: CxrVisionConfig) -> None:
         super().__init__()
-        self.c_fc = _linear(config.width, config.mlp_width, (2 * config.width) ** -0.5)
+        self.c_fc = _Linear(config.width, config.mlp_width, (2 * config.width) ** -0.5)
         self.gelu = nn.GELU()
-        self.c_proj = _linear(config.mlp_width, config.width, _branch_std(config))
+        self.c_proj = _Linear(config.mlp_width, config.width, _branch_std(config))
 
     def forward(self, hidden: Float[torch.Tensor, "B T W"]) -> Float[torch.Tensor, "B T W"]:
         return self.c_proj(self.gelu(self.c_fc(hidden)))
@@ -199,24 +206,12 @@ class VisionTower(PreTrainedModel):
         elif isinstance(module, VisionAttention):
             init.normal_(module.in_proj_weight, std=std)
             init.zeros_(module.in_proj_bias)
-        elif isinstance(module, nn.Linear):
-            init.normal_(module.weight, std=cast("_Linear", module).initial_std)
+        elif isinstance(module, _Linear):
+            init.normal_(module.weight, std=module.initial_std)
             init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
-
-
-class _Linear(nn.Linear):
-    """For checkers of types: what every linear layer of the tower carries."""
-
-    initial_std: float
-
-
-def _linear(inputs: int, outputs: int, initial_std: float) -> nn.Linear:
-    layer = cast("_Linear", nn.Linear(inputs, outputs))
-    layer.initial_std = initial_std
-    return layer
 
 
 def _branch_std(config: CxrVisionConfig) -> float:
