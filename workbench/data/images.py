@@ -129,10 +129,10 @@ def dhash(pixels: np.ndarray) -> str:
 def file_dhash(path: Path) -> str | None:
     """Return the difference hash of an image file, None where it cannot be read."""
     from workbench.imaging import load_radiograph
-    from workbench.imaging.guards import silent_decoders, silent_libtiff
+    from workbench.imaging.guards import guarded_decoders, silent_libtiff
 
     try:
-        with silent_decoders(), Image.open(path) as image, silent_libtiff(image):
+        with guarded_decoders(), Image.open(path) as image, silent_libtiff(image):
             image.draft("L", (128, 128))
             return dhash(np.asarray(image.convert("F")))
     except Exception:  # pillow raises many kinds; quality control says which file and why

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL
+from PIL import Image
 
 from workbench._store import read_json
 from workbench.errors import CheckpointError, InputError
@@ -31,10 +32,12 @@ from workbench.generation.measures import (
 from workbench.generation.recorded_case import ImageOutputs
 from workbench.generation.responder import Responder
 from workbench.imaging import load_radiograph
-from workbench.imaging.picture import opened_picture
+from workbench.imaging.guards import guarded_decoders
+from workbench.imaging.picture import FORMATS
 from workbench.model.load import LoadedCheckpoint, load_checkpoint
 from workbench.model.tokenizer import CxrTokenizer
 from workbench.radiograph import Radiograph
+from workbench.settings import Settings
 
 #: Arrays without which a set proves nothing: of an image, and of a case.
 _NEEDED = ("vision_tokens", "projected")
@@ -291,8 +294,9 @@ def _read(path: Path) -> tuple[Radiograph, str]:
     try:
         return load_radiograph(path), ""
     except InputError:
-        with opened_picture(path) as picture:
-            if picture.mode not in _COLOUR_MODES:
+        with guarded_decoders(), Image.open(path, formats=FORMATS) as picture:
+            too_large = picture.width * picture.height > Settings.from_env().max_pixels
+            if too_large or picture.mode not in _COLOUR_MODES:
                 raise
             grey = np.asarray(picture.convert("L"))
     return Radiograph.from_array(grey, source=path.name), "colour, refused to users; read as grey"

@@ -63,7 +63,8 @@ def first_frame(ds: Dataset) -> tuple[bytes, int]:
 def whole_codestream(frame: bytes) -> bytes | None:
     """Return a frame up to its end marker, None where it has none."""
     start = frame.find(_JPEG2000, 0, 4096)
-    data = frame.find(_START_OF_TILE, start) if start >= 0 else _start_of_scan(frame)
+    scans = (at for marker, at in _segments(frame) if marker == _START_OF_SCAN)
+    data = frame.find(_START_OF_TILE, start) if start >= 0 else next(scans, 0)
     end = frame.rfind(_END, max(data, 0))
     return None if end < 0 else frame[: end + len(_END)]
 
@@ -78,9 +79,8 @@ def read_codestream(frame: bytes) -> Codestream | None:
         return Codestream(bottom - top, right - left, (depth & 0x7F) + 1, signed, components)
     for marker, position in _segments(frame):
         if marker in _FRAME_MARKERS and position + 10 <= len(frame):
-            bits, rows, columns, components = struct.unpack(
-                ">B2HB", frame[position + 4 : position + 10]
-            )
+            description = frame[position + 4 : position + 10]
+            bits, rows, columns, components = struct.unpack(">B2HB", description)
             return Codestream(rows, columns, bits, None, components)
     return None
 
@@ -97,10 +97,6 @@ def _segments(frame: bytes) -> Iterator[tuple[int, int]]:
         if marker == _START_OF_SCAN:
             return
         position += 2 + struct.unpack(">H", frame[position + 2 : position + 4])[0]
-
-
-def _start_of_scan(frame: bytes) -> int:
-    return next((at for marker, at in _segments(frame) if marker == _START_OF_SCAN), 0)
 
 
 def _starts_a_frame(fragment: bytes) -> bool:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from workbench.errors import InputError
 from workbench.imaging.codestream import read_codestream
+from workbench.imaging.guards import silent_libtiff
 from workbench.radiograph import InputWarning
 
 #: Share of pixels whose colour does not follow from lightness, above which it is a photo.
@@ -39,56 +40,59 @@ _ONE_CHANNEL = ("1", "L", "P", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _PLANES_TAG, _DEPTHS_TAG = 284, 258
 
 
-def lightness(rgb: np.ndarray, name: str) -> tuple[np.ndarray, InputWarning | None]:
+def lightness(rgb: np.ndarray) -> tuple[np.ndarray, tuple[InputWarning, ...]]:
     """Return the lightness (ITU-R 601) of a colour image at its own depth, and judge its colour.
 
     Args:
         rgb: (H, W, 3) uint8 or uint16.
-        name: for messages.
 
     Returns:
         (H, W) of the same type, at 8 bits exactly as Pillow computes it; and a warning where there
-        is some colour, None where all channels agree.
+        is some colour.
 
     Raises:
-        InputError: the image is a colour photo or a colour map.
+        InputError: the image is a colour photo or a colour map, or of another type.
     """
-    warning = colour_warning(rgb, name)
+    if rgb.dtype not in (np.uint8, np.uint16):
+        raise InputError(
+            f"a colour array must be uint8 or uint16, got {rgb.dtype}; pass one greyscale channel"
+        )
+    notes = colour_warnings(rgb)
     if rgb.dtype == np.uint8:
-        return np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).convert("L")), warning
+        return np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).convert("L")), notes
     weighted = rgb.astype(np.uint32) @ np.array((299, 587, 114), np.uint32)
-    return ((weighted + 500) // 1000).astype(np.uint16), warning
+    return ((weighted + 500) // 1000).astype(np.uint16), notes
 
 
-def colour_warning(rgb: np.ndarray, name: str) -> InputWarning | None:
+def colour_warnings(rgb: np.ndarray) -> tuple[InputWarning, ...]:
     """Judge the colour of an image as `lightness` does."""
     step = max(1, -(-max(rgb.shape[:2]) // _LONGEST_EDGE))
     white = 255 if rgb.dtype == np.uint8 else max(255, 2 ** int(rgb.max()).bit_length() - 1)
     pixels = rgb[::step, ::step].reshape(-1, 3).astype(np.float64) / white
     chroma = float((pixels.max(axis=1) - pixels.min(axis=1)).mean())
     if chroma < GREY_CHROMA:
-        return None
+        return ()
     light = pixels @ (0.299, 0.587, 0.114)
     terms = np.stack([np.ones_like(light), light, light**2], axis=1)
     residual = pixels - terms @ np.linalg.lstsq(terms, pixels, rcond=None)[0]
     share = float((np.abs(residual).max(axis=1) > _RESIDUAL).mean())
     if share > PHOTO_SHARE or chroma > PHOTO_CHROMA:
         raise InputError(
-            f"{name}: is a colour picture, not a radiograph; export the radiograph itself as "
-            "greyscale PNG or DICOM, without colour map or overlay"
+            "is a colour picture, not a radiograph; export the radiograph itself as greyscale PNG "
+            "or DICOM, without colour map or overlay"
         )
-    return InputWarning(
-        "colour",
+    message = (
         "the file is coloured or tinted; its lightness was read as grey. Check that no coloured "
-        "text or drawing lies over the image",
+        "text or drawing lies over the image"
     )
+    return (InputWarning("colour", message),)
 
 
 def is_deep(image: Image.Image, data: bytes | None = None) -> bool:
-    """Say whether a file holds several channels of more than 8 bits.
+    """Say whether an opened image holds several channels of more than 8 bits.
 
     Args:
-        image: as it was opened.
+        image: before its pixels are loaded.
         data: content of the file; None where it is not at hand.
     """
     if image.mode in _ONE_CHANNEL:
@@ -97,20 +101,19 @@ def is_deep(image: Image.Image, data: bytes | None = None) -> bool:
         found = read_codestream(data) if data else None
         return found is not None and found.bits > 8
     tiles = getattr(image, "tile", [])
-    if image.format == "PPM":
-        return any(_largest(tile.args) > 255 for tile in tiles)
+    if image.format == "PPM":  # of each tile, the raw mode and the largest value
+        return any(isinstance(tile.args, tuple) and tile.args[1] > 255 for tile in tiles)
     depths = getattr(image, "tag_v2", {}).get(_DEPTHS_TAG, (8,))
     return max(depths) > 8 or any(
         _raw_mode(tile.args).endswith(tuple(_OTHER_BYTE)) for tile in tiles
     )
 
 
-def read_deep(data: bytes, name: str) -> np.ndarray:
-    """Read all 16 bits of a picture for which `is_deep` holds.
+def read_deep(data: bytes) -> np.ndarray:
+    """Read all 16 bits of a picture for which `is_deep` holds, without its alpha.
 
     Returns:
-        (H, W) uint16 of a grey picture with alpha, (H, W, 3) uint16 of a colour picture; alpha is
-        dropped.
+        (H, W) uint16 of a grey picture, (H, W, 3) uint16 of a colour picture.
 
     Raises:
         InputError: of a kind that is not read.
@@ -125,8 +128,8 @@ def read_deep(data: bytes, name: str) -> np.ndarray:
     planes = getattr(image, "tag_v2", {}).get(_PLANES_TAG, 1)
     if kind not in _READABLE or order not in _OTHER_BYTE or planes != 1:
         raise InputError(
-            f"{name}: holds 16 bits a channel in a way that is not read here; export it as 16-bit "
-            "greyscale PNG, or as DICOM"
+            "holds 16 bits a channel in a way that is not read here; export it as 16-bit greyscale "
+            "PNG, or as DICOM"
         )
     upper, lower = _unpacked(data, raw), _unpacked(data, f"{kind};{_OTHER_BYTE[order]}")
     return (upper.astype(np.uint16) << 8 | lower)[..., :3]
@@ -138,14 +141,11 @@ def _unpacked(data: bytes, raw: str) -> np.ndarray:
         tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw)
         for tile in image.tile
     ]
-    image.load()
+    with silent_libtiff(image):
+        image.load()
     return np.asarray(image)
 
 
 def _raw_mode(args: object) -> str:
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ""
-
-
-def _largest(args: object) -> int:
-    return args[1] if isinstance(args, tuple) and len(args) > 1 and isinstance(args[1], int) else 0

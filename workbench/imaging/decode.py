@@ -52,41 +52,37 @@ _MARKED_ENDS = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *_JPEG2000)
 _LOSSY_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit)
 
 
-def decode_pixels(
-    ds: Dataset, name: str, max_pixels: int
-) -> tuple[np.ndarray, tuple[InputWarning, ...]]:
+def decode_pixels(ds: Dataset, max_pixels: int) -> tuple[np.ndarray, tuple[InputWarning, ...]]:
     """Decode the first frame of a dataset.
 
     Args:
-        ds: with complete pixel description and `file_meta.TransferSyntaxUID`; where the compressed
-            data contradict its sign or bits, those are corrected.
-        name: for messages.
+        ds: with complete pixel description and `file_meta.TransferSyntaxUID`; where the pixel data
+            contradict its sign or bits, those are corrected.
         max_pixels: largest frame that is decoded.
 
     Returns:
-        (H, W) integers with sign and unused bits resolved, or (H, W, 3) for colour; int32, and
-        int64 where 32 bits are allocated. Then what contradicts the header.
+        (H, W) integers with sign and unused bits resolved, or (H, W, 3) for colour. Then what
+        contradicts the header.
 
     Raises:
         InputError: no decoder, or truncated or contradictory data.
     """
     syntax = ds.file_meta.TransferSyntaxUID
-    _check_decoder(syntax, name)
+    _check_decoder(syntax)
     stream, found, notes = b"", None, []
     if syntax.is_encapsulated:
-        stream = _keep_first_frame(ds, name, notes)
-        found = _check_codestream(ds, stream, name, max_pixels)
+        stream = _keep_first_frame(ds, notes)
+        found = _check_codestream(ds, stream, max_pixels)
     else:
-        _keep_first_native_frame(ds, name, notes)
+        _keep_first_native_frame(ds, notes)
     said_signed = bool(ds.PixelRepresentation)
     ds.PixelRepresentation = int(said_signed or (found is not None and found.signed is True))
-    values = _decoded(ds, stream, found, name, notes)
+    values = _decoded(ds, stream, found, notes)
     colour = ds.SamplesPerPixel != 1 or ds.PhotometricInterpretation == "PALETTE COLOR"
     if values.shape[:2] != (ds.Rows, ds.Columns) or values.ndim != (3 if colour else 2):
-        raise InputError(
-            f"{name}: the header says {ds.Rows} x {ds.Columns} pixels of {ds.SamplesPerPixel} "
-            f"samples, the pixel data hold {' x '.join(map(str, values.shape))} values; the file "
-            "is damaged or was put together wrongly"
+        raise _contradiction(
+            f"{ds.Rows} x {ds.Columns} pixels of {ds.SamplesPerPixel} samples, the pixel data hold "
+            f"{' x '.join(map(str, values.shape))} values"
         )
     if found is not None and not colour:
         values = settled(ds, values, found, said_signed, notes)
@@ -94,21 +90,19 @@ def decode_pixels(
 
 
 def _decoded(
-    ds: Dataset, stream: bytes, found: Codestream | None, name: str, notes: list[InputWarning]
+    ds: Dataset, stream: bytes, found: Codestream | None, notes: list[InputWarning]
 ) -> np.ndarray:
     syntax = ds.file_meta.TransferSyntaxUID
     plugin = _plugin(ds)
     kind = np.int32 if ds.BitsAllocated <= 16 else np.int64
     if plugin == "gdcm":
-        return _decode_apart(ds, stream, found, name).astype(kind)
+        return _decode_apart(ds, stream, found).astype(kind)
     if ds.PhotometricInterpretation == "PALETTE COLOR":
         return apply_color_lut(_pixels(ds, plugin), ds).astype(kind)
     if ds.SamplesPerPixel != 1 or (syntax.is_encapsulated and syntax != RLELossless):
         values = _pixels(ds, plugin)
         if plugin == "pillow" and scan_cut_short(stream, values):
-            raise InputError(
-                f"{name}: the compressed pixels are cut short; copy or export it again"
-            )
+            raise InputError("the compressed pixels are cut short; copy or export it again")
         return values.astype(kind)
     values = _pixels(ds, plugin, correct_unused_bits=False)
     shift = max(0, int(ds.HighBit) + 1 - int(ds.BitsStored))
@@ -133,15 +127,14 @@ def _plugin(ds: Dataset) -> str:
     return next((name for name in ("pylibjpeg", "gdcm") if name in available), "")
 
 
-def _keep_first_frame(ds: Dataset, name: str, notes: list[InputWarning]) -> bytes:
+def _keep_first_frame(ds: Dataset, notes: list[InputWarning]) -> bytes:
     """Leave one compressed frame in a dataset, without what stands behind it; return it."""
     frame, frames = first_frame(ds)
     if ds.file_meta.TransferSyntaxUID in _MARKED_ENDS:
         whole = whole_codestream(frame)
         if whole is None:
             raise InputError(
-                f"{name}: the compressed pixels are cut short (no end marker); copy or export it "
-                "again"
+                "the compressed pixels are cut short (no end marker); copy or export it again"
             )
         frame = whole
     if frames > 1:
@@ -152,7 +145,7 @@ def _keep_first_frame(ds: Dataset, name: str, notes: list[InputWarning]) -> byte
     return frame
 
 
-def _keep_first_native_frame(ds: Dataset, name: str, notes: list[InputWarning]) -> None:
+def _keep_first_native_frame(ds: Dataset, notes: list[InputWarning]) -> None:
     ds.NumberOfFrames = 1
     expected = get_expected_length(ds)
     beyond = len(ds.PixelData) - expected
@@ -169,7 +162,7 @@ def _first_of(what: str) -> InputWarning:
     )
 
 
-def _check_decoder(syntax: UID, name: str) -> None:
+def _check_decoder(syntax: UID) -> None:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
@@ -177,17 +170,17 @@ def _check_decoder(syntax: UID, name: str) -> None:
     if decoder is None:
         label = syntax.name if syntax.name != str(syntax) else "unknown"
         raise InputError(
-            f"{name}: its pixels are compressed in a way that is not read here ({label}); export "
+            f"its pixels are compressed in a way that is not read here ({label}); export "
             "it as uncompressed, JPEG Lossless or JPEG 2000"
         )
     if not decoder.is_available:
         raise InputError(
-            f"{name}: no decoder is installed for {syntax.name}; run: pip install python-gdcm "
+            f"no decoder is installed for {syntax.name}; run: pip install python-gdcm "
             "pylibjpeg-openjpeg pylibjpeg-rle"
         )
 
 
-def _check_codestream(ds: Dataset, frame: bytes, name: str, max_pixels: int) -> Codestream | None:
+def _check_codestream(ds: Dataset, frame: bytes, max_pixels: int) -> Codestream | None:
     """Compare the sizes that header and codestream give; return what the latter says."""
     syntax = ds.file_meta.TransferSyntaxUID
     found = read_codestream(frame) if syntax in _MARKED_ENDS else None
@@ -195,28 +188,30 @@ def _check_codestream(ds: Dataset, frame: bytes, name: str, max_pixels: int) -> 
         return None
     size = found.rows, found.columns
     if found.rows * found.columns > max_pixels or size != (ds.Rows, ds.Columns):
-        raise InputError(
-            f"{name}: the header says {ds.Rows} x {ds.Columns} pixels, the compressed data "
-            f"{found.rows} x {found.columns}; the file is damaged or was put together wrongly"
+        raise _contradiction(
+            f"{ds.Rows} x {ds.Columns} pixels, the compressed data {found.rows} x {found.columns}"
         )
     if found.components != ds.SamplesPerPixel:
-        raise InputError(
-            f"{name}: the header says {ds.SamplesPerPixel} samples a pixel, the compressed data "
-            f"{found.components}; the file is damaged or was put together wrongly"
+        raise _contradiction(
+            f"{ds.SamplesPerPixel} samples a pixel, the compressed data {found.components}"
         )
     if syntax in _LOSSY_JPEG and found.bits not in (8, 12):
         raise InputError(
-            f"{name}: its lossy JPEG data have {found.bits} bits, the standard allows 8 or 12, and "
+            f"its lossy JPEG data have {found.bits} bits, the standard allows 8 or 12, and "
             "decoders disagree on the rest; export it as JPEG Lossless or JPEG 2000"
         )
     return found
 
 
-def _decode_apart(ds: Dataset, frame: bytes, found: Codestream | None, name: str) -> np.ndarray:
+def _contradiction(what: str) -> InputError:
+    return InputError(f"the header says {what}; the file is damaged or was put together wrongly")
+
+
+def _decode_apart(ds: Dataset, frame: bytes, found: Codestream | None) -> np.ndarray:
     """Decode through gdcm in another process, which damaged data may end; give it its sign."""
     if found is None or ds.SamplesPerPixel != 1:
         raise InputError(
-            f"{name}: colour or unusual data in {ds.file_meta.TransferSyntaxUID.name} are not "
+            f"colour or unusual data in {ds.file_meta.TransferSyntaxUID.name} are not "
             "read; export the file uncompressed"
         )
     allocated = 8 if found.bits <= 8 else 16
@@ -225,17 +220,18 @@ def _decode_apart(ds: Dataset, frame: bytes, found: Codestream | None, name: str
         "columns": found.columns,
         "allocated": allocated,
         "stored": found.bits,
-        "signed": 0,
         "syntax": str.__str__(ds.file_meta.TransferSyntaxUID),
     }
-    samples = _run_worker(json.dumps(request).encode() + b"\n" + frame, name)
+    samples = _run_worker(json.dumps(request).encode() + b"\n" + frame)
     if len(samples) != found.rows * found.columns * allocated // 8:
-        raise InputError(f"{name}: the compressed pixels are damaged; copy or export it again")
+        raise InputError("the compressed pixels are damaged; copy or export it again")
     values = np.frombuffer(samples, f"<u{allocated // 8}").reshape(found.rows, found.columns)
-    return used_bits_of_codestream(values.astype(np.int64), ds, found)
+    bits = min(found.bits, int(ds.BitsStored))
+    bits = bits if int(values.max()) < 2**bits else found.bits
+    return used_bits(values.astype(np.int64), bits, bool(ds.PixelRepresentation))
 
 
-def _run_worker(request: bytes, name: str) -> bytes:
+def _run_worker(request: bytes) -> bytes:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-P", gdcm_worker.__file__]
     try:
@@ -252,25 +248,16 @@ def _run_worker(request: bytes, name: str) -> bytes:
         problem = f"took longer than {DECODE_SECONDS} seconds to decode"
     except OSError as error:
         problem = f"cannot be decoded, no process can be started ({error.strerror})"
-    raise InputError(f"{name}: {problem}; export the file uncompressed")
+    raise InputError(f"{problem}; export the file uncompressed")
 
 
 # ---------------------------------- where header and pixel data disagree about sign and bits
 
 
-def used_bits(values: np.ndarray, ds: Dataset, bits: int) -> np.ndarray:
+def used_bits(values: np.ndarray, bits: int, signed: bool) -> np.ndarray:
     """Keep the lowest bits, drop overlays above them, extend the sign."""
-    values = values & (2**bits - 1)
-    if ds.PixelRepresentation:
-        sign = 2 ** (bits - 1)
-        values = (values ^ sign) - sign
-    return values
-
-
-def used_bits_of_codestream(values: np.ndarray, ds: Dataset, found: Codestream) -> np.ndarray:
-    """Give JPEG and JPEG-LS samples, which have no sign, that of the header."""
-    bits = min(found.bits, int(ds.BitsStored))
-    return used_bits(values, ds, bits if int(values.max()) < 2**bits else found.bits)
+    sign = 2 ** (bits - 1) if signed else 0
+    return ((values & (2**bits - 1)) ^ sign) - sign
 
 
 def settled(
@@ -285,25 +272,24 @@ def settled(
     A signed codestream is believed. An unsigned one below a signed header may have lost its sign or
     never had one; the reading in which neighbouring pixels differ less is taken.
     """
-    bits, said = int(ds.BitsStored), []
+    bits = int(ds.BitsStored)
     if found.signed is False and said_signed:
-        unsigned = values & (2**found.bits - 1)
-        sign = 2 ** (found.bits - 1)
-        values = min((unsigned, (unsigned ^ sign) - sign), key=_roughness)
+        readings = [used_bits(values, found.bits, signed) for signed in (False, True)]
+        values = min(readings, key=_roughness)
         ds.PixelRepresentation = int(values.min() < 0)
     signed = bool(ds.PixelRepresentation)
     if found.signed is not None and found.signed != said_signed:
         kinds = ("unsigned", "signed")
-        said.append(
+        notes += _header_says(
             f"pixels are {kinds[said_signed]}, the compressed data that they are "
             f"{kinds[found.signed]}; they were read as {kinds[signed]}"
         )
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    fits = low <= int(values.min()) and int(values.max()) <= high
+    fits = np.array_equal(used_bits(values, bits, signed), values)
     if not fits or (found.signed is None and signed and found.bits < bits):
-        said.append(f"pixels have {bits} bits, the compressed data {found.bits}, which were taken")
+        notes += _header_says(
+            f"pixels have {bits} bits, the compressed data {found.bits}, which were taken"
+        )
         ds.BitsStored = found.bits
-    notes += map(_header_says, said)
     return values
 
 
@@ -319,13 +305,10 @@ def settled_native(values: np.ndarray, ds: Dataset, notes: list[InputWarning]) -
         notes: what contradicts the header is added.
     """
     bits, signed = int(ds.BitsStored), bool(ds.PixelRepresentation)
-    kept = used_bits(values, ds, bits)
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1)) if signed else (0, 2**bits)
-    if int(values.max()) < high and (not signed or low <= int(values.min())):
+    kept = used_bits(values, bits, signed)
+    if np.array_equal(kept, values):
         return kept
-    allocated = 2 ** int(ds.BitsAllocated)
-    whole = values % allocated
-    negative = np.where(whole >= allocated // 2, whole - allocated, whole)
+    whole, negative = (used_bits(values, int(ds.BitsAllocated), sign) for sign in (False, True))
     found = min((kept, negative if signed else whole, whole, negative), key=_roughness)
     if found is kept:
         return kept
@@ -333,13 +316,14 @@ def settled_native(values: np.ndarray, ds: Dataset, notes: list[InputWarning]) -
     reach = max(int(found.max()), -1 - int(found.min()))
     ds.BitsStored = max(1, reach.bit_length()) + ds.PixelRepresentation
     kind = ("unsigned", "signed")[ds.PixelRepresentation]
-    said = f"pixels have {bits} bits, the pixel data {ds.BitsStored} ({kind}), which were taken"
-    notes.append(_header_says(said))
+    notes += _header_says(
+        f"pixels have {bits} bits, the pixel data {ds.BitsStored} ({kind}), which were taken"
+    )
     return found
 
 
-def _header_says(what: str) -> InputWarning:
-    return InputWarning("header", f"the header says that {what}; check brightness and contrast")
+def _header_says(what: str) -> list[InputWarning]:
+    return [InputWarning("header", f"the header says that {what}; check brightness and contrast")]
 
 
 def _roughness(values: np.ndarray) -> float:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from dataclasses import dataclass
 
 import numpy as np
 from pydicom import dcmread
@@ -30,9 +29,8 @@ from workbench.errors import InputError
 from workbench.imaging import header
 from workbench.imaging.colour import lightness
 from workbench.imaging.decode import decode_pixels
-from workbench.imaging.guards import silent_decoders
-from workbench.imaging.luts import to_grey_scale
-from workbench.imaging.sources import MAX_FILE_BYTES, check_pixel_count, shared_name
+from workbench.imaging.luts import GreyScale, to_grey_scale
+from workbench.imaging.sources import MAX_FILE_BYTES, Reading, check_pixel_count, shared_name
 from workbench.imaging.vocabulary import READ_KEYWORDS, VOCABULARY, read_numbers
 from workbench.radiograph import InputContract, InputWarning, Radiograph, to_unit_range
 
@@ -56,147 +54,85 @@ def looks_like_dicom(data: bytes) -> bool:
     return False
 
 
-def read_dicom(
-    data: bytes, name: str, *, fit: str, invert: bool | None, upright: bool, max_pixels: int
-) -> Radiograph:
-    """Decode a DICOM file; `upright` turns it as PatientOrientation says.
+def read_dicom(data: bytes, how: Reading) -> Radiograph:
+    """Decode a DICOM file; `how.upright` turns it as PatientOrientation says.
 
     Raises:
         InputError: damaged, without pixels, several frames, a colour photo or too large.
     """
-    try:
-        with silent_decoders():
-            return _read(data, name, fit, invert, upright, max_pixels)
-    except InputError as error:
-        problem = str(error)
-    except MemoryError:
-        problem = f"{name}: needs more memory than there is"
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # a panic of the Rust decoder of RLE is no Exception
-        problem = (
-            f"{name}: the DICOM data are damaged, cut short or contradict themselves "
-            f"({type(error).__name__}); copy or export the file again"
-        )
-    raise InputError(problem)
-
-
-def _read(
-    data: bytes, name: str, fit: str, invert: bool | None, upright: bool, max_pixels: int
-) -> Radiograph:
-    ds = _parse(data, name, max_pixels)
+    ds = _parse(data, how.max_pixels)
     header.raise_frame_tags(ds)
-    notes = _complete_description(ds, name)
-    _check_description(ds, name, max_pixels)
-    stored, contradictions = decode_pixels(ds, name, max_pixels)
-    levels = _grey_levels(stored, ds, name)
-    turned = levels.inverted if invert is None else invert
-    pixels = 1 - levels.values if turned else levels.values
-    pixels[~levels.valid] = 0
-    turn, orientation = header.turn_upright(ds, upright)
-    pixels = turn(pixels)
-    notes = (*header.header_warnings(ds), *notes, *orientation, *contradictions, *levels.notes)
+    notes = _complete_description(ds)
+    _check_description(ds, how.max_pixels)
+    stored, contradictions = decode_pixels(ds, how.max_pixels)
+    colour = stored.ndim == 3
+    valid = np.ones(stored.shape[:2], bool) if colour else _valid_pixels(stored, ds)
+    if colour:
+        stored, scaled, bits, colour_notes = _lightness(stored)
+    else:
+        scaled, bits, colour_notes = to_grey_scale(stored, ds, valid), int(ds.BitsStored), ()
+    seen = stored[valid] if valid.any() else stored
+    inverted = not colour and _is_inverted(ds) if how.invert is None else how.invert
+    pixels = 1 - scaled.values if inverted else scaled.values
+    pixels[~valid] = 0
+    turn, orientation = header.turn_upright(ds, how.upright)
+    found = (*notes, *orientation, *contradictions, *scaled.notes(), *colour_notes)
     contract = InputContract(
-        source=shared_name(name, data),
+        source=shared_name(how.name, data),
         modality=header.modality_of(ds),
-        bits=levels.bits,
-        stored_range=levels.stored_range,
-        inverted=turned,
+        bits=bits,
+        stored_range=(float(seen.min()), float(seen.max())),
+        inverted=inverted,
         view=header.view_of(ds),
         burned_in=header.burned_in_of(ds),
         pixel_spacing=header.pixel_spacing_of(ds),
-        warnings=notes,
+        warnings=(*header.header_warnings(ds), *found),
         file_format=f"DICOM, {ds.file_meta.TransferSyntaxUID.name}",
-        grey_scale=levels.applied,
+        grey_scale=scaled.applied,
     )
-    return Radiograph.examined(pixels, contract, fit=fit, meta=header.allowed_meta(ds))
+    return Radiograph.examined(turn(pixels), contract, fit=how.fit, meta=header.allowed_meta(ds))
 
 
-@dataclass(frozen=True)
-class _Levels:
-    """Grey levels before polarity: (H, W) float32 in [0, 1], and (H, W) bool, False on padding."""
-
-    values: np.ndarray
-    valid: np.ndarray
-    bits: int
-    stored_range: tuple[float, float]
-    applied: str
-    inverted: bool
-    notes: tuple[InputWarning, ...] = ()
-
-
-def _grey_levels(stored: np.ndarray, ds: Dataset, name: str) -> _Levels:
-    if stored.ndim == 3:
-        return _levels_of_colour(stored, name)
-    valid = _valid_pixels(stored, ds)
-    scaled = to_grey_scale(stored, ds, valid)
-    seen = stored[valid] if valid.any() else stored
-    extremes = float(seen.min()), float(seen.max())
-    inverted = _is_inverted(ds)
-    return _Levels(
-        scaled.values,
-        valid,
-        int(ds.BitsStored),
-        extremes,
-        scaled.applied,
-        inverted,
-        scaled.notes(),
-    )
-
-
-def _levels_of_colour(rgb: np.ndarray, name: str) -> _Levels:
-    """Return lightness at full depth as for pictures; refuse colour photos."""
+def _lightness(
+    rgb: np.ndarray,
+) -> tuple[np.ndarray, GreyScale, int, tuple[InputWarning, ...]]:
+    """Return lightness at full depth as for pictures, its scale and bits; refuse colour photos."""
     highest = int(rgb.max())
-    rgb = (rgb[..., :3] >> max(0, highest.bit_length() - 16)).astype(
-        np.uint8 if highest <= 255 else np.uint16
-    )
-    grey, warning = lightness(rgb, name)
-    values, bits, notes = to_unit_range(grey)
-    return _Levels(
-        values=values,
-        valid=np.ones(grey.shape, bool),
-        bits=bits,
-        stored_range=(float(grey.min()), float(grey.max())),
-        applied="lightness of colour",
-        inverted=False,
-        notes=(*notes, warning) if warning else notes,
-    )
+    depth = np.uint8 if highest <= 255 else np.uint16
+    grey, notes = lightness((rgb[..., :3] >> max(0, highest.bit_length() - 16)).astype(depth))
+    values, bits, more = to_unit_range(grey)
+    return grey, GreyScale(values, "lightness of colour"), bits, (*more, *notes)
 
 
-def _parse(data: bytes, name: str, max_pixels: int) -> FileDataset:
-    _check_deflated(data, name, max_pixels)
+def _parse(data: bytes, max_pixels: int) -> FileDataset:
+    _check_deflated(data, max_pixels)
     ds = dcmread(io.BytesIO(data), force=True, specific_tags=list(READ_KEYWORDS))
     if ds.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-        raise InputError(f"{name}: is a DICOMDIR, an index of files; pass one image it lists")
+        raise InputError("is a DICOMDIR, an index of files; pass one image it lists")
     if "FloatPixelData" in ds or "DoubleFloatPixelData" in ds:
         raise InputError(
-            f"{name}: holds floating-point pixels, a computed map and not a radiograph; pass the "
+            "holds floating-point pixels, a computed map and not a radiograph; pass the "
             "image it was computed from"
         )
     if not ds.get("PixelData"):
         modality = header.modality_of(ds)
         raise InputError(
-            f"{name}: holds no pixels (modality {modality}); it is a report or other object, or "
+            f"holds no pixels (modality {modality}); it is a report or other object, or "
             "was cut short: pass an image of the study"
         )
     if "TransferSyntaxUID" not in ds.file_meta:
         implicit, little = ds.original_encoding
-        ds.file_meta.TransferSyntaxUID = (
-            ImplicitVRLittleEndian
-            if implicit
-            else ExplicitVRLittleEndian
-            if little
-            else ExplicitVRBigEndian
-        )
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     return ds
 
 
-def _check_deflated(data: bytes, name: str, max_pixels: int) -> None:
+def _check_deflated(data: bytes, max_pixels: int) -> None:
     """Refuse a deflated dataset that would unpack to more than any radiograph."""
     if DeflatedExplicitVRLittleEndian.encode("ascii") not in data[132:2048]:
         return
     if data[132:136] != b"\x02\0\0\0":
-        raise InputError(f"{name}: its file header is damaged; copy or export the file again")
+        raise InputError("its file header is damaged; copy or export the file again")
     rest = data[144 + struct.unpack("<I", data[140:144])[0] :]
     most = min(MAX_FILE_BYTES, _BYTES_OF_A_PIXEL * max_pixels + _OTHER_BYTES)
     unpacker, unpacked = zlib.decompressobj(-zlib.MAX_WBITS), 0
@@ -205,17 +141,17 @@ def _check_deflated(data: bytes, name: str, max_pixels: int) -> None:
         rest = unpacker.unconsumed_tail
         if unpacked > most:
             raise InputError(
-                f"{name}: unpacks to more than {most / 1e6:.4g} MB, which no image of the allowed "
+                f"unpacks to more than {most / 1e6:.4g} MB, which no image of the allowed "
                 "size does; check where the file comes from"
             )
 
 
-def _complete_description(ds: Dataset, name: str) -> list[InputWarning]:
+def _complete_description(ds: Dataset) -> list[InputWarning]:
     """Fill in what files often omit, and refuse what cannot be guessed."""
     missing = [k for k in ("Rows", "Columns", "BitsAllocated") if not ds.get(k)]
     if missing:
         raise InputError(
-            f"{name}: the header lacks {', '.join(missing)}, so its pixels cannot be read; export "
+            f"the header lacks {', '.join(missing)}, so its pixels cannot be read; export "
             "the file again"
         )
     for keyword, value in (
@@ -227,16 +163,16 @@ def _complete_description(ds: Dataset, name: str) -> list[InputWarning]:
             setattr(ds, keyword, value)
     if ds.get("HighBit") is None:
         ds.HighBit = ds.BitsStored - 1
-    return _complete_polarity(ds, name)
+    return _complete_polarity(ds)
 
 
-def _complete_polarity(ds: Dataset, name: str) -> list[InputWarning]:
+def _complete_polarity(ds: Dataset) -> list[InputWarning]:
     photometric = str(ds.get("PhotometricInterpretation") or "").strip().upper()
     shape = str(ds.get("PresentationLUTShape") or "").strip().upper()
     one_frame = ds.Rows * ds.Columns * ds.BitsAllocated // 8
     if photometric in _COLOUR and ds.SamplesPerPixel == 1 and len(ds.PixelData) >= 2 * one_frame:
         raise InputError(
-            f"{name}: the header says one sample a pixel and colour ({photometric}), and the pixel "
+            f"the header says one sample a pixel and colour ({photometric}), and the pixel "
             "data are longer than one sample each; export the file again as greyscale"
         )
     if photometric not in (_COLOUR if ds.SamplesPerPixel > 1 else _GREY):
@@ -255,20 +191,18 @@ def _complete_polarity(ds: Dataset, name: str) -> list[InputWarning]:
     return [InputWarning("polarity", message)]
 
 
-def _check_description(ds: Dataset, name: str, max_pixels: int) -> None:
+def _check_description(ds: Dataset, max_pixels: int) -> None:
     (frames, *others) = read_numbers(ds, "NumberOfFrames").values or (1,)
     if others or frames is None or frames % 1:
-        raise InputError(
-            f"{name}: NumberOfFrames is no whole number; export the file again, as one frame"
-        )
+        raise InputError("NumberOfFrames is no whole number; export the file again, as one frame")
     if frames > 1:
         raise InputError(
-            f"{name}: holds {frames:.0f} frames; save the one image as its own single-frame file"
+            f"holds {frames:.0f} frames; save the one image as its own single-frame file"
         )
-    check_pixel_count(ds.Rows, ds.Columns, name, max_pixels)
+    check_pixel_count(ds.Rows, ds.Columns, max_pixels)
     if ds.BitsAllocated not in (8, 16, 32):
         raise InputError(
-            f"{name}: has {ds.BitsAllocated} bits a pixel; a radiograph has 8 to 16, a mask or a "
+            f"has {ds.BitsAllocated} bits a pixel; a radiograph has 8 to 16, a mask or a "
             "packed image must be converted first"
         )
 

@@ -1,15 +1,15 @@
 """Contexts around third-party decoders: no identifier in a log, no lenient decoding.
 
 pydicom, Pillow and the codecs behind them quote what they read in warnings and log records, and
-that may be a patient identifier. Inside `silent_decoders` nothing they say gets out: every record
+that may be a patient identifier. Inside `guarded_decoders` nothing they say gets out: every record
 of the thread that decodes is dropped, whichever logger makes it, and so is every record of a
 decoder's logger in any thread. Pillow accepts truncated files when some other code in the process
-has asked it to; inside `strict_pillow` it does not.
+has asked it to; inside it does not.
 
 Code in C and Rust writes to the terminal itself; inside `silent_terminal` nothing reaches it. That
 holds for all threads, so it is only used around the few decoders that do so.
 
-All change state of the whole process, so each is counted: the first thread in makes the change,
+Both change state of the whole process, so each is counted: the first thread in makes the change,
 the last one out takes it back.
 """
 
@@ -61,21 +61,23 @@ class _SharedContext:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
-    """Drop what decoders log and warn of.
+def _guards() -> Iterator[None]:
+    """Drop what decoders log and warn of, and make Pillow strict.
 
     Filters of a logger and of its parents do not see the records of its children, and handlers may
     hang anywhere; `Logger.handle` is the one place that every record passes, also of loggers that
-    a decoder makes while it runs.
+    a decoder makes while it runs. Pillow's own limit of pixels is off: sizes are checked here.
     """
     handle = logging.Logger.handle
+    lenient, limit = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
 
     def heard(self: logging.Logger, record: logging.LogRecord) -> None:
         root = record.name.partition(".")[0]
-        if not silent_decoders.inside[threading.get_ident()] and root not in _DECODERS:
+        if not guarded_decoders.inside[threading.get_ident()] and root not in _DECODERS:
             handle(self, record)
 
     logging.Logger.handle = heard
+    ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -83,16 +85,6 @@ def _silence() -> Iterator[None]:
             yield
     finally:
         logging.Logger.handle = handle
-
-
-@contextmanager
-def _strictness() -> Iterator[None]:
-    lenient, limit = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
         ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = lenient, limit
 
 
@@ -119,9 +111,8 @@ def _drop(*message: object, **more: object) -> None:
     """Take a warning and say nothing."""
 
 
-silent_decoders = _SharedContext(_silence)
+guarded_decoders = _SharedContext(_guards)
 silent_terminal = _SharedContext(_closed_terminal)
-strict_pillow = _SharedContext(_strictness)
 
 
 def silent_libtiff(image: Image.Image) -> AbstractContextManager:

@@ -25,13 +25,22 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 
-from workbench.imaging import vocabulary as words
-from workbench.imaging.vocabulary import first_number, read_numbers
+from workbench.imaging.vocabulary import (
+    LISTS,
+    META_KEYWORDS,
+    OTHER_PARTS,
+    VOCABULARY,
+    first_number,
+    read_numbers,
+)
 from workbench.radiograph import InputWarning
 
 #: How far the sides of a pixel may differ before it is said.
 _SQUARE_TOLERANCE = 0.02
 _MARKER = "compare the side marker in the image"
+#: ViewPosition -> view; a decubitus view is taken across the lying patient.
+_POSITIONS = {"PA": "PA", "AP": "AP", "LLD": "AP", "RLD": "AP"}
+_POSITIONS |= dict.fromkeys(("LL", "RL", "LAT", "LATERAL"), "lateral")
 #: "HEAD OF BED UP", "ARMS DOWN", "C-ARM": how a patient lies or what takes the image.
 _POSTURE = re.compile(
     r"\b(HEAD|ARM|HAND|FOOT|FEET|LEG|FACE|NECK)S? ?"
@@ -41,7 +50,7 @@ _POSTURE = re.compile(
 
 def allowed_meta(ds: Dataset) -> dict[str, object]:
     """Return the allow-listed tags as plain values; what is absent or unexpected is left out."""
-    meta = {keyword: _plain(ds, keyword) for keyword in words.META_KEYWORDS}
+    meta = {keyword: _plain(ds, keyword) for keyword in META_KEYWORDS}
     return {keyword: value for keyword, value in meta.items() if value is not None}
 
 
@@ -51,22 +60,15 @@ def view_of(ds: Dataset) -> str:
     Asked in this order: ViewPosition, ViewCodeSequence, PatientOrientation (which knows lateral
     from frontal only), words of SeriesDescription and ProtocolName.
     """
-    position = _text(ds, "ViewPosition")
-    if position in ("PA", "AP"):
-        return position
-    if position in ("LL", "RL", "LAT", "LATERAL"):
-        return "lateral"
-    if position in ("LLD", "RLD"):
-        return "AP"
-    coded = _view_code(ds)
-    if coded:
-        return coded
+    known = _POSITIONS.get(_text(ds, "ViewPosition")) or _view_code(ds)
+    if known:
+        return known
     if any(part[0] in "AP" for part in _directions(ds)):
         return "lateral"
     tokens = re.findall(r"[A-Z]+", f"{_text(ds, 'SeriesDescription')} {_text(ds, 'ProtocolName')}")
     decubitus = any(word.startswith("DECUB") for word in tokens)
     views = {word for word in tokens if word in ("PA", "AP")}
-    if not decubitus and any(word in words.LATERAL_WORDS for word in tokens):
+    if not decubitus and any(word in LISTS["lateral_words"] for word in tokens):
         views.add("lateral")
     return views.pop() if len(views) == 1 else "unknown"
 
@@ -89,31 +91,37 @@ def modality_of(ds: Dataset) -> str:
 
 def header_warnings(ds: Dataset) -> tuple[InputWarning, ...]:
     """Find what a person should know from the header alone."""
-    found = dict(_subject_warnings(ds))
+    found = (*_about_subject(ds), *_about_pixels(ds), *_about_numbers(ds))
+    return tuple(InputWarning(code, message) for code, message in found)
+
+
+def _about_pixels(ds: Dataset) -> Iterator[tuple[str, str]]:
     if burned_in_of(ds):
-        found["burned-in"] = (
+        yield (
+            "burned-in",
             "the file says that text is burned into the pixels; it may name the patient, and "
-            "models may read it: mask it before sharing"
+            "models may read it: mask it before sharing",
         )
     if _text(ds, "PresentationIntentType") == "FOR PROCESSING":
-        found["for-processing"] = (
+        yield (
+            "for-processing",
             "these are raw detector data (FOR PROCESSING); pass the FOR PRESENTATION image of the "
-            "study"
+            "study",
         )
     pair = pixel_spacing_of(ds) or _pair(ds, "PixelAspectRatio") or (1.0, 1.0)
     ratio = pair[0] / pair[1]
     if abs(ratio - 1) > _SQUARE_TOLERANCE:
-        found["non-square-pixels"] = (
+        yield (
+            "non-square-pixels",
             f"a pixel is {ratio:.3g} times as high as wide, so the chest looks distorted; resample "
-            "the image to square pixels"
+            "the image to square pixels",
         )
-    return tuple(InputWarning(*one) for one in found.items()) + _number_warnings(ds)
 
 
-def _subject_warnings(ds: Dataset) -> Iterator[tuple[str, str]]:
+def _about_subject(ds: Dataset) -> Iterator[tuple[str, str]]:
     """Yield code and message where the image is no frontal radiograph of the chest."""
     modality, other = modality_of(ds), other_part(ds)
-    if modality not in ("unknown", *words.RADIOGRAPHIC, *words.SILENT_MODALITIES):
+    if modality not in ("unknown", *LISTS["radiographic"], *LISTS["silent_modalities"]):
         yield (
             "not-a-chest",
             f"the file's modality is {modality}, not a plain radiograph; pass a CR or DX image of "
@@ -143,7 +151,7 @@ def raise_frame_tags(ds: Dataset) -> None:
         first: Dataset = next(iter(ds.get(groups) or ()), Dataset())
         items = [item for macro in first if macro.VR == "SQ" for item in macro.value]
         for item in items:
-            for keyword in words.FRAME_KEYWORDS:
+            for keyword in LISTS["frame"]:
                 if keyword in item and not ds.get(keyword):
                     ds[keyword] = item[keyword]
 
@@ -151,9 +159,7 @@ def raise_frame_tags(ds: Dataset) -> None:
 def turn_upright(ds: Dataset, upright: bool) -> tuple[Turn, tuple[InputWarning, ...]]:
     """Return the turn to apply to the pixels, and what PatientOrientation says about them.
 
-    Args:
-        ds: the dataset; where there is a turn, its tags describe the turned image afterwards.
-        upright: whether the caller asks for the turn.
+    Where there is a turn and it is asked for, the dataset describes the turned image afterwards.
     """
     if not _text(ds, "PatientOrientation").strip("\\ "):
         return Turn(), ()
@@ -180,42 +186,43 @@ def _describe_turned(ds: Dataset, turn: Turn, parts: list[str]) -> None:
     ds.PatientOrientation = ["L" if turn.mirror else row, "F"]
     if turn.transpose:
         ds.Rows, ds.Columns = ds.Columns, ds.Rows
-        for keyword in words.NUMBER_PAIRS:
+        for keyword in LISTS["number_pairs"]:
             pair = _pair(ds, keyword)
             if pair:
                 setattr(ds, keyword, [f"{number:.9g}" for number in pair[::-1]])
 
 
-def _number_warnings(ds: Dataset) -> tuple[InputWarning, ...]:
+def _about_numbers(ds: Dataset) -> Iterator[tuple[str, str]]:
     """Name the tags whose numbers break the standard's rules; values are not quoted."""
     commas, unreadable = [], []
-    for keyword in words.NUMBERS + words.NUMBER_PAIRS:
+    for keyword in LISTS["numbers"] + LISTS["number_pairs"]:
         numbers = read_numbers(ds, keyword)
-        missing = keyword in words.NUMBER_PAIRS and len(numbers.values) not in (0, 2)
+        missing = keyword in LISTS["number_pairs"] and len(numbers.values) not in (0, 2)
         if None in numbers.values or missing:
             unreadable.append(keyword)
         elif numbers.commas:
             commas.append(keyword)
-    found = []
     if commas:
-        message = "a decimal comma was read as a point; check brightness, contrast and sizes"
-        found.append(InputWarning("header", f"{', '.join(commas)}: {message}"))
-    if unreadable:
-        message = (
-            "not the numbers that belong there, left out; brightness, contrast or sizes may be "
-            "wrong: export the file again"
+        yield (
+            "header",
+            f"{', '.join(commas)}: a decimal comma was read as a point; check brightness, "
+            "contrast and sizes",
         )
-        found.append(InputWarning("header", f"{', '.join(unreadable)}: {message}"))
-    return tuple(found)
+    if unreadable:
+        yield (
+            "header",
+            f"{', '.join(unreadable)}: not the numbers that belong there, left out; brightness, "
+            "contrast or sizes may be wrong: export the file again",
+        )
 
 
 def _plain(ds: Dataset, keyword: str) -> object:
-    if keyword in words.NUMBERS:
+    if keyword in LISTS["numbers"]:
         return first_number(ds, keyword)
-    if keyword in words.INTEGERS:
+    if keyword in LISTS["integers"]:
         number = first_number(ds, keyword)
         return None if number is None else int(number)
-    if keyword in words.NUMBER_PAIRS:
+    if keyword in LISTS["number_pairs"]:
         return _pair(ds, keyword)
     return _directions(ds) or None if keyword == "PatientOrientation" else _term(ds, keyword)
 
@@ -224,10 +231,10 @@ def _term(ds: Dataset, keyword: str) -> str | None:
     """Return the term of the vocabulary that a text matches."""
     text = _text(ds, keyword)
     if keyword == "Manufacturer":
-        return next((n for n in words.MANUFACTURERS if re.search(rf"\b{n}", text)), None)
+        return next((n for n in LISTS["manufacturers"] if re.search(rf"\b{n}", text)), None)
     if keyword == "BodyPartExamined":
         return part_in(text)
-    return text if text in words.VOCABULARY[keyword] else None
+    return text if text in VOCABULARY[keyword] else None
 
 
 def _directions(ds: Dataset) -> list[str]:
@@ -257,12 +264,12 @@ def _view_code(ds: Dataset) -> str | None:
     for item in ds.get("ViewCodeSequence") or ():
         code, meaning = _text(item, "CodeValue"), _text(item, "CodeMeaning").replace("-", "")
         for view, codes, start in (
-            ("PA", words.PA_CODES, "POSTEROANTERIOR"),
-            ("AP", words.AP_CODES, "ANTEROPOSTERIOR"),
+            ("PA", LISTS["pa_codes"], "POSTEROANTERIOR"),
+            ("AP", LISTS["ap_codes"], "ANTEROPOSTERIOR"),
         ):
             if code in codes or meaning.replace(" ", "").startswith(start):
                 return view
-        if code in words.LATERAL_CODES or re.fullmatch(r"((LEFT|RIGHT) )?LATERAL", meaning):
+        if code in LISTS["lateral_codes"] or re.fullmatch(r"((LEFT|RIGHT) )?LATERAL", meaning):
             return "lateral"
     return None
 
@@ -298,16 +305,13 @@ class Turn:
 
 
 def turn_of(parts: list[str], lateral: bool) -> Turn | None:
-    """Find what makes an image upright.
+    """Find what makes an image upright; None where the directions make no image of this view.
 
     Args:
         parts: PatientOrientation, one string for rows and one for columns.
         lateral: whether the view is lateral.
-
-    Returns:
-        The turn, or None where the two directions make no image of this view.
     """
-    row, column = ((part.strip().upper() or " ")[0] for part in parts)
+    row, column = (part[0] for part in parts)
     if (row, column) == ("L", "F"):  # what many devices write for every view
         return Turn()
     across = "AP" if lateral else "LR"
@@ -327,37 +331,33 @@ def part_in(text: str) -> str | None:
     plain = unicodedata.normalize("NFKD", text.upper())
     plain = "".join(c for c in plain if not unicodedata.combining(c))
     tokens = re.findall(r"[A-Z]+", _POSTURE.sub(" ", re.sub(r"[\s_.^-]+", " ", plain)))
-    others = (
-        words.OTHER_PARTS.get(t) or words.OTHER_PARTS.get(t.removesuffix("S")) for t in tokens
-    )
+    others = (OTHER_PARTS.get(t) or OTHER_PARTS.get(t.removesuffix("S")) for t in tokens)
     other = next(filter(None, others), None)
     if other == "SPINE" and "THORACIC" in tokens:
         return other
-    named = next((token for token in tokens if token in words.CHEST), None)
-    if named or any(t.startswith(words.CHEST_STARTS) or t.endswith("CHEST") for t in tokens):
+    named = next((token for token in tokens if token in LISTS["chest"]), None)
+    if named or any(t.startswith(LISTS["chest_starts"]) or t.endswith("CHEST") for t in tokens):
         return named or "CHEST"
     return other
 
 
 def other_part(ds: Dataset) -> tuple[str, str] | None:
-    """Find a tag that names a part other than the chest.
+    """Find a tag that names a part other than the chest, and the part.
 
-    Returns:
-        The tag and the part; None where no tag does, and where a text of the study names a
-        neighbour of the chest and another tag the chest.
+    A text of the study may name a neighbour of the chest where another tag names the chest.
     """
     body, image, study = (
         [(tag, part) for tag in tags for part in map(part_in, _said(ds, tag)) if part]
-        for tags in (words.BODY_TAGS, words.IMAGE_TAGS, words.STUDY_TAGS)
+        for tags in (LISTS["body_tags"], LISTS["image_tags"], LISTS["study_tags"])
     )
     if _chest((*body, *image, *study)):
-        study = [(tag, part) for tag, part in study if part not in words.NEIGHBOURS]
+        study = [(tag, part) for tag, part in study if part not in LISTS["neighbours"]]
     found = (*(() if _chest(body) else body), *image, *study)
-    return next(((tag, part) for tag, part in found if part not in words.CHEST), None)
+    return next(((tag, part) for tag, part in found if part not in LISTS["chest"]), None)
 
 
 def _chest(found: Iterable[tuple[str, str]]) -> bool:
-    return any(part in words.CHEST for _, part in found)
+    return any(part in LISTS["chest"] for _, part in found)
 
 
 def _said(ds: Dataset, tag: str) -> Iterator[str]:
@@ -367,9 +367,9 @@ def _said(ds: Dataset, tag: str) -> Iterator[str]:
         yield value
     elif isinstance(value, Sequence):
         for item in value:
-            if str(item.get("CodeValue", "")).strip() in words.CHEST_CODES:
+            if str(item.get("CodeValue", "")).strip() in LISTS["chest_codes"]:
                 yield "CHEST"
-            for name in words.ITEM_TEXTS:
+            for name in LISTS["item_texts"]:
                 yield from _said(item, name)
     elif isinstance(value, MultiValue):
         yield " ".join(map(str, value))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,8 +21,9 @@ from PIL import Image
 from workbench.errors import InputError, OptionError, WorkbenchError
 from workbench.findings import ALL_FINDINGS
 from workbench.imaging.colour import lightness
+from workbench.imaging.guards import guarded_decoders
 from workbench.imaging.picture import looks_like_picture, read_picture, read_pillow
-from workbench.imaging.sources import check_pixel_count, describe_content, read_source
+from workbench.imaging.sources import Reading, check_pixel_count, describe_content, read_source
 from workbench.radiograph import Radiograph
 from workbench.radiograph.fit import FITS
 from workbench.settings import Settings
@@ -55,9 +57,8 @@ def load_radiograph(
 
     Returns:
         Radiograph: pixels (H, W) float32 in [0, 1] at full size, bone bright; `.contract` with the
-        facts and warnings; `.meta` with allow-listed tags. The contract's source is the base name
-        of the file where that names nobody, else "image-" and digits of a hash; see
-        `workbench.imaging.sources`.
+        facts and warnings, the file's name among them where it names nobody (see
+        `workbench.imaging.sources`); `.meta` with allow-listed tags.
 
     Raises:
         InputError: the file cannot be read, is truncated, empty, a colour photo, animated, holds
@@ -65,24 +66,44 @@ def load_radiograph(
         OptionError: fit, invert, upright or max_pixels have a value that is not allowed.
     """
     limit = _checked_options(fit, invert, upright, max_pixels)
-    options = {"fit": fit, "invert": invert, "max_pixels": limit}
     if isinstance(path, Radiograph):
         return _refitted(path, fit, invert, upright)
     if isinstance(path, Image.Image):
         name = os.path.basename(str(getattr(path, "filename", "") or "")) or "PIL image"
-        return read_pillow(path, name, upright=upright, **options)
+        return _guarded(read_pillow, path, Reading(name, fit, invert, upright, limit))
     if isinstance(path, np.ndarray):
-        return _from_array(path, fit, invert, limit)
+        return _read_array(path, Reading("array", fit, invert, upright, limit))
     data, name = read_source(path)
+    how = Reading(name, fit, invert, upright, limit)
     if data[128:132] != b"DICM" and looks_like_picture(data):
-        return read_picture(data, name, upright=upright, **options)
+        return _guarded(read_picture, data, how)
 
     from workbench.imaging.dicom import looks_like_dicom, read_dicom
 
     if looks_like_dicom(data):
-        return read_dicom(data, name, upright=upright, **options)
-    what, advice = describe_content(data)
-    raise InputError(f"{name}: is {what}; {advice}")
+        damage = "the DICOM data are damaged, cut short or contradict themselves"
+        return _guarded(read_dicom, data, how, damage)
+    raise InputError(f"{name}: is {describe_content(data)}")
+
+
+def _guarded(
+    read: Callable, source: object, how: Reading, damage: str = "is damaged or cut short"
+) -> Radiograph:
+    """Read, and turn whatever goes wrong into an error that quotes nothing of the file."""
+    try:
+        with guarded_decoders():
+            return read(source, how)
+    except InputError as error:
+        problem = str(error)
+    except MemoryError:
+        problem = "needs more memory than there is"
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the Rust decoder of RLE is no Exception
+        early = isinstance(error, EOFError) or "trunc" in str(error).lower()
+        reason = "it ends too early" if early else "not decodable"
+        problem = f"{damage} ({reason}); copy or export it again"
+    raise InputError(f"{how.name}: {problem}")
 
 
 def _checked_options(fit: str, invert: bool | None, upright: bool, max_pixels: int | None) -> int:
@@ -107,20 +128,18 @@ def _refitted(image: Radiograph, fit: str, invert: bool | None, upright: bool) -
     return image if image.contract.fit == fit else image.with_fit(fit)
 
 
-def _from_array(array: np.ndarray, fit: str, invert: bool | None, limit: int) -> Radiograph:
-    if array.ndim == 3 and array.shape[-1] in (3, 4) and array.size:
-        check_pixel_count(array.shape[0], array.shape[1], "array", limit)
-        if array.dtype not in (np.uint8, np.uint16):
-            raise InputError(
-                f"a colour array must be uint8 or uint16, got {array.dtype}; pass one greyscale "
-                "channel"
-            )
-        grey, warning = lightness(array[..., :3], "array")
-        notes = (warning,) if warning else ()
-        return Radiograph.from_array(grey, fit=fit, invert=bool(invert), warnings=notes)
-    if array.ndim and array.size:
-        check_pixel_count(array.size // array.shape[-1], array.shape[-1], "array", limit)
-    return Radiograph.from_array(array, fit=fit, invert=bool(invert))
+def _read_array(array: np.ndarray, how: Reading) -> Radiograph:
+    notes = ()
+    colour = array.ndim == 3 and array.shape[-1] in (3, 4) and array.size > 0
+    try:
+        if colour:
+            check_pixel_count(array.shape[0], array.shape[1], how.max_pixels)
+            array, notes = lightness(array[..., :3])
+        elif array.ndim and array.size:
+            check_pixel_count(array.size // array.shape[-1], array.shape[-1], how.max_pixels)
+        return Radiograph.from_array(array, fit=how.fit, invert=bool(how.invert), warnings=notes)
+    except InputError as error:
+        raise InputError(f"{how.name}: {error}") from None
 
 
 def mask_name(image: str, finding: str) -> str:
@@ -129,13 +148,9 @@ def mask_name(image: str, finding: str) -> str:
 
 
 def masks_beside(path: str | os.PathLike, image: Radiograph) -> dict[str, np.ndarray]:
-    """Return the masks that lie beside the file of a phantom.
+    """Return the masks that lie beside the file that a phantom was read from.
 
     A mask that cannot be read or has another size than the image is left out, and logged.
-
-    Args:
-        path: the file of the image.
-        image: what was read from it.
 
     Returns:
         dict: finding -> boolean (H, W), True where it is drawn; empty where no masks lie there, or

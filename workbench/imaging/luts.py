@@ -22,10 +22,11 @@ contains few pixels, else the narrower one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
+from typing import NamedTuple
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -111,7 +112,7 @@ def apply_modality(stored: np.ndarray, ds: Dataset) -> tuple[np.ndarray, bool, t
     """Apply the modality LUT, or slope and intercept.
 
     Returns:
-        (H, W) values, whether anything was applied, and why something could not be.
+        (H, W) values, whether anything was applied, and why something was not.
     """
     problems: tuple[str, ...] = ()
     signed, little = bool(ds.get("PixelRepresentation", 0)), is_little_endian(ds)
@@ -132,10 +133,10 @@ def apply_modality(stored: np.ndarray, ds: Dataset) -> tuple[np.ndarray, bool, t
 def apply_lut(
     values: np.ndarray, item: Dataset, *, signed: bool, little: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Look values up in a LUT.
+    """Look values (H, W) up in a LUT; fractions are rounded.
 
     Args:
-        values: (H, W) input of the table; fractions are rounded.
+        values: input of the table.
         item: LUT item with LUTDescriptor (entries, first value mapped, bits) and LUTData.
         signed: whether the first value mapped is a signed number.
         little: byte order of LUTData where it is raw bytes.
@@ -143,9 +144,8 @@ def apply_lut(
     Returns:
         (H, W) int32 table entries, and the same as float32 in [0, 1].
     """
-    entries, first, _ = (int(n) for n in _descriptor(item))
-    first = _wrapped(first, signed)
-    table = _table(item, entries or 2**16, little)
+    entries, first = _descriptor(item, signed)
+    table = _table(item, entries, little)
     index = np.clip(np.rint(values).astype(np.int32) - first, 0, len(table) - 1)
     highest = int(table.max())
     exact = highest >= 256 and highest.bit_count() == 1  # 4096 is 12 bits, one too many
@@ -155,16 +155,7 @@ def apply_lut(
 
 
 def window(values: np.ndarray, center: float, width: float, function: str) -> np.ndarray:
-    """Apply a VOI window.
-
-    Args:
-        values: (H, W) after the modality transform.
-        center, width: WindowCenter and WindowWidth.
-        function: "LINEAR", "LINEAR_EXACT" or "SIGMOID".
-
-    Returns:
-        (H, W) float32 in [0, 1].
-    """
+    """Apply a VOI window with one of `FUNCTIONS` to (H, W) values; float32 in [0, 1]."""
     values = np.asarray(values, dtype=np.float32)
     if function == "SIGMOID":
         exponent = np.clip(-4.0 * (values - center) / width, -80.0, 80.0)
@@ -246,28 +237,17 @@ def _spread(values: np.ndarray, seen: np.ndarray, problems: tuple[str, ...]) -> 
     return GreyScale(np.clip(share, 0.0, 1.0), applied, problems, found.apart)
 
 
-@dataclass(frozen=True)
-class Spread:
-    """A range of grey values.
+class Spread(NamedTuple):
+    """A range of grey values; what was left out of it."""
 
-    Attributes:
-        low, high: the values that become black and white.
-        apart: share of the pixels in groups of values that were left out, in [0, 1].
-        outermost: whether the outermost thousandth was left out.
-    """
-
-    low: float
-    high: float
-    apart: float = 0.0
-    outermost: bool = False
+    low: float  # becomes black
+    high: float  # becomes white
+    apart: float  # share of the pixels in groups of values that were left out, in [0, 1]
+    outermost: bool  # whether the outermost thousandth was left out
 
 
 def spread_of(values: np.ndarray) -> Spread:
-    """Find the range of the values that belong to the image.
-
-    Args:
-        values: numbers of any shape, at least one.
-    """
+    """Find the range of the values, of any shape, that belong to the image."""
     low, high = float(values.min()), float(values.max())
     ordered = np.sort(np.ravel(values)[:: max(1, values.size // _SAMPLE)]).astype(np.float64)
     kept = _without_outermost(ordered)
@@ -315,16 +295,14 @@ def _items(ds: Dataset, keyword: str) -> list[Dataset]:
     return [item for item in ds.get(keyword) or () if isinstance(item, Dataset)]
 
 
-def _descriptor(item: Dataset) -> Sequence[int]:
+def _descriptor(item: Dataset, signed: bool) -> tuple[int, int]:
+    """Return the number of entries and the first value mapped."""
     raw = item.LUTDescriptor
     values = np.frombuffer(raw, "<u2").tolist() if isinstance(raw, bytes) else list(raw)
     if len(values) != 3:
         raise ValueError("LUTDescriptor does not hold three values")
-    return values[0] & 0xFFFF, values[1], values[2]
-
-
-def _wrapped(first: int, signed: bool) -> int:
-    return first - 0x10000 if signed and first >= 0x8000 else first
+    entries, first = int(values[0]) & 0xFFFF, int(values[1])
+    return entries or 2**16, first - 0x10000 if signed and first >= 0x8000 else first
 
 
 def _table(item: Dataset, entries: int, little: bool) -> np.ndarray:

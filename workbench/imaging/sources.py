@@ -15,7 +15,7 @@ import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from workbench.errors import InputError, MissingDependencyError
 
@@ -23,22 +23,26 @@ READABLE = "PNG, JPEG, TIFF, BMP or DICOM"
 
 #: A radiograph of 100 megapixels at 16 bit is 200 MB; larger files are not radiographs.
 MAX_FILE_BYTES = 1_000_000_000
+_TOO_LARGE = (
+    f"larger than {MAX_FILE_BYTES // 10**9} GB, no radiograph is; check that it is a single "
+    f"{READABLE} image"
+)
 
 #: First bytes of files that people pass by mistake, and what to tell them.
 _KNOWN_OTHERS = (
-    (b"%PDF", "a PDF document", "export the image from it as PNG or DICOM"),
-    (b"PK\x03\x04", "a ZIP archive or an office document", "unpack it and pass one image"),
-    (b"\x1f\x8b", "a gzip archive", "unpack it and pass one image"),
-    (b"Rar!", "a RAR archive", "unpack it and pass one image"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it and pass one image"),
-    (b"\x93NUMPY", "a NumPy array", "pass numpy.load(path) instead"),
-    (b"\x89HDF", "an HDF5 file", "read the array from it and pass that"),
-    (b"\x7fELF", "a program", f"pass a {READABLE} file"),
-    (b"MZ", "a program", f"pass a {READABLE} file"),
-    (b"<svg", "an SVG drawing", f"pass a {READABLE} file"),
-    (b"<?xml", "an XML document", f"pass a {READABLE} file"),
-    (b"<!doctype html", "a web page", "download the image itself, signed in if need be"),
-    (b"<html", "a web page", "download the image itself, signed in if need be"),
+    (b"%pdf", "a PDF document; export the image from it as PNG or DICOM"),
+    (b"pk\x03\x04", "a ZIP archive or an office document; unpack it and pass one image"),
+    (b"\x1f\x8b", "a gzip archive; unpack it and pass one image"),
+    (b"rar!", "a RAR archive; unpack it and pass one image"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive; unpack it and pass one image"),
+    (b"\x93numpy", "a NumPy array; pass numpy.load(path) instead"),
+    (b"\x89hdf", "an HDF5 file; read the array from it and pass that"),
+    (b"\x7felf", f"a program; pass a {READABLE} file"),
+    (b"mz", f"a program; pass a {READABLE} file"),
+    (b"<svg", f"an SVG drawing; pass a {READABLE} file"),
+    (b"<?xml", f"an XML document; pass a {READABLE} file"),
+    (b"<!doctype html", "a web page; download the image itself, signed in if need be"),
+    (b"<html", "a web page; download the image itself, signed in if need be"),
 )
 
 #: Words by which files of radiographs, phantoms and data sets are called; no names of people.
@@ -63,6 +67,21 @@ _SHOWN = 8
 _SAMPLE_PACKAGE, _SAMPLE = "data_store", "RG1_UNCR.dcm"
 
 
+class Reading(NamedTuple):
+    """How one image is to be read.
+
+    Attributes:
+        name: base name of the file.
+        fit, invert, upright, max_pixels: as in `workbench.imaging.load_radiograph`.
+    """
+
+    name: str
+    fit: str
+    invert: bool | None
+    upright: bool
+    max_pixels: int
+
+
 def read_source(source: str | os.PathLike | bytes | BinaryIO) -> tuple[bytes, str]:
     """Read everything from a path, bytes or an open binary file.
 
@@ -75,47 +94,51 @@ def read_source(source: str | os.PathLike | bytes | BinaryIO) -> tuple[bytes, st
     if isinstance(source, (bytes, bytearray, memoryview)):
         data, name = bytes(source), "bytes"
     elif isinstance(source, (str, os.PathLike)):
-        data, name = _read_path(os.fspath(source))
+        path = check_path(source)
+        name = path.name
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(_unreadable(name, error)) from error
     else:
         data, name = _read_stream(source)
     if not data:
         raise InputError(f"{name}: the file is empty (0 bytes); copy or export it again")
     if len(data) > MAX_FILE_BYTES:
-        raise InputError(_too_large(name))
+        raise InputError(f"{name}: {_TOO_LARGE}")
     return data, name
 
 
-def describe_content(data: bytes) -> tuple[str, str]:
+def describe_content(data: bytes) -> str:
     """Say what unreadable content seems to be and what to do about it."""
     head = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for magic, what, advice in _KNOWN_OTHERS:
-        if data.startswith(magic) or head.startswith(magic.lower()):
-            return what, advice
+    for magic, advice in _KNOWN_OTHERS:
+        if head.startswith(magic):
+            return advice
     if data[4:8] == b"ftyp":
-        return "a HEIC/AVIF photo or a video", "export the radiograph itself as PNG or DICOM"
-    sample = data[:512]
-    if all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in sample):
-        return "a text file", f"pass a {READABLE} file"
-    return "no image that can be recognised", f"pass a {READABLE} file; it may also be damaged"
+        return "a HEIC/AVIF photo or a video; export the radiograph itself as PNG or DICOM"
+    if all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in data[:512]):
+        return f"a text file; pass a {READABLE} file"
+    return f"no image that can be recognised; pass a {READABLE} file; it may also be damaged"
 
 
-def check_pixel_count(rows: int, columns: int, name: str, max_pixels: int) -> None:
+def check_pixel_count(rows: int, columns: int, max_pixels: int) -> None:
     """Refuse an empty image, and one that is too large to be decoded.
 
     Raises:
         InputError: no pixels, or more than max_pixels.
     """
     if rows < 1 or columns < 1:
-        raise InputError(f"{name}: has no pixels ({rows} x {columns}); export it again")
+        raise InputError(f"has no pixels ({rows} x {columns}); export it again")
     if rows * columns > max_pixels:
         raise InputError(
-            f"{name}: {rows} x {columns} pixels are more than the limit of "
-            f"{max_pixels / 1e6:.4g} megapixels; if it really is a radiograph, pass a larger "
-            "max_pixels or set WORKBENCH_MAX_PIXELS"
+            f"{rows} x {columns} pixels are more than the limit of {max_pixels / 1e6:.4g} "
+            "megapixels; if it really is a radiograph, pass a larger max_pixels or set "
+            "WORKBENCH_MAX_PIXELS"
         )
 
 
-def check_path(raw: str | bytes | os.PathLike) -> Path:
+def check_path(raw: str | os.PathLike) -> Path:
     """Return the path of a file that can be read, without reading it.
 
     Raises:
@@ -131,7 +154,6 @@ def check_path(raw: str | bytes | os.PathLike) -> Path:
         )
     path = Path(text).expanduser()
     name = path.name or text
-    problem = None
     try:
         if path.is_dir():
             problem = f"{name}: is a folder; pass one image file of it"
@@ -141,20 +163,12 @@ def check_path(raw: str | bytes | os.PathLike) -> Path:
         elif not path.is_file():
             problem = f"{name}: is not a regular file; pass a {READABLE} file"
         elif path.stat().st_size > MAX_FILE_BYTES:
-            problem = _too_large(name)
+            problem = f"{name}: {_TOO_LARGE}"
         else:
             return path
     except (OSError, ValueError) as error:
         problem = _unreadable(name, error)
     raise InputError(problem)
-
-
-def _read_path(raw: str | bytes) -> tuple[bytes, str]:
-    path = check_path(raw)
-    try:
-        return path.read_bytes(), path.name or os.fsdecode(raw)
-    except OSError as error:
-        raise InputError(_unreadable(path.name, error)) from error
 
 
 def _unreadable(name: str, error: Exception) -> str:
@@ -177,20 +191,8 @@ def _read_stream(stream: BinaryIO) -> tuple[bytes, str]:
     return bytes(data), name
 
 
-def _too_large(name: str) -> str:
-    return (
-        f"{name}: larger than {MAX_FILE_BYTES // 10**9} GB, no radiograph is; check that it is a "
-        f"single {READABLE} image"
-    )
-
-
 def shared_name(name: str, content: bytes) -> str:
-    """Return the name under which a file may be kept and shown.
-
-    Args:
-        name: base name of the file.
-        content: what is in it.
-    """
+    """Return the name under which a file with this base name and content may be kept and shown."""
     stem, suffix = os.path.splitext(name)
     known = suffix.lower().lstrip(".") in WORDS
     if _names_nobody(stem) and (known or not suffix):

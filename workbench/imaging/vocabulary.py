@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from importlib.resources import files
+from typing import NamedTuple
 
 import yaml
 from pydicom.dataset import Dataset
@@ -23,30 +23,19 @@ def _words(words: str | list[str]) -> tuple[str, ...]:
     return tuple(words.split() if isinstance(words, str) else words)
 
 
-_LISTS = yaml.safe_load((files("workbench.imaging") / "vocabulary.yaml").read_text("utf-8"))
+_FILE = yaml.safe_load((files("workbench.imaging") / "vocabulary.yaml").read_text("utf-8"))
 
-META_KEYWORDS = _words(_LISTS["meta"])
-READ_KEYWORDS = META_KEYWORDS + _words(_LISTS["read"])
-FRAME_KEYWORDS = _words(_LISTS["frame"])
-INTEGERS, NUMBERS = _words(_LISTS["integers"]), _words(_LISTS["numbers"])
-NUMBER_PAIRS = _words(_LISTS["number_pairs"])
-
-CHEST, CHEST_STARTS = _words(_LISTS["chest"]), _words(_LISTS["chest_starts"])
-CHEST_CODES = _words(_LISTS["chest_codes"])
+#: Part of the body, as a text may name it -> the standard's word.
 OTHER_PARTS = {
-    word: line.split()[0] for line in _LISTS["other_parts"].splitlines() for word in line.split()
+    word: line.split()[0] for line in _FILE.pop("other_parts").splitlines() for word in line.split()
 }
-NEIGHBOURS = _words(_LISTS["neighbours"])
-BODY_TAGS, IMAGE_TAGS = _words(_LISTS["body_tags"]), _words(_LISTS["image_tags"])
-STUDY_TAGS, ITEM_TEXTS = _words(_LISTS["study_tags"]), _words(_LISTS["item_texts"])
-
-RADIOGRAPHIC = _words(_LISTS["radiographic"])
-SILENT_MODALITIES = _words(_LISTS["silent_modalities"])
-VOCABULARY = {keyword: _words(terms) for keyword, terms in _LISTS["terms"].items()}
-VOCABULARY["Modality"] = RADIOGRAPHIC + SILENT_MODALITIES + VOCABULARY["Modality"]
-MANUFACTURERS = _words(_LISTS["manufacturers"])
-PA_CODES, AP_CODES = _words(_LISTS["pa_codes"]), _words(_LISTS["ap_codes"])
-LATERAL_CODES, LATERAL_WORDS = _words(_LISTS["lateral_codes"]), _words(_LISTS["lateral_words"])
+#: Keyword -> the terms that may come out of it.
+VOCABULARY = {keyword: _words(terms) for keyword, terms in _FILE.pop("terms").items()}
+#: Every other list, by its name in the file.
+LISTS = {name: _words(words) for name, words in _FILE.items()}
+VOCABULARY["Modality"] += LISTS["radiographic"] + LISTS["silent_modalities"]
+META_KEYWORDS = LISTS["meta"]
+READ_KEYWORDS = META_KEYWORDS + LISTS["read"]
 
 
 # ---------------------------------------------------------------- numbers
@@ -56,15 +45,8 @@ _DECIMAL = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][+-]?[0-9]+)?"
 _BLANKS = " \0\t\r\n"
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """The numbers of one element.
-
-    Attributes:
-        values: one for each that is written, None where it cannot be read; empty where the element
-            is absent or empty.
-        commas: whether one of them was written with a decimal comma.
-    """
+class Numbers(NamedTuple):
+    """The numbers of one element, None for one that cannot be read, and whether commas were."""
 
     values: tuple[float | None, ...] = ()
     commas: bool = False

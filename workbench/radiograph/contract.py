@@ -14,13 +14,14 @@ other images), so no such warning is given from pixels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from PIL import Image
 
 from workbench._repr import short_repr
-from workbench.radiograph.fit import PUBLISHED_SIZE, fit_geometry
+from workbench.radiograph.fit import PUBLISHED_SIZE, FitGeometry, fit_geometry
 
 
 @dataclass(frozen=True)
@@ -180,50 +181,79 @@ def pixel_warnings(
         fit: "crop" or "pad".
         polarity: whether the layout of a frontal chest radiograph may be expected.
     """
-    height, width = pixels.shape
-    found = _shape_warnings(height, width, fit)
+    geometry = fit_geometry(*pixels.shape, PUBLISHED_SIZE, fit)
+    found = (*_about_shape(geometry), *_about_pixels(pixels, geometry, polarity))
+    return tuple(InputWarning(code, message) for code, message in found)
+
+
+def _about_pixels(
+    pixels: np.ndarray, geometry: FitGeometry, polarity: bool
+) -> Iterator[tuple[str, str]]:
     if float(pixels.max()) - float(pixels.min()) < CONSTANT_LIMIT:
-        found.append(
-            InputWarning(
-                "constant-image",
-                "the image holds (almost) one grey value; check that the file is the one you meant",
-            )
+        yield (
+            "constant-image",
+            "the image holds (almost) one grey value; check that the file is the one you meant",
         )
-        return tuple(found)
-    seen, beside = _visible(pixels, fit)
-    little = little_seen(seen, beside=beside)
+        return
+    little = little_seen(*_visible(pixels, geometry))
     if little:
-        found.append(
-            InputWarning(
-                "almost-blank",
-                f"a model sees next to nothing: {little}; look at it with .show(), and check the "
-                "file's window and bit depth, or export it again",
-            )
+        yield (
+            "almost-blank",
+            f"a model sees next to nothing: {little}; look at it with .show(), and check the "
+            "file's window and bit depth, or export it again",
         )
     if polarity and frontal_layout(pixels) < LAYOUT_LIMIT:
-        found.append(
-            InputWarning(
-                "inverted?",
-                "dark lies where a frontal chest radiograph is bright; the image may be inverted, "
-                "upside down or no chest radiograph: look at it, and if bone is dark load it with "
-                "invert=True (or invert=False where it was turned over)",
-            )
+        yield (
+            "inverted?",
+            "dark lies where a frontal chest radiograph is bright; the image may be inverted, "
+            "upside down or no chest radiograph: look at it, and if bone is dark load it with "
+            "invert=True (or invert=False where it was turned over)",
         )
-    return tuple(found)
+
+
+def _visible(pixels: np.ndarray, geometry: FitGeometry) -> tuple[np.ndarray, float]:
+    """Return the pixels that a model sees, thinned out, and the black share of its square."""
+    left, top, right, bottom = map(round, geometry.crop_box)
+    step = max(1, int((pixels.size / _SAMPLE) ** 0.5))
+    padded = geometry.fit == "pad"
+    beside = 1 - min(pixels.shape) / max(pixels.shape) if padded else 0.0
+    return pixels[top:bottom:step, left:right:step], beside
+
+
+def _about_shape(geometry: FitGeometry) -> Iterator[tuple[str, str]]:
+    height, width = geometry.original_size
+    ratio = max(height, width) / min(height, width)
+    if geometry.crop_loss > CROP_LOSS_LIMIT:
+        edge = "height" if height > width else "width"
+        yield (
+            "crop-loss",
+            f"the centre crop removes {geometry.crop_loss:.0f} % of the {edge} of this {height} x "
+            f"{width} image (aspect ratio {ratio:.2f} : 1); look at what is lost with .show(), or "
+            "load it with fit='pad'",
+        )
+    if ratio > ASPECT_LIMIT:
+        yield (
+            "aspect-ratio",
+            f"{height} x {width} pixels is {ratio:.1f} : 1, unusual for a chest radiograph; "
+            "check that it is one image and not a strip or two views side by side",
+        )
+    if min(height, width) < SHORT_EDGE_LIMIT:
+        yield (
+            "low-resolution",
+            f"{height} x {width} pixels is little beside the model's {PUBLISHED_SIZE} x "
+            f"{PUBLISHED_SIZE}; nodules and thin lines may be lost: use the original file",
+        )
 
 
 def little_seen(
-    pixels: np.ndarray, *, beside: float = 0.0, limit: float = SCALE_LIMIT
+    pixels: np.ndarray, beside: float = 0.0, *, limit: float = SCALE_LIMIT
 ) -> str | None:
-    """Say how little of an image can be seen.
+    """Say how little of an image can be seen; None where enough, or there are under 100 pixels.
 
     Args:
         pixels: any shape, in [0, 1].
         beside: black pixels beside them, as a share of all.
         limit: part of the grey scale below which an image counts as hidden.
-
-    Returns:
-        Words for a message, None where enough can be seen or there are under 100 pixels.
     """
     values = np.ravel(pixels)
     values = values[:: max(1, values.size // _SAMPLE)]
@@ -243,10 +273,7 @@ def little_seen(
 
 
 def frontal_layout(pixels: np.ndarray) -> float:
-    """Correlate an image with the layout of a frontal chest radiograph.
-
-    Args:
-        pixels: (H, W) in [0, 1].
+    """Correlate an image (H, W) with the layout of a frontal chest radiograph.
 
     Returns:
         Pearson correlation over an 8 x 8 grid, in [-1, 1]; 0 for a constant image.
@@ -260,20 +287,12 @@ def frontal_layout(pixels: np.ndarray) -> float:
     return float(layout @ coarse) / norm if norm > 1e-6 else 0.0
 
 
-def published_crop_loss(height: int, width: int, fit: str) -> float:
-    """Return the percent of the area that a model with the published 512 x 512 input loses."""
-    return fit_geometry(height, width, PUBLISHED_SIZE, fit).crop_loss
-
-
 def domain_warning(contract: InputContract, model_domain: str) -> InputWarning | None:
-    """Compare where an image comes from with what a model was trained on.
+    """Return the warning "out-of-domain" where a model was trained on another kind of image.
 
     Args:
-        contract: the image's contract; its `domain` is "phantom" or "radiograph".
+        contract: the image's contract.
         model_domain: what the model was trained on, "phantom" or "radiograph".
-
-    Returns:
-        A warning with the code "out-of-domain", or None where the two agree.
     """
     if contract.domain == model_domain:
         return None
@@ -288,45 +307,3 @@ def domain_warning(contract: InputContract, model_domain: str) -> InputWarning |
             f"the kind {contract.domain!r}: do not trust what it says about it"
         )
     return InputWarning("out-of-domain", message)
-
-
-def _visible(pixels: np.ndarray, fit: str) -> tuple[np.ndarray, float]:
-    """Return the pixels that a model sees, thinned out, and the black share of its square."""
-    height, width = pixels.shape
-    left, top, right, bottom = map(round, fit_geometry(height, width, PUBLISHED_SIZE, fit).crop_box)
-    step = max(1, int((pixels.size / _SAMPLE) ** 0.5))
-    beside = 1 - min(pixels.shape) / max(pixels.shape) if fit == "pad" else 0.0
-    return pixels[top:bottom:step, left:right:step], beside
-
-
-def _shape_warnings(height: int, width: int, fit: str) -> list[InputWarning]:
-    found = []
-    loss = published_crop_loss(height, width, fit)
-    ratio = max(height, width) / min(height, width)
-    edge = "height" if height > width else "width"
-    if loss > CROP_LOSS_LIMIT:
-        found.append(
-            InputWarning(
-                "crop-loss",
-                f"the centre crop removes {loss:.0f} % of the {edge} of this {height} x {width} "
-                f"image (aspect ratio {ratio:.2f} : 1); look at what is lost with .show(), or "
-                "load it with fit='pad'",
-            )
-        )
-    if ratio > ASPECT_LIMIT:
-        found.append(
-            InputWarning(
-                "aspect-ratio",
-                f"{height} x {width} pixels is {ratio:.1f} : 1, unusual for a chest radiograph; "
-                "check that it is one image and not a strip or two views side by side",
-            )
-        )
-    if min(height, width) < SHORT_EDGE_LIMIT:
-        found.append(
-            InputWarning(
-                "low-resolution",
-                f"{height} x {width} pixels is little beside the model's {PUBLISHED_SIZE} x "
-                f"{PUBLISHED_SIZE}; nodules and thin lines may be lost: use the original file",
-            )
-        )
-    return found

@@ -36,7 +36,7 @@ class FitGeometry:
     """Where each pixel of the original lies in the model's square input.
 
     Attributes:
-        original_size: (rows, columns) of the image that was fitted.
+        original_size: (rows, columns).
         size: S, the side of the square input.
         fit: "crop" or "pad".
         resized_size: (rows, columns) after the resize, before crop or pad.
@@ -74,25 +74,16 @@ class FitGeometry:
         return 100.0 * (rows * columns - self.size**2) / (rows * columns)
 
     def to_original(self, points: np.ndarray) -> np.ndarray:
-        """Map points from model pixels to original pixels.
+        """Map (..., 2) x and y in model pixels to original pixels, float64.
 
-        Args:
-            points: (..., 2) x and y in model pixels.
-
-        Returns:
-            (..., 2) float64, x and y in original pixels; outside the original where the point
-            lies on padding.
+        They lie outside the original where the point lies on padding.
         """
         return (_pairs(points) + self._shift) / self.scale[::-1]
 
     def to_model(self, points: np.ndarray) -> np.ndarray:
-        """Map points from original pixels to model pixels.
+        """Map (..., 2) x and y in original pixels to model pixels, float64.
 
-        Args:
-            points: (..., 2) x and y in original pixels.
-
-        Returns:
-            (..., 2) float64, x and y in model pixels; outside [0, size] where it was cropped away.
+        They lie outside [0, size] where the point was cropped away.
         """
         return _pairs(points) * self.scale[::-1] - self._shift
 
@@ -143,15 +134,13 @@ def fit_pixels(pixels: np.ndarray, size: int, fit: str = "crop") -> np.ndarray:
     Args:
         pixels: (H, W) values in [0, 1]. Where all are whole multiples of 1/255 the resize works on
             eight-bit pixels as the published pipeline does; otherwise on float pixels.
-        size: S, the side of the square.
-        fit: "crop" or "pad".
+        size, fit: as in `fit_geometry`.
 
     Returns:
-        (S, S) float32 in [0, 1].
+        (size, size) float32 in [0, 1].
 
     Raises:
-        OptionError: see `fit_geometry`.
-        InputError: pixels are not 2-D, not finite, empty or too thin.
+        InputError: pixels are not 2-D or not finite.
     """
     pixels = np.asarray(pixels, dtype=np.float32)
     if pixels.ndim != 2:
@@ -180,11 +169,8 @@ def fit_pixels(pixels: np.ndarray, size: int, fit: str = "crop") -> np.ndarray:
 def _as_pillow(pixels: np.ndarray) -> Image.Image:
     levels = pixels * np.float32(255)
     whole = np.rint(levels)
-    if (
-        whole.min() >= 0
-        and whole.max() <= 255
-        and (np.abs(levels - whole).max() < _EIGHT_BIT_TOLERANCE)
-    ):
+    near = np.abs(levels - whole).max() < _EIGHT_BIT_TOLERANCE
+    if near and whole.min() >= 0 and whole.max() <= 255:
         return Image.fromarray(whole.astype(np.uint8))
     return Image.fromarray(pixels)
 

@@ -12,26 +12,15 @@ import numpy as np
 from PIL import Image
 
 from workbench.errors import InputError, OptionError
-from workbench.radiograph.contract import (
-    InputContract,
-    InputWarning,
-    pixel_warnings,
-    published_crop_loss,
-)
+from workbench.radiograph.contract import InputContract, InputWarning, pixel_warnings
 from workbench.radiograph.fit import PUBLISHED_SIZE, FitGeometry, fit_geometry, fit_pixels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Warnings that depend on the fit or the pixels, found again when either changes.
-_RECOMPUTED = {
-    "crop-loss",
-    "aspect-ratio",
-    "low-resolution",
-    "constant-image",
-    "almost-blank",
-    "inverted?",
-}
+_RECOMPUTED = {"crop-loss", "aspect-ratio", "low-resolution"}
+_RECOMPUTED |= {"constant-image", "almost-blank", "inverted?"}
 #: Where one of these holds, the layout of a frontal chest radiograph is not to be expected.
 _OTHER_LAYOUT = {"not-a-chest", "lateral-view"}
 _THUMBNAIL = 224
@@ -48,7 +37,7 @@ class Radiograph:
     Attributes:
         pixels: (H, W) float32 in [0, 1]; 0 is air-black, 1 is bone-white.
         contract: what is known about the image.
-        meta: allow-listed tags only, never patient identifiers.
+        meta: allow-listed DICOM tags only, never patient identifiers.
 
     Raises:
         InputError: pixels are not a non-empty 2-D array of finite values in [0, 1].
@@ -66,7 +55,7 @@ class Radiograph:
                 "convert it to one channel first"
             )
         low, high = float(pixels.min()), float(pixels.max())
-        if not (np.isfinite(low) and np.isfinite(high) and low >= 0.0 and high <= 1.0):
+        if not (low >= 0.0 and high <= 1.0):
             raise InputError(
                 f"pixels must lie in [0, 1], got [{low:.4g}, {high:.4g}]; "
                 "divide by the largest possible value, or read the file with wb.load_radiograph"
@@ -101,14 +90,13 @@ class Radiograph:
         """
         values, bits, warnings = to_unit_range(array, bits=bits)
         numbers = np.asarray(array)
+        facts = {"source": "array", "file_format": "array", **facts}
         contract = InputContract(
-            **{"source": "array", "file_format": "array", **facts}
-            | {
-                "bits": bits,
-                "stored_range": (float(numbers.min()), float(numbers.max())),
-                "inverted": invert,
-                "warnings": (*facts.get("warnings", ()), *warnings),
-            }
+            bits=bits,
+            stored_range=(float(numbers.min()), float(numbers.max())),
+            inverted=invert,
+            warnings=(*facts.pop("warnings", ()), *warnings),
+            **facts,
         )
         return cls.examined(1 - values if invert else values, contract, fit=fit)
 
@@ -118,12 +106,7 @@ class Radiograph:
     ) -> Radiograph:
         """Make a radiograph and complete its contract with what its pixels and shape tell.
 
-        Args:
-            pixels: (H, W) in [0, 1], bone bright.
-            contract: the facts known so far; size, fit and crop loss are filled in, and the
-                warnings of `workbench.radiograph.contract` are added.
-            fit: "crop" or "pad".
-            meta: allow-listed tags.
+        Size, fit and crop loss are filled in, and the warnings of `pixel_warnings` are added.
         """
         plain = cls(pixels, contract, meta or {})
         frontal_chest = contract.domain == "radiograph" and not _OTHER_LAYOUT & set(contract.codes)
@@ -132,10 +115,10 @@ class Radiograph:
             contract,
             original_size=plain.size,
             fit=fit,
-            crop_loss=published_crop_loss(*plain.size, fit),
+            crop_loss=fit_geometry(*plain.size, PUBLISHED_SIZE, fit).crop_loss,
             warnings=kept + pixel_warnings(plain.pixels, fit=fit, polarity=frontal_chest),
         )
-        return cls(plain.pixels, contract, plain.meta)
+        return replace(plain, contract=contract)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -143,11 +126,7 @@ class Radiograph:
         return self.pixels.shape
 
     def with_fit(self, fit: str) -> Radiograph:
-        """Return the same image with another fit and the warnings that go with it.
-
-        Raises:
-            OptionError: fit is not "crop" or "pad".
-        """
+        """Return the same image with another fit and the warnings that go with it."""
         return Radiograph.examined(self.pixels, self.contract, fit=fit, meta=self.meta)
 
     def geometry(self, size: int = PUBLISHED_SIZE) -> FitGeometry:
@@ -159,26 +138,17 @@ class Radiograph:
         return fit_pixels(self.pixels, size, self.contract.fit)
 
     def show(self, *, size: int = PUBLISHED_SIZE) -> Figure:
-        """Draw the original with the crop, the model's view, and the input contract under both.
-
-        Args:
-            size: side of the model's input, in pixels.
-
-        Returns:
-            The figure; save it with `.savefig(path)`.
+        """Draw the original with the crop, the view of a model of `size`, and the input contract.
 
         Raises:
             OptionError: size is not positive.
         """
         from workbench.figures.radiograph import plot_input
 
-        if size < 1:
-            raise OptionError(f"size must be a positive number of pixels, got {size}")
-        geometry = self.geometry(size)
         return plot_input(
             self.pixels,
             self.model_view(size),
-            visible_box=geometry.crop_box,
+            visible_box=self.geometry(size).crop_box,
             fit=self.contract.fit,
             facts=self.contract.facts(),
             warnings=[(w.code, w.message) for w in self.contract.warnings],
@@ -221,8 +191,7 @@ def to_unit_range(
     """Scale stored grey levels to [0, 1] by the largest value their depth allows.
 
     Args:
-        array: (H, W) unsigned integers, or floats in [0, 1]; singleton axes are dropped.
-        bits: significant bits of integer pixels; None decides from type and largest value.
+        array, bits: as in `Radiograph.from_array`.
 
     Returns:
         (H, W) float32 in [0, 1], the bits used (32 for floats), and a "bit-depth" warning where
