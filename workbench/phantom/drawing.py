@@ -28,6 +28,8 @@ from workbench.phantom.field import Table, bump, edge, polyline, smooth_noise, s
 from workbench.phantom.scene import Lesion
 
 LUNG_DEPTH = 0.74
+#: (n, 2): x from the midline, and y.
+Points = Sequence[Sequence[float]]
 
 
 @dataclass
@@ -72,6 +74,12 @@ def _fluid(frame: Frame, side: str, p: dict, canvas: Canvas) -> np.ndarray:
     canvas.attenuation += filled * (LUNG_DEPTH * 0.93)
     canvas.vessel_gain *= 1 - filled
     return fluid * edge(lowest + 0.01 - frame.y, 0.006) * _near_dome(frame, side)
+
+
+def _lines(frame: Frame, curves: list[Points], amount: float, sigma: float) -> np.ndarray:
+    """Draw curves through points in body coordinates."""
+    x, y, step = map(np.concatenate, zip(*map(polyline, curves), strict=True))
+    return strokes(frame.size, *frame.to_image(x, y), step, amount, sigma)
 
 
 def _near_dome(frame: Frame, side: str) -> np.ndarray:
@@ -123,17 +131,14 @@ def draw_consolidation(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarr
 def _bronchograms(
     frame: Frame, side: str, cx: float, cy: float, radius: float, rng: np.random.Generator
 ) -> np.ndarray:
-    curves = []
+    curves, sign = [], SIGN[side]
     for _ in range(4):
         angle = rng.uniform(0, 2 * np.pi)
         ends = radius * rng.uniform(0.5, 0.95)
-        root = [cx - 0.5 * radius, cy - 0.2 * radius]
-        end = [cx + ends * np.cos(angle), cy + ends * np.sin(angle)]
-        curves.append(polyline([root, [cx, cy], end]))
-    x, y, step = map(np.concatenate, zip(*curves, strict=True))
-    ix, iy = frame.to_image(x * SIGN[side], y)
-    lines = strokes(frame.size, ix, iy, np.full_like(x, 0.11), step, 0.0028)
-    return np.minimum(lines, 0.16)
+        root = [sign * (cx - 0.5 * radius), cy - 0.2 * radius]
+        end = [sign * (cx + ends * np.cos(angle)), cy + ends * np.sin(angle)]
+        curves.append([root, [sign * cx, cy], end])
+    return np.minimum(_lines(frame, curves, 0.11, 0.0028), 0.16)
 
 
 def _place(
@@ -221,16 +226,14 @@ def draw_edema(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
 
 def _septal_lines(frame: Frame, p: dict) -> np.ndarray:
     rng = np.random.default_rng(p["noise_seed"] + 1)
-    lines = []
-    for side in SIGN:
+    curves = []
+    for side, sign in SIGN.items():
         bottom = frame.anatomy[f"dome_{side}"]
-        for y0 in np.linspace(bottom - 0.13, bottom - 0.005, 7):
-            outer = frame.width_at(y0) - 0.006
-            end = [outer - rng.uniform(0.03, 0.045), y0 + 0.003]
-            x, y, step = polyline([[outer, y0], [outer - 0.018, y0 + 0.001], end])
-            lines.append((*frame.to_image(x * SIGN[side], y), step))
-    x, y, step = map(np.concatenate, zip(*lines, strict=True))
-    return strokes(frame.size, x, y, np.full_like(x, 0.35 * p["amount"]), step, 0.0022)
+        for y in np.linspace(bottom - 0.13, bottom - 0.005, 7):
+            outer = frame.width_at(y) - 0.006
+            end = [sign * (outer - rng.uniform(0.03, 0.045)), y + 0.003]
+            curves.append([[sign * outer, y], [sign * (outer - 0.018), y + 0.001], end])
+    return _lines(frame, curves, 0.35 * p["amount"], 0.0022)
 
 
 def draw_nodule(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
@@ -257,13 +260,8 @@ def draw_device(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
     return edge(dense - 0.12, 0.08)
 
 
-def _line(
-    frame: Frame, points: Sequence[Sequence[float]], amount: float, sigma: float
-) -> np.ndarray:
-    x, y, step = polyline(points)
-    ix, iy = frame.to_image(x, y)
-    drawn = strokes(frame.size, ix, iy, np.full_like(x, amount), step, sigma)
-    return np.minimum(drawn, amount * 1.3)
+def _line(frame: Frame, points: Points, amount: float, sigma: float) -> np.ndarray:
+    return np.minimum(_lines(frame, [points], amount, sigma), amount * 1.3)
 
 
 def _pacemaker(frame: Frame, lesion: Lesion) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Small array tools of the phantom renderer: soft edges, tables, strokes and smooth noise.
 
 All coordinates are in image widths: x to the right, y down, pixel centres at (i + 0.5) / size.
-Everything is float32; a stray float64 scalar doubles the time of a drawing.
+Arrays are float32; a stray NumPy float64 scalar, which Python's own float is not, doubles the time
+of a drawing.
 """
 
 from __future__ import annotations
@@ -108,25 +109,21 @@ def _box(size: int, base: int) -> np.ndarray:
 
 
 def strokes(
-    size: int, x: np.ndarray, y: np.ndarray, weight: np.ndarray, step: np.ndarray, sigma: float
+    size: int, x: np.ndarray, y: np.ndarray, step: np.ndarray, height: float, sigma: float
 ) -> np.ndarray:
-    """Draw points along lines as soft strokes.
+    """Draw points along lines as soft strokes, (size, size) float32.
 
     Args:
         size: pixels along each edge.
-        x, y: (n,) positions in image widths; points outside are dropped.
-        weight: (n,) height of the stroke at each point.
-        step: (n,) arc length that each point stands for, in image widths.
-        sigma: half-width of the stroke, in image widths.
-
-    Returns:
-        (size, size) float32.
+        x, y: (n,) positions; points outside are dropped.
+        step: (n,) arc length that each point stands for.
+        height, sigma: height and half-width of the strokes.
     """
     px, py = x * size - 0.5, y * size - 0.5
     keep = (px >= 0) & (py >= 0) & (px < size - 1) & (py < size - 1)
     px, py = px[keep], py[keep]
     sigma_px = max(sigma * size, 0.35)
-    mass = (weight * step)[keep] * (size * _ROOT_TAU * sigma_px)
+    mass = (height * step)[keep] * (size * _ROOT_TAU * sigma_px)
     column, row = px.astype(np.int32), py.astype(np.int32)
     fx, fy = px - column, py - row
     flat = row * size + column

@@ -258,8 +258,8 @@ def vessels(frame: Frame, canvas: Canvas) -> np.ndarray:
         pick = level == k
         if canvas.vessel_blur:
             sigma = float(np.hypot(sigma, canvas.vessel_blur))
-        weight = np.full(int(pick.sum()), strength * a["vessel_strength"], np.float32)
-        total += strokes(frame.size, x[pick], y[pick], weight, step[pick], sigma)
+        height = strength * a["vessel_strength"]
+        total += strokes(frame.size, x[pick], y[pick], step[pick], height, sigma)
     lung = frame.lung["right"] + frame.lung["left"]
     return np.minimum(total, 0.42) * lung * canvas.vessel_gain
 
