@@ -63,7 +63,7 @@ def first_frame(ds: Dataset) -> tuple[bytes, int]:
 def whole_codestream(frame: bytes) -> bytes | None:
     """Return a frame up to its end marker, None where it has none."""
     start = frame.find(_JPEG2000, 0, 4096)
-    scans = (at for marker, at in _segments(frame) if marker == _START_OF_SCAN)
+    scans = (start for marker, start, _ in _segments(frame) if marker == _START_OF_SCAN)
     data = frame.find(_START_OF_TILE, start) if start >= 0 else next(scans, 0)
     end = frame.rfind(_END, max(data, 0))
     return None if end < 0 else frame[: end + len(_END)]
@@ -77,26 +77,22 @@ def read_codestream(frame: bytes) -> Codestream | None:
         components, depth = struct.unpack(">HB", frame[start + 40 : start + 43])
         signed = bool(depth & 0x80)
         return Codestream(bottom - top, right - left, (depth & 0x7F) + 1, signed, components)
-    for marker, position in _segments(frame):
-        if marker in _FRAME_MARKERS and position + 10 <= len(frame):
-            description = frame[position + 4 : position + 10]
-            bits, rows, columns, components = struct.unpack(">B2HB", description)
+    for marker, at, _ in _segments(frame):
+        if marker in _FRAME_MARKERS and at + 8 <= len(frame):
+            bits, rows, columns, components = struct.unpack(">B2HB", frame[at + 2 : at + 8])
             return Codestream(rows, columns, bits, None, components)
+        if marker == _START_OF_SCAN:
+            return None
     return None
 
 
-def _segments(frame: bytes) -> Iterator[tuple[int, int]]:
-    """Yield marker and position of the segments before the compressed data."""
-    position = 2
-    while position + 4 <= len(frame) and frame[position] == 0xFF:
-        marker = frame[position + 1]
-        if marker == 0xFF:  # a fill byte
-            position += 1
-            continue
-        yield marker, position
-        if marker == _START_OF_SCAN:
-            return
-        position += 2 + struct.unpack(">H", frame[position + 2 : position + 4])[0]
+def _segments(frame: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and end of the segments of a JPEG, those behind scans included."""
+    end = 2
+    while (found := _MARKER.search(frame, end)) and found.end() + 2 <= len(frame):
+        start = found.end()
+        end = start + int.from_bytes(frame[start : start + 2], "big")
+        yield found[1][0], start, end
 
 
 def _starts_a_frame(fragment: bytes) -> bool:
@@ -109,12 +105,7 @@ def _starts_a_frame(fragment: bytes) -> bool:
 
 
 def scan_cut_short(data: bytes, pixels: np.ndarray) -> bool:
-    """Say whether data are missing before the end marker.
-
-    Args:
-        data: a JPEG file.
-        pixels: (H, W) or (H, W, channels) uint8 as decoded from it.
-    """
+    """Say whether a JPEG file, and the (H, W, ...) pixels decoded from it, lack data at the end."""
     filled = bool((pixels[-_BLOCK:, -_BLOCK:] == _FILLED).all())
     start = data.find(b"\xff\xda")
     if start < 0:
@@ -134,20 +125,15 @@ def _decoded(data: bytes) -> bytes:
 
 def _lacks_scans(data: bytes) -> bool:
     """Say whether some bits of the first component are in no scan of a progressive JPEG."""
-    missing = np.full(64, 255)
-    first = None
-    position = 2
-    while found := _MARKER.search(data, position):
-        marker, at = found[1][0], found.end()
-        if marker == _END[1] or at + 2 > len(data):
+    missing, first = np.full(64, 255), None
+    for marker, start, end in _segments(data):
+        if marker == _END[1]:
             break
-        size = int.from_bytes(data[at : at + 2], "big")
-        position = at + size
-        if marker != _START_OF_SCAN or len(data) < position or size < 8:
+        if marker != _START_OF_SCAN or len(data) < end or end - start < 8:
             continue
-        components = data[at + 3 : at + 3 + 2 * data[at + 2] : 2]
+        components = data[start + 3 : start + 3 + 2 * data[start + 2] : 2]
         first = components[0] if first is None else first
-        lowest, highest, step = data[position - 3 : position]
+        lowest, highest, step = data[end - 3 : end]
         if first in components:
             missing[lowest : highest + 1] = step & 15
     return first is not None and bool(missing.any())

@@ -65,14 +65,14 @@ def read_dicom(data: bytes, how: Reading) -> Radiograph:
     notes = _complete_description(ds)
     _check_description(ds, how.max_pixels)
     stored, contradictions = decode_pixels(ds, how.max_pixels)
-    colour = stored.ndim == 3
-    valid = np.ones(stored.shape[:2], bool) if colour else _valid_pixels(stored, ds)
-    if colour:
+    if stored.ndim == 3:
         stored, scaled, bits, colour_notes = _lightness(stored)
+        valid, inverted = np.ones(stored.shape, bool), False
     else:
+        valid, inverted = _valid_pixels(stored, ds), _is_inverted(ds)
         scaled, bits, colour_notes = to_grey_scale(stored, ds, valid), int(ds.BitsStored), ()
     seen = stored[valid] if valid.any() else stored
-    inverted = not colour and _is_inverted(ds) if how.invert is None else how.invert
+    inverted = inverted if how.invert is None else how.invert
     pixels = 1 - scaled.values if inverted else scaled.values
     pixels[~valid] = 0
     turn, orientation = header.turn_upright(ds, how.upright)

@@ -32,6 +32,7 @@ from workbench.imaging.vocabulary import (
     VOCABULARY,
     first_number,
     read_numbers,
+    written_parts,
 )
 from workbench.radiograph import InputWarning
 
@@ -244,14 +245,7 @@ def _directions(ds: Dataset) -> list[str]:
 
 
 def _text(ds: Dataset, keyword: str) -> str:
-    try:
-        value = ds.get(keyword)
-        if value is None or isinstance(value, bytes):
-            return ""
-        parts = [value] if isinstance(value, str) else list(value)
-        return "\\".join(str(part) for part in parts).strip().upper()
-    except (TypeError, ValueError, AttributeError):
-        return ""
+    return "\\".join(map(str, written_parts(ds, keyword))).strip().upper()
 
 
 def _pair(ds: Dataset, keyword: str) -> tuple[float, float] | None:

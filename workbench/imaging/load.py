@@ -164,15 +164,11 @@ def masks_beside(path: str | os.PathLike, image: Radiograph) -> dict[str, np.nda
         if not beside.is_file():
             continue
         try:
-            mask = load_radiograph(beside).pixels > 0.5
+            mask = load_radiograph(beside)
+            if mask.size != image.size:
+                sizes = ["x".join(map(str, one.size)) for one in (mask, image)]
+                raise InputError(f"it has {sizes[0]} pixels and the image {sizes[1]}")
+            found[finding] = mask.pixels > 0.5
         except WorkbenchError as error:
-            logger.warning("a mask of the phantom is left out: %s", error)
-            continue
-        if mask.shape == image.size:
-            found[finding] = mask
-        else:
-            logger.warning(
-                "%s: a mask of the phantom is left out, it has %s pixels and the image %s",
-                beside.name, "x".join(map(str, mask.shape)), "x".join(map(str, image.size)),
-            )  # fmt: skip
+            logger.warning("%s: a mask of the phantom is left out: %s", beside.name, error)
     return found

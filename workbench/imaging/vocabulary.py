@@ -54,7 +54,7 @@ class Numbers(NamedTuple):
 
 def read_numbers(ds: Dataset, keyword: str) -> Numbers:
     """Read every number of an element, each on its own."""
-    parts = [str(part).strip(_BLANKS) for part in _parts(ds, keyword)]
+    parts = [str(part).strip(_BLANKS) for part in written_parts(ds, keyword)]
     if not any(parts):
         return Numbers()
     values = tuple(map(_number, parts))
@@ -68,11 +68,12 @@ def first_number(ds: Dataset, keyword: str) -> float | None:
     return values[0] if values else None
 
 
-def _parts(ds: Dataset, keyword: str) -> list:
+def written_parts(ds: Dataset, keyword: str) -> list:
+    """Return the values of an element, as they stand in the file where pydicom refuses one."""
     try:
         value = ds.get(keyword)
     except (ValueError, TypeError, OverflowError):
-        value = ds.get_item(keyword).value  # as it stands in the file
+        value = ds.get_item(keyword).value
     if value is None:
         return []
     if isinstance(value, bytes):
