@@ -6,12 +6,10 @@ wall, mediastinal borders, diaphragm), so that lungs, heart and lesions share on
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from workbench._repr import short_repr
 from workbench.phantom.field import Table, edge
 
 #: Patient side -> direction of that side in the image (the patient's right is on the image's left).
@@ -58,27 +56,21 @@ def sample_anatomy(rng: np.random.Generator, domain: str) -> dict:
     }
 
 
-@dataclass
 class Frame:
     """Coordinates and boundaries of one scene at one size.
 
     Attributes:
         anatomy: parameters from `sample_anatomy`, changed by lesions that move anatomy.
         size: pixels along each edge.
+        x, y: (size, size) body coordinates of every pixel, x from the midline.
     """
 
-    anatomy: dict
-    size: int
-    x: np.ndarray = field(init=False)
-    y: np.ndarray = field(init=False)
-
-    __repr__ = short_repr
-
-    def __post_init__(self) -> None:
-        line = (np.arange(self.size, dtype=np.float32) + 0.5) / self.size
+    def __init__(self, anatomy: dict, size: int) -> None:
+        self.anatomy, self.size = anatomy, size
+        line = (np.arange(size, dtype=np.float32) + 0.5) / size
         cos, sin = self._tilt
         dx, dy = line[None, :] - 0.5, line[:, None] - 0.5
-        self.x = cos * dx - sin * dy + (0.5 - self.anatomy["midline"])
+        self.x = cos * dx - sin * dy + (0.5 - anatomy["midline"])
         self.y = sin * dx + cos * dy + 0.5
         self._iy = Table.index(self.y)
 

@@ -70,6 +70,10 @@ class Phantom:
         return self.scene.lesions
 
     @property
+    def _names(self) -> str:
+        return ", ".join(lesion.finding for lesion in self.lesions) or "no finding"
+
+    @property
     def labels(self) -> dict[str, str]:
         """Every finding that a seed can decide, and what was asked for -> "present" or "absent"."""
         drawn = {lesion.finding for lesion in self.lesions}
@@ -99,30 +103,25 @@ class Phantom:
         """
         name = standard_name(finding)
         if name not in {lesion.finding for lesion in self.lesions}:
-            raise OptionError(
-                f"phantom {self.seed} has no {name}; it has: "
-                f"{', '.join(lesion.finding for lesion in self.lesions) or 'no finding'}"
-            )
+            raise OptionError(f"phantom {self.seed} has no {name}; it has: {self._names}")
         kept = tuple(lesion for lesion in self.lesions if lesion.finding != name)
         return draw(replace(self.scene, lesions=kept), size=self.image.size[0])
 
     def __repr__(self) -> str:
-        drawn = ", ".join(lesion.finding for lesion in self.lesions) or "no finding"
         wide, high = self.image.size
-        return f"<Phantom seed {self.seed} ({self.domain}): {drawn}; {wide} x {high}>"
+        return f"<Phantom seed {self.seed} ({self.domain}): {self._names}; {wide} x {high}>"
 
     def _repr_html_(self) -> str:
         from workbench.figures.masks import draw_masks
         from workbench.figures.page import embedded_png
         from workbench.figures.style import closed_figure
 
-        drawn = ", ".join(lesion.finding for lesion in self.lesions) or "no finding"
         with closed_figure(figsize=(4.6, 4.9)) as figure:
             title = f"phantom seed {self.seed} ({self.domain})"
             draw_masks(self.image.pixels, self.masks, ax=figure.add_subplot(), title=title)
-            picture = embedded_png(figure, f"Figure: {title}, outlined: {drawn}", dpi=90)
+            picture = embedded_png(figure, f"Figure: {title}, outlined: {self._names}", dpi=90)
         report = f"<p><b>reference report</b> {escape(self.report)}</p>"
-        return f"{picture}<p>drawn: {escape(drawn)}</p>{report}"
+        return f"{picture}<p>drawn: {escape(self._names)}</p>{report}"
 
     def _stream(self, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, stream])

@@ -7,11 +7,9 @@ Every function takes the frame and the lesion, adds to the canvas and returns th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from workbench._repr import short_repr
 from workbench.findings import (
     ATELECTASIS,
     CARDIOMEGALY,
@@ -32,7 +30,6 @@ LUNG_DEPTH = 0.74
 Points = Sequence[Sequence[float]]
 
 
-@dataclass
 class Canvas:
     """What lesions may change.
 
@@ -42,11 +39,10 @@ class Canvas:
         vessel_blur: width of the blur over vessels, in image widths.
     """
 
-    attenuation: np.ndarray
-    vessel_gain: np.ndarray
-    vessel_blur: float = 0.0
-
-    __repr__ = short_repr
+    def __init__(self, attenuation: np.ndarray) -> None:
+        self.attenuation = attenuation
+        self.vessel_gain = np.ones_like(attenuation)
+        self.vessel_blur = 0.0
 
 
 def sides_of(lesion: Lesion) -> tuple[str, ...]:

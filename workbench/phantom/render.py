@@ -63,7 +63,7 @@ def render(scene: Scene, size: int) -> tuple[np.ndarray, dict[str, np.ndarray], 
         frame with the anatomy fields.
     """
     frame = Frame(effective_anatomy(scene), size)
-    canvas = Canvas(soft_tissue(frame), np.ones((size, size), np.float32))
+    canvas = Canvas(soft_tissue(frame))
     masks = {}
     by_name = {lesion.finding: lesion for lesion in scene.lesions}
     for name, draw in DRAW.items():
