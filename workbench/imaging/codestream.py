@@ -47,11 +47,7 @@ class Codestream(NamedTuple):
 
 
 def first_frame(ds: Dataset) -> tuple[bytes, int]:
-    """Return the first frame of encapsulated pixel data, and how many frames there are.
-
-    Raises:
-        ValueError: the fragments are damaged.
-    """
+    """Return the first frame of encapsulated pixel data, and how many frames there are."""
     buffer = io.BytesIO(ds.PixelData)
     parse_basic_offsets(buffer)
     fragments = list(generate_fragments(buffer))

@@ -41,17 +41,11 @@ _PLANES_TAG, _DEPTHS_TAG = 284, 258
 
 
 def lightness(rgb: np.ndarray) -> tuple[np.ndarray, tuple[InputWarning, ...]]:
-    """Return the lightness (ITU-R 601) of a colour image at its own depth, and judge its colour.
-
-    Args:
-        rgb: (H, W, 3) uint8 or uint16.
+    """Return the lightness (ITU-R 601) of (H, W, 3) pixels, uint8 or uint16, and judge the colour.
 
     Returns:
         (H, W) of the same type, at 8 bits exactly as Pillow computes it; and a warning where there
-        is some colour.
-
-    Raises:
-        InputError: the image is a colour photo or a colour map, or of another type.
+        is some colour. A colour photo or colour map is refused.
     """
     if rgb.dtype not in (np.uint8, np.uint16):
         raise InputError(
@@ -114,9 +108,6 @@ def read_deep(data: bytes) -> np.ndarray:
 
     Returns:
         (H, W) uint16 of a grey picture, (H, W, 3) uint16 of a colour picture.
-
-    Raises:
-        InputError: of a kind that is not read.
     """
     image = Image.open(io.BytesIO(data))
     raw_modes = {_raw_mode(tile.args) for tile in image.tile}

@@ -53,19 +53,13 @@ _LOSSY_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit)
 
 
 def decode_pixels(ds: Dataset, max_pixels: int) -> tuple[np.ndarray, tuple[InputWarning, ...]]:
-    """Decode the first frame of a dataset.
+    """Decode the first frame of a dataset, whose description of pixels is complete.
 
-    Args:
-        ds: with complete pixel description and `file_meta.TransferSyntaxUID`; where the pixel data
-            contradict its sign or bits, those are corrected.
-        max_pixels: largest frame that is decoded.
+    Where the pixel data contradict sign or bits of the header, those are corrected.
 
     Returns:
         (H, W) integers with sign and unused bits resolved, or (H, W, 3) for colour. Then what
         contradicts the header.
-
-    Raises:
-        InputError: no decoder, or truncated or contradictory data.
     """
     syntax = ds.file_meta.TransferSyntaxUID
     _check_decoder(syntax)
@@ -298,11 +292,6 @@ def settled_native(values: np.ndarray, ds: Dataset, notes: list[InputWarning]) -
 
     Bits above them may be overlays, or the header may name too few, or forget the sign. The reading
     in which neighbouring pixels differ least is taken, the header's where two are alike.
-
-    Args:
-        values: (H, W) as stored, shifted so that the lowest bit is the image's.
-        ds: where the pixels contradict its sign or bits, those are corrected.
-        notes: what contradicts the header is added.
     """
     bits, signed = int(ds.BitsStored), bool(ds.PixelRepresentation)
     kept = used_bits(values, bits, signed)

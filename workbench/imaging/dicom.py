@@ -55,11 +55,7 @@ def looks_like_dicom(data: bytes) -> bool:
 
 
 def read_dicom(data: bytes, how: Reading) -> Radiograph:
-    """Decode a DICOM file; `how.upright` turns it as PatientOrientation says.
-
-    Raises:
-        InputError: damaged, without pixels, several frames, a colour photo or too large.
-    """
+    """Decode a DICOM file; `how.upright` turns it as PatientOrientation says."""
     ds = _parse(data, how.max_pixels)
     header.raise_frame_tags(ds)
     notes = _complete_description(ds)

@@ -85,12 +85,9 @@ class GreyScale:
 
 
 def to_grey_scale(stored: np.ndarray, ds: Dataset, valid: np.ndarray) -> GreyScale:
-    """Apply the modality and VOI transforms of a dataset.
+    """Apply the modality and VOI transforms of a dataset to its (H, W) stored integers.
 
-    Args:
-        stored: (H, W) integers as stored, sign and unused bits already resolved.
-        ds: holds the transforms and BitsStored.
-        valid: (H, W) bool, False on padding; padding takes no part in finding the range.
+    Padding, where `valid` (H, W) is False, takes no part in finding the range.
     """
     values, after_modality, problems = apply_modality(stored, ds)
     everything = valid.all() or not valid.any()

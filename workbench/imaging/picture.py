@@ -48,11 +48,7 @@ def looks_like_picture(data: bytes) -> bool:
 
 
 def read_picture(data: bytes, how: Reading) -> Radiograph:
-    """Decode a picture file; `how.upright` turns it as its EXIF orientation says.
-
-    Raises:
-        InputError: damaged, truncated, animated, a colour photo or too large.
-    """
+    """Decode a picture file; `how.upright` turns it as its EXIF orientation says."""
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     _check(image, how.max_pixels)
     if image.height * image.width > _PIXELS_OF_A_BYTE * len(data):
@@ -70,12 +66,7 @@ def read_picture(data: bytes, how: Reading) -> Radiograph:
 
 
 def read_pillow(image: Image.Image, how: Reading) -> Radiograph:
-    """Make a radiograph of an opened PIL image.
-
-    Raises:
-        InputError: not greyscale, animated, too large, empty or undecodable; or 16 bits a channel,
-            which are read from files and arrays only.
-    """
+    """Make a radiograph of an opened PIL image, of which 16 bits a channel are refused."""
     _check(image, how.max_pixels)
     if _was_deep(image):
         raise InputError(

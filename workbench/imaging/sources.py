@@ -87,9 +87,6 @@ def read_source(source: str | os.PathLike | bytes | BinaryIO) -> tuple[bytes, st
 
     Returns:
         The content, and a name for it: the base name of the file, "bytes" where there is none.
-
-    Raises:
-        InputError: nothing there, a folder, no permission, empty, or larger than 1 GB.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         data, name = bytes(source), "bytes"
@@ -123,11 +120,7 @@ def describe_content(data: bytes) -> str:
 
 
 def check_pixel_count(rows: int, columns: int, max_pixels: int) -> None:
-    """Refuse an empty image, and one that is too large to be decoded.
-
-    Raises:
-        InputError: no pixels, or more than max_pixels.
-    """
+    """Refuse an empty image, and one that is too large to be decoded."""
     if rows < 1 or columns < 1:
         raise InputError(f"has no pixels ({rows} x {columns}); export it again")
     if rows * columns > max_pixels:

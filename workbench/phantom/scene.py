@@ -129,11 +129,7 @@ class _Draws:
         return SEVERITIES[int(self.rng.choice(3, p=np.asarray(weights) / np.sum(weights)))]
 
     def place(self, zones: tuple[str, ...] = ZONES) -> tuple[str, str] | None:
-        """Take a free place, in the wished-for lung and zone if possible; None when all are taken.
-
-        Args:
-            zones: those that suit the lesion where no zone is asked for.
-        """
+        """Take a free place in the wished-for lung and zone, or in one of `zones`, else any."""
         if not self.free:
             return None
         zones = (self.wish.zone,) if self.wish.zone in zones else zones
@@ -197,10 +193,7 @@ def sample_lesions(
 ) -> tuple[Lesion, ...]:
     """Give every finding a side, zone, severity and drawing parameters.
 
-    Args:
-        rng: the scene's lesion stream.
-        findings: standard names; one that finds no free place is left out.
-        wish: followed by every finding that has the property.
+    A finding that finds no free place is left out.
     """
     draws = _Draws(rng, wish or Wish())
     if CARDIOMEGALY in findings:

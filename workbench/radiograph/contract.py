@@ -76,7 +76,7 @@ class InputContract:
         stored_range: smallest and largest stored value.
         inverted: True when stored values were turned over to make bone bright.
         view: "PA", "AP", "lateral" or "unknown".
-        burned_in: DICOM BurnedInAnnotation; None when the file does not say.
+        burned_in: DICOM BurnedInAnnotation; None where the file does not say.
         pixel_spacing: millimetres (row, column), or None.
         original_size: (rows, columns) of the image that was read.
         fit: "crop" (published preprocessing) or "pad".
@@ -174,12 +174,9 @@ _FRONTAL_LEFT_HALF = (
 def pixel_warnings(
     pixels: np.ndarray, *, fit: str, polarity: bool = True
 ) -> tuple[InputWarning, ...]:
-    """Find what is wrong with an image that its pixels and shape alone can tell.
+    """Find what is wrong with an image that its pixels, (H, W) in [0, 1], and shape can tell.
 
-    Args:
-        pixels: (H, W) in [0, 1], bone bright.
-        fit: "crop" or "pad".
-        polarity: whether the layout of a frontal chest radiograph may be expected.
+    `polarity` says whether the layout of a frontal chest radiograph may be expected.
     """
     geometry = fit_geometry(*pixels.shape, PUBLISHED_SIZE, fit)
     found = (*_about_shape(geometry), *_about_pixels(pixels, geometry, polarity))
@@ -288,12 +285,7 @@ def frontal_layout(pixels: np.ndarray) -> float:
 
 
 def domain_warning(contract: InputContract, model_domain: str) -> InputWarning | None:
-    """Return the warning "out-of-domain" where a model was trained on another kind of image.
-
-    Args:
-        contract: the image's contract.
-        model_domain: what the model was trained on, "phantom" or "radiograph".
-    """
+    """Warn where a model was trained on another kind of image: "phantom" or "radiograph"."""
     if contract.domain == model_domain:
         return None
     if model_domain == "phantom":

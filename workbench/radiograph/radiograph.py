@@ -190,17 +190,12 @@ def to_unit_range(
 ) -> tuple[np.ndarray, int, tuple[InputWarning, ...]]:
     """Scale stored grey levels to [0, 1] by the largest value their depth allows.
 
-    Args:
-        array, bits: as in `Radiograph.from_array`.
+    Arguments and errors are those of `Radiograph.from_array`.
 
     Returns:
         (H, W) float32 in [0, 1], the bits used (32 for floats), and a "bit-depth" warning where
         a wide integer type holds fewer bits. Where at most a thousandth of the pixels needs more
         bits than all others, the others decide and those become white.
-
-    Raises:
-        InputError: not one greyscale image, or values that do not fit.
-        OptionError: bits is outside 1..32.
     """
     values = _one_channel(array)
     if bits is not None and not 1 <= bits <= 32:

@@ -91,13 +91,8 @@ def questions(
 ) -> tuple[Question, ...]:
     """Draw questions without repeating one; fewer than `n` when the scene has no more.
 
-    Half of them ask for yes or no, and half of those are answered yes.
-
-    Args:
-        lesions: what is drawn; may be empty.
-        rng: source of the choice and of the wording.
-        n: how many questions.
-        false_premise: whether turns with a false premise may be drawn.
+    Half of them ask for yes or no, and half of those are answered yes. `false_premise` says whether
+    turns with a false premise may be drawn.
     """
     found = by_finding(lesions)
     whether = [_existence(finding, found) for finding in dict.fromkeys((*found, *PHANTOM_FINDINGS))]

@@ -78,11 +78,8 @@ _OPENINGS = ("Portable AP view.", "Single AP view of the chest.", "AP view of th
 def write_report(lesions: Iterable[Lesion], rng: np.random.Generator, domain: str) -> str:
     """Write the reference report of a scene.
 
-    Args:
-        lesions: what is drawn; may be empty.
-        rng: source of the variation.
-        domain: "internal" or "external"; external reports open with the projection and use the
-            narrative voice more often.
+    Reports of the domain "external" open with the projection and use the narrative voice more
+    often than those of "internal".
     """
     found = by_finding(lesions)
     plain = bool(rng.random() < PLAIN_SHARE[domain])
