@@ -50,7 +50,6 @@ def saved(tmp_path):
 def test_masks_beside_a_phantom_are_those_that_were_written(saved):
     case, path = saved
     found = masks_beside(path, load_radiograph(path))
-    assert list(found) == [name for name in found if name in case.masks]
     assert set(found) == set(case.masks)
     for finding, mask in found.items():
         assert mask.dtype == bool
