@@ -191,9 +191,8 @@ class Engine:
     ) -> Decoding:
         """Append text to every row of a buffer whose rows have one length.
 
-        `ids` are one sequence of at least one id per row, all of one length; `rows` the request
-        index
-        of each row: 0, 1, ... when not given.
+        `ids` are one sequence of at least one id per row, all of one length; `rows` are the request
+        index of each row, 0, 1, ... when not given.
         """
         logits = self._forward(buffer, ids)
         rows = list(range(len(ids))) if rows is None else list(rows)

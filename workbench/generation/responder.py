@@ -172,7 +172,7 @@ class Responder:
 
         Jobs are taken as they are needed, those of similar prompt length next to each other; as
         rows
-        of the batch finish, others take their places (`flow`). Memory is bounded by the batch.
+        finish, others take their places (`flow`). Memory is bounded by the batch.
 
         Raises:
             OptionError: batch_size is below 1.

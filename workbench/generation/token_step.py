@@ -159,9 +159,8 @@ class TokenStep:
     def _begun(self, buffer: KeyValueBuffer, rows: int) -> Sequence[Pair | None]:
         """Return keys and values that all rows begin with, layer by layer, or None each.
 
-        One copy is then read for all. A row alone gains nothing; where queries share heads, and on
-        a
-        GPU, where it was not measured, attention stays as it is.
+        One copy is then read for all. A row alone gains nothing; where queries share heads, and
+        on a GPU, where it was not measured, attention stays as it is.
         """
         alike = rows > 1 and self._heads == self._key_heads
         if not alike or buffer.shared is None or self._embed.weight.device.type != "cpu":
