@@ -64,7 +64,13 @@ class Settings:
         env = os.environ if environ is None else environ
         options: dict = {}
         if env.get("WORKBENCH_MAX_PIXELS"):
-            options["max_pixels"] = _integer(env, "WORKBENCH_MAX_PIXELS")
+            try:
+                options["max_pixels"] = int(env["WORKBENCH_MAX_PIXELS"].replace("_", ""))
+            except ValueError:
+                raise OptionError(
+                    "WORKBENCH_MAX_PIXELS must be a whole number of pixels such as 100000000, got "
+                    f"{env['WORKBENCH_MAX_PIXELS']!r}"
+                ) from None
         for name in ("device", "dtype"):
             if env.get(f"WORKBENCH_{name.upper()}"):
                 options[name] = env[f"WORKBENCH_{name.upper()}"]
@@ -86,12 +92,3 @@ def _flag(env: Mapping[str, str], name: str) -> bool:
     if value not in _TRUE | _FALSE:
         raise OptionError(f"{name} must be 1 or 0, got {env[name]!r}; unset it or set it to 1")
     return value in _TRUE
-
-
-def _integer(env: Mapping[str, str], name: str) -> int:
-    try:
-        return int(env[name].replace("_", ""))
-    except ValueError:
-        raise OptionError(
-            f"{name} must be a whole number of pixels such as 100000000, got {env[name]!r}"
-        ) from None

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from workbench._progress import progress as progress
@@ -118,12 +119,12 @@ class Actions:
     """
 
     def __init__(self) -> None:
-        self._declared: list[tuple[str, str, Sequence[Adds], Callable]] = []
+        self._declared: list[tuple[str, str, Sequence[Adds], FunctionType]] = []
 
-    def add(self, summary: str, *options: Adds) -> Callable[[Callable], Callable]:
-        """Declare a function as an action, which is called as the function is."""
+    def add(self, summary: str, *options: Adds) -> Callable[[FunctionType], FunctionType]:
+        """Declare a function as an action of its name."""
 
-        def declare(act: Callable) -> Callable:
+        def declare(act: FunctionType) -> FunctionType:
             self._declared.append((act.__name__.strip("_"), summary, options, act))
             return act
 

@@ -71,8 +71,9 @@ def run(args: argparse.Namespace) -> int:
     settings |= {"patients": args.patient_column, "text_metrics": not args.no_text_metrics}
     card, *others = [score(system, references, **settings) for system in systems]
     compared = tuple(compare(card, other) for other in others)
-    pages = {"compared": compared, "cards": tuple(others)}
-    files = save_card(card, args.out, **pages) if args.out else {}
+    files = {}
+    if args.out:
+        files = save_card(card, args.out, compared=compared, cards=tuple(others))
     found = card.to_dict() | {"comparisons": [other.to_dict() for other in compared]}
     found["files"] = sorted(path.as_posix() for path in files.values())
     return shared.answer(args, found, _lines(card, compared, files))
