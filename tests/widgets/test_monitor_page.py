@@ -23,7 +23,8 @@ def opened(made, bare):
     widgets = []
 
     def page(**options):
-        widget = Monitor(made.folder, every=3600)
+        widget = Monitor(made.folder)
+        widget.every = 3600
         widgets.append(widget)
         found = bare.live(widget, **options)
         found.set_default_timeout(30_000)  # a verdict waits for the disk, which others use

@@ -44,7 +44,8 @@ def opened(study, bare):
         return Radiograph.from_array(grey, source="secret-file.dcm")
 
     def page(**options):
-        widget = StudyApp(study, reader="AB", images=radiograph, notice=NOTICE)
+        widget = StudyApp(study, reader="AB", images=radiograph)
+        widget.notice = NOTICE
         found = bare.live(widget, **options)
         found.set_default_timeout(30_000)  # a verdict waits for the disk, which others use
         found.wait_for_function("document.querySelector('.read-head').textContent !== ''")

@@ -279,8 +279,8 @@ def test_nothing_but_grades_and_drafts_is_written(study):
 
 
 def test_all_views_are_told_of_a_grade_and_the_notice_is_always_there(study):
-    bench = Bench(study, reader="AB", images=RADIOGRAPHS, notice="Trained on phantoms.")
-    assert bench.notice == "Trained on phantoms." and "Trained on phantoms." in bench.still()
+    bench = Bench(study, reader="AB", images=RADIOGRAPHS)
+    assert bench.notice == bench.session.notice and bench.notice in bench.still()
     item = bench.ask("show")["report"]["item"]
     assert bench.ask("grade", item=item, grade="A", comment="")["done"] == 1
     assert {"tell": "changed", "turn": 1} in bench.sent

@@ -65,7 +65,15 @@ def explore(
         InputError: an image cannot be read, or the report is of another model or image.
         OptionError: an unknown method.
     """
-    return Explorer(model, image, against=against, report=report, method=method)
+    settings = DEFAULTS | {"method": method_of(method).name}
+    sides = [Side(model, image, report)]
+    if isinstance(against, str) and against in METHODS:
+        settings["second"] = against
+    elif _is_model(against):
+        sides.append(Side(against, image))
+    elif against is not None:
+        sides.append(Side(model, against))
+    return Explorer(sides, settings)
 
 
 class Explorer(Front):
@@ -74,24 +82,10 @@ class Explorer(Front):
     _esm = script("explorer.js")
     _css = styles("radiograph.css", "explorer.css")
 
-    def __init__(
-        self,
-        model: ChestXrayModel,
-        image: object,
-        *,
-        against: Any = None,
-        report: Generation | Trace | None = None,
-        method: str = "attention",
-    ) -> None:
-        self.settings = {**DEFAULTS, "method": method_of(method).name}
+    def __init__(self, sides: list[Side], settings: dict[str, Any]) -> None:
         #: One, or two to be compared.
-        self.sides = [Side(model, image, report)]
-        if isinstance(against, str) and against in METHODS:
-            self.settings["second"] = against
-        elif _is_model(against):
-            self.sides.append(Side(against, image))
-        elif against is not None:
-            self.sides.append(Side(model, against))
+        self.sides = sides
+        self.settings = settings
         self._maps: dict[tuple, dict] = {}
         self._revision = 0
         notices = dict.fromkeys(side.model.notice for side in self.sides)

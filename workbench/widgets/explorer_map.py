@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from workbench._repr import short_repr
 from workbench.attention.choice import patch_rows
 from workbench.errors import OptionError
@@ -21,7 +19,6 @@ from workbench.saliency import METHODS, Method, explain
 from workbench.saliency.cautions import caution_of
 from workbench.saliency.explain import method_of
 from workbench.trace import ImageMap, Selection, Trace
-from workbench.trace.selection import words_of
 from workbench.widgets._front import number_in
 from workbench.widgets.radiographs import grid_of
 
@@ -114,23 +111,17 @@ class Passage:
     def page(self) -> dict[str, Any]:
         """Everything that a page needs to show and colour the text; not to be changed."""
         trace, generation = self.trace, self.trace.generation
-        text, offsets = trace.text, trace.layout.offsets
-        sure = np.exp(trace.logprobs.astype(np.float64))
         return {
             "number": self.number,
             "kind": self.kind,
             "question": self.question,
-            "text": text,
-            "offsets": [list(pair) for pair in offsets],
+            "text": trace.text,
+            "offsets": [list(pair) for pair in trace.layout.offsets],
             "words": [
-                {
-                    "start": word.start,
-                    "end": word.end,
-                    "probability": float(np.prod(sure[list(word.tokens)])) if word.tokens else None,
-                }
-                for word in words_of(text, offsets)
+                {"start": word.start, "end": word.end, "probability": word.probability}
+                for word in generation.words
             ],
-            "sentences": [[part.start, part.end] for part in sentences(text)],
+            "sentences": [[part.start, part.end] for part in sentences(trace.text)],
             "findings": findings_of(trace),
             "warnings": [
                 {"code": w.code, "message": w.message}

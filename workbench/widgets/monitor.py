@@ -13,7 +13,6 @@ from typing import Any
 
 from workbench._lazy import make_callable
 from workbench._repr import plain
-from workbench.errors import OptionError
 from workbench.figures.numbers import fixed
 from workbench.figures.tables import html_table
 from workbench.widgets._front import Looking, quick, script, styles
@@ -24,16 +23,17 @@ _HEAVY = ("curve", "ledger")
 
 
 class Monitor(Looking):
-    """The monitor of one folder; see `monitor`."""
+    """Watch a run of `wb.finetune.run` while another cell or process trains it.
+
+    Args:
+        folder: of the run; it need not be there yet.
+    """
 
     _esm = script("monitor.js")
     _css = styles("monitor.css")
 
-    def __init__(self, folder: str | os.PathLike, *, every: float = 2.0) -> None:
-        if not 0 < every < float("inf"):
-            raise OptionError(f"every must be a positive number of seconds, got {every!r}")
+    def __init__(self, folder: str | os.PathLike) -> None:
         self.folder = Path(folder)
-        self.every = every
         self._told: dict[str, Any] = {}
         super().__init__(title="Training monitor", notice=run_state(folder).notice)
 
@@ -73,19 +73,6 @@ class Monitor(Looking):
         return plain(found)
 
 
-def monitor(folder: str | os.PathLike, *, every: float = 2.0) -> Monitor:
-    """Watch a run of `wb.finetune.run` while another cell or process trains it.
-
-    Args:
-        folder: of the run; it need not be there yet.
-        every: seconds between two looks.
-
-    Raises:
-        OptionError: every is not positive.
-    """
-    return Monitor(folder, every=every)
-
-
 def still_html(state: RunState, name: str) -> str:
     """Return the state of the run in a folder of this name as HTML without scripts."""
     step = "" if state.step is None else f", step {state.step:,}"
@@ -108,4 +95,5 @@ def still_html(state: RunState, name: str) -> str:
     )
 
 
+monitor = Monitor
 make_callable(__name__, "workbench.widgets.monitor:monitor")

@@ -42,8 +42,6 @@ class StudyApp(Sharing):
         reader: initials; those of the file when None.
         images: where radiographs are, see `radiographs.image_source`; None for none. Without the
             key a function or mapping of item names.
-        notice: statement about the model whose words may be among the reports, shown with every
-            report; that of the study when None.
 
     Raises:
         InputError: there is no such study, or images cannot be opened.
@@ -59,14 +57,13 @@ class StudyApp(Sharing):
         *,
         reader: str | None = None,
         images: object = None,
-        notice: str | None = None,
     ) -> None:
         self.session, self._case_of = _open(study, reader)
         self._radiographs = image_source(images, upright=self.session.upright)
         self._drafts = Drafts(self.session.path.with_suffix(".drafts.jsonl"))
         self._seen = file_stamp(self.session.grades_path)
-        super().__init__(title=self.session.title or "Reader study",
-                         notice=notice or self.session.notice)  # fmt: skip
+        title = self.session.title or "Reader study"
+        super().__init__(title=title, notice=self.session.notice)
 
     def state(self) -> dict[str, Any]:
         """Return what is the same for every report, and the counts; the report comes by `show`."""

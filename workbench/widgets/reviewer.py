@@ -15,7 +15,6 @@ from workbench.errors import InputError, RunError, WorkbenchError
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.review.error_queue import ErrorQueue
 from workbench.review.error_queue import queue as open_queue
-from workbench.review.verdicts import Annotations
 from workbench.runs.record import stated_notice, turned_upright
 from workbench.widgets._front import Sharing, number_in, quick, script, slow, styles, text_in
 from workbench.widgets._worker import Job
@@ -209,9 +208,7 @@ def app(
     reviewer: str,
     manifest: Any = None,
     images: object = None,
-    notes: Annotations | None = None,
     kind: str = "",
-    finding: str = "",
     **options: Any,
 ) -> Reviewer:
     """Open the error queue of a run in the browser.
@@ -224,8 +221,7 @@ def app(
         reviewer: your initials.
         manifest: what is known of the images; see `wb.review.queue`.
         images: where radiographs are, see `radiographs.image_source`; the manifest's own when None.
-        notes: where verdicts are kept; beside the run when None.
-        kind, finding: what is listed first; all when "".
+        kind: what is listed first; all when "".
         **options: of `wb.review.queue`.
 
     Raises:
@@ -235,6 +231,6 @@ def app(
     found = run if isinstance(run, ErrorQueue) else open_queue(run, manifest=manifest, **options)
     if images is None and isinstance(manifest, Mapping):
         images = manifest
-    desk = Reviewing(found, reviewer=reviewer, notes=notes)
-    desk.filter(kind=kind, finding=finding)
+    desk = Reviewing(found, reviewer=reviewer)
+    desk.filter(kind=kind)
     return Reviewer(desk, radiographs=image_source(images, upright=turned_upright(found.record)))

@@ -59,12 +59,8 @@ def case_view(desk: Reviewing, n: int) -> dict[str, Any]:
     """Return everything a page shows of one entry, but for the image."""
     entry, case = desk.entry(n), desk.case(n)
     mine, others = desk.mine(n), desk.others(n)
-    also = [
-        {"n": other.n, "kind": other.kind, "finding": other.finding}
-        for other in desk.entries
-        if (other.source, other.id) == (entry.source, entry.id)
-    ]
-    about = {row["finding"] for row in also} - {entry.finding, ""}
+    also = [other for other in desk.entries if other.key[:2] == entry.key[:2]]
+    about = {other.finding for other in also} - {entry.finding, ""}
     return {
         "n": n,
         "id": entry.id,
@@ -83,7 +79,7 @@ def case_view(desk: Reviewing, n: int) -> dict[str, Any]:
         "reference_text": case.reference or "",
         "corrected": desk.corrected(n),
         "findings": _findings(case),
-        "also": also,
+        "first": also[0].n,
         "mine": None if mine is None else _said(mine),
         "form": desk.form(n),
         "others": len(others),
@@ -148,10 +144,8 @@ def _row(desk: Reviewing, n: int) -> dict[str, Any]:
 def _said(item: Annotation) -> dict[str, Any]:
     return {
         "n": item.n,
-        "about": f"{item.id}, {item.finding or item.kind}",
         "verdict": item.verdict,
         "reviewer": item.reviewer,
-        "time": item.time,
         "severity": item.severity,
         "comment": item.comment,
     }

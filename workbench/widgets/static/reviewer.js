@@ -95,7 +95,7 @@ export function render({ model, el }) {
   const showRadiograph = () => {
     const shown = desk.state.case;
     if (!shown) { view.pane.wait("No entry is listed."); return; }
-    const first = shown.also[0]?.n ?? shown.n;
+    const { first } = shown; // all entries of a case share its image
     if (first === desk.shownRadiograph) return;
     if (!desk.radiographs.has(first)) view.pane.wait("Reading the image \u2026");
     desk.shownRadiograph = first;
