@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from workbench._store import whole_file
 from workbench.errors import InputError, OptionError
@@ -28,14 +28,14 @@ from workbench.widgets._worker import Job, watched
 from workbench.widgets.explorer_map import (
     Passage,
     expected_images,
-    map_dict,
     map_for,
     part_in,
     rows_of,
+    said_of,
 )
 from workbench.widgets.explorer_page import explorer_page, explorer_still
 from workbench.widgets.explorer_side import DEFAULTS, Side, checked_settings
-from workbench.widgets.radiographs import colour_tables
+from workbench.widgets.radiographs import colour_tables, grid_of
 
 #: Maps that are kept, so that going back to a word costs nothing.
 MOST_MAPS = 400
@@ -69,7 +69,7 @@ def explore(
     sides = [Side(model, image, report)]
     if isinstance(against, str) and against in METHODS:
         settings["second"] = against
-    elif _is_model(against):
+    elif isinstance(against, ChestXrayModel):
         sides.append(Side(against, image))
     elif against is not None:
         sides.append(Side(model, against))
@@ -207,8 +207,8 @@ class Explorer(Front):
         if (kept := self._maps.get(key)) is not None:
             return kept
         trace = self._side(message).passage(message.get("passage")).trace
-        found = map_dict(map_for(trace, message))
-        self._maps[key] = found
+        made = map_for(trace, message)
+        found = self._maps[key] = {"grid": grid_of(made.values), **said_of(made)}
         if len(self._maps) > MOST_MAPS:
             del self._maps[next(iter(self._maps))]
         return found
@@ -239,7 +239,3 @@ def map_key(message: Mapping[str, Any]) -> tuple:
     parts = [message.get(name) for name in ("side", "passage", "method", "layer", "head")]
     parts += [choice.get(name) for name in ("start", "end", "finding")]
     return tuple(part if isinstance(part, (int, str)) else repr(part) for part in parts)
-
-
-def _is_model(value: object) -> TypeGuard[ChestXrayModel]:
-    return all(hasattr(value, name) for name in ("report", "trace", "decoder"))

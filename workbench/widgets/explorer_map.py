@@ -67,11 +67,6 @@ def expected_images(method: Method, image_size: int, patch: int) -> int | None:
     return defaults.get("budget") or defaults.get("samples")
 
 
-def map_dict(image_map: ImageMap) -> dict[str, Any]:
-    """Return a map for a page: numbers as a packed grid, and everything that is said about it."""
-    return {"grid": grid_of(image_map.values), **said_of(image_map)}
-
-
 def said_of(image_map: ImageMap) -> dict[str, Any]:
     """Return what is said about a map, without its numbers."""
     return {

@@ -143,11 +143,9 @@ def _warnings(report: Passage | None) -> str:
 def _map(trace: Trace, method: str) -> ImageMap | None:
     """Return the map of the first finding that is stated, by what was recorded."""
     method = method if METHODS[method].recorded else "attention"
-    present = label(trace.text).present
+    first = next(iter(label(trace.text).present), None)
     try:
-        if present:
-            return explain(trace, finding=present[0], method=method)
-        return explain(trace, method=method)
+        return explain(trace, finding=first, method=method)
     except WorkbenchError:
         return None
 

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from workbench.data.images import Root
@@ -21,7 +22,7 @@ from workbench.errors import InputError
 from workbench.figures.masks import COLOURS, OTHER
 from workbench.imaging import load_radiograph
 from workbench.radiograph import FitGeometry, Radiograph
-from workbench.review.sources import References, open_references
+from workbench.review.sources import open_references
 
 ImageSource = Callable[[str, str], Radiograph]
 
@@ -53,7 +54,10 @@ def image_source(images: Any, *, upright: bool = False) -> ImageSource | None:
             "it is not known where the images are; give a Manifest that was loaded with root=, or "
             "the file of the manifest"
         )
-    return lambda source, case: load_radiograph(_path(known, source, case), upright=upright)
+    root, frame = known.root, known.frame
+    return lambda source, case: load_radiograph(
+        Root(root).image(_path(frame, source, case)), upright=upright
+    )
 
 
 def opened(found: Any, *, upright: bool = False) -> Radiograph:
@@ -76,16 +80,13 @@ def _of(images: Mapping[Any, Any], case: str) -> Any:
     raise InputError("images has no entry for this case")
 
 
-def _path(known: References, source: str, case: str) -> Any:
-    frame = known.frame
+def _path(frame: pd.DataFrame, source: str, case: str) -> str:
     own = frame[frame["id"] == case]
     if len(own) > 1 and source:
         own = own[own["source"] == source]
     if len(own) != 1 or not own["path"].iloc[0]:
         raise InputError("the manifest of the images has no file for this case")
-    if known.root is None:
-        raise InputError("it is not known in which folder the images of the manifest are")
-    return Root(known.root).image(own["path"].iloc[0])
+    return own["path"].iloc[0]
 
 
 #: Images are sent with at most this many pixels along the longer side.
