@@ -4,7 +4,7 @@
     wb.explore(model, image, against=other)      two images or two models side by side
     wb.review.app("runs/x", reviewer="AB")       the errors of a run, a verdict by one key
     workbench.widgets.StudyApp(study, reader="AB", images="radiographs.parquet")
-    workbench.widgets.monitor("runs/fracture")   a fine-tuning run while it goes on
+    workbench.widgets.monitor("runs/fracture")   a fine-tuning run while it trains
 
 Each app is one widget with its own small JavaScript, which asks nothing of any network; state that
 matters lives in Python, so that a page may be reloaded and a widget shown twice. Names are imported

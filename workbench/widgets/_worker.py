@@ -28,7 +28,7 @@ PACE = 0.04
 
 
 class Cancelled(Exception):
-    """A job was taken back by whoever asked for it; not an error."""
+    """A job was taken back by the page that asked for it; not an error."""
 
 
 class Job:

@@ -1,4 +1,4 @@
-"""A training run on the screen while it goes on: `workbench.widgets.monitor("runs/fracture")`.
+"""A training run on the screen while it runs: `workbench.widgets.monitor("runs/fracture")`.
 
 The folder is looked at every two seconds by a thread of its own, so that the curve grows although
 the kernel trains in another cell; what changed is told to all views. Nothing is written or locked.
@@ -46,7 +46,7 @@ class Monitor(Looking):
 
     @quick
     def look(self, message: dict) -> dict[str, Any]:
-        """Look now, without waiting for the next time."""
+        """Look at once, without waiting for the next time."""
         self.tick()
         return {}
 

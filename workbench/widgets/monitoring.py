@@ -44,7 +44,7 @@ from workbench.model.licence import RESEARCH_NOTICE, notice_by_name
 _GAPS, _LEAST = 5, 180.0
 #: Moments that the speed is taken from.
 _LATELY = 12
-#: Files whose change shows that a run goes on.
+#: Files whose change shows that a run is alive.
 _WATCHED = ("*", "best/*", "checkpoints/*", "checkpoints/*/*", "adapter/*")
 _WORDS = {
     "waiting": "no run in this folder yet",

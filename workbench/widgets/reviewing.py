@@ -60,7 +60,7 @@ class Reviewing:
     """One person at one queue.
 
     Args:
-        queue: of a run; it is not read again, new rows of a run that goes on need a new one.
+        queue: of a run; it is not read again, new rows of a running one need a new queue.
         reviewer: initials.
         notes: where verdicts are kept; beside the run when None.
 

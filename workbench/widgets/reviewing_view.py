@@ -183,6 +183,5 @@ def _rank(share: float) -> str:
 
 
 def _findings(case: ReviewCase) -> list[dict[str, Any]]:
-    frame = case.findings.reset_index()
-    names = ("finding", "said", "label", "reported", "disputed")
-    return [{name: row[name] for name in names} for row in frame.to_dict("records")]
+    names = ["finding", "said", "label", "reported", "disputed"]
+    return case.findings.reset_index()[names].to_dict("records")
