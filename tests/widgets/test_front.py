@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from workbench._repr import plain
 from workbench.errors import InputError
-from workbench.widgets._front import Front, quick, script, slow, styles
+from workbench.widgets._front import STATIC, Front, quick, script, slow, styles
 
 
 class Bench(Front):
@@ -186,11 +187,12 @@ def test_questions_of_a_base_class_are_answered_too():
     assert "twice" not in Bench._asks
 
 
-def test_a_module_must_exist_and_render():
-    with pytest.raises(InputError, match=r"there is no nowhere\.js in static"):
-        script("nowhere.js")
-    with pytest.raises(InputError, match=r"common\.js must export a function render"):
-        script("common.js")
+def test_scripts_are_one_module_each():
+    for path in STATIC.glob("*.js"):
+        if "export function render(" in path.read_text(encoding="utf-8"):
+            whole = script(path.name)
+            assert not re.search(r"^import\b", whole, re.MULTILINE), path.name
+            assert re.findall(r"^export.*", whole, re.MULTILINE) == ["export default { render };"]
 
 
 def test_styles_begin_with_the_common_ones():
