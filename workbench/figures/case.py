@@ -82,19 +82,15 @@ def plot_case(
             name = lines_within(values_title, _SIDE + scale, 13, "bold", most=1)
             seen.set_title("".join(name), fontsize=13, loc="left", pad=6, parse_math=False)
             left += _SIDE + _GAP + scale
-        words = axes(left, 0.15, _WORDS, written)
-        _write(words, head, lines)
+        _write(axes(left, 0.15, _WORDS, written), head, lines, written)
         draw_verdicts(verdicts, ax=axes(left, 0.15 + written, _WORDS, table))
         print_below = {"fontsize": 10, "color": MUTED, "va": "bottom", "parse_math": False}
         figure.text(_GAP / 2 / wide, 0.1 / high, "\n".join(small), **print_below)
     return figure
 
 
-def _write(ax: Axes, head: Sequence[str], lines: Sequence[str]) -> None:
-    """Write a title and a text from the top of axes, in inches."""
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    high = ax.get_position().height * figure.get_figheight()
+def _write(ax: Axes, head: Sequence[str], lines: Sequence[str], high: float) -> None:
+    """Write a title and a text from the top of axes that are so many inches high."""
     ax.set_axis_off()
     ax.set(xlim=(0, 1), ylim=(high, 0))
     bold = {"fontsize": 16, "fontweight": "bold", "color": INK}
