@@ -50,12 +50,7 @@ _CELL = 0.72
 def draw_heads(
     panels: Sequence[tuple[str, np.ndarray]], layers: Sequence[int], *, title: str
 ) -> Figure:
-    """Draw several scores of heads side by side.
-
-    Args:
-        panels: name and (layers, heads) in [0, 1].
-        layers: number of each row.
-    """
+    """Draw several scores of heads side by side, see `draw_score`, each with its name."""
     rows, columns = panels[0][1].shape
     width = len(panels) * float(np.clip(0.75 * columns + 1.1, 3.6, 9.0))
     height = float(np.clip(0.62 * rows + 2.0, 4.0, 13.0))

@@ -45,8 +45,6 @@ def draw_curve(
         share: (steps,) of the image changed, 0 to 1.
         scores, random_scores: (steps,) the target in the map's order and in random order.
         done: what was done to the image: "taken away" or "put back".
-        note: written below.
-        ax: a new figure when None.
     """
     with style():
         ax = ax or new_axes(7.2, 4.8)
@@ -82,7 +80,6 @@ def draw_cascade(
         stages: parts that were random, joined by " + ".
         similarity: rank correlation with the map of the trained model at each; None is unknown.
         limit: size of the correlation from which on a map fails.
-        ax: a new figure when None.
     """
     with style():
         ax = ax or new_axes(8.2, 5.0)
@@ -127,8 +124,7 @@ def draw_pair(
         images: two of (H, W) in [0, 1].
         titles, texts: above each, and lines below each.
         region: boolean (H, W), outlined; dotted in the second.
-        headline: what changed, below both.
-        note: small print below that.
+        headline, note: what changed, below both, and small print below that.
     """
     blocks = (textwrap.wrap(headline, 92), textwrap.wrap(note, 128))
     high, wide = images[0].shape

@@ -71,8 +71,6 @@ def plot_changes(
 
     Args:
         changes: a value that is undefined is left out.
-        ax: a new figure when None.
-        title: above.
         apart: how many of the first were trained for.
     """
     with style():
@@ -133,8 +131,6 @@ def plot_memory(
         names: of the strategies.
         parts: name -> GB of each strategy; the last is what is left over.
         gpus: GB of each GPU.
-        ax: a new figure when None.
-        title: above.
     """
     with style():
         ax = ax or new_axes(10, 0.5 * len(names) + 2)

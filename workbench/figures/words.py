@@ -42,9 +42,7 @@ def plot_words(
         words: in the order of the text.
         values: one for each word, nats.
         ax: a new figure that fits the text when None.
-        title: above the words.
-        label: of the colour bar.
-        note: small print below the words.
+        title, label, note: above the words, of the colour bar, in small print below.
     """
     cells = [(*cell, len(word)) for cell, word in zip(placed(words), words, strict=True)]
     ax = _strip(cells, ax, inches=_LINE_INCHES)
@@ -67,7 +65,6 @@ def plot_tokens(
             tabs are drawn as arrows.
         probabilities: one for each token, in [0, 1].
         ax: a new figure that fits the text when None.
-        title: above the tokens.
     """
     visible = [label.translate(_VISIBLE) for label in labels]
     cells = placed_tokens(visible)
@@ -81,13 +78,7 @@ def plot_tokens(
 
 
 def words_html(text: str, spans: Sequence[tuple[int, int]], values: Sequence[float]) -> str:
-    """Return a text as HTML with each span on a tint of its value; texts are escaped here.
-
-    Args:
-        text: the whole text.
-        spans: (start, end) characters of each word, in order.
-        values: one for each span, nats.
-    """
+    """Return a text as HTML with each span on a tint of its value, nats; texts are escaped here."""
     looks = []
     for value in values:
         strength = min(abs(value) / FULL, 1) * 0.7
@@ -99,13 +90,7 @@ def words_html(text: str, spans: Sequence[tuple[int, int]], values: Sequence[flo
 def confidence_html(
     text: str, spans: Sequence[tuple[int, int]], probabilities: Sequence[float]
 ) -> str:
-    """Return a text as HTML with each span on a tint of its doubt; texts are escaped here.
-
-    Args:
-        text: the whole text; white space is kept.
-        spans: (start, end) characters of each word, in order.
-        probabilities: one for each span, in [0, 1].
-    """
+    """Return a text as HTML with each span on a tint of its doubt; texts are escaped here."""
     looks = (
         (f"probability {sure:.2f}", f"padding:1px 0;background:{_tint(1 - sure)}")
         for sure in probabilities

@@ -146,15 +146,10 @@ class Worker:
 
 @contextmanager
 def watched(model: ChestXrayModel, job: Job, *, total: int | None = None) -> Iterator[None]:
-    """Let a job see, and end, what a model does in this thread.
+    """Let a job see how many images a model reads in this thread, and end it.
 
-    Args:
-        model: whose vision tower and language model are hooked.
-        job: is told how many images went through the vision tower.
-        total: how many are expected; None where that is unknown.
-
-    Raises:
-        Cancelled: the job was taken back; raised before the next forward pass.
+    `total` is how many are expected; None where that is unknown. Once the job was taken back,
+    `Cancelled` is raised before the next forward pass.
     """
     thread, images = threading.get_ident(), 0
 

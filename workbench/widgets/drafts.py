@@ -28,12 +28,7 @@ class Drafts:
         self._found: dict[str, dict[tuple, dict[str, str]]] = {}
 
     def keep(self, who: str, about: tuple[str, ...], texts: Mapping[str, str]) -> None:
-        """Keep what was typed; the same again, or nothing where there was nothing, writes nothing.
-
-        Args:
-            who: initials.
-            about: what the texts are about, by its names.
-            texts: field -> text.
+        """Keep what a person typed about a thing, field by field; the same again writes nothing.
 
         Raises:
             InputError: a text is longer than 20,000 characters.

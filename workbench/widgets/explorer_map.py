@@ -161,10 +161,8 @@ def rows_of(trace: Trace, layer: int | None = None, head: int | None = None) -> 
 def selection_of(trace: Trace, choice: Mapping[str, Any]) -> Selection:
     """Return the part of a text that a page chose.
 
-    Args:
-        trace: whose text.
-        choice: {"finding": name}, {"start": first character, "end": one past the last}, or empty
-            for the whole text.
+    A choice is {"finding": name}, {"start": first character, "end": one past the last}, or empty
+    for the whole text.
 
     Raises:
         OptionError: characters that are not in the text, or that no token wrote.

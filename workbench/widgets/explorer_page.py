@@ -38,14 +38,9 @@ def explorer_page(
     notice: str,
     check: Callable[[], None] = lambda: None,
 ) -> str:
-    """Return the page.
+    """Return the page of `Explorer.state` and the maps that were computed before, by `map_key`.
 
-    Args:
-        sides: models with their images, and the texts as they are.
-        state: what a view shows, `Explorer.state`.
-        maps: those that were computed before, by `map_key`.
-        title, notice: of the explorer.
-        check: is called now and then and may raise to end the work.
+    `check` is called now and then and may raise to end the work.
     """
     held = {
         "state": state,

@@ -40,16 +40,9 @@ SMALL = 50_000_000
 
 
 class Side:
-    """A model, a radiograph, and what was written.
+    """A model, a radiograph, and what was written; see `explore`.
 
-    Args:
-        model: which one.
-        image: what it accepts as an image; a phantom brings its truth along, and so does the file
-            of one, where its masks lie beside it.
-        report: a `Generation` or `Trace` that is there already; None to have one written.
-
-    Raises:
-        InputError: the image cannot be read, or the report is of another model or image.
+    A phantom brings its truth along, and so does the file of one, where its masks lie beside it.
     """
 
     def __init__(
@@ -116,11 +109,7 @@ class Side:
         return report.attach(self.model)
 
     def write(self, job: Job) -> Passage:
-        """Write the report, or another one with chance where it is there, piece by piece.
-
-        Raises:
-            Cancelled: it was taken back before the first word.
-        """
+        """Write the report, or another one with chance where it is there, piece by piece."""
         if not self.passages:
             return self._stream(self.model.stream_report(self.image), "report", "", job)
         seed = sum(passage.kind == "sample" for passage in self.passages) + 1

@@ -45,9 +45,7 @@ def acting(method: Callable) -> Callable:
 class Reviewer(Sharing):
     """The reviewer of one queue; what other tabs and people write appears by itself.
 
-    Args:
-        desk: a person at a queue.
-        radiographs: source and id to radiograph; the queue's own where None.
+    Radiographs are the queue's own where no source of them is given.
     """
 
     _esm = script("reviewer.js")

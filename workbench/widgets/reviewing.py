@@ -150,12 +150,7 @@ class Reviewing:
     # --- where one is -----------------------------------------------------------------------------
 
     def filter(self, *, kind: str = "", finding: str = "", state: str = "all") -> None:
-        """List a part of the queue, and go to its first entry without a verdict.
-
-        Args:
-            kind: one of `suspects.KINDS`, or "" for all.
-            finding: its name, or "" for all.
-            state: one of `STATES`.
+        """List a part of the queue, "" for all, and go to its first entry without a verdict.
 
         Raises:
             OptionError: there is no such kind or state, or no entry is about that finding.
@@ -214,14 +209,11 @@ class Reviewing:
         self, n: int, verdict: str, *, seen: str | None = None, errors: Sequence[str] = (),
         **words: str,
     ) -> Annotation:  # fmt: skip
-        """Write a verdict, at once, and drop the draft.
+        """Write a verdict, at once, and drop the draft; words as in `Annotations.add`.
 
         Args:
             n: the entry.
-            verdict: one of `verdicts.VERDICTS`.
             seen: `n` of the verdict that the person saw standing, "" for none; None does not ask.
-            errors: of `hallucination.taxonomy.KINDS`.
-            **words: comment, report, severity, true, side, as `Annotations.add`.
 
         Raises:
             RunError: the person has judged it elsewhere meanwhile, or the file cannot be written.
@@ -247,8 +239,7 @@ class Reviewing:
     def undo(self, *, seen: str | None = None) -> Annotation:
         """Take back the reviewer's last verdict, go to its entry, and keep its words as a draft.
 
-        Args:
-            seen: `n` of the verdict that the person expects to take back; None does not ask.
+        `seen` is `n` of the verdict that the person expects to take back; None does not ask.
 
         Raises:
             RunError: the last verdict was given elsewhere, or the file cannot be written.
