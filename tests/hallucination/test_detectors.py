@@ -123,7 +123,7 @@ def made_cases(n: int = 40) -> list[JudgedCase]:
         false = tuple(bool(value) for value in rng.random(2) < 0.5)
         rows = tuple(
             tuple(
-                float(value) if name == "nudged polling" else rng.normal()
+                float(value) if name == "polling under augmentation" else rng.normal()
                 if name == "token log-prob" else np.nan if name == "self-consistency" else 0.0
                 for name in DETECTORS
             )
@@ -137,9 +137,10 @@ def made_cases(n: int = 40) -> list[JudgedCase]:
 def test_table():
     table = tabulate(made_cases(), seed=5, provenance={"id": "x"}, resamples=200)
     first = table.rows[0]
-    assert (first.detector, first.auroc.value, first.auroc.low) == ("nudged polling", 1, 1)
+    found = (first.detector, first.auroc.value, first.auroc.low)
+    assert found == ("polling under augmentation", 1, 1)
     assert table.rows[-1].auroc.value is None
-    assert (table.best, table.cases, table.statements) == ("nudged polling", 40, 80)
+    assert (table.best, table.cases, table.statements) == ("polling under augmentation", 40, 80)
     assert table.baseline in ("token log-prob", "token log-prob (mean)")
     assert table.against_logprob.low > 0.2
     assert table.combination.detector == CROSS_FITTED
@@ -150,7 +151,8 @@ def test_table():
     assert {"difference", "low", "high"} <= set(result["against_logprob"])
     assert result["cases"] == 40 and result["statements"] == 80
     assert set(result["detectors"][0]["by_domain"]) == {"internal", "external"}
-    assert "nudged polling" in table._repr_html_() and "nudged polling" in str(table)
+    for shown in (table._repr_html_(), str(table)):
+        assert "polling under augmentation" in shown
     assert table.plot().get_xlabel() == "AUROC"
     assert table.plot_reliability().get_ylabel() == "share that is false"
     assert CROSS_FITTED in table.to_frame().index

@@ -23,14 +23,14 @@ from workbench.hallucination import (
     shipped_calibration,
 )
 from workbench.hallucination.calibration import JudgedCase
-from workbench.hallucination.detectors import DETECTORS, NUDGED_POLLING
+from workbench.hallucination.detectors import AUGMENTED_POLLING, DETECTORS
 from workbench.reports import label
 
 
 def one_detector(bias: float, weight: float = 0.0) -> Calibration:
-    """A calibration of nudged polling that says the same of everything, unless weighted."""
+    """A calibration that says the same of everything, unless weighted."""
     return Calibration(
-        detectors=(NUDGED_POLLING,),
+        detectors=(AUGMENTED_POLLING,),
         mean=np.zeros(1),
         scale=np.ones(1),
         weights=np.array([weight]),
@@ -107,7 +107,7 @@ def test_contrast_refuses_options_out_of_range(options):
     [
         Revise(above=0.99, calibration=one_detector(-20.0)),
         Abstain(0.5, calibration=one_detector(-20.0)),
-        PollAndRewrite(remove_below=-1e9, add_above=None, nudged=False),
+        PollAndRewrite(remove_below=-1e9, add_above=None, augmented=False),
     ],
     ids=lambda way: way.name,
 )
@@ -124,7 +124,7 @@ def test_nothing_rejected_keeps_text_and_tokens(sick, way):
     [
         (Revise(calibration=one_detector(20.0)), "not mentioned"),
         (Abstain(1.0, calibration=one_detector(20.0)), "uncertain"),
-        (PollAndRewrite(remove_below=1e9, add_above=None, nudged=False), "absent"),
+        (PollAndRewrite(remove_below=1e9, add_above=None, augmented=False), "absent"),
     ],
     ids=["revise", "abstain", "poll"],
 )
@@ -159,7 +159,7 @@ def test_polling_adds_what_was_missed_in_the_models_own_words(sick):
     asked = model.ask(film, "Is there a pleural effusion?").text
     assert asked.startswith("Yes")
     healthy = replace(model.report(film), text="Heart size is normal.")
-    polled = PollAndRewrite(findings=("pleural effusion",), add_above=0.0, nudged=False)
+    polled = PollAndRewrite(findings=("pleural effusion",), add_above=0.0, augmented=False)
 
     class Silent:
         def __getattr__(self, name):
@@ -215,7 +215,7 @@ def judged(n: int, seed: int = 0) -> list[JudgedCase]:
     for at in range(n):
         false = bool(rng.random() < 0.4)
         scores = np.full(len(DETECTORS), np.nan)
-        scores[DETECTORS.index(NUDGED_POLLING)] = 3 * false + rng.standard_normal()
+        scores[DETECTORS.index(AUGMENTED_POLLING)] = 3 * false + rng.standard_normal()
         scores[DETECTORS.index("entropy")] = rng.standard_normal()
         cases.append(JudgedCase(at, "internal", ("nodule",), (false,), (tuple(scores),)))
     return cases
@@ -223,7 +223,7 @@ def judged(n: int, seed: int = 0) -> list[JudgedCase]:
 
 def test_calibration_survives_its_file(tmp_path):
     found = Calibration.fit(judged(120), sha256="f" * 64, fitted_on="made up")
-    assert found.detectors == ("entropy", NUDGED_POLLING)
+    assert found.detectors == ("entropy", AUGMENTED_POLLING)
     again = Calibration.load(found.save(tmp_path / "c.json"))
     scores = np.array([[0.0, -2.0], [0.0, 1.0], [0.0, 4.0]])
     assert np.array_equal(again.probability(scores), found.probability(scores))
@@ -296,7 +296,7 @@ def test_benchmark_goes_on_from_what_was_kept(tmp_path):
 
 def test_what_is_shipped_fits_the_shipped_weights_and_no_held_out_seed():
     model = load("mini")
-    for name in ("combination", NUDGED_POLLING):
+    for name in ("combination", AUGMENTED_POLLING):
         found = shipped_calibration(model, name)
         assert found.sha256 == model.identity.sha256
         assert "seeds 8,000,000 to 8,000,399" in found.fitted_on

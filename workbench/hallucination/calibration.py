@@ -221,8 +221,8 @@ def shipped_calibration(model: Reader, name: str = "combination") -> Calibration
 
     Args:
         model: whose hash is looked up.
-        name: "combination", of all detectors that need no sampling; or "nudged polling", which
-            alone is read in half the time.
+        name: "combination", of all detectors that need no sampling; or "polling under
+            augmentation", which alone is read in half the time.
 
     Raises:
         InputError: none is shipped for these weights.

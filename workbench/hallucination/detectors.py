@@ -9,9 +9,9 @@ sees the truth; `benchmark` compares them with it.
     entropy                   greatest entropy among the deciding tokens
     image contribution        minus what the image added to the deciding tokens: the mean over
                               ablations, and against each of them
-    nudged log-prob           as token log-prob, mean over test-time augmentations
+    augmented log-prob        as token log-prob, mean over test-time augmentations
     polling                   minus the odds of yes to "Is there X?" (`polling`)
-    nudged polling            the same, polling under augmentation: mean over the image too
+    polling under augmentation  the same, mean over the image and its test-time augmentations
     self-consistency          share of sampled reports that do not state it
     attention to image        minus the share of attention that the deciding tokens gave the image
     text checks               whether a check of the text alone found something in its sentence
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 LOGPROB = "token log-prob"
 CONTRIBUTION = "image contribution"
-NUDGED_POLLING = "nudged polling"
+AUGMENTED_POLLING = "polling under augmentation"
 FREQUENCY = "finding frequency"
 
 #: Every detector, in the order of columns.
@@ -61,9 +61,9 @@ DETECTORS = (
     "entropy",
     CONTRIBUTION,
     *(f"{CONTRIBUTION} ({name})" for name in REMOVING),
-    "nudged log-prob",
+    "augmented log-prob",
     "polling",
-    NUDGED_POLLING,
+    AUGMENTED_POLLING,
     "self-consistency",
     "attention to image",
     "text checks",
@@ -102,7 +102,7 @@ class Detection:
             self.scores, columns=list(DETECTORS), index=pd.Index(self.findings, name="finding")
         )
 
-    def plot(self, ax: Axes | None = None, *, detector: str = NUDGED_POLLING) -> Axes:
+    def plot(self, ax: Axes | None = None, *, detector: str = AUGMENTED_POLLING) -> Axes:
         """Draw one bar per stated finding, in the order of the report, whatever the detector.
 
         Raises:
@@ -172,9 +172,9 @@ def detect(
         name, tokens = mention.label.finding, list(mention.deciding)
         odds = yes_odds(model, [own, *augmented], question_about(name))
         found = _from_grounding(grounding, mention) | {
-            "nudged log-prob": -read[:, tokens].sum(1).mean(),
+            "augmented log-prob": -read[:, tokens].sum(1).mean(),
             "polling": -odds[0],
-            NUDGED_POLLING: -odds.mean(),
+            AUGMENTED_POLLING: -odds.mean(),
             "attention to image": -image[tokens].mean(),
             "text checks": float(_touched(pieces[mention.sentence], issues)),
         }

@@ -32,7 +32,7 @@ from workbench.generation import Generation
 from workbench.generation.options import DecodingOptions
 from workbench.hallucination.ablations import augmented_images, image_values
 from workbench.hallucination.calibration import Calibration, shipped_calibration
-from workbench.hallucination.detectors import DETECTORS, NUDGED_POLLING, detect
+from workbench.hallucination.detectors import AUGMENTED_POLLING, DETECTORS, detect
 from workbench.hallucination.polling import YES, question_about, read_answer, yes_odds
 from workbench.hallucination.rewriting import EDITS, Change, rewrite
 from workbench.interface import ChestXrayModel, as_radiograph
@@ -145,7 +145,7 @@ class PollAndRewrite:
             seeds from 8,200,000: below 0 a false statement often finds a false yes.
         add_above: odds in nats; None adds nothing.
         edit: "deny", "drop" or "doubt": what becomes of a stated finding.
-        nudged: whether to ask about augmented images too, at ten times the cost.
+        augmented: whether to ask about augmented images too, at ten times the cost.
         seed: of the augmentations' grain.
     """
 
@@ -153,7 +153,7 @@ class PollAndRewrite:
     remove_below: float = 2.0
     add_above: float | None = None
     edit: str = "deny"
-    nudged: bool = True
+    augmented: bool = True
     seed: int = 0
 
     #: What tables call it.
@@ -172,7 +172,7 @@ class PollAndRewrite:
         pixels = image_values(model, image)
         stated = _stated(written.text)
         asked = dict.fromkeys((*stated, *(self.findings if self.add_above is not None else ())))
-        odds = _odds(model, pixels, tuple(asked), nudged=self.nudged, seed=self.seed)
+        odds = _odds(model, pixels, tuple(asked), augmented=self.augmented, seed=self.seed)
         edits = {name: self.edit for name in stated if odds[name] < self.remove_below}
         wanted = [
             name
@@ -281,14 +281,14 @@ def suspicion(
         model: a `ChestXrayModel`.
         image: what the report is about.
         written: the report.
-        calibration: of these weights; one of nudged polling alone is read without a trace.
+        calibration: of these weights; one of polling under augmentation alone needs no trace.
         seed: of grain, noise and drawn phantoms.
     """
     stated = _stated(written.text)
     if not stated:
         return {}
-    if calibration.detectors == (NUDGED_POLLING,):
-        odds = _odds(model, image_values(model, image), stated, nudged=True, seed=seed)
+    if calibration.detectors == (AUGMENTED_POLLING,):
+        odds = _odds(model, image_values(model, image), stated, augmented=True, seed=seed)
         scores = np.array([[-odds[name]] for name in stated])
         return dict(zip(stated, calibration.probability(scores).tolist(), strict=True))
     trace = model.trace(image, written, heads="mean", vision="none")
@@ -299,11 +299,16 @@ def suspicion(
 
 
 def _odds(
-    model: ChestXrayModel, pixels: torch.Tensor, findings: Sequence[str], *, nudged: bool, seed: int
+    model: ChestXrayModel,
+    pixels: torch.Tensor,
+    findings: Sequence[str],
+    *,
+    augmented: bool,
+    seed: int,
 ) -> dict[str, float]:
     """Return the mean odds of yes for each finding, nats."""
     images = [pixels]
-    if nudged:
+    if augmented:
         images += augmented_images(model, pixels[0].cpu().numpy(), seed=seed).values()
     return {name: float(yes_odds(model, images, question_about(name)).mean()) for name in findings}
 
