@@ -206,7 +206,7 @@ def test_runs_are_compared_on_the_cases_they_share(tiny, tiny_run, tmp_path):
 
 def test_the_preview_needs_no_training(tiny):
     shown = preview(tiny_recipe(tiny), rows=2)
-    assert {row.task for row in shown.rows} == {"report", "question", "own report"}
+    assert {row.turn.task for row in shown.rows} == {"report", "question", "own report"}
     assert shown.turns["report"] == 6 and shown.turns["own report"] == 2
 
 

@@ -15,6 +15,7 @@ from workbench.finetune.parts import (
 )
 from workbench.finetune.recipe import TuningRecipe
 from workbench.model.config import PART_MODULES
+from workbench.model.load import load_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,18 @@ def test_a_fresh_adapter_changes_no_logit(loaded, tuning):
     before = logits(loaded.model)
     prepare(loaded.model, tuning)
     assert torch.equal(before, logits(loaded.model))
+
+
+def test_updates_of_a_16_bit_base_are_float32(tiny):
+    loaded = load_checkpoint(tiny, device="cpu", dtype="bfloat16")
+    before = logits(loaded.model)
+    tuning = TuningRecipe(language="lora", projector="lora", vision="lora")
+    prepare(loaded.model, tuning)
+    assert {p.dtype for _, p in trainable(loaded.model)} == {torch.float32}
+    assert torch.equal(before, logits(loaded.model))
+    merge(loaded.model)
+    assert torch.equal(before, logits(loaded.model))
+    assert loaded.model.get_decoder().layers[0].self_attn.q_proj.weight.dtype == torch.bfloat16
 
 
 def test_what_learns_is_what_the_recipe_says(loaded):

@@ -105,11 +105,7 @@ def _learned(model: nn.Module, tuning: TuningRecipe) -> dict[str, torch.Tensor]:
 
 
 def read_note(folder: str | Path) -> dict[str, Any]:
-    """Read what is known of an adapter.
-
-    Raises:
-        CheckpointError: the folder has none, or its weights are not those it names.
-    """
+    """Read what is known of an adapter; `CheckpointError` where it is missing or damaged."""
     folder = Path(folder)
     path = folder / NOTE
     if not path.is_file():

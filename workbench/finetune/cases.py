@@ -36,7 +36,6 @@ class Case:
     """One image and what is known of it.
 
     Attributes:
-        id: identifies the case in its set.
         patient: no patient is on both sides of a split.
         codes: finding -> code; what is not named is not mentioned.
         sections: "findings", "impression" -> text of a radiograph as it was written.
@@ -83,7 +82,6 @@ class CaseSet:
     """Cases divided for one run.
 
     Attributes:
-        train: what is learned from.
         validation: what checkpoints are chosen by; no patient of `train`.
         unlabelled: images without labels, on which the base's own reports are to be kept.
         notes: what a person should know.
@@ -135,12 +133,7 @@ class CaseSet:
 
 
 def gather(recipe: Recipe) -> CaseSet:
-    """Return the cases of a recipe.
-
-    Raises:
-        TrainingError: a part of the split would be empty.
-        InputError: the manifest cannot be used.
-    """
+    """Return the cases of a recipe; `InputError` or `TrainingError` where they cannot be used."""
     data = recipe.data
     if data.phantoms is None:
         manifest = manifests.load(str(data.manifest), root=data.root)
@@ -171,11 +164,7 @@ def phantom_cases(wanted: PhantomData) -> list[Case]:
 
 
 def unlabelled_cases(wanted: PhantomData, *, behind: Sequence[Case]) -> list[Case]:
-    """Return phantoms without labels, of the seeds behind those of other cases.
-
-    Raises:
-        TrainingError: the seeds would run into those that are reserved for evaluation.
-    """
+    """Return phantoms without labels, of the seeds behind those of other cases."""
     if not wanted.unlabelled:
         return []
     start = behind[-1].phantom.seed + 1
@@ -225,10 +214,6 @@ def manifest_cases(manifest: Manifest, data: DataRecipe, *, seed: int = 0) -> Ca
 
     Rows of a split "test" are never touched. Where the manifest has "train" and "validate" they are
     taken; otherwise patients are divided by `data.validation`.
-
-    Raises:
-        InputError: no row has an image.
-        TrainingError: a part would be empty.
     """
     frame = manifest.frame
     usable = frame["path"].notna() & (frame["split"].astype(object) != "test")

@@ -53,14 +53,11 @@ class PlannedBatches(Sampler[list[Key]]):
 def plan_batches(
     lengths: Sequence[int], *, micro: int, batch: int, epochs: float, seed: int
 ) -> PlannedBatches:
-    """Return the batches of a run.
+    """Return the batches of a run: `micro` rows in each, `batch` rows in a step.
 
     Args:
         lengths: length of every row.
-        micro: rows of one batch.
-        batch: rows of one step, a multiple of `micro`.
         epochs: passes; the last may be a part.
-        seed: of the order.
 
     Raises:
         TrainingError: there are fewer rows than one step needs.
@@ -117,9 +114,7 @@ def augmented(pixels: torch.Tensor, *, seed: int, epoch: int, case: int) -> torc
 class Images:
     """Prepared images of cases, each read when it is asked for and kept nowhere.
 
-    Attributes:
-        augment: whether exposure, blur and noise change from pass to pass.
-        seed: of the changes.
+    Where they are augmented, exposure, blur and noise change from pass to pass by the seed.
     """
 
     cases: Sequence[Case]
@@ -165,7 +160,6 @@ class TurnRows(PlannedRows):
 
     Attributes:
         groups: examples of one image in each row.
-        images: where pixels come from.
         cache: a feature cache; None lets the tower see every image again.
         together: turns of a row are packed behind one prefix.
         untaught: batches have also "base", what the base is asked: the same rows without what is
@@ -221,7 +215,6 @@ class LabelRows(PlannedRows):
     """Rows of stage 1: an image, its labels, and where its findings are.
 
     Attributes:
-        findings: columns.
         unlisted: "absent" takes a finding that a row does not mention as absent; "unknown" gives it
             no loss.
         regions: whether masks and boxes are read.
@@ -285,15 +278,11 @@ def label_of(case: Case, finding: str, unlisted: str) -> int:
 def patch_targets(
     regions: Mapping[str, np.ndarray], findings: tuple[str, ...], size: int, patch: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what each patch shows, and for which findings that is known.
+    """Return the share (N, F) of each patch that is covered, and (F,) whether that is known.
 
     Args:
         regions: finding -> boolean (H, W).
-        findings: columns.
         size, patch: sides of the model's input and of a patch, pixels.
-
-    Returns:
-        (N, F) float32, share of a patch that is covered, and (F,) bool.
     """
     side = size // patch
     target = np.zeros((side * side, len(findings)), np.float32)

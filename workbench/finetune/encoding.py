@@ -70,11 +70,7 @@ def encode_turns(
     image_tokens: int,
     context: int,
 ) -> list[Example]:
-    """Tokenise turns as they are asked when the model is used; `rows` is case id -> row.
-
-    Raises:
-        ContextBudgetError: a turn is longer than the context.
-    """
+    """Tokenise turns as they are asked when the model is used; `rows` is case id -> row."""
     found = []
     for turn in turns:
         prompt = tokenizer.encode_prompt(render_chat(turn.messages()))

@@ -189,11 +189,9 @@ def refit_projector(
     images: int,
     pixels: Callable[[np.ndarray], torch.Tensor],
 ) -> float:
-    """Set the projector to the ridge solution that keeps what the old tokens said.
+    """Fit the projector of a model with a new tower to say what it said of the `old` tokens.
 
     Args:
-        model: has the new vision tower and the old projector.
-        old: the old vision tower.
         images: how many there are.
         pixels: takes row numbers, returns (n, 1, S, S) as the model sees them.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from workbench._repr import short_repr
 from workbench.finetune.encoding import DECIDES, Example
+from workbench.finetune.turns import Turn
 from workbench.model.splice import IGNORE_LABEL, IMAGE_TOKEN_ID
 from workbench.model.tokenizer import CxrTokenizer
 
@@ -35,16 +36,11 @@ class PreviewToken(NamedTuple):
     taught: bool
 
 
-@dataclass(frozen=True)
-class PreviewRow:
-    """The tokens of one turn; `original` is the text before priors were taken out, if any were."""
+class PreviewRow(NamedTuple):
+    """One turn and its tokens."""
 
-    case: str
-    task: str
-    tokens: tuple[PreviewToken, ...]
-    original: str | None = None
-
-    __repr__ = short_repr
+    turn: Turn
+    tokens: list[PreviewToken]
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ class Preview:
         import pandas as pd
 
         rows = [
-            (row.case, row.task, at, *token)
+            (row.turn.case, row.turn.task, at, *token)
             for row in self.rows
             for at, token in enumerate(row.tokens)
         ]
@@ -88,7 +84,7 @@ class Preview:
                 else token.piece
                 for token in row.tokens
             )  # fmt: skip
-            lines += ["", f"{row.case} ({row.task})", said]
+            lines += ["", f"{row.turn.case} ({row.turn.task})", said]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -117,10 +113,10 @@ def preview_rows(examples: Sequence[Example], tokenizer: CxrTokenizer) -> tuple[
     rows = []
     for example in examples:
         taught = [False] * example.answer_start + [what == DECIDES for what in example.about]
-        pieces, labels, turn = tokenizer.pieces(example.ids), example.labels, example.turn
+        pieces, labels = tokenizer.pieces(example.ids), example.labels
         learned = [label != IGNORE_LABEL for label in labels]
         tokens = map(PreviewToken, pieces, example.ids, labels, learned, taught)
-        rows.append(PreviewRow(turn.case, turn.task, tuple(tokens), turn.original))
+        rows.append(PreviewRow(example.turn, list(tokens)))
     return tuple(rows)
 
 
@@ -136,11 +132,11 @@ def _row_html(row: PreviewRow, image_tokens: int) -> str:
             f"{'font-weight:bold;' if token.taught else ''}"
             f'margin:.08em;border-radius:3px;display:inline-block">{shown}</span>'
         )
-    original = ""
-    if row.original:
-        original = f'<p style="color:#5c3a00">as it was written: {escape(row.original)}</p>'
+    turn, original = row.turn, ""
+    if turn.original:
+        original = f'<p style="color:#5c3a00">as it was written: {escape(turn.original)}</p>'
     return (
-        f'<p style="margin:.9em 0 .2em"><b>{escape(row.case)}</b>, {escape(row.task)}</p>'
+        f'<p style="margin:.9em 0 .2em"><b>{escape(turn.case)}</b>, {escape(turn.task)}</p>'
         f'<div style="font-family:monospace;font-size:12.5px;line-height:1.7">{"".join(spans)}'
         f"</div>{original}"
     )

@@ -1,7 +1,4 @@
-"""What the stages share: the folder, the base, training to the best weights, cost, the record.
-
-Several processes are started from outside, by `torchrun` or `accelerate launch`.
-"""
+"""What the stages share: the folder, the base, training to the best weights, cost, the record."""
 
 from __future__ import annotations
 
@@ -52,12 +49,7 @@ _LIBRARIES = ("torch", "transformers", "accelerate", "peft", "numpy")
 
 
 def claim(out: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Take a folder for a run; the first process takes it, the others wait until it has.
-
-    Raises:
-        TrainingError: it has a run already and resume was not asked for, another recipe's, or
-            something else; or the first process has not taken it in time.
-    """
+    """Take a folder for a run, new or to be resumed; other processes wait for the first one."""
     note = out / RECIPE_FILE
     if process_rank() != 0:
         wait_for(note)
@@ -107,7 +99,6 @@ class Stage(ABC):
     """One run of one stage.
 
     Attributes:
-        show: whether bars may appear.
         loaded: the base; its weights are trained in place.
         cases: what is learned from and what chooses the checkpoint.
     """

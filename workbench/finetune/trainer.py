@@ -58,7 +58,6 @@ class FinetuneTrainer(Trainer):
         batches: the whole run, as keys of the rows.
         measure: returns measures of the model as it is now, by name.
         folder: of the run.
-        show: whether bars may appear.
 
     Raises:
         TrainingError: a step cannot be shared out among the processes, or they shard the model.

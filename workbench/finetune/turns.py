@@ -105,12 +105,11 @@ class InstructionSet:
 def instruction_set(
     cases: Sequence[Case], data: DataRecipe, *, taught: str | None = None, seed: int = 0
 ) -> InstructionSet:
-    """Write the turns of cases.
+    """Write the turns of cases; the seed decides what templates leave open.
 
     Args:
         data: which tasks, how many questions, which ratio of no to yes.
         taught: finding whose absence reports deny, and that questions ask about first.
-        seed: decides what templates leave open.
     """
     polls = _polls(cases, data, taught, seed) if "question" in data.tasks else {}
     first = taught is not None and begins_reports(cases, taught)

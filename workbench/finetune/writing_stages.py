@@ -42,8 +42,7 @@ class WritingStage(Stage):
 
     Attributes:
         taught: the finding that is taught, if any.
-        chosen: the cases that checkpoints are chosen by.
-        findings: those that are scored.
+        chosen, findings: the cases that checkpoints are chosen by, and what is scored in them.
         before: case -> report of the base; on the first process.
     """
 
@@ -216,10 +215,8 @@ def own_reports(
 ) -> dict[str, str]:
     """Return case -> what the base says of it, written once into the folder of a run.
 
-    A resumed run and other processes read what lies there.
-
-    Raises:
-        TrainingError: the file is of other images, or the first process did not write it in time.
+    A resumed run and other processes read what lies there; `TrainingError` where it is of other
+    images, or is not there in time.
     """
     if not cases:
         return {}
