@@ -21,6 +21,11 @@ CHECKPOINTS = ("A_tiny", "B_gqa_odd")
 IMAGES = ("grad_300x400", "noise_64x64")
 
 
+def logprob(trace: Trace, *phrase, **named) -> float:
+    """The summed log-probability of a part of a traced text."""
+    return float(trace.logprobs[list(trace.select(*phrase, **named).tokens)].sum(dtype="float64"))
+
+
 @cache
 def load(name: str):
     """A model in float32 on the CPU: mini, or a reference checkpoint."""

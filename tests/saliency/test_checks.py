@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers import logprob
 from workbench.errors import InputError, OptionError
 from workbench.radiograph import fit_geometry
 from workbench.saliency import checks, explain
@@ -259,7 +260,7 @@ def test_random_weights_change_the_answer_and_go_again(toys, tiny_trace, weights
         inside = float(scorer.scores(scorer.base))
     outside = float(scorer.scores(scorer.base))
     assert abs(inside - outside) > 0.1
-    assert outside == pytest.approx(tiny_trace.logprob(token=4), abs=1e-4)
+    assert outside == pytest.approx(logprob(tiny_trace, token=4), abs=1e-4)
 
 
 def test_weights_come_back_after_a_crash(tiny_trace, weights):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers import logprob
 from workbench.errors import OptionError
 from workbench.saliency import checks
 from workbench.saliency.checks import Curve
@@ -106,7 +107,7 @@ def test_curve_of_a_model(toys, tiny_trace):
     scorer = toys.of(tiny_trace, token=4)
     image_map = explain(tiny_trace, token=4, method="occlusion", stride=16)
     curve = checks.deletion(scorer, image_map, fill="mean", steps=16)
-    assert curve.scores[0] == pytest.approx(tiny_trace.logprob(token=4), abs=1e-4)
+    assert curve.scores[0] == pytest.approx(logprob(tiny_trace, token=4), abs=1e-4)
     assert curve.method == "occlusion"
 
 

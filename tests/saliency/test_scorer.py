@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.helpers import logprob
 from workbench.errors import DeviceError
 from workbench.saliency import finding_target
 from workbench.saliency.scorer import Scorer
@@ -31,14 +32,14 @@ def forced(trace, before, tokens) -> float:
 def test_score_is_the_traced_log_probability(toys, golden):
     for part in parts_of(golden):
         scorer = toys.of(golden, **part)
-        expected = golden.logprob(**part)
+        expected = logprob(golden, **part)
         assert float(scorer.scores(scorer.base)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_score_is_the_traced_log_probability_of_mini(toys, mini):
     for part in ({}, {"phrase": "pleural effusion"}, {"sentence": 0}):
         scorer = toys.of(mini.trace, **part)
-        expected = mini.trace.logprob(**part)
+        expected = logprob(mini.trace, **part)
         assert float(scorer.scores(scorer.base)) == pytest.approx(expected, abs=1e-4)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.helpers import logprob
 from workbench.errors import InputError, OptionError
 from workbench.phantom import phantom
 from workbench.radiograph import InputContract, Radiograph
@@ -244,14 +245,14 @@ def test_the_frame_says_where_each_token_looked(run):
 
 def test_log_probabilities_add_up(lab):
     trace = lab.run("mini").trace
-    parts = [trace.logprob(token=t) for t in range(len(trace.logprobs))]
+    parts = [logprob(trace, token=t) for t in range(len(trace.logprobs))]
     np.testing.assert_allclose(parts, trace.logprobs, rtol=1e-6)
     phrase = " ".join(trace.text.split()[2:5])
     assert len(trace.select(phrase).tokens) >= 3
-    assert trace.logprob(phrase) == pytest.approx(
+    assert logprob(trace, phrase) == pytest.approx(
         sum(parts[t] for t in trace.select(phrase).tokens)
     )
-    assert trace.logprob() == pytest.approx(sum(parts[:-1]), abs=1e-4)
+    assert logprob(trace) == pytest.approx(sum(parts[:-1]), abs=1e-4)
 
 
 def test_a_trace_introduces_itself(lab):

@@ -144,13 +144,6 @@ class Trace:
         """Choose a part of the text; see `TokenText.select`."""
         return self.layout.select(phrase, **named)
 
-    def logprob(
-        self, phrase: str | Selection | None = None, **named: Unpack[SelectionOptions]
-    ) -> float:
-        """Return the summed log-probability of a part of the text, as `select` takes it."""
-        tokens = list(self.select(phrase, **named).tokens)
-        return float(self.logprobs[tokens].sum(dtype=np.float64))
-
     def attach(self, model: Reader) -> Trace:
         """Return the trace with the live model that was traced, for analyses that run it again."""
         there, here = self.generation.model, model.identity
