@@ -90,7 +90,6 @@ def examine(
     finding: str,
     n: int = 300,
     seed: int = FIRST_HELD_OUT_SEED,
-    domain: str = "internal",
 ) -> Examination:
     """Let two models report the same `n` unseen phantoms.
 
@@ -106,7 +105,7 @@ def examine(
         raise OptionError(f"n must be at least 2, got {n}")
     if (warning := seen_warning(seed)) is not None:
         logger.warning(warning)
-    cases = unseen_cases(finding, n=n, seed=seed, domain=domain)
+    cases = unseen_cases(finding, n=n, seed=seed)
     texts = (write_reports(before, cases), write_reports(after, cases))
     others = tuple(name for name in scored_findings(cases, PHANTOM_FINDINGS) if name != finding)
     rows = (
@@ -117,13 +116,10 @@ def examine(
     return Examination(finding, rows, n, seed, seed >= FIRST_HELD_OUT_SEED, both)
 
 
-def unseen_cases(finding: str, *, n: int, seed: int, domain: str = "internal") -> list[Case]:
+def unseen_cases(finding: str, *, n: int, seed: int) -> list[Case]:
     """Return phantoms of consecutive seeds, with the taught finding known in all of them."""
     known = finding if finding in ON_REQUEST else None
-    return [
-        phantom_case(seed + at, domain=domain, add=known if at % 2 else None, known=known)
-        for at in range(n)
-    ]
+    return [phantom_case(seed + at, add=known if at % 2 else None, known=known) for at in range(n)]
 
 
 @dataclass(frozen=True)

@@ -211,17 +211,13 @@ class Recipe(Section):
         """What the best checkpoint is chosen by."""
         return "auroc" if self.stage == "encoder" else "macro_f1"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values for JSON."""
-        return self.model_dump(mode="json")
-
     def to_yaml(self) -> str:
         """Return the recipe as a YAML text that `read_recipe` reads back."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
     def replace(self, **changes: object) -> Recipe:
         """Return a changed recipe; a section takes a mapping of its own changes."""
-        return Recipe(**_merged(self.to_dict(), changes))
+        return Recipe(**_merged(self.model_dump(mode="json"), changes))
 
 
 def shipped_recipes() -> dict[str, str]:

@@ -175,7 +175,7 @@ class Stage(ABC):
             name=recipe.name,
             stage=recipe.stage,
             base={"name": card.name, "sha256": dict(card.sha256s)},
-            recipe=recipe.to_dict(),
+            recipe=recipe.model_dump(mode="json"),
             trainable=parts_learned(self.loaded.model),
             parameters=card.parameters["total"],
             frozen={"before": sha_before, "after": sha_after, "equal": sha_before == sha_after},

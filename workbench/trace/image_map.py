@@ -114,15 +114,13 @@ class ImageMap:
         seen = ((y >= 0) & (y < inside))[:, None] & ((x >= 0) & (x < inside))[None]
         return np.where(seen, drawn, np.nan).astype(np.float32)
 
-    def normalised_original(
-        self, *, smooth: bool = True, largest: float | None = None
-    ) -> np.ndarray:
+    def normalised_original(self, *, largest: float | None = None) -> np.ndarray:
         """Return `to_original` divided by the largest value: in [-1, 1] where signed, else [0, 1].
 
         `largest` is what to divide by; the map's own largest value, or magnitude, when None.
         """
         largest = self._largest if largest is None else largest
-        return self.to_original(smooth=smooth) / (largest if largest > 0 else 1)
+        return self.to_original() / (largest if largest > 0 else 1)
 
     def cells_of(self, mask: np.ndarray) -> np.ndarray:
         """Return the share of each cell, in [0, 1], that a mask (H, W) of the original covers.
@@ -174,7 +172,6 @@ class ImageMap:
         masks: Mapping[str, np.ndarray] | None = None,
         boxes: Mapping[str, tuple[float, float, float, float]] | None = None,
         opacity: float = 0.6,
-        smooth: bool = True,
         details: bool = True,
     ) -> Axes:
         """Draw the map over the radiograph, in original geometry.
@@ -184,14 +181,13 @@ class ImageMap:
             masks: name -> boolean (H, W) of the original's size, outlined.
             boxes: name -> (left, top, right, bottom) in original pixels, outlined.
             opacity: of the strongest colour, in [0, 1].
-            smooth: interpolate between cells.
             details: write layer, head, unit, normalisation and caution under the image.
         """
         from workbench.figures.maps import draw_map
 
         return draw_map(
             self.image.pixels,
-            self.normalised_original(smooth=smooth),
+            self.normalised_original(),
             signed=self.signed,
             title=self.title,
             details=self.details if details else "",
