@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
@@ -33,10 +34,8 @@ from workbench.finetune.measuring import explained_rows, forgetting
 from workbench.finetune.parts import frozen, parts_learned, weights_sha256
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.trainer import (
-    BEST_FILE,
     FinetuneTrainer,
     curves,
-    load_tensors,
     process_rank,
 )
 from workbench.interface import ChestXrayModel
@@ -139,9 +138,8 @@ class Stage(ABC):
         cost, memory = _train(trainer, _last_checkpoint(self.out) if resume else None, device)
         if process_rank() != 0:
             return None
-        best = self.out / "best" / BEST_FILE
-        if best.is_file():
-            load_tensors(best, student)
+        if trainer.best_file.is_file():
+            student.load_state_dict(load_file(trainer.best_file), strict=False)
         self.loaded.model.eval()
         evidence, measured = self.finish(trainer)
         write_json(self.out / EVIDENCE_FILE, evidence)

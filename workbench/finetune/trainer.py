@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import (
@@ -33,8 +33,6 @@ from workbench.finetune.datasets import LabelRows, PlannedBatches, TurnRows
 from workbench.finetune.ledger import LOGGED, PROGRESS_FILE
 from workbench.finetune.parts import part_of, trainable
 from workbench.finetune.recipe import Recipe
-
-BEST_FILE = "best.safetensors"
 
 #: Parts whose learning rate may differ (`training.vision_rate` and so on).
 RATED = ("vision", "projector", "embeddings")
@@ -99,7 +97,7 @@ class FinetuneTrainer(Trainer):
                 "tensors; use torchrun without sharding, LoRA or QLoRA (--plan says what fits)"
             )
         self.batches, self.measure = batches, measure
-        self.best_file = folder / "best" / BEST_FILE
+        self.best_file = folder / "best" / "best.safetensors"
         self.rates = {part: getattr(training, f"{part}_rate") for part in RATED}
         self._loss_shifts_labels = False
         #: Sum of the loss and tokens, of labelled and of other rows, since the last log.
@@ -203,11 +201,6 @@ class FinetuneTrainer(Trainer):
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Say nothing of frozen weights, which checkpoints leave out on purpose."""
-        if load_result.unexpected_keys:
-            raise TrainingError(
-                f"the checkpoint has {len(load_result.unexpected_keys)} weights that this recipe "
-                "does not train; it belongs to another recipe"
-            )
 
 
 class LiveLog(TrainerCallback):
@@ -257,16 +250,6 @@ class _LastEvaluation(TrainerCallback):
             control.should_evaluate = True
             control.should_log = True
         return control
-
-
-def load_tensors(path: Path, model: nn.Module) -> None:
-    """Read what learns back into a model; `TrainingError` where the file is of another recipe."""
-    stored, wanted = load_file(path), dict(trainable(model))
-    if stored.keys() != wanted.keys():
-        raise TrainingError(f"{path.name} belongs to another recipe: its weights are others")
-    with torch.no_grad():
-        for name, p in wanted.items():
-            p.copy_(stored[name])
 
 
 def arguments(

@@ -174,11 +174,10 @@ class WritingStage(Stage):
         self, before: Mapping[str, str], after: Mapping[str, str]
     ) -> tuple[SkillChange, ...]:
         """Return F1 of the taught finding and macro F1 of the others, before and after."""
-        taught, titles = self.taught, {}
+        taught = self.taught
+        titles = {f"F1 of {taught}": [taught]} if taught in self.findings else {}
         if others := [name for name in self.findings if name != taught]:
             titles["macro F1 of the other findings" if taught else "macro F1 of findings"] = others
-        if taught in self.findings:
-            titles = {f"F1 of {taught}": [taught]} | titles
         return tuple(
             f1_changes(title, before, after, self.chosen, names)[0]
             for title, names in titles.items()
