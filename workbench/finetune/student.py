@@ -125,9 +125,12 @@ class Student(nn.Module):
         **batch: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return logits (T, V), ids (T,) and `about` (T,) of the answer tokens."""
-        features = self._features(pixel_values, vision_tokens)
+        tokens = self.model.vision(pixel_values).tokens if vision_tokens is None else vision_tokens
+        weight = self.model.projector.weight
+        features = self.model.projector(tokens.to(device=weight.device, dtype=weight.dtype))
+        rows = labels != IGNORE_LABEL
         if "packed_ids" in batch:
-            return self._packed(features, batch, about)
+            return self.model.head(self._packed(features, batch)[rows]), labels[rows], about[rows]
         output = self.model(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
@@ -135,33 +138,19 @@ class Student(nn.Module):
             use_cache=False,
         )
         before = output.logits[:, -labels.shape[1] - 1 : -1]
-        rows = labels != IGNORE_LABEL
         return before[rows], labels[rows], about[rows]
 
-    def _features(
-        self, pixel_values: torch.Tensor | None, vision_tokens: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Return (B, N, H) image features from pixels or from what the tower made of them."""
-        tokens = self.model.vision(pixel_values).tokens if vision_tokens is None else vision_tokens
-        weight = self.model.projector.weight
-        return self.model.projector(tokens.to(device=weight.device, dtype=weight.dtype))
-
-    def _packed(
-        self, features: torch.Tensor, batch: Mapping[str, torch.Tensor], about: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _packed(self, features: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the language model's last states (B, T, H) of packed rows."""
         start = int(batch["image_start"][0])
         embeds = self.model.get_input_embeddings()(batch["packed_ids"])
         behind = embeds[:, start + features.shape[1] :]
         embeds = torch.cat([embeds[:, :start], features.to(embeds.dtype), behind], dim=1)
-        allowed = batch["allowed"]
         floor = torch.finfo(embeds.dtype).min
-        mask = torch.zeros(allowed.shape, dtype=embeds.dtype, device=embeds.device)
-        hidden = self.model.decoder(
+        mask = torch.zeros(batch["allowed"].shape, dtype=embeds.dtype, device=embeds.device)
+        return self.model.decoder(
             inputs_embeds=embeds,
-            attention_mask=mask.masked_fill(~allowed, floor),
+            attention_mask=mask.masked_fill(~batch["allowed"], floor),
             position_ids=batch["positions"],
             use_cache=False,
         ).last_hidden_state
-        targets = batch["shift_labels"]
-        rows = targets != IGNORE_LABEL
-        return self.model.head(hidden[rows]), targets[rows], about[rows]
