@@ -119,10 +119,7 @@ def class_weights(labels: np.ndarray) -> torch.Tensor:
 def predict(classifier: FindingClassifier, images: Images) -> np.ndarray:
     """Return (n, F) logits."""
     device = classifier.patch_head.weight.device
-    was_training = classifier.training
-    classifier.eval()
     found = [classifier(pixels.to(device))["logits"].float().cpu() for pixels in images.batches()]
-    classifier.train(was_training)
     return torch.cat(found).numpy()
 
 
