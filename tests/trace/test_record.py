@@ -7,6 +7,7 @@ import pytest
 
 from tests.helpers import logprob
 from workbench.errors import InputError, OptionError
+from workbench.model.tokenizer import CxrTokenizer
 from workbench.phantom import phantom
 from workbench.radiograph import InputContract, Radiograph
 from workbench.trace import AttentionRows, Trace, record, record_trace
@@ -281,7 +282,10 @@ def test_attach_takes_the_model_that_was_traced_only(lab):
     bare = replace(run.trace, model=None)
     with pytest.raises(InputError, match=r"trace\.attach\(wb\.load_model\('A_tiny'\)\)"):
         bare.need_model()
-    assert bare.attach(run.model).need_model() is run.model
+    attached = bare.attach(run.model)
+    assert attached.need_model() is attached.need_model(type(run.model)) is run.model
+    with pytest.raises(InputError, match=r"takes a CxrTokenizer, .* has a ChestXrayModel"):
+        attached.need_model(CxrTokenizer)
     with pytest.raises(InputError, match=r"recorded with A_tiny .*, the model is B_gqa_odd"):
         bare.attach(other.model)
     assert bare.model is None
