@@ -204,14 +204,9 @@ def export(
     """
     model = load_adapter(base, folder, merged=True)
     loaded, note = model.loaded, read_note(folder)
-    facts = {
-        **{k: v for k, v in loaded.card.facts.items() if k not in ("name", "sha256", "exam")},
-        "name": f"{note['base']['name']} + {note['name']}",
-        "domain": note["domain"],
-        "licence": note["licence"],
-        "notice": note["notice"],
-        "base": note["base"],
-    }
+    facts = {k: v for k, v in loaded.card.facts.items() if k not in ("name", "sha256", "exam")}
+    facts |= {key: note[key] for key in ("domain", "licence", "notice", "base")}
+    facts["name"] = f"{note['base']['name']} + {note['name']}"
     generation = {k: v for k, v in loaded.generation.items() if not k.endswith("token_id")}
     out = save_checkpoint(
         out, loaded.model, loaded.tokenizer, dtype=dtype, generation=generation, facts=facts

@@ -9,7 +9,7 @@ with maps that point somewhere and with statements that need the image.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,9 +47,8 @@ def write_reports(
     return {case.id: answer.text for case, answer in zip(cases, answers, strict=True)}
 
 
-def scored_findings(cases: Iterable[Case], wanted: Sequence[str] = ()) -> tuple[str, ...]:
+def scored_findings(cases: Sequence[Case], wanted: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the findings that are known to be present in one case and absent in another."""
-    cases = list(cases)
     return tuple(
         name
         for name in SCORED
