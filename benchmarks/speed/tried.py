@@ -31,8 +31,8 @@ def int8(plan: Plan) -> dict:
 
     whole, small = Bench(plan.sizes), Bench(plan.sizes)
     before = weight_bytes(whole.model)
-    shrunk = load_as_int8(small.model.config, small.model.state_dict())
-    small.engine.model = shrunk.eval().requires_grad_(False)
+    tensors = small.model.state_dict()
+    small.engine.model = load_as_int8(small.model.config, tensors).eval().requires_grad_(False)
     tokens = max(8, plan.sizes.new_tokens // 2)
     pixels = whole.pixels()
     found = {}
