@@ -145,7 +145,7 @@ def read_texts(texts: pd.Series, *, folder: Path | None = None, show: bool = Fal
     """
     numbers, unique = pd.factorize(texts.to_numpy(object), use_na_sentinel=True)
     keys = [_key(text) for text in unique]
-    known = dict(_load(folder))
+    known = {} if folder is None else _load(folder)
     fresh = [at for at, key in enumerate(keys) if key not in known]
     reader = BulkReader()
     for start in progress(range(0, len(fresh), _CHUNK), label="reading reports", show=show):
@@ -175,20 +175,17 @@ def _key(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _load(folder: Path | None) -> Iterable[tuple[bytes, bytes]]:
-    """Return the stored (key, cells); nothing where they are of another reader or damaged."""
-    path = None if folder is None else folder / FILE
-    if path is None or not path.is_file():
-        return ()
+def _load(folder: Path) -> dict[bytes, bytes]:
+    """Return the stored cells by key; nothing where they are of another reader or damaged."""
     try:
-        table = parquet.read_table(path, use_threads=False)
+        table = parquet.read_table(folder / FILE, use_threads=False)
         version = (table.schema.metadata or {}).get(b"reader", b"")
         keys, cells = table["key"].to_pylist(), table["cells"].to_pylist()
     except (pa.ArrowException, OSError, KeyError):
-        return ()
+        return {}
     sizes = {len(cell) if isinstance(cell, bytes) else None for cell in cells}
     fits = version == reader_version().encode() and sizes <= {2 * len(FINDINGS)}
-    return zip(keys, cells, strict=True) if fits else ()
+    return dict(zip(keys, cells, strict=True)) if fits else {}
 
 
 def _save(folder: Path, known: dict[bytes, bytes]) -> None:

@@ -32,17 +32,14 @@ COLUMNS = {
     "source": "",
     "task": "report",
     "status": DONE,
-    "error": None,
     "tokens": None,
     "mean_logprob": None,
-    "finish_reason": None,
     "warnings": "",
-    "domain": None,
     "view": None,
 }
 _NUMBERS = ("tokens", "mean_logprob")
 #: Facts of a case that a manifest has under these names.
-FACTS = ("patient_id", "study_id", "path", "view", "sex", "age", "provenance")
+FACTS = ("patient_id", "path", "view", "sex", "age")
 #: Rows whose images are looked for.
 _LOOKED_AT = 1000
 

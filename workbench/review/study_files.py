@@ -140,7 +140,7 @@ def _halved(count: int, rng: np.random.Generator) -> list[str]:
 def check_readers(readers: Sequence[str]) -> tuple[str, ...]:
     """Return names of readers that can be names of files."""
     names = (readers,) if isinstance(readers, str) else tuple(readers)
-    wrong = [name for name in names if not isinstance(name, str) or not _NAME.fullmatch(name)]
+    wrong = [name for name in names if not _NAME.fullmatch(str(name))]
     if wrong or not names:
         raise OptionError(
             "readers must be initials of 1 to 20 letters, digits, - and _; got "

@@ -16,7 +16,6 @@ from workbench._repr import plain, short_repr
 from workbench._store import whole_file
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate
-from workbench.figures.numbers import estimate_text
 from workbench.figures.page import PAGE_STYLE, embedded_png, html_page, scoped
 from workbench.figures.tables import html_table
 from workbench.review.kappa import Agreement
@@ -159,9 +158,6 @@ class StudyResult:
     def _body(self, picture: str) -> str:
         cases = self.readings.groupby(["source", "case"]).ngroups
         readers = self.readings["reader"].nunique()
-        difference = estimate_text(
-            self.difference.value, self.difference.low, self.difference.high, sign=True
-        )
         missing = (
             f'<p class="notes">{self.missing:,} reports are not graded yet: these numbers are not '
             "those of the whole study.</p>"
@@ -171,7 +167,8 @@ class StudyResult:
             f'<p class="muted">{cases:,} cases, {readers} readers, {len(self.readings):,} '
             "readings, 95 % intervals. Acceptable: grade A or B.</p>"
             f"{missing if self.missing else ''}{picture}"
-            f"<p>Model minus reference: <b>{difference}</b>, paired by case.</p>"
+            f"<p>Model minus reference: <b>{self.difference.text(sign=True)}</b>, paired by "
+            "case.</p>"
             f"<h2>Grades</h2>{self._grades_html()}"
             f"<h2>Do readers agree?</h2>{self._agreement()}"
             f"<h2>Time for a report</h2>{self._time()}"

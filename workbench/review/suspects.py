@@ -119,7 +119,7 @@ def join(rows: RunRows, references: References | None, *, show: bool = False) ->
     labels, places = _taken(known.codes, at, SILENT), _taken(known.sides, at, 0)
     definite = np.isin(labels, (YES, NO)) & np.isin(reported, (YES, NO))
     known_facts = {str(name): column for name, column in facts.items()}
-    cases = frame.drop(columns=["view", "status", "error"]).assign(reference=reports, **known_facts)
+    cases = frame.drop(columns=["view", "status"]).assign(reference=reports, **known_facts)
     cases["view"] = _view(facts["view"], frame["view"])
     cases["age group"] = _age_groups(facts["age"])
     return Joined(
