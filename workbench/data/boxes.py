@@ -16,7 +16,9 @@ import numpy as np
 import pandas as pd
 
 from workbench._store import parse_json
+from workbench.data.cards import DataCard
 from workbench.data.columns import shown
+from workbench.data.joins import owners
 from workbench.data.mapping import read_numbers
 from workbench.errors import InputError
 from workbench.findings import cell_key
@@ -30,9 +32,7 @@ _NAN = re.compile(r"(?<![^\s\[(,])nan(?![^\s\]),])")
 
 def to_cell(value: object) -> str | None:
     """Return compact JSON with keys in order; None for an empty list or dictionary."""
-    if not value:
-        return None
-    return _COMPACT.encode(value)
+    return _COMPACT.encode(value) if value else None
 
 
 def from_cell(cell: object) -> list | dict:
@@ -69,19 +69,19 @@ def parse_list(cell: str) -> list | None:
 def read_edges(
     raw: pd.DataFrame, names: Sequence[str], said: str, *, corners: bool = False
 ) -> pd.DataFrame:
-    """Return columns of edges as numbers; rows without any are no boxes and stay empty.
+    """Return (n,) x, y, width and height as numbers; rows without any are no boxes and stay empty.
 
     Args:
         raw: the table.
-        names: its columns of edges: left, top, width and height.
-        corners: whether they are left, top, right and bottom.
+        names: its columns: left, top, width and height, or with `corners` left, top, right, bottom.
         said: what the table is called.
+        corners: see `names`.
 
     Raises:
-        InputError: an edge is no number, a box lacks one or is less than nothing wide or
-            high; the message names row and column.
+        InputError: an edge is no number, a box lacks one or has a negative width or height; the
+            message names row and column.
     """
-    read = {name: read_numbers(raw[name], rows=len(raw)) for name in names}
+    read = {name: read_numbers(raw[name]) for name in names}
     edges = pd.DataFrame({name: numbers.to_numpy() for name, (numbers, _) in read.items()})
     boxed = edges.notna().any(axis=1).to_numpy() | np.any([odd for _, odd in read.values()], axis=0)
     for name in names:
@@ -102,31 +102,55 @@ def read_edges(
                 "less than nothing wide or high; expected left, top, "
                 + ("right and bottom" if corners else "width and height")
             )
-    return edges
+        edges[name] = size
+    return edges.set_axis(EDGES, axis=1)
 
 
-def box_cells(frame: pd.DataFrame, *, finding: str | None = None) -> pd.Series:
-    """Return one JSON cell of boxes for each image.
+def read_boxes(
+    card: DataCard,
+    raw: pd.DataFrame,
+    images: pd.Series,
+    columns: tuple[str, str],
+    names: Sequence[str],
+    *,
+    things: str,
+    said: str,
+    corners: bool = False,
+) -> pd.DataFrame:
+    """Return the boxes that are on these images: image_id, finding, label, and their edges.
 
     Args:
-        frame: columns image_id, x, y, width, height, and where there are such finding, label and
-            reader; rows whose x is missing are not boxes.
-        finding: of all boxes, where the frame has no such column.
-
-    Returns:
-        image_id -> cell, boxes in the order of the rows.
+        card: the source.
+        raw: one row for each box.
+        images: (n,) identifiers.
+        columns: the image and the label of a box.
+        names, corners: as in `read_edges`.
+        things, said: as in `owners`.
     """
-    known = frame[frame["x"].notna()]
-    edges = {name: known[name].astype(float).tolist() for name in EDGES}
-    known = known.assign(**{k: [round(edge, 3) for edge in found] for k, found in edges.items()})
+    image, label = columns
+    owner, met = owners(raw[image], images, things=things, said=said)
+    edges = read_edges(raw, names, said, corners=corners)
+    finding = {name: (card.findings_of(name) or (OTHER,))[0] for name in raw[label].unique()}
+    boxes = {"image_id": owner, "finding": raw[label].map(finding), "label": raw[label]}
+    return pd.DataFrame(boxes).join(edges)[met]
+
+
+def box_cells(boxes: pd.DataFrame) -> dict[str, str | None]:
+    """Return image -> JSON cell of its boxes, in the order of the rows.
+
+    Args:
+        boxes: columns image_id, x, y, width, height, and where there are such finding, label and
+            reader; rows whose x is missing are not boxes.
+    """
+    known = boxes[boxes["x"].notna()]
+    known = known.assign(
+        **{name: [round(float(edge), 3) for edge in known[name]] for name in EDGES}
+    )
     names = [*EDGES, *(name for name in ("finding", "label", "reader") if name in known)]
-    columns = [known[name].astype(object).tolist() for name in names]
-    shared = {} if finding is None else {"finding": finding}
     grouped: dict[str, list[dict]] = {}
-    for image, *cells in zip(known["image_id"].tolist(), *columns, strict=True):
-        said = {name: cell for name, cell in zip(names, cells, strict=True) if cell is not None}
-        grouped.setdefault(image, []).append(shared | said)
-    return pd.Series({image: to_cell(boxes) for image, boxes in grouped.items()}, dtype=object)
+    for image, box in zip(known["image_id"], known[names].to_dict("records"), strict=True):
+        grouped.setdefault(image, []).append(box)
+    return {image: to_cell(found) for image, found in grouped.items()}
 
 
 def count_items(cells: pd.Series) -> int:

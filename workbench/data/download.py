@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -113,6 +113,7 @@ class Download:
         path: Path,
         needed: Sequence[str],
         known: Sequence[str] = (),
+        labels: Iterable[str] = (),
         *,
         sep: str | None = None,
     ) -> pd.DataFrame:
@@ -124,7 +125,8 @@ class Download:
         Args:
             path: from `find` or `require`.
             needed: columns that must be there.
-            known: columns that may be there.
+            known: columns that are empty where they are not there.
+            labels: columns that may be there.
             sep: what separates cells; None for a comma, or a tab in a .tsv file.
 
         Raises:
@@ -139,7 +141,8 @@ class Download:
                 f"{path.name}: cannot be read as a table ({cause}); if it is damaged or not the "
                 f"published file, fetch it again from {self.card.url}"
             ) from None
-        frame = frame.rename(columns=_published(list(frame.columns), (*needed, *known), path.name))
+        names = _published(list(frame.columns), (*needed, *known, *labels), path.name)
+        frame = frame.rename(columns=names)
         missing = [name for name in needed if name not in frame.columns]
         if missing:
             raise InputError(
@@ -147,7 +150,8 @@ class Download:
                 f"it has: {listed(frame.columns)}; "
                 f"expected the file as {self.card.title} publishes it"
             )
-        return frame.assign(**{name: frame[name].str.strip() for name in needed})
+        cut = {name: frame[name].str.strip() for name in needed}
+        return frame.assign(**cut, **{name: "" for name in known if name not in frame})
 
     def look_up(
         self,

@@ -55,21 +55,17 @@ _RULE = re.compile(r"_{10,}")
 
 
 def read_cells(
-    values: pd.Series | None, words: Mapping[str, str], *, rows: int, empty: str | None = None
+    values: pd.Series, words: Mapping[str, str], *, empty: str | None = None
 ) -> np.ndarray:
-    """Return what cells of a closed vocabulary say (`workbench.findings.read_cell`).
+    """Return (n,) what cells of a closed vocabulary say (`workbench.findings.read_cell`).
+
+    A cell that is not understood stays as it is.
 
     Args:
-        values: (n,) cells; None where the source has no such column.
+        values: (n,) cells.
         words: cell -> what it says, in any case.
-        rows: n, for a column that is not there.
         empty: what an empty cell says.
-
-    Returns:
-        (n,) of object; a cell that is not understood stays as it is.
     """
-    if values is None:
-        return np.full(rows, empty, dtype=object)
     table = {cell_key(word): said for word, said in words.items()}
 
     def said(cell: object) -> object:
@@ -79,10 +75,8 @@ def read_cells(
     return map_unique(values, said, missing=empty)
 
 
-def read_numbers(values: pd.Series | None, *, rows: int) -> tuple[pd.Series, np.ndarray]:
+def read_numbers(values: pd.Series) -> tuple[pd.Series, np.ndarray]:
     """Return (n,) float numbers, missing where there is none, and (n,) bool: what is no number."""
-    if values is None:
-        return pd.Series(np.nan, index=range(rows), dtype=float), np.zeros(rows, dtype=bool)
     cells = pd.Series(map_unique(values, cell_key, missing=""))
     numbers = pd.to_numeric(cells.where(cells != ""), errors="coerce").astype(float)
     odd = ~np.isfinite(numbers.to_numpy()) & (cells != "").to_numpy(bool)
@@ -90,12 +84,7 @@ def read_numbers(values: pd.Series | None, *, rows: int) -> tuple[pd.Series, np.
 
 
 def agreed(keys: pd.Series, said: Iterable[object]) -> pd.Series:
-    """Return key -> what all its rows say; rows that contradict each other stay, joined by |.
-
-    Args:
-        keys: (n,) what a row speaks of.
-        said: (n,) from `read_cells`; None says nothing.
-    """
+    """Return key -> what all its rows say; rows that contradict each other are joined by |."""
     table = pd.DataFrame({"key": keys.to_numpy(object), "said": list(said)}).dropna()
     table = table.drop_duplicates()
     several = table["key"].duplicated(keep=False)
@@ -109,18 +98,12 @@ def join_labels(labels: Iterable[str]) -> str:
     return "|".join(dict.fromkeys(label.strip() for label in labels if label.strip()))
 
 
-def codes_from_masks(rows: int, masks: Mapping[str, np.ndarray]) -> pd.Categorical[Any]:
-    """Return (rows,) codes; where masks overlap, present beats uncertain beats absent.
-
-    Args:
-        rows: length.
-        masks: code -> (rows,) bool.
-    """
-    codes = np.full(rows, CODES.index(NOT_MENTIONED), dtype=np.int8)
-    for name in (ABSENT, UNCERTAIN, PRESENT):
-        if name in masks:
-            codes[np.asarray(masks[name], dtype=bool)] = CODES.index(name)
-    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(list(CODES)))
+def codes_from_masks(masks: Mapping[str, np.ndarray]) -> pd.Categorical[Any]:
+    """Return (n,) codes from code -> (n,) bool: present beats uncertain beats absent."""
+    known = [code for code in (PRESENT, UNCERTAIN, ABSENT) if code in masks]
+    numbers = [CODES.index(code) for code in known]
+    codes = np.select([masks[code] for code in known], numbers, CODES.index(NOT_MENTIONED))
+    return pd.Categorical.from_codes(codes, CODES)
 
 
 def codes_or_cells(said: np.ndarray) -> pd.Categorical[Any]:
@@ -130,12 +113,7 @@ def codes_or_cells(said: np.ndarray) -> pd.Categorical[Any]:
 
 
 def codes_from_lists(card: DataCard, lists: pd.Series) -> dict[str, pd.Categorical]:
-    """Return finding -> (n,) codes, present where one of the labels of a row states it.
-
-    Args:
-        card: the source.
-        lists: (n,) labels joined by |.
-    """
+    """Return finding -> (n,) codes, present where one of the labels, joined by |, states it."""
     codes, unique = pd.factorize(lists.fillna(""))
     table = np.zeros((len(FINDING_COLUMNS), len(unique)), dtype=bool)
     for column, text in enumerate(unique):
@@ -143,7 +121,7 @@ def codes_from_lists(card: DataCard, lists: pd.Series) -> dict[str, pd.Categoric
             for finding in card.findings_of(label) or ():
                 table[FINDING_COLUMNS.index(finding), column] = True
     return {
-        finding: codes_from_masks(len(lists), {PRESENT: row[codes]})
+        finding: codes_from_masks({PRESENT: row[codes]})
         for finding, row in zip(FINDING_COLUMNS, table, strict=True)
         if row.any()
     }
@@ -156,16 +134,15 @@ def codes_from_columns(
     *,
     words: Mapping[str, str] = TICKS,
 ) -> dict[str, pd.Series | pd.Categorical]:
-    """Return finding -> (n,) codes from one column for each label, and `source_labels`.
+    """Return finding -> (n,) codes from one column for each label.
+
+    "source_labels" are the names of the columns that say present, joined by |.
 
     Args:
         card: the source.
         frame: the columns, as text.
         columns: names of label columns that the card knows.
-        words: cell -> code; 1, 0 and -1 of CheXpert by default. An empty cell says nothing.
-
-    Returns:
-        The codes; under "source_labels" (n,) names of the columns that say present, joined by |.
+        words: cell -> code; 1, 0 and -1 of CheXpert by default.
 
     Raises:
         InputError: two columns stand for one finding.
@@ -174,7 +151,7 @@ def codes_from_columns(
     codes: dict[str, pd.Series | pd.Categorical] = {}
     hits = {}
     for name in columns:
-        said = read_cells(frame[name], words, rows=len(frame))
+        said = read_cells(frame[name], words)
         hits[name] = said == PRESENT
         for finding in card.labels[name]:
             if finding in owner:
@@ -187,12 +164,7 @@ def codes_from_columns(
 
 
 def marked(hits: Mapping[str, np.ndarray], rows: int) -> pd.Series:
-    """Return (rows,) names of labels that a row has, joined by |.
-
-    Args:
-        hits: label -> (rows,) bool.
-        rows: length.
-    """
+    """Return (rows,) names of labels that a row has, joined by |, from label -> (rows,) bool."""
     joined = pd.Series([""] * rows, dtype=object)
     for name, hit in hits.items():
         joined = joined.mask(hit, joined + "|" + name)
@@ -217,7 +189,7 @@ def label_columns(card: DataCard, frame: pd.DataFrame, said: str) -> list[str]:
 def with_unknown(
     card: DataCard, labels: pd.Series, images: pd.Series, boxes: pd.DataFrame
 ) -> pd.Series:
-    """Return (n,) labels of a source, with those of boxes that its card does not know.
+    """Return (n,) labels, joined by |, with those of boxes that the card does not know.
 
     Args:
         card: the source.
@@ -238,14 +210,11 @@ def with_unknown(
 
 
 def sections(text: str) -> dict[str, str]:
-    """Split a free-text report into indication, comparison, technique, findings and impression.
+    """Return section -> text with single blanks, for the `REPORT_SECTIONS` that a report has.
 
-    The headings are those of `workbench.reports`, which also reads the labels; "FINDINGS AND
-    IMPRESSION" counts as findings. What no heading claims counts as findings where these have
-    none, and so do an addendum or a first reading where there is no impression either.
-
-    Returns:
-        Section -> text with single blanks, for the sections that are there.
+    The headings are those of `workbench.reports`; "FINDINGS AND IMPRESSION" counts as findings.
+    What no heading claims counts as findings where these have none, and so do an addendum or a
+    first reading where there is no impression either.
     """
     from workbench.reports import divide
 

@@ -22,7 +22,6 @@ from workbench.data.mapping import (
     SEX_WORDS,
     VIEW_WORDS,
     codes_from_masks,
-    marked,
     read_cells,
     read_numbers,
 )
@@ -66,33 +65,33 @@ def _separator(path: Path) -> str:
 
 
 def _rows(files: Download, raw: pd.DataFrame, scores: pd.Series) -> pd.DataFrame:
-    rows = len(raw)
     valid = scores.astype("str").str.fullmatch(r"[0-3]{6}").fillna(False).to_numpy(bool)
     total = np.array([sum(map(int, s)) if ok else 0 for s, ok in zip(scores, valid, strict=True)])
-    group, odd = read_numbers(raw.get(AGE), rows=rows)
-    age = (group * 5).astype("Int64").astype(object).mask(odd, raw.get(AGE))
-    view = read_cells(raw.get("ViewPosition"), VIEW_WORDS, rows=rows, empty="frontal")
+    group, odd = read_numbers(raw[AGE])
     opacity = {PRESENT: valid & (total > 0), ABSENT: valid & (total == 0)}
-    label = marked({"score above 0": total > 0}, rows)
+    label = pd.Series(np.where(total > 0, "score above 0", ""), dtype=object)
     return pd.DataFrame(
         {
             "image_id": raw["Filename"].str.removesuffix(".dcm"),
             "path": files.locate(raw["Filename"], FOLDERS),
-            "patient_id": raw.get("Subject", raw["Filename"]),
-            "study_id": raw.get("StudyId", raw["Filename"]),
-            "view": view,
-            "sex": read_cells(raw.get("Sex"), SEX_WORDS, rows=rows),
-            "age": age,
+            "patient_id": _known(raw, "Subject"),
+            "study_id": _known(raw, "StudyId"),
+            "view": read_cells(raw["ViewPosition"], VIEW_WORDS, empty="frontal"),
+            "sex": read_cells(raw["Sex"], SEX_WORDS),
+            "age": (group * 5).astype("Int64").astype(object).mask(odd, raw[AGE]),
             # The authors left all images but the test set to the user.
-            "split": read_cells(
-                raw.get("ConsensusTestset"), {"1": "test", "0": "train"}, rows=rows
-            ),
-            "lung opacity": codes_from_masks(rows, opacity),
+            "split": read_cells(raw["ConsensusTestset"], {"1": "test", "0": "train"}),
+            "lung opacity": codes_from_masks(opacity),
             "source_labels": label.where(valid | (scores == ""), "score " + scores),
             "severity": map_unique(scores, _severity),
             "locations": map_unique(scores, lambda score: _places(files.card, score)),
         }
     )
+
+
+def _known(raw: pd.DataFrame, name: str) -> pd.Series:
+    """Return a column, or the names of the files where all of it is empty."""
+    return raw["Filename"] if raw[name].eq("").all() else raw[name]
 
 
 def _is_score(score: str) -> bool:

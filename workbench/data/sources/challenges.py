@@ -52,18 +52,20 @@ def read_pneumonia(files: Download) -> tuple[pd.DataFrame, list[str]]:
     """
     path = files.require("stage_2_train_labels.csv", "kaggle_stage_2_train_labels.csv")
     raw = files.table(path, ["patientId", *EDGES, "Target"])
-    edges = read_edges(raw, EDGES, path.name).assign(image_id=raw["patientId"])
-    said = read_cells(raw["Target"], TICKED, rows=len(raw))
+    edges = read_edges(raw, EDGES, path.name)
+    boxes = edges.assign(image_id=raw["patientId"], finding="lung opacity")
+    said = read_cells(raw["Target"], TICKED)
     said[(said == ABSENT) & edges["x"].notna().to_numpy()] = f"{ABSENT}, with a box"
     frame, said = _images(files, raw["patientId"], said, ("stage_2_train_images", ""))
     codes = codes_or_cells(said)
     frame["lung opacity"], frame["pneumonia"] = codes, codes
     frame["source_labels"] = marked({"Target": said == PRESENT}, len(frame))
-    frame["boxes"] = frame["image_id"].map(box_cells(edges, finding="lung opacity"))
+    frame["boxes"] = frame["image_id"].map(box_cells(boxes))
     notes = []
     for add in (_classes, _headers):
         columns, note = add(files, frame)
-        frame, notes = frame.assign(**columns), [*notes, note]
+        frame = frame.assign(**columns)
+        notes.append(note)
     return frame, notes
 
 
@@ -86,7 +88,7 @@ def _classes(files: Download, frame: pd.DataFrame) -> tuple[dict, str]:
     if path is None:
         return {}, f"no {CLASSES} here: nothing is known of normal radiographs"
     found, note = files.look_up(frame["image_id"], path, "patientId", ["class"], what="classes")
-    codes = codes_or_cells(read_cells(found["class"], NORMAL, rows=len(frame)))
+    codes = codes_or_cells(read_cells(found["class"], NORMAL))
     labels = found["class"].astype(object).where(found["class"] != "", frame["source_labels"])
     return {"no finding": codes, "source_labels": labels}, note
 
@@ -97,11 +99,10 @@ def _headers(files: Download, frame: pd.DataFrame) -> tuple[dict, str]:
         return {"view": "frontal"}, "no table of DICOM headers here: age, sex and view are unknown"
     known = ["PatientAge", "PatientSex", "ViewPosition"]
     table, note = files.look_up(frame["image_id"], path, "PatientID", known, what="headers")
-    rows = len(frame)
     return {
         "age": table["PatientAge"],
-        "sex": read_cells(table["PatientSex"], SEX_WORDS, rows=rows),
-        "view": read_cells(table["ViewPosition"], VIEW_WORDS, rows=rows, empty="frontal"),
+        "sex": read_cells(table["PatientSex"], SEX_WORDS),
+        "view": read_cells(table["ViewPosition"], VIEW_WORDS, empty="frontal"),
     }, note
 
 
@@ -158,7 +159,7 @@ def read_covid(files: Download) -> tuple[pd.DataFrame, list[str]]:
     known, note = files.look_up(
         study, path, "id", APPEARANCES, what="labels", things="studies", form=_study_form
     )
-    said = {column: read_cells(known[column], TICKED, rows=len(images)) for column in APPEARANCES}
+    said = {column: read_cells(known[column], TICKED) for column in APPEARANCES}
     frame = pd.DataFrame(
         {
             "image_id": name,
@@ -180,10 +181,9 @@ def _study_form(name: str) -> str:
 
 def _codes(said: dict[str, np.ndarray]) -> dict[str, pd.Categorical]:
     """Return finding -> (n,) codes; a cell that is no tick, or several ticks, stay as they are."""
-    rows = len(said[NEGATIVE])
     ticked = {name: cells == PRESENT for name, cells in said.items()}
     several = sum(hit.astype(int) for hit in ticked.values()) > 1
-    odd = pd.Series([""] * rows, dtype=object)
+    odd = pd.Series([""] * len(several), dtype=object)
     for name, cells in said.items():
         read = pd.Series(cells).isin([PRESENT, ABSENT]) | pd.isna(cells)
         odd = odd.mask(~read, odd + "|" + pd.Series(cells).astype(object))
@@ -196,7 +196,7 @@ def _codes(said: dict[str, np.ndarray]) -> dict[str, pd.Categorical]:
     found = {"lung opacity": opacity, "pneumonia": pneumonia, "covid-19 pneumonia": pneumonia}
     return {
         finding: codes_or_cells(
-            np.where(odd == "", np.asarray(codes_from_masks(rows, masks), object), odd)
+            np.where(odd == "", np.asarray(codes_from_masks(masks), object), odd)
         )
         for finding, masks in found.items()
     }
@@ -211,12 +211,7 @@ def _paths(files: Download, study: pd.Series, name: pd.Series) -> pd.Series:
     return name.map(where).astype(object).fillna("train/" + study + "/" + name + ".dcm")
 
 
-def _boxes(names: pd.Series, cells: pd.Series) -> dict[str, str]:
-    """Return image -> cell of boxes.
-
-    Raises:
-        InputError: a cell is no list of boxes; the message names the row.
-    """
+def _boxes(names: pd.Series, cells: pd.Series) -> dict[str, str | None]:
     rows = []
     for number, (name, cell) in enumerate(zip(names, cells, strict=True), start=1):
         boxes = parse_list(cell)
@@ -228,9 +223,8 @@ def _boxes(names: pd.Series, cells: pd.Series) -> dict[str, str]:
                     "expected [{'x': 1.0, 'y': 2.0, 'width': 3.0, 'height': 4.0}], or nothing"
                 )
             rows.append({"image_id": name} | edges)
-    frame = pd.DataFrame(rows, columns=["image_id", *EDGES]).assign(label="opacity")
-    cells = box_cells(frame, finding="lung opacity")
-    return {str(name): cell for name, cell in cells.items()}
+    boxes = pd.DataFrame(rows, columns=["image_id", *EDGES])
+    return box_cells(boxes.assign(label="opacity", finding="lung opacity"))
 
 
 def _edges(box: object) -> dict[str, float] | None:

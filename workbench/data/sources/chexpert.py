@@ -36,7 +36,7 @@ def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
     for split, (folder, names) in FILES.items():
         path = files.find(*names)
         if path is not None:
-            raw = files.table(path, ["Path"], [*KNOWN, *files.card.labels])
+            raw = files.table(path, ["Path"], KNOWN, files.card.labels)
             part, note = _part(files, raw, split, folder)
             parts, notes = [*parts, part], [*notes, *note]
             found += [split] if len(part) else []
@@ -64,8 +64,8 @@ def _part(
             "patient_id": place[0].fillna(path),
             "study_id": study.fillna(path),
             "view": _views(raw, place[2]),
-            "sex": read_cells(raw.get("Sex"), SEX_WORDS, rows=len(raw)),
-            "age": raw.get("Age"),
+            "sex": read_cells(raw["Sex"], SEX_WORDS),
+            "age": raw["Age"],
             "split": split,
             "provenance": "report-mined" if split == "train" else "radiologist",
         }
@@ -77,9 +77,8 @@ def _part(
 
 def _views(raw: pd.DataFrame, names: pd.Series) -> np.ndarray:
     """Return (n,) views: lateral where that is said, else the projection, else frontal."""
-    rows = len(raw)
-    projection = read_cells(raw.get("AP/PA"), VIEW_WORDS, rows=rows)
-    side = read_cells(raw.get("Frontal/Lateral"), VIEW_WORDS, rows=rows)
+    projection = read_cells(raw["AP/PA"], VIEW_WORDS)
+    side = read_cells(raw["Frontal/Lateral"], VIEW_WORDS)
     silent = pd.isna(side)
     side[silent] = map_unique(names[silent], _side)
     said = np.where(pd.isna(projection), side, projection)

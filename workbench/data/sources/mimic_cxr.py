@@ -41,7 +41,7 @@ def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
     raw = files.table(files.require("mimic-cxr-2.*-metadata.csv"), needed, ["ViewPosition"])
     raw = raw.assign(**{name: raw[name].map(number_form) for name in needed[1:]})
     path = files.require(LABEL_FILES[files.labels])
-    found = files.table(path, ["study_id"], list(files.card.labels))
+    found = files.table(path, ["study_id"], (), files.card.labels)
     by_hand = files.labels == "radiologist"
     if by_hand:
         kept = raw["study_id"].isin(set(found["study_id"].map(number_form)))
@@ -71,7 +71,7 @@ def _identity(raw: pd.DataFrame) -> pd.DataFrame:
             "path": folder + image + ".jpg",
             "patient_id": patient.where(raw["subject_id"] != "", ""),
             "study_id": study.where(raw["study_id"] != "", ""),
-            "view": read_cells(raw.get("ViewPosition"), VIEW_WORDS, rows=len(raw)),
+            "view": read_cells(raw["ViewPosition"], VIEW_WORDS),
         }
     )
 
@@ -81,15 +81,10 @@ def _split(files: Download, images: pd.Series) -> tuple[np.ndarray | None, str]:
     if path is None:
         return None, "no mimic-cxr-2.*-split.csv here: the split is left empty"
     found, note = files.look_up(images, path, "dicom_id", ["split"], what="split")
-    return read_cells(found["split"], {name: name for name in SPLITS}, rows=len(images)), note
+    return read_cells(found["split"], {name: name for name in SPLITS}), note
 
 
 def _reports(files: Download, raw: pd.DataFrame) -> tuple[dict[str, pd.Series], str]:
-    """Return the columns of reports.
-
-    Raises:
-        InputError: there are reports, and none of them belongs to one of the studies.
-    """
     keys = raw[["subject_id", "study_id"]].drop_duplicates()
     total = len(keys)
     texts = dict(progress(_texts(files, keys), total=total, label="reports", show=files.show))

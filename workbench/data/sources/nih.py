@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from workbench.data.boxes import EDGES, OTHER, box_cells, read_edges
+from workbench.data.boxes import EDGES, box_cells, read_boxes
 from workbench.data.download import Download
-from workbench.data.joins import join, owners
+from workbench.data.joins import join
 from workbench.data.mapping import (
     SEX_WORDS,
     VIEW_WORDS,
@@ -50,33 +50,28 @@ def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
     frame["provenance"] = "report-mined"
     frame["split"], split_note = _official_split(files, names)
     boxes, box_note = _boxes(files, names)
-    frame["boxes"] = names.map(box_cells(boxes).to_dict())
+    frame["boxes"] = names.map(box_cells(boxes))
     frame["source_labels"] = with_unknown(files.card, labels, names, boxes)
     return frame, [split_note, box_note]
 
 
 def _identity(raw: pd.DataFrame, files: Download) -> pd.DataFrame:
-    rows = len(raw)
     patient = raw["Patient ID"].str.strip()
-    follow_up = raw.get("Follow-up #", pd.Series([""] * rows)).str.strip()
     return pd.DataFrame(
         {
             "image_id": raw["Image Index"].str.removesuffix(".png"),
             "path": files.locate(raw["Image Index"], FOLDERS),
             "patient_id": patient,
-            "study_id": patient + "/" + follow_up,
-            "view": read_cells(raw.get("View Position"), VIEW_WORDS, rows=rows),
-            "sex": read_cells(raw.get("Patient Gender"), SEX_WORDS, rows=rows),
-            "age": _years(raw["Patient Age"]) if "Patient Age" in raw else None,
+            "study_id": patient + "/" + raw["Follow-up #"].str.strip(),
+            "view": read_cells(raw["View Position"], VIEW_WORDS),
+            "sex": read_cells(raw["Patient Gender"], SEX_WORDS),
+            "age": _years(raw["Patient Age"]),
         }
     )
 
 
 def _years(ages: pd.Series) -> pd.Series:
-    """Return ages in years; "058Y", "003M" and "012D" of the first release are understood.
-
-    What is no age stays as it is, for the check to name.
-    """
+    """Return ages in years, also of "058Y", "003M" and "012D" as in the first release."""
     unit = ages.str.extract(r"^\s*0*(\d+)\s*([YMWD]?)\s*$", expand=True)
     number = pd.to_numeric(unit[0], errors="coerce")
     per_year = unit[1].map({"Y": 1, "": 1, "M": 12, "W": 52, "D": 365}).astype(float).fillna(1)
@@ -92,23 +87,19 @@ def _official_split(files: Download, names: pd.Series) -> tuple[np.ndarray | Non
     table = pd.DataFrame(rows, columns=["image", "split"], dtype="str")
     said = "train_val_list.txt and test_list.txt"
     found, note = join(names, table, "image", what="split", things="images", said=said)
-    return read_cells(found["split"], {"train": "train", "test": "test"}, rows=len(names)), note
+    return read_cells(found["split"], {"train": "train", "test": "test"}), note
 
 
 def _boxes(files: Download, images: pd.Series) -> tuple[pd.DataFrame, str]:
-    """Return columns as `box_cells` takes them, of the boxes that are on these images."""
     path = files.find("BBox_List_2017.csv")
     if path is None:
-        columns = ["image_id", "finding", "label", *EDGES, "reader"]
+        columns = ["image_id", "label", *EDGES]
         return pd.DataFrame(columns=columns), "no BBox_List_2017.csv here: no boxes"
-    raw = files.table(path, ["Image Index", "Finding Label", *BOX_EDGES])
-    owner, met = owners(raw["Image Index"], images, things="boxes", said=path.name)
-    label = raw["Finding Label"]
-    finding = [(files.card.findings_of(name) or (OTHER,))[0] for name in label]
-    boxes = pd.DataFrame({"image_id": owner, "finding": finding, "label": label})
-    edges = read_edges(raw, BOX_EDGES, path.name).set_axis(EDGES, axis=1)
-    note = f"{int(met.sum()):,} of {len(raw):,} boxes of {path.name} are on these images"
-    return boxes.join(edges).assign(reader="radiologist")[met], note
+    names = ("Image Index", "Finding Label")
+    raw = files.table(path, [*names, *BOX_EDGES])
+    boxes = read_boxes(files.card, raw, images, names, BOX_EDGES, things="boxes", said=path.name)
+    note = f"{len(boxes):,} of {len(raw):,} boxes of {path.name} are on these images"
+    return boxes.assign(reader="radiologist"), note
 
 
 def _adjudicated(files: Download) -> tuple[pd.DataFrame, list[str]]:
@@ -123,10 +114,10 @@ def _adjudicated(files: Download) -> tuple[pd.DataFrame, list[str]]:
         )
     raw = pd.concat(tables, ignore_index=True)
     raw = raw.drop_duplicates(["Image Index", *ADJUDICATED], ignore_index=True)
-    if "Set Id" in raw:
+    if raw["Set Id"].ne("").any():
         sets = {"val": "validate", "validate": "validate", "test": "test"}
-        raw["split"] = read_cells(raw["Set Id"], sets, rows=len(raw))
-    if "Patient ID" not in raw:
+        raw["split"] = read_cells(raw["Set Id"], sets)
+    if raw["Patient ID"].eq("").all():
         raw["Patient ID"] = raw["Image Index"].str.slice(0, 8).str.lstrip("0")
     codes = codes_from_columns(files.card, raw, ADJUDICATED, words=ADJUDICATED_WORDS)
     frame = _identity(raw, files).assign(**codes, provenance="adjudicated", split=raw["split"])

@@ -135,7 +135,7 @@ def _views(files: Download, images: pd.Series) -> tuple[pd.Series, str]:
     if path is None:
         return pd.Series("unknown", index=images.index), "no projections here: views unknown"
     found, note = files.look_up(images, path, key, [column], what="views", form=_file_form)
-    views = read_cells(found[column], VIEW_WORDS, rows=len(images))
+    views = read_cells(found[column], VIEW_WORDS)
     return pd.Series(views, index=images.index), note
 
 

@@ -117,7 +117,7 @@ def read_csv(files: Download) -> tuple[pd.DataFrame, list[str]]:
         if finding is not None:
             _refuse_two(owner.get(finding), column, finding, path.name)
             owner[finding] = column
-            said = read_cells(raw[column], CODE_CELLS, rows=len(raw))
+            said = read_cells(raw[column], CODE_CELLS)
             frame[finding] = _with_list(frame.get(finding), said, names.get("labels"), column)
         elif _key(column) in COLUMN_NAMES and _key(column) not in frame:
             frame[_key(column)] = restore(raw[column].astype("string"))
@@ -230,5 +230,5 @@ def _identity(raw: pd.DataFrame, names: dict[str, str], root: Root) -> pd.DataFr
             frame[target] = cells[target]
     for target, words in WORDS.items():
         if target in cells:
-            frame[target] = read_cells(cells[target], words, rows=len(raw))
+            frame[target] = read_cells(cells[target], words)
     return frame

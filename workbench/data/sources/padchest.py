@@ -34,7 +34,7 @@ SENTENCES = "LabelsLocalizationsBySentence"
 def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
     """Return all images, or those whose labels a physician gave."""
     raw = files.table(files.require(FILE), NEEDED, [*KNOWN, SENTENCES])
-    method = read_cells(raw["MethodLabel"], METHOD, rows=len(raw))
+    method = read_cells(raw["MethodLabel"], METHOD)
     if files.labels == "physician":
         kept = method == "report-read"
         raw, method = raw[kept].reset_index(drop=True), method[kept]
@@ -42,9 +42,8 @@ def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
     frame = _identity(raw, files).assign(**codes_from_lists(files.card, lists))
     frame["source_labels"] = lists
     frame["provenance"] = method
-    if SENTENCES in raw:
-        frame["locations"] = map_unique(raw[SENTENCES], lambda cell: _locations(files.card, cell))
-    if files.reports and "Report" in raw:
+    frame["locations"] = map_unique(raw[SENTENCES], lambda cell: _locations(files.card, cell))
+    if files.reports:
         text = raw["Report"].str.strip()
         frame["report_findings"] = text.mask(text.isin(["", "nan"]))
         frame["report_language"] = frame["report_findings"].notna().map({True: "es"})
@@ -62,12 +61,11 @@ def _joined(cell: str) -> str:
 
 
 def _identity(raw: pd.DataFrame, files: Download) -> pd.DataFrame:
-    rows = len(raw)
-    dates = raw.get("StudyDate_DICOM")
-    born, odd_born = read_numbers(raw.get("PatientBirth"), rows=rows)
-    taken, odd_taken = read_numbers(None if dates is None else dates.str.slice(0, 4), rows=rows)
+    dates = raw["StudyDate_DICOM"]
+    born, odd_born = read_numbers(raw["PatientBirth"])
+    taken, odd_taken = read_numbers(dates.str.slice(0, 4))
     age = (taken - born).astype("Int64").astype(object)
-    age = age.mask(odd_born, raw.get("PatientBirth")).mask(odd_taken, dates)
+    age = age.mask(odd_born, raw["PatientBirth"]).mask(odd_taken, dates)
     nested = raw["ImageDir"] + "/" + raw["ImageID"]
     flat = len(raw) > 0 and (files.folder / raw["ImageID"].iloc[0]).is_file()
     return pd.DataFrame(
@@ -76,8 +74,8 @@ def _identity(raw: pd.DataFrame, files: Download) -> pd.DataFrame:
             "path": raw["ImageID"] if flat else nested,
             "patient_id": raw["PatientID"],
             "study_id": raw["StudyID"],
-            "view": read_cells(raw["Projection"], VIEW_WORDS, rows=rows),
-            "sex": read_cells(raw.get("PatientSex_DICOM"), SEX_WORDS, rows=rows),
+            "view": read_cells(raw["Projection"], VIEW_WORDS),
+            "sex": read_cells(raw["PatientSex_DICOM"], SEX_WORDS),
             "age": age,
         }
     )
@@ -86,8 +84,7 @@ def _identity(raw: pd.DataFrame, files: Download) -> pd.DataFrame:
 def _locations(card: DataCard, cell: str) -> str | None:
     """Return finding -> sides and zones that stand in the same sentence, as JSON.
 
-    Where all stands in one list, nothing says which place belongs to which finding. A cell that is
-    no list stays as it is, which is no JSON, for the check to name.
+    Where all stands in one list, nothing says which place belongs to which finding.
     """
     places: dict[str, set[str]] = {}
     sentences = parse_list(cell)

@@ -10,12 +10,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from workbench.data.boxes import OTHER, box_cells, count_items, read_edges
+from workbench.data.boxes import box_cells, count_items, read_boxes
 from workbench.data.cards import DataCard
 from workbench.data.columns import shown
 from workbench.data.download import Download
 from workbench.data.frames import map_unique
-from workbench.data.joins import owners
 from workbench.data.mapping import (
     TICKED,
     agreed,
@@ -77,7 +76,7 @@ def _release(files: Download, split: str) -> tuple[pd.DataFrame, pd.DataFrame, s
     path = files.find(f"image_labels_{split}.csv")
     if path is None:
         return None
-    labels = files.table(path, ["image_id"], ["rad_id", *files.card.labels])
+    labels = files.table(path, ["image_id"], ["rad_id"], files.card.labels)
     path = files.require(f"annotations_{split}.csv")
     boxes = files.table(path, ["image_id", "class_name", *EDGES], ["rad_id"])
     _refuse_nameless(boxes, path.name)
@@ -116,7 +115,7 @@ def _readers(
     """
     wide = _one_row_each(wide, split)
     columns = [name for name in wide.columns if name not in ("image_id", "rad_id")]
-    cells = {name: read_cells(wide[name], TICKED, rows=len(wide)) for name in columns}
+    cells = {name: read_cells(wide[name], TICKED) for name in columns}
     ticked = pd.DataFrame({name: found == PRESENT for name, found in cells.items()})
     looked = pd.DataFrame({name: np.isin(found, KNOWN) for name, found in cells.items()})
     votes = ticked.astype(int).groupby(wide["image_id"], sort=True).sum()
@@ -134,24 +133,21 @@ def _readers(
         }
     ).assign(**_codes(files.card, votes, asked, consensus))
     frame = frame.assign(**_odd_cells(files.card, frame, wide["image_id"], cells))
-    boxes = _boxes(files.card, marks, images, said)
+    boxes = read_boxes(
+        files.card, marks, images, ("image_id", "class_name"), EDGES,
+        things="annotations", said=said, corners=True,
+    )  # fmt: skip
+    boxes["reader"] = "consensus" if split == "test" else marks["rad_id"]
     labels = marked({name: votes[name].to_numpy() > 0 for name in columns}, len(votes))
     frame["source_labels"] = with_unknown(files.card, labels, images, boxes)
-    frame["boxes"] = images.map(box_cells(boxes).to_dict())
+    frame["boxes"] = images.map(box_cells(boxes))
     return frame
 
 
 def _odd_cells(
     card: DataCard, frame: pd.DataFrame, images: pd.Series, cells: dict[str, np.ndarray]
 ) -> dict[str, pd.Series]:
-    """Return finding -> (n,) codes, with the cells that are no ticks for the check to name.
-
-    Args:
-        card: the source.
-        frame: (n, columns) image_id and codes.
-        images: (m,) image of each row of a reader.
-        cells: label -> (m,) from `read_cells`.
-    """
+    """Return finding -> (n,) codes, with the cells that are no ticks for the check to name."""
     found = {}
     for label, said in cells.items():
         odd = pd.Series(said).mask(np.isin(said, KNOWN), None)
@@ -193,7 +189,7 @@ def _codes(
         for known in (masks[name] for name in OPACITIES if name in masks):
             implied = known[PRESENT] | known[UNCERTAIN]
             masks["lung opacity"][ABSENT] = masks["lung opacity"][ABSENT] & ~implied
-    return {finding: codes_from_masks(len(votes), known) for finding, known in masks.items()}
+    return {finding: codes_from_masks(known) for finding, known in masks.items()}
 
 
 def _one_row_each(wide: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -202,9 +198,8 @@ def _one_row_each(wide: pd.DataFrame, split: str) -> pd.DataFrame:
     Raises:
         InputError: one reader says two things of an image.
     """
-    keys = [name for name in ("image_id", "rad_id") if name in wide]
     wide = wide.drop_duplicates(ignore_index=True)
-    again = np.flatnonzero(wide.duplicated(keys).to_numpy(bool))
+    again = np.flatnonzero(wide.duplicated(["image_id", "rad_id"]).to_numpy(bool))
     if again.size:
         image = shown("image_id", wide["image_id"].iloc[again[0]])
         raise InputError(
@@ -223,24 +218,3 @@ def _file_names(files: Download, images: pd.Series, split: str) -> pd.Series:
         if len(images) and (files.folder / split / (images.iloc[0] + suffix)).is_file():
             return images + suffix
     return images + ".dicom"
-
-
-def _boxes(card: DataCard, marks: pd.DataFrame, images: pd.Series, said: str) -> pd.DataFrame:
-    """Return columns as `box_cells` takes them, of the boxes that are on these images."""
-    owner, met = owners(marks["image_id"], images, things="annotations", said=said)
-    edges = read_edges(marks, EDGES, said, corners=True)
-    finding = {
-        name: (card.findings_of(name) or (OTHER,))[0] for name in marks["class_name"].unique()
-    }
-    return pd.DataFrame(
-        {
-            "image_id": owner,
-            "finding": marks["class_name"].map(finding),
-            "label": marks["class_name"],
-            "x": edges["x_min"],
-            "y": edges["y_min"],
-            "width": edges["x_max"] - edges["x_min"],
-            "height": edges["y_max"] - edges["y_min"],
-            "reader": marks.get("rad_id", "consensus"),
-        }
-    )[met]
