@@ -176,7 +176,7 @@ def _tables(scratch: Path):
 
     def cohort(data: bytes) -> None:
         _file(folder, "cohort.json").write_bytes(data)
-        Cohort.load(folder / "cohort.json")._repr_html_()
+        Cohort.load(folder / "cohort.json")
 
     yield Reader("manifest CSV", (text,), mutation.damage_table, reading(csv))
     sound = parquet.read_bytes()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import workbench as wb
+from workbench import interface
 from workbench.errors import InputError
-from workbench.runs import engines
 from workbench.runs.record import kept_places, read_record
 
 FAST = {"max_new_tokens": 2, "tasks": ["report"]}
@@ -29,10 +29,10 @@ def apart(tmp_path, lab) -> Path:
 def unloaded(monkeypatch) -> None:
     """No model may be loaded."""
 
-    def load(self):
+    def load(*_, **__):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(engines.ModelSource, "load", load)
+    monkeypatch.setattr(interface, "load_model", load)
 
 
 def root_of(out: Path) -> Path:

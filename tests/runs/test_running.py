@@ -275,7 +275,6 @@ def test_wrong_input_is_said(films, model, tmp_path):
 def test_a_result_shows_itself(ended):
     assert "24 done" in repr(ended)
     assert "ptx" in ended._repr_html_()
-    assert ended.plot().get_xlabel() == "rows"
     assert ended.summary()["rows"] == 24
 
 

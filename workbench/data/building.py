@@ -67,7 +67,7 @@ def build(
 
     Raises:
         OptionError: the source, or an option, is not known.
-        InputError: files are missing or not the published ones; the message says which.
+        InputError: files are missing or not the published ones.
     """
     if provenance is not None and provenance not in PROVENANCES:
         raise OptionError(
@@ -79,10 +79,10 @@ def build(
     if loose.empty:
         notes = [*notes, "no rows here: the files hold a header and nothing below it"]
     loose["source"] = files.card.key
-    loose["licence"] = _filled(loose.get("licence"), licence or files.card.licence)
     if provenance is not None:
         loose["provenance"] = provenance
     frame = conform(loose)
+    frame["licence"] = frame["licence"].fillna(licence or files.card.licence)
     if repair:
         frame, note = _repaired(frame)
         notes = [*notes, *note]
@@ -113,13 +113,11 @@ def load(
         reports: False leaves the report columns empty.
 
     Raises:
-        InputError: no such file, damaged, or refused; the message names the first problems.
+        InputError: no such file, damaged, or refused.
     """
     path = Path(path)
     frame = read_table(path, reports=reports)
-    folder = Path(root) if root is not None else path.parent
-    Root(folder)
-    manifest = Manifest(frame, folder)
+    manifest = Manifest(frame, Root(path.parent if root is None else root).folder)
     if check:
         result = run_check(manifest, rules=BLOCKING)
         if not result.ok:
@@ -139,12 +137,6 @@ def _repaired(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         return frame, []
     frame = frame.assign(age=years.mask(wrong).round().astype("Int16"))
     return frame, [f"{int(wrong.sum())} ages outside {AGE_RANGE[0]} to {AGE_RANGE[1]} were emptied"]
-
-
-def _filled(values: pd.Series | None, default: str) -> pd.Series | str:
-    if values is None:
-        return default
-    return values.where(values.notna() & (values.astype(str).str.len() > 0), default)
 
 
 def _some_exist(paths: pd.Series, root: Root) -> bool:
@@ -167,5 +159,4 @@ def _expected(
         summary = part.summary() if promised else {}
         for what, number in promised.items():
             found = summary[what]
-            ok = number == found
-            yield {"what": what + said, "expected": number, "found": found, "ok": ok}
+            yield {"what": what + said, "expected": number, "found": found, "ok": found == number}

@@ -1,8 +1,7 @@
 """Data cards: what is known of each source before anybody downloads it.
 
-One YAML file for each source in `workbench/data/cards/`: title, licence, terms, where to fetch
-what, agreement, citation, expected counts, how its labels map to findings, known faults. The
-package reads these files and nothing else; `data_manifests/` shows copies that a test compares.
+There is one YAML file for each source in `workbench/data/cards/`; `data_manifests/` shows copies
+that a test compares.
 """
 
 from __future__ import annotations
@@ -10,14 +9,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from html import escape
+from functools import cache, cached_property
 from importlib.resources import files
 
 import yaml
 
 from workbench._repr import short_repr
-from workbench.data.columns import PROVENANCES
 from workbench.errors import OptionError, unknown_name
 
 #: Source keys in the order in which they are shown.
@@ -43,25 +40,18 @@ class DataCard:
     """What is known of a source.
 
     Attributes:
-        key: name used on the command line.
-        aliases: other names that are understood there.
-        title: its own name.
-        about: two or three sentences.
-        url: where it is published.
-        licence: short name.
+        key: name used on the command line, where `aliases` are understood too.
         terms: what the licence or agreement asks for.
         agreement: what has to be signed before a download; "none" where nothing is.
-        citation: what to cite.
         fetch: what to fetch, in order, and where.
         files: file name pattern -> what it is for.
-        provenance: who labelled, one of `PROVENANCES`.
+        provenance: who labelled, one of `columns.PROVENANCES`.
         variants: name of a set of labels -> what it is; the first is the default.
         expected: variant -> counts of the whole data set ("rows", "patients", "boxes", ...).
         labels: label as published -> findings it states present; an empty list for labels that
             speak of no finding of the manifest.
-        separator: what stands between a label and its qualifiers, as in Opacity/lung/base; empty
-            where a source writes none.
-        translations: label in another language -> label as published.
+        separator: what stands between a label and its qualifiers, as in Opacity/lung/base.
+        translations: label in another language, in lower case -> label as published.
         locations: place as published -> {"side": ..., "zone": ...}.
         location_translations: place in another language -> place as published.
         closed: True where every label was looked for in every image, so that an unticked label
@@ -106,30 +96,18 @@ class DataCard:
         head = label.partition(self.separator)[0] if self.separator else label
         for word in (head.strip(), plain(head)):
             name = self.translations.get(word.casefold(), word)
-            found = name if name in self.labels else _published(self.key).get(folded(name))
+            found = name if name in self.labels else self._folded.get(folded(name))
             if found is not None:
                 return found
         return None
 
+    @cached_property
+    def _folded(self) -> dict[str, str]:
+        return {folded(label): label for label in self.labels}
+
     def to_dict(self) -> dict:
         """Return the card as plain values, as its YAML file holds it."""
         return dict(_raw(self.key))
-
-    def _repr_html_(self) -> str:
-        from workbench.figures.tables import facts_table
-
-        rows = [
-            ("Licence", self.licence),
-            ("Terms", self.terms),
-            ("Agreement", self.agreement),
-            ("Where", self.url),
-            ("Fetch", "; ".join(self.fetch)),
-            ("Cite", self.citation),
-            ("Labels by", PROVENANCES[self.provenance]),
-            ("Known faults", "; ".join(self.faults)),
-        ]
-        head = f"<h4>{escape(self.title)}</h4><p>{escape(self.about)}</p>"
-        return head + facts_table([row for row in rows if row[1]])
 
 
 def folded(name: str) -> str:
@@ -145,10 +123,10 @@ def plain(word: str) -> str:
 
 
 def source_key(name: str) -> str:
-    """Return the key of a source.
+    """Return the key of a source, as people type it.
 
     Raises:
-        OptionError: there is no such source; the message lists those there are.
+        OptionError: there is no such source.
     """
     key = "-".join(str(name).lower().replace("_", " ").split())
     if key in SOURCES:
@@ -160,11 +138,7 @@ def source_key(name: str) -> str:
 
 
 def card(name: str) -> DataCard:
-    """Return the data card of a source.
-
-    Raises:
-        OptionError: there is no such source.
-    """
+    """Return the data card of a source; errors as in `source_key`."""
     return _card(source_key(name))
 
 
@@ -179,16 +153,9 @@ def _raw(key: str) -> dict:
 
 
 @cache
-def _published(key: str) -> dict[str, str]:
-    return {folded(label): label for label in _card(key).labels}
-
-
-@cache
 def _card(key: str) -> DataCard:
     raw = dict(_raw(key))
     raw["labels"] = {name: tuple(found) for name, found in raw.get("labels", {}).items()}
-    for name in ("translations", "location_translations"):
-        raw[name] = {word.casefold(): target for word, target in raw.get(name, {}).items()}
     for name in ("aliases", "fetch", "faults"):
         raw[name] = tuple(raw.get(name, ()))
     return DataCard(**raw)

@@ -1,8 +1,8 @@
 """Check a manifest: what is wrong, in which row and column, by which rule, and how to repair it.
 
-pandera's own errors quote the cells that failed, which could be reports of patients; they
-are caught here, only their positions are used, and values are shown as `columns.shown` allows. A
-manifest without problems can still be wrong about its patients.
+pandera's own errors quote the cells that failed, which could be reports of patients; only their
+positions are used, and values are shown as `columns.shown` allows. A manifest without problems can
+still be wrong about its patients.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from typing import Protocol, TypedDict
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -49,25 +49,17 @@ REPAIRS = {
     "patient-in-both": "leave the patient out of one of the manifests",
     "image-in-both": "leave the image out of one of the manifests",
 }
-_CELL_RULES = ("missing-value", "unknown-code", "unknown-value", "age-range", "hash", "json")
-
-
-class CheckOptions(TypedDict, total=False):
-    """Options of `check`."""
-
-    root: str | os.PathLike | None
-    against: HasFrame | pd.DataFrame | None
-    rules: Sequence[str] | None
-    limit: int
+_CELL_RULES = (
+    "missing-value", "unknown-code", "unknown-value", "age-range", "hash", "json",
+    "path-outside-root",
+)  # fmt: skip
 
 
 class HasFrame(Protocol):
     """A manifest."""
 
     @property
-    def frame(self) -> pd.DataFrame:
-        """One row for each image."""
-        ...
+    def frame(self) -> pd.DataFrame: ...
 
 
 @dataclass(frozen=True)
@@ -76,15 +68,12 @@ class Problem:
 
     Attributes:
         row: number of the row, from 0; None for the whole file.
-        column: name of the column.
         rule: one of `REPAIRS`.
         value: what stands there, as far as it may be shown.
-        repair: what to do.
-        image_id: identifier of the row.
     """
 
     row: int | None
-    column: str | None
+    column: str
     rule: str
     value: str | None
     repair: str
@@ -154,10 +143,9 @@ def check(
     rules: Sequence[str] | None = None,
     limit: int = 100,
 ) -> CheckResult:
-    """Check a manifest.
+    """Check a manifest, or a table as it is.
 
     Args:
-        manifest: what is checked; a table is taken as it is.
         root: folder to look for the files in; None leaves the disk alone.
         against: another manifest, e.g. the one that a model was trained on, to look for patients
             and images that are in both.
@@ -179,16 +167,13 @@ def check(
     other = None if against is None else _frame(against)
     counts: Counter[str] = Counter()
     problems: list[Problem] = []
-    seen: set[tuple] = set()
     for fault in _faults(frame, root, other, wanted):
-        rows = [row for row in fault.rows.tolist() if (fault.rule, fault.column, row) not in seen]
-        seen.update((fault.rule, fault.column, row) for row in rows)
-        room = max(0, limit - counts[fault.rule])
-        counts[fault.rule] += len(rows)
-        position = {row: at for at, row in enumerate(fault.rows.tolist())}
-        problems += [_problem(frame, fault, position[row]) for row in rows[:room]]
-    problems.sort(key=lambda p: (-1 if p.row is None else p.row, p.column or "", p.rule))
-    return CheckResult(len(frame), tuple(problems), {k: n for k, n in counts.items() if n})
+        if fault.rule in wanted and len(fault.rows):
+            room = max(0, limit - counts[fault.rule])
+            counts[fault.rule] += len(fault.rows)
+            problems += [_problem(frame, fault, at) for at in range(len(fault.rows))[:room]]
+    problems.sort(key=lambda p: (-1 if p.row is None else p.row, p.column, p.rule))
+    return CheckResult(len(frame), tuple(problems), dict(counts))
 
 
 def _frame(manifest: HasFrame | pd.DataFrame) -> pd.DataFrame:
@@ -202,12 +187,11 @@ def _faults(
     wanted: set[str],
 ) -> Iterator[Fault]:
     columns = list(row_rules.column_faults(list(frame.columns)))
-    yield from (fault for fault in columns if fault.rule in wanted)
+    yield from columns
     if any(fault.rule == "missing-column" for fault in columns):
         return
-    if wanted & {*_CELL_RULES, "path-outside-root"}:
-        yield from (fault for fault in _cell_faults(frame) if fault.rule in wanted)
     groups = (
+        (_CELL_RULES, _cell_faults),
         (("duplicate-id", "duplicate-path", "study-of-two-patients"), row_rules.identity_faults),
         (("patient-in-two-splits",), row_rules.split_faults),
         (("unmapped-label",), row_rules.label_faults),
@@ -215,7 +199,7 @@ def _faults(
     )
     for names, find in groups:
         if wanted & set(names):
-            yield from (fault for fault in find(frame) if fault.rule in wanted)
+            yield from find(frame)
     if root is not None and wanted & {"missing-file", "path-outside-root"}:
         yield from row_rules.file_faults(frame, Root(root))
     if other is not None:
@@ -223,40 +207,35 @@ def _faults(
 
 
 def _cell_faults(frame: pd.DataFrame) -> Iterator[Fault]:
-    """Run the schema; of its errors only check, column and row are used, never a value."""
+    """Run the schema; of its errors no value is used."""
     import pandera.errors
 
     try:
         row_rules.schema().validate(frame, lazy=True)
     except pandera.errors.SchemaErrors as errors:
-        cases = errors.failure_cases[["check", "column", "index"]].copy()
-    else:
-        return
-    cases = cases[cases["index"].notna()]
-    for (check_name, column), part in cases.groupby(["check", "column"], sort=True):
-        rule = check_name if check_name in REPAIRS else "missing-value"
-        yield Fault(rule, column, np.sort(part["index"].astype(int).unique()))
+        cases = errors.failure_cases[["check", "column", "index"]].dropna(subset="index")
+        for (check_name, column), part in cases.groupby(["check", "column"], sort=True):
+            rule = check_name if check_name in REPAIRS else "missing-value"
+            yield Fault(rule, column, np.sort(part["index"].astype(int).unique()))
 
 
 def _problem(frame: pd.DataFrame, fault: Fault, at: int) -> Problem:
     row = int(fault.rows[at])
-    remark = fault.details[at] if fault.details else ""
+    whole = row < 0
     value = fault.values[at] if fault.values else None
-    if row < 0:
-        repair = REPAIRS[fault.rule] + (f"; {remark}" if remark else "")
-        return Problem(None, fault.column, fault.rule, shown(None, value), repair)
-    cells = frame.iloc[row]
-    value = cells[fault.column or ""] if fault.values is None else value
-    remark = remark or _suggestion(fault.column, value)
+    if fault.values is None and not whole:
+        value = frame[fault.column].iloc[row]
+    remark = fault.details[at] if fault.details else _suggestion(fault.column, value)
     repair = REPAIRS[fault.rule] + (f"; {remark}" if remark else "")
-    image = shown("image_id", cells["image_id"])
-    return Problem(row, fault.column, fault.rule, shown(fault.column, value), repair, image)
+    text = shown(None if whole else fault.column, value)
+    image = None if whole else shown("image_id", frame["image_id"].iloc[row])
+    return Problem(None if whole else row, fault.column, fault.rule, text, repair, image)
 
 
-def _suggestion(column: str | None, value: object) -> str:
+def _suggestion(column: str, value: object) -> str:
     """Return what was probably meant: a word spelled nearly so; numbers are not guessed at."""
-    known = BY_NAME.get(column or "")
-    if known is None or not known.values or not isinstance(value, str):
+    known = BY_NAME[column]
+    if not known.values or not isinstance(value, str):
         return ""
     text = value.strip().lower()
     if known.kind == "code" and text in ("0", "1", "-1", "0.0", "1.0", "-1.0"):

@@ -50,7 +50,6 @@ def split(
     divided, and a patient who is in a part already goes there with all images.
 
     Args:
-        manifest: what is divided.
         fractions: part -> share of the images; None for 0.7, 0.1 and 0.2.
         seed: decides everything that the fractions leave open.
         within: divide one part of an existing split, e.g. "train" into train and validate.
@@ -94,13 +93,8 @@ def subset(
 
     The rarest finding is served first, and an image counts for every finding it shows. New patients
     are preferred to more images of the same. "no finding" counts as a finding, so that normal
-    radiographs are among them. Findings that fall short are said in the notes.
-
-    Args:
-        manifest: what is picked from; its splits stay.
-        per_finding: images wanted for each finding.
-        findings: which; None for every finding that is present somewhere.
-        seed: decides which images.
+    radiographs are among them. Findings that fall short are said in the notes. By default every
+    finding that is present somewhere is wanted.
 
     Raises:
         OptionError: per_finding is not positive, or a finding is not known.
@@ -138,18 +132,16 @@ def apply_split(
     *,
     name: str = "test",
     column: str | None = None,
-    disjoint: bool = True,
 ) -> Manifest:
     """Apply a published list, such as the test list of a model, as a part of the split.
 
+    The split of other rows of these patients is emptied, so that no patient is in two parts.
+
     Args:
-        manifest: what is divided.
         list_file: one name for each line, or a CSV file with a header; images (name or path),
             studies (with or without the s of MIMIC-CXR) and patients are understood.
         name: the part that listed rows go to.
         column: column of the CSV file; None for the first of `LIST_COLUMNS` that is there.
-        disjoint: whether the split of other rows of these patients is emptied, so that none of
-            them is in two parts.
 
     Raises:
         InputError: the file cannot be read or names no row of the manifest.
@@ -172,9 +164,8 @@ def apply_split(
     new = _parts(frame)
     patients, _ = pd.factorize(_patients(frame))
     others = np.isin(patients, patients[listed]) & ~listed
-    cleared = int((others & ~pd.isna(new)).sum()) if disjoint else 0
-    if disjoint:
-        new[others] = None
+    cleared = int((others & ~pd.isna(new)).sum())
+    new[others] = None
     new[listed] = name
     note = (
         f"{int(listed.sum()):,} rows are {name} by {Path(list_file).name}, {met:,} of whose "

@@ -58,12 +58,9 @@ class Column:
     """One column of a manifest.
 
     Attributes:
-        name: name in the file.
         kind: "key" (a text that every row has), "text", "report" (free text that is never printed),
             "category", "code", "integer", "json" or "hash".
-        meaning: one sentence.
         values: what a category may be; empty for the other kinds.
-        required: whether every row must have a value.
     """
 
     name: str

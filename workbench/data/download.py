@@ -25,7 +25,7 @@ _DEPTH = ("", "*/", "*/*/")
 def label_files() -> Path | None:
     """Return the folder of label files inside the package torchxrayvision, without importing it.
 
-    None where the package is not installed (`pip install --no-deps torchxrayvision`).
+    None where it is not installed (`pip install --no-deps torchxrayvision`).
     """
     spec = importlib.util.find_spec("torchxrayvision")
     for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -40,9 +40,7 @@ class Download:
     Args:
         source: the folder, or the annotation file in it.
         card: what is expected there.
-        labels: which of the source's sets of labels; None for the first on its card.
-        reports: whether report texts are kept where the source has them.
-        show: whether bars may appear.
+        labels, reports, show: as in `workbench.data.build`.
 
     Raises:
         OptionError: the source has no such set of labels.
@@ -54,9 +52,9 @@ class Download:
         source: str | os.PathLike,
         card: DataCard,
         *,
-        labels: str | None = None,
-        reports: bool = True,
-        show: bool = False,
+        labels: str | None,
+        reports: bool,
+        show: bool,
     ) -> None:
         self.card = card
         self.labels = next(iter(card.variants)) if labels is None else labels
@@ -76,11 +74,7 @@ class Download:
         self.folder = given.parent if given.is_file() else given
 
     def find(self, *names: str) -> Path | None:
-        """Return the first file with one of these names, as it is, gzipped or zipped.
-
-        Args:
-            names: published names; * stands for anything.
-        """
+        """Return the first file with one of these names or patterns, as it is or packed."""
         if self.only is not None:
             plain = self.only.name.removesuffix(".gz").removesuffix(".zip")
             if any(Path(plain).match(name) for name in names):
@@ -94,11 +88,7 @@ class Download:
         return None
 
     def require(self, *names: str) -> Path:
-        """Return the file, as `find` does.
-
-        Raises:
-            InputError: it is not there; the message says where it is published.
-        """
+        """Return the file, as `find` does, or raise an InputError that says where to fetch it."""
         found = self.find(*names)
         if found is None:
             raise InputError(
@@ -131,7 +121,7 @@ class Download:
 
         Raises:
             InputError: not a table, a row does not fit the header, two columns stand for one, or a
-                column is missing; the message lists those there are.
+                column is missing.
         """
         try:
             frame = read_frame(path, delimiter=sep)
@@ -164,24 +154,12 @@ class Download:
         things: str = "images",
         form: Callable[[str], str] = name_form,
     ) -> tuple[pd.DataFrame, str]:
-        """Look keys up in a CSV file: `table`, then `join`.
-
-        Args:
-            keys: (n,) what is looked up.
-            path: from `find` or `require`.
-            on: its column of keys.
-            columns: which cells are wanted.
-            what, things, form: as in `join`.
-        """
+        """Look keys up in a CSV file: `table`, then `join`, of which some columns are wanted."""
         table = self.table(path, [on, *columns])[[on, *columns]]
         return join(keys, table, on, what=what, things=things, said=path.name, form=form)
 
     def lines(self, *names: str) -> list[str] | None:
-        """Return the lines of a list file without blanks; None where it is not there.
-
-        Raises:
-            InputError: it is no text in UTF-8.
-        """
+        """Return the lines of a list file without blanks; None where it is not there."""
         path = self.find(*names)
         if path is None:
             return None
@@ -202,14 +180,12 @@ class Download:
         )
 
     def locate(self, names: pd.Series, folders: Sequence[str]) -> pd.Series:
-        """Return relative paths of images that the source names without their folder.
+        """Return (n,) relative paths of images that the source names without their folder.
 
         Args:
             names: (n,) file names.
-            folders: folders below the root where the source puts images; patterns are allowed.
-
-        Returns:
-            (n,) paths; the first folder is taken for files that are not at hand.
+            folders: names or patterns of folders below the root where the source puts images; the
+                first is taken for files that are not at hand.
         """
         where: dict[str, str] = {}
         for pattern in folders:
@@ -224,11 +200,7 @@ class Download:
 
 
 def _published(there: Sequence[str], wanted: Sequence[str], said: str) -> dict[str, str]:
-    """Return column of a table -> the published name that is meant.
-
-    Raises:
-        InputError: two columns stand for one.
-    """
+    """Return column of a table -> the published name that is meant."""
     found = {}
     for name in dict.fromkeys(wanted):
         hits = [column for column in there if folded(column) == folded(name)]

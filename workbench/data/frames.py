@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet
 from pandas.api.types import is_numeric_dtype
 
@@ -42,12 +41,8 @@ def conform(frame: pd.DataFrame, *, sort: bool = True) -> pd.DataFrame:
     """Return a table with every column of a manifest, typed, in the order of the contract.
 
     A missing finding, or an empty cell in one, is "not mentioned". Columns that a manifest does not
-    know are kept behind the others, by name.
-
-    Args:
-        frame: any table; only the names of its columns matter.
-        sort: whether rows are put in order; a file that is read keeps its own, so that row numbers
-            of problems are those of the file.
+    know are kept behind the others, by name. A file that is read is not sorted, so that row numbers
+    of problems are those of the file.
     """
     columns = {name: _typed(name, frame.get(name), len(frame)) for name in COLUMN_NAMES}
     others = sorted(str(name) for name in frame.columns if name not in BY_NAME)
@@ -66,11 +61,7 @@ def sort_rows(frame: pd.DataFrame) -> pd.DataFrame:
 def map_unique(
     values: pd.Series, function: Callable[..., object], *, missing: object = None
 ) -> np.ndarray:
-    """Apply a slow function to every different value once.
-
-    Returns:
-        (n,) of object; `missing` where the value is missing.
-    """
+    """Return (n,) what a slow function gives, applied once to every different value."""
     codes, unique = pd.factorize(values)
     results = np.empty(len(unique) + 1, dtype=object)
     for index, value in enumerate(unique.tolist()):
@@ -82,9 +73,7 @@ def map_unique(
 def read_table(path: Path, *, reports: bool = True) -> pd.DataFrame:
     """Read a manifest file as it is; values that do not fit stay for the check to name.
 
-    Args:
-        path: .parquet or .csv.
-        reports: False leaves the report columns empty, for work that has no business with them.
+    Without `reports` the report columns are empty, for work that has no business with them.
 
     Raises:
         InputError: no such file, not Parquet or CSV, or damaged.
@@ -204,27 +193,11 @@ def _without_formulas(column: pd.Series) -> pd.Series:
 
 def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
     """Write the types of the file, and no trace of the machine that it was made on."""
-    table = pa.table({name: _arrow(name, frame[name]) for name in frame.columns})
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = table.replace_schema_metadata({"manifest_format": FORMAT})
     pyarrow.parquet.write_table(
-        table.replace_schema_metadata({"manifest_format": FORMAT}),
-        path,
-        compression="zstd",
-        compression_level=3,
-        version="2.6",
-        row_group_size=100_000,
-        use_dictionary=True,
-        write_statistics=True,
-        store_schema=True,
+        table, path, compression="zstd", compression_level=3, row_group_size=100_000
     )
-
-
-def _arrow(name: str, column: pd.Series) -> pa.Array:
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        codes = pa.array(column.cat.codes.to_numpy(), mask=column.isna().to_numpy())
-        return pa.DictionaryArray.from_arrays(codes, pa.array(column.cat.categories, pa.string()))
-    if name == "age" and column.dtype == "Int16":
-        return pa.array(column, pa.int16())
-    return pa.array(column.astype("string"), pa.large_string()).cast(pa.string())
 
 
 def _read_parquet(path: Path, reports: bool) -> pd.DataFrame:
@@ -237,27 +210,10 @@ def _read_parquet(path: Path, reports: bool) -> pd.DataFrame:
 
 def _read_csv(path: Path, reports: bool) -> pd.DataFrame:
     names, columns = read_columns(path)
-    kept = [at for at, name in enumerate(names) if reports or name not in REPORT_COLUMNS]
-    empty = pa.scalar(None, pa.large_string())
-    blank = [
-        pc.call_function("equal", [columns[at], pa.scalar("", pa.large_string())]) for at in kept
-    ]
-    cells = [
-        pc.call_function("if_else", [none, empty, columns[at]])
-        for at, none in zip(kept, blank, strict=True)
-    ]
-    frame = _to_frame(pa.table(cells, names=[names[at] for at in kept]))
-    if frame.columns.duplicated().any():
-        return frame
-    for name in frame.columns:
-        if name in BY_NAME and BY_NAME[name].kind in _CATEGORIES:
-            values = frame[name].astype("category")
-            words = restore(pd.Series(values.cat.categories, dtype="string"))
-            same = words.nunique() == len(words)
-            frame[name] = values.cat.rename_categories(words.tolist()) if same else values
-        else:
-            frame[name] = restore(frame[name].astype("string"))
-    return frame
+    frame = _to_frame(pa.table(columns, names=names))
+    if not reports:
+        frame = frame.loc[:, ~frame.columns.isin(REPORT_COLUMNS)]
+    return frame.apply(lambda cells: restore(cells.mask(cells == "")))
 
 
 def _to_frame(table: pa.Table) -> pd.DataFrame:

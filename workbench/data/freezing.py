@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
-from html import escape
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
+from pydantic import TypeAdapter
 
 from workbench._progress import progress
 from workbench._repr import short_repr
@@ -33,14 +33,11 @@ class Cohort:
     """A frozen cohort.
 
     Attributes:
-        name: what it is called.
-        rows, patients: counts.
         sources: source -> rows.
         images: split -> sorted "source/image_id"; images without a split are under "none".
         columns: column -> SHA-256 of its content.
         digest: SHA-256 of the whole; equal for equal manifests, whatever their file format.
         notes: how it was made.
-        path: the file, where it was written.
     """
 
     name: str
@@ -50,28 +47,16 @@ class Cohort:
     images: dict[str, list[str]]
     columns: dict[str, str]
     digest: str
-    notes: tuple[str, ...] = ()
-    path: Path | None = field(default=None)
+    notes: tuple[str, ...]
 
     __repr__ = short_repr
-
-    def to_dict(self) -> dict:
-        """Return plain values for JSON."""
-        record = {"format": FORMAT} | asdict(self)
-        record.pop("path")
-        record["notes"] = list(self.notes)
-        return record
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return one row for each image: split, image."""
-        pairs = [(split, image) for split, names in self.images.items() for image in names]
-        return pd.DataFrame(pairs, columns=["split", "image"])
 
     def save(self, path: str | Path) -> Path:
         """Write the cohort as JSON and return the path."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.to_dict(), indent=1, sort_keys=True, ensure_ascii=False)
+        record = {"format": FORMAT} | asdict(self)
+        text = json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False)
         with whole_file(path) as partial:
             partial.write_text(text + "\n", encoding="utf-8")
         return path
@@ -87,32 +72,18 @@ class Cohort:
         try:
             record = read_json(path)
             form = record.pop("format")
-            cohort = cls(**record | {"notes": tuple(record["notes"])}, path=path)
-            digest = _digest(cohort.columns, cohort.images)
-            if not (isinstance(cohort.rows, int) and isinstance(cohort.patients, int)):
-                raise TypeError("counts are whole numbers")
-            if not all(isinstance(text, str) for text in (cohort.name, *cohort.notes)):
-                raise TypeError("name and notes are texts")
+            cohort = TypeAdapter(cls).validate_python(record)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise InputError(
                 f"{path.name}: not a cohort file; expected JSON that `workbench manifest freeze` "
                 "wrote"
             ) from None
-        if form != FORMAT or cohort.digest != digest:
+        if form != FORMAT or cohort.digest != _digest(cohort.columns, cohort.images):
             raise InputError(
                 f"{path.name}: its hash does not fit its content; it was changed after it was "
                 "frozen, take the original file"
             )
         return cohort
-
-    def _repr_html_(self) -> str:
-        from workbench.figures.tables import html_table
-
-        rows = [(split, f"{len(names):,}") for split, names in self.images.items()]
-        return (
-            f"<p><b>Cohort {escape(self.name)}</b>: {self.rows:,} rows, {self.patients:,} patients"
-            f"<br><code>{self.digest[:16]}</code></p>{html_table(('split', 'images'), rows)}"
-        )
 
 
 @dataclass(frozen=True)
@@ -120,7 +91,6 @@ class Verification:
     """Whether a manifest is the cohort that was frozen.
 
     Attributes:
-        ok: nothing differs.
         digest: of the cohort.
         problems: what differs, in sentences without any value of the manifest but identifiers.
     """
@@ -134,16 +104,8 @@ class Verification:
     def __bool__(self) -> bool:
         return self.ok
 
-    def to_frame(self) -> pd.DataFrame:
-        """Return one row for each problem."""
-        return pd.DataFrame({"problem": list(self.problems)}, dtype="string")
-
     def require(self) -> Verification:
-        """Return the verification where nothing differs.
-
-        Raises:
-            InputError: something does; the message names the first three.
-        """
+        """Return the verification where nothing differs, else raise an InputError."""
         if not self.ok:
             raise InputError(
                 "the manifest is not the frozen cohort: " + "; ".join(self.problems[:3]) + "; "
@@ -155,28 +117,23 @@ class Verification:
 def freeze(
     manifest: Manifest, path: str | Path | None = None, *, name: str | None = None
 ) -> Cohort:
-    """Freeze a manifest.
+    """Freeze a manifest, and write the cohort as JSON where a path is given.
 
-    Args:
-        manifest: the cohort.
-        path: JSON file to write; None writes nothing.
-        name: what it is called; None takes the name of the file.
+    By default it is called as its file.
     """
     frame = manifest.frame
-    keys = _keys(frame)
-    split = frame["split"].astype("string").fillna(WITHOUT)
+    parts = _parts(frame)
     images = {
-        part: sorted(keys[(split == part).to_numpy()])
+        part: sorted(parts.index[parts == part])
         for part in (*SPLITS, WITHOUT)
-        if (split == part).any()
+        if (parts == part).any()
     }
-    columns = column_digests(frame)
-    counts = frame["source"].value_counts().sort_index()
+    columns, counts = column_digests(frame), manifest.summary()
     cohort = Cohort(
         name=name or (Path(path).stem if path is not None else "cohort"),
-        rows=len(frame),
-        patients=manifest.summary()["patients"],
-        sources={str(source): int(n) for source, n in counts.items()},
+        rows=counts["rows"],
+        patients=counts["patients"],
+        sources=counts["sources"],
         images=images,
         columns=columns,
         digest=_digest(columns, images),
@@ -194,13 +151,9 @@ def verify(
     root: str | os.PathLike | None = None,
     show: bool = False,
 ) -> Verification:
-    """Compare a manifest with a frozen cohort.
+    """Compare a manifest with a frozen cohort, or the file of one.
 
-    Args:
-        manifest: what is about to be used.
-        cohort: what was frozen, or its file.
-        root: folder of the images, to compare every file with its SHA-256 too; None leaves them.
-        show: whether a bar may appear.
+    With `root`, the folder of the images, every file is compared with its SHA-256 too.
 
     Raises:
         InputError: the cohort file cannot be read, or was changed.
@@ -214,8 +167,7 @@ def verify(
 
 
 def _image_problems(frame: pd.DataFrame, frozen: Cohort) -> list[str]:
-    split = frame["split"].astype("string").fillna(WITHOUT)
-    here = dict(zip(_keys(frame), split, strict=True))
+    here = _parts(frame).to_dict()
     there = {image: part for part, names in frozen.images.items() for image in names}
     gone = sorted(set(there) - set(here))
     new = sorted(set(here) - set(there))
@@ -248,8 +200,10 @@ def _file_problems(frame: pd.DataFrame, root: Root, show: bool) -> list[str]:
     return [f"{len(changed):,} files are missing or changed (first: {changed[0]})"]
 
 
-def _keys(frame: pd.DataFrame) -> pd.Series:
-    return frame["source"].astype(str) + "/" + frame["image_id"].astype(str)
+def _parts(frame: pd.DataFrame) -> pd.Series:
+    """Return "source/image_id" -> part of the split."""
+    keys = frame["source"].astype(str) + "/" + frame["image_id"].astype(str)
+    return frame["split"].astype("string").fillna(WITHOUT).set_axis(keys)
 
 
 def _digest(columns: dict[str, str], images: dict[str, list[str]]) -> str:

@@ -39,10 +39,7 @@ _PAIRS = 60_000_000
 
 
 class Root:
-    """A folder, and the files below it.
-
-    Args:
-        folder: the folder that paths are relative to.
+    """A folder that paths are relative to, and the files below it.
 
     Raises:
         InputError: there is no such folder.
@@ -86,11 +83,7 @@ class Root:
         return self.folder / path
 
     def image(self, path: str | None) -> Path:
-        """Return the full path of an image that is there.
-
-        Raises:
-            InputError: as `resolve`, or there is no such file.
-        """
+        """Return the full path of an image that is there; else raise an InputError."""
         found = self.resolve(path)
         if not found.exists():
             raise InputError(
@@ -113,14 +106,7 @@ class Root:
 
 
 def dhash(pixels: np.ndarray) -> str:
-    """Return the 256-bit difference hash of an image.
-
-    Args:
-        pixels: (H, W) of any real type; only differences matter.
-
-    Returns:
-        64 hexadecimal digits, rows first; all zero for a constant image.
-    """
+    """Return the 256-bit difference hash of (H, W) real numbers, as 64 hexadecimal digits."""
     image = Image.fromarray(np.asarray(pixels, dtype=np.float32))
     small = np.asarray(image.resize((SIDE + 1, SIDE), Image.Resampling.BOX))
     return np.packbits(small[:, 1:] > small[:, :-1]).tobytes().hex()
@@ -145,15 +131,7 @@ def file_dhash(path: Path) -> str | None:
 def fingerprint(
     paths: pd.Series, root: Root, *, workers: int = 2, show: bool = True
 ) -> tuple[list[str | None], list[str | None]]:
-    """Return the SHA-256 and the difference hash of every file that is at hand.
-
-    Args:
-        paths: (n,) relative paths; missing values, missing files and paths that leave the root
-            give None.
-        root: what the paths are relative to.
-        workers: threads.
-        show: whether a bar may appear.
-    """
+    """Return (n,) SHA-256 and (n,) difference hashes of files; None for those not at hand."""
 
     def both(path: object) -> tuple[str | None, str | None]:
         if not isinstance(path, str) or not root.contains(path):
@@ -170,17 +148,13 @@ def fingerprint(
     return [one for one, _ in found], [two for _, two in found]
 
 
-def near_pairs(hashes: pd.Series, *, near: int = NEAR) -> Iterator[tuple[int, int, int]]:
+def near_pairs(hashes: pd.Series) -> Iterator[tuple[int, int, int]]:
     """Yield (first row, second row, bits that differ) of hashes that are (nearly) equal.
 
-    Two hashes that differ in at most `near` < 16 of 256 bits agree in one of their 16 pieces of 16
+    Two hashes that differ in at most `NEAR` < 16 of 256 bits agree in one of their 16 pieces of 16
     bits at least, so only rows that share a piece are compared. Above some 10,000 images the
     largest groups (black corners, say) are left to the other pieces, to stay within 60 million
-    pairs; equal hashes are always found.
-
-    Args:
-        hashes: (n,) 64 hexadecimal digits or missing; other values are passed over.
-        near: greatest distance in bits.
+    pairs; equal hashes are always found. Anything but 64 hexadecimal digits is passed over.
     """
     valid = hashes.str.fullmatch(r"[0-9a-f]{64}").fillna(False).to_numpy(bool)
     rows = np.flatnonzero(valid)
@@ -190,10 +164,10 @@ def near_pairs(hashes: pd.Series, *, near: int = NEAR) -> Iterator[tuple[int, in
     unique, first, inverse = np.unique(words, return_index=True, return_inverse=True)
     for index in np.flatnonzero(first[inverse] != np.arange(rows.size)):
         yield int(rows[first[inverse[index]]]), int(rows[index]), 0
-    yield from _near_unique(unique, rows[first], near)
+    yield from _near_unique(unique, rows[first])
 
 
-def _near_unique(unique: np.ndarray, rows: np.ndarray, near: int) -> Iterator[tuple[int, int, int]]:
+def _near_unique(unique: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, int, int]]:
     bits = np.frombuffer(unique.tobytes(), dtype=np.uint64).reshape(len(unique), 4)
     pieces = bits.view(np.uint16).reshape(len(unique), 16)
     order = np.argsort(pieces, axis=0, kind="stable")
@@ -201,7 +175,7 @@ def _near_unique(unique: np.ndarray, rows: np.ndarray, near: int) -> Iterator[tu
     behind = np.sort(followers, axis=None)
     affordable = np.searchsorted(np.cumsum(behind), _PAIRS, side="right")
     largest = int(behind[affordable]) if affordable < behind.size else int(behind[-1]) + 1
-    close = [_close(bits, order[:, k], followers[:, k], largest, near, k) for k in range(16)]
+    close = [_close(bits, order[:, k], followers[:, k], largest, k) for k in range(16)]
     for one, two in np.unique(np.concatenate(close), axis=0):
         distance = int(np.bitwise_count(bits[one] ^ bits[two]).sum())
         first, second = sorted((int(rows[one]), int(rows[two])))
@@ -214,9 +188,9 @@ def _followers(keys: np.ndarray) -> np.ndarray:
 
 
 def _close(
-    bits: np.ndarray, order: np.ndarray, followers: np.ndarray, largest: int, near: int, piece: int
+    bits: np.ndarray, order: np.ndarray, followers: np.ndarray, largest: int, piece: int
 ) -> np.ndarray:
-    """Return (pairs, 2) indices of hashes that are near, among those that share one piece.
+    """Return (pairs, 2) indices of hashes that are near, among those that share one piece of 16.
 
     A quarter of the bits, away from the shared piece, sorts nearly every pair out.
 
@@ -225,8 +199,7 @@ def _close(
         order: (n,) indices of hashes, sorted by the piece.
         followers: (n,) how many of the same piece stand behind each.
         largest: size from which a group is left out.
-        near: greatest distance in bits.
-        piece: which of 16.
+        piece: number of the piece.
     """
     found = [np.empty((0, 2), dtype=np.int64)]
     starts = np.flatnonzero(np.diff(followers, prepend=-1) >= 0)
@@ -235,10 +208,10 @@ def _close(
     quarter = bits[order, (piece // 4 + 1) % 4]
     active, step = np.flatnonzero(followers), 1
     while active.size:
-        hopeful = np.bitwise_count(quarter[active] ^ quarter[active + step]) <= near
+        hopeful = np.bitwise_count(quarter[active] ^ quarter[active + step]) <= NEAR
         one, two = order[active[hopeful]], order[active[hopeful] + step]
         distance = np.bitwise_count(bits[one] ^ bits[two]).sum(axis=1)
-        pairs = np.stack([one, two], axis=1)[distance <= near]
+        pairs = np.stack([one, two], axis=1)[distance <= NEAR]
         found.append(np.sort(pairs, axis=1))
         step += 1
         active = active[followers[active] >= step]

@@ -52,7 +52,7 @@ def join(
     said: str,
     form: Callable[[str], str] = name_form,
 ) -> tuple[pd.DataFrame, str]:
-    """Look keys up in a table.
+    """Return (n, columns) cells of a table, empty where it has no such key; and how many met.
 
     Args:
         keys: (n,) what is looked up; a key may occur often.
@@ -63,44 +63,35 @@ def join(
         said: what the table is called.
         form: how keys are compared.
 
-    Returns:
-        (n, columns) cells, empty where the table has no such key; and how many met.
-
     Raises:
         InputError: nothing meets, or two rows say different things of one key.
     """
     left, right = meet(keys, table[on], form, distinct=keys)
-    rows = table.drop(columns=on).assign(**{on: right.to_numpy(object)})
-    position = pd.Series(np.arange(len(rows)), index=rows[on])
-    first = position[~position.index.duplicated() & (position.index != "")]
-    _refuse_contradiction(rows, on, table[on], said)
-    at = first.reindex(left).to_numpy(dtype=float, na_value=-1).astype(int)
-    met = at >= 0
-    known = left.ne("").to_numpy(bool)
-    total, found = left[known].nunique(), left[known & met].nunique()
+    _refuse_contradiction(table, on, right, said)
+    rows = table.set_axis(right, axis=0)
+    rows = rows[~rows.index.duplicated() & (rows.index != "")]
+    total, found = left[left != ""].nunique(), left[left.isin(rows.index)].nunique()
     if total and not found:
         raise InputError(_nothing(keys, table[on], what, things, said, total))
     spare = int((~right.isin(left)).sum())
     note = f"{what} for {found:,} of {total:,} {things}"
     note += f"; {spare:,} of {len(right):,} rows of {said} belong to none of them" * bool(spare)
-    picked = table.iloc[np.where(met, at, 0)] if len(table) else table.reindex(range(len(at)))
-    picked = picked.reset_index(drop=True)
-    return picked.where(pd.Series(met), ""), note
+    return rows.reindex(left).fillna("").reset_index(drop=True), note
 
 
 def owners(
     keys: pd.Series, images: pd.Series, *, things: str, said: str
 ) -> tuple[pd.Series, np.ndarray]:
-    """Return (m,) which image each row of boxes is of, and (m,) bool: whether it is one of these.
+    """Return (m,) which of (n,) images each of (m,) rows is of, and (m,) bool: whether of any.
 
     Args:
-        keys: (m,) keys of boxes.
-        images: (n,) identifiers of images.
+        keys: (m,) names of images in a table.
+        images: (n,) identifiers.
         things: what the rows hold: "boxes".
-        said: what the table of boxes is called.
+        said: what the table is called.
 
     Raises:
-        InputError: not one of them is on an image.
+        InputError: not one row is of an image.
     """
     known = pd.DataFrame({"image": images.to_numpy(object)}).drop_duplicates()
     left, right = meet(keys, known["image"], name_form, distinct=known["image"])
@@ -112,7 +103,7 @@ def owners(
 
 
 def _folded(keys: pd.Series, form: Callable[[str], str], known: dict[object, str]) -> pd.Series:
-    """Return the forms of keys; `known` keeps those that were found before."""
+    """Return (n,) forms of keys; `known` keeps those that were found before."""
 
     def folded(key: object) -> str:
         if key not in known:
@@ -125,15 +116,10 @@ def _folded(keys: pd.Series, form: Callable[[str], str], known: dict[object, str
 def meet(
     keys: pd.Series, others: pd.Series, form: Callable[[str], str], *, distinct: pd.Series
 ) -> tuple[pd.Series, pd.Series]:
-    """Return what to compare keys by: their form, or themselves where it would merge two things.
+    """Return (n,) and (m,) texts to compare (n,) keys and (m,) others by; empty for silent ones.
 
-    Args:
-        keys, others: (n,) and (m,) keys.
-        form: how they are compared.
-        distinct: keys of which two that are written differently are two things.
-
-    Returns:
-        (n,) and (m,) texts; empty for a key that says nothing.
+    That is their form, or themselves where it would merge two things: two of the `distinct` keys
+    that are written differently.
     """
     known: dict[object, str] = {}
     left, right = _folded(keys, form, known), _folded(others, form, known)
@@ -149,9 +135,10 @@ def meet(
     return first, second
 
 
-def _refuse_contradiction(rows: pd.DataFrame, on: str, keys: pd.Series, said: str) -> None:
+def _refuse_contradiction(table: pd.DataFrame, on: str, keys: pd.Series, said: str) -> None:
     """Raise where two rows of one key differ."""
-    again = rows[on].duplicated(keep=False) & rows[on].ne("")
+    rows = table.drop(columns=on).assign(**{on: keys})
+    again = keys.duplicated(keep=False) & keys.ne("")
     twice = rows[again].apply(lambda column: column.map(cell_key)).drop_duplicates()
     wrong = twice[twice[on].duplicated(keep=False)]
     if len(wrong):
@@ -160,8 +147,8 @@ def _refuse_contradiction(rows: pd.DataFrame, on: str, keys: pd.Series, said: st
             name for name in rows.columns if str(wrong.at[one, name]) != str(wrong.at[two, name])
         )
         raise InputError(
-            f"{said}: rows {one + 1} and {two + 1} are both of {shown('image_id', keys.loc[one])} "
-            f"and differ in {column!r}; keep one of them"
+            f"{said}: rows {one + 1} and {two + 1} are both of "
+            f"{shown('image_id', table.at[one, on])} and differ in {column!r}; keep one of them"
         )
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ from workbench.findings import ABSENT, ALL_FINDINGS, NOT_MENTIONED, PRESENT, UNC
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from workbench.data.checking import CheckOptions, CheckResult
+    from workbench.data.checking import CheckResult
 
 #: Codes that are counted; the rest is not mentioned.
 COUNTED = (PRESENT, ABSENT, UNCERTAIN)
@@ -61,12 +62,7 @@ class Manifest:
         return self.frame.copy()
 
     def select(self, rows: npt.ArrayLike, *, notes: tuple[str, ...] = ()) -> Manifest:
-        """Return some rows as a manifest.
-
-        Args:
-            rows: (n,) bool, or row numbers.
-            notes: added to those of the manifest.
-        """
+        """Return some rows, (n,) bool or row numbers, as a manifest with more notes."""
         chosen = np.asarray(rows)
         picked = self.frame[chosen] if chosen.dtype == bool else self.frame.iloc[chosen]
         return self.with_frame(picked.reset_index(drop=True), notes=notes)
@@ -86,13 +82,19 @@ class Manifest:
                 "the manifest does not know where its images are; load it with root= (the folder "
                 "that its paths are relative to)"
             )
-        return _root(self.root).resolve(self.frame["path"].iloc[row])
+        return Root(self.root).resolve(self.frame["path"].iloc[row])
 
-    def check(self, **options: Unpack[CheckOptions]) -> CheckResult:
-        """Check the manifest; options as in `workbench.data.check`."""
+    def check(
+        self,
+        *,
+        root: str | os.PathLike | None = None,
+        against: Manifest | None = None,
+        rules: Sequence[str] | None = None,
+    ) -> CheckResult:
+        """Check the manifest, as `workbench.data.check` does."""
         from workbench.data.checking import check
 
-        return check(self, **options)
+        return check(self, root=root, against=against, rules=rules)
 
     def save(self, path: str | Path) -> Path:
         """Write the manifest as .parquet or .csv and return the path."""
@@ -129,9 +131,6 @@ class Manifest:
 
         Findings of reports are always drawn, so that what was never asked is seen; others where
         they occur.
-
-        Args:
-            ax: where to draw; a new figure as high as needed when None.
         """
         counts = {
             name: n
@@ -190,11 +189,6 @@ def _code_counts(column: pd.Series) -> dict[str, int]:
 
 def _different(sources: pd.Series, keys: pd.Series) -> int:
     return int((sources.astype(str) + "\x00" + keys.fillna("").astype(str)).nunique())
-
-
-@cache
-def _root(folder: Path) -> Root:
-    return Root(folder)
 
 
 def _plot_findings(counts: dict[str, dict[str, int]], images: int, ax: Axes | None) -> Axes:

@@ -1,8 +1,8 @@
 """Look at every image of a manifest before any model does: readable, and what the contract says.
 
-Each image is read once with `workbench.imaging`; its input contract, its difference hash and how
-much it looks like a frontal radiograph are kept. The work is done in processes and written down
-line by line, so that it can be stopped and taken up again. Exposure and positioning are not judged.
+Each image is read once; its input contract, its difference hash and how much it looks like a
+frontal radiograph are kept. The work is written down line by line, so that it can be stopped and
+taken up again. Exposure and positioning are not judged.
 """
 
 from __future__ import annotations
@@ -64,23 +64,17 @@ class QualityTable:
 
     @classmethod
     def judged(cls, frame: pd.DataFrame, root: Path) -> QualityTable:
-        """Return the table with duplicates and reasons filled in.
-
-        Args:
-            frame: what was seen, without `duplicate_of` and `reasons`.
-            root: folder of the images.
-        """
+        """Return the table of what was seen, with duplicates and reasons filled in."""
         defaults = {"warnings": "", "view": "unknown", "layout": np.nan, "crop_loss": np.nan}
         for name in ("seen", "rows", "columns", "bits", "inverted", *defaults):
             if name not in frame:
                 frame[name] = defaults.get(name)
-        seen = frame["seen"].astype("string")
-        frame["duplicate_of"] = None
-        at = list(frame.columns).index("duplicate_of")
         constant = frame["warnings"].fillna("").str.contains("constant-image").to_numpy(bool)
-        for one, two, _ in near_pairs(seen):
-            if frame.iat[two, at] is None and not (constant[one] and constant[two]):
-                frame.iat[two, at] = frame["image_id"].iloc[one]
+        twins: list[str | None] = [None] * len(frame)
+        for one, two, _ in near_pairs(frame["seen"].astype("string")):
+            if twins[two] is None and not (constant[one] and constant[two]):
+                twins[two] = frame["image_id"].iloc[one]
+        frame["duplicate_of"] = pd.Series(twins, dtype=object)
         found = [_reasons(row) for row in frame.to_dict("records")]
         frame["reasons"] = ["; ".join(reasons) for reasons in found]
         frame["suspect"] = [not set(reasons) <= set(COMMON_WARNINGS) for reasons in found]
@@ -119,11 +113,7 @@ class QualityTable:
         }
 
     def plot(self, *, limit: int = 20) -> Figure:
-        """Draw a contact sheet of the suspects: each image, its name and the reason.
-
-        Args:
-            limit: how many at most.
-        """
+        """Draw a contact sheet of the first suspects: each image, its name and the reason."""
         from workbench.figures.style import new_figure, style
 
         suspects = self.suspects.head(limit)
@@ -169,8 +159,7 @@ def quality(
     Args:
         manifest: rows with a path are looked at.
         root: what the paths are relative to; None for that of the manifest.
-        out: folder for `quality.jsonl`; images that are in it, unchanged, are not read again. None
-            keeps nothing.
+        out: folder for `quality.jsonl`; images that are in it, unchanged, are not read again.
         workers: processes; 1 stays in this one.
         fit: "crop" or "pad", for the crop loss.
         show: whether a bar may appear.
@@ -209,12 +198,9 @@ def quality(
 
 
 def look_at(task: tuple[str, list, bool], *, folder: Path, fit: str) -> dict:
-    """Read one image and return what is known of it as plain values.
+    """Return what is known of one image as plain values.
 
-    Args:
-        task: path, (size, time) of the file, and whether it stays below the root.
-        folder: the root.
-        fit: as in `quality`.
+    A task is the path, (size, time) of the file, and whether it stays below the root.
     """
     from workbench.imaging import load_radiograph
     from workbench.radiograph import frontal_layout
@@ -297,7 +283,7 @@ def _draw(ax: Axes, picture: np.ndarray | None, name: str, reason: str) -> None:
 
 
 def _reasons(row: dict) -> list[str]:
-    """Return everything that is known against an image: all its warnings, then what they lack."""
+    """Return everything that is known against an image: its warnings, and what else was found."""
     if not row["readable"]:
         return ["not readable: " + str(row["error"]).split(": ", 1)[-1].split("; ")[0]]
     found = [code for code in str(row["warnings"] or "").split("|") if code]

@@ -7,6 +7,7 @@ stands there. They work on whole columns, because a manifest can have 600,000 ro
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -30,15 +31,13 @@ class Fault:
     """One kind of fault, and where it is.
 
     Attributes:
-        rule: stable name.
-        column: column it stands in; None for the whole file.
-        rows: row numbers.
+        rows: row numbers; -1 for the whole file.
         values: one value for each row, or None for "what stands in the cell".
         details: one remark for each row, or None; never a text of the manifest.
     """
 
     rule: str
-    column: str | None
+    column: str
     rows: np.ndarray
     values: list | None = None
     details: list[str] | None = None
@@ -48,10 +47,7 @@ class Fault:
 
 @cache
 def schema() -> DataFrameSchema:
-    """Return the pandera schema of a manifest: what each cell may hold.
-
-    Rules that compare rows (patients in two splits, duplicates) are no part of it.
-    """
+    """Return the pandera schema of a manifest: what each cell may hold."""
     import pandera.pandas as pa
 
     columns = {
@@ -114,31 +110,23 @@ def column_faults(names: list[str]) -> Iterator[Fault]:
 
 def identity_faults(frame: pd.DataFrame) -> Iterator[Fault]:
     """Find ids and paths that stand twice, and studies of two patients."""
-    key = _joined(frame, "image_id")
-    again = pd.Series(key).duplicated() & frame["image_id"].notna().to_numpy()
-    if again.any():
-        yield Fault("duplicate-id", "image_id", np.flatnonzero(again))
-    path = frame["path"]
-    again = (path.duplicated() & path.notna()).to_numpy()
-    if again.any():
-        yield Fault("duplicate-path", "path", np.flatnonzero(again))
-    rows = _second_value(_joined(frame, "study_id"), _joined(frame, "patient_id"))
-    if rows.size:
-        yield Fault("study-of-two-patients", "study_id", rows)
+    again = _joined(frame, "image_id").duplicated() & frame["image_id"].notna()
+    yield Fault("duplicate-id", "image_id", np.flatnonzero(again))
+    again = frame["path"].duplicated() & frame["path"].notna()
+    yield Fault("duplicate-path", "path", np.flatnonzero(again))
+    rows, _ = _second_value(_joined(frame, "study_id"), _joined(frame, "patient_id"))
+    yield Fault("study-of-two-patients", "study_id", rows)
 
 
 def split_faults(frame: pd.DataFrame) -> Iterator[Fault]:
     """Find patients that are in two splits: one row for each patient."""
     known = np.flatnonzero(frame["split"].notna().to_numpy())
     part = frame.iloc[known]
-    patients, splits = _joined(part, "patient_id"), part["split"].astype(str).to_numpy()
-    rows = _second_value(patients, splits)
-    if rows.size:
-        codes, _ = pd.factorize(patients)
-        first = pd.Series(splits).groupby(codes).transform("first").to_numpy()
-        details = [f"in {first[row]} and in {splits[row]}" for row in rows]
-        values = part["patient_id"].iloc[rows].tolist()
-        yield Fault("patient-in-two-splits", "split", known[rows], values, details)
+    splits = part["split"].astype(str)
+    rows, first = _second_value(_joined(part, "patient_id"), splits)
+    details = [f"in {first.iloc[row]} and in {splits.iloc[row]}" for row in rows]
+    values = part["patient_id"].iloc[rows].tolist()
+    yield Fault("patient-in-two-splits", "split", known[rows], values, details)
 
 
 def label_faults(frame: pd.DataFrame) -> Iterator[Fault]:
@@ -150,10 +138,8 @@ def label_faults(frame: pd.DataFrame) -> Iterator[Fault]:
         codes, unique = pd.factorize(frame["source_labels"].iloc[rows])
         unknown = [_unknown_label(source, text) for text in unique]
         bad = np.array([label is not None for label in unknown] + [False], dtype=bool)[codes]
-        if bad.any():
-            hits = np.flatnonzero(bad)
-            values = [unknown[codes[row]] for row in hits]
-            yield Fault("unmapped-label", "source_labels", rows[hits], values)
+        values = [unknown[code] for code in codes[bad]]
+        yield Fault("unmapped-label", "source_labels", rows[bad], values)
 
 
 def duplicate_faults(frame: pd.DataFrame) -> Iterator[Fault]:
@@ -162,37 +148,32 @@ def duplicate_faults(frame: pd.DataFrame) -> Iterator[Fault]:
     split = frame["split"].astype("string").fillna("").to_numpy(object)
     digest = frame["sha256"]
     known = np.flatnonzero(digest.notna().to_numpy())
-    codes, _ = pd.factorize(digest.iloc[known])
-    first = pd.Series(known).groupby(codes).transform("first").to_numpy()
-    twins = {int(row): (int(one), "same bytes as ") for row, one in zip(known, first, strict=True)}
-    twins = {row: twin for row, twin in twins.items() if row != twin[0]}
+    first = pd.Series(known).groupby(digest.iloc[known].to_numpy()).transform("first")
+    pairs = zip(known.tolist(), first.tolist(), strict=True)
+    twins = {row: (one, "same bytes as ") for row, one in pairs if row != one}
     for one, two, bits in near_pairs(frame["dhash"]):
         twins.setdefault(two, (one, f"{bits} of 256 bits from "))
-    if not twins:
-        return
-    rows = np.array(sorted(twins))
+    rows = sorted(twins)
     details = []
-    for row in rows.tolist():
+    for row in rows:
         one, how = twins[row]
         parts = f", in {split[one]} and in {split[row]}" if split[one] != split[row] else ""
         details.append(how + names[one] + parts)
-    yield Fault("duplicate-image", "image_id", rows, [names[row] for row in rows], details)
+    yield Fault("duplicate-image", "image_id", np.array(rows), names[rows].tolist(), details)
 
 
 def file_faults(frame: pd.DataFrame, root: Root) -> Iterator[Fault]:
     """Find files that are not there, and links that lead out of the root."""
     missing, climbing = [], []
     for row, path in enumerate(frame["path"]):
-        if not isinstance(path, str):
+        if not isinstance(path, str) or re.search(OUTSIDE, path):
             continue
         if not root.contains(path):
             climbing.append(row)
         elif not (root.folder / path).is_file():
             missing.append(row)
-    if climbing:
-        yield Fault("path-outside-root", "path", np.array(climbing))
-    if missing:
-        yield Fault("missing-file", "path", np.array(missing))
+    yield Fault("path-outside-root", "path", np.array(climbing))
+    yield Fault("missing-file", "path", np.array(missing))
 
 
 def leak_faults(frame: pd.DataFrame, other: pd.DataFrame) -> Iterator[Fault]:
@@ -200,40 +181,30 @@ def leak_faults(frame: pd.DataFrame, other: pd.DataFrame) -> Iterator[Fault]:
 
     Patients are compared within one source: two sources may both call a patient 17.
     """
-    shared = np.isin(_joined(frame, "patient_id"), _joined(other, "patient_id"))
-    if shared.any():
-        rows = np.flatnonzero(shared)
-        firsts = ~pd.Series(_joined(frame, "patient_id")[rows]).duplicated().to_numpy()
-        rows = rows[firsts]
-        yield Fault("patient-in-both", "patient_id", rows)
-    known = frame["sha256"].notna() & frame["sha256"].isin(other["sha256"].dropna())
-    found = dict.fromkeys(np.flatnonzero(known.to_numpy()).tolist(), "same bytes")
+    patients = _joined(frame, "patient_id")
+    shared = patients.isin(_joined(other, "patient_id")) & ~patients.duplicated()
+    yield Fault("patient-in-both", "patient_id", np.flatnonzero(shared))
+    known = frame["sha256"].isin(other["sha256"].dropna())
+    found = dict.fromkeys(np.flatnonzero(known).tolist(), "same bytes")
     both = pd.concat([frame["dhash"], other["dhash"]], ignore_index=True)
     for one, two, bits in near_pairs(both):
         if one < len(frame) <= two:
             found.setdefault(one, f"{bits} of 256 bits")
-    if found:
-        rows = np.array(sorted(found))
-        yield Fault("image-in-both", "image_id", rows, None, [found[r] for r in rows.tolist()])
+    rows = sorted(found)
+    yield Fault("image-in-both", "image_id", np.array(rows), None, [found[row] for row in rows])
 
 
-def _joined(frame: pd.DataFrame, name: str) -> np.ndarray:
+def _joined(frame: pd.DataFrame, name: str) -> pd.Series:
     """Return (n,) keys that are different in different sources."""
     source = frame["source"].astype("string").fillna("")
-    return (source + "\x00" + frame[name].astype("string").fillna("")).to_numpy(object)
+    return source + "\x00" + frame[name].astype("string").fillna("")
 
 
-def _second_value(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return for each group with different values the first row that differs from its first."""
-    if groups.size == 0:
-        return np.empty(0, dtype=int)
-    group, _ = pd.factorize(groups)
-    value, _ = pd.factorize(values)
-    first = np.full(group.max() + 1, -1)
-    index = np.arange(group.size)[::-1]
-    first[group[index]] = value[index]
-    rows = np.flatnonzero(value != first[group])
-    return rows[~pd.Series(group[rows]).duplicated().to_numpy()]
+def _second_value(groups: pd.Series, values: pd.Series) -> tuple[np.ndarray, pd.Series]:
+    """Return for each group the first row that differs from its first value; and (n,) those."""
+    first = values.groupby(groups).transform("first")
+    differs = values != first
+    return np.flatnonzero(differs & ~groups.where(differs).duplicated()), first
 
 
 def _unknown_label(source: str, text: str) -> str | None:

@@ -2,10 +2,10 @@
 
 Here, the images of the next block are read while a block is answered.
 
-Workers of Ray are actors. Each takes one GPU where there is one, else one CPU, and answers whole
-blocks; this process alone writes the store, so the folder is that of the local engine and the rows
-are the same. A worker that dies is started again and its block retried, by Ray (`max_restarts`,
-`max_task_retries`; docs.ray.io, "Actor fault tolerance").
+Workers of Ray are actors, each with one GPU where there is one, else one CPU. This process alone
+writes the store, so the folder is that of the local engine and the rows are the same. A worker that
+dies is started again and its block retried, by Ray (`max_restarts`, `max_task_retries`;
+docs.ray.io, "Actor fault tolerance").
 
 Without an address a Ray of its own is started, which listens on loopback only and sends no usage
 statistics. By itself Ray listens on all interfaces. It has one CPU more than there are workers, for
@@ -17,9 +17,8 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -43,42 +42,13 @@ _LOOPBACK = "127.0.0.1"
 _OBJECTS = 128 << 20
 
 
-@dataclass(frozen=True)
-class ModelSource:
-    """What to load, in this process or in a worker.
-
-    Attributes:
-        source: "mini", a hub id or a directory.
-        options: device, dtype, quantize, revision as for `wb.load_model`.
-    """
-
-    source: str
-    options: tuple[tuple[str, Any], ...] = ()
-
-    def load(self) -> ChestXrayModel:
-        """Load the model; raises what `wb.load_model` raises."""
-        from workbench.interface import load_model
-
-        return load_model(self.source, **dict(self.options))
-
-
 class LocalEngine:
-    """Answers blocks one after the other.
-
-    Args:
-        worker: holds the model.
-    """
+    """Answers blocks one after the other."""
 
     name = "local"
 
     def __init__(self, worker: BlockWorker) -> None:
         self.worker = worker
-
-    def __enter__(self) -> LocalEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
     def describe(self) -> dict:
         """Return what `run.json` says of model, device and packages."""
@@ -106,13 +76,13 @@ class LocalEngine:
 class RayWorker:
     """Lives in a process of its own; loads the model when it is first needed."""
 
-    def __init__(self, source: ModelSource, plan: RunPlan, root: Path) -> None:
-        self._made_of = (source, plan, root)
+    def __init__(self, load: Callable[[], ChestXrayModel], plan: RunPlan, root: Path) -> None:
+        self._made_of = (load, plan, root)
 
     @cached_property
     def _worker(self) -> BlockWorker:
-        source, plan, root = self._made_of
-        return BlockWorker(source.load(), plan, root)
+        load, plan, root = self._made_of
+        return BlockWorker(load(), plan, root)
 
     def describe(self) -> dict:
         """Return what `run.json` says of model, device and packages."""
@@ -127,7 +97,7 @@ class RayEngine:
     """Answers blocks with several workers, in the order in which they finish.
 
     Args:
-        source: the model that each worker loads.
+        load: gives each worker its model.
         plan: what is asked, and how.
         root: folder of the images; every machine must see it at this place.
         workers: how many; None for one on each GPU, or on each CPU but one.
@@ -141,15 +111,15 @@ class RayEngine:
 
     def __init__(
         self,
-        source: ModelSource,
+        load: Callable[[], ChestXrayModel],
         plan: RunPlan,
         root: Path,
         *,
-        workers: int | None = None,
-        address: str | None = None,
+        workers: int | None,
+        address: str | None,
     ) -> None:
         self._ray = _import_ray(own=address is None)
-        self._made_of = (source, plan, Path(root).resolve())
+        self._made_of = (load, plan, root.resolve())
         self._wanted = workers
         self._address = address
         self._started = False
@@ -159,7 +129,9 @@ class RayEngine:
         try:
             self._start()
             gpus = int(self._ray.cluster_resources().get("GPU", 0))
-            count = self._wanted or gpus or self._free_cpus()
+            # All CPUs but one, which is for this process.
+            cpus = max(1, int(self._ray.cluster_resources().get("CPU", 2)) - 1)
+            count = self._wanted or gpus or cpus
             actor = self._ray.remote(RayWorker).options(
                 num_cpus=1,
                 num_gpus=1 if gpus else 0,
@@ -186,11 +158,7 @@ class RayEngine:
         return {**described, "workers": len(self._actors)}
 
     def answer(self, blocks: Iterable[Block]) -> Iterator[tuple[int, list[dict]]]:
-        """Yield the number and the rows of each block as it is finished.
-
-        Raises:
-            RunError: a block's workers died again and again, or nothing can be decoded.
-        """
+        """Yield the number and the rows of each block as it is finished."""
         blocks, running = iter(blocks), {}
         idle = deque(self._actors * _AHEAD)
         while True:
@@ -258,10 +226,6 @@ class RayEngine:
                 f"Ray listens on {found}, not on loopback alone, because it was imported before; "
                 "run in a fresh process, or give the address of a cluster of your own"
             )
-
-    def _free_cpus(self) -> int:
-        """Return the CPUs that workers may have: all but one, which is for this process."""
-        return max(1, int(self._ray.cluster_resources().get("CPU", 2)) - 1)
 
 
 def _import_ray(*, own: bool) -> ModuleType:

@@ -1,9 +1,7 @@
 """The rows of a manifest, a few thousand at a time, so that a million of them need no memory.
 
-A file is read as a stream: of Parquet and CSV only the columns that a run needs. Its SHA-256 is
-what the run records; of a `Manifest` in memory it is `Manifest.digest()`. Whether the manifest is
-right is not checked (`workbench manifest check`): a path that leaves the root, or leads nowhere, is
-a failed row.
+Only the columns that a run needs are read. Whether the manifest is right is not checked (`workbench
+manifest check`): a path that leaves the root, or leads nowhere, is a failed row.
 """
 
 from __future__ import annotations
@@ -44,10 +42,9 @@ class Items:
         kept: folders that may be the root, where none is named.
 
     Attributes:
-        name: what the manifest is called.
         root: the folder of the images.
         folder: that of the manifest; None for one in memory.
-        identity: {"name", "sha256" or "digest", "rows"} for `run.json`.
+        identity: for `run.json`: "rows", and "sha256" of the file or `Manifest.digest()`.
 
     Raises:
         InputError: no such file or folder, damaged, or a needed column is missing.
@@ -95,11 +92,7 @@ class Items:
                 row += 1
 
     def _find_images(self, others: Sequence[Path]) -> None:
-        """Take the first root with an image; say where the first rows have none.
-
-        Raises:
-            InputError: no row has an image in any of them.
-        """
+        """Take the first root with an image; say where the first rows have none."""
         for folder in (*others, self.root):
             root = Root(folder)
             for item in self:
@@ -121,11 +114,7 @@ def _slices(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 
 def _open(path: Path) -> pyarrow.dataset.Dataset:
-    """Open a manifest file; of CSV the columns that a run needs are texts.
-
-    Raises:
-        InputError: it is none.
-    """
+    """Open a manifest file; of CSV the columns that a run needs are texts."""
     if path.suffix.lower() not in (".parquet", ".csv") or not path.is_file():
         raise InputError(
             f"{path.name}: no such manifest; expected a .parquet or .csv file, which "
@@ -147,11 +136,7 @@ def _open(path: Path) -> pyarrow.dataset.Dataset:
 
 
 def _names(path: Path) -> list[str]:
-    """Return the columns that are read of a manifest file.
-
-    Raises:
-        InputError: one that is needed is missing.
-    """
+    """Return the columns that are read of a manifest file."""
     there = _open(path).schema.names
     missing = [name for name in NEEDED if name not in there]
     if missing:
@@ -163,11 +148,6 @@ def _names(path: Path) -> list[str]:
 
 
 def _read(path: Path, names: list[str]) -> Iterator[pd.DataFrame]:
-    """Yield some columns of a manifest file.
-
-    Raises:
-        InputError: it is damaged.
-    """
     try:
         for batch in _open(path).to_batches(names, batch_size=_CHUNK, use_threads=False):
             batch.validate(full=True)
@@ -188,8 +168,5 @@ def _damaged(path: Path) -> InputError:
     )
 
 
-def _text(value: object) -> str | None:
-    if isinstance(value, str):
-        return value or None
-    missing = value is None or value is pd.NA or value != value
-    return None if missing else str(value)
+def _text(value: str | float | None) -> str | None:
+    return None if pd.isna(value) else str(value) or None

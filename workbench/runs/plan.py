@@ -27,8 +27,6 @@ from workbench.model.prompt import (
 
 #: Where blocks are decoded.
 ENGINES = ("local", "ray")
-
-
 #: Tasks with a published prompt.
 NAMED = {"report": report_messages, "differential": differential_messages}
 
@@ -81,12 +79,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Block:
-    """Neighbouring rows that are decoded and written down together.
-
-    Attributes:
-        number: from 0, in the order of the manifest.
-        items: its rows.
-    """
+    """Neighbouring rows that are decoded and written down together; numbered from 0."""
 
     number: int
     items: tuple[Item, ...]
@@ -97,7 +90,6 @@ class RunPlan:
     """Everything that decides the texts of a run, the model and the manifest aside.
 
     Attributes:
-        tasks: what is asked about every image.
         settings: how it is decoded; the seed is the run's.
         batch_size: answers that are decoded together at most.
         fit: "crop" as published, or "pad".
@@ -156,11 +148,7 @@ class RunPlan:
 
 
 def read_tasks(tasks: Sequence[str | Mapping | Task] | str) -> tuple[Task, ...]:
-    """Read tasks as users give them.
-
-    Args:
-        tasks: "report", "differential", {"ask": question} (with an optional "name"), or a list of
-            these; a text that begins with "ask:" is a question too.
+    """Read tasks as users give them: see `_HELP`, or a list of these.
 
     Raises:
         OptionError: there is none, one is something else, or two have one name.

@@ -27,11 +27,7 @@ def now() -> str:
 
 
 def read_record(folder: Path) -> dict | None:
-    """Return the record of a folder, None where there is none.
-
-    Raises:
-        RunError: the file is damaged or of a later version.
-    """
+    """Return the record of a folder, None where there is none; a RunError where it is damaged."""
     path = folder / NAME
     if not path.is_file():
         return None
@@ -60,12 +56,8 @@ def place(found: Path, folder: Path) -> dict[str, str]:
 def kept_places(record: Mapping[str, Any] | None, folder: Path, name: str = "root") -> list[Path]:
     """Return the folders that a run was started with and that are there, latest first.
 
-    Where the folder of the run was moved together with them they are found beside it.
-
-    Args:
-        record: of the run; None where there is none.
-        folder: of the run.
-        name: "root" for those of the images, "manifest_folder" for those of the manifest.
+    Where the folder of the run was moved together with them they are found beside it. They are
+    "root" of the images, or "manifest_folder".
     """
     found: dict[Path, None] = {}
     for session in reversed((record or {}).get("sessions", [])):
@@ -117,11 +109,7 @@ def write_record(folder: Path, record: dict) -> None:
 
 
 def check_same(old: dict, new: dict, folder: Path) -> None:
-    """Refuse settings that differ from those of a folder.
-
-    Raises:
-        RunError: they differ; the message shows how.
-    """
+    """Raise a RunError that shows how settings differ from those of a folder, where they do."""
     found = list(differences(old, json.loads(json.dumps(new))))
     if not found:
         return

@@ -16,7 +16,6 @@ from workbench.runs.store import DONE, FAILED, RESULTS, SCHEMA, count_rows, read
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,8 @@ class RunResult:
 
     Attributes:
         folder: holds rows.sqlite, run.json and, when the run has ended, results.parquet.
-        rows: rows that were finished, one for each image and task.
-        done: rows with a text.
-        failed: rows with an error.
+        rows: rows that were finished, one for each image and task; `done` have a text, `failed` an
+            error.
         seconds: of the last session, from the call to the end, loading the model included; 0.0
             where the run has not ended.
     """
@@ -95,25 +93,6 @@ class RunResult:
             "ended": self.ended,
             "folder": self.folder.as_posix(),
         }
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw done and failed rows of each task."""
-        from workbench.figures.style import BLUE, VERMILION, new_figure, style
-
-        with reading(self.folder) as database:
-            query = "SELECT task, SUM(status = ?), SUM(status = ?) FROM rows GROUP BY task"
-            found = database.execute(query, (DONE, FAILED)).fetchall()
-        names = [name if len(name) <= 40 else name[:37] + "..." for name, _, _ in found]
-        done, failed = [row[1] for row in found], [row[2] for row in found]
-        with style():
-            size = (7, 1.0 + 0.4 * max(1, len(found)))
-            axes = ax or new_figure(figsize=size, layout="constrained").add_subplot()
-            axes.barh(names, done, color=BLUE, label=DONE)
-            axes.barh(names, failed, left=done, color=VERMILION, label=FAILED)
-            axes.invert_yaxis()
-            axes.set_xlabel("rows")
-            axes.legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
-        return axes
 
     def __repr__(self) -> str:
         state = "" if self.ended else ", not ended"

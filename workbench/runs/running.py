@@ -7,21 +7,16 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from workbench.errors import OptionError
 from workbench.generation.options import DecodingOptions, decoding_settings
 from workbench.runs.items import Items
-from workbench.runs.plan import ENGINES, Block, RunPlan, Task, read_tasks
-from workbench.runs.record import (
-    check_same,
-    kept_places,
-    now,
-    place,
-    read_record,
-    write_record,
-)
+from workbench.runs.plan import ENGINES, RunPlan, Task, read_tasks
+from workbench.runs.record import check_same, kept_places, now, place, read_record, write_record
 from workbench.runs.result import RunResult
 from workbench.runs.store import DONE, FAILED, RunStore
 
@@ -80,9 +75,6 @@ def run(
         device, dtype, quantize, revision: as for `wb.load_model`.
         **decoding: see `DecodingOptions`; greedy by default. The seed of a row comes from `seed`
             (0 by default), the row and the task.
-
-    Returns:
-        Counts and the folder; the rows stay on disk.
 
     Raises:
         RunError: the folder is in use, full, read-only, or holds a run with other settings. What
@@ -144,7 +136,7 @@ def _watched(
 
     counts = store.counts()
     failed = counts[FAILED]
-    blocks: Iterator[Block] = (b for b in plan.blocks(items) if not store.finished(b.number))
+    blocks = (block for block in plan.blocks(items) if not store.finished(block.number))
     with tqdm(
         total=len(items) * len(plan.tasks),
         initial=sum(counts.values()),
@@ -167,22 +159,14 @@ def _engine(
     plan: RunPlan,
     root: Path,
     ray: dict | None,
-) -> LocalEngine | RayEngine:
-    """Return the engine that answers blocks.
-
-    Args:
-        model: a loaded one for this process, or what every process loads.
-        options: of `wb.load_model`.
-        plan: what is asked.
-        root: folder of the images.
-        ray: workers and address of the engine "ray"; None for the local one.
-    """
-    from workbench.interface import ChestXrayModel
-    from workbench.runs.engines import LocalEngine, ModelSource, RayEngine
+) -> AbstractContextManager[LocalEngine | RayEngine]:
+    """Return the engine that answers blocks: with workers and address of Ray, or the local one."""
+    from workbench.interface import ChestXrayModel, load_model
+    from workbench.runs.engines import LocalEngine, RayEngine
     from workbench.runs.worker import BlockWorker
 
     if ray is None and isinstance(model, ChestXrayModel):
-        return LocalEngine(BlockWorker(model, plan, root))
+        return nullcontext(LocalEngine(BlockWorker(model, plan, root)))
     if not isinstance(model, (str, os.PathLike)):
         raise OptionError(
             "model must be what wb.load_model loads (mini, a hub id, a directory): every worker of "
@@ -190,10 +174,10 @@ def _engine(
         )
     # workers have another working directory
     name = str(Path(model).resolve()) if Path(model).is_dir() else str(model)
-    source = ModelSource(name, tuple(options.items()))
+    load = partial(load_model, name, **options)
     if ray is None:
-        return LocalEngine(BlockWorker(source.load(), plan, root))
-    return RayEngine(source, plan, root, **ray)
+        return nullcontext(LocalEngine(BlockWorker(load(), plan, root)))
+    return RayEngine(load, plan, root, **ray)
 
 
 def _check_engine(engine: str, workers: int | None, address: str | None) -> None:

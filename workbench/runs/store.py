@@ -3,10 +3,8 @@
 `rows.sqlite` is in WAL mode with full synchronisation: a block and the mark that it is finished are
 one transaction, so a process killed at any instant leaves whole blocks only. `run.lock` is held by
 the process that writes (`filelock`; the kernel lets go of it when the process dies, however it
-dies). The folder is private (0700), and so are its files (0600).
-
-Nothing of a run is held in memory: counts are asked of the database, and the export is a stream in
-the order of the manifest, written with fixed settings, so that the same rows give the same bytes.
+dies). The folder is private (0700), and so are its files (0600). Nothing of a run is held in
+memory.
 """
 
 from __future__ import annotations
@@ -108,11 +106,7 @@ class RunStore:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Say a full disk and a read-only folder as what they are.
-
-        Raises:
-            RunError: something could not be written.
-        """
+        """Raise a RunError that says what could not be written, and why."""
         try:
             yield
         except UnicodeDecodeError as error:  # what sqlite said of a schema that is no text
@@ -219,11 +213,7 @@ class RunStore:
 
 @contextmanager
 def reading(folder: Path) -> Iterator[sqlite3.Connection]:
-    """Open the rows of a run, finished or not, to read them while another process may write.
-
-    Raises:
-        InputError: there is no run in the folder.
-    """
+    """Open the rows of a run to read them while another process may write; else an InputError."""
     path = Path(folder) / DATABASE
     if not path.is_file():
         raise InputError(

@@ -38,13 +38,7 @@ _READERS = min(4, os.cpu_count() or 1)
 
 @dataclass(frozen=True, eq=False)
 class Ready:
-    """One image, read and prepared, or why it was not.
-
-    Attributes:
-        jobs: one for each task; empty where the image could not be read.
-        contract: of the image, None where it could not be read.
-        error: why it could not be read; empty where it was.
-    """
+    """One image with one job for each task, or why it could not be read."""
 
     jobs: tuple[Job, ...] = ()
     contract: InputContract | None = None
@@ -53,11 +47,6 @@ class Ready:
 
 class BlockWorker:
     """Answers blocks with one model.
-
-    Args:
-        model: writes.
-        plan: what is asked, and how.
-        root: folder of the images.
 
     Attributes:
         largest: answers that fit the memory together, where `batch_size` did not; else None.

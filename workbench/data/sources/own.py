@@ -1,7 +1,6 @@
 """Data of one's own: a folder of images, or a CSV file with image paths and whatever else is known.
 
-Column names are recognised in the spellings that people use (`file`, `image`, `Path`, `subject_id`,
-`gender`, ...). Labels come as one column of names joined by | , ; or as columns called after
+Column names are recognised in the spellings that people use. Labels come as one column of names joined by | , ; or as columns called after
 findings with the words present, absent, uncertain, not mentioned. Numbers are not guessed at: 0 can
 mean absent or unknown, and only its author knows which.
 """
@@ -99,7 +98,7 @@ def read_csv(files: Download) -> tuple[pd.DataFrame, list[str]]:
     """
     path = _table(files)
     raw = files.table(path, [])
-    names, unread = _recognised(raw, path.name)
+    names = _recognised(raw, path.name)
     if "path" not in names:
         raise InputError(
             f"{path.name}: no column of image paths; expected one called "
@@ -112,7 +111,7 @@ def read_csv(files: Download) -> tuple[pd.DataFrame, list[str]]:
         frame = frame.assign(source_labels=lists, **codes_from_lists(files.card, lists))
     used = set(names.values())
     owner: dict[str, str] = {}
-    for column in (name for name in raw.columns if name not in used):
+    for column in raw.columns.difference(names.values(), sort=False):
         finding = _finding(column)
         if finding is not None:
             _refuse_two(owner.get(finding), column, finding, path.name)
@@ -121,12 +120,13 @@ def read_csv(files: Download) -> tuple[pd.DataFrame, list[str]]:
             frame[finding] = _with_list(frame.get(finding), said, names.get("labels"), column)
         elif _key(column) in COLUMN_NAMES and _key(column) not in frame:
             frame[_key(column)] = restore(raw[column].astype("string"))
-        elif column not in unread:
-            unread.append(column)
+        else:
+            continue
+        used.add(column)
     if not files.reports:
         frame = frame.drop(columns=[c for c in frame if str(c).startswith("report_")])
-    unread = [name for name in unread if name not in owner.values()]
-    notes = [f"columns read from {path.name}: {', '.join(sorted(used | set(owner.values())))}"]
+    unread = [name for name in raw.columns if name not in used]
+    notes = [f"columns read from {path.name}: {', '.join(sorted(used))}"]
     notes += [f"columns not read: {listed(unread, most=len(unread))}"] if unread else []
     return frame, notes
 
@@ -140,11 +140,7 @@ def _refuse_two(one: str | None, two: str, meaning: str, said: str) -> None:
 def _with_list(
     listed: pd.Series | None, said: np.ndarray, labels: str | None, column: str
 ) -> pd.Categorical:
-    """Return (n,) codes of a column, and present where the list of labels says so.
-
-    Raises:
-        InputError: list and column contradict each other; the message names the row.
-    """
+    """Return (n,) codes of a column, and present where the list of labels says so."""
     if listed is None:
         return codes_or_cells(said)
     present = (listed == PRESENT).to_numpy(bool)
@@ -170,19 +166,17 @@ def _table(files: Download) -> Path:
     return tables[0]
 
 
-def _recognised(raw: pd.DataFrame, said: str) -> tuple[dict[str, str], list[str]]:
-    """Return column of the manifest -> column of the table; and other spellings, not read.
+def _recognised(raw: pd.DataFrame, said: str) -> dict[str, str]:
+    """Return column of the manifest -> column of the table.
 
     Raises:
-        InputError: two columns of one name, or of one meaning that differ, of a kind that has one
-            truth: sex, age, view, split, labels.
+        InputError: two columns of one name, or of one meaning in `ONE_TRUTH` that differ.
     """
     lowered: dict[str, str] = {}
     for name in raw.columns:
         _refuse_two(lowered.get(_key(name)), name, repr(_key(name)), said)
         lowered[_key(name)] = name
     found: dict[str, str] = {}
-    unread: list[str] = []
     for target, spellings in SPELLINGS.items():
         hits = [lowered[word] for word in spellings.split() if word in lowered]
         hits = [name for name in hits if name not in found.values()]
@@ -195,8 +189,7 @@ def _recognised(raw: pd.DataFrame, said: str) -> tuple[dict[str, str], list[str]
                     f"{said}: two columns stand for {target}: {hits[0]!r} and {other!r}, and "
                     f"differ in row {int(np.flatnonzero(one != two)[0]) + 1}; keep one"
                 )
-            unread.append(other)
-    return found, unread
+    return found
 
 
 def _key(column: str) -> str:
@@ -212,23 +205,10 @@ def _finding(column: str) -> str | None:
 
 
 def _identity(raw: pd.DataFrame, names: dict[str, str], root: Root) -> pd.DataFrame:
-    cells = {target: raw[name].str.strip() for target, name in names.items()}
-    path = cells["path"].map(root.relative)
-    stem = path.str.rsplit(".", n=1).str[0]
+    cells = {target: raw[name].str.strip() for target, name in names.items() if target != "labels"}
+    cells["path"] = cells["path"].map(root.relative)
+    stem = cells["path"].str.rsplit(".", n=1).str[0]
     name = stem.str.rsplit("/", n=1).str[-1]
     image = cells.get("image_id", name.where(~name.duplicated(keep=False), stem))
-    frame = pd.DataFrame(
-        {
-            "image_id": image,
-            "path": path,
-            "patient_id": cells.get("patient_id", image),
-            "study_id": cells.get("study_id", image),
-        }
-    )
-    for target in ("age", "licence", "report_findings", "report_impression"):
-        if target in cells:
-            frame[target] = cells[target]
-    for target, words in WORDS.items():
-        if target in cells:
-            frame[target] = read_cells(cells[target], words)
-    return frame
+    read = {name: read_cells(cells[name], words) for name, words in WORDS.items() if name in cells}
+    return pd.DataFrame({"image_id": image, "patient_id": image, "study_id": image} | cells | read)
