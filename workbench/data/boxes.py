@@ -72,14 +72,11 @@ def read_edges(
     """Return (n,) x, y, width and height as numbers; rows without any are no boxes and stay empty.
 
     Args:
-        raw: the table.
-        names: its columns: left, top, width and height, or with `corners` left, top, right, bottom.
+        names: columns: left, top, width and height, or with `corners` left, top, right and bottom.
         said: what the table is called.
-        corners: see `names`.
 
     Raises:
-        InputError: an edge is no number, a box lacks one or has a negative width or height; the
-            message names row and column.
+        InputError: an edge is no number, a box lacks one or has a negative width or height.
     """
     read = {name: read_numbers(raw[name]) for name in names}
     edges = pd.DataFrame({name: numbers.to_numpy() for name, (numbers, _) in read.items()})
@@ -120,10 +117,7 @@ def read_boxes(
     """Return the boxes that are on these images: image_id, finding, label, and their edges.
 
     Args:
-        card: the source.
-        raw: one row for each box.
-        images: (n,) identifiers.
-        columns: the image and the label of a box.
+        raw: one row for each box; `columns` hold its image and its label.
         names, corners: as in `read_edges`.
         things, said: as in `owners`.
     """
@@ -138,9 +132,8 @@ def read_boxes(
 def box_cells(boxes: pd.DataFrame) -> dict[str, str | None]:
     """Return image -> JSON cell of its boxes, in the order of the rows.
 
-    Args:
-        boxes: columns image_id, x, y, width, height, and where there are such finding, label and
-            reader; rows whose x is missing are not boxes.
+    Columns are image_id, x, y, width, height, and where there are such finding, label and reader;
+    rows whose x is missing are not boxes.
     """
     known = boxes[boxes["x"].notna()]
     known = known.assign(

@@ -64,11 +64,10 @@ class HasFrame(Protocol):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One thing that is wrong, by a rule of `REPAIRS`.
 
     Attributes:
-        row: number of the row, from 0; None for the whole file.
-        rule: one of `REPAIRS`.
+        row: from 0; None for the whole file.
         value: what stands there, as far as it may be shown.
     """
 
@@ -88,10 +87,9 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class CheckResult:
-    """What a check found.
+    """What a check of rows found.
 
     Attributes:
-        rows: how many rows were looked at.
         problems: at most `limit` of each rule, in the order of rows.
         counts: rule -> how many there are in all.
     """

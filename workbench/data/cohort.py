@@ -60,26 +60,27 @@ def split(
     """
     shares = _shares(FRACTIONS if fractions is None else fractions)
     frame = manifest.frame
-    old = _parts(frame)
-    if within is not None and within not in set(old):
+    new = frame["split"].astype(object)
+    if within is not None and not (new == within).any():
         raise OptionError(f"no row is in the split {within!r}; within names an existing part")
-    new = np.full(len(frame), None, dtype=object) if replace and within is None else old.copy()
     if within is not None:
-        new[old == within] = None
-    patients, _ = pd.factorize(_patients(frame))
+        new = new.mask(new == within)
+    elif replace:
+        new[:] = None
+    patients = _patients(frame)
     if not replace:
-        _follow(new, patients)
-    open_rows = np.flatnonzero(pd.isna(new))
+        new = new.fillna(new.groupby(patients).transform("first"))
+    open_rows = np.flatnonzero(new.isna())
     if open_rows.size == 0:
         raise OptionError(
             "every row has a split already, which is honoured; divide one part of it with "
             "within='train', or throw it away with replace=True"
         )
-    new[open_rows] = _stratified(frame.iloc[open_rows], patients[open_rows], shares, seed)
+    new.iloc[open_rows] = _stratified(frame.iloc[open_rows], patients[open_rows], shares, seed)
     note = f"{open_rows.size:,} rows divided with seed {seed}: " + ", ".join(
         f"{name} {share:g}" for name, share in shares.items()
     )
-    return manifest.with_frame(_with_split(frame, new), notes=(note,))
+    return _divided(manifest, new, note)
 
 
 def subset(
@@ -108,7 +109,7 @@ def subset(
     wanted = sorted((int(rows.sum()), name) for name, rows in present.items())
     rng = np.random.default_rng(seed)
     rank = rng.permutation(len(frame))
-    patients, _ = pd.factorize(_patients(frame))
+    patients = _patients(frame)
     chosen, met = np.zeros(len(frame), bool), np.zeros(patients.max(initial=0) + 1, bool)
     notes = []
     for total, name in wanted:
@@ -161,18 +162,16 @@ def apply_split(
             f"{Path(list_file).name}: none of its {len(wanted):,} names is in the manifest; "
             "expected image, study or patient identifiers of the same source"
         )
-    new = _parts(frame)
-    patients, _ = pd.factorize(_patients(frame))
+    patients = _patients(frame)
     others = np.isin(patients, patients[listed]) & ~listed
-    cleared = int((others & ~pd.isna(new)).sum())
-    new[others] = None
-    new[listed] = name
+    cleared = int((others & frame["split"].notna()).sum())
+    new = frame["split"].astype(object).mask(others).mask(listed, name)
     note = (
         f"{int(listed.sum()):,} rows are {name} by {Path(list_file).name}, {met:,} of whose "
         f"{len(wanted):,} names are in the manifest; {cleared:,} other rows of their patients lost "
         "their split"
     )
-    return manifest.with_frame(_with_split(frame, new), notes=(note,))
+    return _divided(manifest, new, note)
 
 
 def _shares(fractions: Mapping[str, float]) -> dict[str, float]:
@@ -189,26 +188,14 @@ def _finding(name: str) -> str:
     return name if name in FINDING_COLUMNS else standard_name(name)
 
 
-def _patients(frame: pd.DataFrame) -> pd.Series:
-    return frame["source"].astype(str) + "\x00" + frame["patient_id"].astype(str)
+def _patients(frame: pd.DataFrame) -> np.ndarray:
+    """Return (n,) numbers of patients."""
+    return frame.groupby(["source", "patient_id"], sort=False, dropna=False).ngroup().to_numpy()
 
 
-def _parts(frame: pd.DataFrame) -> np.ndarray:
-    """Return (n,) parts as a fresh array; None for a row without one."""
-    known = frame["split"].notna()
-    return np.array(frame["split"].astype(object).where(known, None), dtype=object)
-
-
-def _with_split(frame: pd.DataFrame, values: np.ndarray) -> pd.DataFrame:
-    return frame.assign(split=pd.Categorical(values, categories=list(SPLITS)))
-
-
-def _follow(new: np.ndarray, patients: np.ndarray) -> None:
-    """Give rows without a split that of their patient's other rows, in place."""
-    known = ~pd.isna(new)
-    first = pd.Series(new[known], dtype=object).groupby(patients[known]).first()
-    follow = ~known & np.isin(patients, first.index.to_numpy())
-    new[follow] = first.reindex(patients[follow]).to_numpy(object)
+def _divided(manifest: Manifest, parts: pd.Series, note: str) -> Manifest:
+    split = pd.Categorical(parts, categories=SPLITS)
+    return manifest.with_frame(manifest.frame.assign(split=split), notes=(note,))
 
 
 def _stratified(

@@ -112,12 +112,7 @@ def shown(column: str | None, value: object) -> str | None:
     One word is shown when it is short; several only in the columns of labels and paths, or where
     they are nearly what the column allows, and never when they read like a sentence.
 
-    Args:
-        column: the column it stands in; None for the name of a column.
-        value: what stands there.
-
-    Returns:
-        The value, or "(12 characters, not shown)"; None for a missing value.
+    The column is None for the name of one. None is returned for a missing value.
     """
     text = "" if value is None else str(value)
     if text in ("", "<NA>", "nan", "None"):

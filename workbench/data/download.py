@@ -1,7 +1,6 @@
 """The files of a source as somebody downloaded them: found by their published names, packed or not.
 
-Nothing is fetched here. A file that is missing is an error that names it, and where it is
-published.
+Nothing is fetched here.
 """
 
 from __future__ import annotations
@@ -35,12 +34,7 @@ def label_files() -> Path | None:
 
 
 class Download:
-    """A folder of downloaded files, or one file of it, and what is to be read of it.
-
-    Args:
-        source: the folder, or the annotation file in it.
-        card: what is expected there.
-        labels, reports, show: as in `workbench.data.build`.
+    """A folder of downloaded files, or one file of it, and what `build` wants of it.
 
     Raises:
         OptionError: the source has no such set of labels.
@@ -182,10 +176,8 @@ class Download:
     def locate(self, names: pd.Series, folders: Sequence[str]) -> pd.Series:
         """Return (n,) relative paths of images that the source names without their folder.
 
-        Args:
-            names: (n,) file names.
-            folders: names or patterns of folders below the root where the source puts images; the
-                first is taken for files that are not at hand.
+        The folders are names or patterns below the root; the first is taken for files that are not
+        at hand.
         """
         where: dict[str, str] = {}
         for pattern in folders:

@@ -110,11 +110,7 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
 
 
 def save_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
-    """Write any table as Parquet, or as CSV whose texts no spreadsheet runs, whole or not at all.
-
-    Raises:
-        InputError: the name ends in neither .parquet nor .csv.
-    """
+    """Write any table as Parquet, or as CSV whose texts no spreadsheet runs; as `write_table`."""
     _write(frame, Path(path), lambda table, to: table.to_parquet(to, index=False))
     return Path(path)
 

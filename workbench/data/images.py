@@ -68,11 +68,7 @@ class Root:
         return not os.path.islink(full) or self._inside(os.path.realpath(full))
 
     def resolve(self, path: str | None) -> Path:
-        """Return the full path of a file.
-
-        Raises:
-            InputError: the row has no path, or it leaves the root.
-        """
+        """Return the full path of a file; an InputError where there is none, or it leaves."""
         if not isinstance(path, str) or not path:
             raise InputError("the row has no image: its path is empty (a report without an image)")
         if not self.contains(path):

@@ -56,8 +56,7 @@ def join(
 
     Args:
         keys: (n,) what is looked up; a key may occur often.
-        table: (m, columns) of text.
-        on: its column of keys.
+        table: (m, columns) of text, keys in `on`.
         what: what the table holds, for the note: "labels".
         things: what the keys stand for: "studies".
         said: what the table is called.
@@ -85,10 +84,9 @@ def owners(
     """Return (m,) which of (n,) images each of (m,) rows is of, and (m,) bool: whether of any.
 
     Args:
-        keys: (m,) names of images in a table.
+        keys: (m,) names of images in the table that `said` names.
         images: (n,) identifiers.
         things: what the rows hold: "boxes".
-        said: what the table is called.
 
     Raises:
         InputError: not one row is of an image.

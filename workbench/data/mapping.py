@@ -59,12 +59,7 @@ def read_cells(
 ) -> np.ndarray:
     """Return (n,) what cells of a closed vocabulary say (`workbench.findings.read_cell`).
 
-    A cell that is not understood stays as it is.
-
-    Args:
-        values: (n,) cells.
-        words: cell -> what it says, in any case.
-        empty: what an empty cell says.
+    Words are in any case. A cell that is not understood stays as it is.
     """
     table = {cell_key(word): said for word, said in words.items()}
 
@@ -136,13 +131,8 @@ def codes_from_columns(
 ) -> dict[str, pd.Series | pd.Categorical]:
     """Return finding -> (n,) codes from one column for each label.
 
-    "source_labels" are the names of the columns that say present, joined by |.
-
-    Args:
-        card: the source.
-        frame: the columns, as text.
-        columns: names of label columns that the card knows.
-        words: cell -> code; 1, 0 and -1 of CheXpert by default.
+    "source_labels" are the names of the columns that say present, joined by |. Words are cell ->
+    code; 1, 0 and -1 of CheXpert by default.
 
     Raises:
         InputError: two columns stand for one finding.
@@ -172,11 +162,7 @@ def marked(hits: Mapping[str, np.ndarray], rows: int) -> pd.Series:
 
 
 def label_columns(card: DataCard, frame: pd.DataFrame, said: str) -> list[str]:
-    """Return the columns of a table that are labels of the source.
-
-    Raises:
-        InputError: there is none.
-    """
+    """Return the columns of a table that are labels of the source, of which there must be one."""
     columns = [name for name in card.labels if name in frame.columns]
     if not columns:
         raise InputError(
@@ -189,14 +175,7 @@ def label_columns(card: DataCard, frame: pd.DataFrame, said: str) -> list[str]:
 def with_unknown(
     card: DataCard, labels: pd.Series, images: pd.Series, boxes: pd.DataFrame
 ) -> pd.Series:
-    """Return (n,) labels, joined by |, with those of boxes that the card does not know.
-
-    Args:
-        card: the source.
-        labels: (n,) labels joined by |.
-        images: (n,) identifiers.
-        boxes: columns image_id and label.
-    """
+    """Return (n,) labels, joined by |, with those of boxes that the card does not know."""
     unknown = [name for name in boxes["label"].unique() if card.findings_of(name) is None]
     extra = boxes[boxes["label"].isin(unknown)].drop_duplicates(["image_id", "label"])
     if extra.empty:

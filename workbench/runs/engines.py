@@ -98,7 +98,6 @@ class RayEngine:
 
     Args:
         load: gives each worker its model.
-        plan: what is asked, and how.
         root: folder of the images; every machine must see it at this place.
         workers: how many; None for one on each GPU, or on each CPU but one.
         address: of a cluster; None starts a Ray on this machine.

@@ -36,10 +36,8 @@ class Items:
     """The rows of a manifest as a stream that can be gone through several times.
 
     Args:
-        manifest: a `Manifest`, or the path of a .parquet or .csv file.
         root: what its paths are relative to; None for the root of the manifest, or the first of
             `kept` with an image, or the folder of the file.
-        kept: folders that may be the root, where none is named.
 
     Attributes:
         root: the folder of the images.

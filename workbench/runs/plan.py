@@ -62,14 +62,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Item:
-    """One row of a manifest.
-
-    Attributes:
-        row: number in the manifest, from 0.
-        id: `image_id` of the manifest.
-        source: data set, empty where the manifest does not say.
-        path: relative to the root; None for a row without an image.
-    """
+    """One row of a manifest, numbered from 0; the path is None for a row without an image."""
 
     row: int
     id: str
@@ -152,8 +145,7 @@ def read_tasks(tasks: Sequence[str | Mapping | Task] | str) -> tuple[Task, ...]:
 
     Raises:
         OptionError: there is none, one is something else, or two have one name.
-        InputError: a question is empty or holds a mark of the chat template, or a name or a
-            question has half a character.
+        InputError: a name or a question cannot be used.
     """
     given = [tasks] if isinstance(tasks, (str, Mapping, Task)) else list(tasks)
     found = tuple(_read(task) for task in given)

@@ -64,10 +64,7 @@ _TABLES = (
 class RunStore:
     """The rows of a run, opened for writing by one process.
 
-    Use as a context manager: entering takes the lock, leaving gives it back.
-
-    Args:
-        folder: is made where it is not there.
+    Entering takes the lock, and makes the folder where it is not there.
 
     Raises:
         RunError: another process has it, it holds something else, or it cannot be written.
@@ -123,12 +120,7 @@ class RunStore:
             ) from error
 
     def add(self, block: int, rows: Sequence[dict]) -> None:
-        """Write the rows of a block and the mark that it is finished, all or nothing.
-
-        Args:
-            block: its number.
-            rows: values by column; "position" is the place of the task among the tasks.
-        """
+        """Write the rows of a block, as values by column, and the mark that it is finished."""
         names = ("block", "position", *COLUMNS)
         marks = ", ".join("?" * len(names))
         values = [tuple(block if n == "block" else row.get(n) for n in names) for row in rows]

@@ -50,11 +50,7 @@ def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _documents(files: Download) -> Iterator[bytes]:
-    """Yield the XML of every report, in the order of their names.
-
-    Raises:
-        InputError: there are none, or the archive is damaged.
-    """
+    """Yield the XML of every report, in the order of their names."""
     loose = sorted(
         path
         for level in ("", "ecgen-radiology/", "*/ecgen-radiology/")

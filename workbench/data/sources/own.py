@@ -1,8 +1,8 @@
 """Data of one's own: a folder of images, or a CSV file with image paths and whatever else is known.
 
-Column names are recognised in the spellings that people use. Labels come as one column of names joined by | , ; or as columns called after
-findings with the words present, absent, uncertain, not mentioned. Numbers are not guessed at: 0 can
-mean absent or unknown, and only its author knows which.
+Column names are recognised in the spellings that people use. Labels come as one column of names
+joined by | , ; or as columns called after findings, with one of the four codes in each cell.
+Numbers are not guessed at: 0 can mean absent or unknown, and only its author knows which.
 """
 
 from __future__ import annotations
@@ -91,11 +91,7 @@ def read_folder(files: Download) -> tuple[pd.DataFrame, list[str]]:
 
 
 def read_csv(files: Download) -> tuple[pd.DataFrame, list[str]]:
-    """Return one row for each row of a CSV file, or of the one in a folder.
-
-    Raises:
-        InputError: no table, several tables, or no column of paths.
-    """
+    """Return one row for each row of a CSV file, or of the one in a folder."""
     path = _table(files)
     raw = files.table(path, [])
     names = _recognised(raw, path.name)

@@ -47,11 +47,6 @@ def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _record(path: Path) -> dict:
-    """Return the record of a phantom.
-
-    Raises:
-        InputError: the file is not one that `workbench phantom` wrote.
-    """
     try:
         record = read_json(path)
         missing = [key for key in NEEDED if key not in record]
@@ -66,11 +61,7 @@ def _record(path: Path) -> dict:
 
 
 def _codes(labels: object, said: str) -> dict[str, str]:
-    """Return finding -> code, by standard names; a code that is none stays, for the check to name.
-
-    Raises:
-        InputError: a name is no finding, or two stand for one.
-    """
+    """Return finding -> code, by standard names; a code that is none stays."""
     found: dict[str, str] = {}
     for name, code in labels.items() if isinstance(labels, dict) else [(str(labels), "")]:
         try:

@@ -108,8 +108,7 @@ def _readers(
     Args:
         files: the download.
         wide: (image, reader) rows with one column of ticks for each label.
-        marks: one row for each box.
-        said: what the table of boxes is called.
+        marks: one row for each box, of the table that `said` names.
         split: "train" or "test".
         consensus: see `_codes`.
     """
@@ -164,10 +163,7 @@ def _codes(
 ) -> dict[str, pd.Categorical]:
     """Return finding -> (n,) codes from how many readers marked each label.
 
-    A label that everybody looked for and nobody marked is absent.
-
     Args:
-        card: the source.
         votes: (n, labels) how many readers marked the label.
         asked: (n, labels) how many readers said whether they saw it.
         consensus: "majority" (more than half), "any" or "unanimous"; fewer marks are uncertain.
@@ -193,11 +189,7 @@ def _codes(
 
 
 def _one_row_each(wide: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Return the rows without those that say the same again.
-
-    Raises:
-        InputError: one reader says two things of an image.
-    """
+    """Return the rows without those that say the same again."""
     wide = wide.drop_duplicates(ignore_index=True)
     again = np.flatnonzero(wide.duplicated(["image_id", "rad_id"]).to_numpy(bool))
     if again.size:
