@@ -23,7 +23,8 @@ from workbench.runs.store import DONE, FAILED, RunStore
 if TYPE_CHECKING:
     from workbench.data import Cohort, Manifest
     from workbench.interface import ChestXrayModel
-    from workbench.runs.engines import LocalEngine, RayEngine
+    from workbench.runs.ray_engine import RayEngine
+    from workbench.runs.worker import BlockWorker
 
 _LOG = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def run(
     return RunResult(Path(out), outcome["rows"], counts[DONE], counts[FAILED], seconds)
 
 
-def _begin(store: RunStore, engine: LocalEngine | RayEngine, plan: RunPlan, items: Items) -> dict:
+def _begin(store: RunStore, engine: BlockWorker | RayEngine, plan: RunPlan, items: Items) -> dict:
     """Compare the settings with those of the folder, and write down that a session begins."""
     described = engine.describe()
     fixed = {"model": described.pop("model"), "manifest": items.identity, **plan.to_dict()}
@@ -129,7 +130,7 @@ def _begin(store: RunStore, engine: LocalEngine | RayEngine, plan: RunPlan, item
 
 
 def _watched(
-    store: RunStore, engine: LocalEngine | RayEngine, plan: RunPlan, items: Items, show: bool
+    store: RunStore, engine: BlockWorker | RayEngine, plan: RunPlan, items: Items, show: bool
 ) -> Iterator[tuple[int, list[dict]]]:
     """Yield finished blocks under a bar that counts rows, those of earlier sessions included."""
     from tqdm import tqdm
@@ -146,7 +147,7 @@ def _watched(
         file=sys.stderr,
         disable=None if show else True,
     ) as bar:
-        for number, rows in engine.answer(blocks):
+        for number, rows in engine.answer_all(blocks):
             yield number, rows
             failed += sum(row["status"] == FAILED for row in rows)
             bar.set_postfix(failed=failed, refresh=False)
@@ -159,14 +160,14 @@ def _engine(
     plan: RunPlan,
     root: Path,
     ray: dict | None,
-) -> AbstractContextManager[LocalEngine | RayEngine]:
+) -> AbstractContextManager[BlockWorker | RayEngine]:
     """Return the engine that answers blocks: with workers and address of Ray, or the local one."""
     from workbench.interface import ChestXrayModel, load_model
-    from workbench.runs.engines import LocalEngine, RayEngine
+    from workbench.runs.ray_engine import RayEngine
     from workbench.runs.worker import BlockWorker
 
     if ray is None and isinstance(model, ChestXrayModel):
-        return nullcontext(LocalEngine(BlockWorker(model, plan, root)))
+        return nullcontext(BlockWorker(model, plan, root))
     if not isinstance(model, (str, os.PathLike)):
         raise OptionError(
             "model must be what wb.load_model loads (mini, a hub id, a directory): every worker of "
@@ -176,7 +177,7 @@ def _engine(
     name = str(Path(model).resolve()) if Path(model).is_dir() else str(model)
     load = partial(load_model, name, **options)
     if ray is None:
-        return nullcontext(LocalEngine(BlockWorker(load(), plan, root)))
+        return nullcontext(BlockWorker(load(), plan, root))
     return RayEngine(load, plan, root, **ray)
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,6 +52,8 @@ class BlockWorker:
         largest: answers that fit the memory together, where `batch_size` did not; else None.
     """
 
+    name = "local"
+
     def __init__(self, model: ChestXrayModel, plan: RunPlan, root: Path) -> None:
         self.model = model
         self.plan = plan
@@ -90,6 +92,21 @@ class BlockWorker:
             return [self._read(block.items[0])]
         with ThreadPoolExecutor(max_workers=min(_READERS, len(block.items))) as pool:
             return list(pool.map(self._read, block.items))
+
+    def answer_all(self, blocks: Iterable[Block]) -> Iterator[tuple[int, list[dict]]]:
+        """Yield the number and the rows of each block; the next one is read meanwhile."""
+        waiting: list[tuple[Block, Future[list[Ready]]]] = []
+        pool = ThreadPoolExecutor(max_workers=1)
+        try:
+            for block in blocks:
+                waiting.append((block, pool.submit(self.read, block)))
+                if len(waiting) > 1:
+                    first, ready = waiting.pop(0)
+                    yield first.number, self.answer(first, ready.result())
+            for last, ready in waiting:
+                yield last.number, self.answer(last, ready.result())
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def answer(self, block: Block, ready: Sequence[Ready] | None = None) -> list[dict]:
         """Return one record for each row of a block: values by column of the store.
@@ -186,8 +203,7 @@ class BlockWorker:
         )
 
     def _check_budget(self) -> None:
-        size = self.model.image_size
-        blank = torch.zeros(1, 1, size, size)
+        blank = torch.zeros(1, 1, self.model.image_size, self.model.image_size)
         for task in self.plan.tasks:
             self.model.job(
                 blank, task.messages(), self.plan.settings, task=task.kind, source="check"

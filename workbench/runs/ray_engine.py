@@ -1,11 +1,9 @@
-"""The engines of a run: one model in this process, or one in each worker of Ray.
+"""Blocks answered by several models, one in each worker of Ray.
 
-Here, the images of the next block are read while a block is answered.
-
-Workers of Ray are actors, each with one GPU where there is one, else one CPU. This process alone
-writes the store, so the folder is that of the local engine and the rows are the same. A worker that
-dies is started again and its block retried, by Ray (`max_restarts`, `max_task_retries`;
-docs.ray.io, "Actor fault tolerance").
+Workers are actors, each with one GPU where there is one, else one CPU. This process alone writes
+the store, so the folder is that of the local engine and the rows are the same. A worker that dies
+is started again and its block retried, by Ray (`max_restarts`, `max_task_retries`; docs.ray.io,
+"Actor fault tolerance").
 
 Without an address a Ray of its own is started, which listens on loopback only and sends no usage
 statistics. By itself Ray listens on all interfaces. It has one CPU more than there are workers, for
@@ -18,7 +16,6 @@ import ipaddress
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -31,8 +28,6 @@ from workbench.runs.worker import BlockWorker
 if TYPE_CHECKING:
     from workbench.interface import ChestXrayModel
 
-#: Blocks whose images are read ahead.
-_READ_AHEAD = 1
 #: Times that a block is tried again after its worker died.
 RETRIES = 3
 #: Blocks given to each worker, the one it is at included.
@@ -40,37 +35,6 @@ _AHEAD = 2
 _LOOPBACK = "127.0.0.1"
 #: Bytes; rows are small and images are read by the workers.
 _OBJECTS = 128 << 20
-
-
-class LocalEngine:
-    """Answers blocks one after the other."""
-
-    name = "local"
-
-    def __init__(self, worker: BlockWorker) -> None:
-        self.worker = worker
-
-    def describe(self) -> dict:
-        """Return what `run.json` says of model, device and packages."""
-        return self.worker.describe()
-
-    def answer(self, blocks: Iterable[Block]) -> Iterator[tuple[int, list[dict]]]:
-        """Yield the number and the rows of each block, in order."""
-        waiting: deque = deque()
-        pool = ThreadPoolExecutor(max_workers=1)
-        try:
-            for block in blocks:
-                waiting.append((block, pool.submit(self.worker.read, block)))
-                if len(waiting) > _READ_AHEAD:
-                    yield self._next(waiting)
-            while waiting:
-                yield self._next(waiting)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _next(self, waiting: deque) -> tuple[int, list[dict]]:
-        block, ready = waiting.popleft()
-        return block.number, self.worker.answer(block, ready.result())
 
 
 class RayWorker:
@@ -156,7 +120,7 @@ class RayEngine:
         described = self._get(self._actors[0].describe.remote())
         return {**described, "workers": len(self._actors)}
 
-    def answer(self, blocks: Iterable[Block]) -> Iterator[tuple[int, list[dict]]]:
+    def answer_all(self, blocks: Iterable[Block]) -> Iterator[tuple[int, list[dict]]]:
         """Yield the number and the rows of each block as it is finished."""
         blocks, running = iter(blocks), {}
         idle = deque(self._actors * _AHEAD)
