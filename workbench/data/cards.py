@@ -40,14 +40,11 @@ class DataCard:
     """What is known of a source.
 
     Attributes:
-        key: name used on the command line, where `aliases` are understood too.
-        terms: what the licence or agreement asks for.
         agreement: what has to be signed before a download; "none" where nothing is.
-        fetch: what to fetch, in order, and where.
         files: file name pattern -> what it is for.
         provenance: who labelled, one of `columns.PROVENANCES`.
         variants: name of a set of labels -> what it is; the first is the default.
-        expected: variant -> counts of the whole data set ("rows", "patients", "boxes", ...).
+        expected: variant or split -> counts of all of it ("rows", "patients", "boxes", ...).
         labels: label as published -> findings it states present; an empty list for labels that
             speak of no finding of the manifest.
         separator: what stands between a label and its qualifiers, as in Opacity/lung/base.
@@ -56,7 +53,6 @@ class DataCard:
         location_translations: place in another language -> place as published.
         closed: True where every label was looked for in every image, so that an unticked label
             means absent.
-        faults: known faults of the published files.
     """
 
     key: str

@@ -27,8 +27,8 @@ FRACTIONS = {"train": 0.7, "validate": 0.1, "test": 0.2}
 LIST_COLUMNS = {
     "dicom_id": "image",
     "image_id": "image",
-    "path": "path",
-    "file": "path",
+    "path": "image",
+    "file": "image",
     "study_id": "study",
     "subject_id": "patient",
     "patient_id": "patient",
@@ -152,11 +152,18 @@ def apply_split(
         raise OptionError(f"name must be one of {', '.join(SPLITS)}, got {name!r}")
     wanted, kind = _names(Path(list_file), column)
     frame = manifest.frame
+    mimic = bool((frame["source"] == "mimic-cxr").fillna(False).any())
+    counted = number_form if mimic else plain_form
     # A bare number could be a study or a patient; images come first, then the smaller unit.
+    units = (
+        ("image", name_form, ["path", "image_id"]),
+        ("study", counted, ["study_id"]),
+        ("patient", counted, ["patient_id"]),
+    )
     listed, met = np.zeros(len(frame), bool), 0
-    for unit, (form, columns) in _keys(frame).items():
+    for unit, form, columns in units:
         if kind in (None, unit) and not listed.any():
-            listed, met = _listed(columns, wanted, form)
+            listed, met = _listed([frame[name] for name in columns], wanted, form)
     if not listed.any():
         raise InputError(
             f"{Path(list_file).name}: none of its {len(wanted):,} names is in the manifest; "
@@ -242,19 +249,6 @@ def _names(path: Path, column: str | None) -> tuple[set[str], str | None]:
     at = header.index(pick[0]) if pick else 0
     found = {row[at].strip() for row in rows[1 if pick else 0 :] if len(row) > at}
     return found - {""}, LIST_COLUMNS.get(pick[0]) if pick else None
-
-
-def _keys(frame: pd.DataFrame) -> dict[str, tuple[Callable[[str], str], list[pd.Series]]]:
-    """Return kind of identifier -> how it is compared, and the columns to look it up in."""
-    study, patient = frame["study_id"], frame["patient_id"]
-    mimic = bool((frame["source"] == "mimic-cxr").fillna(False).any())
-    counted = number_form if mimic else plain_form
-    return {
-        "image": (name_form, [frame["image_id"]]),
-        "path": (name_form, [frame["path"], frame["image_id"]]),
-        "study": (counted, [study]),
-        "patient": (counted, [patient]),
-    }
 
 
 def _listed(

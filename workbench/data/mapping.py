@@ -81,11 +81,7 @@ def read_numbers(values: pd.Series) -> tuple[pd.Series, np.ndarray]:
 def agreed(keys: pd.Series, said: Iterable[object]) -> pd.Series:
     """Return key -> what all its rows say; rows that contradict each other are joined by |."""
     table = pd.DataFrame({"key": keys.to_numpy(object), "said": list(said)}).dropna()
-    table = table.drop_duplicates()
-    several = table["key"].duplicated(keep=False)
-    joined = table[several].groupby("key")["said"].agg(lambda words: "|".join(map(str, words)))
-    once = table[~several].set_index("key")["said"]
-    return pd.concat([once, joined]).sort_index().astype(object)
+    return table.drop_duplicates().groupby("key")["said"].agg("|".join).astype(object)
 
 
 def join_labels(labels: Iterable[str]) -> str:
@@ -176,11 +172,10 @@ def with_unknown(
     card: DataCard, labels: pd.Series, images: pd.Series, boxes: pd.DataFrame
 ) -> pd.Series:
     """Return (n,) labels, joined by |, with those of boxes that the card does not know."""
-    unknown = [name for name in boxes["label"].unique() if card.findings_of(name) is None]
-    extra = boxes[boxes["label"].isin(unknown)].drop_duplicates(["image_id", "label"])
-    if extra.empty:
+    unknown = boxes[boxes["label"].map(card.findings_of).isna()]
+    if unknown.empty:
         return labels
-    found = images.map(extra.groupby("image_id")["label"].agg(list).to_dict())
+    found = images.map(unknown.groupby("image_id")["label"].agg(list))
     both = [
         label if not isinstance(more, list) else join_labels([*label.split("|"), *more])
         for label, more in zip(labels, found, strict=True)

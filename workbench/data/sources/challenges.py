@@ -9,10 +9,9 @@ None of them publishes patients: each image, or each study, counts as one.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from workbench.data.boxes import EDGES, box_cells, parse_list, read_edges, to_cell
 from workbench.data.download import Download
@@ -121,18 +120,17 @@ def read_pneumothorax(files: Download) -> tuple[pd.DataFrame, list[str]]:
             "expected pairs of numbers, or -1 where there is no pneumothorax"
         )
     outlined = raw[said == PRESENT]
-    groups: dict[str, list[dict]] = {}
-    for image, run in zip(outlined["ImageId"], outlined["EncodedPixels"], strict=True):
-        mask = {"finding": PNEUMOTHORAX, "rle": run, "size": [SIZE, SIZE]}
-        groups.setdefault(image, []).append(mask)
+    masks = outlined.groupby("ImageId")["EncodedPixels"].agg(_mask_cell)
     frame, found = _images(files, raw["ImageId"], said, ("dicom-images-train", "train", ""))
     frame["view"] = "frontal"
     frame[PNEUMOTHORAX] = codes_or_cells(found)
     frame["source_labels"] = marked({"Pneumothorax": found == PRESENT}, len(frame))
-    frame["masks"] = frame["image_id"].map(
-        {image: to_cell(group) for image, group in groups.items()}
-    )
-    return frame, [f"{len(outlined):,} outlines on {len(groups):,} images"]
+    frame["masks"] = frame["image_id"].map(masks)
+    return frame, [f"{len(outlined):,} outlines on {len(masks):,} images"]
+
+
+def _mask_cell(runs: pd.Series) -> str | None:
+    return to_cell([{"finding": PNEUMOTHORAX, "rle": run, "size": [SIZE, SIZE]} for run in runs])
 
 
 def _outlined(runs: str) -> str | None:
@@ -211,27 +209,26 @@ def _paths(files: Download, study: pd.Series, name: pd.Series) -> pd.Series:
     return name.map(where).astype(object).fillna("train/" + study + "/" + name + ".dcm")
 
 
+class _Box(BaseModel):
+    x: FiniteFloat
+    y: FiniteFloat
+    width: FiniteFloat = Field(ge=0)
+    height: FiniteFloat = Field(ge=0)
+
+
+_BOXES = TypeAdapter(list[_Box])
+
+
 def _boxes(names: pd.Series, cells: pd.Series) -> dict[str, str | None]:
     rows = []
     for number, (name, cell) in enumerate(zip(names, cells, strict=True), start=1):
-        boxes = parse_list(cell)
-        for box in [None] if boxes is None else boxes:
-            edges = _edges(box)
-            if edges is None:
-                raise InputError(
-                    f"train_image_level.csv, row {number}, column 'boxes': no list of boxes; "
-                    "expected [{'x': 1.0, 'y': 2.0, 'width': 3.0, 'height': 4.0}], or nothing"
-                )
-            rows.append({"image_id": name} | edges)
+        try:
+            found = _BOXES.validate_python(parse_list(cell))
+        except ValidationError:
+            raise InputError(
+                f"train_image_level.csv, row {number}, column 'boxes': no list of boxes; "
+                "expected [{'x': 1.0, 'y': 2.0, 'width': 3.0, 'height': 4.0}], or nothing"
+            ) from None
+        rows += [{"image_id": name} | box.model_dump() for box in found]
     boxes = pd.DataFrame(rows, columns=["image_id", *EDGES])
     return box_cells(boxes.assign(label="opacity", finding="lung opacity"))
-
-
-def _edges(box: object) -> dict[str, float] | None:
-    """Return left, top, width and height of a box; None for what is none."""
-    try:
-        found = {edge: float(box[edge]) for edge in EDGES} if isinstance(box, dict) else {}
-    except (KeyError, TypeError, ValueError):
-        return None
-    whole = bool(found) and all(map(math.isfinite, found.values()))
-    return found if whole and min(found["width"], found["height"]) >= 0 else None

@@ -6,13 +6,10 @@ empty cell is not mentioned. The reports (CheXpert Plus) are under a licence of 
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pandas as pd
 
 from workbench.data.download import Download
-from workbench.data.frames import map_unique
 from workbench.data.mapping import (
     SEX_WORDS,
     VIEW_WORDS,
@@ -79,15 +76,10 @@ def _views(raw: pd.DataFrame, names: pd.Series) -> np.ndarray:
     """Return (n,) views: lateral where that is said, else the projection, else frontal."""
     projection = read_cells(raw["AP/PA"], VIEW_WORDS)
     side = read_cells(raw["Frontal/Lateral"], VIEW_WORDS)
-    silent = pd.isna(side)
-    side[silent] = map_unique(names[silent], _side)
+    named = names.str.lower().str.extract("(lateral|frontal)", expand=False)
+    side = np.where(pd.isna(side), named, side)
     said = np.where(pd.isna(projection), side, projection)
     return np.where(pd.isna(side) | (side == "frontal"), said, side)
-
-
-def _side(name: str) -> str | None:
-    found = re.search("lateral|frontal", name.lower())
-    return found[0] if found else None
 
 
 def _below_root(files: Download, paths: pd.Series) -> pd.Series:
