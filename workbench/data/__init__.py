@@ -37,6 +37,5 @@ if TYPE_CHECKING:
     from workbench.data.manifest import Manifest as Manifest
     from workbench.data.quality_control import QualityTable as QualityTable
     from workbench.data.quality_control import quality as quality
-    from workbench.data.rules import schema as schema
 else:  # a checker of types would take `__getattr__` for every name
     __all__, __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -1,8 +1,7 @@
 """Check a manifest: what is wrong, in which row and column, by which rule, and how to repair it.
 
-pandera's own errors quote the cells that failed, which could be reports of patients; only their
-positions are used, and values are shown as `columns.shown` allows. A manifest without problems can
-still be wrong about its patients.
+A cell can be the report of a patient, so values are shown as `columns.shown` allows. A manifest
+without problems can still be wrong about its patients.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import Protocol
 
-import numpy as np
 import pandas as pd
 
 from workbench._repr import short_repr
@@ -189,7 +187,7 @@ def _faults(
     if any(fault.rule == "missing-column" for fault in columns):
         return
     groups = (
-        (_CELL_RULES, _cell_faults),
+        (_CELL_RULES, row_rules.cell_faults),
         (("duplicate-id", "duplicate-path", "study-of-two-patients"), row_rules.identity_faults),
         (("patient-in-two-splits",), row_rules.split_faults),
         (("unmapped-label",), row_rules.label_faults),
@@ -202,19 +200,6 @@ def _faults(
         yield from row_rules.file_faults(frame, Root(root))
     if other is not None:
         yield from row_rules.leak_faults(frame, other)
-
-
-def _cell_faults(frame: pd.DataFrame) -> Iterator[Fault]:
-    """Run the schema; of its errors no value is used."""
-    import pandera.errors
-
-    try:
-        row_rules.schema().validate(frame, lazy=True)
-    except pandera.errors.SchemaErrors as errors:
-        cases = errors.failure_cases[["check", "column", "index"]].dropna(subset="index")
-        for (check_name, column), part in cases.groupby(["check", "column"], sort=True):
-            rule = check_name if check_name in REPAIRS else "missing-value"
-            yield Fault(rule, column, np.sort(part["index"].astype(int).unique()))
 
 
 def _problem(frame: pd.DataFrame, fault: Fault, at: int) -> Problem:

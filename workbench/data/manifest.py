@@ -132,12 +132,29 @@ class Manifest:
         Findings of reports are always drawn, so that what was never asked is seen; others where
         they occur.
         """
+        from workbench.figures.style import BLUE, MUTED, ORANGE, VERMILION, new_figure, style
+
         counts = {
             name: n
             for name, n in self.summary()["findings"].items()
             if name in ALL_FINDINGS or any(n[code] for code in COUNTED)
         }
-        return _plot_findings(counts, len(self), ax)
+        colours = {PRESENT: VERMILION, UNCERTAIN: ORANGE, ABSENT: BLUE, NOT_MENTIONED: NOTHING}
+        shares = pd.DataFrame.from_dict(counts, orient="index") / max(1, len(self))
+        with style():
+            figsize = (11, 0.42 * max(3, len(counts)) + 1.7)
+            axes = ax or new_figure(figsize=figsize, layout="constrained").add_subplot()
+            left = np.zeros(len(counts))
+            for code, colour in colours.items():
+                axes.barh(list(counts), shares[code], 0.72, left, color=colour, label=code)
+                left = left + shares[code].to_numpy()
+            for at, n in enumerate(counts.values()):
+                axes.text(1.01, at, f"{n[PRESENT]:,} present", va="center", color=MUTED)
+            axes.invert_yaxis()
+            axes.set(xlim=(0, 1), xlabel=f"share of {len(self):,} images")
+            axes.set_title("What is known of each finding", pad=34)
+            axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), fontsize=12)
+        return axes
 
     def __repr__(self) -> str:
         sources = ", ".join(sorted(self.frame["source"].dropna().unique()))
@@ -189,24 +206,3 @@ def _code_counts(column: pd.Series) -> dict[str, int]:
 
 def _different(sources: pd.Series, keys: pd.Series) -> int:
     return int((sources.astype(str) + "\x00" + keys.fillna("").astype(str)).nunique())
-
-
-def _plot_findings(counts: dict[str, dict[str, int]], images: int, ax: Axes | None) -> Axes:
-    from workbench.figures.style import BLUE, MUTED, ORANGE, VERMILION, new_figure, style
-
-    colours = {PRESENT: VERMILION, UNCERTAIN: ORANGE, ABSENT: BLUE, NOT_MENTIONED: NOTHING}
-    with style():
-        figsize = (11, 0.42 * max(3, len(counts)) + 1.7)
-        axes = ax or new_figure(figsize=figsize, layout="constrained").add_subplot()
-        shares = pd.DataFrame.from_dict(counts, orient="index") / max(1, images)
-        left = np.zeros(len(counts))
-        for code, colour in colours.items():
-            axes.barh(list(counts), shares[code], 0.72, left, color=colour, label=code)
-            left = left + shares[code].to_numpy()
-        for at, n in enumerate(counts.values()):
-            axes.text(1.01, at, f"{n[PRESENT]:,} present", va="center", color=MUTED)
-        axes.invert_yaxis()
-        axes.set(xlim=(0, 1), xlabel=f"share of {images:,} images")
-        axes.set_title("What is known of each finding", pad=34)
-        axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), fontsize=12)
-    return axes

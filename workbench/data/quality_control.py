@@ -253,8 +253,8 @@ def _finished(journal: JsonLines, fit: str) -> dict[str, dict]:
     return {r["path"]: r for r in journal.read()[0] if wanted.items() <= r.items()}
 
 
-def _picture(root: Root, path: str) -> np.ndarray | None:
-    """Return (H, W) of at most 256 pixels; None for an image that cannot be read."""
+def _picture(root: Root, path: str) -> np.ndarray:
+    """Return (H, W) of at most 256 pixels; grey for an image that cannot be read."""
     from PIL import Image
 
     from workbench.imaging import load_radiograph
@@ -262,20 +262,16 @@ def _picture(root: Root, path: str) -> np.ndarray | None:
     try:
         image = Image.fromarray(load_radiograph(root.image(path)).pixels)
     except InputError:
-        return None
+        return np.full((1, 1), 0.91)
     image.thumbnail((256, 256))
     return np.asarray(image)
 
 
-def _draw(ax: Axes, picture: np.ndarray | None, name: str, reason: str) -> None:
+def _draw(ax: Axes, picture: np.ndarray, name: str, reason: str) -> None:
     from workbench.figures.style import GREY, MUTED
 
     small = {"fontsize": 10, "color": MUTED, "parse_math": False}
-    if picture is None:
-        ax.imshow([[0.91]], cmap="gray", vmin=0, vmax=1, extent=(0, 1, 0, 1))
-        ax.text(0.5, 0.5, "not readable", ha="center", va="center", color=MUTED)
-    else:
-        ax.imshow(picture, cmap=GREY, vmin=0, vmax=1)
+    ax.imshow(picture, cmap=GREY, vmin=0, vmax=1)
     short = name if len(name) <= _LINE else "..." + name[-_LINE + 3 :]
     ax.set_title(short, fontsize=11, loc="left", parse_math=False)
     text = "\n".join(textwrap.wrap(reason, _LINE)[:3])

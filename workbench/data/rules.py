@@ -1,7 +1,7 @@
 """Rules of a manifest: what each cell may hold, and what only several cells or files show.
 
-`schema()` states the first in pandera. The others yield `Fault`s: which rows, which column, what
-stands there. They work on whole columns, because a manifest can have 600,000 rows.
+Each yields `Fault`s: which rows, which column, what stands there. They work on whole columns,
+because a manifest can have 600,000 rows.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import difflib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,9 +19,6 @@ from workbench._store import parse_json
 from workbench.data.cards import SOURCES, card
 from workbench.data.columns import AGE_RANGE, COLUMN_NAMES, COLUMNS, Column
 from workbench.data.images import OUTSIDE, Root, near_pairs
-
-if TYPE_CHECKING:
-    from pandera.pandas import DataFrameSchema
 
 
 @dataclass(frozen=True)
@@ -43,22 +38,6 @@ class Fault:
     details: list[str] | None = None
 
     __repr__ = short_repr
-
-
-@cache
-def schema() -> DataFrameSchema:
-    """Return the pandera schema of a manifest: what each cell may hold."""
-    import pandera.pandas as pa
-
-    columns = {
-        column.name: pa.Column(
-            checks=[pa.Check(test, name=rule, error=rule) for rule, test in _tests(column)],
-            nullable=not column.required,
-            title=column.meaning,
-        )
-        for column in COLUMNS
-    }
-    return pa.DataFrameSchema(columns, name="manifest", strict=False)
 
 
 def _tests(column: Column) -> Iterator[tuple[str, Callable[[pd.Series], pd.Series]]]:
@@ -98,6 +77,18 @@ def column_faults(names: list[str]) -> Iterator[Fault]:
         close = difflib.get_close_matches(str(name).lower(), COLUMN_NAMES, n=1, cutoff=0.82)
         if close:
             yield Fault("column-name", close[0], np.array([-1]), [name], [f"meant {close[0]}?"])
+
+
+def cell_faults(frame: pd.DataFrame) -> Iterator[Fault]:
+    """Find cells that are empty, or hold what their column may not hold."""
+    for column in COLUMNS:
+        known = np.flatnonzero(frame[column.name].notna())
+        if column.required and len(known) < len(frame):
+            empty = np.setdiff1d(np.arange(len(frame)), known)
+            yield Fault("missing-value", column.name, empty)
+        for rule, test in _tests(column):
+            good = test(frame[column.name].iloc[known]).to_numpy(bool)
+            yield Fault(rule, column.name, known[~good])
 
 
 def identity_faults(frame: pd.DataFrame) -> Iterator[Fault]:
