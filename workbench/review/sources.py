@@ -81,7 +81,7 @@ def open_run(run: Run, *, task: str = "report") -> RunRows:
         frame = run
     elif isinstance(run, (str, os.PathLike, RunResult)):
         folder = run.folder if isinstance(run, RunResult) else Path(run)
-        frame, record = _read(folder), read_record(folder) or {}
+        frame, record = _read(folder), read_record(folder)
     else:
         raise InputError(
             f"expected the folder of a run, its result or a table with the columns id and text; "

@@ -26,11 +26,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def read_record(folder: Path) -> dict | None:
-    """Return the record of a folder, None where there is none; a RunError where it is damaged."""
+def read_record(folder: Path) -> dict:
+    """Return the record of a folder, empty where there is none; a RunError where it is damaged."""
     path = folder / NAME
     if not path.is_file():
-        return None
+        return {}
     try:
         record = read_json(path)
         if record["format"] == FORMAT and _well_formed(record):
@@ -53,14 +53,14 @@ def place(found: Path, folder: Path) -> dict[str, str]:
     return {"path": whole, "from_run": beside}
 
 
-def kept_places(record: Mapping[str, Any] | None, folder: Path, name: str = "root") -> list[Path]:
+def kept_places(record: Mapping[str, Any], folder: Path, name: str = "root") -> list[Path]:
     """Return the folders that a run was started with and that are there, latest first.
 
     Where the folder of the run was moved together with them they are found beside it. They are
     "root" of the images, or "manifest_folder".
     """
     found: dict[Path, None] = {}
-    for session in reversed((record or {}).get("sessions", [])):
+    for session in reversed(record.get("sessions", [])):
         kept = session.get(name, {})
         texts = [kept[seen] for seen in ("path", "from_run") if kept.get(seen)]
         found |= dict.fromkeys((folder.resolve() / text).resolve() for text in texts)

@@ -58,7 +58,7 @@ class RunResult:
     @property
     def record(self) -> dict:
         """What run.json says: "fixed" settings, "sessions", and "outcome" when it has ended."""
-        return read_record(self.folder) or {}
+        return read_record(self.folder)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each image and task; before the run has ended, those finished so far.
@@ -129,5 +129,5 @@ def load(folder: str | Path) -> RunResult:
     folder = Path(folder)
     with reading(folder) as database:
         counts = count_rows(database)
-    seconds = (read_record(folder) or {}).get("outcome", {}).get("seconds", 0.0)
+    seconds = read_record(folder).get("outcome", {}).get("seconds", 0.0)
     return RunResult(folder, sum(counts.values()), counts[DONE], counts[FAILED], seconds)

@@ -113,10 +113,10 @@ def _begin(store: RunStore, engine: BlockWorker | RayEngine, plan: RunPlan, item
     described = engine.describe()
     fixed = {"model": described.pop("model"), "manifest": items.identity, **plan.to_dict()}
     old = read_record(store.folder)
-    if old is not None:
+    if old:
         # runs of before there was a choice
         check_same({"upright": False, **old["fixed"]}, fixed, store.folder)
-    sessions = [] if old is None else old["sessions"]
+    sessions = old.get("sessions", [])
     if sessions and sessions[-1]["versions"] != described["versions"]:
         _LOG.warning("package versions differ from those that began this run; see run.json")
     session = {"started": now(), "engine": engine.name, "manifest": items.name, **described}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,34 +72,20 @@ class RunStore:
 
     def __init__(self, folder: str | os.PathLike) -> None:
         self.folder = Path(folder)
-        self._lock: FileLock | None = None
-        self._database: sqlite3.Connection | None = None
 
     def __enter__(self) -> RunStore:
-        with self.writing():
+        with self.writing(), ExitStack() as stack:
             self._make_folder()
-            self._take_lock()
-            try:
-                read_record(self.folder)
-                self._open()
-            except BaseException:
-                self.__exit__()
-                raise
+            self._take_lock(stack)
+            read_record(self.folder)
+            self._database = stack.enter_context(closing(self._connected()))
+            for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", *_TABLES):
+                self._database.execute(statement)
+            self._held = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
-
-    @property
-    def _rows(self) -> sqlite3.Connection:
-        if self._database is None:
-            raise RunError("the store of the run is closed; open it with `with RunStore(folder)`")
-        return self._database
+        self._held.close()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -124,26 +110,26 @@ class RunStore:
         names = ("block", "position", *COLUMNS)
         marks = ", ".join("?" * len(names))
         values = [tuple(block if n == "block" else row.get(n) for n in names) for row in rows]
-        with self.writing(), self._rows as database:
+        with self.writing(), self._database as database:
             database.execute("BEGIN IMMEDIATE")
             database.execute("INSERT INTO blocks VALUES (?)", (block,))
             database.executemany(f"INSERT INTO rows VALUES ({marks})", values)
 
     def finished(self, block: int) -> bool:
         """Say whether a block was written down."""
-        found = self._rows.execute("SELECT 1 FROM blocks WHERE block = ?", (block,))
+        found = self._database.execute("SELECT 1 FROM blocks WHERE block = ?", (block,))
         return found.fetchone() is not None
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows that are done and that failed."""
-        return count_rows(self._rows)
+        return count_rows(self._database)
 
     def forget_failures(self) -> int:
         """Take back every block with a failed row, so that it is tried again; return their number.
 
         Whole blocks go, so that what is written in the end is what an undisturbed run writes.
         """
-        with self.writing(), self._rows as database:
+        with self.writing(), self._database as database:
             database.execute("BEGIN IMMEDIATE")
             chosen = "SELECT DISTINCT block FROM rows WHERE status = 'failed'"
             gone = database.execute(f"DELETE FROM blocks WHERE block IN ({chosen})").rowcount
@@ -160,7 +146,7 @@ class RunStore:
             with pq.ParquetWriter(
                 handle, SCHEMA, compression="zstd", compression_level=3, version="2.6"
             ) as writer:
-                for table in read_tables(self._rows):
+                for table in read_tables(self._database):
                     writer.write_table(table, row_group_size=_CHUNK)
             handle.flush()
             os.fsync(handle.fileno())
@@ -183,24 +169,20 @@ class RunStore:
         if not own:
             folder.chmod(0o700)
 
-    def _take_lock(self) -> None:
-        lock = FileLock(self.folder / LOCK, timeout=0, mode=0o600)
+    def _take_lock(self, stack: ExitStack) -> None:
         try:
-            lock.acquire()
+            stack.enter_context(FileLock(self.folder / LOCK, timeout=0, mode=0o600))
         except Timeout:
             raise RunError(
                 f"{self.folder.name}: another process is running in this folder; wait for it, end "
                 "it, or name another folder"
             ) from None
-        self._lock = lock
 
-    def _open(self) -> None:
+    def _connected(self) -> sqlite3.Connection:
         path = self.folder / DATABASE
         # SQLite gives its own files the permissions of the database.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        self._database = _connect(path, "rw", isolation_level=None, timeout=30)
-        for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", *_TABLES):
-            self._database.execute(statement)
+        return _connect(path, "rw", isolation_level=None, timeout=30)
 
 
 @contextmanager
@@ -211,24 +193,20 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
         raise InputError(
             f"{Path(folder).name}: no run in this folder; expected what `workbench run --out` wrote"
         )
-    database = None
     try:
-        database = _connect(path, "ro")
-        database.execute("SELECT 1 FROM rows").fetchone()
-        yield database
+        with closing(_connect(path, "ro")) as database:
+            database.execute("SELECT 1 FROM rows").fetchone()
+            yield database
     # a damaged schema can make sqlite say something that is no text
     except (sqlite3.Error, pa.ArrowException, UnicodeDecodeError):
         raise InputError(
             f"{path.parent.name}/{DATABASE}: cannot be read as the rows of a run; restore it, or "
             "run again in another folder"
         ) from None
-    finally:
-        if database is not None:
-            database.close()
 
 
 def _connect(path: Path, mode: str, **options: Any) -> sqlite3.Connection:
-    """Open a database that is there; whatever its folder is called, no other file is touched."""
+    """Open a database that is there, whatever its folder is called."""
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, **options)
 
 
