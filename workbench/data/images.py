@@ -34,7 +34,7 @@ OUTSIDE = r"^(?:/|~|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.\-]+://)|\\|\x00|(?:^|/)\.\.(?
 SIDE = 16
 #: Bits that two files of one image may differ in.
 NEAR = 10
-#: Pairs that are compared at most for each of 16 pieces together; the largest groups are left out.
+#: Pairs that are compared at most; the largest groups that share a piece are left out.
 _PAIRS = 60_000_000
 
 
@@ -166,49 +166,32 @@ def near_pairs(hashes: pd.Series) -> Iterator[tuple[int, int, int]]:
 def _near_unique(unique: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, int, int]]:
     bits = np.frombuffer(unique.tobytes(), dtype=np.uint64).reshape(len(unique), 4)
     pieces = bits.view(np.uint16).reshape(len(unique), 16)
-    order = np.argsort(pieces, axis=0, kind="stable")
-    followers = np.stack([_followers(pieces[order[:, k], k]) for k in range(16)], axis=1)
-    behind = np.sort(followers, axis=None)
-    affordable = np.searchsorted(np.cumsum(behind), _PAIRS, side="right")
-    largest = int(behind[affordable]) if affordable < behind.size else int(behind[-1]) + 1
-    close = [_close(bits, order[:, k], followers[:, k], largest, k) for k in range(16)]
+    sizes = np.sort(np.concatenate([np.bincount(piece) for piece in pieces.T]))
+    affordable = sizes[np.cumsum(sizes * (sizes - 1) // 2) <= _PAIRS]
+    close = [_close(bits, pieces[:, k], k, affordable.max(initial=0)) for k in range(16)]
     for one, two in np.unique(np.concatenate(close), axis=0):
         distance = int(np.bitwise_count(bits[one] ^ bits[two]).sum())
         first, second = sorted((int(rows[one]), int(rows[two])))
         yield first, second, distance
 
 
-def _followers(keys: np.ndarray) -> np.ndarray:
-    """Return (n,): how many equal keys stand behind each of these sorted keys."""
-    return np.searchsorted(keys, keys, side="right") - np.arange(keys.size) - 1
-
-
-def _close(
-    bits: np.ndarray, order: np.ndarray, followers: np.ndarray, largest: int, piece: int
-) -> np.ndarray:
-    """Return (pairs, 2) indices of hashes that are near, among those that share one piece of 16.
+def _close(bits: np.ndarray, keys: np.ndarray, piece: int, largest: int) -> np.ndarray:
+    """Return (pairs, 2) indices of near hashes in groups, of `largest` at most, that share a piece.
 
     A quarter of the bits, away from the shared piece, sorts nearly every pair out.
-
-    Args:
-        bits: (n, 4) hashes.
-        order: (n,) indices of hashes, sorted by the piece.
-        followers: (n,) how many of the same piece stand behind each.
-        largest: size from which a group is left out.
-        piece: number of the piece.
     """
+    order = np.argsort(keys, kind="stable")
+    order = order[np.bincount(keys)[keys[order]] <= largest]
+    keys, quarter = keys[order], bits[order, (piece // 4 + 1) % 4]
     found = [np.empty((0, 2), dtype=np.int64)]
-    starts = np.flatnonzero(np.diff(followers, prepend=-1) >= 0)
-    size = np.repeat(followers[starts], np.diff(np.append(starts, followers.size)))
-    followers = np.where(size < largest, followers, 0)
-    quarter = bits[order, (piece // 4 + 1) % 4]
-    active, step = np.flatnonzero(followers), 1
+    active, step = np.arange(len(order)), 1
     while active.size:
+        active = active[active + step < len(order)]
+        active = active[keys[active] == keys[active + step]]
         hopeful = np.bitwise_count(quarter[active] ^ quarter[active + step]) <= NEAR
         one, two = order[active[hopeful]], order[active[hopeful] + step]
         distance = np.bitwise_count(bits[one] ^ bits[two]).sum(axis=1)
         pairs = np.stack([one, two], axis=1)[distance <= NEAR]
         found.append(np.sort(pairs, axis=1))
         step += 1
-        active = active[followers[active] >= step]
     return np.concatenate(found)
