@@ -17,6 +17,7 @@ import pandas as pd
 
 from workbench._tables import listed, read_rows
 from workbench.data.columns import FINDING_COLUMNS, SPLITS
+from workbench.data.frames import within_source
 from workbench.data.joins import meet, name_form, number_form, plain_form
 from workbench.data.manifest import Manifest
 from workbench.errors import InputError, OptionError
@@ -67,7 +68,7 @@ def split(
         new = new.mask(new == within)
     elif replace:
         new[:] = None
-    patients = _patients(frame)
+    patients, _ = pd.factorize(within_source(frame, "patient_id"))
     if not replace:
         new = new.fillna(new.groupby(patients).transform("first"))
     open_rows = np.flatnonzero(new.isna())
@@ -109,7 +110,7 @@ def subset(
     wanted = sorted((int(rows.sum()), name) for name, rows in present.items())
     rng = np.random.default_rng(seed)
     rank = rng.permutation(len(frame))
-    patients = _patients(frame)
+    patients, _ = pd.factorize(within_source(frame, "patient_id"))
     chosen, met = np.zeros(len(frame), bool), np.zeros(patients.max(initial=0) + 1, bool)
     notes = []
     for total, name in wanted:
@@ -169,7 +170,7 @@ def apply_split(
             f"{Path(list_file).name}: none of its {len(wanted):,} names is in the manifest; "
             "expected image, study or patient identifiers of the same source"
         )
-    patients = _patients(frame)
+    patients, _ = pd.factorize(within_source(frame, "patient_id"))
     others = np.isin(patients, patients[listed]) & ~listed
     cleared = int((others & frame["split"].notna()).sum())
     new = frame["split"].astype(object).mask(others).mask(listed, name)
@@ -193,11 +194,6 @@ def _shares(fractions: Mapping[str, float]) -> dict[str, float]:
 
 def _finding(name: str) -> str:
     return name if name in FINDING_COLUMNS else standard_name(name)
-
-
-def _patients(frame: pd.DataFrame) -> np.ndarray:
-    """Return (n,) numbers of patients."""
-    return frame.groupby(["source", "patient_id"], sort=False, dropna=False).ngroup().to_numpy()
 
 
 def _divided(manifest: Manifest, parts: pd.Series, note: str) -> Manifest:

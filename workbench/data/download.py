@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -73,12 +74,10 @@ class Download:
             plain = self.only.name.removesuffix(".gz").removesuffix(".zip")
             if any(Path(plain).match(name) for name in names):
                 return self.only
-        for level in _DEPTH:
-            for name in names:
-                for packed in _PACKED:
-                    found = sorted(self.folder.glob(level + name + packed))
-                    if found and found[-1].is_file():
-                        return found[-1]
+        for level, name, packed in product(_DEPTH, names, _PACKED):
+            found = sorted(self.folder.glob(level + name + packed))
+            if found and found[-1].is_file():
+                return found[-1]
         return None
 
     def require(self, *names: str) -> Path:
@@ -181,12 +180,8 @@ class Download:
         """
         where: dict[str, str] = {}
         for pattern in folders:
-            for folder in sorted(self.folder.glob(pattern)) if pattern else [self.folder]:
-                if folder.is_dir():
-                    prefix = folder.relative_to(self.folder).as_posix()
-                    prefix = "" if prefix == "." else prefix + "/"
-                    for entry in os.scandir(folder):
-                        where.setdefault(entry.name, prefix + entry.name)
+            for path in sorted(self.folder.glob(f"{pattern}/*" if pattern else "*")):
+                where.setdefault(path.name, path.relative_to(self.folder).as_posix())
         default = folders[0].replace("*", "") + "/" if folders[0] else ""
         return names.map(lambda name: where.get(str(name), f"{default}{name}"))
 

@@ -58,6 +58,12 @@ def sort_rows(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.iloc[order].reset_index(drop=True)
 
 
+def within_source(frame: pd.DataFrame, name: str) -> pd.Series:
+    """Return (n,) identifiers that are different in different sources."""
+    source = frame["source"].astype("string").fillna("")
+    return source + "\x00" + frame[name].astype("string").fillna("")
+
+
 def map_unique(
     values: pd.Series, function: Callable[..., object], *, missing: object = None
 ) -> np.ndarray:

@@ -21,7 +21,7 @@ import pandas as pd
 
 from workbench.data.boxes import count_items
 from workbench.data.columns import FINDING_COLUMNS, REPORT_COLUMNS, SPLITS
-from workbench.data.frames import sort_rows, write_table
+from workbench.data.frames import sort_rows, within_source, write_table
 from workbench.data.images import Root
 from workbench.errors import InputError
 from workbench.findings import ABSENT, ALL_FINDINGS, NOT_MENTIONED, PRESENT, UNCERTAIN
@@ -115,11 +115,11 @@ class Manifest:
         return {
             "rows": len(frame),
             "images": int(frame["path"].notna().sum()),
-            "patients": _different(sources, frame["patient_id"]),
-            "studies": _different(sources, frame["study_id"]),
+            "patients": within_source(frame, "patient_id").nunique(),
+            "studies": within_source(frame, "study_id").nunique(),
             "boxes": count_items(frame["boxes"]),
             "masks": count_items(frame["masks"]),
-            "report_texts": _different(sources[reports], frame.loc[reports, "study_id"]),
+            "report_texts": within_source(frame[reports], "study_id").nunique(),
             "findings": findings,
             "splits": {name: int((frame["split"] == name).sum()) for name in SPLITS},
             "views": {str(k): int(n) for k, n in frame["view"].value_counts().items() if n},
@@ -202,7 +202,3 @@ def _code_counts(column: pd.Series) -> dict[str, int]:
     counts = column.value_counts()
     found = {code: int(counts.get(code, 0)) for code in COUNTED}
     return found | {NOT_MENTIONED: int(len(column) - sum(found.values()))}
-
-
-def _different(sources: pd.Series, keys: pd.Series) -> int:
-    return int((sources.astype(str) + "\x00" + keys.fillna("").astype(str)).nunique())

@@ -40,8 +40,8 @@ COMMON_WARNINGS = ("crop-loss", "low-resolution", "bit-depth")
 #: Correlation with a frontal radiograph below which one that is called frontal is looked at.
 UNLIKE = 0.3
 _FRONTAL = ("PA", "AP", "frontal")
-#: Images in a row of the contact sheet, and characters in a line below one.
-_COLUMNS, _LINE = 5, 34
+#: Suspects that are shown, images in a row of the contact sheet, characters in a line below one.
+_SHOWN, _COLUMNS, _LINE = 20, 5, 34
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +112,11 @@ class QualityTable:
             },
         }
 
-    def plot(self, *, limit: int = 20) -> Figure:
+    def plot(self) -> Figure:
         """Draw a contact sheet of the first suspects: each image, its name and the reason."""
         from workbench.figures.style import new_figure, style
 
-        suspects = self.suspects.head(limit)
+        suspects = self.suspects.head(_SHOWN)
         root = Root(self.root)
         rows = max(1, -(-len(suspects) // _COLUMNS))
         with style():
@@ -142,7 +142,7 @@ class QualityTable:
         from workbench.figures.tables import frame_table
 
         rows = self.suspects[["image_id", "reasons"]]
-        return f"<p>{escape(str(self))}</p>" + frame_table(rows, limit=20)
+        return f"<p>{escape(str(self))}</p>" + frame_table(rows, limit=_SHOWN)
 
 
 def quality(

@@ -18,6 +18,7 @@ from workbench._repr import short_repr
 from workbench._store import parse_json
 from workbench.data.cards import SOURCES, card
 from workbench.data.columns import AGE_RANGE, COLUMN_NAMES, COLUMNS, Column
+from workbench.data.frames import within_source
 from workbench.data.images import OUTSIDE, Root, near_pairs
 
 
@@ -93,11 +94,11 @@ def cell_faults(frame: pd.DataFrame) -> Iterator[Fault]:
 
 def identity_faults(frame: pd.DataFrame) -> Iterator[Fault]:
     """Find ids and paths that stand twice, and studies of two patients."""
-    again = _joined(frame, "image_id").duplicated() & frame["image_id"].notna()
+    again = within_source(frame, "image_id").duplicated() & frame["image_id"].notna()
     yield Fault("duplicate-id", "image_id", np.flatnonzero(again))
     again = frame["path"].duplicated() & frame["path"].notna()
     yield Fault("duplicate-path", "path", np.flatnonzero(again))
-    rows, _ = _second_value(_joined(frame, "study_id"), _joined(frame, "patient_id"))
+    rows, _ = _second_value(within_source(frame, "study_id"), within_source(frame, "patient_id"))
     yield Fault("study-of-two-patients", "study_id", rows)
 
 
@@ -106,7 +107,7 @@ def split_faults(frame: pd.DataFrame) -> Iterator[Fault]:
     known = np.flatnonzero(frame["split"].notna().to_numpy())
     part = frame.iloc[known]
     splits = part["split"].astype(str)
-    rows, first = _second_value(_joined(part, "patient_id"), splits)
+    rows, first = _second_value(within_source(part, "patient_id"), splits)
     details = [f"in {first.iloc[row]} and in {splits.iloc[row]}" for row in rows]
     values = part["patient_id"].iloc[rows].tolist()
     yield Fault("patient-in-two-splits", "split", known[rows], values, details)
@@ -164,8 +165,8 @@ def leak_faults(frame: pd.DataFrame, other: pd.DataFrame) -> Iterator[Fault]:
 
     Patients are compared within one source: two sources may both call a patient 17.
     """
-    patients = _joined(frame, "patient_id")
-    shared = patients.isin(_joined(other, "patient_id")) & ~patients.duplicated()
+    patients = within_source(frame, "patient_id")
+    shared = patients.isin(within_source(other, "patient_id")) & ~patients.duplicated()
     yield Fault("patient-in-both", "patient_id", np.flatnonzero(shared))
     known = frame["sha256"].isin(other["sha256"].dropna())
     found = dict.fromkeys(np.flatnonzero(known).tolist(), "same bytes")
@@ -175,12 +176,6 @@ def leak_faults(frame: pd.DataFrame, other: pd.DataFrame) -> Iterator[Fault]:
             found.setdefault(one, f"{bits} of 256 bits")
     rows = sorted(found)
     yield Fault("image-in-both", "image_id", np.array(rows), None, [found[row] for row in rows])
-
-
-def _joined(frame: pd.DataFrame, name: str) -> pd.Series:
-    """Return (n,) keys that are different in different sources."""
-    source = frame["source"].astype("string").fillna("")
-    return source + "\x00" + frame[name].astype("string").fillna("")
 
 
 def _second_value(groups: pd.Series, values: pd.Series) -> tuple[np.ndarray, pd.Series]:
