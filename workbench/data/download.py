@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -96,7 +96,7 @@ class Download:
         path: Path,
         needed: Sequence[str],
         known: Sequence[str] = (),
-        labels: Iterable[str] = (),
+        labels: Collection[str] = (),
         *,
         sep: str | None = None,
     ) -> pd.DataFrame:
@@ -109,7 +109,7 @@ class Download:
             path: from `find` or `require`.
             needed: columns that must be there.
             known: columns that are empty where they are not there.
-            labels: columns that may be there.
+            labels: columns of which some must be there.
             sep: what separates cells; None for a comma, or a tab in a .tsv file.
 
         Raises:
@@ -132,6 +132,11 @@ class Download:
                 f"{path.name}: no column {', '.join(map(repr, missing))}; "
                 f"it has: {listed(frame.columns)}; "
                 f"expected the file as {self.card.title} publishes it"
+            )
+        if labels and frame.columns.intersection(list(labels)).empty:
+            raise InputError(
+                f"{path.name} has none of the label columns of {self.card.title}; expected "
+                f"{', '.join(list(labels)[:3])}, ..."
             )
         cut = {name: frame[name].str.strip() for name in needed}
         return frame.assign(**cut, **{name: "" for name in known if name not in frame})

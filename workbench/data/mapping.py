@@ -121,11 +121,11 @@ def codes_from_lists(card: DataCard, lists: pd.Series) -> dict[str, pd.Categoric
 def codes_from_columns(
     card: DataCard,
     frame: pd.DataFrame,
-    columns: Iterable[str],
+    columns: Iterable[str] | None = None,
     *,
     words: Mapping[str, str] = TICKS,
 ) -> dict[str, pd.Series | pd.Categorical]:
-    """Return finding -> (n,) codes from one column for each label.
+    """Return finding -> (n,) codes from columns of labels; by default all that are there.
 
     "source_labels" are the names of the columns that say present, joined by |. Words are cell ->
     code; 1, 0 and -1 of CheXpert by default.
@@ -136,7 +136,7 @@ def codes_from_columns(
     owner: dict[str, str] = {}
     codes: dict[str, pd.Series | pd.Categorical] = {}
     hits = {}
-    for name in columns:
+    for name in columns or [name for name in card.labels if name in frame]:
         said = read_cells(frame[name], words)
         hits[name] = said == PRESENT
         for finding in card.labels[name]:
@@ -155,17 +155,6 @@ def marked(hits: Mapping[str, np.ndarray], rows: int) -> pd.Series:
     for name, hit in hits.items():
         joined = joined.mask(hit, joined + "|" + name)
     return joined.str.removeprefix("|")
-
-
-def label_columns(card: DataCard, frame: pd.DataFrame, said: str) -> list[str]:
-    """Return the columns of a table that are labels of the source, of which there must be one."""
-    columns = [name for name in card.labels if name in frame.columns]
-    if not columns:
-        raise InputError(
-            f"{said} has none of the label columns of {card.title}; expected "
-            f"{', '.join(list(card.labels)[:3])}, ..."
-        )
-    return columns
 
 
 def with_unknown(

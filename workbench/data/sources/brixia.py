@@ -18,13 +18,7 @@ from workbench.data.cards import DataCard
 from workbench.data.download import Download
 from workbench.data.frames import map_unique
 from workbench.data.joins import join, meet, name_form
-from workbench.data.mapping import (
-    SEX_WORDS,
-    VIEW_WORDS,
-    codes_from_masks,
-    read_cells,
-    read_numbers,
-)
+from workbench.data.mapping import SEX_WORDS, VIEW_WORDS, codes_from_masks, read_cells, read_numbers
 from workbench.findings import ABSENT, PRESENT, cell_key
 
 ZONES = "ABCDEF"

@@ -10,13 +10,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.data.download import Download
-from workbench.data.mapping import (
-    SEX_WORDS,
-    VIEW_WORDS,
-    codes_from_columns,
-    label_columns,
-    read_cells,
-)
+from workbench.data.mapping import SEX_WORDS, VIEW_WORDS, codes_from_columns, read_cells
 
 KNOWN = ["Sex", "Age", "Frontal/Lateral", "AP/PA"]
 #: Split -> its folder, and the names of its file.
@@ -49,7 +43,6 @@ def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
 def _part(
     files: Download, raw: pd.DataFrame, split: str, folder: str
 ) -> tuple[pd.DataFrame, list[str]]:
-    columns = label_columns(files.card, raw, f"the CSV file of the {split} set")
     path = raw["Path"].str.replace("\\", "/", regex=False).str.removeprefix("./")
     place = path.str.extract(r"(?i)(patient\d+)/(study\d+)/([^/]+)$").astype("str")
     study = place[0] + "/" + place[1]
@@ -69,7 +62,7 @@ def _part(
     )
     odd = int(place[0].isna().sum())
     note = f"{odd:,} paths of {split} name no patient and study: each counts as a patient"
-    return frame.assign(**codes_from_columns(files.card, raw, columns)), [note] * bool(odd)
+    return frame.assign(**codes_from_columns(files.card, raw)), [note] * bool(odd)
 
 
 def _views(raw: pd.DataFrame, names: pd.Series) -> np.ndarray:

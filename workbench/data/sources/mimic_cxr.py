@@ -18,13 +18,7 @@ from workbench._progress import progress
 from workbench.data.columns import REPORT_SECTIONS, SPLITS
 from workbench.data.download import Download
 from workbench.data.joins import join, number_form
-from workbench.data.mapping import (
-    VIEW_WORDS,
-    codes_from_columns,
-    label_columns,
-    read_cells,
-    sections,
-)
+from workbench.data.mapping import VIEW_WORDS, codes_from_columns, read_cells, sections
 from workbench.errors import InputError
 
 LABEL_FILES = {
@@ -46,12 +40,12 @@ def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
     if by_hand:
         kept = raw["study_id"].isin(set(found["study_id"].map(number_form)))
         raw = (raw[kept] if kept.any() else raw).reset_index(drop=True)
-    columns = label_columns(files.card, found, path.name)
+    labels = found.columns.intersection(list(files.card.labels))
     spread, note = join(
-        raw["study_id"], found[["study_id", *columns]], "study_id",
+        raw["study_id"], found[["study_id", *labels]], "study_id",
         what="labels", things="studies", said=path.name, form=number_form,
     )  # fmt: skip
-    frame = _identity(raw).assign(**codes_from_columns(files.card, spread, columns))
+    frame = _identity(raw).assign(**codes_from_columns(files.card, spread))
     frame["provenance"] = "report-read" if by_hand else "report-mined"
     frame["split"], split_note = _split(files, raw["dicom_id"])
     notes = [note, split_note]
