@@ -185,11 +185,6 @@ def _integer(given: pd.Series) -> pd.Series:
 
 
 def _without_formulas(column: pd.Series) -> pd.Series:
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        if column.cat.categories.empty:
-            return column
-        names = pd.Series(column.cat.categories, dtype="string")
-        return column.cat.rename_categories(neutralise(names).tolist())
     return column if is_numeric_dtype(column.dtype) else neutralise(column.astype("string"))
 
 
@@ -207,23 +202,12 @@ def _read_parquet(path: Path, reports: bool) -> pd.DataFrame:
     kept = [name for name in names if reports or name not in REPORT_COLUMNS]
     table = pyarrow.parquet.read_table(path, columns=kept, use_threads=False)
     table.validate(full=True)
-    return _to_frame(table)
+    return table.to_pandas(split_blocks=True, self_destruct=True)
 
 
 def _read_csv(path: Path, reports: bool) -> pd.DataFrame:
     names, columns = read_columns(path)
-    frame = _to_frame(pa.table(columns, names=names))
+    frame = pa.table(columns, names=names).to_pandas()
     if not reports:
         frame = frame.loc[:, ~frame.columns.isin(REPORT_COLUMNS)]
     return frame.apply(lambda cells: restore(cells.mask(cells == "")))
-
-
-def _to_frame(table: pa.Table) -> pd.DataFrame:
-    """Return a table as pandas columns that keep their text in Arrow."""
-
-    def mapper(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            return pd.StringDtype("pyarrow")
-        return pd.Int16Dtype() if pa.types.is_int16(kind) else None
-
-    return table.to_pandas(types_mapper=mapper, split_blocks=True, self_destruct=True)
