@@ -106,7 +106,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 Adds = Callable[[argparse.ArgumentParser], None]
 
 
-def given(typed: str, help: str, **more: Any) -> Adds:
+def given(typed: str, help: str, **more: object) -> Adds:
     """Return what adds an option to an action; see `option`."""
     return lambda parser: option(parser, typed, help, **more)
 
@@ -149,7 +149,7 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def chosen(args: argparse.Namespace, options: str) -> dict[str, Any]:
+def chosen(args: argparse.Namespace, options: str) -> dict:
     """Return the values of options by name: `chosen(args, "seed resamples")`."""
     return {name: getattr(args, name) for name in options.split()}
 
