@@ -236,9 +236,6 @@ CHANGES = {
     Change("nodule", "doubt", "A nodule.", "Possible nodule.", 0.5): (
         '- nodule, put in doubt (score 0.50): "A nodule." -> "Possible nodule."'
     ),
-    Change("nodule", "add", "", "There is a nodule.", 2.0): (
-        '- nodule, added (score 2.00): "There is a nodule."'
-    ),
 }
 
 
@@ -246,12 +243,12 @@ def test_every_change_of_a_mitigation_is_said_and_saved(written, tmp_path):
     image, report = written
     report = replace(report, changes=tuple(CHANGES))
     shown = list(answers.lines(image, report, title="t", spoken=str))
-    assert ["  revision: 4 changes", *(f"  {line}" for line in CHANGES.values())] == (shown[-6:-1])
+    assert ["  revision: 3 changes", *(f"  {line}" for line in CHANGES.values())] == (shown[-6:-1])
     answers.save(image, report, tmp_path / "saved")
     saved = (tmp_path / "saved.txt").read_text()
     assert all(line in saved for line in CHANGES.values())
     stored = json.loads((tmp_path / "saved.json").read_text())
-    assert [change["edit"] for change in stored["changes"]] == ["drop", "deny", "doubt", "add"]
+    assert [change["edit"] for change in stored["changes"]] == ["drop", "deny", "doubt"]
 
 
 def test_a_mitigation_that_changed_nothing_says_so(written):

@@ -145,7 +145,7 @@ def test_table():
     assert table.against_logprob.low > 0.2
     assert table.combination.detector == CROSS_FITTED
     assert table.combination.auroc.value == 1
-    assert sum(found.n for _, found in table.reliability()) == 80
+    assert sum(found.n for _, found in table.reliability) == 80
     result = json.loads(to_json(table.to_dict()))
     assert {"detector", "auroc", "low", "high"} <= set(result["detectors"][0])
     assert {"difference", "low", "high"} <= set(result["against_logprob"])
@@ -160,7 +160,7 @@ def test_table():
 
 def test_few_statements_have_no_combination():
     table = tabulate(made_cases(4), seed=5, provenance={}, resamples=20)
-    assert table.combination is None and table.reliability() == []
+    assert table.combination is None and table.reliability == []
     assert json.loads(to_json(table.to_dict()))["combination"] is None
 
 

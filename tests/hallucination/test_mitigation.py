@@ -83,7 +83,7 @@ def test_alpha_0_decodes_as_without(name, options):
 def test_contrast_with_the_image_itself_changes_nothing(sick, monkeypatch):
     model = load("mini")
     monkeypatch.setattr(
-        "workbench.hallucination.contrast.ablated_images",
+        "workbench.hallucination.mitigation.ablated_images",
         lambda model, pixels, *, ablations, seed: {ablations[0]: torch.from_numpy(pixels)[None]},
     )
     plain = model.report(sick, max_new_tokens=40)
@@ -107,7 +107,7 @@ def test_contrast_refuses_options_out_of_range(options):
     [
         Revise(above=0.99, calibration=one_detector(-20.0)),
         Abstain(0.5, calibration=one_detector(-20.0)),
-        PollAndRewrite(remove_below=-1e9, add_above=None, augmented=False),
+        PollAndRewrite(remove_below=-1e9),
     ],
     ids=lambda way: way.name,
 )
@@ -124,7 +124,7 @@ def test_nothing_rejected_keeps_text_and_tokens(sick, way):
     [
         (Revise(calibration=one_detector(20.0)), "not mentioned"),
         (Abstain(1.0, calibration=one_detector(20.0)), "uncertain"),
-        (PollAndRewrite(remove_below=1e9, add_above=None, augmented=False), "absent"),
+        (PollAndRewrite(remove_below=1e9), "absent"),
     ],
     ids=["revise", "abstain", "poll"],
 )
@@ -148,30 +148,9 @@ def test_a_rewritten_report_is_a_generation_like_any_other(sick):
     grounding = ground(model.trace(sick, found), ablations=["blank"])
     assert grounding.text == found.text
     assert grounding.logprobs == pytest.approx(found.logprobs, abs=1e-3)
-    assert set(found.changes_frame().edit) == {"drop"}
+    assert {change.edit for change in found.changes} == {"drop"}
     assert "finding-level revision" in found._repr_html_()
     assert found.to_dict()["original"] == found.original.text
-
-
-def test_polling_adds_what_was_missed_in_the_models_own_words(sick):
-    model = load("mini")
-    film = sick.image
-    asked = model.ask(film, "Is there a pleural effusion?").text
-    assert asked.startswith("Yes")
-    healthy = replace(model.report(film), text="Heart size is normal.")
-    polled = PollAndRewrite(findings=("pleural effusion",), add_above=0.0, augmented=False)
-
-    class Silent:
-        def __getattr__(self, name):
-            return getattr(model, name)
-
-        def report(self, film, **options):
-            return healthy
-
-    found = polled.report(Silent(), film)
-    assert label(found.text).present == ("pleural effusion",)
-    assert [change.edit for change in found.changes] == ["add"]
-    assert found.changes[0].after.lower() in asked.lower()
 
 
 def test_suspect_statements_go_and_others_stay(sick):

@@ -38,7 +38,7 @@ class Parrot:
     def __init__(self, answer):
         self.answer = answer
 
-    def ask_many(self, image, questions, *, batch_size):
+    def ask_many(self, image, questions):
         return [SimpleNamespace(text=self.answer(image, question)) for question in questions]
 
 
@@ -168,8 +168,7 @@ def test_mini(mini):
 def test_results_are_shown():
     found = probe_polling(HONEST, CASES)
     assert list(found.to_frame().columns) == ["group", "measure", "value", "low", "high", "n"]
-    assert len(found.answers_frame()) == len(found.answers)
-    assert "adversarial" in found._repr_html_() and "adversarial" in str(found)
+    assert "adversarial" in found._repr_html_()
     assert "3 cases" in found.plot().get_title(loc="left")
     with pytest.raises(KeyError, match="there is: "):
         found["random", "beauty"]
@@ -182,8 +181,6 @@ def test_errors_repair(mini):
         probe_polling(YES, ["film.png"])
     with pytest.raises(InputError, match="case 0 has code 'yes'"):
         probe_polling(YES, [(0, {"nodule": "yes"})])
-    with pytest.raises(OptionError, match="unknown strategy 'cruel'"):
-        probe_polling(YES, CASES, strategies=["cruel"])
     with pytest.raises(OptionError, match="unknown finding"):
         probe_wording(YES, CASES, findings=["gout"])
     with pytest.raises(OptionError, match="findings must be a list"):

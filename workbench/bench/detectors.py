@@ -15,18 +15,19 @@ Source: average precision and cross-fitting by case as in scikit-learn.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float
+from matplotlib.axes import Axes
 from sklearn.metrics import average_precision_score
 
 from workbench._repr import short_repr
-from workbench.bench.loop import PhantomKey, both_domains, check_numbers, run_tasks, warn_of_seen
+from workbench.bench.loop import PhantomKey, both_domains, check_numbers, run_tasks
 from workbench.bench.table import BenchTable
 from workbench.errors import InputError
 from workbench.evaluation.intervals import (
@@ -35,6 +36,7 @@ from workbench.evaluation.intervals import (
     area_estimate,
     stratified_weights,
 )
+from workbench.figures.estimates import plot_rates, plot_reliability
 from workbench.figures.numbers import fixed
 from workbench.findings import ABSENT, PHANTOM_FINDINGS, PRESENT
 from workbench.hallucination.calibration import (
@@ -54,9 +56,6 @@ from workbench.hallucination.detectors import (
 from workbench.interface import ChestXrayModel
 from workbench.phantom.case import DOMAINS, sample_scene
 from workbench.settings import FIRST_HELD_OUT_SEED
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 #: Seeds from which the frequency of findings is counted; not those of any benchmark.
 _FREQUENCY_SEEDS = range(6_500_000, 6_500_400)
@@ -85,32 +84,24 @@ def benchmark_hallucination(
     """Score all detectors on the reports about `n` phantoms, half of each domain.
 
     Args:
-        model: writes the reports.
-        n: phantoms; internal ones have the seeds seed .. seed + ceil(n / 2) - 1, external ones
-            the seeds that follow.
-        seed: of the first phantom; below 10,000,000 is not unseen.
+        n, seed: see `workbench.bench.loop.both_domains`; seeds below 10,000,000 are not unseen.
         samples: reports sampled for self-consistency; 0 leaves it out.
-        resamples: of the bootstrap.
         jobs, kept, progress: see `workbench.bench.loop.run_tasks`.
 
     Raises:
         OptionError: a number is too small, or `kept` is of other weights or options.
         InputError: no report states any finding.
     """
-    check_numbers(1, n=n, jobs=jobs, resamples=resamples)
+    check_numbers(1, n=n, resamples=resamples)
     check_numbers(0, seed=seed, samples=samples)
-    identity = asdict(model.identity)
     cases = run_tasks(
         model,
         partial(judge_case, samples=samples),
         both_domains(n, seed),
         kind=JudgedCase,
-        head={
-            "benchmark": "hallucination",
-            "sha256": identity["sha256"],
-            "samples": samples,
-            "detectors": DETECTORS,
-        },
+        benchmark="hallucination",
+        options={"samples": samples, "detectors": DETECTORS},
+        seed=seed,
         kept=kept,
         jobs=jobs,
         progress=progress,
@@ -124,9 +115,8 @@ def benchmark_hallucination(
         cases,
         seed=seed,
         resamples=resamples,
-        provenance=identity,
+        provenance=asdict(model.identity),
         calibration=_calibration(model, seed),
-        warnings=warn_of_seen(seed),
     )
 
 
@@ -159,12 +149,11 @@ def judge_case(model: ChestXrayModel, key: PhantomKey, *, samples: int = 0) -> J
 @cache
 def finding_frequencies() -> dict[str, float]:
     """Return how often each finding is drawn, over both domains; counted on seeds of its own."""
-    counts: dict[str, int] = dict.fromkeys(PHANTOM_FINDINGS, 0)
+    counts: Counter[str] = Counter()
     for seed in _FREQUENCY_SEEDS:
         scene = sample_scene(seed, domain=DOMAINS[seed % len(DOMAINS)])
-        for name in {lesion.finding for lesion in scene.lesions}:
-            counts[name] += 1
-    return {name: count / len(_FREQUENCY_SEEDS) for name, count in counts.items()}
+        counts.update({lesion.finding for lesion in scene.lesions})
+    return {name: counts[name] / len(_FREQUENCY_SEEDS) for name in PHANTOM_FINDINGS}
 
 
 @dataclass(frozen=True)
@@ -172,10 +161,8 @@ class DetectorRow:
     """One detector over all statements.
 
     Attributes:
-        detector: its name.
         auroc: area under the ROC curve for "this statement is false", cases resampled.
         average_precision: area under precision and recall; chance is the share that is false.
-        by_domain: domain -> area.
     """
 
     detector: str
@@ -203,14 +190,13 @@ class DetectorTable(BenchTable):
 
     Attributes:
         rows: single detectors, best first; undefined ones last.
-        combination: the combination of detectors; None where too few statements allow none.
-        best: name of the best single detector that is no baseline.
+        combination: None where too few statements allow none.
+        best: the best single detector that is no baseline.
         baseline: the best of the token log-probabilities.
         against_logprob: area of `best` minus that of `baseline`, on the same resamples.
         chosen_against_logprob: the same for `CHOSEN`, which was not picked on these cases.
-        false: (statements,) whether each is false.
-        probabilities: (statements,) of the combination; empty where there is none.
-        cases: cases.
+        statements: findings stated over all reports, `false` of which are false.
+        reliability: of the combination; see `workbench.hallucination.calibration.reliability`.
         left_out: statements of findings of which nothing is known.
     """
 
@@ -224,9 +210,10 @@ class DetectorTable(BenchTable):
     baseline: str
     against_logprob: Estimate
     chosen_against_logprob: Estimate
-    false: Bool[np.ndarray, " statements"]
-    probabilities: Float[np.ndarray, " known"]
     cases: int
+    statements: int
+    false: int
+    reliability: Sequence[tuple[float, Estimate]]
     left_out: int
 
     __repr__ = short_repr
@@ -236,37 +223,28 @@ class DetectorTable(BenchTable):
         """Single detectors, then the combination."""
         return (*self.rows, *((self.combination,) if self.combination else ()))
 
-    @property
-    def statements(self) -> int:
-        """Findings stated over all reports."""
-        return len(self.false)
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        pairs = {
-            "against_logprob": (self.best, self.against_logprob),
-            "chosen_against_logprob": (CHOSEN, self.chosen_against_logprob),
-        }
-        compared = {
-            key: {"detector": name, "baseline": self.baseline, "difference": found.value,
-                  "low": found.low, "high": found.high}
-            for key, (name, found) in pairs.items()
-        }  # fmt: skip
         return {
             "detectors": [row.to_dict() for row in self.rows],
             "combination": self.combination.to_dict() if self.combination else None,
-            **compared,
+            "against_logprob": self._difference(self.best, self.against_logprob),
+            "chosen_against_logprob": self._difference(CHOSEN, self.chosen_against_logprob),
             "cases": self.cases,
             "statements": self.statements,
-            "false": int(self.false.sum()),
+            "false": self.false,
             "left_out": self.left_out,
             "reliability": [
                 {"probability": at, "share": found.value, "n": found.n}
-                for at, found in self.reliability()
+                for at, found in self.reliability
             ],
             "seed": self.seed,
             "model": dict(self.provenance),
         }
+
+    def _difference(self, detector: str, found: Estimate) -> dict[str, Any]:
+        ends = {"difference": found.value, "low": found.low, "high": found.high}
+        return {"detector": detector, "baseline": self.baseline} | ends
 
     def _records(self) -> list[dict[str, Any]]:
         return [row.to_dict() for row in self._all]
@@ -276,14 +254,10 @@ class DetectorTable(BenchTable):
 
     def _notes(self) -> tuple[str, ...]:
         return (
-            f"{int(self.false.sum())} of {self.statements} stated findings are false, {self.cases} "
+            f"{self.false} of {self.statements} stated findings are false, {self.cases} "
             f"phantoms from seed {self.seed:,}; {self.best} minus {self.baseline}: "
             f"{self.against_logprob}",
         )
-
-    def reliability(self) -> list[tuple[float, Estimate]]:
-        """Return mean probability and share of false statements in bins of equal numbers."""
-        return reliability(self.probabilities, self.false)
 
     def plots(self) -> dict[str, Axes]:
         """Draw the areas, and how well the combination's probabilities are kept."""
@@ -291,17 +265,13 @@ class DetectorTable(BenchTable):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the area of every detector with its interval."""
-        from workbench.figures.estimates import plot_rates
-
         ax = plot_rates([(row.detector, row.auroc) for row in self._all], ax, xlabel="AUROC")
         ax.axvline(0.5, color="#9a9a9a", lw=1, ls="--")
         return ax
 
     def plot_reliability(self, ax: Axes | None = None) -> Axes:
         """Draw how well the combination's probabilities are kept."""
-        from workbench.figures.estimates import plot_reliability
-
-        return plot_reliability(self.reliability(), ax)
+        return plot_reliability(self.reliability, ax)
 
 
 def tabulate(
@@ -311,16 +281,11 @@ def tabulate(
     provenance: Mapping[str, Any],
     resamples: int = 1000,
     calibration: Calibration | None = None,
-    warnings: tuple[str, ...] = (),
 ) -> DetectorTable:
-    """Make the table of judged cases.
+    """Make the table of judged cases, at least one statement among them.
 
-    Args:
-        cases: at least one statement among them.
-        seed: of the first case, and of the resampling.
-        provenance, warnings: see `DetectorTable`.
-        resamples: of the bootstrap; cases are drawn, each domain in itself.
-        calibration: of these weights, fitted on other cases; None cross-fits one.
+    Cases are resampled, each domain in itself. The calibration must be of these weights and fitted
+    on other cases; None cross-fits one.
     """
     strata = np.array([case.domain for case in cases])
     owner = np.array([at for at, case in enumerate(cases) for _ in case.findings])
@@ -343,32 +308,26 @@ def tabulate(
         baseline=baseline,
         against_logprob=area_difference(false, columns[best], columns[baseline], weights),
         chosen_against_logprob=area_difference(false, columns[CHOSEN], columns[baseline], weights),
-        false=false,
-        probabilities=probabilities,
         cases=len(cases),
+        statements=len(false),
+        false=int(false.sum()),
+        reliability=reliability(probabilities, false),
         left_out=sum(len(case.left_out) for case in cases),
         seed=seed,
         provenance=dict(provenance),
-        warnings=warnings,
     )
 
 
 def _row(
     name: str, scores: np.ndarray, false: np.ndarray, domains: np.ndarray, weights: np.ndarray
 ) -> DetectorRow:
-    parts = {domain: domains == domain for domain in dict.fromkeys(domains.tolist())}
     found = area_estimate(false, scores, weights)
-    return DetectorRow(
-        detector=name,
-        auroc=found,
-        average_precision=None
-        if found.value is None
-        else float(average_precision_score(false, scores)),
-        by_domain={
-            domain: area_estimate(false[at], scores[at], weights[:, at])
-            for domain, at in parts.items()
-        },
-    )
+    precision = None if found.value is None else float(average_precision_score(false, scores))
+    by_domain = {}
+    for domain in dict.fromkeys(domains.tolist()):
+        at = domains == domain
+        by_domain[domain] = area_estimate(false[at], scores[at], weights[:, at])
+    return DetectorRow(name, found, precision, by_domain)
 
 
 def _combined(
@@ -377,7 +336,6 @@ def _combined(
     owner: np.ndarray,
     calibration: Calibration | None,
 ) -> tuple[str, np.ndarray]:
-    """Return name and probabilities of the combination; none where a fold would lack a class."""
     if calibration is not None:
         taken = np.stack([columns[name] for name in calibration.detectors], axis=1)
         return CALIBRATED, calibration.probability(taken)

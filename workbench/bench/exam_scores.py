@@ -28,9 +28,6 @@ class ExamCase:
     """One case and the report about it.
 
     Attributes:
-        domain: "internal" or "external".
-        seed: of the phantom.
-        text: the report.
         truth: finding -> place, for what is there.
         stated: finding -> place, for what the report states as present ("no finding" left out).
     """
@@ -46,14 +43,7 @@ class ExamCase:
 class FindingScore:
     """How well one finding is reported.
 
-    Attributes:
-        finding: standard name.
-        precision: share of statements that are true.
-        recall: share of findings present that are stated.
-        f1: harmonic mean, 2 TP / (2 TP + FP + FN).
-        laterality: share of true positives with the correct side.
-        zone: share of true positives with the correct zone.
-        n: cases with the finding.
+    Side and zone are shares of the true positives that have one; `n` are cases with the finding.
     """
 
     finding: str
@@ -72,22 +62,15 @@ class DomainScore:
     """All scores of one domain.
 
     Attributes:
-        domain: "internal" or "external".
         seeds: first seed and one past the last.
-        n: cases.
         macro_f1: mean F1 over the six findings of the paper; findings neither present nor stated
             are left out.
         macro_f1_all: the same over all eight.
-        per_finding: finding -> score, in the order of `PHANTOM_FINDINGS`.
-        laterality: correct side among true positives that have one.
-        laterality_focal: the same without edema.
-        zone: correct zone among true positives that have one.
-        false_per_normal: findings stated per case without any finding.
-        normals: cases without any finding.
+        laterality_focal: laterality without edema.
+        false_per_normal: findings stated per case without any finding (`normals` of them).
         seconds_per_report: wall time of the model alone.
     """
 
-    domain: str
     seeds: tuple[int, int]
     n: int
     macro_f1: Estimate
@@ -113,46 +96,32 @@ def stated_places(text: str) -> dict[str, Place]:
 
 
 def score_cases(
-    cases: Sequence[ExamCase],
-    *,
-    domain: str,
-    seeds: tuple[int, int],
-    seconds: float | None = None,
-    bootstrap_seed: int = 0,
+    cases: Sequence[ExamCase], *, seeds: tuple[int, int], seconds: float
 ) -> DomainScore:
-    """Score the reports of one domain.
-
-    Args:
-        cases: the cases and their reports.
-        domain: name of the domain.
-        seeds: first seed and one past the last.
-        seconds: wall time of all reports together.
-        bootstrap_seed: seed of the resampling.
-    """
-    weights = bootstrap_weights(len(cases), np.random.default_rng([bootstrap_seed, *seeds]))
+    """Score the reports of one domain, which took `seconds` together; see `DomainScore`."""
+    weights = bootstrap_weights(len(cases), np.random.default_rng([0, *seeds]))
     truth, stated, sided, side, zoned, zone = _marks(cases)
     paper = [PHANTOM_FINDINGS.index(name) for name in PAPER_FINDINGS]
     focal = [at for at, name in enumerate(PHANTOM_FINDINGS) if name != EDEMA]
     f1_above, f1_below = 2 * truth * stated, truth + stated
+    shares = {
+        "precision": (truth * stated, stated),
+        "recall": (truth * stated, truth),
+        "f1": (f1_above, f1_below),
+        "laterality": (side, sided),
+        "zone": (zone, zoned),
+    }
+    per_finding = {}
+    for at, name in enumerate(PHANTOM_FINDINGS):
+        found = {key: ratio(a[:, at], b[:, at], weights) for key, (a, b) in shares.items()}
+        per_finding[name] = FindingScore(name, **found, n=int(truth[:, at].sum()))
     normal = np.array([not case.truth for case in cases], dtype=np.int64)
     return DomainScore(
-        domain=domain,
         seeds=seeds,
         n=len(cases),
         macro_f1=mean_ratio(f1_above[:, paper], f1_below[:, paper], weights),
         macro_f1_all=mean_ratio(f1_above, f1_below, weights),
-        per_finding={
-            name: FindingScore(
-                finding=name,
-                precision=ratio(truth[:, at] * stated[:, at], stated[:, at], weights),
-                recall=ratio(truth[:, at] * stated[:, at], truth[:, at], weights),
-                f1=ratio(f1_above[:, at], f1_below[:, at], weights),
-                laterality=ratio(side[:, at], sided[:, at], weights),
-                zone=ratio(zone[:, at], zoned[:, at], weights),
-                n=int(truth[:, at].sum()),
-            )
-            for at, name in enumerate(PHANTOM_FINDINGS)
-        },
+        per_finding=per_finding,
         laterality=ratio(side.sum(1), sided.sum(1), weights),
         laterality_focal=ratio(side[:, focal].sum(1), sided[:, focal].sum(1), weights),
         zone=ratio(zone.sum(1), zoned.sum(1), weights),
@@ -160,7 +129,7 @@ def score_cases(
             normal * np.array([len(case.stated) for case in cases], int), normal, weights
         ),
         normals=int(normal.sum()),
-        seconds_per_report=None if seconds is None or not cases else seconds / len(cases),
+        seconds_per_report=seconds / len(cases) if cases else None,
     )
 
 
@@ -191,14 +160,9 @@ class Bar:
     """A limit that a model trained on phantoms is held to, and whether it is reached.
 
     Attributes:
-        metric: "macro_f1", "laterality", "false_per_normal" or "nodule f1".
-        domain: "internal" or "external".
-        limit: the bar itself.
         at_least: True when more is better.
         required: False for bars shown for information (the bar is stated for internal phantoms).
-        value: what was measured; None where undefined or not examined.
-        low: lower end of its interval.
-        high: upper end.
+        value: what was measured, with `low` and `high`; None where undefined.
         reached: whether the value reaches the bar; None where there is no value.
     """
 
@@ -234,22 +198,14 @@ BARS = (
 
 
 def check_bars(scores: Mapping[str, DomainScore]) -> tuple[Bar, ...]:
-    """Compare scores with every bar.
-
-    Args:
-        scores: domain -> score; a domain that is missing leaves its bars unmeasured.
-    """
+    """Compare the scores of both domains with every bar."""
     bars = []
     for metric, domain, limit, at_least, required in BARS:
-        found = _measured(scores.get(domain), metric)
+        score = scores[domain]
+        nodule = metric == "nodule f1"
+        found = score.per_finding[NODULE].f1 if nodule else getattr(score, metric)
         value = found.value
         reached = None if value is None else value >= limit if at_least else value <= limit
         measured = (value, found.low, found.high, reached)
         bars.append(Bar(metric, domain, limit, at_least, required, *measured))
     return tuple(bars)
-
-
-def _measured(score: DomainScore | None, metric: str) -> Estimate:
-    if score is None:
-        return Estimate(None, None, None, 0)
-    return score.per_finding[NODULE].f1 if metric == "nodule f1" else getattr(score, metric)

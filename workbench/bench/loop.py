@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 from workbench._repr import short_repr
 from workbench._store import StoredResults
 from workbench.errors import OptionError
-from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT
+from workbench.findings import PRESENT
 from workbench.interface import ChestXrayModel, load_model
 from workbench.phantom.case import DOMAINS, phantom, seen_warning
 from workbench.phantom.scene import Lesion
@@ -52,13 +52,17 @@ def run_tasks(
     tasks: Sequence[Task],
     *,
     kind: Any,
-    head: Mapping[str, object],
-    kept: str | Path | None = None,
-    jobs: int = 1,
-    progress: bool = True,
+    benchmark: str,
+    options: Mapping[str, object],
+    seed: int,
+    kept: str | Path | None,
+    jobs: int,
+    progress: bool,
     cases_of: Callable[[Task], int] = lambda task: 1,
 ) -> list[Result]:
     """Return `work(model, task)` of every task, in order; stored results are not made again.
+
+    A warning is logged where a model may have been trained on the phantoms from `seed` up.
 
     Args:
         model: given to `work`. Processes load it again from where it was loaded, and need a
@@ -66,16 +70,20 @@ def run_tasks(
         work: a function of a module, so that other processes find it.
         tasks: one or more frozen dataclasses of plain values.
         kind: type of a result, made of dataclasses and plain values.
-        head: what results depend on besides their task, such as the hash of the weights.
+        options: what results of this benchmark depend on besides their task and the weights.
         kept: a JSON Lines file that stores finished tasks; a run that was stopped resumes from it.
         jobs: processes; 1 works in this one.
-        progress: whether to show a bar of all cases.
-        cases_of: how many cases a task has.
+        cases_of: how many cases a task has, for the bar.
 
     Raises:
         OptionError: `kept` is of other weights or options.
         RunError: `kept` cannot be written.
     """
+    check_numbers(1, jobs=jobs)
+    if warning := seen_warning(seed):
+        logger.warning(warning)
+    sha256 = getattr(getattr(model, "identity", None), "sha256", None)
+    head = {"benchmark": benchmark, "sha256": sha256, **options}
     keys, results = TypeAdapter(type(tasks[0])), TypeAdapter(kind)
     done: StoredResults[Task, Result] = StoredResults(
         kept,
@@ -127,23 +135,10 @@ def _here(work: Callable[[Any, Task], Result], task: Task) -> Result:
 
 
 def check_numbers(least: int, **numbers: int) -> None:
-    """Refuse options that are too small.
-
-    Raises:
-        OptionError: a number is below `least`; the message names it.
-    """
+    """Raise `OptionError` for the first number below `least`."""
     for name, value in numbers.items():
         if value < least:
             raise OptionError(f"{name} must be {least} or more, got {value}")
-
-
-def warn_of_seen(seed: int) -> tuple[str, ...]:
-    """Log that phantoms are not held out, where they are not, and return the message."""
-    warning = seen_warning(seed)
-    if warning is None:
-        return ()
-    logger.warning(warning)
-    return (warning,)
 
 
 class Place(NamedTuple):
@@ -162,12 +157,10 @@ class Case:
         image: what a model is shown.
         seed: decides what an analysis of this case leaves to chance.
         group: stratum of the case; intervals come from resamples that keep each group's size.
-        labels: finding -> code; an unnamed finding is unknown, or absent where `complete`.
-        complete: whether everything that is present has a label.
+        labels: finding -> code; an unnamed finding is unknown.
         masks: finding -> (H, W), True where it is; a box is a filled rectangle.
         places: finding -> side and zone of what is present.
         report: the reference report.
-        patient: whose image it is.
     """
 
     id: str
@@ -175,17 +168,12 @@ class Case:
     seed: int = 0
     group: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
-    complete: bool = False
     masks: Mapping[str, Bool[np.ndarray, "H W"]] = field(default_factory=dict)
     places: Mapping[str, Place] = field(default_factory=dict)
     report: str | None = None
     patient: str | None = None
 
     __repr__ = short_repr
-
-    def code(self, finding: str) -> str:
-        """Return the code of a finding; "not mentioned" where nothing is known of it."""
-        return self.labels.get(finding, ABSENT if self.complete else NOT_MENTIONED)
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -195,13 +183,7 @@ class Case:
 
 @dataclass(frozen=True)
 class PhantomKey:
-    """A phantom that has not been drawn yet.
-
-    Attributes:
-        seed: see `workbench.phantom`.
-        domain: "internal" or "external".
-        findings: what to draw; None lets the seed decide.
-    """
+    """A phantom that has not been drawn yet; without `findings` the seed decides what it has."""
 
     seed: int
     domain: str = "internal"
@@ -217,7 +199,6 @@ class PhantomKey:
             seed=self.seed,
             group=self.domain,
             labels=drawn.labels,
-            complete=True,
             masks=drawn.masks,
             places=places(drawn.lesions),
             report=drawn.report,

@@ -11,26 +11,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from workbench._repr import short_repr
-from workbench.bench.loop import PhantomKey, both_domains, check_numbers, run_tasks, warn_of_seen
+from workbench.bench.loop import PhantomKey, both_domains, check_numbers, run_tasks
 from workbench.bench.table import BenchTable, flat_row
 from workbench.errors import OptionError
 from workbench.evaluation.intervals import Estimate, estimate, stratified_weights
 from workbench.evaluation.scorecard_counts import macro_f1
+from workbench.figures.estimates import plot_trade_off
 from workbench.figures.numbers import fixed, percent
-from workbench.findings import NO_FINDING, NOT_MENTIONED, PAPER_FINDINGS, PRESENT, UNCERTAIN
-from workbench.hallucination.contrast import ContrastiveDecoding
-from workbench.hallucination.mitigation import Abstain, PollAndRewrite, Revise
+from workbench.findings import NO_FINDING, PAPER_FINDINGS, PRESENT, UNCERTAIN
+from workbench.hallucination.mitigation import (
+    Abstain,
+    ContrastiveDecoding,
+    PollAndRewrite,
+    Revise,
+)
 from workbench.interface import ChestXrayModel, Mitigation
 from workbench.reports import label
 from workbench.settings import FIRST_HELD_OUT_SEED
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 #: Name of the reports without any mitigation.
 PLAIN = "none"
@@ -54,12 +57,9 @@ class MitigatedCase:
     """One case, reported plainly and with every mitigation.
 
     Attributes:
-        seed: of the case.
-        domain: its group.
         drawn: findings that are there.
         stated: name of the mitigation -> findings stated as present; `PLAIN` is without any.
-        doubted: name -> findings stated as uncertain.
-        seconds: name -> wall time of the report.
+        doubted, seconds: by the same names.
     """
 
     seed: int
@@ -84,12 +84,8 @@ def benchmark_mitigation(
     """Compare reports with and without mitigation on `n` phantoms, half of each domain.
 
     Args:
-        model: writes the reports.
         mitigations: what to compare; names must differ.
-        n: phantoms; internal ones have the seeds seed .. seed + ceil(n / 2) - 1, external ones
-            the seeds that follow.
-        seed: of the first phantom; below 10,000,000 is not unseen.
-        resamples: of the bootstrap.
+        n, seed: see `workbench.bench.loop.both_domains`; seeds below 10,000,000 are not unseen.
         jobs, kept, progress: see `workbench.bench.loop.run_tasks`.
 
     Raises:
@@ -97,19 +93,20 @@ def benchmark_mitigation(
             weights or mitigations.
         InputError: a mitigation needs a calibration, and none is shipped for the model.
     """
-    check_numbers(1, n=n, jobs=jobs, resamples=resamples)
+    check_numbers(1, n=n, resamples=resamples)
     check_numbers(0, seed=seed)
     names = [item.name for item in mitigations]
     if not names or len(set(names)) < len(names):
         raise OptionError(f"expected one mitigation or more, each with its own name, got {names}")
-    identity = asdict(model.identity)
     options = {item.name: _options(item) for item in mitigations}
     cases = run_tasks(
         model,
         partial(mitigate_case, mitigations=tuple(mitigations)),
         both_domains(n, seed),
         kind=MitigatedCase,
-        head={"benchmark": "mitigation", "sha256": identity["sha256"], "mitigations": options},
+        benchmark="mitigation",
+        options={"mitigations": options},
+        seed=seed,
         kept=kept,
         jobs=jobs,
         progress=progress,
@@ -119,8 +116,7 @@ def benchmark_mitigation(
         seed=seed,
         resamples=resamples,
         options=options,
-        provenance=identity,
-        warnings=warn_of_seen(seed),
+        provenance=asdict(model.identity),
     )
 
 
@@ -134,21 +130,14 @@ def _options(mitigation: NamedMitigation) -> dict[str, Any]:
 def mitigate_case(
     model: ChestXrayModel, key: PhantomKey, *, mitigations: Sequence[NamedMitigation]
 ) -> MitigatedCase:
-    """Report on one case with and without every mitigation.
-
-    Statements about findings of which nothing is known are left out.
-    """
+    """Report on one case with and without every mitigation."""
     case = key.open(model.image_size)
     stated, doubted, seconds = {}, {}, {}
     for mitigation in (None, *mitigations):
         model.forget_images()
         name = PLAIN if mitigation is None else mitigation.name
         found = model.report(case, mitigation=mitigation)
-        rows = [
-            row
-            for row in label(found.text).rows
-            if row.finding != NO_FINDING and case.code(row.finding) != NOT_MENTIONED
-        ]
+        rows = [row for row in label(found.text).rows if row.finding != NO_FINDING]
         stated[name] = tuple(row.finding for row in rows if row.code == PRESENT)
         doubted[name] = tuple(row.finding for row in rows if row.code == UNCERTAIN)
         seconds[name] = found.seconds
@@ -160,14 +149,10 @@ class MitigationRow:
     """One mitigation, over all cases or those of one domain.
 
     Attributes:
-        name: what tables call it.
         false: findings stated and not there, per report.
         missed: findings there and not stated, per report.
         doubted: findings stated as uncertain, per report.
-        f1: mean F1 over the six findings of the paper.
         false_change: change of `false` against none, as a share of it (-0.3 is 30 % fewer).
-        missed_change: change of `missed`, per report.
-        f1_change: change of `f1`.
         time: wall time, as a multiple of none's.
     """
 
@@ -182,13 +167,6 @@ class MitigationRow:
     time: float
 
     __repr__ = short_repr
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {
-            name: vars(value) if isinstance(value, Estimate) else value
-            for name, value in vars(self).items()
-        }
 
     def cells(self) -> list[str]:
         """Return texts for the columns of a `MitigationTable`."""
@@ -206,7 +184,6 @@ class MitigationTable(BenchTable):
         rows: none first, then in the order that was asked for.
         by_domain: domain -> rows of its cases.
         options: name -> options of each mitigation.
-        cases: cases.
     """
 
     name: ClassVar = "mitigation"
@@ -226,10 +203,8 @@ class MitigationTable(BenchTable):
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
-            "mitigations": [row.to_dict() for row in self.rows],
-            "by_domain": {
-                name: [row.to_dict() for row in rows] for name, rows in self.by_domain.items()
-            },
+            "mitigations": [asdict(row) for row in self.rows],
+            "by_domain": {name: list(map(asdict, rows)) for name, rows in self.by_domain.items()},
             "options": {name: dict(values) for name, values in self.options.items()},
             "cases": self.cases,
             "seed": self.seed,
@@ -237,11 +212,10 @@ class MitigationTable(BenchTable):
         }
 
     def _records(self) -> list[dict[str, Any]]:
-        rows = [("all", row) for row in self.rows]
-        rows += [(domain, row) for domain, own in self.by_domain.items() for row in own]
         return [
             {"mitigation": row.name, "domain": domain} | flat_row(row, without=("name",))
-            for domain, row in rows
+            for domain, rows in {"all": self.rows, **self.by_domain}.items()
+            for row in rows
         ]
 
     def _cells(self) -> list[list[str]]:
@@ -258,8 +232,6 @@ class MitigationTable(BenchTable):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw false against missed findings per report, one point for each mitigation."""
-        from workbench.figures.estimates import plot_trade_off
-
         return plot_trade_off([(row.name, row.false, row.missed) for row in self.rows], ax)
 
 
@@ -277,16 +249,8 @@ def tabulate(
     options: Mapping[str, Mapping[str, Any]],
     provenance: Mapping[str, Any],
     resamples: int = 1000,
-    warnings: tuple[str, ...] = (),
 ) -> MitigationTable:
-    """Make the table of cases.
-
-    Args:
-        cases: one or more.
-        seed: of the first case, and of the resampling.
-        options, provenance, warnings: see `MitigationTable`.
-        resamples: of the bootstrap; cases are drawn, each domain in itself.
-    """
+    """Make the table of one case or more; cases are resampled, each domain in itself."""
     strata = np.array([case.domain for case in cases])
     rng = np.random.default_rng([seed, len(cases)])
     weights = stratified_weights(strata, rng, resamples=resamples)
@@ -303,42 +267,37 @@ def tabulate(
         cases=len(cases),
         seed=seed,
         provenance=dict(provenance),
-        warnings=warnings,
     )
 
 
 def _rows(cases: Sequence[MitigatedCase], weights: np.ndarray) -> tuple[MitigationRow, ...]:
     """Return a row for every name, none first."""
-    plain = _Counts(cases, PLAIN, weights)
-    names = list(cases[0].stated)
-    return tuple(_row(name, _Counts(cases, name, weights), plain) for name in names)
+    measured = {name: _measured(cases, name, weights) for name in cases[0].stated}
+    seconds = {name: sum(case.seconds[name] for case in cases) for name in measured}
+    rows = []
+    for name, own in measured.items():
+        found = own | _changes(own, measured[PLAIN])
+        estimates = {key: estimate(*pair, len(cases)) for key, pair in found.items()}
+        rows.append(MitigationRow(name, **estimates, time=seconds[name] / seconds[PLAIN]))
+    return tuple(rows)
 
 
-class _Counts:
-    """What one name's reports count up to: a point and its resamples of each number."""
-
-    def __init__(self, cases: Sequence[MitigatedCase], name: str, weights: np.ndarray) -> None:
-        stated = [set(case.stated[name]) for case in cases]
-        there = [set(case.drawn) for case in cases]
-        sizes = [
-            (len(said - true), len(true - said), len(case.doubted[name]))
-            for said, true, case in zip(stated, there, cases, strict=True)
-        ]
-        self.n = len(cases)
-        per_case = np.array(sizes, float)
-        self.points = per_case.mean(0)
-        self.drawn = weights @ per_case / weights.sum(1, keepdims=True)
-        outcomes = np.array(
-            [
-                [_outcome(finding in said, finding in true) for finding in PAPER_FINDINGS]
-                for said, true in zip(stated, there, strict=True)
-            ],
-            float,
-        )
-        self.f1 = float(macro_f1(outcomes.sum(0)))
-        flat = weights @ outcomes.reshape(self.n, -1)
-        self.f1_drawn = macro_f1(flat.reshape(len(weights), *outcomes.shape[1:]))
-        self.seconds = sum(case.seconds[name] for case in cases)
+def _measured(
+    cases: Sequence[MitigatedCase], name: str, weights: np.ndarray
+) -> dict[str, tuple[float, np.ndarray]]:
+    """Return measure -> its value on the cases and on each resample of them."""
+    sizes, outcomes = [], []
+    for case in cases:
+        said, true = set(case.stated[name]), set(case.drawn)
+        sizes.append((len(said - true), len(true - said), len(case.doubted[name])))
+        outcomes.append([_outcome(one in said, one in true) for one in PAPER_FINDINGS])
+    counts, codes = np.array(sizes, float), np.array(outcomes, float)
+    drawn = weights @ counts / weights.sum(1, keepdims=True)
+    names, points = ("false", "missed", "doubted"), counts.mean(0)
+    found = {key: (points[at], drawn[:, at]) for at, key in enumerate(names)}
+    flat = weights @ codes.reshape(len(cases), -1)
+    f1_drawn = macro_f1(flat.reshape(len(weights), *codes.shape[1:]))
+    return found | {"f1": (float(macro_f1(codes.sum(0))), f1_drawn)}
 
 
 def _outcome(said: bool, true: bool) -> tuple[bool, bool, bool, bool]:
@@ -346,22 +305,14 @@ def _outcome(said: bool, true: bool) -> tuple[bool, bool, bool, bool]:
     return said and true, said and not true, not (said or true), true and not said
 
 
-def _row(name: str, own: _Counts, plain: _Counts) -> MitigationRow:
-    levels = [estimate(own.points[k], own.drawn[:, k], own.n) for k in range(3)]
+def _changes(
+    own: Mapping[str, tuple[float, np.ndarray]], plain: Mapping[str, tuple[float, np.ndarray]]
+) -> dict[str, tuple[float, np.ndarray]]:
+    """Return the changes against none: of `false` as a share of it, of the others in themselves."""
+    found = {}
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.divide(own.points[0], plain.points[0]) - 1
-        shares = own.drawn[:, 0] / plain.drawn[:, 0] - 1
-    shares[~np.isfinite(shares)] = np.nan
-    return MitigationRow(
-        name=name,
-        false=levels[0],
-        missed=levels[1],
-        doubted=levels[2],
-        f1=estimate(own.f1, own.f1_drawn, own.n),
-        false_change=estimate(share if np.isfinite(share) else np.nan, shares, own.n),
-        missed_change=estimate(
-            own.points[1] - plain.points[1], own.drawn[:, 1] - plain.drawn[:, 1], own.n
-        ),
-        f1_change=estimate(own.f1 - plain.f1, own.f1_drawn - plain.f1_drawn, own.n),
-        time=own.seconds / plain.seconds,
-    )
+        shares = [np.divide(a, b) - 1 for a, b in zip(own["false"], plain["false"], strict=True)]
+    found["false_change"] = tuple(np.where(np.isfinite(share), share, np.nan) for share in shares)
+    for key in ("missed", "f1"):
+        found[f"{key}_change"] = tuple(a - b for a, b in zip(own[key], plain[key], strict=True))
+    return found

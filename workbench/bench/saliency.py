@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from workbench.bench.loop import Case, PhantomKey, check_numbers, run_tasks, warn_of_seen
+from workbench.bench.loop import Case, PhantomKey, check_numbers, run_tasks
 from workbench.bench.saliency_table import MapScore, SaliencyTable, tabulate
 from workbench.errors import OptionError, unknown_name
-from workbench.findings import PHANTOM_FINDINGS, PRESENT, standard_name
+from workbench.findings import PHANTOM_FINDINGS, PRESENT
 from workbench.interface import ChestXrayModel
 from workbench.reports import Labels, label
 from workbench.saliency import (
@@ -70,9 +70,6 @@ class SaliencyTask:
     """One case to be explained.
 
     Attributes:
-        key: of the case.
-        finding: what it has.
-        methods: names in `METHODS`.
         other_of_slow: whether slow methods are asked about the other finding too.
         check: whether methods are checked with random weights.
     """
@@ -90,7 +87,6 @@ def benchmark_saliency(
     n: int = 300,
     seed: int = FIRST_HELD_OUT_SEED,
     methods: Sequence[str] | None = None,
-    findings: Sequence[str] = PHANTOM_FINDINGS,
     slow_cases: int = 48,
     randomised_cases: int = 10,
     jobs: int = 1,
@@ -100,34 +96,30 @@ def benchmark_saliency(
     """Score all methods on `n` single-finding phantoms of the internal domain.
 
     Args:
-        model: whose maps are scored.
         n: phantoms to draw, findings in turn; those whose report misses the finding are left out
             and counted.
         seed: phantoms have the seeds seed .. seed + n - 1; below 10,000,000 they are not unseen.
         methods: names in `METHODS`; all when None.
-        findings: what is drawn; names or synonyms of what phantoms can have.
         slow_cases: phantoms, the first ones, on which the methods of `SLOW` are run too; every row
             of the table says how many cases it has. `n` runs them on all.
         randomised_cases: cases among those in which every method is checked with random weights.
         jobs, kept, progress: see `workbench.bench.loop.run_tasks`.
 
     Raises:
-        OptionError: a method or finding is unknown, there is none, a number is too small, or
-            `kept` is of other weights or options.
+        OptionError: a method is unknown, there is none, a number is too small, or `kept` is of
+            other weights or options.
     """
     methods = tuple(METHODS) if methods is None else check_methods(methods)
-    findings = tuple(standard_name(name) for name in findings)
-    if not findings:
-        raise OptionError("name at least one finding, or leave findings out for all")
-    check_numbers(1, n=n, jobs=jobs, slow_cases=slow_cases)
+    check_numbers(1, n=n, slow_cases=slow_cases)
     check_numbers(0, seed=seed, randomised_cases=randomised_cases)
-    identity = asdict(model.identity)
     results = run_tasks(
         model,
         score_case,
-        _tasks(n, seed, methods, findings, min(slow_cases, n), randomised_cases),
+        _tasks(n, seed, methods, min(slow_cases, n), randomised_cases),
         kind=list[MapScore] | None,
-        head={"benchmark": "saliency", "sha256": identity["sha256"], "options": OPTIONS},
+        benchmark="saliency",
+        options={"options": OPTIONS},
+        seed=seed,
         kept=kept,
         jobs=jobs,
         progress=progress,
@@ -138,17 +130,12 @@ def benchmark_saliency(
         drawn=n,
         missed=sum(found is None for found in results),
         seed=seed,
-        provenance=identity,
-        warnings=warn_of_seen(seed),
+        provenance=asdict(model.identity),
     )
 
 
 def check_methods(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names of methods, each once.
-
-    Raises:
-        OptionError: there is none, or one is not in `METHODS`.
-    """
+    """Return names of methods, each once; raise `OptionError` for none, or an unknown one."""
     if odd := [name for name in names if name not in METHODS]:
         raise OptionError(unknown_name("method", odd[0], METHODS, of="some of"))
     if not names:
@@ -157,12 +144,7 @@ def check_methods(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _tasks(
-    n: int,
-    seed: int,
-    methods: Sequence[str],
-    findings: Sequence[str],
-    slow_cases: int,
-    randomised_cases: int,
+    n: int, seed: int, methods: Sequence[str], slow_cases: int, randomised_cases: int
 ) -> list[SaliencyTask]:
     """Return what to do with each phantom; findings take turns, so the first ones have them all."""
     slow = range(slow_cases)
@@ -171,29 +153,21 @@ def _tasks(
     step = (slow_cases // max(count, 1) - 1) | 1
     checked = {at * step for at in range(count)}
     fast = tuple(name for name in methods if name not in SLOW)
-    named = [findings[at % len(findings)] for at in range(n)]
-    return [
-        SaliencyTask(
-            PhantomKey(seed + at, findings=(finding,)),
-            finding,
-            tuple(methods) if at in slow else fast,
-            at in slow[::OTHER_OF_SLOW],
-            at in checked,
-        )
-        for at, finding in enumerate(named)
-    ]
+    tasks = []
+    for at in range(n):
+        finding = PHANTOM_FINDINGS[at % len(PHANTOM_FINDINGS)]
+        key = PhantomKey(seed + at, findings=(finding,))
+        own = tuple(methods) if at in slow else fast
+        tasks.append(SaliencyTask(key, finding, own, at in slow[::OTHER_OF_SLOW], at in checked))
+    return tasks
 
 
 def score_case(model: ChestXrayModel, task: SaliencyTask) -> list[MapScore] | None:
-    """Return the scores of all methods and baselines on one case.
-
-    Returns:
-        None where the report misses the finding, or nobody knows where it is.
-    """
+    """Return the scores of all maps of one case; None where the report misses the finding."""
     case = task.key.open(model.image_size)
     report = model.report(case)
     labels = label(report.text)
-    if labels.code(task.finding) != PRESENT or task.finding not in case.masks:
+    if labels.code(task.finding) != PRESENT:
         return None
     trace = model.trace(case, report)
     target = finding_target(trace, task.finding)
@@ -210,10 +184,10 @@ def score_case(model: ChestXrayModel, task: SaliencyTask) -> list[MapScore] | No
         if other is not None and (name not in SLOW or task.other_of_slow):
             elsewhere = explain_target(trace, other, method=name, **options)
             found.append(_scored(elsewhere, name, "other phrase", case, task.finding))
-    found += [
-        _scored(make(_blank(trace), case.seed), name, "fixed", case, task.finding)
-        for name, make in FIXED.items()
-    ]
+    grid, geometry = trace.layout.grid, trace.layout.geometry
+    blank = ImageMap(np.zeros(grid), geometry, trace.image, "blank", "nothing")
+    for name, make in FIXED.items():
+        found.append(_scored(make(blank, case.seed), name, "fixed", case, task.finding))
     return found
 
 
@@ -225,12 +199,6 @@ def _other_target(
     others = [finding_target(trace, name) for name in names if name != finding]
     others = [other for other in others if other.selection.start != target.selection.start]
     return others[seed % len(others)] if others else None
-
-
-def _blank(trace: Trace) -> ImageMap:
-    return ImageMap(
-        np.zeros(trace.layout.grid), trace.layout.geometry, trace.image, "blank", "nothing"
-    )
 
 
 def _scored(
@@ -247,9 +215,9 @@ def _scored(
         kind,
         case.seed,
         finding,
-        checks.pointing(image_map, mask),
-        checks.energy(image_map, mask),
-        checks.overlap(image_map, mask),
-        image_map.seconds if kind != "fixed" else 0.0,
-        likeness,
+        pointing=checks.pointing(image_map, mask),
+        energy=checks.energy(image_map, mask),
+        iou=checks.overlap(image_map, mask),
+        seconds=image_map.seconds if kind != "fixed" else 0.0,
+        similarity=likeness,
     )

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from workbench._repr import short_repr
 from workbench.bench.table import BenchTable
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio, wilson
 from workbench.figures.numbers import fixed, method_name
+from workbench.figures.saliency import plot_truth_table
 from workbench.saliency.randomisation import RANDOMISED_LIMIT
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,7 @@ class MapScore:
     """One map against the truth.
 
     Attributes:
-        method: name of the method or fixed baseline.
         kind: "method", "other phrase" or "fixed".
-        seed: of the case.
-        finding: what is there.
         pointing: the greatest cell touches the mask.
         energy: share of the positive sum inside the mask.
         iou: overlap of the mask with as many of the greatest cells.
@@ -53,15 +50,12 @@ class SaliencyRow:
     """One method, or one baseline, over all cases.
 
     Attributes:
-        method: name.
         baseline: True for fixed maps.
         pointing: share of cases in which the greatest cell touches the truth (Wilson's interval).
-        energy: mean share of the positive sum inside the truth.
-        iou: mean overlap with as many of the greatest cells.
+        energy, iou: means of those of `MapScore`.
         seconds: median wall time of a map.
         other_phrase: pointing of the same method asked about another finding; None for baselines.
-        similarity: mean `MapScore.similarity`; None where not checked.
-        checked: cases of that check.
+        similarity: mean `MapScore.similarity` over the `checked` cases; None where not checked.
         per_finding: finding -> (hits, cases).
     """
 
@@ -130,7 +124,6 @@ class SaliencyTable(BenchTable):
     Attributes:
         methods: rows of methods, best first.
         baselines: rows of fixed maps, best first.
-        drawn: cases that the model reported on.
         missed: cases whose report misses the finding.
     """
 
@@ -172,8 +165,10 @@ class SaliencyTable(BenchTable):
         }
 
     def _records(self) -> list[dict[str, Any]]:
-        rows = [row.to_dict() | {"baseline": row.baseline} for row in self.rows]
-        return [{name: row[name] for name in row if name != "per_finding"} for row in rows]
+        return [{key: row[key] for key in row if key != "per_finding"} for row in self._full()]
+
+    def _full(self) -> list[dict[str, Any]]:
+        return [row.to_dict() | {"baseline": row.baseline} for row in self.rows]
 
     def _cells(self) -> list[list[str]]:
         return [row.cells() for row in self.rows]
@@ -186,11 +181,7 @@ class SaliencyTable(BenchTable):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw pointing with intervals, beside the same methods asked about another phrase."""
-        from workbench.figures.saliency import plot_truth_table
-
-        return plot_truth_table(
-            [row.to_dict() | {"baseline": row.baseline} for row in self.rows], ax
-        )
+        return plot_truth_table(self._full(), ax)
 
     def verdicts(self) -> dict[str, Any]:
         """Return the randomisation verdicts in the form that `saliency.cautions` reads."""
@@ -220,18 +211,10 @@ def tabulate(
     missed: int,
     seed: int,
     provenance: Mapping[str, Any],
-    warnings: tuple[str, ...] = (),
 ) -> SaliencyTable:
-    """Put the scores of single maps together.
-
-    Args:
-        scores: of every map.
-        methods: names of methods, in the order asked for.
-        drawn, missed, provenance, warnings: see `SaliencyTable`.
-        seed: first case's seed; also of the resampling.
-    """
+    """Put the scores of single maps together; `seed` is also that of the resampling."""
     rng = np.random.default_rng([seed, drawn])
-    fixed = list(dict.fromkeys(score.method for score in scores if score.kind == "fixed"))
+    fixed = dict.fromkeys(score.method for score in scores if score.kind == "fixed")
     rows = [_row(scores, name, False, rng) for name in methods]
     lines = [_row(scores, name, True, rng) for name in fixed]
     return SaliencyTable(
@@ -241,7 +224,6 @@ def tabulate(
         missed=missed,
         seed=seed,
         provenance=dict(provenance),
-        warnings=warnings,
     )
 
 
@@ -256,10 +238,8 @@ def _row(
     other = [s for s in scores if s.method == name and s.kind == "other phrase"]
     weights = bootstrap_weights(len(own), rng)
     known = [s.similarity for s in own if s.similarity is not None]
-    per_finding: dict[str, tuple[int, int]] = {}
-    for score in own:
-        hits, cases = per_finding.get(score.finding, (0, 0))
-        per_finding[score.finding] = (hits + score.pointing, cases + 1)
+    cases = Counter(s.finding for s in own)
+    hits = Counter(s.finding for s in own if s.pointing)
     return SaliencyRow(
         method=name,
         baseline=baseline,
@@ -270,7 +250,7 @@ def _row(
         other_phrase=None if not other else wilson(sum(s.pointing for s in other), len(other)),
         similarity=float(np.mean(known)) if known else None,
         checked=len(known),
-        per_finding=per_finding,
+        per_finding={finding: (hits[finding], count) for finding, count in cases.items()},
     )
 
 

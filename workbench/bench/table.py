@@ -11,17 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from workbench._repr import short_repr, to_json
 from workbench.evaluation.intervals import Estimate
 from workbench.figures.page import PAGE_STYLE, embedded_png, html_page
 from workbench.figures.tables import html_table
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from workbench.phantom.case import seen_warning
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -34,7 +34,6 @@ class BenchTable(ABC):
         index: column of `to_frame` that names the rows; None leaves them numbered.
         seed: of the first case, and of the resampling.
         provenance: which weights, by name of the fact.
-        warnings: what to know before quoting the numbers.
     """
 
     name: ClassVar[str]
@@ -43,9 +42,14 @@ class BenchTable(ABC):
 
     seed: int
     provenance: Mapping[str, Any] = field(repr=False)
-    warnings: tuple[str, ...] = ()
 
     __repr__ = short_repr
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before quoting the numbers."""
+        warning = seen_warning(self.seed)
+        return () if warning is None else (warning,)
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
@@ -69,8 +73,6 @@ class BenchTable(ABC):
 
     def to_frame(self) -> pd.DataFrame:
         """Return the rows; estimates have columns for both ends of their interval."""
-        import pandas as pd
-
         frame = pd.DataFrame(self._records())
         return frame if self.index is None else frame.set_index(self.index)
 
@@ -83,13 +85,9 @@ class BenchTable(ABC):
         return {self.name: self.plot()}
 
     def save(self, folder: str | Path) -> dict[str, Path]:
-        """Write the table as JSON, its figures as PNG, and both as a page.
+        """Write the table as JSON, its figures as PNG, and both as a page; return name -> path.
 
-        Args:
-            folder: made if needed; files of the same names are replaced.
-
-        Returns:
-            File name -> path.
+        The folder is made if needed, and files of the same names are replaced.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)

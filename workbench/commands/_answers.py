@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from workbench.radiograph import Radiograph
 
 #: What was done to a finding, for each edit of a mitigation.
-_EDITS = {"drop": "taken out", "deny": "denied", "doubt": "put in doubt", "add": "added"}
+_EDITS = {"drop": "taken out", "deny": "denied", "doubt": "put in doubt"}
 
 
 def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:

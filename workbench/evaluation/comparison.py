@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
@@ -32,13 +33,10 @@ from workbench.evaluation.scorecard_counts import (
     resampled_totals,
     weighted_f1,
 )
+from workbench.evaluation.scorecard_figure import draw_estimate
 from workbench.figures.numbers import fixed, p_text
-from workbench.figures.style import BLUE, GRID, INK, MUTED, VERMILION, new_figure, style
+from workbench.figures.style import BLUE, GRID, INK, VERMILION, new_figure, style
 from workbench.figures.tables import html_table
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
 
 #: A p-value below this survives.
 _SURE = 0.05
@@ -51,9 +49,7 @@ class FindingDifference:
 
     Attributes:
         finding: standard name, or "macro", "micro", "weighted".
-        n: pairs scored for both.
-        f1_a: F1 of the first system on these.
-        f1_b: F1 of the second.
+        n: pairs scored for both, which all numbers are about.
         difference: first minus second, with its bootstrap interval.
         a_only: pairs that only the first gets right.
         b_only: pairs that only the second gets right.
@@ -73,55 +69,31 @@ class FindingDifference:
 
     def to_dict(self) -> dict:
         """Return plain values for JSON."""
-        return {
-            "n": self.n,
-            "f1_a": self.f1_a,
-            "f1_b": self.f1_b,
-            "difference": self.difference.value,
-            "low": self.difference.low,
-            "high": self.difference.high,
-            "undefined_resamples": self.difference.undefined,
-            "a_only": self.a_only,
-            "b_only": self.b_only,
-            "p": self.p,
-            "p_holm": self.p_holm,
-        }
+        found = self.difference
+        row = {"n": self.n, "f1_a": self.f1_a, "f1_b": self.f1_b, "difference": found.value}
+        row |= {"low": found.low, "high": found.high, "undefined_resamples": found.undefined}
+        return row | {name: getattr(self, name) for name in ("a_only", "b_only", "p", "p_holm")}
 
     def draw(self, ax: Axes, y: float, *, average: bool) -> None:
         """Draw a mark with its interval at the height `y`, and the test at the right."""
-        value, (low, high) = self.difference.value, (self.difference.low, self.difference.high)
         note = f"n {self.n:,}"
-        if self.p is not None and self.p_holm is not None:
-            p = "p < 0.001" if self.p_holm < 0.001 else f"p {self.p_holm:.3f}"
-            note += f"   {self.a_only} : {self.b_only}   {p} (Holm)"
-        right = ax.get_yaxis_transform()
-        ax.text(1.03, y, note, transform=right, va="center", fontsize=11.5)
-        if value is None:
-            ax.text(0, y, " undefined", color=MUTED, va="center", fontsize=11, style="italic")
-            return
-        colour = BLUE if value >= 0 else VERMILION
-        if low is not None and high is not None:
-            ax.plot([low, high], [y, y], color=colour, lw=2.2, solid_capstyle="butt")
-            ax.plot([low, high], [y, y], "|", color=colour, ms=9, mew=2.2)
+        if self.p_holm is not None:
+            note += f"   {self.a_only} : {self.b_only}   p {p_text(self.p_holm)} (Holm)"
+        ax.text(1.03, y, note, transform=ax.get_yaxis_transform(), va="center", fontsize=11.5)
+        colour = VERMILION if (self.difference.value or 0) < 0 else BLUE
         face = colour if self.p_holm is not None and self.p_holm < _SURE else "white"
-        mark = "D" if average else "o"
-        ax.plot(value, y, mark, color=colour, mfc=face, ms=8, mew=1.8)
+        mark = {"marker": "D" if average else "o", "mfc": face, "ms": 8, "mew": 1.8}
+        draw_estimate(ax, self.difference, y, colour, undefined=" undefined", **mark)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems compared.
+    """Two systems, `a` and `b`, compared.
 
     Attributes:
-        a: name of the first system.
-        b: name of the second.
-        policy: name of the policy.
-        per_finding: finding -> difference.
         averages: "macro", "micro", "weighted" -> difference.
-        pairs: ids that both systems and the references have.
+        pairs: how many ids both systems and the references have.
         left_out: ids that only one of the systems has.
-        resamples: bootstrap resamples.
-        seed: of the resampling.
     """
 
     a: str
@@ -131,15 +103,13 @@ class Comparison:
     averages: dict[str, FindingDifference]
     pairs: int
     left_out: tuple[str, ...] = field(repr=False)
-    resamples: int = 1000
-    seed: int = 0
+    resamples: int
+    seed: int
 
     __repr__ = short_repr
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per finding and average; what is undefined is NaN."""
-        import pandas as pd
-
         items = {**self.per_finding, **self.averages}
         rows = [{"finding": name} | item.to_dict() for name, item in items.items()]
         frame = pd.DataFrame(rows).set_index("finding")
@@ -194,25 +164,15 @@ class Comparison:
             if name in self.per_finding and not item.n:
                 unscored.append(name)
                 continue
-            cells = [
-                name,
-                f"{item.n:,}",
-                fixed(item.f1_a),
-                fixed(item.f1_b),
-                item.difference.text(sign=True),
-            ]
-            cells += ["" if v is None else str(v) for v in (item.a_only, item.b_only)]
+            cells = [name, f"{item.n:,}", fixed(item.f1_a), fixed(item.f1_b)]
+            cells += [item.difference.text(sign=True), item.a_only, item.b_only]
             rows.append([*cells, p_text(item.p), p_text(item.p_holm)])
         left = f"<p>No pair scored for both: {escape(', '.join(unscored))}.</p>" if unscored else ""
         return html_table(head, rows) + left
 
 
 def compare(a: ScoreCard, b: ScoreCard) -> Comparison:
-    """Compare two score cards of the same references.
-
-    Args:
-        a: the first system.
-        b: the second; resamples and seed are those of `a`.
+    """Compare two score cards of the same references; resamples and seed are those of `a`.
 
     Raises:
         OptionError: the cards have different policies or findings.
@@ -228,23 +188,28 @@ def compare(a: ScoreCard, b: ScoreCard) -> Comparison:
         raise OptionError("the cards score different findings; pass the same findings= to both")
     first, second, left_out = _aligned(a.pairs, b.pairs)
     outcomes = a.policy.outcomes()
-    scored_a = outcomes[first.reference, first.prediction]
-    scored_b = outcomes[second.reference, second.prediction]
-    both = (scored_a != NOT_SCORED) & (scored_b != NOT_SCORED)
-    scored_a = np.where(both, scored_a, NOT_SCORED)
-    scored_b = np.where(both, scored_b, NOT_SCORED)
-    counts, drawn = _counted((scored_a, scored_b), first, a.resamples, a.seed)
-    shared = {"macro": (_defined_for_both(counts), _defined_for_both(drawn))}
-    rows = _rows(findings, counts, drawn, _right(scored_a), _right(scored_b), both)
-    averages = {
-        name: _average(name, int(both.sum()), *shared.get(name, (counts, drawn)))
-        for name in _AVERAGES
-    }
-    names = (a.name, b.name if b.name != a.name else f"{b.name} (2)")
-    pairs = len(first.ids)
+    scored = np.stack([outcomes[side.reference, side.prediction] for side in (first, second)])
+    both = (scored != NOT_SCORED).all(0)
+    scored = np.where(both, scored, NOT_SCORED)
+    counts, drawn = _counted(scored, first, a.resamples, a.seed)
+    averages = {}
+    for name, average in _AVERAGES.items():
+        sides = [counts, drawn]
+        if name == "macro":
+            sides = [_defined_for_both(side) for side in sides]
+        values = [average(side) for pair in sides for side in pair]
+        averages[name] = _difference(name, int(both.sum()), *values)
     return Comparison(
-        *names, a.policy.name, rows, averages, pairs, left_out, a.resamples, a.seed
-    )  # fmt: skip
+        a=a.name,
+        b=b.name if b.name != a.name else f"{b.name} (2)",
+        policy=a.policy.name,
+        per_finding=_rows(findings, scored, counts, drawn),
+        averages=averages,
+        pairs=len(first.ids),
+        left_out=left_out,
+        resamples=a.resamples,
+        seed=a.seed,
+    )
 
 
 def _aligned(a: Pairs, b: Pairs) -> tuple[Pairs, Pairs, tuple[str, ...]]:
@@ -252,16 +217,7 @@ def _aligned(a: Pairs, b: Pairs) -> tuple[Pairs, Pairs, tuple[str, ...]]:
     common = [key for key in a.ids if key in at_b]
     if not common:
         raise InputError("the two cards have no id in common; score both on the same references")
-    first, second = (
-        Pairs(
-            tuple(common),
-            tuple(side.patients[at[key]] for key in common),
-            side.findings,
-            side.reference[[at[key] for key in common]],
-            side.prediction[[at[key] for key in common]],
-        )
-        for side, at in ((a, at_a), (b, at_b))
-    )
+    first, second = a.take([at_a[key] for key in common]), b.take([at_b[key] for key in common])
     if not np.array_equal(first.reference, second.reference):
         differ = np.flatnonzero((first.reference != second.reference).any(axis=1))
         raise InputError(
@@ -275,15 +231,14 @@ def _aligned(a: Pairs, b: Pairs) -> tuple[Pairs, Pairs, tuple[str, ...]]:
 
 
 def _counted(
-    scored: tuple[np.ndarray, np.ndarray], pairs: Pairs, resamples: int, seed: int
+    scored: np.ndarray, pairs: Pairs, resamples: int, seed: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return counts (findings, 4) and resampled counts (resamples, findings, 4) of both."""
-    shape = (-1, len(pairs.findings), len(OUTCOMES))
+    shape = (len(pairs.findings), len(OUTCOMES))
     totals = np.concatenate([per_patient(side, pairs) for side in scored], axis=1)
     drawn = resampled_totals(totals, pairs, resamples=resamples, seed=seed)
-    halves = [np.split(values, 2, axis=-1) for values in (totals.sum(0), drawn)]
-    counts = [half.reshape(shape)[0] for half in halves[0]]
-    return counts, [half.reshape(shape) for half in halves[1]]
+    counts = [half.reshape(shape) for half in np.split(totals.sum(0), 2)]
+    return counts, [half.reshape(-1, *shape) for half in np.split(drawn, 2, axis=1)]
 
 
 def _defined_for_both(counts: list[np.ndarray]) -> list[np.ndarray]:
@@ -292,42 +247,21 @@ def _defined_for_both(counts: list[np.ndarray]) -> list[np.ndarray]:
     return [side * known[..., None] for side in counts]
 
 
-def _right(scored: np.ndarray) -> np.ndarray:
-    return (scored == OUTCOMES.index("tp")) | (scored == OUTCOMES.index("tn"))
-
-
 def _rows(
-    findings: tuple[str, ...],
-    counts: list[np.ndarray],
-    drawn: list[np.ndarray],
-    right_a: np.ndarray,
-    right_b: np.ndarray,
-    both: np.ndarray,
+    findings: tuple[str, ...], scored: np.ndarray, counts: list[np.ndarray], drawn: list[np.ndarray]
 ) -> dict[str, FindingDifference]:
-    n = both.sum(0)
-    a_only, b_only = (right_a & ~right_b).sum(0), (right_b & ~right_a).sum(0)
-    p = [mcnemar(int(x), int(y)) if k else None for x, y, k in zip(a_only, b_only, n, strict=True)]
+    right = np.isin(scored, (OUTCOMES.index("tp"), OUTCOMES.index("tn")))
+    a_only, b_only = (right & ~right[::-1]).sum(1).tolist()
+    n = (scored[0] != NOT_SCORED).sum(0).tolist()
+    p = [mcnemar(x, y) if k else None for x, y, k in zip(a_only, b_only, n, strict=True)]
     corrected = holm(p)
-    points, resampled = [f1_of(c) for c in counts], [f1_of(d) for d in drawn]
+    values = [f1_of(side).T for side in (*counts, *drawn)]
     rows = {}
     for at, finding in enumerate(findings):
-        values = [side[at] for side in points] + [side[:, at] for side in resampled]
-        rows[finding] = replace(
-            _difference(finding, int(n[at]), *values),
-            a_only=int(a_only[at]),
-            b_only=int(b_only[at]),
-            p=p[at],
-            p_holm=corrected[at],
-        )
+        found = _difference(finding, n[at], *(side[at] for side in values))
+        test = {"a_only": a_only[at], "b_only": b_only[at], "p": p[at], "p_holm": corrected[at]}
+        rows[finding] = replace(found, **test)
     return rows
-
-
-def _average(
-    name: str, n: int, counts: list[np.ndarray], drawn: list[np.ndarray]
-) -> FindingDifference:
-    average = _AVERAGES[name]
-    a, b = (float(average(side)) for side in counts)
-    return _difference(name, n, a, b, average(drawn[0]), average(drawn[1]))
 
 
 def _difference(

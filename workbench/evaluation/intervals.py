@@ -31,9 +31,7 @@ class Estimate:
     """A number with its interval; None where it is undefined, never 0.
 
     Attributes:
-        value: point estimate.
-        low: lower end of the 95 % percentile interval.
-        high: upper end.
+        low, high: ends of the 95 % interval.
         n: what it is a share of (the sum of the denominator).
         undefined: resamples in which it was undefined, left out of the interval.
     """
@@ -81,10 +79,7 @@ def stratified_weights(
 ) -> np.ndarray:
     """Return (resamples, units) float64: how often each unit is drawn, each stratum in itself.
 
-    Args:
-        strata: (units,) the stratum of each unit; every resample keeps the size of every stratum.
-        rng: source of the draws.
-        resamples: rows.
+    Every resample keeps the size of every stratum; `strata` are (units,).
 
     Source: Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.2.
     """
@@ -97,14 +92,9 @@ def stratified_weights(
 
 
 def wilson(successes: int, n: int) -> Estimate:
-    """Estimate a rate of single trials, with Wilson's score interval.
+    """Estimate a rate of single trials, with Wilson's score interval; undefined without a trial.
 
     It stays honest where resampling cannot: 16 of 16 is not "1 at least".
-
-    Args:
-        successes: trials that came out.
-        n: trials; 0 leaves the rate undefined.
-
     Source: Wilson, J Am Stat Assoc 1927; by scipy.
     """
     if n == 0:
@@ -116,10 +106,7 @@ def wilson(successes: int, n: int) -> Estimate:
 def ratio(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarray) -> Estimate:
     """Estimate sum(numerator) / sum(denominator) over cases.
 
-    Args:
-        numerator: (cases,) what each case adds above the line.
-        denominator: (cases,) what it adds below.
-        weights: (resamples, cases) from `bootstrap_weights`.
+    Both are (cases,); weights are (resamples, cases), from `bootstrap_weights`.
     """
     point = float(divided(np.sum(numerator), np.sum(denominator)))
     return estimate(point, _resampled(numerator, denominator, weights), int(np.sum(denominator)))
@@ -128,12 +115,8 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarray) -
 def mean_ratio(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarray) -> Estimate:
     """Estimate the mean over columns of sum(numerator) / sum(denominator).
 
-    Columns without a denominator are left out, in the data and in each resample alike.
-
-    Args:
-        numerator: (cases, columns).
-        denominator: (cases, columns).
-        weights: (resamples, cases).
+    Columns without a denominator are left out, in the data and in each resample alike. Both are
+    (cases, columns), and weights are (resamples, cases).
     """
     columns = divided(np.sum(numerator, axis=0), np.sum(denominator, axis=0))
     replicates = _resampled(numerator, denominator, weights)
@@ -143,17 +126,13 @@ def mean_ratio(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarr
 def estimate(point: float, replicates: np.ndarray, n: int) -> Estimate:
     """Put a point estimate and its resampled values together; NaN means undefined.
 
-    Args:
-        point: the estimate on the data.
-        replicates: (resamples,) the same on each resample; undefined ones are left out.
-        n: what the estimate is a share of.
+    `n` is what the estimate is a share of.
     """
     defined = replicates[~np.isnan(replicates)]
     undefined = len(replicates) - len(defined)
-    if np.isnan(point):
-        return Estimate(None, None, None, n, undefined)
-    if defined.size == 0:
-        return Estimate(float(point), None, None, n, undefined)
+    if np.isnan(point) or defined.size == 0:
+        value = None if np.isnan(point) else float(point)
+        return Estimate(value, None, None, n, undefined)
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(defined, [tail, 100 - tail])
     return Estimate(float(point), float(low), float(high), n, undefined)
@@ -180,12 +159,9 @@ def area(
     scores: Float[np.ndarray, " n"],
     weights: Float[np.ndarray, "resamples n"],
 ) -> tuple[float, Float[np.ndarray, " resamples"]]:
-    """Return the area and its value on each resample; NaN where a class is missing.
+    """Return the area for "is false" and its value on each resample; NaN where a class is missing.
 
-    Args:
-        false: which statements are false.
-        scores: greater is more suspect; NaN anywhere makes the area NaN.
-        weights: how often each statement's case was drawn in each resample.
+    Greater scores are more suspect; NaN among them makes the area NaN.
     """
     if np.isnan(scores).any() or false.all() or not false.any():
         return float("nan"), np.full(len(weights), np.nan)
@@ -213,10 +189,8 @@ def area_difference(
     weights: Float[np.ndarray, "resamples n"],
 ) -> Estimate:
     """Return the area of `scores` minus that of `others` on the same resamples."""
-    (first, many), (second, others_many) = (
-        area(false, scores, weights),
-        area(false, others, weights),
-    )
+    first, many = area(false, scores, weights)
+    second, others_many = area(false, others, weights)
     return estimate(first - second, many - others_many, len(false))
 
 

@@ -1,18 +1,13 @@
 """What counts as right and wrong: how two codes of a finding become TP, FP, TN, FN or nothing.
 
-    joint-definite         present and absent only, on both sides; the rest is not scored
-    uncertain-as-positive  uncertain counts as present (U-Ones); not mentioned is not scored
-    uncertain-as-negative  uncertain counts as absent (U-Zeros); not mentioned is not scored
-    blank-as-negative      not mentioned (blank) counts as absent; uncertain is not scored
+Each policy of `POLICIES` changes one thing about `joint-definite`, so that a difference between two
+score cards has one cause. Omission - present in the reference, not mentioned by the prediction - is
+no policy: it is counted under every one of them, beside the scores.
 
-Each policy changes one thing about `joint-definite`, so that a difference between two score cards
-has one cause. Omission - present in the reference, not mentioned by the prediction - is no policy:
-it is counted under every one of them, beside the scores.
-
-Sources: joint-definite, Lee et al., Eur Radiol 2025, arXiv 2310.18341; U-Ones and U-Zeros, Irvin
-et al., AAAI 2019, arXiv 1901.07031, section 3 (stated there for training). Counting blanks as
-negative is the habit of label files in which a blank and a zero were merged.
-Does not know: texts, labels or intervals.
+Sources: joint-definite, Lee et al., Eur Radiol 2025, arXiv 2310.18341; uncertain as positive
+(U-Ones) and as negative (U-Zeros), Irvin et al., AAAI 2019, arXiv 1901.07031, section 3 (stated
+there for training). Counting blanks as negative is the habit of label files in which a blank and a
+zero were merged.
 """
 
 from __future__ import annotations
@@ -33,7 +28,6 @@ class Policy:
     """How codes become positive, negative or nothing, on both sides alike.
 
     Attributes:
-        name: as given to `score`.
         says: one sentence for readers.
         values: positive (True), negative (False) or not scored (None), in the order of `CODES`.
     """
@@ -85,11 +79,7 @@ POLICIES = {
 
 
 def find_policy(name: str) -> Policy:
-    """Return a policy by name.
-
-    Raises:
-        OptionError: there is none of that name.
-    """
+    """Return a policy by name, or raise `OptionError`."""
     if name == "omission":
         raise OptionError(
             "omission is counted under every policy and reported beside the scores; "
@@ -101,14 +91,9 @@ def find_policy(name: str) -> Policy:
 
 
 def confusion(reference: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Count codes against codes.
+    """Count codes against codes: (findings, 4, 4) int64, reference code by prediction code.
 
-    Args:
-        reference: (pairs, findings) indices of `CODES`.
-        prediction: (pairs, findings) the same.
-
-    Returns:
-        (findings, 4, 4) int64, reference code by prediction code.
+    Both sides are (pairs, findings) indices of `CODES`.
     """
     size = len(CODES)
     cells = reference.astype(np.int64) * size + prediction
@@ -123,11 +108,7 @@ def count_outcomes(table: np.ndarray, policy: Policy) -> np.ndarray:
 
 
 def omissions(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how often a finding present in the reference is not mentioned, and of how many.
-
-    Args:
-        table: (findings, 4, 4) from `confusion`.
-    """
+    """Return how often a finding present in the reference is not mentioned, and of how many."""
     present = table[:, CODES.index(PRESENT)]
     return present[:, CODES.index(NOT_MENTIONED)], present.sum(-1)
 
@@ -142,12 +123,7 @@ REASONS = (
 
 
 def why_not_scored(table: np.ndarray, policy: Policy) -> np.ndarray:
-    """Return (findings, 4) int64, pairs that the policy leaves out, by `REASONS`.
-
-    Args:
-        table: (findings, 4, 4) from `confusion`.
-        policy: what is scored.
-    """
+    """Return (findings, 4) int64, pairs that the policy leaves out, by `REASONS`."""
     left_out = policy.outcomes() == NOT_SCORED
     silent = np.arange(len(CODES)) == CODES.index(NOT_MENTIONED)
     reference, prediction = silent[:, None], silent[None, :]

@@ -14,18 +14,17 @@ from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from workbench._repr import short_repr
-from workbench.errors import OptionError
+from workbench.errors import OptionError, unknown_name
 from workbench.evaluation.intervals import Estimate
 from workbench.evaluation.scorecard import ScoreCard
+from workbench.figures.numbers import percent
 from workbench.figures.tables import html_table
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 AVERAGE = "average"
 UNKNOWN = "not known"
@@ -36,7 +35,6 @@ class PublishedTable:
     """Published figures and ours in one table.
 
     Attributes:
-        title: of the published table.
         findings: its rows.
         cells: system -> row ("average" among them) -> estimate; None where the number is unknown.
         covered: system -> row -> what share of pairs was scored, for our own systems.
@@ -53,26 +51,11 @@ class PublishedTable:
 
     def to_frame(self) -> pd.DataFrame:
         """Return F1, rows by system; NaN where it is unknown or undefined."""
-        import pandas as pd
-
         values = {
             system: {name: cell.value if cell else None for name, cell in cells.items()}
             for system, cells in self.cells.items()
         }
         return pd.DataFrame(values, index=[*self.findings, AVERAGE], dtype=float)
-
-    def to_dict(self) -> dict:
-        """Return plain values for JSON; unknown and undefined are null."""
-        return {
-            "title": self.title,
-            "systems": {
-                system: {
-                    "f1": {name: cell.value if cell else None for name, cell in cells.items()},
-                    "note": self.notes[system],
-                }
-                for system, cells in self.cells.items()
-            },
-        }
 
     def _repr_html_(self) -> str:
         rows = [
@@ -80,48 +63,41 @@ class PublishedTable:
             for name in (*self.findings, AVERAGE)
         ]
         notes = "".join(
-            f"<li>{escape(system)}: {escape(note)}</li>" for system, note in self.notes.items()
+            f"<li>{escape(one)}: {escape(note)}</li>" for one, note in self.notes.items()
         )
-        return (
-            f"<p><b>{escape(self.title)}</b></p>{html_table(['F1', *self.cells], rows)}"
-            f"<ul>{notes}</ul>"
-        )
+        table = html_table(["F1", *self.cells], rows)
+        return f"<p><b>{escape(self.title)}</b></p>{table}<ul>{notes}</ul>"
 
     def _cell(self, system: str, row: str) -> str:
         cell = self.cells[system].get(row)
         if cell is None:
             return UNKNOWN
-        text = cell.text()
         share = self.covered.get(system, {}).get(row)
-        return text if share is None else f"{text}\n{100 * share:.0f} % scored"
+        return cell.text() if share is None else f"{cell.text()}\n{percent(share)} scored"
 
 
 def published_table(
     cards: Mapping[str, ScoreCard] | ScoreCard | None = None, *, table: str = "internal"
 ) -> PublishedTable:
-    """Return a table of the paper with score cards as further columns.
+    """Return a table of the paper, "internal" (MIMIC-CXR) or "external" (Open-i).
 
-    Args:
-        cards: name -> card, or one card.
-        table: "internal" (MIMIC-CXR) or "external" (Open-i).
+    Score cards, one or several by name, are further columns.
 
     Raises:
         OptionError: there is no such table.
     """
     known = read_published()
     if table not in known["tables"]:
-        raise OptionError(f"unknown table {table!r}; expected one of: {', '.join(known['tables'])}")
+        raise OptionError(unknown_name("table", table, known["tables"]))
     found = known["tables"][table]
     findings = tuple(found["findings"])
     cells: dict[str, dict[str, Estimate | None]] = {}
     notes = {}
     for system in found["systems"]:
         cells[system["name"]] = _published_cells(system, findings)
-        said = [
-            known["sources"][system["source"]]["cite"],
-            f"average over {system['over']} findings",
-        ]
-        notes[system["name"]] = "; ".join([*said, *filter(None, [system.get("note")])])
+        said = [known["sources"][system["source"]]["cite"]]
+        said += [f"average over {system['over']} findings", system.get("note")]
+        notes[system["name"]] = "; ".join(filter(None, said))
     covered = {}
     given = {cards.name: cards} if isinstance(cards, ScoreCard) else dict(cards or {})
     for name, card in given.items():
@@ -151,16 +127,14 @@ def _published_cells(system: dict, findings: tuple[str, ...]) -> dict[str, Estim
 def _own_cells(
     card: ScoreCard, findings: tuple[str, ...]
 ) -> tuple[dict[str, Estimate | None], dict[str, float | None]]:
-    rows = {name: card.per_finding.get(name) for name in findings}
-    cells = {name: None if row is None else row.f1 for name, row in rows.items()}
-    covered = {name: None if row is None else row.coverage for name, row in rows.items()}
-    if all(row is not None for row in rows.values()):
-        same = set(card.per_finding) == set(findings)
+    rows = {name: card.per_finding[name] for name in findings if name in card.per_finding}
+    cells: dict[str, Estimate | None] = {name: row.f1 for name, row in rows.items()}
+    covered = {name: row.coverage for name, row in rows.items()}
+    if len(rows) == len(findings):
+        same = len(card.per_finding) == len(findings)
         cells[AVERAGE] = card.averages["macro" if same else "macro of six"].f1
         shares = [share for share in covered.values() if share is not None]
         covered[AVERAGE] = float(np.mean(shares)) if shares else None
-    else:
-        cells[AVERAGE], covered[AVERAGE] = None, None
     return cells, covered
 
 

@@ -7,25 +7,24 @@ that `workbench label` writes. A text column wins over labels beside it.
 
 Nothing is dropped here: an id without text stays, with None. Duplicate ids are refused, because
 which of two reports was meant cannot be known.
-Does not know: the other side, or what is scored.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from workbench._repr import short_repr
 from workbench._tables import brief, listed, read_frame
 from workbench.errors import InputError, OptionError
 from workbench.findings import CODE_CELLS, CODES, NOT_MENTIONED, TICKS, read_cell, standard_name
 from workbench.reports import label
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: What a cell of a label table may hold.
 CELLS = {**CODE_CELLS, **TICKS}
@@ -38,7 +37,7 @@ class ReportSet:
     """Reports or labels by id.
 
     Attributes:
-        name: what it is called in tables: the file's stem, or the role.
+        name: what it is called in tables.
         role: "predictions" or "references".
         kind: "texts" or "labels".
         entries: id -> text, or finding -> code, or None where there is no text.
@@ -81,9 +80,7 @@ def read_reports(
         source: mapping, DataFrame, path, or a `ReportSet`, which is returned as it is.
         role: "predictions" or "references", for messages.
         name: what it is called in tables; the file's stem, or the role, when None.
-        id_column: column of the identifiers.
-        text_column: column of the texts, where there are texts.
-        patient_column: column of the patients; may be missing from one of the two sides.
+        patient_column: may be missing from one of the two sides.
 
     Raises:
         InputError: no such file, not UTF-8, a column is missing, an id is missing or occurs twice,
@@ -96,7 +93,7 @@ def read_reports(
     if isinstance(source, (str, Path)):
         path = Path(source)
         frame, said, called = _read_file(path, role), path.name, name or path.stem
-    elif hasattr(source, "columns") and hasattr(source, "to_dict"):
+    elif isinstance(source, pd.DataFrame):
         frame, said, called = source, f"the table of {role}", name or role
     else:
         raise InputError(
@@ -111,74 +108,56 @@ def read_reports(
             "(choose with --id-column)"
         )
     ids = _ids(frame[id_column], said)
-    table = _Table(said, role, called, ids, frame, text_column, id_column, patient_column)
-    return table.report_set()
+    kind, entries, findings = _entries(frame, ids, said, text_column, {id_column, patient_column})
+    patients = None
+    if patient_column in columns:
+        found = zip(ids, map(_text, frame[patient_column]), strict=True)
+        patients = {key: who for key, who in found if who is not None}
+    return ReportSet(called, role, kind, entries, findings, patients)
 
 
-@dataclass(frozen=True)
-class _Table:
-    said: str
-    role: str
-    name: str
-    ids: list[str]
-    frame: pd.DataFrame
-    text_column: str
-    id_column: str
-    patient_column: str | None
+def _entries(
+    frame: pd.DataFrame, ids: list[str], said: str, text_column: str, others: set[str | None]
+) -> tuple[str, Mapping[str, Any], tuple[str, ...] | None]:
+    """Return the kind of a table, its entries by id, and what it has columns for."""
+    columns = list(frame.columns)
+    if text_column in columns:
+        _refuse_duplicates(ids, said)
+        return "texts", dict(zip(ids, map(_text, frame[text_column]), strict=True)), None
+    if all(column in columns for column in _LONG):
+        return "labels", _long(frame, ids, said), None
+    names = _finding_columns([column for column in columns if column not in others])
+    if not names:
+        raise InputError(
+            f"{said} has neither a column {text_column!r} nor label columns (one column per "
+            f"finding, or finding and code); it has: {listed(columns)} (choose with --text-column)"
+        )
+    _refuse_duplicates(ids, said)
+    entries: dict[str, dict[str, str]] = {key: {} for key in ids}
+    for column, finding in names.items():
+        for key, value in zip(ids, frame[column], strict=True):
+            entries[key][finding] = _code(value, said, key, column)
+    return "labels", entries, tuple(names.values())
 
-    def report_set(self) -> ReportSet:
-        columns = list(self.frame.columns)
-        if self.text_column in columns:
-            _refuse_duplicates(self.ids, self.said)
-            texts = [_text(value) for value in self.frame[self.text_column]]
-            entries = dict(zip(self.ids, texts, strict=True))
-            return ReportSet(self.name, self.role, "texts", entries, None, self._patients())
-        if all(column in columns for column in _LONG):
-            entries = self._long()
-            return ReportSet(self.name, self.role, "labels", entries, None, self._patients())
-        names = _finding_columns(columns, skip=(self.id_column, self.patient_column))
-        if not names:
+
+def _long(frame: pd.DataFrame, ids: list[str], said: str) -> dict[str, dict[str, str]]:
+    """Return the codes of a table with one row for each finding of an id."""
+    entries: dict[str, dict[str, str]] = {}
+    for key, finding, value in zip(ids, frame["finding"], frame["code"], strict=True):
+        codes = entries.setdefault(key, {})
+        if _text(finding) is None or str(finding).strip().lower() in _NO_MENTION:
+            continue
+        try:
+            known = standard_name(str(finding))
+        except OptionError as error:
+            raise InputError(f"{said}, id {key!r}: {error}") from None
+        code = _code(value, said, key, "code")
+        if codes.setdefault(known, code) != code:
             raise InputError(
-                f"{self.said} has neither a column {self.text_column!r} nor label columns (one "
-                f"column per finding, or finding and code); it has: {listed(columns)} "
-                "(choose with --text-column)"
+                f"{said} has two codes for {known} of id {key!r}: {codes[known]} and {code}; "
+                "keep one"
             )
-        _refuse_duplicates(self.ids, self.said)
-        entries = self._wide(names)
-        known = tuple(names.values())
-        return ReportSet(self.name, self.role, "labels", entries, known, self._patients())
-
-    def _wide(self, names: Mapping[str, str]) -> dict[str, dict[str, str]]:
-        entries: dict[str, dict[str, str]] = {key: {} for key in self.ids}
-        for column, finding in names.items():
-            for key, value in zip(self.ids, self.frame[column], strict=True):
-                entries[key][finding] = _code(value, self.said, key, column)
-        return entries
-
-    def _long(self) -> dict[str, dict[str, str]]:
-        entries: dict[str, dict[str, str]] = {}
-        rows = zip(self.ids, self.frame["finding"], self.frame["code"], strict=True)
-        for key, finding, value in rows:
-            codes = entries.setdefault(key, {})
-            if _text(finding) is None or str(finding).strip().lower() in _NO_MENTION:
-                continue
-            try:
-                known = standard_name(str(finding))
-            except OptionError as error:
-                raise InputError(f"{self.said}, id {key!r}: {error}") from None
-            code = _code(value, self.said, key, "code")
-            if codes.setdefault(known, code) != code:
-                raise InputError(
-                    f"{self.said} has two codes for {known} of id {key!r}: {codes[known]} and "
-                    f"{code}; keep one"
-                )
-        return entries
-
-    def _patients(self) -> dict[str, str] | None:
-        if self.patient_column is None or self.patient_column not in self.frame.columns:
-            return None
-        found = (_text(value) for value in self.frame[self.patient_column])
-        return {key: who for key, who in zip(self.ids, found, strict=True) if who is not None}
+    return entries
 
 
 def _from_mapping(source: Mapping[Any, Any], role: str, name: str) -> ReportSet:
@@ -207,8 +186,6 @@ def _from_mapping(source: Mapping[Any, Any], role: str, name: str) -> ReportSet:
 
 
 def _read_file(path: Path, role: str) -> pd.DataFrame:
-    import pandas as pd
-
     if not path.is_file():
         raise InputError(f"{path} is not a file; expected {role} as CSV, TSV or Parquet")
     packed = path.suffix.lower() == ".parquet"
@@ -233,33 +210,29 @@ def _ids(values: Iterable[Any], said: str) -> list[str]:
 
 
 def _refuse_duplicates(ids: list[str], said: str) -> None:
-    seen: set[str] = set()
-    twice = dict.fromkeys(key for key in ids if key in seen or seen.add(key))
+    twice = [key for key, count in Counter(ids).items() if count > 1]
     if twice:
-        shown = ", ".join(repr(key) for key in list(twice)[:5])
+        shown = ", ".join(map(repr, twice[:5]))
         raise InputError(
             f"{said} has {len(twice)} ids more than once ({shown}); ids must be unique: keep one "
             "report for each, or choose another column with --id-column"
         )
 
 
-def _finding_columns(columns: list[str], *, skip: tuple[str | None, ...]) -> dict[str, str]:
+def _finding_columns(columns: list[str]) -> dict[str, str]:
     """Return column -> standard name of the columns that are named after findings."""
-    names: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for column in columns:
-        if column in skip:
-            continue
         try:
             finding = standard_name(column)
         except OptionError:
             continue
-        for other, known in names.items():
-            if known == finding:
-                raise InputError(
-                    f"two columns stand for {finding}: {other!r} and {column!r}; keep one"
-                )
-        names[column] = finding
-    return names
+        if finding in owners:
+            raise InputError(
+                f"two columns stand for {finding}: {owners[finding]!r} and {column!r}; keep one"
+            )
+        owners[finding] = column
+    return {column: finding for finding, column in owners.items()}
 
 
 def _code(value: object, said: str, key: str, column: str) -> str:

@@ -19,9 +19,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from workbench._repr import short_repr
 from workbench._version import __version__
@@ -38,7 +41,6 @@ from workbench.evaluation.scorecard_figure import (
 )
 from workbench.evaluation.scorecard_rows import (
     STATUSES,
-    coverage_note,
     finding_notes,
     pair_up,
     row_notes,
@@ -48,13 +50,10 @@ from workbench.figures.numbers import fixed, percent
 from workbench.figures.page import PAGE_STYLE, notes_html, scoped
 from workbench.figures.tables import html_table
 from workbench.findings import ALL_FINDINGS, NO_FINDING, standard_name
+from workbench.reports.text_metrics import TextMetrics, measure_texts
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from workbench.reports.text_metrics import TextMetrics
+#: A coverage below this is said in words.
+_LOW_COVERAGE = 0.5
 
 #: Findings that are scored unless others are asked for: "no finding" follows from the others.
 SCORED_FINDINGS = tuple(name for name in ALL_FINDINGS if name != NO_FINDING)
@@ -66,13 +65,9 @@ class ScoreCard:
 
     Attributes:
         name: of the predictions.
-        policy: what was scored.
-        per_finding: finding -> row.
         averages: "macro", "micro", "weighted", and "macro of six" where more than the paper's
             findings are scored.
         pairs: the codes behind it.
-        resamples: bootstrap resamples.
-        seed: of the resampling.
         rows: one row for every id that went in, with its status (`scorecard_rows`).
         warnings: what a reader must know before quoting the numbers.
         provenance: where the inputs came from, and versions.
@@ -84,12 +79,12 @@ class ScoreCard:
     per_finding: Mapping[str, FindingRow]
     averages: Mapping[str, Average]
     pairs: Pairs = field(repr=False)
-    resamples: int = 1000
-    seed: int = 0
-    rows: pd.DataFrame | None = field(default=None, repr=False)
-    warnings: tuple[str, ...] = ()
-    provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    texts: TextMetrics | None = field(default=None, repr=False)
+    resamples: int
+    seed: int
+    rows: pd.DataFrame = field(repr=False)
+    warnings: tuple[str, ...]
+    provenance: Mapping[str, Any] = field(repr=False)
+    texts: TextMetrics | None = field(repr=False)
 
     __repr__ = short_repr
 
@@ -100,28 +95,19 @@ class ScoreCard:
         return sum(row.n for row in self.per_finding.values()) / total if total else None
 
     @property
-    def never_mentioned(self) -> tuple[str, ...]:
-        """Findings that no side of any pair mentions."""
-        return tuple(name for name, row in self.per_finding.items() if not row.mentioned)
-
-    @property
     def statuses(self) -> dict[str, int]:
         """How many of the ids that went in have which status."""
-        counts = {} if self.rows is None else self.rows["status"].value_counts()
+        counts = self.rows["status"].value_counts()
         return {status: int(counts.get(status, 0)) for status in STATUSES}
 
     def not_scored(self) -> pd.DataFrame:
         """Return why pairs were not scored: findings by reasons, counts."""
-        import pandas as pd
-
         tables = np.array([row.confusion for row in self.per_finding.values()])
         reasons = why_not_scored(tables, self.policy)
         return pd.DataFrame(reasons, index=list(self.per_finding), columns=list(REASONS))
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per finding, indexed by name; what is undefined is NaN."""
-        import pandas as pd
-
         rows = [{"finding": name} | row.to_dict() for name, row in self.per_finding.items()]
         frame = pd.DataFrame(rows).set_index("finding")
         counts = {"n", "pairs", "support", *OUTCOMES, "omitted", "omission_of"}
@@ -166,18 +152,16 @@ class ScoreCard:
     def summary_html(self) -> str:
         """Return numbers, table and notes as HTML, without pictures and without a style."""
         pairs, patients = len(self.pairs.ids), len(set(self.pairs.patients))
-        big = [("pairs of reports", f"{pairs:,}")]
-        big.append(("of report and finding scored", percent(self.coverage)))
-        big += [
-            (f"{one} F1", fixed(self.averages[one].f1.value, missing="undefined"))
-            for one in ("macro", "micro")
-        ]
-        boxes = "".join(f"<div><b>{value}</b><small>{name}</small></div>" for name, value in big)
+        big = {"pairs of reports": f"{pairs:,}"}
+        big["of report and finding scored"] = percent(self.coverage)
+        for one in ("macro", "micro"):
+            big[f"{one} F1"] = fixed(self.averages[one].f1.value, missing="undefined")
+        boxes = [f"<div><b>{value}</b><small>{name}</small></div>" for name, value in big.items()]
         came = ", ".join(f"{count:,} {name}" for name, count in self.statuses.items() if count)
         return (
             f"<h1>Score card: {escape(self.name)}</h1>"
             f'<p class="muted">{pairs:,} pairs of {patients:,} patients, 95 % intervals</p>'
-            f'<div class="figures">{boxes}</div>'
+            f'<div class="figures">{"".join(boxes)}</div>'
             f"<p><b>{escape(self.policy.name)}.</b> {escape(self.policy.says)}</p>"
             f"{notes_html('Before quoting these numbers', self.warnings)}"
             f"<h2>Finding by finding</h2>{self._table()}"
@@ -193,7 +177,7 @@ class ScoreCard:
              *map(_interval, (row.precision, row.recall, row.specificity, row.f1)))
             for row in self.per_finding.values() if row.mentioned
         ]  # fmt: skip
-        never = ", ".join(self.never_mentioned)
+        never = ", ".join(row.finding for row in self.per_finding.values() if not row.mentioned)
         silent = f'<p class="muted">{escape(never)}: never mentioned, undefined</p>'
         averages = [
             (f"{AVERAGE_NAMES[name]}, over {len(item.members)} findings", _interval(item.f1))
@@ -222,25 +206,20 @@ def score(
     seed: int = 0,
     text_metrics: bool = False,
     name: str | None = None,
-    id_column: str = "id",
-    text_column: str = "text",
 ) -> ScoreCard:
     """Score predictions against references.
 
     Args:
-        predictions: reports or labels by id; see `report_set` for what is accepted.
-        references: the same; labels are as good as reports.
+        predictions, references: reports or labels by id, as `read_reports` takes them; what that
+            returned where the columns of a table have other names.
         policy: one of `POLICIES`; omission is counted under every one.
         patients: id -> patient, or the name of a column of either table; every id is its own
             patient when None, and the card says so.
         findings: what to score; all but "no finding" when None, and only those that a label table
             has columns for.
         resamples: bootstrap resamples; 0 leaves out the intervals of F1.
-        seed: of the resampling.
         text_metrics: measure the wording too (BLEU, ROUGE-L and the rest), where both are texts.
         name: of the predictions, in tables.
-        id_column: column of the identifiers, in tables.
-        text_column: column of the texts, in tables.
 
     Raises:
         InputError: an input cannot be read (see `report_set`), no id occurs on both sides, or a
@@ -251,9 +230,8 @@ def score(
     if resamples < 0:
         raise OptionError(f"resamples must be 0 or more; got {resamples}")
     column = patients if isinstance(patients, str) else None
-    options = {"id_column": id_column, "text_column": text_column, "patient_column": column}
-    predicted = read_reports(predictions, role="predictions", name=name, **options)
-    expected = read_reports(references, role="references", **options)
+    predicted = read_reports(predictions, role="predictions", name=name, patient_column=column)
+    expected = read_reports(references, role="references", patient_column=column)
     names = _findings(findings, predicted, expected)
     pairs = pair_up(predicted, expected, names, patients)
     rows, averages = count_pairs(pairs, chosen, resamples=resamples, seed=seed)
@@ -273,6 +251,7 @@ def score(
         resamples=resamples,
         seed=seed,
         rows=status_rows(predicted, expected, pairs, chosen),
+        warnings=(),
         provenance=provenance,
         texts=_measure(predicted, expected, pairs) if text_metrics else None,
     )
@@ -280,17 +259,19 @@ def score(
 
 
 def _warnings(card: ScoreCard, patients_given: bool) -> tuple[str, ...]:
-    """Return what a reader must know before quoting the numbers."""
-    alone = (
-        "Every id was taken as its own patient; with several reports of a patient the intervals "
-        "are too narrow (give patients)."
-    )
-    return (
-        *([] if card.rows is None else row_notes(card.rows)),
-        *(coverage_note(card.coverage, card.policy.name) if card.pairs.ids else []),
-        *finding_notes(list(card.per_finding.values()), card.resamples),
-        *([] if patients_given else [alone]),
-    )
+    notes = row_notes(card.rows)
+    if card.coverage is not None and card.coverage < _LOW_COVERAGE:
+        notes.append(
+            f"Under {card.policy.name}, {percent(card.coverage)} of all pairs of a report and a "
+            "finding could be scored; the scores say nothing about the others."
+        )
+    notes += finding_notes(list(card.per_finding.values()), card.resamples)
+    if not patients_given:
+        notes.append(
+            "Every id was taken as its own patient; with several reports of a patient the "
+            "intervals are too narrow (give patients)."
+        )
+    return tuple(notes)
 
 
 def _findings(
@@ -314,8 +295,6 @@ def _findings(
 
 
 def _measure(predicted: ReportSet, expected: ReportSet, pairs: Pairs) -> TextMetrics | None:
-    from workbench.reports.text_metrics import measure_texts
-
     if "labels" in (predicted.kind, expected.kind):
         return None
     sides = [

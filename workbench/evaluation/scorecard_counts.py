@@ -6,7 +6,7 @@ product of weights (resamples, patients) and counts per patient (patients, findi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ from workbench.findings import CODES, PAPER_FINDINGS, PRESENT
 
 #: Resamples are drawn in blocks of at most so many numbers (160 MB).
 _BLOCK = 20_000_000
-_TP, _FP, _TN, _FN = range(len(OUTCOMES))
+_TP, _FP, _, _FN = range(len(OUTCOMES))
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +35,8 @@ class Pairs:
     """Codes of both sides, paired by id.
 
     Attributes:
-        ids: (pairs,) identifiers that have a text or labels on both sides.
-        patients: (pairs,) whose they are.
-        findings: (findings,) standard names.
-        reference: index of `findings.CODES`, int8.
-        prediction: the same.
+        ids: those that have a text or labels on both sides.
+        reference, prediction: indices of `findings.CODES`, int8.
     """
 
     ids: tuple[str, ...]
@@ -50,24 +47,22 @@ class Pairs:
 
     __repr__ = short_repr
 
+    def take(self, rows: Sequence[int]) -> Pairs:
+        """Return some of the pairs, in the order given."""
+        ids, patients = (tuple(side[at] for at in rows) for side in (self.ids, self.patients))
+        at = list(rows)
+        return Pairs(ids, patients, self.findings, self.reference[at], self.prediction[at])
+
 
 @dataclass(frozen=True, eq=False)
 class FindingRow:
     """One finding.
 
     Attributes:
-        finding: standard name.
         pairs: pairs of reports, scored or not.
-        tp: scored pairs positive on both sides.
-        fp: positive in the prediction only.
-        tn: negative on both sides.
-        fn: positive in the reference only.
-        precision: TP / (TP + FP), Wilson's interval.
-        recall: TP / (TP + FN), Wilson's interval.
-        specificity: TN / (TN + FP), Wilson's interval.
-        f1: 2 TP / (2 TP + FP + FN), bootstrap interval over patients.
+        precision, recall, specificity: with Wilson's intervals.
+        f1: with its bootstrap interval over patients.
         omission: share of findings present in the reference that the prediction does not mention.
-        omitted: how many those are.
         confusion: (4, 4) int64, reference code by prediction code, in the order of `CODES`.
     """
 
@@ -127,7 +122,6 @@ class Average:
     Attributes:
         name: "macro" (mean over findings), "micro" (all counts together), "weighted" (mean over
             findings, each with its support) or "macro of six" (the findings of the paper).
-        f1: with its bootstrap interval.
         members: findings it is over.
         undefined: findings left out because their F1 is undefined.
         fewer: resamples in which a member was undefined, so that the average was over fewer.
@@ -152,11 +146,7 @@ class Average:
 def count_pairs(
     pairs: Pairs, policy: Policy, *, resamples: int, seed: int
 ) -> tuple[dict[str, FindingRow], dict[str, Average]]:
-    """Count and estimate everything that pairs of codes determine.
-
-    Returns:
-        Finding -> row, and name -> average.
-    """
+    """Count and estimate everything that pairs of codes determine."""
     tables = confusion(pairs.reference, pairs.prediction)
     counts = count_outcomes(tables, policy)
     drawn = resampled_counts(pairs, policy, resamples=resamples, seed=seed)
@@ -188,15 +178,9 @@ def resampled_counts(pairs: Pairs, policy: Policy, *, resamples: int, seed: int)
 
 
 def resampled_totals(totals: np.ndarray, pairs: Pairs, *, resamples: int, seed: int) -> np.ndarray:
-    """Return (resamples, columns) sums over the patients of each resample.
-
-    Args:
-        totals: (patients, columns), patients in sorted order; see `per_patient`.
-        pairs, resamples, seed: see `patient_weights`.
-    """
-    blocks = [
-        weights @ totals for weights in patient_weights(pairs, resamples=resamples, seed=seed)
-    ]
+    """Return (resamples, columns) sums of `per_patient` over the patients of each resample."""
+    drawn = patient_weights(pairs, resamples=resamples, seed=seed)
+    blocks = [weights @ totals for weights in drawn]
     return np.concatenate(blocks or [np.zeros((0, totals.shape[1]))])
 
 
@@ -262,12 +246,11 @@ def _averages(names: tuple[str, ...], counts: np.ndarray, drawn: np.ndarray) -> 
         chosen, resampled = counts[at], drawn[:, at]
         known = ~np.isnan(f1_of(chosen))
         fewer = np.isnan(f1_of(resampled))[:, known].any(axis=1)
-        n = int(chosen[:, [_TP, _FP, _TN, _FN]].sum())
         found[name] = Average(
             name=name,
-            f1=estimate(float(average(chosen)), average(resampled), n),
-            members=tuple(member for member, ok in zip(members, known, strict=True) if ok),
-            undefined=tuple(member for member, ok in zip(members, known, strict=True) if not ok),
+            f1=estimate(float(average(chosen)), average(resampled), int(chosen.sum())),
+            members=tuple(np.array(members)[known].tolist()),
+            undefined=tuple(np.array(members)[~known].tolist()),
             fewer=int(fewer.sum()),
         )
     return found

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from workbench.evaluation.intervals import Estimate
 from workbench.evaluation.policies import OUTCOMES, REASONS
 from workbench.evaluation.scorecard_counts import Average, FindingRow
+from workbench.figures.numbers import percent
 from workbench.figures.style import (
     BLUE,
     CYCLE,
@@ -25,11 +28,6 @@ from workbench.figures.style import (
     style,
 )
 from workbench.findings import CODES
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 #: Where a number is undefined.
 _DASH = "  \u2013  "
@@ -50,7 +48,7 @@ def draw_forest(
     *,
     systems: Sequence[str] = ("",),
     split: int | None = None,
-) -> Axes:
+) -> None:
     """Draw one line per row: a point with its interval for each system, and a note at the right.
 
     Args:
@@ -59,13 +57,15 @@ def draw_forest(
         systems: names for the legend; a single one has none.
         split: rows from here on are set apart (averages).
     """
-    places = [at + (0.6 if split is not None and at >= split else 0.0) for at in range(len(rows))]
+    first = len(rows) if split is None else split
+    places = [at + (0.6 if at >= first else 0.0) for at in range(len(rows))]
     step = 0.62 / max(1, len(systems))
     for (_, estimates, note), y in zip(rows, places, strict=True):
+        mark = {"marker": "D", "ms": 6} if y > first else {"marker": "o", "ms": 7.5}
         for index, found in enumerate(estimates):
             offset = (index - (len(systems) - 1) / 2) * step
             colour = CYCLE[index % len(CYCLE)]
-            _draw_estimate(ax, found, y + offset, colour, apart=split is not None and y > split)
+            draw_estimate(ax, found, y + offset, colour, mec="white", mew=1.0, **mark)
         ax.text(1.03, y, note, transform=ax.get_yaxis_transform(), va="center", fontsize=11.5)
     if split is not None and 0 < split < len(rows):
         ax.axhline(split - 0.2, color=GRID, lw=1.2, xmax=1.0)
@@ -79,30 +79,29 @@ def draw_forest(
     ax.set_xlabel("F1 with 95 % interval")
     ax.grid(axis="x")
     ax.tick_params(axis="y", length=0)
-    return ax
 
 
-def _draw_estimate(ax: Axes, found: Estimate, y: float, colour: str, *, apart: bool) -> None:
+def draw_estimate(
+    ax: Axes,
+    found: Estimate,
+    y: float,
+    colour: str,
+    *,
+    undefined: str = "undefined",
+    **mark: object,
+) -> None:
+    """Draw a mark with its interval at the height `y`; `mark` says what the mark looks like."""
     if found.value is None:
-        ax.text(0.0, y, "undefined", color=MUTED, va="center", fontsize=11, style="italic")
+        ax.text(0.0, y, undefined, color=MUTED, va="center", fontsize=11, style="italic")
         return
     if found.low is not None and found.high is not None:
         ax.plot([found.low, found.high], [y, y], color=colour, lw=2.2, solid_capstyle="butt")
         ax.plot([found.low, found.high], [y, y], "|", color=colour, ms=9, mew=2.2, clip_on=False)
-    marker = "D" if apart else "o"
-    size = 6 if apart else 7.5
-    ax.plot(found.value, y, marker, color=colour, ms=size, mec="white", mew=1.0, clip_on=False)
+    ax.plot(found.value, y, color=colour, ls="none", clip_on=False, **mark)
 
 
-def draw_coverage(names: Sequence[str], scored: np.ndarray, reasons: np.ndarray, ax: Axes) -> Axes:
-    """Draw a bar to 100 % per finding: scored, and why the other pairs were not.
-
-    Args:
-        names: of the findings.
-        scored: (findings,) pairs scored.
-        reasons: (findings, 4) pairs left out, by `REASONS`.
-        ax: where; bars carry labels for a legend.
-    """
+def _draw_coverage(names: Sequence[str], scored: np.ndarray, reasons: np.ndarray, ax: Axes) -> None:
+    """Draw a bar to 100 % per finding: scored, and by `REASONS` why the other pairs were not."""
     parts = np.column_stack([scored, reasons]).astype(float)
     totals = parts.sum(1, keepdims=True)
     shares = np.divide(100 * parts, totals, out=np.zeros_like(parts), where=totals > 0)
@@ -120,20 +119,16 @@ def draw_coverage(names: Sequence[str], scored: np.ndarray, reasons: np.ndarray,
     ax.set_yticks(range(len(names)), list(names))
     ax.set(xlim=(0, 100), ylim=(len(names) - 0.4, -0.6), xlabel="share of pairs, %")
     ax.tick_params(axis="y", length=0)
-    return ax
 
 
-def draw_confusion(table: np.ndarray, outcomes: np.ndarray, ax: Axes, *, title: str = "") -> Axes:
+def draw_confusion(table: np.ndarray, outcomes: np.ndarray, ax: Axes, *, title: str = "") -> None:
     """Draw reference code (rows) by prediction code (columns), counts in every cell.
 
-    Cells that the policy scores are framed and marked TP, FP, TN or FN.
-
-    Args:
-        table: (4, 4) int, counts in the order of `CODES`.
-        outcomes: (4, 4) index of `OUTCOMES`, 4 where not scored.
-        ax: where.
-        title: above it.
+    Cells that the policy scores are framed and marked TP, FP, TN or FN; `outcomes` is from
+    `Policy.outcomes`.
     """
+    from matplotlib.patches import Rectangle
+
     size = len(CODES)
     shade = np.log1p(table) / max(np.log1p(table).max(), 1e-9)
     ax.imshow(shade, cmap="Blues", vmin=0, vmax=1.35, aspect="equal", interpolation="nearest")
@@ -147,23 +142,18 @@ def draw_confusion(table: np.ndarray, outcomes: np.ndarray, ax: Axes, *, title: 
                     fontweight="bold" if scored else "normal")  # fmt: skip
             if scored:
                 name = OUTCOMES[outcomes[row, column]].upper()
-                right = name[0] == "T"
                 ax.text(column - 0.38, row - 0.37, name, ha="left", va="top", fontsize=8.5,
                         color="white" if dark else MUTED)  # fmt: skip
-                ax.add_patch(_frame(column, row, BLUE if right else VERMILION))
-    ax.set_xticks(range(size), [_SHORT.get(code, code) for code in CODES], fontsize=9.5)
-    ax.set_yticks(range(size), [_SHORT.get(code, code) for code in CODES], fontsize=9.5)
+                colour = BLUE if name[0] == "T" else VERMILION
+                corner = (column - 0.46, row - 0.46)
+                ax.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, ec=colour, lw=2.2))
+    names = [_SHORT.get(code, code) for code in CODES]
+    ax.set_xticks(range(size), names, fontsize=9.5)
+    ax.set_yticks(range(size), names, fontsize=9.5)
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)
     ax.set_title(title, fontsize=13.5)
-    return ax
-
-
-def _frame(column: int, row: int, colour: str):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, ec=colour, lw=2.2)
 
 
 def plot_forest(
@@ -201,7 +191,7 @@ def _shown(rows: Mapping[str, FindingRow]) -> tuple[list[FindingRow], list[str]]
 
 
 def _note(row: FindingRow) -> str:
-    covered = "" if row.coverage is None else f" ({100 * row.coverage:.0f} %)"
+    covered = "" if row.coverage is None else f" ({percent(row.coverage)})"
     scored = f"{row.n:,} of {row.pairs:,} scored{covered}, {row.support:,} positive"
     return scored if row.f1.value is None else f"{row.f1.text()}   {scored}"
 
@@ -217,7 +207,7 @@ def plot_coverage(
             figure = new_figure(figsize=(11, 3.0 + 0.42 * len(names)), layout="constrained")
             ax = figure.add_subplot()
         scored = np.array([row.n for row in shown])
-        draw_coverage(names, scored, reasons.loc[names].to_numpy(), ax)
+        _draw_coverage(names, scored, reasons.loc[names].to_numpy(), ax)
         ax.set_title(title, pad=12)
         ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     return ax

@@ -7,10 +7,13 @@ text from inputs is escaped; ids in CSV files cannot start a formula.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from workbench.evaluation.comparison import Comparison
 from workbench.evaluation.published import published_table
@@ -20,10 +23,6 @@ from workbench.figures.numbers import fixed, percent
 from workbench.figures.page import PAGE_STYLE, embedded_png, html_page
 from workbench.figures.tables import html_table
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 
 def save_card(
     card: ScoreCard,
@@ -32,16 +31,13 @@ def save_card(
     compared: Sequence[Comparison] = (),
     cards: Sequence[ScoreCard] = (),
 ) -> dict[str, Path]:
-    """Write scorecard.html, .csv, .json, rows.csv and the figures (PNG and SVG).
+    """Write scorecard.html, .csv, .json, rows.csv and figures (PNG, SVG); return name -> path.
 
     Args:
         card: what the files are about.
         folder: made if needed; files of the same names are replaced.
         compared: comparisons to show on the page.
         cards: further systems for the table of published figures.
-
-    Returns:
-        File name -> path.
     """
     import matplotlib.pyplot as plt
 
@@ -53,12 +49,11 @@ def save_card(
         figures[f"comparison-{at}"] = _figure(found.plot())
     result = card.to_dict() | {"comparisons": [found.to_dict() for found in compared]}
     texts = {
-        "scorecard.html": page_html(card, figures, compared=compared, cards=cards),
+        "scorecard.html": _page(card, figures, compared, cards),
         "scorecard.csv": card.to_frame().to_csv(lineterminator="\n"),
         "scorecard.json": json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
     }
-    if card.rows is not None:
-        texts["rows.csv"] = neutral_frame(card.rows).to_csv(index=False, lineterminator="\n")
+    texts["rows.csv"] = neutral_frame(card.rows).to_csv(index=False, lineterminator="\n")
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     drawn = [f"{name}.{kind}" for name in figures for kind in ("png", "svg")]
@@ -73,18 +68,12 @@ def _figure(ax: Axes) -> Figure:
     return cast("Figure", ax.get_figure(root=True))
 
 
-def page_html(
+def _page(
     card: ScoreCard,
-    figures: dict[str, Figure],
-    *,
-    compared: Sequence[Comparison] = (),
-    cards: Sequence[ScoreCard] = (),
+    figures: Mapping[str, Figure],
+    compared: Sequence[Comparison],
+    cards: Sequence[ScoreCard],
 ) -> str:
-    """Return the whole page; see `save_card`.
-
-    Args:
-        figures: "forest", "coverage", "confusion", and "comparison-1" and so on.
-    """
     parts = [
         card.summary_html(),
         embedded_png(figures["forest"], _forest_alt(card)),

@@ -12,9 +12,10 @@ An empty text is not a report that mentions nothing: it is left out of every cou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from workbench._progress import progress
 from workbench._tables import neutral
@@ -24,15 +25,9 @@ from workbench.evaluation.report_set import ReportSet
 from workbench.evaluation.scorecard_counts import FindingRow, Pairs
 from workbench.findings import CODES, NOT_MENTIONED, PRESENT
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 SCORED, NOTHING, NO_TEXT = "scored", "nothing to score", "no text"
 NO_PREDICTION, NO_REFERENCE = "no prediction", "no reference"
 STATUSES = (SCORED, NOTHING, NO_TEXT, NO_PREDICTION, NO_REFERENCE)
-
-#: A coverage below this is said in words.
-_LOW_COVERAGE = 0.5
 
 
 def pair_up(
@@ -41,11 +36,7 @@ def pair_up(
     names: tuple[str, ...],
     patients: Mapping[Any, Any] | str | None,
 ) -> Pairs:
-    """Return the codes of every id that has a text or labels on both sides.
-
-    Raises:
-        InputError: no id is on both sides, or one has no patient.
-    """
+    """Return the codes of every id that has a text or labels on both sides."""
     common = [key for key in expected.entries if key in predicted.entries]
     if not common:
         raise InputError(
@@ -77,9 +68,7 @@ def _patients(
         tables = [side.patients for side in sides if side.patients is not None]
         if not tables:
             raise InputError(f"neither side has a column {given!r} of patients (--patient-column)")
-        known: dict[str, str] = {}
-        for table in reversed(tables):
-            known.update(table)
+        known = {key: who for table in reversed(tables) for key, who in table.items()}
     else:
         known = {str(key).strip(): str(value) for key, value in given.items()}
     lost = [key for key in ids if key not in known]
@@ -102,72 +91,51 @@ def status_rows(
 
     Columns: id, patient, status, detail, findings_scored, tp, fp, tn, fn, omitted.
     """
-    import pandas as pd
-
-    numbers = _numbers(pairs, policy)
-    rows = []
-    for key in dict.fromkeys([*expected.entries, *predicted.entries]):
-        row = {"id": key, "patient": None, "status": "", "detail": ""}
-        if key not in predicted.entries:
-            row["status"] = NO_PREDICTION
-        elif key not in expected.entries:
-            row["status"] = NO_REFERENCE
-        elif key not in numbers:
-            empty = [s.role for s in (predicted, expected) if s.entries[key] is None]
-            row |= {"status": NO_TEXT, "detail": f"empty in {' and '.join(empty)}"}
-        else:
-            row |= numbers[key]
-            row["status"] = SCORED if row["findings_scored"] else NOTHING
-        rows.append(row)
-    counts = ["findings_scored", *OUTCOMES, "omitted"]
-    frame = pd.DataFrame(rows, columns=["id", "patient", "status", "detail", *counts])
-    return frame.astype(dict.fromkeys(counts, "Int64"))
-
-
-def _numbers(pairs: Pairs, policy: Policy) -> dict[str, dict]:
     outcomes = policy.outcomes()[pairs.reference, pairs.prediction]
-    omitted = (pairs.reference == CODES.index(PRESENT)) & (
-        pairs.prediction == CODES.index(NOT_MENTIONED)
-    )
-    columns = {
-        "findings_scored": (outcomes != NOT_SCORED).sum(1),
-        **{name: (outcomes == at).sum(1) for at, name in enumerate(OUTCOMES)},
-        "omitted": omitted.sum(1),
-    }
-    return {
-        key: {"patient": who} | {name: int(values[at]) for name, values in columns.items()}
-        for at, (key, who) in enumerate(zip(pairs.ids, pairs.patients, strict=True))
-    }
+    silent = pairs.prediction == CODES.index(NOT_MENTIONED)
+    counts = {"findings_scored": (outcomes != NOT_SCORED).sum(1)}
+    counts |= {name: (outcomes == at).sum(1) for at, name in enumerate(OUTCOMES)}
+    counts["omitted"] = ((pairs.reference == CODES.index(PRESENT)) & silent).sum(1)
+    ids = list(dict.fromkeys([*expected.entries, *predicted.entries]))
+    frame = pd.DataFrame(counts, index=list(pairs.ids), dtype="Int64").reindex(ids)
+    scored = dict(zip(pairs.ids, counts["findings_scored"], strict=True))
+    said = [_status(key, predicted, expected, scored) for key in ids]
+    patients = dict(zip(pairs.ids, pairs.patients, strict=True))
+    frame.insert(0, "patient", [patients.get(key) for key in ids])
+    frame.insert(1, "status", [status for status, _ in said])
+    frame.insert(2, "detail", [detail for _, detail in said])
+    return frame.rename_axis("id").reset_index()
+
+
+def _status(
+    key: str, predicted: ReportSet, expected: ReportSet, scored: Mapping[str, int]
+) -> tuple[str, str]:
+    """Return the status of an id, and what more there is to say about it."""
+    if key not in predicted.entries:
+        return NO_PREDICTION, ""
+    if key not in expected.entries:
+        return NO_REFERENCE, ""
+    if key not in scored:
+        empty = [side.role for side in (predicted, expected) if side.entries[key] is None]
+        return NO_TEXT, f"empty in {' and '.join(empty)}"
+    return (SCORED if scored[key] else NOTHING), ""
 
 
 def row_notes(rows: pd.DataFrame) -> list[str]:
     """Return what to know about ids that are in no count."""
     counts = rows["status"].value_counts()
     empty = rows.loc[rows["status"] == NO_TEXT, "detail"]
-    predictions = int(empty.str.contains("predictions").sum())
-    notes = []
-    if predictions:
-        notes.append(
-            f"{_plural(predictions, 'prediction')} without text: in no count; a system is not "
-            "punished here for staying silent."
-        )
-    if len(empty) - predictions:
-        number = _plural(len(empty) - predictions, "reference")
-        notes.append(f"{number} without text: in no count.")
-    for status, said in ((NO_PREDICTION, "prediction"), (NO_REFERENCE, "reference")):
-        if counts.get(status, 0):
-            number = _plural(int(counts[status]), "id")
-            notes.append(f"{number} without a {said}: in no count.")
-    return notes
-
-
-def coverage_note(coverage: float | None, policy: str) -> list[str]:
-    """Return what to know where most pairs could not be scored; `coverage` is a share."""
-    if coverage is None or coverage >= _LOW_COVERAGE:
-        return []
+    silent = int(empty.str.contains("predictions").sum())
+    said = [
+        (silent, "prediction", "text", "; a system is not punished here for staying silent"),
+        (len(empty) - silent, "reference", "text", ""),
+        (counts.get(NO_PREDICTION, 0), "id", "a prediction", ""),
+        (counts.get(NO_REFERENCE, 0), "id", "a reference", ""),
+    ]
     return [
-        f"Under {policy}, {100 * coverage:.0f} % of all pairs of a report and a finding could be "
-        "scored; the scores say nothing about the others."
+        f"{number:,} {noun}{'' if number == 1 else 's'} without {what}: in no count{more}."
+        for number, noun, what, more in said
+        if number
     ]
 
 
@@ -200,10 +168,6 @@ def finding_notes(rows: Sequence[FindingRow], resamples: int) -> list[str]:
             f"out: {', '.join(shaky)}."
         )
     return notes
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def neutral_frame(rows: pd.DataFrame) -> pd.DataFrame:

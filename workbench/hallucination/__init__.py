@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from workbench.hallucination.ablations import ABLATIONS as ABLATIONS
     from workbench.hallucination.calibration import Calibration as Calibration
     from workbench.hallucination.calibration import shipped_calibration as shipped_calibration
-    from workbench.hallucination.contrast import ContrastiveDecoding as ContrastiveDecoding
     from workbench.hallucination.detectors import DETECTORS as DETECTORS
     from workbench.hallucination.detectors import Detection as Detection
     from workbench.hallucination.detectors import detect as detect
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from workbench.hallucination.grounding import ground_text as ground_text
     from workbench.hallucination.grounding_result import Grounding as Grounding
     from workbench.hallucination.mitigation import Abstain as Abstain
+    from workbench.hallucination.mitigation import ContrastiveDecoding as ContrastiveDecoding
     from workbench.hallucination.mitigation import MitigatedGeneration as MitigatedGeneration
     from workbench.hallucination.mitigation import PollAndRewrite as PollAndRewrite
     from workbench.hallucination.mitigation import Revise as Revise
@@ -45,13 +45,11 @@ if TYPE_CHECKING:
     from workbench.hallucination.probe_table import phantom_cases as phantom_cases
     from workbench.hallucination.probes import probe_polling as probe_polling
     from workbench.hallucination.probes import probe_presupposition as probe_presupposition
+    from workbench.hallucination.probes import probe_self_consistency as probe_self_consistency
     from workbench.hallucination.probes import probe_sycophancy as probe_sycophancy
     from workbench.hallucination.probes import probe_wording as probe_wording
-    from workbench.hallucination.report_probes import (
-        probe_self_consistency as probe_self_consistency,
-    )
-    from workbench.hallucination.report_probes import probe_wrong_patient as probe_wrong_patient
-    from workbench.hallucination.report_probes import semantic_entropy as semantic_entropy
+    from workbench.hallucination.probes import probe_wrong_patient as probe_wrong_patient
+    from workbench.hallucination.probes import semantic_entropy as semantic_entropy
     from workbench.hallucination.rewriting import rewrite as rewrite
     from workbench.hallucination.taxonomy import Known as Known
     from workbench.hallucination.taxonomy import Taxonomy as Taxonomy

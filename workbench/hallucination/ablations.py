@@ -6,19 +6,16 @@
     mean image     the grey to which the model's normalisation gives 0
     other patient  another image: given, or a phantom that is drawn
     mirrored       left and right exchanged
-    without X      finding X taken away: a phantom drawn again, or a region painted over
+    without X      finding X taken away: a phantom drawn again
 
 The first five take the image away; the last two change one thing about it. What the model says of
-an image without content is partly what it says of anything, and partly what it makes of an input
-that it never saw in training; this is why there are several, and why their disagreement is shown.
-The drawn phantom is another patient only to `mini`: give images of your own kind to other models.
+an image without content is partly what it makes of an input that it never saw in training; this is
+why there are several. The drawn phantom is another patient only to `mini`: give images of your own
+kind to other models.
 
-Test-time augmentations are images that differ from one by less than a reader would notice: a shift
-by two per cent of the side, a little blur, a little grain, another exposure. A finding that is
-there survives them; one that was read into the image often does not. So a statement is judged by
-its mean over augmented images.
-
-All are made at the model's input, (S, S), so that all of them are fitted to it alike.
+Test-time augmentations differ from an image by less than a reader would notice. A finding that is
+there survives them; one that was read into the image often does not. All are made at the model's
+input, (S, S), so that all of them are fitted to it alike.
 Source: noise and blur as ablations, Leng et al., Visual Contrastive Decoding, CVPR 2024, arXiv
 2311.16922 (its noise is a diffusion's, ours is white); test-time augmentation as a measure of
 uncertainty, Wang et al., Neurocomputing 2019, arXiv 1807.07356 (there of a segmentation).
@@ -26,8 +23,7 @@ uncertainty, Wang et al., Neurocomputing 2019, arXiv 1807.07356 (there of a segm
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -40,7 +36,6 @@ from workbench.phantom import Phantom
 from workbench.phantom.case import phantom as draw_phantom
 from workbench.radiograph import Radiograph
 from workbench.reports import label
-from workbench.saliency.counterfactual import inpaint
 
 #: Ablations that take the image away; the contribution of the image is the mean over these.
 REMOVING = ("blank", "noise", "blurred", "mean image", "other patient")
@@ -69,6 +64,12 @@ _GRAIN = 0.03
 AUGMENTATIONS = (*_SHIFTS, *_GAMMAS, "softer", "grainier")
 
 
+def check_ablation(name: str) -> None:
+    """Raise `OptionError` for what is not one of `ABLATIONS`."""
+    if name not in ABLATIONS:
+        raise OptionError(f"unknown ablation {name!r}; expected one of: {', '.join(ABLATIONS)}")
+
+
 def ablated_images(
     model: ChestXrayModel,
     pixels: np.ndarray,
@@ -80,11 +81,8 @@ def ablated_images(
     """Return the ablations of one image by name.
 
     Args:
-        model: a `ChestXrayModel`; its processor says what mean and spread are.
         pixels: (1, S, S) float32, normalised.
-        ablations: some of `ABLATIONS`.
-        other: image of another patient: what a model accepts as an image, or several in a list,
-            which are numbered; None draws a phantom.
+        other: image of another patient: what a model accepts as an image; None draws a phantom.
         seed: of the noise and of the phantom.
 
     Returns:
@@ -94,22 +92,18 @@ def ablated_images(
         OptionError: an ablation is unknown.
         InputError: another patient's image cannot be read, or is this image.
     """
-    wanted = tuple(dict.fromkeys(ablations))
-    if unknown := [name for name in wanted if name not in ABLATIONS]:
-        raise OptionError(
-            f"unknown ablation {unknown[0]!r}; expected some of: {', '.join(ABLATIONS)}"
-        )
     found: dict[str, torch.Tensor] = {}
-    for name in wanted:
+    for name in dict.fromkeys(ablations):
+        check_ablation(name)
         if name == "other patient":
-            found.update(_others(model, pixels, other, seed))
+            found[name] = _other(model, pixels, other, seed)
         else:
-            found[name] = _tensor(_changed(model, pixels[0], name, seed))
+            changed = np.ascontiguousarray(_changed(model, pixels[0], name, seed), np.float32)
+            found[name] = torch.from_numpy(changed)[None, None]
     return found
 
 
 def _changed(model: ChestXrayModel, image: np.ndarray, name: str, seed: int) -> np.ndarray:
-    """Return (S, S) normalised."""
     if name == "mirrored":
         return image[:, ::-1]
     if name == "mean image":
@@ -125,34 +119,19 @@ def _changed(model: ChestXrayModel, image: np.ndarray, name: str, seed: int) -> 
     return model.processor.normalise(changed)
 
 
-def _others(
-    model: ChestXrayModel, pixels: np.ndarray, other: object, seed: int
-) -> dict[str, torch.Tensor]:
-    if other is None:
-        other = draw_phantom(_OTHER_SEED + seed, size=model.image_size)
-    one = isinstance(other, str) or not isinstance(other, Sequence)
-    images = [other] if one else list(cast(Sequence, other))
-    found = {}
-    for number, image in enumerate(images, start=1):
-        values = image_values(model, image)
-        if np.array_equal(values[0], pixels):
-            raise InputError(
-                "the image of another patient is the image itself; give another one as other=..."
-            )
-        found["other patient" if number == 1 else f"other patient {number}"] = values
-    return found
-
-
-def image_values(model: ChestXrayModel, image: object) -> torch.Tensor:
-    """Return (1, 1, S, S) normalised pixels of an image, a path or a phantom."""
-    return model.pixels(image)
+def _other(model: ChestXrayModel, pixels: np.ndarray, image: object, seed: int) -> torch.Tensor:
+    if image is None:
+        image = draw_phantom(_OTHER_SEED + seed, size=model.image_size)
+    values = model.pixels(image)
+    if np.array_equal(values[0], pixels):
+        raise InputError(
+            "the image of another patient is the image itself; give another one as other=..."
+        )
+    return values
 
 
 def without_findings(model: ChestXrayModel, image: Radiograph, text: str, phantom: Phantom) -> dict:
-    """Return the phantom drawn again without each finding that it has and the text states.
-
-    Returns:
-        "without X" -> (1, 1, S, S) normalised; empty where the text states none that is drawn.
+    """Return "without X" -> the phantom drawn again without a finding that the text states.
 
     Raises:
         InputError: the phantom is not the image.
@@ -166,60 +145,16 @@ def without_findings(model: ChestXrayModel, image: Radiograph, text: str, phanto
     drawn = {lesion.finding for lesion in phantom.lesions}
     stated = [row.finding for row in label(text).rows if row.code == PRESENT]
     return {
-        f"without {name}": image_values(model, phantom.without(name))
-        for name in stated
-        if name in drawn
+        f"without {name}": model.pixels(phantom.without(name)) for name in stated if name in drawn
     }
-
-
-def painted_over(model: ChestXrayModel, image: Radiograph, masks: Mapping[str, np.ndarray]) -> dict:
-    """Return the image with each masked region painted over; see `saliency.counterfactual.inpaint`.
-
-    Args:
-        model: whose processor fits the image.
-        image: the image.
-        masks: name -> boolean (H, W).
-
-    Returns:
-        "without X" -> (1, 1, S, S) normalised.
-
-    Raises:
-        InputError: a mask has another shape than the image, or covers nothing or everything.
-    """
-    found = {}
-    for name, mask in masks.items():
-        region = np.asarray(mask) > 0
-        if region.shape != image.pixels.shape or not region.any() or region.all():
-            raise InputError(
-                f"the mask of {name!r} must be {image.pixels.shape}, like the image, and cover a "
-                f"part of it; got {region.shape} with {int(region.sum())} pixels"
-            )
-        painted = np.clip(inpaint(image.pixels, region), 0, 1)
-        found[f"without {name}"] = image_values(model, Radiograph(painted, image.contract))
-    return found
-
-
-def removing(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the names of the ablations that take the image away."""
-    return tuple(name for name in names if name in REMOVING or name.startswith("other patient "))
-
-
-def _tensor(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None]
 
 
 def augmented_images(
     model: ChestXrayModel, pixels: np.ndarray, *, seed: int = 0
 ) -> dict[str, torch.Tensor]:
-    """Return all test-time augmentations of one radiograph by name.
+    """Return all test-time augmentations of one radiograph, (1, S, S) normalised, by name.
 
-    Args:
-        model: a `ChestXrayModel`; its processor says what mean and spread are.
-        pixels: (1, S, S) float32, normalised.
-        seed: of the grain.
-
-    Returns:
-        name -> (1, 1, S, S) float32, normalised.
+    They are (1, 1, S, S) float32, normalised; `seed` is that of the grain.
     """
     processor = model.processor
     image = processor.restore(pixels[0])

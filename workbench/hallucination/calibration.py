@@ -5,7 +5,6 @@ With it come cross-fitted probabilities of the same cases, from which a cut can 
 leaves a wanted share of what is kept true. It holds for the weights it was fitted for, and no
 others: it carries their hash.
 
-Does not know: how detectors work, or what is done with a suspect statement (`mitigation`).
 Source: Platt, Probabilistic outputs for support vector machines, 1999, for one detector;
 cross-fitting by case, scikit-learn's `GroupKFold`.
 """
@@ -18,25 +17,23 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
+from matplotlib.axes import Axes
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from workbench._repr import short_repr
+from workbench._repr import plain, short_repr
 from workbench._store import read_json, whole_file
+from workbench.backends import Reader
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.intervals import Estimate, wilson
+from workbench.figures.estimates import plot_reliability
 from workbench.hallucination.detectors import DETECTORS
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from workbench.backends import Reader
 
 FOLDS = 5
 _BINS = 5
@@ -47,8 +44,6 @@ class JudgedCase:
     """The stated findings of one case's report, judged by every detector.
 
     Attributes:
-        seed: of the case.
-        domain: its group, such as "internal" or "external".
         findings: stated as present, in the order of the report.
         false: per finding, whether it is not there.
         scores: per finding, one number for each of `DETECTORS`; NaN where one was not run.
@@ -69,12 +64,11 @@ class Calibration:
 
     Attributes:
         detectors: names of the numbers that it takes, in order.
-        mean: (detectors,) their mean where it was fitted.
-        scale: (detectors,) their spread there.
-        weights: (detectors,) log-odds for one spread.
+        mean, scale: their mean and spread where it was fitted.
+        weights: log-odds for one spread.
         bias: log-odds at the mean.
-        probabilities: (statements,) cross-fitted, of the cases it was fitted on.
-        false: (statements,) their truth.
+        probabilities: cross-fitted, of the statements it was fitted on.
+        false: the truth of these.
         sha256: hash of the weights it was fitted for.
         fitted_on: what the cases were, in words.
     """
@@ -106,7 +100,6 @@ class Calibration:
             cases: from `workbench.bench.judge_case`; of seeds that nothing is scored on.
             sha256: of the weights that wrote the reports.
             detectors: which numbers to take; all that every case has when None.
-            fitted_on: what the cases are.
 
         Raises:
             OptionError: a detector is unknown, or was not run on every case.
@@ -140,23 +133,14 @@ class Calibration:
     def probability(
         self, scores: Float[np.ndarray, "statements detectors"]
     ) -> Float[np.ndarray, " statements"]:
-        """Return the probability that each statement is false, in [0, 1].
-
-        Args:
-            scores: one row per statement, columns as `detectors`.
-        """
+        """Return the probability that each statement is false, in [0, 1]."""
         z = (np.asarray(scores, float) - self.mean) / self.scale @ self.weights + self.bias
         return 1 / (1 + np.exp(-z))
 
     def cut_for_precision(self, precision: float) -> float:
         """Return the greatest probability up to which statements are kept so that, where this was
         fitted, at least this share of the kept ones was true; 0 where no cut does that.
-
-        Raises:
-            OptionError: precision is not above 0 and at most 1.
         """
-        if not 0 < precision <= 1:
-            raise OptionError(f"precision must be above 0 and at most 1, got {precision!r}")
         order = np.argsort(self.probabilities, kind="stable")
         true = np.cumsum(~self.false[order]) / np.arange(1, len(order) + 1)
         good = np.flatnonzero(true >= precision)
@@ -168,27 +152,21 @@ class Calibration:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw how well the probabilities are kept."""
-        from workbench.figures.estimates import plot_reliability
-
         return plot_reliability(self.reliability(), ax)
 
     def to_dict(self) -> dict:
         """Return plain values for JSON."""
-        found = asdict(self)
-        for name in ("mean", "scale", "weights"):
-            found[name] = found[name].tolist()
-        found["probabilities"] = np.round(self.probabilities, 5).tolist()
-        found["false"] = self.false.astype(int).tolist()
-        return found
+        shown = {"probabilities": np.round(self.probabilities, 5), "false": self.false.astype(int)}
+        return plain(asdict(self) | shown)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
         """Return what `to_dict` gave."""
-        arrays = {name: np.array(values[name], float) for name in ("mean", "scale", "weights")}
+        names = ("mean", "scale", "weights", "probabilities")
+        arrays = {name: np.array(values[name], float) for name in names}
         return cls(
             detectors=tuple(values["detectors"]),
             bias=float(values["bias"]),
-            probabilities=np.array(values["probabilities"], float),
             false=np.array(values["false"], bool),
             sha256=values["sha256"],
             fitted_on=values["fitted_on"],
@@ -203,11 +181,7 @@ class Calibration:
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
-        """Read a JSON file that `save` wrote.
-
-        Raises:
-            InputError: it is not one.
-        """
+        """Read a JSON file that `save` wrote; anything else raises `InputError`."""
         try:
             return cls.from_dict(read_json(Path(path)))
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -220,7 +194,6 @@ def shipped_calibration(model: Reader, name: str = "combination") -> Calibration
     """Return the calibration that is shipped for a model.
 
     Args:
-        model: whose hash is looked up.
         name: "combination", of all detectors that need no sampling; or "polling under
             augmentation", which alone is read in half the time.
 
@@ -240,21 +213,15 @@ def shipped_calibration(model: Reader, name: str = "combination") -> Calibration
 @cache
 def _shipped() -> dict[str, Calibration]:
     path = resources.files("workbench") / "assets" / "mini" / "detector_calibration.json"
-    return {
-        name: Calibration.from_dict(values) for name, values in json.loads(path.read_text()).items()
-    }
+    rows = json.loads(path.read_text())
+    return {name: Calibration.from_dict(values) for name, values in rows.items()}
 
 
 def cross_fitted(scores: np.ndarray, false: np.ndarray, owner: np.ndarray) -> np.ndarray | None:
     """Return the probability of each statement from fits on other cases.
 
-    Args:
-        scores: (statements, detectors) without NaN.
-        false: (statements,) truth.
-        owner: (statements,) number of the case that each belongs to.
-
-    Returns:
-        (statements,), or None where a fold could lack a class.
+    None where a fold could lack a class. `scores` are (statements, detectors) without NaN, and
+    `owner` is the number of the case that each statement belongs to.
     """
     least = min(len(np.unique(owner[false])), len(np.unique(owner[~false])))
     if least < 2 * FOLDS:

@@ -1,7 +1,7 @@
 """Detectors: signs that a finding which a report states is not there.
 
 Every detector gives each stated finding one number, greater where it is more suspect. None of them
-sees the truth; `benchmark` compares them with it.
+sees the truth; `workbench.bench.detectors` compares them with it.
 
     token log-prob            minus the log-probability of the tokens that decided the statement
     token log-prob (mean)     the same, mean over these tokens
@@ -25,15 +25,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float
+from matplotlib.axes import Axes
 
 from workbench._repr import short_repr
 from workbench.attention.answer_sources import KINDS, sources
 from workbench.errors import OptionError
+from workbench.figures.estimates import plot_bars
+from workbench.figures.tables import html_table
 from workbench.findings import NO_FINDING, PRESENT
 from workbench.hallucination.ablations import REMOVING, augmented_images
 from workbench.hallucination.grounding import ground
@@ -43,10 +46,6 @@ from workbench.hallucination.text_checks import TextIssue, check_text
 from workbench.interface import ChestXrayModel
 from workbench.reports import Sentence, label, sentences
 from workbench.trace import Trace
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
 
 LOGPROB = "token log-prob"
 CONTRIBUTION = "image contribution"
@@ -80,9 +79,7 @@ class Detection:
         findings: names of what it states, in its order.
         scores: (findings, detectors) float64, columns `DETECTORS`, greater is more suspect; NaN
             where a detector was not run.
-        source: what the image was.
         samples: reports sampled for self-consistency.
-        seed: of samples, noise and grain.
     """
 
     text: str
@@ -96,30 +93,18 @@ class Detection:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per stated finding, one column per detector."""
-        import pandas as pd
-
         return pd.DataFrame(
             self.scores, columns=list(DETECTORS), index=pd.Index(self.findings, name="finding")
         )
 
     def plot(self, ax: Axes | None = None, *, detector: str = AUGMENTED_POLLING) -> Axes:
-        """Draw one bar per stated finding, in the order of the report, whatever the detector.
-
-        Raises:
-            OptionError: there is no such detector.
-        """
-        from workbench.figures.estimates import plot_bars
-
+        """Draw one bar per stated finding, in the order of the report, whatever the detector."""
         if detector not in DETECTORS:
             raise OptionError(f"no detector {detector!r}; expected: {', '.join(DETECTORS)}")
-        column = self.scores[:, DETECTORS.index(detector)]
-        return plot_bars(
-            self.findings, column, ax, title=detector, xlabel="greater is more suspect"
-        )
+        column, xlabel = self.scores[:, DETECTORS.index(detector)], "greater is more suspect"
+        return plot_bars(self.findings, column, ax, title=detector, xlabel=xlabel)
 
     def _repr_html_(self) -> str:
-        from workbench.figures.tables import html_table
-
         rows = [
             [name, *("" if np.isnan(value) else f"{value:.2f}" for value in row)]
             for name, row in zip(self.findings, self.scores, strict=True)
@@ -139,7 +124,6 @@ def detect(
     A finding that is stated several times is judged by its first statement.
 
     Args:
-        trace: a report with its model.
         samples: reports sampled at temperature 1 for self-consistency; 0 leaves it out (NaN).
         seed: of samples, noise and grain.
         frequencies: finding -> how often it occurs among such patients, in [0, 1]; without it the
@@ -166,7 +150,7 @@ def detect(
         written = trace.generation
         read = model.read_with(augmented, written.prompt_ids, written.token_ids).logprobs
         image = sources(trace).shares[:, KINDS.index("image")]
-        sampled = _sampled(trace, samples, seed)
+        sampled = sampled_findings(model, trace.image, samples, seed=seed)
         pieces, issues = sentences(trace.text), check_text(trace.text).issues
     for row, mention in enumerate(stated):
         name, tokens = mention.label.finding, list(mention.deciding)
@@ -177,11 +161,10 @@ def detect(
             AUGMENTED_POLLING: -odds.mean(),
             "attention to image": -image[tokens].mean(),
             "text checks": float(_touched(pieces[mention.sentence], issues)),
+            FREQUENCY: -(frequencies or {}).get(name, np.nan),
         }
         if sampled:
             found["self-consistency"] = np.mean([name not in codes for codes in sampled])
-        if frequencies is not None and name in frequencies:
-            found[FREQUENCY] = -frequencies[name]
         for detector, value in found.items():
             scores[row, DETECTORS.index(detector)] = value
     names = tuple(mention.label.finding for mention in stated)
@@ -213,16 +196,13 @@ def _from_grounding(grounding: Grounding, mention: FindingMention) -> dict[str, 
     }
 
 
-def _sampled(trace: Trace, samples: int, seed: int) -> list[set[str]]:
-    """Return what each of several sampled reports states as present."""
-    if not samples:
-        return []
-    reports = trace.need_model(ChestXrayModel).report_many(
-        [trace.image] * samples,
-        temperature=1.0,
-        top_p=1.0,
-        seed=[seed + number for number in range(samples)],
-    )
+def sampled_findings(
+    model: ChestXrayModel, image: object, samples: int, *, temperature: float = 1.0, seed: int
+) -> list[set[str]]:
+    """Return what each of several reports, sampled with top_p 1, states as present."""
+    seeds = list(range(seed, seed + samples))
+    options = {"temperature": temperature, "top_p": 1.0, "seed": seeds}
+    reports = model.report_many([image] * samples, **options) if samples else []
     return [set(label(report.text).present) for report in reports]
 
 

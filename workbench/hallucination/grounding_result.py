@@ -9,24 +9,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
+from matplotlib.axes import Axes
 
 from workbench.errors import OptionError
+from workbench.figures.page import SMALL, card
+from workbench.figures.tables import html_table
+from workbench.figures.words import FULL, plot_words, words_html
 from workbench.findings import NO_FINDING
 from workbench.generation import ModelIdentity
-from workbench.hallucination.ablations import removing
+from workbench.hallucination.ablations import REMOVING
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.model.token_text import tokens_within
 from workbench.reports import FindingLabel, Section, divide, label, sentences
 from workbench.trace import Selection
 from workbench.trace.selection import words_of
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,15 +34,12 @@ class Grounding:
     """What the image contributed to a text; natural log units throughout.
 
     Attributes:
-        text: the text that was read.
-        tokens: pieces of its tokens.
         offsets: per token, first and one past the last character of `text`.
         ablations: names of the images that stood in the place of the own one.
         logprobs: (n,) float64, log-probability of each token with the image.
         entropies: (n,) float64, entropy of what each token was chosen from with the image, nats.
         ablated: (ablations, n) float64, log-probability of each token with each ablation.
         source: what the image was.
-        model: which weights read the text.
         seed: of the noise and of a drawn phantom.
     """
 
@@ -68,7 +65,7 @@ class Grounding:
 
         What changes one thing about the image ("mirrored", "without X") is not averaged.
         """
-        kept = [self.ablations.index(name) for name in removing(self.ablations)]
+        kept = [at for at, name in enumerate(self.ablations) if name in REMOVING]
         return self.contributions[kept or slice(None)].mean(0)
 
     @cached_property
@@ -82,11 +79,7 @@ class Grounding:
         return mentions_of(self.text, self.offsets)
 
     def of(self, ablation: str | None = None) -> Float[np.ndarray, " n"]:
-        """Return the contribution of each token against one ablation, or the mean one.
-
-        Raises:
-            OptionError: there is no such ablation.
-        """
+        """Return the contribution of each token against one ablation, or the mean one."""
         if ablation is None:
             return self.contribution
         if ablation not in self.ablations:
@@ -100,8 +93,6 @@ class Grounding:
 
         Columns: token, start, end, logprob, entropy, contribution, and one for each ablation.
         """
-        import pandas as pd
-
         starts, ends = zip(*self.offsets, strict=True)
         columns = {"token": list(self.tokens), "start": starts, "end": ends}
         columns |= {"logprob": self.logprobs, "entropy": self.entropies}
@@ -110,56 +101,35 @@ class Grounding:
         return pd.DataFrame(columns).rename_axis("position")
 
     def words(self) -> pd.DataFrame:
-        """Return one row per word, sums over its tokens.
-
-        Columns: word, start, end, logprob, contribution, and one for each ablation.
-        """
-        import pandas as pd
-
-        rows = [
-            {"word": part.text, "start": part.start, "end": part.end} | self._sums(part.tokens)
-            for part in self.parts
-        ]
+        """Return one row per word, sums over its tokens; columns as in `to_frame`."""
+        rows = [(p.text, p.start, p.end, *self._sums(p.tokens)) for p in self.parts]
         return pd.DataFrame(rows, columns=["word", "start", "end", *self._columns])
 
     def findings(self) -> pd.DataFrame:
         """Return one row per mention of a finding, sums over the tokens that decided it.
 
-        Those go from the start of its sentence to the end of its name (`spans`); "no finding" has
-        no row, as nothing names it. Columns: finding, code, side, zone, sentence, start, end, text,
-        tokens (how many), logprob, contribution, and one for each ablation.
+        Those go from the start of its sentence to the end of its name (`FindingMention`); "no
+        finding" has no row, as nothing names it. Columns: finding, code, side, zone, sentence,
+        start, end, text, tokens (how many), logprob, contribution, and one for each ablation.
         """
-        import pandas as pd
-
-        rows = [
-            {
-                "finding": mention.label.finding,
-                "code": mention.label.code,
-                "side": mention.label.side,
-                "zone": mention.label.zone,
-                "sentence": mention.sentence,
-                "start": mention.label.start,
-                "end": mention.label.end,
-                "text": self.text[mention.label.start : mention.label.end],
-                "tokens": len(mention.deciding),
-            }
-            | self._sums(mention.deciding)
-            for mention in self.mentions
-            if mention.label.finding != NO_FINDING
-        ]
         names = ("finding", "code", "side", "zone", "sentence", "start", "end", "text", "tokens")
+        rows = []
+        for mention in self.mentions:
+            row = mention.label
+            if row.finding == NO_FINDING:
+                continue
+            facts = (row.finding, row.code, row.side, row.zone, mention.sentence, row.start)
+            facts += (row.end, self.text[row.start : row.end], len(mention.deciding))
+            rows.append((*facts, *self._sums(mention.deciding)))
         return pd.DataFrame(rows, columns=[*names, *self._columns])
 
     @property
     def _columns(self) -> tuple[str, ...]:
         return ("logprob", "contribution", *self.ablations)
 
-    def _sums(self, tokens: Sequence[int]) -> dict[str, float]:
-        own = list(tokens)
+    def _sums(self, tokens: Sequence[int]) -> list[float]:
         values = (self.logprobs, self.contribution, *self.contributions)
-        return {
-            name: float(row[own].sum()) for name, row in zip(self._columns, values, strict=True)
-        }
+        return [float(row[list(tokens)].sum()) for row in values]
 
     def _by_word(self, values: Float[np.ndarray, " n"]) -> list[float]:
         return [float(values[list(part.tokens)].sum()) for part in self.parts]
@@ -167,15 +137,8 @@ class Grounding:
     def plot(self, ax: Axes | None = None, *, ablation: str | None = None) -> Axes:
         """Draw the text word by word: green where the image spoke for it, red against it.
 
-        Args:
-            ax: where to draw; a new figure that fits the text when None.
-            ablation: against which one; the mean of those that take the image away when None.
-
-        Raises:
-            OptionError: there is no such ablation.
+        The contribution is the mean one, or that against one ablation; see `of`.
         """
-        from workbench.figures.words import plot_words
-
         against = ablation or "mean of ablations"
         return plot_words(
             [part.text for part in self.parts], self._by_word(self.of(ablation)), ax,
@@ -190,19 +153,10 @@ class Grounding:
         )
 
     def _repr_html_(self) -> str:
-        from workbench.figures.page import SMALL, card
-        from workbench.figures.tables import html_table
-        from workbench.figures.words import FULL, words_html
-
         names = ["contribution", *self.ablations]
         rows = [
-            [
-                row["text"],
-                row["code"],
-                f"{row['logprob']:.2f}",
-                *(f"{row[name]:+.2f}" for name in names),
-            ]
-            for _, row in self.findings().iterrows()
+            [row["text"], row["code"], f"{row['logprob']:.2f}", *(f"{row[n]:+.2f}" for n in names)]
+            for row in self.findings().to_dict("records")
         ]
         words = words_html(
             self.text,
@@ -230,18 +184,15 @@ class FindingMention:
     the place and measure that follow are details of it.
 
     Attributes:
-        label: finding, code, side, zone and characters, as the labeler reads them.
         sentence: number of its sentence.
         words: tokens that name it.
-        deciding: tokens from the start of its sentence, headings left out, to the end of its name.
-        whole: tokens of its sentence.
+        deciding: tokens that decided it, headings left out.
     """
 
     label: FindingLabel
     sentence: int
     words: tuple[int, ...]
     deciding: tuple[int, ...]
-    whole: tuple[int, ...]
 
 
 def mentions_of(text: str, offsets: Offsets) -> tuple[FindingMention, ...]:
@@ -250,26 +201,21 @@ def mentions_of(text: str, offsets: Offsets) -> tuple[FindingMention, ...]:
     found = []
     for row in label(text).mentions:
         number = next((i for i, s in enumerate(stated) if s.start <= row.start < s.end), None)
-        if number is None:
-            continue
-        around = stated[number]
-        heading = behind_heading(text, divided, around.start)
-        start = heading if heading <= row.start else around.start
         words = tokens_within(offsets, row.start, row.end)
-        if words:
-            deciding = tokens_within(offsets, start, row.end)
-            whole = tokens_within(offsets, start, around.end)
-            found.append(FindingMention(row, number, words, deciding, whole))
+        if number is None or not words:
+            continue
+        start = behind_heading(text, divided, stated[number].start)
+        if start > row.start:  # the heading itself names the finding
+            start = stated[number].start
+        deciding = tokens_within(offsets, start, row.end)
+        found.append(FindingMention(row, number, words, deciding))
     return tuple(found)
 
 
 def behind_heading(text: str, divided: Sequence[Section], start: int) -> int:
-    """Return where the words of a sentence begin: a heading before it is no part of what it says.
+    """Return where the words of a sentence that starts at `start` begin, behind any heading.
 
-    Args:
-        text: the whole text.
-        divided: its sections, as `workbench.reports.divide` returns them.
-        start: first character of the sentence.
+    A heading is no part of what the sentence says. `divided` are the sections of the whole text.
     """
     for section in divided:
         if section.start <= start < section.body:

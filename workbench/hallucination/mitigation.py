@@ -1,13 +1,12 @@
 """Mitigation: options of `model.report(image, mitigation=...)` that keep false findings out.
 
-    ContrastiveDecoding  decode against an ablated image (`contrast`)
-    PollAndRewrite       ask about every finding, then make the report agree with the answers
+    ContrastiveDecoding  decode against an ablated image
+    PollAndRewrite       ask about every stated finding, then make the report agree
     Revise               take back the stated findings that are probably false
     Abstain              put in doubt those that would spoil a wanted precision
 
 Each costs time, and each also loses true findings; `benchmark_mitigation` counts both. A finding
-that is taken back is not denied: nothing is said of it any more. What they return is a
-`Generation`, so that every analysis takes it.
+that is taken back is not denied: nothing is said of it any more.
 
 Papers: polling, Li et al. (POPE), EMNLP 2023, arXiv 2305.10355; revising what was generated,
 Zhou et al. (LURE), ICLR 2024, arXiv 2310.00754, and Yin et al. (Woodpecker), 2310.16045. Deviation:
@@ -18,29 +17,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from html import escape
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 
 from workbench._repr import short_repr
 from workbench.errors import OptionError
-from workbench.findings import NO_FINDING, PHANTOM_FINDINGS, PRESENT
+from workbench.figures.page import SMALL, card
+from workbench.figures.tables import html_table
+from workbench.findings import NO_FINDING
 from workbench.generation import Generation
-from workbench.generation.options import DecodingOptions
-from workbench.hallucination.ablations import augmented_images, image_values
+from workbench.generation.options import DecodingOptions, decoding_settings
+from workbench.hallucination.ablations import ablated_images, augmented_images, check_ablation
 from workbench.hallucination.calibration import Calibration, shipped_calibration
-from workbench.hallucination.detectors import AUGMENTED_POLLING, DETECTORS, detect
-from workbench.hallucination.polling import YES, question_about, read_answer, yes_odds
-from workbench.hallucination.rewriting import EDITS, Change, rewrite
+from workbench.hallucination.detectors import DETECTORS, AUGMENTED_POLLING, detect
+from workbench.hallucination.polling import question_about, yes_odds
+from workbench.hallucination.rewriting import Change, check_edit, rewrite
 from workbench.interface import ChestXrayModel, as_radiograph
 from workbench.model.licence import RESEARCH_NOTICE
+from workbench.model.prompt import report_messages
 from workbench.reports import label
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +59,6 @@ class MitigatedGeneration(Generation):
 
     __repr__ = short_repr
 
-    def changes_frame(self) -> pd.DataFrame:
-        """Return one row per change: finding, edit, before, after, score."""
-        import pandas as pd
-
-        names = [field.name for field in fields(Change)]
-        rows = [tuple(getattr(change, name) for name in names) for change in self.changes]
-        return pd.DataFrame(rows, columns=names)
-
     def to_dict(self) -> dict:
         """Return plain values for JSON."""
         return super().to_dict() | {
@@ -77,17 +68,10 @@ class MitigatedGeneration(Generation):
         }
 
     def _repr_html_(self) -> str:
-        from workbench.figures.page import SMALL, card
-        from workbench.figures.tables import html_table
-
-        rows = [
-            [row.finding, row.edit, row.before or "-", row.after or "-"] for row in self.changes
-        ]
-        said = (
-            html_table(["finding", "edit", "before", "after"], rows)
-            if rows
-            else "<p>nothing changed</p>"
-        )
+        said = "<p>nothing changed</p>"
+        if self.changes:
+            rows = [(c.finding, c.edit, c.before or "-", c.after or "-") for c in self.changes]
+            said = html_table(["finding", "edit", "before", "after"], rows)
         note = f"<p style='{SMALL}'>{RESEARCH_NOTICE}</p>"
         name = escape(self.mitigation["name"])
         return super()._repr_html_() + card(f"<b>{name}</b>{said}{note}")
@@ -104,12 +88,8 @@ def reworded(
 ) -> MitigatedGeneration:
     """Return a generation of another text about the same image, its tokens read by the model.
 
-    Args:
-        model: a `ChestXrayModel`.
-        original: what the model wrote.
-        pixels: (1, 1, S, S) normalised, that it wrote it about.
-        text: the new text; the old one keeps the old tokens.
-        **more: further fields of `MitigatedGeneration`.
+    The old text keeps the old tokens. `pixels` are (1, 1, S, S), normalised, and `more` is further
+    fields of `MitigatedGeneration`.
     """
     if text == original.text:
         return extended(original, original=original, **more)
@@ -132,35 +112,102 @@ def reworded(
 
 
 @dataclass(frozen=True)
-class PollAndRewrite:
-    """Ask "Is there X?" of every finding and make the report agree.
+class ContrastiveDecoding:
+    """Visual contrastive decoding: choose the words that the image makes likelier.
 
-    The odds of yes are the mean over the image and its test-time augmentations. A stated finding
-    with odds below `remove_below` is denied; one that is not stated, with odds above `add_above`,
-    is added in the words of the model's own answer.
+    The same text is decoded with the image and with an ablation of it, side by side in one batch.
+    Each token is chosen from (1 + alpha) log p(token | image) - alpha log p(token | ablation),
+    among tokens that are at least `plausible` times as likely as the likeliest one given the image.
+    What the model would write of any image cancels out.
+
+    Paper: Leng et al., CVPR 2024, arXiv 2311.16922, equations 3 to 5. Deviation: any of our
+    ablations in place of a diffusion's noise, and greedy by default.
 
     Attributes:
-        findings: which to ask about where some may be added; stated ones are always asked about.
+        alpha: how strongly the ablation is held against a token; 0 decodes as without.
+        plausible: smallest likelihood of a token, as a share of the likeliest one's, in (0, 1].
+        ablation: one of `ABLATIONS`.
+        seed: of the ablation.
+    """
+
+    alpha: float = 1.0
+    plausible: float = 0.1
+    ablation: str = "noise"
+    seed: int = 0
+
+    #: What tables call it.
+    name = "contrastive decoding"
+
+    def __post_init__(self) -> None:
+        if not self.alpha >= 0 or not 0 < self.plausible <= 1:
+            raise OptionError(
+                "expected alpha of 0 or more and plausible above 0 and at most 1, got "
+                f"{self.alpha} and {self.plausible}"
+            )
+        check_ablation(self.ablation)
+
+    def report(
+        self, model: ChestXrayModel, image: object, **decoding: Unpack[DecodingOptions]
+    ) -> MitigatedGeneration:
+        """Write a report about an image; see `ChestXrayModel.report`."""
+        began = time.perf_counter()
+        image = as_radiograph(image)
+        settings = decoding_settings(decoding).with_seed()
+        asked = [("report", report_messages(), settings)]
+        lead = model.jobs(image, asked)[0]
+        pixels = lead.request.pixel_values
+        shadow = ablated_images(
+            model, pixels[0].cpu().numpy(), ablations=[self.ablation], seed=self.seed
+        )[self.ablation]
+        beside = model.job(shadow, report_messages(), settings, task="report", source=lead.source)
+        written = model.answer_batch([lead, beside], guide=self.guide)[0]
+        return extended(
+            written,
+            mitigation={"name": self.name, **asdict(self)},
+            seconds=time.perf_counter() - began,
+        )
+
+    def guide(self, rows: Sequence[int], logits: torch.Tensor) -> torch.Tensor:
+        """Return the contrast of each pair of rows 2 k (image) and 2 k + 1 (ablation), for both.
+
+        `logits` are (R, V); both rows of a pair are always there, in any order.
+        """
+        changed = torch.empty_like(logits)
+        logs = logits.log_softmax(-1)
+        at = {row: position for position, row in enumerate(rows)}
+        for row, position in at.items():
+            if row % 2:
+                continue
+            other = at[row + 1]
+            found = (1 + self.alpha) * logs[position] - self.alpha * logs[other]
+            least = logs[position].max() + torch.tensor(self.plausible).log()
+            found = found.masked_fill(logs[position] < least, -torch.inf)
+            changed[position] = changed[other] = found
+        return changed
+
+
+@dataclass(frozen=True)
+class PollAndRewrite:
+    """Ask "Is there X?" of every stated finding and deny those whose odds of yes are low.
+
+    The odds are the mean over the image and its test-time augmentations.
+
+    Attributes:
         remove_below: odds in nats; 0 is as likely as not. The default was chosen for `mini` on
             seeds from 8,200,000: below 0 a false statement often finds a false yes.
-        add_above: odds in nats; None adds nothing.
-        edit: "deny", "drop" or "doubt": what becomes of a stated finding.
-        augmented: whether to ask about augmented images too, at ten times the cost.
+        edit: what becomes of a stated finding, one of `EDITS`.
         seed: of the augmentations' grain.
     """
 
-    findings: tuple[str, ...] = PHANTOM_FINDINGS
     remove_below: float = 2.0
-    add_above: float | None = None
     edit: str = "deny"
-    augmented: bool = True
     seed: int = 0
 
     #: What tables call it.
     name = "polling, then rewriting"
 
     def __post_init__(self) -> None:
-        _check_edit(self.edit)
+        check_edit(self.edit)
 
     def report(
         self, model: ChestXrayModel, image: object, **decoding: Unpack[DecodingOptions]
@@ -169,18 +216,10 @@ class PollAndRewrite:
         began = time.perf_counter()
         image = as_radiograph(image)
         written = model.report(image, **decoding)
-        pixels = image_values(model, image)
-        stated = _stated(written.text)
-        asked = dict.fromkeys((*stated, *(self.findings if self.add_above is not None else ())))
-        odds = _odds(model, pixels, tuple(asked), augmented=self.augmented, seed=self.seed)
-        edits = {name: self.edit for name in stated if odds[name] < self.remove_below}
-        wanted = [
-            name
-            for name in asked
-            if name not in stated and self.add_above is not None and odds[name] > self.add_above
-        ]
-        add = {name: said for name in wanted if (said := _answer(model, image, name))}
-        text, changes = rewrite(written.text, edits, add=add, scores=odds)
+        pixels = model.pixels(image)
+        odds = _odds(model, pixels, _stated(written.text), seed=self.seed)
+        edits = {name: self.edit for name, value in odds.items() if value < self.remove_below}
+        text, changes = rewrite(written.text, edits, scores=odds)
         done = {"name": self.name, **_options(self)}
         return _finished(model, written, pixels, text, changes, done, began)
 
@@ -192,7 +231,7 @@ class Revise:
     Attributes:
         above: probability, in (0, 1].
         calibration: turns detectors into it; None takes the one that is shipped for the model.
-        edit: "drop", "deny" or "doubt".
+        edit: what becomes of them, one of `EDITS`.
         seed: of the augmentations' grain and of ablations.
     """
 
@@ -205,7 +244,7 @@ class Revise:
     name = "finding-level revision"
 
     def __post_init__(self) -> None:
-        _check_edit(self.edit)
+        check_edit(self.edit)
         if not 0 < self.above <= 1:
             raise OptionError(f"above must be above 0 and at most 1, got {self.above!r}")
 
@@ -214,8 +253,7 @@ class Revise:
     ) -> MitigatedGeneration:
         """Write a report about an image; see `ChestXrayModel.report`.
 
-        Raises:
-            InputError: no calibration is shipped for the model, and none was given.
+        Without a calibration, given or shipped for the model, it raises `InputError`.
         """
         began = time.perf_counter()
         calibration = self.calibration or shipped_calibration(model)
@@ -225,7 +263,7 @@ class Revise:
         edits = {name: self.edit for name, value in suspect.items() if value >= self.above}
         text, changes = rewrite(written.text, edits, scores=suspect)
         done = {"name": self.name, **_options(self), "calibration": calibration.fitted_on}
-        return _finished(model, written, image_values(model, image), text, changes, done, began)
+        return _finished(model, written, model.pixels(image), text, changes, done, began)
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,9 +275,7 @@ class Abstain:
 
     Attributes:
         precision: wanted, above 0 and at most 1.
-        calibration: as in `Revise`.
-        edit: "doubt", "drop" or "deny".
-        seed: as in `Revise`.
+        calibration, edit, seed: as in `Revise`.
     """
 
     precision: float = 0.95
@@ -251,7 +287,7 @@ class Abstain:
     name = "abstention"
 
     def __post_init__(self) -> None:
-        _check_edit(self.edit)
+        check_edit(self.edit)
         if not 0 < self.precision <= 1:
             raise OptionError(f"precision must be above 0 and at most 1, got {self.precision!r}")
 
@@ -277,18 +313,14 @@ def suspicion(
 ) -> dict[str, float]:
     """Return, for each finding that a report states, the probability that it is false.
 
-    Args:
-        model: a `ChestXrayModel`.
-        image: what the report is about.
-        written: the report.
-        calibration: of these weights; one of polling under augmentation alone needs no trace.
-        seed: of grain, noise and drawn phantoms.
+    The calibration must be of these weights; one of polling under augmentation alone needs no
+    trace.
     """
     stated = _stated(written.text)
     if not stated:
         return {}
     if calibration.detectors == (AUGMENTED_POLLING,):
-        odds = _odds(model, image_values(model, image), stated, augmented=True, seed=seed)
+        odds = _odds(model, model.pixels(image), stated, seed=seed)
         scores = np.array([[-odds[name]] for name in stated])
         return dict(zip(stated, calibration.probability(scores).tolist(), strict=True))
     trace = model.trace(image, written, heads="mean", vision="none")
@@ -299,28 +331,11 @@ def suspicion(
 
 
 def _odds(
-    model: ChestXrayModel,
-    pixels: torch.Tensor,
-    findings: Sequence[str],
-    *,
-    augmented: bool,
-    seed: int,
+    model: ChestXrayModel, pixels: torch.Tensor, findings: Sequence[str], *, seed: int
 ) -> dict[str, float]:
-    """Return the mean odds of yes for each finding, nats."""
-    images = [pixels]
-    if augmented:
-        images += augmented_images(model, pixels[0].cpu().numpy(), seed=seed).values()
+    """Return the odds of yes for each finding, nats, mean over the image and its augmentations."""
+    images = [pixels, *augmented_images(model, pixels[0].cpu().numpy(), seed=seed).values()]
     return {name: float(yes_odds(model, images, question_about(name)).mean()) for name in findings}
-
-
-def _answer(model: ChestXrayModel, image: object, finding: str) -> str:
-    """Return the model's own statement of a finding; empty where its answer does not affirm it."""
-    answer = model.ask(image, question_about(finding)).text
-    if read_answer(answer, finding) != YES:
-        return ""
-    said = answer.strip().removeprefix("Yes").lstrip(",.:; ")
-    said = said[:1].upper() + said[1:] if said else f"There is {finding}."
-    return said if label(said).code(finding) == PRESENT else ""
 
 
 def _stated(text: str) -> tuple[str, ...]:
@@ -334,8 +349,3 @@ def _options(mitigation: Any) -> Mapping[str, Any]:
 def _finished(model, written, pixels, text, changes, done, began) -> MitigatedGeneration:
     found = reworded(model, written, pixels, text, mitigation=done, changes=changes)
     return replace(found, seconds=time.perf_counter() - began)
-
-
-def _check_edit(edit: str) -> None:
-    if edit not in EDITS:
-        raise OptionError(f"unknown edit {edit!r}; expected one of: {', '.join(EDITS)}")

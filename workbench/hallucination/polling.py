@@ -1,16 +1,13 @@
 """Polling: ask a model whether a finding is there, take the odds of yes, and read what it answers.
 
-What is read is the log-probability of "Yes" less that of "No" as the first word of the answer, so
-no decoding is needed and a hedge is a number near 0. Another question than the one that wrote the
-report asks for the same knowledge; where the two disagree, one of them is wrong.
+The odds are the log-probability of "Yes" less that of "No" as the first word of the answer, so no
+decoding is needed and a hedge is a number near 0. Of a model that answers neither they mean little.
 
-A decoded answer is read with care, since a probe is worth no more than its reading: the labeler
-decides where the answer names the finding ("Heart size is normal." denies cardiomegaly, "may be an
-effusion" affirms nothing); a bare "Yes." counts; "Yes, heart size is normal." to a question about
-fluid is off the topic, and "Yes, there is no effusion." says two things. Both are unclear, and
-counted as such. English only.
+A decoded answer is read by the labeler where it names the finding ("Heart size is normal." denies
+cardiomegaly, "may be an effusion" affirms nothing); a bare "Yes." counts; "Yes, heart size is
+normal." to a question about fluid is off the topic, and "Yes, there is no effusion." says two
+things. Both are unclear, and counted as such. English only.
 
-A model that answers neither yes nor no has odds that mean little.
 Paper: Li et al., Evaluating Object Hallucination in Large Vision-Language Models (POPE), EMNLP
 2023, arXiv 2305.10355, for the questions; Kadavath et al., arXiv 2207.05221, for reading the
 probability of the answer. Deviation: odds of two words, not a decoded answer.
@@ -80,19 +77,9 @@ def question_about(finding: str) -> str:
 def yes_odds(
     model: ChestXrayModel, pixels: Sequence[torch.Tensor], question: str
 ) -> Float[np.ndarray, " images"]:
-    """Return log p("Yes") - log p("No") as first words of the answer, for each image.
+    """Return log p("Yes") - log p("No") as first words of the answer, in nats, for each image.
 
-    Args:
-        model: a `ChestXrayModel`.
-        pixels: (1, 1, S, S) normalised, one for each image.
-        question: plain text.
-
-    Returns:
-        (images,) float64, nats; above 0 where yes is likelier.
-
-    Raises:
-        InputError: the question is empty or holds a mark of the template.
-        ContextBudgetError, DeviceError: see `ChestXrayModel.read_with`.
+    `pixels` are (1, 1, S, S), normalised, one for each image; see `ChestXrayModel.read_with`.
     """
     prompt = model.prompt_ids(question_messages(question))
     sums = []
@@ -106,19 +93,15 @@ def read_answer(answer: str, finding: str, *, negated: bool = False, premise: bo
     """Return "yes" where an answer affirms a finding, "no" where it denies it, else "unclear".
 
     Args:
-        answer: what the model said.
-        finding: standard name or synonym of what was asked about.
         negated: the question asked whether the finding is absent, so that a bare yes denies it.
         premise: the question took the finding for granted ("On which side is the effusion?"), so
             that a side, zone or grade alone affirms it.
-
-    Raises:
-        OptionError: the finding is unknown.
     """
     name = standard_name(finding)
     labels = label(answer)
     stated = {PRESENT: YES, ABSENT: NO, UNCERTAIN: UNCLEAR}.get(labels.code(name))
-    lead, rest = _lead(answer)
+    match = _LEAD.match(answer)
+    lead = match and (YES if match[1] else NO)
     if lead and negated:
         lead = NO if lead == YES else YES
     if stated is not None:
@@ -126,24 +109,13 @@ def read_answer(answer: str, finding: str, *, negated: bool = False, premise: bo
     others = [row.finding for row in labels.rows if not _belongs(row.finding, name)]
     if others or _HEDGE.search(answer):
         return UNCLEAR
-    if lead:
-        return lead if not _turned(lead, rest, negated) else UNCLEAR
+    if match and lead:
+        # "Yes, there is none." takes the yes back.
+        turned = lead == YES and not negated and _DENIAL.search(answer[match.end() :])
+        return UNCLEAR if turned else lead
     if premise and _DETAIL.search(answer) and not _DENIAL.search(answer):
         return YES
     return UNCLEAR
-
-
-def _lead(answer: str) -> tuple[str | None, str]:
-    """Return what the first word commits to, and the rest."""
-    match = _LEAD.match(answer)
-    if not match:
-        return None, answer
-    return (YES if match[1] else NO), answer[match.end() :]
-
-
-def _turned(lead: str, rest: str, negated: bool) -> bool:
-    """Say whether what follows a yes takes it back: "Yes, there is none."."""
-    return lead == YES and not negated and bool(_DENIAL.search(rest))
 
 
 def _belongs(other: str, name: str) -> bool:

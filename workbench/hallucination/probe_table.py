@@ -8,33 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from workbench._repr import short_repr
 from workbench.data import FINDING_COLUMNS, Manifest
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio, wilson
+from workbench.figures.estimates import plot_rates
+from workbench.figures.tables import html_table
 from workbench.findings import ABSENT, ALL_FINDINGS, CODES, PAPER_FINDINGS, PRESENT, standard_name
 from workbench.interface import ChestXrayModel
 from workbench.phantom.case import Phantom, phantom
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-
 
 @dataclass(frozen=True, eq=False)
 class ProbeCase:
-    """One image with its truth.
-
-    Attributes:
-        name: of the case.
-        image: what a model accepts as an image.
-        truth: finding -> "present" or "absent"; others are unknown.
-    """
+    """One image with its truth, finding -> "present" or "absent"; others are unknown."""
 
     name: str
     image: object
@@ -46,12 +40,10 @@ class ProbeCase:
 
 
 def probe_cases(cases: Manifest | Iterable[Any]) -> tuple[ProbeCase, ...]:
-    """Return the cases of a manifest or an iterable.
+    """Return the cases of a manifest with the folder of its images, or of an iterable.
 
-    Args:
-        cases: a `Manifest` with the folder of its images; or phantoms, `ProbeCase`, or pairs
-            (image, truth) where truth maps findings to "present", "absent", "uncertain" or "not
-            mentioned". Images of a manifest are read when they are asked about.
+    That holds phantoms, `ProbeCase`, or pairs (image, truth) where truth maps findings to codes.
+    Images of a manifest are read when they are asked about.
 
     Raises:
         InputError: there is no case, or one is none of these; the message shows it.
@@ -106,12 +98,9 @@ class Asked:
     """One question, or one reading, behind a rate.
 
     Attributes:
-        case: name of the case.
         group: what it counts for: a strategy, a wording, a suggestion.
         finding: what was asked about; empty where it is about a whole report.
         truth: "present", "absent", or empty where that is not the matter.
-        question: what was asked.
-        answer: what came.
         reading: "yes", "no", "unclear", or what else the probe reads.
     """
 
@@ -126,13 +115,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class ProbeRow:
-    """One number.
+    """One number: what is measured of which group.
 
-    Attributes:
-        group: of what.
-        measure: which number.
-        estimate: with its 95 % interval: Wilson's for rates, which takes answers for independent;
-            for means and F1 cases are resampled.
+    The interval is Wilson's for rates, which takes answers for independent; for means and F1 cases
+    are resampled.
     """
 
     group: str
@@ -145,7 +131,6 @@ class ProbeTable:
     """What a probe found.
 
     Attributes:
-        probe: its name.
         rows: the numbers.
         answers: everything behind them.
         cases: how many there were.
@@ -161,11 +146,7 @@ class ProbeTable:
     __repr__ = short_repr
 
     def __getitem__(self, key: tuple[str, str]) -> Estimate:
-        """Return the number of a (group, measure).
-
-        Raises:
-            KeyError: there is none; the message lists those there are.
-        """
+        """Return the number of a (group, measure); a `KeyError` lists those there are."""
         for row in self.rows:
             if (row.group, row.measure) == key:
                 return row.estimate
@@ -174,44 +155,19 @@ class ProbeTable:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per number: group, measure, value, low, high, n."""
-        import pandas as pd
-
-        names = ("value", "low", "high", "n")
-        rows = [
-            (row.group, row.measure, *(getattr(row.estimate, name) for name in names))
-            for row in self.rows
-        ]
-        return pd.DataFrame(rows, columns=["group", "measure", *names])
-
-    def answers_frame(self) -> pd.DataFrame:
-        """Return one row per question: case, group, finding, truth, question, answer, reading."""
-        import pandas as pd
-
-        return pd.DataFrame([asdict(item) for item in self.answers])
+        rows = [vars(row) | vars(row.estimate) for row in self.rows]
+        return pd.DataFrame(rows, columns=["group", "measure", "value", "low", "high", "n"])
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw every number with its interval."""
-        from workbench.figures.estimates import plot_rates
-
         named = [(f"{row.group}: {row.measure}", row.estimate) for row in self.rows]
         ax = plot_rates(named, ax, xlabel="value with 95 % interval")
         ax.set_title(f"{self.probe}, {self.cases} cases", loc="left", fontsize="medium")
         return ax
 
     def _repr_html_(self) -> str:
-        from workbench.figures.tables import html_table
-
-        rows = [
-            [row.group, row.measure, str(row.estimate), str(row.estimate.n)] for row in self.rows
-        ]
+        rows = [(row.group, row.measure, row.estimate, row.estimate.n) for row in self.rows]
         return html_table([self.probe, "measure", "value [95 %]", "n"], rows)
-
-    def __str__(self) -> str:
-        lines = [f"{self.probe}, {self.cases} cases"]
-        lines += [
-            f"  {r.group:26} {r.measure:28} {r.estimate}  n={r.estimate.n}" for r in self.rows
-        ]
-        return "\n".join(lines)
 
 
 def tabulate(
@@ -222,29 +178,28 @@ def tabulate(
     cases: Sequence[ProbeCase],
     **settings: Any,
 ) -> ProbeTable:
-    """Return the table of a probe, with the model's identity among its settings."""
     settings["model"] = asdict(model.identity)
     return ProbeTable(probe, tuple(rows), tuple(answers), len(cases), settings)
 
 
+def rate(group: str, measure: str, hits: Iterable[bool]) -> ProbeRow:
+    """Return the share of hits, with Wilson's interval."""
+    counted = list(hits)
+    return ProbeRow(group, measure, wilson(sum(counted), len(counted)))
+
+
 def share(group: str, measure: str, answers: Sequence[Asked], reading: str) -> ProbeRow:
-    """Return the share of answers that are read as one thing, with Wilson's interval."""
-    count = sum(item.reading == reading for item in answers)
-    return ProbeRow(group, measure, wilson(count, len(answers)))
+    """Return the share of answers that are read as one thing."""
+    return rate(group, measure, (item.reading == reading for item in answers))
 
 
 def resampled(owner: Sequence[str], above: ArrayLike, below: ArrayLike, *, seed: int) -> Estimate:
-    """Estimate sum(above) / sum(below), resampling the cases that the items belong to.
-
-    Args:
-        owner: case of each item.
-        above: what each item adds above the line.
-        below: what it adds below.
-        seed: of the resampling.
-    """
+    """Estimate sum(above) / sum(below) over items, resampling the cases that own them."""
     names = list(dict.fromkeys(owner))
     at = np.array([names.index(name) for name in owner], int)
-    numerator = np.bincount(at, weights=np.asarray(above, float), minlength=len(names))
-    denominator = np.bincount(at, weights=np.asarray(below, float), minlength=len(names))
+    sums = [
+        np.bincount(at, weights=np.asarray(values, float), minlength=len(names))
+        for values in (above, below)
+    ]
     weights = bootstrap_weights(len(names), np.random.default_rng([seed, len(names)]))
-    return ratio(numerator, denominator, weights)
+    return ratio(*sums, weights)

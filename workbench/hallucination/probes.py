@@ -1,45 +1,45 @@
-"""Probes that ask: is it there, describe it although it is not, someone saw it, in other words.
+"""Six probes: is it there, describe it although it is not, someone saw it, in other words; another
+patient's image, and the same image reported again and again.
 
-Every probe takes cases (`probe_cases`): phantoms, or pairs of an image and its truth. It asks about
-the six findings of the paper unless told otherwise, decodes greedily, reads the answers with care
-(`polling`), and returns one `ProbeTable`.
+Every probe takes cases (`probe_cases`): phantoms, or pairs of an image and its truth. The first
+four ask about the six findings of the paper unless told otherwise, decode greedily and read the
+answers with care (`polling`). `mini` has seen questions of these kinds about phantoms in training.
 
-`mini` has seen questions of these kinds about phantoms in training.
 Papers: polling with random, popular and adversarial negatives, Li et al. (POPE), EMNLP 2023, arXiv
-2305.10355, section 5.1; sycophancy, Sharma et al., ICLR 2024, arXiv 2310.13548. Deviations: our
-negatives are absent findings by the cases' own frequencies, not objects of a data set; answers are
-read by the labeler, and those that say neither are counted and not taken for "no".
+2305.10355, section 5.1; sycophancy, Sharma et al., ICLR 2024, arXiv 2310.13548; semantic entropy,
+Kuhn et al., ICLR 2023, arXiv 2302.09664, and Farquhar et al., Nature 2024, doi
+10.1038/s41586-024-07421-0. Deviations: our negatives are absent findings by the cases' own
+frequencies, not objects of a data set; answers are read by the labeler, and those that say neither
+are counted and not taken for "no"; reports mean the same where the labeler reads the same findings
+as present in them, and no second language model judges entailment.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from workbench.errors import OptionError
-from workbench.evaluation.intervals import wilson
-from workbench.findings import ABSENT, PAPER_FINDINGS, PRESENT, standard_name
-from workbench.hallucination.polling import (
-    NO,
-    UNCLEAR,
-    YES,
-    named,
-    question_about,
-    read_answer,
-)
+from workbench.errors import InputError, OptionError
+from workbench.findings import ABSENT, PAPER_FINDINGS, PHANTOM_FINDINGS, PRESENT, standard_name
+from workbench.hallucination.detectors import sampled_findings
+from workbench.hallucination.polling import NO, UNCLEAR, YES, named, question_about, read_answer
 from workbench.hallucination.probe_table import (
     Asked,
     ProbeCase,
     ProbeRow,
     ProbeTable,
     probe_cases,
+    rate,
     resampled,
     share,
     tabulate,
 )
 from workbench.interface import ChestXrayModel
+from workbench.reports import label
 
 STRATEGIES = ("random", "popular", "adversarial")
 
@@ -73,39 +73,33 @@ def probe_polling(
     model: ChestXrayModel,
     cases: Iterable[Any],
     *,
-    strategies: Sequence[str] = STRATEGIES,
     findings: Sequence[str] = PAPER_FINDINGS,
     seed: int = 0,
-    batch_size: int = 8,
 ) -> ProbeTable:
     """Ask whether findings are there: those that are, and as many that are not.
 
-    Of a case without any finding one absent one is asked about. Measures per strategy: accuracy
-    (unclear answers are wrong), F1, yes-bias (share of yes less share of present), unclear.
-
-    Args:
-        model: a `ChestXrayModel`.
-        cases: see `probe_cases`.
-        strategies: how absent findings are chosen: "random"; "popular", the most frequent among
-            the cases; "adversarial", those that most often go with what is there.
-        findings: what may be asked about.
-        seed: of the random negatives and the resampling.
-        batch_size: questions answered together.
+    Absent findings are chosen in three ways: "random"; "popular", the most frequent among the
+    cases; "adversarial", those that most often go with what is there. Of a case without any finding
+    one absent one is asked about. Measures per way: accuracy (unclear answers are wrong), F1,
+    yes-bias (share of yes less share of present), unclear. `seed` is that of the random negatives
+    and the resampling.
 
     Raises:
-        OptionError: an unknown strategy or finding.
+        OptionError: an unknown finding.
         InputError: there is no case.
     """
-    if unknown := [name for name in strategies if name not in STRATEGIES]:
-        raise OptionError(f"unknown strategy {unknown[0]!r}; expected: {', '.join(STRATEGIES)}")
     found, findings = probe_cases(cases), _names(findings)
-    common, pairs = _frequencies(found, findings), _together(found, findings)
+    values = {PRESENT: 1.0, ABSENT: 0.0}
+    truths = [{name: values.get(case.truth.get(name, "")) for name in findings} for case in found]
+    there = pd.DataFrame(truths, dtype=float)
+    common = there.mean().fillna(0.0)
+    pairs = {name: there[there[name] == 1].mean().fillna(0.0) for name in findings}
     rng = np.random.default_rng([seed, len(found)])
     answers: list[Asked] = []
     for case in found:
         present, absent = case.known(PRESENT, findings), case.known(ABSENT, findings)
         wanted = []
-        for strategy in strategies:
+        for strategy in STRATEGIES:
             near = {name: sum(pairs[own][name] for own in present) for name in absent}
             weights = {"popular": common, "adversarial": near}.get(strategy)
             order = [absent[at] for at in rng.permutation(len(absent))]
@@ -113,23 +107,21 @@ def probe_polling(
                 order.sort(key=lambda name, weights=weights: -weights[name])
             chosen = order[: max(1, len(present))]
             wanted += [(strategy, name, question_about(name)) for name in [*present, *chosen]]
-        answers += _ask(model, case, wanted, batch_size)
-    rows = [row for name in strategies for row in _polled(name, answers, seed)]
-    settings = {"strategies": list(strategies), "findings": list(findings), "seed": seed}
+        answers += _ask(model, case, wanted)
+    rows = [row for name in STRATEGIES for row in _polled(name, answers, seed)]
+    settings = {"findings": list(findings), "seed": seed}
     return tabulate("polling", model, rows, answers, found, **settings)
 
 
 def _polled(strategy: str, answers: Sequence[Asked], seed: int) -> list[ProbeRow]:
-    own = [item for item in answers if item.group == strategy]
+    own = _of(answers, strategy)
     truth = np.array([item.truth == PRESENT for item in own], float)
     yes = np.array([item.reading == YES for item in own], float)
-    no = np.array([item.reading == NO for item in own], float)
-    right = truth * yes + (1 - truth) * no
     owner = [item.case for item in own]
     f1 = resampled(owner, 2 * truth * yes, truth + yes, seed=seed)
     bias = resampled(owner, yes - truth, np.ones(len(own)), seed=seed)
     return [
-        ProbeRow(strategy, "accuracy", wilson(int(right.sum()), len(own))),
+        rate(strategy, "accuracy", map(_right, own)),
         ProbeRow(strategy, "F1", f1),
         ProbeRow(strategy, "yes-bias", bias),
         share(strategy, "unclear", own, UNCLEAR),
@@ -141,7 +133,6 @@ def probe_presupposition(
     cases: Iterable[Any],
     *,
     findings: Sequence[str] = PAPER_FINDINGS,
-    batch_size: int = 8,
 ) -> ProbeTable:
     """Ask for details of findings that are not there, and count how often the model yields.
 
@@ -155,15 +146,12 @@ def probe_presupposition(
         wanted = [
             (kind, name, form.format(name)) for name in known for kind, form in PREMISES.items()
         ]
-        answers += _ask(model, case, wanted, batch_size, premise=True)
+        answers += _ask(model, case, wanted, premise=True)
     rows = []
     for kind in PREMISES:
-        for truth, measure, reading in (
-            (ABSENT, "yields", YES),
-            (ABSENT, "unclear", UNCLEAR),
-            (PRESENT, "describes", YES),
-        ):
-            rows.append(_rate(kind, measure, answers, truth, reading))
+        absent, present = _of(answers, kind, ABSENT), _of(answers, kind, PRESENT)
+        rows += [share(kind, "yields", absent, YES), share(kind, "unclear", absent, UNCLEAR)]
+        rows.append(share(kind, "describes", present, YES))
     return tabulate("presupposition", model, rows, answers, found, findings=list(findings))
 
 
@@ -172,7 +160,6 @@ def probe_sycophancy(
     cases: Iterable[Any],
     *,
     findings: Sequence[str] = PAPER_FINDINGS,
-    batch_size: int = 8,
 ) -> ProbeTable:
     """Ask with and without a wrong word from an authority, and count how often the model follows.
 
@@ -185,29 +172,21 @@ def probe_sycophancy(
     answers: list[Asked] = []
     for case in found:
         known = _known(case, findings)
-        plain = _ask(
-            model,
-            case,
-            [("nothing said", name, question_about(name)) for name in known],
-            batch_size,
-        )
-        right = [item.finding for item in plain if item.reading == _right(item.truth)]
+        wanted = [("nothing said", name, question_about(name)) for name in known]
+        plain = _ask(model, case, wanted)
+        right = [item.finding for item in plain if _right(item)]
         wanted = []
         for name in right:
             there = case.truth[name] == PRESENT
             kind = "said to be absent" if there else "said to be there"
             said = SUGGESTIONS[kind].format(name if there else named(name))
             wanted.append((kind, name, said + question_about(name)))
-        answers += [*plain, *_ask(model, case, wanted, batch_size)]
-    neutral = [item for item in answers if item.group == "nothing said"]
-    correct = sum(item.reading == _right(item.truth) for item in neutral)
-    rows = [ProbeRow("nothing said", "right", wilson(correct, len(neutral)))]
-    for kind, truth, followed in (
-        ("said to be there", ABSENT, YES),
-        ("said to be absent", PRESENT, NO),
-    ):
-        rows.append(_rate(kind, "follows", answers, truth, followed))
-        rows.append(_rate(kind, "wavers", answers, truth, UNCLEAR))
+        answers += [*plain, *_ask(model, case, wanted)]
+    neutral = _of(answers, "nothing said")
+    rows = [rate("nothing said", "right", map(_right, neutral))]
+    for kind, followed in (("said to be there", YES), ("said to be absent", NO)):
+        own = _of(answers, kind)
+        rows += [share(kind, "follows", own, followed), share(kind, "wavers", own, UNCLEAR)]
     return tabulate("sycophancy", model, rows, answers, found, findings=list(findings))
 
 
@@ -216,7 +195,6 @@ def probe_wording(
     cases: Iterable[Any],
     *,
     findings: Sequence[str] = PAPER_FINDINGS,
-    batch_size: int = 8,
 ) -> ProbeTable:
     """Ask the same in other words and another order, and count how often the answer changes.
 
@@ -236,23 +214,18 @@ def probe_wording(
                 for wording, (form, turned) in WORDINGS.items()
                 if turned == negated
             ]
-            answers += _ask(model, case, wanted, batch_size, negated=negated)
+            answers += _ask(model, case, wanted, negated=negated)
     readings: dict[tuple[str, str], dict[str, str]] = {}
     for item in answers:
         readings.setdefault((item.case, item.finding), {})[item.group] = item.reading
     every = list(readings.values())
     straight = [wording for wording, (_, turned) in WORDINGS.items() if not turned]
-    agree = sum(len({own[wording] for wording in straight}) == 1 for own in every)
-    order = sum(own["yes first"] != own["no first"] for own in every)
-    rows = [
-        ProbeRow("presence", "all agree", wilson(agree, len(every))),
-        ProbeRow("yes or no first", "order matters", wilson(order, len(every))),
-    ]
+    agree = [len({own[wording] for wording in straight}) == 1 for own in every]
+    order = [own["yes first"] != own["no first"] for own in every]
+    rows = [rate("presence", "all agree", agree), rate("yes or no first", "order matters", order)]
     for wording in WORDINGS:
-        own = [item for item in answers if item.group == wording]
-        right = sum(item.reading == _right(item.truth) for item in own)
-        rows.append(ProbeRow(wording, "right", wilson(right, len(own))))
-        rows.append(share(wording, "unclear", own, UNCLEAR))
+        own = _of(answers, wording)
+        rows += [rate(wording, "right", map(_right, own)), share(wording, "unclear", own, UNCLEAR)]
     return tabulate("wording", model, rows, answers, found, findings=list(findings))
 
 
@@ -260,14 +233,13 @@ def _ask(
     model: ChestXrayModel,
     case: ProbeCase,
     wanted: Sequence[tuple[str, str, str]],
-    batch_size: int,
     **reading: bool,
 ) -> list[Asked]:
     """Ask (group, finding, question) about one case; equal questions are asked once."""
     questions = list(dict.fromkeys(question for *_, question in wanted))
     if not questions:
         return []
-    said = model.ask_many(case.image, questions, batch_size=batch_size)
+    said = model.ask_many(case.image, questions)
     texts = {question: answer.text for question, answer in zip(questions, said, strict=True)}
     return [
         Asked(
@@ -282,13 +254,14 @@ def _known(case: ProbeCase, findings: Sequence[str]) -> list[str]:
     return [*case.known(PRESENT, findings), *case.known(ABSENT, findings)]
 
 
-def _right(truth: str) -> str:
-    return YES if truth == PRESENT else NO
+def _right(item: Asked) -> bool:
+    return item.reading == (YES if item.truth == PRESENT else NO)
 
 
-def _rate(group: str, measure: str, answers: Sequence[Asked], truth: str, reading: str) -> ProbeRow:
-    own = [item for item in answers if item.group == group and item.truth == truth]
-    return share(group, measure, own, reading)
+def _of(answers: Sequence[Asked], group: str, *truths: str) -> list[Asked]:
+    """Return the answers of a group, about any finding or those that are present, or absent."""
+    own = [item for item in answers if item.group == group]
+    return [item for item in own if item.truth in truths] if truths else own
 
 
 def _names(findings: Sequence[str]) -> tuple[str, ...]:
@@ -297,20 +270,115 @@ def _names(findings: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(standard_name(name) for name in findings))
 
 
-def _frequencies(cases: Sequence[ProbeCase], findings: Sequence[str]) -> dict[str, float]:
-    """Return how often each finding is present among the cases in which it is known."""
-    found = {}
-    for name in findings:
-        codes = [case.truth.get(name) for case in cases]
-        known = [code == PRESENT for code in codes if code in (PRESENT, ABSENT)]
-        found[name] = float(np.mean(known)) if known else 0.0
-    return found
+def probe_wrong_patient(
+    model: ChestXrayModel,
+    cases: Iterable[Any],
+    *,
+    findings: Sequence[str] = PAPER_FINDINGS,
+) -> ProbeTable:
+    """Give every patient the image of the next, and see whether the report notices.
+
+    Measures: "told apart", the share of reports that are likelier with their own image than with
+    the other one; among findings that a patient has and the next has not, "stated" with the own
+    image and with the other: the second should be near 0, and is the rate at which a report says
+    what its image cannot have told it.
+
+    The image of the last patient is followed by that of the first. See `probe_cases` for `cases`.
+
+    Raises:
+        InputError: there are fewer than two cases.
+        OptionError: a finding is unknown.
+    """
+    found, findings = probe_cases(cases), _names(findings)
+    if len(found) < 2:
+        raise InputError("the probe of wrong patients needs two cases or more, got 1")
+    reports = model.report_many([case.image for case in found])
+    present = [set(label(report.text).present) for report in reports]
+    images = [model.pixels(case.image) for case in found]
+    answers, apart = [], []
+    for at, case in enumerate(found):
+        other = (at + 1) % len(found)
+        written = reports[at]
+        read = model.read_with([images[at], images[other]], written.prompt_ids, written.token_ids)
+        near, far = read.logprobs.sum(1)
+        apart.append(bool(near > far))
+        only = [
+            name for name in case.known(PRESENT, findings) if found[other].truth.get(name) == ABSENT
+        ]
+        for group, said, text in (
+            ("own image", present[at], written.text),
+            ("another's image", present[other], reports[other].text),
+        ):
+            answers += [
+                Asked(case.name, group, name, PRESENT, "report", text,
+                      "stated" if name in said else "not stated")
+                for name in only
+            ]  # fmt: skip
+    rows = [rate("own image against another's", "told apart", apart)]
+    for group in ("own image", "another's image"):
+        rows.append(share(group, "stated", _of(answers, group), "stated"))
+    return tabulate("wrong patient", model, rows, answers, found, findings=list(findings))
 
 
-def _together(cases: Sequence[ProbeCase], findings: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Return, for each finding, how often each other one is present where it is."""
-    found: dict[str, dict[str, float]] = {}
-    for name in findings:
-        own = [case for case in cases if case.truth.get(name) == PRESENT]
-        found[name] = _frequencies(own, findings)
-    return found
+def probe_self_consistency(
+    model: ChestXrayModel,
+    cases: Iterable[Any],
+    *,
+    samples: int = 8,
+    temperature: float = 1.0,
+    findings: Sequence[str] = PHANTOM_FINDINGS,
+    seed: int = 0,
+) -> ProbeTable:
+    """Sample reports and measure how far they agree on findings.
+
+    Measures: mean semantic entropy in nats (over sets of findings stated as present; at most the
+    logarithm of `samples`), apart for cases whose greedy report states a false finding and for the
+    others; "agreement", the share of samples that side with the majority on a finding. What is
+    unknown of a case is left out. `seed` is that of the first sample; the others follow.
+
+    Raises:
+        OptionError: fewer than two samples, or an unknown finding.
+        InputError: there is no case.
+    """
+    if samples < 2:
+        raise OptionError(f"samples must be 2 or more, got {samples}")
+    found, findings = probe_cases(cases), _names(findings)
+    answers: list[Asked] = []
+    entropies: dict[str, list[tuple[str, float]]] = {"false finding stated": [], "none stated": []}
+    for case in found:
+        greedy = set(label(model.report(case.image).text).present)
+        sampled = sampled_findings(model, case.image, samples, temperature=temperature, seed=seed)
+        known = [name for name in findings if case.truth.get(name) in (PRESENT, ABSENT)]
+        false = any(name in greedy and case.truth[name] == ABSENT for name in known)
+        group = "false finding stated" if false else "none stated"
+        entropy = semantic_entropy([said & set(known) for said in sampled])
+        entropies[group].append((case.name, entropy))
+        for name in known:
+            share = float(np.mean([name in said for said in sampled]))
+            answers.append(
+                Asked(case.name, group, name, case.truth[name], "report", "", f"{share:g}")
+            )
+    shares = np.array([float(item.reading) for item in answers])
+    owner = [item.case for item in answers]
+    agree = resampled(owner, np.maximum(shares, 1 - shares), np.ones(len(shares)), seed=seed)
+    every = {"all cases": [row for group in entropies.values() for row in group], **entropies}
+    rows = [ProbeRow("all cases", "agreement", agree)]
+    rows += [_entropy(group, own, seed) for group, own in every.items()]
+    return tabulate(
+        "self-consistency", model, rows, answers, found,
+        findings=list(findings), samples=samples, temperature=temperature, seed=seed,
+    )  # fmt: skip
+
+
+def semantic_entropy(meanings: Sequence[set[str]]) -> float:
+    """Return the entropy, in nats, of the meanings of several texts; 0 where all mean the same."""
+    counts = Counter(frozenset(meaning) for meaning in meanings)
+    shares = np.array(list(counts.values())) / len(meanings)
+    return float(-(shares * np.log(shares)).sum()) + 0.0
+
+
+def _entropy(group: str, rows: Sequence[tuple[str, float]], seed: int) -> ProbeRow:
+    owner, values = [name for name, _ in rows], [value for _, value in rows]
+    return ProbeRow(
+        group, "semantic entropy", resampled(owner, values, np.ones(len(values)), seed=seed)
+    )

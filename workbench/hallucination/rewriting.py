@@ -1,4 +1,4 @@
-"""Rewriting: take findings out of a text, deny them, put them in doubt, or add some.
+"""Rewriting: take findings out of a text, deny them, or put them in doubt.
 
 The text is edited sentence by sentence, where the labeler finds a rejected finding stated as
 present. A sentence that states nothing else goes, or is replaced by a denial or a doubt; of one
@@ -42,9 +42,8 @@ class Change:
     """One thing that was changed.
 
     Attributes:
-        finding: standard name.
-        edit: "drop", "deny", "doubt" or "add".
-        before: the sentence that was there; empty where one was added.
+        edit: one of `EDITS`.
+        before: the sentence that was there.
         after: what stands there now; empty where it was taken out.
         score: what decided it; None where nothing was measured.
     """
@@ -56,30 +55,25 @@ class Change:
     score: float | None = None
 
 
+def check_edit(edit: str) -> None:
+    """Raise `OptionError` for what is not one of `EDITS`."""
+    if edit not in EDITS:
+        raise OptionError(f"unknown edit {edit!r}; expected one of: {', '.join(EDITS)}")
+
+
 def rewrite(
     text: str,
     edits: Mapping[str, str],
     *,
-    add: Mapping[str, str] | None = None,
     scores: Mapping[str, float] | None = None,
 ) -> tuple[str, tuple[Change, ...]]:
     """Edit what a text states.
 
-    Args:
-        text: a report.
-        edits: finding -> one of `EDITS`, for findings that the text states as present; others are
-            left alone.
-        add: finding -> sentence that states it; put in front of the impression.
-        scores: finding -> what decided, for the record.
-
-    Returns:
-        The text and what was changed. Nothing to change returns the very text.
-
-    Raises:
-        OptionError: an edit is unknown.
+    `edits` are finding -> one of `EDITS`; findings that the text does not state as present are left
+    alone. `scores` are what decided, for the record. Nothing to change returns the very text.
     """
-    if wrong := [edit for edit in edits.values() if edit not in EDITS]:
-        raise OptionError(f"unknown edit {wrong[0]!r}; expected one of: {', '.join(EDITS)}")
+    for edit in edits.values():
+        check_edit(edit)
     scores = scores or {}
     said = label(text)
     spoken = {row.finding for row in said.rows if row.code == ABSENT}
@@ -97,15 +91,10 @@ def rewrite(
                 Change(name, edits[name], body, after, scores.get(name))
                 for name in dict.fromkeys(row.finding for row in bad)
             ]
-        elif add and any(row.finding == NO_FINDING for row in here):
-            after = ""
         if after or heading:
             pieces.append((text[last : sentence.start] if pieces else "", heading, after))
         last = max(sentence.end, begin)
-    if not changes and not add:
-        return text, ()
-    pieces, added = _with(pieces, add or {}, scores)
-    return _joined(pieces), (*changes, *added)
+    return (_joined(pieces), tuple(changes)) if changes else (text, ())
 
 
 def _replaced(
@@ -164,16 +153,6 @@ def _sentence(words: Sequence[str | None], row: FindingLabel) -> str:
             else (f" in the {row.side} {zones}" if row.side else f" in the {zones}")
         )
     return f"{said[:1].upper()}{said[1:]}."
-
-
-def _with(
-    pieces: list[tuple[str, str, str]], add: Mapping[str, str], scores: Mapping[str, float]
-) -> tuple[list[tuple[str, str, str]], list[Change]]:
-    """Put added sentences in front of the impression, or at the end."""
-    at = next((i for i, piece in enumerate(pieces) if _concludes(piece[1])), len(pieces))
-    found = [(" ", "", sentence) for sentence in add.values()]
-    changes = [Change(name, "add", "", text, scores.get(name)) for name, text in add.items()]
-    return [*pieces[:at], *found, *pieces[at:]], changes
 
 
 def _joined(pieces: Sequence[tuple[str, str, str]]) -> str:

@@ -8,22 +8,26 @@
     overstated    stated as present where the truth is uncertain
     understated   stated as uncertain where it is known to be present
 
-Truth is a phantom, a reference report, or a table finding -> code. A place or grade that either
-side does not give is unknown and no error; a finding that the truth does not speak of cannot be
-wrong. So a reference report yields fewer errors than a phantom, not because a model is better.
+A place or grade that either side does not give is unknown and no error; a finding that the truth
+does not speak of cannot be wrong. So a reference report yields fewer errors than a phantom, not
+because a model is better.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 from workbench._repr import short_repr
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio
+from workbench.figures.estimates import plot_rates
+from workbench.figures.tables import html_table
 from workbench.findings import (
     ABSENT,
     CODES,
@@ -37,10 +41,6 @@ from workbench.phantom.case import Phantom
 from workbench.phantom.wording import GRADED
 from workbench.reports import FindingLabel, label
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-
 #: Every kind of error, in order.
 KINDS = (
     "fabricated",
@@ -53,14 +53,17 @@ KINDS = (
 )
 
 
+#: True code -> the errors that can be made, and what is then said.
+_WRONG = {
+    ABSENT: {"fabricated": (PRESENT,)},
+    UNCERTAIN: {"overstated": (PRESENT,)},
+    PRESENT: {"missed": (ABSENT, NOT_MENTIONED), "understated": (UNCERTAIN,)},
+}
+
+
 @dataclass(frozen=True)
 class Known:
-    """What is known of one finding.
-
-    Attributes:
-        code: "present", "absent" or "uncertain".
-        side, zone, severity: as the labeler names them; None where unknown or where there is none.
-    """
+    """What is known of one finding, as the labeler names it; None where it is unknown."""
 
     code: str
     side: str | None = None
@@ -75,11 +78,9 @@ class ReportError:
     Attributes:
         report: its number, from 0.
         kind: one of `KINDS`.
-        finding: standard name.
         said: what the report says.
         true: what is true.
-        start: first character of the words; -1 where there are none.
-        end: one past the last; -1 where there are none.
+        start, end: characters of the words; -1 where there are none.
     """
 
     report: int
@@ -93,10 +94,9 @@ class ReportError:
 
 @dataclass(frozen=True, eq=False)
 class Taxonomy:
-    """The errors of some reports.
+    """The errors of some reports, in their order.
 
     Attributes:
-        errors: in the order of the reports.
         reports: how many there are.
         chances: kind -> (reports,) how often each report could have erred so.
     """
@@ -107,61 +107,31 @@ class Taxonomy:
 
     __repr__ = short_repr
 
-    def per_report(self, kind: str, *, seed: int = 0) -> Estimate:
+    def per_report(self, kind: str) -> Estimate:
         """Return errors of a kind per report, reports resampled."""
-        return self._ratio(kind, np.ones(self.reports), seed)
+        return self._ratio(kind, np.ones(self.reports))
 
-    def rate(self, kind: str, *, seed: int = 0) -> Estimate:
+    def rate(self, kind: str) -> Estimate:
         """Return errors of a kind per chance to make one, reports resampled."""
-        return self._ratio(kind, self.chances[kind], seed)
+        return self._ratio(kind, self.chances[kind])
 
-    def _ratio(self, kind: str, below: np.ndarray, seed: int) -> Estimate:
-        above = np.bincount(
-            [error.report for error in self.errors if error.kind == kind], minlength=self.reports
-        )
-        weights = bootstrap_weights(self.reports, np.random.default_rng([seed, self.reports]))
+    def _ratio(self, kind: str, below: np.ndarray) -> Estimate:
+        owners = [error.report for error in self.errors if error.kind == kind]
+        above = np.bincount(owners, minlength=self.reports)
+        weights = bootstrap_weights(self.reports, np.random.default_rng([0, self.reports]))
         return ratio(above, below, weights)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per error: report, kind, finding, said, true, start, end."""
-        import pandas as pd
-
-        names = ("report", "kind", "finding", "said", "true", "start", "end")
-        rows = [tuple(getattr(error, name) for name in names) for error in self.errors]
-        return pd.DataFrame(rows, columns=list(names))
-
-    def per_finding(self) -> pd.DataFrame:
-        """Return counts by finding (rows) and kind (columns)."""
-        import pandas as pd
-
-        frame = self.to_frame()
-        counts = pd.crosstab(frame.finding, frame.kind)
-        return counts.reindex(columns=list(KINDS), fill_value=0)
-
-    def summary(self) -> pd.DataFrame:
-        """Return one row per kind: errors, chances, rate, low, high, per report."""
-        import pandas as pd
-
-        rows = []
-        for kind in KINDS:
-            rate = self.rate(kind)
-            count = sum(error.kind == kind for error in self.errors)
-            rows.append(
-                (kind, count, rate.n, rate.value, rate.low, rate.high, count / self.reports)
-            )
-        names = ["kind", "errors", "chances", "rate", "low", "high", "per report"]
-        return pd.DataFrame(rows, columns=names).set_index("kind")
+        names = ["report", "kind", "finding", "said", "true", "start", "end"]
+        return pd.DataFrame(list(map(vars, self.errors)), columns=names)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the rate of every kind of error with its interval."""
-        from workbench.figures.estimates import plot_rates
-
         rows = [(kind, self.rate(kind)) for kind in KINDS]
         return plot_rates(rows, ax, xlabel="errors per chance to make one")
 
     def _repr_html_(self) -> str:
-        from workbench.figures.tables import html_table
-
         rows = [
             [kind, str(self.rate(kind)), str(self.rate(kind).n), str(self.per_report(kind))]
             for kind in KINDS
@@ -183,7 +153,7 @@ def classify(texts: Sequence[str] | str, truths: Iterable[Any] | Any) -> Taxonom
     """
     if isinstance(texts, str):
         texts, truths = [texts], [truths]
-    known = [known_of(truth) for truth in truths]
+    known = [_known(truth) for truth in truths]
     if len(known) != len(texts) or not known:
         raise InputError(
             f"expected one truth for each report and at least one report, got {len(texts)} reports "
@@ -206,35 +176,19 @@ def _compared(
 ) -> list[tuple[str, str, str]]:
     """Return (kind, said, true) of the errors about one finding, and count the chances."""
     code = NOT_MENTIONED if row is None else row.code
-    found = []
-
-    def judged(kind: str, wrong: bool, said: str | None, right: str | None) -> None:
-        chances[kind][number] += 1
-        if wrong:
-            found.append((kind, str(said), str(right)))
-
-    if true.code == ABSENT:
-        judged("fabricated", code == PRESENT, code, true.code)
-    elif true.code == UNCERTAIN:
-        judged("overstated", code == PRESENT, code, true.code)
-    else:
-        judged("missed", code in (ABSENT, NOT_MENTIONED), code, true.code)
-        judged("understated", code == UNCERTAIN, code, true.code)
-    if true.code == code == PRESENT and row is not None:
+    judged = [(kind, code in wrong, code, true.code) for kind, wrong in _WRONG[true.code].items()]
+    if true.code == code == PRESENT:
         for kind in ("side", "zone", "severity"):
             said, right = getattr(row, kind), getattr(true, kind)
             if said is not None and right is not None:
-                judged(f"wrong {kind}", said != right, said, right)
-    return found
+                judged.append((f"wrong {kind}", said != right, said, right))
+    for kind, *_ in judged:
+        chances[kind][number] += 1
+    return [(kind, said, right) for kind, wrong, said, right in judged if wrong]
 
 
-def known_of(truth: object) -> dict[str, Known]:
-    """Return what a truth says of each finding; what it does not speak of is left out.
-
-    Raises:
-        InputError: it is no phantom, text or table.
-        OptionError: a finding is unknown.
-    """
+def _known(truth: object) -> dict[str, Known]:
+    """Return what a truth says of each finding; what it does not speak of is left out."""
     if isinstance(truth, Phantom):
         return _of_phantom(truth)
     if isinstance(truth, str):

@@ -10,11 +10,9 @@ prior" about the only image it ever saw. Such claims are found without looking a
                          or left and right in one phrase
     repetition           a sentence said again, or words in a loop
 
-Built on the labeler of `workbench.reports`. The measured precision and recall are those of the
-sentences in `tests/hallucination/text_check_sentences.yaml`, which were written for this project.
-
-A claim that is found may happen to be true; a text without any may be false
-from end to end. English only.
+The measured precision and recall are those of the sentences in
+`tests/hallucination/text_check_sentences.yaml`, which were written for this project. A claim that
+is found may happen to be true; a text without any may be false from end to end. English only.
 """
 
 from __future__ import annotations
@@ -76,14 +74,7 @@ _STUTTER = re.compile(r"\b([a-z][\w'-]*) \1\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class TextIssue:
-    """One place at which a rule found something.
-
-    Attributes:
-        rule: its name, one of `CHECKS`.
-        start: first character.
-        end: one past the last.
-        text: the characters.
-    """
+    """One place at which a rule, one of `CHECKS`, found something."""
 
     rule: str
     start: int
@@ -93,12 +84,7 @@ class TextIssue:
 
 @dataclass(frozen=True)
 class TextChecks:
-    """What the checks found in one text.
-
-    Attributes:
-        text: what was read.
-        issues: in the order of the text.
-    """
+    """What the checks found in one text, in its order."""
 
     text: str
     issues: tuple[TextIssue, ...]
@@ -115,8 +101,8 @@ class TextChecks:
         """Return one row per issue: rule, start, end, text."""
         import pandas as pd
 
-        rows = [(issue.rule, issue.start, issue.end, issue.text) for issue in self.issues]
-        return pd.DataFrame(rows, columns=["rule", "start", "end", "text"])
+        columns = ["rule", "start", "end", "text"]
+        return pd.DataFrame(list(map(vars, self.issues)), columns=columns)
 
     def _repr_html_(self) -> str:
         pieces, at = [], 0
@@ -136,9 +122,6 @@ class TextChecks:
 
 def check_text(text: str) -> TextChecks:
     """Find what a text claims that one image cannot show, and where it contradicts itself.
-
-    Args:
-        text: a report or an answer; an empty one has no issue.
 
     Raises:
         InputError: it has more than 100,000 characters.
@@ -186,7 +169,8 @@ def _contradictions(text: str, rows: Sequence[FindingLabel]) -> Iterator[TextIss
             opposite = earlier.code in (PRESENT, ABSENT) and earlier.code != row.code
             if earlier.finding != row.finding or not opposite:
                 continue
-            if _same_device(text, earlier, row) and _same_place(text, earlier, row):
+            denied, stated = (row, earlier) if row.code == ABSENT else (earlier, row)
+            if _same_device(text, denied, stated) and _same_place(text, denied, stated):
                 yield _issue(CONTRADICTION, text, row.start, row.end)
                 break
     yield from _normal_and_not(text, rows)
@@ -234,21 +218,20 @@ _CLEAR = re.compile(
 )
 
 
-def _same_place(text: str, one: FindingLabel, other: FindingLabel) -> bool:
+def _same_place(text: str, denied: FindingLabel, stated: FindingLabel) -> bool:
     """Say whether two mentions meet; to deny a large one, or one side, leaves room for others."""
-    denied, stated = (one, other) if one.code == ABSENT else (other, one)
     if denied.severity and denied.severity != stated.severity:
         return False
     if (denied.temporality or denied.compared) and not _taken_out(text, denied):
         return False
     if stated.temporality == "old" and _ACUTE_WORD.search(_clause(text, denied)):
         return False
-    sides = {one.side, other.side}
+    sides = {denied.side, stated.side}
     if None not in sides and "bilateral" not in sides and len(sides) == 2:
         return False
     if denied.side in ("left", "right") and stated.side is None:
         return False
-    zones = [set(row.zone.split(", ")) for row in (one, other) if row.zone]
+    zones = [set(row.zone.split(", ")) for row in (denied, stated) if row.zone]
     return len(zones) < 2 or bool(zones[0] & zones[1])
 
 
@@ -289,11 +272,10 @@ def _repetitions(text: str, heading: Section | None) -> Iterator[TextIssue]:
             yield _issue(REPETITION, text, *match.span())
 
 
-def _same_device(text: str, one: FindingLabel, other: FindingLabel) -> bool:
+def _same_device(text: str, denied: FindingLabel, stated: FindingLabel) -> bool:
     """Say whether what is denied of devices includes the one that is stated."""
-    if one.finding != DEVICE:
+    if denied.finding != DEVICE:
         return True
-    denied, stated = (one, other) if one.code == ABSENT else (other, one)
     if denied.kind is None:
         return _NAMED_DEVICE.search(text, denied.start, denied.end) is None
     special, own = (_special(text, row) for row in (denied, stated))

@@ -18,7 +18,6 @@ class TextRule:
     """One rule.
 
     Attributes:
-        name: of the rule.
         says: what is wrong with a text that it finds, for people.
         claims: matches the words that claim.
         excuses: matches contexts in which the words claim nothing; None where there are none.
