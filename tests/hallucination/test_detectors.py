@@ -154,7 +154,7 @@ def test_table():
     for shown in (table._repr_html_(), str(table)):
         assert "polling under augmentation" in shown
     assert table.plot().get_xlabel() == "AUROC"
-    assert table.plot_reliability().get_ylabel() == "share that is false"
+    assert table.plots()["hallucination_reliability"].get_ylabel() == "share that is false"
     assert CROSS_FITTED in table.to_frame().index
 
 

@@ -22,8 +22,8 @@ from workbench.hallucination import (
     ground,
     shipped_calibration,
 )
-from workbench.hallucination.calibration import JudgedCase
-from workbench.hallucination.detectors import AUGMENTED_POLLING, DETECTORS
+from workbench.hallucination.calibration import JudgedCase, reliability
+from workbench.hallucination.detectors import DETECTORS, AUGMENTED_POLLING
 from workbench.reports import label
 
 
@@ -280,7 +280,8 @@ def test_what_is_shipped_fits_the_shipped_weights_and_no_held_out_seed():
         assert found.sha256 == model.identity.sha256
         assert "seeds 8,000,000 to 8,000,399" in found.fitted_on
         assert len(found.probabilities) == len(found.false) > 500
-        shares = [(at, share.low, share.high) for at, share in found.reliability()]
+        bins = reliability(found.probabilities, found.false)
+        shares = [(at, share.low, share.high) for at, share in bins]
         assert all(low - 0.05 <= at <= high + 0.05 for at, low, high in shares)
     with pytest.raises(InputError, match="no calibration 'magic' is shipped"):
         shipped_calibration(model, "magic")

@@ -261,17 +261,15 @@ class DetectorTable(BenchTable):
 
     def plots(self) -> dict[str, Axes]:
         """Draw the areas, and how well the combination's probabilities are kept."""
-        return super().plots() | {f"{self.name}_reliability": self.plot_reliability()}
+        return super().plots() | {
+            f"{self.name}_reliability": plot_reliability(self.reliability, None)
+        }
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the area of every detector with its interval."""
         ax = plot_rates([(row.detector, row.auroc) for row in self._all], ax, xlabel="AUROC")
         ax.axvline(0.5, color="#9a9a9a", lw=1, ls="--")
         return ax
-
-    def plot_reliability(self, ax: Axes | None = None) -> Axes:
-        """Draw how well the combination's probabilities are kept."""
-        return plot_reliability(self.reliability, ax)
 
 
 def tabulate(

@@ -76,10 +76,6 @@ class BenchTable(ABC):
         frame = pd.DataFrame(self._records())
         return frame if self.index is None else frame.set_index(self.index)
 
-    def to_json(self) -> str:
-        """Return `to_dict` as JSON."""
-        return to_json(self.to_dict())
-
     def plots(self) -> dict[str, Axes]:
         """Draw everything there is to draw, by name of its file."""
         return {self.name: self.plot()}
@@ -96,7 +92,7 @@ class BenchTable(ABC):
         }
         for name, figure in figures.items():
             figure.savefig(folder / f"{name}.png", bbox_inches="tight")
-        texts = {"json": self.to_json() + "\n", "html": self._page(figures)}
+        texts = {"json": to_json(self.to_dict()) + "\n", "html": self._page(figures)}
         for ending, text in texts.items():
             (folder / f"{self.name}.{ending}").write_text(text, encoding="utf-8")
         names = [f"{self.name}.{ending}" for ending in texts] + [f"{name}.png" for name in figures]

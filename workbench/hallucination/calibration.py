@@ -146,13 +146,9 @@ class Calibration:
         good = np.flatnonzero(true >= precision)
         return float(self.probabilities[order][good[-1]]) if len(good) else 0.0
 
-    def reliability(self) -> list[tuple[float, Estimate]]:
-        """Return mean probability and share of false statements in bins of equal numbers."""
-        return reliability(self.probabilities, self.false)
-
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw how well the probabilities are kept."""
-        return plot_reliability(self.reliability(), ax)
+        return plot_reliability(reliability(self.probabilities, self.false), ax)
 
     def to_dict(self) -> dict:
         """Return plain values for JSON."""
