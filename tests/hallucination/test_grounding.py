@@ -156,6 +156,7 @@ def test_results_are_shown(mini):
         ({"ablations": ["upside down"]}, OptionError, "unknown ablation 'upside down'; expected"),
         ({"ablations": "blank"}, OptionError, "must be a list"),
         ({"ablations": []}, OptionError, "at least one ablation"),
+        ({"blink": 1}, OptionError, "unknown option 'blink'; expected one of: ablations, batch"),
         ({"batch_size": 0}, OptionError, "batch_size"),
         ({"ablations": ["blank"], "other": "x.png"}, OptionError, "not among the ablations"),
     ],

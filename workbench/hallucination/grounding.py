@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from workbench._repr import short_repr
 from workbench._tables import listed, read_frame
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, OptionError, unknown_name
 from workbench.figures.tables import frame_table
 from workbench.generation import Generation
 from workbench.hallucination.ablations import (
@@ -96,6 +96,9 @@ def ground_text(
     Raises:
         InputError: the text is empty; else see `ground`.
     """
+    known = GroundingOptions.__optional_keys__
+    if unknown := set(options) - known:
+        raise OptionError(unknown_name("option", min(unknown), sorted(known)))
     image = as_radiograph(image)
     own = model.pixels(image)
     if isinstance(text, Generation):
@@ -154,15 +157,12 @@ def _other_images(
         raise OptionError("other=... was given, but 'other patient' is not among the ablations")
     seed = options.get("seed", 0)
     by_name = ablated_images(model, pixels, ablations=ablations, other=other, seed=seed)
-    more: list[Mapping[str, torch.Tensor]] = []
     if phantom := options.get("phantom"):
-        more.append(without_findings(model, image, text, phantom))
+        by_name |= without_findings(model, image, text, phantom)
     images = options.get("images") or {}
-    more.append({name: model.pixels(further) for name, further in images.items()})
-    for found in more:
-        if taken := set(found) & set(by_name):
-            raise OptionError(f"there are two ablations called {min(taken)!r}; rename yours")
-        by_name.update(found)
+    if taken := set(images) & set(by_name):
+        raise OptionError(f"there are two ablations called {min(taken)!r}; rename yours")
+    by_name |= {name: model.pixels(further) for name, further in images.items()}
     if not by_name:
         raise OptionError(f"name at least one ablation: {', '.join(ABLATIONS)}, or give images")
     return by_name
