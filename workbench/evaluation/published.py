@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from workbench._repr import short_repr
 from workbench.errors import OptionError, unknown_name
@@ -36,14 +37,14 @@ class PublishedTable:
 
     Attributes:
         findings: its rows.
-        cells: system -> row ("average" among them) -> estimate; None where the number is unknown.
+        cells: system -> row ("average" among them) -> estimate, where the number is known.
         covered: system -> row -> what share of pairs was scored, for our own systems.
         notes: system -> where its numbers come from, and what to mind.
     """
 
     title: str
     findings: tuple[str, ...]
-    cells: Mapping[str, Mapping[str, Estimate | None]]
+    cells: Mapping[str, Mapping[str, Estimate]]
     covered: Mapping[str, Mapping[str, float | None]]
     notes: Mapping[str, str]
 
@@ -52,7 +53,7 @@ class PublishedTable:
     def to_frame(self) -> pd.DataFrame:
         """Return F1, rows by system; NaN where it is unknown or undefined."""
         values = {
-            system: {name: cell.value if cell else None for name, cell in cells.items()}
+            system: {name: cell.value for name, cell in cells.items()}
             for system, cells in self.cells.items()
         }
         return pd.DataFrame(values, index=[*self.findings, AVERAGE], dtype=float)
@@ -91,10 +92,15 @@ def published_table(
         raise OptionError(unknown_name("table", table, known["tables"]))
     found = known["tables"][table]
     findings = tuple(found["findings"])
-    cells: dict[str, dict[str, Estimate | None]] = {}
+    cells: dict[str, dict[str, Estimate]] = {}
     notes = {}
     for system in found["systems"]:
-        cells[system["name"]] = _published_cells(system, findings)
+        numbers = (system["per_finding"] or {}) | {AVERAGE: system["average_f1"]}
+        cells[system["name"]] = {
+            row: Estimate(float(value), None, None, 0)
+            for row, value in numbers.items()
+            if value is not None
+        }
         said = [known["sources"][system["source"]]["cite"]]
         said += [f"average over {system['over']} findings", system.get("note")]
         notes[system["name"]] = "; ".join(filter(None, said))
@@ -110,25 +116,15 @@ def published_table(
 @cache
 def read_published() -> dict[str, Any]:
     """Return the published figures as they are in `published.yaml`."""
-    import yaml
-
     text = (files("workbench.evaluation") / "published.yaml").read_text(encoding="utf-8")
     return yaml.safe_load(text)
 
 
-def _published_cells(system: dict, findings: tuple[str, ...]) -> dict[str, Estimate | None]:
-    numbers = (system["per_finding"] or {}) | {AVERAGE: system["average_f1"]}
-    return {
-        row: None if numbers.get(row) is None else Estimate(float(numbers[row]), None, None, 0)
-        for row in (*findings, AVERAGE)
-    }
-
-
 def _own_cells(
     card: ScoreCard, findings: tuple[str, ...]
-) -> tuple[dict[str, Estimate | None], dict[str, float | None]]:
+) -> tuple[dict[str, Estimate], dict[str, float | None]]:
     rows = {name: card.per_finding[name] for name in findings if name in card.per_finding}
-    cells: dict[str, Estimate | None] = {name: row.f1 for name, row in rows.items()}
+    cells = {name: row.f1 for name, row in rows.items()}
     covered = {name: row.coverage for name, row in rows.items()}
     if len(rows) == len(findings):
         same = len(card.per_finding) == len(findings)

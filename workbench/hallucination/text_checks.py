@@ -1,14 +1,9 @@
 """Checks on a text alone: what a report claims that one image cannot show, and where it errs.
 
 A model that learned from reports of patients who had been there before writes "unchanged from
-prior" about the only image it ever saw. Such claims are found without looking at the image:
-
-    prior comparison, invented measurement, invented date, invented history, unseen view,
-    invented communication, placeholder          words (`text_rules`)
-    contradiction        a finding affirmed and denied of the same place
-    laterality conflict  a finding on one side in the body and only on the other in the impression,
-                         or left and right in one phrase
-    repetition           a sentence said again, or words in a loop
+prior" about the only image it ever saw. Such claims are found without looking at the image: by
+their words (`text_rules`), and here by findings that contradict each other at one place, sides that
+differ between body and impression or in one phrase, and sentences or words that come again.
 
 The measured precision and recall are those of the sentences in
 `tests/hallucination/text_check_sentences.yaml`, which were written for this project. A claim that
