@@ -243,7 +243,7 @@ def test_every_change_of_a_mitigation_is_said_and_saved(written, tmp_path):
     image, report = written
     report = replace(report, changes=tuple(CHANGES))
     shown = list(answers.lines(image, report, title="t", spoken=str))
-    assert ["  revision: 3 changes", *(f"  {line}" for line in CHANGES.values())] == (shown[-6:-1])
+    assert ["  revision: 3 changes", *(f"  {line}" for line in CHANGES.values())] == (shown[-5:-1])
     answers.save(image, report, tmp_path / "saved")
     saved = (tmp_path / "saved.txt").read_text()
     assert all(line in saved for line in CHANGES.values())
