@@ -23,7 +23,7 @@ from workbench.hallucination import (
     shipped_calibration,
 )
 from workbench.hallucination.calibration import JudgedCase, reliability
-from workbench.hallucination.detectors import DETECTORS, AUGMENTED_POLLING
+from workbench.hallucination.detectors import AUGMENTED_POLLING, DETECTORS
 from workbench.reports import label
 
 

@@ -33,7 +33,7 @@ from workbench.generation import Generation
 from workbench.generation.options import DecodingOptions, decoding_settings
 from workbench.hallucination.ablations import ablated_images, augmented_images, check_ablation
 from workbench.hallucination.calibration import Calibration, shipped_calibration
-from workbench.hallucination.detectors import DETECTORS, AUGMENTED_POLLING, detect
+from workbench.hallucination.detectors import AUGMENTED_POLLING, DETECTORS, detect
 from workbench.hallucination.polling import question_about, yes_odds
 from workbench.hallucination.rewriting import Change, check_edit, rewrite
 from workbench.interface import ChestXrayModel, as_radiograph
