@@ -228,6 +228,8 @@ def test_stream_report_joins_to_the_report(model):
     stream = model.stream_report(FILM, **SHORT)
     assert "".join(stream) == model.report(FILM, **SHORT).text == stream.generation.text
     assert isinstance(stream.generation, Generation)
+    question = model.stream_ask(FILM, "Why?", **SHORT)
+    assert "".join(question) == model.ask(FILM, "Why?", **SHORT).text
 
 
 def test_chat_takes_defaults_and_options(model):

@@ -129,8 +129,15 @@ class ChestXrayModel(CxrLlavaReader):
         """Write a radiologic report with the published prompt.
 
         Args:
+            image: a Radiograph, anything `load_radiograph` reads, or a phantom.
             mitigation: keeps false findings out, such as `workbench.hallucination.Revise()`; the
                 Generation then also says what was changed.
+            **decoding: see `DecodingOptions`; greedy when nothing is given.
+
+        Raises:
+            InputError: the image cannot be read.
+            OptionError: a decoding option is unknown or out of its range.
+            ContextBudgetError: more new tokens were asked for than the context has room for.
         """
         if mitigation is not None:
             return mitigation.report(self, image, **decoding)
@@ -187,6 +194,14 @@ class ChestXrayModel(CxrLlavaReader):
         stream is through or closed.
         """
         job = self._job(self._look(image), report_messages(), "report", decoding_settings(decoding))
+        return self.responder.stream(job)
+
+    def stream_ask(
+        self, image: object, question: str, **decoding: Unpack[DecodingOptions]
+    ) -> TextStream:
+        """Answer one question piece by piece; see `stream_report`."""
+        messages = question_messages(question)
+        job = self._job(self._look(image), messages, "question", decoding_settings(decoding))
         return self.responder.stream(job)
 
     def report_many(

@@ -106,10 +106,10 @@ def test_rows_draw_from_their_own_streams():
     assert together[1] == int(logits[1].argmax())
 
 
-def test_default_is_greedy_and_a_temperature_samples_as_published():
+def test_default_is_greedy_and_published_samples():
     assert DecodingSettings().greedy
-    published = DecodingSettings(temperature=0.2)
-    assert (published.top_p, published.top_k) == (0.8, 50)
+    published = DecodingSettings.published()
+    assert (published.temperature, published.top_p, published.top_k) == (0.2, 0.8, 50)
     assert not published.greedy
     assert DecodingSettings(temperature=0.2, do_sample=False).greedy
     assert DecodingSettings(temperature=0.001).greedy

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from workbench.errors import OptionError
 from workbench.review import queue
 from workbench.review.readings import FINDINGS
 from workbench.review.slices import find_slices
@@ -93,3 +95,24 @@ def test_an_attribute_with_too_many_values_divides_nothing(lab):
     known = known.with_frame(known.frame.assign(operator=[f"o{n}" for n in range(200)]))
     divided = {item.attribute for item in queue(run, manifest=known).slices.slices}
     assert "device" in divided and "operator" not in divided
+
+
+def test_kinds_have_their_own_chances(lab):
+    run, known = lab.planted(1500, rate=0.1)
+    found = queue(run, manifest=known)
+    missed, false = (found.find_slices(kind=k) for k in ("missed finding", "false finding"))
+    both = found.slices.to_frame().set_index(["attribute", "value", "finding"])
+    one, two = (t.to_frame().set_index(["attribute", "value", "finding"]) for t in (missed, false))
+    key = ("device", "portable C", "all findings")
+    assert one.loc[key, "chances"] + two.loc[key, "chances"] == both.loc[key, "chances"]
+    assert one.loc[key, "errors"] + two.loc[key, "errors"] == both.loc[key, "errors"]
+
+
+def test_cases_are_divided_by_what_is_named(lab):
+    run, known = lab.planted(200)
+    found = queue(run, manifest=known)
+    assert {item.attribute for item in found.find_slices(by=["device"]).slices} == {"device"}
+    with pytest.raises(OptionError, match="cannot be divided by 'colour'; expected: source"):
+        found.find_slices(by=["colour"])
+    with pytest.raises(OptionError, match="unknown kind 'wrong'; expected one of: any"):
+        found.find_slices(kind="wrong")

@@ -31,7 +31,7 @@ class DecodingSettings:
     """How tokens are chosen and when to stop.
 
     The default is greedy, so that the same image gives the same report. The published model was
-    used with temperature 0.2 and top_p 0.8.
+    used with temperature 0.2 and top_p 0.8: `DecodingSettings.published()`.
 
     Attributes:
         temperature: divides the logits before sampling; greedy at or below 0.001.
@@ -76,6 +76,11 @@ class DecodingSettings:
                 f"do_sample=True needs a temperature above {GREEDY_TEMPERATURE}, got "
                 f"{self.temperature}; give temperature=0.2, or leave do_sample out"
             )
+
+    @classmethod
+    def published(cls, **changes: Any) -> DecodingSettings:
+        """Return the settings of the published model: temperature 0.2, top_p 0.8, top_k 50."""
+        return cls(**{"temperature": 0.2, "top_p": 0.8, "top_k": 50, **changes})
 
     @property
     def greedy(self) -> bool:

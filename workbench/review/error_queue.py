@@ -175,6 +175,18 @@ class ErrorQueue:
         frame["high"] = np.array([rate.high for rate in rates], dtype=float)
         return frame
 
+    def find_slices(self, *, kind: str = "any", by: Sequence[str] | None = None) -> SliceTable:
+        """Find the slices in which errors of one kind are more frequent than elsewhere.
+
+        Args:
+            kind: "any", "false finding", "missed finding" or "laterality flip".
+            by: names of attributes; all when None.
+
+        Raises:
+            OptionError: unknown kind or attribute.
+        """
+        return slices_of(self.joined, kind=kind, by=by)
+
     def case(self, key: str, *, source: str | None = None) -> ReviewCase:
         """Return one case with both texts and its entries.
 

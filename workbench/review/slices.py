@@ -25,6 +25,7 @@ import pandas as pd
 from scipy.special import ndtr
 
 from workbench._repr import short_repr
+from workbench.errors import OptionError
 from workbench.evaluation.intervals import Estimate, divided, holm, wilson
 from workbench.findings import CODES, DEVICE
 from workbench.review.readings import FINDINGS
@@ -43,6 +44,13 @@ ALPHA = 0.05
 VALUES = 50
 #: Slices on a card.
 _SHOWN = 8
+#: Ways to err, and the masks that are counted for each.
+ERRORS = {
+    "any": ("false", "missed", "flipped"),
+    "false finding": ("false",),
+    "missed finding": ("missed",),
+    "laterality flip": ("flipped",),
+}
 
 
 @dataclass(frozen=True)
@@ -182,10 +190,29 @@ def attribute_table(joined: Joined) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def slices_of(joined: Joined) -> SliceTable:
-    """Compare every slice of some cases with the rest."""
-    errors = np.logical_or.reduce(list(error_masks(joined).values()))
-    return find_slices(errors, joined.known, attribute_table(joined), _patients(joined.cases))
+def slices_of(joined: Joined, *, kind: str = "any", by: Sequence[str] | None = None) -> SliceTable:
+    """Compare every slice of some cases with the rest; see `ErrorQueue.find_slices`."""
+    if kind not in ERRORS:
+        raise OptionError(f"unknown kind {kind!r}; expected one of: {', '.join(ERRORS)}")
+    table = attribute_table(joined)
+    names = list(table.columns) if by is None else list(by)
+    lost = [name for name in names if name not in table]
+    if lost:
+        raise OptionError(
+            f"cases cannot be divided by {lost[0]!r}; expected: {', '.join(table.columns)}"
+        )
+    masks = error_masks(joined)
+    errors = np.logical_or.reduce([masks[name] for name in ERRORS[kind]])
+    return find_slices(errors, _chances(joined, kind), table[names], _patients(joined.cases))
+
+
+def _chances(joined: Joined, kind: str) -> np.ndarray:
+    """Return (cases, findings) bool: where an error of this kind could have been made."""
+    truth = {"false finding": joined.true == NO, "missed finding": joined.true == YES}
+    if kind == "laterality flip":
+        both = (joined.true == YES) & (joined.said == YES)
+        return joined.known & both & (joined.true_sides > 0) & (joined.said_sides > 0)
+    return joined.known & truth.get(kind, True)
 
 
 def _patients(cases: pd.DataFrame) -> np.ndarray:
