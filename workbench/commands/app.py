@@ -16,7 +16,7 @@ import webbrowser
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import workbench.commands._answers as answers
 import workbench.commands._shared as shared
@@ -106,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
 def _site(args: argparse.Namespace) -> Site:
     """Return what is to be served, with whole paths."""
     paths = shared.chosen(args, "run study manifest root training")
+    options: dict[str, Any] = shared.chosen(args, "model device dtype upright reader")
+    options |= {name: path and str(path.absolute()) for name, path in paths.items()}
     login = "reviewer"
     with suppress(OSError, KeyError, ImportError):  # no such user, as in some containers
         login = getpass.getuser()
@@ -113,8 +115,7 @@ def _site(args: argparse.Namespace) -> Site:
         images=tuple(str(path.absolute()) for path in args.image),
         reviewer=args.reviewer or login if args.run else None,
         folder=str(Path.cwd()),
-        **shared.chosen(args, "model device dtype upright reader"),
-        **{name: path and str(path.absolute()) for name, path in paths.items()},
+        **options,
     )
 
 

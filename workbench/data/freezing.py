@@ -167,7 +167,7 @@ def verify(
 
 
 def _image_problems(frame: pd.DataFrame, frozen: Cohort) -> list[str]:
-    here = _parts(frame).to_dict()
+    here = {str(image): part for image, part in _parts(frame).items()}
     there = {image: part for part, names in frozen.images.items() for image in names}
     gone = sorted(set(there) - set(here))
     new = sorted(set(here) - set(there))

@@ -94,7 +94,7 @@ def codes_from_masks(masks: Mapping[str, np.ndarray]) -> pd.Categorical[Any]:
     known = [code for code in (PRESENT, UNCERTAIN, ABSENT) if code in masks]
     numbers = [CODES.index(code) for code in known]
     codes = np.select([masks[code] for code in known], numbers, CODES.index(NOT_MENTIONED))
-    return pd.Categorical.from_codes(codes, CODES)
+    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(list(CODES)))
 
 
 def codes_or_cells(said: np.ndarray) -> pd.Categorical[Any]:

@@ -197,8 +197,12 @@ def compare(a: ScoreCard, b: ScoreCard) -> Comparison:
         sides = [counts, drawn]
         if name == "macro":
             sides = [_defined_for_both(side) for side in sides]
-        values = [average(side) for pair in sides for side in pair]
-        averages[name] = _difference(name, int(both.sum()), *values)
+        (first_mean, second_mean), (first_drawn, second_drawn) = (
+            [average(side) for side in pair] for pair in sides
+        )
+        averages[name] = _difference(
+            name, int(both.sum()), float(first_mean), float(second_mean), first_drawn, second_drawn
+        )
     return Comparison(
         a=a.name,
         b=b.name if b.name != a.name else f"{b.name} (2)",

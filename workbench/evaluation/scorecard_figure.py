@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -88,7 +89,7 @@ def draw_estimate(
     colour: str,
     *,
     undefined: str = "undefined",
-    **mark: object,
+    **mark: Any,
 ) -> None:
     """Draw a mark with its interval at the height `y`; `mark` says what the mark looks like."""
     if found.value is None:

@@ -182,7 +182,8 @@ def _explained(model: ChestXrayModel, case: Case) -> Iterator[dict[str, Any]]:
     trace = model.trace(image, report) if stated else None
     if trace is not None:
         grounded = ground(trace, ablations=ABLATIONS).findings()
-        found = grounded.groupby("finding")["contribution"].max().astype(float).to_dict()
+        best = grounded.groupby("finding")["contribution"].max().astype(float)
+        found = {str(name): value for name, value in best.items()}
     for name in dict.fromkeys([*drawn, *stated]):
         points = _points(trace, name, regions) if trace is not None and name in stated else None
         yield {"finding": name, "drawn": name in drawn, "stated": name in stated,
@@ -254,5 +255,5 @@ def _auroc_row(
     first, second = (_mean(aurocs(scores, labels)) for scores in (before, after))
     drawn = [resampled_means(scores, labels, patients) for scores in (before, after)]
     change = estimate(second - first, drawn[1] - drawn[0], len(labels))
-    values = (None if math.isnan(value) else value for value in (first, second))
-    return SkillChange(skill, len(labels), *values, change)
+    was, now = (None if math.isnan(value) else value for value in (first, second))
+    return SkillChange(skill, len(labels), was, now, change)

@@ -12,13 +12,13 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
@@ -106,7 +106,7 @@ class FinetuneTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Return the planned batches, shared out among the processes."""
         pin = self.args.dataloader_pin_memory
-        rows, collate = self.train_dataset, self.data_collator
+        rows, collate = cast("Dataset", self.train_dataset), self.data_collator
         return self.accelerator.prepare(
             DataLoader(rows, batch_sampler=self.batches, collate_fn=collate, pin_memory=pin)
         )

@@ -197,9 +197,9 @@ def resampled(owner: Sequence[str], above: ArrayLike, below: ArrayLike, *, seed:
     """Estimate sum(above) / sum(below) over items, resampling the cases that own them."""
     names = list(dict.fromkeys(owner))
     at = np.array([names.index(name) for name in owner], int)
-    sums = [
+    first, second = (
         np.bincount(at, weights=np.asarray(values, float), minlength=len(names))
         for values in (above, below)
-    ]
+    )
     weights = bootstrap_weights(len(names), np.random.default_rng([seed, len(names)]))
-    return ratio(*sums, weights)
+    return ratio(first, second, weights)

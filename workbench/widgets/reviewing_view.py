@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from workbench.findings import CODES, SIDES
 from workbench.hallucination.taxonomy import KINDS as ERROR_KINDS
@@ -184,4 +184,5 @@ def _rank(share: float) -> str:
 
 def _findings(case: ReviewCase) -> list[dict[str, Any]]:
     names = ["finding", "said", "label", "reported", "disputed"]
-    return case.findings.reset_index()[names].to_dict("records")
+    rows = case.findings.reset_index()[names].to_dict("records")
+    return cast("list[dict[str, Any]]", rows)

@@ -180,7 +180,7 @@ def _study_form(name: str) -> str:
 def _codes(said: dict[str, np.ndarray]) -> dict[str, pd.Categorical]:
     """Return finding -> (n,) codes; a cell that is no tick, or several ticks, stay as they are."""
     ticked = {name: cells == PRESENT for name, cells in said.items()}
-    several = sum(hit.astype(int) for hit in ticked.values()) > 1
+    several = np.sum(list(ticked.values()), axis=0) > 1
     odd = pd.Series([""] * len(several), dtype=object)
     for name, cells in said.items():
         read = pd.Series(cells).isin([PRESENT, ABSENT]) | pd.isna(cells)

@@ -107,7 +107,7 @@ def read_csv(files: Download) -> tuple[pd.DataFrame, list[str]]:
         frame = frame.assign(source_labels=lists, **codes_from_lists(files.card, lists))
     used = set(names.values())
     owner: dict[str, str] = {}
-    for column in raw.columns.difference(names.values(), sort=False):
+    for column in raw.columns.difference(list(names.values()), sort=False):
         finding = _finding(column)
         if finding is not None:
             _refuse_two(owner.get(finding), column, finding, path.name)
