@@ -27,7 +27,7 @@ export TOKENIZERS_PARALLELISM := false
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 10
 
-demo: $(VENV)/.installed-demo ## a report for a drawn and for a real chest, in out/demo
+demo: $(VENV)/.installed-demo ## a report for a phantom and for a real radiograph, in out/demo
 	@$(RUN) -m workbench demo
 
 # JupyterLab would ask the network for news and for newer versions of itself.
