@@ -73,19 +73,6 @@ PARENTS = {
     NODULE: "lung lesion",
 }
 
-#: Kinds of support device that a report can name.
-DEVICE_KINDS = (
-    "endotracheal tube",
-    "tracheostomy",
-    "enteric tube",
-    "chest tube",
-    "central venous catheter",
-    "pulmonary artery catheter",
-    "pacemaker",
-    "balloon pump",
-    "prosthetic valve",
-)
-
 #: Sides are the patient's own: the patient's right lung is on the left of a frontal image.
 SIDES = ("left", "right", "bilateral")
 ZONES = ("upper", "mid", "lower")

@@ -17,7 +17,7 @@ from workbench.cli import DONE, FAILED, main
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.intervals import area, area_difference, area_estimate
 from workbench.hallucination import DETECTORS, detect
-from workbench.hallucination.ablations import AUGMENTATIONS, augmented_images
+from workbench.hallucination.ablations import augmented_images
 from workbench.hallucination.calibration import JudgedCase
 
 
@@ -57,6 +57,10 @@ def test_difference_with_itself_is_nothing():
     assert area_difference(false, scores, -scores, weights).value == pytest.approx(
         2 * roc_auc_score(false, scores) - 1
     )
+
+
+SHIFTED = ("shifted down", "shifted up", "shifted right", "shifted left", "shifted aslant")
+AUGMENTATIONS = (*SHIFTED, "darker", "brighter", "softer", "grainier")
 
 
 def test_augmentations_are_small(mini):

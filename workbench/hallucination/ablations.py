@@ -60,9 +60,6 @@ _GAMMAS = {"darker": 1.15, "brighter": 0.87}
 _SOFTENED = 0.0047
 _GRAIN = 0.03
 
-#: Every augmentation, in order.
-AUGMENTATIONS = (*_SHIFTS, *_GAMMAS, "softer", "grainier")
-
 
 def check_ablation(name: str) -> None:
     """Raise `OptionError` for what is not one of `ABLATIONS`."""
@@ -154,7 +151,7 @@ def augmented_images(
 ) -> dict[str, torch.Tensor]:
     """Return all test-time augmentations of one radiograph, (1, S, S) normalised, by name.
 
-    They are (1, 1, S, S) float32, normalised; `seed` is that of the grain.
+    Each is (1, 1, S, S) float32, normalised too; `seed` is that of the grain.
     """
     processor = model.processor
     image = processor.restore(pixels[0])
