@@ -124,7 +124,7 @@ def test_the_clock_starts_when_a_report_is_shown_and_not_before(study, monkeypat
     desk = Bench(study, reader="AB", images=slow)
     first = desk.show()
     now[0] += 7
-    assert desk.show() == first  # drawn again: the clock goes on (and the image was read again)
+    assert desk.show() == first  # drawn again: the clock runs on (and the image was read again)
     now[0] += 3
     desk.grade_as(first["item"], "A")
     assert desk.session.grades[first["item"]]["seconds"] == pytest.approx(7 + 50 + 3)

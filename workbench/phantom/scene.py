@@ -119,17 +119,17 @@ class _Draws:
         return str(self.rng.choice(LUNGS))
 
     def one_lung(self) -> str:
-        """Return the wished-for side if it is one lung, else draw one."""
+        """Return the side that was asked for if it is one lung, else draw one."""
         return self.wish.side if self.wish.side in LUNGS else self.lung()
 
     def severity(self, *weights: float) -> str:
-        """Return the wished-for severity, else draw one."""
+        """Return the severity that was asked for, else draw one."""
         if self.wish.severity:
             return self.wish.severity
         return SEVERITIES[int(self.rng.choice(3, p=np.asarray(weights) / np.sum(weights)))]
 
     def place(self, zones: tuple[str, ...] = ZONES) -> tuple[str, str] | None:
-        """Take a free place in the wished-for lung and zone, or in one of `zones`, else any."""
+        """Take a free place in the lung and zone asked for, or in one of `zones`, else any."""
         if not self.free:
             return None
         zones = (self.wish.zone,) if self.wish.zone in zones else zones
