@@ -130,7 +130,7 @@ class _Bench:
         from workbench.generation.options import DecodingSettings
         from workbench.model.config import CxrLlavaConfig
         from workbench.model.llava import CxrLlavaForConditionalGeneration
-        from workbench.model.splice import IMAGE_TOKEN_ID
+        from workbench.model.prompt import IMAGE_TOKEN_ID
 
         torch.manual_seed(0)
         config = CxrLlavaConfig(

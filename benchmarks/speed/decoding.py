@@ -28,7 +28,7 @@ from speed.peers import Published
 from workbench.generation.engine import Engine, Request
 from workbench.generation.options import DecodingSettings
 from workbench.generation.sampling import Sampler
-from workbench.model.splice import IMAGE_TOKEN_ID
+from workbench.model.prompt import IMAGE_TOKEN_ID
 
 #: Steps after which weights are packed, and a text goes on as it will.
 SETTLED = 10

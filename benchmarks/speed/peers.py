@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from transformers import LlamaForCausalLM
 
-from workbench.model.splice import IMAGE_TOKEN_ID
+from workbench.model.prompt import IMAGE_TOKEN_ID
 
 
 class Published:

@@ -15,15 +15,14 @@ import sentencepiece
 from recipes.mini.recipe import MiniRecipe
 from workbench.finetune.encoding import Block
 from workbench.model.prompt import (
+    IMAGE_TOKEN_ID,
     Message,
     differential_messages,
     question_messages,
     render_chat,
     report_messages,
 )
-from workbench.model.splice import IMAGE_TOKEN_ID
 from workbench.model.tokenizer import CxrTokenizer
-from workbench.model.tokenizer_files import TokenizerFiles
 from workbench.phantom.case import sample_scene
 from workbench.phantom.scene import Lesion
 from workbench.phantom.wording import questions, write_differential, write_report
@@ -62,7 +61,7 @@ def train_tokenizer(recipe: MiniRecipe) -> CxrTokenizer:
         minloglevel=2,
         allow_whitespace_only_pieces=True,
     )
-    return CxrTokenizer(TokenizerFiles(model=model.getvalue(), legacy=False))
+    return CxrTokenizer(model.getvalue(), {"legacy": False})
 
 
 def unnamed(report: str, finding: str | None) -> str:

@@ -10,7 +10,7 @@ from workbench.finetune.cases import Case
 from workbench.finetune.datasets import label_of
 from workbench.finetune.finding_stage import FindingClassifier, class_weights
 from workbench.finetune.measuring import aurocs, mean_auroc
-from workbench.model.splice import IGNORE_LABEL
+from workbench.model.prompt import IGNORE_LABEL
 
 
 @pytest.fixture

@@ -23,8 +23,7 @@ from workbench.finetune.preview import Preview, preview_rows
 from workbench.finetune.recipe import DataRecipe, PhantomData, TuningRecipe
 from workbench.finetune.student import Student
 from workbench.finetune.turns import instruction_set
-from workbench.model.prompt import render_chat
-from workbench.model.splice import IMAGE_TOKEN_ID
+from workbench.model.prompt import IMAGE_TOKEN_ID, render_chat
 
 DATA = DataRecipe(phantoms=PhantomData(), tasks=("report", "question"), questions=2)
 

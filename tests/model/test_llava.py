@@ -10,8 +10,8 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 from workbench.errors import InputError
 from workbench.model.config import CxrLlavaConfig
-from workbench.model.llava import CxrLlavaForConditionalGeneration
-from workbench.model.splice import IMAGE_TOKEN_ID, stretch
+from workbench.model.llava import CxrLlavaForConditionalGeneration, stretch
+from workbench.model.prompt import IMAGE_TOKEN_ID
 
 VISION = {"image_size": 14, "patch_size": 7, "width": 10, "layers": 2, "head_width": 5}
 LLAMA = {

@@ -54,7 +54,7 @@ def test_a_directory_gives_model_tokenizer_processor_and_card(checkpoint):
     assert loaded.model.dtype == torch.float32
     assert not loaded.model.training
     assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
-    assert loaded.tokenizer.model_size == loaded.model.config.llama.vocab_size
+    assert loaded.tokenizer.vocab_size == loaded.model.config.llama.vocab_size
     assert loaded.processor.size == loaded.model.config.vision.image_size
     assert loaded.card.name == loaded.directory.name == checkpoint.name
     assert loaded.generation["eos_token_id"] == 2

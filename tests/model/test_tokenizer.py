@@ -9,10 +9,8 @@ from hypothesis import strategies as st
 
 from tests.helpers import GOLDEN
 from workbench.errors import CheckpointError, InputError
-from workbench.model.prompt import Message, render_chat
-from workbench.model.splice import IMAGE_TOKEN_ID
-from workbench.model.token_text import byte_spans, clean_spaces
-from workbench.model.tokenizer import CxrTokenizer
+from workbench.model.prompt import IMAGE_TOKEN_ID, Message, render_chat
+from workbench.model.tokenizer import CxrTokenizer, clean_spaces
 
 TOKENIZERS = {
     path.name: CxrTokenizer.from_directory(path) for path in (GOLDEN / "checkpoints").iterdir()
@@ -109,17 +107,24 @@ def test_each_span_shows_the_piece(tokenizer):
             assert text[start:end] == (shown.lstrip(" ") if index == 0 else shown)
 
 
+def bytes_behind_a(data):
+    tokenizer = TOKENIZERS["B_gqa_odd"]
+    return tokenizer, tokenizer.encode("a", add_bos=False) + [3 + value for value in data]
+
+
 def test_bytes_of_one_character_share_its_span():
-    text, spans = byte_spans("µ🙂".encode() + b"\xff\xc2" + b"a")
-    assert text == "µ🙂\ufffd\ufffda"
-    assert spans == [(0, 1)] * 2 + [(1, 2)] * 4 + [(2, 3), (3, 4), (4, 5)]
+    tokenizer, ids = bytes_behind_a("µ🙂".encode() + b"\xff\xc2" + b"a")
+    assert tokenizer.decode(ids) == "aµ🙂\ufffd\ufffda"
+    spans = [(1, 2)] * 2 + [(2, 3)] * 4 + [(3, 4), (4, 5), (5, 6)]
+    assert tokenizer.offsets(ids)[-len(spans) :] == spans
 
 
 @given(st.binary(max_size=8))
-def test_byte_runs_decode_as_sentencepiece_decodes_them(data):
-    tokenizer = TOKENIZERS["B_gqa_odd"]
-    ids = tokenizer.encode("a", add_bos=False) + [3 + value for value in data]
-    assert tokenizer.decode(ids) == "a" + byte_spans(data)[0]
+def test_each_byte_lies_in_one_character(data):
+    tokenizer, ids = bytes_behind_a(data)
+    spans = tokenizer.offsets(ids)[len(ids) - len(data) :]
+    assert all(end - start == 1 for start, end in spans)
+    assert sorted(set(spans)) == [(i, i + 1) for i in range(1, len(tokenizer.decode(ids)))]
 
 
 @both

@@ -23,7 +23,7 @@ from workbench.finetune.cases import Case
 from workbench.finetune.encoding import Example, packed, pad
 from workbench.finetune.feature_cache import FeatureCache
 from workbench.model.processor import ImageProcessor
-from workbench.model.splice import IGNORE_LABEL
+from workbench.model.prompt import IGNORE_LABEL
 from workbench.radiograph.fit import fit_pixels
 
 #: Rows are sorted by length inside windows of this many batches.

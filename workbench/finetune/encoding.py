@@ -18,8 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from workbench._repr import short_repr
 from workbench.errors import ContextBudgetError
 from workbench.finetune.turns import Turn
-from workbench.model.prompt import render_chat
-from workbench.model.splice import IGNORE_LABEL, IMAGE_TOKEN_ID
+from workbench.model.prompt import IGNORE_LABEL, IMAGE_TOKEN_ID, render_chat
 from workbench.model.tokenizer import CxrTokenizer
 
 #: What a token of an answer has to do with the taught finding: nothing; it follows what is about

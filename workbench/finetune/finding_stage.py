@@ -38,7 +38,7 @@ from workbench.finetune.parts import prepare, refit_projector
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.session import Stage
 from workbench.finetune.trainer import FinetuneTrainer, process_rank
-from workbench.model.splice import IGNORE_LABEL
+from workbench.model.prompt import IGNORE_LABEL
 from workbench.model.vision import VisionTower
 
 HEADS_FILE = "heads.safetensors"

@@ -25,7 +25,7 @@ from workbench.finetune.ledger import SkillChange
 from workbench.hallucination import ground
 from workbench.hallucination.polling import question_about, yes_odds
 from workbench.interface import ChestXrayModel
-from workbench.model.splice import IGNORE_LABEL
+from workbench.model.prompt import IGNORE_LABEL
 from workbench.reports import label
 from workbench.saliency import checks, explain
 from workbench.trace import Trace

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from workbench._repr import short_repr
 from workbench.finetune.encoding import DECIDES, Example
 from workbench.finetune.turns import Turn
-from workbench.model.splice import IGNORE_LABEL, IMAGE_TOKEN_ID
+from workbench.model.prompt import IGNORE_LABEL, IMAGE_TOKEN_ID
 from workbench.model.tokenizer import CxrTokenizer
 
 if TYPE_CHECKING:

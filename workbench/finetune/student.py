@@ -28,7 +28,7 @@ from torch.func import functional_call
 from workbench.finetune.encoding import DECIDES, OTHER
 from workbench.finetune.parts import trainable
 from workbench.model.llava import CxrLlavaForConditionalGeneration
-from workbench.model.splice import IGNORE_LABEL
+from workbench.model.prompt import IGNORE_LABEL
 
 
 class Student(nn.Module):

@@ -30,12 +30,12 @@ from workbench.generation.sampling import sample_probabilities
 from workbench.model.load import LoadedCheckpoint
 from workbench.model.prompt import (
     IMAGE_MARK,
+    IMAGE_TOKEN_ID,
     Message,
     question_messages,
     render_chat,
     report_messages,
 )
-from workbench.model.splice import IMAGE_TOKEN_ID
 
 #: What the reference calls a text that reached the limit.
 _STOPS = {"length": "limit", "max_length": "limit", "max_new_tokens": "limit"}

@@ -29,8 +29,7 @@ from workbench.generation.sampling import Sampler
 from workbench.generation.stream import TextStream
 from workbench.generation.token_step import TokenStep
 from workbench.model.load import LoadedCheckpoint
-from workbench.model.prompt import TEMPLATE_VERSION, Message, render_chat
-from workbench.model.splice import IMAGE_TOKEN_ID
+from workbench.model.prompt import IMAGE_TOKEN_ID, TEMPLATE_VERSION, Message, render_chat
 from workbench.model.tokenizer import CxrTokenizer
 from workbench.radiograph.contract import NO_WORDS, InputWarning
 
@@ -213,7 +212,7 @@ class Responder:
             return self.finish(job, draft)
 
         # Some tokenizers close the gap in front of "n't" and the like when it is complete.
-        hold = 4 if self.tokenizer.files.clean_up_spaces else 0
+        hold = 4 if self.tokenizer.settings["clean_up_tokenization_spaces"] else 0
         return TextStream(self._tokens(job, draft), self.tokenizer.decode, finish, hold=hold)
 
     def _tokens(self, job: Job, draft: Draft) -> Iterator[int]:

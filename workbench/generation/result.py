@@ -14,7 +14,7 @@ import numpy as np
 
 from workbench._version import __version__
 from workbench.generation.options import DecodingSettings
-from workbench.model.token_text import tokens_within
+from workbench.model.tokenizer import tokens_within
 from workbench.radiograph import InputWarning
 from workbench.reports import sentences
 

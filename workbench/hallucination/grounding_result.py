@@ -23,7 +23,7 @@ from workbench.findings import NO_FINDING
 from workbench.generation import ModelIdentity
 from workbench.hallucination.ablations import REMOVING
 from workbench.model.licence import RESEARCH_NOTICE
-from workbench.model.token_text import tokens_within
+from workbench.model.tokenizer import tokens_within
 from workbench.reports import FindingLabel, Section, divide, label, sentences
 from workbench.trace import Selection
 from workbench.trace.selection import words_of

@@ -1,9 +1,10 @@
 """CXR-LLaVA as one transformers model: vision tower, linear projector, LLaMA.
 
 State-dict names are exactly those of the published checkpoint (`vision_tower.*`, `mm_projector.*`,
-`llama.*`, `lm_head.weight`). Attention is causal over image tokens too, and positions count through
-the spliced sequence. Registered with transformers' Auto classes, so a directory in the published
-layout loads without remote code.
+`llama.*`, `lm_head.weight`). A prompt holds `IMAGE_TOKEN_ID` (-200) once per image; each becomes N
+feature rows, so L ids make T = L - 1 + N positions (one image). Attention is causal over image
+tokens too, and positions count through the spliced sequence. Registered with transformers' Auto
+classes, so a directory in the published layout loads without remote code.
 
 Papers: Lee et al., CXR-LLaVA, European Radiology 2025, doi 10.1007/s00330-024-11339-6, section 2;
 Su et al., RoFormer, arXiv 2104.09864, section 3.4 (rotary positions).
@@ -32,7 +33,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from workbench.errors import InputError
 from workbench.model.config import CxrLlavaConfig, CxrVisionConfig
-from workbench.model.splice import IGNORE_LABEL, IMAGE_TOKEN_ID, splice_embeddings, stretch
+from workbench.model.prompt import IGNORE_LABEL, IMAGE_TOKEN_ID
 from workbench.model.vision import VisionTower
 
 
@@ -141,7 +142,15 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
         Raises:
             InputError: the number of images or the width of the features does not fit.
         """
-        return splice_embeddings(input_ids, self.get_input_embeddings(), image_features)
+        embed = cast("nn.Embedding", self.get_input_embeddings())
+        input_ids = input_ids.to(embed.weight.device)
+        images = int((input_ids == IMAGE_TOKEN_ID).sum())
+        features = _check_features(image_features, images, embed.weight.shape[1])
+        ids = torch.gather(input_ids, 1, _source_index(input_ids, features.shape[1]))
+        is_image = ids == IMAGE_TOKEN_ID
+        embeds = embed(ids.masked_fill(is_image, 0))
+        features = features.to(device=embeds.device, dtype=embeds.dtype)
+        return embeds.masked_scatter(is_image.unsqueeze(-1), features)
 
     def forward(
         self,
@@ -200,8 +209,9 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
             use_cache=use_cache,
             **{key: value for key, value in kwargs.items() if key != "num_items_in_batch"},
         )
-        hidden = _keep(output.last_hidden_state, logits_to_keep)
-        logits = self.lm_head(hidden)
+        last = isinstance(logits_to_keep, int)
+        kept = slice(-logits_to_keep, None) if last else logits_to_keep  # -0: all of them
+        logits = self.lm_head(output.last_hidden_state[:, kept])
         return CausalLMOutputWithPast(
             loss=None if labels is None else self._loss(logits, labels, kwargs),
             logits=logits,
@@ -233,10 +243,52 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
         )
 
 
-def _keep(hidden: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:
-    if isinstance(logits_to_keep, int):
-        return hidden[:, -logits_to_keep:] if logits_to_keep else hidden
-    return hidden[:, logits_to_keep]
+def _source_index(input_ids: torch.Tensor, image_tokens: int) -> Int[torch.Tensor, "B T"]:
+    """Return for each position of the spliced sequence the id it comes from."""
+    is_image = input_ids == IMAGE_TOKEN_ID
+    counts = is_image.sum(1)
+    if (counts != counts[0]).any():
+        raise InputError(
+            "every row of a batch must hold the same number of images, got "
+            f"{counts.tolist()}; run rows with other numbers on their own"
+        )
+    repeats = torch.where(is_image, image_tokens, 1)
+    positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+    return torch.stack([torch.repeat_interleave(positions, row) for row in repeats])
+
+
+def stretch(
+    values: torch.Tensor | None,
+    input_ids: Int[torch.Tensor, "B L"],
+    image_tokens: int,
+    image_value: int,
+) -> torch.Tensor | None:
+    """Stretch one value per id (a mask, labels) to one value per position of the spliced sequence.
+
+    Images of `image_tokens` rows get `image_value`. What has another shape comes back as it is.
+    """
+    if values is None or values.shape != input_ids.shape:
+        return values
+    source = _source_index(input_ids, image_tokens)
+    is_image = torch.gather(input_ids, 1, source) == IMAGE_TOKEN_ID
+    return torch.gather(values, 1, source).masked_fill(is_image, image_value)
+
+
+def _check_features(features: torch.Tensor, images: int, width: int) -> torch.Tensor:
+    """Return the features of as many images; those of one may stand for all."""
+    if features.ndim != 3 or features.shape[-1] != width:
+        raise InputError(
+            f"image_features must have shape (K, N, {width}), got {tuple(features.shape)}; "
+            "make them with encode_image"
+        )
+    if features.shape[0] == 1 and images > 1:
+        return features.expand(images, -1, -1)
+    if features.shape[0] != images:
+        raise InputError(
+            f"the ids hold {images} image places ({IMAGE_TOKEN_ID}) but {features.shape[0]} images "
+            "came; give one image per place"
+        )
+    return features
 
 
 AutoConfig.register(CxrLlavaConfig.model_type, CxrLlavaConfig, exist_ok=True)

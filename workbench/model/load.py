@@ -177,10 +177,10 @@ def _check(config: CxrLlavaConfig, weights: WeightFiles) -> None:
 
 def _check_marks(tokenizer: CxrTokenizer) -> None:
     """Refuse a tokenizer that would read the marks of the chat template as words."""
-    spelled = (tokenizer.files.bos.content, tokenizer.files.eos.content)
-    if spelled != (BOS, EOS):
+    spelled = [tokenizer.settings[name] for name in ("bos_token", "eos_token")]
+    if spelled != [BOS, EOS]:
         raise CheckpointError(
-            f"the tokenizer calls its first and last token {spelled[0]!r} and {spelled[1]!r}, but "
+            f"the tokenizer's first and last token are {spelled[0]!r} and {spelled[1]!r}, but "
             f"the chat template has {BOS!r} and {EOS!r}; correct bos_token and eos_token in "
             "tokenizer_config.json and special_tokens_map.json"
         )

@@ -22,8 +22,11 @@ from workbench.errors import InputError
 #: Changes whenever `render_chat` gives another string for the same messages.
 TEMPLATE_VERSION = "llama-2-chat/1"
 
-#: Stands for the image in a message; becomes `IMAGE_TOKEN_ID` among the token ids.
-IMAGE_MARK = "<image>"
+#: What stands for the image in a message, and in a sequence of token ids.
+IMAGE_MARK, IMAGE_TOKEN_ID = "<image>", -200
+
+#: Label of token ids that carry no loss.
+IGNORE_LABEL = -100
 
 SYSTEM_PROMPT = (
     "You are a helpful radiologist. Try to interpret chest x ray image and answer to the question "

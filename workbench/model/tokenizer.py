@@ -16,16 +16,22 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, groupby, pairwise
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 
 from workbench.errors import CheckpointError, InputError
-from workbench.model.prompt import IMAGE_MARK, check_characters
-from workbench.model.splice import IMAGE_TOKEN_ID
-from workbench.model.token_text import byte_spans, clean_spaces, read_byte
-from workbench.model.tokenizer_files import TokenizerFiles, read_tokenizer_files
+from workbench.model.prompt import IMAGE_MARK, IMAGE_TOKEN_ID, check_characters
+from workbench.model.tokenizer_files import (
+    REQUIRED,
+    AddedToken,
+    check_settings,
+    read_files,
+    write_files,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -37,51 +43,59 @@ _SHOWN = 5
 #: `normalizer_spec { add_dummy_prefix: false }`, appended to a model so that it merges into it.
 _NO_DUMMY_PREFIX = b"\x1a\x02\x18\x00"
 
+#: Replacements of transformers' `clean_up_tokenization`, in its order.
+_SPACES = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+
 
 class CxrTokenizer:
     """Sentencepiece tokenizer with the behaviour of transformers 4.36.
 
     Args:
-        files: the sentencepiece model and the settings that stand beside it.
+        model: bytes of tokenizer.model.
+        settings: keys of tokenizer_config.json, see `workbench.model.tokenizer_files.DEFAULTS`.
         embedded: ids that the model embeds; None where there is no model. Tokens that were added
             beyond them can be decoded, and a text that holds one is refused.
 
     Attributes:
         pad_id: `unk_id` where no pad token is set, or none that is embedded.
-        model_size: ids of the sentencepiece model; `vocab_size` counts added tokens as well.
+        vocab_size: ids of the sentencepiece model and of added tokens.
 
     Raises:
-        CheckpointError: the sentencepiece model cannot be read or lacks a special token, or the
-            model does not embed what it needs.
+        CheckpointError: the sentencepiece model or a setting cannot be read, a special token is
+            missing, or the model does not embed what it needs.
     """
 
-    def __init__(self, files: TokenizerFiles, *, embedded: int | None = None) -> None:
-        self.files = files
-        self.legacy = files.legacy
-        model = files.model if files.legacy else files.model + _NO_DUMMY_PREFIX
+    def __init__(
+        self,
+        model: bytes,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        embedded: int | None = None,
+    ) -> None:
+        self.model = model
+        self.settings, self._tokens = check_settings(settings or {})
+        self.legacy = self.settings["legacy"]
         self._sp = sentencepiece.SentencePieceProcessor()
         try:
-            self._sp.LoadFromSerializedProto(model)
-            self._id_of, self._added = self._place_added_tokens()
+            self._sp.LoadFromSerializedProto(model if self.legacy else model + _NO_DUMMY_PREFIX)
+            pieces = self._sp.id_to_piece(list(range(self._sp.get_piece_size())))
         except (RuntimeError, UnicodeDecodeError) as error:
-            if isinstance(error, CheckpointError):
-                raise
             raise CheckpointError(
                 f"tokenizer.model is not a sentencepiece model ({error}); copy it again"
             ) from error
-        self.bos_id = self._id_of[files.bos.content]
-        self.eos_id = self._id_of[files.eos.content]
-        self.unk_id = self._id_of[files.unk.content]
-        self.pad_id = self._id_of[files.pad.content] if files.pad else self.unk_id
-        self._special = {token.content for token in files.special_tokens}
-        self._special_ids = {self._id_of[content] for content in self._special}
-        longest_first = sorted(self._id_of, key=len, reverse=True)
+        self._ids = {piece: index for index, piece in enumerate(pieces)}
+        for token in self._tokens.values():
+            self._ids[token.content] = self._place(token)
+        self._pieces = {index: piece for piece, index in self._ids.items()}
+        self._pieces |= {**dict(enumerate(pieces)), IMAGE_TOKEN_ID: IMAGE_MARK}
+        self._special = {content for content, token in self._tokens.items() if token.special}
+        self.unk_id, self.bos_id, self.eos_id = (self._ids[self.settings[n]] for n in REQUIRED)
+        self.pad_id = self._ids.get(self.settings["pad_token"], self.unk_id)
+        longest_first = sorted(self._tokens, key=len, reverse=True)
         self._split = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
-        self._strip = {token.content: token for token in files.all_tokens}
-        self._unk_length = len(self._sp.encode(files.unk.content, out_type=str))
-        self.model_size = self._sp.get_piece_size()
-        self.vocab_size = max(self.model_size, *(i + 1 for i in self._id_of.values()))
-        self._beyond = {} if embedded is None else self._find_beyond(embedded)
+        self._unk_length = len(self._sp.encode(self.settings["unk_token"], out_type=str))
+        self.vocab_size = max(self._ids.values()) + 1
+        self._beyond = {} if embedded is None else self._find_beyond(len(pieces), embedded)
 
     @classmethod
     def from_directory(cls, directory: str | Path, *, embedded: int | None = None) -> CxrTokenizer:
@@ -90,11 +104,11 @@ class CxrTokenizer:
         Raises:
             CheckpointError: tokenizer.model is missing or unreadable, or is not of this model.
         """
-        return cls(read_tokenizer_files(Path(directory)), embedded=embedded)
+        return cls(*read_files(Path(directory)), embedded=embedded)
 
     def save(self, directory: str | Path) -> None:
         """Write the tokenizer's files into a checkpoint directory."""
-        self.files.write(Path(directory))
+        write_files(Path(directory), self.model, self.settings)
 
     def encode(self, text: str, *, add_bos: bool | None = None) -> list[int]:
         """Tokenise one text on its own; no EOS is put at its end.
@@ -105,15 +119,15 @@ class CxrTokenizer:
         Raises:
             InputError: the text holds half a character, or a token that the model does not embed.
         """
-        tokens = self.tokenise(check_characters(text))
-        ids = [self._token_id(token) for token in tokens]
+        tokens = self._tokenise(check_characters(text))
         beyond = next((token for token in tokens if token in self._beyond), None)
         if beyond is not None:
             raise InputError(
                 f"the text holds {beyond!r}, a token that was added to the tokenizer (id "
                 f"{self._beyond[beyond]}) and that these weights do not embed; write it another way"
             )
-        if self.files.add_bos if add_bos is None else add_bos:
+        ids = [self._ids.get(token, self._sp.unk_id()) for token in tokens]
+        if self.settings["add_bos_token"] if add_bos is None else add_bos:
             ids.insert(0, self.bos_id)
         return ids
 
@@ -122,8 +136,7 @@ class CxrTokenizer:
 
         There are two BOS at the start, as in the published code.
         """
-        first, *rest = (self.encode(piece) for piece in rendered.split(IMAGE_MARK))
-        ids = list(first)
+        ids, *rest = (self.encode(piece) for piece in rendered.split(IMAGE_MARK))
         for piece in rest:
             ids.append(IMAGE_TOKEN_ID)
             ids.extend(piece[1:] if piece[:1] == [self.bos_id] else piece)
@@ -134,24 +147,19 @@ class CxrTokenizer:
 
         `skip_special` leaves BOS, EOS, UNK and padding out.
         """
-        kept = [i for i in map(int, ids) if i != IMAGE_TOKEN_ID]
+        pieces = self.pieces(i for i in ids if i != IMAGE_TOKEN_ID)
         if skip_special:
-            kept = [i for i in kept if i not in self._special_ids]
-        texts, run = [], []
-        for piece in map(self._piece, kept):
-            if piece in self._id_of and piece not in self._special:
-                texts += [self._join(run)] if run else []
-                texts.append(piece)
-                run = []
-            else:
-                run.append(piece)
-        texts += [self._join(run)] if run else []
+            pieces = [piece for piece in pieces if piece not in self._special]
+        texts: list[str] = []
+        for alone, run in groupby(pieces, self._stands_alone):
+            found = [*run]
+            texts += found if alone else [self._join(found)]
         text = " ".join(text for text in texts if text)
-        return clean_spaces(text) if self.files.clean_up_spaces else text
+        return clean_spaces(text) if self.settings["clean_up_tokenization_spaces"] else text
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Return the vocabulary piece of each id ("<image>" for `IMAGE_TOKEN_ID`)."""
-        return [IMAGE_MARK if i == IMAGE_TOKEN_ID else self._piece(int(i)) for i in ids]
+        return [self._pieces.get(int(i), "") for i in ids]
 
     def offsets(self, ids: Sequence[int]) -> list[tuple[int, int]]:
         """Return where each id stands in `decode(ids)`: one (start, end) per id, end excluded.
@@ -159,38 +167,35 @@ class CxrTokenizer:
         Special tokens have empty spans; ids that share a character (bytes in UTF-8) share its span.
         Spans cover the whole text.
         """
-        ids = [int(i) for i in ids]
-        text = self.decode(ids)
-        surfaces, spans, position, index = [], [], 0, 0
-        while index < len(ids):
-            run = self._byte_run(ids, index)
-            if run:
-                surface, inner = byte_spans(run)
-            else:
-                surface = self._surface(ids[index])
-                inner = [(0, len(surface))]
-            spans += [(position + start, position + end) for start, end in inner]
-            surfaces.append(surface)
-            position += len(surface)
-            index += len(inner)
-        lead = position - len(text)
+        text, pieces = self.decode(ids), self.pieces(ids)
+        hidden = self._special | {IMAGE_MARK}
+        surfaces = ["" if p in hidden else p.replace(WORD_START, " ") for p in pieces]
+        lead = sum(map(len, surfaces)) - len(text)
         if lead < 0 or "".join(surfaces)[lead:] != text:
-            return self._offsets_by_prefix(ids)
-        return [(max(start - lead, 0), max(end - lead, 0)) for start, end in spans]
+            return self._offsets_by_prefix(ids, pieces)
+        ends = accumulate(map(len, surfaces), initial=-lead)
+        return list(pairwise(max(end, 0) for end in ends))
 
-    def tokenise(self, text: str) -> list[str]:
+    def _offsets_by_prefix(
+        self, ids: Sequence[int], pieces: Sequence[str]
+    ) -> list[tuple[int, int]]:
+        """Find the spans from the text of each longer beginning."""
+        lengths = [len(self.decode(ids[: count + 1])) for count in range(len(ids))]
+        spans, start = [], 0
+        for index, piece in enumerate(pieces):
+            end = min(lengths[index:])
+            shared = end == start and spans and piece.startswith("<0x")
+            spans.append(spans[-1] if shared else (start, end))
+            start = end
+        return spans
+
+    def _tokenise(self, text: str) -> list[str]:
         """Return the pieces of one text, special tokens as they are spelled."""
-        if self.legacy or not text:
-            return self._tokenise_runs(text)
-        tokens = self._tokenise_runs(WORD_START + text.replace(WORD_START, " "))
-        if len(tokens) > 1 and tokens[0] == WORD_START and tokens[1] in self._special:
-            return tokens[1:]
-        return tokens
-
-    def _tokenise_runs(self, text: str) -> list[str]:
+        if text and not self.legacy:
+            text = WORD_START + text.replace(WORD_START, " ")
         parts = self._split.split(text)
         for index in range(1, len(parts), 2):
-            token = self._strip[parts[index]]
+            token = self._tokens[parts[index]]
             if token.lstrip:
                 parts[index - 1] = parts[index - 1].rstrip()
             if token.rstrip:
@@ -198,79 +203,61 @@ class CxrTokenizer:
         tokens: list[str] = []
         for index, part in enumerate(parts):
             tokens += [part] if index % 2 else self._tokenise_run(part)
-        return tokens
+        first, second = (*tokens[:2], "", "")[:2]
+        mark = not self.legacy and first == WORD_START and second in self._special
+        return tokens[1:] if mark else tokens
 
     def _tokenise_run(self, text: str) -> list[str]:
-        if not text:
-            return []
         if self.legacy or not text.startswith((WORD_START, " ")):
             return self._sp.encode(text, out_type=str)
         # Sentencepiece would strip a leading mark; behind the unknown token it does not.
-        tokens = self._sp.encode(self.files.unk.content + text, out_type=str)
+        tokens = self._sp.encode(self.settings["unk_token"] + text, out_type=str)
         return tokens[self._unk_length :]
 
+    def _stands_alone(self, piece: str) -> bool:
+        return piece in self._tokens and piece not in self._special
+
     def _join(self, pieces: list[str]) -> str:
-        pieces = list(pieces)
-        if pieces[0].startswith(WORD_START):
-            pieces[0] = pieces[0][1:]
-        text, run, after_special = "", [], False
-        for index, piece in enumerate(pieces):
-            if piece in self._special:
-                if not after_special and index and self.legacy:
-                    text += " "
-                text += self._sp.decode(run) + piece
-                run, after_special = [], True
+        pieces[0] = pieces[0].removeprefix(WORD_START)
+        runs = [(special, [*run]) for special, run in groupby(pieces, self._special.__contains__)]
+        text = ""
+        for number, (special, run) in enumerate(runs, start=1):
+            if special:
+                text += "".join(run)
             else:
-                run.append(piece)
-                after_special = False
-        return text + self._sp.decode(run)
+                space = " " if self.legacy and number < len(runs) else ""
+                text += space + self._sp.decode(run)
+        return text
 
-    def _byte_run(self, ids: Sequence[int], start: int) -> list[int]:
-        run = []
-        for i in ids[start:]:
-            value = read_byte(self._piece(i))
-            if value is None:
-                break
-            run.append(value)
-        return run
-
-    def _surface(self, token_id: int) -> str:
-        if token_id == IMAGE_TOKEN_ID or token_id in self._special_ids:
-            return ""
-        return self._piece(token_id).replace(WORD_START, " ")
-
-    def _offsets_by_prefix(self, ids: list[int]) -> list[tuple[int, int]]:
-        ends = [len(self.decode(ids[: count + 1])) for count in range(len(ids))]
-        ends = [min(ends[index:]) for index in range(len(ends))]
-        return list(zip([0, *ends], ends, strict=False))
-
-    def _piece(self, token_id: int) -> str:
-        if token_id in self._added:
-            return self._added[token_id]
-        if 0 <= token_id < self._sp.get_piece_size():
-            return self._sp.id_to_piece(token_id)
-        return ""
-
-    def _token_id(self, token: str) -> int:
-        known = self._id_of.get(token)
-        return self._sp.piece_to_id(token) if known is None else known
-
-    def _find_beyond(self, embedded: int) -> dict[str, int]:
-        """Return the added tokens that the model does not embed; those of every prompt it must."""
-        if self.model_size > embedded:
+    def _place(self, token: AddedToken) -> int:
+        """Return the id of an added token: as the files say, the vocabulary's, or the next."""
+        if token.index is not None:
+            return token.index
+        if token.content in self._ids:
+            return self._ids[token.content]
+        if token.content in [self.settings[name] for name in REQUIRED]:
             raise CheckpointError(
-                f"tokenizer.model knows {self.model_size} ids, but the model embeds {embedded}; "
-                "use the tokenizer that belongs to these weights"
+                f"tokenizer.model does not hold the special token {token.content!r}; the files "
+                "beside it belong to another tokenizer"
             )
-        beyond = {token: i for token, i in self._id_of.items() if i >= embedded}
-        for token in (self.files.bos, self.files.eos, self.files.unk):
-            if token.content in beyond:
+        return max(self._ids.values()) + 1
+
+    def _find_beyond(self, known: int, embedded: int) -> dict[str, int]:
+        """Return the added tokens that the model does not embed; those of every prompt it must."""
+        if known > embedded:
+            raise CheckpointError(
+                f"tokenizer.model knows {known} ids, but the model embeds {embedded}; use the "
+                "tokenizer that belongs to these weights"
+            )
+        beyond = {token: i for token, i in self._ids.items() if i >= embedded}
+        for token in (self.settings[name] for name in REQUIRED):
+            if token in beyond:
                 raise CheckpointError(
-                    f"the special token {token.content!r} has the id {beyond[token.content]}, but "
-                    f"the model embeds {embedded}; use the tokenizer that belongs to these weights"
+                    f"the special token {token!r} has the id {beyond[token]}, but the model embeds "
+                    f"{embedded}; use the tokenizer that belongs to these weights"
                 )
         named = sorted((token, i) for token, i in beyond.items() if token != IMAGE_MARK)
-        if beyond and self.pad_id >= embedded:
+        if self.pad_id >= embedded:
             self.pad_id = self.unk_id
         if named:
             logger.warning(
@@ -281,20 +268,16 @@ class CxrTokenizer:
             )
         return beyond
 
-    def _place_added_tokens(self) -> tuple[dict[str, int], dict[int, str]]:
-        size = self._sp.get_piece_size()
-        ids: dict[str, int] = {}
-        for token in self.files.all_tokens:
-            known = self._sp.piece_to_id(token.content)
-            if token.index is not None:
-                ids[token.content] = token.index
-            elif self._sp.id_to_piece(known) == token.content:
-                ids[token.content] = known
-            elif token in (self.files.bos, self.files.eos, self.files.unk):
-                raise CheckpointError(
-                    f"tokenizer.model does not hold the special token {token.content!r}; the "
-                    "files beside it belong to another tokenizer"
-                )
-            else:
-                ids[token.content] = max([size - 1, *ids.values()]) + 1
-        return ids, {index: content for content, index in ids.items() if index >= size}
+
+def clean_spaces(text: str) -> str:
+    """Remove the space before punctuation and clitics, as `clean_up_tokenization_spaces` asks."""
+    for pattern in _SPACES:
+        text = text.replace(pattern, pattern.strip() if pattern != " ' " else "'")
+    return text
+
+
+def tokens_within(offsets: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, ...]:
+    """Return the numbers of the tokens that wrote any character of a range, `end` excluded."""
+    return tuple(
+        number for number, (first, last) in enumerate(offsets) if first < end and last > start
+    )

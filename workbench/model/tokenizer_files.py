@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import CheckpointError
 from workbench.model.weights import read_object
 
-logger = logging.getLogger(__name__)
-
 MODEL_FILE = "tokenizer.model"
 CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_FILE = "special_tokens_map.json"
 ADDED_FILE = "added_tokens.json"
 
-_SPECIAL_KEYS = (
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "pad_token",
-    "additional_special_tokens",
-)
+#: Keys of tokenizer_config.json that are read and written back, with what holds without them.
+#: A checkpoint's own chat template is not among them: the workbench has one.
+DEFAULTS: Mapping[str, Any] = {
+    "unk_token": "<unk>",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "pad_token": None,
+    "additional_special_tokens": (),
+    "added_tokens_decoder": {},
+    "add_bos_token": True,
+    "add_eos_token": False,  # kept for the files, not obeyed
+    "clean_up_tokenization_spaces": False,
+    "legacy": True,
+}
+#: Special tokens that stand in every prompt.
+REQUIRED = ("unk_token", "bos_token", "eos_token")
+_NAMED = (*REQUIRED, "pad_token")
+_SPECIAL = (*_NAMED, "additional_special_tokens")
 
 
 @dataclass(frozen=True)
@@ -33,100 +41,60 @@ class AddedToken:
     """A token that is cut out of the text before sentencepiece sees it.
 
     `lstrip` and `rstrip` swallow white space beside it; `index` is its id, or None where the
-    vocabulary (or the next free id) says.
+    vocabulary (or the next free id) says; decoding can skip a `special` one.
     """
 
     content: str
     lstrip: bool = False
     rstrip: bool = False
     index: int | None = None
+    special: bool = False
 
 
-@dataclass(frozen=True)
-class TokenizerFiles:
-    """Sentencepiece model and settings of one tokenizer.
-
-    Attributes:
-        model: bytes of tokenizer.model.
-        legacy: every run after a special token gets a word-start mark, not only the first.
-        additional, added: further special tokens, and tokens that are cut out but are not special.
-        add_bos: `encode` puts BOS before a text.
-        add_eos: as the files say; kept for them, `encode` does not obey it.
-        clean_up_spaces: decoding removes spaces before punctuation.
-    """
-
-    model: bytes
-    legacy: bool = True
-    bos: AddedToken = field(default_factory=lambda: AddedToken("<s>"))
-    eos: AddedToken = field(default_factory=lambda: AddedToken("</s>"))
-    unk: AddedToken = field(default_factory=lambda: AddedToken("<unk>"))
-    pad: AddedToken | None = None
-    additional: tuple[AddedToken, ...] = ()
-    added: tuple[AddedToken, ...] = ()
-    add_bos: bool = True
-    add_eos: bool = False
-    clean_up_spaces: bool = False
-
-    @property
-    def special_tokens(self) -> tuple[AddedToken, ...]:
-        """Tokens that decoding can skip."""
-        pad = (self.pad,) if self.pad else ()
-        return (self.unk, self.bos, self.eos, *pad, *self.additional)
-
-    @property
-    def all_tokens(self) -> tuple[AddedToken, ...]:
-        """Tokens that are cut out of a text, each once."""
-        every = {token.content: token for token in (*self.added, *self.special_tokens)}
-        return tuple(every.values())
-
-    def write(self, directory: Path) -> None:
-        """Write tokenizer.model and the two JSON files that transformers reads beside it."""
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / MODEL_FILE).write_bytes(self.model)
-        special: dict[str, Any] = {
-            "bos_token": self.bos.content,
-            "eos_token": self.eos.content,
-            "unk_token": self.unk.content,
-        }
-        if self.pad:
-            special["pad_token"] = self.pad.content
-        if self.additional:
-            special["additional_special_tokens"] = [token.content for token in self.additional]
-        config = {
-            **special,
-            "add_bos_token": self.add_bos,
-            "add_eos_token": self.add_eos,
-            "clean_up_tokenization_spaces": self.clean_up_spaces,
-            "legacy": self.legacy,
-            "tokenizer_class": "LlamaTokenizer",
-        }
-        placed = {
-            str(token.index): {
-                "content": token.content,
-                "lstrip": token.lstrip,
-                "normalized": False,
-                "rstrip": token.rstrip,
-                "single_word": False,
-                "special": token in self.special_tokens,
-            }
-            for token in self.all_tokens
-            if token.index is not None
-        }
-        if placed:
-            config["added_tokens_decoder"] = placed
-        for name, value in ((CONFIG_FILE, config), (SPECIAL_FILE, special)):
-            text = json.dumps(value, indent=2, sort_keys=True)
-            (directory / name).write_text(text + "\n", encoding="utf-8")
-
-
-def read_tokenizer_files(directory: Path) -> TokenizerFiles:
-    """Read the tokenizer files of a checkpoint directory; only tokenizer.model is needed.
+def read_files(directory: Path) -> tuple[bytes, dict[str, Any]]:
+    """Return tokenizer.model, and what the JSON files say about the keys of `DEFAULTS`.
 
     Raises:
         CheckpointError: tokenizer.model is missing, or a JSON file beside it cannot be read.
     """
+    path = directory / MODEL_FILE
+    if not path.is_file():
+        raise CheckpointError(
+            f"no {MODEL_FILE} in {directory}; a checkpoint needs its sentencepiece model, copy it "
+            "beside config.json"
+        )
+    settings = {n: v for n, v in read_object(directory / CONFIG_FILE).items() if v is not None}
+    special = {n: v for n, v in read_object(directory / SPECIAL_FILE).items() if n in _SPECIAL}
+    added = read_object(directory / ADDED_FILE)
+    return path.read_bytes(), special | settings | {ADDED_FILE: added}
+
+
+def write_files(directory: Path, model: bytes, settings: Mapping[str, Any]) -> None:
+    """Write tokenizer.model and the two JSON files that transformers reads beside it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / MODEL_FILE).write_bytes(model)
+    told = {n: v for n, v in settings.items() if isinstance(v, bool) or v}
+    special = {n: told[n] for n in _SPECIAL if n in told}
+    config = told | {"tokenizer_class": "LlamaTokenizer"}
+    for name, value in ((CONFIG_FILE, config), (SPECIAL_FILE, special)):
+        text = json.dumps(value, indent=2, sort_keys=True)
+        (directory / name).write_text(text + "\n", encoding="utf-8")
+
+
+def check_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, AddedToken]]:
+    """Return the value of every key, and by its content each token that is cut out of a text.
+
+    Raises:
+        CheckpointError: a value is of the wrong kind.
+    """
     try:
-        return _read_files(directory)
+        settings = {n: v if given.get(n) is None else given[n] for n, v in DEFAULTS.items()}
+        for name, default in DEFAULTS.items():
+            if isinstance(default, bool) and not isinstance(settings[name], bool):
+                raise ValueError(f"{name} must be true or false, got {settings[name]!r}")
+        added = {str(i): {"content": token} for token, i in given.get(ADDED_FILE, {}).items()}
+        settings["added_tokens_decoder"] = added | settings["added_tokens_decoder"]
+        return settings, _tokens(settings)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{CONFIG_FILE}, {SPECIAL_FILE} or {ADDED_FILE} do not describe the tokens of a "
@@ -134,74 +102,37 @@ def read_tokenizer_files(directory: Path) -> TokenizerFiles:
         ) from error
 
 
-def _read_files(directory: Path) -> TokenizerFiles:
-    path = directory / MODEL_FILE
-    if not path.is_file():
-        raise CheckpointError(
-            f"no {MODEL_FILE} in {directory}; a checkpoint needs its sentencepiece model, copy it "
-            "beside config.json"
-        )
-    config = read_object(directory / CONFIG_FILE)
-    if config.get("chat_template"):
-        logger.debug("the tokenizer's chat template is not used; the workbench has its own")
-    given = {name: config[name] for name in _SPECIAL_KEYS if config.get(name) is not None}
-    special = {**read_object(directory / SPECIAL_FILE), **given}
-    decoder = config.get("added_tokens_decoder") or {}
-    placed = _placed(decoder, read_object(directory / ADDED_FILE))
-    named = {
-        name: _token(special[f"{name}_token"], placed)
-        for name in ("bos", "eos", "unk", "pad")
-        if special.get(f"{name}_token") is not None
-    }
-    additional = [_token(t, placed) for t in special.get("additional_special_tokens") or ()]
-    flagged = [placed[entry["content"]] for entry in decoder.values() if entry.get("special")]
-    names = {token.content for token in named.values()}
-    known = names | {token.content for token in additional}
-    return TokenizerFiles(
-        model=path.read_bytes(),
-        legacy=_flag(config, "legacy", True),
-        additional=tuple(
-            dict.fromkeys(t for t in (*additional, *flagged) if t.content not in names)
-        ),
-        added=tuple(t for c, t in placed.items() if c not in known and t not in flagged),
-        add_bos=_flag(config, "add_bos_token", True),
-        add_eos=_flag(config, "add_eos_token", False),
-        clean_up_spaces=_flag(config, "clean_up_tokenization_spaces", False),
-        **named,
-    )
+def _tokens(settings: dict[str, Any]) -> dict[str, AddedToken]:
+    """Return the tokens, and leave of each special one its content in the settings."""
+    tokens: dict[str, AddedToken] = {}
+    for key, entry in settings["added_tokens_decoder"].items():
+        index = int(key)
+        if index < 0:
+            raise ValueError("the id of an added token must be a whole number from 0 up")
+        token = replace(_token(entry, {}), index=index, special=bool(entry.get("special")))
+        tokens[token.content] = token
 
+    def special(entry: str | Mapping[str, Any]) -> str:
+        token = _token(entry, tokens)
+        tokens[token.content] = replace(token, special=True)
+        return token.content
 
-def _flag(config: Mapping[str, Any], name: str, default: bool) -> bool:
-    """Return a setting that is true or false; null is the default, anything else an error."""
-    value = config.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise ValueError(f"{name} must be true or false, got {value!r}")
-    return default if value is None else value
-
-
-def _placed(decoder: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, AddedToken]:
-    placed = {token: AddedToken(token, index=_index(index)) for token, index in added.items()}
-    for index, entry in decoder.items():
-        token = _token(entry, {})
-        placed[token.content] = replace(token, index=_index(index))
-    if "" in placed:
+    for name in _NAMED:
+        if settings[name] is not None:
+            settings[name] = special(settings[name])
+    more = "additional_special_tokens"
+    settings[more] = [special(entry) for entry in settings[more]]
+    if "" in tokens:
         raise ValueError("an added token without a text")
-    return placed
+    return tokens
 
 
-def _index(value: str | int) -> int:
-    """Return the id of an added token; below 0 or no whole number is an error."""
-    index = int(value)
-    if index < 0 or isinstance(value, bool | float):
-        raise ValueError("the id of an added token must be a whole number from 0 up")
-    return index
-
-
-def _token(entry: str | Mapping[str, Any], placed: Mapping[str, AddedToken]) -> AddedToken:
+def _token(entry: str | Mapping[str, Any], known: Mapping[str, AddedToken]) -> AddedToken:
+    """Return the token of one entry of a file, with the id that is known of it."""
     if isinstance(entry, str):
-        return placed.get(entry, AddedToken(entry))
+        return known.get(entry, AddedToken(entry))
     content = entry["content"]
     if not isinstance(content, str):
         raise TypeError("the content of a token must be a text")
-    index = placed[content].index if content in placed else None
+    index = known[content].index if content in known else None
     return AddedToken(content, bool(entry.get("lstrip")), bool(entry.get("rstrip")), index)

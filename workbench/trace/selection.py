@@ -13,7 +13,7 @@ from typing import Any, TypedDict, TypeVar, Unpack, cast
 
 from workbench.errors import InputError, OptionError, did_you_mean
 from workbench.findings import PRESENT, standard_name
-from workbench.model.token_text import tokens_within
+from workbench.model.tokenizer import tokens_within
 from workbench.reports import FindingLabel, label, sentences
 
 _SHOWN = 240

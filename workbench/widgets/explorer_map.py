@@ -13,7 +13,7 @@ from workbench.errors import OptionError
 from workbench.figures.numbers import method_name
 from workbench.findings import NO_FINDING
 from workbench.generation import Generation
-from workbench.model.token_text import tokens_within
+from workbench.model.tokenizer import tokens_within
 from workbench.reports import label, sentences
 from workbench.saliency import METHODS, Method, explain
 from workbench.saliency.cautions import caution_of
