@@ -39,7 +39,7 @@ from workbench.finetune.parts import prepare
 from workbench.finetune.recipe import TuningRecipe
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.llava import CxrLlavaForConditionalGeneration
-from workbench.model.sizes import BYTES, empty_model, full_size_config
+from workbench.model.placement import BYTES, empty_model, full_size_config
 
 if TYPE_CHECKING:
     import pandas as pd

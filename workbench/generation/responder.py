@@ -101,7 +101,7 @@ class Responder:
             id=loaded.card.name,
             sha256=_one_hash(loaded.card.sha256s),
             revision=loaded.card.revision,
-            dtype=placement.quantize or str(placement.dtype).removeprefix("torch."),
+            dtype=placement.name,
             device=str(placement.device),
         )
         return cls(engine, loaded.tokenizer, budget, identity)

@@ -22,9 +22,9 @@ from workbench._repr import short_repr
 from workbench.errors import CheckpointError, OptionError
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.config_keys import network_keys
-from workbench.model.licence import PUBLISHED_TERMS, Terms, terms_of
+from workbench.model.licence import terms_of
+from workbench.model.placement import empty_model, full_size_config, measure
 from workbench.model.prompt import TEMPLATE_VERSION
-from workbench.model.sizes import empty_model, full_size_config, measure
 from workbench.model.source import (
     PUBLISHED_ID,
     PUBLISHED_REVISION,
@@ -55,7 +55,7 @@ class ModelCard:
         notice: one line that every surface shows.
         domain: "phantom" or "radiograph": what the model was trained on.
         parameters: number by part, with the total.
-        memory: bytes of the weights by dtype, see `workbench.model.sizes.BYTES`.
+        memory: bytes of the weights by dtype, see `workbench.model.placement.BYTES`.
         context_length: positions of the language model; one image takes `image_tokens` of them,
             `text_tokens` are left for prompt and answer.
         image_size, patch_size: sides of the square input and of a patch, pixels.
@@ -139,58 +139,37 @@ def card(source: str | os.PathLike = "mini", *, hashes: bool = True) -> ModelCar
             "its own as .card"
         )
     found = find_local(source)
-    if found is not None:
-        return _card_of(found, hashes)
-    if str(source) != PUBLISHED_ID:
+    if found is None and str(source) == PUBLISHED_ID:
+        found = CheckpointSource(PUBLISHED_ID, "hub", Path(), PUBLISHED_REVISION)
+        return describe(full_size_config(), found, facts={}, on_this_machine=False)
+    if found is None:
         raise CheckpointError(
             f"{source} is not on this machine; load it once with a network, or give a directory"
         )
     return describe(
-        full_size_config(),
-        name=PUBLISHED_ID,
-        terms=PUBLISHED_TERMS,
-        revision=PUBLISHED_REVISION,
-        on_this_machine=False,
+        read_config(found.directory),
+        found,
+        facts=read_object(found.directory / CARD_FILE),
+        sha256s=hash_weights(find_weights(found.directory)) if hashes else {},
     )
-
-
-def _card_of(source: CheckpointSource, hashes: bool) -> ModelCard:
-    facts = read_object(source.directory / CARD_FILE)
-    return describe(
-        read_config(source.directory),
-        name=name_of(source, facts),
-        terms=terms_of(source.kind, facts),
-        revision=source.revision,
-        sha256s=hash_weights(find_weights(source.directory)) if hashes else {},
-        facts=facts,
-    )
-
-
-def name_of(source: CheckpointSource, facts: Mapping[str, Any]) -> str:
-    """Return what a checkpoint is called: its hub id, else as its model_card.json says."""
-    return source.name if source.kind == "hub" else str(facts.get("name", source.name))
 
 
 def describe(
     config: CxrLlavaConfig,
+    source: CheckpointSource,
     *,
-    name: str,
-    terms: Terms,
-    revision: str | None = None,
+    facts: Mapping[str, Any],
     sha256s: Mapping[str, str] | None = None,
     on_this_machine: bool = True,
-    facts: Mapping[str, Any] | None = None,
+    placement: str = "",
 ) -> ModelCard:
-    """Make a card from a configuration and what is known about its origin."""
-    sizes = measure(empty_model(config))
-    llama = config.llama
+    """Make a card from a configuration, where it comes from, and its model_card.json."""
+    sizes, llama = measure(empty_model(config)), config.llama
     return ModelCard(
-        name=name,
-        revision=revision,
+        name=source.name if source.kind == "hub" else str(facts.get("name", source.name)),
+        revision=source.revision,
         sha256s=dict(sha256s or {}),
-        licence=terms.licence,
-        notice=terms.notice,
-        domain=terms.domain,
+        **asdict(terms_of(source.kind, facts)),
         parameters=sizes.parts(),
         memory=sizes.memory(),
         context_length=config.context_length,
@@ -200,7 +179,8 @@ def describe(
         patch_size=config.vision.patch_size,
         cache_bytes=4 * llama.num_hidden_layers * llama.num_key_value_heads * llama.head_dim,
         on_this_machine=on_this_machine,
-        facts=dict(facts or {}),
+        facts=dict(facts),
+        placement=placement,
     )
 
 

@@ -69,8 +69,8 @@ def _with_warning(notice: str) -> str:
     return f"{notice.strip().rstrip('.')}. {NOT_CLINICAL.capitalize()}."
 
 
-def say_once(name: str, terms: Terms) -> None:
+def say_once(name: str, notice: str, licence: str) -> None:
     """Log the notice of a model, the first time in this process only."""
     if name not in _said:
         _said.add(name)
-        logger.warning("%s: %s. Licence: %s.", name, terms.notice.rstrip("."), terms.licence)
+        logger.warning("%s: %s. Licence: %s.", name, notice.rstrip("."), licence)

@@ -14,7 +14,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +24,23 @@ from transformers.utils import logging as transformers_logging
 
 from workbench._repr import short_repr
 from workbench.errors import CheckpointError, MissingDependencyError, OptionError
-from workbench.model.card import (
-    CARD_FILE,
-    ModelCard,
-    describe,
-    name_of,
-    read_config,
-)
+from workbench.model.card import CARD_FILE, ModelCard, describe, read_config
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.int8 import load_as_int8
-from workbench.model.licence import say_once, terms_of
+from workbench.model.licence import say_once
 from workbench.model.llava import CxrLlavaForConditionalGeneration
-from workbench.model.placement import DTYPES, INT8, Placement, find_hardware, place
+from workbench.model.placement import (
+    DTYPES,
+    INT8,
+    UNQUANTISED,
+    Placement,
+    empty_model,
+    find_hardware,
+    measure,
+    place,
+)
 from workbench.model.processor import ImageProcessor
 from workbench.model.prompt import BOS, EOS
-from workbench.model.sizes import UNQUANTISED, empty_model, measure
 from workbench.model.source import resolve_source
 from workbench.model.tokenizer import CxrTokenizer
 from workbench.model.weights import (
@@ -108,32 +110,19 @@ def load_checkpoint(
     _check(config, weights)
     tokenizer = CxrTokenizer.from_directory(found.directory, embedded=config.llama.vocab_size)
     _check_marks(tokenizer)
-    placement = place(
-        measure(empty_model(config)),
-        find_hardware(),
-        device=device,
-        dtype=dtype,
-        quantize=quantize,
-    )
+    sizes = measure(empty_model(config))
+    placement = place(sizes, find_hardware(), device=device, dtype=dtype, quantize=quantize)
     facts = read_object(found.directory / CARD_FILE)
     promised = facts.get("sha256")
     sha256s = verify_weights(weights, promised if isinstance(promised, dict) else {})
     model = _load_model(found.directory, config, weights, placement)
-    terms = terms_of(found.kind, facts)
-    say_once(found.name, terms)
-    card = describe(
-        config,
-        name=name_of(found, facts),
-        terms=terms,
-        revision=found.revision,
-        sha256s=sha256s,
-        facts=facts,
-    )
+    card = describe(config, found, facts=facts, sha256s=sha256s, placement=placement.stated)
+    say_once(found.name, card.notice, card.licence)
     return LoadedCheckpoint(
         model=model,
         tokenizer=tokenizer,
         processor=ImageProcessor.from_config(config),
-        card=replace(card, placement=placement.stated),
+        card=card,
         generation=read_object(found.directory / GENERATION_FILE),
         directory=found.directory,
         placement=placement,
@@ -153,14 +142,12 @@ def quantisation_config(placement: Placement) -> BitsAndBytesConfig | None:
             f"quantize={placement.quantize!r} needs bitsandbytes; install it with "
             "pip install 'cxr-llava-workbench[quant]'"
         )
-    skipped = list(UNQUANTISED)
-    if placement.quantize == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
     return BitsAndBytesConfig(
-        load_in_4bit=True,
+        load_in_8bit=placement.quantize == "8bit",
+        load_in_4bit=placement.quantize == "4bit",
         bnb_4bit_quant_type="nf4",
         bnb_4bit_compute_dtype=placement.dtype,
-        llm_int8_skip_modules=skipped,
+        llm_int8_skip_modules=list(UNQUANTISED),
     )
 
 
@@ -251,8 +238,10 @@ def save_checkpoint(
     before = model.config.dtype
     state = model.state_dict()
     if dtype is not None:
-        state = _cast(state, DTYPES[dtype])
         model.config.dtype = DTYPES[dtype]
+        state = {name: value.to(DTYPES[dtype]) for name, value in state.items()}
+        if model.config.tie_word_embeddings:
+            del state[_HEAD]
     try:
         model.save_pretrained(directory, state_dict=state, max_shard_size=max_shard_size)
     finally:
@@ -264,18 +253,6 @@ def save_checkpoint(
     if facts is not None:
         _write(directory / CARD_FILE, {**facts, "sha256": hash_weights(find_weights(directory))})
     return directory
-
-
-def _cast(state: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Cast each storage once, so that tied weights stay tied."""
-    made: dict[int, torch.Tensor] = {}
-    cast = {}
-    for name, value in state.items():
-        key = value.data_ptr()
-        if key not in made or made[key].shape != value.shape:
-            made[key] = value.to(dtype) if value.is_floating_point() else value
-        cast[name] = made[key]
-    return cast
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:

@@ -1,4 +1,7 @@
-"""Where a model runs and in which dtype: "auto" resolved against the hardware that is there.
+"""What a model weighs, and where it runs: "auto" resolved against the hardware that is there.
+
+Parameters are counted on a model without storage (the meta device), so the full-size model is
+counted on a laptop. Weights only: activations and the key-value cache come on top.
 
 GPUs from compute capability 8.0 compute in bfloat16, older ones (T4, V100) in float16, Apple GPUs
 in float32. So does a CPU, but for models that float32 makes too large for its memory, and for all
@@ -9,22 +12,30 @@ error before anything is loaded.
 
 from __future__ import annotations
 
+import copy
 import logging
-import re
 from dataclasses import dataclass, field
 
 import psutil
 import torch
+from torch import nn
 
+from workbench import settings
 from workbench.errors import DeviceError, OptionError
-from workbench.model.sizes import PartSizes
+from workbench.model.config import CxrLlavaConfig
+from workbench.model.llava import CxrLlavaForConditionalGeneration
 
 logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-QUANTISATIONS = ("8bit", "4bit")
-#: Of `workbench.model.int8`, on a CPU only.
+#: Of `workbench.model.int8`.
 INT8 = "int8"
+#: Quantisation -> the kind of device that it runs on, and how.
+_RUNS = {
+    "8bit": ("cuda", "on a CUDA GPU through bitsandbytes"),
+    "4bit": ("cuda", "on a CUDA GPU through bitsandbytes"),
+    INT8: ("cpu", "on the CPU beside float32"),
+}
 
 #: Up to this many parameters bfloat16 was measured not to pay on a CPU.
 SMALL = 50_000_000
@@ -33,8 +44,112 @@ _LARGE = 1_000_000_000
 
 _BFLOAT16_FROM = (8, 0)
 
-_ASKED = "as asked"
-_NO_16_BIT = ("float32", "Apple GPUs compute in it")
+#: Bytes of one parameter by dtype. In 4-bit weights, blocks of 64 share one float32 scale.
+BYTES = {
+    "float32": 4.0,
+    "bfloat16": 2.0,
+    "float16": 2.0,
+    "8bit": 1.0,
+    "4bit": 0.5 + 4 / 64,
+    "int8": 1.0,
+}
+
+#: dtype of what a quantisation leaves alone.
+_BESIDE = {"8bit": "bfloat16", "4bit": "bfloat16", "int8": "float32"}
+
+#: Bytes beside each weight of the layer that is shrunk to int8: in float32, while it is looked at,
+#: and before it is packed.
+_SHRINKING = 11
+
+#: Parts that stay unquantised, as the embedding and the norms do.
+UNQUANTISED = ("vision_tower", "mm_projector", "lm_head")
+
+
+@dataclass(frozen=True)
+class PartSizes:
+    """Parameters of each part; a tied head counts 0.
+
+    Attributes:
+        quantisable: of the language model's linear layers, which "8bit", "4bit" and "int8" shrink.
+        largest: of the largest of these layers.
+    """
+
+    vision_tower: int
+    mm_projector: int
+    language_model: int
+    lm_head: int
+    quantisable: int
+    largest: int = 0
+
+    @property
+    def total(self) -> int:
+        """Parameters of the whole model."""
+        return self.vision_tower + self.mm_projector + self.language_model + self.lm_head
+
+    def parts(self) -> dict[str, int]:
+        """Return parameters by part, with the total."""
+        names = ("vision_tower", "mm_projector", "language_model", "lm_head", "total")
+        return {name: getattr(self, name) for name in names}
+
+    def bytes_as(self, dtype: str) -> int:
+        """Return the weight of the model in bytes, as one of the names in `BYTES`."""
+        if dtype in _BESIDE:
+            rest = (self.total - self.quantisable) * BYTES[_BESIDE[dtype]]
+            return int(self.quantisable * BYTES[dtype] + rest)
+        return int(self.total * BYTES[dtype])
+
+    def bytes_to_load(self, dtype: str) -> int:
+        """Return the memory that loading the model takes at most, in bytes."""
+        return self.bytes_as(dtype) + (_SHRINKING * self.largest if dtype == "int8" else 0)
+
+    def memory(self) -> dict[str, int]:
+        """Return bytes of the weights for every name in `BYTES`."""
+        return {name: self.bytes_as(name) for name in BYTES}
+
+
+def empty_model(config: CxrLlavaConfig) -> CxrLlavaForConditionalGeneration:
+    """Return the model of a configuration without storage, for names, shapes and counts."""
+    with torch.device("meta"):
+        return CxrLlavaForConditionalGeneration(copy.deepcopy(config))
+
+
+def measure(model: CxrLlavaForConditionalGeneration) -> PartSizes:
+    """Count the parameters of a model, with or without storage."""
+    seen: set[int] = set()
+
+    def count(module: nn.Module) -> int:
+        new = [p for p in module.parameters() if id(p) not in seen]
+        seen.update(map(id, new))
+        return sum(p.numel() for p in new)
+
+    linear = [m.weight.numel() for m in model.llama.modules() if isinstance(m, nn.Linear)]
+    return PartSizes(
+        vision_tower=count(model.vision_tower),
+        mm_projector=count(model.mm_projector),
+        language_model=count(model.llama),
+        lm_head=count(model.lm_head),
+        quantisable=sum(linear),
+        largest=max(linear, default=0),
+    )
+
+
+def full_size_config() -> CxrLlavaConfig:
+    """Return the configuration of the published full-size model; its vision tower is the default.
+
+    Deviation: its `config.json` is not quoted here; `clip_embed_dim` (768) and the LLaMA sizes are
+    those of open_clip and Llama-2-7b-chat, which the paper names.
+    """
+    return CxrLlavaConfig(
+        llama={
+            "hidden_size": 4096,
+            "intermediate_size": 11008,
+            "max_position_embeddings": 4096,
+            "num_attention_heads": 32,
+            "num_hidden_layers": 32,
+            "rms_norm_eps": 1e-5,
+            "vocab_size": 32000,
+        },
+    )
 
 
 @dataclass(frozen=True)
@@ -45,6 +160,11 @@ class Gpu:
     name: str
     capability: tuple[int, int]
     free: int
+
+    @property
+    def device(self) -> str:
+        """Its name for torch."""
+        return f"cuda:{self.index}"
 
 
 @dataclass(frozen=True)
@@ -80,11 +200,15 @@ class Placement:
     reason: str = field(default="", compare=False)
 
     @property
+    def name(self) -> str:
+        """What the weights are in: the quantisation, or the dtype."""
+        return self.quantize or str(self.dtype).removeprefix("torch.")
+
+    @property
     def stated(self) -> str:
         """What the model computes in, where and why, in one line."""
-        name = self.quantize or str(self.dtype).removeprefix("torch.")
         where = "several GPUs" if self.device == "auto" else self.device
-        return f"{name} on {where}" + (f": {self.reason}" if self.reason else "")
+        return f"{self.name} on {where}" + (f": {self.reason}" if self.reason else "")
 
 
 def find_hardware() -> Hardware:
@@ -119,89 +243,78 @@ def place(
         OptionError: a value is none of those allowed.
         DeviceError: what was asked for is not on this machine, or the weights do not fit.
     """
-    device, dtype = str(device), _dtype_name(dtype)
-    if quantize is not None and quantize not in (*QUANTISATIONS, INT8):
-        raise OptionError(f"quantize must be None, '8bit', '4bit' or 'int8', got {quantize!r}")
-    kind = _kind(device, hardware)
-    if quantize == INT8 and (kind != "cpu" or dtype not in ("auto", "float32")):
-        raise DeviceError(
-            f"quantize='int8' runs on the CPU beside float32, and the model would be on {kind} as "
-            f"{dtype}; give device='cpu' without dtype, or quantize='8bit' on a CUDA GPU"
-        )
-    if kind != "cuda":
-        return _place_without_cuda(sizes, hardware, kind, dtype, quantize)
-    gpus = _wanted_gpus(device, hardware)
-    name, reason = _gpu_dtype(gpus, dtype)
-    weight = sizes.bytes_as(quantize or name)
-    for gpu in gpus:
-        if gpu.free >= weight:
-            return Placement(f"cuda:{gpu.index}", DTYPES[name], quantize, reason)
-    if len(gpus) > 1 and sum(gpu.free for gpu in gpus) >= weight:
-        return Placement("auto", DTYPES[name], quantize, reason)
-    raise DeviceError(
-        f"the weights need {_gb(weight)} as {quantize or name}, but free on the GPU is "
-        + ", ".join(f"{_gb(gpu.free)} (cuda:{gpu.index}, {gpu.name})" for gpu in gpus)
-        + f"; {_way_out(sizes, gpus, quantize)}"
-    )
-
-
-def _kind(device: str, hardware: Hardware) -> str:
-    if device == "auto":
-        return "cuda" if hardware.gpus else "cpu"
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
-        raise OptionError(
-            f"device must be 'auto', 'cpu', 'mps', 'cuda' or 'cuda:N', got {device!r}"
-        )
+    device, dtype = str(device), str(dtype).removeprefix("torch.")
+    settings.check_device(device)
+    for option, given, known in (
+        ("dtype", dtype, settings.DTYPES),
+        ("quantize", quantize, (None, *_RUNS)),
+    ):
+        if given not in known:
+            raise OptionError(
+                f"{option} must be one of {', '.join(map(str, known))}, got {given!r}"
+            )
     kind = device.partition(":")[0]
-    if kind == "cuda" and not hardware.gpus:
+    if kind == "auto":
+        kind = "cuda" if hardware.gpus else "cpu"
+    runs_on, how = _RUNS.get(quantize or "", (kind, ""))
+    if kind != runs_on or (quantize == INT8 and dtype not in ("auto", "float32")):
         raise DeviceError(
-            f"device {device!r} was asked for, but torch sees no CUDA GPU (torch "
-            f"{torch.__version__}, CUDA {torch.version.cuda or 'not built in'}); use device='cpu', "
-            "or install the driver and a torch build for it"
+            f"quantize={quantize!r} runs {how}, and the model would be on {kind} as {dtype}; leave "
+            "quantize out (dtype='bfloat16' halves the memory), or give quantize='int8' with "
+            "device='cpu' and without dtype, or quantize='8bit' on a CUDA GPU"
         )
+    gpus = _gpus(device, hardware) if kind == "cuda" else ()
     if kind == "mps" and not hardware.mps:
         raise DeviceError("device 'mps' needs an Apple GPU, and there is none; use device='cpu'")
-    return kind
-
-
-def _place_without_cuda(
-    sizes: PartSizes, hardware: Hardware, kind: str, dtype: str, quantize: str | None
-) -> Placement:
-    if quantize not in (None, INT8):
-        raise DeviceError(
-            f"quantize={quantize!r} runs on a CUDA GPU through bitsandbytes, and the model would "
-            f"be on {kind}; leave quantize out (dtype='bfloat16' halves the memory), use "
-            "quantize='int8' on the CPU, or a GPU"
-        )
-    name, reason = dtype, _ASKED
+    name, reason = _dtype(sizes, hardware, kind, gpus)
+    if name == "float16" and dtype == "bfloat16":
+        raise DeviceError(f"{reason}, which begins at 8.0; use dtype='float16'")
     if quantize == INT8:
-        name = "float32"
-    elif dtype == "auto":
-        name, reason = _cpu_dtype(sizes, hardware) if kind == "cpu" else _NO_16_BIT
-    shown = quantize or name
-    weight = sizes.bytes_to_load(shown)
-    if hardware.memory and weight > hardware.memory:
-        raise DeviceError(
-            f"the weights need {_gb(weight)} as {shown}, and this machine has "
-            f"{_gb(hardware.memory)}; {_smaller(sizes, hardware, kind, shown)}use a machine with "
-            "more memory, a GPU, or the model 'mini'"
-        )
-    placement = Placement(kind, DTYPES[name], quantize, reason)
+        name, reason = "float32", "as asked"
+    elif dtype != "auto":
+        name, reason = dtype, "as asked"
+    where = _room(sizes, hardware, kind, gpus, quantize or name)
+    placement = Placement(where, DTYPES[name], quantize, reason)
     if kind == "cpu" and sizes.total >= _LARGE:
         logger.warning(
             "%.1f billion parameters take %s and write about half a token a second; possible, not "
             "pleasant (%s)",
             sizes.total / 1e9,
-            _gb(weight),
+            _gb(sizes.bytes_to_load(placement.name)),
             placement.stated,
         )
-    elif name != "float32" and dtype == "auto":
+    elif kind == "cpu" and name != "float32" and dtype == "auto":
         logger.warning("%s; dtype='float32' asks for float32", placement.stated)
     return placement
 
 
-def _cpu_dtype(sizes: PartSizes, hardware: Hardware) -> tuple[str, str]:
-    """Return the dtype that a CPU computes in where none is asked for, and why."""
+def _gpus(device: str, hardware: Hardware) -> tuple[Gpu, ...]:
+    """Return the GPUs that are asked for, one or all."""
+    if not hardware.gpus:
+        raise DeviceError(
+            f"device {device!r} was asked for, but torch sees no CUDA GPU (torch "
+            f"{torch.__version__}, CUDA {torch.version.cuda or 'not built in'}); use device='cpu', "
+            "or install the driver and a torch build for it"
+        )
+    found = tuple(gpu for gpu in hardware.gpus if device in ("auto", "cuda", gpu.device))
+    if not found:
+        known = ", ".join(gpu.device for gpu in hardware.gpus)
+        raise DeviceError(f"there is no {device}; this machine has {known}")
+    return found
+
+
+def _dtype(
+    sizes: PartSizes, hardware: Hardware, kind: str, gpus: tuple[Gpu, ...]
+) -> tuple[str, str]:
+    """Return the dtype that is taken where none is asked for, and why."""
+    if kind == "cuda":
+        for gpu in gpus:
+            if gpu.capability < _BFLOAT16_FROM:
+                found = ".".join(map(str, gpu.capability))
+                return "float16", f"{gpu.name} (compute capability {found}) has no bfloat16"
+        return "bfloat16", "the GPU computes in it"
+    if kind == "mps":
+        return "float32", "Apple GPUs compute in it"
     single = sizes.bytes_as("float32")
     if hardware.memory and single > hardware.memory:
         return "bfloat16", f"float32 needs {_gb(single)}, and there is {_gb(hardware.memory)}"
@@ -212,56 +325,30 @@ def _cpu_dtype(sizes: PartSizes, hardware: Hardware) -> tuple[str, str]:
     return "float32", "this processor does not multiply bfloat16 in hardware"
 
 
-def _smaller(sizes: PartSizes, hardware: Hardware, kind: str, shown: str) -> str:
-    """Name what would fit instead, as far as it does."""
-    ways = {"bfloat16": "dtype='bfloat16'"}
-    if kind == "cpu":
-        ways[INT8] = "quantize='int8'"
-    fits = [name for name in ways if sizes.bytes_to_load(name) <= hardware.memory]
-    found = [ways[name] for name in fits if name != shown]
-    return f"use {' or '.join(found)}, or " if found else ""
-
-
-def _wanted_gpus(device: str, hardware: Hardware) -> tuple[Gpu, ...]:
-    if ":" not in device:
-        return hardware.gpus
-    index = int(device.partition(":")[2])
-    found = tuple(gpu for gpu in hardware.gpus if gpu.index == index)
-    if not found:
-        known = ", ".join(f"cuda:{gpu.index}" for gpu in hardware.gpus)
-        raise DeviceError(f"there is no {device}; this machine has {known}")
-    return found
-
-
-def _gpu_dtype(gpus: tuple[Gpu, ...], dtype: str) -> tuple[str, str]:
-    old = [gpu for gpu in gpus if gpu.capability < _BFLOAT16_FROM]
-    if dtype == "auto" and old:
-        return "float16", f"{old[0].name} has no bfloat16"
-    if dtype == "auto":
-        return "bfloat16", "the GPU computes in it"
-    if dtype == "bfloat16" and old:
-        raise DeviceError(
-            f"{old[0].name} (compute capability {'.'.join(map(str, old[0].capability))}) has no "
-            "bfloat16, which begins at 8.0; use dtype='float16'"
-        )
-    return dtype, _ASKED
-
-
-def _dtype_name(dtype: str | torch.dtype) -> str:
-    name = str(dtype).removeprefix("torch.")
-    if name != "auto" and name not in DTYPES:
-        raise OptionError(
-            f"dtype must be 'auto', 'float32', 'float16' or 'bfloat16', got {dtype!r}"
-        )
-    return name
-
-
-def _way_out(sizes: PartSizes, gpus: tuple[Gpu, ...], quantize: str | None) -> str:
-    room = max(gpu.free for gpu in gpus)
-    for smaller in QUANTISATIONS:
-        if smaller != quantize and sizes.bytes_as(smaller) <= room:
-            return f"quantize={smaller!r} needs {_gb(sizes.bytes_as(smaller))} and would fit"
-    return "free memory on the GPU, use more GPUs, or device='cpu'"
+def _room(
+    sizes: PartSizes, hardware: Hardware, kind: str, gpus: tuple[Gpu, ...], shown: str
+) -> str:
+    """Return the device that has room for the weights; "auto" where several GPUs have together."""
+    need = sizes.bytes_to_load(shown)
+    for gpu in gpus:
+        if gpu.free >= need:
+            return gpu.device
+    if len(gpus) > 1 and sum(gpu.free for gpu in gpus) >= need:
+        return "auto"
+    if not gpus and not 0 < hardware.memory < need:
+        return kind
+    if gpus:
+        room = max(gpu.free for gpu in gpus)
+        there = "free are " + ", ".join(f"{_gb(g.free)} ({g.device}, {g.name})" for g in gpus)
+        rest = "free memory on the GPU, use more GPUs, or device='cpu'"
+    else:
+        room, there = hardware.memory, f"this machine has {_gb(hardware.memory)}"
+        rest = "use a machine with more memory, a GPU, or the model 'mini'"
+    ways = {"bfloat16": "dtype='bfloat16'"} if not gpus else {}
+    ways |= {name: f"quantize={name!r}" for name, (on, _) in _RUNS.items() if on == kind}
+    fitting = [way for name, way in ways.items() if sizes.bytes_to_load(name) <= room]
+    use = f"use {' or '.join(fitting)}, or " if fitting else ""
+    raise DeviceError(f"the weights need {_gb(need)} as {shown}, and {there}; {use}{rest}")
 
 
 def _gb(count: float) -> str:

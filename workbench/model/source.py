@@ -13,12 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import (
-    GatedRepoError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from workbench.errors import CheckpointError, OptionError, did_you_mean
 from workbench.model.licence import PUBLISHED_TERMS, UNKNOWN_TERMS
@@ -67,13 +62,21 @@ def resolve_source(
         OptionError: a revision for something that has none.
     """
     text = os.fspath(source)
-    if text == MINI or os.path.isdir(text):
-        if revision is not None:
-            raise OptionError(
-                f"revision belongs to a hub id, and {text!r} is a directory on this machine; "
-                "leave revision out"
+    if revision is not None and (text == MINI or os.path.isdir(text)):
+        raise OptionError(
+            f"revision belongs to a hub id, and {text!r} is a directory on this machine; "
+            "leave revision out"
+        )
+    if text == MINI:
+        if not (_ASSETS / MINI / "config.json").is_file():
+            raise CheckpointError(
+                "the embedded model mini is not part of this installation; install the package "
+                "again, or make it with `workbench train mini`"
             )
-        return _on_this_machine(text)
+        return CheckpointSource(MINI, "mini", _ASSETS / MINI)
+    if os.path.isdir(text):
+        directory = Path(text).resolve()
+        return CheckpointSource(directory.name, "directory", directory)
     if os.path.isfile(text):
         raise CheckpointError(
             f"{text!r} is a file; give the directory with config.json, tokenizer.model and "
@@ -86,19 +89,6 @@ def resolve_source(
             f"{MINI!r}, or a hub id such as {PUBLISHED_ID!r}"
         )
     return _hub(text, revision or PINNED.get(text), offline)
-
-
-def _on_this_machine(text: str) -> CheckpointSource:
-    if text != MINI:
-        directory = Path(text).resolve()
-        return CheckpointSource(directory.name, "directory", directory)
-    directory = _ASSETS / MINI
-    if not (directory / "config.json").is_file():
-        raise CheckpointError(
-            "the embedded model mini is not part of this installation; install the package again, "
-            "or make it with `workbench train mini`"
-        )
-    return CheckpointSource(MINI, "mini", directory)
 
 
 def find_local(source: str | os.PathLike) -> CheckpointSource | None:
@@ -130,19 +120,11 @@ def _hub(repo_id: str, revision: str | None, offline: bool | None) -> Checkpoint
             "completely in the hub cache, and the network is off or out of reach; load it once "
             "with a network, or copy the files into a directory and give that"
         ) from error
-    except (GatedRepoError, RepositoryNotFoundError) as error:
-        raise CheckpointError(
-            f"{repo_id!r} is neither a directory on this machine nor a model that the hub gives "
-            "out; check the spelling, or log in with `hf auth login` if access is restricted"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise CheckpointError(
-            f"{repo_id} has no revision {revision!r}; leave revision out to get the tested one"
-        ) from error
     except Exception as error:  # of the hub, of the network, or of the disk
         raise CheckpointError(
-            f"{repo_id} could not be fetched from the hub ({type(error).__name__}: {error}); try "
-            "again, what has arrived is kept, or give a directory"
+            f"{repo_id} could not be fetched from the hub ({type(error).__name__}: {error}); check "
+            "the spelling and the revision, log in with `hf auth login` if access is restricted, "
+            "or try again: what has arrived is kept"
         ) from error
     return CheckpointSource(repo_id, "hub", directory, directory.name)
 
@@ -157,12 +139,13 @@ def _snapshot(repo_id: str, revision: str | None, offline: bool | None) -> str:
     if offline or PINNED.get(repo_id) == revision:
         try:
             folder = huggingface_hub.snapshot_download(repo_id, local_files_only=True, **options)
-            if _complete(Path(folder)):
+            find_weights(Path(folder))
+            if all(Path(folder, name).is_file() for name in ("config.json", "tokenizer.model")):
                 return folder
-            raise LocalEntryNotFoundError(f"{folder} is incomplete")
-        except LocalEntryNotFoundError:
-            if offline:
-                raise
+        except (CheckpointError, LocalEntryNotFoundError):
+            pass
+        if offline:
+            raise LocalEntryNotFoundError(f"{repo_id} is not complete in the cache")
     terms = PUBLISHED_TERMS if repo_id == PUBLISHED_ID else UNKNOWN_TERMS
     logger.warning(
         "fetching %s from the hub. %s Licence: %s. Continuing means accepting these terms; "
@@ -172,13 +155,3 @@ def _snapshot(repo_id: str, revision: str | None, offline: bool | None) -> str:
         terms.licence,
     )
     return huggingface_hub.snapshot_download(repo_id, **options)
-
-
-def _complete(folder: Path) -> bool:
-    if not all((folder / name).is_file() for name in ("config.json", "tokenizer.model")):
-        return False
-    try:
-        find_weights(folder)
-    except CheckpointError:
-        return False
-    return True

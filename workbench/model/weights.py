@@ -7,11 +7,10 @@ the index names; copies of it in other shards are left alone.
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,6 @@ from safetensors import SafetensorError, safe_open
 from workbench._repr import short_repr
 from workbench._store import file_sha256, read_json
 from workbench.errors import CheckpointError
-
-logger = logging.getLogger(__name__)
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -71,15 +68,20 @@ def find_weights(directory: Path) -> WeightFiles:
     strays: set[str] = set()
     for path in files:
         for name, (shape, dtype) in _read_header(path).items():
-            if weight_map is None or weight_map.get(name) == path.name:
+            place = path.name if weight_map is None else weight_map.get(name)
+            if place == path.name:
                 shapes[name], places[name] = shape, path
                 dtypes.add(dtype)
-            elif name not in weight_map:
+            elif place is None:
                 strays.add(name)
-            else:
-                logger.debug("%s in %s: a copy, not read", name, path.name)
-    if weight_map is not None:
-        _check_index(weight_map, shapes, strays)
+    listed = weight_map or {}
+    lost = [f"{name} (in {place})" for name, place in listed.items() if name not in shapes]
+    problems = _listed({"listed but not there": lost, "there but not listed": strays})
+    if problems:
+        raise CheckpointError(
+            f"{INDEX_FILE} and its shards do not agree; {problems}; copy the index and all shards "
+            "again, from one source"
+        )
     return WeightFiles(files, shapes, tuple(sorted(dtypes)), places)
 
 
@@ -101,7 +103,8 @@ def _read_header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Return shape and dtype of every tensor of a file by name."""
     try:
         with safe_open(path, framework="pt") as file:
-            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            names = [name for name in file.keys() if not _IGNORED.search(name)]  # noqa: SIM118
+            parts = {name: file.get_slice(name) for name in names}
             return {
                 name: (tuple(part.get_shape()), part.get_dtype()) for name, part in parts.items()
             }
@@ -109,19 +112,6 @@ def _read_header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
         raise CheckpointError(
             f"{path.name} is damaged or not a safetensors file ({error}); copy it again"
         ) from error
-
-
-def _check_index(weight_map: Mapping[str, str], found: Collection[str], strays: set[str]) -> None:
-    """Refuse an index that belongs to other shards."""
-    lost = sorted(n for n in set(weight_map) - set(found) if not _IGNORED.search(n))
-    strange = sorted(n for n in strays if not _IGNORED.search(n))
-    where = [f"{name} (in {weight_map[name]})" for name in lost]
-    problems = _listed({"listed but not there": where, "there but not listed": strange})
-    if problems:
-        raise CheckpointError(
-            f"{INDEX_FILE} and its shards do not agree; {problems}; copy the index and all shards "
-            "again, from one source"
-        )
 
 
 def check_weights(
@@ -134,14 +124,14 @@ def check_weights(
     Raises:
         CheckpointError: weights are missing, unexpected, misshapen, or numbers that need a scale.
     """
-    found = {name: shape for name, shape in weights.shapes.items() if not _IGNORED.search(name)}
-    missing = sorted(set(expected) - set(found) - set(optional))
-    unexpected = sorted(set(found) - set(expected))
+    found = weights.shapes
     misshapen = [
-        f"{name} {list(found[name])} instead of {list(expected[name])}"
-        for name in sorted(set(found) & set(expected))
-        if tuple(found[name]) != tuple(expected[name])
+        f"{name} {list(found[name])} instead of {list(shape)}"
+        for name, shape in expected.items()
+        if name in found and found[name] != tuple(shape)
     ]
+    missing = expected.keys() - found.keys() - set(optional)
+    unexpected = found.keys() - expected.keys()
     problems = _listed({"missing": missing, "unexpected": unexpected, "misshapen": misshapen})
     if problems:
         raise CheckpointError(
@@ -192,25 +182,22 @@ def _weight_files(directory: Path) -> tuple[tuple[Path, ...], Mapping[str, str] 
     """Return the files, and the index's file name of each tensor; None without an index."""
     single, index = directory / SINGLE_FILE, directory / INDEX_FILE
     if single.is_file():
-        _refuse_two_models(index)
+        shards: set[str] = set()
+        with suppress(CheckpointError):  # the one file is whole without an index
+            shards = set(_weight_map(index).values())
+        if shards - {SINGLE_FILE} and all((directory / name).is_file() for name in shards):
+            raise CheckpointError(  # either could be the older one
+                f"{directory} holds two sets of weights, {SINGLE_FILE} and the shards of "
+                f"{INDEX_FILE}; keep one of them and move the other out of the folder"
+            )
         return (single,), None
     if not index.is_file():
-        pickles = any(directory.glob("*.bin")) or any(directory.glob("*.pt"))
         raise CheckpointError(
-            f"no {SINGLE_FILE} and no {INDEX_FILE} in {directory}; "
-            + (
-                "pickled weights (.bin, .pt) are never read, convert them to safetensors"
-                if pickles
-                else "copy the weights beside config.json"
-            )
+            f"no {SINGLE_FILE} and no {INDEX_FILE} in {directory}; copy the weights beside "
+            "config.json; pickled weights (.bin, .pt) are never read, convert them"
         )
     weight_map = _weight_map(index)
     names = sorted(set(weight_map.values()))
-    strange = [name for name in names if Path(name).name != name or not name.endswith("tensors")]
-    if strange:
-        raise CheckpointError(
-            f"{INDEX_FILE} points to {_shorten(strange)}; shards are safetensors files beside it"
-        )
     absent = [name for name in names if not (directory / name).is_file()]
     if absent:
         raise CheckpointError(
@@ -220,26 +207,18 @@ def _weight_files(directory: Path) -> tuple[tuple[Path, ...], Mapping[str, str] 
     return tuple(directory / name for name in names), weight_map
 
 
-def _refuse_two_models(index: Path) -> None:
-    """Refuse one file and a whole set of shards side by side: either could be the older one."""
-    try:
-        names = set(_weight_map(index).values()) if index.is_file() else set()
-    except CheckpointError:  # the one file is whole without it
-        return
-    if names - {SINGLE_FILE} and all((index.parent / Path(name).name).is_file() for name in names):
-        raise CheckpointError(
-            f"{index.parent} holds two sets of weights, {SINGLE_FILE} and the shards of "
-            f"{INDEX_FILE}; keep one of them and move the other out of the folder"
-        )
-
-
 def _weight_map(index: Path) -> dict[str, str]:
     weight_map = read_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index.name} holds no weight_map; copy it again")
-    if not all(isinstance(name, str) and name for name in weight_map.values()):
-        raise CheckpointError(f"{index.name}: its weight_map names no files; copy it again")
-    return weight_map
+    files = set(map(str, weight_map.values()))
+    strange = [name for name in files if Path(name).name != name or not name.endswith("tensors")]
+    if strange:
+        raise CheckpointError(
+            f"{index.name} points to {_shorten(sorted(strange))}; shards are safetensors files "
+            "beside it"
+        )
+    return {name: file for name, file in weight_map.items() if not _IGNORED.search(name)}
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -255,8 +234,9 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _listed(problems: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{kind}: {_shorten(names)}" for kind, names in problems.items() if names)
+def _listed(problems: Mapping[str, Iterable[str]]) -> str:
+    named = ((kind, sorted(names)) for kind, names in problems.items())
+    return "; ".join(f"{kind}: {_shorten(names)}" for kind, names in named if names)
 
 
 def _shorten(names: Sequence[str]) -> str:
