@@ -38,7 +38,7 @@ from recipes.mini.schedule import (
 )
 from recipes.mini.texts import DialogueWriter
 from workbench.finetune.datasets import augment
-from workbench.finetune.encoding import Packed, pack
+from workbench.finetune.encoding import pack
 from workbench.finetune.parts import fit_projector
 from workbench.model.tokenizer import CxrTokenizer
 
@@ -59,7 +59,7 @@ class Lessons:
         order = np.random.default_rng([self.recipe.seed, 31, stage, epoch]).permutation(total)
         return np.sort(order[first : first + size])
 
-    def packed(self, rows: np.ndarray, epoch: int) -> Packed:
+    def packed(self, rows: np.ndarray, epoch: int) -> dict[str, torch.Tensor]:
         """Return the packed dialogues of some rows."""
         first = self.phantoms.first_seed
         blocks = [self.writer.blocks(first + int(row), epoch) for row in rows]

@@ -9,7 +9,6 @@ from torch import nn
 from recipes.mini.data import CHANNELS
 from recipes.mini.encoder import normalise, vision_config
 from recipes.mini.recipe import MiniRecipe
-from workbench.finetune.encoding import Packed
 from workbench.model.config import PIXEL_MEAN, PIXEL_STD, CxrLlavaConfig
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.tokenizer import CxrTokenizer
@@ -65,7 +64,10 @@ class Learner(nn.Module):
         nn.init.normal_(self.symbols.weight, std=0.3)
 
     def loss(
-        self, packed: Packed, features: torch.Tensor, weight: torch.Tensor | None = None
+        self,
+        packed: dict[str, torch.Tensor],
+        features: torch.Tensor,
+        weight: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the mean loss over answer tokens.
 
@@ -74,21 +76,21 @@ class Learner(nn.Module):
             features: (B, N, H) in the language model's space.
             weight: (V,) weight of each target token; all equal by default.
         """
-        start = packed.image_start
-        embeds = self.model.get_input_embeddings()(packed.ids)
+        start = int(packed["image_start"][0])
+        embeds = self.model.get_input_embeddings()(packed["ids"])
         embeds = torch.cat(
             [embeds[:, :start], features, embeds[:, start + features.shape[1] :]], dim=1
         )
-        mask = torch.zeros(packed.allowed.shape).masked_fill_(~packed.allowed, -1e9)
+        mask = torch.zeros(packed["allowed"].shape).masked_fill_(~packed["allowed"], -1e9)
         hidden = self.model.llama(
             inputs_embeds=embeds,
             attention_mask=mask,
-            position_ids=packed.positions,
+            position_ids=packed["positions"],
             use_cache=False,
         ).last_hidden_state
-        rows = packed.targets >= 0
+        rows = packed["labels"] >= 0
         return F.cross_entropy(
-            self.model.lm_head(hidden[rows]), packed.targets[rows], weight=weight
+            self.model.lm_head(hidden[rows]), packed["labels"][rows], weight=weight
         )
 
     def symbolic(

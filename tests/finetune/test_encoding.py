@@ -1,4 +1,4 @@
-"""Loss on answers only; packed and padded rows are the same lesson."""
+"""Loss on answers only; turns together in a row and one in a row are the same lesson."""
 
 import copy
 from itertools import pairwise
@@ -16,7 +16,6 @@ from workbench.finetune.encoding import (
     encode_turns,
     pack_groups,
     packed,
-    pad,
 )
 from workbench.finetune.parts import prepare, trainable
 from workbench.finetune.preview import Preview, preview_rows
@@ -51,21 +50,23 @@ def test_answer_tokens_carry_loss_and_nothing_else(examples, loaded):
         assert tokenizer.decode(learned).strip() == example.turn.answer
 
 
-def test_packed_loss_equals_padded_loss(examples, pixels, loaded):
+def test_turns_together_cost_what_they_cost_alone(examples, pixels, loaded):
     groups = pack_groups(examples, image_tokens=16, context=2048)
     assert len(groups) == 4 and max(map(len, groups)) > 1
     flat = [example for group in groups for example in group]
     student = Student(loaded.model)
     with torch.no_grad():
         together = student(pixel_values=pixels[[g[0].case for g in groups]], **packed(groups, 16))
-        alone = student(pixel_values=pixels[[e.case for e in flat]], **pad(flat, 0))
+        alone = student(
+            pixel_values=pixels[[e.case for e in flat]], **packed([[e] for e in flat], 16)
+        )
     assert float(together["loss"]) == pytest.approx(float(alone["loss"]), rel=1e-5)
 
 
-def test_padded_loss_is_that_of_the_model_itself(examples, pixels, loaded):
+def test_the_loss_is_that_of_the_model_itself(examples, pixels, loaded):
     example = examples[0]
     with torch.no_grad():
-        ours = Student(loaded.model)(pixel_values=pixels[[example.case]], **pad([example], 0))
+        ours = Student(loaded.model)(pixel_values=pixels[[example.case]], **packed([[example]], 16))
         theirs = loaded.model(
             input_ids=torch.tensor([example.ids]), labels=torch.tensor([example.labels]),
             pixel_values=pixels[[example.case]],
@@ -81,8 +82,8 @@ def batches(examples, pixels):
     return (
         {"pixel_values": pixels[[g[0].case for g in groups]], **packed(groups, 16),
          "base": packed(bare, 16)},
-        {"pixel_values": pixels[[e.case for e in flat]], **pad(flat, 0),
-         "base": pad([example for group in bare for example in group], 0)},
+        {"pixel_values": pixels[[e.case for e in flat]], **packed([[e] for e in flat], 16),
+         "base": packed([[example] for group in bare for example in group], 16)},
     )  # fmt: skip
 
 
@@ -173,7 +174,7 @@ def test_rows_beyond_the_context_are_refused_and_packs_stay_within(cases, loaded
     longest = max(len(example.ids) for example in examples)
     for group in pack_groups(examples, image_tokens=16, context=longest + 16):
         batch = packed([group], 16)
-        assert batch["packed_ids"].shape[1] <= longest + 16
+        assert batch["ids"].shape[1] <= longest + 16
 
 
 def test_a_run_is_planned_before_it_starts():

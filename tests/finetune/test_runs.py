@@ -120,7 +120,7 @@ def test_accumulation_changes_nothing(tiny, tmp_path, monkeypatch):
     """Rows of like length come together, so that the plan is made alike for both first."""
 
     def halved(lengths, *, micro, batch, **how):
-        whole = plan_batches(lengths, micro=batch, batch=batch, **how).batches
+        whole = plan_batches(lengths, micro=batch, batch=batch, **how)
         cut = [keys[at : at + micro] for keys in whole for at in range(0, batch, micro)]
         return PlannedBatches(cut, len(lengths))
 

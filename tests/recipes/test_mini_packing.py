@@ -64,7 +64,7 @@ def test_changing_one_block_changes_no_other(recipe, tokenizer, learner):
     for leading in (first, changed):
         packed = pack(writer.prefix, features.shape[1], [[leading, second]])
         start = len(writer.prefix) + features.shape[1] + len(first.ids)
-        packed.targets[:, :start] = -100
+        packed["labels"][:, :start] = -100
         with torch.no_grad():
             losses.append(float(learner.loss(packed, features)))
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
@@ -76,11 +76,11 @@ def test_rows_of_different_length_do_not_touch_each_other(recipe, tokenizer, lea
     features = _features(learner, 3)
     with torch.no_grad():
         joint = pack(writer.prefix, features.shape[1], rows)
-        together = float(learner.loss(joint, features)) * int((joint.targets >= 0).sum())
+        together = float(learner.loss(joint, features)) * int((joint["labels"] >= 0).sum())
         alone = 0.0
         for k, row in enumerate(rows):
             packed = pack(writer.prefix, features.shape[1], [row])
-            count = int((packed.targets >= 0).sum())
+            count = int((packed["labels"] >= 0).sum())
             alone += float(learner.loss(packed, features[k : k + 1])) * count
     assert together == pytest.approx(alone, rel=1e-5)
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from workbench.errors import TrainingError
 from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT
 from workbench.finetune.cases import Case
-from workbench.finetune.encoding import Example, packed, pad
+from workbench.finetune.encoding import Example, packed
 from workbench.finetune.feature_cache import FeatureCache
 from workbench.model.processor import ImageProcessor
 from workbench.model.prompt import IGNORE_LABEL
@@ -32,22 +32,16 @@ _WINDOW = 8
 Key = tuple[int, int]
 
 
-class PlannedBatches(Sampler[list[Key]]):
+class PlannedBatches(list[list[Key]]):
     """All batches of a run over `total` rows, as keys."""
 
     # both for accelerate, which asks; there is no smaller batch at the end
     drop_last = True
 
     def __init__(self, batches: Sequence[Sequence[Key]], total: int) -> None:
-        self.batches = [list(batch) for batch in batches]
-        self.epochs = sum(map(len, self.batches)) / total
-        self.batch_size = len(self.batches[0])
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
+        super().__init__(map(list, batches))
+        self.epochs = sum(map(len, self)) / total
+        self.batch_size = len(self[0])
 
 
 def plan_batches(
@@ -161,7 +155,6 @@ class TurnRows(PlannedRows):
     Attributes:
         groups: examples of one image in each row.
         cache: a feature cache; None lets the tower see every image again.
-        together: turns of a row are packed behind one prefix.
         untaught: batches have also "base", what the base is asked: the same rows without what is
             about the taught finding; and "unlabelled" (B, L), True in rows without labels.
     """
@@ -169,9 +162,7 @@ class TurnRows(PlannedRows):
     groups: Sequence[Sequence[Example]]
     images: Images
     cache: FeatureCache | None
-    pad_id: int
     image_tokens: int
-    together: bool
     untaught: bool = False
 
     def __post_init__(self) -> None:
@@ -191,9 +182,10 @@ class TurnRows(PlannedRows):
     def collate(self, keys: Sequence[Key]) -> dict[str, Any]:
         """Return a batch for `Student`."""
         groups = [self.groups[row] for _, row in keys]
-        batch = self._texts(groups)
+        batch: dict[str, Any] = packed(groups, self.image_tokens)
         if self.untaught:
-            batch["base"] = self._texts([[one.untaught for one in group] for group in groups])
+            bare = [[one.untaught for one in group] for group in groups]
+            batch["base"] = packed(bare, self.image_tokens)
             given = torch.tensor([group[0].turn.given for group in groups])
             batch["unlabelled"] = given[:, None].expand_as(batch["labels"]).contiguous()
         cases = [group[0].case for group in groups]
@@ -203,11 +195,6 @@ class TurnRows(PlannedRows):
             seen = [self.images.prepared(c, e) for c, (e, _) in zip(cases, keys, strict=True)]
             batch["pixel_values"] = torch.stack(seen)
         return batch
-
-    def _texts(self, groups: Sequence[Sequence[Example]]) -> dict[str, Any]:
-        if self.together:
-            return packed(groups, self.image_tokens)
-        return pad([group[0] for group in groups], self.pad_id)
 
 
 @dataclass(eq=False, repr=False)

@@ -1,10 +1,9 @@
 """Turns as token ids with the answers marked, and rows of a batch.
 
-Two forms give the same loss: "bucketed" has one turn in a row, rows of like length together and
-padded; "packed" has all turns of an image in one row behind a shared prefix (system prompt and
-image), so that the image is read once. Mask and positions keep the turns apart: each sees the
-prefix and itself, and its positions continue from the prefix. Only answer tokens and the end of
-the answer carry loss.
+All turns of an image stand in one row behind a shared prefix (system prompt and image), so that the
+image is read once. Mask and positions keep the turns apart: each sees the prefix and itself, and
+its positions continue from the prefix. Only answer tokens and the end of the answer carry loss.
+Rows of one turn each ("bucketed") give the same loss.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from workbench._repr import short_repr
 from workbench.errors import ContextBudgetError
@@ -94,109 +92,68 @@ def _about(turn: Turn, places: Sequence[tuple[int, int]]) -> tuple[int, ...]:
     return tuple(GIVEN if turn.given and what in (ABOUT, DECIDES) else what for what in found)
 
 
-def pad(examples: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:
-    """Return one row per example, padded on the right: four tensors (B, L); the image is one id."""
-    about = [(OTHER,) * one.answer_start + one.about for one in examples]
-    return {
-        "input_ids": _padded([one.ids for one in examples], pad_id),
-        "labels": _padded([one.labels for one in examples], IGNORE_LABEL),
-        "about": _padded(about, OTHER),
-        "attention_mask": _padded([(1,) * len(one.ids) for one in examples], 0),
-    }
-
-
-def _padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
-    return pad_sequence([torch.tensor(row) for row in rows], True, value)
-
-
 @dataclass(frozen=True)
 class Block:
     """One thread after the shared prefix: ids from just behind the image to the end of the answer.
 
-    The token at `answer_start` is the first that carries loss.
+    The token at `answer_start` is the first that carries loss; `about` as in `Example`.
     """
 
     ids: tuple[int, ...]
     answer_start: int
+    about: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class Packed:
-    """One batch of packed dialogues.
+def pack(prefix: list[int], image_tokens: int, rows: list[list[Block]]) -> dict[str, torch.Tensor]:
+    """Pack one list of blocks per image behind the shared prefix and `image_tokens` places.
 
-    Attributes:
-        ids: (B, L) token ids; the image places hold 0 and are replaced by features.
-        positions: (B, L) position of every token in its own thread.
-        allowed: (B, 1, L, L) True where a row may look.
-        targets: (B, L) id that each row should predict, -100 where there is no loss.
-        image_start: column of the first image token.
+    Returns:
+        ids, positions, labels, about (B, T), allowed (B, 1, T, T) bool: where a row may look, and
+        image_start (B,). The ids of the image are 0, positions are those in the own thread; labels
+        and about stand where the logits that predict them stand, one before the token itself.
     """
-
-    ids: torch.Tensor
-    positions: torch.Tensor
-    allowed: torch.Tensor
-    targets: torch.Tensor
-    image_start: int
-
-    __repr__ = short_repr
-
-
-def pack(prefix: list[int], image_tokens: int, rows: list[list[Block]]) -> Packed:
-    """Pack one list of blocks per image behind the shared prefix and `image_tokens` places."""
     head = len(prefix) + image_tokens
     length = head + max(sum(len(block.ids) for block in blocks) for blocks in rows)
     ids = torch.zeros(len(rows), length, dtype=torch.long)
-    positions = torch.zeros_like(ids)
-    owner = torch.full_like(ids, -1)
-    targets = torch.full_like(ids, IGNORE_LABEL)
+    positions, about = torch.zeros_like(ids), torch.full_like(ids, OTHER)
+    owner, labels = torch.full_like(ids, -1), torch.full_like(ids, IGNORE_LABEL)
     ids[:, : len(prefix)] = torch.tensor(prefix)
     positions[:, :head] = torch.arange(head)
     owner[:, :head] = 0
     for row, blocks in enumerate(rows):
         column = head
         for number, block in enumerate(blocks, start=1):
-            n = len(block.ids)
-            tokens = torch.tensor(block.ids)
-            ids[row, column : column + n] = tokens
-            positions[row, column : column + n] = torch.arange(head, head + n)
-            owner[row, column : column + n] = number
+            end = column + len(block.ids)
+            ids[row, column:end] = torch.tensor(block.ids)
+            positions[row, column:end] = torch.arange(head, head + len(block.ids))
+            owner[row, column:end] = number
             start = column + block.answer_start
-            targets[row, start - 1 : column + n - 1] = tokens[block.answer_start :]
-            column += n
+            labels[row, start - 1 : end - 1] = ids[row, start:end]
+            if block.about:
+                about[row, start - 1 : end - 1] = torch.tensor(block.about)
+            column = end
     causal = torch.ones(length, length, dtype=torch.bool).tril()
     same = (owner[:, None, :] == owner[:, :, None]) | (owner[:, None, :] == 0)
     same |= torch.eye(length, dtype=torch.bool)
-    return Packed(ids, positions, (same & causal)[:, None], targets, len(prefix))
+    return {
+        "ids": ids,
+        "positions": positions,
+        "allowed": (same & causal)[:, None],
+        "labels": labels.masked_fill(about == GIVEN, IGNORE_LABEL),
+        "about": about,
+        "image_start": torch.full((len(rows),), len(prefix)),
+    }
 
 
 def packed(groups: Sequence[Sequence[Example]], image_tokens: int) -> dict[str, torch.Tensor]:
-    """Return one row per image with all its turns, which have one prefix before the image.
-
-    Returns:
-        packed_ids, positions, labels, about (B, T), allowed (B, 1, T, T) bool and image_start
-        (B,); labels and about stand where the logits that predict them stand, one before the
-        token itself.
-    """
+    """Return one row per group as `pack` does; all examples have one prefix before the image."""
     first = groups[0][0].ids
-    prefix = list(first[: first.index(IMAGE_TOKEN_ID)])
-    behind = len(prefix) + 1
+    behind = first.index(IMAGE_TOKEN_ID) + 1
     rows = [
-        [Block(one.ids[behind:], one.answer_start - behind) for one in group] for group in groups
+        [Block(one.ids[behind:], one.answer_start - behind, one.about) for one in group]
+        for group in groups
     ]
-    made = pack(prefix, image_tokens, rows)
-    about = torch.zeros_like(made.targets)
-    for row, group in enumerate(groups):
-        each = [what for example in group for what in example.about]
-        about[row, made.targets[row] != IGNORE_LABEL] = torch.tensor(each)
-    targets = made.targets.masked_fill(about == GIVEN, IGNORE_LABEL)
-    return {
-        "packed_ids": made.ids,
-        "positions": made.positions,
-        "allowed": made.allowed,
-        "labels": targets,
-        "about": about,
-        "image_start": torch.full((len(groups),), made.image_start),
-    }
+    return pack(list(first[: behind - 1]), image_tokens, rows)
 
 
 def pack_groups(

@@ -78,7 +78,7 @@ class Student(nn.Module):
                 "parts" (2, 2) are returned: the sum and the tokens of labelled and of other rows.
             only_logits: return "logits" (T, V) of the T tokens that have nothing to do with it.
             **batch: `pixel_values` (B, 1, S, S), or `vision_tokens` (B, N, W) that the frozen tower
-                made of them, and the rest of a padded or packed batch.
+                made of them, and the rest of a packed batch.
         """
         rows = None if unlabelled is None else unlabelled[labels != IGNORE_LABEL]
         logits, targets, about = self._answers(labels, about, **batch)
@@ -120,37 +120,28 @@ class Student(nn.Module):
         self,
         labels: torch.Tensor,
         about: torch.Tensor,
+        *,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        allowed: torch.Tensor,
+        image_start: torch.Tensor,
         pixel_values: torch.Tensor | None = None,
         vision_tokens: torch.Tensor | None = None,
-        **batch: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return logits (T, V), ids (T,) and `about` (T,) of the answer tokens."""
-        tokens = self.model.vision(pixel_values).tokens if vision_tokens is None else vision_tokens
-        weight = self.model.projector.weight
-        features = self.model.projector(tokens.to(device=weight.device, dtype=weight.dtype))
-        rows = labels != IGNORE_LABEL
-        if "packed_ids" in batch:
-            return self.model.head(self._packed(features, batch)[rows]), labels[rows], about[rows]
-        output = self.model(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            image_features=features,
-            use_cache=False,
-        )
-        before = output.logits[:, -labels.shape[1] - 1 : -1]
-        return before[rows], labels[rows], about[rows]
-
-    def _packed(self, features: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return the language model's last states (B, T, H) of packed rows."""
-        start = int(batch["image_start"][0])
-        embeds = self.model.get_input_embeddings()(batch["packed_ids"])
+        model, start = self.model, int(image_start[0])
+        tokens = model.vision(pixel_values).tokens if vision_tokens is None else vision_tokens
+        weight = model.projector.weight
+        features = model.projector(tokens.to(device=weight.device, dtype=weight.dtype))
+        embeds = model.get_input_embeddings()(ids)
         behind = embeds[:, start + features.shape[1] :]
         embeds = torch.cat([embeds[:, :start], features.to(embeds.dtype), behind], dim=1)
-        floor = torch.finfo(embeds.dtype).min
-        mask = torch.zeros(batch["allowed"].shape, dtype=embeds.dtype, device=embeds.device)
-        return self.model.decoder(
+        mask = torch.zeros(allowed.shape, dtype=embeds.dtype, device=embeds.device)
+        states = model.decoder(
             inputs_embeds=embeds,
-            attention_mask=mask.masked_fill(~batch["allowed"], floor),
-            position_ids=batch["positions"],
+            attention_mask=mask.masked_fill(~allowed, torch.finfo(embeds.dtype).min),
+            position_ids=positions,
             use_cache=False,
         ).last_hidden_state
+        rows = labels != IGNORE_LABEL
+        return model.head(states[rows]), labels[rows], about[rows]

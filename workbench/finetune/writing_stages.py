@@ -155,20 +155,18 @@ class WritingStage(Stage):
     def _rows(self, examples: list[Example]) -> TurnRows:
         """Return the rows of a run, packed where asked, on cached features where asked."""
         training, config, loaded = self.recipe.training, self.loaded.model.config, self.loaded
-        together, size = training.batching == "packed", config.image_tokens
         groups = [[example] for example in examples]
-        if together:
-            groups = pack_groups(examples, image_tokens=size, context=config.context_length)
+        if training.batching == "packed":
+            groups = pack_groups(
+                examples, image_tokens=config.image_tokens, context=config.context_length
+            )
         images = Images(
             self.cases.learned, loaded.processor, augment=training.augment, seed=self.recipe.seed
         )
         cache = None
         if training.feature_cache:
             cache = FeatureCache.open(self.out / "features", loaded.model.vision, loaded.processor)
-        return TurnRows(
-            groups, images, cache=cache, pad_id=loaded.tokenizer.pad_id, image_tokens=size,
-            together=together, untaught=training.keep > 0,
-        )  # fmt: skip
+        return TurnRows(groups, images, cache, config.image_tokens, untaught=training.keep > 0)
 
     def _scores(
         self, before: Mapping[str, str], after: Mapping[str, str]
