@@ -30,7 +30,7 @@ from workbench.findings import PHANTOM_FINDINGS, PRESENT
 from workbench.finetune.comparing import unseen_cases
 from workbench.finetune.datasets import Images, LabelRows
 from workbench.finetune.finding_stage import predict
-from workbench.finetune.measuring import aurocs, mean_auroc, resampled_means
+from workbench.finetune.measuring import aurocs, resampled_means
 from workbench.finetune.recipe import Recipe, read_recipe
 from workbench.settings import FIRST_HELD_OUT_SEED
 
@@ -199,7 +199,10 @@ def radiograph_scores(radiographs, runs: dict, args: argparse.Namespace) -> dict
     for policy, labels in known.items():
         kept = labels[:, enough]
         drawn = {k: resampled_means(s[:, enough], kept, patients) for k, s in scores.items()}
-        means = {k: mean_auroc(s[:, enough], kept, patients) for k, s in scores.items()}
+        means = {
+            k: estimate(float(np.nanmean(aurocs(s[:, enough], kept))), drawn[k], len(kept))
+            for k, s in scores.items()
+        }
         result[f"negatives: {policy}"] = {
             "mean_auroc": {k: asdict(v) for k, v in means.items()},
             "change": {

@@ -5,11 +5,11 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from workbench.evaluation.intervals import area
+from workbench.evaluation.intervals import area, estimate
 from workbench.finetune.cases import Case
 from workbench.finetune.datasets import label_of
 from workbench.finetune.finding_stage import FindingClassifier, class_weights
-from workbench.finetune.measuring import aurocs, mean_auroc
+from workbench.finetune.measuring import aurocs, resampled_means
 from workbench.model.prompt import IGNORE_LABEL
 
 
@@ -102,7 +102,10 @@ def test_the_interval_holds_the_mean_and_follows_patients():
     rng = np.random.default_rng(2)
     labels = rng.integers(0, 2, (80, 2))
     scores = rng.normal(size=(80, 2)) + labels
-    each = mean_auroc(scores, labels, [str(n) for n in range(80)])
-    few = mean_auroc(scores, labels, [str(n // 10) for n in range(80)])
-    assert each.low < each.value < each.high
-    assert few.value == each.value and (few.low, few.high) != (each.low, each.high)
+    mean = float(np.mean(aurocs(scores, labels)))
+    each, few = (
+        estimate(mean, resampled_means(scores, labels, [str(n // size) for n in range(80)]), 80)
+        for size in (1, 10)
+    )
+    assert each.low < mean < each.high
+    assert (few.low, few.high) != (each.low, each.high)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
@@ -199,17 +199,15 @@ def compare(a: Run | str | os.PathLike[str], b: Run | str | os.PathLike[str]) ->
         raise InputError(
             "the runs share no validation case; give both the same data and the same seed"
         )
-    changes = _auroc_changes if one.stage == "encoder" else _report_changes
     lost = [{row.skill: row.change.value for row in ledger.forgetting} for ledger in (one, two)]
-    costs = _cost(one), _cost(two)
     settings = {name: (was, now) for name, was, now in differences(one.recipe, two.recipe)}
     settings.pop("name", None)
     return RunComparison(
         a=one.name,
         b=two.name if two.name != one.name else f"{two.name} (2)",
         settings=settings,
-        facts={name: (costs[0][name], costs[1][name]) for name in costs[0]},
-        scores=changes(first, second, shared),
+        facts={name: (cost, _cost(two)[name]) for name, cost in _cost(one).items()},
+        scores=_changes(first, second, shared),
         forgetting={name: (lost[0].get(name), lost[1].get(name)) for name in lost[0] | lost[1]},
         shared=len(shared),
     )
@@ -224,30 +222,28 @@ def _cost(ledger: Ledger) -> dict[str, int | float]:
     }
 
 
-def _report_changes(first: Run, second: Run, shared: list[str]) -> tuple[SkillChange, ...]:
+def _changes(first: Run, second: Run, shared: Sequence[str]) -> tuple[SkillChange, ...]:
+    """Return the skills of two runs of one stage on the cases both have."""
     known = first.evidence["cases"]
-    cases = [
-        Case(name, known[name]["patient"], known[name]["codes"], {}, _no_image) for name in shared
-    ]
     one, two = (
         {name: run.evidence["cases"][name]["after"] for name in shared} for run in (first, second)
     )
+    patients = [known[name]["patient"] for name in shared]
+    if first.ledger.stage == "encoder":
+        if first.evidence["findings"] != second.evidence["findings"]:
+            raise InputError(
+                "the runs learned different findings; give both the same data.findings"
+            )
+        labels = np.array([known[name]["labels"] for name in shared])
+        before, after = (np.array(list(scores.values())) for scores in (one, two))
+        return auroc_rows(before, after, labels, patients, ())
+    cases = [
+        Case(name, patient, known[name]["codes"], {}, load=_no_image)
+        for name, patient in zip(shared, patients, strict=True)
+    ]
     findings = [f for f in first.evidence["findings"] if f in second.evidence["findings"]]
     return f1_changes("macro F1", one, two, cases, findings)
 
 
 def _no_image() -> Radiograph:
     raise InputError("a case read back from a run has no image; gather the recipe's cases again")
-
-
-def _auroc_changes(first: Run, second: Run, shared: list[str]) -> tuple[SkillChange, ...]:
-    if first.evidence["findings"] != second.evidence["findings"]:
-        raise InputError("the runs learned different findings; give both the same data.findings")
-    rows = [first.evidence["cases"][name] for name in shared]
-    labels = np.array([row["labels"] for row in rows])
-    patients = [row["patient"] for row in rows]
-    one, two = (
-        np.array([run.evidence["cases"][name]["after"] for name in shared])
-        for run in (first, second)
-    )
-    return auroc_rows(one, two, labels, patients, ())

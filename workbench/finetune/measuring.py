@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from workbench._progress import progress as bar
 from workbench.errors import WorkbenchError
 from workbench.evaluation import ScoreCard, compare, score
-from workbench.evaluation.intervals import Estimate, area, bootstrap_weights, estimate
+from workbench.evaluation.intervals import area, bootstrap_weights, estimate, known_mean
 from workbench.findings import ABSENT, ALL_FINDINGS, NO_FINDING, PHANTOM_FINDINGS, PRESENT
 from workbench.finetune.cases import Case
 from workbench.finetune.ledger import SkillChange
@@ -178,16 +178,16 @@ def _explained(model: ChestXrayModel, case: Case) -> Iterator[dict[str, Any]]:
     report = model.report(image)
     stated = [name for name in label(report.text).present if name != NO_FINDING]
     drawn = [name for name, code in case.codes.items() if code == PRESENT and name != NO_FINDING]
+    points: dict[str, bool | None] = {}
     found: dict[str, float] = {}
-    trace = model.trace(image, report) if stated else None
-    if trace is not None:
+    if stated:
+        trace = model.trace(image, report)
         grounded = ground(trace, ablations=ABLATIONS).findings()
-        best = grounded.groupby("finding")["contribution"].max().astype(float)
-        found = {str(name): value for name, value in best.items()}
+        found = grounded.groupby("finding")["contribution"].max().astype(float).to_dict()
+        points = {name: _points(trace, name, regions) for name in stated}
     for name in dict.fromkeys([*drawn, *stated]):
-        points = _points(trace, name, regions) if trace is not None and name in stated else None
         yield {"finding": name, "drawn": name in drawn, "stated": name in stated,
-               "points": points, "contribution": found.get(name)}  # fmt: skip
+               "points": points.get(name), "contribution": found.get(name)}  # fmt: skip
 
 
 def _points(trace: Trace, finding: str, regions: Mapping[str, np.ndarray]) -> bool | None:
@@ -203,18 +203,11 @@ def _points(trace: Trace, finding: str, regions: Mapping[str, np.ndarray]) -> bo
 def aurocs(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return (F,) area under the ROC curve of each finding over known labels; NaN if undefined."""
     found = np.full(labels.shape[1], np.nan)
-    for at in range(labels.shape[1]):
-        known = labels[:, at] != IGNORE_LABEL
-        truth = labels[known, at]
-        if len(set(truth.tolist())) == 2:
-            found[at] = roc_auc_score(truth, scores[known, at])
+    for at, column in enumerate(labels.T):
+        known = column != IGNORE_LABEL
+        if len(np.unique(column[known])) == 2:
+            found[at] = roc_auc_score(column[known], scores[known, at])
     return found
-
-
-def mean_auroc(scores: np.ndarray, labels: np.ndarray, patients: Sequence[str]) -> Estimate:
-    """Return the mean AUROC by scores and labels (n, F), with an interval over patients (n,)."""
-    drawn = resampled_means(scores, labels, patients)
-    return estimate(_mean(aurocs(scores, labels)), drawn, len(labels))
 
 
 def resampled_means(scores: np.ndarray, labels: np.ndarray, patients: Sequence[str]) -> np.ndarray:
@@ -225,15 +218,10 @@ def resampled_means(scores: np.ndarray, labels: np.ndarray, patients: Sequence[s
     _, owner = np.unique(list(patients), return_inverse=True)
     weights = bootstrap_weights(owner.max() + 1, np.random.default_rng([0, 82]))[:, owner]
     columns = []
-    for at in range(labels.shape[1]):
-        known = labels[:, at] != IGNORE_LABEL
-        columns.append(area(labels[known, at] == 1, scores[known, at], weights[:, known])[1])
-    return np.array([_mean(row) for row in np.stack(columns, 1)])
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
+    for own, column in zip(scores.T, labels.T, strict=True):
+        known = column != IGNORE_LABEL
+        columns.append(area(column[known] == 1, own[known], weights[:, known])[1])
+    return known_mean(np.stack(columns, 1))
 
 
 def auroc_rows(
@@ -241,19 +229,14 @@ def auroc_rows(
     findings: Sequence[str],
 ) -> tuple[SkillChange, ...]:  # fmt: skip
     """Return the mean AUROC and that of each finding, before and after, paired by patient."""
-    rows = [_auroc_row("mean AUROC", before, after, labels, patients)]
-    for at, name in enumerate(findings):
-        column = slice(at, at + 1)
-        rows.append(_auroc_row(f"AUROC of {name}", before[:, column], after[:, column],
-                               labels[:, column], patients))  # fmt: skip
+    columns = {"mean AUROC": slice(None)}
+    columns |= {f"AUROC of {name}": slice(at, at + 1) for at, name in enumerate(findings)}
+    rows = []
+    for skill, column in columns.items():
+        truth, both = labels[:, column], (before[:, column], after[:, column])
+        first, second = (float(known_mean(aurocs(scores, truth))) for scores in both)
+        drawn = [resampled_means(scores, truth, patients) for scores in both]
+        change = estimate(second - first, drawn[1] - drawn[0], len(labels))
+        was, now = (None if math.isnan(value) else value for value in (first, second))
+        rows.append(SkillChange(skill, len(labels), was, now, change))
     return tuple(row for row in rows if row.after is not None)
-
-
-def _auroc_row(
-    skill: str, before: np.ndarray, after: np.ndarray, labels: np.ndarray, patients: Sequence[str]
-) -> SkillChange:
-    first, second = (_mean(aurocs(scores, labels)) for scores in (before, after))
-    drawn = [resampled_means(scores, labels, patients) for scores in (before, after)]
-    change = estimate(second - first, drawn[1] - drawn[0], len(labels))
-    was, now = (None if math.isnan(value) else value for value in (first, second))
-    return SkillChange(skill, len(labels), was, now, change)
