@@ -18,8 +18,8 @@ from workbench.finetune.encoding import (
     packed,
 )
 from workbench.finetune.parts import prepare, trainable
-from workbench.finetune.preview import Preview, preview_rows
 from workbench.finetune.recipe import DataRecipe, PhantomData, TuningRecipe
+from workbench.finetune.running import Preview, preview_rows
 from workbench.finetune.student import Student
 from workbench.finetune.turns import instruction_set
 from workbench.model.prompt import IMAGE_TOKEN_ID, render_chat

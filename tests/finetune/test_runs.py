@@ -14,7 +14,7 @@ from transformers import TrainerCallback, get_scheduler
 import workbench as wb
 from tests.finetune.conftest import tiny_recipe
 from workbench.errors import InputError, TrainingError
-from workbench.finetune import session, writing_stages
+from workbench.finetune import session, trainer, writing_stages
 from workbench.finetune.adapters import TENSORS
 from workbench.finetune.datasets import PlannedBatches, plan_batches
 from workbench.finetune.ledger import open_run
@@ -124,7 +124,7 @@ def test_accumulation_changes_nothing(tiny, tmp_path, monkeypatch):
         cut = [keys[at : at + micro] for keys in whole for at in range(0, batch, micro)]
         return PlannedBatches(cut, len(lengths))
 
-    monkeypatch.setattr(session, "plan_batches", halved)
+    monkeypatch.setattr(trainer, "plan_batches", halved)
     runs = [
         run(tiny_recipe(tiny, training={"micro_batch": micro}), out=tmp_path / str(micro))
         for micro in (1, 2, 4)
@@ -150,14 +150,12 @@ def test_two_processes_give_what_one_gives(tiny, tiny_run, tmp_path):
     assert apart(two.adapter, tiny_run.adapter) <= 1e-5
 
 
-def test_processes_that_cannot_share_a_step_are_told(tiny):
-    from pathlib import Path
-
-    from workbench.finetune.trainer import arguments
-
+def test_processes_that_cannot_share_a_step_are_told(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(TrainingError, match="3 processes cannot share"):
-        arguments(tiny_recipe(tiny), Path("x"), steps=1, device=torch.device("cpu"), world=3,
-                  show=False)  # fmt: skip
+        trainer.arguments(
+            tiny_recipe(tiny), tmp_path, steps=1, device=torch.device("cpu"), show=False
+        )
 
 
 def test_cached_and_uncached_runs_learn_the_same(tiny, tiny_run, tmp_path):

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from workbench.finetune.parts import merge as merge
     from workbench.finetune.planner import MemoryPlan as MemoryPlan
     from workbench.finetune.planner import plan as plan
-    from workbench.finetune.preview import Preview as Preview
     from workbench.finetune.priors import clean_priors as clean_priors
     from workbench.finetune.recipe import Recipe as Recipe
     from workbench.finetune.recipe import explain_recipe as explain_recipe
     from workbench.finetune.recipe import read_recipe as read_recipe
     from workbench.finetune.recipe import shipped_recipes as shipped_recipes
+    from workbench.finetune.running import Preview as Preview
     from workbench.finetune.running import preview as preview
     from workbench.finetune.running import run as run
     from workbench.widgets.monitor import monitor as monitor

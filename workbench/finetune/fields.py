@@ -16,7 +16,8 @@ from workbench.errors import OptionError, did_you_mean
 #: Fields that had another name once.
 RENAMED = {"words": "embeddings", "words_rate": "embeddings_rate"}
 
-_KINDS = {
+#: What pydantic's types of errors ask for.
+_WANTED = {
     "float_type": "a number",
     "int_type": "a whole number",
     "string_type": "a text",
@@ -24,6 +25,8 @@ _KINDS = {
     "tuple_type": "a list",
     "model_type": "a section of named fields",
     "finite_number": "a finite number",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than_equal": "at most {le:g}",
 }
 
 
@@ -91,13 +94,9 @@ def _said(error: Mapping[str, Any], kind: type[BaseModel]) -> str:
     if problem == "literal_error":
         names = re.findall(r"'([^']*)'", context["expected"])
         return f"{where} must be {_choice(value, names)}"
-    if problem == "greater_than_equal":
-        return f"{where} must be at least {context['ge']:g}, got {value!r}"
-    if problem == "less_than_equal":
-        return f"{where} must be at most {context['le']:g}, got {value!r}"
-    if problem not in _KINDS:
-        return f"{where}: {error['msg']}, got {value!r}"
-    return f"{where} must be {_KINDS[problem]}, got {value!r}"
+    if wanted := _WANTED.get(problem):
+        return f"{where} must be {wanted.format(**context)}, got {value!r}"
+    return f"{where}: {error['msg']}, got {value!r}"
 
 
 def _choice(value: object, names: Sequence[str]) -> str:

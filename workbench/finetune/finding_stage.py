@@ -37,7 +37,7 @@ from workbench.finetune.measuring import auroc_rows, aurocs
 from workbench.finetune.parts import prepare, refit_projector
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.session import Stage
-from workbench.finetune.trainer import FinetuneTrainer, process_rank
+from workbench.finetune.trainer import process_rank
 from workbench.model.prompt import IGNORE_LABEL
 from workbench.model.vision import VisionTower
 
@@ -168,7 +168,7 @@ class FindingStage(Stage):
 
     def __init__(self, recipe: Recipe, out: Path, *, device: str, show: bool = False) -> None:
         super().__init__(recipe, out, device=device, show=show)
-        self.findings = learned_findings(recipe, self.cases)
+        self.chosen, self.findings = self.cases.validation, learned_findings(recipe, self.cases)
         parts = {"train": self.cases.train, "validation": self.cases.validation}
         self.rows = {part: self._rows(found, part == "train") for part, found in parts.items()}
         self.pixels = {part: Images(found, self.loaded.processor) for part, found in parts.items()}
@@ -206,35 +206,33 @@ class FindingStage(Stage):
         scores = predict(self.classifier, self.pixels["validation"])
         return {"auroc": float(np.nanmean(aurocs(scores, self.rows["validation"].labels)))}
 
-    def finish(self, trainer: FinetuneTrainer) -> tuple[dict[str, Any], dict[str, Any]]:
+    def finish(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Fit the projector to the new tower; write adapter and heads."""
-        recipe, cases, notes = self.recipe, self.cases, self._notes()
-        if recipe.tuning.projector == "full":
+        data, rows = self.recipe.data, self.rows
+        if data.unlisted == "absent":
+            self.notes.append("what a row does not mention was taken as absent, as the recipe says")
+        if self.recipe.from_scratch:
+            self.notes.append("the vision tower started from random weights")
+        if self.recipe.tuning.projector == "full":
             seen = self.pixels["train"]
             kept = refit_projector(self.loaded.model, self.old, len(seen), seen.batch)
-            notes.append(f"the refitted projector keeps {kept:.3f} of what the old tokens said")
+            self.notes.append(
+                f"the refitted projector keeps {kept:.3f} of what the old tokens said"
+            )
         heads = {name: p.detach().contiguous() for name, p in self.classifier.named_parameters()
                  if not name.startswith("tower.")}  # fmt: skip
         about = {"findings": "|".join(self.findings)}
         save_file(heads, self.save() / HEADS_FILE, metadata=about)
         before, after = self.before, predict(self.classifier, self.pixels["validation"])
-        labels = self.rows["validation"].labels
-        patients = [case.patient for case in cases.validation]
-        evidence = {
-            case.id: {"patient": case.patient, "codes": dict(case.codes),
-                      "labels": labels[at].tolist(), "before": before[at].tolist(),
-                      "after": after[at].tolist()}
-            for at, case in enumerate(cases.validation)
-        }  # fmt: skip
-        known = self.rows["train"].labels != IGNORE_LABEL
+        labels, patients = rows["validation"].labels, [case.patient for case in self.chosen]
+        known = rows["train"].labels != IGNORE_LABEL
         counts = {"known labels": int(known.sum()), "unknown labels": int((~known).sum())}
         measured = {
-            "data": cases.facts() | {"learned": list(self.findings), **counts},
+            "data": {"learned": list(self.findings), **counts},
             "scores": auroc_rows(before, after, labels, patients, self.findings),
-            "notes": tuple(notes),
-            **self.compared(),
         }
-        return {"findings": list(self.findings), "cases": evidence}, measured
+        three = zip(labels.tolist(), before.tolist(), after.tolist(), strict=True)
+        return [{"labels": own, "before": b, "after": a} for own, b, a in three], measured
 
     def predicted_memory(self) -> float:
         """Return bytes of weights, moments and the tower's activations, without the text's."""
@@ -243,14 +241,6 @@ class FindingStage(Stage):
         kept = 4 * 16 * vision.width * vision.image_tokens * vision.layers
         total = 4 * self.loaded.card.parameters["total"] + 12 * learning
         return total + kept * self.recipe.training.micro_batch + 0.35e9
-
-    def _notes(self) -> list[str]:
-        notes = list(self.cases.notes)
-        if self.recipe.data.unlisted == "absent":
-            notes.append("what a row does not mention was taken as absent, as the recipe says")
-        if self.recipe.from_scratch:
-            notes.append("the vision tower started from random weights")
-        return notes
 
 
 def learned_findings(recipe: Recipe, cases: CaseSet) -> tuple[str, ...]:

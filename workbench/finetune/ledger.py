@@ -10,6 +10,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
 from workbench._repr import short_repr
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate
@@ -87,7 +89,7 @@ class Ledger:
     parameters: int
     data: Mapping[str, Any] = field(repr=False)
     frozen: Mapping[str, Any] = field(repr=False)
-    curves: Sequence[Mapping[str, float]] = field(repr=False)
+    curves: Sequence[Mapping[str, Any]] = field(repr=False)
     best: Mapping[str, Any]
     memory: Mapping[str, Any]
     cost: Mapping[str, Any]
@@ -125,15 +127,8 @@ class Ledger:
 
     @classmethod
     def load(cls, path: str | Path) -> Ledger:
-        """Read the ledger in a file."""
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-        for name in ("scores", "forgetting"):
-            values[name] = tuple(
-                SkillChange(**{**row, "change": Estimate(**row["change"])}) for row in values[name]
-            )
-        for name in ("explained", "notes"):
-            values[name] = tuple(values[name])
-        return cls(**values)
+        """Read the ledger in a file; `ValueError` where it is damaged."""
+        return TypeAdapter(cls).validate_json(Path(path).read_bytes())
 
     def _facts(self) -> list[str]:
         """Return what learned, proof of what did not, and memory, a line each."""
@@ -215,6 +210,16 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     evidence = json.loads((folder / EVIDENCE_FILE).read_text(encoding="utf-8"))
     ledger = Ledger.load(folder / LEDGER_FILE)
     return Run(folder, read_recipe(folder / RECIPE_FILE), ledger, evidence)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint that was written whole; None for none."""
+    found = [
+        path
+        for path in folder.glob("checkpoints/checkpoint-*[0-9]")
+        if (path / "trainer_state.json").is_file() and (path / "model.safetensors").is_file()
+    ]
+    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def _bullets(lines: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ from workbench._memory import peak_memory
 from workbench.errors import TrainingError
 from workbench.finetune.adapters import save_adapter
 from workbench.finetune.cases import Case, gather, phantom_case
-from workbench.finetune.datasets import LabelRows, TurnRows, plan_batches
+from workbench.finetune.datasets import LabelRows, TurnRows
 from workbench.finetune.ledger import (
     ADAPTER,
     EVIDENCE_FILE,
@@ -29,15 +29,12 @@ from workbench.finetune.ledger import (
     RECIPE_FILE,
     Ledger,
     Run,
+    last_checkpoint,
 )
 from workbench.finetune.measuring import explained_rows, forgetting
 from workbench.finetune.parts import frozen, parts_learned, weights_sha256
 from workbench.finetune.recipe import Recipe
-from workbench.finetune.trainer import (
-    FinetuneTrainer,
-    curves,
-    process_rank,
-)
+from workbench.finetune.trainer import FinetuneTrainer, curves, process_rank
 from workbench.interface import ChestXrayModel
 from workbench.model.load import LoadedCheckpoint, load_checkpoint
 
@@ -51,8 +48,7 @@ def claim(out: Path, recipe: Recipe, *, resume: bool) -> None:
     """Take a folder for a run, new or to be resumed; other processes wait for the first one."""
     note = out / RECIPE_FILE
     if process_rank() != 0:
-        wait_for(note)
-        return
+        return wait_for(note, _PATIENCE)
     if note.is_file():
         if not resume:
             raise TrainingError(
@@ -71,9 +67,8 @@ def claim(out: Path, recipe: Recipe, *, resume: bool) -> None:
     note.write_text(recipe.to_yaml(), encoding="utf-8")
 
 
-def wait_for(note: Path, *, seconds: float | None = None) -> None:
+def wait_for(note: Path, seconds: float) -> None:
     """Wait until the first process has written a file; `TrainingError` where it takes too long."""
-    seconds = _PATIENCE if seconds is None else seconds
     deadline = time.monotonic() + seconds
     while not note.is_file():
         if time.monotonic() > deadline:
@@ -100,11 +95,19 @@ class Stage(ABC):
     Attributes:
         loaded: the base; its weights are trained in place.
         cases: what is learned from and what chooses the checkpoint.
+        chosen, findings: the cases that checkpoints are chosen by, and what is scored in them.
+        explained: cases with saliency and grounding before and after.
+        notes: what a person should know.
     """
+
+    chosen: Sequence[Case]
+    findings: tuple[str, ...]
+    explained: Sequence[Case] = ()
 
     def __init__(self, recipe: Recipe, out: Path, *, device: str, show: bool = False) -> None:
         self.recipe, self.out, self.show = recipe, out, show
         self.loaded, self.cases = open_base(recipe, device=device), gather(recipe)
+        self.notes = list(self.cases.notes)
 
     @abstractmethod
     def prepare(self) -> tuple[nn.Module, TurnRows | LabelRows]:
@@ -115,8 +118,12 @@ class Stage(ABC):
         """Return what checkpoints are chosen by, by name."""
 
     @abstractmethod
-    def finish(self, trainer: FinetuneTrainer) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Save what learned and measure it; return the evidence, and fields of the ledger."""
+    def finish(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Save what learned, measure it and take notes.
+
+        Returns:
+            "before" and "after" of each chosen case, and fields of the ledger: scores, data.
+        """
 
     @abstractmethod
     def predicted_memory(self) -> float:
@@ -125,23 +132,27 @@ class Stage(ABC):
     def train(self, *, resume: bool, callbacks: Sequence[TrainerCallback]) -> Run | None:
         """Train to the best weights and write everything; None on every process but the first."""
         student, rows = self.prepare()
-        training, device = self.recipe.training, self.loaded.model.device
+        device = self.loaded.model.device
         sha_before = weights_sha256(frozen(self.loaded.model))
-        batches = plan_batches(
-            rows.lengths, micro=training.micro_batch, batch=training.batch_size,
-            epochs=training.epochs, seed=self.recipe.seed,
-        )  # fmt: skip
         trainer = FinetuneTrainer(
-            self.recipe, student, rows, batches, self.measure, self.out,
+            self.recipe, student, rows, self.measure, self.out,
             device=device, show=self.show, callbacks=callbacks,
         )  # fmt: skip
-        cost, memory = _train(trainer, _last_checkpoint(self.out) if resume else None, device)
+        cost, memory = _train(trainer, last_checkpoint(self.out) if resume else None, device)
         if process_rank() != 0:
             return None
         if trainer.best_file.is_file():
             student.load_state_dict(load_file(trainer.best_file), strict=False)
         self.loaded.model.eval()
-        evidence, measured = self.finish(trainer)
+        done, steps = trainer.state.global_step, trainer.state.max_steps
+        if done < steps:
+            self.notes.append(f"stopped early at step {done} of {steps}")
+        rows, measured = self.finish()
+        cases = {
+            case.id: {"patient": case.patient, "codes": dict(case.codes), **row}
+            for case, row in zip(self.chosen, rows, strict=True)
+        }
+        evidence = {"findings": list(self.findings), "cases": cases}
         write_json(self.out / EVIDENCE_FILE, evidence)
         memory = {"predicted": self.predicted_memory(), **memory}
         ledger = self._ledger(trainer, sha_before, cost=cost, memory=memory, **measured)
@@ -156,18 +167,11 @@ class Stage(ABC):
             self.out / ADAPTER, self.loaded, recipe.tuning, name=recipe.name, facts=facts
         )
 
-    def compared(self, explained: Sequence[Case] = ()) -> dict[str, Any]:
-        """Return skills that were not trained for, and some cases explained, before and after."""
-        base = ChestXrayModel(open_base(self.recipe, device=str(self.loaded.model.device)))
-        tuned, first = ChestXrayModel(self.loaded), self.recipe.evaluation.seed
-        seeds = range(first, first + self.recipe.evaluation.forgetting)
-        return {
-            "forgetting": forgetting(base, tuned, [phantom_case(seed) for seed in seeds]),
-            "explained": explained_rows(base, tuned, explained),
-        }
-
     def _ledger(self, trainer: FinetuneTrainer, sha_before: str, **measured: Any) -> Ledger:
         card, state, recipe = self.loaded.card, trainer.state, self.recipe
+        base = ChestXrayModel(open_base(recipe, device=str(self.loaded.model.device)))
+        tuned, first = ChestXrayModel(self.loaded), recipe.evaluation.seed
+        phantoms = map(phantom_case, range(first, first + recipe.evaluation.forgetting))
         sha_after = weights_sha256(frozen(self.loaded.model))
         return Ledger(
             name=recipe.name,
@@ -184,7 +188,10 @@ class Stage(ABC):
                 "value": state.best_metric,
             },
             versions={name: version(name) for name in _LIBRARIES},
-            **measured,
+            forgetting=forgetting(base, tuned, list(phantoms)),
+            explained=explained_rows(base, tuned, self.explained),
+            notes=tuple(self.notes),
+            **measured | {"data": self.cases.facts() | measured["data"]},
         )
 
 
@@ -192,9 +199,9 @@ def _train(
     trainer: FinetuneTrainer, checkpoint: Path | None, device: torch.device
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Train, from a checkpoint where there is one; return cost and memory for the ledger."""
-    verbosity = transformers_logging.get_verbosity()
+    gpu, verbosity = device.type == "cuda", transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
-    if device.type == "cuda":
+    if gpu:
         torch.cuda.reset_peak_memory_stats(device)
     began, cpu = time.perf_counter(), time.process_time()
     try:
@@ -210,20 +217,11 @@ def _train(
         "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
         "device": str(device),
     }
-    if device.type == "cuda":
-        used = torch.cuda.max_memory_allocated(device)
-        return cost, {"measured": used, "as": "allocated on GPU"}
-    return cost, {"measured": peak_memory(), "as": "peak of the whole process"}
-
-
-def _last_checkpoint(out: Path) -> Path | None:
-    """Return the newest checkpoint that was written whole; None for none."""
-    found = [
-        path
-        for path in (out / "checkpoints").glob("checkpoint-*")
-        if (path / "trainer_state.json").is_file() and (path / "model.safetensors").is_file()
-    ]
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    used = torch.cuda.max_memory_allocated(device) if gpu else peak_memory()
+    return cost, {
+        "measured": used,
+        "as": "allocated on GPU" if gpu else "peak of the whole process",
+    }
 
 
 def _card_facts(ledger: Ledger) -> dict[str, Any]:

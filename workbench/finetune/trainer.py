@@ -29,7 +29,7 @@ from transformers import (
 
 from workbench._store import JsonLines, whole_file
 from workbench.errors import TrainingError
-from workbench.finetune.datasets import LabelRows, PlannedBatches, TurnRows
+from workbench.finetune.datasets import LabelRows, TurnRows, plan_batches
 from workbench.finetune.ledger import LOGGED, PROGRESS_FILE
 from workbench.finetune.parts import part_of, trainable
 from workbench.finetune.recipe import Recipe
@@ -49,16 +49,11 @@ def process_rank() -> int:
 
 
 class FinetuneTrainer(Trainer):
-    """Trainer of every stage.
-
-    Args:
-        model: what is trained, with its loss.
-        batches: the whole run, as keys of the rows.
-        measure: returns measures of the model as it is now, by name.
-        folder: of the run.
+    """Trainer of every stage; `measure` returns measures of the model as it is now, by name.
 
     Raises:
-        TrainingError: a step cannot be shared out among the processes, or they shard the model.
+        TrainingError: there are too few rows, a step cannot be shared out among the processes, or
+            they shard the model.
     """
 
     model: nn.Module
@@ -68,7 +63,6 @@ class FinetuneTrainer(Trainer):
         recipe: Recipe,
         model: nn.Module,
         rows: TurnRows | LabelRows,
-        batches: PlannedBatches,
         measure: Callable[[], Mapping[str, float]],
         folder: Path,
         *,
@@ -77,14 +71,15 @@ class FinetuneTrainer(Trainer):
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         training, stop = recipe.training, recipe.evaluation.patience
-        steps = len(batches) * training.micro_batch // training.batch_size
+        self.batches = plan_batches(
+            rows.lengths, micro=training.micro_batch, batch=training.batch_size,
+            epochs=training.epochs, seed=recipe.seed,
+        )  # fmt: skip
+        steps = len(self.batches) * training.micro_batch // training.batch_size
         early = [] if stop is None else [EarlyStoppingCallback(early_stopping_patience=stop)]
         super().__init__(
             model=model,
-            args=arguments(
-                recipe, folder / "checkpoints", steps=steps, device=device, world=world_size(),
-                show=show,
-            ),
+            args=arguments(recipe, folder / "checkpoints", steps=steps, device=device, show=show),
             data_collator=rows.collate,
             train_dataset=rows,
             eval_dataset=rows,
@@ -96,12 +91,12 @@ class FinetuneTrainer(Trainer):
                 "sharded training (FSDP, DeepSpeed) is not supported: checkpoints have whole "
                 "tensors; use torchrun without sharding, LoRA or QLoRA (--plan says what fits)"
             )
-        self.batches, self.measure = batches, measure
+        self.measure = measure
         self.best_file = folder / "best" / "best.safetensors"
         self.rates = {part: getattr(training, f"{part}_rate") for part in RATED}
         self._loss_shifts_labels = False
         #: Sum of the loss and tokens, of labelled and of other rows, since the last log.
-        self._parts: torch.Tensor | None = None
+        self._parts = torch.zeros(2, 2, dtype=torch.float64)
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the planned batches, shared out among the processes."""
@@ -131,29 +126,22 @@ class FinetuneTrainer(Trainer):
         groups = zip(self.optimizer.param_groups, self._factors, strict=True)
         return next((group["lr"] / factor for group, factor in groups if factor), 0.0)
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, torch.Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Return the loss, and remember what labelled and other rows had of it."""
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        if isinstance(outputs, Mapping) and "parts" in outputs:
-            found = outputs["parts"].double().cpu()
-            self._parts = found if self._parts is None else self._parts + found
+        if "parts" in outputs:
+            self._parts += outputs["parts"].cpu()
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with passes over the data as epochs, and the loss of each kind of rows."""
-        if "loss" in logs and self._parts is not None:
+        if "loss" in logs:
             parts = self.accelerator.reduce(self._parts.to(self.accelerator.device), "sum")
             names = ("loss_labelled", "loss_unlabelled")
             for name, (total, tokens) in zip(names, torch.as_tensor(parts).cpu(), strict=True):
                 if tokens:
                     logs[name] = float(total / tokens)
-            self._parts = torch.zeros_like(self._parts)
+            self._parts.zero_()
         whole = self.state.epoch  # of transformers, to which the planned run is one pass
         if whole is not None:
             done = self.state.global_step / max(self.state.max_steps, 1)
@@ -182,19 +170,15 @@ class FinetuneTrainer(Trainer):
         return metrics
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: object) -> bool:
-        value = metrics[f"eval_{self.args.metric_for_best_model}"]
-        if math.isnan(value):
+        if math.isnan(metrics[f"eval_{self.args.metric_for_best_model}"]):
             return False
         better = super()._determine_best_metric(metrics, trial)
         if better and self.args.should_save:
-            self._keep_best()
+            self.best_file.parent.mkdir(exist_ok=True)
+            learned = {name: p.detach().cpu().contiguous() for name, p in trainable(self.model)}
+            with whole_file(self.best_file) as partial:
+                save_file(learned, partial)
         return better
-
-    def _keep_best(self) -> None:
-        self.best_file.parent.mkdir(exist_ok=True)
-        learned = {name: p.detach().cpu().contiguous() for name, p in trainable(self.model)}
-        with whole_file(self.best_file) as partial:
-            save_file(learned, partial)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, {name: p.detach().clone() for name, p in trainable(self.model)})
@@ -253,10 +237,10 @@ class _LastEvaluation(TrainerCallback):
 
 
 def arguments(
-    recipe: Recipe, folder: Path, *, steps: int, device: torch.device, world: int, show: bool
+    recipe: Recipe, folder: Path, *, steps: int, device: torch.device, show: bool
 ) -> TrainingArguments:
-    """Return what transformers is told of a run of `steps` optimiser steps on `world` processes."""
-    training = recipe.training
+    """Return what transformers is told of a run of `steps` optimiser steps."""
+    training, world = recipe.training, world_size()
     per_step = training.batch_size // training.micro_batch
     if per_step % world:
         raise TrainingError(

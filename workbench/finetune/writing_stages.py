@@ -22,11 +22,10 @@ from workbench.finetune.ledger import SkillChange
 from workbench.finetune.measuring import f1_changes, macro_f1, scored_findings, write_reports
 from workbench.finetune.parts import prepare
 from workbench.finetune.planner import need
-from workbench.finetune.preview import Preview, preview_rows
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.session import Stage, wait_for, write_json
 from workbench.finetune.student import Student
-from workbench.finetune.trainer import FinetuneTrainer, process_rank
+from workbench.finetune.trainer import process_rank
 from workbench.finetune.turns import InstructionSet, instruction_set, own_turns
 from workbench.interface import ChestXrayModel
 from workbench.model.load import LoadedCheckpoint
@@ -42,7 +41,6 @@ class WritingStage(Stage):
 
     Attributes:
         taught: the finding that is taught, if any.
-        chosen, findings: the cases that checkpoints are chosen by, and what is scored in them.
         before: case -> report of the base; on the first process.
     """
 
@@ -52,16 +50,18 @@ class WritingStage(Stage):
     def __init__(self, recipe: Recipe, out: Path, *, device: str, show: bool = False) -> None:
         super().__init__(recipe, out, device=device, show=show)
         phantoms = recipe.data.phantoms
-        self.taught = phantoms.finding if phantoms else None
+        self.taught = taught = phantoms.finding if phantoms else None
         self.chosen = self.cases.validation[: recipe.evaluation.cases]
         self.findings = scored_findings(self.chosen, recipe.data.findings)
+        shown = sorted(self.chosen, key=lambda case: case.code(taught or "") != PRESENT)
+        self.explained = shown[: recipe.evaluation.explained]
         self.before: dict[str, str] = {}
 
     def prepare(self) -> tuple[Student, TurnRows]:
         """Let the base report; write, tokenise and order everything that will be learned from."""
         recipe, training, loaded = self.recipe, self.recipe.training, self.loaded
         if process_rank() == 0:
-            self.before = self._reports(self.chosen, show=self.show)
+            self.before = self.reports(self.chosen, show=self.show)
         limit, unlabelled = recipe.evaluation.new_tokens, self.cases.unlabelled
         own = own_reports(loaded, unlabelled, self.out, new_tokens=limit, show=self.show)
         prepare(loaded.model, recipe.tuning, seed=recipe.seed)
@@ -70,40 +70,46 @@ class WritingStage(Stage):
             loaded.model.get_decoder().gradient_checkpointing_enable(**options)
             if recipe.tuning.vision != "frozen":
                 loaded.model.get_encoder("image").gradient_checkpointing_enable(**options)
-        self.turns, examples = self._encoded(self.cases, own)
+        self.turns, examples = self.encoded(self.cases, own)
         self.rows = self._rows(examples)
         student = Student(loaded.model, taught_weight=training.taught_weight, keep=training.keep)
         return student, self.rows
 
     def measure(self) -> dict[str, float]:
         """Return the macro F1 of findings in reports of the chosen cases."""
-        return {"macro_f1": macro_f1(self._reports(self.chosen), self.chosen, self.findings)}
+        return {"macro_f1": macro_f1(self.reports(self.chosen), self.chosen, self.findings)}
 
-    def finish(self, trainer: FinetuneTrainer) -> tuple[dict[str, Any], dict[str, Any]]:
+    def finish(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Save the adapter and let the trained model report."""
         self.save()
-        before, after = self.before, self._reports(self.chosen, show=self.show)
-        cases = {
-            case.id: {"patient": case.patient, "codes": dict(case.codes),
-                      "before": before[case.id], "after": after[case.id]}
-            for case in self.chosen
-        }  # fmt: skip
-        turns, cache = self.turns, self.rows.cache
+        before, after = self.before, self.reports(self.chosen, show=self.show)
+        turns, cache, unlabelled = self.turns, self.rows.cache, len(self.cases.unlabelled)
+        if turns.left_out:
+            self.notes.append(f"{len(turns.left_out)} cases gave no turn")
+        if unlabelled:
+            self.notes.append(
+                f"{unlabelled} images without labels: tied there to the base's own reports "
+                f"({OWN_REPORTS})"
+            )
+        if self.taught:
+            self.notes.append(
+                f"{self.taught} was taught; scores are of validation cases that chose the "
+                "checkpoint, so judge it on others"
+            )
         data = {
-            "unlabelled": len(self.cases.unlabelled),
+            "unlabelled": unlabelled,
             "turns": turns.counts(),
             "left_out": dict(turns.left_out),
             "cleaned": sum(turn.original is not None for turn in turns.turns),
             "rows": len(self.rows),
         }
         measured = {
-            "data": self.cases.facts() | data,
+            "data": data,
             "scores": self._scores(before, after),
             "cache": {} if cache is None else {"computed": cache.computed, "found": cache.found},
-            "notes": self._notes(trainer),
-            **self.compared(self._looked_at()),
         }
-        return {"findings": list(self.findings), "cases": cases}, measured
+        rows = [{"before": before[case.id], "after": after[case.id]} for case in self.chosen]
+        return rows, measured
 
     def predicted_memory(self) -> float:
         """Return what the planner says of the longest row."""
@@ -116,28 +122,12 @@ class WritingStage(Stage):
         )  # fmt: skip
         return wanted.total(recipe.training.micro_batch)
 
-    def preview(self, rows: int) -> Preview:
-        """Return the first turns of each task; the base reports only the images shown of them."""
-        training, unlabelled = self.recipe.training, len(self.cases.unlabelled)
-        shown = replace(self.cases, unlabelled=self.cases.unlabelled[: max(rows // 2, 1)])
-        turns, examples = self._encoded(shown, self._reports(shown.unlabelled))
-        first: dict[str, list[Example]] = {}
-        for example in examples:
-            first.setdefault(example.turn.task, []).append(example)
-        each = max(rows // len(first), 1)
-        counts = turns.counts() | ({"own report": unlabelled} if unlabelled else {})
-        chosen = [example for found in first.values() for example in found[:each]]
-        return Preview(
-            preview_rows(chosen, self.loaded.tokenizer), self.loaded.model.config.image_tokens,
-            counts, self.cases.counts(), training.taught_weight, training.keep,
-        )  # fmt: skip
-
-    def _reports(self, cases: Sequence[Case], *, show: bool = False) -> dict[str, str]:
+    def reports(self, cases: Sequence[Case], *, show: bool = False) -> dict[str, str]:
         """Return case -> what the model says of it as it is now."""
         limit = self.recipe.evaluation.new_tokens
         return write_reports(ChestXrayModel(self.loaded), cases, new_tokens=limit, show=show)
 
-    def _encoded(
+    def encoded(
         self, cases: CaseSet, own: Mapping[str, str]
     ) -> tuple[InstructionSet, list[Example]]:
         """Return the turns of cases and their tokens; `own` as from `own_reports`."""
@@ -181,31 +171,6 @@ class WritingStage(Stage):
             for title, names in titles.items()
         )
 
-    def _looked_at(self) -> list[Case]:
-        """Return the cases that are explained: those with the taught finding first."""
-        taught = self.taught
-        order = sorted(self.chosen, key=lambda case: bool(taught) and case.code(taught) != PRESENT)
-        return order[: self.recipe.evaluation.explained]
-
-    def _notes(self, trainer: FinetuneTrainer) -> tuple[str, ...]:
-        notes = list(self.cases.notes)
-        done, steps = trainer.state.global_step, trainer.state.max_steps
-        if done < steps:
-            notes.append(f"stopped early at step {done} of {steps}")
-        if self.turns.left_out:
-            notes.append(f"{len(self.turns.left_out)} cases gave no turn")
-        if self.cases.unlabelled:
-            notes.append(
-                f"{len(self.cases.unlabelled)} images without labels: tied there to the base's own "
-                f"reports ({OWN_REPORTS})"
-            )
-        if self.taught:
-            notes.append(
-                f"{self.taught} was taught; scores are of validation cases that chose the "
-                "checkpoint, so judge it on others"
-            )
-        return tuple(notes)
-
 
 def own_reports(
     loaded: LoadedCheckpoint, cases: Sequence[Case], out: Path, *, new_tokens: int, show: bool
@@ -222,7 +187,7 @@ def own_reports(
         texts = write_reports(ChestXrayModel(loaded), cases, new_tokens=new_tokens, show=show)
         with whole_file(path) as partial:
             write_json(partial, texts)
-    wait_for(path, seconds=_PATIENCE)
+    wait_for(path, _PATIENCE)
     texts = read_json(path)
     if set(texts) != {case.id for case in cases}:
         raise TrainingError(f"{path} has reports of other images; name another folder")

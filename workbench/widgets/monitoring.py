@@ -36,6 +36,7 @@ from workbench.finetune.ledger import (
     PROGRESS_FILE,
     RECIPE_FILE,
     Ledger,
+    last_checkpoint,
 )
 from workbench.finetune.recipe import Recipe, read_recipe
 from workbench.model.licence import RESEARCH_NOTICE, notice_by_name
@@ -267,14 +268,9 @@ def _quiet(folder: Path, now: float) -> float:
 
 
 def _checkpoint(folder: Path) -> str:
-    """Return in words where a stopped run resumes: at the newest checkpoint with all its files."""
-    needed = ("trainer_state.json", "model.safetensors")
-    steps = [
-        int(path.name.rpartition("-")[2])
-        for path in folder.glob("checkpoints/checkpoint-*[0-9]")
-        if all((path / name).is_file() for name in needed)
-    ]
-    return f"step {max(steps):,}" if steps else "the beginning"
+    """Return in words where a stopped run resumes."""
+    found = last_checkpoint(folder)
+    return f"step {int(found.name.rpartition('-')[2]):,}" if found else "the beginning"
 
 
 def _notice(recipe: Recipe, folder: Path) -> str:
