@@ -208,7 +208,7 @@ class _Bench:
         """Return (layers, 1, n, T): what `record_trace` keeps of the language model."""
         import torch
 
-        from workbench.trace.capture import RowRecorder, watch_attention
+        from workbench.trace.record import RowRecorder, watch_attention
 
         pixels, ids = self.request.pixel_values, self.request.ids
         recorder = RowRecorder("language", last=len(tokens), mean_heads=True)
@@ -223,7 +223,7 @@ class _Bench:
         """Return (layers, 1, N + 1, N + 1): what `record_trace` keeps of the vision tower."""
         import torch
 
-        from workbench.trace.capture import RowRecorder, watch_attention
+        from workbench.trace.record import RowRecorder, watch_attention
 
         recorder = RowRecorder("vision", mean_heads=True)
         with torch.inference_mode(), watch_attention(self.model, recorder):

@@ -87,6 +87,7 @@ def written(text: str) -> SimpleNamespace:
     model = SimpleNamespace(tokenizer=tokenizer)
     return SimpleNamespace(
         text=text,
+        layout=layout,
         select=layout.select,
         generation=SimpleNamespace(token_ids=tuple(range(100, 100 + len(pieces)))),
         need_model=lambda: model,

@@ -6,7 +6,7 @@ for callers who have never heard of this package.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 def did_you_mean(given: object, known: Iterable[object]) -> str:
@@ -70,3 +70,9 @@ class TrainingError(WorkbenchError, RuntimeError):
 
 class RunError(WorkbenchError, RuntimeError):
     """A run over a manifest cannot start or go on; what it finished is kept in its folder."""
+
+
+def check_one_of(what: str, given: str, allowed: Collection[str]) -> None:
+    """Raise `OptionError` for a name that is none of those allowed."""
+    if given not in allowed:
+        raise OptionError(f"{what} must be one of {', '.join(allowed)}; got {given!r}")

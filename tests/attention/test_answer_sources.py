@@ -101,7 +101,9 @@ def test_shows_itself(toy):
 
 def test_errors(toy):
     found = sources(toy.trace())
-    with pytest.raises(OptionError, match="told by token, word, sentence, finding; got 'line'"):
+    with pytest.raises(
+        OptionError, match="must be one of token, word, sentence, finding; got 'line'"
+    ):
         found.plot(by="line")
     with pytest.raises(OptionError, match="layer 2 was not recorded"):
         sources(toy.trace(), layer=2)

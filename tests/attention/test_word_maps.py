@@ -165,7 +165,7 @@ def test_words_that_are_not_there(toy, function):
 
 def test_empty_text(toy):
     trace = toy.trace(tokens=toy.layout("", ("</s>",), ((0, 0),)))
-    with pytest.raises(InputError, match=r"the generated text is empty.*one of its 1 tokens"):
+    with pytest.raises(InputError, match=r"written by no token of its own.*one of its 1 tokens"):
         to_image(trace)
     assert to_image(trace, token=0).target == "</s>"
 

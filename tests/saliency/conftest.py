@@ -134,4 +134,4 @@ def toys() -> SimpleNamespace:
 def forget():
     """No verdict outlives its test."""
     yield
-    cautions.forget()
+    cautions._session.clear()

@@ -328,7 +328,7 @@ def test_prefixes_of_the_real_weights_are_put_aside(tiny_trace, weights):
 
 def test_parts_that_do_not_exist(tiny_trace, monkeypatch):
     with (
-        pytest.raises(OptionError, match="parts are language, projector, vision; got 'heart'"),
+        pytest.raises(OptionError, match="must be one of language, projector, vision; got 'heart'"),
         randomised(tiny_trace.model, ("vision", "heart")),
     ):
         pass

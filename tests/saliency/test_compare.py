@@ -57,7 +57,7 @@ def test_wrong_choices(together, tiny_trace, toys):
         compare(tiny_trace, methods=())
     with pytest.raises(OptionError, match="options came for 'rollout', which is not among: att"):
         compare(tiny_trace, methods=ASKED, options={"rollout": {}})
-    with pytest.raises(OptionError, match="no map 'rollout'; there are: attention, grad_cam"):
+    with pytest.raises(OptionError, match="map must be one of attention, grad_cam; got 'rollout'"):
         together["rollout"]
     with pytest.raises(InputError, match="there is no map to compare"):
         Comparison({}, "nothing")

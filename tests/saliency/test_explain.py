@@ -191,7 +191,7 @@ def test_attached_model_gives_the_same_map(loaded, tiny_trace):
 
 
 def test_another_model_cannot_be_attached(loaded, toys):
-    with pytest.raises(InputError, match=r"recorded with A_tiny.*the model is B_gqa_odd"):
+    with pytest.raises(InputError, match=r"recorded with A_tiny.*this model is B_gqa_odd"):
         loaded.attach(toys.load("B_gqa_odd"))
 
 

@@ -11,8 +11,7 @@ from workbench.errors import OptionError
 from workbench.saliency import METHODS, explain, randomisation
 from workbench.saliency.gradients import relevancy
 from workbench.saliency.randomisation import randomised
-from workbench.saliency.scorer import Scorer
-from workbench.saliency.target import Target
+from workbench.saliency.scorer import Scorer, Target
 
 LIVE = [name for name, method in METHODS.items() if not method.recorded]
 CHEAP = {"smoothgrad": {"samples": 3}, "kernel_shap": {"samples": 16, "regions": (2, 2)}}

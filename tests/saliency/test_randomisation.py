@@ -153,7 +153,7 @@ def test_failing_verdict_is_written_on_maps_of_that_method_and_model_only(toys, 
     assert "rank correlation 1.00, 1 case)" in caution
     assert explain(tiny_trace, "left", method="relevancy").caution is None
     assert explain(other, token=2, method="picture").caution is None
-    cautions.forget()
+    cautions._session.clear()
     assert explain(tiny_trace, "left", method="picture").caution is None
 
 
@@ -235,7 +235,7 @@ def test_one_case_that_passes_does_not_hide_a_shipped_failure(shipped, tiny_trac
     assert cautions.caution_of("failed", sha256) == cautions.caution_text(0.87, 16)
     cautions.remember("passed", sha256, cautions.caution_text(0.7, 1))
     assert cautions.caution_of("passed", sha256) == cautions.caution_text(0.7, 1)
-    cautions.forget()
+    cautions._session.clear()
     assert cautions.caution_of("passed", sha256) is None
 
 

@@ -9,7 +9,7 @@ import torch
 from workbench.saliency import explain
 from workbench.saliency.gradients import _DifferentiableRows, carry, relevancy
 from workbench.saliency.scorer import Scorer
-from workbench.trace.capture import watch_attention
+from workbench.trace.record import watch_attention
 
 
 def differentiable(scorer) -> tuple[torch.Tensor, _DifferentiableRows]:

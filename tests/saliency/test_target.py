@@ -7,7 +7,7 @@ import pytest
 from tests.helpers import written
 from workbench.errors import InputError, OptionError
 from workbench.saliency import finding_target, make_target
-from workbench.saliency.target import checked_contrast, finding_sentence
+from workbench.saliency.scorer import checked_contrast, finding_sentence
 
 PLAIN = "Heart size is normal. There is a small effusion on the left. No pneumothorax."
 

@@ -10,7 +10,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from workbench.errors import InputError, OptionError
 from workbench.phantom import phantom
 from workbench.trace import record
-from workbench.trace.capture import NAME, attention_rows, watch_attention
+from workbench.trace.record import NAME, attention_rows, watch_attention
 
 
 @torch.inference_mode()

@@ -13,23 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
+from matplotlib.axes import Axes
 
-from workbench.attention.choice import head_words, layer_words
-from workbench.errors import InputError, OptionError
+from workbench.attention.word_maps import head_words, layer_words
+from workbench.errors import InputError, check_one_of
 from workbench.figures.attention import draw_sources
 from workbench.figures.page import figure_html
 from workbench.findings import PRESENT
 from workbench.reports import label, sentences
 from workbench.trace import TokenLayout, Trace
-from workbench.trace.selection import words_of
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
+from workbench.trace.layout import words_of
 
 #: Columns of the shares, in the order of the sequence.
 KINDS = ("sink", "prompt", "image", "question", "generated")
@@ -61,8 +58,7 @@ class Sources:
     def by(self, level: str = "word") -> Float[np.ndarray, "groups 5"]:
         """Return the mean shares of the tokens of each group; rows sum to 1.
 
-        Raises:
-            OptionError: the level is not one of `LEVELS`.
+        A level that is not one of `LEVELS` raises `OptionError`, here and below.
         """
         return _means(self.shares, self._groups(level))
 
@@ -78,12 +74,7 @@ class Sources:
             by: one of `LEVELS`.
             relative: divide by what even attention would give, so that 1 is even, 2 is twice as
                 much; NaN where there is no such position yet.
-
-        Raises:
-            OptionError: the level is not one of `LEVELS`.
         """
-        import pandas as pd
-
         groups = self._groups(by)
         shares = _means(self.shares, groups)
         if relative:
@@ -93,12 +84,7 @@ class Sources:
         return pd.DataFrame(names | dict(zip(KINDS, shares.T, strict=True)))
 
     def plot(self, ax: Axes | None = None, *, by: str = "word") -> Axes:
-        """Draw one stacked bar per group.
-
-        Raises:
-            OptionError: the level is not one of `LEVELS`.
-            InputError: there is no such group, for example no finding is named.
-        """
+        """Draw one stacked bar per group; `InputError` where no such group is there."""
         groups = self._groups(by)
         if not groups:
             raise InputError(f"the text holds no {by} to draw; draw it by='token'")
@@ -113,8 +99,7 @@ class Sources:
         )
 
     def _groups(self, level: str) -> Groups:
-        if level not in LEVELS:
-            raise OptionError(f"sources are told by {', '.join(LEVELS)}; got {level!r}")
+        check_one_of("level", level, LEVELS)
         return self.groups[level]
 
     def __repr__(self) -> str:
@@ -163,12 +148,9 @@ def _findings(layout: TokenLayout) -> Groups:
     for name in dict.fromkeys(row.finding for row in mentions):
         own = [row for row in mentions if row.finding == name]
         present = [row for row in own if row.code == PRESENT]
-        tokens = {
-            token
-            for number in range(len(present or own))
-            for token in layout.select(finding=name, occurrence=number).tokens
-        }
-        found.append((f"{name} ({(present or own)[0].code})", tuple(sorted(tokens))))
+        named = [layout.select(finding=name, occurrence=n) for n in range(len(present or own))]
+        tokens = sorted(set().union(*(selection.tokens for selection in named)))
+        found.append((f"{name} ({(present or own)[0].code})", tuple(tokens)))
     return tuple(found)
 
 

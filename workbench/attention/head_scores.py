@@ -12,22 +12,20 @@ the patches, whatever their neighbours, over the tokens of a phrase.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from scipy.special import entr
 
-from workbench.attention.choice import choose, target_of
+from workbench.attention.word_maps import target_of
 from workbench.errors import OptionError
 from workbench.figures.attention import draw_heads, draw_score
 from workbench.figures.page import figure_html
 from workbench.trace import Selection, SelectionOptions, Trace
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 SCORES = ("image_share", "focus", "consistency")
 
@@ -71,17 +69,10 @@ class HeadScores:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per head: layer, head, image_share, focus, consistency, pointing."""
-        import pandas as pd
-
-        heads = self.image_share.shape[1]
-        columns = {name: getattr(self, name).ravel() for name in (*SCORES, "pointing")}
-        return pd.DataFrame(
-            {
-                "layer": np.repeat(self.layers, heads),
-                "head": np.tile(np.arange(heads), len(self.layers)),
-                **columns,
-            }
-        )
+        count = self.image_share.shape[1]
+        layer, head = np.repeat(self.layers, count), np.tile(np.arange(count), len(self.layers))
+        scores = {name: getattr(self, name).ravel() for name in (*SCORES, "pointing")}
+        return pd.DataFrame({"layer": layer, "head": head, **scores})
 
     def plot(self, ax: Axes | None = None) -> Figure | Axes:
         """Draw layers by heads: the three scores side by side, or pointing where `ax` is given."""
@@ -114,7 +105,7 @@ def heads(
         InputError: the phrase is empty or not in the text, or the finding is not named in it.
     """
     trace.language.need_heads()
-    selection = choose(trace, phrase, named)
+    selection = trace.layout.choose(phrase, **named)
     seen = trace.language.values[..., trace.layout.span("image").slice]
     chosen = seen[:, :, list(selection.tokens)].astype(np.float64)
     return HeadScores(

@@ -17,11 +17,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Shaped
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from transformers import PreTrainedModel
 
 from workbench.attention.word_maps import draw_maps
@@ -30,17 +33,11 @@ from workbench.errors import InputError, OptionError
 from workbench.figures.attention import draw_tokens
 from workbench.figures.page import figure_html
 from workbench.findings import PRESENT
+from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.tokenizer import WORD_START
 from workbench.radiograph import FitGeometry, Radiograph
 from workbench.reports import label
 from workbench.trace import ImageMap, TokenLayout, Trace
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from workbench.model.llava import CxrLlavaForConditionalGeneration
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +70,10 @@ class LogitLens:
         return len(self.tokens) - 1
 
     def map(self, word: str, layer: int = -1) -> ImageMap:
-        """Map the probability of a word over the image.
+        """Map the probability of a word that was asked for over the image.
 
-        Args:
-            word: one of the words that were asked for.
-            layer: how many layers the states have passed, from 0 (as the projector left them) to
-                L; negative counts from the last.
+        `layer` is how many layers the states have passed, from 0 (as the projector left them) to L;
+        negative counts from the last.
 
         Raises:
             OptionError: the word was not asked for, or there is no such layer.
@@ -109,21 +104,17 @@ class LogitLens:
         Columns: layer (passed), row, column, token and probability (of the likeliest piece), and
         "p(word)", the probability of each word that was asked for.
         """
-        import pandas as pd
-
         states, patches, _ = self.tokens.shape
         rows, columns = np.indices(self.grid).reshape(2, -1)
+        frame = {
+            "layer": np.repeat(np.arange(states), patches),
+            "row": np.tile(rows, states),
+            "column": np.tile(columns, states),
+            "token": self.tokens[..., 0].ravel(),
+            "probability": self.probabilities[..., 0].ravel(),
+        }
         own = {f"p({word})": values.ravel() for word, values in self.words.items()}
-        return pd.DataFrame(
-            {
-                "layer": np.repeat(np.arange(states), patches),
-                "row": np.tile(rows, states),
-                "column": np.tile(columns, states),
-                "token": self.tokens[..., 0].ravel(),
-                "probability": self.probabilities[..., 0].ravel(),
-                **own,
-            }
-        )
+        return pd.DataFrame(frame | own)
 
     def plot(
         self,
@@ -132,12 +123,9 @@ class LogitLens:
         columns: int = 5,
         masks: Mapping[str, np.ndarray] | None = None,
     ) -> Figure:
-        """Draw one word through the layers, all on one scale.
+        """Draw one word through the layers, all on one scale; the first word when None.
 
-        Args:
-            word: one of the words that were asked for; the first when None.
-            columns: how many maps in a row.
-            masks: name -> boolean (H, W) of the original's size, outlined in each.
+        `columns` and `masks` as in `AttentionStack.plot`.
 
         Raises:
             InputError: no word was asked for.
@@ -154,22 +142,15 @@ class LogitLens:
             f"after {passed} of {self.layers}: max {item.values.max():.0%}"
             for passed, item in enumerate(maps)
         ]
-        return draw_maps(
-            maps,
-            names,
-            title=f"Logit lens by layers passed: {word}",
-            details="",
-            columns=columns,
-            together=True,
-            masks=masks,
-        )
+        title = f"Logit lens by layers passed: {word}"
+        return draw_maps(maps, names, title=title, columns=columns, together=True, masks=masks)
 
     def plot_tokens(self, layer: int = -1, ax: Axes | None = None) -> Axes:
         """Write the likeliest piece of each patch over the radiograph; `layer` as in `map`."""
         passed = self._passed(layer)
         chance = self.probabilities[passed, :, 0].reshape(self.grid)
         cells = ImageMap(chance, self.geometry, self.image, "logit lens", "likeliest piece")
-        boxes = [cells.cell_box(r, c) for r in range(self.grid[0]) for c in range(self.grid[1])]
+        boxes = [cells.cell_box(*at) for at in np.ndindex(self.grid)]
         return draw_tokens(
             self.image.pixels,
             boxes,
@@ -203,7 +184,6 @@ def logit_lens(trace: Trace, words: Sequence[str] | None = None, *, top: int = 1
     """Read the image positions of every layer as words, in one run over prompt and image.
 
     Args:
-        trace: the run, with its model (`trace.attach`).
         words: words to map, each by its first piece as it is generated after a space; the words of
             findings that the text states when None.
         top: how many of the likeliest pieces to keep at each position.

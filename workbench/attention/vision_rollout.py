@@ -25,24 +25,20 @@ Exploring Explainability for Vision Transformers, 2020). For flow, patches are p
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Unpack
+from collections.abc import Callable, Sequence
+from typing import Any, Unpack
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import csr_array
+from scipy.sparse import block_diag, csr_array
 from scipy.sparse.csgraph import maximum_flow
 
-from workbench.attention.choice import (
+from workbench.attention.word_maps import (
     alike_caution,
-    choose,
-    chosen_settings,
-    head_words,
-    layer_words,
     likeness,
     patch_rows,
     reduce_rows,
-    target_of,
+    words_described,
 )
 from workbench.errors import InputError, OptionError
 from workbench.figures.numbers import method_name
@@ -57,10 +53,9 @@ EVERYWHERE = "all image tokens alike"
 def rollout_matrix(
     trace: Trace, *, residual: float = 0.5, discard: float = 0.0
 ) -> Float[np.ndarray, "out in"]:
-    """Multiply the vision tower's layers.
+    """Multiply the vision tower's layers, heads averaged.
 
     Args:
-        trace: the run, with vision rows; their mean over heads is used.
         residual: share of each layer that stays with the token, in [0, 1].
         discard: share of the smallest weights of each row that are set to 0 before the row is
             scaled back to sum 1, in [0, 1).
@@ -93,7 +88,6 @@ def rollout(
     """Map what a part of the text looked at, followed down to the patches that came in.
 
     Args:
-        trace: the run, with vision rows.
         phrase, **named: the words whose attention to the image tokens is pushed down, see
             `Trace.select`; every image token counts alike when nothing is named.
         layer, head, reduce: of the language model; see `to_image`.
@@ -107,8 +101,7 @@ def rollout(
         words.
 
     Raises:
-        InputError: there are no vision rows; the phrase is not in the text.
-        OptionError: an option is out of range.
+        InputError, OptionError: see `rollout_matrix` and `to_image`.
     """
     started = time.perf_counter()
     matrix = rollout_matrix(trace, residual=residual, discard=discard)
@@ -118,12 +111,12 @@ def rollout(
         trace,
         arrived[1:].reshape(trace.layout.grid),
         described,
-        everywhere=lambda: matrix[1:, 1:].mean(0),
-        method="rollout",
+        lambda: matrix[1:, 1:].mean(0),
+        started,
+        method=method_name("rollout"),
         unit="share of attention, through the vision tower",
         scores={"class_token": float(arrived[0]), "image_share": float(weights.sum())},
         settings={"residual": residual, "discard": discard},
-        started=started,
     )
 
 
@@ -163,12 +156,12 @@ def flow(
         trace,
         arriving(weights).reshape(shape),
         described,
-        everywhere=lambda: arriving(np.ones(len(weights))),
-        method="flow",
+        lambda: arriving(np.ones(len(weights))),
+        started,
+        method=method_name("flow"),
         unit="maximum flow, 1 is all that leaves the words",
         scores={"image_share": float(weights.sum())},
         settings={"residual": residual, "regions": list(shape)},
-        started=started,
     )
 
 
@@ -198,68 +191,44 @@ def mixing_layers(
 
 
 def _start(
-    trace: Trace,
-    phrase: str | Selection | None,
-    named: SelectionOptions,
-    *,
-    layer: int | None,
-    head: int | None,
-    reduce: str,
-) -> tuple[Float[np.ndarray, " N"], _Described]:
-    """Return the weight of each image token, all alike where nothing is named, and what it is."""
+    trace: Trace, phrase: str | Selection | None, named: SelectionOptions, **read: Any
+) -> tuple[Float[np.ndarray, " N"], dict[str, Any]]:
+    """Return the weight of each image token, all alike where nothing is named, and what it is.
+
+    `read` are layer, head and reduce, of the language model.
+    """
     if phrase is None and trace.select(**named).kind == "text":
         count, identity = trace.layout.image_tokens, trace.generation.model
         settings = {"kind": "everywhere", "model": identity.id, "sha256": identity.sha256}
-        described = _Described(EVERYWHERE, "vision layers", "mean of heads", settings)
+        described = {"target": EVERYWHERE, "layer": "vision layers", "settings": settings}
         return np.full(count, 1 / count), described
-    selection = choose(trace, phrase, named)
-    described = _Described(
-        target_of(selection),
-        f"{layer_words(trace.language, layer)}, then the vision layers",
-        head_words(trace.language, head),
-        chosen_settings(trace, selection, layer=layer, head=head, reduce=reduce),
-    )
-    rows = patch_rows(trace, layer=layer, head=head)
-    return reduce_rows(rows, selection, reduce), described
-
-
-class _Described(NamedTuple):
-    target: str
-    layer: str
-    head: str
-    settings: Mapping[str, object]
+    selection = trace.layout.choose(phrase, **named)
+    described = words_described(trace, selection, **read)
+    described["layer"] += ", then the vision layers"
+    rows = patch_rows(trace, layer=read["layer"], head=read["head"])
+    return reduce_rows(rows, selection, read["reduce"]), described
 
 
 def _map(
     trace: Trace,
     values: Float[np.ndarray, "rows columns"],
-    described: _Described,
-    *,
+    described: dict[str, Any],
     everywhere: Callable[[], Float[np.ndarray, " cells"]],
-    method: str,
-    unit: str,
-    scores: dict[str, float],
-    settings: Mapping[str, object],
     started: float,
+    *,
+    scores: dict[str, float],
+    settings: dict[str, object],
+    **made: str,
 ) -> ImageMap:
     """Return the map of what arrived; of words, compared with what arrives from everywhere."""
-    caution = None
-    if described.target != EVERYWHERE:
+    if described["target"] != EVERYWHERE:
         scores["like_everywhere"] = likeness(values.ravel(), everywhere())
-        caution = alike_caution(scores["like_everywhere"], "no words at all")
+        described["caution"] = alike_caution(scores["like_everywhere"], "no words at all")
+    described["settings"] |= settings
+    seconds = time.perf_counter() - started
+    geometry = trace.layout.geometry
     return ImageMap(
-        values,
-        trace.layout.geometry,
-        trace.image,
-        method=method_name(method),
-        target=described.target,
-        unit=unit,
-        layer=described.layer,
-        head=described.head,
-        caution=caution,
-        settings={**described.settings, **settings},
-        scores=scores,
-        seconds=time.perf_counter() - started,
+        values, geometry, trace.image, scores=scores, seconds=seconds, **made, **described
     )
 
 
@@ -268,26 +237,15 @@ def max_flows(
 ) -> Float[np.ndarray, " G"]:
     """Return the maximum flow from a source to each input node of a layered network.
 
-    Args:
-        layers: capacities, the layer nearest the input first; [i, j] is the pipe from node i above
-            to node j below.
-        start: capacity of the pipe from the source to each node on top.
+    `layers` are capacities, that nearest the input first; [i, j] is the pipe from node i above to
+    node j below. `start` is the capacity of the pipe from the source to each node on top.
     """
-    count, depth = len(start), len(layers)
-    sources = [np.zeros(count, np.int64)]
-    targets = [1 + depth * count + np.arange(count)]
-    capacities = [start]
-    above, below = np.indices((count, count)).reshape(2, -1)
-    for level, matrix in enumerate(layers, 1):
-        sources.append(1 + level * count + above)
-        targets.append(1 + (level - 1) * count + below)
-        capacities.append(matrix.ravel())
-    whole = np.floor(np.concatenate(capacities) * SCALE + 1e-6).astype(np.int32)
-    size = 1 + (depth + 1) * count
-    pipes = (np.concatenate(sources), np.concatenate(targets))
-    graph = csr_array((whole, pipes), shape=(size, size), dtype=np.int32)
-    graph.eliminate_zeros()
-    return np.array([maximum_flow(graph, 0, 1 + j).flow_value / SCALE for j in range(count)])
+    # Nodes are the inputs, layer by layer those above, and the source: pipes lead one layer down.
+    count = len(start)
+    pipes = [np.zeros((count, 0)), *layers, start[None], np.zeros((0, 1))]
+    graph = csr_array(block_diag([np.floor(p * SCALE + 1e-6).astype(np.int32) for p in pipes]))
+    source = graph.shape[0] - 1
+    return np.array([maximum_flow(graph, source, j).flow_value / SCALE for j in range(count)])
 
 
 def region_of(

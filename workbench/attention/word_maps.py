@@ -1,4 +1,5 @@
-"""Where the language model looked while it chose certain words.
+"""Where the language model looked while it chose certain words; and which words, layers and heads
+every analysis of attention chooses.
 
 The rows are those of the positions that chose each token (`Trace`), so the map of a word shows what
 was looked at when the word was decided, not when it was read afterwards.
@@ -14,50 +15,47 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from typing import Any, Unpack
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
+from matplotlib.figure import Figure
 
-from workbench.attention.choice import (
-    alike_caution,
-    choose,
-    chosen_settings,
-    head_words,
-    layer_words,
-    likeness,
-    patch_rows,
-    reduce_rows,
-    target_of,
-)
+from workbench.errors import check_one_of
 from workbench.figures.maps import draw_small_multiples
 from workbench.figures.page import figure_html
-from workbench.trace import ImageMap, Selection, SelectionOptions, Trace
+from workbench.trace import AttentionRows, ImageMap, Selection, SelectionOptions, Trace
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
+#: From this correlation on, a map says that it is like another one.
+ALIKE = 0.9
 
+#: How the rows of several tokens become one -> what a value then is.
 UNITS = {"mean": "share of attention", "max": "largest share of attention of any token"}
 
 
 @dataclass(frozen=True, eq=False)
 class AttentionStack:
-    """Several maps of one target.
+    """Several maps of one target, all on one grid.
 
     Attributes:
-        maps: the maps, all on one grid.
         numbers: number of the layer or head of each.
         axis: "layer" or "head": what differs.
-        target: the words that looked.
-        fixed: what is the same for all, in words: the head or heads, or the layer or layers.
     """
 
     maps: tuple[ImageMap, ...]
     numbers: tuple[int, ...]
     axis: str
-    target: str
-    fixed: str
+
+    @property
+    def target(self) -> str:
+        """The words that looked."""
+        return self.maps[0].target
+
+    @property
+    def fixed(self) -> str:
+        """What is the same for all, in words: the head or heads, or the layer or layers."""
+        return self.maps[0].head if self.axis == "layer" else self.maps[0].layer
 
     @property
     def values(self) -> Float[np.ndarray, "maps rows columns"]:
@@ -71,8 +69,6 @@ class AttentionStack:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per map and cell: layer or head, image_share, row, column, value, box."""
-        import pandas as pd
-
         parts = []
         for number, item in zip(self.numbers, self.maps, strict=True):
             frame = item.to_frame()
@@ -82,24 +78,17 @@ class AttentionStack:
         return pd.concat(parts, ignore_index=True)
 
     def plot(self, *, columns: int = 4, masks: Mapping[str, np.ndarray] | None = None) -> Figure:
-        """Draw all maps side by side, each on its own scale, so that every shape can be seen.
+        """Draw all maps side by side, so many in a row, each on its own scale.
 
-        Args:
-            columns: how many in a row.
-            masks: name -> boolean (H, W) of the original's size, outlined in each.
+        `masks` are name -> boolean (H, W) of the original's size, outlined in each.
         """
         names = [
             f"{self.axis} {number}: {share:.0%} on image"
             for number, share in zip(self.numbers, self.image_shares, strict=True)
         ]
+        title = f"Attention by {self.axis}: {self.target}"
         return draw_maps(
-            self.maps,
-            names,
-            title=f"Attention by {self.axis}: {self.target}",
-            details=self.fixed,
-            columns=columns,
-            together=False,
-            masks=masks,
+            self.maps, names, title=title, details=self.fixed, columns=columns, masks=masks
         )
 
     def __repr__(self) -> str:
@@ -118,9 +107,9 @@ def draw_maps(
     names: Sequence[str],
     *,
     title: str,
-    details: str,
     columns: int,
-    together: bool,
+    details: str = "",
+    together: bool = False,
     masks: Mapping[str, np.ndarray] | None,
 ) -> Figure:
     """Draw unsigned maps of one image side by side, on one scale `together` or each on its own."""
@@ -149,7 +138,6 @@ def to_image(
     """Map the attention that a part of the text paid to the image.
 
     Args:
-        trace: the run.
         phrase, **named: the part, see `Trace.select`; the whole text when nothing is named.
         layer: number of a language layer, negative counted from the last; None averages those that
             were recorded.
@@ -166,7 +154,7 @@ def to_image(
             recorded, or a head is asked for where heads were averaged.
         InputError: the phrase is empty or not in the text, or the finding is not named in it.
     """
-    return _map(trace, choose(trace, phrase, named), layer=layer, head=head, reduce=reduce)
+    return _map(trace, trace.layout.choose(phrase, **named), layer=layer, head=head, reduce=reduce)
 
 
 def by_layer(
@@ -178,11 +166,10 @@ def by_layer(
     **named: Unpack[SelectionOptions],
 ) -> AttentionStack:
     """Map the attention of a part of the text in each recorded layer; see `to_image`."""
-    selection = choose(trace, phrase, named)
+    selection = trace.layout.choose(phrase, **named)
     layers = trace.language.layers
     maps = tuple(_map(trace, selection, layer=n, head=head, reduce=reduce) for n in layers)
-    fixed = head_words(trace.language, head)
-    return AttentionStack(maps, layers, "layer", target_of(selection), fixed)
+    return AttentionStack(maps, layers, "layer")
 
 
 def by_head(
@@ -199,11 +186,10 @@ def by_head(
     common: name a layer.
     """
     trace.language.need_heads()
-    selection = choose(trace, phrase, named)
+    selection = trace.layout.choose(phrase, **named)
     numbers = tuple(range(trace.language.total_heads))
     maps = tuple(_map(trace, selection, layer=layer, head=h, reduce=reduce) for h in numbers)
-    fixed = layer_words(trace.language, layer)
-    return AttentionStack(maps, numbers, "head", target_of(selection), fixed)
+    return AttentionStack(maps, numbers, "head")
 
 
 def _map(
@@ -222,12 +208,91 @@ def _map(
         trace.layout.geometry,
         trace.image,
         method="attention",
-        target=target_of(selection),
         unit=UNITS[reduce],
-        layer=layer_words(trace.language, layer),
-        head=head_words(trace.language, head),
         caution=alike_caution(alike, "the other words"),
-        settings=chosen_settings(trace, selection, layer=layer, head=head, reduce=reduce),
         scores=scores,
         seconds=time.perf_counter() - started,
+        **words_described(trace, selection, layer=layer, head=head, reduce=reduce),
     )
+
+
+def patch_rows(
+    trace: Trace, *, layer: int | None = None, head: int | None = None
+) -> Float[np.ndarray, "n N"]:
+    """Return how much attention each generated token paid to each image patch, in [0, 1].
+
+    Patches row by row; for `layer`, `head` and errors see `AttentionRows.pick`.
+    """
+    rows = trace.language.pick(layer, head)
+    return rows[:, trace.layout.span("image").slice].astype(np.float64)
+
+
+def reduce_rows(
+    rows: Float[np.ndarray, "n N"], selection: Selection, reduce: str
+) -> Float[np.ndarray, " N"]:
+    """Return one row for a selection: the mean of its tokens' rows, or their max patch by patch."""
+    check_one_of("reduce", reduce, UNITS)
+    own = rows[list(selection.tokens)]
+    return own.mean(0) if reduce == "mean" else own.max(0)
+
+
+def likeness(first: Float[np.ndarray, " N"], second: Float[np.ndarray, " N"]) -> float:
+    """Return the correlation of two maps, in [-1, 1].
+
+    An even map has no shape, so it is like another even one (1) and unlike all else (0).
+    """
+    even = [bool(np.allclose(values, values.mean())) for values in (first, second)]
+    if any(even):
+        return float(all(even))
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def alike_caution(likeness_found: float, what: str) -> str | None:
+    """Return a caution where a map is nearly the same as one that it should differ from."""
+    if likeness_found < ALIKE:
+        return None
+    return f"much like the map of {what} (r = {likeness_found:.2f})"
+
+
+def target_of(selection: Selection) -> str:
+    """Return the selection in a few words."""
+    return "the whole text" if selection.kind == "text" else selection.shown
+
+
+def words_described(
+    trace: Trace, selection: Selection, *, layer: int | None, head: int | None, reduce: str
+) -> dict[str, Any]:
+    """Return what an `ImageMap` tells of the words that looked, as its arguments."""
+    return {
+        "target": target_of(selection),
+        "layer": layer_words(trace.language, layer),
+        "head": head_words(trace.language, head),
+        "settings": chosen_settings(trace, selection, layer=layer, head=head, reduce=reduce),
+    }
+
+
+def layer_words(rows: AttentionRows, layer: int | None) -> str:
+    """Return which layers, in words."""
+    if layer is not None:
+        number = layer + rows.total_layers if layer < 0 else layer
+        return f"layer {number} of 0 to {rows.total_layers - 1}"
+    if len(rows.layers) == rows.total_layers:
+        return "mean of all layers"
+    return f"mean of layers {', '.join(map(str, rows.layers))} of 0 to {rows.total_layers - 1}"
+
+
+def head_words(rows: AttentionRows, head: int | None) -> str:
+    """Return which heads, in words."""
+    return "mean of heads" if head is None else f"head {head} of 0 to {rows.total_heads - 1}"
+
+
+def chosen_settings(trace: Trace, selection: Selection, **options: object) -> dict[str, object]:
+    """Return everything that decided a map, for `ImageMap.settings`."""
+    return {
+        "kind": selection.kind,
+        "text": selection.text,
+        "tokens": list(selection.tokens),
+        **options,
+        "model": trace.generation.model.id,
+        "sha256": trace.generation.model.sha256,
+    }

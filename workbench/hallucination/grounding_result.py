@@ -26,7 +26,7 @@ from workbench.model.licence import RESEARCH_NOTICE
 from workbench.model.tokenizer import tokens_within
 from workbench.reports import FindingLabel, Section, divide, label, sentences
 from workbench.trace import Selection
-from workbench.trace.selection import words_of
+from workbench.trace.layout import words_of
 
 
 @dataclass(frozen=True, eq=False)

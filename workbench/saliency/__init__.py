@@ -12,8 +12,7 @@ from workbench.saliency.compare import Comparison, compare
 from workbench.saliency.counterfactual import Counterfactual, counterfactual
 from workbench.saliency.explain import METHODS, Method, explain, explain_target
 from workbench.saliency.randomisation import RandomisationCheck, check_target, randomisation
-from workbench.saliency.scorer import Scorer
-from workbench.saliency.target import Target, finding_target, make_target
+from workbench.saliency.scorer import Scorer, Target, finding_target, make_target
 
 __all__ = [
     "METHODS",

@@ -45,8 +45,3 @@ def caution_text(similarity: float, cases: int) -> str:
 def remember(method: str, sha256: str, caution: str | None) -> None:
     """Let a verdict count for the rest of the session."""
     _session[method, sha256] = caution
-
-
-def forget() -> None:
-    """Forget the verdicts of this session."""
-    _session.clear()

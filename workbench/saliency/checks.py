@@ -23,21 +23,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from scipy.stats import spearmanr
 
 from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError
+from workbench.figures.saliency import draw_curve
+from workbench.phantom import phantom
 from workbench.saliency.gradients import baseline_pixels
 from workbench.saliency.scorer import Scorer
 from workbench.trace import ImageMap
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
 
 #: Phantoms behind the lung prior.
 _DRAWN = 48
@@ -51,8 +51,10 @@ def box_mask(shape: tuple[int, int], boxes: list[tuple[float, float, float, floa
     """
     mask = np.zeros(shape, bool)
     for left, top, right, bottom in boxes:
-        rows = slice(max(int(np.floor(top)), 0), max(int(np.ceil(bottom)), 0))
-        columns = slice(max(int(np.floor(left)), 0), max(int(np.ceil(right)), 0))
+        rows, columns = (
+            slice(max(int(np.floor(first)), 0), max(int(np.ceil(last)), 0))
+            for first, last in ((top, bottom), (left, right))
+        )
         if not mask[rows, columns].size:
             raise InputError(
                 f"box {(left, top, right, bottom)} covers no pixel of an image of {shape}; "
@@ -167,8 +169,6 @@ def lung_prior(like: ImageMap) -> ImageMap:
 
 @cache
 def _mean_lungs(grid: tuple[int, int]) -> np.ndarray:
-    from workbench.phantom.case import phantom
-
     size = 128
     lungs = np.zeros((size, size))
     for seed in range(_DRAWN):
@@ -224,16 +224,12 @@ class Curve:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per step: share, score, random_score."""
-        import pandas as pd
-
         return pd.DataFrame(
             {"share": self.share, "score": self.scores, "random_score": self.random_scores}
         )
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the curve beside that of random order."""
-        from workbench.figures.saliency import draw_curve
-
         below = (self.kind == "deletion") == (self.gain >= 0)
         return draw_curve(
             self.share,

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, OptionError, check_one_of
+from workbench.figures.maps import draw_small_multiples
 from workbench.figures.numbers import method_name
 from workbench.figures.page import figure_html
 from workbench.saliency import checks
 from workbench.saliency.explain import METHODS, explain
 from workbench.trace import ImageMap, Selection, SelectionOptions, Trace
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 #: Methods that take a fraction of a second each on a laptop with `mini`.
 FAST = ("attention", "rollout", "relevancy", "grad_cam", "input_x_gradient")
@@ -55,21 +54,16 @@ class Comparison:
 
     def __getitem__(self, name: str) -> ImageMap:
         """Return one map; OptionError where there is none of this name."""
-        if name not in self.maps:
-            raise OptionError(f"there is no map {name!r}; there are: {', '.join(self.maps)}")
+        check_one_of("map", name, self.maps)
         return self.maps[name]
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per map: what its caption says, what it cost, and every score of any."""
-        import pandas as pd
-
         rows = [{name: getattr(item, name) for name in _TOLD} | dict(item.scores) for item in self]
         return pd.DataFrame(rows, index=pd.Index(list(self.maps), name="map"))
 
     def scores(self, mask: np.ndarray) -> pd.DataFrame:
         """Return one row per map: pointing (bool), energy and overlap in [0, 1]; see `checks`."""
-        import pandas as pd
-
         asked = (checks.pointing, checks.energy, checks.overlap)
         rows = [{check.__name__: check(item, mask) for check in asked} for item in self]
         return pd.DataFrame(rows, index=pd.Index(list(self.maps), name="map"))
@@ -87,8 +81,6 @@ class Comparison:
             masks: name -> boolean (H, W) of the original's size, outlined in each.
             peaks: mark the greatest cell of each, where the pointing game looks.
         """
-        from workbench.figures.maps import draw_small_multiples
-
         shown = {method_name(name): item for name, item in self.maps.items()}
         return draw_small_multiples(
             next(iter(self)).image.pixels,

@@ -11,28 +11,26 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter
-from scipy.sparse import coo_matrix
+from scipy.sparse import diags, kronsum
 from scipy.sparse.linalg import spsolve
 
 from workbench._repr import short_repr
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, OptionError, check_one_of
+from workbench.figures.numbers import fixed
+from workbench.figures.saliency import draw_pair
+from workbench.figures.tables import html_table
 from workbench.findings import standard_name
 from workbench.generation import Generation
+from workbench.phantom import Phantom
 from workbench.radiograph import Radiograph
 from workbench.reports import label, sentences
-from workbench.saliency.scorer import Scorer
-from workbench.saliency.target import make_target
+from workbench.saliency.scorer import Scorer, make_target
 from workbench.trace import Selection, Trace
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    from workbench.phantom.case import Phantom
 
 FILLS = ("inpaint", "blur")
 
@@ -83,26 +81,18 @@ class Counterfactual:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per finding named in either report: code before, after, changed."""
-        import pandas as pd
-
         rows = [(name, *codes, name in self.changes) for name, codes in self.codes.items()]
         return pd.DataFrame(rows, columns=["finding", "before", "after", "changed"])
 
     def plot(self) -> Figure:
         """Draw both images, what is said differently of each, and the findings that changed."""
-        from workbench.figures.numbers import fixed
-        from workbench.figures.saliency import draw_pair
-
         told, same = _told_apart(self.before.text, self.after.text)
         changed = (f"{name}: {old} \u2192 {new}" for name, (old, new) in self.changes.items())
         moved = "fell" if self.effect >= 0 else "rose"
         before, after = (fixed(s, 1, sign=True) for s in (self.score_before, self.score_after))
         return draw_pair(
             (self.image.pixels, self.changed.pixels),
-            (
-                f"before: target {before}",
-                f"after: {after}, {moved} by {abs(self.effect):.1f}",
-            ),
+            (f"before: target {before}", f"after: {after}, {moved} by {abs(self.effect):.1f}"),
             told,
             region=self.region,
             headline="; ".join(changed) or "no finding changed its code",
@@ -113,8 +103,6 @@ class Counterfactual:
         )
 
     def _repr_html_(self) -> str:
-        from workbench.figures.tables import html_table
-
         rows = [(name, *codes) for name, codes in self.changes.items()]
         return (
             f"<p><b>{escape(self.how)}</b>: {escape(self.target)} fell by {self.effect:.2f}</p>"
@@ -206,8 +194,7 @@ def _painted(trace: Trace, mask: np.ndarray, fill: str) -> tuple[np.ndarray, Rad
             f"the mask must be {pixels.shape}, like the image, and cover a part of it; got "
             f"{region.shape} with {int(region.sum())} pixels"
         )
-    if fill not in FILLS:
-        raise OptionError(f"fill must be one of {', '.join(FILLS)}; got {fill!r}")
+    check_one_of("fill", fill, FILLS)
     if fill == "inpaint":
         painted = inpaint(pixels, region)
     else:
@@ -224,24 +211,13 @@ def inpaint(pixels: np.ndarray, region: np.ndarray) -> np.ndarray:
         region: boolean (H, W), not everywhere True; in it every pixel becomes the mean of its
             neighbours, float32.
     """
-    rows, columns = np.nonzero(region)
-    number = np.full(region.shape, -1)
-    number[rows, columns] = np.arange(len(rows))
-    entries, known = [], np.zeros(len(rows))
-    neighbours = np.zeros(len(rows))
-    for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-        r, c = rows + down, columns + right
-        inside = (r >= 0) & (r < region.shape[0]) & (c >= 0) & (c < region.shape[1])
-        neighbours += inside
-        own = np.flatnonzero(inside)
-        other = number[r[own], c[own]]
-        free = other >= 0
-        entries.append((own[free], other[free]))
-        known[own[~free]] += pixels[r[own[~free]], c[own[~free]]]
-    first, second = (np.concatenate(parts) for parts in zip(*entries, strict=True))
-    size = len(rows)
-    matrix = coo_matrix((-np.ones(len(first)), (first, second)), shape=(size, size)).tocsc()
-    matrix.setdiag(neighbours)
     filled = np.array(pixels, np.float32)
-    filled[rows, columns] = np.asarray(spsolve(matrix, known))
+    edges = [(max(at.min() - 1, 0), at.max() + 2) for at in np.nonzero(region)]
+    around = tuple(slice(*edge) for edge in edges)
+    inside, part = region[around], filled[around]
+    lines = (diags([1.0, 1.0], [-1, 1], shape=(n, n)) for n in inside.shape[::-1])
+    neighbours = kronsum(*lines, format="csr")[inside.ravel()]
+    matrix = diags(neighbours.sum(1).A1) - neighbours[:, inside.ravel()]
+    known = neighbours[:, ~inside.ravel()] @ part[~inside].astype(float)
+    part[inside] = spsolve(matrix.tocsc(), known)
     return filled

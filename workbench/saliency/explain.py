@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import workbench.attention as attention
-from workbench.attention.choice import chosen_settings
+from workbench.attention.word_maps import chosen_settings
 from workbench.errors import OptionError, unknown_name
 from workbench.figures.numbers import method_name
 from workbench.saliency.cautions import caution_of
@@ -21,15 +21,15 @@ from workbench.saliency.gradients import (
     smoothgrad,
 )
 from workbench.saliency.perturbation import adaptive_occlusion, kernel_shap, occlusion
-from workbench.saliency.scorer import Scorer
-from workbench.saliency.target import (
+from workbench.saliency.scorer import (
+    Scorer,
     Target,
     checked_contrast,
     finding_sentence,
     make_target,
 )
 from workbench.trace import ImageMap, Selection, Trace
-from workbench.trace.selection import split_options
+from workbench.trace.layout import split_options
 
 _LOGPROB = "change of log-probability"
 
@@ -151,9 +151,8 @@ def explain(
     named, own = split_options(options)
     if not chosen.recorded:
         trace.need_model()
-        return explain_target(
-            trace, make_target(trace, phrase, contrast, **named), method=method, **own
-        )
+        target = make_target(trace, phrase, contrast, **named)
+        return explain_target(trace, target, method=method, **own)
     selection = trace.select(phrase, **named)
     if contrast is not None:
         checked_contrast(selection, contrast)
@@ -231,9 +230,5 @@ def _from_trace(
 
 
 def _provenance(trace: Trace, method: Method) -> dict[str, object]:
-    generation = trace.generation
-    return {
-        "prompt": generation.prompt,
-        "paper": method.paper,
-        "versions": dict(generation.versions),
-    }
+    made = trace.generation
+    return {"prompt": made.prompt, "paper": method.paper, "versions": dict(made.versions)}

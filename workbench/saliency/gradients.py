@@ -28,14 +28,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from captum.attr import (
     InputXGradient,
     IntegratedGradients,
-    LayerGradCam,
     LayerIntegratedGradients,
     NoiseTunnel,
 )
@@ -43,9 +42,9 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from workbench._repr import short_repr
-from workbench.errors import OptionError
+from workbench.errors import OptionError, check_one_of
 from workbench.saliency.scorer import Scorer
-from workbench.trace.capture import Call, attention_rows, watch_attention
+from workbench.trace.record import Call, attention_rows, watch_attention
 
 BASELINES = ("blur", "black", "mean", "grey")
 
@@ -66,14 +65,9 @@ class Attribution:
 def baseline_pixels(scorer: Scorer, baseline: str) -> torch.Tensor:
     """Return the image that counts as "nothing there", (1, 1, S, S) normalised.
 
-    Args:
-        scorer: has the image.
-        baseline: "blur" (the image with a Gaussian blur of 8 % of its side, so that only detail is
-            missing), "black" (pixel 0), "mean" (the image's mean grey everywhere) or "grey" (the
-            mean grey of the model's training images, 0 after normalisation).
-
-    Raises:
-        OptionError: the baseline is unknown.
+    It is "blur" (a Gaussian blur of 8 % of the image's side, so that only detail is missing),
+    "black" (pixel 0), "mean" (the image's mean grey everywhere) or "grey" (the mean grey of the
+    model's training images, 0 after normalisation); any other name raises `OptionError`.
     """
     base = scorer.base
     if baseline == "blur":
@@ -84,17 +78,15 @@ def baseline_pixels(scorer: Scorer, baseline: str) -> torch.Tensor:
     if baseline == "grey":
         return torch.zeros_like(base)
     if baseline == "black":
-        seen = scorer.model.processor
-        return torch.full_like(base, (0.0 - seen.mean) / seen.std)
+        return torch.full_like(base, -scorer.model.processor.mean / scorer.model.processor.std)
     raise OptionError(f"baseline must be one of {', '.join(BASELINES)}; got {baseline!r}")
 
 
 def to_grid(pixels: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Return attributions of pixels (1, 1, S, S) summed over patches."""
-    flat = pixels.detach().float().cpu().reshape(pixels.shape[-2:])
     rows, columns = grid
-    high, wide = flat.shape[0] // rows, flat.shape[1] // columns
-    return flat.reshape(rows, high, columns, wide).sum((1, 3))
+    high, wide = pixels.shape[-2] // rows, pixels.shape[-1] // columns
+    return pixels.detach().float().cpu().reshape(rows, high, columns, wide).sum((1, 3))
 
 
 def input_x_gradient(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
@@ -114,9 +106,7 @@ def smoothgrad(
 ) -> Attribution:
     """Return input x gradient averaged over noisy copies of the image.
 
-    Args:
-        samples: noisy copies.
-        noise: standard deviation, as a share of the image's range.
+    `noise` is the standard deviation, as a share of the image's range.
 
     Raises:
         OptionError: there is no sample, or the noise is negative.
@@ -171,8 +161,7 @@ def integrated_gradients(
         raise OptionError(
             f"the first pass alone takes {FIRST_PARTS * PART_STEPS} gradients, most is {most}"
         )
-    if over not in ("pixels", "patches"):
-        raise OptionError(f"over must be 'pixels' or 'patches', got {over!r}")
+    check_one_of("over", over, ("pixels", "patches"))
     if baseline is None:
         baseline = "blur" if over == "pixels" else "grey"
     start = baseline_pixels(scorer, baseline)
@@ -184,7 +173,8 @@ def integrated_gradients(
         here, there = (torch.lerp(start, scorer.base, end) for end, _ in (first, last))
         found = _integrate(scorer, here, there, over, PART_STEPS)
         values = found if over == "patches" else to_grid(found, grid)
-        return _Part(first, last, values)
+        gap = float(values.sum(dtype=torch.float64)) - (last[1] - first[1])
+        return _Part(abs(gap), first, last, values)
 
     with scorer.frozen():
         heights = scorer.scores(images).tolist()
@@ -193,12 +183,12 @@ def integrated_gradients(
         parts = [part(a, b) for a, b in itertools.pairwise(points)]
         used = FIRST_PARTS * PART_STEPS
         while used + 2 * PART_STEPS <= most:
-            worst = max(parts, key=lambda p: abs(p.gap))
-            if sum(abs(p.gap) for p in parts) <= tolerance * abs(difference):
+            worst = max(parts, key=lambda p: p.gap)
+            if sum(p.gap for p in parts) <= tolerance * abs(difference):
                 break
             end = (worst.first[0] + worst.last[0]) / 2
             height = float(scorer.scores(torch.lerp(start, scorer.base, end))[0])
-            parts.remove(worst)
+            parts = [p for p in parts if p is not worst]
             parts += [part(worst.first, (end, height)), part((end, height), worst.last)]
             used += 2 * PART_STEPS
     values = torch.stack([p.values for p in parts]).sum(0)
@@ -206,18 +196,13 @@ def integrated_gradients(
     return Attribution(values, {"difference": difference, "delta": delta, "gradients": float(used)})
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """Attributions between two points (place on the line, score)."""
+class _Part(NamedTuple):
+    """Attributions between two points, and how far their sum is from the change of the score."""
 
+    gap: float
     first: tuple[float, float]
     last: tuple[float, float]
     values: torch.Tensor
-
-    @property
-    def gap(self) -> float:
-        """Sum of the attributions minus the change of the score."""
-        return float(self.values.sum(dtype=torch.float64)) - (self.last[1] - self.first[1])
 
 
 def _integrate(
@@ -232,32 +217,17 @@ def _integrate(
     return found[0].sum(0).detach().float().cpu()
 
 
-class _FromGrid(nn.Module):
-    """The scorer with the last vision block's patches laid out as a feature map (B, W, h, w)."""
-
-    def __init__(self, scorer: Scorer, grid: tuple[int, int]) -> None:
-        super().__init__()
-        self.scorer = scorer
-        self.grid = grid
-        self.tap = nn.Identity()
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return the score (B,)."""
-        scorer, tower = self.scorer, self.scorer.model.vision
-        scorer.forwards += len(pixels)
-        hidden = tower(pixels, output_hidden_states=True).hidden_states[-1]
-        patches = hidden[:, 1:].transpose(1, 2).unflatten(2, self.grid)
-        patches = self.tap(patches).flatten(2).transpose(1, 2)
-        return scorer.from_tokens(cast("nn.LayerNorm", tower.ln_post)(patches))
-
-
 def grad_cam(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
     """Return Grad-CAM of the last vision block: channels weighted by their mean gradient, >= 0."""
-    module = _FromGrid(scorer, grid)
+    tower = scorer.model.vision
     with scorer.frozen():
-        cam = LayerGradCam(module, module.tap)
-        found = cam.attribute(scorer.base.clone().requires_grad_(), relu_attributions=True)
-    return Attribution(cast("torch.Tensor", found)[0, 0].detach().float().cpu())
+        scorer.forwards += 1
+        hidden = tower(scorer.base.clone().requires_grad_(), output_hidden_states=True)
+        patches = hidden.hidden_states[-1][:, 1:].transpose(1, 2).unflatten(2, grid)
+        tokens = cast("nn.LayerNorm", tower.ln_post)(patches.flatten(2).transpose(1, 2))
+        (gradient,) = torch.autograd.grad(scorer.from_tokens(tokens).sum(), patches)
+    weighted = gradient.mean((2, 3), keepdim=True) * patches
+    return Attribution(weighted.sum(1)[0].relu().detach().float().cpu())
 
 
 class _DifferentiableRows:

@@ -57,10 +57,7 @@ class Windows:
         """Return windows of given sizes; by default half a patch apart and three patches wide.
 
         A patch of an odd side is stepped over whole; a window that cannot be centred on a cell is
-        one pixel narrower.
-
-        Raises:
-            OptionError: stride or window do not fit the image.
+        one pixel narrower. Sizes that do not fit the image raise `OptionError`.
         """
         side = scorer.base.shape[-1]
         patch = side // grid[0]
@@ -86,23 +83,17 @@ class Windows:
         """How far a window reaches over its cell."""
         return (self.window - self.stride) // 2
 
-    def box(self, row: int, column: int) -> tuple[slice, slice]:
-        """Return the rows and columns of the window of a cell, clipped at the image's edges."""
-        down, right = (
-            slice(max(at * self.stride - self.margin, 0), (at + 1) * self.stride + self.margin)
-            for at in (row, column)
-        )
-        return down, right
+    def box(self, *cell: int) -> tuple[slice, ...]:
+        """Return the pixels of the window of a cell along each side, clipped at the edges."""
+        starts = [at * self.stride - self.margin for at in cell]
+        return tuple(slice(max(start, 0), start + self.window) for start in starts)
 
     def spread(self, falls: np.ndarray) -> np.ndarray:
-        """Return per cell the mean over its pixels of the mean fall of the windows over a pixel.
-
-        Both are (cells, cells), the falls of the target by the cell of the window.
-        """
-        pixel = np.arange(self.side)[:, None]
-        first = np.arange(self.cells) * self.stride - self.margin
+        """Return per cell the mean over its pixels of the mean fall of the windows over a pixel."""
         # (side, cells) along one axis: which windows lie over a pixel, each pixel's sum being 1.
-        over = ((pixel >= first) & (pixel < first + self.window)).astype(float)
+        over = np.zeros((self.side, self.cells))
+        for at in range(self.cells):
+            over[*self.box(at), at] = 1
         over /= over.sum(1, keepdims=True)
         share = over.reshape(self.cells, self.stride, self.cells).mean(1)
         return share @ falls @ share.T
@@ -127,29 +118,20 @@ def occlusion(
     Returns:
         one value for every stride x stride cell: the fall of the target, averaged over the windows
         that cover each of its pixels.
-
-    Raises:
-        OptionError: stride or window do not fit.
     """
     windows = Windows.of(scorer, grid, stride, window)
-    margin = windows.margin
-    start = scorer.forwards
-
-    def framed(pixels: torch.Tensor) -> torch.Tensor:
-        """Score the square inside a frame, so that windows can reach over the edge."""
-        return scorer(pixels[..., margin : margin + windows.side, margin : margin + windows.side])
-
+    start, step, frame = scorer.forwards, windows.stride, (windows.margin,) * 4
+    # A frame lets windows reach over the edge; the square inside it is scored.
+    inner = slice(windows.margin, windows.margin + windows.side)
     with scorer.model.exclusive(), torch.inference_mode():
-        found = Occlusion(framed).attribute(
-            F.pad(scorer.base, (margin,) * 4, mode="replicate"),
+        found = Occlusion(lambda pixels: scorer(pixels[..., inner, inner])).attribute(
+            F.pad(scorer.base, frame, mode="replicate"),
             sliding_window_shapes=(1, windows.window, windows.window),
-            strides=(1, windows.stride, windows.stride),
-            baselines=F.pad(baseline_pixels(scorer, fill), (margin,) * 4, mode="replicate"),
+            strides=(1, step, step),
+            baselines=F.pad(baseline_pixels(scorer, fill), frame, mode="replicate"),
             perturbations_per_eval=batch_size,
         )
-    inner = found[0, 0, margin : margin + windows.side, margin : margin + windows.side]
-    step = windows.stride
-    cells = inner.float().cpu().unfold(0, step, step).unfold(1, step, step)
+    cells = found[0, 0, inner, inner].float().cpu().unfold(0, step, step).unfold(1, step, step)
     return Attribution(cells.mean((2, 3)), {"forwards": float(scorer.forwards - start)})
 
 
@@ -193,8 +175,8 @@ def adaptive_occlusion(
         def fall(chosen: list[tuple[int, int]]) -> list[float]:
             changed = scorer.base.repeat(len(chosen), 1, 1, 1)
             for image, cell in zip(changed, chosen, strict=True):
-                rows, columns = windows.box(*cell)
-                image[0, rows, columns] = blank[0, 0, rows, columns]
+                box = (0, *windows.box(*cell))
+                image[box] = blank[0][box]
             return (whole - scorer.scores(changed, batch_size=batch_size)).tolist()
 
         known = dict(zip(first, fall(first), strict=True))
@@ -209,13 +191,8 @@ def adaptive_occlusion(
 
 def coarse_windows(cells: int) -> list[tuple[int, int]]:
     """Return every seventh of (cells, cells) windows, slanted so that every line has some."""
-    middle = cells // 2 * (1 + SLANT)
-    return [
-        (row, column)
-        for row in range(cells)
-        for column in range(cells)
-        if (column + SLANT * row - middle) % COARSE == 0
-    ]
+    row, column = np.indices((cells, cells)) - cells // 2
+    return list(map(tuple, np.argwhere((column + SLANT * row) % COARSE == 0).tolist()))
 
 
 def next_windows(
@@ -233,8 +210,7 @@ def next_windows(
     worth = (moved + 1e-9) * apart[:, 0] ** 2
     chosen: list[tuple[int, int]] = []
     crowded: list[tuple[int, int]] = []
-    for index in np.argsort(-worth, kind="stable"):
-        cell = (int(every[index, 0]), int(every[index, 1]))
+    for cell in map(tuple, every[np.argsort(-worth, kind="stable")].tolist()):
         if cell in known:
             continue
         touches = any(max(abs(cell[0] - r), abs(cell[1] - c)) <= 1 for r, c in chosen)
@@ -275,10 +251,9 @@ def kernel_shap(
 
     Args:
         regions: rows and columns of square regions; they must divide the image's side.
-        samples: random sets of regions that are scored; below about four times the number of
-            regions the estimate is noisy.
+        samples: random sets of regions that are scored, by `seed`; below about four times the
+            number of regions the estimate is noisy.
         fill: what stands in for a region; see `baseline_pixels`.
-        seed: of the sets.
 
     Raises:
         OptionError: the regions do not divide the image, or there is no sample.
@@ -289,9 +264,8 @@ def kernel_shap(
     if samples < 1:
         raise OptionError(f"kernel SHAP needs samples >= 1, got {samples}")
     high, wide = side // rows, side // columns
-    row = torch.arange(side, device=scorer.device) // high
-    column = torch.arange(side, device=scorer.device) // wide
-    number = (row[:, None] * columns + column)[None, None]
+    pixel = torch.arange(side, device=scorer.device)
+    number = (pixel[:, None] // high * columns + pixel // wide)[None, None]
     start = scorer.forwards
     devices = [scorer.device] if scorer.device.type == "cuda" else []
     with scorer.model.exclusive(), torch.random.fork_rng(devices):

@@ -14,25 +14,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from itertools import chain
 
 import numpy as np
+import pandas as pd
 import torch
+from matplotlib.axes import Axes
+from torch import nn
 
 from workbench._repr import short_repr
 from workbench.backends import Reader
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, check_one_of
 from workbench.figures.numbers import method_name
+from workbench.figures.saliency import draw_cascade
 from workbench.saliency.cautions import caution_text, remember
 from workbench.saliency.checks import similarity
 from workbench.saliency.explain import METHODS, explain_target
-from workbench.saliency.target import Target, make_target
+from workbench.saliency.scorer import Target, make_target
 from workbench.trace import ImageMap, Selection, Trace, record_trace
-from workbench.trace.selection import split_options
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
+from workbench.trace.layout import split_options
 
 #: A map passes the randomisation check while the size of its rank correlation stays below this.
 RANDOMISED_LIMIT = 0.5
@@ -76,16 +76,12 @@ class RandomisationCheck:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per stage: method, random, similarity."""
-        import pandas as pd
-
         return pd.DataFrame(
             {"method": self.method, "random": self.stages, "similarity": self.similarity}
         )
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the similarity at each stage beside the limit."""
-        from workbench.figures.saliency import draw_cascade
-
         verdict = {True: "passes", False: "fails", None: "has no verdict in"}[self.ok]
         return draw_cascade(
             self.stages,
@@ -155,22 +151,18 @@ def randomised(model: Reader, parts: tuple[str, ...] = PARTS, *, seed: int = 0) 
         OptionError: a part is unknown.
         InputError: the weights are quantised.
     """
-    if unknown := set(parts) - set(PARTS):
-        raise OptionError(f"parts are {', '.join(PARTS)}; got {sorted(unknown)[0]!r}")
+    for part in parts:
+        check_one_of("part", part, PARTS)
     if getattr(model.network, "is_quantized", False):
         raise InputError("quantised weights cannot be randomised; load the model without quantize")
+    decoder, head = model.decoder, model.head
     modules = {
-        "language": (model.decoder, model.head),
-        "projector": (model.projector,),
-        "vision": (model.vision,),
+        "language": [decoder, head],
+        "projector": [model.projector],
+        "vision": [model.vision],
     }
-    chosen = [
-        parameter
-        for part in parts
-        for module in modules[part]
-        for parameter in module.parameters()
-        if parameter.ndim > 1
-    ]
+    found = [nn.ModuleList(modules[part]).parameters() for part in parts]
+    chosen = [parameter for parameter in chain(*found) if parameter.ndim > 1]
     with model.exclusive(), model.other_weights():
         kept = [parameter.detach().clone() for parameter in chosen]
         try:
@@ -190,9 +182,8 @@ def randomised(model: Reader, parts: tuple[str, ...] = PARTS, *, seed: int = 0) 
 
 def _again(trace: Trace) -> Trace:
     """Record the same text with the weights as they are now."""
-    model = trace.need_model()
     return record_trace(
-        model,
+        trace.need_model(),
         trace.image,
         torch.from_numpy(trace.pixel_values)[None],
         trace.generation,
@@ -204,6 +195,4 @@ def _again(trace: Trace) -> Trace:
 
 
 def _magnitude(image_map: ImageMap) -> ImageMap:
-    if not image_map.signed:
-        return image_map
-    return replace(image_map, values=np.abs(image_map.values))
+    return replace(image_map, values=np.abs(image_map.values)) if image_map.signed else image_map

@@ -95,8 +95,7 @@ class ImageMap:
 
     def normalised(self) -> np.ndarray:
         """Return values divided by the largest: in [-1, 1] where signed, else at most 1."""
-        largest = self._largest
-        return self.values / largest if largest > 0 else np.zeros_like(self.values)
+        return self.values / self._largest if self._largest > 0 else np.zeros_like(self.values)
 
     def to_original(self, *, smooth: bool = True) -> np.ndarray:
         """Return the map (H, W) float32 over the original; NaN where the model did not see it.
@@ -161,9 +160,7 @@ class ImageMap:
     @property
     def details(self) -> str:
         """Layer, head, unit and normalisation in one line."""
-        return " · ".join(
-            part for part in (self.layer, self.head, self.unit, self.normalisation) if part
-        )
+        return " · ".join(filter(None, (self.layer, self.head, self.unit, self.normalisation)))
 
     def plot(
         self,
@@ -177,11 +174,10 @@ class ImageMap:
         """Draw the map over the radiograph, in original geometry.
 
         Args:
-            ax: where to draw; a new figure when None.
             masks: name -> boolean (H, W) of the original's size, outlined.
             boxes: name -> (left, top, right, bottom) in original pixels, outlined.
             opacity: of the strongest colour, in [0, 1].
-            details: write layer, head, unit, normalisation and caution under the image.
+            details: write layer, head, unit and normalisation under the image.
         """
         from workbench.figures.maps import draw_map
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import errno
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
@@ -31,8 +31,7 @@ from workbench.errors import InputError, OptionError
 from workbench.generation import DecodingSettings, Generation
 from workbench.generation.result import ModelIdentity
 from workbench.radiograph import FitGeometry, InputContract, InputWarning, Radiograph
-from workbench.trace.layout import TokenLayout
-from workbench.trace.selection import Selection, SelectionOptions
+from workbench.trace.layout import Selection, SelectionOptions, TokenLayout
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +42,6 @@ Model = TypeVar("Model")
 FORMAT = "cxr-workbench-trace/1"
 ARRAYS, NOTES = "trace.safetensors", "trace.json"
 _LEVELS = 65535
-#: What `Generation.to_dict` adds to the fields.
-_DERIVED = ("sentences", "seed")
 #: What comes of files that are not what was written.
 _DAMAGED = (
     SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
@@ -78,8 +75,12 @@ class AttentionRows:
         Raises:
             OptionError: a layer that was not recorded, or a head of rows averaged over heads.
         """
-        chosen = self.values[self._at(layer)] if layer is not None else self.values
-        heads = chosen if head is None else chosen[..., self._head(head), :, :]
+        heads = self.values if layer is None else self.values[self._at(layer)]
+        if head is not None:
+            self.need_heads()
+            if not 0 <= head < self.total_heads:
+                raise OptionError(f"heads go from 0 to {self.total_heads - 1}, got {head}")
+            heads = heads[..., head, :, :]
         return heads.mean(tuple(range(heads.ndim - 2)), dtype=np.float32)
 
     def _at(self, layer: int) -> int:
@@ -100,11 +101,14 @@ class AttentionRows:
                 "they cannot be told apart; trace again with heads='each'"
             )
 
-    def _head(self, head: int) -> int:
-        self.need_heads()
-        if not 0 <= head < self.total_heads:
-            raise OptionError(f"heads go from 0 to {self.total_heads - 1}, got {head}")
-        return head
+
+def check_weights(made: str, there: ModelIdentity, here: ModelIdentity, do: str) -> None:
+    """Raise `InputError` where something was not `made` with these weights; it says what to do."""
+    if there.sha256 != here.sha256:
+        raise InputError(
+            f"{made} {there.id} ({there.sha256[:12]}), this model is {here.id} "
+            f"({here.sha256[:12]}); {do}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,17 +145,13 @@ class Trace:
     def select(
         self, phrase: str | Selection | None = None, **named: Unpack[SelectionOptions]
     ) -> Selection:
-        """Choose a part of the text; see `TokenText.select`."""
+        """Choose a part of the text; see `TokenLayout.select`."""
         return self.layout.select(phrase, **named)
 
     def attach(self, model: Reader) -> Trace:
         """Return the trace with the live model that was traced, for analyses that run it again."""
-        there, here = self.generation.model, model.identity
-        if there.sha256 != here.sha256:
-            raise InputError(
-                f"the trace was recorded with {there.id} ({there.sha256[:12]}), the model is "
-                f"{here.id} ({here.sha256[:12]}); attach the model that was traced"
-            )
+        own, do = self.generation.model, "attach the model that was traced"
+        check_weights("the trace was recorded with", own, model.identity, do)
         return replace(self, model=model)
 
     @overload
@@ -313,7 +313,7 @@ def _trace(notes: dict[str, Any], arrays: dict[str, np.ndarray]) -> Trace:
     trace = Trace(
         layout=TokenLayout(**layout | {"geometry": FitGeometry(**layout["geometry"])}),
         generation=Generation(
-            **{key: value for key, value in generation.items() if key not in _DERIVED}
+            **{item.name: generation[item.name] for item in fields(Generation)}
             | {
                 "logprobs": arrays["written_logprobs"],
                 "settings": DecodingSettings(**generation["settings"]),

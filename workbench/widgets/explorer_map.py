@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from workbench._repr import short_repr
-from workbench.attention.choice import patch_rows
+from workbench.attention.word_maps import patch_rows
 from workbench.errors import OptionError
 from workbench.figures.numbers import method_name
 from workbench.findings import NO_FINDING
