@@ -115,7 +115,7 @@ def test_detect_repairs(mini):
         detect(mini.model.trace(mini.case, answer))
     with pytest.raises(OptionError, match="samples must be 0 or more"):
         detect(mini.trace, samples=-1)
-    with pytest.raises(OptionError, match="no detector 'nose'"):
+    with pytest.raises(OptionError, match="got 'nose'"):
         detect(mini.trace, samples=0).plot(detector="nose")
 
 

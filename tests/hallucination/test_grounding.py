@@ -153,7 +153,11 @@ def test_results_are_shown(mini):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"ablations": ["upside down"]}, OptionError, "unknown ablation 'upside down'; expected"),
+        (
+            {"ablations": ["upside down"]},
+            OptionError,
+            "must be one of .*; got 'upside down'",
+        ),
         ({"ablations": "blank"}, OptionError, "must be a list"),
         ({"ablations": []}, OptionError, "at least one ablation"),
         ({"blink": 1}, OptionError, "unknown option 'blink'; expected one of: ablations, batch"),
@@ -173,7 +177,7 @@ def test_more_errors_repair(mini, tiny_trace):
         ground(mini.trace, phantom=wb.phantom(8, size=mini.model.image_size))
     with pytest.raises(OptionError, match="two ablations called 'blank'"):
         ground(tiny_trace, images={"blank": tiny_trace.image})
-    with pytest.raises(OptionError, match="no ablation 'dark' here; expected one of: blank"):
+    with pytest.raises(OptionError, match=r"must be one of blank.*; got 'dark'"):
         ground(tiny_trace).of("dark")
     with pytest.raises(InputError, match="the text is empty"):
         ground_text(mini.model, mini.case, "  ")

@@ -96,7 +96,7 @@ def test_a_sentence_of_several_findings_keeps_the_others():
 
 
 def test_an_unknown_edit_is_refused():
-    with pytest.raises(OptionError, match="unknown edit 'erase'; expected one of: drop, deny"):
+    with pytest.raises(OptionError, match="edit must be one of drop, deny, doubt; got 'erase'"):
         rewrite(REPORT, {"atelectasis": "erase"})
 
 

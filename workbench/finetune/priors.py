@@ -26,7 +26,7 @@ from itertools import takewhile
 
 import yaml
 
-from workbench.hallucination.text_rules import PRIOR
+from workbench.hallucination.text_checks import PRIOR
 from workbench.reports import divide, label, sentences
 
 PATTERNS = yaml.safe_load((files("workbench.finetune") / "prior_patterns.yaml").read_text("utf-8"))

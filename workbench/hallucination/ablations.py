@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter, shift
 
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, check_one_of
 from workbench.findings import PRESENT
 from workbench.interface import ChestXrayModel
 from workbench.phantom import Phantom
@@ -61,12 +61,6 @@ _SOFTENED = 0.0047
 _GRAIN = 0.03
 
 
-def check_ablation(name: str) -> None:
-    """Raise `OptionError` for what is not one of `ABLATIONS`."""
-    if name not in ABLATIONS:
-        raise OptionError(f"unknown ablation {name!r}; expected one of: {', '.join(ABLATIONS)}")
-
-
 def ablated_images(
     model: ChestXrayModel,
     pixels: np.ndarray,
@@ -75,15 +69,11 @@ def ablated_images(
     other: object = None,
     seed: int = 0,
 ) -> dict[str, torch.Tensor]:
-    """Return the ablations of one image by name.
+    """Return the ablations of one image (1, S, S) by name; (1, 1, S, S), all float32 normalised.
 
     Args:
-        pixels: (1, S, S) float32, normalised.
         other: image of another patient: what a model accepts as an image; None draws a phantom.
         seed: of the noise and of the phantom.
-
-    Returns:
-        name -> (1, 1, S, S) float32, normalised.
 
     Raises:
         OptionError: an ablation is unknown.
@@ -91,7 +81,7 @@ def ablated_images(
     """
     found: dict[str, torch.Tensor] = {}
     for name in dict.fromkeys(ablations):
-        check_ablation(name)
+        check_one_of("ablation", name, ABLATIONS)
         if name == "other patient":
             found[name] = _other(model, pixels, other, seed)
         else:

@@ -30,7 +30,7 @@ from sklearn.preprocessing import StandardScaler
 from workbench._repr import plain, short_repr
 from workbench._store import read_json, whole_file
 from workbench.backends import Reader
-from workbench.errors import InputError, OptionError
+from workbench.errors import InputError, OptionError, check_one_of
 from workbench.evaluation.intervals import Estimate, wilson
 from workbench.figures.estimates import plot_reliability
 from workbench.hallucination.detectors import DETECTORS
@@ -119,16 +119,9 @@ class Calibration:
             )
         scaler, line = (step for _, step in _model().fit(taken, false).steps)
         return cls(
-            detectors=names,
-            mean=scaler.mean_,
-            scale=scaler.scale_,
-            weights=line.coef_[0],
-            bias=float(line.intercept_[0]),
-            probabilities=probabilities,
-            false=false,
-            sha256=sha256,
-            fitted_on=fitted_on,
-        )
+            names, scaler.mean_, scaler.scale_, line.coef_[0], float(line.intercept_[0]),
+            probabilities, false, sha256, fitted_on,
+        )  # fmt: skip
 
     def probability(
         self, scores: Float[np.ndarray, "statements detectors"]
@@ -159,15 +152,9 @@ class Calibration:
     def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
         """Return what `to_dict` gave."""
         names = ("mean", "scale", "weights", "probabilities")
-        arrays = {name: np.array(values[name], float) for name in names}
-        return cls(
-            detectors=tuple(values["detectors"]),
-            bias=float(values["bias"]),
-            false=np.array(values["false"], bool),
-            sha256=values["sha256"],
-            fitted_on=values["fitted_on"],
-            **arrays,
-        )
+        own: dict[str, Any] = {name: np.array(values[name], float) for name in names}
+        own["detectors"], own["false"] = tuple(values["detectors"]), np.array(values["false"], bool)
+        return cls(**{**values, **own})
 
     def save(self, path: str | Path) -> Path:
         """Write a JSON file, whole or not at all."""
@@ -244,12 +231,11 @@ def _model() -> Pipeline:
 
 
 def _chosen(scores: np.ndarray, detectors: Sequence[str] | None) -> tuple[str, ...]:
-    known = np.atleast_1d(~np.isnan(scores).any(axis=0))
+    known = dict(zip(DETECTORS, ~np.isnan(scores).any(axis=0), strict=True))
     if detectors is None:
-        return tuple(name for name, there in zip(DETECTORS, known, strict=True) if there)
+        return tuple(name for name, there in known.items() if there)
     for name in detectors:
-        if name not in DETECTORS:
-            raise OptionError(f"unknown detector {name!r}; expected {', '.join(DETECTORS)}")
-        if not known[DETECTORS.index(name)]:
+        check_one_of("detector", name, DETECTORS)
+        if not known[name]:
             raise OptionError(f"{name!r} was not run on every case; leave it out")
     return tuple(detectors)

@@ -23,7 +23,7 @@ sentence, here by labelled finding); the rest where each is computed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +34,7 @@ from matplotlib.axes import Axes
 
 from workbench._repr import short_repr
 from workbench.attention.answer_sources import KINDS, sources
-from workbench.errors import OptionError
+from workbench.errors import OptionError, check_one_of
 from workbench.figures.estimates import plot_bars
 from workbench.figures.tables import html_table
 from workbench.findings import NO_FINDING, PRESENT
@@ -42,9 +42,9 @@ from workbench.hallucination.ablations import REMOVING, augmented_images
 from workbench.hallucination.grounding import ground
 from workbench.hallucination.grounding_result import FindingMention, Grounding
 from workbench.hallucination.polling import question_about, yes_odds
-from workbench.hallucination.text_checks import TextIssue, check_text
+from workbench.hallucination.text_checks import check_text
 from workbench.interface import ChestXrayModel
-from workbench.reports import Sentence, label, sentences
+from workbench.reports import label, sentences
 from workbench.trace import Trace
 
 LOGPROB = "token log-prob"
@@ -93,14 +93,12 @@ class Detection:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per stated finding, one column per detector."""
-        return pd.DataFrame(
-            self.scores, columns=list(DETECTORS), index=pd.Index(self.findings, name="finding")
-        )
+        index = pd.Index(self.findings, name="finding")
+        return pd.DataFrame(self.scores, columns=list(DETECTORS), index=index)
 
     def plot(self, ax: Axes | None = None, *, detector: str = AUGMENTED_POLLING) -> Axes:
         """Draw one bar per stated finding, in the order of the report, whatever the detector."""
-        if detector not in DETECTORS:
-            raise OptionError(f"no detector {detector!r}; expected: {', '.join(DETECTORS)}")
+        check_one_of("detector", detector, DETECTORS)
         column, xlabel = self.scores[:, DETECTORS.index(detector)], "greater is more suspect"
         return plot_bars(self.findings, column, ax, title=detector, xlabel=xlabel)
 
@@ -119,9 +117,7 @@ def detect(
     seed: int = 0,
     frequencies: Mapping[str, float] | None = None,
 ) -> Detection:
-    """Tell how suspect each finding is that a report states as present.
-
-    A finding that is stated several times is judged by its first statement.
+    """Tell how suspect each finding that a report states as present is, by its first statement.
 
     Args:
         samples: reports sampled at temperature 1 for self-consistency; 0 leaves it out (NaN).
@@ -143,30 +139,31 @@ def detect(
         )
     grounding = ground(trace, seed=seed, ablations=REMOVING)
     stated = _stated(grounding)
-    own = torch.from_numpy(trace.pixel_values)[None]
     augmented = list(augmented_images(model, trace.pixel_values, seed=seed).values())
-    scores = np.full((len(stated), len(DETECTORS)), np.nan)
+    images = [torch.from_numpy(trace.pixel_values)[None], *augmented]
     if stated:
         written = trace.generation
         read = model.read_with(augmented, written.prompt_ids, written.token_ids).logprobs
         image = sources(trace).shares[:, KINDS.index("image")]
         sampled = sampled_findings(model, trace.image, samples, seed=seed)
         pieces, issues = sentences(trace.text), check_text(trace.text).issues
-    for row, mention in enumerate(stated):
+    rows = []
+    for mention in stated:
         name, tokens = mention.label.finding, list(mention.deciding)
-        odds = yes_odds(model, [own, *augmented], question_about(name))
+        own = pieces[mention.sentence]
+        odds = yes_odds(model, images, question_about(name))
         found = _from_grounding(grounding, mention) | {
             "augmented log-prob": -read[:, tokens].sum(1).mean(),
             "polling": -odds[0],
             AUGMENTED_POLLING: -odds.mean(),
             "attention to image": -image[tokens].mean(),
-            "text checks": float(_touched(pieces[mention.sentence], issues)),
+            "text checks": float(any(i.start < own.end and i.end > own.start for i in issues)),
             FREQUENCY: -(frequencies or {}).get(name, np.nan),
         }
         if sampled:
             found["self-consistency"] = np.mean([name not in codes for codes in sampled])
-        for detector, value in found.items():
-            scores[row, DETECTORS.index(detector)] = value
+        rows.append(found)
+    scores = pd.DataFrame(rows, columns=list(DETECTORS), dtype=float).to_numpy()
     names = tuple(mention.label.finding for mention in stated)
     return Detection(trace.text, names, scores, trace.image.contract.source, samples, seed)
 
@@ -204,8 +201,3 @@ def sampled_findings(
     options = {"temperature": temperature, "top_p": 1.0, "seed": seeds}
     reports = model.report_many([image] * samples, **options) if samples else []
     return [set(label(report.text).present) for report in reports]
-
-
-def _touched(sentence: Sentence, issues: Sequence[TextIssue]) -> bool:
-    """Say whether a check of the text found something in a sentence."""
-    return any(i.start < sentence.end and i.end > sentence.start for i in issues)

@@ -30,13 +30,10 @@ from tqdm.auto import tqdm
 from workbench._repr import short_repr
 from workbench._tables import listed, read_frame
 from workbench.errors import InputError, OptionError, unknown_name
+from workbench.figures.style import new_axes
 from workbench.figures.tables import frame_table
 from workbench.generation import Generation
-from workbench.hallucination.ablations import (
-    ABLATIONS,
-    ablated_images,
-    without_findings,
-)
+from workbench.hallucination.ablations import ABLATIONS, ablated_images, without_findings
 from workbench.hallucination.grounding_result import Grounding
 from workbench.interface import ChestXrayModel, as_radiograph
 from workbench.model.prompt import report_messages
@@ -186,15 +183,10 @@ class GroundingTable:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the contribution to every mention, by code, one row of points for each."""
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6, 2.4), layout="constrained")
+        ax = ax or new_axes(6, 2.4)
         frame = self.to_frame()
-        codes = list(dict.fromkeys(frame.code))
-        for at, code in enumerate(codes):
-            own = frame[frame.code == code]
-            ax.plot(own.contribution, [at] * len(own), "|", ms=14, color="#1f5f8b")
+        rows, codes = pd.factorize(frame.code)
+        ax.plot(frame.contribution, rows, "|", ms=14, color="#1f5f8b")
         ax.set_yticks(range(len(codes)), codes)
         ax.set(ylim=(len(codes) - 0.5, -0.5), xlabel="contribution of the image [nats]")
         ax.spines[["top", "right"]].set_visible(False)
@@ -216,10 +208,8 @@ def ground_table(
 ) -> GroundingTable:
     """Ground every text of a table about its image.
 
-    Args:
-        rows: a CSV file with a header, image paths in it being relative to its folder; or triples
-            (id, image, text).
-        **options: see `GroundingOptions`.
+    `rows` are a CSV file with a header, image paths in it being relative to its folder; or triples
+    (id, image, text).
 
     Raises:
         InputError: the file or a column is missing, there is no row, a text is empty or an image
@@ -228,8 +218,7 @@ def ground_table(
     """
     if isinstance(rows, (str, Path)):
         rows = _read(Path(rows), id_column, image_column, text_column)
-    rows = list(rows)
-    if not rows:
+    if not (rows := list(rows)):
         raise InputError("there is no text to ground; give a table with at least one row")
     found = []
     for key, image, text in tqdm(rows, desc="texts", disable=not progress):

@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from workbench.errors import OptionError
+from workbench.errors import check_one_of
 from workbench.figures.page import SMALL, card
 from workbench.figures.tables import html_table
 from workbench.figures.words import FULL, plot_words, words_html
@@ -36,9 +36,8 @@ class Grounding:
     Attributes:
         offsets: per token, first and one past the last character of `text`.
         ablations: names of the images that stood in the place of the own one.
-        logprobs: (n,) float64, log-probability of each token with the image.
-        entropies: (n,) float64, entropy of what each token was chosen from with the image, nats.
-        ablated: (ablations, n) float64, log-probability of each token with each ablation.
+        logprobs, ablated: float64, log-probability of each token with the image, and each ablation.
+        entropies: float64, entropy of what each token was chosen from with the image.
         source: what the image was.
         seed: of the noise and of a drawn phantom.
     """
@@ -82,10 +81,7 @@ class Grounding:
         """Return the contribution of each token against one ablation, or the mean one."""
         if ablation is None:
             return self.contribution
-        if ablation not in self.ablations:
-            raise OptionError(
-                f"no ablation {ablation!r} here; expected one of: {', '.join(self.ablations)}"
-            )
+        check_one_of("ablation", ablation, self.ablations)
         return self.contributions[self.ablations.index(ablation)]
 
     def to_frame(self) -> pd.DataFrame:
@@ -103,7 +99,7 @@ class Grounding:
     def words(self) -> pd.DataFrame:
         """Return one row per word, sums over its tokens; columns as in `to_frame`."""
         rows = [(p.text, p.start, p.end, *self._sums(p.tokens)) for p in self.parts]
-        return pd.DataFrame(rows, columns=["word", "start", "end", *self._columns])
+        return self._summed(rows, "word", "start", "end")
 
     def findings(self) -> pd.DataFrame:
         """Return one row per mention of a finding, sums over the tokens that decided it.
@@ -121,11 +117,11 @@ class Grounding:
             facts = (row.finding, row.code, row.side, row.zone, mention.sentence, row.start)
             facts += (row.end, self.text[row.start : row.end], len(mention.deciding))
             rows.append((*facts, *self._sums(mention.deciding)))
-        return pd.DataFrame(rows, columns=[*names, *self._columns])
+        return self._summed(rows, *names)
 
-    @property
-    def _columns(self) -> tuple[str, ...]:
-        return ("logprob", "contribution", *self.ablations)
+    def _summed(self, rows: list[tuple], *names: str) -> pd.DataFrame:
+        columns = [*names, "logprob", "contribution", *self.ablations]
+        return pd.DataFrame(rows, columns=columns)
 
     def _sums(self, tokens: Sequence[int]) -> list[float]:
         values = (self.logprobs, self.contribution, *self.contributions)
@@ -147,10 +143,9 @@ class Grounding:
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        return (
-            f"<Grounding of {len(self.tokens)} tokens about {self.source!r}: the image contributes "
-            f"{self.contribution.sum():.1f} nats, {len(self.ablations)} ablations>"
-        )
+        nats = f"{self.contribution.sum():.1f} nats, {len(self.ablations)} ablations"
+        about = f"{len(self.tokens)} tokens about {self.source!r}"
+        return f"<Grounding of {about}: the image contributes {nats}>"
 
     def _repr_html_(self) -> str:
         names = ["contribution", *self.ablations]
@@ -158,11 +153,8 @@ class Grounding:
             [row["text"], row["code"], f"{row['logprob']:.2f}", *(f"{row[n]:+.2f}" for n in names)]
             for row in self.findings().to_dict("records")
         ]
-        words = words_html(
-            self.text,
-            [(part.start, part.end) for part in self.parts],
-            self._by_word(self.contribution),
-        )
+        spans = [(part.start, part.end) for part in self.parts]
+        words = words_html(self.text, spans, self._by_word(self.contribution))
         return card(
             f"<b>Grounding</b> <span style='{SMALL}'>{escape(self.source)}, "
             f"{escape(self.model.id)}</span><p style='white-space:pre-wrap'>{words}</p>"
@@ -172,21 +164,13 @@ class Grounding:
         )
 
 
-Offsets = Sequence[tuple[int, int]]
-
-
 @dataclass(frozen=True)
 class FindingMention:
-    """One mention of a finding.
+    """One mention of a finding, the number of its sentence, and the tokens that name it.
 
     A finding is rarely decided at the word that names it: after "There is a" little else can
-    follow. What decided it is everything from the start of its sentence to the end of its name, and
-    the place and measure that follow are details of it.
-
-    Attributes:
-        sentence: number of its sentence.
-        words: tokens that name it.
-        deciding: tokens that decided it, headings left out.
+    follow. The tokens `deciding` are all from the start of its sentence, headings left out, to the
+    end of its name; the place and measure that follow are details of it.
     """
 
     label: FindingLabel
@@ -195,7 +179,7 @@ class FindingMention:
     deciding: tuple[int, ...]
 
 
-def mentions_of(text: str, offsets: Offsets) -> tuple[FindingMention, ...]:
+def mentions_of(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[FindingMention, ...]:
     """Return every mention of a finding that tokens of the text wrote, in its order."""
     stated, divided = sentences(text), divide(text)
     found = []
@@ -213,10 +197,7 @@ def mentions_of(text: str, offsets: Offsets) -> tuple[FindingMention, ...]:
 
 
 def behind_heading(text: str, divided: Sequence[Section], start: int) -> int:
-    """Return where the words of a sentence that starts at `start` begin, behind any heading.
-
-    A heading is no part of what the sentence says. `divided` are the sections of the whole text.
-    """
+    """Return where the words of a sentence that starts at `start` begin, behind any heading."""
     for section in divided:
         if section.start <= start < section.body:
             return len(text) - len(text[section.body :].lstrip())

@@ -16,7 +16,7 @@ the model judges its own statements (`detectors`), and rules rewrite them (`rewr
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from html import escape
 from typing import Any, Unpack
@@ -25,29 +25,29 @@ import numpy as np
 import torch
 
 from workbench._repr import short_repr
-from workbench.errors import OptionError
+from workbench.errors import OptionError, check_one_of
 from workbench.figures.page import SMALL, card
 from workbench.figures.tables import html_table
 from workbench.findings import NO_FINDING
 from workbench.generation import Generation
 from workbench.generation.options import DecodingOptions, decoding_settings
-from workbench.hallucination.ablations import ablated_images, augmented_images, check_ablation
+from workbench.hallucination.ablations import ABLATIONS, ablated_images, augmented_images
 from workbench.hallucination.calibration import Calibration, shipped_calibration
 from workbench.hallucination.detectors import AUGMENTED_POLLING, DETECTORS, detect
 from workbench.hallucination.polling import question_about, yes_odds
-from workbench.hallucination.rewriting import Change, check_edit, rewrite
+from workbench.hallucination.rewriting import EDITS, Change, rewrite
 from workbench.interface import ChestXrayModel, as_radiograph
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.model.prompt import report_messages
+from workbench.radiograph import Radiograph
 from workbench.reports import label
 
 
 @dataclass(frozen=True, eq=False)
 class MitigatedGeneration(Generation):
-    """A `Generation` with what was done to keep it true.
+    """A `Generation` with the name and options of what was done to keep it true.
 
     Attributes:
-        mitigation: name and options of what was done.
         changes: what was changed in the text of `original`.
         original: the report as the model wrote it by itself; None where the mitigation took part
             in writing it.
@@ -88,15 +88,13 @@ def reworded(
 ) -> MitigatedGeneration:
     """Return a generation of another text about the same image, its tokens read by the model.
 
-    The old text keeps the old tokens. `pixels` are (1, 1, S, S), normalised, and `more` is further
-    fields of `MitigatedGeneration`.
+    The old text keeps the old tokens. `pixels` are (1, 1, S, S), normalised.
     """
     if text == original.text:
         return extended(original, original=original, **more)
     tokenizer = model.tokenizer
     ids = (*tokenizer.encode(text, add_bos=False), tokenizer.eos_id)
-    logits = model.force(pixels, original.prompt_ids, ids)
-    logs = logits.log_softmax(-1).cpu()
+    logs = model.force(pixels, original.prompt_ids, ids).log_softmax(-1).cpu()
     chosen = logs.gather(1, torch.tensor(ids)[:, None])[:, 0]
     return extended(
         original,
@@ -144,7 +142,7 @@ class ContrastiveDecoding:
                 "expected alpha of 0 or more and plausible above 0 and at most 1, got "
                 f"{self.alpha} and {self.plausible}"
             )
-        check_ablation(self.ablation)
+        check_one_of("ablation", self.ablation, ABLATIONS)
 
     def report(
         self, model: ChestXrayModel, image: object, **decoding: Unpack[DecodingOptions]
@@ -172,17 +170,13 @@ class ContrastiveDecoding:
 
         `logits` are (R, V); both rows of a pair are always there, in any order.
         """
-        changed = torch.empty_like(logits)
+        order = np.argsort(rows)
+        image, other = order[::2], order[1::2]
         logs = logits.log_softmax(-1)
-        at = {row: position for position, row in enumerate(rows)}
-        for row, position in at.items():
-            if row % 2:
-                continue
-            other = at[row + 1]
-            found = (1 + self.alpha) * logs[position] - self.alpha * logs[other]
-            least = logs[position].max() + torch.tensor(self.plausible).log()
-            found = found.masked_fill(logs[position] < least, -torch.inf)
-            changed[position] = changed[other] = found
+        found = (1 + self.alpha) * logs[image] - self.alpha * logs[other]
+        least = logs[image].amax(-1, keepdim=True) + torch.tensor(self.plausible).log()
+        changed = torch.empty_like(logits)
+        changed[image] = changed[other] = found.masked_fill(logs[image] < least, -torch.inf)
         return changed
 
 
@@ -195,7 +189,7 @@ class PollAndRewrite:
     Attributes:
         remove_below: odds in nats; 0 is as likely as not. The default was chosen for `mini` on
             seeds from 8,200,000: below 0 a false statement often finds a false yes.
-        edit: what becomes of a stated finding, one of `EDITS`.
+        edit: what becomes of a rejected finding, one of `EDITS`.
         seed: of the augmentations' grain.
     """
 
@@ -207,21 +201,17 @@ class PollAndRewrite:
     name = "polling, then rewriting"
 
     def __post_init__(self) -> None:
-        check_edit(self.edit)
+        check_one_of("edit", self.edit, EDITS)
 
     def report(
         self, model: ChestXrayModel, image: object, **decoding: Unpack[DecodingOptions]
     ) -> MitigatedGeneration:
         """Write a report about an image; see `ChestXrayModel.report`."""
-        began = time.perf_counter()
-        image = as_radiograph(image)
-        written = model.report(image, **decoding)
-        pixels = model.pixels(image)
-        odds = _odds(model, pixels, _stated(written.text), seed=self.seed)
-        edits = {name: self.edit for name, value in odds.items() if value < self.remove_below}
-        text, changes = rewrite(written.text, edits, scores=odds)
-        done = {"name": self.name, **_options(self)}
-        return _finished(model, written, pixels, text, changes, done, began)
+
+        def odds(image: Radiograph, written: Generation) -> dict[str, float]:
+            return _odds(model, model.pixels(image), _stated(written.text), seed=self.seed)
+
+        return _rewritten(self, model, image, decoding, odds, lambda one: one < self.remove_below)
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,8 +221,7 @@ class Revise:
     Attributes:
         above: probability, in (0, 1].
         calibration: turns detectors into it; None takes the one that is shipped for the model.
-        edit: what becomes of them, one of `EDITS`.
-        seed: of the augmentations' grain and of ablations.
+        edit, seed: as in `PollAndRewrite`.
     """
 
     above: float = 0.5
@@ -244,26 +233,22 @@ class Revise:
     name = "finding-level revision"
 
     def __post_init__(self) -> None:
-        check_edit(self.edit)
+        check_one_of("edit", self.edit, EDITS)
         if not 0 < self.above <= 1:
             raise OptionError(f"above must be above 0 and at most 1, got {self.above!r}")
 
     def report(
         self, model: ChestXrayModel, image: object, **decoding: Unpack[DecodingOptions]
     ) -> MitigatedGeneration:
-        """Write a report about an image; see `ChestXrayModel.report`.
-
-        Without a calibration, given or shipped for the model, it raises `InputError`.
-        """
-        began = time.perf_counter()
+        """Write a report about an image; without any calibration it raises `InputError`."""
         calibration = self.calibration or shipped_calibration(model)
-        image = as_radiograph(image)
-        written = model.report(image, **decoding)
-        suspect = suspicion(model, image, written, calibration, seed=self.seed)
-        edits = {name: self.edit for name, value in suspect.items() if value >= self.above}
-        text, changes = rewrite(written.text, edits, scores=suspect)
-        done = {"name": self.name, **_options(self), "calibration": calibration.fitted_on}
-        return _finished(model, written, model.pixels(image), text, changes, done, began)
+
+        def suspect(image: Radiograph, written: Generation) -> dict[str, float]:
+            return suspicion(model, image, written, calibration, seed=self.seed)
+
+        found = _rewritten(self, model, image, decoding, suspect, lambda one: one >= self.above)
+        done = {**found.mitigation, "calibration": calibration.fitted_on}
+        return replace(found, mitigation=done)
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,7 +272,7 @@ class Abstain:
     name = "abstention"
 
     def __post_init__(self) -> None:
-        check_edit(self.edit)
+        check_one_of("edit", self.edit, EDITS)
         if not 0 < self.precision <= 1:
             raise OptionError(f"precision must be above 0 and at most 1, got {self.precision!r}")
 
@@ -313,8 +298,7 @@ def suspicion(
 ) -> dict[str, float]:
     """Return, for each finding that a report states, the probability that it is false.
 
-    The calibration must be of these weights; one of polling under augmentation alone needs no
-    trace.
+    The calibration must be of these weights.
     """
     stated = _stated(written.text)
     if not stated:
@@ -342,10 +326,22 @@ def _stated(text: str) -> tuple[str, ...]:
     return tuple(name for name in label(text).present if name != NO_FINDING)
 
 
-def _options(mitigation: Any) -> Mapping[str, Any]:
-    return {name: value for name, value in vars(mitigation).items() if name != "calibration"}
-
-
-def _finished(model, written, pixels, text, changes, done, began) -> MitigatedGeneration:
-    found = reworded(model, written, pixels, text, mitigation=done, changes=changes)
+def _rewritten(
+    way: PollAndRewrite | Revise,
+    model: ChestXrayModel,
+    image: object,
+    decoding: DecodingOptions,
+    judge: Callable[[Radiograph, Generation], dict[str, float]],
+    rejected: Callable[[float], bool],
+) -> MitigatedGeneration:
+    """Write a report, judge each finding that it states, and edit those that are rejected."""
+    began = time.perf_counter()
+    image = as_radiograph(image)
+    written = model.report(image, **decoding)
+    scores = judge(image, written)
+    edits = {name: way.edit for name, score in scores.items() if rejected(score)}
+    text, changes = rewrite(written.text, edits, scores=scores)
+    done = {"name": way.name, **vars(way)}
+    done.pop("calibration", None)
+    found = reworded(model, written, model.pixels(image), text, mitigation=done, changes=changes)
     return replace(found, seconds=time.perf_counter() - began)

@@ -22,24 +22,16 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from workbench.findings import (
-    ABSENT,
-    DEVICE,
-    EFFUSION,
-    NO_FINDING,
-    NODULE,
-    PARENTS,
-    PNEUMOTHORAX,
-    PRESENT,
-    UNCERTAIN,
-    standard_name,
-)
+from workbench.findings import ABSENT, NO_FINDING, PARENTS, PRESENT, UNCERTAIN, standard_name
 from workbench.interface import ChestXrayModel
 from workbench.model.prompt import question_messages
 from workbench.reports import label
 
 #: Findings that are counted.
-_COUNTABLE = (EFFUSION, PNEUMOTHORAX, NODULE, DEVICE, "fracture", "lung lesion", "lung opacity")
+_COUNTABLE = (
+    "pleural effusion", "pneumothorax", "nodule", "support device", "fracture", "lung lesion",
+    "lung opacity",
+)  # fmt: skip
 
 #: What an answer can say to a question about a finding.
 YES, NO, UNCLEAR = "yes", "no", "unclear"
@@ -79,7 +71,7 @@ def yes_odds(
 ) -> Float[np.ndarray, " images"]:
     """Return log p("Yes") - log p("No") as first words of the answer, in nats, for each image.
 
-    `pixels` are (1, 1, S, S), normalised, one for each image; see `ChestXrayModel.read_with`.
+    For `pixels` see `ChestXrayModel.read_with`.
     """
     prompt = model.prompt_ids(question_messages(question))
     sums = []

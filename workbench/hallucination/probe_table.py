@@ -21,7 +21,7 @@ from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio, wilson
 from workbench.figures.estimates import plot_rates
 from workbench.figures.tables import html_table
-from workbench.findings import ABSENT, ALL_FINDINGS, CODES, PAPER_FINDINGS, PRESENT, standard_name
+from workbench.findings import ABSENT, ALL_FINDINGS, CODES, PRESENT, standard_name
 from workbench.interface import ChestXrayModel
 from workbench.phantom.case import Phantom, phantom
 
@@ -34,16 +34,15 @@ class ProbeCase:
     image: object
     truth: Mapping[str, str]
 
-    def known(self, code: str, findings: Sequence[str] = PAPER_FINDINGS) -> list[str]:
+    def known(self, findings: Sequence[str], *codes: str) -> list[str]:
         """Return the findings that are known to be present, or absent."""
-        return [name for name in findings if self.truth.get(name) == code]
+        return [name for code in codes for name in findings if self.truth.get(name) == code]
 
 
 def probe_cases(cases: Manifest | Iterable[Any]) -> tuple[ProbeCase, ...]:
-    """Return the cases of a manifest with the folder of its images, or of an iterable.
+    """Return the cases of a manifest, whose images are read when they are asked about, or others.
 
-    That holds phantoms, `ProbeCase`, or pairs (image, truth) where truth maps findings to codes.
-    Images of a manifest are read when they are asked about.
+    An iterable holds phantoms, `ProbeCase`, or pairs (image, truth): findings to codes.
 
     Raises:
         InputError: there is no case, or one is none of these; the message shows it.
@@ -99,8 +98,7 @@ class Asked:
 
     Attributes:
         group: what it counts for: a strategy, a wording, a suggestion.
-        finding: what was asked about; empty where it is about a whole report.
-        truth: "present", "absent", or empty where that is not the matter.
+        truth: "present" or "absent".
         reading: "yes", "no", "unclear", or what else the probe reads.
     """
 
@@ -113,32 +111,22 @@ class Asked:
     reading: str
 
 
-@dataclass(frozen=True)
-class ProbeRow:
-    """One number: what is measured of which group.
-
-    The interval is Wilson's for rates, which takes answers for independent; for means and F1 cases
-    are resampled.
-    """
-
-    group: str
-    measure: str
-    estimate: Estimate
-
-
 @dataclass(frozen=True, eq=False)
 class ProbeTable:
     """What a probe found.
 
+    Intervals of rates are Wilson's, which take answers for independent; for means and F1 cases are
+    resampled.
+
     Attributes:
-        rows: the numbers.
+        rows: (group, what is measured of it) -> number.
         answers: everything behind them.
         cases: how many there were.
         settings: what the probe was run with, the model's identity among it.
     """
 
     probe: str
-    rows: tuple[ProbeRow, ...]
+    rows: Mapping[tuple[str, str], Estimate]
     answers: tuple[Asked, ...]
     cases: int
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -147,54 +135,58 @@ class ProbeTable:
 
     def __getitem__(self, key: tuple[str, str]) -> Estimate:
         """Return the number of a (group, measure); a `KeyError` lists those there are."""
-        for row in self.rows:
-            if (row.group, row.measure) == key:
-                return row.estimate
-        there = ", ".join(f"({row.group!r}, {row.measure!r})" for row in self.rows)
-        raise KeyError(f"no {key}; there is: {there}")
+        if key not in self.rows:
+            raise KeyError(f"no {key}; there is: {', '.join(map(str, self.rows))}")
+        return self.rows[key]
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per number: group, measure, value, low, high, n."""
-        rows = [vars(row) | vars(row.estimate) for row in self.rows]
+        rows = [(*key, one.value, one.low, one.high, one.n) for key, one in self.rows.items()]
         return pd.DataFrame(rows, columns=["group", "measure", "value", "low", "high", "n"])
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw every number with its interval."""
-        named = [(f"{row.group}: {row.measure}", row.estimate) for row in self.rows]
-        ax = plot_rates(named, ax, xlabel="value with 95 % interval")
+        named = {f"{group}: {measure}": one for (group, measure), one in self.rows.items()}
+        ax = plot_rates(list(named.items()), ax, xlabel="value with 95 % interval")
         ax.set_title(f"{self.probe}, {self.cases} cases", loc="left", fontsize="medium")
         return ax
 
     def _repr_html_(self) -> str:
-        rows = [(row.group, row.measure, row.estimate, row.estimate.n) for row in self.rows]
+        rows = [(*key, estimate, estimate.n) for key, estimate in self.rows.items()]
         return html_table([self.probe, "measure", "value [95 %]", "n"], rows)
 
 
 def tabulate(
     probe: str,
     model: ChestXrayModel,
-    rows: Sequence[ProbeRow],
+    rows: Mapping[tuple[str, str], Estimate],
     answers: Sequence[Asked],
     cases: Sequence[ProbeCase],
     **settings: Any,
 ) -> ProbeTable:
     settings["model"] = asdict(model.identity)
-    return ProbeTable(probe, tuple(rows), tuple(answers), len(cases), settings)
+    return ProbeTable(probe, rows, tuple(answers), len(cases), settings)
 
 
-def rate(group: str, measure: str, hits: Iterable[bool]) -> ProbeRow:
+def rate(hits: Iterable[bool]) -> Estimate:
     """Return the share of hits, with Wilson's interval."""
     counted = list(hits)
-    return ProbeRow(group, measure, wilson(sum(counted), len(counted)))
+    return wilson(sum(counted), len(counted))
 
 
-def share(group: str, measure: str, answers: Sequence[Asked], reading: str) -> ProbeRow:
+def share(answers: Sequence[Asked], reading: str) -> Estimate:
     """Return the share of answers that are read as one thing."""
-    return rate(group, measure, (item.reading == reading for item in answers))
+    return rate(item.reading == reading for item in answers)
 
 
-def resampled(owner: Sequence[str], above: ArrayLike, below: ArrayLike, *, seed: int) -> Estimate:
-    """Estimate sum(above) / sum(below) over items, resampling the cases that own them."""
+def resampled(
+    owner: Sequence[str], above: ArrayLike, below: ArrayLike | None = None, *, seed: int
+) -> Estimate:
+    """Estimate sum(above) / sum(below) over items, resampling the cases that own them.
+
+    Without `below` it is the mean.
+    """
+    below = np.ones(len(owner)) if below is None else below
     names = list(dict.fromkeys(owner))
     at = np.array([names.index(name) for name in owner], int)
     first, second = (

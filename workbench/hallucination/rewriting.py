@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from workbench.errors import OptionError
+from workbench.errors import check_one_of
 from workbench.findings import ABSENT, CARDIOMEGALY, DEVICE, EDEMA, NO_FINDING, PRESENT, UNCERTAIN
 from workbench.hallucination.grounding_result import behind_heading
 from workbench.reports import FindingLabel, divide, label, sentences
@@ -39,11 +39,9 @@ NOTHING_LEFT = "See above."
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that was changed.
+    """One sentence that was changed, by one of `EDITS`.
 
     Attributes:
-        edit: one of `EDITS`.
-        before: the sentence that was there.
         after: what stands there now; empty where it was taken out.
         score: what decided it; None where nothing was measured.
     """
@@ -55,25 +53,18 @@ class Change:
     score: float | None = None
 
 
-def check_edit(edit: str) -> None:
-    """Raise `OptionError` for what is not one of `EDITS`."""
-    if edit not in EDITS:
-        raise OptionError(f"unknown edit {edit!r}; expected one of: {', '.join(EDITS)}")
-
-
 def rewrite(
     text: str,
     edits: Mapping[str, str],
     *,
     scores: Mapping[str, float] | None = None,
 ) -> tuple[str, tuple[Change, ...]]:
-    """Edit what a text states.
+    """Edit what a text states as present, by finding -> one of `EDITS`.
 
-    `edits` are finding -> one of `EDITS`; findings that the text does not state as present are left
-    alone. `scores` are what decided, for the record. Nothing to change returns the very text.
+    `scores` decided, for the record. Nothing to change returns the very text.
     """
     for edit in edits.values():
-        check_edit(edit)
+        check_one_of("edit", edit, EDITS)
     scores = scores or {}
     said = label(text)
     spoken = {row.finding for row in said.rows if row.code == ABSENT}
@@ -145,13 +136,10 @@ def doubted(text: str, row: FindingLabel) -> str:
 def _sentence(words: Sequence[str | None], row: FindingLabel) -> str:
     said = " ".join(word for word in words if word)
     if row.zone:
-        zones = " and ".join(row.zone.split(", "))
-        zones += " lung zones" if "," in row.zone else " lung zone"
-        said += (
-            f" on both sides in the {zones}"
-            if row.side == "bilateral"
-            else (f" in the {row.side} {zones}" if row.side else f" in the {zones}")
-        )
+        places = {"bilateral": "on both sides in the", None: "in the"}
+        where = places.get(row.side, f"in the {row.side}")
+        zones = row.zone.replace(", ", " and ")
+        said += f" {where} {zones} lung zone{'s' if ',' in row.zone else ''}"
     return f"{said[:1].upper()}{said[1:]}."
 
 
@@ -160,24 +148,14 @@ def _joined(pieces: Sequence[tuple[str, str, str]]) -> str:
     text, waiting = "", ""
     for gap, heading, body in pieces:
         if heading and waiting:
-            text += _ended(waiting)
-            waiting = ""
+            text, waiting = text + _ended(waiting), ""
         start = waiting or ((gap or " ") if text else "") + heading
-        if body:
-            text += start + body
-            waiting = ""
-        else:
-            waiting = start
+        text, waiting = (text + start + body, "") if body else (text, start)
     return text + (_ended(waiting) if waiting else "")
 
 
 def _ended(heading: str) -> str:
     """Return a heading with nothing behind it: an impression says so, others go."""
-    if not _concludes(heading):
+    if all(section.name != IMPRESSION for section in divide(heading)):
         return ""
     return f"{heading}{'' if heading[-1:].isspace() else ' '}{NOTHING_LEFT}"
-
-
-def _concludes(heading: str) -> bool:
-    """Return whether a heading is that of an impression."""
-    return any(section.name == IMPRESSION for section in divide(heading))

@@ -132,18 +132,15 @@ class Taxonomy:
         return plot_rates(rows, ax, xlabel="errors per chance to make one")
 
     def _repr_html_(self) -> str:
-        rows = [
-            [kind, str(self.rate(kind)), str(self.rate(kind).n), str(self.per_report(kind))]
-            for kind in KINDS
-        ]
+        rates = {kind: self.rate(kind) for kind in KINDS}
+        rows = [(kind, rate, rate.n, self.per_report(kind)) for kind, rate in rates.items()]
         return html_table(["error", "rate [95 %]", "chances", "per report [95 %]"], rows)
 
 
 def classify(texts: Sequence[str] | str, truths: Iterable[Any] | Any) -> Taxonomy:
-    """Say in what way reports err.
+    """Say in what way reports, or one alone, err.
 
     Args:
-        texts: reports; one text alone is taken as one report.
         truths: what is true, one for each: a phantom, a reference report, or a table finding ->
             code or `Known`.
 
@@ -190,7 +187,11 @@ def _compared(
 def _known(truth: object) -> dict[str, Known]:
     """Return what a truth says of each finding; what it does not speak of is left out."""
     if isinstance(truth, Phantom):
-        return _of_phantom(truth)
+        found = {name: Known(code) for name, code in truth.labels.items()}
+        for lesion in truth.lesions:
+            severity = lesion.severity if lesion.finding in GRADED else None
+            found[lesion.finding] = Known(PRESENT, lesion.side, lesion.zone, severity)
+        return found
     if isinstance(truth, str):
         return {
             row.finding: Known(row.code, row.side, row.zone, row.severity)
@@ -209,12 +210,4 @@ def _known(truth: object) -> dict[str, Known]:
             raise InputError(f"{name} has code {value!r}; expected one of: {', '.join(CODES)}")
         if known.code != NOT_MENTIONED:
             found[standard_name(name)] = known
-    return found
-
-
-def _of_phantom(case: Phantom) -> dict[str, Known]:
-    found = {name: Known(code) for name, code in case.labels.items()}
-    for lesion in case.lesions:
-        severity = lesion.severity if lesion.finding in GRADED else None
-        found[lesion.finding] = Known(PRESENT, lesion.side, lesion.zone, severity)
     return found

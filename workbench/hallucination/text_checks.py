@@ -2,7 +2,7 @@
 
 A model that learned from reports of patients who had been there before writes "unchanged from
 prior" about the only image it ever saw. Such claims are found without looking at the image: by
-their words (`text_rules`), and here by findings that contradict each other at one place, sides that
+their words (`text_rules.yaml`), by findings that contradict each other at one place, sides that
 differ between body and impression or in one phrase, and sentences or words that come again.
 
 The measured precision and recall are those of the sentences in
@@ -13,10 +13,13 @@ is found may happen to be true; a text without any may be false from end to end.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib.resources import files
 from typing import TYPE_CHECKING
+
+import yaml
 
 from workbench._repr import short_repr
 from workbench.findings import (
@@ -29,12 +32,66 @@ from workbench.findings import (
     NODULE,
     PRESENT,
 )
-from workbench.hallucination.text_rules import HISTORY, RULES
 from workbench.reports import FindingLabel, Section, divide, label, sentences
 from workbench.reports.sections import check_length
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+@dataclass(frozen=True)
+class TextRule:
+    """One rule.
+
+    Attributes:
+        says: what is wrong with a text that it finds, for people.
+        claims: matches the words that claim.
+        excuses: matches contexts in which the words claim nothing; None where there are none.
+        whole: whether an excuse anywhere in the sentence counts, not only one over the words.
+    """
+
+    name: str
+    says: str
+    claims: re.Pattern
+    excuses: re.Pattern | None = None
+    whole: bool = False
+
+    def found_in(self, sentence: str) -> Iterator[tuple[int, int]]:
+        """Yield where words of one sentence claim and are not excused."""
+        spans = [match.span() for match in self.excuses.finditer(sentence)] if self.excuses else []
+        if self.whole and spans:
+            return
+        for match in self.claims.finditer(sentence):
+            if not any(low < match.end() and match.start() < high for low, high in spans):
+                yield match.start(), match.start() + len(match.group().rstrip())
+
+
+def _read_rules() -> dict[str, TextRule]:
+    """Return the rules of the YAML file by name, in its order."""
+    text = files("workbench.hallucination").joinpath("text_rules.yaml").read_text("utf-8")
+    raw = yaml.safe_load(text)
+    rules = {}
+    for row in raw["rules"]:
+        own = {
+            key: _compiled(row[key], raw["parts"]) for key in ("claims", "excuses") if key in row
+        }
+        rules[row["name"]] = TextRule(**row | own)
+    return rules
+
+
+def _compiled(patterns: Sequence[str], parts: Mapping[str, str]) -> re.Pattern:
+    joined = "|".join(patterns)
+    for name, part in parts.items():
+        joined = joined.replace(f"<{name}>", part)
+    joined = joined.replace(" ", r"\s+")
+    return re.compile(rf"(?<![\w.])(?:{joined})(?!\w)", re.IGNORECASE)
+
+
+_BY_NAME = _read_rules()
+
+RULES = tuple(_BY_NAME.values())
+PRIOR = _BY_NAME["prior comparison"]
+HISTORY = _BY_NAME["invented history"]
 
 #: Characters; mentions are compared with one another, so time grows with the square.
 _LONGEST = 100_000
@@ -122,29 +179,26 @@ def check_text(text: str) -> TextChecks:
         InputError: it has more than 100,000 characters.
     """
     check_length(text, _LONGEST)
-    rows = label(text).mentions
-    found = [
-        _issue(rule.name, text, sentence.start + start, sentence.start + end)
+    rows, parts = label(text).mentions, divide(text)
+    impression = next((part for part in parts if part.name == "impression"), None)
+    found = {
+        (rule.name, sentence.start + start, sentence.start + end)
         for sentence in sentences(text)
         for rule in RULES
         for start, end in rule.found_in(sentence.text)
-    ]
-    parts = divide(text)
-    impression = next((part for part in parts if part.name == "impression"), None)
-    found += _indications(text, parts)
-    found += _contradictions(text, rows)
-    found += _conflicts(text, rows, impression)
-    found += _repetitions(text, impression)
+    }
+    found.update(_indications(text, parts), _contradictions(text, rows))
+    found.update(_conflicts(text, rows, impression), _repetitions(text, impression))
     order = list(CHECKS)
-    found.sort(key=lambda issue: (issue.start, issue.end, order.index(issue.rule)))
-    return TextChecks(text, tuple(dict.fromkeys(found)))
+    placed = sorted(found, key=lambda one: (one[1], one[2], order.index(one[0])))
+    return TextChecks(text, tuple(TextIssue(*one, text[one[1] : one[2]]) for one in placed))
 
 
-def _issue(rule: str, text: str, start: int, end: int) -> TextIssue:
-    return TextIssue(rule, start, end, text[start:end])
+#: A rule, and the first and one past the last character of what it found.
+_Found = Iterator[tuple[str, int, int]]
 
 
-def _indications(text: str, parts: Sequence[Section]) -> Iterator[TextIssue]:
+def _indications(text: str, parts: Sequence[Section]) -> _Found:
     """Yield the headings of indications that say something."""
     for part in parts:
         said = text[part.body : part.end].strip()
@@ -152,40 +206,37 @@ def _indications(text: str, parts: Sequence[Section]) -> Iterator[TextIssue]:
         if part.name == "indication" and said and not excused:
             heading = text[part.start : part.body]
             start = part.start + len(heading) - len(heading.lstrip())
-            yield _issue(HISTORY.name, text, start, part.start + len(heading.rstrip()))
+            yield HISTORY.name, start, part.start + len(heading.rstrip())
 
 
-def _contradictions(text: str, rows: Sequence[FindingLabel]) -> Iterator[TextIssue]:
+def _contradictions(text: str, rows: Sequence[FindingLabel]) -> _Found:
     """Yield each mention whose finding an earlier one states the opposite of, at the same place."""
-    for at, row in enumerate(rows):
-        if row.finding == NO_FINDING or row.code not in (PRESENT, ABSENT):
-            continue
-        for earlier in rows[:at]:
-            opposite = earlier.code in (PRESENT, ABSENT) and earlier.code != row.code
-            if earlier.finding != row.finding or not opposite:
+    told = [row for row in rows if row.finding != NO_FINDING and row.code in (PRESENT, ABSENT)]
+    for at, row in enumerate(told):
+        for earlier in told[:at]:
+            if earlier.finding != row.finding or earlier.code == row.code:
                 continue
             denied, stated = (row, earlier) if row.code == ABSENT else (earlier, row)
             if _same_device(text, denied, stated) and _same_place(text, denied, stated):
-                yield _issue(CONTRADICTION, text, row.start, row.end)
+                yield CONTRADICTION, row.start, row.end
                 break
     yield from _normal_and_not(text, rows)
 
 
-def _normal_and_not(text: str, rows: Sequence[FindingLabel]) -> Iterator[TextIssue]:
+def _normal_and_not(text: str, rows: Sequence[FindingLabel]) -> _Found:
     """Yield a statement that everything is normal beside a finding that is there."""
-    there = [row for row in rows if row.code == PRESENT and row.finding not in _BESIDE_NORMAL]
+    # A radiograph that is called normal may well show devices.
+    there = [row for row in rows if row.code == PRESENT and row.finding not in (NO_FINDING, DEVICE)]
+    acute_there = [row for row in there if row.finding in _ACUTE and row.temporality != "old"]
     for row in rows:
         if row.finding == NO_FINDING and row.code == PRESENT and not _PART.match(text, row.end):
             acute = _ACUTE_WORD.search(text, row.start, row.end)
-            if any(_acute(other) for other in there) if acute else there:
-                yield _issue(CONTRADICTION, text, row.start, row.end)
+            if acute_there or (there and not acute):
+                yield CONTRADICTION, row.start, row.end
     if any(row.finding in _IN_LUNGS for row in there):
         for match in _CLEAR.finditer(text):
-            yield _issue(CONTRADICTION, text, *match.span())
+            yield CONTRADICTION, *match.span()
 
-
-#: What a radiograph that is called normal may well show.
-_BESIDE_NORMAL = (NO_FINDING, DEVICE)
 
 #: "No abnormality suggests infection", "no abnormality of the bones": of one kind or place only.
 _PART = re.compile(
@@ -196,12 +247,8 @@ _PART = re.compile(
     re.IGNORECASE,
 )
 _ACUTE_WORD = re.compile(r"\b(?:acute|active)\b", re.IGNORECASE)
+#: Findings of an acute illness; an effusion may be old.
 _ACUTE = (CONSOLIDATION, EDEMA, "pneumothorax", "pneumonia", "fracture")
-
-
-def _acute(row: FindingLabel) -> bool:
-    """Say whether a finding is one of an acute illness; an effusion may be old."""
-    return row.finding in _ACUTE and row.temporality != "old"
 
 
 #: What clear lungs do not have.
@@ -230,9 +277,7 @@ def _same_place(text: str, denied: FindingLabel, stated: FindingLabel) -> bool:
     return len(zones) < 2 or bool(zones[0] & zones[1])
 
 
-def _conflicts(
-    text: str, rows: Sequence[FindingLabel], heading: Section | None
-) -> Iterator[TextIssue]:
+def _conflicts(text: str, rows: Sequence[FindingLabel], heading: Section | None) -> _Found:
     """Yield findings whose side is another in the impression than in the body; mixed phrases."""
     if heading:
         for finding in dict.fromkeys(row.finding for row in rows):
@@ -241,10 +286,10 @@ def _conflicts(
             for row in own:
                 late = row.start >= heading.body and row.side
                 if body and late and not _meet(body, late):
-                    yield _issue(LATERALITY, text, row.start, row.end)
+                    yield LATERALITY, row.start, row.end
     for match in _BOTH_SIDES.finditer(text):
         if not _CROSSING.search(match.group()):
-            yield _issue(LATERALITY, text, *match.span())
+            yield LATERALITY, *match.span()
 
 
 def _meet(body: set[str], side: str) -> bool:
@@ -253,18 +298,18 @@ def _meet(body: set[str], side: str) -> bool:
     return side in body or "bilateral" in body
 
 
-def _repetitions(text: str, heading: Section | None) -> Iterator[TextIssue]:
+def _repetitions(text: str, heading: Section | None) -> _Found:
     """Yield sentences said again (before the impression, or within it) and words in a loop."""
     border = heading.start if heading else len(text)
     seen: set[tuple[bool, str]] = set()
     for sentence in sentences(text):
         key = (sentence.start >= border, " ".join(re.findall(r"\w+", sentence.text.lower())))
         if key in seen and " " in key[1]:
-            yield _issue(REPETITION, text, sentence.start, sentence.end)
+            yield REPETITION, sentence.start, sentence.end
         seen.add(key)
     for pattern in (_LOOP, _STUTTER):
         for match in pattern.finditer(text):
-            yield _issue(REPETITION, text, *match.span())
+            yield REPETITION, *match.span()
 
 
 def _same_device(text: str, denied: FindingLabel, stated: FindingLabel) -> bool:
