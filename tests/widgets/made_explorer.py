@@ -9,8 +9,8 @@ import numpy as np
 from workbench.figures.words import FULL
 from workbench.radiograph import Radiograph
 from workbench.widgets._front import script, styles
-from workbench.widgets.explorer_map import method_list
-from workbench.widgets.explorer_side import DEFAULTS
+from workbench.widgets.explorer import DEFAULTS
+from workbench.widgets.explorer_side import method_list
 from workbench.widgets.radiographs import (
     colour_tables,
     grid_of,

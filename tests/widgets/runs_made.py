@@ -18,7 +18,7 @@ from workbench.evaluation.intervals import Estimate
 from workbench.finetune.ledger import PROGRESS_FILE, Ledger, SkillChange
 from workbench.finetune.recipe import read_recipe
 from workbench.phantom.case import phantom
-from workbench.widgets.monitoring import RunState, run_state
+from workbench.widgets.monitor import RunState, run_state
 
 STEPS = 200
 EFFUSION = "pleural effusion"

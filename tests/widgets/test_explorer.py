@@ -21,7 +21,7 @@ from workbench.radiograph import InputContract, Radiograph
 from workbench.saliency import METHODS
 from workbench.widgets import Explorer, radiographs
 from workbench.widgets._worker import Cancelled, Job, watched
-from workbench.widgets.explorer_side import DEFAULTS, checked_settings
+from workbench.widgets.explorer import DEFAULTS, checked_settings
 
 
 @pytest.fixture(scope="module")

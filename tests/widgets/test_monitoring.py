@@ -16,8 +16,7 @@ from tests.widgets.asking import Kept
 from tests.widgets.runs_made import Folder
 from workbench.finetune.recipe import read_recipe
 from workbench.finetune.session import claim
-from workbench.widgets.monitor import Monitor, still_html
-from workbench.widgets.monitoring import run_state, spoken
+from workbench.widgets.monitor import Monitor, run_state, spoken, still_html
 
 
 @pytest.fixture

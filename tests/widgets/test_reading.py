@@ -19,7 +19,7 @@ from workbench.errors import InputError, OptionError
 from workbench.radiograph import Radiograph
 from workbench.review import ReaderSession, open_study
 from workbench.review.study_files import ARMS
-from workbench.widgets.radiographs import image_source, opened, pixels_of
+from workbench.widgets.radiographs import image_source, pixels_of
 from workbench.widgets.reader import StudyApp
 
 CASES = 8
@@ -316,8 +316,6 @@ def test_radiographs_come_from_a_manifest_file_a_mapping_or_a_function(tmp_path)
     assert image_source(None) is None
     with pytest.raises(InputError, match="images is a folder"):
         image_source(tmp_path)
-    with pytest.raises(InputError, match="images gave int"):
-        opened(3)
     with pytest.raises(InputError, match="no entry for this case"):
         image_source({})("s", "7")
 

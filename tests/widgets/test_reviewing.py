@@ -15,9 +15,8 @@ from workbench.data.frames import conform
 from workbench.errors import InputError, OptionError, RunError
 from workbench.review import Annotations, corrected_reference, queue
 from workbench.review.verdicts import VERDICTS
-from workbench.widgets.reviewer import Reviewer
+from workbench.widgets.reviewer import Reviewer, _rank, case_view, listing, pieces, standing
 from workbench.widgets.reviewing import FORM, Reviewing
-from workbench.widgets.reviewing_view import _rank, case_view, listing, pieces, standing
 
 EFFUSION, NODULE = "pleural effusion", "nodule"
 TEXTS = {

@@ -67,21 +67,22 @@ class Front(anywidget.AnyWidget):
     notice = traitlets.Unicode("").tag(sync=True)
     title = traitlets.Unicode("").tag(sync=True)
 
+    #: Seconds between two looks at what others write meanwhile; for fronts that look.
+    every: float = 2.0
+
     #: Ask -> method, collected from the class and its bases.
-    _asks: ClassVar[dict[str, Callable]] = {}
+    _asks: ClassVar[dict[str, Callable]] = {"state": quick(lambda self, message: self.state())}
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        own = {
-            name.lstrip("_"): method
-            for name, method in vars(cls).items()
-            if hasattr(method, "_answers")
-        }
-        cls._asks = {**cls._asks, **own}
+        own = {name: method for name, method in vars(cls).items() if hasattr(method, "_answers")}
+        cls._asks = cls._asks | own
 
     def __init__(self, **traits: Any) -> None:
         super().__init__(**traits)
         self.worker = Worker(type(self).__name__)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
         #: Message handlers may run in several threads of the kernel (subshells).
         self._gate = threading.RLock()
         self._wire = threading.Lock()
@@ -101,9 +102,7 @@ class Front(anywidget.AnyWidget):
 
     def _receive(self, content: object) -> None:
         """Take one message of a page; never raises."""
-        if not isinstance(content, Mapping):
-            logger.warning("%s got a message that is no mapping; left out", type(self).__name__)
-            return
+        content = content if isinstance(content, Mapping) else {}
         if "cancel" in content:
             self.worker.cancel(content["cancel"])
             return
@@ -113,20 +112,16 @@ class Front(anywidget.AnyWidget):
             return
         job = Job(number, str(name), lambda message: self._say({"id": number, **message}))
         method = self._asks.get(name) if isinstance(name, str) else None
-        if name == "state":
-            self._answer(job, self.state)
-        elif method is None:
-            self._answer(job, lambda: self._unknown(name))
-        elif method._answers == "quick":
-            self._answer(job, lambda: method(self, content))
-        else:
+        if method is not None and method._answers == "slow":
             self.worker.submit(
                 job, lambda job: self._answer(job, lambda: method(self, content, job), gate=False)
             )
+        else:
+            self._answer(job, lambda: (method or Front._unknown)(self, content))
 
-    def _unknown(self, name: object) -> None:
-        known = ", ".join(sorted({"state", *self._asks}))
-        raise OptionError(f"the page asked for {name!r}; expected one of: {known}")
+    def _unknown(self, message: Mapping) -> None:
+        known = ", ".join(sorted(self._asks))
+        raise OptionError(f"the page asked for {message.get('ask')!r}; expected one of: {known}")
 
     def _answer(self, job: Job, work: Callable[[], Any], *, gate: bool = True) -> None:
         """Do the work and say what came of it, whatever that is."""
@@ -151,9 +146,23 @@ class Front(anywidget.AnyWidget):
         with self._wire:
             self.send(message)
 
+    def tick(self) -> bool:
+        """Look once and tell all views what is new; return whether nothing can come any more."""
+        raise NotImplementedError
+
+    def _start(self) -> None:
+        """Begin to look regularly, in a thread of its own, unless that has begun."""
+        if self._thread is None or not self._thread.is_alive():
+            work = (weakref.ref(self), self._stop, self.every)
+            self._thread = threading.Thread(
+                target=_keep_looking, args=work, name=type(self).__name__, daemon=True
+            )
+            self._thread.start()
+
     def close(self) -> None:
-        """Take back all work and close the widget."""
-        if hasattr(self, "worker"):
+        """Stop looking, take back all work and close the widget."""
+        if hasattr(self, "_stop"):
+            self._stop.set()
             self.worker.close()
         super().close()
 
@@ -166,42 +175,7 @@ class Front(anywidget.AnyWidget):
             return ""
 
 
-class Looking(Front):
-    """A front that looks regularly, in a thread of its own, at what others write meanwhile.
-
-    It looks as soon as a page was drawn, and until `tick` says that nothing comes any more, or the
-    widget is closed or gone.
-    """
-
-    #: Seconds between two looks.
-    every: float = 2.0
-
-    def __init__(self, **traits: Any) -> None:
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        super().__init__(**traits)
-
-    def tick(self) -> bool:
-        """Look once and tell all views what is new; return whether nothing can come any more."""
-        raise NotImplementedError
-
-    def _start(self) -> None:
-        """Begin to look, unless that has begun."""
-        if self._thread is None or not self._thread.is_alive():
-            work = (weakref.ref(self), self._stop, self.every)
-            self._thread = threading.Thread(
-                target=_keep_looking, args=work, name=type(self).__name__, daemon=True
-            )
-            self._thread.start()
-
-    def close(self) -> None:
-        """Stop looking and close the widget."""
-        if hasattr(self, "_stop"):
-            self._stop.set()
-        super().close()
-
-
-class Sharing(Looking):
+class Sharing(Front):
     """A front over files that other tabs and people write too."""
 
     _turn = 0

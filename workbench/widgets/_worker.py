@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -88,8 +87,8 @@ class Worker:
     def __init__(self, name: str) -> None:
         self._name = name
         self._lock = threading.Lock()
-        self._jobs: deque[tuple[Job, Callable[[Job], None]]] = deque()
-        self._running: Job | None = None
+        #: What runs, and what waits behind it.
+        self._jobs: list[tuple[Job, Callable[[Job], None]]] = []
         self._idle = threading.Event()
         self._idle.set()
         self._closed = False
@@ -98,14 +97,12 @@ class Worker:
     def jobs(self) -> list[Job]:
         """What runs, and what waits behind it."""
         with self._lock:
-            running = [self._running] if self._running else []
-            return [*running, *(job for job, _ in self._jobs)]
+            return [job for job, _ in self._jobs]
 
     def submit(self, job: Job, work: Callable[[Job], None]) -> None:
         """Do a job when those before it are done; `work` must not raise."""
         with self._lock:
             if self._closed:
-                job.cancel()
                 return
             self._jobs.append((job, work))
             if self._idle.is_set():
@@ -137,11 +134,12 @@ class Worker:
         while True:
             with self._lock:
                 if not self._jobs:
-                    self._running = None
                     self._idle.set()
                     return
-                self._running, work = self._jobs.popleft()
-            work(self._running)
+                job, work = self._jobs[0]
+            work(job)
+            with self._lock:
+                del self._jobs[0]
 
 
 @contextmanager

@@ -4,8 +4,8 @@
     drafts.keep("AB", ("made", "radiograph-3"), {"comment": "look agai"})
     drafts.of("AB")["made", "radiograph-3"]
 
-The file only grows, beside the verdicts, and nothing that scores reads it. The
-last draft of a person about a thing counts; an empty one says that nothing is left to keep.
+The file only grows, beside the verdicts, and nothing that scores reads it. The last draft of a
+person about a thing counts; an empty one says that nothing is left to keep.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from workbench._store import JsonLines, file_stamp
+from workbench._store import JsonLines
 from workbench.review.study_session import check_text
 from workbench.runs.record import now
 
@@ -24,8 +24,6 @@ class Drafts:
     def __init__(self, path: str | os.PathLike) -> None:
         self._lines = JsonLines(path)
         self.path = self._lines.path
-        self._seen: tuple | None = None
-        self._found: dict[str, dict[tuple, dict[str, str]]] = {}
 
     def keep(self, who: str, about: tuple[str, ...], texts: Mapping[str, str]) -> None:
         """Keep what a person typed about a thing, field by field; the same again writes nothing.
@@ -37,29 +35,16 @@ class Drafts:
         for name, text in texts.items():
             check_text(name, text)
         kept = {name: text for name, text in texts.items() if text}
-        if kept == self.of(who).get(tuple(about), {}):
-            return
-        record = {"what": "draft", "who": who, "about": list(about), "texts": kept}
-        self._lines.add(record | {"time": now()})
+        if kept != self.of(who).get(about, {}):
+            record = {"what": "draft", "who": who, "about": about, "texts": kept}
+            self._lines.add(record | {"time": now()})
 
     def of(self, who: str) -> dict[tuple, dict[str, str]]:
         """Return what a person has typed, by thing; things without a draft are left out."""
-        seen = file_stamp(self.path)
-        if seen != self._seen:
-            self._seen, self._found = seen, self._read()
-        return self._found.get(who, {})
-
-    def _read(self) -> dict[str, dict[tuple, dict[str, str]]]:
-        found: dict[str, dict[tuple, dict[str, str]]] = {}
+        found: dict[tuple, dict[str, str]] = {}
         for record in self._lines.read()[0]:
             about, texts = record.get("about"), record.get("texts")
-            if (
-                record.get("what") == "draft"
-                and isinstance(about, list)
-                and isinstance(texts, dict)
-            ):
-                own = found.setdefault(str(record.get("who")), {})
-                own.pop(tuple(about), None)
-                if texts:
-                    own[tuple(about)] = {str(k): str(v) for k, v in texts.items()}
-        return found
+            own = record.get("what") == "draft" and record.get("who") == who
+            if own and isinstance(about, list) and isinstance(texts, dict):
+                found[tuple(about)] = {str(k): str(v) for k, v in texts.items()}
+        return {about: texts for about, texts in found.items() if texts}

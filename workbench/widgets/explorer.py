@@ -13,7 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from textwrap import shorten
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from workbench._store import whole_file
 from workbench.errors import InputError, OptionError
@@ -25,20 +28,86 @@ from workbench.saliency.explain import method_of
 from workbench.trace import Trace
 from workbench.widgets._front import Front, quick, script, slow, styles
 from workbench.widgets._worker import Job, watched
-from workbench.widgets.explorer_map import (
+from workbench.widgets.explorer_page import explorer_page, explorer_still
+from workbench.widgets.explorer_side import (
     Passage,
+    Side,
     expected_images,
     map_for,
     part_in,
     rows_of,
     said_of,
 )
-from workbench.widgets.explorer_page import explorer_page, explorer_still
-from workbench.widgets.explorer_side import DEFAULTS, Side, checked_settings
 from workbench.widgets.radiographs import colour_tables, grid_of
 
 #: Maps that are kept, so that going back to a word costs nothing.
 MOST_MAPS = 400
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class View(_Strict):
+    """How the images are shown."""
+
+    zoom: float = 1.0
+    x: float = 0.5
+    y: float = 0.5
+    centre: float = 0.5
+    width: float = 1.0
+    invert: bool = False
+    model: bool = False
+    crop: bool = True
+    hand: bool = False
+
+
+class Choice(_Strict):
+    """A chosen part of a text: characters, a finding, or the whole text."""
+
+    passage: int
+    start: int | None = None
+    end: int | None = None
+    finding: Annotated[str, Field(max_length=80)] | None = None
+
+
+class Settings(_Strict):
+    """What is chosen on the page, and what a new explorer shows."""
+
+    method: Annotated[str, AfterValidator(lambda name: method_of(name).name)] = "attention"
+    second: Annotated[str, AfterValidator(lambda name: name and method_of(name).name)] = ""
+    layer: NonNegativeInt | None = None
+    head: NonNegativeInt | None = None
+    sign: Literal["both", "for", "against"] = "both"
+    opacity: Annotated[float, Field(ge=0, le=1)] = 0.6
+    smooth: bool = True
+    overlay: bool = True
+    truth: bool = False
+    colour: Literal["none", "image", "confidence"] = "none"
+    pick: Literal["word", "sentence"] = "word"
+    view: View = View()
+    chosen: list[Choice | None] = []
+
+
+DEFAULTS: dict[str, Any] = Settings().model_dump()
+
+
+def checked_settings(kept: Mapping[str, Any], given: object, sides: int) -> dict[str, Any]:
+    """Return the settings with those of a page; what the page leaves out stays.
+
+    Raises:
+        OptionError: a value is not allowed; nothing is changed then.
+    """
+    try:
+        new = Settings.model_validate(given).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        shown = shorten(repr(first["input"]), 60)
+        raise OptionError(f"the setting {where!r} cannot be {shown}: {first['msg']}") from None
+    if len(new.get("chosen", ())) > sides:
+        raise OptionError(f"the setting 'chosen' cannot be longer than {sides}")
+    return {**kept, **new}
 
 
 def explore(
@@ -93,14 +162,13 @@ class Explorer(Front):
 
     def state(self) -> dict[str, Any]:
         """Return everything a view shows; what models did not write yet is missing."""
+        names = self._names()
         return {
             "revision": self._revision,
             "settings": self.settings,
             "tables": colour_tables(),
             "full": FULL,
-            "sides": [
-                side.to_dict(name) for side, name in zip(self.sides, self._names(), strict=True)
-            ],
+            "sides": [side.to_dict(name) for side, name in zip(self.sides, names, strict=True)],
         }
 
     @quick
@@ -187,14 +255,8 @@ class Explorer(Front):
         return explorer_still(self.sides, self.settings["method"], self.notice)
 
     def _page(self, check: Callable[[], None] = lambda: None) -> str:
-        return explorer_page(
-            self.sides,
-            self.state(),
-            dict(self._maps),
-            title=self.title,
-            notice=self.notice,
-            check=check,
-        )
+        traits = {"title": self.title, "notice": self.notice}
+        return explorer_page(self.sides, self.state(), dict(self._maps), traits, check)
 
     def _side(self, message: Mapping[str, Any]) -> Side:
         number = message.get("side", 0)

@@ -19,8 +19,7 @@ from workbench.reports import label
 from workbench.saliency import METHODS, explain
 from workbench.trace import ImageMap, Trace
 from workbench.widgets._front import script, styles
-from workbench.widgets.explorer_map import Passage, map_for, said_of
-from workbench.widgets.explorer_side import Side
+from workbench.widgets.explorer_side import Passage, Side, map_for, said_of
 
 #: What a page may load: what it holds itself, and nothing else.
 _POLICY = (
@@ -33,10 +32,8 @@ def explorer_page(
     sides: Sequence[Side],
     state: Mapping[str, Any],
     maps: Mapping[tuple, dict],
-    *,
-    title: str,
-    notice: str,
-    check: Callable[[], None] = lambda: None,
+    traits: Mapping[str, str],
+    check: Callable[[], None],
 ) -> str:
     """Return the page of `Explorer.state` and the maps that were computed before, by `map_key`.
 
@@ -44,14 +41,14 @@ def explorer_page(
     """
     held = {
         "state": state,
-        "traits": {"title": title, "notice": notice},
+        "traits": traits,
         "maps": [{"key": list(key), "map": found} for key, found in maps.items()],
         "said": _said(sides, check),
     }
     # "<" cannot end the element early, nor begin a comment.
     data = json.dumps(plain(held), allow_nan=False, ensure_ascii=True).replace("<", "\\u003c")
     code = script("explorer.js").replace("export default { render };", _START)
-    title = f"{title}: {sides[0].image.contract.source}"
+    title = f"{traits['title']}: {sides[0].image.contract.source}"
     looks = styles("radiograph.css", "explorer.css")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -1,36 +1,36 @@
-"""One model with one radiograph, and the texts it wrote: half of an explorer, or all of it."""
+"""One model with one radiograph, the texts it wrote, and maps of any part of them by any method."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from textwrap import shorten
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    ValidationError,
-)
 
+from workbench._repr import plain, short_repr
+from workbench.attention.word_maps import patch_rows
 from workbench.errors import InputError, OptionError
+from workbench.figures.numbers import method_name
+from workbench.findings import NO_FINDING
 from workbench.generation import DecodingSettings, Generation
 from workbench.generation.stream import TextStream
 from workbench.hallucination import ABLATIONS, ground
 from workbench.imaging.load import masks_beside
 from workbench.interface import ChestXrayModel, as_radiograph
 from workbench.model.prompt import answer, follow_up, question_messages, report_messages
+from workbench.model.tokenizer import tokens_within
+from workbench.reports import label, sentences
+from workbench.saliency import METHODS, Method, explain
+from workbench.saliency.cautions import caution_of
 from workbench.saliency.explain import method_of
-from workbench.trace import Trace
+from workbench.trace import ImageMap, Selection, Trace
+from workbench.widgets._front import number_in
 from workbench.widgets._worker import Job
-from workbench.widgets.explorer_map import Passage, method_list
-from workbench.widgets.radiographs import model_view_of, outlines_of, radiograph_of
+from workbench.widgets.radiographs import grid_of, model_view_of, outlines_of, radiograph_of
 
 #: Texts that a side keeps; beyond them the oldest answer makes room.
 MOST_TEXTS = 20
@@ -80,11 +80,12 @@ class Side:
     def passage(self, number: object) -> Passage:
         """Return a text by its number, or raise OptionError."""
         with self.lock:
-            for passage in self.passages:
-                if passage.number == number:
-                    return passage
-            known = ", ".join(str(passage.number) for passage in self.passages) or "none yet"
-        raise OptionError(f"no text number {number!r} here; there are: {known}")
+            known = {passage.number: passage for passage in self.passages}
+        for own, passage in known.items():
+            if own == number:
+                return passage
+        there = ", ".join(map(str, known)) or "none yet"
+        raise OptionError(f"no text number {number!r} here; there are: {there}")
 
     def ensure_report(self) -> None:
         """Have the report written where there is none."""
@@ -180,77 +181,162 @@ class Side:
     def texts(self) -> dict[str, Any]:
         """Return the texts, what the image contributed, and heads that can be told apart."""
         with self.lock:
-            passages = list(self.passages)
-            contributions = dict(self.contributions)
-        total = self.model.sizes.heads
+            passages, contributions = list(self.passages), dict(self.contributions)
+        mean = any(passage.trace.language.mean_heads for passage in passages)
         return {
             "passages": [passage.page for passage in passages],
-            "contributions": {str(key): value for key, value in contributions.items()},
-            "heads": 0 if any(p.trace.language.mean_heads for p in passages) else total,
+            "contributions": {str(number): row for number, row in contributions.items()},
+            "heads": 0 if mean else self.model.sizes.heads,
         }
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+#: Methods that take about one pass of the model: computed as soon as a word is chosen.
+PROMPT = ("attention", "rollout", "relevancy", "input_x_gradient", "grad_cam")
 
 
-class View(_Strict):
-    """How the images are shown."""
-
-    zoom: float = 1.0
-    x: float = 0.5
-    y: float = 0.5
-    centre: float = 0.5
-    width: float = 1.0
-    invert: bool = False
-    model: bool = False
-    crop: bool = True
-    hand: bool = False
-
-
-class Choice(_Strict):
-    """A chosen part of a text: characters, a finding, or the whole text."""
-
-    passage: int
-    start: int | None = None
-    end: int | None = None
-    finding: Annotated[str, Field(max_length=80)] | None = None
+def method_list(sha256: str) -> list[dict[str, Any]]:
+    """Return every method with what a menu has to say of it for these weights."""
+    return [
+        {
+            "name": method.name,
+            "label": method_name(method.name),
+            "prompt": method.name in PROMPT,
+            "signed": method.signed,
+            "layers": "layer" in method.defaults,
+            "heads": "head" in method.defaults,
+            "caution": caution_of(method.name, sha256),
+        }
+        for method in METHODS.values()
+    ]
 
 
-class Settings(_Strict):
-    """What is chosen on the page, and what a new explorer shows."""
-
-    method: Annotated[str, AfterValidator(lambda name: method_of(name).name)] = "attention"
-    second: Annotated[str, AfterValidator(lambda name: name and method_of(name).name)] = ""
-    layer: NonNegativeInt | None = None
-    head: NonNegativeInt | None = None
-    sign: Literal["both", "for", "against"] = "both"
-    opacity: Annotated[float, Field(ge=0, le=1)] = 0.6
-    smooth: bool = True
-    overlay: bool = True
-    truth: bool = False
-    colour: Literal["none", "image", "confidence"] = "none"
-    pick: Literal["word", "sentence"] = "word"
-    view: View = View()
-    chosen: list[Choice | None] = []
-
-
-DEFAULTS: dict[str, Any] = Settings().model_dump()
-
-
-def checked_settings(kept: Mapping[str, Any], given: object, sides: int) -> dict[str, Any]:
-    """Return the settings with those of a page; what the page leaves out stays.
+def map_for(trace: Trace, message: Mapping[str, Any]) -> ImageMap:
+    """Return the map that a page asks for: method, choice (`selection_of`), layer and head.
 
     Raises:
-        OptionError: a value is not allowed; nothing is changed then.
+        OptionError: an unknown method, or a choice that is none.
+        InputError: see `workbench.saliency.explain`, and a layer or head that is none.
     """
-    try:
-        new = Settings.model_validate(given).model_dump(exclude_unset=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        shown = shorten(repr(first["input"]), 60)
-        raise OptionError(f"the setting {where!r} cannot be {shown}: {first['msg']}") from None
-    if len(new.get("chosen", ())) > sides:
-        raise OptionError(f"the setting 'chosen' cannot be longer than {sides}")
-    return {**kept, **new}
+    method = method_of(message.get("method"))
+    parts: dict[str, Any] = {
+        name: part_in(message, name) for name in ("layer", "head") if name in method.defaults
+    }
+    choice = message.get("choice") or {}
+    if not isinstance(choice, Mapping):
+        raise OptionError(f"expected a choice with start and end, or a finding; got {choice!r}")
+    return explain(trace, selection_of(trace, choice), method=method.name, **parts)
+
+
+def expected_images(method: Method, image_size: int, patch: int) -> int | None:
+    """Return how many images a method will read; None where it decides that as it goes."""
+    if method.name == "occlusion":
+        stride = patch if patch % 2 else patch // 2
+        return (image_size // stride) ** 2 + 1
+    return method.defaults.get("budget") or method.defaults.get("samples")
+
+
+def said_of(image_map: ImageMap) -> dict[str, Any]:
+    """Return what is said about a map, without its numbers."""
+    names = ("title", "details", "signed", "unit", "caution")
+    said = {name: getattr(image_map, name) for name in names}
+    return said | {"share": image_map.scores.get("image_share")}
+
+
+def part_in(message: Mapping[str, Any], name: str) -> int | None:
+    """Return the layer or head of a message; None for the mean of all."""
+    return None if message.get(name) is None else number_in(message, name)
+
+
+@dataclass(frozen=True, eq=False)
+class Passage:
+    """One text that a model wrote about one image.
+
+    Attributes:
+        number: which, counted over all texts of a side.
+        kind: "report", "sample" (written again with chance) or "answer".
+        trace: the run.
+        question: what was asked; empty for reports.
+    """
+
+    number: int
+    kind: str
+    trace: Trace
+    question: str = ""
+
+    __repr__ = short_repr
+
+    @cached_property
+    def page(self) -> dict[str, Any]:
+        """Everything that a page needs to show and colour the text; not to be changed."""
+        trace, generation = self.trace, self.trace.generation
+        return {
+            "number": self.number,
+            "kind": self.kind,
+            "question": self.question,
+            "text": trace.text,
+            "offsets": [list(pair) for pair in trace.layout.offsets],
+            "words": plain(generation.words),
+            "sentences": [[part.start, part.end] for part in sentences(trace.text)],
+            "findings": findings_of(trace),
+            "warnings": plain([w for w in generation.warnings if w.code != "notice"]),
+            "origin": _origin(generation),
+            "rows": rows_of(trace),
+        }
+
+
+def findings_of(trace: Trace) -> list[dict[str, Any]]:
+    """Return the findings that a text speaks of, each once, with the words that name it."""
+    found = []
+    for row in label(trace.text).rows:
+        if row.finding == NO_FINDING:
+            continue
+        chosen = trace.select(finding=row.finding)
+        said = {"finding": row.finding, "code": row.code, "side": row.side}
+        found.append(said | {"start": chosen.start, "end": chosen.end})
+    return found
+
+
+def rows_of(trace: Trace, layer: int | None = None, head: int | None = None) -> dict[str, Any]:
+    """Return how much attention each token paid to each patch: (tokens, rows, columns), packed.
+
+    Raises:
+        OptionError: the layer or head was not recorded.
+    """
+    rows = patch_rows(trace, layer=layer, head=head)
+    grid = grid_of(rows.reshape(len(rows), *trace.layout.grid))
+    return {"layer": layer, "head": head, **grid}
+
+
+def selection_of(trace: Trace, choice: Mapping[str, Any]) -> Selection:
+    """Return the part of a text that a page chose.
+
+    A choice is {"finding": name}, {"start": first character, "end": one past the last}, or empty
+    for the whole text.
+
+    Raises:
+        OptionError: characters that are not in the text, or that no token wrote.
+        InputError: the text does not speak of the finding.
+    """
+    if (finding := choice.get("finding")) is not None:
+        return trace.select(finding=str(finding))
+    start, end = choice.get("start"), choice.get("end")
+    if start is None and end is None:
+        return trace.select()
+    text = trace.text
+    if not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= len(text)):
+        raise OptionError(
+            f"expected characters within 0 to {len(text)} of the text, got {start!r} to {end!r}"
+        )
+    tokens = tokens_within(trace.layout.offsets, start, end)
+    if not tokens:
+        raise OptionError(f"no token wrote {text[start:end]!r}; choose a longer part of the text")
+    return Selection("phrase", text[start:end], start, end, tokens)
+
+
+def _origin(generation: Generation) -> str:
+    settings = generation.settings
+    how = f"temperature {settings.temperature:g}, top-p {settings.top_p:g}, seed {settings.seed}"
+    stops = {"limit": ", cut at the limit of new tokens", "cancelled": ", stopped before its end"}
+    stop = stops.get(generation.stopped_by, "")
+    how = "greedy" if settings.greedy else how
+    return f"{generation.model.id}, {how}, {generation.seconds:.1f} s{stop}"

@@ -17,10 +17,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from workbench._repr import plain
 from workbench.data.images import Root
 from workbench.errors import InputError
 from workbench.figures.masks import COLOURS, OTHER
 from workbench.imaging import load_radiograph
+from workbench.interface import as_radiograph
 from workbench.radiograph import FitGeometry, Radiograph
 from workbench.review.sources import open_references
 
@@ -42,7 +44,7 @@ def image_source(images: Any, *, upright: bool = False) -> ImageSource | None:
     if callable(images):
         return cast(ImageSource, images)
     if isinstance(images, Mapping):
-        return lambda _, case: opened(_of(images, case), upright=upright)
+        return lambda _, case: _opened(_of(images, case), upright)
     if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
         raise InputError(
             "images is a folder; give the manifest whose paths lie in it (a file or a Manifest), "
@@ -60,17 +62,9 @@ def image_source(images: Any, *, upright: bool = False) -> ImageSource | None:
     )
 
 
-def opened(found: Any, *, upright: bool = False) -> Radiograph:
-    """Return a radiograph out of a radiograph, a phantom or the path of a file."""
-    if isinstance(found, Radiograph):
-        return found
-    if isinstance(getattr(found, "image", None), Radiograph):
-        return found.image
-    if isinstance(found, (str, os.PathLike)):
-        return load_radiograph(found, upright=upright)
-    raise InputError(
-        f"images gave {type(found).__name__}; expected a radiograph, a phantom or a path"
-    )
+def _opened(found: Any, upright: bool) -> Radiograph:
+    is_file = isinstance(found, (str, os.PathLike))
+    return load_radiograph(found, upright=upright) if is_file else as_radiograph(found)
 
 
 def _of(images: Mapping[Any, Any], case: str) -> Any:
@@ -98,7 +92,7 @@ def radiograph_of(image: Radiograph) -> dict[str, Any]:
     return pixels_of(image) | {
         "source": image.contract.source,
         "facts": list(image.contract.facts()),
-        "warnings": [{"code": w.code, "message": w.message} for w in image.contract.warnings],
+        "warnings": plain(image.contract.warnings),
     }
 
 
@@ -107,17 +101,12 @@ def pixels_of(image: Radiograph) -> dict[str, Any]:
     pixels = image.pixels
     height, width = pixels.shape
     if max(height, width) > MOST:
-        scale = MOST / max(height, width)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        size = [max(1, round(side * MOST / max(height, width))) for side in (width, height)]
         small = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
         pixels = np.clip(np.asarray(small), 0, 1)
     deep = (image.contract.bits or 8) > 8
-    return {
-        "png": png_text(pixels, deep=deep),
-        "bits": 16 if deep else 8,
-        "width": width,
-        "height": height,
-    }
+    png, bits = png_text(pixels, deep=deep), 16 if deep else 8
+    return {"png": png, "bits": bits, "width": width, "height": height}
 
 
 def model_view_of(image: Radiograph, geometry: FitGeometry) -> dict[str, Any]:
@@ -189,8 +178,5 @@ def grid_of(values: np.ndarray) -> dict[str, Any]:
     values = np.asarray(values, np.float64)
     scale = float(np.abs(values).max()) / 32767 if values.size else 0.0
     whole = np.rint(values / scale) if scale > 0 else np.zeros_like(values)
-    return {
-        "shape": list(values.shape),
-        "scale": scale,
-        "data": bytes_text(whole.astype(np.int16)),
-    }
+    data = bytes_text(whole.astype(np.int16))
+    return {"shape": list(values.shape), "scale": scale, "data": data}

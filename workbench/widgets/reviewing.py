@@ -32,6 +32,7 @@ STATES = {
 DRAFTS = "annotations.drafts.jsonl"
 #: What a person fills in besides the verdict; texts, "errors" joined by "|".
 FORM = ("comment", "report", "severity", "errors", "true", "side")
+EMPTY = dict.fromkeys(FORM, "")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Reviewing:
         self.notes = open_annotations(queue) if notes is None else notes
         self.drafts = Drafts(self.notes.path.with_name(DRAFTS))
         self.entries = tuple(
-            Entry(n, str(row["id"]), str(row["source"]), str(row["kind"]), str(row["finding"]), row)
+            Entry(n, *(str(row[name]) for name in ("id", "source", "kind", "finding")), row)
             for n, row in enumerate(queue.to_frame().to_dict("records"))
         )
         self._stamp: tuple[int, int] | tuple[()] | None = ()
@@ -86,8 +87,6 @@ class Reviewing:
         self.listed: list[int] = []
         self.at: int | None = None
         self.filter()
-
-    # --- what stands ------------------------------------------------------------------------------
 
     def refresh(self) -> bool:
         """Read the verdicts again where their file has changed; return whether it had."""
@@ -123,9 +122,7 @@ class Reviewing:
     def form(self, n: int) -> dict[str, str]:
         """Return what the form of an entry holds: the draft, else the standing verdict's words."""
         typed = self.drafts.of(self.reviewer).get(self.entry(n).key)
-        if typed is not None:
-            return {name: typed.get(name, "") for name in FORM}
-        return _words(self.mine(n))
+        return _words(self.mine(n)) if typed is None else EMPTY | typed
 
     def corrected(self, n: int) -> str:
         """Return the reference report of the case as this reviewer last corrected it, or ""."""
@@ -135,19 +132,16 @@ class Reviewing:
 
     def progress(self) -> dict[str, int]:
         """Return how many entries are judged by this reviewer: of those listed, and of all."""
+        mine = [entry.key in self._mine for entry in self.entries]
         return {
-            "judged": sum(self.mine(n) is not None for n in self.listed),
-            "listed": len(self.listed),
-            "all_judged": sum(entry.key in self._mine for entry in self.entries),
-            "all": len(self.entries),
-        }
+            "judged": sum(mine[n] for n in self.listed), "listed": len(self.listed),
+            "all_judged": sum(mine), "all": len(mine),
+        }  # fmt: skip
 
     def last(self) -> Annotation | None:
         """Return the verdict that `undo` would take back; None where there is none."""
         own = [item for item in self.notes.standing() if item.reviewer == self.reviewer]
         return own[-1] if own else None
-
-    # --- where one is -----------------------------------------------------------------------------
 
     def filter(self, *, kind: str = "", finding: str = "", state: str = "all") -> None:
         """List a part of the queue, "" for all, and go to its first entry without a verdict.
@@ -155,10 +149,10 @@ class Reviewing:
         Raises:
             OptionError: there is no such kind or state, or no entry is about that finding.
         """
-        findings = {entry.finding for entry in self.entries}
+        findings = sorted({entry.finding for entry in self.entries})
         for name, value, allowed in (
             ("kind", kind, ("", *KINDS)),
-            ("finding", finding, ("", *sorted(findings))),
+            ("finding", finding, ("", *findings)),
             ("state", state, tuple(STATES)),
         ):
             if value not in allowed:
@@ -202,8 +196,6 @@ class Reviewing:
         if self.at is not None:
             self.skipped.add(self.at)
         return self.advance()
-
-    # --- what one says ----------------------------------------------------------------------------
 
     def judge(
         self, n: int, verdict: str, *, seen: str | None = None, errors: Sequence[str] = (),
@@ -269,13 +261,13 @@ class Reviewing:
             InputError: a text is too long.
             RunError: the file cannot be written.
         """
-        whole = {name: words.get(name, "") for name in FORM}
+        whole = {**EMPTY, **words}
         same = whole == _words(self.mine(n))
         self.drafts.keep(self.reviewer, self.entry(n).key, {} if same else whole)
 
 
 def _words(item: Annotation | None) -> dict[str, str]:
     if item is None:
-        return dict.fromkeys(FORM, "")
+        return EMPTY
     found = {name: getattr(item, name) for name in FORM if name != "errors"}
     return found | {"errors": "|".join(item.errors)}
