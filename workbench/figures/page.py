@@ -23,13 +23,13 @@ def embedded_png(figure: Figure, alt: str, *, dpi: int = 150) -> str:
     return f'<img alt="{escape(alt, quote=True)}" src="data:image/png;base64,{data}">'
 
 
-def figure_html(drawn: Figure | Axes, label: str) -> str:
+def figure_html(drawn: Figure | Axes, label: str, *, dpi: int = 100) -> str:
     """Return a figure, or that of axes, as an image for a notebook, and close it."""
     from matplotlib import pyplot
 
     figure = drawn.get_figure(root=True) if isinstance(drawn, Axes) else drawn
     assert figure is not None
-    shown = embedded_png(figure, f"Figure: {label}", dpi=100)
+    shown = embedded_png(figure, f"Figure: {label}", dpi=dpi)
     pyplot.close(figure)
     return shown
 

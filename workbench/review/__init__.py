@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from workbench.review.slices import Slice as Slice
     from workbench.review.slices import SliceTable as SliceTable
     from workbench.review.study import ReaderStudy as ReaderStudy
+    from workbench.review.study import SampleSize as SampleSize
     from workbench.review.study import open_study as open_study
     from workbench.review.study import reader_study as reader_study
-    from workbench.review.study_analysis import SampleSize as SampleSize
-    from workbench.review.study_analysis import analyse as analyse
-    from workbench.review.study_analysis import sample_size as sample_size
+    from workbench.review.study import sample_size as sample_size
     from workbench.review.study_result import StudyResult as StudyResult
+    from workbench.review.study_result import analyse as analyse
     from workbench.review.study_session import GRADES as GRADES
     from workbench.review.study_session import ReaderSession as ReaderSession
     from workbench.review.suspects import KINDS as KINDS

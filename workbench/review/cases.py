@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 
 from workbench._repr import short_repr
+from workbench._tables import listed
 from workbench.data.images import Root
 from workbench.errors import InputError, OptionError
-from workbench.findings import CODES, NOT_MENTIONED
+from workbench.findings import NOT_MENTIONED
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.reports import label
-from workbench.review.readings import FINDINGS
+from workbench.review.readings import CODE_NAMES, FINDINGS
 from workbench.review.suspects import Joined
 
 if TYPE_CHECKING:
@@ -95,18 +96,13 @@ def review_case(
 ) -> ReviewCase:
     """Return the case in a row of `joined.cases`; for the rest see `ReviewCase`."""
     row = joined.cases.iloc[at]
-    names = np.array(CODES, dtype=object)
+    tables = {"said": joined.said, "label": joined.labels, "reported": joined.reported}
+    codes = {name: CODE_NAMES[table[at]] for name, table in tables.items()}
     findings = pd.DataFrame(
-        {
-            "said": names[joined.said[at]],
-            "label": names[joined.labels[at]],
-            "reported": names[joined.reported[at]],
-            "true": names[joined.true[at]],
-            "disputed": joined.disputed[at],
-        },
+        codes | {"true": CODE_NAMES[joined.true[at]], "disputed": joined.disputed[at]},
         index=pd.Index(FINDINGS, name="finding"),
     )
-    mentioned = (findings[["said", "label", "reported"]] != NOT_MENTIONED).any(axis=1)
+    mentioned = (findings[[*codes]] != NOT_MENTIONED).any(axis=1)
     facts = {name.replace("_id", ""): _text(row[name]) for name in _FACTS}
     return ReviewCase(
         row["id"], row["source"], row["text"], row["reference"], entries, findings[mentioned],
@@ -115,15 +111,11 @@ def review_case(
 
 
 def find_case(cases: pd.DataFrame, key: str, source: str | None) -> int:
-    """Return the row of a case, by id, and by source where one is given.
-
-    Raises:
-        InputError: there is no such case, or several sources have it.
-    """
+    """Return the row of a case, by id, and by source where one is given; see `ErrorQueue.case`."""
     found = cases["id"] == str(key)
     if source is not None:
         found &= cases["source"] == source
-    at = np.flatnonzero(found.to_numpy())
+    at = np.flatnonzero(found)
     if len(at) > 1:
         raise InputError(f"several sources have a case {key!r}; name one with source=")
     if not len(at):
@@ -142,15 +134,11 @@ def stratified(
     Returns:
         (n,) int row numbers, ascending, and (n,) float weights: how many rows of its stratum each
         stands for. With them, shares in the sample become shares in the whole.
-
-    Raises:
-        OptionError: n is below 1, or a column is not there.
     """
     if n < 1:
         raise OptionError(f"n must be 1 or more, got {n}")
-    lost = [name for name in by if name not in frame.columns]
-    if lost:
-        raise OptionError(f"no column {lost[0]!r}; there is: {', '.join(map(str, frame.columns))}")
+    if lost := [name for name in by if name not in frame.columns]:
+        raise OptionError(f"no column {lost[0]!r}; there is: {listed(frame.columns)}")
     rng = np.random.default_rng(seed)
     stratum = frame.groupby(list(by), sort=True, observed=True, dropna=False).ngroup().to_numpy()
     order = rng.permutation(len(frame))

@@ -34,7 +34,7 @@ from workbench.data.mapping import sections
 from workbench.errors import InputError, OptionError, did_you_mean
 from workbench.findings import ABSENT, CODES, NO_FINDING, NOT_MENTIONED, PRESENT, UNCERTAIN
 from workbench.review.error_queue import ErrorQueue
-from workbench.review.readings import CODE, FINDINGS, SIDE_NAMES
+from workbench.review.readings import CODE, CODE_NAMES, FINDINGS, SIDE_NAMES
 from workbench.review.suspects import DISPUTE, FLIP, match_rows
 from workbench.review.verdicts import Annotation, Annotations
 
@@ -72,8 +72,7 @@ class CorrectedReference:
                 "two sources of this run have one id, so references cannot be told apart by id; "
                 "open the queue on the rows of one source"
             )
-        names = np.array(CODES, dtype=object)
-        columns = {name: names[self.codes[:, at]] for at, name in enumerate(FINDINGS)}
+        columns = {name: CODE_NAMES[self.codes[:, at]] for at, name in enumerate(FINDINGS)}
         return pd.DataFrame({"id": self.cases["id"].to_numpy()} | columns)
 
     def save(self, path: str | os.PathLike) -> Path:
@@ -101,11 +100,16 @@ class CorrectedReference:
         frame = manifest.to_frame()
         keys = frame[["source", "image_id"]].fillna("").astype(str)
         rows = match_rows(self.cases, keys.rename(columns={"image_id": "id"}))
-        dropped = _apply(frame, self, rows, provenance)
-        keep = np.zeros(len(frame), dtype=bool)
-        keep[rows[self.reviewed & (rows >= 0)]] = True
-        notes = (f"{len(self.changes):,} labels corrected by review",)
-        notes += (f"{dropped:,} reports left out, as they contradict a corrected label",)
+        there = rows >= 0
+        places = dict(
+            zip(map(tuple, self.cases[there].to_numpy()), rows[there].tolist(), strict=True)
+        )
+        dropped = _apply(frame, self, places, provenance)
+        keep = np.isin(np.arange(len(frame)), rows[self.reviewed])
+        notes = (
+            f"{len(self.changes):,} labels corrected by review",
+            f"{dropped:,} reports left out, as they contradict a corrected label",
+        )
         return manifest.with_frame(conform(frame, sort=False), notes=notes).select(keep)
 
     def _repr_html_(self) -> str:
@@ -121,14 +125,13 @@ def corrected_reference(queue: ErrorQueue, annotations: Annotations) -> Correcte
     joined = queue.joined
     cases = joined.cases[["source", "id"]].reset_index(drop=True)
     codes = np.where(joined.disputed, CODE[UNCERTAIN], joined.true).astype(np.int8)
-    places = {key: at for at, key in enumerate(zip(cases["source"], cases["id"], strict=True))}
+    places = {key: at for at, key in enumerate(map(tuple, cases.to_numpy()))}
     reviewed = np.zeros(len(cases), dtype=bool)
     votes: dict[tuple[int, str], dict[str, Annotation]] = {}
     reports: dict[tuple[str, str], str] = {}
     lost = 0
     for item in annotations.current():
-        at = places.get((item.source, item.id))
-        if at is None:
+        if (at := places.get((item.source, item.id))) is None:
             lost += 1
             continue
         reviewed[at] = True
@@ -138,8 +141,7 @@ def corrected_reference(queue: ErrorQueue, annotations: Annotations) -> Correcte
             votes.setdefault((at, item.finding), {})[item.reviewer] = item
     changes = []
     for (at, finding), voters in votes.items():
-        said = list(voters.values())
-        column = FINDINGS.index(finding)
+        said, column = list(voters.values()), FINDINGS.index(finding)
         label, reported = (CODES[t[at, column]] for t in (joined.labels, joined.reported))
         after = _majority([_implied(item, label, reported) for item in said], tie=UNCERTAIN)
         before, codes[at, column] = CODES[joined.true[at, column]], CODE[after]
@@ -178,37 +180,34 @@ def _side(item: Annotation, queue: ErrorQueue, at: int, column: int) -> str:
     return SIDE_NAMES[queue.joined.said_sides[at, column]]
 
 
-def _apply(frame: pd.DataFrame, found: CorrectedReference, rows: np.ndarray, who: str) -> int:
-    """Write changes into a frame; return how many reports were left out."""
-    keys = {key: at for at, key in enumerate(map(tuple, found.cases.to_numpy()))}
+def _apply(
+    frame: pd.DataFrame, found: CorrectedReference, places: Mapping[tuple, int], who: str
+) -> int:
+    """Write changes into the rows `places` of a frame; return how many reports were left out."""
+    changed, texts, dropped = set(), list(REPORT_COLUMNS), 0
     columns = found.changes[["source", "id", "finding", "after", "side"]]
     for source, case, finding, after, side in columns.itertuples(index=False, name=None):
-        at = int(rows[keys[source, case]])
-        if at >= 0:
-            frame.loc[at, finding] = after
-            if side:
-                cell = frame.loc[at, "locations"]
-                places = json.loads(cell) if isinstance(cell, str) else {}
-                places = json.dumps(places | {finding: [side]}, sort_keys=True)
-                frame.loc[at, "locations"] = places
-    changed = set(map(tuple, found.changes[["source", "id"]].to_numpy()))
-    texts, dropped = list(REPORT_COLUMNS), 0
-    for key in sorted(changed | set(found.reports)):
-        at = int(rows[keys[key]])
-        if at < 0:
+        changed.add((source, case))
+        if (at := places.get((source, case))) is None:
             continue
+        frame.loc[at, finding] = after
+        if side:
+            cell = frame.loc[at, "locations"]
+            known = json.loads(cell) if isinstance(cell, str) else {}
+            frame.loc[at, "locations"] = json.dumps(known | {finding: [side]}, sort_keys=True)
+    for key in sorted((changed | set(found.reports)) & set(places)):
+        at = places[key]
         if key in changed:
             frame.loc[at, "provenance"] = who
-            known = {name: frame.at[at, name] for name in (*FINDINGS, NO_FINDING)}
-            frame.loc[at, NO_FINDING] = _no_finding(known)
-        dropped += key not in found.reports and bool(np.any(frame.loc[at, texts].notna()))
+            frame.loc[at, NO_FINDING] = _no_finding(frame.loc[at])
+        dropped += key not in found.reports and bool(frame.loc[at, texts].notna().any())
         frame.loc[at, texts] = pd.NA
         for section, text in sections(found.reports.get(key, "")).items():
             frame.loc[at, f"report_{section}"] = text
     return dropped
 
 
-def _no_finding(row: Mapping[str, object]) -> str:
+def _no_finding(row: pd.Series) -> str:
     if any(row[name] == PRESENT for name in FINDINGS):
         return ABSENT
     return NOT_MENTIONED if row[NO_FINDING] == ABSENT else str(row[NO_FINDING])

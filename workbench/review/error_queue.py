@@ -92,9 +92,7 @@ class ErrorQueue:
     @property
     def pairs(self) -> dict[str, int]:
         """How many pairs of report and finding are known, disputed and unknown."""
-        known, disputed = int(self.joined.known.sum()), int(self.joined.disputed.sum())
-        unknown = self.joined.known.size - known - disputed
-        return {"known": known, "disputed": disputed, "unknown": unknown}
+        return self.per_finding()[["known", "disputed", "unknown"]].sum().to_dict()
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each entry with the facts of its case.
@@ -132,13 +130,8 @@ class ErrorQueue:
             keep &= self.entries["kind"].isin(kinds).to_numpy()
         if finding is not None:
             keep &= (self.entries["finding"] == standard_name(finding)).to_numpy()
-        table = attribute_table(self.joined) if where else pd.DataFrame()
+        table = attribute_table(self.joined, where)
         for name, value in where.items():
-            name = name if name in table else name.replace("_", " ")
-            if name not in table:
-                raise OptionError(
-                    f"cases cannot be divided by {name!r}; expected: {', '.join(table.columns)}"
-                )
             inside = (table[name].astype(str) == str(value)).to_numpy()
             keep &= inside[self.entries["case"].to_numpy()]
         return replace(self, entries=self.entries[keep].reset_index(drop=True))
@@ -170,9 +163,8 @@ class ErrorQueue:
         frame["unknown"] = len(self.joined.known) - frame["known"] - frame["disputed"]
         errors = frame["false"] + frame["missed"]
         rates = [wilson(*row) for row in zip(errors, frame["known"], strict=True)]
-        frame["rate"] = np.array([rate.value for rate in rates], dtype=float)
-        frame["low"] = np.array([rate.low for rate in rates], dtype=float)
-        frame["high"] = np.array([rate.high for rate in rates], dtype=float)
+        for name, end in (("rate", "value"), ("low", "low"), ("high", "high")):
+            frame[name] = np.array([getattr(rate, end) for rate in rates], dtype=float)
         return frame
 
     def find_slices(self, *, kind: str = "any", by: Sequence[str] | None = None) -> SliceTable:
@@ -303,7 +295,7 @@ def queue(
     rows = open_run(run, task=task)
     if manifest is None:
         manifest = find_manifest(rows)
-    known = None if manifest is None else open_references(manifest)
+    known = open_references(manifest)
     joined = join(rows, known, show=progress)
     if grounding is not None and not isinstance(grounding, pd.DataFrame):
         grounding = grounding.to_frame()
@@ -315,11 +307,11 @@ def queue(
     )  # fmt: skip
 
 
-def _notes(rows: RunRows, known: References | None, joined: Joined) -> tuple[str, ...]:
+def _notes(rows: RunRows, known: References, joined: Joined) -> tuple[str, ...]:
     """Return what a person should know before trusting the list."""
     notice = stated_notice(rows.record)
     notes = [notice] if notice else []
-    if known is None:
+    if known.frame.empty:
         notes.append(
             "no references: nothing is known of these images, so false, missed and flipped "
             "findings cannot be listed; name the manifest of the images with manifest="

@@ -65,7 +65,7 @@ class Agreement:
     @property
     def items(self) -> int:
         """Items that two raters or more have rated."""
-        return int(((self.table != MISSING).sum(axis=1) > 1).sum())
+        return self.alpha.n
 
     @property
     def measures(self) -> tuple[tuple[str, Estimate], ...]:
@@ -78,11 +78,10 @@ class Agreement:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each measure: measure, value, low, high, items."""
-        frame = pd.DataFrame(
-            [(name, item.value, item.low, item.high, item.n) for name, item in self.measures],
-            columns=["measure", "value", "low", "high", "n"],
-        )
-        return frame.astype(dict.fromkeys(("value", "low", "high"), float)).set_index("measure")
+        names = ["value", "low", "high"]
+        rows = {name: (item.value, item.low, item.high) for name, item in self.measures}
+        frame = pd.DataFrame.from_dict(rows, "index", float, names).rename_axis("measure")
+        return frame.assign(n=[item.n for _, item in self.measures])
 
     def to_dict(self) -> dict:
         """Return plain values; what is undefined is None."""
@@ -148,9 +147,8 @@ def agreement(
     distances = _disagreement(count, weights)
     names = tuple(raters or (str(n + 1) for n in range(table.shape[1])))
     rng = np.random.default_rng([seed, len(table)])
-    drawn = np.vstack(
-        [np.ones(len(table)), bootstrap_weights(len(table), rng, resamples=resamples)]
-    )
+    weighed = bootstrap_weights(len(table), rng, resamples=resamples)
+    drawn = np.vstack([np.ones(len(table)), weighed])
     pairs = {
         (names[a], names[b]): _cohen(table[:, [a, b]], count, distances, drawn)
         for a, b in combinations(range(len(names)), 2)
@@ -175,22 +173,16 @@ def _disagreement(count: int, weights: str) -> np.ndarray:
     return away if weights == "linear" else away**2
 
 
-def _cohen_kappa(tables: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """Return (n,) weighted kappas of (n, k, k) tables of counts; NaN where undefined."""
-    total = tables.sum(axis=(1, 2))
-    expected = tables.sum(axis=2)[:, :, None] * tables.sum(axis=1)[:, None, :]
-    above = (tables * distances).sum(axis=(1, 2)) * total
-    below = (expected * distances).sum(axis=(1, 2))
-    return 1 - _divided(above, below)
-
-
 def _cohen(pair: np.ndarray, count: int, distances: np.ndarray, drawn: np.ndarray) -> Estimate:
-    both = (pair != MISSING).all(axis=1)
+    """Return the weighted kappa of (items, 2) ratings, over the items that both have rated."""
+    both = np.flatnonzero((pair != MISSING).all(axis=1))
     cells = np.zeros((len(pair), count * count))
-    at = np.flatnonzero(both)
-    cells[at, pair[at, 0] * count + pair[at, 1]] = 1
-    found = _cohen_kappa((drawn @ cells).reshape(-1, count, count), distances)
-    return estimate(found[0], found[1:], int(both.sum()))
+    cells[both, pair[both, 0] * count + pair[both, 1]] = 1
+    tables = (drawn @ cells).reshape(-1, count, count)
+    expected = tables.sum(axis=2)[:, :, None] * tables.sum(axis=1)[:, None, :]
+    above = (tables * distances).sum(axis=(1, 2)) * tables.sum(axis=(1, 2))
+    found = 1 - _divided(above, (expected * distances).sum(axis=(1, 2)))
+    return estimate(found[0], found[1:], len(both))
 
 
 def _alpha(counts: np.ndarray, distances: np.ndarray, drawn: np.ndarray) -> Estimate:

@@ -15,10 +15,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,6 @@ import pyarrow.parquet as parquet
 from filelock import FileLock
 
 from workbench._progress import progress
-from workbench._repr import short_repr
 from workbench._store import open_private, whole_file
 from workbench.findings import (
     ABSENT,
@@ -47,7 +46,8 @@ SIDE_NAMES = ("", *SIDES)
 _CHUNK = 2000
 #: Findings that are compared; "no finding" follows from the others.
 FINDINGS = tuple(name for name in ALL_FINDINGS if name != NO_FINDING)
-#: Codes and sides as small numbers.
+#: Codes and sides as small numbers, and back.
+CODE_NAMES = np.array(CODES, dtype=object)
 CODE = {code: number for number, code in enumerate(CODES)}
 SIDE = {None: 0} | {side: number for number, side in enumerate(SIDES, start=1)}
 
@@ -117,8 +117,7 @@ def _read(text: str) -> tuple[_Said, ...]:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class TextFindings:
+class TextFindings(NamedTuple):
     """What texts say of each finding.
 
     Attributes:
@@ -131,17 +130,12 @@ class TextFindings:
     sides: np.ndarray
     read: int
 
-    __repr__ = short_repr
-
 
 def read_texts(texts: pd.Series, *, folder: Path | None = None, show: bool = False) -> TextFindings:
     """Return the code and the side of each finding in each of (n,) texts, which may be missing.
 
-    Args:
-        texts: reports.
-        folder: where readings are stored; None stores nothing. A folder that cannot be written is
-            no error: the texts are read again next time.
-        show: whether a bar may appear.
+    Readings are stored in `folder`, where there is one; one that cannot be written is no error: the
+    texts are read again next time. `show` lets a bar appear.
     """
     numbers, unique = pd.factorize(texts.to_numpy(object), use_na_sentinel=True)
     keys = [_key(text) for text in unique]
@@ -189,12 +183,10 @@ def _load(folder: Path) -> dict[bytes, bytes]:
 
 
 def _save(folder: Path, known: dict[bytes, bytes]) -> None:
-    table = pa.table(
-        {
-            "key": pa.array(list(known), pa.binary(16)),
-            "cells": pa.array(list(known.values()), pa.binary(2 * len(FINDINGS))),
-        }
-    ).replace_schema_metadata({"reader": reader_version()})
+    keys = pa.array(list(known), pa.binary(16))
+    cells = pa.array(list(known.values()), pa.binary(2 * len(FINDINGS)))
+    table = pa.table({"key": keys, "cells": cells})
+    table = table.replace_schema_metadata({"reader": reader_version()})
     path = folder / FILE
     try:
         with (

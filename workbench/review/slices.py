@@ -16,7 +16,7 @@ Why a slice is worse stays open: a device can stand for a hospital, and a hospit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,12 +27,11 @@ from scipy.special import ndtr
 from workbench._repr import short_repr
 from workbench.errors import OptionError
 from workbench.evaluation.intervals import Estimate, divided, holm, wilson
-from workbench.findings import CODES, DEVICE
-from workbench.review.readings import FINDINGS
+from workbench.findings import DEVICE
+from workbench.review.readings import CODE_NAMES, FINDINGS
 from workbench.review.suspects import NO, UNKNOWN, YES, Joined, error_masks
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 PATIENTS = 10
@@ -128,8 +127,7 @@ class SliceTable:
                 height = 2.2 + 0.42 * max(1, len(shown))
                 ax = new_figure(figsize=(9.5, height), layout="constrained").add_subplot()
             for at, item in enumerate(shown):
-                worse = item in self.worse
-                colour = VERMILION if worse else BLUE
+                colour = VERMILION if item in self.worse else BLUE
                 rate = np.array((item.rate.low, item.rate.value, item.rate.high), dtype=float)
                 ax.plot(rate[[0, 2]], (at, at), color=colour, lw=2)
                 ax.plot(rate[1], at, "o", color=colour)
@@ -141,52 +139,53 @@ class SliceTable:
             ax.set_xlim(left=0)
             title = f"{len(self.worse)} of {self.tested:,} slices are worse than the rest"
             ax.set_title(title if shown else "no slice is large enough to be tested")
-            handles = [
-                ax.plot([], [], "o-", color=VERMILION, label="worse, after correction")[0],
-                ax.plot([], [], "o-", color=BLUE, label="may be chance")[0],
-                ax.plot([], [], "|", color=INK, ms=14, mew=2, ls="", label="expected")[0],
-            ]
-            legend_below(ax, handles=handles)
+            ax.plot([], [], "o-", color=VERMILION, label="worse, after correction")
+            ax.plot([], [], "o-", color=BLUE, label="may be chance")
+            ax.plot([], [], "|", color=INK, ms=14, mew=2, ls="", label="expected")
+            legend_below(ax)
         return ax
 
     def _repr_html_(self) -> str:
+        from workbench.figures.numbers import fixed
         from workbench.figures.tables import html_table
 
-        shown = self.worse[:_SHOWN]
         said = (
             f"<p><b>Slices</b>: {self.tested:,} tested, {len(self.worse):,} worse than the rest "
             "after Holm's correction.</p>"
         )
-        if not shown:
-            return said
         rows = [
-            [
-                f"{item.attribute} = {item.value}",
-                item.finding,
-                f"{item.errors:,} / {item.chances:,}",
-                item.rate.text(3),
-                "" if item.ratio is None else f"{item.ratio:.1f}",
-                f"{item.p:.1g}" if item.p and item.p > 1e-12 else "< 1e-12",
-            ]
-            for item in shown
-        ]
+            [f"{item.attribute} = {item.value}", item.finding,
+             f"{item.errors:,} / {item.chances:,}", item.rate.text(3), fixed(item.ratio, 1),
+             f"{item.p:.1g}" if item.p and item.p > 1e-12 else "< 1e-12"]
+            for item in self.worse[:_SHOWN]
+        ]  # fmt: skip
         head = ["slice", "finding", "errors / chances", "rate [95 %]", "times expected", "p (Holm)"]
-        return said + html_table(head, rows)
+        return said + html_table(head, rows) if rows else said
 
 
-def attribute_table(joined: Joined) -> pd.DataFrame:
+def attribute_table(joined: Joined, names: Iterable[str] | None = None) -> pd.DataFrame:
     """Return (cases, attributes) values: source, view, sex, age group, support device, and more.
 
-    More are the columns that a manifest does not know, where they have 2 to 50 values.
+    More are the columns that a manifest does not know, where they have 2 to 50 values. Those in
+    `names` are returned, a blank may be written "_"; all when None.
+
+    Raises:
+        OptionError: there is no such attribute.
     """
     cases = joined.cases
     table = {name: cases[name] for name in ("source", "view", "sex", "age group")}
     device = joined.true[:, FINDINGS.index(DEVICE)]
-    words = np.where(np.isin(device, (YES, NO)), np.array(CODES, dtype=object)[device], UNKNOWN)
+    words = np.where(np.isin(device, (YES, NO)), CODE_NAMES[device], UNKNOWN)
     table[DEVICE] = pd.Series(words, index=cases.index)
     for name in joined.extra:
         if 1 < cases[name].nunique() <= VALUES:
             table[name] = cases[name]
+    if names is not None:
+        asked = {name if name in table else name.replace("_", " "): name for name in names}
+        if lost := [name for name in asked if name not in table]:
+            expected = ", ".join(table)
+            raise OptionError(f"cases cannot be divided by {lost[0]!r}; expected: {expected}")
+        table = {asked[name]: table[name] for name in asked}
     return pd.DataFrame(table)
 
 
@@ -194,16 +193,10 @@ def slices_of(joined: Joined, *, kind: str = "any", by: Sequence[str] | None = N
     """Compare every slice of some cases with the rest; see `ErrorQueue.find_slices`."""
     if kind not in ERRORS:
         raise OptionError(f"unknown kind {kind!r}; expected one of: {', '.join(ERRORS)}")
-    table = attribute_table(joined)
-    names = list(table.columns) if by is None else list(by)
-    lost = [name for name in names if name not in table]
-    if lost:
-        raise OptionError(
-            f"cases cannot be divided by {lost[0]!r}; expected: {', '.join(table.columns)}"
-        )
+    table = attribute_table(joined, by)
     masks = error_masks(joined)
     errors = np.logical_or.reduce([masks[name] for name in ERRORS[kind]])
-    return find_slices(errors, _chances(joined, kind), table[names], _patients(joined.cases))
+    return find_slices(errors, _chances(joined, kind), table, _patients(joined.cases))
 
 
 def _chances(joined: Joined, kind: str) -> np.ndarray:
@@ -237,19 +230,19 @@ def find_slices(
         patients: (cases,) int.
     """
     errors = errors & chances
-    below = chances.sum(axis=0)
-    rates = np.nan_to_num(divided(errors.sum(axis=0), below))
-    columns = [(ALL, np.arange(len(FINDINGS)))]
-    columns += [(FINDINGS[at], np.array([at])) for at in np.flatnonzero(errors.any(axis=0))]
-    parts = [
-        (name, _Part(errors[:, at], chances[:, at], rates[at], patients)) for name, at in columns
-    ]
+    rates = np.nan_to_num(divided(errors.sum(axis=0), chances.sum(axis=0)))
+    parts = [(ALL, np.arange(len(FINDINGS)))]
+    parts += [(FINDINGS[at], np.array([at])) for at in np.flatnonzero(errors.any(axis=0))]
     found: list[Slice] = []
     for name in attributes.columns:
         numbers, values = pd.factorize(attributes[name].fillna(UNKNOWN).astype(str), sort=True)
         if 1 < len(values) <= VALUES:
-            for finding, part in parts:
-                found += part.slices(str(name), finding, numbers, values)
+            for finding, at in parts:
+                table = _compared(
+                    numbers, len(values), errors[:, at], chances[:, at], rates[at], patients
+                )
+                rows = zip(values, *(column.tolist() for column in table), strict=True)
+                found += [Slice(str(name), row[0], finding, *row[1:]) for row in rows if row[3]]
     adjusted = holm([item.p for item in found])
     corrected = [replace(item, p=p) for item, p in zip(found, adjusted, strict=True)]
     corrected.sort(key=lambda item: (item.z is None, -(item.z or 0.0), -item.errors))
@@ -257,64 +250,42 @@ def find_slices(
     return SliceTable(tuple(corrected), tested)
 
 
-def legend_below(ax: Axes, *, handles: Sequence[Artist] | None = None) -> None:
+def _compared(
+    numbers: np.ndarray, count: int, errors: np.ndarray, chances: np.ndarray, rates: np.ndarray,
+    patients: np.ndarray,
+) -> tuple[np.ndarray, ...]:  # fmt: skip
+    """Return (values,) cases, errors, chances, errors expected, z and p; the last two may be None.
+
+    `numbers` are (cases,), which of `count` values each has; `rates` are those of the findings.
+    """
+
+    def by_value(column: np.ndarray) -> np.ndarray:
+        return np.bincount(numbers, column, count)
+
+    def by_patient(column: np.ndarray) -> np.ndarray:
+        cells = np.bincount(patients * count + numbers, column, people * count)
+        return cells.reshape(people, count)
+
+    people = int(patients.max(initial=-1)) + 1
+    made, given = by_value(errors.sum(axis=1)).astype(int), chances.sum(axis=1)
+    each = np.stack([by_value(column) for column in chances.T], axis=1)
+    share = np.nan_to_num(divided(each, np.broadcast_to(each.sum(axis=0), each.shape)))
+    residuals = errors - chances * rates
+    whole = np.stack([np.bincount(patients, column, people) for column in residuals.T], axis=1)
+    scores = by_patient(residuals.sum(axis=1)) - whole @ share.T
+    spread = np.sqrt((scores**2).sum(axis=0))
+    z = divided(scores.sum(axis=0), np.where(spread > 1e-9, spread, 0.0))
+    enough = (made >= ERRORS_NEEDED) & ((by_patient(given) > 0).sum(axis=0) >= PATIENTS)
+    tested = enough & np.isfinite(z)
+    return (
+        np.bincount(numbers, minlength=count), made, by_value(given).astype(int),
+        by_value(chances @ rates), np.where(tested, z, None), np.where(tested, ndtr(-z), None),
+    )  # fmt: skip
+
+
+def legend_below(ax: Axes) -> None:
     """Put a legend of three columns below the label of the axis, where no bar can reach it."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     below = -0.72 / max(ax.get_position().height * figure.get_size_inches()[1], 0.5)
-    given = {} if handles is None else {"handles": handles}
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, below), ncols=3, fontsize=11, **given)
-
-
-class _Part:
-    """Errors of some findings, summed by patient, to be divided by any attribute."""
-
-    def __init__(
-        self, errors: np.ndarray, chances: np.ndarray, rates: np.ndarray, patients: np.ndarray
-    ) -> None:
-        self.patients = patients
-        self.people = int(patients.max(initial=-1)) + 1
-        self.chances = chances.astype(float)
-        self.errors = errors.sum(axis=1).astype(float)
-        self.expected = self.chances @ rates
-        residuals = errors - self.chances * rates
-        self.residual = residuals.sum(axis=1)
-        # (patients, findings) sums of what was not expected
-        self.by_patient = np.stack(
-            [np.bincount(patients, column, self.people) for column in residuals.T], axis=1
-        )
-
-    def slices(
-        self, attribute: str, finding: str, numbers: np.ndarray, values: pd.Index
-    ) -> list[Slice]:
-        """Return one slice for each value that has a chance to err."""
-        count = len(values)
-        errors = np.bincount(numbers, self.errors, count).astype(int)
-        each = np.stack([np.bincount(numbers, c, count) for c in self.chances.T], axis=1)
-        expected = np.bincount(numbers, self.expected, count)
-        cases = np.bincount(numbers, minlength=count)
-        cells = self.patients * count + numbers
-        asked = np.bincount(cells, self.chances.sum(axis=1), self.people * count)
-        people = (asked.reshape(self.people, count) > 0).sum(axis=0)
-        z = self._z(cells, each)
-        tested = (errors >= ERRORS_NEEDED) & (people >= PATIENTS) & np.isfinite(z)
-        found = [
-            Slice(
-                attribute, str(value), finding, int(cases[at]), int(errors[at]),
-                int(each[at].sum()), float(expected[at]),
-                float(z[at]) if tested[at] else None, float(ndtr(-z[at])) if tested[at] else None,
-            )
-            for at, value in enumerate(values)
-        ]  # fmt: skip
-        return [item for item in found if item.chances]
-
-    def _z(self, cells: np.ndarray, each: np.ndarray) -> np.ndarray:
-        """Return (values,) score statistics over their standard deviations; NaN undefined."""
-        # cells: (cases,) number of patient and value; each: (values, findings) chances
-        count = len(each)
-        share = np.nan_to_num(divided(each, np.broadcast_to(each.sum(axis=0), each.shape)))
-        own = np.bincount(cells, self.residual, self.people * count).reshape(-1, count)
-        scores = own - self.by_patient @ share.T
-        spread = np.sqrt((scores**2).sum(axis=0))
-        undefined = np.full(count, np.nan)
-        return np.divide(scores.sum(axis=0), spread, out=undefined, where=spread > 1e-9)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, below), ncols=3, fontsize=11)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from workbench._repr import short_repr
 from workbench._store import file_sha256, parse_json
 from workbench._tables import listed
 from workbench.data import Manifest
 from workbench.data.columns import BY_NAME
 from workbench.data.frames import conform, map_unique, read_table
 from workbench.errors import InputError, OptionError
-from workbench.findings import CODES, SIDES
+from workbench.findings import CODES, NOT_MENTIONED, SIDES
 from workbench.review.readings import CODE, FINDINGS, SIDE
 from workbench.runs.record import kept_places, read_record
 from workbench.runs.result import RunResult, load
@@ -50,32 +48,20 @@ Run = str | os.PathLike[str] | RunResult | pd.DataFrame
 Known = Manifest | str | os.PathLike[str] | pd.DataFrame
 
 
-@dataclass(frozen=True, eq=False)
-class RunRows:
-    """The rows of one task of a run.
+class RunRows(NamedTuple):
+    """The rows of one task of a run: columns `COLUMNS`, one row for each image that is done.
 
-    Attributes:
-        frame: columns `COLUMNS`, one row for each image whose task was done.
-        folder: of the run; None for a table.
-        record: the content of run.json; empty for a table.
-        failed: rows of the task that have no text.
+    `record` is the content of run.json, `failed` how many rows have no text; a table has no folder.
     """
 
     frame: pd.DataFrame
-    folder: Path | None = None
-    record: dict = field(default_factory=dict)
-    failed: int = 0
-
-    __repr__ = short_repr
+    folder: Path | None
+    record: dict
+    failed: int
 
 
 def open_run(run: Run, *, task: str = "report") -> RunRows:
-    """Open the rows of one task, whose answers are reports.
-
-    Raises:
-        InputError: there is no run, a column is missing, or an id stands twice.
-        OptionError: the run has no such task.
-    """
+    """Open the rows of one task, whose answers are reports; for what is raised see `queue`."""
     folder, record = None, {}
     if isinstance(run, pd.DataFrame):
         frame = run
@@ -140,8 +126,7 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index(drop=True)
 
 
-@dataclass(frozen=True, eq=False)
-class References:
+class References(NamedTuple):
     """What is known of each image.
 
     Attributes:
@@ -160,34 +145,25 @@ class References:
     identity: str | None = None
     root: Path | None = None
 
-    __repr__ = short_repr
 
+def open_references(manifest: Known | None) -> References:
+    """Open what is known, of no image where the manifest is None.
 
-def open_references(manifest: Known) -> References:
-    """Open what is known.
-
-    Raises:
-        InputError: it is none of these, cannot be read, or an image stands twice.
+    `InputError` where it cannot be read, or an image stands twice.
     """
     root, identity = None, None
-    if isinstance(manifest, Manifest):
+    if manifest is None:
+        frame = conform(pd.DataFrame())
+    elif isinstance(manifest, Manifest):
         frame, root, identity = manifest.frame, manifest.root, manifest.digest()
     elif isinstance(manifest, (str, os.PathLike)):
         path = Path(manifest)
-        frame, root = read_table(path), path.parent
-        identity = file_sha256(path)
+        frame, root, identity = read_table(path), path.parent, file_sha256(path)
     elif isinstance(manifest, pd.DataFrame):
         frame = _named(manifest)
     else:
         raise InputError(f"expected a manifest, its file or a table; got {type(manifest).__name__}")
     return _references(frame, root, identity)
-
-
-def nothing_known() -> References:
-    """Return the references of no image."""
-    frame = pd.DataFrame(columns=["source", "id", *FACTS, "report"], dtype=object)
-    none = np.empty((0, len(FINDINGS)), dtype=np.int8)
-    return References(frame, none, none)
 
 
 def find_manifest(rows: RunRows) -> Path | None:
@@ -208,10 +184,10 @@ def find_manifest(rows: RunRows) -> Path | None:
     return None
 
 
-def image_root(known: References | None, manifest: Known | None, rows: RunRows) -> Path | None:
+def image_root(known: References, manifest: Known | None, rows: RunRows) -> Path | None:
     """Return the folder of the images: that of a loaded manifest, of the run, or of the file."""
-    if known is None or rows.folder is None or isinstance(manifest, Manifest):
-        return None if known is None else known.root
+    if rows.folder is None or isinstance(manifest, Manifest):
+        return known.root
     paths = [path for path in known.frame["path"].head(_LOOKED_AT) if path]
     for folder in kept_places(rows.record, rows.folder):
         if any(os.path.exists(folder / path) for path in paths):
@@ -220,29 +196,29 @@ def image_root(known: References | None, manifest: Known | None, rows: RunRows) 
 
 
 def _references(frame: pd.DataFrame, root: Path | None, identity: str | None) -> References:
-    key = pd.DataFrame(
-        {"source": _text(frame["source"]).fillna(""), "id": _text(frame["image_id"])}
-    )
-    twice = key.duplicated() & key["id"].notna()
+    source, image = _text(frame["source"]).fillna(""), _text(frame["image_id"])
+    key = pd.DataFrame({"source": source, "id": image})
+    twice = key.duplicated() & image.notna()
     if twice.any():
         raise InputError(
             f"image {key.loc[twice, 'id'].iloc[0]!r} stands twice in the manifest; "
             "`workbench manifest check` lists all, keep one row for each image"
         )
     extra = tuple(name for name in frame.columns if name not in BY_NAME and name != "id")
-    facts = {name: _text(frame[name]) for name in FACTS if name != "age"}
+    facts = {name: _text(frame[name]) for name in FACTS}
     facts["age"] = pd.to_numeric(frame["age"], errors="coerce").astype("float64")
-    facts |= {"report": _reports(frame)}
+    parts = frame[["report_findings", "report_impression"]].astype("string").fillna("")
+    report = (parts["report_findings"] + " " + parts["report_impression"]).str.strip()
+    facts["report"] = _text(report.mask(report == ""))
     facts |= {name: frame[name].astype(object) for name in extra}
-    columns = key.assign(**facts)
     codes = np.stack([_codes(frame[name]) for name in FINDINGS], axis=1)
-    return References(columns, codes, _sides(frame["locations"]), extra, identity, root)
+    sides = _sides(frame["locations"])
+    return References(key.assign(**facts), codes, sides, extra, identity, root)
 
 
 def _named(frame: pd.DataFrame) -> pd.DataFrame:
     names = {"id": "image_id", "report": "report_findings"}
-    renamed = {old: new for old, new in names.items() if new not in frame.columns}
-    frame = frame.rename(columns=renamed)
+    frame = frame.rename(columns={old: new for old, new in names.items() if new not in frame})
     if "image_id" not in frame.columns:
         raise InputError(
             "the table of references has no column image_id (or id); it has: "
@@ -255,25 +231,14 @@ def _text(values: pd.Series) -> pd.Series:
     return values.astype("string").astype(object).where(values.notna(), None)
 
 
-def _reports(frame: pd.DataFrame) -> pd.Series:
-    """Return findings and impression as one text; None where there is neither."""
-    found, impression = (
-        frame[name].astype("string").fillna("") for name in ("report_findings", "report_impression")
-    )
-    text = (found + " " + impression).str.strip()
-    return text.astype(object).where((text != "").to_numpy(bool), None)
-
-
 def _codes(values: pd.Series) -> np.ndarray:
     """Return (n,) int8 codes of a column of a manifest; `InputError` where a cell is none."""
-    column = values.astype("category")
-    wrong = [value for value in column.cat.categories if value not in CODES]
-    if wrong:
+    if wrong := sorted(set(values.dropna().unique()) - set(CODES)):
         raise InputError(
             f"column {values.name!r} contains {str(wrong[0])[:40]!r}; expected {', '.join(CODES)}"
         )
-    table = np.array([*(CODE[value] for value in column.cat.categories), CODE["not mentioned"]])
-    return table[column.cat.codes.to_numpy()].astype(np.int8)
+    codes = pd.Categorical(values, categories=CODES).codes
+    return np.where(codes < 0, CODE[NOT_MENTIONED], codes).astype(np.int8)
 
 
 def _sides(locations: pd.Series) -> np.ndarray:

@@ -21,23 +21,27 @@ from __future__ import annotations
 
 import os
 import secrets
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
 from workbench._repr import short_repr
 from workbench._store import read_json
 from workbench.errors import InputError, OptionError
+from workbench.evaluation.intervals import LEVEL
 from workbench.figures.tables import frame_table
 from workbench.review.sources import Known, Run
-from workbench.review.study_analysis import analyse
 from workbench.review.study_files import (
     ARMS,
     KEY,
+    MODEL,
     READERS,
     arrange,
     assign,
@@ -46,11 +50,13 @@ from workbench.review.study_files import (
     compare_surfaces,
     write_study,
 )
-from workbench.review.study_result import StudyResult
+from workbench.review.study_result import StudyResult, analyse
 from workbench.review.study_session import FORMAT, ReaderSession
 from workbench.runs.record import now
 
 _DEFAULT_WASHOUT = 20
+#: Cases of a planned study at most.
+_MOST = 10_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,14 +108,13 @@ class ReaderStudy:
         not yet given), seconds, comment.
         """
         rows = []
-        for reader in self.readers:
-            session = self.session(reader)
+        for session in map(self.session, self.readers):
             graded = session.grades
             for item in session.items:
                 known, record = self.key["items"][item.item], graded.get(item.item, {})
                 rows.append(
-                    (reader, item.position, item.item, *self.case_of(item.item), known["arm"],
-                     known["repeat"], record.get("grade"), record.get("seconds"),
+                    (session.reader, item.position, item.item, *self.case_of(item.item),
+                     known["arm"], known["repeat"], record.get("grade"), record.get("seconds"),
                      record.get("comment", ""))
                 )  # fmt: skip
         names = ["reader", "position", "item", "source", "case", "arm", "repeat", "grade"]
@@ -118,7 +123,7 @@ class ReaderStudy:
 
     def progress(self) -> pd.DataFrame:
         """Return how far each reader is: reader, done, total. It unblinds nothing."""
-        sessions = [self.session(name) for name in self.readers]
+        sessions = map(self.session, self.readers)
         rows = [(one.reader, one.done, len(one.items)) for one in sessions]
         return pd.DataFrame(rows, columns=["reader", "done", "total"])
 
@@ -133,12 +138,13 @@ class ReaderStudy:
             One row for each feature, the best first: model and reference (means), auroc (share of
             pairs in which the text of the model has more of it, ties half).
         """
-        texts: dict[str, dict[str, str]] = {arm: {} for arm in ARMS}
-        for reader in self.readers:
-            for item in self.session(reader).items:
-                known = self.key["items"][item.item]
-                texts[known["arm"]][str(known["case"])] = item.text
-        return compare_surfaces(*(list(texts[arm].values()) for arm in ARMS))
+        known = self.key["items"]
+        texts = {
+            (known[item.item]["case"], known[item.item]["arm"]): item.text
+            for reader in self.readers
+            for item in self.session(reader).items
+        }
+        return compare_surfaces(texts.values(), np.array([arm == MODEL for _, arm in texts]))
 
     def analyse(self, *, partial: bool = False, seed: int = 0) -> StudyResult:
         """Unblind and analyse; see `StudyResult`.
@@ -224,8 +230,7 @@ def reader_study(
     }
     settings = {"title": title, **facts, "made": now(), "seed": str(secret)}
     settings |= {"washout": gap, "readers": list(names), "arms": list(ARMS), "repeats": again}
-    key = write_study(Path(out), plans, chosen, settings)
-    return ReaderStudy(Path(out), key)
+    return ReaderStudy(Path(out), write_study(Path(out), plans, chosen, settings))
 
 
 def open_study(folder: str | os.PathLike) -> ReaderStudy:
@@ -246,3 +251,73 @@ def open_study(folder: str | os.PathLike) -> ReaderStudy:
             "`wb.reader_study` wrote. Readers open their own file with ReaderSession"
         )
     return ReaderStudy(folder, key)
+
+
+@dataclass(frozen=True)
+class SampleSize:
+    """A planned study; for what was assumed see `sample_size`.
+
+    Attributes:
+        cases: radiographs, each with one report of the model and one reference.
+        readings: reports graded in all, repeats aside: cases x 2 x readers of a case.
+        reached: half width with this many cases.
+    """
+
+    cases: int
+    readings: int
+    half_width: float
+    reached: float
+    expected: float
+    readers: int
+    icc: float
+
+    __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        return (
+            f"<p><b>{self.cases:,} cases</b>, {self.readings:,} readings: a share of "
+            f"{self.expected:.2f} gets a {100 * LEVEL:.0f} % interval of &plusmn; "
+            f"{self.reached:.3f} ({self.readers} readings of each report, correlation "
+            f"{self.icc:.2f})</p>"
+        )
+
+
+def sample_size(
+    half_width: float, *, expected: float = 0.73, readers: int = 1, icc: float = 0.3
+) -> SampleSize:
+    """Return how many cases give an interval of a wanted width: the smallest number that does.
+
+    For a share p, Wilson's interval over n cases has the half width
+
+        z / (1 + z^2/n) * sqrt(p (1 - p) / n + z^2 / (4 n^2)).
+
+    Several readers of one case do not count as several cases: with R readings of each case that
+    agree as far as the intra-class correlation says, n readings are worth n / (1 + (R - 1) icc)
+    independent ones (design effect: Donner and Klar 2000, section 2.1).
+
+    Args:
+        half_width: of the 95 % interval of the share of acceptable reports, 0 to 0.5 excluded.
+        expected: share that is expected; 0.5 is the most cautious. The default is that of
+            CXR-LLaVA's reports (72.7 %, Lee et al. 2025).
+        readers: readings of each report.
+        icc: correlation of readings of one report, 0 to 1.
+
+    Raises:
+        OptionError: a number is out of range.
+    """
+    for name, value, high in (("half_width", half_width, 0.5), ("expected", expected, 1)):
+        if not 0 < value < high:
+            raise OptionError(f"{name} must be above 0 and below {high}, got {value!r}")
+    if readers < 1 or not 0 <= icc <= 1:
+        raise OptionError(f"readers must be 1 or more and icc 0 to 1, got {readers!r} and {icc!r}")
+    cases = 1 + bisect_left(
+        range(1, _MOST), -half_width, key=lambda n: -_reached(n, expected, readers, icc)
+    )
+    reached = _reached(cases, expected, readers, icc)
+    return SampleSize(cases, 2 * cases * readers, half_width, reached, expected, readers, icc)
+
+
+def _reached(cases: int, share: float, readers: int, icc: float) -> float:
+    n = max(1.0, cases * readers / (1 + (readers - 1) * icc))
+    z = float(ndtri(0.5 + LEVEL / 2))
+    return z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))

@@ -12,17 +12,17 @@ can be looked at in one place: nothing in the file is sorted, counted or dated b
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from workbench._repr import to_json
 from workbench._store import write_private
 from workbench.errors import InputError, OptionError
 from workbench.model.licence import RESEARCH_NOTICE
@@ -89,21 +89,14 @@ def arrange(
 ) -> list[PlannedReading]:
     """Return the readings of one reader in order; for `washout` see `reader_study`.
 
-    `repeats` reports are read once more, as many of each arm, or one less.
-
-    Raises:
-        OptionError: there are too few cases for that washout or that many repeats.
+    `repeats` reports, less than `len(cases) - washout`, are read once more, as many of each arm, or
+    one less.
     """
     count, gap = len(cases), washout + 1
     if washout < 0 or count < gap:
         raise OptionError(
             f"a reader has {count} cases, too few for {washout} other reports between two "
             "readings of one radiograph; add cases, or lower washout"
-        )
-    if not 0 <= repeats <= count - gap:
-        raise OptionError(
-            f"repeats must be from 0 to {count - gap} with {count} cases for a reader and a "
-            f"washout of {washout}; got {repeats}"
         )
     arms = _halved(count, rng)
     first = rng.permutation(count)
@@ -213,11 +206,7 @@ def write_study(
 ) -> dict[str, Any]:
     """Write the files of the readers and the key; return the content of the key.
 
-    Args:
-        folder: new or empty.
-        plans: reader -> readings in order.
-        cases: source, id, model and reference, by number of case.
-        settings: for the key.
+    `plans` are the readings of each reader in order, `cases` have the columns of `both_reports`.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder.name}: expected a new or an empty folder for the study")
@@ -236,28 +225,23 @@ def write_study(
         content |= {name: settings[name] for name in ("title", "notice")}
         content |= {"upright": True} if settings["upright"] else {}
         content |= {"instructions": INSTRUCTIONS, "grades": GRADES, "items": listed}
-        _write(folder / READERS / f"{reader}.json", content)
+        path = folder / READERS / f"{reader}.json"
+        write_private(path, to_json(content, ascii_only=True).encode())
     pairs = cases[["source", "id"]].to_numpy().tolist()
     key = {"format": FORMAT, "study": study, **settings, "cases": pairs, "items": items}
-    _write(folder / KEY, key)
+    write_private(folder / KEY, to_json(key, ascii_only=True).encode())
     return key
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, indent=1, ensure_ascii=True)
-    write_private(path, text.encode("ascii") + b"\n")
-
-
-def compare_surfaces(model: Sequence[str], reference: Sequence[str]) -> pd.DataFrame:
-    """Return how well `FEATURES` tell the arms apart, the best first; see `surface_features`."""
+def compare_surfaces(texts: Collection[str], model: np.ndarray) -> pd.DataFrame:
+    """Return how well `FEATURES` tell the arms apart; `model` says which texts are the model's."""
     from sklearn.metrics import roc_auc_score
 
-    truth = np.array([True] * len(model) + [False] * len(reference))
     rows = []
     for name, measure in FEATURES.items():
-        values = np.array([measure(text) for text in (*model, *reference)], dtype=float)
-        auroc = float(roc_auc_score(truth, values)) if 0 < truth.sum() < len(truth) else np.nan
-        rows.append((name, values[truth].mean(), values[~truth].mean(), auroc))
+        values = np.array([measure(text) for text in texts], dtype=float)
+        auroc = float(roc_auc_score(model, values))
+        rows.append((name, values[model].mean(), values[~model].mean(), auroc))
     frame = pd.DataFrame(rows, columns=["feature", "model", "reference", "auroc"])
     order = (frame["auroc"] - 0.5).abs().sort_values(ascending=False, kind="stable").index
     return frame.loc[order].set_index("feature")

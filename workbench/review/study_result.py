@@ -1,10 +1,20 @@
-"""`StudyResult`: a reader study, unblinded; its table, its figure and its page."""
+"""What came of a reader study: its numbers, its table, its figure and its page.
+
+Success is grade A or B, of first readings; repeats only serve to ask whether a reader agrees with
+himself. Over all readers, cases are resampled with all their readings, because readings of one
+radiograph are alike; the difference between arms is paired by case. Where all or none are
+acceptable every resample is the same, and the interval is Wilson's, one trial for each case. For a
+single reader each report is one trial, with Wilson's interval.
+
+Sources: Lee et al., Eur Radiol 2025 (grades, success; deviation: the paper's interval and order of
+reading are not published in enough detail to be repeated); Wilson, J Am Stat Assoc 1927.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +25,20 @@ import pandas as pd
 from workbench._repr import plain, short_repr
 from workbench._store import whole_file
 from workbench.errors import InputError
-from workbench.evaluation.intervals import Estimate
-from workbench.figures.page import PAGE_STYLE, embedded_png, html_page, scoped
+from workbench.evaluation.intervals import (
+    RESAMPLES,
+    Estimate,
+    bootstrap_weights,
+    divided,
+    estimate,
+    ratio,
+    wilson,
+)
+from workbench.figures.page import PAGE_STYLE, figure_html, html_page, scoped
 from workbench.figures.tables import html_table
-from workbench.review.kappa import Agreement
-from workbench.review.study_files import ARMS
-from workbench.review.study_session import GRADES
+from workbench.review.kappa import MISSING, Agreement, agreement
+from workbench.review.study_files import ARMS, MODEL, REFERENCE
+from workbench.review.study_session import GRADES, SUCCESS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,16 +137,12 @@ class StudyResult:
         Raises:
             InputError: the name does not end in .html.
         """
-        from matplotlib import pyplot
-
         path = Path(path)
         if path.suffix.lower() != ".html":
             raise InputError(f"{path.name}: the report of a study is written as .html")
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure = self.plot().get_figure(root=True)
-        assert figure is not None
-        picture = embedded_png(figure, f"Figure: grades by arm; acceptable: {self._acceptable()}")
-        pyplot.close(figure)
+        said = f"grades by arm; acceptable: {self._acceptable()}"
+        picture = figure_html(self.plot(), said, dpi=150)
         with whole_file(path) as partial:
             page = html_page(self.title, PAGE_STYLE, self._body(picture))
             partial.write_text(page, encoding="utf-8")
@@ -216,9 +230,129 @@ def _stack(ax: Axes, at: int, counts: Mapping[str, int], *, named: bool) -> None
     total, left = max(1, sum(counts.values())), 0.0
     for grade, meaning in GRADES.items():
         share = counts[grade] / total
-        ax.barh(at, share, left=left, height=0.5, color=_COLOURS[grade],
-                label=f"{grade} {meaning}" if named else None)  # fmt: skip
+        said = f"{grade} {meaning}" if named else None
+        bar = ax.barh(at, share, left=left, height=0.5, color=_COLOURS[grade], label=said)
         if share > 0.035:
-            ax.text(left + share / 2, at, f"{100 * share:.0f} %", ha="center", va="center",
-                    color="white" if grade in _DARK else INK, fontsize=12)  # fmt: skip
+            colour = "white" if grade in _DARK else INK
+            ax.bar_label(bar, [f"{100 * share:.0f} %"], label_type="center", color=colour, size=12)
         left += share
+
+
+def analyse(readings: pd.DataFrame, *, seed: int = 0, title: str = "Reader study") -> StudyResult:
+    """Analyse readings.
+
+    Args:
+        readings: columns reader, source, case, arm ("model", "reference"), repeat (bool), grade
+            ("A" to "D", missing where not given) and, where measured, seconds.
+        seed: of the bootstrap.
+        title: of the report.
+
+    Raises:
+        InputError: a column is missing, a grade is none of the four, or nothing is graded.
+    """
+    graded = _checked(readings)
+    first = graded[~graded["repeat"]]
+    cases, unique = pd.factorize(first["source"].astype(str) + "\0" + first["case"].astype(str))
+    drawn = bootstrap_weights(len(unique), np.random.default_rng([seed, len(unique)]))
+    good = first["grade"].isin(SUCCESS).to_numpy(float)
+    sums: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    by_reader = {}
+    for arm in ARMS:
+        own = (first["arm"] == arm).to_numpy(float)
+        sums[arm] = (
+            np.bincount(cases, good * own, len(unique)), np.bincount(cases, own, len(unique))
+        )  # fmt: skip
+    for reader in dict.fromkeys(graded["reader"]):
+        for arm in ARMS:
+            own = ((first["reader"] == reader) & (first["arm"] == arm)).to_numpy()
+            by_reader[reader, arm] = wilson(int(good[own].sum()), int(own.sum()))
+    return StudyResult(
+        title, graded, {arm: _success(*sums[arm], drawn) for arm in ARMS},
+        _difference(sums, drawn), by_reader, _between(first, seed), _within(graded, seed),
+        {arm: _median(first[first["arm"] == arm], seed) for arm in ARMS},
+        len(readings) - len(graded), seed,
+    )  # fmt: skip
+
+
+def _checked(readings: pd.DataFrame) -> pd.DataFrame:
+    needed = ("reader", "case", "arm", "repeat", "grade")
+    if lost := [name for name in needed if name not in readings]:
+        raise InputError(f"the readings have no column {lost[0]!r}; expected {', '.join(needed)}")
+    frame = pd.DataFrame({"source": "", "seconds": np.nan, **readings}, index=readings.index)
+    graded = frame[frame["grade"].notna()].reset_index(drop=True)
+    wrong = graded[~graded["grade"].isin(GRADES) | ~graded["arm"].isin(ARMS)]
+    if len(wrong):
+        bad = wrong.iloc[0]
+        raise InputError(
+            f"grade {bad['grade']!r} in arm {bad['arm']!r}: expected grades {', '.join(GRADES)} "
+            f"and arms {', '.join(ARMS)}"
+        )
+    if graded.empty:
+        raise InputError("nothing is graded yet; there is nothing to analyse")
+    return graded.astype({"repeat": bool})
+
+
+def _success(good: np.ndarray, read: np.ndarray, drawn: np.ndarray) -> Estimate:
+    """Return the share of acceptable readings; where all or none are, Wilson's over cases."""
+    found = ratio(good, read, drawn)
+    if found.value not in (0.0, 1.0):
+        return found
+    cases = int((read > 0).sum())
+    alone = wilson(int(found.value) * cases, cases)
+    return replace(found, low=alone.low, high=alone.high)
+
+
+def _difference(sums: Mapping[str, tuple[np.ndarray, np.ndarray]], drawn: np.ndarray) -> Estimate:
+    """Return success of the model minus that of the references, over resampled cases."""
+    weights = np.vstack([np.ones(drawn.shape[1]), drawn])
+    (own, total), (other, others) = sums[MODEL], sums[REFERENCE]
+    found = divided(weights @ own, weights @ total) - divided(weights @ other, weights @ others)
+    return estimate(found[0], found[1:], int((total + others > 0).sum()))
+
+
+def _between(first: pd.DataFrame, seed: int) -> Agreement | None:
+    names = sorted(dict.fromkeys(first["reader"]))
+    grid = first.assign(code=_codes(first)).pivot_table(
+        index=["source", "case", "arm"], columns="reader", values="code", aggfunc="first"
+    )
+    several = grid[grid.notna().sum(axis=1) > 1]
+    if len(names) < 2 or several.empty:
+        return None
+    table = several.reindex(columns=names).fillna(MISSING).to_numpy(int)
+    return agreement(table, categories=tuple(GRADES), raters=names, weights=WEIGHTS, seed=seed)
+
+
+def _within(graded: pd.DataFrame, seed: int) -> dict[str, Agreement]:
+    """Return the agreement of each reader with himself, and of all, where there are repeats."""
+    keys = ["reader", "source", "case", "arm"]
+    frame = graded.assign(code=_codes(graded))
+    again = frame[frame["repeat"]].drop_duplicates(keys)
+    first = frame[~frame["repeat"]].drop_duplicates(keys)
+    pairs = again.merge(first, on=keys, suffixes=("_2", "_1"))
+    parts = {"all": pairs} | {
+        name: pairs[pairs["reader"] == name] for name in sorted(set(pairs["reader"]))
+    }
+    return {
+        name: agreement(
+            part[["code_1", "code_2"]].to_numpy(int), categories=tuple(GRADES),
+            raters=("first", "again"), weights=WEIGHTS, seed=seed,
+        )
+        for name, part in parts.items() if len(part)
+    }  # fmt: skip
+
+
+def _codes(frame: pd.DataFrame) -> np.ndarray:
+    return pd.Categorical(frame["grade"], categories=list(GRADES)).codes
+
+
+def _median(part: pd.DataFrame, seed: int) -> Estimate:
+    """Return the median of seconds, with a percentile interval over resampled cases."""
+    known = part[part["seconds"].notna()]
+    values, cases = known["seconds"].to_numpy(float), pd.factorize(known["case"].astype(str))[0]
+    if not len(values):
+        return Estimate(None, None, None, 0)
+    rng = np.random.default_rng([seed, len(values)])
+    groups = [values[cases == at] for at in range(cases.max() + 1)]
+    drawn = rng.integers(len(groups), size=(RESAMPLES, len(groups)))
+    medians = [np.median(np.concatenate([groups[at] for at in row])) for row in drawn]
+    return estimate(float(np.median(values)), np.array(medians), len(values))

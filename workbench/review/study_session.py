@@ -52,6 +52,7 @@ class ReaderSession:
         title, instructions, notice: of the study; the notice is about the model behind it.
         upright: whether the model got the images turned as their files say.
         items: the reports, in order.
+        grades_path: the file of grades, which is made by the first one.
 
     Raises:
         InputError: no such file, or it is not one.
@@ -79,13 +80,9 @@ class ReaderSession:
         self.items = tuple(
             StudyItem(item, text, at, len(entries)) for at, (item, text) in enumerate(entries, 1)
         )
-        self._lines = JsonLines(self.path.with_suffix(".grades.jsonl"))
+        self.grades_path = self.path.with_suffix(".grades.jsonl")
+        self._lines = JsonLines(self.grades_path)
         self._shown: tuple[str, float] | None = None
-
-    @property
-    def grades_path(self) -> Path:
-        """The file of grades, which is made by the first one."""
-        return self._lines.path
 
     @property
     def grades(self) -> dict[str, dict]:

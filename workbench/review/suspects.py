@@ -32,9 +32,9 @@ import pandas as pd
 
 from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError, unknown_name
-from workbench.findings import ABSENT, CODES, NOT_MENTIONED, PRESENT
-from workbench.review.readings import CODE, FINDINGS, SIDE, SIDE_NAMES, read_texts
-from workbench.review.sources import FACTS, References, RunRows, nothing_known
+from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT
+from workbench.review.readings import CODE, CODE_NAMES, FINDINGS, SIDE, SIDE_NAMES, read_texts
+from workbench.review.sources import FACTS, References, RunRows
 
 SILENT, YES, NO = CODE[NOT_MENTIONED], CODE[PRESENT], CODE[ABSENT]
 UNKNOWN = "unknown"
@@ -54,8 +54,8 @@ KINDS = (
 )
 FLIP, DISPUTE = KINDS[2], KINDS[4]
 OUTLIER = 3.5
-_CODES, _SIDES = np.array(CODES, dtype=object), np.array(SIDE_NAMES, dtype=object)
-_LEFT, _RIGHT = SIDE["left"], SIDE["right"]
+_SIDES = np.array(SIDE_NAMES, dtype=object)
+_ONE = (SIDE["left"], SIDE["right"])
 COLUMNS = ("case", "kind", "finding", "said", "reference", "said side", "reference side")
 COLUMNS += ("confidence", "evidence")
 
@@ -96,15 +96,11 @@ class Joined:
         return np.isin(self.true, (YES, NO)) & ~self.disputed
 
 
-def join(rows: RunRows, references: References | None, *, show: bool = False) -> Joined:
-    """Join the rows of a run with its references, where there are any; for the rest `read_texts`.
-
-    Raises:
-        InputError: references are given, and no row of the run has one.
-    """
-    frame, known = rows.frame, nothing_known() if references is None else references
+def join(rows: RunRows, known: References, *, show: bool = False) -> Joined:
+    """Join the rows of a run with its references; `show` lets a bar appear while texts are read."""
+    frame = rows.frame
     at = match_rows(frame, known.frame)
-    if references is not None and len(frame) and (at < 0).all():
+    if len(known.frame) and len(frame) and (at < 0).all():
         raise InputError(
             f"references for 0 of {len(frame):,} reports: no id of the run is in the manifest; "
             "expected the manifest that the run was made of, or one with its ids"
@@ -113,28 +109,23 @@ def join(rows: RunRows, references: References | None, *, show: bool = False) ->
     facts = facts.where(facts.notna(), None).astype({"age": float})
     reports = facts.pop("report")
     texts = pd.concat([frame["text"], reports], ignore_index=True)
-    readings = read_texts(texts, folder=rows.folder, show=show)
-    count = len(frame)
-    said, reported = readings.codes[:count], readings.codes[count:]
+    codes, sides, read = read_texts(texts, folder=rows.folder, show=show)
+    said, reported = np.split(codes, [len(frame)])
+    said_sides, reported_sides = np.split(sides, [len(frame)])
     labels, places = _taken(known.codes, at, SILENT), _taken(known.sides, at, 0)
     definite = np.isin(labels, (YES, NO)) & np.isin(reported, (YES, NO))
     known_facts = {str(name): column for name, column in facts.items()}
     cases = frame.drop(columns=["view", "status"]).assign(reference=reports, **known_facts)
-    cases["view"] = _view(facts["view"], frame["view"])
-    cases["age group"] = _age_groups(facts["age"])
+    # where the manifest does not say the view, the file may
+    says = facts["view"].notna() & (facts["view"] != UNKNOWN)
+    cases["view"] = facts["view"].where(says, frame["view"]).fillna(UNKNOWN).astype(object)
+    ages = pd.cut(facts["age"], [-1, *AGES.values()], labels=list(AGES)).astype(object)
+    cases["age group"] = ages.where(ages.notna(), UNKNOWN)
     return Joined(
-        cases,
-        said,
-        readings.sides[:count],
-        labels,
-        reported,
-        np.where(labels == SILENT, reported, labels),
-        np.where(places == 0, readings.sides[count:], places),
-        definite & (labels != reported),
-        known.extra,
-        int((at < 0).sum()),
-        readings.read,
-    )
+        cases, said, said_sides, labels, reported,
+        np.where(labels == SILENT, reported, labels), np.where(places == 0, reported_sides, places),
+        definite & (labels != reported), known.extra, int((at < 0).sum()), read,
+    )  # fmt: skip
 
 
 def match_rows(rows: pd.DataFrame, known: pd.DataFrame) -> np.ndarray:
@@ -157,18 +148,6 @@ def _taken(table: np.ndarray, at: np.ndarray, fill: int) -> np.ndarray:
     return np.append(table, np.full((1, len(FINDINGS)), fill, dtype=np.int8), axis=0)[at]
 
 
-def _view(known: pd.Series, seen: pd.Series) -> pd.Series:
-    """Return the view of the manifest; where that does not say, the one of the file."""
-    says = known.notna() & (known != UNKNOWN)
-    return known.where(says, seen).fillna(UNKNOWN).astype(object)
-
-
-def _age_groups(ages: pd.Series) -> pd.Series:
-    bins = [-1, *AGES.values()]
-    groups = pd.cut(ages, bins, labels=list(AGES))
-    return groups.astype(object).where(groups.notna(), UNKNOWN)
-
-
 def check_kinds(kinds: Sequence[str]) -> None:
     """Raise `OptionError` where one is not in `KINDS`."""
     if wrong := [name for name in kinds if name not in KINDS]:
@@ -186,12 +165,11 @@ def error_masks(joined: Joined) -> dict[str, np.ndarray]:
     """Return (cases, findings) bool for each way to be wrong: false, missed, flipped."""
     known = joined.known
     both = known & (joined.true == YES) & (joined.said == YES)
-    said, true = joined.said_sides, joined.true_sides
+    one_sided = [np.isin(sides, _ONE) for sides in (joined.said_sides, joined.true_sides)]
     return {
         "false": known & (joined.true == NO) & (joined.said == YES),
         "missed": known & (joined.true == YES) & np.isin(joined.said, (NO, SILENT)),
-        "flipped": both
-        & (((said == _LEFT) & (true == _RIGHT)) | ((said == _RIGHT) & (true == _LEFT))),
+        "flipped": both & one_sided[0] & one_sided[1] & (joined.said_sides != joined.true_sides),
     }
 
 
@@ -200,14 +178,8 @@ def find_suspects(
 ) -> pd.DataFrame:
     """Return everything worth a look, the most suspect kind first and the surest case first.
 
-    Args:
-        joined: cases.
-        confident: confidence from which a false finding counts as a confident one.
-        grounding: columns id, finding, code and contribution (nats), as `GroundingTable` has them.
-
-    Returns:
-        Columns `COLUMNS`; "case" is the row of `joined.cases`, "finding" empty where the whole
-        report is meant.
+    Columns `COLUMNS`; "case" is the row of `joined.cases`, "finding" empty where the whole report
+    is meant. For `confident` and `grounding` see `queue`.
     """
     sure = confidence(joined.cases["mean_logprob"])
     masks = error_masks(joined)
@@ -251,16 +223,13 @@ def _by_finding(kind: str, mask: np.ndarray, joined: Joined) -> pd.DataFrame:
     case, finding = np.nonzero(mask)
     frame = pd.DataFrame({
         "case": case, "kind": kind, "finding": np.array(FINDINGS, dtype=object)[finding],
-        "said": _CODES[joined.said[mask]], "reference": _CODES[joined.true[mask]],
+        "said": CODE_NAMES[joined.said[mask]], "reference": CODE_NAMES[joined.true[mask]],
         "said side": _SIDES[joined.said_sides[mask]],
         "reference side": _SIDES[joined.true_sides[mask]],
     })  # fmt: skip
     if kind == DISPUTE:
-        labels, reported = _CODES[joined.labels[mask]], _CODES[joined.reported[mask]]
-        frame["evidence"] = [
-            f"label {label}, report read as {report}"
-            for label, report in zip(labels, reported, strict=True)
-        ]
+        labels, reported = CODE_NAMES[joined.labels[mask]], CODE_NAMES[joined.reported[mask]]
+        frame["evidence"] = "label " + labels + ", report read as " + reported
     return frame
 
 
@@ -291,6 +260,6 @@ def _by_grounding(joined: Joined, table: pd.DataFrame) -> pd.DataFrame:
     finding = np.array([FINDINGS.index(name) for name in best["finding"]], dtype=int)
     return pd.DataFrame({
         "case": case, "kind": KINDS[5], "finding": best["finding"].to_numpy(object),
-        "said": PRESENT, "reference": _CODES[joined.true[case, finding]],
+        "said": PRESENT, "reference": CODE_NAMES[joined.true[case, finding]],
         "evidence": [f"{value:+.2f} nats" for value in best["contribution"]],
     })  # fmt: skip

@@ -239,10 +239,7 @@ class Annotations:
 
 
 def open_annotations(run: str | os.PathLike[str] | RunResult | ErrorQueue) -> Annotations:
-    """Open the annotations of a run.
-
-    Args:
-        run: its folder, its result, or a queue of it.
+    """Open the annotations of a run: of its folder, its result, or a queue of it.
 
     Raises:
         InputError: there is no such folder.
@@ -257,11 +254,7 @@ def open_annotations(run: str | os.PathLike[str] | RunResult | ErrorQueue) -> An
 
 
 def check_initials(reviewer: str) -> str:
-    """Return initials without blanks around them.
-
-    Raises:
-        InputError: they are empty, too long or contain control characters.
-    """
+    """Return initials without blanks around them; `InputError` where they are none."""
     text = reviewer.strip() if isinstance(reviewer, str) else ""
     if not text or len(text) > _SHORT or not text.isprintable():
         raise InputError(f"reviewer must be initials of 1 to {_SHORT} characters, got {reviewer!r}")

@@ -29,6 +29,7 @@ modules are put behind one another, those that are imported first, without the w
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import weakref
@@ -42,7 +43,10 @@ import anywidget
 import traitlets
 
 from workbench._repr import plain
+from workbench._store import JsonLines
 from workbench.errors import InputError, OptionError, WorkbenchError
+from workbench.review.study_session import check_text
+from workbench.runs.record import now
 from workbench.widgets._worker import Cancelled, Job, Worker
 
 logger = logging.getLogger(__name__)
@@ -196,6 +200,37 @@ class Sharing(Front):
         """Tell the views that what they show has changed."""
         self._turn += 1
         self.tell("changed", turn=self._turn)
+
+
+class Drafts:
+    """What somebody has typed and not yet handed in, so that a closed tab loses no sentence.
+
+    The file, private (0600) and made at the first draft, only grows; nothing that scores reads it.
+    The last draft of a person about a thing counts; an empty one says that nothing is left to keep.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self._lines = JsonLines(path)
+        self.path = self._lines.path
+
+    def keep(self, who: str, about: tuple[str, ...], texts: Mapping[str, str]) -> None:
+        """Keep what a person typed about a thing, field by field; the same again writes nothing."""
+        for name, text in texts.items():
+            check_text(name, text)
+        kept = {name: text for name, text in texts.items() if text}
+        if kept != self.of(who).get(about, {}):
+            record = {"what": "draft", "who": who, "about": about, "texts": kept}
+            self._lines.add(record | {"time": now()})
+
+    def of(self, who: str) -> dict[tuple, dict[str, str]]:
+        """Return what a person has typed, by thing; things without a draft are left out."""
+        found: dict[tuple, dict[str, str]] = {}
+        for record in self._lines.read()[0]:
+            about, texts = record.get("about"), record.get("texts")
+            own = record.get("what") == "draft" and record.get("who") == who
+            if own and isinstance(about, list) and isinstance(texts, dict):
+                found[tuple(about)] = {str(k): str(v) for k, v in texts.items()}
+        return {about: texts for about, texts in found.items() if texts}
 
 
 def _keep_looking(held: weakref.ref, stop: threading.Event, every: float) -> None:

@@ -110,11 +110,7 @@ class Worker:
                 threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def cancel(self, id: int | str) -> None:
-        """Take a job back.
-
-        A job that still waits is done all the same, and its first check ends it: the page that
-        waits for it gets an answer.
-        """
+        """Take a job back; one that still waits is ended by its first check, and is answered."""
         for job in self.jobs:
             if job.id == id:
                 job.cancel()
@@ -153,12 +149,10 @@ def watched(model: ChestXrayModel, job: Job, *, total: int | None = None) -> Ite
 
     def count(module: object, given: tuple) -> None:
         nonlocal images
-        if threading.get_ident() != thread:
-            return
-        job.check()
-        images += len(given[0]) if given else 1
-        known = total if total and images <= total else None
-        job.progress(images, known, f"{images} images" + (f" of {known}" if known else ""))
+        if threading.get_ident() == thread:
+            images += len(given[0]) if given else 1
+            known = total if total and images <= total else None
+            job.progress(images, known, f"{images} images" + (f" of {known}" if known else ""))
 
     def check(module: object, given: tuple) -> None:
         if threading.get_ident() == thread:

@@ -93,11 +93,7 @@ DEFAULTS: dict[str, Any] = Settings().model_dump()
 
 
 def checked_settings(kept: Mapping[str, Any], given: object, sides: int) -> dict[str, Any]:
-    """Return the settings with those of a page; what the page leaves out stays.
-
-    Raises:
-        OptionError: a value is not allowed; nothing is changed then.
-    """
+    """Return the settings with those of a page; what the page leaves out stays."""
     try:
         new = Settings.model_validate(given).model_dump(exclude_unset=True)
     except ValidationError as error:

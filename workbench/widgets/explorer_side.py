@@ -118,12 +118,7 @@ class Side:
         return self._stream(stream, "sample", "", job)
 
     def ask(self, question: object, job: Job) -> Passage:
-        """Answer a question that follows on the newest report, piece by piece.
-
-        Raises:
-            InputError: the question is empty or holds a mark of the chat template.
-            ContextBudgetError: the dialogue is too long.
-        """
+        """Answer a question that follows on the newest report, piece by piece."""
         if not isinstance(question, str):
             raise InputError(f"expected a question as text, got {type(question).__name__}")
         messages = question_messages(question)
@@ -211,12 +206,7 @@ def method_list(sha256: str) -> list[dict[str, Any]]:
 
 
 def map_for(trace: Trace, message: Mapping[str, Any]) -> ImageMap:
-    """Return the map that a page asks for: method, choice (`selection_of`), layer and head.
-
-    Raises:
-        OptionError: an unknown method, or a choice that is none.
-        InputError: see `workbench.saliency.explain`, and a layer or head that is none.
-    """
+    """Return the map that a page asks for: method, choice (`selection_of`), layer and head."""
     method = method_of(message.get("method"))
     parts: dict[str, Any] = {
         name: part_in(message, name) for name in ("layer", "head") if name in method.defaults
@@ -249,13 +239,9 @@ def part_in(message: Mapping[str, Any], name: str) -> int | None:
 
 @dataclass(frozen=True, eq=False)
 class Passage:
-    """One text that a model wrote about one image.
+    """One text that a model wrote about one image: its number among all texts of a side.
 
-    Attributes:
-        number: which, counted over all texts of a side.
-        kind: "report", "sample" (written again with chance) or "answer".
-        trace: the run.
-        question: what was asked; empty for reports.
+    `kind` is "report", "sample" (written again with chance) or "answer".
     """
 
     number: int
@@ -297,11 +283,7 @@ def findings_of(trace: Trace) -> list[dict[str, Any]]:
 
 
 def rows_of(trace: Trace, layer: int | None = None, head: int | None = None) -> dict[str, Any]:
-    """Return how much attention each token paid to each patch: (tokens, rows, columns), packed.
-
-    Raises:
-        OptionError: the layer or head was not recorded.
-    """
+    """Return how much attention each token paid to each patch: (tokens, rows, columns), packed."""
     rows = patch_rows(trace, layer=layer, head=head)
     grid = grid_of(rows.reshape(len(rows), *trace.layout.grid))
     return {"layer": layer, "head": head, **grid}
@@ -312,10 +294,6 @@ def selection_of(trace: Trace, choice: Mapping[str, Any]) -> Selection:
 
     A choice is {"finding": name}, {"start": first character, "end": one past the last}, or empty
     for the whole text.
-
-    Raises:
-        OptionError: characters that are not in the text, or that no token wrote.
-        InputError: the text does not speak of the finding.
     """
     if (finding := choice.get("finding")) is not None:
         return trace.select(finding=str(finding))

@@ -109,9 +109,7 @@ class RunState:
 def run_state(folder: str | os.PathLike, *, now: float | None = None) -> RunState:
     """Read what is there of a run; never raises for what a running process leaves half done.
 
-    Args:
-        folder: of `wb.finetune.run`; it need not be there yet.
-        now: seconds since 1970; the clock's when None.
+    `now` are seconds since 1970; the clock's when None.
     """
     folder = Path(folder)
     try:
@@ -293,11 +291,7 @@ def _verdict(change: Estimate) -> str:
 
 
 class Monitor(Front):
-    """Watch a run of `wb.finetune.run` while another cell or process trains it.
-
-    Args:
-        folder: of the run; it need not be there yet.
-    """
+    """Watch a run of `wb.finetune.run`, whose folder need not be there yet, while it is trained."""
 
     _esm = script("monitor.js")
     _css = styles("monitor.css")

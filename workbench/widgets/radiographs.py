@@ -32,9 +32,7 @@ ImageSource = Callable[[str, str], Radiograph]
 def image_source(images: Any, *, upright: bool = False) -> ImageSource | None:
     """Return a function from source and id to the radiograph; None where no images are known.
 
-    Args:
-        images: see the head of this module; None for none.
-        upright: whether files are turned as they say.
+    For `images` see the head of this module; `upright` turns files as they say.
 
     Raises:
         InputError: it is none of these, or nothing says where the files are.
@@ -44,7 +42,7 @@ def image_source(images: Any, *, upright: bool = False) -> ImageSource | None:
     if callable(images):
         return cast(ImageSource, images)
     if isinstance(images, Mapping):
-        return lambda _, case: _opened(_of(images, case), upright)
+        return lambda _, case: _of(images, case, upright)
     if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
         raise InputError(
             "images is a folder; give the manifest whose paths lie in it (a file or a Manifest), "
@@ -62,16 +60,12 @@ def image_source(images: Any, *, upright: bool = False) -> ImageSource | None:
     )
 
 
-def _opened(found: Any, upright: bool) -> Radiograph:
+def _of(images: Mapping[Any, Any], case: str, upright: bool) -> Radiograph:
+    found = images.get(case, images.get(int(case)) if case.isdecimal() else None)
+    if found is None:
+        raise InputError("images has no entry for this case")
     is_file = isinstance(found, (str, os.PathLike))
     return load_radiograph(found, upright=upright) if is_file else as_radiograph(found)
-
-
-def _of(images: Mapping[Any, Any], case: str) -> Any:
-    for key in (case, int(case) if case.isdecimal() else case):
-        if key in images:
-            return images[key]
-    raise InputError("images has no entry for this case")
 
 
 def _path(frame: pd.DataFrame, source: str, case: str) -> str:

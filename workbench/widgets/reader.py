@@ -27,9 +27,8 @@ from workbench._store import file_stamp
 from workbench.errors import InputError, RunError
 from workbench.review.study import ReaderStudy, open_study
 from workbench.review.study_session import GRADES, ReaderSession, StudyItem
-from workbench.widgets._front import Sharing, quick, script, slow, styles, text_in
+from workbench.widgets._front import Drafts, Sharing, quick, script, slow, styles, text_in
 from workbench.widgets._worker import Job
-from workbench.widgets.drafts import Drafts
 from workbench.widgets.radiographs import image_source, pixels_of
 
 

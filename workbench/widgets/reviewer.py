@@ -303,16 +303,10 @@ def standing(desk: Reviewing) -> dict[str, Any]:
 
 
 def pieces(text: str, finding: str, about: set[str]) -> list[dict[str, str]]:
-    """Return a text in pieces, the words about findings marked.
+    """Return a report in pieces {text, mark, says}, the words about findings marked.
 
-    Args:
-        text: a report.
-        finding: the one in question; "" where the whole report is.
-        about: other findings of the case that are in question.
-
-    Returns:
-        {text, mark, says}: mark is "asked" (of the finding in question), "also" (of another one in
-        question), "cue" (negates or weakens the one in question) or "".
+    `mark` is "asked" (of the finding in question, "" where the whole report is), "also" (of another
+    one of the case, in `about`), "cue" (negates or weakens the one in question) or "".
     """
     spans: list[tuple[int, int, str, str]] = []
     for item in label(text).mentions:

@@ -22,7 +22,7 @@ from workbench.review.cases import ReviewCase
 from workbench.review.error_queue import ErrorQueue
 from workbench.review.suspects import KINDS
 from workbench.review.verdicts import Annotation, Annotations, check_initials, open_annotations
-from workbench.widgets.drafts import Drafts
+from workbench.widgets._front import Drafts
 
 STATES = {
     "all": "all entries",
@@ -58,15 +58,9 @@ class Entry:
 
 
 class Reviewing:
-    """One person at one queue.
+    """One person, by initials, at one queue; new rows of a running run need a new queue.
 
-    Args:
-        queue: of a run; it is not read again, new rows of a running one need a new queue.
-        reviewer: initials.
-        notes: where verdicts are kept; beside the run when None.
-
-    Raises:
-        InputError: no initials, or the queue has no folder and `notes` is None.
+    `notes` is where verdicts are kept; beside the run when None.
     """
 
     def __init__(
@@ -144,11 +138,7 @@ class Reviewing:
         return own[-1] if own else None
 
     def filter(self, *, kind: str = "", finding: str = "", state: str = "all") -> None:
-        """List a part of the queue, "" for all, and go to its first entry without a verdict.
-
-        Raises:
-            OptionError: there is no such kind or state, or no entry is about that finding.
-        """
+        """List a part of the queue, "" for all, and go to its first entry without a verdict."""
         findings = sorted({entry.finding for entry in self.entries})
         for name, value, allowed in (
             ("kind", kind, ("", *KINDS)),
@@ -203,13 +193,8 @@ class Reviewing:
     ) -> Annotation:  # fmt: skip
         """Write a verdict, at once, and drop the draft; words as in `Annotations.add`.
 
-        Args:
-            n: the entry.
-            seen: `n` of the verdict that the person saw standing, "" for none; None does not ask.
-
-        Raises:
-            RunError: the person has judged it elsewhere meanwhile, or the file cannot be written.
-            OptionError, InputError: a word is not allowed.
+        `seen` is `n` of the verdict that the person saw standing, "" for none; None does not ask.
+        With another one standing nothing is written, and a `RunError` says so.
         """
         entry = self.entry(n)
         self.refresh()
@@ -232,10 +217,6 @@ class Reviewing:
         """Take back the reviewer's last verdict, go to its entry, and keep its words as a draft.
 
         `seen` is `n` of the verdict that the person expects to take back; None does not ask.
-
-        Raises:
-            RunError: the last verdict was given elsewhere, or the file cannot be written.
-            InputError: there is nothing to take back.
         """
         last = self.last()
         if last is not None and seen is not None and seen != last.n:
@@ -255,12 +236,7 @@ class Reviewing:
         return gone
 
     def draft(self, n: int, words: Mapping[str, str]) -> None:
-        """Keep what is typed about an entry, of `FORM`; nothing where it only repeats what stands.
-
-        Raises:
-            InputError: a text is too long.
-            RunError: the file cannot be written.
-        """
+        """Keep what is typed about an entry, of `FORM`; nothing where it repeats what stands."""
         whole = {**EMPTY, **words}
         same = whole == _words(self.mine(n))
         self.drafts.keep(self.reviewer, self.entry(n).key, {} if same else whole)
