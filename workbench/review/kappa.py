@@ -70,11 +70,9 @@ class Agreement:
     @property
     def measures(self) -> tuple[tuple[str, Estimate], ...]:
         """Name and estimate of every measure; each pair's too where raters are more than two."""
-        rows = [(self.measure, self.kappa)]
-        rows += [] if self.measure == ALPHA else [(ALPHA, self.alpha)]
-        rows += [("equal pairs", self.same)]
-        rows += [(f"Cohen's kappa, {a} and {b}", found) for (a, b), found in self._others()]
-        return tuple(rows)
+        rows = {self.measure: self.kappa, ALPHA: self.alpha, "equal pairs": self.same}
+        rows |= {f"Cohen's kappa, {a} and {b}": found for (a, b), found in self._others()}
+        return tuple(rows.items())
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each measure: measure, value, low, high, items."""

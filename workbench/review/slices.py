@@ -223,11 +223,8 @@ def find_slices(
 ) -> SliceTable:
     """Compare every slice with the rest.
 
-    Args:
-        errors: (cases, findings) bool.
-        chances: (cases, findings) bool, True wherever an error could be judged.
-        attributes: (cases, attributes) values; missing ones are "unknown".
-        patients: (cases,) int.
+    `errors` and `chances`, where one could be judged, are (cases, findings) bool; `attributes` are
+    (cases, attributes) values, "unknown" where missing, and `patients` (cases,) int.
     """
     errors = errors & chances
     rates = np.nan_to_num(divided(errors.sum(axis=0), chances.sum(axis=0)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -112,18 +112,14 @@ def _read(folder: Path) -> pd.DataFrame:
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    missing = [name for name in ("id", "text") if name not in frame.columns]
-    if missing:
+    if missing := [name for name in ("id", "text") if name not in frame]:
         raise InputError(f"the table has no column {missing[0]!r}; it has: {listed(frame.columns)}")
-    columns: dict[str, Any] = {}
+    typed = frame.reindex(columns=[*COLUMNS]).astype(object).reset_index(drop=True)
     for name, default in COLUMNS.items():
-        values = frame[name] if name in frame.columns else pd.Series(default, index=frame.index)
-        if name in _NUMBERS:
-            columns[name] = pd.to_numeric(values, errors="coerce").astype("float64")
-        else:
-            columns[name] = values.astype("object").where(values.notna(), default)
-    columns["id"] = columns["id"].astype(str)
-    return pd.DataFrame(columns).reset_index(drop=True)
+        typed[name] = typed[name].where(typed[name].notna(), default)
+    for name in _NUMBERS:
+        typed[name] = pd.to_numeric(typed[name], errors="coerce").astype("float64")
+    return typed.assign(id=typed["id"].astype(str))
 
 
 class References(NamedTuple):

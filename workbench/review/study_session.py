@@ -130,13 +130,9 @@ class ReaderSession:
     def grade(
         self, item: str, grade: str, *, seconds: float | None = None, comment: str = ""
     ) -> None:
-        """Grade a report.
+        """Give a report, by its name, one of `GRADES` and a comment.
 
-        Args:
-            item: its name.
-            grade: "A", "B", "C" or "D", as in `GRADES`.
-            seconds: that it took; since `next` showed it when None, unknown where it did not.
-            comment: free text.
+        `seconds` are those it took; since `next` showed it when None, unknown where it did not.
 
         Raises:
             InputError: there is no such report in this list, or the comment is too long.

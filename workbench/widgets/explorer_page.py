@@ -113,22 +113,18 @@ def _side(side: Side, method: str) -> str:
     name = escape(f"{side.model.card.name}, {side.image.contract.source}")
     report = next((p for p in side.passages if p.kind == "report"), None)
     words = "The report is written when the app is opened in a running notebook."
-    image_map = None
+    image_map, warnings = None, ""
     if report is not None:
         image_map, words = _map(report.trace, method), report.trace.text
+        warnings = "".join(
+            f'<p style="{_NOTICE}">\u26a0 {escape(row["code"])}: {escape(row["message"])}</p>'
+            for row in report.page["warnings"]
+        )
     return (
         '<div style="flex:1 1 440px;min-width:0;display:flex;flex-wrap:wrap;gap:0 20px">'
         f'<div style="flex:0 1 460px">{_radiograph(side, image_map)}</div>'
-        f'<div style="flex:1 1 260px"><p><b>{name}</b></p>{_warnings(report)}'
+        f'<div style="flex:1 1 260px"><p><b>{name}</b></p>{warnings}'
         f'<p style="white-space:pre-wrap">{escape(words)}</p></div></div>'
-    )
-
-
-def _warnings(report: Passage | None) -> str:
-    shown = [] if report is None else report.page["warnings"]
-    return "".join(
-        f'<p style="{_NOTICE}">\u26a0 {escape(row["code"])}: {escape(row["message"])}</p>'
-        for row in shown
     )
 
 
