@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from workbench.data.cards import card
+from workbench.data.cards import DataCard, card
 from workbench.data.checking import check as run_check
 from workbench.data.columns import AGE_RANGE, PROVENANCES, SPLITS
 from workbench.data.download import Download
 from workbench.data.frames import conform, read_table
 from workbench.data.images import Root, fingerprint
 from workbench.data.manifest import Manifest
+from workbench.data.mapping import WORDS, read_cells
 from workbench.data.sources import READERS
 from workbench.errors import InputError, OptionError, did_you_mean
 
@@ -78,10 +79,7 @@ def build(
     loose, notes = READERS[files.card.key](files)
     if loose.empty:
         notes = [*notes, "no rows here: the files hold a header and nothing below it"]
-    loose["source"] = files.card.key
-    if provenance is not None:
-        loose["provenance"] = provenance
-    frame = conform(loose)
+    frame = conform(_completed(loose, files.card, provenance))
     frame["licence"] = frame["licence"].fillna(licence or files.card.licence)
     if repair:
         frame, note = _repaired(frame)
@@ -127,6 +125,16 @@ def load(
                 f"`workbench manifest check {path.name}` lists them"
             )
     return manifest
+
+
+def _completed(loose: pd.DataFrame, card: DataCard, provenance: str | None) -> pd.DataFrame:
+    """Read the words for view and sex, and fill in columns that a source leaves to its card."""
+    image = loose["image_id"]
+    default = {"patient_id": image, "study_id": image, "provenance": card.provenance}
+    given = {name: found for name, found in default.items() if name not in loose}
+    given |= {"source": card.key} | ({} if provenance is None else {"provenance": provenance})
+    read = {name: read_cells(loose[name], WORDS[name]) for name in ("view", "sex") if name in loose}
+    return loose.assign(**given, **read)
 
 
 def _repaired(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -13,26 +13,14 @@ from functools import cache, cached_property
 from importlib.resources import files
 
 import yaml
+from pydantic import TypeAdapter
 
 from workbench._repr import short_repr
+from workbench.data.columns import VOCABULARY
 from workbench.errors import OptionError, unknown_name
 
 #: Source keys in the order in which they are shown.
-SOURCES = (
-    "nih",
-    "chexpert",
-    "mimic-cxr",
-    "padchest",
-    "vindr-cxr",
-    "brixia",
-    "rsna-covid",
-    "openi",
-    "rsna-pneumonia",
-    "siim-pneumothorax",
-    "phantom",
-    "folder",
-    "csv",
-)
+SOURCES = tuple(VOCABULARY["sources"].split())
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +138,4 @@ def _raw(key: str) -> dict:
 
 @cache
 def _card(key: str) -> DataCard:
-    raw = dict(_raw(key))
-    raw["labels"] = {name: tuple(found) for name, found in raw.get("labels", {}).items()}
-    for name in ("aliases", "fetch", "faults"):
-        raw[name] = tuple(raw.get(name, ()))
-    return DataCard(**raw)
+    return TypeAdapter(DataCard).validate_python(_raw(key))

@@ -18,35 +18,13 @@ import pandas as pd
 
 from workbench._repr import short_repr
 from workbench.data import rules as row_rules
-from workbench.data.columns import AGE_RANGE, BY_NAME, shown
+from workbench.data.columns import BY_NAME, VOCABULARY, shown
 from workbench.data.images import Root
 from workbench.data.rules import Fault
 from workbench.errors import OptionError
 
 #: Every rule, and what to do about it.
-REPAIRS = {
-    "missing-column": "add the column, empty where nothing is known; `wb.data.build` writes it",
-    "column-name": "rename the column",
-    "missing-value": "fill it in; every row needs one",
-    "unknown-code": "write present, absent, uncertain or not mentioned",
-    "unknown-value": "use one of the allowed words",
-    "age-range": f"expected whole years from {AGE_RANGE[0]} to {AGE_RANGE[1]}: correct it, or "
-    "empty it (`workbench manifest build --repair`)",
-    "hash": "expected 64 hexadecimal digits: build the manifest again from the files",
-    "json": "expected JSON: build the manifest again",
-    "path-outside-root": "write the path relative to the root, without .. and without a link that "
-    "leaves it; nothing outside the root is opened",
-    "missing-file": "restore the file, correct the path or name another --root",
-    "duplicate-id": "give every image of a source its own image_id",
-    "duplicate-path": "keep one of the rows",
-    "study-of-two-patients": "a study belongs to one patient: correct patient_id or study_id",
-    "patient-in-two-splits": "give all rows of the patient one split, or divide anew with "
-    "`workbench manifest split`",
-    "unmapped-label": "correct the label, or add it to the data card of its source",
-    "duplicate-image": "look at both; drop one, or keep them in one split",
-    "patient-in-both": "leave the patient out of one of the manifests",
-    "image-in-both": "leave the image out of one of the manifests",
-}
+REPAIRS = VOCABULARY["repairs"]
 _CELL_RULES = (
     "missing-value", "unknown-code", "unknown-value", "age-range", "hash", "json",
     "path-outside-root",

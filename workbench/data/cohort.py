@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from workbench._tables import listed, read_rows
-from workbench.data.columns import FINDING_COLUMNS, SPLITS
+from workbench.data.columns import FINDING_COLUMNS, SPLITS, VOCABULARY
 from workbench.data.frames import within_source
 from workbench.data.joins import meet, name_form, number_form, plain_form
 from workbench.data.manifest import Manifest
@@ -25,16 +25,7 @@ from workbench.findings import PRESENT, standard_name
 
 FRACTIONS = {"train": 0.7, "validate": 0.1, "test": 0.2}
 #: Column of a published list -> what its names are; the first that is there is taken.
-LIST_COLUMNS = {
-    "dicom_id": "image",
-    "image_id": "image",
-    "path": "image",
-    "file": "image",
-    "study_id": "study",
-    "subject_id": "patient",
-    "patient_id": "patient",
-    "id": None,
-}
+LIST_COLUMNS = VOCABULARY["list_columns"]
 
 
 def split(

@@ -14,41 +14,15 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from importlib.resources import files
 
-from workbench.findings import ALL_FINDINGS, CODES
+import yaml
 
-#: Findings that public data sets label beyond those of reports; kept apart, never merged silently.
-MORE_FINDINGS = (
-    "mass",
-    "infiltration",
-    "pleural thickening",
-    "emphysema",
-    "pulmonary fibrosis",
-    "hernia",
-    "interstitial lung disease",
-    "aortic enlargement",
-    "calcification",
-    "tuberculosis",
-    "covid-19 pneumonia",
-)
+from workbench.findings import ALL_FINDINGS
+
+VOCABULARY = yaml.safe_load((files("workbench.data") / "vocabulary.yaml").read_text("utf-8"))
 #: Every finding column, in the order of the file.
-FINDING_COLUMNS = (*ALL_FINDINGS, *MORE_FINDINGS)
-
-VIEWS = ("PA", "AP", "frontal", "lateral", "other", "unknown")
-SEXES = ("female", "male", "other", "unknown")
-SPLITS = ("train", "validate", "test")
-REPORT_SECTIONS = ("indication", "comparison", "technique", "findings", "impression")
-
-#: Where the labels of a row come from.
-PROVENANCES = {
-    "radiologist": "radiologists who looked at the image, each for himself or by majority",
-    "adjudicated": "several radiologists who discussed until they agreed",
-    "report-read": "a person who read the report, not the image",
-    "report-mined": "a program that read the report",
-    "drawn": "known, because the image was drawn from it",
-    "unknown": "nobody said",
-}
-
+FINDING_COLUMNS = (*ALL_FINDINGS, *VOCABULARY["findings"])
 #: Years of age that a person can have.
 AGE_RANGE = (0, 120)
 
@@ -58,8 +32,8 @@ class Column:
     """One column of a manifest.
 
     Attributes:
-        kind: "key" (a text that every row has), "text", "report" (free text that is never printed),
-            "category", "code", "integer", "json" or "hash".
+        kind: "text", "report" (free text that is never printed), "category", "code", "integer",
+            "json" or "hash".
         values: what a category may be; empty for the other kinds.
     """
 
@@ -70,35 +44,16 @@ class Column:
     required: bool = False
 
 
-COLUMNS = (
-    Column("image_id", "key", "identifies the row within its source", required=True),
-    Column("path", "text", "file below the root, with /; empty for a report without an image"),
-    Column("patient_id", "key", "the source's own pseudonym of the patient", required=True),
-    Column("study_id", "key", "images taken together", required=True),
-    Column("view", "category", "projection", VIEWS, required=True),
-    Column("sex", "category", "sex as recorded", SEXES, required=True),
-    Column("age", "integer", "whole years at the time of the study"),
-    Column("split", "category", "official or own split; empty for none", SPLITS),
-    *(
-        Column(name, "code", f"what is known of {name}", CODES, required=True)
-        for name in FINDING_COLUMNS
-    ),
-    Column("source_labels", "text", "labels as the source wrote them, joined by |"),
-    Column("provenance", "category", "who or what labelled", tuple(PROVENANCES), required=True),
-    Column("locations", "json", "finding -> places that were named: sides and zones"),
-    Column("boxes", "json", "list of {finding, label, x, y, width, height, reader} in pixels"),
-    Column("masks", "json", "list of {finding, rle or path}"),
-    Column("severity", "json", "scores by zone"),
-    *(Column(f"report_{name}", "report", "section of the report") for name in REPORT_SECTIONS),
-    Column("report_language", "text", "ISO 639 code"),
-    Column("licence", "text", "short name of the licence of the row", required=True),
-    Column("source", "text", "key of the data card", required=True),
-    Column("sha256", "hash", "of the file, where it was at hand"),
-    Column("dhash", "hash", "256-bit difference hash of the pixels, where they were at hand"),
+COLUMNS = tuple(
+    Column(name, **facts | {"values": tuple(facts.get("values", ()))})
+    for key, facts in VOCABULARY["columns"].items()
+    for name in (FINDING_COLUMNS if key == "findings" else (key,))
 )
 BY_NAME = {column.name: column for column in COLUMNS}
 COLUMN_NAMES = tuple(BY_NAME)
 REPORT_COLUMNS = tuple(column.name for column in COLUMNS if column.kind == "report")
+REPORT_SECTIONS = tuple(name.removeprefix("report_") for name in REPORT_COLUMNS)
+SPLITS, PROVENANCES = BY_NAME["split"].values, BY_NAME["provenance"].values
 
 _LONGEST_WORD, _LONGEST_PATH = 80, 200
 #: Words that a label may have; "central venous catheter via jugular vein" has six.

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from workbench.data.cards import DataCard
-from workbench.data.columns import FINDING_COLUMNS, REPORT_SECTIONS
+from workbench.data.columns import FINDING_COLUMNS, REPORT_SECTIONS, VOCABULARY
 from workbench.data.frames import map_unique
 from workbench.errors import InputError
 from workbench.findings import (
     ABSENT,
-    CODES,
     NOT_MENTIONED,
     PRESENT,
     TICKS,
@@ -30,25 +28,14 @@ from workbench.findings import (
 
 #: What a reader can say of one label: seen or not.
 TICKED = {"1": PRESENT, "0": ABSENT}
-#: How sources write a projection, and the view that is meant.
-VIEW_WORDS = {
-    "PA": "PA",
-    "AP": "AP",
-    "AP_horizontal": "AP",
-    **dict.fromkeys(("L", "LL", "RL", "LAT", "LATERAL", "LARGE LATERAL"), "lateral"),
-    "XTABLE LATERAL": "lateral",
-    **dict.fromkeys(("LPO", "RPO", "LAO", "RAO", "SWIMMERS", "AP AXIAL"), "other"),
-    **dict.fromkeys(("AP LLD", "AP RLD", "PA LLD", "PA RLD"), "other"),
-    **dict.fromkeys(("COSTAL", "EXCLUDE", "OTHER"), "other"),
-    "FRONTAL": "frontal",
-    **dict.fromkeys(("UNK", "UNKNOWN"), "unknown"),
-}
-SEX_WORDS = {
-    **dict.fromkeys(("F", "female"), "female"),
-    **dict.fromkeys(("M", "male"), "male"),
-    **dict.fromkeys(("O", "other"), "other"),
-    "unknown": "unknown",
-}
+
+
+def _words(said: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    return {word: value for value, words in said.items() for word in words}
+
+
+#: Column -> what sources and people write -> the value that is meant.
+WORDS = {column: _words(said) for column, said in VOCABULARY["words"].items()}
 #: A sentence, and not just the name of an examination.
 _SAYS_SOMETHING = re.compile(r"\w+ \w+ \w+[^.]*\.(?:\s|$)")
 _RULE = re.compile(r"_{10,}")
@@ -89,21 +76,14 @@ def join_labels(labels: Iterable[str]) -> str:
     return "|".join(dict.fromkeys(label.strip() for label in labels if label.strip()))
 
 
-def codes_from_masks(masks: Mapping[str, np.ndarray]) -> pd.Categorical[Any]:
+def codes_from_masks(masks: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return (n,) codes from code -> (n,) bool: present beats uncertain beats absent."""
     known = [code for code in (PRESENT, UNCERTAIN, ABSENT) if code in masks]
-    numbers = [CODES.index(code) for code in known]
-    codes = np.select([masks[code] for code in known], numbers, CODES.index(NOT_MENTIONED))
-    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(list(CODES)))
+    found = np.select([masks[code] for code in known], known, NOT_MENTIONED)
+    return found.astype(object)
 
 
-def codes_or_cells(said: np.ndarray) -> pd.Categorical[Any]:
-    """Return (n,) codes from `read_cells`; cells that are no codes stay, for the check to name."""
-    odd = sorted(set(pd.unique(said)) - {None, *CODES})
-    return pd.Categorical(said, categories=[*CODES, *odd]).fillna(NOT_MENTIONED)
-
-
-def codes_from_lists(card: DataCard, lists: pd.Series) -> dict[str, pd.Categorical]:
+def codes_from_lists(card: DataCard, lists: pd.Series) -> dict[str, np.ndarray]:
     """Return finding -> (n,) codes, present where one of the labels, joined by |, states it."""
     codes, unique = pd.factorize(lists.fillna(""))
     table = np.zeros((len(FINDING_COLUMNS), len(unique)), dtype=bool)
@@ -124,17 +104,17 @@ def codes_from_columns(
     columns: Iterable[str] | None = None,
     *,
     words: Mapping[str, str] = TICKS,
-) -> dict[str, pd.Series | pd.Categorical]:
+) -> dict[str, pd.Series | np.ndarray]:
     """Return finding -> (n,) codes from columns of labels; by default all that are there.
 
     "source_labels" are the names of the columns that say present, joined by |. Words are cell ->
-    code; 1, 0 and -1 of CheXpert by default.
+    code; 1, 0 and -1 of CheXpert by default. A cell that is no code stays, for the check to name.
 
     Raises:
         InputError: two columns stand for one finding.
     """
     owner: dict[str, str] = {}
-    codes: dict[str, pd.Series | pd.Categorical] = {}
+    codes: dict[str, pd.Series | np.ndarray] = {}
     hits = {}
     for name in columns or [name for name in card.labels if name in frame]:
         said = read_cells(frame[name], words)
@@ -145,7 +125,7 @@ def codes_from_columns(
                     f"two columns stand for {finding}: {owner[finding]!r} and {name!r}; keep one"
                 )
             owner[finding] = name
-            codes[finding] = codes_or_cells(said)
+            codes[finding] = said
     return codes | {"source_labels": marked(hits, len(frame))}
 
 

@@ -18,7 +18,7 @@ from workbench.data.cards import DataCard
 from workbench.data.download import Download
 from workbench.data.frames import map_unique
 from workbench.data.joins import join, meet, name_form
-from workbench.data.mapping import SEX_WORDS, VIEW_WORDS, codes_from_masks, read_cells, read_numbers
+from workbench.data.mapping import WORDS, codes_from_masks, read_cells, read_numbers
 from workbench.findings import ABSENT, PRESENT, cell_key
 
 ZONES = "ABCDEF"
@@ -44,7 +44,7 @@ def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
         )
         digits = found[modes].apply(lambda cells: map_unique(cells, cell_key))
         scores, notes = digits.agg("".join, axis=1), [note]
-    return _rows(files, raw, scores).assign(provenance="radiologist"), notes
+    return _rows(files, raw, scores), notes
 
 
 def _padded(score: str) -> str:
@@ -70,8 +70,8 @@ def _rows(files: Download, raw: pd.DataFrame, scores: pd.Series) -> pd.DataFrame
             "path": files.locate(raw["Filename"], FOLDERS),
             "patient_id": _known(raw, "Subject"),
             "study_id": _known(raw, "StudyId"),
-            "view": read_cells(raw["ViewPosition"], VIEW_WORDS, empty="frontal"),
-            "sex": read_cells(raw["Sex"], SEX_WORDS),
+            "view": read_cells(raw["ViewPosition"], WORDS["view"], empty="frontal"),
+            "sex": raw["Sex"],
             "age": (group * 5).astype("Int64").astype(object).mask(odd, raw[AGE]),
             # The authors left all images but the test set to the user.
             "split": read_cells(raw["ConsensusTestset"], {"1": "test", "0": "train"}),

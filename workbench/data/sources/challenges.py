@@ -18,12 +18,10 @@ from workbench.data.download import Download
 from workbench.data.frames import map_unique
 from workbench.data.joins import plain_form
 from workbench.data.mapping import (
-    SEX_WORDS,
     TICKED,
-    VIEW_WORDS,
+    WORDS,
     agreed,
     codes_from_masks,
-    codes_or_cells,
     marked,
     read_cells,
 )
@@ -56,8 +54,7 @@ def read_pneumonia(files: Download) -> tuple[pd.DataFrame, list[str]]:
     said = read_cells(raw["Target"], TICKED)
     said[(said == ABSENT) & edges["x"].notna().to_numpy()] = f"{ABSENT}, with a box"
     frame, said = _images(files, raw["patientId"], said, ("stage_2_train_images", ""))
-    codes = codes_or_cells(said)
-    frame["lung opacity"], frame["pneumonia"] = codes, codes
+    frame["lung opacity"], frame["pneumonia"] = said, said
     frame["source_labels"] = marked({"Target": said == PRESENT}, len(frame))
     frame["boxes"] = frame["image_id"].map(box_cells(boxes))
     notes = []
@@ -75,10 +72,8 @@ def _images(
     images = pd.Series(sorted(names.unique()), dtype=object)
     found = images.map(agreed(names, said)).astype(object)
     path = files.locate(images + ".dcm", folders)
-    frame = pd.DataFrame(
-        {"image_id": images, "path": path, "patient_id": images, "study_id": images}
-    )
-    return frame.assign(provenance="radiologist"), found.where(found.notna(), None).to_numpy(object)
+    said = found.where(found.notna(), None).to_numpy(object)
+    return pd.DataFrame({"image_id": images, "path": path}), said
 
 
 def _classes(files: Download, frame: pd.DataFrame) -> tuple[dict, str]:
@@ -87,7 +82,7 @@ def _classes(files: Download, frame: pd.DataFrame) -> tuple[dict, str]:
     if path is None:
         return {}, f"no {CLASSES} here: nothing is known of normal radiographs"
     found, note = files.look_up(frame["image_id"], path, "patientId", ["class"], what="classes")
-    codes = codes_or_cells(read_cells(found["class"], NORMAL))
+    codes = read_cells(found["class"], NORMAL)
     labels = found["class"].astype(object).where(found["class"] != "", frame["source_labels"])
     return {"no finding": codes, "source_labels": labels}, note
 
@@ -100,8 +95,8 @@ def _headers(files: Download, frame: pd.DataFrame) -> tuple[dict, str]:
     table, note = files.look_up(frame["image_id"], path, "PatientID", known, what="headers")
     return {
         "age": table["PatientAge"],
-        "sex": read_cells(table["PatientSex"], SEX_WORDS),
-        "view": read_cells(table["ViewPosition"], VIEW_WORDS, empty="frontal"),
+        "sex": table["PatientSex"],
+        "view": read_cells(table["ViewPosition"], WORDS["view"], empty="frontal"),
     }, note
 
 
@@ -123,7 +118,7 @@ def read_pneumothorax(files: Download) -> tuple[pd.DataFrame, list[str]]:
     masks = outlined.groupby("ImageId")["EncodedPixels"].agg(_mask_cell)
     frame, found = _images(files, raw["ImageId"], said, ("dicom-images-train", "train", ""))
     frame["view"] = "frontal"
-    frame[PNEUMOTHORAX] = codes_or_cells(found)
+    frame[PNEUMOTHORAX] = found
     frame["source_labels"] = marked({"Pneumothorax": found == PRESENT}, len(frame))
     frame["masks"] = frame["image_id"].map(masks)
     return frame, [f"{len(outlined):,} outlines on {len(masks):,} images"]
@@ -166,7 +161,6 @@ def read_covid(files: Download) -> tuple[pd.DataFrame, list[str]]:
             "study_id": study,
             "view": "frontal",
             "source_labels": marked({n: c == PRESENT for n, c in said.items()}, len(images)),
-            "provenance": "radiologist",
         }
     ).assign(**_codes(said))
     frame["boxes"] = name.map(_boxes(name, images["boxes"]))
@@ -177,7 +171,7 @@ def _study_form(name: str) -> str:
     return plain_form(name).removesuffix("_study")
 
 
-def _codes(said: dict[str, np.ndarray]) -> dict[str, pd.Categorical]:
+def _codes(said: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return finding -> (n,) codes; a cell that is no tick, or several ticks, stay as they are."""
     ticked = {name: cells == PRESENT for name, cells in said.items()}
     several = np.sum(list(ticked.values()), axis=0) > 1
@@ -193,9 +187,7 @@ def _codes(said: dict[str, np.ndarray]) -> dict[str, pd.Categorical]:
     opacity = {PRESENT: typical | unsure, ABSENT: negative}
     found = {"lung opacity": opacity, "pneumonia": pneumonia, "covid-19 pneumonia": pneumonia}
     return {
-        finding: codes_or_cells(
-            np.where(odd == "", np.asarray(codes_from_masks(masks), object), odd)
-        )
+        finding: np.where(odd == "", codes_from_masks(masks), odd)
         for finding, masks in found.items()
     }
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.data.download import Download
-from workbench.data.mapping import SEX_WORDS, VIEW_WORDS, codes_from_columns, read_cells
+from workbench.data.mapping import WORDS, codes_from_columns, read_cells
 
 KNOWN = ["Sex", "Age", "Frontal/Lateral", "AP/PA"]
 #: Split -> its folder, and the names of its file.
@@ -54,7 +54,7 @@ def _part(
             "patient_id": place[0].fillna(path),
             "study_id": study.fillna(path),
             "view": _views(raw, place[2]),
-            "sex": read_cells(raw["Sex"], SEX_WORDS),
+            "sex": raw["Sex"],
             "age": raw["Age"],
             "split": split,
             "provenance": "report-mined" if split == "train" else "radiologist",
@@ -67,8 +67,8 @@ def _part(
 
 def _views(raw: pd.DataFrame, names: pd.Series) -> np.ndarray:
     """Return (n,) views: lateral where that is said, else the projection, else frontal."""
-    projection = read_cells(raw["AP/PA"], VIEW_WORDS)
-    side = read_cells(raw["Frontal/Lateral"], VIEW_WORDS)
+    projection = read_cells(raw["AP/PA"], WORDS["view"])
+    side = read_cells(raw["Frontal/Lateral"], WORDS["view"])
     named = names.str.lower().str.extract("(lateral|frontal)", expand=False)
     side = np.where(pd.isna(side), named, side)
     said = np.where(pd.isna(projection), side, projection)

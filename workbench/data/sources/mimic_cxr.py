@@ -18,7 +18,7 @@ from workbench._progress import progress
 from workbench.data.columns import REPORT_SECTIONS, SPLITS
 from workbench.data.download import Download
 from workbench.data.joins import join, number_form
-from workbench.data.mapping import VIEW_WORDS, codes_from_columns, read_cells, sections
+from workbench.data.mapping import codes_from_columns, read_cells, sections
 from workbench.errors import InputError
 
 LABEL_FILES = {
@@ -65,7 +65,7 @@ def _identity(raw: pd.DataFrame) -> pd.DataFrame:
             "path": folder + image + ".jpg",
             "patient_id": patient.where(raw["subject_id"] != "", ""),
             "study_id": study.where(raw["study_id"] != "", ""),
-            "view": read_cells(raw["ViewPosition"], VIEW_WORDS),
+            "view": raw["ViewPosition"],
         }
     )
 

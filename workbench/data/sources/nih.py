@@ -14,8 +14,6 @@ from workbench.data.boxes import EDGES, box_cells, read_boxes
 from workbench.data.download import Download
 from workbench.data.joins import join
 from workbench.data.mapping import (
-    SEX_WORDS,
-    VIEW_WORDS,
     codes_from_columns,
     codes_from_lists,
     read_cells,
@@ -47,7 +45,6 @@ def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
     raw = files.table(path, ["Image Index", "Finding Labels", "Patient ID"], KNOWN)
     names, labels = raw["Image Index"], raw["Finding Labels"]
     frame = _identity(raw, files).assign(**codes_from_lists(files.card, labels))
-    frame["provenance"] = "report-mined"
     frame["split"], split_note = _official_split(files, names)
     boxes, box_note = _boxes(files, names)
     frame["boxes"] = names.map(box_cells(boxes))
@@ -63,8 +60,8 @@ def _identity(raw: pd.DataFrame, files: Download) -> pd.DataFrame:
             "path": files.locate(raw["Image Index"], FOLDERS),
             "patient_id": patient,
             "study_id": patient + "/" + raw["Follow-up #"].str.strip(),
-            "view": read_cells(raw["View Position"], VIEW_WORDS),
-            "sex": read_cells(raw["Patient Gender"], SEX_WORDS),
+            "view": raw["View Position"],
+            "sex": raw["Patient Gender"],
             "age": _years(raw["Patient Age"]),
         }
     )

@@ -20,7 +20,7 @@ from workbench.data.cards import DataCard
 from workbench.data.columns import REPORT_SECTIONS
 from workbench.data.download import Download
 from workbench.data.joins import name_form
-from workbench.data.mapping import VIEW_WORDS, codes_from_lists, join_labels, read_cells
+from workbench.data.mapping import codes_from_lists, join_labels
 from workbench.errors import InputError
 
 REPORTS = 3955
@@ -41,7 +41,6 @@ def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
     frame.loc[named, "path"] = files.locate(frame.loc[named, "file"] + ".png", FOLDERS)
     view, note = _views(files, frame.loc[named, "image_id"])
     frame["view"] = view.reindex(frame.index)
-    frame["provenance"] = "report-read"
     frame = frame.drop(columns="file")
     frame = frame.assign(**codes_from_lists(files.card, frame["source_labels"]))
     notes = [note, f"{int((~named).sum())} reports have no image; their path is empty"]
@@ -131,8 +130,7 @@ def _views(files: Download, images: pd.Series) -> tuple[pd.Series, str]:
     if path is None:
         return pd.Series("unknown", index=images.index), "no projections here: views unknown"
     found, note = files.look_up(images, path, key, [column], what="views", form=_file_form)
-    views = read_cells(found[column], VIEW_WORDS)
-    return pd.Series(views, index=images.index), note
+    return found[column].set_axis(images.index), note
 
 
 def _file_form(name: str) -> str:

@@ -15,49 +15,16 @@ import pandas as pd
 
 from workbench._tables import listed
 from workbench.data.cards import folded
-from workbench.data.columns import COLUMN_NAMES, FINDING_COLUMNS, PROVENANCES, SPLITS, shown
+from workbench.data.columns import COLUMN_NAMES, FINDING_COLUMNS, PROVENANCES, VOCABULARY, shown
 from workbench.data.download import Download
 from workbench.data.frames import restore
 from workbench.data.images import Root
-from workbench.data.mapping import (
-    SEX_WORDS,
-    VIEW_WORDS,
-    codes_from_lists,
-    codes_or_cells,
-    read_cells,
-)
+from workbench.data.mapping import WORDS, codes_from_lists, read_cells
 from workbench.errors import InputError, OptionError
 from workbench.findings import CODE_CELLS, PRESENT, cell_key, standard_name
 
 #: Column of the manifest -> how people call it.
-SPELLINGS = {
-    "path": "path file filename image image_path filepath file_path img image_file",
-    "image_id": "image_id id imageid dicom_id",
-    "patient_id": "patient_id patient patientid subject_id subject",
-    "study_id": "study_id study studyid accession",
-    "view": "view view_position viewposition projection",
-    "sex": "sex gender patient_sex",
-    "age": "age patient_age",
-    "split": "split set fold subset",
-    "labels": "labels label finding_labels findings_list source_labels",
-    "report_findings": "report_findings findings report text",
-    "report_impression": "report_impression impression",
-    "licence": "licence license",
-    "provenance": "provenance",
-}
-SPLIT = {
-    **{name: name for name in SPLITS},
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validate"),
-    "training": "train",
-    "testing": "test",
-}
-#: Column -> cell -> value, for those with a closed vocabulary.
-WORDS = {
-    "view": VIEW_WORDS,
-    "sex": SEX_WORDS,
-    "split": SPLIT,
-    "provenance": {name: name for name in PROVENANCES},
-}
+SPELLINGS = VOCABULARY["spellings"]
 #: What a table can state only once.
 ONE_TRUTH = ("view", "sex", "age", "split", "labels", "licence")
 _SEPARATORS = re.compile(r"\s*[|;,]\s*")
@@ -135,10 +102,10 @@ def _refuse_two(one: str | None, two: str, meaning: str, said: str) -> None:
 
 def _with_list(
     listed: pd.Series | None, said: np.ndarray, labels: str | None, column: str
-) -> pd.Categorical:
+) -> np.ndarray:
     """Return (n,) codes of a column, and present where the list of labels says so."""
     if listed is None:
-        return codes_or_cells(said)
+        return said
     present = (listed == PRESENT).to_numpy(bool)
     against = np.flatnonzero(present & ~pd.isna(said) & (said != PRESENT))
     if against.size:
@@ -146,7 +113,7 @@ def _with_list(
             f"row {against[0] + 1}: column {labels!r} names {listed.name}, and column {column!r} "
             f"holds {shown(str(listed.name), said[against[0]])}; correct one of them"
         )
-    return codes_or_cells(np.where(present, PRESENT, said))
+    return np.where(present, PRESENT, said)
 
 
 def _table(files: Download) -> Path:
@@ -206,5 +173,6 @@ def _identity(raw: pd.DataFrame, names: dict[str, str], root: Root) -> pd.DataFr
     stem = cells["path"].str.rsplit(".", n=1).str[0]
     name = stem.str.rsplit("/", n=1).str[-1]
     image = cells.get("image_id", name.where(~name.duplicated(keep=False), stem))
-    read = {name: read_cells(cells[name], words) for name, words in WORDS.items() if name in cells}
+    words = {"split": WORDS["split"], "provenance": {name: name for name in PROVENANCES}}
+    read = {name: read_cells(cells[name], words[name]) for name in words.keys() & cells.keys()}
     return pd.DataFrame({"image_id": image, "patient_id": image, "study_id": image} | cells | read)

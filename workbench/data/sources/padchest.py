@@ -15,14 +15,7 @@ from workbench.data.boxes import parse_list, to_cell
 from workbench.data.cards import DataCard, plain
 from workbench.data.download import Download
 from workbench.data.frames import map_unique
-from workbench.data.mapping import (
-    SEX_WORDS,
-    VIEW_WORDS,
-    codes_from_lists,
-    join_labels,
-    read_cells,
-    read_numbers,
-)
+from workbench.data.mapping import codes_from_lists, join_labels, read_cells, read_numbers
 
 METHOD = {"Physician": "report-read", "RNN_model": "report-mined"}
 FILE = "PADCHEST_chest_x_ray_images_labels_160K_*.csv"
@@ -74,8 +67,8 @@ def _identity(raw: pd.DataFrame, files: Download) -> pd.DataFrame:
             "path": raw["ImageID"] if flat else nested,
             "patient_id": raw["PatientID"],
             "study_id": raw["StudyID"],
-            "view": read_cells(raw["Projection"], VIEW_WORDS),
-            "sex": read_cells(raw["PatientSex_DICOM"], SEX_WORDS),
+            "view": raw["Projection"],
+            "sex": raw["PatientSex_DICOM"],
             "age": age,
         }
     )

@@ -83,11 +83,8 @@ def _row(record: dict, codes: dict[str, str], prefix: str, reports: bool) -> dic
     row = {
         "image_id": name,
         "path": prefix + record["image"],
-        "patient_id": name,
-        "study_id": name,
         "view": "AP" if record["domain"] == "external" else "PA",
         "source_labels": "|".join(present),
-        "provenance": "drawn",
         "locations": _places(record.get("lesions", [])),
         "masks": to_cell([{"finding": finding, "path": prefix + path} for finding, path in masks]),
         NO_FINDING: ABSENT if present else PRESENT if clear else NOT_MENTIONED,

@@ -12,7 +12,7 @@ import pandas as pd
 
 from workbench.data.boxes import box_cells, count_items, read_boxes
 from workbench.data.cards import DataCard
-from workbench.data.columns import shown
+from workbench.data.columns import VOCABULARY, shown
 from workbench.data.download import Download
 from workbench.data.frames import map_unique
 from workbench.data.mapping import (
@@ -31,17 +31,7 @@ EDGES = ("x_min", "y_min", "x_max", "y_max")
 #: What a reader may have said of a label; nothing, where the cell is empty.
 KNOWN = np.array([PRESENT, ABSENT], dtype=object)
 #: Findings that each imply a lung opacity; see the card.
-OPACITIES = (
-    "consolidation",
-    "infiltration",
-    "atelectasis",
-    "pulmonary edema",
-    "pneumonia",
-    "lung lesion",
-    "nodule",
-    "mass",
-    "tuberculosis",
-)
+OPACITIES = VOCABULARY["opacities"]
 
 
 def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
@@ -124,8 +114,6 @@ def _readers(
         {
             "image_id": images,
             "path": files.locate(_file_names(files, images, split), (split, "")),
-            "patient_id": images,
-            "study_id": images,
             "view": "PA",
             "split": split,
             "provenance": "radiologist",
@@ -153,14 +141,14 @@ def _odd_cells(
         strange = frame["image_id"].map(agreed(images, odd).to_dict())
         for finding in card.findings_of(label) or ():
             if strange.notna().any():
-                codes = found.get(finding, frame[finding]).astype(object)
+                codes = found.get(finding, frame[finding])
                 found[finding] = codes.mask(strange.notna(), strange)
     return found
 
 
 def _codes(
     card: DataCard, votes: pd.DataFrame, asked: pd.DataFrame, consensus: str
-) -> dict[str, pd.Categorical]:
+) -> dict[str, np.ndarray]:
     """Return finding -> (n,) codes from how many readers marked each label.
 
     Args:
