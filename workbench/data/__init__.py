@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from workbench._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from workbench.data.boxes import from_cell as from_cell
     from workbench.data.building import build as build
     from workbench.data.building import load as load
     from workbench.data.cards import SOURCES as SOURCES
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from workbench.data.freezing import freeze as freeze
     from workbench.data.freezing import verify as verify
     from workbench.data.manifest import Manifest as Manifest
+    from workbench.data.mapping import from_cell as from_cell
     from workbench.data.quality_control import QualityTable as QualityTable
     from workbench.data.quality_control import quality as quality
 else:  # a checker of types would take `__getattr__` for every name

@@ -20,7 +20,7 @@ import pandas as pd
 
 from workbench.data.cards import DataCard, card
 from workbench.data.checking import check as run_check
-from workbench.data.columns import AGE_RANGE, PROVENANCES, SPLITS
+from workbench.data.columns import AGE_RANGE, PROVENANCES, SPLITS, VOCABULARY
 from workbench.data.download import Download
 from workbench.data.frames import conform, read_table
 from workbench.data.images import Root, fingerprint
@@ -30,14 +30,7 @@ from workbench.data.sources import READERS
 from workbench.errors import InputError, OptionError, did_you_mean
 
 #: Rules that make a table unsafe or meaningless to use; `load` refuses it.
-BLOCKING = (
-    "missing-column",
-    "missing-value",
-    "unknown-code",
-    "unknown-value",
-    "duplicate-id",
-    "path-outside-root",
-)
+BLOCKING = VOCABULARY["blocking"].split()
 
 
 def build(
@@ -64,7 +57,6 @@ def build(
         repair: whether impossible ages are emptied; otherwise they stay, and the check names them.
         licence, provenance: for data of one's own (`folder`, `csv`).
         workers: threads for hashing.
-        show: whether bars may appear.
 
     Raises:
         OptionError: the source, or an option, is not known.
@@ -87,9 +79,8 @@ def build(
     root = Root(files.folder)
     at_hand = _some_exist(frame["path"], root)
     if hash_files and at_hand:
-        sha256, dhash = fingerprint(frame["path"], root, workers=workers, show=show)
-        frame["sha256"] = pd.array(sha256, dtype="string")
-        frame["dhash"] = pd.array(dhash, dtype="string")
+        hashes = fingerprint(frame["path"], root, workers=workers, show=show)
+        frame[["sha256", "dhash"]] = hashes
     manifest = Manifest(frame, files.folder if at_hand else None, tuple(n for n in notes if n))
     counts = files.card.expected
     return replace(manifest, expected=tuple(_expected(counts, files.labels, manifest)))
@@ -128,13 +119,13 @@ def load(
 
 
 def _completed(loose: pd.DataFrame, card: DataCard, provenance: str | None) -> pd.DataFrame:
-    """Read the words for view and sex, and fill in columns that a source leaves to its card."""
+    """Read the words of closed vocabularies, and fill in what a source leaves to its card."""
     image = loose["image_id"]
     default = {"patient_id": image, "study_id": image, "provenance": card.provenance}
     given = {name: found for name, found in default.items() if name not in loose}
     given |= {"source": card.key} | ({} if provenance is None else {"provenance": provenance})
-    read = {name: read_cells(loose[name], WORDS[name]) for name in ("view", "sex") if name in loose}
-    return loose.assign(**given, **read)
+    read = {name: read_cells(loose[name], words) for name, words in WORDS.items() if name in loose}
+    return loose.assign(**read | given)
 
 
 def _repaired(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -25,23 +25,7 @@ SOURCES = tuple(VOCABULARY["sources"].split())
 
 @dataclass(frozen=True, eq=False)
 class DataCard:
-    """What is known of a source.
-
-    Attributes:
-        agreement: what has to be signed before a download; "none" where nothing is.
-        files: file name pattern -> what it is for.
-        provenance: who labelled, one of `columns.PROVENANCES`.
-        variants: name of a set of labels -> what it is; the first is the default.
-        expected: variant or split -> counts of all of it ("rows", "patients", "boxes", ...).
-        labels: label as published -> findings it states present; an empty list for labels that
-            speak of no finding of the manifest.
-        separator: what stands between a label and its qualifiers, as in Opacity/lung/base.
-        translations: label in another language, in lower case -> label as published.
-        locations: place as published -> {"side": ..., "zone": ...}.
-        location_translations: place in another language -> place as published.
-        closed: True where every label was looked for in every image, so that an unticked label
-            means absent.
-    """
+    """What is known of a source."""
 
     key: str
     title: str
@@ -49,20 +33,26 @@ class DataCard:
     url: str
     licence: str
     terms: str
-    agreement: str
+    agreement: str  # what has to be signed before a download; "none" where nothing is
     citation: str
-    provenance: str
+    provenance: str  # who labelled, one of `columns.PROVENANCES`
     aliases: tuple[str, ...] = ()
     fetch: tuple[str, ...] = ()
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)  # name or pattern -> what it is for
+    #: Name of a set of labels -> what it is; the first is the default.
     variants: Mapping[str, str] = field(default_factory=dict)
+    #: Variant or split -> counts of all of it ("rows", "patients", "boxes", ...).
     expected: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    #: Label as published -> findings it states present; none for labels that speak of no finding.
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    separator: str = ""
+    separator: str = ""  # between a label and its qualifiers, as in Opacity/lung/base
+    #: Label in another language, in lower case -> label as published.
     translations: Mapping[str, str] = field(default_factory=dict)
+    #: Place as published -> {"side": ..., "zone": ...}.
     locations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    #: Place in another language -> place as published.
     location_translations: Mapping[str, str] = field(default_factory=dict)
-    closed: bool = False
+    closed: bool = False  # whether every label was looked for, so that unticked means absent
     faults: tuple[str, ...] = ()
 
     __repr__ = short_repr

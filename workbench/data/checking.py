@@ -1,41 +1,45 @@
 """Check a manifest: what is wrong, in which row and column, by which rule, and how to repair it.
 
 A cell can be the report of a patient, so values are shown as `columns.shown` allows. A manifest
-without problems can still be wrong about its patients.
+without problems can still be wrong about its patients. Rules work on whole columns, because a
+manifest can have 600,000 rows.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from html import escape
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from workbench._repr import short_repr
-from workbench.data import rules as row_rules
-from workbench.data.columns import BY_NAME, VOCABULARY, shown
-from workbench.data.images import Root
-from workbench.data.rules import Fault
+from workbench._store import parse_json
+from workbench.data.cards import SOURCES, card
+from workbench.data.columns import (
+    AGE_RANGE,
+    BY_NAME,
+    COLUMN_NAMES,
+    COLUMNS,
+    VOCABULARY,
+    Column,
+    shown,
+)
+from workbench.data.frames import within_source
+from workbench.data.images import OUTSIDE, Root, near_pairs
 from workbench.errors import OptionError
+
+if TYPE_CHECKING:
+    from workbench.data.manifest import Manifest
 
 #: Every rule, and what to do about it.
 REPAIRS = VOCABULARY["repairs"]
-_CELL_RULES = (
-    "missing-value", "unknown-code", "unknown-value", "age-range", "hash", "json",
-    "path-outside-root",
-)  # fmt: skip
-
-
-class HasFrame(Protocol):
-    """A manifest."""
-
-    @property
-    def frame(self) -> pd.DataFrame: ...
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class CheckResult:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each listed problem."""
-        names = ["row", "column", "rule", "value", "repair", "image_id"]
+        names = [field.name for field in fields(Problem)]
         return pd.DataFrame([asdict(problem) for problem in self.problems], columns=names)
 
     def to_dict(self) -> dict:
@@ -105,15 +109,15 @@ class CheckResult:
     def _repr_html_(self) -> str:
         from workbench.figures.tables import frame_table
 
-        table = self.to_frame()[["row", "column", "rule", "value", "repair"]]
+        table = self.to_frame().drop(columns="image_id")
         return f"<p>{escape(str(self))}</p>" + ("" if self.ok else frame_table(table))
 
 
 def check(
-    manifest: HasFrame | pd.DataFrame,
+    manifest: Manifest | pd.DataFrame,
     *,
     root: str | os.PathLike | None = None,
-    against: HasFrame | pd.DataFrame | None = None,
+    against: Manifest | pd.DataFrame | None = None,
     rules: Sequence[str] | None = None,
     limit: int = 100,
 ) -> CheckResult:
@@ -138,10 +142,9 @@ def check(
         )
     wanted = set(rules or REPAIRS)
     frame = _frame(manifest).reset_index(drop=True)
-    other = None if against is None else _frame(against)
     counts: Counter[str] = Counter()
     problems: list[Problem] = []
-    for fault in _faults(frame, root, other, wanted):
+    for fault in _faults(frame, root, against, wanted):
         if fault.rule in wanted and len(fault.rows):
             room = max(0, limit - counts[fault.rule])
             counts[fault.rule] += len(fault.rows)
@@ -150,34 +153,41 @@ def check(
     return CheckResult(len(frame), tuple(problems), dict(counts))
 
 
-def _frame(manifest: HasFrame | pd.DataFrame) -> pd.DataFrame:
+def _frame(manifest: Manifest | pd.DataFrame) -> pd.DataFrame:
     return manifest if isinstance(manifest, pd.DataFrame) else manifest.frame
+
+
+class Fault(NamedTuple):
+    """One kind of fault, and where it is."""
+
+    rule: str
+    column: str
+    rows: np.ndarray  # -1 for the whole file
+    values: list | None = None  # one for each row; None for what stands in the cells
+    details: list[str] | None = None  # one remark for each row, never a text of the manifest
 
 
 def _faults(
     frame: pd.DataFrame,
     root: str | os.PathLike | None,
-    other: pd.DataFrame | None,
+    against: Manifest | pd.DataFrame | None,
     wanted: set[str],
 ) -> Iterator[Fault]:
-    columns = list(row_rules.column_faults(list(frame.columns)))
+    columns = list(_column_faults(list(frame.columns)))
     yield from columns
     if any(fault.rule == "missing-column" for fault in columns):
         return
-    groups = (
-        (_CELL_RULES, row_rules.cell_faults),
-        (("duplicate-id", "duplicate-path", "study-of-two-patients"), row_rules.identity_faults),
-        (("patient-in-two-splits",), row_rules.split_faults),
-        (("unmapped-label",), row_rules.label_faults),
-        (("duplicate-image",), row_rules.duplicate_faults),
-    )
-    for names, find in groups:
-        if wanted & set(names):
-            yield from find(frame)
-    if root is not None and wanted & {"missing-file", "path-outside-root"}:
-        yield from row_rules.file_faults(frame, Root(root))
-    if other is not None:
-        yield from row_rules.leak_faults(frame, other)
+    yield from _cell_faults(frame)
+    yield from _identity_faults(frame)
+    yield from _split_faults(frame)
+    if "unmapped-label" in wanted:
+        yield from _label_faults(frame)
+    if "duplicate-image" in wanted:
+        yield from _duplicate_faults(frame)
+    if root is not None:
+        yield from _file_faults(frame, Root(root))
+    if against is not None:
+        yield from _leak_faults(frame, _frame(against))
 
 
 def _problem(frame: pd.DataFrame, fault: Fault, at: int) -> Problem:
@@ -205,3 +215,155 @@ def _suggestion(column: str, value: object) -> str:
     if close:
         return f"{next(word for word in known.values if word.lower() == close[0])!r} was meant?"
     return f"allowed: {', '.join(known.values)}"
+
+
+# ---------------------------------------------------------------- rules
+
+
+def _column_faults(names: list[str]) -> Iterator[Fault]:
+    """Find columns that are missing, and columns that are nearly called like one."""
+    for name in COLUMN_NAMES:
+        if name not in names:
+            yield Fault("missing-column", name, np.array([-1]))
+    for name in (name for name in names if name not in COLUMN_NAMES):
+        close = difflib.get_close_matches(str(name).lower(), COLUMN_NAMES, n=1, cutoff=0.82)
+        if close:
+            yield Fault("column-name", close[0], np.array([-1]), [name], [f"meant {close[0]}?"])
+
+
+def _tests(column: Column) -> Iterator[tuple[str, Callable[[pd.Series], pd.Series]]]:
+    """Yield (rule, vectorised test) for a column."""
+    if column.kind in ("category", "code"):
+        rule = "unknown-code" if column.kind == "code" else "unknown-value"
+        yield rule, lambda cells: cells.isin(column.values)
+    elif column.kind == "integer":
+        yield "age-range", _is_age
+    elif column.kind == "hash":
+        yield "hash", lambda cells: cells.str.fullmatch(r"[0-9a-f]{64}").astype(bool)
+    elif column.kind == "json":
+        yield "json", lambda cells: cells.astype(object).map(_is_json).astype(bool)
+    if column.name == "path":
+        yield "path-outside-root", lambda cells: ~cells.str.contains(OUTSIDE).astype(bool)
+
+
+def _is_age(cells: pd.Series) -> pd.Series:
+    years = pd.to_numeric(cells, errors="coerce").astype("Float64")
+    good = years.between(*AGE_RANGE) & (years % 1 == 0)
+    return good.fillna(False).astype(bool)
+
+
+def _is_json(cell: object) -> bool:
+    try:
+        return isinstance(parse_json(cell), (list, dict)) if isinstance(cell, str) else False
+    except ValueError:
+        return False
+
+
+def _cell_faults(frame: pd.DataFrame) -> Iterator[Fault]:
+    """Find cells that are empty, or hold what their column may not hold."""
+    for column in COLUMNS:
+        filled = frame[column.name].notna().to_numpy(bool)
+        if column.required:
+            yield Fault("missing-value", column.name, np.flatnonzero(~filled))
+        known = np.flatnonzero(filled)
+        for rule, test in _tests(column):
+            good = test(frame[column.name].iloc[known]).to_numpy(bool)
+            yield Fault(rule, column.name, known[~good])
+
+
+def _identity_faults(frame: pd.DataFrame) -> Iterator[Fault]:
+    """Find ids and paths that stand twice, and studies of two patients."""
+    again = within_source(frame, "image_id").duplicated() & frame["image_id"].notna()
+    yield Fault("duplicate-id", "image_id", np.flatnonzero(again))
+    again = frame["path"].duplicated() & frame["path"].notna()
+    yield Fault("duplicate-path", "path", np.flatnonzero(again))
+    rows, _ = _second_value(within_source(frame, "study_id"), within_source(frame, "patient_id"))
+    yield Fault("study-of-two-patients", "study_id", rows)
+
+
+def _split_faults(frame: pd.DataFrame) -> Iterator[Fault]:
+    """Find patients that are in two splits: one row for each patient."""
+    known = np.flatnonzero(frame["split"].notna().to_numpy())
+    part = frame.iloc[known]
+    splits = part["split"].astype(str)
+    rows, first = _second_value(within_source(part, "patient_id"), splits)
+    details = [f"in {first.iloc[row]} and in {splits.iloc[row]}" for row in rows]
+    values = part["patient_id"].iloc[rows].tolist()
+    yield Fault("patient-in-two-splits", "split", known[rows], values, details)
+
+
+def _second_value(groups: pd.Series, values: pd.Series) -> tuple[np.ndarray, pd.Series]:
+    """Return for each group the first row that differs from its first value; and (n,) those."""
+    first = values.groupby(groups).transform("first")
+    differs = values != first
+    return np.flatnonzero(differs & ~groups.where(differs).duplicated()), first
+
+
+def _label_faults(frame: pd.DataFrame) -> Iterator[Fault]:
+    """Find labels of a source that its card does not map."""
+    for source in frame["source"].dropna().unique():
+        if source not in SOURCES or source == "folder":
+            continue
+        rows = np.flatnonzero((frame["source"] == source).fillna(False).to_numpy(bool))
+        codes, unique = pd.factorize(frame["source_labels"].iloc[rows])
+        unknown = [_unknown_label(source, text) for text in unique]
+        bad = np.array([label is not None for label in unknown] + [False], dtype=bool)[codes]
+        values = [unknown[code] for code in codes[bad]]
+        yield Fault("unmapped-label", "source_labels", rows[bad], values)
+
+
+def _unknown_label(source: str, text: str) -> str | None:
+    labels = (label for label in text.split("|") if label)
+    return next((label for label in labels if card(source).findings_of(label) is None), None)
+
+
+def _duplicate_faults(frame: pd.DataFrame) -> Iterator[Fault]:
+    """Find images that stand twice under different names, by bytes or by what is seen."""
+    names = frame["image_id"].astype("string").fillna("").to_numpy(object)
+    split = frame["split"].astype("string").fillna("").to_numpy(object)
+    digest = frame["sha256"]
+    known = np.flatnonzero(digest.notna().to_numpy())
+    first = pd.Series(known).groupby(digest.iloc[known].to_numpy()).transform("first")
+    pairs = zip(known.tolist(), first.tolist(), strict=True)
+    twins = {row: (one, "same bytes as ") for row, one in pairs if row != one}
+    for one, two, bits in near_pairs(frame["dhash"]):
+        twins.setdefault(two, (one, f"{bits} of 256 bits from "))
+    rows = sorted(twins)
+    details = []
+    for row in rows:
+        one, how = twins[row]
+        parts = f", in {split[one]} and in {split[row]}" if split[one] != split[row] else ""
+        details.append(how + names[one] + parts)
+    yield Fault("duplicate-image", "image_id", np.array(rows), names[rows].tolist(), details)
+
+
+def _file_faults(frame: pd.DataFrame, root: Root) -> Iterator[Fault]:
+    """Find files that are not there, and links that lead out of the root."""
+    missing, climbing = [], []
+    for row, path in enumerate(frame["path"]):
+        if not isinstance(path, str) or re.search(OUTSIDE, path):
+            continue
+        if not root.contains(path):
+            climbing.append(row)
+        elif not (root.folder / path).is_file():
+            missing.append(row)
+    yield Fault("path-outside-root", "path", np.array(climbing))
+    yield Fault("missing-file", "path", np.array(missing))
+
+
+def _leak_faults(frame: pd.DataFrame, other: pd.DataFrame) -> Iterator[Fault]:
+    """Find patients and images of a manifest that are in another one too.
+
+    Patients are compared within one source: two sources may both call a patient 17.
+    """
+    patients = within_source(frame, "patient_id")
+    shared = patients.isin(within_source(other, "patient_id")) & ~patients.duplicated()
+    yield Fault("patient-in-both", "patient_id", np.flatnonzero(shared))
+    known = frame["sha256"].isin(other["sha256"].dropna())
+    found = dict.fromkeys(np.flatnonzero(known).tolist(), "same bytes")
+    both = pd.concat([frame["dhash"], other["dhash"]], ignore_index=True)
+    for one, two, bits in near_pairs(both):
+        if one < len(frame) <= two:
+            found.setdefault(one, f"{bits} of 256 bits")
+    rows = sorted(found)
+    yield Fault("image-in-both", "image_id", np.array(rows), None, [found[row] for row in rows])

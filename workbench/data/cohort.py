@@ -17,8 +17,7 @@ import pandas as pd
 
 from workbench._tables import listed, read_rows
 from workbench.data.columns import FINDING_COLUMNS, SPLITS, VOCABULARY
-from workbench.data.frames import within_source
-from workbench.data.joins import meet, name_form, number_form, plain_form
+from workbench.data.frames import meet, name_form, number_form, plain_form, within_source
 from workbench.data.manifest import Manifest
 from workbench.errors import InputError, OptionError
 from workbench.findings import PRESENT, standard_name
@@ -43,7 +42,6 @@ def split(
 
     Args:
         fractions: part -> share of the images; None for 0.7, 0.1 and 0.2.
-        seed: decides everything that the fractions leave open.
         within: divide one part of an existing split, e.g. "train" into train and validate.
         replace: True throws an existing split away.
 
@@ -245,7 +243,7 @@ def _listed(
     names = pd.Series(sorted(wanted), dtype=object)
     rows, met = np.zeros(len(columns[0]), bool), np.zeros(len(names), bool)
     for column in columns:
-        keys, others = meet(column, names, form, distinct=column)
+        keys, others = meet(column, names, form)
         rows |= (keys.isin(set(others)) & (keys != "")).to_numpy(bool)
         met |= others.isin(set(keys)).to_numpy(bool)
     return rows, int(met.sum())

@@ -15,7 +15,7 @@ import pandas as pd
 
 from workbench._tables import listed, open_text, read_frame
 from workbench.data.cards import DataCard, folded
-from workbench.data.joins import IMAGE_SUFFIXES, join, name_form
+from workbench.data.frames import IMAGE_SUFFIXES, join, name_form
 from workbench.errors import InputError, OptionError, did_you_mean
 
 _PACKED = ("", ".gz", ".zip")
@@ -106,7 +106,6 @@ class Download:
         Blanks around the cells of needed columns are cut.
 
         Args:
-            path: from `find` or `require`.
             needed: columns that must be there.
             known: columns that are empty where they are not there.
             labels: columns of which some must be there.

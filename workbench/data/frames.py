@@ -1,4 +1,4 @@
-"""The table of a manifest: every column there, types set, rows in one order; and its file.
+"""Tables: that of a manifest, typed and in one order; its file; and joins of tables of a source.
 
 The order of rows and columns is part of the contract, and files are written with fixed settings:
 two builds of one source are equal byte for byte. Values that do not fit are left as they are, so
@@ -7,12 +7,18 @@ that a check can name them.
 CSV files are opened with spreadsheets, which run a cell that begins with = + - or @ as a formula
 (OWASP, "CSV Injection"). On the way out such a cell, and one that already begins with an
 apostrophe, gets an apostrophe in front; on the way in it is taken away again. Nothing is lost.
+
+A join is counted, and refused where nothing meets. Keys meet in any case, with or without blanks,
+folders and endings, the .0 of a spreadsheet, and where the source counts its patients and studies,
+the letter in front. Where two of them become one that way, only equal ones meet.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +29,9 @@ from pandas.api.types import is_numeric_dtype
 
 from workbench._store import whole_file
 from workbench._tables import FORMULA_STARTS, read_columns
-from workbench.data.columns import BY_NAME, COLUMN_NAMES, FINDING_COLUMNS, REPORT_COLUMNS
+from workbench.data.columns import BY_NAME, COLUMN_NAMES, FINDING_COLUMNS, REPORT_COLUMNS, shown
 from workbench.errors import InputError
-from workbench.findings import NOT_MENTIONED, cell_key
+from workbench.findings import NOT_MENTIONED, cell_key, is_silent
 
 FORMAT = "1"
 _CATEGORIES = ("category", "code")
@@ -35,6 +41,8 @@ _FILL |= {"view": "unknown", "sex": "unknown", "provenance": "unknown"}
 _ORDER = ["source", "patient_id", "study_id", "image_id"]
 #: An apostrophe is guarded too, so that `restore` is exact.
 _FORMULA = (*FORMULA_STARTS, "'")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
+_COUNTED = re.compile(r"[ps]?0*(\d+)(?:\.0*)?", re.ASCII)
 
 
 def conform(frame: pd.DataFrame, *, sort: bool = True) -> pd.DataFrame:
@@ -106,28 +114,30 @@ def read_table(path: Path, *, reports: bool = True) -> pd.DataFrame:
     return conform(frame, sort=False)
 
 
-def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write a manifest as Parquet or CSV, whole or not at all.
+def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
+    """Write a manifest as `save_frame` does, with its types and no trace of the machine."""
+    return save_frame(frame, path, _write_parquet)
+
+
+def save_frame(
+    frame: pd.DataFrame,
+    path: str | os.PathLike[str],
+    parquet: Callable[[pd.DataFrame, Path], None] | None = None,
+) -> Path:
+    """Write any table as Parquet, or as CSV whose texts no spreadsheet runs, whole or not at all.
 
     Raises:
         InputError: the name ends in neither .parquet nor .csv.
     """
-    _write(frame, path, _write_parquet)
-
-
-def save_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
-    """Write any table as Parquet, or as CSV whose texts no spreadsheet runs; as `write_table`."""
-    _write(frame, Path(path), lambda table, to: table.to_parquet(to, index=False))
-    return Path(path)
-
-
-def _write(frame: pd.DataFrame, path: Path, parquet: Callable[[pd.DataFrame, Path], None]) -> None:
+    parquet = parquet or partial(pd.DataFrame.to_parquet, index=False)
+    path = Path(path)
     write = {".csv": write_csv, ".parquet": parquet}.get(path.suffix.lower())
     if write is None:
         raise InputError(f"{path.name}: a table is written as .parquet or .csv")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as partial:
-        write(frame, partial)
+    with whole_file(path) as partly:
+        write(frame, partly)
+    return path
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
@@ -189,7 +199,6 @@ def _without_formulas(column: pd.Series) -> pd.Series:
 
 
 def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
-    """Write the types of the file, and no trace of the machine that it was made on."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata({"manifest_format": FORMAT})
     pyarrow.parquet.write_table(
@@ -211,3 +220,112 @@ def _read_csv(path: Path, reports: bool) -> pd.DataFrame:
     if not reports:
         frame = frame.loc[:, ~frame.columns.isin(REPORT_COLUMNS)]
     return frame.apply(lambda cells: restore(cells.mask(cells == "")))
+
+
+# ---------------------------------------------------------------- joins
+
+
+def name_form(key: str) -> str:
+    """Return how names of images are compared: the file's name in lower case, without ending."""
+    name = key.strip().casefold().replace("\\", "/").rsplit("/", 1)[-1]
+    while name.endswith(IMAGE_SUFFIXES):
+        name = name[: name.rindex(".")]
+    return name
+
+
+def number_form(key: str) -> str:
+    """Return how counted keys are compared: s50414267, 50414267.0 and 50414267 are one."""
+    text = key.strip().casefold()
+    found = _COUNTED.fullmatch(text)
+    return found[1] if found else text
+
+
+def plain_form(key: str) -> str:
+    """Return how other keys are compared: lower case, no blanks around."""
+    return key.strip().casefold()
+
+
+def join(
+    keys: pd.Series,
+    table: pd.DataFrame,
+    on: str,
+    *,
+    what: str,
+    things: str,
+    said: str,
+    form: Callable[[str], str] = name_form,
+) -> tuple[pd.DataFrame, str]:
+    """Return (n, columns) cells of a table, empty where it has no such key; and how many met.
+
+    Args:
+        keys: (n,) what is looked up; a key may occur often.
+        table: (m, columns) of text, keys in `on`; `said` is what it is called.
+        what: what the table holds, for the note: "labels".
+        things: what the keys stand for: "studies".
+
+    Raises:
+        InputError: nothing meets, or two rows say different things of one key.
+    """
+    left, right = meet(keys, table[on], form)
+    _refuse_contradiction(table, on, right, said)
+    rows = table.set_axis(right, axis=0)
+    rows = rows[~rows.index.duplicated() & (rows.index != "")]
+    total, found = left[left != ""].nunique(), left[left.isin(rows.index)].nunique()
+    if total and not found:
+        raise InputError(nothing_meets(keys, table[on], what, things, said, total))
+    spare = int((~right.isin(left)).sum())
+    note = f"{what} for {found:,} of {total:,} {things}"
+    note += f"; {spare:,} of {len(right):,} rows of {said} belong to none of them" * bool(spare)
+    return rows.reindex(left).fillna("").reset_index(drop=True), note
+
+
+def _folded(keys: pd.Series, form: Callable[[str], str]) -> pd.Series:
+    """Return (n,) forms of keys; empty for silent ones."""
+    found = map_unique(keys, lambda key: "" if is_silent(key) else form(str(key)), missing="")
+    return pd.Series(found, dtype=object)
+
+
+def meet(
+    keys: pd.Series, others: pd.Series, form: Callable[[str], str]
+) -> tuple[pd.Series, pd.Series]:
+    """Return (n,) and (m,) texts to compare (n,) keys and (m,) others by; empty for silent ones.
+
+    That is their form, or themselves where it would merge two keys that are written differently.
+    """
+    left, right = _folded(keys, form), _folded(others, form)
+    raw = pd.Series(keys.to_numpy(object), dtype="str").str.strip()
+    forms = pd.DataFrame({"form": left, "raw": raw}).drop_duplicates()["form"]
+    merged = set(forms[forms.duplicated() & (forms != "")])
+    if form is number_form or not merged:  # s5 and 5 are one study
+        return left, right
+    more = pd.Series(others.to_numpy(object), dtype="str").str.strip()
+    return left.mask(left.isin(merged), raw), right.mask(right.isin(merged), more)
+
+
+def _refuse_contradiction(table: pd.DataFrame, on: str, keys: pd.Series, said: str) -> None:
+    """Raise where two rows of one key differ."""
+    rows = table.drop(columns=on).assign(**{on: keys})
+    again = keys.duplicated(keep=False) & keys.ne("")
+    twice = rows[again].apply(lambda column: column.map(cell_key)).drop_duplicates()
+    wrong = twice[twice[on].duplicated(keep=False)]
+    if len(wrong):
+        one, two = wrong.index[wrong[on] == wrong[on].iloc[0]][:2]
+        column = next(
+            name for name in rows.columns if str(wrong.at[one, name]) != str(wrong.at[two, name])
+        )
+        raise InputError(
+            f"{said}: rows {one + 1} and {two + 1} are both of "
+            f"{shown('image_id', table.at[one, on])} and differ in {column!r}; keep one of them"
+        )
+
+
+def nothing_meets(
+    keys: pd.Series, others: pd.Series, what: str, things: str, said: str, total: int
+) -> str:
+    """Return what is said of a join without a match; arguments as in `join`."""
+    here = shown("image_id", next((k for k in keys if str(k).strip()), ""))
+    there = shown("image_id", next((k for k in others if str(k).strip()), "")) or "no row"
+    return (
+        f"{what} for 0 of {total:,} {things}: no key of {said} ({there}, ...) is one of the "
+        f"{things} ({here}, ...); expected files of one release, or leave {said} out of the folder"
+    )

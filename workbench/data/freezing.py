@@ -167,23 +167,21 @@ def verify(
 
 
 def _image_problems(frame: pd.DataFrame, frozen: Cohort) -> list[str]:
-    here = {str(image): part for image, part in _parts(frame).items()}
+    here = _parts(frame).to_dict()
     there = {image: part for part, names in frozen.images.items() for image in names}
-    gone = sorted(set(there) - set(here))
-    new = sorted(set(here) - set(there))
-    moved = sorted(image for image in set(here) & set(there) if here[image] != there[image])
-    said = (
-        (gone, "images of the cohort are missing"),
-        (new, "images are not in the cohort"),
-        (moved, "images are in another split"),
-    )
-    return [f"{len(names):,} {what} (first: {names[0]})" for names, what in said if names]
+    said = {
+        "images of the cohort are missing": there.keys() - here.keys(),
+        "images are not in the cohort": here.keys() - there.keys(),
+        "images are in another split": {
+            image for image in there.keys() & here.keys() if here[image] != there[image]
+        },
+    }
+    return [f"{len(names):,} {what} (first: {min(names)})" for what, names in said.items() if names]
 
 
 def _column_problems(frame: pd.DataFrame, frozen: Cohort) -> list[str]:
-    now = column_digests(frame)
-    names = sorted(set(now) | set(frozen.columns))
-    changed = [name for name in names if now.get(name) != frozen.columns.get(name)]
+    now, then = column_digests(frame), frozen.columns
+    changed = sorted(name for name in now | then if now.get(name) != then.get(name))
     return [f"the content of {', '.join(changed)} differs"] if changed else []
 
 

@@ -1,8 +1,8 @@
 """Image files of a manifest: paths that stay below a root, and fingerprints of what is there.
 
 A manifest that somebody else wrote must not make this program open a file elsewhere: a path is
-refused when it is absolute, names a drive, a home or an address, climbs with "..", or leads through
-a symbolic link that leaves the root.
+refused that is absolute, names a drive, a home or an address, climbs with "..", or leads through a
+symbolic link that leaves the root.
 
 Fingerprints are the SHA-256 of the bytes and a difference hash of what is seen. The difference hash
 (dHash, N. Krawetz, "Kind of Like That", 2013) says of 16 x 16 places whether it gets brighter to
@@ -126,8 +126,8 @@ def file_dhash(path: Path) -> str | None:
 
 def fingerprint(
     paths: pd.Series, root: Root, *, workers: int = 2, show: bool = True
-) -> tuple[list[str | None], list[str | None]]:
-    """Return (n,) SHA-256 and (n,) difference hashes of files; None for those not at hand."""
+) -> pd.DataFrame:
+    """Return (n, 2) sha256 and dhash of files; both are missing for those not at hand."""
 
     def both(path: object) -> tuple[str | None, str | None]:
         if not isinstance(path, str) or not root.contains(path):
@@ -140,8 +140,7 @@ def fingerprint(
 
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         bar = progress(pool.map(both, paths), total=len(paths), label="hashes", show=show)
-        found = list(bar)
-    return [one for one, _ in found], [two for _, two in found]
+        return pd.DataFrame(list(bar), columns=["sha256", "dhash"], dtype="string")
 
 
 def near_pairs(hashes: pd.Series) -> Iterator[tuple[int, int, int]]:
@@ -149,8 +148,7 @@ def near_pairs(hashes: pd.Series) -> Iterator[tuple[int, int, int]]:
 
     Two hashes that differ in at most `NEAR` < 16 of 256 bits agree in one of their 16 pieces of 16
     bits at least, so only rows that share a piece are compared. Above some 10,000 images the
-    largest groups (black corners, say) are left to the other pieces, to stay within 60 million
-    pairs; equal hashes are always found. Anything but 64 hexadecimal digits is passed over.
+    largest groups (black corners, say) are left to the other pieces; equal hashes are always found.
     """
     valid = hashes.str.fullmatch(r"[0-9a-f]{64}").fillna(False).to_numpy(bool)
     rows = np.flatnonzero(valid)

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from workbench.data.boxes import count_items
 from workbench.data.columns import FINDING_COLUMNS, REPORT_COLUMNS, SPLITS
 from workbench.data.frames import sort_rows, within_source, write_table
 from workbench.data.images import Root
+from workbench.data.mapping import count_items
 from workbench.errors import InputError
 from workbench.findings import ABSENT, ALL_FINDINGS, NOT_MENTIONED, PRESENT, UNCERTAIN
 
@@ -98,8 +98,7 @@ class Manifest:
 
     def save(self, path: str | Path) -> Path:
         """Write the manifest as .parquet or .csv and return the path."""
-        write_table(self.frame, Path(path))
-        return Path(path)
+        return write_table(self.frame, path)
 
     def digest(self) -> str:
         """Return the SHA-256 of the content, 64 hexadecimal digits; the file format is no part."""
@@ -199,6 +198,5 @@ def _digest(column: pd.Series) -> str:
 
 
 def _code_counts(column: pd.Series) -> dict[str, int]:
-    counts = column.value_counts()
-    found = {code: int(counts.get(code, 0)) for code in COUNTED}
+    found = column.value_counts().reindex(COUNTED, fill_value=0).to_dict()
     return found | {NOT_MENTIONED: int(len(column) - sum(found.values()))}

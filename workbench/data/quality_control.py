@@ -162,7 +162,6 @@ def quality(
         out: folder for `quality.jsonl`; images that are in it, unchanged, are not read again.
         workers: processes; 1 stays in this one.
         fit: "crop" or "pad", for the crop loss.
-        show: whether a bar may appear.
 
     Raises:
         InputError: there is no root.

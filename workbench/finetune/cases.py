@@ -19,9 +19,9 @@ from PIL import Image
 
 from workbench import data as manifests
 from workbench._repr import short_repr
-from workbench.data.boxes import from_cell
 from workbench.data.columns import FINDING_COLUMNS
 from workbench.data.manifest import Manifest
+from workbench.data.mapping import from_cell
 from workbench.errors import InputError, TrainingError
 from workbench.findings import ABSENT, NOT_MENTIONED, ON_REQUEST, PHANTOM_FINDINGS, PRESENT
 from workbench.finetune.recipe import DataRecipe, PhantomData, Recipe

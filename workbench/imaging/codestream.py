@@ -26,7 +26,7 @@ _START_OF_TILE = b"\xff\x90"
 _START_OF_SCAN = 0xDA
 #: JPEG start-of-frame markers, and JPEG-LS.
 _FRAME_MARKERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
-#: Where the header of an RLE frame says that its first segment starts: behind the header.
+#: Bytes of the header of an RLE frame, behind which its first segment starts.
 _RLE_HEADER = 64
 #: What decoders of JPEG fill in, and the edge of a block.
 _FILLED, _BLOCK = 128, 8

@@ -21,7 +21,6 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import get_expected_length, pixel_array
 from pydicom.uid import (
     HTJ2K,
-    UID,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
     JPEG2000TransferSyntaxes,
@@ -62,7 +61,7 @@ def decode_pixels(ds: Dataset, max_pixels: int) -> tuple[np.ndarray, tuple[Input
         contradicts the header.
     """
     syntax = ds.file_meta.TransferSyntaxUID
-    _check_decoder(syntax)
+    plugin = _plugin(ds)
     stream, found, notes = b"", None, []
     if syntax.is_encapsulated:
         stream = _keep_first_frame(ds, notes)
@@ -71,7 +70,7 @@ def decode_pixels(ds: Dataset, max_pixels: int) -> tuple[np.ndarray, tuple[Input
         _keep_first_native_frame(ds, notes)
     said_signed = bool(ds.PixelRepresentation)
     ds.PixelRepresentation = int(said_signed or (found is not None and found.signed is True))
-    values = _decoded(ds, stream, found, notes)
+    values = _decoded(ds, plugin, stream, found, notes)
     colour = ds.SamplesPerPixel != 1 or ds.PhotometricInterpretation == "PALETTE COLOR"
     if values.shape[:2] != (ds.Rows, ds.Columns) or values.ndim != (3 if colour else 2):
         raise _contradiction(
@@ -84,10 +83,9 @@ def decode_pixels(ds: Dataset, max_pixels: int) -> tuple[np.ndarray, tuple[Input
 
 
 def _decoded(
-    ds: Dataset, stream: bytes, found: Codestream | None, notes: list[InputWarning]
+    ds: Dataset, plugin: str, stream: bytes, found: Codestream | None, notes: list[InputWarning]
 ) -> np.ndarray:
     syntax = ds.file_meta.TransferSyntaxUID
-    plugin = _plugin(ds)
     kind = np.int32 if ds.BitsAllocated <= 16 else np.int64
     if plugin == "gdcm":
         return _decode_apart(ds, stream, found).astype(kind)
@@ -113,11 +111,16 @@ def _pixels(ds: Dataset, plugin: str, correct_unused_bits: bool = True) -> np.nd
 def _plugin(ds: Dataset) -> str:
     """Name the one decoder to use; those that check their input come before gdcm."""
     syntax = ds.file_meta.TransferSyntaxUID
-    if not syntax.is_encapsulated:
-        return ""
+    try:
+        available = get_decoder(syntax).available_plugins
+    except NotImplementedError:
+        label = syntax.name if syntax.name != str(syntax) else "unknown"
+        raise InputError(
+            f"its pixels are compressed in a way that is not read here ({label}); export "
+            "it as uncompressed, JPEG Lossless or JPEG 2000"
+        ) from None
     if syntax in _LOSSY_JPEG and ds.BitsStored <= 8:
         return "pillow"
-    available = get_decoder(syntax).available_plugins
     return next((name for name in ("pylibjpeg", "gdcm") if name in available), "")
 
 
@@ -156,24 +159,6 @@ def _first_of(what: str) -> InputWarning:
     )
 
 
-def _check_decoder(syntax: UID) -> None:
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:
-        decoder = None
-    if decoder is None:
-        label = syntax.name if syntax.name != str(syntax) else "unknown"
-        raise InputError(
-            f"its pixels are compressed in a way that is not read here ({label}); export "
-            "it as uncompressed, JPEG Lossless or JPEG 2000"
-        )
-    if not decoder.is_available:
-        raise InputError(
-            f"no decoder is installed for {syntax.name}; run: pip install python-gdcm "
-            "pylibjpeg-openjpeg pylibjpeg-rle"
-        )
-
-
 def _check_codestream(ds: Dataset, frame: bytes, max_pixels: int) -> Codestream | None:
     """Compare the sizes that header and codestream give; return what the latter says."""
     syntax = ds.file_meta.TransferSyntaxUID
@@ -209,13 +194,8 @@ def _decode_apart(ds: Dataset, frame: bytes, found: Codestream | None) -> np.nda
             "read; export the file uncompressed"
         )
     allocated = 8 if found.bits <= 8 else 16
-    request = {
-        "rows": found.rows,
-        "columns": found.columns,
-        "allocated": allocated,
-        "stored": found.bits,
-        "syntax": str.__str__(ds.file_meta.TransferSyntaxUID),
-    }
+    request = {"rows": found.rows, "columns": found.columns, "stored": found.bits}
+    request |= {"allocated": allocated, "syntax": str.__str__(ds.file_meta.TransferSyntaxUID)}
     samples = _run_worker(json.dumps(request).encode() + b"\n" + frame)
     if len(samples) != found.rows * found.columns * allocated // 8:
         raise InputError("the compressed pixels are damaged; copy or export it again")
@@ -230,12 +210,7 @@ def _run_worker(request: bytes) -> bytes:
     command = [sys.executable, "-P", gdcm_worker.__file__]
     try:
         done = subprocess.run(
-            command,
-            input=request,
-            capture_output=True,
-            timeout=DECODE_SECONDS,
-            env=environment,
-            check=False,
+            command, input=request, capture_output=True, timeout=DECODE_SECONDS, env=environment
         )
         return done.stdout if done.returncode == 0 else b""
     except subprocess.TimeoutExpired:
@@ -255,11 +230,7 @@ def used_bits(values: np.ndarray, bits: int, signed: bool) -> np.ndarray:
 
 
 def settled(
-    ds: Dataset,
-    values: np.ndarray,
-    found: Codestream,
-    said_signed: bool,
-    notes: list[InputWarning],
+    ds: Dataset, values: np.ndarray, found: Codestream, said_signed: bool, notes: list[InputWarning]
 ) -> np.ndarray:
     """Say where sign or bits of compressed values are not those of the header, and settle it.
 

@@ -27,9 +27,9 @@ from pydicom.uid import (
 
 from workbench.errors import InputError
 from workbench.imaging import header
-from workbench.imaging.colour import lightness
 from workbench.imaging.decode import decode_pixels
 from workbench.imaging.luts import GreyScale, to_grey_scale
+from workbench.imaging.picture import lightness
 from workbench.imaging.sources import MAX_FILE_BYTES, Reading, check_pixel_count, shared_name
 from workbench.imaging.vocabulary import READ_KEYWORDS, VOCABULARY, read_numbers
 from workbench.radiograph import InputContract, InputWarning, Radiograph, to_unit_range
@@ -71,8 +71,8 @@ def read_dicom(data: bytes, how: Reading) -> Radiograph:
     inverted = inverted if how.invert is None else how.invert
     pixels = 1 - scaled.values if inverted else scaled.values
     pixels[~valid] = 0
-    turn, orientation = header.turn_upright(ds, how.upright)
-    found = (*notes, *orientation, *contradictions, *scaled.notes(), *colour_notes)
+    orientation, turn_notes = header.turn_upright(ds, how.upright)
+    found = (*notes, *turn_notes, *contradictions, *scaled.notes(), *colour_notes)
     contract = InputContract(
         source=shared_name(how.name, data),
         modality=header.modality_of(ds),
@@ -86,7 +86,8 @@ def read_dicom(data: bytes, how: Reading) -> Radiograph:
         file_format=f"DICOM, {ds.file_meta.TransferSyntaxUID.name}",
         grey_scale=scaled.applied,
     )
-    return Radiograph.examined(turn(pixels), contract, fit=how.fit, meta=header.allowed_meta(ds))
+    pixels = header.turned(pixels, orientation)
+    return Radiograph.examined(pixels, contract, fit=how.fit, meta=header.allowed_meta(ds))
 
 
 def _lightness(
@@ -210,13 +211,12 @@ def _is_inverted(ds: Dataset) -> bool:
 
 def _valid_pixels(stored: np.ndarray, ds: Dataset) -> np.ndarray:
     """Return (H, W) bool, False where a pixel lies in the padding value or range."""
-    low = _as_stored(ds.get("PixelPaddingValue"), ds)
+    keywords = ("PixelPaddingValue", "PixelPaddingRangeLimit")
+    low, high = (_as_stored(ds.get(keyword), ds) for keyword in keywords)
     if low is None:
         return np.ones(stored.shape, bool)
-    high = _as_stored(ds.get("PixelPaddingRangeLimit"), ds)
     high = low if high is None else high
-    low, high = min(low, high), max(low, high)
-    return (stored < low) | (stored > high)
+    return (stored < min(low, high)) | (stored > max(low, high))
 
 
 def _as_stored(value, ds: Dataset) -> int | None:
@@ -225,8 +225,6 @@ def _as_stored(value, ds: Dataset) -> int | None:
         return None
     if isinstance(value, bytes):
         value = int.from_bytes(value[:2], "little" if ds.original_encoding[1] else "big")
-    value = int(value)
     bits = int(ds.BitsAllocated)
-    if not ds.PixelRepresentation:
-        return value % 2**bits
-    return (value + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
+    sign = 2 ** (bits - 1) if ds.PixelRepresentation else 0
+    return (int(value) + sign) % 2**bits - sign

@@ -13,9 +13,7 @@ import sys
 def decode_frame(frame: bytes, shape: dict) -> bytes:
     """Decode one greyscale frame to unsigned little-endian samples in row order.
 
-    Args:
-        frame: the codestream.
-        shape: rows, columns, allocated (bits), stored (bits), syntax (UID).
+    `shape` has rows, columns, allocated (bits), stored (bits) and syntax (UID).
     """
     import gdcm
 

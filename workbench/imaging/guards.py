@@ -1,16 +1,15 @@
 """Contexts around third-party decoders: no identifier in a log, no lenient decoding.
 
 pydicom, Pillow and the codecs behind them quote what they read in warnings and log records, and
-that may be a patient identifier. Inside `guarded_decoders` nothing they say gets out: every record
-of the thread that decodes is dropped, whichever logger makes it, and so is every record of a
-decoder's logger in any thread. Pillow accepts truncated files when some other code in the process
-has asked it to; inside it does not.
+that may be a patient identifier. Inside `guarded_decoders` every record of the thread that decodes
+is dropped, whichever logger makes it, and so is every record of a decoder's logger in any thread.
+Pillow accepts truncated files when other code in the process has asked it to; inside it does not.
 
-Code in C and Rust writes to the terminal itself; inside `silent_terminal` nothing reaches it. That
-holds for all threads, so it is only used around the few decoders that do so.
+Code in C and Rust writes to the terminal itself; inside `silent_terminal` nothing reaches it, of
+any thread, so it is only used around the few decoders that do so.
 
-Both change state of the whole process, so each is counted: the first thread in makes the change,
-the last one out takes it back.
+Both change state of the whole process: the first thread in makes the change, the last one out takes
+it back.
 """
 
 from __future__ import annotations
@@ -32,16 +31,12 @@ _DECODERS = frozenset(
 
 
 class _SharedContext:
-    """A context that several threads may hold at once; entered once, left once.
-
-    Attributes:
-        inside: how often each thread is in it.
-    """
+    """A context that several threads may hold at once; entered once, left once."""
 
     def __init__(self, factory: Callable[[], AbstractContextManager]) -> None:
         self._factory = factory
         self._lock = threading.Lock()
-        self.inside: Counter[int] = Counter()
+        self.inside: Counter[int] = Counter()  # how often each thread is in it
         self._active = ExitStack()
 
     @contextmanager
@@ -81,7 +76,8 @@ def _guards() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            warnings.showwarning = _drop  # for a decoder that sets filters of its own
+            # for a decoder that sets filters of its own
+            warnings.showwarning = lambda *message, **more: None
             yield
     finally:
         logging.Logger.handle = handle
@@ -92,9 +88,7 @@ def _guards() -> Iterator[None]:
 def _closed_terminal() -> Iterator[None]:
     try:
         terminal = os.dup(2)
-    except OSError:
-        terminal = None
-    if terminal is None:  # nothing to write to
+    except OSError:  # nothing to write to
         yield
         return
     try:
@@ -105,10 +99,6 @@ def _closed_terminal() -> Iterator[None]:
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)
-
-
-def _drop(*message: object, **more: object) -> None:
-    """Take a warning and say nothing."""
 
 
 guarded_decoders = _SharedContext(_guards)

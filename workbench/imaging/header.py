@@ -18,7 +18,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -29,6 +28,7 @@ from workbench.imaging.vocabulary import (
     LISTS,
     META_KEYWORDS,
     OTHER_PARTS,
+    POSITIONS,
     VOCABULARY,
     first_number,
     read_numbers,
@@ -39,9 +39,12 @@ from workbench.radiograph import InputWarning
 #: How far the sides of a pixel may differ before it is said.
 _SQUARE_TOLERANCE = 0.02
 _MARKER = "compare the side marker in the image"
-#: ViewPosition -> view; a decubitus view is taken across the lying patient.
-_POSITIONS = {"PA": "PA", "AP": "AP", "LLD": "AP", "RLD": "AP"}
-_POSITIONS |= dict.fromkeys(("LL", "RL", "LAT", "LATERAL"), "lateral")
+#: How an image of an EXIF orientation lies.
+_LIES = {
+    2: "is mirrored, left and right are exchanged",
+    3: "is upside down",
+    4: "is mirrored, head and foot are exchanged",
+}
 #: "HEAD OF BED UP", "ARMS DOWN", "C-ARM": how a patient lies or what takes the image.
 _POSTURE = re.compile(
     r"\b(HEAD|ARM|HAND|FOOT|FEET|LEG|FACE|NECK)S? ?"
@@ -51,8 +54,8 @@ _POSTURE = re.compile(
 
 def allowed_meta(ds: Dataset) -> dict[str, object]:
     """Return the allow-listed tags as plain values; what is absent or unexpected is left out."""
-    meta = {keyword: _plain(ds, keyword) for keyword in META_KEYWORDS}
-    return {keyword: value for keyword, value in meta.items() if value is not None}
+    meta = ((keyword, _plain(ds, keyword)) for keyword in META_KEYWORDS)
+    return {keyword: value for keyword, value in meta if value is not None}
 
 
 def view_of(ds: Dataset) -> str:
@@ -61,7 +64,7 @@ def view_of(ds: Dataset) -> str:
     Asked in this order: ViewPosition, ViewCodeSequence, PatientOrientation (which knows lateral
     from frontal only), words of SeriesDescription and ProtocolName.
     """
-    known = _POSITIONS.get(_text(ds, "ViewPosition")) or _view_code(ds)
+    known = POSITIONS.get(_text(ds, "ViewPosition")) or _view_code(ds)
     if known:
         return known
     if any(part[0] in "AP" for part in _directions(ds)):
@@ -157,35 +160,35 @@ def raise_frame_tags(ds: Dataset) -> None:
                     ds[keyword] = item[keyword]
 
 
-def turn_upright(ds: Dataset, upright: bool) -> tuple[Turn, tuple[InputWarning, ...]]:
-    """Return the turn to apply to the pixels, and what PatientOrientation says about them.
+def turn_upright(ds: Dataset, upright: bool) -> tuple[int, tuple[InputWarning, ...]]:
+    """Return the EXIF orientation to turn the pixels by, and what PatientOrientation says of them.
 
     Where there is a turn and it is asked for, the dataset describes the turned image afterwards.
     """
     if not _text(ds, "PatientOrientation").strip("\\ "):
-        return Turn(), ()
+        return 1, ()
     parts = _directions(ds)
-    turn = turn_of(parts, view_of(ds) == "lateral") if len(parts) == 2 else None
+    found = orientation_of(parts, view_of(ds) == "lateral") if len(parts) == 2 else None
     said = " says ".join(["PatientOrientation", *(["\\".join(parts)] if parts else [])])
-    if turn is None:
+    if found == 1:
+        return 1, ()
+    if found is None:
         message = f"{said}, which is no direction of rows and columns of this view; {_MARKER}"
-    elif not turn:
-        return turn, ()
     elif upright:
         message = f"{said}, so the image was turned upright; {_MARKER}"
-        _describe_turned(ds, turn, parts)
+        _describe_turned(ds, found, parts)
     else:
         message = (
-            f"{said}: the image {turn.words()}; {_MARKER}, and where the tag is right load it "
-            "with upright=True"
+            f"{said}: the image {_LIES.get(found, 'lies on its side')}; {_MARKER}, and where the "
+            "tag is right load it with upright=True"
         )
-    return (turn or Turn()) if upright else Turn(), (InputWarning("orientation", message),)
+    return found if found and upright else 1, (InputWarning("orientation", message),)
 
 
-def _describe_turned(ds: Dataset, turn: Turn, parts: list[str]) -> None:
-    row = parts[1] if turn.transpose else parts[0]
-    ds.PatientOrientation = ["L" if turn.mirror else row, "F"]
-    if turn.transpose:
+def _describe_turned(ds: Dataset, orientation: int, parts: list[str]) -> None:
+    row = parts[1] if orientation >= 5 else parts[0]
+    ds.PatientOrientation = ["L" if orientation in (2, 3, 6, 7) else row, "F"]
+    if orientation >= 5:
         ds.Rows, ds.Columns = ds.Columns, ds.Rows
         for keyword in LISTS["number_pairs"]:
             pair = _pair(ds, keyword)
@@ -257,12 +260,11 @@ def _pair(ds: Dataset, keyword: str) -> tuple[float, float] | None:
 def _view_code(ds: Dataset) -> str | None:
     for item in ds.get("ViewCodeSequence") or ():
         code, meaning = _text(item, "CodeValue"), _text(item, "CodeMeaning").replace("-", "")
-        for view, codes, start in (
-            ("PA", LISTS["pa_codes"], "POSTEROANTERIOR"),
-            ("AP", LISTS["ap_codes"], "ANTEROPOSTERIOR"),
-        ):
-            if code in codes or meaning.replace(" ", "").startswith(start):
-                return view
+        begun = meaning.replace(" ", "")
+        if code in LISTS["pa_codes"] or begun.startswith("POSTEROANTERIOR"):
+            return "PA"
+        if code in LISTS["ap_codes"] or begun.startswith("ANTEROPOSTERIOR"):
+            return "AP"
         if code in LISTS["lateral_codes"] or re.fullmatch(r"((LEFT|RIGHT) )?LATERAL", meaning):
             return "lateral"
     return None
@@ -271,50 +273,29 @@ def _view_code(ds: Dataset) -> str | None:
 # ---------------------------------------------------------------- orientation
 
 
-@dataclass(frozen=True)
-class Turn:
-    """What makes an image upright: transpose first, then mirror, then upside down."""
-
-    transpose: bool = False
-    mirror: bool = False
-    upend: bool = False
-
-    def __bool__(self) -> bool:
-        return self.transpose or self.mirror or self.upend
-
-    def __call__(self, array: np.ndarray) -> np.ndarray:
-        """Turn an (H, W) array."""
-        array = array.T if self.transpose else array
-        array = array[:, ::-1] if self.mirror else array
-        return array[::-1] if self.upend else array
-
-    def words(self) -> str:
-        """Return how the untouched image lies."""
-        if self.transpose:
-            return "lies on its side"
-        if self.mirror and self.upend:
-            return "is upside down"
-        sides = "left and right" if self.mirror else "head and foot"
-        return f"is mirrored, {sides} are exchanged"
+def turned(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn an (H, W) array upright: transposed, then mirrored, then upside down."""
+    array = array.T if orientation >= 5 else array
+    array = array[:, ::-1] if orientation in (2, 3, 6, 7) else array
+    return array[::-1] if orientation in (3, 4, 7, 8) else array
 
 
-def turn_of(parts: list[str], lateral: bool) -> Turn | None:
-    """Find what makes an image upright; None where the directions make no image of this view.
+def orientation_of(parts: list[str], lateral: bool) -> int | None:
+    """Return the EXIF orientation; None where the directions make no image of this view.
 
-    Args:
-        parts: PatientOrientation, one string for rows and one for columns.
-        lateral: whether the view is lateral.
+    `parts` is PatientOrientation: one string for rows and one for columns.
     """
     row, column = (part[0] for part in parts)
     if (row, column) == ("L", "F"):  # what many devices write for every view
-        return Turn()
+        return 1
     across = "AP" if lateral else "LR"
-    transpose = row in "HF" and column in across
-    if transpose:
+    first = 5 if row in "HF" and column in across else 1
+    if first == 5:
         row, column = column, row
     if row not in across or column not in "HF":
         return None
-    return Turn(transpose, mirror=row == "R", upend=column == "H")
+    flips = ((False, False), (True, False), (True, True), (False, True))
+    return first + flips.index((row == "R", column == "H"))
 
 
 # ---------------------------------------------------------------- body part

@@ -20,9 +20,9 @@ from PIL import Image
 
 from workbench.errors import InputError, OptionError, WorkbenchError
 from workbench.findings import ALL_FINDINGS
-from workbench.imaging.colour import lightness
+from workbench.imaging.dicom import looks_like_dicom, read_dicom
 from workbench.imaging.guards import guarded_decoders
-from workbench.imaging.picture import looks_like_picture, read_picture, read_pillow
+from workbench.imaging.picture import lightness, looks_like_picture, read_picture, read_pillow
 from workbench.imaging.sources import Reading, check_pixel_count, describe_content, read_source
 from workbench.radiograph import Radiograph
 from workbench.radiograph.fit import FITS
@@ -77,9 +77,6 @@ def load_radiograph(
     how = Reading(name, fit, invert, upright, limit)
     if data[128:132] != b"DICM" and looks_like_picture(data):
         return _guarded(read_picture, data, how)
-
-    from workbench.imaging.dicom import looks_like_dicom, read_dicom
-
     if looks_like_dicom(data):
         damage = "the DICOM data are damaged, cut short or contradict themselves"
         return _guarded(read_dicom, data, how, damage)
@@ -148,13 +145,9 @@ def mask_name(image: str, finding: str) -> str:
 
 
 def masks_beside(path: str | os.PathLike, image: Radiograph) -> dict[str, np.ndarray]:
-    """Return the masks that lie beside the file that a phantom was read from.
+    """Return finding -> boolean (H, W) of the masks beside the file that a phantom was read from.
 
     A mask that cannot be read or has another size than the image is left out, and logged.
-
-    Returns:
-        dict: finding -> boolean (H, W), True where it is drawn; empty where no masks lie there, or
-        the image is no phantom.
     """
     if image.contract.domain != "phantom":
         return {}

@@ -2,8 +2,8 @@
 
 Follows DICOM PS3.3: C.11.1 (modality), C.11.2 (VOI), C.11.2.1.2 and C.11.2.1.3 (LINEAR,
 LINEAR_EXACT, SIGMOID). A VOI LUT is preferred to a window, the first usable of several is used.
-pydicom's own functions are not used here because they wrap where the input has more bits than the
-LUT, fail on 12-bit modality LUTs, and return values whose range the caller has to guess.
+pydicom's functions wrap where the input has more bits than the LUT, fail on 12-bit modality LUTs,
+and return values whose range the caller has to guess.
 
 Deviations, each on purpose:
 - without VOI LUT and window, images of more than 8 bits are spread from their smallest to their
@@ -40,7 +40,6 @@ from workbench.radiograph import InputWarning, little_seen
 HIDDEN_LIMIT = 0.1
 #: Pixels that are looked at before all are.
 _GLANCE = 1000
-_CHECK = "Check brightness and contrast"
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 #: Share of the pixels at each end that may be left out, and how much that must shorten the range.
 _OUTERMOST, _SHORTER = 0.001, 0.9
@@ -53,33 +52,25 @@ _FEW, _SAMPLE = 100, 1 << 16
 
 @dataclass(frozen=True)
 class GreyScale:
-    """Grey levels after all transforms.
+    """Grey levels after all transforms."""
 
-    Attributes:
-        values: (H, W) float32 in [0, 1]; 0 is the low end of the scale.
-        applied: what was done, for the contract.
-        problems: why transforms of the file could not be used; sentences without their stop.
-        apart: share of the pixels that lie far from all others and were left out of the range.
-    """
-
-    values: np.ndarray
-    applied: str
-    problems: tuple[str, ...] = ()
-    apart: float = 0.0
+    values: np.ndarray  # (H, W) float32 in [0, 1]; 0 is the low end of the scale
+    applied: str  # what was done, for the contract
+    problems: tuple[str, ...] = ()  # why transforms of the file could not be used
+    apart: float = 0.0  # share of the pixels, far from all others, that the range leaves out
 
     def notes(self) -> tuple[InputWarning, ...]:
         """Return what a person should know about the scale."""
-        found = []
+        found = {}
         if self.problems:
-            message = f"{'; '.join(self.problems)}; used instead: {self.applied}"
-            found.append(InputWarning("window", f"{message}. {_CHECK}"))
+            found["window"] = f"{'; '.join(self.problems)}; used instead: {self.applied}"
         if self.apart:
-            message = (
+            found["extremes"] = (
                 f"{100 * self.apart:.2g} % of the pixels lie far from all others (marks, padding "
                 "or a collimated border) and were left out of the grey scale"
             )
-            found.append(InputWarning("extremes", f"{message}. {_CHECK}"))
-        return tuple(found)
+        check = "Check brightness and contrast"
+        return tuple(InputWarning(code, f"{said}. {check}") for code, said in found.items())
 
     __repr__ = short_repr
 
@@ -133,7 +124,6 @@ def apply_lut(
     """Look values (H, W) up in a LUT; fractions are rounded.
 
     Args:
-        values: input of the table.
         item: LUT item with LUTDescriptor (entries, first value mapped, bits) and LUTData.
         signed: whether the first value mapped is a signed number.
         little: byte order of LUTData where it is raw bytes.
@@ -165,7 +155,7 @@ def window(values: np.ndarray, center: float, width: float, function: str) -> np
 
 
 def is_little_endian(ds: Dataset) -> bool:
-    """Return the byte order a dataset was read with; little where it was made in memory."""
+    """Say whether a dataset was read as little endian, or made in memory."""
     return ds.original_encoding[1] is not False
 
 
@@ -173,8 +163,9 @@ def _voi_transforms(
     values: np.ndarray, ds: Dataset
 ) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
     """Yield the file's ways to show the values, the preferred one first."""
+    order = {"signed": values.min() < 0, "little": is_little_endian(ds)}
     for item in _items(ds, "VOILUTSequence"):
-        yield "VOI LUT", partial(_looked_up, values, item, is_little_endian(ds))
+        yield "VOI LUT", lambda item=item: apply_lut(values, item, **order)[1]
     function = str(ds.get("VOILUTFunction") or "LINEAR").strip().upper()
     known = function in FUNCTIONS
     centers, widths = (read_numbers(ds, f"Window{k}").values for k in ("Center", "Width"))
@@ -182,10 +173,6 @@ def _voi_transforms(
         name = "window " + " / ".join("?" if n is None else f"{n:g}" for n in (center, width))
         name += f" ({function})" if known else ""
         yield name, partial(_windowed, values, center, width, function)
-
-
-def _looked_up(values: np.ndarray, item: Dataset, little: bool) -> np.ndarray:
-    return apply_lut(values, item, signed=values.min() < 0, little=little)[1]
 
 
 def _windowed(
@@ -247,7 +234,8 @@ def spread_of(values: np.ndarray) -> Spread:
     """Find the range of the values, of any shape, that belong to the image."""
     low, high = float(values.min()), float(values.max())
     ordered = np.sort(np.ravel(values)[:: max(1, values.size // _SAMPLE)]).astype(np.float64)
-    kept = _without_outermost(ordered)
+    count = int(_OUTERMOST * ordered.size)
+    kept = ordered[count : ordered.size - count]
     outermost = bool(0 < kept[-1] - kept[0] < _SHORTER * (high - low))
     if not outermost:
         kept = ordered
@@ -255,11 +243,6 @@ def spread_of(values: np.ndarray) -> Spread:
     if image.size < kept.size or outermost:
         low, high = float(image[0]), float(image[-1])
     return Spread(low, high, 1 - image.size / kept.size, outermost)
-
-
-def _without_outermost(ordered: np.ndarray) -> np.ndarray:
-    count = int(_OUTERMOST * ordered.size)
-    return ordered[count : ordered.size - count]
 
 
 def _without_groups_apart(ordered: np.ndarray) -> np.ndarray:

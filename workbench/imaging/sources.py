@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from workbench.errors import InputError, MissingDependencyError
+from workbench.imaging.vocabulary import LISTS, OTHER_FILES
 
 READABLE = "PNG, JPEG, TIFF, BMP or DICOM"
 
@@ -28,54 +29,18 @@ _TOO_LARGE = (
     f"{READABLE} image"
 )
 
-#: First bytes of files that people pass by mistake, and what to tell them.
-_KNOWN_OTHERS = (
-    (b"%pdf", "a PDF document; export the image from it as PNG or DICOM"),
-    (b"pk\x03\x04", "a ZIP archive or an office document; unpack it and pass one image"),
-    (b"\x1f\x8b", "a gzip archive; unpack it and pass one image"),
-    (b"rar!", "a RAR archive; unpack it and pass one image"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive; unpack it and pass one image"),
-    (b"\x93numpy", "a NumPy array; pass numpy.load(path) instead"),
-    (b"\x89hdf", "an HDF5 file; read the array from it and pass that"),
-    (b"\x7felf", f"a program; pass a {READABLE} file"),
-    (b"mz", f"a program; pass a {READABLE} file"),
-    (b"<svg", f"an SVG drawing; pass a {READABLE} file"),
-    (b"<?xml", f"an XML document; pass a {READABLE} file"),
-    (b"<!doctype html", "a web page; download the image itself, signed in if need be"),
-    (b"<html", "a web page; download the image itself, signed in if need be"),
-)
-
-#: Words by which files of radiographs, phantoms and data sets are called; no names of people.
-WORDS = frozenset(
-    re.findall(
-        "[a-z]+",
-        """
-        an and ap array bmp bytes case chest copy cr crop ct cxr data dcm demo dicom dr dx example
-        exam external film films frontal gif grad grey image images img input internal jpeg jpg
-        lateral left lung lungs mask pa phantom phantoms pil picture png portable radiograph report
-        rg right sample scan series study test thorax tif tiff uncr view webp xr xray
-        """,
-    )
-)
 #: Digits, zeros in front aside, up to which a number is a count and no date or record number.
-LONGEST_NUMBER = 5
+_LONGEST_NUMBER = 5
 _WORD = re.compile(r"[A-Za-z]+|[0-9]+|[^\x00-\x7f]+")
 _HEX = re.compile(r"(?=.*[0-9])[0-9a-f]{8,}(?:-[0-9a-f]{4,})*(?:_\w{1,3})?", re.IGNORECASE)
-_SHOWN = 8
-
 #: The package with a real chest DICOM, and its file.
 _SAMPLE_PACKAGE, _SAMPLE = "data_store", "RG1_UNCR.dcm"
 
 
 class Reading(NamedTuple):
-    """How one image is to be read.
+    """How one image is to be read; options as in `workbench.imaging.load_radiograph`."""
 
-    Attributes:
-        name: base name of the file.
-        fit, invert, upright, max_pixels: as in `workbench.imaging.load_radiograph`.
-    """
-
-    name: str
+    name: str  # base name of the file
     fit: str
     invert: bool | None
     upright: bool
@@ -83,10 +48,9 @@ class Reading(NamedTuple):
 
 
 def read_source(source: str | os.PathLike | bytes | BinaryIO) -> tuple[bytes, str]:
-    """Read everything from a path, bytes or an open binary file.
+    """Return the content of a path, bytes or an open binary file, and a name for it.
 
-    Returns:
-        The content, and a name for it: the base name of the file, "bytes" where there is none.
+    That is the base name of the file, "bytes" where there is none.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         data, name = bytes(source), "bytes"
@@ -109,8 +73,8 @@ def read_source(source: str | os.PathLike | bytes | BinaryIO) -> tuple[bytes, st
 def describe_content(data: bytes) -> str:
     """Say what unreadable content seems to be and what to do about it."""
     head = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for magic, advice in _KNOWN_OTHERS:
-        if head.startswith(magic):
+    for magic, advice in OTHER_FILES.items():
+        if head.startswith(magic.encode("latin-1")):
             return advice
     if data[4:8] == b"ftyp":
         return "a HEIC/AVIF photo or a video; export the radiograph itself as PNG or DICOM"
@@ -187,22 +151,21 @@ def _read_stream(stream: BinaryIO) -> tuple[bytes, str]:
 def shared_name(name: str, content: bytes) -> str:
     """Return the name under which a file with this base name and content may be kept and shown."""
     stem, suffix = os.path.splitext(name)
-    known = suffix.lower().lstrip(".") in WORDS
+    known = suffix.lower().lstrip(".") in LISTS["file_words"]
     if _names_nobody(stem) and (known or not suffix):
         return name
-    digits = hashlib.sha256(content).hexdigest()[:_SHOWN]
+    digits = hashlib.sha256(content).hexdigest()[:8]
     return f"image-{digits}{suffix.lower() if known else ''}"
 
 
 def _names_nobody(stem: str) -> bool:
     if _HEX.fullmatch(stem) and sum(c.isalnum() for c in stem) >= 16:
         return True
-    words = _WORD.findall(stem)
     return all(
-        len(word.lstrip("0")) <= LONGEST_NUMBER
+        len(word.lstrip("0")) <= _LONGEST_NUMBER
         if word.isdigit()
-        else (len(word) == 1 and word.isascii()) or word.lower() in WORDS
-        for word in words
+        else (len(word) == 1 and word.isascii()) or word.lower() in LISTS["file_words"]
+        for word in _WORD.findall(stem)
     )
 
 

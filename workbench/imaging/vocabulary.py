@@ -31,6 +31,10 @@ OTHER_PARTS = {
 }
 #: Keyword -> the terms that may come out of it.
 VOCABULARY = {keyword: _words(terms) for keyword, terms in _FILE.pop("terms").items()}
+#: ViewPosition -> view.
+POSITIONS = _FILE.pop("positions")
+#: First bytes of files that are no image -> what to say.
+OTHER_FILES = _FILE.pop("other_files")
 #: Every other list, by its name in the file.
 LISTS = {name: _words(words) for name, words in _FILE.items()}
 VOCABULARY["Modality"] += LISTS["radiographic"] + LISTS["silent_modalities"]

@@ -13,12 +13,10 @@ import numpy as np
 import pandas as pd
 
 from workbench._tables import read_rows
-from workbench.data.boxes import to_cell
 from workbench.data.cards import DataCard
 from workbench.data.download import Download
-from workbench.data.frames import map_unique
-from workbench.data.joins import join, meet, name_form
-from workbench.data.mapping import WORDS, codes_from_masks, read_cells, read_numbers
+from workbench.data.frames import join, map_unique, meet, name_form
+from workbench.data.mapping import WORDS, codes_from_masks, read_cells, read_numbers, to_cell
 from workbench.findings import ABSENT, PRESENT, cell_key
 
 ZONES = "ABCDEF"
@@ -36,7 +34,7 @@ def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
         path = files.require("metadata_consensus_v*.csv")
         modes = [f"Mode{zone}" for zone in ZONES]
         agreed = files.table(path, ["Filename", *modes], sep=_separator(path))[["Filename", *modes]]
-        left, right = meet(raw["Filename"], agreed["Filename"], name_form, distinct=raw["Filename"])
+        left, right = meet(raw["Filename"], agreed["Filename"], name_form)
         met = left.isin(set(right) - {""})
         raw = (raw[met] if met.any() else raw).reset_index(drop=True)
         found, note = join(
@@ -59,11 +57,10 @@ def _separator(path: Path) -> str:
 
 
 def _rows(files: Download, raw: pd.DataFrame, scores: pd.Series) -> pd.DataFrame:
-    valid = scores.astype("str").str.fullmatch(r"[0-3]{6}").fillna(False).to_numpy(bool)
-    total = np.array([sum(map(int, s)) if ok else 0 for s, ok in zip(scores, valid, strict=True)])
+    clear = (scores == "000000").to_numpy(bool)
+    above = map_unique(scores, _is_score).astype(bool) & ~clear
     group, odd = read_numbers(raw[AGE])
-    opacity = {PRESENT: valid & (total > 0), ABSENT: valid & (total == 0)}
-    label = pd.Series(np.where(total > 0, "score above 0", ""), dtype=object)
+    label = pd.Series(np.where(above, "score above 0", ""), dtype=object)
     return pd.DataFrame(
         {
             "image_id": raw["Filename"].str.removesuffix(".dcm"),
@@ -75,8 +72,8 @@ def _rows(files: Download, raw: pd.DataFrame, scores: pd.Series) -> pd.DataFrame
             "age": (group * 5).astype("Int64").astype(object).mask(odd, raw[AGE]),
             # The authors left all images but the test set to the user.
             "split": read_cells(raw["ConsensusTestset"], {"1": "test", "0": "train"}),
-            "lung opacity": codes_from_masks(opacity),
-            "source_labels": label.where(valid | (scores == ""), "score " + scores),
+            "lung opacity": codes_from_masks({PRESENT: above, ABSENT: clear}),
+            "source_labels": label.where(above | clear | (scores == ""), "score " + scores),
             "severity": map_unique(scores, _severity),
             "locations": map_unique(scores, lambda score: _places(files.card, score)),
         }

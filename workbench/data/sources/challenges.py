@@ -13,18 +13,9 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter, ValidationError
 
-from workbench.data.boxes import EDGES, box_cells, parse_list, read_edges, to_cell
+from workbench.data import mapping
 from workbench.data.download import Download
-from workbench.data.frames import map_unique
-from workbench.data.joins import plain_form
-from workbench.data.mapping import (
-    TICKED,
-    WORDS,
-    agreed,
-    codes_from_masks,
-    marked,
-    read_cells,
-)
+from workbench.data.frames import map_unique, plain_form
 from workbench.errors import InputError
 from workbench.findings import ABSENT, PNEUMOTHORAX, PRESENT, UNCERTAIN, cell_key
 
@@ -48,15 +39,15 @@ def read_pneumonia(files: Download) -> tuple[pd.DataFrame, list[str]]:
     patient an image belongs to is not known.
     """
     path = files.require("stage_2_train_labels.csv", "kaggle_stage_2_train_labels.csv")
-    raw = files.table(path, ["patientId", *EDGES, "Target"])
-    edges = read_edges(raw, EDGES, path.name)
+    raw = files.table(path, ["patientId", *mapping.EDGES, "Target"])
+    edges = mapping.read_edges(raw, mapping.EDGES, path.name)
     boxes = edges.assign(image_id=raw["patientId"], finding="lung opacity")
-    said = read_cells(raw["Target"], TICKED)
+    said = mapping.read_cells(raw["Target"], mapping.TICKED)
     said[(said == ABSENT) & edges["x"].notna().to_numpy()] = f"{ABSENT}, with a box"
     frame, said = _images(files, raw["patientId"], said, ("stage_2_train_images", ""))
     frame["lung opacity"], frame["pneumonia"] = said, said
-    frame["source_labels"] = marked({"Target": said == PRESENT}, len(frame))
-    frame["boxes"] = frame["image_id"].map(box_cells(boxes))
+    frame["source_labels"] = mapping.marked({"Target": said == PRESENT}, len(frame))
+    frame["boxes"] = frame["image_id"].map(mapping.box_cells(boxes))
     notes = []
     for add in (_classes, _headers):
         columns, note = add(files, frame)
@@ -67,13 +58,11 @@ def read_pneumonia(files: Download) -> tuple[pd.DataFrame, list[str]]:
 
 def _images(
     files: Download, names: pd.Series, said: np.ndarray, folders: tuple[str, ...]
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return one row for each image, and (n,) what all rows of it say; None for nothing."""
+) -> tuple[pd.DataFrame, pd.Series]:
+    """Return one row for each image, and (n,) what all rows of it say."""
     images = pd.Series(sorted(names.unique()), dtype=object)
-    found = images.map(agreed(names, said)).astype(object)
     path = files.locate(images + ".dcm", folders)
-    said = found.where(found.notna(), None).to_numpy(object)
-    return pd.DataFrame({"image_id": images, "path": path}), said
+    return pd.DataFrame({"image_id": images, "path": path}), images.map(mapping.agreed(names, said))
 
 
 def _classes(files: Download, frame: pd.DataFrame) -> tuple[dict, str]:
@@ -82,7 +71,7 @@ def _classes(files: Download, frame: pd.DataFrame) -> tuple[dict, str]:
     if path is None:
         return {}, f"no {CLASSES} here: nothing is known of normal radiographs"
     found, note = files.look_up(frame["image_id"], path, "patientId", ["class"], what="classes")
-    codes = read_cells(found["class"], NORMAL)
+    codes = mapping.read_cells(found["class"], NORMAL)
     labels = found["class"].astype(object).where(found["class"] != "", frame["source_labels"])
     return {"no finding": codes, "source_labels": labels}, note
 
@@ -96,7 +85,7 @@ def _headers(files: Download, frame: pd.DataFrame) -> tuple[dict, str]:
     return {
         "age": table["PatientAge"],
         "sex": table["PatientSex"],
-        "view": read_cells(table["ViewPosition"], WORDS["view"], empty="frontal"),
+        "view": mapping.read_cells(table["ViewPosition"], mapping.WORDS["view"], empty="frontal"),
     }, note
 
 
@@ -119,13 +108,15 @@ def read_pneumothorax(files: Download) -> tuple[pd.DataFrame, list[str]]:
     frame, found = _images(files, raw["ImageId"], said, ("dicom-images-train", "train", ""))
     frame["view"] = "frontal"
     frame[PNEUMOTHORAX] = found
-    frame["source_labels"] = marked({"Pneumothorax": found == PRESENT}, len(frame))
+    frame["source_labels"] = mapping.marked({"Pneumothorax": found == PRESENT}, len(frame))
     frame["masks"] = frame["image_id"].map(masks)
     return frame, [f"{len(outlined):,} outlines on {len(masks):,} images"]
 
 
 def _mask_cell(runs: pd.Series) -> str | None:
-    return to_cell([{"finding": PNEUMOTHORAX, "rle": run, "size": [SIZE, SIZE]} for run in runs])
+    return mapping.to_cell(
+        [{"finding": PNEUMOTHORAX, "rle": run, "size": [SIZE, SIZE]} for run in runs]
+    )
 
 
 def _outlined(runs: str) -> str | None:
@@ -152,7 +143,7 @@ def read_covid(files: Download) -> tuple[pd.DataFrame, list[str]]:
     known, note = files.look_up(
         study, path, "id", APPEARANCES, what="labels", things="studies", form=_study_form
     )
-    said = {column: read_cells(known[column], TICKED) for column in APPEARANCES}
+    said = {column: mapping.read_cells(known[column], mapping.TICKED) for column in APPEARANCES}
     frame = pd.DataFrame(
         {
             "image_id": name,
@@ -160,7 +151,9 @@ def read_covid(files: Download) -> tuple[pd.DataFrame, list[str]]:
             "patient_id": study,
             "study_id": study,
             "view": "frontal",
-            "source_labels": marked({n: c == PRESENT for n, c in said.items()}, len(images)),
+            "source_labels": mapping.marked(
+                {n: c == PRESENT for n, c in said.items()}, len(images)
+            ),
         }
     ).assign(**_codes(said))
     frame["boxes"] = name.map(_boxes(name, images["boxes"]))
@@ -187,7 +180,7 @@ def _codes(said: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     opacity = {PRESENT: typical | unsure, ABSENT: negative}
     found = {"lung opacity": opacity, "pneumonia": pneumonia, "covid-19 pneumonia": pneumonia}
     return {
-        finding: np.where(odd == "", codes_from_masks(masks), odd)
+        finding: np.where(odd == "", mapping.codes_from_masks(masks), odd)
         for finding, masks in found.items()
     }
 
@@ -215,12 +208,12 @@ def _boxes(names: pd.Series, cells: pd.Series) -> dict[str, str | None]:
     rows = []
     for number, (name, cell) in enumerate(zip(names, cells, strict=True), start=1):
         try:
-            found = _BOXES.validate_python(parse_list(cell))
+            found = _BOXES.validate_python(mapping.parse_list(cell))
         except ValidationError:
             raise InputError(
                 f"train_image_level.csv, row {number}, column 'boxes': no list of boxes; "
                 "expected [{'x': 1.0, 'y': 2.0, 'width': 3.0, 'height': 4.0}], or nothing"
             ) from None
         rows += [{"image_id": name} | box.model_dump() for box in found]
-    boxes = pd.DataFrame(rows, columns=["image_id", *EDGES])
-    return box_cells(boxes.assign(label="opacity", finding="lung opacity"))
+    boxes = pd.DataFrame(rows, columns=["image_id", *mapping.EDGES])
+    return mapping.box_cells(boxes.assign(label="opacity", finding="lung opacity"))

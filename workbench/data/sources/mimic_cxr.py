@@ -11,14 +11,13 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from workbench._progress import progress
-from workbench.data.columns import REPORT_SECTIONS, SPLITS
+from workbench.data.columns import REPORT_SECTIONS
 from workbench.data.download import Download
-from workbench.data.joins import join, number_form
-from workbench.data.mapping import codes_from_columns, read_cells, sections
+from workbench.data.frames import join, number_form
+from workbench.data.mapping import codes_from_columns, sections
 from workbench.errors import InputError
 
 LABEL_FILES = {
@@ -70,12 +69,12 @@ def _identity(raw: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _split(files: Download, images: pd.Series) -> tuple[np.ndarray | None, str]:
+def _split(files: Download, images: pd.Series) -> tuple[pd.Series | None, str]:
     path = files.find("mimic-cxr-2.*-split.csv")
     if path is None:
         return None, "no mimic-cxr-2.*-split.csv here: the split is left empty"
     found, note = files.look_up(images, path, "dicom_id", ["split"], what="split")
-    return read_cells(found["split"], {name: name for name in SPLITS}), note
+    return found["split"], note
 
 
 def _reports(files: Download, raw: pd.DataFrame) -> tuple[dict[str, pd.Series], str]:

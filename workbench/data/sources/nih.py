@@ -7,18 +7,11 @@ did not say that the finding was absent. The reports were never published.
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
-from workbench.data.boxes import EDGES, box_cells, read_boxes
+from workbench.data import mapping
 from workbench.data.download import Download
-from workbench.data.joins import join
-from workbench.data.mapping import (
-    codes_from_columns,
-    codes_from_lists,
-    read_cells,
-    with_unknown,
-)
+from workbench.data.frames import join
 from workbench.errors import InputError
 from workbench.findings import ABSENT, PRESENT, UNCERTAIN
 
@@ -44,11 +37,11 @@ def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
     path = files.require(*ENTRY_FILES)
     raw = files.table(path, ["Image Index", "Finding Labels", "Patient ID"], KNOWN)
     names, labels = raw["Image Index"], raw["Finding Labels"]
-    frame = _identity(raw, files).assign(**codes_from_lists(files.card, labels))
+    frame = _identity(raw, files).assign(**mapping.codes_from_lists(files.card, labels))
     frame["split"], split_note = _official_split(files, names)
     boxes, box_note = _boxes(files, names)
-    frame["boxes"] = names.map(box_cells(boxes))
-    frame["source_labels"] = with_unknown(files.card, labels, names, boxes)
+    frame["boxes"] = names.map(mapping.box_cells(boxes))
+    frame["source_labels"] = mapping.with_unknown(files.card, labels, names, boxes)
     return frame, [split_note, box_note]
 
 
@@ -76,7 +69,7 @@ def _years(ages: pd.Series) -> pd.Series:
     return found.astype(object).where(found.notna(), ages)
 
 
-def _official_split(files: Download, names: pd.Series) -> tuple[np.ndarray | None, str]:
+def _official_split(files: Download, names: pd.Series) -> tuple[pd.Series | None, str]:
     lists = {"train": files.lines("train_val_list.txt"), "test": files.lines("test_list.txt")}
     if not any(lines is not None for lines in lists.values()):
         return None, "no train_val_list.txt and test_list.txt here: the split is left empty"
@@ -84,17 +77,19 @@ def _official_split(files: Download, names: pd.Series) -> tuple[np.ndarray | Non
     table = pd.DataFrame(rows, columns=["image", "split"], dtype="str")
     said = "train_val_list.txt and test_list.txt"
     found, note = join(names, table, "image", what="split", things="images", said=said)
-    return read_cells(found["split"], {"train": "train", "test": "test"}), note
+    return found["split"], note
 
 
 def _boxes(files: Download, images: pd.Series) -> tuple[pd.DataFrame, str]:
     path = files.find("BBox_List_2017.csv")
     if path is None:
-        columns = ["image_id", "label", *EDGES]
+        columns = ["image_id", "label", *mapping.EDGES]
         return pd.DataFrame(columns=columns), "no BBox_List_2017.csv here: no boxes"
     names = ("Image Index", "Finding Label")
     raw = files.table(path, [*names, *BOX_EDGES])
-    boxes = read_boxes(files.card, raw, images, names, BOX_EDGES, things="boxes", said=path.name)
+    boxes = mapping.read_boxes(
+        files.card, raw, images, names, BOX_EDGES, things="boxes", said=path.name
+    )
     note = f"{len(boxes):,} of {len(raw):,} boxes of {path.name} are on these images"
     return boxes.assign(reader="radiologist"), note
 
@@ -112,10 +107,9 @@ def _adjudicated(files: Download) -> tuple[pd.DataFrame, list[str]]:
     raw = pd.concat(tables, ignore_index=True)
     raw = raw.drop_duplicates(["Image Index", *ADJUDICATED], ignore_index=True)
     if raw["Set Id"].ne("").any():
-        sets = {"val": "validate", "validate": "validate", "test": "test"}
-        raw["split"] = read_cells(raw["Set Id"], sets)
+        raw["split"] = raw["Set Id"]
     if raw["Patient ID"].eq("").all():
         raw["Patient ID"] = raw["Image Index"].str.slice(0, 8).str.lstrip("0")
-    codes = codes_from_columns(files.card, raw, ADJUDICATED, words=ADJUDICATED_WORDS)
+    codes = mapping.codes_from_columns(files.card, raw, ADJUDICATED, words=ADJUDICATED_WORDS)
     frame = _identity(raw, files).assign(**codes, provenance="adjudicated", split=raw["split"])
     return frame, ["the split is that of the adjudicated labels, not the official one"]

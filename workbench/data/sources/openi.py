@@ -15,12 +15,11 @@ from collections.abc import Iterator
 import pandas as pd
 
 from workbench._progress import progress
-from workbench.data.boxes import to_cell
 from workbench.data.cards import DataCard
 from workbench.data.columns import REPORT_SECTIONS
 from workbench.data.download import Download
-from workbench.data.joins import name_form
-from workbench.data.mapping import codes_from_lists, join_labels
+from workbench.data.frames import name_form
+from workbench.data.mapping import codes_from_lists, join_labels, to_cell
 from workbench.errors import InputError
 
 REPORTS = 3955

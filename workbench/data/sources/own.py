@@ -15,11 +15,11 @@ import pandas as pd
 
 from workbench._tables import listed
 from workbench.data.cards import folded
-from workbench.data.columns import COLUMN_NAMES, FINDING_COLUMNS, PROVENANCES, VOCABULARY, shown
+from workbench.data.columns import COLUMN_NAMES, FINDING_COLUMNS, VOCABULARY, shown
 from workbench.data.download import Download
 from workbench.data.frames import restore
 from workbench.data.images import Root
-from workbench.data.mapping import WORDS, codes_from_lists, read_cells
+from workbench.data.mapping import codes_from_lists, read_cells
 from workbench.errors import InputError, OptionError
 from workbench.findings import CODE_CELLS, PRESENT, cell_key, standard_name
 
@@ -173,6 +173,4 @@ def _identity(raw: pd.DataFrame, names: dict[str, str], root: Root) -> pd.DataFr
     stem = cells["path"].str.rsplit(".", n=1).str[0]
     name = stem.str.rsplit("/", n=1).str[-1]
     image = cells.get("image_id", name.where(~name.duplicated(keep=False), stem))
-    words = {"split": WORDS["split"], "provenance": {name: name for name in PROVENANCES}}
-    read = {name: read_cells(cells[name], words[name]) for name in words.keys() & cells.keys()}
-    return pd.DataFrame({"image_id": image, "patient_id": image, "study_id": image} | cells | read)
+    return pd.DataFrame({"image_id": image} | cells)

@@ -11,11 +11,10 @@ from types import NoneType
 
 import pandas as pd
 
-from workbench.data.boxes import parse_list, to_cell
+from workbench.data import mapping
 from workbench.data.cards import DataCard, plain
 from workbench.data.download import Download
 from workbench.data.frames import map_unique
-from workbench.data.mapping import codes_from_lists, join_labels, read_cells, read_numbers
 
 METHOD = {"Physician": "report-read", "RNN_model": "report-mined"}
 FILE = "PADCHEST_chest_x_ray_images_labels_160K_*.csv"
@@ -27,12 +26,12 @@ SENTENCES = "LabelsLocalizationsBySentence"
 def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
     """Return all images, or those whose labels a physician gave."""
     raw = files.table(files.require(FILE), NEEDED, [*KNOWN, SENTENCES])
-    method = read_cells(raw["MethodLabel"], METHOD)
+    method = mapping.read_cells(raw["MethodLabel"], METHOD)
     if files.labels == "physician":
         kept = method == "report-read"
         raw, method = raw[kept].reset_index(drop=True), method[kept]
     lists = pd.Series(map_unique(raw["Labels"], _joined), dtype=object)
-    frame = _identity(raw, files).assign(**codes_from_lists(files.card, lists))
+    frame = _identity(raw, files).assign(**mapping.codes_from_lists(files.card, lists))
     frame["source_labels"] = lists
     frame["provenance"] = method
     frame["locations"] = map_unique(raw[SENTENCES], lambda cell: _locations(files.card, cell))
@@ -48,15 +47,15 @@ def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
 
 def _joined(cell: str) -> str:
     """Return labels joined by |; a cell that is no list stays as it is, for the check to name."""
-    found = parse_list(cell)
+    found = mapping.parse_list(cell)
     found = [cell] if found is None else found
-    return join_labels(str(label).replace("|", "/") for label in found if label is not None)
+    return mapping.join_labels(str(label).replace("|", "/") for label in found if label is not None)
 
 
 def _identity(raw: pd.DataFrame, files: Download) -> pd.DataFrame:
     dates = raw["StudyDate_DICOM"]
-    born, odd_born = read_numbers(raw["PatientBirth"])
-    taken, odd_taken = read_numbers(dates.str.slice(0, 4))
+    born, odd_born = mapping.read_numbers(raw["PatientBirth"])
+    taken, odd_taken = mapping.read_numbers(dates.str.slice(0, 4))
     age = (taken - born).astype("Int64").astype(object)
     age = age.mask(odd_born, raw["PatientBirth"]).mask(odd_taken, dates)
     nested = raw["ImageDir"] + "/" + raw["ImageID"]
@@ -80,7 +79,7 @@ def _locations(card: DataCard, cell: str) -> str | None:
     Where all stands in one list, nothing says which place belongs to which finding.
     """
     places: dict[str, set[str]] = {}
-    sentences = parse_list(cell)
+    sentences = mapping.parse_list(cell)
     if sentences is None or not all(isinstance(item, (list, str, NoneType)) for item in sentences):
         return f"unreadable: {cell.strip()}"
     for sentence in sentences:
@@ -90,7 +89,7 @@ def _locations(card: DataCard, cell: str) -> str | None:
         for word in set(words) - set(named):
             for finding in card.findings_of(word) or ():
                 places.setdefault(finding, set()).update(found)
-    return to_cell({name: sorted(words) for name, words in places.items() if words})
+    return mapping.to_cell({name: sorted(words) for name, words in places.items() if words})
 
 
 def place_of(card: DataCard, word: str) -> dict[str, str] | None:

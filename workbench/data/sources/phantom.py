@@ -11,9 +11,8 @@ import pandas as pd
 
 from workbench._progress import progress
 from workbench._store import read_json
-from workbench.data.boxes import to_cell
 from workbench.data.download import Download
-from workbench.data.mapping import sections
+from workbench.data.mapping import sections, to_cell
 from workbench.errors import InputError, OptionError
 from workbench.findings import (
     ABSENT,

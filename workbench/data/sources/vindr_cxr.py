@@ -10,19 +10,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from workbench.data.boxes import box_cells, count_items, read_boxes
+from workbench.data import mapping
 from workbench.data.cards import DataCard
 from workbench.data.columns import VOCABULARY, shown
 from workbench.data.download import Download
 from workbench.data.frames import map_unique
-from workbench.data.mapping import (
-    TICKED,
-    agreed,
-    codes_from_masks,
-    marked,
-    read_cells,
-    with_unknown,
-)
 from workbench.errors import InputError
 from workbench.findings import ABSENT, PRESENT, UNCERTAIN
 
@@ -40,19 +32,18 @@ def read(files: Download) -> tuple[pd.DataFrame, list[str]]:
     The consensus of readers is "majority", "any" or "unanimous"; test images have one already.
     """
     parts, notes = [], [f"consensus: {files.card.variants[files.labels]}"]
-    train, test = _release(files, "train"), _release(files, "test")
-    challenge = files.find(*CHALLENGE) if train is None else None
-    if train is not None:
-        parts.append(_readers(files, *train, "train", files.labels))
-        notes.append(_count(parts[-1], train[1], "train"))
-    elif challenge is not None:
-        marks = files.table(challenge, ["image_id", "class_name", "rad_id", *EDGES])
-        _refuse_nameless(marks, challenge.name)
-        wide = _wide(files.card, marks)
-        parts.append(_readers(files, wide, marks, challenge.name, "train", files.labels))
-    if test is not None:
-        parts.append(_readers(files, *test, "test", "any").assign(provenance="adjudicated"))
-        notes.append(_count(parts[-1], test[1], "test"))
+    for split, consensus in (("train", files.labels), ("test", "any")):
+        release = _release(files, split)
+        challenge = files.find(*CHALLENGE) if split == "train" and release is None else None
+        if release is not None:
+            parts.append(_readers(files, *release, split, consensus))
+            boxes = mapping.count_items(parts[-1]["boxes"])
+            drawn = int((release[1]["x_min"] != "").sum())
+            notes.append(f"{boxes:,} of {drawn:,} boxes of {split} are on these images")
+        elif challenge is not None:
+            marks = files.table(challenge, ["image_id", "class_name", "rad_id", *EDGES])
+            wide = _wide(files.card, marks)
+            parts.append(_readers(files, wide, marks, challenge.name, split, consensus))
     if not parts:
         raise InputError(
             f"no annotations in {files.folder.name}; expected train.csv of the challenge, or "
@@ -69,17 +60,7 @@ def _release(files: Download, split: str) -> tuple[pd.DataFrame, pd.DataFrame, s
     labels = files.table(path, ["image_id"], ["rad_id"], files.card.labels)
     path = files.require(f"annotations_{split}.csv")
     boxes = files.table(path, ["image_id", "class_name", *EDGES], ["rad_id"])
-    _refuse_nameless(boxes, path.name)
     return labels, boxes, path.name
-
-
-def _refuse_nameless(marks: pd.DataFrame, said: str) -> None:
-    empty = np.flatnonzero((marks["class_name"] == "").to_numpy(bool))
-    if empty.size:
-        raise InputError(
-            f"{said}, row {empty[0] + 1}, column 'class_name': empty; expected what the reader "
-            "marked, or 'No finding'"
-        )
 
 
 def _wide(card: DataCard, marks: pd.DataFrame) -> pd.DataFrame:
@@ -95,16 +76,18 @@ def _readers(
 ) -> pd.DataFrame:
     """Return one row for each image: the consensus of its readers, and the boxes of each.
 
-    Args:
-        files: the download.
-        wide: (image, reader) rows with one column of ticks for each label.
-        marks: one row for each box, of the table that `said` names.
-        split: "train" or "test".
-        consensus: see `_codes`.
+    `wide` has (image, reader) rows with a column of ticks for each label; `marks` a row for each
+    box, in the table that `said` names.
     """
+    nameless = np.flatnonzero((marks["class_name"] == "").to_numpy(bool))
+    if nameless.size:
+        raise InputError(
+            f"{said}, row {nameless[0] + 1}, column 'class_name': empty; expected what the reader "
+            "marked, or 'No finding'"
+        )
     wide = _one_row_each(wide, split)
     columns = [name for name in wide.columns if name not in ("image_id", "rad_id")]
-    cells = {name: read_cells(wide[name], TICKED) for name in columns}
+    cells = {name: mapping.read_cells(wide[name], mapping.TICKED) for name in columns}
     ticked = pd.DataFrame({name: found == PRESENT for name, found in cells.items()})
     looked = pd.DataFrame({name: np.isin(found, KNOWN) for name, found in cells.items()})
     votes = ticked.astype(int).groupby(wide["image_id"], sort=True).sum()
@@ -116,18 +99,18 @@ def _readers(
             "path": files.locate(_file_names(files, images, split), (split, "")),
             "view": "PA",
             "split": split,
-            "provenance": "radiologist",
+            "provenance": "adjudicated" if split == "test" else "radiologist",
         }
     ).assign(**_codes(files.card, votes, asked, consensus))
     frame = frame.assign(**_odd_cells(files.card, frame, wide["image_id"], cells))
-    boxes = read_boxes(
+    boxes = mapping.read_boxes(
         files.card, marks, images, ("image_id", "class_name"), EDGES,
         things="annotations", said=said, corners=True,
     )  # fmt: skip
     boxes["reader"] = "consensus" if split == "test" else marks["rad_id"]
-    labels = marked({name: votes[name].to_numpy() > 0 for name in columns}, len(votes))
-    frame["source_labels"] = with_unknown(files.card, labels, images, boxes)
-    frame["boxes"] = images.map(box_cells(boxes))
+    labels = mapping.marked({name: votes[name].to_numpy() > 0 for name in columns}, len(votes))
+    frame["source_labels"] = mapping.with_unknown(files.card, labels, images, boxes)
+    frame["boxes"] = images.map(mapping.box_cells(boxes))
     return frame
 
 
@@ -138,7 +121,7 @@ def _odd_cells(
     found = {}
     for label, said in cells.items():
         odd = pd.Series(said).mask(np.isin(said, KNOWN), None)
-        strange = frame["image_id"].map(agreed(images, odd).to_dict())
+        strange = frame["image_id"].map(mapping.agreed(images, odd).to_dict())
         for finding in card.findings_of(label) or ():
             if strange.notna().any():
                 codes = found.get(finding, frame[finding])
@@ -149,12 +132,9 @@ def _odd_cells(
 def _codes(
     card: DataCard, votes: pd.DataFrame, asked: pd.DataFrame, consensus: str
 ) -> dict[str, np.ndarray]:
-    """Return finding -> (n,) codes from how many readers marked each label.
+    """Return finding -> (n,) codes from how many readers marked each label, of how many `asked`.
 
-    Args:
-        votes: (n, labels) how many readers marked the label.
-        asked: (n, labels) how many readers said whether they saw it.
-        consensus: "majority" (more than half), "any" or "unanimous"; fewer marks are uncertain.
+    `consensus` is "majority" (more than half), "any" or "unanimous"; fewer marks are uncertain.
     """
     masks: dict[str, dict[str, np.ndarray]] = {}
     none = np.zeros(len(votes), bool)
@@ -173,7 +153,7 @@ def _codes(
         for known in (masks[name] for name in OPACITIES if name in masks):
             implied = known[PRESENT] | known[UNCERTAIN]
             masks["lung opacity"][ABSENT] = masks["lung opacity"][ABSENT] & ~implied
-    return {finding: codes_from_masks(known) for finding, known in masks.items()}
+    return {finding: mapping.codes_from_masks(known) for finding, known in masks.items()}
 
 
 def _one_row_each(wide: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -186,11 +166,6 @@ def _one_row_each(wide: pd.DataFrame, split: str) -> pd.DataFrame:
             f"image_labels_{split}.csv: two different rows of one reader for {image}; keep one"
         )
     return wide
-
-
-def _count(part: pd.DataFrame, marks: pd.DataFrame, split: str) -> str:
-    drawn = int((marks["x_min"] != "").sum())
-    return f"{count_items(part['boxes']):,} of {drawn:,} boxes of {split} are on these images"
 
 
 def _file_names(files: Download, images: pd.Series, split: str) -> pd.Series:
