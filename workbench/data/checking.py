@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,7 +32,7 @@ from workbench.data.columns import (
     Column,
     shown,
 )
-from workbench.data.frames import within_source
+from workbench.data.frames import map_unique, within_source
 from workbench.data.images import OUTSIDE, Root, near_pairs
 from workbench.errors import OptionError
 
@@ -44,17 +45,12 @@ REPAIRS = VOCABULARY["repairs"]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, by a rule of `REPAIRS`.
+    """One thing that is wrong, by a rule of `REPAIRS`."""
 
-    Attributes:
-        row: from 0; None for the whole file.
-        value: what stands there, as far as it may be shown.
-    """
-
-    row: int | None
+    row: int | None  # from 0; None for the whole file
     column: str
     rule: str
-    value: str | None
+    value: str | None  # what stands there, as far as it may be shown
     repair: str
     image_id: str | None = None
 
@@ -67,16 +63,11 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class CheckResult:
-    """What a check of rows found.
-
-    Attributes:
-        problems: at most `limit` of each rule, in the order of rows.
-        counts: rule -> how many there are in all.
-    """
+    """What a check of rows found."""
 
     rows: int
-    problems: tuple[Problem, ...]
-    counts: dict[str, int]
+    problems: tuple[Problem, ...]  # at most `limit` of each rule, in the order of rows
+    counts: dict[str, int]  # rule -> how many there are in all
 
     __repr__ = short_repr
 
@@ -305,11 +296,10 @@ def _label_faults(frame: pd.DataFrame) -> Iterator[Fault]:
         if source not in SOURCES or source == "folder":
             continue
         rows = np.flatnonzero((frame["source"] == source).fillna(False).to_numpy(bool))
-        codes, unique = pd.factorize(frame["source_labels"].iloc[rows])
-        unknown = [_unknown_label(source, text) for text in unique]
-        bad = np.array([label is not None for label in unknown] + [False], dtype=bool)[codes]
-        values = [unknown[code] for code in codes[bad]]
-        yield Fault("unmapped-label", "source_labels", rows[bad], values)
+        labels = frame["source_labels"].iloc[rows]
+        unknown = map_unique(labels, partial(_unknown_label, source))
+        bad = pd.notna(unknown)
+        yield Fault("unmapped-label", "source_labels", rows[bad], unknown[bad].tolist())
 
 
 def _unknown_label(source: str, text: str) -> str | None:

@@ -29,18 +29,12 @@ AGE_RANGE = (0, 120)
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a manifest.
-
-    Attributes:
-        kind: "text", "report" (free text that is never printed), "category", "code", "integer",
-            "json" or "hash".
-        values: what a category may be; empty for the other kinds.
-    """
+    """One column of a manifest."""
 
     name: str
-    kind: str
+    kind: str  # text, report (never printed), category, code, integer, json or hash
     meaning: str
-    values: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()  # what a category or code may be
     required: bool = False
 
 

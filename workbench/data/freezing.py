@@ -30,24 +30,16 @@ WITHOUT = "none"
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """A frozen cohort.
-
-    Attributes:
-        sources: source -> rows.
-        images: split -> sorted "source/image_id"; images without a split are under "none".
-        columns: column -> SHA-256 of its content.
-        digest: SHA-256 of the whole; equal for equal manifests, whatever their file format.
-        notes: how it was made.
-    """
+    """A frozen cohort."""
 
     name: str
     rows: int
     patients: int
-    sources: dict[str, int]
-    images: dict[str, list[str]]
-    columns: dict[str, str]
-    digest: str
-    notes: tuple[str, ...]
+    sources: dict[str, int]  # source -> rows
+    images: dict[str, list[str]]  # split, or "none" -> sorted "source/image_id"
+    columns: dict[str, str]  # column -> SHA-256 of its content
+    digest: str  # SHA-256 of the whole; equal for equal manifests, whatever their file format
+    notes: tuple[str, ...]  # how it was made
 
     __repr__ = short_repr
 
@@ -88,16 +80,11 @@ class Cohort:
 
 @dataclass(frozen=True)
 class Verification:
-    """Whether a manifest is the cohort that was frozen.
-
-    Attributes:
-        digest: of the cohort.
-        problems: what differs, in sentences without any value of the manifest but identifiers.
-    """
+    """Whether a manifest is the cohort that was frozen."""
 
     ok: bool
-    digest: str
-    problems: tuple[str, ...]
+    digest: str  # of the cohort
+    problems: tuple[str, ...]  # what differs, without any value of the manifest but identifiers
 
     __repr__ = short_repr
 

@@ -14,22 +14,12 @@ import sys
 from contextlib import nullcontext
 
 import numpy as np
+from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import get_expected_length, pixel_array
-from pydicom.uid import (
-    HTJ2K,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000TransferSyntaxes,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLSTransferSyntaxes,
-    JPEGTransferSyntaxes,
-    RLELossless,
-)
 
 from workbench.errors import InputError
 from workbench.imaging import gdcm_worker
@@ -46,9 +36,9 @@ from workbench.radiograph import InputWarning
 #: Seconds after which an image that is still being decoded counts as damaged.
 DECODE_SECONDS = 120
 
-_JPEG2000 = (*JPEG2000TransferSyntaxes, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
-_MARKED_ENDS = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *_JPEG2000)
-_LOSSY_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit)
+_JPEG2000 = (*uid.JPEG2000TransferSyntaxes, uid.HTJ2K, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL)
+_MARKED_ENDS = (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes, *_JPEG2000)
+_LOSSY_JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
 
 
 def decode_pixels(ds: Dataset, max_pixels: int) -> tuple[np.ndarray, tuple[InputWarning, ...]]:
@@ -91,7 +81,7 @@ def _decoded(
         return _decode_apart(ds, stream, found).astype(kind)
     if ds.PhotometricInterpretation == "PALETTE COLOR":
         return apply_color_lut(_pixels(ds, plugin), ds).astype(kind)
-    if ds.SamplesPerPixel != 1 or (syntax.is_encapsulated and syntax != RLELossless):
+    if ds.SamplesPerPixel != 1 or (syntax.is_encapsulated and syntax != uid.RLELossless):
         values = _pixels(ds, plugin)
         if plugin == "pillow" and scan_cut_short(stream, values):
             raise InputError("the compressed pixels are cut short; copy or export it again")
@@ -103,7 +93,7 @@ def _decoded(
 
 def _pixels(ds: Dataset, plugin: str, correct_unused_bits: bool = True) -> np.ndarray:
     """Decode through pydicom; the decoder of RLE writes its own mishaps to the terminal."""
-    quiet = silent_terminal if ds.file_meta.TransferSyntaxUID == RLELossless else nullcontext
+    quiet = silent_terminal if ds.file_meta.TransferSyntaxUID == uid.RLELossless else nullcontext
     with quiet():
         return pixel_array(ds, decoding_plugin=plugin, correct_unused_bits=correct_unused_bits)
 

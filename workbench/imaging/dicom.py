@@ -15,15 +15,8 @@ import struct
 import zlib
 
 import numpy as np
-from pydicom import dcmread
+from pydicom import dcmread, uid
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    MediaStorageDirectoryStorage,
-)
 
 from workbench.errors import InputError
 from workbench.imaging import header
@@ -104,7 +97,7 @@ def _lightness(
 def _parse(data: bytes, max_pixels: int) -> FileDataset:
     _check_deflated(data, max_pixels)
     ds = dcmread(io.BytesIO(data), force=True, specific_tags=list(READ_KEYWORDS))
-    if ds.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+    if ds.file_meta.get("MediaStorageSOPClassUID") == uid.MediaStorageDirectoryStorage:
         raise InputError("is a DICOMDIR, an index of files; pass one image it lists")
     if "FloatPixelData" in ds or "DoubleFloatPixelData" in ds:
         raise InputError(
@@ -119,14 +112,14 @@ def _parse(data: bytes, max_pixels: int) -> FileDataset:
         )
     if "TransferSyntaxUID" not in ds.file_meta:
         implicit, little = ds.original_encoding
-        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+        explicit = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+        ds.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else explicit
     return ds
 
 
 def _check_deflated(data: bytes, max_pixels: int) -> None:
     """Refuse a deflated dataset that would unpack to more than any radiograph."""
-    if DeflatedExplicitVRLittleEndian.encode("ascii") not in data[132:2048]:
+    if uid.DeflatedExplicitVRLittleEndian.encode("ascii") not in data[132:2048]:
         return
     if data[132:136] != b"\x02\0\0\0":
         raise InputError("its file header is damaged; copy or export the file again")
@@ -151,11 +144,8 @@ def _complete_description(ds: Dataset) -> list[InputWarning]:
             f"the header lacks {', '.join(missing)}, so its pixels cannot be read; export "
             "the file again"
         )
-    for keyword, value in (
-        ("SamplesPerPixel", 1),
-        ("PixelRepresentation", 0),
-        ("BitsStored", ds.BitsAllocated),
-    ):
+    omitted = {"SamplesPerPixel": 1, "PixelRepresentation": 0, "BitsStored": ds.BitsAllocated}
+    for keyword, value in omitted.items():
         if ds.get(keyword) is None:
             setattr(ds, keyword, value)
     if ds.get("HighBit") is None:

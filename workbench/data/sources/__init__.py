@@ -22,7 +22,6 @@ from workbench.data.sources import (
     openi,
     own,
     padchest,
-    phantom,
     vindr_cxr,
 )
 
@@ -38,7 +37,7 @@ READERS: dict[str, Callable[[Download], tuple[pd.DataFrame, list[str]]]] = {
     "openi": openi.read,
     "rsna-pneumonia": challenges.read_pneumonia,
     "siim-pneumothorax": challenges.read_pneumothorax,
-    "phantom": phantom.read,
+    "phantom": own.read_phantoms,
     "folder": own.read_folder,
     "csv": own.read_csv,
 }

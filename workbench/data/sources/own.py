@@ -1,4 +1,5 @@
-"""Data of one's own: a folder of images, or a CSV file with image paths and whatever else is known.
+"""Data of one's own: a folder of images, a CSV file with image paths and whatever else is known, or
+phantoms that `workbench phantom` drew, of which the JSON files beside them say everything.
 
 Column names are recognised in the spellings that people use. Labels come as one column of names
 joined by | , ; or as columns called after findings, with one of the four codes in each cell.
@@ -13,20 +14,33 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from workbench._progress import progress
+from workbench._store import read_json
 from workbench._tables import listed
 from workbench.data.cards import folded
 from workbench.data.columns import COLUMN_NAMES, FINDING_COLUMNS, VOCABULARY, shown
 from workbench.data.download import Download
 from workbench.data.frames import restore
 from workbench.data.images import Root
-from workbench.data.mapping import codes_from_lists, read_cells
+from workbench.data.mapping import codes_from_lists, read_cells, sections, to_cell
 from workbench.errors import InputError, OptionError
-from workbench.findings import CODE_CELLS, PRESENT, cell_key, standard_name
+from workbench.findings import (
+    ABSENT,
+    CODE_CELLS,
+    NO_FINDING,
+    NOT_MENTIONED,
+    PRESENT,
+    cell_key,
+    read_cell,
+    standard_name,
+)
 
 #: Column of the manifest -> how people call it.
 SPELLINGS = VOCABULARY["spellings"]
 #: What a table can state only once.
 ONE_TRUTH = ("view", "sex", "age", "split", "labels", "licence")
+#: What the file of a phantom must state.
+PHANTOM_KEYS = ("image", "seed", "domain", "labels")
 _SEPARATORS = re.compile(r"\s*[|;,]\s*")
 
 
@@ -174,3 +188,84 @@ def _identity(raw: pd.DataFrame, names: dict[str, str], root: Root) -> pd.DataFr
     name = stem.str.rsplit("/", n=1).str[-1]
     image = cells.get("image_id", name.where(~name.duplicated(keep=False), stem))
     return pd.DataFrame({"image_id": image} | cells)
+
+
+# ---------------------------------------------------------------- phantoms
+
+
+def read_phantoms(files: Download) -> tuple[pd.DataFrame, list[str]]:
+    """Return one row for each phantom."""
+    paths = sorted(files.folder.rglob("phantom_*.json"))
+    if not paths:
+        raise InputError(
+            f"no phantom_*.json in {files.folder.name}; draw some first: "
+            f"workbench phantom --count 24 --out {files.folder.name}"
+        )
+    rows = []
+    for path in progress(paths, label="phantoms", show=files.show):
+        record = _record(path)
+        codes = _codes(record["labels"], path.name)
+        prefix = path.parent.relative_to(files.folder).as_posix()
+        prefix = "" if prefix == "." else prefix + "/"
+        rows.append(_row(record, codes, prefix, files.reports))
+    return pd.DataFrame(rows), []
+
+
+def _record(path: Path) -> dict:
+    try:
+        record = read_json(path)
+        missing = [key for key in PHANTOM_KEYS if key not in record]
+    except (OSError, TypeError, ValueError):
+        record, missing = {}, ["JSON"]
+    if missing:
+        raise InputError(
+            f"{path.name}: no {', '.join(missing)}; expected a file that "
+            "`workbench phantom` wrote, draw it again"
+        )
+    return record
+
+
+def _codes(labels: object, said: str) -> dict[str, str]:
+    """Return finding -> code, by standard names; a code that is none stays."""
+    found: dict[str, str] = {}
+    for name, code in labels.items() if isinstance(labels, dict) else [(str(labels), "")]:
+        try:
+            finding = standard_name(name)
+        except OptionError as error:
+            raise InputError(f"{said}, labels: {error}") from None
+        if finding in found:
+            raise InputError(f"{said}: two labels stand for {finding}: {name!r} is one; keep one")
+        read = read_cell(code, CODE_CELLS)
+        found[finding] = str(code) if read is None else read or NOT_MENTIONED
+    return found
+
+
+def _row(record: dict, codes: dict[str, str], prefix: str, reports: bool) -> dict:
+    name = f"phantom-{record['domain']}-{record['seed']}"
+    present = [name for name, code in codes.items() if code == PRESENT and name != NO_FINDING]
+    masks = record.get("masks", {}).items()
+    clear = all(code == ABSENT for code in codes.values())
+    row = {
+        "image_id": name,
+        "path": prefix + record["image"],
+        "view": "AP" if record["domain"] == "external" else "PA",
+        "source_labels": "|".join(present),
+        "locations": _places(record.get("lesions", [])),
+        "masks": to_cell([{"finding": finding, "path": prefix + path} for finding, path in masks]),
+        NO_FINDING: ABSENT if present else PRESENT if clear else NOT_MENTIONED,
+    }
+    if reports and record.get("report"):
+        parts = sections(record["report"])
+        row |= {f"report_{section}": text for section, text in parts.items()}
+        row["report_language"] = "en"
+    return row | codes
+
+
+def _places(lesions: list[dict]) -> str | None:
+    places: dict[str, set[str]] = {}
+    for lesion in lesions:
+        words = {lesion[name] for name in ("side", "zone") if isinstance(lesion.get(name), str)}
+        words -= {""}
+        if words:
+            places.setdefault(lesion["finding"], set()).update(words)
+    return to_cell({finding: sorted(words) for finding, words in places.items()})
