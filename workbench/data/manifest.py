@@ -198,5 +198,6 @@ def _digest(column: pd.Series) -> str:
 
 
 def _code_counts(column: pd.Series) -> dict[str, int]:
-    found = column.value_counts().reindex(COUNTED, fill_value=0).to_dict()
+    counts = column.value_counts()
+    found = {code: int(counts.get(code, 0)) for code in COUNTED}
     return found | {NOT_MENTIONED: int(len(column) - sum(found.values()))}

@@ -142,7 +142,7 @@ def codes_from_columns(
     return codes | {"source_labels": marked(hits, len(frame))}
 
 
-def marked(hits: Mapping[str, np.ndarray], rows: int) -> pd.Series:
+def marked(hits: Mapping[str, np.ndarray | pd.Series], rows: int) -> pd.Series:
     """Return (rows,) names of labels that a row has, joined by |, from label -> (rows,) bool."""
     joined = pd.Series([""] * rows, dtype=object)
     for name, hit in hits.items():
@@ -157,8 +157,8 @@ def with_unknown(
     unknown = boxes[boxes["label"].map(card.findings_of).isna()]
     if unknown.empty:
         return labels
-    found = images.map(unknown.groupby("image_id")["label"].agg("|".join)).fillna("")
-    both = (labels + "|" + found).map(lambda text: join_labels(text.split("|")))
+    found: pd.Series = images.map(unknown.groupby("image_id")["label"].agg("|".join)).fillna("")
+    both = labels.str.cat(found, sep="|").map(lambda text: join_labels(str(text).split("|")))
     return labels.mask(found != "", both)
 
 
