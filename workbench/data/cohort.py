@@ -92,7 +92,8 @@ def subset(
     """
     if per_finding < 1:
         raise OptionError(f"per_finding must be at least 1, got {per_finding}")
-    names = [_finding(name) for name in findings] if findings else list(FINDING_COLUMNS)
+    asked = findings or FINDING_COLUMNS
+    names = [name if name in FINDING_COLUMNS else standard_name(name) for name in asked]
     frame = manifest.frame
     imaged = frame["path"].notna().to_numpy()
     present = {name: (frame[name] == PRESENT).to_numpy() & imaged for name in names}
@@ -179,10 +180,6 @@ def _shares(fractions: Mapping[str, float]) -> dict[str, float]:
             f"fractions must give {', '.join(SPLITS)} shares of at least 0, got {dict(fractions)}"
         )
     return {name: fractions[name] / total for name in SPLITS if fractions.get(name, 0) > 0}
-
-
-def _finding(name: str) -> str:
-    return name if name in FINDING_COLUMNS else standard_name(name)
 
 
 def _divided(manifest: Manifest, parts: pd.Series, note: str) -> Manifest:

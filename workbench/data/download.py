@@ -15,7 +15,7 @@ import pandas as pd
 
 from workbench._tables import listed, open_text, read_frame
 from workbench.data.cards import DataCard, folded
-from workbench.data.frames import IMAGE_SUFFIXES, join, name_form
+from workbench.data.frames import IMAGE_SUFFIXES, join, name_form, refuse_two
 from workbench.errors import InputError, OptionError, did_you_mean
 
 _PACKED = ("", ".gz", ".zip")
@@ -196,8 +196,6 @@ def _published(there: Sequence[str], wanted: Sequence[str], said: str) -> dict[s
     for name in dict.fromkeys(wanted):
         hits = [column for column in there if folded(column) == folded(name)]
         if len(hits) > 1:
-            raise InputError(
-                f"{said}: two columns stand for {name!r}: {hits[0]!r} and {hits[1]!r}; keep one"
-            )
+            refuse_two(hits[0], hits[1], repr(name), said)
         found |= dict.fromkeys(hits, name)
     return found

@@ -142,8 +142,11 @@ def save_frame(
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write any table as CSV whose texts no spreadsheet runs as a formula."""
-    safe = pd.DataFrame({name: _without_formulas(frame[name]) for name in frame.columns})
-    safe.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
+    safe = {
+        name: cells if is_numeric_dtype(cells.dtype) else neutralise(cells.astype("string"))
+        for name, cells in frame.items()
+    }
+    pd.DataFrame(safe).to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
 
 
 def neutralise(text: pd.Series) -> pd.Series:
@@ -192,10 +195,6 @@ def _integer(given: pd.Series) -> pd.Series:
     if odd.any() or (whole % 1 != 0).any() or (whole.abs() > 32_767).any():
         return given.astype("string")
     return numbers.astype("Float64").astype("Int16")
-
-
-def _without_formulas(column: pd.Series) -> pd.Series:
-    return column if is_numeric_dtype(column.dtype) else neutralise(column.astype("string"))
 
 
 def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
@@ -329,3 +328,10 @@ def nothing_meets(
         f"{what} for 0 of {total:,} {things}: no key of {said} ({there}, ...) is one of the "
         f"{things} ({here}, ...); expected files of one release, or leave {said} out of the folder"
     )
+
+
+def refuse_two(one: str | None, two: str, meaning: str, said: str = "") -> None:
+    """Raise where a column of this meaning was met before, in the table that `said` names."""
+    if one is not None:
+        where = f"{said}: " if said else ""
+        raise InputError(f"{where}two columns stand for {meaning}: {one!r} and {two!r}; keep one")

@@ -21,7 +21,7 @@ import pandas as pd
 from workbench._store import parse_json
 from workbench.data.cards import DataCard
 from workbench.data.columns import FINDING_COLUMNS, PROVENANCES, REPORT_SECTIONS, VOCABULARY, shown
-from workbench.data.frames import map_unique, meet, name_form, nothing_meets
+from workbench.data.frames import map_unique, meet, name_form, nothing_meets, refuse_two
 from workbench.errors import InputError
 from workbench.findings import (
     ABSENT,
@@ -133,10 +133,7 @@ def codes_from_columns(
         said = read_cells(frame[name], words)
         hits[name] = said == PRESENT
         for finding in card.labels[name]:
-            if finding in owner:
-                raise InputError(
-                    f"two columns stand for {finding}: {owner[finding]!r} and {name!r}; keep one"
-                )
+            refuse_two(owner.get(finding), name, finding)
             owner[finding] = name
             codes[finding] = said
     return codes | {"source_labels": marked(hits, len(frame))}

@@ -20,7 +20,7 @@ from workbench._tables import listed
 from workbench.data.cards import folded
 from workbench.data.columns import COLUMN_NAMES, FINDING_COLUMNS, VOCABULARY, shown
 from workbench.data.download import Download
-from workbench.data.frames import restore
+from workbench.data.frames import refuse_two, restore
 from workbench.data.images import Root
 from workbench.data.mapping import codes_from_lists, read_cells, sections, to_cell
 from workbench.errors import InputError, OptionError
@@ -91,7 +91,7 @@ def read_csv(files: Download) -> tuple[pd.DataFrame, list[str]]:
     for column in raw.columns.difference(list(names.values()), sort=False):
         finding = _finding(column)
         if finding is not None:
-            _refuse_two(owner.get(finding), column, finding, path.name)
+            refuse_two(owner.get(finding), column, finding, path.name)
             owner[finding] = column
             said = read_cells(raw[column], CODE_CELLS)
             frame[finding] = _with_list(frame.get(finding), said, names.get("labels"), column)
@@ -106,12 +106,6 @@ def read_csv(files: Download) -> tuple[pd.DataFrame, list[str]]:
     notes = [f"columns read from {path.name}: {', '.join(sorted(used))}"]
     notes += [f"columns not read: {listed(unread, most=len(unread))}"] if unread else []
     return frame, notes
-
-
-def _refuse_two(one: str | None, two: str, meaning: str, said: str) -> None:
-    """Raise where a column was met before."""
-    if one is not None:
-        raise InputError(f"{said}: two columns stand for {meaning}: {one!r} and {two!r}; keep one")
 
 
 def _with_list(
@@ -151,7 +145,7 @@ def _recognised(raw: pd.DataFrame, said: str) -> dict[str, str]:
     """
     lowered: dict[str, str] = {}
     for name in raw.columns:
-        _refuse_two(lowered.get(_key(name)), name, repr(_key(name)), said)
+        refuse_two(lowered.get(_key(name)), name, repr(_key(name)), said)
         lowered[_key(name)] = name
     found: dict[str, str] = {}
     for target, spellings in SPELLINGS.items():
