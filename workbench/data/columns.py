@@ -20,7 +20,10 @@ import yaml
 
 from workbench.findings import ALL_FINDINGS
 
-VOCABULARY = yaml.safe_load((files("workbench.data") / "vocabulary.yaml").read_text("utf-8"))
+VOCABULARY = yaml.load(
+    (files("workbench.data") / "vocabulary.yaml").read_text("utf-8"),
+    Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader),  # about 30 times as fast
+)
 #: Every finding column, in the order of the file.
 FINDING_COLUMNS = (*ALL_FINDINGS, *VOCABULARY["findings"])
 #: Years of age that a person can have.
