@@ -123,7 +123,9 @@ def _completed(loose: pd.DataFrame, card: DataCard, provenance: str | None) -> p
     image = loose["image_id"]
     default = {"patient_id": image, "study_id": image, "provenance": card.provenance}
     given = {name: found for name, found in default.items() if name not in loose}
-    given |= {"source": card.key} | ({} if provenance is None else {"provenance": provenance})
+    given["source"] = card.key
+    if provenance is not None:
+        given["provenance"] = provenance
     read = {name: read_cells(loose[name], words) for name, words in WORDS.items() if name in loose}
     return loose.assign(**read | given)
 
