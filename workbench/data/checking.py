@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -36,11 +36,15 @@ from workbench.data.frames import map_unique, within_source
 from workbench.data.images import OUTSIDE, Root, near_pairs
 from workbench.errors import OptionError
 
-if TYPE_CHECKING:
-    from workbench.data.manifest import Manifest
-
 #: Every rule, and what to do about it.
 REPAIRS = VOCABULARY["repairs"]
+
+
+class HasFrame(Protocol):
+    """A manifest."""
+
+    @property
+    def frame(self) -> pd.DataFrame: ...
 
 
 @dataclass(frozen=True)
@@ -105,10 +109,10 @@ class CheckResult:
 
 
 def check(
-    manifest: Manifest | pd.DataFrame,
+    manifest: HasFrame | pd.DataFrame,
     *,
     root: str | os.PathLike | None = None,
-    against: Manifest | pd.DataFrame | None = None,
+    against: HasFrame | pd.DataFrame | None = None,
     rules: Sequence[str] | None = None,
     limit: int = 100,
 ) -> CheckResult:
@@ -144,7 +148,7 @@ def check(
     return CheckResult(len(frame), tuple(problems), dict(counts))
 
 
-def _frame(manifest: Manifest | pd.DataFrame) -> pd.DataFrame:
+def _frame(manifest: HasFrame | pd.DataFrame) -> pd.DataFrame:
     return manifest if isinstance(manifest, pd.DataFrame) else manifest.frame
 
 
@@ -161,7 +165,7 @@ class Fault(NamedTuple):
 def _faults(
     frame: pd.DataFrame,
     root: str | os.PathLike | None,
-    against: Manifest | pd.DataFrame | None,
+    against: HasFrame | pd.DataFrame | None,
     wanted: set[str],
 ) -> Iterator[Fault]:
     columns = list(_column_faults(list(frame.columns)))
