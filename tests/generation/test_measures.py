@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from workbench.generation.measures import (
+from workbench.generation.parity import (
     agreement,
     close,
     mostly_close,

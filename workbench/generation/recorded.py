@@ -8,10 +8,11 @@ that was said before it. Whatever goes wrong in a comparison is a failed row tha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
@@ -19,7 +20,7 @@ from PIL import Image
 
 from workbench._store import read_json
 from workbench.errors import CheckpointError, InputError
-from workbench.generation.measures import (
+from workbench.generation.parity import (
     ParityRow,
     close,
     failed,
@@ -27,7 +28,6 @@ from workbench.generation.measures import (
     outcome,
     same,
     same_sequence,
-    unknown,
 )
 from workbench.generation.recorded_case import ImageOutputs
 from workbench.generation.responder import Responder
@@ -80,7 +80,7 @@ def _errors_as_rows(rows: list[ParityRow], case: str, array: str) -> Iterator[No
     except Exception as error:  # of whatever was recorded
         usual = isinstance(error, CheckpointError)
         note = str(error) if usual else f"{type(error).__name__}: {error}"
-        rows.append(replace(failed(note), case=case, array=array))
+        rows.append(failed(note, case, array))
 
 
 class _Comparison:
@@ -94,7 +94,7 @@ class _Comparison:
         self._name = golden.name
         self._single = single
         self._rows: list[ParityRow] = []
-        self._batch: list[tuple[ImageOutputs, str, Sequence[int] | np.ndarray | None]] = []
+        self._batch: list[tuple[ImageOutputs, str, Any]] = []
 
     def run(self) -> list[ParityRow]:
         """Compare everything; of the bfloat16 run only images are recorded."""
@@ -112,12 +112,16 @@ class _Comparison:
             self._add(self._name, "gen_ids in one batch", self._compare_batch)
         return self._rows
 
-    def _add(self, case: str, array: str, compare: Callable[..., ParityRow], *args: object) -> None:
+    def _add(
+        self, case: str, array: str, compare: Callable[..., ParityRow | None], *args: object
+    ) -> None:
+        """Add what a comparison gives; None stands for a name that it does not know."""
         with _errors_as_rows(self._rows, case, array):
-            self._rows.append(replace(compare(*args), case=case, array=array))
+            found = compare(*args) or failed(f"{array!r} is unknown and cannot be compared")
+            self._rows.append(replace(found, case=case, array=array))
 
     def _fail(self, case: str, array: str, note: str) -> None:
-        self._rows.append(replace(failed(note), case=case, array=array))
+        self._rows.append(failed(note, case, array))
 
     def _compare_tokenizer(self) -> None:
         """Compare the tokenizer's answers; one row per field over all texts."""
@@ -151,8 +155,10 @@ class _Comparison:
         recorded = read_json(folder / "cases.json")
         arrays = _arrays(folder / "arrays.npz")
         pixels = arrays.pop("pixel_values")
+        if not isinstance(recorded, dict):
+            raise CheckpointError("cases.json holds no cases by name")
         cases, strange = single_cases(recorded)
-        arrays = _arrays_of_turns(arrays, recorded, cases) if cases else arrays
+        arrays = _arrays_of_turns(arrays, recorded, cases)
         image = ImageOutputs(self._loaded, self._responder, pixels, cases)
         for case, note in strange.items():
             self._fail(f"{label}/{case}", "case", note)
@@ -163,7 +169,8 @@ class _Comparison:
             if key.startswith(_BF16) != self._single:
                 case, name = _parts(key.removeprefix(_BF16))
                 shown = name if self._single else f"{_BF16}{name}"
-                self._add(_joined(label, case), shown, image.compare_array, case, name, theirs)
+                where = f"{label}/{case}".removesuffix("/")
+                self._add(where, shown, image.compare_array, case, name, theirs)
         for case, fields in cases.items():
             self._compare_case(f"{label}/{case}", image, case)
             self._batch.append((image, case, arrays.get(f"{case}__gen_ids", _tokens(fields))))
@@ -177,13 +184,15 @@ class _Comparison:
 
     def _find_missing(self, label: str, cases: dict[str, dict], arrays: Collection[str]) -> None:
         """Name the arrays without which the set proves nothing."""
-        begun = {_parts(key)[0] for key in arrays}
+        there = {_parts(key) for key in arrays}
+        begun = {case for case, _ in there}
         # a case whose tokens stand in cases.json needs no arrays
         held = [case for case, fields in cases.items() if case in begun or not _tokens(fields)]
-        for case in ("", *held):
-            for name in _NEEDED_IN_CASE if case else _NEEDED:
-                if (f"{case}__{name}" if case else name) not in arrays:
-                    self._fail(_joined(label, case), name, "missing in arrays.npz")
+        needed = [("", name) for name in _NEEDED]
+        needed += [(case, name) for case in held for name in _NEEDED_IN_CASE]
+        for case, name in needed:
+            if (case, name) not in there:
+                self._fail(f"{label}/{case}".removesuffix("/"), name, "missing in arrays.npz")
 
     def _compare_case(self, label: str, image: ImageOutputs, name: str) -> None:
         """Compare every recorded field of a case, and of its run in this precision."""
@@ -195,32 +204,24 @@ class _Comparison:
                 self._add(label, shown, image.compare_field, name, field)
         run = case.get(kind, None if self._single else {})
         if not isinstance(run, dict) or (self._single and not run):
-            self._fail(label, kind, f"contains {_kind(run)}; expected the fields of a run")
+            self._fail(label, kind, "expected the recorded fields of a run")
             return
         for field, theirs in run.items():
             self._add(label, f"{kind}/{field}", image.compare_run, name, field, theirs)
 
     def _compare_batch(self) -> ParityRow:
-        """Decode all cases of all images in one batch and count the tokens that differ.
-
-        A case that cannot be asked is left out, since its own rows tell why.
-        """
-        jobs, recorded = [], []
+        """Decode all cases of all images in one batch and count the tokens that differ."""
+        asked = []
         for image, name, theirs in self._batch:
-            if theirs is None:
-                continue
-            try:
-                job, tokens = image.job(name), list(theirs)
-            except Exception:  # of whatever was recorded
-                continue
-            jobs.append(job)
-            recorded.append(tokens)
-        if not jobs:
-            return outcome(0.0, 0.0, False, "places", "no case could be asked")
-        answers = self._responder.answer_batch(jobs)
-        outcomes = [same_sequence(a.token_ids, t) for a, t in zip(answers, recorded, strict=True)]
-        wrong = sum(found.max_abs_diff or 0.0 for found in outcomes)
-        note = next((found.note for found in outcomes if not found.ok), "")
+            with suppress(Exception):  # its own rows tell why it cannot be asked
+                asked.append((image.job(name), list(theirs)))
+        if not asked:
+            return failed("no case could be asked")
+        answers = self._responder.answer_batch([job for job, _ in asked])
+        pairs = zip(answers, asked, strict=True)
+        found = [same_sequence(answer.token_ids, tokens) for answer, (_, tokens) in pairs]
+        wrong = sum(row.max_abs_diff or 0.0 for row in found)
+        note = next((row.note for row in found if not row.ok), "")
         return outcome(wrong, 0.0, not wrong, "places", note)
 
     def _compare_pixels(self, file: str, theirs: np.ndarray, exact: bool = True) -> ParityRow:
@@ -237,13 +238,11 @@ class _Comparison:
         return replace(found, note="; ".join(filter(None, (found.note, note))))
 
 
-def single_cases(recorded: object) -> tuple[dict[str, dict], dict[str, str]]:
+def single_cases(recorded: dict) -> tuple[dict[str, dict], dict[str, str]]:
     """Return the cases of a cases.json by name, and for every entry that is no case the reason.
 
     The turns of a dialogue are cases of their own: "name/1", "name/2".
     """
-    if not isinstance(recorded, dict):
-        return {}, {"cases.json": f"contains {_kind(recorded)}; expected cases by name"}
     cases, strange = {}, {}
     for name, entry in recorded.items():
         turns = {name: entry}
@@ -251,22 +250,17 @@ def single_cases(recorded: object) -> tuple[dict[str, dict], dict[str, str]]:
             turns = {f"{name}/{number}": turn for number, turn in enumerate(entry, 1)}
             strange |= {} if entry else {name: "a dialogue without turns"}
         for shown, case in turns.items():
-            fields = case if isinstance(case, dict) else {}
-            missing = [field for field in ("chat", "input_ids") if not fields.get(field)]
             if shown in cases or shown in strange:
                 strange[shown] = "two cases have this name: cannot be compared"
                 cases.pop(shown, None)
-            elif missing:
-                held = "" if isinstance(case, dict) else f"contains {_kind(case)}, "
-                strange[shown] = f"{held}no {' and no '.join(missing)}: cannot be compared"
-            else:
+            elif isinstance(case, dict) and case.get("chat") and case.get("input_ids"):
                 cases[shown] = case
+            else:
+                strange[shown] = "no case with chat and input_ids: cannot be compared"
     return cases, strange
 
 
-def _arrays_of_turns(
-    arrays: dict[str, np.ndarray], recorded: dict, cases: Mapping[str, dict]
-) -> dict[str, np.ndarray]:
+def _arrays_of_turns(arrays: dict, recorded: dict, cases: Collection[str]) -> dict:
     """Give the arrays of the turns of a dialogue the names that `single_cases` gives the turns.
 
     They may be recorded as "name__0__array", "name_1__array", "name_turn1__array" and the like,
@@ -275,12 +269,12 @@ def _arrays_of_turns(
     renamed = dict(arrays)
     for name in (name for name, turns in recorded.items() if isinstance(turns, list)):
         pattern = re.compile(rf"({_BF16})?{re.escape(name)}\D*?(\d+)__(.+)")
-        unnamed = [k for k in arrays if k.removeprefix(_BF16).partition("__")[0] not in cases]
-        found = {key: match for key in unnamed if (match := pattern.fullmatch(key))}
-        first = 0 if any(int(match[2]) == 0 for match in found.values()) else 1
-        for key, match in found.items():
-            turn = f"{name}/{int(match[2]) - first + 1}"
-            renamed[f"{match[1] or ''}{turn}__{match[3]}"] = renamed.pop(key)
+        unnamed = [k for k in arrays if _parts(k.removeprefix(_BF16))[0] not in cases]
+        found = [match for key in unnamed if (match := pattern.fullmatch(key))]
+        first = min((int(match[2]) for match in found), default=0)
+        for match in found:
+            turn = int(match[2]) + (first == 0)
+            renamed[f"{match[1] or ''}{name}/{turn}__{match[3]}"] = renamed.pop(match[0])
     return renamed
 
 
@@ -302,7 +296,7 @@ def _read(path: Path) -> tuple[Radiograph, str]:
     return Radiograph.from_array(grey, source=path.name), "colour, refused to users; read as grey"
 
 
-def _compare_texts(tokenizer: CxrTokenizer, cases: list[dict], field: str) -> ParityRow:
+def _compare_texts(tokenizer: CxrTokenizer, cases: list[dict], field: str) -> ParityRow | None:
     answers = {
         "input_ids": lambda case: tokenizer.encode(case["text"]),
         "tokens": lambda case: tokenizer.pieces(tokenizer.encode(case["text"])),
@@ -310,7 +304,7 @@ def _compare_texts(tokenizer: CxrTokenizer, cases: list[dict], field: str) -> Pa
         "decoded_skip_special": lambda case: tokenizer.decode(case["input_ids"]),
     }
     if field not in answers:
-        return unknown(field)
+        return None
     found = [(case["text"], same(answers[field](case), case[field])) for case in cases]
     wrong = [f"{text!r}: {row.note}" for text, row in found if not row.ok]
     note = re.sub(r"\s+", " ", "; ".join(wrong[:3]))
@@ -323,14 +317,6 @@ def _parts(key: str) -> tuple[str, str]:
     return (case, name) if name else ("", case)
 
 
-def _joined(label: str, case: str) -> str:
-    return f"{label}/{case}" if case else label
-
-
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as stored:
         return dict(stored)
-
-
-def _kind(value: object) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -12,7 +12,8 @@ import torch
 
 from workbench.errors import InputError
 from workbench.generation.engine import Request
-from workbench.generation.measures import (
+from workbench.generation.options import DecodingSettings
+from workbench.generation.parity import (
     ParityRow,
     agreement,
     close,
@@ -22,9 +23,7 @@ from workbench.generation.measures import (
     same,
     same_sequence,
     top_values,
-    unknown,
 )
-from workbench.generation.options import DecodingSettings
 from workbench.generation.responder import Draft, Job, Responder
 from workbench.generation.sampling import sample_probabilities
 from workbench.model.load import LoadedCheckpoint
@@ -83,10 +82,7 @@ class ImageOutputs:
         return {name: _numpy(value) for name, value in found.items()}
 
     def job(self, case: str) -> Job:
-        """Return a case as a job, from its messages and with its limit on new tokens.
-
-        The context budget is left out: the published code has another one, and is compared as is.
-        """
+        """Return a case as a job; the published code has another context budget than ours."""
         prompt = render_chat(_messages(self.cases[case]["chat"]))
         ids = tuple(self._responder.tokenizer.encode_prompt(prompt))
         return Job(self._request(case, ids), prompt, case, "parity", ())
@@ -121,7 +117,7 @@ class ImageOutputs:
             margins.append(float(best[0] - best[1]))
         return draft, np.array(margins)
 
-    def compare_array(self, case: str, name: str, theirs: np.ndarray) -> ParityRow:
+    def compare_array(self, case: str, name: str, theirs: np.ndarray) -> ParityRow | None:
         """Compare one recorded array; `case` is "" for an array of the image itself."""
         if not case:
             return self._compare_vision(name, theirs)
@@ -140,24 +136,27 @@ class ImageOutputs:
         if name in ("first8_top20_ids", "argmax_all"):
             return self._compare_top(logits, theirs, whole=name == "argmax_all")
         if sampled := _SAMPLED.fullmatch(name):
-            ours = _sampled(logits, float(sampled["temperature"]), float(sampled["top_p"]))
+            numbers = {key: float(value) for key, value in sampled.groupdict().items()}
+            last = torch.from_numpy(logits[-1:])
+            ours = _numpy(sample_probabilities(last, DecodingSettings(**numbers, top_k=50))[0])
             if self._loose:
                 return informative(float(np.abs(ours - theirs).max()))
             return close(ours, theirs, 1e-3)
         top = -np.sort(-logits[: len(theirs)], axis=-1)[:, : theirs.shape[-1]]
         known = {"logits_last": logits[-1], "hidden_last": hidden, "first8_top20_values": top}
         if name not in known:
-            return unknown(name)
+            return None
         if self._loose:
             return relative_rms(known[name], theirs, 0.30, 0.95)
         return close(known[name], theirs, **_LOGITS)
 
-    def _compare_vision(self, name: str, theirs: np.ndarray) -> ParityRow:
-        if name not in self._vision:
-            return unknown(name)
+    def _compare_vision(self, name: str, theirs: np.ndarray) -> ParityRow | None:
+        ours = self._vision.get(name)
+        if ours is None:
+            return None
         if self._loose:
-            return relative_rms(self._vision[name], theirs, 0.05 if name == "pooled" else 0.03)
-        return close(self._vision[name], theirs, 1e-4)
+            return relative_rms(ours, theirs, 0.05 if name == "pooled" else 0.03)
+        return close(ours, theirs, 1e-4)
 
     def _compare_top(self, logits: np.ndarray, theirs: np.ndarray, *, whole: bool) -> ParityRow:
         if self._loose:
@@ -168,7 +167,7 @@ class ImageOutputs:
             return failed(f"{len(logits)} positions, expected {len(theirs)}")
         return top_values(logits, theirs, **_LOGITS)
 
-    def compare_field(self, name: str, field: str) -> ParityRow:
+    def compare_field(self, name: str, field: str) -> ParityRow | None:
         """Compare one recorded field of a case: its messages, prompt, ids or counts."""
         case = self.cases[name]
         theirs, budget = case[field], self._responder.budget
@@ -187,9 +186,9 @@ class ImageOutputs:
             return same(budget.positions(len(ids)), theirs)
         if field == "reference_own_max_new_tokens":
             return same(budget.published_limit(len(ids)), theirs)
-        return unknown(field)
+        return None
 
-    def compare_run(self, name: str, field: str, theirs: Any) -> ParityRow:
+    def compare_run(self, name: str, field: str, theirs: Any) -> ParityRow | None:
         """Compare one recorded field of the run of a case; of bfloat16 nothing is demanded."""
         draft, margins = self._greedy(name)
         ours = self._responder
@@ -203,17 +202,12 @@ class ImageOutputs:
             found = close([margins.min()], [theirs], **_MARGINS)
             return informative(None) if self._loose else found
         if field not in ("text", "text_streamed"):
-            return unknown(field)
+            return None
         if self._loose:
             return agreement(ours.tokenizer.decode(draft.tokens), theirs)
         if field == "text":
             return same(ours.finish(self.job(name), draft).text, theirs)
         return same("".join(ours.stream(self.job(name))), theirs)
-
-
-def _sampled(logits: np.ndarray, temperature: float, top_p: float) -> np.ndarray:
-    settings = DecodingSettings(temperature=temperature, top_p=top_p, top_k=50)
-    return _numpy(sample_probabilities(torch.from_numpy(logits[-1:]), settings)[0])
 
 
 def _compare_messages(name: str, theirs: list[Message]) -> ParityRow:
