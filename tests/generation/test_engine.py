@@ -144,7 +144,6 @@ def test_prefix_is_never_written_to(lab):
     assert fingerprint(prefix) == before
     assert engine.prefix(request.pixel_values, request.ids) is prefix
     assert prefix.length == 5 + engine.model.config.image_tokens
-    assert prefix.ids == request.ids[:6]
 
 
 def test_prefix_makes_no_difference(lab):

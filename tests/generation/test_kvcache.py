@@ -97,8 +97,8 @@ def test_joined_rows_end_together_and_the_gap_is_zero():
 def test_a_buffer_becomes_a_prefix_that_starts_new_buffers():
     buffer = filled(1, 4, seed=0)
     kept = buffer.layers[0].keys[:, :, :4].clone()
-    prefix = buffer.hand_over([9, -200])
-    assert (prefix.ids, prefix.length) == ((9, -200), 4)
+    prefix = buffer.hand_over()
+    assert prefix.length == 4
     assert prefix.nbytes == 2 * LAYERS * HEADS * 4 * WIDTH * 4
     assert buffer.layers == []  # nobody can write to it any more
     started = KeyValueBuffer.from_prefixes([prefix, prefix], rows=2, room=5)
@@ -112,7 +112,7 @@ def test_a_buffer_becomes_a_prefix_that_starts_new_buffers():
 
 
 def test_only_rows_with_the_same_prefix_share_it():
-    one, other = (filled(1, 4, seed=seed).hand_over([9, -200]) for seed in (0, 1))
+    one, other = (filled(1, 4, seed=seed).hand_over() for seed in (0, 1))
     started = [
         KeyValueBuffer.from_prefixes(p, rows=len(p), room=1)
         for p in ([one] * 2, [one, other], [one])
@@ -121,7 +121,7 @@ def test_only_rows_with_the_same_prefix_share_it():
 
 
 def prefix_of(size: int) -> ImagePrefix:
-    return ImagePrefix((1,), 1, ((torch.zeros(size), torch.zeros(0)),))
+    return ImagePrefix(((torch.zeros(size), torch.zeros(0)),))
 
 
 def test_prefix_cache_forgets_the_one_not_used_longest():

@@ -161,9 +161,5 @@ class CxrLlavaReader(Reader):
         """Forget the keys and values of recent images."""
         self.responder.engine.prefixes.clear()
 
-    def images_of_a_block(self) -> AbstractContextManager[None]:
-        """Forget, at the end of the block, what was kept of images and how much may be kept."""
-        return self.responder.engine.prefixes.borrowed()
-
     def other_weights(self) -> AbstractContextManager[None]:
         return self.responder.engine.prefixes.set_aside()

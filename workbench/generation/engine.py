@@ -48,11 +48,13 @@ class Request:
         ids: prompt ids; the image's placeholder occurs exactly once and not at the end.
         settings: resolved settings: `max_new_tokens` is a number (`ContextBudget.resolve`) and
             sampling has a seed (`DecodingSettings.with_seed`).
+        prefix: what is already computed of the image; None looks for it, and computes it.
     """
 
     pixel_values: torch.Tensor
     ids: tuple[int, ...]
     settings: DecodingSettings
+    prefix: ImagePrefix | None = None
 
     __repr__ = short_repr
 
@@ -131,7 +133,7 @@ class Engine:
         with self._lock:
             prefix = self.prefixes.get(key)
             if prefix is None:
-                prefix = self._begin(pixel_values, [head]).hand_over(head)
+                prefix = self._begin(pixel_values, [head]).hand_over()
                 self.prefixes.put(key, prefix)
             return prefix
 
@@ -150,22 +152,23 @@ class Engine:
 
     def _prefill_group(self, requests: list[Request], rows: list[int], room: int) -> Decoding:
         """Prefill prompts that have one length in front of the image and one behind it."""
-        cut = [self.split(request.ids) for request in requests]
-        heads, tails = [head for head, _ in cut], [tail for _, tail in cut]
+        heads, tails = zip(*(self.split(request.ids) for request in requests), strict=True)
         room += len(tails[0])
-        keys = [_prefix_key(r.pixel_values, h) for r, h in zip(requests, heads, strict=True)]
-        if len(set(keys)) == 1:
-            known = [self.prefix(requests[0].pixel_values, requests[0].ids)] * len(requests)
-        else:
-            known = [prefix for key in keys if (prefix := self.prefixes.get(key)) is not None]
         pixels = [request.pixel_values for request in requests]
-        if len(known) == len(requests):
-            buffer = KeyValueBuffer.from_prefixes(known, rows=len(requests), room=room)
-        elif self.model.lm_head.weight.device.type == "cpu":
+        keys = list(map(_prefix_key, pixels, heads))
+        if len(set(keys)) == 1:
+            prefix = requests[0].prefix or self.prefix(pixels[0], requests[0].ids)
+            known = [prefix] * len(requests)
+        else:
+            pairs = zip(requests, keys, strict=True)
+            with self._lock:
+                known = [request.prefix or self.prefixes.get(key) for request, key in pairs]
+        on_cpu = self.model.lm_head.weight.device.type == "cpu"
+        if on_cpu or None not in known:
             # a processor gains nothing from many images at once, and has to fetch more memory
             each = (
-                self._begin(image, [head]).hand_over(head)
-                for image, head in zip(pixels, heads, strict=True)
+                prefix or self._begin(image, [head]).hand_over()
+                for prefix, image, head in zip(known, pixels, heads, strict=True)
             )
             buffer = KeyValueBuffer.from_prefixes(each, rows=len(requests), room=room)
         else:

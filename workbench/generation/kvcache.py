@@ -10,7 +10,6 @@ the rows of a buffer with the logits behind them.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,9 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 from workbench._repr import short_repr
+
+#: Keys and values (R, kv heads, T, head width) of every layer.
+Layers = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 
 
 class _BufferLayer(DynamicLayer):
@@ -36,8 +38,9 @@ class _BufferLayer(DynamicLayer):
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
-        self.keys = _room_like(key_states, self.capacity)
-        self.values = _room_like(value_states, self.capacity)
+        batch, heads, _, width = key_states.shape
+        self.keys = key_states.new_empty((batch, heads, self.capacity, width))
+        self.values = torch.empty_like(self.keys)
         self.is_initialized = True
 
     def update(
@@ -46,23 +49,23 @@ class _BufferLayer(DynamicLayer):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         end = self.length + key_states.shape[-2]
-        if end > self.capacity:
-            self.reserve(end)
+        self.reserve(end)
         self.keys.narrow(2, self.length, end - self.length).copy_(key_states)
         self.values.narrow(2, self.length, end - self.length).copy_(value_states)
         self.length = end
         return self.keys.narrow(2, 0, end), self.values.narrow(2, 0, end)
 
+    def filled(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return keys and values without the room behind them."""
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
     def reserve(self, capacity: int) -> None:
-        if capacity <= self.capacity:
-            return
-        self.capacity = capacity
-        if self.is_initialized:
-            for name in ("keys", "values"):
-                old = getattr(self, name)
-                new = _room_like(old, capacity)
-                new[:, :, : self.length] = old[:, :, : self.length]
-                setattr(self, name, new)
+        if capacity > self.capacity:
+            keys, values = self.filled()
+            self.capacity = capacity
+            self.lazy_initialization(keys, values)
+            self.keys[:, :, : self.length] = keys
+            self.values[:, :, : self.length] = values
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.length + query_length, 0
@@ -71,32 +74,23 @@ class _BufferLayer(DynamicLayer):
         return self.length
 
 
-def _room_like(states: torch.Tensor, capacity: int) -> torch.Tensor:
-    """Return memory, not filled, of the shape of `states` but with `capacity` positions."""
-    batch, heads, _, width = states.shape
-    return states.new_empty((batch, heads, capacity, width))
-
-
 @dataclass(frozen=True, eq=False)
 class ImagePrefix:
-    """Keys and values of the text before an image and of the image itself; read only.
+    """Keys and values of the text before an image and of the image itself, one row; read only."""
 
-    Attributes:
-        ids: prompt ids up to and including the image's placeholder.
-        length: positions covered, image tokens counted.
-        layers: per layer, keys and values, each (1, kv heads, length, head width).
-    """
-
-    ids: tuple[int, ...]
-    length: int
-    layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+    layers: Layers
 
     __repr__ = short_repr
 
     @property
+    def length(self) -> int:
+        """Positions covered, image tokens counted."""
+        return self.layers[0][0].shape[2]
+
+    @property
     def nbytes(self) -> int:
         """Bytes that the keys and values take."""
-        return sum(part.numel() * part.element_size() for pair in self.layers for part in pair)
+        return sum(part.nbytes for pair in self.layers for part in pair)
 
 
 class KeyValueBuffer(Cache):
@@ -137,17 +131,15 @@ class KeyValueBuffer(Cache):
             layer.values = layer.values.index_select(0, index)
 
     @torch.inference_mode()
-    def hand_over(self, ids: Sequence[int]) -> ImagePrefix:
-        """Return what a one-row buffer holds as an `ImagePrefix` for `ids`; the buffer has ended.
+    def hand_over(self) -> ImagePrefix:
+        """Return what a one-row buffer holds as an `ImagePrefix`; the buffer has ended.
 
         Nothing is copied: room that was not used stays with the prefix.
         """
-        length, layers, self.layers = self.length, self.layers, []
-        pairs = tuple((x.keys[:, :, :length], x.values[:, :, :length]) for x in layers)
-        return ImagePrefix(tuple(ids), length, pairs)
+        layers, self.layers = self.layers, []
+        return ImagePrefix(tuple(layer.filled() for layer in layers))
 
     @classmethod
-    @torch.inference_mode()
     def from_prefixes(
         cls, prefixes: Iterable[ImagePrefix], *, rows: int, room: int
     ) -> KeyValueBuffer:
@@ -158,20 +150,14 @@ class KeyValueBuffer(Cache):
         prefixes = iter(prefixes)
         first = next(prefixes)
         buffer = cls(len(first.layers), first.length + room)
-        for layer, (keys, values) in zip(buffer.layers, first.layers, strict=True):
-            layer.lazy_initialization(*(one.expand(rows, -1, -1, -1) for one in (keys, values)))
-            layer.length = first.length
-        alike = rows > 1
+        buffer.shared = first if rows > 1 else None
         for row, prefix in enumerate(chain([first], prefixes)):
-            alike = alike and prefix is first
-            for layer, (keys, values) in zip(buffer.layers, prefix.layers, strict=True):
-                layer.keys[row, :, : layer.length] = keys[0]
-                layer.values[row, :, : layer.length] = values[0]
-        buffer.shared = first if alike else None
+            if prefix is not first:
+                buffer.shared = None
+            buffer._put(row, prefix.layers, first.length, rows=rows, end=first.length)
         return buffer
 
     @classmethod
-    @torch.inference_mode()
     def join(
         cls, buffers: Sequence[KeyValueBuffer], lengths: Sequence[int], capacity: int
     ) -> KeyValueBuffer:
@@ -179,26 +165,27 @@ class KeyValueBuffer(Cache):
 
         `lengths` are the positions to take from the end of each buffer.
         """
-        longest = max(lengths)
         joined = cls(len(buffers[0].layers), capacity)
-        for index, layer in enumerate(joined.layers):
-            parts = [buffer.layers[index] for buffer in buffers]
-            rows = sum(part.keys.shape[0] for part in parts)
-            shape = parts[0].keys[:1].expand(rows, -1, -1, -1)
-            layer.lazy_initialization(shape, shape)
-            gap = longest - min(lengths)
-            for states in (layer.keys, layer.values):
-                states[:, :, :gap] = 0  # masked, but nothing times what was there must be a number
-            row = 0
-            for part, length in zip(parts, lengths, strict=True):
-                end = row + part.keys.shape[0]
-                here = slice(longest - length, longest)
-                there = slice(part.length - length, part.length)
-                layer.keys[row:end, :, here] = part.keys[:, :, there]
-                layer.values[row:end, :, here] = part.values[:, :, there]
-                row = end
-            layer.length = longest
+        sizes = [buffer.layers[0].keys.shape[0] for buffer in buffers]
+        row = 0
+        for buffer, size, length in zip(buffers, sizes, lengths, strict=True):
+            layers = tuple(layer.filled() for layer in buffer.layers)
+            joined._put(row, layers, length, rows=sum(sizes), end=max(lengths))
+            row += size
         return joined
+
+    @torch.inference_mode()
+    def _put(self, row: int, layers: Layers, length: int, *, rows: int, end: int) -> None:
+        """Copy the last `length` positions of rows to `row` and below; they end at `end`."""
+        for layer, pair in zip(self.layers, layers, strict=True):
+            if not layer.is_initialized:
+                layer.lazy_initialization(*(part[:1].expand(rows, -1, -1, -1) for part in pair))
+                layer.length = end
+            for states, part in zip((layer.keys, layer.values), pair, strict=True):
+                place = states[row : row + len(part)]
+                # masked, but nothing times what was there must be a number
+                place[:, :, : end - length] = 0
+                place[:, :, end - length : end] = part[:, :, -length:]
 
 
 @dataclass(eq=False)
@@ -243,7 +230,7 @@ class Decoding:
 
 
 class PrefixCache:
-    """The image prefixes used last, within a budget; safe to use from several threads.
+    """The image prefixes used last; one thread at a time uses it.
 
     The oldest are forgotten beyond `max_bytes`; the newest is always kept.
     """
@@ -253,54 +240,37 @@ class PrefixCache:
         self.hits = 0
         self.misses = 0
         self._kept: OrderedDict[tuple, ImagePrefix] = OrderedDict()
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def get(self, key: tuple) -> ImagePrefix | None:
         """Return the prefix kept under `key` and mark it as used, or None."""
-        with self._lock:
-            prefix = self._kept.get(key)
-            if prefix is None:
-                self.misses += 1
-                return None
-            self.hits += 1
-            self._kept.move_to_end(key)
-            return prefix
+        kept = self._kept
+        if key not in kept:
+            self.misses += 1
+            return None
+        self.hits += 1
+        kept.move_to_end(key)
+        return kept[key]
 
     def put(self, key: tuple, prefix: ImagePrefix) -> None:
         """Keep a prefix under `key`, forgetting the oldest where the budget asks for it."""
-        with self._lock:
-            self._kept[key] = prefix
-            self._kept.move_to_end(key)
-            total = sum(kept.nbytes for kept in self._kept.values())
-            while total > self.max_bytes and len(self._kept) > 1:
-                _, oldest = self._kept.popitem(last=False)
-                total -= oldest.nbytes
-
-    @contextmanager
-    def borrowed(self) -> Iterator[None]:
-        """Forget every prefix at the end, and give the budget back that was set before."""
-        budget = self.max_bytes
-        try:
-            yield
-        finally:
-            self.clear()
-            self.max_bytes = budget
+        kept = self._kept
+        kept[key] = prefix
+        kept.move_to_end(key)
+        while len(kept) > 1 and sum(one.nbytes for one in kept.values()) > self.max_bytes:
+            kept.popitem(last=False)
 
     @contextmanager
     def set_aside(self) -> Iterator[None]:
         """Start without any prefix, and have the earlier ones back at the end."""
-        with self._lock:
-            earlier, self._kept = self._kept, OrderedDict()
+        earlier, self._kept = self._kept, OrderedDict()
         try:
             yield
         finally:
-            with self._lock:
-                self._kept = earlier
+            self._kept = earlier
 
     def clear(self) -> None:
-        """Forget every prefix."""
-        with self._lock:
-            self._kept.clear()
+        """Forget every prefix; any thread may ask for it."""
+        self._kept = OrderedDict()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -154,17 +154,16 @@ class Responder:
     def answer_image_by_image(self, jobs: Sequence[Job]) -> list[Generation]:
         """Write answers in one batch, each image's keys and values computed once and alone.
 
-        A text then does not depend on which other images are in the batch. Within
-        `engine.prefixes.borrowed()`, what is kept of images is those of the batch and no more.
+        A text then does not depend on which other images are in the batch.
         """
-        prefixes, kept = self.engine.prefixes, {}
+        begun, kept = [], {}
         for job in jobs:
-            prefix = self.engine.prefix(job.request.pixel_values, job.request.ids)
-            kept[id(prefix)] = prefix
-            # those of the batch must stay, and the next one fit, until they are copied; no others
-            prefixes.max_bytes = prefix.nbytes + sum(one.nbytes for one in kept.values())
-        del kept
-        return self.answer_batch(jobs)
+            image = job.request.pixel_values
+            key = id(image), self.engine.split(job.request.ids)[0]
+            if key not in kept:  # the engine's own memory may be too small for all of the batch
+                kept[key] = self.engine.prefix(image, job.request.ids)
+            begun.append(replace(job, request=replace(job.request, prefix=kept[key])))
+        return self.answer_batch(begun)
 
     def answer_many(self, jobs: Iterable[Job], *, batch_size: int = 8) -> Iterator[Generation]:
         """Write answers and give them out in the order of the jobs.

@@ -120,8 +120,10 @@ class BlockWorker:
                 f"{self.root.folder.name}: the folder of the images is gone; what was finished is "
                 "kept, start the same command again when it is back"
             )
-        with self.model.images_of_a_block():
+        try:
             answers = iter(self._decode([job for image in ready for job in image.jobs]))
+        finally:
+            self.model.forget_images()
         peaks = self._peaks()
         rows = []
         for item, image in zip(block.items, ready, strict=True):
