@@ -162,7 +162,7 @@ def test_interrupt_stops_at_once_and_keeps_what_was_written(lab, name, monkeypat
 def test_time_of_a_slow_reader_does_not_count(monkeypatch):
     from workbench.generation import responder as module
 
-    clock = iter([0.0, 1.0, 100.0, 101.0, 500.0, 501.0, 900.0])
+    clock = iter([0.0, 0.0, 1.0, 100.0, 101.0, 500.0, 501.0, 900.0])
     monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))
 
     class Steps:
@@ -182,7 +182,7 @@ def test_an_error_of_the_reader_of_tokens_ends_the_stream():
         raise RuntimeError("lost")
 
     finished = []
-    stream = TextStream(tokens(), lambda ids: "x" * len(ids), finished.append)
+    stream = TextStream(tokens(), lambda ids: "x" * len(ids), lambda: finished.append(True))
     assert next(stream) == "x"
     with pytest.raises(RuntimeError, match="lost"):
         next(stream)

@@ -33,16 +33,14 @@ class CxrLlavaReader(Reader):
     Args:
         loaded: what `workbench.model.load.load_checkpoint` returned: model, tokenizer, processor,
             card.
-        prefix_bytes: memory for the keys and values of recent images, so that further questions
-            about them start at the question; the newest image is always kept.
 
     Attributes:
         responder: decodes.
     """
 
-    def __init__(self, loaded: LoadedCheckpoint, *, prefix_bytes: int = 1 << 30) -> None:
+    def __init__(self, loaded: LoadedCheckpoint) -> None:
         self.loaded = loaded
-        self.responder = Responder.for_checkpoint(loaded, prefix_bytes=prefix_bytes)
+        self.responder = Responder.for_checkpoint(loaded)
 
     @property
     def card(self) -> ModelCard:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import html
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -100,23 +99,19 @@ class Chat:
                 source=self._source,
                 warnings=self._warnings,
             )
-            started = time.perf_counter()
-            draft = self._write(job.request)
-            draft.seconds = time.perf_counter() - started
-            generation = self._responder.finish(job, draft)
+            generation = self._responder.finish(job, self._write(job.request))
             self._messages = [*messages, answer(generation.text)]
             self._turns.append(Turn(text, generation))
             return generation
 
     def _write(self, request: Request) -> Draft:
         """Decode one answer; on any failure only what was certain before it is kept."""
-        engine = self._responder.engine
+        engine, draft = self._responder.engine, Draft()
         _, tail = engine.split(request.ids)
         decoding = self._resume(request, tail)
-        buffer, draft = decoding.buffer, Draft()
         for step in engine.run(decoding, {0: Sampler(request.settings)}):
             draft.add(step)
-        fed = buffer.length - self._start - len(tail)
+        fed = decoding.buffer.length - self._start - len(tail)
         self._ids = [*tail, *draft.tokens[:fed]]
         return draft
 

@@ -18,12 +18,12 @@ Imitates `engine.py` of nanochat: a prefill that is shared, a loop that only kno
 from __future__ import annotations
 
 import hashlib
-import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from workbench._repr import short_repr
@@ -86,21 +86,15 @@ class Engine:
     Args:
         image_id: the placeholder that stands for an image in prompt ids.
         end_ids: tokens that end a text.
-        prefix_bytes: budget of the prefixes that are kept; the newest is always kept.
     """
 
     def __init__(
-        self,
-        model: CxrLlavaForConditionalGeneration,
-        *,
-        image_id: int,
-        end_ids: Iterable[int],
-        prefix_bytes: int = 1 << 30,
+        self, model: CxrLlavaForConditionalGeneration, *, image_id: int, end_ids: Iterable[int]
     ) -> None:
         self.model = model
         self.image_id = image_id
         self.end_ids = frozenset(end_ids)
-        self.prefixes = PrefixCache(prefix_bytes)
+        self.prefixes = PrefixCache()
         self._layers = model.config.llama.num_hidden_layers
         self._lock = threading.RLock()
 
@@ -262,15 +256,19 @@ class Engine:
         Raises:
             DeviceError: the model's logits are not finite.
         """
-        fast = TokenStep.of(self.model)
-        while True:
+        fast, going = TokenStep.of(self.model), True
+        while going:
             step = self.take(decoding, samplers, guide)
             yield step
-            going = [p for p, stopped in enumerate(step.stopped) if stopped is None]
-            if not going:
-                return
+            going = self.go_on(decoding, step, fast)
+
+    def go_on(self, decoding: Decoding, step: Step, fast: TokenStep | None) -> bool:
+        """Let the rows go that have stopped, and advance the others; False where there are none."""
+        going = [place for place, stopped in enumerate(step.stopped) if stopped is None]
+        if going:
             decoding.keep(going)
-            self.advance(decoding, [step.tokens[p] for p in going], fast)
+            self.advance(decoding, [step.tokens[place] for place in going], fast)
+        return bool(going)
 
     @torch.inference_mode()
     def take(
@@ -282,12 +280,7 @@ class Engine:
         chosen = choose(guided, [samplers[row] for row in decoding.rows])
         picked = torch.log_softmax(logits, dim=-1).gather(-1, chosen[:, None])[:, 0]
         tokens, logprobs = tuple(chosen.tolist()), tuple(picked.tolist())
-        if not all(map(math.isfinite, logprobs)):
-            raise DeviceError(
-                f"the model's logits are not finite under {self.model.dtype}; load it with "
-                "dtype='bfloat16' or dtype='float32', and check the checkpoint with "
-                "workbench doctor"
-            )
+        check_finite(logprobs, self.model.dtype)
         stopped = []
         for row, token in zip(decoding.rows, tokens, strict=True):
             samplers[row].made += 1
@@ -333,6 +326,15 @@ class Engine:
                 input_ids=tokens, past_key_values=buffer, use_cache=True, **options
             )
             return self.model.lm_head(output.last_hidden_state[:, -1]).float()
+
+
+def check_finite(logprobs: Sequence[float] | np.ndarray, dtype: object) -> None:
+    """Raise a DeviceError where a log-probability is not finite."""
+    if not np.isfinite(logprobs).all():
+        raise DeviceError(
+            f"the model's logits are not finite under {dtype}; load it with dtype='bfloat16' or "
+            "dtype='float32', and check the checkpoint with workbench doctor"
+        )
 
 
 def pixels_sha256(pixel_values: torch.Tensor) -> str:

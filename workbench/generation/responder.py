@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -53,45 +53,37 @@ class Job:
 
 @dataclass(eq=False)
 class Draft:
-    """Tokens of one answer as they come."""
+    """Tokens of one answer as they come, and the seconds from its start to the last of them."""
 
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     stopped_by: str = "cancelled"
     seconds: float = 0.0
+    started: float = field(default_factory=lambda: time.perf_counter())
 
     def add(self, step: Step, row: int = 0) -> None:
         """Take the token of one row of a step."""
         self.tokens.append(step.tokens[row])
         self.logprobs.append(step.logprobs[row])
         self.stopped_by = step.stopped[row] or self.stopped_by
+        self.seconds = time.perf_counter() - self.started
 
 
+@dataclass(eq=False)
 class Responder:
-    """Writes answers with one model: engine, tokenizer, budget of its context, and identity."""
+    """Writes answers with one model."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        tokenizer: CxrTokenizer,
-        budget: ContextBudget,
-        identity: ModelIdentity,
-    ) -> None:
-        self.engine = engine
-        self.tokenizer = tokenizer
-        self.budget = budget
-        self.identity = identity
+    engine: Engine
+    tokenizer: CxrTokenizer
+    budget: ContextBudget
+    identity: ModelIdentity
 
     @classmethod
-    def for_checkpoint(cls, loaded: LoadedCheckpoint, *, prefix_bytes: int = 1 << 30) -> Responder:
-        """Make the responder of a loaded checkpoint; `prefix_bytes` is for the `Engine`."""
+    def for_checkpoint(cls, loaded: LoadedCheckpoint) -> Responder:
+        """Make the responder of a loaded checkpoint."""
         config, placement = loaded.model.config, loaded.placement
-        engine = Engine(
-            loaded.model,
-            image_id=IMAGE_TOKEN_ID,
-            end_ids={loaded.tokenizer.eos_id, *_end_ids(loaded.generation)},
-            prefix_bytes=prefix_bytes,
-        )
+        ends = {loaded.tokenizer.eos_id, *_end_ids(loaded.generation)}
+        engine = Engine(loaded.model, image_id=IMAGE_TOKEN_ID, end_ids=ends)
         budget = ContextBudget(
             config.context_length,
             config.image_tokens,
@@ -139,16 +131,14 @@ class Responder:
         return self.answer_batch([job])[0]
 
     def answer_batch(self, jobs: Sequence[Job], *, guide: Guide | None = None) -> list[Generation]:
-        """Write several answers together; `seconds` of each ends with its own last token.
+        """Write several answers together.
 
         `guide` changes the logits that tokens are chosen from; its rows are indexes into `jobs`.
         """
-        started = time.perf_counter()
         drafts = [Draft() for _ in jobs]
         for step in self.engine.decode([job.request for job in jobs], guide=guide):
             for position, row in enumerate(step.rows):
                 drafts[row].add(step, position)
-                drafts[row].seconds = time.perf_counter() - started
         return [self.finish(job, draft) for job, draft in zip(jobs, drafts, strict=True)]
 
     def answer_image_by_image(self, jobs: Sequence[Job]) -> list[Generation]:
@@ -169,8 +159,7 @@ class Responder:
         """Write answers and give them out in the order of the jobs.
 
         Jobs are taken as they are needed, those of similar prompt length next to each other; as
-        rows
-        finish, others take their places (`flow`). Memory is bounded by the batch.
+        rows finish, others take their places (`flow`). Memory is bounded by the batch.
 
         Raises:
             OptionError: batch_size is below 1.
@@ -180,21 +169,20 @@ class Responder:
         return self._in_order(iter(jobs), batch_size)
 
     def _in_order(self, jobs: Iterator[Job], batch_size: int) -> Iterator[Generation]:
-        open_: dict[int, tuple[int, Job, Draft, float]] = {}
+        open_: dict[int, tuple[int, Job, Draft]] = {}
         done: dict[int, Generation] = {}
         given = 0
 
         def requests() -> Iterator[Request]:
             for row, (number, job) in enumerate(_sorted(jobs, batch_size * _WINDOW)):
-                open_[row] = number, job, Draft(), time.perf_counter()
+                open_[row] = number, job, Draft()
                 yield job.request
 
         for step in flow(self.engine, requests(), places=batch_size):
             for place, row in enumerate(step.rows):
-                number, job, draft, started = open_[row]
+                number, job, draft = open_[row]
                 draft.add(step, place)
                 if step.stopped[place] is not None:
-                    draft.seconds = time.perf_counter() - started
                     del open_[row]
                     done[number] = self.finish(job, draft)
             while given in done:
@@ -203,25 +191,19 @@ class Responder:
 
     def stream(self, job: Job) -> TextStream:
         """Write one answer piece by piece; nothing is computed before the first is asked for."""
-        draft = Draft()
-
-        def finish(cut_short: bool) -> Generation:
-            if cut_short:
-                draft.stopped_by = "cancelled"
-            return self.finish(job, draft)
-
+        draft, decode = Draft(), self.tokenizer.decode
         # Some tokenizers close the gap in front of "n't" and the like when it is complete.
         hold = 4 if self.tokenizer.settings["clean_up_tokenization_spaces"] else 0
-        return TextStream(self._tokens(job, draft), self.tokenizer.decode, finish, hold=hold)
+        tokens = self._tokens(job, draft)
+        return TextStream(tokens, decode, lambda: self.finish(job, draft), hold=hold)
 
-    def _tokens(self, job: Job, draft: Draft) -> Iterator[int]:
+    def _tokens(self, job: Job, draft: Draft) -> Generator[int, None, None]:
         """Yield tokens; the time a consumer takes between them does not count."""
-        started = time.perf_counter()
+        draft.started = time.perf_counter()
         for step in self.engine.decode([job.request]):
             draft.add(step)
-            draft.seconds += time.perf_counter() - started
             yield step.tokens[0]
-            started = time.perf_counter()
+            draft.started = time.perf_counter() - draft.seconds
 
     def finish(self, job: Job, draft: Draft) -> Generation:
         """Make the `Generation` of a draft, whether it came to its end or not."""
@@ -277,14 +259,10 @@ def flow(engine: Engine, requests: Iterable[Request], *, places: int) -> Iterato
             return
         step = engine.take(decoding, samplers)
         yield step
-        going = [place for place, stopped in enumerate(step.stopped) if stopped is None]
         for row, stopped in zip(step.rows, step.stopped, strict=True):
             if stopped is not None:
                 del samplers[row]
-        if going:
-            decoding.keep(going)
-            engine.advance(decoding, [step.tokens[place] for place in going], fast)
-        else:
+        if not engine.go_on(decoding, step, fast):
             decoding = None
 
 

@@ -6,12 +6,13 @@ import html
 import importlib.metadata
 import platform
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench._repr import plain
 from workbench._version import __version__
 from workbench.generation.options import DecodingSettings
 from workbench.model.tokenizer import tokens_within
@@ -135,27 +136,9 @@ class Generation:
 
     def to_dict(self) -> dict:
         """Return everything as plain values for JSON."""
-        return {
-            "text": self.text,
-            "sentences": list(self.sentences),
-            "task": self.task,
-            "source": self.source,
-            "stopped_by": self.stopped_by,
-            "seconds": self.seconds,
-            "warnings": [{"code": w.code, "message": w.message} for w in self.warnings],
-            "settings": self.settings.to_dict(),
-            "seed": self.seed,
-            "model": vars(self.model).copy(),
-            "template": self.template,
-            "prompt": self.prompt,
-            "prompt_ids": list(self.prompt_ids),
-            "tokens": list(self.tokens),
-            "token_ids": list(self.token_ids),
-            "logprobs": [round(float(value), 6) for value in self.logprobs],
-            "offsets": [list(span) for span in self.offsets],
-            "versions": dict(self.versions),
-            "pixels_sha256": self.pixels_sha256,
-        }
+        first = {"text": self.text, "sentences": list(self.sentences), "seed": self.seed}
+        values = {one.name: plain(getattr(self, one.name)) for one in fields(Generation)}
+        return first | values | {"logprobs": [round(value, 6) for value in values["logprobs"]]}
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per token: token, token_id, logprob, probability, start, end, sentence.
@@ -165,16 +148,18 @@ class Generation:
         """
         import pandas as pd
 
-        starts, ends = zip(*self.offsets, strict=True) if self.offsets else ((), ())
-        spans = [(sentence.start, sentence.end) for sentence in sentences(self.text)]
+        spans = np.array(self.offsets, dtype=np.int64).reshape(-1, 2)
+        sentence = np.full(len(spans), -1)
+        for number, one in reversed([*enumerate(sentences(self.text))]):
+            sentence[[*tokens_within(self.offsets, one.start, one.end)]] = number
         columns = {
             "token": list(self.tokens),
             "token_id": np.array(self.token_ids, dtype=np.int64),
             "logprob": self.logprobs.copy(),
             "probability": np.exp(self.logprobs),
-            "start": np.array(starts, dtype=np.int64),
-            "end": np.array(ends, dtype=np.int64),
-            "sentence": np.array([_inside(o, spans) for o in self.offsets], dtype=np.int64),
+            "start": spans[:, 0],
+            "end": spans[:, 1],
+            "sentence": sentence,
         }
         return pd.DataFrame(columns).rename_axis("position")
 
@@ -248,14 +233,6 @@ class Generation:
 
     def _repr_html_(self) -> str:
         return self.to_html()
-
-
-def _inside(span: tuple[int, int], sentence_spans: list[tuple[int, int]]) -> int:
-    """Return the number of the sentence that a token's span touches, or -1."""
-    for number, (start, end) in enumerate(sentence_spans):
-        if span[0] < end and span[1] > start:
-            return number
-    return -1
 
 
 @cache

@@ -8,7 +8,7 @@ or Ctrl-C ends the work at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from workbench.generation.result import Generation
 
@@ -53,14 +53,14 @@ class TextStream(Iterator[str]):
     """Pieces of a text while the model writes it; they join exactly to `generation.text`.
 
     Iterate over it, or leave it early with `close()` or a `with` block; both end the decoding at
-    once. `finish` makes the `Generation`; its argument says whether the stream was cut short.
+    once. `finish` makes the `Generation`.
     """
 
     def __init__(
         self,
-        tokens: Iterator[int],
+        tokens: Generator[int, None, None],
         decode: Callable[[list[int]], str],
-        finish: Callable[[bool], Generation],
+        finish: Callable[[], Generation],
         *,
         hold: int = 0,
     ) -> None:
@@ -77,7 +77,7 @@ class TextStream(Iterator[str]):
                 token = next(self._tokens, None)
                 if token is None:
                     self._open = False
-                    self.generation = self._finish(False)
+                    self.generation = self._finish()
                 piece = self._pieces.flush() if token is None else self._pieces.push(token)
                 if piece:
                     return piece
@@ -88,13 +88,10 @@ class TextStream(Iterator[str]):
 
     def close(self) -> None:
         """Stop writing; `generation` is then what was written, stopped by "cancelled"."""
-        if not self._open:
-            return
-        self._open = False
-        close = getattr(self._tokens, "close", None)
-        if close is not None:
-            close()
-        self.generation = self._finish(True)
+        if self._open:
+            self._open = False
+            self._tokens.close()
+            self.generation = self._finish()
 
     def __enter__(self) -> TextStream:
         return self

@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 
 from workbench._repr import short_repr
-from workbench.errors import DeviceError, InputError, OptionError
-from workbench.generation.engine import Engine, pixels_sha256
+from workbench.errors import InputError, OptionError
+from workbench.generation.engine import Engine, check_finite, pixels_sha256
 from workbench.generation.kvcache import ImagePrefix
 from workbench.generation.options import DecodingSettings
 
@@ -72,26 +72,21 @@ def read_with(
     responder.budget.resolve(DecodingSettings(max_new_tokens=len(tokens)), len(prompt_ids))
     by_hash = {pixels_sha256(image): image for image in pixels}
     order = sorted(by_hash)
-    rows: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    rows: dict[str, np.ndarray] = {}
     for start in range(0, len(order), batch_size):
         chunk = order[start : start + batch_size]
         found = _read(responder.engine, [by_hash[key] for key in chunk], prompt_ids, tokens)
         rows.update(zip(chunk, found, strict=True))
-    chosen = [rows[pixels_sha256(image)] for image in pixels]
-    reading = Reading(np.stack([row[0] for row in chosen]), np.stack([row[1] for row in chosen]))
-    if not np.isfinite(reading.logprobs).all():
-        raise DeviceError(
-            f"log-probabilities are not finite under {responder.identity.dtype}; load the model "
-            "with dtype='bfloat16' or dtype='float32'"
-        )
+    reading = Reading(*np.stack([rows[pixels_sha256(image)] for image in pixels], axis=1))
+    check_finite(reading.logprobs, responder.identity.dtype)
     return reading
 
 
 @torch.inference_mode()
 def _read(
     engine: Engine, pixels: Sequence[torch.Tensor], ids: Sequence[int], tokens: Sequence[int]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return log-probabilities and entropies (n,) of each image of one batch."""
+) -> list[np.ndarray]:
+    """Return log-probabilities and entropies (2, n) of each image of one batch."""
     _, tail = engine.split(ids)
     with engine.exclusive():
         prefixes: list[ImagePrefix] = []
@@ -111,8 +106,8 @@ def _row_of(prefixes: list[ImagePrefix], prefix: ImagePrefix) -> int:
     return len(prefixes) - 1
 
 
-def _measured(logits: torch.Tensor, tokens: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def _measured(logits: torch.Tensor, tokens: Sequence[int]) -> np.ndarray:
     logs = logits.double().log_softmax(-1)
     chosen = torch.tensor(list(tokens), device=logits.device)[:, None]
     entropy = -logs.exp().mul_(logs).nan_to_num_(0.0).sum(-1)
-    return logs.gather(1, chosen)[:, 0].cpu().numpy(), entropy.cpu().numpy()
+    return torch.stack((logs.gather(1, chosen)[:, 0], entropy)).cpu().numpy()

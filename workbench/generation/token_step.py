@@ -105,21 +105,20 @@ class TokenStep:
         self._key_heads = llama.config.num_key_value_heads or self._heads
         self._width = _layers_of(llama)[0].self_attn.head_dim
         self._tables: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._hooks = [getattr(module, name) for module in self._passed for name in _HOOKS]
+        self._hooks = _hooks_of(*self._passed)
         self._fields = [vars(module) for module in self._passed]
 
     @classmethod
     @torch.inference_mode()
     def of(cls, model: CxrLlavaForConditionalGeneration) -> TokenStep | None:
         """Return the steps of a model, or None where only its own forward pass is certain."""
-        step = cls(model) if _knows(model) else None
+        step = cls(model) if _knows(model.llama) else None
         return step if step is not None and step.ready() else None
 
     def ready(self) -> bool:
         """Tell whether the attention is the usual one, and nothing was put on a module."""
-        if self._llama.config._attn_implementation != "sdpa" or any(self._hooks):
-            return False
-        return not (any(_GLOBAL_HOOKS) or any("forward" in fields for fields in self._fields))
+        replaced = any("forward" in fields for fields in self._fields)
+        return not replaced and _unwatched(self._llama, self._hooks)
 
     def __call__(
         self,
@@ -294,12 +293,21 @@ def _attend_behind(
 
 def _plain(module: nn.Module) -> bool:
     """Tell whether a module is a linear layer without hooks."""
-    return _own(module, nn.Linear) and not any(getattr(module, name) for name in _HOOKS)
+    return _own(module, nn.Linear) and not any(_hooks_of(module))
 
 
-def _knows(model: CxrLlavaForConditionalGeneration) -> bool:
+def _hooks_of(*modules: nn.Module) -> list[dict]:
+    return [getattr(module, name) for module in modules for name in _HOOKS]
+
+
+def _unwatched(llama: LlamaModel, hooks: list[dict]) -> bool:
+    """Tell whether the attention is the usual one, and there is no hook."""
+    usual = llama.config._attn_implementation == "sdpa"
+    return usual and not any(hooks) and not any(_GLOBAL_HOOKS)
+
+
+def _knows(llama: LlamaModel) -> bool:
     """Tell whether every part of the language model is of the classes that are known here."""
-    llama = model.llama
     layers = _layers_of(llama)
     kinds: dict[type, list[nn.Module]] = {
         LlamaModel: [llama],
@@ -360,7 +368,7 @@ def fill(llama: LlamaModel, embeds: torch.Tensor, cache: Cache) -> None:
     Args:
         embeds: (R, T, H) input embeddings of rows without gaps.
     """
-    if not _usual(llama):
+    if not (_knows(llama) and _unwatched(llama, _hooks_of(*llama.modules()))):
         llama(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
         return
     positions = torch.arange(embeds.shape[1], device=embeds.device)[None]
@@ -383,15 +391,3 @@ def fill(llama: LlamaModel, embeds: torch.Tensor, cache: Cache) -> None:
     values = attention.v_proj(normed).view(shape).transpose(1, 2)
     keys, _ = apply_rotary_pos_emb(keys, keys, *turn)
     cache.update(keys, values, attention.layer_idx)
-
-
-def _usual(llama: LlamaModel) -> bool:
-    """Tell whether leaving out the end of the last layer changes nothing that anyone sees."""
-    last = _layers_of(llama)[-1]
-    known = (llama, LlamaModel), (last, LlamaDecoderLayer), (last.self_attn, LlamaAttention)
-    if llama.config._attn_implementation != "sdpa" or any(_GLOBAL_HOOKS):
-        return False
-    if not all(_own(module, kind) for module, kind in known):
-        return False
-    modules = (llama, llama.norm, *last.modules())
-    return not any(getattr(module, name) for module in modules for name in _HOOKS)
