@@ -2,9 +2,7 @@
 
 Each turn renders and tokenises the whole dialogue again, as the published code does, and compares
 the ids with those already computed. What agrees is kept, the rest is computed: usually the new
-question only. Where an answer, written back as text, is tokenised otherwise than it was generated,
-the dialogue is computed again from there on, so a chat answers exactly as a fresh prompt with the
-same history does.
+question only. So a chat answers exactly as a fresh prompt with the same history does.
 """
 
 from __future__ import annotations

@@ -6,11 +6,8 @@ prefilled in groups of equal length, without padding, and decoded together, ends
 own positions and a mask over the gap in front of the shorter ones. A finished row leaves the batch.
 
 A step is one forward pass under a lock, so several threads may use one engine: nothing but the
-prefixes, which are never written to, is shared between requests. The engine starts no thread;
-leaving a generator at any point leaves nothing behind.
-
-In float32 a row of a batch gets the tokens it gets alone, short of exact ties; in 16 bit near-ties
-may part.
+prefixes, which are never written to, is shared between requests. In float32 a row of a batch gets
+the tokens it gets alone, short of exact ties; in 16 bit near-ties may part.
 
 Imitates `engine.py` of nanochat: a prefill that is shared, a loop that only knows tokens.
 """
@@ -117,14 +114,10 @@ class Engine:
         return ids[:cut], ids[cut:]
 
     def prefix(self, pixel_values: torch.Tensor, ids: Sequence[int]) -> ImagePrefix:
-        """Return the keys and values up to the image, computed at most once per image and prefix.
-
-        What follows the image in the prompt `ids` is ignored.
-        """
+        """Return the keys and values up to the image of a prompt, computed at most once."""
         head, _ = self.split(ids)
         key = _prefix_key(pixel_values, head)
-        # One thread computes, the others find the result.
-        with self._lock:
+        with self._lock:  # one thread computes, the others find the result
             prefix = self.prefixes.get(key)
             if prefix is None:
                 prefix = self._begin(pixel_values, [head]).hand_over()
@@ -186,13 +179,12 @@ class Engine:
     def extend(
         self, buffer: KeyValueBuffer, ids: Sequence[Sequence[int]], *, rows: list[int] | None = None
     ) -> Decoding:
-        """Append text to every row of a buffer whose rows have one length.
+        """Append one or more ids to every row of a buffer whose rows have one length.
 
-        `ids` are one sequence of at least one id per row, all of one length; `rows` are the request
-        index of each row, 0, 1, ... when not given.
+        `rows` are the request index of each row, 0, 1, ... when not given.
         """
         logits = self._forward(buffer, ids)
-        rows = list(range(len(ids))) if rows is None else list(rows)
+        rows = list(range(len(ids))) if rows is None else rows
         return Decoding(rows, buffer, logits, [buffer.length] * len(ids))
 
     def exclusive(self) -> AbstractContextManager:
@@ -203,12 +195,7 @@ class Engine:
     def force(
         self, pixel_values: torch.Tensor, ids: Sequence[int], tokens: Sequence[int]
     ) -> torch.Tensor:
-        """Let the model read given tokens as if it had chosen them, in one forward pass.
-
-        Args:
-            pixel_values: (1, 1, S, S) normalised pixels.
-            ids: prompt ids with one placeholder.
-            tokens: n >= 1 token ids that follow the prompt.
+        """Let the model read n >= 1 given tokens behind a prompt as if it had chosen them.
 
         Returns:
             (n, V) float32 logits that each of the tokens was, or would have been, chosen from.
@@ -222,12 +209,9 @@ class Engine:
     def read(
         self, prefixes: Sequence[ImagePrefix], tail: Sequence[int], tokens: Sequence[int]
     ) -> torch.Tensor:
-        """Return (R, n, H) states in front of the head that n given tokens are chosen from.
+        """Return (R, n, H) states in front of the head that n >= 1 given tokens are chosen from.
 
-        Args:
-            prefixes: R images' keys and values, of one length.
-            tail: prompt ids behind the image.
-            tokens: n >= 1 token ids that follow the prompt.
+        `prefixes` are those of R images, of one length; `tail` is the prompt behind the image.
         """
         with self._lock:
             room = len(tail) + len(tokens)
@@ -245,13 +229,10 @@ class Engine:
     def run(
         self, decoding: Decoding, samplers: Mapping[int, Sampler], *, guide: Guide | None = None
     ) -> Iterator[Step]:
-        """Take steps until every row has stopped.
+        """Take steps until every row of a decoding has stopped.
 
-        Args:
-            decoding: prefilled rows; changed with every step.
-            samplers: by number of the request.
-            guide: changes the logits that tokens are chosen from; log-probabilities stay the
-                model's own.
+        `samplers` go by number of the request; `guide` changes the logits that tokens are chosen
+        from, while log-probabilities stay the model's own.
 
         Raises:
             DeviceError: the model's logits are not finite.
@@ -310,8 +291,7 @@ class Engine:
     ) -> torch.Tensor:
         """Append ids to a buffer and return the (R, V) float32 logits behind the last one.
 
-        `lengths` are the true lengths of single-token rows after this call; None when no row has a
-        gap in front.
+        `lengths` as for `TokenStep`.
         """
         with self._lock:
             device = self.model.llama.embed_tokens.weight.device

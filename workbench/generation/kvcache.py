@@ -3,9 +3,7 @@
 A `KeyValueBuffer` has room for a whole decoding from the start, so a new token costs one write and
 no copy of the past (`transformers.DynamicCache` concatenates at every step). Going back is free:
 positions beyond the length are overwritten. An `ImagePrefix` is what every question about one image
-has in common, from the first token to the last image token; it is only ever copied into a buffer,
-never written to. `PrefixCache` keeps the prefixes used last within a memory budget. `Decoding` is
-the rows of a buffer with the logits behind them.
+has in common, from the first token to the last image token.
 """
 
 from __future__ import annotations
@@ -111,7 +109,7 @@ class KeyValueBuffer(Cache):
 
     @torch.inference_mode()
     def reserve(self, capacity: int) -> None:
-        """Make room for `capacity` positions in every layer."""
+        """Make room for so many positions."""
         for layer in self.layers:
             layer.reserve(capacity)
 
@@ -132,10 +130,7 @@ class KeyValueBuffer(Cache):
 
     @torch.inference_mode()
     def hand_over(self) -> ImagePrefix:
-        """Return what a one-row buffer holds as an `ImagePrefix`; the buffer has ended.
-
-        Nothing is copied: room that was not used stays with the prefix.
-        """
+        """Return what a one-row buffer holds, not copied; the buffer has ended."""
         layers, self.layers = self.layers, []
         return ImagePrefix(tuple(layer.filled() for layer in layers))
 
@@ -214,10 +209,9 @@ class Decoding:
 
     @classmethod
     def join(cls, parts: Sequence[Decoding], room: int) -> Decoding:
-        """Put the rows of several decodings into one buffer, ends aligned.
+        """Put the rows of several decodings into one buffer, with free room behind them.
 
-        What is only gap in front of all rows is cut off; `room` positions are left free behind
-        them.
+        What is only gap in front of all rows is cut off.
         """
         lengths = [max(part.lengths) for part in parts]
         buffers = [part.buffer for part in parts]

@@ -1,9 +1,8 @@
 """Decoding settings, how users give them, and how many new tokens fit behind a prompt.
 
 Prompt ids, image tokens and new tokens together must fit the language model's own context
-(`llama.max_position_embeddings`); an image costs all its tokens, 1,024 at full size. Deviation: the
-published code allows min(512, M - ids - 1) new tokens, counts an image as one id and takes M from
-the top level of config.json, 2048 when it is not there.
+(`llama.max_position_embeddings`). Deviation: the published code allows min(512, M - ids - 1) new
+tokens, counts an image as one id and takes M from the top level of config.json, else 2048.
 """
 
 from __future__ import annotations
@@ -122,11 +121,7 @@ class DecodingOptions(TypedDict, total=False):
 
 
 def decoding_settings(options: Mapping[str, Any]) -> DecodingSettings:
-    """Make decoding settings from keyword options.
-
-    Raises:
-        OptionError: an option is unknown, out of its range, or stands beside `settings`.
-    """
+    """Make decoding settings of keyword options; else an OptionError."""
     options = dict(options)
     settings = options.pop("settings", None)
     unknown = sorted(set(options) - set(_NAMES))
@@ -148,10 +143,7 @@ def decoding_settings(options: Mapping[str, Any]) -> DecodingSettings:
 def settings_of_each(options: Mapping[str, Any], count: int | None) -> Iterator[DecodingSettings]:
     """Return the settings of every item of a batch, endlessly where their number is None.
 
-    Options are those of `decoding_settings`, but `seed` may be a list with one for each item.
-
-    Raises:
-        OptionError: see `decoding_settings`; or the seeds are not as many as the items.
+    `seed` may be a list with one for each item; an OptionError where they are not as many.
     """
     seed = options.get("seed")
     if not isinstance(seed, (list, tuple)):
@@ -181,28 +173,21 @@ class ContextBudget:
         return min(DEFAULT_NEW_TOKENS, self.published_context - ids - 1)
 
     def resolve(self, settings: DecodingSettings, ids: int) -> DecodingSettings:
-        """Return the settings with the number of new tokens that will be used behind a prompt.
-
-        A `max_new_tokens` of None lets the context decide; `ids` counts the image as one.
+        """Return the settings with the number of new tokens that will be used behind so many ids.
 
         Raises:
             ContextBudgetError: the prompt does not fit, or leaves less than was asked for.
         """
-        room = self.context - self.positions(ids)
+        used = self.positions(ids)
+        room = self.context - used
         wanted = settings.max_new_tokens or max(1, min(DEFAULT_NEW_TOKENS, room))
-        if wanted > room:
-            raise ContextBudgetError(self._too_long(ids - 1, wanted, room))
-        return replace(settings, max_new_tokens=wanted)
-
-    def _too_long(self, text: int, wanted: int, room: int) -> str:
-        message = (
-            f"{text} prompt tokens + {self.image_tokens} image tokens + {wanted} new tokens = "
-            f"{text + self.image_tokens + wanted}, but the model's context is "
-            f"{self.context}: {wanted - room} too many; "
-        )
-        if room >= 1:
-            return message + f"ask for max_new_tokens={room} or less, or shorten the dialogue"
-        return message + (
-            f"shorten the question, or start a new chat, so that the text is {1 - room} tokens "
-            "shorter"
+        if wanted <= room:
+            return replace(settings, max_new_tokens=wanted)
+        repair = f"ask for max_new_tokens={room} or less, or shorten the dialogue"
+        if room < 1:
+            repair = f"start a new chat, or make the question {1 - room} tokens shorter"
+        raise ContextBudgetError(
+            f"{ids - 1} prompt tokens + {self.image_tokens} image tokens + {wanted} new tokens = "
+            f"{used + wanted}, but the model's context is {self.context}: {wanted - room} too "
+            f"many; {repair}"
         )

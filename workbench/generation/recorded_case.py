@@ -120,7 +120,8 @@ class ImageOutputs:
     def compare_array(self, case: str, name: str, theirs: np.ndarray) -> ParityRow | None:
         """Compare one recorded array; `case` is "" for an array of the image itself."""
         if not case:
-            return self._compare_vision(name, theirs)
+            limits = 0.05 if name == "pooled" else 0.03, None
+            return self._near(self._vision.get(name), theirs, {"atol": 1e-4}, limits)
         if case not in self.cases:
             return failed(f"cases.json has no case {case!r}")
         if name == "input_ids":
@@ -144,19 +145,19 @@ class ImageOutputs:
             return close(ours, theirs, 1e-3)
         top = -np.sort(-logits[: len(theirs)], axis=-1)[:, : theirs.shape[-1]]
         known = {"logits_last": logits[-1], "hidden_last": hidden, "first8_top20_values": top}
-        if name not in known:
-            return None
-        if self._loose:
-            return relative_rms(known[name], theirs, 0.30, 0.95)
-        return close(known[name], theirs, **_LOGITS)
+        return self._near(known.get(name), theirs, _LOGITS, (0.30, 0.95))
 
-    def _compare_vision(self, name: str, theirs: np.ndarray) -> ParityRow | None:
-        ours = self._vision.get(name)
+    def _near(
+        self,
+        ours: np.ndarray | None,
+        theirs: np.ndarray,
+        strict: dict[str, float],
+        loose: tuple[float, float | None],
+    ) -> ParityRow | None:
+        """Compare an array within the limits of the precision; None where we have none."""
         if ours is None:
             return None
-        if self._loose:
-            return relative_rms(ours, theirs, 0.05 if name == "pooled" else 0.03)
-        return close(ours, theirs, 1e-4)
+        return relative_rms(ours, theirs, *loose) if self._loose else close(ours, theirs, **strict)
 
     def _compare_top(self, logits: np.ndarray, theirs: np.ndarray, *, whole: bool) -> ParityRow:
         if self._loose:

@@ -1,8 +1,6 @@
 """From messages about an image to a `Generation`: the template, the budget and the engine together.
 
-A `Job` is everything about one answer before the first token; `Draft` collects the tokens while
-they come. `answer`, `answer_many` and `stream` differ only in how they take the engine's steps.
-`flow` keeps a batch full: a new request joins as soon as enough rows have finished.
+`answer`, `answer_many` and `stream` differ only in how they take the engine's steps.
 
 Paper for `flow`: Yu et al., Orca, OSDI 2022, section 3.2 (iteration-level scheduling). Deviation:
 prompts are not mixed with steps of other rows.
@@ -35,6 +33,11 @@ from workbench.radiograph.contract import NO_WORDS, InputWarning
 
 #: New requests are let in when this share of the places is free.
 _FREE = 0.25
+
+_WORDLESS = (
+    "the model wrote {} tokens and no word, which is no answer and says nothing about the image; "
+    "check the checkpoint with `workbench doctor`, or ask otherwise"
+)
 
 #: `answer_many` looks this many batches ahead for prompts of similar length.
 _WINDOW = 4
@@ -108,13 +111,9 @@ class Responder:
         source: str,
         warnings: tuple[InputWarning, ...] = (),
     ) -> Job:
-        """Render, tokenise and check the budget of one answer.
+        """Render, tokenise and check the budget of one answer; `messages` end with a user turn.
 
         `task`, `source` and `warnings` go into the `Generation`.
-
-        Args:
-            pixel_values: (1, 1, S, S) normalised pixels.
-            messages: the dialogue so far, ending with a user turn.
 
         Raises:
             InputError: the messages are no dialogue, or hold no image or several.
@@ -142,9 +141,9 @@ class Responder:
         return [self.finish(job, draft) for job, draft in zip(jobs, drafts, strict=True)]
 
     def answer_image_by_image(self, jobs: Sequence[Job]) -> list[Generation]:
-        """Write answers in one batch, each image's keys and values computed once and alone.
+        """Write answers in one batch; none depends on which other images are in it.
 
-        A text then does not depend on which other images are in the batch.
+        Each image's keys and values are computed once and alone.
         """
         begun, kept = [], {}
         for job in jobs:
@@ -156,10 +155,9 @@ class Responder:
         return self.answer_batch(begun)
 
     def answer_many(self, jobs: Iterable[Job], *, batch_size: int = 8) -> Iterator[Generation]:
-        """Write answers and give them out in the order of the jobs.
+        """Write answers and give them out in the order of the jobs, which are taken as needed.
 
-        Jobs are taken as they are needed, those of similar prompt length next to each other; as
-        rows finish, others take their places (`flow`). Memory is bounded by the batch.
+        Jobs of similar prompt length are next to each other. Memory is bounded by the batch.
 
         Raises:
             OptionError: batch_size is below 1.
@@ -209,8 +207,9 @@ class Responder:
         """Make the `Generation` of a draft, whether it came to its end or not."""
         ids = tuple(draft.tokens)
         text = self.tokenizer.decode(ids)
-        says = any(character.isalnum() for character in text)
-        wordless = () if says or draft.stopped_by == "cancelled" else (_no_words(draft),)
+        warnings = job.warnings
+        if draft.stopped_by != "cancelled" and not any(map(str.isalnum, text)):
+            warnings = (*warnings, InputWarning(NO_WORDS, _WORDLESS.format(len(ids))))
         return Generation(
             text=text,
             token_ids=ids,
@@ -226,20 +225,16 @@ class Responder:
             source=job.source,
             model=self.identity,
             template=TEMPLATE_VERSION,
-            warnings=(*job.warnings, *wordless),
+            warnings=warnings,
             pixels_sha256=pixels_sha256(job.request.pixel_values),
         )
 
 
 def flow(engine: Engine, requests: Iterable[Request], *, places: int) -> Iterator[Step]:
-    """Answer any number of requests, `places` at a time.
+    """Answer any number of requests, `places` at a time, numbered in the order in which they come.
 
-    Answers end at different lengths: free places are filled while the other rows continue. A
-    request that joins is prefilled by itself and put beside the rows that are there. Joining copies
-    the keys and values of the whole batch, so a few free places are waited for.
-
-    Returns:
-        Steps; their rows are numbers of the requests in the order in which they came.
+    Answers end at different lengths: free places are filled while the other rows continue. Joining
+    copies the keys and values of the whole batch, so a few free places are waited for.
     """
     waiting = iter(requests)
     enough = max(1, int(places * _FREE))
@@ -264,14 +259,6 @@ def flow(engine: Engine, requests: Iterable[Request], *, places: int) -> Iterato
                 del samplers[row]
         if not engine.go_on(decoding, step, fast):
             decoding = None
-
-
-def _no_words(draft: Draft) -> InputWarning:
-    return InputWarning(
-        NO_WORDS,
-        f"the model wrote {len(draft.tokens)} tokens and no word, which is no answer and says "
-        "nothing about the image; check the checkpoint with `workbench doctor`, or ask otherwise",
-    )
 
 
 def _sorted(jobs: Iterator[Job], window: int) -> Iterator[tuple[int, Job]]:

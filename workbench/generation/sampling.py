@@ -27,9 +27,7 @@ from workbench.generation.options import DecodingSettings
 def sample_probabilities(logits: torch.Tensor, settings: DecodingSettings) -> torch.Tensor:
     """Return the distribution that a token is drawn from, (R, V), 0 for tokens cut off.
 
-    Args:
-        logits: (R, V) raw logits.
-        settings: temperature, top_k and top_p; the temperature must not be greedy.
+    `logits` are raw, (R, V); the temperature must not be greedy.
     """
     steps = LogitsProcessorList([TemperatureLogitsWarper(float(settings.temperature))])
     if settings.top_k:
@@ -42,24 +40,17 @@ def sample_probabilities(logits: torch.Tensor, settings: DecodingSettings) -> to
 
 
 class Sampler:
-    """The choices of one request: its settings and its own stream of random numbers.
+    """The choices of one request: its settings, and its own random numbers where it samples.
 
-    Sampling needs settings with a seed (`DecodingSettings.with_seed`).
-
-    Attributes:
-        made: tokens so far.
+    `made` are the tokens so far.
     """
 
     def __init__(self, settings: DecodingSettings) -> None:
         self.settings = settings
         self.made = 0
         self.generator = torch.Generator(device="cpu")
-        if not settings.greedy:
-            self.generator.manual_seed(settings.with_seed().seed or 0)
-
-    def uniform(self) -> float:
-        """Draw the next number in [0, 1)."""
-        return float(torch.rand((), generator=self.generator, dtype=torch.float64))
+        if settings.seed is not None:
+            self.generator.manual_seed(settings.seed)
 
 
 def choose(logits: torch.Tensor, samplers: list[Sampler]) -> torch.Tensor:
@@ -72,18 +63,20 @@ def choose(logits: torch.Tensor, samplers: list[Sampler]) -> torch.Tensor:
         groups.setdefault((settings.temperature, settings.top_k, settings.top_p), []).append(row)
     for members in groups.values():
         probabilities = sample_probabilities(logits[members], samplers[members[0]].settings)
-        drawn = [samplers[row].uniform() for row in members]
-        tokens[members] = _invert(probabilities, drawn).to(tokens.device)
+        drawn = [
+            torch.rand(1, generator=samplers[row].generator, dtype=torch.float64) for row in members
+        ]
+        tokens[members] = _invert(probabilities, torch.stack(drawn)).to(tokens.device)
     return tokens
 
 
-def _invert(probabilities: torch.Tensor, drawn: list[float]) -> torch.Tensor:
-    """Return the token at which the cumulative distribution passes each number drawn.
+def _invert(probabilities: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    """Return the token at which the cumulative distribution passes each number drawn, (R, 1).
 
     In float64, hence on the CPU: Apple GPUs have none.
     """
     cumulative = probabilities.cpu().cumsum(dim=-1, dtype=torch.float64)
-    goal = torch.tensor(drawn, dtype=torch.float64)[:, None] * cumulative[:, -1:]
+    goal = drawn * cumulative[:, -1:]
     # right=True: the first token whose cumulative probability exceeds the goal, so a token of
     # probability 0 is never taken.
     return torch.searchsorted(cumulative, goal, right=True)[:, 0]

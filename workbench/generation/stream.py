@@ -1,14 +1,14 @@
 """Text that appears while it is written: pieces that join exactly to the final text.
 
 One character may take several tokens (byte pieces), and a decoder may still change the end of a
-text when the next token comes. `TextPieces` therefore gives out only what later tokens cannot
-change. `TextStream` is the iterator a caller sees; it owns no thread, so closing it, an exception
-or Ctrl-C ends the work at once.
+text when the next token comes. No thread is at work, so closing a stream, an exception or Ctrl-C
+ends it at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
 
 from workbench.generation.result import Generation
 
@@ -19,9 +19,7 @@ _BROKEN = "\N{REPLACEMENT CHARACTER}"
 class TextPieces:
     """Turn token ids that arrive one by one into pieces of text that stay as they are.
 
-    Args:
-        decode: token ids to text, special tokens left out.
-        hold: characters at the end that a later token may still change.
+    The last `hold` characters of what `decode` gives may still change with a later token.
     """
 
     def __init__(self, decode: Callable[[list[int]], str], *, hold: int = 0) -> None:
@@ -49,7 +47,7 @@ class TextPieces:
         return piece
 
 
-class TextStream(Iterator[str]):
+class TextStream(Iterator[str], AbstractContextManager):
     """Pieces of a text while the model writes it; they join exactly to `generation.text`.
 
     Iterate over it, or leave it early with `close()` or a `with` block; both end the decoding at
@@ -92,9 +90,6 @@ class TextStream(Iterator[str]):
             self._open = False
             self._tokens.close()
             self.generation = self._finish()
-
-    def __enter__(self) -> TextStream:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

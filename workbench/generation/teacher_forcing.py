@@ -53,8 +53,6 @@ def read_with(
 
     Args:
         pixels: (1, 1, S, S) normalised pixels, one for each image.
-        prompt_ids: prompt ids with one placeholder.
-        tokens: ids that follow the prompt.
         batch_size: images read together; fewer take less memory.
 
     Raises:

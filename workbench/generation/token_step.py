@@ -19,9 +19,10 @@ quantised layer) or is watched is called as the module that it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import cast
 
 import torch
@@ -67,15 +68,15 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 class _Layer:
     """The parts of one layer as functions of (R, width) rows.
 
-    `packed` gives queries, keys and values side by side, head after head; `gated` is act(gate) *
-    up.
+    `packed` gives queries, keys and values side by side, head after head; `gate_up` gate and up.
     """
 
     norm: Apply
     packed: Apply
     out: Apply
     mlp_norm: Apply
-    gated: Apply
+    gate_up: Apply
+    act: Apply
     down: Apply
     scaling: float
 
@@ -91,8 +92,8 @@ class TokenStep:
         llama = model.llama
         self._llama = llama
         self._embed = llama.embed_tokens
-        #: modules whose own call is left out here
-        self._passed = [*_containers(llama)]
+        #: modules whose own call is left out here, so that their hooks would be missed
+        self._passed = [one for one in llama.modules() if not isinstance(one, nn.Linear)]
         self._copies = layer_bytes(model) <= SMALL
         self._packing = False
         self._wait = _PATIENCE if worth_packing(model) else None
@@ -141,7 +142,8 @@ class TokenStep:
         begun = self._begun(buffer, len(tokens))
         for layer, kept, prefix in zip(layers, buffer.layers, begun, strict=True):
             hidden = hidden + self._attend(layer, layer.norm(hidden), kept, turn, mask, prefix)
-            hidden = hidden + layer.down(layer.gated(layer.mlp_norm(hidden)))
+            gate, up = layer.gate_up(layer.mlp_norm(hidden)).chunk(2, -1)
+            hidden = hidden + layer.down(layer.act(gate) * up)
         return head(self._norm(hidden)).float()
 
     def _parts(self, rows: int) -> Parts:
@@ -219,28 +221,16 @@ class TokenStep:
 
     def _layer(self, layer: LlamaDecoderLayer) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
-        act = F.silu if mlp.config.hidden_act == "silu" else mlp.act_fn
         return _Layer(
             norm=_norm(layer.input_layernorm),
             packed=self._together(attention.q_proj, attention.k_proj, attention.v_proj),
             out=self._linear(attention.o_proj),
             mlp_norm=_norm(layer.post_attention_layernorm),
-            gated=self._gated(mlp, act),
+            gate_up=self._together(mlp.gate_proj, mlp.up_proj),
+            act=F.silu if mlp.config.hidden_act == "silu" else mlp.act_fn,
             down=self._linear(mlp.down_proj),
             scaling=attention.scaling,
         )
-
-    def _gated(self, mlp: LlamaMLP, act: Apply) -> Apply:
-        if self._copies and _plain(mlp.gate_proj) and _plain(mlp.up_proj):
-            packed = self._together(mlp.gate_proj, mlp.up_proj)
-
-            def gated(rows: torch.Tensor) -> torch.Tensor:
-                gate, up = packed(rows).chunk(2, -1)
-                return act(gate) * up
-
-            return gated
-        gate, up = self._linear(mlp.gate_proj), self._linear(mlp.up_proj)
-        return lambda rows: act(gate(rows)) * up(rows)
 
     def _together(self, *modules: nn.Module) -> Apply:
         """Return the products of several layers side by side; where weights are copied, in one."""
@@ -309,12 +299,13 @@ def _unwatched(llama: LlamaModel, hooks: list[dict]) -> bool:
 def _knows(llama: LlamaModel) -> bool:
     """Tell whether every part of the language model is of the classes that are known here."""
     layers = _layers_of(llama)
+    norms = [(layer.input_layernorm, layer.post_attention_layernorm) for layer in layers]
     kinds: dict[type, list[nn.Module]] = {
         LlamaModel: [llama],
         LlamaDecoderLayer: [*layers],
         LlamaAttention: [layer.self_attn for layer in layers],
         LlamaMLP: [layer.mlp for layer in layers],
-        LlamaRMSNorm: list(_norms(llama)),
+        LlamaRMSNorm: [llama.norm, *chain.from_iterable(norms)],
         Float32RotaryEmbedding: [llama.rotary_emb],
         nn.Embedding: [llama.embed_tokens],
     }
@@ -329,20 +320,6 @@ def _own(module: nn.Module, kind: type) -> bool:
 
 def _layers_of(llama: LlamaModel) -> list[LlamaDecoderLayer]:
     return cast("list[LlamaDecoderLayer]", list(llama.layers))
-
-
-def _norms(llama: LlamaModel) -> Iterator[LlamaRMSNorm]:
-    for layer in _layers_of(llama):
-        yield from (layer.input_layernorm, layer.post_attention_layernorm)
-    yield llama.norm
-
-
-def _containers(llama: LlamaModel) -> Iterator[nn.Module]:
-    """Yield the modules that are not called here, whose hooks would therefore be missed."""
-    yield from (llama, llama.embed_tokens, llama.rotary_emb)
-    yield from _norms(llama)
-    for layer in _layers_of(llama):
-        yield from (layer, layer.self_attn, layer.mlp)
 
 
 def _norm(module: LlamaRMSNorm) -> Apply:

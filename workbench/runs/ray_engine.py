@@ -158,33 +158,29 @@ class RayEngine:
         ray = self._ray
         if ray.is_initialized():
             return
-        quiet = {"log_to_driver": False, "configure_logging": False}
-        if self._address is not None:
-            try:
-                ray.init(address=self._address, **quiet)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise RunError(
-                    f"no Ray cluster at {self._address!r}; start one with `ray start --head`, or "
-                    "leave the address out for this machine alone"
-                ) from error
-            self._started = True
-            return
-        try:
-            ray.init(
-                num_cpus=None if self._wanted is None else self._wanted + 1,
-                _node_ip_address=_LOOPBACK,
-                include_dashboard=False,
-                object_store_memory=_OBJECTS,
-                **quiet,
-            )
-        except Exception as error:  # Ray raises bare ones when its start takes more than 30 s
-            raise RunError(
+        options: dict[str, object] = {"address": self._address}
+        failed = (
+            f"no Ray cluster at {self._address!r}; start one with `ray start --head`, or leave the "
+            "address out for this machine alone"
+        )
+        if self._address is None:
+            options = {
+                "num_cpus": None if self._wanted is None else self._wanted + 1,
+                "_node_ip_address": _LOOPBACK,
+                "include_dashboard": False,
+                "object_store_memory": _OBJECTS,
+            }
+            failed = (
                 "Ray did not start on this machine; it needs some free CPU and memory and half a "
                 "minute. Start the same command again, or use engine='local'"
-            ) from error
+            )
+        try:
+            ray.init(log_to_driver=False, configure_logging=False, **options)
+        except Exception as error:  # Ray raises bare ones when its start takes more than 30 s
+            raise RunError(failed) from error
         self._started = True
         found = ray.util.get_node_ip_address()
-        if not ipaddress.ip_address(found).is_loopback:
+        if self._address is None and not ipaddress.ip_address(found).is_loopback:
             raise RunError(
                 f"Ray listens on {found}, not on loopback alone, because it was imported before; "
                 "run in a fresh process, or give the address of a cluster of your own"

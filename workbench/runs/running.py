@@ -89,7 +89,10 @@ def run(
     options = {"device": device, "dtype": dtype, "quantize": quantize, "revision": revision}
     _check_engine(engine, workers, address)
     if cohort is not None:
-        _check_cohort(manifest, cohort)
+        from workbench.data import Manifest, load, verify
+
+        whole = manifest if isinstance(manifest, Manifest) else load(manifest, check=False)
+        verify(whole, cohort).require()
     items = Items(manifest, root, kept_places(read_record(Path(out)), Path(out)))
     with RunStore(out) as store:
         ray = {"workers": workers, "address": address} if engine == "ray" else None
@@ -188,12 +191,3 @@ def _check_engine(engine: str, workers: int | None, address: str | None) -> None
         raise OptionError("workers and address belong to engine='ray'; leave them out")
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise OptionError(f"workers must be a whole number from 1 up, got {workers!r}")
-
-
-def _check_cohort(
-    manifest: Manifest | str | os.PathLike, cohort: Cohort | str | os.PathLike
-) -> None:
-    from workbench.data import Manifest, load, verify
-
-    whole = manifest if isinstance(manifest, Manifest) else load(manifest, check=False)
-    verify(whole, cohort).require()

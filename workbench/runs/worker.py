@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -60,14 +61,22 @@ class BlockWorker:
         self.root = Root(root)
         self.largest: int | None = None
 
+    @property
+    def _on_gpu(self) -> bool:
+        return self.model.identity.device.startswith("cuda")
+
     def describe(self) -> dict:
         """Return what `run.json` says of the model, the device and the packages.
 
         Raises:
             ContextBudgetError: a task does not fit the model's context.
         """
-        self._check_budget()
+        blank = torch.zeros(1, 1, self.model.image_size, self.model.image_size)
+        for task in self.plan.tasks:  # an error comes before anything is written
+            messages = task.messages()
+            self.model.job(blank, messages, self.plan.settings, task=task.kind, source="check")
         card, identity = self.model.card, self.model.identity
+        device, on_gpu = identity.device, self._on_gpu
         return {
             "model": {
                 "id": identity.id,
@@ -77,36 +86,28 @@ class BlockWorker:
                 "licence": card.licence,
                 "notice": card.notice,
                 "dtype": identity.dtype,
-                "device_type": identity.device.partition(":")[0],
+                "device_type": device.partition(":")[0],
                 "template": card.template,
             },
-            "device": identity.device,
-            "device_name": _device_name(identity.device),
+            "device": device,
+            "device_name": torch.cuda.get_device_name(device) if on_gpu else device,
             "versions": dict(package_versions()),
             "threads": torch.get_num_threads(),
         }
 
     def read(self, block: Block) -> list[Ready]:
         """Read and prepare the images of a block; may run in another thread than `answer`."""
-        if len(block.items) == 1:
-            return [self._read(block.items[0])]
-        with ThreadPoolExecutor(max_workers=min(_READERS, len(block.items))) as pool:
+        with ThreadPoolExecutor(max_workers=_READERS) as pool:
             return list(pool.map(self._read, block.items))
 
     def answer_all(self, blocks: Iterable[Block]) -> Iterator[tuple[int, list[dict]]]:
         """Yield the number and the rows of each block; the next one is read meanwhile."""
-        waiting: list[tuple[Block, Future[list[Ready]]]] = []
-        pool = ThreadPoolExecutor(max_workers=1)
-        try:
-            for block in blocks:
-                waiting.append((block, pool.submit(self.read, block)))
-                if len(waiting) > 1:
-                    first, ready = waiting.pop(0)
-                    yield first.number, self.answer(first, ready.result())
-            for last, ready in waiting:
-                yield last.number, self.answer(last, ready.result())
-        finally:
-            pool.shutdown(cancel_futures=True)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            begun = ((block, pool.submit(self.read, block)) for block in blocks)
+            for now, _ in pairwise(chain(begun, [None])):
+                if now is not None:  # None stands behind the last
+                    block, ready = now
+                    yield block.number, self.answer(block, ready.result())
 
     def answer(self, block: Block, ready: Sequence[Ready] | None = None) -> list[dict]:
         """Return one record for each row of a block: values by column of the store.
@@ -149,7 +150,7 @@ class BlockWorker:
 
     def _pinned(self, jobs: Sequence[Job]) -> tuple[Job, ...]:
         """Put the pixels where a GPU fetches them while it computes, once for all jobs."""
-        if not jobs or not self.model.identity.device.startswith("cuda"):
+        if not self._on_gpu:
             return tuple(jobs)
         pixels = jobs[0].request.pixel_values.pin_memory()
         return tuple(
@@ -176,19 +177,21 @@ class BlockWorker:
         except (WorkbenchError, RuntimeError, MemoryError) as error:
             if len(jobs) == 1 and not isinstance(error, WorkbenchError):
                 raise _cannot_decode(error) from error
+            if len(jobs) == 1:
+                return [_reason(error)]
             if _is_memory(error):
                 self._shrink(len(jobs))
                 return self._batch(jobs)
         alone: list[Generation | str] = []
-        failures: list[Exception] = []
+        failure = None
         for job in jobs:
             try:
-                alone += self.model.answer_image_by_image([job])
-            except (WorkbenchError, RuntimeError, MemoryError) as error:
-                failures.append(error)
-                alone.append(_reason(error))
-        if len(failures) == len(jobs) and not isinstance(failures[-1], WorkbenchError):
-            raise _cannot_decode(failures[-1]) from failures[-1]
+                alone += self._batch([job])
+            except RunError as error:
+                failure = error
+                alone.append(_reason(error.__cause__))
+        if failure is not None and all(isinstance(one, str) for one in alone):
+            raise failure
         return alone
 
     def _shrink(self, size: int) -> None:
@@ -204,17 +207,10 @@ class BlockWorker:
             self.largest,
         )
 
-    def _check_budget(self) -> None:
-        blank = torch.zeros(1, 1, self.model.image_size, self.model.image_size)
-        for task in self.plan.tasks:
-            self.model.job(
-                blank, task.messages(), self.plan.settings, task=task.kind, source="check"
-            )
-
     def _peaks(self) -> dict:
         """Return the greatest memory so far, in megabytes, of the process and of its GPU."""
         found = {"peak_rss_mb": round(peak_memory() / 1e6, 1), "peak_gpu_mb": None}
-        if torch.cuda.is_available() and self.model.identity.device.startswith("cuda"):
+        if self._on_gpu:
             found["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
         return found
 
@@ -246,7 +242,7 @@ def _written(answer: Generation | str) -> dict:
     }
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException | None) -> str:
     """Return why, in one line; of errors that are not ours only the kind, never their text."""
     if isinstance(error, WorkbenchError):
         return " ".join(str(error).split())
@@ -281,7 +277,3 @@ def _cannot_decode(error: Exception) -> RunError:
         "batch_size in a new folder, or quantize='8bit'; else restart and look at `workbench "
         "doctor`"
     )
-
-
-def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
