@@ -8,7 +8,6 @@ import torch
 
 import workbench as wb
 from workbench.errors import ContextBudgetError, InputError, OptionError
-from workbench.generation.teacher_forcing import read_with
 from workbench.hallucination import ABLATIONS, ground, ground_text
 
 
@@ -53,7 +52,7 @@ def test_reading_equals_reading_alone(golden):
     responder, written = golden.model.responder, golden.generation
     own = torch.from_numpy(golden.pixel_values)[None]
     pixels = [own, own.flip(-1), own * 0]
-    batch = read_with(responder, pixels, written.prompt_ids, written.token_ids)
+    batch = responder.read_with(pixels, written.prompt_ids, written.token_ids)
     for row, image in enumerate(pixels):
         logits = responder.engine.force(image, written.prompt_ids, written.token_ids)
         logs = logits.log_softmax(-1)

@@ -13,10 +13,9 @@ from transformers import LlamaModel
 from workbench.backends.reader import Reader, Sizes
 from workbench.generation.engine import Guide
 from workbench.generation.options import DecodingSettings
-from workbench.generation.responder import Job, Responder
+from workbench.generation.responder import Job, Reading, Responder
 from workbench.generation.result import Generation, ModelIdentity
 from workbench.generation.stream import TextStream
-from workbench.generation.teacher_forcing import Reading, read_with
 from workbench.model.card import ModelCard
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.load import LoadedCheckpoint
@@ -129,7 +128,7 @@ class CxrLlavaReader(Reader):
         *,
         batch_size: int = 16,
     ) -> Reading:
-        return read_with(self.responder, pixels, prompt_ids, tokens, batch_size=batch_size)
+        return self.responder.read_with(pixels, prompt_ids, tokens, batch_size=batch_size)
 
     def job(
         self,

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import nn
 from transformers import PreTrainedModel
 
+from workbench.generation.responder import Reading
 from workbench.generation.result import ModelIdentity
-from workbench.generation.teacher_forcing import Reading
 from workbench.model.card import ModelCard
 from workbench.model.processor import ImageProcessor
 from workbench.model.tokenizer import CxrTokenizer
@@ -144,5 +144,5 @@ class Reader(Protocol):
         *,
         batch_size: int = 16,
     ) -> Reading:
-        """Read the same tokens with each of several images; see `teacher_forcing.read_with`."""
+        """Read the same tokens with each of several images; see `Responder.read_with`."""
         ...

@@ -25,6 +25,12 @@ DEFAULT_NEW_TOKENS = 512
 PUBLISHED_CONTEXT = 2048
 
 
+def check_whole(name: str, value: object, least: int) -> None:
+    """Raise an OptionError where an option is no whole number from `least` up."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise OptionError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
 @dataclass(frozen=True)
 class DecodingSettings:
     """How tokens are chosen and when to stop.
@@ -62,14 +68,10 @@ class DecodingSettings:
             )
         if not 0.0 < self.top_p <= 1.0:
             raise OptionError(f"top_p must be above 0 and at most 1, got {self.top_p}; 1 keeps all")
-        for name, minimum in (("top_k", 0), ("max_new_tokens", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value is None and name != "top_k":
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-                raise OptionError(
-                    f"{name} must be a whole number of at least {minimum}, got {value!r}"
-                )
+        check_whole("top_k", self.top_k, 0)
+        for name, least in (("max_new_tokens", 1), ("seed", 0)):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), least)
         if self.do_sample and self.temperature <= GREEDY_TEMPERATURE:
             raise OptionError(
                 f"do_sample=True needs a temperature above {GREEDY_TEMPERATURE}, got "

@@ -17,11 +17,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
-from workbench.errors import CheckpointError, OptionError
-from workbench.generation.engine import Engine, Guide, Request, Step, pixels_sha256
-from workbench.generation.kvcache import Decoding
-from workbench.generation.options import PUBLISHED_CONTEXT, ContextBudget, DecodingSettings
+from workbench._repr import short_repr
+from workbench.errors import CheckpointError, InputError
+from workbench.generation.engine import Engine, Guide, Request, Step, check_finite, pixels_sha256
+from workbench.generation.kvcache import Decoding, ImagePrefix
+from workbench.generation.options import (
+    PUBLISHED_CONTEXT,
+    ContextBudget,
+    DecodingSettings,
+    check_whole,
+)
 from workbench.generation.result import Generation, ModelIdentity
 from workbench.generation.sampling import Sampler
 from workbench.generation.stream import TextStream
@@ -70,6 +77,21 @@ class Draft:
         self.logprobs.append(step.logprobs[row])
         self.stopped_by = step.stopped[row] or self.stopped_by
         self.seconds = time.perf_counter() - self.started
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What a model made of given tokens, image by image.
+
+    Attributes:
+        logprobs: natural log-probability of each token.
+        entropies: entropy of what each token was chosen from, nats.
+    """
+
+    logprobs: Float[np.ndarray, "images n"]
+    entropies: Float[np.ndarray, "images n"]
+
+    __repr__ = short_repr
 
 
 @dataclass(eq=False)
@@ -162,8 +184,7 @@ class Responder:
         Raises:
             OptionError: batch_size is below 1.
         """
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise OptionError(f"batch_size must be a whole number from 1 up, got {batch_size!r}")
+        check_whole("batch_size", batch_size, 1)
         return self._in_order(iter(jobs), batch_size)
 
     def _in_order(self, jobs: Iterator[Job], batch_size: int) -> Iterator[Generation]:
@@ -186,6 +207,47 @@ class Responder:
             while given in done:
                 yield done.pop(given)
                 given += 1
+
+    def read_with(
+        self,
+        pixels: Sequence[torch.Tensor],
+        prompt_ids: Sequence[int],
+        tokens: Sequence[int],
+        *,
+        batch_size: int = 16,
+    ) -> Reading:
+        """Let the model read the same n >= 1 tokens with each of several images.
+
+        An image that is given twice differs from itself by exactly 0, and the order in which
+        images are given changes no bit: rows of a batch are in an order of their pixels, and
+        images that lead to the very same keys and values share one.
+
+        Args:
+            pixels: (1, 1, S, S) normalised pixels, one for each image.
+            batch_size: images read together; fewer take less memory.
+
+        Raises:
+            InputError: there is no image or no token.
+            OptionError: batch_size is below 1.
+            ContextBudgetError: prompt, image and tokens do not fit the context.
+            DeviceError: a log-probability is not finite.
+        """
+        if not len(pixels) or not len(tokens):
+            raise InputError(
+                f"expected at least one image and one token, got {len(pixels)} and {len(tokens)}"
+            )
+        check_whole("batch_size", batch_size, 1)
+        self.budget.resolve(DecodingSettings(max_new_tokens=len(tokens)), len(prompt_ids))
+        by_hash = {pixels_sha256(image): image for image in pixels}
+        order = sorted(by_hash)
+        rows: dict[str, np.ndarray] = {}
+        for start in range(0, len(order), batch_size):
+            chunk = order[start : start + batch_size]
+            found = _read(self.engine, [by_hash[key] for key in chunk], prompt_ids, tokens)
+            rows.update(zip(chunk, found, strict=True))
+        reading = Reading(*np.stack([rows[pixels_sha256(image)] for image in pixels], axis=1))
+        check_finite(reading.logprobs, self.identity.dtype)
+        return reading
 
     def stream(self, job: Job) -> TextStream:
         """Write one answer piece by piece; nothing is computed before the first is asked for."""
@@ -259,6 +321,37 @@ def flow(engine: Engine, requests: Iterable[Request], *, places: int) -> Iterato
                 del samplers[row]
         if not engine.go_on(decoding, step, fast):
             decoding = None
+
+
+@torch.inference_mode()
+def _read(
+    engine: Engine, pixels: Sequence[torch.Tensor], ids: Sequence[int], tokens: Sequence[int]
+) -> list[np.ndarray]:
+    """Return log-probabilities and entropies (2, n) of each image of one batch."""
+    _, tail = engine.split(ids)
+    with engine.exclusive():
+        prefixes: list[ImagePrefix] = []
+        rows = [_row_of(prefixes, engine.prefix(image, ids)) for image in pixels]
+        hidden = engine.read(prefixes, tail, tokens)
+        found = [_measured(engine.model.lm_head(row).float(), tokens) for row in hidden]
+    return [found[row] for row in rows]
+
+
+def _row_of(prefixes: list[ImagePrefix], prefix: ImagePrefix) -> int:
+    """Return the row of a prefix, adding it where no equal one is there."""
+    for row, other in enumerate(prefixes):
+        pairs = zip(prefix.layers, other.layers, strict=True)
+        if all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in pairs):
+            return row
+    prefixes.append(prefix)
+    return len(prefixes) - 1
+
+
+def _measured(logits: torch.Tensor, tokens: Sequence[int]) -> np.ndarray:
+    logs = logits.double().log_softmax(-1)
+    chosen = torch.tensor(list(tokens), device=logits.device)[:, None]
+    entropy = -logs.exp().mul_(logs).nan_to_num_(0.0).sum(-1)
+    return torch.stack((logs.gather(1, chosen)[:, 0], entropy)).cpu().numpy()
 
 
 def _sorted(jobs: Iterator[Job], window: int) -> Iterator[tuple[int, Job]]:

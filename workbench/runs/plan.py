@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from workbench.errors import OptionError, did_you_mean
-from workbench.generation.options import DecodingSettings
+from workbench.generation.options import DecodingSettings, check_whole
 from workbench.model.prompt import (
     Message,
     check_characters,
@@ -99,9 +99,7 @@ class RunPlan:
     upright: bool = False
 
     def __post_init__(self) -> None:
-        size = self.batch_size
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise OptionError(f"batch_size must be a whole number from 1 up, got {size!r}")
+        check_whole("batch_size", self.batch_size, 1)
         if self.fit not in ("crop", "pad"):
             raise OptionError(f"fit must be crop or pad, got {self.fit!r}")
         if not isinstance(self.upright, bool):

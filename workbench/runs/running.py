@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from workbench.errors import OptionError
-from workbench.generation.options import DecodingOptions, decoding_settings
+from workbench.generation.options import DecodingOptions, check_whole, decoding_settings
 from workbench.runs.items import Items
 from workbench.runs.plan import ENGINES, RunPlan, Task, read_tasks
 from workbench.runs.record import check_same, kept_places, now, place, read_record, write_record
@@ -189,5 +189,5 @@ def _check_engine(engine: str, workers: int | None, address: str | None) -> None
         raise OptionError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
     if engine == "local" and (workers is not None or address is not None):
         raise OptionError("workers and address belong to engine='ray'; leave them out")
-    if workers is not None and (not isinstance(workers, int) or workers < 1):
-        raise OptionError(f"workers must be a whole number from 1 up, got {workers!r}")
+    if workers is not None:
+        check_whole("workers", workers, 1)
