@@ -242,7 +242,7 @@ def test_a_manifest_to_train_on(lab, notes, tmp_path):
     assert made.check().ok
     assert known.frame["report_findings"].notna().all()
     assert wb.data.load(made.save(tmp_path / "train.parquet")).digest() == made.digest()
-    with pytest.raises(OptionError, match="provenance must be one of"):
+    with pytest.raises(OptionError, match="unknown provenance 'me'; expected one of: radiologist"):
         result.to_manifest(known, provenance="me")
 
 

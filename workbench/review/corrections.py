@@ -31,7 +31,7 @@ from workbench.data import Manifest
 from workbench.data.columns import PROVENANCES, REPORT_COLUMNS
 from workbench.data.frames import conform, save_frame
 from workbench.data.mapping import sections
-from workbench.errors import InputError, OptionError, did_you_mean
+from workbench.errors import InputError, OptionError, unknown_name
 from workbench.findings import ABSENT, CODES, NO_FINDING, NOT_MENTIONED, PRESENT, UNCERTAIN
 from workbench.review.error_queue import ErrorQueue
 from workbench.review.readings import CODE, CODE_NAMES, FINDINGS, SIDE_NAMES
@@ -93,10 +93,7 @@ class CorrectedReference:
             OptionError: unknown provenance.
         """
         if provenance not in PROVENANCES:
-            raise OptionError(
-                f"provenance must be one of {', '.join(PROVENANCES)}, got {provenance!r}"
-                f"{did_you_mean(provenance, PROVENANCES)}"
-            )
+            raise OptionError(unknown_name("provenance", provenance, PROVENANCES))
         frame = manifest.to_frame()
         keys = frame[["source", "image_id"]].fillna("").astype(str)
         rows = match_rows(self.cases, keys.rename(columns={"image_id": "id"}))
