@@ -24,13 +24,13 @@ def with_key(section, **keys):
 @pytest.mark.parametrize(
     ("name", "value", "shown"),
     [
-        ("quantization_config", BITS, "bitsandbytes, 4 bit"),
-        ("quantization_config", {"load_in_8bit": True}, "method unknown, 8 bit"),
-        ("quantization_config", {"quant_method": "gptq", "bits": 3}, "gptq, 3 bit"),
-        ("quantization_config", {"quant_method": "awq", "w_bit": 4}, "awq, 4 bit"),
+        ("quantization_config", BITS, "bitsandbytes"),
+        ("quantization_config", {"load_in_8bit": True}, "method unknown"),
+        ("quantization_config", {"quant_method": "gptq", "bits": 3}, "gptq"),
+        ("quantization_config", {"quant_method": "awq", "w_bit": 4}, "awq"),
         ("quantization_config", {"quant_method": "fp8"}, "fp8"),
         ("quantization_config", {"quant_method": "of another year"}, "of another year"),
-        ("quantization_config", "int4", "'int4'"),
+        ("quantization_config", "int4", "int4"),
         ("compression_config", {"quant_method": "compressed-tensors"}, "compressed-tensors"),
     ],
 )

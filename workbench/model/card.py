@@ -40,9 +40,6 @@ logger = logging.getLogger(__name__)
 
 CARD_FILE = "model_card.json"
 
-#: Largest sizes that a configuration is taken to mean: numbers of layers, and all others.
-_MOST_LAYERS, _MOST = 512, 10_000_000
-
 
 @dataclass(frozen=True)
 class ModelCard:
@@ -201,7 +198,6 @@ def read_config(directory: Path) -> CxrLlavaConfig:
             f"{', '.join(sorted(fields)[:8])}; expected {CxrLlavaConfig.model_type!r} with "
             "clip_vision_cfg and llama"
         )
-    _refuse_sizes(fields, directory)
     try:
         config = CxrLlavaConfig(**network_keys(fields))
         empty_model(config)
@@ -213,19 +209,6 @@ def read_config(directory: Path) -> CxrLlavaConfig:
             f"config.json in {directory} describes no model that can be built "
             f"({type(error).__name__}: {error}); copy it again"
         ) from error
-
-
-def _refuse_sizes(fields: Mapping[str, Any], directory: Path) -> None:
-    """Refuse sizes that no model has, before a model of that size is laid out."""
-    for section in ("clip_vision_cfg", "llama"):
-        given = fields.get(section)
-        for name, value in given.items() if isinstance(given, dict) else ():
-            most = _MOST_LAYERS if name.endswith("layers") else _MOST
-            if isinstance(value, int | float) and not abs(value) <= most:
-                raise CheckpointError(
-                    f"config.json in {directory}: {section}.{name} is {value!r}, more than the "
-                    f"{most:,} that is read here; copy it again"
-                )
 
 
 make_callable(__name__, "workbench.model.card:card")

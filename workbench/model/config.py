@@ -11,39 +11,25 @@ Paper: Lee et al., CXR-LLaVA, European Radiology 2025, doi 10.1007/s00330-024-11
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from transformers import LlamaConfig, PretrainedConfig
 
 from workbench.errors import OptionError
-from workbench.model.config_keys import llama_config, published_llama, section
+from workbench.model.config_keys import (
+    OTHER_VISION,
+    is_number,
+    llama_config,
+    published_llama,
+    refuse_other,
+)
 
 logger = logging.getLogger(__name__)
 
 #: Normalisation of the published checkpoint, used when a config does not say.
 PIXEL_MEAN = 0.5518136078431373
 PIXEL_STD = 0.3821719215686275
-
-#: open_clip options that change the arithmetic and that this implementation does not compute.
-_UNSUPPORTED_VISION = (
-    "act_kwargs",
-    "attentional_pool",
-    "final_ln_after_pool",
-    "global_average_pool",
-    "input_patchnorm",
-    "ls_init_value",
-    "no_ln_pre",
-    "norm_kwargs",
-    "qk_norm",
-    "scale_attn",
-    "scale_attn_inner",
-    "scale_fc",
-    "scale_heads",
-    "scaled_cosine_attn",
-    "timm_model_name",
-)
 
 
 class CxrVisionConfig(PretrainedConfig):
@@ -71,20 +57,17 @@ class CxrVisionConfig(PretrainedConfig):
     layer_norm_eps: float = 1e-5
 
     def __post_init__(self, **kwargs: object) -> None:
-        self.image_size = _square("image_size", self.image_size)
-        self.patch_size = _square("patch_size", self.patch_size)
-        for name in _UNSUPPORTED_VISION:
-            if kwargs.get(name):
-                raise OptionError(
-                    f"clip_vision_cfg has {name}={kwargs[name]!r}, which this vision tower does "
-                    "not compute; use a checkpoint with the plain open_clip vision transformer"
-                )
+        refuse_other(self.base_config_key, kwargs, OTHER_VISION)
         for name in ("image_size", "patch_size", "width", "layers", "head_width", "embed_dim"):
             value = getattr(self, name)
+            if isinstance(value, list | tuple) and len(set(value)) == 1:
+                value = value[0]
             if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
                 raise OptionError(
-                    f"clip_vision_cfg.{name} must be a whole number above 0, got {value!r}"
+                    f"clip_vision_cfg.{name} must be a whole number above 0, got {value!r}; images "
+                    "and patches must be square"
                 )
+            setattr(self, name, value)
         if self.patch_size > self.image_size:
             raise OptionError(
                 f"clip_vision_cfg.patch_size {self.patch_size} must not be above image_size "
@@ -151,9 +134,15 @@ class CxrLlavaConfig(PretrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: object) -> None:
-        self.clip_vision_cfg = _vision_config(self.clip_vision_cfg, self.clip_embed_dim)
+        embedded = {} if self.clip_embed_dim is None else {"embed_dim": self.clip_embed_dim}
+        if isinstance(self.clip_vision_cfg, CxrVisionConfig):
+            self.clip_vision_cfg.update(embedded)
+        else:
+            fields = _section("clip_vision_cfg", self.clip_vision_cfg)
+            self.clip_vision_cfg = CxrVisionConfig(**fields | embedded)
         self.clip_embed_dim = self.clip_vision_cfg.embed_dim
-        self.llama = llama_config(self.llama)
+        if not isinstance(self.llama, LlamaConfig):
+            self.llama = llama_config(_section("llama", self.llama))
         self.tie_word_embeddings = bool(self.llama.tie_word_embeddings)
         if self.mm_projector_dim is None:
             self.mm_projector_dim = self.clip_vision_cfg.width
@@ -205,64 +194,37 @@ class CxrLlavaConfig(PretrainedConfig):
         """Return the configuration with the keys of the published `config.json`."""
         output = super().to_dict()
         vision = self.clip_vision_cfg
-        output["clip_vision_cfg"] = {
-            name: getattr(vision, name)
-            for name in ("image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio")
-        }
+        names = ["image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"]
         if vision.layer_norm_eps != CxrVisionConfig.layer_norm_eps:
-            output["clip_vision_cfg"]["layer_norm_eps"] = vision.layer_norm_eps
+            names.append("layer_norm_eps")
+        output["clip_vision_cfg"] = {name: getattr(vision, name) for name in names}
         output["llama"] = published_llama(self.llama)
-        dtype = output.pop("dtype", None)
-        if dtype is not None:
-            output["torch_dtype"] = dtype
-        for name in ("max_position_embeddings", "image_preprocess_cfg"):
+        output["torch_dtype"] = output.pop("dtype", None)
+        for name in ("max_position_embeddings", "image_preprocess_cfg", "torch_dtype"):
             if output.get(name) is None:
                 output.pop(name, None)
         return output
 
-    def to_diff_dict(self) -> dict[str, Any]:
-        """Return what `save_pretrained` writes: `to_dict` without defaults of transformers."""
-        plain = PretrainedConfig().to_dict()
-        kept = self.to_dict()
-        always = {"llama", "transformers_version", "model_type"}
-        return {
-            key: value
-            for key, value in kept.items()
-            if (key in always or key not in plain or plain[key] != value) and key != "_name_or_path"
-        }
 
-
-def _vision_config(value: object, embed_dim: int | None) -> CxrVisionConfig:
-    wanted: dict[str, Any] = {} if embed_dim is None else {"embed_dim": embed_dim}
-    if not isinstance(value, CxrVisionConfig):
-        return CxrVisionConfig(**(section("clip_vision_cfg", value) | wanted))
-    value.update(wanted)
-    return value
+def _section(name: str, value: object) -> dict[str, Any]:
+    """Return one section of a config file as a new dict; None becomes an empty one."""
+    if isinstance(value, PretrainedConfig):
+        return value.to_dict()
+    if not isinstance(value, Mapping | None):
+        raise OptionError(f"{name} in config.json must be an object, got {type(value).__name__}")
+    return dict(value or {})
 
 
 def _pixel_statistic(given: Mapping | None, name: str, default: float) -> float:
-    value = section("image_preprocess_cfg", given).get(name, default)
-    if isinstance(value, list | tuple):
-        if len(value) != 1:
-            raise OptionError(
-                f"image_preprocess_cfg.{name} must be a number or a list of one (the model sees "
-                f"one grey channel), got {value!r}"
-            )
+    value = _section("image_preprocess_cfg", given).get(name, default)
+    if isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or (name == "std" and value <= 0):
+    if not is_number(value) or (name == "std" and value <= 0):
         raise OptionError(
-            f"image_preprocess_cfg.{name} must be a number, std above 0, got {value!r}"
+            f"image_preprocess_cfg.{name} must be a number, or a list of one (the model sees one "
+            f"grey channel), and std above 0; got {value!r}"
         )
     return float(value)
-
-
-def _square(name: str, value: int | Sequence[int]) -> int:
-    if isinstance(value, Sequence):
-        if len(set(value)) != 1:
-            raise OptionError(f"clip_vision_cfg.{name} must be square, got {value!r}")
-        return value[0]
-    return value
 
 
 #: Part -> its modules.
