@@ -1,10 +1,8 @@
 """The processor fits, normalises and can be undone."""
 
 import numpy as np
-import pytest
 import torch
 
-from workbench.errors import OptionError
 from workbench.model.config import PIXEL_MEAN, PIXEL_STD, CxrLlavaConfig
 from workbench.model.processor import ImageProcessor
 from workbench.radiograph import InputContract, Radiograph
@@ -45,9 +43,3 @@ def test_settings_come_from_the_configuration():
     config = CxrLlavaConfig(clip_vision_cfg={"image_size": 48, "patch_size": 16})
     processor = ImageProcessor.from_config(config)
     assert (processor.size, processor.mean, processor.std) == (48, PIXEL_MEAN, PIXEL_STD)
-
-
-@pytest.mark.parametrize("arguments", [(0,), (8, 0.5, 0.0)])
-def test_sizes_above_zero(arguments):
-    with pytest.raises(OptionError, match="must be above 0"):
-        ImageProcessor(*arguments)

@@ -143,10 +143,6 @@ def test_bad_geometry_is_refused(arguments, error, message):
         fit_geometry(*arguments)
 
 
-def test_bad_pixels_are_refused():
-    with pytest.raises(InputError, match="2-D greyscale"):
-        fit_pixels(np.zeros((4, 4, 3)), 8)
-    with pytest.raises(InputError, match="NaN"):
-        fit_pixels(np.full((4, 4), np.nan), 8)
+def test_bad_points_are_refused():
     with pytest.raises(InputError, match=r"shape \(\.\.\., 2\)"):
         fit_geometry(4, 4, 8).to_model([1, 2, 3])

@@ -93,8 +93,8 @@ def test_depth_can_be_given():
     ("array", "message"),
     [
         (np.array([[-3, 5]]), "unsigned integers"),
-        (np.array([[0.0, 1.5]]), "floating-point pixels must lie"),
-        (np.array([[0.0, np.nan]]), "floating-point pixels must lie"),
+        (np.array([[0.0, 1.5]]), "pixels must lie in"),
+        (np.array([[0.0, np.nan]]), "pixels must lie in"),
         (np.zeros((4, 4, 3), np.uint8), "one channel"),
         (np.zeros((0, 4), np.uint8), "empty"),
         (np.array([["a"]]), "unsigned integers"),

@@ -47,7 +47,6 @@ class ModelCard:
 
     Attributes:
         name: "mini", a hub id, or the name of a directory.
-        revision: commit of a hub checkpoint, else None.
         sha256s: SHA-256 of every weight file by file name; empty where the files are not here.
         notice: one line that every surface shows.
         domain: "phantom" or "radiograph": what the model was trained on.
@@ -123,8 +122,7 @@ _BUDGET = (
 def card(source: str | os.PathLike = "mini", *, hashes: bool = True) -> ModelCard:
     """Describe "mini", a directory or a hub id; a model that is loaded has its own as `.card`.
 
-    Args:
-        hashes: compute the SHA-256 of weight files (seconds for a full-size directory).
+    `hashes` asks for the SHA-256 of weight files (seconds for a full-size directory).
 
     Raises:
         CheckpointError: there is no such checkpoint, or it cannot be read.

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,14 +24,8 @@ from workbench.model.llava import CxrLlavaForConditionalGeneration, Float32Rotar
 from workbench.model.placement import empty_model
 
 
-class TensorSlice(Protocol):
-    """A tensor of a safetensors file, which is read when it is indexed."""
-
-    def __getitem__(self, index: object, /) -> torch.Tensor: ...
-
-
 def load_as_int8(
-    config: CxrLlavaConfig, tensors: Mapping[str, TensorSlice]
+    config: CxrLlavaConfig, tensors: Mapping[str, Any]
 ) -> CxrLlavaForConditionalGeneration:
     """Make a model on the CPU whose language model has int8 layers; the rest is float32.
 
@@ -47,7 +41,8 @@ def load_as_int8(
         )
     model = empty_model(config)
     model.llama.rotary_emb = Float32RotaryEmbedding(config.llama)  # computed, in no file
-    layers = _linear_layers(model)
+    inner = model.llama.named_modules(prefix="llama")
+    layers = [name for name, module in inner if isinstance(module, nn.Linear)]
     for name in tensors.keys() - {f"{n}.{part}" for n in layers for part in ("weight", "bias")}:
         model.load_state_dict({name: _single(tensors[name])}, strict=False, assign=True)
     for name in layers:
@@ -60,12 +55,7 @@ def load_as_int8(
     return model
 
 
-def _linear_layers(model: CxrLlavaForConditionalGeneration) -> list[str]:
-    inner = model.llama.named_modules(prefix="llama")
-    return [name for name, module in inner if isinstance(module, nn.Linear)]
-
-
-def _single(part: TensorSlice) -> torch.Tensor:
+def _single(part: Any) -> torch.Tensor:
     """Read a tensor as float32 of its own, not as a view of the file."""
     return part[...].to(torch.float32, copy=True)
 

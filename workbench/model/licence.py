@@ -50,23 +50,15 @@ def terms_of(kind: str, facts: Mapping[str, Any]) -> Terms:
     """
     default = {"mini": MINI_TERMS, "hub": PUBLISHED_TERMS}.get(kind, UNKNOWN_TERMS)
     domain = str(facts.get("domain", default.domain))
-    notice = PHANTOM_NOTICE if domain == PHANTOM else default.notice
-    return Terms(
-        licence=str(facts.get("licence", default.licence)),
-        notice=_with_warning(str(facts.get("notice", notice))),
-        domain=domain,
-    )
+    notice = str(facts.get("notice", PHANTOM_NOTICE if domain == PHANTOM else default.notice))
+    if NOT_CLINICAL not in notice.lower():
+        notice = f"{notice.strip().rstrip('.')}. {NOT_CLINICAL.capitalize()}."
+    return Terms(str(facts.get("licence", default.licence)), notice, domain)
 
 
 def notice_by_name(name: str) -> str:
     """Return the notice of a model that is not loaded yet: `mini`'s own, else the strict one."""
     return MINI_TERMS.notice if name == "mini" else RESEARCH_NOTICE
-
-
-def _with_warning(notice: str) -> str:
-    if NOT_CLINICAL in notice.lower():
-        return notice
-    return f"{notice.strip().rstrip('.')}. {NOT_CLINICAL.capitalize()}."
 
 
 def say_once(name: str, notice: str, licence: str) -> None:

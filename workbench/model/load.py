@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -53,8 +52,6 @@ from workbench.model.weights import (
     verify_weights,
 )
 
-logger = logging.getLogger(__name__)
-
 GENERATION_FILE = "generation_config.json"
 _HEAD = "lm_head.weight"
 
@@ -94,15 +91,8 @@ def load_checkpoint(
 ) -> LoadedCheckpoint:
     """Load a model with all that belongs to it.
 
-    The arguments are those of `workbench.load_model`; `offline=True` forbids the network, None
-    leaves it to HF_HUB_OFFLINE.
-
-    Raises:
-        CheckpointError: no such checkpoint, a file is missing or damaged, or the weights do not
-            fit config.json.
-        DeviceError: device, dtype or quantisation are not available, or the weights do not fit.
-        MissingDependencyError: bitsandbytes is needed and not installed.
-        OptionError: an option has a value that is not allowed.
+    Arguments and errors are those of `workbench.load_model`; `offline=True` forbids the network,
+    None leaves it to HF_HUB_OFFLINE.
     """
     found = resolve_source(source, revision=revision, offline=offline)
     config = read_config(found.directory)
@@ -130,11 +120,7 @@ def load_checkpoint(
 
 
 def quantisation_config(placement: Placement) -> BitsAndBytesConfig | None:
-    """Return what bitsandbytes is told; None where it has nothing to do.
-
-    Raises:
-        MissingDependencyError: bitsandbytes is not installed.
-    """
+    """Return what bitsandbytes is told, if it is installed; None where it has nothing to do."""
     if placement.quantize in (None, INT8):
         return None
     if importlib.util.find_spec("bitsandbytes") is None:
@@ -153,13 +139,10 @@ def quantisation_config(placement: Placement) -> BitsAndBytesConfig | None:
 
 def _check(config: CxrLlavaConfig, weights: WeightFiles) -> None:
     """Compare the headers with the configuration; a head that is in the file is the file's own."""
-    tied = config.tie_word_embeddings
-    if tied and _HEAD in weights.shapes:
-        logger.debug("config.json ties the head, but the weights hold one of their own: used")
-        config.tie_word_embeddings = config.llama.tie_word_embeddings = tied = False
-    expected = empty_model(config).state_dict()
-    shapes = {name: tuple(value.shape) for name, value in expected.items()}
-    check_weights(weights, shapes, optional=(_HEAD,) if tied else ())
+    if _HEAD in weights.shapes:
+        config.tie_word_embeddings = config.llama.tie_word_embeddings = False
+    shapes = {name: tuple(one.shape) for name, one in empty_model(config).state_dict().items()}
+    check_weights(weights, shapes, optional=(_HEAD,) if config.tie_word_embeddings else ())
 
 
 def _check_marks(tokenizer: CxrTokenizer) -> None:
@@ -176,10 +159,9 @@ def _check_marks(tokenizer: CxrTokenizer) -> None:
 def _load_model(
     directory: Path, config: CxrLlavaConfig, weights: WeightFiles, placement: Placement
 ) -> CxrLlavaForConditionalGeneration:
-    names = empty_model(config).state_dict().keys()
-    device_map = "auto" if placement.device == "auto" else {"": placement.device}
+    device_map = {"cpu": None, "auto": "auto"}.get(placement.device, {"": placement.device})
     size = sum(path.stat().st_size for path in weights.files)
-    with _quiet_loading(size < _SLOW_BYTES), open_tensors(weights, names) as tensors:
+    with _quiet_loading(size < _SLOW_BYTES), open_tensors(weights) as tensors:
         if placement.quantize == INT8:
             model = load_as_int8(config, tensors)
         else:
@@ -188,7 +170,7 @@ def _load_model(
                 config=config,
                 state_dict=tensors,
                 dtype=placement.dtype,
-                device_map=None if placement.device == "cpu" else device_map,
+                device_map=device_map,
                 quantization_config=quantisation_config(placement),
                 local_files_only=True,
             )
@@ -199,13 +181,13 @@ def _load_model(
 @contextmanager
 def _quiet_loading(quiet: bool) -> Iterator[None]:
     """Silence transformers' progress bar and report while a small model loads."""
-    bar = transformers_logging.is_progress_bar_enabled()
-    if quiet and bar:
+    silenced = quiet and transformers_logging.is_progress_bar_enabled()
+    if silenced:
         transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
-        if quiet and bar:
+        if silenced:
             transformers_logging.enable_progress_bar()
 
 

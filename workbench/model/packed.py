@@ -36,11 +36,9 @@ _BLOCKS = 8
 
 
 class RowProduct:
-    """The product with one weight as it lies, fast for a single row; more take the usual way.
+    """The product with one weight (N, K) as it lies, fast for a single row.
 
-    Args:
-        weight: (N, K) float32 on the CPU; `can_pack` tells whether it will do.
-        bias: (N,) or None.
+    `can_pack` tells whether a weight will do; more rows take the usual way.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
@@ -61,11 +59,9 @@ class RowProduct:
 
 
 class PackedProduct:
-    """The product with one weight, or with several side by side, packed.
+    """The product with one weight (N, K), or with several side by side, packed.
 
-    Args:
-        weights: (N, K) float32 on the CPU each; `can_pack` tells whether they will do.
-        biases: (N,) of each, or None of all.
+    `can_pack` tells whether weights will do; biases are those of each, or None of all.
     """
 
     def __init__(
@@ -105,7 +101,7 @@ def worth_packing(model: CxrLlavaForConditionalGeneration) -> bool:
     The answer depends on the model alone, not on the memory that is free: the same text comes out
     of every process.
     """
-    return _fits(model, above=SMALL) and _same_numbers()
+    return layer_bytes(model) > SMALL and _fits(model) and _same_numbers()
 
 
 def worth_blocks(model: CxrLlavaForConditionalGeneration) -> bool:
@@ -114,11 +110,11 @@ def worth_blocks(model: CxrLlavaForConditionalGeneration) -> bool:
     The answer depends on the model and the kind of processor, not on its threads. Large models
     have weights so wide that they gain nothing.
     """
-    return torch.backends.cpu.get_cpu_capability() == "AVX2" and _fits(model, above=0)
+    return torch.backends.cpu.get_cpu_capability() == "AVX2" and _fits(model)
 
 
-def _fits(model: CxrLlavaForConditionalGeneration, *, above: int) -> bool:
-    return above < layer_bytes(model) <= MOST and can_pack(model.llama.embed_tokens.weight)
+def _fits(model: CxrLlavaForConditionalGeneration) -> bool:
+    return layer_bytes(model) <= MOST and can_pack(model.llama.embed_tokens.weight)
 
 
 def layer_bytes(model: CxrLlavaForConditionalGeneration) -> int:

@@ -93,17 +93,15 @@ class PartSizes:
 
     def bytes_as(self, dtype: str) -> int:
         """Return the weight of the model in bytes, as one of the names in `BYTES`."""
-        if dtype in _BESIDE:
-            rest = (self.total - self.quantisable) * BYTES[_BESIDE[dtype]]
-            return int(self.quantisable * BYTES[dtype] + rest)
-        return int(self.total * BYTES[dtype])
+        rest = (self.total - self.quantisable) * BYTES[_BESIDE.get(dtype, dtype)]
+        return int(self.quantisable * BYTES[dtype] + rest)
 
     def bytes_to_load(self, dtype: str) -> int:
         """Return the memory that loading the model takes at most, in bytes."""
         return self.bytes_as(dtype) + (_SHRINKING * self.largest if dtype == "int8" else 0)
 
     def memory(self) -> dict[str, int]:
-        """Return bytes of the weights for every name in `BYTES`."""
+        """Return `bytes_as` for every name in `BYTES`."""
         return {name: self.bytes_as(name) for name in BYTES}
 
 
@@ -115,41 +113,29 @@ def empty_model(config: CxrLlavaConfig) -> CxrLlavaForConditionalGeneration:
 
 def measure(model: CxrLlavaForConditionalGeneration) -> PartSizes:
     """Count the parameters of a model, with or without storage."""
-    seen: set[int] = set()
 
     def count(module: nn.Module) -> int:
-        new = [p for p in module.parameters() if id(p) not in seen]
-        seen.update(map(id, new))
-        return sum(p.numel() for p in new)
+        return sum(p.numel() for p in module.parameters())
 
+    tied = model.lm_head.weight is model.llama.embed_tokens.weight
     linear = [m.weight.numel() for m in model.llama.modules() if isinstance(m, nn.Linear)]
     return PartSizes(
         vision_tower=count(model.vision_tower),
         mm_projector=count(model.mm_projector),
         language_model=count(model.llama),
-        lm_head=count(model.lm_head),
+        lm_head=0 if tied else count(model.lm_head),
         quantisable=sum(linear),
         largest=max(linear, default=0),
     )
 
 
 def full_size_config() -> CxrLlavaConfig:
-    """Return the configuration of the published full-size model; its vision tower is the default.
+    """Return the configuration of the published full-size model.
 
-    Deviation: its `config.json` is not quoted here; `clip_embed_dim` (768) and the LLaMA sizes are
-    those of open_clip and Llama-2-7b-chat, which the paper names.
+    Deviation: its `config.json` is not quoted here; `clip_embed_dim` (768) is that of open_clip,
+    and the LLaMA is Llama-2-7b-chat, which the paper names (transformers' default but for these).
     """
-    return CxrLlavaConfig(
-        llama={
-            "hidden_size": 4096,
-            "intermediate_size": 11008,
-            "max_position_embeddings": 4096,
-            "num_attention_heads": 32,
-            "num_hidden_layers": 32,
-            "rms_norm_eps": 1e-5,
-            "vocab_size": 32000,
-        },
-    )
+    return CxrLlavaConfig(llama={"max_position_embeddings": 4096, "rms_norm_eps": 1e-5})
 
 
 @dataclass(frozen=True)
@@ -171,11 +157,8 @@ class Gpu:
 class Hardware:
     """What a machine offers.
 
-    Attributes:
-        gpus: CUDA devices.
-        mps: an Apple GPU is usable.
-        memory: bytes of main memory; 0 where it is not known.
-        bfloat16: the processor multiplies bfloat16 in hardware (AMX, AVX512-BF16).
+    `memory` is in bytes, 0 where it is not known; `bfloat16` says that the processor multiplies
+    bfloat16 in hardware (AMX, AVX512-BF16).
     """
 
     gpus: tuple[Gpu, ...] = ()

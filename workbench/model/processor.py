@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from workbench.errors import OptionError
 from workbench.model.config import PIXEL_MEAN, PIXEL_STD, CxrLlavaConfig
-from workbench.radiograph import FitGeometry, Radiograph, fit_geometry, fit_pixels
+from workbench.radiograph import FitGeometry, Radiograph, fit_pixels
 
 
 class ImageProcessor:
@@ -21,14 +20,9 @@ class ImageProcessor:
     Args:
         size: S, side of the model's square input in pixels.
         mean, std: of pixels in [0, 1]; subtracted, and divided by.
-
-    Raises:
-        OptionError: size or std is not above 0.
     """
 
     def __init__(self, size: int, mean: float = PIXEL_MEAN, std: float = PIXEL_STD) -> None:
-        if size < 1 or std <= 0:
-            raise OptionError(f"size and std must be above 0, got size {size} and std {std}")
         self.size = int(size)
         self.mean = float(mean)
         self.std = float(std)
@@ -41,24 +35,20 @@ class ImageProcessor:
     def __call__(
         self, radiograph: Radiograph, fit: str | None = None
     ) -> Float[torch.Tensor, "1 S S"]:
-        """Fit and normalise one radiograph to (1, S, S) float32.
+        """Fit and normalise one radiograph of any size to (1, S, S) float32.
 
-        Args:
-            radiograph: pixels (H, W) in [0, 1] of any size.
-            fit: "crop", the published preprocessing, or "pad"; by default what the radiograph's
-                input contract says.
+        `fit` is "crop", the published preprocessing, or "pad"; by default what the input contract
+        says.
 
         Raises:
-            OptionError: fit is neither.
             InputError: the image is too thin to be fitted.
         """
-        fit = radiograph.contract.fit if fit is None else fit
-        square = fit_pixels(radiograph.pixels, self.size, fit)
+        square = fit_pixels(radiograph.pixels, self.size, fit or radiograph.contract.fit)
         return torch.from_numpy(self.normalise(square)).unsqueeze(0)
 
     def geometry(self, radiograph: Radiograph) -> FitGeometry:
         """Return how the radiograph lies in the model's square input."""
-        return fit_geometry(*radiograph.size, self.size, radiograph.contract.fit)
+        return radiograph.geometry(self.size)
 
     def normalise(self, square: np.ndarray) -> np.ndarray:
         """Return (pixel - mean) / std in float32."""

@@ -42,8 +42,6 @@ DIFFERENTIAL_PROMPT = "What are the possible differential diagnoses for this pat
 #: How the template spells the first and the last token.
 BOS, EOS = "<s>", "</s>"
 
-ROLES = ("system", "user", "assistant")
-
 #: Strings that mean something to the template or the tokenizer.
 RESERVED = (IMAGE_MARK, "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", BOS, EOS, "<unk>")
 _RESERVED = re.compile("|".join(re.escape(mark) for mark in RESERVED))
@@ -59,10 +57,6 @@ class Message:
     role: str
     content: str
 
-    def __post_init__(self) -> None:
-        if self.role not in ROLES:
-            raise InputError(f"role must be one of {', '.join(ROLES)}, got {self.role!r}")
-
 
 def report_messages() -> list[Message]:
     """Return the messages that ask for a report, as published."""
@@ -75,11 +69,7 @@ def differential_messages() -> list[Message]:
 
 
 def question_messages(text: str) -> list[Message]:
-    """Return the messages that ask a free question about an image.
-
-    Raises:
-        InputError: the question is empty or holds a reserved mark.
-    """
+    """Return the messages that ask a free question about an image; the text is checked."""
     return _about_image(check_user_text(text))
 
 

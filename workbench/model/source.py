@@ -34,12 +34,9 @@ _ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 @dataclass(frozen=True)
 class CheckpointSource:
-    """A checkpoint on this machine.
+    """A checkpoint on this machine; its kind is "mini", "directory" or "hub".
 
-    Attributes:
-        name: "mini", a hub id, or the name of the directory.
-        kind: "mini", "directory" or "hub".
-        revision: commit of a hub checkpoint, else None.
+    `name` is "mini", the name of the directory, or a hub id with the commit as `revision`.
     """
 
     name: str

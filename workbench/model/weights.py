@@ -8,7 +8,7 @@ the index names; copies of it in other shards are left alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -86,17 +86,13 @@ def find_weights(directory: Path) -> WeightFiles:
 
 
 @contextmanager
-def open_tensors(weights: WeightFiles, names: Collection[str]) -> Iterator[dict[str, Any]]:
-    """Give each named tensor as a slice of its file; nothing is read before it is indexed."""
+def open_tensors(weights: WeightFiles) -> Iterator[dict[str, Any]]:
+    """Give each tensor as a slice of its file; nothing is read before it is indexed."""
     with ExitStack() as stack:
         opened = {
             path: stack.enter_context(safe_open(path, framework="pt")) for path in weights.files
         }
-        yield {
-            name: opened[path].get_slice(name)
-            for name, path in weights.places.items()
-            if name in names
-        }
+        yield {name: opened[path].get_slice(name) for name, path in weights.places.items()}
 
 
 def _read_header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -178,8 +178,7 @@ def pixel_warnings(
 
     `polarity` says whether the layout of a frontal chest radiograph may be expected.
     """
-    height, width = pixels.shape
-    geometry = fit_geometry(height, width, PUBLISHED_SIZE, fit)
+    geometry = fit_geometry(*pixels.shape, PUBLISHED_SIZE, fit)
     found = (*_about_shape(geometry), *_about_pixels(pixels, geometry, polarity))
     return tuple(InputWarning(code, message) for code, message in found)
 
@@ -193,7 +192,10 @@ def _about_pixels(
             "the image holds (almost) one grey value; check that the file is the one you meant",
         )
         return
-    little = little_seen(*_visible(pixels, geometry))
+    left, top, right, bottom = map(round, geometry.crop_box)
+    beside = 1 - min(pixels.shape) / max(pixels.shape) if geometry.fit == "pad" else 0.0
+    step = max(1, int((pixels.size / _SAMPLE) ** 0.5))
+    little = little_seen(pixels[top:bottom:step, left:right:step], beside)
     if little:
         yield (
             "almost-blank",
@@ -207,15 +209,6 @@ def _about_pixels(
             "upside down or no chest radiograph: look at it, and if bone is dark load it with "
             "invert=True (or invert=False where it was turned over)",
         )
-
-
-def _visible(pixels: np.ndarray, geometry: FitGeometry) -> tuple[np.ndarray, float]:
-    """Return the pixels that a model sees, thinned out, and the black share of its square."""
-    left, top, right, bottom = map(round, geometry.crop_box)
-    step = max(1, int((pixels.size / _SAMPLE) ** 0.5))
-    padded = geometry.fit == "pad"
-    beside = 1 - min(pixels.shape) / max(pixels.shape) if padded else 0.0
-    return pixels[top:bottom:step, left:right:step], beside
 
 
 def _about_shape(geometry: FitGeometry) -> Iterator[tuple[str, str]]:

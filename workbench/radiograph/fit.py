@@ -36,10 +36,9 @@ class FitGeometry:
     """Where each pixel of the original lies in the model's square input.
 
     Attributes:
-        original_size: (rows, columns).
+        original_size, resized_size: (rows, columns), and those after the resize.
         size: S, the side of the square input.
         fit: "crop" or "pad".
-        resized_size: (rows, columns) after the resize, before crop or pad.
         offset: (top, left) of the crop inside the resized image (fit "crop"), or of the resized
             image inside the square (fit "pad").
     """
@@ -138,20 +137,9 @@ def fit_pixels(pixels: np.ndarray, size: int, fit: str = "crop") -> np.ndarray:
 
     Returns:
         (size, size) float32 in [0, 1].
-
-    Raises:
-        InputError: pixels are not 2-D or not finite.
     """
     pixels = np.asarray(pixels, dtype=np.float32)
-    if pixels.ndim != 2:
-        raise InputError(
-            f"fit_pixels needs a 2-D greyscale array, got shape {pixels.shape}; "
-            "convert it to one channel first"
-        )
-    height, width = pixels.shape
-    geometry = fit_geometry(height, width, size, fit)
-    if not np.isfinite(pixels).all():
-        raise InputError("pixels hold NaN or infinite values; expected values in [0, 1]")
+    geometry = fit_geometry(*pixels.shape, size, fit)
     rows, columns = geometry.resized_size
     resized = _as_pillow(pixels).resize((columns, rows), Image.Resampling.LANCZOS)
     top, left = geometry.offset

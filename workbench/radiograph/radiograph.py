@@ -48,12 +48,7 @@ class Radiograph:
     meta: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        pixels = np.array(self.pixels, dtype=np.float32, order="C")
-        if pixels.ndim != 2 or pixels.size == 0:
-            raise InputError(
-                f"a radiograph needs a 2-D greyscale array, got shape {np.shape(self.pixels)}; "
-                "convert it to one channel first"
-            )
+        pixels = np.array(_one_channel(self.pixels), dtype=np.float32, order="C")
         low, high = float(pixels.min()), float(pixels.max())
         if not (low >= 0.0 and high <= 1.0):
             raise InputError(
@@ -200,9 +195,14 @@ def to_unit_range(
     values = _one_channel(array)
     if bits is not None and not 1 <= bits <= 32:
         raise OptionError(f"bits must lie between 1 and 32, got {bits}")
-    _check_values(values)
-    if np.issubdtype(values.dtype, np.floating):
+    if values.dtype.kind == "f":
         return values.astype(np.float32), 32, ()
+    if values.dtype.kind not in "iu" or values.min() < 0:
+        got = f"values from {values.min()} up" if values.dtype.kind == "i" else values.dtype
+        raise InputError(
+            f"pixels must be unsigned integers or floats in [0, 1], got {got}; shift, scale or "
+            "convert them first"
+        )
     warnings: tuple[InputWarning, ...] = ()
     if bits is None:
         bits, warnings = _guess_bits(values)
@@ -214,32 +214,14 @@ def to_unit_range(
     return (values / (2**bits - 1)).astype(np.float32), bits, warnings
 
 
-def _check_values(values: np.ndarray) -> None:
-    low, high = (values.min(), values.max()) if values.dtype.kind in "iuf" else (0, 0)
-    if values.dtype.kind == "f" and not (low >= 0 and high <= 1):
-        raise InputError(
-            f"floating-point pixels must lie in [0, 1], got [{low:.4g}, {high:.4g}]; divide by the "
-            "largest possible value, or pass unsigned integers"
-        )
-    if values.dtype.kind not in "iuf" or low < 0:
-        got = f"values from {low} to {high}" if low < 0 else values.dtype
-        raise InputError(
-            f"pixels must be unsigned integers or floats in [0, 1], got {got}; shift, "
-            "scale or convert them first"
-        )
-
-
 def _one_channel(array: np.ndarray) -> np.ndarray:
     values = np.asarray(array)
-    if values.size == 0:
-        raise InputError(f"the array is empty (shape {values.shape}); expected greyscale pixels")
-    if values.ndim > 2:
-        axes = [i for i, n in enumerate(values.shape) if n == 1][: values.ndim - 2]
-        values = np.squeeze(values, axis=tuple(axes))
-    if values.ndim != 2:
+    axes = [i for i, n in enumerate(values.shape) if n == 1][: max(0, values.ndim - 2)]
+    values = np.squeeze(values, axis=tuple(axes))
+    if values.ndim != 2 or not values.size:
         raise InputError(
-            f"a radiograph needs a 2-D greyscale array, got shape {np.shape(array)}; convert it "
-            "to one channel first"
+            f"a radiograph needs a 2-D greyscale array that is not empty, got shape "
+            f"{np.shape(array)}; convert it to one channel first"
         )
     return values
 
