@@ -134,7 +134,8 @@ class CxrLlavaConfig(PretrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: object) -> None:
-        embedded = {} if self.clip_embed_dim is None else {"embed_dim": self.clip_embed_dim}
+        size = self.clip_embed_dim
+        embedded: dict[str, Any] = {} if size is None else {"embed_dim": size}
         if isinstance(self.clip_vision_cfg, CxrVisionConfig):
             self.clip_vision_cfg.update(embedded)
         else:

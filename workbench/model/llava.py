@@ -118,11 +118,7 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
         return self.mm_projector
 
     def encode_image(self, pixel_values: torch.Tensor) -> Float[torch.Tensor, "B N H"]:
-        """Encode (B, 1, S, S) normalised pixels into rows of the language model's sequence.
-
-        Raises:
-            InputError: the shape is not (B, 1, S, S) with S of the configuration.
-        """
+        """Encode (B, 1, S, S) normalised pixels into rows of the language model's sequence."""
         tokens = self.vision_tower(pixel_values).tokens
         weight = self.mm_projector.weight
         return self.mm_projector(tokens.to(weight.device))
@@ -209,8 +205,7 @@ class CxrLlavaForConditionalGeneration(PreTrainedModel):
             use_cache=use_cache,
             **{key: value for key, value in kwargs.items() if key != "num_items_in_batch"},
         )
-        last = isinstance(logits_to_keep, int)
-        kept = slice(-logits_to_keep, None) if last else logits_to_keep  # -0: all of them
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(output.last_hidden_state[:, kept])
         return CausalLMOutputWithPast(
             loss=None if labels is None else self._loss(logits, labels, kwargs),

@@ -210,9 +210,6 @@ def save_checkpoint(
         facts: written to model_card.json with the hashes of the weights, which are verified on
             loading ("name", "domain", "licence" and "notice" are read from it then, too).
         max_shard_size: weights above this are split into shards with an index.
-
-    Raises:
-        OptionError: dtype is none of the above.
     """
     if dtype is not None and dtype not in DTYPES:
         raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")

@@ -99,11 +99,7 @@ class CxrTokenizer:
 
     @classmethod
     def from_directory(cls, directory: str | Path, *, embedded: int | None = None) -> CxrTokenizer:
-        """Read the tokenizer of a checkpoint directory; only tokenizer.model must be there.
-
-        Raises:
-            CheckpointError: tokenizer.model is missing or unreadable, or is not of this model.
-        """
+        """Read the tokenizer of a checkpoint directory; only tokenizer.model must be there."""
         return cls(*read_files(Path(directory)), embedded=embedded)
 
     def save(self, directory: str | Path) -> None:
@@ -244,18 +240,17 @@ class CxrTokenizer:
 
     def _find_beyond(self, known: int, embedded: int) -> dict[str, int]:
         """Return the added tokens that the model does not embed; those of every prompt it must."""
-        if known > embedded:
-            raise CheckpointError(
-                f"tokenizer.model knows {known} ids, but the model embeds {embedded}; use the "
-                "tokenizer that belongs to these weights"
-            )
-        beyond = {token: i for token, i in self._ids.items() if i >= embedded}
+        highest = {f"tokenizer.model knows {known} ids": known - 1}
         for token in (self.settings[name] for name in REQUIRED):
-            if token in beyond:
+            index = self._ids[token]
+            highest[f"the special token {token!r} has the id {index}"] = index
+        for what, index in highest.items():
+            if index >= embedded:
                 raise CheckpointError(
-                    f"the special token {token!r} has the id {beyond[token]}, but the model embeds "
-                    f"{embedded}; use the tokenizer that belongs to these weights"
+                    f"{what}, but the model embeds {embedded}; use the tokenizer that belongs to "
+                    "these weights"
                 )
+        beyond = {token: i for token, i in self._ids.items() if i >= embedded}
         named = sorted((token, i) for token, i in beyond.items() if token != IMAGE_MARK)
         if self.pad_id >= embedded:
             self.pad_id = self.unk_id

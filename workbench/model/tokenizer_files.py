@@ -52,11 +52,7 @@ class AddedToken:
 
 
 def read_files(directory: Path) -> tuple[bytes, dict[str, Any]]:
-    """Return tokenizer.model, and what the JSON files say about the keys of `DEFAULTS`.
-
-    Raises:
-        CheckpointError: tokenizer.model is missing, or a JSON file beside it cannot be read.
-    """
+    """Return tokenizer.model, and what the JSON files say about the keys of `DEFAULTS`."""
     path = directory / MODEL_FILE
     if not path.is_file():
         raise CheckpointError(
@@ -82,11 +78,7 @@ def write_files(directory: Path, model: bytes, settings: Mapping[str, Any]) -> N
 
 
 def check_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, AddedToken]]:
-    """Return the value of every key, and by its content each token that is cut out of a text.
-
-    Raises:
-        CheckpointError: a value is of the wrong kind.
-    """
+    """Return the value of every key, and by its content each token that is cut out of a text."""
     try:
         settings = {n: v if given.get(n) is None else given[n] for n, v in DEFAULTS.items()}
         for name, default in DEFAULTS.items():

@@ -113,12 +113,9 @@ def _read_header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
 def check_weights(
     weights: WeightFiles, expected: Mapping[str, Sequence[int]], *, optional: Sequence[str] = ()
 ) -> None:
-    """Compare names and shapes in the files with those of a model.
+    """Refuse weights that are missing, unexpected, misshapen, or numbers that need a scale.
 
     `optional` names may be missing (a head tied to the embedding).
-
-    Raises:
-        CheckpointError: weights are missing, unexpected, misshapen, or numbers that need a scale.
     """
     found = weights.shapes
     misshapen = [

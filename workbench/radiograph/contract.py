@@ -178,7 +178,8 @@ def pixel_warnings(
 
     `polarity` says whether the layout of a frontal chest radiograph may be expected.
     """
-    geometry = fit_geometry(*pixels.shape, PUBLISHED_SIZE, fit)
+    height, width = pixels.shape
+    geometry = fit_geometry(height, width, PUBLISHED_SIZE, fit)
     found = (*_about_shape(geometry), *_about_pixels(pixels, geometry, polarity))
     return tuple(InputWarning(code, message) for code, message in found)
 

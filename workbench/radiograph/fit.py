@@ -139,7 +139,8 @@ def fit_pixels(pixels: np.ndarray, size: int, fit: str = "crop") -> np.ndarray:
         (size, size) float32 in [0, 1].
     """
     pixels = np.asarray(pixels, dtype=np.float32)
-    geometry = fit_geometry(*pixels.shape, size, fit)
+    height, width = pixels.shape
+    geometry = fit_geometry(height, width, size, fit)
     rows, columns = geometry.resized_size
     resized = _as_pillow(pixels).resize((columns, rows), Image.Resampling.LANCZOS)
     top, left = geometry.offset

@@ -133,11 +133,7 @@ class Radiograph:
         return fit_pixels(self.pixels, size, self.contract.fit)
 
     def show(self, *, size: int = PUBLISHED_SIZE) -> Figure:
-        """Draw the original with the crop, the view of a model of `size`, and the input contract.
-
-        Raises:
-            OptionError: size is not positive.
-        """
+        """Draw the original with the crop, what a model of `size` sees, and the input contract."""
         from workbench.figures.radiograph import plot_input
 
         return plot_input(
