@@ -29,12 +29,10 @@ _MOST_LAYERS, _MOST = 512, 10_000_000
 #: Say that the weights are stored in another form.
 _STORAGE = ("quantization_config", "compression_config")
 
-#: How a model was run or trained, not what it is; so are names that begin with "_attn" and such.
+#: How a model was run or trained, not what it is; and so every name that ends in "_implementation".
 _RUNNING = (
-    "attn_implementation",
     "auto_map",
     "distributed_config",
-    "experts_implementation",
     "fusion_config",
     "gradient_checkpointing",
     "output_attentions",

@@ -199,9 +199,8 @@ class CxrTokenizer:
         tokens: list[str] = []
         for index, part in enumerate(parts):
             tokens += [part] if index % 2 else self._tokenise_run(part)
-        first, second = (*tokens[:2], "", "")[:2]
-        mark = not self.legacy and first == WORD_START and second in self._special
-        return tokens[1:] if mark else tokens
+        mark = not self.legacy and len(tokens) > 1 and tokens[0] == WORD_START
+        return tokens[1:] if mark and tokens[1] in self._special else tokens
 
     def _tokenise_run(self, text: str) -> list[str]:
         if self.legacy or not text.startswith((WORD_START, " ")):
