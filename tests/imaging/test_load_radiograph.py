@@ -45,7 +45,7 @@ def test_arrays_are_accepted(film):
     assert wb.load_radiograph(pixels, invert=True).contract.inverted
     with pytest.raises(InputError, match="colour array must be uint8"):
         wb.load_radiograph(np.zeros((5, 7, 3)))
-    with pytest.raises(InputError, match="not empty, got shape"):
+    with pytest.raises(InputError, match=r"got shape .* not empty"):
         wb.load_radiograph(np.zeros((0, 7)))
     with pytest.raises(InputError, match="more than the limit"):
         wb.load_radiograph(pixels, max_pixels=100)

@@ -216,8 +216,8 @@ def _one_channel(array: np.ndarray) -> np.ndarray:
     values = np.squeeze(values, axis=tuple(axes))
     if values.ndim != 2 or not values.size:
         raise InputError(
-            f"a radiograph needs a 2-D greyscale array that is not empty, got shape "
-            f"{np.shape(array)}; convert it to one channel first"
+            f"a radiograph needs a 2-D greyscale array, got shape {np.shape(array)}; convert it "
+            "to one channel first, and check that it is not empty"
         )
     return values
 
