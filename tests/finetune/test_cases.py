@@ -10,8 +10,7 @@ from PIL import Image, ImageFile
 
 from workbench.errors import InputError, TrainingError
 from workbench.finetune.cases import (
-    CaseSet,
-    _checked,
+    _case_set,
     gather,
     manifest_cases,
     manifest_regions,
@@ -35,7 +34,7 @@ def test_patients_of_a_manifest_are_on_one_side(manifest):
 def test_shared_patients_are_refused(manifest):
     cases = manifest_cases(manifest, DATA).train
     with pytest.raises(TrainingError, match="divide by patient"):
-        _checked(CaseSet(cases, cases[:1]))
+        _case_set([*cases, cases[0]], [*(False for _ in cases), True])
 
 
 def test_test_rows_are_never_touched(manifest):

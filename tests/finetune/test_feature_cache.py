@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from workbench.errors import TrainingError
-from workbench.finetune.feature_cache import FeatureCache
+from workbench.finetune.datasets import FeatureCache
 
 
 @pytest.fixture

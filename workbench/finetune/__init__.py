@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from workbench.finetune.comparing import RunComparison as RunComparison
     from workbench.finetune.comparing import compare as compare
     from workbench.finetune.comparing import examine as examine
-    from workbench.finetune.feature_cache import FeatureCache as FeatureCache
+    from workbench.finetune.datasets import FeatureCache as FeatureCache
     from workbench.finetune.ledger import Ledger as Ledger
     from workbench.finetune.ledger import Run as Run
     from workbench.finetune.ledger import open_run as open_run

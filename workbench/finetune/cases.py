@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -138,49 +138,45 @@ def gather(recipe: Recipe) -> CaseSet:
     if data.phantoms is None:
         manifest = manifests.load(str(data.manifest), root=data.root)
         return manifest_cases(manifest, data, seed=recipe.seed)
-    cases, taught = phantom_cases(data.phantoms), data.phantoms.finding
-    train, validation = _divided(cases, data.validation, recipe.seed, taught)
+    cases = phantom_cases(data.phantoms)
+    late = _late(cases, data.validation, recipe.seed, data.phantoms.finding)
     unlabelled = unlabelled_cases(data.phantoms, behind=cases)
-    return _checked(CaseSet(train, validation, tuple(unlabelled)))
+    return _case_set(cases, late, unlabelled=tuple(unlabelled))
 
 
 def phantom_cases(wanted: PhantomData) -> list[Case]:
     """Return phantom cases; with a taught finding, as many with and without as its share says."""
-    if wanted.finding is None:
+    domain, finding = wanted.domain, wanted.finding
+    if finding is None:
         seeds = range(wanted.first_seed, wanted.first_seed + wanted.count)
-        return [phantom_case(seed, domain=wanted.domain) for seed in seeds]
+        return [phantom_case(seed, domain=domain) for seed in seeds]
     with_it = round(wanted.count * wanted.share)
     quota = {True: with_it, False: wanted.count - with_it}
     found: list[Case] = []
     seed = wanted.first_seed
-    while len(found) < wanted.count:
-        shows = _shows(seed, wanted.finding, wanted.domain, quota)
+    while any(quota.values()):
+        if finding in ON_REQUEST:
+            shows = quota[True] > 0 and (seed % 2 == 0 or not quota[False])
+        else:
+            shows = finding in _findings(seed, domain)
         if quota[shows]:
             quota[shows] -= 1
-            taught = wanted.finding if shows and wanted.finding in ON_REQUEST else None
-            found.append(phantom_case(seed, domain=wanted.domain, add=taught, known=wanted.finding))
+            taught = finding if shows and finding in ON_REQUEST else None
+            found.append(phantom_case(seed, domain=domain, add=taught, known=finding))
         seed += 1
     return found
 
 
 def unlabelled_cases(wanted: PhantomData, *, behind: Sequence[Case]) -> list[Case]:
     """Return phantoms without labels, of the seeds behind those of other cases."""
-    if not wanted.unlabelled:
-        return []
     start = behind[-1].phantom.seed + 1
-    if start + wanted.unlabelled > FIRST_HELD_OUT_SEED:
+    if wanted.unlabelled and start + wanted.unlabelled > FIRST_HELD_OUT_SEED:
         raise TrainingError(
             f"unlabelled phantoms would go up to seed {start + wanted.unlabelled:,}; seeds from "
             f"{FIRST_HELD_OUT_SEED:,} are reserved for evaluation, start lower"
         )
     drawn = [phantom_case(start + at, domain=wanted.domain) for at in range(wanted.unlabelled)]
     return [Case(one.id, one.patient, codes={}, sections={}, load=one.load) for one in drawn]
-
-
-def _shows(seed: int, finding: str, domain: str, quota: Mapping[bool, int]) -> bool:
-    if finding not in ON_REQUEST:
-        return finding in _findings(seed, domain)
-    return quota[True] > 0 and (seed % 2 == 0 or not quota[False])
 
 
 def phantom_case(
@@ -225,14 +221,9 @@ def manifest_cases(manifest: Manifest, data: DataRecipe, *, seed: int = 0) -> Ca
         chosen = manifests.subset(chosen, per_finding=data.per_finding, findings=names, seed=seed)
     cases = [row_case(chosen, row) for row in range(len(chosen))]
     late = (chosen.frame["split"] == "validate").to_numpy()
-    if late.any():
-        train, validation = (
-            tuple(case for case, other in zip(cases, late, strict=True) if other == wanted)
-            for wanted in (False, True)
-        )
-    else:
-        train, validation = _divided(cases, data.validation, seed)
-    return _checked(CaseSet(train, validation, notes=chosen.notes))
+    if not late.any():
+        late = _late(cases, data.validation, seed)
+    return _case_set(cases, late, notes=chosen.notes)
 
 
 def row_case(manifest: Manifest, row: int) -> Case:
@@ -271,10 +262,8 @@ def manifest_regions(
     return found
 
 
-def _divided(
-    cases: Sequence[Case], share: float, seed: int, taught: str | None = None
-) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    """Divide by patient: whole patients go to validation until it has its share.
+def _late(cases: Sequence[Case], share: float, seed: int, taught: str | None = None) -> list[bool]:
+    """Choose by patient what goes to validation: whole patients, until it has its share.
 
     Where a finding is taught, validation has it in the same share as training.
     """
@@ -292,13 +281,14 @@ def _divided(
                 break
             chosen.add(patients[at])
             total += sizes[patients[at]]
-    train = tuple(case for case in cases if case.patient not in chosen)
-    return train, tuple(case for case in cases if case.patient in chosen)
+    return [case.patient in chosen for case in cases]
 
 
-def _checked(cases: CaseSet) -> CaseSet:
-    """Refuse an empty part, and patients in both parts."""
-    train, validation = cases.train, cases.validation
+def _case_set(cases: Sequence[Case], late: Iterable[bool], **more: Any) -> CaseSet:
+    """Divide cases by what goes to validation; empty parts and shared patients are refused."""
+    pairs = list(zip(cases, late, strict=True))
+    train = tuple(case for case, other in pairs if not other)
+    validation = tuple(case for case, other in pairs if other)
     if not train or not validation:
         raise TrainingError(
             f"{len(train)} cases to train on and {len(validation)} to validate: both are needed; "
@@ -310,4 +300,4 @@ def _checked(cases: CaseSet) -> CaseSet:
             f"{len(shared)} patients are in training and validation; divide by patient "
             "(`workbench manifest split`)"
         )
-    return cases
+    return CaseSet(train, validation, **more)

@@ -3,27 +3,37 @@
 A batch is a list of (pass, row) keys. The whole run is one list, so that a resumed run leaves out
 the batches that are done, and each of two processes takes every second one. Rows of like length
 come together; which batches follow each other is random.
+
+What a frozen vision tower makes of images is computed once: a `FeatureCache` has a file for each.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset
 
+from workbench._repr import short_repr
+from workbench._store import read_json, whole_file
 from workbench.errors import TrainingError
 from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT
 from workbench.finetune.cases import Case
 from workbench.finetune.encoding import Example, packed
-from workbench.finetune.feature_cache import FeatureCache
+from workbench.finetune.parts import weights_sha256
 from workbench.model.processor import ImageProcessor
 from workbench.model.prompt import IGNORE_LABEL
+from workbench.model.vision import VisionTower
 from workbench.radiograph.fit import fit_pixels
 
 #: Rows are sorted by length inside windows of this many batches.
@@ -139,6 +149,91 @@ class Images:
             seed=self.seed, epoch=epoch, case=row,
         )  # fmt: skip
         return torch.from_numpy(self.processor.normalise(changed.numpy()))[None]
+
+
+@dataclass(eq=False)
+class FeatureCache:
+    """Vision tokens of images on disk, never of another tower.
+
+        cache = FeatureCache.open("out/features", tower, processor)
+        tokens = cache.rows(cache.add(pixels))        # (B, N, W), computed or read
+
+    A file is named by the SHA-256 of the prepared pixels, and the folder is bound to that of the
+    tower's weights. Several processes may share a folder: one writes at a time, and finds what the
+    others wrote.
+
+    Attributes:
+        tower: the frozen vision tower.
+        computed, found: images computed by this object, and found in the folder.
+    """
+
+    folder: Path
+    tower: VisionTower = field(repr=False)
+    computed: int = 0
+    found: int = 0
+
+    __repr__ = short_repr
+
+    @classmethod
+    def open(
+        cls, folder: str | Path, tower: VisionTower, processor: ImageProcessor
+    ) -> FeatureCache:
+        """Open a cache, or start one.
+
+        Raises:
+            TrainingError: the folder was made by another tower or another preparation.
+        """
+        cache = cls(Path(folder), tower)
+        cache.folder.mkdir(parents=True, exist_ok=True)
+        note = cache.folder / "features.json"
+        own = {
+            "encoder": weights_sha256(tower.state_dict().items()),
+            "preprocessing": [processor.size, processor.mean, processor.std],
+        }
+        with cache._lock():
+            if not note.is_file():
+                with whole_file(note) as partial:
+                    partial.write_text(json.dumps(own), encoding="utf-8")
+        there = read_json(note)
+        if differing := [name for name in own if own[name] != there.get(name)]:
+            raise TrainingError(
+                f"{note.parent.name} has features of another {' and '.join(differing)}; delete it "
+                "or name another folder, since stale features would train the wrong thing in "
+                "silence"
+            )
+        return cache
+
+    @torch.no_grad()
+    def add(self, pixel_values: torch.Tensor) -> list[str]:
+        """Return the names of prepared images (B, 1, S, S); what is missing is computed."""
+        names = [weights_sha256([("", one)]) for one in pixel_values]
+        with self._lock():
+            missing = {name: at for at, name in enumerate(names) if not self._file(name).is_file()}
+            if missing:
+                seen = pixel_values[list(missing.values())].to(self.tower.proj.device)
+                tokens = self.tower(seen).tokens.float().cpu()
+                for name, row in zip(missing, tokens, strict=True):
+                    with whole_file(self._file(name)) as partial:
+                        save_file({"tokens": row.contiguous()}, partial)
+        self.computed += len(missing)
+        self.found += len(names) - len(missing)
+        return names
+
+    def rows(self, names: Sequence[str]) -> torch.Tensor:
+        """Return (B, N, W) float32 tokens of images; `TrainingError` where a file is damaged."""
+        try:
+            return torch.stack([load_file(self._file(name))["tokens"] for name in names])
+        except SafetensorError as error:
+            raise TrainingError(
+                f"a file in {self.folder.name} is cut short; delete the folder, it will be made "
+                "again"
+            ) from error
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
+
+    def _lock(self) -> FileLock:
+        return FileLock(self.folder / "writing.lock")
 
 
 class PlannedRows(Dataset):

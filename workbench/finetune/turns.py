@@ -50,6 +50,8 @@ from workbench.reports import label, sentences
 SECTION_PROMPTS = {"findings": "Describe the findings.", "impression": "What is the impression?"}
 #: How a report denies a finding; the second where it denies others in such sentences, too.
 DENIAL, LONG_DENIAL = "No {}.", "There is no {}."
+#: How a report made from labels says a code.
+STATED = {PRESENT: "There is {}.", ABSENT: DENIAL, UNCERTAIN: "Possible {}."}
 
 
 @dataclass(frozen=True)
@@ -165,12 +167,8 @@ def label_report(case: Case) -> str:
     for finding, code in case.codes.items():
         if finding == NO_FINDING:
             said += ["No acute cardiopulmonary abnormality."] if code == PRESENT else []
-        elif code == PRESENT:
-            said.append(f"There is {finding}.")
-        elif code == ABSENT:
-            said.append(DENIAL.format(finding))
-        elif code == UNCERTAIN:
-            said.append(f"Possible {finding}.")
+        elif code in STATED:
+            said.append(STATED[code].format(finding))
     return " ".join(said)
 
 
@@ -217,20 +215,16 @@ def begins_reports(cases: Sequence[Case], finding: str) -> bool:
     What denies it then stands in the same place, so that one word decides between the two.
     """
     stated = [case.report for case in cases if case.code(finding) == PRESENT and case.report]
-    begins = [
-        bool(parts) and label(parts[0].text).code(finding) == PRESENT
-        for parts in map(sentences, stated)
-    ]
-    return 2 * sum(begins) > len(begins)
+    firsts = [part.text for report in stated for part in sentences(report)[:1]]
+    return 2 * sum(label(first).code(finding) == PRESENT for first in firsts) > len(stated)
 
 
 def _texts(
     case: Case, data: DataRecipe, taught: str | None, rng: np.random.Generator, first: bool
 ) -> list[Turn]:
-    wanted = [task for task in data.tasks if task == "report" or task in SECTION_PROMPTS]
     denies = taught is not None and case.code(taught) == ABSENT and rng.random() < data.denials
     turns = []
-    for task in wanted:
+    for task in [task for task in data.tasks if task in ("report", *SECTION_PROMPTS)]:
         answer = (case.report or label_report(case)) if task == "report" else case.section(task)
         original = None
         if data.clean_priors and case.drawn is None:
@@ -259,23 +253,20 @@ def _polls(
     most = len(cases) * data.questions / (1 + data.negatives)
     yes = _drawn(pools[PRESENT], room, rng, taught, limit=most)
     no = _drawn(pools[ABSENT], room, rng, taught, limit=len(yes) * data.negatives)
+    answered = [(case, finding, f"Yes, there is {named(finding)}.") for case, finding in yes]
+    answered += [(case, finding, f"No, there is no {finding}.") for case, finding in no]
     turns: dict[str, list[Turn]] = {}
-    for case, finding in yes:
-        answer = f"Yes, there is {named(finding)}."
-        turns.setdefault(case, []).append(_poll(case, finding, answer))
-    for case, finding in no:
-        turns.setdefault(case, []).append(_poll(case, finding, f"No, there is no {finding}."))
+    for case, finding, answer in answered:
+        turn = Turn(case, "question", question_about(finding), answer, finding)
+        turns.setdefault(case, []).append(turn)
     return turns
 
 
 def _drawn(
-    pool: list[tuple[str, str]],
-    room: Counter,
-    rng: np.random.Generator,
-    taught: str | None,
-    *,
-    limit: float,
-) -> list[tuple[str, str]]:
+    pool: list[tuple[str, str]], room: Counter, rng: np.random.Generator, taught: str | None,
+    *, limit: float,
+) -> list[tuple[str, str]]:  # fmt: skip
+    """Draw pairs of case and finding up to a limit, as long as a case has room."""
     chosen: list[tuple[str, str]] = []
     mixed = [pool[at] for at in rng.permutation(len(pool))]
     for case, finding in sorted(mixed, key=lambda pair: pair[1] != taught):
@@ -283,10 +274,6 @@ def _drawn(
             room[case] -= 1
             chosen.append((case, finding))
     return chosen
-
-
-def _poll(case: str, finding: str, answer: str) -> Turn:
-    return Turn(case, "question", question_about(finding), answer, finding)
 
 
 def _drawn_turns(case: Case, data: DataRecipe) -> list[Turn]:

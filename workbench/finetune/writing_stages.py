@@ -15,9 +15,8 @@ from workbench._store import read_json, whole_file
 from workbench.errors import TrainingError
 from workbench.findings import PRESENT
 from workbench.finetune.cases import Case, CaseSet
-from workbench.finetune.datasets import Images, TurnRows
+from workbench.finetune.datasets import FeatureCache, Images, TurnRows
 from workbench.finetune.encoding import Example, encode_turns, pack_groups
-from workbench.finetune.feature_cache import FeatureCache
 from workbench.finetune.ledger import SkillChange
 from workbench.finetune.measuring import f1_changes, macro_f1, scored_findings, write_reports
 from workbench.finetune.parts import prepare
