@@ -90,7 +90,7 @@ def _said(error: Mapping[str, Any], kind: type[BaseModel]) -> str:
         sections, name = path[: len(error["loc"]) - 1], str(error["loc"][-1])
         return f"{'.'.join([*sections, name])}: {_unknown(sections, name, kind)}"
     if problem == "value_error":
-        return f"{where} {context['error']}".lstrip()
+        return f"{where} {context['error']}"
     if problem == "literal_error":
         names = re.findall(r"'([^']*)'", context["expected"])
         return f"{where} must be {_choice(value, names)}"

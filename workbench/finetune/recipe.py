@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from workbench.data.columns import FINDING_COLUMNS
 from workbench.errors import OptionError, did_you_mean
@@ -199,12 +199,8 @@ class Recipe(Section):
             super().__init__(**values)
         except ValidationError as error:
             raise repairing(error, Recipe) from None
-
-    @model_validator(mode="after")
-    def _agrees(self) -> Recipe:
         if conflicts := list(_conflicts(self)):
-            raise ValueError("; and ".join(conflicts))
-        return self
+            raise OptionError("; and ".join(conflicts))
 
     @property
     def metric(self) -> str:
@@ -303,13 +299,7 @@ def _conflicts(recipe: Recipe) -> Iterator[str]:
             "data.phantoms.unlabelled teaches nothing but to stay as the base was; set "
             "training.keep, or leave it out"
         )
-    yield from _stage_conflicts(recipe)
-
-
-def _stage_conflicts(recipe: Recipe) -> Iterator[str]:
-    """Yield what does not go with the stage."""
-    tuning, drawn = recipe.tuning, recipe.data.phantoms
-    text, others = {tuning.language, tuning.embeddings}, {tuning.vision, tuning.projector}
+    text = {tuning.language, tuning.embeddings}
     if recipe.stage == "projector" and text | {tuning.vision} != {"frozen"}:
         yield "stage projector trains the projector alone; set the others to frozen"
     if recipe.stage == "encoder":
@@ -321,5 +311,5 @@ def _stage_conflicts(recipe: Recipe) -> Iterator[str]:
             yield "stage encoder learns from labels; leave out data.phantoms.unlabelled"
     elif recipe.from_scratch:
         yield "from_scratch belongs to stage encoder; leave it out"
-    if text | others == {"frozen"}:
+    if text | {tuning.vision, tuning.projector} == {"frozen"}:
         yield "tuning freezes every part; let one learn"
