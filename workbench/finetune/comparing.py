@@ -41,7 +41,6 @@ class Examination:
     """Findings in reports about `n` unseen phantoms from a seed on, before and after.
 
     Attributes:
-        finding: what was taught.
         rows: the taught finding, the mean of the others, then each of the others.
         held_out: whether these seeds are kept for evaluation.
         texts: case -> (before, after).
@@ -91,15 +90,11 @@ def examine(
     n: int = 300,
     seed: int = FIRST_HELD_OUT_SEED,
 ) -> Examination:
-    """Let two models report the same `n` unseen phantoms.
+    """Let two models report the same `n` unseen phantoms; `OptionError` where n is below 2.
 
     Args:
-        before, after: the two models.
         finding: what was taught. One that no seed decides is drawn into every second phantom.
         seed: of the first; from 10,000,000 they are kept for evaluation.
-
-    Raises:
-        OptionError: n is below 2.
     """
     if n < 2:
         raise OptionError(f"n must be at least 2, got {n}")
@@ -128,19 +123,17 @@ class RunComparison:
 
     Attributes:
         settings: field of the recipe -> (value in a, value in b), where they differ.
-        facts: what each took and moved: parameters that learned, steps, seconds, memory.
         scores: skills on the validation cases both have; `before` is a, `after` is b.
-        forgetting: change of untrained skills: skill -> (a, b), after minus before.
+        rows: of `to_frame`: what each cost, the scores, the change of untrained skills.
         shared: validation cases that both have.
     """
 
     a: str
     b: str
     settings: Mapping[str, tuple[object, object]]
-    facts: Mapping[str, tuple[float, float]]
     scores: tuple[SkillChange, ...]
-    forgetting: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
-    shared: int = 0
+    rows: tuple[tuple[object, ...], ...] = field(repr=False)
+    shared: int
 
     __repr__ = short_repr
 
@@ -148,21 +141,9 @@ class RunComparison:
         """Return one row per fact, score and forgotten skill: a, b, b minus a, interval."""
         import pandas as pd
 
-        rows = [
-            ("cost", name, one, two, two - one, None, None)
-            for name, (one, two) in self.facts.items()
-        ]
-        rows += [
-            ("score", row.skill, row.before, row.after, row.change.value, row.change.low,
-             row.change.high)
-            for row in self.scores
-        ]  # fmt: skip
-        rows += [
-            ("forgetting", name, *pair, None, None, None) for name, pair in self.forgetting.items()
-        ]
         columns = ["kind", "what", "a", "b", "b - a", "low", "high"]
         # counts stay whole beside seconds and scores
-        return pd.DataFrame(rows, columns=columns, dtype=object)
+        return pd.DataFrame(list(self.rows), columns=columns, dtype=object)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the scores of both runs."""
@@ -199,27 +180,37 @@ def compare(a: Run | str | os.PathLike[str], b: Run | str | os.PathLike[str]) ->
         raise InputError(
             "the runs share no validation case; give both the same data and the same seed"
         )
-    lost = [{row.skill: row.change.value for row in ledger.forgetting} for ledger in (one, two)]
-    settings = {name: (was, now) for name, was, now in differences(one.recipe, two.recipe)}
+    scores = _changes(first, second, shared)
+    settings = {name: (was, later) for name, was, later in differences(one.recipe, two.recipe)}
     settings.pop("name", None)
-    return RunComparison(
-        a=one.name,
-        b=two.name if two.name != one.name else f"{two.name} (2)",
-        settings=settings,
-        facts={name: (cost, _cost(two)[name]) for name, cost in _cost(one).items()},
-        scores=_changes(first, second, shared),
-        forgetting={name: (lost[0].get(name), lost[1].get(name)) for name in lost[0] | lost[1]},
-        shared=len(shared),
+    other = two.name if two.name != one.name else f"{two.name} (2)"
+    return RunComparison(one.name, other, settings, scores, _rows(one, two, scores), len(shared))
+
+
+def _rows(
+    one: Ledger, two: Ledger, scores: Sequence[SkillChange]
+) -> tuple[tuple[object, ...], ...]:
+    """Return rows of `RunComparison.to_frame`."""
+    cost, other = (
+        {
+            "parameters that learned": sum(p["parameters"] for p in ledger.trainable.values()),
+            "steps": ledger.cost["steps"],
+            "seconds of CPU": ledger.cost["cpu_seconds"],
+            "memory, GB": ledger.memory["measured"] / 1e9,
+        }
+        for ledger in (one, two)
     )
-
-
-def _cost(ledger: Ledger) -> dict[str, int | float]:
-    return {
-        "parameters that learned": sum(p["parameters"] for p in ledger.trainable.values()),
-        "steps": ledger.cost["steps"],
-        "seconds of CPU": ledger.cost["cpu_seconds"],
-        "memory, GB": ledger.memory["measured"] / 1e9,
-    }
+    lost, lost_too = (
+        {row.skill: row.change.value for row in ledger.forgetting} for ledger in (one, two)
+    )
+    return (
+        *(("cost", name, cost[name], other[name], other[name] - cost[name], None, None)
+          for name in cost),
+        *(("score", r.skill, r.before, r.after, r.change.value, r.change.low, r.change.high)
+          for r in scores),
+        *(("forgetting", name, lost.get(name), lost_too.get(name), None, None, None)
+          for name in lost | lost_too),
+    )  # fmt: skip
 
 
 def _changes(first: Run, second: Run, shared: Sequence[str]) -> tuple[SkillChange, ...]:
