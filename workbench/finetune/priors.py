@@ -80,8 +80,6 @@ def clean_priors(text: str) -> Cleaned:
     Every finding keeps its code; what has resolved or was removed is denied. A comparison that
     cannot be taken out without losing a finding stays.
     """
-    if not _comparisons(text):
-        return Cleaned(text, text)
     removed, changed, last = [], [], 0
     for start, end, heading in _pieces(text):
         before = text[start:end]
@@ -90,10 +88,8 @@ def clean_priors(text: str) -> Cleaned:
             removed.append(before)
         changed.append((text[last:start], after, heading))
         last = end
-    if not removed:
-        return Cleaned(text, text)
-    kept = _assembled(changed)
-    if _read(kept) != _read(text):
+    kept = _assembled(changed) if removed else text
+    if kept == text or _read(kept) != _read(text):
         return Cleaned(text, text)
     return Cleaned(kept, text, tuple(removed))
 
