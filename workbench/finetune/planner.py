@@ -35,10 +35,9 @@ from torch import nn
 from workbench._repr import short_repr
 from workbench.errors import OptionError
 from workbench.figures.tables import frame_table
-from workbench.finetune.parts import prepare
+from workbench.finetune.parts import frozen, prepare, trainable
 from workbench.finetune.recipe import TuningRecipe
 from workbench.model.config import CxrLlavaConfig
-from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.placement import BYTES, empty_model, full_size_config
 
 if TYPE_CHECKING:
@@ -171,15 +170,13 @@ def plan(
 ) -> MemoryPlan:
     """Predict what training needs, before anything is loaded.
 
+    `OptionError` where a strategy is unknown.
+
     Args:
         config: sizes of the model; the published full-size one when None.
-        name: of the model, for readers.
         strategies: names of `STRATEGIES`; all when None.
         tuning: a recipe's own, added as "this recipe".
         keep: whether that recipe ties the model to its base (`training.keep`).
-
-    Raises:
-        OptionError: an unknown strategy.
     """
     config = full_size_config() if config is None else config
     strategies = tuple(STRATEGIES) if strategies is None else strategies
@@ -211,17 +208,19 @@ def need(
     `dtype`, one of `sizes.BYTES`, is that of frozen weights and of activations.
     """
     model = prepare(empty_model(config), tuning)
-    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in model.parameters())
+    linear = [one for one in model.decoder.modules() if isinstance(one, nn.Linear)]
+    small = {id(one.weight) for one in linear} if tuning.quantize else set()
+    learning = sum(p.numel() for _, p in trainable(model))
     size, text, vision = BYTES[dtype], config.get_text_config(), config.vision
+    kept = [(p.numel(), BYTES["4bit"] if id(p) in small else size) for _, p in frozen(model)]
     tokens = config.image_tokens + text_tokens
     seen = 12 * size * vision.width * config.image_tokens
     return MemoryNeed(
         strategy=strategy,
         checkpointing=checkpointing,
-        parameters=total,
+        parameters=learning + sum(count for count, _ in kept),
         learning=learning,
-        weights=_weights(model, tuning, size) + 4 * learning * (1 + keep),
+        weights=sum(count * each for count, each in kept) + 4 * learning * (1 + keep),
         gradients=4 * learning,
         optimiser=8 * learning,
         activations=_activations(config, text_tokens, dtype, checkpointing=checkpointing),
@@ -240,11 +239,3 @@ def _activations(
     layers = text.num_hidden_layers
     kept = layers * size * text.hidden_size + layer if checkpointing else layers * layer
     return (config.image_tokens + text_tokens) * kept
-
-
-def _weights(model: CxrLlavaForConditionalGeneration, tuning: TuningRecipe, size: float) -> float:
-    """Return bytes of frozen weights; the language model's linear layers in 4 bit where asked."""
-    linear = [one for one in model.decoder.modules() if isinstance(one, nn.Linear)]
-    small = {id(one.weight) for one in linear} if tuning.quantize else set()
-    frozen = [p for p in model.parameters() if not p.requires_grad]
-    return sum(p.numel() * (BYTES["4bit"] if id(p) in small else size) for p in frozen)
