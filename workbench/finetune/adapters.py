@@ -30,14 +30,7 @@ from workbench._store import file_sha256, whole_file
 from workbench._version import __version__
 from workbench.errors import CheckpointError
 from workbench.figures.numbers import number_text
-from workbench.finetune.parts import (
-    has_adapter,
-    lora_config,
-    merge,
-    prepare,
-    trainable,
-    whole_modules,
-)
+from workbench.finetune import parts
 from workbench.finetune.recipe import TuningRecipe
 from workbench.interface import ChestXrayModel
 from workbench.model.config import PART_MODULES
@@ -63,15 +56,12 @@ def save_adapter(
 ) -> Path:
     """Write what learned in a model, with the facts that its card states; return the folder.
 
-    Args:
-        folder: made where it is missing; files of these names in it are replaced.
-        loaded: the base, with the trained model in it.
-        name: what the result is called.
+    Files of these names in the folder are replaced. `loaded` is the base, trained in place.
     """
     folder = Path(folder)
     card = loaded.card
-    config = lora_config(tuning)
-    config.modules_to_save = whole_modules(loaded.model, tuning) or None
+    config = parts.lora_config(tuning)
+    config.modules_to_save = parts.whole_modules(loaded.model, tuning) or None
     config.base_model_name_or_path, config.revision = card.name, card.revision
     config.inference_mode = True
     config.save_pretrained(str(folder))
@@ -96,9 +86,9 @@ def save_adapter(
 
 def _learned(model: nn.Module, tuning: TuningRecipe) -> dict[str, torch.Tensor]:
     """Return LoRA updates and whole modules under the names that peft gives them."""
-    adapted = has_adapter(model)
+    adapted = parts.has_adapter(model)
     found = get_peft_model_state_dict(model, save_embedding_layers=False) if adapted else {}
-    for name in whole_modules(model, tuning):
+    for name in parts.whole_modules(model, tuning):
         module = model.get_submodule(name)
         found |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
     return {f"{_PREFIX}{key}": value.detach().cpu().contiguous() for key, value in found.items()}
@@ -133,7 +123,6 @@ def load_adapter(
         base: a name, a directory or a hub id, loaded anew with options of `load_checkpoint`; or a
             `ChestXrayModel`, whose weights get the adapter in place. None takes the base that the
             adapter names.
-        folder: of the adapter.
         merged: fold LoRA updates into the weights.
 
     Raises:
@@ -145,11 +134,18 @@ def load_adapter(
         loaded = base.loaded
     else:
         loaded = load_checkpoint(note["base"]["name"] if base is None else base, **options)
-    _check_base(loaded, note)
-    prepare(loaded.model, TuningRecipe(**note["tuning"]))
+    wanted, found = (sorted(one.values()) for one in (note["base"]["sha256"], loaded.card.sha256s))
+    if wanted != found:
+        had, has = (", ".join(one[:8] for one in hashes) or "no hash" for hashes in (wanted, found))
+        raise CheckpointError(
+            f"this adapter was trained on {note['base']['name']} ({had}), and the base here is "
+            f"{loaded.card.name} ({has}); load that base, since on another one the update means "
+            "nothing"
+        )
+    parts.prepare(loaded.model, TuningRecipe(**note["tuning"]))
     _take(folder, loaded.model)
     if merged:
-        merge(loaded.model)
+        parts.merge(loaded.model)
     loaded.model.eval().requires_grad_(False)
     hashes = {**loaded.card.sha256s, TENSORS: note["sha256"][TENSORS]}
     facts = {**loaded.card.facts, "adapter": note["name"], **note["facts"]}
@@ -163,28 +159,13 @@ def _take(folder: str | Path, model: nn.Module) -> None:
     """Read what learned into a model that is prepared for it."""
     stored = load_peft_weights(str(folder), device="cpu")
     stored = {name.removeprefix(_PREFIX): value for name, value in stored.items()}
-    if has_adapter(model):
+    if parts.has_adapter(model):
         found = set_peft_model_state_dict(model, stored)
     else:
         found = model.load_state_dict(stored, strict=False)
-    lost = {name for name, _ in trainable(model)} & set(found.missing_keys)
+    lost = {name for name, _ in parts.trainable(model)} & set(found.missing_keys)
     if lost or found.unexpected_keys:
         raise CheckpointError(f"{TENSORS} has other weights than {NOTE} says; copy both again")
-
-
-def _check_base(loaded: LoadedCheckpoint, note: Mapping[str, Any]) -> None:
-    """Refuse another base than the one that an adapter was trained on."""
-    wanted, found = note["base"]["sha256"], dict(loaded.card.sha256s)
-    if sorted(wanted.values()) != sorted(found.values()):
-        raise CheckpointError(
-            f"this adapter was trained on {note['base']['name']} ({_short(wanted)}), and the base "
-            f"here is {loaded.card.name} ({_short(found)}); load that base, since on another one "
-            "the update means nothing"
-        )
-
-
-def _short(hashes: Mapping[str, str]) -> str:
-    return ", ".join(sorted(value[:8] for value in hashes.values())) or "no hash"
 
 
 def export(
@@ -192,11 +173,7 @@ def export(
 ) -> Path:
     """Write base and adapter as one checkpoint in the published layout; return its directory.
 
-    Args:
-        folder: of the adapter.
-        out: directory of the checkpoint.
-        base: as in `load_adapter`.
-        dtype: on disk; by default as the base was loaded (float32 on the CPU).
+    `base` is as in `load_adapter`; `dtype` is by default as the base was loaded.
 
     Raises:
         CheckpointError: see `load_adapter`.
@@ -226,7 +203,7 @@ def _write_card(path: Path, note: Mapping[str, Any], *, merged: bool = False) ->
          *(number_text(row[when]) or "undefined" for when in ("before", "after")), row["change"]]
         for row in facts.get("scores", ())
     ]  # fmt: skip
-    parts = [
+    pieces = [
         f"# {note['name']}",
         f"> **{note['notice']}**",
         f"{'A checkpoint merged from' if merged else 'An adapter on'} `{base['name']}`{revision}. "
@@ -235,13 +212,13 @@ def _write_card(path: Path, note: Mapping[str, Any], *, merged: bool = False) ->
         _table(["part", "learned"], [[part, how[tuning[part]]] for part in PART_MODULES]),
     ]
     if facts.get("data"):
-        parts += ["## Data", _list(f"{key}: {value}" for key, value in facts["data"].items())]
+        pieces += ["## Data", _list(f"{key}: {value}" for key, value in facts["data"].items())]
     if scores:
         head = ["what", "n", "before", "after", "change (95 %)"]
-        parts += ["## Before and after", _table(head, scores)]
+        pieces += ["## Before and after", _table(head, scores)]
     if facts.get("notes"):
-        parts += ["## To know", _list(facts["notes"])]
-    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        pieces += ["## To know", _list(facts["notes"])]
+    path.write_text("\n\n".join(pieces) + "\n", encoding="utf-8")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
