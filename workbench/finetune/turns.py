@@ -38,12 +38,7 @@ from workbench.finetune.cases import Case, CaseSet
 from workbench.finetune.priors import clean_priors
 from workbench.finetune.recipe import DataRecipe
 from workbench.hallucination.polling import named, question_about
-from workbench.model.prompt import (
-    Message,
-    differential_messages,
-    question_messages,
-    report_messages,
-)
+from workbench.model import prompt
 from workbench.reports import label, sentences
 
 #: What is asked for a section alone.
@@ -63,7 +58,6 @@ class Turn:
         finding: what a polling question is about.
         original: the text before cleaning, where that changed it.
         about: (start, end) of the parts of the answer that are about the taught finding.
-        focus: that of them which decides.
         given: what is about the taught finding was put there and carries no loss.
     """
 
@@ -74,16 +68,24 @@ class Turn:
     finding: str | None = None
     original: str | None = None
     about: tuple[tuple[int, int], ...] = ()
-    focus: tuple[tuple[int, int], ...] = ()
     given: bool = False
 
-    def messages(self) -> list[Message]:
+    @property
+    def focus(self) -> tuple[tuple[int, int], ...]:
+        """The part of `about` that decides.
+
+        A poll decides as a whole, a report in its first sentence about the finding: what its
+        impression repeats follows from that, and a report without it has nothing there to weigh.
+        """
+        return self.about[:1]
+
+    def messages(self) -> list[prompt.Message]:
         """Return what the model is asked, ready for the chat template."""
         if self.task in ("report", "own report"):
-            return report_messages()
+            return prompt.report_messages()
         if self.task == "differential":
-            return differential_messages()
-        return question_messages(self.question or "")
+            return prompt.differential_messages()
+        return prompt.question_messages(self.question or "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +111,7 @@ def instruction_set(
 ) -> InstructionSet:
     """Write the turns of cases; the seed decides what templates leave open.
 
-    Args:
-        data: which tasks, how many questions, which ratio of no to yes.
-        taught: finding whose absence reports deny, and that questions ask about first.
+    Reports deny the `taught` finding where it is absent, and questions ask about it first.
     """
     polls = _polls(cases, data, taught, seed) if "question" in data.tasks else {}
     first = taught is not None and begins_reports(cases, taught)
@@ -120,8 +120,11 @@ def instruction_set(
     for case in cases:
         rng = np.random.default_rng([seed, 73, _number(case.id)])
         mine = [*_texts(case, data, taught, rng, first), *polls.get(case.id, ())]
-        if case.drawn is not None:
-            mine += _drawn_turns(case, data)
+        if case.drawn is not None and "differential" in data.tasks:
+            mine.append(Turn(case.id, "differential", None, case.phantom.differential))
+        if case.drawn is not None and "rehearsal" in data.tasks:
+            asked = case.phantom.questions[: max(data.questions, 1)]
+            mine += [Turn(case.id, "rehearsal", q.text, q.answer) for q in asked]
         if not mine:
             left_out[case.id] = "no text and no known finding"
         turns += [marked(turn, taught) for turn in mine]
@@ -133,12 +136,13 @@ def own_turns(
 ) -> list[Turn]:
     """Return a turn for each image without labels: what the base says, with a sentence given.
 
-    Args:
-        cases: with the labelled ones, whose statements of the taught finding are borrowed.
-        texts: case -> what the base says of it; an empty one gives no turn.
-        seed: decides which reports deny the finding and which statement is borrowed.
+    Statements of the taught finding are borrowed from the labelled cases. `texts` is case -> what
+    the base says of it; an empty one gives no turn.
     """
-    first, stated = begins_reports(cases.train, taught), _statements(cases.train, taught)
+    first = begins_reports(cases.train, taught)
+    reports = [case.report for case in cases.train if case.code(taught) == PRESENT]
+    about = [marked(Turn("", "report", None, text), taught) for text in reports]
+    stated = [turn.answer[start:end] for turn in about for start, end in turn.focus]
     turns = []
     for case in cases.unlabelled:
         text = texts[case.id].strip()
@@ -152,13 +156,6 @@ def own_turns(
                 text = placed(text, stated[rng.integers(len(stated))], first=first)
         turns.append(marked(Turn(case.id, "own report", None, text, given=True), taught))
     return turns
-
-
-def _statements(cases: Sequence[Case], taught: str) -> list[str]:
-    """Return the sentence by which each training report states the taught finding."""
-    texts = [case.report for case in cases if case.code(taught) == PRESENT]
-    turns = [marked(Turn("", "report", None, text), taught) for text in texts]
-    return [turn.answer[start:end] for turn in turns for start, end in turn.focus]
 
 
 def label_report(case: Case) -> str:
@@ -193,20 +190,15 @@ def placed(text: str, sentence: str, *, first: bool) -> str:
 
 
 def marked(turn: Turn, taught: str | None) -> Turn:
-    """Return a turn that knows where it speaks of the taught finding, and which part decides.
-
-    A poll decides as a whole, a report in its first sentence about the finding: what its impression
-    repeats follows from that, and a report without the finding has nothing there to weigh against.
-    """
+    """Return a turn that knows where it speaks of the taught finding."""
     if taught is None or turn.finding not in (None, taught):
         return turn
     if turn.finding == taught:
-        whole = ((0, len(turn.answer)),)
-        return replace(turn, about=whole, focus=whole)
+        return replace(turn, about=((0, len(turn.answer)),))
     starts = [one.start for one in label(turn.answer).mentions if one.finding == taught]
     spans = [(one.start, one.end) for one in sentences(turn.answer)]
-    about = tuple(s for s in spans if any(s[0] <= start < s[1] for start in starts))
-    return replace(turn, about=about, focus=about[:1])
+    about = [s for s in spans if any(s[0] <= start < s[1] for start in starts)]
+    return replace(turn, about=tuple(about))
 
 
 def begins_reports(cases: Sequence[Case], finding: str) -> bool:
@@ -274,16 +266,6 @@ def _drawn(
             room[case] -= 1
             chosen.append((case, finding))
     return chosen
-
-
-def _drawn_turns(case: Case, data: DataRecipe) -> list[Turn]:
-    turns = []
-    if "differential" in data.tasks:
-        turns.append(Turn(case.id, "differential", None, case.phantom.differential))
-    if "rehearsal" in data.tasks:
-        asked = case.phantom.questions[: max(data.questions, 1)]
-        turns += [Turn(case.id, "rehearsal", q.text, q.answer) for q in asked]
-    return turns
 
 
 def _number(text: str) -> int:
