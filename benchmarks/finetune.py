@@ -184,9 +184,8 @@ def radiograph_scores(radiographs, runs: dict, args: argparse.Namespace) -> dict
     pixels = Images(cases, loaded.processor)
     train = manifest_cases(radiographs, data).train
     images = Images(train, loaded.processor)
-    both = {"train": LabelRows(images, findings, unlisted=args.unlisted, regions=False)}
-    held = {"train": Images(train, loaded.processor), "validation": pixels}
-    scores = {"before": linear_probe(loaded.model.vision_tower, held, both)}
+    labelled = LabelRows(images, findings, unlisted=args.unlisted, regions=False)
+    scores = {"before": linear_probe(loaded.model.vision_tower, labelled, pixels)}
     for name, run in runs.items():
         scores[name] = head_scores(run, findings, pixels)
     patients = [case.patient for case in cases]

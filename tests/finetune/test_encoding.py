@@ -13,6 +13,7 @@ from workbench.finetune.encoding import (
     AFTER,
     DECIDES,
     OTHER,
+    Student,
     encode_turns,
     pack_groups,
     packed,
@@ -20,7 +21,6 @@ from workbench.finetune.encoding import (
 from workbench.finetune.parts import prepare, trainable
 from workbench.finetune.recipe import DataRecipe, PhantomData, TuningRecipe
 from workbench.finetune.running import Preview, preview_rows
-from workbench.finetune.student import Student
 from workbench.finetune.turns import instruction_set
 from workbench.model.prompt import IMAGE_TOKEN_ID, render_chat
 

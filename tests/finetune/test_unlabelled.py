@@ -12,13 +12,13 @@ from workbench.finetune.encoding import (
     AFTER,
     GIVEN,
     OTHER,
+    Student,
     encode_turns,
     pack_groups,
     packed,
 )
 from workbench.finetune.parts import prepare, trainable
 from workbench.finetune.recipe import TuningRecipe, read_recipe
-from workbench.finetune.student import Student
 from workbench.finetune.turns import own_turns
 from workbench.finetune.writing_stages import OWN_REPORTS, own_reports
 from workbench.reports import label

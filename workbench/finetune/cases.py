@@ -36,7 +36,6 @@ class Case:
     """One image and what is known of it.
 
     Attributes:
-        patient: no patient is on both sides of a split.
         codes: finding -> code; what is not named is not mentioned.
         sections: "findings", "impression" -> text of a radiograph as it was written.
         load: returns the image.
@@ -81,10 +80,8 @@ class Case:
 class CaseSet:
     """Cases divided for one run.
 
-    Attributes:
-        validation: what checkpoints are chosen by; no patient of `train`.
-        unlabelled: images without labels, on which the base's own reports are to be kept.
-        notes: what a person should know.
+    Checkpoints are chosen by `validation`, which has no patient of `train`; on `unlabelled` images
+    the base's own reports are to be kept.
     """
 
     train: tuple[Case, ...]
@@ -169,8 +166,10 @@ def phantom_cases(wanted: PhantomData) -> list[Case]:
 
 def unlabelled_cases(wanted: PhantomData, *, behind: Sequence[Case]) -> list[Case]:
     """Return phantoms without labels, of the seeds behind those of other cases."""
+    if not wanted.unlabelled:
+        return []
     start = behind[-1].phantom.seed + 1
-    if wanted.unlabelled and start + wanted.unlabelled > FIRST_HELD_OUT_SEED:
+    if start + wanted.unlabelled > FIRST_HELD_OUT_SEED:
         raise TrainingError(
             f"unlabelled phantoms would go up to seed {start + wanted.unlabelled:,}; seeds from "
             f"{FIRST_HELD_OUT_SEED:,} are reserved for evaluation, start lower"

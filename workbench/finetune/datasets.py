@@ -9,7 +9,6 @@ What a frozen vision tower makes of images is computed once: a `FeatureCache` ha
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset
 
 from workbench._repr import short_repr
-from workbench._store import read_json, whole_file
+from workbench._store import whole_file
 from workbench.errors import TrainingError
 from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT
 from workbench.finetune.cases import Case
@@ -59,12 +58,8 @@ def plan_batches(
 ) -> PlannedBatches:
     """Return the batches of a run: `micro` rows in each, `batch` rows in a step.
 
-    Args:
-        lengths: length of every row.
-        epochs: passes; the last may be a part.
-
-    Raises:
-        TrainingError: there are fewer rows than one step needs.
+    `lengths` are of all rows; the last of `epochs` may be a part. `TrainingError` where there are
+    fewer rows than one step needs.
     """
     total = len(lengths)
     steps = max(round(epochs * total / batch), 1)
@@ -116,10 +111,7 @@ def augmented(pixels: torch.Tensor, *, seed: int, epoch: int, case: int) -> torc
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Prepared images of cases, each read when it is asked for and kept nowhere.
-
-    Where they are augmented, exposure, blur and noise change from pass to pass by the seed.
-    """
+    """Prepared images of cases, each read when it is asked for and kept nowhere."""
 
     cases: Sequence[Case]
     processor: ImageProcessor
@@ -155,15 +147,13 @@ class Images:
 class FeatureCache:
     """Vision tokens of images on disk, never of another tower.
 
-        cache = FeatureCache.open("out/features", tower, processor)
+        cache = FeatureCache("out/features", tower)
         tokens = cache.rows(cache.add(pixels))        # (B, N, W), computed or read
 
-    A file is named by the SHA-256 of the prepared pixels, and the folder is bound to that of the
-    tower's weights. Several processes may share a folder: one writes at a time, and finds what the
-    others wrote.
+    A file is named by the SHA-256 of the frozen tower's weights and of the prepared pixels. Several
+    processes may share a folder: one writes at a time, and finds what the others wrote.
 
     Attributes:
-        tower: the frozen vision tower.
         computed, found: images computed by this object, and found in the folder.
     """
 
@@ -174,40 +164,16 @@ class FeatureCache:
 
     __repr__ = short_repr
 
-    @classmethod
-    def open(
-        cls, folder: str | Path, tower: VisionTower, processor: ImageProcessor
-    ) -> FeatureCache:
-        """Open a cache, or start one.
-
-        Raises:
-            TrainingError: the folder was made by another tower or another preparation.
-        """
-        cache = cls(Path(folder), tower)
-        cache.folder.mkdir(parents=True, exist_ok=True)
-        note = cache.folder / "features.json"
-        own = {
-            "encoder": weights_sha256(tower.state_dict().items()),
-            "preprocessing": [processor.size, processor.mean, processor.std],
-        }
-        with cache._lock():
-            if not note.is_file():
-                with whole_file(note) as partial:
-                    partial.write_text(json.dumps(own), encoding="utf-8")
-        there = read_json(note)
-        if differing := [name for name in own if own[name] != there.get(name)]:
-            raise TrainingError(
-                f"{note.parent.name} has features of another {' and '.join(differing)}; delete it "
-                "or name another folder, since stale features would train the wrong thing in "
-                "silence"
-            )
-        return cache
+    def __post_init__(self) -> None:
+        self.folder = Path(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._encoder = weights_sha256(self.tower.state_dict().items())
 
     @torch.no_grad()
     def add(self, pixel_values: torch.Tensor) -> list[str]:
         """Return the names of prepared images (B, 1, S, S); what is missing is computed."""
-        names = [weights_sha256([("", one)]) for one in pixel_values]
-        with self._lock():
+        names = [weights_sha256([(self._encoder, one)]) for one in pixel_values]
+        with FileLock(self.folder / "writing.lock"):
             missing = {name: at for at, name in enumerate(names) if not self._file(name).is_file()}
             if missing:
                 seen = pixel_values[list(missing.values())].to(self.tower.proj.device)
@@ -231,9 +197,6 @@ class FeatureCache:
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
-
-    def _lock(self) -> FileLock:
-        return FileLock(self.folder / "writing.lock")
 
 
 class PlannedRows(Dataset):
@@ -300,7 +263,6 @@ class LabelRows(PlannedRows):
         unlisted: "absent" takes a finding that a row does not mention as absent; "unknown" gives it
             no loss.
         regions: whether masks and boxes are read.
-        patch: side of a patch, pixels.
         labels: (n, F) 1, 0, or -100 for unknown.
     """
 
@@ -329,9 +291,9 @@ class LabelRows(PlannedRows):
         pixels = torch.stack([self.images.prepared(row, epoch) for epoch, row in keys])
         batch = {"pixel_values": pixels, "labels": torch.from_numpy(self.labels[rows])}
         if self.regions:
-            covers = [self._cover(row) for row in rows]
-            batch["cover"] = torch.from_numpy(np.stack([cover for cover, _ in covers]))
-            batch["known"] = torch.from_numpy(np.stack([known for _, known in covers]))
+            cover, known = zip(*map(self._cover, rows), strict=True)
+            batch["cover"] = torch.from_numpy(np.stack(cover))
+            batch["known"] = torch.from_numpy(np.stack(known))
         return batch
 
     def _cover(self, row: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,8 @@ paper pools the class token; masks are beyond it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from torch import nn
 
 from workbench.errors import TrainingError
 from workbench.findings import NO_FINDING
-from workbench.finetune.cases import Case, CaseSet
+from workbench.finetune.cases import CaseSet
 from workbench.finetune.datasets import Images, LabelRows
 from workbench.finetune.measuring import auroc_rows, aurocs
 from workbench.finetune.parts import prepare, refit_projector
@@ -95,17 +96,13 @@ class FindingClassifier(nn.Module):
         )  # fmt: skip
         total = (each * stated).sum()
         if cover is not None and known is not None and self.mask_weight:
-            total = total + self.mask_weight * self._mask_loss(patch, cover, known)
+            heavy = torch.full((patch.shape[-1],), 6.0, device=patch.device)
+            each = F.binary_cross_entropy_with_logits(
+                patch, (cover * 3).clamp_max(1), reduction="none", pos_weight=heavy
+            )
+            total = total + self.mask_weight * (each.mean(1) * known).sum()
         count = stated.sum() if num_items_in_batch is None else num_items_in_batch
         return {"loss": total / torch.clamp(torch.as_tensor(count), min=1), "logits": logits}
-
-    def _mask_loss(
-        self, patch: torch.Tensor, cover: torch.Tensor, known: torch.Tensor
-    ) -> torch.Tensor:
-        target = (cover * 3).clamp_max(1)
-        heavy = torch.full((patch.shape[-1],), 6.0, device=patch.device)
-        each = F.binary_cross_entropy_with_logits(patch, target, reduction="none", pos_weight=heavy)
-        return (each.mean(1) * known).sum()
 
 
 def class_weights(labels: np.ndarray) -> torch.Tensor:
@@ -134,24 +131,21 @@ def pooled(tower: nn.Module, images: Images) -> np.ndarray:
     return torch.cat(found).numpy()
 
 
-def linear_probe(
-    tower: nn.Module, images: Mapping[str, Images], rows: Mapping[str, LabelRows]
-) -> np.ndarray:
-    """Return (validation, F) log-odds of findings by logistic regression on a frozen tower.
+def linear_probe(tower: nn.Module, rows: LabelRows, held: Images) -> np.ndarray:
+    """Return (held, F) log-odds of findings by logistic regression on a frozen tower.
 
-    A finding that has one known class only in training gives zeros.
+    It is fitted to rows as they are; a finding that has one known class only in them gives zeros.
     """
-    scaler = StandardScaler()
-    train = scaler.fit_transform(pooled(tower, images["train"]))
-    held = scaler.transform(pooled(tower, images["validation"]))
-    labels = rows["train"].labels
+    scaler, labels = StandardScaler(), rows.labels
+    train = scaler.fit_transform(pooled(tower, replace(rows.images, augment=False)))
+    features = scaler.transform(pooled(tower, held))
     scores = np.zeros((len(held), labels.shape[1]))
-    for at in range(labels.shape[1]):
-        known = labels[:, at] != IGNORE_LABEL
-        if len(set(labels[known, at].tolist())) == 2:
+    for at, column in enumerate(labels.T):
+        known = column != IGNORE_LABEL
+        if len(np.unique(column[known])) == 2:
             model = LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)
-            model.fit(train[known], labels[known, at])
-            scores[:, at] = model.decision_function(held)
+            model.fit(train[known], column[known])
+            scores[:, at] = model.decision_function(features)
     return scores
 
 
@@ -159,7 +153,7 @@ class FindingStage(Stage):
     """Stage 1 of a recipe.
 
     Attributes:
-        rows, pixels: "train", "validation" -> labels, and images as they are.
+        rows, held: of training and validation cases.
         old: the vision tower before training.
         before: (validation, F) log-odds of a linear probe on it; on the first process.
     """
@@ -169,22 +163,16 @@ class FindingStage(Stage):
     def __init__(self, recipe: Recipe, out: Path, *, device: str, show: bool = False) -> None:
         super().__init__(recipe, out, device=device, show=show)
         self.chosen, self.findings = self.cases.validation, learned_findings(recipe, self.cases)
-        parts = {"train": self.cases.train, "validation": self.cases.validation}
-        self.rows = {part: self._rows(found, part == "train") for part, found in parts.items()}
-        self.pixels = {part: Images(found, self.loaded.processor) for part, found in parts.items()}
+        training, unlisted, processor = recipe.training, recipe.data.unlisted, self.loaded.processor
+        patch = self.loaded.model.config.vision.patch_size
+        images = Images(self.cases.train, processor, augment=training.augment, seed=recipe.seed)
+        regions = training.mask_weight > 0
+        self.rows = LabelRows(images, self.findings, unlisted, regions, patch)
+        held = Images(self.chosen, processor)
+        self.held = LabelRows(held, self.findings, unlisted, regions=False, patch=patch)
         self.old = copy.deepcopy(self.loaded.model.vision)
         first = process_rank() == 0
-        self.before = linear_probe(self.old, self.pixels, self.rows) if first else np.empty((0, 0))
-
-    def _rows(self, cases: Sequence[Case], learned: bool) -> LabelRows:
-        data, training, processor = self.recipe.data, self.recipe.training, self.loaded.processor
-        augment = learned and training.augment
-        images = Images(cases, processor, augment=augment, seed=self.recipe.seed)
-        return LabelRows(
-            images, self.findings, unlisted=data.unlisted,
-            regions=learned and training.mask_weight > 0,
-            patch=self.loaded.model.config.vision.patch_size,
-        )  # fmt: skip
+        self.before = linear_probe(self.old, self.rows, held) if first else np.empty((0, 0))
 
     def prepare(self) -> tuple[FindingClassifier, LabelRows]:
         """Give the tower a head, and random weights where the recipe says so."""
@@ -198,23 +186,22 @@ class FindingStage(Stage):
         self.classifier = FindingClassifier(model.vision, self.findings, mask_weight=weight)
         self.classifier.to(model.device)
         if recipe.training.class_weights:
-            self.classifier.positive_weight.copy_(class_weights(self.rows["train"].labels))
-        return self.classifier, self.rows["train"]
+            self.classifier.positive_weight.copy_(class_weights(self.rows.labels))
+        return self.classifier, self.rows
 
     def measure(self) -> dict[str, float]:
         """Return the mean AUROC on the validation cases."""
-        scores = predict(self.classifier, self.pixels["validation"])
-        return {"auroc": float(np.nanmean(aurocs(scores, self.rows["validation"].labels)))}
+        scores = predict(self.classifier, self.held.images)
+        return {"auroc": float(np.nanmean(aurocs(scores, self.held.labels)))}
 
     def finish(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Fit the projector to the new tower; write adapter and heads."""
-        data, rows = self.recipe.data, self.rows
-        if data.unlisted == "absent":
+        if self.recipe.data.unlisted == "absent":
             self.notes.append("what a row does not mention was taken as absent, as the recipe says")
         if self.recipe.from_scratch:
             self.notes.append("the vision tower started from random weights")
         if self.recipe.tuning.projector == "full":
-            seen = self.pixels["train"]
+            seen = replace(self.rows.images, augment=False)
             kept = refit_projector(self.loaded.model, self.old, len(seen), seen.batch)
             self.notes.append(
                 f"the refitted projector keeps {kept:.3f} of what the old tokens said"
@@ -223,9 +210,9 @@ class FindingStage(Stage):
                  if not name.startswith("tower.")}  # fmt: skip
         about = {"findings": "|".join(self.findings)}
         save_file(heads, self.save() / HEADS_FILE, metadata=about)
-        before, after = self.before, predict(self.classifier, self.pixels["validation"])
-        labels, patients = rows["validation"].labels, [case.patient for case in self.chosen]
-        known = rows["train"].labels != IGNORE_LABEL
+        before, after = self.before, predict(self.classifier, self.held.images)
+        labels, patients = self.held.labels, [case.patient for case in self.chosen]
+        known = self.rows.labels != IGNORE_LABEL
         counts = {"known labels": int(known.sum()), "unknown labels": int((~known).sum())}
         measured = {
             "data": {"learned": list(self.findings), **counts},
@@ -244,11 +231,7 @@ class FindingStage(Stage):
 
 
 def learned_findings(recipe: Recipe, cases: CaseSet) -> tuple[str, ...]:
-    """Return the findings asked for, or all, that are present in each part of the cases.
-
-    Raises:
-        TrainingError: there is none.
-    """
+    """Return findings asked for, or all, present in each part; `TrainingError` for none."""
     found = tuple(
         name
         for name, row in cases.counts().items()

@@ -179,6 +179,11 @@ class Run:
         """Folder of what was learned."""
         return self.folder / ADAPTER
 
+    def write(self) -> None:
+        """Write evidence and ledger into the folder."""
+        write_json(self.folder / EVIDENCE_FILE, self.evidence)
+        write_json(self.folder / LEDGER_FILE, self.ledger.to_dict())
+
     def model(self, *, merged: bool = False, **options: Any) -> ChestXrayModel:
         """Load the base again and put on it what was learned; options as `load_adapter`."""
         return load_adapter(self.recipe.base, self.adapter, merged=merged, **options)
@@ -220,6 +225,11 @@ def last_checkpoint(folder: Path) -> Path | None:
         if (path / "trainer_state.json").is_file() and (path / "model.safetensors").is_file()
     ]
     return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def write_json(path: Path, value: Mapping[str, object]) -> None:
+    """Write plain values."""
+    path.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")
 
 
 def _bullets(lines: Iterable[str]) -> str:

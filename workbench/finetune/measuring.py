@@ -162,8 +162,8 @@ def explained_rows(
 ) -> tuple[dict[str, Any], ...]:
     """Return one row per case, model and finding that is there or stated.
 
-    Columns: case, when ("before", "after"), finding, drawn, stated, points (True, False or None
-    where there is no map or no mask), contribution (nats that the image adds to the statement).
+    Columns: case, when ("before", "after"), finding, drawn, stated, points (None where there is no
+    map or no mask), contribution (nats that the image adds to the statement).
     """
     return tuple(
         {"case": case.id, "when": when, **row}

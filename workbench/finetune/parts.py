@@ -32,10 +32,8 @@ def prepare(
 ) -> CxrLlavaForConditionalGeneration:
     """Freeze a model and make the parts of a recipe learn, in place; `seed` is of LoRA weights.
 
-    A fresh LoRA update is zero, so that the model says what it said before.
-
-    Raises:
-        TrainingError: the model carries an adapter already.
+    A fresh LoRA update is zero, so that the model says what it said before. `TrainingError` where
+    it carries an adapter already.
     """
     if has_adapter(model):
         raise TrainingError("the model carries an adapter already; merge it first (finetune.merge)")
@@ -88,8 +86,7 @@ def has_adapter(model: nn.Module) -> bool:
 def merge(model: CxrLlavaForConditionalGeneration) -> CxrLlavaForConditionalGeneration:
     """Fold every LoRA update into its weight, in place; names are as before the adapter.
 
-    Raises:
-        TrainingError: a weight is stored in 4 or 8 bit, too coarse for the sum.
+    `TrainingError` where a weight is stored in 4 or 8 bit, too coarse for the sum.
     """
     for name, module in list(model.named_modules()):
         if not isinstance(module, BaseTunerLayer):
@@ -191,9 +188,7 @@ def refit_projector(
 ) -> float:
     """Fit the projector of a model with a new tower to say what it said of the `old` tokens.
 
-    Args:
-        images: how many there are.
-        pixels: takes row numbers, returns (n, 1, S, S) as the model sees them.
+    `pixels` takes row numbers of `images`, returns (n, 1, S, S) as the model sees them.
 
     Returns:
         share of the old features' variance that is kept.

@@ -49,8 +49,7 @@ def run(
 
     Args:
         recipe: a YAML file, the name of a shipped recipe, or a recipe.
-        out: folder of the run; `runs/NAME` by default. It gets recipe.yaml, checkpoints, the
-            adapter, evidence.json and ledger.json.
+        out: folder of the run (`runs/NAME`): recipe.yaml, checkpoints, adapter, evidence, ledger.
         resume: take up an earlier part of the same run in the folder; the result is that of a run
             that was never stopped.
         device: "auto", "cpu", "cuda" or "cuda:N".
@@ -71,13 +70,10 @@ def run(
 
 
 class PreviewToken(NamedTuple):
-    """One position.
+    """One position; the id of the image is -200, a label without loss -100.
 
-    Attributes:
-        id: token id; -200 for the image.
-        label: the id that carries loss here; -100 for none.
-        learned: whether the token carries loss.
-        taught: whether it is in the sentence that decides about the taught finding.
+    A token that is `learned` carries loss; a `taught` one is in the sentence that decides about the
+    taught finding.
     """
 
     piece: str
@@ -160,12 +156,8 @@ def preview(recipe: str | os.PathLike | Recipe, *, rows: int = 4, device: str = 
 
     The base reports only the images without labels that are shown.
 
-    Args:
-        recipe, device: as in `run`; a recipe of stage "projector" or "instruct".
-        rows: turns to show, shared out among the tasks.
-
-    Raises:
-        OptionError: the recipe trains the encoder, which sees no text.
+    `rows` are the turns to show, shared out among the tasks. `OptionError` where the recipe trains
+    the encoder, which sees no text.
     """
     recipe = read_recipe(recipe)
     if recipe.stage == "encoder":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from abc import ABC, abstractmethod
@@ -22,15 +21,7 @@ from workbench.errors import TrainingError
 from workbench.finetune.adapters import save_adapter
 from workbench.finetune.cases import Case, gather, phantom_case
 from workbench.finetune.datasets import LabelRows, TurnRows
-from workbench.finetune.ledger import (
-    ADAPTER,
-    EVIDENCE_FILE,
-    LEDGER_FILE,
-    RECIPE_FILE,
-    Ledger,
-    Run,
-    last_checkpoint,
-)
+from workbench.finetune.ledger import ADAPTER, RECIPE_FILE, Ledger, Run, last_checkpoint
 from workbench.finetune.measuring import explained_rows, forgetting
 from workbench.finetune.parts import frozen, parts_learned, weights_sha256
 from workbench.finetune.recipe import Recipe
@@ -90,11 +81,9 @@ def open_base(recipe: Recipe, *, device: str) -> LoadedCheckpoint:
 
 
 class Stage(ABC):
-    """One run of one stage.
+    """One run of one stage; the weights of the base, `loaded`, are trained in place.
 
     Attributes:
-        loaded: the base; its weights are trained in place.
-        cases: what is learned from and what chooses the checkpoint.
         chosen, findings: the cases that checkpoints are chosen by, and what is scored in them.
         explained: cases with saliency and grounding before and after.
         notes: what a person should know.
@@ -119,11 +108,7 @@ class Stage(ABC):
 
     @abstractmethod
     def finish(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Save what learned, measure it and take notes.
-
-        Returns:
-            "before" and "after" of each chosen case, and fields of the ledger: scores, data.
-        """
+        """Save what learned; return "before" and "after" of each chosen case, and measures."""
 
     @abstractmethod
     def predicted_memory(self) -> float:
@@ -153,12 +138,12 @@ class Stage(ABC):
             for case, row in zip(self.chosen, rows, strict=True)
         }
         evidence = {"findings": list(self.findings), "cases": cases}
-        write_json(self.out / EVIDENCE_FILE, evidence)
         memory = {"predicted": self.predicted_memory(), **memory}
         ledger = self._ledger(trainer, sha_before, cost=cost, memory=memory, **measured)
-        write_json(self.out / LEDGER_FILE, ledger.to_dict())
+        run = Run(self.out, self.recipe, ledger, evidence)
+        run.write()
         self.save(_card_facts(ledger))
-        return Run(self.out, self.recipe, ledger, evidence)
+        return run
 
     def save(self, facts: Mapping[str, object] | None = None) -> Path:
         """Write the adapter, with what its card says, and return its folder."""
@@ -233,8 +218,3 @@ def _card_facts(ledger: Ledger) -> dict[str, Any]:
     ]  # fmt: skip
     data = {key: ledger.data[key] for key in ("source", "train", "validation", "digest")}
     return {"data": data, "scores": rows, "notes": list(ledger.notes)}
-
-
-def write_json(path: Path, value: Mapping[str, object]) -> None:
-    """Write plain values."""
-    path.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")

@@ -12,20 +12,14 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import psutil
 import torch
+import transformers
 from safetensors.torch import save_file
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
-from transformers import (
-    EarlyStoppingCallback,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+from torch.utils.data import DataLoader
 
 from workbench._store import JsonLines, whole_file
 from workbench.errors import TrainingError
@@ -33,9 +27,6 @@ from workbench.finetune.datasets import LabelRows, TurnRows, plan_batches
 from workbench.finetune.ledger import LOGGED, PROGRESS_FILE
 from workbench.finetune.parts import part_of, trainable
 from workbench.finetune.recipe import Recipe
-
-#: Parts whose learning rate may differ (`training.vision_rate` and so on).
-RATED = ("vision", "projector", "embeddings")
 
 
 def world_size() -> int:
@@ -48,7 +39,7 @@ def process_rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-class FinetuneTrainer(Trainer):
+class FinetuneTrainer(transformers.Trainer):
     """Trainer of every stage; `measure` returns measures of the model as it is now, by name.
 
     Raises:
@@ -68,15 +59,15 @@ class FinetuneTrainer(Trainer):
         *,
         device: torch.device,
         show: bool = False,
-        callbacks: Sequence[TrainerCallback] = (),
+        callbacks: Sequence[transformers.TrainerCallback] = (),
     ) -> None:
-        training, stop = recipe.training, recipe.evaluation.patience
+        training, stop, self.rows = recipe.training, recipe.evaluation.patience, rows
         self.batches = plan_batches(
             rows.lengths, micro=training.micro_batch, batch=training.batch_size,
             epochs=training.epochs, seed=recipe.seed,
         )  # fmt: skip
         steps = len(self.batches) * training.micro_batch // training.batch_size
-        early = [] if stop is None else [EarlyStoppingCallback(early_stopping_patience=stop)]
+        early = [] if stop is None else [transformers.EarlyStoppingCallback(stop)]
         super().__init__(
             model=model,
             args=arguments(recipe, folder / "checkpoints", steps=steps, device=device, show=show),
@@ -85,7 +76,7 @@ class FinetuneTrainer(Trainer):
             eval_dataset=rows,
             callbacks=[_LastEvaluation(), LiveLog(folder), *early, *callbacks],
         )  # fmt: skip
-        self.remove_callback(PrinterCallback)
+        self.remove_callback(transformers.PrinterCallback)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise TrainingError(
                 "sharded training (FSDP, DeepSpeed) is not supported: checkpoints have whole "
@@ -93,17 +84,17 @@ class FinetuneTrainer(Trainer):
             )
         self.measure = measure
         self.best_file = folder / "best" / "best.safetensors"
-        self.rates = {part: getattr(training, f"{part}_rate") for part in RATED}
+        rated = ("vision", "projector", "embeddings")
+        self.rates = {part: getattr(training, f"{part}_rate") for part in rated}
         self._loss_shifts_labels = False
         #: Sum of the loss and tokens, of labelled and of other rows, since the last log.
         self._parts = torch.zeros(2, 2, dtype=torch.float64)
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the planned batches, shared out among the processes."""
-        pin = self.args.dataloader_pin_memory
-        rows, collate = cast("Dataset", self.train_dataset), self.data_collator
+        pin, collate = self.args.dataloader_pin_memory, self.rows.collate
         return self.accelerator.prepare(
-            DataLoader(rows, batch_sampler=self.batches, collate_fn=collate, pin_memory=pin)
+            DataLoader(self.rows, batch_sampler=self.batches, collate_fn=collate, pin_memory=pin)
         )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -187,11 +178,10 @@ class FinetuneTrainer(Trainer):
         """Say nothing of frozen weights, which checkpoints leave out on purpose."""
 
 
-class LiveLog(TrainerCallback):
+class LiveLog(transformers.TrainerCallback):
     """Append every logged step to `progress.jsonl` in the folder of a run, on its first process.
 
-    Its first line names that process: its number, when it started and when its machine did, so
-    that a reader can tell whether it lives.
+    Its first line names that process, so that a reader can tell whether it lives.
     """
 
     def __init__(self, folder: str | os.PathLike) -> None:
@@ -226,7 +216,7 @@ class LiveLog(TrainerCallback):
             self._file.add({"step": state.global_step, "time": time.time(), **record})
 
 
-class _LastEvaluation(TrainerCallback):
+class _LastEvaluation(transformers.TrainerCallback):
     """Evaluate at the last step, whatever the interval."""
 
     def on_step_end(self, args, state, control, **_):
@@ -238,7 +228,7 @@ class _LastEvaluation(TrainerCallback):
 
 def arguments(
     recipe: Recipe, folder: Path, *, steps: int, device: torch.device, show: bool
-) -> TrainingArguments:
+) -> transformers.TrainingArguments:
     """Return what transformers is told of a run of `steps` optimiser steps."""
     training, world = recipe.training, world_size()
     per_step = training.batch_size // training.micro_batch
@@ -247,8 +237,12 @@ def arguments(
             f"a step has {per_step} micro-batches, which {world} processes cannot share; set "
             f"training.micro_batch so that batch_size / micro_batch is a multiple of {world}"
         )
-    precision = _precision(training.precision, device)
-    return TrainingArguments(
+    precision = training.precision
+    if precision == "auto":
+        precision = "float32"
+        if device.type == "cuda":
+            precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    return transformers.TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=training.micro_batch,
@@ -264,13 +258,11 @@ def arguments(
         seed=recipe.seed,
         eval_strategy="steps",
         eval_steps=math.ceil(steps / recipe.evaluation.times),
-        save_strategy="steps",
         save_steps=training.save_every,
         save_total_limit=2,
         logging_steps=max(steps // 200, 1),
         logging_nan_inf_filter=False,
         metric_for_best_model=recipe.metric,
-        greater_is_better=True,
         report_to=[],
         disable_tqdm=not show,
         dataloader_pin_memory=device.type == "cuda",
@@ -288,11 +280,3 @@ def curves(trainer: FinetuneTrainer) -> list[dict[str, float]]:
         row |= {name: float(entry[name]) for name in LOGGED if name in entry}
         row |= {k.removeprefix("eval_"): v for k, v in entry.items() if k.startswith("eval_")}
     return [rows[step] for step in sorted(rows)]
-
-
-def _precision(wanted: str, device: torch.device) -> str:
-    if wanted != "auto":
-        return wanted
-    if device.type != "cuda":
-        return "float32"
-    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"

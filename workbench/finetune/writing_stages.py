@@ -16,14 +16,13 @@ from workbench.errors import TrainingError
 from workbench.findings import PRESENT
 from workbench.finetune.cases import Case, CaseSet
 from workbench.finetune.datasets import FeatureCache, Images, TurnRows
-from workbench.finetune.encoding import Example, encode_turns, pack_groups
-from workbench.finetune.ledger import SkillChange
+from workbench.finetune.encoding import Example, Student, encode_turns, pack_groups
+from workbench.finetune.ledger import SkillChange, write_json
 from workbench.finetune.measuring import f1_changes, macro_f1, scored_findings, write_reports
 from workbench.finetune.parts import prepare
 from workbench.finetune.planner import need
 from workbench.finetune.recipe import Recipe
-from workbench.finetune.session import Stage, wait_for, write_json
-from workbench.finetune.student import Student
+from workbench.finetune.session import Stage, wait_for
 from workbench.finetune.trainer import process_rank
 from workbench.finetune.turns import InstructionSet, instruction_set, own_turns
 from workbench.interface import ChestXrayModel
@@ -144,18 +143,17 @@ class WritingStage(Stage):
     def _rows(self, examples: list[Example]) -> TurnRows:
         """Return the rows of a run, packed where asked, on cached features where asked."""
         training, config, loaded = self.recipe.training, self.loaded.model.config, self.loaded
+        size, context = config.image_tokens, config.context_length
         groups = [[example] for example in examples]
         if training.batching == "packed":
-            groups = pack_groups(
-                examples, image_tokens=config.image_tokens, context=config.context_length
-            )
+            groups = pack_groups(examples, image_tokens=size, context=context)
         images = Images(
             self.cases.learned, loaded.processor, augment=training.augment, seed=self.recipe.seed
         )
         cache = None
         if training.feature_cache:
-            cache = FeatureCache.open(self.out / "features", loaded.model.vision, loaded.processor)
-        return TurnRows(groups, images, cache, config.image_tokens, untaught=training.keep > 0)
+            cache = FeatureCache(self.out / "features", loaded.model.vision)
+        return TurnRows(groups, images, cache, size, untaught=training.keep > 0)
 
     def _scores(
         self, before: Mapping[str, str], after: Mapping[str, str]
