@@ -26,7 +26,7 @@ from torch.utils.data import Dataset
 from workbench._repr import short_repr
 from workbench._store import whole_file
 from workbench.errors import TrainingError
-from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT
+from workbench.findings import ABSENT, NO_FINDING, NOT_MENTIONED, PRESENT
 from workbench.finetune.cases import Case
 from workbench.finetune.encoding import Example, packed
 from workbench.finetune.parts import weights_sha256
@@ -312,11 +312,9 @@ def label_of(case: Case, finding: str, unlisted: str) -> int:
     code = case.code(finding)
     if code == PRESENT:
         return 1
-    if code == ABSENT or case.code("no finding") == PRESENT:
-        return 0
-    if code == NOT_MENTIONED and unlisted == "absent":
-        return 0
-    return IGNORE_LABEL
+    silent = code == NOT_MENTIONED and unlisted == "absent"
+    absent = code == ABSENT or case.code(NO_FINDING) == PRESENT or silent
+    return 0 if absent else IGNORE_LABEL
 
 
 def patch_targets(

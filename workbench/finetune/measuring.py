@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from workbench._progress import progress as bar
 from workbench.errors import WorkbenchError
 from workbench.evaluation import ScoreCard, compare, score
-from workbench.evaluation.intervals import area, bootstrap_weights, estimate, known_mean
+from workbench.evaluation.intervals import area, bootstrap_weights, estimate, known_mean, ratio
 from workbench.findings import ABSENT, ALL_FINDINGS, NO_FINDING, PHANTOM_FINDINGS, PRESENT
 from workbench.finetune.cases import Case
 from workbench.finetune.ledger import SkillChange
@@ -134,8 +134,7 @@ def _share_change(skill: str, before: np.ndarray, after: np.ndarray) -> SkillCha
     """Return a share of cases before and after, the change with its paired bootstrap interval."""
     n = len(before)
     weights = bootstrap_weights(n, np.random.default_rng([0, 81]))
-    difference = np.asarray(after, float) - np.asarray(before, float)
-    change = estimate(float(difference.mean()), weights @ difference / n, n)
+    change = ratio(after - before, np.ones(n), weights)
     return SkillChange(skill, n, float(before.mean()), float(after.mean()), change)
 
 

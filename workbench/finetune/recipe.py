@@ -219,9 +219,8 @@ class Recipe(Section):
 def shipped_recipes() -> dict[str, str]:
     """Return name -> text of every recipe in the package."""
     folder = files("workbench.finetune") / "recipes"
-    texts = {item.name: item.read_text("utf-8") for item in folder.iterdir() if item.is_file()}
-    names = sorted(name for name in texts if name.endswith(".yaml"))
-    return {name.removesuffix(".yaml"): texts[name] for name in names}
+    found = {item.name: item for item in folder.iterdir() if item.name.endswith(".yaml")}
+    return {name.removesuffix(".yaml"): found[name].read_text("utf-8") for name in sorted(found)}
 
 
 def read_recipe(source: str | os.PathLike | Recipe, *, also: Sequence[str] = ()) -> Recipe:
