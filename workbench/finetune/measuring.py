@@ -61,8 +61,7 @@ def macro_f1(texts: Mapping[str, str], cases: Sequence[Case], findings: Sequence
     """Return the mean F1 over findings; NaN where there is none."""
     if not findings:
         return math.nan
-    card = _report_card(texts, cases, findings, name="now", resamples=0)
-    value = card.averages["macro"].f1.value
+    value = _report_card(texts, cases, findings, resamples=0).averages["macro"].f1.value
     return math.nan if value is None else value
 
 
@@ -74,8 +73,8 @@ def f1_changes(
     findings: Sequence[str],
 ) -> tuple[SkillChange, ...]:
     """Return the macro F1 of findings in reports, under a title, then the F1 of each."""
-    now = _report_card(after, cases, findings, name="after")
-    found = compare(now, _report_card(before, cases, findings, name="before"))
+    was, now = (_report_card(texts, cases, findings) for texts in (before, after))
+    found = compare(now, was)
     items = {title: found.averages["macro"]}
     items |= {f"F1 of {name}": item for name, item in found.per_finding.items()}
     return tuple(
@@ -85,12 +84,7 @@ def f1_changes(
 
 
 def _report_card(
-    texts: Mapping[str, str],
-    cases: Sequence[Case],
-    findings: Sequence[str],
-    *,
-    name: str,
-    resamples: int = 1000,
+    texts: Mapping[str, str], cases: Sequence[Case], findings: Sequence[str], resamples: int = 1000
 ) -> ScoreCard:
     """Score what reports state against what is known of their cases."""
     references: dict[str, dict[str, str]] = {}
@@ -101,10 +95,7 @@ def _report_card(
         references[case.id] = {name: case.code(name) for name in known}
         predictions[case.id] = {name: PRESENT if name in stated else ABSENT for name in known}
     patients = {case.id: case.patient for case in cases}
-    return score(
-        predictions, references, patients=patients, findings=list(findings),
-        resamples=resamples, name=name,
-    )  # fmt: skip
+    return score(predictions, references, patients=patients, findings=findings, resamples=resamples)
 
 
 def forgetting(
