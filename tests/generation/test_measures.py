@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from workbench.generation.parity import (
+from workbench.generation.measures import (
     agreement,
     close,
     mostly_close,

@@ -20,7 +20,7 @@ from PIL import Image
 
 from workbench._store import read_json
 from workbench.errors import CheckpointError, InputError
-from workbench.generation.parity import (
+from workbench.generation.measures import (
     ParityRow,
     close,
     failed,

@@ -12,8 +12,7 @@ import torch
 
 from workbench.errors import InputError
 from workbench.generation.engine import Request
-from workbench.generation.options import DecodingSettings
-from workbench.generation.parity import (
+from workbench.generation.measures import (
     ParityRow,
     agreement,
     close,
@@ -24,6 +23,7 @@ from workbench.generation.parity import (
     same_sequence,
     top_values,
 )
+from workbench.generation.options import DecodingSettings
 from workbench.generation.responder import Draft, Job, Responder
 from workbench.generation.sampling import sample_probabilities
 from workbench.model.load import LoadedCheckpoint
