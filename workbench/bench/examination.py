@@ -27,9 +27,9 @@ from workbench.bench.exam_scores import (
 )
 from workbench.bench.loop import PhantomKey, check_numbers, run_tasks
 from workbench.bench.table import BenchTable, flat_row
-from workbench.evaluation.scorecard_figure import draw_forest
+from workbench.figures.estimates import draw_forest
 from workbench.figures.numbers import fixed
-from workbench.figures.style import new_figure, style
+from workbench.figures.style import new_axes, style
 from workbench.findings import PHANTOM_FINDINGS
 from workbench.generation import Generation
 from workbench.interface import ChestXrayModel
@@ -233,6 +233,7 @@ class PhantomExam(BenchTable):
             **self.provenance,
         }
 
+    @style()
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw F1 of each finding with its interval, one colour per domain; return the Axes."""
         systems = [
@@ -243,11 +244,9 @@ class PhantomExam(BenchTable):
             (name, [score.per_finding[name].f1 for score in self.scores.values()], "")
             for name in PHANTOM_FINDINGS
         ]
-        with style():
-            if ax is None:
-                ax = new_figure(figsize=(8.5, 6), layout="constrained").add_subplot()
-            draw_forest(rows, ax, systems=systems)
-            ax.set_title(self._title() + ("" if self.held_out else ", NOT held out"), pad=42)
+        ax = ax or new_axes(8.5, 6)
+        draw_forest(rows, ax, systems=systems)
+        ax.set_title(self._title() + ("" if self.held_out else ", NOT held out"), pad=42)
         return ax
 
     def _title(self) -> str:

@@ -25,12 +25,7 @@ from workbench.evaluation.scorecard_counts import macro_f1
 from workbench.figures.estimates import plot_trade_off
 from workbench.figures.numbers import fixed, percent
 from workbench.findings import NO_FINDING, PAPER_FINDINGS, PRESENT, UNCERTAIN
-from workbench.hallucination.mitigation import (
-    Abstain,
-    ContrastiveDecoding,
-    PollAndRewrite,
-    Revise,
-)
+from workbench.hallucination.mitigation import Abstain, ContrastiveDecoding, PollAndRewrite, Revise
 from workbench.interface import ChestXrayModel, Mitigation
 from workbench.reports import label
 from workbench.settings import FIRST_HELD_OUT_SEED
@@ -112,11 +107,7 @@ def benchmark_mitigation(
         progress=progress,
     )
     return tabulate(
-        cases,
-        seed=seed,
-        resamples=resamples,
-        options=options,
-        provenance=asdict(model.identity),
+        cases, seed=seed, resamples=resamples, options=options, provenance=asdict(model.identity)
     )
 
 

@@ -22,14 +22,7 @@ from workbench.errors import OptionError, unknown_name
 from workbench.findings import PHANTOM_FINDINGS, PRESENT
 from workbench.interface import ChestXrayModel
 from workbench.reports import Labels, label
-from workbench.saliency import (
-    METHODS,
-    Target,
-    check_target,
-    checks,
-    explain_target,
-    finding_target,
-)
+from workbench.saliency import METHODS, Target, check_target, checks, explain_target, finding_target
 from workbench.settings import FIRST_HELD_OUT_SEED
 from workbench.trace import ImageMap, Trace
 

@@ -33,9 +33,9 @@ from workbench.evaluation.scorecard_counts import (
     resampled_totals,
     weighted_f1,
 )
-from workbench.evaluation.scorecard_figure import draw_estimate
+from workbench.figures.estimates import draw_estimate, name_rows
 from workbench.figures.numbers import fixed, p_text
-from workbench.figures.style import BLUE, GRID, INK, VERMILION, new_figure, style
+from workbench.figures.style import BLUE, INK, VERMILION, new_axes, style
 from workbench.figures.tables import html_table
 
 #: A p-value below this survives.
@@ -75,15 +75,17 @@ class FindingDifference:
         return row | {name: getattr(self, name) for name in ("a_only", "b_only", "p", "p_holm")}
 
     def draw(self, ax: Axes, y: float, *, average: bool) -> None:
-        """Draw a mark with its interval at the height `y`, and the test at the right."""
-        note = f"n {self.n:,}"
-        if self.p_holm is not None:
-            note += f"   {self.a_only} : {self.b_only}   p {p_text(self.p_holm)} (Holm)"
-        ax.text(1.03, y, note, transform=ax.get_yaxis_transform(), va="center", fontsize=11.5)
+        """Draw a mark with its interval at the height `y`."""
         colour = VERMILION if (self.difference.value or 0) < 0 else BLUE
         face = colour if self.p_holm is not None and self.p_holm < _SURE else "white"
         mark = {"marker": "D" if average else "o", "mfc": face, "ms": 8, "mew": 1.8}
         draw_estimate(ax, self.difference, y, colour, undefined=" undefined", **mark)
+
+    @property
+    def note(self) -> str:
+        """What stands beside the mark: pairs, and the test."""
+        tested = f"   {self.a_only} : {self.b_only}   p {p_text(self.p_holm)} (Holm)"
+        return f"n {self.n:,}" + ("" if self.p_holm is None else tested)
 
 
 @dataclass(frozen=True)
@@ -129,32 +131,22 @@ class Comparison:
             "seed": self.seed,
         }
 
+    @style()
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw F1 of the first minus that of the second; a filled mark survives Holm's test."""
-        drawn = {name: item for name, item in self.per_finding.items() if item.n}
-        items = [*drawn.values(), *self.averages.values()]
-        places = [at + (0.6 if at >= len(drawn) else 0.0) for at in range(len(items))]
-        with style():
-            if ax is None:
-                figure = new_figure(figsize=(11, 2.6 + 0.42 * len(items)), layout="constrained")
-                ax = figure.add_subplot()
-            for item, y in zip(items, places, strict=True):
-                item.draw(ax, y, average=y > len(drawn))
-            if drawn:
-                ax.axhline(len(drawn) - 0.2, color=GRID, lw=1.2)
-            ends = [end for item in items for end in item.difference.ends()]
-            edge = max([0.1, *map(abs, ends)]) * 1.1
-            self._label(ax, [item.finding for item in items], places, edge)
-        return ax
-
-    def _label(self, ax: Axes, names: list[str], places: list[float], edge: float) -> None:
+        drawn = [item for item in self.per_finding.values() if item.n]
+        items = [*drawn, *self.averages.values()]
+        ax = ax or new_axes(11, 2.6 + 0.42 * len(items))
+        names, notes = [item.finding for item in items], [item.note for item in items]
+        places = name_rows(ax, names, notes, split=len(drawn))
+        for item, y in zip(items, places, strict=True):
+            item.draw(ax, y, average=y > len(drawn))
         ax.axvline(0, color=INK, lw=1.2)
-        ax.set_yticks(places, names)
-        ax.set(xlim=(-edge, edge), ylim=(max(places) + 0.7, -0.7))
+        edge = max(0.11, *np.abs(ax.get_xlim()))
+        ax.set_xlim(-edge, edge)
         ax.set_xlabel(f"\u2190 {self.b} better     difference of F1     {self.a} better \u2192")
         ax.set_title(f"{self.a} against {self.b}, {self.pairs:,} pairs, {self.policy}", pad=14)
-        ax.grid(axis="x")
-        ax.tick_params(axis="y", length=0)
+        return ax
 
     def _repr_html_(self) -> str:
         head = ("finding", "pairs", f"F1 {self.a}", f"F1 {self.b}", "difference [95 %]")

@@ -12,7 +12,6 @@ resamples are two matrix products (Bamber, J Math Psych 1975).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -20,48 +19,10 @@ from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from workbench.figures.numbers import estimate_text
+from workbench.figures.numbers import Estimate
 
 RESAMPLES = 1000
 LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its interval; None where it is undefined, never 0.
-
-    Attributes:
-        low, high: ends of the 95 % interval.
-        n: what it is a share of (the sum of the denominator).
-        undefined: resamples in which it was undefined, left out of the interval.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    undefined: int = 0
-
-    def __str__(self) -> str:
-        said = self.text(3)
-        return f"{said} [no interval]" if self.value is not None and not self.bounded else said
-
-    @property
-    def bounded(self) -> bool:
-        """Whether there is an interval."""
-        return self.low is not None and self.high is not None
-
-    def ends(self) -> tuple[float, ...]:
-        """Return what there is of value, low and high."""
-        return tuple(end for end in (self.value, self.low, self.high) if end is not None)
-
-    def flat(self, name: str) -> dict[str, float | None]:
-        """Return value, low and high as three plain values: name, name_low and name_high."""
-        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
-
-    def text(self, digits: int = 2, *, undefined: str = "undefined", sign: bool = False) -> str:
-        """Return value and interval, the value alone where there is no interval."""
-        return estimate_text(self.value, self.low, self.high, digits, sign=sign, missing=undefined)
 
 
 def bootstrap_weights(

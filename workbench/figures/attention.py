@@ -47,6 +47,7 @@ _SIDEWAYS = 30
 _CELL = 0.72
 
 
+@style()
 def draw_heads(
     panels: Sequence[tuple[str, np.ndarray]], layers: Sequence[int], *, title: str
 ) -> Figure:
@@ -54,17 +55,17 @@ def draw_heads(
     rows, columns = panels[0][1].shape
     width = len(panels) * float(np.clip(0.75 * columns + 1.1, 3.6, 9.0))
     height = float(np.clip(0.62 * rows + 2.0, 4.0, 13.0))
-    with style():
-        figure = new_figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-        for ax, (name, values) in zip(axes, panels, strict=True):
-            draw_score(values, layers, name, ax=ax)
-        for ax in axes[1:]:
-            ax.set_ylabel("")
-        figure.suptitle(title, fontsize=16, fontweight="bold", x=0.01, ha="left")
+    figure = new_figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for ax, (name, values) in zip(axes, panels, strict=True):
+        draw_score(values, layers, name, ax=ax)
+    for ax in axes[1:]:
+        ax.set_ylabel("")
+    figure.suptitle(title, fontsize=16, fontweight="bold", x=0.01, ha="left")
     return figure
 
 
+@style()
 def draw_score(
     values: np.ndarray, layers: Sequence[int], name: str, *, ax: Axes | None = None
 ) -> Axes:
@@ -77,30 +78,30 @@ def draw_score(
         ax: a new figure when None.
     """
     rows, columns = values.shape
-    with style():
-        if ax is None:
-            wide, high = np.clip(0.8 * columns + 2, 5, 12), np.clip(0.7 * rows + 2, 4, 12)
-            ax = new_axes(float(wide), float(high))
-        top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
-        image = ax.imshow(values, cmap=SEQUENTIAL, vmin=0, vmax=top or 1.0, aspect="auto")
-        ax.invert_yaxis()
-        if max(rows, columns) <= _WRITTEN:
-            for (row, column), value in np.ndenumerate(values):
-                said = "–" if np.isnan(value) else f"{value:.2f}".removeprefix("0")  # noqa: RUF001
-                colour = INK if np.isnan(value) or value > 0.6 * top else PAPER
-                ax.text(column, row, said, color=colour, ha="center", va="center", fontsize=12.5)
-        step, skip = -(-columns // 16), -(-rows // 16)
-        ax.set_xticks(range(0, columns, step))
-        ax.set_yticks(range(0, rows, skip), [str(n) for n in layers[::skip]])
-        ax.set(xlabel="head", ylabel="layer")
-        ax.set_title(name, fontsize=15)
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
-        bar = ax.figure.colorbar(image, ax=ax, shrink=0.9, pad=0.03)
-        bar.outline.set_visible(False)
+    if ax is None:
+        wide, high = np.clip(0.8 * columns + 2, 5, 12), np.clip(0.7 * rows + 2, 4, 12)
+        ax = new_axes(float(wide), float(high))
+    top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
+    image = ax.imshow(values, cmap=SEQUENTIAL, vmin=0, vmax=top or 1.0, aspect="auto")
+    ax.invert_yaxis()
+    if max(rows, columns) <= _WRITTEN:
+        for (row, column), value in np.ndenumerate(values):
+            said = "–" if np.isnan(value) else f"{value:.2f}".removeprefix("0")  # noqa: RUF001
+            colour = INK if np.isnan(value) or value > 0.6 * top else PAPER
+            ax.text(column, row, said, color=colour, ha="center", va="center", fontsize=12.5)
+    step, skip = -(-columns // 16), -(-rows // 16)
+    ax.set_xticks(range(0, columns, step))
+    ax.set_yticks(range(0, rows, skip), [str(n) for n in layers[::skip]])
+    ax.set(xlabel="head", ylabel="layer")
+    ax.set_title(name, fontsize=15)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.9, pad=0.03)
+    bar.outline.set_visible(False)
     return ax
 
 
+@style()
 def draw_sources(
     names: Sequence[str],
     shares: Mapping[str, np.ndarray],
@@ -122,35 +123,35 @@ def draw_sources(
     """
     count = len(names)
     labels = [_bar_name(name, upright) for name in names]
-    with style():
-        ax = _axes_for_bars(names, list(shares), title, upright) if ax is None else ax
-        below = np.zeros(count)
-        for kind, share in shares.items():
-            bar, colour = ax.bar if upright else ax.barh, SOURCE_COLOURS[kind]
-            bar(range(count), share, 0.88, below, color=colour, label=SOURCE_NAMES[kind])
-            below = below + share
-        text = {"fontsize": 11.5, "color": INK}
-        if upright:
-            ax.set_xticks(range(count), labels, rotation=90, parse_math=False, **text)
-            ax.set(xlim=(-0.6, count - 0.4), ylim=(0, 1), ylabel="share of attention")
-        else:
-            ax.set_yticks(range(count), labels, parse_math=False, **text)
-            ax.set(xlim=(0, 1), ylim=(count - 0.4, -0.6))
-            note = f"share of attention ({note})"
-        ax.set_xlabel(note, fontsize=11, color=MUTED, loc="left")
-        ax.set_title(title, pad=34)
-        ax.legend(
-            ncols=len(shares),
-            loc="lower left" if upright else "lower right",
-            bbox_to_anchor=(0 if upright else 1, 1.0),
-            fontsize=11,
-            columnspacing=1.1,
-            handlelength=1.2,
-            borderpad=0.1,
-        )
+    ax = _axes_for_bars(names, list(shares), title, upright) if ax is None else ax
+    below = np.zeros(count)
+    for kind, share in shares.items():
+        bar, colour = ax.bar if upright else ax.barh, SOURCE_COLOURS[kind]
+        bar(range(count), share, 0.88, below, color=colour, label=SOURCE_NAMES[kind])
+        below = below + share
+    text = {"fontsize": 11.5, "color": INK}
+    if upright:
+        ax.set_xticks(range(count), labels, rotation=90, parse_math=False, **text)
+        ax.set(xlim=(-0.6, count - 0.4), ylim=(0, 1), ylabel="share of attention")
+    else:
+        ax.set_yticks(range(count), labels, parse_math=False, **text)
+        ax.set(xlim=(0, 1), ylim=(count - 0.4, -0.6))
+        note = f"share of attention ({note})"
+    ax.set_xlabel(note, fontsize=11, color=MUTED, loc="left")
+    ax.set_title(title, pad=34)
+    ax.legend(
+        ncols=len(shares),
+        loc="lower left" if upright else "lower right",
+        bbox_to_anchor=(0 if upright else 1, 1.0),
+        fontsize=11,
+        columnspacing=1.1,
+        handlelength=1.2,
+        borderpad=0.1,
+    )
     return ax
 
 
+@style()
 def draw_tokens(
     pixels: np.ndarray,
     boxes: Sequence[tuple[float, ...]],
@@ -171,29 +172,28 @@ def draw_tokens(
         columns: boxes in a row, for the size of a new figure.
         ax: a new figure when None.
     """
-    with style():
-        if ax is None:
-            side = float(np.clip(_CELL * columns + 0.6, 6, 26))
-            ax = new_axes(side, side + 0.5)
-        plot_radiograph(ax, 0.4 * pixels, title=title)
-        outline = [withStroke(linewidth=2.2, foreground="black")]
-        for (left, top, right, bottom), token, likely in zip(boxes, tokens, chance, strict=True):
-            word = token.replace("\u2581", "").strip() or "\u00b7"
-            ax.text(
-                (left + right) / 2,
-                (top + bottom) / 2,
-                word,
-                color=_tint(float(likely)),
-                fontsize=min(11.0, _CELL * 72 / (0.66 * max(len(word), 4))),
-                fontweight="bold" if likely > 0.5 else "normal",
-                ha="center",
-                va="center",
-                path_effects=outline,
-                parse_math=False,
-                clip_on=True,
-            )
-        key = "pale: a guess among many; yellow: likely; bold: more likely than not"
-        ax.set_xlabel(key, fontsize=11.5, color=MUTED, loc="left")
+    if ax is None:
+        side = float(np.clip(_CELL * columns + 0.6, 6, 26))
+        ax = new_axes(side, side + 0.5)
+    plot_radiograph(ax, 0.4 * pixels, title=title)
+    outline = [withStroke(linewidth=2.2, foreground="black")]
+    for (left, top, right, bottom), token, likely in zip(boxes, tokens, chance, strict=True):
+        word = token.replace("\u2581", "").strip() or "\u00b7"
+        ax.text(
+            (left + right) / 2,
+            (top + bottom) / 2,
+            word,
+            color=_tint(float(likely)),
+            fontsize=min(11.0, _CELL * 72 / (0.66 * max(len(word), 4))),
+            fontweight="bold" if likely > 0.5 else "normal",
+            ha="center",
+            va="center",
+            path_effects=outline,
+            parse_math=False,
+            clip_on=True,
+        )
+    key = "pale: a guess among many; yellow: likely; bold: more likely than not"
+    ax.set_xlabel(key, fontsize=11.5, color=MUTED, loc="left")
     return ax
 
 

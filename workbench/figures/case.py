@@ -24,6 +24,7 @@ _OUTLINED = "what is drawn, outlined"
 _RIGHT, _WRONG = "#00664a", "#a63c00"
 
 
+@style()
 def plot_case(
     pixels: np.ndarray,
     masks: Mapping[str, np.ndarray],
@@ -65,27 +66,26 @@ def plot_case(
     small = lines_within(footer, wide - _GAP, 10)
     high = max(0.45 + side + (0.1 if values is None else 0.6), 0.15 + written + table)
     high += 0.2 + 0.19 * len(small)
-    with style():
-        figure = new_figure(figsize=(wide, high))
+    figure = new_figure(figsize=(wide, high))
 
-        def axes(left: float, top: float, width: float, height: float) -> Axes:
-            """Return axes in inches from the upper left corner."""
-            return figure.add_axes(
-                (left / wide, 1 - (top + height) / high, width / wide, height / high)
-            )
+    def axes(left: float, top: float, width: float, height: float) -> Axes:
+        """Return axes in inches from the upper left corner."""
+        return figure.add_axes(
+            (left / wide, 1 - (top + height) / high, width / wide, height / high)
+        )
 
-        draw_masks(pixels, masks, ax=axes(_GAP / 2, 0.45, _SIDE, side), title=_OUTLINED)
-        left = _GAP / 2 + _SIDE + _GAP
-        if values is not None:
-            seen = axes(left, 0.45, _SIDE, side)
-            draw_map(pixels, values, signed=signed, details=values_details, masks=masks, ax=seen)
-            name = lines_within(values_title, _SIDE + scale, 13, "bold", most=1)
-            seen.set_title("".join(name), fontsize=13, loc="left", pad=6, parse_math=False)
-            left += _SIDE + _GAP + scale
-        _write(axes(left, 0.15, _WORDS, written), head, lines, written)
-        draw_verdicts(verdicts, ax=axes(left, 0.15 + written, _WORDS, table))
-        print_below = {"fontsize": 10, "color": MUTED, "va": "bottom", "parse_math": False}
-        figure.text(_GAP / 2 / wide, 0.1 / high, "\n".join(small), **print_below)
+    draw_masks(pixels, masks, ax=axes(_GAP / 2, 0.45, _SIDE, side), title=_OUTLINED)
+    left = _GAP / 2 + _SIDE + _GAP
+    if values is not None:
+        seen = axes(left, 0.45, _SIDE, side)
+        draw_map(pixels, values, signed=signed, details=values_details, masks=masks, ax=seen)
+        name = lines_within(values_title, _SIDE + scale, 13, "bold", most=1)
+        seen.set_title("".join(name), fontsize=13, loc="left", pad=6, parse_math=False)
+        left += _SIDE + _GAP + scale
+    _write(axes(left, 0.15, _WORDS, written), head, lines, written)
+    draw_verdicts(verdicts, ax=axes(left, 0.15 + written, _WORDS, table))
+    print_below = {"fontsize": 10, "color": MUTED, "va": "bottom", "parse_math": False}
+    figure.text(_GAP / 2 / wide, 0.1 / high, "\n".join(small), **print_below)
     return figure
 
 

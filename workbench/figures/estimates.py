@@ -1,115 +1,140 @@
-"""Figures of estimates: rates with their intervals, scores as bars, and what is held against what.
-
-An estimate here is anything with `value`, `low` and `high`; None where it is not defined.
-"""
+"""Figures of estimates: forests of intervals, scores as bars, and what is held against what."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
-_GREY, _BLUE, _ORANGE = "#5f5f5f", "#1f5f8b", "#d9741f"
+from workbench.figures.numbers import Estimate
+from workbench.figures.style import BLUE, CYCLE, GRID, MUTED, ORANGE, new_axes, style
 
 
-class Bounded(Protocol):
-    """A number with its interval."""
+def draw_estimate(
+    ax: Axes, found: Estimate, y: float, colour: str, *, undefined: str = "undefined", **mark: Any
+) -> None:
+    """Draw a mark with its interval at the height `y`; `mark` says what the mark looks like."""
+    if found.value is None:
+        if undefined:
+            ax.text(0.0, y, undefined, color=MUTED, va="center", fontsize=11, style="italic")
+        return
+    if found.bounded:
+        ends = [found.low, found.high]
+        ax.plot(ends, [y, y], color=colour, lw=2.2, solid_capstyle="butt")
+        ax.plot(ends, [y, y], "|", color=colour, ms=9, mew=2.2, clip_on=False)
+    ax.plot(found.value, y, color=colour, ls="none", clip_on=False, **mark)
 
-    @property
-    def value(self) -> float | None: ...
 
-    @property
-    def low(self) -> float | None: ...
+def name_rows(
+    ax: Axes, names: Sequence[str], notes: Sequence[str] = (), *, split: int | None = None
+) -> list[float]:
+    """Name rows at the left, the first at the top, with notes at the right; return their heights.
 
-    @property
-    def high(self) -> float | None: ...
-
-
-def plot_rates(rows: Sequence[tuple[str, Bounded]], ax: Axes | None, *, xlabel: str) -> Axes:
-    """Draw one point with its interval for each named estimate, first at the top.
-
-    Undefined ones are named without a point.
+    Rows from `split` on are set apart (averages).
     """
-    ax = _axes(ax, 7, 0.8 + 0.32 * len(rows))
-    for at, (_, found) in enumerate(rows):
-        if found.value is None:
-            continue
-        ax.plot(found.value, at, "o", color=_BLUE)
-        if found.low is not None and found.high is not None:
-            ax.plot((found.low, found.high), (at, at), color=_BLUE, lw=1.5)
-    ax.set_yticks(np.arange(len(rows)), [name for name, _ in rows])
-    ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
+    first = len(names) if split is None else split
+    places = [at + (0.6 if at >= first else 0.0) for at in range(len(names))]
+    for y, note in zip(places, notes, strict=False):
+        ax.text(1.03, y, note, transform=ax.get_yaxis_transform(), va="center", fontsize=11.5)
+    if 0 < first < len(names):
+        ax.axhline(first - 0.2, color=GRID, lw=1.2)
+    ax.set_yticks(places, names)
+    ax.set_ylim(max(places, default=0) + 0.7, -0.7)
+    ax.grid(axis="x")
+    ax.tick_params(axis="y", length=0)
+    return places
+
+
+def draw_forest(
+    rows: Sequence[tuple[str, Sequence[Estimate], str]],
+    ax: Axes,
+    *,
+    systems: Sequence[str] = ("",),
+    split: int | None = None,
+) -> None:
+    """Draw F1 with its interval, one line per row; systems in colours, named where there are two.
+
+    Rows are a name, one estimate per system, and a note; see `name_rows`.
+    """
+    names, found, notes = zip(*rows, strict=True)
+    places = name_rows(ax, names, notes, split=split)
+    step = 0.62 / len(systems)
+    for estimates, y in zip(found, places, strict=True):
+        average = split is not None and y > split
+        mark = {"marker": "D", "ms": 6} if average else {"marker": "o", "ms": 7.5}
+        for index, (one, colour) in enumerate(zip(estimates, CYCLE, strict=False)):
+            offset = (index - (len(systems) - 1) / 2) * step
+            draw_estimate(ax, one, y + offset, colour, mec="white", mew=1.0, **mark)
+    if len(systems) > 1:
+        for name, colour in zip(systems, CYCLE, strict=False):
+            ax.plot([], [], "o-", color=colour, label=name)
+        ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=min(3, len(systems)))
+    ax.set(xlim=(-0.02, 1.02), xticks=np.linspace(0, 1, 6), xlabel="F1 with 95 % interval")
+
+
+@style()
+def plot_rates(rows: Sequence[tuple[str, Estimate]], ax: Axes | None, *, xlabel: str) -> Axes:
+    """Draw one point with its interval for each named estimate, none where it is undefined."""
+    ax = ax or new_axes(8.5, 1.3 + 0.36 * len(rows))
+    for (_, found), y in zip(rows, name_rows(ax, [name for name, _ in rows]), strict=True):
+        draw_estimate(ax, found, y, BLUE, undefined="", marker="o")
+    ax.set_xlabel(xlabel)
     return ax
 
 
+@style()
 def plot_bars(
     names: Sequence[str], values: np.ndarray, ax: Axes | None, *, title: str, xlabel: str
 ) -> Axes:
     """Draw one bar per name, in the order given, first at the top."""
-    ax = _axes(ax, 6, 0.9 + 0.32 * len(names))
-    ax.barh(np.arange(len(names)), values, color=_ORANGE)
-    ax.set_yticks(np.arange(len(names)), names)
-    ax.set(ylim=(len(names) - 0.5, -0.5), xlabel=xlabel)
-    ax.set_title(title, loc="left", fontsize=13, fontweight="bold")
-    ax.axvline(0, color=_GREY, lw=0.8)
+    ax = ax or new_axes(6.5, 1.5 + 0.36 * len(names))
+    ax.barh(name_rows(ax, names), values, color=ORANGE)
+    ax.set_xlabel(xlabel)
+    ax.set_title(title, fontsize=13)
+    ax.axvline(0, color=MUTED, lw=0.8)
     return ax
 
 
-def plot_reliability(bins: Sequence[tuple[float, Bounded]], ax: Axes | None) -> Axes:
+@style()
+def plot_reliability(bins: Sequence[tuple[float, Estimate]], ax: Axes | None) -> Axes:
     """Draw the share of false statements against the mean probability that was given, by bin."""
-    ax = _axes(ax, 4.5, 4.2)
-    ax.plot((0, 1), (0, 1), color="#9a9a9a", lw=1, ls="--")
+    ax = ax or new_axes(5.5, 5)
+    ax.plot((0, 1), (0, 1), color=MUTED, lw=1, ls="--")
     for at, found in bins:
         low, value, high = np.array([found.low, found.value, found.high], float)
-        ax.plot((at, at), (low, high), color=_BLUE, lw=1.5)
-        ax.plot(at, value, "o", color=_BLUE)
+        ax.plot((at, at), (low, high), color=BLUE, lw=1.5)
+        ax.plot(at, value, "o", color=BLUE)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability that the statement is false")
     ax.set(ylabel="share that is false", title="combination of detectors")
     return ax
 
 
-def plot_trade_off(points: Sequence[tuple[str, Bounded, Bounded]], ax: Axes | None) -> Axes:
+@style()
+def plot_trade_off(points: Sequence[tuple[str, Estimate, Estimate]], ax: Axes | None) -> Axes:
     """Draw false against missed findings per report, with both intervals.
 
-    Args:
-        points: name, false and missed; the first is what the others are held against.
-        ax: a new figure when None.
+    Points are a name, false and missed; the first is what the others are held against.
     """
-    ax = _axes(ax, 7, 4.6)
-    colours = (_GREY, _BLUE, _ORANGE, "#4d9221", "#8b1f5f", "#b59a00")
-    markers = "osD^vP"
+    ax = ax or new_axes(7.5, 5)
     for at, (name, false, missed) in enumerate(points):
-        colour = colours[at % len(colours)]
-        if missed.value is None or false.value is None:
-            continue
-        ax.errorbar(
-            missed.value, false.value, fmt=markers[at % len(markers)], color=colour, label=name,
-            xerr=_arms(missed), yerr=_arms(false), ms=7, elinewidth=1,
-        )  # fmt: skip
+        if missed.value is not None and false.value is not None:
+            look = {"fmt": "osD^vP"[at % 6], "color": CYCLE[at % len(CYCLE)], "label": name}
+            look |= {"xerr": _arms(missed), "yerr": _arms(false), "elinewidth": 1}
+            ax.errorbar(missed.value, false.value, **look)
     _, false, missed = points[0]
     for line, found in ((ax.axhline, false), (ax.axvline, missed)):
         if found.value is not None:
-            line(found.value, color="#bdbdbd", lw=0.8, ls="--", zorder=0)
+            line(found.value, color=GRID, lw=0.8, ls="--", zorder=0)
     ax.set(xlabel="missed findings per report", ylabel="false findings per report")
     ax.set_xlim(left=-0.03 * ax.get_xlim()[1])
     ax.set_ylim(bottom=-0.03 * ax.get_ylim()[1])
-    ax.legend(edgecolor="none", framealpha=1, loc="upper right")
+    ax.legend(framealpha=1, loc="upper right")
     return ax
 
 
-def _arms(found: Bounded) -> list[list[float]] | None:
+def _arms(found: Estimate) -> list[list[float]] | None:
     if found.value is None or found.low is None or found.high is None:
         return None
     return [[max(found.value - found.low, 0)], [max(found.high - found.value, 0)]]
-
-
-def _axes(ax: Axes | None, width: float, height: float) -> Axes:
-    """Return axes, new ones where there are none, without a frame above and to the right."""
-    if ax is None:
-        from matplotlib import pyplot
-
-        _, ax = pyplot.subplots(figsize=(width, height), layout="constrained")
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax

@@ -62,6 +62,7 @@ def two_way() -> ListedColormap:
     return ListedColormap(np.column_stack([colours, _opaque(steps)]), "workbench_two_way")
 
 
+@style()
 def draw_map(
     pixels: np.ndarray,
     values: np.ndarray,
@@ -105,31 +106,31 @@ def draw_map(
         raise OptionError(f"opacity must be between 0 and 1, got {opacity}")
     masks, boxes = masks or {}, boxes or {}
     check_sizes(pixels, masks)
-    with style():
-        ax = ax or new_axes(6.6, 7.0)
-        colours, scale = (two_way(), Normalize(-1, 1)) if signed else (one_way(), Normalize(0, 1))
-        ax.imshow(pixels, cmap=GREY, vmin=0, vmax=1, interpolation="antialiased")
-        painted = colours(scale(np.nan_to_num(values)))
-        painted[..., 3] *= opacity
-        ax.imshow(painted, interpolation="nearest")
-        _hatch_unseen(ax, np.isnan(values))
-        colour_of = _outline_colours([*masks, *boxes])
-        for name, mask in masks.items():
-            _outline(ax, np.asarray(mask), colour_of[name])
-        for name, box in boxes.items():
-            _box(ax, box, colour_of[name])
-        height, width = pixels.shape
-        ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
-        ax.spines[:].set_visible(False)
-        if title:
-            wrapped = "\n".join(textwrap.wrap(title, 42))
-            ax.set_title(wrapped, fontsize=14, loc="left", pad=8, parse_math=False)
-        if colorbar:
-            _scale_bar(ax, colours, scale, signed)
-        _small_print(ax, details, caution)
+    ax = ax or new_axes(6.6, 7.0)
+    colours, scale = (two_way(), Normalize(-1, 1)) if signed else (one_way(), Normalize(0, 1))
+    ax.imshow(pixels, cmap=GREY, vmin=0, vmax=1, interpolation="antialiased")
+    painted = colours(scale(np.nan_to_num(values)))
+    painted[..., 3] *= opacity
+    ax.imshow(painted, interpolation="nearest")
+    _hatch_unseen(ax, np.isnan(values))
+    colour_of = _outline_colours([*masks, *boxes])
+    for name, mask in masks.items():
+        _outline(ax, np.asarray(mask), colour_of[name])
+    for name, box in boxes.items():
+        _box(ax, box, colour_of[name])
+    height, width = pixels.shape
+    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    if title:
+        wrapped = "\n".join(textwrap.wrap(title, 42))
+        ax.set_title(wrapped, fontsize=14, loc="left", pad=8, parse_math=False)
+    if colorbar:
+        _scale_bar(ax, colours, scale, signed)
+    _small_print(ax, details, caution)
     return ax
 
 
+@style()
 def draw_small_multiples(
     pixels: np.ndarray,
     maps: Sequence[tuple[str, np.ndarray]],
@@ -172,36 +173,33 @@ def draw_small_multiples(
         said.setdefault(text, []).append(name)
     small = [details, *(f"\u26a0 {', '.join(names)}: {text}" for text, names in said.items())]
     notes = [line for text in small for line in textwrap.wrap(text, 36 * columns)]
-    with style():
-        high = 3.3 * rows + 0.5 + 0.27 * len(heading) + 0.24 * len(notes)
-        layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.07)
-        figure = new_figure(figsize=(2.9 * columns + 0.4, high), layout=layout)
-        grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1] * rows + [0.09])
-        axes = [figure.add_subplot(grid[at // columns, at % columns]) for at in range(len(maps))]
-        for ax, kind, (name, values) in zip(axes, kinds, maps, strict=True):
-            draw_map(
-                pixels, values, signed=kind, masks=masks, opacity=opacity, colorbar=False, ax=ax
-            )
-            _name_panel(ax, name, flagged=name in cautions)
-            if name in points:
-                _ring(ax, points[name])
-        set_left = {"x": 0.01, "ha": "left", "parse_math": False}
-        figure.suptitle("\n".join(heading), fontsize=16, fontweight="bold", **set_left)
-        handles = _key(kinds, masks or {}, ringed=bool(points))
-        key = figure.add_subplot(grid[rows, :])
-        key.set_axis_off()
-        key.legend(
-            handles=handles,
-            loc="upper left",
-            ncols=min(len(handles), 2 * columns),
-            fontsize=12,
-            handlelength=1.2,
-            handletextpad=0.5,
-            columnspacing=1.4,
-            borderaxespad=0,
-            borderpad=0,
-        )
-        figure.supxlabel("\n".join(notes), fontsize=11, color=MUTED, **set_left)
+    high = 3.3 * rows + 0.5 + 0.27 * len(heading) + 0.24 * len(notes)
+    layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.07)
+    figure = new_figure(figsize=(2.9 * columns + 0.4, high), layout=layout)
+    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1] * rows + [0.09])
+    axes = [figure.add_subplot(grid[at // columns, at % columns]) for at in range(len(maps))]
+    for ax, kind, (name, values) in zip(axes, kinds, maps, strict=True):
+        draw_map(pixels, values, signed=kind, masks=masks, opacity=opacity, colorbar=False, ax=ax)
+        _name_panel(ax, name, flagged=name in cautions)
+        if name in points:
+            _ring(ax, points[name])
+    set_left = {"x": 0.01, "ha": "left", "parse_math": False}
+    figure.suptitle("\n".join(heading), fontsize=16, fontweight="bold", **set_left)
+    handles = _key(kinds, masks or {}, ringed=bool(points))
+    key = figure.add_subplot(grid[rows, :])
+    key.set_axis_off()
+    key.legend(
+        handles=handles,
+        loc="upper left",
+        ncols=min(len(handles), 2 * columns),
+        fontsize=12,
+        handlelength=1.2,
+        handletextpad=0.5,
+        columnspacing=1.4,
+        borderaxespad=0,
+        borderpad=0,
+    )
+    figure.supxlabel("\n".join(notes), fontsize=11, color=MUTED, **set_left)
     return figure
 
 

@@ -32,11 +32,7 @@ _LETTERS = 11
 
 
 def draw_masks(
-    pixels: np.ndarray,
-    masks: Mapping[str, np.ndarray],
-    *,
-    ax: Axes | None = None,
-    title: str = "",
+    pixels: np.ndarray, masks: Mapping[str, np.ndarray], *, ax: Axes | None = None, title: str = ""
 ) -> Axes:
     """Draw an image with the outline and the name of each mask, in image coordinates.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -33,20 +34,42 @@ def percent(value: float | None, *, sign: bool = False, missing: str = "-") -> s
     return f"{shown} %" if shown else missing
 
 
-def estimate_text(
-    value: float | None,
-    low: float | None,
-    high: float | None,
-    digits: int = 2,
-    *,
-    sign: bool = False,
-    missing: str = "undefined",
-) -> str:
-    """Return a value with its interval, "0.83 [0.71, 0.92]"; alone where there is no interval."""
-    shown = fixed(value, digits, sign=sign, missing=missing)
-    if value is None or low is None or high is None:
-        return shown
-    return f"{shown} [{fixed(low, digits, sign=sign)}, {fixed(high, digits, sign=sign)}]"
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval; None where it is undefined, never 0.
+
+    Attributes:
+        low, high: ends of the 95 % interval.
+        n: what it is a share of (the sum of the denominator).
+        undefined: resamples in which it was undefined, left out of the interval.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    undefined: int = 0
+
+    def __str__(self) -> str:
+        said = self.text(3)
+        return f"{said} [no interval]" if self.value is not None and not self.bounded else said
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is an interval."""
+        return self.low is not None and self.high is not None
+
+    def flat(self, name: str) -> dict[str, float | None]:
+        """Return value, low and high as three plain values: name, name_low and name_high."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+    def text(self, digits: int = 2, *, undefined: str = "undefined", sign: bool = False) -> str:
+        """Return value and interval, "0.83 [0.71, 0.92]", or what there is of them."""
+        shown = fixed(self.value, digits, sign=sign, missing=undefined)
+        if self.value is None or not self.bounded:
+            return shown
+        low, high = (fixed(end, digits, sign=sign) for end in (self.low, self.high))
+        return f"{shown} [{low}, {high}]"
 
 
 def p_text(value: float | None) -> str:

@@ -61,6 +61,7 @@ def plot_radiograph(
     return ax
 
 
+@style()
 def plot_input(
     pixels: np.ndarray,
     model_view: np.ndarray,
@@ -90,19 +91,18 @@ def plot_input(
     total = _IMAGE_HEIGHT + below
     height, width = pixels.shape
     size = model_view.shape[0]
-    with style():
-        figure = new_figure(figsize=(_WIDTH, total))
-        top, bottom = 1 - 0.5 / total, below / total
-        grid = figure.add_gridspec(
-            1, 2, left=_EDGE, right=1 - _EDGE, top=top, bottom=bottom, wspace=0.05
-        )
-        box = visible_box if fit == "crop" else None
-        whole, seen = (figure.add_subplot(cell, anchor="NW") for cell in grid)
-        title = f"the radiograph, {height} x {width}"
-        plot_radiograph(whole, pixels, visible_box=box, title=title)
-        manner = "centre crop" if fit == "crop" else "padded"
-        plot_radiograph(seen, model_view, title=f"the model's view, {size} x {size}, {manner}")
-        _write_contract(figure, name, fact_lines, notes, below, total)
+    figure = new_figure(figsize=(_WIDTH, total))
+    top, bottom = 1 - 0.5 / total, below / total
+    grid = figure.add_gridspec(
+        1, 2, left=_EDGE, right=1 - _EDGE, top=top, bottom=bottom, wspace=0.05
+    )
+    box = visible_box if fit == "crop" else None
+    whole, seen = (figure.add_subplot(cell, anchor="NW") for cell in grid)
+    title = f"the radiograph, {height} x {width}"
+    plot_radiograph(whole, pixels, visible_box=box, title=title)
+    manner = "centre crop" if fit == "crop" else "padded"
+    plot_radiograph(seen, model_view, title=f"the model's view, {size} x {size}, {manner}")
+    _write_contract(figure, name, fact_lines, notes, below, total)
     return figure
 
 

@@ -28,6 +28,7 @@ from workbench.figures.style import (
 UNCHANGED = 0.9
 
 
+@style()
 def draw_curve(
     share: np.ndarray,
     scores: np.ndarray,
@@ -46,23 +47,23 @@ def draw_curve(
         scores, random_scores: (steps,) the target in the map's order and in random order.
         done: what was done to the image: "taken away" or "put back".
     """
-    with style():
-        ax = ax or new_axes(7.2, 4.8)
-        percent = 100 * share
-        ax.fill_between(percent, scores, random_scores, color=BLUE, alpha=0.12)
-        ax.plot(percent, random_scores, color=MUTED, linestyle="--", label="random order")
-        ax.plot(percent, scores, color=BLUE, label=method)
-        ax.set(xlabel=f"% of the image {done}", ylabel="target, natural log units", xlim=(0, 100))
-        ax.set_title(title, pad=34)
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.3)
-        ax.grid(axis="y", color=GRID)
-        inches = ax.get_window_extent().width / ax.figure.dpi
-        below = "\n".join(textwrap.wrap(note, max(int(11 * inches), 30)))
-        look = {"fontsize": 11, "color": MUTED, "va": "top", "parse_math": False}
-        ax.text(0, -0.2, below, transform=ax.transAxes, **look)
+    ax = ax or new_axes(7.2, 4.8)
+    percent = 100 * share
+    ax.fill_between(percent, scores, random_scores, color=BLUE, alpha=0.12)
+    ax.plot(percent, random_scores, color=MUTED, linestyle="--", label="random order")
+    ax.plot(percent, scores, color=BLUE, label=method)
+    ax.set(xlabel=f"% of the image {done}", ylabel="target, natural log units", xlim=(0, 100))
+    ax.set_title(title, pad=34)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.3)
+    ax.grid(axis="y", color=GRID)
+    inches = ax.get_window_extent().width / ax.figure.dpi
+    below = "\n".join(textwrap.wrap(note, max(int(11 * inches), 30)))
+    look = {"fontsize": 11, "color": MUTED, "va": "top", "parse_math": False}
+    ax.text(0, -0.2, below, transform=ax.transAxes, **look)
     return ax
 
 
+@style()
 def draw_cascade(
     stages: Sequence[str],
     similarity: Sequence[float | None],
@@ -81,34 +82,34 @@ def draw_cascade(
         similarity: rank correlation with the map of the trained model at each; None is unknown.
         limit: size of the correlation from which on a map fails.
     """
-    with style():
-        ax = ax or new_axes(8.2, 5.0)
-        names = ["trained", *stages]
-        values = [1.0, *(np.nan if s is None else s for s in similarity)]
-        ax.axhspan(-limit, limit, color=GRID, alpha=0.6)
-        ax.plot(range(len(values)), values, color=BLUE, marker="o")
-        same = [at for at, value in enumerate(values) if at and value > UNCHANGED]
-        ax.plot(same, [values[at] for at in same], "o", color=AMBER, markersize=13)
-        for at, value in enumerate(values):
-            ax.annotate(
-                "constant:\nunknown" if np.isnan(value) else f"{value:.2f}",
-                (at, 0 if np.isnan(value) else value),
-                textcoords="offset points",
-                xytext=(0, 12),
-                ha="center",
-                fontweight="bold",
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
-            )
-        ticks = ["\n+ ".join(name.split(" + ")) for name in names]
-        ax.set_xticks(range(len(names)), ticks, fontsize=13)
-        ax.set(ylim=(-1.05, 1.4), xlim=(-0.4, len(names) - 0.6), ylabel="rank correlation")
-        ax.set_yticks([-1, -0.5, 0, 0.5, 1])
-        ax.text(-0.36, 0.0, "changed", fontsize=12, color=MUTED, va="center")
-        ax.set_title(title)
-        ax.set_xlabel("random weights in ...", fontsize=13)
+    ax = ax or new_axes(8.2, 5.0)
+    names = ["trained", *stages]
+    values = [1.0, *(np.nan if s is None else s for s in similarity)]
+    ax.axhspan(-limit, limit, color=GRID, alpha=0.6)
+    ax.plot(range(len(values)), values, color=BLUE, marker="o")
+    same = [at for at, value in enumerate(values) if at and value > UNCHANGED]
+    ax.plot(same, [values[at] for at in same], "o", color=AMBER, markersize=13)
+    for at, value in enumerate(values):
+        ax.annotate(
+            "constant:\nunknown" if np.isnan(value) else f"{value:.2f}",
+            (at, 0 if np.isnan(value) else value),
+            textcoords="offset points",
+            xytext=(0, 12),
+            ha="center",
+            fontweight="bold",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
+        )
+    ticks = ["\n+ ".join(name.split(" + ")) for name in names]
+    ax.set_xticks(range(len(names)), ticks, fontsize=13)
+    ax.set(ylim=(-1.05, 1.4), xlim=(-0.4, len(names) - 0.6), ylabel="rank correlation")
+    ax.set_yticks([-1, -0.5, 0, 0.5, 1])
+    ax.text(-0.36, 0.0, "changed", fontsize=12, color=MUTED, va="center")
+    ax.set_title(title)
+    ax.set_xlabel("random weights in ...", fontsize=13)
     return ax
 
 
+@style()
 def draw_pair(
     images: Sequence[np.ndarray],
     titles: Sequence[str],
@@ -132,25 +133,24 @@ def draw_pair(
     words = line * max(len(lines) for lines in texts)
     below = words + line * len(blocks[0]) + small * len(blocks[1]) + 0.65
     total = 0.55 + picture + below
-    with style():
-        figure = new_figure(figsize=(12.4, total))
-        for column, (image, title) in enumerate(zip(images, titles, strict=True)):
-            left = 0.012 + 0.5 * column
-            ax = figure.add_axes((left, below / total, 0.48, picture / total))
-            ax.imshow(image, cmap=GREY, vmin=0, vmax=1, interpolation="antialiased")
-            _dotted(ax, region, "-" if column == 0 else ":")
-            ax.set_axis_off()
-            ax.set_anchor("NW")
-            ax.set_title(title, fontsize=17, loc="left")
-            y = (below - 0.14) / total
-            body = "\n".join(texts[column])
-            figure.text(left, y, body, fontsize=14.5, va="top", linespacing=1.35, parse_math=False)
-        y = (below - words - 0.3) / total
-        bold = {"fontsize": 15, "fontweight": "bold", "color": VERMILION, "linespacing": 1.35}
-        figure.text(0.012, y, "\n".join(blocks[0]), va="top", parse_math=False, **bold)
-        y -= (line * len(blocks[0]) + 0.08) / total
-        small_print = {"fontsize": 11.5, "color": MUTED, "linespacing": 1.35, "parse_math": False}
-        figure.text(0.012, y, "\n".join(blocks[1]), va="top", **small_print)
+    figure = new_figure(figsize=(12.4, total))
+    for column, (image, title) in enumerate(zip(images, titles, strict=True)):
+        left = 0.012 + 0.5 * column
+        ax = figure.add_axes((left, below / total, 0.48, picture / total))
+        ax.imshow(image, cmap=GREY, vmin=0, vmax=1, interpolation="antialiased")
+        _dotted(ax, region, "-" if column == 0 else ":")
+        ax.set_axis_off()
+        ax.set_anchor("NW")
+        ax.set_title(title, fontsize=17, loc="left")
+        y = (below - 0.14) / total
+        body = "\n".join(texts[column])
+        figure.text(left, y, body, fontsize=14.5, va="top", linespacing=1.35, parse_math=False)
+    y = (below - words - 0.3) / total
+    bold = {"fontsize": 15, "fontweight": "bold", "color": VERMILION, "linespacing": 1.35}
+    figure.text(0.012, y, "\n".join(blocks[0]), va="top", parse_math=False, **bold)
+    y -= (line * len(blocks[0]) + 0.08) / total
+    small_print = {"fontsize": 11.5, "color": MUTED, "linespacing": 1.35, "parse_math": False}
+    figure.text(0.012, y, "\n".join(blocks[1]), va="top", **small_print)
     return figure
 
 
@@ -162,6 +162,7 @@ def _dotted(ax: Axes, region: np.ndarray, line: str) -> None:
             )
 
 
+@style()
 def plot_truth_table(rows: list[dict], ax: Axes | None = None) -> Axes:
     """Draw pointing rates with intervals, method by method, beside the baselines.
 
@@ -172,28 +173,27 @@ def plot_truth_table(rows: list[dict], ax: Axes | None = None) -> Axes:
     """
     rows = [row for row in rows if row["pointing"] is not None]
     order = sorted(rows, key=lambda row: (not row["baseline"], row["pointing"]))
-    with style():
-        ax = ax or new_axes(9.6, 0.52 * len(rows) + 1.9)
-        best = max((row["pointing"] for row in rows if row["baseline"]), default=None)
-        if best is not None:
-            ax.axvspan(-0.02, best, color=GRID, alpha=0.5, lw=0)
-        for at, row in enumerate(order):
-            failed = row["randomisation_ok"] is False
-            colour = MUTED if row["baseline"] else AMBER if failed else BLUE
-            ax.plot([row["low"], row["high"]], [at, at], color=colour, lw=4, solid_capstyle="butt")
-            ax.plot(row["pointing"], at, "o", color=colour, markersize=11)
-            if row["other_phrase"] is not None:
-                ax.plot(row["other_phrase"], at, **_CROSS)
-        names = [
-            method_name(row["method"]) + ("  \u26a0" if row["randomisation_ok"] is False else "")
-            for row in order
-        ]
-        ax.set_yticks(np.arange(len(order)), names, fontsize=14)
-        ax.set(xlim=(-0.02, 1.02), ylim=(-0.7, len(order) - 0.3))
-        ax.grid(axis="x", color=GRID)
-        ax.set_title("Which maps point at the truth?")
-        ax.set_xlabel("share of cases whose greatest cell touches the truth")
-        _table_key(ax, any(row["randomisation_ok"] is False for row in order))
+    ax = ax or new_axes(9.6, 0.52 * len(rows) + 1.9)
+    best = max((row["pointing"] for row in rows if row["baseline"]), default=None)
+    if best is not None:
+        ax.axvspan(-0.02, best, color=GRID, alpha=0.5, lw=0)
+    for at, row in enumerate(order):
+        failed = row["randomisation_ok"] is False
+        colour = MUTED if row["baseline"] else AMBER if failed else BLUE
+        ax.plot([row["low"], row["high"]], [at, at], color=colour, lw=4, solid_capstyle="butt")
+        ax.plot(row["pointing"], at, "o", color=colour, markersize=11)
+        if row["other_phrase"] is not None:
+            ax.plot(row["other_phrase"], at, **_CROSS)
+    names = [
+        method_name(row["method"]) + ("  \u26a0" if row["randomisation_ok"] is False else "")
+        for row in order
+    ]
+    ax.set_yticks(np.arange(len(order)), names, fontsize=14)
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.7, len(order) - 0.3))
+    ax.grid(axis="x", color=GRID)
+    ax.set_title("Which maps point at the truth?")
+    ax.set_xlabel("share of cases whose greatest cell touches the truth")
+    _table_key(ax, any(row["randomisation_ok"] is False for row in order))
     return ax
 
 

@@ -32,10 +32,7 @@ _BRACKET = re.compile(r"\[[^\[\]]{1,40}\]")
 
 
 def html_table(
-    head: Sequence[str],
-    rows: Sequence[Sequence[object]],
-    *,
-    above: Sequence[tuple[str, int]] = (),
+    head: Sequence[str], rows: Sequence[Sequence[object]], *, above: Sequence[tuple[str, int]] = ()
 ) -> str:
     """Return a table; texts are escaped here.
 

@@ -21,6 +21,7 @@ LOSSES = {
 }
 
 
+@style()
 def plot_learning(
     curves: Sequence[Mapping[str, float]], measure: str, changes: Sequence[Change], *, apart: int
 ) -> Figure:
@@ -32,11 +33,10 @@ def plot_learning(
         changes: before against after.
         apart: how many of the first were trained for.
     """
-    with style():
-        figure = new_figure(figsize=(11, 4.6), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
-        _draw_curves(curves, measure, left)
-        plot_changes(changes, right, apart=apart)
+    figure = new_figure(figsize=(11, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
+    _draw_curves(curves, measure, left)
+    plot_changes(changes, right, apart=apart)
     return figure
 
 
@@ -60,6 +60,7 @@ def _draw_curves(curves: Sequence[Mapping[str, float]], measure: str, ax: Axes) 
         other.set_ylabel(measure.replace("_", "-"), color=CYCLE[1])
 
 
+@style()
 def plot_changes(
     changes: Sequence[Change],
     ax: Axes | None = None,
@@ -73,17 +74,16 @@ def plot_changes(
         changes: a value that is undefined is left out.
         apart: how many of the first were trained for.
     """
-    with style():
-        ax = ax or new_axes(8.5, 0.48 * len(changes) + 1.8)
-        for at, (_, before, after) in enumerate(changes):
-            _draw_change(before, after, at, CYCLE[2] if at < apart else CYCLE[3], ax)
-        ax.set_yticks(range(len(changes)), _labels(changes))
-        ax.set(xlim=(-0.03, 1.06), xlabel="before (open) and after (filled)", title=title)
-        ax.set_ylim(len(changes) - 0.4, -0.6)
-        ax.grid(axis="x", color=GRID)
-        if 0 < apart < len(changes):
-            ax.axhline(apart - 0.5, color=MUTED, lw=1, ls=":")
-            ax.text(0, apart - 0.45, "not trained for", va="top", color=CYCLE[3], fontsize=11)
+    ax = ax or new_axes(8.5, 0.48 * len(changes) + 1.8)
+    for at, (_, before, after) in enumerate(changes):
+        _draw_change(before, after, at, CYCLE[2] if at < apart else CYCLE[3], ax)
+    ax.set_yticks(range(len(changes)), _labels(changes))
+    ax.set(xlim=(-0.03, 1.06), xlabel="before (open) and after (filled)", title=title)
+    ax.set_ylim(len(changes) - 0.4, -0.6)
+    ax.grid(axis="x", color=GRID)
+    if 0 < apart < len(changes):
+        ax.axhline(apart - 0.5, color=MUTED, lw=1, ls=":")
+        ax.text(0, apart - 0.45, "not trained for", va="top", color=CYCLE[3], fontsize=11)
     return ax
 
 
@@ -97,26 +97,27 @@ def _draw_change(before: float | None, after: float | None, at: int, colour: str
         ax.plot(after, at, "o", color=colour, ms=6)
 
 
+@style()
 def plot_pairs(
     pairs: Sequence[Change], names: tuple[str, str], ax: Axes | None = None, *, title: str
 ) -> Axes:
     """Draw the scores of two runs as pairs of dots; pairs with an undefined one are left out."""
-    with style():
-        pairs = [pair for pair in pairs if None not in pair]
-        ax = ax or new_axes(8, 0.5 * len(pairs) + 1.6)
-        scores = np.array([pair[1:] for pair in pairs], float).reshape(-1, 2)
-        for at, both in enumerate(scores):
-            ax.plot(both, [at, at], color=GRID, lw=4, zorder=1)
-        for name, colour, values in zip(names, CYCLE, scores.T, strict=False):
-            ax.plot(values, range(len(pairs)), "o", color=colour, label=name)
-        ax.set_yticks(range(len(pairs)), _labels(pairs))
-        ax.invert_yaxis()
-        ax.set(xlim=(-0.03, 1.05), xlabel="validation cases", title=title)
-        ax.grid(axis="x", color=GRID)
-        ax.legend(loc="best")
+    pairs = [pair for pair in pairs if None not in pair]
+    ax = ax or new_axes(8, 0.5 * len(pairs) + 1.6)
+    scores = np.array([pair[1:] for pair in pairs], float).reshape(-1, 2)
+    for at, both in enumerate(scores):
+        ax.plot(both, [at, at], color=GRID, lw=4, zorder=1)
+    for name, colour, values in zip(names, CYCLE, scores.T, strict=False):
+        ax.plot(values, range(len(pairs)), "o", color=colour, label=name)
+    ax.set_yticks(range(len(pairs)), _labels(pairs))
+    ax.invert_yaxis()
+    ax.set(xlim=(-0.03, 1.05), xlabel="validation cases", title=title)
+    ax.grid(axis="x", color=GRID)
+    ax.legend(loc="best")
     return ax
 
 
+@style()
 def plot_memory(
     names: Sequence[str],
     parts: Mapping[str, Sequence[float]],
@@ -132,20 +133,19 @@ def plot_memory(
         parts: name -> GB of each strategy; the last is what is left over.
         gpus: GB of each GPU.
     """
-    with style():
-        ax = ax or new_axes(10, 0.5 * len(names) + 2)
-        start = np.zeros(len(names))
-        colours = (*CYCLE[: len(parts) - 1], GRID)
-        for (part, width), colour in zip(parts.items(), colours, strict=True):
-            ax.barh(range(len(names)), width, left=start, color=colour, label=part, height=0.7)
-            start += width
-        for size in gpus:
-            ax.axvline(size, color=INK, lw=1.2, ls="--")
-            ax.text(size, -0.75, f"{size} GB", ha="center", va="bottom", fontsize=11)
-        ax.set_yticks(range(len(names)), names)
-        ax.invert_yaxis()
-        ax.set(xlabel="GB, predicted, one image at a time", title=f"{title}\n")
-        ax.legend(fontsize=11, loc="lower right")
+    ax = ax or new_axes(10, 0.5 * len(names) + 2)
+    start = np.zeros(len(names))
+    colours = (*CYCLE[: len(parts) - 1], GRID)
+    for (part, width), colour in zip(parts.items(), colours, strict=True):
+        ax.barh(range(len(names)), width, left=start, color=colour, label=part, height=0.7)
+        start += width
+    for size in gpus:
+        ax.axvline(size, color=INK, lw=1.2, ls="--")
+        ax.text(size, -0.75, f"{size} GB", ha="center", va="bottom", fontsize=11)
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.set(xlabel="GB, predicted, one image at a time", title=f"{title}\n")
+    ax.legend(fontsize=11, loc="lower right")
     return ax
 
 

@@ -152,11 +152,7 @@ Texts = Mapping[str, str | None]
 
 
 def measure_texts(
-    predictions: Texts,
-    references: Texts,
-    *,
-    neural: bool = True,
-    remote_code: bool = False,
+    predictions: Texts, references: Texts, *, neural: bool = True, remote_code: bool = False
 ) -> TextMetrics:
     """Measure predictions against references of the same ids, one reference each.
 

@@ -83,11 +83,7 @@ _Found = Mapping[str, Lesion]
 
 
 def questions(
-    lesions: Iterable[Lesion],
-    rng: np.random.Generator,
-    *,
-    n: int = 4,
-    false_premise: bool = True,
+    lesions: Iterable[Lesion], rng: np.random.Generator, *, n: int = 4, false_premise: bool = True
 ) -> tuple[Question, ...]:
     """Draw questions without repeating one; fewer than `n` when the scene has no more.
 
