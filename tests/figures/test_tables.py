@@ -62,12 +62,6 @@ def test_texts_are_escaped_and_small_print_stands_below_its_number():
     assert "<b>" not in facts_table([("<b>", "<b>")])
 
 
-def test_names_may_span_columns():
-    html = html_table(["a", "b", "c"], [["x", "1", "2"]], above=(("", 1), ("both", 2)))
-    assert '<th scope="colgroup" colspan="2" style="text-align:center">both</th>' in html
-    assert html.index("both") < html.index(">a<")
-
-
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -22,7 +22,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from workbench.errors import InputError, OptionError
 from workbench.figures.lines import lines_within
-from workbench.figures.masks import COLOURS, OTHER, check_sizes
+from workbench.figures.masks import COLOURS, OTHER, check_sizes, outline
 from workbench.figures.radiograph import outside
 from workbench.figures.style import (
     AMBER,
@@ -115,7 +115,7 @@ def draw_map(
     _hatch_unseen(ax, np.isnan(values))
     colour_of = _outline_colours([*masks, *boxes])
     for name, mask in masks.items():
-        _outline(ax, np.asarray(mask), colour_of[name])
+        outline(ax, np.asarray(mask), colour_of[name])
     for name, box in boxes.items():
         _box(ax, box, colour_of[name])
     height, width = pixels.shape
@@ -135,7 +135,7 @@ def draw_small_multiples(
     pixels: np.ndarray,
     maps: Sequence[tuple[str, np.ndarray]],
     *,
-    signed: bool | Sequence[bool] = False,
+    signed: Sequence[bool] = (),
     title: str = "",
     details: str = "",
     columns: int = 4,
@@ -147,23 +147,13 @@ def draw_small_multiples(
     """Draw several maps of one image side by side: over layers, words or methods.
 
     Args:
-        pixels: (H, W) in [0, 1].
         maps: (name, (H, W) values) in reading order.
-        signed: one for all, or one for each.
-        title, details: above all of them, and in small print below.
-        columns: how many in a row.
-        masks, opacity: see `draw_map`.
+        signed: one for each; none is signed where it is empty.
+        pixels, masks, opacity: see `draw_map`.
         cautions: name -> caution, marked at that name.
         points: name -> (x, y) in pixels, marked with a ring in the map of that name.
-
-    Raises:
-        InputError: there is no map, or not one `signed` for each.
     """
-    if not maps:
-        raise InputError("there is no map to draw; give one (name, values) at least")
-    kinds = [signed] * len(maps) if isinstance(signed, bool) else list(signed)
-    if len(kinds) != len(maps):
-        raise InputError(f"{len(maps)} maps came with {len(kinds)} values of signed; give one each")
+    kinds = signed or [False] * len(maps)
     rows = -(-len(maps) // columns)
     columns = min(columns, len(maps))
     heading = textwrap.wrap(title, 25 * columns)
@@ -188,17 +178,9 @@ def draw_small_multiples(
     handles = _key(kinds, masks or {}, ringed=bool(points))
     key = figure.add_subplot(grid[rows, :])
     key.set_axis_off()
-    key.legend(
-        handles=handles,
-        loc="upper left",
-        ncols=min(len(handles), 2 * columns),
-        fontsize=12,
-        handlelength=1.2,
-        handletextpad=0.5,
-        columnspacing=1.4,
-        borderaxespad=0,
-        borderpad=0,
-    )
+    close = {"handlelength": 1.2, "handletextpad": 0.5, "columnspacing": 1.4}
+    close |= {"borderaxespad": 0, "borderpad": 0, "ncols": min(len(handles), 2 * columns)}
+    key.legend(handles=handles, loc="upper left", fontsize=12, **close)
     figure.supxlabel("\n".join(notes), fontsize=11, color=MUTED, **set_left)
     return figure
 
@@ -249,13 +231,6 @@ def _outline_colours(names: Sequence[str]) -> dict[str, str]:
     """Return white for a lone outline, and the colour of each finding where there are several."""
     alone = len(set(names)) == 1
     return {name: OTHER if alone else COLOURS.get(name, OTHER) for name in names}
-
-
-def _outline(ax: Axes, mask: np.ndarray, colour: str) -> None:
-    if mask.any():
-        line = mask.astype(float)
-        ax.contour(line, levels=[0.5], colors=["black"], linewidths=3.6, alpha=0.6)
-        ax.contour(line, levels=[0.5], colors=[colour], linewidths=1.7)
 
 
 def _box(ax: Axes, box: tuple[float, float, float, float], colour: str) -> None:

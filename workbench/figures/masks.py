@@ -70,6 +70,14 @@ def check_sizes(pixels: np.ndarray, masks: Mapping[str, np.ndarray]) -> None:
             )
 
 
+def outline(ax: Axes, mask: np.ndarray, colour: str, *, line: str = "-") -> None:
+    """Draw the outline of a mask, on black so that it is seen on any image."""
+    if mask.any():
+        for drawn, width, alpha in (("black", 3.6, 0.6), (colour, 1.7, 1)):
+            look = {"linewidths": width, "alpha": alpha, "linestyles": line}
+            ax.contour(mask.astype(float), [0.5], colors=[drawn], **look)
+
+
 def _write_names(ax: Axes, masks: Mapping[str, np.ndarray]) -> None:
     """Write each name near its outline, at the edge of the image, over no outline and no name."""
     if not masks:

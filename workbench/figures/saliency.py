@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from workbench.figures.masks import outline
 from workbench.figures.numbers import method_name
 from workbench.figures.style import (
     AMBER,
@@ -138,7 +139,7 @@ def draw_pair(
         left = 0.012 + 0.5 * column
         ax = figure.add_axes((left, below / total, 0.48, picture / total))
         ax.imshow(image, cmap=GREY, vmin=0, vmax=1, interpolation="antialiased")
-        _dotted(ax, region, "-" if column == 0 else ":")
+        outline(ax, region, "white", line="-" if column == 0 else ":")
         ax.set_axis_off()
         ax.set_anchor("NW")
         ax.set_title(title, fontsize=17, loc="left")
@@ -152,14 +153,6 @@ def draw_pair(
     small_print = {"fontsize": 11.5, "color": MUTED, "linespacing": 1.35, "parse_math": False}
     figure.text(0.012, y, "\n".join(blocks[1]), va="top", **small_print)
     return figure
-
-
-def _dotted(ax: Axes, region: np.ndarray, line: str) -> None:
-    if region.any() and not region.all():
-        for colour, width in (("black", 3.4), ("white", 1.7)):
-            ax.contour(
-                region.astype(float), [0.5], colors=[colour], linewidths=width, linestyles=line
-            )
 
 
 @style()

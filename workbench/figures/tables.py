@@ -31,9 +31,7 @@ _NONE = ("", "-", "\u2013", "undefined", "unknown", "not known", "not measured",
 _BRACKET = re.compile(r"\[[^\[\]]{1,40}\]")
 
 
-def html_table(
-    head: Sequence[str], rows: Sequence[Sequence[object]], *, above: Sequence[tuple[str, int]] = ()
-) -> str:
+def html_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a table; texts are escaped here.
 
     A column is one of numbers where every cell is a number, a number with an interval, or a word
@@ -43,14 +41,12 @@ def html_table(
     Args:
         head: names of the columns; none of them for a table without a head.
         rows: cells, one row at a time; None is an empty cell.
-        above: (name, columns) of a first row of names that span columns.
     """
     texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
     count = max([len(head), *(len(row) for row in texts)], default=0)
     sides = [side([row[at] for row in texts if at < len(row)]) for at in range(count)]
-    top = _above(above) + _row("th", head, sides) if head else ""
+    top = f"<thead>{_row('th', head, sides)}</thead>" if head else ""
     body = "".join(_row("td", row, sides) for row in texts)
-    top = f"<thead>{top}</thead>" if top else ""
     return f'<div style="{_WIDE}"><table>{top}<tbody>{body}</tbody></table></div>'
 
 
@@ -108,11 +104,3 @@ def _row(tag: str, cells: Sequence[object], sides: Sequence[str]) -> str:
         said = escape(first) if "nowrap" in own else unbroken(first)
         made.append(f'<{tag}{_HEAD[tag]} style="{own}">{said}{more}</{tag}>')
     return f"<tr>{''.join(made)}</tr>"
-
-
-def _above(names: Sequence[tuple[str, int]]) -> str:
-    cells = "".join(
-        f'<th scope="colgroup" colspan="{columns}" style="text-align:center">{unbroken(name)}</th>'
-        for name, columns in names
-    )
-    return f"<tr>{cells}</tr>" if names else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -13,6 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 
 from workbench.figures.page import SMALL
+from workbench.figures.style import new_axes
 
 #: Characters in one line of coloured words.
 COLUMNS = 96
@@ -20,7 +22,6 @@ COLUMNS = 96
 #: Value in nats at which a word has its full colour; one word in e^3 = 20.
 FULL = 3.0
 
-_LINE_INCHES, _TOKEN_INCHES = 0.3, 0.27
 #: Width of a monospaced character as a fraction of the font size (DejaVu Sans Mono).
 _CHARACTER_WIDTH = 0.602
 _LINE_BREAK = "\u21b5"
@@ -36,23 +37,14 @@ def plot_words(
     label: str,
     note: str,
 ) -> Axes:
-    """Draw words on tints of their values: green above 0, pink below.
+    """Draw words on tints of their values in nats: green above 0, pink below.
 
-    Args:
-        words: in the order of the text.
-        values: one for each word, nats.
-        ax: a new figure that fits the text when None.
-        title, label, note: above the words, of the colour bar, in small print below.
+    `label` names the colour bar; `note` is small print below.
     """
     cells = [(*cell, len(word)) for cell, word in zip(placed(words), words, strict=True)]
-    ax = _strip(cells, ax, inches=_LINE_INCHES)
     colours = ScalarMappable(Normalize(-FULL, FULL), colormaps["PiYG"])
-    bar = ax.figure.colorbar(colours, ax=ax, fraction=0.02, pad=0.01, ticks=(-FULL, 0, FULL))
-    bar.set_label(label)
-    ax.set_title(title, loc="left", fontsize="medium")
-    ax.set_xlabel(note, loc="left", fontsize="small", color="#5f5f5f")
-    _draw_labels(ax, words, cells, colours.to_rgba(np.asarray(values, float)), fill=0.9)
-    return ax
+    look = {"inches": 0.3, "fill": 0.9, "title": title, "note": note, "label": label}
+    return _draw(words, cells, values, colours, ax, edgecolor="none", **look)
 
 
 def plot_tokens(
@@ -60,21 +52,14 @@ def plot_tokens(
 ) -> Axes:
     """Draw tokens in reading order, each on a tint of its probability: darker where it is low.
 
-    Args:
-        labels: what each token wrote, white space in front of a word included; line breaks and
-            tabs are drawn as arrows.
-        probabilities: one for each token, in [0, 1].
-        ax: a new figure that fits the text when None.
+    Labels are what each token wrote, white space in front of a word included; line breaks and tabs
+    are drawn as arrows.
     """
     visible = [label.translate(_VISIBLE) for label in labels]
     cells = placed_tokens(visible)
-    ax = _strip(cells, ax, inches=_TOKEN_INCHES)
     colours = ScalarMappable(Normalize(0, 1), colormaps["YlOrBr_r"])
-    ax.figure.colorbar(colours, ax=ax, label="probability", fraction=0.02, pad=0.01, ticks=(0, 1))
-    ax.set_title(title, loc="left", fontsize="medium")
-    tints = colours.to_rgba(np.asarray(probabilities, float))
-    _draw_labels(ax, visible, cells, tints, fill=1.0, edgecolor="white", lw=0.5)
-    return ax
+    look = {"inches": 0.27, "fill": 1.0, "title": title, "label": "probability"}
+    return _draw(visible, cells, probabilities, colours, ax, edgecolor="white", lw=0.5, **look)
 
 
 def words_html(text: str, spans: Sequence[tuple[int, int]], values: Sequence[float]) -> str:
@@ -161,42 +146,44 @@ def _tint(doubt: float) -> str:
     return f"rgba(217,108,6,{0.72 * doubt:.2f})"
 
 
-def _strip(cells: Sequence[tuple[int, int, int]], ax: Axes | None, *, inches: float) -> Axes:
-    """Return axes with room for cells; a new figure that fits them when `ax` is None."""
-    lines = 1 + max((line for line, _, _ in cells), default=0)
-    if ax is None:
-        from matplotlib import pyplot
-
-        size = (10, max(1.0, 0.7 + inches * lines))
-        _, ax = pyplot.subplots(figsize=size, layout="constrained")
-    ax.set(xlim=(0, COLUMNS), ylim=(lines, 0), xticks=(), yticks=())
-    ax.spines[:].set_visible(False)
-    return ax
-
-
-def _draw_labels(
-    ax: Axes,
+def _draw(
     labels: Sequence[str],
     cells: Sequence[tuple[int, int, int]],
-    colours: np.ndarray,
+    values: Sequence[float],
+    colours: ScalarMappable,
+    ax: Axes | None,
     *,
+    inches: float,
     fill: float,
-    edgecolor: str = "none",
-    lw: float | None = None,
-) -> None:
-    """Draw each label on its colour; `fill` is the part of its cell that a character takes."""
+    title: str,
+    label: str,
+    note: str = "",
+    **edge: Any,
+) -> Axes:
+    """Draw each label on the colour of its value, so many inches a line.
+
+    `fill` is the part of its cell that a character takes.
+    """
+    lines = 1 + max((line for line, _, _ in cells), default=0)
+    ax = ax or new_axes(10, max(1.0, 0.7 + inches * lines))
+    ax.set(xlim=(0, COLUMNS), ylim=(lines, 0), xticks=(), yticks=())
+    ax.spines[:].set_visible(False)
+    ticks = sorted({colours.norm.vmin, 0, colours.norm.vmax})
+    ax.figure.colorbar(colours, ax=ax, label=label, fraction=0.02, pad=0.01, ticks=ticks)
+    ax.set_title(title, loc="left", fontsize="medium")
+    ax.set_xlabel(note, loc="left", fontsize="small", color="#5f5f5f")
     figure = ax.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()
-    box = ax.get_window_extent()
-    points, lines = 72 / ax.figure.dpi, ax.get_ylim()[0]
+    box, points = ax.get_window_extent(), 72 / ax.figure.dpi
     wide = fill * box.width * points / COLUMNS / _CHARACTER_WIDTH
     size = min(wide, 0.8 * box.height * points / lines)
-    for label, (line, column, width), colour in zip(labels, cells, colours, strict=True):
-        place = (column, line + 0.06)
-        ax.add_patch(Rectangle(place, width, 0.88, facecolor=colour, edgecolor=edgecolor, lw=lw))
-        luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+    tints = colours.to_rgba(np.asarray(values, float))
+    for text, (line, column, width), tint in zip(labels, cells, tints, strict=True):
+        ax.add_patch(Rectangle((column, line + 0.06), width, 0.88, facecolor=tint, **edge))
+        luminance = 0.299 * tint[0] + 0.587 * tint[1] + 0.114 * tint[2]
         ax.text(
-            column, line + 0.52, label, family="DejaVu Sans Mono", fontsize=size, va="center",
+            column, line + 0.52, text, family="DejaVu Sans Mono", fontsize=size, va="center",
             color="black" if luminance > 0.5 else "white", parse_math=False, clip_on=True,
         )  # fmt: skip
+    return ax
