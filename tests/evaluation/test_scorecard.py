@@ -14,17 +14,20 @@ from hypothesis import strategies as st
 
 from workbench.errors import InputError, OptionError
 from workbench.evaluation import POLICIES, score
-from workbench.evaluation.intervals import stratified_weights, wilson
-from workbench.evaluation.policies import confusion, count_outcomes, find_policy, why_not_scored
-from workbench.evaluation.scorecard_counts import (
+from workbench.evaluation.counts import (
     Pairs,
+    confusion,
+    count_outcomes,
     f1_of,
+    find_policy,
     macro_f1,
     micro_f1,
     patient_weights,
     resampled_counts,
     weighted_f1,
+    why_not_scored,
 )
+from workbench.evaluation.intervals import stratified_weights, wilson
 from workbench.findings import CODES, PAPER_FINDINGS
 
 #: Reference code by prediction code: sixteen different primes, so that no two cells are alike.
@@ -356,10 +359,10 @@ def test_one_matrix_product_equals_counting_every_resample():
 
 
 def test_blocks_of_resamples_change_nothing(monkeypatch):
-    from workbench.evaluation import scorecard_counts
+    from workbench.evaluation import counts
 
     whole = score(*many(), resamples=50).per_finding["nodule"].f1
-    monkeypatch.setattr(scorecard_counts, "_BLOCK", 60 * 50)
+    monkeypatch.setattr(counts, "_BLOCK", 60 * 50)
     assert score(*many(), resamples=50).per_finding["nodule"].f1 == whole
 
 

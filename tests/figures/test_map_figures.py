@@ -19,7 +19,7 @@ from workbench.figures.maps import (
     one_way,
     two_way,
 )
-from workbench.figures.masks import OTHER
+from workbench.figures.radiograph import OTHER
 from workbench.figures.style import AMBER_TEXT, INK
 
 PIXELS = np.linspace(0, 1, 37 * 53, dtype=np.float32).reshape(37, 53)

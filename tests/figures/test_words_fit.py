@@ -12,8 +12,8 @@ from matplotlib.text import Text
 import workbench as wb
 from workbench.figures import draw_masks, plot_case, plot_input
 from workbench.figures.estimates import plot_bars
-from workbench.figures.lines import lines_within, text_inches
 from workbench.figures.maps import draw_map, draw_small_multiples
+from workbench.figures.style import lines_within, text_inches
 from workbench.findings import PHANTOM_FINDINGS
 from workbench.hallucination.detectors import DETECTORS
 

@@ -11,7 +11,7 @@ import pytest
 from workbench.findings import PHANTOM_FINDINGS
 from workbench.phantom.scene import Lesion, draw_findings, sample_lesions
 from workbench.phantom.wording import by_finding, questions, write_differential, write_report
-from workbench.phantom.wording.phrases import REPORT_ORDER, article
+from workbench.phantom.wording.report import REPORT_ORDER, article
 
 N = 1500
 HEAD = {name: f"(?i){name}" for name in REPORT_ORDER} | {

@@ -8,7 +8,7 @@ import pytest
 from workbench.findings import PHANTOM_FINDINGS, SEVERITIES, SIDES, ZONES
 from workbench.phantom.scene import Lesion, draw_findings, sample_lesions
 from workbench.phantom.wording import questions, write_report
-from workbench.phantom.wording.phrases import GRADED, ZONED
+from workbench.phantom.wording.report import GRADED, ZONED
 from workbench.reports import label
 
 CHANCE = 0.4

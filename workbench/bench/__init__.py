@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from workbench.bench.exam_scores import FindingScore as FindingScore
     from workbench.bench.examination import PhantomExam as PhantomExam
     from workbench.bench.examination import examine as examine
+    from workbench.bench.loop import BenchTable as BenchTable
     from workbench.bench.loop import Case as Case
     from workbench.bench.loop import PhantomKey as PhantomKey
     from workbench.bench.mitigation import MitigationTable as MitigationTable
     from workbench.bench.mitigation import benchmark_mitigation as benchmark_mitigation
     from workbench.bench.saliency import benchmark_saliency as benchmark_saliency
     from workbench.bench.saliency_table import SaliencyTable as SaliencyTable
-    from workbench.bench.table import BenchTable as BenchTable
 else:  # a checker of types would take `__getattr__` for every name
     __all__, __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -27,8 +27,7 @@ from matplotlib.axes import Axes
 from sklearn.metrics import average_precision_score
 
 from workbench._repr import short_repr
-from workbench.bench.loop import PhantomKey, both_domains, check_numbers, run_tasks
-from workbench.bench.table import BenchTable
+from workbench.bench.loop import BenchTable, PhantomKey, both_domains, check_numbers, run_tasks
 from workbench.errors import InputError
 from workbench.evaluation.intervals import (
     Estimate,

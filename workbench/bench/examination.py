@@ -25,8 +25,7 @@ from workbench.bench.exam_scores import (
     score_cases,
     stated_places,
 )
-from workbench.bench.loop import PhantomKey, check_numbers, run_tasks
-from workbench.bench.table import BenchTable, flat_row
+from workbench.bench.loop import BenchTable, PhantomKey, check_numbers, flat_row, run_tasks
 from workbench.figures.estimates import draw_forest
 from workbench.figures.numbers import fixed
 from workbench.figures.style import new_axes, style

@@ -17,11 +17,17 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from workbench._repr import short_repr
-from workbench.bench.loop import PhantomKey, both_domains, check_numbers, run_tasks
-from workbench.bench.table import BenchTable, flat_row
+from workbench.bench.loop import (
+    BenchTable,
+    PhantomKey,
+    both_domains,
+    check_numbers,
+    flat_row,
+    run_tasks,
+)
 from workbench.errors import OptionError
+from workbench.evaluation.counts import macro_f1
 from workbench.evaluation.intervals import Estimate, estimate, stratified_weights
-from workbench.evaluation.scorecard_counts import macro_f1
 from workbench.figures.estimates import plot_trade_off
 from workbench.figures.numbers import fixed, percent
 from workbench.findings import NO_FINDING, PAPER_FINDINGS, PRESENT, UNCERTAIN

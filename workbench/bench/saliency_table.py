@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from workbench._repr import short_repr
-from workbench.bench.table import BenchTable
+from workbench.bench.loop import BenchTable
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio, wilson
 from workbench.figures.numbers import fixed, method_name
 from workbench.figures.saliency import plot_truth_table

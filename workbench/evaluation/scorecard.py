@@ -3,7 +3,7 @@
     card = wb.evaluation.score("run.csv", "references.csv", policy="joint-definite")
 
 Both sides are read by `workbench.reports` (or come as labels), paired by id, and counted under one
-policy (`policies`). Rates have Wilson's intervals; F1 and the averages have percentile intervals
+policy (`counts`). Rates have Wilson's intervals; F1 and the averages have percentile intervals
 of a bootstrap over patients, stratified by whether a patient has any finding in the references:
 patients are drawn, not pairs, because reports of one patient are alike.
 
@@ -29,10 +29,19 @@ from matplotlib.figure import Figure
 from workbench._repr import short_repr
 from workbench._version import __version__
 from workbench.errors import InputError, OptionError
+from workbench.evaluation.counts import (
+    OUTCOMES,
+    REASONS,
+    Average,
+    FindingRow,
+    Pairs,
+    Policy,
+    count_pairs,
+    find_policy,
+    why_not_scored,
+)
 from workbench.evaluation.intervals import Estimate
-from workbench.evaluation.policies import OUTCOMES, REASONS, Policy, find_policy, why_not_scored
 from workbench.evaluation.report_set import ReportSet, read_reports
-from workbench.evaluation.scorecard_counts import Average, FindingRow, Pairs, count_pairs
 from workbench.evaluation.scorecard_figure import (
     AVERAGE_NAMES,
     plot_confusions,

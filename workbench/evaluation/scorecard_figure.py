@@ -10,8 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from workbench.evaluation.policies import OUTCOMES, REASONS
-from workbench.evaluation.scorecard_counts import Average, FindingRow
+from workbench.evaluation.counts import OUTCOMES, REASONS, Average, FindingRow
 from workbench.figures.estimates import draw_forest, name_rows
 from workbench.figures.numbers import percent
 from workbench.figures.style import (

@@ -15,8 +15,7 @@ from typing import Any, cast
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from workbench.evaluation.comparison import Comparison
-from workbench.evaluation.published import published_table
+from workbench.evaluation.comparison import Comparison, published_table
 from workbench.evaluation.scorecard import ScoreCard
 from workbench.evaluation.scorecard_rows import neutral_frame
 from workbench.figures.numbers import fixed, percent

@@ -20,9 +20,8 @@ import pandas as pd
 from workbench._progress import progress
 from workbench._tables import neutral
 from workbench.errors import InputError
-from workbench.evaluation.policies import NOT_SCORED, OUTCOMES, Policy
+from workbench.evaluation.counts import NOT_SCORED, OUTCOMES, FindingRow, Pairs, Policy
 from workbench.evaluation.report_set import ReportSet
-from workbench.evaluation.scorecard_counts import FindingRow, Pairs
 from workbench.findings import CODES, NOT_MENTIONED, PRESENT
 
 SCORED, NOTHING, NO_TEXT = "scored", "nothing to score", "no text"

@@ -1,8 +1,7 @@
 """Figures: arrays, boxes and texts in, matplotlib Axes or a Figure out; never a model."""
 
 from workbench.figures.case import draw_verdicts, plot_case
-from workbench.figures.masks import COLOURS, draw_masks
-from workbench.figures.radiograph import plot_input, plot_radiograph
+from workbench.figures.radiograph import COLOURS, draw_masks, plot_input, plot_radiograph
 from workbench.figures.style import new_figure, style
 
 __all__ = [

@@ -11,7 +11,6 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from workbench.figures.lines import text_inches
 from workbench.figures.radiograph import plot_radiograph
 from workbench.figures.style import (
     BLUE,
@@ -25,6 +24,7 @@ from workbench.figures.style import (
     new_axes,
     new_figure,
     style,
+    text_inches,
 )
 
 #: Colour and name of each kind of position.

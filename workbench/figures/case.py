@@ -9,10 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from workbench.errors import InputError
-from workbench.figures.lines import lines_within
 from workbench.figures.maps import draw_map
-from workbench.figures.masks import draw_masks
-from workbench.figures.style import GRID, INK, MUTED, new_figure, style
+from workbench.figures.radiograph import draw_masks
+from workbench.figures.style import GRID, INK, MUTED, lines_within, new_figure, style
 
 #: Inches of a picture, between pictures, of the scale of a map, and of the column of words.
 _SIDE, _GAP, _SCALE, _WORDS = 5.1, 0.3, 0.75, 5.7

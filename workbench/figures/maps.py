@@ -21,9 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from workbench.errors import InputError, OptionError
-from workbench.figures.lines import lines_within
-from workbench.figures.masks import COLOURS, OTHER, check_sizes, outline
-from workbench.figures.radiograph import outside
+from workbench.figures.radiograph import COLOURS, OTHER, check_sizes, outline, outside
 from workbench.figures.style import (
     AMBER,
     AMBER_GROUND,
@@ -31,6 +29,7 @@ from workbench.figures.style import (
     GREY,
     INK,
     MUTED,
+    lines_within,
     new_axes,
     new_figure,
     style,

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from workbench.figures.masks import outline
 from workbench.figures.numbers import method_name
+from workbench.figures.radiograph import outline
 from workbench.figures.style import (
     AMBER,
     BLUE,

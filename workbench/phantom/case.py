@@ -112,8 +112,8 @@ class Phantom:
         return f"<Phantom seed {self.seed} ({self.domain}): {self._names}; {wide} x {high}>"
 
     def _repr_html_(self) -> str:
-        from workbench.figures.masks import draw_masks
         from workbench.figures.page import embedded_png
+        from workbench.figures.radiograph import draw_masks
         from workbench.figures.style import closed_figure
 
         with closed_figure(figsize=(4.6, 4.9)) as figure:

@@ -16,8 +16,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from workbench.findings import DEVICE
-from workbench.reports.cues import SIGNS, Cue, Mention, covered, find_cues
-from workbench.reports.lexicon import Lexicon
+from workbench.reports.lexicon import SIGNS, Cue, Lexicon, Mention, covered, find_cues
 
 #: Joints over which no list goes.
 _APART = ("colon", "dash", "bracket", "bar")

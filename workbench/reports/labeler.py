@@ -40,9 +40,8 @@ from workbench.findings import (
     UNCERTAIN,
     ZONES,
 )
-from workbench.reports.cues import Mention
 from workbench.reports.labels import FindingLabel, Labels, states_finding
-from workbench.reports.lexicon import Lexicon, lexicon, lower_case
+from workbench.reports.lexicon import Lexicon, Mention, lexicon, lower_case
 from workbench.reports.scope import coded_mentions
 from workbench.reports.sections import Section, check_length, sentences
 

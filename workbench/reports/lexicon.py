@@ -1,15 +1,24 @@
-"""The lexicon of report reading: a YAML file of words and patterns, compiled once.
+"""The lexicon of report reading, and what it finds in a clause: names of findings, and cues.
 
-The words are in `lexicons/en.yaml`; no rule is written in code.
+The words are in `lexicons/en.yaml`, compiled once; no rule is written in code.
+
+Cues negate, weaken or ask for a finding. Of cues that overlap the longest counts: "is not excluded"
+is no "not". An adjective such as "likely" or "negative" reaches forwards where a name follows it
+directly, and backwards where a statement ends behind it: "likely pneumonia", "pneumonia is likely
+in this setting". A predicate takes the auxiliaries and adverbs in front of it along: "is felt to
+be" unlikely.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from operator import attrgetter
+from typing import NamedTuple
 
 import yaml
 
@@ -152,3 +161,158 @@ def _plain(pattern: str) -> re.Pattern:
     pieces = re.split(r"(\\.|\(\?P<\w+>)", pattern)
     lower = "".join(piece if at % 2 else piece.lower() for at, piece in enumerate(pieces))
     return re.compile(lower)
+
+
+#: Name in the lexicon -> what it is, and whether it reaches forwards (None: either way). Of equal
+#: length the first counts.
+ANSWERS = {
+    "answer_no": ("negation", False),
+    "answer_yes": ("affirmation", False),
+    "answer_open": ("doubt", False),
+    "answer_none": ("asking", False),
+    "mark_no": ("negation", True),
+    "mark_yes": ("affirmation", True),
+    "mark_open": ("asking", True),
+    "mark_doubt": ("doubt", True),
+}
+KINDS = {
+    "uncertain_after": ("doubt", False),
+    "uncertain_list": ("possibilities", True),
+    "uncertain_either": ("doubt", None),
+    "uncertain_before": ("doubt", True),
+    "negation_after": ("negation", False),
+    "negation_either": ("negation", None),
+    "negation_beside": ("beside", False),
+    "echo": ("echo", True),
+    "not_negation": ("nothing", True),
+    "negation_before": ("negation", True),
+    "asking": ("asking", True),
+    "asking_after": ("asking", False),
+    "affirmation": ("affirmation", True),
+}
+_start = attrgetter("start")
+_WHAT = ANSWERS | KINDS
+_ORDER = {name: order for order, name in enumerate(_WHAT)}
+#: Signs that stand in front of every name of a clause that begins with one.
+_MARKS = ("mark_no", "mark_yes", "mark_open", "mark_doubt")
+#: Every answer of a template begins with one of these.
+SIGNS = frozenset(":=?([+-|\u2610\u2611\u2612\u2713\u2714")
+
+
+@dataclass(frozen=True)
+class Mention:
+    """One place where a clause names a finding; see `FindingLabel`.
+
+    Positions are relative to the clause. `cue` are the words that negate or weaken it; `fixed`:
+    the words carry their own code ("heart size is normal").
+    """
+
+    finding: str
+    start: int
+    end: int
+    code: str = PRESENT
+    rule: str = "named"
+    cue: tuple[int, int] | None = None
+    fixed: bool = False
+
+
+class Cue(NamedTuple):
+    """Words that negate, weaken or ask for a finding, and whether they reach forwards."""
+
+    start: int
+    end: int
+    kind: str
+    forward: bool
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """First character and one past the last."""
+        return self.start, self.end
+
+
+def covered(text: str, spans: Iterable[Mention | Cue]) -> bytearray:
+    """Return a 1 for every character of a text that one of some spans covers, else a 0."""
+    found = bytearray(len(text))
+    for one in spans:
+        found[one.start : one.end] = b"\1" * (one.end - one.start)
+    return found
+
+
+def find_cues(text: str, lexicon: Lexicon, mentions: list[Mention]) -> list[Cue]:
+    """Return the cues of a clause by position; `mentions` are the findings that it names."""
+    kept: list[Cue] = []
+    taken = bytearray(len(text))
+    named = covered(text, mentions)
+    said = [m for m in mentions if m.fixed and m.code != PRESENT]
+    for start, end, name in _candidates(text, lexicon):
+        kind, forward = _WHAT[name]
+        if any(taken[start:end]) or (said and _said_by_mention(start, end, said)):
+            continue
+        if forward is None:
+            forward = _attributive(text, end, lexicon, mentions)
+            if not forward and not _predicate(text, start, end, kind, lexicon, named):
+                continue
+        taken[start:end] = b"\1" * (end - start)
+        kept.append(Cue(start, end, kind, forward))
+    return [cue if cue.forward else _extended(text, cue, lexicon, named) for cue in sorted(kept)]
+
+
+def _candidates(text: str, lexicon: Lexicon) -> list[tuple[int, int, str]]:
+    """Return start, end and name of everything that looks like a cue, the longest first."""
+    found = [
+        (match.start(), match.end(), name)
+        for name in _answers_to_try(text, lexicon)
+        for match in lexicon.grammar[name].finditer(text)
+    ]
+    at = 0
+    while begin := lexicon.any_cue.search(text, at):
+        at = begin.start() + 1
+        for name in KINDS:
+            if match := lexicon.cues[name].match(text, begin.start()):
+                found.append((match.start(), match.end(), name))
+    return sorted(found, key=lambda item: (item[0] - item[1], _ORDER[item[2]], item[0]))
+
+
+def _answers_to_try(text: str, lexicon: Lexicon) -> Iterable[str]:
+    if SIGNS.isdisjoint(text):
+        return ()
+    return _MARKS if any(lexicon.grammar[name].match(text) for name in _MARKS) else ANSWERS
+
+
+def _said_by_mention(start: int, end: int, mentions: list[Mention]) -> bool:
+    """Say whether words are part of a statement that has its code from them."""
+    return any(mention.start < start and end <= mention.end for mention in mentions)
+
+
+def _attributive(text: str, end: int, lexicon: Lexicon, mentions: list[Mention]) -> bool:
+    """Say whether an adjective that ends here stands in front of its name."""
+    number = bisect_left(mentions, end, key=_start)
+    if number == len(mentions):
+        return False
+    return lexicon.grammar["phrase_end"].search(text, end, mentions[number].start) is None
+
+
+def _predicate(
+    text: str, start: int, end: int, kind: str, lexicon: Lexicon, named: bytearray
+) -> bool:
+    """Say whether an adjective is what a statement says of its subject."""
+    if lexicon.grammar["predicate_end"].match(text, end):
+        return True
+    return kind == "negation" and _word_before(text, start, lexicon, named) < start
+
+
+def _extended(text: str, cue: Cue, lexicon: Lexicon, named: bytearray) -> Cue:
+    """Add the auxiliaries and adverbs in front of a predicate."""
+    start = cue.start
+    while (before := _word_before(text, start, lexicon, named)) < start:
+        start = before
+    return cue._replace(start=start)
+
+
+def _word_before(text: str, start: int, lexicon: Lexicon, named: bytearray) -> int:
+    """Return where an auxiliary begins that stands right in front, `start` where none does."""
+    head = text[:start].rstrip()
+    begin = head.rfind(" ") + 1
+    if not lexicon.grammar["auxiliary"].fullmatch(head, begin):
+        return start
+    return start if any(named[begin:start]) else begin

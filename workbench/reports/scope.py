@@ -18,8 +18,7 @@ from dataclasses import replace
 
 from workbench.findings import ABSENT, PRESENT, UNCERTAIN
 from workbench.reports.clauses import Clause
-from workbench.reports.cues import Mention
-from workbench.reports.lexicon import Lexicon
+from workbench.reports.lexicon import Lexicon, Mention
 
 
 def coded_mentions(text: str, lexicon: Lexicon) -> list[Mention]:

@@ -20,7 +20,7 @@ from PIL import Image
 from workbench._repr import plain
 from workbench.data.images import Root
 from workbench.errors import InputError
-from workbench.figures.masks import COLOURS, OTHER
+from workbench.figures.radiograph import COLOURS, OTHER
 from workbench.imaging import load_radiograph
 from workbench.interface import as_radiograph
 from workbench.radiograph import FitGeometry, Radiograph

@@ -4,8 +4,7 @@ Wording takes lesions and a generator and nothing else: the same lesions with th
 state give the same text.
 """
 
-from workbench.phantom.wording.phrases import GRADED, by_finding
 from workbench.phantom.wording.questions import Question, questions
-from workbench.phantom.wording.report import write_differential, write_report
+from workbench.phantom.wording.report import GRADED, by_finding, write_differential, write_report
 
 __all__ = ["GRADED", "Question", "by_finding", "questions", "write_differential", "write_report"]

@@ -16,7 +16,7 @@ import numpy as np
 
 from workbench.findings import CARDIOMEGALY, DEVICE, EDEMA, NODULE, PHANTOM_FINDINGS
 from workbench.phantom.scene import Lesion
-from workbench.phantom.wording.phrases import (
+from workbench.phantom.wording.report import (
     COUNTABLE,
     GRADED,
     ZONED,
