@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from workbench.bench.examination import PhantomExam as PhantomExam
     from workbench.bench.examination import examine as examine
     from workbench.bench.loop import BenchTable as BenchTable
-    from workbench.bench.loop import Case as Case
     from workbench.bench.loop import PhantomKey as PhantomKey
     from workbench.bench.mitigation import MitigationTable as MitigationTable
     from workbench.bench.mitigation import benchmark_mitigation as benchmark_mitigation

@@ -137,7 +137,7 @@ def judge_case(model: ChestXrayModel, key: PhantomKey, *, samples: int = 0) -> J
     known = [at for at, f in enumerate(found.findings) if case.labels.get(f) in (PRESENT, ABSENT)]
     return JudgedCase(
         case.seed,
-        case.group,
+        case.domain,
         tuple(found.findings[at] for at in known),
         tuple(case.labels[found.findings[at]] == ABSENT for at in known),
         tuple(tuple(found.scores[at].tolist()) for at in known),

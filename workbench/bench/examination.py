@@ -25,7 +25,7 @@ from workbench.bench.exam_scores import (
     score_cases,
     stated_places,
 )
-from workbench.bench.loop import BenchTable, PhantomKey, check_numbers, flat_row, run_tasks
+from workbench.bench.loop import BenchTable, PhantomKey, check_numbers, flat_row, places, run_tasks
 from workbench.figures.estimates import draw_forest
 from workbench.figures.numbers import fixed
 from workbench.figures.style import new_axes, style
@@ -132,8 +132,8 @@ def report_batch(model: ChestXrayModel, task: Batch, *, size: int, batch_size: i
     seconds = time.perf_counter() - began
     found = []
     for case, answer in zip(cases, answers, strict=True):
-        places, stated = dict(case.places), stated_places(answer.text)
-        found.append(ExamCase(task.domain, case.seed, answer.text, places, stated))
+        truth, stated = places(case.lesions), stated_places(answer.text)
+        found.append(ExamCase(task.domain, case.seed, answer.text, truth, stated))
     return Reported(tuple(found), seconds, _provenance(answers[0]))
 
 

@@ -4,10 +4,8 @@ A task says what to do with which case. Its result is stored on a line of a file
 known, so that a run which was stopped resumes from there. Several processes share the tasks, each
 with the model and one thread; the results are the same, in the same order.
 
-A benchmark goes through keys. A key is small and plain: it is stored with the result of its case,
-it is sent to other processes, and it opens its case there. A case is an image and what is known of
-it; any part but the image may be missing. Phantoms are the source of cases so far; another source
-adds a key of its own whose `open` returns a `Case`.
+A benchmark goes through keys. A key is small and plain: it is stored with the result of its
+phantom, it is sent to other processes, and the phantom is drawn there.
 
 Every benchmark returns a `BenchTable` of its own columns; showing it in a notebook, a terminal, a
 data frame, a JSON file or on a page is the same for all.
@@ -26,9 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Bool
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import TypeAdapter
@@ -40,12 +36,10 @@ from workbench.errors import OptionError
 from workbench.evaluation.intervals import Estimate
 from workbench.figures.page import PAGE_STYLE, embedded_png, html_page
 from workbench.figures.tables import html_table
-from workbench.findings import PRESENT
 from workbench.interface import ChestXrayModel, load_model
-from workbench.phantom.case import DOMAINS, phantom, seen_warning
+from workbench.phantom.case import DOMAINS, Phantom, phantom, seen_warning
 from workbench.phantom.scene import Lesion
 from workbench.phantom.wording import by_finding
-from workbench.radiograph import Radiograph
 
 logger = logging.getLogger(__name__)
 
@@ -159,62 +153,17 @@ class Place(NamedTuple):
     zone: str | None
 
 
-@dataclass(frozen=True, eq=False)
-class Case:
-    """One image and what is known of it.
-
-    Attributes:
-        id: names the case.
-        image: what a model is shown.
-        seed: decides what an analysis of this case leaves to chance.
-        group: stratum of the case; intervals come from resamples that keep each group's size.
-        labels: finding -> code; an unnamed finding is unknown.
-        masks: finding -> (H, W), True where it is; a box is a filled rectangle.
-        places: finding -> side and zone of what is present.
-        report: the reference report.
-    """
-
-    id: str
-    image: Radiograph
-    seed: int = 0
-    group: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    masks: Mapping[str, Bool[np.ndarray, "H W"]] = field(default_factory=dict)
-    places: Mapping[str, Place] = field(default_factory=dict)
-    report: str | None = None
-    patient: str | None = None
-
-    __repr__ = short_repr
-
-    @property
-    def present(self) -> tuple[str, ...]:
-        """Findings that are there."""
-        return tuple(name for name, code in self.labels.items() if code == PRESENT)
-
-
 @dataclass(frozen=True)
 class PhantomKey:
-    """A phantom that has not been drawn yet; without `findings` the seed decides what it has."""
+    """A phantom not drawn yet; without `findings` the seed decides what it has."""
 
     seed: int
     domain: str = "internal"
     findings: tuple[str, ...] | None = None
 
-    def open(self, size: int) -> Case:
+    def open(self, size: int) -> Phantom:
         """Draw the phantom, `size` pixels along each edge."""
-        drawn = phantom(self.seed, findings=self.findings, domain=self.domain, size=size)
-        name = f"phantom seed {self.seed} ({self.domain})"
-        return Case(
-            id=name,
-            image=drawn.image,
-            seed=self.seed,
-            group=self.domain,
-            labels=drawn.labels,
-            masks=drawn.masks,
-            places=places(drawn.lesions),
-            report=drawn.report,
-            patient=name,
-        )
+        return phantom(self.seed, findings=self.findings, domain=self.domain, size=size)
 
 
 def places(lesions: Iterable[Lesion]) -> dict[str, Place]:

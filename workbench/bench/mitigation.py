@@ -138,7 +138,8 @@ def mitigate_case(
         stated[name] = tuple(row.finding for row in rows if row.code == PRESENT)
         doubted[name] = tuple(row.finding for row in rows if row.code == UNCERTAIN)
         seconds[name] = found.seconds
-    return MitigatedCase(case.seed, case.group, case.present, stated, doubted, seconds)
+    drawn = tuple(lesion.finding for lesion in case.lesions)
+    return MitigatedCase(case.seed, case.domain, drawn, stated, doubted, seconds)
 
 
 @dataclass(frozen=True)

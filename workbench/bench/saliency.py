@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from workbench.bench.loop import Case, PhantomKey, check_numbers, run_tasks
+from workbench.bench.loop import PhantomKey, check_numbers, run_tasks
 from workbench.bench.saliency_table import MapScore, SaliencyTable, tabulate
 from workbench.errors import OptionError, unknown_name
 from workbench.findings import PHANTOM_FINDINGS, PRESENT
 from workbench.interface import ChestXrayModel
+from workbench.phantom import Phantom
 from workbench.reports import Labels, label
 from workbench.saliency import METHODS, Target, check_target, checks, explain_target, finding_target
 from workbench.settings import FIRST_HELD_OUT_SEED
@@ -198,7 +199,7 @@ def _scored(
     image_map: ImageMap,
     name: str,
     kind: str,
-    case: Case,
+    case: Phantom,
     finding: str,
     likeness: float | None = None,
 ) -> MapScore:

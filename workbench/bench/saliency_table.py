@@ -11,13 +11,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from workbench._repr import short_repr
 from workbench.bench.loop import BenchTable
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio, wilson
+from workbench.figures.estimates import draw_estimate, name_rows
 from workbench.figures.numbers import fixed, method_name
-from workbench.figures.saliency import plot_truth_table
+from workbench.figures.style import AMBER, BLUE, GRID, MUTED, VERMILION, new_axes, style
 from workbench.saliency.randomisation import RANDOMISED_LIMIT
+
+#: The mark of a method that was asked about another phrase.
+_CROSS = {"color": VERMILION, "marker": "x", "markersize": 10, "mew": 2.6, "linestyle": "none"}
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,13 @@ class SaliencyRow:
         said = "passes" if self.randomisation_ok else "\u26a0 FAILS"
         return f"{said} ({self.similarity:+.2f})"
 
+    def draw(self, ax: Axes, y: float) -> None:
+        """Draw pointing with its interval at the height `y`, and that about another phrase."""
+        colour = MUTED if self.baseline else AMBER if self.randomisation_ok is False else BLUE
+        draw_estimate(ax, self.pointing, y, colour, marker="o", ms=11)
+        if self.other_phrase is not None:
+            ax.plot(self.other_phrase.value, y, **_CROSS)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SaliencyTable(BenchTable):
@@ -165,10 +178,8 @@ class SaliencyTable(BenchTable):
         }
 
     def _records(self) -> list[dict[str, Any]]:
-        return [{key: row[key] for key in row if key != "per_finding"} for row in self._full()]
-
-    def _full(self) -> list[dict[str, Any]]:
-        return [row.to_dict() | {"baseline": row.baseline} for row in self.rows]
+        rows = [row.to_dict() | {"baseline": row.baseline} for row in self.rows]
+        return [{key: row[key] for key in row if key != "per_finding"} for row in rows]
 
     def _cells(self) -> list[list[str]]:
         return [row.cells() for row in self.rows]
@@ -179,9 +190,25 @@ class SaliencyTable(BenchTable):
             "95 % intervals; \u26a0 fails the randomisation check",
         )
 
+    @style()
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw pointing with intervals, beside the same methods asked about another phrase."""
-        return plot_truth_table(self._full(), ax)
+        rows = [row for row in self.rows if row.pointing.value is not None]
+        ax = ax or new_axes(9.6, 0.52 * len(rows) + 1.9)
+        failed = [row.randomisation_ok is False for row in rows]
+        names = [method_name(row.method) for row in rows]
+        names = [name + "  \u26a0" * bad for name, bad in zip(names, failed, strict=True)]
+        for row, y in zip(rows, name_rows(ax, names), strict=True):
+            row.draw(ax, y)
+        best = max((row.pointing.value for row in rows if row.baseline), default=None)
+        if best is not None:
+            ax.axvspan(-0.02, best, color=GRID, alpha=0.5, lw=0)
+        ax.set_xlim(-0.02, 1.02)
+        ax.set_title("Which maps point at the truth?")
+        ax.set_xlabel("share of cases whose greatest cell touches the truth")
+        below = {"bbox_to_anchor": (0, -0.9 / max(len(rows), 1) - 0.04), "borderaxespad": 0}
+        ax.legend(handles=_key(any(failed)), loc="upper left", ncols=2, fontsize=12, **below)
+        return ax
 
     def verdicts(self) -> dict[str, Any]:
         """Return the randomisation verdicts in the form that `saliency.cautions` reads."""
@@ -201,6 +228,19 @@ class SaliencyTable(BenchTable):
         path = Path(path)
         path.write_text(json.dumps(self.verdicts(), indent=1) + "\n")
         return path
+
+
+def _key(failed: bool) -> list[Line2D | Patch]:
+    """Return what the marks of the figure mean."""
+    bar = {"lw": 2.2, "marker": "o", "markersize": 11}
+    warning = "\u26a0 fails the randomisation check"
+    return [
+        Line2D([], [], color=BLUE, label="a method, 95 % interval", **bar),
+        Line2D([], [], color=MUTED, label="a fixed map", **bar),
+        Line2D([], [], label="the method, asked about another phrase", **_CROSS),
+        Patch(color=GRID, alpha=0.5, label="no better than a fixed map"),
+        *([Line2D([], [], color=AMBER, label=warning, **bar)] if failed else []),
+    ]
 
 
 def tabulate(

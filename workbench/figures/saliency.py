@@ -1,4 +1,4 @@
-"""Saliency maps tried: curves, the randomisation cascade, counterfactuals, pointing by method."""
+"""Saliency maps tried: curves, the randomisation cascade, counterfactuals."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
-from workbench.figures.numbers import method_name
 from workbench.figures.radiograph import outline
 from workbench.figures.style import (
     AMBER,
@@ -153,64 +150,3 @@ def draw_pair(
     small_print = {"fontsize": 11.5, "color": MUTED, "linespacing": 1.35, "parse_math": False}
     figure.text(0.012, y, "\n".join(blocks[1]), va="top", **small_print)
     return figure
-
-
-@style()
-def plot_truth_table(rows: list[dict], ax: Axes | None = None) -> Axes:
-    """Draw pointing rates with intervals, method by method, beside the baselines.
-
-    Args:
-        rows: dicts with method, pointing, low, high, other_phrase (or None), baseline (bool) and
-            randomisation_ok (True, False or None); those whose pointing is None are left out.
-        ax: a new figure when None.
-    """
-    rows = [row for row in rows if row["pointing"] is not None]
-    order = sorted(rows, key=lambda row: (not row["baseline"], row["pointing"]))
-    ax = ax or new_axes(9.6, 0.52 * len(rows) + 1.9)
-    best = max((row["pointing"] for row in rows if row["baseline"]), default=None)
-    if best is not None:
-        ax.axvspan(-0.02, best, color=GRID, alpha=0.5, lw=0)
-    for at, row in enumerate(order):
-        failed = row["randomisation_ok"] is False
-        colour = MUTED if row["baseline"] else AMBER if failed else BLUE
-        ax.plot([row["low"], row["high"]], [at, at], color=colour, lw=4, solid_capstyle="butt")
-        ax.plot(row["pointing"], at, "o", color=colour, markersize=11)
-        if row["other_phrase"] is not None:
-            ax.plot(row["other_phrase"], at, **_CROSS)
-    names = [
-        method_name(row["method"]) + ("  \u26a0" if row["randomisation_ok"] is False else "")
-        for row in order
-    ]
-    ax.set_yticks(np.arange(len(order)), names, fontsize=14)
-    ax.set(xlim=(-0.02, 1.02), ylim=(-0.7, len(order) - 0.3))
-    ax.grid(axis="x", color=GRID)
-    ax.set_title("Which maps point at the truth?")
-    ax.set_xlabel("share of cases whose greatest cell touches the truth")
-    _table_key(ax, any(row["randomisation_ok"] is False for row in order))
-    return ax
-
-
-#: The mark of a method that was asked about another phrase.
-_CROSS = {"color": VERMILION, "marker": "x", "markersize": 10, "mew": 2.6, "linestyle": "none"}
-
-
-def _table_key(ax: Axes, failed: bool) -> None:
-    """Say below what the marks mean."""
-    bar = {"lw": 4, "marker": "o", "markersize": 11}
-    handles = [
-        Line2D([], [], color=BLUE, label="a method, 95 % interval", **bar),
-        Line2D([], [], color=MUTED, label="a fixed map", **bar),
-        Line2D([], [], label="the method, asked about another phrase", **_CROSS),
-        Patch(color=GRID, alpha=0.5, label="no better than a fixed map"),
-    ]
-    if failed:
-        warning = "\u26a0 fails the randomisation check"
-        handles.append(Line2D([], [], color=AMBER, label=warning, **bar))
-    ax.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(0, -0.9 / max(len(ax.get_yticks()), 1) - 0.04),
-        ncols=2,
-        fontsize=12,
-        borderaxespad=0,
-    )

@@ -24,7 +24,7 @@ BERTScore, Zhang et al. 2020; GREEN, Ostmeier et al. 2024; RaTEScore, Zhao et al
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -36,16 +36,9 @@ from workbench.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-BLEU_ORDERS = (1, 2, 3, 4)
-NEEDS_EXTRA = "not available: needs `pip install cxr-llava-workbench[metrics]`"
-NEEDS_WORDNET = "not available: needs WordNet; run: python -m nltk.downloader wordnet omw-1.4"
-
-NEEDS_RADEVAL = "not available: needs `pip install radeval`, and {weights}"
-NEEDS_WEIGHTS = "not available: needs {weights} on this machine ({error})"
-NEEDS_CONSENT = (
-    "not available: needs remote_code=True, because radeval runs Python code that comes with "
-    "{weights}"
-)
+_NEEDS_EXTRA = "not available: needs `pip install cxr-llava-workbench[metrics]`"
+_NEEDS_WORDNET = "not available: needs WordNet; run: python -m nltk.downloader wordnet omw-1.4"
+_NO_PAIR = "no pair of texts"
 
 #: ROUGE-L and METEOR take time with the product of both lengths: pairs beyond this are left out.
 LONGEST_PRODUCT = 4_000_000
@@ -114,10 +107,10 @@ class TextMetrics:
 
     def __getitem__(self, name: str) -> TextMetric:
         """Return a metric by name."""
-        for metric in self.metrics:
-            if metric.name == name:
-                return metric
-        raise KeyError(f"no metric {name!r}; there are: {', '.join(m.name for m in self.metrics)}")
+        named = {metric.name: metric for metric in self.metrics}
+        if name not in named:
+            raise KeyError(f"no metric {name!r}; there are: {', '.join(named)}")
+        return named[name]
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per metric: value (NaN where not available), n, status, settings."""
@@ -133,17 +126,14 @@ class TextMetrics:
         return {m.name: {name: getattr(m, name) for name in names} for m in self.metrics}
 
     def _repr_html_(self) -> str:
+        from workbench.figures.numbers import fixed
         from workbench.figures.tables import html_table
 
         rows = [
-            (
-                metric.name,
-                "\u2013" if metric.value is None else f"{metric.value:.3f}",
-                f"{metric.n:,}" if metric.n else "",
-                metric.status if metric.value is None else metric.settings,
-            )
-            for metric in self.metrics
-        ]
+            (m.name, fixed(m.value, 3, missing="\u2013"), f"{m.n:,}" if m.n else "",
+             m.status if m.value is None else m.settings)
+            for m in self.metrics
+        ]  # fmt: skip
         return html_table(("metric", "value", "pairs", "how, or what it needs"), rows)
 
 
@@ -157,24 +147,21 @@ def measure_texts(
     """Measure predictions against references of the same ids, one reference each.
 
     Args:
-        predictions, references: id -> text.
         neural: also run metrics with a model, where their package and weights are on this machine;
             nothing is ever downloaded.
         remote_code: allow metrics whose package runs code from the repository of the weights
-            (GREEN); not allowed by default.
+            (GREEN).
 
     Raises:
         InputError: the two sides do not have the same ids, or contain something else than text.
     """
     pairs = _paired(predictions, references)
     left_out = tuple(str(key) for key, pair in pairs.items() if not all(pair))
-    hypotheses = [text for text, truth in pairs.values() if text and truth]
-    truths = [truth for text, truth in pairs.values() if text and truth]
-    found = [*_bleu(hypotheses, truths), _rouge(hypotheses, truths), _meteor(hypotheses, truths)]
-    if neural:
-        found += [_neural(name, hypotheses, truths, remote_code) for name in NEURAL_METRICS]
-    else:
-        found += [TextMetric(name, None, "not asked for") for name in NEURAL_METRICS]
+    known = [pair for pair in pairs.values() if all(pair)]
+    found = [*_bleu(known), _rouge(known), _meteor(known)]
+    for name, metric in NEURAL_METRICS.items():
+        measured = _neural(name, metric, known, remote_code) if neural else None
+        found.append(measured or TextMetric(name, None, "not asked for"))
     return TextMetrics(tuple(found), left_out)
 
 
@@ -199,40 +186,39 @@ def _clean(key: str, text: object) -> str:
     return text if text and text.strip() else ""
 
 
-def _bleu(predicted: list[str], expected: list[str]) -> list[TextMetric]:
-    names = [f"BLEU-{order}" for order in BLEU_ORDERS]
-    if find_spec("sacrebleu") is None:
-        return [TextMetric(name, None, NEEDS_EXTRA) for name in names]
-    if not predicted:
-        return [TextMetric(name, None, "no pair of texts") for name in names]
+def _bleu(pairs: list[tuple[str, str]]) -> list[TextMetric]:
+    names = {f"BLEU-{order}": order for order in (1, 2, 3, 4)}
+    if find_spec("sacrebleu") is None or not pairs:
+        status = _NO_PAIR if find_spec("sacrebleu") else _NEEDS_EXTRA
+        return [TextMetric(name, None, status) for name in names]
     from sacrebleu.metrics.bleu import BLEU
 
     found = []
-    for name, order in zip(names, BLEU_ORDERS, strict=True):
+    predicted, expected = map(list, zip(*pairs, strict=True))
+    for name, order in names.items():
         corpus = BLEU(max_ngram_order=order, lowercase=True)
         value = corpus.corpus_score(predicted, [expected]).score / 100
         settings = f"corpus, sacrebleu {corpus.get_signature()}"
-        found.append(TextMetric(name, value, settings=settings, n=len(predicted)))
+        found.append(TextMetric(name, value, settings=settings, n=len(pairs)))
     return found
 
 
-def _rouge(predicted: list[str], expected: list[str]) -> TextMetric:
+def _rouge(pairs: list[tuple[str, str]]) -> TextMetric:
     if find_spec("rouge_score") is None:
-        return TextMetric("ROUGE-L", None, NEEDS_EXTRA)
+        return TextMetric("ROUGE-L", None, _NEEDS_EXTRA)
     from rouge_score.rouge_scorer import RougeScorer
 
     scorer = RougeScorer(["rougeL"], use_stemmer=False)
-    each = [
-        None if _too_long(text, truth) else float(scorer.score(truth, text)["rougeL"].fmeasure)
-        for text, truth in zip(predicted, expected, strict=True)
-    ]
-    return _mean("ROUGE-L", each, "F-measure, mean of pairs, lower case, no stemming (rouge-score)")
+    settings = "F-measure, mean of pairs, lower case, no stemming (rouge-score)"
+    return _mean("ROUGE-L", pairs, lambda a, b: scorer.score(b, a)["rougeL"].fmeasure, settings)
 
 
-def _meteor(predicted: list[str], expected: list[str]) -> TextMetric:
+def _meteor(pairs: list[tuple[str, str]]) -> TextMetric:
     if find_spec("nltk") is None or find_spec("rouge_score") is None:
-        return TextMetric("METEOR", None, NEEDS_EXTRA)
+        return TextMetric("METEOR", None, _NEEDS_EXTRA)
     import nltk
+    from nltk.translate.meteor_score import single_meteor_score
+    from rouge_score.tokenize import tokenize
 
     for place in ("corpora/wordnet.zip", "corpora/wordnet"):
         try:
@@ -241,54 +227,56 @@ def _meteor(predicted: list[str], expected: list[str]) -> TextMetric:
         except LookupError:
             continue
     else:
-        return TextMetric("METEOR", None, NEEDS_WORDNET)
-    from nltk.translate.meteor_score import single_meteor_score
-    from rouge_score.tokenize import tokenize
+        return TextMetric("METEOR", None, _NEEDS_WORDNET)
 
-    each = [
-        None
-        if _too_long(text, truth)
-        else float(single_meteor_score(tokenize(truth, None), tokenize(text, None)))
-        for text, truth in zip(predicted, expected, strict=True)
+    def score(text: str, truth: str) -> float:
+        return single_meteor_score(tokenize(truth, None), tokenize(text, None))
+
+    return _mean("METEOR", pairs, score, f"mean of pairs, lower case (nltk {nltk.__version__})")
+
+
+def _mean(
+    name: str, pairs: list[tuple[str, str]], score: Callable[[str, str], float], settings: str
+) -> TextMetric:
+    """Measure the pairs that are not too long."""
+    known = [
+        float(score(text, truth))
+        for text, truth in pairs
+        if len(text.split()) * len(truth.split()) <= LONGEST_PRODUCT
     ]
-    return _mean("METEOR", each, f"mean of pairs, lower case (nltk {nltk.__version__})")
-
-
-def _too_long(text: str, truth: str) -> bool:
-    return len(text.split()) * len(truth.split()) > LONGEST_PRODUCT
-
-
-def _mean(name: str, each: list[float | None], settings: str) -> TextMetric:
-    known = [value for value in each if value is not None]
-    skipped = len(each) - len(known)
-    if skipped:
-        settings += f"; {skipped} pairs are too long and left out"
+    if len(known) < len(pairs):
+        settings += f"; {len(pairs) - len(known)} pairs are too long and left out"
     if not known:
-        return TextMetric(name, None, "no pair of texts", settings)
+        return TextMetric(name, None, _NO_PAIR, settings)
     return TextMetric(name, sum(known) / len(known), settings=settings, n=len(known))
 
 
-def _neural(name: str, predicted: list[str], expected: list[str], remote_code: bool) -> TextMetric:
-    metric = NEURAL_METRICS[name]
-    if find_spec("radeval") is None:
-        return TextMetric(name, None, NEEDS_RADEVAL.format(weights=metric.weights))
+def _neural(
+    name: str, metric: NeuralMetric, pairs: list[tuple[str, str]], remote_code: bool
+) -> TextMetric:
+    needs = None if pairs else _NO_PAIR
     if metric.remote_code and not remote_code:
-        return TextMetric(name, None, NEEDS_CONSENT.format(weights=metric.weights))
-    if not predicted:
-        return TextMetric(name, None, "no pair of texts")
+        needs = "not available: needs remote_code=True, because radeval runs Python code that "
+        needs += f"comes with {metric.weights}"
+    if find_spec("radeval") is None:
+        needs = f"not available: needs `pip install radeval`, and {metric.weights}"
+    if needs:
+        return TextMetric(name, None, needs)
     try:
         with hub_offline():
             from radeval import RadEval  # pyright: ignore[reportMissingImports]
 
             evaluator = RadEval(metrics=[metric.switch], show_progress=False)
-            scores = evaluator(refs=list(expected), hyps=list(predicted))
+            predicted, expected = map(list, zip(*pairs, strict=True))
+            scores = evaluator(refs=expected, hyps=predicted)
             numbers = {key: float(scores[key]) for key in scores}
             value = numbers[metric.key]
     except Exception as error:  # many packages, many ways to fail: each is one unavailable metric
         said = " ".join(str(error).split())[:160] or type(error).__name__
-        return TextMetric(name, None, NEEDS_WEIGHTS.format(weights=metric.weights, error=said))
+        needs = f"not available: needs {metric.weights} on this machine ({said})"
+        return TextMetric(name, None, needs)
     settings = f"radeval, {metric.key}"
-    return TextMetric(name, value, settings=settings, n=len(predicted), details=numbers)
+    return TextMetric(name, value, settings=settings, n=len(pairs), details=numbers)
 
 
 @contextmanager
