@@ -19,7 +19,7 @@ macro F1 over the same findings).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -198,15 +198,8 @@ def compare(a: ScoreCard, b: ScoreCard) -> Comparison:
     counts, drawn = _counted(scored, first, a.resamples, a.seed)
     averages = {}
     for name, average in _AVERAGES.items():
-        sides = [counts, drawn]
-        if name == "macro":
-            sides = [_defined_for_both(side) for side in sides]
-        (first_mean, second_mean), (first_drawn, second_drawn) = (
-            [average(side) for side in pair] for pair in sides
-        )
-        averages[name] = _difference(
-            name, int(both.sum()), float(first_mean), float(second_mean), first_drawn, second_drawn
-        )
+        sides = [_defined_for_both(side) if name == "macro" else side for side in (counts, drawn)]
+        averages[name] = _difference(name, int(both.sum()), *map(average, sides))
     return Comparison(
         a=a.name,
         b=b.name if b.name != a.name else f"{b.name} (2)",
@@ -240,43 +233,40 @@ def _aligned(a: Pairs, b: Pairs) -> tuple[Pairs, Pairs, tuple[str, ...]]:
 
 def _counted(
     scored: np.ndarray, pairs: Pairs, resamples: int, seed: int
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return counts (findings, 4) and resampled counts (resamples, findings, 4) of both."""
-    shape = (len(pairs.findings), len(OUTCOMES))
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return counts (2, findings, 4) and resampled counts (2, resamples, findings, 4)."""
     totals = np.concatenate([per_patient(side, pairs) for side in scored], axis=1)
     drawn = resampled_totals(totals, pairs, resamples=resamples, seed=seed)
-    counts = [half.reshape(shape) for half in np.split(totals.sum(0), 2)]
-    return counts, [half.reshape(-1, *shape) for half in np.split(drawn, 2, axis=1)]
+    shape = (2, len(pairs.findings), len(OUTCOMES))
+    return totals.sum(0).reshape(shape), drawn.reshape(-1, *shape).swapaxes(0, 1)
 
 
-def _defined_for_both(counts: list[np.ndarray]) -> list[np.ndarray]:
+def _defined_for_both(counts: np.ndarray) -> np.ndarray:
     """Return counts without findings whose F1 one system lacks: a mean over the same findings."""
-    known = ~np.logical_or(*(np.isnan(f1_of(side)) for side in counts))
-    return [side * known[..., None] for side in counts]
+    return counts * ~np.isnan(f1_of(counts)).any(0)[..., None]
 
 
 def _rows(
-    findings: tuple[str, ...], scored: np.ndarray, counts: list[np.ndarray], drawn: list[np.ndarray]
+    findings: tuple[str, ...], scored: np.ndarray, counts: np.ndarray, drawn: np.ndarray
 ) -> dict[str, FindingDifference]:
     right = np.isin(scored, (OUTCOMES.index("tp"), OUTCOMES.index("tn")))
     a_only, b_only = (right & ~right[::-1]).sum(1).tolist()
     n = (scored[0] != NOT_SCORED).sum(0).tolist()
     p = [mcnemar(x, y) if k else None for x, y, k in zip(a_only, b_only, n, strict=True)]
-    corrected = holm(p)
-    values = [f1_of(side).T for side in (*counts, *drawn)]
-    rows = {}
-    for at, finding in enumerate(findings):
-        found = _difference(finding, n[at], *(side[at] for side in values))
-        test = {"a_only": a_only[at], "b_only": b_only[at], "p": p[at], "p_holm": corrected[at]}
-        rows[finding] = replace(found, **test)
-    return rows
+    tests = zip(a_only, b_only, p, holm(p), strict=True)
+    f1, f1_drawn = f1_of(counts), f1_of(drawn)
+    return {
+        finding: _difference(finding, n[at], f1[:, at], f1_drawn[..., at], *test)
+        for at, (finding, test) in enumerate(zip(findings, tests, strict=True))
+    }
 
 
 def _difference(
-    name: str, n: int, a: float, b: float, drawn_a: np.ndarray, drawn_b: np.ndarray
+    name: str, n: int, values: np.ndarray, drawn: np.ndarray, *test: Any
 ) -> FindingDifference:
-    known = [None if np.isnan(value) else float(value) for value in (a, b)]
-    return FindingDifference(name, n, known[0], known[1], estimate(a - b, drawn_a - drawn_b, n))
+    a, b = (None if np.isnan(value) else float(value) for value in values)
+    found = estimate(float(values[0] - values[1]), drawn[0] - drawn[1], n)
+    return FindingDifference(name, n, a, b, found, *test)
 
 
 AVERAGE = "average"
