@@ -1,12 +1,20 @@
-"""One side of a comparison: reports or labels by id, from a mapping, a table or a file.
+"""Reports or labels by id, and two sides of them paired: every row that went in, with its status.
 
 Accepted: a mapping id -> text (or id -> {finding: code}); a DataFrame, CSV, TSV or Parquet with an
 id column and either a text column, or one column per finding (present, absent, uncertain, not
 mentioned or blank; the 1, 0, -1 and blank of CheXpert files too), or the columns finding and code
 that `workbench label` writes. A text column wins over labels beside it.
 
-Nothing is dropped here: an id without text stays, with None. Duplicate ids are refused, because
-which of two reports was meant cannot be known.
+Nothing is dropped: an id without text stays, with None, and duplicate ids are refused, because
+which of two reports was meant cannot be known. The status of an id:
+
+    scored              both sides are there and the policy could score at least one finding
+    nothing to score    both sides are there, and no finding is definite enough for the policy
+    no text             an id of both sides whose text is empty on one side or on both
+    no prediction       an id of the references only
+    no reference        an id of the predictions only
+
+An empty text is not a report that mentions nothing: it is left out of every count, and said so.
 """
 
 from __future__ import annotations
@@ -18,12 +26,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from workbench._progress import progress
 from workbench._repr import short_repr
 from workbench._tables import brief, listed, read_frame
 from workbench.errors import InputError, OptionError
-from workbench.findings import CODE_CELLS, CODES, NOT_MENTIONED, TICKS, read_cell, standard_name
+from workbench.evaluation.counts import NOT_SCORED, OUTCOMES, Pairs, Policy
+from workbench.findings import (
+    CODE_CELLS,
+    CODES,
+    NOT_MENTIONED,
+    PRESENT,
+    TICKS,
+    read_cell,
+    standard_name,
+)
 from workbench.reports import label
 
 #: What a cell of a label table may hold.
@@ -74,10 +93,10 @@ def read_reports(
     text_column: str = "text",
     patient_column: str | None = None,
 ) -> ReportSet:
-    """Read one side of a comparison.
+    """Read one side of a comparison: a mapping, a DataFrame, or a path.
 
     Args:
-        source: mapping, DataFrame, path, or a `ReportSet`, which is returned as it is.
+        source: a `ReportSet` is returned as it is.
         role: "predictions" or "references", for messages.
         name: what it is called in tables; the file's stem, or the role, when None.
         patient_column: may be missing from one of the two sides.
@@ -90,18 +109,17 @@ def read_reports(
         return source
     if isinstance(source, Mapping):
         return _from_mapping(source, role, name or role)
+    frame, said, called = source, f"the table of {role}", name or role
     if isinstance(source, (str, Path)):
         path = Path(source)
         frame, said, called = _read_file(path, role), path.name, name or path.stem
-    elif isinstance(source, pd.DataFrame):
-        frame, said, called = source, f"the table of {role}", name or role
-    else:
+    elif not isinstance(source, pd.DataFrame):
         raise InputError(
             f"expected {role} as a mapping id -> text, a DataFrame or the path of a CSV file, "
             f"got {type(source).__name__}"
         )
-    columns = [str(column) for column in frame.columns]
-    frame = frame.set_axis(columns, axis=1)
+    frame = frame.rename(columns=str)
+    columns = list(frame.columns)
     if id_column not in columns:
         raise InputError(
             f"{said} has no column {id_column!r}; it has: {listed(columns)} "
@@ -164,25 +182,24 @@ def _from_mapping(source: Mapping[Any, Any], role: str, name: str) -> ReportSet:
     ids = _ids(source, f"the mapping of {role}")
     _refuse_duplicates(ids, f"the mapping of {role}")
     entries: dict[str, str | Mapping[str, str] | None] = {}
-    kinds = set()
     for key, value in zip(ids, source.values(), strict=True):
         if isinstance(value, Mapping):
-            kinds.add("labels")
             entries[key] = {
                 standard_name(str(finding)): _code(code, role, key, str(finding))
                 for finding, code in value.items()
             }
         elif value is None or isinstance(value, (str, float)):
-            kinds.update([] if _text(value) is None else ["texts"])
             entries[key] = _text(value)
         else:
             raise InputError(
                 f"expected {role} as id -> text or id -> {{finding: code}}; "
                 f"id {key!r} has {type(value).__name__}"
             )
+    given = [entry for entry in entries.values() if entry is not None]
+    kinds = {"texts" if isinstance(entry, str) else "labels" for entry in given} or {"texts"}
     if len(kinds) > 1:
         raise InputError(f"{role} mix texts and labels; give one kind")
-    return ReportSet(name, role, kinds.pop() if kinds else "texts", entries)
+    return ReportSet(name, role, kinds.pop(), entries)
 
 
 def _read_file(path: Path, role: str) -> pd.DataFrame:
@@ -200,13 +217,10 @@ def _read_file(path: Path, role: str) -> pd.DataFrame:
 
 
 def _ids(values: Iterable[Any], said: str) -> list[str]:
-    ids = []
-    for row, value in enumerate(values, start=1):
-        key = _text(value)
-        if key is None:
-            raise InputError(f"{said}: row {row} has no id; give every row one")
-        ids.append(key.strip())
-    return ids
+    ids = [_text(value) for value in values]
+    if None in ids:
+        raise InputError(f"{said}: row {ids.index(None) + 1} has no id; give every row one")
+    return [str(key).strip() for key in ids]
 
 
 def _refuse_duplicates(ids: list[str], said: str) -> None:
@@ -251,3 +265,99 @@ def _text(value: object) -> str | None:
         return None
     text = str(value)
     return text if text.strip() and text not in ("<NA>", "NaT") else None
+
+
+SCORED, NOTHING, NO_TEXT = "scored", "nothing to score", "no text"
+NO_PREDICTION, NO_REFERENCE = "no prediction", "no reference"
+STATUSES = (SCORED, NOTHING, NO_TEXT, NO_PREDICTION, NO_REFERENCE)
+
+
+def pair_up(
+    predicted: ReportSet,
+    expected: ReportSet,
+    names: tuple[str, ...],
+    patients: Mapping[Any, Any] | str | None,
+) -> Pairs:
+    """Return the codes of every id that has a text or labels on both sides."""
+    common = [key for key in expected.entries if key in predicted.entries]
+    if not common:
+        raise InputError(
+            f"no id of the predictions ({_first(predicted)}) occurs in the references "
+            f"({_first(expected)}); check that both use the same identifiers (--id-column)"
+        )
+    ids = [key for key in common if None not in (predicted.entries[key], expected.entries[key])]
+    sides = [_codes(side, ids, names) for side in (expected, predicted)]
+    return Pairs(tuple(ids), _patients(ids, patients, expected, predicted), names, *sides)
+
+
+def _codes(side: ReportSet, ids: list[str], names: tuple[str, ...]) -> np.ndarray:
+    """Return (pairs, findings) int8 indices of `CODES`."""
+    index = {code: at for at, code in enumerate(CODES)}
+    silent = index[NOT_MENTIONED]
+    table = np.full((len(ids), len(names)), silent, dtype=np.int8)
+    for row, key in enumerate(progress(ids, label=f"reading {side.role}")):
+        codes = side.codes(key)
+        table[row] = [index.get(codes.get(name, ""), silent) for name in names]
+    return table
+
+
+def _patients(
+    ids: list[str], given: Mapping[Any, Any] | str | None, *sides: ReportSet
+) -> tuple[str, ...]:
+    if given is None:
+        return tuple(ids)
+    if isinstance(given, str):
+        tables = [side.patients for side in sides if side.patients is not None]
+        if not tables:
+            raise InputError(f"neither side has a column {given!r} of patients (--patient-column)")
+        known = {key: who for table in reversed(tables) for key, who in table.items()}
+    else:
+        known = {str(key).strip(): str(value) for key, value in given.items()}
+    lost = [key for key in ids if key not in known]
+    if lost:
+        raise InputError(
+            f"{len(lost)} ids have no patient ({', '.join(map(repr, lost[:5]))}); "
+            "give every paired id one"
+        )
+    return tuple(known[key] for key in ids)
+
+
+def _first(side: ReportSet) -> str:
+    return ", ".join(repr(key) for key in list(side.entries)[:3]) or "none"
+
+
+def status_rows(
+    predicted: ReportSet, expected: ReportSet, pairs: Pairs, policy: Policy
+) -> pd.DataFrame:
+    """Return one row per id: references in their order, then ids of the predictions only.
+
+    Columns: id, patient, status, detail, findings_scored, tp, fp, tn, fn, omitted.
+    """
+    outcomes = policy.outcomes()[pairs.reference, pairs.prediction]
+    silent = pairs.prediction == CODES.index(NOT_MENTIONED)
+    counts = {"findings_scored": (outcomes != NOT_SCORED).sum(1)}
+    counts |= {name: (outcomes == at).sum(1) for at, name in enumerate(OUTCOMES)}
+    counts["omitted"] = ((pairs.reference == CODES.index(PRESENT)) & silent).sum(1)
+    ids = list(dict.fromkeys([*expected.entries, *predicted.entries]))
+    frame = pd.DataFrame(counts, index=list(pairs.ids), dtype="Int64").reindex(ids)
+    scored = dict(zip(pairs.ids, counts["findings_scored"], strict=True))
+    said = [_status(key, predicted, expected, scored) for key in ids]
+    patients = dict(zip(pairs.ids, pairs.patients, strict=True))
+    frame.insert(0, "patient", [patients.get(key) for key in ids])
+    frame.insert(1, "status", [status for status, _ in said])
+    frame.insert(2, "detail", [detail for _, detail in said])
+    return frame.rename_axis("id").reset_index()
+
+
+def _status(
+    key: str, predicted: ReportSet, expected: ReportSet, scored: Mapping[str, int]
+) -> tuple[str, str]:
+    """Return the status of an id, and what more there is to say about it."""
+    if key not in predicted.entries:
+        return NO_PREDICTION, ""
+    if key not in expected.entries:
+        return NO_REFERENCE, ""
+    if key not in scored:
+        empty = [side.role for side in (predicted, expected) if side.entries[key] is None]
+        return NO_TEXT, f"empty in {' and '.join(empty)}"
+    return (SCORED if scored[key] else NOTHING), ""

@@ -41,19 +41,21 @@ from workbench.evaluation.counts import (
     why_not_scored,
 )
 from workbench.evaluation.intervals import Estimate
-from workbench.evaluation.report_set import ReportSet, read_reports
+from workbench.evaluation.report_set import (
+    NO_PREDICTION,
+    NO_REFERENCE,
+    NO_TEXT,
+    STATUSES,
+    ReportSet,
+    pair_up,
+    read_reports,
+    status_rows,
+)
 from workbench.evaluation.scorecard_figure import (
     AVERAGE_NAMES,
     plot_confusions,
     plot_coverage,
     plot_forest,
-)
-from workbench.evaluation.scorecard_rows import (
-    STATUSES,
-    finding_notes,
-    pair_up,
-    row_notes,
-    status_rows,
 )
 from workbench.figures.numbers import fixed, percent
 from workbench.figures.page import PAGE_STYLE, notes_html, scoped
@@ -268,13 +270,13 @@ def score(
 
 
 def _warnings(card: ScoreCard, patients_given: bool) -> tuple[str, ...]:
-    notes = row_notes(card.rows)
+    notes = _row_notes(card.rows)
     if card.coverage is not None and card.coverage < _LOW_COVERAGE:
         notes.append(
             f"Under {card.policy.name}, {percent(card.coverage)} of all pairs of a report and a "
             "finding could be scored; the scores say nothing about the others."
         )
-    notes += finding_notes(list(card.per_finding.values()), card.resamples)
+    notes += _finding_notes(list(card.per_finding.values()), card.resamples)
     if not patients_given:
         notes.append(
             "Every id was taken as its own patient; with several reports of a patient the "
@@ -311,3 +313,52 @@ def _measure(predicted: ReportSet, expected: ReportSet, pairs: Pairs) -> TextMet
         for side in (predicted, expected)
     ]
     return measure_texts(*sides)
+
+
+def _row_notes(rows: pd.DataFrame) -> list[str]:
+    """Return what to know about ids that are in no count."""
+    counts = rows["status"].value_counts()
+    empty = rows.loc[rows["status"] == NO_TEXT, "detail"]
+    silent = int(empty.str.contains("predictions").sum())
+    said = [
+        (silent, "prediction", "text", "; a system is not punished here for staying silent"),
+        (len(empty) - silent, "reference", "text", ""),
+        (counts.get(NO_PREDICTION, 0), "id", "a prediction", ""),
+        (counts.get(NO_REFERENCE, 0), "id", "a reference", ""),
+    ]
+    return [
+        f"{number:,} {noun}{'' if number == 1 else 's'} without {what}: in no count{more}."
+        for number, noun, what, more in said
+        if number
+    ]
+
+
+def _finding_notes(rows: Sequence[FindingRow], resamples: int) -> list[str]:
+    """Return what to know about single findings: unmentioned, undefined, without any error."""
+    notes = []
+    never = [row.finding for row in rows if not row.mentioned]
+    if never:
+        notes.append(f"Never mentioned on either side, and not scored: {', '.join(never)}.")
+    undefined = [row.finding for row in rows if row.f1.value is None and row.mentioned]
+    if undefined:
+        notes.append(
+            f"F1 is undefined (no case scored as positive on either side) for "
+            f"{', '.join(undefined)}; averages are over the other findings."
+        )
+    perfect = [row.finding for row in rows if row.f1.value == 1 and row.f1.low == 1]
+    if perfect:
+        notes.append(
+            f"No error was seen for {', '.join(perfect)}: resampling cannot widen the interval of "
+            "such an F1; read the intervals of precision and recall."
+        )
+    shaky = [
+        f"{row.finding} ({row.f1.undefined})"
+        for row in rows
+        if row.f1.undefined and row.f1.low is not None
+    ]
+    if shaky:
+        notes.append(
+            f"F1 was undefined in some of {resamples} resamples, which its interval leaves "
+            f"out: {', '.join(shaky)}."
+        )
+    return notes

@@ -7,17 +7,17 @@ text from inputs is escaped; ids in CSV files cannot start a formula.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, cast
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from workbench._tables import neutral
 from workbench.evaluation.comparison import Comparison, published_table
+from workbench.evaluation.counts import FindingRow
 from workbench.evaluation.scorecard import ScoreCard
-from workbench.evaluation.scorecard_rows import neutral_frame
 from workbench.figures.numbers import fixed, percent
 from workbench.figures.page import PAGE_STYLE, embedded_png, html_page
 from workbench.figures.tables import html_table
@@ -32,39 +32,34 @@ def save_card(
 ) -> dict[str, Path]:
     """Write scorecard.html, .csv, .json, rows.csv and figures (PNG, SVG); return name -> path.
 
-    Args:
-        card: what the files are about.
-        folder: made if needed; files of the same names are replaced.
-        compared: comparisons to show on the page.
-        cards: further systems for the table of published figures.
+    The folder is made if needed, and files of the same names are replaced. `compared` are shown on
+    the page; `cards` are further systems for the table of published figures.
     """
     import matplotlib.pyplot as plt
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    figures = {"forest": _figure(card.plot()), "coverage": _figure(card.plot_coverage())}
+    drawn = {"forest": card.plot(), "coverage": card.plot_coverage()}
+    drawn |= {f"comparison-{at}": found.plot() for at, found in enumerate(compared, start=1)}
+    figures = {name: cast("Figure", ax.get_figure(root=True)) for name, ax in drawn.items()}
     figures["confusion"] = card.plot_confusion()
-    for at, found in enumerate(compared, start=1):
-        figures[f"comparison-{at}"] = _figure(found.plot())
     result = card.to_dict() | {"comparisons": [found.to_dict() for found in compared]}
     texts = {
         "scorecard.html": _page(card, figures, compared, cards),
         "scorecard.csv": card.to_frame().to_csv(lineterminator="\n"),
         "scorecard.json": json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
     }
-    texts["rows.csv"] = neutral_frame(card.rows).to_csv(index=False, lineterminator="\n")
+    named = card.rows[["id", "patient"]].map(neutral, na_action="ignore")
+    texts["rows.csv"] = card.rows.assign(**named).to_csv(index=False, lineterminator="\n")
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-    drawn = [f"{name}.{kind}" for name in figures for kind in ("png", "svg")]
-    for name in drawn:
-        figures[name.rpartition(".")[0]].savefig(folder / name)
-    for figure in figures.values():
+    names = list(texts)
+    for name, figure in figures.items():
+        for kind in ("png", "svg"):
+            figure.savefig(folder / f"{name}.{kind}")
+            names.append(f"{name}.{kind}")
         plt.close(figure)
-    return {name: folder / name for name in (*texts, *drawn)}
-
-
-def _figure(ax: Axes) -> Figure:
-    return cast("Figure", ax.get_figure(root=True))
+    return {name: folder / name for name in names}
 
 
 def _page(
@@ -73,13 +68,16 @@ def _page(
     compared: Sequence[Comparison],
     cards: Sequence[ScoreCard],
 ) -> str:
+    rows = [row for row in card.per_finding.values() if row.mentioned]
+    f1 = _listed(rows, lambda row: fixed(row.f1.value, missing="undefined"))
+    shares = _listed(rows, lambda row: percent(row.coverage))
     parts = [
         card.summary_html(),
-        embedded_png(figures["forest"], _forest_alt(card)),
+        embedded_png(figures["forest"], f"Figure: F1 with 95 % intervals of {card.name}: {f1}"),
         "<h2>How much could be scored</h2>"
         "<p>A pair of reports is scored for a finding only where the policy allows it. "
         "The rest is unknown, not wrong and not right.</p>",
-        embedded_png(figures["coverage"], _coverage_alt(card)),
+        embedded_png(figures["coverage"], f"Figure: share of pairs scored by finding: {shares}"),
         _omissions(card),
         "<h2>Codes against codes</h2>",
         embedded_png(
@@ -153,16 +151,5 @@ def _origin(card: ScoreCard) -> str:
     return f'<h2>Origin</h2><p class="muted">{listed}. For research, not for clinical use.</p>'
 
 
-def _forest_alt(card: ScoreCard) -> str:
-    said = ", ".join(
-        f"{row.finding} {fixed(row.f1.value, missing='undefined')}"
-        for row in card.per_finding.values()
-        if row.mentioned
-    )
-    return f"Figure: F1 with 95 % intervals of {card.name}: {said or 'nothing scored'}"
-
-
-def _coverage_alt(card: ScoreCard) -> str:
-    rows = [row for row in card.per_finding.values() if row.mentioned and row.coverage is not None]
-    said = ", ".join(f"{row.finding} {percent(row.coverage)}" for row in rows)
-    return f"Figure: share of pairs scored by finding: {said or 'none'}"
+def _listed(rows: Sequence[FindingRow], say: Callable[[FindingRow], str]) -> str:
+    return ", ".join(f"{row.finding} {say(row)}" for row in rows) or "none"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import re
 from collections.abc import Sequence
 from html import escape
 
@@ -37,19 +36,10 @@ def figure_html(drawn: Figure | Axes, label: str, *, dpi: int = 100) -> str:
 def scoped(style: str, name: str) -> str:
     """Return the style of a page as one for a part of another page, whose own look it leaves alone.
 
-    Args:
-        style: CSS of plain rules, one for body among them.
-        name: class of the part, which stands for the body.
+    `name` is the class of the part, which stands for the body; the rules are nested in it.
     """
-    within = [
-        ", ".join(
-            f".{name}" if one.strip() == "body" else f".{name} {one.strip()}"
-            for one in selectors.split(",")
-        )
-        + f"{{{rules}}}"
-        for selectors, rules in re.findall(r"([^{}]+)\{([^{}]*)\}", style)
-    ]
-    return "".join(within).replace("margin:32px auto;", "")
+    own = style.replace("body{", "&{").replace("margin:32px auto;", "")
+    return f".{name}{{{own}}}"
 
 
 #: Style of whole pages: one column of headings, text, tables and pictures.
