@@ -19,24 +19,13 @@ _ROOT_TAU = np.float32(np.sqrt(2 * np.pi))
 
 def edge(distance: np.ndarray, width: float) -> np.ndarray:
     """Return a smooth step: 0 below -width, 1 above +width, 0.5 at distance 0."""
-    t = distance * (0.5 / width)
-    t += 0.5
-    np.maximum(t, 0, out=t)
-    np.minimum(t, 1, out=t)
-    step = t * -2
-    step += 3
-    step *= t
-    step *= t
-    return step
+    t = np.clip(distance * (0.5 / width) + 0.5, 0, 1)
+    return (3 - 2 * t) * t * t
 
 
 def bump(distance: np.ndarray, width: float) -> np.ndarray:
     """Return a compact bell: 1 at distance 0, 0 beyond width, smooth between."""
-    t = distance * (1 / width)
-    np.square(t, out=t)
-    np.subtract(1, t, out=t)
-    np.maximum(t, 0, out=t)
-    return np.square(t, out=t)
+    return np.square(np.maximum(1 - np.square(distance * (1 / width)), 0))
 
 
 class Table:

@@ -107,8 +107,6 @@ class Clause:
         place = self.grammar["place"].match(self.text, other.end)
         return bool(place) and other.end < device.start <= place.end()
 
-    # ------------------------------------------------------------ what reaches what
-
     def first(
         self, mention: Mention, *kinds: str, forward: bool | None = None, near: bool = False
     ) -> Cue | None:
@@ -116,28 +114,20 @@ class Clause:
 
         `near`: only where nothing but "or" stands between.
         """
-        cues = [cue for cue in self.cues if cue.kind in kinds]
-        ahead = [cue for cue in cues if cue.forward and cue.end <= mention.start]
-        behind = [cue for cue in cues if not cue.forward and cue.start >= mention.end]
-        behind.reverse()
-        if forward is not None:
-            (behind if forward else ahead).clear()
-        # nearest first: in "no a, no b, no c, ..." all but one need not be asked
-        while ahead or behind:
-            on = not behind or (
-                bool(ahead) and mention.start - ahead[-1].end <= behind[-1].start - mention.end
-            )
-            cue = ahead.pop() if on else behind.pop()
-            if (self._reaches_on if on else self._reaches_back)(cue, mention, near):
+        cues = [cue for cue in self.cues if cue.kind in kinds and forward in (None, cue.forward)]
+        apart = {
+            cue: mention.start - cue.end if cue.forward else cue.start - mention.end for cue in cues
+        }
+        for cue in sorted(cues, key=lambda cue: (apart[cue], not cue.forward)):
+            reaches = self._reaches_on if cue.forward else self._reaches_back
+            if apart[cue] >= 0 and reaches(cue, mention, near):
                 return cue
         return None
 
     def inside(self, mention: Mention, *kinds: str) -> Cue | None:
         """Return a cue of some kinds that lies within the words of a mention."""
-        for cue in self.cues:
-            if cue.kind in kinds and mention.start <= cue.start and cue.end <= mention.end:
-                return cue
-        return None
+        within = (c for c in self.cues if mention.start <= c.start and c.end <= mention.end)
+        return next((cue for cue in within if cue.kind in kinds), None)
 
     def _reaches_on(self, cue: Cue, mention: Mention, near: bool) -> bool:
         """Say whether a cue reaches a mention behind it."""
@@ -334,22 +324,18 @@ class Clause:
         sizes = self.lexicon.attributes["severity"].values()
         return any(pattern.search(words) for pattern in sizes)
 
-    # ------------------------------------------------------------ templates
-
     def answer(self, mention: Mention) -> int | None:
         """Return where the answer begins to a mention that is the heading of a template."""
-        number = self.part(mention.start) + 1
-        if number >= len(self.parts) or self.parts[number].kind not in ("colon", "dash"):
-            return None
-        part = self.parts[number]
-        return part.start if not self.text[mention.end : part.joint].strip() else None
+        for part in self.parts[self.part(mention.start) + 1 :][:1]:
+            if part.kind in ("colon", "dash") and not self.text[mention.end : part.joint].strip():
+                return part.start
+        return None
 
     def opening(self, start: int) -> Cue | None:
         """Return the negation or doubt that a statement begins with."""
-        for cue in self.cues:
-            if cue.kind in ("negation", "doubt", "possibilities") and cue.start >= start:
-                return cue if not self.text[start : cue.start].strip() else None
-        return None
+        kinds = ("negation", "doubt", "possibilities")
+        cue = next((c for c in self.cues if c.kind in kinds and c.start >= start), None)
+        return cue if cue and not self.text[start : cue.start].strip() else None
 
     def modifiers(self, mention: Mention, start: int) -> str:
         """Return the words right in front of a mention, from the last comma or "and" on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -64,15 +64,10 @@ class FindingLabel:
 
     def moved(self, by: int) -> FindingLabel:
         """Return the same label in a text that begins `by` characters earlier."""
-        if not by:
-            return self
-        cue_start = None if self.cue_start is None else self.cue_start + by
-        cue_end = None if self.cue_end is None else self.cue_end + by
-        return FindingLabel(  # `replace` takes twice as long
-            self.finding, self.code, self.side, self.zone, self.severity, self.temporality,
-            self.start + by, self.end + by, self.rule, cue_start, cue_end,
-            self.compared, self.kind,
-        )  # fmt: skip
+        cue = {}
+        if self.cue_start is not None and self.cue_end is not None:
+            cue = {"cue_start": self.cue_start + by, "cue_end": self.cue_end + by}
+        return replace(self, start=self.start + by, end=self.end + by, **cue)
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,7 @@ class FindingWords:
 
     def may_be_in(self, text: str) -> bool:
         """Say whether a lower-case text can match at all."""
-        for stem in self.stems:  # noqa: SIM110 (`any` takes twice as long)
-            if stem in text:
-                return True
-        return False
+        return any(stem in text for stem in self.stems)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +187,6 @@ KINDS = {
     "asking_after": ("asking", False),
     "affirmation": ("affirmation", True),
 }
-_start = attrgetter("start")
 _WHAT = ANSWERS | KINDS
 _ORDER = {name: order for order, name in enumerate(_WHAT)}
 #: Signs that stand in front of every name of a clause that begins with one.
@@ -246,7 +242,7 @@ def find_cues(text: str, lexicon: Lexicon, mentions: list[Mention]) -> list[Cue]
     said = [m for m in mentions if m.fixed and m.code != PRESENT]
     for start, end, name in _candidates(text, lexicon):
         kind, forward = _WHAT[name]
-        if any(taken[start:end]) or (said and _said_by_mention(start, end, said)):
+        if any(taken[start:end]) or any(m.start < start and end <= m.end for m in said):
             continue
         if forward is None:
             forward = _attributive(text, end, lexicon, mentions)
@@ -259,9 +255,12 @@ def find_cues(text: str, lexicon: Lexicon, mentions: list[Mention]) -> list[Cue]
 
 def _candidates(text: str, lexicon: Lexicon) -> list[tuple[int, int, str]]:
     """Return start, end and name of everything that looks like a cue, the longest first."""
+    answers: Iterable[str] = () if SIGNS.isdisjoint(text) else ANSWERS
+    if answers and any(lexicon.grammar[name].match(text) for name in _MARKS):
+        answers = _MARKS
     found = [
         (match.start(), match.end(), name)
-        for name in _answers_to_try(text, lexicon)
+        for name in answers
         for match in lexicon.grammar[name].finditer(text)
     ]
     at = 0
@@ -273,20 +272,9 @@ def _candidates(text: str, lexicon: Lexicon) -> list[tuple[int, int, str]]:
     return sorted(found, key=lambda item: (item[0] - item[1], _ORDER[item[2]], item[0]))
 
 
-def _answers_to_try(text: str, lexicon: Lexicon) -> Iterable[str]:
-    if SIGNS.isdisjoint(text):
-        return ()
-    return _MARKS if any(lexicon.grammar[name].match(text) for name in _MARKS) else ANSWERS
-
-
-def _said_by_mention(start: int, end: int, mentions: list[Mention]) -> bool:
-    """Say whether words are part of a statement that has its code from them."""
-    return any(mention.start < start and end <= mention.end for mention in mentions)
-
-
 def _attributive(text: str, end: int, lexicon: Lexicon, mentions: list[Mention]) -> bool:
     """Say whether an adjective that ends here stands in front of its name."""
-    number = bisect_left(mentions, end, key=_start)
+    number = bisect_left(mentions, end, key=attrgetter("start"))
     if number == len(mentions):
         return False
     return lexicon.grammar["phrase_end"].search(text, end, mentions[number].start) is None
@@ -296,9 +284,8 @@ def _predicate(
     text: str, start: int, end: int, kind: str, lexicon: Lexicon, named: bytearray
 ) -> bool:
     """Say whether an adjective is what a statement says of its subject."""
-    if lexicon.grammar["predicate_end"].match(text, end):
-        return True
-    return kind == "negation" and _word_before(text, start, lexicon, named) < start
+    ends = lexicon.grammar["predicate_end"].match(text, end) is not None
+    return ends or (kind == "negation" and _word_before(text, start, lexicon, named) < start)
 
 
 def _extended(text: str, cue: Cue, lexicon: Lexicon, named: bytearray) -> Cue:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -57,13 +58,10 @@ def reader(backend: str = "rules", *, weights: str | Path | None = None) -> Read
         OptionError: the backend is unknown.
         InputError: it is not available here; the message says what it needs.
     """
-    if backend == "rules":
-        return label
-    if backend == "radgraph":
-        return _radgraph()
-    if backend == "chexbert":
-        return _chexbert(weights)
-    raise OptionError(unknown_name("backend", backend, ("rules", "radgraph", "chexbert")))
+    known = {"rules": lambda: label, "radgraph": _radgraph, "chexbert": lambda: _chexbert(weights)}
+    if backend not in known:
+        raise OptionError(unknown_name("backend", backend, known))
+    return known[backend]()
 
 
 def _labels(text: str, rows: list[FindingLabel]) -> Labels:
@@ -99,31 +97,18 @@ def _radgraph_labels(model: Callable[[list[str]], dict], text: str) -> Labels:
         code = _RADGRAPH.get(entity["label"])
         if code is None or span is None:
             continue
-        words = text[slice(*span)]
-        rows += [_row(name, code, *span, "radgraph") for name in _named(words)]
+        for known in lexicon().findings:
+            named = (term for rule, _, term in known.patterns if rule == "named")
+            if any(term.search(text[slice(*span)]) for term in named):
+                rows.append(_row(known.finding, code, *span, "radgraph"))
     return _labels(text, rows)
-
-
-def _named(words: str) -> list[str]:
-    """Return the findings that some words name."""
-    return [
-        known.finding
-        for known in lexicon().findings
-        if any(rule == "named" and term.search(words) for rule, _, term in known.patterns)
-    ]
 
 
 def _placed(text: str, tokens: str, start: int) -> tuple[tuple[int, int] | None, int]:
     """Return where words stand in a text that was cut into tokens, and where to look next."""
-    low, end = text.lower(), start
-    first = None
-    for token in tokens.lower().split():
-        found = low.find(token, end)
-        if found < 0:
-            return None, start
-        first = found if first is None else first
-        end = found + len(token)
-    return (None, start) if first is None else ((first, end), end)
+    pattern = ".*?".join(map(re.escape, tokens.lower().split()))
+    found = re.compile(pattern, re.DOTALL).search(text.lower(), start)
+    return (found.span(), found.end()) if found and pattern else (None, start)
 
 
 def _chexbert(weights: str | Path | None) -> Reader:
