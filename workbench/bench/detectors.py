@@ -76,7 +76,6 @@ def benchmark_hallucination(
     seed: int = FIRST_HELD_OUT_SEED,
     samples: int = 8,
     jobs: int = 1,
-    resamples: int = 1000,
     kept: str | Path | None = None,
     progress: bool = True,
 ) -> DetectorTable:
@@ -91,7 +90,7 @@ def benchmark_hallucination(
         OptionError: a number is too small, or `kept` is of other weights or options.
         InputError: no report states any finding.
     """
-    check_numbers(1, n=n, resamples=resamples)
+    check_numbers(1, n=n)
     check_numbers(0, seed=seed, samples=samples)
     cases = run_tasks(
         model,
@@ -110,13 +109,8 @@ def benchmark_hallucination(
             f"none of {n} reports states a finding that phantoms can have; take more phantoms, or "
             "a model that reports on them"
         )
-    return tabulate(
-        cases,
-        seed=seed,
-        resamples=resamples,
-        provenance=asdict(model.identity),
-        calibration=_calibration(model, seed),
-    )
+    known, fitted = asdict(model.identity), _calibration(model, seed)
+    return tabulate(cases, seed=seed, provenance=known, calibration=fitted)
 
 
 def _calibration(model: ChestXrayModel, seed: int) -> Calibration | None:
@@ -183,7 +177,7 @@ class DetectorRow:
         }
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class DetectorTable(BenchTable):
     """All detectors of one benchmark.
 
@@ -214,8 +208,6 @@ class DetectorTable(BenchTable):
     false: int
     reliability: Sequence[tuple[float, Estimate]]
     left_out: int
-
-    __repr__ = short_repr
 
     @property
     def _all(self) -> tuple[DetectorRow, ...]:

@@ -19,6 +19,7 @@ import numpy as np
 from workbench._repr import short_repr
 from workbench.bench.loop import Place
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, mean_ratio, ratio
+from workbench.figures.numbers import fixed
 from workbench.findings import EDEMA, NO_FINDING, NODULE, PAPER_FINDINGS, PHANTOM_FINDINGS, PRESENT
 from workbench.reports import label
 
@@ -178,8 +179,7 @@ class Bar:
 
     def __str__(self) -> str:
         verdict = {True: "reached", False: "NOT reached", None: "not measured"}[self.reached]
-        value = "undefined" if self.value is None else f"{self.value:.3f}"
-        sign = ">=" if self.at_least else "<="
+        value, sign = fixed(self.value, 3, missing="undefined"), ">=" if self.at_least else "<="
         note = "" if self.required else " (for information)"
         return f"{self.domain} {self.metric} {value} {sign} {self.limit:.2f}: {verdict}{note}"
 

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 from matplotlib.axes import Axes
 
-from workbench._repr import short_repr
 from workbench.bench.exam_scores import (
     Bar,
     DomainScore,
@@ -149,7 +148,7 @@ def _provenance(answer: Generation) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class PhantomExam(BenchTable):
     """How well a model reports phantoms.
 
@@ -168,8 +167,6 @@ class PhantomExam(BenchTable):
     cases: tuple[ExamCase, ...] = field(repr=False)
     n: int
     size: int
-
-    __repr__ = short_repr
 
     @property
     def held_out(self) -> bool:

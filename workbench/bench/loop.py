@@ -181,7 +181,7 @@ def both_domains(n: int, seed: int) -> list[PhantomKey]:
     return [PhantomKey(seed + at, DOMAINS[at >= half]) for at in range(n)]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class BenchTable(ABC):
     """What a benchmark found.
 

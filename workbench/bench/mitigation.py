@@ -174,7 +174,7 @@ class MitigationRow:
         return [self.name, *levels, *changes, f"{self.time:.1f}x"]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class MitigationTable(BenchTable):
     """All mitigations of one benchmark.
 
@@ -195,8 +195,6 @@ class MitigationTable(BenchTable):
     by_domain: Mapping[str, tuple[MitigationRow, ...]]
     options: Mapping[str, Mapping[str, Any]]
     cases: int
-
-    __repr__ = short_repr
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -284,23 +282,21 @@ def _measured(
     cases: Sequence[MitigatedCase], name: str, weights: np.ndarray
 ) -> dict[str, tuple[float, np.ndarray]]:
     """Return measure -> its value on the cases and on each resample of them."""
-    sizes, outcomes = [], []
-    for case in cases:
-        said, true = set(case.stated[name]), set(case.drawn)
-        sizes.append((len(said - true), len(true - said), len(case.doubted[name])))
-        outcomes.append([_outcome(one in said, one in true) for one in PAPER_FINDINGS])
-    counts, codes = np.array(sizes, float), np.array(outcomes, float)
+    stated, there = [set(case.stated[name]) for case in cases], [set(case.drawn) for case in cases]
+    sizes = [
+        (len(said - true), len(true - said), len(case.doubted[name]))
+        for said, true, case in zip(stated, there, cases, strict=True)
+    ]
+    counts = np.array(sizes, float)
     drawn = weights @ counts / weights.sum(1, keepdims=True)
     names, points = ("false", "missed", "doubted"), counts.mean(0)
-    found = {key: (points[at], drawn[:, at]) for at, key in enumerate(names)}
+    measures = {key: (points[at], drawn[:, at]) for at, key in enumerate(names)}
+    said = np.array([[one in found for one in PAPER_FINDINGS] for found in stated])
+    true = np.array([[one in found for one in PAPER_FINDINGS] for found in there])
+    codes = np.stack([said & true, said & ~true, ~said & ~true, ~said & true], -1).astype(float)
     flat = weights @ codes.reshape(len(cases), -1)
     f1_drawn = macro_f1(flat.reshape(len(weights), *codes.shape[1:]))
-    return found | {"f1": (float(macro_f1(codes.sum(0))), f1_drawn)}
-
-
-def _outcome(said: bool, true: bool) -> tuple[bool, bool, bool, bool]:
-    """Return true positive, false positive, true negative, false negative."""
-    return said and true, said and not true, not (said or true), true and not said
+    return measures | {"f1": (float(macro_f1(codes.sum(0))), f1_drawn)}
 
 
 def _changes(

@@ -177,11 +177,11 @@ def score_case(model: ChestXrayModel, task: SaliencyTask) -> list[MapScore] | No
         found.append(_scored(image_map, name, "method", case, task.finding, likeness))
         if other is not None and (name not in SLOW or task.other_of_slow):
             elsewhere = explain_target(trace, other, method=name, **options)
-            found.append(_scored(elsewhere, name, "other phrase", case, task.finding))
+            found.append(_scored(elsewhere, name, "other phrase", case, task.finding, None))
     grid, geometry = trace.layout.grid, trace.layout.geometry
     blank = ImageMap(np.zeros(grid), geometry, trace.image, "blank", "nothing")
     for name, make in FIXED.items():
-        found.append(_scored(make(blank, case.seed), name, "fixed", case, task.finding))
+        found.append(_scored(make(blank, case.seed), name, "fixed", case, task.finding, None))
     return found
 
 
@@ -196,22 +196,9 @@ def _other_target(
 
 
 def _scored(
-    image_map: ImageMap,
-    name: str,
-    kind: str,
-    case: Phantom,
-    finding: str,
-    likeness: float | None = None,
+    image_map: ImageMap, name: str, kind: str, case: Phantom, finding: str, likeness: float | None
 ) -> MapScore:
-    mask = case.masks[finding]
-    return MapScore(
-        name,
-        kind,
-        case.seed,
-        finding,
-        pointing=checks.pointing(image_map, mask),
-        energy=checks.energy(image_map, mask),
-        iou=checks.overlap(image_map, mask),
-        seconds=image_map.seconds if kind != "fixed" else 0.0,
-        similarity=likeness,
-    )
+    measures = (checks.pointing, checks.energy, checks.overlap)
+    found = [measure(image_map, case.masks[finding]) for measure in measures]
+    seconds = image_map.seconds if kind != "fixed" else 0.0
+    return MapScore(name, kind, case.seed, finding, *found, seconds, likeness)

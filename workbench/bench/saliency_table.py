@@ -130,7 +130,7 @@ class SaliencyRow:
             ax.plot(self.other_phrase.value, y, **_CROSS)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SaliencyTable(BenchTable):
     """All methods and baselines of one benchmark.
 
@@ -151,8 +151,6 @@ class SaliencyTable(BenchTable):
     baselines: tuple[SaliencyRow, ...]
     drawn: int
     missed: int
-
-    __repr__ = short_repr
 
     @property
     def cases(self) -> int:
@@ -256,19 +254,14 @@ def tabulate(
     rng = np.random.default_rng([seed, drawn])
     fixed = dict.fromkeys(score.method for score in scores if score.kind == "fixed")
     rows = [_row(scores, name, False, rng) for name in methods]
-    lines = [_row(scores, name, True, rng) for name in fixed]
+    rows += [_row(scores, name, True, rng) for name in fixed]
+    rows.sort(key=lambda row: -(row.pointing.value or 0))
+    known = {"drawn": drawn, "missed": missed, "seed": seed, "provenance": dict(provenance)}
     return SaliencyTable(
-        methods=_best_first(rows),
-        baselines=_best_first(lines),
-        drawn=drawn,
-        missed=missed,
-        seed=seed,
-        provenance=dict(provenance),
+        methods=tuple(row for row in rows if not row.baseline),
+        baselines=tuple(row for row in rows if row.baseline),
+        **known,
     )
-
-
-def _best_first(rows: Sequence[SaliencyRow]) -> tuple[SaliencyRow, ...]:
-    return tuple(sorted(rows, key=lambda row: -(row.pointing.value or 0)))
 
 
 def _row(
@@ -284,15 +277,11 @@ def _row(
         method=name,
         baseline=baseline,
         pointing=wilson(sum(s.pointing for s in own), len(own)),
-        energy=_mean([s.energy for s in own], weights),
-        iou=_mean([s.iou for s in own], weights),
+        energy=ratio(np.array([s.energy for s in own], float), np.ones(len(own)), weights),
+        iou=ratio(np.array([s.iou for s in own], float), np.ones(len(own)), weights),
         seconds=float(np.median([s.seconds for s in own])) if own else 0.0,
         other_phrase=None if not other else wilson(sum(s.pointing for s in other), len(other)),
         similarity=float(np.mean(known)) if known else None,
         checked=len(known),
         per_finding={finding: (hits[finding], count) for finding, count in cases.items()},
     )
-
-
-def _mean(values: Sequence[float], weights: np.ndarray) -> Estimate:
-    return ratio(np.array(values, float), np.ones(len(values)), weights)
