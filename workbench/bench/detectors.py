@@ -84,7 +84,6 @@ def benchmark_hallucination(
     Args:
         n, seed: see `workbench.bench.loop.both_domains`; seeds below 10,000,000 are not unseen.
         samples: reports sampled for self-consistency; 0 leaves it out.
-        jobs, kept, progress: see `workbench.bench.loop.run_tasks`.
 
     Raises:
         OptionError: a number is too small, or `kept` is of other weights or options.

@@ -161,7 +161,6 @@ class Bar:
     """A limit that a model trained on phantoms is held to, and whether it is reached.
 
     Attributes:
-        at_least: True when more is better.
         required: False for bars shown for information (the bar is stated for internal phantoms).
         value: what was measured, with `low` and `high`; None where undefined.
         reached: whether the value reaches the bar; None where there is no value.

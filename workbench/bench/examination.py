@@ -73,10 +73,8 @@ def examine(
     """Let a model report `n` phantoms of each domain and score what it states.
 
     Args:
-        n: phantoms per domain.
         seed: internal phantoms have the seeds seed .. seed + n - 1, external ones
             seed + n .. seed + 2 n - 1.
-        jobs, kept, progress: see `workbench.bench.loop.run_tasks`.
 
     Raises:
         OptionError: a number is too small, or `kept` is of another model.
@@ -153,10 +151,7 @@ class PhantomExam(BenchTable):
     """How well a model reports phantoms.
 
     Attributes:
-        scores: domain -> scores.
-        n: phantoms per domain.
         seed: first seed of the internal phantoms; external ones start at seed + n.
-        size: pixels along each edge.
     """
 
     name: ClassVar = "examination"

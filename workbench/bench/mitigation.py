@@ -58,9 +58,7 @@ class MitigatedCase:
     """One case, reported plainly and with every mitigation.
 
     Attributes:
-        drawn: findings that are there.
         stated: name of the mitigation -> findings stated as present; `PLAIN` is without any.
-        doubted, seconds: by the same names.
     """
 
     seed: int
@@ -85,9 +83,7 @@ def benchmark_mitigation(
     """Compare reports with and without mitigation on `n` phantoms, half of each domain.
 
     Args:
-        mitigations: what to compare; names must differ.
         n, seed: see `workbench.bench.loop.both_domains`; seeds below 10,000,000 are not unseen.
-        jobs, kept, progress: see `workbench.bench.loop.run_tasks`.
 
     Raises:
         OptionError: a number is too small, no mitigation or two of one name; or `kept` is of other
@@ -149,7 +145,6 @@ class MitigationRow:
     Attributes:
         false: findings stated and not there, per report.
         missed: findings there and not stated, per report.
-        doubted: findings stated as uncertain, per report.
         false_change: change of `false` against none, as a share of it (-0.3 is 30 % fewer).
         time: wall time, as a multiple of none's.
     """
@@ -180,8 +175,6 @@ class MitigationTable(BenchTable):
 
     Attributes:
         rows: none first, then in the order that was asked for.
-        by_domain: domain -> rows of its cases.
-        options: name -> options of each mitigation.
     """
 
     name: ClassVar = "mitigation"

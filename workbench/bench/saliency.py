@@ -97,7 +97,6 @@ def benchmark_saliency(
         slow_cases: phantoms, the first ones, on which the methods of `SLOW` are run too; every row
             of the table says how many cases it has. `n` runs them on all.
         randomised_cases: cases among those in which every method is checked with random weights.
-        jobs, kept, progress: see `workbench.bench.loop.run_tasks`.
 
     Raises:
         OptionError: a method is unknown, there is none, a number is too small, or `kept` is of

@@ -56,7 +56,6 @@ class SaliencyRow:
     """One method, or one baseline, over all cases.
 
     Attributes:
-        baseline: True for fixed maps.
         pointing: share of cases in which the greatest cell touches the truth (Wilson's interval).
         energy, iou: means of those of `MapScore`.
         seconds: median wall time of a map.
@@ -135,8 +134,6 @@ class SaliencyTable(BenchTable):
     """All methods and baselines of one benchmark.
 
     Attributes:
-        methods: rows of methods, best first.
-        baselines: rows of fixed maps, best first.
         missed: cases whose report misses the finding.
     """
 

@@ -63,10 +63,7 @@ class FindingDifference:
         finding: standard name, or "macro", "micro", "weighted".
         n: pairs scored for both, which all numbers are about.
         difference: first minus second, with its bootstrap interval.
-        a_only: pairs that only the first gets right.
-        b_only: pairs that only the second gets right.
         p: McNemar's exact p-value, two-sided; None for averages and where nothing was scored.
-        p_holm: after Holm's correction over the findings tested.
     """
 
     finding: str
@@ -278,7 +275,6 @@ class PublishedTable:
     """Published figures and ours in one table.
 
     Attributes:
-        findings: its rows.
         cells: system -> row ("average" among them) -> estimate, where the number is known.
         covered: system -> row -> what share of pairs was scored, for our own systems.
         notes: system -> where its numbers come from, and what to mind.

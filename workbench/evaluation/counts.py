@@ -42,7 +42,6 @@ class Policy:
     """How codes become positive, negative or nothing, on both sides alike.
 
     Attributes:
-        says: one sentence for readers.
         values: positive (True), negative (False) or not scored (None), in the order of `CODES`.
     """
 
@@ -184,7 +183,6 @@ class FindingRow:
     """One finding.
 
     Attributes:
-        pairs: pairs of reports, scored or not.
         precision, recall, specificity: with Wilson's intervals.
         f1: with its bootstrap interval over patients.
         omission: share of findings present in the reference that the prediction does not mention.
@@ -247,7 +245,6 @@ class Average:
     Attributes:
         name: "macro" (mean over findings), "micro" (all counts together), "weighted" (mean over
             findings, each with its support) or "macro of six" (the findings of the paper).
-        members: findings it is over.
         undefined: findings left out because their F1 is undefined.
         fewer: resamples in which a member was undefined, so that the average was over fewer.
     """

@@ -56,8 +56,6 @@ class ReportSet:
     """Reports or labels by id.
 
     Attributes:
-        name: what it is called in tables.
-        role: "predictions" or "references".
         kind: "texts" or "labels".
         entries: id -> text, or finding -> code, or None where there is no text.
         findings: the findings a label table has columns for; None where any may occur.

@@ -75,10 +75,8 @@ class ScoreCard:
     """How well predictions agree with references, finding by finding.
 
     Attributes:
-        name: of the predictions.
         averages: "macro", "micro", "weighted", and "macro of six" where more than the paper's
             findings are scored.
-        pairs: the codes behind it.
         rows: one row for every id that went in, with its status (`scorecard_rows`).
         warnings: what a reader must know before quoting the numbers.
         provenance: where the inputs came from, and versions.
@@ -230,7 +228,6 @@ def score(
             has columns for.
         resamples: bootstrap resamples; 0 leaves out the intervals of F1.
         text_metrics: measure the wording too (BLEU, ROUGE-L and the rest), where both are texts.
-        name: of the predictions, in tables.
 
     Raises:
         InputError: an input cannot be read (see `report_set`), no id occurs on both sides, or a

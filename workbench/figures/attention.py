@@ -73,9 +73,6 @@ def draw_score(
 
     Args:
         values: (layers, heads) in [0, 1]; NaN stays white.
-        layers: number of each row.
-        name: above.
-        ax: a new figure when None.
     """
     rows, columns = values.shape
     if ax is None:
@@ -114,12 +111,8 @@ def draw_sources(
     """Draw stacked bars of attention by kind of position: upright for words, lying for sentences.
 
     Args:
-        names: of the bars, in reading order.
         shares: kind, in the order of `SOURCE_NAMES` -> (bars,) in [0, 1]; they sum to 1 for each
             bar.
-        note: small print below.
-        upright: bars stand, and names are read from the side.
-        ax: a new figure, as wide as the text needs, when None.
     """
     count = len(names)
     labels = [_bar_name(name, upright) for name in names]
@@ -167,10 +160,8 @@ def draw_tokens(
     Args:
         pixels: (H, W) in [0, 1].
         boxes: (left, top, right, bottom) in pixels.
-        tokens: a vocabulary piece for each box.
         chance: probability of each, in [0, 1].
         columns: boxes in a row, for the size of a new figure.
-        ax: a new figure when None.
     """
     if ax is None:
         side = float(np.clip(_CELL * columns + 0.6, 6, 26))

@@ -45,10 +45,7 @@ def plot_case(
     Args:
         pixels: (H, W) in [0, 1], 1 white.
         masks: finding -> boolean (H, W).
-        text: what the model wrote.
         verdicts: (finding, true code, stated code), codes as in `workbench.findings`.
-        title: above the text.
-        footer: small print below everything.
         values, signed, values_title, values_details: of a map; see `maps.draw_map`.
 
     Raises:

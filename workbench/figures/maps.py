@@ -82,15 +82,10 @@ def draw_map(
         pixels: (H, W) in [0, 1], 1 white.
         values: (H, W) in [-1, 1] where signed, else in [0, 1]; NaN where nothing is known, which
             is dimmed and hatched.
-        signed: whether values below 0 mean "against".
-        title: above, in bold.
         details: small print below: method, layer, head, unit, normalisation.
         caution: written over the image, in amber.
         masks: name -> boolean (H, W), outlined.
         boxes: name -> (left, top, right, bottom) in pixels, outlined.
-        opacity: of the strongest colour, in [0, 1].
-        colorbar: draw the scale.
-        ax: a new figure when None.
 
     Raises:
         InputError: shapes differ.

@@ -53,8 +53,6 @@ def draw_masks(
     Args:
         pixels: (H, W) in [0, 1], 1 white.
         masks: name -> boolean (H, W); an empty mask draws nothing.
-        ax: where to draw; a new figure when None.
-        title: above the image.
 
     Raises:
         InputError: a mask does not have the shape of the image.
@@ -179,10 +177,8 @@ def plot_radiograph(
     """Draw one radiograph in its own pixels, and dim what lies outside a box.
 
     Args:
-        ax: where to draw.
         pixels: (H, W) in [0, 1].
         visible_box: (left, top, right, bottom) in pixels; None for no box.
-        title: above.
     """
     height, width = pixels.shape
     step = max(1, -(-max(height, width) // _DRAWN))

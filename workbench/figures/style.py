@@ -151,9 +151,7 @@ def lines_within(
 
     Args:
         text: a word that is too long for a line is broken.
-        inches: width of a line.
         size: of the font in points.
-        weight: "normal" or "bold".
         most: lines at most; what does not fit ends in an ellipsis.
     """
 

@@ -30,7 +30,6 @@ def plot_learning(
     Args:
         curves: one row per logged step: step, loss, measures.
         measure: the one that weights were chosen by.
-        changes: before against after.
         apart: how many of the first were trained for.
     """
     figure = new_figure(figsize=(11, 4.6), layout="constrained")
@@ -71,7 +70,6 @@ def plot_changes(
     """Draw an arrow from before (open) to after (filled) for every skill.
 
     Args:
-        changes: a value that is undefined is left out.
         apart: how many of the first were trained for.
     """
     ax = ax or new_axes(8.5, 0.48 * len(changes) + 1.8)
@@ -129,7 +127,6 @@ def plot_memory(
     """Draw predicted memory, part by part, and the sizes of GPUs as lines.
 
     Args:
-        names: of the strategies.
         parts: name -> GB of each strategy; the last is what is left over.
         gpus: GB of each GPU.
     """

@@ -61,7 +61,6 @@ class Frame:
 
     Attributes:
         anatomy: parameters from `sample_anatomy`, changed by lesions that move anatomy.
-        size: pixels along each edge.
         x, y: (size, size) body coordinates of every pixel, x from the midline.
     """
 

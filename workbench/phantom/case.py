@@ -43,7 +43,6 @@ class Phantom:
     """One phantom with its truth.
 
     Attributes:
-        scene: the parameters it was drawn from.
         image: Radiograph, (size, size).
         masks: finding -> boolean (size, size), True where it is drawn.
         anatomy: "right lung", "left lung", "heart" -> boolean (size, size).

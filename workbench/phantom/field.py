@@ -103,7 +103,6 @@ def strokes(
     """Draw points along lines as soft strokes, (size, size) float32.
 
     Args:
-        size: pixels along each edge.
         x, y: (n,) positions; points outside are dropped.
         step: (n,) arc length that each point stands for.
         height, sigma: height and half-width of the strokes.

@@ -58,14 +58,12 @@ class Lesion:
     """One drawn finding.
 
     Attributes:
-        finding: standard name, one of `DRAWABLE`.
         side: "left", "right" or "bilateral" (the patient's own side); None for cardiomegaly and
             an endotracheal tube.
         zone: "upper", "mid" or "lower" lung zone; None where it has none.
         severity: "small", "moderate" or "large"; None for devices and fractures.
         kind: for a support device "pacemaker", "central venous catheter" or "endotracheal tube";
             for atelectasis "linear" or "lobar"; for a fracture "rib".
-        size_mm: diameter of a nodule.
         params: drawing parameters, in image widths (opaque outside the renderer).
     """
 

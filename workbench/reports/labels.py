@@ -32,7 +32,6 @@ class FindingLabel:
     """One finding as a text states it.
 
     Attributes:
-        finding: standard name.
         code: "present", "absent" or "uncertain".
         side: "left", "right", "bilateral", or None where none is stated.
         zone: "upper", "mid", "lower", several in this order joined by ", ", or None.
@@ -75,7 +74,6 @@ class Labels:
     """The findings of one text.
 
     Attributes:
-        text: what was read.
         rows: one per finding mentioned, in the order of the text.
         mentions: every single mention that `rows` was merged from, in the order of the text.
     """

@@ -36,7 +36,6 @@ class FindingWords:
     """The words of one finding.
 
     Attributes:
-        finding: standard name.
         stems: lower-case pieces of words, one of which is in every text that any pattern matches.
         patterns: (rule, code, pattern): "named" for names, "sign" for signs that suggest it without
             naming it, "statement" for phrases that carry their own code.
@@ -56,7 +55,6 @@ class Lexicon:
     """Compiled patterns, for lower-case text (`lower_case`).
 
     Attributes:
-        findings: the words of each finding.
         cues, grammar: name in the YAML file -> pattern.
         attributes: "side", "zone", "severity", "temporality" or "device" -> value -> pattern.
         headings: headings of sections, which `divide` finds.

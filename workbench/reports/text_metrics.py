@@ -75,12 +75,9 @@ class TextMetric:
     """One metric.
 
     Attributes:
-        name: "BLEU-1", "ROUGE-L" and so on.
         value: over all pairs, 0 to 1, greater is closer; None where not available.
         status: "measured", or "not available: needs ...".
         settings: tokens, case, smoothing, versions: what one has to state beside the number.
-        n: pairs measured.
-        details: further numbers of the same metric by name.
     """
 
     name: str

@@ -49,8 +49,6 @@ class Question:
     """One question with its correct answer.
 
     Attributes:
-        text: what is asked.
-        answer: the correct answer, one sentence.
         kind: "existence", "normal", "heart size", "side", "zone", "severity", "count",
             "device type", "describe" or "false premise".
         finding: standard name of what is asked about; None for "Is the radiograph normal?".
