@@ -69,7 +69,7 @@ def words_html(text: str, spans: Sequence[tuple[int, int]], values: Sequence[flo
         strength = min(abs(value) / FULL, 1) * 0.7
         colour = "77,146,33" if value > 0 else "197,27,125"
         looks.append((f"{value:+.2f} nats", f"background:rgba({colour},{strength:.2f})"))
-    return _tinted(text, spans, looks)
+    return tinted(text, spans, looks)
 
 
 def confidence_html(
@@ -80,7 +80,7 @@ def confidence_html(
         (f"probability {sure:.2f}", f"padding:1px 0;background:{_tint(1 - sure)}")
         for sure in probabilities
     )
-    shaded = _tinted(text, spans, looks)
+    shaded = tinted(text, spans, looks)
     stops = ",".join(_tint(level / 4) for level in range(5))
     return (
         f'<div style="white-space:pre-wrap;margin:10px 0">{shaded}</div>'
@@ -91,7 +91,7 @@ def confidence_html(
     )
 
 
-def _tinted(text: str, spans: Sequence[tuple[int, int]], looks: Iterable[tuple[str, str]]) -> str:
+def tinted(text: str, spans: Sequence[tuple[int, int]], looks: Iterable[tuple[str, str]]) -> str:
     """Return a text as HTML, each span with a title and a style of its own."""
     pieces, at = [], 0
     for (start, end), (title, style) in zip(spans, looks, strict=True):

@@ -10,17 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workbench.findings import (
-    ATELECTASIS,
-    CARDIOMEGALY,
-    CONSOLIDATION,
-    DEVICE,
-    EDEMA,
-    EFFUSION,
-    FRACTURE,
-    NODULE,
-    PNEUMOTHORAX,
-)
+import workbench.findings as findings
 from workbench.phantom.anatomy import SIGN, Frame
 from workbench.phantom.field import Table, bump, edge, polyline, smooth_noise, strokes
 from workbench.phantom.scene import Lesion
@@ -339,13 +329,13 @@ def draw_fracture(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
 
 #: Drawn in this order: air and fluid first, then lung lesions, then what lies in front.
 DRAW = {
-    EDEMA: draw_edema,
-    PNEUMOTHORAX: draw_pneumothorax,
-    CONSOLIDATION: draw_consolidation,
-    ATELECTASIS: draw_atelectasis,
-    EFFUSION: draw_effusion,
-    NODULE: draw_nodule,
-    CARDIOMEGALY: draw_cardiomegaly,
-    DEVICE: draw_device,
-    FRACTURE: draw_fracture,
+    findings.EDEMA: draw_edema,
+    findings.PNEUMOTHORAX: draw_pneumothorax,
+    findings.CONSOLIDATION: draw_consolidation,
+    findings.ATELECTASIS: draw_atelectasis,
+    findings.EFFUSION: draw_effusion,
+    findings.NODULE: draw_nodule,
+    findings.CARDIOMEGALY: draw_cardiomegaly,
+    findings.DEVICE: draw_device,
+    findings.FRACTURE: draw_fracture,
 }

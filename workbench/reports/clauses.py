@@ -76,13 +76,9 @@ class Clause:
         before = self.cues[number - 1].end if number else comma
         return self.grammar["adjective"].fullmatch(self.text, before, comma) is not None
 
-    @cached_property
-    def _starts(self) -> list[int]:
-        return [part.start for part in self.parts]
-
     def part(self, position: int) -> int:
         """Return the number of the part that a position lies in."""
-        return max(bisect_right(self._starts, position) - 1, 0)
+        return max(bisect_right(self.parts, position, key=attrgetter("start")) - 1, 0)
 
     def _elsewhere(self, mention: Mention) -> bool:
         """Say whether a phrase names a finding of another organ: "humeral lesion"."""
@@ -298,15 +294,16 @@ class Clause:
             return False
         if self.grammar["verb"].search(self.text, here.joint, here.end):
             return False
-        starts = [c.start for c in self.cues if c.forward and c.kind != "nothing"]
-        if any(here.start <= start < cue.start for start in starts):
+        ahead = (c for c in self.cues if c.forward and c.kind != "nothing")
+        if any(here.start <= c.start < cue.start for c in ahead):
             return False
         joints = [self._joint(self.parts[number]) for number in numbers]
         if self._is_answer(cue):
             return True
         if all(joint == "," for joint in joints):
             return False
-        if joints[0] == "," and self._measured(self.text[here.start : mention.start]):
+        sizes = self.lexicon.any_value["severity"]
+        if joints[0] == "," and sizes.search(self.text[here.start : mention.start]):
             return False
         if joints[-1].startswith(",") and any(joint != "," for joint in joints[:-1]):
             return False
@@ -319,10 +316,6 @@ class Clause:
 
     def _answers_between(self, start: int, end: int) -> bool:
         return any(start <= cue.start < end and self._is_answer(cue) for cue in self.cues)
-
-    def _measured(self, words: str) -> bool:
-        sizes = self.lexicon.attributes["severity"].values()
-        return any(pattern.search(words) for pattern in sizes)
 
     def answer(self, mention: Mention) -> int | None:
         """Return where the answer begins to a mention that is the heading of a template."""

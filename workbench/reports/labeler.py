@@ -171,6 +171,9 @@ def _row(
 
     sided = mention.finding not in _UNSIDED
     device = mention.finding == DEVICE
+    # in "no large effusion" the size is not that of the finding
+    graded = mention.code != ABSENT and mention.rule != "limited denial"
+    graded = graded and mention.finding != NO_FINDING
     own = _own_words(mention, clause, span, words)
     temporality = next(iter(stated("temporality", own)), None)
     kinds = stated("device", clause[mention.start : mention.end]) if device else []
@@ -179,7 +182,7 @@ def _row(
         code=mention.code,
         side=_side(stated("side", _place(mention, clause, span, words))) if sided else None,
         zone=_zones(stated("zone")) if sided and not device else None,
-        severity=_severity(stated("severity", own)) if _graded(mention) else None,
+        severity=_severity(stated("severity", own)) if graded else None,
         temporality=temporality,
         start=mention.start,
         end=mention.end,
@@ -219,12 +222,6 @@ def _own_words(mention: Mention, clause: str, span: tuple[int, int], words: Lexi
             low = joints[-1].end()
     behind = words.grammar["aside"].sub("", clause[mention.end : span[1]])
     return clause[low : mention.end] + behind
-
-
-def _graded(mention: Mention) -> bool:
-    """Say whether a size is that of the finding; in "no large effusion" it is not."""
-    denied = mention.code == ABSENT or mention.rule == "limited denial"
-    return mention.finding != NO_FINDING and not denied
 
 
 def _shared(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from html import escape
 from typing import TYPE_CHECKING
 
 from workbench._repr import short_repr
@@ -139,20 +138,18 @@ class Labels:
         return {"text": self.text, "rows": [asdict(row) for row in self.rows]}
 
     def _repr_html_(self) -> str:
-        pieces, at = [], 0
+        from workbench.figures.words import tinted
+
+        spans, looks, at = [], [], 0
         for row in sorted(self.mentions, key=lambda item: (item.start, -item.end)):
-            if row.start < at:
-                continue
-            title = ", ".join(filter(None, (row.finding, row.code, row.side, row.zone)))
-            pieces.append(escape(self.text[at : row.start]))
-            pieces.append(
-                f'<mark style="background:{_COLOURS[row.code]}" title="{escape(title)}">'
-                f"{escape(self.text[row.start : row.end])}</mark>"
-            )
-            at = row.end
-        pieces.append(escape(self.text[at:]))
-        key = " ".join(f'<mark style="background:{c}">{n}</mark>' for n, c in _COLOURS.items())
-        return f"<p style='white-space:pre-wrap'>{''.join(pieces)}</p><p>{key}</p>"
+            if row.start >= at:
+                title = ", ".join(filter(None, (row.finding, row.code, row.side, row.zone)))
+                looks.append((title, f"background:{_COLOURS[row.code]}"))
+                spans.append((row.start, row.end))
+                at = row.end
+        shown = tinted(self.text, spans, looks)
+        key = " ".join(f'<span style="background:{c}">{n}</span>' for n, c in _COLOURS.items())
+        return f"<p style='white-space:pre-wrap'>{shown}</p><p>{key}</p>"
 
 
 def states_finding(row: FindingLabel) -> bool:
