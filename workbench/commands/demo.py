@@ -92,7 +92,7 @@ def _phantom(model: ChestXrayModel, out: Path, made: _Made) -> None:
 
 
 def _case_figure(model: ChestXrayModel, case: Phantom, generation: Generation, path: Path) -> None:
-    from workbench.figures.case import plot_case
+    from workbench.figures.maps import plot_case
     from workbench.reports import label
     from workbench.saliency import explain
 
