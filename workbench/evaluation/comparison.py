@@ -267,7 +267,6 @@ def _difference(
 
 
 AVERAGE = "average"
-UNKNOWN = "not known"
 
 
 @dataclass(frozen=True)
@@ -310,7 +309,7 @@ class PublishedTable:
     def _cell(self, system: str, row: str) -> str:
         cell = self.cells[system].get(row)
         if cell is None:
-            return UNKNOWN
+            return "not known"
         share = self.covered.get(system, {}).get(row)
         return cell.text() if share is None else f"{cell.text()}\n{percent(share)} scored"
 
@@ -347,7 +346,9 @@ def published_table(
     for name, card in given.items():
         unused = name if name not in cells else f"{name} (scored here)"
         cells[unused], covered[unused] = _own_cells(card, findings)
-        notes[unused] = _own_note(card, found["policy"])
+        notes[unused] = f"scored here, {len(card.pairs.ids):,} pairs, macro F1, {card.policy.name}"
+        if card.policy.name != found["policy"]:
+            notes[unused] += f" (the published figures are {found['policy']}: do not compare)"
     return PublishedTable(found["title"], findings, cells, covered, notes)
 
 
@@ -370,10 +371,3 @@ def _own_cells(
         shares = [share for share in covered.values() if share is not None]
         covered[AVERAGE] = float(np.mean(shares)) if shares else None
     return cells, covered
-
-
-def _own_note(card: ScoreCard, policy: str) -> str:
-    said = f"scored here, {len(card.pairs.ids):,} pairs, macro F1, {card.policy.name}"
-    if card.policy.name != policy:
-        said += f" (the published figures are {policy}: do not compare)"
-    return said

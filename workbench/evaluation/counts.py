@@ -120,12 +120,6 @@ def count_outcomes(table: np.ndarray, policy: Policy) -> np.ndarray:
     return np.stack([table[..., outcomes == at].sum(-1) for at in range(len(OUTCOMES))], axis=-1)
 
 
-def omissions(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how often a finding present in the reference is not mentioned, and of how many."""
-    present = table[:, CODES.index(PRESENT)]
-    return present[:, CODES.index(NOT_MENTIONED)], present.sum(-1)
-
-
 #: Why a pair is not scored, in the order of `why_not_scored`.
 REASONS = (
     "uncertain",
@@ -139,13 +133,8 @@ def why_not_scored(table: np.ndarray, policy: Policy) -> np.ndarray:
     """Return (findings, 4) int64, pairs that the policy leaves out, by `REASONS`."""
     left_out = policy.outcomes() == NOT_SCORED
     silent = np.arange(len(CODES)) == CODES.index(NOT_MENTIONED)
-    reference, prediction = silent[:, None], silent[None, :]
-    masks = (
-        left_out & ~reference & ~prediction,
-        left_out & ~reference & prediction,
-        left_out & reference & ~prediction,
-        left_out & reference & prediction,
-    )
+    reason = 2 * silent[:, None] + silent  # which of the four it is, by who is silent
+    masks = [left_out & (reason == at) for at in range(len(REASONS))]
     return np.stack([table[:, mask].sum(-1) for mask in masks], axis=-1)
 
 
@@ -273,7 +262,8 @@ def count_pairs(
     counts = count_outcomes(tables, policy)
     drawn = resampled_counts(pairs, policy, resamples=resamples, seed=seed)
     f1, drawn_f1 = f1_of(counts), f1_of(drawn)
-    omitted, of = omissions(tables)
+    present = tables[:, CODES.index(PRESENT)]
+    omitted, of = present[:, CODES.index(NOT_MENTIONED)], present.sum(-1)
     rows = {}
     for at, finding in enumerate(pairs.findings):
         tp, fp, tn, fn = (int(value) for value in counts[at])

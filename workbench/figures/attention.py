@@ -132,15 +132,9 @@ def draw_sources(
         note = f"share of attention ({note})"
     ax.set_xlabel(note, fontsize=11, color=MUTED, loc="left")
     ax.set_title(title, pad=34)
-    ax.legend(
-        ncols=len(shares),
-        loc="lower left" if upright else "lower right",
-        bbox_to_anchor=(0 if upright else 1, 1.0),
-        fontsize=11,
-        columnspacing=1.1,
-        handlelength=1.2,
-        borderpad=0.1,
-    )
+    close = {"columnspacing": 1.1, "handlelength": 1.2, "borderpad": 0.1}
+    corner = ("lower left", (0, 1.0)) if upright else ("lower right", (1, 1.0))
+    ax.legend(ncols=len(shares), loc=corner[0], bbox_to_anchor=corner[1], fontsize=11, **close)
     return ax
 
 
@@ -170,19 +164,11 @@ def draw_tokens(
     outline = [withStroke(linewidth=2.2, foreground="black")]
     for (left, top, right, bottom), token, likely in zip(boxes, tokens, chance, strict=True):
         word = token.replace("\u2581", "").strip() or "\u00b7"
-        ax.text(
-            (left + right) / 2,
-            (top + bottom) / 2,
-            word,
-            color=_tint(float(likely)),
-            fontsize=min(11.0, _CELL * 72 / (0.66 * max(len(word), 4))),
-            fontweight="bold" if likely > 0.5 else "normal",
-            ha="center",
-            va="center",
-            path_effects=outline,
-            parse_math=False,
-            clip_on=True,
-        )
+        look = {"color": _tint(float(likely)), "fontweight": "bold" if likely > 0.5 else "normal"}
+        look |= {"fontsize": min(11.0, _CELL * 72 / (0.66 * max(len(word), 4)))}
+        look |= {"ha": "center", "va": "center", "path_effects": outline}
+        x, y = (left + right) / 2, (top + bottom) / 2
+        ax.text(x, y, word, parse_math=False, clip_on=True, **look)
     key = "pale: a guess among many; yellow: likely; bold: more likely than not"
     ax.set_xlabel(key, fontsize=11.5, color=MUTED, loc="left")
     return ax

@@ -106,17 +106,10 @@ def _write_names(ax: Axes, masks: Mapping[str, np.ndarray]) -> None:
         left, top = _place(covered, mask, across, tall, line)
         rows, columns = _box(covered.shape, left, top, across, tall)
         covered[rows, columns] = True
-        ax.text(
-            width * (0.02 if left else 0.98),
-            top,
-            name,
-            color=COLOURS.get(name, OTHER),
-            fontsize=_LETTERS,
-            ha="left" if left else "right",
-            va="center",
-            parse_math=False,
-            bbox={"facecolor": "black", "alpha": 0.55, "edgecolor": "none", "pad": 1.5},
-        )
+        x, side = (0.02, "left") if left else (0.98, "right")
+        ground = {"facecolor": "black", "alpha": 0.55, "edgecolor": "none", "pad": 1.5}
+        look = {"color": COLOURS.get(name, OTHER), "fontsize": _LETTERS, "bbox": ground}
+        ax.text(width * x, top, name, ha=side, va="center", parse_math=False, **look)
 
 
 def _place(
@@ -182,14 +175,8 @@ def plot_radiograph(
     """
     height, width = pixels.shape
     step = max(1, -(-max(height, width) // _DRAWN))
-    ax.imshow(
-        pixels[::step, ::step],
-        cmap=GREY,
-        vmin=0,
-        vmax=1,
-        extent=(0, width, height, 0),
-        interpolation="antialiased",
-    )
+    view = {"extent": (0, width, height, 0), "interpolation": "antialiased"}
+    ax.imshow(pixels[::step, ::step], cmap=GREY, vmin=0, vmax=1, **view)
     if visible_box is not None:
         _draw_box(ax, visible_box, height, width)
     ax.set(title=title, xticks=[], yticks=[])

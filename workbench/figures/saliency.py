@@ -88,15 +88,10 @@ def draw_cascade(
     same = [at for at, value in enumerate(values) if at and value > UNCHANGED]
     ax.plot(same, [values[at] for at in same], "o", color=AMBER, markersize=13)
     for at, value in enumerate(values):
-        ax.annotate(
-            "constant:\nunknown" if np.isnan(value) else f"{value:.2f}",
-            (at, 0 if np.isnan(value) else value),
-            textcoords="offset points",
-            xytext=(0, 12),
-            ha="center",
-            fontweight="bold",
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
-        )
+        said, y = ("constant:\nunknown", 0) if np.isnan(value) else (f"{value:.2f}", value)
+        ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1}
+        look = {"ha": "center", "fontweight": "bold", "bbox": ground}
+        ax.annotate(said, (at, y), textcoords="offset points", xytext=(0, 12), **look)
     ticks = ["\n+ ".join(name.split(" + ")) for name in names]
     ax.set_xticks(range(len(names)), ticks, fontsize=13)
     ax.set(ylim=(-1.05, 1.4), xlim=(-0.4, len(names) - 0.6), ylabel="rank correlation")
