@@ -19,24 +19,11 @@ from workbench.phantom.drawing import DRAW, LUNG_DEPTH, Canvas, sides_of
 from workbench.phantom.field import Table, bump, edge, grain, smooth_noise, strokes
 from workbench.phantom.scene import Scene
 
-#: How a scene of each domain is exposed and developed, without unit: the range of each number.
+#: How a scene of each domain is exposed and developed, without unit: the ranges of contrast,
+#: scatter, noise, the ends of the density scale, and gamma.
 EXPOSURES = {
-    "internal": {
-        "contrast": (1.15, 1.3),
-        "scatter": (0.06, 0.12),
-        "noise": (0.005, 0.010),
-        "low": (0.08, 0.16),
-        "high": (1.52, 1.70),
-        "gamma": (0.92, 1.1),
-    },
-    "external": {
-        "contrast": (0.95, 1.2),
-        "scatter": (0.16, 0.26),
-        "noise": (0.010, 0.018),
-        "low": (0.02, 0.20),
-        "high": (1.35, 1.6),
-        "gamma": (0.8, 1.3),
-    },
+    "internal": ((1.15, 1.3), (0.06, 0.12), (0.005, 0.01), (0.08, 0.16), (1.52, 1.7), (0.92, 1.1)),
+    "external": ((0.95, 1.2), (0.16, 0.26), (0.01, 0.018), (0.02, 0.2), (1.35, 1.6), (0.8, 1.3)),
 }
 
 
@@ -97,21 +84,22 @@ def _marker(frame: Frame) -> np.ndarray:
 
 def _expose(scene: Scene, frame: Frame, attenuation: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng([scene.seed, 4])
-    exposure = {name: rng.uniform(*limits) for name, limits in EXPOSURES[scene.domain].items()}
+    ranges = EXPOSURES[scene.domain]
+    contrast, scatter, noise, low, high, gamma = (rng.uniform(*limits) for limits in ranges)
     size = frame.size
     texture = np.random.default_rng(frame.anatomy["texture_seed"])
     uneven = smooth_noise(texture, size, 7) * 0.02
     fine = smooth_noise(texture, size, 90) * 0.012
     blurred = gaussian_filter(attenuation, 0.0016 * size, truncate=3.0)
-    mu = (blurred + uneven + fine) * exposure["contrast"]
+    mu = (blurred + uneven + fine) * contrast
     light = np.exp(-np.maximum(mu, 0))
     coarse = light[:: max(size // 64, 1), :: max(size // 64, 1)]
     haze = gaussian_filter(coarse, 0.09 * coarse.shape[0], mode="nearest")
-    light = light * (1 - exposure["scatter"]) + exposure["scatter"] * _upsample(haze, size)
-    light += grain(rng, size) * (np.sqrt(light) * exposure["noise"])
+    light = light * (1 - scatter) + scatter * _upsample(haze, size)
+    light += grain(rng, size) * (np.sqrt(light) * noise)
     density = -np.log(np.maximum(light, 0.02))
-    density = (density - exposure["low"]) * (1 / (exposure["high"] - exposure["low"]))
-    density = np.clip(density, 0, 1) ** exposure["gamma"]
+    density = (density - low) * (1 / (high - low))
+    density = np.clip(density, 0, 1) ** gamma
     density = np.maximum(density, _marker(frame) * 0.96)
     return np.round(density * 255).astype(np.uint8).astype(np.float32) / 255
 

@@ -111,7 +111,8 @@ class Labels:
             # Children stand before their parents when sorted by depth, so one pass is enough.
             for name in sorted(PARENTS, key=_depth, reverse=True):
                 above = PARENTS[name]
-                found[above] = max(found[above], _spoken(found[name]), key=_WEIGHT.index)
+                if found[name] != ABSENT:  # which says nothing about the wider one
+                    found[above] = max(found[above], found[name], key=_WEIGHT.index)
         return found
 
     def _no_finding(self) -> str:
@@ -162,8 +163,3 @@ def states_finding(row: FindingLabel) -> bool:
 def _depth(finding: str) -> int:
     """Return how many wider findings stand above one."""
     return 1 + _depth(PARENTS[finding]) if finding in PARENTS else 0
-
-
-def _spoken(code: str) -> str:
-    """Return what a finding says about the wider one: its absence says nothing."""
-    return NOT_MENTIONED if code == ABSENT else code

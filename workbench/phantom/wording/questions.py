@@ -125,16 +125,13 @@ def _existence(finding: str, found: _Found) -> _Draft:
     forms = (f"Is there {named}?", f"Is {named} present?", f"Do you see {named}?")
     forms += (f"Does this patient have {named}?",) if finding != DEVICE else ()
     forms += ("Is the heart enlarged?",) if finding == CARDIOMEGALY else ()
-    answer = f"No, there is no {finding}."
-    if finding in found:
-        answer = f"Yes, {_there_is(found[finding])}."
+    there = finding in found
+    answer = f"Yes, {_there_is(found[finding])}." if there else f"No, there is no {finding}."
     return _Draft(forms, answer, "existence", finding)
 
 
 def _normal(found: _Found) -> _Draft:
-    answer = "Yes, the radiograph is normal."
-    if found:
-        answer = f"No, {_there_is(*found.values())}."
+    answer = f"No, {_there_is(*found.values())}." if found else "Yes, the radiograph is normal."
     return _Draft(_NORMAL, answer, "normal", None)
 
 
