@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from workbench.bench import examine
-from workbench.bench.exam_scores import BARS, ExamCase, score_cases, stated_places
+from workbench.bench.exam_scores import ExamCase, score_cases, stated_places
+from workbench.bench.examination import BARS
 from workbench.bench.loop import Place, places
 from workbench.errors import OptionError
 from workbench.findings import PAPER_FINDINGS, PHANTOM_FINDINGS

@@ -11,7 +11,7 @@ Policies:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +19,7 @@ import numpy as np
 from workbench._repr import short_repr
 from workbench.bench.loop import Place
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, mean_ratio, ratio
-from workbench.figures.numbers import fixed
-from workbench.findings import EDEMA, NO_FINDING, NODULE, PAPER_FINDINGS, PHANTOM_FINDINGS, PRESENT
+from workbench.findings import EDEMA, NO_FINDING, PAPER_FINDINGS, PHANTOM_FINDINGS, PRESENT
 from workbench.reports import label
 
 
@@ -154,57 +153,3 @@ def _mark(truth: Place | None, stated: Place | None) -> tuple[bool, ...]:
         sided, sided and truth.side == stated.side,
         zoned, zoned and truth.zone == stated.zone,
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A limit that a model trained on phantoms is held to, and whether it is reached.
-
-    Attributes:
-        required: False for bars shown for information (the bar is stated for internal phantoms).
-        value: what was measured, with `low` and `high`; None where undefined.
-        reached: whether the value reaches the bar; None where there is no value.
-    """
-
-    metric: str
-    domain: str
-    limit: float
-    at_least: bool
-    required: bool
-    value: float | None
-    low: float | None
-    high: float | None
-    reached: bool | None
-
-    def __str__(self) -> str:
-        verdict = {True: "reached", False: "NOT reached", None: "not measured"}[self.reached]
-        value, sign = fixed(self.value, 3, missing="undefined"), ">=" if self.at_least else "<="
-        note = "" if self.required else " (for information)"
-        return f"{self.domain} {self.metric} {value} {sign} {self.limit:.2f}: {verdict}{note}"
-
-
-#: metric, domain, limit, at_least, required
-BARS = (
-    ("macro_f1", "internal", 0.85, True, True),
-    ("macro_f1", "external", 0.65, True, True),
-    ("laterality", "internal", 0.95, True, True),
-    ("laterality", "external", 0.95, True, False),
-    ("false_per_normal", "internal", 0.10, False, True),
-    ("false_per_normal", "external", 0.10, False, False),
-    ("nodule f1", "internal", 0.50, True, True),
-    ("nodule f1", "external", 0.50, True, False),
-)
-
-
-def check_bars(scores: Mapping[str, DomainScore]) -> tuple[Bar, ...]:
-    """Compare the scores of both domains with every bar."""
-    bars = []
-    for metric, domain, limit, at_least, required in BARS:
-        score = scores[domain]
-        nodule = metric == "nodule f1"
-        found = score.per_finding[NODULE].f1 if nodule else getattr(score, metric)
-        value = found.value
-        reached = None if value is None else value >= limit if at_least else value <= limit
-        measured = (value, found.low, found.high, reached)
-        bars.append(Bar(metric, domain, limit, at_least, required, *measured))
-    return tuple(bars)

@@ -33,15 +33,13 @@ from matplotlib.axes import Axes
 from workbench._repr import short_repr
 from workbench.errors import InputError, OptionError, unknown_name
 from workbench.evaluation.counts import (
+    AVERAGES,
     NOT_SCORED,
     OUTCOMES,
     Pairs,
     f1_of,
-    macro_f1,
-    micro_f1,
     per_patient,
     resampled_totals,
-    weighted_f1,
 )
 from workbench.evaluation.intervals import Estimate, estimate, holm, mcnemar
 from workbench.evaluation.scorecard import ScoreCard
@@ -52,7 +50,6 @@ from workbench.figures.tables import html_table
 
 #: A p-value below this survives.
 _SURE = 0.05
-_AVERAGES = {"macro": macro_f1, "micro": micro_f1, "weighted": weighted_f1}
 
 
 @dataclass(frozen=True)
@@ -194,7 +191,7 @@ def compare(a: ScoreCard, b: ScoreCard) -> Comparison:
     scored = np.where(both, scored, NOT_SCORED)
     counts, drawn = _counted(scored, first, a.resamples, a.seed)
     averages = {}
-    for name, average in _AVERAGES.items():
+    for name, average in AVERAGES.items():
         sides = [_defined_for_both(side) if name == "macro" else side for side in (counts, drawn)]
         averages[name] = _difference(name, int(both.sum()), *map(average, sides))
     return Comparison(

@@ -346,10 +346,12 @@ def weighted_f1(counts: np.ndarray) -> np.ndarray:
     return divided((f1 * support).sum(-1), support.sum(-1))
 
 
+AVERAGES = {"macro": macro_f1, "micro": micro_f1, "weighted": weighted_f1}
+
+
 def _averages(names: tuple[str, ...], counts: np.ndarray, drawn: np.ndarray) -> dict[str, Average]:
     """Return every average by name; that over the paper's findings where others are scored too."""
-    wanted = {"macro": (macro_f1, names), "micro": (micro_f1, names)}
-    wanted["weighted"] = (weighted_f1, names)
+    wanted = {name: (average, names) for name, average in AVERAGES.items()}
     if set(PAPER_FINDINGS) < set(names):
         wanted["macro of six"] = (macro_f1, PAPER_FINDINGS)
     found = {}

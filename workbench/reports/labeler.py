@@ -125,8 +125,6 @@ def _clauses(text: str, words: Lexicon) -> Iterator[tuple[int, str]]:
 
 def _clause(text: str, words: Lexicon) -> list[FindingLabel]:
     found = coded_mentions(text, words)
-    if not found:
-        return []
     compares = words.grammar["comparison"].search(text) is not None
     rows = []
     for index, mention in enumerate(found):
@@ -182,7 +180,7 @@ def _row(
         code=mention.code,
         side=_side(stated("side", _place(mention, clause, span, words))) if sided else None,
         zone=_zones(stated("zone")) if sided and not device else None,
-        severity=_severity(stated("severity", own)) if graded else None,
+        severity=_greatest(stated("severity", own)) if graded else None,
         temporality=temporality,
         start=mention.start,
         end=mention.end,
@@ -243,18 +241,14 @@ def merged(mentions: Iterable[FindingLabel]) -> tuple[FindingLabel, ...]:
     for row in mentions:
         groups.setdefault(row.finding, []).append(row)
     rows = [_strongest(group) for group in groups.values()]
-    others = any(states_finding(row) for row in rows)
-    return tuple(
-        replace(row, code=ABSENT, rule="contradicted")
-        if others and row.finding == NO_FINDING and row.code != ABSENT
-        else row
-        for row in rows
-    )
+    if any(states_finding(row) for row in rows):
+        for at, row in enumerate(rows):
+            if row.finding == NO_FINDING and row.code != ABSENT:
+                rows[at] = replace(row, code=ABSENT, rule="contradicted")
+    return tuple(rows)
 
 
 def _strongest(group: list[FindingLabel]) -> FindingLabel:
-    if len(group) == 1:
-        return group[0]
     code = min((row.code for row in group), key=_RANK.index)
     kept = [row for row in group if row.code == code]
     kinds = list(dict.fromkeys(row.kind for row in kept if row.kind))
@@ -262,7 +256,7 @@ def _strongest(group: list[FindingLabel]) -> FindingLabel:
         kept[0],
         side=_side([row.side for row in kept if row.side]),
         zone=_zones([zone for row in kept if row.zone for zone in row.zone.split(", ")]),
-        severity=_severity([row.severity for row in kept if row.severity]),
+        severity=_greatest(row.severity for row in kept if row.severity),
         temporality=next((row.temporality for row in kept if row.temporality), None),
         compared=any(row.compared for row in kept),
         kind=", ".join(kinds) or None,
@@ -279,5 +273,5 @@ def _zones(zones: list[str]) -> str | None:
     return ", ".join(zone for zone in ZONES if zone in zones) or None
 
 
-def _severity(severities: list[str]) -> str | None:
-    return max(severities, key=SEVERITIES.index) if severities else None
+def _greatest(severities: Iterable[str]) -> str | None:
+    return max(severities, key=SEVERITIES.index, default=None)
