@@ -148,22 +148,19 @@ class ScoreCard:
         """Draw F1 of every finding and every average with intervals; return the Axes."""
         from workbench.evaluation.scorecard_page import plot_forest
 
-        title = f"{self.name}: {len(self.pairs.ids):,} pairs of reports, {self.policy.name}"
-        return plot_forest(self.per_finding, self.averages, ax, title=title)
+        return plot_forest(self, ax)
 
     def plot_coverage(self, ax: Axes | None = None) -> Axes:
         """Draw how many pairs were scored, and why the others were not; return the Axes."""
         from workbench.evaluation.scorecard_page import plot_coverage
 
-        title = f"{self.name}: what {self.policy.name} could score"
-        return plot_coverage(self.per_finding, self.not_scored(), ax, title=title)
+        return plot_coverage(self, ax)
 
     def plot_confusion(self) -> Figure:
         """Draw reference code by prediction code of every finding that is mentioned."""
         from workbench.evaluation.scorecard_page import plot_confusions
 
-        title = f"{self.name}: codes of {len(self.pairs.ids):,} pairs; framed cells are scored"
-        return plot_confusions(self.per_finding, self.policy.outcomes(), title=title)
+        return plot_confusions(self)
 
     def summary_html(self) -> str:
         """Return numbers, table and notes as HTML, without pictures and without a style."""

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from workbench._tables import neutral
 from workbench.evaluation.comparison import Comparison, published_table
-from workbench.evaluation.counts import OUTCOMES, REASONS, Average, FindingRow
+from workbench.evaluation.counts import OUTCOMES, REASONS, FindingRow
 from workbench.evaluation.scorecard import AVERAGE_NAMES, ScoreCard
 from workbench.figures.estimates import draw_forest, name_rows
 from workbench.figures.numbers import fixed, percent
@@ -76,37 +75,33 @@ def draw_confusion(table: np.ndarray, outcomes: np.ndarray, ax: Axes, *, title: 
     ax.set_xticks(range(size), names, fontsize=9.5)
     ax.set_yticks(range(size), names, fontsize=9.5)
     ax.tick_params(length=0)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.spines[:].set_visible(False)
     ax.set_title(title, fontsize=13.5)
 
 
 @style()
-def plot_forest(
-    rows: Mapping[str, FindingRow], averages: Mapping[str, Average], ax: Axes | None, *, title: str
-) -> Axes:
+def plot_forest(card: ScoreCard, ax: Axes | None) -> Axes:
     """Draw F1 of every finding and average, with counts and coverage at the right."""
-    shown, hidden = _shown(rows)
+    shown = _shown(card)
     lines = [(row.finding, [row.f1], _note(row)) for row in shown]
-    for name, mean in averages.items():
+    for name, mean in card.averages.items():
         note = f"{mean.f1.text(undefined=_DASH)}   over {len(mean.members)} findings"
         lines.append((AVERAGE_NAMES[name], [mean.f1], note))
     ax = ax or new_axes(11.5, 2.3 + 0.42 * len(lines))
     draw_forest(lines, ax, split=len(shown))
-    ax.set_title(title, pad=14)
-    if hidden:
+    pairs = f"{len(card.pairs.ids):,} pairs of reports"
+    ax.set_title(f"{card.name}: {pairs}, {card.policy.name}", pad=14)
+    if hidden := [row.finding for row in card.per_finding.values() if row not in shown]:
         text = textwrap.fill(f"Not drawn, no side mentions them: {', '.join(hidden)}", 92)
         ax.annotate(text, (-0.3, 0), (0, -58), xycoords="axes fraction", va="top",
                     textcoords="offset points", fontsize=11.5, color=MUTED)  # fmt: skip
     return ax
 
 
-def _shown(rows: Mapping[str, FindingRow]) -> tuple[list[FindingRow], list[str]]:
-    """Return the rows that a side mentions and the names of the others; all where none is."""
-    shown = [row for row in rows.values() if row.mentioned]
-    if not shown:
-        return list(rows.values()), []
-    return shown, [name for name, row in rows.items() if not row.mentioned]
+def _shown(card: ScoreCard) -> list[FindingRow]:
+    """Return the rows that a side mentions; all where none is."""
+    rows = list(card.per_finding.values())
+    return [row for row in rows if row.mentioned] or rows
 
 
 def _note(row: FindingRow) -> str:
@@ -116,13 +111,11 @@ def _note(row: FindingRow) -> str:
 
 
 @style()
-def plot_coverage(
-    rows: Mapping[str, FindingRow], reasons: pd.DataFrame, ax: Axes | None, *, title: str
-) -> Axes:
+def plot_coverage(card: ScoreCard, ax: Axes | None) -> Axes:
     """Draw a bar to 100 % per finding: scored, and by `REASONS` why the other pairs were not."""
-    shown, _ = _shown(rows)
+    shown = _shown(card)
     names = [row.finding for row in shown]
-    parts = np.column_stack([[row.n for row in shown], reasons.loc[names]])
+    parts = np.column_stack([[row.n for row in shown], card.not_scored().loc[names]])
     shares = 100 * parts / np.maximum(parts.sum(1, keepdims=True), 1)
     ax = ax or new_axes(11, 3.0 + 0.42 * len(names))
     notes = [f"{row.n:,} of {row.pairs:,} ({percent(row.coverage)})" for row in shown]
@@ -133,15 +126,15 @@ def plot_coverage(
         ax.barh(places, share, **bars, edgecolor="white", linewidth=0.8)
         left = left + share
     ax.set(xlim=(0, 100), xlabel="share of pairs, %")
-    ax.set_title(title, pad=12)
+    ax.set_title(f"{card.name}: what {card.policy.name} could score", pad=12)
     ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     return ax
 
 
 @style()
-def plot_confusions(rows: Mapping[str, FindingRow], outcomes: np.ndarray, *, title: str) -> Figure:
+def plot_confusions(card: ScoreCard) -> Figure:
     """Draw a table of codes for each finding that any side mentions; see `draw_confusion`."""
-    shown, _ = _shown(rows)
+    shown, outcomes = _shown(card), card.policy.outcomes()
     columns = min(4, max(1, len(shown)))
     lines = max(1, -(-len(shown) // columns))
     figure = new_figure(figsize=(3.35 * columns + 0.6, 3.5 * lines + 1.0), layout="constrained")
@@ -157,6 +150,7 @@ def plot_confusions(rows: Mapping[str, FindingRow], outcomes: np.ndarray, *, tit
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
     figure.supylabel("reference", fontsize=14)
     figure.supxlabel("prediction", fontsize=14)
+    title = f"{card.name}: codes of {len(card.pairs.ids):,} pairs; framed cells are scored"
     figure.suptitle(title, fontsize=16, fontweight="bold", ha="left", x=0.01)
     return figure
 
