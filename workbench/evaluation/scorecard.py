@@ -336,30 +336,18 @@ def _row_notes(rows: pd.DataFrame) -> list[str]:
 
 def _finding_notes(rows: Sequence[FindingRow], resamples: int) -> list[str]:
     """Return what to know about single findings: unmentioned, undefined, without any error."""
-    notes = []
     never = [row.finding for row in rows if not row.mentioned]
-    if never:
-        notes.append(f"Never mentioned on either side, and not scored: {', '.join(never)}.")
     undefined = [row.finding for row in rows if row.f1.value is None and row.mentioned]
-    if undefined:
-        notes.append(
-            f"F1 is undefined (no case scored as positive on either side) for "
-            f"{', '.join(undefined)}; averages are over the other findings."
-        )
     perfect = [row.finding for row in rows if row.f1.value == 1 and row.f1.low == 1]
-    if perfect:
-        notes.append(
-            f"No error was seen for {', '.join(perfect)}: resampling cannot widen the interval of "
-            "such an F1; read the intervals of precision and recall."
-        )
-    shaky = [
-        f"{row.finding} ({row.f1.undefined})"
-        for row in rows
-        if row.f1.undefined and row.f1.low is not None
-    ]
-    if shaky:
-        notes.append(
-            f"F1 was undefined in some of {resamples} resamples, which its interval leaves "
-            f"out: {', '.join(shaky)}."
-        )
-    return notes
+    shaky = [row for row in rows if row.f1.undefined and row.f1.low is not None]
+    counted = [f"{row.finding} ({row.f1.undefined})" for row in shaky]
+    said = (
+        (never, "Never mentioned on either side, and not scored: {}."),
+        (undefined, "F1 is undefined (no case scored as positive on either side) for {}; averages "
+         "are over the other findings."),
+        (perfect, "No error was seen for {}: resampling cannot widen the interval of such an F1; "
+         "read the intervals of precision and recall."),
+        (counted, f"F1 was undefined in some of {resamples} resamples, which its interval leaves "
+         "out: {}."),
+    )  # fmt: skip
+    return [text.format(", ".join(names)) for names, text in said if names]

@@ -91,13 +91,15 @@ def confidence_html(
     )
 
 
-def tinted(text: str, spans: Sequence[tuple[int, int]], looks: Iterable[tuple[str, str]]) -> str:
+def tinted(
+    text: str, spans: Sequence[tuple[int, int]], looks: Iterable[tuple[str, str]], tag: str = "span"
+) -> str:
     """Return a text as HTML, each span with a title and a style of its own."""
     pieces, at = [], 0
     for (start, end), (title, style) in zip(spans, looks, strict=True):
-        pieces.append(escape(text[at:start]))
-        pieces.append(f'<span title="{title}" style="border-radius:3px;{style}">')
-        pieces.append(f"{escape(text[start:end])}</span>")
+        said = escape(text[start:end])
+        look = f'style="border-radius:3px;{style}" title="{title}"'
+        pieces.append(f"{escape(text[at:start])}<{tag} {look}>{said}</{tag}>")
         at = end
     return "".join(pieces) + escape(text[at:])
 

@@ -6,18 +6,13 @@ Every function takes the frame and the lesion, adds to the canvas and returns th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 import workbench.findings as findings
-from workbench.phantom.anatomy import SIGN, Frame
-from workbench.phantom.field import Table, bump, edge, polyline, smooth_noise, strokes
+from workbench.phantom.anatomy import SIGN, Frame, Points, Table, bump, edge, smooth_noise
 from workbench.phantom.scene import Lesion
 
 LUNG_DEPTH = 0.74
-#: (n, 2): x from the midline, and y.
-Points = Sequence[Sequence[float]]
 
 
 class Canvas:
@@ -60,12 +55,6 @@ def _fluid(frame: Frame, side: str, p: dict, canvas: Canvas) -> np.ndarray:
     canvas.attenuation += filled * (LUNG_DEPTH * 0.93)
     canvas.vessel_gain *= 1 - filled
     return fluid * edge(lowest + 0.01 - frame.y, 0.006) * _near_dome(frame, side)
-
-
-def _lines(frame: Frame, curves: list[Points], amount: float, sigma: float) -> np.ndarray:
-    """Draw curves through points in body coordinates."""
-    x, y, step = map(np.concatenate, zip(*map(polyline, curves), strict=True))
-    return strokes(frame.size, *frame.to_image(x, y), step, amount, sigma)
 
 
 def _near_dome(frame: Frame, side: str) -> np.ndarray:
@@ -124,7 +113,7 @@ def _bronchograms(
         root = [sign * (cx - 0.5 * radius), cy - 0.2 * radius]
         end = [sign * (cx + ends * np.cos(angle)), cy + ends * np.sin(angle)]
         curves.append([root, [sign * cx, cy], end])
-    return np.minimum(_lines(frame, curves, 0.11, 0.0028), 0.16)
+    return np.minimum(frame.lines(curves, 0.11, 0.0028), 0.16)
 
 
 def _place(
@@ -219,7 +208,7 @@ def _septal_lines(frame: Frame, p: dict) -> np.ndarray:
             outer = frame.width_at(y) - 0.006
             end = [sign * (outer - rng.uniform(0.03, 0.045)), y + 0.003]
             curves.append([[sign * outer, y], [sign * (outer - 0.018), y + 0.001], end])
-    return _lines(frame, curves, 0.35 * p["amount"], 0.0022)
+    return frame.lines(curves, 0.35 * p["amount"], 0.0022)
 
 
 def draw_nodule(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
@@ -247,7 +236,7 @@ def draw_device(frame: Frame, lesion: Lesion, canvas: Canvas) -> np.ndarray:
 
 
 def _line(frame: Frame, points: Points, amount: float, sigma: float) -> np.ndarray:
-    return np.minimum(_lines(frame, [points], amount, sigma), amount * 1.3)
+    return np.minimum(frame.lines([points], amount, sigma), amount * 1.3)
 
 
 def _pacemaker(frame: Frame, lesion: Lesion) -> np.ndarray:

@@ -14,9 +14,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from workbench.findings import ATELECTASIS, CARDIOMEGALY, PNEUMOTHORAX
-from workbench.phantom.anatomy import SIGN, Frame
+from workbench.phantom.anatomy import SIGN, Frame, Table, bump, edge, grain, smooth_noise, strokes
 from workbench.phantom.drawing import DRAW, LUNG_DEPTH, Canvas, sides_of
-from workbench.phantom.field import Table, bump, edge, grain, smooth_noise, strokes
 from workbench.phantom.scene import Scene
 
 #: How a scene of each domain is exposed and developed, without unit: the ranges of contrast,

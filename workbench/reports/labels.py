@@ -148,8 +148,8 @@ class Labels:
                 looks.append((title, f"background:{_COLOURS[row.code]}"))
                 spans.append((row.start, row.end))
                 at = row.end
-        shown = tinted(self.text, spans, looks)
-        key = " ".join(f'<span style="background:{c}">{n}</span>' for n, c in _COLOURS.items())
+        shown = tinted(self.text, spans, looks, "mark")
+        key = " ".join(f'<mark style="background:{c}">{n}</mark>' for n, c in _COLOURS.items())
         return f"<p style='white-space:pre-wrap'>{shown}</p><p>{key}</p>"
 
 
