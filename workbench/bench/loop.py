@@ -34,7 +34,7 @@ from workbench._repr import short_repr, to_json
 from workbench._store import StoredResults
 from workbench.errors import OptionError
 from workbench.evaluation.intervals import Estimate
-from workbench.figures.page import PAGE_STYLE, embedded_png, html_page
+from workbench.figures.page import PAGE_STYLE, embedded_png, html_page, save_files
 from workbench.figures.tables import html_table
 from workbench.interface import ChestXrayModel, load_model
 from workbench.phantom.case import DOMAINS, Phantom, phantom, seen_warning
@@ -238,22 +238,12 @@ class BenchTable(ABC):
         return {self.name: self.plot()}
 
     def save(self, folder: str | Path) -> dict[str, Path]:
-        """Write the table as JSON, its figures as PNG, and both as a page; return name -> path.
-
-        The folder is made if needed, and files of the same names are replaced.
-        """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        figures = {
-            name: cast("Figure", ax.get_figure(root=True)) for name, ax in self.plots().items()
-        }
-        for name, figure in figures.items():
-            figure.savefig(folder / f"{name}.png", bbox_inches="tight")
+        """Write the table as JSON, its figures as PNG, and both as a page; return name -> path."""
+        drawn = self.plots()
+        figures = {name: cast("Figure", ax.get_figure(root=True)) for name, ax in drawn.items()}
         texts = {"json": to_json(self.to_dict()) + "\n", "html": self._page(figures)}
-        for ending, text in texts.items():
-            (folder / f"{self.name}.{ending}").write_text(text, encoding="utf-8")
-        names = [f"{self.name}.{ending}" for ending in texts] + [f"{name}.png" for name in figures]
-        return {name: folder / name for name in names}
+        named = {f"{self.name}.{ending}": text for ending, text in texts.items()}
+        return save_files(folder, named, figures, "png")
 
     def _page(self, figures: Mapping[str, Figure]) -> str:
         title = f"Benchmark: {self.name}"

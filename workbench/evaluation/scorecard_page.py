@@ -23,7 +23,7 @@ from workbench.evaluation.counts import OUTCOMES, REASONS, FindingRow
 from workbench.evaluation.scorecard import AVERAGE_NAMES, ScoreCard
 from workbench.figures.estimates import draw_forest, name_rows
 from workbench.figures.numbers import fixed, percent
-from workbench.figures.page import PAGE_STYLE, embedded_png, html_page
+from workbench.figures.page import PAGE_STYLE, embedded_png, html_page, save_files
 from workbench.figures.style import (
     BLUE,
     INK,
@@ -167,10 +167,6 @@ def save_card(
     The folder is made if needed, and files of the same names are replaced. `compared` are shown on
     the page; `cards` are further systems for the table of published figures.
     """
-    import matplotlib.pyplot as plt
-
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     drawn = {"forest": card.plot(), "coverage": card.plot_coverage()}
     drawn |= {f"comparison-{at}": found.plot() for at, found in enumerate(compared, start=1)}
     figures = {name: cast("Figure", ax.get_figure(root=True)) for name, ax in drawn.items()}
@@ -183,15 +179,7 @@ def save_card(
     }
     named = card.rows[["id", "patient"]].map(neutral, na_action="ignore")
     texts["rows.csv"] = card.rows.assign(**named).to_csv(index=False, lineterminator="\n")
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    names = list(texts)
-    for name, figure in figures.items():
-        for kind in ("png", "svg"):
-            figure.savefig(folder / f"{name}.{kind}")
-            names.append(f"{name}.{kind}")
-        plt.close(figure)
-    return {name: folder / name for name in names}
+    return save_files(folder, texts, figures, "png", "svg")
 
 
 def _page(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -88,3 +89,24 @@ def notes_html(title: str, notes: Sequence[str]) -> str:
         return ""
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return f'<div class="notes"><b>{escape(title)}</b><ul>{items}</ul></div>'
+
+
+def save_files(
+    folder: str | Path, texts: Mapping[str, str], figures: Mapping[str, Figure], *kinds: str
+) -> dict[str, Path]:
+    """Write texts and figures, in several kinds of files, to a folder; return name -> path.
+
+    The folder is made if needed, and files of the same names are replaced; figures are closed.
+    """
+    from matplotlib import pyplot
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    names = [*texts, *(f"{name}.{kind}" for name in figures for kind in kinds)]
+    for name in names[len(texts) :]:
+        figures[name.rpartition(".")[0]].savefig(folder / name)
+    for figure in figures.values():
+        pyplot.close(figure)
+    return {name: folder / name for name in names}

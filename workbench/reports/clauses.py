@@ -319,10 +319,10 @@ class Clause:
 
     def answer(self, mention: Mention) -> int | None:
         """Return where the answer begins to a mention that is the heading of a template."""
-        for part in self.parts[self.part(mention.start) + 1 :][:1]:
-            if part.kind in ("colon", "dash") and not self.text[mention.end : part.joint].strip():
-                return part.start
-        return None
+        rest = self.parts[self.part(mention.start) + 1 :]
+        if not rest or rest[0].kind not in ("colon", "dash"):
+            return None
+        return rest[0].start if not self.text[mention.end : rest[0].joint].strip() else None
 
     def opening(self, start: int) -> Cue | None:
         """Return the negation or doubt that a statement begins with."""

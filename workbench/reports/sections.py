@@ -192,11 +192,8 @@ def _place(text: str, match: re.Match, name: str) -> int | None:
     if _LINE_START.fullmatch(text, line, start):
         before = text[:line].rstrip(" \t")
         free = not before.strip() or before.endswith(("\n\n", ".\n", ":\n"))
-        return (
-            line
-            if match["colon"] or label[0].isupper() or (match["alone"] == "" and free)
-            else None
-        )
+        heads = match["colon"] or label[0].isupper() or (match["alone"] == "" and free)
+        return line if heads else None
     if match["colon"] is None or not text[start - 1].isspace():
         return None
     behind = text[max(0, start - 4) : start].rstrip()[-1:] in (".", "!", "?")
@@ -298,10 +295,9 @@ def sentences(text: str) -> tuple[Sentence, ...]:
     found = []
     start = 0
     for end in (*_ends(text), len(text)):
-        piece = text[start:end]
-        inner = piece.strip()
+        inner = text[start:end].strip()
         if inner:
-            first = start + piece.index(inner)
+            first = text.index(inner, start)
             found.append(Sentence(inner, first, first + len(inner)))
         start = end
     return tuple(found)
