@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from workbench.figures.estimates import name_rows
 from workbench.figures.style import CYCLE, GRID, INK, MUTED, new_axes, new_figure, style
 
 #: A skill with its values before and after; None where undefined.
@@ -73,26 +74,24 @@ def plot_changes(
         apart: how many of the first were trained for.
     """
     ax = ax or new_axes(8.5, 0.48 * len(changes) + 1.8)
-    for at, (_, before, after) in enumerate(changes):
-        _draw_change(before, after, at, CYCLE[2] if at < apart else CYCLE[3], ax)
-    ax.set_yticks(range(len(changes)), _labels(changes))
+    for change, y in zip(changes, name_rows(ax, _labels(changes)), strict=True):
+        _draw_change(change, y, CYCLE[2] if y < apart else CYCLE[3], ax)
     ax.set(xlim=(-0.03, 1.06), xlabel="before (open) and after (filled)", title=title)
-    ax.set_ylim(len(changes) - 0.4, -0.6)
-    ax.grid(axis="x", color=GRID)
     if 0 < apart < len(changes):
         ax.axhline(apart - 0.5, color=MUTED, lw=1, ls=":")
         ax.text(0, apart - 0.45, "not trained for", va="top", color=CYCLE[3], fontsize=11)
     return ax
 
 
-def _draw_change(before: float | None, after: float | None, at: int, colour: str, ax: Axes) -> None:
+def _draw_change(change: Change, y: float, colour: str, ax: Axes) -> None:
+    _, before, after = change
     if before is not None and after is not None and before != after:
         arrow = {"arrowstyle": "-|>", "color": colour, "lw": 2.2}
-        ax.annotate("", (after, at), (before, at), arrowprops=arrow)
+        ax.annotate("", (after, y), (before, y), arrowprops=arrow)
     if before is not None:
-        ax.plot(before, at, "o", mfc="white", mec=colour, mew=2, ms=9)
+        ax.plot(before, y, "o", mfc="white", mec=colour, mew=2, ms=9)
     if after is not None:
-        ax.plot(after, at, "o", color=colour, ms=6)
+        ax.plot(after, y, "o", color=colour, ms=6)
 
 
 @style()
@@ -103,14 +102,11 @@ def plot_pairs(
     pairs = [pair for pair in pairs if None not in pair]
     ax = ax or new_axes(8, 0.5 * len(pairs) + 1.6)
     scores = np.array([pair[1:] for pair in pairs], float).reshape(-1, 2)
-    for at, both in enumerate(scores):
-        ax.plot(both, [at, at], color=GRID, lw=4, zorder=1)
+    places = name_rows(ax, _labels(pairs))
+    ax.hlines(places, *scores.T, color=GRID, lw=4, zorder=1)
     for name, colour, values in zip(names, CYCLE, scores.T, strict=False):
-        ax.plot(values, range(len(pairs)), "o", color=colour, label=name)
-    ax.set_yticks(range(len(pairs)), _labels(pairs))
-    ax.invert_yaxis()
+        ax.plot(values, places, "o", color=colour, label=name)
     ax.set(xlim=(-0.03, 1.05), xlabel="validation cases", title=title)
-    ax.grid(axis="x", color=GRID)
     ax.legend(loc="best")
     return ax
 
@@ -131,16 +127,14 @@ def plot_memory(
         gpus: GB of each GPU.
     """
     ax = ax or new_axes(10, 0.5 * len(names) + 2)
-    start = np.zeros(len(names))
+    start, places = np.zeros(len(names)), name_rows(ax, names)
     colours = (*CYCLE[: len(parts) - 1], GRID)
     for (part, width), colour in zip(parts.items(), colours, strict=True):
-        ax.barh(range(len(names)), width, left=start, color=colour, label=part, height=0.7)
+        ax.barh(places, width, left=start, color=colour, label=part, height=0.7)
         start += width
     for size in gpus:
         ax.axvline(size, color=INK, lw=1.2, ls="--")
         ax.text(size, -0.75, f"{size} GB", ha="center", va="bottom", fontsize=11)
-    ax.set_yticks(range(len(names)), names)
-    ax.invert_yaxis()
     ax.set(xlabel="GB, predicted, one image at a time", title=f"{title}\n")
     ax.legend(fontsize=11, loc="lower right")
     return ax
