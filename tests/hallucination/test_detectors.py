@@ -15,7 +15,7 @@ from workbench.bench.detectors import CROSS_FITTED, finding_frequencies, judge_c
 from workbench.bench.loop import PhantomKey
 from workbench.cli import DONE, FAILED, main
 from workbench.errors import InputError, OptionError
-from workbench.evaluation.intervals import area, area_difference, area_estimate
+from workbench.evaluation.intervals import area, area_estimate
 from workbench.hallucination import DETECTORS, detect
 from workbench.hallucination.ablations import augmented_images
 from workbench.hallucination.calibration import JudgedCase
@@ -52,9 +52,9 @@ def test_undefined_area_is_none():
 
 def test_difference_with_itself_is_nothing():
     false, scores, weights = drawn(5)
-    found = area_difference(false, scores, scores, weights)
+    found = area_estimate(false, scores, weights, minus=scores)
     assert (found.value, found.low, found.high) == (0, 0, 0)
-    assert area_difference(false, scores, -scores, weights).value == pytest.approx(
+    assert area_estimate(false, scores, weights, minus=-scores).value == pytest.approx(
         2 * roc_auc_score(false, scores) - 1
     )
 

@@ -29,12 +29,7 @@ from sklearn.metrics import average_precision_score
 from workbench._repr import short_repr
 from workbench.bench.loop import BenchTable, PhantomKey, both_domains, check_numbers, run_tasks
 from workbench.errors import InputError
-from workbench.evaluation.intervals import (
-    Estimate,
-    area_difference,
-    area_estimate,
-    stratified_weights,
-)
+from workbench.evaluation.intervals import Estimate, area_estimate, stratified_weights
 from workbench.figures.estimates import plot_rates, plot_reliability
 from workbench.figures.numbers import fixed
 from workbench.findings import ABSENT, PHANTOM_FINDINGS, PRESENT
@@ -287,6 +282,7 @@ def tabulate(
     rows.sort(key=lambda row: -1 if row.auroc.value is None else row.auroc.value, reverse=True)
     baseline = next(row.detector for row in rows if row.detector in BASELINES[:3])
     best = next(row.detector for row in rows if row.detector not in BASELINES)
+    known = columns[baseline]
     name, probabilities = _combined(columns, false, owner, calibration)
     combination = _row(name, probabilities, false, domains, weights) if len(probabilities) else None
     return DetectorTable(
@@ -294,8 +290,8 @@ def tabulate(
         combination=combination,
         best=best,
         baseline=baseline,
-        against_logprob=area_difference(false, columns[best], columns[baseline], weights),
-        chosen_against_logprob=area_difference(false, columns[CHOSEN], columns[baseline], weights),
+        against_logprob=area_estimate(false, columns[best], weights, minus=known),
+        chosen_against_logprob=area_estimate(false, columns[CHOSEN], weights, minus=known),
         cases=len(cases),
         statements=len(false),
         false=int(false.sum()),

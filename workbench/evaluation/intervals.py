@@ -138,21 +138,15 @@ def area_estimate(
     false: Bool[np.ndarray, " n"],
     scores: Float[np.ndarray, " n"],
     weights: Float[np.ndarray, "resamples n"],
+    *,
+    minus: Float[np.ndarray, " n"] | None = None,
 ) -> Estimate:
-    """Return the area with its 95 % percentile interval."""
-    return estimate(*area(false, scores, weights), len(false))
-
-
-def area_difference(
-    false: Bool[np.ndarray, " n"],
-    scores: Float[np.ndarray, " n"],
-    others: Float[np.ndarray, " n"],
-    weights: Float[np.ndarray, "resamples n"],
-) -> Estimate:
-    """Return the area of `scores` minus that of `others` on the same resamples."""
-    first, many = area(false, scores, weights)
-    second, others_many = area(false, others, weights)
-    return estimate(first - second, many - others_many, len(false))
+    """Return the area with its 95 % interval, or how much greater it is than that of `minus`."""
+    value, drawn = area(false, scores, weights)
+    if minus is not None:
+        other, drawn_other = area(false, minus, weights)
+        value, drawn = value - other, drawn - drawn_other
+    return estimate(value, drawn, len(false))
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
