@@ -131,11 +131,7 @@ class SaliencyRow:
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SaliencyTable(BenchTable):
-    """All methods and baselines of one benchmark.
-
-    Attributes:
-        missed: cases whose report misses the finding.
-    """
+    """All methods and baselines, best first; the report of `missed` cases misses the finding."""
 
     name: ClassVar = "saliency"
     head: ClassVar = (

@@ -69,11 +69,7 @@ def draw_heads(
 def draw_score(
     values: np.ndarray, layers: Sequence[int], name: str, *, ax: Axes | None = None
 ) -> Axes:
-    """Draw one score of heads, the last layer on top.
-
-    Args:
-        values: (layers, heads) in [0, 1]; NaN stays white.
-    """
+    """Draw one score of heads, (layers, heads) in [0, 1], last layer on top; NaN stays white."""
     rows, columns = values.shape
     if ax is None:
         wide, high = np.clip(0.8 * columns + 2, 5, 12), np.clip(0.7 * rows + 2, 4, 12)

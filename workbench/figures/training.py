@@ -68,11 +68,7 @@ def plot_changes(
     title: str = "What changed",
     apart: int = 1,
 ) -> Axes:
-    """Draw an arrow from before (open) to after (filled) for every skill.
-
-    Args:
-        apart: how many of the first were trained for.
-    """
+    """Draw an arrow from before (open) to after (filled); the first `apart` were trained for."""
     ax = ax or new_axes(8.5, 0.48 * len(changes) + 1.8)
     for change, y in zip(changes, name_rows(ax, _labels(changes)), strict=True):
         _draw_change(change, y, CYCLE[2] if y < apart else CYCLE[3], ax)

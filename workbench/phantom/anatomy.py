@@ -201,16 +201,12 @@ class Frame:
     def __init__(self, anatomy: dict, size: int) -> None:
         self.anatomy, self.size = anatomy, size
         line = (np.arange(size, dtype=np.float32) + 0.5) / size
-        cos, sin = self._tilt
+        angle = np.deg2rad(anatomy["tilt_degrees"])
+        self._tilt = cos, sin = float(np.cos(angle)), float(np.sin(angle))
         dx, dy = line[None, :] - 0.5, line[:, None] - 0.5
         self.x = cos * dx - sin * dy + (0.5 - anatomy["midline"])
         self.y = sin * dx + cos * dy + 0.5
         self._iy = Table.index(self.y)
-
-    @property
-    def _tilt(self) -> tuple[float, float]:
-        angle = np.deg2rad(self.anatomy["tilt_degrees"])
-        return float(np.cos(angle)), float(np.sin(angle))
 
     def to_image(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Turn body coordinates (x from the midline, y) into image coordinates."""
