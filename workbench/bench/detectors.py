@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -109,12 +110,9 @@ def benchmark_hallucination(
 
 def _calibration(model: ChestXrayModel, seed: int) -> Calibration | None:
     """Return the shipped calibration, unless these seeds may be what it was fitted on."""
-    if seed < FIRST_HELD_OUT_SEED:
-        return None
-    try:
-        return shipped_calibration(model)
-    except InputError:
-        return None
+    with suppress(InputError):
+        return shipped_calibration(model) if seed >= FIRST_HELD_OUT_SEED else None
+    return None
 
 
 def judge_case(model: ChestXrayModel, key: PhantomKey, *, samples: int = 0) -> JudgedCase:

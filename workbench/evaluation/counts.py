@@ -93,13 +93,9 @@ POLICIES = {
 
 def find_policy(name: str) -> Policy:
     """Return a policy by name, or raise `OptionError`."""
-    if name == "omission":
-        raise OptionError(
-            "omission is counted under every policy and reported beside the scores; "
-            f"expected one of: {', '.join(POLICIES)}"
-        )
     if name not in POLICIES:
-        raise OptionError(unknown_name("policy", name, POLICIES))
+        also = "; omission is counted under every policy" if name == "omission" else ""
+        raise OptionError(unknown_name("policy", name, POLICIES) + also)
     return POLICIES[name]
 
 

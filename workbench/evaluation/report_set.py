@@ -279,9 +279,10 @@ def pair_up(
     """Return the codes of every id that has a text or labels on both sides."""
     common = [key for key in expected.entries if key in predicted.entries]
     if not common:
+        some = [", ".join(map(repr, list(s.entries)[:3])) or "none" for s in (predicted, expected)]
         raise InputError(
-            f"no id of the predictions ({_first(predicted)}) occurs in the references "
-            f"({_first(expected)}); check that both use the same identifiers (--id-column)"
+            f"no id of the predictions ({some[0]}) occurs in the references ({some[1]}); "
+            "check that both use the same identifiers (--id-column)"
         )
     ids = [key for key in common if None not in (predicted.entries[key], expected.entries[key])]
     sides = [_codes(side, ids, names) for side in (expected, predicted)]
@@ -318,10 +319,6 @@ def _patients(
             "give every paired id one"
         )
     return tuple(known[key] for key in ids)
-
-
-def _first(side: ReportSet) -> str:
-    return ", ".join(repr(key) for key in list(side.entries)[:3]) or "none"
 
 
 def status_rows(

@@ -136,9 +136,8 @@ def _normal(found: _Found) -> _Draft:
 
 
 def _heart(found: _Found) -> _Draft:
-    answer = "Yes, heart size is normal."
-    if CARDIOMEGALY in found:
-        answer = f"No, {_there_is(found[CARDIOMEGALY])}."
+    large = CARDIOMEGALY in found
+    answer = f"No, {_there_is(found[CARDIOMEGALY])}." if large else "Yes, heart size is normal."
     return _Draft(_HEART, answer, "heart size", CARDIOMEGALY)
 
 
