@@ -14,7 +14,7 @@ from PIL import Image
 from workbench._tables import neutral
 from workbench.evaluation import compare, save_card, score
 from workbench.evaluation.counts import find_policy
-from workbench.evaluation.scorecard_page import draw_confusion
+from workbench.evaluation.scorecard_figure import draw_confusion
 from workbench.figures.style import new_figure
 
 REFERENCES = {

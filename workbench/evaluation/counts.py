@@ -342,6 +342,13 @@ def weighted_f1(counts: np.ndarray) -> np.ndarray:
     return divided((f1 * support).sum(-1), support.sum(-1))
 
 
+#: What averages are called.
+AVERAGE_NAMES = {
+    "macro": "macro F1 (mean of findings)",
+    "micro": "micro F1 (all counts together)",
+    "weighted": "weighted F1 (by support)",
+    "macro of six": "macro F1 of the paper's six",
+}
 AVERAGES = {"macro": macro_f1, "micro": micro_f1, "weighted": weighted_f1}
 
 

@@ -30,6 +30,7 @@ from workbench._repr import short_repr
 from workbench._version import __version__
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.counts import (
+    AVERAGE_NAMES,
     OUTCOMES,
     REASONS,
     Average,
@@ -51,19 +52,13 @@ from workbench.evaluation.report_set import (
     read_reports,
     status_rows,
 )
+from workbench.evaluation.scorecard_figure import plot_confusions, plot_coverage, plot_forest
 from workbench.figures.numbers import fixed, percent
 from workbench.figures.page import PAGE_STYLE, notes_html, scoped
 from workbench.figures.tables import html_table
 from workbench.findings import ALL_FINDINGS, NO_FINDING, standard_name
 from workbench.reports.text_metrics import TextMetrics, measure_texts
 
-#: What averages are called.
-AVERAGE_NAMES = {
-    "macro": "macro F1 (mean of findings)",
-    "micro": "micro F1 (all counts together)",
-    "weighted": "weighted F1 (by support)",
-    "macro of six": "macro F1 of the paper's six",
-}
 #: A coverage below this is said in words.
 _LOW_COVERAGE = 0.5
 
@@ -146,21 +141,18 @@ class ScoreCard:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw F1 of every finding and every average with intervals; return the Axes."""
-        from workbench.evaluation.scorecard_page import plot_forest
-
-        return plot_forest(self, ax)
+        title = f"{self.name}: {len(self.pairs.ids):,} pairs of reports, {self.policy.name}"
+        return plot_forest(self.per_finding, self.averages, ax, title)
 
     def plot_coverage(self, ax: Axes | None = None) -> Axes:
         """Draw how many pairs were scored, and why the others were not; return the Axes."""
-        from workbench.evaluation.scorecard_page import plot_coverage
-
-        return plot_coverage(self, ax)
+        title = f"{self.name}: what {self.policy.name} could score"
+        return plot_coverage(self.per_finding, self.not_scored(), ax, title)
 
     def plot_confusion(self) -> Figure:
         """Draw reference code by prediction code of every finding that is mentioned."""
-        from workbench.evaluation.scorecard_page import plot_confusions
-
-        return plot_confusions(self)
+        title = f"{self.name}: codes of {len(self.pairs.ids):,} pairs; framed cells are scored"
+        return plot_confusions(self.per_finding, self.policy.outcomes(), title)
 
     def summary_html(self) -> str:
         """Return numbers, table and notes as HTML, without pictures and without a style."""

@@ -1,4 +1,4 @@
-"""Figures of a score card, and a card as files in a folder: a page, tables and figures.
+"""A score card as files in a folder: a page, tables and figures.
 
 The page is one file: pictures are inside it, there are no scripts, and nothing is fetched. All
 text from inputs is escaped; ids in CSV files cannot start a formula.
@@ -7,152 +7,20 @@ text from inputs is escaped; ids in CSV files cannot start a formula.
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from workbench._tables import neutral
 from workbench.evaluation.comparison import Comparison, published_table
-from workbench.evaluation.counts import OUTCOMES, REASONS, FindingRow
-from workbench.evaluation.scorecard import AVERAGE_NAMES, ScoreCard
-from workbench.figures.estimates import draw_forest, name_rows
+from workbench.evaluation.counts import FindingRow
+from workbench.evaluation.scorecard import ScoreCard
 from workbench.figures.numbers import fixed, percent
 from workbench.figures.page import PAGE_STYLE, embedded_png, html_page, save_files
-from workbench.figures.style import (
-    BLUE,
-    INK,
-    MUTED,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    new_axes,
-    new_figure,
-    style,
-)
 from workbench.figures.tables import html_table
-from workbench.findings import CODES
-
-#: Where a number is undefined.
-_DASH = "  \u2013  "
-_REASON_COLOURS = (PURPLE, ORANGE, SKY, "#e4e4e4")
-_SHORT = {"not mentioned": "not men-\ntioned"}
-
-
-def draw_confusion(table: np.ndarray, outcomes: np.ndarray, ax: Axes, *, title: str = "") -> None:
-    """Draw reference code (rows) by prediction code (columns), counts in every cell.
-
-    Cells that the policy scores are framed and marked TP, FP, TN or FN; `outcomes` is from
-    `Policy.outcomes`.
-    """
-    from matplotlib.patches import Rectangle
-
-    size = len(CODES)
-    shade = np.log1p(table) / max(np.log1p(table).max(), 1e-9)
-    ax.imshow(shade, cmap="Blues", vmin=0, vmax=1.35, aspect="equal", interpolation="nearest")
-    for row in range(size):
-        for column in range(size):
-            scored = outcomes[row, column] < len(OUTCOMES)
-            dark = shade[row, column] > 0.8
-            colour = "white" if dark else INK if table[row, column] else "#9a9a9a"
-            ax.text(column, row + (0.1 if scored else 0), f"{table[row, column]:,}",
-                    ha="center", va="center", color=colour, fontsize=12,
-                    fontweight="bold" if scored else "normal")  # fmt: skip
-            if scored:
-                name = OUTCOMES[outcomes[row, column]].upper()
-                ax.text(column - 0.38, row - 0.37, name, ha="left", va="top", fontsize=8.5,
-                        color="white" if dark else MUTED)  # fmt: skip
-                colour = BLUE if name[0] == "T" else VERMILION
-                corner = (column - 0.46, row - 0.46)
-                ax.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, ec=colour, lw=2.2))
-    names = [_SHORT.get(code, code) for code in CODES]
-    ax.set_xticks(range(size), names, fontsize=9.5)
-    ax.set_yticks(range(size), names, fontsize=9.5)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    ax.set_title(title, fontsize=13.5)
-
-
-@style()
-def plot_forest(card: ScoreCard, ax: Axes | None) -> Axes:
-    """Draw F1 of every finding and average, with counts and coverage at the right."""
-    shown = _shown(card)
-    lines = [(row.finding, [row.f1], _note(row)) for row in shown]
-    for name, mean in card.averages.items():
-        note = f"{mean.f1.text(undefined=_DASH)}   over {len(mean.members)} findings"
-        lines.append((AVERAGE_NAMES[name], [mean.f1], note))
-    ax = ax or new_axes(11.5, 2.3 + 0.42 * len(lines))
-    draw_forest(lines, ax, split=len(shown))
-    pairs = f"{len(card.pairs.ids):,} pairs of reports"
-    ax.set_title(f"{card.name}: {pairs}, {card.policy.name}", pad=14)
-    if hidden := [row.finding for row in card.per_finding.values() if row not in shown]:
-        text = textwrap.fill(f"Not drawn, no side mentions them: {', '.join(hidden)}", 92)
-        ax.annotate(text, (-0.3, 0), (0, -58), xycoords="axes fraction", va="top",
-                    textcoords="offset points", fontsize=11.5, color=MUTED)  # fmt: skip
-    return ax
-
-
-def _shown(card: ScoreCard) -> list[FindingRow]:
-    """Return the rows that a side mentions; all where none is."""
-    rows = list(card.per_finding.values())
-    return [row for row in rows if row.mentioned] or rows
-
-
-def _note(row: FindingRow) -> str:
-    covered = "" if row.coverage is None else f" ({percent(row.coverage)})"
-    scored = f"{row.n:,} of {row.pairs:,} scored{covered}, {row.support:,} positive"
-    return scored if row.f1.value is None else f"{row.f1.text()}   {scored}"
-
-
-@style()
-def plot_coverage(card: ScoreCard, ax: Axes | None) -> Axes:
-    """Draw a bar to 100 % per finding: scored, and by `REASONS` why the other pairs were not."""
-    shown = _shown(card)
-    names = [row.finding for row in shown]
-    parts = np.column_stack([[row.n for row in shown], card.not_scored().loc[names]])
-    shares = 100 * parts / np.maximum(parts.sum(1, keepdims=True), 1)
-    ax = ax or new_axes(11, 3.0 + 0.42 * len(names))
-    notes = [f"{row.n:,} of {row.pairs:,} ({percent(row.coverage)})" for row in shown]
-    places, left = name_rows(ax, names, notes), np.zeros(len(names))
-    labels = ("scored", *(f"not scored: {reason}" for reason in REASONS))
-    for label, share, colour in zip(labels, shares.T, (BLUE, *_REASON_COLOURS), strict=True):
-        bars = {"left": left, "height": 0.72, "color": colour, "label": label}
-        ax.barh(places, share, **bars, edgecolor="white", linewidth=0.8)
-        left = left + share
-    ax.set(xlim=(0, 100), xlabel="share of pairs, %")
-    ax.set_title(f"{card.name}: what {card.policy.name} could score", pad=12)
-    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=2)
-    return ax
-
-
-@style()
-def plot_confusions(card: ScoreCard) -> Figure:
-    """Draw a table of codes for each finding that any side mentions; see `draw_confusion`."""
-    shown, outcomes = _shown(card), card.policy.outcomes()
-    columns = min(4, max(1, len(shown)))
-    lines = max(1, -(-len(shown) // columns))
-    figure = new_figure(figsize=(3.35 * columns + 0.6, 3.5 * lines + 1.0), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    for ax in axes[len(shown) :]:
-        ax.set_axis_off()
-    for at, row in enumerate(shown):
-        draw_confusion(row.confusion, outcomes, axes[at], title=row.finding)
-        if at % columns:
-            axes[at].set_yticks([])
-        if at + columns < len(shown):
-            axes[at].set_xticks([])
-    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
-    figure.supylabel("reference", fontsize=14)
-    figure.supxlabel("prediction", fontsize=14)
-    title = f"{card.name}: codes of {len(card.pairs.ids):,} pairs; framed cells are scored"
-    figure.suptitle(title, fontsize=16, fontweight="bold", ha="left", x=0.01)
-    return figure
 
 
 def save_card(
