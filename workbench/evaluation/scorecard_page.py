@@ -56,6 +56,7 @@ def _page(
     compared: Sequence[Comparison],
     cards: Sequence[ScoreCard],
 ) -> str:
+    own = {one.name: one for one in (card, *cards)}
     rows = [row for row in card.per_finding.values() if row.mentioned]
     f1 = _listed(rows, lambda row: fixed(row.f1.value, missing="undefined"))
     shares = _listed(rows, lambda row: percent(row.coverage))
@@ -77,7 +78,10 @@ def _page(
             _compared(found, figures[f"comparison-{at}"])
             for at, found in enumerate(compared, start=1)
         ),
-        _published(card, *cards),
+        "<h2>Beside published figures</h2><p>Published figures rest on another labeler and on the "
+        "published test sets. A new run may be compared with one of these tables only where it "
+        "was scored on the same cases.</p>",
+        *(published_table(own, table=name)._repr_html_() for name in ("internal", "external")),
         _wording(card),
         _origin(card),
     ]
@@ -108,18 +112,6 @@ def _compared(found: Comparison, figure: Figure) -> str:
         "<p>Only pairs that could be scored for both systems are compared, so F1 here may differ "
         "from the tables of each. McNemar's exact test with Holm's correction over findings.</p>"
         f"{found._repr_html_()}{embedded_png(figure, alt)}"
-    )
-
-
-def _published(*cards: ScoreCard) -> str:
-    own = {card.name: card for card in cards}
-    tables = "".join(
-        published_table(own, table=name)._repr_html_() for name in ("internal", "external")
-    )
-    return (
-        "<h2>Beside published figures</h2><p>Published figures rest on another labeler and on the "
-        "published test sets. A new run may be compared with one of these tables only where it "
-        f"was scored on the same cases.</p>{tables}"
     )
 
 
