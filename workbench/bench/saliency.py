@@ -197,7 +197,7 @@ def _other_target(
 def _scored(
     image_map: ImageMap, name: str, kind: str, case: Phantom, finding: str, likeness: float | None
 ) -> MapScore:
-    measures = (checks.pointing, checks.energy, checks.overlap)
-    found = [measure(image_map, case.masks[finding]) for measure in measures]
-    seconds = image_map.seconds if kind != "fixed" else 0.0
-    return MapScore(name, kind, case.seed, finding, *found, seconds, likeness)
+    mask, seconds = case.masks[finding], image_map.seconds if kind != "fixed" else 0.0
+    hit, energy = checks.pointing(image_map, mask), checks.energy(image_map, mask)
+    iou = checks.overlap(image_map, mask)
+    return MapScore(name, kind, case.seed, finding, hit, energy, iou, seconds, likeness)

@@ -125,7 +125,7 @@ class SaliencyRow:
         """Draw pointing with its interval at the height `y`, and that about another phrase."""
         colour = MUTED if self.baseline else AMBER if self.randomisation_ok is False else BLUE
         draw_estimate(ax, self.pointing, y, colour, marker="o", ms=11)
-        if self.other_phrase is not None:
+        if self.other_phrase is not None and self.other_phrase.value is not None:
             ax.plot(self.other_phrase.value, y, **_CROSS)
 
 
@@ -191,7 +191,7 @@ class SaliencyTable(BenchTable):
         names = [name + "  \u26a0" * bad for name, bad in zip(names, failed, strict=True)]
         for row, y in zip(rows, name_rows(ax, names), strict=True):
             row.draw(ax, y)
-        best = max((row.pointing.value for row in rows if row.baseline), default=None)
+        best = max((row.pointing.value or 0 for row in rows if row.baseline), default=None)
         if best is not None:
             ax.axvspan(-0.02, best, color=GRID, alpha=0.5, lw=0)
         ax.set_xlim(-0.02, 1.02)

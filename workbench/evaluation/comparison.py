@@ -237,7 +237,8 @@ def _counted(
 
 def _defined_for_both(counts: np.ndarray) -> np.ndarray:
     """Return counts without findings whose F1 one system lacks: a mean over the same findings."""
-    return counts * ~np.isnan(f1_of(counts)).any(0)[..., None]
+    first, second = np.isnan(f1_of(counts))
+    return counts * ~(first | second)[..., None]
 
 
 def _rows(

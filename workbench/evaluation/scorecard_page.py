@@ -45,8 +45,9 @@ def save_card(
         "scorecard.csv": card.to_frame().to_csv(lineterminator="\n"),
         "scorecard.json": json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
     }
-    named = card.rows[["id", "patient"]].map(neutral, na_action="ignore")
-    texts["rows.csv"] = card.rows.assign(**named).to_csv(index=False, lineterminator="\n")
+    rows, named = card.rows.copy(), ["id", "patient"]
+    rows[named] = rows[named].map(neutral, na_action="ignore")
+    texts["rows.csv"] = rows.to_csv(index=False, lineterminator="\n")
     return save_files(folder, texts, figures, "png", "svg")
 
 

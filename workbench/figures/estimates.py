@@ -20,7 +20,7 @@ def draw_estimate(
         if undefined:
             ax.text(0.0, y, undefined, color=MUTED, va="center", fontsize=11, style="italic")
         return
-    if found.bounded:
+    if found.low is not None and found.high is not None:
         ends = [found.low, found.high]
         ax.plot(ends, [y, y], color=colour, lw=2.2, solid_capstyle="butt")
         ax.plot(ends, [y, y], "|", color=colour, ms=9, mew=2.2, clip_on=False)
@@ -120,9 +120,9 @@ def plot_trade_off(points: Sequence[tuple[str, Estimate, Estimate]], ax: Axes | 
     ax = ax or new_axes(7.5, 5)
     for at, (name, false, missed) in enumerate(points):
         if missed.value is not None and false.value is not None:
-            look = {"fmt": "osD^vP"[at % 6], "color": CYCLE[at % len(CYCLE)], "label": name}
+            look: dict[str, Any] = {"fmt": "osD^vP"[at % 6], "color": CYCLE[at % len(CYCLE)]}
             look |= {"xerr": _arms(missed), "yerr": _arms(false), "elinewidth": 1}
-            ax.errorbar(missed.value, false.value, **look)
+            ax.errorbar(missed.value, false.value, label=name, **look)
     _, false, missed = points[0]
     for line, found in ((ax.axhline, false), (ax.axvline, missed)):
         if found.value is not None:

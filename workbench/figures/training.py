@@ -99,7 +99,7 @@ def plot_pairs(
     ax = ax or new_axes(8, 0.5 * len(pairs) + 1.6)
     scores = np.array([pair[1:] for pair in pairs], float).reshape(-1, 2)
     places = name_rows(ax, _labels(pairs))
-    ax.hlines(places, *scores.T, color=GRID, lw=4, zorder=1)
+    ax.hlines(places, scores[:, 0], scores[:, 1], color=GRID, lw=4, zorder=1)
     for name, colour, values in zip(names, CYCLE, scores.T, strict=False):
         ax.plot(values, places, "o", color=colour, label=name)
     ax.set(xlim=(-0.03, 1.05), xlabel="validation cases", title=title)
@@ -120,7 +120,6 @@ def plot_memory(
 
     Args:
         parts: name -> GB of each strategy; the last is what is left over.
-        gpus: GB of each GPU.
     """
     ax = ax or new_axes(10, 0.5 * len(names) + 2)
     start, places = np.zeros(len(names)), name_rows(ax, names)

@@ -43,8 +43,9 @@ def plot_words(
     """
     cells = [(*cell, len(word)) for cell, word in zip(placed(words), words, strict=True)]
     colours = ScalarMappable(Normalize(-FULL, FULL), colormaps["PiYG"])
-    look = {"inches": 0.3, "fill": 0.9, "title": title, "note": note, "label": label}
-    return _draw(words, cells, values, colours, ax, edgecolor="none", **look)
+    look: dict[str, Any] = {"inches": 0.3, "fill": 0.9, "ticks": (-FULL, 0, FULL)}
+    look |= {"title": title, "note": note, "label": label, "edgecolor": "none"}
+    return _draw(words, cells, values, colours, ax, **look)
 
 
 def plot_tokens(
@@ -58,8 +59,9 @@ def plot_tokens(
     visible = [label.translate(_VISIBLE) for label in labels]
     cells = placed_tokens(visible)
     colours = ScalarMappable(Normalize(0, 1), colormaps["YlOrBr_r"])
-    look = {"inches": 0.27, "fill": 1.0, "title": title, "label": "probability"}
-    return _draw(visible, cells, probabilities, colours, ax, edgecolor="white", lw=0.5, **look)
+    look: dict[str, Any] = {"inches": 0.27, "fill": 1.0, "ticks": (0, 1)}
+    look |= {"title": title, "label": "probability", "edgecolor": "white", "lw": 0.5}
+    return _draw(visible, cells, probabilities, colours, ax, **look)
 
 
 def words_html(text: str, spans: Sequence[tuple[int, int]], values: Sequence[float]) -> str:
@@ -157,6 +159,7 @@ def _draw(
     *,
     inches: float,
     fill: float,
+    ticks: Sequence[float],
     title: str,
     label: str,
     note: str = "",
@@ -170,7 +173,6 @@ def _draw(
     ax = ax or new_axes(10, max(1.0, 0.7 + inches * lines))
     ax.set(xlim=(0, COLUMNS), ylim=(lines, 0), xticks=(), yticks=())
     ax.spines[:].set_visible(False)
-    ticks = sorted({colours.norm.vmin, 0, colours.norm.vmax})
     ax.figure.colorbar(colours, ax=ax, label=label, fraction=0.02, pad=0.01, ticks=ticks)
     ax.set_title(title, loc="left", fontsize="medium")
     ax.set_xlabel(note, loc="left", fontsize="small", color="#5f5f5f")

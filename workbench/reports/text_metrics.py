@@ -93,7 +93,6 @@ class TextMetrics:
     """Every metric over the same pairs of texts.
 
     Attributes:
-        metrics: in standard order, available or not.
         left_out: ids with an empty text on a side; they are in no metric.
     """
 
