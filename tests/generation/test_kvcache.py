@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from workbench.generation.kvcache import ImagePrefix, KeyValueBuffer, PrefixCache
+from workbench.generation.kvcache import Decoding, ImagePrefix, KeyValueBuffer, PrefixCache
 
 LAYERS, HEADS, WIDTH = 3, 2, 5
 
@@ -85,7 +85,9 @@ def test_selecting_rows_keeps_their_order():
 
 def test_joined_rows_end_together_and_the_gap_is_zero():
     long, short = filled(2, 7, seed=0), filled(1, 3, seed=1)
-    joined = KeyValueBuffer.join([long, short], [7, 3], capacity=11)
+    parts = [Decoding([0, 1], long, torch.zeros(2, 9), [7, 7])]
+    parts += [Decoding([2], short, torch.zeros(1, 9), [3])]
+    joined = Decoding.join(parts, room=4).buffer
     assert joined.length == 7
     for index, layer in enumerate(joined.layers):
         assert layer.keys.shape == (3, HEADS, 11, WIDTH)

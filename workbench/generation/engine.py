@@ -92,7 +92,6 @@ class Engine:
         self.image_id = image_id
         self.end_ids = frozenset(end_ids)
         self.prefixes = PrefixCache()
-        self._layers = model.config.llama.num_hidden_layers
         self._lock = threading.RLock()
 
     def split(self, ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -172,7 +171,7 @@ class Engine:
             text = torch.tensor([ids[:-1] for ids in heads], dtype=torch.long, device=image.device)
             words = self.model.llama.embed_tokens(text)
             embeds = torch.cat((words, image.to(words)), dim=1)
-            buffer = KeyValueBuffer(self._layers, embeds.shape[1] + room)
+            buffer = KeyValueBuffer(len(self.model.llama.layers), embeds.shape[1] + room)
             fill(self.model.llama, embeds, buffer)
         return buffer
 

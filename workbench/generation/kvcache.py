@@ -65,9 +65,6 @@ class _BufferLayer(DynamicLayer):
             self.keys[:, :, : self.length] = keys
             self.values[:, :, : self.length] = values
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.length + query_length, 0
-
     def get_seq_length(self) -> int:
         return self.length
 
@@ -149,28 +146,11 @@ class KeyValueBuffer(Cache):
         for row, prefix in enumerate(chain([first], prefixes)):
             if prefix is not first:
                 buffer.shared = None
-            buffer._put(row, prefix.layers, first.length, rows=rows, end=first.length)
+            buffer.put(row, prefix.layers, first.length, rows=rows, end=first.length)
         return buffer
 
-    @classmethod
-    def join(
-        cls, buffers: Sequence[KeyValueBuffer], lengths: Sequence[int], capacity: int
-    ) -> KeyValueBuffer:
-        """Stack the rows of several buffers, ends aligned, zeros in front of the shorter ones.
-
-        `lengths` are the positions to take from the end of each buffer.
-        """
-        joined = cls(len(buffers[0].layers), capacity)
-        sizes = [buffer.layers[0].keys.shape[0] for buffer in buffers]
-        row = 0
-        for buffer, size, length in zip(buffers, sizes, lengths, strict=True):
-            layers = tuple(layer.filled() for layer in buffer.layers)
-            joined._put(row, layers, length, rows=sum(sizes), end=max(lengths))
-            row += size
-        return joined
-
     @torch.inference_mode()
-    def _put(self, row: int, layers: Layers, length: int, *, rows: int, end: int) -> None:
+    def put(self, row: int, layers: Layers, length: int, *, rows: int, end: int) -> None:
         """Copy the last `length` positions of rows to `row` and below; they end at `end`."""
         for layer, pair in zip(self.layers, layers, strict=True):
             if not layer.is_initialized:
@@ -211,16 +191,19 @@ class Decoding:
     def join(cls, parts: Sequence[Decoding], room: int) -> Decoding:
         """Put the rows of several decodings into one buffer, with free room behind them.
 
-        What is only gap in front of all rows is cut off.
+        Ends are aligned, with zeros in front of the shorter rows; what is only gap in front of all
+        rows is cut off.
         """
+        rows = [row for part in parts for row in part.rows]
         lengths = [max(part.lengths) for part in parts]
-        buffers = [part.buffer for part in parts]
-        return cls(
-            rows=[row for part in parts for row in part.rows],
-            buffer=KeyValueBuffer.join(buffers, lengths, max(lengths) + room),
-            logits=torch.cat([part.logits for part in parts]),
-            lengths=[length for part in parts for length in part.lengths],
-        )
+        buffer = KeyValueBuffer(len(parts[0].buffer.layers), max(lengths) + room)
+        row = 0
+        for part, length in zip(parts, lengths, strict=True):
+            layers = tuple(layer.filled() for layer in part.buffer.layers)
+            buffer.put(row, layers, length, rows=len(rows), end=max(lengths))
+            row += len(part.rows)
+        logits = torch.cat([part.logits for part in parts])
+        return cls(rows, buffer, logits, [length for part in parts for length in part.lengths])
 
 
 class PrefixCache:
