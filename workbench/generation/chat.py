@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from workbench.generation.engine import Request
-from workbench.generation.kvcache import Decoding, KeyValueBuffer
+from workbench.generation.kvcache import KeyValueBuffer
 from workbench.generation.options import DecodingSettings
 from workbench.generation.responder import Draft, Responder
 from workbench.generation.result import Generation
@@ -59,8 +59,10 @@ class Chat:
         self._settings = settings
         self._source = source
         self._warnings = warnings
-        self._messages: list[Message] = []
-        self._turns: list[Turn] = []
+        #: The dialogue as the template sees it, system turn included.
+        self.messages: tuple[Message, ...] = ()
+        #: Questions and answers so far.
+        self.history: tuple[Turn, ...] = ()
         self._lock = threading.Lock()
         # Keys and values of the dialogue, and the ids behind the image that they belong to.
         self._buffer: KeyValueBuffer | None = None
@@ -68,16 +70,6 @@ class Chat:
         self._ids: list[int] = []
         #: Positions behind the image that the last turn did not have to compute again.
         self.reused = 0
-
-    @property
-    def history(self) -> tuple[Turn, ...]:
-        """Questions and answers so far."""
-        return tuple(self._turns)
-
-    @property
-    def messages(self) -> tuple[Message, ...]:
-        """The dialogue as the template sees it, system turn included."""
-        return tuple(self._messages)
 
     def say(self, text: str, **decoding) -> Generation:
         """Ask the next question; `decoding` takes fields of `DecodingSettings`, or `settings`.
@@ -87,8 +79,8 @@ class Chat:
             ContextBudgetError: the dialogue has become too long; the message tells by how much.
         """
         with self._lock:
-            asked = [follow_up(text)] if self._messages else question_messages(text)
-            messages = [*self._messages, *asked]
+            asked = [follow_up(text)] if self.messages else question_messages(text)
+            messages = [*self.messages, *asked]
             job = self._responder.job(
                 self._pixels,
                 messages,
@@ -98,24 +90,17 @@ class Chat:
                 warnings=self._warnings,
             )
             generation = self._responder.finish(job, self._write(job.request))
-            self._messages = [*messages, answer(generation.text)]
-            self._turns.append(Turn(text, generation))
+            self.messages = (*messages, answer(generation.text))
+            self.history = (*self.history, Turn(text, generation))
             return generation
 
     def _write(self, request: Request) -> Draft:
-        """Decode one answer; on any failure only what was certain before it is kept."""
+        """Go back to where the new prompt and the computed one part, and write from there.
+
+        On any failure only what was certain before it is kept.
+        """
         engine, draft = self._responder.engine, Draft()
         _, tail = engine.split(request.ids)
-        decoding = self._resume(request, tail)
-        for step in engine.run(decoding, {0: Sampler(request.settings)}):
-            draft.add(step)
-        fed = decoding.buffer.length - self._start - len(tail)
-        self._ids = [*tail, *draft.tokens[:fed]]
-        return draft
-
-    def _resume(self, request: Request, tail: Sequence[int]) -> Decoding:
-        """Go back to where the new prompt and the computed one part, and compute from there."""
-        engine = self._responder.engine
         room = len(tail) + request.settings.limit
         if self._buffer is None:
             prefix = engine.prefix(request.pixel_values, request.ids)
@@ -123,26 +108,30 @@ class Chat:
             self._buffer = KeyValueBuffer.from_prefixes([prefix], rows=1, room=room)
         # The last id is always computed: its logits choose the first new token.
         kept = min(_shared_length(self._ids, tail), len(tail) - 1)
-        self._ids = list(tail[:kept])
-        self.reused = kept
+        self._ids, self.reused = list(tail[:kept]), kept
         self._buffer.rewind(self._start + kept)
         self._buffer.reserve(self._start + room)
-        return engine.extend(self._buffer, [tail[kept:]])
+        decoding = engine.extend(self._buffer, [tail[kept:]])
+        for step in engine.run(decoding, {0: Sampler(request.settings)}):
+            draft.add(step)
+        fed = self._buffer.length - self._start - len(tail)
+        self._ids = [*tail, *draft.tokens[:fed]]
+        return draft
 
     def to_dict(self) -> dict:
         """Return the dialogue as plain values for JSON."""
-        turns = [{"question": one.question, "answer": one.answer.to_dict()} for one in self._turns]
+        turns = [{"question": one.question, "answer": one.answer.to_dict()} for one in self.history]
         return {"source": self._source, "turns": turns}
 
     def __repr__(self) -> str:
-        return f"<Chat about {self._source!r}, {len(self._turns)} turns>"
+        return f"<Chat about {self._source!r}, {len(self.history)} turns>"
 
     def _repr_html_(self) -> str:
         # The image's warnings stand at the first answer; the model's notice at every one.
         return "".join(
             f'<div style="{_ASKED}"><b>You</b> {html.escape(turn.question)}</div>'
             + turn.answer.to_html(codes=("notice",) if index else None)
-            for index, turn in enumerate(self._turns)
+            for index, turn in enumerate(self.history)
         )
 
 

@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -193,9 +193,11 @@ class Responder:
         given = 0
 
         def requests() -> Iterator[Request]:
-            for row, (number, job) in enumerate(_sorted(jobs, batch_size * _WINDOW)):
-                open_[row] = number, job, Draft()
-                yield job.request
+            rows, numbered = count(), enumerate(jobs)
+            while some := list(islice(numbered, batch_size * _WINDOW)):
+                for number, job in sorted(some, key=lambda pair: len(pair[1].request.ids)):
+                    open_[next(rows)] = number, job, Draft()
+                    yield job.request
 
         for step in flow(self.engine, requests(), places=batch_size):
             for place, row in enumerate(step.rows):
@@ -352,13 +354,6 @@ def _measured(logits: torch.Tensor, tokens: Sequence[int]) -> np.ndarray:
     chosen = torch.tensor(list(tokens), device=logits.device)[:, None]
     entropy = -logs.exp().mul_(logs).nan_to_num_(0.0).sum(-1)
     return torch.stack((logs.gather(1, chosen)[:, 0], entropy)).cpu().numpy()
-
-
-def _sorted(jobs: Iterator[Job], window: int) -> Iterator[tuple[int, Job]]:
-    """Yield jobs with their numbers, each window of them by length of the prompt."""
-    numbered = enumerate(jobs)
-    while some := list(islice(numbered, window)):
-        yield from sorted(some, key=lambda pair: len(pair[1].request.ids))
 
 
 def _end_ids(generation: Mapping[str, Any]) -> list[int]:

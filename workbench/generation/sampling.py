@@ -56,11 +56,11 @@ class Sampler:
 def choose(logits: torch.Tensor, samplers: list[Sampler]) -> torch.Tensor:
     """Choose the next token (R,) of every row of (R, V) raw logits, with one sampler for each."""
     tokens = logits.argmax(dim=-1)
-    rows = [row for row, sampler in enumerate(samplers) if not sampler.settings.greedy]
     groups: dict[tuple, list[int]] = {}
-    for row in rows:
-        settings = samplers[row].settings
-        groups.setdefault((settings.temperature, settings.top_k, settings.top_p), []).append(row)
+    for row, settings in enumerate(sampler.settings for sampler in samplers):
+        cuts = settings.temperature, settings.top_k, settings.top_p
+        if not settings.greedy:
+            groups.setdefault(cuts, []).append(row)
     for members in groups.values():
         probabilities = sample_probabilities(logits[members], samplers[members[0]].settings)
         drawn = [
