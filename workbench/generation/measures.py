@@ -22,11 +22,9 @@ class ParityRow:
 
     Attributes:
         case: checkpoint, image and case, e.g. "A_tiny/grad_300x400/q1".
-        array: name of the array or field.
         max_abs_diff: the difference in the unit of `measure`; None where none could be computed.
         tolerance: what is allowed; None where nothing is demanded.
         measure: "max abs", "relative rms", "places", "exact", ...
-        note: what a person should know, empty when all is well.
     """
 
     case: str

@@ -1,12 +1,9 @@
 """Parity: does this implementation reproduce recorded outputs of the published pipeline?
 
-`compare` runs a directory of reference vectors against the code as users run it (reader, processor,
-model, tokenizer, template, engine, stream) and gives one row per array. Nothing passes in silence:
-what is missing, unreadable or cannot be compared is a failed row, and a directory with nothing to
-compare is not ok.
-
-Each recorded array is compared on its own: what follows the image starts from the recorded pixels,
-so a difference in one place shows in one row.
+`compare` runs a directory of reference vectors against the code as users run it and gives one row
+per array. Nothing passes in silence: what is missing, unreadable or cannot be compared is a failed
+row. What follows the image starts from the recorded pixels, so a difference in one place shows in
+one row.
 """
 
 from __future__ import annotations
@@ -68,7 +65,6 @@ def compare(directory: str | Path, *, progress: bool = False) -> ParityReport:
 
     Args:
         directory: holds `checkpoints/`, `golden/` and `images/`, or is one of the checkpoints.
-        progress: show a progress bar.
 
     Raises:
         CheckpointError: the directory does not exist or has neither of the two forms.

@@ -132,7 +132,7 @@ class _Comparison:
             if not fields:
                 self._fail(label, file, "contains no case")
             for field in fields:
-                self._add(label, field, _compare_texts, self._loaded.tokenizer, cases, field)
+                self._add(label, field, _compare_texts, self._responder.tokenizer, cases, field)
 
     def _compare_preprocessing(self) -> None:
         """Compare the images that were only preprocessed.
@@ -159,7 +159,7 @@ class _Comparison:
             raise CheckpointError("cases.json holds no cases by name")
         cases, strange = single_cases(recorded)
         arrays = _arrays_of_turns(arrays, recorded, cases)
-        image = ImageOutputs(self._loaded, self._responder, pixels, cases)
+        image = ImageOutputs(self._responder, pixels, cases)
         for case, note in strange.items():
             self._fail(f"{label}/{case}", "case", note)
         if self._single:

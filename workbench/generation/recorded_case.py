@@ -26,7 +26,6 @@ from workbench.generation.measures import (
 from workbench.generation.options import DecodingSettings
 from workbench.generation.responder import Draft, Job, Responder
 from workbench.generation.sampling import sample_probabilities
-from workbench.model.load import LoadedCheckpoint
 from workbench.model.prompt import (
     IMAGE_MARK,
     IMAGE_TOKEN_ID,
@@ -51,16 +50,10 @@ class ImageOutputs:
     dialogue a case of its own. In bfloat16 paths part at near-ties, so little is demanded.
     """
 
-    def __init__(
-        self,
-        loaded: LoadedCheckpoint,
-        responder: Responder,
-        pixels: np.ndarray,
-        cases: Mapping[str, dict],
-    ) -> None:
-        self._model = loaded.model
+    def __init__(self, responder: Responder, pixels: np.ndarray, cases: Mapping[str, dict]) -> None:
+        self._model = responder.engine.model
         self._responder = responder
-        self._loose = loaded.placement.dtype == torch.bfloat16
+        self._loose = responder.identity.dtype == "bfloat16"
         self._pixels = torch.from_numpy(np.ascontiguousarray(pixels, np.float32))
         self.cases = cases
         self._forward = cache(self._compute_forward)

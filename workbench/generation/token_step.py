@@ -6,15 +6,11 @@ the same order to the same weights, with all that does not depend on the token h
 of a text. Weights that are applied to the same rows are put together for the time of a text: of
 small models at once; of middle-sized ones on a CPU after some tokens, and then packed
 (`model.packed`), which takes about as long as four tokens save. Of large ones, and on a GPU, no
-weight is copied, nor for single rows where a processor is faster without. Rows that begin with the
-same prefix read its keys and values from one place.
+weight is copied. Rows that begin with the same prefix read its keys and values from one place.
 
 `TokenStep.of` gives None for whatever it does not know exactly: other classes, a dynamic rotary
-rule, another attention than sdpa, layers with hooks or on several devices. `ready` says before each
-step that nothing was put on the model since. A projection that was replaced (an adapter, a
-quantised layer) or is watched is called as the module that it is.
-
-`fill` computes what comes before the steps: keys and values up to an image's last token.
+rule, another attention than sdpa, layers with hooks or on several devices. A projection that was
+replaced (an adapter, a quantised layer) or is watched is called as the module that it is.
 """
 
 from __future__ import annotations
@@ -68,14 +64,14 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 class _Layer:
     """The parts of one layer as functions of (R, width) rows.
 
-    `packed` gives queries, keys and values side by side, head after head; `gate_up` gate and up.
+    `packed` gives queries, keys and values side by side, head after head.
     """
 
     norm: Apply
     packed: Apply
     out: Apply
     mlp_norm: Apply
-    gate_up: Apply
+    gate_up: Callable[[torch.Tensor], Sequence[torch.Tensor]]
     act: Apply
     down: Apply
     scaling: float
@@ -127,12 +123,9 @@ class TokenStep:
         tokens: Sequence[int],
         lengths: Sequence[int] | None = None,
     ) -> torch.Tensor:
-        """Append one token to every row of a buffer; return (R, V) float32 logits behind them.
+        """Append one token to each of R rows; return (R, V) float32 logits behind them.
 
-        Args:
-            buffer: R rows; written to at its length.
-            tokens: R ids.
-            lengths: true length of each row after this step; None when no row has a gap in front.
+        `lengths` are those of the rows after this step; None when no row has a gap in front.
         """
         layers, head = self._parts(len(tokens))
         table = self._embed.weight
@@ -142,7 +135,7 @@ class TokenStep:
         begun = self._begun(buffer, len(tokens))
         for layer, kept, prefix in zip(layers, buffer.layers, begun, strict=True):
             hidden = hidden + self._attend(layer, layer.norm(hidden), kept, turn, mask, prefix)
-            gate, up = layer.gate_up(layer.mlp_norm(hidden)).chunk(2, -1)
+            gate, up = layer.gate_up(layer.mlp_norm(hidden))
             hidden = hidden + layer.down(layer.act(gate) * up)
         return head(self._norm(hidden)).float()
 
@@ -160,8 +153,7 @@ class TokenStep:
     def _begun(self, buffer: KeyValueBuffer, rows: int) -> Sequence[Pair | None]:
         """Return keys and values that all rows begin with, layer by layer, or None each.
 
-        One copy is then read for all. A row alone gains nothing; where queries share heads, and
-        on a GPU, where it was not measured, attention stays as it is.
+        Where queries share heads, and on a GPU, where it was not measured, there are none.
         """
         alike = rows > 1 and self._heads == self._key_heads
         if not alike or buffer.shared is None or self._embed.weight.device.type != "cpu":
@@ -226,11 +218,19 @@ class TokenStep:
             packed=self._together(attention.q_proj, attention.k_proj, attention.v_proj),
             out=self._linear(attention.o_proj),
             mlp_norm=_norm(layer.post_attention_layernorm),
-            gate_up=self._together(mlp.gate_proj, mlp.up_proj),
+            gate_up=self._both(mlp.gate_proj, mlp.up_proj),
             act=F.silu if mlp.config.hidden_act == "silu" else mlp.act_fn,
             down=self._linear(mlp.down_proj),
             scaling=attention.scaling,
         )
+
+    def _both(self, *modules: nn.Module) -> Callable[[torch.Tensor], Sequence[torch.Tensor]]:
+        """Return the products of two layers of one width, from one product where it is a copy."""
+        if self._copies and all(map(_plain, modules)):
+            packed = self._together(*modules)
+            return lambda rows: packed(rows).chunk(2, -1)
+        parts = [self._linear(module) for module in modules]
+        return lambda rows: [part(rows) for part in parts]
 
     def _together(self, *modules: nn.Module) -> Apply:
         """Return the products of several layers side by side; where weights are copied, in one."""
@@ -264,10 +264,8 @@ def _attend_behind(
 ) -> torch.Tensor:
     """Return (R, heads, D): what rows of one length that begin alike attend to.
 
-    Args:
-        prefix: keys and values (1, heads, P, D) of what they begin with.
-        query: (R, heads, 1, D).
-        keys, values: (R, heads, T, D), the first P positions included, and not read.
+    `prefix` are (1, heads, P, D) keys and values of the beginning, `query` (R, heads, 1, D); of
+    `keys` and `values`, (R, heads, T, D), the first P positions are not read.
     """
     first_keys, first_values = prefix[0][0], prefix[1][0]
     size = first_keys.shape[1]
@@ -340,10 +338,8 @@ def fill(llama: LlamaModel, embeds: torch.Tensor, cache: Cache) -> None:
 
     Those of the last layer need that layer's input and nothing behind it: its attention, its MLP
     and the final norm are left out. Of 32 layers one is little; of the 4 of a small model a
-    quarter. A language model that is watched or not the usual one runs as it is.
-
-    Args:
-        embeds: (R, T, H) input embeddings of rows without gaps.
+    quarter. A language model that is watched or not the usual one runs as it is. `embeds` are
+    (R, T, H), rows without gaps.
     """
     if not (_knows(llama) and _unwatched(llama, _hooks_of(*llama.modules()))):
         llama(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
