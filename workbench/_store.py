@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -97,63 +97,15 @@ def parse_json(text: str | bytes) -> Any:
 
 
 class JsonLines:
-    """A file of JSON objects, one on a line, that only grows and that its owner alone can read.
+    """A file of JSON objects, one on a line, that only grows and that its owner alone can read."""
 
-    Args:
-        path: made at the first record.
-        head: plain values that all records depend on, such as the hash of the weights; the first
-            line of the file. None: the file has no such line.
-    """
-
-    def __init__(
-        self, path: str | os.PathLike[str], head: Mapping[str, object] | None = None
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._head = None if head is None else json.loads(_line(head))
-        self._begun = False
-
-    def begin(self) -> None:
-        """Write the head of a new file, so that a place that cannot be written is found at once."""
-        self._write(b"")
-
-    def add(self, record: Mapping[str, object]) -> None:
-        """Write one record behind all others.
-
-        Raises:
-            RunError: the file cannot be written, or another process has held it for too long; the
-                records before are kept.
-        """
-        self._write(_line(record))
 
     def read(self) -> tuple[list[dict[str, Any]], int]:
-        """Return the records in the order they were written, and how many lines are torn.
-
-        Raises:
-            OptionError: the file has another head.
-        """
-        records, torn = self._parsed()
-        if self._head is None:
-            return records, torn
-        if differing := self._differing(records):
-            raise OptionError(
-                f"{self.path} was written for other weights or options ({', '.join(differing)}); "
-                "name another file"
-            )
-        return records[1:], torn
-
-    def differing(self) -> list[str]:
-        """Return the names of the values of `head` that are others in the file."""
-        return self._differing(self._parsed()[0])
-
-    def _differing(self, records: list[dict[str, Any]]) -> list[str]:
-        wanted, found = self._head or {}, records[0] if records else self._head or {}
-        return [name for name in wanted | found if wanted.get(name) != found.get(name)]
-
-    def _parsed(self) -> tuple[list[dict[str, Any]], int]:
-        if not self.path.is_file():
-            return [], 0
+        """Return the records in the order they were written, and how many lines are torn."""
         records, torn = [], 0
-        for line in self.path.read_bytes().split(b"\n"):
+        for line in self.path.read_bytes().split(b"\n") if self.path.is_file() else ():
             if not line.strip():
                 continue
             try:
@@ -166,7 +118,14 @@ class JsonLines:
                 torn += 1
         return records, torn
 
-    def _write(self, line: bytes) -> None:
+    def add(self, record: Mapping[str, object]) -> None:
+        """Write one record behind all others.
+
+        Raises:
+            RunError: the file cannot be written, or another process has held it for too long; the
+                records before are kept.
+        """
+        line = json.dumps(record, default=dict).encode("ascii") + b"\n"
         name = self.path.name
         try:
             if not self.path.parent.is_dir():
@@ -189,9 +148,6 @@ class JsonLines:
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             size = os.fstat(file).st_size
-            if self._head is not None:
-                self._begun = size > 0 and (self._begun or bool(self._parsed()[0]))
-                line = line if self._begun else _line(self._head) + line
             if size and os.pread(file, 1, size - 1) != b"\n":
                 line = b"\n" + line
             if os.write(file, line) < len(line):
@@ -201,11 +157,17 @@ class JsonLines:
             os.close(file)
 
 
-class StoredResults(dict[Key, Result], Generic[Key, Result]):
+class StoredResults(dict[Key, Result]):
     """Finished work by key; what is set is also written to a file, so that a stopped run resumes.
 
-    `path` and `head` are those of the `JsonLines`, whose errors come; without a path nothing is
-    stored. `encode` takes key and result to plain values, `decode` takes these back.
+    Args:
+        path: of the `JsonLines`, whose errors come; None stores nothing.
+        head: plain values that all results depend on, such as the hash of the weights; a line of
+            them begins the file and each time it is opened.
+        encode: takes key and result to plain values; `decode` takes these back.
+
+    Raises:
+        OptionError: the file has another head.
     """
 
     def __init__(
@@ -218,16 +180,21 @@ class StoredResults(dict[Key, Result], Generic[Key, Result]):
     ) -> None:
         super().__init__()
         self._encode = encode
-        self._lines = None if path is None else JsonLines(path, head)
-        if self._lines is not None:
-            self.update(map(decode, self._lines.read()[0]))
-            self._lines.begin()
+        self._lines = None if path is None else JsonLines(path)
+        if self._lines is None:
+            return
+        wanted = json.loads(json.dumps(head, default=dict))
+        records, _ = self._lines.read()
+        found = records[0] if records else wanted
+        if differing := [n for n in wanted | found if wanted.get(n) != found.get(n)]:
+            raise OptionError(
+                f"{path} was written for other weights or options ({', '.join(differing)}); "
+                "name another file"
+            )
+        self.update(decode(record) for record in records if record != wanted)
+        self._lines.add(wanted)
 
     def __setitem__(self, key: Key, result: Result) -> None:
         super().__setitem__(key, result)
         if self._lines is not None:
             self._lines.add(self._encode(key, result))
-
-
-def _line(record: Mapping[str, object]) -> bytes:
-    return json.dumps(record, default=dict).encode("ascii") + b"\n"
