@@ -107,14 +107,13 @@ def test_images_are_turned_as_asked():
 
 
 def test_the_app_turns_its_images(monkeypatch, tiny, capsys):
-    from workbench.commands import _app_process
+    from workbench.commands import _app_site
 
     opened = []
     explore = "workbench.widgets.explorer.explore"
     monkeypatch.setattr(explore, lambda model, image: opened.append(image))
     site = Site(model=tiny, images=("turned.png",), upright=True)
-    assert Site.from_json(site.to_json()) == site
-    _app_process._explorer(site, site.page("explorer"))
+    _app_site._explorer(site, site.page("explorer"))
     assert opened[0].size == (70, 90)
     cards = [Cards(site.images, upright=turned).ready(60)[0].picture for turned in (True, False)]
     assert "" not in cards and cards[0] != cards[1]

@@ -12,9 +12,8 @@ pytest.importorskip("voila", reason="needs voila (the app extra)")
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.web import HTTPError
 
-from workbench.commands import _app_handlers
-from workbench.commands._app_handlers import Processes
-from workbench.commands._app_server import AppServer, configuration
+from workbench.commands import _app_server
+from workbench.commands._app_server import AppServer, Processes, configuration
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +26,7 @@ def nothing_starts(monkeypatch):
         return kernel_id
 
     monkeypatch.setattr(AsyncMappingKernelManager, "start_kernel", start)
-    monkeypatch.setattr(_app_handlers, "ROOM_TRIES", 3)
+    monkeypatch.setattr(_app_server, "ROOM_TRIES", 3)
 
 
 def test_a_class_that_opens_pages_at_once_gets_no_more_than_allowed():

@@ -1,8 +1,9 @@
-"""What `workbench app` serves: the pages, what each needs, and the private folder they lie in.
+"""What `workbench app` serves: the pages, the private folder they lie in, the process of each.
 
 A page is a notebook of two fixed cells; everything that a user chose (names of files, folders,
-people) reaches it by a settings file, never as code. The start page shows a small picture of each
-image under the name that the explorer gives it, which names nobody (`workbench.imaging.sources`).
+people) reaches it by a settings file, never as code. Run as a program, this is the process of a
+page: IPython's kernel, without the port that this opens for its subprocesses. The start page shows
+a small picture of each image under the name that the explorer gives it, which names nobody.
 """
 
 from __future__ import annotations
@@ -15,18 +16,24 @@ import logging
 import os
 import re
 import socket
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import workbench.commands._shared as shared
 from workbench._store import write_private
 from workbench.errors import InputError, WorkbenchError
 
 if TYPE_CHECKING:
+    from ipywidgets import DOMWidget
+
+    from workbench.phantom.case import Phantom
     from workbench.radiograph import Radiograph
 
 logger = logging.getLogger(__name__)
@@ -34,25 +41,22 @@ logger = logging.getLogger(__name__)
 #: File with the settings, in the private folder, which is where the processes of pages start.
 SETTINGS = "settings.json"
 
-#: The phantom of the explorer where no image was given.
-DRAWN: dict[str, Any] = {"seed": 7, "findings": ["pleural effusion"]}
-
 #: Pixels along the longer side of a small picture.
 SIDE = 160
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 
-@dataclass(frozen=True)
-class Page:
+class Page(NamedTuple):
     """One page.
 
     Attributes:
         name: in its address: lower-case letters, digits and hyphens.
         kind: "explorer", "reviewer", "reader" or "monitor".
-        about: what one does there.
         waits: what is said while it opens.
         needs: the options that make it be there; "" where it is.
         number: of the image, for an explorer.
@@ -63,7 +67,6 @@ class Page:
     name: str
     kind: str
     title: str
-    about: str
     waits: str
     needs: str = ""
     number: int | None = None
@@ -87,7 +90,7 @@ class Site:
     model: str = "mini"
     device: str | None = None
     dtype: str | None = None
-    images: tuple[str, ...] = ()
+    images: Sequence[str] = ()
     upright: bool = False
     run: str | None = None
     reviewer: str | None = None
@@ -101,45 +104,31 @@ class Site:
     @property
     def pages(self) -> tuple[Page, ...]:
         """All pages, also those that would need another option."""
+        needs = {
+            "reviewer": "" if self.run else "--run DIR",
+            "reader": "" if self.study else "--study DIR --reader NAME",
+            "monitor": "" if self.training else "--training DIR",
+        }
+        run, study = _folder(self.run, self.reviewer), _folder(self.study, self.reader)
+        others = (
+            ("reviewer", "Reviewer", "Reading the reports of the run", run),
+            ("reader", "Reader study", "Opening the list", study),
+            ("monitor", "Training monitor", "Opening the run", _folder(self.training)),
+        )
         return (
             *self._explorers(),
-            Page(
-                "reviewer", "reviewer", "Reviewer",
-                "The suspected errors of a run one by one, and a verdict by one key. Every verdict "
-                "is written at once.", "Reading the reports of the run",
-                needs="" if self.run else "--run DIR", shows=_folder(self.run, self.reviewer),
-            ),
-            Page(
-                "reader", "reader", "Reader study",
-                "A radiograph, a report without a name, and one key for the grade. The list "
-                "resumes where it was left.", "Opening the list",
-                needs="" if self.study else "--study DIR --reader NAME",
-                shows=_folder(self.study, self.reader),
-            ),
-            Page(
-                "monitor", "monitor", "Training monitor",
-                "Loss and measures of a fine-tuning run while it runs, and in the end what got "
-                "better and what got worse.", "Opening the run",
-                needs="" if self.training else "--training DIR", shows=_folder(self.training),
-            ),
+            *(Page(kind, kind, title, waits, needs[kind], shows=shows)
+              for kind, title, waits, shows in others),
         )  # fmt: skip
 
     def _explorers(self) -> list[Page]:
-        about = (
-            "A radiograph beside the report that the model writes about it. Click any word, and "
-            "see where in the image it came from."
-        )
         waits = f"Loading the model {self.model}"
-        if not self.images:
-            about += " It opens with a phantom whose findings are known; --image FILE shows yours."
-            return [Page("explorer", "explorer", "Explorer", about, waits)]
-        names = [("explorer", "Explorer")]
-        if len(self.images) > 1:
-            counted = range(1, len(self.images) + 1)
-            names = [(f"explorer-{n}", f"Explorer, image {n}") for n in counted]
+        if len(self.images) < 2:
+            number = 0 if self.images else None
+            return [Page("explorer", "explorer", "Explorer", waits, number=number)]
         return [
-            Page(name, "explorer", title, about, waits, number=at)
-            for at, (name, title) in enumerate(names)
+            Page(f"explorer-{n}", "explorer", f"Explorer, image {n}", waits, number=n - 1)
+            for n in range(1, len(self.images) + 1)
         ]
 
     def page(self, name: str) -> Page:
@@ -148,28 +137,6 @@ class Site:
             if page.name == name and page.ready:
                 return page
         raise InputError(f"the app has no page {name!r}; go back to its start")
-
-    def check(self) -> None:
-        """Refuse a file or folder that is not there, by its option."""
-        files = [("image", path) for path in self.images] + [("manifest", self.manifest)]
-        for option, path in files:
-            if path and not os.path.isfile(path):
-                raise InputError(f"--{option} {path}: there is no such file")
-        for option in ("run", "study", "root", "training"):
-            path = getattr(self, option)
-            if path and not os.path.isdir(path):
-                begun = "; it is there once the training has begun" if option == "training" else ""
-                raise InputError(f"--{option} {path}: there is no such folder{begun}")
-
-    def to_json(self) -> str:
-        """Return the settings as JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Site:
-        """Return the settings that `to_json` wrote."""
-        found = json.loads(text)
-        return cls(**found | {"images": tuple(found["images"])})
 
 
 def _folder(path: str | None, person: str | None = None) -> str:
@@ -182,7 +149,7 @@ def notebook(page: Page) -> dict[str, Any]:
     from nbformat.v4 import new_code_cell, new_notebook
 
     steps = (
-        ("Starting the workbench", "from workbench.commands._app_process import open_page"),
+        ("Starting the workbench", "from workbench.commands._app_site import open_page"),
         (page.waits, f'open_page("{page.name}")'),
     )
     cells = [
@@ -199,7 +166,7 @@ def site_folder(site: Site) -> Iterator[Path]:
     """Yield a folder, closed to other users, with settings and pages; it vanishes in the end."""
     with tempfile.TemporaryDirectory(prefix="workbench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        write_private(folder / SETTINGS, site.to_json().encode())
+        write_private(folder / SETTINGS, json.dumps(asdict(site)).encode())
         for page in site.pages:
             if page.ready:
                 content = json.dumps(notebook(page)).encode()
@@ -274,18 +241,108 @@ def _card(path: str | None, upright: bool) -> Card:
         grey.save(buffer, "PNG")  # the pixels alone, without what else the file holds
         data = base64.b64encode(buffer.getvalue()).decode("ascii")
         return Card(image.contract.source, f"data:image/png;base64,{data}")
-    except (WorkbenchError, OSError) as error:
-        logger.info("no small picture of an image: %s", error)
     except Exception:
-        logger.exception("no small picture of an image")
-    return UNREADABLE
+        logger.info("no small picture of an image", exc_info=True)
+        return UNREADABLE
 
 
 def _image(path: str | None, upright: bool) -> Radiograph:
-    if path is None:
-        from workbench.phantom.case import phantom
-
-        return phantom(**DRAWN).image
     from workbench.imaging import load_radiograph
 
-    return load_radiograph(path, upright=upright)
+    return _drawn().image if path is None else load_radiograph(path, upright=upright)
+
+
+def _drawn() -> Phantom:
+    from workbench.phantom.case import phantom
+
+    return phantom(seed=7, findings=["pleural effusion"])
+
+
+# --- the process of a page -----------------------------------------------------------------------
+
+#: Widgets of this process; they live as long as it does.
+_opened: list[DOMWidget] = []
+
+
+def open_page(name: str) -> None:
+    """Show the widget of a page of this folder's settings, or the reason why there is none."""
+    from IPython.display import display
+
+    try:
+        site = Site(**json.loads(Path(SETTINGS).read_text(encoding="utf-8")))
+        page = site.page(name)
+        os.chdir(site.folder)
+        widget = OPENERS[page.kind](site, page)
+    except Exception as error:
+        said = str(error)
+        if not isinstance(error, (WorkbenchError, OSError)):
+            traceback.print_exc(file=sys.__stderr__)
+            kind = type(error).__name__
+            said = f"Unexpected {kind}. Where the app was started stands more about it."
+        failure = {"workbench": {"failure": True}}  # the page escapes what is said
+        display({"text/plain": said}, raw=True, metadata=failure)
+        return
+    _opened.append(widget)
+    view = {"model_id": widget.model_id, "version_major": 2, "version_minor": 0}
+    display({WIDGET: view}, raw=True)
+
+
+def _explorer(site: Site, page: Page) -> DOMWidget:
+    from workbench.widgets.explorer import explore
+
+    model = shared.open_model(argparse.Namespace(**asdict(site)))
+    if page.number is None:
+        return explore(model, _drawn())
+    return explore(model, _image(site.images[page.number], site.upright))
+
+
+def _reviewer(site: Site, page: Page) -> DOMWidget:
+    from workbench.widgets.reviewer import app
+
+    return app(site.run, reviewer=site.reviewer or "", manifest=site.manifest, root=site.root)
+
+
+def _reader(site: Site, page: Page) -> DOMWidget:
+    """Open a list, with what is known of the images and where they are."""
+    from workbench.data import load
+    from workbench.runs.record import kept_places, read_record
+    from workbench.widgets.reader import StudyApp
+
+    run, root, images = site.run and Path(site.run), site.root, site.manifest
+    if run and root is None:
+        root = next(iter(kept_places(read_record(run), run)), None)
+    if images and root:
+        images = load(images, root=root, check=False)
+    return StudyApp(site.study or "", reader=site.reader, images=images)
+
+
+def _monitor(site: Site, page: Page) -> DOMWidget:
+    from workbench.widgets.monitor import monitor
+
+    return monitor(site.training or "")
+
+
+OPENERS: dict[str, Callable[[Site, Page], DOMWidget]] = {
+    "explorer": _explorer,
+    "reviewer": _reviewer,
+    "reader": _reader,
+    "monitor": _monitor,
+}
+
+
+def main() -> None:
+    """Run IPython's kernel without the port on which it listens for what subprocesses print.
+
+    It has no setting for this, and every user of the computer can connect to that port.
+    """
+    from ipykernel import iostream, kernelapp
+
+    def own_output(socket, pipe=False, session=False) -> iostream.IOPubThread:
+        return iostream.IOPubThread(socket, pipe=False, session=session)
+
+    kernelapp.IOPubThread = own_output  # pyright: ignore
+    kernelapp.launch_new_instance()
+
+
+if __name__ == "__main__":
+    main()

@@ -6,24 +6,25 @@ Results go to stdout, everything said on the way to stderr, so that `--json | jq
 from __future__ import annotations
 
 import argparse
+import codecs
 import csv
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from workbench._progress import progress as progress
 from workbench._repr import to_json as to_json
 from workbench._store import whole_file
 from workbench._tables import listed, neutral, read_rows
 from workbench.errors import InputError, OptionError
-from workbench.settings import DTYPES, check_device
+from workbench.settings import DTYPES, Settings, check_device
 
 if TYPE_CHECKING:
     from workbench.interface import ChestXrayModel
@@ -46,15 +47,11 @@ def answer(
 ) -> int:
     """Write a result to stdout, with --json `value`, else `lines`; return the exit code.
 
-    Where stdout does not know a letter of the JSON, all of them are written as escapes.
+    Where stdout is not UTF-8, letters of the JSON that are not ASCII are written as escapes.
     """
     if args.json:
-        text = to_json(value)
-        try:
-            text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-        except UnicodeEncodeError:
-            text = to_json(value, ascii_only=True)
-        lines = [text]
+        known = codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name
+        lines = [to_json(value, ascii_only=known != "utf-8")]
     for line in lines:
         say(line)
     return 0 if good else 1
@@ -119,22 +116,22 @@ class Actions:
     """
 
     def __init__(self) -> None:
-        self._declared: list[tuple[str, str, Sequence[Adds], FunctionType]] = []
+        self._declared: list[tuple[str, Sequence[Adds], FunctionType]] = []
 
     def add(self, summary: str, *options: Adds) -> Callable[[FunctionType], FunctionType]:
         """Declare a function as an action of its name."""
 
         def declare(act: FunctionType) -> FunctionType:
-            self._declared.append((act.__name__.strip("_"), summary, options, act))
+            self._declared.append((summary, options, act))
             return act
 
         return declare
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Add the actions to a parser; the chosen one is called as `args.act(args)`."""
-        listed = ", ".join(name for name, *_ in self._declared)
-        actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, help=listed)
-        for name, summary, options, act in self._declared:
+        actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+        for summary, options, act in self._declared:
+            name = act.__name__.strip("_")
             said = f"{summary[:1].upper()}{summary[1:]}."
             sub = actions.add_parser(name, help=summary, description=said)
             for add in options:
@@ -142,6 +139,7 @@ class Actions:
             sub.set_defaults(act=act)
             # the flag of the command may stand behind the action too
             option(sub, "--json", "print JSON", action="store_true", default=argparse.SUPPRESS)
+        actions.help = ", ".join(actions.choices)
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -154,17 +152,34 @@ def chosen(args: argparse.Namespace, options: str) -> dict:
     return {name: getattr(args, name) for name in options.split()}
 
 
-#: What a manifest has to be.
-MANIFEST = (
+_MANIFEST = (
     "no such manifest; expected a .parquet or .csv file, which `workbench manifest build` writes"
 )
-RUN = "no run in this folder; expected what `workbench run --out` wrote"
+_REPORTS = "no such file; expected reports or labels as CSV, TSV or Parquet"
+#: What is said of the file, or folder, of an option that is not there.
+_FILES = {
+    **dict.fromkeys(("file", "against", "manifest"), _MANIFEST),
+    **dict.fromkeys(("predictions", "references", "compare"), _REPORTS),
+    "list": "no such list of identifiers",
+    "cohort": "no such cohort; expected what `workbench manifest freeze` wrote",
+    "image": "there is no such file",
+}
+_FOLDERS = {
+    "run": "no run in this folder; expected what `workbench run --out` wrote",
+    "study": "no such folder of a study",
+    "root": "no such folder; expected the one that the paths of the manifest start at",
+    "training": "no such folder; it is there once the training has begun",
+}
 
 
-def need(path: Path | None, said: str, *, folder: bool = False) -> None:
-    """Refuse a file, or folder, that was named and is not there, before anything is imported."""
-    if path is not None and not (os.path.isdir(path) if folder else os.path.isfile(path)):
-        raise InputError(f"{path}: {said}")
+def need_paths(args: argparse.Namespace) -> None:
+    """Refuse files and folders that were named and are not there, before anything is imported."""
+    for name, said in (_FILES | _FOLDERS).items():
+        given = getattr(args, name, None) or ()
+        there = os.path.isdir if name in _FOLDERS else os.path.isfile
+        for path in given if isinstance(given, Sequence) else (given,):
+            if not there(path):
+                raise InputError(f"{path}: {said}")
 
 
 def at_least(args: argparse.Namespace, **least: int) -> None:
@@ -190,14 +205,17 @@ def check_model(args: argparse.Namespace) -> None:
         find_local(args.model)
 
 
-def open_model(args: argparse.Namespace) -> ChestXrayModel:
-    """Load the model that --model, --device and --dtype ask for; the environment fills gaps."""
-    from workbench.interface import load_model
-    from workbench.settings import Settings
-
+def placement(args: argparse.Namespace) -> dict[str, str]:
+    """Return --device and --dtype; the environment fills gaps."""
     settings = Settings.from_env()
-    device, dtype = args.device or settings.device, args.dtype or settings.dtype
-    return load_model(args.model, device=device, dtype=dtype)
+    return {"device": args.device or settings.device, "dtype": args.dtype or settings.dtype}
+
+
+def open_model(args: argparse.Namespace) -> ChestXrayModel:
+    """Load the model that --model, --device and --dtype ask for."""
+    from workbench.interface import load_model
+
+    return load_model(args.model, **placement(args))
 
 
 # --- texts in a table ----------------------------------------------------------------------------
@@ -212,16 +230,10 @@ def add_text_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out OUT.csv", "result (default stdout)", type=Path)
 
 
-def texts_of(args: argparse.Namespace) -> Iterable[tuple[str, str]]:
-    """Return (identifier, text) of each row of FILE under a bar; see `read_texts`."""
-    found = read_texts(args.file, text_column=args.text_column, id_column=args.id_column)
-    return progress(found, label="texts")
-
-
 def read_texts(
     path: Path, *, text_column: str = "text", id_column: str | None = None
-) -> Iterator[tuple[str, str]]:
-    """Return (identifier, text) of each row, read as they are asked for.
+) -> Iterable[tuple[str, str]]:
+    """Return (identifier, text) of each row under a bar, read as they are asked for.
 
     The whole file is looked through at once, so that a fault at its end is found before anything is
     written; no more than a row is held.
@@ -245,7 +257,8 @@ def read_texts(
         pass
     text_at, key_at = header.index(text_column), header.index(key) if key else None
     rows = enumerate(islice(read_rows(path), 1, None), start=1)
-    return ((str(number) if key_at is None else row[key_at], row[text_at]) for number, row in rows)
+    found = ((str(n) if key_at is None else row[key_at], row[text_at]) for n, row in rows)
+    return progress(found, label="texts")
 
 
 def write_rows(
@@ -258,22 +271,14 @@ def write_rows(
     """
     if args.json and not args.out:
         return list(rows)
-    with _open_result(args.out) as handle:
+    with ExitStack() as opened:
+        handle = sys.stdout
+        if args.out:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = opened.enter_context(whole_file(args.out))
+            handle = opened.enter_context(unfinished.open("w", newline="", encoding="utf-8"))
         writer = csv.DictWriter(handle, columns, lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow({k: neutral(v) if isinstance(v, str) else v for k, v in row.items()})
     return []
-
-
-@contextmanager
-def _open_result(out: Path | None) -> Iterator[TextIO]:
-    if out is None:
-        yield sys.stdout
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        whole_file(out) as unfinished,
-        unfinished.open("w", newline="", encoding="utf-8") as handle,
-    ):
-        yield handle

@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import workbench.commands._answers as answers
 import workbench.commands._shared as shared
+import workbench.commands.report as answers
 from workbench.commands._app_site import Site, host_name, own_names, site_folder
 from workbench.errors import InputError, MissingDependencyError, OptionError
 
@@ -34,7 +34,6 @@ MOST_TABS = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `workbench app`."""
     parser.epilog = (
         "Without --image the explorer shows a phantom whose findings are known. Ctrl-C ends\n"
         f"the app. --public takes its password from {PASSWORD}, or asks for it."
@@ -74,7 +73,6 @@ def _whole(low: int, high: int, text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until Ctrl-C or SIGTERM."""
     if args.allow_host and not args.public:
         args.parser.error("--allow-host needs --public; without it only this computer is served")
     if (args.study is None) != (args.reader is None):
@@ -86,8 +84,8 @@ def run(args: argparse.Namespace) -> int:
     if args.upright and not args.image:
         args.parser.error("--upright needs --image; a run keeps whether its images were turned")
     shared.check_model(args)
+    shared.need_paths(args)
     site = _site(args)
-    site.check()
     password = _password() if args.public else None
     if importlib.util.find_spec("voila") is None:
         raise MissingDependencyError(
@@ -95,10 +93,8 @@ def run(args: argparse.Namespace) -> int:
         )
     from workbench.commands._app_server import serve
 
-    names = own_names(network=args.public) | frozenset(args.allow_host)
-    ready = partial(_ready, args)
     with site_folder(site) as folder:
-        serve(site, folder, args.port, args.tabs, password, names, ready)
+        serve(args, site, folder, password, partial(_ready, args))
     shared.note("The app has ended.")
     return 0
 
@@ -157,15 +153,15 @@ def _ready(args: argparse.Namespace, server: AppServer) -> None:
 def _exposed(args: argparse.Namespace, server: AppServer) -> str:
     """Say what `--public` gives to whom."""
     named = sorted(own_names(network=True) - own_names() | set(args.allow_host))
-    shown = {
-        "images": f"the {len(args.image)} images" if args.image else "",
-        "run": "the images and reports of the run, and its verdicts, which they can write too",
-        "study": "the radiographs and reports of the study, and the grades of "
-                 f"{args.reader}, which they can write too",
-        "training": "the curves of the training run",
-    }  # fmt: skip
-    seen = [text for name, text in shown.items() if getattr(args, name, args.image) and text]
-    lines = "\n".join(f"  - {text}" for text in ["the model and what it answers", *seen])
+    seen = ["the model and what it answers"]
+    seen += [f"the {len(args.image)} images"] if args.image else []
+    if args.run:
+        seen += ["the images and reports of the run, and its verdicts, which they can write too"]
+    if args.study:
+        seen += ["the radiographs and reports of the study, and the grades of "
+                 f"{args.reader}, which they can write too"]  # fmt: skip
+    seen += ["the curves of the training run"] if args.training else []
+    lines = "\n".join(f"  - {text}" for text in seen)
     return (
         f"The workbench is open to the network, on port {server.port} of\n\n"
         f"    {', '.join(named) or 'this computer'}\n\n"

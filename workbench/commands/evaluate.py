@@ -16,16 +16,10 @@ if TYPE_CHECKING:
     from workbench.evaluation.report_set import ReportSet
     from workbench.evaluation.scorecard import ScoreCard
 
-POLICIES = (
-    "joint-definite",
-    "uncertain-as-positive",
-    "uncertain-as-negative",
-    "blank-as-negative",
-)
+POLICIES = ("joint-definite", "uncertain-as-positive", "uncertain-as-negative", "blank-as-negative")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `workbench evaluate`."""
     parser.epilog = (
         "FILE is CSV, TSV or Parquet with an id column and a text column, or with labels: one\n"
         "column per finding (present, absent, uncertain, blank; or 1, 0, -1), or what\n"
@@ -51,9 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score, compare, write and say."""
-    for path in (args.predictions, args.references, *args.compare):
-        shared.need(path, "no such file; expected reports or labels as CSV, TSV or Parquet")
+    shared.need_paths(args)
     from workbench.evaluation.comparison import compare
     from workbench.evaluation.report_set import read_reports
     from workbench.evaluation.scorecard import score
@@ -71,9 +63,8 @@ def run(args: argparse.Namespace) -> int:
     settings |= {"patients": args.patient_column, "text_metrics": not args.no_text_metrics}
     card, *others = [score(system, references, **settings) for system in systems]
     compared = tuple(compare(card, other) for other in others)
-    files = {}
-    if args.out:
-        files = save_card(card, args.out, compared=compared, cards=tuple(others))
+    written = {"compared": compared, "cards": tuple(others)}
+    files = save_card(card, args.out, **written) if args.out else {}
     found = card.to_dict() | {"comparisons": [other.to_dict() for other in compared]}
     found["files"] = sorted(path.as_posix() for path in files.values())
     return shared.answer(args, found, _lines(card, compared, files))

@@ -21,7 +21,6 @@ ACTIONS = shared.Actions()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `workbench manifest`."""
     parser.epilog = (
         "example: workbench manifest build nih --source downloads/nih --out nih.parquet\n"
         "`workbench manifest card` lists the sources; `manifest ACTION --help` explains each."
@@ -30,13 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run one action."""
-    for name in ("file", "against"):
-        shared.need(getattr(args, name, None), shared.MANIFEST)
-    shared.need(getattr(args, "list", None), "no such list of identifiers")
-    frozen = "no such cohort; expected what `workbench manifest freeze` wrote"
-    shared.need(getattr(args, "cohort", None), frozen)
-    shared.need(getattr(args, "root", None), "no such folder of images", folder=True)
+    shared.need_paths(args)
     return args.act(args)
 
 
@@ -134,15 +127,10 @@ def _freeze(args: argparse.Namespace) -> int:
     from workbench.data import freeze
 
     cohort = freeze(_loaded(args.file), args.out, name=args.name)
-    parts = {split: len(names) for split, names in cohort.images.items()}
-    record = {"name": cohort.name, "rows": cohort.rows, "patients": cohort.patients}
-    record |= {"splits": parts, "digest": cohort.digest, "out": args.out}
-    said = [
-        f"{cohort.name}: {cohort.rows:,} rows, {cohort.patients:,} patients",
-        f"digest {cohort.digest}",
-        f"wrote {args.out}",
-    ]
-    return shared.answer(args, record, said)
+    record: dict = chosen(cohort, "name rows patients digest") | {"out": args.out}
+    record["splits"] = {split: len(names) for split, names in cohort.images.items()}
+    said = f"{cohort.name}: {cohort.rows:,} rows, {cohort.patients:,} patients"
+    return shared.answer(args, record, [said, f"digest {cohort.digest}", f"wrote {args.out}"])
 
 
 @ACTIONS.add(

@@ -15,21 +15,22 @@ from workbench.findings import NO_FINDING, standard_name
 if TYPE_CHECKING:
     from workbench.review import ErrorQueue, StudyResult
 
+KNOWN = "what is known of the images (the manifest of the run, where it lies beside it)"
 OF_RUN = (
     given("run RUN", "folder of `workbench run`", type=Path),
-    given(
-        "--manifest FILE",
-        "what is known of the images (the manifest of the run, where it lies beside it)",
-        type=Path,
-    ),
+    given("--manifest FILE", KNOWN, type=Path),
     given("--task TASK", "task whose answers are reports (report)", default="report"),
 )
+EXPORTED = (
+    "verdicts as a table (default); the corrected reference, for `workbench evaluate`; or the "
+    "reviewed rows of the manifest with corrected labels, for fine-tuning"
+)
+KINDS = ("verdicts", "reference", "manifest")
 SEED = given("--seed N", "of the bootstrap (0)", default=0)
 ACTIONS = shared.Actions()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `workbench review`."""
     parser.epilog = (
         "example: workbench review queue runs/first --manifest manifest.parquet --sample 50 \\\n"
         "             --out look_at_these.csv\n"
@@ -40,11 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run one action."""
     args.refused = 2
-    shared.need(getattr(args, "run", None), shared.RUN, folder=True)
-    shared.need(getattr(args, "study", None), "no such folder of a study", folder=True)
-    shared.need(getattr(args, "manifest", None), shared.MANIFEST)
+    shared.need_paths(args)
     return args.act(args)
 
 
@@ -117,13 +115,7 @@ def _agreement(args: argparse.Namespace) -> int:
 @ACTIONS.add(
     "write verdicts, the corrected reference, or a manifest to train on",
     *OF_RUN,
-    given(
-        "--what",
-        "verdicts as a table (default); the corrected reference, for `workbench evaluate`; or the "
-        "reviewed rows of the manifest with corrected labels, for fine-tuning",
-        choices=("verdicts", "reference", "manifest"),
-        default="verdicts",
-    ),
+    given("--what", EXPORTED, choices=KINDS, default="verdicts"),
     given("--out FILE", "a .csv or .parquet file", type=Path, required=True),
     given("--provenance P", "of changed rows: the reviewers, e.g. radiologist", default="unknown"),
 )
@@ -133,16 +125,14 @@ def _export(args: argparse.Namespace) -> int:
 
     if args.what == "manifest" and args.manifest is None:
         raise OptionError("--what manifest needs --manifest: its rows are what is exported")
-    notes = open_annotations(args.run)
+    notes = made = open_annotations(args.run)
     record: dict = {"what": args.what, "verdicts": len(notes), "out": args.out}
-    made = notes
     if args.what != "verdicts":
         found = made = corrected_reference(_opened(args), notes)
         record |= {"reviewed": int(found.reviewed.sum()), "changes": len(found.changes)}
-        if args.what == "manifest":
-            manifest = load(args.manifest, check=False)
-            made = found.to_manifest(manifest, provenance=args.provenance)
-            record |= {"rows": len(made), "notes": list(made.notes)}
+    if args.what == "manifest":
+        made = found.to_manifest(load(args.manifest, check=False), provenance=args.provenance)
+        record |= {"rows": len(made), "notes": list(made.notes)}
     made.save(args.out)
     counted = ", ".join(f"{record[k]:,} {k}" for k in ("verdicts", "changes") if k in record)
     return shared.answer(args, record, [counted, *_wrote(args)])
@@ -183,16 +173,12 @@ def _study(args: argparse.Namespace) -> int:
     progress, signs = study.progress(), study.surface_features()
     readings = dict(zip(progress["reader"], progress["total"].tolist(), strict=True))
     cases = len(study.key["cases"])
+    said = [f"{cases:,} cases; {args.out / 'key.json'} names the author of each report"]
+    for reader, count in readings.items():
+        said.append(f"{reader}: {count:,} readings, hand out {study.reader_file(reader)} only")
+    said.append("what tells the arms apart without the image (AUROC, 0.5 is nothing):")
     rows = [[name, fixed(value)] for name, value in signs["auroc"].items()]
-    said = [
-        f"{cases:,} cases; {args.out / 'key.json'} names the author of each report",
-        *(
-            f"{reader}: {count:,} readings, hand out {study.reader_file(reader)} only"
-            for reader, count in readings.items()
-        ),
-        "what tells the arms apart without the image (AUROC, 0.5 is nothing):",
-        shared.table(rows, header=("feature", "AUROC")),
-    ]
+    said.append(shared.table(rows, header=("feature", "AUROC")))
     record = {"cases": cases, "out": args.out, "readings": readings}
     record["surface_features"] = signs.reset_index().to_dict("records")
     return shared.answer(args, record, said)

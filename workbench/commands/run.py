@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import workbench.commands._answers as answers
 import workbench.commands._shared as shared
+import workbench.commands.report as answers
 from workbench.errors import OptionError
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `workbench run`."""
     parser.epilog = (
         "example: workbench run --manifest manifest.parquet --out runs/first --task report \\\n"
         "             --task 'ask:Is there a pneumothorax?'\n"
@@ -52,39 +51,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run, and say what it came to; a run without one row done has failed."""
-    args.refused = 2
-    _check(args)
-    from workbench.runs import run as run_manifest
-    from workbench.settings import Settings
-
-    settings = Settings.from_env()
-    same = "model out root cohort engine batch_size fit upright retry_failed workers address"
-    result = run_manifest(
-        args.manifest,
-        tasks=args.task or ["report"],
-        progress=True,
-        device=args.device or settings.device,
-        dtype=args.dtype or settings.dtype,
-        **shared.chosen(args, f"{same} quantize"),
-        **answers.decoding_options(args),
-    )
-    return shared.answer(args, result.summary(), _lines(args, result), good=bool(result.done))
-
-
-def _check(args: argparse.Namespace) -> None:
-    """Refuse what cannot be run, before anything is imported or loaded."""
     from workbench.generation.options import decoding_settings
     from workbench.runs.plan import RunPlan, read_tasks
 
-    decoding = decoding_settings(answers.decoding_options(args))
-    RunPlan(read_tasks(args.task or ["report"]), decoding, args.batch_size)
+    args.refused = 2
+    tasks, decoding = args.task or ["report"], answers.decoding_options(args)
+    RunPlan(read_tasks(tasks), decoding_settings(decoding), args.batch_size)
     if args.engine == "local" and (args.workers, args.address) != (None, None):
         raise OptionError("workers and address belong to engine='ray'; leave them out")
-    shared.need(args.manifest, shared.MANIFEST)
-    shared.need(args.cohort, "no such cohort; expected what `workbench manifest freeze` wrote")
-    shared.need(args.root, "no such folder; expected the one that the manifest's paths start at",
-                folder=True)  # fmt: skip
+    shared.need_paths(args)
     shared.loading(args)
+    from workbench.runs import run as run_manifest
+
+    same = "model out root cohort engine batch_size fit upright retry_failed workers address"
+    options = shared.chosen(args, f"{same} quantize") | shared.placement(args) | decoding
+    result = run_manifest(args.manifest, tasks=tasks, progress=True, **options)
+    return shared.answer(args, result.summary(), _lines(args, result), good=bool(result.done))
 
 
 def _lines(args: argparse.Namespace, result: RunResult) -> Iterator[str]:
