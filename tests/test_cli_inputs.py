@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from workbench.cli import DONE, FAILED, USAGE, main
-from workbench.commands import _answers as answers
+from workbench.commands import report as answers
 from workbench.hallucination.rewriting import Change
 
 HEAVY = ("torch", "transformers", "pandas", "pyarrow", "matplotlib", "scipy")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 
-import workbench.commands._answers as answers
 import workbench.commands._shared as shared
+import workbench.commands.report as answers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `workbench ask`."""
     parser.epilog = 'example: workbench ask chest.png "Is there a pleural effusion?"'
     shared.option(parser, "image IMAGE", "a PNG, JPEG, TIFF or DICOM file")
     shared.option(parser, "question QUESTION", "what to ask, in quotes")
@@ -20,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask, and print the answer."""
+    from workbench.imaging import load_radiograph
     from workbench.imaging.sources import check_path
     from workbench.model.prompt import question_messages
 
@@ -30,8 +29,6 @@ def run(args: argparse.Namespace) -> int:
     question_messages(args.question)
     decoding = answers.decoding_options(args)
     shared.loading(args)
-    from workbench.imaging import load_radiograph
-
     image = load_radiograph(args.image, fit=args.fit, upright=args.upright)
     found = shared.open_model(args).ask(image, args.question, **decoding)
     asked = {"image": args.image, "question": args.question}
