@@ -26,7 +26,7 @@ import nbformat
 from docs.site.course import ROOT, Lesson, read, with_parameters
 from workbench._store import whole_file
 from workbench._version import __version__
-from workbench.commands._notebook import execute_to_html
+from workbench.commands.demo import execute_to_html
 
 HERE = Path(__file__).resolve().parent
 #: The backend that puts figures into notebooks, whatever the calling process draws with.

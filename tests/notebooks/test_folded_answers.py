@@ -13,7 +13,7 @@ import pytest
 from docs.site.course import Lesson, lessons, read
 from docs.site.execute import Executed
 from docs.site.pages import lesson_page
-from workbench.commands._notebook import to_html
+from workbench.commands.demo import to_html
 
 COURSE = lessons()
 every_lesson = pytest.mark.parametrize("lesson", COURSE, ids=lambda lesson: lesson.stem)

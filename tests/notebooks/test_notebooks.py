@@ -13,7 +13,8 @@ import pytest
 from docs.site.__main__ import KEPT
 from docs.site.course import lessons
 from docs.site.execute import executed
-from workbench.commands._notebook import WIDGET, execute_to_html, to_html
+from workbench.commands._app_site import WIDGET
+from workbench.commands.demo import execute_to_html, to_html
 from workbench.errors import WorkbenchError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,24 +1,27 @@
 """`workbench demo`: a phantom and a real chest through the whole workbench, and the first lesson.
 
-For each: the report as text and JSON and a figure. Then the start notebook, executed, as one HTML
-page. What cannot be made here is said, never left out silently.
+What cannot be made here is said, never left out silently. A notebook becomes one HTML page that
+carries its style and images inside and loads no script, so it reads the same without a network.
+Formulas stay as they are written, and a widget is shown by the picture that it brings along.
 """
 
 from __future__ import annotations
 
 import argparse
 import textwrap
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import workbench.commands._answers as answers
 import workbench.commands._shared as shared
+import workbench.commands.report as answers
 from workbench._version import __version__
-from workbench.errors import MissingDependencyError
+from workbench.errors import MissingDependencyError, WorkbenchError
 from workbench.findings import ALL_FINDINGS, NO_FINDING, PRESENT
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from workbench.generation.result import Generation
     from workbench.interface import ChestXrayModel
     from workbench.phantom.case import Phantom
@@ -30,17 +33,11 @@ SEED, FINDINGS = 7, ("pleural effusion", "nodule")
 METHOD = "relevancy"
 
 
-@dataclass
-class _Made:
-    """What the demonstration made, what it could not make and why, and lines about it."""
-
-    files: list[Path] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
-    lines: list[str] = field(default_factory=list)
+#: nbconvert's lab page without its four remote scripts, set like a printed lesson.
+TEMPLATE = Path(__file__).with_name("notebook.html.j2")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `workbench demo`."""
     slow = "leave out the notebook, the slowest part"
     shared.option(parser, "--out DIR", "folder (out/demo)", default=Path("out/demo"))
     shared.option(parser, "--no-notebook", slow, action="store_true")
@@ -48,56 +45,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make everything, then say in ten lines what was made and what to do next."""
     shared.loading(args)
     import matplotlib
 
     matplotlib.use("Agg")
-    made = _Made()
     args.out.mkdir(parents=True, exist_ok=True)
     model = shared.open_model(args)
-    steps = [("a phantom", _phantom), ("a real chest", _dicom)]
+    steps = {"a phantom": _phantom, "a real chest": _dicom, "the start notebook": _notebook}
+    made: dict = {"files": [], "skipped": {}}
+    lines = [f"CXR-LLaVA Workbench {__version__}: this is now in {args.out}"]
     if args.no_notebook:
-        made.skipped[NOTEBOOK] = "left out, as asked"
-    else:
-        steps.append(("the start notebook", _notebook))
-    for label, step in shared.progress(steps, label="demo"):
+        del steps["the start notebook"]
+        made["skipped"][NOTEBOOK] = "left out, as asked"
+    for label, step in shared.progress(steps.items(), label="demo"):
         shared.note(f"{label} ...")
-        step(model, args.out, made)
-    lines = [
-        f"CXR-LLaVA Workbench {__version__}: this is now in {args.out}",
-        *made.lines,
+        lines += step(model, args.out, made)
+    lines += [
         "  *.txt *.json  the reports; with findings, contract, prompt, settings and hashes",
-        f"  {PAGE}  " + made.skipped.get(NOTEBOOK, "the first lesson, executed: open it"),
+        f"  {PAGE}  " + made["skipped"].get(NOTEBOOK, "the first lesson, executed: open it"),
         "Next: `make lab` opens the lessons; `workbench report FILE` reads your own image;",
         "      `workbench phantom --help` draws more phantoms; `workbench doctor` checks all.",
         f"Remember: {model.notice}",
     ]
-    return shared.answer(args, {"files": made.files, "skipped": made.skipped}, lines)
+    return shared.answer(args, made, lines)
 
 
-def _phantom(model: ChestXrayModel, out: Path, made: _Made) -> None:
+def _phantom(model: ChestXrayModel, out: Path, made: dict) -> list[str]:
     """A phantom: report, and figure with the truth outlined."""
     from workbench.phantom.case import phantom
 
     case = phantom(SEED, findings=list(FINDINGS))
     generation = model.report(case.image)
-    made.files += [*answers.save(case.image, generation, out / "phantom"), out / "phantom.png"]
-    _case_figure(model, case, generation, out / "phantom.png")
+    made["files"] += [*answers.save(case.image, generation, out / "phantom"), out / "phantom.png"]
+    _case_figure(model, case, generation).savefig(out / "phantom.png", dpi=120)
     drawn = ", ".join(name for name, code in case.labels.items() if code == PRESENT)
-    made.lines += [
+    return [
         "  phantom.png   a phantom, outlined; a map of a finding; what the model says",
         f"                drawn: {drawn}; stated: {_stated(generation)}",
     ]
 
 
-def _case_figure(model: ChestXrayModel, case: Phantom, generation: Generation, path: Path) -> None:
+def _case_figure(model: ChestXrayModel, case: Phantom, generation: Generation) -> Figure:
     from workbench.figures.maps import plot_case
     from workbench.reports import label
     from workbench.saliency import explain
 
     stated = label(generation.text)
-    verdicts = [(name, code, stated.code(name)) for name, code in case.labels.items()]
     identity, shown = generation.model, {}
     named = next((name for name in FINDINGS if name in stated.present), None)
     if named is not None:
@@ -109,19 +102,18 @@ def _case_figure(model: ChestXrayModel, case: Phantom, generation: Generation, p
             "values_details": found.details,
         }
     notice = generation.warnings[0].message if generation.warnings else ""
-    figure = plot_case(
+    return plot_case(
         case.image.pixels,
         case.masks,
         text=generation.text,
-        verdicts=verdicts,
+        verdicts=[(name, code, stated.code(name)) for name, code in case.labels.items()],
         title=f"What {Path(identity.id).name} says of {generation.source}",
         footer=f"sha256 {identity.sha256[:12]}, {generation.seconds:.2f} s; {notice}",
         **shown,
     )
-    figure.savefig(path, dpi=120)
 
 
-def _dicom(model: ChestXrayModel, out: Path, made: _Made) -> None:
+def _dicom(model: ChestXrayModel, out: Path, made: dict) -> list[str]:
     """A real chest: report with its warnings, and figure of what the model got to see."""
     from workbench.imaging import load_radiograph, sample_dicom
     from workbench.radiograph import Radiograph
@@ -129,30 +121,28 @@ def _dicom(model: ChestXrayModel, out: Path, made: _Made) -> None:
     try:
         image = load_radiograph(sample_dicom())
     except MissingDependencyError as error:
-        made.skipped["dicom"] = str(error)
-        made.lines += ["  dicom.png     skipped:", f"                {error}"]
-        return
+        made["skipped"]["dicom"] = str(error)
+        return ["  dicom.png     skipped:", f"                {error}"]
     generation = model.report(image)
-    made.files += [*answers.save(image, generation, out / "dicom"), out / "dicom.png"]
+    made["files"] += [*answers.save(image, generation, out / "dicom"), out / "dicom.png"]
     warned = replace(image.contract, warnings=generation.warnings)
     figure = Radiograph(image.pixels, warned, image.meta).show(size=model.card.image_size)
     figure.savefig(out / "dicom.png", dpi=120)
-    made.lines += [
+    return [
         "  dicom.png     a real chest (DICOM): as stored, as the model sees it, warnings",
         f"                stated: {_stated(generation)}: not to be believed",
     ]
 
 
-def _notebook(model: ChestXrayModel, out: Path, made: _Made) -> None:
+def _notebook(model: ChestXrayModel, out: Path, made: dict) -> list[str]:
     """The start notebook, executed."""
-    from workbench.commands._notebook import execute_to_html
-
-    source = find_notebook()
-    if source is None:
-        made.skipped[NOTEBOOK] = "the notebooks are in the source repository, not in the package"
-        return
-    execute_to_html(source, out / PAGE, title="Start here")
-    made.files.append(out / PAGE)
+    if source := find_notebook():
+        execute_to_html(source, out / PAGE, title="Start here")
+        made["files"].append(out / PAGE)
+    else:
+        missing = "the notebooks are in the source repository, not in the package"
+        made["skipped"][NOTEBOOK] = missing
+    return []
 
 
 def find_notebook() -> Path | None:
@@ -167,3 +157,94 @@ def _stated(generation: Generation) -> str:
 
     stated = sorted(label(generation.text).present, key=ALL_FINDINGS.index)
     return textwrap.shorten(", ".join(stated) or NO_FINDING, 54, placeholder=" ...")
+
+
+# --- a notebook as a page -------------------------------------------------------------------------
+
+
+def execute_to_html(notebook: Path, page: Path, *, title: str) -> None:
+    """Run every cell of a notebook in a fresh kernel and write the result as an HTML page.
+
+    Raises:
+        WorkbenchError: a cell failed, or took more than ten minutes; the message says why.
+    """
+    import nbformat
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    book = nbformat.read(notebook, as_version=4)
+    client = NotebookClient(
+        book,
+        timeout=600,
+        resources={"metadata": {"path": str(notebook.parent)}},
+        extra_arguments=["--log-level=ERROR"],
+        store_widget_state=False,
+    )
+    # without folders of kernels "python3" is this interpreter, whatever the user has installed
+    kernels = KernelSpecManager(kernel_dirs=[])
+    client.km = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=kernels)
+    try:
+        client.execute()
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        reason = str(error).strip().splitlines()[0]
+        if isinstance(error, CellExecutionError):
+            reason = f"{error.ename}: {error.evalue}"
+        said = f"a cell of {notebook.name} failed: {reason}; open it with `make lab` and run it"
+        raise WorkbenchError(f"{said} by hand") from error
+    page.write_text(to_html(book, title=title), encoding="utf-8")
+
+
+def to_html(book, *, title: str) -> str:
+    """Return an executed notebook as one self-contained HTML page."""
+    from nbconvert import HTMLExporter
+
+    _describe_images(book)
+    _set_tables(book)
+    # Not `embed_images`: it repairs each piece of HTML between two paragraphs by itself, and so
+    # closes a <details> before what it is to fold. Pictures of outputs are in the page anyhow.
+    exporter = HTMLExporter(
+        raw_template=TEMPLATE.read_text(encoding="utf-8"),
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+    )
+    html, _ = exporter.from_notebook_node(book, resources={"metadata": {"name": title}})
+    return html
+
+
+def _set_tables(book) -> None:
+    """Set words left and numbers right in the tables of pandas, which sets everything right."""
+    from bs4 import BeautifulSoup
+
+    from workbench.figures.tables import side
+
+    for data in (out.get("data", {}) for cell in book.cells for out in cell.get("outputs", [])):
+        html = "".join(data.get("text/html", ""))
+        if "<table" not in html:
+            continue
+        soup = BeautifulSoup(html, "html.parser")
+        for table in soup.select("table.dataframe, table[id^=T_]"):
+            rows = [row.find_all(["td", "th"]) for row in table.find_all("tr")]
+            if len({len(row) for row in rows}) != 1 or table.select("[colspan], [rowspan]"):
+                continue
+            heads = len(table.select("thead tr"))
+            for column in zip(*rows, strict=True):
+                own = side([cell.get_text() for cell in column[heads:]])
+                for cell in column:
+                    cell["style"] = own
+        data["text/html"] = str(soup)
+
+
+def _describe_images(book) -> None:
+    """Give every image a text for those who cannot see it: the heading that it stands under."""
+    heading = ""
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            found = [line for line in cell.source.splitlines() if line.startswith("#")]
+            heading = found[-1].lstrip("# ") if found else heading
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                described = output.setdefault("metadata", {}).setdefault("image/png", {})
+                described.setdefault("alt", f"Figure: {heading}")
