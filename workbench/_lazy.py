@@ -7,9 +7,7 @@
 
 The imports that a checker of types reads are the only list: they are read from the file itself. A
 checker takes a module with `__getattr__` to have every name, so it must not see that.
-
-Sources: PEP 562, module `__getattr__` and `__dir__`; the data model, section 3.3.2.1, `__class__`
-assignment of modules.
+Source: PEP 562; the data model, section 3.3.2.1, `__class__` assignment of modules.
 """
 
 from __future__ import annotations
@@ -19,11 +17,9 @@ import importlib
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from pkgutil import resolve_name
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from inspect import Signature
+from typing import Any
 
 
 def lazy_names(
@@ -33,9 +29,8 @@ def lazy_names(
 
     `modules` are names that are modules of the package itself, though they can be called.
     """
-    owners = dict.fromkeys(modules, package) | {
-        name: owner for name, owner in _imports(file) if name not in modules
-    }
+    owners = dict(_imports(file)) | dict.fromkeys(modules, package)
+    names = sorted(owners)
 
     def __getattr__(name: str) -> Any:
         if name not in owners:
@@ -48,7 +43,6 @@ def lazy_names(
         setattr(sys.modules[package], name, value)
         return value
 
-    names = sorted(owners)
     return names, __getattr__, lambda: names
 
 
@@ -68,27 +62,18 @@ def make_callable(module_name: str, function_path: str) -> None:
     """Make a module that is being imported callable: `wb.phantom(seed=7)`.
 
     Importing `workbench.phantom` binds the module to the name `phantom` of the package, whatever a
-    lazy `__getattr__` had in mind. So the module gets a class with `__call__`.
-
-    Args:
-        module_name: its `__name__`.
-        function_path: "package.module:function", resolved at the first call.
+    lazy `__getattr__` had in mind. So the module gets a class with `__call__`. `function_path` is
+    "package.module:function", resolved at the first call.
     """
-    target_module, _, function_name = function_path.partition(":")
-
-    def resolve() -> Callable:
-        return getattr(importlib.import_module(target_module), function_name)
 
     class CallableModule(ModuleType):
-        """A module that can also be called like the function it is named after."""
-
         def __call__(self, *args, **kwargs):
-            return resolve()(*args, **kwargs)
+            return resolve_name(function_path)(*args, **kwargs)
 
         @property
-        def __signature__(self) -> Signature:
+        def __signature__(self):
             from inspect import signature  # takes longer than importing the package
 
-            return signature(resolve())
+            return signature(resolve_name(function_path))
 
     sys.modules[module_name].__class__ = CallableModule

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -15,12 +14,5 @@ def progress(
     """Return the items with a bar around them; `show=False` for none at all."""
     from tqdm import tqdm
 
-    return tqdm(
-        items,
-        total=total,
-        desc=label,
-        delay=2.0,
-        leave=False,
-        file=sys.stderr,
-        disable=None if show else True,
-    )
+    hidden = None if show else True  # None: where stderr is no terminal
+    return tqdm(items, total=total, desc=label, delay=2.0, leave=False, disable=hidden)

@@ -126,19 +126,15 @@ class JsonLines:
                 records before are kept.
         """
         line = json.dumps(record, default=dict).encode("ascii") + b"\n"
-        name = self.path.name
         try:
             if not self.path.parent.is_dir():
                 raise FileNotFoundError(2, "its folder is gone")
             with FileLock(f"{self.path}.lock", timeout=_PATIENCE, mode=0o600):
                 self._append(line)
-        except Timeout:
-            raise RunError(
-                f"{name}: another process has held this file for {_PATIENCE} seconds; end it and "
-                "try again"
-            ) from None
         except OSError as error:
-            reason = (error.strerror or type(error).__name__).lower()
+            name, reason = self.path.name, (error.strerror or type(error).__name__).lower()
+            if isinstance(error, Timeout):
+                reason = f"another process has held it for {_PATIENCE} seconds"
             raise RunError(
                 f"{name}: the record cannot be written ({reason}); what was written before is "
                 "kept. Make room, or make the folder writable, and try again"

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 #: Rows that are turned into columns at once.
 _BLOCK = 20_000
 _SENTENCE = re.compile(r"[.!?;:,]\s|[\n\r\t]")
+#: What `csv` says of a fault, and what is said here.
+_FAULTS = {
+    "unexpected end of data": "a quote is opened and never closed",
+    "expected after": "a quote is closed in the middle of a cell",
+}
 _DAMAGES = (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error)
 
 
@@ -48,7 +53,8 @@ def read_rows(path: Path, *, delimiter: str | None = None) -> Iterator[list[str]
             message names the row, and never quotes it.
     """
     csv.field_size_limit(2**31 - 1)
-    guessed, delimiter = delimiter is None, delimiter or _delimiter(path)
+    guessed, is_tsv = delimiter is None, ".tsv" in (part.lower() for part in path.suffixes)
+    delimiter = delimiter or ("\t" if is_tsv else ",")
     number, line = -1, 0
     try:
         with open_text(path) as handle:
@@ -68,8 +74,9 @@ def read_rows(path: Path, *, delimiter: str | None = None) -> Iterator[list[str]
                     yield row
                 line = reader.line_num
     except csv.Error as error:
+        said = next((text for fault, text in _FAULTS.items() if fault in str(error)), str(error))
         raise InputError(
-            f"{path.name}, {_place(number + 1, line + 1)}: {_quoting(error)}; nothing was read. "
+            f"{path.name}, {_place(number + 1, line + 1)}: {said}; nothing was read. "
             'Save it as CSV UTF-8 again, with "quotes" around texts and quotes in them doubled'
         ) from None
     except UnicodeDecodeError as error:
@@ -126,10 +133,6 @@ def open_text(path: Path) -> Iterator[TextIO]:
         else:
             data = (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb")
         yield opened.enter_context(io.TextIOWrapper(data, "utf-8-sig", newline=""))
-
-
-def _delimiter(path: Path) -> str:
-    return "\t" if ".tsv" in (part.lower() for part in path.suffixes) else ","
 
 
 def listed(names: Iterable[object], *, most: int = 12) -> str:
@@ -191,15 +194,6 @@ def _fitted(row: list[str], names: list[str], path: Path, place: str) -> list[st
         f"{path.name}, {place}: {len(row)} cells, but the header has {wide}; {cause}. Nothing was "
         "read; correct the row, or save the file as CSV again"
     )
-
-
-def _quoting(error: csv.Error) -> str:
-    text = str(error)
-    if "unexpected end of data" in text:
-        return "a quote is opened and never closed"
-    if "expected after" in text:
-        return "a quote is closed in the middle of a cell"
-    return text
 
 
 def _place(number: int, line: int) -> str:

@@ -1,8 +1,7 @@
 """The `workbench` command: one parser, exit codes, and how errors are said.
 
 Exit codes: 0 done, 1 failed (one line on stderr says what and what to do), 2 wrong usage,
-130 interrupted. Every command module is `workbench.commands.<name>`, with `_` for `-`, and has
-`add_arguments(parser)` and `run(args) -> int`; it is imported only when its command is asked for.
+130 interrupted. A command is a module of `workbench.commands`, imported only when it is asked for.
 
 Slips of typing get two lines: a misspelt command, option or choice is answered with the nearest
 one; words left over, with the quotes that they lack; and what the package says in words of Python
@@ -113,10 +112,8 @@ class Parser(argparse.ArgumentParser):
 
     def _option(self, name: str) -> str | None:
         """Return the option that an argument of Python is given by."""
-        for action in self._actions:
-            if action.dest == name and action.option_strings:
-                return action.option_strings[-1]
-        return None
+        found = [one.option_strings[-1:] for one in self._actions if one.dest == name]
+        return found[0][0] if found and found[0] else None
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         """Refuse what is none of the choices, with the nearest of them."""
@@ -175,13 +172,10 @@ def build_parser(command: str | None = None) -> Parser:
     parser.add_argument("--version", action="version", version=f"workbench {__version__}")
     parser.add_argument("--verbose", action="store_true", help="say on stderr what is being done")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    raw = argparse.RawDescriptionHelpFormatter
     for name, summary in COMMANDS.items():
-        sub = commands.add_parser(
-            name,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        said = f"{summary[0].upper()}{summary[1:]}."
+        sub = commands.add_parser(name, help=summary, description=said, formatter_class=raw)
         if command in (None, name):
             _module(name).add_arguments(sub)
             sub.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -206,8 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except (WorkbenchError, OSError) as error:
-        said = args.parser.spoken(" ".join(_words(error).split()))
-        sys.stderr.write(f"workbench: {said}\n")
+        sys.stderr.write(f"workbench: {args.parser.spoken(' '.join(_words(error).split()))}\n")
         return args.refused if isinstance(error, OptionError) else FAILED
     except KeyboardInterrupt:
         sys.stderr.write("\nworkbench: interrupted\n")
@@ -215,7 +208,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _module(command: str):
-    """Import the module of a command."""
     return importlib.import_module(f"workbench.commands.{command.replace('-', '_')}")
 
 

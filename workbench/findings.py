@@ -21,7 +21,6 @@ CODES = (PRESENT, ABSENT, UNCERTAIN, NOT_MENTIONED)
 
 #: What stands in a cell that says nothing, in lower case.
 EMPTY_CELLS = ("", "nan", "none", "null", "na", "n/a", "<na>", "nat")
-_LONGEST_EMPTY = max(map(len, EMPTY_CELLS))
 #: Cells of the label files of CheXpert and MIMIC-CXR-JPG, as `cell_key` writes them.
 TICKS = {"1": PRESENT, "0": ABSENT, "-1": UNCERTAIN}
 #: The codes themselves.
@@ -50,17 +49,9 @@ PHANTOM_FINDINGS = (*PAPER_FINDINGS, NODULE, DEVICE)
 ON_REQUEST = (FRACTURE,)
 
 ALL_FINDINGS = (
-    *PAPER_FINDINGS,
-    "pneumonia",
-    "lung opacity",
-    "lung lesion",
-    NODULE,
-    "enlarged cardiomediastinum",
-    "pleural other",
-    FRACTURE,
-    DEVICE,
-    NO_FINDING,
-)
+    *PAPER_FINDINGS, "pneumonia", "lung opacity", "lung lesion", NODULE,
+    "enlarged cardiomediastinum", "pleural other", FRACTURE, DEVICE, NO_FINDING,
+)  # fmt: skip
 
 #: A finding and the wider one that it belongs to (Irvin et al. 2019, figure 1; nodule is ours).
 PARENTS = {
@@ -110,11 +101,6 @@ def cell_key(cell: object) -> str:
     if _NUMBER.fullmatch(key):
         return f"{float(key) + 0.0:.12g}"
     return key
-
-
-def is_silent(cell: object) -> bool:
-    """Return whether a cell says nothing; a long one is not looked at twice."""
-    return len(str(cell).strip()) <= _LONGEST_EMPTY and not cell_key(cell)
 
 
 def read_cell(cell: object, words: Mapping[str, str]) -> str | None:

@@ -1,8 +1,6 @@
 """Settings of one process: whether the network may be used, and defaults.
 
-Settings are read from the environment once, at the edge (command line, `load_model`), and passed
-down as a value; nothing below reads environment variables for itself. "auto" is resolved where the
-device is opened.
+They are read from the environment once, at the edge (command line, `load_model`), and passed down.
 """
 
 from __future__ import annotations
@@ -62,20 +60,15 @@ class Settings:
             OptionError: a variable has a value that cannot be understood; the message names it.
         """
         env = os.environ if environ is None else environ
-        options: dict = {}
-        if env.get("WORKBENCH_MAX_PIXELS"):
-            try:
-                options["max_pixels"] = int(env["WORKBENCH_MAX_PIXELS"].replace("_", ""))
-            except ValueError:
-                raise OptionError(
-                    "WORKBENCH_MAX_PIXELS must be a whole number of pixels such as 100000000, got "
-                    f"{env['WORKBENCH_MAX_PIXELS']!r}"
-                ) from None
-        for name in ("device", "dtype"):
-            if env.get(f"WORKBENCH_{name.upper()}"):
-                options[name] = env[f"WORKBENCH_{name.upper()}"]
+        pixels = env.get("WORKBENCH_MAX_PIXELS") or f"{cls.max_pixels}"
+        if not pixels.replace("_", "").isdecimal():
+            raise OptionError(
+                "WORKBENCH_MAX_PIXELS must be a whole number of pixels such as 100000000, got "
+                f"{pixels!r}"
+            )
         offline = any(_flag(env, name) for name in ("WORKBENCH_OFFLINE", "HF_HUB_OFFLINE"))
-        return cls(offline=offline, **options)
+        device, dtype = env.get("WORKBENCH_DEVICE"), env.get("WORKBENCH_DTYPE")
+        return cls(offline, device or cls.device, dtype or cls.dtype, int(pixels))
 
 
 def check_device(device: str) -> None:

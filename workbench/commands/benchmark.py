@@ -20,7 +20,6 @@ _SIZES = {"saliency": 300, "hallucination": 1000, "mitigation": 400}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `workbench benchmark`."""
     parser.epilog = (
         "saliency\n"
         "Draws phantoms with one finding each, lets the model report, and scores the map of every\n"
@@ -52,22 +51,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, save what was asked for, and print the table."""
     _check(args)
     shared.loading(args)
     table = _measure(args)
+    if args.record:
+        table.record(args.record)
     if args.out:
         table.save(args.out)
     return shared.answer(args, table.to_dict(), [str(table)])
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse options of the one benchmark for the other, and what cannot be measured."""
     shared.at_least(args, n=1, jobs=1, slow=1, seed=0, randomised=0, samples=0)
-    given = {"--methods": args.methods, "--record": args.record}
-    wrong = [name for name, value in given.items() if value is not None]
-    if args.what != "saliency" and wrong:
-        raise OptionError(f"{wrong[0]} belongs to benchmark saliency; leave it out")
+    for name in ("methods", "record"):
+        if args.what != "saliency" and getattr(args, name) is not None:
+            raise OptionError(f"--{name} belongs to benchmark saliency; leave it out")
     if args.methods is not None:
         from workbench.bench.saliency import check_methods
 
@@ -80,15 +78,11 @@ def _measure(args: argparse.Namespace) -> BenchTable:
     n = _SIZES[args.what] if args.n is None else args.n
     # a process for each core, where there is enough work for it to be worth starting
     jobs = args.jobs or max(1, min(os.cpu_count() or 1, n // 8, 8))
-    common: dict[str, Any] = {"n": n, "seed": args.seed, "jobs": jobs, "kept": args.keep}
-    common["progress"] = not args.json
-    model = shared.open_model(args)
+    options: dict[str, Any] = {"n": n, "seed": args.seed, "jobs": jobs, "kept": args.keep}
     if args.what == "saliency":
-        some = {"slow_cases": args.slow, "randomised_cases": args.randomised}
-        table = bench.benchmark_saliency(model, methods=args.methods, **some, **common)
-        if args.record:
-            table.record(args.record)
-        return table
-    if args.what == "hallucination":
-        return bench.benchmark_hallucination(model, samples=args.samples, **common)
-    return bench.benchmark_mitigation(model, **common)
+        options |= {"methods": args.methods, "slow_cases": args.slow}
+        options["randomised_cases"] = args.randomised
+    elif args.what == "hallucination":
+        options["samples"] = args.samples
+    measure = getattr(bench, f"benchmark_{args.what}")
+    return measure(shared.open_model(args), progress=not args.json, **options)

@@ -1,7 +1,6 @@
 """`workbench check-text`: find what no single image can show in a column of report texts.
 
-One row for each place that a rule found; a text without any has no row. Files of any length are
-read and written row by row.
+One row for each place that a rule found. Files of any length are read and written row by row.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ _TEXTS = "texts"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `workbench check-text`."""
     parser.epilog = (
         "Rules: prior comparison, invented measurement, invented date, invented history, unseen\n"
         "view, invented communication, placeholder, contradiction, laterality conflict,\n"
@@ -29,20 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check every row, write the CSV, and say how often each rule found something."""
     from workbench.hallucination.text_checks import CHECKS
 
     counts: Counter = Counter()
-    shown = shared.write_rows(args, COLUMNS, _rows(shared.texts_of(args), counts))
+    texts = shared.read_texts(args.file, **shared.chosen(args, "text_column id_column"))
+    shown = shared.write_rows(args, COLUMNS, _rows(texts, counts))
     rules = {name: counts[name] for name in CHECKS if counts[name]}
-    total = sum(rules.values())
-    found = {"texts": counts[_TEXTS], "issues": total, "rules": rules, "out": args.out}
-    said = [
-        shared.table(list(rules.items()), header=("rule", "found")),
-        f"{total} issues in {counts[_TEXTS]} texts; wrote {args.out}",
-    ]
-    found |= {} if args.out else {"rows": shown}
-    return shared.answer(args, found, said if args.out else ())
+    total, texts = sum(rules.values()), counts[_TEXTS]
+    found = {"texts": texts, "issues": total, "rules": rules, "out": args.out}
+    if not args.out:
+        return shared.answer(args, found | {"rows": shown}, ())
+    table = shared.table(list(rules.items()), header=("rule", "found"))
+    return shared.answer(args, found, [table, f"{total} issues in {texts} texts; wrote {args.out}"])
 
 
 def _rows(texts: Iterable[tuple[str, str]], counts: Counter) -> Iterator[dict]:

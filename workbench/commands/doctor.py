@@ -1,9 +1,4 @@
-"""`workbench doctor`: is the installation sound, does a checkpoint compute right, how good is mini.
-
-Without options it checks the installation: each row is ok, warn or fail, what was found, and the
-repair. `--parity DIR` compares checkpoints with reference vectors, array by array. `--mini`
-examines the model on phantoms kept for evaluation.
-"""
+"""`workbench doctor`: is the installation sound, does a checkpoint compute right, is mini good."""
 
 from __future__ import annotations
 
@@ -12,17 +7,13 @@ import importlib.util
 import platform
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import workbench.commands._shared as shared
 from workbench._version import __version__
 from workbench.settings import FIRST_HELD_OUT_SEED, Settings
-
-if TYPE_CHECKING:
-    from workbench.generation.parity import ParityReport
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
@@ -38,7 +29,6 @@ _SYNTAXES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `workbench doctor`."""
     what = parser.add_mutually_exclusive_group()
     vectors = (
         "compare with reference vectors: a folder with checkpoints/, golden/ and images/, or one "
@@ -55,7 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do the check that was asked for."""
     if args.parity:
         return _parity(args)
     return _exam(args) if args.mini else _environment(args)
@@ -65,18 +54,14 @@ def _parity(args: argparse.Namespace) -> int:
     from workbench.generation.parity import compare
 
     report = compare(args.parity, progress=not args.json)
-    return shared.answer(args, report.to_dict(), _compared(report), good=report.ok)
-
-
-def _compared(report: ParityReport) -> Iterator[str]:
     cells = []
     for row in report.rows:
         numbers = ["-" if n is None else f"{n:.2e}" for n in (row.max_abs_diff, row.tolerance)]
         verdict = "ok" if row.ok else "MISS"
         cells.append((row.case, row.array, *numbers, row.measure, verdict, row.note))
     header = ("case", "array", "difference", "tolerance", "measured as", "verdict", "note")
-    yield shared.table(cells, header=header)
-    yield str(report)
+    said = [shared.table(cells, header=header), str(report)]
+    return shared.answer(args, report.to_dict(), said, good=report.ok)
 
 
 def _exam(args: argparse.Namespace) -> int:
@@ -91,12 +76,8 @@ def _exam(args: argparse.Namespace) -> int:
 # --- the installation ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Check:
-    """One row of the table: what was looked at, "ok", "warn" or "fail", what is there, the repair.
-
-    The repair is empty when nothing is to be done.
-    """
+class Check(NamedTuple):
+    """What was looked at, "ok", "warn" or "fail", what is there, and the repair where one helps."""
 
     check: str
     status: str
@@ -104,35 +85,32 @@ class Check:
     repair: str = ""
 
 
-def _judged(check: str, good: bool, found: str, repair: str, *, bad: str = FAIL) -> Check:
-    """Return a row whose repair is needed only where something is not good."""
-    return Check(check, OK, found) if good else Check(check, bad, found, repair)
-
-
 def _environment(args: argparse.Namespace) -> int:
-    checks = (_python, _packages, _bytecode, _machine, _codecs, _notebooks, _mini)
+    checks = (_packages, _bytecode, _machine, _codecs, _notebooks, _mini)
     rows = [row for check in checks for row in check()]
     lines = []
     for row in rows:
         lines.append(f"{row.status:4}  {row.check:13}  {row.found}")
         lines += [f"{'':19}  -> {row.repair}"] if row.repair else []
-    worried = sum(row.status != OK for row in rows)
+    statuses = [row.status for row in rows]
+    worried = len(rows) - statuses.count(OK)
     lines.append(f"{worried} of {len(rows)} need a look" if worried else "everything is in order")
-    sound = not any(row.status == FAIL for row in rows)
-    found = {"ok": sound, "rows": [asdict(row) for row in rows]}
+    sound = FAIL not in statuses
+    found = {"ok": sound, "rows": [row._asdict() for row in rows]}
     return shared.answer(args, found, lines, good=sound)
 
 
-def _python() -> Iterator[Check]:
-    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    repair = "use Python 3.11 or newer: make demo PYTHON=/path/to/python3.11"
-    yield _judged("python", sys.version_info >= (3, 11), found, repair)
+def _judged(check: str, good: bool, found: str, repair: str, *, bad: str = FAIL) -> Check:
+    """Return a row whose repair is needed only where something is not good."""
+    return Check(check, OK, found) if good else Check(check, bad, found, repair)
 
 
 def _packages() -> Iterator[Check]:
     """The package, and each library it requires, inside the declared range."""
     from packaging.requirements import Requirement
 
+    python = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    yield Check("python", OK, python)
     try:
         declared = requires(DISTRIBUTION) or []
     except PackageNotFoundError:

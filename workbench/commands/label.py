@@ -2,8 +2,7 @@
 
 One row for each finding that a text states, denies or leaves open; one row `no mention` for a text
 that speaks of none. A finding without a row is unknown, not absent. Every row of the file comes out
-again, with its number and a status: "labelled", "no mention" or "no text". Files of any length are
-read and written row by row.
+again, with its number and a status. Files of any length are read and written row by row.
 """
 
 from __future__ import annotations
@@ -28,31 +27,25 @@ _CODES = (PRESENT, ABSENT, UNCERTAIN)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `workbench label`."""
     parser.epilog = "example: workbench label reports.csv --text-column report --out labels.csv"
     shared.add_text_arguments(parser)
     shared.option(parser, "--backend B", "rules (default) or radgraph", default="rules")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Label every row, write the CSV, and say how often each finding was stated."""
     from workbench.reports import reader
 
     read = reader(args.backend)
     statuses, codes = Counter(), Counter()
-    shown = shared.write_rows(args, COLUMNS, _rows(shared.texts_of(args), read, statuses, codes))
+    texts = shared.read_texts(args.file, **shared.chosen(args, "text_column id_column"))
+    shown = shared.write_rows(args, COLUMNS, _rows(texts, read, statuses, codes))
     silent = statuses[NO_MENTION] + statuses[NO_TEXT]
     names = sorted({name for name, _ in codes})
-    found = {
-        "texts": statuses.total(),
-        "rows": codes.total() + silent,
-        "no_mention": silent,
-        "no_text": statuses[NO_TEXT],
-        "findings": {name: {code: codes[name, code] for code in _CODES} for name in names},
-        "out": args.out,
-    }
-    labels = {} if args.out else {"labels": shown}
-    return shared.answer(args, labels | found, _lines(found) if args.out else ())
+    found = {} if args.out else {"labels": shown}
+    found |= {"texts": statuses.total(), "rows": codes.total() + silent}
+    found |= {"no_mention": silent, "no_text": statuses[NO_TEXT], "out": args.out}
+    found["findings"] = {name: {code: codes[name, code] for code in _CODES} for name in names}
+    return shared.answer(args, found, _lines(found) if args.out else ())
 
 
 def _rows(

@@ -16,13 +16,11 @@ KNOWN = ("mini", "ECOFRI/CXR-LLAVA-v2")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `workbench models`."""
     which = "mini, a hub id, or a directory in the published layout (default: the known ones)"
     shared.option(parser, "models NAME", which, nargs="*", default=KNOWN)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the card of each model."""
     from workbench.model.source import find_local
 
     for name in args.models:
@@ -54,7 +52,5 @@ def _lines(card: ModelCard) -> Iterator[str]:
 
 
 def _size(size: int) -> str:
-    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size / 1e3:.1f} kB"
+    unit, factor = ("GB", 1e9) if size >= 1e9 else ("MB", 1e6)
+    return f"{size / factor:.1f} {unit}"

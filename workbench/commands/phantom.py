@@ -31,7 +31,6 @@ def finding_list(text: str) -> list[str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `workbench phantom`."""
     parser.epilog = 'example: workbench phantom --seed 7 --findings "pleural effusion,nodule"'
     drawn = "findings to draw, or normal; without this option the seed decides"
     option = partial(shared.option, parser)
@@ -47,7 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw the phantoms and say what was written."""
     from workbench.phantom.case import phantom
 
     shared.at_least(args, count=1)
@@ -93,10 +91,7 @@ def save(case: Phantom, out: Path) -> dict:
 
 
 def _write_png(pixels: np.ndarray, path: Path, *, mark: str | None = None) -> None:
-    """Write (H, W) pixels in [0, 1], or a boolean mask, as an 8-bit PNG.
-
-    A mark says in the file that it is a phantom, so that it is not taken for a radiograph.
-    """
+    """Write (H, W) pixels in [0, 1], or a mask; a mark says in the file that it is a phantom."""
     from PIL import Image, PngImagePlugin
 
     from workbench.imaging.picture import PHANTOM_KEY

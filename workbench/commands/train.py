@@ -1,12 +1,12 @@
 """`workbench train RECIPE`: fine-tune by a recipe; `workbench train mini`: make `mini` again.
 
-`--plan` says what memory training needs before anything is loaded, `--preview` what the model would
-see, token by token. Several GPUs: `torchrun --nproc-per-node N -m workbench train RECIPE`.
+Several GPUs: `torchrun --nproc-per-node N -m workbench train RECIPE`.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from workbench.finetune.recipe import Recipe
 
 MINI = "mini"
-
 #: What `--plan` without a recipe plans: its base is the full-size model.
 PLANNED = "stage3_qlora"
 
@@ -40,7 +39,6 @@ def setting(text: str) -> tuple[str, Any]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `workbench train`."""
     parser.epilog = (
         "RECIPE is a YAML file or one of: stage1_findings, stage2_projector, stage3_lora,\n"
         "stage3_full, stage3_qlora (in the package). `--fields` explains every field.\n"
@@ -71,7 +69,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, or say what training would be."""
     if args.recipe == MINI:
         return _mini(args)
     if args.fields:
@@ -136,10 +133,9 @@ def _planned(planned: MemoryPlan) -> Iterator[str]:
 
     rows = []
     for need in planned.needs:
-        largest = [need.largest_batch(size) for size in GPUS]
-        rows.append((need.strategy, "yes" if need.checkpointing else "no",
-                     f"{need.learning / 1e6:,.1f} M", f"{need.total() / 1e9:.1f} GB",
-                     *(str(n) if n else "no" for n in largest)))  # fmt: skip
+        sizes = (f"{need.learning / 1e6:,.1f} M", f"{need.total() / 1e9:.1f} GB")
+        largest = (str(need.largest_batch(gpu) or "no") for gpu in GPUS)
+        rows.append((need.strategy, "yes" if need.checkpointing else "no", *sizes, *largest))
     header = ("strategy", "checkpointing", "learning", "total", *(f"{g} GB" for g in GPUS))
     yield shared.table(rows, header=header)
     yield (
@@ -158,8 +154,7 @@ def _preview(args: argparse.Namespace, recipe: Recipe) -> int:
     if args.json or args.preview == Path("-"):
         return shared.answer(args, found, [shown.text()])
     args.preview.write_text(html_page(recipe.name, "", shown._repr_html_()), encoding="utf-8")
-    shared.say(f"the preview is in {args.preview}")
-    return 0
+    return shared.answer(args, found, [f"the preview is in {args.preview}"])
 
 
 def _fields(args: argparse.Namespace) -> int:
@@ -168,36 +163,31 @@ def _fields(args: argparse.Namespace) -> int:
     rows = explain_recipe()
     found = [{"field": f, "says": says, "default": d} for f, says, d in rows]
     cells = [(f, "" if d is None else str(d), says) for f, says, d in rows]
-    header = ("field", "default", "what it is")
-    return shared.answer(args, found, [shared.table(cells, header=header)])
+    shown = shared.table(cells, header=("field", "default", "what it is"))
+    return shared.answer(args, found, [shown])
 
 
 def _mini(args: argparse.Namespace) -> int:
     """Train `mini`, and say where the result is."""
-    try:
-        from recipes.mini.recipe import ALL_STAGES, MiniRecipe
-        from recipes.mini.train import train_mini
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "recipes":
-            raise
+    if importlib.util.find_spec("recipes") is None:
         raise MissingDependencyError(
             "the recipe of mini is not part of the installed package: clone the repository, "
             "run `make demo` there, and then `.venv/bin/workbench train mini`"
-        ) from None
+        )
+    from recipes.mini.recipe import ALL_STAGES, MiniRecipe
+    from recipes.mini.train import train_mini
 
     stages = ALL_STAGES if args.stages is None else args.stages or ("",)
     for name in stages:
         if name not in ALL_STAGES:
             args.parser.error(f"--stages: {unknown_name('stage', name, ALL_STAGES, of='some of')}")
     logging.getLogger("workbench").setLevel(logging.INFO)
-    recipe = MiniRecipe().smoke() if args.smoke else MiniRecipe()
-    asked = shared.chosen(args, "seed threads").items()
-    recipe = replace(recipe, **{name: value for name, value in asked if value is not None})
+    asked = {k: v for k, v in shared.chosen(args, "seed threads").items() if v is not None}
+    recipe = replace(MiniRecipe().smoke() if args.smoke else MiniRecipe(), **asked)
     out = args.out or Path("runs/mini")
     folder = train_mini(out, recipe=recipe, resume=args.resume, stages=args.stages)
     model = folder if (folder / "model.safetensors").is_file() else None
-    said = f"the model is in {folder}: workbench report IMAGE --model {folder}"
-    if model is None:
-        said = f"stages up to {stages[-1]} are in {folder}; continue with --resume"
-    found = {"out": out, "model": model, "recipe": recipe.to_dict()}
-    return shared.answer(args, found, [said])
+    said = f"stages up to {stages[-1]} are in {folder}; continue with --resume"
+    if model is not None:
+        said = f"the model is in {folder}: workbench report IMAGE --model {folder}"
+    return shared.answer(args, {"out": out, "model": model, "recipe": recipe.to_dict()}, [said])

@@ -31,7 +31,7 @@ from workbench._store import whole_file
 from workbench._tables import FORMULA_STARTS, read_frame
 from workbench.data.columns import BY_NAME, COLUMN_NAMES, FINDING_COLUMNS, REPORT_COLUMNS, shown
 from workbench.errors import InputError
-from workbench.findings import NOT_MENTIONED, cell_key, is_silent
+from workbench.findings import NOT_MENTIONED, cell_key
 
 FORMAT = "1"
 _CATEGORIES = ("category", "code")
@@ -279,7 +279,7 @@ def join(
 
 def _folded(keys: pd.Series, form: Callable[[str], str]) -> pd.Series:
     """Return (n,) forms of keys; empty for silent ones."""
-    found = map_unique(keys, lambda key: "" if is_silent(key) else form(str(key)), missing="")
+    found = map_unique(keys, lambda key: form(str(key)) if cell_key(key) else "", missing="")
     return pd.Series(found, dtype=object)
 
 
