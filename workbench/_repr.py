@@ -5,7 +5,7 @@
         values: np.ndarray
         __repr__ = short_repr        # Result(values=(512, 512) float32)
 
-Numbers and short texts stand there as they are; of arrays, tables and collections the size does.
+Of arrays, tables and collections the size stands there.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, NoReturn
 
 from workbench._version import __version__
@@ -64,10 +65,9 @@ _TWICE = re.compile(r"(--[a-z-]+) \(\1\)")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of arguments.
+    """A parser; `args.parser` is that of the command, or of its action.
 
-    `args.parser` is the one of the command, or of its action; `args.refused` the exit code for a
-    value that only the command itself can refuse.
+    `args.refused` is the exit code for a value that only the command itself can refuse.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -136,7 +136,6 @@ class Parser(argparse.ArgumentParser):
                 self.error(self._unknown(name))
 
     def _unknown(self, name: str) -> str:
-        """Say what an unknown option may have meant."""
         meant = did_you_mean(name, self._option_string_actions)
         if not meant and self._subparsers:
             meant = f"; an option of a command stands behind it: {self.prog} COMMAND {name}"
@@ -150,15 +149,14 @@ class Parser(argparse.ArgumentParser):
         words = [word for word in extra if not word.startswith("-")]
         if not words:
             self.error(self._unknown(extra[0]))
-        end = start = given.index(words[0])
-        while end < len(given) and given[end] in words:
-            end += 1
-        said = f"unexpected {' '.join(given[start:end])!r}"
+        start = given.index(words[0])
+        rest = list(takewhile(words.__contains__, given[start:]))
+        said = f"unexpected {' '.join(rest)!r}"
         before = given[start - 1] if start else "-"
         if before.startswith("-"):
             self.error(f"{said}; nothing more is expected there")
         option = f"{given[start - 2]} " if start > 1 and given[start - 2].startswith("--") else ""
-        whole = " ".join(given[start - 1 : end])
+        whole = " ".join([before, *rest])
         self.error(f'{said}; a text of several words stands in quotes: {option}"{whole}"')
 
 

@@ -27,9 +27,8 @@ def unknown_name(
 ) -> str:
     """Return what is said of a name that is none of the known: the nearest, or all of them.
 
-    Args:
-        also: further names that it may have meant, which are not listed.
-        of: "one of", or "some of" where several may be given.
+    `also` are further names that it may have meant, which are not listed; `of` is "some of" where
+    several may be given.
     """
     names = tuple(known)
     listed = f"; expected {of}: {', '.join(names)}"

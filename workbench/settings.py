@@ -51,10 +51,9 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read settings from the environment, or from a mapping in its place.
+        """Read settings from the environment, or from a mapping; what is not set keeps its default.
 
-        WORKBENCH_OFFLINE (or HF_HUB_OFFLINE), WORKBENCH_DEVICE, WORKBENCH_DTYPE and
-        WORKBENCH_MAX_PIXELS; what is not set keeps its default.
+        WORKBENCH_OFFLINE (or HF_HUB_OFFLINE), _DEVICE, _DTYPE and _MAX_PIXELS are read.
 
         Raises:
             OptionError: a variable has a value that cannot be understood; the message names it.

@@ -54,7 +54,7 @@ from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 from voila.utils import get_voila_labextensions_path
 
 from workbench._store import write_private
-from workbench.commands._app_site import Card, Cards, Site, own_names
+from workbench.commands._app_site import Cards, Site, own_names
 from workbench.errors import InputError, OptionError
 from workbench.model.licence import notice_by_name
 
@@ -62,14 +62,10 @@ logger = logging.getLogger(__name__)
 
 #: Our own templates, style and script.
 PAGES = Path(__file__).parent / "app_pages"
-#: Largest request, in bytes.
-LARGEST = 16 << 20
 #: Bytes that the path of a socket may have on every system, its end included.
 LONGEST_SOCKET = 103
 #: Failed logins within a minute after which nobody can log in for the rest of it.
 MOST_FAILURES = 10
-#: Seconds that the start page waits for the pictures of its images.
-CARD_PATIENCE = 3
 #: How often, every tenth of a second, it is looked whether another page may be opened.
 ROOM_TRIES = 50
 #: A file in the folder itself: no way leads out of it.
@@ -167,7 +163,7 @@ class Guarded(JupyterHandler):
 
 
 class Nothing(Template404, Guarded):
-    """Every other address."""
+    """Answers that nothing is there."""
 
 
 class Login(Guarded, LoginFormHandler):
@@ -200,13 +196,9 @@ class Start(Guarded):
 
     async def get(self) -> None:
         site: Site = self.settings["workbench_site"]
-        cards = await asyncio.to_thread(self.settings["workbench_cards"].ready, CARD_PATIENCE)
-        shown = [
-            (page, cards[page.number or 0] if page.kind == "explorer" else Card(page.shows))
-            for page in site.pages
-        ]
-        notice = notice_by_name(site.model)
-        self.write(self.render_template("start.html", pages=shown, model=site.model, notice=notice))
+        cards = await asyncio.to_thread(self.settings["workbench_cards"].ready, 3)  # seconds
+        about = {"site": site, "cards": cards, "notice": notice_by_name(site.model)}
+        self.write(self.render_template("start.html", **about))
 
 
 class Shown(Guarded, TornadoVoilaHandler):
@@ -261,11 +253,10 @@ class AppServer(Voila):
 
     @property
     def url(self) -> str:
-        """The address of the start page, with the token where there is one."""
         return f"http://127.0.0.1:{self.port}/" + (f"?token={self.token}" if self.token else "")
 
     def entrance(self) -> Path:
-        """Return a private file that leads a browser to the app."""
+        """Return a private file that leads a browser to the app, token and all."""
         path = self.folder / "open.html"
         page = self.app.settings["jinja2_env"].get_template("open.html").render(url=self.url)
         write_private(path, page.encode())
@@ -298,7 +289,9 @@ class AppServer(Voila):
 
     def listen(self) -> None:
         """Answer on the sockets of `serve` until a signal ends it."""
-        http = tornado.httpserver.HTTPServer(self.app, max_buffer_size=LARGEST)
+        http = tornado.httpserver.HTTPServer(
+            self.app, max_buffer_size=16 << 20
+        )  # bytes of a request
         http.add_sockets(self.sockets)
         self.ioloop = tornado.ioloop.IOLoop.current()
         try:

@@ -52,16 +52,10 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 
 class Page(NamedTuple):
-    """One page.
+    """One page: its name in the address, its kind, and the options that make it be there.
 
-    Attributes:
-        name: in its address: lower-case letters, digits and hyphens.
-        kind: "explorer", "reviewer", "reader" or "monitor".
-        waits: what is said while it opens.
-        needs: the options that make it be there; "" where it is.
-        number: of the image, for an explorer.
-        shows: name of the folder, and of the person, that the page is about; those of images come
-            with their pictures.
+    `number` is of the image, for an explorer; `shows` the name of the folder, and of the person,
+    that the page is about (cards of images come with their pictures).
     """
 
     name: str
@@ -74,18 +68,12 @@ class Page(NamedTuple):
 
     @property
     def ready(self) -> bool:
-        """Whether the page is there."""
         return not self.needs
 
 
 @dataclass(frozen=True)
 class Site:
-    """What was asked for on the command line, with whole paths; see the options of the app.
-
-    Attributes:
-        model, device, dtype: as `workbench.commands._shared.open_model` takes them.
-        folder: where the app was started.
-    """
+    """What was asked for on the command line, with whole paths, and where the app was started."""
 
     model: str = "mini"
     device: str | None = None
@@ -104,21 +92,15 @@ class Site:
     @property
     def pages(self) -> tuple[Page, ...]:
         """All pages, also those that would need another option."""
-        needs = {
-            "reviewer": "" if self.run else "--run DIR",
-            "reader": "" if self.study else "--study DIR --reader NAME",
-            "monitor": "" if self.training else "--training DIR",
-        }
-        run, study = _folder(self.run, self.reviewer), _folder(self.study, self.reader)
-        others = (
-            ("reviewer", "Reviewer", "Reading the reports of the run", run),
-            ("reader", "Reader study", "Opening the list", study),
-            ("monitor", "Training monitor", "Opening the run", _folder(self.training)),
-        )
         return (
             *self._explorers(),
-            *(Page(kind, kind, title, waits, needs[kind], shows=shows)
-              for kind, title, waits, shows in others),
+            Page("reviewer", "reviewer", "Reviewer", "Reading the reports of the run",
+                 "" if self.run else "--run DIR", shows=_folder(self.run, self.reviewer)),
+            Page("reader", "reader", "Reader study", "Opening the list",
+                 "" if self.study else "--study DIR --reader NAME",
+                 shows=_folder(self.study, self.reader)),
+            Page("monitor", "monitor", "Training monitor", "Opening the run",
+                 "" if self.training else "--training DIR", shows=_folder(self.training)),
         )  # fmt: skip
 
     def _explorers(self) -> list[Page]:
@@ -167,10 +149,8 @@ def site_folder(site: Site) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="workbench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         write_private(folder / SETTINGS, json.dumps(asdict(site)).encode())
-        for page in site.pages:
-            if page.ready:
-                content = json.dumps(notebook(page)).encode()
-                write_private(folder / f"{page.name}.ipynb", content)
+        for page in (page for page in site.pages if page.ready):
+            write_private(folder / f"{page.name}.ipynb", json.dumps(notebook(page)).encode())
         yield folder
 
 
@@ -194,12 +174,10 @@ def own_names(*, network: bool = False) -> frozenset[str]:
     import psutil
 
     name = socket.gethostname().lower()
-    names = {name, f"{name}.local", *LOCAL_NAMES}
-    for addresses in psutil.net_if_addrs().values():
-        for one in addresses:
-            if one.family in (socket.AF_INET, socket.AF_INET6):
-                names.add(one.address.partition("%")[0].lower())
-    return frozenset(names)
+    found = [one for several in psutil.net_if_addrs().values() for one in several]
+    ips = [one.address for one in found if one.family in (socket.AF_INET, socket.AF_INET6)]
+    own = (ip.partition("%")[0].lower() for ip in ips)
+    return LOCAL_NAMES | {name, f"{name}.local", *own}
 
 
 class Card(NamedTuple):
@@ -226,7 +204,6 @@ class Cards:
         return [one.result() if one.done() else READING for one in self._made]
 
     def close(self) -> None:
-        """Read no further images."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 

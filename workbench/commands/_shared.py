@@ -147,8 +147,8 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def chosen(args: argparse.Namespace, options: str) -> dict:
-    """Return the values of options by name: `chosen(args, "seed resamples")`."""
+def chosen(args: object, options: str) -> dict[str, Any]:
+    """Return the values of options, or fields, by name: `chosen(args, "seed resamples")`."""
     return {name: getattr(args, name) for name in options.split()}
 
 

@@ -39,11 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"the app. --public takes its password from {PASSWORD}, or asks for it."
     )
     shared.add_model_arguments(parser)
-    pages = parser.add_argument_group("pages")
-    option = partial(shared.option, pages)
+    option = partial(shared.option, parser.add_argument_group("pages"))
     option("--image FILE", "radiographs to explore: PNG, JPEG, TIFF or DICOM", type=Path,
            nargs="+", default=[])  # fmt: skip
-    answers.add_upright_argument(pages)
+    option("--upright", answers.TURNED, action="store_true")
     option("--run DIR", "review the errors of this run", type=Path)
     option("--reviewer NAME", "initials beside the verdicts (default: your login name)")
     option("--study DIR", "read this study, with --reader", type=Path)
@@ -66,7 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _whole(low: int, high: int, text: str) -> int:
-    """Parse a whole number from `low` to `high`."""
     if text.isascii() and text.isdecimal() and low <= int(text) <= high:
         return int(text)
     raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, got {text}")
@@ -100,7 +98,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _site(args: argparse.Namespace) -> Site:
-    """Return what is to be served, with whole paths."""
     paths = shared.chosen(args, "run study manifest root training")
     options: dict[str, Any] = shared.chosen(args, "model device dtype upright reader")
     options |= {name: path and str(path.absolute()) for name, path in paths.items()}

@@ -42,7 +42,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rows(texts: Iterable[tuple[str, str]], counts: Counter) -> Iterator[dict]:
-    """Yield the rows of each text as it is read, and count texts and rules on the way."""
     from workbench.hallucination.text_checks import check_text
 
     for key, text in texts:

@@ -71,7 +71,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _phantom(model: ChestXrayModel, out: Path, made: dict) -> list[str]:
-    """A phantom: report, and figure with the truth outlined."""
     from workbench.phantom.case import phantom
 
     case = phantom(SEED, findings=list(FINDINGS))
@@ -135,7 +134,6 @@ def _dicom(model: ChestXrayModel, out: Path, made: dict) -> list[str]:
 
 
 def _notebook(model: ChestXrayModel, out: Path, made: dict) -> list[str]:
-    """The start notebook, executed."""
     if source := find_notebook():
         execute_to_html(source, out / PAGE, title="Start here")
         made["files"].append(out / PAGE)

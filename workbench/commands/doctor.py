@@ -7,6 +7,7 @@ import importlib.util
 import platform
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import NamedTuple
@@ -106,35 +107,37 @@ def _judged(check: str, good: bool, found: str, repair: str, *, bad: str = FAIL)
 
 
 def _packages() -> Iterator[Check]:
-    """The package, and each library it requires, inside the declared range."""
     from packaging.requirements import Requirement
 
     python = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     yield Check("python", OK, python)
-    try:
-        declared = requires(DISTRIBUTION) or []
-    except PackageNotFoundError:
+    own = _version(DISTRIBUTION)
+    if own is None:
         note = f"{__version__}, run from its folder without being installed"
         yield Check("workbench", WARN, note, _REINSTALL)
         return
-    yield Check("workbench", OK, version(DISTRIBUTION))
-    core = [Requirement(text) for text in declared if "extra ==" not in text]
-    missing, outside, found = [], [], {}
-    for need in core:
-        try:
-            found[need.name] = version(need.name)
-        except PackageNotFoundError:
-            missing.append(need.name)
-            continue
-        if not need.specifier.contains(found[need.name], prereleases=True):
-            outside.append(f"{need.name} {found[need.name]} (needs {need.specifier})")
+    yield Check("workbench", OK, own)
+    core = [Requirement(one) for one in requires(DISTRIBUTION) or [] if "extra ==" not in one]
+    found = {need.name: _version(need.name) for need in core}
     shown = ("torch", "transformers", "numpy", "pydicom", "pillow")
-    versions = ", ".join(f"{name} {found[name]}" for name in shown if name in found)
-    yield Check("libraries", OK, f"{len(found)} of {len(core)} found: {versions}")
+    versions = ", ".join(f"{name} {found[name]}" for name in shown if found.get(name))
+    missing = [name for name, there in found.items() if there is None]
+    yield Check("libraries", OK, f"{len(core) - len(missing)} of {len(core)} found: {versions}")
     if missing:
         yield Check("libraries", FAIL, f"missing: {', '.join(missing)}", _REINSTALL)
+    outside = [
+        f"{need.name} {there} (needs {need.specifier})"
+        for need in core
+        if (there := found[need.name]) and not need.specifier.contains(there, prereleases=True)
+    ]
     if outside:
         yield Check("libraries", WARN, f"out of range: {', '.join(outside)}", _REINSTALL)
+
+
+def _version(distribution: str) -> str | None:
+    with suppress(PackageNotFoundError):
+        return version(distribution)
+    return None
 
 
 def _bytecode() -> Iterator[Check]:

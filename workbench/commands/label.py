@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
-from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
+from workbench.findings import CODES, NOT_MENTIONED
 
 if TYPE_CHECKING:
     from workbench.reports.readers import Reader
@@ -23,7 +23,7 @@ COLUMNS = (
     "cue_start", "cue_end", "compared", "kind", "row", "status",
 )  # fmt: skip
 LABELLED, NO_MENTION, NO_TEXT = "labelled", "no mention", "no text"
-_CODES = (PRESENT, ABSENT, UNCERTAIN)
+_CODES = CODES[:3]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,6 @@ def run(args: argparse.Namespace) -> int:
 def _rows(
     texts: Iterable[tuple[str, str]], read: Reader, statuses: Counter, codes: Counter
 ) -> Iterator[dict]:
-    """Yield the rows of each text, in its order and at least one, and count them on the way."""
     for number, (key, text) in enumerate(texts, start=1):
         found = read(text).rows if text.strip() else ()
         status = LABELLED if found else NO_MENTION if text.strip() else NO_TEXT

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import workbench.commands._shared as shared
 from workbench.commands._shared import chosen, given
-from workbench.findings import ABSENT, PRESENT, UNCERTAIN
+from workbench.findings import CODES
 
 if TYPE_CHECKING:
     from workbench.data import Manifest
@@ -206,7 +206,6 @@ def _loaded(path: Path, *, reports: bool = True) -> Manifest:
 
 
 def _saved(args: argparse.Namespace, manifest: Manifest) -> int:
-    """Write a manifest and say what it contains."""
     manifest.save(args.out)
     summary = manifest.summary() | {"out": args.out}
     notes = {"expected": list(manifest.expected), "notes": list(manifest.notes)}
@@ -214,7 +213,7 @@ def _saved(args: argparse.Namespace, manifest: Manifest) -> int:
 
 
 def _lines(manifest: Manifest, summary: dict) -> Iterator[str]:
-    codes = (PRESENT, ABSENT, UNCERTAIN)
+    codes = CODES[:3]
     body = [[name, *(counts[c] for c in codes)] for name, counts in summary["findings"].items()]
     if body := [row for row in body if any(row[1:])]:
         yield shared.table(body, header=("finding", *codes))

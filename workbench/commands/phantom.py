@@ -74,18 +74,10 @@ def save(case: Phantom, out: Path) -> dict:
     for finding, mask in case.masks.items():
         masks[finding] = mask_name(f"{stem}.png", finding)
         _write_png(mask, out / masks[finding])
-    record = {
-        "image": f"{stem}.png",
-        "masks": masks,
-        "seed": case.seed,
-        "domain": case.domain,
-        "size": case.image.size[0],
-        "labels": case.labels,
-        "lesions": [_facts(lesion) for lesion in case.lesions],
-        "report": case.report,
-        "differential": case.differential,
-        "questions": [_facts(question) for question in case.questions],
-    }
+    record = {"image": f"{stem}.png", "masks": masks, "size": case.image.size[0]}
+    record |= shared.chosen(case, "seed domain labels report differential")
+    record["lesions"] = [_facts(lesion) for lesion in case.lesions]
+    record["questions"] = [_facts(question) for question in case.questions]
     (out / f"{stem}.json").write_text(shared.to_json(record) + "\n", encoding="utf-8")
     return record
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from workbench.hallucination.rewriting import Change
     from workbench.radiograph import Radiograph
 
+TURNED = "turn or mirror the image as its file says"
 #: What was done to a finding, for each edit of a mitigation.
 _EDITS = {"drop": "taken out", "deny": "denied", "doubt": "put in doubt"}
 #: Name of each mitigation, and its class in `workbench.hallucination`.
@@ -84,7 +85,6 @@ def _noted(args: argparse.Namespace, path: str, failed: dict[str, str]) -> Itera
 def _writer(
     args: argparse.Namespace, options: dict[str, Any]
 ) -> Callable[[Radiograph], Generation]:
-    """Load the model, and return what writes as was asked."""
     model = shared.open_model(args)
     if args.mitigation:
         from workbench import hallucination
@@ -128,13 +128,7 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that decide how an image is read."""
     fits = ("crop", "pad")
     shared.option(parser, "--fit", "crop as published, or keep all", choices=fits, default="crop")
-    add_upright_argument(parser)
-
-
-def add_upright_argument(parser: argparse._ActionsContainer) -> None:
-    """Add --upright."""
-    turned = "turn or mirror the image as its file says"
-    shared.option(parser, "--upright", turned, action="store_true")
+    shared.option(parser, "--upright", TURNED, action="store_true")
 
 
 def decoding_options(args: argparse.Namespace) -> dict:

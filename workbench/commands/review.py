@@ -56,13 +56,14 @@ def run(args: argparse.Namespace) -> int:
     given("--out FILE", "write it as .csv or .parquet", type=Path),
 )
 def _queue(args: argparse.Namespace) -> int:
+    from workbench.review import queue as open_queue
     from workbench.review.suspects import check_kinds
 
     # reading all texts may take minutes
     check_kinds([args.kind] if args.kind else [])
     standard_name(args.finding or NO_FINDING)
     shared.at_least(args, sample=1)
-    queue = _opened(args)
+    queue = open_queue(args.run, progress=True, **chosen(args, "manifest task"))
     if args.kind or args.finding:
         queue = queue.select(kind=args.kind, finding=args.finding)
     if args.sample is not None:
@@ -121,14 +122,15 @@ def _agreement(args: argparse.Namespace) -> int:
 )
 def _export(args: argparse.Namespace) -> int:
     from workbench.data import load
-    from workbench.review import corrected_reference, open_annotations
+    from workbench.review import corrected_reference, open_annotations, queue
 
     if args.what == "manifest" and args.manifest is None:
         raise OptionError("--what manifest needs --manifest: its rows are what is exported")
     notes = made = open_annotations(args.run)
     record: dict = {"what": args.what, "verdicts": len(notes), "out": args.out}
     if args.what != "verdicts":
-        found = made = corrected_reference(_opened(args), notes)
+        opened = queue(args.run, progress=True, **chosen(args, "manifest task"))
+        found = made = corrected_reference(opened, notes)
         record |= {"reviewed": int(found.reviewed.sum()), "changes": len(found.changes)}
     if args.what == "manifest":
         made = found.to_manifest(load(args.manifest, check=False), provenance=args.provenance)
@@ -209,12 +211,6 @@ def _analysed(args: argparse.Namespace, result: StudyResult) -> Iterator[str]:
     for reader, found in result.within.items():
         yield f"within {reader}: {found.measure} {found.kappa.text()}"
     yield from _wrote(args)
-
-
-def _opened(args: argparse.Namespace) -> ErrorQueue:
-    from workbench.review import queue
-
-    return queue(args.run, manifest=args.manifest, task=args.task, progress=True)
 
 
 def _wrote(args: argparse.Namespace) -> list[str]:

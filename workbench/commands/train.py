@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from workbench.finetune.recipe import Recipe
 
 MINI = "mini"
-#: What `--plan` without a recipe plans: its base is the full-size model.
-PLANNED = "stage3_qlora"
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -79,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("name a RECIPE, or mini; --plan and --fields need none")
     changes = dict(args.set) | ({} if args.seed is None else {"seed": args.seed})
     check_device(args.device)
-    recipe = read_recipe(args.recipe or PLANNED, also=(MINI,)).replace(**nested(changes))
+    # --plan without a recipe is about the full-size model
+    recipe = read_recipe(args.recipe or "stage3_qlora", also=(MINI,)).replace(**nested(changes))
     if args.plan:
         return _plan(args, recipe)
     if args.preview is not None:
