@@ -38,7 +38,8 @@ def short_repr(self: Any) -> str:
 def _short(value: object) -> str:
     """Return a value, or what there is of it where it is long."""
     if isinstance(value, (*_PLAIN, str, bytes, PurePath)):
-        return _cut(repr(value))
+        said = repr(value)
+        return said if len(said) <= _FIELD else f"{said[: _FIELD - 4]}...{said[-1]}"
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple) and shape:
         kind = getattr(value, "dtype", None)
@@ -57,10 +58,6 @@ def _collection(value: Collection) -> str:
         if len(said) <= _FIELD:
             return said
     return f"<{len(value):,} {'item' if len(value) == 1 else 'items'}>"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _FIELD else f"{text[: _FIELD - 4]}...{text[-1]}"
 
 
 def plain(value: object) -> Any:

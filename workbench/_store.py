@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -62,11 +62,10 @@ def file_sha256(path: Path) -> str:
 
 def file_stamp(path: Path) -> tuple[int, int] | None:
     """Return what changes whenever a file that only grows has changed; None for no file."""
-    try:
+    with suppress(OSError):
         seen = path.stat()
-    except OSError:
-        return None
-    return seen.st_size, seen.st_mtime_ns
+        return seen.st_size, seen.st_mtime_ns
+    return None
 
 
 def read_json(path: Path) -> Any:

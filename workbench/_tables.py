@@ -185,11 +185,9 @@ def _fitted(row: list[str], names: list[str], path: Path, place: str) -> list[st
         return row[:wide]
     if len(row) < wide and not any(names[len(row) :]):
         return row + [""] * (wide - len(row))
-    cause = (
-        'a text with a comma needs "quotes" around it'
-        if len(row) > wide
-        else 'it is cut, or a text with a line break has no "quotes" around it'
-    )
+    cause = 'a text with a comma needs "quotes" around it'
+    if len(row) < wide:
+        cause = 'it is cut, or a text with a line break has no "quotes" around it'
     raise InputError(
         f"{path.name}, {place}: {len(row)} cells, but the header has {wide}; {cause}. Nothing was "
         "read; correct the row, or save the file as CSV again"

@@ -56,10 +56,10 @@ _GIVEN = re.compile(
     r"('[^']*'|\"[^\"]*\"|True|False|None|-?\d+(?:\.\d+)?|\.\.\.|[A-Z]+|(?=[\s,;:.)]|$))"
     r"(?![\w/=\-]|\.\w)"
 )
-#: batch_size: an argument that no word of English looks like.
-_NAMED = re.compile(r"(?<![\w.\-/'\"`])[a-z]+(?:_[a-z0-9]+)+(?![\w/=('\"`\-]|\.\w)")
-#: temperature must be ...
-_OPENS = re.compile(r"^([a-z]+)(?= must )")
+#: batch_size: an argument that no word of English looks like; or temperature must be ...
+_NAMED = re.compile(
+    r"(?<![\w.\-/'\"`])[a-z]+(?:_[a-z0-9]+)+(?![\w/=('\"`\-]|\.\w)|^[a-z]+(?= must )"
+)
 #: resume=True (--resume): said in both ways.
 _TWICE = re.compile(r"(--[a-z-]+) \(\1\)")
 
@@ -100,7 +100,6 @@ class Parser(argparse.ArgumentParser):
         """
         text = _GIVEN.sub(self._typed, text)
         text = _NAMED.sub(lambda found: self._option(found[0]) or found[0], text)
-        text = _OPENS.sub(lambda found: self._option(found[0]) or found[0], text)
         return _TWICE.sub(r"\1", text)
 
     def _typed(self, found: re.Match) -> str:
@@ -211,9 +210,7 @@ def _module(command: str):
 
 def _log(verbose: bool, parser: Parser) -> None:
     """Write warnings to stderr, in words of the command line; with --verbose what is done too."""
-    formatter = logging.Formatter(
-        "%(levelname)s %(name)s: %(message)s" if verbose else "%(message)s"
-    )
+    formatter = logging.Formatter("%(levelname)s %(name)s: %(message)s" if verbose else None)
     said = formatter.format
     formatter.format = lambda record: parser.spoken(said(record))
     handler = logging.StreamHandler()

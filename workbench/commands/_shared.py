@@ -99,11 +99,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     option(group, "--dtype", "precision of the weights (default auto)", choices=DTYPES)
 
 
-#: Adds an option, or several, to the parser of an action.
-Adds = Callable[[argparse.ArgumentParser], None]
-
-
-def given(typed: str, help: str, **more: object) -> Adds:
+def given(typed: str, help: str, **more: object) -> Callable[[argparse.ArgumentParser], None]:
     """Return what adds an option to an action; see `option`."""
     return lambda parser: option(parser, typed, help, **more)
 
@@ -116,9 +112,9 @@ class Actions:
     """
 
     def __init__(self) -> None:
-        self._declared: list[tuple[str, Sequence[Adds], FunctionType]] = []
+        self._declared: list[tuple[str, Sequence[Callable], FunctionType]] = []
 
-    def add(self, summary: str, *options: Adds) -> Callable[[FunctionType], FunctionType]:
+    def add(self, summary: str, *options: Callable) -> Callable[[FunctionType], FunctionType]:
         """Declare a function as an action of its name."""
 
         def declare(act: FunctionType) -> FunctionType:
@@ -205,7 +201,7 @@ def check_model(args: argparse.Namespace) -> None:
         find_local(args.model)
 
 
-def placement(args: argparse.Namespace) -> dict[str, str]:
+def placement(args: argparse.Namespace) -> dict[str, Any]:
     """Return --device and --dtype; the environment fills gaps."""
     settings = Settings.from_env()
     return {"device": args.device or settings.device, "dtype": args.dtype or settings.dtype}

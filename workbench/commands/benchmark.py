@@ -6,14 +6,11 @@ import argparse
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import workbench.commands._shared as shared
 from workbench.errors import OptionError
 from workbench.settings import FIRST_HELD_OUT_SEED
-
-if TYPE_CHECKING:
-    from workbench.bench import BenchTable
 
 #: What can be measured, and on how many phantoms unless something else is asked for.
 _SIZES = {"saliency": 300, "hallucination": 1000, "mitigation": 400}
@@ -72,7 +69,8 @@ def _check(args: argparse.Namespace) -> None:
         check_methods(args.methods)
 
 
-def _measure(args: argparse.Namespace) -> BenchTable:
+def _measure(args: argparse.Namespace) -> Any:
+    """Return the table; that of saliency can also be recorded."""
     from workbench import bench
 
     n = _SIZES[args.what] if args.n is None else args.n

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator
 import workbench.commands._shared as shared
 
 COLUMNS = ("id", "rule", "start", "end", "text")
-#: Under which the texts themselves are counted.
-_TEXTS = "texts"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     texts = shared.read_texts(args.file, **shared.chosen(args, "text_column id_column"))
     shown = shared.write_rows(args, COLUMNS, _rows(texts, counts))
     rules = {name: counts[name] for name in CHECKS if counts[name]}
-    total, texts = sum(rules.values()), counts[_TEXTS]
+    total, texts = sum(rules.values()), counts["texts"]
     found = {"texts": texts, "issues": total, "rules": rules, "out": args.out}
     if not args.out:
         return shared.answer(args, found | {"rows": shown}, ())
@@ -45,7 +43,7 @@ def _rows(texts: Iterable[tuple[str, str]], counts: Counter) -> Iterator[dict]:
     from workbench.hallucination.text_checks import check_text
 
     for key, text in texts:
-        counts[_TEXTS] += 1
+        counts["texts"] += 1
         for issue in check_text(text).issues:
             counts[issue.rule] += 1
             yield {"id": key} | {name: getattr(issue, name) for name in COLUMNS[1:]}

@@ -146,8 +146,8 @@ def _notebook(model: ChestXrayModel, out: Path, made: dict) -> list[str]:
 def find_notebook() -> Path | None:
     """Return the start notebook of the repository this package lies in, or of this folder."""
     roots = (Path(__file__).resolve().parents[2], Path.cwd())
-    candidates = [root / "notebooks" / NOTEBOOK for root in roots]
-    return next((path for path in candidates if path.is_file()), None)
+    found = (root / "notebooks" / NOTEBOOK for root in roots)
+    return next(filter(Path.is_file, found), None)
 
 
 def _stated(generation: Generation) -> str:

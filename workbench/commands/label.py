@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import workbench.commands._shared as shared
 from workbench.findings import CODES, NOT_MENTIONED
@@ -41,11 +41,18 @@ def run(args: argparse.Namespace) -> int:
     shown = shared.write_rows(args, COLUMNS, _rows(texts, read, statuses, codes))
     silent = statuses[NO_MENTION] + statuses[NO_TEXT]
     names = sorted({name for name, _ in codes})
-    found = {} if args.out else {"labels": shown}
+    found: dict[str, Any] = {} if args.out else {"labels": shown}
     found |= {"texts": statuses.total(), "rows": codes.total() + silent}
     found |= {"no_mention": silent, "no_text": statuses[NO_TEXT], "out": args.out}
     found["findings"] = {name: {code: codes[name, code] for code in _CODES} for name in names}
-    return shared.answer(args, found, _lines(found) if args.out else ())
+    body = [[name, *counts.values()] for name, counts in found["findings"].items()]
+    empty = f", {found['no_text']} of them empty" if found["no_text"] else ""
+    said = [
+        shared.table(body, header=("finding", *_CODES)),
+        f"{found['texts']} texts, {silent} without any finding{empty}",
+        f"wrote {args.out}",
+    ]
+    return shared.answer(args, found, said if args.out else ())
 
 
 def _rows(
@@ -61,11 +68,3 @@ def _rows(
             yield common | {name: getattr(row, name) for name in COLUMNS[1:-2]}
         if not found:
             yield common | {"finding": NO_MENTION, "code": NOT_MENTIONED}
-
-
-def _lines(summary: dict) -> Iterator[str]:
-    body = [[name, *codes.values()] for name, codes in summary["findings"].items()]
-    yield shared.table(body, header=("finding", *_CODES))
-    empty = f", {summary['no_text']} of them empty" if summary["no_text"] else ""
-    yield f"{summary['texts']} texts, {summary['no_mention']} without any finding{empty}"
-    yield f"wrote {summary['out']}"

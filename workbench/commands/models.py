@@ -11,13 +11,11 @@ import workbench.commands._shared as shared
 if TYPE_CHECKING:
     from workbench.model.card import ModelCard
 
-#: What is listed when nothing is named.
-KNOWN = ("mini", "ECOFRI/CXR-LLAVA-v2")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     which = "mini, a hub id, or a directory in the published layout (default: the known ones)"
-    shared.option(parser, "models NAME", which, nargs="*", default=KNOWN)
+    known = ("mini", "ECOFRI/CXR-LLAVA-v2")
+    shared.option(parser, "models NAME", which, nargs="*", default=known)
 
 
 def run(args: argparse.Namespace) -> int:

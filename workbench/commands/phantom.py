@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -52,14 +51,12 @@ def run(args: argparse.Namespace) -> int:
     drawn = shared.chosen(args, "findings side zone severity domain size")
     seeds = shared.progress(range(args.seed, args.seed + args.count), label="phantoms")
     records = [save(phantom(seed, **drawn), args.out) for seed in seeds]
-    return shared.answer(args, {"phantoms": records}, _lines(records, args.out))
-
-
-def _lines(records: list[dict], out: Path) -> Iterator[str]:
+    said = []
     for record in records:
         drawn = [name for name, code in record["labels"].items() if code == PRESENT]
-        yield f"{out / record['image']}: {', '.join(drawn) or NO_FINDING}"
-        yield shared.wrap(record["report"])
+        said.append(f"{args.out / record['image']}: {', '.join(drawn) or NO_FINDING}")
+        said.append(shared.wrap(record["report"]))
+    return shared.answer(args, {"phantoms": records}, said)
 
 
 def save(case: Phantom, out: Path) -> dict:

@@ -88,7 +88,8 @@ def _queued(args: argparse.Namespace, queue: ErrorQueue, summary: dict) -> Itera
         yield shared.wrap(f"{item}, p {item.p:.1g}")
     for text in summary["notes"]:
         shared.note(f"note: {args.parser.spoken(text)}")
-    yield from _wrote(args)
+    if args.out:
+        yield f"wrote {args.out}"
 
 
 @ACTIONS.add(
@@ -137,7 +138,7 @@ def _export(args: argparse.Namespace) -> int:
         record |= {"rows": len(made), "notes": list(made.notes)}
     made.save(args.out)
     counted = ", ".join(f"{record[k]:,} {k}" for k in ("verdicts", "changes") if k in record)
-    return shared.answer(args, record, [counted, *_wrote(args)])
+    return shared.answer(args, record, [counted, f"wrote {args.out}"])
 
 
 @ACTIONS.add(
@@ -210,8 +211,5 @@ def _analysed(args: argparse.Namespace, result: StudyResult) -> Iterator[str]:
         yield f"between readers: {result.between.measure} {result.between.kappa.text()}"
     for reader, found in result.within.items():
         yield f"within {reader}: {found.measure} {found.kappa.text()}"
-    yield from _wrote(args)
-
-
-def _wrote(args: argparse.Namespace) -> list[str]:
-    return [f"wrote {args.out}"] if args.out else []
+    if args.out:
+        yield f"wrote {args.out}"
