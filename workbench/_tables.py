@@ -1,10 +1,8 @@
 """Tables of text: every row fits its header, or the file is refused with the row's number.
 
-A comma in a text without quotes, a quote that is never closed or a line break without quotes moves
-cells into columns where they do not belong. Nothing is guessed: such a file is not read at all.
-
-Spreadsheets run a cell of a CSV file that begins with =, +, - or @; `neutral` puts an apostrophe in
-front. Source: OWASP, CSV Injection.
+Nothing is guessed: a table with a comma in a text without quotes, a quote that is never closed or a
+line break without quotes is not read at all. Spreadsheets run a cell of a CSV file that begins with
+=, +, - or @; `neutral` puts an apostrophe in front. Source: OWASP, CSV Injection.
 """
 
 from __future__ import annotations

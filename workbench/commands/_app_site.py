@@ -270,7 +270,8 @@ def _explorer(site: Site, page: Page) -> DOMWidget:
     model = shared.open_model(argparse.Namespace(**asdict(site)))
     if page.number is None:
         return explore(model, _drawn())
-    return explore(model, _image(site.images[page.number], site.upright))
+    path = site.images[page.number]  # beside the file may lie masks
+    return explore(model, _image(path, upright=True) if site.upright else path)
 
 
 def _reviewer(site: Site, page: Page) -> DOMWidget:

@@ -32,10 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     option = partial(shared.option, parser)
     sizes = ", ".join(f"{n} for {what}" for what, n in _SIZES.items())
-    unseen = "first phantom; below 10,000,000 is not unseen"
     option("what", "what to measure", choices=tuple(_SIZES))
     option("--n N", f"phantoms to draw ({sizes})", type=int)
-    option("--seed N", unseen, default=FIRST_HELD_OUT_SEED)
+    option("--seed N", "first phantom; below 10,000,000 is not unseen", default=FIRST_HELD_OUT_SEED)
     option("--methods A,B", "some methods instead of all", type=shared.names)
     option("--jobs N", "processes, one thread each (default: one for each core)", type=int)
     option("--slow N", "phantoms for slow methods too (48); that of --n for all", default=48)

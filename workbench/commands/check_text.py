@@ -31,12 +31,12 @@ def run(args: argparse.Namespace) -> int:
     texts = shared.read_texts(args.file, **shared.chosen(args, "text_column id_column"))
     shown = shared.write_rows(args, COLUMNS, _rows(texts, counts))
     rules = {name: counts[name] for name in CHECKS if counts[name]}
-    total, texts = sum(rules.values()), counts["texts"]
-    found = {"texts": texts, "issues": total, "rules": rules, "out": args.out}
+    total, read = sum(rules.values()), counts["texts"]
+    found = {"texts": read, "issues": total, "rules": rules, "out": args.out}
     if not args.out:
         return shared.answer(args, found | {"rows": shown}, ())
     table = shared.table(list(rules.items()), header=("rule", "found"))
-    return shared.answer(args, found, [table, f"{total} issues in {texts} texts; wrote {args.out}"])
+    return shared.answer(args, found, [table, f"{total} issues in {read} texts; wrote {args.out}"])
 
 
 def _rows(texts: Iterable[tuple[str, str]], counts: Counter) -> Iterator[dict]:

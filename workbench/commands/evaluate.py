@@ -28,10 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     option = partial(shared.option, parser)
     others = "predictions of other systems, compared with the first"
-    policy = "what is scored (joint-definite)"
     option("--predictions FILE", "what a system wrote", type=Path, required=True)
     option("--references FILE", "reports or labels", type=Path, required=True)
-    option("--policy", policy, choices=POLICIES, default=POLICIES[0])
+    option("--policy", "what is scored (joint-definite)", choices=POLICIES, default=POLICIES[0])
     option("--compare OTHER", others, type=Path, nargs="+", default=[])
     option("--out DIR", "write page, tables and figures", type=Path)
     option = partial(shared.option, parser.add_argument_group("columns and numbers"))
@@ -63,8 +62,9 @@ def run(args: argparse.Namespace) -> int:
     settings |= {"patients": args.patient_column, "text_metrics": not args.no_text_metrics}
     card, *others = [score(system, references, **settings) for system in systems]
     compared = tuple(compare(card, other) for other in others)
-    written = {"compared": compared, "cards": tuple(others)}
-    files = save_card(card, args.out, **written) if args.out else {}
+    files = {}
+    if args.out:
+        files = save_card(card, args.out, compared=compared, cards=tuple(others))
     found = card.to_dict() | {"comparisons": [other.to_dict() for other in compared]}
     found["files"] = sorted(path.as_posix() for path in files.values())
     return shared.answer(args, found, _lines(card, compared, files))

@@ -47,12 +47,9 @@ def run(args: argparse.Namespace) -> int:
     found["findings"] = {name: {code: codes[name, code] for code in _CODES} for name in names}
     body = [[name, *counts.values()] for name, counts in found["findings"].items()]
     empty = f", {found['no_text']} of them empty" if found["no_text"] else ""
-    said = [
-        shared.table(body, header=("finding", *_CODES)),
-        f"{found['texts']} texts, {silent} without any finding{empty}",
-        f"wrote {args.out}",
-    ]
-    return shared.answer(args, found, said if args.out else ())
+    table = shared.table(body, header=("finding", *_CODES))
+    said = f"{found['texts']} texts, {silent} without any finding{empty}"
+    return shared.answer(args, found, [table, said, f"wrote {args.out}"] if args.out else ())
 
 
 def _rows(

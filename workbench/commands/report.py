@@ -145,10 +145,8 @@ def record(image: Radiograph, generation: Generation) -> dict:
     """Return an answer, the findings it states and the contract of its image as plain values."""
     from workbench.reports import label
 
-    return generation.to_dict() | {
-        "findings": label(generation.text).to_dict()["rows"],
-        "contract": image.contract.to_dict(),
-    }
+    stated = label(generation.text).to_dict()["rows"]
+    return generation.to_dict() | {"findings": stated, "contract": image.contract.to_dict()}
 
 
 def save(

@@ -13,7 +13,7 @@ from workbench.errors import OptionError
 from workbench.findings import NO_FINDING, standard_name
 
 if TYPE_CHECKING:
-    from workbench.review import ErrorQueue, StudyResult
+    from workbench.review import ErrorQueue
 
 KNOWN = "what is known of the images (the manifest of the run, where it lies beside it)"
 OF_RUN = (
@@ -25,7 +25,6 @@ EXPORTED = (
     "verdicts as a table (default); the corrected reference, for `workbench evaluate`; or the "
     "reviewed rows of the manifest with corrected labels, for fine-tuning"
 )
-KINDS = ("verdicts", "reference", "manifest")
 SEED = given("--seed N", "of the bootstrap (0)", default=0)
 ACTIONS = shared.Actions()
 
@@ -107,17 +106,15 @@ def _agreement(args: argparse.Namespace) -> int:
         [name, *(fixed(row[key], 3) for key in ("value", "low", "high")), int(row["n"])]
         for name, row in found.to_frame().to_dict("index").items()
     ]
-    said = [
-        f"{', '.join(found.raters)}: {found.items:,} entries judged by two or more",
-        shared.table(rows, header=("measure", "value", "low", "high", "n")),
-    ]
-    return shared.answer(args, found.to_dict() | {"torn_lines": notes.torn}, said)
+    said = f"{', '.join(found.raters)}: {found.items:,} entries judged by two or more"
+    table = shared.table(rows, header=("measure", "value", "low", "high", "n"))
+    return shared.answer(args, found.to_dict() | {"torn_lines": notes.torn}, [said, table])
 
 
 @ACTIONS.add(
     "write verdicts, the corrected reference, or a manifest to train on",
     *OF_RUN,
-    given("--what", EXPORTED, choices=KINDS, default="verdicts"),
+    given("--what", EXPORTED, choices=("verdicts", "reference", "manifest"), default="verdicts"),
     given("--out FILE", "a .csv or .parquet file", type=Path, required=True),
     given("--provenance P", "of changed rows: the reviewers, e.g. radiologist", default="unknown"),
 )
@@ -198,18 +195,12 @@ def _analyse(args: argparse.Namespace) -> int:
     from workbench.review import open_study
 
     result = open_study(args.study).analyse(partial=args.partial, seed=args.seed)
+    said = [f"{arm}: acceptable {found.text()}" for arm, found in result.success.items()]
+    said.append(f"model minus reference {result.difference.text()}")
+    pairs = {"between readers": result.between} if result.between is not None else {}
+    pairs |= {f"within {reader}": found for reader, found in result.within.items()}
+    said += [f"{who}: {found.measure} {found.kappa.text()}" for who, found in pairs.items()]
     if args.out:
         result.save(args.out)
-    return shared.answer(args, result.to_dict() | {"out": args.out}, _analysed(args, result))
-
-
-def _analysed(args: argparse.Namespace, result: StudyResult) -> Iterator[str]:
-    for arm, found in result.success.items():
-        yield f"{arm}: acceptable {found.text()}"
-    yield f"model minus reference {result.difference.text()}"
-    if result.between is not None:
-        yield f"between readers: {result.between.measure} {result.between.kappa.text()}"
-    for reader, found in result.within.items():
-        yield f"within {reader}: {found.measure} {found.kappa.text()}"
-    if args.out:
-        yield f"wrote {args.out}"
+        said.append(f"wrote {args.out}")
+    return shared.answer(args, result.to_dict() | {"out": args.out}, said)

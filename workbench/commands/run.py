@@ -38,10 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--cohort COHORT.json", "must be this cohort", type=Path)
     option("--retry-failed", "try failed rows again", action="store_true")
     engine = parser.add_argument_group("engine")
-    address = "of a Ray cluster, e.g. auto; without it loopback only"
     shared.option(engine, "--engine", "local (default)", choices=("local", "ray"), default="local")
     shared.option(engine, "--workers N", "of ray (one for each GPU)", type=int)
-    shared.option(engine, "--address", address)
+    shared.option(engine, "--address", "of a Ray cluster, e.g. auto; without it loopback only")
     answers.add_decoding_arguments(parser)
     shared.add_model_arguments(parser)
     memory = parser.add_argument_group("memory")
