@@ -105,11 +105,7 @@ def given(typed: str, help: str, **more: object) -> Callable[[argparse.ArgumentP
 
 
 class Actions:
-    """The actions of a command, in the order in which they are declared.
-
-    @actions.add("write a hashed cohort file", given("--out FILE", "result", type=Path))
-    def freeze(args: argparse.Namespace) -> int: ...
-    """
+    """The actions of a command: functions decorated by `add`, in the order of their declaration."""
 
     def __init__(self) -> None:
         self._declared: list[tuple[str, Sequence[Callable], FunctionType]] = []

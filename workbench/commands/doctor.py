@@ -141,10 +141,9 @@ def _version(distribution: str) -> str | None:
 
 
 def _bytecode() -> Iterator[Check]:
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        return
-    source = Path(spec.origin)
+    import torch
+
+    source = Path(torch.__file__)
     compiled = Path(importlib.util.cache_from_source(str(source))).is_file()
     found = "compiled at install" if compiled else "missing: every start compiles anew, about 40 s"
     repair = f"{sys.executable} -m compileall -q -j 2 {source.parents[1]}"

@@ -169,9 +169,8 @@ def _quality(args: argparse.Namespace) -> int:
         table.plot().savefig(summary["sheet"], bbox_inches="tight")
     suspects = table.suspects.head(20).to_dict("records")
     said = [f"{one['image_id']}: {one['reasons']}" for one in suspects] + [str(table)]
-    if summary["warnings"]:
-        counted = ", ".join(f"{code} {n:,}" for code, n in summary["warnings"].items())
-        said.append(f"warnings: {counted}")
+    counted = ", ".join(f"{code} {n:,}" for code, n in summary["warnings"].items())
+    said += [f"warnings: {counted}"] if counted else []
     said += [f"wrote {summary[name]}" for name in ("out", "sheet") if name in summary]
     return shared.answer(args, summary, said)
 

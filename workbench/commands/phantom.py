@@ -67,9 +67,8 @@ def save(case: Phantom, out: Path) -> dict:
     stem = f"phantom_{case.domain}_{case.seed}"
     mark = f"seed {case.seed} ({case.domain}), view {case.image.contract.view}"
     _write_png(case.image.pixels, out / f"{stem}.png", mark=mark)
-    masks = {}
+    masks = {finding: mask_name(f"{stem}.png", finding) for finding in case.masks}
     for finding, mask in case.masks.items():
-        masks[finding] = mask_name(f"{stem}.png", finding)
         _write_png(mask, out / masks[finding])
     record = {"image": f"{stem}.png", "masks": masks, "size": case.image.size[0]}
     record |= shared.chosen(case, "seed domain labels report differential")
