@@ -56,8 +56,7 @@ def place(found: Path, folder: Path) -> dict[str, str]:
 def kept_places(record: Mapping[str, Any], folder: Path, name: str = "root") -> list[Path]:
     """Return the folders that a run was started with and that are there, latest first.
 
-    Where the folder of the run was moved together with them they are found beside it. They are
-    "root" of the images, or "manifest_folder".
+    "root" of the images, or "manifest_folder"; also where they were moved together with the run.
     """
     found: dict[Path, None] = {}
     for session in reversed(record.get("sessions", [])):
@@ -80,26 +79,17 @@ def stated_notice(record: Mapping[str, Any]) -> str | None:
 def _well_formed(record: dict) -> bool:
     """Say whether everything that is read of a record is of its kind."""
     fixed, outcome = record["fixed"], record.get("outcome", {})
-    named = all(isinstance(task["name"], str) for task in fixed.get("tasks", []))
-    sections = (fixed.get("model", {}), fixed.get("manifest", {}), fixed.get("decoding", {}))
-    texts = [sections[0].get(name, "") for name in ("id", "notice", "licence")]
-    return (
-        named
-        and all(isinstance(section, dict) for section in (*sections, outcome))
-        and all(isinstance(text, str) for text in texts)
-        and isinstance(outcome.get("seconds", 0.0), (int, float))
-        and all(isinstance(session, dict) for session in record["sessions"])
-        and all(isinstance(session.get("manifest", ""), str) for session in record["sessions"])
-        and all(
-            _texts(session.get(name, {}))
-            for session in record["sessions"]
-            for name in ("root", "manifest_folder")
-        )
-    )
-
-
-def _texts(found: object) -> bool:
-    return isinstance(found, dict) and all(isinstance(text, str) for text in found.values())
+    model = fixed.get("model", {})
+    found = [(fixed.get(name, {}), dict) for name in ("model", "manifest", "decoding")]
+    found += [(model.get(name, ""), str) for name in ("id", "notice", "licence")]
+    found += [(task["name"], str) for task in fixed.get("tasks", [])]
+    found += [(outcome, dict), (outcome.get("seconds", 0.0), (int, float))]
+    for session in record["sessions"]:
+        texts = [session.get("manifest", "")]
+        for name in ("root", "manifest_folder"):
+            texts += session.get(name, {}).values()
+        found += [(text, str) for text in texts]
+    return all(isinstance(value, kind) for value, kind in found)
 
 
 def write_record(folder: Path, record: dict) -> None:

@@ -2,9 +2,8 @@
 
 `rows.sqlite` is in WAL mode with full synchronisation: a block and the mark that it is finished are
 one transaction, so a process killed at any instant leaves whole blocks only. `run.lock` is held by
-the process that writes (`filelock`; the kernel lets go of it when the process dies, however it
-dies). The folder is private (0700), and so are its files (0600). Nothing of a run is held in
-memory.
+the process that writes; the kernel lets go of it when the process dies, however it dies. The folder
+is private (0700), and so are its files (0600).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from workbench._store import open_private, whole_file
 from workbench.errors import InputError, RunError
-from workbench.runs.record import NAME, read_record
+from workbench.runs.record import NAME
 
 DATABASE, LOCK, RESULTS = "rows.sqlite", "run.lock", "results.parquet"
 _OWN = (DATABASE, DATABASE + "-wal", DATABASE + "-shm", LOCK, RESULTS, NAME)
@@ -77,7 +76,6 @@ class RunStore:
         with self.writing(), ExitStack() as stack:
             self._make_folder()
             self._take_lock(stack)
-            read_record(self.folder)
             self._database = stack.enter_context(closing(self._connected()))
             for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", *_TABLES):
                 self._database.execute(statement)
@@ -125,10 +123,7 @@ class RunStore:
         return count_rows(self._database)
 
     def forget_failures(self) -> int:
-        """Take back every block with a failed row, so that it is tried again; return their number.
-
-        Whole blocks go, so that what is written in the end is what an undisturbed run writes.
-        """
+        """Take back every block with a failed row, whole, and return their number."""
         with self.writing(), self._database as database:
             database.execute("BEGIN IMMEDIATE")
             chosen = "SELECT DISTINCT block FROM rows WHERE status = 'failed'"
@@ -137,10 +132,7 @@ class RunStore:
         return gone
 
     def export(self) -> Path:
-        """Write `results.parquet` in the order of manifest and tasks; it appears whole or not.
-
-        Measured values apart, the same rows give the same bytes.
-        """
+        """Write `results.parquet`, whole or not; measured values apart, rows decide its bytes."""
         path = self.folder / RESULTS
         with self.writing(), whole_file(path) as partial, open_private(partial) as handle:
             with pq.ParquetWriter(
