@@ -1,7 +1,7 @@
 """The rows of a manifest, a few thousand at a time, so that a million of them need no memory.
 
-Only the columns that a run needs are read. Whether the manifest is right is not checked (`workbench
-manifest check`): a path that leaves the root, or leads nowhere, is a failed row.
+Whether the manifest is right is not checked (`workbench manifest check`): a path that leaves the
+root, or leads nowhere, is a failed row.
 """
 
 from __future__ import annotations
@@ -57,22 +57,23 @@ class Items:
         self._chunks: Callable[[], Iterator[pd.DataFrame]]
         self.folder: Path | None = None
         if isinstance(manifest, Manifest):
-            self.name, found = "manifest", manifest.root
-            self._chunks = partial(_slices, manifest.frame)
+            self.name, found, frame = "manifest", manifest.root, manifest.frame
+            starts = range(0, len(frame), _CHUNK)
+            self._chunks = lambda: (frame.iloc[at : at + _CHUNK] for at in starts)
             self.identity = {"digest": manifest.digest(), "rows": len(manifest)}
         else:
             path = Path(manifest)
-            self._chunks = partial(_read, path, _names(path))
+            self._chunks = partial(_read, path)
             self.name, found, self.folder = path.name, path.parent, path.parent
             rows = sum(map(len, self._chunks()))
             self.identity = {"sha256": file_sha256(path), "rows": rows}
-        folder = found if root is None else Path(root)
-        if folder is None or not folder.is_dir():
+        start = found if root is None else root
+        if start is None:
             raise InputError(
-                f"{'no root' if folder is None else folder.name}: expected the folder that "
-                "the paths of the manifest are relative to; name it with root="
+                "no root: expected the folder that the paths of the manifest are relative to; "
+                "name it with root="
             )
-        self.root = folder
+        self.root = Path(start)
         if not len(self):
             raise InputError(f"{self.name}: the manifest has no rows; there is nothing to run")
         named = root is not None or (self.folder is None and found is not None)
@@ -106,11 +107,6 @@ class Items:
         )
 
 
-def _slices(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    for start in range(0, len(frame), _CHUNK):
-        yield frame.iloc[start : start + _CHUNK]
-
-
 def _open(path: Path) -> pyarrow.dataset.Dataset:
     """Open a manifest file; of CSV the columns that a run needs are texts."""
     if path.suffix.lower() not in (".parquet", ".csv") or not path.is_file():
@@ -133,21 +129,17 @@ def _open(path: Path) -> pyarrow.dataset.Dataset:
         raise _damaged(path) from error
 
 
-def _names(path: Path) -> list[str]:
-    """Return the columns that are read of a manifest file."""
-    there = _open(path).schema.names
-    missing = [name for name in NEEDED if name not in there]
+def _read(path: Path) -> Iterator[pd.DataFrame]:
+    table = _open(path)
+    names = [name for name in COLUMNS if name in table.schema.names]
+    missing = [name for name in NEEDED if name not in names]
     if missing:
         raise InputError(
             f"{path.name}: no column {missing[0]!r}; expected a manifest, which "
             "`workbench manifest build` makes of any table of images"
         )
-    return [name for name in COLUMNS if name in there]
-
-
-def _read(path: Path, names: list[str]) -> Iterator[pd.DataFrame]:
     try:
-        for batch in _open(path).to_batches(names, batch_size=_CHUNK, use_threads=False):
+        for batch in table.to_batches(names, batch_size=_CHUNK, use_threads=False):
             batch.validate(full=True)
             frame = batch.to_pandas()
             yield frame.astype("string").apply(restore) if _is_csv(path) else frame
