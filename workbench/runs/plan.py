@@ -2,9 +2,8 @@
 
 A block is the unit of work: a few neighbouring rows of the manifest with all their tasks. It is
 decoded together and written down in one transaction, so it is either finished or not begun, and a
-run that was interrupted decodes exactly the batches of one that was not. Where a block begins
-depends on the manifest, the number of tasks and the batch size alone. The seed of a row is a hash
-of the run's seed, the row and the task: it does not depend on what is decoded beside it.
+run that was interrupted decodes exactly the batches of one that was not. The seed of a row is a
+hash of the run's seed, the row and the task: it does not depend on what is decoded beside it.
 """
 
 from __future__ import annotations
@@ -38,12 +37,9 @@ _HELP = (
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to ask about every image.
+    """One thing to ask about every image: a "report", a "differential" or a "question".
 
-    Attributes:
-        name: what the column `task` of the results says.
-        kind: "report", "differential" or "question".
-        question: the user's words; empty for the published prompts.
+    `question` is empty for the published prompts.
     """
 
     name: str
@@ -85,8 +81,7 @@ class RunPlan:
     Attributes:
         settings: how it is decoded; the seed is the run's.
         batch_size: answers that are decoded together at most.
-        fit: "crop" as published, or "pad".
-        upright: whether images are turned as their files say.
+        fit, upright: how images are read, see `load_radiograph`.
 
     Raises:
         OptionError: batch_size, fit or upright is not allowed.
@@ -107,15 +102,11 @@ class RunPlan:
         if self.settings.seed is None:
             object.__setattr__(self, "settings", replace(self.settings, seed=0))
 
-    @property
-    def images_per_block(self) -> int:
-        """Images whose answers are decoded together; all tasks of an image are in one block."""
-        return max(1, self.batch_size // len(self.tasks))
-
     def blocks(self, items: Iterable[Item]) -> Iterator[Block]:
         """Divide rows into blocks, taking them as they are needed."""
         items, number = iter(items), 0
-        while chunk := tuple(islice(items, self.images_per_block)):
+        images = max(1, self.batch_size // len(self.tasks))
+        while chunk := tuple(islice(items, images)):
             yield Block(number, chunk)
             number += 1
 
@@ -139,7 +130,7 @@ class RunPlan:
 
 
 def read_tasks(tasks: Sequence[str | Mapping | Task] | str) -> tuple[Task, ...]:
-    """Read tasks as users give them: see `_HELP`, or a list of these.
+    """Read one or several tasks as users give them, see `_HELP`.
 
     Raises:
         OptionError: there is none, one is something else, or two have one name.

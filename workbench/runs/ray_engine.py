@@ -1,9 +1,7 @@
 """Blocks answered by several models, one in each worker of Ray.
 
-Workers are actors, each with one GPU where there is one, else one CPU. This process alone writes
-the store, so the folder is that of the local engine and the rows are the same. A worker that dies
-is started again and its block retried, by Ray (`max_restarts`, `max_task_retries`; docs.ray.io,
-"Actor fault tolerance").
+Workers are actors, each with one GPU where there is one, else one CPU. Ray starts a dead one again
+and retries its block (`max_restarts`, `max_task_retries`; docs.ray.io, "Actor fault tolerance").
 
 Without an address a Ray of its own is started, which listens on loopback only and sends no usage
 statistics. By itself Ray listens on all interfaces. It has one CPU more than there are workers, for
@@ -63,8 +61,7 @@ class RayEngine:
     Args:
         load: gives each worker its model.
         root: folder of the images; every machine must see it at this place.
-        workers: how many; None for one on each GPU, or on each CPU but one.
-        address: of a cluster; None starts a Ray on this machine.
+        workers, address: see `run`.
 
     Raises:
         MissingDependencyError: Ray is not installed.
@@ -91,9 +88,9 @@ class RayEngine:
     def __enter__(self) -> RayEngine:
         try:
             self._start()
-            gpus = int(self._ray.cluster_resources().get("GPU", 0))
-            # All CPUs but one, which is for this process.
-            cpus = max(1, int(self._ray.cluster_resources().get("CPU", 2)) - 1)
+            resources = self._ray.cluster_resources()
+            gpus = int(resources.get("GPU", 0))
+            cpus = max(1, int(resources.get("CPU", 2)) - 1)  # one is for this process
             count = self._wanted or gpus or cpus
             actor = self._ray.remote(RayWorker).options(
                 num_cpus=1,
@@ -117,8 +114,7 @@ class RayEngine:
 
     def describe(self) -> dict:
         """Return what `run.json` says of model, device and packages, as the first worker has it."""
-        described = self._get(self._actors[0].describe.remote())
-        return {**described, "workers": len(self._actors)}
+        return self._get(self._actors[0].describe.remote()) | {"workers": len(self._actors)}
 
     def answer_all(self, blocks: Iterable[Block]) -> Iterator[tuple[int, list[dict]]]:
         """Yield the number and the rows of each block as it is finished."""

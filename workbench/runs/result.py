@@ -23,9 +23,7 @@ class RunResult:
     """A run in its folder.
 
     Attributes:
-        folder: holds rows.sqlite, run.json and, when the run has ended, results.parquet.
-        rows: rows that were finished, one for each image and task; `done` have a text, `failed` an
-            error.
+        rows: finished ones, one for each image and task; `done` have a text, `failed` an error.
         seconds: of the last session, from the call to the end, loading the model included; 0.0
             where the run has not ended.
     """
@@ -44,16 +42,18 @@ class RunResult:
     @property
     def unreadable(self) -> int:
         """Images whose file could not be read; each is a failed row of every task."""
-        query = 'SELECT COUNT(DISTINCT "row") FROM rows WHERE status = ? AND domain IS NULL'
-        with reading(self.folder) as database:
-            return database.execute(query, (FAILED,)).fetchone()[0]
+        return self._counted('COUNT(DISTINCT "row")', "status = ? AND domain IS NULL", FAILED)
 
     @property
     def without_words(self) -> int:
         """Rows that are done although the model wrote no word: they answer nothing."""
-        query = "SELECT COUNT(*) FROM rows WHERE status = ? AND instr('|' || warnings || '|', ?)"
+        found = "status = ? AND instr('|' || warnings || '|', ?)"
+        return self._counted("COUNT(*)", found, DONE, f"|{NO_WORDS}|")
+
+    def _counted(self, what: str, where: str, *values: str) -> int:
         with reading(self.folder) as database:
-            return database.execute(query, (DONE, f"|{NO_WORDS}|")).fetchone()[0]
+            query = f"SELECT {what} FROM rows WHERE {where}"
+            return database.execute(query, values).fetchone()[0]
 
     @property
     def record(self) -> dict:
@@ -105,10 +105,9 @@ class RunResult:
 
         fixed = self.record.get("fixed", {})
         model = fixed.get("model", {})
-        tasks = ", ".join(task["name"] for task in fixed.get("tasks", []))
         facts = {
             "model": f"{model.get('id', '')} ({str(model.get('sha256', ''))[:12]})",
-            "tasks": tasks,
+            "tasks": ", ".join(task["name"] for task in fixed.get("tasks", [])),
             "rows": f"{self.done:,} done ({self.without_words:,} without a word), "
             f"{self.failed:,} failed",
             "seconds": f"{self.seconds:,.1f}" if self.ended else "the run has not ended",

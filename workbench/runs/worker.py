@@ -1,9 +1,9 @@
 """One model at work on blocks: read the images, decode all tasks, return one record for each row.
 
 The part of the prompt up to the image is computed once for each image, alone, and shared by all
-its tasks; then the answers of a block are decoded together, prompts of similar length first. What a
-row gets so depends on its block alone, and a block on the plan. A file that cannot be read is a
-failed row for each task; an answer that fails in company is tried once more alone.
+its tasks; then the answers of a block are decoded together. What a row gets so depends on its block
+alone. A file that cannot be read is a failed row for each task; an answer that fails in company is
+tried once more alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -75,22 +75,14 @@ class BlockWorker:
         for task in self.plan.tasks:  # an error comes before anything is written
             messages = task.messages()
             self.model.job(blank, messages, self.plan.settings, task=task.kind, source="check")
-        card, identity = self.model.card, self.model.identity
-        device, on_gpu = identity.device, self._on_gpu
+        card, identity = self.model.card, asdict(self.model.identity)
+        device = identity.pop("device")
+        facts = {name: getattr(card, name) for name in ("licence", "notice", "template")}
+        files, kind = dict(card.sha256s), device.partition(":")[0]
         return {
-            "model": {
-                "id": identity.id,
-                "revision": identity.revision,
-                "sha256": identity.sha256,
-                "files": dict(card.sha256s),
-                "licence": card.licence,
-                "notice": card.notice,
-                "dtype": identity.dtype,
-                "device_type": device.partition(":")[0],
-                "template": card.template,
-            },
+            "model": {**identity, **facts, "files": files, "device_type": kind},
             "device": device,
-            "device_name": torch.cuda.get_device_name(device) if on_gpu else device,
+            "device_name": torch.cuda.get_device_name(device) if self._on_gpu else device,
             "versions": dict(package_versions()),
             "threads": torch.get_num_threads(),
         }
@@ -228,13 +220,13 @@ def _seen(contract: InputContract | None) -> dict:
 def _written(answer: Generation | str) -> dict:
     if isinstance(answer, str):
         return {"status": FAILED, "error": answer}
-    logprob = float(np.mean(answer.logprobs, dtype=np.float64)) if len(answer.logprobs) else None
+    logprobs = answer.logprobs.astype(np.float64)
     codes = [warning.code for warning in answer.warnings if warning.code != "notice"]
     return {
         "status": DONE,
         "text": answer.text,
         "tokens": len(answer.token_ids),
-        "mean_logprob": None if logprob is None else round(logprob, _DIGITS),
+        "mean_logprob": round(float(logprobs.mean()), _DIGITS) if logprobs.size else None,
         "finish_reason": answer.stopped_by,
         "seed": answer.seed,
         "warnings": "|".join(codes),
