@@ -8,9 +8,8 @@ wb.saliency.checks.pointing(image_map, mask)
 """
 
 from workbench.saliency import checks
-from workbench.saliency.compare import Comparison, compare
 from workbench.saliency.counterfactual import Counterfactual, counterfactual
-from workbench.saliency.explain import METHODS, Method, explain, explain_target
+from workbench.saliency.explain import METHODS, Comparison, Method, compare, explain, explain_target
 from workbench.saliency.randomisation import RandomisationCheck, check_target, randomisation
 from workbench.saliency.scorer import Scorer, Target, finding_target, make_target
 

@@ -170,11 +170,8 @@ def lung_prior(like: ImageMap) -> ImageMap:
 @cache
 def _mean_lungs(grid: tuple[int, int]) -> np.ndarray:
     size = 128
-    lungs = np.zeros((size, size))
-    for seed in range(_DRAWN):
-        anatomy = phantom(seed, findings=[], size=size).anatomy
-        lungs += anatomy["left lung"] | anatomy["right lung"]
-    lungs /= _DRAWN
+    drawn = (phantom(seed, findings=[], size=size).anatomy for seed in range(_DRAWN))
+    lungs = np.mean([one["left lung"] | one["right lung"] for one in drawn], axis=0)
     rows, columns = (np.linspace(0, size, n + 1).astype(int) for n in grid)
     # A grid finer than the drawing repeats its pixels.
     return np.array(
@@ -197,7 +194,6 @@ class Curve:
 
     Attributes:
         kind: "deletion" or "insertion".
-        method, target: of the map.
         share: (steps,) share of cells changed, 0 to 1.
         scores, random_scores: (steps,) the target, by the map and in random order.
     """
@@ -231,20 +227,16 @@ class Curve:
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the curve beside that of random order."""
         below = (self.kind == "deletion") == (self.gain >= 0)
-        return draw_curve(
-            self.share,
-            self.scores,
-            self.random_scores,
-            method=self.method,
-            title=(
-                f"{self.kind.capitalize()} by {self.method}:\n"
-                f"on average {abs(self.gain):.1f} {'below' if below else 'above'} random order"
-                f"{'' if self.gain >= 0 else ' (worse)'}"
-            ),
-            done="taken away" if self.kind == "deletion" else "put back",
-            note=self.target,
-            ax=ax,
+        title = (
+            f"{self.kind.capitalize()} by {self.method}:\n"
+            f"on average {abs(self.gain):.1f} {'below' if below else 'above'} random order"
+            f"{'' if self.gain >= 0 else ' (worse)'}"
         )
+        done = "taken away" if self.kind == "deletion" else "put back"
+        return draw_curve(
+            self.share, self.scores, self.random_scores,
+            method=self.method, title=title, done=done, note=self.target, ax=ax,
+        )  # fmt: skip
 
 
 def deletion(

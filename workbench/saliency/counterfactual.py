@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter
-from scipy.sparse import diags, kronsum
+from scipy.sparse import csr_array, diags_array, eye_array, kronsum
 from scipy.sparse.linalg import spsolve
 
 from workbench._repr import short_repr
@@ -206,18 +206,16 @@ def _painted(trace: Trace, mask: np.ndarray, fill: str) -> tuple[np.ndarray, Rad
 def inpaint(pixels: np.ndarray, region: np.ndarray) -> np.ndarray:
     """Fill a region with the surface that has no bumps of its own (Laplace's equation).
 
-    Args:
-        pixels: (H, W).
-        region: boolean (H, W), not everywhere True; in it every pixel becomes the mean of its
-            neighbours, float32.
+    In the region, boolean (H, W) and not everywhere True, every pixel becomes the mean of its
+    neighbours, float32.
     """
     filled = np.array(pixels, np.float32)
     edges = [(max(at.min() - 1, 0), at.max() + 2) for at in np.nonzero(region)]
     around = tuple(slice(*edge) for edge in edges)
     inside, part = region[around], filled[around]
-    lines = (diags([1.0, 1.0], [-1, 1], shape=(n, n)) for n in inside.shape[::-1])
-    neighbours = kronsum(*lines, format="csr")[inside.ravel()]
-    matrix = diags(neighbours.sum(1).A1) - neighbours[:, inside.ravel()]
+    lines = (eye_array(n, k=1) + eye_array(n, k=-1) for n in inside.shape[::-1])
+    neighbours = csr_array(kronsum(*lines))[inside.ravel()]
+    matrix = diags_array(neighbours.sum(1)) - neighbours[:, inside.ravel()]
     known = neighbours[:, ~inside.ravel()] @ part[~inside].astype(float)
-    part[inside] = spsolve(matrix.tocsc(), known)
+    part[inside] = np.asarray(spsolve(matrix.tocsc(), known))
     return filled

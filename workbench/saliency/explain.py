@@ -1,26 +1,29 @@
-"""`explain`: one call for a map of any phrase by any method of the table `METHODS`."""
+"""A map of any phrase by any method of the table `METHODS`, and several methods side by side.
+
+Methods have different units, so in a comparison each map is drawn on its own scale; what can be
+compared is where they point and how much of them lies where.
+"""
 
 from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Unpack
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
 import workbench.attention as attention
 from workbench.attention.word_maps import chosen_settings
-from workbench.errors import OptionError, unknown_name
+from workbench.errors import InputError, OptionError, check_one_of, unknown_name
+from workbench.figures.maps import draw_small_multiples
 from workbench.figures.numbers import method_name
+from workbench.figures.page import figure_html
+from workbench.saliency import checks, gradients, perturbation
 from workbench.saliency.cautions import caution_of
-from workbench.saliency.gradients import (
-    grad_cam,
-    input_x_gradient,
-    integrated_gradients,
-    relevancy,
-    smoothgrad,
-)
-from workbench.saliency.perturbation import adaptive_occlusion, kernel_shap, occlusion
 from workbench.saliency.scorer import (
     Scorer,
     Target,
@@ -28,7 +31,7 @@ from workbench.saliency.scorer import (
     finding_sentence,
     make_target,
 )
-from workbench.trace import ImageMap, Selection, Trace
+from workbench.trace import ImageMap, Selection, SelectionOptions, Trace
 from workbench.trace.layout import split_options
 
 _LOGPROB = "change of log-probability"
@@ -76,47 +79,52 @@ _TABLE = (
         paper="Abnar & Zuidema 2020, arXiv 2005.00928",
     ),
     Method(
-        "relevancy", relevancy, "relevancy",
+        "relevancy", gradients.relevancy, "relevancy",
         layer="all layers of both transformers", head="mean of heads, gradient-weighted",
         paper="Chefer et al. 2021, arXiv 2103.15679, adapted to a decoder",
     ),
     Method(
-        "input_x_gradient", input_x_gradient, _LOGPROB + " (first order)", signed=True,
+        "input_x_gradient", gradients.input_x_gradient, _LOGPROB + " (first order)", signed=True,
         paper="Shrikumar et al. 2016, arXiv 1605.01713",
     ),
     Method(
-        "smoothgrad", smoothgrad, _LOGPROB + " (first order)", signed=True,
+        "smoothgrad", gradients.smoothgrad, _LOGPROB + " (first order)", signed=True,
         paper="Smilkov et al. 2017, arXiv 1706.03825",
     ),
     Method(
-        "integrated_gradients", integrated_gradients, _LOGPROB, signed=True,
+        "integrated_gradients", gradients.integrated_gradients, _LOGPROB, signed=True,
         paper="Sundararajan et al. 2017, arXiv 1703.01365",
     ),
     Method(
-        "integrated_gradients_patches", integrated_gradients, _LOGPROB, signed=True,
+        "integrated_gradients_patches", gradients.integrated_gradients, _LOGPROB, signed=True,
         layer="patch embedding", options={"over": "patches"},
         paper="Sundararajan et al. 2017, over patch embeddings",
     ),
     Method(
-        "grad_cam", grad_cam, "weighted activation", layer="last vision block",
+        "grad_cam", gradients.grad_cam, "weighted activation", layer="last vision block",
         paper="Selvaraju et al. 2017, arXiv 1610.02391",
     ),
     Method(
-        "occlusion", occlusion, _LOGPROB, signed=True,
+        "occlusion", perturbation.occlusion, _LOGPROB, signed=True,
         paper="Zeiler & Fergus 2014, arXiv 1311.2901",
     ),
     Method(
-        "adaptive_occlusion", adaptive_occlusion, _LOGPROB, signed=True,
+        "adaptive_occlusion", perturbation.adaptive_occlusion, _LOGPROB, signed=True,
         paper="Zeiler & Fergus 2014, windows chosen coarse to fine",
     ),
     Method(
-        "kernel_shap", kernel_shap, _LOGPROB, signed=True,
+        "kernel_shap", perturbation.kernel_shap, _LOGPROB, signed=True,
         paper="Lundberg & Lee 2017, arXiv 1705.07874",
     ),
 )  # fmt: skip
 
 #: Name -> method, in the order of tables.
 METHODS = {method.name: method for method in _TABLE}
+
+#: Methods that take a fraction of a second each on a laptop with `mini`.
+FAST = ("attention", "rollout", "relevancy", "grad_cam", "input_x_gradient")
+
+_TOLD = ("target", "layer", "head", "unit", "signed", "normalisation", "caution", "seconds")
 
 
 def explain(
@@ -232,3 +240,114 @@ def _from_trace(
 def _provenance(trace: Trace, method: Method) -> dict[str, object]:
     made = trace.generation
     return {"prompt": made.prompt, "paper": method.paper, "versions": dict(made.versions)}
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Maps of one image by name, and what they explain, in words."""
+
+    maps: Mapping[str, ImageMap]
+    target: str
+
+    def __post_init__(self) -> None:
+        if not self.maps:
+            raise InputError("there is no map to compare; give at least one")
+        first = next(iter(self)).image.pixels
+        for name, item in self.maps.items():
+            if not np.array_equal(item.image.pixels, first):
+                raise InputError(
+                    f"the map {name!r} is of {item.image.contract.source!r}, the others are of "
+                    "another image; compare maps of one image"
+                )
+
+    def __iter__(self) -> Iterator[ImageMap]:
+        return iter(self.maps.values())
+
+    def __getitem__(self, name: str) -> ImageMap:
+        """Return one map; OptionError where there is none of this name."""
+        check_one_of("map", name, self.maps)
+        return self.maps[name]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per map: what its caption says, what it cost, and every score of any."""
+        rows = [{name: getattr(item, name) for name in _TOLD} | dict(item.scores) for item in self]
+        return pd.DataFrame(rows, index=pd.Index(list(self.maps), name="map"))
+
+    def scores(self, mask: np.ndarray) -> pd.DataFrame:
+        """Return one row per map: pointing (bool), energy and overlap in [0, 1]; see `checks`."""
+        asked = (checks.pointing, checks.energy, checks.overlap)
+        rows = [{check.__name__: check(item, mask) for check in asked} for item in self]
+        return pd.DataFrame(rows, index=pd.Index(list(self.maps), name="map"))
+
+    def plot(
+        self,
+        *,
+        masks: Mapping[str, np.ndarray] | None = None,
+        columns: int = 3,
+        peaks: bool = False,
+    ) -> Figure:
+        """Draw all maps, each divided by its own largest value, so many in a row.
+
+        Args:
+            masks: name -> boolean (H, W) of the original's size, outlined in each.
+            peaks: mark the greatest cell of each, where the pointing game looks.
+        """
+        shown = {method_name(name): item for name, item in self.maps.items()}
+        return draw_small_multiples(
+            next(iter(self)).image.pixels,
+            [(name, item.normalised_original()) for name, item in shown.items()],
+            signed=[item.signed for item in self],
+            title=self.target,
+            details="each map divided by its own largest value",
+            columns=columns,
+            masks=masks,
+            cautions={name: item.caution for name, item in shown.items() if item.caution},
+            points={name: item.peak for name, item in shown.items()} if peaks else None,
+            opacity=0.8,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Comparison of {self._names()}: {self.target}>"
+
+    def _repr_html_(self) -> str:
+        return figure_html(self.plot(), f"{self._names()}: {self.target}")
+
+    def _names(self) -> str:
+        return ", ".join(map(method_name, self.maps))
+
+
+def compare(
+    trace: Trace,
+    phrase: str | Selection | None = None,
+    *,
+    methods: Sequence[str] = FAST,
+    options: Mapping[str, Mapping[str, object]] | None = None,
+    contrast: str | None = None,
+    **named: Unpack[SelectionOptions],
+) -> Comparison:
+    """Ask several methods about the same part of a text.
+
+    Args:
+        phrase, contrast, **named: what is explained; see `explain`.
+        methods: names in `METHODS`; one that is named twice is run once.
+        options: name of a method -> options of that method.
+
+    Raises:
+        InputError: see `explain`.
+        OptionError: no method, one that is unknown, options for one that is not asked, or an
+            option that a method does not take.
+    """
+    names = [methods] if isinstance(methods, str) else list(dict.fromkeys(methods))
+    given = options or {}
+    if not names:
+        raise OptionError("name at least one method to compare")
+    if unused := [name for name in given if name not in names]:
+        raise OptionError(f"options came for {unused[0]!r}, which is not among: {', '.join(names)}")
+    selection = trace.select(phrase, **named)
+    maps = {
+        name: explain(trace, selection, method=name, contrast=contrast, **given.get(name, {}))
+        for name in names
+    }
+    # Methods that read attention know no contrast, so their target is only a part of it.
+    whole = [item.target for name, item in maps.items() if not METHODS[name].recorded]
+    return Comparison(maps, (whole or [item.target for item in maps.values()])[0])

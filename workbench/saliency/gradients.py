@@ -32,12 +32,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 import torch
-from captum.attr import (
-    InputXGradient,
-    IntegratedGradients,
-    LayerIntegratedGradients,
-    NoiseTunnel,
-)
+from captum.attr import InputXGradient, IntegratedGradients, LayerIntegratedGradients, NoiseTunnel
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
@@ -97,12 +92,7 @@ def input_x_gradient(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
 
 
 def smoothgrad(
-    scorer: Scorer,
-    grid: tuple[int, int],
-    *,
-    samples: int = 24,
-    noise: float = 0.15,
-    seed: int = 0,
+    scorer: Scorer, grid: tuple[int, int], *, samples: int = 24, noise: float = 0.15, seed: int = 0
 ) -> Attribution:
     """Return input x gradient averaged over noisy copies of the image.
 
@@ -271,6 +261,6 @@ def relevancy(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
         weighted[key[0]].append(product[0].mean(0).float().cpu())
     start = len(scorer.head)
     rows = carry(weighted["language"])[list(scorer.queries)]
-    image = rows[:, start : start + scorer.image_tokens].sum(0)
+    image = rows[:, start : start + grid[0] * grid[1]].sum(0)
     image = (torch.cat([image.new_zeros(1), image]) @ carry(weighted["vision"]))[1:]
     return Attribution(image.reshape(grid))

@@ -192,7 +192,7 @@ def adaptive_occlusion(
 def coarse_windows(cells: int) -> list[tuple[int, int]]:
     """Return every seventh of (cells, cells) windows, slanted so that every line has some."""
     row, column = np.indices((cells, cells)) - cells // 2
-    return list(map(tuple, np.argwhere((column + SLANT * row) % COARSE == 0).tolist()))
+    return [(r, c) for r, c in np.argwhere((column + SLANT * row) % COARSE == 0).tolist()]
 
 
 def next_windows(

@@ -145,11 +145,8 @@ def check_target(
 def randomised(model: Reader, parts: tuple[str, ...] = PARTS, *, seed: int = 0) -> Iterator[None]:
     """Replace a model's weight matrices by noise of the same mean and spread, then put them back.
 
-    Nothing else may use the model meanwhile. The head belongs to the part "language".
-
-    Raises:
-        OptionError: a part is unknown.
-        InputError: the weights are quantised.
+    Nothing else may use the model meanwhile. The head belongs to the part "language". Quantised
+    weights raise `InputError`.
     """
     for part in parts:
         check_one_of("part", part, PARTS)

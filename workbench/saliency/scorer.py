@@ -36,10 +36,8 @@ class Target:
     """What is explained.
 
     Attributes:
-        before: ids of the generated tokens in front of it.
-        tokens: ids of its own tokens.
+        before, tokens: ids of the generated tokens in front of it, and of its own.
         contrast: ids that stand in their place in the contrast; empty where there is none.
-        contrast_text: their text.
     """
 
     selection: Selection
@@ -153,10 +151,9 @@ class Scorer(nn.Module):
         head, tail = model.split(trace.generation.prompt_ids)
         self.head = head[:-1]
         self.shared = (*tail, *target.before)
-        self.image_tokens = trace.layout.image_tokens
         self.base = torch.from_numpy(trace.pixel_values).unsqueeze(0).to(self.device)
-        start = len(self.head) + self.image_tokens + len(self.shared) - 1
-        self.queries = tuple(range(start, start + len(target.tokens)))
+        first = trace.layout.query_of(len(target.before))
+        self.queries = tuple(range(first, first + len(target.tokens)))
 
     @property
     def network(self) -> PreTrainedModel:
@@ -175,11 +172,7 @@ class Scorer(nn.Module):
 
     def from_tokens(self, tokens: Float[torch.Tensor, "B N W"]) -> Float[torch.Tensor, " B"]:
         """Return the score from vision tokens, the input of the projector."""
-        return self.from_features(self.model.projector(tokens))
-
-    def from_features(self, features: Float[torch.Tensor, "B N H"]) -> Float[torch.Tensor, " B"]:
-        """Return the score from projected tokens."""
-        target = self.target
+        features, target = self.model.projector(tokens), self.target
         embed = cast("nn.Embedding", self.model.decoder.get_input_embeddings())
         rest = (*self.shared, *target.tokens[:-1], *target.contrast)
         first, behind = (
