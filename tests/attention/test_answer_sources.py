@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from workbench.attention import sources
-from workbench.attention.answer_sources import KINDS, LEVELS
+from workbench.attention.shares import KINDS, LEVELS
 from workbench.errors import InputError, OptionError
 
 

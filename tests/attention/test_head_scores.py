@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from workbench.attention import heads
-from workbench.attention.head_scores import consistency_of, focus_of
+from workbench.attention.shares import consistency_of, focus_of
 from workbench.errors import InputError, OptionError
 
 

@@ -67,7 +67,7 @@ def test_a_token_was_chosen_one_position_before_it(told):
             "one of prompt, image, question, generated; got 'words'",
         ),
         (lambda x: x.query_of(-1), "numbered from 0; got -1"),
-        (lambda x: x.query_of(len(x.tokens)), r"has 24 tokens, .*; got 24"),
+        (lambda x: x.query_of(len(x.tokens)), r"tokens: 24 in the text, .*; got 24"),
         (lambda x: x.patch_box(16), "from 0 to 15, got 16"),
         (lambda x: x.patch_box(-1), "from 0 to 15, got -1"),
     ],

@@ -13,9 +13,8 @@ a word would change if a place were covered (Jain and Wallace, NAACL 2019, arXiv
 Wiegreffe and Pinter, EMNLP 2019, arXiv 1908.04626).
 """
 
-from workbench.attention.answer_sources import Sources, sources
-from workbench.attention.head_scores import HeadScores, heads
 from workbench.attention.lens import LogitLens, logit_lens
+from workbench.attention.shares import HeadScores, Sources, heads, sources
 from workbench.attention.vision_rollout import flow, rollout, rollout_matrix
 from workbench.attention.word_maps import AttentionStack, by_head, by_layer, to_image
 

@@ -50,8 +50,6 @@ class LogitLens:
         words: word -> (L + 1, rows, columns) probability of its first piece, in [0, 1].
         pieces: word -> the piece that stands for it.
         grid: rows and columns of patches.
-        geometry: how the original lies in the model's square.
-        image: the radiograph.
         settings: which model.
     """
 

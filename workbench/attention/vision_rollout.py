@@ -34,7 +34,6 @@ from scipy.sparse import block_diag, csr_array
 from scipy.sparse.csgraph import maximum_flow
 
 from workbench.attention.word_maps import (
-    alike_caution,
     likeness,
     patch_rows,
     reduce_rows,
@@ -222,8 +221,8 @@ def _map(
 ) -> ImageMap:
     """Return the map of what arrived; of words, compared with what arrives from everywhere."""
     if described["target"] != EVERYWHERE:
-        scores["like_everywhere"] = likeness(values.ravel(), everywhere())
-        described["caution"] = alike_caution(scores["like_everywhere"], "no words at all")
+        like, described["caution"] = likeness(values.ravel(), everywhere(), "no words at all")
+        scores["like_everywhere"] = like
     described["settings"] |= settings
     seconds = time.perf_counter() - started
     geometry = trace.layout.geometry
@@ -244,7 +243,7 @@ def max_flows(
     count = len(start)
     pipes = [np.zeros((count, 0)), *layers, start[None], np.zeros((0, 1))]
     graph = csr_array(block_diag([np.floor(p * SCALE + 1e-6).astype(np.int32) for p in pipes]))
-    source = graph.shape[0] - 1
+    source = (len(layers) + 1) * count
     return np.array([maximum_flow(graph, source, j).flow_value / SCALE for j in range(count)])
 
 

@@ -199,17 +199,17 @@ def _map(
     rows = patch_rows(trace, layer=layer, head=head)
     weights = reduce_rows(rows, selection, reduce)
     scores = {"image_share": float(rows[list(selection.tokens)].sum(1).mean())}
-    others = np.delete(rows, list(selection.tokens), axis=0)
+    others, caution = np.delete(rows, list(selection.tokens), axis=0), None
     if len(others):
-        scores["like_other_words"] = likeness(weights, others.mean(0))
-    alike = -1.0 if selection.kind == "text" else scores.get("like_other_words", -1.0)
+        like, caution = likeness(weights, others.mean(0), "the other words")
+        scores["like_other_words"] = like
     return ImageMap(
         weights.reshape(trace.layout.grid),
         trace.layout.geometry,
         trace.image,
         method="attention",
         unit=UNITS[reduce],
-        caution=alike_caution(alike, "the other words"),
+        caution=None if selection.kind == "text" else caution,
         scores=scores,
         seconds=time.perf_counter() - started,
         **words_described(trace, selection, layer=layer, head=head, reduce=reduce),
@@ -236,22 +236,16 @@ def reduce_rows(
     return own.mean(0) if reduce == "mean" else own.max(0)
 
 
-def likeness(first: Float[np.ndarray, " N"], second: Float[np.ndarray, " N"]) -> float:
-    """Return the correlation of two maps, in [-1, 1].
+def likeness(
+    first: Float[np.ndarray, " N"], second: Float[np.ndarray, " N"], what: str
+) -> tuple[float, str | None]:
+    """Return the correlation of two maps, in [-1, 1], and a caution where they are nearly the same.
 
     An even map has no shape, so it is like another even one (1) and unlike all else (0).
     """
     even = [bool(np.allclose(values, values.mean())) for values in (first, second)]
-    if any(even):
-        return float(all(even))
-    return float(np.corrcoef(first, second)[0, 1])
-
-
-def alike_caution(likeness_found: float, what: str) -> str | None:
-    """Return a caution where a map is nearly the same as one that it should differ from."""
-    if likeness_found < ALIKE:
-        return None
-    return f"much like the map of {what} (r = {likeness_found:.2f})"
+    found = float(all(even)) if any(even) else float(np.corrcoef(first, second)[0, 1])
+    return found, f"much like the map of {what} (r = {found:.2f})" if found >= ALIKE else None
 
 
 def target_of(selection: Selection) -> str:

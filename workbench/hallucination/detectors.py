@@ -33,7 +33,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from workbench._repr import short_repr
-from workbench.attention.answer_sources import KINDS, sources
+from workbench.attention.shares import KINDS, sources
 from workbench.errors import OptionError, check_one_of
 from workbench.figures.estimates import plot_bars
 from workbench.figures.tables import html_table
@@ -75,7 +75,6 @@ class Detection:
     """How suspect each stated finding of one report is.
 
     Attributes:
-        text: the report.
         findings: names of what it states, in its order.
         scores: (findings, detectors) float64, columns `DETECTORS`, greater is more suspect; NaN
             where a detector was not run.
@@ -111,11 +110,7 @@ class Detection:
 
 
 def detect(
-    trace: Trace,
-    *,
-    samples: int = 8,
-    seed: int = 0,
-    frequencies: Mapping[str, float] | None = None,
+    trace: Trace, *, samples: int = 8, seed: int = 0, frequencies: Mapping[str, float] | None = None
 ) -> Detection:
     """Tell how suspect each finding that a report states as present is, by its first statement.
 

@@ -28,7 +28,6 @@ class ImageMap:
 
     Attributes:
         values: (rows, columns) float32; in `unit`.
-        geometry: how the original lies in the model's square.
         method: how it was made, e.g. "attention" or "integrated gradients".
         target: what it explains, in words.
         unit: what a value is, e.g. "share of attention" or "change of log-probability".

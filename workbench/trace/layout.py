@@ -111,14 +111,13 @@ class SelectionOptions(TypedDict, total=False):
     occurrence: int
 
 
-_WAYS = ("token", "word", "sentence", "finding")
+_NAMES = tuple(SelectionOptions.__annotations__)
 
 
 def split_options(options: Mapping[str, object]) -> tuple[SelectionOptions, dict[str, Any]]:
     """Return what names a part of the text, and all other options."""
-    names = (*_WAYS, "occurrence")
-    named = {name: value for name, value in options.items() if name in names}
-    rest = {name: value for name, value in options.items() if name not in names}
+    named = {name: value for name, value in options.items() if name in _NAMES}
+    rest = {name: value for name, value in options.items() if name not in _NAMES}
     return cast("SelectionOptions", named), rest
 
 
@@ -184,11 +183,8 @@ class TokenLayout:
 
     def query_of(self, token: int) -> int:
         """Return the position whose output chose a generated token: the one before it."""
-        if not 0 <= token < len(self.tokens):
-            raise OptionError(
-                f"the text has {len(self.tokens)} tokens, numbered from 0; got {token}"
-            )
-        return self.span("generated").start + token - 1
+        number = self._nth(range(len(self.tokens)), token, "tokens")
+        return self.span("generated").start + number - 1
 
     @property
     def patch_size(self) -> tuple[float, float]:
@@ -348,11 +344,10 @@ def _cut(text: str, longest: int) -> str:
 
 def _check_one_ofs(phrase: str | Selection | None, named: Mapping[str, object]) -> None:
     """Refuse unknown names, and more than one part of the text."""
-    known = ("phrase", *_WAYS, "occurrence")
-    if unknown := [name for name in named if name not in known]:
-        raise OptionError(unknown_name("option", unknown[0], known))
+    if unknown := [name for name in named if name not in _NAMES]:
+        raise OptionError(unknown_name("option", unknown[0], ("phrase", *_NAMES)))
     first = "a selection" if isinstance(phrase, Selection) else "phrase"
-    parts = {first: phrase, **{way: named.get(way) for way in _WAYS}}
+    parts = {first: phrase, **{way: named.get(way) for way in _NAMES if way != "occurrence"}}
     if len(given := [name for name, value in parts.items() if value is not None]) > 1:
         raise OptionError(f"name one part of the text, got {' and '.join(given)}")
 

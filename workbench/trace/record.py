@@ -44,8 +44,7 @@ class Call:
     """One call of one attention layer.
 
     Attributes:
-        layer: its number, from 0.
-        tower: "vision" or "language".
+        layer: its number, from 0, of `tower` "vision" or "language".
         query: (B, heads, Q, D).
         key, value: (B, key heads, K, D); fewer key heads than heads with grouped queries.
         mask: additive or boolean mask broadcastable to (B, heads, Q, K), or None.
@@ -65,13 +64,14 @@ class Call:
     __repr__ = short_repr
 
 
-#: Sees a call; returns the layer's output (B, Q, heads, D) to replace it, or None.
-Watcher = Callable[[Call], torch.Tensor | None]
-
-
 @contextmanager
-def watch_attention(model: Reader, watcher: Watcher) -> Iterator[None]:
-    """Show every attention call of a model to a watcher while the block runs."""
+def watch_attention(
+    model: Reader, watcher: Callable[[Call], torch.Tensor | None]
+) -> Iterator[None]:
+    """Show every attention call of a model to a watcher while the block runs.
+
+    It returns the layer's output (B, Q, heads, D) to replace it, or None.
+    """
     name = f"{NAME}-{next(_numbers)}"
     configs = (model.vision.config, model.decoder.config)
     before = [config._attn_implementation for config in configs]

@@ -116,8 +116,6 @@ class Trace:
     """One run of one model on one image.
 
     Attributes:
-        layout: spans, patches and words.
-        generation: what was written, with prompt, settings and model.
         image: the radiograph as read.
         pixel_values: (1, S, S) float32, normalised as the model saw it.
         logprobs: (n,) float32, natural log-probability of each token, read again teacher-forced.

@@ -1,31 +1,43 @@
-"""What an answer leans on: the prompt, the image, the question, or the words it already wrote.
+"""What an answer leans on, and which heads look at the image.
 
-The first position is counted apart. Trained language models park attention there that they have no
-use for (an "attention sink"), and it says nothing about the prompt.
+Sources are the prompt, the image, the question, or the words it already wrote. The first position
+is counted apart. Trained language models park attention there that they have no use for (an
+"attention sink"), and it says nothing about the prompt. Much attention may carry little. A share
+has to be compared with what even attention would give (`Sources.even`), since the image holds most
+positions.
 
-Much attention may carry little. A share has to be compared with what even attention would give
-(`Sources.even`), since the image holds most positions.
+Heads are scored by how much and how narrowly they look at the image, and whether they look where
+the words are about. A head may look hard at a place and write nothing of it.
+
 Paper: Xiao et al., Efficient Streaming Language Models with Attention Sinks, ICLR 2024,
-arXiv 2309.17453, section 3.1 (the sink).
+arXiv 2309.17453, section 3.1 (the sink). Ideas: Clark et al., What Does BERT Look At?, BlackboxNLP
+2019, arXiv 1906.04341 (entropy of heads); Voita et al., ACL 2019, arXiv 1905.09418 (few heads do
+the work); Kang et al., Your Large Vision-Language Model Only Needs A Few Attention Heads For Visual
+Grounding, CVPR 2025, arXiv 2503.06287 (heads chosen by image share and concentration).
+Deviation: they choose by attention sum and spatial entropy of one query; here entropy is that of
+the patches, whatever their neighbours, over the tokens of a phrase.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.special import entr
 
-from workbench.attention.word_maps import head_words, layer_words
-from workbench.errors import InputError, check_one_of
-from workbench.figures.attention import draw_sources
+from workbench.attention.word_maps import head_words, layer_words, target_of
+from workbench.errors import InputError, OptionError, check_one_of
+from workbench.figures.attention import draw_heads, draw_score, draw_sources
 from workbench.figures.page import figure_html
 from workbench.findings import PRESENT
 from workbench.reports import label, sentences
-from workbench.trace import TokenLayout, Trace
+from workbench.trace import Selection, SelectionOptions, TokenLayout, Trace
 from workbench.trace.layout import words_of
 
 #: Columns of the shares, in the order of the sequence.
@@ -45,8 +57,7 @@ class Sources:
         even: (n, 5) what the shares would be if every position that the token can look at got
             alike; rows sum to 1.
         groups: "token", "word", "sentence" and "finding" -> names and the tokens of each.
-        layer: which layers, in words.
-        head: which heads, in words.
+        layer, head: which, in words.
     """
 
     shares: Float[np.ndarray, "n 5"]
@@ -166,3 +177,108 @@ def _means(values: Float[np.ndarray, "n 5"], groups: Groups) -> Float[np.ndarray
     if not groups:
         return np.zeros((0, values.shape[1]))
     return np.stack([values[list(tokens)].mean(0) for _, tokens in groups])
+
+
+SCORES = ("image_share", "focus", "consistency")
+
+
+@dataclass(frozen=True, eq=False)
+class HeadScores:
+    """Scores of every recorded head.
+
+    Attributes:
+        image_share: (layers, heads) mean attention to the image, in [0, 1].
+        focus: (layers, heads) in [0, 1]: 0 where the patches get alike, 1 where one gets all;
+            1 - entropy / log(patches), mean over the tokens of the phrase.
+        consistency: (layers, heads) in [0, 1]: mean cosine of the patch maps of any two tokens of
+            the whole text. Near 1, the head looks at the same places whatever it writes. NaN where
+            the text has a single token.
+        layers: number of each row in the model.
+        target: the words for which image share and focus were measured.
+    """
+
+    image_share: Float[np.ndarray, "layers heads"]
+    focus: Float[np.ndarray, "layers heads"]
+    consistency: Float[np.ndarray, "layers heads"]
+    layers: tuple[int, ...]
+    target: str
+
+    @property
+    def pointing(self) -> Float[np.ndarray, "layers heads"]:
+        """Image share times focus: high where much goes to few places of the image."""
+        return self.image_share * self.focus
+
+    def best(self, n: int = 5) -> list[tuple[int, int]]:
+        """Return (layer, head) of the n heads that point most, the best first.
+
+        Raises:
+            OptionError: n is below 1.
+        """
+        if n < 1:
+            raise OptionError(f"n must be 1 or more, got {n}")
+        frame = self.to_frame().sort_values("pointing", ascending=False, kind="stable")
+        return [(int(layer), int(head)) for layer, head in frame[["layer", "head"]].to_numpy()[:n]]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per head: layer, head, image_share, focus, consistency, pointing."""
+        count = self.image_share.shape[1]
+        layer, head = np.repeat(self.layers, count), np.tile(np.arange(count), len(self.layers))
+        scores = {name: getattr(self, name).ravel() for name in (*SCORES, "pointing")}
+        return pd.DataFrame({"layer": layer, "head": head, **scores})
+
+    def plot(self, ax: Axes | None = None) -> Figure | Axes:
+        """Draw layers by heads: the three scores side by side, or pointing where `ax` is given."""
+        if ax is not None:
+            return draw_score(self.pointing, self.layers, "pointing", ax=ax)
+        panels = [(name.replace("_", " "), getattr(self, name)) for name in SCORES]
+        return draw_heads(panels, self.layers, title=f"Heads while writing: {self.target}")
+
+    def __repr__(self) -> str:
+        layers, heads = self.image_share.shape
+        best = ", ".join(f"{layer}.{head}" for layer, head in self.best(3))
+        return f"<HeadScores for {self.target!r}: {layers} x {heads} heads, best {best}>"
+
+    def _repr_html_(self) -> str:
+        return figure_html(self.plot(), f"scores of heads: {self.target}")
+
+
+def heads(
+    trace: Trace, phrase: str | Selection | None = None, **named: Unpack[SelectionOptions]
+) -> HeadScores:
+    """Score every recorded head of the language model.
+
+    Args:
+        phrase, **named: the words for which image share and focus are measured, see
+            `Trace.select`; the whole text when nothing is named.
+
+    Raises:
+        OptionError: heads were averaged while recording; else see `Trace.select`.
+    """
+    trace.language.need_heads()
+    selection = trace.layout.choose(phrase, **named)
+    seen = trace.language.values[..., trace.layout.span("image").slice]
+    chosen = seen[:, :, list(selection.tokens)].astype(np.float64)
+    return HeadScores(
+        image_share=chosen.sum(-1).mean(-1),
+        focus=np.ma.masked_invalid(focus_of(chosen)).mean(-1).filled(np.nan),
+        consistency=consistency_of(seen.astype(np.float64)),
+        layers=trace.language.layers,
+        target=target_of(selection),
+    )
+
+
+def focus_of(rows: Float[np.ndarray, "*heads tokens N"]) -> Float[np.ndarray, "*heads tokens"]:
+    """Return 1 - entropy / log N of each row, scaled to sum 1; NaN where it is 0 or one patch."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = rows / rows.sum(-1, keepdims=True)
+        return np.clip(1 - entr(share).sum(-1) / np.log(rows.shape[-1]), 0, 1)
+
+
+def consistency_of(rows: Float[np.ndarray, "*heads tokens N"]) -> Float[np.ndarray, "*heads"]:
+    """Return the mean cosine of any two different rows that are not all 0; NaN without two."""
+    length = np.linalg.norm(rows, axis=-1, keepdims=True)
+    unit = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+    count = (length > 0).sum((-1, -2))
+    pairs = count * (count - 1)
+    cosines = (unit.sum(-2) ** 2).sum(-1) - count
+    return np.where(pairs > 0, np.clip(cosines / np.maximum(pairs, 1), 0, 1), np.nan)
