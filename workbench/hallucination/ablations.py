@@ -9,9 +9,8 @@
     without X      finding X taken away: a phantom drawn again
 
 The first five take the image away; the last two change one thing about it. What the model says of
-an image without content is partly what it makes of an input that it never saw in training; this is
-why there are several. The drawn phantom is another patient only to `mini`: give images of your own
-kind to other models.
+an image without content is partly what it makes of an input that it never saw in training, so there
+are several. The drawn phantom is another patient only to `mini`: give other models your own images.
 
 Test-time augmentations differ from an image by less than a reader would notice. A finding that is
 there survives them; one that was read into the image often does not. All are made at the model's
@@ -45,9 +44,7 @@ ABLATIONS = (*REMOVING, "mirrored")
 
 #: Seed of the phantom that stands for another patient, moved by the seed that is asked for.
 _OTHER_SEED = 9_000_000
-
 _BLUR = 0.08
-
 #: Name -> shift down and right as parts of the side.
 _SHIFTS = {
     "shifted down": (0.023, 0.0),

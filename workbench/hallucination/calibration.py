@@ -65,10 +65,8 @@ class Calibration:
     Attributes:
         detectors: names of the numbers that it takes, in order.
         mean, scale: their mean and spread where it was fitted.
-        weights: log-odds for one spread.
-        bias: log-odds at the mean.
-        probabilities: cross-fitted, of the statements it was fitted on.
-        false: the truth of these.
+        weights, bias: log-odds for one spread, and at the mean.
+        probabilities, false: cross-fitted, of the statements it was fitted on; their truth.
         sha256: hash of the weights it was fitted for.
         fitted_on: what the cases were, in words.
     """
@@ -231,7 +229,7 @@ def _model() -> Pipeline:
 
 
 def _chosen(scores: np.ndarray, detectors: Sequence[str] | None) -> tuple[str, ...]:
-    known = dict(zip(DETECTORS, ~np.isnan(scores).any(axis=0), strict=True))
+    known = dict(zip(DETECTORS, np.atleast_1d(~np.isnan(scores).any(axis=0)), strict=True))
     if detectors is None:
         return tuple(name for name, there in known.items() if there)
     for name in detectors:

@@ -98,10 +98,7 @@ def ground_text(
         raise OptionError(unknown_name("option", min(unknown), sorted(known)))
     image = as_radiograph(image)
     own = model.pixels(image)
-    if isinstance(text, Generation):
-        prompt_ids, ids, given = _written(text)
-    else:
-        prompt_ids, ids, given = _typed(model, text)
+    prompt_ids, ids, given = _forced(model, text)
     by_name = _other_images(model, image, own[0].numpy(), given["text"], options)
     batch_size = options.get("batch_size", 16)
     reading = model.read_with([own, *by_name.values()], prompt_ids, ids, batch_size=batch_size)
@@ -117,18 +114,13 @@ def ground_text(
     )
 
 
-#: Ids of the prompt, ids of the text, and text, tokens and offsets for a `Grounding`.
-_Given = tuple[Sequence[int], Sequence[int], dict]
-
-
-def _written(generation: Generation) -> _Given:
-    if not generation.token_ids:
-        raise InputError("the generation holds no token; ground one that was written to its end")
-    given = {name: getattr(generation, name) for name in ("text", "tokens", "offsets")}
-    return generation.prompt_ids, generation.token_ids, given
-
-
-def _typed(model: ChestXrayModel, text: str) -> _Given:
+def _forced(model: ChestXrayModel, text: str | Generation) -> tuple[Sequence, Sequence, dict]:
+    """Return ids of the prompt and of the text; and text, tokens and offsets for a `Grounding`."""
+    if isinstance(text, Generation):
+        if not text.token_ids:
+            raise InputError("the generation holds no token; ground one that was finished")
+        given = {name: getattr(text, name) for name in ("text", "tokens", "offsets")}
+        return text.prompt_ids, text.token_ids, given
     words = " ".join(text.split()) if isinstance(text, str) else ""
     if not words:
         raise InputError(f"the text is empty ({text!r}); give a report, or an answer")

@@ -5,8 +5,8 @@
     Revise               take back the stated findings that are probably false
     Abstain              put in doubt those that would spoil a wanted precision
 
-Each costs time, and each also loses true findings; `benchmark_mitigation` counts both. A finding
-that is taken back is not denied: nothing is said of it any more.
+Each costs time, and each also loses true findings; `benchmark_mitigation` counts both, by `name`. A
+finding that is taken back is not denied: nothing is said of it any more.
 
 Papers: polling, Li et al. (POPE), EMNLP 2023, arXiv 2305.10355; revising what was generated,
 Zhou et al. (LURE), ICLR 2024, arXiv 2310.00754, and Yin et al. (Woodpecker), 2310.16045. Deviation:
@@ -133,7 +133,6 @@ class ContrastiveDecoding:
     ablation: str = "noise"
     seed: int = 0
 
-    #: What tables call it.
     name = "contrastive decoding"
 
     def __post_init__(self) -> None:
@@ -197,7 +196,6 @@ class PollAndRewrite:
     edit: str = "deny"
     seed: int = 0
 
-    #: What tables call it.
     name = "polling, then rewriting"
 
     def __post_init__(self) -> None:
@@ -229,7 +227,6 @@ class Revise:
     edit: str = "drop"
     seed: int = 0
 
-    #: What tables call it.
     name = "finding-level revision"
 
     def __post_init__(self) -> None:
@@ -268,7 +265,6 @@ class Abstain:
     edit: str = "doubt"
     seed: int = 0
 
-    #: What tables call it.
     name = "abstention"
 
     def __post_init__(self) -> None:

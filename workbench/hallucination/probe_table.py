@@ -21,14 +21,14 @@ from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio, wilson
 from workbench.figures.estimates import plot_rates
 from workbench.figures.tables import html_table
-from workbench.findings import ABSENT, ALL_FINDINGS, CODES, PRESENT, standard_name
+from workbench.findings import ALL_FINDINGS, CODES, standard_name
 from workbench.interface import ChestXrayModel
 from workbench.phantom.case import Phantom, phantom
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeCase:
-    """One image with its truth, finding -> "present" or "absent"; others are unknown."""
+    """One image with its truth, finding -> "present" or "absent"; all else is unknown."""
 
     name: str
     image: object
@@ -69,8 +69,7 @@ def _rows(manifest: Manifest) -> Iterator[ProbeCase]:
     rows = manifest.frame[["image_id", *names]].itertuples(index=False, name=None)
     for row, (image_id, *codes) in enumerate(rows):
         truth = dict(zip(names, map(str, codes), strict=True))
-        known = {name: code for name, code in truth.items() if code in (PRESENT, ABSENT)}
-        yield ProbeCase(str(image_id), manifest.path(row), known)
+        yield ProbeCase(str(image_id), manifest.path(row), truth)
 
 
 def _case(number: int, case: Any) -> ProbeCase:

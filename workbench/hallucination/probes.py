@@ -238,8 +238,8 @@ def _right(item: Asked) -> bool:
 
 def _of(answers: Sequence[Asked], group: str, *truths: str) -> list[Asked]:
     """Return the answers of a group, about any finding or those that are present, or absent."""
-    own = [item for item in answers if item.group == group]
-    return [item for item in own if item.truth in truths] if truths else own
+    asked = truths or (PRESENT, ABSENT)
+    return [item for item in answers if item.group == group and item.truth in asked]
 
 
 def _names(findings: Sequence[str]) -> list[str]:

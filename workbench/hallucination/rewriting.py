@@ -54,10 +54,7 @@ class Change:
 
 
 def rewrite(
-    text: str,
-    edits: Mapping[str, str],
-    *,
-    scores: Mapping[str, float] | None = None,
+    text: str, edits: Mapping[str, str], *, scores: Mapping[str, float] | None = None
 ) -> tuple[str, tuple[Change, ...]]:
     """Edit what a text states as present, by finding -> one of `EDITS`.
 

@@ -78,8 +78,7 @@ class ReportError:
     Attributes:
         report: its number, from 0.
         kind: one of `KINDS`.
-        said: what the report says.
-        true: what is true.
+        said, true: what the report says, and what is true.
         start, end: characters of the words; -1 where there are none.
     """
 
