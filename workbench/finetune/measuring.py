@@ -173,7 +173,8 @@ def _explained(model: ChestXrayModel, case: Case) -> Iterator[dict[str, Any]]:
     if stated:
         trace = model.trace(image, report)
         grounded = ground(trace, ablations=ABLATIONS).findings()
-        found = grounded.groupby("finding")["contribution"].max().astype(float).to_dict()
+        best = grounded.groupby("finding")["contribution"].max().astype(float)
+        found = {str(name): value for name, value in best.items()}
         points = {name: _points(trace, name, regions) for name in stated}
     for name in dict.fromkeys([*drawn, *stated]):
         yield {"finding": name, "drawn": name in drawn, "stated": name in stated,
