@@ -196,7 +196,8 @@ def _apply(
         at = places[key]
         if key in changed:
             frame.loc[at, "provenance"] = who
-            frame.loc[at, NO_FINDING] = _no_finding(frame.loc[at])
+            known = {name: frame.at[at, name] for name in (*FINDINGS, NO_FINDING)}
+            frame.loc[at, NO_FINDING] = _no_finding(known)
         dropped += key not in found.reports and bool(frame.loc[at, texts].notna().any())
         frame.loc[at, texts] = pd.NA
         for section, text in sections(found.reports.get(key, "")).items():
@@ -204,7 +205,7 @@ def _apply(
     return dropped
 
 
-def _no_finding(row: pd.Series) -> str:
+def _no_finding(row: Mapping[str, object]) -> str:
     if any(row[name] == PRESENT for name in FINDINGS):
         return ABSENT
     return NOT_MENTIONED if row[NO_FINDING] == ABSENT else str(row[NO_FINDING])

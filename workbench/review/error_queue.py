@@ -92,7 +92,8 @@ class ErrorQueue:
     @property
     def pairs(self) -> dict[str, int]:
         """How many pairs of report and finding are known, disputed and unknown."""
-        return self.per_finding()[["known", "disputed", "unknown"]].sum().to_dict()
+        table = self.per_finding()
+        return {name: int(table[name].sum()) for name in ("known", "disputed", "unknown")}
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row for each entry with the facts of its case.

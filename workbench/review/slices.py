@@ -273,10 +273,11 @@ def _compared(
     spread = np.sqrt((scores**2).sum(axis=0))
     z = divided(scores.sum(axis=0), np.where(spread > 1e-9, spread, 0.0))
     enough = (made >= ERRORS_NEEDED) & ((by_patient(given) > 0).sum(axis=0) >= PATIENTS)
-    tested = enough & np.isfinite(z)
+    tested, none = enough & np.isfinite(z), np.full(count, None)
     return (
         np.bincount(numbers, minlength=count), made, by_value(given).astype(int),
-        by_value(chances @ rates), np.where(tested, z, None), np.where(tested, ndtr(-z), None),
+        by_value(chances @ rates), np.where(tested, z.astype(object), none),
+        np.where(tested, ndtr(-z).astype(object), none),
     )  # fmt: skip
 
 

@@ -54,7 +54,6 @@ from workbench.review.study_result import StudyResult, analyse
 from workbench.review.study_session import FORMAT, ReaderSession
 from workbench.runs.record import now
 
-_DEFAULT_WASHOUT = 20
 #: Cases of a planned study at most.
 _MOST = 10_000_000
 
@@ -220,7 +219,7 @@ def reader_study(
     chosen = texts.iloc[rng.permutation(len(texts))[:cases]].reset_index(drop=True)
     given = assign(len(chosen), names, readers_per_case or len(names), rng)
     fewest = min(len(own) for own in given.values())
-    gap = min(_DEFAULT_WASHOUT, max(0, fewest // 2)) if washout is None else washout
+    gap = min(20, max(0, fewest // 2)) if washout is None else washout
     again = {
         name: min(round(2 * len(own) * repeats), max(0, len(own) - gap - 1))
         for name, own in given.items()

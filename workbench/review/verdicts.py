@@ -54,8 +54,6 @@ SEVERITIES = {
 _RENAMED = {"labeler wrong": "label extraction wrong"}
 _ENTRY = ("id", "source", "kind", "finding", "said", "reference")
 _SHORT = 20
-
-
 #: A row of `ErrorQueue.to_frame()`.
 Entry = pd.Series | Mapping[str, object]
 

@@ -29,10 +29,9 @@ STATES = {
     "to judge": "without a verdict of mine",
     "judged": "with a verdict of mine",
 }
-DRAFTS = "annotations.drafts.jsonl"
 #: What a person fills in besides the verdict; texts, "errors" joined by "|".
 FORM = ("comment", "report", "severity", "errors", "true", "side")
-EMPTY = dict.fromkeys(FORM, "")
+EMPTY: dict[str, str] = dict.fromkeys(FORM, "")
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,9 @@ class Reviewing:
     ) -> None:
         self.queue, self.reviewer = queue, check_initials(reviewer)
         self.notes = open_annotations(queue) if notes is None else notes
-        self.drafts = Drafts(self.notes.path.with_name(DRAFTS))
+        self.drafts = Drafts(self.notes.path.with_name("annotations.drafts.jsonl"))
         self.entries = tuple(
-            Entry(n, *(str(row[name]) for name in ("id", "source", "kind", "finding")), row)
+            Entry(n, str(row["id"]), str(row["source"]), str(row["kind"]), str(row["finding"]), row)
             for n, row in enumerate(queue.to_frame().to_dict("records"))
         )
         self._stamp: tuple[int, int] | tuple[()] | None = ()
@@ -245,5 +244,5 @@ class Reviewing:
 def _words(item: Annotation | None) -> dict[str, str]:
     if item is None:
         return EMPTY
-    found = {name: getattr(item, name) for name in FORM if name != "errors"}
+    found = {name: getattr(item, name) for name in EMPTY}
     return found | {"errors": "|".join(item.errors)}
