@@ -119,7 +119,8 @@ class FinetuneTrainer(transformers.Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Return the loss, and remember what labelled and other rows had of it."""
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        found: Any = super().compute_loss(model, inputs, True, num_items_in_batch)
+        loss, outputs = found
         if "parts" in outputs:
             self._parts += outputs["parts"].cpu()
         return (loss, outputs) if return_outputs else loss

@@ -130,7 +130,7 @@ class ImageOutputs:
         if name in ("first8_top20_ids", "argmax_all"):
             return self._compare_top(logits, theirs, whole=name == "argmax_all")
         if sampled := _SAMPLED.fullmatch(name):
-            numbers = {key: float(value) for key, value in sampled.groupdict().items()}
+            numbers: dict[str, Any] = {k: float(value) for k, value in sampled.groupdict().items()}
             last = torch.from_numpy(logits[-1:])
             ours = _numpy(sample_probabilities(last, DecodingSettings(**numbers, top_k=50))[0])
             if self._loose:
