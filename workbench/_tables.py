@@ -7,6 +7,7 @@ line break without quotes is not read at all. Spreadsheets run a cell of a CSV f
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -14,10 +15,10 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING, TextIO, cast
 
 from workbench.errors import InputError
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Rows that are turned into columns at once.
 _BLOCK = 20_000
+#: Bytes that are parsed at once.
+_BYTES = 1 << 26
 _SENTENCE = re.compile(r"[.!?;:,]\s|[\n\r\t]")
 #: What `csv` says of a fault, and what is said here.
 _FAULTS = {
@@ -51,8 +54,7 @@ def read_rows(path: Path, *, delimiter: str | None = None) -> Iterator[list[str]
             message names the row, and never quotes it.
     """
     csv.field_size_limit(2**31 - 1)
-    guessed, is_tsv = delimiter is None, ".tsv" in (part.lower() for part in path.suffixes)
-    delimiter = delimiter or ("\t" if is_tsv else ",")
+    guessed, delimiter = delimiter is None, delimiter or _delimiter(path)
     number, line = -1, 0
     try:
         with open_text(path) as handle:
@@ -95,12 +97,9 @@ def read_frame(path: Path, *, delimiter: str | None = None) -> pd.DataFrame:
         InputError: as `read_rows`, there is no header, or two columns have one name.
     """
     import pandas as pd
-    import pyarrow as pa
 
-    rows = read_rows(path, delimiter=delimiter)
-    names = [name or f"Unnamed: {at}" for at, name in enumerate(next(rows, []))]
-    if not names:
-        raise InputError(f"{path.name} is empty; expected a header")
+    header, columns = read_columns(path, delimiter=delimiter)
+    names = [name or f"Unnamed: {at}" for at, name in enumerate(header)]
     for name in names:
         if names.count(name) > 1:
             places = [at for at, other in enumerate(names, start=1) if other == name]
@@ -108,29 +107,106 @@ def read_frame(path: Path, *, delimiter: str | None = None) -> pd.DataFrame:
                 f"{path.name}: two columns, {places[0]} and {places[1]}, are called {name!r}; keep "
                 "one of them"
             )
-    blocks: list[list[pa.Array]] = [[] for _ in names]
-    while block := list(islice(rows, _BLOCK)):
-        for cells, column in zip(blocks, zip(*block, strict=True), strict=True):
-            cells.append(pa.array(column, pa.large_string()))
-    columns = [pa.chunked_array(cells, pa.large_string()) for cells in blocks]
     return pd.DataFrame(
         {name: pd.Series(cells, dtype="str") for name, cells in zip(names, columns, strict=True)}
+    )
+
+
+def read_columns(
+    path: Path, *, delimiter: str | None = None
+) -> tuple[list[str], list[pa.ChunkedArray]]:
+    """Return the header, and the columns; errors as of `read_frame`."""
+    import pyarrow as pa
+
+    rows = read_rows(path, delimiter=delimiter)
+    names = next(rows, [])
+    if not names:
+        raise InputError(f"{path.name} is empty; expected a header")
+    columns = _parsed(path, len(names), delimiter or _delimiter(path))
+    if columns is None:
+        blocks: list[list[pa.Array]] = [[] for _ in names]
+        while block := list(islice(rows, _BLOCK)):
+            for cells, column in zip(blocks, zip(*block, strict=True), strict=True):
+                cells.append(pa.array(column, pa.large_string()))
+        columns = [pa.chunked_array(cells, pa.large_string()) for cells in blocks]
+    return names, columns
+
+
+def _parsed(path: Path, wide: int, delimiter: str) -> list[pa.ChunkedArray] | None:
+    """Return the columns of a table without any fault, as Arrow reads it, which is faster.
+
+    None for a table that needs a closer look: `read_rows` names its fault, or reads it.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+
+    try:
+        with _open_bytes(path) as handle:
+            data = handle.read().removeprefix(codecs.BOM_UTF8)
+    except _DAMAGES:
+        return None
+    if not _is_plain(data, delimiter):
+        return None
+    names = [str(at) for at in range(wide)]
+    options = pyarrow.csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.large_string()), strings_can_be_null=False
+    )
+    try:
+        table = pyarrow.csv.read_csv(
+            pa.BufferReader(data),
+            pyarrow.csv.ReadOptions(use_threads=False, block_size=_BYTES, column_names=names),
+            pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            options,
+        )
+    except pa.ArrowException:
+        return None
+    return table.slice(1).columns
+
+
+def _is_plain(data: bytes, delimiter: str) -> bool:
+    """Return whether every quote opens a cell, closes one or is doubled, and lines end in \\n.
+
+    A quote that is opened and one that is closed take turns; a doubled one closes and opens again.
+    """
+    import numpy as np
+
+    if b"\0" in data or data.count(b"\r") != data.count(b"\r\n"):
+        return False
+    quotes = np.flatnonzero(np.frombuffer(data, np.uint8) == ord('"'))
+    around = np.frombuffer(b"\n" + data + b"\n", np.uint8)
+    edges = np.frombuffer(b'"\r\n' + delimiter.encode(), np.uint8)
+    before, behind = around[quotes[::2]], around[quotes[1::2] + 2]
+    return len(quotes) % 2 == 0 and bool(
+        np.isin(before, edges).all() and np.isin(behind, edges).all()
     )
 
 
 @contextmanager
 def open_text(path: Path) -> Iterator[TextIO]:
     """Open a text file in UTF-8, unpacked; line ends stay as they are."""
-    with ExitStack() as opened:
-        if path.suffix.lower() == ".zip":
-            archive = opened.enter_context(zipfile.ZipFile(path))
+    with _open_bytes(path) as data, io.TextIOWrapper(data, "utf-8-sig", newline="") as handle:
+        yield handle
+
+
+@contextmanager
+def _open_bytes(path: Path) -> Iterator[IO[bytes]]:
+    if path.suffix.lower() == ".gz":
+        with gzip.open(path) as handle:
+            yield cast("IO[bytes]", handle)
+    elif path.suffix.lower() == ".zip":
+        with zipfile.ZipFile(path) as archive:
             inside = [name for name in archive.namelist() if not name.endswith("/")]
             if len(inside) != 1:
                 raise InputError(f"{path.name} holds {len(inside)} files; expected one table")
-            data = archive.open(inside[0])
-        else:
-            data = (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb")
-        yield opened.enter_context(io.TextIOWrapper(data, "utf-8-sig", newline=""))
+            with archive.open(inside[0]) as handle:
+                yield handle
+    else:
+        with path.open("rb") as handle:
+            yield handle
+
+
+def _delimiter(path: Path) -> str:
+    return "\t" if ".tsv" in (part.lower() for part in path.suffixes) else ","
 
 
 def listed(names: Iterable[object], *, most: int = 12) -> str:

@@ -106,11 +106,7 @@ def test_reports_can_be_left_out(tmp_path):
         ("m.parquet", b"not parquet", r"m\.parquet: cannot be read as PARQUET; it is damaged"),
         ("m.csv", b"\xff\xfe\x00\x01", r"m\.csv: cannot be read as CSV"),
         ("m.txt", b"x", r"m\.txt: expected a manifest ending in \.parquet or \.csv"),
-        (
-            "m.csv",
-            b"path,path\na,b\n",
-            r"m\.csv: .*two columns, 1 and 2, are called 'path'",
-        ),
+        ("m.csv", b"path,path\na,b\n", r"m\.csv: the column 'path' stands twice"),
         ("m.csv", b"", r"m\.csv: cannot be read as CSV"),
         (None, b"", r"m\.parquet: no such file"),
     ],

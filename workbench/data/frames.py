@@ -28,7 +28,7 @@ import pyarrow.parquet
 from pandas.api.types import is_numeric_dtype
 
 from workbench._store import whole_file
-from workbench._tables import FORMULA_STARTS, read_frame
+from workbench._tables import FORMULA_STARTS, read_columns
 from workbench.data.columns import BY_NAME, COLUMN_NAMES, FINDING_COLUMNS, REPORT_COLUMNS, shown
 from workbench.errors import InputError
 from workbench.findings import NOT_MENTIONED, cell_key
@@ -214,7 +214,8 @@ def _read_parquet(path: Path, reports: bool) -> pd.DataFrame:
 
 
 def _read_csv(path: Path, reports: bool) -> pd.DataFrame:
-    frame = read_frame(path)
+    names, columns = read_columns(path)
+    frame = pa.table(columns, names=names).to_pandas()
     if not reports:
         frame = frame.loc[:, ~frame.columns.isin(REPORT_COLUMNS)]
     return frame.apply(lambda cells: restore(cells.mask(cells == "")))
