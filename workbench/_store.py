@@ -158,7 +158,7 @@ class StoredResults(dict[Key, Result]):
     Args:
         path: of the `JsonLines`, whose errors come; None stores nothing.
         head: plain values that all results depend on, such as the hash of the weights; a line of
-            them begins the file and each time it is opened.
+            them begins the file.
         encode: takes key and result to plain values; `decode` takes these back.
 
     Raises:
@@ -187,7 +187,8 @@ class StoredResults(dict[Key, Result]):
                 "name another file"
             )
         self.update(decode(record) for record in records if record != wanted)
-        self._lines.add(wanted)
+        if not records:
+            self._lines.add(wanted)
 
     def __setitem__(self, key: Key, result: Result) -> None:
         super().__setitem__(key, result)
