@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; done; echo $$p)
 VENV ?= .venv
 PIP_ARGS ?=
-WORKERS ?= 2
+WORKERS ?= 3
 MODEL ?= mini
 
 RUN := $(VENV)/bin/python

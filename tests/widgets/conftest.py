@@ -102,7 +102,7 @@ class Bare:
         )
         self.contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         if SLOWER > 1:
             page.context.new_cdp_session(page).send(
                 "Emulation.setCPUThrottlingRate", {"rate": SLOWER}

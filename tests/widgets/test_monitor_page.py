@@ -27,7 +27,7 @@ def opened(made, bare):
         widget.every = 3600
         widgets.append(widget)
         found = bare.live(widget, **options)
-        found.set_default_timeout(30_000)  # a verdict waits for the disk, which others use
+        found.set_default_timeout(90_000)  # a verdict waits for the disk, which others use
         found.wait_for_selector(".mon-state")
         found.widget = widget
         return found

@@ -47,7 +47,7 @@ def opened(study, bare):
         widget = StudyApp(study, reader="AB", images=radiograph)
         widget.notice = NOTICE
         found = bare.live(widget, **options)
-        found.set_default_timeout(30_000)  # a verdict waits for the disk, which others use
+        found.set_default_timeout(90_000)  # a verdict waits for the disk, which others use
         found.wait_for_function("document.querySelector('.read-head').textContent !== ''")
         found.click(".read-instructions")
         return found

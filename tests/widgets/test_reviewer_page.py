@@ -49,7 +49,7 @@ def opened(made, bare, tmp_path):
         notes = Annotations(tmp_path / "annotations.jsonl")
         widget = Reviewer(Reviewing(made, reviewer="AB", notes=notes), radiographs=radiograph)
         found = bare.live(widget, **options)
-        found.set_default_timeout(30_000)  # a verdict waits for the disk, which others use
+        found.set_default_timeout(90_000)  # a verdict waits for the disk, which others use
         found.wait_for_selector(".rev-finding")
         found.click(".rev-finding")
         return found
