@@ -22,6 +22,9 @@ it, so the parent imports nothing but the standard library. Where building the m
 generation, set the peak of `plain`, the difference would hide memory; `peak_is_generation` says
 that it did not.
 
+`--family llava` or `gemma3` measures a random model of that family instead, through its own
+`generate`, without the ways of the vision tower.
+
 Does not know: what the rows mean. Random weights cost what trained ones do.
 """
 
@@ -48,7 +51,9 @@ def main() -> int:
     """Measure, print, and write JSON; 1 where a bar is missed."""
     options = _parser().parse_args()
     if options.measure:
-        print(json.dumps(_measure(options.measure, options.threads, options.rounds)))
+        print(
+            json.dumps(_measure(options.measure, options.threads, options.rounds, options.family))
+        )
         return 0
     times = _child(options, "time")
     peaks = {way: [] for way in WAYS}
@@ -102,7 +107,7 @@ def _child(options: argparse.Namespace, what: str) -> dict:
     if what != "time":
         environment |= ALLOCATOR
     done = subprocess.run(
-        [*command, "--rounds", str(options.rounds)],
+        [*command, "--rounds", str(options.rounds), "--family", options.family],
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
@@ -111,13 +116,129 @@ def _child(options: argparse.Namespace, what: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _measure(what: str, threads: int, rounds: int) -> dict:
+def _measure(what: str, threads: int, rounds: int, family: str) -> dict:
     """Run in a fresh process: all ways against the clock, or one way for its peak."""
     import torch
 
     torch.set_num_threads(threads)
-    bench = _Bench()
+    bench = _FamilyBench(family) if family else _Bench()
     return bench.clock(rounds) if what == "time" else bench.weigh(what)
+
+
+class _FamilyBench:
+    """A random model of a family of transformers, one prompt, and the ways without vision."""
+
+    def __init__(self, family: str) -> None:
+        import torch
+        import transformers as tf
+
+        from workbench.backends.transformers_vlm import Vlm
+
+        torch.manual_seed(0)
+        text = {
+            "hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 12,
+            "num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 64,
+            "vocab_size": VOCABULARY, "max_position_embeddings": 2048, "initializer_range": 0.05,
+        }  # fmt: skip
+        vision = {
+            "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6,
+            "num_attention_heads": 6, "image_size": 512, "patch_size": 16,
+        }  # fmt: skip
+        if family == "llava":
+            config = tf.LlavaConfig(
+                vision_config=tf.CLIPVisionConfig(**vision, projection_dim=32),
+                text_config=tf.LlamaConfig(**text), image_token_index=5, vision_feature_layer=-1,
+            )  # fmt: skip
+        else:
+            kinds = ["sliding_attention"] * 5 + ["full_attention"]
+            config = tf.Gemma3Config(
+                vision_config=tf.SiglipVisionConfig(**vision),
+                text_config=tf.Gemma3TextConfig(**text, sliding_window=512, layer_types=kinds * 2),
+                image_token_index=5, mm_tokens_per_image=1024,
+            )  # fmt: skip
+        self.network = tf.AutoModelForImageTextToText.from_config(config).eval()
+        words = torch.randint(6, VOCABULARY, (BEFORE + BEHIND,)).tolist()
+        ids = [*words[:BEFORE], *[5] * 1024, *words[BEFORE:]]
+        self.vlm = Vlm.__new__(Vlm)  # a processor is not needed
+        self.vlm.network, self.vlm.image_id = self.network, 5
+        self.vlm.takes = {"logits_to_keep": None}
+        self.vlm._types = {"token_type_ids": 1} if family == "gemma3" else {}
+        self.inputs, self.ids = {"pixel_values": torch.randn(1, 3, 512, 512)}, ids
+
+    def clock(self, rounds: int) -> dict:
+        """Return seconds of every way and round, and how far the captured rows are off."""
+        import torch
+        import transformers
+
+        ways = ("plain", "capture", "eager")
+        seconds = {way: [] for way in ways}
+        for turn in range(rounds + 1):
+            for way in ways:
+                started = time.perf_counter()
+                kept = self.run(way)
+                if turn:
+                    seconds[way].append(time.perf_counter() - started)
+                del kept
+        tokens, rows = self.run("capture")
+        wanted, attentions = self.run("eager")
+        apart = _apart(rows, attentions) if tokens == wanted else None
+        return {
+            "seconds": seconds | {f"{way}-vision": seconds[way] for way in ways[1:]},
+            "rows_sum_to_one": bool((rows.sum(-1) - 1).abs().max() < 1e-4),
+            "largest_difference": {"language": apart},
+            "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        }
+
+    def weigh(self, way: str) -> dict:
+        """Return peaks of the resident set before and after one way, bytes."""
+        from workbench._memory import peak_memory
+
+        built = peak_memory()
+        kept = self.run(way.removesuffix("-vision"))
+        return {"built": built, "peak": peak_memory(), "kept": _bytes(kept[1:])}
+
+    def run(self, way: str) -> tuple:
+        """Generate in one way; return tokens and what was kept of the attention."""
+        import copy
+
+        import torch
+
+        from workbench.backends.attending import watch_attention
+        from workbench.trace.record import RowRecorder
+
+        if way == "eager":
+            return self._eager()
+        cut = len(self.ids) - BEHIND
+        with torch.inference_mode():
+            start = self.vlm.begin(self.inputs, self.ids[:cut])
+            sequence = self.vlm.resume(copy.deepcopy(start), self.inputs, self.ids)
+            tokens = [int(sequence.logits.argmax())]
+            while len(tokens) < NEW_TOKENS:
+                sequence = self.vlm.advance(sequence, tokens[-1])
+                tokens.append(int(sequence.logits.argmax()))
+            if way == "plain":
+                return tokens, None
+            recorder = RowRecorder("language", last=len(tokens), mean_heads=True)
+            every = [*self.ids, *tokens[:-1]]
+            with watch_attention(self.vlm, recorder):
+                self.vlm.resume(start, self.inputs, every, written=len(tokens) - 1)
+        return tokens, torch.nn.functional.pad(recorder.stacked(), (0, 1))
+
+    def _eager(self) -> tuple:
+        """Generate with transformers and keep every attention, as a user would."""
+        import torch
+
+        self.network.set_attn_implementation("eager")
+        try:
+            with torch.inference_mode():
+                made = self.network.generate(
+                    **self.inputs, **self.vlm.text_inputs(self.ids), max_new_tokens=NEW_TOKENS,
+                    min_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None,
+                    output_attentions=True, return_dict_in_generate=True,
+                )  # fmt: skip
+        finally:
+            self.network.set_attn_implementation("sdpa")
+        return made.sequences[0, len(self.ids) :].tolist(), made.attentions
 
 
 class _Bench:
@@ -208,7 +329,8 @@ class _Bench:
         """Return (layers, 1, n, T): what `record_trace` keeps of the language model."""
         import torch
 
-        from workbench.trace.record import RowRecorder, watch_attention
+        from workbench.backends.attending import watch_attention
+        from workbench.trace.record import RowRecorder
 
         pixels, ids = self.request.pixel_values, self.request.ids
         recorder = RowRecorder("language", last=len(tokens), mean_heads=True)
@@ -223,7 +345,8 @@ class _Bench:
         """Return (layers, 1, N + 1, N + 1): what `record_trace` keeps of the vision tower."""
         import torch
 
-        from workbench.trace.record import RowRecorder, watch_attention
+        from workbench.backends.attending import watch_attention
+        from workbench.trace.record import RowRecorder
 
         recorder = RowRecorder("vision", mean_heads=True)
         with torch.inference_mode(), watch_attention(self.model, recorder):
@@ -296,6 +419,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", metavar="FILE", help="write all numbers here")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
     parser.add_argument("--rounds", type=int, default=5, help="repeats of everything (default 5)")
+    parser.add_argument("--family", choices=("", "llava", "gemma3"), default="", help="of model")
     parser.add_argument("--measure", choices=("time", *WAYS), help=argparse.SUPPRESS)
     return parser
 

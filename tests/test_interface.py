@@ -14,7 +14,7 @@ import workbench as wb
 from workbench.errors import CheckpointError, ContextBudgetError, InputError, OptionError
 from workbench.generation.options import DecodingSettings
 from workbench.generation.result import Generation
-from workbench.interface import ChestXrayModel, as_radiograph, load_model
+from workbench.interface import ChestXrayModel, CxrLlavaModel, as_radiograph, load_model
 from workbench.model.load import load_checkpoint
 from workbench.radiograph import InputContract, Radiograph
 
@@ -31,7 +31,7 @@ def checkpoint():
 
 @pytest.fixture
 def model() -> ChestXrayModel:
-    return ChestXrayModel(checkpoint())
+    return CxrLlavaModel(checkpoint())
 
 
 @pytest.fixture

@@ -21,6 +21,9 @@ from jaxtyping import Float
 from tqdm.auto import tqdm
 
 from workbench.backends.cxr_llava import CxrLlavaReader
+from workbench.backends.endpoint import EndpointWriter, is_endpoint
+from workbench.backends.reader import Reader
+from workbench.backends.vlm_reader import VlmReader, is_vlm, load_vlm
 from workbench.errors import OptionError
 from workbench.generation.chat import Chat
 from workbench.generation.options import (
@@ -41,6 +44,7 @@ from workbench.model.prompt import (
     question_messages,
     report_messages,
 )
+from workbench.model.source import resolve_source
 from workbench.radiograph import InputWarning, Radiograph
 from workbench.radiograph.contract import domain_warning
 from workbench.trace import Trace, record_trace
@@ -72,12 +76,15 @@ def load_model(
     dtype: str | torch.dtype = "auto",
     quantize: str | None = None,
     revision: str | None = None,
+    name: str | None = None,
+    allow_remote: bool = False,
 ) -> ChestXrayModel:
-    """Load a model.
+    """Load a model, or connect to one.
 
     Args:
-        source: "mini" (shipped), a directory in the published layout, or a hub id such as
-            "ECOFRI/CXR-LLAVA-v2".
+        source: "mini" (shipped), a directory in the published layout or of any image-text-to-text
+            model of transformers, a hub id such as "ECOFRI/CXR-LLAVA-v2", or the address of an
+            OpenAI-compatible endpoint such as "http://127.0.0.1:8000/v1".
         device: "auto", "cpu", "mps", "cuda" or "cuda:N".
         dtype: "auto" (bfloat16 where the GPU has it, float16 on older ones; on a CPU float32, or
             bfloat16 where float32 does not fit, or where the processor multiplies bfloat16 in
@@ -85,6 +92,8 @@ def load_model(
             "float16" or "bfloat16".
         quantize: None, "8bit" or "4bit" (bitsandbytes; a GPU in practice), or "int8" (a CPU).
         revision: commit, tag or branch of a hub id; by default the pinned one.
+        name: of the model that an endpoint serves.
+        allow_remote: let images leave this machine for the host of an endpoint.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it is incomplete or misshapen.
@@ -92,13 +101,20 @@ def load_model(
         MissingDependencyError: an optional package is needed; the message names the command.
         OptionError: an option has a value that is not allowed.
     """
+    if is_endpoint(source):
+        return EndpointModel(str(source), _named(name), allow_remote=allow_remote)
+    if name is not None or allow_remote:
+        raise OptionError("name and allow_remote belong to the address of an endpoint")
+    found = resolve_source(source, revision=revision)
+    if is_vlm(found.directory):
+        return TransformersModel(*load_vlm(found, device=device, dtype=dtype, quantize=quantize))
     loaded = load_checkpoint(
         source, device=device, dtype=dtype, quantize=quantize, revision=revision
     )
-    return ChestXrayModel(loaded)
+    return CxrLlavaModel(loaded)
 
 
-class ChestXrayModel(CxrLlavaReader):
+class ChestXrayModel(Reader):
     """A model that writes about chest radiographs.
 
     Methods raise InputError where the image cannot be read, OptionError for a decoding option that
@@ -245,13 +261,13 @@ class ChestXrayModel(CxrLlavaReader):
         seen = self._look(image)
         return [self._job(seen, messages, task, settings) for task, messages, settings in asked]
 
-    def encode(self, image: object) -> Float[torch.Tensor, "N H"]:
+    def encode(self, image: object) -> Float[torch.Tensor, "N D"]:
         """Return an image as the rows that stand for it in the decoder's sequence."""
         with self.exclusive(), torch.inference_mode():
-            return self.network.encode_image(self.pixels(image))[0]
+            return self.image_rows(self.pixels(image))
 
-    def pixels(self, image: object) -> Float[torch.Tensor, "1 1 S S"]:
-        """Return the pixels of an image as the model sees them, normalised."""
+    def pixels(self, image: object) -> Float[torch.Tensor, "1 1 H W"]:
+        """Return the pixels of an image as `Reader` takes them."""
         return self.processor(as_radiograph(image))[None]
 
     def trace(
@@ -320,6 +336,24 @@ class ChestXrayModel(CxrLlavaReader):
             source=contract.source,
             warnings=(notice, *((foreign,) if foreign else ()), *others),
         )
+
+
+def _named(name: str | None) -> str:
+    if not name:
+        raise OptionError('an endpoint needs the name of the model that it serves: name="..."')
+    return name
+
+
+class EndpointModel(EndpointWriter, ChestXrayModel):
+    """A model behind an OpenAI-compatible endpoint."""
+
+
+class CxrLlavaModel(CxrLlavaReader, ChestXrayModel):
+    """A CXR-LLaVA checkpoint, `mini` included."""
+
+
+class TransformersModel(VlmReader, ChestXrayModel):
+    """A checkpoint of any other family of transformers."""
 
 
 def as_radiograph(image: object) -> Radiograph:

@@ -35,7 +35,7 @@ def test_last_layer_at_the_last_prompt_position_is_the_model(golden):
     engine, generation = model.responder.engine, golden.generation
     with torch.inference_mode():
         states = prompt_states(golden)
-        read = read_state(engine.model, states[-1][-1:])[0]
+        read = read_state(model, states[-1][-1:])[0]
     pixels = torch.tensor(golden.pixel_values)[None]
     logits = engine.force(pixels, generation.prompt_ids, generation.token_ids)[0]
     torch.testing.assert_close(read, logits.log_softmax(-1), rtol=1e-4, atol=1e-4)

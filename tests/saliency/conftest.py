@@ -33,8 +33,9 @@ class ToyScorer(torch.nn.Module):
         self.score = score
         self.base = base
         self.forwards = 0
+        self.view = None
         self.device = torch.device("cpu")
-        processor = SimpleNamespace(mean=0.5, std=0.25)
+        processor = SimpleNamespace(mean=0.5, std=0.25, grey=0.0)
         self.model = SimpleNamespace(exclusive=nullcontext, processor=processor)
         self.network = SimpleNamespace(is_quantized=False)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.backends.attending import watch_attention
 from workbench.saliency import explain
 from workbench.saliency.gradients import _DifferentiableRows, carry, relevancy
 from workbench.saliency.scorer import Scorer
-from workbench.trace.record import watch_attention
 
 
 def differentiable(scorer) -> tuple[torch.Tensor, _DifferentiableRows]:

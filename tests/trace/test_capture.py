@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.trace.record import Call, RowRecorder, attention_rows, watch_attention
+from workbench.backends.attending import Call, attention_rows, watch_attention
+from workbench.trace.record import RowRecorder
 
 
 @cache

@@ -284,7 +284,7 @@ def test_attach_takes_the_model_that_was_traced_only(lab):
         bare.need_model()
     attached = bare.attach(run.model)
     assert attached.need_model() is attached.need_model(type(run.model)) is run.model
-    with pytest.raises(InputError, match=r"takes a CxrTokenizer, .* has a ChestXrayModel"):
+    with pytest.raises(InputError, match=r"takes a CxrTokenizer, .* has a CxrLlavaModel"):
         attached.need_model(CxrTokenizer)
     with pytest.raises(InputError, match=r"recorded with A_tiny .*, this model is B_gqa_odd"):
         bare.attach(other.model)

@@ -7,10 +7,10 @@ import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from workbench.backends.attending import NAME, attention_rows, watch_attention
 from workbench.errors import InputError, OptionError
 from workbench.phantom import phantom
 from workbench.trace import record
-from workbench.trace.record import NAME, attention_rows, watch_attention
 
 
 @torch.inference_mode()
@@ -41,11 +41,11 @@ def test_a_passive_watcher_sees_every_layer_and_changes_nothing(run):
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_a_passive_watcher_changes_nothing_whatever_was_set(run, implementation):
-    plain = logits(run)
     configs = (run.network.vision_tower.config, run.network.llama.config)
     try:
         for config in configs:
             config._attn_implementation = implementation
+        plain = logits(run)
         with run.unchanged(), watch_attention(run.network, lambda c: None):
             watched = logits(run)
     finally:

@@ -33,7 +33,6 @@ from workbench.errors import InputError, OptionError
 from workbench.figures.attention import draw_tokens
 from workbench.figures.page import figure_html
 from workbench.findings import PRESENT
-from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.tokenizer import WORD_START
 from workbench.radiograph import FitGeometry, Radiograph
 from workbench.reports import label
@@ -197,7 +196,8 @@ def logit_lens(trace: Trace, words: Sequence[str] | None = None, *, top: int = 1
     vocabulary = model.sizes.vocabulary
     if not isinstance(top, int) or not 1 <= top <= vocabulary:
         raise OptionError(f"top must be from 1 to {vocabulary} (the vocabulary), got {top!r}")
-    image = trace.layout.span("image").slice
+    tokens = model.image_tokens(trace.image, trace.generation.prompt_ids)
+    image = tokens.image if tokens.shares is None else tokens.image[tokens.shares.argmax(0)]
     best, chance, columns = [], [], []
     with model.exclusive(), torch.inference_mode():
         for state in prompt_states(trace):
@@ -223,16 +223,11 @@ def logit_lens(trace: Trace, words: Sequence[str] | None = None, *, top: int = 1
 def prompt_states(trace: Trace) -> list[torch.Tensor]:
     """Return the normed states of all prompt positions after 0, 1, ... L layers, (positions, H)."""
     model = trace.need_model()
-    network = cast("CxrLlavaForConditionalGeneration", model.network)
-    device = cast("torch.nn.Embedding", network.get_input_embeddings()).weight.device
-    ids = torch.tensor([trace.generation.prompt_ids], device=device)
-    features = network.encode_image(torch.tensor(trace.pixel_values)[None])
-    embeds = network.splice(ids, features.to(device))
+    pixels = torch.tensor(trace.pixel_values)[None]
     with _watched_layers(model.decoder) as states:
-        last = model.decoder(inputs_embeds=embeds, use_cache=False).last_hidden_state
+        last = model.last_states(pixels, trace.generation.prompt_ids)
     norm = cast("torch.nn.LayerNorm", model.decoder.norm)
-    before = [norm(state.to(norm.weight.device)) for state in states]
-    return [state[0] for state in (*before, last)]
+    return [*(norm(state.to(norm.weight.device))[0] for state in states), last]
 
 
 @contextmanager
@@ -254,7 +249,7 @@ def _watched_layers(decoder: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
 
 def read_state(model: Reader, state: torch.Tensor) -> torch.Tensor:
     """Return log-probabilities over the vocabulary, (positions, V) float32, of normed states."""
-    return model.head(state.to(model.head.weight.device)).float().log_softmax(-1)
+    return model.read_out(state).log_softmax(-1)
 
 
 def _checked(words: Sequence[str]) -> list[str]:

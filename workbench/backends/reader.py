@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import nn
 from transformers import PreTrainedModel
 
-from workbench.generation.responder import Reading
-from workbench.generation.result import ModelIdentity
+from workbench._repr import short_repr
+from workbench.backends.placing import View
+from workbench.errors import OptionError
+from workbench.generation.engine import Guide
+from workbench.generation.options import DecodingSettings
+from workbench.generation.responder import Job, Reading, Responder
+from workbench.generation.result import Generation, ModelIdentity
+from workbench.generation.stream import TextStream
 from workbench.model.card import ModelCard
-from workbench.model.processor import ImageProcessor
-from workbench.model.tokenizer import CxrTokenizer
+from workbench.model.placement import Placement
+from workbench.model.prompt import Message
 from workbench.radiograph import FitGeometry, Radiograph
 
 
@@ -27,8 +36,7 @@ class Sizes:
     Attributes:
         layers, heads: of the decoder.
         vocabulary: tokens that the head tells apart.
-        image, patch: sides of the square that the model sees and of a patch, pixels.
-        grid: rows and columns of image tokens.
+        image, patch: sides of the square that the model sees best and of a patch, pixels.
     """
 
     layers: int
@@ -38,93 +46,258 @@ class Sizes:
     vision_heads: int
     image: int
     patch: int
-    grid: tuple[int, int]
 
 
-class Reader(Protocol):
-    """A model whose inside can be read: logits, states, attention, gradients to pixels.
+@dataclass(frozen=True, eq=False)
+class ImageTokens:
+    """Where the tokens of one image stand in a prompt, and where they lie in the image.
 
-    Images are the pixels that the model sees: (1, 1, S, S) float32, normalised.
+    Attributes:
+        before, image, behind: positions of the sequence: text in front of the image (and marks
+            inside it that see no part of it), image tokens, text behind it up to its end.
+        grid: rows and columns of the cells that maps are made of.
+        geometry: how the original lies under the grid.
+        shares: (image tokens, cells) float32, how each token is spread over the cells; rows sum to
+            1. None where token n is cell n.
+        words: ids of the text at `before` and at `behind`.
     """
 
+    before: np.ndarray
+    image: np.ndarray
+    behind: np.ndarray
+    grid: tuple[int, int]
+    geometry: FitGeometry
+    words: tuple[tuple[int, ...], tuple[int, ...]]
+    shares: np.ndarray | None = None
+
+    __repr__ = short_repr
+
+    def to_cells(self, values: torch.Tensor) -> torch.Tensor:
+        """Return (..., cells) from values of image tokens (..., N); their sum stays."""
+        if self.shares is None:
+            return values
+        return values @ torch.from_numpy(self.shares).to(values)
+
+    def fold(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return (..., before + cells + behind and later) from rows over positions (..., T).
+
+        Sums stay. Positions beyond the prompt follow in their order.
+        """
+        end = int(self.behind[-1]) + 1
+        parts = rows[..., self.before], self.to_cells(rows[..., self.image])
+        return torch.cat((*parts, rows[..., self.behind], rows[..., end:]), -1)
+
+
+class OwnPixels:
+    """Radiographs as they are: what such a model's own processor does comes later.
+
+    Attributes:
+        size: side of a square that the model sees best, pixels.
+    """
+
+    mean, std = 0.0, 1.0
+    #: Middle grey; what a model's training images had in the mean is not known.
+    grey = 0.5
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __call__(
+        self, radiograph: Radiograph, fit: str | None = None
+    ) -> Float[torch.Tensor, "1 H W"]:
+        """Return the pixels in [0, 1], (1, H, W) float32; `fit` is the model's own."""
+        return torch.from_numpy(np.array(radiograph.pixels, np.float32))[None]
+
+    def normalise(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the pixels, float32."""
+        return np.asarray(pixels, np.float32)
+
+    def restore(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the pixels, clipped to [0, 1]."""
+        return np.clip(np.asarray(pixels, np.float32), 0.0, 1.0)
+
+
+def placement_options(placement: Placement) -> dict[str, Any]:
+    """Return a placement as options of `workbench.load_model`."""
+    return {name: getattr(placement, name) for name in ("device", "dtype", "quantize")}
+
+
+def picture_of(pixels: Float[torch.Tensor, "1 1 H W"]) -> Image.Image:
+    """Return grey pixels in [0, 1] as an 8-bit picture with three equal channels."""
+    grey = np.rint(pixels[0, 0].detach().cpu().numpy().clip(0, 1) * 255).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+class Writer(ABC):
+    """A model that writes texts about images.
+
+    Pixels are what `processor` returns for a radiograph with an axis in front, (1, 1, H, W)
+    float32: of CXR-LLaVA the square that it sees, normalised; of other models the radiograph's own
+    pixels in [0, 1], which then go through the checkpoint's own processor.
+
+    Attributes:
+        responder: writes.
+    """
+
+    responder: Any
+
     @property
+    @abstractmethod
     def card(self) -> ModelCard:
         """Name, hashes, terms, sizes and what the model was trained on."""
-        ...
+
+    @property
+    @abstractmethod
+    def processor(self) -> Any:
+        """Radiographs to pixels, and back to grey values: `normalise`, `restore`, `mean`, `std`."""
 
     @property
     def identity(self) -> ModelIdentity:
         """Which weights these are, and where and in which dtype they compute."""
-        ...
+        return self.responder.identity
+
+    def job(
+        self,
+        pixels: torch.Tensor,
+        messages: Sequence[Message],
+        settings: DecodingSettings,
+        *,
+        task: str,
+        source: str,
+    ) -> Job:
+        """Prepare one answer about given pixels; see `Responder.job`."""
+        return self.responder.job(pixels, messages, settings, task=task, source=source)
+
+    def answer_batch(self, jobs: Sequence[Job], *, guide: Guide | None = None) -> list[Generation]:
+        """Write several answers together; see `Responder.answer_batch`."""
+        return self.responder.answer_batch(jobs, guide=guide)
+
+    def answer_image_by_image(self, jobs: Sequence[Job]) -> list[Generation]:
+        """Write answers in one batch, each image computed alone; see `Responder`."""
+        return self.responder.answer_image_by_image(jobs)
+
+    def stream(self, job: Job) -> TextStream:
+        """Write one answer piece by piece."""
+        return self.responder.stream(job)
+
+    def forget_images(self) -> None:  # noqa: B027 (nothing is kept, unless a reader says so)
+        """Forget what was kept of recent images."""
+
+
+class Reader(Writer):
+    """A model whose inside can be read: logits, states, attention, gradients to pixels."""
+
+    responder: Responder
+
+    #: The vision tower is one stack over a class token and the patches of the whole image.
+    patchwise: bool = False
 
     @property
-    def tokenizer(self) -> CxrTokenizer:
-        """Text to token ids and back."""
-        ...
+    def tokenizer(self) -> Any:
+        """Text to token ids and back: `encode`, `decode`, `pieces`, `offsets`, `eos_id`."""
+        return self.responder.tokenizer
 
     @property
-    def processor(self) -> ImageProcessor:
-        """Radiographs to pixels, and the geometry of that."""
-        ...
+    @abstractmethod
+    def origin(self) -> tuple[str, dict[str, Any]]:
+        """Return source and options by which `workbench.load_model` opens the same again."""
 
     @property
+    @abstractmethod
     def sizes(self) -> Sizes:
-        """Layers, heads, vocabulary, patch grid."""
-        ...
+        """Layers, heads, vocabulary, sides of image and patch."""
 
     @property
+    @abstractmethod
     def network(self) -> PreTrainedModel:
         """All weights, as one module."""
-        ...
 
     @property
+    @abstractmethod
     def vision(self) -> PreTrainedModel:
-        """The vision tower: (B, 1, S, S) pixels to (B, N, W) tokens."""
-        ...
+        """The vision tower."""
 
     @property
-    def pixel_layer(self) -> nn.Conv2d:
-        """The layer of the vision tower that reads the pixels."""
-        ...
-
-    @property
+    @abstractmethod
     def projector(self) -> nn.Module:
-        """From vision tokens (B, N, W) to rows of the decoder's sequence (B, N, H)."""
-        ...
+        """What stands between vision tower and decoder."""
 
     @property
+    @abstractmethod
     def decoder(self) -> PreTrainedModel:
         """The language model without its head."""
-        ...
 
     @property
+    @abstractmethod
     def head(self) -> nn.Linear:
         """From states of the decoder (..., H) to logits (..., V)."""
-        ...
 
-    def other_weights(self) -> AbstractContextManager[None]:
-        """Keep what was computed with these weights apart while others are in their place."""
-        ...
+    @property
+    def pixel_layer(self) -> nn.Module:
+        """The layer that turns the pixels of the whole image into its patches.
+
+        Raises:
+            OptionError: the vision tower is no one stack over such patches.
+        """
+        raise OptionError(
+            f"{self.identity.id} has no one layer of patches of the whole image to integrate over; "
+            "use over='pixels'"
+        )
+
+    @abstractmethod
+    def geometry(self, image: Radiograph) -> FitGeometry:
+        """Return how a radiograph lies under the grid of its maps."""
+
+    @abstractmethod
+    def image_tokens(self, image: Radiograph, prompt_ids: Sequence[int]) -> ImageTokens:
+        """Return where the tokens of an image stand in a prompt, and lie in the image."""
+
+    @abstractmethod
+    def prompt_ids(
+        self, messages: Sequence[Message], pixels: Float[torch.Tensor, "1 1 H W"]
+    ) -> tuple[int, ...]:
+        """Return the ids of a dialogue about an image in the model's chat template.
+
+        Raises:
+            InputError: the messages are no dialogue, or hold no image or several.
+        """
+
+    @abstractmethod
+    def image_rows(self, pixels: Float[torch.Tensor, "1 1 H W"]) -> Float[torch.Tensor, "N D"]:
+        """Return an image as the rows that stand for it in the decoder's sequence."""
+
+    @abstractmethod
+    def last_states(
+        self, pixels: Float[torch.Tensor, "1 1 H W"], prompt_ids: Sequence[int]
+    ) -> Float[torch.Tensor, "T D"]:
+        """Run the decoder over a whole prompt, and return what its head would read."""
+
+    def read_out(self, states: Float[torch.Tensor, "n D"]) -> Float[torch.Tensor, "n V"]:
+        """Return the float32 logits of states in front of the head."""
+        return self.head(states.to(self.head.weight.device)).float()
+
+    def view(self, pixels: Float[torch.Tensor, "1 1 H W"]) -> View | None:
+        """Return an image as a square whose changes become changes of the network's inputs.
+
+        None where pixels themselves are that square.
+        """
+        return None
 
     def exclusive(self) -> AbstractContextManager[None]:
         """Keep the model to this thread while something runs on it."""
-        ...
-
-    def geometry(self, image: Radiograph) -> FitGeometry:
-        """Return where each pixel that the model sees lies in a radiograph."""
-        ...
+        return self.responder.engine.exclusive()
 
     def split(self, prompt_ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the ids up to and including the image's placeholder, and the rest.
+        """Return the ids up to and including the image, and the rest.
 
         Raises:
-            InputError: there is not exactly one placeholder, or nothing behind it.
+            InputError: there is no image or more than one, or nothing behind it.
         """
-        ...
+        return self.responder.engine.split(prompt_ids)
 
     def prefill(self, pixels: torch.Tensor, prompt_ids: Sequence[int]) -> None:
         """Compute the sequence up to the image, which later calls about this image then reuse."""
-        ...
+        self.responder.engine.prefix(pixels, prompt_ids)
 
     def force(
         self, pixels: torch.Tensor, prompt_ids: Sequence[int], tokens: Sequence[int]
@@ -134,7 +307,7 @@ class Reader(Protocol):
         Returns:
             (n, V) float32 logits that each of the tokens was, or would have been, chosen from.
         """
-        ...
+        return self.responder.engine.force(pixels, prompt_ids, tokens)
 
     def read_with(
         self,
@@ -145,4 +318,12 @@ class Reader(Protocol):
         batch_size: int = 16,
     ) -> Reading:
         """Read the same tokens with each of several images; see `Responder.read_with`."""
-        ...
+        return self.responder.read_with(pixels, prompt_ids, tokens, batch_size=batch_size)
+
+    def forget_images(self) -> None:
+        """Forget the keys and values of recent images."""
+        self.responder.engine.prefixes.clear()
+
+    def other_weights(self) -> AbstractContextManager[None]:
+        """Keep what was computed with these weights apart while others are in their place."""
+        return self.responder.engine.prefixes.set_aside()

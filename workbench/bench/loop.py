@@ -118,9 +118,7 @@ def _worked(
     if jobs == 1 or not isinstance(model, ChestXrayModel):
         yield from (work(model, task) for task in tasks)
         return
-    loaded = model.loaded
-    source = "mini" if loaded.card.name == "mini" else str(loaded.directory)
-    options = {name: getattr(loaded.placement, name) for name in ("device", "dtype", "quantize")}
+    source, options = model.origin
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=_load, initargs=(source, options)
     ) as pool:

@@ -91,10 +91,16 @@ def option(parser: argparse._ActionsContainer, typed: str, help: str, **more: An
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --model, --device and --dtype."""
+    """Add --model, --device, --dtype, --name and --allow-remote."""
     group = parser.add_argument_group("model")
-    known = "mini (default), ECOFRI/CXR-LLAVA-v2, or a directory in the published layout"
+    known = (
+        "mini (default), ECOFRI/CXR-LLAVA-v2, a hub id or directory of any image-text-to-text "
+        "model of transformers, or the address of an OpenAI-compatible endpoint"
+    )
     option(group, "--model NAME", known, default="mini")
+    option(group, "--name NAME", "of the model that an endpoint serves")
+    remote = "let images leave this machine for the host of an endpoint"
+    option(group, "--allow-remote", remote, action="store_true")
     option(group, "--device", "auto (default), cpu, mps, cuda or cuda:N")
     option(group, "--dtype", "precision of the weights (default auto)", choices=DTYPES)
 
@@ -207,7 +213,8 @@ def open_model(args: argparse.Namespace) -> ChestXrayModel:
     """Load the model that --model, --device and --dtype ask for."""
     from workbench.interface import load_model
 
-    return load_model(args.model, **placement(args))
+    where = {"name": args.name, "allow_remote": args.allow_remote}
+    return load_model(args.model, **placement(args), **where)
 
 
 # --- texts in a table ----------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import workbench.commands._shared as shared
 from workbench._version import __version__
+from workbench.errors import OptionError
 from workbench.settings import FIRST_HELD_OUT_SEED, Settings
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -48,7 +49,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.parity:
         return _parity(args)
-    return _exam(args) if args.mini else _environment(args)
+    if args.mini:
+        return _exam(args)
+    return _environment(args) if args.model == "mini" else _model(args)
+
+
+def _model(args: argparse.Namespace) -> int:
+    from workbench.backends.checks import check
+    from workbench.backends.vlm_reader import is_vlm, load_vlm
+    from workbench.model.source import resolve_source
+
+    found = resolve_source(args.model)
+    if not is_vlm(found.directory):
+        raise OptionError(
+            f"{found.name} is no image-text-to-text model of transformers; compare a CXR-LLaVA "
+            "checkpoint with reference vectors by --parity DIR"
+        )
+    shared.loading(args)
+    device, dtype = args.device or "auto", args.dtype or "auto"
+    checks = check(load_vlm(found, device=device, dtype=dtype, verify=False)[0])
+    cells = [
+        (row.name, f"{row.value:.2e}", f"{row.limit:g}", "ok" if row.ok else "MISS", row.note)
+        for row in checks.rows
+    ]
+    lines = [shared.table(cells, header=("check", "measured", "allowed", "verdict", "note"))]
+    verdict = "every check holds" if checks.ok else "not every check holds"
+    lines.append(f"{checks.model} in {checks.dtype}: {verdict}")
+    return shared.answer(args, checks.to_dict(), lines, good=checks.ok)
 
 
 def _parity(args: argparse.Namespace) -> int:

@@ -60,10 +60,13 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError("workers and address belong to engine='ray'; leave them out")
     shared.need_paths(args)
     shared.loading(args)
+    from workbench.backends.endpoint import is_endpoint
     from workbench.runs import run as run_manifest
 
     same = "model out root cohort engine batch_size fit upright retry_failed workers address"
     options = shared.chosen(args, f"{same} quantize") | shared.placement(args) | decoding
+    if is_endpoint(args.model):
+        options["model"] = shared.open_model(args)
     result = run_manifest(args.manifest, tasks=tasks, progress=True, **options)
     return shared.answer(args, result.summary(), _lines(args, result), good=bool(result.done))
 

@@ -32,7 +32,7 @@ from workbench.errors import CheckpointError
 from workbench.figures.numbers import number_text
 from workbench.finetune import parts
 from workbench.finetune.recipe import TuningRecipe
-from workbench.interface import ChestXrayModel
+from workbench.interface import CxrLlavaModel
 from workbench.model.config import PART_MODULES
 from workbench.model.load import LoadedCheckpoint, load_checkpoint, save_checkpoint
 
@@ -40,7 +40,7 @@ FORMAT = "workbench-adapter/2"
 NOTE, TENSORS = "adapter.json", "adapter_model.safetensors"
 
 #: A name, a directory or a hub id; or a model.
-Base = str | os.PathLike | ChestXrayModel
+Base = str | os.PathLike | CxrLlavaModel
 
 #: What peft writes before the name of every tensor.
 _PREFIX = "base_model.model."
@@ -116,12 +116,12 @@ def read_note(folder: str | Path) -> dict[str, Any]:
 
 def load_adapter(
     base: Base | None, folder: str | Path, *, merged: bool = False, **options: Any
-) -> ChestXrayModel:
+) -> CxrLlavaModel:
     """Return a model with an adapter on it.
 
     Args:
         base: a name, a directory or a hub id, loaded anew with options of `load_checkpoint`; or a
-            `ChestXrayModel`, whose weights get the adapter in place. None takes the base that the
+            `CxrLlavaModel`, whose weights get the adapter in place. None takes the base that the
             adapter names.
         merged: fold LoRA updates into the weights.
 
@@ -130,7 +130,7 @@ def load_adapter(
         TrainingError: the model carries an adapter already.
     """
     note = read_note(folder)
-    if isinstance(base, ChestXrayModel):
+    if isinstance(base, CxrLlavaModel):
         loaded = base.loaded
     else:
         loaded = load_checkpoint(note["base"]["name"] if base is None else base, **options)
@@ -152,7 +152,7 @@ def load_adapter(
     card = replace(
         loaded.card, name=f"{note['base']['name']} + {note['name']}", sha256s=hashes, facts=facts
     )
-    return ChestXrayModel(replace(loaded, card=card))
+    return CxrLlavaModel(replace(loaded, card=card))
 
 
 def _take(folder: str | Path, model: nn.Module) -> None:

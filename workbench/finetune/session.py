@@ -26,7 +26,7 @@ from workbench.finetune.measuring import explained_rows, forgetting
 from workbench.finetune.parts import frozen, parts_learned, weights_sha256
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.trainer import FinetuneTrainer, curves, process_rank
-from workbench.interface import ChestXrayModel
+from workbench.interface import CxrLlavaModel
 from workbench.model.load import LoadedCheckpoint, load_checkpoint
 
 #: Seconds that other processes wait for the first one.
@@ -154,8 +154,8 @@ class Stage(ABC):
 
     def _ledger(self, trainer: FinetuneTrainer, sha_before: str, **measured: Any) -> Ledger:
         card, state, recipe = self.loaded.card, trainer.state, self.recipe
-        base = ChestXrayModel(open_base(recipe, device=str(self.loaded.model.device)))
-        tuned, first = ChestXrayModel(self.loaded), recipe.evaluation.seed
+        base = CxrLlavaModel(open_base(recipe, device=str(self.loaded.model.device)))
+        tuned, first = CxrLlavaModel(self.loaded), recipe.evaluation.seed
         phantoms = map(phantom_case, range(first, first + recipe.evaluation.forgetting))
         sha_after = weights_sha256(frozen(self.loaded.model))
         return Ledger(

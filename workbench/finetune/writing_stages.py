@@ -25,7 +25,7 @@ from workbench.finetune.recipe import Recipe
 from workbench.finetune.session import Stage, wait_for
 from workbench.finetune.trainer import process_rank
 from workbench.finetune.turns import InstructionSet, instruction_set, own_turns
-from workbench.interface import ChestXrayModel
+from workbench.interface import CxrLlavaModel
 from workbench.model.load import LoadedCheckpoint
 
 OWN_REPORTS = "own_reports.json"
@@ -123,7 +123,7 @@ class WritingStage(Stage):
     def reports(self, cases: Sequence[Case], *, show: bool = False) -> dict[str, str]:
         """Return case -> what the model says of it as it is now."""
         limit = self.recipe.evaluation.new_tokens
-        return write_reports(ChestXrayModel(self.loaded), cases, new_tokens=limit, show=show)
+        return write_reports(CxrLlavaModel(self.loaded), cases, new_tokens=limit, show=show)
 
     def encoded(
         self, cases: CaseSet, own: Mapping[str, str]
@@ -181,7 +181,7 @@ def own_reports(
         return {}
     path = out / OWN_REPORTS
     if process_rank() == 0 and not path.is_file():
-        texts = write_reports(ChestXrayModel(loaded), cases, new_tokens=new_tokens, show=show)
+        texts = write_reports(CxrLlavaModel(loaded), cases, new_tokens=new_tokens, show=show)
         with whole_file(path) as partial:
             write_json(partial, texts)
     wait_for(path, _PATIENCE)

@@ -17,7 +17,7 @@ import torch
 from workbench.generation.engine import Request
 from workbench.generation.kvcache import KeyValueBuffer
 from workbench.generation.options import DecodingSettings
-from workbench.generation.responder import Draft, Responder
+from workbench.generation.responder import Draft, Job, Responder
 from workbench.generation.result import Generation
 from workbench.generation.sampling import Sampler
 from workbench.model.prompt import Message, answer, follow_up, question_messages
@@ -89,10 +89,15 @@ class Chat:
                 source=self._source,
                 warnings=self._warnings,
             )
-            generation = self._responder.finish(job, self._write(job.request))
+            generation = self._answer(job)
             self.messages = (*messages, answer(generation.text))
             self.history = (*self.history, Turn(text, generation))
             return generation
+
+    def _answer(self, job: Job) -> Generation:
+        if not self._responder.resumes:
+            return self._responder.answer(job)
+        return self._responder.finish(job, self._write(job.request))
 
     def _write(self, request: Request) -> Draft:
         """Go back to where the new prompt and the computed one part, and write from there.

@@ -80,10 +80,15 @@ class Step:
 class Engine:
     """Decodes for one model in evaluation mode.
 
+    Attributes:
+        most_rows: rows that are decoded together at most; None where there is no limit.
+
     Args:
         image_id: the placeholder that stands for an image in prompt ids.
         end_ids: tokens that end a text.
     """
+
+    most_rows: int | None = None
 
     def __init__(
         self, model: CxrLlavaForConditionalGeneration, *, image_id: int, end_ids: Iterable[int]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -96,7 +96,13 @@ class Reading:
 
 @dataclass(eq=False)
 class Responder:
-    """Writes answers with one model."""
+    """Writes answers with one model.
+
+    Attributes:
+        resumes: a dialogue goes on in the keys and values of its last turn.
+    """
+
+    resumes: ClassVar[bool] = True
 
     engine: Engine
     tokenizer: CxrTokenizer
@@ -185,7 +191,7 @@ class Responder:
             OptionError: batch_size is below 1.
         """
         check_whole("batch_size", batch_size, 1)
-        return self._in_order(iter(jobs), batch_size)
+        return self._in_order(iter(jobs), min(batch_size, self.engine.most_rows or batch_size))
 
     def _in_order(self, jobs: Iterator[Job], batch_size: int) -> Iterator[Generation]:
         open_: dict[int, tuple[int, Job, Draft]] = {}
@@ -330,6 +336,8 @@ def _read(
     engine: Engine, pixels: Sequence[torch.Tensor], ids: Sequence[int], tokens: Sequence[int]
 ) -> list[np.ndarray]:
     """Return log-probabilities and entropies (2, n) of each image of one batch."""
+    if engine.most_rows == 1:
+        return [_measured(engine.force(image, ids, tokens), tokens) for image in pixels]
     _, tail = engine.split(ids)
     with engine.exclusive():
         prefixes: list[ImagePrefix] = []

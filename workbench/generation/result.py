@@ -130,7 +130,9 @@ class Generation:
         found = []
         for match in re.finditer(r"\S+", self.text):
             logprobs = [self.logprobs[n] for n in tokens_within(self.offsets, *match.span())]
-            probability = float(np.exp(np.sum(logprobs, dtype=np.float64)))
+            # where no token is known, as from some endpoints, nothing is known of a word
+            told = float(np.exp(np.sum(logprobs, dtype=np.float64)))
+            probability = told if len(self.tokens) else float("nan")
             found.append(Word(match.group(), match.start(), match.end(), probability))
         return tuple(found)
 

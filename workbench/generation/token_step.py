@@ -109,7 +109,7 @@ class TokenStep:
     @torch.inference_mode()
     def of(cls, model: CxrLlavaForConditionalGeneration) -> TokenStep | None:
         """Return the steps of a model, or None where only its own forward pass is certain."""
-        step = cls(model) if _knows(model.llama) else None
+        step = cls(model) if hasattr(model, "llama") and _knows(model.llama) else None
         return step if step is not None and step.ready() else None
 
     def ready(self) -> bool:

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter, shift
 
 from workbench.errors import InputError, check_one_of
@@ -91,7 +92,7 @@ def _changed(model: ChestXrayModel, image: np.ndarray, name: str, seed: int) -> 
     if name == "mirrored":
         return image[:, ::-1]
     if name == "mean image":
-        return np.zeros_like(image)
+        return np.full_like(image, model.processor.grey)
     if name == "blank":
         return np.full_like(image, model.processor.normalise(np.zeros(1))[0])
     shown = model.processor.restore(image)
@@ -105,8 +106,10 @@ def _changed(model: ChestXrayModel, image: np.ndarray, name: str, seed: int) -> 
 
 def _other(model: ChestXrayModel, pixels: np.ndarray, image: object, seed: int) -> torch.Tensor:
     if image is None:
-        image = draw_phantom(_OTHER_SEED + seed, size=model.image_size)
+        image = draw_phantom(_OTHER_SEED + seed, size=max(model.image_size, 64))
     values = model.pixels(image)
+    if values.shape[1:] != pixels.shape:  # as many image tokens as the image itself has
+        values = F.interpolate(values, pixels.shape[1:], mode="bilinear", antialias=True)
     if np.array_equal(values[0], pixels):
         raise InputError(
             "the image of another patient is the image itself; give another one as other=..."

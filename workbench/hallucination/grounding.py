@@ -98,7 +98,7 @@ def ground_text(
         raise OptionError(unknown_name("option", min(unknown), sorted(known)))
     image = as_radiograph(image)
     own = model.pixels(image)
-    prompt_ids, ids, given = _forced(model, text)
+    prompt_ids, ids, given = _forced(model, own, text)
     by_name = _other_images(model, image, own[0].numpy(), given["text"], options)
     batch_size = options.get("batch_size", 16)
     reading = model.read_with([own, *by_name.values()], prompt_ids, ids, batch_size=batch_size)
@@ -114,7 +114,9 @@ def ground_text(
     )
 
 
-def _forced(model: ChestXrayModel, text: str | Generation) -> tuple[Sequence, Sequence, dict]:
+def _forced(
+    model: ChestXrayModel, pixels: torch.Tensor, text: str | Generation
+) -> tuple[Sequence, Sequence, dict]:
     """Return ids of the prompt and of the text; and text, tokens and offsets for a `Grounding`."""
     if isinstance(text, Generation):
         if not text.token_ids:
@@ -128,7 +130,7 @@ def _forced(model: ChestXrayModel, text: str | Generation) -> tuple[Sequence, Se
     ids = tuple(tokenizer.encode(words, add_bos=False))
     tokens, offsets = tuple(tokenizer.pieces(ids)), tuple(tokenizer.offsets(ids))
     given = {"text": tokenizer.decode(ids), "tokens": tokens, "offsets": offsets}
-    return model.prompt_ids(report_messages()), ids, given
+    return model.prompt_ids(report_messages(), pixels), ids, given
 
 
 def _other_images(

@@ -73,7 +73,7 @@ def yes_odds(
 
     For `pixels` see `ChestXrayModel.read_with`.
     """
-    prompt = model.prompt_ids(question_messages(question))
+    prompt = model.prompt_ids(question_messages(question), pixels[0])
     sums = []
     for word in ("Yes", "No"):
         tokens = model.tokenizer.encode(word, add_bos=False)

@@ -56,7 +56,7 @@ GENERATION_FILE = "generation_config.json"
 _HEAD = "lm_head.weight"
 
 #: Below this size of the files no progress bar is shown.
-_SLOW_BYTES = 300_000_000
+SLOW_BYTES = 300_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +161,7 @@ def _load_model(
 ) -> CxrLlavaForConditionalGeneration:
     device_map = {"cpu": None, "auto": "auto"}.get(placement.device, {"": placement.device})
     size = sum(path.stat().st_size for path in weights.files)
-    with _quiet_loading(size < _SLOW_BYTES), open_tensors(weights) as tensors:
+    with quiet_loading(size < SLOW_BYTES), open_tensors(weights) as tensors:
         if placement.quantize == INT8:
             model = load_as_int8(config, tensors)
         else:
@@ -179,7 +179,7 @@ def _load_model(
 
 
 @contextmanager
-def _quiet_loading(quiet: bool) -> Iterator[None]:
+def quiet_loading(quiet: bool) -> Iterator[None]:
     """Silence transformers' progress bar and report while a small model loads."""
     silenced = quiet and transformers_logging.is_progress_bar_enabled()
     if silenced:

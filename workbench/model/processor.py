@@ -22,6 +22,9 @@ class ImageProcessor:
         mean, std: of pixels in [0, 1]; subtracted, and divided by.
     """
 
+    #: The mean grey of the training images, as `normalise` gives it.
+    grey = 0.0
+
     def __init__(self, size: int, mean: float = PIXEL_MEAN, std: float = PIXEL_STD) -> None:
         self.size = int(size)
         self.mean = float(mean)

@@ -166,6 +166,8 @@ class BlockWorker:
             return [one for part in parts for one in self._batch(part)]
         try:
             return self.model.answer_image_by_image(jobs)
+        except RunError:  # an endpoint that cannot be reached: the run stops, and resumes
+            raise
         except (WorkbenchError, RuntimeError, MemoryError) as error:
             if len(jobs) == 1 and not isinstance(error, WorkbenchError):
                 raise _cannot_decode(error) from error

@@ -150,7 +150,7 @@ def counterfactual(
     target = make_target(trace, phrase, contrast, finding=finding if phrase is None else None)
     scorer = Scorer(trace, target)
     pixels = scorer.model.processor(changed, trace.layout.geometry.fit)[None]
-    before, after = (float(scorer.scores(seen)[0]) for seen in (scorer.base, pixels))
+    before, after = float(scorer.scores(scorer.base)[0]), scorer.of_image(pixels)
     # the same kind of text with the same decoding settings, seed included
     write = getattr(trace.need_model(), trace.generation.task)
     again = write(changed, settings=trace.generation.settings)

@@ -37,9 +37,9 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from workbench._repr import short_repr
+from workbench.backends.attending import Call, attention_rows, watch_attention
 from workbench.errors import OptionError, check_one_of
 from workbench.saliency.scorer import Scorer
-from workbench.trace.record import Call, attention_rows, watch_attention
 
 BASELINES = ("blur", "black", "mean", "grey")
 
@@ -71,7 +71,7 @@ def baseline_pixels(scorer: Scorer, baseline: str) -> torch.Tensor:
     if baseline == "mean":
         return torch.full_like(base, float(base.mean()))
     if baseline == "grey":
-        return torch.zeros_like(base)
+        return torch.full_like(base, scorer.model.processor.grey)
     if baseline == "black":
         return torch.full_like(base, -scorer.model.processor.mean / scorer.model.processor.std)
     raise OptionError(f"baseline must be one of {', '.join(BASELINES)}; got {baseline!r}")
@@ -209,6 +209,8 @@ def _integrate(
 
 def grad_cam(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
     """Return Grad-CAM of the last vision block: channels weighted by their mean gradient, >= 0."""
+    if scorer.view is not None:
+        return _token_cam(scorer, grid)
     tower = scorer.model.vision
     with scorer.frozen():
         scorer.forwards += 1
@@ -218,6 +220,28 @@ def grad_cam(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
         (gradient,) = torch.autograd.grad(scorer.from_tokens(tokens).sum(), patches)
     weighted = gradient.mean((2, 3), keepdim=True) * patches
     return Attribution(weighted.sum(1)[0].relu().detach().float().cpu())
+
+
+def _token_cam(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
+    """Return Grad-CAM of the image tokens that enter the language model."""
+    seen: list[torch.Tensor] = []
+
+    def keep(module, args, options):
+        embeds = options["inputs_embeds"].detach().requires_grad_()
+        seen.append(embeds)
+        return args, {**options, "inputs_embeds": embeds}
+
+    hook = scorer.model.decoder.register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        with scorer.frozen(), torch.enable_grad():
+            gradients = torch.autograd.grad(scorer(scorer.base).sum(), seen)
+    finally:
+        hook.remove()
+    values = torch.zeros(len(scorer.tokens.image))
+    for embeds, gradient in zip(seen, gradients, strict=True):
+        inside, moved = (part[0, scorer.tokens.image].float() for part in (embeds, gradient))
+        values += (moved.mean(0) * inside).sum(-1).detach().cpu()
+    return Attribution(scorer.tokens.to_cells(values.relu()).reshape(grid))
 
 
 class _DifferentiableRows:
@@ -252,15 +276,18 @@ def relevancy(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
     watcher = _DifferentiableRows()
     pixels = scorer.base.clone().requires_grad_()
     with torch.enable_grad(), scorer.frozen(), watch_attention(scorer.model, watcher):
-        score = scorer(pixels).sum()
-        keys = sorted(watcher.rows)
+        # beside a view, rows of a contrast would be those of another sequence
+        view, phrase = scorer.view, scorer.target.tokens
+        score = (scorer(pixels) if view is None else scorer.said(view, pixels, phrase)).sum()
+        keys = sorted(key for key in watcher.rows if view is None or key[0] == "language")
         gradients = torch.autograd.grad(score, [watcher.rows[key] for key in keys])
     weighted: dict[str, list[torch.Tensor]] = {"language": [], "vision": []}
     for key, gradient in zip(keys, gradients, strict=True):
         product = (gradient * watcher.rows[key].detach()).clamp_min(0)
         weighted[key[0]].append(product[0].mean(0).float().cpu())
-    start = len(scorer.head)
     rows = carry(weighted["language"])[list(scorer.queries)]
-    image = rows[:, start : start + grid[0] * grid[1]].sum(0)
+    image = scorer.tokens.to_cells(rows[:, scorer.tokens.image].sum(0))
+    if scorer.view is not None:  # the tower's own stack is no one stack over patches
+        return Attribution(image.reshape(grid))
     image = (torch.cat([image.new_zeros(1), image]) @ carry(weighted["vision"]))[1:]
     return Attribution(image.reshape(grid))

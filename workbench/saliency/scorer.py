@@ -15,7 +15,7 @@ it with the same positions and a mask between the two, so one forward pass serve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Unpack, cast
@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import nn
 from transformers import PreTrainedModel
 
+from workbench.backends.placing import View
 from workbench.errors import DeviceError, InputError
 from workbench.findings import ABSENT, NO_FINDING
 from workbench.reports import label, sentences
@@ -136,9 +137,10 @@ class Scorer(nn.Module):
     """The score of a target for any pixels.
 
     Attributes:
-        base: (1, 1, S, S), the pixels of the trace.
+        base: (1, 1, S, S), the pixels of the trace, or what its model sees of them (`Reader.view`).
         forwards: images that went through the vision tower so far.
-        queries: positions of the spliced sequence whose outputs decide the phrase's tokens.
+        queries: positions of the whole sequence whose outputs decide the phrase's tokens.
+        tokens: where the image's tokens stand in the sequence, and lie in the image.
     """
 
     def __init__(self, trace: Trace, target: Target) -> None:
@@ -148,12 +150,13 @@ class Scorer(nn.Module):
         self.model = model
         self.target = target
         self.forwards = 0
-        head, tail = model.split(trace.generation.prompt_ids)
-        self.head = head[:-1]
-        self.shared = (*tail, *target.before)
-        self.base = torch.from_numpy(trace.pixel_values).unsqueeze(0).to(self.device)
-        first = trace.layout.query_of(len(target.before))
-        self.queries = tuple(range(first, first + len(target.tokens)))
+        self.prompt = trace.generation.prompt_ids
+        self.tokens = model.image_tokens(trace.image, self.prompt)
+        pixels = torch.from_numpy(trace.pixel_values).unsqueeze(0)
+        self.view = model.view(pixels)
+        self.base = pixels.to(self.device) if self.view is None else self.view.base
+        start = int(self.tokens.behind[-1]) + len(target.before)
+        self.queries = tuple(range(start, start + len(target.tokens)))
 
     @property
     def network(self) -> PreTrainedModel:
@@ -163,21 +166,45 @@ class Scorer(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where pixels have to be."""
-        return self.model.pixel_layer.weight.device
+        return next(self.model.vision.parameters()).device
 
     def forward(self, pixels: Float[torch.Tensor, "B 1 S S"]) -> Float[torch.Tensor, " B"]:
         """Return the summed log-probability of the phrase, minus that of the contrast, float32."""
         self.forwards += len(pixels)
-        return self.from_tokens(self.model.vision(pixels).tokens)
+        if self.view is None:
+            return self.from_tokens(self.model.vision(pixels).tokens)
+        score = self.said(self.view, pixels, self.target.tokens)
+        if self.target.contrast:
+            score = score - self.said(self.view, pixels, self.target.contrast)
+        return score
+
+    def said(self, view: View, pixels: torch.Tensor, words: Sequence[int]) -> torch.Tensor:
+        """Return the summed log-probability (B,) of words behind the shared text, from a view."""
+        tokens = (*self.target.before, *words)
+        logits = view.logits(pixels, self.prompt, tokens)[:, len(self.target.before) :]
+        return _summed(logits, words)
+
+    @torch.inference_mode()
+    def of_image(self, pixels: Float[torch.Tensor, "1 1 H W"]) -> float:
+        """Return the score of another image, as `Reader` takes its pixels."""
+        if self.view is None:
+            return float(self.scores(pixels)[0])
+        scores = []
+        for words in (self.target.tokens, self.target.contrast):
+            tokens, before = (*self.target.before, *words), len(self.target.before)
+            logits = self.model.force(pixels, self.prompt, tokens)[None, before:]
+            scores.append(float(_summed(logits, words)) if words else 0.0)
+        return scores[0] - scores[1]
 
     def from_tokens(self, tokens: Float[torch.Tensor, "B N W"]) -> Float[torch.Tensor, " B"]:
         """Return the score from vision tokens, the input of the projector."""
         features, target = self.model.projector(tokens), self.target
         embed = cast("nn.Embedding", self.model.decoder.get_input_embeddings())
-        rest = (*self.shared, *target.tokens[:-1], *target.contrast)
+        head, tail = self.tokens.words
+        rest = (*tail, *target.before, *target.tokens[:-1], *target.contrast)
         first, behind = (
             embed(torch.tensor(ids, device=embed.weight.device)).expand(len(features), -1, -1)
-            for ids in (self.head, rest)
+            for ids in (head, rest)
         )
         embeds = torch.cat((first, features.to(first), behind), dim=1)
         options = self._beside(embeds) if target.contrast else {}
@@ -211,10 +238,7 @@ class Scorer(nn.Module):
         return score
 
     def _sum(self, hidden: torch.Tensor, queries, tokens) -> torch.Tensor:
-        logits = self.model.head(hidden[:, list(queries)]).float()
-        chosen = torch.tensor(tokens, device=logits.device)
-        picked = logits.gather(2, chosen.expand(len(logits), -1)[..., None])[..., 0]
-        return (picked - logits.logsumexp(-1)).sum(1)
+        return _summed(self.model.head(hidden[:, list(queries)]).float(), tokens)
 
     @torch.inference_mode()
     def scores(self, pixels: torch.Tensor, *, batch_size: int = 16) -> Float[torch.Tensor, " B"]:
@@ -255,3 +279,10 @@ class Scorer(nn.Module):
             finally:
                 for parameter, flag in zip(parameters, wanted, strict=True):
                     parameter.requires_grad_(flag)
+
+
+def _summed(logits: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
+    """Return the summed log-probability (B,) of n tokens from their logits (B, n, V)."""
+    chosen = torch.tensor(tokens, device=logits.device)
+    picked = logits.gather(2, chosen.expand(len(logits), -1)[..., None])[..., 0]
+    return (picked - logits.logsumexp(-1)).sum(1)

@@ -178,6 +178,12 @@ class Trace:
 
     def need_vision(self) -> AttentionRows:
         """Return the vision tower's rows; `InputError` where they were not recorded."""
+        if self.vision is None and self.model is not None and not self.model.patchwise:
+            raise InputError(
+                f"the vision tower of {self.model.identity.id} is no one stack over the patches of "
+                "the whole image, so rollout and flow through it are not defined; use attention of "
+                "the words, occlusion or gradients"
+            )
         if self.vision is None:
             raise InputError(
                 "the trace holds no attention of the vision tower; trace again with vision='each' "

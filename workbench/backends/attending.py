@@ -1,0 +1,176 @@
+"""Watch, or replace, the attention of any transformers model, and leave nothing behind.
+
+One attention function and its mask function are registered under a name of their own, every
+configuration of the model is pointed at it, and both are taken away when the block ends, however it
+ends. The function lets the implementation that was there compute the output, so what the model
+writes does not change.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from workbench._repr import short_repr
+from workbench.errors import CheckpointError
+
+#: Under which the functions are registered while a block runs; a number follows.
+NAME = "workbench-watch"
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of one attention layer.
+
+    Attributes:
+        layer: its number within the tower, from 0.
+        tower: "vision" or "language".
+        query: (B, heads, Q, D).
+        key, value: (B, key heads, K, D); fewer key heads than heads with grouped queries.
+        mask: additive or boolean mask broadcastable to (B, heads, Q, K), or None.
+        scaling: factor on the scores.
+        causal: whether query i of Q may look at keys up to K - Q + i only.
+        softcap: scores s become softcap * tanh(s / softcap); None where they stay.
+    """
+
+    layer: int
+    tower: str
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    mask: torch.Tensor | None
+    scaling: float
+    causal: bool
+    softcap: float | None = None
+
+    __repr__ = short_repr
+
+
+class Watched(Protocol):
+    """A network, or a reader of one, that knows its decoder."""
+
+    @property
+    def decoder(self) -> PreTrainedModel:
+        """The language model without its head."""
+        ...
+
+
+#: Sees a call; returns the layer's output (B, Q, heads, D) to replace it, or None.
+Watcher = Callable[[Call], torch.Tensor | None]
+
+
+@contextmanager
+def watch_attention(model: Watched, watcher: Watcher) -> Iterator[None]:
+    """Show every attention call of a model to a watcher while the block runs.
+
+    Layers of its decoder are the tower "language", all others "vision".
+    """
+    network: Any = getattr(model, "network", model)
+    decoder = model.decoder
+    name = f"{NAME}-{next(_numbers)}"
+    found: dict[int, Any] = {
+        id(part.config): part.config for part in network.modules() if _chooses(part)
+    }
+    configs = list(found.values())
+    before = [config._attn_implementation for config in configs]
+    usual = dict(zip(found, (own or "sdpa" for own in before), strict=True))
+    inside = {id(part) for part in decoder.modules()}
+    numbers: dict[str, dict[int, int]] = {"vision": {}, "language": {}}
+
+    def attend(module, query, key, value, attention_mask=None, **options):
+        tower = "language" if id(module) in inside else "vision"
+        own, seen = getattr(module, "layer_idx", None), numbers[tower]
+        layer = own if own is not None else seen.setdefault(id(module), len(seen))
+        causal = options.get("is_causal")
+        if causal is None:
+            causal = getattr(module, "is_causal", tower == "language")
+        call = Call(
+            layer, tower, query, key, value, attention_mask,
+            scaling=options.get("scaling") or query.shape[-1] ** -0.5,
+            causal=bool(causal) and query.shape[2] > 1,
+            softcap=options.get("softcap"),
+        )  # fmt: skip
+        output = watcher(call)
+        if output is not None:
+            return output, None
+        base = _function(usual.get(id(module.config), "sdpa"), module)
+        return base(module, query, key, value, attention_mask, **options)
+
+    # An implementation without a mask function of its own gets masks as the caller gave them.
+    masks = ALL_MASK_ATTENTION_FUNCTIONS.get(decoder.config._attn_implementation or "sdpa")
+    try:
+        AttentionInterface.register(name, attend)
+        if masks is not None:
+            AttentionMaskInterface.register(name, masks)
+        for config in configs:
+            config._attn_implementation = name
+        yield
+    finally:
+        for config, implementation in zip(configs, before, strict=True):
+            config._attn_implementation = implementation
+        AttentionInterface._global_mapping.pop(name, None)
+        AttentionMaskInterface._global_mapping.pop(name, None)
+
+
+def _chooses(part: nn.Module) -> bool:
+    return hasattr(getattr(part, "config", None), "_attn_implementation")
+
+
+def _function(name: str, module: nn.Module) -> Callable:
+    """Return an implementation; "eager" is no registered one but stands beside the layer."""
+    if name != "eager":
+        return ALL_ATTENTION_FUNCTIONS[name]
+    return sys.modules[type(module).__module__].eager_attention_forward
+
+
+def attention_rows(call: Call, last: int | None = None) -> torch.Tensor:
+    """Return softmax rows (B, heads, last, K) of a call, as eager attention computes them.
+
+    float32 and differentiable. Every row sums to 1, the causal mask is applied before the softmax,
+    and a row that may look nowhere (padding) is uniform. `last` queries are read; all when None.
+    """
+    query = call.query if last is None else call.query[:, :, -last:]
+    batch, heads, rows, width = query.shape
+    # Heads that share a key stand together; the scale goes to the smaller factor.
+    grouped = (query.float() * call.scaling).reshape(batch, call.key.shape[1], -1, width)
+    scores = (grouped @ call.key.float().transpose(-1, -2)).view(batch, heads, rows, -1)
+    if call.softcap is not None:
+        scores = torch.tanh(scores / call.softcap) * call.softcap
+    length, lowest = scores.shape[-1], torch.finfo(torch.float32).min
+    if call.mask is not None:
+        mask = call.mask[..., -rows:, :length]
+        if mask.dtype == torch.bool:
+            scores = scores.masked_fill(~mask, lowest)
+        else:
+            scores = scores + mask.float()
+    elif call.causal:
+        keys_at = torch.arange(length, device=scores.device)
+        queries_at = keys_at[length - rows :]
+        scores = scores.masked_fill(keys_at[None] > queries_at[:, None], lowest)
+    return scores.softmax(-1)
+
+
+def own_value(call: Call) -> torch.Tensor:
+    """Let every position look at itself only; a watcher that finds what depends on what.
+
+    Raises:
+        CheckpointError: the layer's queries and keys are not the same positions.
+    """
+    if call.query.shape[2] != call.key.shape[2]:
+        raise CheckpointError(
+            "an attention layer reads other positions than its own (a resampler), so that an image "
+            "token has no place in the image"
+        )
+    groups = call.query.shape[1] // call.value.shape[1]
+    return call.value.repeat_interleave(groups, 1).transpose(1, 2)

@@ -1,0 +1,322 @@
+"""What must hold before a checkpoint's inside is believed: one row for each property, measured.
+
+The same checks run for every family, also for those that no test knows: `workbench doctor --model`
+prints them, and a checkpoint that fails one is refused with its row. They take a noise image and
+about thirty forward passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+
+from workbench.backends.attending import Call, attention_rows, own_value, watch_attention
+from workbench.backends.reader import picture_of
+from workbench.backends.transformers_vlm import Inputs, Vlm
+from workbench.errors import CheckpointError
+from workbench.model.prompt import IMAGE_MARK, Message
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Rows and columns of the image that is used: neither square nor a multiple of a patch.
+SIZE = (118, 94)
+
+#: Largest difference of logits and of attention that counts as equal, by dtype.
+TOLERANCE = {"float32": 2e-5, "float16": 0.05, "bfloat16": 0.3}
+_ROWS = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
+_TOKENS = 4
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """One property: what was measured, what is allowed, and whether it holds."""
+
+    name: str
+    value: float
+    limit: float
+    note: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """The value is within the limit; a value that is no number is not."""
+        return self.value <= self.limit
+
+
+@dataclass(frozen=True)
+class ModelChecks:
+    """All checks of one model.
+
+    Attributes:
+        model: its type, as config.json names it.
+        dtype: that it computed in.
+    """
+
+    model: str
+    dtype: str
+    rows: tuple[CheckRow, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Every property holds."""
+        return all(row.ok for row in self.rows)
+
+    def need(self) -> None:
+        """Raise `CheckpointError` with the first property that does not hold."""
+        failed = next((row for row in self.rows if not row.ok), None)
+        if failed is not None:
+            raise CheckpointError(
+                f"a model of type {self.model!r} cannot be opened for analysis: {failed.name} is "
+                f"{failed.value:.3g}, at most {failed.limit:g} is allowed"
+                f"{f' ({failed.note})' if failed.note else ''}; see `workbench doctor --model`"
+            )
+
+    def to_dict(self) -> dict:
+        """Return the checks as plain values for JSON."""
+        rows = [{**asdict(row), "ok": row.ok} for row in self.rows]
+        return {"model": self.model, "dtype": self.dtype, "ok": self.ok, "rows": rows}
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per check: name, value, limit, note, ok."""
+        import pandas as pd
+
+        return pd.DataFrame(self.to_dict()["rows"])
+
+    def _repr_html_(self) -> str:
+        from workbench.figures.tables import frame_table
+
+        return frame_table(self.to_frame(), digits=3)
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """An image, a prompt, tokens that the model wrote behind it, and their logits (n, V)."""
+
+    vlm: Vlm
+    pixels: torch.Tensor
+    ids: tuple[int, ...]
+    inputs: Inputs
+    tokens: tuple[int, ...]
+    written: torch.Tensor
+
+    @property
+    def image(self) -> list[int]:
+        """Positions of the image tokens."""
+        return [n for n, one in enumerate(self.ids) if one == self.vlm.image_id]
+
+    def forced(self, inputs: Inputs | None = None) -> torch.Tensor:
+        """Return the logits (n, V) of the tokens, teacher-forced."""
+        with torch.inference_mode():
+            values = (inputs or self.inputs).values
+            return self.vlm.logits(values, self.ids, self.tokens)[0]
+
+
+def check(vlm: Vlm) -> ModelChecks:
+    """Measure every property on a noise image; a check that raises is a row that fails."""
+    dtype = str(vlm.network.dtype).removeprefix("torch.")
+    kind = str(vlm.network.config.model_type)
+    try:
+        case = _case(vlm)
+    except Exception as error:  # any failure is what the row reports
+        return ModelChecks(kind, dtype, (_failed("a text about an image", 0, error),))
+    apart, row = TOLERANCE.get(dtype, TOLERANCE["bfloat16"]), _ROWS.get(dtype, _ROWS["bfloat16"])
+    wanted: list[tuple[str, float, Callable[[_Case], float]]] = [
+        ("image tokens without a feature of their own", 0, _tokens),
+        ("logits with the processor's own inputs", 0, _own),
+        ("logits while attention is watched", 0, _watched),
+        ("attention rows against eager", row, _rows),
+        ("logits from the last states", apart, _read_out),
+        ("teacher forcing against generate", apart, _generate),
+        ("two images in a batch against one by one", apart, _batch),
+        ("a marker's way back, in token cells", 0.5, _marker),
+    ]
+    if dtype == "float32":
+        wanted.append(("gradient against finite differences, relative", 0.02, _gradient))
+    rows = (_measured(name, limit, run, case) for name, limit, run in wanted)
+    return ModelChecks(kind, dtype, tuple(rows))
+
+
+def _measured(name: str, limit: float, run: Callable[[_Case], float], case: _Case) -> CheckRow:
+    try:
+        return CheckRow(name, float(run(case)), limit)
+    except Exception as error:  # any failure is what the row reports
+        return _failed(name, limit, error)
+
+
+def _failed(name: str, limit: float, error: Exception) -> CheckRow:
+    return CheckRow(name, float("nan"), limit, f"{type(error).__name__}: {error}")
+
+
+def _noise(seed: int) -> torch.Tensor:
+    grey = np.random.default_rng(seed).integers(0, 256, SIZE, np.uint8)
+    return torch.from_numpy(grey.astype(np.float32) / 255)[None, None]
+
+
+def _messages() -> list[Message]:
+    return [Message("user", f"{IMAGE_MARK}\nIs there a pneumothorax?")]
+
+
+@torch.inference_mode()
+def _case(vlm: Vlm) -> _Case:
+    pixels = _noise(1)
+    _, ids = vlm.prepare(pixels, _messages())
+    inputs = vlm.inputs(pixels)
+    sequence = vlm.begin(inputs.values, ids)
+    tokens, logits = [], []
+    for _ in range(_TOKENS):
+        logits.append(sequence.logits[0])
+        chosen = sequence.logits[0].clone()
+        chosen[vlm.image_id] = -torch.inf  # a written image token would ask for an image
+        tokens.append(int(chosen.argmax()))
+        sequence = vlm.advance(sequence, tokens[-1])
+    return _Case(vlm, pixels, ids, inputs, tuple(tokens), torch.stack(logits))
+
+
+def _apart(first: torch.Tensor, second: torch.Tensor) -> float:
+    return float((first.double() - second.double()).abs().max())
+
+
+@torch.inference_mode()
+def _tokens(case: _Case) -> float:
+    """Count image tokens that another image does not change."""
+    other = case.vlm.inputs(1 - case.pixels)
+    first, second = (case.vlm.embeddings(one.values, case.ids) for one in (case.inputs, other))
+    changed = (first[0] != second[0]).any(-1)[case.image]
+    places = case.vlm.placement(case.pixels)
+    seeing = torch.from_numpy(~np.isnan(places.boxes[:, 0])).to(changed.device)
+    return float((seeing & ~changed).sum())
+
+
+@torch.inference_mode()
+def _own(case: _Case) -> float:
+    """Compare with the network called on what the processor returns, and nothing else."""
+    vlm = case.vlm
+    made = vlm.process(picture_of(case.pixels), vlm.render(_messages()))
+    made = {name: value.to(vlm.device) for name, value in made.items() if name != "labels"}
+    made["pixel_values"] = made["pixel_values"].to(vlm.network.dtype)
+    keep = {"logits_to_keep": 1} if "logits_to_keep" in vlm.takes else {}
+    own = vlm.network(**made, use_cache=False, **keep).logits[0, -1:]
+    return _apart(own.float(), vlm.logits(case.inputs.values, case.ids, case.tokens[:1])[0])
+
+
+def _watched(case: _Case) -> float:
+    before = case.forced()
+    with watch_attention(case.vlm, lambda call: None):
+        return _apart(before, case.forced())
+
+
+@torch.inference_mode()
+def _read_out(case: _Case) -> float:
+    vlm = case.vlm
+    last = vlm.last_states(case.inputs.values, case.ids)[-1:]
+    own = vlm.logits(case.inputs.values, case.ids, case.tokens[:1])[0]
+    return _apart(vlm.read_out(last), own)
+
+
+@torch.inference_mode()
+def _rows(case: _Case) -> float:
+    """Compare every row of the language model with the attention that eager returns."""
+    vlm, found = case.vlm, {}
+
+    def keep(call: Call) -> None:
+        if call.tower == "language":
+            found[call.layer] = attention_rows(call)
+
+    text = vlm.text_inputs(case.ids)
+    with _eager(vlm):
+        eager = vlm.network(
+            **case.inputs.values, **text, use_cache=False, output_attentions=True
+        ).attentions
+        with watch_attention(vlm, keep):
+            vlm.network(**case.inputs.values, **text, use_cache=False)
+    if not eager or len(eager) != len(found):
+        raise CheckpointError(f"{len(eager or ())} layers with eager attention, {len(found)} seen")
+    pairs = zip(sorted(found), eager, strict=True)
+    return max(_apart(found[layer], rows) for layer, rows in pairs)
+
+
+@contextmanager
+def _eager(vlm: Vlm) -> Iterator[None]:
+    before = vlm.network.config._attn_implementation or "sdpa"
+    vlm.network.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        vlm.network.set_attn_implementation(before)
+
+
+@torch.inference_mode()
+def _generate(case: _Case) -> float:
+    """Compare teacher forcing, our own steps, and transformers' generate."""
+    vlm, text = case.vlm, case.vlm.text_inputs(case.ids)
+    made = cast(Any, vlm.network).generate(
+        **case.inputs.values, **text, max_new_tokens=_TOKENS, min_new_tokens=_TOKENS,
+        do_sample=False, num_beams=1, return_dict_in_generate=True, output_logits=True,
+        repetition_penalty=1.0, eos_token_id=None, suppress_tokens=[vlm.image_id],
+    )  # fmt: skip
+    logits = torch.stack(made.logits)[:, 0].float()
+    new = made.sequences[0, -_TOKENS:].tolist()
+    forced = vlm.logits(case.inputs.values, case.ids, new)[0]
+    return max(_apart(forced, logits), _apart(case.forced(), case.written))
+
+
+@torch.inference_mode()
+def _batch(case: _Case) -> float:
+    images = [case.inputs, case.vlm.inputs(_noise(2))]
+    alone = [case.forced(one) for one in images]
+    together = case.vlm.logits_of_several(images, case.ids, case.tokens)
+    return max(_apart(one, row) for one, row in zip(alone, together, strict=True))
+
+
+@torch.inference_mode()
+def _marker(case: _Case) -> float:
+    """Paint the place of some tokens white: they must change most, and lie there."""
+    vlm, places = case.vlm, case.vlm.placement(case.pixels)
+    black = torch.zeros_like(case.pixels)
+
+    def features(pixels: torch.Tensor) -> torch.Tensor:
+        with watch_attention(vlm, own_value):
+            return vlm.embeddings(vlm.inputs(pixels).values, case.ids)[0, case.image].float()
+
+    dark, worst = features(black), 0.0
+    seeing = np.flatnonzero(~np.isnan(places.boxes[:, 0]))
+    for token in np.random.default_rng(0).choice(seeing, min(4, len(seeing)), replace=False):
+        left, top, right, bottom = places.boxes[token]
+        painted = black.clone()
+        painted[..., round(max(top, 0)) : round(bottom), round(max(left, 0)) : round(right)] = 1
+        change = (features(painted) - dark).norm(dim=-1).cpu().numpy()
+        share = change**2 @ (places.shares > 0)
+        row, column = divmod(int(share.argmax()), places.grid[1])
+        seen, (rows, columns) = places.seen, places.grid
+        wide, high = (seen[2] - seen[0]) / columns, (seen[3] - seen[1]) / rows
+        x, y = seen[0] + (column + 0.5) * wide, seen[1] + (row + 0.5) * high
+        # how far the cell's middle lies outside the painted place
+        aside = max(left - x, x - right, 0) / wide, max(top - y, y - bottom, 0) / high
+        worst = max(worst, *aside)
+    return worst
+
+
+def _gradient(case: _Case) -> float:
+    """Compare the gradient of a log-probability along a random direction with a difference."""
+    vlm = case.vlm
+
+    def score(pixels: torch.Tensor) -> torch.Tensor:
+        values = {**case.inputs.values, "pixel_values": pixels}
+        return vlm.logits(values, case.ids, case.tokens[:1])[0, 0].log_softmax(-1)[case.tokens[0]]
+
+    start = case.inputs.values["pixel_values"]
+    pixels = start.clone().requires_grad_()
+    (found,) = torch.autograd.grad(score(pixels), pixels)
+    chosen = torch.rand(found.shape, generator=torch.Generator().manual_seed(0)) < 0.1
+    direction = found.sign() * chosen.to(found.device)
+    step = 1e-2
+    with torch.no_grad():
+        ends = [score(start + sign * step * direction) for sign in (1, -1)]
+    slope = float(ends[0] - ends[1]) / (2 * step)
+    expected = float((found * direction).sum())
+    return abs(slope - expected) / abs(expected)

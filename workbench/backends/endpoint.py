@@ -1,0 +1,345 @@
+"""A model behind an OpenAI-compatible endpoint (vLLM, Ollama, `transformers serve`): texts.
+
+The image goes out as a PNG of the radiograph's pixels as its input contract shows them. A key is
+read from OPENAI_API_KEY and neither stored nor logged. Patient data leaves the machine here, so any
+host but this machine has to be allowed by name.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import ipaddress
+import os
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+
+from workbench.backends.reader import OwnPixels, Reader, picture_of
+from workbench.errors import (
+    InputError,
+    MissingDependencyError,
+    OptionError,
+    RunError,
+    WorkbenchError,
+)
+from workbench.generation.engine import Guide, Request, pixels_sha256
+from workbench.generation.options import DecodingSettings
+from workbench.generation.responder import Job
+from workbench.generation.result import Generation, ModelIdentity
+from workbench.generation.stream import TextStream
+from workbench.model.card import ModelCard
+from workbench.model.licence import UNKNOWN_TERMS
+from workbench.model.prompt import IMAGE_MARK, Message
+from workbench.radiograph import InputWarning
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+#: Seconds for one answer, tries of a request that the server turned away, and how long an endpoint
+#: that cannot be reached is waited for, seconds.
+TIMEOUT, TRIES, PATIENCE = 120.0, 4, 300.0
+
+#: Requests that are open at the same time.
+PARALLEL = 4
+
+#: Side of the square that stands for an endpoint's input, pixels.
+_SIDE = 512
+
+_KEY = "OPENAI_API_KEY"
+_STOPS = {"stop": "eos", "length": "limit"}
+
+
+def is_endpoint(source: object) -> bool:
+    """Tell whether a source is the address of an endpoint."""
+    return isinstance(source, str) and source.startswith(("http://", "https://"))
+
+
+def check_host(url: str, allow_remote: bool) -> str:
+    """Return the host of an address; this machine, or one that was allowed.
+
+    Raises:
+        OptionError: another machine, which was not allowed; or no host.
+    """
+    host = urlsplit(url).hostname
+    if not host:
+        raise OptionError(f"{url!r} names no host; expected such as http://127.0.0.1:8000/v1")
+    try:
+        here = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        here = host == "localhost"
+    if not here and not allow_remote:
+        raise OptionError(
+            f"images would leave this machine for {host}; allow that with allow_remote=True "
+            "(--allow-remote), if your data may go there"
+        )
+    return host
+
+
+def connect(url: str, *, timeout: float = TIMEOUT) -> OpenAI:
+    """Return a client of an endpoint.
+
+    Raises:
+        MissingDependencyError: the package openai is not installed.
+    """
+    try:
+        from openai import OpenAI
+    except ImportError as error:
+        raise MissingDependencyError(
+            "an endpoint needs the package openai; install it with "
+            "pip install 'cxr-llava-workbench[endpoint]'"
+        ) from error
+    key = os.environ.get(_KEY) or "none"
+    return OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=TRIES)
+
+
+@dataclass(frozen=True, eq=False)
+class Question(Request):
+    """A request as messages: the endpoint renders and tokenises them."""
+
+    messages: tuple[Message, ...] = ()
+
+
+class EndpointResponder:
+    """Writes answers by asking an endpoint; the same calls as `Responder`."""
+
+    resumes = False
+
+    def __init__(self, client: OpenAI, identity: ModelIdentity) -> None:
+        self.client = client
+        self.identity = identity
+        #: Whether the server gives log-probabilities; None until it was asked.
+        self.tells_logprobs: bool | None = None
+
+    def job(
+        self,
+        pixel_values: torch.Tensor,
+        messages: Sequence[Message],
+        settings: DecodingSettings,
+        *,
+        task: str,
+        source: str,
+        warnings: tuple[InputWarning, ...] = (),
+    ) -> Job:
+        """Prepare one answer; see `Responder.job`."""
+        prompt = "\n".join(f"{one.role}: {one.content}" for one in messages)
+        request = Question(pixel_values, (), settings.with_seed(), messages=tuple(messages))
+        return Job(request, prompt, task, source, warnings)
+
+    def answer(self, job: Job) -> Generation:
+        """Write one answer.
+
+        Raises:
+            RunError: the endpoint cannot be reached.
+            InputError: it refuses the request, or answers with something that is no answer.
+        """
+        started = time.perf_counter()
+        reply = self._patiently(lambda: self._ask(job, stream=False))
+        choice = _choice(reply)
+        content = choice.message.content
+        if not isinstance(content, str):
+            raise InputError("the endpoint's answer holds no text; check the model it serves")
+        told = getattr(getattr(choice, "logprobs", None), "content", None) or []
+        return self._generation(job, content, told, choice.finish_reason, started)
+
+    def answer_batch(self, jobs: Sequence[Job], *, guide: Guide | None = None) -> list[Generation]:
+        """Write several answers, a few at the same time.
+
+        Raises:
+            OptionError: a guide, which needs the model's logits.
+        """
+        if guide is not None:
+            raise OptionError(
+                f"{self.identity.id} is behind an endpoint, which takes no changed logits; load "
+                "its checkpoint with wb.load_model(DIRECTORY)"
+            )
+        with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
+            return list(pool.map(self.answer, jobs))
+
+    answer_image_by_image = answer_batch
+
+    def answer_many(self, jobs: Iterable[Job], *, batch_size: int = 8) -> Iterator[Generation]:
+        """Write answers in the order of the jobs, which are taken as they are needed."""
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise OptionError(f"batch_size must be a whole number from 1 up, got {batch_size!r}")
+        waiting = iter(jobs)
+        while some := list(islice(waiting, batch_size)):
+            yield from self.answer_batch(some)
+
+    def stream(self, job: Job) -> TextStream:
+        """Write one answer piece by piece, as the server sends it."""
+        started, parts, told, stop = time.perf_counter(), [], [], [None]
+
+        def pieces() -> Generator[int, None, None]:
+            for event in self._ask(job, stream=True):
+                if not event.choices:
+                    continue
+                choice = event.choices[0]
+                told.extend(getattr(getattr(choice, "logprobs", None), "content", None) or [])
+                stop[0] = choice.finish_reason or stop[0]
+                if choice.delta.content:
+                    parts.append(choice.delta.content)
+                    yield len(parts) - 1
+
+        def finish() -> Generation:
+            return self._generation(job, "".join(parts), told, stop[0], started)
+
+        return TextStream(pieces(), lambda ids: "".join(parts[: len(ids)]), finish)
+
+    def _ask(self, job: Job, *, stream: bool) -> Any:
+        """Send one request; without log-probabilities where the server refuses them."""
+        import openai
+
+        options = _options(job.request.settings)
+        wants = {} if self.tells_logprobs is False else {"logprobs": True}
+        messages = _messages(job.request)
+        send: Callable[..., Any] = self.client.chat.completions.create
+        try:
+            return send(
+                model=self.identity.id, messages=messages, stream=stream, **options, **wants
+            )
+        except openai.AuthenticationError as error:
+            raise OptionError(
+                f"the endpoint {self.identity.device} wants a key; put it into {_KEY}"
+            ) from error
+        except openai.BadRequestError as error:
+            if wants and "logprob" in str(error).lower():
+                self.tells_logprobs = False
+                return self._ask(job, stream=stream)
+            raise InputError(f"the endpoint refuses the request: {error}") from error
+
+    def _patiently(self, ask: Callable[[], Any]) -> Any:
+        """Ask again while the endpoint cannot be reached or is overloaded, for a while."""
+        import openai
+
+        until, pause = time.monotonic() + PATIENCE, 0.5
+        while True:
+            try:
+                return ask()
+            except _passing() as error:
+                if time.monotonic() + pause > until:
+                    raise RunError(
+                        f"the endpoint {self.identity.device} does not answer "
+                        f"({type(error).__name__}); start it, then run the same command again: "
+                        "what was answered is kept"
+                    ) from error
+                time.sleep(pause)
+                pause = min(2 * pause, 15.0)
+            except (openai.APIError, ValueError) as error:
+                if isinstance(error, WorkbenchError):
+                    raise
+                raise InputError(f"the endpoint's answer cannot be read: {error}") from error
+
+    def _generation(
+        self, job: Job, text: str, told: Sequence[Any], stop: str | None, started: float
+    ) -> Generation:
+        if self.tells_logprobs is None:
+            self.tells_logprobs = bool(told)
+        tokens = tuple(str(one.token) for one in told)
+        ends = np.cumsum([0, *map(len, tokens)]).clip(max=len(text)).tolist()
+        return Generation(
+            text=text,
+            token_ids=(-1,) * len(tokens),
+            tokens=tokens,
+            logprobs=np.array([one.logprob for one in told], np.float32),
+            offsets=tuple(pairwise(ends)),
+            prompt=job.prompt,
+            prompt_ids=(),
+            settings=job.request.settings,
+            seconds=time.perf_counter() - started,
+            stopped_by=_STOPS.get(stop or "", stop or "cancelled"),
+            task=job.task,
+            source=job.source,
+            model=self.identity,
+            template="endpoint",
+            warnings=job.warnings,
+            pixels_sha256=pixels_sha256(job.request.pixel_values),
+        )
+
+
+def _passing() -> tuple[type[Exception], ...]:
+    """Return errors that may pass by themselves: no connection, overload, a fault of the server."""
+    import openai
+
+    return openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError
+
+
+def _choice(reply: Any) -> Any:
+    choices = getattr(reply, "choices", None)
+    if not choices:
+        raise InputError("the endpoint's answer holds no choice; check that it serves chat models")
+    return choices[0]
+
+
+def _options(settings: DecodingSettings) -> dict[str, Any]:
+    """Return decoding settings as the protocol calls them."""
+    found: dict[str, Any] = {"max_tokens": settings.limit}
+    if settings.greedy:
+        return {**found, "temperature": 0.0}
+    extra = {"extra_body": {"top_k": settings.top_k}} if settings.top_k else {}
+    sampled = {"temperature": settings.temperature, "top_p": settings.top_p, "seed": settings.seed}
+    return {**found, **sampled, **extra}
+
+
+def _messages(request: Request) -> list[dict[str, Any]]:
+    """Return the dialogue in the protocol's form, the image as a PNG in its first user turn."""
+    found = []
+    for one in getattr(request, "messages", ()):
+        before, mark, behind = one.content.partition(f"{IMAGE_MARK}\n")
+        if not mark:
+            found.append({"role": one.role, "content": one.content})
+            continue
+        buffer = io.BytesIO()
+        picture_of(request.pixel_values).convert("L").save(buffer, "PNG")
+        data = base64.b64encode(buffer.getvalue()).decode()
+        image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+        content = [image, {"type": "text", "text": before + behind}]
+        found.append({"role": one.role, "content": content})
+    return found
+
+
+class EndpointWriter(Reader):
+    """A model behind an endpoint: it writes, and shows nothing of its inside."""
+
+    def __init__(self, url: str, name: str, *, allow_remote: bool = False) -> None:
+        host = check_host(url, allow_remote)
+        digest = hashlib.sha256(f"{url}\n{name}".encode()).hexdigest()
+        identity = ModelIdentity(
+            id=name, sha256=f"endpoint-{digest[:12]}", dtype="unknown", device=host
+        )
+        self.responder = cast(Any, EndpointResponder(connect(url), identity))
+        self._card = ModelCard(
+            name=name, revision=None, sha256s={}, licence=UNKNOWN_TERMS.licence,
+            notice=UNKNOWN_TERMS.notice, domain=UNKNOWN_TERMS.domain, parameters={}, memory={},
+            context_length=0, image_tokens=0, text_tokens=0, image_size=_SIDE, patch_size=0,
+            cache_bytes=0, template="endpoint", on_this_machine=False, placement=f"at {host}",
+        )  # fmt: skip
+
+    @property
+    def card(self) -> ModelCard:
+        return self._card
+
+    @property
+    def processor(self) -> OwnPixels:
+        return OwnPixels(_SIDE)
+
+    def forget_images(self) -> None:
+        """Nothing is kept here."""
+
+    def _closed(self, *_: object, **__: object) -> Any:
+        raise OptionError(
+            f"{self.identity.id} is behind an endpoint, which writes texts and shows nothing of "
+            "its inside; for this, load its checkpoint with wb.load_model(DIRECTORY)"
+        )
+
+    tokenizer = origin = sizes = network = vision = projector = decoder = head = property(_closed)
+    geometry = image_tokens = prompt_ids = image_rows = exclusive = split = prefill = _closed
+    force = read_with = other_weights = last_states = read_out = view = _closed

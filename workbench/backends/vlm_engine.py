@@ -1,0 +1,211 @@
+"""Decoding with any network of transformers, a row at a time, in the engine's loop.
+
+The part of a prompt up to its image is read once for several questions where that gives the same
+logits, which is tried once for each model.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+
+from workbench.backends.transformers_vlm import Sequencing, Vlm
+from workbench.backends.vlm_processor import template_name
+from workbench.errors import InputError
+from workbench.generation.engine import Engine, Guide, Request, Step, pixels_sha256
+from workbench.generation.kvcache import Decoding
+from workbench.generation.options import DecodingSettings
+from workbench.generation.responder import Draft, Job, Responder
+from workbench.generation.result import Generation
+from workbench.generation.sampling import Sampler
+from workbench.model.prompt import Message
+from workbench.radiograph import InputWarning
+
+#: Largest difference of logits (standard deviations) at which a prompt's start may be used again.
+_SAME_START = 1e-3
+
+
+class VlmTokenizer:
+    """A tokenizer of transformers with what analyses ask of one: text, pieces, places.
+
+    Attributes:
+        eos_id: the token that ends a text.
+        settings: whether decoding removes spaces before punctuation.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._own = tokenizer
+        self.eos_id = int(tokenizer.eos_token_id)
+        cleans = getattr(tokenizer, "clean_up_tokenization_spaces", False)
+        self.settings = {"clean_up_tokenization_spaces": bool(cleans)}
+
+    def encode(self, text: str, *, add_bos: bool | None = None) -> list[int]:
+        """Return the ids of a text, with the first token where that is asked for."""
+        ids = self._own.encode(text, add_special_tokens=False)
+        first = [self._own.bos_token_id] if add_bos and self._own.bos_token_id is not None else []
+        return [*first, *ids]
+
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
+        """Return the text of ids."""
+        return self._own.decode(list(ids), skip_special_tokens=skip_special)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the vocabulary's pieces, as text where one is text on its own."""
+        names = self._own.convert_ids_to_tokens(list(ids))
+        return [str(name).replace("\u0120", "\u2581").replace("\u010a", "\n") for name in names]
+
+    def offsets(self, ids: Sequence[int]) -> list[tuple[int, int]]:
+        """Return the characters of the decoded text that each id wrote."""
+        ends = [len(self.decode(ids[: count + 1])) for count in range(len(ids))]
+        ends = [min(ends[index:]) for index in range(len(ends))]
+        return list(zip([0, *ends], ends, strict=False))
+
+
+class VlmEngine(Engine):
+    """The engine's loop over a network of transformers: one row at a time."""
+
+    most_rows = 1
+
+    def __init__(self, vlm: Vlm, *, end_ids: set[int]) -> None:
+        super().__init__(cast(Any, vlm.network), image_id=vlm.image_id, end_ids=end_ids)
+        self.vlm = vlm
+        #: Whether a prompt's start may be used again; None until it was tried.
+        self.shares: bool | None = None
+
+    def split(self, ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Cut prompt ids behind the image's last token."""
+        ids = tuple(ids)
+        if self.image_id not in ids:
+            raise InputError("a prompt must hold an image; ask about one")
+        cut = len(ids) - ids[::-1].index(self.image_id)
+        if cut == len(ids):
+            raise InputError("a prompt needs text behind its image; add a question")
+        return ids[:cut], ids[cut:]
+
+    def prefill(self, requests: Sequence[Request], *, first: int = 0) -> Decoding:
+        """Read the prompts of requests, one after the other."""
+        with self._lock, torch.inference_mode():
+            found = _Sequences(self._read(one.pixel_values, one.ids) for one in requests)
+        rows = list(range(first, first + len(found)))
+        lengths = [len(one.ids) for one in requests]
+        return Decoding(rows, cast(Any, found), found.logits, lengths)
+
+    def decode(self, requests: Sequence[Request], *, guide: Guide | None = None) -> Iterator[Step]:
+        """Answer requests one after the other; together, step by step, where a guide looks on."""
+        together = [requests] if guide is not None else [[one] for one in requests]
+        first = 0
+        for some in together:
+            samplers = {first + n: Sampler(one.settings) for n, one in enumerate(some)}
+            yield from self.run(self.prefill(some, first=first), samplers, guide=guide)
+            first += len(some)
+
+    def take(
+        self, decoding: Decoding, samplers: Mapping[int, Sampler], guide: Guide | None = None
+    ) -> Step:
+        """Choose the next token; never the image's, which would ask for a second image."""
+
+        def without_image(rows: Sequence[int], logits: torch.Tensor) -> torch.Tensor:
+            guided = logits if guide is None else guide(rows, logits)
+            return guided.index_fill(1, guided.new_tensor([self.image_id], dtype=torch.long), -1e9)
+
+        return super().take(decoding, samplers, without_image)
+
+    def advance(self, decoding: Decoding, tokens: Sequence[int], fast: object = None) -> None:
+        """Read one more token of every row."""
+        pairs = zip(cast(_Sequences, decoding.buffer), tokens, strict=True)
+        with self._lock, torch.inference_mode():
+            found = _Sequences(self.vlm.advance(one, token) for one, token in pairs)
+        decoding.buffer, decoding.logits = cast(Any, found), found.logits
+        decoding.lengths = [length + 1 for length in decoding.lengths]
+
+    def force(
+        self, pixel_values: torch.Tensor, ids: Sequence[int], tokens: Sequence[int]
+    ) -> torch.Tensor:
+        """Return (n, V) float32 logits of given tokens; see `Engine.force`.
+
+        Where the prompt's start is known, from a text that was written, only the rest is read.
+        """
+        inputs = self.vlm.inputs(pixel_values).values
+        with self._lock, torch.inference_mode():
+            start = self.prefixes.get(self._key(pixel_values, ids)) if self.shares else None
+            if start is None:
+                return self.vlm.logits(inputs, ids, tokens)[0]
+            every, written = (*ids, *tokens[:-1]), len(tokens) - 1
+            begun = copy.deepcopy(cast(Any, start))
+            return self.vlm.resume(begun, inputs, every, written=written).logits
+
+    def _key(self, pixels: torch.Tensor, ids: Sequence[int]) -> tuple:
+        return pixels_sha256(pixels), self.split(ids)[0]
+
+    def prefix(self, pixel_values: torch.Tensor, ids: Sequence[int]) -> Sequencing:
+        """Return what was read up to the image's last token, computed at most once."""
+        key = self._key(pixel_values, ids)
+        with self._lock, torch.inference_mode():
+            start = cast("Sequencing | None", self.prefixes.get(key))
+            if start is None:
+                start = self.vlm.begin(self.vlm.inputs(pixel_values).values, key[1])
+                self.prefixes.put(key, cast(Any, start))
+            return start
+
+    def _read(self, pixels: torch.Tensor, ids: tuple[int, ...]) -> Sequencing:
+        """Read a prompt, from its image on where that was read before and may be used again."""
+        inputs = self.vlm.inputs(pixels).values
+        if self.shares is False:
+            return self.vlm.begin(inputs, ids)
+        found = self.vlm.resume(copy.deepcopy(self.prefix(pixels, ids)), inputs, ids)
+        if self.shares is None:
+            whole = self.vlm.begin(inputs, ids)
+            apart = (found.logits - whole.logits).abs().max() / whole.logits.std()
+            self.shares = bool(apart <= _SAME_START)
+            return whole
+        return found
+
+
+class _Sequences(list[Sequencing]):
+    """Sequences that are written at the same time, in the place of a buffer."""
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """(R, V) float32, for the next token of each."""
+        return torch.cat([one.logits for one in self])
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep only these rows, in this order."""
+        self[:] = [self[row] for row in rows]
+
+
+class VlmResponder(Responder):
+    """Writes answers in the checkpoint's own chat template."""
+
+    engine: VlmEngine
+    resumes = False
+
+    def job(
+        self,
+        pixel_values: torch.Tensor,
+        messages: Sequence[Message],
+        settings: DecodingSettings,
+        *,
+        task: str,
+        source: str,
+        warnings: tuple[InputWarning, ...] = (),
+    ) -> Job:
+        """Render, process and check the budget of one answer; see `Responder.job`."""
+        prompt, ids = self.engine.vlm.prepare(pixel_values, messages)
+        self.engine.split(ids)
+        resolved = self.budget.resolve(settings.with_seed(), len(ids))
+        return Job(Request(pixel_values, ids, resolved), prompt, task, source, warnings)
+
+    def answer_image_by_image(self, jobs: Sequence[Job]) -> list[Generation]:
+        """Write answers; every image is computed alone."""
+        return self.answer_batch(jobs)
+
+    def finish(self, job: Job, draft: Draft) -> Generation:
+        """Make the `Generation` of a draft."""
+        return replace(
+            super().finish(job, draft), template=template_name(self.engine.vlm.processor)
+        )
