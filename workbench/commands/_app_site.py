@@ -78,6 +78,8 @@ class Site:
     model: str = "mini"
     device: str | None = None
     dtype: str | None = None
+    name: str | None = None
+    allow_remote: bool = False
     images: Sequence[str] = ()
     upright: bool = False
     run: str | None = None
