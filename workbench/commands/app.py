@@ -99,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _site(args: argparse.Namespace) -> Site:
     paths = shared.chosen(args, "run study manifest root training")
-    options: dict[str, Any] = shared.chosen(args, "model device dtype name allow_remote upright reader")
+    same = "model device dtype name allow_remote upright reader"
+    options: dict[str, Any] = shared.chosen(args, same)
     options |= {name: path and str(path.absolute()) for name, path in paths.items()}
     login = "reviewer"
     with suppress(OSError, KeyError, ImportError):  # no such user, as in some containers
