@@ -32,7 +32,7 @@ from workbench.errors import (
     WorkbenchError,
 )
 from workbench.generation.engine import Guide, Request, pixels_sha256
-from workbench.generation.options import DecodingSettings
+from workbench.generation.options import DecodingSettings, check_whole
 from workbench.generation.responder import Job
 from workbench.generation.result import Generation, ModelIdentity
 from workbench.generation.stream import TextStream
@@ -168,8 +168,7 @@ class EndpointResponder:
 
     def answer_many(self, jobs: Iterable[Job], *, batch_size: int = 8) -> Iterator[Generation]:
         """Write answers in the order of the jobs, which are taken as they are needed."""
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise OptionError(f"batch_size must be a whole number from 1 up, got {batch_size!r}")
+        check_whole("batch_size", batch_size, 1)
         waiting = iter(jobs)
         while some := list(islice(waiting, batch_size)):
             yield from self.answer_batch(some)

@@ -18,12 +18,10 @@ from workbench.backends.vlm_processor import template_name
 from workbench.errors import InputError
 from workbench.generation.engine import Engine, Guide, Request, Step, pixels_sha256
 from workbench.generation.kvcache import Decoding
-from workbench.generation.options import DecodingSettings
 from workbench.generation.responder import Draft, Job, Responder
 from workbench.generation.result import Generation
 from workbench.generation.sampling import Sampler
 from workbench.model.prompt import Message
-from workbench.radiograph import InputWarning
 
 #: Largest difference of logits (standard deviations) at which a prompt's start may be used again.
 _SAME_START = 1e-3
@@ -184,21 +182,10 @@ class VlmResponder(Responder):
     engine: VlmEngine
     resumes = False
 
-    def job(
-        self,
-        pixel_values: torch.Tensor,
-        messages: Sequence[Message],
-        settings: DecodingSettings,
-        *,
-        task: str,
-        source: str,
-        warnings: tuple[InputWarning, ...] = (),
-    ) -> Job:
-        """Render, process and check the budget of one answer; see `Responder.job`."""
-        prompt, ids = self.engine.vlm.prepare(pixel_values, messages)
-        self.engine.split(ids)
-        resolved = self.budget.resolve(settings.with_seed(), len(ids))
-        return Job(Request(pixel_values, ids, resolved), prompt, task, source, warnings)
+    def _prompt(
+        self, pixel_values: torch.Tensor, messages: Sequence[Message]
+    ) -> tuple[str, tuple[int, ...]]:
+        return self.engine.vlm.prepare(pixel_values, messages)
 
     def answer_image_by_image(self, jobs: Sequence[Job]) -> list[Generation]:
         """Write answers; every image is computed alone."""

@@ -7,7 +7,6 @@ gives the same logits, which is tried once for each model.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +28,7 @@ from workbench.backends.vlm_engine import VlmEngine, VlmResponder, VlmTokenizer
 from workbench.backends.vlm_processor import load_processor, template_name
 from workbench.errors import CheckpointError, InputError, OptionError, WorkbenchError
 from workbench.generation.options import ContextBudget
-from workbench.generation.result import ModelIdentity
+from workbench.generation.responder import end_ids, identity_of
 from workbench.model.card import CARD_FILE, ModelCard
 from workbench.model.licence import say_once, terms_of
 from workbench.model.load import SLOW_BYTES, quantisation_config, quiet_loading
@@ -55,22 +54,12 @@ class VlmReader(Reader):
         self.vlm = vlm
         self._card, self._placed = card, placement
         config = vlm.network.config
-        ends = getattr(vlm.network.generation_config, "eos_token_id", None)
-        ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
         tokenizer = VlmTokenizer(vlm.tokenizer)
         context = int(config.get_text_config().max_position_embeddings)
-        sha256 = "".join(sorted(card.sha256s.values()))
-        if len(card.sha256s) != 1:
-            sha256 = hashlib.sha256(sha256.encode()).hexdigest()
-        identity = ModelIdentity(
-            id=card.name, sha256=sha256, revision=card.revision,
-            dtype=placement.quantize or str(placement.dtype).removeprefix("torch."),
-            device=str(placement.device),
-        )  # fmt: skip
-        engine = VlmEngine(vlm, end_ids={tokenizer.eos_id, *map(int, ends)})
-        self.responder = VlmResponder(
-            engine, cast(Any, tokenizer), ContextBudget(context, 1, context), identity
-        )
+        ends = end_ids(cast(Any, vlm.network).generation_config.to_dict())
+        engine = VlmEngine(vlm, end_ids={tokenizer.eos_id, *ends})
+        budget, identity = ContextBudget(context, 1, context), identity_of(card, placement)
+        self.responder = VlmResponder(engine, cast(Any, tokenizer), budget, identity)
 
     @property
     def card(self) -> ModelCard:

@@ -33,7 +33,9 @@ from workbench.generation.result import Generation, ModelIdentity
 from workbench.generation.sampling import Sampler
 from workbench.generation.stream import TextStream
 from workbench.generation.token_step import TokenStep
+from workbench.model.card import ModelCard
 from workbench.model.load import LoadedCheckpoint
+from workbench.model.placement import Placement
 from workbench.model.prompt import IMAGE_TOKEN_ID, TEMPLATE_VERSION, Message, render_chat
 from workbench.model.tokenizer import CxrTokenizer
 from workbench.radiograph.contract import NO_WORDS, InputWarning
@@ -99,7 +101,7 @@ class Responder:
     """Writes answers with one model.
 
     Attributes:
-        resumes: a dialogue goes on in the keys and values of its last turn.
+        resumes: a dialogue continues from the keys and values of its last turn.
     """
 
     resumes: ClassVar[bool] = True
@@ -113,21 +115,14 @@ class Responder:
     def for_checkpoint(cls, loaded: LoadedCheckpoint) -> Responder:
         """Make the responder of a loaded checkpoint."""
         config, placement = loaded.model.config, loaded.placement
-        ends = {loaded.tokenizer.eos_id, *_end_ids(loaded.generation)}
+        ends = {loaded.tokenizer.eos_id, *end_ids(loaded.generation)}
         engine = Engine(loaded.model, image_id=IMAGE_TOKEN_ID, end_ids=ends)
         budget = ContextBudget(
             config.context_length,
             config.image_tokens,
             config.max_position_embeddings or PUBLISHED_CONTEXT,
         )
-        identity = ModelIdentity(
-            id=loaded.card.name,
-            sha256=_one_hash(loaded.card.sha256s),
-            revision=loaded.card.revision,
-            dtype=placement.name,
-            device=str(placement.device),
-        )
-        return cls(engine, loaded.tokenizer, budget, identity)
+        return cls(engine, loaded.tokenizer, budget, identity_of(loaded.card, placement))
 
     def job(
         self,
@@ -147,11 +142,17 @@ class Responder:
             InputError: the messages are no dialogue, or hold no image or several.
             ContextBudgetError: the prompt, the image and the new tokens do not fit.
         """
-        prompt = render_chat(messages)
-        ids = tuple(self.tokenizer.encode_prompt(prompt))
+        prompt, ids = self._prompt(pixel_values, messages)
         self.engine.split(ids)
         resolved = self.budget.resolve(settings.with_seed(), len(ids))
         return Job(Request(pixel_values, ids, resolved), prompt, task, source, warnings)
+
+    def _prompt(
+        self, pixel_values: torch.Tensor, messages: Sequence[Message]
+    ) -> tuple[str, tuple[int, ...]]:
+        """Return a dialogue about an image as text and as ids."""
+        prompt = render_chat(messages)
+        return prompt, tuple(self.tokenizer.encode_prompt(prompt))
 
     def answer(self, job: Job) -> Generation:
         """Write one answer."""
@@ -364,7 +365,19 @@ def _measured(logits: torch.Tensor, tokens: Sequence[int]) -> np.ndarray:
     return torch.stack((logs.gather(1, chosen)[:, 0], entropy)).cpu().numpy()
 
 
-def _end_ids(generation: Mapping[str, Any]) -> list[int]:
+def identity_of(card: ModelCard, placement: Placement) -> ModelIdentity:
+    """Return which weights a card and a placement describe."""
+    return ModelIdentity(
+        id=card.name,
+        sha256=_one_hash(card.sha256s),
+        revision=card.revision,
+        dtype=placement.name,
+        device=str(placement.device),
+    )
+
+
+def end_ids(generation: Mapping[str, Any]) -> list[int]:
+    """Return the ids that end a text, from the fields of generation_config.json."""
     given = generation.get("eos_token_id")
     ends = given if isinstance(given, list) else [] if given is None else [given]
     if not all(isinstance(end, int) and not isinstance(end, bool) for end in ends):
