@@ -22,10 +22,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab site test lint bench audit hooks clean
+.PHONY: help demo lab site test lint bench bench-gpu audit hooks clean
 
 help: ## list the commands
-	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 10
 
 demo: $(VENV)/.installed-demo ## a report for a phantom and for a real radiograph, in out/demo
 	@$(RUN) -m workbench demo
@@ -55,6 +55,9 @@ test: $(VENV)/.installed-test lint ## check the code, run every test and every n
 # On all cores, by the clock on the wall: leave the machine alone meanwhile.
 bench: $(VENV)/.installed-demo ## speed against peers and limits, 15 minutes; JSON and a page in out/bench
 	$(RUN) benchmarks/bench.py --out out/bench
+
+bench-gpu: $(VENV)/.installed-demo ## the full-size model on a GPU, 10 minutes; JSON in out/bench-gpu
+	$(RUN) benchmarks/gpu.py --out out/bench-gpu
 
 # In an environment of its own, so that what audits is not audited with it. The licences and the
 # bill of materials need no network; known faults of packages are asked for where there is one.

@@ -2,7 +2,6 @@
 
     python benchmarks/bench.py --out out/bench                every section, and the page
     python benchmarks/bench.py --only questions --only runs   some of them
-    python benchmarks/bench.py --checkpoint DIRECTORY         tokens a second of real weights
 
 Every section runs in a process of its own, so that its peak memory is its own, and the limits of
 the machine are measured in the same process as what is held against them. Each number is from one
@@ -55,8 +54,6 @@ def main() -> int:
     if options.section:
         print(json.dumps(_measure(options)))
         return 0
-    if options.predict or options.checkpoint:
-        return _seven_billion(options)
     names = options.only or [name for name in SECTIONS if name not in ON_REQUEST]
     options.out.mkdir(parents=True, exist_ok=True)
     target = options.out / "bench.json"
@@ -117,17 +114,6 @@ def _measure(options: argparse.Namespace) -> dict:
     return {"title": title, "quick": options.quick, **found, "memory": memory, "spent": spent}
 
 
-def _seven_billion(options: argparse.Namespace) -> int:
-    """Predict, or measure, the full-size model."""
-    from speed import gpu
-
-    if options.predict:
-        options.predict.write_text(gpu.page())
-        return 0
-    print(json.dumps(gpu.measured(options.checkpoint, options.quantize), indent=1))
-    return 0
-
-
 def _machine(threads: int) -> dict:
     import importlib.metadata
 
@@ -158,9 +144,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=cores, help=f"threads of torch (default {cores}, all cores)")
     add("--rounds", type=int, default=3, help="repeats of every measurement (default 3)")
     add("--rows", type=int, default=5_000, help="rows of the long run (default 5000)")
-    add("--checkpoint", help="measure tokens a second of this checkpoint instead")
-    add("--quantize", help="8bit or 4bit on a GPU, int8 on a CPU; of --checkpoint")
-    add("--predict", type=Path, metavar="FILE", help="write the page about GPUs instead")
     add("--section", choices=SECTIONS, help=argparse.SUPPRESS)
     return parser
 

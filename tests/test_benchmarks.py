@@ -78,3 +78,26 @@ def test_the_page_about_gpus_is_what_the_cost_model_says(speed):
     assert weights.weights == pytest.approx(2 * 7.06e9, rel=0.02)
     assert one["tokens_per_second"] < gpu.CARDS[1].bandwidth / weights.step
     assert one["tokens_per_second"] < many["tokens_per_second"] < 8 * one["tokens_per_second"]
+
+
+def test_a_trial_of_the_gpu_script_leaves_every_number_and_a_page(tmp_path, speed):
+    from speed.gpu import page
+
+    script = ROOT / "benchmarks" / "gpu.py"
+    names = ("load", "report", "questions", "inside", "precision", "training")
+    given = ["--size", "tiny", "--device", "cpu", "--out", tmp_path, "--minutes", "9"]
+    only = [word for name in names for word in ("--only", name)]
+    command = [sys.executable, str(script), *map(str, given), *only]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    sections = found["sections"]
+    assert list(sections) == list(names)
+    assert [row["batch"] for row in sections["report"]["batches"]] == [1, 2]
+    assert sections["precision"]["float32"]["largest_difference"] == 0
+    assert 0 < sections["precision"]["bfloat16"]["largest_difference"] < 0.1
+    assert all("seconds" in one for one in list(sections["inside"].values())[1:-1])
+    assert sections["training"]["frozen_unchanged"] is True
+    assert sections["training"]["memory"].keys() >= {"predicted", "measured"}
+    assert "| relevancy |" in page(found)
+    assert "Nothing yet" not in page(found)

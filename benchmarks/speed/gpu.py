@@ -1,4 +1,4 @@
-"""The full-size model on GPUs: predicted from what it reads and computes; and how to measure it.
+"""The page about GPUs: the full-size model predicted from what it reads and computes, and measured.
 
 The cost of one token is the weights and the keys and values that it reads, over the memory
 bandwidth; the cost of an image and a prompt is their operations, over what the tensor cores do.
@@ -6,12 +6,12 @@ Both ceilings are the makers' figures, and only a share of them is reached; the 
 the one that `bench.py` asks of the engine on a CPU, the other is a guess on the safe side. Bytes
 and operations are counted on the model's configuration, nothing is loaded.
 
-Does not know: any GPU. Not one of these figures is measured.
+What `benchmarks/gpu.py` measured stands apart from what is predicted.
 """
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 #: Shares of the ceilings that are taken to be reached.
@@ -20,7 +20,6 @@ BANDWIDTH_SHARE, FLOPS_SHARE = 0.6, 0.4
 WORDS, NEW_TOKENS = 66, 128
 #: Bytes that the driver, the libraries and activations take.
 OVERHEAD = 1.0e9
-COMMAND = "python benchmarks/bench.py --checkpoint ECOFRI/CXR-LLAVA-v2"
 
 
 @dataclass(frozen=True)
@@ -111,91 +110,85 @@ def predict(card: Card, kind: str, batch: int) -> dict:
     }
 
 
-def page() -> str:
-    """Return the page about GPUs as Markdown."""
+def page(found: Mapping | None = None) -> str:
+    """Return the page about GPUs as Markdown.
+
+    Args:
+        found: what `benchmarks/gpu.py` measured; None where nothing was.
+    """
     rows = [
         predict(card, kind, batch)
         for card in CARDS
         for kind in ("16 bit", "8bit", "4bit")
         for batch in (1, 8)
     ]
-    head = f"""# The full-size model on a GPU: predicted, not measured
+    return _HEAD + "\n".join(
+        [
+            *([_NOTHING] if found is None else _measured(found)),
+            _PREDICTED,
+            *(
+                f"| {row['card']} | {row['weights']} | {row['batch']} | "
+                f"{row['prompt_seconds']:.2f} s | {row['tokens_per_second']:.0f} | "
+                f"{row['report_seconds']:.1f} s | {row['memory_bytes'] / 1e9:.1f} GB | "
+                f"{'yes' if row['fits'] else 'no'} |"
+                for row in rows
+            ),
+            "",
+        ]
+    )
 
-No figure on this page was measured. They follow from the bytes that a token reads and the
+
+_HEAD = f"""# The full-size model on a GPU
+
+To measure, on a machine with a GPU, under 10 minutes, with random weights of the full size or with
+the published ones (their terms are shown before they are fetched):
+
+    make bench-gpu
+    python benchmarks/gpu.py --checkpoint ECOFRI/CXR-LLAVA-v2
+
+Loading, reports of 1 to 64 images, questions, a trace, maps, grounding, steps of LoRA and QLoRA, 8
+and 4 bit, each with its time and memory; numbers of `mini` and of tiny models of other families are
+compared with a CPU's. `out/bench-gpu/gpu.json` has everything; `--page docs/gpu.md` writes it into
+this page.
+
+A report: one image of 1,024 tokens, {WORDS} words of prompt, {NEW_TOKENS} new tokens. Tokens a
+second are those of all rows together.
+
+## Measured
+
+"""
+_NOTHING = "Nothing yet: no GPU was at hand.\n"
+_PREDICTED = f"""## Predicted
+
+No figure of this table was measured. They follow from the bytes that a token reads and the
 operations that a prompt takes, counted on the configuration of the full-size model, and from the
 makers' figures for each card. Of the memory bandwidth {BANDWIDTH_SHARE:.0%} and of the 16-bit
 operations {FLOPS_SHARE:.0%} are taken to be reached. 8bit and 4bit (bitsandbytes) are counted as
-if unpacking weights cost nothing; it does, so take these as what is possible at best.
-
-A report: one image of 1,024 tokens, {WORDS} words of prompt, {NEW_TOKENS} new tokens. Memory:
-weights, keys and values, and {OVERHEAD / 1e9:.0f} GB for everything else. Tokens a second are
-those of all rows together.
+if unpacking weights cost nothing; it does, so take these as what is possible at best. Memory:
+weights, keys and values, and {OVERHEAD / 1e9:.0f} GB for everything else.
 
 | card | weights | batch | image and prompt | tokens/s | report | memory | fits |
 |---|---|---|---|---|---|---|---|"""
-    lines = [head]
-    lines += [
-        f"| {row['card']} | {row['weights']} | {row['batch']} | {row['prompt_seconds']:.2f} s | "
-        f"{row['tokens_per_second']:.0f} | {row['report_seconds']:.1f} s | "
-        f"{row['memory_bytes'] / 1e9:.1f} GB | {'yes' if row['fits'] else 'no'} |"
-        for row in rows
-    ]
-    lines += [
-        "",
-        "To measure, on the machine with the GPU (the weights are fetched after their terms are",
-        "shown; add `--quantize 8bit` or `4bit`):",
-        "",
-        f"    {COMMAND}",
-        "",
-        "Written by `python benchmarks/bench.py --predict docs/gpu.md`.",
-    ]
-    return "\n".join(lines) + "\n"
 
 
-def measured(source: str, quantize: str | None) -> dict:
-    """Load a checkpoint where it belongs and measure the figures of the page.
-
-    Args:
-        source: what `wb.load_model` loads.
-        quantize: as there.
-    """
-    import torch
-
-    import workbench as wb
-
-    model = wb.load_model(source, quantize=quantize)
-    case = wb.phantom(seed=0, size=model.image_size)
-    found = {"model": repr(model)}
-    for batch in (1, 8):
-        radiographs = [wb.phantom(seed=seed, size=model.image_size) for seed in range(batch)]
-        model.report(case, max_new_tokens=4)  # warms up
-        model.responder.engine.prefixes.clear()
-        short = _seconds(
-            lambda radiographs=radiographs: model.report_many(radiographs, max_new_tokens=1)
-        )
-        model.responder.engine.prefixes.clear()
-        reports = []
-        whole = _seconds(
-            lambda radiographs=radiographs, reports=reports: reports.extend(
-                model.report_many(radiographs, max_new_tokens=NEW_TOKENS)
+def _measured(found: Mapping) -> Iterator[str]:
+    """Yield the lines about what was measured."""
+    machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items() if value)
+    yield f"{found['model']}. {machine}.\n"
+    yield "| weights | batch | image and prompt | tokens/s | report | memory | predicted memory |"
+    yield "|---|---|---|---|---|---|---|"
+    sections = found["sections"]
+    each = {"16 bit": sections.get("report", {}), **sections.get("quantised", {})}
+    for kind, one in each.items():
+        for row in one.get("batches", ()) if isinstance(one, Mapping) else ():
+            known = row.get("predicted_bytes")
+            yield (
+                f"| {kind} | {row['batch']} | {row['prompt_seconds']:.2f} s | "
+                f"{row['tokens_per_second']:.0f} | {row['report_seconds']:.1f} s | "
+                f"{row['memory_bytes'] / 1e9:.1f} GB | {f'{known / 1e9:.1f} GB' if known else ''} |"
             )
-        )
-        tokens = sum(len(report.token_ids) - 1 for report in reports)
-        found[f"batch {batch}"] = {
-            "prompt_seconds": short,
-            "report_seconds": whole,
-            "tokens_per_second": tokens / max(whole - short, 1e-9),
-        }
-    if torch.cuda.is_available():
-        found["memory_bytes"] = torch.cuda.max_memory_reserved()
-    return found
-
-
-def _seconds(work) -> float:
-    import torch
-
-    began = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
+    yield "\n| what | seconds | GB beyond the weights |\n|---|---|---|"
+    for name, one in sections.get("inside", {}).items():
+        if isinstance(one, Mapping) and "seconds" in one:
+            yield f"| {name} | {one['seconds']:.2f} | {one['beyond_bytes'] / 1e9:.1f} |"
+    yield ""
