@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from workbench.backends.cxr_llava import CxrLlavaReader
 from workbench.backends.endpoint import EndpointWriter, is_endpoint
+from workbench.backends.families import find_prompts
 from workbench.backends.reader import Reader
 from workbench.backends.vlm_reader import VlmReader, is_vlm, load_vlm
 from workbench.errors import OptionError
@@ -38,13 +39,8 @@ from workbench.generation.stream import TextStream
 from workbench.imaging import load_radiograph
 from workbench.imaging.load import Source
 from workbench.model.load import load_checkpoint
-from workbench.model.prompt import (
-    Message,
-    differential_messages,
-    question_messages,
-    report_messages,
-)
-from workbench.model.source import resolve_source
+from workbench.model.prompt import Message, Prompts
+from workbench.model.source import names_of, resolve_source
 from workbench.radiograph import InputWarning, Radiograph
 from workbench.radiograph.contract import domain_warning
 from workbench.trace import Trace, record_trace
@@ -78,6 +74,7 @@ def load_model(
     revision: str | None = None,
     name: str | None = None,
     allow_remote: bool = False,
+    prompts: str | Prompts | None = None,
 ) -> ChestXrayModel:
     """Load a model, or connect to one.
 
@@ -94,6 +91,9 @@ def load_model(
         revision: commit, tag or branch of a hub id; by default the pinned one.
         name: of the model that an endpoint serves.
         allow_remote: let images leave this machine for the host of an endpoint.
+        prompts: name of an entry of `backends/prompts.yaml`, "cxr-llava", or texts of your own; by
+            default what the model's card gives, where the registry knows it by its hub id, by the
+            `_name_or_path` of config.json or by the base model of its README.md; see `.prompts`.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it is incomplete or misshapen.
@@ -102,16 +102,20 @@ def load_model(
         OptionError: an option has a value that is not allowed.
     """
     if is_endpoint(source):
-        return EndpointModel(str(source), _named(name), allow_remote=allow_remote)
+        model = EndpointModel(str(source), _named(name), allow_remote=allow_remote)
+        model.prompts = find_prompts(prompts, _named(name))
+        return model
     if name is not None or allow_remote:
         raise OptionError("name and allow_remote belong to the address of an endpoint")
     found = resolve_source(source, revision=revision)
+    asked = find_prompts(prompts, *names_of(found))
+    options = {"device": device, "dtype": dtype, "quantize": quantize}
     if is_vlm(found.directory):
-        return TransformersModel(*load_vlm(found, device=device, dtype=dtype, quantize=quantize))
-    loaded = load_checkpoint(
-        source, device=device, dtype=dtype, quantize=quantize, revision=revision
-    )
-    return CxrLlavaModel(loaded)
+        model = TransformersModel(*load_vlm(found, **options))
+    else:
+        model = CxrLlavaModel(load_checkpoint(source, revision=revision, **options))
+    model.prompts = asked
+    return model
 
 
 class ChestXrayModel(Reader):
@@ -142,7 +146,7 @@ class ChestXrayModel(Reader):
         mitigation: Mitigation | None = None,
         **decoding: Unpack[DecodingOptions],
     ) -> Generation:
-        """Write a radiologic report with the published prompt.
+        """Write a radiologic report with the model's prompt.
 
         Args:
             image: a Radiograph, anything `load_radiograph` reads, or a phantom.
@@ -157,11 +161,11 @@ class ChestXrayModel(Reader):
         """
         if mitigation is not None:
             return mitigation.report(self, image, **decoding)
-        return self._answer(image, report_messages(), "report", decoding)
+        return self._answer(image, self.prompts.report_messages(), "report", decoding)
 
     def differential(self, image: object, **decoding: Unpack[DecodingOptions]) -> Generation:
-        """Write possible differential diagnoses with the published prompt."""
-        return self._answer(image, differential_messages(), "differential", decoding)
+        """Write possible differential diagnoses with the model's prompt."""
+        return self._answer(image, self.prompts.differential_messages(), "differential", decoding)
 
     def ask(self, image: object, question: str, **decoding: Unpack[DecodingOptions]) -> Generation:
         """Answer one question about an image.
@@ -169,7 +173,7 @@ class ChestXrayModel(Reader):
         Raises:
             InputError: the question is empty or holds a mark of the chat template.
         """
-        return self._answer(image, question_messages(question), "question", decoding)
+        return self._answer(image, self.prompts.question_messages(question), "question", decoding)
 
     def ask_many(
         self,
@@ -188,7 +192,9 @@ class ChestXrayModel(Reader):
                 f"questions must be a list of texts, got one text; use [{questions!r}]"
             )
         each = zip(questions, settings_of_each(decoding, len(questions)), strict=True)
-        asked = [("question", question_messages(one), settings) for one, settings in each]
+        asked = [
+            ("question", self.prompts.question_messages(one), settings) for one, settings in each
+        ]
         return list(self.responder.answer_many(self.jobs(image, asked), batch_size=batch_size))
 
     def chat(self, image: object, **defaults: Unpack[DecodingOptions]) -> Chat:
@@ -209,14 +215,16 @@ class ChestXrayModel(Reader):
         The pieces join exactly to the text of the stream's `.generation`, which is there when the
         stream is through or closed.
         """
-        job = self._job(self._look(image), report_messages(), "report", decoding_settings(decoding))
+        job = self._job(
+            self._look(image), self.prompts.report_messages(), "report", decoding_settings(decoding)
+        )
         return self.responder.stream(job)
 
     def stream_ask(
         self, image: object, question: str, **decoding: Unpack[DecodingOptions]
     ) -> TextStream:
         """Answer one question piece by piece; see `stream_report`."""
-        messages = question_messages(question)
+        messages = self.prompts.question_messages(question)
         job = self._job(self._look(image), messages, "question", decoding_settings(decoding))
         return self.responder.stream(job)
 
@@ -241,7 +249,7 @@ class ChestXrayModel(Reader):
         total = len(images) if isinstance(images, Sized) else None
         each = settings_of_each(decoding, total)
         jobs = (
-            self._job(self._look(image), report_messages(), "report", settings)
+            self._job(self._look(image), self.prompts.report_messages(), "report", settings)
             for image, settings in zip(images, each, strict=False)
         )
         answers = self.responder.answer_many(jobs, batch_size=batch_size)

@@ -38,7 +38,7 @@ from workbench.generation.result import Generation, ModelIdentity
 from workbench.generation.stream import TextStream
 from workbench.model.card import ModelCard
 from workbench.model.licence import UNKNOWN_TERMS
-from workbench.model.prompt import IMAGE_MARK, Message
+from workbench.model.prompt import IMAGE_MARK, PUBLISHED_PROMPTS, Message
 from workbench.radiograph import InputWarning
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ class EndpointResponder:
     """Writes answers by asking an endpoint; the same calls as `Responder`."""
 
     resumes = False
+    prompts = PUBLISHED_PROMPTS
 
     def __init__(self, client: OpenAI, identity: ModelIdentity) -> None:
         self.client = client

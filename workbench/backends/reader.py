@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from workbench.generation.result import Generation, ModelIdentity
 from workbench.generation.stream import TextStream
 from workbench.model.card import ModelCard
 from workbench.model.placement import Placement
-from workbench.model.prompt import Message
+from workbench.model.prompt import Message, Prompts
 from workbench.radiograph import FitGeometry, Radiograph
 
 
@@ -155,6 +155,16 @@ class Writer(ABC):
     def identity(self) -> ModelIdentity:
         """Which weights these are, and where and in which dtype they compute."""
         return self.responder.identity
+
+    @property
+    def prompts(self) -> Prompts:
+        """The texts that the model is asked with; their version is part of its identity."""
+        return self.responder.prompts
+
+    @prompts.setter
+    def prompts(self, prompts: Prompts) -> None:
+        self.responder.prompts = prompts
+        self.responder.identity = replace(self.identity, prompts=prompts.version)
 
     def job(
         self,

@@ -7,6 +7,7 @@ gives the same logits, which is tried once for each model.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -30,13 +31,15 @@ from workbench.errors import CheckpointError, InputError, OptionError, Workbench
 from workbench.generation.options import ContextBudget
 from workbench.generation.responder import end_ids, identity_of
 from workbench.model.card import CARD_FILE, ModelCard
-from workbench.model.licence import say_once, terms_of
+from workbench.model.licence import say_once
 from workbench.model.load import SLOW_BYTES, quantisation_config, quiet_loading
 from workbench.model.placement import INT8, PartSizes, Placement, find_hardware, place
 from workbench.model.prompt import Message
-from workbench.model.source import CheckpointSource
+from workbench.model.source import CheckpointSource, terms_for
 from workbench.model.weights import find_weights, hash_weights, read_object
 from workbench.radiograph import FitGeometry, Radiograph
+
+logger = logging.getLogger(__name__)
 
 #: Side of the square that stands for models that take any size, pixels.
 _SIDE = 512
@@ -181,7 +184,11 @@ def load_vlm(
             fails.
         DeviceError, OptionError: see `workbench.load_model`.
     """
-    config = AutoConfig.from_pretrained(found.directory, local_files_only=True)
+    config = AutoConfig.from_pretrained(
+        found.directory, local_files_only=True, trust_remote_code=False
+    )
+    if "auto_map" in read_object(found.directory / "config.json"):
+        logger.warning("%s names code of its own, which is not run", found.name)
     weights = find_weights(found.directory)
     sha256s = hash_weights(weights)
     with torch.device("meta"):
@@ -243,7 +250,7 @@ def _card(
     config = vlm.network.config
     text, seen = config.get_text_config(), config.vision_config
     facts = read_object(found.directory / CARD_FILE)
-    terms = terms_of("directory", facts)
+    terms = terms_for(found, facts)
     say_once(found.name, terms.notice, terms.licence)
     side = getattr(seen, "image_size", None)
     side = int(side[0]) if isinstance(side, (list, tuple)) else int(side or _SIDE)

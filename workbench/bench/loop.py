@@ -119,6 +119,7 @@ def _worked(
         yield from (work(model, task) for task in tasks)
         return
     source, options = model.origin
+    options = {**options, "prompts": model.prompts}
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=_load, initargs=(source, options)
     ) as pool:

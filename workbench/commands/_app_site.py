@@ -80,6 +80,7 @@ class Site:
     dtype: str | None = None
     name: str | None = None
     allow_remote: bool = False
+    prompts: str | None = None
     images: Sequence[str] = ()
     upright: bool = False
     run: str | None = None

@@ -91,7 +91,7 @@ def option(parser: argparse._ActionsContainer, typed: str, help: str, **more: An
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --model, --device, --dtype, --name and --allow-remote."""
+    """Add --model, --device, --dtype, --name, --allow-remote and --prompts."""
     group = parser.add_argument_group("model")
     known = (
         "mini (default), ECOFRI/CXR-LLAVA-v2, a hub id or directory of any image-text-to-text "
@@ -101,6 +101,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     option(group, "--name NAME", "of the model that an endpoint serves")
     remote = "let images leave this machine for the host of an endpoint"
     option(group, "--allow-remote", remote, action="store_true")
+    asked = "what the model is asked with: cxr-llava, medgemma, lingshu, llava-med, radvlm"
+    option(group, "--prompts NAME", f"{asked} (default: by the model's card)")
     option(group, "--device", "auto (default), cpu, mps, cuda or cuda:N")
     option(group, "--dtype", "precision of the weights (default auto)", choices=DTYPES)
 
@@ -213,7 +215,7 @@ def open_model(args: argparse.Namespace) -> ChestXrayModel:
     """Load the model that --model, --device and --dtype ask for."""
     from workbench.interface import load_model
 
-    where = {"name": args.name, "allow_remote": args.allow_remote}
+    where = {"name": args.name, "allow_remote": args.allow_remote, "prompts": args.prompts}
     return load_model(args.model, **placement(args), **where)
 
 

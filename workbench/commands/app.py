@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _site(args: argparse.Namespace) -> Site:
     paths = shared.chosen(args, "run study manifest root training")
-    same = "model device dtype name allow_remote upright reader"
+    same = "model device dtype name allow_remote prompts upright reader"
     options: dict[str, Any] = shared.chosen(args, same)
     options |= {name: path and str(path.absolute()) for name, path in paths.items()}
     login = "reviewer"

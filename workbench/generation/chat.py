@@ -20,7 +20,7 @@ from workbench.generation.options import DecodingSettings
 from workbench.generation.responder import Draft, Job, Responder
 from workbench.generation.result import Generation
 from workbench.generation.sampling import Sampler
-from workbench.model.prompt import Message, answer, follow_up, question_messages
+from workbench.model.prompt import Message, answer, follow_up
 from workbench.radiograph import InputWarning
 
 _ASKED = (
@@ -79,7 +79,8 @@ class Chat:
             ContextBudgetError: the dialogue has become too long; the message tells by how much.
         """
         with self._lock:
-            asked = [follow_up(text)] if self.messages else question_messages(text)
+            first = self._responder.prompts.question_messages
+            asked = [follow_up(text)] if self.messages else first(text)
             messages = [*self.messages, *asked]
             job = self._responder.job(
                 self._pixels,

@@ -36,7 +36,14 @@ from workbench.generation.token_step import TokenStep
 from workbench.model.card import ModelCard
 from workbench.model.load import LoadedCheckpoint
 from workbench.model.placement import Placement
-from workbench.model.prompt import IMAGE_TOKEN_ID, TEMPLATE_VERSION, Message, render_chat
+from workbench.model.prompt import (
+    IMAGE_TOKEN_ID,
+    PUBLISHED_PROMPTS,
+    TEMPLATE_VERSION,
+    Message,
+    Prompts,
+    render_chat,
+)
 from workbench.model.tokenizer import CxrTokenizer
 from workbench.radiograph.contract import NO_WORDS, InputWarning
 
@@ -102,6 +109,7 @@ class Responder:
 
     Attributes:
         resumes: a dialogue continues from the keys and values of its last turn.
+        prompts: what the model is asked with.
     """
 
     resumes: ClassVar[bool] = True
@@ -110,6 +118,7 @@ class Responder:
     tokenizer: CxrTokenizer
     budget: ContextBudget
     identity: ModelIdentity
+    prompts: Prompts = PUBLISHED_PROMPTS
 
     @classmethod
     def for_checkpoint(cls, loaded: LoadedCheckpoint) -> Responder:

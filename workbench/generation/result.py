@@ -15,6 +15,7 @@ import numpy as np
 from workbench._repr import plain
 from workbench._version import __version__
 from workbench.generation.options import DecodingSettings
+from workbench.model.prompt import PUBLISHED_PROMPTS
 from workbench.model.tokenizer import tokens_within
 from workbench.radiograph import InputWarning
 from workbench.reports import sentences
@@ -44,6 +45,7 @@ class ModelIdentity:
         id: name, hub id or folder name the model was loaded by.
         sha256: hash of the weight file; of several shards, of their list as `sha256sum` prints it.
         dtype, device: precision of the language model, and where it ran.
+        prompts: version of the texts that it is asked with, see `workbench.model.Prompts`.
     """
 
     id: str
@@ -51,6 +53,7 @@ class ModelIdentity:
     revision: str | None = None
     dtype: str = "float32"
     device: str = "cpu"
+    prompts: str = PUBLISHED_PROMPTS.version
 
 
 @dataclass(frozen=True)

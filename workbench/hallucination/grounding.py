@@ -36,7 +36,6 @@ from workbench.generation import Generation
 from workbench.hallucination.ablations import ABLATIONS, ablated_images, without_findings
 from workbench.hallucination.grounding_result import Grounding
 from workbench.interface import ChestXrayModel, as_radiograph
-from workbench.model.prompt import report_messages
 from workbench.phantom import Phantom
 from workbench.radiograph import Radiograph
 from workbench.trace import Trace
@@ -130,7 +129,7 @@ def _forced(
     ids = tuple(tokenizer.encode(words, add_bos=False))
     tokens, offsets = tuple(tokenizer.pieces(ids)), tuple(tokenizer.offsets(ids))
     given = {"text": tokenizer.decode(ids), "tokens": tokens, "offsets": offsets}
-    return model.prompt_ids(report_messages(), pixels), ids, given
+    return model.prompt_ids(model.prompts.report_messages(), pixels), ids, given
 
 
 def _other_images(

@@ -38,7 +38,6 @@ from workbench.hallucination.polling import question_about, yes_odds
 from workbench.hallucination.rewriting import EDITS, Change, rewrite
 from workbench.interface import ChestXrayModel, as_radiograph
 from workbench.model.licence import RESEARCH_NOTICE
-from workbench.model.prompt import report_messages
 from workbench.radiograph import Radiograph
 from workbench.reports import label
 
@@ -150,13 +149,13 @@ class ContrastiveDecoding:
         began = time.perf_counter()
         image = as_radiograph(image)
         settings = decoding_settings(decoding).with_seed()
-        asked = [("report", report_messages(), settings)]
-        lead = model.jobs(image, asked)[0]
+        messages = model.prompts.report_messages()
+        lead = model.jobs(image, [("report", messages, settings)])[0]
         pixels = lead.request.pixel_values
         shadow = ablated_images(
             model, pixels[0].cpu().numpy(), ablations=[self.ablation], seed=self.seed
         )[self.ablation]
-        beside = model.job(shadow, report_messages(), settings, task="report", source=lead.source)
+        beside = model.job(shadow, messages, settings, task="report", source=lead.source)
         written = model.answer_batch([lead, beside], guide=self.guide)[0]
         return extended(
             written,

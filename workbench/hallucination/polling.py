@@ -24,7 +24,6 @@ from jaxtyping import Float
 
 from workbench.findings import ABSENT, NO_FINDING, PARENTS, PRESENT, UNCERTAIN, standard_name
 from workbench.interface import ChestXrayModel
-from workbench.model.prompt import question_messages
 from workbench.reports import label
 
 #: Findings that are counted.
@@ -73,7 +72,7 @@ def yes_odds(
 
     For `pixels` see `ChestXrayModel.read_with`.
     """
-    prompt = model.prompt_ids(question_messages(question), pixels[0])
+    prompt = model.prompt_ids(model.prompts.question_messages(question), pixels[0])
     sums = []
     for word in ("Yes", "No"):
         tokens = model.tokenizer.encode(word, add_bos=False)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from workbench.model.processor import ImageProcessor as ImageProcessor
     from workbench.model.prompt import IMAGE_TOKEN_ID as IMAGE_TOKEN_ID
     from workbench.model.prompt import Message as Message
+    from workbench.model.prompt import Prompts as Prompts
     from workbench.model.prompt import render_chat as render_chat
     from workbench.model.tokenizer import CxrTokenizer as CxrTokenizer
     from workbench.model.vision import VisionTower as VisionTower

@@ -17,12 +17,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import transformers
+
 from workbench._lazy import make_callable
 from workbench._repr import short_repr
 from workbench.errors import CheckpointError, OptionError
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.config_keys import network_keys
-from workbench.model.licence import terms_of
 from workbench.model.placement import empty_model, full_size_config, measure
 from workbench.model.prompt import TEMPLATE_VERSION
 from workbench.model.source import (
@@ -30,6 +31,7 @@ from workbench.model.source import (
     PUBLISHED_REVISION,
     CheckpointSource,
     find_local,
+    terms_for,
 )
 from workbench.model.weights import find_weights, hash_weights, read_object
 
@@ -164,7 +166,7 @@ def describe(
         name=source.name if source.kind == "hub" else str(facts.get("name", source.name)),
         revision=source.revision,
         sha256s=dict(sha256s or {}),
-        **asdict(terms_of(source.kind, facts)),
+        **asdict(terms_for(source, facts)),
         parameters=sizes.parts(),
         memory=sizes.memory(),
         context_length=config.context_length,
@@ -194,7 +196,9 @@ def read_config(directory: Path) -> CxrLlavaConfig:
         raise CheckpointError(
             f"config.json in {directory} describes a model of type {kind!r} with the keys "
             f"{', '.join(sorted(fields)[:8])}; expected {CxrLlavaConfig.model_type!r} with "
-            "clip_vision_cfg and llama"
+            f"clip_vision_cfg and llama, or an image-text-to-text type that transformers "
+            f"{transformers.__version__} knows: code beside the weights is never run, so look for "
+            "a converted checkpoint"
         )
     try:
         config = CxrLlavaConfig(**network_keys(fields))

@@ -13,11 +13,17 @@ Source: Touvron et al., Llama 2, arXiv 2307.09288, appendix A.3.3 (the chat form
 
 from __future__ import annotations
 
+import hashlib
+import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from workbench.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Changes whenever `render_chat` gives another string for the same messages.
 TEMPLATE_VERSION = "llama-2-chat/1"
@@ -58,19 +64,73 @@ class Message:
     content: str
 
 
-def report_messages() -> list[Message]:
-    """Return the messages that ask for a report, as published."""
-    return _about_image(REPORT_PROMPT)
+@dataclass(frozen=True)
+class Prompts:
+    """The texts that a model is asked with.
+
+    Attributes:
+        name: "cxr-llava", or what the registry of prompts calls them.
+        source: address and revision of where they stand, and when that was read.
+        system: the system turn; None where there is none.
+        report, differential: the user's turn behind the image. A free question is asked as it is.
+        note: what differs from the source.
+    """
+
+    name: str
+    source: str
+    system: str | None = SYSTEM_PROMPT
+    report: str = REPORT_PROMPT
+    differential: str = DIFFERENTIAL_PROMPT
+    note: str = ""
+
+    @property
+    def version(self) -> str:
+        """Name and hash of the texts, such as "cxr-llava/0a1b2c3d"."""
+        texts = repr((self.system, self.report, self.differential)).encode()
+        return f"{self.name}/{hashlib.sha256(texts).hexdigest()[:8]}"
+
+    def report_messages(self) -> list[Message]:
+        """Return the messages that ask for a report."""
+        return self._about_image(self.report)
+
+    def differential_messages(self) -> list[Message]:
+        """Return the messages that ask for differential diagnoses."""
+        return self._about_image(self.differential)
+
+    def question_messages(self, text: str) -> list[Message]:
+        """Return the messages that ask a free question about an image; the text is checked."""
+        return self._about_image(check_user_text(text))
+
+    def _about_image(self, text: str) -> list[Message]:
+        system = [] if self.system is None else [Message("system", self.system)]
+        return [*system, Message("user", f"{IMAGE_MARK}\n{text}")]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row for each text: columns part, text, source."""
+        import pandas as pd
+
+        own = PUBLISHED_PROMPTS
+        rows = [
+            (part, getattr(self, part) or "(none)", given.source)
+            for part in ("system", "report", "differential")
+            for given in (own if getattr(self, part) == getattr(own, part) else self,)
+        ]
+        rows.append(("question", "(as it is asked)", self.source))
+        return pd.DataFrame(rows, columns=["part", "text", "source"])
+
+    def _repr_html_(self) -> str:
+        from workbench.figures.tables import frame_table
+
+        head = html.escape(f"Prompts {self.version}. {self.note}".strip())
+        return f"<p>{head}</p>{frame_table(self.to_frame())}"
 
 
-def differential_messages() -> list[Message]:
-    """Return the messages that ask for differential diagnoses, as published."""
-    return _about_image(DIFFERENTIAL_PROMPT)
+#: What CXR-LLaVA was trained with, and what a model is asked that gives nothing else.
+PUBLISHED_PROMPTS = Prompts("cxr-llava", "https://huggingface.co/ECOFRI/CXR-LLAVA-v2 at b222478")
 
-
-def question_messages(text: str) -> list[Message]:
-    """Return the messages that ask a free question about an image; the text is checked."""
-    return _about_image(check_user_text(text))
+report_messages = PUBLISHED_PROMPTS.report_messages
+differential_messages = PUBLISHED_PROMPTS.differential_messages
+question_messages = PUBLISHED_PROMPTS.question_messages
 
 
 def follow_up(text: str) -> Message:
@@ -154,7 +214,3 @@ def render_chat(messages: Sequence[Message]) -> str:
         else:
             parts.append(f" {content.strip()} {EOS}")
     return "".join(parts)
-
-
-def _about_image(text: str) -> list[Message]:
-    return [Message("system", SYSTEM_PROMPT), Message("user", f"{IMAGE_MARK}\n{text}")]

@@ -1,7 +1,7 @@
 """Where a checkpoint comes from: the embedded `mini`, a directory, or a hub id.
 
-Only configuration, tokenizer and safetensors files are ever fetched, never code and never pickles.
-The published model is pinned to one revision, and its terms are shown before anything is fetched.
+Only configuration, tokenizer and safetensors files and the card are ever fetched, never code and
+never pickles. The published model is pinned to one revision; terms are shown before weights come.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
-from huggingface_hub.errors import LocalEntryNotFoundError
+import yaml
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 
 from workbench.errors import CheckpointError, OptionError, did_you_mean
-from workbench.model.licence import PUBLISHED_TERMS, UNKNOWN_TERMS
-from workbench.model.weights import find_weights
+from workbench.model.licence import Terms, terms_of
+from workbench.model.weights import find_weights, read_object
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,11 @@ PUBLISHED_REVISION = "b2224786bb90d54b1e1291171866706cfbb44e2b"
 
 #: Hub ids that are never followed to a moving branch.
 PINNED = {PUBLISHED_ID: PUBLISHED_REVISION}
+
+#: What is fetched: configuration, templates, vocabularies, weights, the card.
+_WANTED = ("*.json", "*.jinja", "*.model", "*.txt", "*.safetensors", "README.md")
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_UNWANTED = ("*.py", "*.bin", "pytorch_model*", "original/*", "consolidated*")
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -100,6 +108,37 @@ def find_local(source: str | os.PathLike) -> CheckpointSource | None:
         return None
 
 
+def read_front_matter(directory: Path) -> Mapping[str, Any]:
+    """Return what README.md states in its head (licence, base model); empty where it does not."""
+    path = directory / "README.md"
+    try:
+        found = huggingface_hub.metadata_load(path) if path.is_file() else None
+    except (ValueError, yaml.YAMLError):
+        return {}
+    return found or {}
+
+
+def names_of(found: CheckpointSource) -> tuple[str, ...]:
+    """Return the hub ids of a checkpoint and of what it was made from, as far as it states them."""
+    base = read_front_matter(found.directory).get("base_model") or []
+    config = read_object(found.directory / "config.json")
+    own = (found.name, config.get("_name_or_path", ""))
+    return tuple(map(str, (*own, *(base if isinstance(base, list) else [base]))))
+
+
+def terms_for(found: CheckpointSource, facts: Mapping[str, Any]) -> Terms:
+    """Return the terms of a checkpoint: of its model_card.json, of its README.md, or known ones."""
+    if found.kind == "mini" or found.name == PUBLISHED_ID:
+        return terms_of(found.kind, facts)
+    stated = read_front_matter(found.directory)
+    given = stated.get("license")
+    licence = ", ".join(map(str, given)) if isinstance(given, list) else str(given or "")
+    licence = str(stated.get("license_name", licence)) if licence == "other" else licence
+    link = f" ({stated['license_link']})" if "license_link" in stated else ""
+    own = {"licence": licence + link} if licence else {}
+    return terms_of("directory", {**own, **facts})
+
+
 class NotCachedError(CheckpointError):
     """A hub checkpoint is not in the local cache."""
 
@@ -117,6 +156,11 @@ def _hub(repo_id: str, revision: str | None, offline: bool | None) -> Checkpoint
             "completely in the hub cache, and the network is off or out of reach; load it once "
             "with a network, or copy the files into a directory and give that"
         ) from error
+    except GatedRepoError as error:
+        raise CheckpointError(
+            f"{repo_id} is given out under terms that you have to accept first; do that at "
+            f"https://huggingface.co/{repo_id}, log in with `hf auth login`, and load it again"
+        ) from error
     except Exception as error:  # of the hub, of the network, or of the disk
         raise CheckpointError(
             f"{repo_id} could not be fetched from the hub ({type(error).__name__}: {error}); check "
@@ -130,20 +174,26 @@ def _snapshot(repo_id: str, revision: str | None, offline: bool | None) -> str:
     """Return the folder of a snapshot; a complete one in the cache needs no network."""
     options = {
         "revision": revision,
-        "allow_patterns": ["*.json", "tokenizer.model", "*.safetensors"],
-        "ignore_patterns": ["*.py", "*.bin", "pytorch_model*"],
+        "allow_patterns": list(_WANTED),
+        "ignore_patterns": list(_UNWANTED),
     }
     if offline or PINNED.get(repo_id) == revision:
         try:
             folder = huggingface_hub.snapshot_download(repo_id, local_files_only=True, **options)
             find_weights(Path(folder))
-            if all(Path(folder, name).is_file() for name in ("config.json", "tokenizer.model")):
+            words = ("tokenizer.model",) if repo_id in PINNED else _VOCABULARIES
+            here = {path.name for path in Path(folder).iterdir()}
+            if "config.json" in here and not here.isdisjoint(words):
                 return folder
         except (CheckpointError, LocalEntryNotFoundError):
             pass
         if offline:
             raise LocalEntryNotFoundError(f"{repo_id} is not complete in the cache")
-    terms = PUBLISHED_TERMS if repo_id == PUBLISHED_ID else UNKNOWN_TERMS
+    card = Path()
+    if repo_id != PUBLISHED_ID:
+        first = {**options, "allow_patterns": ["README.md", "config.json"]}
+        card = Path(huggingface_hub.snapshot_download(repo_id, **first))
+    terms = terms_for(CheckpointSource(repo_id, "hub", card), {})
     logger.warning(
         "fetching %s from the hub. %s Licence: %s. Continuing means accepting these terms; "
         "interrupt to leave it",

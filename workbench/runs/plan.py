@@ -10,24 +10,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
 from workbench.errors import OptionError, did_you_mean
 from workbench.generation.options import DecodingSettings, check_whole
-from workbench.model.prompt import (
-    Message,
-    check_characters,
-    differential_messages,
-    question_messages,
-    render_chat,
-    report_messages,
-)
+from workbench.model.prompt import PUBLISHED_PROMPTS, Message, Prompts, check_characters
 
 #: Where blocks are decoded.
 ENGINES = ("local", "ray")
-#: Tasks with a published prompt.
-NAMED = {"report": report_messages, "differential": differential_messages}
+#: Tasks with a prompt of the model's.
+NAMED = ("report", "differential")
 
 _HELP = (
     "a task is 'report', 'differential' or 'ask:QUESTION' (in Python also {'ask': 'a question', "
@@ -39,21 +32,19 @@ _HELP = (
 class Task:
     """One thing to ask about every image: a "report", a "differential" or a "question".
 
-    `question` is empty for the published prompts.
+    `question` is empty for the model's own prompts.
     """
 
     name: str
     kind: str
     question: str = ""
 
-    def messages(self) -> list[Message]:
+    def messages(self, prompts: Prompts = PUBLISHED_PROMPTS) -> list[Message]:
         """Return the dialogue that asks for it."""
-        return NAMED[self.kind]() if self.kind in NAMED else question_messages(self.question)
-
-    def to_dict(self) -> dict:
-        """Return the task and its prompt as rendered, as plain values for JSON."""
-        prompt = render_chat(self.messages())
-        return {"name": self.name, "kind": self.kind, "question": self.question, "prompt": prompt}
+        if self.kind not in NAMED:
+            return prompts.question_messages(self.question)
+        report = self.kind == "report"
+        return prompts.report_messages() if report else prompts.differential_messages()
 
 
 @dataclass(frozen=True)
@@ -118,10 +109,11 @@ class RunPlan:
         digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
         return replace(self.settings, seed=int.from_bytes(digest[:4], "big") >> 1)
 
-    def to_dict(self) -> dict:
-        """Return the plan as plain values for JSON; prompts are as rendered."""
+    def to_dict(self, prompts: Sequence[str]) -> dict:
+        """Return the plan as plain values for JSON, with the prompts as the model renders them."""
+        pairs = zip(self.tasks, prompts, strict=True)
         return {
-            "tasks": [task.to_dict() for task in self.tasks],
+            "tasks": [{**asdict(task), "prompt": prompt} for task, prompt in pairs],
             "decoding": self.settings.to_dict(),
             "batch_size": self.batch_size,
             "fit": self.fit,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from workbench.errors import OptionError
 from workbench.generation.options import DecodingOptions, check_whole, decoding_settings
+from workbench.model.prompt import PUBLISHED_PROMPTS, Prompts
 from workbench.runs.items import Items
 from workbench.runs.plan import ENGINES, RunPlan, Task, read_tasks
 from workbench.runs.record import check_same, kept_places, now, place, read_record, write_record
@@ -49,6 +50,7 @@ def run(
     dtype: str = "auto",
     quantize: str | None = None,
     revision: str | None = None,
+    prompts: str | Prompts | None = None,
     **decoding: Unpack[DecodingOptions],
 ) -> RunResult:
     """Run a model over every image of a manifest, or resume a run that was interrupted.
@@ -73,7 +75,7 @@ def run(
         progress: show a bar with rate and time left on stderr.
         workers: of engine "ray"; by default one for each GPU, or one for each CPU but one.
         address: of a Ray cluster; None starts one on this machine that listens on loopback only.
-        device, dtype, quantize, revision: as for `wb.load_model`.
+        device, dtype, quantize, revision, prompts: as for `wb.load_model`.
         **decoding: see `DecodingOptions`; greedy by default. The seed of a row comes from `seed`
             (0 by default), the row and the task.
 
@@ -87,6 +89,7 @@ def run(
     started = time.perf_counter()
     plan = RunPlan(read_tasks(tasks), decoding_settings(decoding), batch_size, fit, upright)
     options = {"device": device, "dtype": dtype, "quantize": quantize, "revision": revision}
+    options["prompts"] = prompts
     _check_engine(engine, workers, address)
     if cohort is not None:
         from workbench.data import Manifest, load, verify
@@ -114,11 +117,14 @@ def run(
 def _begin(store: RunStore, engine: BlockWorker | RayEngine, plan: RunPlan, items: Items) -> dict:
     """Compare the settings with those of the folder, and write down that a session begins."""
     described = engine.describe()
-    fixed = {"model": described.pop("model"), "manifest": items.identity, **plan.to_dict()}
+    model, asked = described.pop("model"), plan.to_dict(described.pop("prompts"))
+    fixed = {"model": model, "manifest": items.identity, **asked}
     old = read_record(store.folder)
     if old:
         # runs of before there was a choice
-        check_same({"upright": False, **old["fixed"]}, fixed, store.folder)
+        before = {"upright": False, **old["fixed"]}
+        before["model"] = {"prompts": PUBLISHED_PROMPTS.version, **before["model"]}
+        check_same(before, fixed, store.folder)
     sessions = old.get("sessions", [])
     if sessions and sessions[-1]["versions"] != described["versions"]:
         _LOG.warning("package versions differ from those that began this run; see run.json")
@@ -159,7 +165,7 @@ def _watched(
 
 def _engine(
     model: ChestXrayModel | str | os.PathLike,
-    options: dict[str, str | None],
+    options: dict[str, str | Prompts | None],
     plan: RunPlan,
     root: Path,
     ray: dict | None,

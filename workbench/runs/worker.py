@@ -72,15 +72,18 @@ class BlockWorker:
             ContextBudgetError: a task does not fit the model's context.
         """
         blank = torch.zeros(1, 1, self.model.image_size, self.model.image_size)
-        for task in self.plan.tasks:  # an error comes before anything is written
-            messages = task.messages()
-            self.model.job(blank, messages, self.plan.settings, task=task.kind, source="check")
+        asked = [(task.kind, task.messages(self.model.prompts)) for task in self.plan.tasks]
+        jobs = [  # an error comes before anything is written
+            self.model.job(blank, messages, self.plan.settings, task=kind, source="check")
+            for kind, messages in asked
+        ]
         card, identity = self.model.card, asdict(self.model.identity)
         device = identity.pop("device")
         facts = {name: getattr(card, name) for name in ("licence", "notice", "template")}
         files, kind = dict(card.sha256s), device.partition(":")[0]
         return {
             "model": {**identity, **facts, "files": files, "device_type": kind},
+            "prompts": [job.prompt for job in jobs],
             "device": device,
             "device_name": torch.cuda.get_device_name(device) if self._on_gpu else device,
             "versions": dict(package_versions()),
@@ -133,7 +136,7 @@ class BlockWorker:
             path = self.root.image(item.path)
             image = load_radiograph(path, fit=self.plan.fit, upright=self.plan.upright)
             asked = [
-                (task.kind, task.messages(), self.plan.settings_of(item, task))
+                (task.kind, task.messages(self.model.prompts), self.plan.settings_of(item, task))
                 for task in self.plan.tasks
             ]
             return Ready(self._pinned(self.model.jobs(image, asked)), image.contract)

@@ -21,7 +21,7 @@ from workbench.generation.stream import TextStream
 from workbench.hallucination import ABLATIONS, ground
 from workbench.imaging.load import masks_beside
 from workbench.interface import ChestXrayModel, as_radiograph
-from workbench.model.prompt import answer, follow_up, question_messages, report_messages
+from workbench.model.prompt import answer, follow_up
 from workbench.model.tokenizer import tokens_within
 from workbench.reports import label, sentences
 from workbench.saliency import METHODS, Method, explain
@@ -121,11 +121,12 @@ class Side:
         """Answer a question that follows on the newest report, piece by piece."""
         if not isinstance(question, str):
             raise InputError(f"expected a question as text, got {type(question).__name__}")
-        messages = question_messages(question)
+        prompts = self.model.prompts
+        messages = prompts.question_messages(question)
         reports = [p for p in self.passages if p.kind != "answer"]
         if reports:
             before = reports[-1].trace.text
-            messages = [*report_messages(), answer(before), follow_up(question)]
+            messages = [*prompts.report_messages(), answer(before), follow_up(question)]
         asked = self.model.jobs(self.image, [("chat", messages, DecodingSettings())])
         return self._stream(self.model.stream(asked[0]), "answer", question.strip(), job)
 
