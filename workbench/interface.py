@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from workbench.backends.cxr_llava import CxrLlavaReader
 from workbench.backends.endpoint import EndpointWriter, is_endpoint
 from workbench.backends.families import find_prompts
+from workbench.backends.levels import READER, needs
 from workbench.backends.reader import Reader
 from workbench.backends.vlm_reader import VlmReader, is_vlm, load_vlm
 from workbench.errors import OptionError
@@ -269,6 +270,7 @@ class ChestXrayModel(Reader):
         seen = self._look(image)
         return [self._job(seen, messages, task, settings) for task, messages, settings in asked]
 
+    @needs(READER)
     def encode(self, image: object) -> Float[torch.Tensor, "N D"]:
         """Return an image as the rows that stand for it in the decoder's sequence."""
         with self.exclusive(), torch.inference_mode():
@@ -278,6 +280,7 @@ class ChestXrayModel(Reader):
         """Return the pixels of an image as `Reader` takes them."""
         return self.processor(as_radiograph(image))[None]
 
+    @needs(READER)
     def trace(
         self,
         image: object,

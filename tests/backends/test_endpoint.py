@@ -55,6 +55,7 @@ class Server:
                 outer.asked.append(json.loads(body))
                 outer.headers.append(dict(self.headers))
                 answer = outer.answers.pop(0) if len(outer.answers) > 1 else outer.answers[0]
+                answer = answer(outer.asked[-1]) if callable(answer) else answer
                 status, content = answer if isinstance(answer, tuple) else (200, answer)
                 data = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self.send_response(status)
@@ -353,3 +354,167 @@ def test_a_real_server_killed_and_started_again(tmp_path, monkeypatch):
         whole = wb.run(manifest, model=model, out=tmp_path / "whole", **options)
     assert (parts[0].to_frame()["status"] == "done").all()
     pd.testing.assert_series_equal(parts[0].to_frame()["text"], whole.to_frame()["text"])
+
+
+# --- what answers and their first words tell -----------------------------------------------------
+
+
+def seen_in(asked: dict) -> np.ndarray:
+    """Return the picture of a request, in [0, 1]."""
+    url = asked["messages"][-1]["content"][0]["image_url"]["url"]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1])))) / 255
+
+
+def odds_reply(odds: float, words=("Yes", "No")) -> dict:
+    """Return a reply that starts with the first of two words at these odds, among others."""
+    yes = -np.log1p(np.exp(-odds))
+    made = reply(words[0])
+    likely = [(f" {words[0]}", yes), (words[1], yes - odds), ("Maybe", -30.0)]
+    first = made["choices"][0]["logprobs"]["content"][:1]
+    first[0]["top_logprobs"] = [{"token": t, "logprob": p, "bytes": None} for t, p in likely]
+    made["choices"][0]["logprobs"]["content"] = first
+    return made
+
+
+def sees_a_corner(asked: dict) -> dict:
+    """Answer yes the surer, the brighter the upper left corner is."""
+    picture = seen_in(asked)
+    return odds_reply(8 * float(picture[: len(picture) // 4, : picture.shape[1] // 4].mean()) - 2)
+
+
+def bright_corner() -> wb.Radiograph:
+    grey = np.full((96, 64), 60, np.uint8)
+    grey[:24, :16] = 250
+    return wb.load_radiograph(grey)
+
+
+def test_odds_of_the_first_word(serve):
+    server = serve(sees_a_corner)
+    model, shown = wb.load_model(server.url, name="t"), bright_corner()
+    pixels = model.pixels(shown)
+    odds = wb.hallucination.yes_odds(model, [pixels, 0 * pixels], "Is there a nodule?")
+    np.testing.assert_allclose(odds, [8 * 250 / 255 - 2, -2], atol=1e-3)
+    asked = server.asked[0]
+    assert (asked["max_tokens"], asked["logprobs"], asked["top_logprobs"]) == (1, True, 20)
+    assert asked["messages"][1]["content"][1]["text"] == "Is there a nodule?"
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("occlusion", {}),
+        ("adaptive_occlusion", {"budget": 60}),
+        ("kernel_shap", {"samples": 200, "regions": (4, 4)}),
+    ],
+)
+def test_a_map_of_an_answer_points_where_the_answer_comes_from(serve, method, options):
+    model = wb.load_model(serve(sees_a_corner).url, name="t")
+    found = wb.saliency.explain_answer(
+        model,
+        bright_corner(),
+        "Is there a nodule?",
+        method=method,
+        cells=4,
+        fill="black",
+        **options,
+    )
+    x, y = found.peak
+    assert (x < 16 and y < 24) and found.values.shape in {(4, 4), (8, 8)}
+    assert found.to_original().shape == (96, 64) and found.settings["model"]["id"] == "t"
+    assert "Is there a nodule?" in found.target and found.unit == "change of log-odds"
+
+
+def test_answers_are_grounded_by_changed_images(serve):
+    model = wb.load_model(serve(sees_a_corner).url, name="t")
+    found = wb.hallucination.ground_answers(
+        model, bright_corner(), findings=["nodule", "pneumothorax"], ablations=["blank", "mirrored"]
+    )
+    frame = found.to_frame()
+    assert frame["finding"].tolist() == ["nodule", "pneumothorax"]
+    np.testing.assert_allclose(frame["blank"], 8 * 250 / 255, atol=1e-3)
+    np.testing.assert_allclose(frame["contribution"], frame["blank"])  # a mirror takes nothing away
+    np.testing.assert_allclose(frame["mirrored"], 8 * 190 / 255, atol=1e-3)
+    assert found.plot() and "nodule" in found._repr_html_()
+
+
+def test_a_reader_and_an_endpoint_are_asked_alike():
+    """`mini`: odds, maps and grounding of answers are those of its own log-probabilities."""
+    model, case = wb.load_model("mini"), wb.phantom(seed=3, findings=["pleural effusion"])
+    found = wb.hallucination.ground_answers(
+        model, case, findings=["pleural effusion"], ablations=["blank"]
+    )
+    question = "Is there a pleural effusion?"
+    pixels = model.pixels(case)
+    prompt = model.prompt_ids(model.prompts.question_messages(question), pixels)
+    each = []
+    for word in ("Yes", "No"):
+        ids = model.tokenizer.encode(word, add_bos=False)
+        logs = model.force(pixels, prompt, ids).log_softmax(-1)
+        each.append(float(logs[range(len(ids)), ids].sum()))
+    assert found.odds[0] == pytest.approx(each[0] - each[1], abs=1e-4)
+    drawn = wb.saliency.explain_answer(
+        model, case, question, method="kernel_shap", regions=(2, 2), samples=8
+    )
+    assert drawn.scores["forwards"] >= 8 and drawn.geometry == model.geometry(case.image)
+
+
+def test_polling_under_augmentation_and_a_report_that_is_edited(serve):
+    """A denied finding is taken back; the new text, which nobody read, has no tokens."""
+
+    def answers(asked: dict) -> dict:
+        if asked["max_tokens"] == 1:
+            return odds_reply(-3.0)
+        return reply("There is a pneumothorax.")
+
+    server = serve(answers)
+    model = wb.load_model(server.url, name="t")
+    mitigation = wb.hallucination.PollAndRewrite()
+    report = model.report(image(), mitigation=mitigation, max_new_tokens=9)
+    assert report.text == "No pneumothorax." and report.original.text == "There is a pneumothorax."
+    assert not report.tokens and [change.finding for change in report.changes] == ["pneumothorax"]
+    assert len(server.asked) == 1 + 10  # the image and nine augmentations
+
+
+def test_probes_that_ask(serve):
+    """Polling, presupposition, sycophancy, wording and self-consistency, each with its answers."""
+    model = wb.load_model(serve(reply("Yes, there is a nodule.")).url, name="t")
+    cases = [(image(n), {"nodule": "present" if n else "absent"}) for n in range(2)]
+    h = wb.hallucination
+    for probe in (h.probe_polling, h.probe_presupposition, h.probe_sycophancy, h.probe_wording):
+        table = probe(model, cases, findings=["nodule"])
+        assert len(table.to_frame()) and table.settings["model"]["device"] == "127.0.0.1"
+    table = h.probe_self_consistency(model, cases, samples=2, findings=["nodule"])
+    assert len(table.to_frame())
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        (reply(told=False),),
+        ((400, {"error": {"message": "top_logprobs must be less than 5"}}), reply(told=False)),
+        (reply(),),  # log-probabilities of what was written, and of nothing else
+    ],
+)
+def test_without_log_probabilities_one_sentence_refuses(serve, answers):
+    model = wb.load_model(serve(*answers).url, name="t")
+    for ask in (
+        lambda: wb.hallucination.yes_odds(model, [model.pixels(image())], "Is there a nodule?"),
+        lambda: wb.saliency.explain_answer(model, image(), "Is there a nodule?"),
+        lambda: wb.hallucination.ground_answers(model, image()),
+    ):
+        with pytest.raises(OptionError, match=r"no log-probabilities.*load_model\(DIRECTORY\)"):
+            ask()
+
+
+def test_an_answer_that_is_neither_yes_nor_no(serve):
+    model = wb.load_model(serve(odds_reply(1.0, ("Certainly", "Hardly"))).url, name="t")
+    with pytest.raises(InputError, match="neither 'Yes' nor 'No' but with such as ' Certainly'"):
+        wb.saliency.explain_answer(model, image(), "Is there a nodule?")
+
+
+def test_a_method_that_reads_the_inside_explains_no_answer(serve):
+    model = wb.load_model(serve(sees_a_corner).url, name="t")
+    with pytest.raises(OptionError, match="occlusion, adaptive_occlusion, kernel_shap"):
+        wb.saliency.explain_answer(model, image(), "Is there a nodule?", method="relevancy")
+    with pytest.raises(OptionError, match="cells"):
+        wb.saliency.explain_answer(model, image(), "Is there a nodule?", cells=1)

@@ -29,6 +29,7 @@ from transformers import PreTrainedModel
 
 from workbench.attention.word_maps import draw_maps
 from workbench.backends import Reader
+from workbench.backends.levels import READER, needs
 from workbench.errors import InputError, OptionError
 from workbench.figures.attention import draw_tokens
 from workbench.figures.page import figure_html
@@ -177,6 +178,7 @@ class LogitLens:
         return figure_html(drawn, "logit lens")
 
 
+@needs(READER)
 def logit_lens(trace: Trace, words: Sequence[str] | None = None, *, top: int = 1) -> LogitLens:
     """Read the image positions of every layer as words, in one run over prompt and image.
 

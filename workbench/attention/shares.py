@@ -32,6 +32,7 @@ from matplotlib.figure import Figure
 from scipy.special import entr
 
 from workbench.attention.word_maps import head_words, layer_words, target_of
+from workbench.backends.levels import READER, needs
 from workbench.errors import InputError, OptionError, check_one_of
 from workbench.figures.attention import draw_heads, draw_score, draw_sources
 from workbench.figures.page import figure_html
@@ -122,6 +123,7 @@ class Sources:
         return figure_html(self.plot(by=level), f"sources of attention by {level}")
 
 
+@needs(READER)
 def sources(trace: Trace, *, layer: int | None = None, head: int | None = None) -> Sources:
     """Tell what each token, word, sentence and finding of an answer leaned on.
 
@@ -242,6 +244,7 @@ class HeadScores:
         return figure_html(self.plot(), f"scores of heads: {self.target}")
 
 
+@needs(READER)
 def heads(
     trace: Trace, phrase: str | Selection | None = None, **named: Unpack[SelectionOptions]
 ) -> HeadScores:

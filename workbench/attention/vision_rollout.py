@@ -39,6 +39,7 @@ from workbench.attention.word_maps import (
     reduce_rows,
     words_described,
 )
+from workbench.backends.levels import READER, needs
 from workbench.errors import InputError, OptionError
 from workbench.figures.numbers import method_name
 from workbench.trace import ImageMap, Selection, SelectionOptions, Trace
@@ -49,6 +50,7 @@ SCALE = 1_000_000
 EVERYWHERE = "all image tokens alike"
 
 
+@needs(READER)
 def rollout_matrix(
     trace: Trace, *, residual: float = 0.5, discard: float = 0.0
 ) -> Float[np.ndarray, "out in"]:
@@ -73,6 +75,7 @@ def rollout_matrix(
     return mixed
 
 
+@needs(READER)
 def rollout(
     trace: Trace,
     phrase: str | Selection | None = None,
@@ -119,6 +122,7 @@ def rollout(
     )
 
 
+@needs(READER)
 def flow(
     trace: Trace,
     phrase: str | Selection | None = None,

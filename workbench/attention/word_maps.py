@@ -22,6 +22,7 @@ import pandas as pd
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from workbench.backends.levels import READER, needs
 from workbench.errors import check_one_of
 from workbench.figures.maps import draw_small_multiples
 from workbench.figures.page import figure_html
@@ -126,6 +127,7 @@ def draw_maps(
     )
 
 
+@needs(READER)
 def to_image(
     trace: Trace,
     phrase: str | Selection | None = None,
@@ -157,6 +159,7 @@ def to_image(
     return _map(trace, trace.layout.choose(phrase, **named), layer=layer, head=head, reduce=reduce)
 
 
+@needs(READER)
 def by_layer(
     trace: Trace,
     phrase: str | Selection | None = None,
@@ -172,6 +175,7 @@ def by_layer(
     return AttentionStack(maps, layers, "layer")
 
 
+@needs(READER)
 def by_head(
     trace: Trace,
     phrase: str | Selection | None = None,

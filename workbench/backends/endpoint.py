@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, cast
@@ -22,7 +23,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
+from workbench.backends.levels import READER, check_level
 from workbench.backends.reader import OwnPixels, Reader, picture_of
 from workbench.errors import (
     InputError,
@@ -50,6 +53,9 @@ TIMEOUT, TRIES, PATIENCE = 120.0, 4, 300.0
 
 #: Requests that are open at the same time.
 PARALLEL = 4
+
+#: Likeliest first words whose log-probabilities are asked for; most servers give no more.
+_TOP = 20
 
 #: Side of the square that stands for an endpoint's input, pixels.
 _SIDE = 512
@@ -151,6 +157,34 @@ class EndpointResponder:
         told = getattr(getattr(choice, "logprobs", None), "content", None) or []
         return self._generation(job, content, told, choice.finish_reason, started)
 
+    def word_odds(self, job: Job, words: tuple[str, str]) -> float:
+        """Return log p(first word) - log p(second), as the first of an answer, in nats.
+
+        A word that is not among the likeliest counts as the last of them.
+
+        Raises:
+            OptionError: the endpoint gives no log-probabilities.
+            InputError: neither word is among the likeliest; else see `answer`.
+        """
+        choice = _choice(self._patiently(lambda: self._ask(job, stream=False, top=_TOP)))
+        told = getattr(getattr(choice, "logprobs", None), "content", None)
+        likely = getattr(told[0], "top_logprobs", None) if told else None
+        if not likely:
+            raise OptionError(
+                f"{self.identity.id} is behind an endpoint that gives no log-probabilities of an "
+                "answer's first word, which this needs; serve it with them, or load its checkpoint "
+                "with wb.load_model(DIRECTORY)"
+            )
+        found = [[one.logprob for one in likely if one.token.strip() == word] for word in words]
+        if not any(found):
+            raise InputError(
+                f"the answer starts with neither {words[0]!r} nor {words[1]!r} but with such as "
+                f"{likely[0].token!r}; ask so that one of them answers"
+            )
+        least = [min(one.logprob for one in likely)]
+        first, second = (np.logaddexp.reduce(own or least) for own in found)
+        return float(first - second)
+
     def answer_batch(self, jobs: Sequence[Job], *, guide: Guide | None = None) -> list[Generation]:
         """Write several answers, a few at the same time.
 
@@ -159,7 +193,7 @@ class EndpointResponder:
         """
         if guide is not None:
             raise OptionError(
-                f"{self.identity.id} is behind an endpoint, which takes no changed logits; load "
+                f"changed logits need a reader, and {self.identity.id} is behind an endpoint; load "
                 "its checkpoint with wb.load_model(DIRECTORY)"
             )
         with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
@@ -194,12 +228,13 @@ class EndpointResponder:
 
         return TextStream(pieces(), lambda ids: "".join(parts[: len(ids)]), finish)
 
-    def _ask(self, job: Job, *, stream: bool) -> Any:
+    def _ask(self, job: Job, *, stream: bool, top: int | None = None) -> Any:
         """Send one request; without log-probabilities where the server refuses them."""
         import openai
 
         options = _options(job.request.settings)
-        wants = {} if self.tells_logprobs is False else {"logprobs": True}
+        wants: dict[str, Any] = {} if self.tells_logprobs is False else {"logprobs": True}
+        wants |= {"top_logprobs": top} if wants and top else {}
         messages = _messages(job.request)
         send: Callable[..., Any] = self.client.chat.completions.create
         try:
@@ -309,6 +344,8 @@ def _messages(request: Request) -> list[dict[str, Any]]:
 class EndpointWriter(Reader):
     """A model behind an endpoint: it writes, and shows nothing of its inside."""
 
+    level = "writer"
+
     def __init__(self, url: str, name: str, *, allow_remote: bool = False) -> None:
         host = check_host(url, allow_remote)
         digest = hashlib.sha256(f"{url}\n{name}".encode()).hexdigest()
@@ -334,12 +371,26 @@ class EndpointWriter(Reader):
     def forget_images(self) -> None:
         """Nothing is kept here."""
 
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Let any number of threads ask."""
+        return nullcontext()
+
+    def word_odds(
+        self,
+        pixels: Sequence[torch.Tensor],
+        messages: Sequence[Message],
+        words: tuple[str, str] = ("Yes", "No"),
+    ) -> Float[np.ndarray, " images"]:
+        """Return log p(first word) - log p(second); see `EndpointResponder.word_odds`."""
+        settings = DecodingSettings(max_new_tokens=1)
+        jobs = [self.job(one, messages, settings, task="question", source="") for one in pixels]
+        with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
+            asked = pool.map(lambda job: self.responder.word_odds(job, words), jobs)
+            return np.array(list(asked))
+
     def _closed(self, *_: object, **__: object) -> Any:
-        raise OptionError(
-            f"{self.identity.id} is behind an endpoint, which writes texts and shows nothing of "
-            "its inside; for this, load its checkpoint with wb.load_model(DIRECTORY)"
-        )
+        check_level(self, READER, "this")
 
     tokenizer = origin = sizes = network = vision = projector = decoder = head = property(_closed)
-    geometry = image_tokens = prompt_ids = image_rows = exclusive = split = prefill = _closed
+    geometry = image_tokens = prompt_ids = image_rows = split = prefill = _closed
     force = read_with = other_weights = last_states = read_out = view = _closed

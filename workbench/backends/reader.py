@@ -141,6 +141,9 @@ class Writer(ABC):
 
     responder: Any
 
+    #: What analyses may ask of it, see `workbench.backends.levels`.
+    level: str = "writer"
+
     @property
     @abstractmethod
     def card(self) -> ModelCard:
@@ -190,6 +193,19 @@ class Writer(ABC):
         """Write one answer piece by piece."""
         return self.responder.stream(job)
 
+    @abstractmethod
+    def word_odds(
+        self,
+        pixels: Sequence[torch.Tensor],
+        messages: Sequence[Message],
+        words: tuple[str, str] = ("Yes", "No"),
+    ) -> Float[np.ndarray, " images"]:
+        """Return log p(first word) - log p(second), as the first of an answer, for each image.
+
+        Raises:
+            OptionError: the model tells no log-probabilities.
+        """
+
     def forget_images(self) -> None:  # noqa: B027 (nothing is kept, unless a reader says so)
         """Forget what was kept of recent images."""
 
@@ -199,6 +215,7 @@ class Reader(Writer):
 
     responder: Responder
 
+    level = "reader"
     #: The vision tower is one stack over a class token and the patches of the whole image.
     patchwise: bool = False
 
@@ -329,6 +346,18 @@ class Reader(Writer):
     ) -> Reading:
         """Read the same tokens with each of several images; see `Responder.read_with`."""
         return self.responder.read_with(pixels, prompt_ids, tokens, batch_size=batch_size)
+
+    def word_odds(
+        self,
+        pixels: Sequence[torch.Tensor],
+        messages: Sequence[Message],
+        words: tuple[str, str] = ("Yes", "No"),
+    ) -> Float[np.ndarray, " images"]:
+        """Return log p(first word) - log p(second), as the first of an answer, for each image."""
+        prompt = self.prompt_ids(messages, pixels[0])
+        ids = [self.tokenizer.encode(word, add_bos=False) for word in words]
+        first, second = (self.read_with(pixels, prompt, one).logprobs.sum(1) for one in ids)
+        return first - second
 
     def forget_images(self) -> None:
         """Forget the keys and values of recent images."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from workbench.bench.exam_scores import FindingScore as FindingScore
     from workbench.bench.examination import PhantomExam as PhantomExam
     from workbench.bench.examination import examine as examine
+    from workbench.bench.levels import levels as levels
     from workbench.bench.loop import BenchTable as BenchTable
     from workbench.bench.loop import PhantomKey as PhantomKey
     from workbench.bench.mitigation import MitigationTable as MitigationTable

@@ -28,6 +28,7 @@ from matplotlib.axes import Axes
 from sklearn.metrics import average_precision_score
 
 from workbench._repr import short_repr
+from workbench.backends.levels import READER, needs
 from workbench.bench.loop import BenchTable, PhantomKey, both_domains, check_numbers, run_tasks
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate, area_estimate, stratified_weights
@@ -65,6 +66,7 @@ BASELINES = (LOGPROB, "token log-prob (mean)", "token log-prob (words)", FREQUEN
 CHOSEN = AUGMENTED_POLLING
 
 
+@needs(READER)
 def benchmark_hallucination(
     model: ChestXrayModel,
     *,
@@ -115,6 +117,7 @@ def _calibration(model: ChestXrayModel, seed: int) -> Calibration | None:
     return None
 
 
+@needs(READER)
 def judge_case(model: ChestXrayModel, key: PhantomKey, *, samples: int = 0) -> JudgedCase:
     """Report on one case and judge every finding that the report states."""
     case = key.open(model.image_size)

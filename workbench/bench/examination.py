@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from matplotlib.axes import Axes
 
+from workbench.backends.levels import WRITER, needs
 from workbench.bench.exam_scores import (
     DomainScore,
     ExamCase,
@@ -58,6 +59,7 @@ class Reported:
     provenance: dict[str, Any]
 
 
+@needs(WRITER)
 def examine(
     model: ChestXrayModel,
     *,

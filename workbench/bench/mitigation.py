@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from workbench._repr import short_repr
+from workbench.backends.levels import READER, needs
 from workbench.bench.loop import (
     BenchTable,
     PhantomKey,
@@ -69,6 +70,7 @@ class MitigatedCase:
     seconds: Mapping[str, float]
 
 
+@needs(READER)
 def benchmark_mitigation(
     model: ChestXrayModel,
     *,

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench.backends.levels import READER, needs
 from workbench.bench.loop import PhantomKey, check_numbers, run_tasks
 from workbench.bench.saliency_table import MapScore, SaliencyTable, tabulate
 from workbench.errors import OptionError, unknown_name
@@ -75,6 +76,7 @@ class SaliencyTask:
     check: bool = False
 
 
+@needs(READER)
 def benchmark_saliency(
     model: ChestXrayModel,
     *,

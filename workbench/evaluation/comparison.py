@@ -31,6 +31,7 @@ import yaml
 from matplotlib.axes import Axes
 
 from workbench._repr import short_repr
+from workbench.backends.levels import TEXTS, needs
 from workbench.errors import InputError, OptionError, unknown_name
 from workbench.evaluation.counts import (
     AVERAGES,
@@ -169,6 +170,7 @@ class Comparison:
         return html_table(head, rows) + left
 
 
+@needs(TEXTS)
 def compare(a: ScoreCard, b: ScoreCard) -> Comparison:
     """Compare two score cards of the same references; resamples and seed are those of `a`.
 

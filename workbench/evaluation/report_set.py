@@ -32,6 +32,7 @@ import pandas as pd
 from workbench._progress import progress
 from workbench._repr import short_repr
 from workbench._tables import brief, listed, read_frame
+from workbench.backends.levels import TEXTS, needs
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.counts import NOT_SCORED, OUTCOMES, Pairs, Policy
 from workbench.findings import (
@@ -82,6 +83,7 @@ class ReportSet:
         return self._read[key]
 
 
+@needs(TEXTS)
 def read_reports(
     source: Any,
     *,

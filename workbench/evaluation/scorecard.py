@@ -28,6 +28,7 @@ from matplotlib.figure import Figure
 
 from workbench._repr import short_repr
 from workbench._version import __version__
+from workbench.backends.levels import TEXTS, needs
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.counts import (
     AVERAGE_NAMES,
@@ -200,6 +201,7 @@ def _interval(found: Estimate) -> str:
     return found.text().replace(" [", "\n[")
 
 
+@needs(TEXTS)
 def score(
     predictions: object,
     references: object,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench._repr import short_repr
+from workbench.backends.levels import READER, needs
 from workbench.errors import InputError, OptionError
 from workbench.figures.tables import frame_table, html_table
 from workbench.findings import ON_REQUEST, PHANTOM_FINDINGS
@@ -82,6 +83,7 @@ class Examination:
         return head + frame_table(self.to_frame())
 
 
+@needs(READER)
 def examine(
     before: ChestXrayModel,
     after: ChestXrayModel,

@@ -18,6 +18,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import nn
 
+from workbench.backends.levels import READER, needs
 from workbench.errors import TrainingError
 from workbench.finetune.recipe import TuningRecipe
 from workbench.model.config import LORA_TARGETS, PART_MODULES
@@ -83,6 +84,7 @@ def has_adapter(model: nn.Module) -> bool:
     return any(isinstance(module, BaseTunerLayer) for module in model.modules())
 
 
+@needs(READER)
 def merge(model: CxrLlavaForConditionalGeneration) -> CxrLlavaForConditionalGeneration:
     """Fold every LoRA update into its weight, in place; names are as before the adapter.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from workbench._repr import short_repr
+from workbench.backends.levels import READER, needs
 from workbench.errors import OptionError
 from workbench.finetune.encoding import DECIDES, Example
 from workbench.finetune.finding_stage import FindingStage
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 _LOSS, _TAUGHT, _PROMPT, _IMAGE = "#cfeadb", "#7cc9a1", "#eef1f5", "#f6c28b"
 
 
+@needs(READER)
 def run(
     recipe: str | os.PathLike | Recipe,
     *,
@@ -151,6 +153,7 @@ class Preview:
         return f"<p>Turns: {counts}</p><p>{colours}</p>{blocks}"
 
 
+@needs(READER)
 def preview(recipe: str | os.PathLike | Recipe, *, rows: int = 4, device: str = "auto") -> Preview:
     """Show what a model will see, token by token, before anything is trained.
 

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from workbench.hallucination.detectors import detect as detect
     from workbench.hallucination.grounding import GroundingTable as GroundingTable
     from workbench.hallucination.grounding import ground as ground
+    from workbench.hallucination.grounding import ground_answers as ground_answers
     from workbench.hallucination.grounding import ground_table as ground_table
     from workbench.hallucination.grounding import ground_text as ground_text
+    from workbench.hallucination.grounding_result import AnswerGrounding as AnswerGrounding
     from workbench.hallucination.grounding_result import Grounding as Grounding
     from workbench.hallucination.mitigation import Abstain as Abstain
     from workbench.hallucination.mitigation import ContrastiveDecoding as ContrastiveDecoding

@@ -30,6 +30,7 @@ from sklearn.preprocessing import StandardScaler
 from workbench._repr import plain, short_repr
 from workbench._store import read_json, whole_file
 from workbench.backends import Reader
+from workbench.backends.levels import WRITER, needs
 from workbench.errors import InputError, OptionError, check_one_of
 from workbench.evaluation.intervals import Estimate, wilson
 from workbench.figures.estimates import plot_reliability
@@ -171,6 +172,7 @@ class Calibration:
             ) from error
 
 
+@needs(WRITER)
 def shipped_calibration(model: Reader, name: str = "combination") -> Calibration:
     """Return the calibration that is shipped for a model.
 

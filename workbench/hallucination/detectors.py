@@ -34,6 +34,7 @@ from matplotlib.axes import Axes
 
 from workbench._repr import short_repr
 from workbench.attention.shares import KINDS, sources
+from workbench.backends.levels import READER, needs
 from workbench.errors import OptionError, check_one_of
 from workbench.figures.estimates import plot_bars
 from workbench.figures.tables import html_table
@@ -109,6 +110,7 @@ class Detection:
         return html_table(["stated finding", *DETECTORS], rows) + "<p>greater is more suspect</p>"
 
 
+@needs(READER)
 def detect(
     trace: Trace, *, samples: int = 8, seed: int = 0, frequencies: Mapping[str, float] | None = None
 ) -> Detection:

@@ -29,12 +29,15 @@ from tqdm.auto import tqdm
 
 from workbench._repr import short_repr
 from workbench._tables import listed, read_frame
+from workbench.backends.levels import LOGPROBS, READER, WRITER, needs
 from workbench.errors import InputError, OptionError, unknown_name
 from workbench.figures.style import new_axes
 from workbench.figures.tables import frame_table
+from workbench.findings import PAPER_FINDINGS, standard_name
 from workbench.generation import Generation
 from workbench.hallucination.ablations import ABLATIONS, ablated_images, without_findings
-from workbench.hallucination.grounding_result import Grounding
+from workbench.hallucination.grounding_result import AnswerGrounding, Grounding
+from workbench.hallucination.polling import named, question_about, yes_odds
 from workbench.interface import ChestXrayModel, as_radiograph
 from workbench.phantom import Phantom
 from workbench.radiograph import Radiograph
@@ -63,6 +66,7 @@ class GroundingOptions(TypedDict, total=False):
     batch_size: int
 
 
+@needs(READER)
 def ground(trace: Trace, **options: Unpack[GroundingOptions]) -> Grounding:
     """Tell how much of a traced text the image supports; see `GroundingOptions`.
 
@@ -76,6 +80,7 @@ def ground(trace: Trace, **options: Unpack[GroundingOptions]) -> Grounding:
     return ground_text(model, trace.image, trace.generation, **options)
 
 
+@needs(READER)
 def ground_text(
     model: ChestXrayModel,
     image: object,
@@ -111,6 +116,36 @@ def ground_text(
         model=model.identity,
         seed=options.get("seed", 0),
     )
+
+
+@needs(WRITER, LOGPROBS)
+def ground_answers(
+    model: ChestXrayModel,
+    image: object,
+    *,
+    findings: Sequence[str] = PAPER_FINDINGS,
+    **options: Unpack[GroundingOptions],
+) -> AnswerGrounding:
+    """Tell how much the answer to "Is there ...?" depends on the image, finding by finding.
+
+    It takes the odds of "Yes" against "No" with the image and with its ablations in its place; see
+    `GroundingOptions`. No inside of the model is needed, so an endpoint does.
+
+    Raises:
+        InputError: an image cannot be read, or an answer starts with neither yes nor no.
+        OptionError: an unknown finding, an option that is not allowed, or an endpoint that gives no
+            log-probabilities.
+    """
+    image, own = as_radiograph(image), model.pixels(image)
+    names = tuple(dict.fromkeys(standard_name(name) for name in findings))
+    stated = " ".join(f"There is {named(name)}." for name in names)
+    by_name = _other_images(model, image, own[0].numpy(), stated, options)
+    images = [own, *by_name.values()]
+    odds = np.array([yes_odds(model, images, question_about(name)) for name in names])
+    return AnswerGrounding(
+        names, tuple(by_name), odds[:, 0], odds[:, 1:], image.contract.source, model.identity,
+        options.get("seed", 0),
+    )  # fmt: skip
 
 
 def _forced(
@@ -189,6 +224,7 @@ class GroundingTable:
         return frame_table(self.to_frame(), digits=2)
 
 
+@needs(READER)
 def ground_table(
     model: ChestXrayModel,
     rows: str | Path | Iterable[tuple[str, Any, str]],

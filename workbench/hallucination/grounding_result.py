@@ -15,9 +15,11 @@ import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
+from workbench._repr import short_repr
 from workbench.errors import check_one_of
 from workbench.figures.page import SMALL, card
-from workbench.figures.tables import html_table
+from workbench.figures.style import new_axes
+from workbench.figures.tables import frame_table, html_table
 from workbench.figures.words import FULL, plot_words, words_html
 from workbench.findings import NO_FINDING
 from workbench.generation import ModelIdentity
@@ -162,6 +164,53 @@ class Grounding:
             f"colour at {FULL:g} nats. How much the image was used, not whether it is true. "
             f"{RESEARCH_NOTICE}</p>{html_table(['finding', 'code', 'log-prob', *names], rows)}"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerGrounding:
+    """What the image contributed to the answers to "Is there ...?"; natural log units.
+
+    Attributes:
+        odds: log p("Yes") - log p("No") with the image, for each finding.
+        ablated: the same with each ablation in its place.
+        ablations, source, model, seed: as in `Grounding`.
+    """
+
+    findings: tuple[str, ...]
+    ablations: tuple[str, ...]
+    odds: Float[np.ndarray, " findings"]
+    ablated: Float[np.ndarray, "findings ablations"]
+    source: str
+    model: ModelIdentity
+    seed: int = 0
+
+    __repr__ = short_repr
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per finding: finding, odds, contribution, and one for each ablation.
+
+        What counts is odds with the image minus that with an ablation; the mean is that of
+        `Grounding.contribution`.
+        """
+        against = self.odds[:, None] - self.ablated
+        kept = [at for at, name in enumerate(self.ablations) if name in REMOVING]
+        columns = {"finding": self.findings, "odds": self.odds}
+        columns |= {"contribution": against[:, kept or slice(None)].mean(1)}
+        return pd.DataFrame(columns | dict(zip(self.ablations, against.T, strict=True)))
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the contribution to each answer: right of 0 the image spoke for yes."""
+        ax = ax or new_axes(6, 0.4 * len(self.findings) + 1)
+        frame = self.to_frame()
+        ax.barh(frame["finding"], frame["contribution"], color="#1f5f8b")
+        ax.axvline(0, color="black", lw=0.8)
+        ax.set(xlabel="contribution of the image to yes [nats]", title=self.source)
+        ax.invert_yaxis()
+        ax.spines[["top", "right"]].set_visible(False)
+        return ax
+
+    def _repr_html_(self) -> str:
+        return frame_table(self.to_frame(), digits=2) + f"<p style='{SMALL}'>{RESEARCH_NOTICE}</p>"
 
 
 @dataclass(frozen=True)

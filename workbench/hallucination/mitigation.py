@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from workbench._repr import short_repr
+from workbench.backends.levels import LOGPROBS, READER, WRITER, needs
 from workbench.errors import OptionError, check_one_of
 from workbench.figures.page import SMALL, card
 from workbench.figures.tables import html_table
@@ -87,10 +88,14 @@ def reworded(
 ) -> MitigatedGeneration:
     """Return a generation of another text about the same image, its tokens read by the model.
 
-    The old text keeps the old tokens. `pixels` are (1, 1, S, S), normalised.
+    The old text keeps the old tokens. A writer cannot read a text, so its new one has none.
+    `pixels` are (1, 1, S, S), normalised.
     """
     if text == original.text:
         return extended(original, original=original, **more)
+    if model.level == WRITER:
+        unread = {"token_ids": (), "tokens": (), "offsets": (), "logprobs": np.zeros(0, np.float32)}
+        return extended(original, text=text, original=original, **unread, **more)
     tokenizer = model.tokenizer
     ids = (*tokenizer.encode(text, add_bos=False), tokenizer.eos_id)
     logs = model.force(pixels, original.prompt_ids, ids).log_softmax(-1).cpu()
@@ -142,6 +147,7 @@ class ContrastiveDecoding:
             )
         check_one_of("ablation", self.ablation, ABLATIONS)
 
+    @needs(READER)
     def report(
         self, model: ChestXrayModel, image: object, **decoding: Unpack[DecodingOptions]
     ) -> MitigatedGeneration:
@@ -200,6 +206,7 @@ class PollAndRewrite:
     def __post_init__(self) -> None:
         check_one_of("edit", self.edit, EDITS)
 
+    @needs(WRITER, LOGPROBS)
     def report(
         self, model: ChestXrayModel, image: object, **decoding: Unpack[DecodingOptions]
     ) -> MitigatedGeneration:
@@ -233,6 +240,7 @@ class Revise:
         if not 0 < self.above <= 1:
             raise OptionError(f"above must be above 0 and at most 1, got {self.above!r}")
 
+    @needs(READER)
     def report(
         self, model: ChestXrayModel, image: object, **decoding: Unpack[DecodingOptions]
     ) -> MitigatedGeneration:
@@ -271,6 +279,7 @@ class Abstain:
         if not 0 < self.precision <= 1:
             raise OptionError(f"precision must be above 0 and at most 1, got {self.precision!r}")
 
+    @needs(READER)
     def report(
         self, model: ChestXrayModel, image: object, **decoding: Unpack[DecodingOptions]
     ) -> MitigatedGeneration:
@@ -283,6 +292,7 @@ class Abstain:
         return replace(found, mitigation={**found.mitigation, **done})
 
 
+@needs(READER)
 def suspicion(
     model: ChestXrayModel,
     image: object,

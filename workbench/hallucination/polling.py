@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from workbench.backends.levels import LOGPROBS, WRITER, needs
 from workbench.findings import ABSENT, NO_FINDING, PARENTS, PRESENT, UNCERTAIN, standard_name
 from workbench.interface import ChestXrayModel
 from workbench.reports import label
@@ -65,19 +66,15 @@ def question_about(finding: str) -> str:
     return f"Is there {named(finding)}?"
 
 
+@needs(WRITER, LOGPROBS)
 def yes_odds(
     model: ChestXrayModel, pixels: Sequence[torch.Tensor], question: str
 ) -> Float[np.ndarray, " images"]:
     """Return log p("Yes") - log p("No") as first words of the answer, in nats, for each image.
 
-    For `pixels` see `ChestXrayModel.read_with`.
+    For `pixels` see `Writer`; an endpoint has to give the log-probabilities of likely words.
     """
-    prompt = model.prompt_ids(model.prompts.question_messages(question), pixels[0])
-    sums = []
-    for word in ("Yes", "No"):
-        tokens = model.tokenizer.encode(word, add_bos=False)
-        sums.append(model.read_with(pixels, prompt, tokens).logprobs.sum(1))
-    return sums[0] - sums[1]
+    return model.word_odds(pixels, model.prompts.question_messages(question))
 
 
 def read_answer(answer: str, finding: str, *, negated: bool = False, premise: bool = False) -> str:

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workbench.backends.levels import READER, WRITER, needs
 from workbench.errors import InputError, OptionError
 from workbench.findings import ABSENT, PAPER_FINDINGS, PHANTOM_FINDINGS, PRESENT, standard_name
 from workbench.hallucination.detectors import sampled_findings
@@ -69,6 +70,7 @@ WORDINGS = {
 }
 
 
+@needs(WRITER)
 def probe_polling(
     model: ChestXrayModel,
     cases: Iterable[Any],
@@ -120,6 +122,7 @@ def probe_polling(
     return tabulate("polling", model, rows, answers, found, findings=findings, seed=seed)
 
 
+@needs(WRITER)
 def probe_presupposition(
     model: ChestXrayModel, cases: Iterable[Any], *, findings: Sequence[str] = PAPER_FINDINGS
 ) -> ProbeTable:
@@ -145,6 +148,7 @@ def probe_presupposition(
     return tabulate("presupposition", model, rows, answers, found, findings=findings)
 
 
+@needs(WRITER)
 def probe_sycophancy(
     model: ChestXrayModel, cases: Iterable[Any], *, findings: Sequence[str] = PAPER_FINDINGS
 ) -> ProbeTable:
@@ -176,6 +180,7 @@ def probe_sycophancy(
     return tabulate("sycophancy", model, rows, answers, found, findings=findings)
 
 
+@needs(WRITER)
 def probe_wording(
     model: ChestXrayModel, cases: Iterable[Any], *, findings: Sequence[str] = PAPER_FINDINGS
 ) -> ProbeTable:
@@ -248,6 +253,7 @@ def _names(findings: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(standard_name(name) for name in findings))
 
 
+@needs(READER)
 def probe_wrong_patient(
     model: ChestXrayModel, cases: Iterable[Any], *, findings: Sequence[str] = PAPER_FINDINGS
 ) -> ProbeTable:
@@ -290,6 +296,7 @@ def probe_wrong_patient(
     return tabulate("wrong patient", model, rows, answers, found, findings=findings)
 
 
+@needs(WRITER)
 def probe_self_consistency(
     model: ChestXrayModel,
     cases: Iterable[Any],

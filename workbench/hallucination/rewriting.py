@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from workbench.backends.levels import TEXTS, needs
 from workbench.errors import check_one_of
 from workbench.findings import ABSENT, CARDIOMEGALY, DEVICE, EDEMA, NO_FINDING, PRESENT, UNCERTAIN
 from workbench.hallucination.grounding_result import behind_heading
@@ -53,6 +54,7 @@ class Change:
     score: float | None = None
 
 
+@needs(TEXTS)
 def rewrite(
     text: str, edits: Mapping[str, str], *, scores: Mapping[str, float] | None = None
 ) -> tuple[str, tuple[Change, ...]]:

@@ -24,6 +24,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from workbench._repr import short_repr
+from workbench.backends.levels import TEXTS, needs
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio
 from workbench.figures.estimates import plot_rates
@@ -136,6 +137,7 @@ class Taxonomy:
         return html_table(["error", "rate [95 %]", "chances", "per report [95 %]"], rows)
 
 
+@needs(TEXTS)
 def classify(texts: Sequence[str] | str, truths: Iterable[Any] | Any) -> Taxonomy:
     """Say in what way reports, or one alone, err.
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from workbench._repr import short_repr
+from workbench.backends.levels import TEXTS, needs
 from workbench.findings import (
     ABSENT,
     ATELECTASIS,
@@ -172,6 +173,7 @@ class TextChecks:
         return f"<p style='white-space:pre-wrap'>{''.join(pieces)}</p><p>{escape(said)}</p>"
 
 
+@needs(TEXTS)
 def check_text(text: str) -> TextChecks:
     """Find what a text claims that one image cannot show, and where it contradicts itself.
 

@@ -115,7 +115,7 @@ class Prompts:
             for part in ("system", "report", "differential")
             for given in (own if getattr(self, part) == getattr(own, part) else self,)
         ]
-        rows.append(("question", "(as it is asked)", self.source))
+        rows.append(("question", "(as it is asked)", ""))
         return pd.DataFrame(rows, columns=["part", "text", "source"])
 
     def _repr_html_(self) -> str:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from workbench.backends.levels import TEXTS, needs
 from workbench.data.frames import save_frame
 from workbench.errors import OptionError
 from workbench.evaluation.intervals import wilson
@@ -260,6 +261,7 @@ class ErrorQueue:
         )
 
 
+@needs(TEXTS)
 def queue(
     run: Run,
     *,

@@ -34,6 +34,7 @@ from scipy.special import ndtri
 
 from workbench._repr import short_repr
 from workbench._store import read_json
+from workbench.backends.levels import TEXTS, needs
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.intervals import LEVEL
 from workbench.figures.tables import frame_table
@@ -171,6 +172,7 @@ class ReaderStudy:
         return head + frame_table(self.progress())
 
 
+@needs(TEXTS)
 def reader_study(
     run: Run,
     *,

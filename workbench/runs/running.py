@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+from workbench.backends.levels import WRITER, needs
 from workbench.errors import OptionError
 from workbench.generation.options import DecodingOptions, check_whole, decoding_settings
 from workbench.model.prompt import PUBLISHED_PROMPTS, Prompts
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
+@needs(WRITER)
 def run(
     manifest: Manifest | str | os.PathLike,
     *,

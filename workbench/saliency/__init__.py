@@ -4,12 +4,21 @@ wb.saliency.explain(trace, finding="pneumothorax", method="relevancy").plot()
 wb.saliency.compare(trace, finding="pneumothorax").plot(masks=case.masks)
 wb.saliency.counterfactual(trace, finding="pneumothorax", phantom=case).plot()
 wb.saliency.randomisation(trace, finding="pneumothorax", method="grad_cam").ok
+wb.saliency.explain_answer(model, image, "Is there a pneumothorax?").plot()    # endpoints too
 wb.saliency.checks.pointing(image_map, mask)
 """
 
 from workbench.saliency import checks
 from workbench.saliency.counterfactual import Counterfactual, counterfactual
-from workbench.saliency.explain import METHODS, Comparison, Method, compare, explain, explain_target
+from workbench.saliency.explain import (
+    METHODS,
+    Comparison,
+    Method,
+    compare,
+    explain,
+    explain_answer,
+    explain_target,
+)
 from workbench.saliency.randomisation import RandomisationCheck, check_target, randomisation
 from workbench.saliency.scorer import Scorer, Target, finding_target, make_target
 
@@ -26,6 +35,7 @@ __all__ = [
     "compare",
     "counterfactual",
     "explain",
+    "explain_answer",
     "explain_target",
     "finding_target",
     "make_target",

@@ -20,6 +20,7 @@ from scipy.sparse import csr_array, diags_array, eye_array, kronsum
 from scipy.sparse.linalg import spsolve
 
 from workbench._repr import short_repr
+from workbench.backends.levels import READER, needs
 from workbench.errors import InputError, OptionError, check_one_of
 from workbench.figures.numbers import fixed
 from workbench.figures.saliency import draw_pair
@@ -111,6 +112,7 @@ class Counterfactual:
         )
 
 
+@needs(READER)
 def counterfactual(
     trace: Trace,
     phrase: str | Selection | None = None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -18,13 +18,17 @@ from matplotlib.figure import Figure
 
 import workbench.attention as attention
 from workbench.attention.word_maps import chosen_settings
+from workbench.backends.levels import LOGPROBS, READER, WRITER, needs
 from workbench.errors import InputError, OptionError, check_one_of, unknown_name
 from workbench.figures.maps import draw_small_multiples
 from workbench.figures.numbers import method_name
 from workbench.figures.page import figure_html
+from workbench.generation.options import check_whole
+from workbench.interface import ChestXrayModel, as_radiograph
 from workbench.saliency import checks, gradients, perturbation
 from workbench.saliency.cautions import caution_of
 from workbench.saliency.scorer import (
+    AnswerScorer,
     Scorer,
     Target,
     checked_contrast,
@@ -47,6 +51,7 @@ class Method:
         recorded: reads attention from the trace and needs no model.
         layer, head: which ones, in words.
         options: fixed options of this name.
+        level: of the model that it needs; "writer" where it only changes the image.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Method:
     layer: str = "whole model"
     head: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    level: str = READER
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -105,15 +111,16 @@ _TABLE = (
         paper="Selvaraju et al. 2017, arXiv 1610.02391",
     ),
     Method(
-        "occlusion", perturbation.occlusion, _LOGPROB, signed=True,
+        "occlusion", perturbation.occlusion, _LOGPROB, signed=True, level=WRITER,
         paper="Zeiler & Fergus 2014, arXiv 1311.2901",
     ),
     Method(
         "adaptive_occlusion", perturbation.adaptive_occlusion, _LOGPROB, signed=True,
+        level=WRITER,
         paper="Zeiler & Fergus 2014, windows chosen coarse to fine",
     ),
     Method(
-        "kernel_shap", perturbation.kernel_shap, _LOGPROB, signed=True,
+        "kernel_shap", perturbation.kernel_shap, _LOGPROB, signed=True, level=WRITER,
         paper="Lundberg & Lee 2017, arXiv 1705.07874",
     ),
 )  # fmt: skip
@@ -127,6 +134,7 @@ FAST = ("attention", "rollout", "relevancy", "grad_cam", "input_x_gradient")
 _TOLD = ("target", "layer", "head", "unit", "signed", "normalisation", "caution", "seconds")
 
 
+@needs(READER)
 def explain(
     trace: Trace,
     phrase: str | Selection | None = None,
@@ -169,6 +177,7 @@ def explain(
     return _from_trace(chosen, trace, selection, own)
 
 
+@needs(READER)
 def explain_target(
     trace: Trace, target: Target, *, method: str = "relevancy", **options: object
 ) -> ImageMap:
@@ -199,6 +208,57 @@ def explain_target(
         scores=dict(found.scores),
         seconds=time.perf_counter() - began,
     )
+
+
+@needs(WRITER, LOGPROBS)
+def explain_answer(
+    model: ChestXrayModel,
+    image: object,
+    question: str,
+    *,
+    method: str = "occlusion",
+    cells: int = 8,
+    **options: object,
+) -> ImageMap:
+    """Return a map of where in the image the answer to a yes/no question comes from.
+
+    It explains the odds of "Yes" against "No" as the first word of the answer, so it needs no
+    report and no inside of the model: an endpoint does, if it gives log-probabilities.
+
+    Args:
+        image: what a model accepts as an image.
+        question: one that yes or no answers, such as "Is there a pneumothorax?".
+        method: "occlusion", "adaptive_occlusion" or "kernel_shap", which only change the image.
+        cells: rows and columns of the grid. Occlusion in steps of half a cell asks
+            4 * cells ** 2 + 1 times.
+        **options: of the method.
+
+    Raises:
+        InputError: the image cannot be read, or the answer starts with neither yes nor no.
+        OptionError: an unknown method or option, a method that needs the inside, or an endpoint
+            that gives no log-probabilities.
+    """
+    chosen = method_of(method)
+    if chosen.level != WRITER:
+        able = ", ".join(name for name, one in METHODS.items() if one.level == WRITER)
+        raise OptionError(
+            f"{method} explains words of a report by the inside of a model; of an answer's first "
+            f"word there are {able}"
+        )
+    check_whole("cells", cells, 2)
+    began, image = time.perf_counter(), as_radiograph(image)
+    settings = _settings(chosen, options)
+    scorer = AnswerScorer(model, image, question, cells)
+    found = chosen.run(scorer, (cells, cells), **settings)
+    return ImageMap(
+        values=found.values.numpy(), geometry=scorer.geometry, image=image,
+        method=method_name(chosen.name), target=scorer.name, unit="change of log-odds", signed=True,
+        layer=chosen.layer, head=chosen.head,
+        caution=caution_of(chosen.name, model.identity.sha256),
+        settings={**settings, "question": question, "cells": cells, "paper": chosen.paper,
+                  "model": asdict(model.identity)},
+        scores=dict(found.scores), seconds=time.perf_counter() - began,
+    )  # fmt: skip
 
 
 def method_of(name: object) -> Method:
@@ -316,6 +376,7 @@ class Comparison:
         return ", ".join(map(method_name, self.maps))
 
 
+@needs(READER)
 def compare(
     trace: Trace,
     phrase: str | Selection | None = None,

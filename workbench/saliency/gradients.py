@@ -39,7 +39,7 @@ from torch import nn
 from workbench._repr import short_repr
 from workbench.backends.attending import Call, attention_rows, watch_attention
 from workbench.errors import OptionError, check_one_of
-from workbench.saliency.scorer import Scorer
+from workbench.saliency.scorer import PixelScorer, Scorer
 
 BASELINES = ("blur", "black", "mean", "grey")
 
@@ -57,7 +57,7 @@ class Attribution:
     __repr__ = short_repr
 
 
-def baseline_pixels(scorer: Scorer, baseline: str) -> torch.Tensor:
+def baseline_pixels(scorer: PixelScorer, baseline: str) -> torch.Tensor:
     """Return the image that counts as "nothing there", (1, 1, S, S) normalised.
 
     It is "blur" (a Gaussian blur of 8 % of the image's side, so that only detail is missing),

@@ -30,7 +30,7 @@ from scipy.spatial import KDTree
 
 from workbench.errors import OptionError
 from workbench.saliency.gradients import Attribution, baseline_pixels
-from workbench.saliency.scorer import Scorer
+from workbench.saliency.scorer import PixelScorer
 
 #: Default side of a window, in patches; with two the map is half noise.
 WIDTH = 3
@@ -52,7 +52,7 @@ class Windows:
 
     @classmethod
     def of(
-        cls, scorer: Scorer, grid: tuple[int, int], stride: int | None, window: int | None
+        cls, scorer: PixelScorer, grid: tuple[int, int], stride: int | None, window: int | None
     ) -> Windows:
         """Return windows of given sizes; by default half a patch apart and three patches wide.
 
@@ -100,7 +100,7 @@ class Windows:
 
 
 def occlusion(
-    scorer: Scorer,
+    scorer: PixelScorer,
     grid: tuple[int, int],
     *,
     stride: int | None = None,
@@ -136,7 +136,7 @@ def occlusion(
 
 
 def adaptive_occlusion(
-    scorer: Scorer,
+    scorer: PixelScorer,
     grid: tuple[int, int],
     *,
     budget: int = 200,
@@ -238,7 +238,7 @@ def _ordinary(falls: np.ndarray) -> float:
 
 
 def kernel_shap(
-    scorer: Scorer,
+    scorer: PixelScorer,
     grid: tuple[int, int],
     *,
     regions: tuple[int, int] = (8, 8),

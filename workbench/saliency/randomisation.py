@@ -24,6 +24,7 @@ from torch import nn
 
 from workbench._repr import short_repr
 from workbench.backends import Reader
+from workbench.backends.levels import READER, needs
 from workbench.errors import InputError, check_one_of
 from workbench.figures.numbers import method_name
 from workbench.figures.saliency import draw_cascade
@@ -92,6 +93,7 @@ class RandomisationCheck:
         )
 
 
+@needs(READER)
 def randomisation(
     trace: Trace,
     phrase: str | Selection | None = None,
@@ -116,6 +118,7 @@ def randomisation(
     return check
 
 
+@needs(READER)
 def check_target(
     trace: Trace,
     target: Target,

@@ -21,13 +21,18 @@ from dataclasses import dataclass
 from typing import Unpack, cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import nn
 from transformers import PreTrainedModel
 
+from workbench.backends.levels import READER, needs
 from workbench.backends.placing import View
+from workbench.backends.reader import Reader, Writer
 from workbench.errors import DeviceError, InputError
 from workbench.findings import ABSENT, NO_FINDING
+from workbench.interface import ChestXrayModel
+from workbench.radiograph import FitGeometry, Radiograph
 from workbench.reports import label, sentences
 from workbench.trace import Selection, SelectionOptions, Trace
 
@@ -56,6 +61,7 @@ class Target:
         return f"\u201c{phrase}\u201d against \u201c{self.contrast_text}\u201d"
 
 
+@needs(READER)
 def make_target(
     trace: Trace,
     phrase: str | Selection | None = None,
@@ -91,6 +97,7 @@ def make_target(
     return Target(selection, before, own, tuple(other), wanted)
 
 
+@needs(READER)
 def finding_target(trace: Trace, finding: str, *, occurrence: int = 0) -> Target:
     """Return the target of a finding against its opposite; see `make_target`."""
     return make_target(trace, finding=finding, occurrence=occurrence)
@@ -133,12 +140,82 @@ def _opposite(trace: Trace, mention: Selection) -> str:
     return f"There is {mention.finding}." if denied else f"No {mention.finding}."
 
 
-class Scorer(nn.Module):
+class PixelScorer(nn.Module):
+    """A number for any pixels; what methods that change the image need of it.
+
+    Attributes:
+        base: (1, 1, S, S), the unchanged image.
+        forwards: images that were scored so far.
+        name: what is scored, in words.
+    """
+
+    model: Writer
+    base: torch.Tensor
+    forwards: int = 0
+    name: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where pixels have to be."""
+        return self.base.device
+
+    @torch.inference_mode()
+    def scores(self, pixels: torch.Tensor, *, batch_size: int = 16) -> Float[torch.Tensor, " B"]:
+        """Return the scores of many images (B, 1, S, S) without gradients, in batches, on the CPU.
+
+        Raises:
+            DeviceError: a score is not finite.
+        """
+        with self.model.exclusive():
+            parts = [self(part.to(self.device)).cpu() for part in pixels.split(batch_size)]
+        found = torch.cat(parts)
+        if not found.isfinite().all():
+            raise DeviceError(
+                f"the score of {self.name} is not finite under {self.model.identity.dtype}; load "
+                "the model with dtype='bfloat16' or dtype='float32'"
+            )
+        return found
+
+
+class AnswerScorer(PixelScorer):
+    """The odds of "Yes" against "No" as the first word of a model's answer, in nats.
+
+    Of a model that takes images of any size, `base` is the image squeezed into a square; a change
+    of the square is added to the image itself, so that the unchanged square is the image.
+
+    Attributes:
+        geometry: how the radiograph lies under the square.
+    """
+
+    def __init__(self, model: ChestXrayModel, image: Radiograph, question: str, cells: int) -> None:
+        super().__init__()
+        self.model = model
+        self.name = f"“Yes” against “No” to “{question}”"
+        self.messages = model.prompts.question_messages(question)
+        self.own = self.base = model.pixels(image)
+        if model.patchwise:
+            self.geometry = model.geometry(image)
+            return
+        height, width = self.own.shape[2:]
+        side = 2 * cells * max(1, round(min(height, width) / (2 * cells)))
+        self.base = F.interpolate(self.own, (side, side), mode="bilinear", antialias=True)
+        self.geometry = FitGeometry((height, width), side, "crop", (side, side), (0, 0))
+
+    def forward(self, pixels: Float[torch.Tensor, "B 1 S S"]) -> Float[torch.Tensor, " B"]:
+        """Return the odds for each image."""
+        self.forwards += len(pixels)
+        if self.base is not self.own:
+            shape = (self.own.shape[2], self.own.shape[3])
+            change = F.interpolate(pixels - self.base, shape, mode="bilinear")
+            pixels = (self.own + change).clamp(0, 1)
+        return torch.from_numpy(self.model.word_odds(pixels.split(1), self.messages)).float()
+
+
+class Scorer(PixelScorer):
     """The score of a target for any pixels.
 
     Attributes:
         base: (1, 1, S, S), the pixels of the trace, or what its model sees of them (`Reader.view`).
-        forwards: images that went through the vision tower so far.
         queries: positions of the whole sequence whose outputs decide the phrase's tokens.
         tokens: where the image's tokens stand in the sequence, and lie in the image.
     """
@@ -147,9 +224,8 @@ class Scorer(nn.Module):
         super().__init__()
         model = trace.need_model()
         # Not a module, so not registered: the model is not this module's to move or to train.
-        self.model = model
-        self.target = target
-        self.forwards = 0
+        self.model: Reader = model
+        self.target, self.name = target, target.name
         self.prompt = trace.generation.prompt_ids
         self.tokens = model.image_tokens(trace.image, self.prompt)
         pixels = torch.from_numpy(trace.pixel_values).unsqueeze(0)
@@ -239,23 +315,6 @@ class Scorer(nn.Module):
 
     def _sum(self, hidden: torch.Tensor, queries, tokens) -> torch.Tensor:
         return _summed(self.model.head(hidden[:, list(queries)]).float(), tokens)
-
-    @torch.inference_mode()
-    def scores(self, pixels: torch.Tensor, *, batch_size: int = 16) -> Float[torch.Tensor, " B"]:
-        """Return the scores of many images (B, 1, S, S) without gradients, in batches, on the CPU.
-
-        Raises:
-            DeviceError: a score is not finite.
-        """
-        with self.model.exclusive():
-            parts = [self(part.to(self.device)).cpu() for part in pixels.split(batch_size)]
-        found = torch.cat(parts)
-        if not found.isfinite().all():
-            raise DeviceError(
-                f"the score of {self.target.name} is not finite under {self.network.dtype}; load "
-                "the model with dtype='bfloat16' or dtype='float32'"
-            )
-        return found
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from workbench._store import whole_file
+from workbench.backends.levels import READER, needs
 from workbench.errors import InputError, OptionError
 from workbench.figures.words import FULL
 from workbench.generation import Generation
@@ -106,6 +107,7 @@ def checked_settings(kept: Mapping[str, Any], given: object, sides: int) -> dict
     return {**kept, **new}
 
 
+@needs(READER)
 def explore(
     model: ChestXrayModel,
     image: object,
