@@ -168,6 +168,16 @@ def test_a_server_that_refuses_log_probabilities_is_asked_without(serve):
     assert ["logprobs" in asked for asked in server.asked] == [True, False, False]
 
 
+@pytest.mark.parametrize("refusal", [(422, b""), (400, {"error": {"message": "unknown: top_k"}})])
+def test_a_server_that_takes_no_top_k_is_asked_without(serve, refusal, caplog):
+    server = serve(refusal, reply())
+    model = wb.load_model(server.url, name="t")
+    text = model.report(image(), temperature=1.0, seed=1)
+    assert text.settings.top_k == 0 and "takes no top_k" in caplog.text
+    assert model.report(image(1), temperature=1.0, seed=1).settings.top_k == 0
+    assert ["top_k" in asked for asked in server.asked] == [True, False, False]
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_what_passes_is_waited_for(serve, status):
     server = serve((status, {"error": {"message": "busy"}}), reply())
@@ -181,6 +191,7 @@ def test_what_passes_is_waited_for(serve, status):
         ((500, {"error": "down"}), RunError, "does not answer.*kept"),
         ((400, {"error": {"message": "too long"}}), InputError, "refuses the request.*too long"),
         ((401, {"error": {"message": "key"}}), OptionError, "wants a key"),
+        ((422, {"error": {"message": "no such field"}}), InputError, "refuses the request"),
         ((404, {"error": {"message": "no model t"}}), InputError, "no model t"),
         ((200, b"{ not json"), InputError, "cannot be read"),
         ((200, {"choices": []}), InputError, "no choice"),

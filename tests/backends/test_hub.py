@@ -16,7 +16,8 @@ import pytest
 import workbench as wb
 from tests.backends.families import FAMILIES
 from workbench.errors import CheckpointError
-from workbench.model.source import find_local
+from workbench.model.licence import NOT_CLINICAL
+from workbench.model.source import PUBLISHED_ID, CheckpointSource, find_local, terms_for
 
 ID, COMMIT = "someone/chest-model", "c" * 40
 CARD = """---
@@ -160,3 +161,21 @@ def test_a_type_that_only_its_own_code_knows_is_refused(checkpoint, tmp_path):
     match = r"type 'llava_mistral'.*code beside the weights is never run.*converted"
     with pytest.raises(CheckpointError, match=match):
         wb.load_model(copy, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "licence"),
+    [
+        (PUBLISHED_ID, "license: mit", "CC BY-NC 4.0"),  # known, whatever a copy states
+        ("someone/cxr-llava-tuned", "license: apache-2.0", "apache-2.0"),
+        ("someone/cxr-llava-tuned", "license: [mit, cc-by-4.0]", "mit, cc-by-4.0"),
+        ("someone/cxr-llava-tuned", "tags: [x]", "not stated"),
+        ("someone/cxr-llava-tuned", "license: [", "not stated"),
+    ],
+)
+def test_terms_are_those_of_the_card(tmp_path, name, head, licence):
+    (tmp_path / "README.md").write_text(f"---\n{head}\n---\n")
+    found = terms_for(CheckpointSource(name, "hub", tmp_path), {})
+    assert found.licence.startswith(licence) and NOT_CLINICAL in found.notice.lower()
+    own = terms_for(CheckpointSource("x", "directory", tmp_path), {"licence": "mine"})
+    assert own.licence == "mine"

@@ -11,12 +11,12 @@ import base64
 import hashlib
 import io
 import ipaddress
+import logging
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 
 from workbench.backends.levels import READER, check_level
-from workbench.backends.reader import OwnPixels, Reader, picture_of
+from workbench.backends.reader import OwnPixels, Reader, Writer, picture_of
 from workbench.errors import (
     InputError,
     MissingDependencyError,
@@ -47,6 +47,8 @@ from workbench.radiograph import InputWarning
 if TYPE_CHECKING:
     from openai import OpenAI
 
+logger = logging.getLogger(__name__)
+
 #: Seconds for one answer, tries of a request that the server turned away, and how long an endpoint
 #: that cannot be reached is waited for, seconds.
 TIMEOUT, TRIES, PATIENCE = 120.0, 4, 300.0
@@ -54,11 +56,8 @@ TIMEOUT, TRIES, PATIENCE = 120.0, 4, 300.0
 #: Requests that are open at the same time.
 PARALLEL = 4
 
-#: Likeliest first words whose log-probabilities are asked for; most servers give no more.
-_TOP = 20
-
-#: Side of the square that stands for an endpoint's input, pixels.
-_SIDE = 512
+#: Side of the square that stands for an endpoint's input, pixels; likeliest first words asked for.
+_SIDE, _TOP = 512, 20
 
 _KEY = "OPENAI_API_KEY"
 _STOPS = {"stop": "eos", "length": "limit"}
@@ -125,6 +124,8 @@ class EndpointResponder:
         self.identity = identity
         #: Whether the server gives log-probabilities; None until it was asked.
         self.tells_logprobs: bool | None = None
+        #: Whether the server takes top_k, which the protocol does not have.
+        self.takes_top_k = True
 
     def job(
         self,
@@ -171,9 +172,8 @@ class EndpointResponder:
         likely = getattr(told[0], "top_logprobs", None) if told else None
         if not likely:
             raise OptionError(
-                f"{self.identity.id} is behind an endpoint that gives no log-probabilities of an "
-                "answer's first word, which this needs; serve it with them, or load its checkpoint "
-                "with wb.load_model(DIRECTORY)"
+                f"{self.identity.id} is behind an endpoint that gives no log-probabilities of "
+                "first words, which this needs; load its checkpoint with wb.load_model(DIRECTORY)"
             )
         found = [[one.logprob for one in likely if one.token.strip() == word] for word in words]
         if not any(found):
@@ -232,7 +232,7 @@ class EndpointResponder:
         """Send one request; without log-probabilities where the server refuses them."""
         import openai
 
-        options = _options(job.request.settings)
+        options = _options(self._settings(job))
         wants: dict[str, Any] = {} if self.tells_logprobs is False else {"logprobs": True}
         wants |= {"top_logprobs": top} if wants and top else {}
         messages = _messages(job.request)
@@ -245,11 +245,20 @@ class EndpointResponder:
             raise OptionError(
                 f"the endpoint {self.identity.device} wants a key; put it into {_KEY}"
             ) from error
-        except openai.BadRequestError as error:
-            if wants and "logprob" in str(error).lower():
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            said = str(error).lower()
+            if wants and "logprob" in said:
                 self.tells_logprobs = False
-                return self._ask(job, stream=stream)
-            raise InputError(f"the endpoint refuses the request: {error}") from error
+            elif "extra_body" in options and ("top_k" in said or error.status_code == 422):
+                self.takes_top_k = False
+                logger.warning("%s takes no top_k and samples with its own", self.identity.id)
+            else:
+                raise InputError(f"the endpoint refuses the request: {error}") from error
+            return self._ask(job, stream=stream, top=top)
+
+    def _settings(self, job: Job) -> DecodingSettings:
+        settings = job.request.settings
+        return settings if self.takes_top_k else replace(settings, top_k=0)
 
     def _patiently(self, ask: Callable[[], Any]) -> Any:
         """Ask again while the endpoint cannot be reached or is overloaded, for a while."""
@@ -288,7 +297,7 @@ class EndpointResponder:
             offsets=tuple(pairwise(ends)),
             prompt=job.prompt,
             prompt_ids=(),
-            settings=job.request.settings,
+            settings=self._settings(job),
             seconds=time.perf_counter() - started,
             stopped_by=_STOPS.get(stop or "", stop or "cancelled"),
             task=job.task,
@@ -368,12 +377,7 @@ class EndpointWriter(Reader):
     def processor(self) -> OwnPixels:
         return OwnPixels(_SIDE)
 
-    def forget_images(self) -> None:
-        """Nothing is kept here."""
-
-    def exclusive(self) -> AbstractContextManager[None]:
-        """Let any number of threads ask."""
-        return nullcontext()
+    forget_images, exclusive = Writer.forget_images, Writer.exclusive
 
     def word_odds(
         self,
@@ -385,8 +389,8 @@ class EndpointWriter(Reader):
         settings = DecodingSettings(max_new_tokens=1)
         jobs = [self.job(one, messages, settings, task="question", source="") for one in pixels]
         with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
-            asked = pool.map(lambda job: self.responder.word_odds(job, words), jobs)
-            return np.array(list(asked))
+            ask = cast(EndpointResponder, self.responder).word_odds
+            return np.array(list(pool.map(lambda job: ask(job, words), jobs)))
 
     def _closed(self, *_: object, **__: object) -> Any:
         check_level(self, READER, "this")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -205,6 +205,10 @@ class Writer(ABC):
         Raises:
             OptionError: the model tells no log-probabilities.
         """
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Keep the model to this thread while something runs on it, where it has to be."""
+        return nullcontext()
 
     def forget_images(self) -> None:  # noqa: B027 (nothing is kept, unless a reader says so)
         """Forget what was kept of recent images."""

@@ -49,5 +49,5 @@ def _rows() -> Iterator[tuple[str, str, str]]:
         for name in names:
             value = getattr(package, name)
             found = getattr(value, "report", None) if isinstance(value, type) else value
-            if hasattr(found, "level"):
-                yield f"{named}.{name}", found.level, found.also
+            if level := getattr(found, "level", None):
+                yield f"{named}.{name}", level, getattr(found, "also", "")
