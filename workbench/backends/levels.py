@@ -8,6 +8,7 @@ reader    a model whose inside can be read: CXR-LLaVA, any image-text-to-text mo
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
@@ -37,12 +38,13 @@ def needs(level: str, also: str = "") -> Callable[[Callable[P, R]], Callable[P, 
         @functools.wraps(run)
         def checked(*args: P.args, **kwargs: P.kwargs) -> R:
             for given in (*args, *kwargs.values()):
-                model = given if hasattr(given, "level") else getattr(given, "model", None)
-                if hasattr(model, "level"):
-                    check_level(cast("Writer", model), level, checked.__qualname__)
+                for model in (given, getattr(given, "model", None)):
+                    if isinstance(getattr(model, "level", None), str):
+                        check_level(cast("Writer", model), level, checked.__qualname__)
             return run(*args, **kwargs)
 
-        checked.__doc__ = f"{run.__doc__}\n\nLevel: {level}{f' with {also}' if also else ''}."
+        told = inspect.cleandoc(run.__doc__ or "")
+        checked.__doc__ = f"{told}\n\nLevel: {level}{f' with {also}' if also else ''}."
         vars(checked).update(level=level, also=also)
         return cast("Callable[P, R]", checked)
 
