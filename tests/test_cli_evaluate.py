@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from workbench.cli import DONE, FAILED, USAGE, main
@@ -217,7 +218,20 @@ def test_other_systems_are_compared_and_stand_in_one_page(files, capsys):
     assert "run against gpt" in page
     assert page.count(">gemini<") >= 2, "a column of both published tables"
     assert main(evaluate(files, "--compare", other)) == DONE
-    assert "run - gpt: macro F1" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "run - gpt: macro F1" in shown
+    assert "F1 gpt [95 %]" in shown
+
+
+def test_runs_are_predictions(files, capsys):
+    for name in ("first", "second"):
+        Path(name).mkdir()
+        frame = pd.DataFrame({"id": list(TEXTS), "task": "report", "text": list(TEXTS.values())})
+        frame.to_parquet(Path(name) / "results.parquet")
+    assert main(evaluate(("first", files[1]), "--compare", "second", "--json")) == DONE
+    (found,) = json.loads(capsys.readouterr().out)["comparisons"]
+    assert (found["a"], found["b"]) == ("first", "second")
+    assert found["averages"]["macro"]["f1_a"] == found["averages"]["macro"]["f1_a_high"] == 1
 
 
 def test_labels_and_other_columns(files, capsys):

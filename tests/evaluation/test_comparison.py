@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from workbench.data import Manifest
+from workbench.data.frames import conform
 from workbench.errors import InputError, OptionError
 from workbench.evaluation import compare, score
 from workbench.evaluation.intervals import holm, mcnemar
@@ -124,6 +127,68 @@ def test_where_both_are_scored_everywhere_f1_is_that_of_the_cards():
     assert found.averages["macro"].difference.low > 0, "10 % against 40 % errors"
 
 
+def test_scores_have_the_intervals_of_the_cards_where_all_is_scored():
+    first, second = cards()
+    found = compare(first, second)
+    for name in FINDINGS:
+        assert found.per_finding[name].a.text() == first.per_finding[name].f1.text()
+        assert found.per_finding[name].b.text() == second.per_finding[name].f1.text()
+    frame = found.to_frame()
+    for side in ("f1_a", "f1_b"):
+        assert (frame[f"{side}_low"] <= frame[side]).all()
+        assert (frame[side] <= frame[f"{side}_high"]).all()
+
+
+# ---------------------------------------------------------------- two runs and their manifest
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """Two runs, as folders, over a manifest of six radiographs of three patients."""
+    truth = {"nodule": ["present", "absent"] * 3, "pneumothorax": ["absent"] * 5 + [None]}
+    known = pd.DataFrame({"image_id": list("uvwxyz"), "patient_id": list("112233"), **truth})
+    known = Manifest(conform(known.assign(source="made"), sort=False))
+    for name, texts in {
+        "model a": ["A nodule.", "No nodule."] * 3,
+        "model b": ["A nodule."] * 4 + ["Thank you.", None],
+    }.items():
+        rows = pd.DataFrame({"id": list("uvwxyz"), "task": "report", "text": texts})
+        asked = rows.assign(task="ask", text="yes")
+        (tmp_path / name).mkdir()
+        pd.concat([asked, rows]).to_parquet(tmp_path / name / "results.parquet")
+    known.save(tmp_path / "manifest.parquet")
+    return tmp_path, known
+
+
+def test_two_runs_are_compared_by_the_labels_and_patients_of_their_manifest(lab):
+    folder, known = lab
+    found = compare(folder / "model a", folder / "model b", known, resamples=50)
+    assert (found.a, found.b, found.pairs, found.left_out) == ("model a", "model b", 5, ("z",))
+    row = found.per_finding["nodule"]
+    assert (row.n, row.a_only, row.b_only) == (4, 2, 0), "u to x; y is not mentioned"
+    assert (row.f1_a, row.f1_b) == pytest.approx((1, 2 / 3))
+    again = compare(folder / "model a", folder / "model b", folder / "manifest.parquet",
+                    resamples=50)  # fmt: skip
+    assert again.to_dict() == found.to_dict()
+    card = score(folder / "model a", known, resamples=5)
+    assert len(set(card.pairs.patients)) == 3 and card.provenance["patients"] == "given"
+
+
+def test_what_is_no_run_or_wrote_no_reports_is_told(lab):
+    folder, known = lab
+    with pytest.raises(InputError, match="no run in this folder"):
+        compare(folder, folder / "model b", known)
+    (folder / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="has not ended; start it again"):
+        score(folder, known)
+    asked = pd.DataFrame({"id": ["u"], "task": ["ask"], "text": ["yes"]})
+    asked.to_parquet(folder / "results.parquet")
+    with pytest.raises(InputError, match="wrote no reports; its tasks: ask"):
+        score(folder, known)
+    with pytest.raises(InputError, match=r"two score cards, got PosixPath .*give references="):
+        compare(folder / "model a", folder / "model b")
+
+
 def test_macro_is_over_findings_defined_for_both():
     truth = {"a": {"nodule": "present", "pneumothorax": "absent"}}
     false_alarm = {"a": {"nodule": "present", "pneumothorax": "present"}}
@@ -161,6 +226,9 @@ def test_dict_frame_and_html_hold_every_row():
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert labels == [*FINDINGS, "macro", "micro", "weighted"]
     assert found.plot(ax) is ax
+    drawn = found.plot_scores()
+    assert [label.get_text() for label in drawn.get_yticklabels()] == labels
+    assert [text.get_text() for text in drawn.get_legend().get_texts()] == ["a", "b"]
 
 
 def test_cards_that_cannot_be_compared_say_why():

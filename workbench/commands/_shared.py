@@ -155,7 +155,7 @@ def chosen(args: object, options: str) -> dict[str, Any]:
 _MANIFEST = (
     "no such manifest; expected a .parquet or .csv file, which `workbench manifest build` writes"
 )
-_REPORTS = "no such file; expected reports or labels as CSV, TSV or Parquet"
+_REPORTS = "no such file; expected reports or labels as CSV, TSV or Parquet, or a run"
 #: What is said of the file, or folder, of an option that is not there.
 _FILES = {
     **dict.fromkeys(("file", "against", "manifest"), _MANIFEST),
@@ -164,6 +164,7 @@ _FILES = {
     "cohort": "no such cohort; expected what `workbench manifest freeze` wrote",
     "image": "there is no such file",
 }
+_EITHER = ("predictions", "compare")
 _FOLDERS = {
     "run": "no run in this folder; expected what `workbench run --out` wrote",
     "study": "no such folder of a study",
@@ -177,6 +178,7 @@ def need_paths(args: argparse.Namespace) -> None:
     for name, said in (_FILES | _FOLDERS).items():
         given = getattr(args, name, None) or ()
         there = os.path.isdir if name in _FOLDERS else os.path.isfile
+        there = os.path.exists if name in _EITHER else there
         for path in given if isinstance(given, Sequence) else (given,):
             if not there(path):
                 raise InputError(f"{path}: {said}")

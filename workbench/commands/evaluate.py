@@ -23,20 +23,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "FILE is CSV, TSV or Parquet with an id column and a text column, or with labels: one\n"
         "column per finding (present, absent, uncertain, blank; or 1, 0, -1), or what\n"
-        "`workbench label` writes. Omission is counted under every policy.\n"
-        "example: workbench evaluate --predictions run.csv --references truth.csv --out card"
+        "`workbench label` writes. Predictions may be the folder of a run, references a manifest:\n"
+        "its labels, by patient. Omission is counted under every policy.\n"
+        "example: workbench evaluate --predictions run.csv --references truth.csv --out card\n"
+        "two models: workbench evaluate --predictions runs/a --compare runs/b \\\n"
+        "    --references manifest.parquet"
     )
     option = partial(shared.option, parser)
     others = "predictions of other systems, compared with the first"
-    option("--predictions FILE", "what a system wrote", type=Path, required=True)
-    option("--references FILE", "reports or labels", type=Path, required=True)
+    option(
+        "--predictions FILE",
+        "what a system wrote, or the folder of a run",
+        type=Path,
+        required=True,
+    )
+    option("--references FILE", "reports or labels, or a manifest", type=Path, required=True)
     option("--policy", "what is scored (joint-definite)", choices=POLICIES, default=POLICIES[0])
     option("--compare OTHER", others, type=Path, nargs="+", default=[])
     option("--out DIR", "write page, tables and figures", type=Path)
     option = partial(shared.option, parser.add_argument_group("columns and numbers"))
     option("--id-column I", "identifiers (default id)", default="id")
     option("--text-column C", "texts, where there are any (text)", default="text")
-    option("--patient-column P", "patients, in either file (default: every id is one)")
+    option("--patient-column P", "patients, in either file (those of a manifest, or every id)")
     option("--findings A,B", "what to score (all but no finding)", type=shared.names)
     option("--resamples N", "of the bootstrap (1000)", default=1000)
     option("--seed N", "of the bootstrap (0)", default=0)
@@ -74,8 +82,9 @@ def _system_names(paths: Sequence[Path]) -> list[str]:
     """Return a name for each file: its stem, with the folder where stems are equal."""
     if len({path.resolve() for path in paths}) < len(paths):
         raise InputError("a file of predictions is given twice; give each system once")
-    stems = [path.stem for path in paths]
-    return [path.stem if stems.count(path.stem) == 1 else path.as_posix() for path in paths]
+    stems = [path.name if path.is_dir() else path.stem for path in paths]
+    named = zip(stems, paths, strict=True)
+    return [stem if stems.count(stem) == 1 else path.as_posix() for stem, path in named]
 
 
 def _common(systems: Sequence[ReportSet], references: ReportSet) -> tuple[str, ...] | None:
@@ -106,6 +115,8 @@ def _lines(
     for found in compared:
         difference = found.averages["macro"].difference
         yield f"{found.a} - {found.b}: macro F1 {difference.text()} on the same pairs"
+        header, cells = found.table()
+        yield shared.table(cells, header=header)
     if card.texts is not None:
         known = [f"{m.name} {m.value:.3f}" for m in card.texts.metrics if m.value is not None]
         missing = [m.name for m in card.texts.metrics if m.value is None]

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from html import escape
 from importlib.resources import files
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -43,9 +43,9 @@ from workbench.evaluation.counts import (
     resampled_totals,
 )
 from workbench.evaluation.intervals import Estimate, estimate, holm, mcnemar
-from workbench.evaluation.scorecard import ScoreCard
-from workbench.figures.estimates import draw_estimate, name_rows
-from workbench.figures.numbers import fixed, p_text, percent
+from workbench.evaluation.scorecard import ScoreCard, Scoring, score
+from workbench.figures.estimates import draw_estimate, draw_forest, name_rows
+from workbench.figures.numbers import p_text, percent
 from workbench.figures.style import BLUE, INK, VERMILION, new_axes, style
 from workbench.figures.tables import html_table
 
@@ -60,25 +60,30 @@ class FindingDifference:
     Attributes:
         finding: standard name, or "macro", "micro", "weighted".
         n: pairs scored for both, which all numbers are about.
+        a, b: F1 of each system on these pairs, with its bootstrap interval.
         difference: first minus second, with its bootstrap interval.
         p: McNemar's exact p-value, two-sided; None for averages and where nothing was scored.
     """
 
     finding: str
     n: int
-    f1_a: float | None
-    f1_b: float | None
+    a: Estimate
+    b: Estimate
     difference: Estimate
     a_only: int | None = None
     b_only: int | None = None
     p: float | None = None
     p_holm: float | None = None
 
+    f1_a = property(lambda self: self.a.value, doc="F1 of the first system, or None.")
+    f1_b = property(lambda self: self.b.value, doc="F1 of the second system, or None.")
+
     def to_dict(self) -> dict:
         """Return plain values for JSON."""
         found = self.difference
-        row = {"n": self.n, "f1_a": self.f1_a, "f1_b": self.f1_b, "difference": found.value}
-        row |= {"low": found.low, "high": found.high, "undefined_resamples": found.undefined}
+        row = {"n": self.n, **self.a.flat("f1_a"), **self.b.flat("f1_b")}
+        row |= {"difference": found.value, "low": found.low, "high": found.high}
+        row["undefined_resamples"] = found.undefined
         return row | {name: getattr(self, name) for name in ("a_only", "b_only", "p", "p_holm")}
 
     def draw(self, ax: Axes, y: float, *, average: bool) -> None:
@@ -126,28 +131,21 @@ class Comparison:
 
     def to_dict(self) -> dict:
         """Return plain values for JSON."""
-        return {
-            "a": self.a,
-            "b": self.b,
-            "policy": self.policy,
-            "per_finding": {name: item.to_dict() for name, item in self.per_finding.items()},
-            "averages": {name: item.to_dict() for name, item in self.averages.items()},
-            "pairs": self.pairs,
-            "left_out": len(self.left_out),
-            "resamples": self.resamples,
-            "seed": self.seed,
-        }
+        found: dict[str, Any] = {"a": self.a, "b": self.b, "policy": self.policy}
+        for name in ("per_finding", "averages"):
+            found[name] = {key: item.to_dict() for key, item in getattr(self, name).items()}
+        found |= {"pairs": self.pairs, "left_out": len(self.left_out)}
+        return found | {"resamples": self.resamples, "seed": self.seed}
 
     @style()
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw F1 of the first minus that of the second; a filled mark survives Holm's test."""
-        drawn = [item for item in self.per_finding.values() if item.n]
-        items = [*drawn, *self.averages.values()]
+        items, split = self._scored()
         ax = ax or new_axes(11, 2.6 + 0.42 * len(items))
         names, notes = [item.finding for item in items], [item.note for item in items]
-        places = name_rows(ax, names, notes, split=len(drawn))
+        places = name_rows(ax, names, notes, split=split)
         for item, y in zip(items, places, strict=True):
-            item.draw(ax, y, average=y > len(drawn))
+            item.draw(ax, y, average=y > split)
         ax.axvline(0, color=INK, lw=1.2)
         edge = max(0.11, *np.abs(ax.get_xlim()))
         ax.set_xlim(-edge, edge)
@@ -155,29 +153,60 @@ class Comparison:
         ax.set_title(f"{self.a} against {self.b}, {self.pairs:,} pairs, {self.policy}", pad=14)
         return ax
 
-    def _repr_html_(self) -> str:
-        head = ("finding", "pairs", f"F1 {self.a}", f"F1 {self.b}", "difference [95 %]")
-        head += (f"only {self.a} correct", f"only {self.b} correct", "p", "p (Holm)")
-        rows, unscored = [], []
-        for name, item in {**self.per_finding, **self.averages}.items():
-            if name in self.per_finding and not item.n:
-                unscored.append(name)
-                continue
-            cells = [name, f"{item.n:,}", fixed(item.f1_a), fixed(item.f1_b)]
+    @style()
+    def plot_scores(self, ax: Axes | None = None) -> Axes:
+        """Draw F1 of both on the same pairs, with intervals."""
+        items, split = self._scored()
+        ax = ax or new_axes(11, 2.6 + 0.42 * len(items))
+        rows = [(item.finding, (item.a, item.b), f"n {item.n:,}") for item in items]
+        draw_forest(rows, ax, systems=(self.a, self.b), split=split)
+        ax.set_title(f"{self.pairs:,} pairs, {self.policy}", loc="left", pad=14)
+        return ax
+
+    def _scored(self) -> tuple[list[FindingDifference], int]:
+        """Return the findings with a pair, then the averages; and how many the findings are."""
+        found = [item for item in self.per_finding.values() if item.n]
+        return [*found, *self.averages.values()], len(found)
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """Return names of columns and rows of cells, for people; findings with a pair only."""
+        names = [f"F1 {name} [95 %]" for name in (self.a, self.b)]
+        only = [f"only {name} correct" for name in (self.a, self.b)]
+        rows = []
+        for item in self._scored()[0]:
+            cells = [item.finding, f"{item.n:,}", item.a.text(), item.b.text()]
             cells += [item.difference.text(sign=True), item.a_only, item.b_only]
             rows.append([*cells, p_text(item.p), p_text(item.p_holm)])
+        return ["finding", "pairs", *names, "difference [95 %]", *only, "p", "p (Holm)"], rows
+
+    def _repr_html_(self) -> str:
+        unscored = [name for name, item in self.per_finding.items() if not item.n]
         left = f"<p>No pair scored for both: {escape(', '.join(unscored))}.</p>" if unscored else ""
-        return html_table(head, rows) + left
+        return html_table(*self.table()) + left
 
 
 @needs(TEXTS)
-def compare(a: ScoreCard, b: ScoreCard) -> Comparison:
-    """Compare two score cards of the same references; resamples and seed are those of `a`.
+def compare(
+    a: object, b: object, references: object = None, **scoring: Unpack[Scoring]
+) -> Comparison:
+    """Compare two systems on the same references; resamples and seed are those of `a`.
+
+    Args:
+        a, b: score cards, or with `references` predictions as `score` takes them: two runs, say.
+        references: what both are scored against, such as the manifest of the runs.
+        **scoring: options of `score`.
 
     Raises:
         OptionError: the cards have different policies or findings.
         InputError: they share no id, or their references or patients differ.
     """
+    if references is not None:
+        a, b = (score(side, references, **scoring) for side in (a, b))
+    if not (isinstance(a, ScoreCard) and isinstance(b, ScoreCard)):
+        raise InputError(
+            f"expected two score cards, got {type(a).__name__} and {type(b).__name__}; to have "
+            "runs scored give references=, such as their manifest"
+        )
     if a.policy.name != b.policy.name:
         raise OptionError(
             f"the cards have the policies {a.policy.name} and {b.policy.name}; "
@@ -261,7 +290,7 @@ def _rows(
 def _difference(
     name: str, n: int, values: np.ndarray, drawn: np.ndarray, *test: Any
 ) -> FindingDifference:
-    a, b = (None if np.isnan(value) else float(value) for value in values)
+    a, b = (estimate(float(value), each, n) for value, each in zip(values, drawn, strict=True))
     found = estimate(float(values[0] - values[1]), drawn[0] - drawn[1], n)
     return FindingDifference(name, n, a, b, found, *test)
 

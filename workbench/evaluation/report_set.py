@@ -3,7 +3,8 @@
 Accepted: a mapping id -> text (or id -> {finding: code}); a DataFrame, CSV, TSV or Parquet with an
 id column and either a text column, or one column per finding (present, absent, uncertain, not
 mentioned or blank; the 1, 0, -1 and blank of CheXpert files too), or the columns finding and code
-that `workbench label` writes. A text column wins over labels beside it.
+that `workbench label` writes. A text column wins over labels beside it. Of the folder or the result
+of a run, the reports; of a manifest, its labels by `image_id`, and its patients.
 
 Nothing is dropped: an id without text stays, with None, and duplicate ids are refused, because
 which of two reports was meant cannot be known. The status of an id:
@@ -33,6 +34,8 @@ from workbench._progress import progress
 from workbench._repr import short_repr
 from workbench._tables import brief, listed, read_frame
 from workbench.backends.levels import TEXTS, needs
+from workbench.data.frames import within_source
+from workbench.data.manifest import Manifest
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.counts import NOT_SCORED, OUTCOMES, Pairs, Policy
 from workbench.findings import (
@@ -93,12 +96,13 @@ def read_reports(
     text_column: str = "text",
     patient_column: str | None = None,
 ) -> ReportSet:
-    """Read one side of a comparison: a mapping, a DataFrame, or a path.
+    """Read one side of a comparison: a mapping, a DataFrame, a run, a manifest, or a path.
 
     Args:
         source: a `ReportSet` is returned as it is.
         role: "predictions" or "references", for messages.
-        name: what it is called in tables; the file's stem, or the role, when None.
+        name: what it is called in tables; the stem of the file, the name of the folder of a run, or
+            the role, when None.
         patient_column: may be missing from one of the two sides.
 
     Raises:
@@ -109,16 +113,11 @@ def read_reports(
         return source
     if isinstance(source, Mapping):
         return _from_mapping(source, role, name or role)
-    frame, said, called = source, f"the table of {role}", name or role
-    if isinstance(source, (str, Path)):
-        path = Path(source)
-        frame, said, called = _read_file(path, role), path.name, name or path.stem
-    elif not isinstance(source, pd.DataFrame):
-        raise InputError(
-            f"expected {role} as a mapping id -> text, a DataFrame or the path of a CSV file, "
-            f"got {type(source).__name__}"
-        )
+    frame, said, called = _table(source, role)
+    called = name or called
     frame = frame.rename(columns=str)
+    if id_column == "id" and not {"id", "text"} & set(frame) and "image_id" in frame:
+        frame, patient_column = _of_manifest(frame, patient_column)
     columns = list(frame.columns)
     if id_column not in columns:
         raise InputError(
@@ -132,6 +131,51 @@ def read_reports(
         found = zip(ids, map(_text, frame[patient_column]), strict=True)
         patients = {key: who for key, who in found if who is not None}
     return ReportSet(called, role, kind, entries, findings, patients)
+
+
+def _table(source: object, role: str) -> tuple[pd.DataFrame, str, str]:
+    """Return a table, what messages call it, and what tables call it."""
+    if isinstance(source, pd.DataFrame):
+        return source, f"the table of {role}", role
+    if isinstance(source, Manifest):
+        return source.frame, f"the manifest of {role}", role
+    path = getattr(source, "folder", source)  # of the result of a run
+    if not isinstance(path, (str, Path)):
+        raise InputError(
+            f"expected {role} as a mapping id -> text, a DataFrame, a run, a manifest or the path "
+            f"of a CSV file, got {type(source).__name__}"
+        )
+    path = Path(path)
+    if path.is_dir():
+        return _reports(_read_file(_results(path), role), path.name), path.name, path.name
+    return _read_file(path, role), path.name, path.stem
+
+
+def _results(folder: Path) -> Path:
+    """Return the table of results of a run that has ended."""
+    if (path := folder / "results.parquet").is_file():
+        return path
+    if (folder / "run.json").is_file():
+        raise InputError(f"{folder.name}: the run has not ended; start it again, which resumes it")
+    raise InputError(f"{folder.name}: no run in this folder; expected what `workbench run` wrote")
+
+
+def _reports(frame: pd.DataFrame, said: str) -> pd.DataFrame:
+    """Return the reports among the answers of a run."""
+    chosen = frame[frame["task"] == "report"]
+    if len(frame) and not len(chosen):
+        found = listed(frame["task"].unique())
+        raise InputError(f"{said}: the run wrote no reports; its tasks: {found}")
+    return chosen
+
+
+def _of_manifest(frame: pd.DataFrame, patients: str | None) -> tuple[pd.DataFrame, str | None]:
+    """Return the table of a manifest with ids, and its column of patients where all are known."""
+    frame = frame.assign(id=frame["image_id"])
+    known = {"patient_id", "source"} <= set(frame) and frame["patient_id"].notna().all()
+    if patients is None and known:
+        return frame.assign(patient_id=within_source(frame, "patient_id")), "patient_id"
+    return frame, patients
 
 
 def _entries(
@@ -305,9 +349,9 @@ def _codes(side: ReportSet, ids: list[str], names: tuple[str, ...]) -> np.ndarra
 def _patients(
     ids: list[str], given: Mapping[Any, Any] | str | None, *sides: ReportSet
 ) -> tuple[str, ...]:
-    if given is None:
+    if given is None and all(side.patients is None for side in sides):
         return tuple(ids)
-    if isinstance(given, str):
+    if given is None or isinstance(given, str):
         tables = [side.patients for side in sides if side.patients is not None]
         if not tables:
             raise InputError(f"neither side has a column {given!r} of patients (--patient-column)")

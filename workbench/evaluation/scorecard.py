@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -201,6 +201,16 @@ def _interval(found: Estimate) -> str:
     return found.text().replace(" [", "\n[")
 
 
+class Scoring(TypedDict, total=False):
+    """Options of `score` that are the same for several systems."""
+
+    policy: str
+    patients: Mapping[Any, Any] | str | None
+    findings: Sequence[str] | None
+    resamples: int
+    seed: int
+
+
 @needs(TEXTS)
 def score(
     predictions: object,
@@ -217,11 +227,11 @@ def score(
     """Score predictions against references.
 
     Args:
-        predictions, references: reports or labels by id, as `read_reports` takes them; what that
-            returned where the columns of a table have other names.
+        predictions, references: reports or labels by id, as `read_reports` takes them (the folder
+            of a run, a manifest); what that returned where the columns of a table have other names.
         policy: one of `POLICIES`; omission is counted under every one.
-        patients: id -> patient, or the name of a column of either table; every id is its own
-            patient when None, and the card says so.
+        patients: id -> patient, or the name of a column of either table. When None those of a
+            manifest, else every id is its own patient, and the card says so.
         findings: what to score; all but "no finding" when None, and only those that a label table
             has columns for.
         resamples: bootstrap resamples; 0 leaves out the intervals of F1.
@@ -240,11 +250,12 @@ def score(
     expected = read_reports(references, role="references", patient_column=column)
     names = _findings(findings, predicted, expected)
     pairs = pair_up(predicted, expected, names, patients)
+    known = patients is not None or bool(predicted.patients or expected.patients)
     rows, averages = count_pairs(pairs, chosen, resamples=resamples, seed=seed)
     provenance = {
         "predictions": f"{predicted.name} ({predicted.kind})",
         "references": f"{expected.name} ({expected.kind})",
-        "patients": "one for each id" if patients is None else "given",
+        "patients": "given" if known else "one for each id",
         "workbench": __version__,
         "numpy": np.__version__,
     }
@@ -261,7 +272,7 @@ def score(
         provenance=provenance,
         texts=_measure(predicted, expected, pairs) if text_metrics else None,
     )
-    return replace(card, warnings=_warnings(card, patients is not None))
+    return replace(card, warnings=_warnings(card, known))
 
 
 def _warnings(card: ScoreCard, patients_given: bool) -> tuple[str, ...]:
