@@ -99,11 +99,11 @@ def _id(words: tf.PreTrainedTokenizerFast, token: str) -> int:
     return int(words.convert_tokens_to_ids(token))
 
 
-def llava(directory: Path) -> Path:
+def llava(directory: Path, size: int = 42) -> Path:
     """CLIP with a class token that is dropped; shorter edge, then centre crop."""
     words = tokenizer(image_token="<image>")
     images = tf.LlavaImageProcessorPil(
-        size={"shortest_edge": 42}, crop_size={"height": 42, "width": 42}, do_pad=False
+        size={"shortest_edge": size}, crop_size={"height": size, "width": size}, do_pad=False
     )
     processor = tf.LlavaProcessor(
         images,
@@ -114,7 +114,7 @@ def llava(directory: Path) -> Path:
         chat_template=_chat("<image>"),
     )
     config = tf.LlavaConfig(
-        vision_config=tf.CLIPVisionConfig(**siglip(42), projection_dim=32),
+        vision_config=tf.CLIPVisionConfig(**siglip(size), projection_dim=32),
         text_config=text(tf.LlamaConfig, len(words)),
         image_token_index=_id(words, "<image>"),
         vision_feature_layer=-2,
@@ -171,18 +171,21 @@ def llava_onevision(directory: Path) -> Path:
     return _write(directory, config, processor)
 
 
-def gemma3(directory: Path) -> Path:
+def gemma3(directory: Path, size: int = 56) -> Path:
     """2 x 2 patches pooled into a token, image tokens look both ways, sliding windows."""
     words = tokenizer(image_token="<image>", boi_token="<boi>", eoi_token="<eoi>")
-    images = tf.Gemma3ImageProcessorPil(size={"height": 56, "width": 56})
-    processor = tf.Gemma3Processor(images, words, image_seq_length=16, chat_template=_chat("<boi>"))
+    images = tf.Gemma3ImageProcessorPil(size={"height": size, "width": size})
+    tokens = (size // 14) ** 2
+    processor = tf.Gemma3Processor(
+        images, words, image_seq_length=tokens, chat_template=_chat("<boi>")
+    )
     config = tf.Gemma3Config(
-        vision_config=tf.SiglipVisionConfig(**siglip(56)),
+        vision_config=tf.SiglipVisionConfig(**siglip(size)),
         text_config=text(
             tf.Gemma3TextConfig, len(words), sliding_window=11, query_pre_attn_scalar=8,
             layer_types=["sliding_attention", "sliding_attention", "full_attention"],
         ),
-        mm_tokens_per_image=16,
+        mm_tokens_per_image=tokens,
         image_token_index=_id(words, "<image>"),
         boi_token_index=_id(words, "<boi>"), eoi_token_index=_id(words, "<eoi>"),
     )  # fmt: skip

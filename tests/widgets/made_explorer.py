@@ -83,6 +83,7 @@ def _side(name: str, seed: int, texts: bool) -> dict:
     mask[60:80, 30:50] = True
     return {
         "name": name,
+        "closed": "",
         "radiograph": radiograph_of(radiograph),
         "seen": model_view_of(radiograph, radiograph.geometry(64)),
         "truth": outlines_of({"pleural effusion": mask}),

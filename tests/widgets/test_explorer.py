@@ -7,6 +7,7 @@ import html
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 import workbench as wb
+from tests.backends.families import FAMILIES
 from tests.widgets.conftest import FINDING
 from workbench._repr import plain
 from workbench.errors import InputError, OptionError
@@ -22,6 +24,7 @@ from workbench.saliency import METHODS
 from workbench.widgets import Explorer, radiographs
 from workbench.widgets._worker import Cancelled, Job, watched
 from workbench.widgets.explorer import DEFAULTS, checked_settings
+from workbench.widgets.explorer_side import rows_of
 
 
 @pytest.fixture(scope="module")
@@ -309,6 +312,58 @@ def test_against_is_a_method_an_image_or_a_model(mini, case, tiny):
     number = answer["answer"]["passage"]["number"]
     looked = ask(models, "look", side=1, method="attention", passage=number, choice={})
     assert looked["answer"]["grid"]["shape"] == list(models.sides[1].passages[0].trace.layout.grid)
+
+
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory):
+    return wb.load_model(FAMILIES["llava"](tmp_path_factory.mktemp("llava")), dtype="float32")
+
+
+def test_two_families_show_one_radiograph_each_as_it_sees_it(mini, llava, tmp_path):
+    grey = np.zeros((210, 140), np.uint8)
+    grey[60:90, 20:50] = 255
+    widget = wb.explore(mini, Radiograph.from_array(grey), against=llava)
+    for side in widget.sides:
+        side._keep("report", side.model.report(side.image, max_new_tokens=5))
+    first, second = widget.state()["sides"]
+    assert {m["name"] for m in first["methods"]} - {m["name"] for m in second["methods"]} == {
+        "rollout",
+        "integrated_gradients_patches",
+    }
+    for state, side in zip((first, second), widget.sides, strict=True):
+        seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(state["seen"]["png"])))) > 127
+        left, top, right, bottom = state["seen"]["box"]
+        rows, columns = np.nonzero(seen)
+        middle = (
+            left + (columns.mean() + 0.5) / seen.shape[1] * (right - left),
+            top + (rows.mean() + 0.5) / seen.shape[0] * (bottom - top),
+        )
+        np.testing.assert_allclose(middle, (35, 75), atol=1.5)
+        assert rows_of(side.trace(1))["shape"][1:] == list(side.trace(1).layout.grid)
+    page = widget.save(tmp_path / "two.html").read_text(encoding="utf-8")
+    held = json.loads(re.search(r'id="held">(.+?)</script>', page)[1])
+    assert {one["side"] for one in held["said"]} == {0, 1}
+
+
+def test_of_an_endpoint_there_are_texts_only(mini, case, trace, tmp_path):
+    pytest.importorskip("openai")
+    served = wb.load_model("http://127.0.0.1:9/v1", name="served")
+    bare = replace(trace.generation, tokens=(), token_ids=(), offsets=(), logprobs=np.zeros(0))
+    widget = listening(wb.explore(mini, case, report=trace, against=served))
+    widget.sides[1]._keep("report", replace(bare, model=served.identity))
+    side = json.loads(json.dumps(plain(widget.state()["sides"][1])))
+    assert "behind an endpoint, which writes texts only" in side["closed"]
+    assert (side["methods"], side["layers"], side["heads"]) == ([], 0, 0)
+    (passage,) = side["passages"]
+    assert passage["rows"] is None and passage["text"] == trace.text
+    assert [row["finding"] for row in passage["findings"]] == [
+        row["finding"] for row in widget.sides[0].passages[0].page["findings"]
+    ]
+    asked = {"side": 1, "passage": 1, "method": "relevancy", "choice": {}}
+    for name in ("map", "ground", "rows"):
+        assert "behind an endpoint" in ask(widget, name, **asked)["failure"]
+    assert "behind an endpoint" in widget.save(tmp_path / "two.html").read_text(encoding="utf-8")
+    assert html.escape(trace.text) in widget.still()
 
 
 def test_wrong_arguments_are_refused(mini, case, trace):

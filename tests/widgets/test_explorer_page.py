@@ -429,6 +429,59 @@ def test_two_radiographs_share_the_finding_and_the_view(bare):
     changes(page, lambda: page.click("button[aria-label='Zoom in']"), nth=1)
 
 
+def test_two_reports_are_compared_finding_by_finding(bare):
+    state = made_state(sides=2)
+    effusion, _ = state["sides"][1]["passages"][0]["findings"]
+    state["sides"][1]["passages"][0]["findings"] = [effusion | {"side": "right"}]
+    page = open_made(bare, state=state, height=900)
+    ready(page)
+    assert page.inner_text(".wbx-differences summary") == (
+        "Findings stated: 2; the reports differ in 2"
+    )
+    rows = page.locator(".wbx-stated tbody tr")
+    cells = [rows.nth(n).locator("th, td").all_inner_texts() for n in range(2)]
+    assert cells == [
+        ["\u2260 pleural effusion", "+ present, left", "+ present, right"],
+        ["\u2260 pneumothorax", "\u2212 absent", "not mentioned"],
+    ]
+    page.click(".wbx-stated button:has-text('pneumothorax')")
+    pressed = page.locator(".wbx-texts .wbx-chip[data-finding='pneumothorax'][aria-pressed='true']")
+    assert pressed.count() == 1
+    page.click(".wbx-stated button:has-text('effusion')")
+    pressed = page.locator(".wbx-texts [data-finding='pleural effusion'][aria-pressed='true']")
+    assert pressed.count() == 2
+
+
+def test_a_side_without_an_inside_says_so_in_one_sentence(bare):
+    state = made_state(sides=2)
+    state["sides"][0] |= {"closed": "It writes <i>texts</i> only.", "methods": [], "layers": 0}
+    state["sides"][0]["passages"][0] |= {"rows": None}
+    page = open_made(bare, state=state)
+    page.wait_for_selector(".wbx-maptitle")
+    panels = page.locator(".wbx-panel")
+    assert "It writes <i>texts</i> only." in panels.nth(0).inner_text()
+    page.select_option(METHOD, "relevancy")
+    page.wait_for_function("window.asked.some((one) => one.ask === 'map')")
+    page.select_option(COLOUR, "image")
+    page.wait_for_function("window.asked.some((one) => one.ask === 'ground')")
+    assert {one["side"] for one in asked(page, "map") + asked(page, "ground")} == {1}
+    page.click(".wbx-texts >> nth=0 >> .wbx-word >> nth=2")
+    assert "It writes <i>texts</i> only." in panels.nth(0).inner_text()
+    assert page.locator(".wb-failure").count() == 0
+
+
+def test_what_one_of_two_models_lacks_is_told_in_its_place(bare):
+    page = open_made(bare, state=made_state(sides=2))
+    ready(page)
+    page.evaluate("""() => { const before = window.python; window.python = (content, reply) =>
+        content.ask !== "map" || content.side ? before(content, reply) :
+          reply({id: content.id, kind: "InputError", failure: "Rollout: not defined."}); }""")
+    page.select_option(METHOD, "relevancy")
+    page.wait_for_function("document.querySelectorAll('.wbx-maptitle').length === 1")
+    assert "No map: Rollout: not defined." in page.locator(".wbx-panel").nth(0).inner_text()
+    assert page.locator(".wb-failure").count() == 0
+
+
 def test_two_methods_stand_side_by_side(page):
     page.select_option("label:has-text('Second map') select", "relevancy")
     page.wait_for_function("document.querySelectorAll('.wbx-maptitle').length === 2")

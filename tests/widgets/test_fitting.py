@@ -100,7 +100,7 @@ def test_two_sides_fit_with_both_their_texts(bare):
     state = made_state(sides=2)
     page = open_made(bare, state=state, width=1440, height=900, alone=True)
     page.wait_for_function("document.querySelectorAll('.wbx-below > .wbx-details').length === 2")
-    assert hidden(page, *MAP, ".wbx-words") == []
+    assert hidden(page, *MAP, ".wbx-words", ".wbx-differences summary") == []
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 480), (700, 900)])

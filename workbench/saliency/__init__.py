@@ -18,6 +18,7 @@ from workbench.saliency.explain import (
     explain,
     explain_answer,
     explain_target,
+    methods_for,
 )
 from workbench.saliency.randomisation import RandomisationCheck, check_target, randomisation
 from workbench.saliency.scorer import Scorer, Target, finding_target, make_target
@@ -39,5 +40,6 @@ __all__ = [
     "explain_target",
     "finding_target",
     "make_target",
+    "methods_for",
     "randomisation",
 ]

@@ -49,6 +49,7 @@ class Method:
         run: takes (scorer, grid, **options), or (trace, selection, **options) where `recorded`.
         unit: what a value is; where `signed`, values below 0 speak against the target.
         recorded: reads attention from the trace and needs no model.
+        patchwise: defined where the vision tower is one stack over the patches of the whole image.
         layer, head: which ones, in words.
         options: fixed options of this name.
         level: of the model that it needs; "writer" where it only changes the image.
@@ -60,6 +61,7 @@ class Method:
     signed: bool = False
     paper: str = ""
     recorded: bool = False
+    patchwise: bool = False
     layer: str = "whole model"
     head: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -81,7 +83,7 @@ _TABLE = (
         paper="Vaswani et al. 2017; no explanation by itself (Jain & Wallace 2019)",
     ),
     Method(
-        "rollout", attention.rollout, "share of attention", recorded=True,
+        "rollout", attention.rollout, "share of attention", recorded=True, patchwise=True,
         paper="Abnar & Zuidema 2020, arXiv 2005.00928",
     ),
     Method(
@@ -103,7 +105,7 @@ _TABLE = (
     ),
     Method(
         "integrated_gradients_patches", gradients.integrated_gradients, _LOGPROB, signed=True,
-        layer="patch embedding", options={"over": "patches"},
+        layer="patch embedding", options={"over": "patches"}, patchwise=True,
         paper="Sundararajan et al. 2017, over patch embeddings",
     ),
     Method(
@@ -266,6 +268,12 @@ def method_of(name: object) -> Method:
     if not isinstance(name, str) or name not in METHODS:
         raise OptionError(unknown_name("method", name, METHODS))
     return METHODS[name]
+
+
+@needs(READER)
+def methods_for(model: ChestXrayModel) -> tuple[str, ...]:
+    """Return the names of the methods that are defined for a model, in the order of `METHODS`."""
+    return tuple(name for name, one in METHODS.items() if model.patchwise or not one.patchwise)
 
 
 def _settings(method: Method, options: Mapping[str, object]) -> dict[str, object]:

@@ -3,6 +3,9 @@
     wb.explore(model, image)
     wb.explore(model, image, against=other_model)       # or another image, or a second method
 
+Two models on one radiograph: each with its own texts and maps, and what they state finding by
+finding. Of a model that shows nothing of its inside (an endpoint) there are the texts.
+
 A click on a word, phrase, sentence or finding shows where it came from, by any method of
 `wb.saliency`; words can be coloured by what the image contributed to them; questions are answered
 in place. Where no widget can run a picture stands in, and `save` writes a page that needs no
@@ -19,7 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from workbench._store import whole_file
-from workbench.backends.levels import READER, needs
+from workbench.backends.levels import WRITER, needs
 from workbench.errors import InputError, OptionError
 from workbench.figures.words import FULL
 from workbench.generation import Generation
@@ -107,7 +110,7 @@ def checked_settings(kept: Mapping[str, Any], given: object, sides: int) -> dict
     return {**kept, **new}
 
 
-@needs(READER)
+@needs(WRITER)
 def explore(
     model: ChestXrayModel,
     image: object,
@@ -189,8 +192,8 @@ class Explorer(Front):
     @quick
     def rows(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Return the attention of every token of a text in one layer or head."""
-        passage = self._side(message).passage(message.get("passage"))
-        return rows_of(passage.trace, part_in(message, "layer"), part_in(message, "head"))
+        trace = self._side(message).trace(message.get("passage"))
+        return rows_of(trace, part_in(message, "layer"), part_in(message, "head"))
 
     @slow
     def map(self, message: Mapping[str, Any], job: Job) -> dict[str, Any]:
@@ -266,7 +269,7 @@ class Explorer(Front):
         key = map_key(message)
         if (kept := self._maps.get(key)) is not None:
             return kept
-        trace = self._side(message).passage(message.get("passage")).trace
+        trace = self._side(message).trace(message.get("passage"))
         made = map_for(trace, message)
         found = self._maps[key] = {"grid": grid_of(made.values), **said_of(made)}
         if len(self._maps) > MOST_MAPS:

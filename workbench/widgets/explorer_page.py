@@ -73,6 +73,8 @@ def _said(sides: Sequence[Side], check: Callable[[], None]) -> list[dict[str, An
     found = []
     for number, side in enumerate(sides):
         for passage in list(side.passages):
+            if passage.trace is None:
+                continue
             for choice in _choices(passage):
                 check()
                 message = {"method": "attention", "choice": choice}
@@ -115,7 +117,7 @@ def _side(side: Side, method: str) -> str:
     words = "The report is written when the app is opened in a running notebook."
     image_map, warnings = None, ""
     if report is not None:
-        image_map, words = _map(report.trace, method), report.trace.text
+        image_map, words = _map(report.trace, method), report.generation.text
         warnings = "".join(
             f'<p style="{_NOTICE}">\u26a0 {escape(row["code"])}: {escape(row["message"])}</p>'
             for row in report.page["warnings"]
@@ -128,8 +130,10 @@ def _side(side: Side, method: str) -> str:
     )
 
 
-def _map(trace: Trace, method: str) -> ImageMap | None:
+def _map(trace: Trace | None, method: str) -> ImageMap | None:
     """Return the map of the first finding that is stated, by what was recorded."""
+    if trace is None:
+        return None
     method = method if METHODS[method].recorded else "attention"
     first = next(iter(label(trace.text).present), None)
     try:

@@ -13,6 +13,7 @@ import numpy as np
 
 from workbench._repr import plain, short_repr
 from workbench.attention.word_maps import patch_rows
+from workbench.backends.levels import READER, check_level
 from workbench.errors import InputError, OptionError
 from workbench.figures.numbers import method_name
 from workbench.findings import NO_FINDING
@@ -26,7 +27,7 @@ from workbench.model.tokenizer import tokens_within
 from workbench.reports import label, sentences
 from workbench.saliency import METHODS, Method, explain
 from workbench.saliency.cautions import caution_of
-from workbench.saliency.explain import method_of
+from workbench.saliency.explain import method_of, methods_for
 from workbench.trace import ImageMap, Selection, Trace
 from workbench.widgets._front import number_in
 from workbench.widgets._worker import Job
@@ -58,18 +59,33 @@ class Side:
         self._count = 0
         self.lock = threading.RLock()
         if report is not None:
-            self.add("report", self._traced(report))
+            self._check(report)
+            self._keep("report", report)
 
     @property
     def small(self) -> bool:
         """Whether the model writes a report in about a second."""
         return self.model.card.parameters.get("total", SMALL + 1) <= SMALL
 
-    def add(self, kind: str, trace: Trace, question: str = "") -> Passage:
-        """Keep one more text."""
+    @cached_property
+    def closed(self) -> str:
+        """One sentence where the model shows nothing of its inside: then there are texts only."""
+        try:
+            check_level(self.model, READER, "a map")
+        except OptionError as error:
+            return str(error)
+        return ""
+
+    def _keep(self, kind: str, written: Generation | Trace, question: str = "") -> Passage:
+        """Keep one more text, with its trace where the model is open."""
+        trace = None
+        if isinstance(written, Trace):
+            trace, written = written.attach(self.model), written.generation
+        elif not self.closed:
+            trace = self.model.trace(self.image, written)
         with self.lock:
             self._count += 1
-            passage = Passage(self._count, kind, trace, question)
+            passage = Passage(self._count, kind, written, trace, question)
             self.passages.append(passage)
             if len(self.passages) > MOST_TEXTS:
                 old = next(p for p in self.passages if p.kind != "report")
@@ -87,27 +103,30 @@ class Side:
         there = ", ".join(map(str, known)) or "none yet"
         raise OptionError(f"no text number {number!r} here; there are: {there}")
 
+    def trace(self, number: object) -> Trace:
+        """Return the trace of a text, or raise OptionError where the model shows none."""
+        if (trace := self.passage(number).trace) is None:
+            raise OptionError(self.closed)
+        return trace
+
     def ensure_report(self) -> None:
         """Have the report written where there is none."""
         with self.lock:
             if not self.passages:
-                self.add("report", self.model.trace(self.image))
+                self._keep("report", self.model.report(self.image))
 
-    def _traced(self, report: Generation | Trace) -> Trace:
-        """Return the trace of a report that is there already."""
-        if isinstance(report, Generation):
-            return self.model.trace(self.image, report)
-        if not isinstance(report, Trace):
+    def _check(self, report: object) -> None:
+        """Refuse what is no report about the image."""
+        if not isinstance(report, (Generation, Trace)):
             raise InputError(
                 f"expected a Generation or a Trace, got {type(report).__name__}; leave report out "
                 "to have one written"
             )
-        if not np.array_equal(report.image.pixels, self.image.pixels):
+        if isinstance(report, Trace) and not np.array_equal(report.image.pixels, self.image.pixels):
             raise InputError(
                 f"the trace is about {report.image.contract.source!r} and the image is "
                 f"{self.image.contract.source!r}; give the image that was traced"
             )
-        return report.attach(self.model)
 
     def write(self, job: Job) -> Passage:
         """Write the report, or another one with chance where it is there, piece by piece."""
@@ -125,7 +144,7 @@ class Side:
         messages = prompts.question_messages(question)
         reports = [p for p in self.passages if p.kind != "answer"]
         if reports:
-            before = reports[-1].trace.text
+            before = reports[-1].generation.text
             messages = [*prompts.report_messages(), answer(before), follow_up(question)]
         asked = self.model.jobs(self.image, [("chat", messages, DecodingSettings())])
         return self._stream(self.model.stream(asked[0]), "answer", question.strip(), job)
@@ -141,16 +160,16 @@ class Side:
         if generation is None or not generation.token_ids or not generation.text.strip():
             job.check()
             raise InputError("the model wrote nothing; ask in other words")
-        return self.add(kind, self.model.trace(self.image, generation), question)
+        return self._keep(kind, generation, question)
 
     def ground(self, number: object) -> list[float | None]:
         """Return what the image contributed to each word of a text, nats; kept once it is known."""
-        passage = self.passage(number)
+        passage, trace = self.passage(number), self.trace(number)
         if passage.number not in self.contributions:
             own = self.model.card.domain == "phantom"
             # A drawn phantom is another patient only to a model of phantoms.
             names = [n for n in ABLATIONS if own or n != "other patient"]
-            words = ground(passage.trace, ablations=names).words()
+            words = ground(trace, ablations=names).words()
             self.contributions[passage.number] = words["contribution"].tolist()
         return self.contributions[passage.number]
 
@@ -159,18 +178,23 @@ class Side:
         return {
             "name": name,
             **self._looks,
-            "methods": method_list(self.model.identity.sha256),
-            "layers": self.model.sizes.layers,
+            "closed": self.closed,
+            "methods": self._methods(),
+            "layers": 0 if self.closed else self.model.sizes.layers,
             **self.texts(),
         }
+
+    def _methods(self) -> list[dict[str, Any]]:
+        names = () if self.closed else methods_for(self.model)
+        return [one for one in method_list(self.model.identity.sha256) if one["name"] in names]
 
     @cached_property
     def _looks(self) -> dict[str, Any]:
         """What never changes about a side, and is much: image, the model's view of it, outlines."""
-        geometry = self.model.geometry(self.image)
+        geometry = None if self.closed else self.model.geometry(self.image)
         return {
             "radiograph": radiograph_of(self.image),
-            "seen": model_view_of(self.image, geometry),
+            "seen": model_view_of(self.image, geometry, size=self.model.image_size),
             "truth": outlines_of(self.masks),
         }
 
@@ -178,7 +202,8 @@ class Side:
         """Return the texts, what the image contributed, and heads that can be told apart."""
         with self.lock:
             passages, contributions = list(self.passages), dict(self.contributions)
-        mean = any(passage.trace.language.mean_heads for passage in passages)
+        traces = [passage.trace for passage in passages if passage.trace is not None]
+        mean = bool(self.closed) or any(trace.language.mean_heads for trace in traces)
         return {
             "passages": [passage.page for passage in passages],
             "contributions": {str(number): row for number, row in contributions.items()},
@@ -242,12 +267,14 @@ def part_in(message: Mapping[str, Any], name: str) -> int | None:
 class Passage:
     """One text that a model wrote about one image: its number among all texts of a side.
 
-    `kind` is "report", "sample" (written again with chance) or "answer".
+    `kind` is "report", "sample" (written again with chance) or "answer". There is no trace of a
+    model that shows nothing of its inside.
     """
 
     number: int
     kind: str
-    trace: Trace
+    generation: Generation
+    trace: Trace | None
     question: str = ""
 
     __repr__ = short_repr
@@ -255,29 +282,29 @@ class Passage:
     @cached_property
     def page(self) -> dict[str, Any]:
         """Everything that a page needs to show and colour the text; not to be changed."""
-        trace, generation = self.trace, self.trace.generation
+        trace, generation = self.trace, self.generation
         return {
             "number": self.number,
             "kind": self.kind,
             "question": self.question,
-            "text": trace.text,
-            "offsets": [list(pair) for pair in trace.layout.offsets],
+            "text": generation.text,
+            "offsets": [list(pair) for pair in generation.offsets],
             "words": plain(generation.words),
-            "sentences": [[part.start, part.end] for part in sentences(trace.text)],
-            "findings": findings_of(trace),
+            "sentences": [[part.start, part.end] for part in sentences(generation.text)],
+            "findings": findings_of(generation.text, trace),
             "warnings": plain([w for w in generation.warnings if w.code != "notice"]),
             "origin": _origin(generation),
-            "rows": rows_of(trace),
+            "rows": None if trace is None else rows_of(trace),
         }
 
 
-def findings_of(trace: Trace) -> list[dict[str, Any]]:
+def findings_of(text: str, trace: Trace | None = None) -> list[dict[str, Any]]:
     """Return the findings that a text speaks of, each once, with the words that name it."""
     found = []
-    for row in label(trace.text).rows:
+    for row in label(text).rows:
         if row.finding == NO_FINDING:
             continue
-        chosen = trace.select(finding=row.finding)
+        chosen = row if trace is None else trace.select(finding=row.finding)
         said = {"finding": row.finding, "code": row.code, "side": row.side}
         found.append(said | {"start": chosen.start, "end": chosen.end})
     return found

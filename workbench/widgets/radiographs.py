@@ -103,11 +103,26 @@ def pixels_of(image: Radiograph) -> dict[str, Any]:
     return {"png": png, "bits": bits, "width": width, "height": height}
 
 
-def model_view_of(image: Radiograph, geometry: FitGeometry) -> dict[str, Any]:
-    """Return what a model sees of an image: png, bits, its box and the crop in original pixels."""
+def model_view_of(
+    image: Radiograph, geometry: FitGeometry | None, *, size: int = 0
+) -> dict[str, Any]:
+    """Return what a model sees of an image: png, bits, its box and the crop in original pixels.
+
+    Where the fit is the model's own and not the image's, what it sees is drawn as a square of
+    `size` pixels; without a geometry it is the whole image.
+    """
+    if geometry is None:
+        whole = image.size[0], image.size[1]
+        geometry = FitGeometry(whole, size, "crop", (size, size), (0, 0))
     side = geometry.size
+    if geometry == image.geometry(side):
+        seen = image.model_view(side)
+    else:
+        small = Image.fromarray(np.asarray(image.pixels, np.float32))
+        how = {"resample": Image.Resampling.LANCZOS, "box": geometry.crop_box}
+        seen = np.asarray(small.resize((size or side, size or side), **how)).clip(0, 1)
     return {
-        "png": png_text(image.model_view(side)),
+        "png": png_text(seen),
         "bits": 8,
         "box": list(geometry.box_to_original((0, 0, side, side))),
         "crop": list(geometry.crop_box),

@@ -5,7 +5,7 @@ import { IMAGE_KEYS, startView } from "./radiograph.js";
 import { MapFinder } from "./mapfinder.js";
 import { Panel } from "./panel.js";
 import { pictureOf, svgOf } from "./pictures.js";
-import { Texts } from "./texts.js";
+import { Differences, Texts } from "./texts.js";
 import { COLOUR_NAMES } from "./words.js";
 import { frozenModel } from "./frozen.js";
 
@@ -118,13 +118,14 @@ class ExplorerView {
         pick: () => this.settings.pick,
       },
     }));
+    this.differences = this.sides.length > 1 && new Differences(this.sides.map(({ name }) => name),
+      (at, passage, choice) => this.choose(at, passage, choice));
     replace(this.textColumn, make("div", { class: "wbx-words-row" }, group("Words", menus.colour.field, menus.pick.field)),
-      this.texts.map(({ element }) => element));
+      this.differences && this.differences.element, this.texts.map(({ element }) => element));
   }
 
   methods() {
-    const [{ methods }] = this.sides;
-    return methods;
+    return (this.sides.find(({ closed }) => !closed) ?? this.sides[0]).methods;
   }
 
   // One radiograph, or two: two sides, or two methods of one side.
@@ -154,11 +155,17 @@ class ExplorerView {
       this.texts[at].update(this.sides[at].passages);
       this.texts[at].colour(this.settings.colour, this.contributions[at], this.full);
     });
+    this.compare();
     this.fillLayers();
   }
 
+  compare() { if (this.differences) this.differences.update(this.sides); }
+
+  // Layers and heads that every model has which shows its inside.
   fillLayers() {
-    const { layers, heads } = this.sides[0];
+    const open = this.sides.filter(({ closed }) => !closed);
+    const [layers, heads] = ["layers", "heads"].map((name) => Math.min(...open.map((side) => side[name])));
+    if (!open.length) return;
     const numbers = (count, mean) => [{ value: "", label: mean },
       ...Array.from({ length: count }, (_, at) => ({ value: at, label: String(at) }))];
     this.menus.layer.set(numbers(layers, "mean"), this.settings.layer ?? "");
@@ -261,6 +268,7 @@ class ExplorerView {
       const { passages } = this.sides[side];
       if (!passages.some(({ number }) => number === passage.number)) passages.push(passage);
       texts.update(passages);
+      this.compare();
       texts.colour(this.settings.colour, this.contributions[side], this.full);
       if (this.chosen[side] === before) this.chooseFirst(side); // what was clicked meanwhile stays chosen
       this.app.say(`${label}: done. ${passage.text}`);
@@ -276,7 +284,7 @@ class ExplorerView {
     for (const [at, side] of this.sides.entries()) {
       for (const passage of [...side.passages].reverse()) {
         if (this.contributions[at][passage.number] || this.settings.colour !== "image") continue;
-        if (this.frozen) continue;
+        if (this.frozen || side.closed) continue;
         const asked = this.front.ask("ground", { side: at, passage: passage.number });
         this.texts[at].follow(asked, "Reading the text without its image");
         try {

@@ -23,6 +23,7 @@ export class MapFinder {
   }
 
   updatePanel(panel, at, now) {
+    if (panel.facts?.closed) { panel.empty(panel.facts.closed); return; }
     const chosen = this.view.chosen[panel.side];
     const method = this.view.methodOf(at);
     if (!chosen || !method) { panel.empty("Click a word to see where it came from."); return; }
@@ -107,10 +108,12 @@ export class MapFinder {
 
   complain(panel, key, error, empty = true) {
     if (this.view.closed) return;
-    this.view.app.fail(error);
+    // Of two models one may lack what the other has: that is told in its place.
+    const own = this.view.sides.length > 1 && error.kind === "InputError";
+    if (!own) this.view.app.fail(error);
     if (!empty || panel.wanted !== key) return;
     panel.wanted = null;
     const again = computeButton(() => this.updatePanel(panel, this.view.panels.indexOf(panel), true));
-    panel.empty(error.cancelled ? "Stopped." : "No map.", this.view.frozen ? null : again);
+    panel.empty(error.cancelled ? "Stopped." : own ? `No map: ${error.message}` : "No map.", this.view.frozen || own ? null : again);
   }
 }

@@ -21,12 +21,13 @@ export class Texts {
       frozen ? null : this.form());
   }
 
-  warnings({ radiograph }) {
+  warnings({ radiograph, closed }) {
     this.told = new Set(radiograph.warnings.map(({ code }) => code));
     const rows = radiograph.warnings.map(warningBox);
     return make("details", { class: "wbx-image-facts" },
       make("summary", {}, radiograph.facts[0], radiograph.warnings.length ? ` \u2013 \u26a0 ${radiograph.warnings.length}` : ""),
-      make("div", { class: "wbx-details" }, radiograph.facts.slice(1).join(" \u00b7 ")), rows);
+      make("div", { class: "wbx-details" }, radiograph.facts.slice(1).join(" \u00b7 ")), rows,
+      closed && make("div", { class: "wbx-details" }, closed));
   }
 
   form() {
@@ -119,6 +120,45 @@ export class Texts {
   key(event, number) { (this.shown.get(number) ?? [...this.shown.values()].at(-1))?.text.key(event); }
 
   follow(asked, label) { followed(this.work, asked, label); }
+}
+
+// What the newest reports of two sides state, finding by finding, and where they differ.
+export class Differences {
+  constructor(names, chosen) {
+    this.names = names;
+    this.chosen = chosen;
+    this.title = make("summary", {});
+    this.table = make("div", { class: "wbx-stated" });
+    this.element = make("details", { class: "wbx-differences" }, this.title, this.table);
+    this.element.open = window.innerHeight > 850; // the texts come first where there is little room
+  }
+
+  update(sides) {
+    const reports = sides.map(({ passages }) => passages.filter(({ kind }) => kind !== "answer").at(-1));
+    this.element.hidden = !reports.every(Boolean);
+    if (this.element.hidden) return;
+    const stated = reports.map(({ findings }) => new Map(findings.map((row) => [row.finding, row])));
+    const names = [...new Set(stated.flatMap((rows) => [...rows.keys()]))];
+    const rows = names.map((name) => {
+      const found = stated.map((of) => of.get(name));
+      const differ = found[0]?.code !== found[1]?.code || found[0]?.side !== found[1]?.side;
+      return { name, found, differ };
+    });
+    const count = rows.filter(({ differ }) => differ).length;
+    this.title.textContent = names.length ? `Findings stated: ${names.length}; the reports differ in ${count}`
+      : "Neither report states a finding";
+    replace(this.table, names.length > 0 && make("table", {},
+      make("thead", {}, make("tr", {}, ["Finding", ...this.names].map((name) => make("th", { scope: "col" }, name)))),
+      make("tbody", {}, rows.map((row) => this.row(row, reports)))));
+  }
+
+  row({ name, found, differ }, reports) {
+    const at = found.findIndex(Boolean);
+    const choose = button(differ ? `\u2260 ${name}` : name, () => this.chosen(at, reports[at].number, { finding: name }),
+      { class: "wb-button wbx-chip", title: differ ? "The reports differ" : "The reports say the same" });
+    const cells = found.map((row) => make("td", {}, row ? `${CODES[row.code] ?? row.code}${row.side ? `, ${row.side}` : ""}` : "not mentioned"));
+    return make("tr", { class: differ ? "wbx-differ" : "" }, make("th", { scope: "row" }, choose), cells);
+  }
 }
 
 function warningBox({ code, message }) {
