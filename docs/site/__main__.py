@@ -64,9 +64,9 @@ def build(
     Raises:
         WorkbenchError: a lesson failed, or there is no such lesson; what was made so far stays.
     """
-    from workbench.model.card import card
+    from workbench.interface import load_model
 
-    described = card(model, hashes=False)
+    described = load_model(model).card
     course = lessons(notebooks)
     chosen = [lesson for lesson in course if not only or lesson.number in only]
     if not chosen:

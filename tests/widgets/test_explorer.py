@@ -324,7 +324,7 @@ def test_two_families_show_one_radiograph_each_as_it_sees_it(mini, llava, tmp_pa
     grey[60:90, 20:50] = 255
     widget = wb.explore(mini, Radiograph.from_array(grey), against=llava)
     for side in widget.sides:
-        side._keep("report", side.model.report(side.image, max_new_tokens=5))
+        side.add("report", side.model.report(side.image, max_new_tokens=5))
     first, second = widget.state()["sides"]
     assert {m["name"] for m in first["methods"]} - {m["name"] for m in second["methods"]} == {
         "rollout",
@@ -350,7 +350,7 @@ def test_of_an_endpoint_there_are_texts_only(mini, case, trace, tmp_path):
     served = wb.load_model("http://127.0.0.1:9/v1", name="served")
     bare = replace(trace.generation, tokens=(), token_ids=(), offsets=(), logprobs=np.zeros(0))
     widget = listening(wb.explore(mini, case, report=trace, against=served))
-    widget.sides[1]._keep("report", replace(bare, model=served.identity))
+    widget.sides[1].add("report", replace(bare, model=served.identity))
     side = json.loads(json.dumps(plain(widget.state()["sides"][1])))
     assert "behind an endpoint, which writes texts only" in side["closed"]
     assert (side["methods"], side["layers"], side["heads"]) == ([], 0, 0)

@@ -60,7 +60,7 @@ class Side:
         self.lock = threading.RLock()
         if report is not None:
             self._check(report)
-            self._keep("report", report)
+            self.add("report", report)
 
     @property
     def small(self) -> bool:
@@ -76,7 +76,7 @@ class Side:
             return str(error)
         return ""
 
-    def _keep(self, kind: str, written: Generation | Trace, question: str = "") -> Passage:
+    def add(self, kind: str, written: Generation | Trace, question: str = "") -> Passage:
         """Keep one more text, with its trace where the model is open."""
         trace = None
         if isinstance(written, Trace):
@@ -113,7 +113,7 @@ class Side:
         """Have the report written where there is none."""
         with self.lock:
             if not self.passages:
-                self._keep("report", self.model.report(self.image))
+                self.add("report", self.model.report(self.image))
 
     def _check(self, report: object) -> None:
         """Refuse what is no report about the image."""
@@ -160,7 +160,7 @@ class Side:
         if generation is None or not generation.token_ids or not generation.text.strip():
             job.check()
             raise InputError("the model wrote nothing; ask in other words")
-        return self._keep(kind, generation, question)
+        return self.add(kind, generation, question)
 
     def ground(self, number: object) -> list[float | None]:
         """Return what the image contributed to each word of a text, nats; kept once it is known."""
