@@ -28,7 +28,7 @@ SMALLER = {
     "08": {"COUNT_CASES": 6},
     "09": {"COUNT": 24, "READ": 12},
     "10": {"EACH": 16, "EPOCHS": 1, "UNLABELLED": 16, "UNSEEN": 16},
-    "11": {"COUNT": 6, "LIMIT": 20},
+    "11": {"COUNT": 6},
 }
 
 #: Anything that would make a browser ask the network: sources, imports, style sheets.

@@ -125,8 +125,8 @@ def _side(side: Side, method: str) -> str:
     return (
         '<div style="flex:1 1 440px;min-width:0;display:flex;flex-wrap:wrap;gap:0 20px">'
         f'<div style="flex:0 1 460px">{_radiograph(side, image_map)}</div>'
-        f'<div style="flex:1 1 260px"><p><b>{name}</b></p>{warnings}'
-        f'<p style="white-space:pre-wrap">{escape(words)}</p></div></div>'
+        f'<div style="flex:1 1 260px;min-width:0;overflow-wrap:anywhere"><p><b>{name}</b></p>'
+        f'{warnings}<p style="white-space:pre-wrap">{escape(words)}</p></div></div>'
     )
 
 
