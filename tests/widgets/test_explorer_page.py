@@ -435,9 +435,7 @@ def test_two_reports_are_compared_finding_by_finding(bare):
     state["sides"][1]["passages"][0]["findings"] = [effusion | {"side": "right"}]
     page = open_made(bare, state=state, height=900)
     ready(page)
-    assert page.inner_text(".wbx-differences summary") == (
-        "Findings stated: 2; the reports differ in 2"
-    )
+    assert page.inner_text(".wbx-differences summary") == "Findings: 2 stated, 2 differ"
     rows = page.locator(".wbx-stated tbody tr")
     cells = [rows.nth(n).locator("th, td").all_inner_texts() for n in range(2)]
     assert cells == [

@@ -145,7 +145,7 @@ export class Differences {
       return { name, found, differ };
     });
     const count = rows.filter(({ differ }) => differ).length;
-    this.title.textContent = names.length ? `Findings stated: ${names.length}; the reports differ in ${count}`
+    this.title.textContent = names.length ? `Findings: ${names.length} stated, ${count} differ`
       : "Neither report states a finding";
     replace(this.table, names.length > 0 && make("table", {},
       make("thead", {}, make("tr", {}, ["Finding", ...this.names].map((name) => make("th", { scope: "col" }, name)))),
