@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 import workbench as wb
+from tests.backends.families import FAMILIES
 from tests.widgets.conftest import FINDING
 from tests.widgets.monkeys import monkey
 from tests.widgets.seeing import settled
@@ -107,4 +108,32 @@ def test_saved_page_works_without_python(bare, mini, case, tmp_path):
     page.focus(".wbx-words")
     for key in ("ArrowRight", "f", "c", "c", "m", "v", "i", "Enter"):
         page.keyboard.press(key)
+    assert page.locator(".wb-failure").count() == 0
+
+
+def test_two_families_live_and_saved(bare, mini, case, tmp_path):
+    llava = wb.load_model(FAMILIES["llava"](tmp_path / "llava"), dtype="float32")
+    widget = wb.explore(mini, case, against=llava)
+    for side in widget.sides:
+        side.add("report", side.model.report(side.image, max_new_tokens=12))
+    page = bare.live(widget)
+    page.set_default_timeout(60_000)
+    both = """(words) => [...document.querySelectorAll('.wbx-maptitle')]
+        .filter((one) => one.textContent.startsWith(words)).length === 2"""
+    page.wait_for_function(both, arg="attention")
+    page.select_option(".wbx-bar-row label:has-text('Method') select", "relevancy")
+    page.wait_for_function(both, arg="relevancy")
+    page.select_option(".wbx-bar-row label:has-text('Method') select", "rollout")
+    second = page.locator(".wbx-panel").nth(1)
+    second.locator("text=No map: the vision tower of llava is no one stack").wait_for()
+    assert page.locator(".wb-failure").count() == 0
+    page = bare.page()
+    page.set_content(widget.save(tmp_path / "two.html").read_text(encoding="utf-8"))
+    settled(page)
+    titles = page.locator(".wbx-maptitle").all_inner_texts()
+    page.click(".wbx-texts >> nth=1 >> .wbx-word >> nth=0")
+    settled(page)
+    now = page.locator(".wbx-maptitle").all_inner_texts()
+    assert (now[0] == titles[0], now[1] == titles[1]) == (True, False)
+    assert page.locator(".wbx-differences summary").count() == 1
     assert page.locator(".wb-failure").count() == 0
