@@ -128,7 +128,11 @@ def test_two_families_live_and_saved(bare, mini, case, tmp_path):
     second.locator("text=No map: the vision tower of llava is no one stack").wait_for()
     assert page.locator(".wb-failure").count() == 0
     page = bare.page()
+    second = page.locator(".wbx-panel").nth(1)
     page.set_content(widget.save(tmp_path / "two.html").read_text(encoding="utf-8"))
+    second.locator("text=No map: This map is not in the saved page").wait_for()
+    page.select_option(".wbx-bar-row label:has-text('Method') select", "attention")
+    page.wait_for_function(both, arg="attention")
     settled(page)
     titles = page.locator(".wbx-maptitle").all_inner_texts()
     page.click(".wbx-texts >> nth=1 >> .wbx-word >> nth=0")

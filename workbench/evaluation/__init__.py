@@ -3,6 +3,7 @@
     wb.evaluation.score(predictions, references)        reports against references: a score card
     wb.evaluation.save_card(card, "out/card")           its page, tables and figures
     wb.evaluation.compare(card, other)                  two systems on the same references
+    wb.evaluation.compare("runs/a", "runs/b", table)    two models over one manifest
     wb.evaluation.published_table(card)                 the paper's tables, with ours beside
 
 Everything is imported on first use. Models against known truth: `workbench.bench`.

@@ -162,11 +162,9 @@ def _results(folder: Path) -> Path:
 
 def _reports(frame: pd.DataFrame, said: str) -> pd.DataFrame:
     """Return the reports among the answers of a run."""
-    chosen = frame[frame["task"] == "report"]
-    if len(frame) and not len(chosen):
-        found = listed(frame["task"].unique())
-        raise InputError(f"{said}: the run wrote no reports; its tasks: {found}")
-    return chosen
+    if len(frame) and "report" not in (tasks := frame["task"].unique()):
+        raise InputError(f"{said}: the run wrote no reports; its tasks: {listed(tasks)}")
+    return frame[frame["task"] == "report"]
 
 
 def _of_manifest(frame: pd.DataFrame, patients: str | None) -> tuple[pd.DataFrame, str | None]:

@@ -109,7 +109,7 @@ export class MapFinder {
   complain(panel, key, error, empty = true) {
     if (this.view.closed) return;
     // Of two models one may lack what the other has: that is told in its place.
-    const own = this.view.sides.length > 1 && error.kind === "InputError";
+    const own = this.view.sides.length > 1 && ["InputError", "absent"].includes(error.kind);
     if (!own) this.view.app.fail(error);
     if (!empty || panel.wanted !== key) return;
     panel.wanted = null;
