@@ -33,7 +33,8 @@ HERE = Path(__file__).resolve().parent
 INLINE = "module://matplotlib_inline.backend_inline"
 #: What a lesson reads besides the package; lessons name it relative to their own folder.
 BESIDE = "data_manifests"
-_SOURCES = ("*.py", "*.json", "*.yaml", "*.yml", "*.csv", "*.safetensors", "*.model", "*.txt")
+_SOURCES = ("*.py", "*.json", "*.yaml", "*.yml", "*.csv", "*.safetensors", "*.model", "*.txt",
+            "*.jinja")  # fmt: skip
 
 
 @dataclass(frozen=True)
