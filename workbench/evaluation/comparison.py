@@ -131,10 +131,10 @@ class Comparison:
 
     def to_dict(self) -> dict:
         """Return plain values for JSON."""
-        found: dict[str, Any] = {"a": self.a, "b": self.b, "policy": self.policy}
+        found = {name: getattr(self, name) for name in ("a", "b", "policy", "pairs")}
         for name in ("per_finding", "averages"):
             found[name] = {key: item.to_dict() for key, item in getattr(self, name).items()}
-        found |= {"pairs": self.pairs, "left_out": len(self.left_out)}
+        found["left_out"] = len(self.left_out)
         return found | {"resamples": self.resamples, "seed": self.seed}
 
     @style()
@@ -203,10 +203,8 @@ def compare(
     if references is not None:
         a, b = (score(side, references, **scoring) for side in (a, b))
     if not (isinstance(a, ScoreCard) and isinstance(b, ScoreCard)):
-        raise InputError(
-            f"expected two score cards, got {type(a).__name__} and {type(b).__name__}; to have "
-            "runs scored give references=, such as their manifest"
-        )
+        got = f"{type(a).__name__} and {type(b).__name__}"
+        raise InputError(f"expected two score cards, got {got}; to score runs give references=")
     if a.policy.name != b.policy.name:
         raise OptionError(
             f"the cards have the policies {a.policy.name} and {b.policy.name}; "

@@ -113,9 +113,8 @@ def read_reports(
         return source
     if isinstance(source, Mapping):
         return _from_mapping(source, role, name or role)
-    frame, said, called = _table(source, role)
-    called = name or called
-    frame = frame.rename(columns=str)
+    table, said, called = _table(source, role)
+    frame, called = table.rename(columns=str), name or called
     if id_column == "id" and not {"id", "text"} & set(frame) and "image_id" in frame:
         frame, patient_column = _of_manifest(frame, patient_column)
     columns = list(frame.columns)
@@ -145,8 +144,7 @@ def _table(source: object, role: str) -> tuple[pd.DataFrame, str, str]:
             f"expected {role} as a mapping id -> text, a DataFrame, a run, a manifest or the path "
             f"of a CSV file, got {type(source).__name__}"
         )
-    path = Path(path)
-    if path.is_dir():
+    if (path := Path(path)).is_dir():
         return _reports(_read_file(_results(path), role), path.name), path.name, path.name
     return _read_file(path, role), path.name, path.stem
 
@@ -155,9 +153,9 @@ def _results(folder: Path) -> Path:
     """Return the table of results of a run that has ended."""
     if (path := folder / "results.parquet").is_file():
         return path
-    if (folder / "run.json").is_file():
-        raise InputError(f"{folder.name}: the run has not ended; start it again, which resumes it")
-    raise InputError(f"{folder.name}: no run in this folder; expected what `workbench run` wrote")
+    begun = "the run has not ended; start it again, which resumes it"
+    none = "no run in this folder; expected what `workbench run` wrote"
+    raise InputError(f"{folder.name}: {begun if (folder / 'run.json').is_file() else none}")
 
 
 def _reports(frame: pd.DataFrame, said: str) -> pd.DataFrame:
