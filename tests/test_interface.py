@@ -14,7 +14,8 @@ import workbench as wb
 from workbench.errors import CheckpointError, ContextBudgetError, InputError, OptionError
 from workbench.generation.options import DecodingSettings
 from workbench.generation.result import Generation
-from workbench.interface import ChestXrayModel, CxrLlavaModel, as_radiograph, load_model
+from workbench.imaging.load import as_radiograph
+from workbench.interface import ChestXrayModel, CxrLlavaModel, load_model
 from workbench.model.load import load_checkpoint
 from workbench.radiograph import InputContract, Radiograph
 

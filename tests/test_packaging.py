@@ -55,6 +55,13 @@ def test_help_loads_nothing_heavy():
     assert run(code).strip() == "[]"
 
 
+def test_pages_without_a_model_wait_for_no_network_library():
+    heavy = ("torch", "transformers", "peft", "scipy.stats", "sklearn", "matplotlib.pyplot")
+    pages = ", ".join(f"workbench.widgets.{name}" for name in ("reviewer", "reader", "monitor"))
+    code = f"import sys, {pages}; print([name for name in {heavy!r} if name in sys.modules])"
+    assert run(code).strip() == "[]"
+
+
 @pytest.mark.parametrize("name", wb.__all__)
 def test_public_name_resolves(name):
     assert getattr(wb, name) is not None

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, Protocol, Unpack, cast
+from typing import Any, Protocol, Unpack
 
 import torch
 from jaxtyping import Float
@@ -37,12 +37,11 @@ from workbench.generation.options import (
 from workbench.generation.responder import Job
 from workbench.generation.result import Generation
 from workbench.generation.stream import TextStream
-from workbench.imaging import load_radiograph
-from workbench.imaging.load import Source
+from workbench.imaging.load import as_radiograph
 from workbench.model.load import load_checkpoint
 from workbench.model.prompt import Message, Prompts
 from workbench.model.source import names_of, resolve_source
-from workbench.radiograph import InputWarning, Radiograph
+from workbench.radiograph import InputWarning
 from workbench.radiograph.contract import domain_warning
 from workbench.trace import Trace, record_trace
 
@@ -365,11 +364,3 @@ class CxrLlavaModel(CxrLlavaReader, ChestXrayModel):
 
 class TransformersModel(VlmReader, ChestXrayModel):
     """A checkpoint of any other family of transformers."""
-
-
-def as_radiograph(image: object) -> Radiograph:
-    """Return the Radiograph of whatever a model accepts as an image."""
-    if isinstance(image, Radiograph):
-        return image
-    inner = getattr(image, "image", None)
-    return inner if isinstance(inner, Radiograph) else load_radiograph(cast(Source, image))

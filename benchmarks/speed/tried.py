@@ -79,7 +79,7 @@ def _apart(plain, shrunk, count: int) -> dict:
 
 
 def _reads(model, case, written):
-    from workbench.interface import as_radiograph
+    from workbench.imaging.load import as_radiograph
 
     pixels = model.pixels(as_radiograph(case))
     logits = model.responder.engine.force(pixels, written.prompt_ids, written.token_ids)

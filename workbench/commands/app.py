@@ -16,7 +16,8 @@ import webbrowser
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
 
 import workbench.commands._shared as shared
 import workbench.commands.report as answers
@@ -89,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
         raise MissingDependencyError(
             "workbench app needs Voila; install it with: pip install 'cxr-llava-workbench[app]'"
         )
+    # for its check of addresses, which is not used here, jsonschema builds 38 grammars: a second
+    sys.modules.setdefault("rfc3987_syntax", cast(ModuleType, None))
     from workbench.commands._app_server import serve
 
     with site_folder(site) as folder:

@@ -16,8 +16,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest
-from sklearn.metrics import roc_auc_score
 
 from workbench.figures.numbers import Estimate
 
@@ -58,6 +56,8 @@ def wilson(successes: int, n: int) -> Estimate:
     It stays honest where resampling cannot: 16 of 16 is not "1 at least".
     Source: Wilson, J Am Stat Assoc 1927; by scipy.
     """
+    from scipy.stats import binomtest  # takes a second
+
     if n == 0:
         return Estimate(None, None, None, 0)
     found = binomtest(int(successes), int(n)).proportion_ci(LEVEL, method="wilson")
@@ -124,6 +124,8 @@ def area(
 
     Greater scores are more suspect; NaN among them makes the area NaN.
     """
+    from sklearn.metrics import roc_auc_score  # takes a second
+
     if np.isnan(scores).any() or false.all() or not false.any():
         return float("nan"), np.full(len(weights), np.nan)
     above, below = scores[false][:, None], scores[~false][None, :]
@@ -168,6 +170,8 @@ def mcnemar(a_only: int, b_only: int) -> float:
 
     Source: McNemar, Psychometrika 1947.
     """
+    from scipy.stats import binomtest
+
     if a_only + b_only == 0:
         return 1.0
     return float(binomtest(a_only, a_only + b_only, 0.5).pvalue)

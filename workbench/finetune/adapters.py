@@ -31,13 +31,13 @@ from workbench._version import __version__
 from workbench.errors import CheckpointError
 from workbench.figures.numbers import number_text
 from workbench.finetune import parts
-from workbench.finetune.recipe import TuningRecipe
+from workbench.finetune.recipe import NOTE, TuningRecipe
 from workbench.interface import CxrLlavaModel
 from workbench.model.config import PART_MODULES
 from workbench.model.load import LoadedCheckpoint, load_checkpoint, save_checkpoint
 
 FORMAT = "workbench-adapter/2"
-NOTE, TENSORS = "adapter.json", "adapter_model.safetensors"
+TENSORS = "adapter_model.safetensors"
 
 #: A name, a directory or a hub id; or a model.
 Base = str | os.PathLike | CxrLlavaModel

@@ -14,10 +14,8 @@ from pydantic import TypeAdapter
 
 from workbench._repr import short_repr
 from workbench.errors import InputError
-from workbench.evaluation.intervals import Estimate
-from workbench.figures.numbers import number_text
+from workbench.figures.numbers import Estimate, number_text
 from workbench.figures.tables import frame_table
-from workbench.finetune.adapters import export, load_adapter
 from workbench.finetune.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
@@ -186,10 +184,14 @@ class Run:
 
     def model(self, *, merged: bool = False, **options: Any) -> ChestXrayModel:
         """Load the base again and put on it what was learned; options as `load_adapter`."""
+        from workbench.finetune.adapters import load_adapter
+
         return load_adapter(self.recipe.base, self.adapter, merged=merged, **options)
 
     def export(self, out: str | Path, *, dtype: str | None = None) -> Path:
         """Write base and adapter as one checkpoint in the published layout."""
+        from workbench.finetune.adapters import export
+
         return export(self.adapter, out, base=self.recipe.base, dtype=dtype)
 
     def to_frame(self) -> pd.DataFrame:

@@ -32,6 +32,9 @@ from workbench.finetune.fields import (
 )
 from workbench.settings import FIRST_HELD_OUT_SEED
 
+#: What stands beside the tensors of an adapter.
+NOTE = "adapter.json"
+
 Part = Literal["frozen", "lora", "full"]
 Task = Literal["report", "findings", "impression", "question", "differential", "rehearsal"]
 Tasks = Annotated[tuple[Task, ...], Listed]

@@ -38,7 +38,8 @@ from workbench.generation import Generation
 from workbench.hallucination.ablations import ABLATIONS, ablated_images, without_findings
 from workbench.hallucination.grounding_result import AnswerGrounding, Grounding
 from workbench.hallucination.polling import named, question_about, yes_odds
-from workbench.interface import ChestXrayModel, as_radiograph
+from workbench.imaging.load import as_radiograph
+from workbench.interface import ChestXrayModel
 from workbench.phantom import Phantom
 from workbench.radiograph import Radiograph
 from workbench.trace import Trace

@@ -37,7 +37,8 @@ from workbench.hallucination.calibration import Calibration, shipped_calibration
 from workbench.hallucination.detectors import AUGMENTED_POLLING, DETECTORS, detect
 from workbench.hallucination.polling import question_about, yes_odds
 from workbench.hallucination.rewriting import EDITS, Change, rewrite
-from workbench.interface import ChestXrayModel, as_radiograph
+from workbench.imaging.load import as_radiograph
+from workbench.interface import ChestXrayModel
 from workbench.model.licence import RESEARCH_NOTICE
 from workbench.radiograph import Radiograph
 from workbench.reports import label

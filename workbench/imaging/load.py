@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 from PIL import Image
@@ -81,6 +81,14 @@ def load_radiograph(
         damage = "the DICOM data are damaged, cut short or contradict themselves"
         return _guarded(read_dicom, data, how, damage)
     raise InputError(f"{name}: is {describe_content(data)}")
+
+
+def as_radiograph(image: object) -> Radiograph:
+    """Return the Radiograph of whatever a model accepts as an image."""
+    if isinstance(image, Radiograph):
+        return image
+    inner = getattr(image, "image", None)
+    return inner if isinstance(inner, Radiograph) else load_radiograph(cast(Source, image))
 
 
 def _guarded(

@@ -20,8 +20,8 @@ from workbench.findings import NO_FINDING
 from workbench.generation import DecodingSettings, Generation
 from workbench.generation.stream import TextStream
 from workbench.hallucination import ABLATIONS, ground
-from workbench.imaging.load import masks_beside
-from workbench.interface import ChestXrayModel, as_radiograph
+from workbench.imaging.load import as_radiograph, masks_beside
+from workbench.interface import ChestXrayModel
 from workbench.model.prompt import answer, follow_up
 from workbench.model.tokenizer import tokens_within
 from workbench.reports import label, sentences

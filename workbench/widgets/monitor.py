@@ -31,10 +31,8 @@ from workbench._lazy import make_callable
 from workbench._repr import plain, short_repr
 from workbench._store import JsonLines, file_stamp, read_json
 from workbench.errors import WorkbenchError
-from workbench.evaluation.intervals import Estimate
-from workbench.figures.numbers import fixed
+from workbench.figures.numbers import Estimate, fixed
 from workbench.figures.tables import html_table
-from workbench.finetune.adapters import NOTE
 from workbench.finetune.ledger import (
     ADAPTER,
     LEDGER_FILE,
@@ -44,7 +42,7 @@ from workbench.finetune.ledger import (
     Ledger,
     last_checkpoint,
 )
-from workbench.finetune.recipe import Recipe, read_recipe
+from workbench.finetune.recipe import NOTE, Recipe, read_recipe
 from workbench.model.licence import RESEARCH_NOTICE, notice_by_name
 from workbench.widgets._front import Front, quick, script, styles
 

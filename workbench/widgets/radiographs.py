@@ -21,8 +21,7 @@ from workbench._repr import plain
 from workbench.data.images import Root
 from workbench.errors import InputError
 from workbench.figures.radiograph import COLOURS, OTHER
-from workbench.imaging import load_radiograph
-from workbench.interface import as_radiograph
+from workbench.imaging.load import as_radiograph, load_radiograph
 from workbench.radiograph import FitGeometry, Radiograph
 from workbench.review.sources import open_references
 
