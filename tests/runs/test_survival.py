@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import multiprocessing.context
 import os
 import random
 import signal
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
@@ -57,9 +58,15 @@ def whole(films, tiny, tmp_path_factory):
     return wb.run(films, model=tiny, device="cpu", out=out, **OPTIONS)
 
 
-def test_killed_at_ten_random_instants_it_ends_the_same(films, tiny, whole, tmp_path, lab):
+def forked() -> multiprocessing.context.BaseContext:
+    """Processes that begin with everything imported."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["workbench.runs.running", "workbench.commands.run"])
+    return context
+
+
+def test_killed_at_ten_random_instants_it_ends_the_same(films, tiny, whole, tmp_path, lab):
+    context = forked()
     arguments = command(films, tmp_path / "run", tiny)
     out, rng, seen, midway = tmp_path / "run", random.Random(7), {}, 0
     for _ in range(KILLS):
@@ -97,22 +104,28 @@ def test_a_second_process_exits_1(films, tiny, tmp_path, capsys):
     assert "another process" in capsys.readouterr().err
 
 
+def limited(kilobytes: int, arguments: list[str], said: Path) -> None:
+    """Run a command where no file may grow beyond some size; what it says goes to a file."""
+    import resource
+
+    with said.open("w") as errors, contextlib.redirect_stderr(errors):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024,) * 2)
+        code = main(arguments)
+    sys.exit(code)
+
+
 @pytest.mark.parametrize("kilobytes", [5, 60])
 def test_a_full_disk_ends_in_a_clear_error_and_keeps_what_was_finished(
     kilobytes, films, tiny, whole, tmp_path, lab
 ):
     out = tmp_path / "run"
-    code = (
-        "import resource, sys\nfrom workbench.cli import main\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({kilobytes * 1024},) * 2)\n"
-        "sys.exit(main(sys.argv[1:]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command(films, out, tiny)], capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert "what was finished is kept" in done.stderr
-    assert len([line for line in done.stderr.splitlines() if "workbench:" in line]) == 1
+    said = tmp_path / "said"
+    process = forked().Process(target=limited, args=(kilobytes, command(films, out, tiny), said))
+    process.start()
+    process.join()
+    assert process.exitcode == 1
+    assert "what was finished is kept" in said.read_text()
+    assert len([line for line in said.read_text().splitlines() if "workbench:" in line]) == 1
     kept = finished(out)
     assert len(kept) % 3 == 0
     ended = wb.run(films, model=tiny, device="cpu", out=out, **OPTIONS)

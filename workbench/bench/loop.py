@@ -14,6 +14,7 @@ data frame, a JSON file or on a page is the same for all.
 from __future__ import annotations
 
 import logging
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -120,8 +121,12 @@ def _worked(
         return
     source, options = model.origin
     options = {**options, "prompts": model.prompts}
+    # on Linux one process imports what all work with, and the others are its copies
+    context = get_context("forkserver" if sys.platform == "linux" else "spawn")
+    if sys.platform == "linux":
+        context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=_load, initargs=(source, options)
+        jobs, mp_context=context, initializer=_load, initargs=(source, options)
     ) as pool:
         yield from pool.map(partial(_here, work), tasks)
 

@@ -24,7 +24,8 @@ from workbench.figures.maps import draw_small_multiples
 from workbench.figures.numbers import method_name
 from workbench.figures.page import figure_html
 from workbench.generation.options import check_whole
-from workbench.interface import ChestXrayModel, as_radiograph
+from workbench.imaging.load import as_radiograph
+from workbench.interface import ChestXrayModel
 from workbench.saliency import checks, gradients, perturbation
 from workbench.saliency.cautions import caution_of
 from workbench.saliency.scorer import (
