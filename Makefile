@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; done; echo $$p)
 VENV ?= .venv
 PIP_ARGS ?=
-WORKERS ?= 3
+WORKERS ?= 4
 MODEL ?= mini
 
 RUN := $(VENV)/bin/python
@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab site test lint bench bench-gpu audit hooks clean
+.PHONY: help demo lab site test lint style bench bench-gpu audit hooks clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -43,13 +43,16 @@ lab: $(VENV)/.installed-demo ## open the first lesson in JupyterLab, as your own
 site: $(VENV)/.installed-demo ## run the lessons and write them as web pages, in out/site
 	@$(RUN) -m docs.site --model '$(MODEL)'
 
-lint: $(VENV)/.installed-test ## check the code
-	$(RUN) -m ruff check .
-	$(RUN) -m ruff format --check .
+lint: style ## check the code
 	$(RUN) -m pyright --pythonpath $(RUN)
 
+style: $(VENV)/.installed-test
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
 test: export OMP_NUM_THREADS := 1
-test: $(VENV)/.installed-test lint ## check the code, run every test and every notebook
+# One of the tests is that types agree (a minute of pyright), beside the others.
+test: $(VENV)/.installed-test style ## check the code, run every test and every notebook
 	$(RUN) -m pytest -q -n $(WORKERS) --dist worksteal
 
 # On all cores, by the clock on the wall: leave the machine alone meanwhile.
