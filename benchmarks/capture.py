@@ -161,6 +161,7 @@ class _FamilyBench:
         ids = [*words[:BEFORE], *[5] * 1024, *words[BEFORE:]]
         self.vlm = Vlm.__new__(Vlm)  # a processor is not needed
         self.vlm.network, self.vlm.image_id = self.network, 5
+        self.vlm.decoder = self.network.get_decoder()
         self.vlm.takes = {"logits_to_keep": None}
         self.vlm._types = {"token_type_ids": 1} if family == "gemma3" else {}
         self.inputs, self.ids = {"pixel_values": torch.randn(1, 3, 512, 512)}, ids
@@ -210,8 +211,8 @@ class _FamilyBench:
             return self._eager()
         cut = len(self.ids) - BEHIND
         with torch.inference_mode():
-            start = self.vlm.begin(self.inputs, self.ids[:cut])
-            sequence = self.vlm.resume(copy.deepcopy(start), self.inputs, self.ids)
+            start = self.vlm.read(self.inputs, self.ids[:cut])
+            sequence = self.vlm.read(self.inputs, self.ids, start=copy.deepcopy(start))
             tokens = [int(sequence.logits.argmax())]
             while len(tokens) < NEW_TOKENS:
                 sequence = self.vlm.advance(sequence, tokens[-1])
@@ -221,7 +222,8 @@ class _FamilyBench:
             recorder = RowRecorder("language", last=len(tokens), mean_heads=True)
             every = [*self.ids, *tokens[:-1]]
             with watch_attention(self.vlm, recorder):
-                self.vlm.resume(start, self.inputs, every, written=len(tokens) - 1)
+                written = {"written": len(tokens) - 1, "last": len(tokens)}
+                self.vlm.read(self.inputs, every, start=start, **written)
         return tokens, torch.nn.functional.pad(recorder.stacked(), (0, 1))
 
     def _eager(self) -> tuple:

@@ -217,7 +217,7 @@ def families(bench: Bench) -> dict:
     from importlib import util
 
     from workbench.backends.checks import check
-    from workbench.backends.vlm_reader import load_vlm
+    from workbench.backends.vlm_reader import VlmReader, load_vlm
     from workbench.model.source import resolve_source
 
     where = ROOT / "tests" / "backends" / "families.py"
@@ -231,7 +231,7 @@ def families(bench: Bench) -> dict:
             directory.mkdir()
             write(directory)
             options = {"device": bench.device, "dtype": "float32", "verify": False}
-            rows = check(load_vlm(resolve_source(str(directory)), **options)[0])
+            rows = check(VlmReader(*load_vlm(resolve_source(str(directory)), **options)))
             found[name] = {row.name: [row.value, row.limit] for row in rows.rows if not row.ok}
             found[name] = found[name] or f"{len(rows.rows)} hold"
         except Exception as error:

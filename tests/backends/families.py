@@ -259,6 +259,21 @@ def qwen3_vl(directory: Path) -> Path:
     return _qwen(directory, tf.Qwen3VLConfig, tf.Qwen3VLProcessor, vision, rope)
 
 
+def qwen3_5(directory: Path) -> Path:
+    """As `qwen3_vl`, and two of three language layers are recurrent; in no list of families."""
+    vision = {
+        "depth": 2, "hidden_size": 32, "intermediate_size": 56, "num_heads": 4,
+        "out_hidden_size": 48, "num_position_embeddings": 64,
+    }  # fmt: skip
+    scaling = {"rope_type": "default", "mrope_section": [2, 1, 1], "mrope_interleaved": True}
+    sizes = {
+        "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+        "linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4, "partial_rotary_factor": 1.0, "rope_scaling": scaling,
+    }  # fmt: skip
+    return _qwen(directory, tf.Qwen3_5Config, tf.Qwen3VLProcessor, vision, sizes)
+
+
 def idefics3(directory: Path) -> Path:
     """Tiles named by row and column, then an overview; pixel shuffle 2 x 2."""
     words = tokenizer(image_token="<image>")

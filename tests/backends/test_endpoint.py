@@ -89,8 +89,7 @@ def serve():
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(endpoint, "PATIENCE", 3.0)
-    monkeypatch.setattr(endpoint, "TRIES", 0)
+    monkeypatch.setattr(endpoint, "RETRIES", 2)
     monkeypatch.setenv("OPENAI_API_KEY", "secret-of-this-test")
 
 
@@ -256,7 +255,7 @@ def test_the_key_is_sent_and_not_kept(serve, tmp_path):
 
 def test_a_run_goes_on_when_the_server_comes_back(serve, tmp_path, monkeypatch):
     """Killed in between and started again: every image is answered once."""
-    monkeypatch.setattr(endpoint, "PATIENCE", 60.0)
+    monkeypatch.setattr(endpoint, "RETRIES", 12)
     server = serve()
     manifest, model = _manifest(tmp_path, 24), wb.load_model(server.url, name="t")
     port = server.server.server_port
@@ -334,7 +333,7 @@ def test_a_real_server_killed_and_started_again(tmp_path, monkeypatch):
     """`transformers serve`: 50 images, as one whole run gives them."""
     pytest.importorskip("fastapi")
     pytest.importorskip("uvicorn")
-    monkeypatch.setattr(endpoint, "PATIENCE", 120.0)
+    monkeypatch.setattr(endpoint, "RETRIES", 20)
     directory, port = FAMILIES["llava"](tmp_path / "llava"), _free_port()
     manifest = _manifest(tmp_path, 50)
     options = {"max_new_tokens": 6}

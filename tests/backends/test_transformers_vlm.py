@@ -8,14 +8,13 @@ import torch
 import transformers
 
 import workbench as wb
-from tests.backends.families import FAMILIES
+from tests.backends.families import FAMILIES, qwen3_5
 from workbench.backends import families as known
 from workbench.backends.attending import own_value, watch_attention
 from workbench.backends.checks import check
 from workbench.backends.families import TESTED
 from workbench.backends.reader import picture_of
-from workbench.backends.transformers_vlm import Vlm
-from workbench.backends.vlm_processor import load_processor
+from workbench.backends.vlm_processor import load_processor, render
 from workbench.errors import CheckpointError, InputError, OptionError
 from workbench.model.prompt import Message, report_messages
 
@@ -62,7 +61,7 @@ def test_every_family_that_is_called_tested_is_tested():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_all_checks_hold(directory, name, dtype):
     loaded = wb.load_model(directory(name), device="cpu", dtype=dtype)
-    found = check(loaded.vlm)
+    found = check(loaded)
     assert found.dtype == dtype and len(found.rows) == (9 if dtype == "float32" else 8)
     assert found.ok, found.to_frame().to_string()
 
@@ -71,7 +70,7 @@ def test_all_checks_hold(directory, name, dtype):
 def test_logits_are_those_of_the_models_own_forward_pass(directory, model, name):
     ours, shown = model(name), image((118, 94))
     pixels = ours.pixels(shown)
-    prompt, ids = ours.vlm.prepare(pixels, report_messages())
+    prompt, ids = ours.prepare(pixels, report_messages())
     own = transformers.AutoModelForImageTextToText.from_pretrained(
         directory(name), attn_implementation=ours.network.config._attn_implementation
     ).eval()
@@ -93,14 +92,14 @@ def test_a_marker_comes_back_to_its_place(model, name, shape):
     ours, size = model(name), SIZES[shape]
     black = torch.zeros(1, 1, *size)
     ids = ours.prompt_ids(report_messages(), black)
-    places = ours.vlm.placement(black)
+    places = ours.placement(black)
     left, top, right, bottom = places.seen
     high, wide = (bottom - top) / places.grid[0], (right - left) / places.grid[1]
-    at = [n for n, one in enumerate(ids) if one == ours.vlm.image_id]
+    at = [n for n, one in enumerate(ids) if one == ours.image_id]
 
     def features(pixels):
         with watch_attention(ours, own_value), torch.inference_mode():
-            return ours.vlm.embeddings(ours.vlm.inputs(pixels).values, ids)[0, at]
+            return ours.embeddings(ours.inputs(pixels), ids)[0, at]
 
     dark = features(black)
     sides = places.boxes[:, 2:] - places.boxes[:, :2]
@@ -126,7 +125,7 @@ def test_the_whole_facade(model, name):
     ours, shown = model(name), image((120, 88))
     report = ours.report(shown, max_new_tokens=9)
     assert len(report.token_ids) == 9 or report.stopped_by == "eos"
-    assert report.prompt_ids == ours.vlm.prepare(ours.pixels(shown), report_messages())[1]
+    assert report.prompt_ids == ours.prepare(ours.pixels(shown), report_messages())[1]
     assert report.template.startswith("checkpoint/") or name == "paligemma"
     stream = ours.stream_report(shown, max_new_tokens=9)
     assert "".join(stream) == report.text == stream.generation.text
@@ -161,6 +160,17 @@ def test_a_trace_and_a_map_of_attention(model, name):
     assert trace.vision is None
 
 
+def test_layers_without_attention_are_not_recorded(tmp_path):
+    """A hybrid decoder, of a family that no list names: only the middle layer attends."""
+    ours, shown = wb.load_model(qwen3_5(tmp_path / "qwen3_5"), device="cpu"), image((70, 90))
+    trace = ours.trace(shown, ours.report(shown, max_new_tokens=5))
+    assert (trace.language.layers, trace.language.total_layers) == ((1,), 3)
+    assert len(trace.language.values) == 1
+    np.testing.assert_allclose(trace.language.values.sum(-1), 1, atol=1e-4)
+    with pytest.raises(OptionError, match=r"layers \[0\] of this model have no attention.* 1$"):
+        ours.trace(shown, trace.generation, layers=[0])
+
+
 def test_only_where_it_gives_the_same_is_the_start_of_a_prompt_used_again(model):
     """Paligemma's image looks at the question, so each question has to read it again."""
     for name in ("llava", "gemma3", "qwen2_5_vl", "paligemma"):
@@ -172,7 +182,7 @@ def test_only_where_it_gives_the_same_is_the_start_of_a_prompt_used_again(model)
 def test_the_trap_of_token_types_is_found_by_the_checks(directory, monkeypatch):
     monkeypatch.setattr(known, "WRITTEN_TOKEN_TYPE", {})
     monkeypatch.setattr("workbench.backends.transformers_vlm.WRITTEN_TOKEN_TYPE", {})
-    found = check(wb.load_model(directory("paligemma"), device="cpu", dtype="float32").vlm)
+    found = check(wb.load_model(directory("paligemma"), device="cpu", dtype="float32"))
     assert [row.name for row in found.rows if not row.ok] == ["teacher forcing against generate"]
 
 
@@ -203,8 +213,7 @@ def test_a_template_without_a_system_turn_gets_its_text_in_the_question(director
     processor = load_processor(directory("llava"))
     strict = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     processor.chat_template = strict + processor.chat_template
-    network = transformers.AutoModelForImageTextToText.from_pretrained(directory("llava"))
-    text = Vlm(network, processor).render(report_messages())
+    text = render(processor, report_messages())
     assert "helpful radiologist" in text and text.count("<image>") == 1 and "system:" not in text
 
 

@@ -34,11 +34,10 @@ class Call:
     """One call of one attention layer.
 
     Attributes:
-        layer: its number within the tower, from 0.
-        tower: "vision" or "language".
+        layer: its number within the tower, "vision" or "language", from 0.
         query: (B, heads, Q, D).
         key, value: (B, key heads, K, D); fewer key heads than heads with grouped queries.
-        mask: additive or boolean mask broadcastable to (B, heads, Q, K), or None.
+        mask: additive or boolean, broadcastable to (B, heads, Q, K).
         scaling: factor on the scores.
         causal: whether query i of Q may look at keys up to K - Q + i only.
         softcap: scores s become softcap * tanh(s / softcap); None where they stay.
@@ -61,9 +60,7 @@ class Watched(Protocol):
     """A network, or a reader of one, that knows its decoder."""
 
     @property
-    def decoder(self) -> PreTrainedModel:
-        """The language model without its head."""
-        ...
+    def decoder(self) -> PreTrainedModel: ...
 
 
 #: Sees a call; returns the layer's output (B, Q, heads, D) to replace it, or None.

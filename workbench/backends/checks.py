@@ -7,8 +7,7 @@ about thirty forward passes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,6 +30,7 @@ SIZE = (118, 94)
 TOLERANCE = {"float32": 2e-5, "float16": 0.05, "bfloat16": 0.3}
 _ROWS = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
 _TOKENS = 4
+_MESSAGES = [Message("user", f"{IMAGE_MARK}\nIs there a pneumothorax?")]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class ModelChecks:
             )
 
     def to_dict(self) -> dict:
-        """Return the checks as plain values for JSON."""
+        """Return plain values for JSON."""
         rows = [{**asdict(row), "ok": row.ok} for row in self.rows]
         return {"model": self.model, "dtype": self.dtype, "ok": self.ok, "rows": rows}
 
@@ -109,11 +109,13 @@ class _Case:
         """Positions of the image tokens."""
         return [n for n, one in enumerate(self.ids) if one == self.vlm.image_id]
 
-    def forced(self, inputs: Inputs | None = None) -> torch.Tensor:
+    def first(self) -> torch.Tensor:
+        """Return the logits (1, V) that the first token is chosen from."""
+        return self.vlm.logits(self.inputs, self.ids, self.tokens[:1])[0]
+
+    def forced(self) -> torch.Tensor:
         """Return the logits (n, V) of the tokens, teacher-forced."""
-        with torch.inference_mode():
-            values = (inputs or self.inputs).values
-            return self.vlm.logits(values, self.ids, self.tokens)[0]
+        return self.vlm.logits(self.inputs, self.ids, self.tokens)[0]
 
 
 def check(vlm: Vlm) -> ModelChecks:
@@ -135,9 +137,11 @@ def check(vlm: Vlm) -> ModelChecks:
         ("two images in a batch against one by one", apart, _batch),
         ("a marker's way back, in token cells", 0.5, _marker),
     ]
+    with torch.inference_mode():
+        rows = [_measured(name, limit, run, case) for name, limit, run in wanted]
     if dtype == "float32":
-        wanted.append(("gradient against finite differences, relative", 0.02, _gradient))
-    rows = (_measured(name, limit, run, case) for name, limit, run in wanted)
+        name = "gradient against finite differences, relative"
+        rows.append(_measured(name, 0.02, _gradient, case))
     return ModelChecks(kind, dtype, tuple(rows))
 
 
@@ -157,51 +161,41 @@ def _noise(seed: int) -> torch.Tensor:
     return torch.from_numpy(grey.astype(np.float32) / 255)[None, None]
 
 
-def _messages() -> list[Message]:
-    return [Message("user", f"{IMAGE_MARK}\nIs there a pneumothorax?")]
-
-
 @torch.inference_mode()
 def _case(vlm: Vlm) -> _Case:
     pixels = _noise(1)
-    _, ids = vlm.prepare(pixels, _messages())
+    _, ids = vlm.prepare(pixels, _MESSAGES)
     inputs = vlm.inputs(pixels)
-    sequence = vlm.begin(inputs.values, ids)
-    tokens, logits = [], []
+    sequence = vlm.read(inputs, ids)
+    logits = []
     for _ in range(_TOKENS):
         logits.append(sequence.logits[0])
         chosen = sequence.logits[0].clone()
         chosen[vlm.image_id] = -torch.inf  # a written image token would ask for an image
-        tokens.append(int(chosen.argmax()))
-        sequence = vlm.advance(sequence, tokens[-1])
-    return _Case(vlm, pixels, ids, inputs, tuple(tokens), torch.stack(logits))
+        sequence = vlm.advance(sequence, int(chosen.argmax()))
+    return _Case(vlm, pixels, ids, inputs, sequence.ids[-_TOKENS:], torch.stack(logits))
 
 
 def _apart(first: torch.Tensor, second: torch.Tensor) -> float:
     return float((first.double() - second.double()).abs().max())
 
 
-@torch.inference_mode()
 def _tokens(case: _Case) -> float:
     """Count image tokens that another image does not change."""
-    other = case.vlm.inputs(1 - case.pixels)
-    first, second = (case.vlm.embeddings(one.values, case.ids) for one in (case.inputs, other))
-    changed = (first[0] != second[0]).any(-1)[case.image]
-    places = case.vlm.placement(case.pixels)
-    seeing = torch.from_numpy(~np.isnan(places.boxes[:, 0])).to(changed.device)
-    return float((seeing & ~changed).sum())
+    others = case.inputs, case.vlm.inputs(1 - case.pixels)
+    first, second = (case.vlm.embeddings(one, case.ids)[0, case.image] for one in others)
+    seeing = ~np.isnan(case.vlm.placement(case.pixels).boxes[:, 0])
+    return float((seeing & ~(first != second).any(-1).cpu().numpy()).sum())
 
 
-@torch.inference_mode()
 def _own(case: _Case) -> float:
     """Compare with the network called on what the processor returns, and nothing else."""
     vlm = case.vlm
-    made = vlm.process(picture_of(case.pixels), vlm.render(_messages()))
+    made = vlm.process(picture_of(case.pixels), vlm.prepare(case.pixels, _MESSAGES)[0])
     made = {name: value.to(vlm.device) for name, value in made.items() if name != "labels"}
     made["pixel_values"] = made["pixel_values"].to(vlm.network.dtype)
-    keep = {"logits_to_keep": 1} if "logits_to_keep" in vlm.takes else {}
-    own = vlm.network(**made, use_cache=False, **keep).logits[0, -1:]
-    return _apart(own.float(), vlm.logits(case.inputs.values, case.ids, case.tokens[:1])[0])
+    own = vlm.network(**made, use_cache=False, **vlm.last(1)).logits[0, -1:]
+    return _apart(own.float(), case.first())
 
 
 def _watched(case: _Case) -> float:
@@ -210,70 +204,56 @@ def _watched(case: _Case) -> float:
         return _apart(before, case.forced())
 
 
-@torch.inference_mode()
 def _read_out(case: _Case) -> float:
-    vlm = case.vlm
-    last = vlm.last_states(case.inputs.values, case.ids)[-1:]
-    own = vlm.logits(case.inputs.values, case.ids, case.tokens[:1])[0]
-    return _apart(vlm.read_out(last), own)
+    last = case.vlm.last_states(case.pixels, case.ids)[-1:]
+    return _apart(case.vlm.read_out(last), case.first())
 
 
-@torch.inference_mode()
 def _rows(case: _Case) -> float:
     """Compare every row of the language model with the attention that eager returns."""
-    vlm, found = case.vlm, {}
+    network, found = case.vlm.network, {}
 
     def keep(call: Call) -> None:
         if call.tower == "language":
             found[call.layer] = attention_rows(call)
 
-    text = vlm.text_inputs(case.ids)
-    with _eager(vlm):
-        eager = vlm.network(
-            **case.inputs.values, **text, use_cache=False, output_attentions=True
-        ).attentions
-        with watch_attention(vlm, keep):
-            vlm.network(**case.inputs.values, **text, use_cache=False)
+    inputs = {**case.inputs, **case.vlm.text_inputs(case.ids), "use_cache": False}
+    before = network.config._attn_implementation or "sdpa"
+    network.set_attn_implementation("eager")
+    try:
+        eager = network(**inputs, output_attentions=True).attentions or ()
+        with watch_attention(case.vlm, keep):
+            network(**inputs)
+    finally:
+        network.set_attn_implementation(before)
     if not eager or len(eager) != len(found):
-        raise CheckpointError(f"{len(eager or ())} layers with eager attention, {len(found)} seen")
+        raise CheckpointError(f"{len(eager)} layers with eager attention, {len(found)} seen")
     pairs = zip(sorted(found), eager, strict=True)
     return max(_apart(found[layer], rows) for layer, rows in pairs)
 
 
-@contextmanager
-def _eager(vlm: Vlm) -> Iterator[None]:
-    before = vlm.network.config._attn_implementation or "sdpa"
-    vlm.network.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        vlm.network.set_attn_implementation(before)
-
-
-@torch.inference_mode()
 def _generate(case: _Case) -> float:
     """Compare teacher forcing, our own steps, and transformers' generate."""
-    vlm, text = case.vlm, case.vlm.text_inputs(case.ids)
+    vlm = case.vlm
     made = cast(Any, vlm.network).generate(
-        **case.inputs.values, **text, max_new_tokens=_TOKENS, min_new_tokens=_TOKENS,
-        do_sample=False, num_beams=1, return_dict_in_generate=True, output_logits=True,
-        repetition_penalty=1.0, eos_token_id=None, suppress_tokens=[vlm.image_id],
+        **case.inputs, **vlm.text_inputs(case.ids), max_new_tokens=_TOKENS,
+        min_new_tokens=_TOKENS, do_sample=False, num_beams=1, return_dict_in_generate=True,
+        output_logits=True, repetition_penalty=1.0, eos_token_id=None,
+        suppress_tokens=[vlm.image_id],
     )  # fmt: skip
     logits = torch.stack(made.logits)[:, 0].float()
-    new = made.sequences[0, -_TOKENS:].tolist()
-    forced = vlm.logits(case.inputs.values, case.ids, new)[0]
+    forced = vlm.logits(case.inputs, case.ids, made.sequences[0, -_TOKENS:].tolist())[0]
     return max(_apart(forced, logits), _apart(case.forced(), case.written))
 
 
-@torch.inference_mode()
 def _batch(case: _Case) -> float:
     images = [case.inputs, case.vlm.inputs(_noise(2))]
-    alone = [case.forced(one) for one in images]
-    together = case.vlm.logits_of_several(images, case.ids, case.tokens)
-    return max(_apart(one, row) for one, row in zip(alone, together, strict=True))
+    alone = [case.vlm.logits(one, case.ids, case.tokens)[0] for one in images]
+    stacked = {name: torch.cat([one[name] for one in images]) for name in case.inputs}
+    together = case.vlm.logits(stacked, case.ids, case.tokens, batch=2)
+    return _apart(torch.stack(alone), together)
 
 
-@torch.inference_mode()
 def _marker(case: _Case) -> float:
     """Paint the place of some tokens white: they must change most, and lie there."""
     vlm, places = case.vlm, case.vlm.placement(case.pixels)
@@ -281,22 +261,22 @@ def _marker(case: _Case) -> float:
 
     def features(pixels: torch.Tensor) -> torch.Tensor:
         with watch_attention(vlm, own_value):
-            return vlm.embeddings(vlm.inputs(pixels).values, case.ids)[0, case.image].float()
+            return vlm.embeddings(vlm.inputs(pixels), case.ids)[0, case.image].float()
 
     dark, worst = features(black), 0.0
+    start, cell = places.seen[:2], (places.seen[2:] - places.seen[:2]) / places.grid[::-1]
     seeing = np.flatnonzero(~np.isnan(places.boxes[:, 0]))
     for token in np.random.default_rng(0).choice(seeing, min(4, len(seeing)), replace=False):
-        left, top, right, bottom = places.boxes[token]
+        low, high = places.boxes[token, :2], places.boxes[token, 2:]
+        (left, top), (right, bottom) = np.rint(low.clip(0)).astype(int), np.rint(high).astype(int)
         painted = black.clone()
-        painted[..., round(max(top, 0)) : round(bottom), round(max(left, 0)) : round(right)] = 1
+        painted[..., top:bottom, left:right] = 1
         change = (features(painted) - dark).norm(dim=-1).cpu().numpy()
         share = change**2 @ (places.shares > 0)
-        row, column = divmod(int(share.argmax()), places.grid[1])
-        seen, (rows, columns) = places.seen, places.grid
-        wide, high = (seen[2] - seen[0]) / columns, (seen[3] - seen[1]) / rows
-        x, y = seen[0] + (column + 0.5) * wide, seen[1] + (row + 0.5) * high
+        at = np.array(divmod(int(share.argmax()), places.grid[1]))[::-1]
+        middle = start + (at + 0.5) * cell
         # how far the cell's middle lies outside the painted place
-        aside = max(left - x, x - right, 0) / wide, max(top - y, y - bottom, 0) / high
+        aside = np.maximum(low - middle, middle - high) / cell
         worst = max(worst, *aside)
     return worst
 
@@ -306,10 +286,10 @@ def _gradient(case: _Case) -> float:
     vlm = case.vlm
 
     def score(pixels: torch.Tensor) -> torch.Tensor:
-        values = {**case.inputs.values, "pixel_values": pixels}
-        return vlm.logits(values, case.ids, case.tokens[:1])[0, 0].log_softmax(-1)[case.tokens[0]]
+        inputs = {**case.inputs, "pixel_values": pixels}
+        return vlm.logits(inputs, case.ids, case.tokens[:1])[0, 0].log_softmax(-1)[case.tokens[0]]
 
-    start = case.inputs.values["pixel_values"]
+    start = case.inputs["pixel_values"]
     pixels = start.clone().requires_grad_()
     (found,) = torch.autograd.grad(score(pixels), pixels)
     chosen = torch.rand(found.shape, generator=torch.Generator().manual_seed(0)) < 0.1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +10,10 @@ from jaxtyping import Float
 from torch import nn
 from transformers import LlamaModel
 
-from workbench.backends.reader import ImageTokens, Reader, Sizes, placement_options
+from workbench.backends.reader import ImageTokens, Pixels, Reader, Sizes
 from workbench.generation.responder import Responder
-from workbench.model.card import ModelCard
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.load import LoadedCheckpoint
-from workbench.model.processor import ImageProcessor
-from workbench.model.prompt import Message, render_chat
 from workbench.model.vision import VisionTower
 from workbench.radiograph import FitGeometry, Radiograph
 
@@ -33,27 +29,14 @@ class CxrLlavaReader(Reader):
     patchwise = True
 
     def __init__(self, loaded: LoadedCheckpoint) -> None:
-        self.loaded = loaded
+        self.loaded, self.card, self.processor = loaded, loaded.card, loaded.processor
         self.responder = Responder.for_checkpoint(loaded)
-
-    @property
-    def card(self) -> ModelCard:
-        return self.loaded.card
-
-    @property
-    def processor(self) -> ImageProcessor:
-        return self.loaded.processor
-
-    @property
-    def origin(self) -> tuple[str, dict[str, Any]]:
-        source = "mini" if self.card.name == "mini" else str(self.loaded.directory)
-        return source, placement_options(self.loaded.placement)
-
-    @property
-    def sizes(self) -> Sizes:
+        source = "mini" if self.card.name == "mini" else str(loaded.directory)
+        self.origin = source, loaded.placement.options
         vision, text = self.vision.config, self.decoder.config
-        return Sizes(
-            layers=text.num_hidden_layers, heads=text.num_attention_heads,
+        self.sizes = Sizes(
+            layers=text.num_hidden_layers, attending=tuple(range(text.num_hidden_layers)),
+            heads=text.num_attention_heads,
             vocabulary=text.vocab_size, vision_layers=vision.layers, vision_heads=vision.heads,
             image=vision.image_size, patch=vision.patch_size,
         )  # fmt: skip
@@ -87,7 +70,7 @@ class CxrLlavaReader(Reader):
         return self.processor.geometry(image)
 
     def image_tokens(self, image: Radiograph, prompt_ids: Sequence[int]) -> ImageTokens:
-        head, tail = self.split(prompt_ids)
+        head, tail = self.responder.engine.split(prompt_ids)
         side = self.vision.config.grid
         places = np.arange(len(head) - 1 + side**2 + len(tail))
         start, stop = len(head) - 1, len(head) - 1 + side**2
@@ -96,17 +79,10 @@ class CxrLlavaReader(Reader):
             words=(head[:-1], tail),
         )  # fmt: skip
 
-    def prompt_ids(
-        self, messages: Sequence[Message], pixels: Float[torch.Tensor, "1 1 H W"] | None = None
-    ) -> tuple[int, ...]:
-        return tuple(self.tokenizer.encode_prompt(render_chat(messages)))
-
-    def image_rows(self, pixels: Float[torch.Tensor, "1 1 S S"]) -> Float[torch.Tensor, "N D"]:
+    def image_rows(self, pixels: Pixels) -> Float[torch.Tensor, "N D"]:
         return self.network.encode_image(pixels)[0]
 
-    def last_states(
-        self, pixels: Float[torch.Tensor, "1 1 S S"], prompt_ids: Sequence[int]
-    ) -> Float[torch.Tensor, "T D"]:
+    def last_states(self, pixels: Pixels, prompt_ids: Sequence[int]) -> Float[torch.Tensor, "T D"]:
         device = self.decoder.embed_tokens.weight.device
         ids = torch.tensor([list(prompt_ids)], device=device)
         embeds = self.network.splice(ids, self.network.encode_image(pixels).to(device))

@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -27,13 +27,7 @@ from jaxtyping import Float
 
 from workbench.backends.levels import READER, check_level
 from workbench.backends.reader import OwnPixels, Reader, Writer, picture_of
-from workbench.errors import (
-    InputError,
-    MissingDependencyError,
-    OptionError,
-    RunError,
-    WorkbenchError,
-)
+from workbench.errors import InputError, MissingDependencyError, OptionError, RunError
 from workbench.generation.engine import Guide, Request, pixels_sha256
 from workbench.generation.options import DecodingSettings, check_whole
 from workbench.generation.responder import Job
@@ -49,15 +43,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for one answer, tries of a request that the server turned away, and how long an endpoint
-#: that cannot be reached is waited for, seconds.
-TIMEOUT, TRIES, PATIENCE = 120.0, 4, 300.0
+#: Seconds for one try of an answer, and how often it is tried again where the endpoint cannot be
+#: reached or is overloaded. The client's pauses grow to 8 seconds: all take about five minutes.
+TIMEOUT, RETRIES = 120.0, 40
 
 #: Requests that are open at the same time.
 PARALLEL = 4
 
 #: Side of the square that stands for an endpoint's input, pixels; likeliest first words asked for.
 _SIDE, _TOP = 512, 20
+
+#: What a reader has and an endpoint does not.
+_INSIDE = {"origin", "sizes", "network", "vision", "projector", "decoder", "head"}
 
 _KEY = "OPENAI_API_KEY"
 _STOPS = {"stop": "eos", "length": "limit"}
@@ -89,12 +86,8 @@ def check_host(url: str, allow_remote: bool) -> str:
     return host
 
 
-def connect(url: str, *, timeout: float = TIMEOUT) -> OpenAI:
-    """Return a client of an endpoint.
-
-    Raises:
-        MissingDependencyError: the package openai is not installed.
-    """
+def connect(url: str) -> OpenAI:
+    """Return a client of an endpoint, where the package openai is installed."""
     try:
         from openai import OpenAI
     except ImportError as error:
@@ -103,7 +96,7 @@ def connect(url: str, *, timeout: float = TIMEOUT) -> OpenAI:
             "pip install 'cxr-llava-workbench[endpoint]'"
         ) from error
     key = os.environ.get(_KEY) or "none"
-    return OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=TRIES)
+    return OpenAI(base_url=url, api_key=key, timeout=TIMEOUT, max_retries=RETRIES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,16 +140,14 @@ class EndpointResponder:
 
         Raises:
             RunError: the endpoint cannot be reached.
-            InputError: it refuses the request, or answers with something that is no answer.
+            InputError: it refuses the request, or its answer is none.
         """
         started = time.perf_counter()
-        reply = self._patiently(lambda: self._ask(job, stream=False))
-        choice = _choice(reply)
+        choice = self._choice(job)
         content = choice.message.content
         if not isinstance(content, str):
             raise InputError("the endpoint's answer holds no text; check the model it serves")
-        told = getattr(getattr(choice, "logprobs", None), "content", None) or []
-        return self._generation(job, content, told, choice.finish_reason, started)
+        return self._generation(job, content, _told(choice), choice.finish_reason, started)
 
     def word_odds(self, job: Job, words: tuple[str, str]) -> float:
         """Return log p(first word) - log p(second), as the first of an answer, in nats.
@@ -167,8 +158,7 @@ class EndpointResponder:
             OptionError: the endpoint gives no log-probabilities.
             InputError: neither word is among the likeliest; else see `answer`.
         """
-        choice = _choice(self._patiently(lambda: self._ask(job, stream=False, top=_TOP)))
-        told = getattr(getattr(choice, "logprobs", None), "content", None)
+        told = _told(self._choice(job, top=_TOP))
         likely = getattr(told[0], "top_logprobs", None) if told else None
         if not likely:
             raise OptionError(
@@ -186,11 +176,7 @@ class EndpointResponder:
         return float(first - second)
 
     def answer_batch(self, jobs: Sequence[Job], *, guide: Guide | None = None) -> list[Generation]:
-        """Write several answers, a few at the same time.
-
-        Raises:
-            OptionError: a guide, which needs the model's logits.
-        """
+        """Write several answers, a few at the same time; a guide would need the model's logits."""
         if guide is not None:
             raise OptionError(
                 f"changed logits need a reader, and {self.identity.id} is behind an endpoint; load "
@@ -217,7 +203,7 @@ class EndpointResponder:
                 if not event.choices:
                     continue
                 choice = event.choices[0]
-                told.extend(getattr(getattr(choice, "logprobs", None), "content", None) or [])
+                told.extend(_told(choice))
                 stop[0] = choice.finish_reason or stop[0]
                 if choice.delta.content:
                     parts.append(choice.delta.content)
@@ -228,19 +214,24 @@ class EndpointResponder:
 
         return TextStream(pieces(), lambda ids: "".join(parts[: len(ids)]), finish)
 
+    def _choice(self, job: Job, *, top: int | None = None) -> Any:
+        choices = getattr(self._ask(job, stream=False, top=top), "choices", None)
+        if not choices:
+            raise InputError(
+                "the endpoint's answer holds no choice; check that it serves chat models"
+            )
+        return choices[0]
+
     def _ask(self, job: Job, *, stream: bool, top: int | None = None) -> Any:
         """Send one request; without log-probabilities where the server refuses them."""
         import openai
 
-        options = _options(self._settings(job))
+        options = {**_options(self._settings(job)), "messages": _messages(job.request)}
         wants: dict[str, Any] = {} if self.tells_logprobs is False else {"logprobs": True}
         wants |= {"top_logprobs": top} if wants and top else {}
-        messages = _messages(job.request)
         send: Callable[..., Any] = self.client.chat.completions.create
         try:
-            return send(
-                model=self.identity.id, messages=messages, stream=stream, **options, **wants
-            )
+            return send(model=self.identity.id, stream=stream, **options, **wants)
         except openai.AuthenticationError as error:
             raise OptionError(
                 f"the endpoint {self.identity.device} wants a key; put it into {_KEY}"
@@ -255,32 +246,17 @@ class EndpointResponder:
             else:
                 raise InputError(f"the endpoint refuses the request: {error}") from error
             return self._ask(job, stream=stream, top=top)
+        except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as e:
+            raise RunError(
+                f"the endpoint {self.identity.device} does not answer ({type(e).__name__}); start "
+                "it, then run the same command again: what was answered is kept"
+            ) from e
+        except (openai.APIError, ValueError) as error:
+            raise InputError(f"the endpoint's answer cannot be read: {error}") from error
 
     def _settings(self, job: Job) -> DecodingSettings:
         settings = job.request.settings
         return settings if self.takes_top_k else replace(settings, top_k=0)
-
-    def _patiently(self, ask: Callable[[], Any]) -> Any:
-        """Ask again while the endpoint cannot be reached or is overloaded, for a while."""
-        import openai
-
-        until, pause = time.monotonic() + PATIENCE, 0.5
-        while True:
-            try:
-                return ask()
-            except _passing() as error:
-                if time.monotonic() + pause > until:
-                    raise RunError(
-                        f"the endpoint {self.identity.device} does not answer "
-                        f"({type(error).__name__}); start it, then run the same command again: "
-                        "what was answered is kept"
-                    ) from error
-                time.sleep(pause)
-                pause = min(2 * pause, 15.0)
-            except (openai.APIError, ValueError) as error:
-                if isinstance(error, WorkbenchError):
-                    raise
-                raise InputError(f"the endpoint's answer cannot be read: {error}") from error
 
     def _generation(
         self, job: Job, text: str, told: Sequence[Any], stop: str | None, started: float
@@ -309,18 +285,9 @@ class EndpointResponder:
         )
 
 
-def _passing() -> tuple[type[Exception], ...]:
-    """Return errors that may pass by themselves: no connection, overload, a fault of the server."""
-    import openai
-
-    return openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError
-
-
-def _choice(reply: Any) -> Any:
-    choices = getattr(reply, "choices", None)
-    if not choices:
-        raise InputError("the endpoint's answer holds no choice; check that it serves chat models")
-    return choices[0]
+def _told(choice: Any) -> list[Any]:
+    """Return the tokens of an answer or of a piece of it, where the server tells them."""
+    return getattr(getattr(choice, "logprobs", None), "content", None) or []
 
 
 def _options(settings: DecodingSettings) -> dict[str, Any]:
@@ -362,20 +329,13 @@ class EndpointWriter(Reader):
             id=name, sha256=f"endpoint-{digest[:12]}", dtype="unknown", device=host
         )
         self.responder = cast(Any, EndpointResponder(connect(url), identity))
-        self._card = ModelCard(
+        self.card = ModelCard(
             name=name, revision=None, sha256s={}, licence=UNKNOWN_TERMS.licence,
             notice=UNKNOWN_TERMS.notice, domain=UNKNOWN_TERMS.domain, parameters={}, memory={},
             context_length=0, image_tokens=0, text_tokens=0, image_size=_SIDE, patch_size=0,
             cache_bytes=0, template="endpoint", on_this_machine=False, placement=f"at {host}",
         )  # fmt: skip
-
-    @property
-    def card(self) -> ModelCard:
-        return self._card
-
-    @property
-    def processor(self) -> OwnPixels:
-        return OwnPixels(_SIDE)
+        self.processor = OwnPixels()
 
     forget_images, exclusive = Writer.forget_images, Writer.exclusive
 
@@ -392,9 +352,14 @@ class EndpointWriter(Reader):
             ask = cast(EndpointResponder, self.responder).word_odds
             return np.array(list(pool.map(lambda job: ask(job, words), jobs)))
 
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in _INSIDE:
+            self._closed()
+        raise AttributeError(name)
+
     def _closed(self, *_: object, **__: object) -> Any:
         check_level(self, READER, "this")
 
-    tokenizer = origin = sizes = network = vision = projector = decoder = head = property(_closed)
-    geometry = image_tokens = prompt_ids = image_rows = split = prefill = _closed
+    tokenizer = property(_closed)
+    geometry = image_tokens = prompt_ids = image_rows = prefill = _closed
     force = read_with = other_weights = last_states = read_out = view = _closed

@@ -20,6 +20,9 @@ from workbench.model.prompt import PUBLISHED_PROMPTS, Prompts
 #: prompt looks both ways (type 0); what it writes must not, or logits are wrong in silence.
 WRITTEN_TOKEN_TYPE = {"paligemma": 1}
 
+#: Kinds of decoder layers, as `config.layer_types` names them, that have no attention.
+WITHOUT_ATTENTION = frozenset({"linear_attention", "conv", "moe"})
+
 #: Families that the tests prove; others have to pass the checks when they are loaded.
 TESTED = frozenset(
     {

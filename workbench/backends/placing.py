@@ -44,8 +44,6 @@ class Placement:
         points: (..., 2) float32, x and y in original pixels of each number that the network gets;
             NaN where it is padding.
         gain: (...) float32, by how much the number changes from black to white.
-        token: (...) int64, number of the image token that reads it, in the order of the sequence;
-            -1 where none does.
         boxes: (N, 4) float64, left, top, right, bottom of each image token in original pixels; NaN
             for tokens that see no part of the image, such as marks between rows.
     """
@@ -53,7 +51,6 @@ class Placement:
     size: tuple[int, int]
     points: np.ndarray
     gain: np.ndarray
-    token: np.ndarray
     boxes: np.ndarray
 
     __repr__ = short_repr
@@ -173,9 +170,8 @@ def place(
                 "image tokens share pixels, so that a token has no place of its own in the image"
             )
         number |= (near & ~far).astype(np.int64) << digit
-    token = np.where(read & ~np.isnan(points[..., 0]), number, -1)
-    points32, gain32 = points.astype(np.float32), gain.astype(np.float32)
-    return Placement(size, points32, gain32, token, _boxes(points, token, count))
+    boxes = _boxes(points, np.where(read & ~np.isnan(points[..., 0]), number, -1), count)
+    return Placement(size, points.astype(np.float32), gain.astype(np.float32), boxes)
 
 
 def _gradient(value: torch.Tensor, pixels: torch.Tensor) -> np.ndarray:
@@ -186,8 +182,9 @@ def _gradient(value: torch.Tensor, pixels: torch.Tensor) -> np.ndarray:
 def _boxes(points: np.ndarray, token: np.ndarray, count: int) -> np.ndarray:
     """Return (N, 4): from the first to the last pixel of each token, half a pixel further out.
 
-    Of k evenly spaced values, 12 * variance / range^2 is (k + 1) / (k - 1): that gives the width of
-    a pixel.
+    `token` (...) is the number of the token that reads each of `points`, -1 where none does. Of k
+    evenly spaced values, 12 * variance / range^2 is (k + 1) / (k - 1): that gives the width of a
+    pixel.
     """
     boxes = np.full((count, 4), np.nan)
     known = token >= 0
@@ -250,10 +247,6 @@ class View:
         Args:
             square: (B, 1, S, S), `base` with changes.
         """
-        return self._read(self.inputs(square), prompt_ids, tokens, batch=len(square))
-
-    def inputs(self, square: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the inputs of B changed squares (B, 1, S, S), stacked; differentiable."""
         count, pixels = len(square), self._values["pixel_values"]
         change = F.grid_sample(
             square.float() - self.base, self._at.expand(count, 1, -1, -1),
@@ -262,4 +255,4 @@ class View:
         moved = (change[:, 0, 0] * self._gain).reshape(count, *pixels.shape)
         stacked = {key: torch.cat([value] * count) for key, value in self._values.items()}
         stacked["pixel_values"] = (pixels + moved.to(pixels)).flatten(0, 1)
-        return stacked
+        return self._read(stacked, prompt_ids, tokens, batch=count)

@@ -24,9 +24,13 @@ from workbench.generation.responder import Job, Reading, Responder
 from workbench.generation.result import Generation, ModelIdentity
 from workbench.generation.stream import TextStream
 from workbench.model.card import ModelCard
-from workbench.model.placement import Placement
 from workbench.model.prompt import Message, Prompts
 from workbench.radiograph import FitGeometry, Radiograph
+
+#: An image as a model takes it: what its `processor` returns for a radiograph, with an axis in
+#: front, float32. Of CXR-LLaVA that is the square that it sees, normalised; of other models the
+#: radiograph's own pixels in [0, 1], which then go through the checkpoint's own processor.
+Pixels = Float[torch.Tensor, "1 1 H W"]
 
 
 @dataclass(frozen=True)
@@ -35,17 +39,20 @@ class Sizes:
 
     Attributes:
         layers, heads: of the decoder.
+        attending: numbers of its layers that have attention; others are recurrent, say.
         vocabulary: tokens that the head tells apart.
-        image, patch: sides of the square that the model sees best and of a patch, pixels.
+        vision_layers, vision_heads, image, patch: of a vision tower that is one stack over the
+            patches of the whole image, with the sides of the image and of a patch in pixels.
     """
 
     layers: int
+    attending: tuple[int, ...]
     heads: int
     vocabulary: int
-    vision_layers: int
-    vision_heads: int
-    image: int
-    patch: int
+    vision_layers: int = 0
+    vision_heads: int = 0
+    image: int = 0
+    patch: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,18 +96,11 @@ class ImageTokens:
 
 
 class OwnPixels:
-    """Radiographs as they are: what such a model's own processor does comes later.
-
-    Attributes:
-        size: side of a square that the model sees best, pixels.
-    """
+    """Radiographs as they are: what such a model's own processor does comes later."""
 
     mean, std = 0.0, 1.0
     #: Middle grey; what a model's training images had in the mean is not known.
     grey = 0.5
-
-    def __init__(self, size: int) -> None:
-        self.size = size
 
     def __call__(
         self, radiograph: Radiograph, fit: str | None = None
@@ -117,12 +117,7 @@ class OwnPixels:
         return np.clip(np.asarray(pixels, np.float32), 0.0, 1.0)
 
 
-def placement_options(placement: Placement) -> dict[str, Any]:
-    """Return a placement as options of `workbench.load_model`."""
-    return {name: getattr(placement, name) for name in ("device", "dtype", "quantize")}
-
-
-def picture_of(pixels: Float[torch.Tensor, "1 1 H W"]) -> Image.Image:
+def picture_of(pixels: Pixels) -> Image.Image:
     """Return grey pixels in [0, 1] as an 8-bit picture with three equal channels."""
     grey = np.rint(pixels[0, 0].detach().cpu().numpy().clip(0, 1) * 255).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")
@@ -131,28 +126,17 @@ def picture_of(pixels: Float[torch.Tensor, "1 1 H W"]) -> Image.Image:
 class Writer(ABC):
     """A model that writes texts about images.
 
-    Pixels are what `processor` returns for a radiograph with an axis in front, (1, 1, H, W)
-    float32: of CXR-LLaVA the square that it sees, normalised; of other models the radiograph's own
-    pixels in [0, 1], which then go through the checkpoint's own processor.
-
     Attributes:
         responder: writes.
+        card: name, hashes, terms, sizes and what the model was trained on.
+        processor: radiographs to pixels, and back: `normalise`, `restore`, `mean`, `std`.
     """
 
     responder: Any
-
+    card: ModelCard
+    processor: Any
     #: What analyses may ask of it, see `workbench.backends.levels`.
     level: str = "writer"
-
-    @property
-    @abstractmethod
-    def card(self) -> ModelCard:
-        """Name, hashes, terms, sizes and what the model was trained on."""
-
-    @property
-    @abstractmethod
-    def processor(self) -> Any:
-        """Radiographs to pixels, and back to grey values: `normalise`, `restore`, `mean`, `std`."""
 
     @property
     def identity(self) -> ModelIdentity:
@@ -215,53 +199,34 @@ class Writer(ABC):
 
 
 class Reader(Writer):
-    """A model whose inside can be read: logits, states, attention, gradients to pixels."""
+    """A model whose inside can be read: logits, states, attention, gradients to pixels.
+
+    Attributes:
+        origin: source and options by which `workbench.load_model` opens the same again.
+        network: all weights, as one module.
+        vision: the vision tower.
+        projector: what stands between vision tower and decoder.
+        decoder: the language model without its head.
+        head: from states of the decoder (..., H) to logits (..., V).
+        patchwise: the vision tower is one stack over a class token and the patches of the whole
+            image.
+    """
 
     responder: Responder
-
     level = "reader"
-    #: The vision tower is one stack over a class token and the patches of the whole image.
+    origin: tuple[str, dict[str, object]]
+    sizes: Sizes
+    network: PreTrainedModel
+    vision: PreTrainedModel
+    projector: nn.Module
+    decoder: PreTrainedModel
+    head: nn.Linear
     patchwise: bool = False
 
     @property
     def tokenizer(self) -> Any:
         """Text to token ids and back: `encode`, `decode`, `pieces`, `offsets`, `eos_id`."""
         return self.responder.tokenizer
-
-    @property
-    @abstractmethod
-    def origin(self) -> tuple[str, dict[str, Any]]:
-        """Return source and options by which `workbench.load_model` opens the same again."""
-
-    @property
-    @abstractmethod
-    def sizes(self) -> Sizes:
-        """Layers, heads, vocabulary, sides of image and patch."""
-
-    @property
-    @abstractmethod
-    def network(self) -> PreTrainedModel:
-        """All weights, as one module."""
-
-    @property
-    @abstractmethod
-    def vision(self) -> PreTrainedModel:
-        """The vision tower."""
-
-    @property
-    @abstractmethod
-    def projector(self) -> nn.Module:
-        """What stands between vision tower and decoder."""
-
-    @property
-    @abstractmethod
-    def decoder(self) -> PreTrainedModel:
-        """The language model without its head."""
-
-    @property
-    @abstractmethod
-    def head(self) -> nn.Linear:
-        """From states of the decoder (..., H) to logits (..., V)."""
 
     @property
     def pixel_layer(self) -> nn.Module:
@@ -283,31 +248,27 @@ class Reader(Writer):
     def image_tokens(self, image: Radiograph, prompt_ids: Sequence[int]) -> ImageTokens:
         """Return where the tokens of an image stand in a prompt, and lie in the image."""
 
-    @abstractmethod
-    def prompt_ids(
-        self, messages: Sequence[Message], pixels: Float[torch.Tensor, "1 1 H W"]
-    ) -> tuple[int, ...]:
+    def prompt_ids(self, messages: Sequence[Message], pixels: Pixels) -> tuple[int, ...]:
         """Return the ids of a dialogue about an image in the model's chat template.
 
         Raises:
             InputError: the messages are no dialogue, or hold no image or several.
         """
+        return self.responder.rendered(messages, pixels)[1]
 
     @abstractmethod
-    def image_rows(self, pixels: Float[torch.Tensor, "1 1 H W"]) -> Float[torch.Tensor, "N D"]:
+    def image_rows(self, pixels: Pixels) -> Float[torch.Tensor, "N D"]:
         """Return an image as the rows that stand for it in the decoder's sequence."""
 
     @abstractmethod
-    def last_states(
-        self, pixels: Float[torch.Tensor, "1 1 H W"], prompt_ids: Sequence[int]
-    ) -> Float[torch.Tensor, "T D"]:
+    def last_states(self, pixels: Pixels, prompt_ids: Sequence[int]) -> Float[torch.Tensor, "T D"]:
         """Run the decoder over a whole prompt, and return what its head would read."""
 
     def read_out(self, states: Float[torch.Tensor, "n D"]) -> Float[torch.Tensor, "n V"]:
         """Return the float32 logits of states in front of the head."""
         return self.head(states.to(self.head.weight.device)).float()
 
-    def view(self, pixels: Float[torch.Tensor, "1 1 H W"]) -> View | None:
+    def view(self, pixels: Pixels) -> View | None:
         """Return an image as a square whose changes become changes of the network's inputs.
 
         None where pixels themselves are that square.
@@ -318,20 +279,12 @@ class Reader(Writer):
         """Keep the model to this thread while something runs on it."""
         return self.responder.engine.exclusive()
 
-    def split(self, prompt_ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the ids up to and including the image, and the rest.
-
-        Raises:
-            InputError: there is no image or more than one, or nothing behind it.
-        """
-        return self.responder.engine.split(prompt_ids)
-
-    def prefill(self, pixels: torch.Tensor, prompt_ids: Sequence[int]) -> None:
+    def prefill(self, pixels: Pixels, prompt_ids: Sequence[int]) -> None:
         """Compute the sequence up to the image, which later calls about this image then reuse."""
         self.responder.engine.prefix(pixels, prompt_ids)
 
     def force(
-        self, pixels: torch.Tensor, prompt_ids: Sequence[int], tokens: Sequence[int]
+        self, pixels: Pixels, prompt_ids: Sequence[int], tokens: Sequence[int]
     ) -> Float[torch.Tensor, "n V"]:
         """Let the model read given tokens as if it had chosen them (teacher forcing).
 

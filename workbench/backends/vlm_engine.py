@@ -1,14 +1,15 @@
 """Decoding with any network of transformers, a row at a time, in the engine's loop.
 
-The part of a prompt up to its image is read once for several questions where that gives the same
-logits, which is tried once for each model.
+What stands up to an image is read once for several questions where that gives the same logits,
+which is tried once for each model.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -18,22 +19,17 @@ from workbench.backends.vlm_processor import template_name
 from workbench.errors import InputError
 from workbench.generation.engine import Engine, Guide, Request, Step, pixels_sha256
 from workbench.generation.kvcache import Decoding
-from workbench.generation.responder import Draft, Job, Responder
-from workbench.generation.result import Generation
+from workbench.generation.responder import Responder
 from workbench.generation.sampling import Sampler
 from workbench.model.prompt import Message
+from workbench.model.tokenizer import prefix_ends
 
 #: Largest difference of logits (standard deviations) at which a prompt's start may be used again.
 _SAME_START = 1e-3
 
 
 class VlmTokenizer:
-    """A tokenizer of transformers with what analyses ask of one: text, pieces, places.
-
-    Attributes:
-        eos_id: the token that ends a text.
-        settings: whether decoding removes spaces before punctuation.
-    """
+    """A tokenizer of transformers with what analyses ask of one, as `CxrTokenizer` has it."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._own = tokenizer
@@ -42,13 +38,11 @@ class VlmTokenizer:
         self.settings = {"clean_up_tokenization_spaces": bool(cleans)}
 
     def encode(self, text: str, *, add_bos: bool | None = None) -> list[int]:
-        """Return the ids of a text, with the first token where that is asked for."""
         ids = self._own.encode(text, add_special_tokens=False)
         first = [self._own.bos_token_id] if add_bos and self._own.bos_token_id is not None else []
         return [*first, *ids]
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
-        """Return the text of ids."""
         return self._own.decode(list(ids), skip_special_tokens=skip_special)
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
@@ -57,10 +51,7 @@ class VlmTokenizer:
         return [str(name).replace("\u0120", "\u2581").replace("\u010a", "\n") for name in names]
 
     def offsets(self, ids: Sequence[int]) -> list[tuple[int, int]]:
-        """Return the characters of the decoded text that each id wrote."""
-        ends = [len(self.decode(ids[: count + 1])) for count in range(len(ids))]
-        ends = [min(ends[index:]) for index in range(len(ends))]
-        return list(zip([0, *ends], ends, strict=False))
+        return list(pairwise([0, *prefix_ends(self.decode, ids)]))
 
 
 class VlmEngine(Engine):
@@ -75,7 +66,7 @@ class VlmEngine(Engine):
         self.shares: bool | None = None
 
     def split(self, ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Cut prompt ids behind the image's last token."""
+        """Cut prompt ids behind the last token of the image."""
         ids = tuple(ids)
         if self.image_id not in ids:
             raise InputError("a prompt must hold an image; ask about one")
@@ -101,17 +92,6 @@ class VlmEngine(Engine):
             yield from self.run(self.prefill(some, first=first), samplers, guide=guide)
             first += len(some)
 
-    def take(
-        self, decoding: Decoding, samplers: Mapping[int, Sampler], guide: Guide | None = None
-    ) -> Step:
-        """Choose the next token; never the image's, which would ask for a second image."""
-
-        def without_image(rows: Sequence[int], logits: torch.Tensor) -> torch.Tensor:
-            guided = logits if guide is None else guide(rows, logits)
-            return guided.index_fill(1, guided.new_tensor([self.image_id], dtype=torch.long), -1e9)
-
-        return super().take(decoding, samplers, without_image)
-
     def advance(self, decoding: Decoding, tokens: Sequence[int], fast: object = None) -> None:
         """Read one more token of every row."""
         pairs = zip(cast(_Sequences, decoding.buffer), tokens, strict=True)
@@ -123,18 +103,15 @@ class VlmEngine(Engine):
     def force(
         self, pixel_values: torch.Tensor, ids: Sequence[int], tokens: Sequence[int]
     ) -> torch.Tensor:
-        """Return (n, V) float32 logits of given tokens; see `Engine.force`.
-
-        Where the prompt's start is known, from a text that was written, only the rest is read.
-        """
-        inputs = self.vlm.inputs(pixel_values).values
+        """Read given tokens; where the prompt's start is known, only what follows it."""
+        inputs = self.vlm.inputs(pixel_values)
         with self._lock, torch.inference_mode():
             start = self.prefixes.get(self._key(pixel_values, ids)) if self.shares else None
             if start is None:
                 return self.vlm.logits(inputs, ids, tokens)[0]
-            every, written = (*ids, *tokens[:-1]), len(tokens) - 1
-            begun = copy.deepcopy(cast(Any, start))
-            return self.vlm.resume(begun, inputs, every, written=written).logits
+            every, count = (*ids, *tokens[:-1]), len(tokens)
+            start = _copied(cast(Any, start))
+            return self.vlm.read(inputs, every, written=count - 1, last=count, start=start).logits
 
     def _key(self, pixels: torch.Tensor, ids: Sequence[int]) -> tuple:
         return pixels_sha256(pixels), self.split(ids)[0]
@@ -145,22 +122,26 @@ class VlmEngine(Engine):
         with self._lock, torch.inference_mode():
             start = cast("Sequencing | None", self.prefixes.get(key))
             if start is None:
-                start = self.vlm.begin(self.vlm.inputs(pixel_values).values, key[1])
+                start = self.vlm.read(self.vlm.inputs(pixel_values), key[1])
                 self.prefixes.put(key, cast(Any, start))
             return start
 
     def _read(self, pixels: torch.Tensor, ids: tuple[int, ...]) -> Sequencing:
         """Read a prompt, from its image on where that was read before and may be used again."""
-        inputs = self.vlm.inputs(pixels).values
+        inputs = self.vlm.inputs(pixels)
         if self.shares is False:
-            return self.vlm.begin(inputs, ids)
-        found = self.vlm.resume(copy.deepcopy(self.prefix(pixels, ids)), inputs, ids)
+            return self.vlm.read(inputs, ids)
+        found = self.vlm.read(inputs, ids, start=_copied(self.prefix(pixels, ids)))
         if self.shares is None:
-            whole = self.vlm.begin(inputs, ids)
+            whole = self.vlm.read(inputs, ids)
             apart = (found.logits - whole.logits).abs().max() / whole.logits.std()
             self.shares = bool(apart <= _SAME_START)
             return whole
         return found
+
+
+def _copied(start: Sequencing) -> Sequencing:
+    return replace(start, cache=copy.deepcopy(start.cache))
 
 
 class _Sequences(list[Sequencing]):
@@ -182,17 +163,12 @@ class VlmResponder(Responder):
     engine: VlmEngine
     resumes = False
 
-    def _prompt(
-        self, pixel_values: torch.Tensor, messages: Sequence[Message]
+    def rendered(
+        self, messages: Sequence[Message], pixels: torch.Tensor
     ) -> tuple[str, tuple[int, ...]]:
-        return self.engine.vlm.prepare(pixel_values, messages)
+        return self.engine.vlm.prepare(pixels, messages)
 
-    def answer_image_by_image(self, jobs: Sequence[Job]) -> list[Generation]:
-        """Write answers; every image is computed alone."""
-        return self.answer_batch(jobs)
-
-    def finish(self, job: Job, draft: Draft) -> Generation:
-        """Make the `Generation` of a draft."""
-        return replace(
-            super().finish(job, draft), template=template_name(self.engine.vlm.processor)
-        )
+    @property
+    def template(self) -> str:
+        """Name of the checkpoint's own chat template."""
+        return template_name(self.engine.vlm.own_processor)

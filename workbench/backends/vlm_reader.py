@@ -1,9 +1,4 @@
-"""Any image-text-to-text model of transformers as a `Reader`, and how one is loaded.
-
-Decoding goes through the loop of `workbench.generation.engine`, row after row, with the network's
-own cache; the part of a prompt up to its image is computed once for several questions where that
-gives the same logits, which is tried once for each model.
-"""
+"""Any image-text-to-text model of transformers as a `Reader`, and how one is loaded."""
 
 from __future__ import annotations
 
@@ -14,17 +9,15 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from workbench.backends.checks import check
-from workbench.backends.families import TESTED
-from workbench.backends.placing import Placement as ImagePlacement
+from workbench.backends.families import TESTED, WITHOUT_ATTENTION
 from workbench.backends.placing import View
-from workbench.backends.reader import ImageTokens, OwnPixels, Reader, Sizes, placement_options
-from workbench.backends.transformers_vlm import Vlm
+from workbench.backends.reader import ImageTokens, OwnPixels, Pixels, Reader, Sizes
+from workbench.backends.transformers_vlm import SHORTEST, Vlm
 from workbench.backends.vlm_engine import VlmEngine, VlmResponder, VlmTokenizer
 from workbench.backends.vlm_processor import load_processor, template_name
 from workbench.errors import CheckpointError, InputError, OptionError, WorkbenchError
@@ -33,8 +26,14 @@ from workbench.generation.responder import end_ids, identity_of
 from workbench.model.card import CARD_FILE, ModelCard
 from workbench.model.licence import say_once
 from workbench.model.load import SLOW_BYTES, quantisation_config, quiet_loading
-from workbench.model.placement import INT8, PartSizes, Placement, find_hardware, place
-from workbench.model.prompt import Message
+from workbench.model.placement import (
+    INT8,
+    PartSizes,
+    Placement,
+    find_hardware,
+    measure_parts,
+    place,
+)
 from workbench.model.source import CheckpointSource, terms_for
 from workbench.model.weights import find_weights, hash_weights, read_object
 from workbench.radiograph import FitGeometry, Radiograph
@@ -45,79 +44,41 @@ logger = logging.getLogger(__name__)
 _SIDE = 512
 
 
-class VlmReader(Reader):
-    """A checkpoint of any family of transformers, open to analyses; see `Reader`.
+class VlmReader(Vlm, Reader):
+    """A checkpoint of any family of transformers, open to analyses; see `Reader` and `Vlm`."""
 
-    Attributes:
-        vlm: the network with its processor.
-        responder: decodes.
-    """
-
-    def __init__(self, vlm: Vlm, card: ModelCard, placement: Placement) -> None:
-        self.vlm = vlm
-        self._card, self._placed = card, placement
-        config = vlm.network.config
-        tokenizer = VlmTokenizer(vlm.tokenizer)
-        context = int(config.get_text_config().max_position_embeddings)
-        ends = end_ids(cast(Any, vlm.network).generation_config.to_dict())
-        engine = VlmEngine(vlm, end_ids={tokenizer.eos_id, *ends})
-        budget, identity = ContextBudget(context, 1, context), identity_of(card, placement)
+    def __init__(
+        self,
+        network: PreTrainedModel,
+        own_processor: ProcessorMixin,
+        card: ModelCard,
+        placement: Placement,
+    ) -> None:
+        super().__init__(network, own_processor)
+        self.card, self.processor = card, OwnPixels()
+        self.origin = str(network.config.name_or_path), placement.options
+        text = self.decoder.config
+        kinds = getattr(text, "layer_types", None) or [""] * text.num_hidden_layers
+        attending = tuple(n for n, kind in enumerate(kinds) if kind not in WITHOUT_ATTENTION)
+        self.sizes = Sizes(len(kinds), attending, text.num_attention_heads, text.vocab_size)
+        self.vision = cast(PreTrainedModel, cast(Any, network).get_encoder("image"))
+        others = self.vision, self.decoder
+        between = (part for part in network.base_model.children() if part not in others)
+        self.projector = nn.ModuleList(between)
+        tokenizer = VlmTokenizer(cast(Any, own_processor).tokenizer)
+        ends = end_ids(cast(Any, network).generation_config.to_dict())
+        engine = VlmEngine(self, end_ids={tokenizer.eos_id, *ends})
+        budget = ContextBudget(card.context_length, 1, card.context_length)
+        identity = identity_of(card, placement)
         self.responder = VlmResponder(engine, cast(Any, tokenizer), budget, identity)
 
-    @property
-    def card(self) -> ModelCard:
-        return self._card
-
-    @property
-    def processor(self) -> Any:
-        return OwnPixels(self.card.image_size)
-
-    @property
-    def origin(self) -> tuple[str, dict[str, Any]]:
-        return str(self.network.config.name_or_path), placement_options(self._placed)
-
-    @property
-    def sizes(self) -> Sizes:
-        text, seen = self.decoder.config, self.network.config.vision_config
-        names = ("num_hidden_layers", "depth"), ("num_attention_heads", "num_heads")
-        layers, heads = (
-            next(int(getattr(seen, n)) for n in two if hasattr(seen, n)) for two in names
-        )
-        side = self.card.image_size
-        return Sizes(
-            layers=text.num_hidden_layers, heads=text.num_attention_heads,
-            vocabulary=text.vocab_size, vision_layers=layers, vision_heads=heads,
-            image=side, patch=self.card.patch_size,
-        )  # fmt: skip
-
-    @property
-    def network(self) -> PreTrainedModel:
-        return self.vlm.network
-
-    @property
-    def vision(self) -> PreTrainedModel:
-        return cast(PreTrainedModel, self.network.get_encoder("image"))
-
-    @property
-    def projector(self) -> nn.Module:
-        others = self.vision, self.decoder
-        return nn.ModuleList(p for p in self.network.base_model.children() if p not in others)
-
-    @property
-    def decoder(self) -> PreTrainedModel:
-        return self.vlm.decoder
-
-    @property
-    def head(self) -> nn.Linear:
-        return self.vlm.head
-
     def geometry(self, image: Radiograph) -> FitGeometry:
-        return self._placement(image).geometry
+        return self.placement(self.processor(image)[None]).geometry
 
     def image_tokens(self, image: Radiograph, prompt_ids: Sequence[int]) -> ImageTokens:
-        placed = self._placement(image)
+        placed = self.placement(self.processor(image)[None])
         ids = np.array(prompt_ids)
-        tokens = np.flatnonzero(ids == self.vlm.image_id)
+        tokens = np.flatnonzero(ids == self.image_id)
         seeing = placed.shares.sum(1) > 0
         if len(tokens) != len(seeing):
             raise InputError(
@@ -134,30 +95,9 @@ class VlmReader(Reader):
             before, image_at, behind, placed.grid, placed.geometry, words, None if plain else shares
         )
 
-    def last_states(
-        self, pixels: Float[torch.Tensor, "1 1 H W"], prompt_ids: Sequence[int]
-    ) -> Float[torch.Tensor, "T D"]:
-        return self.vlm.last_states(self.vlm.inputs(pixels).values, prompt_ids)
-
-    def read_out(self, states: Float[torch.Tensor, "n D"]) -> Float[torch.Tensor, "n V"]:
-        return self.vlm.read_out(states)
-
-    def view(self, pixels: Float[torch.Tensor, "1 1 H W"]) -> View:
-        values, placed = self.vlm.inputs(pixels).values, self.vlm.placement(pixels)
-        return View(values, placed, pixels[0, 0].numpy(), self.vlm.logits)
-
-    def _placement(self, image: Radiograph) -> ImagePlacement:
-        return self.vlm.placement(self.processor(image)[None])
-
-    def prompt_ids(
-        self, messages: Sequence[Message], pixels: Float[torch.Tensor, "1 1 H W"]
-    ) -> tuple[int, ...]:
-        return self.vlm.prepare(pixels, messages)[1]
-
-    def image_rows(self, pixels: Float[torch.Tensor, "1 1 H W"]) -> Float[torch.Tensor, "N D"]:
-        ids = self.vlm.plain_ids(pixels)
-        rows = self.vlm.embeddings(self.vlm.inputs(pixels).values, ids)[0]
-        return rows[torch.tensor(ids, device=rows.device) == self.vlm.image_id]
+    def view(self, pixels: Pixels) -> View:
+        placed = self.placement(pixels)
+        return View(self.inputs(pixels), placed, pixels[0, 0].numpy(), self.logits)
 
 
 def is_vlm(directory: Path) -> bool:
@@ -173,7 +113,7 @@ def load_vlm(
     dtype: str | torch.dtype = "auto",
     quantize: str | None = None,
     verify: bool = True,
-) -> tuple[Vlm, ModelCard, Placement]:
+) -> tuple[PreTrainedModel, ProcessorMixin, ModelCard, Placement]:
     """Load a checkpoint of any image-text-to-text family of transformers.
 
     No remote code, safetensors only. A family that the project's tests do not know has to pass
@@ -192,7 +132,9 @@ def load_vlm(
     weights = find_weights(found.directory)
     sha256s = hash_weights(weights)
     with torch.device("meta"):
-        sizes = _measure(AutoModelForImageTextToText.from_config(config))
+        empty: Any = AutoModelForImageTextToText.from_config(config)
+        head = empty.get_output_embeddings()
+        sizes = measure_parts(empty, empty.get_encoder("image"), empty.get_decoder(), head)
     if quantize == INT8:
         raise OptionError("quantize='int8' is CXR-LLaVA's own; give '8bit' or '4bit', or leave it")
     placement = place(sizes, find_hardware(), device=device, dtype=dtype, quantize=quantize)
@@ -224,20 +166,7 @@ def load_vlm(
         ) from error
     if verify and config.model_type not in TESTED:
         check(vlm).need()
-    return vlm, card, placement
-
-
-def _measure(network: PreTrainedModel) -> PartSizes:
-    vision, decoder = network.get_encoder("image"), network.get_decoder()
-    counts = [sum(p.numel() for p in part.parameters()) for part in (network, vision, decoder)]
-    head = cast(nn.Linear, network.get_output_embeddings()).weight
-    tied = head is network.get_input_embeddings().weight
-    own_head = 0 if tied else head.numel()
-    linear = [m.weight.numel() for m in decoder.modules() if isinstance(m, nn.Linear)]
-    return PartSizes(
-        counts[1], counts[0] - counts[1] - counts[2] - own_head, counts[2], own_head,
-        sum(linear), max(linear, default=0),
-    )  # fmt: skip
+    return vlm.network, vlm.own_processor, card, placement
 
 
 def _card(
@@ -252,11 +181,9 @@ def _card(
     facts = read_object(found.directory / CARD_FILE)
     terms = terms_for(found, facts)
     say_once(found.name, terms.notice, terms.licence)
-    side = getattr(seen, "image_size", None)
-    side = int(side[0]) if isinstance(side, (list, tuple)) else int(side or _SIDE)
-    patch = seen.patch_size
-    patch = int(patch[0]) if isinstance(patch, (list, tuple)) else int(patch)
-    tokens = vlm.plain_ids(torch.zeros(1, 1, side, side)).count(vlm.image_id)
+    # some families give both sides of a square
+    side = int(np.ravel(getattr(seen, "image_size", None) or _SIDE)[0])
+    tokens = vlm.prepare(torch.zeros(1, 1, side, side), SHORTEST)[1].count(vlm.image_id)
     context = int(text.max_position_embeddings)
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return ModelCard(
@@ -264,7 +191,7 @@ def _card(
         licence=terms.licence, notice=terms.notice, domain=terms.domain,
         parameters=sizes.parts(), memory=sizes.memory(),
         context_length=context, image_tokens=tokens, text_tokens=context - tokens,
-        image_size=side, patch_size=patch,
+        image_size=side, patch_size=int(np.ravel(seen.patch_size)[0]),
         cache_bytes=4 * text.num_hidden_layers * text.num_key_value_heads * width,
-        template=template_name(vlm.processor), facts=facts, placement=placement.stated,
+        template=template_name(vlm.own_processor), facts=facts, placement=placement.stated,
     )  # fmt: skip

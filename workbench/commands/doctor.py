@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _model(args: argparse.Namespace) -> int:
     from workbench.backends.checks import check
-    from workbench.backends.vlm_reader import is_vlm, load_vlm
+    from workbench.backends.vlm_reader import VlmReader, is_vlm, load_vlm
     from workbench.model.source import resolve_source
 
     found = resolve_source(args.model)
@@ -67,7 +67,7 @@ def _model(args: argparse.Namespace) -> int:
         )
     shared.loading(args)
     device, dtype = args.device or "auto", args.dtype or "auto"
-    checks = check(load_vlm(found, device=device, dtype=dtype, verify=False)[0])
+    checks = check(VlmReader(*load_vlm(found, device=device, dtype=dtype, verify=False)))
     cells = [
         (row.name, f"{row.value:.2e}", f"{row.limit:g}", "ok" if row.ok else "MISS", row.note)
         for row in checks.rows

@@ -262,6 +262,9 @@ class Engine:
         """Choose the next token of every row; see `run`."""
         logits = decoding.logits
         guided = logits if guide is None else guide(decoding.rows, logits)
+        if self.image_id >= 0:  # in the vocabulary; it would ask for a second image
+            image = torch.tensor([self.image_id], device=guided.device)
+            guided = guided.index_fill(1, image, -1e9)
         chosen = choose(guided, [samplers[row] for row in decoding.rows])
         picked = torch.log_softmax(logits, dim=-1).gather(-1, chosen[:, None])[:, 0]
         tokens, logprobs = tuple(chosen.tolist()), tuple(picked.tolist())

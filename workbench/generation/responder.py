@@ -110,9 +110,11 @@ class Responder:
     Attributes:
         resumes: a dialogue continues from the keys and values of its last turn.
         prompts: what the model is asked with.
+        template: name of the chat template.
     """
 
     resumes: ClassVar[bool] = True
+    template: ClassVar[str] = TEMPLATE_VERSION
 
     engine: Engine
     tokenizer: CxrTokenizer
@@ -151,13 +153,13 @@ class Responder:
             InputError: the messages are no dialogue, or hold no image or several.
             ContextBudgetError: the prompt, the image and the new tokens do not fit.
         """
-        prompt, ids = self._prompt(pixel_values, messages)
+        prompt, ids = self.rendered(messages, pixel_values)
         self.engine.split(ids)
         resolved = self.budget.resolve(settings.with_seed(), len(ids))
         return Job(Request(pixel_values, ids, resolved), prompt, task, source, warnings)
 
-    def _prompt(
-        self, pixel_values: torch.Tensor, messages: Sequence[Message]
+    def rendered(
+        self, messages: Sequence[Message], pixels: torch.Tensor
     ) -> tuple[str, tuple[int, ...]]:
         """Return a dialogue about an image as text and as ids."""
         prompt = render_chat(messages)
@@ -183,6 +185,8 @@ class Responder:
 
         Each image's keys and values are computed once and alone.
         """
+        if self.engine.most_rows == 1:
+            return self.answer_batch(jobs)
         begun, kept = [], {}
         for job in jobs:
             image = job.request.pixel_values
@@ -304,7 +308,7 @@ class Responder:
             task=job.task,
             source=job.source,
             model=self.identity,
-            template=TEMPLATE_VERSION,
+            template=self.template,
             warnings=warnings,
             pixels_sha256=pixels_sha256(job.request.pixel_values),
         )

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import psutil
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from workbench import settings
 from workbench.errors import DeviceError, OptionError
@@ -113,17 +114,24 @@ def empty_model(config: CxrLlavaConfig) -> CxrLlavaForConditionalGeneration:
 
 def measure(model: CxrLlavaForConditionalGeneration) -> PartSizes:
     """Count the parameters of a model, with or without storage."""
+    return measure_parts(model, model.vision_tower, model.llama, model.lm_head)
+
+
+def measure_parts(
+    model: PreTrainedModel, vision: nn.Module, decoder: PreTrainedModel, head: nn.Module
+) -> PartSizes:
+    """Count the parameters of a model of any family; its projector is what is no other part."""
 
     def count(module: nn.Module) -> int:
         return sum(p.numel() for p in module.parameters())
 
-    tied = model.lm_head.weight is model.llama.embed_tokens.weight
-    linear = [m.weight.numel() for m in model.llama.modules() if isinstance(m, nn.Linear)]
+    own = 0 if head.weight is decoder.get_input_embeddings().weight else count(head)
+    linear = [m.weight.numel() for m in decoder.modules() if isinstance(m, nn.Linear)]
     return PartSizes(
-        vision_tower=count(model.vision_tower),
-        mm_projector=count(model.mm_projector),
-        language_model=count(model.llama),
-        lm_head=0 if tied else count(model.lm_head),
+        vision_tower=count(vision),
+        mm_projector=count(model) - count(vision) - count(decoder) - own,
+        language_model=count(decoder),
+        lm_head=own,
         quantisable=sum(linear),
         largest=max(linear, default=0),
     )
@@ -186,6 +194,11 @@ class Placement:
     def name(self) -> str:
         """What the weights are in: the quantisation, or the dtype."""
         return self.quantize or str(self.dtype).removeprefix("torch.")
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The placement as options of `workbench.load_model`."""
+        return {"device": self.device, "dtype": self.dtype, "quantize": self.quantize}
 
     @property
     def stated(self) -> str:

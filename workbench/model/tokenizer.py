@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -175,11 +175,8 @@ class CxrTokenizer:
     def _offsets_by_prefix(
         self, ids: Sequence[int], pieces: Sequence[str]
     ) -> list[tuple[int, int]]:
-        """Find the spans from the text of each longer beginning."""
-        lengths = [len(self.decode(ids[: count + 1])) for count in range(len(ids))]
         spans, start = [], 0
-        for index, piece in enumerate(pieces):
-            end = min(lengths[index:])
+        for piece, end in zip(pieces, prefix_ends(self.decode, ids), strict=True):
             shared = end == start and spans and piece.startswith("<0x")
             spans.append(spans[-1] if shared else (start, end))
             start = end
@@ -268,6 +265,12 @@ def clean_spaces(text: str) -> str:
     for pattern in _SPACES:
         text = text.replace(pattern, pattern.strip() if pattern != " ' " else "'")
     return text
+
+
+def prefix_ends(decode: Callable[[Sequence[int]], str], ids: Sequence[int]) -> list[int]:
+    """Return where each id ends in `decode(ids)`, from the text of each longer beginning."""
+    lengths = [len(decode(ids[: count + 1])) for count in range(len(ids))]
+    return [min(lengths[index:]) for index in range(len(ids))]
 
 
 def tokens_within(offsets: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from workbench.backends.attending import Call, attention_rows, watch_attention
-from workbench.backends.reader import Reader
+from workbench.backends.reader import Reader, Sizes
 from workbench.errors import InputError, OptionError, check_one_of
 from workbench.generation import Generation
 from workbench.generation.engine import pixels_sha256
@@ -107,7 +107,7 @@ def record_trace(
     if verify and generation.pixels_sha256 not in ("", pixels_sha256(pixel_values)):
         raise _of_another_image(generation, image, "the model would see other pixels")
     sizes = model.sizes
-    kept = _layers(layers, sizes.layers)
+    kept = _layers(layers, sizes)
     tokens = model.image_tokens(image, generation.prompt_ids)
     before, behind = (tuple(model.tokenizer.pieces(ids)) for ids in tokens.words)
     layout = TokenLayout(
@@ -141,14 +141,20 @@ def record_trace(
     )
 
 
-def _layers(layers: Sequence[int] | None, total: int) -> tuple[int, ...]:
+def _layers(layers: Sequence[int] | None, sizes: Sizes) -> tuple[int, ...]:
     if layers is None:
-        return tuple(range(total))
+        return sizes.attending
+    total = sizes.layers
     numbers = {layer + total if layer < 0 else layer for layer in layers}
     if not numbers or not numbers <= set(range(total)):
         raise OptionError(
             f"layers must be numbers from 0 to {total - 1} (or negative, from the last), "
             f"got {list(layers)}"
+        )
+    if not numbers <= set(sizes.attending):
+        raise OptionError(
+            f"layers {sorted(numbers - set(sizes.attending))} of this model have no attention; "
+            f"choose from {', '.join(map(str, sizes.attending))}"
         )
     return tuple(sorted(numbers))
 
