@@ -15,6 +15,7 @@ from workbench.finetune.adapters import NOTE, TENSORS, export, load_adapter, sav
 from workbench.finetune.parts import prepare, trainable
 from workbench.finetune.recipe import TuningRecipe
 from workbench.generation.parity import compare as parity
+from workbench.interface import CxrLlavaModel
 from workbench.model.load import load_checkpoint
 
 
@@ -50,7 +51,7 @@ def test_peft_loads_an_adapter_and_says_the_same(tiny, tmp_path, tuning):
     with torch.no_grad():
         for _, p in trainable(loaded.model):
             p.add_(torch.randn(p.shape, generator=generator) * 0.05)
-    folder = save_adapter(tmp_path / "adapter", loaded, tuning, name="moved")
+    folder = save_adapter(tmp_path / "adapter", CxrLlavaModel(loaded), tuning, name="moved")
     loaded.model.eval()
     ours = load_adapter(tiny, folder)
     base = load_checkpoint(tiny, device="cpu", dtype="float32").model
@@ -119,7 +120,7 @@ def test_an_export_of_a_fresh_adapter_passes_the_parity_doctor(tiny, root, tmp_p
     loaded = load_checkpoint(tiny, device="cpu", dtype="float32")
     tuning = TuningRecipe(language="lora", projector="lora", vision="lora")
     prepare(loaded.model, tuning)
-    adapter = save_adapter(tmp_path / "adapter", loaded, tuning, name="fresh")
+    adapter = save_adapter(tmp_path / "adapter", CxrLlavaModel(loaded), tuning, name="fresh")
     export(adapter, tmp_path / "checkpoints" / "A_tiny", base=tiny)
     for folder in ("golden", "images"):
         (tmp_path / folder).symlink_to(root / "tests" / "golden" / folder)

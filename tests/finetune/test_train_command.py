@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from tests.backends.families import FAMILIES
 from tests.finetune.conftest import tiny_recipe
 from workbench.cli import main
 from workbench.commands.train import nested, setting
@@ -24,6 +25,16 @@ def test_the_plan_loads_nothing_and_says_that_it_predicts(capsys):
     assert "predicted, not measured" in said and "16 GB" in said
     assert main(["train", "--plan", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["predicted"] is True
+
+
+def test_another_model_is_planned_from_its_own_sizes(tmp_path, capsys):
+    base = FAMILIES["qwen2_5_vl"](tmp_path / "qwen")
+    command = ["train", "any_projector", "--plan", "--json", "--set", f"base={base}"]
+    assert main(command) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["model"] == str(base) and said["needs"][0]["strategy"] == "this recipe"
+    merger = 128 * 128 + 128 + 128 * 48 + 48 + 32
+    assert said["needs"][0]["learning"] == merger
 
 
 def test_a_run_from_the_shell(recipe, tmp_path, capsys):

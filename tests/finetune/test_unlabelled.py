@@ -21,6 +21,7 @@ from workbench.finetune.parts import prepare, trainable
 from workbench.finetune.recipe import TuningRecipe, read_recipe
 from workbench.finetune.turns import own_turns
 from workbench.finetune.writing_stages import OWN_REPORTS, own_reports
+from workbench.interface import CxrLlavaModel
 from workbench.reports import label
 
 TEXT = "Heart size is normal. No nodule. Impression: No acute abnormality."
@@ -134,16 +135,16 @@ def test_the_loss_is_told_apart_by_whether_a_row_is_labelled(examples, pixels, l
 
 
 def test_own_reports_are_written_once(held, loaded, tmp_path):
-    texts = own_reports(loaded, held.unlabelled, tmp_path, new_tokens=4, show=False)
+    texts = own_reports(CxrLlavaModel(loaded), held.unlabelled, tmp_path, new_tokens=4, show=False)
     path = tmp_path / OWN_REPORTS
     assert json.loads(path.read_text()) == texts and len(texts) == 4
     changed = {name: "Clear." for name in texts}
     path.write_text(json.dumps(changed))
-    again = own_reports(loaded, held.unlabelled, tmp_path, new_tokens=4, show=False)
+    again = own_reports(CxrLlavaModel(loaded), held.unlabelled, tmp_path, new_tokens=4, show=False)
     assert again == changed
     with pytest.raises(TrainingError, match="other images"):
-        own_reports(loaded, held.unlabelled[:2], tmp_path, new_tokens=4, show=False)
-    assert own_reports(loaded, (), tmp_path / "none", new_tokens=4, show=False) == {}
+        own_reports(CxrLlavaModel(loaded), held.unlabelled[:2], tmp_path, new_tokens=4, show=False)
+    assert own_reports(CxrLlavaModel(loaded), (), tmp_path / "none", new_tokens=4, show=False) == {}
 
 
 def test_images_without_labels_need_keep():

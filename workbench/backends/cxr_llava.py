@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from transformers import LlamaModel
 
 from workbench.backends.reader import ImageTokens, Pixels, Reader, Sizes
 from workbench.generation.responder import Responder
+from workbench.model.card import ModelCard
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.load import LoadedCheckpoint
 from workbench.model.vision import VisionTower
@@ -40,6 +43,11 @@ class CxrLlavaReader(Reader):
             vocabulary=text.vocab_size, vision_layers=vision.layers, vision_heads=vision.heads,
             image=vision.image_size, patch=vision.patch_size,
         )  # fmt: skip
+
+    def under(self, card: ModelCard) -> Self:
+        found = type(self)(replace(self.loaded, card=card))
+        found.prompts = self.prompts
+        return found
 
     @property
     def network(self) -> CxrLlavaForConditionalGeneration:

@@ -360,6 +360,6 @@ class EndpointWriter(Reader):
     def _closed(self, *_: object, **__: object) -> Any:
         check_level(self, READER, "this")
 
-    tokenizer = property(_closed)
+    tokenizer = end_ids = property(_closed)
     geometry = image_tokens = prompt_ids = image_rows = prefill = _closed
-    force = read_with = other_weights = last_states = read_out = view = _closed
+    force = read_with = other_weights = last_states = read_out = view = under = _closed

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -106,7 +106,11 @@ class OwnPixels:
         self, radiograph: Radiograph, fit: str | None = None
     ) -> Float[torch.Tensor, "1 H W"]:
         """Return the pixels in [0, 1], (1, H, W) float32; `fit` is the model's own."""
-        return torch.from_numpy(np.array(radiograph.pixels, np.float32))[None]
+        return torch.from_numpy(self.fitted(radiograph, fit))[None]
+
+    def fitted(self, radiograph: Radiograph, fit: str | None = None) -> np.ndarray:
+        """Return the pixels in [0, 1], (H, W) float32."""
+        return np.array(radiograph.pixels, np.float32)
 
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
         """Return the pixels, float32."""
@@ -227,6 +231,15 @@ class Reader(Writer):
     def tokenizer(self) -> Any:
         """Text to token ids and back: `encode`, `decode`, `pieces`, `offsets`, `eos_id`."""
         return self.responder.tokenizer
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end a text when the model writes."""
+        return self.responder.engine.end_ids
+
+    @abstractmethod
+    def under(self, card: ModelCard) -> Self:
+        """Return the same weights under a card, with nothing kept of earlier images and texts."""
 
     @property
     def pixel_layer(self) -> nn.Module:

@@ -69,10 +69,13 @@ def load_processor(directory: str | Path) -> ProcessorMixin:
         ) from error
 
 
-def render(processor: ProcessorMixin, messages: Sequence[Message]) -> str:
+def render(
+    processor: ProcessorMixin, messages: Sequence[Message], answer: str | None = None
+) -> str:
     """Return a dialogue in the checkpoint's own chat template; plain text where it has none.
 
-    A template that knows no system turn gets its text in front of the first user turn.
+    A template that knows no system turn gets its text in front of the first user turn. The prompt
+    ends where an answer begins; with an `answer` it is there, and what ends it.
 
     Raises:
         InputError: the template does not take the dialogue.
@@ -80,9 +83,9 @@ def render(processor: ProcessorMixin, messages: Sequence[Message]) -> str:
     if not _template(processor):
         text = "\n".join(part.content for part in messages if part.role == "user")
         mark = getattr(processor, "image_token", IMAGE_MARK)
-        return text.replace(f"{IMAGE_MARK}\n", mark, 1).strip()
+        return text.replace(f"{IMAGE_MARK}\n", mark, 1).strip() + (answer or "")
     try:
-        return _rendered(processor, messages)
+        return _rendered(processor, messages, answer)
     except TemplateError as error:
         if len(messages) < 2 or messages[0].role != "system":
             raise InputError(f"the chat template takes no such dialogue: {error}") from error
@@ -90,7 +93,7 @@ def render(processor: ProcessorMixin, messages: Sequence[Message]) -> str:
     asked = first.content.removeprefix(f"{IMAGE_MARK}\n")
     image = first.content[: len(first.content) - len(asked)]
     together = Message("user", f"{image}{system.content}\n\n{asked}")
-    return _rendered(processor, [together, *rest])
+    return _rendered(processor, [together, *rest], answer)
 
 
 def template_name(processor: ProcessorMixin) -> str:
@@ -103,9 +106,12 @@ def _template(processor: ProcessorMixin) -> object:
     return processor.chat_template or processor.tokenizer.chat_template or ""
 
 
-def _rendered(processor: ProcessorMixin, messages: Sequence[Message]) -> str:
+def _rendered(processor: ProcessorMixin, messages: Sequence[Message], answer: str | None) -> str:
     turns = [{"role": one.role, "content": _parts(one.content)} for one in messages]
-    return str(processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+    if answer is not None:
+        turns.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    ask = answer is None
+    return str(processor.apply_chat_template(turns, add_generation_prompt=ask, tokenize=False))
 
 
 def _parts(content: str) -> list[dict[str, str]]:

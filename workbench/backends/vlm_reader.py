@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
@@ -26,6 +25,7 @@ from workbench.generation.responder import end_ids, identity_of
 from workbench.model.card import CARD_FILE, ModelCard
 from workbench.model.licence import say_once
 from workbench.model.load import SLOW_BYTES, quantisation_config, quiet_loading
+from workbench.model.parts import projector_of
 from workbench.model.placement import (
     INT8,
     PartSizes,
@@ -55,22 +55,25 @@ class VlmReader(Vlm, Reader):
         placement: Placement,
     ) -> None:
         super().__init__(network, own_processor)
-        self.card, self.processor = card, OwnPixels()
+        self.card, self.processor, self._placed = card, OwnPixels(), placement
         self.origin = str(network.config.name_or_path), placement.options
         text = self.decoder.config
         kinds = getattr(text, "layer_types", None) or [""] * text.num_hidden_layers
         attending = tuple(n for n, kind in enumerate(kinds) if kind not in WITHOUT_ATTENTION)
         self.sizes = Sizes(len(kinds), attending, text.num_attention_heads, text.vocab_size)
         self.vision = cast(PreTrainedModel, cast(Any, network).get_encoder("image"))
-        others = self.vision, self.decoder
-        between = (part for part in network.base_model.children() if part not in others)
-        self.projector = nn.ModuleList(between)
+        self.projector = projector_of(network)
         tokenizer = VlmTokenizer(cast(Any, own_processor).tokenizer)
         ends = end_ids(cast(Any, network).generation_config.to_dict())
         engine = VlmEngine(self, end_ids={tokenizer.eos_id, *ends})
         budget = ContextBudget(card.context_length, 1, card.context_length)
         identity = identity_of(card, placement)
         self.responder = VlmResponder(engine, cast(Any, tokenizer), budget, identity)
+
+    def under(self, card: ModelCard) -> Self:
+        found = type(self)(self.network, self.own_processor, card, self._placed)
+        found.prompts = self.prompts
+        return found
 
     def geometry(self, image: Radiograph) -> FitGeometry:
         return self.placement(self.processor(image)[None]).geometry

@@ -39,7 +39,8 @@ def setting(text: str) -> tuple[str, Any]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "RECIPE is a YAML file or one of: stage1_findings, stage2_projector, stage3_lora,\n"
-        "stage3_full, stage3_qlora (in the package). `--fields` explains every field.\n"
+        "stage3_full, stage3_qlora, and for any other model any_lora and any_projector, with\n"
+        "--set base=DIR (in the package). `--fields` explains every field.\n"
         "`workbench train mini` makes the shipped model again: up to three hours on two cores.\n"
         "Stop either at any time; `--resume` continues it."
     )
@@ -108,22 +109,24 @@ def _train(args: argparse.Namespace, recipe: Recipe) -> int:
     if done is None:  # another process of the same run reports
         return 0
     found = {"out": done.folder, "adapter": done.adapter} | done.ledger.to_dict()
-    where = f"the adapter is in {done.adapter}: wb.finetune.load_adapter(None, ...)"
+    where = f"it is opened with wb.finetune.load_adapter({recipe.base!r}, {str(done.adapter)!r})"
     return shared.answer(args, found, [done.ledger.summary(), where])
 
 
 def _plan(args: argparse.Namespace, recipe: Recipe) -> int:
-    """Predict memory; the full-size model where the base is not on this machine."""
+    """Predict memory; CXR-LLaVA at its full size where the base is not on this machine."""
     from workbench.errors import CheckpointError
-    from workbench.finetune.planner import plan
-    from workbench.model.card import read_config
+    from workbench.finetune.planner import plan, sizes_of
     from workbench.model.source import find_local
 
-    name, config = "ECOFRI/CXR-LLAVA-v2 (full size)", None
+    name, config, tokens = "ECOFRI/CXR-LLAVA-v2 (full size)", None, 0
     with suppress(CheckpointError):
         if found := find_local(recipe.base):
-            name, config = recipe.base, read_config(found.directory)
-    planned = plan(config, name=name, tuning=recipe.tuning, keep=recipe.training.keep > 0)
+            name, (config, tokens) = recipe.base, sizes_of(found.directory)
+    planned = plan(
+        config, image_tokens=tokens, name=name, tuning=recipe.tuning,
+        keep=recipe.training.keep > 0,
+    )  # fmt: skip
     return shared.answer(args, planned.to_dict(), _planned(planned))
 
 

@@ -16,31 +16,35 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import nn
+from transformers import PreTrainedModel
 
 from workbench._store import file_sha256, whole_file
 from workbench._version import __version__
-from workbench.errors import CheckpointError
+from workbench.errors import CheckpointError, check_one_of
 from workbench.figures.numbers import number_text
 from workbench.finetune import parts
 from workbench.finetune.recipe import NOTE, TuningRecipe
-from workbench.interface import CxrLlavaModel
-from workbench.model.config import PART_MODULES
-from workbench.model.load import LoadedCheckpoint, load_checkpoint, save_checkpoint
+from workbench.interface import ChestXrayModel, CxrLlavaModel, load_model
+from workbench.model.card import CARD_FILE
+from workbench.model.load import save_checkpoint
+from workbench.model.parts import PARTS
+from workbench.model.placement import DTYPES
 
 FORMAT = "workbench-adapter/2"
 TENSORS = "adapter_model.safetensors"
 
 #: A name, a directory or a hub id; or a model.
-Base = str | os.PathLike | CxrLlavaModel
+Base = str | os.PathLike | ChestXrayModel
 
 #: What peft writes before the name of every tensor.
 _PREFIX = "base_model.model."
@@ -48,7 +52,7 @@ _PREFIX = "base_model.model."
 
 def save_adapter(
     folder: str | Path,
-    loaded: LoadedCheckpoint,
+    model: ChestXrayModel,
     tuning: TuningRecipe,
     *,
     name: str,
@@ -56,17 +60,17 @@ def save_adapter(
 ) -> Path:
     """Write what learned in a model, with the facts that its card states; return the folder.
 
-    Files of these names in the folder are replaced. `loaded` is the base, trained in place.
+    Files of these names in the folder are replaced. `model` is the base, trained in place.
     """
     folder = Path(folder)
-    card = loaded.card
-    config = parts.lora_config(tuning)
-    config.modules_to_save = parts.whole_modules(loaded.model, tuning) or None
+    card, network = model.card, model.network
+    config = parts.lora_config(network, tuning)
+    config.modules_to_save = parts.whole_modules(network, tuning) or None
     config.base_model_name_or_path, config.revision = card.name, card.revision
     config.inference_mode = True
     config.save_pretrained(str(folder))
     with whole_file(folder / TENSORS) as partial:
-        save_file(_learned(loaded.model, tuning), partial, metadata={"format": "pt"})
+        save_file(_learned(network, tuning), partial, metadata={"format": "pt"})
     note = {
         "format": FORMAT,
         "name": name,
@@ -84,14 +88,15 @@ def save_adapter(
     return folder
 
 
-def _learned(model: nn.Module, tuning: TuningRecipe) -> dict[str, torch.Tensor]:
+def _learned(model: PreTrainedModel, tuning: TuningRecipe) -> dict[str, torch.Tensor]:
     """Return LoRA updates and whole modules under the names that peft gives them."""
     adapted = parts.has_adapter(model)
     found = get_peft_model_state_dict(model, save_embedding_layers=False) if adapted else {}
     for name in parts.whole_modules(model, tuning):
         module = model.get_submodule(name)
         found |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
-    return {f"{_PREFIX}{key}": value.detach().cpu().contiguous() for key, value in found.items()}
+    # a copy each: the tensors of a tied head share their bytes, which a file cannot say
+    return {f"{_PREFIX}{key}": value.detach().cpu().clone() for key, value in found.items()}
 
 
 def read_note(folder: str | Path) -> dict[str, Any]:
@@ -116,12 +121,12 @@ def read_note(folder: str | Path) -> dict[str, Any]:
 
 def load_adapter(
     base: Base | None, folder: str | Path, *, merged: bool = False, **options: Any
-) -> CxrLlavaModel:
+) -> ChestXrayModel:
     """Return a model with an adapter on it.
 
     Args:
-        base: a name, a directory or a hub id, loaded anew with options of `load_checkpoint`; or a
-            `CxrLlavaModel`, whose weights get the adapter in place. None takes the base that the
+        base: a name, a directory or a hub id, loaded anew with options of `workbench.load_model`;
+            or a model, whose weights get the adapter in place. None takes the base that the
             adapter names.
         merged: fold LoRA updates into the weights.
 
@@ -130,32 +135,30 @@ def load_adapter(
         TrainingError: the model carries an adapter already.
     """
     note = read_note(folder)
-    if isinstance(base, CxrLlavaModel):
-        loaded = base.loaded
+    if isinstance(base, ChestXrayModel):
+        model = base
     else:
-        loaded = load_checkpoint(note["base"]["name"] if base is None else base, **options)
-    wanted, found = (sorted(one.values()) for one in (note["base"]["sha256"], loaded.card.sha256s))
+        model = load_model(note["base"]["name"] if base is None else base, **options)
+    card, network = model.card, model.network
+    wanted, found = (sorted(one.values()) for one in (note["base"]["sha256"], card.sha256s))
     if wanted != found:
         had, has = (", ".join(one[:8] for one in hashes) or "no hash" for hashes in (wanted, found))
         raise CheckpointError(
             f"this adapter was trained on {note['base']['name']} ({had}), and the base here is "
-            f"{loaded.card.name} ({has}); load that base, since on another one the update means "
-            "nothing"
+            f"{card.name} ({has}); load that base, since on another one the update means nothing"
         )
-    parts.prepare(loaded.model, TuningRecipe(**note["tuning"]))
-    _take(folder, loaded.model)
+    parts.prepare(network, TuningRecipe(**note["tuning"]))
+    _take(folder, network)
     if merged:
-        parts.merge(loaded.model)
-    loaded.model.eval().requires_grad_(False)
-    hashes = {**loaded.card.sha256s, TENSORS: note["sha256"][TENSORS]}
-    facts = {**loaded.card.facts, "adapter": note["name"], **note["facts"]}
-    card = replace(
-        loaded.card, name=f"{note['base']['name']} + {note['name']}", sha256s=hashes, facts=facts
-    )
-    return CxrLlavaModel(replace(loaded, card=card))
+        parts.merge(network)
+    network.eval().requires_grad_(False)
+    hashes = {**card.sha256s, TENSORS: note["sha256"][TENSORS]}
+    facts = {**card.facts, "adapter": note["name"], **note["facts"]}
+    name = f"{note['base']['name']} + {note['name']}"
+    return model.under(replace(card, name=name, sha256s=hashes, facts=facts))
 
 
-def _take(folder: str | Path, model: nn.Module) -> None:
+def _take(folder: str | Path, model: PreTrainedModel) -> None:
     """Read what learned into a model that is prepared for it."""
     stored = load_peft_weights(str(folder), device="cpu")
     stored = {name.removeprefix(_PREFIX): value for name, value in stored.items()}
@@ -171,7 +174,7 @@ def _take(folder: str | Path, model: nn.Module) -> None:
 def export(
     folder: str | Path, out: str | Path, *, base: Base | None = None, dtype: str | None = None
 ) -> Path:
-    """Write base and adapter as one checkpoint in the published layout; return its directory.
+    """Write base and adapter as one checkpoint in the base's own layout; return its directory.
 
     `base` is as in `load_adapter`; `dtype` is by default as the base was loaded.
 
@@ -179,17 +182,37 @@ def export(
         CheckpointError: see `load_adapter`.
         TrainingError: the base is quantised.
     """
-    model = load_adapter(base, folder, merged=True)
-    loaded, note = model.loaded, read_note(folder)
-    facts = {k: v for k, v in loaded.card.facts.items() if k not in ("name", "sha256", "exam")}
+    model, out = load_adapter(base, folder, merged=True), Path(out)
+    note = read_note(folder)
+    facts = {k: v for k, v in model.card.facts.items() if k not in ("name", "sha256", "exam")}
     facts |= {key: note[key] for key in ("domain", "licence", "notice", "base")}
     facts["name"] = f"{note['base']['name']} + {note['name']}"
-    generation = {k: v for k, v in loaded.generation.items() if not k.endswith("token_id")}
-    out = save_checkpoint(
-        out, loaded.model, loaded.tokenizer, dtype=dtype, generation=generation, facts=facts
-    )
+    if isinstance(model, CxrLlavaModel):
+        loaded = model.loaded
+        generation = {k: v for k, v in loaded.generation.items() if not k.endswith("token_id")}
+        save_checkpoint(
+            out, loaded.model, loaded.tokenizer, dtype=dtype, generation=generation, facts=facts
+        )
+    else:
+        _save_network(model, out, dtype, facts)
     _write_card(out / "README.md", note, merged=True)
     return out
+
+
+def _save_network(
+    model: ChestXrayModel, out: Path, dtype: str | None, facts: Mapping[str, object]
+) -> None:
+    """Write a network of transformers, and beside it the base's tokenizer and processor files."""
+    network = model.network
+    if dtype is not None:
+        check_one_of("dtype", dtype, DTYPES)
+        cast(nn.Module, network).to(DTYPES[dtype])
+    network.save_pretrained(out)
+    for path in Path(model.origin[0]).iterdir():
+        beside = path.suffix in (".json", ".jinja", ".model", ".txt")
+        if beside and not path.name.endswith(".index.json") and not (out / path.name).exists():
+            shutil.copyfile(path, out / path.name)
+    (out / CARD_FILE).write_text(json.dumps(facts, indent=1, default=str) + "\n", "utf-8")
 
 
 def _write_card(path: Path, note: Mapping[str, Any], *, merged: bool = False) -> None:
@@ -204,12 +227,13 @@ def _write_card(path: Path, note: Mapping[str, Any], *, merged: bool = False) ->
         for row in facts.get("scores", ())
     ]  # fmt: skip
     pieces = [
+        f"---\nbase_model: {json.dumps(base['name'])}\n---",  # by which its prompts are found
         f"# {note['name']}",
         f"> **{note['notice']}**",
         f"{'A checkpoint merged from' if merged else 'An adapter on'} `{base['name']}`{revision}. "
         f"Licence: {note['licence']}. Not for clinical use.",
         _table(["weights of the base", "SHA-256"], hashes),
-        _table(["part", "learned"], [[part, how[tuning[part]]] for part in PART_MODULES]),
+        _table(["part", "learned"], [[part, how[tuning[part]]] for part in PARTS]),
     ]
     if facts.get("data"):
         pieces += ["## Data", _list(f"{key}: {value}" for key, value in facts["data"].items())]

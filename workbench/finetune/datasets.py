@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from torch.utils.data import Dataset
 
 from workbench._repr import short_repr
 from workbench._store import whole_file
+from workbench.backends.reader import OwnPixels
 from workbench.errors import TrainingError
 from workbench.findings import ABSENT, NO_FINDING, NOT_MENTIONED, PRESENT
 from workbench.finetune.cases import Case
@@ -114,7 +115,7 @@ class Images:
     """Prepared images of cases, each read when it is asked for and kept nowhere."""
 
     cases: Sequence[Case]
-    processor: ImageProcessor
+    processor: ImageProcessor | OwnPixels
     augment: bool = False
     seed: int = 0
 
@@ -135,9 +136,9 @@ class Images:
         image = self.cases[row].load()
         if not self.augment:
             return self.processor(image)
-        square = fit_pixels(image.pixels, self.processor.size, image.contract.fit)
+        fitted = self.processor.fitted(image)
         changed = augmented(
-            torch.from_numpy(np.ascontiguousarray(square, np.float32)),
+            torch.from_numpy(np.ascontiguousarray(fitted, np.float32)),
             seed=self.seed, epoch=epoch, case=row,
         )  # fmt: skip
         return torch.from_numpy(self.processor.normalise(changed.numpy()))[None]
@@ -240,10 +241,10 @@ class TurnRows(PlannedRows):
     def collate(self, keys: Sequence[Key]) -> dict[str, Any]:
         """Return a batch for `Student`."""
         groups = [self.groups[row] for _, row in keys]
-        batch: dict[str, Any] = packed(groups, self.image_tokens)
+        batch = self.texts(groups)
         if self.untaught:
             bare = [[one.untaught for one in group] for group in groups]
-            batch["base"] = packed(bare, self.image_tokens)
+            batch["base"] = self.texts(bare)
             given = torch.tensor([group[0].turn.given for group in groups])
             batch["unlabelled"] = given[:, None].expand_as(batch["labels"]).contiguous()
         cases = [group[0].case for group in groups]
@@ -251,8 +252,16 @@ class TurnRows(PlannedRows):
             batch["vision_tokens"] = self.cache.rows([self._cached[case] for case in cases])
         else:
             seen = [self.images.prepared(c, e) for c, (e, _) in zip(cases, keys, strict=True)]
-            batch["pixel_values"] = torch.stack(seen)
+            batch["pixel_values"] = self.seen(seen)
         return batch
+
+    def texts(self, groups: Sequence[Sequence[Example]]) -> dict[str, Any]:
+        """Return the ids of rows, and what is learned of them."""
+        return dict(packed(groups, self.image_tokens))
+
+    def seen(self, images: Sequence[torch.Tensor]) -> torch.Tensor | Sequence[torch.Tensor]:
+        """Return the images of a batch, (B, 1, S, S)."""
+        return torch.stack(list(images))
 
 
 @dataclass(eq=False, repr=False)
@@ -297,7 +306,7 @@ class LabelRows(PlannedRows):
         return batch
 
     def _cover(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        case, size = self.images.cases[row], self.images.processor.size
+        case, size = self.images.cases[row], cast(ImageProcessor, self.images.processor).size
         regions = dict(case.regions())
         if case.drawn is not None and regions:
             some = next(iter(regions.values()))

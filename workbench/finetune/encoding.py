@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
+from transformers import PreTrainedModel
 
 from workbench._repr import short_repr
 from workbench.errors import ContextBudgetError
@@ -73,18 +75,36 @@ def encode_turns(
     context: int,
 ) -> list[Example]:
     """Tokenise turns as they are asked when the model is used; `rows` is case id -> row."""
-    found = []
+    found, room = [], context - image_tokens + 1  # one id stands for the image
     for turn in turns:
         prompt = tokenizer.encode_prompt(render_chat(turn.messages()))
         answer = [*tokenizer.encode(turn.answer, add_bos=False), tokenizer.eos_id]
-        if len(prompt) + len(answer) - 1 + image_tokens > context:
-            raise ContextBudgetError(
-                f"a {turn.task} of case {turn.case} takes {len(prompt) + len(answer)} tokens "
-                f"beside {image_tokens} of the image; the context holds {context}: shorten the text"
-            )
-        about = _about(turn, tokenizer.offsets(answer))
-        found.append(Example(rows[turn.case], (*prompt, *answer), len(prompt), turn, about))
+        found.append(example_of(turn, rows[turn.case], prompt, answer, tokenizer, room))
     return found
+
+
+def example_of(
+    turn: Turn,
+    case: int,
+    prompt: Sequence[int],
+    answer: Sequence[int],
+    tokenizer: CxrTokenizer,
+    room: int,
+) -> Example:
+    """Return a turn from the ids of prompt and answer; `room` is how many there may be.
+
+    Raises:
+        ContextBudgetError: there are more.
+    """
+    if len(prompt) + len(answer) > room:
+        raise ContextBudgetError(
+            f"a {turn.task} of case {turn.case} takes {len(prompt) + len(answer)} tokens, the "
+            f"context has room for {room}: shorten the text"
+        )
+    # some templates write a space in front of an answer
+    skip = max(tokenizer.decode(answer).find(turn.answer), 0)
+    places = [(start - skip, end - skip) for start, end in tokenizer.offsets(answer)]
+    return Example(case, (*prompt, *answer), len(prompt), turn, _about(turn, places))
 
 
 def _about(turn: Turn, places: Sequence[tuple[int, int]]) -> tuple[int, ...]:
@@ -207,11 +227,7 @@ class Student(nn.Module):
     accepts_loss_kwargs = True
 
     def __init__(
-        self,
-        model: CxrLlavaForConditionalGeneration,
-        *,
-        taught_weight: float = 1.0,
-        keep: float = 0.0,
+        self, model: PreTrainedModel, *, taught_weight: float = 1.0, keep: float = 0.0
     ) -> None:
         super().__init__()
         self.model = model
@@ -291,7 +307,7 @@ class Student(nn.Module):
         vision_tokens: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return logits (T, V), ids (T,) and `about` (T,) of the answer tokens."""
-        model, start = self.model, int(image_start[0])
+        model, start = cast(CxrLlavaForConditionalGeneration, self.model), int(image_start[0])
         tokens = model.vision(pixel_values).tokens if vision_tokens is None else vision_tokens
         weight = model.projector.weight
         features = model.projector(tokens.to(device=weight.device, dtype=weight.dtype))

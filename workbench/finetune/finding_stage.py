@@ -20,7 +20,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -39,6 +39,8 @@ from workbench.finetune.parts import prepare, refit_projector
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.session import Stage
 from workbench.finetune.trainer import process_rank
+from workbench.interface import CxrLlavaModel
+from workbench.model.load import LoadedCheckpoint
 from workbench.model.prompt import IGNORE_LABEL
 from workbench.model.vision import VisionTower
 
@@ -159,6 +161,11 @@ class FindingStage(Stage):
     """
 
     classifier: FindingClassifier
+
+    @property
+    def loaded(self) -> LoadedCheckpoint:
+        """The base, as it was loaded."""
+        return cast(CxrLlavaModel, self.model).loaded
 
     def __init__(self, recipe: Recipe, out: Path, *, device: str, show: bool = False) -> None:
         super().__init__(recipe, out, device=device, show=show)

@@ -10,6 +10,7 @@ import copy
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,45 +18,68 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import nn
+from transformers import PreTrainedModel
 
 from workbench.backends.levels import READER, needs
 from workbench.errors import TrainingError
 from workbench.finetune.recipe import TuningRecipe
-from workbench.model.config import LORA_TARGETS, PART_MODULES
 from workbench.model.llava import CxrLlavaForConditionalGeneration
+from workbench.model.parts import PARTS, lora_targets, part_modules
+
+Network = TypeVar("Network", bound=PreTrainedModel)
 
 #: Images that a fit of the projector reads at most, and weight of its penalty, per token.
 FIT_IMAGES, PENALTY = 384, 1e-5
 
 
-def prepare(
-    model: CxrLlavaForConditionalGeneration, tuning: TuningRecipe, *, seed: int = 0
-) -> CxrLlavaForConditionalGeneration:
+def prepare(model: Network, tuning: TuningRecipe, *, seed: int = 0) -> Network:
     """Freeze a model and make the parts of a recipe learn, in place; `seed` is of LoRA weights.
 
     A fresh LoRA update is zero, so that the model says what it said before. `TrainingError` where
-    it carries an adapter already.
+    it carries an adapter already, or has no such part.
     """
     if has_adapter(model):
         raise TrainingError("the model carries an adapter already; merge it first (finetune.merge)")
+    _check_parts(model, tuning)
     model.requires_grad_(False)
     if _parts(tuning, "lora"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            inject_adapter_in_model(lora_config(tuning), model)
+            inject_adapter_in_model(lora_config(model, tuning), model)
     # as peft's own `autocast_adapter_dtype`: 16 bit would round small steps away
     for _, p in trainable(model):
         p.data = p.data.float()
     for name in whole_modules(model, tuning):
         model.get_submodule(name).requires_grad_(True)
     if tuning.vision == "full":
-        model.get_encoder("image").proj.requires_grad_(False)
+        cast(CxrLlavaForConditionalGeneration, model).vision.proj.requires_grad_(False)
     return model
 
 
-def lora_config(tuning: TuningRecipe) -> LoraConfig:
+def _check_parts(model: PreTrainedModel, tuning: TuningRecipe) -> None:
+    """Refuse what a network of this type cannot learn."""
+    kind = model.config.model_type
+    if tuning.vision != "frozen" and not isinstance(model, CxrLlavaForConditionalGeneration):
+        raise TrainingError(
+            f"the vision tower of models of type {kind!r} is not trained here, only that of "
+            "CXR-LLaVA; set tuning.vision to frozen"
+        )
+    for part in _parts(tuning, "lora") + _parts(tuning, "full"):
+        if not part_modules(model)[part]:
+            raise TrainingError(
+                f"no {part} was found in a model of type {kind!r}; set tuning.{part} to frozen"
+            )
+    for part in _parts(tuning, "lora"):
+        if not lora_targets(model, part):
+            raise TrainingError(
+                f"the {part} of a model of type {kind!r} has no linear layer for LoRA; set "
+                f"tuning.{part} to full or frozen"
+            )
+
+
+def lora_config(model: PreTrainedModel, tuning: TuningRecipe) -> LoraConfig:
     """Return what peft is told; a name of no module where nothing learns by LoRA."""
-    wanted = [f"(?:{LORA_TARGETS[part]})" for part in _parts(tuning, "lora")]
+    wanted = [f"(?:{lora_targets(model, part)})" for part in _parts(tuning, "lora")]
     return LoraConfig(
         r=tuning.rank,
         lora_alpha=tuning.alpha,  # pyright: ignore[reportArgumentType]
@@ -65,10 +89,10 @@ def lora_config(tuning: TuningRecipe) -> LoraConfig:
     )
 
 
-def whole_modules(model: nn.Module, tuning: TuningRecipe) -> list[str]:
+def whole_modules(model: PreTrainedModel, tuning: TuningRecipe) -> list[str]:
     """Return the names of modules whose every weight learns; a list of layers as its layers."""
-    found = []
-    for name in (name for part in _parts(tuning, "full") for name in PART_MODULES[part]):
+    found, modules = [], part_modules(model)
+    for name in (name for part in _parts(tuning, "full") for name in modules[part]):
         module = model.get_submodule(name)
         layers = range(len(module)) if isinstance(module, nn.ModuleList) else ()
         found += [f"{name}.{at}" for at in layers] or [name]
@@ -76,7 +100,7 @@ def whole_modules(model: nn.Module, tuning: TuningRecipe) -> list[str]:
 
 
 def _parts(tuning: TuningRecipe, how: str) -> list[str]:
-    return [part for part in PART_MODULES if getattr(tuning, part) == how]
+    return [part for part in PARTS if getattr(tuning, part) == how]
 
 
 def has_adapter(model: nn.Module) -> bool:
@@ -85,7 +109,7 @@ def has_adapter(model: nn.Module) -> bool:
 
 
 @needs(READER)
-def merge(model: CxrLlavaForConditionalGeneration) -> CxrLlavaForConditionalGeneration:
+def merge(model: Network) -> Network:
     """Fold every LoRA update into its weight, in place; names are as before the adapter.
 
     `TrainingError` where a weight is stored in 4 or 8 bit, too coarse for the sum.
@@ -104,15 +128,14 @@ def merge(model: CxrLlavaForConditionalGeneration) -> CxrLlavaForConditionalGene
     return model
 
 
-def part_of(name: str) -> str | None:
-    """Return the part that a parameter, also of a wrapped model, is of; None for heads."""
-    name = name.removeprefix("module.").removeprefix("model.")
-    if name.startswith("tower."):
-        return "vision"
-    for part, modules in PART_MODULES.items():
-        if name.startswith(modules):
-            return part
-    return None
+def part_of(model: PreTrainedModel) -> dict[int, str]:
+    """Return `id` of a parameter -> the part that it is of, LoRA updates included."""
+    return {
+        id(p): part
+        for part, names in part_modules(model).items()
+        for name in names
+        for p in model.get_submodule(name).parameters()
+    }
 
 
 def trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -120,13 +143,12 @@ def trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
 
 
-def parts_learned(model: nn.Module) -> dict[str, dict[str, int]]:
+def parts_learned(model: PreTrainedModel) -> dict[str, dict[str, int]]:
     """Return part -> {"tensors", "parameters"} that learn."""
-    found = {part: {"tensors": 0, "parameters": 0} for part in PART_MODULES}
-    for name, p in trainable(model):
-        if part := part_of(name):
-            found[part]["tensors"] += 1
-            found[part]["parameters"] += p.numel()
+    found, parts = {part: {"tensors": 0, "parameters": 0} for part in PARTS}, part_of(model)
+    for _, p in trainable(model):
+        found[parts[id(p)]]["tensors"] += 1
+        found[parts[id(p)]]["parameters"] += p.numel()
     return found
 
 

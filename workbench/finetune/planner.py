@@ -19,26 +19,44 @@ was measured on such a GPU by this project; the ledger of a run sets the predict
 measured. Attention is taken as fused (its T x T rows are not kept); where only the
 projector learns, some of the activations are not needed, and the prediction is too high.
 
+Of other models, whose tower stays frozen, the vision part is a rough count: its tokens are taken as
+those that the language model sees.
+
 Sources for the accounting: Rajbhandari et al., ZeRO, SC 2020, arXiv 1910.02054, section 3;
 Korthikanti et al., Reducing Activation Recomputation, MLSys 2023, arXiv 2205.05198.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
+import torch
 from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from workbench._repr import short_repr
-from workbench.errors import OptionError
+from workbench.backends.transformers_vlm import Vlm
+from workbench.backends.vlm_processor import load_processor
+from workbench.backends.vlm_reader import is_vlm
+from workbench.errors import OptionError, TrainingError
 from workbench.figures.tables import frame_table
 from workbench.finetune.parts import frozen, prepare, trainable
 from workbench.finetune.recipe import TuningRecipe
+from workbench.model.card import read_config
 from workbench.model.config import CxrLlavaConfig
 from workbench.model.placement import BYTES, empty_model, full_size_config
+from workbench.model.prompt import report_messages
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +69,8 @@ CONTEXT = 0.75 * GB
 FRAGMENTS = 0.06
 #: Tokens of prompt and answer beside the image.
 TEXT_TOKENS = 384
+#: Side of the image that is counted for models that take any size, pixels.
+_SIDE = 512
 PARTS = ("weights", "gradients", "optimiser", "activations", "logits", "vision")
 
 STRATEGIES = {
@@ -161,8 +181,9 @@ class MemoryPlan:
 
 
 def plan(
-    config: CxrLlavaConfig | None = None,
+    config: PreTrainedConfig | None = None,
     *,
+    image_tokens: int = 0,
     name: str = "ECOFRI/CXR-LLAVA-v2",
     strategies: Sequence[str] | None = None,
     tuning: TuningRecipe | None = None,
@@ -174,47 +195,71 @@ def plan(
 
     Args:
         config: sizes of the model; the published full-size one when None.
-        strategies: names of `STRATEGIES`; all when None.
+        image_tokens: of an image, for models other than CXR-LLaVA.
+        strategies: names of `STRATEGIES`; all that the model can be trained by when None.
         tuning: a recipe's own, added as "this recipe".
         keep: whether that recipe ties the model to its base (`training.keep`).
     """
     config = full_size_config() if config is None else config
-    strategies = tuple(STRATEGIES) if strategies is None else strategies
-    if odd := [one for one in strategies if one not in STRATEGIES]:
+    if odd := [one for one in strategies or () if one not in STRATEGIES]:
         raise OptionError(f"no strategy {odd[0]!r}; expected some of {', '.join(STRATEGIES)}")
     chosen = {} if tuning is None else {"this recipe": tuning}
-    chosen |= {one: STRATEGIES[one] for one in strategies}
-    lean = _activations(config, TEXT_TOKENS, "bfloat16", checkpointing=True)
+    chosen |= {one: STRATEGIES[one] for one in (STRATEGIES if strategies is None else strategies)}
     needs = []
     for title, how in chosen.items():
-        whole = need(config, how, strategy=title, keep=keep and how is tuning)
-        needs += [whole, replace(whole, checkpointing=True, activations=lean)]
+        with suppress(*([TrainingError] if strategies is None and how is not tuning else [])):
+            needs += [
+                need(
+                    config, how, strategy=title, checkpointing=checkpointing,
+                    keep=keep and how is tuning, image_tokens=image_tokens,
+                )
+                for checkpointing in (False, True)
+            ]  # fmt: skip
     return MemoryPlan(name, tuple(needs))
 
 
+def sizes_of(directory: Path) -> tuple[PreTrainedConfig, int]:
+    """Return the configuration of a checkpoint, and the tokens of an image where it takes any size.
+
+    `CheckpointError` where it has no configuration or no processor.
+    """
+    if not is_vlm(directory):
+        return read_config(directory), 0
+    config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    vlm = Vlm(_empty(config), load_processor(directory))
+    ids = vlm.prepare(torch.zeros(1, 1, _SIDE, _SIDE), report_messages())[1]
+    return config, ids.count(vlm.image_id)
+
+
 def need(
-    config: CxrLlavaConfig,
+    config: PreTrainedConfig,
     tuning: TuningRecipe,
     *,
     strategy: str = "",
     checkpointing: bool = False,
     keep: bool = False,
+    image_tokens: int = 0,
     text_tokens: int = TEXT_TOKENS,
     dtype: str = "bfloat16",
     context: float = CONTEXT,
 ) -> MemoryNeed:
     """Predict one strategy, as `plan` does, by the formulas of the module.
 
-    `dtype`, one of `sizes.BYTES`, is that of frozen weights and of activations.
+    `dtype`, one of `sizes.BYTES`, is that of frozen weights and of activations. `TrainingError`
+    where the model cannot be trained so.
     """
-    model = prepare(empty_model(config), tuning)
-    linear = [one for one in model.decoder.modules() if isinstance(one, nn.Linear)]
+    ours = config if isinstance(config, CxrLlavaConfig) else None
+    model = prepare(_empty(config), tuning)
+    decoder = cast(nn.Module, model.get_decoder())
+    linear = [one for one in decoder.modules() if isinstance(one, nn.Linear)]
     small = {id(one.weight) for one in linear} if tuning.quantize else set()
     learning = sum(p.numel() for _, p in trainable(model))
-    size, text, vision = BYTES[dtype], config.get_text_config(), config.vision
+    size, text = BYTES[dtype], config.get_text_config()
+    image_tokens = image_tokens if ours is None else ours.image_tokens
+    width, layers = _tower(config)
     kept = [(p.numel(), BYTES["4bit"] if id(p) in small else size) for _, p in frozen(model)]
-    tokens = config.image_tokens + text_tokens
-    seen = 12 * size * vision.width * config.image_tokens
+    tokens = image_tokens + text_tokens
+    seen = 12 * size * width * image_tokens
     return MemoryNeed(
         strategy=strategy,
         checkpointing=checkpointing,
@@ -223,19 +268,34 @@ def need(
         weights=sum(count * each for count, each in kept) + 4 * learning * (1 + keep),
         gradients=4 * learning,
         optimiser=8 * learning,
-        activations=_activations(config, text_tokens, dtype, checkpointing=checkpointing),
+        activations=tokens * _activations(config, dtype, checkpointing=checkpointing),
         logits=tokens * text.vocab_size * (size + 8) * (1 + keep),
-        vision=seen * (vision.layers if tuning.vision != "frozen" else 1),
+        vision=seen * (layers if tuning.vision != "frozen" else 1),
         context=context,
     )
 
 
-def _activations(
-    config: CxrLlavaConfig, text_tokens: int, dtype: str, *, checkpointing: bool
-) -> float:
-    """Return bytes that the language model keeps of one image with its text."""
+def _empty(config: PreTrainedConfig) -> PreTrainedModel:
+    """Return the network of a configuration without storage."""
+    if isinstance(config, CxrLlavaConfig):
+        return empty_model(config)
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(copy.deepcopy(config))
+
+
+def _tower(config: PreTrainedConfig) -> tuple[int, int]:
+    """Return width and layers of the vision tower."""
+    if isinstance(config, CxrLlavaConfig):
+        return config.vision.width, config.vision.layers
+    seen = config.vision_config  # pyright: ignore[reportAttributeAccessIssue]
+    # of Qwen2-VL `hidden_size` is that of what it hands over
+    width = getattr(seen, "embed_dim", None) or seen.hidden_size
+    return width, getattr(seen, "num_hidden_layers", None) or seen.depth
+
+
+def _activations(config: PreTrainedConfig, dtype: str, *, checkpointing: bool) -> float:
+    """Return bytes that the language model keeps of a token."""
     size, text = BYTES[dtype], config.get_text_config()
     layer = size * (8 * text.hidden_size + 4 * text.intermediate_size) + 8 * text.hidden_size
     layers = text.num_hidden_layers
-    kept = layers * size * text.hidden_size + layer if checkpointing else layers * layer
-    return (config.image_tokens + text_tokens) * kept
+    return layers * size * text.hidden_size + layer if checkpointing else layers * layer

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -72,7 +73,7 @@ def run(
 
 
 class PreviewToken(NamedTuple):
-    """One position; the id of the image is -200, a label without loss -100.
+    """One position; a label without loss is -100. An image of CXR-LLaVA is one id, -200.
 
     A token that is `learned` carries loss; a `taught` one is in the sentence that decides about the
     taught finding.
@@ -97,6 +98,7 @@ class Preview:
     """What a model will see of some turns.
 
     Attributes:
+        image_tokens: positions that each `image_id` among the ids stands for.
         turns: of the whole set, by task.
         findings: known findings of the whole set: "train present" and so on.
         taught_weight: weight of the loss on tokens about the taught finding.
@@ -109,6 +111,7 @@ class Preview:
     findings: dict[str, dict[str, int]]
     taught_weight: float = 1.0
     keep: float = 0.0
+    image_id: int = IMAGE_TOKEN_ID
 
     __repr__ = short_repr
 
@@ -128,13 +131,23 @@ class Preview:
         lines = [", ".join(f"{count} {task}" for task, count in self.turns.items())]
         for row in self.rows:
             said = " ".join(
-                f"[[{token.piece}]]" if token.taught
+                f"(image \u00d7 {image})" if image
+                else f"[[{token.piece}]]" if token.taught
                 else f"[{token.piece}]" if token.learned
                 else token.piece
-                for token in row.tokens
+                for token, image in self._shown(row)
             )  # fmt: skip
             lines += ["", f"{row.turn.case} ({row.turn.task})", said]
         return "\n".join(lines)
+
+    def _shown(self, row: PreviewRow) -> Iterator[tuple[PreviewToken, int]]:
+        """Yield tokens with 0, and an image's tokens once with its number of positions."""
+        for image, run in groupby(row.tokens, lambda token: token.id == self.image_id):
+            tokens = list(run)
+            if image:
+                yield tokens[0], len(tokens) * self.image_tokens
+            else:
+                yield from ((t._replace(piece=t.piece.replace("\n", "\u21b5")), 0) for t in tokens)
 
     def _repr_html_(self) -> str:
         counts = ", ".join(f"{count} {escape(task)}" for task, count in self.turns.items())
@@ -142,14 +155,14 @@ class Preview:
         if self.keep:
             plain += f", {self.keep:.0%} of it for staying with what the base would say"
         key = [(_LOSS, plain), (_PROMPT, "is only read"),
-               (_IMAGE, f"image, {self.image_tokens} positions")]  # fmt: skip
+               (_IMAGE, "image &#215; its positions")]  # fmt: skip
         if any(token.taught for row in self.rows for token in row.tokens):
             key.insert(0, (_TAUGHT, f"about the taught finding, &#215; {self.taught_weight:g}"))
         colours = "".join(
             f'<span style="background:{colour};padding:0 .5em;margin-right:.8em">{name}</span>'
             for colour, name in key
         )
-        blocks = "".join(_row_html(row, self.image_tokens) for row in self.rows)
+        blocks = "".join(_row_html(row.turn, self._shown(row)) for row in self.rows)
         return f"<p>Turns: {counts}</p><p>{colours}</p>{blocks}"
 
 
@@ -166,7 +179,7 @@ def preview(recipe: str | os.PathLike | Recipe, *, rows: int = 4, device: str = 
     if recipe.stage == "encoder":
         raise OptionError("stage encoder sees no text; preview a projector or instruct recipe")
     stage = WritingStage(recipe, Path(), device=device)
-    loaded, cases = stage.loaded, stage.cases
+    base, cases = stage.base, stage.cases
     shown = replace(cases, unlabelled=cases.unlabelled[: max(rows // 2, 1)])
     turns, examples = stage.encoded(shown, stage.reports(shown.unlabelled))
     first: dict[str, list[Example]] = {}
@@ -178,8 +191,8 @@ def preview(recipe: str | os.PathLike | Recipe, *, rows: int = 4, device: str = 
     if cases.unlabelled:
         counts["own report"] = len(cases.unlabelled)
     return Preview(
-        preview_rows(chosen, loaded.tokenizer), loaded.model.config.image_tokens, counts,
-        cases.counts(), recipe.training.taught_weight, recipe.training.keep,
+        preview_rows(chosen, base.model.tokenizer), base.positions, counts,
+        cases.counts(), recipe.training.taught_weight, recipe.training.keep, base.image_id,
     )  # fmt: skip
 
 
@@ -195,19 +208,19 @@ def preview_rows(examples: Sequence[Example], tokenizer: CxrTokenizer) -> tuple[
     return tuple(rows)
 
 
-def _row_html(row: PreviewRow, image_tokens: int) -> str:
+def _row_html(turn: Turn, tokens: Iterable[tuple[PreviewToken, int]]) -> str:
     spans = []
-    for token in row.tokens:
+    for token, image in tokens:
         colour = _TAUGHT if token.taught else _LOSS if token.learned else _PROMPT
         shown = escape(token.piece).replace("\u2581", "&#183;").replace("&lt;0x0A&gt;", "&#8629;")
-        if token.id == IMAGE_TOKEN_ID:
-            colour, shown = _IMAGE, f"image &#215; {image_tokens}"
+        if image:
+            colour, shown = _IMAGE, f"image &#215; {image}"
         spans.append(
             f'<span title="id {token.id}" style="background:{colour};padding:.05em .25em;'
             f"{'font-weight:bold;' if token.taught else ''}"
             f'margin:.08em;border-radius:3px;display:inline-block">{shown}</span>'
         )
-    turn, original = row.turn, ""
+    original = ""
     if turn.original:
         original = f'<p style="color:#5c3a00">as it was written: {escape(turn.original)}</p>'
     return (

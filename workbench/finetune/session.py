@@ -17,17 +17,18 @@ from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from workbench._memory import peak_memory
+from workbench.backends.vlm_reader import is_vlm
 from workbench.errors import TrainingError
 from workbench.finetune.adapters import save_adapter
 from workbench.finetune.cases import Case, gather, phantom_case
 from workbench.finetune.datasets import LabelRows, TurnRows
 from workbench.finetune.ledger import ADAPTER, RECIPE_FILE, Ledger, Run, last_checkpoint
 from workbench.finetune.measuring import explained_rows, forgetting
-from workbench.finetune.parts import frozen, parts_learned, weights_sha256
+from workbench.finetune.parts import frozen, part_of, parts_learned, weights_sha256
 from workbench.finetune.recipe import Recipe
 from workbench.finetune.trainer import FinetuneTrainer, curves, process_rank
-from workbench.interface import CxrLlavaModel
-from workbench.model.load import LoadedCheckpoint, load_checkpoint
+from workbench.interface import ChestXrayModel, load_model
+from workbench.model.source import resolve_source
 
 #: Seconds that other processes wait for the first one.
 _PATIENCE = 120
@@ -70,18 +71,23 @@ def wait_for(note: Path, seconds: float) -> None:
         time.sleep(0.05)
 
 
-def open_base(recipe: Recipe, *, device: str) -> LoadedCheckpoint:
-    """Load the model that a run starts from."""
+def open_base(recipe: Recipe, *, device: str) -> ChestXrayModel:
+    """Load the model that a run starts from; `TrainingError` where the stage is not for it."""
+    if recipe.stage == "encoder" and is_vlm(resolve_source(recipe.base).directory):
+        raise TrainingError(
+            f"stage encoder trains the vision tower of CXR-LLaVA, and {recipe.base} is of another "
+            "family; use stage projector or instruct"
+        )
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if device == "auto":
         device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
     # what learns on a CPU is float32; a GPU takes what it computes in
     dtype = "float32" if device == "cpu" else "auto"
-    return load_checkpoint(recipe.base, device=device, dtype=dtype, quantize=recipe.tuning.quantize)
+    return load_model(recipe.base, device=device, dtype=dtype, quantize=recipe.tuning.quantize)
 
 
 class Stage(ABC):
-    """One run of one stage; the weights of the base, `loaded`, are trained in place.
+    """One run of one stage; the weights of the base, `model`, are trained in place.
 
     Attributes:
         chosen, findings: the cases that checkpoints are chosen by, and what is scored in them.
@@ -95,7 +101,7 @@ class Stage(ABC):
 
     def __init__(self, recipe: Recipe, out: Path, *, device: str, show: bool = False) -> None:
         self.recipe, self.out, self.show = recipe, out, show
-        self.loaded, self.cases = open_base(recipe, device=device), gather(recipe)
+        self.model, self.cases = open_base(recipe, device=device), gather(recipe)
         self.notes = list(self.cases.notes)
 
     @abstractmethod
@@ -117,18 +123,18 @@ class Stage(ABC):
     def train(self, *, resume: bool, callbacks: Sequence[TrainerCallback]) -> Run | None:
         """Train to the best weights and write everything; None on every process but the first."""
         student, rows = self.prepare()
-        device = self.loaded.model.device
-        sha_before = weights_sha256(frozen(self.loaded.model))
+        network = self.model.network
+        device, sha_before = network.device, weights_sha256(frozen(network))
         trainer = FinetuneTrainer(
             self.recipe, student, rows, self.measure, self.out,
-            device=device, show=self.show, callbacks=callbacks,
+            device=device, parts=part_of(network), show=self.show, callbacks=callbacks,
         )  # fmt: skip
         cost, memory = _train(trainer, last_checkpoint(self.out) if resume else None, device)
         if process_rank() != 0:
             return None
         if trainer.best_file.is_file():
             student.load_state_dict(load_file(trainer.best_file), strict=False)
-        self.loaded.model.eval()
+        network.eval()
         done, steps = trainer.state.global_step, trainer.state.max_steps
         if done < steps:
             self.notes.append(f"stopped early at step {done} of {steps}")
@@ -149,21 +155,23 @@ class Stage(ABC):
         """Write the adapter, with what its card says, and return its folder."""
         recipe = self.recipe
         return save_adapter(
-            self.out / ADAPTER, self.loaded, recipe.tuning, name=recipe.name, facts=facts
+            self.out / ADAPTER, self.model, recipe.tuning, name=recipe.name, facts=facts
         )
 
     def _ledger(self, trainer: FinetuneTrainer, sha_before: str, **measured: Any) -> Ledger:
-        card, state, recipe = self.loaded.card, trainer.state, self.recipe
-        base = CxrLlavaModel(open_base(recipe, device=str(self.loaded.model.device)))
-        tuned, first = CxrLlavaModel(self.loaded), recipe.evaluation.seed
+        card, state, recipe = self.model.card, trainer.state, self.recipe
+        network, first = self.model.network, recipe.evaluation.seed
+        base = tuned = self.model.under(card)
+        if recipe.evaluation.forgetting or self.explained:
+            base = open_base(recipe, device=str(network.device))
         phantoms = map(phantom_case, range(first, first + recipe.evaluation.forgetting))
-        sha_after = weights_sha256(frozen(self.loaded.model))
+        sha_after = weights_sha256(frozen(network))
         return Ledger(
             name=recipe.name,
             stage=recipe.stage,
             base={"name": card.name, "sha256": dict(card.sha256s)},
             recipe=recipe.model_dump(mode="json"),
-            trainable=parts_learned(self.loaded.model),
+            trainable=parts_learned(network),
             parameters=card.parameters["total"],
             frozen={"before": sha_before, "after": sha_after, "equal": sha_before == sha_after},
             curves=curves(trainer),

@@ -25,7 +25,7 @@ from workbench._store import JsonLines, whole_file
 from workbench.errors import TrainingError
 from workbench.finetune.datasets import LabelRows, TurnRows, plan_batches
 from workbench.finetune.ledger import LOGGED, PROGRESS_FILE
-from workbench.finetune.parts import part_of, trainable
+from workbench.finetune.parts import trainable
 from workbench.finetune.recipe import Recipe
 
 
@@ -41,6 +41,8 @@ def process_rank() -> int:
 
 class FinetuneTrainer(transformers.Trainer):
     """Trainer of every stage; `measure` returns measures of the model as it is now, by name.
+
+    `parts` is as `workbench.finetune.parts.part_of` gives it.
 
     Raises:
         TrainingError: there are too few rows, a step cannot be shared out among the processes, or
@@ -58,6 +60,7 @@ class FinetuneTrainer(transformers.Trainer):
         folder: Path,
         *,
         device: torch.device,
+        parts: Mapping[int, str],
         show: bool = False,
         callbacks: Sequence[transformers.TrainerCallback] = (),
     ) -> None:
@@ -86,6 +89,7 @@ class FinetuneTrainer(transformers.Trainer):
         self.best_file = folder / "best" / "best.safetensors"
         rated = ("vision", "projector", "embeddings")
         self.rates = {part: getattr(training, f"{part}_rate") for part in rated}
+        self.parts = parts
         self._loss_shifts_labels = False
         #: Sum of the loss and tokens, of labelled and of other rows, since the last log.
         self._parts = torch.zeros(2, 2, dtype=torch.float64)
@@ -100,8 +104,8 @@ class FinetuneTrainer(transformers.Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Return AdamW; parts have rates of their own, vectors have no decay."""
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-        for name, p in trainable(self.model if model is None else model):
-            factor = self.rates.get(part_of(name) or "", 1.0)
+        for _, p in trainable(self.model if model is None else model):
+            factor = self.rates.get(self.parts.get(id(p), ""), 1.0)
             groups.setdefault((factor, p.ndim > 1), []).append(p)
         rate, decay = self.args.learning_rate, self.args.weight_decay
         self._factors = [factor for factor, _ in groups]

@@ -79,13 +79,13 @@ class Turn:
         """
         return self.about[:1]
 
-    def messages(self) -> list[prompt.Message]:
-        """Return what the model is asked, ready for the chat template."""
+    def messages(self, prompts: prompt.Prompts = prompt.PUBLISHED_PROMPTS) -> list[prompt.Message]:
+        """Return what a model with these prompts is asked, ready for the chat template."""
         if self.task in ("report", "own report"):
-            return prompt.report_messages()
+            return prompts.report_messages()
         if self.task == "differential":
-            return prompt.differential_messages()
-        return prompt.question_messages(self.question or "")
+            return prompts.differential_messages()
+        return prompts.question_messages(self.question or "")
 
 
 @dataclass(frozen=True, eq=False)

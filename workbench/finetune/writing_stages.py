@@ -14,9 +14,10 @@ from typing import Any
 from workbench._store import read_json, whole_file
 from workbench.errors import TrainingError
 from workbench.findings import PRESENT
+from workbench.finetune.bases import base_of
 from workbench.finetune.cases import Case, CaseSet
-from workbench.finetune.datasets import FeatureCache, Images, TurnRows
-from workbench.finetune.encoding import Example, Student, encode_turns, pack_groups
+from workbench.finetune.datasets import Images, TurnRows
+from workbench.finetune.encoding import Example, Student
 from workbench.finetune.ledger import SkillChange, write_json
 from workbench.finetune.measuring import f1_changes, macro_f1, scored_findings, write_reports
 from workbench.finetune.parts import prepare
@@ -25,8 +26,7 @@ from workbench.finetune.recipe import Recipe
 from workbench.finetune.session import Stage, wait_for
 from workbench.finetune.trainer import process_rank
 from workbench.finetune.turns import InstructionSet, instruction_set, own_turns
-from workbench.interface import CxrLlavaModel
-from workbench.model.load import LoadedCheckpoint
+from workbench.interface import ChestXrayModel
 
 OWN_REPORTS = "own_reports.json"
 
@@ -47,6 +47,7 @@ class WritingStage(Stage):
 
     def __init__(self, recipe: Recipe, out: Path, *, device: str, show: bool = False) -> None:
         super().__init__(recipe, out, device=device, show=show)
+        self.base = base_of(self.model)
         phantoms = recipe.data.phantoms
         self.taught = taught = phantoms.finding if phantoms else None
         self.chosen = self.cases.validation[: recipe.evaluation.cases]
@@ -57,21 +58,23 @@ class WritingStage(Stage):
 
     def prepare(self) -> tuple[Student, TurnRows]:
         """Let the base report; write, tokenise and order everything that will be learned from."""
-        recipe, training, loaded = self.recipe, self.recipe.training, self.loaded
+        recipe, training, network = self.recipe, self.recipe.training, self.model.network
         if process_rank() == 0:
             self.before = self.reports(self.chosen, show=self.show)
         limit, unlabelled = recipe.evaluation.new_tokens, self.cases.unlabelled
-        own = own_reports(loaded, unlabelled, self.out, new_tokens=limit, show=self.show)
-        prepare(loaded.model, recipe.tuning, seed=recipe.seed)
+        own = own_reports(self.model, unlabelled, self.out, new_tokens=limit, show=self.show)
+        prepare(network, recipe.tuning, seed=recipe.seed)
         if training.checkpointing:
             options = {"gradient_checkpointing_kwargs": {"use_reentrant": False}}
-            loaded.model.get_decoder().gradient_checkpointing_enable(**options)
+            self.model.decoder.gradient_checkpointing_enable(**options)
             if recipe.tuning.vision != "frozen":
-                loaded.model.get_encoder("image").gradient_checkpointing_enable(**options)
+                self.model.vision.gradient_checkpointing_enable(**options)
         self.turns, examples = self.encoded(self.cases, own)
-        self.rows = self._rows(examples)
-        student = Student(loaded.model, taught_weight=training.taught_weight, keep=training.keep)
-        return student, self.rows
+        images = Images(
+            self.cases.learned, self.model.processor, augment=training.augment, seed=recipe.seed
+        )
+        self.rows = self.base.rows(examples, images, recipe, self.out)
+        return self.base.student(training), self.rows
 
     def measure(self) -> dict[str, float]:
         """Return the macro F1 of findings in reports of the chosen cases."""
@@ -82,6 +85,8 @@ class WritingStage(Stage):
         self.save()
         before, after = self.before, self.reports(self.chosen, show=self.show)
         turns, cache, unlabelled = self.turns, self.rows.cache, len(self.cases.unlabelled)
+        if self.base.note:
+            self.notes.append(self.base.note)
         if turns.left_out:
             self.notes.append(f"{len(turns.left_out)} cases gave no turn")
         if unlabelled:
@@ -111,10 +116,10 @@ class WritingStage(Stage):
 
     def predicted_memory(self) -> float:
         """Return what the planner says of the longest row."""
-        recipe, model = self.recipe, self.loaded.model
-        gpu = model.device.type == "cuda"
+        recipe, network = self.recipe, self.model.network
+        gpu = network.device.type == "cuda"
         wanted = need(
-            model.config, recipe.tuning, checkpointing=recipe.training.checkpointing,
+            network.config, recipe.tuning, checkpointing=recipe.training.checkpointing,
             keep=recipe.training.keep > 0, text_tokens=max(self.rows.lengths),
             dtype="bfloat16" if gpu else "float32", context=0.75e9 if gpu else 0.35e9,
         )  # fmt: skip
@@ -123,37 +128,19 @@ class WritingStage(Stage):
     def reports(self, cases: Sequence[Case], *, show: bool = False) -> dict[str, str]:
         """Return case -> what the model says of it as it is now."""
         limit = self.recipe.evaluation.new_tokens
-        return write_reports(CxrLlavaModel(self.loaded), cases, new_tokens=limit, show=show)
+        model = self.model.under(self.model.card)
+        return write_reports(model, cases, new_tokens=limit, show=show)
 
     def encoded(
         self, cases: CaseSet, own: Mapping[str, str]
     ) -> tuple[InstructionSet, list[Example]]:
         """Return the turns of cases and their tokens; `own` as from `own_reports`."""
-        recipe, taught, config = self.recipe, self.taught, self.loaded.model.config
+        recipe, taught = self.recipe, self.taught
         turns = instruction_set(cases.train, recipe.data, taught=taught, seed=recipe.seed)
         if own and taught is not None:
             more = own_turns(cases, own, taught=taught, seed=recipe.seed)
             turns = replace(turns, turns=(*turns.turns, *more))
-        rows = {case.id: at for at, case in enumerate(cases.learned)}
-        return turns, encode_turns(
-            turns.turns, rows, self.loaded.tokenizer,
-            image_tokens=config.image_tokens, context=config.context_length,
-        )  # fmt: skip
-
-    def _rows(self, examples: list[Example]) -> TurnRows:
-        """Return the rows of a run, packed where asked, on cached features where asked."""
-        training, config, loaded = self.recipe.training, self.loaded.model.config, self.loaded
-        size, context = config.image_tokens, config.context_length
-        groups = [[example] for example in examples]
-        if training.batching == "packed":
-            groups = pack_groups(examples, image_tokens=size, context=context)
-        images = Images(
-            self.cases.learned, loaded.processor, augment=training.augment, seed=self.recipe.seed
-        )
-        cache = None
-        if training.feature_cache:
-            cache = FeatureCache(self.out / "features", loaded.model.vision)
-        return TurnRows(groups, images, cache, size, untaught=training.keep > 0)
+        return turns, self.base.examples(turns.turns, cases.learned)
 
     def _scores(
         self, before: Mapping[str, str], after: Mapping[str, str]
@@ -170,7 +157,7 @@ class WritingStage(Stage):
 
 
 def own_reports(
-    loaded: LoadedCheckpoint, cases: Sequence[Case], out: Path, *, new_tokens: int, show: bool
+    model: ChestXrayModel, cases: Sequence[Case], out: Path, *, new_tokens: int, show: bool
 ) -> dict[str, str]:
     """Return case -> what the base says of it, written once into the folder of a run.
 
@@ -181,7 +168,7 @@ def own_reports(
         return {}
     path = out / OWN_REPORTS
     if process_rank() == 0 and not path.is_file():
-        texts = write_reports(CxrLlavaModel(loaded), cases, new_tokens=new_tokens, show=show)
+        texts = write_reports(model, cases, new_tokens=new_tokens, show=show)
         with whole_file(path) as partial:
             write_json(partial, texts)
     wait_for(path, _PATIENCE)

@@ -46,8 +46,11 @@ class ImageProcessor:
         Raises:
             InputError: the image is too thin to be fitted.
         """
-        square = fit_pixels(radiograph.pixels, self.size, fit or radiograph.contract.fit)
-        return torch.from_numpy(self.normalise(square)).unsqueeze(0)
+        return torch.from_numpy(self.normalise(self.fitted(radiograph, fit))).unsqueeze(0)
+
+    def fitted(self, radiograph: Radiograph, fit: str | None = None) -> np.ndarray:
+        """Return the fitted square (S, S) in [0, 1]."""
+        return fit_pixels(radiograph.pixels, self.size, fit or radiograph.contract.fit)
 
     def geometry(self, radiograph: Radiograph) -> FitGeometry:
         """Return how the radiograph lies in the model's square input."""
