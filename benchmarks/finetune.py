@@ -166,7 +166,8 @@ def real(args: argparse.Namespace) -> dict:
 
 def radiograph_scores(radiographs, runs: dict, args: argparse.Namespace) -> dict:
     """Return mean AUROC of every tower on the test radiographs, with paired intervals."""
-    from workbench.finetune.cases import manifest_cases, row_case
+    from workbench.cases import row_case
+    from workbench.finetune.cases import manifest_cases
     from workbench.finetune.finding_stage import linear_probe
     from workbench.finetune.recipe import DataRecipe
 

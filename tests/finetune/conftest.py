@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.threads import one_thread  # noqa: F401 (a fixture)
-from workbench.finetune.cases import phantom_case
+from workbench.cases import phantom_case
 from workbench.finetune.recipe import read_recipe
 from workbench.finetune.running import run
 from workbench.model.load import load_checkpoint

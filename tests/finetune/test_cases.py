@@ -8,15 +8,9 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
+from workbench.cases import manifest_regions, phantom_case
 from workbench.errors import InputError, TrainingError
-from workbench.finetune.cases import (
-    _case_set,
-    gather,
-    manifest_cases,
-    manifest_regions,
-    phantom_case,
-    unlabelled_cases,
-)
+from workbench.finetune.cases import _case_set, gather, manifest_cases, unlabelled_cases
 from workbench.finetune.datasets import Images, patch_targets
 from workbench.finetune.recipe import DataRecipe, PhantomData, read_recipe
 

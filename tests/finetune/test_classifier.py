@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from workbench.cases import Case
 from workbench.evaluation.intervals import area, estimate
-from workbench.finetune.cases import Case
 from workbench.finetune.datasets import label_of
 from workbench.finetune.finding_stage import FindingClassifier, class_weights
 from workbench.finetune.measuring import aurocs, resampled_means

@@ -2,7 +2,8 @@
 
 import pytest
 
-from workbench.finetune.cases import Case, _drawn, manifest_cases, phantom_case
+from workbench.cases import Case, _drawn, phantom_case
+from workbench.finetune.cases import manifest_cases
 from workbench.finetune.recipe import DataRecipe, PhantomData
 from workbench.finetune.turns import Turn, denied, instruction_set, label_report
 from workbench.reports import label

@@ -104,6 +104,13 @@ def test_overlap_by_hand(toys):
     assert checks.overlap(found, mask_of((0, 0, 12, 12))) == 1
 
 
+def test_cells_above_a_quantile_by_hand(toys):
+    found = toys.map(VALUES)  # 9 at (1, 2) and 4 at (2, 0) lie above three quarters of the cells
+    assert checks.at_quantile(found, mask_of((8, 4, 12, 8)), 0.75) == (1 / 2, 2 / 3)
+    assert checks.at_quantile(found, mask_of((8, 4, 12, 8)), 0.9) == (1, 1)
+    assert checks.at_quantile(found, mask_of((4, 8, 8, 12)), 0.75) == (0, 0)
+
+
 def test_cell_counts_for_overlap_when_half_of_it_is_covered(toys):
     found = toys.map(VALUES)
     assert checks.overlap(found, mask_of((8, 4, 12, 8), (4, 4, 5, 8))) == 1

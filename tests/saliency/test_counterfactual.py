@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 import workbench as wb
 from tests.helpers import logprob
 from workbench.errors import InputError, OptionError
-from workbench.saliency import Counterfactual, counterfactual, finding_target
+from workbench.saliency import Counterfactual, counterfactual, finding_target, rests_on
 from workbench.saliency.counterfactual import inpaint
 from workbench.saliency.scorer import Scorer
 
@@ -193,7 +195,7 @@ def test_masks_that_cannot_be_painted(mask, message, tiny_trace):
 
 def test_unknown_fill(tiny_trace):
     mask = box(tiny_trace.image.size, (100, 180), (120, 260))
-    with pytest.raises(OptionError, match="fill must be one of inpaint, blur; got 'black'"):
+    with pytest.raises(OptionError, match="fill must be one of inpaint, blur, noise; got 'black'"):
         counterfactual(tiny_trace, mask=mask, fill="black")
 
 
@@ -213,3 +215,38 @@ def test_answers_and_loaded_traces_cannot_be_told_again(tiny_trace, tmp_path):
         counterfactual(answer, mask=mask)
     with pytest.raises(InputError, match="a loaded trace has none"):
         counterfactual(wb.load_trace(tiny_trace.save(tmp_path)), mask=mask)
+
+
+class Planted:
+    """Says what it says because of one bright square."""
+
+    SQUARE = (slice(40, 60), slice(10, 30))
+
+    def __init__(self, trace, target):
+        self.model = SimpleNamespace(processor=lambda image, fit: image.pixels)
+
+    def of_image(self, pixels):
+        return float(pixels[0][self.SQUARE].mean()) - 0.8
+
+
+@pytest.mark.parametrize(
+    ("region", "rests"),
+    [
+        (Planted.SQUARE, True),
+        ((slice(35, 65), slice(5, 35)), True),
+        ((slice(70, 90), slice(70, 90)), False),  # somewhere else
+        ((slice(10, 80), slice(0, 90)), None),  # too large to be moved off itself
+    ],
+)
+def test_a_report_rests_on_what_was_planted(monkeypatch, region, rests):
+    monkeypatch.setattr(sys.modules["workbench.saliency.counterfactual"], "Scorer", Planted)
+    pixels = np.random.default_rng(0).random((100, 100), np.float32) / 2
+    pixels[Planted.SQUARE] = 0.9
+    trace = SimpleNamespace(
+        image=wb.load_radiograph(pixels),
+        layout=SimpleNamespace(geometry=SimpleNamespace(fit="crop")),
+    )
+    mask = np.zeros((100, 100), bool)
+    mask[region] = True
+    found = {rests_on(trace, None, mask, seed=seed) for seed in range(5)}
+    assert found == {rests}

@@ -29,9 +29,16 @@ from sklearn.metrics import average_precision_score
 
 from workbench._repr import short_repr
 from workbench.backends.levels import READER, needs
-from workbench.bench.loop import BenchTable, PhantomKey, both_domains, check_numbers, run_tasks
+from workbench.bench.loop import (
+    BenchTable,
+    CaseKey,
+    Radiographs,
+    case_keys,
+    check_numbers,
+    run_tasks,
+)
 from workbench.errors import InputError
-from workbench.evaluation.intervals import Estimate, area_estimate, stratified_weights
+from workbench.evaluation.intervals import Estimate, area_estimate, grouped_weights
 from workbench.figures.estimates import plot_rates, plot_reliability
 from workbench.figures.numbers import fixed
 from workbench.findings import ABSENT, PHANTOM_FINDINGS, PRESENT
@@ -70,44 +77,50 @@ CHOSEN = AUGMENTED_POLLING
 def benchmark_hallucination(
     model: ChestXrayModel,
     *,
-    n: int = 1000,
+    radiographs: Radiographs | None = None,
+    n: int | None = None,
     seed: int = FIRST_HELD_OUT_SEED,
     samples: int = 8,
     jobs: int = 1,
     kept: str | Path | None = None,
     progress: bool = True,
 ) -> DetectorTable:
-    """Score all detectors on the reports about `n` phantoms, half of each domain.
+    """Score all detectors on reports about phantoms, half of each domain, or about radiographs.
 
     Args:
-        n, seed: see `workbench.bench.loop.both_domains`; seeds below 10,000,000 are not unseen.
+        radiographs: a manifest with labels; a statement of which it says nothing is left out. None
+            draws phantoms.
+        n, seed: see `workbench.bench.loop.case_keys`; 1000 phantoms, or every labelled row. Seeds
+            below 10,000,000 are not unseen.
         samples: reports sampled for self-consistency; 0 leaves it out.
 
     Raises:
         OptionError: a number is too small, or `kept` is of other weights or options.
         InputError: no report states any finding.
     """
-    check_numbers(1, n=n)
     check_numbers(0, seed=seed, samples=samples)
+    keys = case_keys(n, seed, radiographs, phantoms=1000)
     cases = run_tasks(
         model,
         partial(judge_case, samples=samples),
-        both_domains(n, seed),
+        keys,
         kind=JudgedCase,
         benchmark="hallucination",
         options={"samples": samples, "detectors": DETECTORS},
         seed=seed,
+        radiographs=radiographs,
         kept=kept,
         jobs=jobs,
         progress=progress,
     )
     if not any(case.findings for case in cases):
         raise InputError(
-            f"none of {n} reports states a finding that phantoms can have; take more phantoms, or "
-            "a model that reports on them"
+            f"none of {len(keys)} reports states a finding of which anything is known; take more "
+            "cases, or a model that reports on them"
         )
     known, fitted = asdict(model.identity), _calibration(model, seed)
-    return tabulate(cases, seed=seed, provenance=known, calibration=fitted)
+    source = "" if radiographs is None else radiographs.name
+    return tabulate(cases, seed=seed, provenance=known, calibration=fitted, source=source)
 
 
 def _calibration(model: ChestXrayModel, seed: int) -> Calibration | None:
@@ -118,7 +131,7 @@ def _calibration(model: ChestXrayModel, seed: int) -> Calibration | None:
 
 
 @needs(READER)
-def judge_case(model: ChestXrayModel, key: PhantomKey, *, samples: int = 0) -> JudgedCase:
+def judge_case(model: ChestXrayModel, key: CaseKey, *, samples: int = 0) -> JudgedCase:
     """Report on one case and judge every finding that the report states."""
     case = key.open(model.image_size)
     trace = model.trace(case, heads="mean", vision="none")
@@ -131,6 +144,7 @@ def judge_case(model: ChestXrayModel, key: PhantomKey, *, samples: int = 0) -> J
         tuple(case.labels[found.findings[at]] == ABSENT for at in known),
         tuple(tuple(found.scores[at].tolist()) for at in known),
         tuple(name for at, name in enumerate(found.findings) if at not in known),
+        key.patient,
     )
 
 
@@ -224,8 +238,7 @@ class DetectorTable(BenchTable):
                 {"probability": at, "share": found.value, "n": found.n}
                 for at, found in self.reliability
             ],
-            "seed": self.seed,
-            "model": dict(self.provenance),
+            **self._facts(),
         }
 
     def _difference(self, detector: str, found: Estimate) -> dict[str, Any]:
@@ -241,7 +254,7 @@ class DetectorTable(BenchTable):
     def _notes(self) -> tuple[str, ...]:
         return (
             f"{self.false} of {self.statements} stated findings are false, {self.cases} "
-            f"phantoms from seed {self.seed:,}; {self.best} minus {self.baseline}: "
+            f"{self.origin}; {self.best} minus {self.baseline}: "
             f"{self.against_logprob}",
         )
 
@@ -265,18 +278,20 @@ def tabulate(
     provenance: Mapping[str, Any],
     resamples: int = 1000,
     calibration: Calibration | None = None,
+    source: str = "",
 ) -> DetectorTable:
     """Make the table of judged cases, at least one statement among them.
 
-    Cases are resampled, each domain in itself. The calibration must be of these weights and fitted
-    on other cases; None cross-fits one.
+    Patients are resampled, each domain in itself. The calibration must be of these weights and
+    fitted on other cases; None cross-fits one.
     """
     strata = np.array([case.domain for case in cases])
     owner = np.array([at for at, case in enumerate(cases) for _ in case.findings])
     false = np.array([value for case in cases for value in case.false], bool)
     scores = np.array([row for case in cases for row in case.scores], float)
     rng = np.random.default_rng([seed, len(cases)])
-    weights = stratified_weights(strata, rng, resamples=resamples)[:, owner]
+    units = [case.unit for case in cases]
+    weights = grouped_weights(units, rng, strata=strata, resamples=resamples)[:, owner]
     domains = strata[owner]
     columns = dict(zip(DETECTORS, scores.T, strict=True))
     rows = [_row(name, column, false, domains, weights) for name, column in columns.items()]
@@ -284,7 +299,8 @@ def tabulate(
     baseline = next(row.detector for row in rows if row.detector in BASELINES[:3])
     best = next(row.detector for row in rows if row.detector not in BASELINES)
     known = columns[baseline]
-    name, probabilities = _combined(columns, false, owner, calibration)
+    patient = np.unique(units, return_inverse=True)[1] if source else np.arange(len(units))
+    name, probabilities = _combined(columns, false, patient[owner], calibration)
     combination = _row(name, probabilities, false, domains, weights) if len(probabilities) else None
     return DetectorTable(
         rows=tuple(rows),
@@ -299,6 +315,8 @@ def tabulate(
         reliability=reliability(probabilities, false),
         left_out=sum(len(case.left_out) for case in cases),
         seed=seed,
+        source=source,
+        patients=len(set(units)),
         provenance=dict(provenance),
     )
 

@@ -20,15 +20,17 @@ from workbench._repr import short_repr
 from workbench.backends.levels import READER, needs
 from workbench.bench.loop import (
     BenchTable,
-    PhantomKey,
-    both_domains,
+    CaseKey,
+    Radiographs,
+    case_keys,
     check_numbers,
     flat_row,
+    known,
     run_tasks,
 )
 from workbench.errors import OptionError
 from workbench.evaluation.counts import macro_f1
-from workbench.evaluation.intervals import Estimate, estimate, stratified_weights
+from workbench.evaluation.intervals import Estimate, estimate, grouped_weights
 from workbench.figures.estimates import plot_trade_off
 from workbench.figures.numbers import fixed, percent
 from workbench.findings import NO_FINDING, PAPER_FINDINGS, PRESENT, UNCERTAIN
@@ -68,6 +70,12 @@ class MitigatedCase:
     stated: Mapping[str, tuple[str, ...]]
     doubted: Mapping[str, tuple[str, ...]]
     seconds: Mapping[str, float]
+    patient: str = ""
+
+    @property
+    def unit(self) -> str:
+        """What is resampled: the patient, or the phantom."""
+        return self.patient or f"{self.domain} {self.seed}"
 
 
 @needs(READER)
@@ -75,24 +83,28 @@ def benchmark_mitigation(
     model: ChestXrayModel,
     *,
     mitigations: Sequence[NamedMitigation] = MITIGATIONS,
-    n: int = 400,
+    radiographs: Radiographs | None = None,
+    n: int | None = None,
     seed: int = FIRST_HELD_OUT_SEED,
     jobs: int = 1,
     resamples: int = 1000,
     kept: str | Path | None = None,
     progress: bool = True,
 ) -> MitigationTable:
-    """Compare reports with and without mitigation on `n` phantoms, half of each domain.
+    """Compare reports with and without mitigation, on phantoms of both domains or on radiographs.
 
     Args:
-        n, seed: see `workbench.bench.loop.both_domains`; seeds below 10,000,000 are not unseen.
+        radiographs: a manifest with labels; findings of which it says nothing are not counted. None
+            draws phantoms.
+        n, seed: see `workbench.bench.loop.case_keys`; 400 phantoms, or every labelled row. Seeds
+            below 10,000,000 are not unseen.
 
     Raises:
         OptionError: a number is too small, no mitigation or two of one name; or `kept` is of other
             weights or mitigations.
         InputError: a mitigation needs a calibration, and none is shipped for the model.
     """
-    check_numbers(1, n=n, resamples=resamples)
+    check_numbers(1, resamples=resamples)
     check_numbers(0, seed=seed)
     names = [item.name for item in mitigations]
     if not names or len(set(names)) < len(names):
@@ -101,17 +113,23 @@ def benchmark_mitigation(
     cases = run_tasks(
         model,
         partial(mitigate_case, mitigations=tuple(mitigations)),
-        both_domains(n, seed),
+        case_keys(n, seed, radiographs, phantoms=400),
         kind=MitigatedCase,
         benchmark="mitigation",
         options={"mitigations": options},
         seed=seed,
+        radiographs=radiographs,
         kept=kept,
         jobs=jobs,
         progress=progress,
     )
     return tabulate(
-        cases, seed=seed, resamples=resamples, options=options, provenance=asdict(model.identity)
+        cases,
+        seed=seed,
+        resamples=resamples,
+        options=options,
+        source="" if radiographs is None else radiographs.name,
+        provenance=asdict(model.identity),
     )
 
 
@@ -123,7 +141,7 @@ def _options(mitigation: NamedMitigation) -> dict[str, Any]:
 
 
 def mitigate_case(
-    model: ChestXrayModel, key: PhantomKey, *, mitigations: Sequence[NamedMitigation]
+    model: ChestXrayModel, key: CaseKey, *, mitigations: Sequence[NamedMitigation]
 ) -> MitigatedCase:
     """Report on one case with and without every mitigation."""
     case = key.open(model.image_size)
@@ -133,11 +151,13 @@ def mitigate_case(
         name = PLAIN if mitigation is None else mitigation.name
         found = model.report(case, mitigation=mitigation)
         rows = [row for row in label(found.text).rows if row.finding != NO_FINDING]
+        rows = [row for row in rows if known(case, row.finding)]
         stated[name] = tuple(row.finding for row in rows if row.code == PRESENT)
         doubted[name] = tuple(row.finding for row in rows if row.code == UNCERTAIN)
         seconds[name] = found.seconds
-    drawn = tuple(lesion.finding for lesion in case.lesions)
-    return MitigatedCase(case.seed, case.domain, drawn, stated, doubted, seconds)
+    codes = case.labels.items()
+    there = tuple(name for name, code in codes if code == PRESENT and name != NO_FINDING)
+    return MitigatedCase(case.seed, case.domain, there, stated, doubted, seconds, key.patient)
 
 
 @dataclass(frozen=True)
@@ -198,8 +218,7 @@ class MitigationTable(BenchTable):
             "by_domain": {name: list(map(asdict, rows)) for name, rows in self.by_domain.items()},
             "options": {name: dict(values) for name, values in self.options.items()},
             "cases": self.cases,
-            "seed": self.seed,
-            "model": dict(self.provenance),
+            **self._facts(),
         }
 
     def _records(self) -> list[dict[str, Any]]:
@@ -217,8 +236,7 @@ class MitigationTable(BenchTable):
 
     def _notes(self) -> tuple[str, ...]:
         return (
-            f"{self.cases} phantoms from seed {self.seed:,}; changes against none, 95 % intervals "
-            "of paired resamples",
+            f"{self.cases} {self.origin}; changes against none, 95 % intervals of paired resamples",
         )
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -240,11 +258,13 @@ def tabulate(
     options: Mapping[str, Mapping[str, Any]],
     provenance: Mapping[str, Any],
     resamples: int = 1000,
+    source: str = "",
 ) -> MitigationTable:
-    """Make the table of one case or more; cases are resampled, each domain in itself."""
+    """Make the table of one case or more; patients are resampled, each domain in itself."""
     strata = np.array([case.domain for case in cases])
     rng = np.random.default_rng([seed, len(cases)])
-    weights = stratified_weights(strata, rng, resamples=resamples)
+    units = [case.unit for case in cases]
+    weights = grouped_weights(units, rng, strata=strata, resamples=resamples)
     by_domain = {
         str(domain): _rows(
             [case for case in cases if case.domain == domain], weights[:, strata == domain]
@@ -257,6 +277,8 @@ def tabulate(
         options=dict(options),
         cases=len(cases),
         seed=seed,
+        source=source,
+        patients=len(set(units)),
         provenance=dict(provenance),
     )
 

@@ -11,20 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from workbench.backends.levels import READER, needs
-from workbench.bench.loop import PhantomKey, check_numbers, run_tasks
-from workbench.bench.saliency_table import MapScore, SaliencyTable, tabulate
+from workbench.bench.loop import CaseKey, PhantomKey, Radiographs, check_numbers, run_tasks, shown
+from workbench.bench.saliency_table import QUANTILE, MapScore, SaliencyTable, tabulate
 from workbench.errors import OptionError, unknown_name
 from workbench.findings import PHANTOM_FINDINGS, PRESENT
 from workbench.interface import ChestXrayModel
-from workbench.phantom import Phantom
 from workbench.reports import Labels, label
-from workbench.saliency import METHODS, Target, check_target, checks, explain_target, finding_target
+from workbench.saliency import (
+    METHODS,
+    Target,
+    check_target,
+    checks,
+    explain_target,
+    finding_target,
+    rests_on,
+)
 from workbench.settings import FIRST_HELD_OUT_SEED
 from workbench.trace import ImageMap, Trace
 
@@ -67,37 +75,45 @@ class SaliencyTask:
     Attributes:
         other_of_slow: whether slow methods are asked about the other finding too.
         check: whether methods are checked with random weights.
+        causal: whether it is told if the report rests on what the mask shows.
     """
 
-    key: PhantomKey
+    key: CaseKey
     finding: str
     methods: tuple[str, ...]
     other_of_slow: bool = False
     check: bool = False
+    causal: bool = False
 
 
 @needs(READER)
 def benchmark_saliency(
     model: ChestXrayModel,
     *,
-    n: int = 300,
+    radiographs: Radiographs | None = None,
+    n: int | None = None,
     seed: int = FIRST_HELD_OUT_SEED,
     methods: Sequence[str] | None = None,
     slow_cases: int = 48,
     randomised_cases: int = 10,
+    causal: bool = False,
     jobs: int = 1,
     kept: str | Path | None = None,
     progress: bool = True,
 ) -> SaliencyTable:
-    """Score all methods on `n` single-finding phantoms of the internal domain.
+    """Score all methods on single-finding phantoms of the internal domain, or on radiographs.
 
     Args:
-        n: phantoms to draw, findings in turn; those whose report misses the finding are left out
-            and counted.
+        radiographs: a manifest with boxes or masks; every finding that a row says is present, and
+            where, is a case. None draws phantoms.
+        n: phantoms to draw (300), findings in turn, or cases of the manifest, the first ones (all).
+            Those whose report misses the finding are left out and counted.
         seed: phantoms have the seeds seed .. seed + n - 1; below 10,000,000 they are not unseen.
         methods: names in `METHODS`; all when None.
         slow_cases: phantoms, the first ones, on which the methods of `SLOW` are run too; every row
             of the table says how many cases it has. `n` runs them on all.
+        causal: also tell in which cases the report rests on what the mask shows
+            (`saliency.rests_on`), and how often maps point there in those; seven passes a case.
         randomised_cases: cases among those in which every method is checked with random weights.
 
     Raises:
@@ -105,16 +121,18 @@ def benchmark_saliency(
             other weights or options.
     """
     methods = tuple(METHODS) if methods is None else check_methods(methods)
-    check_numbers(1, n=n, slow_cases=slow_cases)
+    pairs = _cases(n, seed, radiographs)
+    check_numbers(1, slow_cases=slow_cases)
     check_numbers(0, seed=seed, randomised_cases=randomised_cases)
     results = run_tasks(
         model,
         score_case,
-        _tasks(n, seed, methods, min(slow_cases, n), randomised_cases),
+        _tasks(pairs, methods, min(slow_cases, len(pairs)), randomised_cases, causal),
         kind=list[MapScore] | None,
         benchmark="saliency",
         options={"options": OPTIONS},
         seed=seed,
+        radiographs=radiographs,
         kept=kept,
         jobs=jobs,
         progress=progress,
@@ -122,7 +140,8 @@ def benchmark_saliency(
     return tabulate(
         [score for found in results for score in found or ()],
         methods=methods,
-        drawn=n,
+        drawn=len(pairs),
+        source="" if radiographs is None else radiographs.name,
         missed=sum(found is None for found in results),
         seed=seed,
         provenance=asdict(model.identity),
@@ -138,10 +157,27 @@ def check_methods(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def _cases(n: int | None, seed: int, radiographs: Radiographs | None) -> list[tuple[CaseKey, str]]:
+    """Return cases with their finding; phantoms take turns, so the first ones have them all."""
+    if n is not None:
+        check_numbers(1, n=n)
+    if radiographs is not None:
+        rows = radiographs.rows(None, seed, shown)
+        every: list[tuple[CaseKey, str]] = [(key, name) for key, names in rows for name in names]
+        return every[:n]
+    count = 300 if n is None else n
+    names = [PHANTOM_FINDINGS[at % len(PHANTOM_FINDINGS)] for at in range(count)]
+    return [(PhantomKey(seed + at, findings=(name,)), name) for at, name in enumerate(names)]
+
+
 def _tasks(
-    n: int, seed: int, methods: Sequence[str], slow_cases: int, randomised_cases: int
+    pairs: Sequence[tuple[CaseKey, str]],
+    methods: Sequence[str],
+    slow_cases: int,
+    randomised_cases: int,
+    causal: bool,
 ) -> list[SaliencyTask]:
-    """Return what to do with each phantom; findings take turns, so the first ones have them all."""
+    """Return what to do with each case."""
     slow = range(slow_cases)
     count = min(randomised_cases, slow_cases)
     # An odd step meets all of the eight findings.
@@ -149,11 +185,10 @@ def _tasks(
     checked = {at * step for at in range(count)}
     fast = tuple(name for name in methods if name not in SLOW)
     tasks = []
-    for at in range(n):
-        finding = PHANTOM_FINDINGS[at % len(PHANTOM_FINDINGS)]
-        key = PhantomKey(seed + at, findings=(finding,))
+    for at, (key, finding) in enumerate(pairs):
         own = tuple(methods) if at in slow else fast
-        tasks.append(SaliencyTask(key, finding, own, at in slow[::OTHER_OF_SLOW], at in checked))
+        asked = at in slow[::OTHER_OF_SLOW], at in checked
+        tasks.append(SaliencyTask(key, finding, own, *asked, causal))
     return tasks
 
 
@@ -167,6 +202,9 @@ def score_case(model: ChestXrayModel, task: SaliencyTask) -> list[MapScore] | No
     trace = model.trace(case, report)
     target = finding_target(trace, task.finding)
     other = _other_target(trace, labels, target, task.finding, case.seed)
+    mask = case.masks[task.finding]
+    causal = rests_on(trace, target, mask, seed=case.seed) if task.causal else None
+    scored = partial(_scored, task=task, mask=mask, causal=causal)
     found: list[MapScore] = []
     for name in task.methods:
         options = OPTIONS.get(name, {})
@@ -175,15 +213,14 @@ def score_case(model: ChestXrayModel, task: SaliencyTask) -> list[MapScore] | No
         if task.check:
             check = check_target(trace, target, method=name, original=image_map, **options)
             likeness = None if check.worst is None else abs(check.worst)
-        found.append(_scored(image_map, name, "method", case, task.finding, likeness))
+        found.append(scored(image_map, name, "method", likeness))
         if other is not None and (name not in SLOW or task.other_of_slow):
             elsewhere = explain_target(trace, other, method=name, **options)
-            found.append(_scored(elsewhere, name, "other phrase", case, task.finding, None))
+            found.append(scored(elsewhere, name, "other phrase"))
     grid, geometry = trace.layout.grid, trace.layout.geometry
     blank = ImageMap(np.zeros(grid), geometry, trace.image, "blank", "nothing")
-    for name, make in FIXED.items():
-        found.append(_scored(make(blank, case.seed), name, "fixed", case, task.finding, None))
-    return found
+    fixed = {name: make(blank, case.seed) for name, make in FIXED.items()}
+    return found + [scored(image_map, name, "fixed") for name, image_map in fixed.items()]
 
 
 def _other_target(
@@ -197,9 +234,28 @@ def _other_target(
 
 
 def _scored(
-    image_map: ImageMap, name: str, kind: str, case: Phantom, finding: str, likeness: float | None
+    image_map: ImageMap,
+    name: str,
+    kind: str,
+    likeness: float | None = None,
+    *,
+    task: SaliencyTask,
+    mask: np.ndarray,
+    causal: bool | None,
 ) -> MapScore:
-    mask, seconds = case.masks[finding], image_map.seconds if kind != "fixed" else 0.0
-    hit, energy = checks.pointing(image_map, mask), checks.energy(image_map, mask)
-    iou = checks.overlap(image_map, mask)
-    return MapScore(name, kind, case.seed, finding, hit, energy, iou, seconds, likeness)
+    iou_quantile, f1 = checks.at_quantile(image_map, mask, QUANTILE)
+    return MapScore(
+        name,
+        kind,
+        task.key.seed,
+        task.finding,
+        checks.pointing(image_map, mask),
+        checks.energy(image_map, mask),
+        checks.overlap(image_map, mask),
+        image_map.seconds if kind != "fixed" else 0.0,
+        likeness,
+        iou_quantile,
+        f1,
+        causal,
+        task.key.patient,
+    )

@@ -16,11 +16,14 @@ from matplotlib.patches import Patch
 
 from workbench._repr import short_repr
 from workbench.bench.loop import BenchTable
-from workbench.evaluation.intervals import Estimate, bootstrap_weights, ratio, wilson
+from workbench.evaluation.intervals import Estimate, grouped_weights, ratio, wilson
 from workbench.figures.estimates import draw_estimate, name_rows
 from workbench.figures.numbers import fixed, method_name
 from workbench.figures.style import AMBER, BLUE, GRID, MUTED, VERMILION, new_axes, style
 from workbench.saliency.randomisation import RANDOMISED_LIMIT
+
+#: Cells above this quantile of a map are taken as what it marks.
+QUANTILE = 0.95
 
 #: The mark of a method that was asked about another phrase.
 _CROSS = {"color": VERMILION, "marker": "x", "markersize": 10, "mew": 2.6, "linestyle": "none"}
@@ -36,6 +39,9 @@ class MapScore:
         energy: share of the positive sum inside the mask.
         iou: overlap of the mask with as many of the greatest cells.
         seconds: wall time of the map; 0 for fixed ones.
+        iou_quantile, f1: of the mask with the cells above the quantile `QUANTILE` of the map.
+        causal: the report rests on what the mask shows (`saliency.rests_on`); None where not asked,
+            or where the mask cannot be moved off itself.
         similarity: size of the rank correlation with the map of random weights, at the stage that
             changes it least; None where not checked, or where a map was constant.
     """
@@ -49,6 +55,15 @@ class MapScore:
     iou: float
     seconds: float = 0.0
     similarity: float | None = None
+    iou_quantile: float = 0.0
+    f1: float = 0.0
+    causal: bool | None = None
+    patient: str = ""
+
+    @property
+    def unit(self) -> str:
+        """What is resampled: the patient, or the phantom."""
+        return self.patient or str(self.seed)
 
 
 @dataclass(frozen=True)
@@ -57,7 +72,8 @@ class SaliencyRow:
 
     Attributes:
         pointing: share of cases in which the greatest cell touches the truth (Wilson's interval).
-        energy, iou: means of those of `MapScore`.
+        energy, iou, iou_quantile, f1: means of those of `MapScore`.
+        causal: `pointing` of the causal cases alone; None where nobody asked.
         seconds: median wall time of a map.
         other_phrase: pointing of the same method asked about another finding; None for baselines.
         similarity: mean `MapScore.similarity` over the `checked` cases; None where not checked.
@@ -69,7 +85,10 @@ class SaliencyRow:
     pointing: Estimate
     energy: Estimate
     iou: Estimate
+    iou_quantile: Estimate
+    f1: Estimate
     seconds: float
+    causal: Estimate | None = None
     other_phrase: Estimate | None = None
     similarity: float | None = None
     checked: int = 0
@@ -92,6 +111,10 @@ class SaliencyRow:
             "high": self.pointing.high,
             "energy": self.energy.value,
             "iou": self.iou.value,
+            "quantile": QUANTILE,
+            "iou_quantile": self.iou_quantile.value,
+            "f1": self.f1.value,
+            "causal": self.causal and self.causal.flat("pointing") | {"cases": self.causal.n},
             "cases": self.pointing.n,
             "seconds": self.seconds,
             "randomisation_ok": self.randomisation_ok,
@@ -111,6 +134,8 @@ class SaliencyRow:
             fixed(self.other_phrase.value) if self.other_phrase else "",
             fixed(self.energy.value),
             fixed(self.iou.value),
+            fixed(self.f1.value),
+            self.causal.text(undefined="-") if self.causal else "",
             f"{self.seconds:.2f}",
             self._verdict(),
         ]
@@ -135,8 +160,8 @@ class SaliencyTable(BenchTable):
 
     name: ClassVar = "saliency"
     head: ClassVar = (
-        "method", "cases", "pointing [95 %]", "other phrase", "energy", "IoU", "seconds",
-        "random weights",
+        "method", "cases", "pointing [95 %]", "other phrase", "energy", "IoU", "F1",
+        "causal cases", "seconds", "random weights",
     )  # fmt: skip
     index: ClassVar = "method"
 
@@ -164,8 +189,7 @@ class SaliencyTable(BenchTable):
             "cases": self.cases,
             "drawn": self.drawn,
             "missed": self.missed,
-            "seed": self.seed,
-            "model": dict(self.provenance),
+            **self._facts(),
         }
 
     def _records(self) -> list[dict[str, Any]]:
@@ -177,7 +201,7 @@ class SaliencyTable(BenchTable):
 
     def _notes(self) -> tuple[str, ...]:
         return (
-            f"{self.cases:,} true positives of {self.drawn:,} phantoms from seed {self.seed:,}; "
+            f"{self.cases:,} true positives of {self.drawn:,} {self.origin}; "
             "95 % intervals; \u26a0 fails the randomisation check",
         )
 
@@ -242,6 +266,7 @@ def tabulate(
     missed: int,
     seed: int,
     provenance: Mapping[str, Any],
+    source: str = "",
 ) -> SaliencyTable:
     """Put the scores of single maps together; `seed` is also that of the resampling."""
     rng = np.random.default_rng([seed, drawn])
@@ -250,6 +275,7 @@ def tabulate(
     rows += [_row(scores, name, True, rng) for name in fixed]
     rows.sort(key=lambda row: -(row.pointing.value or 0))
     known = {"drawn": drawn, "missed": missed, "seed": seed, "provenance": dict(provenance)}
+    known |= {"source": source, "patients": len({score.unit for score in scores})}
     return SaliencyTable(
         methods=tuple(row for row in rows if not row.baseline),
         baselines=tuple(row for row in rows if row.baseline),
@@ -262,19 +288,32 @@ def _row(
 ) -> SaliencyRow:
     own = [s for s in scores if s.method == name and s.kind == ("fixed" if baseline else "method")]
     other = [s for s in scores if s.method == name and s.kind == "other phrase"]
-    weights = bootstrap_weights(len(own), rng)
+    weights = grouped_weights([s.unit for s in own], rng)
+    asked = any(s.causal is not None for s in own)
     known = [s.similarity for s in own if s.similarity is not None]
     cases = Counter(s.finding for s in own)
     hits = Counter(s.finding for s in own if s.pointing)
     return SaliencyRow(
         method=name,
         baseline=baseline,
-        pointing=wilson(sum(s.pointing for s in own), len(own)),
-        energy=ratio(np.array([s.energy for s in own], float), np.ones(len(own)), weights),
-        iou=ratio(np.array([s.iou for s in own], float), np.ones(len(own)), weights),
+        pointing=_pointing(own),
+        causal=_pointing([s for s in own if s.causal]) if asked else None,
+        **{
+            measure: ratio(np.array([getattr(s, measure) for s in own]), np.ones(len(own)), weights)
+            for measure in ("energy", "iou", "iou_quantile", "f1")
+        },
         seconds=float(np.median([s.seconds for s in own])) if own else 0.0,
-        other_phrase=None if not other else wilson(sum(s.pointing for s in other), len(other)),
+        other_phrase=_pointing(other) if other else None,
         similarity=float(np.mean(known)) if known else None,
         checked=len(known),
         per_finding={finding: (hits[finding], count) for finding, count in cases.items()},
     )
+
+
+def _pointing(scores: Sequence[MapScore]) -> Estimate:
+    """Estimate how often maps point at the truth; patients with several images are resampled."""
+    units = [score.unit for score in scores]
+    if len(set(units)) == len(units):
+        return wilson(sum(score.pointing for score in scores), len(scores))
+    weights = grouped_weights(units, np.random.default_rng(len(units)))
+    return ratio(np.array([s.pointing for s in scores], float), np.ones(len(units)), weights)

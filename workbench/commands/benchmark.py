@@ -21,10 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "saliency\n"
         "Draws phantoms with one finding each, lets the model report, and scores the map of every\n"
         "method against what was drawn, beside fixed maps and maps of another phrase.\n"
-        "Fast methods are run on every phantom, slow ones on --slow of them. With the defaults\n"
+        "Fast methods are run on every case, slow ones on --slow of them. With --manifest every\n"
+        "finding that a row codes present, with a box or a mask, is a case. With the defaults\n"
         "this takes about half an hour on two CPU cores; --methods shortens it.\n\n"
         "hallucination\n"
-        "Draws phantoms of both domains, lets the model report, and asks every detector which\n"
+        "Draws phantoms of both domains (or takes the labelled rows of --manifest), lets the\n"
+        "model report, and asks every detector which\n"
         "stated findings are false; needs about one and a half seconds a phantom and CPU core.\n\n"
         "mitigation\n"
         "Draws phantoms of both domains, lets the model report with and without every mitigation,\n"
@@ -33,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option = partial(shared.option, parser)
     sizes = ", ".join(f"{n} for {what}" for what, n in _SIZES.items())
     option("what", "what to measure", choices=tuple(_SIZES))
-    option("--n N", f"phantoms to draw ({sizes})", type=int)
+    option("--n N", f"phantoms to draw ({sizes}), or cases of a manifest (all)", type=int)
+    option("--manifest FILE", "take its radiographs instead: labels, boxes or masks", type=Path)
+    option("--root DIR", "folder of its images (that of the manifest)", type=Path)
+    option("--causal", "tell which reports rest on what the masks show", action="store_true")
     option("--seed N", "first phantom; below 10,000,000 is not unseen", default=FIRST_HELD_OUT_SEED)
     option("--methods A,B", "some methods instead of all", type=shared.names)
     option("--jobs N", "processes, one thread each (default: one for each core)", type=int)
@@ -59,9 +64,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     shared.at_least(args, n=1, jobs=1, slow=1, seed=0, randomised=0, samples=0)
-    for name in ("methods", "record"):
-        if args.what != "saliency" and getattr(args, name) is not None:
+    for name in ("methods", "record", "causal"):
+        if args.what != "saliency" and getattr(args, name) not in (None, False):
             raise OptionError(f"--{name} belongs to benchmark saliency; leave it out")
+    if args.root and not args.manifest:
+        raise OptionError("--root is the folder of the images of --manifest; give that too")
     if args.methods is not None:
         from workbench.bench.saliency import check_methods
 
@@ -72,13 +79,15 @@ def _measure(args: argparse.Namespace) -> Any:
     """Return the table; that of saliency can also be recorded."""
     from workbench import bench
 
-    n = _SIZES[args.what] if args.n is None else args.n
     # a process for each core, where there is enough work for it to be worth starting
-    jobs = args.jobs or max(1, min(os.cpu_count() or 1, n // 8, 8))
-    options: dict[str, Any] = {"n": n, "seed": args.seed, "jobs": jobs, "kept": args.keep}
+    work = (args.n or _SIZES[args.what]) // 8
+    jobs = args.jobs or max(1, min(os.cpu_count() or 1, work, 8))
+    options: dict[str, Any] = {"n": args.n, "seed": args.seed, "jobs": jobs, "kept": args.keep}
+    if args.manifest:
+        options["radiographs"] = bench.Radiographs(args.manifest, args.root)
     if args.what == "saliency":
         options |= {"methods": args.methods, "slow_cases": args.slow}
-        options["randomised_cases"] = args.randomised
+        options |= {"randomised_cases": args.randomised, "causal": args.causal}
     elif args.what == "hallucination":
         options["samples"] = args.samples
     measure = getattr(bench, f"benchmark_{args.what}")

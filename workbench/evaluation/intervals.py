@@ -50,6 +50,25 @@ def stratified_weights(
     return weights
 
 
+def grouped_weights(
+    groups: Sequence[str],
+    rng: np.random.Generator,
+    *,
+    strata: Sequence[str] | np.ndarray | None = None,
+    resamples: int = RESAMPLES,
+) -> np.ndarray:
+    """Return (resamples, cases) float64: how often each case is drawn where groups are drawn.
+
+    All cases of a group, those of a patient, come together; each stratum is drawn in itself.
+    """
+    first = {name: at for at, name in reversed(list(enumerate(groups)))}
+    names = sorted(first, key=first.__getitem__)
+    own = ["" if strata is None else strata[first[name]] for name in names]
+    number = {name: at for at, name in enumerate(names)}
+    weights = stratified_weights(np.array(own), rng, resamples=resamples)
+    return weights[:, [number[name] for name in groups]]
+
+
 def wilson(successes: int, n: int) -> Estimate:
     """Estimate a rate of single trials, with Wilson's score interval; undefined without a trial.
 

@@ -1,79 +1,25 @@
-"""Cases to learn from: an image, what is known of it, and whose it is.
-
-They come from a manifest, with its codes and report sections, or are phantoms, with everything
-known. Training and validation never share a patient.
-"""
+"""Cases to learn from, divided: training and validation never share a patient."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from workbench import data as manifests
 from workbench._repr import short_repr
+from workbench.cases import Case, drawn_findings, phantom_case, row_case
 from workbench.data.columns import FINDING_COLUMNS
 from workbench.data.manifest import Manifest
-from workbench.data.mapping import from_cell
 from workbench.errors import InputError, TrainingError
-from workbench.findings import ABSENT, NOT_MENTIONED, ON_REQUEST, PHANTOM_FINDINGS, PRESENT
+from workbench.findings import ABSENT, ON_REQUEST, PRESENT
 from workbench.finetune.recipe import DataRecipe, PhantomData, Recipe
-from workbench.imaging import load_radiograph
-from workbench.phantom.case import Phantom, phantom, sample_scene
-from workbench.radiograph import Radiograph
 from workbench.settings import FIRST_HELD_OUT_SEED
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """One image and what is known of it.
-
-    Attributes:
-        codes: finding -> code; what is not named is not mentioned.
-        sections: "findings", "impression" -> text of a radiograph as it was written.
-        load: returns the image.
-        regions: returns finding -> boolean (H, W) of the image, where masks or boxes are known.
-        drawn: returns the phantom behind it; None for a real radiograph.
-    """
-
-    id: str
-    patient: str
-    codes: Mapping[str, str]
-    sections: Mapping[str, str]
-    load: Callable[[], Radiograph] = field(repr=False)
-    regions: Callable[[], Mapping[str, np.ndarray]] = field(repr=False, default=dict)
-    drawn: Callable[[], Phantom] | None = field(repr=False, default=None)
-
-    @property
-    def phantom(self) -> Phantom:
-        """The phantom behind it; `InputError` where it is a real radiograph."""
-        if self.drawn is None:
-            raise InputError(f"{self.id} is a real radiograph; only phantoms are known throughout")
-        return self.drawn()
-
-    def code(self, finding: str) -> str:
-        """Return the code of a finding; not mentioned where nothing is known."""
-        return self.codes.get(finding, NOT_MENTIONED)
-
-    def section(self, name: str) -> str:
-        """Return the "findings" or the "impression"; empty where there is none."""
-        if self.drawn is None:
-            return self.sections.get(name, "")
-        body, _, impression = self.drawn().report.partition("Impression:")
-        return (impression if name == "impression" else body).strip()
-
-    @property
-    def report(self) -> str:
-        """Both sections as one text."""
-        body, impression = (" ".join(self.section(n).split()) for n in ("findings", "impression"))
-        return " ".join(filter(None, (body, impression and f"Impression: {impression}")))
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +101,7 @@ def phantom_cases(wanted: PhantomData) -> list[Case]:
         if finding in ON_REQUEST:
             shows = quota[True] > 0 and (seed % 2 == 0 or not quota[False])
         else:
-            shows = finding in _findings(seed, domain)
+            shows = finding in drawn_findings(seed, domain)
         if quota[shows]:
             quota[shows] -= 1
             taught = finding if shows and finding in ON_REQUEST else None
@@ -178,32 +124,6 @@ def unlabelled_cases(wanted: PhantomData, *, behind: Sequence[Case]) -> list[Cas
     return [Case(one.id, one.patient, codes={}, sections={}, load=one.load) for one in drawn]
 
 
-def phantom_case(
-    seed: int, *, domain: str = "internal", add: str | None = None, known: str | None = None
-) -> Case:
-    """Return one phantom as a case, with a finding added, and `known` to be absent where it is."""
-    names = (*_findings(seed, domain), *([add] if add else []))
-    codes = {name: PRESENT if name in names else ABSENT for name in PHANTOM_FINDINGS}
-    if known is not None:
-        codes[known] = PRESENT if known in names else ABSENT
-    draw = partial(_drawn, seed, names, domain)
-    name = f"phantom-{domain}-{seed}" + (f"-{add}" if add else "")
-    return Case(
-        name, name, codes, sections={}, load=lambda: draw().image, regions=lambda: draw().masks,
-        drawn=draw,
-    )  # fmt: skip
-
-
-def _findings(seed: int, domain: str) -> tuple[str, ...]:
-    """Return the findings that a seed decides."""
-    return tuple(one.finding for one in sample_scene(seed, domain=domain).lesions)
-
-
-@lru_cache(maxsize=1024)
-def _drawn(seed: int, names: tuple[str, ...], domain: str) -> Phantom:
-    return phantom(seed, findings=list(names), domain=domain, size=256)
-
-
 def manifest_cases(manifest: Manifest, data: DataRecipe, *, seed: int = 0) -> CaseSet:
     """Return the cases of a manifest, divided by patient.
 
@@ -223,42 +143,6 @@ def manifest_cases(manifest: Manifest, data: DataRecipe, *, seed: int = 0) -> Ca
     if not late.any():
         late = _late(cases, data.validation, seed)
     return _case_set(cases, late, notes=chosen.notes)
-
-
-def row_case(manifest: Manifest, row: int) -> Case:
-    """Return what one row of a manifest knows."""
-    values = {str(name): value for name, value in manifest.frame.iloc[row].items()}
-    codes = {name: str(values[name]) for name in FINDING_COLUMNS if values[name] != NOT_MENTIONED}
-    texts = {name: values[f"report_{name}"] for name in ("findings", "impression")}
-    path = manifest.path(row)
-    return Case(
-        id=str(values["image_id"]),
-        patient=f"{values['source']}/{values['patient_id']}",
-        codes=codes,
-        sections={name: str(text) for name, text in texts.items() if isinstance(text, str)},
-        load=lambda: load_radiograph(path),
-        regions=lambda: manifest_regions(values, path, manifest.root),
-    )
-
-
-def manifest_regions(
-    values: Mapping[str, Any], path: Path, root: Path | None
-) -> dict[str, np.ndarray]:
-    """Return finding -> boolean (H, W) in the pixels of the image at `path`, of a row's values."""
-    height, width = load_radiograph(path).size
-    found: dict[str, np.ndarray] = {}
-    for box in from_cell(values["boxes"]) or ():
-        name = box.get("finding")
-        if name:
-            mask = found.setdefault(name, np.zeros((height, width), bool))
-            left, top = int(box["x"]), int(box["y"])
-            mask[top : top + int(box["height"]), left : left + int(box["width"])] = True
-    for mask in from_cell(values["masks"]) or ():
-        if mask.get("path") and mask.get("finding") and root is not None:
-            drawn = Image.fromarray(np.rint(load_radiograph(root / mask["path"]).pixels * 255))
-            shown = np.asarray(drawn.resize((width, height))) > 127
-            found[mask["finding"]] = found.get(mask["finding"], np.zeros_like(shown)) | shown
-    return found
 
 
 def _late(cases: Sequence[Case], share: float, seed: int, taught: str | None = None) -> list[bool]:

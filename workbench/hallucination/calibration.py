@@ -57,6 +57,12 @@ class JudgedCase:
     false: tuple[bool, ...]
     scores: tuple[tuple[float, ...], ...]
     left_out: tuple[str, ...] = ()
+    patient: str = ""
+
+    @property
+    def unit(self) -> str:
+        """What is resampled: the patient, or the phantom."""
+        return self.patient or f"{self.domain} {self.seed}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ wb.saliency.checks.pointing(image_map, mask)
 """
 
 from workbench.saliency import checks
-from workbench.saliency.counterfactual import Counterfactual, counterfactual
+from workbench.saliency.counterfactual import Counterfactual, counterfactual, rests_on
 from workbench.saliency.explain import (
     METHODS,
     Comparison,
@@ -42,4 +42,5 @@ __all__ = [
     "make_target",
     "methods_for",
     "randomisation",
+    "rests_on",
 ]

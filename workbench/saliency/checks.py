@@ -125,6 +125,19 @@ def overlap(image_map: ImageMap, mask: np.ndarray) -> float:
     return float((chosen & inside).sum() / (chosen | inside).sum())
 
 
+def at_quantile(image_map: ImageMap, mask: np.ndarray, quantile: float) -> tuple[float, float]:
+    """Return IoU and F1, in [0, 1], of the mask with the cells above a quantile of the map.
+
+    The cells of the mask are those of `overlap`, which takes as many cells as the mask has: there
+    the size of the truth is given away, here it is not.
+    """
+    cover = _cover(image_map, mask)
+    inside = cover >= 0.5 if (cover >= 0.5).any() else cover > 0
+    chosen = image_map.values > np.quantile(image_map.values, quantile)
+    both, either = int((chosen & inside).sum()), int((chosen | inside).sum())
+    return both / either, 2 * both / (both + either)
+
+
 def completeness(image_map: ImageMap) -> float:
     """Return |sum - difference| / |difference| of a map that promises to be complete.
 

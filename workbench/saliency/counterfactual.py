@@ -30,10 +30,11 @@ from workbench.generation import Generation
 from workbench.phantom import Phantom
 from workbench.radiograph import Radiograph
 from workbench.reports import label, sentences
-from workbench.saliency.scorer import Scorer, make_target
+from workbench.saliency.scorer import Scorer, Target, make_target
 from workbench.trace import Selection, Trace
 
-FILLS = ("inpaint", "blur")
+#: Ways to paint a region over; noise has the mean and the spread of the image.
+FILLS = ("inpaint", "blur", "noise")
 
 #: What can be written twice: methods of a model.
 TASKS = ("report", "differential")
@@ -46,7 +47,7 @@ class Counterfactual:
     Attributes:
         before, after: the report of the image as it was, and of the changed image.
         region: boolean (H, W), what was changed.
-        how: "phantom truth", "inpaint" or "blur".
+        how: "phantom truth", "inpaint", "blur" or "noise".
         target: what the scores are of.
         score_before, score_after: of both images, natural log units.
     """
@@ -130,7 +131,8 @@ def counterfactual(
         finding: what is taken away from the phantom, and, without a phrase, what is scored.
         phantom: the phantom behind the trace; it is drawn again without the finding.
         mask: boolean (H, W), the region to paint over instead; see `checks.box_mask` for boxes.
-        fill: "inpaint" (the smoothest surface that meets the edge of the region) or "blur".
+        fill: "inpaint" (the smoothest surface that meets the edge of the region), "blur" or
+            "noise".
 
     Raises:
         OptionError: neither or both of phantom and mask, an unknown fill, or a trace of anything
@@ -146,7 +148,8 @@ def counterfactual(
     if phantom is not None and mask is None:
         region, changed, how = _redrawn(trace, phantom, finding)
     elif mask is not None and phantom is None:
-        region, changed, how = _painted(trace, mask, fill)
+        region, how = np.asarray(mask) > 0, fill
+        changed = painted(trace.image, region, fill)
     else:
         raise OptionError("give either the phantom and its finding, or a mask of the image")
     target = make_target(trace, phrase, contrast, finding=finding if phrase is None else None)
@@ -188,9 +191,47 @@ def _redrawn(
     return phantom.masks[name], without.image, "phantom truth"
 
 
-def _painted(trace: Trace, mask: np.ndarray, fill: str) -> tuple[np.ndarray, Radiograph, str]:
-    region = np.asarray(mask) > 0
-    pixels = trace.image.pixels
+def rests_on(trace: Trace, target: Target, region: np.ndarray, *, seed: int = 0) -> bool | None:
+    """Tell whether what a model says rests on a region, boolean (H, W) of the image.
+
+    It does where the target is likelier than its contrast, painting the region over turns that
+    round in every way of `FILLS`, and painting as much of the image elsewhere, the region moved to
+    a place drawn by `seed`, does in none. None where the region cannot be moved off itself.
+    """
+    elsewhere = _moved(region, np.random.default_rng(seed))
+    if elsewhere is None:
+        return None
+    scorer, fit = Scorer(trace, target), trace.layout.geometry.fit
+
+    def likelier(image: Radiograph) -> bool:
+        return scorer.of_image(scorer.model.processor(image, fit)[None]) > 0
+
+    return (
+        likelier(trace.image)
+        and not any(likelier(painted(trace.image, region, fill)) for fill in FILLS)
+        and all(likelier(painted(trace.image, elsewhere, fill)) for fill in FILLS)
+    )
+
+
+def _moved(region: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
+    """Return the region at another place where it does not touch itself; None where none is."""
+    (top, bottom), (left, right) = ((at.min(), at.max() + 1) for at in np.nonzero(region))
+    rows, columns = region.shape[0] - (bottom - top), region.shape[1] - (right - left)
+    for y, x in zip(rng.integers(0, rows + 1, 64), rng.integers(0, columns + 1, 64), strict=True):
+        moved = np.roll(region, (y - top, x - left), (0, 1))
+        if not (moved & region).any():
+            return moved
+    return None
+
+
+def painted(image: Radiograph, region: np.ndarray, fill: str) -> Radiograph:
+    """Return a radiograph whose region, boolean (H, W), is painted over by one of `FILLS`.
+
+    Raises:
+        InputError: the region is empty, all of the image, or of another size.
+        OptionError: the fill is unknown.
+    """
+    pixels = image.pixels
     if region.shape != pixels.shape or not region.any() or region.all():
         raise InputError(
             f"the mask must be {pixels.shape}, like the image, and cover a part of it; got "
@@ -198,11 +239,14 @@ def _painted(trace: Trace, mask: np.ndarray, fill: str) -> tuple[np.ndarray, Rad
         )
     check_one_of("fill", fill, FILLS)
     if fill == "inpaint":
-        painted = inpaint(pixels, region)
-    else:
+        changed = inpaint(pixels, region)
+    elif fill == "blur":
         soft = gaussian_filter(pixels, 0.08 * max(pixels.shape), mode="nearest")
-        painted = np.where(region, soft, pixels)
-    return region, Radiograph(np.clip(painted, 0, 1), trace.image.contract), fill
+        changed = np.where(region, soft, pixels)
+    else:
+        grain = np.random.default_rng(0).standard_normal(pixels.shape, np.float32)
+        changed = np.where(region, pixels.mean() + pixels.std() * grain, pixels)
+    return Radiograph(np.clip(changed, 0, 1), image.contract)
 
 
 def inpaint(pixels: np.ndarray, region: np.ndarray) -> np.ndarray:
