@@ -54,6 +54,7 @@ from workbench.evaluation.report_set import (
     status_rows,
 )
 from workbench.evaluation.scorecard_figure import plot_confusions, plot_coverage, plot_forest
+from workbench.evaluation.variety import Variety, variety
 from workbench.figures.numbers import fixed, percent
 from workbench.figures.page import PAGE_STYLE, notes_html, scoped
 from workbench.figures.tables import html_table
@@ -78,6 +79,7 @@ class ScoreCard:
         warnings: what a reader must know before quoting the numbers.
         provenance: where the inputs came from, and versions.
         texts: metrics of the wording, where asked for.
+        variety: how different the predictions are from patient to patient; None for labels.
     """
 
     name: str
@@ -91,6 +93,7 @@ class ScoreCard:
     warnings: tuple[str, ...]
     provenance: Mapping[str, Any] = field(repr=False)
     texts: TextMetrics | None = field(repr=False)
+    variety: Variety | None = field(repr=False)
 
     __repr__ = short_repr
 
@@ -138,6 +141,7 @@ class ScoreCard:
         result |= {"patients": len(set(self.pairs.patients)), "rows": self.statuses}
         result |= {"resamples": self.resamples, "seed": self.seed}
         result |= {"warnings": list(self.warnings), "provenance": dict(self.provenance)}
+        result["variety"] = None if self.variety is None else self.variety.to_dict()
         return result | {"text_metrics": None if self.texts is None else self.texts.to_dict()}
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -171,6 +175,7 @@ class ScoreCard:
             f"<p><b>{escape(self.policy.name)}.</b> {escape(self.policy.says)}</p>"
             f"{notes_html('Before quoting these numbers', self.warnings)}"
             f"<h2>Finding by finding</h2>{self._table()}"
+            + (f'<p class="muted">{escape(self.variety.said)}</p>' if self.variety else "")
             + (f'<p class="muted">Rows in: {escape(came)}.</p>' if came else "")
         )
 
@@ -271,12 +276,15 @@ def score(
         warnings=(),
         provenance=provenance,
         texts=_measure(predicted, expected, pairs) if text_metrics else None,
+        variety=variety(predicted, pairs),
     )
     return replace(card, warnings=_warnings(card, known))
 
 
 def _warnings(card: ScoreCard, patients_given: bool) -> tuple[str, ...]:
     notes = _row_notes(card.rows)
+    if card.variety is not None and card.variety.collapsed:
+        notes.insert(0, f"Different images get the same report: {card.variety.said}")
     if card.coverage is not None and card.coverage < _LOW_COVERAGE:
         notes.append(
             f"Under {card.policy.name}, {percent(card.coverage)} of all pairs of a report and a "
