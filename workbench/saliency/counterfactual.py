@@ -191,6 +191,7 @@ def _redrawn(
     return phantom.masks[name], without.image, "phantom truth"
 
 
+@needs(READER)
 def rests_on(trace: Trace, target: Target, region: np.ndarray, *, seed: int = 0) -> bool | None:
     """Tell whether what a model says rests on a region, boolean (H, W) of the image.
 
