@@ -13,7 +13,7 @@ import pytest
 from workbench.bench import examine
 from workbench.bench.exam_scores import ExamCase, score_cases, stated_places
 from workbench.bench.examination import BARS
-from workbench.bench.loop import Place, places
+from workbench.bench.keys import Place, places
 from workbench.errors import OptionError
 from workbench.findings import PAPER_FINDINGS, PHANTOM_FINDINGS
 from workbench.generation.options import DecodingSettings

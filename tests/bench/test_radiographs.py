@@ -12,7 +12,7 @@ import pytest
 import workbench as wb
 from tests.threads import one_thread  # noqa: F401 (a fixture)
 from workbench.bench.detectors import benchmark_hallucination
-from workbench.bench.loop import Radiographs, case_keys
+from workbench.bench.keys import Radiographs, case_keys
 from workbench.bench.mitigation import benchmark_mitigation
 from workbench.bench.saliency import _cases, benchmark_saliency
 from workbench.bench.saliency_table import MapScore, tabulate

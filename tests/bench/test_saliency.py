@@ -11,7 +11,7 @@ import workbench as wb
 from tests.helpers import written
 from tests.threads import one_thread  # noqa: F401 (a fixture)
 from workbench.bench import loop, saliency
-from workbench.bench.loop import PhantomKey
+from workbench.bench.keys import PhantomKey
 from workbench.bench.saliency import (
     FIXED,
     OPTIONS,

@@ -12,7 +12,7 @@ import workbench as wb
 from workbench._repr import to_json
 from workbench.bench import benchmark_hallucination
 from workbench.bench.detectors import CROSS_FITTED, finding_frequencies, judge_case, tabulate
-from workbench.bench.loop import PhantomKey
+from workbench.bench.keys import PhantomKey
 from workbench.cli import DONE, FAILED, main
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.intervals import area, area_estimate

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from workbench.bench.exam_scores import FindingScore as FindingScore
     from workbench.bench.examination import PhantomExam as PhantomExam
     from workbench.bench.examination import examine as examine
+    from workbench.bench.keys import PhantomKey as PhantomKey
+    from workbench.bench.keys import Radiographs as Radiographs
     from workbench.bench.levels import levels as levels
     from workbench.bench.loop import BenchTable as BenchTable
-    from workbench.bench.loop import PhantomKey as PhantomKey
-    from workbench.bench.loop import Radiographs as Radiographs
     from workbench.bench.mitigation import MitigationTable as MitigationTable
     from workbench.bench.mitigation import benchmark_mitigation as benchmark_mitigation
     from workbench.bench.saliency import benchmark_saliency as benchmark_saliency

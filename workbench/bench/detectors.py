@@ -29,14 +29,8 @@ from sklearn.metrics import average_precision_score
 
 from workbench._repr import short_repr
 from workbench.backends.levels import READER, needs
-from workbench.bench.loop import (
-    BenchTable,
-    CaseKey,
-    Radiographs,
-    case_keys,
-    check_numbers,
-    run_tasks,
-)
+from workbench.bench.keys import CaseKey, Radiographs, case_keys, check_numbers
+from workbench.bench.loop import BenchTable, run_tasks
 from workbench.errors import InputError
 from workbench.evaluation.intervals import Estimate, area_estimate, grouped_weights
 from workbench.figures.estimates import plot_rates, plot_reliability
@@ -90,7 +84,7 @@ def benchmark_hallucination(
     Args:
         radiographs: a manifest with labels; a statement of which it says nothing is left out. None
             draws phantoms.
-        n, seed: see `workbench.bench.loop.case_keys`; 1000 phantoms, or every labelled row. Seeds
+        n, seed: see `workbench.bench.keys.case_keys`; 1000 phantoms, or every labelled row. Seeds
             below 10,000,000 are not unseen.
         samples: reports sampled for self-consistency; 0 leaves it out.
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench._repr import short_repr
-from workbench.bench.loop import Place
+from workbench.bench.keys import Place
 from workbench.evaluation.intervals import Estimate, bootstrap_weights, mean_ratio, ratio
 from workbench.findings import EDEMA, NO_FINDING, PAPER_FINDINGS, PHANTOM_FINDINGS, PRESENT
 from workbench.reports import label

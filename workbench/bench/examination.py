@@ -23,7 +23,8 @@ from workbench.bench.exam_scores import (
     score_cases,
     stated_places,
 )
-from workbench.bench.loop import BenchTable, PhantomKey, check_numbers, flat_row, places, run_tasks
+from workbench.bench.keys import PhantomKey, check_numbers, places
+from workbench.bench.loop import BenchTable, flat_row, run_tasks
 from workbench.figures.estimates import draw_forest
 from workbench.figures.numbers import fixed
 from workbench.figures.style import new_axes, style

@@ -18,16 +18,8 @@ from matplotlib.axes import Axes
 
 from workbench._repr import short_repr
 from workbench.backends.levels import READER, needs
-from workbench.bench.loop import (
-    BenchTable,
-    CaseKey,
-    Radiographs,
-    case_keys,
-    check_numbers,
-    flat_row,
-    known,
-    run_tasks,
-)
+from workbench.bench.keys import CaseKey, Radiographs, case_keys, check_numbers, known
+from workbench.bench.loop import BenchTable, flat_row, run_tasks
 from workbench.errors import OptionError
 from workbench.evaluation.counts import macro_f1
 from workbench.evaluation.intervals import Estimate, estimate, grouped_weights
@@ -96,7 +88,7 @@ def benchmark_mitigation(
     Args:
         radiographs: a manifest with labels; findings of which it says nothing are not counted. None
             draws phantoms.
-        n, seed: see `workbench.bench.loop.case_keys`; 400 phantoms, or every labelled row. Seeds
+        n, seed: see `workbench.bench.keys.case_keys`; 400 phantoms, or every labelled row. Seeds
             below 10,000,000 are not unseen.
 
     Raises:

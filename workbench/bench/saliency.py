@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from workbench.backends.levels import READER, needs
-from workbench.bench.loop import CaseKey, PhantomKey, Radiographs, check_numbers, run_tasks, shown
+from workbench.bench.keys import CaseKey, PhantomKey, Radiographs, check_numbers, shown
+from workbench.bench.loop import run_tasks
 from workbench.bench.saliency_table import QUANTILE, MapScore, SaliencyTable, tabulate
 from workbench.errors import OptionError, unknown_name
 from workbench.findings import PHANTOM_FINDINGS, PRESENT
