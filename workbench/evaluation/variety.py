@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import CountVectorizer
 
 from workbench.evaluation.counts import Pairs
@@ -87,7 +88,7 @@ def variety(predicted: ReportSet, pairs: Pairs) -> Variety | None:
     rows = sorted(first.values())
     texts = [" ".join(str(predicted.entries[pairs.ids[at]]).split()) for at in rows]
     present = CODES.index(PRESENT)
-    truth = [tuple(np.flatnonzero(pairs.reference[at] == present)) for at in rows]
+    truth = [tuple(np.flatnonzero(pairs.reference[at] == present).tolist()) for at in rows]
     counts = Counter(texts)
     shares = np.array(list(counts.values())) / len(texts)
     differing = _pairs(Counter(truth), len(texts))
@@ -123,7 +124,7 @@ def _similarity(texts: Sequence[str]) -> float | None:
     spoken = [text for text in texts if text]
     if len(spoken) < 2:
         return None
-    words = CountVectorizer(token_pattern=r"\w+").fit_transform(spoken)
+    words = cast(csr_array, CountVectorizer(token_pattern=r"\w+").fit_transform(spoken))
     norms = np.sqrt(np.asarray(words.multiply(words).sum(1))).ravel()
     total = np.asarray(words.T @ (1 / norms)).ravel()
     count = len(spoken)
