@@ -14,10 +14,10 @@ from tests.backends.families import FAMILIES
 from tests.finetune.test_runs import StopAfter, apart
 from workbench.backends.reader import picture_of
 from workbench.backends.vlm_processor import render
+from workbench.cases import phantom_case
 from workbench.errors import ContextBudgetError, OptionError, TrainingError
 from workbench.finetune.adapters import export, load_adapter, save_adapter
 from workbench.finetune.bases import SingleRows, base_of
-from workbench.finetune.cases import phantom_case
 from workbench.finetune.datasets import Images
 from workbench.finetune.encoding import GIVEN
 from workbench.finetune.ledger import open_run

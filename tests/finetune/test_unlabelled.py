@@ -6,8 +6,9 @@ import json
 import pytest
 import torch
 
+from workbench.cases import Case
 from workbench.errors import OptionError, TrainingError
-from workbench.finetune.cases import Case, CaseSet
+from workbench.finetune.cases import CaseSet
 from workbench.finetune.encoding import (
     AFTER,
     GIVEN,

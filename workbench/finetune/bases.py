@@ -18,8 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from workbench.backends.transformers_vlm import Vlm
 from workbench.backends.vlm_processor import render
+from workbench.cases import Case
 from workbench.errors import OptionError, TrainingError
-from workbench.finetune.cases import Case
 from workbench.finetune.datasets import FeatureCache, Images, TurnRows
 from workbench.finetune.encoding import (
     Example,

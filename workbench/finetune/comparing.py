@@ -18,10 +18,10 @@ import numpy as np
 
 from workbench._repr import short_repr
 from workbench.backends.levels import READER, needs
+from workbench.cases import Case, phantom_case
 from workbench.errors import InputError, OptionError
 from workbench.figures.tables import frame_table, html_table
 from workbench.findings import ON_REQUEST, PHANTOM_FINDINGS
-from workbench.finetune.cases import Case, phantom_case
 from workbench.finetune.ledger import Ledger, Run, SkillChange, open_run, skills_frame
 from workbench.finetune.measuring import auroc_rows, f1_changes, scored_findings, write_reports
 from workbench.interface import ChestXrayModel

@@ -26,9 +26,9 @@ from torch.utils.data import Dataset
 from workbench._repr import short_repr
 from workbench._store import whole_file
 from workbench.backends.reader import OwnPixels
+from workbench.cases import Case
 from workbench.errors import TrainingError
 from workbench.findings import ABSENT, NO_FINDING, NOT_MENTIONED, PRESENT
-from workbench.finetune.cases import Case
 from workbench.finetune.encoding import Example, packed
 from workbench.finetune.parts import weights_sha256
 from workbench.model.processor import ImageProcessor

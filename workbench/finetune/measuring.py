@@ -16,11 +16,11 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from workbench._progress import progress as bar
+from workbench.cases import Case
 from workbench.errors import WorkbenchError
 from workbench.evaluation import ScoreCard, compare, score
 from workbench.evaluation.intervals import area, bootstrap_weights, estimate, known_mean, ratio
 from workbench.findings import ABSENT, ALL_FINDINGS, NO_FINDING, PHANTOM_FINDINGS, PRESENT
-from workbench.finetune.cases import Case
 from workbench.finetune.ledger import SkillChange
 from workbench.hallucination import ground
 from workbench.hallucination.polling import question_about, yes_odds

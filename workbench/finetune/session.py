@@ -18,9 +18,10 @@ from transformers.utils import logging as transformers_logging
 
 from workbench._memory import peak_memory
 from workbench.backends.vlm_reader import is_vlm
+from workbench.cases import Case, phantom_case
 from workbench.errors import TrainingError
 from workbench.finetune.adapters import save_adapter
-from workbench.finetune.cases import Case, gather, phantom_case
+from workbench.finetune.cases import gather
 from workbench.finetune.datasets import LabelRows, TurnRows
 from workbench.finetune.ledger import ADAPTER, RECIPE_FILE, Ledger, Run, last_checkpoint
 from workbench.finetune.measuring import explained_rows, forgetting

@@ -33,8 +33,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from workbench._repr import short_repr
+from workbench.cases import Case
 from workbench.findings import ABSENT, ALL_FINDINGS, NO_FINDING, NOT_MENTIONED, PRESENT, UNCERTAIN
-from workbench.finetune.cases import Case, CaseSet
+from workbench.finetune.cases import CaseSet
 from workbench.finetune.priors import clean_priors
 from workbench.finetune.recipe import DataRecipe
 from workbench.hallucination.polling import named, question_about

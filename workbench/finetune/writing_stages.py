@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from workbench._store import read_json, whole_file
+from workbench.cases import Case
 from workbench.errors import TrainingError
 from workbench.findings import PRESENT
 from workbench.finetune.bases import base_of
-from workbench.finetune.cases import Case, CaseSet
+from workbench.finetune.cases import CaseSet
 from workbench.finetune.datasets import Images, TurnRows
 from workbench.finetune.encoding import Example, Student
 from workbench.finetune.ledger import SkillChange, write_json
