@@ -21,7 +21,8 @@ from workbench.backends.vlm_engine import VlmEngine, VlmResponder, VlmTokenizer
 from workbench.backends.vlm_processor import load_processor, template_name
 from workbench.errors import CheckpointError, InputError, OptionError, WorkbenchError
 from workbench.generation.options import ContextBudget
-from workbench.generation.responder import end_ids, identity_of
+from workbench.generation.responder import end_ids
+from workbench.generation.result import ModelIdentity
 from workbench.model.card import CARD_FILE, ModelCard
 from workbench.model.licence import say_once
 from workbench.model.load import SLOW_BYTES, quantisation_config, quiet_loading
@@ -67,7 +68,7 @@ class VlmReader(Vlm, Reader):
         ends = end_ids(cast(Any, network).generation_config.to_dict())
         engine = VlmEngine(self, end_ids={tokenizer.eos_id, *ends})
         budget = ContextBudget(card.context_length, 1, card.context_length)
-        identity = identity_of(card, placement)
+        identity = ModelIdentity.of(card, placement)
         self.responder = VlmResponder(engine, cast(Any, tokenizer), budget, identity)
 
     def under(self, card: ModelCard) -> Self:

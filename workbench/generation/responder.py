@@ -8,7 +8,6 @@ prompts are not mixed with steps of other rows.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,9 +32,7 @@ from workbench.generation.result import Generation, ModelIdentity
 from workbench.generation.sampling import Sampler
 from workbench.generation.stream import TextStream
 from workbench.generation.token_step import TokenStep
-from workbench.model.card import ModelCard
 from workbench.model.load import LoadedCheckpoint
-from workbench.model.placement import Placement
 from workbench.model.prompt import (
     IMAGE_TOKEN_ID,
     PUBLISHED_PROMPTS,
@@ -133,7 +130,7 @@ class Responder:
             config.image_tokens,
             config.max_position_embeddings or PUBLISHED_CONTEXT,
         )
-        return cls(engine, loaded.tokenizer, budget, identity_of(loaded.card, placement))
+        return cls(engine, loaded.tokenizer, budget, ModelIdentity.of(loaded.card, placement))
 
     def job(
         self,
@@ -378,17 +375,6 @@ def _measured(logits: torch.Tensor, tokens: Sequence[int]) -> np.ndarray:
     return torch.stack((logs.gather(1, chosen)[:, 0], entropy)).cpu().numpy()
 
 
-def identity_of(card: ModelCard, placement: Placement) -> ModelIdentity:
-    """Return which weights a card and a placement describe."""
-    return ModelIdentity(
-        id=card.name,
-        sha256=_one_hash(card.sha256s),
-        revision=card.revision,
-        dtype=placement.name,
-        device=str(placement.device),
-    )
-
-
 def end_ids(generation: Mapping[str, Any]) -> list[int]:
     """Return the ids that end a text, from the fields of generation_config.json."""
     given = generation.get("eos_token_id")
@@ -399,11 +385,3 @@ def end_ids(generation: Mapping[str, Any]) -> list[int]:
             f"{given!r}; correct it, or leave the file out"
         )
     return ends
-
-
-def _one_hash(sha256s: Mapping[str, str]) -> str:
-    """Return one hash for all weight files: a single file's own, else that of their list."""
-    if len(sha256s) == 1:
-        return next(iter(sha256s.values()))
-    listing = "".join(f"{digest}  {name}\n" for name, digest in sorted(sha256s.items()))
-    return hashlib.sha256(listing.encode()).hexdigest()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import importlib.metadata
 import platform
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import TYPE_CHECKING
@@ -23,6 +25,9 @@ from workbench.reports import sentences
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+    from workbench.model.card import ModelCard
+    from workbench.model.placement import Placement
 
 _TITLES = {
     "report": "Report",
@@ -54,6 +59,25 @@ class ModelIdentity:
     dtype: str = "float32"
     device: str = "cpu"
     prompts: str = PUBLISHED_PROMPTS.version
+
+    @classmethod
+    def of(cls, card: ModelCard, placement: Placement) -> ModelIdentity:
+        """Return which weights a card and a placement describe."""
+        return cls(
+            id=card.name,
+            sha256=_one_hash(card.sha256s),
+            revision=card.revision,
+            dtype=placement.name,
+            device=str(placement.device),
+        )
+
+
+def _one_hash(sha256s: Mapping[str, str]) -> str:
+    """Return one hash for all weight files: a single file's own, else that of their list."""
+    if len(sha256s) == 1:
+        return next(iter(sha256s.values()))
+    listing = "".join(f"{digest}  {name}\n" for name, digest in sorted(sha256s.items()))
+    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
