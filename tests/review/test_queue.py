@@ -284,3 +284,16 @@ def test_figures_and_empty_queues(many, lab):
     empty.plot()
     empty.slices.plot()
     assert "Nothing is suspect" in empty._repr_html_()
+
+
+def test_columns_of_a_manifest_take_no_name_of_the_queue(lab, tmp_path):
+    """A manifest of a user's own may hold a report, and a column that is called as ours are."""
+    table = lab.manifest({"a": {}, "b": {}}, text=["x", "y"], status=["old", "new"]).frame
+    table["report"] = ["No pleural effusion.", None]
+    table.to_csv(tmp_path / "manifest.csv", index=False)
+    said = {"a": "There is a pleural effusion.", "b": "No pneumothorax."}
+    found = queue(lab.rows(said), manifest=tmp_path / "manifest.csv")
+    assert listed(found) == [("confident false finding", EFFUSION)]
+    assert found.joined.cases["text"].tolist() == list(said.values())
+    assert found.joined.extra == ("manifest status", "manifest text")
+    assert found.to_frame()["manifest text"].tolist() == ["x"]

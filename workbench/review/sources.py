@@ -38,6 +38,11 @@ COLUMNS = {
 _NUMBERS = ("tokens", "mean_logprob")
 #: Facts of a case that a manifest has under these names.
 FACTS = ("patient_id", "path", "view", "sex", "age")
+#: Columns of a queue that a manifest's own column of the same name must not replace.
+_OWN = frozenset(COLUMNS) | {
+    "reference", "age group", "kind", "finding", "said", "said side", "reference side",
+    "confidence", "evidence",
+}  # fmt: skip
 #: Rows whose images are looked for.
 _LOOKED_AT = 1000
 
@@ -129,7 +134,8 @@ class References(NamedTuple):
         frame: columns source, id, `FACTS`, report (missing where there is none) and `extra`.
         codes: (images, findings) int8, the labels, index of `findings.CODES`.
         sides: (images, findings) int8, index of `SIDE_NAMES`.
-        extra: names of the columns that a manifest does not know.
+        extra: names of the columns that a manifest does not know; "manifest text" for one called
+            text, as a column of the queue is.
         identity: "sha256" or "digest" as in run.json; None for a table.
         root: folder of the images, where that is known.
     """
@@ -200,15 +206,18 @@ def _references(frame: pd.DataFrame, root: Path | None, identity: str | None) ->
             f"image {key.loc[twice, 'id'].iloc[0]!r} stands twice in the manifest; "
             "`workbench manifest check` lists all, keep one row for each image"
         )
-    extra = tuple(name for name in frame.columns if name not in BY_NAME and name != "id")
+    unknown = [name for name in frame.columns if name not in {*BY_NAME, "id", "report"}]
+    renamed = {name: f"manifest {name}" if name in _OWN else name for name in unknown}
     facts = {name: _text(frame[name]) for name in FACTS}
     facts["age"] = pd.to_numeric(frame["age"], errors="coerce").astype("float64")
     parts = frame[["report_findings", "report_impression"]].astype("string").fillna("")
     report = (parts["report_findings"] + " " + parts["report_impression"]).str.strip()
-    facts["report"] = _text(report.mask(report == ""))
-    facts |= {name: frame[name].astype(object) for name in extra}
+    report = report.mask(report == "")
+    facts["report"] = _text(report.fillna(frame["report"]) if "report" in frame else report)
+    facts |= {new: frame[name].astype(object) for name, new in renamed.items()}
     codes = np.stack([_codes(frame[name]) for name in FINDINGS], axis=1)
     sides = _sides(frame["locations"])
+    extra = tuple(renamed.values())
     return References(key.assign(**facts), codes, sides, extra, identity, root)
 
 
