@@ -20,7 +20,7 @@ from workbench.data.columns import FINDING_COLUMNS
 from workbench.data.manifest import Manifest
 from workbench.errors import InputError, OptionError
 from workbench.findings import ABSENT, NO_FINDING, PRESENT
-from workbench.phantom.case import DOMAINS, Phantom, phantom
+from workbench.phantom.case import DOMAINS, Phantom, phantom, size_near
 from workbench.phantom.scene import Lesion
 from workbench.phantom.wording import by_finding
 
@@ -53,8 +53,9 @@ class PhantomKey:
         return ""
 
     def open(self, size: int) -> Phantom:
-        """Draw the phantom, `size` pixels along each edge."""
-        return phantom(self.seed, findings=self.findings, domain=self.domain, size=size)
+        """Draw the phantom, as near to `size` pixels along each edge as phantoms can be."""
+        near = size_near(size)
+        return phantom(self.seed, findings=self.findings, domain=self.domain, size=near)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from workbench.findings import PRESENT
 from workbench.interface import ChestXrayModel
 from workbench.phantom import Phantom
 from workbench.phantom.case import phantom as draw_phantom
+from workbench.phantom.case import size_near
 from workbench.radiograph import Radiograph
 from workbench.reports import label
 
@@ -106,7 +107,7 @@ def _changed(model: ChestXrayModel, image: np.ndarray, name: str, seed: int) -> 
 
 def _other(model: ChestXrayModel, pixels: np.ndarray, image: object, seed: int) -> torch.Tensor:
     if image is None:
-        image = draw_phantom(_OTHER_SEED + seed, size=max(model.image_size, 64))
+        image = draw_phantom(_OTHER_SEED + seed, size=size_near(model.image_size))
     values = model.pixels(image)
     if values.shape[1:] != pixels.shape:  # as many image tokens as the image itself has
         values = F.interpolate(values, pixels.shape[1:], mode="bilinear", antialias=True)

@@ -35,6 +35,8 @@ from workbench.radiograph import InputContract, Radiograph
 from workbench.settings import FIRST_HELD_OUT_SEED
 
 DOMAINS = ("internal", "external")
+#: Smallest and largest size of a phantom, pixels along each edge.
+SIZES = (64, 2048)
 WISHES = {"side": SIDES, "zone": ZONES, "severity": SEVERITIES}
 
 
@@ -179,14 +181,19 @@ def _wished_lesions(seed: int, names: tuple[str, ...], wish: Wish) -> tuple[Lesi
     )
 
 
+def size_near(side: int) -> int:
+    """Return the size, pixels along each edge, nearest to a side that a phantom can have."""
+    return min(max(side, SIZES[0]), SIZES[1])
+
+
 def draw(scene: Scene, *, size: int = 512) -> Phantom:
     """Draw a scene at a size.
 
     Raises:
         OptionError: size is below 64 or above 2048.
     """
-    if not 64 <= size <= 2048:
-        raise OptionError(f"size must be between 64 and 2048 pixels; got {size}")
+    if size != size_near(size):
+        raise OptionError(f"size must be between {SIZES[0]} and {SIZES[1]} pixels; got {size}")
     pixels, masks, frame = render(scene, size)
     contract = InputContract(
         source=f"phantom seed {scene.seed} ({scene.domain})",
