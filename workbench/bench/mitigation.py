@@ -7,6 +7,7 @@ cases of a domain together; false and missed findings count all that are stated 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,16 +21,19 @@ from workbench._repr import short_repr
 from workbench.backends.levels import READER, needs
 from workbench.bench.keys import CaseKey, Radiographs, case_keys, check_numbers, known
 from workbench.bench.loop import BenchTable, flat_row, run_tasks
-from workbench.errors import OptionError
+from workbench.errors import InputError, OptionError
 from workbench.evaluation.counts import macro_f1
 from workbench.evaluation.intervals import Estimate, estimate, grouped_weights
 from workbench.figures.estimates import plot_trade_off
 from workbench.figures.numbers import fixed, percent
 from workbench.findings import NO_FINDING, PAPER_FINDINGS, PRESENT, UNCERTAIN
+from workbench.hallucination.calibration import shipped_calibration
 from workbench.hallucination.mitigation import Abstain, ContrastiveDecoding, PollAndRewrite, Revise
 from workbench.interface import ChestXrayModel, Mitigation
 from workbench.reports import label
 from workbench.settings import FIRST_HELD_OUT_SEED
+
+_LOG = logging.getLogger(__name__)
 
 #: Name of the reports without any mitigation.
 PLAIN = "none"
@@ -74,7 +78,7 @@ class MitigatedCase:
 def benchmark_mitigation(
     model: ChestXrayModel,
     *,
-    mitigations: Sequence[NamedMitigation] = MITIGATIONS,
+    mitigations: Sequence[NamedMitigation] | None = None,
     radiographs: Radiographs | None = None,
     n: int | None = None,
     seed: int = FIRST_HELD_OUT_SEED,
@@ -86,6 +90,8 @@ def benchmark_mitigation(
     """Compare reports with and without mitigation, on phantoms of both domains or on radiographs.
 
     Args:
+        mitigations: None takes `MITIGATIONS`, less those that need a calibration where none is
+            shipped for the model, which is logged.
         radiographs: a manifest with labels; findings of which it says nothing are not counted. None
             draws phantoms.
         n, seed: see `workbench.bench.keys.case_keys`; 400 phantoms, or every labelled row. Seeds
@@ -98,6 +104,8 @@ def benchmark_mitigation(
     """
     check_numbers(1, resamples=resamples)
     check_numbers(0, seed=seed)
+    if mitigations is None:
+        mitigations = _usable(model)
     names = [item.name for item in mitigations]
     if not names or len(set(names)) < len(names):
         raise OptionError(f"expected one mitigation or more, each with its own name, got {names}")
@@ -123,6 +131,16 @@ def benchmark_mitigation(
         source="" if radiographs is None else radiographs.name,
         provenance=asdict(model.identity),
     )
+
+
+def _usable(model: ChestXrayModel) -> tuple[NamedMitigation, ...]:
+    try:
+        shipped_calibration(model)
+        return MITIGATIONS
+    except InputError as error:
+        found = tuple(item for item in MITIGATIONS if not hasattr(item, "calibration"))
+        _LOG.warning("only %s are compared: %s", ", ".join(item.name for item in found), error)
+        return found
 
 
 def _options(mitigation: NamedMitigation) -> dict[str, Any]:
