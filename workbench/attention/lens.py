@@ -34,6 +34,7 @@ from workbench.errors import InputError, OptionError
 from workbench.figures.attention import draw_tokens
 from workbench.figures.page import figure_html
 from workbench.findings import PRESENT
+from workbench.model.placement import device_of
 from workbench.model.tokenizer import WORD_START
 from workbench.radiograph import FitGeometry, Radiograph
 from workbench.reports import label
@@ -229,7 +230,7 @@ def prompt_states(trace: Trace) -> list[torch.Tensor]:
     with _watched_layers(model.decoder) as states:
         last = model.last_states(pixels, trace.generation.prompt_ids)
     norm = cast("torch.nn.LayerNorm", model.decoder.norm)
-    return [*(norm(state.to(norm.weight.device))[0] for state in states), last]
+    return [*(norm(state.to(device_of(norm)))[0] for state in states), last]
 
 
 @contextmanager

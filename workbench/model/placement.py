@@ -207,6 +207,23 @@ class Placement:
         return f"{self.name} on {where}" + (f": {self.reason}" if self.reason else "")
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Return where a module computes.
+
+    That of a module whose weights accelerate fetches when it is called (from memory or disk) is
+    where they are fetched to; until then they are on no device.
+    """
+    for part in module.modules():
+        hook = getattr(part, "_hf_hook", None)
+        for one in getattr(hook, "hooks", (hook,)):
+            device = getattr(one, "execution_device", None)
+            if device is not None:
+                return torch.device(device)
+        for weight in part.parameters(recurse=False):
+            return weight.device
+    return torch.device("cpu")
+
+
 def find_hardware() -> Hardware:
     """Look at this machine."""
     gpus = []

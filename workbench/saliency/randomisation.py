@@ -155,6 +155,11 @@ def randomised(model: Reader, parts: tuple[str, ...] = PARTS, *, seed: int = 0) 
         check_one_of("part", part, PARTS)
     if getattr(model.network, "is_quantized", False):
         raise InputError("quantised weights cannot be randomised; load the model without quantize")
+    if any(parameter.is_meta for parameter in model.network.parameters()):
+        raise InputError(
+            "weights that are fetched from memory or disk when they are used cannot be randomised; "
+            "load the model where all of it fits"
+        )
     decoder, head = model.decoder, model.head
     modules = {
         "language": [decoder, head],

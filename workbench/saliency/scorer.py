@@ -32,6 +32,7 @@ from workbench.backends.reader import Reader, Writer
 from workbench.errors import DeviceError, InputError
 from workbench.findings import ABSENT, NO_FINDING
 from workbench.interface import ChestXrayModel
+from workbench.model.placement import device_of
 from workbench.radiograph import FitGeometry, Radiograph
 from workbench.reports import label, sentences
 from workbench.trace import Selection, SelectionOptions, Trace
@@ -230,7 +231,11 @@ class Scorer(PixelScorer):
         self.tokens = model.image_tokens(trace.image, self.prompt)
         pixels = torch.from_numpy(trace.pixel_values).unsqueeze(0)
         self.view = model.view(pixels)
-        self.base = pixels.to(self.device) if self.view is None else self.view.base
+        # a view's pixels become inputs, which go where the text goes
+        if self.view is None:
+            self.base = pixels.to(device_of(model.vision))
+        else:
+            self.base = self.view.base
         start = int(self.tokens.behind[-1]) + len(target.before)
         self.queries = tuple(range(start, start + len(target.tokens)))
 
@@ -238,11 +243,6 @@ class Scorer(PixelScorer):
     def network(self) -> PreTrainedModel:
         """All weights of the model."""
         return self.model.network
-
-    @property
-    def device(self) -> torch.device:
-        """Where pixels have to be."""
-        return next(self.model.vision.parameters()).device
 
     def forward(self, pixels: Float[torch.Tensor, "B 1 S S"]) -> Float[torch.Tensor, " B"]:
         """Return the summed log-probability of the phrase, minus that of the contrast, float32."""
@@ -279,7 +279,7 @@ class Scorer(PixelScorer):
         head, tail = self.tokens.words
         rest = (*tail, *target.before, *target.tokens[:-1], *target.contrast)
         first, behind = (
-            embed(torch.tensor(ids, device=embed.weight.device)).expand(len(features), -1, -1)
+            embed(torch.tensor(ids, device=device_of(embed))).expand(len(features), -1, -1)
             for ids in (head, rest)
         )
         embeds = torch.cat((first, features.to(first), behind), dim=1)
