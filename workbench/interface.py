@@ -337,7 +337,7 @@ class ChestXrayModel(Reader):
     def _look(self, image: object) -> _Seen:
         """Read an image where that is needed, and prepare it for the model."""
         radiograph = as_radiograph(image)
-        contract = radiograph.contract
+        contract = self.contract(radiograph)
         foreign = domain_warning(contract, self.card.domain)
         others = tuple(w for w in contract.warnings if foreign is None or w.code != foreign.code)
         notice = InputWarning("notice", self.notice)

@@ -229,7 +229,7 @@ def ordered(monkeypatch):
 
         monkeypatch.setattr(saliency, "score_case", count)
         identity = ModelIdentity("toy", "0" * 64)
-        toy = SimpleNamespace(identity=identity)
+        toy = SimpleNamespace(identity=identity, patchwise=True)
         options = {"seed": 11_000_000, "methods": QUICK, "progress": False} | options
         return benchmark_saliency(toy, n=n, **options), orders
 

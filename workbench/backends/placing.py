@@ -31,6 +31,9 @@ _SQUARE = 1024
 #: Ramps along each axis that show where a pixel comes from.
 _RAMPS = 8
 
+#: The square of a view is a multiple of so many pixels.
+_EVEN = 8
+
 #: A display grid has at most this many rows or columns.
 _MOST_CELLS = 256
 
@@ -60,7 +63,10 @@ class Placement:
         """(left, top, right, bottom) of what the network sees, original pixels."""
         low, high = np.nanmin(self.boxes, 0), np.nanmax(self.boxes, 0)
         edge = np.array([self.size[1], self.size[0]], float)
-        return np.concatenate((low[:2].clip(0, edge), high[2:].clip(0, edge)))
+        # edges of the image itself are found to about half a pixel of what the network gets
+        low = np.where(low[:2] < 0.01 * edge, 0, low[:2])
+        high = np.where(high[2:] > 0.99 * edge, edge, high[2:])
+        return np.concatenate((low, high))
 
     @cached_property
     def grid(self) -> tuple[int, int]:
@@ -103,8 +109,28 @@ def _overlap(spans: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.divide(cover, total, out=np.zeros_like(cover), where=total > 0)
 
 
-def pixel_points(
+def fit_of(
     pixels_of: Callable[[Image.Image], torch.Tensor], size: tuple[int, int]
+) -> tuple[float, float]:
+    """Return what a processor cuts off a picture, percent of its area, and its squeeze.
+
+    The latter is by how much it is narrowed, below 1 where it is flattened; 1 where the processor
+    makes more than one picture of it. Of values that are evenly spread over a length, the standard
+    deviation is that length / sqrt(12). Arguments are those of `pixel_points`.
+    """
+    points, _ = pixel_points(pixels_of, size, ramps=1)
+    extent = np.array([size[1], size[0]], float)
+    spans = np.nanstd(points.reshape(-1, 2), 0) * math.sqrt(12)
+    spans = np.where(spans > 0.99 * extent, extent, spans)
+    loss = 100 * (1 - float(np.prod(spans / extent)))
+    shape = points.shape[:-1]
+    if len(shape) != 4 or shape[0] != 1 or np.isnan(points).any():
+        return loss, 1.0
+    return loss, float(spans[0] / shape[3] / (spans[1] / shape[2]))
+
+
+def pixel_points(
+    pixels_of: Callable[[Image.Image], torch.Tensor], size: tuple[int, int], ramps: int = _RAMPS
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return where each number that a processor makes lies in the original, and its gain.
 
@@ -129,9 +155,9 @@ def pixel_points(
     padding = np.abs(whole) < 1e-6
     points = []
     for extent, shape in ((size[1], (1, -1)), (size[0], (-1, 1))):
-        steps = (np.arange(extent) + 0.5) / extent * _RAMPS
-        ramps = (seen((steps - n).clip(0, 1).reshape(shape)) - black for n in range(_RAMPS))
-        share = sum(ramps) / np.where(padding, 1, whole) / _RAMPS
+        steps = (np.arange(extent) + 0.5) / extent * ramps
+        parts = (seen((steps - n).clip(0, 1).reshape(shape)) - black for n in range(ramps))
+        share = sum(parts) / np.where(padding, 1, whole) / ramps
         points.append(np.where(padding, np.nan, share * extent))
     return np.stack(points, -1), whole
 
@@ -211,8 +237,8 @@ class View:
     by interpolation at the place of each number that the network gets.
 
     Attributes:
-        base: (1, 1, S, S) float32 in [0, 1], what is seen of the image; S is a multiple of the rows
-            and of the columns of the grid.
+        base: (1, 1, S, S) float32 in [0, 1], what is seen of the image; S is a multiple of 8, and
+            of the rows and the columns of the grid where that is no much larger square.
     """
 
     def __init__(
@@ -225,9 +251,12 @@ class View:
         self._values, self._read = values, read
         pixels = values["pixel_values"]
         rows, columns = placement.grid
-        step = 2 * math.lcm(rows, columns)
         left, top, right, bottom = placement.seen
         fine = max(rows, columns) * math.sqrt(placement.gain.size / 3 / len(placement.boxes))
+        # whole cells where that is no much larger square, as it is for 37 x 31 cells
+        step = math.lcm(2 * rows, 2 * columns, _EVEN)
+        if step > 1.5 * fine:
+            step = _EVEN if fine < 64 * _EVEN else 8 * _EVEN
         side = step * max(1, round(fine / step))
         square = Image.fromarray(image.astype(np.float32)).resize(
             (side, side), Image.Resampling.BICUBIC, box=(left, top, right, bottom)

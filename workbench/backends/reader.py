@@ -24,8 +24,9 @@ from workbench.generation.responder import Job, Reading, Responder
 from workbench.generation.result import Generation, ModelIdentity
 from workbench.generation.stream import TextStream
 from workbench.model.card import ModelCard
+from workbench.model.placement import device_of
 from workbench.model.prompt import Message, Prompts
-from workbench.radiograph import FitGeometry, Radiograph
+from workbench.radiograph import FitGeometry, InputContract, Radiograph
 
 #: An image as a model takes it: what its `processor` returns for a radiograph, with an axis in
 #: front, float32. Of CXR-LLaVA that is the square that it sees, normalised; of other models the
@@ -157,6 +158,10 @@ class Writer(ABC):
         self.responder.prompts = prompts
         self.responder.identity = replace(self.identity, prompts=prompts.version)
 
+    def contract(self, image: Radiograph) -> InputContract:
+        """Return what is known of an image, and what fitting it to this model costs."""
+        return image.contract
+
     def job(
         self,
         pixels: torch.Tensor,
@@ -279,7 +284,7 @@ class Reader(Writer):
 
     def read_out(self, states: Float[torch.Tensor, "n D"]) -> Float[torch.Tensor, "n V"]:
         """Return the float32 logits of states in front of the head."""
-        return self.head(states.to(self.head.weight.device)).float()
+        return self.head(states.to(device_of(self.head))).float()
 
     def view(self, pixels: Pixels) -> View | None:
         """Return an image as a square whose changes become changes of the network's inputs.

@@ -27,11 +27,12 @@ from transformers import BatchFeature, Cache, PreTrainedModel, ProcessorMixin
 from workbench._repr import short_repr
 from workbench.backends.attending import own_value, watch_attention
 from workbench.backends.families import WRITTEN_TOKEN_TYPE
-from workbench.backends.placing import Placement, pixel_points, place
+from workbench.backends.placing import Placement, fit_of, pixel_points, place
 from workbench.backends.reader import Pixels, picture_of
 from workbench.backends.vlm_processor import render
 from workbench.errors import CheckpointError
 from workbench.generation.engine import pixels_sha256
+from workbench.model.placement import device_of
 from workbench.model.prompt import IMAGE_MARK, Message
 
 #: What a network gets for one image or several, by name; "pixel_values" among it.
@@ -104,6 +105,7 @@ class Vlm:
         self.takes = inspect.signature(network.forward).parameters
         self._inputs: OrderedDict[str, Inputs] = OrderedDict()
         self._places = lru_cache(_KEPT)(self._place)
+        self._fits = lru_cache(_KEPT)(self._fit)
         made = self._plain(Image.new("RGB", (64, 64)))
         ids = made["input_ids"][0].tolist()
         if "pixel_values" not in made or self.image_id not in ids:
@@ -117,7 +119,7 @@ class Vlm:
     @property
     def device(self) -> torch.device:
         """Where inputs have to be."""
-        return cast(torch.device, self.network.get_input_embeddings().weight.device)
+        return device_of(self.network.get_input_embeddings())
 
     def process(self, picture: Image.Image, text: str) -> BatchFeature:
         """Return what the checkpoint's processor makes of a picture and a rendered prompt."""
@@ -224,9 +226,16 @@ class Vlm:
 
     def read_out(self, states: Float[torch.Tensor, "n D"]) -> Float[torch.Tensor, "n V"]:
         """Return the float32 logits of states, capped where the configuration says so."""
-        logits = self.head(states.to(self.head.weight.device)).float()
+        logits = self.head(states.to(device_of(self.head))).float()
         cap = getattr(self.network.config.get_text_config(), "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    def fit(self, size: tuple[int, int]) -> tuple[float, float]:
+        """Return what the processor cuts off an image of a size, and how it squeezes the rest."""
+        return self._fits(size)
+
+    def _fit(self, size: tuple[int, int]) -> tuple[float, float]:
+        return fit_of(lambda one: self._plain(one)["pixel_values"], size)
 
     def placement(self, pixels: Pixels) -> Placement:
         """Return where the image's tokens lie in the original; found once for each size of image.

@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
+from transformers.configuration_utils import get_head_shapes
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from workbench.backends.checks import check
@@ -37,7 +38,7 @@ from workbench.model.placement import (
 )
 from workbench.model.source import CheckpointSource, terms_for
 from workbench.model.weights import find_weights, hash_weights, read_object
-from workbench.radiograph import FitGeometry, Radiograph
+from workbench.radiograph import FitGeometry, InputContract, Radiograph
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,9 @@ class VlmReader(Vlm, Reader):
         found = type(self)(self.network, self.own_processor, card, self._placed)
         found.prompts = self.prompts
         return found
+
+    def contract(self, image: Radiograph) -> InputContract:
+        return image.contract.fitted_by(*self.fit(image.size))
 
     def geometry(self, image: Radiograph) -> FitGeometry:
         return self.placement(self.processor(image)[None]).geometry
@@ -128,17 +132,12 @@ def load_vlm(
             fails.
         DeviceError, OptionError: see `workbench.load_model`.
     """
-    config = AutoConfig.from_pretrained(
-        found.directory, local_files_only=True, trust_remote_code=False
-    )
     if "auto_map" in read_object(found.directory / "config.json"):
         logger.warning("%s names code of its own, which is not run", found.name)
+    empty = _without_weights(found)
+    config, sizes = empty.config, _sizes(empty)
     weights = find_weights(found.directory)
     sha256s = hash_weights(weights)
-    with torch.device("meta"):
-        empty: Any = AutoModelForImageTextToText.from_config(config)
-        head = empty.get_output_embeddings()
-        sizes = measure_parts(empty, empty.get_encoder("image"), empty.get_decoder(), head)
     if quantize == INT8:
         raise OptionError("quantize='int8' is CXR-LLaVA's own; give '8bit' or '4bit', or leave it")
     placement = place(sizes, find_hardware(), device=device, dtype=dtype, quantize=quantize)
@@ -158,19 +157,55 @@ def load_vlm(
             f"{found.name} lacks {len(missing)} weights that its config.json asks for, such as "
             f"{missing[0]}; copy the whole checkpoint"
         )
+    network.eval().requires_grad_(False)
+    vlm, card = _described(found, network, sizes, sha256s, placement.stated)
+    say_once(found.name, card.notice, card.licence)
+    if verify and config.model_type not in TESTED:
+        check(vlm).need()
+    return vlm.network, vlm.own_processor, card, placement
+
+
+def card_of_vlm(found: CheckpointSource) -> ModelCard:
+    """Describe a checkpoint of any image-text-to-text family without loading its weights.
+
+    Raises:
+        CheckpointError: see `load_vlm`.
+    """
+    empty = _without_weights(found)
+    sha256s = hash_weights(find_weights(found.directory))
+    return _described(found, empty, _sizes(empty), sha256s, "")[1]
+
+
+def _without_weights(found: CheckpointSource) -> PreTrainedModel:
+    config = AutoConfig.from_pretrained(
+        found.directory, local_files_only=True, trust_remote_code=False
+    )
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(config)
+
+
+def _sizes(network: PreTrainedModel) -> PartSizes:
+    head = cast(nn.Linear, network.get_output_embeddings())
+    return measure_parts(network, network.get_encoder("image"), network.get_decoder(), head)
+
+
+def _described(
+    found: CheckpointSource,
+    network: PreTrainedModel,
+    sizes: PartSizes,
+    sha256s: Mapping[str, str],
+    placed: str,
+) -> tuple[Vlm, ModelCard]:
     try:
-        vlm = Vlm(network.eval().requires_grad_(False), load_processor(found.directory))
-        card = _card(found, vlm, sizes, sha256s, placement)
+        vlm = Vlm(network, load_processor(found.directory))
+        return vlm, _card(found, vlm, sizes, sha256s, placed)
     except WorkbenchError:
         raise
     except Exception as error:  # of the processor, which may raise anything
         raise CheckpointError(
-            f"a model of type {config.model_type!r} cannot be opened: a prompt about a picture "
-            f"cannot be made ({type(error).__name__}: {error})"
+            f"a model of type {network.config.model_type!r} cannot be opened: a prompt about a "
+            f"picture cannot be made ({type(error).__name__}: {error})"
         ) from error
-    if verify and config.model_type not in TESTED:
-        check(vlm).need()
-    return vlm.network, vlm.own_processor, card, placement
 
 
 def _card(
@@ -178,24 +213,24 @@ def _card(
     vlm: Vlm,
     sizes: PartSizes,
     sha256s: Mapping[str, str],
-    placement: Placement,
+    placed: str,
 ) -> ModelCard:
     config = vlm.network.config
     text, seen = config.get_text_config(), config.vision_config
     facts = read_object(found.directory / CARD_FILE)
     terms = terms_for(found, facts)
-    say_once(found.name, terms.notice, terms.licence)
     # some families give both sides of a square
     side = int(np.ravel(getattr(seen, "image_size", None) or _SIDE)[0])
     tokens = vlm.prepare(torch.zeros(1, 1, side, side), SHORTEST)[1].count(vlm.image_id)
     context = int(text.max_position_embeddings)
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    # a number, or one for each layer
+    heads, widths = (np.broadcast_to(n, text.num_hidden_layers) for n in get_head_shapes(text))
     return ModelCard(
         name=str(facts.get("name", found.name)), revision=found.revision, sha256s=dict(sha256s),
         licence=terms.licence, notice=terms.notice, domain=terms.domain,
         parameters=sizes.parts(), memory=sizes.memory(),
         context_length=context, image_tokens=tokens, text_tokens=context - tokens,
         image_size=side, patch_size=int(np.ravel(seen.patch_size)[0]),
-        cache_bytes=4 * text.num_hidden_layers * text.num_key_value_heads * width,
-        template=template_name(vlm.own_processor), facts=facts, placement=placement.stated,
+        cache_bytes=4 * int(heads @ widths),
+        template=template_name(vlm.own_processor), facts=facts, placement=placed,
     )  # fmt: skip

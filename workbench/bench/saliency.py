@@ -34,6 +34,7 @@ from workbench.saliency import (
     finding_target,
     rests_on,
 )
+from workbench.saliency.explain import methods_for
 from workbench.settings import FIRST_HELD_OUT_SEED
 from workbench.trace import ImageMap, Trace
 
@@ -110,7 +111,7 @@ def benchmark_saliency(
         n: phantoms to draw (300), findings in turn, or cases of the manifest, the first ones (all).
             Those whose report misses the finding are left out and counted.
         seed: phantoms have the seeds seed .. seed + n - 1; below 10,000,000 they are not unseen.
-        methods: names in `METHODS`; all when None.
+        methods: names in `METHODS`; all that are defined for the model when None.
         slow_cases: phantoms, the first ones, on which the methods of `SLOW` are run too; every row
             of the table says how many cases it has. `n` runs them on all.
         causal: also tell in which cases the report rests on what the mask shows
@@ -121,7 +122,7 @@ def benchmark_saliency(
         OptionError: a method is unknown, there is none, a number is too small, or `kept` is of
             other weights or options.
     """
-    methods = tuple(METHODS) if methods is None else check_methods(methods)
+    methods = methods_for(model) if methods is None else check_methods(methods)
     pairs = _cases(n, seed, radiographs)
     check_numbers(1, slow_cases=slow_cases)
     check_numbers(0, seed=seed, randomised_cases=randomised_cases)
@@ -208,7 +209,7 @@ def score_case(model: ChestXrayModel, task: SaliencyTask) -> list[MapScore] | No
     scored = partial(_scored, task=task, mask=mask, causal=causal)
     found: list[MapScore] = []
     for name in task.methods:
-        options = OPTIONS.get(name, {})
+        options = _options(model, name)
         image_map = explain_target(trace, target, method=name, **options)
         likeness = None
         if task.check:
@@ -222,6 +223,12 @@ def score_case(model: ChestXrayModel, task: SaliencyTask) -> list[MapScore] | No
     blank = ImageMap(np.zeros(grid), geometry, trace.image, "blank", "nothing")
     fixed = {name: make(blank, case.seed) for name, make in FIXED.items()}
     return found + [scored(image_map, name, "fixed") for name, image_map in fixed.items()]
+
+
+def _options(model: ChestXrayModel, name: str) -> Mapping[str, Any]:
+    """Return the options of a method; windows of pixels fit patches of 16 pixels only."""
+    windows = not model.patchwise and "stride" in OPTIONS.get(name, {})
+    return {} if windows else OPTIONS.get(name, {})
 
 
 def _other_target(

@@ -30,8 +30,9 @@ def run(args: argparse.Namespace) -> int:
     decoding = answers.decoding_options(args)
     shared.loading(args)
     image = load_radiograph(args.image, fit=args.fit, upright=args.upright)
-    found = shared.open_model(args).ask(image, args.question, **decoding)
+    model = shared.open_model(args)
+    found, contract = model.ask(image, args.question, **decoding), model.contract(image)
     asked = {"image": args.image, "question": args.question}
     title = f"{args.image}: {args.question}"
-    shown = answers.lines(image, found, title=title, spoken=args.parser.spoken)
-    return shared.answer(args, asked | answers.record(image, found), shown)
+    shown = answers.lines(contract, found, title=title, spoken=args.parser.spoken)
+    return shared.answer(args, asked | answers.record(contract, found), shown)

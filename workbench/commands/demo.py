@@ -75,7 +75,10 @@ def _phantom(model: ChestXrayModel, out: Path, made: dict) -> list[str]:
 
     case = phantom(SEED, findings=list(FINDINGS))
     generation = model.report(case.image)
-    made["files"] += [*answers.save(case.image, generation, out / "phantom"), out / "phantom.png"]
+    made["files"] += [
+        *answers.save(case.image.contract, generation, out / "phantom"),
+        out / "phantom.png",
+    ]
     _case_figure(model, case, generation).savefig(out / "phantom.png", dpi=120)
     drawn = ", ".join(name for name, code in case.labels.items() if code == PRESENT)
     return [
@@ -123,7 +126,7 @@ def _dicom(model: ChestXrayModel, out: Path, made: dict) -> list[str]:
         made["skipped"]["dicom"] = str(error)
         return ["  dicom.png     skipped:", f"                {error}"]
     generation = model.report(image)
-    made["files"] += [*answers.save(image, generation, out / "dicom"), out / "dicom.png"]
+    made["files"] += [*answers.save(image.contract, generation, out / "dicom"), out / "dicom.png"]
     warned = replace(image.contract, warnings=generation.warnings)
     figure = Radiograph(image.pixels, warned, image.meta).show(size=model.card.image_size)
     figure.savefig(out / "dicom.png", dpi=120)

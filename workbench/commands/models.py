@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    which = "mini, a hub id, or a directory in the published layout (default: the known ones)"
+    which = "mini, a hub id, or a directory (default: the known ones)"
     known = ("mini", "ECOFRI/CXR-LLAVA-v2")
     shared.option(parser, "models NAME", which, nargs="*", default=known)
 
@@ -23,11 +23,18 @@ def run(args: argparse.Namespace) -> int:
 
     for name in args.models:
         find_local(name)
-    from workbench.model.card import card
-
-    cards = [card(name) for name in shared.progress(args.models, label="models")]
+    cards = [_card(name) for name in shared.progress(args.models, label="models")]
     found = {"models": [item.to_dict() for item in cards]}
     return shared.answer(args, found, (line for item in cards for line in _lines(item)))
+
+
+def _card(name: str) -> ModelCard:
+    from workbench.backends.vlm_reader import card_of_vlm, is_vlm
+    from workbench.model.card import card
+    from workbench.model.source import find_local
+
+    found = find_local(name)
+    return card_of_vlm(found) if found is not None and is_vlm(found.directory) else card(name)
 
 
 def _lines(card: ModelCard) -> Iterator[str]:
@@ -37,8 +44,8 @@ def _lines(card: ModelCard) -> Iterator[str]:
         "licence": card.licence,
         "parameters": ", ".join(f"{part} {n:,}" for part, n in card.parameters.items()),
         "memory": ", ".join(f"{kind} {_size(size)}" for kind, size in card.memory.items()),
-        "context": f"{card.context_length:,} tokens: {card.image_tokens:,} for the image "
-        f"({card.image_size} x {card.image_size} in patches of {card.patch_size}), "
+        "context": f"{card.context_length:,} tokens: {card.image_tokens:,} for an image of "
+        f"{card.image_size} x {card.image_size} (patches of {card.patch_size}), "
         f"{card.text_tokens:,} for prompt and answer; {card.cache_bytes:,} bytes of cache a token",
         "revision": card.revision or "",
         "sha256": "\n".join(f"{digest}  {file}" for file, digest in card.sha256s.items()),

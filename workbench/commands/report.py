@@ -17,7 +17,7 @@ from workbench.errors import OptionError, WorkbenchError
 if TYPE_CHECKING:
     from workbench.generation.result import Generation
     from workbench.hallucination.rewriting import Change
-    from workbench.radiograph import Radiograph
+    from workbench.radiograph import InputContract, Radiograph
 
 TURNED = "turn or mirror the image as its file says"
 #: What was done to a finding, for each edit of a mitigation.
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
             continue
         write = write or _writer(args, decoding)
         with _noted(args, path, failed):
-            done.append(_one(args, path, image, write(image), stems))
+            done.append(_one(args, path, *write(image), stems))
     lost = [{"image": path, "error": failed[path]} for path in args.images if path in failed]
     if lost and not args.json:
         names = ", ".join(item["image"] for item in lost)
@@ -84,28 +84,33 @@ def _noted(args: argparse.Namespace, path: str, failed: dict[str, str]) -> Itera
 
 def _writer(
     args: argparse.Namespace, options: dict[str, Any]
-) -> Callable[[Radiograph], Generation]:
+) -> Callable[[Radiograph], tuple[InputContract, Generation]]:
     model = shared.open_model(args)
     if args.mitigation:
         from workbench import hallucination
 
         options["mitigation"] = getattr(hallucination, _MITIGATIONS[args.mitigation])()
-    return partial(model.report if args.task == "report" else model.differential, **options)
+    ask = model.report if args.task == "report" else model.differential
+    return lambda image: (model.contract(image), ask(image, **options))
 
 
 def _one(
-    args: argparse.Namespace, path: str, image: Radiograph, generation: Generation, stems: Counter
+    args: argparse.Namespace,
+    path: str,
+    contract: InputContract,
+    generation: Generation,
+    stems: Counter,
 ) -> dict:
     """Save and show a report; files are called as the image's contract calls it."""
-    result = {"image": path} | record(image, generation)
+    result = {"image": path} | record(contract, generation)
     if args.out:
-        name = Path(image.contract.source).stem or "image"
+        name = Path(contract.source).stem or "image"
         stems[name] += 1
         name += f"_{stems[name]}" if stems[name] > 1 else ""  # images of one name get numbers
         stem = args.out / f"{name}_{args.task}"
-        result["files"] = save(image, generation, stem, spoken=args.parser.spoken)
+        result["files"] = save(contract, generation, stem, spoken=args.parser.spoken)
     if not args.json:
-        shown = lines(image, generation, title=path, spoken=args.parser.spoken)
+        shown = lines(contract, generation, title=path, spoken=args.parser.spoken)
         shared.say("\n".join(shown))
     return result
 
@@ -127,7 +132,13 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
 def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that decide how an image is read."""
     fits = ("crop", "pad")
-    shared.option(parser, "--fit", "crop as published, or keep all", choices=fits, default="crop")
+    shared.option(
+        parser,
+        "--fit",
+        "of CXR-LLaVA: crop as published, or keep all; other models fit images themselves",
+        choices=fits,
+        default="crop",
+    )
     shared.option(parser, "--upright", TURNED, action="store_true")
 
 
@@ -141,23 +152,27 @@ def decoding_options(args: argparse.Namespace) -> dict:
     return given
 
 
-def record(image: Radiograph, generation: Generation) -> dict:
+def record(contract: InputContract, generation: Generation) -> dict:
     """Return an answer, the findings it states and the contract of its image as plain values."""
     from workbench.reports import label
 
     stated = label(generation.text).to_dict()["rows"]
-    return generation.to_dict() | {"findings": stated, "contract": image.contract.to_dict()}
+    return generation.to_dict() | {"findings": stated, "contract": contract.to_dict()}
 
 
 def save(
-    image: Radiograph, generation: Generation, stem: Path, *, spoken: Callable[[str], str] = str
+    contract: InputContract,
+    generation: Generation,
+    stem: Path,
+    *,
+    spoken: Callable[[str], str] = str,
 ) -> list[Path]:
     """Write `stem`.txt and `stem`.json, and return the paths; `spoken` as for `lines`."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     warnings = [spoken(f"! {w.message}") for w in generation.warnings]
     said = [f"{generation.task} of {generation.source}", *warnings, "", generation.text]
     said += ["", *mitigated(generation)] if mitigated(generation) else []
-    contents = {".txt": "\n".join(said), ".json": shared.to_json(record(image, generation))}
+    contents = {".txt": "\n".join(said), ".json": shared.to_json(record(contract, generation))}
     paths = [stem.with_name(stem.name + ending) for ending in contents]
     for path, content in zip(paths, contents.values(), strict=True):
         with whole_file(path) as unfinished:
@@ -166,11 +181,11 @@ def save(
 
 
 def lines(
-    image: Radiograph, generation: Generation, *, title: str, spoken: Callable[[str], str]
+    contract: InputContract, generation: Generation, *, title: str, spoken: Callable[[str], str]
 ) -> Iterator[str]:
     """Yield an answer under a title; `spoken` turns words of Python into those of the shell."""
     yield title
-    yield shared.wrap(", ".join(image.contract.facts()[1:]))
+    yield shared.wrap(", ".join(contract.facts()[1:]))
     for warning in generation.warnings:
         yield shared.wrap(spoken(f"! {warning.code}: {warning.message}"))
     yield f"\n{shared.wrap(generation.text or '(the model wrote nothing)')}\n"

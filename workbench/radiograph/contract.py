@@ -15,7 +15,7 @@ other images), so no such warning is given from pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -46,7 +46,7 @@ WARNING_CODES = {
     "polarity": "the file contradicts itself, or is silent, about which end is white",
     "constant-image": "the image holds (almost) one grey value",
     "almost-blank": "nearly all pixels lie in a few percent of the grey scale, or at its ends",
-    "crop-loss": "the centre crop removes more than 5 percent of the area",
+    "crop-loss": "cutting to the model's input removes more than 5 percent of the area",
     "aspect-ratio": "the image is much longer than wide, or wider than long",
     "low-resolution": "the image has far fewer pixels than the model's input",
     "non-square-pixels": "a pixel is not as wide as it is high",
@@ -79,8 +79,9 @@ class InputContract:
         burned_in: DICOM BurnedInAnnotation; None where the file does not say.
         pixel_spacing: millimetres (row, column), or None.
         original_size: (rows, columns) of the image that was read.
-        fit: "crop" (published preprocessing) or "pad".
-        crop_loss: percent of the area that the centre crop removes (0 for "pad").
+        fit: "crop" (published preprocessing), "pad", or "own": the model's own processor decides.
+        crop_loss: percent of the area that the fit removes (0 for "pad", NaN where not known).
+        squeeze: of "own": by how much the image is narrowed (above 1) or flattened (below 1).
         domain: "phantom" for phantoms, "radiograph" for everything read from a file.
         warnings: what a person should act on.
         file_format: "PNG", "JPEG", "DICOM, JPEG 2000 Image Compression", "array", ...
@@ -99,6 +100,7 @@ class InputContract:
     original_size: tuple[int, int] = (0, 0)
     fit: str = "crop"
     crop_loss: float = 0.0
+    squeeze: float = 1.0
     domain: str = "radiograph"
     warnings: tuple[InputWarning, ...] = ()
     file_format: str = "unknown"
@@ -120,7 +122,6 @@ class InputContract:
         else:
             spacing = " x ".join(f"{mm:.3g}" for mm in self.pixel_spacing) + " mm pixels"
         burned_in = {None: "burned-in text unknown", True: "burned-in text"}
-        crops = self.fit == "crop"
         return (
             self.source,
             f"modality {self.modality}",
@@ -131,8 +132,37 @@ class InputContract:
             self.grey_scale,
             spacing,
             burned_in.get(self.burned_in, "no burned-in text"),
-            f"crop loses {self.crop_loss:.3g} %" if crops else "padded, nothing lost",
+            self._fitted(),
         )
+
+    def _fitted(self) -> str:
+        if self.fit != "own":
+            crops = self.fit == "crop"
+            return f"crop loses {self.crop_loss:.3g} %" if crops else "padded, nothing lost"
+        if np.isnan(self.crop_loss):
+            return "fitted by the server"
+        squeezed = ""
+        if abs(self.squeeze - 1) > SQUEEZE_LIMIT:
+            does = "narrows" if self.squeeze > 1 else "flattens"
+            squeezed = f", {does} it {max(self.squeeze, 1 / self.squeeze):.2f}-fold"
+        return f"the model's own processor cuts off {self.crop_loss:.3g} %{squeezed}"
+
+    def fitted_by(self, loss: float, squeeze: float = 1.0) -> InputContract:
+        """Return the contract with a model whose own processor fits the image.
+
+        Args:
+            loss: percent of the area that it cuts off; NaN where that is not known.
+            squeeze: by how much it narrows the image; below 1 where it flattens it.
+        """
+        kept = tuple(w for w in self.warnings if w.code not in ("crop-loss", "low-resolution"))
+        if loss > CROP_LOSS_LIMIT:
+            rows, columns = self.original_size
+            cut = (
+                f"the model's own processor cuts off {loss:.0f} % of this {rows} x {columns} image;"
+                " maps show which part it sees. Pad the image to a square to keep all of it"
+            )
+            kept += (InputWarning("crop-loss", cut),)
+        return replace(self, fit="own", crop_loss=loss, squeeze=squeeze, warnings=kept)
 
     def to_dict(self) -> dict:
         """Return the contract as plain values for JSON."""
@@ -141,6 +171,8 @@ class InputContract:
 
 #: Percent of the area a centre crop may remove before it is said.
 CROP_LOSS_LIMIT = 5.0
+#: Change of the aspect ratio from which it is said.
+SQUEEZE_LIMIT = 0.02
 #: Longer edge / shorter edge beyond which a chest radiograph is unusual.
 ASPECT_LIMIT = 1.5
 #: Shorter edge below which an image is called low in resolution.

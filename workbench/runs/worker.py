@@ -66,7 +66,7 @@ class BlockWorker:
         return self.model.identity.device.startswith("cuda")
 
     def describe(self) -> dict:
-        """Return what `run.json` says of the model, the device and the packages.
+        """Return what `run.json` says of the prompts, the model, the device and the packages.
 
         Raises:
             ContextBudgetError: a task does not fit the model's context.
@@ -139,7 +139,8 @@ class BlockWorker:
                 (task.kind, task.messages(self.model.prompts), self.plan.settings_of(item, task))
                 for task in self.plan.tasks
             ]
-            return Ready(self._pinned(self.model.jobs(image, asked)), image.contract)
+            jobs = self._pinned(self.model.jobs(image, asked))
+            return Ready(jobs, self.model.contract(image))
         except Exception as error:  # decoders of image files raise many kinds
             return Ready(error=_without_name(_reason(error), item))
 

@@ -134,6 +134,7 @@ METHODS = {method.name: method for method in _TABLE}
 #: Methods that take a fraction of a second each on a laptop with `mini`.
 FAST = ("attention", "rollout", "relevancy", "grad_cam", "input_x_gradient")
 
+
 _TOLD = ("target", "layer", "head", "unit", "signed", "normalisation", "caution", "seconds")
 
 
@@ -200,7 +201,7 @@ def explain_target(
         target=target.name,
         unit=chosen.unit,
         signed=chosen.signed,
-        layer=chosen.layer,
+        layer=found.layer or chosen.layer,
         head=chosen.head,
         caution=caution_of(chosen.name, trace.generation.model.sha256),
         settings={
@@ -390,7 +391,7 @@ def compare(
     trace: Trace,
     phrase: str | Selection | None = None,
     *,
-    methods: Sequence[str] = FAST,
+    methods: Sequence[str] | None = None,
     options: Mapping[str, Mapping[str, object]] | None = None,
     contrast: str | None = None,
     **named: Unpack[SelectionOptions],
@@ -399,7 +400,8 @@ def compare(
 
     Args:
         phrase, contrast, **named: what is explained; see `explain`.
-        methods: names in `METHODS`; one that is named twice is run once.
+        methods: names in `METHODS`; one that is named twice is run once. None takes those of `FAST`
+            that are defined for the model.
         options: name of a method -> options of that method.
 
     Raises:
@@ -407,6 +409,9 @@ def compare(
         OptionError: no method, one that is unknown, options for one that is not asked, or an
             option that a method does not take.
     """
+    if methods is None:
+        known = METHODS if trace.model is None else methods_for(trace.model)
+        methods = [name for name in FAST if name in known]
     names = [methods] if isinstance(methods, str) else list(dict.fromkeys(methods))
     given = options or {}
     if not names:

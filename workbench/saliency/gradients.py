@@ -49,10 +49,14 @@ FIRST_PARTS, PART_STEPS = 8, 4
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """What a method returns: (rows, columns) float32 on the CPU, and numbers about them."""
+    """What a method returns: (rows, columns) float32 on the CPU, and numbers about them.
+
+    `layer` is which one was read, in words, where that is not the method's own.
+    """
 
     values: torch.Tensor
     scores: Mapping[str, float] = field(default_factory=dict)
+    layer: str = ""
 
     __repr__ = short_repr
 
@@ -80,8 +84,18 @@ def baseline_pixels(scorer: PixelScorer, baseline: str) -> torch.Tensor:
 def to_grid(pixels: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Return attributions of pixels (1, 1, S, S) summed over patches."""
     rows, columns = grid
-    high, wide = pixels.shape[-2] // rows, pixels.shape[-1] // columns
-    return pixels.detach().float().cpu().reshape(rows, high, columns, wide).sum((1, 3))
+    values, side = pixels.detach().float().cpu(), pixels.shape[-1]
+    if not side % rows and not side % columns:
+        return values.reshape(rows, side // rows, columns, side // columns).sum((1, 3))
+    down, across = (_covered(side, count) for count in grid)
+    return down @ values[0, 0] @ across.T
+
+
+def _covered(side: int, count: int) -> torch.Tensor:
+    """Return (count, side): the share of each of so many pixels that lies in each cell."""
+    edges, pixel = torch.arange(count + 1) * (side / count), torch.arange(side)
+    ends = torch.minimum(pixel + 1, edges[1:, None]), torch.maximum(pixel, edges[:-1, None])
+    return (ends[0] - ends[1]).clamp_min(0)
 
 
 def input_x_gradient(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
@@ -241,7 +255,8 @@ def _token_cam(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
     for embeds, gradient in zip(seen, gradients, strict=True):
         inside, moved = (part[0, scorer.tokens.image].float() for part in (embeds, gradient))
         values += (moved.mean(0) * inside).sum(-1).detach().cpu()
-    return Attribution(scorer.tokens.to_cells(values.relu()).reshape(grid))
+    cells = scorer.tokens.to_cells(values.relu()).reshape(grid)
+    return Attribution(cells, layer="image tokens")
 
 
 class _DifferentiableRows:
@@ -288,6 +303,6 @@ def relevancy(scorer: Scorer, grid: tuple[int, int]) -> Attribution:
     rows = carry(weighted["language"])[list(scorer.queries)]
     image = scorer.tokens.to_cells(rows[:, scorer.tokens.image].sum(0))
     if scorer.view is not None:  # the tower's own stack is no one stack over patches
-        return Attribution(image.reshape(grid))
+        return Attribution(image.reshape(grid), layer="all layers of the language model")
     image = (torch.cat([image.new_zeros(1), image]) @ carry(weighted["vision"]))[1:]
     return Attribution(image.reshape(grid))

@@ -63,6 +63,7 @@ class Windows:
         patch = side // grid[0]
         if stride is None:
             stride = patch // (1 if patch % 2 else 2)
+            stride = next(step for step in range(stride, 0, -1) if not side % step)
         if window is None:
             window = min(max(WIDTH * patch, stride), side)
             window -= (window - stride) % 2
@@ -149,8 +150,8 @@ def adaptive_occlusion(
 
     Args:
         budget: images to score at most, the whole one included.
-        stride: step of the window in model pixels; when None half a patch, or a whole one where
-            the budget would not last for the coarse pass.
+        stride: step of the window in model pixels; when None half a patch, or a whole one or more
+            where the budget would not last for the coarse pass.
         window, fill: see `occlusion`.
         batch_size: images in one forward pass, and windows added before looking again.
 
@@ -159,9 +160,11 @@ def adaptive_occlusion(
     """
     windows = Windows.of(scorer, grid, stride, window)
     first = coarse_windows(windows.cells)
-    if stride is None and budget < len(first) + 1:
-        windows = Windows.of(scorer, grid, scorer.base.shape[-1] // grid[0], window)
-        first = coarse_windows(windows.cells)
+    side = windows.side
+    for step in range(side // grid[0], side + 1):
+        if stride is None and not side % step and budget < len(first) + 1:
+            windows = Windows.of(scorer, grid, step, window)
+            first = coarse_windows(windows.cells)
     if budget < len(first) + 1:
         raise OptionError(
             f"the coarse pass alone needs {len(first) + 1} forward passes, the budget is {budget}; "

@@ -199,8 +199,7 @@ class Explorer(Front):
     def map(self, message: Mapping[str, Any], job: Job) -> dict[str, Any]:
         """Return the map of any method; what it reads is told on the way."""
         side, method = self._side(message), method_of(message.get("method"))
-        card = side.model.card
-        total = expected_images(method, card.image_size, card.patch_size)
+        total = expected_images(method, side.model)
         with watched(side.model, job, total=total):
             return self._map(message)
 

@@ -193,7 +193,7 @@ class Side:
         """What never changes about a side, and is much: image, the model's view of it, outlines."""
         geometry = None if self.closed else self.model.geometry(self.image)
         return {
-            "radiograph": radiograph_of(self.image),
+            "radiograph": radiograph_of(self.image, self.model.contract(self.image)),
             "seen": model_view_of(self.image, geometry, size=self.model.image_size),
             "truth": outlines_of(self.masks),
         }
@@ -216,7 +216,7 @@ PROMPT = ("attention", "rollout", "relevancy", "input_x_gradient", "grad_cam")
 
 
 def method_list(sha256: str) -> list[dict[str, Any]]:
-    """Return every method with what a menu has to say of it for these weights."""
+    """Return every method with what a menu has to say of each for these weights."""
     return [
         {
             "name": method.name,
@@ -243,11 +243,12 @@ def map_for(trace: Trace, message: Mapping[str, Any]) -> ImageMap:
     return explain(trace, selection_of(trace, choice), method=method.name, **parts)
 
 
-def expected_images(method: Method, image_size: int, patch: int) -> int | None:
-    """Return how many images a method will read; None where it decides that as it goes."""
+def expected_images(method: Method, model: ChestXrayModel) -> int | None:
+    """Return how many images a method will read; None where that is not known before."""
     if method.name == "occlusion":
+        size, patch = model.card.image_size, model.card.patch_size
         stride = patch if patch % 2 else patch // 2
-        return (image_size // stride) ** 2 + 1
+        return (size // stride) ** 2 + 1 if model.patchwise else None
     return method.defaults.get("budget") or method.defaults.get("samples")
 
 

@@ -22,7 +22,7 @@ from workbench.data.images import Root
 from workbench.errors import InputError
 from workbench.figures.radiograph import COLOURS, OTHER
 from workbench.imaging.load import as_radiograph, load_radiograph
-from workbench.radiograph import FitGeometry, Radiograph
+from workbench.radiograph import FitGeometry, InputContract, Radiograph
 from workbench.review.sources import open_references
 
 ImageSource = Callable[[str, str], Radiograph]
@@ -80,12 +80,16 @@ def _path(frame: pd.DataFrame, source: str, case: str) -> str:
 MOST = 1400
 
 
-def radiograph_of(image: Radiograph) -> dict[str, Any]:
-    """Return a radiograph for a page: `pixels_of` it, source, facts and warnings."""
+def radiograph_of(image: Radiograph, contract: InputContract | None = None) -> dict[str, Any]:
+    """Return a radiograph for a page: `pixels_of` it, source, facts and warnings.
+
+    `contract` is that of the image with a model; its own when None.
+    """
+    contract = contract or image.contract
     return pixels_of(image) | {
-        "source": image.contract.source,
-        "facts": list(image.contract.facts()),
-        "warnings": plain(image.contract.warnings),
+        "source": contract.source,
+        "facts": list(contract.facts()),
+        "warnings": plain(contract.warnings),
     }
 
 
