@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import workbench as wb
+from tests.backends.families import FAMILIES
 from workbench.errors import MissingDependencyError, OptionError
 from workbench.runs.store import RunStore
 
@@ -56,6 +57,16 @@ def test_two_workers_one_killed_give_the_rows_of_the_local_engine(
     assert {ip.removeprefix("::ffff:").partition(".")[0] for ip in listening} == {"127"}
     session = found.record["sessions"][-1]
     assert (session["engine"], session["workers"]) == ("ray", 2)
+
+
+@needs_ray
+def test_a_model_of_another_family_gives_the_rows_of_the_local_engine(films, tmp_path, lab):
+    directory = FAMILIES["gemma3"](tmp_path / "gemma3")
+    options = {"max_new_tokens": 4, "batch_size": 4, "device": "cpu", "model": directory}
+    wb.run(films, out=tmp_path / "local", **options)
+    found = wb.run(films, out=tmp_path / "ray", engine="ray", workers=1, **options)
+    assert (found.rows, found.failed) == (8, 0)
+    assert lab.steady(tmp_path / "ray") == lab.steady(tmp_path / "local")
 
 
 def test_without_ray_the_error_names_the_extra(films, tiny, tmp_path, monkeypatch):
