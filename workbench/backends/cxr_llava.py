@@ -18,7 +18,7 @@ from workbench.model.card import ModelCard
 from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.load import LoadedCheckpoint
 from workbench.model.vision import VisionTower
-from workbench.radiograph import FitGeometry, Radiograph
+from workbench.radiograph import FitGeometry, InputContract, Radiograph
 
 
 class CxrLlavaReader(Reader):
@@ -73,6 +73,9 @@ class CxrLlavaReader(Reader):
     @property
     def head(self) -> nn.Linear:
         return self.network.head
+
+    def contract(self, image: Radiograph) -> InputContract:
+        return image.contract
 
     def geometry(self, image: Radiograph) -> FitGeometry:
         return self.processor.geometry(image)

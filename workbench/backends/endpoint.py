@@ -36,7 +36,7 @@ from workbench.generation.stream import TextStream
 from workbench.model.card import ModelCard
 from workbench.model.licence import UNKNOWN_TERMS
 from workbench.model.prompt import IMAGE_MARK, PUBLISHED_PROMPTS, Message
-from workbench.radiograph import InputContract, InputWarning, Radiograph
+from workbench.radiograph import InputWarning
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -336,9 +336,6 @@ class EndpointWriter(Reader):
             cache_bytes=0, template="endpoint", on_this_machine=False, placement=f"at {host}",
         )  # fmt: skip
         self.processor = OwnPixels()
-
-    def contract(self, image: Radiograph) -> InputContract:
-        return image.contract.fitted_by(float("nan"))
 
     forget_images, exclusive = Writer.forget_images, Writer.exclusive
 

@@ -160,7 +160,7 @@ class Writer(ABC):
 
     def contract(self, image: Radiograph) -> InputContract:
         """Return what is known of an image, and what fitting it to this model costs."""
-        return image.contract
+        return image.contract.fitted_by(float("nan"))  # not known, unless a reader says it
 
     def job(
         self,
