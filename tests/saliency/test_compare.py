@@ -7,7 +7,7 @@ import pytest
 
 from workbench.errors import InputError, OptionError
 from workbench.saliency import METHODS, Comparison, checks, compare, explain
-from workbench.saliency.explain import FAST
+from workbench.saliency.methods import FAST
 
 ASKED = ("attention", "grad_cam")
 

@@ -34,7 +34,7 @@ from workbench.saliency import (
     finding_target,
     rests_on,
 )
-from workbench.saliency.explain import methods_for
+from workbench.saliency.methods import methods_for
 from workbench.settings import FIRST_HELD_OUT_SEED
 from workbench.trace import ImageMap, Trace
 

@@ -11,15 +11,13 @@ wb.saliency.checks.pointing(image_map, mask)
 from workbench.saliency import checks
 from workbench.saliency.counterfactual import Counterfactual, counterfactual, rests_on
 from workbench.saliency.explain import (
-    METHODS,
     Comparison,
-    Method,
     compare,
     explain,
     explain_answer,
     explain_target,
-    methods_for,
 )
+from workbench.saliency.methods import METHODS, Method, methods_for
 from workbench.saliency.randomisation import RandomisationCheck, check_target, randomisation
 from workbench.saliency.scorer import Scorer, Target, finding_target, make_target
 

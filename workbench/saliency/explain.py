@@ -6,28 +6,27 @@ compared is where they point and how much of them lies where.
 
 from __future__ import annotations
 
-import inspect
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Unpack
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-import workbench.attention as attention
 from workbench.attention.word_maps import chosen_settings
 from workbench.backends.levels import LOGPROBS, READER, WRITER, needs
-from workbench.errors import InputError, OptionError, check_one_of, unknown_name
+from workbench.errors import InputError, OptionError, check_one_of
 from workbench.figures.maps import draw_small_multiples
 from workbench.figures.numbers import method_name
 from workbench.figures.page import figure_html
 from workbench.generation.options import check_whole
 from workbench.imaging.load import as_radiograph
 from workbench.interface import ChestXrayModel
-from workbench.saliency import checks, gradients, perturbation
+from workbench.saliency import checks
 from workbench.saliency.cautions import caution_of
+from workbench.saliency.methods import FAST, METHODS, Method, method_of, methods_for
 from workbench.saliency.scorer import (
     AnswerScorer,
     Scorer,
@@ -38,102 +37,6 @@ from workbench.saliency.scorer import (
 )
 from workbench.trace import ImageMap, Selection, SelectionOptions, Trace
 from workbench.trace.layout import split_options
-
-_LOGPROB = "change of log-probability"
-
-
-@dataclass(frozen=True)
-class Method:
-    """One way to make a map.
-
-    Attributes:
-        run: takes (scorer, grid, **options), or (trace, selection, **options) where `recorded`.
-        unit: what a value is; where `signed`, values below 0 speak against the target.
-        recorded: reads attention from the trace and needs no model.
-        patchwise: defined where the vision tower is one stack over the patches of the whole image.
-        layer, head: which ones, in words.
-        options: fixed options of this name.
-        level: of the model that it needs; "writer" where it only changes the image.
-    """
-
-    name: str
-    run: Callable[..., Any]
-    unit: str
-    signed: bool = False
-    paper: str = ""
-    recorded: bool = False
-    patchwise: bool = False
-    layer: str = "whole model"
-    head: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    level: str = READER
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """Every option that a caller may set, with its default."""
-        return {
-            name: parameter.default
-            for name, parameter in inspect.signature(self.run).parameters.items()
-            if parameter.kind is parameter.KEYWORD_ONLY and name not in self.options
-        }
-
-
-_TABLE = (
-    Method(
-        "attention", attention.to_image, "share of attention", recorded=True,
-        paper="Vaswani et al. 2017; no explanation by itself (Jain & Wallace 2019)",
-    ),
-    Method(
-        "rollout", attention.rollout, "share of attention", recorded=True, patchwise=True,
-        paper="Abnar & Zuidema 2020, arXiv 2005.00928",
-    ),
-    Method(
-        "relevancy", gradients.relevancy, "relevancy",
-        layer="all layers of both transformers", head="mean of heads, gradient-weighted",
-        paper="Chefer et al. 2021, arXiv 2103.15679, adapted to a decoder",
-    ),
-    Method(
-        "input_x_gradient", gradients.input_x_gradient, _LOGPROB + " (first order)", signed=True,
-        paper="Shrikumar et al. 2016, arXiv 1605.01713",
-    ),
-    Method(
-        "smoothgrad", gradients.smoothgrad, _LOGPROB + " (first order)", signed=True,
-        paper="Smilkov et al. 2017, arXiv 1706.03825",
-    ),
-    Method(
-        "integrated_gradients", gradients.integrated_gradients, _LOGPROB, signed=True,
-        paper="Sundararajan et al. 2017, arXiv 1703.01365",
-    ),
-    Method(
-        "integrated_gradients_patches", gradients.integrated_gradients, _LOGPROB, signed=True,
-        layer="patch embedding", options={"over": "patches"}, patchwise=True,
-        paper="Sundararajan et al. 2017, over patch embeddings",
-    ),
-    Method(
-        "grad_cam", gradients.grad_cam, "weighted activation", layer="last vision block",
-        paper="Selvaraju et al. 2017, arXiv 1610.02391",
-    ),
-    Method(
-        "occlusion", perturbation.occlusion, _LOGPROB, signed=True, level=WRITER,
-        paper="Zeiler & Fergus 2014, arXiv 1311.2901",
-    ),
-    Method(
-        "adaptive_occlusion", perturbation.adaptive_occlusion, _LOGPROB, signed=True,
-        level=WRITER,
-        paper="Zeiler & Fergus 2014, windows chosen coarse to fine",
-    ),
-    Method(
-        "kernel_shap", perturbation.kernel_shap, _LOGPROB, signed=True, level=WRITER,
-        paper="Lundberg & Lee 2017, arXiv 1705.07874",
-    ),
-)  # fmt: skip
-
-#: Name -> method, in the order of tables.
-METHODS = {method.name: method for method in _TABLE}
-
-#: Methods that take a fraction of a second each on a laptop with `mini`.
-FAST = ("attention", "rollout", "relevancy", "grad_cam", "input_x_gradient")
-
 
 _TOLD = ("target", "layer", "head", "unit", "signed", "normalisation", "caution", "seconds")
 
@@ -263,19 +166,6 @@ def explain_answer(
                   "model": asdict(model.identity)},
         scores=dict(found.scores), seconds=time.perf_counter() - began,
     )  # fmt: skip
-
-
-def method_of(name: object) -> Method:
-    """Return a method by name; OptionError where there is none."""
-    if not isinstance(name, str) or name not in METHODS:
-        raise OptionError(unknown_name("method", name, METHODS))
-    return METHODS[name]
-
-
-@needs(READER)
-def methods_for(model: ChestXrayModel) -> tuple[str, ...]:
-    """Return the names of the methods that are defined for a model, in the order of `METHODS`."""
-    return tuple(name for name, one in METHODS.items() if model.patchwise or not one.patchwise)
 
 
 def _settings(method: Method, options: Mapping[str, object]) -> dict[str, object]:

@@ -30,7 +30,8 @@ from workbench.figures.numbers import method_name
 from workbench.figures.saliency import draw_cascade
 from workbench.saliency.cautions import caution_text, remember
 from workbench.saliency.checks import similarity
-from workbench.saliency.explain import METHODS, explain_target
+from workbench.saliency.explain import explain_target
+from workbench.saliency.methods import METHODS
 from workbench.saliency.scorer import Target, make_target
 from workbench.trace import ImageMap, Selection, Trace, record_trace
 from workbench.trace.layout import split_options

@@ -28,7 +28,7 @@ from workbench.figures.words import FULL
 from workbench.generation import Generation
 from workbench.interface import ChestXrayModel
 from workbench.saliency import METHODS
-from workbench.saliency.explain import method_of
+from workbench.saliency.methods import method_of
 from workbench.trace import Trace
 from workbench.widgets._front import Front, quick, script, slow, styles
 from workbench.widgets._worker import Job, watched

@@ -27,7 +27,7 @@ from workbench.model.tokenizer import tokens_within
 from workbench.reports import label, sentences
 from workbench.saliency import METHODS, Method, explain
 from workbench.saliency.cautions import caution_of
-from workbench.saliency.explain import method_of, methods_for
+from workbench.saliency.methods import method_of, methods_for
 from workbench.trace import ImageMap, Selection, Trace
 from workbench.widgets._front import number_in
 from workbench.widgets._worker import Job

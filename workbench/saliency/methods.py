@@ -1,0 +1,122 @@
+"""The table `METHODS` of ways to make a map, and which of them a model has."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import workbench.attention as attention
+from workbench.backends.levels import READER, WRITER, needs
+from workbench.backends.reader import Reader
+from workbench.errors import OptionError, unknown_name
+from workbench.saliency import gradients, perturbation
+
+_LOGPROB = "change of log-probability"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to make a map.
+
+    Attributes:
+        run: takes (scorer, grid, **options), or (trace, selection, **options) where `recorded`.
+        unit: what a value is; where `signed`, values below 0 speak against the target.
+        recorded: reads attention from the trace and needs no model.
+        patchwise: defined where the vision tower is one stack over the patches of the whole image.
+        layer, head: which ones, in words.
+        options: fixed options of this name.
+        level: of the model that it needs; "writer" where it only changes the image.
+    """
+
+    name: str
+    run: Callable[..., Any]
+    unit: str
+    signed: bool = False
+    paper: str = ""
+    recorded: bool = False
+    patchwise: bool = False
+    layer: str = "whole model"
+    head: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    level: str = READER
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Every option that a caller may set, with its default."""
+        return {
+            name: parameter.default
+            for name, parameter in inspect.signature(self.run).parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY and name not in self.options
+        }
+
+
+_TABLE = (
+    Method(
+        "attention", attention.to_image, "share of attention", recorded=True,
+        paper="Vaswani et al. 2017; no explanation by itself (Jain & Wallace 2019)",
+    ),
+    Method(
+        "rollout", attention.rollout, "share of attention", recorded=True, patchwise=True,
+        paper="Abnar & Zuidema 2020, arXiv 2005.00928",
+    ),
+    Method(
+        "relevancy", gradients.relevancy, "relevancy",
+        layer="all layers of both transformers", head="mean of heads, gradient-weighted",
+        paper="Chefer et al. 2021, arXiv 2103.15679, adapted to a decoder",
+    ),
+    Method(
+        "input_x_gradient", gradients.input_x_gradient, _LOGPROB + " (first order)", signed=True,
+        paper="Shrikumar et al. 2016, arXiv 1605.01713",
+    ),
+    Method(
+        "smoothgrad", gradients.smoothgrad, _LOGPROB + " (first order)", signed=True,
+        paper="Smilkov et al. 2017, arXiv 1706.03825",
+    ),
+    Method(
+        "integrated_gradients", gradients.integrated_gradients, _LOGPROB, signed=True,
+        paper="Sundararajan et al. 2017, arXiv 1703.01365",
+    ),
+    Method(
+        "integrated_gradients_patches", gradients.integrated_gradients, _LOGPROB, signed=True,
+        layer="patch embedding", options={"over": "patches"}, patchwise=True,
+        paper="Sundararajan et al. 2017, over patch embeddings",
+    ),
+    Method(
+        "grad_cam", gradients.grad_cam, "weighted activation", layer="last vision block",
+        paper="Selvaraju et al. 2017, arXiv 1610.02391",
+    ),
+    Method(
+        "occlusion", perturbation.occlusion, _LOGPROB, signed=True, level=WRITER,
+        paper="Zeiler & Fergus 2014, arXiv 1311.2901",
+    ),
+    Method(
+        "adaptive_occlusion", perturbation.adaptive_occlusion, _LOGPROB, signed=True,
+        level=WRITER,
+        paper="Zeiler & Fergus 2014, windows chosen coarse to fine",
+    ),
+    Method(
+        "kernel_shap", perturbation.kernel_shap, _LOGPROB, signed=True, level=WRITER,
+        paper="Lundberg & Lee 2017, arXiv 1705.07874",
+    ),
+)  # fmt: skip
+
+#: Name -> method, in the order of tables.
+METHODS = {method.name: method for method in _TABLE}
+
+#: Methods that take a fraction of a second each on a laptop with `mini`.
+FAST = ("attention", "rollout", "relevancy", "grad_cam", "input_x_gradient")
+
+
+def method_of(name: object) -> Method:
+    """Return a method by name; OptionError where there is none."""
+    if not isinstance(name, str) or name not in METHODS:
+        raise OptionError(unknown_name("method", name, METHODS))
+    return METHODS[name]
+
+
+@needs(READER)
+def methods_for(model: Reader) -> tuple[str, ...]:
+    """Return the names of the methods that are defined for a model, in the order of `METHODS`."""
+    return tuple(name for name, one in METHODS.items() if model.patchwise or not one.patchwise)
