@@ -30,6 +30,7 @@ from transformers import PreTrainedModel
 
 from workbench._store import file_sha256, whole_file
 from workbench._version import __version__
+from workbench.backends.levels import READER, needs
 from workbench.errors import CheckpointError, check_one_of
 from workbench.figures.numbers import number_text
 from workbench.finetune import parts
@@ -50,6 +51,7 @@ Base = str | os.PathLike | ChestXrayModel
 _PREFIX = "base_model.model."
 
 
+@needs(READER)
 def save_adapter(
     folder: str | Path,
     model: ChestXrayModel,
