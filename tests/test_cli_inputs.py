@@ -216,14 +216,14 @@ def test_a_run_elsewhere_than_its_images_says_how_to_name_them(tiny, capsys):
 
 @pytest.fixture
 def written(tiny):
-    """A report, and the image that it is about."""
+    """A report, and the contract of the image that it is about."""
     from workbench.hallucination.mitigation import extended
     from workbench.imaging import load_radiograph
     from workbench.interface import load_model
 
     image = load_radiograph("picture.png")
     report = load_model(tiny).report(image, max_new_tokens=2)
-    return image, extended(report, mitigation={"name": "revision"}, original=report)
+    return image.contract, extended(report, mitigation={"name": "revision"}, original=report)
 
 
 CHANGES = {
@@ -240,11 +240,11 @@ CHANGES = {
 
 
 def test_every_change_of_a_mitigation_is_said_and_saved(written, tmp_path):
-    image, report = written
+    contract, report = written
     report = replace(report, changes=tuple(CHANGES))
-    shown = list(answers.lines(image, report, title="t", spoken=str))
+    shown = list(answers.lines(contract, report, title="t", spoken=str))
     assert ["  revision: 3 changes", *(f"  {line}" for line in CHANGES.values())] == (shown[-5:-1])
-    answers.save(image, report, tmp_path / "saved")
+    answers.save(contract, report, tmp_path / "saved")
     saved = (tmp_path / "saved.txt").read_text()
     assert all(line in saved for line in CHANGES.values())
     stored = json.loads((tmp_path / "saved.json").read_text())
@@ -252,10 +252,10 @@ def test_every_change_of_a_mitigation_is_said_and_saved(written, tmp_path):
 
 
 def test_a_mitigation_that_changed_nothing_says_so(written):
-    image, report = written
+    contract, report = written
 
     def shown(generation) -> str:
-        return "\n".join(answers.lines(image, generation, title="t", spoken=str))
+        return "\n".join(answers.lines(contract, generation, title="t", spoken=str))
 
     assert "  revision: nothing changed" in shown(report)
     assert "revision: took part in the writing" in shown(replace(report, original=None))

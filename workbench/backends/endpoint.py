@@ -361,5 +361,5 @@ class EndpointWriter(Reader):
         check_level(self, READER, "this")
 
     tokenizer = end_ids = property(_closed)
-    geometry = image_tokens = prompt_ids = image_rows = prefill = _closed
+    geometry = image_tokens = prompt_ids = image_rows = split = prefill = _closed
     force = read_with = other_weights = last_states = read_out = view = under = _closed

@@ -297,6 +297,14 @@ class Reader(Writer):
         """Keep the model to this thread while something runs on it."""
         return self.responder.engine.exclusive()
 
+    def split(self, prompt_ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the ids up to and including the image, and the rest.
+
+        Raises:
+            InputError: there is no image or more than one, or nothing behind it.
+        """
+        return self.responder.engine.split(prompt_ids)
+
     def prefill(self, pixels: Pixels, prompt_ids: Sequence[int]) -> None:
         """Compute the sequence up to the image, which later calls about this image then reuse."""
         self.responder.engine.prefix(pixels, prompt_ids)

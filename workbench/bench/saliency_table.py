@@ -60,6 +60,8 @@ class MapScore:
     causal: bool | None = None
     patient: str = ""
 
+    __repr__ = short_repr
+
     @property
     def unit(self) -> str:
         """What is resampled: the patient, or the phantom."""
