@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -345,3 +346,8 @@ FAMILIES: Mapping[str, Callable[[Path], Path]] = {
         idefics3, internvl, aya_vision,
     )
 }  # fmt: skip
+
+
+def kept(root: Path) -> Callable[[str], Path]:
+    """Return a function from a family to its checkpoint below a folder, made when first asked."""
+    return cache(lambda name: FAMILIES[name](root / name))

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 import workbench as wb
-from tests.backends.families import FAMILIES, qwen3_5
+from tests.backends.families import FAMILIES, kept, qwen3_5
 from workbench.backends import families as known
 from workbench.backends.attending import own_value, watch_attention
 from workbench.backends.checks import check
@@ -24,15 +24,7 @@ SIZES = {"square": (96, 96), "wide": (60, 180), "tall": (170, 64)}
 @pytest.fixture(scope="session")
 def directory(tmp_path_factory):
     """Return the directory of a family's tiny checkpoint, made once."""
-    made = {}
-    root = tmp_path_factory.mktemp("families")
-
-    def of(name: str):
-        if name not in made:
-            made[name] = FAMILIES[name](root / name)
-        return made[name]
-
-    return of
+    return kept(tmp_path_factory.mktemp("families"))
 
 
 @pytest.fixture(scope="session")

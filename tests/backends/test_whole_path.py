@@ -23,7 +23,7 @@ import transformers
 from PIL import Image
 
 import workbench as wb
-from tests.backends.families import FAMILIES
+from tests.backends.families import kept
 from tests.widgets.conftest import bare, browser  # noqa: F401 (fixtures)
 from tests.widgets.seeing import settled
 from workbench.backends.vlm_reader import load_vlm
@@ -43,14 +43,7 @@ METHOD = ".wbx-bar-row label:has-text('Method') select"
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     """Return the directory of a tiny checkpoint of a family."""
-    made, root = {}, tmp_path_factory.mktemp("checkpoints")
-
-    def of(name: str) -> Path:
-        if name not in made:
-            made[name] = FAMILIES[name](root / name)
-        return made[name]
-
-    return of
+    return kept(tmp_path_factory.mktemp("checkpoints"))
 
 
 @pytest.fixture(scope="module")

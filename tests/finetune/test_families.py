@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 
 import workbench as wb
-from tests.backends.families import FAMILIES
+from tests.backends.families import FAMILIES, kept
 from tests.finetune.test_runs import StopAfter, apart
 from workbench.backends.reader import picture_of
 from workbench.backends.vlm_processor import render
@@ -36,14 +36,8 @@ TEXT = "The heart is enlarged. No pneumothorax."
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    made, root = {}, tmp_path_factory.mktemp("families")
-
-    def of(name: str) -> str:
-        if name not in made:
-            made[name] = str(FAMILIES[name](root / name))
-        return made[name]
-
-    return of
+    made = kept(tmp_path_factory.mktemp("families"))
+    return lambda name: str(made(name))
 
 
 @pytest.fixture
