@@ -69,6 +69,8 @@ class Bench:
         self.ends = time.perf_counter() + 60 * options.minutes
         self.found = {"machine": _machine(self.device), "model": "", "sections": {}}
         self._model = None
+        #: A text, its image and its float32 logits, which other dtypes are held against.
+        self.reference: dict = {}
         torch.set_float32_matmul_precision("highest")
 
     def run(self, name: str) -> None:
@@ -348,25 +350,23 @@ SECTIONS: dict[str, Callable[[Bench], dict]] = {
     "training_4bit": training_4bit,
 }
 
-_reference: dict = {}
-
 
 def _against_float32(bench: Bench, **options: object) -> dict:
     """Compare logits of one forced text with those of float32 weights."""
     import torch
 
-    if not _reference:
+    if not bench.reference:
         model = bench.load(dtype="float32")
         image = _noise(1, model.image_size)[0]
         text = model.report(image, max_new_tokens=64)
-        _reference.update(image=image, text=text, logits=_forced(model, image, text).double())
+        bench.reference.update(image=image, text=text, logits=_forced(model, image, text).double())
     try:
         model = bench.load(**options)
     except Exception as error:
         traceback.print_exc()
         return {"error": f"{type(error).__name__}: {error}"[:300]}
-    found = _forced(model, _reference["image"], _reference["text"]).double()
-    wanted = _reference["logits"]
+    found = _forced(model, bench.reference["image"], bench.reference["text"]).double()
+    wanted = bench.reference["logits"]
     same = (found.argmax(-1) == wanted.argmax(-1)).double().mean()
     cosine = torch.nn.functional.cosine_similarity(found, wanted, dim=-1)
     return {

@@ -32,7 +32,7 @@ from workbench.backends.levels import READER, needs
 from workbench.bench.keys import CaseKey, Radiographs, case_keys, check_numbers
 from workbench.bench.loop import BenchTable, run_tasks
 from workbench.errors import InputError
-from workbench.evaluation.intervals import Estimate, area_estimate, grouped_weights
+from workbench.evaluation.intervals import Estimate, alone, area_estimate, grouped_weights
 from workbench.figures.estimates import plot_rates, plot_reliability
 from workbench.figures.numbers import fixed
 from workbench.findings import ABSENT, PHANTOM_FINDINGS, PRESENT
@@ -284,8 +284,8 @@ def tabulate(
     false = np.array([value for case in cases for value in case.false], bool)
     scores = np.array([row for case in cases for row in case.scores], float)
     rng = np.random.default_rng([seed, len(cases)])
-    units = [case.unit for case in cases]
-    weights = grouped_weights(units, rng, strata=strata, resamples=resamples)[:, owner]
+    patients = alone([case.patient for case in cases])
+    weights = grouped_weights(patients, rng, strata=strata, resamples=resamples)[:, owner]
     domains = strata[owner]
     columns = dict(zip(DETECTORS, scores.T, strict=True))
     rows = [_row(name, column, false, domains, weights) for name, column in columns.items()]
@@ -293,8 +293,9 @@ def tabulate(
     baseline = next(row.detector for row in rows if row.detector in BASELINES[:3])
     best = next(row.detector for row in rows if row.detector not in BASELINES)
     known = columns[baseline]
-    patient = np.unique(units, return_inverse=True)[1] if source else np.arange(len(units))
-    name, probabilities = _combined(columns, false, patient[owner], calibration)
+    number = {name: at for at, name in enumerate(dict.fromkeys(patients))}
+    groups = np.array([number[name] for name in patients])[owner]
+    name, probabilities = _combined(columns, false, groups, calibration)
     combination = _row(name, probabilities, false, domains, weights) if len(probabilities) else None
     return DetectorTable(
         rows=tuple(rows),
@@ -310,7 +311,7 @@ def tabulate(
         left_out=sum(len(case.left_out) for case in cases),
         seed=seed,
         source=source,
-        patients=len(set(units)),
+        patients=len(number),
         provenance=dict(provenance),
     )
 

@@ -49,7 +49,7 @@ class PhantomKey:
 
     @property
     def patient(self) -> str:
-        """Nobody: every phantom is another."""
+        """Nobody: every phantom is on its own."""
         return ""
 
     def open(self, size: int) -> Phantom:
@@ -117,19 +117,21 @@ class Radiographs:
         path = Path(self.manifest)
         root = str(path.parent if self.root is None else self.root)
         frame = _manifest(str(path), root).frame
-        found = []
-        for at, row in enumerate(frame.to_dict("records")):
-            values = {str(name): value for name, value in row.items()}
+        columns, found = list(map(str, frame)), []
+        for at, row in enumerate(frame.itertuples(index=False, name=None)):
+            values = dict(zip(columns, row, strict=True))
             names = wanted(values) if isinstance(values["path"], str) else []
             if names:
                 patient = f"{values['source']}/{values['patient_id']}"
                 found.append((RowKey(str(path), root, at, patient, seed + at), names))
+            if len(found) == n:
+                break
         if not found:
             raise InputError(
                 f"no row of {path.name} has an image with what this benchmark needs: findings "
                 "coded present or absent; for maps also their boxes or masks"
             )
-        return found[:n]
+        return found
 
 
 _SINGLE = tuple(name for name in FINDING_COLUMNS if name != NO_FINDING)

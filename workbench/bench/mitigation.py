@@ -23,7 +23,7 @@ from workbench.bench.keys import CaseKey, Radiographs, case_keys, check_numbers,
 from workbench.bench.loop import BenchTable, flat_row, run_tasks
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.counts import macro_f1
-from workbench.evaluation.intervals import Estimate, estimate, grouped_weights
+from workbench.evaluation.intervals import Estimate, alone, estimate, grouped_weights
 from workbench.figures.estimates import plot_trade_off
 from workbench.figures.numbers import fixed, percent
 from workbench.findings import NO_FINDING, PAPER_FINDINGS, PRESENT, UNCERTAIN
@@ -67,11 +67,6 @@ class MitigatedCase:
     doubted: Mapping[str, tuple[str, ...]]
     seconds: Mapping[str, float]
     patient: str = ""
-
-    @property
-    def unit(self) -> str:
-        """What is resampled: the patient, or the phantom."""
-        return self.patient or f"{self.domain} {self.seed}"
 
 
 @needs(READER)
@@ -273,8 +268,8 @@ def tabulate(
     """Make the table of one case or more; patients are resampled, each domain in itself."""
     strata = np.array([case.domain for case in cases])
     rng = np.random.default_rng([seed, len(cases)])
-    units = [case.unit for case in cases]
-    weights = grouped_weights(units, rng, strata=strata, resamples=resamples)
+    patients = alone([case.patient for case in cases])
+    weights = grouped_weights(patients, rng, strata=strata, resamples=resamples)
     by_domain = {
         str(domain): _rows(
             [case for case in cases if case.domain == domain], weights[:, strata == domain]
@@ -288,7 +283,7 @@ def tabulate(
         cases=len(cases),
         seed=seed,
         source=source,
-        patients=len(set(units)),
+        patients=len(set(patients)),
         provenance=dict(provenance),
     )
 

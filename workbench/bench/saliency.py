@@ -164,7 +164,7 @@ def _cases(n: int | None, seed: int, radiographs: Radiographs | None) -> list[tu
     if n is not None:
         check_numbers(1, n=n)
     if radiographs is not None:
-        rows = radiographs.rows(None, seed, shown)
+        rows = radiographs.rows(n, seed, shown)
         every: list[tuple[CaseKey, str]] = [(key, name) for key, names in rows for name in names]
         return every[:n]
     count = 300 if n is None else n

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 
 from workbench._repr import short_repr
 from workbench.bench.loop import BenchTable
-from workbench.evaluation.intervals import Estimate, grouped_weights, ratio, wilson
+from workbench.evaluation.intervals import Estimate, alone, grouped_weights, ratio, wilson
 from workbench.figures.estimates import draw_estimate, name_rows
 from workbench.figures.numbers import fixed, method_name
 from workbench.figures.style import AMBER, BLUE, GRID, MUTED, VERMILION, new_axes, style
@@ -61,11 +61,6 @@ class MapScore:
     patient: str = ""
 
     __repr__ = short_repr
-
-    @property
-    def unit(self) -> str:
-        """What is resampled: the patient, or the phantom."""
-        return self.patient or str(self.seed)
 
 
 @dataclass(frozen=True)
@@ -277,7 +272,7 @@ def tabulate(
     rows += [_row(scores, name, True, rng) for name in fixed]
     rows.sort(key=lambda row: -(row.pointing.value or 0))
     known = {"drawn": drawn, "missed": missed, "seed": seed, "provenance": dict(provenance)}
-    known |= {"source": source, "patients": len({score.unit for score in scores})}
+    known |= {"source": source, "patients": len({score.patient or score.seed for score in scores})}
     return SaliencyTable(
         methods=tuple(row for row in rows if not row.baseline),
         baselines=tuple(row for row in rows if row.baseline),
@@ -290,7 +285,7 @@ def _row(
 ) -> SaliencyRow:
     own = [s for s in scores if s.method == name and s.kind == ("fixed" if baseline else "method")]
     other = [s for s in scores if s.method == name and s.kind == "other phrase"]
-    weights = grouped_weights([s.unit for s in own], rng)
+    weights = grouped_weights([s.patient for s in own], rng)
     asked = any(s.causal is not None for s in own)
     known = [s.similarity for s in own if s.similarity is not None]
     cases = Counter(s.finding for s in own)
@@ -314,7 +309,7 @@ def _row(
 
 def _pointing(scores: Sequence[MapScore]) -> Estimate:
     """Estimate how often maps point at the truth; patients with several images are resampled."""
-    units = [score.unit for score in scores]
+    units = alone([score.patient for score in scores])
     if len(set(units)) == len(units):
         return wilson(sum(score.pointing for score in scores), len(scores))
     weights = grouped_weights(units, np.random.default_rng(len(units)))

@@ -50,6 +50,11 @@ def stratified_weights(
     return weights
 
 
+def alone(groups: Sequence[str]) -> list[str]:
+    """Return the groups of cases; a case without one, "", becomes a group of its own."""
+    return [name or f"case {at}" for at, name in enumerate(groups)]
+
+
 def grouped_weights(
     groups: Sequence[str],
     rng: np.random.Generator,
@@ -59,8 +64,10 @@ def grouped_weights(
 ) -> np.ndarray:
     """Return (resamples, cases) float64: how often each case is drawn where groups are drawn.
 
-    All cases of a group, those of a patient, come together; each stratum is drawn in itself.
+    All cases of a group, those of a patient, come together; each stratum is drawn in itself. A
+    case without a group is one of its own.
     """
+    groups = alone(groups)
     first = {name: at for at, name in reversed(list(enumerate(groups)))}
     names = sorted(first, key=first.__getitem__)
     own = ["" if strata is None else strata[first[name]] for name in names]

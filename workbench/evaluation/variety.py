@@ -12,7 +12,7 @@ Source of the effective number: Hill, Ecology 1973 (order 1). The limit is this 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -91,12 +91,8 @@ def variety(predicted: ReportSet, pairs: Pairs) -> Variety | None:
     truth = [tuple(np.flatnonzero(pairs.reference[at] == present).tolist()) for at in rows]
     counts = Counter(texts)
     shares = np.array(list(counts.values())) / len(texts)
-    differing = _pairs(Counter(truth), len(texts))
-    together = sum(
-        _pairs(Counter(true for text, true in zip(texts, truth, strict=True) if text == one), count)
-        for one, count in counts.items()
-        if count > 1
-    )
+    every, agreeing = len(texts) ** 2, _alike(zip(texts, truth, strict=True))
+    differing, together = every - _alike(truth), _alike(texts) - agreeing
     sides = [side[rows] == present for side in (pairs.prediction, pairs.reference)]
     spread = [side.mean(0) * (1 - side.mean(0)) for side in sides]
     return Variety(
@@ -114,9 +110,9 @@ def variety(predicted: ReportSet, pairs: Pairs) -> Variety | None:
     )
 
 
-def _pairs(groups: Counter[tuple[int, ...]], total: int) -> int:
-    """Return how many pairs of `total` things are of two different groups."""
-    return (total**2 - sum(count**2 for count in groups.values())) // 2
+def _alike(things: Iterable[Hashable]) -> int:
+    """Return how many ordered pairs are alike, each thing with itself counted."""
+    return sum(count**2 for count in Counter(things).values())
 
 
 def _similarity(texts: Sequence[str]) -> float | None:

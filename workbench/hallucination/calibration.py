@@ -59,11 +59,6 @@ class JudgedCase:
     left_out: tuple[str, ...] = ()
     patient: str = ""
 
-    @property
-    def unit(self) -> str:
-        """What is resampled: the patient, or the phantom."""
-        return self.patient or f"{self.domain} {self.seed}"
-
 
 @dataclass(frozen=True, eq=False)
 class Calibration:

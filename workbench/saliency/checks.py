@@ -109,16 +109,21 @@ def energy(image_map: ImageMap, mask: np.ndarray) -> float:
     return float((positive * cover).sum(dtype=np.float64) / total) if total > 0 else 0.0
 
 
+def _inside(image_map: ImageMap, mask: np.ndarray) -> np.ndarray:
+    """Return the cells that are half covered by a mask; where none is, those that it touches."""
+    cover = _cover(image_map, mask)
+    return cover >= 0.5 if (cover >= 0.5).any() else cover > 0
+
+
 def overlap(image_map: ImageMap, mask: np.ndarray) -> float:
     """Return IoU of the mask's cells with as many of the greatest cells, in [0, 1].
 
     A cell belongs to the mask when half of it is covered; where no cell is, every touched one. A
     map without any spread has no greatest cells and overlaps nothing.
     """
-    cover = _cover(image_map, mask)
+    inside = _inside(image_map, mask)
     if np.ptp(image_map.values) == 0:
         return 0.0
-    inside = cover >= 0.5 if (cover >= 0.5).any() else cover > 0
     order = np.argsort(-image_map.values, axis=None, kind="stable")[: inside.sum()]
     chosen = np.zeros(inside.shape, bool)
     chosen.flat[order] = True
@@ -131,8 +136,7 @@ def at_quantile(image_map: ImageMap, mask: np.ndarray, quantile: float) -> tuple
     The cells of the mask are those of `overlap`, which takes as many cells as the mask has: there
     the size of the truth is given away, here it is not.
     """
-    cover = _cover(image_map, mask)
-    inside = cover >= 0.5 if (cover >= 0.5).any() else cover > 0
+    inside = _inside(image_map, mask)
     chosen = image_map.values > np.quantile(image_map.values, quantile)
     both, either = int((chosen & inside).sum()), int((chosen | inside).sum())
     return both / either, 2 * both / (both + either)
