@@ -112,11 +112,19 @@ def _lines(
     yield shared.table(rows, header=(*header, "omitted"))
     for name, item in card.averages.items():
         yield f"{name} F1 {item.f1.text()} over {len(item.members)} findings"
+    if card.variety is not None:
+        yield f"variety: {card.variety.said}"
+        spread = [(name, *pair) for name, pair in card.variety.spread.items()]
+        said = ", ".join(f"{name} {own:.2f} ({true:.2f})" for name, own, true in spread)
+        yield f"variance over reports (references): {said or 'nothing is stated'}"
+    yield "protocol"
+    yield from (shared.wrap(f"{name}: {line}") for name, line in card.protocol.items())
     for found in compared:
         difference = found.averages["macro"].difference
         yield f"{found.a} - {found.b}: macro F1 {difference.text()} on the same pairs"
         header, cells = found.table()
         yield shared.table(cells, header=header)
+        yield found.protocols
     if card.texts is not None:
         known = [f"{m.name} {m.value:.3f}" for m in card.texts.metrics if m.value is not None]
         missing = [m.name for m in card.texts.metrics if m.value is None]

@@ -18,9 +18,9 @@ from workbench._lazy import lazy_names
 if TYPE_CHECKING:
     from workbench.evaluation.comparison import Comparison as Comparison
     from workbench.evaluation.comparison import compare as compare
-    from workbench.evaluation.comparison import published_table as published_table
     from workbench.evaluation.counts import POLICIES as POLICIES
     from workbench.evaluation.intervals import Estimate as Estimate
+    from workbench.evaluation.published import published_table as published_table
     from workbench.evaluation.report_set import ReportSet as ReportSet
     from workbench.evaluation.report_set import read_reports as read_reports
     from workbench.evaluation.scorecard import ScoreCard as ScoreCard

@@ -1,6 +1,6 @@
-"""Two systems on the same references, and score cards beside published figures.
+"""Two systems on the same references.
 
-Two systems: only pairs that the policy can score for both are compared, finding by finding, so that
+Only pairs that the policy can score for both are compared, finding by finding, so that
 a system gains nothing by hedging on the hard cases; how many pairs that leaves is shown.
 Differences of F1 have percentile intervals of a bootstrap over patients in which both systems see
 the same resamples. McNemar's exact test asks, per finding, whether one system is right more often
@@ -8,31 +8,21 @@ where they disagree; Holm's correction keeps the chance of any false alarm at th
 findings. McNemar's test takes pairs as independent: with several reports of a patient trust the
 intervals. Sources: McNemar, Psychometrika 1947; Holm, Scand J Stat 1979; Efron and Tibshirani 1993,
 ch. 8.
-
-Published figures: the paper's two tables, with any number of score cards in them. A number that is
-not in a source named in `published.yaml` is unknown and shown as such. Compare with care: our
-labels come from another labeler, the test sets are not the same cases unless you scored the same
-cases, and the published average is named by its authors only as "average F1" (ours beside it is the
-macro F1 over the same findings).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from html import escape
-from importlib.resources import files
 from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
-import yaml
 from matplotlib.axes import Axes
 
 from workbench._repr import short_repr
 from workbench.backends.levels import TEXTS, needs
-from workbench.errors import InputError, OptionError, unknown_name
+from workbench.errors import InputError, OptionError
 from workbench.evaluation.counts import (
     AVERAGES,
     NOT_SCORED,
@@ -43,9 +33,10 @@ from workbench.evaluation.counts import (
     resampled_totals,
 )
 from workbench.evaluation.intervals import Estimate, estimate, holm, mcnemar
+from workbench.evaluation.protocol import differing
 from workbench.evaluation.scorecard import ScoreCard, Scoring, score
 from workbench.figures.estimates import draw_estimate, draw_forest, name_rows
-from workbench.figures.numbers import p_text, percent
+from workbench.figures.numbers import p_text
 from workbench.figures.style import BLUE, INK, VERMILION, new_axes, style
 from workbench.figures.tables import html_table
 
@@ -108,6 +99,8 @@ class Comparison:
         averages: "macro", "micro", "weighted" -> difference.
         pairs: how many ids both systems and the references have.
         left_out: ids that only one of the systems has.
+        protocol: line of the protocol cards that differs -> (of a, of b).
+        unknown: lines that are unknown in either.
     """
 
     a: str
@@ -119,6 +112,8 @@ class Comparison:
     left_out: tuple[str, ...] = field(repr=False)
     resamples: int
     seed: int
+    protocol: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)
+    unknown: tuple[str, ...] = field(default=(), repr=False)
 
     __repr__ = short_repr
 
@@ -135,6 +130,7 @@ class Comparison:
         for name in ("per_finding", "averages"):
             found[name] = {key: item.to_dict() for key, item in getattr(self, name).items()}
         found["left_out"] = len(self.left_out)
+        found["protocol"] = {"differ": dict(self.protocol), "unknown": list(self.unknown)}
         return found | {"resamples": self.resamples, "seed": self.seed}
 
     @style()
@@ -168,6 +164,13 @@ class Comparison:
         found = [item for item in self.per_finding.values() if item.n]
         return [*found, *self.averages.values()], len(found)
 
+    @property
+    def protocols(self) -> str:
+        """How far both were scored alike, in one sentence."""
+        differ = f"differ in: {', '.join(self.protocol)}" if self.protocol else "do not differ"
+        unknown = f"; unknown in either: {', '.join(self.unknown)}" if self.unknown else ""
+        return f"Protocols {differ}{unknown}."
+
     def table(self) -> tuple[list[str], list[list[Any]]]:
         """Return names of columns and rows of cells, for people; findings with a pair only."""
         names = [f"F1 {name} [95 %]" for name in (self.a, self.b)]
@@ -182,7 +185,10 @@ class Comparison:
     def _repr_html_(self) -> str:
         unscored = [name for name, item in self.per_finding.items() if not item.n]
         left = f"<p>No pair scored for both: {escape(', '.join(unscored))}.</p>" if unscored else ""
-        return html_table(*self.table()) + left
+        said = f"<p>{escape(self.protocols)}</p>"
+        rows = [(name, *pair) for name, pair in self.protocol.items()]
+        lines = html_table(["protocol", self.a, self.b], rows) if rows else ""
+        return html_table(*self.table()) + left + said + lines
 
 
 @needs(TEXTS)
@@ -219,7 +225,7 @@ def compare(
     both = (scored != NOT_SCORED).all(0)
     scored = np.where(both, scored, NOT_SCORED)
     counts, drawn = _counted(scored, first, a.resamples, a.seed)
-    averages = {}
+    averages: dict[str, FindingDifference] = {}
     for name, average in AVERAGES.items():
         sides = [_defined_for_both(side) if name == "macro" else side for side in (counts, drawn)]
         averages[name] = _difference(name, int(both.sum()), *map(average, sides))
@@ -233,6 +239,8 @@ def compare(
         left_out=left_out,
         resamples=a.resamples,
         seed=a.seed,
+        protocol=(lines := differing(a.protocol, b.protocol))[0],
+        unknown=lines[1],
     )
 
 
@@ -291,110 +299,3 @@ def _difference(
     a, b = (estimate(float(value), each, n) for value, each in zip(values, drawn, strict=True))
     found = estimate(float(values[0] - values[1]), drawn[0] - drawn[1], n)
     return FindingDifference(name, n, a, b, found, *test)
-
-
-AVERAGE = "average"
-
-
-@dataclass(frozen=True)
-class PublishedTable:
-    """Published figures and ours in one table.
-
-    Attributes:
-        cells: system -> row ("average" among them) -> estimate, where the number is known.
-        covered: system -> row -> what share of pairs was scored, for our own systems.
-        notes: system -> where its numbers come from, and what to mind.
-    """
-
-    title: str
-    findings: tuple[str, ...]
-    cells: Mapping[str, Mapping[str, Estimate]]
-    covered: Mapping[str, Mapping[str, float | None]]
-    notes: Mapping[str, str]
-
-    __repr__ = short_repr
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return F1, rows by system; NaN where it is unknown or undefined."""
-        values = {
-            system: {name: cell.value for name, cell in cells.items()}
-            for system, cells in self.cells.items()
-        }
-        return pd.DataFrame(values, index=[*self.findings, AVERAGE], dtype=float)
-
-    def _repr_html_(self) -> str:
-        rows = [
-            [name, *(self._cell(system, name) for system in self.cells)]
-            for name in (*self.findings, AVERAGE)
-        ]
-        notes = "".join(
-            f"<li>{escape(one)}: {escape(note)}</li>" for one, note in self.notes.items()
-        )
-        table = html_table(["F1", *self.cells], rows)
-        return f"<p><b>{escape(self.title)}</b></p>{table}<ul>{notes}</ul>"
-
-    def _cell(self, system: str, row: str) -> str:
-        cell = self.cells[system].get(row)
-        if cell is None:
-            return "not known"
-        share = self.covered.get(system, {}).get(row)
-        return cell.text() if share is None else f"{cell.text()}\n{percent(share)} scored"
-
-
-def published_table(
-    cards: Mapping[str, ScoreCard] | ScoreCard | None = None, *, table: str = "internal"
-) -> PublishedTable:
-    """Return a table of the paper, "internal" (MIMIC-CXR) or "external" (Open-i).
-
-    Score cards, one or several by name, are further columns.
-
-    Raises:
-        OptionError: there is no such table.
-    """
-    known = read_published()
-    if table not in known["tables"]:
-        raise OptionError(unknown_name("table", table, known["tables"]))
-    found = known["tables"][table]
-    findings = tuple(found["findings"])
-    cells: dict[str, dict[str, Estimate]] = {}
-    notes = {}
-    for system in found["systems"]:
-        numbers = (system["per_finding"] or {}) | {AVERAGE: system["average_f1"]}
-        cells[system["name"]] = {
-            row: Estimate(float(value), None, None, 0)
-            for row, value in numbers.items()
-            if value is not None
-        }
-        said = [known["sources"][system["source"]]["cite"]]
-        said += [f"average over {system['over']} findings", system.get("note")]
-        notes[system["name"]] = "; ".join(filter(None, said))
-    covered = {}
-    given = {cards.name: cards} if isinstance(cards, ScoreCard) else dict(cards or {})
-    for name, card in given.items():
-        unused = name if name not in cells else f"{name} (scored here)"
-        cells[unused], covered[unused] = _own_cells(card, findings)
-        notes[unused] = f"scored here, {len(card.pairs.ids):,} pairs, macro F1, {card.policy.name}"
-        if card.policy.name != found["policy"]:
-            notes[unused] += f" (the published figures are {found['policy']}: do not compare)"
-    return PublishedTable(found["title"], findings, cells, covered, notes)
-
-
-@cache
-def read_published() -> dict[str, Any]:
-    """Return the published figures as they are in `published.yaml`."""
-    text = (files("workbench.evaluation") / "published.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
-
-
-def _own_cells(
-    card: ScoreCard, findings: tuple[str, ...]
-) -> tuple[dict[str, Estimate], dict[str, float | None]]:
-    rows = {name: card.per_finding[name] for name in findings if name in card.per_finding}
-    cells = {name: row.f1 for name, row in rows.items()}
-    covered = {name: row.coverage for name, row in rows.items()}
-    if len(rows) == len(findings):
-        same = len(card.per_finding) == len(findings)
-        cells[AVERAGE] = card.averages["macro" if same else "macro of six"].f1
-        shares = [share for share in covered.values() if share is not None]
-        covered[AVERAGE] = float(np.mean(shares)) if shares else None
-    return cells, covered

@@ -38,6 +38,7 @@ from workbench.data.frames import within_source
 from workbench.data.manifest import Manifest
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.counts import NOT_SCORED, OUTCOMES, Pairs, Policy
+from workbench.evaluation.protocol import Origin, origin_of
 from workbench.findings import (
     CODE_CELLS,
     CODES,
@@ -64,6 +65,7 @@ class ReportSet:
         entries: id -> text, or finding -> code, or None where there is no text.
         findings: the findings a label table has columns for; None where any may occur.
         patients: id -> patient, where a patient column was asked for and is there.
+        origin: the run or the manifest behind it.
     """
 
     name: str
@@ -72,6 +74,7 @@ class ReportSet:
     entries: Mapping[str, str | Mapping[str, str] | None]
     findings: tuple[str, ...] | None = None
     patients: Mapping[str, str] | None = None
+    origin: Origin = field(default=Origin(), repr=False)
     _read: dict[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
 
     __repr__ = short_repr
@@ -129,7 +132,8 @@ def read_reports(
     if patient_column in columns:
         found = zip(ids, map(_text, frame[patient_column]), strict=True)
         patients = {key: who for key, who in found if who is not None}
-    return ReportSet(called, role, kind, entries, findings, patients)
+    origin = origin_of(source, frame, ids)
+    return ReportSet(called, role, kind, entries, findings, patients, origin)
 
 
 def _table(source: object, role: str) -> tuple[pd.DataFrame, str, str]:
@@ -153,9 +157,10 @@ def _results(folder: Path) -> Path:
     """Return the table of results of a run that has ended."""
     if (path := folder / "results.parquet").is_file():
         return path
-    begun = "the run has not ended; start it again, which resumes it"
-    none = "no run in this folder; expected what `workbench run` wrote"
-    raise InputError(f"{folder.name}: {begun if (folder / 'run.json').is_file() else none}")
+    said = "no run in this folder; expected what `workbench run` wrote"
+    if (folder / "run.json").is_file():
+        said = "the run has not ended; start it again, which resumes it"
+    raise InputError(f"{folder.name}: {said}")
 
 
 def _reports(frame: pd.DataFrame, said: str) -> pd.DataFrame:
@@ -211,10 +216,8 @@ def _long(frame: pd.DataFrame, ids: list[str], said: str) -> dict[str, dict[str,
             raise InputError(f"{said}, id {key!r}: {error}") from None
         code = _code(value, said, key, "code")
         if codes.setdefault(known, code) != code:
-            raise InputError(
-                f"{said} has two codes for {known} of id {key!r}: {codes[known]} and {code}; "
-                "keep one"
-            )
+            both = f"{codes[known]} and {code}; keep one"
+            raise InputError(f"{said} has two codes for {known} of id {key!r}: {both}")
     return entries
 
 
@@ -231,10 +234,8 @@ def _from_mapping(source: Mapping[Any, Any], role: str, name: str) -> ReportSet:
         elif value is None or isinstance(value, (str, float)):
             entries[key] = _text(value)
         else:
-            raise InputError(
-                f"expected {role} as id -> text or id -> {{finding: code}}; "
-                f"id {key!r} has {type(value).__name__}"
-            )
+            got = f"id {key!r} has {type(value).__name__}"
+            raise InputError(f"expected {role} as id -> text or id -> {{finding: code}}; {got}")
     given = [entry for entry in entries.values() if entry is not None]
     kinds = {"texts" if isinstance(entry, str) else "labels" for entry in given} or {"texts"}
     if len(kinds) > 1:
@@ -251,9 +252,8 @@ def _read_file(path: Path, role: str) -> pd.DataFrame:
     except (ValueError, OSError) as error:
         # what pyarrow raises for broken files, and an InputError, are ValueErrors
         kind = "a Parquet file" if packed else "a CSV file in UTF-8"
-        raise InputError(
-            f"{path.name} cannot be read as {kind} ({error}); save it again and retry"
-        ) from None
+        said = f"{path.name} cannot be read as {kind} ({error}); save it again and retry"
+        raise InputError(said) from None
 
 
 def _ids(values: Iterable[Any], said: str) -> list[str]:

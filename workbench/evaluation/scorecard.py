@@ -43,6 +43,7 @@ from workbench.evaluation.counts import (
     why_not_scored,
 )
 from workbench.evaluation.intervals import Estimate
+from workbench.evaluation.protocol import protocol_of
 from workbench.evaluation.report_set import (
     NO_PREDICTION,
     NO_REFERENCE,
@@ -80,6 +81,7 @@ class ScoreCard:
         provenance: where the inputs came from, and versions.
         texts: metrics of the wording, where asked for.
         variety: how different the predictions are from patient to patient; None for labels.
+        protocol: the protocol card, name of a line -> what is known.
     """
 
     name: str
@@ -94,6 +96,7 @@ class ScoreCard:
     provenance: Mapping[str, Any] = field(repr=False)
     texts: TextMetrics | None = field(repr=False)
     variety: Variety | None = field(repr=False)
+    protocol: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     __repr__ = short_repr
 
@@ -141,6 +144,7 @@ class ScoreCard:
         result |= {"patients": len(set(self.pairs.patients)), "rows": self.statuses}
         result |= {"resamples": self.resamples, "seed": self.seed}
         result |= {"warnings": list(self.warnings), "provenance": dict(self.provenance)}
+        result["protocol"] = dict(self.protocol)
         result["variety"] = None if self.variety is None else self.variety.to_dict()
         return result | {"text_metrics": None if self.texts is None else self.texts.to_dict()}
 
@@ -177,6 +181,7 @@ class ScoreCard:
             f"<h2>Finding by finding</h2>{self._table()}"
             + (f'<p class="muted">{escape(self.variety.said)}</p>' if self.variety else "")
             + (f'<p class="muted">Rows in: {escape(came)}.</p>' if came else "")
+            + html_table(("protocol", self.name), list(self.protocol.items()))
         )
 
     def _table(self) -> str:
@@ -277,6 +282,7 @@ def score(
         provenance=provenance,
         texts=_measure(predicted, expected, pairs) if text_metrics else None,
         variety=variety(predicted, pairs),
+        protocol=protocol_of(predicted, expected, pairs, chosen, patients=known),
     )
     return replace(card, warnings=_warnings(card, known))
 

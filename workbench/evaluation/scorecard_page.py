@@ -15,8 +15,9 @@ from typing import Any, cast
 from matplotlib.figure import Figure
 
 from workbench._tables import neutral
-from workbench.evaluation.comparison import Comparison, published_table
+from workbench.evaluation.comparison import Comparison
 from workbench.evaluation.counts import FindingRow
+from workbench.evaluation.published import published_table
 from workbench.evaluation.scorecard import ScoreCard
 from workbench.figures.numbers import fixed, percent
 from workbench.figures.page import PAGE_STYLE, embedded_png, html_page, save_files
@@ -75,6 +76,7 @@ def _page(
             "Figure: for each finding, counts of reference code (present, absent, uncertain, not "
             f"mentioned) by prediction code, {len(card.pairs.ids):,} pairs",
         ),
+        _variety(card),
         *(
             _compared(found, figures[f"comparison-{at}"])
             for at, found in enumerate(compared, start=1)
@@ -103,6 +105,18 @@ def _omissions(card: ScoreCard) -> str:
         return f"{text}<p>No finding is present in the references.</p>"
     names = ("finding", "omitted", "present in the references", "rate [95 %]")
     return text + html_table(names, rows)
+
+
+def _variety(card: ScoreCard) -> str:
+    if card.variety is None:
+        return ""
+    spread = card.variety.spread.items()
+    rows = [(name, fixed(own, 3), fixed(true, 3)) for name, (own, true) in spread]
+    head = ("finding", "variance over reports", "variance over references")
+    return (
+        "<h2>How different the reports are</h2><p>Whether a finding is stated, 0 or 1: what is "
+        "said of all images alike has no variance.</p>" + html_table(head, rows)
+    )
 
 
 def _compared(found: Comparison, figure: Figure) -> str:

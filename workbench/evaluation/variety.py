@@ -75,7 +75,8 @@ class Variety:
             f"; {share:.0%} of pairs of patients whose references differ got the same text"
         )  # fmt: skip
         return (
-            f"{self.distinct:,} distinct reports of {self.reports:,} patients, as varied as "
+            f"{self.distinct:,} distinct reports of {self.reports:,} patients "
+            f"({self.distinct / self.reports:.0%}), as varied as "
             f"{self.effective:.1f} equally frequent ones{alike}{same}."
         )
 

@@ -23,10 +23,12 @@ No word of a report stands in the code; the lexicon has them all.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.resources import files
 from itertools import pairwise
 
 from workbench.errors import InputError
@@ -86,6 +88,16 @@ def label(text: str) -> Labels:
 def divide(text: str) -> tuple[Section, ...]:
     """Divide a report into its sections, as `label` does; every character is in exactly one."""
     return lexicon().headings.divide(text)
+
+
+@cache
+def labeler_version() -> str:
+    """Return a hash of the rules and their lexicon, 64 hexadecimal digits."""
+    home = files("workbench.reports")
+    every = (*home.iterdir(), *(home / "lexicons").iterdir())
+    read = [item for item in every if item.name.endswith((".py", ".yaml"))]
+    parts = (item.read_bytes() for item in sorted(read, key=lambda item: item.name))
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def _stating(text: str, words: Lexicon) -> Iterator[tuple[str, int]]:

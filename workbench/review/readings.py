@@ -39,6 +39,7 @@ from workbench.findings import (
     UNCERTAIN,
 )
 from workbench.reports import label
+from workbench.reports.labeler import labeler_version
 from workbench.reports.lexicon import lexicon
 
 FILE = "readings.parquet"
@@ -157,12 +158,9 @@ def read_texts(texts: pd.Series, *, folder: Path | None = None, show: bool = Fal
 @cache
 def reader_version() -> str:
     """Return a hash of the reader and its lexicon, 64 hexadecimal digits."""
-    home = files("workbench.reports")
-    every = (*home.iterdir(), *(home / "lexicons").iterdir())
-    read = [item for item in every if item.name.endswith((".py", ".yaml"))]
-    parts = [item.read_bytes() for item in sorted(read, key=lambda item: item.name)]
-    parts.append(files("workbench.review").joinpath("readings.py").read_bytes())
-    return hashlib.sha256(b"\0".join((*parts, "|".join(FINDINGS).encode()))).hexdigest()
+    own = files("workbench.review").joinpath("readings.py").read_bytes()
+    parts = (labeler_version().encode(), own, "|".join(FINDINGS).encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def _key(text: str) -> bytes:
