@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import find_objects, label
 
 from workbench.data.columns import FINDING_COLUMNS
 from workbench.data.manifest import Manifest
@@ -34,6 +35,7 @@ class Case:
         sections: "findings", "impression" -> text of a radiograph as it was written.
         load: returns the image.
         regions: returns finding -> boolean (H, W) of the image, where masks or boxes are known.
+        marked: finding -> (n, 4) boxes that are known as such; see `boxes`.
         drawn: returns the phantom behind it; None for a real radiograph.
         domain: the source of a row, or that of the phantom.
         seed: of what is drawn at random about it; of the phantom, where it is one.
@@ -45,6 +47,7 @@ class Case:
     sections: Mapping[str, str]
     load: Callable[[], Radiograph] = field(repr=False)
     regions: Callable[[], Mapping[str, np.ndarray]] = field(repr=False, default=dict)
+    marked: Mapping[str, np.ndarray] = field(repr=False, default_factory=dict)
     drawn: Callable[[], Phantom] | None = field(repr=False, default=None)
     domain: str = ""
     seed: int = 0
@@ -63,6 +66,14 @@ class Case:
     def masks(self) -> Mapping[str, np.ndarray]:
         """Where it is known to be: finding -> boolean (H, W) of the image, made anew."""
         return self.regions()
+
+    @property
+    def boxes(self) -> Mapping[str, np.ndarray]:
+        """Where it is known to be: finding -> (n, 4) left, top, right, bottom in original pixels.
+
+        They are the boxes that were drawn, else those around each part of a mask.
+        """
+        return boxes_of(self.masks) | dict(self.marked)
 
     @property
     def phantom(self) -> Phantom:
@@ -128,6 +139,7 @@ def row_case(manifest: Manifest, row: int, *, seed: int = 0) -> Case:
         sections={name: str(text) for name, text in texts.items() if isinstance(text, str)},
         load=lambda: load_radiograph(path),
         regions=lambda: manifest_regions(values, path, manifest.root),
+        marked=_marked(values),
         domain=str(values["source"]),
         seed=seed,
     )
@@ -137,6 +149,32 @@ def located(values: Mapping[str, Any]) -> set[str]:
     """Return the findings that a row of a manifest has boxes or masks of."""
     marks = [*(from_cell(values["boxes"]) or ()), *(from_cell(values["masks"]) or ())]
     return {str(one["finding"]) for one in marks if one.get("finding")}
+
+
+def boxes_of(masks: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return finding -> (n, 4) left, top, right, bottom around each part of a mask.
+
+    Parts of less than a hundredth of the largest are left out.
+    """
+    found = {}
+    for name, mask in masks.items():
+        parts = np.asarray(label(mask)[0])  # type: ignore[index]  (an array and a number)
+        sizes = np.bincount(parts.ravel())[1:]
+        spans = zip(find_objects(parts), sizes, strict=True)
+        kept = [span for span, size in spans if 100 * size >= max(sizes)]
+        edges = [(x.start, y.start, x.stop, y.stop) for y, x in kept]
+        found[name] = np.array(edges, float).reshape(-1, 4)
+    return found
+
+
+def _marked(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    found: dict[str, list] = {}
+    for box in from_cell(values["boxes"]) or ():
+        if box.get("finding"):
+            x, y = float(box["x"]), float(box["y"])
+            edges = (x, y, x + float(box["width"]), y + float(box["height"]))
+            found.setdefault(str(box["finding"]), []).append(edges)
+    return {name: np.array(boxes) for name, boxes in found.items()}
 
 
 def manifest_regions(

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from workbench.backends.cxr_llava import CxrLlavaReader
 from workbench.backends.endpoint import EndpointWriter, is_endpoint
-from workbench.backends.families import find_prompts
+from workbench.backends.families import boxes_in, find_boxes, find_prompts
 from workbench.backends.levels import READER, needs
 from workbench.backends.reader import Reader
 from workbench.backends.vlm_reader import VlmReader, is_vlm, load_vlm
@@ -43,6 +43,7 @@ from workbench.model.prompt import Message, Prompts
 from workbench.model.source import names_of, resolve_source
 from workbench.radiograph import InputWarning
 from workbench.radiograph.contract import domain_warning
+from workbench.reports.boxes import BoxConvention, WrittenBoxes, whole
 from workbench.trace import Trace, record_trace
 
 
@@ -104,6 +105,7 @@ def load_model(
     if is_endpoint(source):
         model = EndpointModel(str(source), _named(name), allow_remote=allow_remote)
         model.prompts = find_prompts(prompts, _named(name))
+        model.box_convention = find_boxes(None, _named(name))
         return model
     if name is not None or allow_remote:
         raise OptionError("name and allow_remote belong to the address of an endpoint")
@@ -115,6 +117,8 @@ def load_model(
     else:
         model = CxrLlavaModel(load_checkpoint(source, revision=revision, **options))
     model.prompts = asked
+    family = getattr(model.network.config, "model_type", "")
+    model.box_convention = find_boxes(None, *names_of(found), family=family)
     return model
 
 
@@ -268,6 +272,34 @@ class ChestXrayModel(Reader):
         """
         seen = self._look(image)
         return [self._job(seen, messages, task, settings) for task, messages, settings in asked]
+
+    def boxes(
+        self,
+        image: object,
+        answer: Generation | str,
+        *,
+        convention: str | BoxConvention | None = None,
+        processed: tuple[int, int] | None = None,
+    ) -> WrittenBoxes:
+        """Read the boxes that the model wrote about an image, in original pixels.
+
+        Args:
+            image: what the answer is about.
+            answer: a Generation of this model, or its text.
+            convention: how boxes are written: a name of `backends/boxes.yaml` or a
+                `workbench.reports.BoxConvention`; `.box_convention` when None, and where that is
+                not known, that of tokens which only one model writes.
+            processed: (rows, columns) of the picture that the server of an endpoint makes of the
+                whole image.
+
+        Raises:
+            OptionError: the text holds boxes, and how they are meant, or the size of the picture
+                that they count in, is not known; the message lists what is possible.
+        """
+        radiograph = as_radiograph(image)
+        known = find_boxes(convention) or self.box_convention
+        made = self.processed(radiograph) if processed is None else whole(radiograph, processed)
+        return boxes_in(str(answer), radiograph, known, made, name=self.identity.id)
 
     @needs(READER)
     def encode(self, image: object) -> Float[torch.Tensor, "N D"]:

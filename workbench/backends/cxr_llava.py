@@ -19,6 +19,7 @@ from workbench.model.llava import CxrLlavaForConditionalGeneration
 from workbench.model.load import LoadedCheckpoint
 from workbench.model.vision import VisionTower
 from workbench.radiograph import FitGeometry, InputContract, Radiograph
+from workbench.reports.boxes import Processed
 
 
 class CxrLlavaReader(Reader):
@@ -76,6 +77,10 @@ class CxrLlavaReader(Reader):
 
     def contract(self, image: Radiograph) -> InputContract:
         return image.contract
+
+    def processed(self, image: Radiograph) -> Processed:
+        frame = self.geometry(image)
+        return Processed(frame, (frame.size, frame.size))
 
     def geometry(self, image: Radiograph) -> FitGeometry:
         return self.processor.geometry(image)

@@ -1,7 +1,8 @@
 """What differs between families of transformers models and cannot be read from a checkpoint.
 
 Keys are `config.model_type`. A family that is not here works where the checks of
-`workbench.backends.checks` pass. What models are asked with stands in `prompts.yaml`.
+`workbench.backends.checks` pass. What models are asked with stands in `prompts.yaml`, how they
+write boxes in `boxes.yaml`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
 import yaml
 
-from workbench.errors import OptionError, did_you_mean
+from workbench.errors import OptionError, did_you_mean, unknown_name
 from workbench.model.prompt import PUBLISHED_PROMPTS, Prompts
+from workbench.radiograph import Radiograph
+from workbench.reports.boxes import BoxConvention, Processed, WrittenBoxes, read_boxes
 
 #: Token type of text that the model writes, where it is not that of the prompt's text. Paligemma's
 #: prompt looks both ways (type 0); what it writes must not, or logits are wrong in silence.
@@ -33,8 +37,48 @@ TESTED = frozenset(
 
 
 @cache
-def _registry() -> Mapping[str, Mapping[str, Any]]:
-    return yaml.safe_load((files("workbench.backends") / "prompts.yaml").read_text("utf-8"))
+def _registry(name: str = "prompts.yaml") -> Mapping[str, Mapping[str, Any]]:
+    return yaml.safe_load((files("workbench.backends") / name).read_text("utf-8"))
+
+
+@cache
+def box_conventions() -> Mapping[str, BoxConvention]:
+    """Return how models write boxes: name -> convention."""
+    found = {}
+    for name, entry in _registry("boxes.yaml").items():
+        fields = {k: v for k, v in entry.items() if k in BoxConvention.__dataclass_fields__}
+        if "source" in entry:
+            fields["source"] = f"{entry['source']}, read {entry['read']}"
+        found[name] = BoxConvention(name, **fields)
+    return found
+
+
+def find_boxes(
+    given: str | BoxConvention | None, *names: str, family: str = ""
+) -> BoxConvention | None:
+    """Return how a model writes boxes: as said, else as known of its hub ids, else of its family.
+
+    Args:
+        given: a name of `boxes.yaml`, or a convention.
+        names: hub ids of the model and of what it was made from, the nearest first.
+        family: `config.model_type`.
+
+    Raises:
+        OptionError: there is no such name.
+    """
+    known = box_conventions()
+    if isinstance(given, BoxConvention):
+        return given
+    if given is not None:
+        if given not in known:
+            raise OptionError(unknown_name("convention of boxes", given, known))
+        return known[given]
+    entries = _registry("boxes.yaml").items()
+    for name in names:
+        for key, entry in entries:
+            if name.lower() in [one.lower() for one in entry.get("models", ())]:
+                return known[key]
+    return next((known[key] for key, e in entries if family in e.get("families", ())), None)
 
 
 def find_prompts(given: str | Prompts | None, *names: str) -> Prompts:
@@ -64,3 +108,25 @@ def find_prompts(given: str | Prompts | None, *names: str) -> Prompts:
     del entry["models"]
     source = f"{entry.pop('source')}, read {entry.pop('read')}"
     return Prompts(name, source, **entry)
+
+
+def boxes_in(
+    text: str,
+    image: Radiograph,
+    convention: BoxConvention | None,
+    processed: Processed | None,
+    *,
+    name: str,
+) -> WrittenBoxes:
+    """Read the boxes of a text by a model; see `ChestXrayModel.boxes`."""
+    every = [*box_conventions().values()]
+    known = convention or next((one for one in every if one.marks and one.marks in text), None)
+    found = read_boxes(text, image, known, processed)
+    if known is None and len(found.raw):
+        high = np.nanmax(np.where(np.isfinite(found.raw), found.raw, 0))
+        allowed = [one.name for one in every if one.full is None or high <= one.full]
+        raise OptionError(
+            f"the text holds {len(found.raw):,} boxes, and how {name} writes boxes is not known; "
+            f"say it with convention=, which may by these numbers be one of {', '.join(allowed)}"
+        )
+    return found

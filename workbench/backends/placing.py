@@ -24,9 +24,7 @@ from PIL import Image
 from workbench._repr import short_repr
 from workbench.errors import CheckpointError
 from workbench.radiograph import FitGeometry
-
-#: Side of the square that geometry is stated for; any number would do.
-_SQUARE = 1024
+from workbench.radiograph.fit import box_geometry
 
 #: Ramps along each axis that show where a pixel comes from.
 _RAMPS = 8
@@ -79,12 +77,7 @@ class Placement:
     @cached_property
     def geometry(self) -> FitGeometry:
         """The grid's place in the original: what is seen fills the square."""
-        left, top, right, bottom = self.seen
-        tall, wide = _SQUARE / (bottom - top), _SQUARE / (right - left)
-        return FitGeometry(
-            self.size, _SQUARE, "crop",
-            (self.size[0] * tall, self.size[1] * wide), (top * tall, left * wide),
-        )  # fmt: skip
+        return box_geometry(self.size, tuple(self.seen.tolist()))
 
     @cached_property
     def shares(self) -> np.ndarray:
@@ -127,6 +120,43 @@ def fit_of(
     if len(shape) != 4 or shape[0] != 1 or np.isnan(points).any():
         return loss, 1.0
     return loss, float(spans[0] / shape[3] / (spans[1] / shape[2]))
+
+
+def frame_of(
+    pixels_of: Callable[[Image.Image], torch.Tensor], size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """Return the box that what a processor makes of a picture covers, in original pixels.
+
+    Of one picture it includes the padding, which lies beyond the original; of several it is what
+    they show together. Arguments are those of `pixel_points`.
+    """
+    points, gain = pixel_points(pixels_of, size, ramps=1)
+    extent = np.array([size[1], size[0]], float)
+    if points.ndim == 5 and points.shape[0] == 1:
+        strong = np.abs(gain) > 0.98 * np.abs(gain).max((2, 3), keepdims=True)
+        points[~strong] = np.nan  # where image and padding are mixed
+        ends = [_ends(np.moveaxis(points[0, ..., n], 2 - n, -1)) for n in (0, 1)]
+    else:
+        flat = points.reshape(-1, 2)
+        middle, half = np.nanmean(flat, 0), np.nanstd(flat, 0) * math.sqrt(3)
+        ends = [
+            (m - h, m + h) if h < 0.495 * e else (0.0, e)
+            for m, h, e in zip(middle, half, extent, strict=True)
+        ]
+    (left, right), (top, bottom) = ends
+    return float(left), float(top), float(right), float(bottom)
+
+
+def _ends(places: np.ndarray) -> tuple[float, float]:
+    """Return where the first pixel of lines (..., n) begins and the last ends, from their middles.
+
+    A straight line through the inner half of those known: near its edges a picture is blurred.
+    """
+    known = (~np.isnan(places)).sum((0, 1))
+    at = np.flatnonzero(known)
+    inner = at[len(at) // 4 : max(len(at) - len(at) // 4, 2)]
+    step, first = np.polyfit(inner, np.nansum(places, (0, 1))[inner] / known[inner], 1)
+    return first - step / 2, first + (len(known) - 0.5) * step
 
 
 def pixel_points(

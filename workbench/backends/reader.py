@@ -27,6 +27,7 @@ from workbench.model.card import ModelCard
 from workbench.model.placement import device_of
 from workbench.model.prompt import Message, Prompts
 from workbench.radiograph import FitGeometry, InputContract, Radiograph
+from workbench.reports.boxes import BoxConvention, Processed
 
 #: An image as a model takes it: what its `processor` returns for a radiograph, with an axis in
 #: front, float32. Of CXR-LLaVA that is the square that it sees, normalised; of other models the
@@ -142,6 +143,8 @@ class Writer(ABC):
     processor: Any
     #: What analyses may ask of it, see `workbench.backends.levels`.
     level: str = "writer"
+    #: How it writes boxes; None where that is not known.
+    box_convention: BoxConvention | None = None
 
     @property
     def identity(self) -> ModelIdentity:
@@ -161,6 +164,10 @@ class Writer(ABC):
     def contract(self, image: Radiograph) -> InputContract:
         """Return what is known of an image, and what fitting it to this model costs."""
         return image.contract.fitted_by(float("nan"))  # not known, unless a reader says it
+
+    def processed(self, image: Radiograph) -> Processed | None:
+        """Return the picture that the model's processor makes of an image, with its padding."""
+        return None  # not known, unless a reader says it
 
     def job(
         self,

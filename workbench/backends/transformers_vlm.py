@@ -27,13 +27,15 @@ from transformers import BatchFeature, Cache, PreTrainedModel, ProcessorMixin
 from workbench._repr import short_repr
 from workbench.backends.attending import own_value, watch_attention
 from workbench.backends.families import WRITTEN_TOKEN_TYPE
-from workbench.backends.placing import Placement, fit_of, pixel_points, place
+from workbench.backends.placing import Placement, fit_of, frame_of, pixel_points, place
 from workbench.backends.reader import Pixels, picture_of
 from workbench.backends.vlm_processor import render
 from workbench.errors import CheckpointError
 from workbench.generation.engine import pixels_sha256
 from workbench.model.placement import device_of
 from workbench.model.prompt import IMAGE_MARK, Message
+from workbench.radiograph.fit import box_geometry
+from workbench.reports.boxes import Processed
 
 #: What a network gets for one image or several, by name; "pixel_values" among it.
 Inputs = Mapping[str, torch.Tensor]
@@ -106,6 +108,7 @@ class Vlm:
         self._inputs: OrderedDict[str, Inputs] = OrderedDict()
         self._places = lru_cache(_KEPT)(self._place)
         self._fits = lru_cache(_KEPT)(self._fit)
+        self._pictures = lru_cache(_KEPT)(self._picture)
         made = self._plain(Image.new("RGB", (64, 64)))
         ids = made["input_ids"][0].tolist()
         if "pixel_values" not in made or self.image_id not in ids:
@@ -236,6 +239,19 @@ class Vlm:
 
     def _fit(self, size: tuple[int, int]) -> tuple[float, float]:
         return fit_of(lambda one: self._plain(one)["pixel_values"], size)
+
+    def _picture(self, size: tuple[int, int]) -> Processed:
+        """Return the picture that the processor makes of an image of a size."""
+        frame = frame_of(lambda one: self._plain(one)["pixel_values"], size)
+        made = self._plain(Image.new("RGB", (size[1], size[0])))
+        shape, pixels = made["pixel_values"].shape, None
+        if "image_grid_thw" in made:
+            side = cast(Any, self.own_processor).image_processor.patch_size
+            rows, columns = made["image_grid_thw"][0, 1:].tolist()
+            pixels = rows * side, columns * side
+        elif len(shape) == 4 and shape[0] == 1:
+            pixels = int(shape[2]), int(shape[3])
+        return Processed(box_geometry(size, frame), pixels)
 
     def placement(self, pixels: Pixels) -> Placement:
         """Return where the image's tokens lie in the original; found once for each size of image.

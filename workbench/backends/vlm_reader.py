@@ -40,6 +40,7 @@ from workbench.model.placement import (
 from workbench.model.source import CheckpointSource, terms_for
 from workbench.model.weights import find_weights, hash_weights, read_object
 from workbench.radiograph import FitGeometry, InputContract, Radiograph
+from workbench.reports.boxes import Processed
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,9 @@ class VlmReader(Vlm, Reader):
 
     def contract(self, image: Radiograph) -> InputContract:
         return image.contract.fitted_by(*self.fit(image.size))
+
+    def processed(self, image: Radiograph) -> Processed:
+        return self._pictures(image.size)
 
     def geometry(self, image: Radiograph) -> FitGeometry:
         return self.placement(self.processor(image)[None]).geometry

@@ -5,6 +5,7 @@
     wb.evaluation.compare(card, other)                  two systems on the same references
     wb.evaluation.compare("runs/a", "runs/b", table)    two models over one manifest
     wb.evaluation.published_table(card)                 the paper's tables, with ours beside
+    wb.evaluation.score_boxes(boxes, cases)             boxes of texts against true ones
 
 Everything is imported on first use. Models against known truth: `workbench.bench`.
 """
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING
 from workbench._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from workbench.evaluation.boxes import BoxScores as BoxScores
+    from workbench.evaluation.boxes import score_boxes as score_boxes
     from workbench.evaluation.comparison import Comparison as Comparison
     from workbench.evaluation.comparison import compare as compare
     from workbench.evaluation.counts import POLICIES as POLICIES

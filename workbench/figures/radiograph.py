@@ -72,6 +72,47 @@ def draw_masks(
     return ax
 
 
+#: More boxes than these hide the image; a figure shows the first of them.
+MOST_BOXES = 60
+
+
+def draw_boxes(
+    pixels: np.ndarray,
+    boxes: np.ndarray,
+    names: Sequence[str],
+    *,
+    truth: Mapping[str, np.ndarray] | None = None,
+    ax: Axes | None = None,
+    title: str = "",
+) -> Axes:
+    """Draw an image with boxes in the colours of findings; true ones are dashed.
+
+    Args:
+        pixels: (H, W) in [0, 1], 1 white.
+        boxes: (N, 4) left, top, right, bottom in pixels; the first `MOST_BOXES` are drawn.
+        names: finding of each; "" for none.
+        truth: name -> (n, 4).
+    """
+    if len(boxes) > MOST_BOXES:
+        title = f"{title}  the first {MOST_BOXES} of {len(boxes):,} boxes".strip()
+    own = list(zip(names, boxes, ["-"] * MOST_BOXES, strict=False))
+    true = [(name, box, "--") for name, group in (truth or {}).items() for box in group]
+    masks: dict[str, np.ndarray] = {}
+    for name, box, _ in own + true:
+        left, top, right, bottom = np.rint(box).astype(int)
+        mask = masks.setdefault(name or "unnamed", np.zeros(pixels.shape, bool))
+        mask[top : max(bottom, top + 1), left : max(right, left + 1)] = True
+    ax = draw_masks(pixels, {}, ax=ax, title=title)
+    for name, (left, top, right, bottom), line in own + true:
+        for colour, width in (("black", 3.6), (COLOURS.get(name, OTHER), 1.8)):
+            look = {"fill": False, "edgecolor": colour, "linewidth": width, "linestyle": line}
+            # pixel i is drawn around i
+            corner = (left - 0.5, top - 0.5)
+            ax.add_patch(Rectangle(corner, right - left, bottom - top, **look))
+    _write_names(ax, masks)
+    return ax
+
+
 def check_sizes(pixels: np.ndarray, masks: Mapping[str, np.ndarray]) -> None:
     """Raise InputError where a mask does not have the shape of the image."""
     for name, mask in masks.items():

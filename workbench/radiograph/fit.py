@@ -13,6 +13,7 @@ Coordinates are continuous and measured from the top left corner of an image: pi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -125,6 +126,22 @@ def fit_geometry(height: int, width: int, size: int, fit: str = "crop") -> FitGe
     rows, columns = (new_long, new_short) if height >= width else (new_short, new_long)
     offset = (abs(rows - size) // 2, abs(columns - size) // 2)
     return FitGeometry((height, width), size, fit, (rows, columns), offset)
+
+
+def box_geometry(
+    original_size: tuple[int, int], box: tuple[float, float, float, float], size: int = 1024
+) -> FitGeometry:
+    """Return the geometry under which a box fills the square.
+
+    Args:
+        original_size: (rows, columns).
+        box: (left, top, right, bottom) in original pixels; beyond the image where it is padded.
+        size: side of the square; any number would do.
+    """
+    left, top, right, bottom = box
+    tall, wide = size / (bottom - top), size / (right - left)
+    numbers: Any = (original_size[0] * tall, original_size[1] * wide), (top * tall, left * wide)
+    return FitGeometry(original_size, size, "crop", *numbers)  # parts of pixels
 
 
 def fit_pixels(pixels: np.ndarray, size: int, fit: str = "crop") -> np.ndarray:
