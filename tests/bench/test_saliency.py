@@ -277,6 +277,15 @@ def test_slow_methods_are_run_on_a_part_of_the_cases(ordered):
     assert cases == {"attention": 40, "occlusion": 10}
 
 
+@pytest.mark.parametrize(
+    ("n", "slow", "checked"), [(1, 1, 1), (9, 9, 1), (60, 30, 6), (96, 48, 10), (300, 48, 10)]
+)
+def test_small_tables_are_cheap_by_default(n, slow, checked, ordered):
+    _, orders = ordered(n, methods=("attention", "occlusion"))
+    assert sum("occlusion" in order.methods for order in orders) == slow
+    assert sum(order.check for order in orders) == checked
+
+
 def test_slow_methods_can_be_run_on_all(ordered):
     _, orders = ordered(40, methods=("occlusion",), slow_cases=99)
     assert all(order.methods == ("occlusion",) for order in orders)

@@ -58,8 +58,8 @@ def test_shares_by_hand(table):
     assert good.iou.value == 0.5
     assert good.seconds == 3.0, "the median"
     assert bad.pointing.value == 0.25
-    assert bad.other_phrase.value == 0.5
-    assert bad.other_phrase.n == 4
+    assert (bad.other_phrase.pointing.value, bad.other_phrase.pointing.n) == (0.5, 4)
+    assert bad.other_phrase.energy.value == 0.5
     assert good.other_phrase is None
     assert bad.seconds == 2.5, "other phrases are not counted"
 
@@ -92,8 +92,32 @@ def test_verdict_is_that_of_the_mean_similarity(table):
 
 
 def test_per_finding_by_hand(table):
-    assert table.methods[0].per_finding == {"nodule": (1, 2), "edema": (2, 2)}
-    assert table.baselines[0].per_finding == {"nodule": (0, 2), "edema": (2, 2)}
+    found = table.per_finding()
+    assert found.loc["good", "pointing"].to_dict() == {"nodule": 0.5, "edema": 1.0}
+    assert found.loc["good", "energy"].to_dict() == pytest.approx({"nodule": 0.1, "edema": 0.5})
+    assert found.loc["lung prior", "pointing"].to_dict() == {"nodule": 0.0, "edema": 1.0}
+    assert set(found["cases"]) == {2}
+
+
+def test_causal_cases_are_measured_alone():
+    causal = {0: True, 1: None, 2: False, 3: True}
+    scores = [
+        score(name, kind, hit=at == 3, energy=0.1 * at, f1=0.2 * at, causal=causal[at])
+        for at in causal
+        for name, kind in (("good", "method"), ("lung prior", "fixed"))
+    ]
+    table = table_of(scores, ("good",))
+    for row in table.to_dict()["methods"] + table.to_dict()["baselines"]:
+        assert (row["cases"], row["causal"]["cases"]) == (4, 2)
+        assert (row["pointing"], row["causal"]["pointing"]) == (0.25, 0.5)
+        assert row["causal"]["low"] < 0.5 < row["causal"]["high"]
+        assert row["causal"]["energy"] == pytest.approx(0.15)
+        assert row["causal"]["f1"] == pytest.approx(0.3)
+    assert "in the 2 whose report turns round" in str(table)
+    assert table.to_frame().loc["good", "causal_cases"] == 2
+    nobody = table_of([score("good")], ("good",))
+    assert nobody.to_dict()["methods"][0]["causal"] is None
+    assert "turns round" not in str(nobody)
 
 
 def test_cases_are_drawn_less_missed(table):

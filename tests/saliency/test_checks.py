@@ -111,6 +111,40 @@ def test_cells_above_a_quantile_by_hand(toys):
     assert checks.at_quantile(found, mask_of((4, 8, 8, 12)), 0.75) == (0, 0)
 
 
+@pytest.mark.parametrize("quantile", [0.0, 0.5, 0.75, 0.9, 0.95])
+def test_without_ties_the_cells_above_the_quantile_are_marked(toys, quantile):
+    values = np.random.default_rng(3).permutation(36).reshape(6, 6)
+    mask = np.kron(np.random.default_rng(4).random((6, 6)) > 0.6, np.ones((2, 2))) > 0
+    marked, inside = values > np.quantile(values, quantile), mask[::2, ::2]
+    both, sizes = (marked & inside).sum(), marked.sum() + inside.sum()
+    expected = both / (sizes - both), 2 * both / sizes
+    assert checks.at_quantile(toys.map(values), mask, quantile) == expected
+
+
+def test_cells_that_tie_share_the_last_places(toys):
+    values = np.zeros((6, 6))
+    values[:2] = 1  # 12 cells tie for the 9 places above the quantile 0.75
+    mask = np.zeros((12, 12), bool)
+    mask[:2, :8] = True  # 4 of them
+    both = 4 * 9 / 12
+    expected = both / (9 + 4 - both), 2 * both / (9 + 4)
+    assert checks.at_quantile(toys.map(values), mask, 0.75) == pytest.approx(expected)
+    # what F1 is on average when chance breaks the ties
+    noise = np.random.default_rng(0).random((400, 6, 6)) / 9
+    broken = [checks.at_quantile(toys.map(values + one), mask, 0.75)[1] for one in noise]
+    assert np.mean(broken) == pytest.approx(expected[1], abs=0.02)
+    assert checks.at_quantile(toys.map(np.ones((6, 6))), mask, 0.75) == (0, 0)
+
+
+def test_lung_prior_marks_as_many_cells_as_any_map(toys):
+    like = toys.map(np.zeros((12, 12)))
+    prior = checks.lung_prior(like)
+    assert (prior.values == prior.values.max()).mean() > 0.05
+    lungs = np.zeros((12, 12), bool)
+    lungs[prior.values == prior.values.max()] = True
+    assert checks.at_quantile(prior, lungs, 0.95)[1] == pytest.approx(16 / (8 + lungs.sum()))
+
+
 def test_cell_counts_for_overlap_when_half_of_it_is_covered(toys):
     found = toys.map(VALUES)
     assert checks.overlap(found, mask_of((8, 4, 12, 8), (4, 4, 5, 8))) == 1

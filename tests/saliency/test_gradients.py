@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from captum.attr import LayerIntegratedGradients
 
 from workbench.errors import OptionError
 from workbench.saliency import checks, explain
 from workbench.saliency.gradients import (
     FIRST_PARTS,
     PART_STEPS,
+    _integrate,
     baseline_pixels,
     grad_cam,
     input_x_gradient,
@@ -236,3 +238,16 @@ def test_to_grid_keeps_the_sum():
     assert found.shape == (2, 3)
     assert found.tolist()[0] == [0 + 1 + 6 + 7 + 12 + 13, 51, 63]
     assert float(found.sum()) == float(pixels.sum())
+
+
+def test_over_patches_is_what_captum_integrates_through_the_layer(toys, tiny_trace):
+    scorer = toys.of(tiny_trace, token=4)
+    start = baseline_pixels(scorer, "grey")
+    layer, options = scorer.model.pixel_layer, {"n_steps": 4, "method": "gausslegendre"}
+    with scorer.frozen():
+        found = _integrate(scorer, start, scorer.base, "patches", 4)
+        expected = LayerIntegratedGradients(scorer, layer).attribute(
+            scorer.base, baselines=start, internal_batch_size=4, **options
+        )
+    assert torch.equal(found, expected[0].sum(0).float())
+    assert not layer._forward_hooks

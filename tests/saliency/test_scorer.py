@@ -8,7 +8,8 @@ import torch
 from tests.helpers import logprob
 from workbench.errors import DeviceError
 from workbench.saliency import finding_target
-from workbench.saliency.scorer import Scorer
+from workbench.saliency.randomisation import randomised
+from workbench.saliency.scorer import Scorer, shared_encodes
 
 
 def parts_of(trace):
@@ -138,3 +139,37 @@ def test_quantised_weights_have_no_exact_gradient(toys, tiny_trace, monkeypatch)
     refused = pytest.raises(ValueError, match=r"8-bit or 4-bit weights.*'occlusion' or 'kernel")
     with refused, scorer.frozen():
         pass
+
+
+# ---------------------------------------------------------------- shared encodes
+
+
+def test_what_targets_share_of_an_image_is_encoded_once_and_changes_no_digit(toys, tiny_trace):
+    first, second = (toys.of(tiny_trace, token=number) for number in (0, 4))
+    tower, passes = first.model.vision, []
+    pixels = torch.cat([toys.pixels(64, seed) for seed in range(3)])
+    apart = [scorer.scores(pixels) for scorer in (first, second)]
+    hook = tower.register_forward_hook(lambda *_: passes.append(1))
+    try:
+        with shared_encodes():
+            together = [scorer.scores(pixels) for scorer in (first, second)]
+            assert len(passes) == 1
+            assert not torch.equal(first.scores(pixels + 1), together[0])
+            assert len(passes) == 2
+            with randomised(first.model, ("language",)):
+                assert not torch.equal(first.scores(pixels), together[0])
+            assert len(passes) == 2
+            with randomised(first.model, ("language", "vision")):
+                noise = first.scores(pixels)
+            assert len(passes) == 3
+            with first.frozen(), torch.enable_grad():
+                assert first(pixels).requires_grad is False
+            assert len(passes) == 4
+        first.scores(pixels)
+        assert len(passes) == 5
+    finally:
+        hook.remove()
+    for one, other in zip(apart, together, strict=True):
+        assert torch.equal(one, other)
+    with randomised(first.model, ("language", "vision")):
+        assert torch.equal(noise, first.scores(pixels))

@@ -35,6 +35,7 @@ from workbench.saliency import (
     rests_on,
 )
 from workbench.saliency.methods import methods_for
+from workbench.saliency.scorer import shared_encodes
 from workbench.settings import FIRST_HELD_OUT_SEED
 from workbench.trace import ImageMap, Trace
 
@@ -96,8 +97,8 @@ def benchmark_saliency(
     n: int | None = None,
     seed: int = FIRST_HELD_OUT_SEED,
     methods: Sequence[str] | None = None,
-    slow_cases: int = 48,
-    randomised_cases: int = 10,
+    slow_cases: int | None = None,
+    randomised_cases: int | None = None,
     causal: bool = False,
     jobs: int = 1,
     kept: str | Path | None = None,
@@ -112,11 +113,13 @@ def benchmark_saliency(
             Those whose report misses the finding are left out and counted.
         seed: phantoms have the seeds seed .. seed + n - 1; below 10,000,000 they are not unseen.
         methods: names in `METHODS`; all that are defined for the model when None.
-        slow_cases: phantoms, the first ones, on which the methods of `SLOW` are run too; every row
-            of the table says how many cases it has. `n` runs them on all.
+        slow_cases: cases, the first ones, on which the methods of `SLOW` are run too; every row
+            of the table says how many cases it has. `n` runs them on all, None on half of the
+            cases, but 16 or more and 48 at most.
         causal: also tell in which cases the report rests on what the mask shows
-            (`saliency.rests_on`), and how often maps point there in those; seven passes a case.
-        randomised_cases: cases among those in which every method is checked with random weights.
+            (`saliency.rests_on`), and how well maps do in those; seven passes a case at most.
+        randomised_cases: cases among those in which every method is checked with random weights;
+            None checks a tenth of the cases, 10 at most.
 
     Raises:
         OptionError: a method is unknown, there is none, a number is too small, or `kept` is of
@@ -124,12 +127,14 @@ def benchmark_saliency(
     """
     methods = methods_for(model) if methods is None else check_methods(methods)
     pairs = _cases(n, seed, radiographs)
-    check_numbers(1, slow_cases=slow_cases)
-    check_numbers(0, seed=seed, randomised_cases=randomised_cases)
+    slow = min(max(len(pairs) // 2, 16), 48) if slow_cases is None else slow_cases
+    checked = min(-(-len(pairs) // 10), 10) if randomised_cases is None else randomised_cases
+    check_numbers(1, slow_cases=slow)
+    check_numbers(0, seed=seed, randomised_cases=checked)
     results = run_tasks(
         model,
         score_case,
-        _tasks(pairs, methods, min(slow_cases, len(pairs)), randomised_cases, causal),
+        _tasks(pairs, methods, min(slow, len(pairs)), checked, causal),
         kind=list[MapScore] | None,
         benchmark="saliency",
         options={"options": OPTIONS},
@@ -210,15 +215,16 @@ def score_case(model: ChestXrayModel, task: SaliencyTask) -> list[MapScore] | No
     found: list[MapScore] = []
     for name in task.methods:
         options = _options(model, name)
-        image_map = explain_target(trace, target, method=name, **options)
-        likeness = None
-        if task.check:
-            check = check_target(trace, target, method=name, original=image_map, **options)
-            likeness = None if check.worst is None else abs(check.worst)
-        found.append(scored(image_map, name, "method", likeness))
-        if other is not None and (name not in SLOW or task.other_of_slow):
-            elsewhere = explain_target(trace, other, method=name, **options)
-            found.append(scored(elsewhere, name, "other phrase"))
+        with shared_encodes():
+            image_map = explain_target(trace, target, method=name, **options)
+            likeness = None
+            if task.check:
+                check = check_target(trace, target, method=name, original=image_map, **options)
+                likeness = None if check.worst is None else abs(check.worst)
+            found.append(scored(image_map, name, "method", likeness))
+            if other is not None and (name not in SLOW or task.other_of_slow):
+                elsewhere = explain_target(trace, other, method=name, **options)
+                found.append(scored(elsewhere, name, "other phrase"))
     grid, geometry = trace.layout.grid, trace.layout.geometry
     blank = ImageMap(np.zeros(grid), geometry, trace.image, "blank", "nothing")
     fixed = {name: make(blank, case.seed) for name, make in FIXED.items()}

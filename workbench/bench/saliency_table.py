@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -24,6 +24,15 @@ from workbench.saliency.randomisation import RANDOMISED_LIMIT
 
 #: Cells above this quantile of a map are taken as what it marks.
 QUANTILE = 0.95
+
+#: What the column of causal cases says.
+_CAUSAL = (
+    "causal cases: pointing in the {:,} whose report turns round when what the mask shows is "
+    "painted over (inpainted, blurred and noise), and not when as much elsewhere is"
+)
+
+#: What is averaged over cases.
+_MEANS = ("energy", "iou", "iou_quantile", "f1")
 
 #: The mark of a method that was asked about another phrase.
 _CROSS = {"color": VERMILION, "marker": "x", "markersize": 10, "mew": 2.6, "linestyle": "none"}
@@ -63,33 +72,56 @@ class MapScore:
     __repr__ = short_repr
 
 
-@dataclass(frozen=True)
-class SaliencyRow:
-    """One method, or one baseline, over all cases.
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """How well the maps of some cases match the truth.
 
     Attributes:
-        pointing: share of cases in which the greatest cell touches the truth (Wilson's interval).
-        energy, iou, iou_quantile, f1: means of those of `MapScore`.
-        causal: `pointing` of the causal cases alone; None where nobody asked.
-        seconds: median wall time of a map.
-        other_phrase: pointing of the same method asked about another finding; None for baselines.
-        similarity: mean `MapScore.similarity` over the `checked` cases; None where not checked.
-        per_finding: finding -> (hits, cases).
+        pointing: share of cases in which the greatest cell touches the truth (Wilson's interval,
+            unless patients have several images).
+        energy, iou, iou_quantile, f1: means of those of `MapScore`; patients are resampled.
     """
 
-    method: str
-    baseline: bool
     pointing: Estimate
     energy: Estimate
     iou: Estimate
     iou_quantile: Estimate
     f1: Estimate
+
+    __repr__ = short_repr
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON: all numbers, with the ends of their intervals."""
+        ends = {"low": self.pointing.low, "high": self.pointing.high}
+        means = (getattr(self, name).flat(name) for name in _MEANS)
+        return {"pointing": self.pointing.value, **ends, "cases": self.pointing.n} | dict(
+            pair for one in means for pair in one.items()
+        )
+
+
+_NOBODY = Measures(**dict.fromkeys(("pointing", *_MEANS), Estimate(None, None, None, 0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaliencyRow(Measures):
+    """One method, or one baseline, over all cases.
+
+    Attributes:
+        causal: of the causal cases alone; None where nobody asked.
+        seconds: median wall time of a map.
+        other_phrase: of the same method asked about another finding; None for baselines.
+        similarity: mean `MapScore.similarity` over the `checked` cases; None where not checked.
+        per_finding: finding -> of its cases alone.
+    """
+
+    method: str
+    baseline: bool
     seconds: float
-    causal: Estimate | None = None
-    other_phrase: Estimate | None = None
+    causal: Measures | None = None
+    other_phrase: Measures | None = None
     similarity: float | None = None
     checked: int = 0
-    per_finding: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    per_finding: Mapping[str, Measures] = field(default_factory=dict)
 
     __repr__ = short_repr
 
@@ -100,26 +132,20 @@ class SaliencyRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        other = self.other_phrase or Estimate(None, None, None, 0)
+        other = (self.other_phrase or _NOBODY).to_dict()
         return {
             "method": self.method,
-            "pointing": self.pointing.value,
-            "low": self.pointing.low,
-            "high": self.pointing.high,
-            "energy": self.energy.value,
-            "iou": self.iou.value,
+            **super().to_dict(),
             "quantile": QUANTILE,
-            "iou_quantile": self.iou_quantile.value,
-            "f1": self.f1.value,
-            "causal": self.causal and self.causal.flat("pointing") | {"cases": self.causal.n},
-            "cases": self.pointing.n,
+            "causal": self.causal and self.causal.to_dict(),
             "seconds": self.seconds,
             "randomisation_ok": self.randomisation_ok,
             "randomisation_similarity": self.similarity,
             "randomisation_cases": self.checked,
-            **other.flat("other_phrase"),
-            "other_phrase_cases": other.n,
-            "per_finding": {name: list(pair) for name, pair in self.per_finding.items()},
+            "other_phrase": other["pointing"],
+            "other_phrase_cases": other["cases"],
+            **{f"other_phrase_{name}": other[name] for name in ("low", "high", *_MEANS)},
+            "per_finding": {name: one.to_dict() for name, one in self.per_finding.items()},
         }
 
     def cells(self) -> list[str]:
@@ -128,11 +154,11 @@ class SaliencyRow:
             method_name(self.method),
             f"{self.pointing.n:,}",
             self.pointing.text(undefined="-"),
-            fixed(self.other_phrase.value) if self.other_phrase else "",
+            fixed(self.other_phrase.pointing.value) if self.other_phrase else "",
             fixed(self.energy.value),
             fixed(self.iou.value),
             fixed(self.f1.value),
-            self.causal.text(undefined="-") if self.causal else "",
+            self.causal.pointing.text(undefined="-") if self.causal else "",
             f"{self.seconds:.2f}",
             self._verdict(),
         ]
@@ -147,8 +173,9 @@ class SaliencyRow:
         """Draw pointing with its interval at the height `y`, and that about another phrase."""
         colour = MUTED if self.baseline else AMBER if self.randomisation_ok is False else BLUE
         draw_estimate(ax, self.pointing, y, colour, marker="o", ms=11)
-        if self.other_phrase is not None and self.other_phrase.value is not None:
-            ax.plot(self.other_phrase.value, y, **_CROSS)
+        elsewhere = self.other_phrase and self.other_phrase.pointing.value
+        if elsewhere is not None:
+            ax.plot(elsewhere, y, **_CROSS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -189,17 +216,32 @@ class SaliencyTable(BenchTable):
             **self._facts(),
         }
 
+    def per_finding(self) -> pd.DataFrame:
+        """Return one row for each method or baseline and each finding: `Measures.to_dict`."""
+        pairs = [(row.method, *item) for row in self.rows for item in row.per_finding.items()]
+        found = [{"method": row, "finding": name, **one.to_dict()} for row, name, one in pairs]
+        columns = ["method", "finding", "cases"]
+        return pd.DataFrame(found, columns=None if found else columns).set_index(columns[:2])
+
     def _records(self) -> list[dict[str, Any]]:
-        rows = [row.to_dict() | {"baseline": row.baseline} for row in self.rows]
-        return [{key: row[key] for key in row if key != "per_finding"} for row in rows]
+        apart = ("per_finding", "causal")
+        return [
+            {name: value for name, value in row.to_dict().items() if name not in apart}
+            | {"baseline": row.baseline}
+            | {f"causal_{name}": one for name, one in (row.causal or _NOBODY).to_dict().items()}
+            for row in self.rows
+        ]
 
     def _cells(self) -> list[list[str]]:
         return [row.cells() for row in self.rows]
 
     def _notes(self) -> tuple[str, ...]:
+        causal = next((row.causal.pointing.n for row in self.rows if row.causal), None)
         return (
             f"{self.cases:,} true positives of {self.drawn:,} {self.origin}; "
             "95 % intervals; \u26a0 fails the randomisation check",
+            f"IoU with as many cells as the truth has; F1 of the {1 - QUANTILE:.0%} greatest cells",
+            *([] if causal is None else [_CAUSAL.format(causal)]),
         )
 
     @style()
@@ -285,26 +327,35 @@ def _row(
 ) -> SaliencyRow:
     own = [s for s in scores if s.method == name and s.kind == ("fixed" if baseline else "method")]
     other = [s for s in scores if s.method == name and s.kind == "other phrase"]
-    weights = grouped_weights([s.patient for s in own], rng)
     asked = any(s.causal is not None for s in own)
     known = [s.similarity for s in own if s.similarity is not None]
-    cases = Counter(s.finding for s in own)
-    hits = Counter(s.finding for s in own if s.pointing)
+    found = dict.fromkeys(s.finding for s in own)
     return SaliencyRow(
         method=name,
         baseline=baseline,
-        pointing=_pointing(own),
-        causal=_pointing([s for s in own if s.causal]) if asked else None,
-        **{
-            measure: ratio(np.array([getattr(s, measure) for s in own]), np.ones(len(own)), weights)
-            for measure in ("energy", "iou", "iou_quantile", "f1")
-        },
+        **_measured(own, rng),
+        causal=_alone([s for s in own if s.causal]) if asked else None,
         seconds=float(np.median([s.seconds for s in own])) if own else 0.0,
-        other_phrase=_pointing(other) if other else None,
+        other_phrase=_alone(other) if other else None,
         similarity=float(np.mean(known)) if known else None,
         checked=len(known),
-        per_finding={finding: (hits[finding], count) for finding, count in cases.items()},
+        per_finding={one: _alone([s for s in own if s.finding == one]) for one in found},
     )
+
+
+def _alone(scores: Sequence[MapScore]) -> Measures:
+    """Measure some of the cases of a row, with draws of their own."""
+    return Measures(**_measured(scores, np.random.default_rng(len(scores))))
+
+
+def _measured(scores: Sequence[MapScore], rng: np.random.Generator) -> dict[str, Estimate]:
+    weights = grouped_weights([score.patient for score in scores], rng)
+    ones = np.ones(len(scores))
+    means = {
+        name: ratio(np.array([getattr(score, name) for score in scores]), ones, weights)
+        for name in _MEANS
+    }
+    return {"pointing": _pointing(scores), **means}
 
 
 def _pointing(scores: Sequence[MapScore]) -> Estimate:

@@ -134,11 +134,19 @@ def at_quantile(image_map: ImageMap, mask: np.ndarray, quantile: float) -> tuple
     """Return IoU and F1, in [0, 1], of the mask with the cells above a quantile of the map.
 
     The cells of the mask are those of `overlap`, which takes as many cells as the mask has: there
-    the size of the truth is given away, here it is not.
+    the size of the truth is given away, here it is not. Every map of one grid marks equally many
+    cells: those that tie for the last places share them, each counting for an equal part of a cell.
+    A map without any spread marks nothing.
     """
-    inside = _inside(image_map, mask)
-    chosen = image_map.values > np.quantile(image_map.values, quantile)
-    both, either = int((chosen & inside).sum()), int((chosen | inside).sum())
+    inside, values = _inside(image_map, mask), image_map.values
+    if np.ptp(values) == 0:
+        return 0.0, 0.0
+    count = values.size - 1 - int(quantile * (values.size - 1))
+    last = np.sort(values, axis=None)[-count] if count else np.inf
+    above, tied = values > last, values == last
+    share = (count - above.sum()) / max(tied.sum(), 1)
+    both = float((above & inside).sum() + share * (tied & inside).sum())
+    either = count + int(inside.sum()) - both
     return both / either, 2 * both / (both + either)
 
 

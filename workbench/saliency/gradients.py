@@ -32,7 +32,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 import torch
-from captum.attr import InputXGradient, IntegratedGradients, LayerIntegratedGradients, NoiseTunnel
+from captum.attr import InputXGradient, IntegratedGradients, NoiseTunnel
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
@@ -212,12 +212,22 @@ class _Part(NamedTuple):
 def _integrate(
     scorer: Scorer, start: torch.Tensor, end: torch.Tensor, over: str, steps: int
 ) -> torch.Tensor:
-    options = {"baselines": start, "n_steps": steps, "method": "gausslegendre"}
-    options["internal_batch_size"] = steps
+    options = {"n_steps": steps, "method": "gausslegendre", "internal_batch_size": steps}
     if over == "pixels":
-        return IntegratedGradients(scorer).attribute(end, **options)
+        return IntegratedGradients(scorer).attribute(end, baselines=start, **options)
     layer = scorer.model.pixel_layer
-    found = LayerIntegratedGradients(scorer, layer).attribute(end, **options)
+
+    def from_patches(patches: torch.Tensor) -> torch.Tensor:
+        hook = layer.register_forward_hook(lambda *_: patches)
+        try:
+            return scorer(end.expand(len(patches), -1, -1, -1))
+        finally:
+            hook.remove()
+
+    # captum's own way through a layer runs all of the model to know both ends of the line
+    weight = next(layer.parameters())
+    ends = [layer(pixels.to(weight)) for pixels in (end, start)]
+    found = IntegratedGradients(from_patches).attribute(ends[0], baselines=ends[1], **options)
     return found[0].sum(0).detach().float().cpu()
 
 

@@ -15,9 +15,10 @@ it with the same positions and a mask between the two, so one forward pass serve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Unpack, cast
 
 import torch
@@ -212,6 +213,25 @@ class AnswerScorer(PixelScorer):
         return torch.from_numpy(self.model.word_odds(pixels.split(1), self.messages)).float()
 
 
+#: What `shared_encodes` keeps: vision tokens by tower, state of its weights, and pixels.
+_shared: dict[Hashable, torch.Tensor] | None = None
+
+
+@contextmanager
+def shared_encodes() -> Iterator[None]:
+    """Encode no batch of images twice meanwhile, whatever target is scored; needs their memory.
+
+    Targets that are scored without gradients share the vision tokens of the same pixels, also where
+    the weights behind the tower changed in between.
+    """
+    global _shared
+    before, _shared = _shared, {}
+    try:
+        yield
+    finally:
+        _shared = before
+
+
 class Scorer(PixelScorer):
     """The score of a target for any pixels.
 
@@ -248,11 +268,25 @@ class Scorer(PixelScorer):
         """Return the summed log-probability of the phrase, minus that of the contrast, float32."""
         self.forwards += len(pixels)
         if self.view is None:
-            return self.from_tokens(self.model.vision(pixels).tokens)
+            return self.from_tokens(self._encoded(pixels))
         score = self.said(self.view, pixels, self.target.tokens)
         if self.target.contrast:
             score = score - self.said(self.view, pixels, self.target.contrast)
         return score
+
+    def _encoded(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the vision tokens of a batch, those of `shared_encodes` where it was there."""
+        tower = self.model.vision
+        if _shared is None or torch.is_grad_enabled():
+            return tower(pixels).tokens
+        weights = tuple(parameter._version for parameter in tower.parameters())
+        digest = sha256(
+            pixels.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        ).digest()
+        key = (id(tower), weights, digest)
+        if key not in _shared:
+            _shared[key] = tower(pixels).tokens
+        return _shared[key]
 
     def said(self, view: View, pixels: torch.Tensor, words: Sequence[int]) -> torch.Tensor:
         """Return the summed log-probability (B,) of words behind the shared text, from a view."""
