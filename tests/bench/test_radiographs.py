@@ -12,13 +12,15 @@ import pytest
 import workbench as wb
 from tests.threads import one_thread  # noqa: F401 (a fixture)
 from workbench.bench.detectors import benchmark_hallucination
-from workbench.bench.keys import Radiographs, case_keys
+from workbench.bench.keys import Radiographs, case_keys, known
 from workbench.bench.mitigation import benchmark_mitigation
 from workbench.bench.saliency import _cases, benchmark_saliency
 from workbench.bench.saliency_table import MapScore, tabulate
+from workbench.cases import Case
 from workbench.cli import DONE, FAILED, main
 from workbench.commands.phantom import save
 from workbench.errors import InputError
+from workbench.evaluation import POLICIES
 from workbench.evaluation.intervals import bootstrap_weights, grouped_weights
 from workbench.findings import PHANTOM_FINDINGS
 from workbench.hallucination.mitigation import PollAndRewrite
@@ -88,7 +90,7 @@ def test_detectors_and_mitigation_take_the_same_rows(model, tmp_path, measure, m
     read = measure(
         model, radiographs=Radiographs(tmp_path / "m.parquet"), seed=SEED, progress=False, **more
     )
-    assert read.patients == 4
+    assert read.patients == read.to_dict()["patients"] == 4
     if measure is benchmark_mitigation:
         plain = [table.to_dict()["mitigations"][1] for table in (drawn, read)]
         assert [row["missed"]["value"] for row in plain] == [plain[0]["missed"]["value"]] * 2
@@ -112,6 +114,20 @@ def test_what_a_row_does_not_say_is_not_counted(model, exported, tmp_path):
     assert found.false.value == 0  # what is stated besides is neither right nor wrong
     with pytest.raises(InputError, match="boxes or masks"):
         benchmark_saliency(model, radiographs=unknown, methods=QUICK, progress=False)
+
+
+def test_uncertain_counts_as_the_policy_says():
+    case = Case("a", "p", {"nodule": "uncertain", "fracture": "absent"}, {}, load=lambda: None)
+    counted = {
+        name: [known(case, one, policy.present) for one in ("nodule", "fracture", "pneumonia")]
+        for name, policy in POLICIES.items()
+    }
+    assert counted == {
+        "joint-definite": [False, True, False],
+        "uncertain-as-positive": [True, True, False],
+        "uncertain-as-negative": [True, True, False],
+        "blank-as-negative": [False, True, True],
+    }
 
 
 def test_boxes_stand_for_masks_and_several_findings_are_several_cases(exported, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,14 +12,18 @@ from sklearn.metrics import roc_auc_score
 import workbench as wb
 from workbench._repr import to_json
 from workbench.bench import benchmark_hallucination
-from workbench.bench.detectors import CROSS_FITTED, finding_frequencies, judge_case, tabulate
+from workbench.bench.detector_rows import HELD_OUT, HELD_OUT_PROBE
+from workbench.bench.detector_table import CROSS_FITTED, tabulate
+from workbench.bench.detectors import finding_frequencies, judge_case
 from workbench.bench.keys import PhantomKey
 from workbench.cli import DONE, FAILED, main
 from workbench.errors import InputError, OptionError
 from workbench.evaluation.intervals import area, area_estimate
-from workbench.hallucination import DETECTORS, detect
+from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
+from workbench.hallucination import DETECTORS, Calibration, LinearProbe, detect, semantic_entropy
 from workbench.hallucination.ablations import augmented_images
-from workbench.hallucination.calibration import JudgedCase
+from workbench.hallucination.calibration import COMBINED, JudgedCase, Statements
+from workbench.hallucination.detectors import meaning, sampled_labels
 
 
 def drawn(seed: int, n: int = 60):
@@ -83,11 +88,16 @@ def test_detection_of_one_report(mini):
     assert row["finding frequency"] == -0.25
     assert row["polling"] < 0  # the model says yes
     assert row["self-consistency"] in (0, 0.5, 1)
+    assert row["report length"] == len(mini.trace.generation.tokens) > row["sentence length"] > 1
+    said = sampled_labels(mini.model, mini.trace.image, 2, seed=0)
+    rows = [one["pleural effusion"] for one in said]
+    alike = [set() if one is None else {meaning(one)} for one in rows]
+    assert row["semantic entropy"] == semantic_entropy(alike) in (0, pytest.approx(np.log(2)))
     assert -1 <= row["attention to image"] <= 0
     assert found.plot().get_yticklabels()[0].get_text() == "pleural effusion"
     assert "pleural effusion" in found._repr_html_()
     again = detect(mini.trace, samples=0)
-    assert np.isnan(again.to_frame()["self-consistency"]).all()
+    assert np.isnan(again.to_frame()[["self-consistency", "semantic entropy"]]).all(axis=None)
     assert again.to_frame()["polling"].iloc[0] == row["polling"]
 
 
@@ -115,6 +125,8 @@ def test_detect_repairs(mini):
         detect(mini.model.trace(mini.case, answer))
     with pytest.raises(OptionError, match="samples must be 0 or more"):
         detect(mini.trace, samples=-1)
+    with pytest.raises(InputError, match="the probe was fitted for other weights"):
+        detect(mini.trace, samples=0, probe=LinearProbe(np.ones(3), 0.0, "f" * 64, ""))
     with pytest.raises(OptionError, match="got 'nose'"):
         detect(mini.trace, samples=0).plot(detector="nose")
 
@@ -134,8 +146,62 @@ def made_cases(n: int = 40) -> list[JudgedCase]:
             for value in false
         )  # fmt: skip
         domain = "external" if seed % 2 else "internal"
-        cases.append(JudgedCase(seed, domain, ("nodule", "a"), false, rows))
+        truth = tuple(ABSENT if value else PRESENT for value in false)
+        states = tuple((float(value), *rng.normal(size=2)) for value in false)
+        cases.append(JudgedCase(seed, domain, ("nodule", "a"), truth, rows, states))
     return cases
+
+
+def test_a_probe_finds_what_states_know():
+    found = Statements.of(made_cases())
+    probe = LinearProbe.fit(found.states, found.false, sha256="f" * 64)
+    assert roc_auc_score(found.false, probe.score(found.states)) == 1
+    again = LinearProbe.from_dict(json.loads(to_json(probe.to_dict())))
+    np.testing.assert_array_equal(again.score(found.states), probe.score(found.states))
+    with pytest.raises(InputError, match="expected states of true and of false statements"):
+        LinearProbe.fit(found.states, np.ones_like(found.false), sha256="")
+
+
+def test_policies_say_which_statements_are_false():
+    scores = (tuple(np.zeros(len(DETECTORS))),) * 4
+    truth = (PRESENT, ABSENT, UNCERTAIN, NOT_MENTIONED)
+    cases = [JudgedCase(0, "x", tuple("abcd"), truth, scores, patient="p")] * 2
+    expected = {
+        "joint-definite": {"a": False, "b": True},
+        "uncertain-as-positive": {"a": False, "b": True, "c": False},
+        "uncertain-as-negative": {"a": False, "b": True, "c": True},
+        "blank-as-negative": {"a": False, "b": True, "d": True},
+    }
+    for policy, wanted in expected.items():
+        found = Statements.of(cases, policy)
+        assert dict(zip(found.findings, found.false, strict=True)) == wanted
+        assert (found.uncertain, found.left_out) == (2, 2 * (4 - len(wanted)))
+        assert found.case.max() == 1 and found.patient.max() == 0 and found.patients == 1
+        table = tabulate(cases, seed=1, provenance={}, resamples=10, policy=policy)
+        assert (table.policy, table.uncertain) == (policy, 2)
+        assert f"policy {policy}" in str(table)
+    with pytest.raises(OptionError, match="policy"):
+        Statements.of(cases, "as I like")
+
+
+def test_no_patient_is_on_both_sides():
+    """Fifty patients with a state each that gives them away, and truth by chance: nobody learns."""
+    rng, cases = np.random.default_rng(0), made_cases(100)
+    giveaway = np.eye(50)
+    coins = rng.random(50) < 0.5
+    cases = [
+        replace(
+            case,
+            truth=(ABSENT if coins[at % 50] else PRESENT,) * 2,
+            states=(tuple(giveaway[at % 50]),) * 2,
+            patient=f"p{at % 50}",
+        )
+        for at, case in enumerate(cases)
+    ]
+    split = tabulate(cases, seed=5, provenance={}, resamples=20).split
+    probe = next(row for row in split.rows if row.detector == HELD_OUT_PROBE)
+    assert probe.auroc.value == 0.5
+    assert (split.fitted.patients, split.measured.patients) == (25, 25)
 
 
 def test_table():
@@ -150,6 +216,14 @@ def test_table():
     assert table.combination.detector == CROSS_FITTED
     assert table.combination.auroc.value == 1
     assert sum(found.n for _, found in table.reliability) == 80
+    split = table.split
+    assert (split.fitted.patients, split.measured.patients) == (20, 20)
+    assert {row.detector: row.auroc.value for row in split.rows[:2]} == {
+        HELD_OUT: 1,
+        HELD_OUT_PROBE: 1,
+    }
+    assert sum(found.n for _, found in split.reliability) == split.measured.statements == 40
+    assert "20 patients (40 statements" in str(table)
     result = json.loads(to_json(table.to_dict()))
     assert {"detector", "auroc", "low", "high"} <= set(result["detectors"][0])
     assert {"difference", "low", "high"} <= set(result["against_logprob"])
@@ -159,24 +233,41 @@ def test_table():
         assert "polling under augmentation" in shown
     assert table.plot().get_xlabel() == "AUROC"
     assert table.plots()["hallucination_reliability"].get_ylabel() == "share that is false"
+    assert "hallucination_split" in table.plots()
     assert CROSS_FITTED in table.to_frame().index
+    assert result["patients"] == 40 and result["not_run"] == ["self-consistency"]
+    assert "self-consistency" not in "".join(cell for row in table._cells() for cell in row)
+    assert set(result["per_finding"]) == {"nodule", "a"}
+    assert result["per_finding"]["a"]["statements"] == 40
+    assert result["detectors"][0]["per_finding"]["a"]["auroc"] == 1
+    assert result["against_length"]["baseline"] == "report length"
+    assert {"fitted", "measured", "detectors", "reliability"} == set(result["split"])
+
+
+def test_existing_combinations_take_what_they_took():
+    assert COMBINED[-1] == "finding frequency" and len(COMBINED) == 17
+    found = Calibration.fit(made_cases(), sha256="")
+    assert not {"report length", "linear probe", "semantic entropy"} & set(found.detectors)
 
 
 def test_few_statements_have_no_combination():
     table = tabulate(made_cases(4), seed=5, provenance={}, resamples=20)
     assert table.combination is None and table.reliability == []
-    assert json.loads(to_json(table.to_dict()))["combination"] is None
+    result = json.loads(to_json(table.to_dict()))
+    assert result["combination"] is None and result["split"] is None
+    assert result["detectors"][0]["per_finding"] == {"nodule": None, "a": None}
+    assert result["per_finding"]["a"]["auroc"] is None
 
 
 def test_cases_are_judged_against_what_was_drawn(mini):
     found = judge_case(mini.model, PhantomKey(6_000_003, "external"))
     drawn_here = wb.phantom(6_000_003, domain="external").labels
     assert found.findings
-    assert found.false == tuple(drawn_here[name] == "absent" for name in found.findings)
-    assert judge_case(mini.model, PhantomKey(6_000_003, "external")).findings == found.findings
-    np.testing.assert_array_equal(
-        judge_case(mini.model, PhantomKey(6_000_003, "external")).scores, found.scores
-    )
+    assert found.truth == tuple(drawn_here[name] for name in found.findings)
+    assert len(found.states) == len(found.findings)
+    again = judge_case(mini.model, PhantomKey(6_000_003, "external"))
+    assert again.findings == found.findings
+    np.testing.assert_array_equal(again.scores, found.scores)
 
 
 def test_frequencies_are_shares():
@@ -187,22 +278,31 @@ def test_frequencies_are_shares():
 def test_benchmark_repairs(tiny_trace):
     with pytest.raises(OptionError, match="n must be 1 or more"):
         benchmark_hallucination(None, n=0)
+    with pytest.raises(OptionError, match="fit is a share of the patients"):
+        benchmark_hallucination(None, fit=1)
+    with pytest.raises(OptionError, match="uncertain-as-positive"):
+        benchmark_hallucination(None, policy="u-ones")
     with pytest.raises(InputError, match="none of 1 reports states a finding"):
         benchmark_hallucination(tiny_trace.model, n=1, samples=0, progress=False)
 
 
 def test_command(tmp_path, capsys):
     out = tmp_path / "table"
-    arguments = ["--n", "6", "--seed", "6000000", "--samples", "0", "--jobs", "1", "--json"]
+    arguments = ["--n", "2", "--seed", "6000000", "--samples", "0", "--jobs", "1", "--json"]
+    arguments += ["--policy", "uncertain-as-negative", "--fit", "0"]
     assert main(["benchmark", "hallucination", *arguments, "--out", str(out)]) == DONE
     result = json.loads(capsys.readouterr().out)
-    assert result["cases"] == 6
+    assert result["cases"] == 2
     assert {row["detector"] for row in result["detectors"]} == set(DETECTORS)
+    assert result["policy"] == "uncertain-as-negative" and result["split"] is None
     assert (out / "hallucination.png").is_file()
     assert json.loads((out / "hallucination.json").read_text()) == result
 
 
 def test_options_of_the_other_benchmark_are_refused(capsys):
+    for option in ("--fit=0.5", "--policy=joint-definite"):
+        assert main(["benchmark", "saliency", option]) == FAILED
+        assert "belongs to benchmark hallucination" in capsys.readouterr().err
     assert main(["benchmark", "hallucination", "--methods", "saliency"]) == FAILED
     assert "--methods belongs to benchmark saliency" in capsys.readouterr().err
 

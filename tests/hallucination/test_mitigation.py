@@ -13,6 +13,7 @@ import workbench as wb
 from tests.helpers import GOLDEN, load
 from workbench.bench.mitigation import PLAIN, MitigatedCase, benchmark_mitigation, tabulate
 from workbench.errors import InputError, OptionError
+from workbench.findings import ABSENT, PRESENT
 from workbench.hallucination import (
     Abstain,
     Calibration,
@@ -196,7 +197,8 @@ def judged(n: int, seed: int = 0) -> list[JudgedCase]:
         scores = np.full(len(DETECTORS), np.nan)
         scores[DETECTORS.index(AUGMENTED_POLLING)] = 3 * false + rng.standard_normal()
         scores[DETECTORS.index("entropy")] = rng.standard_normal()
-        cases.append(JudgedCase(at, "internal", ("nodule",), (false,), (tuple(scores),)))
+        truth = (ABSENT if false else PRESENT,)
+        cases.append(JudgedCase(at, "internal", ("nodule",), truth, (tuple(scores),)))
     return cases
 
 
@@ -253,6 +255,9 @@ def test_table_by_hand():
     assert m.missed_change.value == 0.5
     assert m.f1_change.value == pytest.approx(-1 / 3)
     assert m.time == 2.5
+    assert m.per_finding == {"pleural effusion": {"false": 0, "missed": 1, "present": 2}}
+    assert none.per_finding["nodule"] == {"false": 1, "missed": 0, "present": 0}
+    assert table.to_dict()["mitigations"][0]["per_finding"] == none.per_finding
     assert set(table.by_domain) == {"internal", "external"}
     assert "-100 %" in str(table)
 

@@ -233,6 +233,17 @@ def prompt_states(trace: Trace) -> list[torch.Tensor]:
     return [*(norm(state.to(device_of(norm)))[0] for state in states), last]
 
 
+def token_states(trace: Trace) -> list[Float[torch.Tensor, "n H"]]:
+    """Return what entered each layer, not normed, where each token of the text was chosen."""
+    model, text = trace.need_model(), trace.generation
+    pixels = torch.tensor(trace.pixel_values)[None]
+    with model.exclusive():
+        model.prefill(pixels, text.prompt_ids)
+        with _watched_layers(model.decoder) as states:
+            model.force(pixels, text.prompt_ids, text.token_ids)
+    return [state[0, -len(text.token_ids) :] for state in states]
+
+
 @contextmanager
 def _watched_layers(decoder: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
     """Collect what enters each layer while the block runs.

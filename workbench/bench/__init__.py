@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from workbench._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from workbench.bench.detectors import DetectorTable as DetectorTable
+    from workbench.bench.detector_table import DetectorTable as DetectorTable
     from workbench.bench.detectors import benchmark_hallucination as benchmark_hallucination
     from workbench.bench.detectors import judge_case as judge_case
+    from workbench.bench.detectors import judge_cases as judge_cases
     from workbench.bench.exam_scores import DomainScore as DomainScore
     from workbench.bench.exam_scores import FindingScore as FindingScore
     from workbench.bench.examination import PhantomExam as PhantomExam

@@ -150,9 +150,9 @@ def shown(values: Mapping[str, Any]) -> list[str]:
     return [name for name in _SINGLE if values[name] == PRESENT and name in where]
 
 
-def known(case: Phantom | Case, finding: str) -> bool:
-    """Tell whether a statement about a finding is known to be right or wrong."""
-    return isinstance(case, Phantom) or case.code(finding) in (PRESENT, ABSENT)
+def known(case: Phantom | Case, finding: str, present: Mapping[str, bool | None]) -> bool:
+    """Tell whether a statement about a finding is right or wrong, by what its code counts as."""
+    return isinstance(case, Phantom) or present[case.code(finding)] is not None
 
 
 def places(lesions: Iterable[Lesion]) -> dict[str, Place]:

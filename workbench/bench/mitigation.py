@@ -8,6 +8,7 @@ cases of a domain together; false and missed findings count all that are stated 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from workbench.backends.levels import READER, needs
 from workbench.bench.keys import CaseKey, Radiographs, case_keys, check_numbers, known
 from workbench.bench.loop import BenchTable, flat_row, run_tasks
 from workbench.errors import InputError, OptionError
-from workbench.evaluation.counts import macro_f1
+from workbench.evaluation.counts import find_policy, macro_f1
 from workbench.evaluation.intervals import Estimate, alone, estimate, grouped_weights
 from workbench.figures.estimates import plot_trade_off
 from workbench.figures.numbers import fixed, percent
@@ -77,6 +78,7 @@ def benchmark_mitigation(
     radiographs: Radiographs | None = None,
     n: int | None = None,
     seed: int = FIRST_HELD_OUT_SEED,
+    policy: str = "joint-definite",
     jobs: int = 1,
     resamples: int = 1000,
     kept: str | Path | None = None,
@@ -91,14 +93,17 @@ def benchmark_mitigation(
             draws phantoms.
         n, seed: see `workbench.bench.keys.case_keys`; 400 phantoms, or every labelled row. Seeds
             below 10,000,000 are not unseen.
+        policy: which findings count as there, a name in `workbench.evaluation.POLICIES`; what it
+            leaves out is not counted.
 
     Raises:
-        OptionError: a number is too small, no mitigation or two of one name; or `kept` is of other
-            weights or mitigations.
+        OptionError: a number is too small, the policy is unknown, no mitigation or two of one name;
+            or `kept` is of other weights or options.
         InputError: a mitigation needs a calibration, and none is shipped for the model.
     """
     check_numbers(1, resamples=resamples)
     check_numbers(0, seed=seed)
+    find_policy(policy)
     if mitigations is None:
         mitigations = _usable(model)
     names = [item.name for item in mitigations]
@@ -107,11 +112,11 @@ def benchmark_mitigation(
     options = {item.name: _options(item) for item in mitigations}
     cases = run_tasks(
         model,
-        partial(mitigate_case, mitigations=tuple(mitigations)),
+        partial(mitigate_case, mitigations=tuple(mitigations), policy=policy),
         case_keys(n, seed, radiographs, phantoms=400),
         kind=MitigatedCase,
         benchmark="mitigation",
-        options={"mitigations": options},
+        options={"mitigations": options, "policy": policy},
         seed=seed,
         radiographs=radiographs,
         kept=kept,
@@ -124,6 +129,7 @@ def benchmark_mitigation(
         resamples=resamples,
         options=options,
         source="" if radiographs is None else radiographs.name,
+        policy=policy,
         provenance=asdict(model.identity),
     )
 
@@ -146,22 +152,27 @@ def _options(mitigation: NamedMitigation) -> dict[str, Any]:
 
 
 def mitigate_case(
-    model: ChestXrayModel, key: CaseKey, *, mitigations: Sequence[NamedMitigation]
+    model: ChestXrayModel,
+    key: CaseKey,
+    *,
+    mitigations: Sequence[NamedMitigation],
+    policy: str = "joint-definite",
 ) -> MitigatedCase:
     """Report on one case with and without every mitigation."""
     case = key.open(model.image_size)
+    present = find_policy(policy).present
     stated, doubted, seconds = {}, {}, {}
     for mitigation in (None, *mitigations):
         model.forget_images()
         name = PLAIN if mitigation is None else mitigation.name
         found = model.report(case, mitigation=mitigation)
         rows = [row for row in label(found.text).rows if row.finding != NO_FINDING]
-        rows = [row for row in rows if known(case, row.finding)]
+        rows = [row for row in rows if known(case, row.finding, present)]
         stated[name] = tuple(row.finding for row in rows if row.code == PRESENT)
         doubted[name] = tuple(row.finding for row in rows if row.code == UNCERTAIN)
         seconds[name] = found.seconds
     codes = case.labels.items()
-    there = tuple(name for name, code in codes if code == PRESENT and name != NO_FINDING)
+    there = tuple(name for name, code in codes if present[code] and name != NO_FINDING)
     return MitigatedCase(case.seed, case.domain, there, stated, doubted, seconds, key.patient)
 
 
@@ -174,6 +185,8 @@ class MitigationRow:
         missed: findings there and not stated, per report.
         false_change: change of `false` against none, as a share of it (-0.3 is 30 % fewer).
         time: wall time, as a multiple of none's.
+        per_finding: finding -> in how many cases it is stated and not there ("false"), there and
+            not stated ("missed"), and there ("present").
     """
 
     name: str
@@ -185,6 +198,7 @@ class MitigationRow:
     missed_change: Estimate
     f1_change: Estimate
     time: float
+    per_finding: Mapping[str, Mapping[str, int]]
 
     __repr__ = short_repr
 
@@ -215,6 +229,7 @@ class MitigationTable(BenchTable):
     by_domain: Mapping[str, tuple[MitigationRow, ...]]
     options: Mapping[str, Mapping[str, Any]]
     cases: int
+    policy: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -223,12 +238,14 @@ class MitigationTable(BenchTable):
             "by_domain": {name: list(map(asdict, rows)) for name, rows in self.by_domain.items()},
             "options": {name: dict(values) for name, values in self.options.items()},
             "cases": self.cases,
+            "policy": self.policy,
             **self._facts(),
         }
 
     def _records(self) -> list[dict[str, Any]]:
         return [
-            {"mitigation": row.name, "domain": domain} | flat_row(row, without=("name",))
+            {"mitigation": row.name, "domain": domain}
+            | flat_row(row, without=("name", "per_finding"))
             for domain, rows in {"all": self.rows, **self.by_domain}.items()
             for row in rows
         ]
@@ -264,6 +281,7 @@ def tabulate(
     provenance: Mapping[str, Any],
     resamples: int = 1000,
     source: str = "",
+    policy: str = "joint-definite",
 ) -> MitigationTable:
     """Make the table of one case or more; patients are resampled, each domain in itself."""
     strata = np.array([case.domain for case in cases])
@@ -281,6 +299,7 @@ def tabulate(
         by_domain=by_domain,
         options=dict(options),
         cases=len(cases),
+        policy=policy,
         seed=seed,
         source=source,
         patients=len(set(patients)),
@@ -296,8 +315,20 @@ def _rows(cases: Sequence[MitigatedCase], weights: np.ndarray) -> tuple[Mitigati
     for name, own in measured.items():
         found = own | _changes(own, measured[PLAIN])
         estimates = {key: estimate(*pair, len(cases)) for key, pair in found.items()}
-        rows.append(MitigationRow(name, **estimates, time=seconds[name] / seconds[PLAIN]))
+        time, counts = seconds[name] / seconds[PLAIN], _per_finding(cases, name)
+        rows.append(MitigationRow(name, **estimates, time=time, per_finding=counts))
     return tuple(rows)
+
+
+def _per_finding(cases: Sequence[MitigatedCase], name: str) -> dict[str, dict[str, int]]:
+    pairs = [(set(case.stated[name]), set(case.drawn)) for case in cases]
+    counts = {
+        "false": Counter(one for said, there in pairs for one in said - there),
+        "missed": Counter(one for said, there in pairs for one in there - said),
+        "present": Counter(one for _, there in pairs for one in there),
+    }
+    found = sorted(set().union(*counts.values()))
+    return {one: {kind: counted[one] for kind, counted in counts.items()} for one in found}
 
 
 def _measured(

@@ -9,11 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import workbench.commands._shared as shared
+from workbench.commands.evaluate import POLICIES
 from workbench.errors import OptionError
 from workbench.settings import FIRST_HELD_OUT_SEED
 
 #: What can be measured, and on how many phantoms unless something else is asked for.
 _SIZES = {"saliency": 300, "hallucination": 1000, "mitigation": 400}
+
+#: Options that not every benchmark takes.
+_OWNERS = {
+    **dict.fromkeys(("methods", "record", "causal"), ("saliency",)),
+    "fit": ("hallucination",),
+    "policy": ("hallucination", "mitigation"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "hallucination\n"
         "Draws phantoms of both domains (or takes the labelled rows of --manifest), lets the\n"
         "model report, and asks every detector which\n"
-        "stated findings are false; needs about one and a half seconds a phantom and CPU core.\n\n"
+        "stated findings are false; needs about one and a half seconds a phantom and CPU core.\n"
+        "A combination is also fitted on a share of the patients and measured on the others.\n\n"
         "mitigation\n"
         "Draws phantoms of both domains, lets the model report with and without every mitigation,\n"
         "and counts what each mends and breaks; needs about five seconds a phantom and CPU core."
@@ -47,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--keep FILE", "store finished phantoms here; resumes from it", type=Path)
     option("--out DIR", "also save the table, its figures and a page here", type=Path)
     option("--record FILE", "write the randomisation verdicts to a file", type=Path)
-    option("--samples N", "reports sampled for self-consistency (8)", default=8)
+    option("--samples N", "reports sampled for self-consistency, semantic entropy (8)", default=8)
+    option("--policy", "which stated findings are false (joint-definite)", choices=POLICIES)
+    option("--fit SHARE", "patients to fit detectors on (0.5); others measure", type=float)
     shared.add_model_arguments(parser)
 
 
@@ -64,9 +75,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     shared.at_least(args, n=1, jobs=1, slow=1, seed=0, randomised=0, samples=0)
-    for name in ("methods", "record", "causal"):
-        if args.what != "saliency" and getattr(args, name) not in (None, False):
-            raise OptionError(f"--{name} belongs to benchmark saliency; leave it out")
+    for name, owners in _OWNERS.items():
+        if args.what not in owners and getattr(args, name) not in (None, False):
+            raise OptionError(f"--{name} belongs to benchmark {owners[0]}; leave it out")
     if args.root and not args.manifest:
         raise OptionError("--root is the folder of the images of --manifest; give that too")
     if args.methods is not None:
@@ -89,6 +100,8 @@ def _measure(args: argparse.Namespace) -> Any:
         options |= {"methods": args.methods, "slow_cases": args.slow}
         options |= {"randomised_cases": args.randomised, "causal": args.causal}
     elif args.what == "hallucination":
-        options["samples"] = args.samples
+        options |= {"samples": args.samples} | ({} if args.fit is None else {"fit": args.fit})
+    if args.policy:
+        options["policy"] = args.policy
     measure = getattr(bench, f"benchmark_{args.what}")
     return measure(shared.open_model(args), progress=not args.json, **options)

@@ -49,6 +49,11 @@ class Policy:
     says: str
     values: tuple[bool | None, bool | None, bool | None, bool | None]
 
+    @property
+    def present(self) -> dict[str, bool | None]:
+        """Code -> positive, negative or not scored."""
+        return dict(zip(CODES, self.values, strict=True))
+
     def outcomes(self) -> np.ndarray:
         """Return (4, 4) int8, reference code by prediction code: an index of `OUTCOMES`, or 4."""
         table = np.full((len(CODES), len(CODES)), NOT_SCORED, dtype=np.int8)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from workbench.hallucination.detectors import DETECTORS as DETECTORS
     from workbench.hallucination.detectors import Detection as Detection
     from workbench.hallucination.detectors import detect as detect
+    from workbench.hallucination.detectors import semantic_entropy as semantic_entropy
     from workbench.hallucination.grounding import GroundingTable as GroundingTable
     from workbench.hallucination.grounding import ground as ground
     from workbench.hallucination.grounding import ground_answers as ground_answers
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from workbench.hallucination.grounding import ground_text as ground_text
     from workbench.hallucination.grounding_result import AnswerGrounding as AnswerGrounding
     from workbench.hallucination.grounding_result import Grounding as Grounding
+    from workbench.hallucination.linear_probe import LinearProbe as LinearProbe
     from workbench.hallucination.mitigation import Abstain as Abstain
     from workbench.hallucination.mitigation import ContrastiveDecoding as ContrastiveDecoding
     from workbench.hallucination.mitigation import MitigatedGeneration as MitigatedGeneration
@@ -51,7 +53,6 @@ if TYPE_CHECKING:
     from workbench.hallucination.probes import probe_sycophancy as probe_sycophancy
     from workbench.hallucination.probes import probe_wording as probe_wording
     from workbench.hallucination.probes import probe_wrong_patient as probe_wrong_patient
-    from workbench.hallucination.probes import semantic_entropy as semantic_entropy
     from workbench.hallucination.rewriting import rewrite as rewrite
     from workbench.hallucination.taxonomy import Known as Known
     from workbench.hallucination.taxonomy import Taxonomy as Taxonomy

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Shaped
 from matplotlib.axes import Axes
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -32,12 +32,17 @@ from workbench._store import read_json, whole_file
 from workbench.backends import Reader
 from workbench.backends.levels import WRITER, needs
 from workbench.errors import InputError, OptionError, check_one_of
-from workbench.evaluation.intervals import Estimate, wilson
+from workbench.evaluation.counts import find_policy
+from workbench.evaluation.intervals import Estimate, alone, wilson
 from workbench.figures.estimates import plot_reliability
-from workbench.hallucination.detectors import DETECTORS
+from workbench.findings import UNCERTAIN
+from workbench.hallucination.detectors import DETECTORS, LENGTH
 
 FOLDS = 5
 _BINS = 5
+
+#: What a combination takes unless something else is asked for.
+COMBINED = DETECTORS[: DETECTORS.index(LENGTH)]
 
 
 @dataclass(frozen=True)
@@ -46,18 +51,75 @@ class JudgedCase:
 
     Attributes:
         findings: stated as present, in the order of the report.
-        false: per finding, whether it is not there.
+        truth: per finding, its code by the labels of the case.
         scores: per finding, one number for each of `DETECTORS`; NaN where one was not run.
-        left_out: findings stated of which nothing is known.
+        states: per finding, of the decoder where it was decided; empty where they were not read.
+        patient: cases of one are never parted; "" is one of its own.
     """
 
     seed: int
     domain: str
     findings: tuple[str, ...]
-    false: tuple[bool, ...]
+    truth: tuple[str, ...]
     scores: tuple[tuple[float, ...], ...]
-    left_out: tuple[str, ...] = ()
+    states: tuple[tuple[float, ...], ...] = ()
     patient: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Statements:
+    """The stated findings of several cases of which a policy says whether they are false.
+
+    Attributes:
+        findings, false: of each statement, what it states and whether that is not there.
+        scores: (statements, detectors) float64, columns `DETECTORS`; NaN where one was not run.
+        states: (statements, H) float64; H is 0 where they were not read.
+        case, patient: of each statement, the number of its case and of its patient.
+        patients: of all cases, those without a statement too.
+        uncertain: statements of findings that the labels call uncertain, counted or not.
+        left_out: statements that the policy does not count.
+    """
+
+    findings: Shaped[np.ndarray, " statements"]
+    false: Bool[np.ndarray, " statements"]
+    scores: Float[np.ndarray, "statements detectors"]
+    states: Float[np.ndarray, "statements H"]
+    case: Int[np.ndarray, " statements"]
+    patient: Int[np.ndarray, " statements"]
+    patients: int
+    uncertain: int
+    left_out: int
+
+    __repr__ = short_repr
+
+    @classmethod
+    def of(cls, cases: Sequence[JudgedCase], policy: str = "joint-definite") -> Statements:
+        """Take the statements of cases; an unknown policy (`POLICIES`) raises `OptionError`."""
+        present = find_policy(policy).present
+        names = alone([case.patient for case in cases])
+        number = {name: at for at, name in enumerate(dict.fromkeys(names))}
+        who = np.array([number[name] for name in names], int)
+        every = [(at, n) for at, case in enumerate(cases) for n in range(len(case.findings))]
+        kept = [(at, n) for at, n in every if present[cases[at].truth[n]] is not None]
+        owner = np.array([at for at, _ in kept], int)
+        scores = np.array([cases[at].scores[n] for at, n in kept], float)
+        states = [cases[at].states[n] for at, n in kept if cases[at].states]
+        whole = states if len(states) == len(kept) else []
+        return cls(
+            findings=np.array([cases[at].findings[n] for at, n in kept], str),
+            false=np.array([not present[cases[at].truth[n]] for at, n in kept], bool),
+            scores=scores.reshape(-1, len(DETECTORS)),
+            states=np.array(whole, float).reshape(len(kept), -1 if whole else 0),
+            case=owner,
+            patient=who[owner],
+            patients=len(number),
+            uncertain=sum(case.truth.count(UNCERTAIN) for case in cases),
+            left_out=len(every) - len(kept),
+        )
+
+    def each(self) -> list[tuple[str, np.ndarray]]:
+        """Return every finding with which statements are about it, (statements,) bool."""
+        return [(str(name), self.findings == name) for name in dict.fromkeys(self.findings)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,28 +155,28 @@ class Calibration:
         sha256: str,
         detectors: Sequence[str] | None = None,
         fitted_on: str = "",
+        policy: str = "joint-definite",
     ) -> Calibration:
-        """Fit on judged cases.
+        """Fit on judged cases; cross-fitting never parts the cases of a patient.
 
         Args:
-            cases: from `workbench.bench.judge_case`; of seeds that nothing is scored on.
+            cases: phantoms, or rows of a manifest, from `workbench.bench.judge_cases`; of seeds and
+                patients that nothing is scored on.
             sha256: of the weights that wrote the reports.
-            detectors: which numbers to take; all that every case has when None.
+            detectors: which numbers to take; all of `COMBINED` that every case has when None.
+            policy: what counts as false, a name in `workbench.evaluation.POLICIES`.
 
         Raises:
-            OptionError: a detector is unknown, or was not run on every case.
-            InputError: fewer than ten cases hold a false statement, or a true one.
+            OptionError: a detector or the policy is unknown, or one was not run on every case.
+            InputError: fewer than ten patients have a false statement, or a true one.
         """
-        scores = np.array([row for case in cases for row in case.scores], float)
-        scores = scores.reshape(-1, len(DETECTORS))
-        false = np.array([value for case in cases for value in case.false], bool)
-        owner = np.array([at for at, case in enumerate(cases) for _ in case.findings])
-        names = _chosen(scores, detectors)
-        taken = scores[:, [DETECTORS.index(name) for name in names]]
-        probabilities = cross_fitted(taken, false, owner)
+        found = Statements.of(cases, policy)
+        names, false = _chosen(found.scores, detectors), found.false
+        taken = found.scores[:, [DETECTORS.index(name) for name in names]]
+        probabilities = cross_fitted(taken, false, found.patient)
         if probabilities is None:
             raise InputError(
-                f"expected false statements in at least {2 * FOLDS} cases and true ones in as "
+                f"expected false statements of at least {2 * FOLDS} patients and true ones of as "
                 "many; give more cases"
             )
         scaler, line = (step for _, step in _model().fit(taken, false).steps)
@@ -205,7 +267,7 @@ def cross_fitted(scores: np.ndarray, false: np.ndarray, owner: np.ndarray) -> np
     """Return the probability of each statement from fits on other cases.
 
     None where a fold could lack a class. `scores` are (statements, detectors) without NaN, and
-    `owner` is the number of the case that each statement belongs to.
+    `owner` is the number of the patient that each statement belongs to.
     """
     least = min(len(np.unique(owner[false])), len(np.unique(owner[~false])))
     if least < 2 * FOLDS:
@@ -234,7 +296,7 @@ def _model() -> Pipeline:
 def _chosen(scores: np.ndarray, detectors: Sequence[str] | None) -> tuple[str, ...]:
     known = dict(zip(DETECTORS, np.atleast_1d(~np.isnan(scores).any(axis=0)), strict=True))
     if detectors is None:
-        return tuple(name for name, there in known.items() if there)
+        return tuple(name for name in COMBINED if known[name])
     for name in detectors:
         check_one_of("detector", name, DETECTORS)
         if not known[name]:

@@ -16,14 +16,22 @@ sees the truth; `workbench.bench.detectors` compares them with it.
     attention to image        minus the share of attention that the deciding tokens gave the image
     text checks               whether a check of the text alone found something in its sentence
     finding frequency         minus how often the finding occurs: the trivial baseline
+    report length             tokens of the report: what any detector must beat
+    sentence length           tokens of the sentence that states it
+    semantic entropy          entropy, in nats, of what sampled reports mean about the finding
+    linear probe              log-odds by the decoder's states (`linear_probe`)
 
 Papers: self-consistency, Manakul et al., SelfCheckGPT, EMNLP 2023, arXiv 2303.08896 (there by
-sentence, here by labelled finding); the rest where each is computed.
+sentence, here by labelled finding); semantic entropy, Farquhar et al., Nature 2024, doi
+10.1038/s41586-024-07421-0 (there an entailment model says which answers mean the same, weighted by
+their probability; here two reports do where they state the finding alike: code and side; each
+sample counts once); the rest where each is computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,23 +43,29 @@ from matplotlib.axes import Axes
 from workbench._repr import short_repr
 from workbench.attention.shares import KINDS, sources
 from workbench.backends.levels import READER, needs
-from workbench.errors import OptionError, check_one_of
+from workbench.errors import InputError, OptionError, check_one_of
 from workbench.figures.estimates import plot_bars
 from workbench.figures.tables import html_table
 from workbench.findings import NO_FINDING, PRESENT
 from workbench.hallucination.ablations import REMOVING, augmented_images
 from workbench.hallucination.grounding import ground
 from workbench.hallucination.grounding_result import FindingMention, Grounding
+from workbench.hallucination.linear_probe import LinearProbe, deciding_states, shipped_probe
 from workbench.hallucination.polling import question_about, yes_odds
 from workbench.hallucination.text_checks import check_text
 from workbench.interface import ChestXrayModel
-from workbench.reports import label, sentences
+from workbench.model.tokenizer import tokens_within
+from workbench.reports import FindingLabel, Labels, label, sentences
 from workbench.trace import Trace
 
 LOGPROB = "token log-prob"
 CONTRIBUTION = "image contribution"
 AUGMENTED_POLLING = "polling under augmentation"
 FREQUENCY = "finding frequency"
+LENGTH = "report length"
+SENTENCE_LENGTH = "sentence length"
+SEMANTIC_ENTROPY = "semantic entropy"
+LINEAR_PROBE = "linear probe"
 
 #: Every detector, in the order of columns.
 DETECTORS = (
@@ -68,6 +82,10 @@ DETECTORS = (
     "attention to image",
     "text checks",
     FREQUENCY,
+    LENGTH,
+    SENTENCE_LENGTH,
+    SEMANTIC_ENTROPY,
+    LINEAR_PROBE,
 )
 
 
@@ -79,7 +97,8 @@ class Detection:
         findings: names of what it states, in its order.
         scores: (findings, detectors) float64, columns `DETECTORS`, greater is more suspect; NaN
             where a detector was not run.
-        samples: reports sampled for self-consistency.
+        samples: reports sampled for self-consistency and semantic entropy.
+        states: of the decoder where each finding was decided, see `linear_probe`.
     """
 
     text: str
@@ -88,6 +107,7 @@ class Detection:
     source: str
     samples: int
     seed: int
+    states: Float[np.ndarray, "findings H"]
 
     __repr__ = short_repr
 
@@ -112,18 +132,26 @@ class Detection:
 
 @needs(READER)
 def detect(
-    trace: Trace, *, samples: int = 8, seed: int = 0, frequencies: Mapping[str, float] | None = None
+    trace: Trace,
+    *,
+    samples: int = 8,
+    seed: int = 0,
+    frequencies: Mapping[str, float] | None = None,
+    probe: LinearProbe | None = None,
 ) -> Detection:
     """Tell how suspect each finding that a report states as present is, by its first statement.
 
     Args:
-        samples: reports sampled at temperature 1 for self-consistency; 0 leaves it out (NaN).
+        samples: reports sampled at temperature 1 for self-consistency and semantic entropy; 0
+            leaves both out (NaN).
         seed: of samples, noise and grain.
         frequencies: finding -> how often it occurs among such patients, in [0, 1]; without it the
             trivial baseline is NaN.
+        probe: fitted for these weights; None takes the one that is shipped for them, and where
+            there is none the linear probe is NaN.
 
     Raises:
-        InputError: the trace has no model.
+        InputError: the trace has no model, or the probe is of other weights.
         OptionError: samples is below 0, or the trace is of anything but a report.
     """
     model = trace.need_model(ChestXrayModel)
@@ -134,6 +162,12 @@ def detect(
             f"detectors judge reports, and the trace is of a {trace.generation.task}; "
             "trace a report"
         )
+    probe = probe or shipped_probe(model.identity)
+    if probe is not None and probe.sha256 != model.identity.sha256:
+        raise InputError(
+            f"the probe was fitted for other weights ({probe.sha256[:12]}) than these "
+            f"({model.identity.sha256[:12]}); fit one with LinearProbe.fit"
+        )
     grounding = ground(trace, seed=seed, ablations=REMOVING)
     stated = _stated(grounding)
     augmented = list(augmented_images(model, trace.pixel_values, seed=seed).values())
@@ -142,7 +176,7 @@ def detect(
         written = trace.generation
         read = model.read_with(augmented, written.prompt_ids, written.token_ids).logprobs
         image = sources(trace).shares[:, KINDS.index("image")]
-        sampled = sampled_findings(model, trace.image, samples, seed=seed)
+        sampled = sampled_labels(model, trace.image, samples, seed=seed)
         pieces, issues = sentences(trace.text), check_text(trace.text).issues
     rows = []
     for mention in stated:
@@ -156,13 +190,16 @@ def detect(
             "attention to image": -image[tokens].mean(),
             "text checks": float(any(i.start < own.end and i.end > own.start for i in issues)),
             FREQUENCY: -(frequencies or {}).get(name, np.nan),
+            LENGTH: len(grounding.tokens),
+            SENTENCE_LENGTH: len(tokens_within(grounding.offsets, own.start, own.end)),
         }
-        if sampled:
-            found["self-consistency"] = np.mean([name not in codes for codes in sampled])
-        rows.append(found)
-    scores = pd.DataFrame(rows, columns=list(DETECTORS), dtype=float).to_numpy()
-    names = tuple(mention.label.finding for mention in stated)
-    return Detection(trace.text, names, scores, trace.image.contract.source, samples, seed)
+        rows.append(found | (_from_samples(sampled, name) if sampled else {}))
+    table = pd.DataFrame(rows, columns=list(DETECTORS), dtype=float)
+    states = deciding_states(trace, stated) if stated else np.zeros((0, 0))
+    if probe is not None and stated:
+        table[LINEAR_PROBE] = probe.score(states)
+    names, source = tuple(mention.label.finding for mention in stated), trace.image.contract.source
+    return Detection(trace.text, names, table.to_numpy(), source, samples, seed, states)
 
 
 def _stated(grounding: Grounding) -> list[FindingMention]:
@@ -190,11 +227,31 @@ def _from_grounding(grounding: Grounding, mention: FindingMention) -> dict[str, 
     }
 
 
-def sampled_findings(
+def _from_samples(sampled: Sequence[Labels], finding: str) -> dict[str, float]:
+    found = [one[finding] for one in sampled]
+    return {
+        "self-consistency": float(np.mean([row is None or row.code != PRESENT for row in found])),
+        SEMANTIC_ENTROPY: semantic_entropy([set() if r is None else {meaning(r)} for r in found]),
+    }
+
+
+def meaning(row: FindingLabel) -> str:
+    """Return what a report means about a finding: two that differ mean something else."""
+    return f"{row.code} {row.side}"
+
+
+def semantic_entropy(meanings: Sequence[set[str]]) -> float:
+    """Return the entropy, in nats, of the meanings of several texts; 0 where all mean the same."""
+    counts = Counter(frozenset(meaning) for meaning in meanings)
+    shares = np.array(list(counts.values())) / len(meanings)
+    return float(-(shares * np.log(shares)).sum()) + 0.0
+
+
+def sampled_labels(
     model: ChestXrayModel, image: object, samples: int, *, temperature: float = 1.0, seed: int
-) -> list[set[str]]:
-    """Return what each of several reports, sampled with top_p 1, states as present."""
+) -> list[Labels]:
+    """Return what each of several reports, sampled with top_p 1, states about findings."""
     seeds = list(range(seed, seed + samples))
     options = {"temperature": temperature, "top_p": 1.0, "seed": seeds}
     reports = model.report_many([image] * samples, **options) if samples else []
-    return [set(label(report.text).present) for report in reports]
+    return [label(report.text) for report in reports]

@@ -16,7 +16,6 @@ as present in them, and no second language model judges entailment.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Any
@@ -27,7 +26,7 @@ import pandas as pd
 from workbench.backends.levels import READER, WRITER, needs
 from workbench.errors import InputError, OptionError
 from workbench.findings import ABSENT, PAPER_FINDINGS, PHANTOM_FINDINGS, PRESENT, standard_name
-from workbench.hallucination.detectors import sampled_findings
+from workbench.hallucination.detectors import sampled_labels, semantic_entropy
 from workbench.hallucination.polling import NO, UNCLEAR, YES, named, question_about, read_answer
 from workbench.hallucination.probe_table import (
     Asked,
@@ -321,7 +320,8 @@ def probe_self_consistency(
     measured: list[tuple[str, str, float]] = []
     for case in found:
         greedy = set(label(model.report(case.image).text).present)
-        sampled = sampled_findings(model, case.image, samples, temperature=temperature, seed=seed)
+        drawn = sampled_labels(model, case.image, samples, temperature=temperature, seed=seed)
+        sampled = [set(one.present) for one in drawn]
         known = [name for name in findings if case.truth.get(name) in (PRESENT, ABSENT)]
         false = any(name in greedy and case.truth[name] == ABSENT for name in known)
         group = "false finding stated" if false else "none stated"
@@ -342,10 +342,3 @@ def probe_self_consistency(
         "self-consistency", model, rows, answers, found,
         findings=findings, samples=samples, temperature=temperature, seed=seed,
     )  # fmt: skip
-
-
-def semantic_entropy(meanings: Sequence[set[str]]) -> float:
-    """Return the entropy, in nats, of the meanings of several texts; 0 where all mean the same."""
-    counts = Counter(frozenset(meaning) for meaning in meanings)
-    shares = np.array(list(counts.values())) / len(meanings)
-    return float(-(shares * np.log(shares)).sum()) + 0.0
