@@ -80,6 +80,11 @@ class Part:
     statements: int
     false: int
 
+    @classmethod
+    def of(cls, found: Statements) -> Part:
+        """Count."""
+        return cls(found.patients, len(found.false), int(found.false.sum()))
+
     def __str__(self) -> str:
         stated = f"{self.statements:,} statements, {self.false:,} false"
         return f"{self.patients:,} patients ({stated})"
@@ -198,5 +203,9 @@ def split_patients(
         probe = LinearProbe.fit(first.states, first.false, sha256="")
         rows.append(measure.row(HELD_OUT_PROBE, probe.score(second.states)))
     rows += [measure.row(name, columns[name]) for name in (CHOSEN, LOGPROB, LENGTH)]
-    sizes = (Part(one.patients, len(one.false), int(one.false.sum())) for one in (first, second))
-    return Split(*sizes, tuple(rows), reliability(probabilities, second.false))
+    return Split(
+        fitted=Part.of(first),
+        measured=Part.of(second),
+        rows=tuple(rows),
+        reliability=reliability(probabilities, second.false),
+    )
