@@ -23,7 +23,7 @@ from workbench.findings import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
 from workbench.hallucination import DETECTORS, Calibration, LinearProbe, detect, semantic_entropy
 from workbench.hallucination.ablations import augmented_images
 from workbench.hallucination.calibration import COMBINED, JudgedCase, Statements
-from workbench.hallucination.detectors import meaning, sampled_labels
+from workbench.hallucination.detectors import sampled_labels
 
 
 def drawn(seed: int, n: int = 60):
@@ -91,7 +91,7 @@ def test_detection_of_one_report(mini):
     assert row["report length"] == len(mini.trace.generation.tokens) > row["sentence length"] > 1
     said = sampled_labels(mini.model, mini.trace.image, 2, seed=0)
     rows = [one["pleural effusion"] for one in said]
-    alike = [set() if one is None else {meaning(one)} for one in rows]
+    alike = [set() if one is None else {one.code} for one in rows]
     assert row["semantic entropy"] == semantic_entropy(alike) in (0, pytest.approx(np.log(2)))
     assert -1 <= row["attention to image"] <= 0
     assert found.plot().get_yticklabels()[0].get_text() == "pleural effusion"

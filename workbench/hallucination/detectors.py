@@ -23,9 +23,9 @@ sees the truth; `workbench.bench.detectors` compares them with it.
 
 Papers: self-consistency, Manakul et al., SelfCheckGPT, EMNLP 2023, arXiv 2303.08896 (there by
 sentence, here by labelled finding); semantic entropy, Farquhar et al., Nature 2024, doi
-10.1038/s41586-024-07421-0 (there an entailment model says which answers mean the same, weighted by
-their probability; here two reports do where they state the finding alike: code and side; each
-sample counts once); the rest where each is computed.
+10.1038/s41586-024-07421-0 (there an entailment model says which answers mean the same; here reports
+do that give the finding the same code, and each sample counts once); the rest where each is
+computed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from workbench.hallucination.polling import question_about, yes_odds
 from workbench.hallucination.text_checks import check_text
 from workbench.interface import ChestXrayModel
 from workbench.model.tokenizer import tokens_within
-from workbench.reports import FindingLabel, Labels, label, sentences
+from workbench.reports import Labels, label, sentences
 from workbench.trace import Trace
 
 LOGPROB = "token log-prob"
@@ -231,13 +231,8 @@ def _from_samples(sampled: Sequence[Labels], finding: str) -> dict[str, float]:
     found = [one[finding] for one in sampled]
     return {
         "self-consistency": float(np.mean([row is None or row.code != PRESENT for row in found])),
-        SEMANTIC_ENTROPY: semantic_entropy([set() if r is None else {meaning(r)} for r in found]),
+        SEMANTIC_ENTROPY: semantic_entropy([set() if row is None else {row.code} for row in found]),
     }
-
-
-def meaning(row: FindingLabel) -> str:
-    """Return what a report means about a finding: two that differ mean something else."""
-    return f"{row.code} {row.side}"
 
 
 def semantic_entropy(meanings: Sequence[set[str]]) -> float:
