@@ -141,6 +141,8 @@ class Measure:
     domains: np.ndarray
     weights: np.ndarray
 
+    __repr__ = short_repr
+
     @classmethod
     def of(
         cls, cases: Sequence[JudgedCase], found: Statements, *, seed: int, resamples: int
